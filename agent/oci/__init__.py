@@ -1,0 +1,1 @@
+"""The OCI specifications as pure values: digests, references, ranges, manifests, errors."""

@@ -1,0 +1,107 @@
+"""Errors that a registry client sees.
+
+Source: OCI distribution spec 1.1, "Error Codes". Each error says what the *client* should do
+through its status: 404 sends containerd to its next host at once, while 429 and 408 would make it
+repeat the request six times without a pause, so those two never appear on the local leg.
+"""
+
+import json
+from typing import Any, ClassVar
+
+
+class OciError(Exception):
+    """An error with an HTTP status, an OCI code, a message, and a hint for the person who reads it."""
+
+    status: ClassVar[int] = 500
+    code: ClassVar[str] = "UNKNOWN"
+
+    def __init__(self, message: str, *, hint: str = "", detail: dict[str, Any] | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.detail = detail or {}
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Extra response headers this error calls for."""
+        return {}
+
+    def body(self) -> bytes:
+        """The error as the spec's JSON, UTF-8."""
+        error: dict[str, Any] = {"code": self.code, "message": self.message}
+        detail = {**self.detail, **({"hint": self.hint} if self.hint else {})}
+        if detail:
+            error["detail"] = detail
+        return json.dumps({"errors": [error]}).encode()
+
+
+class NameInvalid(OciError):
+    """The repository or registry name is not one by the spec's grammar."""
+
+    status, code = 400, "NAME_INVALID"
+
+
+class DigestInvalid(OciError):
+    """The digest is not one by the spec's grammar, or uses an unregistered algorithm."""
+
+    status, code = 400, "DIGEST_INVALID"
+
+
+class RequestInvalid(OciError):
+    """The HTTP request itself cannot be understood (head too large, bad syntax)."""
+
+    status, code = 400, "UNSUPPORTED"
+
+
+class NameUnknown(OciError):
+    """No endpoint of the distribution API has this path."""
+
+    status, code = 404, "NAME_UNKNOWN"
+
+
+class ManifestUnknown(OciError):
+    """The manifest is not to be had here: go to the next host."""
+
+    status, code = 404, "MANIFEST_UNKNOWN"
+
+
+class BlobUnknown(OciError):
+    """The blob is not to be had here: go to the next host."""
+
+    status, code = 404, "BLOB_UNKNOWN"
+
+
+class Unsupported(OciError):
+    """A method that a read-only mirror does not have."""
+
+    status, code = 405, "UNSUPPORTED"
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"Allow": "GET, HEAD"}
+
+
+class RangeInvalid(OciError):
+    """The range is malformed or starts behind the end of the content (RFC 9110, 14.2)."""
+
+    status, code = 416, "RANGE_INVALID"
+
+    def __init__(self, message: str, *, size_bytes: int | None = None, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.size_bytes = size_bytes
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {} if self.size_bytes is None else {"Content-Range": f"bytes */{self.size_bytes}"}
+
+
+class Unavailable(OciError):
+    """This agent cannot answer now (its store is gone): go to the next host."""
+
+    status, code = 503, "UNAVAILABLE"
+
+
+class Internal(OciError):
+    """A bug here. The log has the traceback."""
+
+    status, code = 500, "UNKNOWN"

@@ -1,0 +1,90 @@
+"""Manifests: telling one from other JSON, and which blobs it names.
+
+Source: OCI image spec 1.1 (manifest.md, image-index.md), Docker image manifest v2 schema 2.
+A content store keeps bytes only, so the media type is read from the document itself.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from agent.oci.digest import Digest, parse_digest
+from agent.oci.errors import DigestInvalid
+
+OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+OCI_INDEX = "application/vnd.oci.image.index.v1+json"
+DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
+DOCKER_INDEX = "application/vnd.docker.distribution.manifest.list.v2+json"
+MEDIA_TYPES = frozenset((OCI_MANIFEST, OCI_INDEX, DOCKER_MANIFEST, DOCKER_INDEX))
+
+SIZE_MAX_BYTES = 4 * 1024 * 1024  # the distribution spec asks registries to take at least this much
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Descriptor:
+    """What is known of a content before it is read (OCI image spec, descriptor.md)."""
+
+    digest: Digest
+    size_bytes: int
+    media_type: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """A manifest or index: its exact bytes, its media type, and the content it names."""
+
+    content: bytes
+    media_type: str
+    children: tuple[Descriptor, ...]
+
+
+def parse_manifest(content: bytes) -> Manifest | None:
+    """The manifest or index in ``content``, or None when it is neither.
+
+    A child with a malformed descriptor is left out: the client that needs it will ask and be told.
+    """
+    if len(content) > SIZE_MAX_BYTES or content[:1] not in (b"{", b" ", b"\n", b"\t", b"\r"):
+        return None
+    try:
+        document = json.loads(content)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(document, dict):
+        return None
+    media_type = _media_type(document)
+    if media_type is None:
+        return None
+    return Manifest(content=content, media_type=media_type, children=tuple(_children(document)))
+
+
+def _media_type(document: dict[str, Any]) -> str | None:
+    # OCI made mediaType optional; the fields themselves tell an index from an image.
+    declared = document.get("mediaType")
+    if isinstance(declared, str) and declared in MEDIA_TYPES:
+        return declared
+    if document.get("schemaVersion") != 2 or declared is not None:
+        return None
+    if isinstance(document.get("manifests"), list):
+        return OCI_INDEX
+    if isinstance(document.get("layers"), list) and isinstance(document.get("config"), dict):
+        return OCI_MANIFEST
+    return None
+
+
+def _children(document: dict[str, Any]) -> Iterator[Descriptor]:
+    listed: list[Any] = [document.get("config")]
+    for key in ("layers", "manifests"):
+        value = document.get(key)
+        listed.extend(value if isinstance(value, list) else ())
+    for entry in listed:
+        if not isinstance(entry, dict):
+            continue
+        digest, size = entry.get("digest"), entry.get("size")
+        if not isinstance(digest, str) or not isinstance(size, int) or size < 0:
+            continue
+        try:
+            parsed = parse_digest(digest)
+        except DigestInvalid:
+            continue
+        yield Descriptor(digest=parsed, size_bytes=size, media_type=str(entry.get("mediaType", "")))

@@ -1,0 +1,162 @@
+"""What a request asks for, parsed once from its path and query into typed values.
+
+Source: OCI distribution spec 1.1 ("Pulling manifests", "Pulling blobs": grammar of names and tags);
+containerd's ``ns=`` query names the registry that the mirror stands in for. Nothing that failed these
+grammars ever comes near a file name or another host.
+"""
+
+import re
+from dataclasses import dataclass
+from enum import Enum
+from typing import NewType
+from urllib.parse import parse_qsl, unquote
+
+from agent.oci.digest import Digest, parse_digest
+from agent.oci.errors import BlobUnknown, ManifestUnknown, NameInvalid, NameUnknown, OciError
+
+Registry = NewType("Registry", str)
+Repository = NewType("Repository", str)
+Tag = NewType("Tag", str)
+
+_REPOSITORY = re.compile(
+    r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*", re.ASCII
+)
+_TAG = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}", re.ASCII)
+# host[:port], an IPv6 literal in brackets included. containerd writes docker.io for Docker Hub.
+_REGISTRY = re.compile(
+    r"(?:[a-zA-Z0-9](?:[a-zA-Z0-9.-]{0,251}[a-zA-Z0-9])?|\[[0-9a-fA-F:]+\])(?::[0-9]{1,5})?", re.ASCII
+)
+_NAME_MAX = 255  # the spec lets implementations limit a name; registries in the field use 255
+
+
+class Kind(Enum):
+    """Which of the two things that a registry stores is asked for."""
+
+    MANIFEST = "manifest"
+    BLOB = "blob"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ping:
+    """``/v2/``: does this host speak the distribution API."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Named:
+    """A tag in a repository. ``registry`` is None when the client named none."""
+
+    registry: Registry | None
+    repository: Repository
+    tag: Tag
+
+    def __str__(self) -> str:
+        return f"{self.registry or '*'}/{self.repository}:{self.tag}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Addressed:
+    """A digest in a repository: a blob, or a manifest by its digest."""
+
+    registry: Registry | None
+    repository: Repository
+    kind: Kind
+    digest: Digest
+
+    def __str__(self) -> str:
+        return f"{self.registry or '*'}/{self.repository}@{self.digest}"
+
+
+Target = Ping | Named | Addressed
+
+
+def parse_target(raw_path: str) -> Target:
+    """The target of a request line's path and query, still percent-encoded.
+
+    Raises `NameInvalid`, `DigestInvalid` (400), or `NameUnknown`, `ManifestUnknown` (404) for a path
+    that is no endpoint and for a tag outside the grammar, as the conformance suite expects.
+    """
+    encoded_path, _, query = raw_path.partition("?")
+    if re.search(r"%(?:2f|5c|00)", encoded_path, re.IGNORECASE):
+        raise NameInvalid(
+            "the path has an encoded slash, backslash or NUL",
+            hint="write the slashes of a repository name as they are",
+        )
+    path = unquote(encoded_path, errors="replace")
+    if path in ("/v2/", "/v2"):
+        return Ping()
+    if not path.startswith("/v2/"):
+        raise NameUnknown(f"no such endpoint: {path[:120]!r}", hint="the distribution API is under /v2/")
+    registry = _registry_of(query)
+    parts = path.removeprefix("/v2/").rsplit("/", 2)
+    if len(parts) != 3 or parts[1] not in ("manifests", "blobs"):
+        raise NameUnknown(
+            f"no such endpoint: {path[:120]!r}",
+            hint="this mirror has /v2/, /v2/NAME/manifests/REFERENCE and /v2/NAME/blobs/DIGEST",
+        )
+    repository = parse_repository(parts[0])
+    kind = Kind.BLOB if parts[1] == "blobs" else Kind.MANIFEST
+    reference = parts[2]
+    if kind is Kind.BLOB or ":" in reference:
+        return Addressed(registry=registry, repository=repository, kind=kind, digest=parse_digest(reference))
+    return Named(registry=registry, repository=repository, tag=parse_tag(reference))
+
+
+def parse_repository(text: str) -> Repository:
+    """``library/nginx`` as a `Repository`; `NameInvalid` when the spec's grammar does not allow it."""
+    if len(text) > _NAME_MAX or not _REPOSITORY.fullmatch(text):
+        raise NameInvalid(
+            f"{text[:120]!r} is not a repository name",
+            hint="lower-case path components of letters, digits, '.', '_', '-', at most 255 characters",
+        )
+    return Repository(text)
+
+
+def parse_tag(text: str) -> Tag:
+    """A `Tag`; `ManifestUnknown` when the grammar does not allow it: no such tag can exist."""
+    if not _TAG.fullmatch(text):
+        raise ManifestUnknown(
+            f"{text[:140]!r} is not a tag", hint="a tag has at most 128 letters, digits, '.', '_' and '-'"
+        )
+    return Tag(text)
+
+
+def parse_registry(text: str) -> Registry:
+    """``host[:port]`` as a `Registry`, in lower case; `NameInvalid` when it is not one."""
+    if not _REGISTRY.fullmatch(text) or ".." in text:
+        raise NameInvalid(f"ns={text[:120]!r} is not a registry", hint="ns= takes host or host:port")
+    return Registry(text.lower())
+
+
+def parse_image(name: str) -> Named | None:
+    """``REGISTRY/REPOSITORY:TAG`` as containerd writes image names; None for anything else.
+
+    containerd also keeps records by digest (``name@sha256:…``) and by config id (``sha256:…``): those
+    are no tags. A first component without a dot, a colon or the word localhost is no registry.
+    """
+    if "@" in name or "/" not in name:
+        return None
+    host, _, rest = name.partition("/")
+    repository, colon, tag = rest.rpartition(":")
+    if not colon or not ("." in host or ":" in host or host == "localhost"):
+        return None
+    try:
+        return Named(
+            registry=parse_registry(host), repository=parse_repository(repository), tag=parse_tag(tag)
+        )
+    except (NameInvalid, ManifestUnknown):
+        return None
+
+
+def unknown(target: Named | Addressed, why: str, *, hint: str = "") -> OciError:
+    """The 404 that fits ``target``; to containerd it says "go elsewhere"."""
+    is_blob = isinstance(target, Addressed) and target.kind is Kind.BLOB
+    return (BlobUnknown if is_blob else ManifestUnknown)(f"{target}: {why}", hint=hint)
+
+
+def _registry_of(query: str) -> Registry | None:
+    named = {value for key, value in parse_qsl(query, keep_blank_values=True) if key == "ns"}
+    if not named:
+        return None
+    if len(named) > 1:
+        raise NameInvalid("ns= is given more than once", hint="name one registry")
+    return parse_registry(named.pop())
