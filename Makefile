@@ -1,0 +1,38 @@
+# The two commands of the README are `make demo` and `make test`; both do all set-up themselves.
+PYTHON := .venv/bin/python
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint bench lock proto clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: ## install everything; leaves the command at .venv/bin/shorthaul
+	@tools/setup all
+
+demo: ## watch a multi-zone cluster pull an image (as root: real containerd daemons)
+	@tools/setup demo
+	@$(PYTHON) -m benchmarks.demo
+
+test: setup lint ## run every test; needs root
+	@$(PYTHON) -m pytest
+
+lint: ## ruff, mypy and the import contracts
+	@[ -x $(PYTHON) ] || tools/setup all
+	@$(PYTHON) -m ruff check .
+	@$(PYTHON) -m ruff format --check .
+	@$(PYTHON) -m mypy
+	@.venv/bin/lint-imports --no-cache
+
+bench: setup ## measure and print the figures of the README
+	@$(PYTHON) -m benchmarks.pulls
+
+lock: ## resolve pyproject.toml's ranges into requirements.lock anew
+	@CUSTOM_COMPILE_COMMAND="make lock" $(PYTHON) -m piptools compile --quiet --strip-extras --extra dev --generate-hashes \
+		--no-emit-index-url --no-emit-find-links --no-emit-trusted-host --allow-unsafe \
+		--output-file requirements.lock pyproject.toml
+
+proto: ## make the messages of containerd's API anew (needs grpcio-tools)
+	@$(PYTHON) -m grpc_tools.protoc -I. --python_out=. --pyi_out=. agent/content/containerd/api.proto
+
+clean: ## remove what set-up made (Debian packages stay)
+	rm -rf .venv .cache *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

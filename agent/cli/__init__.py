@@ -1,0 +1,23 @@
+"""The command line: ``shorthaul COMMAND``. One file a command."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from agent.cli import agent as agent_command
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status (0 good, 1 failed, 2 wrong usage)."""
+    parser = argparse.ArgumentParser(
+        prog="shorthaul", description="An image mirror that streams every blob from the nearest peer."
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    agent_command.add_parser(commands)
+    arguments = parser.parse_args(argv)
+    status: int = arguments.run(arguments)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,20 @@
+"""Settings: read once, checked once, frozen from then on."""
+
+from agent.config.load import ConfigError, Problem, describe_settings, dump_settings, load_settings
+from agent.config.settings import HttpSettings, LookupSettings, PullSettings, Settings
+from agent.config.values import ContainerdStore, Endpoint, OciLayoutStore
+
+__all__ = [
+    "ConfigError",
+    "ContainerdStore",
+    "Endpoint",
+    "HttpSettings",
+    "LookupSettings",
+    "OciLayoutStore",
+    "Problem",
+    "PullSettings",
+    "Settings",
+    "describe_settings",
+    "dump_settings",
+    "load_settings",
+]

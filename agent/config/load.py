@@ -1,0 +1,187 @@
+"""Reading a configuration: *everything* that is wrong with it is said at once, with key paths and hints."""
+
+import dataclasses
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+from agent.config.settings import MembershipSettings, Settings
+from agent.config.values import ContainerdStore, Endpoint, OciLayoutStore, Wrong
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """One mistake: where, what, and what to write instead."""
+
+    key: str
+    message: str
+    hint: str
+
+    def __str__(self) -> str:
+        return f"{self.key}: {self.message} ({self.hint})"
+
+
+class ConfigError(Exception):
+    """The configuration can't be used. ``problems`` has every mistake found, not just the first."""
+
+    def __init__(self, problems: list[Problem]) -> None:
+        super().__init__("\n".join(str(problem) for problem in problems))
+        self.problems = problems
+
+
+def load_settings(path: Path, overrides: list[str]) -> Settings:
+    """The settings in the YAML file at ``path`` with ``a.b=c`` overrides applied.
+
+    Relative paths in it are taken from the file's own directory. Raises `ConfigError`.
+    """
+    problems: list[Problem] = []
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(
+            [Problem(key=str(path), message=error.strerror or str(error), hint="name a readable file")]
+        ) from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        message = " ".join(str(error).split())
+        raise ConfigError(
+            [Problem(key=str(path), message=f"not YAML: {message}", hint="check the indentation there")]
+        ) from error
+    if data is None:
+        data = {}
+    if not isinstance(data, dict):
+        raise ConfigError(
+            [Problem(key=str(path), message="not a mapping", hint="write KEY: VALUE lines, as in the README")]
+        )
+    for override in overrides:
+        _apply_override(data, override, problems)
+    _derive_listeners(data)
+    settings = _read(Settings, data, "", problems)
+    if settings is not None:
+        _check_ports(settings, problems)
+    if problems or settings is None:
+        raise ConfigError(problems)
+    return _resolve_paths(settings, path.resolve().parent)
+
+
+def dump_settings(settings: Settings) -> str:
+    """The settings as YAML that `load_settings` reads back to the same value."""
+    return yaml.safe_dump(_plain(settings), sort_keys=False)
+
+
+def describe_settings(cls: type = Settings, prefix: str = "") -> list[tuple[str, str]]:
+    """Each key path with its documentation, in the order of declaration."""
+    found: list[tuple[str, str]] = []
+    for entry in dataclasses.fields(cls):
+        nested = entry.metadata.get("group")
+        key = f"{prefix}{entry.name}"
+        found.extend(describe_settings(nested, f"{key}.") if nested else [(key, entry.metadata["doc"])])
+    return found
+
+
+def _read(cls: type[_T], data: object, path: str, problems: list[Problem]) -> _T | None:
+    if not isinstance(data, Mapping):
+        problems.append(
+            Problem(key=path, message=f"{data!r} is not a mapping", hint="write KEY: VALUE below it")
+        )
+        return None
+    known = {entry.name: entry for entry in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    for key in data:
+        if key not in known:
+            close = difflib.get_close_matches(str(key), known, n=1)
+            hint = f"did you mean {close[0]}?" if close else f"known here: {', '.join(known)}"
+            problems.append(Problem(key=f"{path}{key}", message="unknown key", hint=hint))
+    values: dict[str, Any] = {}
+    sound = True
+    for name, entry in known.items():
+        key = f"{path}{name}"
+        nested = entry.metadata.get("group")
+        if nested is not None:
+            if name in data or entry.default_factory is dataclasses.MISSING:
+                values[name] = _read(nested, data.get(name) or {}, f"{key}.", problems)
+                sound = sound and values[name] is not None
+            continue
+        if name not in data:
+            if entry.default is dataclasses.MISSING:
+                problems.append(Problem(key=key, message="missing", hint=entry.metadata["doc"]))
+                sound = False
+            continue
+        try:
+            values[name] = entry.metadata["parse"](data[name])
+        except Wrong as wrong:
+            problems.append(Problem(key=key, message=str(wrong), hint=wrong.hint))
+            sound = False
+    return cls(**values) if sound else None
+
+
+def _apply_override(data: dict[str, Any], override: str, problems: list[Problem]) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key or not all(key.split(".")):
+        problems.append(
+            Problem(key=f"--set {override}", message="not an assignment", hint="write --set a.b=VALUE")
+        )
+        return
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        problems.append(
+            Problem(key=f"--set {override}", message="the value is not YAML", hint="put it in quotes")
+        )
+        return
+    *parents, last = key.split(".")
+    for parent in parents:
+        below = data.get(parent)
+        if not isinstance(below, dict):
+            below = data[parent] = {}
+        data = below
+    data[last] = value
+
+
+def _derive_listeners(data: dict[str, Any]) -> None:
+    # The peer and service listeners stand on the node's own address unless told otherwise.
+    node, listen = data.get("node"), data.setdefault("listen", {})
+    address = node.get("address") if isinstance(node, dict) else None
+    if not isinstance(listen, dict) or not isinstance(address, str):
+        return
+    host = f"[{address}]" if ":" in address else address
+    listen.setdefault("peer", f"{host}:30020")
+    listen.setdefault("service", f"{host}:30022")
+
+
+def _check_ports(settings: Settings, problems: list[Problem]) -> None:
+    taken: dict[Endpoint, str] = {}
+    for entry in dataclasses.fields(settings.listen):
+        endpoint = getattr(settings.listen, entry.name)
+        other = taken.setdefault(endpoint, entry.name)
+        if other != entry.name:
+            problems.append(
+                Problem(
+                    key=f"listen.{entry.name}",
+                    message=f"{endpoint} is also listen.{other}",
+                    hint="give each listener its own address: a request's path is known from its socket",
+                )
+            )
+
+
+def _resolve_paths(settings: Settings, base: Path) -> Settings:
+    static, state_dir = settings.membership.static, settings.state_dir
+    return dataclasses.replace(
+        settings,
+        membership=MembershipSettings(static=base / static if static else None),
+        state_dir=base / state_dir if state_dir else None,
+    )
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Endpoint | ContainerdStore | OciLayoutStore | Path):
+        return str(value)
+    if isinstance(value, tuple):
+        return [_plain(each) for each in value]
+    if dataclasses.is_dataclass(value):
+        return {entry.name: _plain(getattr(value, entry.name)) for entry in dataclasses.fields(value)}
+    return value

@@ -1,0 +1,252 @@
+"""Every setting, in frozen groups: its meaning, its unit, its default and the reason for the default.
+
+``docs/configuration.md`` is held to this module by a test.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from agent.config.values import (
+    ContainerdStore,
+    Endpoint,
+    OciLayoutStore,
+    parse_address,
+    parse_endpoint,
+    parse_flag,
+    parse_index,
+    parse_local,
+    parse_name,
+    parse_optional_label,
+    parse_path,
+    parse_patterns,
+    parse_store,
+    seconds,
+    whole_number,
+)
+
+_T = TypeVar("_T")
+_REQUIRED: Any = object()
+
+
+def option(parse: Callable[[object], object], doc: str, *, default: object = _REQUIRED) -> Any:
+    """A field of a settings group: how to read it, what it means, and its default (none: required)."""
+    metadata = {"parse": parse, "doc": doc}
+    return field(metadata=metadata) if default is _REQUIRED else field(metadata=metadata, default=default)
+
+
+def group(cls: type[_T]) -> Any:
+    """A nested group whose own fields all have defaults."""
+    return field(metadata={"group": cls}, default_factory=cls)
+
+
+def required_group(cls: type[_T]) -> Any:
+    """A nested group with required fields."""
+    return field(metadata={"group": cls})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeSettings:
+    """Who this node is."""
+
+    name: str = option(parse_name, "The node's name, unique in the cluster; Kubernetes' node name there.")
+    address: str = option(parse_address, "The IP address at which peers reach this node.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlacementSettings:
+    """Where this node sits. A level left out is unknown and counts as equal to nobody's."""
+
+    region: str | None = option(parse_optional_label, "Region (topology.kubernetes.io/region).", default=None)
+    zone: str | None = option(parse_optional_label, "Zone (topology.kubernetes.io/zone).", default=None)
+    rack: str | None = option(parse_optional_label, "Rack, or any level finer than the zone.", default=None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListenSettings:
+    """The four sockets. Each request's path is known from the socket it came in by."""
+
+    local: Endpoint = option(
+        parse_local,
+        "HostPort: containerd on this node. Loopback only, as it has no authentication.",
+        default=Endpoint(host="127.0.0.1", port=30020),
+    )
+    peer: Endpoint = option(parse_endpoint, "Other agents; the node's address, port 30020 by convention.")
+    service: Endpoint = option(
+        parse_endpoint, "What the NodePort Service (30021) targets: the fallback of other nodes' containerds."
+    )
+    admin: Endpoint = option(
+        parse_endpoint,
+        "Metrics, health and API; loopback, so that publishing them is a decision.",
+        default=Endpoint(host="127.0.0.1", port=9090),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MembershipSettings:
+    """Where the list of peers comes from."""
+
+    static: Path | None = option(
+        parse_path,
+        "YAML file with a list of {name, address, port, region, zone, rack}; re-read when it changes. "
+        "Relative to the configuration file. None: a node without peers.",
+        default=None,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegistriesSettings:
+    """Which images the mirror answers for."""
+
+    include: tuple[str, ...] = option(
+        parse_patterns, "Globs on REGISTRY/REPOSITORY:TAG of what is mirrored; everything.", default=("*",)
+    )
+    exclude: tuple[str, ...] = option(
+        parse_patterns,
+        "Globs of what is not, even if included. containerd goes to the registry.",
+        default=(),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LookupSettings:
+    """Asking peers who has what."""
+
+    patience_s: float = option(
+        seconds(least=0.001, most=10),
+        "Seconds to wait for a ring of peers before the next ring is asked as well; 30 times a slow "
+        "cross-zone round trip, so that only a sick peer lets it pass.",
+        default=0.05,
+    )
+    timeout_s: float = option(
+        seconds(least=0.01, most=60),
+        "Seconds after which a peer that has not answered counts as failed; covers the widest round "
+        "trips between continents.",
+        default=0.5,
+    )
+    positive_ttl_s: float = option(
+        seconds(most=600),
+        "Seconds for which 'this peer has it' is believed. Long enough for the blob requests that follow "
+        "a manifest; a wrong one costs one 404 from the peer.",
+        default=10.0,
+    )
+    negative_ttl_s: float = option(
+        seconds(most=60),
+        "Seconds for which 'nobody has it' is believed. Short: the first node's pull makes it untrue.",
+        default=1.0,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PullSettings:
+    """Fetching from peers."""
+
+    connect_s: float = option(
+        seconds(least=0.01, most=60),
+        "Seconds for a TCP connection to a peer; one SYN retransmission fits in.",
+        default=1.5,
+    )
+    patience_s: float = option(
+        seconds(least=0.01, most=60),
+        "Seconds without a first byte after which the next peer is asked as well (the slow one may still "
+        "win); well above any healthy peer's first byte.",
+        default=0.5,
+    )
+    deadline_s: float = option(
+        seconds(least=0.1, most=300),
+        "Seconds after which a pull without a first byte is answered 404, so that containerd goes on. "
+        "containerd itself would wait minutes.",
+        default=10.0,
+    )
+    stall_s: float = option(
+        seconds(least=0.1, most=300),
+        "Seconds without a byte after which a body is cut short, so that containerd resumes elsewhere.",
+        default=3.0,
+    )
+    attempts_max: int = option(
+        whole_number(least=1, most=100), "Peers tried for one request before it is answered 404.", default=8
+    )
+    cooloff_s: float = option(
+        seconds(most=600),
+        "Seconds for which a peer that failed is the last resort and is not asked who has what.",
+        default=5.0,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HttpSettings:
+    """Bounds on clients."""
+
+    idle_s: float = option(
+        seconds(least=1, most=3600),
+        "Seconds for a request's head to arrive and for an idle connection to be kept; longer than the "
+        "15 s for which peers keep theirs, so that the client closes first.",
+        default=30.0,
+    )
+    send_stall_s: float = option(
+        seconds(least=1, most=3600),
+        "Seconds for which a client may take no byte of a body before it is cut; containerd pauses "
+        "reading while it unpacks on a busy disk.",
+        default=60.0,
+    )
+    head_max_bytes: int = option(
+        whole_number(least=1024, most=1 << 20), "Longest request line and longest header field.", default=8190
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StopSettings:
+    """Stopping: unready, then no new connections, then draining, then gone."""
+
+    unready_s: float = option(
+        seconds(most=300),
+        "Seconds between turning unready and closing the listeners; kube-proxy hears of it in 20 to 70 ms.",
+        default=0.2,
+    )
+    drain_s: float = option(
+        seconds(most=3600),
+        "Seconds for running responses to end; within Kubernetes' 30 s of grace.",
+        default=25.0,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Everything the agent can be told."""
+
+    node: NodeSettings = required_group(NodeSettings)
+    placement: PlacementSettings = group(PlacementSettings)
+    listen: ListenSettings = required_group(ListenSettings)
+    store: ContainerdStore | OciLayoutStore = option(
+        parse_store,
+        "Where this node's content is: containerd:// or oci-layout://.",
+        default=OciLayoutStore(directory=Path("/var/lib/shorthaul")),
+    )
+    membership: MembershipSettings = group(MembershipSettings)
+    index: str = option(parse_index, "How holders are found; scatter asks the peers.", default="scatter")
+    registries: RegistriesSettings = group(RegistriesSettings)
+    resolve_tags: bool = option(
+        parse_flag, "Whether tags are resolved at all; false sends every tag to the registry.", default=True
+    )
+    tag_max_age_s: float = option(
+        seconds(most=10 * 365 * 86400),
+        "Seconds since a peer last saw a tag from the registry for which its answer is taken; the "
+        "longest that a moved tag can stay unseen by a node that never pulled it.",
+        default=3600.0,
+    )
+    tag_exclude: tuple[str, ...] = option(
+        parse_patterns,
+        "Globs of tags that are never resolved here; latest is the one that everybody moves.",
+        default=("*:latest",),
+    )
+    state_dir: Path | None = option(
+        parse_path,
+        "Directory in which the ages of mirrored tags outlive a restart; None keeps them in memory. "
+        "Relative to the configuration file.",
+        default=None,
+    )
+    lookup: LookupSettings = group(LookupSettings)
+    pull: PullSettings = group(PullSettings)
+    http: HttpSettings = group(HttpSettings)
+    stop: StopSettings = group(StopSettings)

@@ -1,0 +1,167 @@
+"""A directory of blobs, ``blobs/ALGORITHM/HEX``, as containerd and the OCI image layout both write it.
+
+Knows which blobs are there without asking the disk: inotify tells of changes at once, and a look at
+the directories' modification times every half second catches whatever inotify did not tell (an
+overflow, a network file system). Trusting containerd's own content events would not do: 1.6 and 1.7
+send none, and no version announces garbage collection.
+Source: inotify(7); OCI image spec, image-layout.md; containerd's content store as measured.
+"""
+
+import asyncio
+import os
+from pathlib import Path
+
+from asyncinotify import Event, Inotify, Mask
+
+from agent.content.store import Change, ChangeKind, Changes, ContentMissing, FileBlob
+from agent.oci.digest import HEX_LENGTH, Digest, parse_digest
+from agent.oci.errors import DigestInvalid
+
+_POLL_S = 0.5
+_GONE = Mask.DELETE_SELF | Mask.MOVE_SELF | Mask.UNMOUNT | Mask.IGNORED | Mask.Q_OVERFLOW
+_CAME = Mask.CLOSE_WRITE | Mask.MOVED_TO
+_WENT = Mask.DELETE | Mask.MOVED_FROM
+_WATCHED = _CAME | _WENT | Mask.CREATE | Mask.DELETE_SELF | Mask.MOVE_SELF
+
+_Fingerprint = tuple[tuple[int, int, int] | None, ...]
+
+
+class BlobDirectory:
+    """The blobs below one ``blobs`` directory, which may come and go."""
+
+    def __init__(self, root: Path, changes: Changes) -> None:
+        self._root = root
+        self._sizes: dict[Digest, int] = {}
+        self._bytes = 0
+        self._changes = changes
+        self.problem: str | None = "not looked at yet"
+
+    @property
+    def totals(self) -> tuple[int, int]:
+        """How many blobs, and their bytes."""
+        return len(self._sizes), self._bytes
+
+    def __contains__(self, digest: Digest) -> bool:
+        return digest in self._sizes
+
+    def path(self, digest: Digest) -> Path:
+        """Where a blob's file is. Safe for any `Digest`, as its grammar has no separators."""
+        algorithm, _, encoded = digest.partition(":")
+        return self._root / algorithm / encoded
+
+    def open(self, digest: Digest) -> FileBlob:
+        """The blob. A file that is gone before its event arrived is forgotten here and now."""
+        try:
+            return FileBlob(self.path(digest))
+        except ContentMissing:
+            self._remove(digest)
+            raise
+
+    async def run(self) -> None:
+        """Follow the directory until cancelled, across its removal and return."""
+        while True:
+            try:
+                await self._follow()
+            except OSError as error:
+                self.problem = f"{self._root}: {error.strerror}"
+                self._adopt({})
+                await asyncio.sleep(_POLL_S)
+
+    async def _follow(self) -> None:
+        """Follow until the directories themselves change; raises OSError when there are none."""
+        with Inotify() as inotify:
+            os.stat(self._root)  # noqa: PTH116 - raises with strerror, which add_watch does not
+            inotify.add_watch(self._root, _WATCHED)
+            for algorithm in HEX_LENGTH:
+                if (self._root / algorithm).is_dir():
+                    inotify.add_watch(self._root / algorithm, _WATCHED)
+            seen = self._fingerprint()
+            self._adopt(await asyncio.to_thread(_scan, self._root))
+            self.problem = None
+            while True:
+                try:
+                    async with asyncio.timeout(_POLL_S):
+                        event = await inotify.get()
+                except TimeoutError:
+                    if self._fingerprint() != seen:
+                        return
+                    continue
+                if not self._apply(event):
+                    return
+                seen = self._fingerprint()
+
+    def _apply(self, event: Event) -> bool:
+        """Take in one event; False when the watches have to be set up anew."""
+        if event.mask & _GONE or event.path is None:
+            return False
+        if event.mask & Mask.ISDIR:
+            return event.path.name not in HEX_LENGTH
+        digest = _digest_of(event.path)
+        if digest is None:
+            return True
+        if event.mask & _WENT:
+            self._remove(digest)
+        elif event.mask & _CAME or _is_linked(event.path):
+            self._add(digest, event.path)
+        return True
+
+    def _add(self, digest: Digest, path: Path) -> None:
+        try:
+            size = path.stat().st_size
+        except OSError:
+            return  # gone again; its own event follows
+        known = self._sizes.get(digest)
+        self._sizes[digest] = size
+        self._bytes += size - (known or 0)
+        if known is None:
+            self._changes.publish(Change(ChangeKind.ADDED, digest))
+
+    def _remove(self, digest: Digest) -> None:
+        size = self._sizes.pop(digest, None)
+        if size is not None:
+            self._bytes -= size
+            self._changes.publish(Change(ChangeKind.REMOVED, digest))
+
+    def _adopt(self, found: dict[Digest, int]) -> None:
+        before, self._sizes, self._bytes = self._sizes, found, sum(found.values())
+        self._changes.publish_difference(before.keys(), found.keys())
+
+    def _fingerprint(self) -> _Fingerprint:
+        return tuple(_identity(self._root / name) for name in ("", *HEX_LENGTH))
+
+
+def _identity(folder: Path) -> tuple[int, int, int] | None:
+    try:
+        status = folder.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino, status.st_mtime_ns
+
+
+def _scan(root: Path) -> dict[Digest, int]:
+    found: dict[Digest, int] = {}
+    for algorithm in HEX_LENGTH:
+        try:
+            with os.scandir(root / algorithm) as entries:
+                for entry in entries:
+                    digest = _digest_of(Path(entry.path))
+                    if digest is not None and entry.is_file(follow_symlinks=False):
+                        found[digest] = entry.stat(follow_symlinks=False).st_size
+        except FileNotFoundError:
+            continue  # no blob of this algorithm yet, or one removed under the scan: its event follows
+    return found
+
+
+def _digest_of(path: Path) -> Digest | None:
+    try:
+        return parse_digest(f"{path.parent.name}:{path.name}")
+    except DigestInvalid:
+        return None
+
+
+def _is_linked(path: Path) -> bool:
+    # A file that is being created has one name; one that was linked here is complete already.
+    try:
+        return path.stat().st_nlink > 1
+    except OSError:
+        return False

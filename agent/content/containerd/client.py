@@ -1,0 +1,114 @@
+"""containerd's gRPC API, the few calls that the store needs. The only importer of grpclib.
+
+Errors of the transport and of the daemon become `ContentUnavailable`, a NOT_FOUND `ContentMissing`.
+Source: containerd/api/services/{images,content,events}/v1.
+"""
+
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from grpclib import GRPCError, Status
+from grpclib.client import Channel, UnaryStreamMethod, UnaryUnaryMethod
+from grpclib.exceptions import ProtocolError, StreamTerminatedError
+
+from agent.content.containerd import api_pb2 as api
+from agent.content.store import ContentMissing, ContentUnavailable
+
+_CALL_S = 5.0
+
+
+class Client:
+    """One connection to one containerd, for one namespace. Reconnects by itself at the next call."""
+
+    def __init__(self, socket: Path, namespace: str) -> None:
+        self._socket = socket
+        self._channel = Channel(path=str(socket))
+        self._metadata = {"containerd-namespace": namespace}
+        self._list_images = UnaryUnaryMethod(
+            self._channel,
+            "/containerd.services.images.v1.Images/List",
+            api.ListImagesRequest,
+            api.ListImagesResponse,
+        )
+        self._subscribe = UnaryStreamMethod(
+            self._channel,
+            "/containerd.services.events.v1.Events/Subscribe",
+            api.SubscribeRequest,
+            api.Envelope,
+        )
+        self._info = UnaryUnaryMethod(
+            self._channel,
+            "/containerd.services.content.v1.Content/Info",
+            api.InfoRequest,
+            api.InfoResponse,
+        )
+        self._list_content = UnaryStreamMethod(
+            self._channel,
+            "/containerd.services.content.v1.Content/List",
+            api.ListContentRequest,
+            api.ListContentResponse,
+        )
+        self._read = UnaryStreamMethod(
+            self._channel,
+            "/containerd.services.content.v1.Content/Read",
+            api.ReadContentRequest,
+            api.ReadContentResponse,
+        )
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._channel.close()
+
+    async def images(self) -> list[api.Image]:
+        """All image records of the namespace."""
+        with self._translated():
+            reply = await self._list_images(api.ListImagesRequest(), timeout=_CALL_S, metadata=self._metadata)
+            return list(reply.images)
+
+    async def image_events(self) -> AsyncGenerator[None, None]:
+        """Yields once when the subscription stands, then once for each event that touches an image.
+
+        The connection is made here if there is none; the stream has no deadline.
+        """
+        with self._translated():
+            async with self._subscribe.open(metadata=self._metadata) as stream:
+                await stream.send_message(api.SubscribeRequest(filters=['topic~="/images/"']), end=True)
+                yield
+                async for _ in stream:
+                    yield
+
+    async def size_bytes(self, digest: str) -> int:
+        """The size of a committed blob."""
+        with self._translated():
+            reply = await self._info(api.InfoRequest(digest=digest), timeout=_CALL_S, metadata=self._metadata)
+            return reply.info.size
+
+    async def sizes(self) -> dict[str, int]:
+        """Every committed blob of the namespace with its size."""
+        with self._translated():
+            async with self._list_content.open(timeout=_CALL_S, metadata=self._metadata) as stream:
+                await stream.send_message(api.ListContentRequest(), end=True)
+                return {info.digest: info.size async for reply in stream for info in reply.info}
+
+    async def read(self, digest: str, offset: int, length: int) -> bytes:
+        """``length`` bytes of a blob from ``offset``; fewer only at its end."""
+        with self._translated():
+            async with self._read.open(timeout=_CALL_S, metadata=self._metadata) as stream:
+                request = api.ReadContentRequest(digest=digest, offset=offset, size=length)
+                await stream.send_message(request, end=True)
+                return b"".join([reply.data async for reply in stream])
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except GRPCError as error:
+            if error.status is Status.NOT_FOUND:
+                raise ContentMissing(error.message or "not found") from error
+            raise ContentUnavailable(
+                f"containerd at {self._socket}: {error.message or error.status.name}"
+            ) from error
+        except (TimeoutError, OSError, StreamTerminatedError, ProtocolError) as error:
+            reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+            raise ContentUnavailable(f"containerd at {self._socket} does not answer: {reason}") from error

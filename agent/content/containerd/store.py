@@ -1,0 +1,188 @@
+"""The content store of a containerd.
+
+Names come over gRPC, with image events as the signal to read them anew. Which blobs there are is read
+from containerd's files, and so are their bytes, because sendfile needs a file. Where the files can't
+be read (another root, no permission, a remote snapshotter) the content API serves in their place.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import aclosing
+from pathlib import Path
+
+from agent.content.blobdir import BlobDirectory
+from agent.content.containerd import api_pb2 as api
+from agent.content.containerd.client import Client
+from agent.content.store import (
+    Blob,
+    Change,
+    Changes,
+    ContentMissing,
+    ContentUnavailable,
+    Names,
+    TaggedImage,
+)
+from agent.oci.digest import Digest, parse_digest
+from agent.oci.errors import DigestInvalid
+from agent.oci.manifest import Descriptor
+from agent.oci.reference import Registry, Repository, Tag, parse_image
+
+_log = logging.getLogger(__name__)
+
+_CONTENT = "io.containerd.content.v1.content"
+_RETRY_S = 0.5
+_SETTLE_S = 0.02  # a CRI pull makes three image records in a row: read them once
+_RESCAN_S = 30.0  # bounds how long a daemon that hangs without closing its socket goes unnoticed
+_API_POLL_S = 0.8  # content is noticed within 1 s over the API as well
+
+
+class Containerd:
+    """The store of one containerd namespace."""
+
+    def __init__(self, *, socket: Path, namespace: str, root: Path) -> None:
+        self._client = Client(socket, namespace)
+        self._changes = Changes()
+        self._blobs = BlobDirectory(root / _CONTENT / "blobs", self._changes)
+        self._names = Names()
+        self._problem: str | None = f"not connected to containerd at {socket} yet"
+        self._api_sizes: dict[Digest, int] | None = None
+
+    @property
+    def problem(self) -> str | None:
+        """See `ContentStore.problem`."""
+        return self._problem
+
+    @property
+    def totals(self) -> tuple[int, int]:
+        """See `ContentStore.totals`."""
+        if self._api_sizes is not None:
+            return len(self._api_sizes), sum(self._api_sizes.values())
+        return self._blobs.totals
+
+    def holds(self, digest: Digest) -> bool:
+        """See `ContentStore.holds`."""
+        return digest in self._blobs or (self._api_sizes is not None and digest in self._api_sizes)
+
+    def find(self, repository: Repository, tag: Tag, registry: Registry | None) -> tuple[TaggedImage, ...]:
+        """See `ContentStore.find`."""
+        return self._names.find(repository, tag, registry)
+
+    async def open(self, digest: Digest) -> Blob:
+        """See `ContentStore.open`."""
+        try:
+            return self._blobs.open(digest)
+        except ContentMissing:
+            if self._api_sizes is None or digest not in self._api_sizes:
+                raise
+        except ContentUnavailable as error:
+            _log.warning("blob file unreadable, using the content API: %s", error)
+        return _ApiBlob(self._client, digest, await self._client.size_bytes(digest))
+
+    def watch(self) -> AsyncIterator[Change]:
+        """See `ContentStore.watch`."""
+        return self._changes.watch()
+
+    async def run(self) -> None:
+        """See `ContentStore.run`."""
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._blobs.run(), name="blobs")
+                tasks.create_task(self._follow_images(), name="images")
+                tasks.create_task(self._follow_content(), name="content API")
+        finally:
+            self._client.close()
+
+    async def _follow_images(self) -> None:
+        while True:
+            try:
+                async with aclosing(self._client.image_events()) as events:
+                    async for _ in _settled(events):
+                        self._names.replace(_tagged(await self._client.images()))
+                        self._problem = None
+                self._problem = "containerd ended its event stream"
+            except (ContentUnavailable, ContentMissing) as error:
+                if self._problem is None:
+                    _log.warning("store lost: %s", error)
+                self._problem = str(error)
+            await asyncio.sleep(_RETRY_S)
+
+    async def _follow_content(self) -> None:
+        # A missing directory is a containerd that never pulled, unless its API knows of content.
+        while True:
+            sizes: dict[Digest, int] | None = None
+            if self._blobs.problem is not None:
+                try:
+                    sizes = dict(_parsed(await self._client.sizes())) or None
+                except (ContentUnavailable, ContentMissing):
+                    sizes = self._api_sizes
+            if (sizes is None) != (self._api_sizes is None):
+                via = "files" if sizes is None else f"content API ({self._blobs.problem})"
+                _log.warning("reading blobs by %s", via)
+            before, self._api_sizes = self._api_sizes or {}, sizes
+            self._changes.publish_difference(before.keys(), (sizes or {}).keys())
+            await asyncio.sleep(_API_POLL_S)
+
+
+async def _settled(events: AsyncIterator[None]) -> AsyncIterator[None]:
+    """One event for each burst of events, and one every `_RESCAN_S` in any case."""
+    pending = asyncio.ensure_future(anext(events))
+    try:
+        while True:
+            done, _ = await asyncio.wait((pending,), timeout=_RESCAN_S)
+            while done:
+                try:
+                    pending.result()
+                except StopAsyncIteration:
+                    return
+                pending = asyncio.ensure_future(anext(events))
+                done, _ = await asyncio.wait((pending,), timeout=_SETTLE_S)
+            yield
+    finally:
+        pending.cancel()
+        await asyncio.gather(pending, return_exceptions=True)
+
+
+def _tagged(images: Iterable[api.Image]) -> Iterator[TaggedImage]:
+    for image in images:
+        name = parse_image(image.name)
+        if name is None:
+            continue
+        try:
+            digest = parse_digest(image.target.digest)
+        except DigestInvalid:
+            continue
+        yield TaggedImage(
+            name=name,
+            descriptor=Descriptor(
+                digest=digest, size_bytes=image.target.size, media_type=image.target.media_type
+            ),
+            seen_s=image.updated_at.seconds + image.updated_at.nanos / 1e9,
+        )
+
+
+def _parsed(sizes: dict[str, int]) -> Iterator[tuple[Digest, int]]:
+    for text, size in sizes.items():
+        try:
+            yield parse_digest(text), size
+        except DigestInvalid:
+            continue
+
+
+class _ApiBlob:
+    """A blob read over the content API."""
+
+    fd: int | None = None
+
+    def __init__(self, client: Client, digest: Digest, size_bytes: int) -> None:
+        self._client = client
+        self._digest = digest
+        self.size_bytes = size_bytes
+
+    async def read(self, offset: int, length: int) -> bytes:
+        """See `Blob.read`."""
+        length = min(length, self.size_bytes - offset)
+        return await self._client.read(self._digest, offset, length) if length > 0 else b""
+
+    def close(self) -> None:
+        """See `Blob.close`."""

@@ -1,0 +1,138 @@
+"""A content store in an OCI image layout directory: the embedded default, no daemon needed.
+
+Source: OCI image spec 1.1, image-layout.md. A name is taken from the ``org.opencontainers.image.ref.name``
+annotation of ``index.json``, or from containerd's ``io.containerd.image.name`` as its exports write it,
+when it is a full REGISTRY/REPOSITORY:TAG. Writers put blobs in place by rename, as skopeo, buildah and
+containerd do: a blob that is written in place counts from the moment its writer closes it.
+"""
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+from agent.content.blobdir import BlobDirectory
+from agent.content.store import Change, Changes, FileBlob, Names, TaggedImage
+from agent.oci.digest import Digest, parse_digest
+from agent.oci.errors import DigestInvalid
+from agent.oci.manifest import Descriptor
+from agent.oci.reference import Named, Registry, Repository, Tag, parse_image
+
+_POLL_S = 0.5
+_NAME_ANNOTATIONS = ("io.containerd.image.name", "org.opencontainers.image.ref.name")
+
+
+class OciLayout:
+    """The store in one layout directory."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._changes = Changes()
+        self._blobs = BlobDirectory(directory / "blobs", self._changes)
+        self._names = Names()
+        self._digests: dict[Named, tuple[Digest, float]] = {}
+        self._index_problem: str | None = "not looked at yet"
+
+    @property
+    def problem(self) -> str | None:
+        """See `ContentStore.problem`."""
+        return self._index_problem or self._blobs.problem
+
+    @property
+    def totals(self) -> tuple[int, int]:
+        """See `ContentStore.totals`."""
+        return self._blobs.totals
+
+    def holds(self, digest: Digest) -> bool:
+        """See `ContentStore.holds`."""
+        return digest in self._blobs
+
+    def find(self, repository: Repository, tag: Tag, registry: Registry | None) -> tuple[TaggedImage, ...]:
+        """See `ContentStore.find`."""
+        return self._names.find(repository, tag, registry)
+
+    async def open(self, digest: Digest) -> FileBlob:
+        """See `ContentStore.open`."""
+        return self._blobs.open(digest)
+
+    def watch(self) -> AsyncIterator[Change]:
+        """See `ContentStore.watch`."""
+        return self._changes.watch()
+
+    async def run(self) -> None:
+        """See `ContentStore.run`."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._blobs.run(), name="blobs")
+            tasks.create_task(self._follow_index(), name="index.json")
+
+    async def _follow_index(self) -> None:
+        # A look at one file's status twice a second is cheaper than being told of each of its writes.
+        known: tuple[int, int, int] | None = None
+        while True:
+            path = self._directory / "index.json"
+            try:
+                status = path.stat()
+                current = (status.st_ino, status.st_mtime_ns, status.st_size)
+                if current != known:
+                    self._read_index(path.read_bytes(), first=known is None)
+                    known = current
+            except OSError as error:
+                self._lose(f"{path}: {error.strerror}")
+                known = None
+            except ValueError as error:
+                self._lose(f"{path}: not an image index: {error}")
+            await asyncio.sleep(_POLL_S)
+
+    def _lose(self, problem: str) -> None:
+        self._index_problem = problem
+        self._names.replace(())
+
+    def _read_index(self, content: bytes, *, first: bool) -> None:
+        images = list(self._images(json.loads(content), time.time(), first=first))
+        self._digests = {image.name: (image.descriptor.digest, image.seen_s) for image in images}
+        self._names.replace(images)
+        self._index_problem = None
+
+    def _images(self, index: Any, now_s: float, *, first: bool) -> Iterator[TaggedImage]:
+        manifests = index.get("manifests") if isinstance(index, dict) else None
+        if not isinstance(manifests, list):
+            raise ValueError("it has no list of manifests")  # noqa: TRY004 - one kind of error for one file
+        for entry in manifests:
+            named = _name_of(entry)
+            if named is None:
+                continue
+            name, descriptor = named
+            yield TaggedImage(
+                name=name, descriptor=descriptor, seen_s=self._seen_s(name, descriptor.digest, now_s, first)
+            )
+
+    def _seen_s(self, name: Named, digest: Digest, now_s: float, first: bool) -> float:
+        # The layout does not say when a tag was seen. A name that changes under our eyes was seen now;
+        # one that was there before us is as old as its manifest's file, which never makes it younger.
+        known = self._digests.get(name)
+        if known and known[0] == digest:
+            return known[1]
+        if not first:
+            return now_s
+        try:
+            return self._blobs.path(digest).stat().st_mtime
+        except OSError:
+            return 0.0
+
+
+def _name_of(entry: Any) -> tuple[Named, Descriptor] | None:
+    annotations = entry.get("annotations") if isinstance(entry, dict) else None
+    if not isinstance(annotations, dict):
+        return None
+    text = next((annotations[key] for key in _NAME_ANNOTATIONS if key in annotations), None)
+    name = parse_image(text) if isinstance(text, str) else None
+    size, media_type = entry.get("size"), entry.get("mediaType")
+    if name is None or not isinstance(size, int) or not isinstance(media_type, str):
+        return None
+    try:
+        digest = parse_digest(str(entry.get("digest")))
+    except DigestInvalid:
+        return None
+    return name, Descriptor(digest=digest, size_bytes=size, media_type=media_type)

@@ -1,0 +1,93 @@
+"""When a tag was last seen *from the registry*, across mirrors.
+
+A store says when its owner last wrote a tag. If the owner learned the tag's digest from this very
+mirror, that moment says nothing of the registry: without this ledger an old answer would look fresh
+again on each node it reaches, and a moved tag could stay unseen for ever. Pure but for `load` and
+`save`.
+"""
+
+import json
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+from agent.content.store import TaggedImage
+from agent.oci.digest import Digest
+from agent.oci.reference import Named
+
+_log = logging.getLogger(__name__)
+
+_ENTRIES_MAX = 10_000  # tags resolved here since the start; the oldest go first
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Mirrored:
+    """A tag that this mirror resolved, and what its age was then."""
+
+    digest: Digest
+    seen_s: float
+    sent_to_registry_s: float | None = None
+
+
+class TagAges:
+    """The ages of tags that this agent itself resolved for its containerd. Times are Unix seconds."""
+
+    def __init__(self, path: Path | None = None) -> None:
+        self._path = path
+        self._mirrored: dict[str, _Mirrored] = _load(path) if path else {}
+
+    def seen_s(self, image: TaggedImage) -> float:
+        """When the registry was last known to give this tag this digest."""
+        entry = self._mirrored.get(str(image.name))
+        if entry is None or entry.digest != image.descriptor.digest:
+            return image.seen_s
+        if entry.sent_to_registry_s is not None and image.seen_s > entry.sent_to_registry_s:
+            return image.seen_s  # written after we had declined: the registry answered
+        return min(entry.seen_s, image.seen_s)
+
+    def resolved(self, name: Named, digest: Digest, seen_s: float) -> None:
+        """This mirror answered ``name`` with ``digest``, whose age it knew."""
+        key = str(name)
+        self._mirrored.pop(key, None)
+        self._mirrored[key] = _Mirrored(digest=digest, seen_s=seen_s)
+        if len(self._mirrored) > _ENTRIES_MAX:
+            del self._mirrored[next(iter(self._mirrored))]
+        self._save()
+
+    def declined(self, name: Named, now_s: float) -> None:
+        """This mirror did not answer ``name``: containerd asks the registry now."""
+        key = str(name)
+        entry = self._mirrored.get(key)
+        if entry is not None and entry.sent_to_registry_s is None:
+            self._mirrored[key] = _Mirrored(
+                digest=entry.digest, seen_s=entry.seen_s, sent_to_registry_s=now_s
+            )
+            self._save()
+
+    def _save(self) -> None:
+        if self._path is None:
+            return
+        lines = {
+            name: [entry.digest, entry.seen_s, entry.sent_to_registry_s]
+            for name, entry in self._mirrored.items()
+        }
+        new = self._path.with_suffix(".new")
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            new.write_text(json.dumps(lines))
+            new.replace(self._path)
+        except OSError as error:
+            _log.warning("tag ages not saved to %s: %s", self._path, error)
+
+
+def _load(path: Path) -> dict[str, _Mirrored]:
+    try:
+        return {
+            name: _Mirrored(digest=Digest(digest), seen_s=float(seen_s), sent_to_registry_s=sent)
+            for name, (digest, seen_s, sent) in json.loads(path.read_text()).items()
+        }
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        _log.warning("tag ages in %s can't be read, starting without: %s", path, error)
+        return {}

@@ -1,0 +1,99 @@
+"""Which digest a tag is, by this node's store or by a peer's.
+
+Decides when an answer may be given at all: only with `resolve_tags`, never for an excluded tag, from
+the local store whenever it has the name, from a peer only within `tag_max_age_s` of when that peer
+last saw the tag from the registry.
+"""
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from agent.content.store import ContentStore, TaggedImage
+from agent.content.tags import TagAges
+from agent.holders.index import HolderIndex
+from agent.holders.wire import KnownTag, Question, Reply
+from agent.oci.errors import OciError
+from agent.oci.manifest import Descriptor
+from agent.oci.patterns import Filter
+from agent.oci.reference import Named, unknown
+from topology.placement import NodeName
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resolved:
+    """A tag's digest. ``node`` None: this node's own store knew it."""
+
+    name: Named
+    descriptor: Descriptor
+    seen_s: float
+    node: NodeName | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TagResolver:
+    """Answers tags for clients, and for peers what this node knows. Times are Unix seconds."""
+
+    store: ContentStore
+    ages: TagAges
+    index: HolderIndex
+    tags: Filter
+    enabled: bool
+    max_age_s: float
+    clock: Callable[[], float] = time.time
+
+    async def resolve(self, name: Named, *, ask_peers: bool) -> Resolved:
+        """The digest of ``name``. Raises `OciError` (404) with the reason when there is no answer."""
+        if not self.enabled:
+            raise unknown(name, "tags are not resolved here", hint="resolve_tags is false")
+        if not self.tags.admits(name):
+            raise unknown(name, "this tag is never resolved here", hint="tag_exclude names it")
+        local = self.store.find(name.repository, name.tag, name.registry)
+        if name.registry is not None and local:
+            return self._local(local[0])
+        answers = await self.index.lookup_tag(name, max_age_s=self.max_age_s) if ask_peers else ()
+        if name.registry is None:
+            _require_one_registry(name, [*(i.name for i in local), *(a.name for a in answers)])
+            if local:
+                return self._local(local[0])
+        if not answers:
+            raise unknown(name, f"nobody saw this tag in the last {self.max_age_s:g} s")
+        freshest = answers[0]
+        return Resolved(
+            name=freshest.name,
+            descriptor=freshest.descriptor,
+            seen_s=self.clock() - freshest.age_s,
+            node=freshest.node,
+        )
+
+    def reply_to(self, question: Question) -> Reply:
+        """What this node has of a peer's question."""
+        return Reply(
+            held=frozenset(digest for digest in question.digests if self.store.holds(digest)),
+            tags=tuple(self._known(question.tags)) if self.enabled else (),
+        )
+
+    def _local(self, image: TaggedImage) -> Resolved:
+        return Resolved(
+            name=image.name, descriptor=image.descriptor, seen_s=self.ages.seen_s(image), node=None
+        )
+
+    def _known(self, names: Iterable[Named]) -> Iterable[KnownTag]:
+        now_s = self.clock()
+        for name in names:
+            if not self.tags.admits(name):
+                continue
+            for image in self.store.find(name.repository, name.tag, name.registry):
+                if self.store.holds(image.descriptor.digest):
+                    # A clock that was set back must not make an age negative.
+                    age_s = max(0.0, now_s - self.ages.seen_s(image))
+                    yield KnownTag(name=image.name, descriptor=image.descriptor, age_s=age_s)
+
+
+def _require_one_registry(name: Named, found: list[Named]) -> None:
+    registries = sorted({str(each.registry) for each in found})
+    if len(registries) > 1:
+        error: OciError = unknown(
+            name, f"several registries have this name: {', '.join(registries)}", hint="add ?ns=REGISTRY"
+        )
+        raise error

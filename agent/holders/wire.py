@@ -1,0 +1,123 @@
+"""The question agents ask each other, and the reply: ``POST /shorthaul/v1/holders`` on the peer listener.
+
+JSON, many digests and tags in one request. Ages travel as durations, because the clocks of two nodes
+need not agree. A reply names digests by their place in the question: it is about as long as it has hits.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from agent.oci.digest import Digest, parse_digest
+from agent.oci.errors import OciError, RequestInvalid
+from agent.oci.manifest import Descriptor
+from agent.oci.reference import Named, parse_registry, parse_repository, parse_tag
+
+PATH = "/shorthaul/v1/holders"
+DIGESTS_MAX = 4096  # an index of twenty platforms of 127 layers each fits
+QUESTION_MAX_BYTES = 1 << 20
+REPLY_MAX_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """Who has these digests, who knows these tags."""
+
+    digests: tuple[Digest, ...] = ()
+    tags: tuple[Named, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KnownTag:
+    """One tag in a reply; the name has its registry."""
+
+    name: Named
+    descriptor: Descriptor
+    age_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """What the asked node has of the question."""
+
+    held: frozenset[Digest] = frozenset()
+    tags: tuple[KnownTag, ...] = ()
+
+
+class ReplyInvalid(Exception):
+    """A peer's reply that can't be understood: treat the peer as failed."""
+
+
+def encode_question(question: Question) -> bytes:
+    """The question as its body."""
+    tags = [[tag.registry, tag.repository, tag.tag] for tag in question.tags]
+    return json.dumps({"digests": question.digests, "tags": tags}, separators=(",", ":")).encode()
+
+
+def decode_question(body: bytes) -> Question:
+    """A question from a body. Raises `OciError` (400) when it is not one."""
+    try:
+        document = json.loads(body)
+        digests, tags = document.get("digests", []), document.get("tags", [])
+        if len(digests) > DIGESTS_MAX or len(tags) > DIGESTS_MAX:
+            raise RequestInvalid("too many digests in one question", hint=f"at most {DIGESTS_MAX}")
+        return Question(
+            digests=tuple(parse_digest(digest) for digest in digests),
+            tags=tuple(_named(*tag) for tag in tags),
+        )
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise RequestInvalid(f"not a question about holders: {error}") from error
+
+
+def encode_reply(question: Question, reply: Reply) -> bytes:
+    """The reply to ``question`` as its body."""
+    held = [place for place, digest in enumerate(question.digests) if digest in reply.held]
+    tags = [
+        [
+            [tag.name.registry, tag.name.repository, tag.name.tag],
+            tag.descriptor.digest,
+            tag.descriptor.size_bytes,
+            tag.descriptor.media_type,
+            round(tag.age_s, 3),
+        ]
+        for tag in reply.tags
+    ]
+    return json.dumps({"held": held, "tags": tags}, separators=(",", ":")).encode()
+
+
+def decode_reply(question: Question, body: bytes) -> Reply:
+    """The reply to ``question`` from a body. Raises `ReplyInvalid`."""
+    try:
+        document = json.loads(body)
+        places: Sequence[int] = document["held"]
+        if any(place < 0 for place in places):
+            raise ReplyInvalid("a negative place")
+        return Reply(
+            held=frozenset(question.digests[place] for place in places),
+            tags=tuple(_known_tag(tag) for tag in document["tags"]),
+        )
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError, OciError, RecursionError) as error:
+        raise ReplyInvalid(str(error)) from error
+
+
+def _named(registry: Any, repository: Any, tag: Any) -> Named:
+    return Named(
+        registry=None if registry is None else parse_registry(registry),
+        repository=parse_repository(repository),
+        tag=parse_tag(tag),
+    )
+
+
+def _known_tag(entry: Any) -> KnownTag:
+    name, digest, size, media_type, age = entry
+    if not isinstance(size, int) or size < 0 or not isinstance(media_type, str) or "\n" in media_type:
+        raise ReplyInvalid("a malformed descriptor")
+    age_s = float(age)
+    if not age_s >= 0:  # NaN too
+        raise ReplyInvalid("a negative age")
+    return KnownTag(
+        name=_named(*name),
+        descriptor=Descriptor(digest=parse_digest(digest), size_bytes=size, media_type=media_type),
+        age_s=age_s,
+    )

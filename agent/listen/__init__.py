@@ -1,0 +1,1 @@
+"""The listeners: sockets, HTTP, the OCI pull API, and the admin port."""

@@ -1,0 +1,101 @@
+"""HTTP serving on aiohttp's low-level server: no router, no middleware, one handler a listener.
+
+Adds what that server leaves open: errors of the HTTP parser as OCI errors, and one bound on how long
+a request's head may take (aiohttp's keep-alive timer, which also runs before the first request).
+"""
+
+import asyncio
+import logging
+import socket
+from collections.abc import Awaitable, Callable
+
+from aiohttp import web
+from aiohttp.http_exceptions import LineTooLong
+from aiohttp.web_protocol import RequestHandler
+
+from agent.config import HttpSettings
+from agent.oci.errors import Internal, OciError, RequestInvalid
+
+_log = logging.getLogger(__name__)
+
+Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+
+
+class HeadTooLarge(RequestInvalid):
+    """RFC 6585, section 5."""
+
+    status = 431
+
+
+class HttpListener:
+    """One listening socket and the handler behind it."""
+
+    def __init__(self, listener: socket.socket, handler: Handler, settings: HttpSettings) -> None:
+        self._socket = listener
+        self._settings = settings
+        # A client that goes away cancels its handler, so that nothing is fetched for nobody.
+        self._web = _Server(
+            handler,
+            handler_cancellation=True,
+            access_log=None,
+            keepalive_timeout=settings.idle_s,
+            max_line_size=settings.head_max_bytes,
+            max_field_size=settings.head_max_bytes,
+            lingering_time=1.0,
+        )
+        self._server: asyncio.Server | None = None
+
+    async def start(self) -> None:
+        """Accept from now on."""
+        self._server = await asyncio.get_running_loop().create_server(self._web, sock=self._socket)
+
+    async def stop_accepting(self) -> None:
+        """Close the listening socket and idle connections; running responses go on."""
+        if self._server is not None:
+            self._server.close()
+        self._web.pre_shutdown()
+
+    async def drain(self, at_most_s: float) -> None:
+        """Wait for running responses, then end those that are left."""
+        await self._web.shutdown(at_most_s)
+
+
+def error_response(error: OciError) -> web.Response:
+    """An OCI error as a response."""
+    return web.Response(
+        status=error.status,
+        body=error.body(),
+        headers={"Content-Type": "application/json", "Docker-Distribution-Api-Version": "registry/2.0"}
+        | error.headers,
+    )
+
+
+class _Protocol(RequestHandler):
+    __slots__ = ()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        if isinstance(exc, LineTooLong):
+            error: OciError = HeadTooLarge(
+                "a line of the request's head is too long", hint="http.head_max_bytes is the limit"
+            )
+        elif status < 500:
+            error = RequestInvalid(f"not an HTTP request: {(message or '').splitlines()[0:1]}")
+        else:
+            _log.error("error outside of a handler", exc_info=exc)
+            error = Internal("internal error")
+        if request.writer.output_size > 0:
+            raise ConnectionError("a response is on its way already")
+        response = error_response(error)
+        response.force_close()
+        return response
+
+
+class _Server(web.Server):
+    def __call__(self) -> _Protocol:
+        return _Protocol(self, loop=self._loop, **self._kwargs)

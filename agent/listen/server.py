@@ -1,0 +1,387 @@
+"""The OCI pull API: the way of a request, from its path to its last byte.
+
+parse → filter → tag → local content → peers. The same handler stands behind each of the three
+listeners; what differs is the path it is told: peers are answered from local content only, so that no
+request ever travels in a circle. Source: OCI distribution spec 1.1, "Pull"; containerd's reactions as
+measured (docs/decisions/0003): never 200 before the first bytes are in hand, 404 to say "go elsewhere".
+"""
+
+import asyncio
+import logging
+import time
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+
+from aiohttp import web
+
+from agent.content.store import Blob, ContentError, ContentMissing, ContentStore
+from agent.content.tags import TagAges
+from agent.holders.index import HolderIndex
+from agent.holders.tags import Resolved, TagResolver
+from agent.holders.wire import PATH as HOLDERS_PATH
+from agent.holders.wire import QUESTION_MAX_BYTES, decode_question, encode_reply
+from agent.listen.http import error_response
+from agent.members.neighbourhood import Neighbourhood
+from agent.observe.metrics import Metrics
+from agent.observe.requests import RecentRequests, RequestPath, RequestRecord, Result
+from agent.oci.digest import Digest
+from agent.oci.errors import Internal, ManifestUnknown, OciError, RequestInvalid, Unavailable, Unsupported
+from agent.oci.manifest import SIZE_MAX_BYTES, Manifest, parse_manifest
+from agent.oci.patterns import Filter
+from agent.oci.ranges import ByteRange, RangeSpec, parse_range, select
+from agent.oci.reference import Addressed, Kind, Named, Ping, parse_target, unknown
+from agent.transfer.peers import PeerBody, Wanted
+from agent.transfer.puller import BodyCut, NobodyHasIt, Puller, RunningPull
+from agent.transfer.send import ClientGone, cut, read_first, send_blob, send_chunk, send_first
+from topology.placement import Locality, NodeName
+
+_log = logging.getLogger("shorthaul.request")
+
+_SIZES_MAX = 20_000
+
+
+class ContentSizes:
+    """Sizes of blobs as the manifests that went through here name them. Bounded; the oldest go."""
+
+    def __init__(self) -> None:
+        self._sizes: OrderedDict[Digest, int] = OrderedDict()
+
+    def learn(self, manifest: Manifest) -> None:
+        """Remember the sizes of what a manifest names."""
+        for child in manifest.children:
+            self._sizes[child.digest] = child.size_bytes
+        while len(self._sizes) > _SIZES_MAX:
+            self._sizes.popitem(last=False)
+
+    def get(self, digest: Digest) -> int | None:
+        """The size, if a manifest told it."""
+        return self._sizes.get(digest)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Services:
+    """What a request may need. One set for all listeners."""
+
+    own: NodeName
+    store: ContentStore
+    resolver: TagResolver
+    ages: TagAges
+    index: HolderIndex
+    neighbourhood: Neighbourhood
+    puller: Puller
+    registries: Filter
+    metrics: Metrics
+    recent: RecentRequests
+    send_stall_s: float
+    sizes: ContentSizes = field(default_factory=ContentSizes)
+    clock: Callable[[], float] = time.perf_counter
+
+
+@dataclass(slots=True, kw_only=True)
+class _Exchange:
+    """One request on its way: what came in, and the record that its way fills in."""
+
+    request: web.BaseRequest
+    record: RequestRecord
+    started_s: float
+    resolved: Resolved | None = None
+
+    @property
+    def head(self) -> bool:
+        return self.request.method == "HEAD"
+
+
+class OciServer:
+    """The handler behind one listener."""
+
+    def __init__(self, path: RequestPath, services: Services) -> None:
+        self._path = path
+        self._services = services
+
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer one request and record it. Cancelled when the client goes away."""
+        services = self._services
+        record = RequestRecord(path=self._path, method=request.method, target=request.raw_path[:300])
+        exchange = _Exchange(request=request, record=record, started_s=services.clock())
+        try:
+            response = await self._answer(exchange)
+        except OciError as error:
+            record.result = _result_of(error)
+            record.status, record.reason = error.status, error.message
+            response = error_response(error)
+        except (ClientGone, asyncio.CancelledError) as error:
+            record.result = Result.CLIENT_GONE
+            self._finish(exchange)
+            if isinstance(error, asyncio.CancelledError):
+                raise
+            raise ConnectionResetError("client gone") from error
+        except Exception:  # noqa: BLE001 - the one boundary: a bug must not end the agent
+            _log.exception("request failed", extra={"fields": {"target": record.target}})
+            record.result, record.status = Result.ERROR, 500
+            response = error_response(Internal("internal error", hint="see the agent's log"))
+            response.force_close()
+        if record.result is Result.CUT:
+            self._finish(exchange)
+            await cut(request, response)
+            return response
+        self._finish(exchange)
+        return response
+
+    async def _answer(self, exchange: _Exchange) -> web.StreamResponse:
+        request, record = exchange.request, exchange.record
+        if self._path is RequestPath.PEER and request.raw_path == HOLDERS_PATH:
+            return await self._answer_peer_question(exchange)
+        if request.method not in ("GET", "HEAD"):
+            raise Unsupported(
+                f"{request.method} is not supported: this is a read-only mirror",
+                hint="push to the registry itself",
+            )
+        target = parse_target(request.raw_path)
+        if isinstance(target, Ping):
+            record.kind, record.status = "ping", 200
+            return _pong()
+        record.kind = "manifest" if isinstance(target, Named) else target.kind.value
+        record.target = str(target)
+        if not self._services.registries.admits(target):
+            raise unknown(target, "not mirrored here", hint="registries.include and .exclude decide")
+        if isinstance(target, Named):
+            target = await self._resolve(exchange, target)
+        if target.kind is Kind.MANIFEST:
+            return await self._answer_manifest(exchange, target)
+        return await self._answer_blob(exchange, target)
+
+    async def _resolve(self, exchange: _Exchange, name: Named) -> Addressed:
+        services = self._services
+        own_client = self._path is RequestPath.HOSTPORT
+        try:
+            resolved = await services.resolver.resolve(name, ask_peers=self._path is not RequestPath.PEER)
+        except OciError:
+            if own_client:
+                services.ages.declined(name, time.time())
+            raise
+        if own_client:
+            services.ages.resolved(resolved.name, resolved.descriptor.digest, resolved.seen_s)
+        exchange.resolved = resolved
+        return Addressed(
+            registry=resolved.name.registry,
+            repository=name.repository,
+            kind=Kind.MANIFEST,
+            digest=resolved.descriptor.digest,
+        )
+
+    async def _answer_manifest(self, exchange: _Exchange, target: Addressed) -> web.StreamResponse:
+        record = exchange.record
+        manifest = await self._local_manifest(target)
+        if manifest is not None:
+            self._credit(record, self._services.own, Locality.NODE, "in this node's store")
+        elif self._path is RequestPath.PEER:
+            raise unknown(target, "not in this node's store")
+        else:
+            async with self._services.puller.pull(Wanted(target=target)) as pull:
+                body = await self._first_bytes(exchange, target, pull)
+            manifest = parse_manifest(body.first)
+            assert manifest is not None, "a peer's manifest is checked when it arrives"
+        self._expect_children(manifest)
+        record.status = 200
+        headers = self._content_headers(record, target.digest, manifest.media_type)
+        if _is_known_to_client(exchange.request, target.digest):
+            record.status = 304
+            return web.Response(status=304, headers=headers)
+        if not exchange.head:
+            self._count(exchange, len(manifest.content))
+        return web.Response(status=200, body=manifest.content, headers=headers)
+
+    async def _local_manifest(self, target: Addressed) -> Manifest | None:
+        blob = await self._open(target)
+        if blob is None:
+            return None
+        try:
+            content = b"" if blob.size_bytes > SIZE_MAX_BYTES else await blob.read(0, blob.size_bytes)
+        except ContentError:
+            return None
+        finally:
+            blob.close()
+        manifest = parse_manifest(content)
+        if manifest is None:
+            raise ManifestUnknown(
+                f"{target}: this content is not a manifest", hint="ask for it under /blobs/"
+            )
+        return manifest
+
+    def _expect_children(self, manifest: Manifest) -> None:
+        """The client will ask for what the manifest names: find its holders before it does."""
+        services = self._services
+        services.sizes.learn(manifest)
+        if self._path is RequestPath.PEER:
+            return
+        missing = [child.digest for child in manifest.children if not services.store.holds(child.digest)]
+        if missing:
+            services.index.prefetch(missing)
+
+    async def _answer_blob(self, exchange: _Exchange, target: Addressed) -> web.StreamResponse:
+        request = exchange.request
+        spec = parse_range(request.headers.get("Range"))
+        if _is_stale_if_range(request, target.digest):
+            spec = None
+        blob = await self._open(target)
+        if blob is not None:
+            try:
+                return await self._send_local(exchange, target, blob, spec)
+            finally:
+                blob.close()
+        if self._path is RequestPath.PEER:
+            raise unknown(target, "not in this node's store")
+        if _is_known_to_client(request, target.digest):
+            exchange.record.status = 304
+            return web.Response(status=304, headers={"ETag": _etag(target.digest)})
+        size_bytes = self._services.sizes.get(target.digest)
+        if size_bytes is not None:
+            select(spec, size_bytes)  # an impossible range is answered without asking anybody
+        wanted = Wanted(target=target, range_spec=spec, head=exchange.head, size_bytes=size_bytes)
+        async with self._services.puller.pull(wanted) as pull:
+            body = await self._first_bytes(exchange, target, pull)
+            headers = self._content_headers(exchange.record, target.digest, "application/octet-stream")
+            response = _response(body.selected, body.size_bytes, headers)
+            exchange.record.status = response.status
+            if exchange.head:
+                return response
+            await self._send_first(exchange, response, body.first)
+            try:
+                async for chunk in pull.rest():
+                    await send_chunk(response, chunk, self._services.send_stall_s)
+                    self._count(exchange, len(chunk))
+            except BodyCut as error:
+                exchange.record.result, exchange.record.reason = Result.CUT, str(error)
+            return response
+
+    async def _send_local(
+        self, exchange: _Exchange, target: Addressed, blob: Blob, spec: RangeSpec | None
+    ) -> web.StreamResponse:
+        record, request, stall_s = exchange.record, exchange.request, self._services.send_stall_s
+        self._credit(record, self._services.own, Locality.NODE, "in this node's store")
+        headers = self._content_headers(record, target.digest, "application/octet-stream")
+        if _is_known_to_client(request, target.digest):
+            record.status = 304
+            return web.Response(status=304, headers=headers)
+        selected = select(spec, blob.size_bytes)
+        response = _response(selected, blob.size_bytes, headers)
+        record.status = response.status
+        if exchange.head:
+            return response
+        start, stop = (selected.start, selected.stop) if selected else (0, blob.size_bytes)
+        try:
+            first = await read_first(blob, start, stop)
+        except ContentError as error:
+            raise Unavailable(f"{target}: {error}", hint="the node's content store has a problem") from error
+        await self._send_first(exchange, response, first)
+        steps: AsyncIterator[int] = send_blob(request, response, blob, start + len(first), stop, stall_s)
+        try:
+            async for sent in steps:
+                self._count(exchange, sent)
+        except ContentError as error:
+            record.result, record.reason = Result.CUT, str(error)
+        return response
+
+    async def _open(self, target: Addressed) -> Blob | None:
+        try:
+            return await self._services.store.open(target.digest)
+        except ContentMissing:
+            return None
+        except ContentError as error:
+            _log.warning("local content unavailable: %s", error, extra={"fields": {"target": str(target)}})
+            return None
+
+    async def _first_bytes(self, exchange: _Exchange, target: Addressed, pull: RunningPull) -> PeerBody:
+        try:
+            holder, body = await pull.first_bytes()
+        except NobodyHasIt as error:
+            raise unknown(target, str(error)) from error
+        self._credit(exchange.record, holder.node, holder.locality, holder.reason)
+        return body
+
+    async def _send_first(self, exchange: _Exchange, response: web.StreamResponse, first: bytes) -> None:
+        await send_first(exchange.request, response, first, self._services.send_stall_s)
+        self._count(exchange, len(first))
+
+    def _count(self, exchange: _Exchange, sent: int) -> None:
+        if exchange.record.first_byte_s is None:
+            exchange.record.first_byte_s = self._services.clock() - exchange.started_s
+        exchange.record.body_bytes += sent
+
+    def _credit(self, record: RequestRecord, node: NodeName, locality: Locality, reason: str) -> None:
+        record.node, record.locality, record.reason = node, locality, reason
+
+    def _content_headers(self, record: RequestRecord, digest: Digest, media_type: str) -> dict[str, str]:
+        assert record.locality is not None
+        return {
+            "Content-Type": media_type,
+            "Docker-Content-Digest": digest,
+            "Docker-Distribution-Api-Version": "registry/2.0",
+            "ETag": _etag(digest),
+            "Accept-Ranges": "bytes",
+            "Shorthaul-Source": f"node={record.node}; tier={record.locality.label}",
+        }
+
+    async def _answer_peer_question(self, exchange: _Exchange) -> web.StreamResponse:
+        request, record = exchange.request, exchange.record
+        record.kind = "holders"
+        if request.method != "POST":
+            raise Unsupported("questions about holders are asked by POST")
+        if (request.content_length or 0) > QUESTION_MAX_BYTES:
+            raise RequestInvalid("the question is too long", hint=f"at most {QUESTION_MAX_BYTES} bytes")
+        question = decode_question(await request.read())
+        reply = self._services.resolver.reply_to(question)
+        record.status = 200
+        return web.Response(body=encode_reply(question, reply), content_type="application/json")
+
+    def _finish(self, exchange: _Exchange) -> None:
+        record = exchange.record
+        record.seconds = self._services.clock() - exchange.started_s
+        self._services.metrics.request(record)
+        if record.kind == "holders":
+            return  # one line a question would drown the pulls
+        self._services.recent.add(record)
+        if _log.isEnabledFor(logging.INFO):
+            _log.info("request", extra={"fields": record.as_dict()})
+
+
+def _pong() -> web.Response:
+    headers = {"Docker-Distribution-Api-Version": "registry/2.0", "Content-Type": "application/json"}
+    return web.Response(body=b"{}", headers=headers)
+
+
+def _response(selected: ByteRange | None, size_bytes: int, headers: dict[str, str]) -> web.StreamResponse:
+    """The head of a blob's response; the body follows by other ways than aiohttp's."""
+    length = selected.length if selected else size_bytes
+    headers = {**headers, "Content-Length": str(length)}
+    if selected:
+        headers["Content-Range"] = selected.content_range
+    return web.StreamResponse(status=206 if selected else 200, headers=headers)
+
+
+def _etag(digest: Digest) -> str:
+    return f'"{digest}"'
+
+
+def _is_known_to_client(request: web.BaseRequest, digest: Digest) -> bool:
+    """If-None-Match (RFC 9110, 13.1.2): the client has this content already."""
+    header = request.headers.get("If-None-Match")
+    if header is None:
+        return False
+    known = {entry.strip().removeprefix("W/") for entry in header.split(",")}
+    return "*" in known or _etag(digest) in known
+
+
+def _is_stale_if_range(request: web.BaseRequest, digest: Digest) -> bool:
+    """If-Range (RFC 9110, 13.1.5): the client's part is of another content, so it needs the whole."""
+    header = request.headers.get("If-Range")
+    return header is not None and header.strip() != _etag(digest)
+
+
+def _result_of(error: OciError) -> Result:
+    if error.status == 404:
+        return Result.NOT_FOUND
+    if error.status == 503:
+        return Result.UNAVAILABLE
+    return Result.REJECTED if error.status < 500 else Result.ERROR

@@ -1,0 +1,70 @@
+"""Listening sockets, and who sits on a port that is taken."""
+
+import errno
+import socket
+
+from agent.config import Endpoint
+
+_BACKLOG = 1024
+
+
+class ListenError(Exception):
+    """A listener can't be opened. ``hint`` says what to do."""
+
+    def __init__(self, message: str, hint: str) -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+def open_listener(name: str, endpoint: Endpoint) -> socket.socket:
+    """A listening, non-blocking TCP socket. Raises `ListenError`.
+
+    An IPv6 socket is v6-only, so that a listener answers exactly the address it is configured for.
+    """
+    family = socket.AF_INET6 if ":" in endpoint.host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        listener.bind((endpoint.host, endpoint.port))
+        listener.listen(_BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise _explain(name, endpoint, error) from error
+    listener.setblocking(False)
+    return listener
+
+
+def _explain(name: str, endpoint: Endpoint, error: OSError) -> ListenError:
+    if error.errno == errno.EADDRINUSE:
+        return ListenError(
+            f"listen.{name}: {endpoint} is taken by {_owner(endpoint)}",
+            f"stop that process, or give this listener another port with --set listen.{name}=IP:PORT",
+        )
+    if error.errno == errno.EADDRNOTAVAIL:
+        return ListenError(
+            f"listen.{name}: {endpoint.host} is no address of this machine",
+            "set node.address to one that `ip addr` shows",
+        )
+    if error.errno == errno.EACCES:
+        return ListenError(f"listen.{name}: {endpoint}: no permission", "choose a port above 1023")
+    return ListenError(f"listen.{name}: {endpoint}: {error.strerror}", "see `ip addr` and `ss -ltnp`")
+
+
+def _owner(endpoint: Endpoint) -> str:
+    """The process that listens there, as ``NAME (pid N)``."""
+    import psutil
+
+    wildcards = {endpoint.host, "0.0.0.0", "::"}
+    try:
+        for connection in psutil.net_connections(kind="tcp"):
+            taken = connection.laddr
+            if connection.status != psutil.CONN_LISTEN or not taken or taken.port != endpoint.port:
+                continue
+            if taken.ip in wildcards and connection.pid:
+                process = psutil.Process(connection.pid)
+                return f"{process.name()} (pid {connection.pid}: {' '.join(process.cmdline())[:120]})"
+    except psutil.Error:
+        pass
+    return "a process that this user can't see (as root: ss -ltnp)"

@@ -1,0 +1,1 @@
+"""Who is there, where, and at which address."""

@@ -1,0 +1,34 @@
+"""Peers, and the contract of a membership."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from topology.placement import NodeName, Placement
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Peer:
+    """Another agent: where to reach its peer listener and where it sits."""
+
+    name: NodeName
+    address: str
+    port: int
+    placement: Placement
+
+    @property
+    def base_url(self) -> str:
+        """``http://ADDRESS:PORT``, IPv6 addresses in brackets."""
+        host = f"[{self.address}]" if ":" in self.address else self.address
+        return f"http://{host}:{self.port}"
+
+
+Peers = Mapping[NodeName, Peer]
+
+
+class Membership(Protocol):
+    """The other agents, without this one. Calls ``changed`` with the whole new list."""
+
+    async def run(self, changed: Callable[[Peers], None]) -> None:
+        """Follow the membership until cancelled."""
+        ...

@@ -1,0 +1,124 @@
+"""The membership in a YAML file, re-read when it changes.
+
+A list of ``{name, address, port, region, zone, rack}``; region, zone and rack may be missing. A file
+that turns bad while the agent runs is reported and the last good list stays in force.
+"""
+
+import asyncio
+import ipaddress
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from agent.members.member import Peer, Peers
+from topology.placement import NodeName, Placement, Rack, Region, Zone
+
+_log = logging.getLogger(__name__)
+
+_POLL_S = 0.5
+_KNOWN = {"name", "address", "port", "region", "zone", "rack"}
+
+
+class MembersInvalid(Exception):
+    """The file can't be used; the message has every mistake, one a line."""
+
+
+def read_members(path: Path, *, own: NodeName) -> Peers:
+    """The peers in the file, without ``own``. Raises `MembersInvalid`."""
+    try:
+        entries = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise MembersInvalid(f"{path}: {error.strerror} (membership.static names this file)") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise MembersInvalid(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+    if entries is None:
+        entries = []
+    if not isinstance(entries, list):
+        raise MembersInvalid(f"{path}: not a list (write one '- {{name: …, address: …, port: …}}' a peer)")
+    peers: dict[NodeName, Peer] = {}
+    mistakes: list[str] = []
+    for number, entry in enumerate(entries):
+        mistakes.extend(f"{path}[{number}]{mistake}" for mistake in _mistakes(entry))
+        if mistakes:
+            continue
+        peer = _peer(entry)
+        if peer.name in peers:
+            mistakes.append(f"{path}[{number}].name: {peer.name!r} is there twice (names are unique)")
+        peers[peer.name] = peer
+    if mistakes:
+        raise MembersInvalid("\n".join(mistakes))
+    peers.pop(own, None)
+    return peers
+
+
+class StaticMembership:
+    """Follows one file."""
+
+    def __init__(self, path: Path, *, own: NodeName) -> None:
+        self._path = path
+        self._own = own
+
+    async def run(self, changed: Callable[[Peers], None]) -> None:
+        """See `Membership.run`."""
+        known: tuple[int, int, int] | None = None
+        while True:
+            current = self._fingerprint()
+            if current != known:
+                known = current
+                try:
+                    changed(read_members(self._path, own=self._own))
+                except MembersInvalid as error:
+                    _log.error("membership unchanged, as its file can't be used: %s", error)
+            await asyncio.sleep(_POLL_S)
+
+    def _fingerprint(self) -> tuple[int, int, int] | None:
+        try:
+            status = self._path.stat()
+        except OSError:
+            return None
+        return status.st_ino, status.st_mtime_ns, status.st_size
+
+
+class NoMembership:
+    """A node on its own."""
+
+    async def run(self, changed: Callable[[Peers], None]) -> None:
+        """See `Membership.run`."""
+        changed({})
+
+
+def _mistakes(entry: Any) -> list[str]:
+    if not isinstance(entry, dict):
+        return [f": {entry!r} is not a mapping (write {{name: …, address: …, port: …}})"]
+    found = [f".{key}: unknown key (known: {', '.join(sorted(_KNOWN))})" for key in entry.keys() - _KNOWN]
+    if not isinstance(entry.get("name"), str) or not entry["name"]:
+        found.append(".name: missing or not text (the peer's node.name)")
+    try:
+        ipaddress.ip_address(str(entry.get("address")))
+    except ValueError:
+        found.append(f".address: {entry.get('address')!r} is not an IP address (the peer's node.address)")
+    port = entry.get("port")
+    if isinstance(port, bool) or not isinstance(port, int) or not 0 < port < 65536:
+        found.append(f".port: {port!r} is not a port (the peer's listen.peer port, 30020 by convention)")
+    for level in ("region", "zone", "rack"):
+        value = entry.get(level)
+        if value is not None and (isinstance(value, bool) or not isinstance(value, str | int)):
+            found.append(f".{level}: {value!r} is not text (put it in quotes)")
+    return found
+
+
+def _peer(entry: dict[str, Any]) -> Peer:
+    region, zone, rack = (entry.get(level) for level in ("region", "zone", "rack"))
+    return Peer(
+        name=NodeName(entry["name"]),
+        address=str(ipaddress.ip_address(str(entry["address"]))),
+        port=entry["port"],
+        placement=Placement(
+            region=None if region in (None, "") else Region(str(region)),
+            zone=None if zone in (None, "") else Zone(str(zone)),
+            rack=None if rack in (None, "") else Rack(str(rack)),
+        ),
+    )

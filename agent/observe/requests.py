@@ -1,0 +1,91 @@
+"""The record of one request, from its arrival to its last byte; what metrics, log and API tell of it."""
+
+from collections import deque
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from topology.placement import Locality, NodeName
+
+
+class RequestPath(Enum):
+    """The listener a request came in by."""
+
+    HOSTPORT = "hostport"
+    NODEPORT = "nodeport"
+    PEER = "peer"
+
+
+class Result(Enum):
+    """What came of a request."""
+
+    OK = "ok"
+    NOT_FOUND = "not_found"
+    REJECTED = "rejected"  # the client's mistake: any other 4xx
+    CUT = "cut"  # a body that ended short; the client resumes
+    CLIENT_GONE = "client_gone"
+    UNAVAILABLE = "unavailable"
+    ERROR = "error"  # a bug
+
+
+@dataclass(slots=True, kw_only=True)
+class RequestRecord:
+    """Filled in on the way of the request. Durations in seconds, sizes in bytes."""
+
+    path: RequestPath
+    method: str
+    kind: str = "other"
+    target: str = ""
+    status: int = 0
+    result: Result = Result.OK
+    node: NodeName | None = None
+    locality: Locality | None = None
+    reason: str = ""
+    body_bytes: int = 0
+    first_byte_s: float | None = None
+    seconds: float = 0.0
+
+    @property
+    def source(self) -> str:
+        """Where the bytes came from: ``local``, ``peer``, or ``none``."""
+        if self.locality is None:
+            return "none"
+        return "local" if self.locality is Locality.NODE else "peer"
+
+    @property
+    def locality_label(self) -> str:
+        """The source's tier, or ``none``."""
+        return "none" if self.locality is None else self.locality.label
+
+    def as_dict(self) -> dict[str, Any]:
+        """For the log and the API."""
+        return {
+            "path": self.path.value,
+            "method": self.method,
+            "kind": self.kind,
+            "target": self.target,
+            "status": self.status,
+            "result": self.result.value,
+            "source": self.source,
+            "node": self.node,
+            "tier": self.locality_label,
+            "reason": self.reason,
+            "bytes": self.body_bytes,
+            "first_byte_s": self.first_byte_s if self.first_byte_s is None else round(self.first_byte_s, 6),
+            "seconds": round(self.seconds, 6),
+        }
+
+
+class RecentRequests:
+    """The last requests, for the API. Bounded."""
+
+    def __init__(self, keep: int = 512) -> None:
+        self._records: deque[dict[str, Any]] = deque(maxlen=keep)
+
+    def add(self, record: RequestRecord) -> None:
+        """Remember it; the oldest goes."""
+        self._records.append(record.as_dict())
+
+    def newest_first(self) -> list[dict[str, Any]]:
+        """All that is remembered."""
+        return list(reversed(self._records))

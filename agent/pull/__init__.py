@@ -1,0 +1,1 @@
+"""What a pull does next: a pure state machine and its rules."""

@@ -1,0 +1,1 @@
+"""Moving bytes: from files to sockets, from peers to clients; executing what a pull decides."""

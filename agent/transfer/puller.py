@@ -1,0 +1,208 @@
+"""Executes one pull: runs the attempts that the state machine commands and tells it what came of them."""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+
+from agent.config import PullSettings
+from agent.holders.index import HolderIndex
+from agent.members.neighbourhood import Neighbourhood
+from agent.observe.metrics import Metrics
+from agent.pull.machine import (
+    Abandon,
+    Avoid,
+    Broke,
+    ClientGone,
+    Command,
+    Completed,
+    Cut,
+    Deliver,
+    Event,
+    Failed,
+    Failure,
+    Fetch,
+    Forget,
+    Found,
+    Limits,
+    Lookup,
+    NotFound,
+    Pull,
+    Responded,
+    Ticked,
+    WakeAt,
+)
+from agent.transfer.peers import AttemptFailed, PeerBody, PeerClient, Wanted
+from topology.placement import NodeName
+from topology.ranking import Candidate, Ranked, rank
+
+_log = logging.getLogger(__name__)
+
+
+class NobodyHasIt(Exception):
+    """No peer can serve the content now."""
+
+    def __init__(self, attempts: int) -> None:
+        super().__init__(f"no peer has it ({attempts} tried)")
+
+
+class BodyCut(Exception):
+    """A body ended before its end: cut the response, so that the client resumes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Puller:
+    """What every pull needs; `pull` makes one."""
+
+    index: HolderIndex
+    neighbourhood: Neighbourhood
+    client: PeerClient
+    settings: PullSettings
+    metrics: Metrics
+    clock: Callable[[], float] = time.monotonic
+
+    def ranked(self, digest: str, nodes: tuple[NodeName, ...]) -> tuple[Ranked, ...]:
+        """The holders in the order in which this node would try them."""
+        now_s = self.clock()
+        candidates = (
+            Candidate(
+                node=node,
+                locality=self.neighbourhood.locality(node),
+                cooling=self.neighbourhood.is_cooling(node, now_s),
+            )
+            for node in nodes
+        )
+        return rank(candidates, client=self.neighbourhood.own, digest=digest)
+
+    def pull(self, wanted: Wanted) -> "RunningPull":
+        """A pull of ``wanted``; enter it to start it."""
+        return RunningPull(self, wanted)
+
+
+class RunningPull:
+    """One pull. ``async with`` it: leaving ends every attempt that is still open.
+
+    `first_bytes` comes first, then `rest`. Cancelling either ends the pull.
+    """
+
+    def __init__(self, puller: Puller, wanted: Wanted) -> None:
+        self._puller = puller
+        self._wanted = wanted
+        limits = puller.settings
+        self._machine = Pull(
+            limits=Limits(
+                patience_s=limits.patience_s, deadline_s=limits.deadline_s, attempts_max=limits.attempts_max
+            )
+        )
+        self._events: asyncio.Queue[Event] = asyncio.Queue()
+        self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._lookups: set[asyncio.Task[None]] = set()
+        self._bodies: dict[int, PeerBody] = {}
+        self._wake_at_s = 0.0
+        self._delivering: Deliver | None = None
+        self._not_found: NotFound | None = None
+
+    async def __aenter__(self) -> "RunningPull":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._execute(self._machine.on(ClientGone(), self._puller.clock()))
+        running = [*self._tasks.values(), *self._lookups]
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+        for body in self._bodies.values():
+            body.close()
+
+    async def first_bytes(self) -> tuple[Ranked, PeerBody]:
+        """The holder that answers and its body, first bytes in hand. Raises `NobodyHasIt`."""
+        clock = self._puller.clock
+        self._execute(self._machine.start(clock()))
+        while self._delivering is None:
+            if self._not_found is not None:
+                raise NobodyHasIt(self._not_found.attempts)
+            self._execute(self._machine.on(await self._next_event(), clock()))
+        return self._delivering.holder, self._bodies[self._delivering.attempt]
+
+    async def rest(self) -> AsyncIterator[bytes]:
+        """The bytes after the first ones. Raises `BodyCut` when they end early."""
+        assert self._delivering is not None, "first_bytes comes first"
+        body = self._bodies[self._delivering.attempt]
+        missing = body.length - len(body.first)
+        try:
+            while missing > 0:
+                chunk = await body.read(self._puller.settings.stall_s)
+                if not chunk:
+                    raise AttemptFailed(Failure.BROKEN, f"{missing} bytes short")
+                missing -= len(chunk)
+                yield chunk
+        except AttemptFailed as error:
+            self._puller.metrics.attempt(error.failure.value)
+            _log.warning(
+                "body cut short: %s",
+                error,
+                extra={"fields": {"node": self._delivering.holder.node, "missing_bytes": missing}},
+            )
+            self._execute(self._machine.on(Broke(failure=error.failure), self._puller.clock()))
+            raise BodyCut(str(error)) from error
+        self._execute(self._machine.on(Completed(), self._puller.clock()))
+
+    async def _next_event(self) -> Event:
+        left_s = self._wake_at_s - self._puller.clock()
+        try:
+            async with asyncio.timeout(max(0.0, left_s)):
+                return await self._events.get()
+        except TimeoutError:
+            return Ticked()
+
+    def _execute(self, commands: tuple[Command, ...]) -> None:
+        puller = self._puller
+        for command in commands:
+            match command:
+                case Lookup():
+                    task = asyncio.create_task(self._look_up(command.everyone))
+                    self._lookups.add(task)
+                    task.add_done_callback(self._lookups.discard)
+                case Fetch():
+                    self._tasks[command.attempt] = asyncio.create_task(self._attempt(command))
+                case Abandon():
+                    self._tasks.pop(command.attempt).cancel()
+                case WakeAt():
+                    self._wake_at_s = command.at_s
+                case Avoid():
+                    puller.neighbourhood.failed(command.node, puller.clock())
+                case Forget():
+                    puller.index.forget(self._wanted.target.digest, command.node)
+                case Deliver():
+                    self._delivering = command
+                case NotFound():
+                    self._not_found = command
+                case Cut():
+                    pass  # `rest` raises BodyCut
+
+    async def _look_up(self, everyone: bool) -> None:
+        index, digest = self._puller.index, self._wanted.target.digest
+        holders = await (index.lookup_all(digest) if everyone else index.lookup(digest))
+        ranked = self._puller.ranked(digest, holders.nodes)
+        self._events.put_nowait(Found(holders=ranked, complete=holders.complete))
+
+    async def _attempt(self, command: Fetch) -> None:
+        puller = self._puller
+        peer = puller.neighbourhood.peer(command.holder.node)
+        try:
+            if peer is None:
+                raise AttemptFailed(Failure.MISSING, "no longer a member")
+            body = await puller.client.fetch(peer, self._wanted)
+        except AttemptFailed as error:
+            puller.metrics.attempt(error.failure.value)
+            _log.info(
+                "attempt failed: %s",
+                error,
+                extra={"fields": {"node": command.holder.node, "failure": error.failure.value}},
+            )
+            self._events.put_nowait(Failed(attempt=command.attempt, failure=error.failure))
+            return
+        puller.metrics.attempt("ok")
+        self._bodies[command.attempt] = body
+        self._events.put_nowait(Responded(attempt=command.attempt))
