@@ -35,8 +35,12 @@ _log = logging.getLogger("shorthaul")
 def run_agent(settings: Settings) -> None:
     """Run the agent until a signal asks it to stop. Raises `ListenError` when a port is taken."""
     listeners = open_listeners(settings)
+
+    async def run() -> None:
+        await Agent(settings, listeners).run()  # made inside of the loop: some parts bind to it
+
     try:
-        uvloop.run(Agent(settings, listeners).run())
+        uvloop.run(run())
     finally:
         for listener in listeners.values():
             listener.close()

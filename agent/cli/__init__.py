@@ -1,7 +1,6 @@
 """The command line: ``shorthaul COMMAND``. One file a command."""
 
 import argparse
-import sys
 from collections.abc import Sequence
 
 from agent.cli import agent as agent_command
@@ -17,7 +16,3 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     status: int = arguments.run(arguments)
     return status
-
-
-if __name__ == "__main__":
-    sys.exit(main())

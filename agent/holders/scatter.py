@@ -120,8 +120,6 @@ class Scatter:
             take=take,
             enough=lambda: bool(answers) and name.registry is not None,
         )
-        for answer in answers:
-            self._remember(answer.descriptor.digest, (answer.node,), complete=False)
         return tuple(sorted(answers, key=lambda answer: answer.age_s))
 
     async def close(self) -> None:

@@ -18,7 +18,7 @@ from aiohttp import web
 from agent.content.store import Blob, ContentError, ContentMissing, ContentStore
 from agent.content.tags import TagAges
 from agent.holders.index import HolderIndex
-from agent.holders.tags import Resolved, TagResolver
+from agent.holders.tags import TagResolver
 from agent.holders.wire import PATH as HOLDERS_PATH
 from agent.holders.wire import QUESTION_MAX_BYTES, decode_question, encode_reply
 from agent.listen.http import error_response
@@ -85,7 +85,6 @@ class _Exchange:
     request: web.BaseRequest
     record: RequestRecord
     started_s: float
-    resolved: Resolved | None = None
 
     @property
     def head(self) -> bool:
@@ -162,7 +161,7 @@ class OciServer:
             raise
         if own_client:
             services.ages.resolved(resolved.name, resolved.descriptor.digest, resolved.seen_s)
-        exchange.resolved = resolved
+            services.index.prefetch([resolved.descriptor.digest])
         return Addressed(
             registry=resolved.name.registry,
             repository=name.repository,

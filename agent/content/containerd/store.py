@@ -32,7 +32,6 @@ _log = logging.getLogger(__name__)
 
 _CONTENT = "io.containerd.content.v1.content"
 _RETRY_S = 0.5
-_SETTLE_S = 0.02  # a CRI pull makes three image records in a row: read them once
 _RESCAN_S = 30.0  # bounds how long a daemon that hangs without closing its socket goes unnoticed
 _API_POLL_S = 0.8  # content is noticed within 1 s over the API as well
 
@@ -125,18 +124,19 @@ class Containerd:
 
 
 async def _settled(events: AsyncIterator[None]) -> AsyncIterator[None]:
-    """One event for each burst of events, and one every `_RESCAN_S` in any case."""
+    """One event for all that wait at a time, and one every `_RESCAN_S` in any case."""
     pending = asyncio.ensure_future(anext(events))
     try:
         while True:
             done, _ = await asyncio.wait((pending,), timeout=_RESCAN_S)
+            # A CRI pull makes three image records in a row: those that wait already are read together.
             while done:
                 try:
                     pending.result()
                 except StopAsyncIteration:
                     return
                 pending = asyncio.ensure_future(anext(events))
-                done, _ = await asyncio.wait((pending,), timeout=_SETTLE_S)
+                done, _ = await asyncio.wait((pending,), timeout=0)
             yield
     finally:
         pending.cancel()

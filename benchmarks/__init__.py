@@ -1,0 +1,1 @@
+"""Scenarios that measure and show the product, and the lab they run in."""

@@ -1,0 +1,282 @@
+"""A cluster in the lab: a registry, and nodes that each have a containerd (or a layout) and an agent."""
+
+import http.client
+import json
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import yaml
+
+from benchmarks.lab.containerd import Containerd
+from benchmarks.lab.network import Network, inside, sweep
+from benchmarks.lab.process import LabError, Process, run
+from benchmarks.lab.registry import Registry
+
+REGISTRY = "registry.demo"
+_PREFIX = "shlab"
+LOCAL_PORT, SERVICE_PORT, ADMIN_PORT = 30020, 30022, 9090
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where a node sits."""
+
+    name: str
+    region: str
+    zone: str
+    rack: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """An HTTP reply."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    def json(self) -> Any:
+        """The body as JSON."""
+        return json.loads(self.body)
+
+
+def places(layout: dict[str, Sequence[str]], per_zone: int) -> list[Place]:
+    """``per_zone`` nodes in each zone of each region: a1, a2, b1, …"""
+    return [
+        Place(name=f"{zone}{number}", region=region, zone=zone)
+        for region, zones in layout.items()
+        for zone in zones
+        for number in range(1, per_zone + 1)
+    ]
+
+
+class Node:
+    """One node: its namespace, its store, its agent."""
+
+    def __init__(self, cluster: "Cluster", place: Place, number: int, version: str) -> None:
+        self.place = place
+        self.name = place.name
+        self.folder = cluster.folder / place.name
+        self.folder.mkdir()
+        self._cluster = cluster
+        self.netns: str | None = None
+        self.containerd: Containerd | None = None
+        if cluster.network is not None:
+            self.address = f"10.9.{number}.1"
+            self.netns = cluster.network.add_host(place.name, self.address)
+            self.loopback = "127.0.0.1"
+            self.peer_port = LOCAL_PORT
+            self.containerd = Containerd(self.folder / "containerd", netns=self.netns, version=version)
+            store = f"containerd://{self.containerd.socket}?namespace=k8s.io&root={self.containerd.root}"
+        else:
+            self.address = self.loopback = f"127.9.{number}.1"
+            self.peer_port = 30023
+            self.layout = self.folder / "layout"
+            _empty_layout(self.layout)
+            store = f"oci-layout://{self.layout}"
+        self.settings: dict[str, Any] = {
+            "node": {"name": self.name, "address": self.address},
+            "placement": {"region": place.region, "zone": place.zone, "rack": place.rack},
+            "listen": {
+                "local": f"{self.loopback}:{LOCAL_PORT}",
+                "peer": f"{self.address}:{self.peer_port}",
+                "service": f"{self.address}:{SERVICE_PORT}",
+                "admin": f"{self.loopback}:{ADMIN_PORT}",
+            },
+            "store": store,
+            "membership": {"static": str(cluster.members)},
+        }
+        self._process: Process | None = None
+        self.log = self.folder / "agent.log"
+
+    def start_agent(self, **overrides: Any) -> None:
+        """Start the agent; returns when it is ready. ``overrides`` are top-level settings."""
+        path = self.folder / "agent.yaml"
+        path.write_text(yaml.safe_dump({**self.settings, **overrides}))
+        command = [str(Path(sys.executable).parent / "shorthaul"), "agent", "--config", str(path)]
+        self._process = Process([*command, "--log-format", "json"], log=self.log, netns=self.netns)
+        self._process.wait_until(self.is_ready, f"the agent of {self.name}")
+
+    @property
+    def agent(self) -> Process:
+        """The agent's process."""
+        if self._process is None:
+            raise LabError(f"{self.name} has no agent yet")
+        return self._process
+
+    def is_ready(self) -> bool:
+        """What /readyz says."""
+        try:
+            return self.get("/readyz", port=ADMIN_PORT).status == 200
+        except OSError:
+            return False
+
+    def get(self, path: str, *, method: str = "GET", port: int = LOCAL_PORT, **headers: str) -> Reply:
+        """One HTTP request to the agent from the node itself. Raises OSError when nobody answers."""
+        host = self.address if port in (SERVICE_PORT,) else self.loopback
+
+        def ask() -> Reply:
+            connection = http.client.HTTPConnection(host, port, timeout=30)
+            try:
+                connection.request(method, path, headers=headers)
+                reply = connection.getresponse()
+                return Reply(status=reply.status, headers=dict(reply.getheaders()), body=reply.read())
+            finally:
+                connection.close()
+
+        return inside(self.netns, ask)
+
+    def pull(self, reference: str, *, at_most_s: float = 120.0) -> None:
+        """Pull an image as the node's own client does: containerd over CRI, or skopeo into the layout."""
+        if self.containerd is not None:
+            self.containerd.pull(reference, at_most_s=at_most_s)
+            return
+        registries = self.folder / "registries.conf"
+        registries.write_text(
+            f'[[registry]]\nprefix = "{REGISTRY}"\nlocation = "{self._cluster.registry.endpoint}"\n'
+            f'insecure = true\n[[registry.mirror]]\nlocation = "{self.loopback}:{LOCAL_PORT}"\ninsecure = true\n'
+        )
+        command = ["skopeo", "--insecure-policy", "--registries-conf", str(registries), "copy"]
+        target = f"oci:{self.layout}:{reference}"
+        run([*command, "--preserve-digests", f"docker://{reference}", target], at_most_s=at_most_s)
+
+    def requests(self) -> Iterator[dict[str, Any]]:
+        """What the agent logged of each request it answered."""
+        for line in self.log.read_text(errors="replace").splitlines():
+            if line.startswith("{") and '"message": "request"' in line:
+                yield json.loads(line)
+
+    def metric(self, name: str, **labels: str) -> float:
+        """The sum of a metric's samples that have these labels."""
+        total = 0.0
+        for line in self.get("/metrics", port=ADMIN_PORT).body.decode().splitlines():
+            head, _, value = line.rpartition(" ")
+            if head.partition("{")[0] == name and all(f'{k}="{v}"' in head for k, v in labels.items()):
+                total += float(value)
+        return total
+
+    def stop(self) -> None:
+        """End the agent and the daemon."""
+        if self._process is not None:
+            self._process.stop()
+        if self.containerd is not None:
+            self.containerd.stop()
+
+
+class Cluster:
+    """The whole lab. Use as a context manager: leaving removes everything.
+
+    ``real``: namespaces and containerds, which needs root; otherwise loopback addresses and OCI layouts.
+    """
+
+    def __init__(
+        self, nodes: Sequence[Place], *, real: bool = True, versions: Sequence[str] = ("1.6",)
+    ) -> None:
+        self._places = nodes
+        self._versions = versions
+        self.real = real
+        self.network: Network | None = None
+        self.nodes: dict[str, Node] = {}
+        self._registry: Registry | None = None
+
+    def __enter__(self) -> Self:
+        _sweep_folders()
+        self.folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}-{os.getpid()}-"))
+        self.members = self.folder / "peers.yaml"
+        self.members.write_text("[]")
+        try:
+            self._make()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def registry(self) -> Registry:
+        """The registry."""
+        assert self._registry is not None
+        return self._registry
+
+    def node(self, name: str) -> Node:
+        """The node of that name."""
+        return self.nodes[name]
+
+    def start_agents(self, names: Sequence[str] | None = None, **overrides: Any) -> None:
+        """Start the agents of these nodes (of all)."""
+        for name in names if names is not None else list(self.nodes):
+            self.nodes[name].start_agent(**overrides)
+
+    def write_members(self, names: Sequence[str] | None = None) -> None:
+        """Tell every agent of these nodes (of all)."""
+        listed = [self.nodes[name] for name in (names if names is not None else self.nodes)]
+        entries = [
+            {
+                "name": node.name,
+                "address": node.address,
+                "port": node.peer_port,
+                "region": node.place.region,
+                "zone": node.place.zone,
+                "rack": node.place.rack,
+            }
+            for node in listed
+        ]
+        new = self.members.with_suffix(".new")
+        new.write_text(yaml.safe_dump(entries))
+        new.rename(self.members)
+
+    def close(self) -> None:
+        """End every process and remove every namespace, mount and file."""
+        for node in self.nodes.values():
+            node.stop()
+        if self._registry is not None:
+            self._registry.stop()
+        if self.network is not None:
+            self.network.close()
+        self.nodes.clear()
+        self._registry = self.network = None
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _make(self) -> None:
+        address, netns = "127.9.0.1", None
+        if self.real:
+            sweep(_PREFIX)
+            self.network = Network(f"{_PREFIX}-{os.getpid()}")
+            address = "10.9.0.2"
+            netns = self.network.add_host("registry", address)
+        self._registry = Registry(
+            self.folder / "registry", name=REGISTRY, address=address, port=5000, netns=netns
+        )
+        for number, place in enumerate(self._places, start=1):
+            version = self._versions[(number - 1) % len(self._versions)]
+            node = self.nodes[place.name] = Node(self, place, number, version)
+            if node.containerd is not None:
+                mirrors = [f"127.0.0.1:{LOCAL_PORT}"]
+                node.containerd.use_mirrors(REGISTRY, self._registry.endpoint, mirrors)
+        self.write_members()
+
+
+def _empty_layout(layout: Path) -> None:
+    (layout / "blobs/sha256").mkdir(parents=True)
+    (layout / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')
+    (layout / "index.json").write_text('{"schemaVersion": 2, "manifests": []}')
+
+
+def _sweep_folders() -> None:
+    """Remove the folders of labs whose maker is gone, and what is still mounted below them."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}-*-*"):
+        maker = folder.name.split("-")[1]
+        if maker.isdigit() and not Path(f"/proc/{maker}").exists():
+            for line in reversed(Path("/proc/self/mounts").read_text().splitlines()):
+                mount_point = line.split()[1]
+                if mount_point.startswith(f"{folder}/"):
+                    run(["umount", "--lazy", mount_point])
+            shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,153 @@
+"""A real containerd daemon, with its own root, state and sockets, pulling over CRI as a kubelet would."""
+
+import asyncio
+import shutil
+import subprocess
+from pathlib import Path
+
+from grpclib import GRPCError
+from grpclib.client import Channel, UnaryUnaryMethod
+
+from benchmarks.lab import cri_pb2 as cri
+from benchmarks.lab.process import LabError, Process, run
+
+_CACHE = Path(__file__).resolve().parents[2] / ".cache"
+VERSIONS: dict[str, Path] = {
+    "1.6": Path("/usr/bin/containerd"),
+    "1.7": _CACHE / "containerd-trixie/usr/bin/containerd",
+    "2.1": _CACHE / "containerd-sid/usr/bin/containerd",
+}
+"""Debian 12's containerd, and Debian 13's and sid's as tools/setup unpacks them."""
+
+NAMESPACE = "k8s.io"
+
+_CONFIG = """\
+version = 2
+root = "{root}"
+state = "{state}"
+disabled_plugins = [
+  "io.containerd.internal.v1.opt", "io.containerd.tracing.processor.v1.otlp", "io.containerd.nri.v1.nri",
+  "io.containerd.snapshotter.v1.btrfs", "io.containerd.snapshotter.v1.zfs", "io.containerd.snapshotter.v1.devmapper",
+]
+[grpc]
+  address = "{socket}"
+[ttrpc]
+  address = "{socket}.ttrpc"
+[debug]
+  address = "{socket}.debug"
+[plugins."io.containerd.grpc.v1.cri"]
+  disable_tcp_service = true
+  stream_server_address = "127.0.0.1"
+  stream_server_port = "0"
+  enable_selinux = false
+  disable_apparmor = true
+  restrict_oom_score_adj = true
+  [plugins."io.containerd.grpc.v1.cri".cni]
+    bin_dir = "{state}/cni-bin"
+    conf_dir = "{state}/cni-conf"
+  [plugins."io.containerd.grpc.v1.cri".registry]
+    config_path = "{certs}"
+"""
+
+
+class PullFailed(LabError):
+    """containerd says that a pull failed."""
+
+
+class Containerd:
+    """One daemon in one namespace."""
+
+    def __init__(self, folder: Path, *, netns: str | None, version: str = "1.6") -> None:
+        binary = VERSIONS[version]
+        if not binary.exists():
+            raise LabError(f"containerd {version} is not at {binary}: run `make setup`")
+        self.version = version
+        self.folder = folder
+        self.root = folder / "root"
+        self.socket = folder / "containerd.sock"
+        self._certs = folder / "certs.d"
+        self._certs.mkdir(parents=True)
+        self._config = folder / "config.toml"
+        self._config.write_text(
+            _CONFIG.format(root=self.root, state=folder / "state", socket=self.socket, certs=self._certs)
+        )
+        self._binary = binary
+        self._netns = netns
+        self.start()
+
+    @property
+    def blobs(self) -> Path:
+        """Where its content store keeps committed blobs."""
+        return self.root / "io.containerd.content.v1.content/blobs/sha256"
+
+    def start(self) -> None:
+        """Start it; returns when it answers over CRI."""
+        command = [str(self._binary), "--config", str(self._config)]
+        self._process = Process(command, log=self.folder / "log", netns=self._netns)
+        self._process.wait_until(self._answers, f"containerd {self.version}")
+
+    def stop(self) -> None:
+        """Stop it and remove what it mounted."""
+        self._process.stop()
+        for line in reversed(Path("/proc/self/mounts").read_text().splitlines()):
+            mount_point = line.split()[1]
+            if mount_point.startswith(f"{self.folder}/"):
+                subprocess.run(["umount", "--lazy", mount_point], check=False)
+
+    def use_mirrors(self, registry: str, server: str, mirrors: list[str]) -> None:
+        """Write hosts.toml for a registry: the mirrors in this order, then the registry itself."""
+        folder = self._certs / registry
+        folder.mkdir(exist_ok=True)
+        lines = [f'server = "http://{server}"', ""]
+        for mirror in mirrors:
+            lines += [f'[host."http://{mirror}"]', '  capabilities = ["pull", "resolve"]', ""]
+        lines += [f'[host."http://{server}"]', '  capabilities = ["pull", "resolve"]', ""]
+        (folder / "hosts.toml").write_text("\n".join(lines))
+
+    def pull(self, reference: str, *, at_most_s: float = 120.0) -> None:
+        """Pull an image through CRI. Raises `PullFailed`."""
+        self._call("PullImage", cri.PullImageRequest(image=cri.ImageSpec(image=reference)), at_most_s)
+
+    def remove(self, reference: str) -> None:
+        """Remove an image through CRI; garbage collection takes its blobs."""
+        self._call("RemoveImage", cri.RemoveImageRequest(image=cri.ImageSpec(image=reference)), 30.0)
+
+    def ctr(self, *arguments: str) -> str:
+        """Run ``ctr`` against this daemon, in the kubelet's containerd namespace; its output."""
+        ctr = self._binary.parent / "ctr"
+        return run([str(ctr), "--address", str(self.socket), "-n", NAMESPACE, *arguments], netns=self._netns)
+
+    def forget_everything(self) -> None:
+        """Stop, remove all content, start: a node that has nothing."""
+        self.stop()
+        shutil.rmtree(self.root)
+        self.start()
+
+    def _answers(self) -> bool:
+        if not self.socket.exists():
+            return False
+        try:
+            self._call(
+                "RemoveImage", cri.RemoveImageRequest(image=cri.ImageSpec(image="none.example/none:0")), 2.0
+            )
+        except LabError:
+            return False
+        return True
+
+    def _call(self, name: str, request: object, at_most_s: float) -> None:
+        async def call() -> None:
+            channel = Channel(path=str(self.socket))
+            replies = {"PullImage": cri.PullImageResponse, "RemoveImage": cri.RemoveImageResponse}
+            method = UnaryUnaryMethod(
+                channel, f"/runtime.v1.ImageService/{name}", type(request), replies[name]
+            )
+            try:
+                await method(request, timeout=at_most_s)
+            except GRPCError as error:
+                raise PullFailed(f"{name}: {error.message}") from error
+            except (OSError, TimeoutError) as error:
+                raise LabError(f"{name}: {error!r}") from error
+            finally:
+                channel.close()
+
+        asyncio.run(call())

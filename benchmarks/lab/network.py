@@ -1,0 +1,107 @@
+"""Network namespaces on one bridge, and sockets inside of them.
+
+Addresses are 10.9.0.0/16 inside the namespaces only; the machine's own namespace gets none of them.
+"""
+
+import ctypes
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from benchmarks.lab.process import LabError, run
+
+_T = TypeVar("_T")
+_CLONE_NEWNET = 0x40000000
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class Network:
+    """A bridge in a namespace of its own, and one namespace for each host on it."""
+
+    def __init__(self, prefix: str) -> None:
+        self._prefix = prefix
+        self._hub = f"{prefix}-hub"
+        self._hosts: list[str] = []
+        run(["ip", "netns", "add", self._hub])
+        run(["ip", "-n", self._hub, "link", "add", "br0", "type", "bridge"])
+        run(["ip", "-n", self._hub, "link", "set", "br0", "up"])
+
+    def add_host(self, name: str, address: str) -> str:
+        """A namespace with a loopback and an interface ``eth0`` of this address; returns its name."""
+        netns = f"{self._prefix}-{name}"
+        run(["ip", "netns", "add", netns])
+        self._hosts.append(netns)
+        port = f"v{len(self._hosts)}"
+        run(["ip", "-n", netns, "link", "set", "lo", "up"])
+        run(
+            [
+                "ip",
+                "link",
+                "add",
+                "eth0",
+                "netns",
+                netns,
+                "type",
+                "veth",
+                "peer",
+                "name",
+                port,
+                "netns",
+                self._hub,
+            ]
+        )
+        run(["ip", "-n", self._hub, "link", "set", port, "master", "br0", "up"])
+        run(["ip", "-n", netns, "addr", "add", f"{address}/16", "dev", "eth0"])
+        run(["ip", "-n", netns, "link", "set", "eth0", "up"])
+        return netns
+
+    def close(self) -> None:
+        """Remove every namespace; the interfaces go with them."""
+        for netns in (*self._hosts, self._hub):
+            run(["ip", "netns", "del", netns])
+        self._hosts.clear()
+
+
+def sweep(prefix: str) -> None:
+    """Remove the namespaces of labs whose maker (the number behind ``prefix``) is gone."""
+    folder = Path("/run/netns")
+    if not folder.is_dir():
+        return
+    for entry in folder.iterdir():
+        maker = entry.name.removeprefix(f"{prefix}-").partition("-")[0]
+        if entry.name.startswith(f"{prefix}-") and maker.isdigit() and not Path(f"/proc/{maker}").exists():
+            for pid in run(["ip", "netns", "pids", entry.name]).split():
+                os.kill(int(pid), 9)
+            run(["ip", "netns", "del", entry.name])
+
+
+def inside(netns: str | None, work: Callable[[], _T]) -> _T:
+    """Do some work with the calling code's sockets made in a namespace; they stay in it afterwards.
+
+    setns(2) moves one thread, so the work gets a thread of its own.
+    """
+    if netns is None:
+        return work()
+    results: list[_T] = []
+    errors: list[BaseException] = []
+
+    def enter_and_work() -> None:
+        try:
+            fd = os.open(f"/run/netns/{netns}", os.O_RDONLY)
+            try:
+                if _libc.setns(fd, _CLONE_NEWNET) != 0:
+                    raise LabError(f"setns({netns}): {os.strerror(ctypes.get_errno())}")
+            finally:
+                os.close(fd)
+            results.append(work())
+        except BaseException as error:  # noqa: BLE001 - handed to the caller
+            errors.append(error)
+
+    thread = threading.Thread(target=enter_and_work, name=f"in {netns}")
+    thread.start()
+    thread.join()
+    if errors:
+        raise errors[0]
+    return results[0]

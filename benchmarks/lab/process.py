@@ -1,0 +1,113 @@
+"""Child processes that end with their maker, and that are ended by the id they were started with."""
+
+import ctypes
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+_PR_SET_PDEATHSIG = 1
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class LabError(Exception):
+    """Something in the lab did not come up; the message says what and shows its last words."""
+
+
+def _die_with_parent() -> None:
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+class Process:
+    """A child process that logs to a file."""
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        *,
+        log: Path,
+        netns: str | None = None,
+        env: dict[str, str] | None = None,
+    ) -> None:
+        self.log = log
+        self._command = [*enter(netns), *command]
+        with log.open("ab") as output:
+            # The child must not outlive a maker that is killed outright.
+            self._child = subprocess.Popen(
+                self._command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env=env,
+                start_new_session=True,
+                preexec_fn=_die_with_parent,
+            )
+
+    @property
+    def pid(self) -> int:
+        """The process id; nsenter replaces itself, so it is the command's own."""
+        return self._child.pid
+
+    @property
+    def running(self) -> bool:
+        """Whether it has not ended."""
+        return self._child.poll() is None
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal."""
+        if self.running:
+            self._child.send_signal(number)
+
+    def stop(self, *, at_most_s: float = 10.0) -> int:
+        """SIGTERM, then SIGKILL; returns the exit status."""
+        self.signal(signal.SIGCONT)
+        self.signal(signal.SIGTERM)
+        try:
+            return self._child.wait(at_most_s)
+        except subprocess.TimeoutExpired:
+            return self.kill()
+
+    def kill(self) -> int:
+        """SIGKILL; returns the exit status."""
+        self.signal(signal.SIGKILL)
+        return self._child.wait(10)
+
+    def wait_until(self, ready: Callable[[], bool], what: str, *, at_most_s: float = 20.0) -> None:
+        """Wait for a condition that this process brings about. Raises `LabError` if it ends or takes too long."""
+        until_s = time.monotonic() + at_most_s
+        while not ready():
+            if not self.running or time.monotonic() > until_s:
+                last = self.log.read_text(errors="replace")[-1500:]
+                raise LabError(f"{what} did not come up: {' '.join(self._command)}\n{last}")
+            time.sleep(0.02)
+
+
+def enter(netns: str | None) -> list[str]:
+    """The words in front of a command that run it in a network namespace.
+
+    nsenter, because ``ip netns exec`` remounts /sys, which breaks runc.
+    """
+    return [] if netns is None else ["nsenter", f"--net=/run/netns/{netns}", "--"]
+
+
+def run(
+    command: Sequence[str],
+    *,
+    netns: str | None = None,
+    at_most_s: float = 120.0,
+    env: dict[str, str] | None = None,
+) -> str:
+    """Run a command to its end; its output. Raises `LabError` with what it said."""
+    done = subprocess.run(
+        [*enter(netns), *command],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=at_most_s,
+        check=False,
+        env=env,
+    )
+    if done.returncode != 0:
+        raise LabError(f"{' '.join(command)}: {(done.stderr or done.stdout).strip()[-1500:]}")
+    return done.stdout
