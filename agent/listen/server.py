@@ -161,7 +161,8 @@ class OciServer:
             raise
         if own_client:
             services.ages.resolved(resolved.name, resolved.descriptor.digest, resolved.seen_s)
-            services.index.prefetch([resolved.descriptor.digest])
+        if self._path is not RequestPath.PEER and not services.store.holds(resolved.descriptor.digest):
+            services.index.prefetch([resolved.descriptor.digest])  # the manifest is asked for next
         return Addressed(
             registry=resolved.name.registry,
             repository=name.repository,
