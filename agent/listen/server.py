@@ -110,7 +110,9 @@ class OciServer:
             record.status, record.reason = error.status, error.message
             response = error_response(error)
         except (ClientGone, asyncio.CancelledError) as error:
-            record.result = Result.CLIENT_GONE
+            # A client may close as soon as it has the last byte, before this handler has ended.
+            whole = record.status and record.body_bytes == record.body_length
+            record.result = Result.OK if whole else Result.CLIENT_GONE
             self._finish(exchange)
             if isinstance(error, asyncio.CancelledError):
                 raise
@@ -146,6 +148,7 @@ class OciServer:
             raise unknown(target, "not mirrored here", hint="registries.include and .exclude decide")
         if isinstance(target, Named):
             target = await self._resolve(exchange, target)
+        record.digest = target.digest
         if target.kind is Kind.MANIFEST:
             return await self._answer_manifest(exchange, target)
         return await self._answer_blob(exchange, target)
@@ -189,6 +192,7 @@ class OciServer:
             record.status = 304
             return web.Response(status=304, headers=headers)
         if not exchange.head:
+            record.body_length = len(manifest.content)
             self._count(exchange, len(manifest.content))
         return web.Response(status=200, body=manifest.content, headers=headers)
 
@@ -246,6 +250,7 @@ class OciServer:
             exchange.record.status = response.status
             if exchange.head:
                 return response
+            exchange.record.body_length = body.length
             await self._send_first(exchange, response, body.first)
             try:
                 async for chunk in pull.rest():
@@ -274,6 +279,7 @@ class OciServer:
             first = await read_first(blob, start, stop)
         except ContentError as error:
             raise Unavailable(f"{target}: {error}", hint="the node's content store has a problem") from error
+        record.body_length = stop - start
         await self._send_first(exchange, response, first)
         steps: AsyncIterator[int] = send_blob(request, response, blob, start + len(first), stop, stall_s)
         try:

@@ -36,12 +36,14 @@ class RequestRecord:
     method: str
     kind: str = "other"
     target: str = ""
+    digest: str | None = None
     status: int = 0
     result: Result = Result.OK
     node: NodeName | None = None
     locality: Locality | None = None
     reason: str = ""
     body_bytes: int = 0
+    body_length: int = 0  # what the body has when it is whole
     first_byte_s: float | None = None
     seconds: float = 0.0
 
@@ -64,6 +66,7 @@ class RequestRecord:
             "method": self.method,
             "kind": self.kind,
             "target": self.target,
+            "digest": self.digest,
             "status": self.status,
             "result": self.result.value,
             "source": self.source,

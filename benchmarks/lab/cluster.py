@@ -6,7 +6,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -46,7 +46,7 @@ class Reply:
         return json.loads(self.body)
 
 
-def places(layout: dict[str, Sequence[str]], per_zone: int) -> list[Place]:
+def places(layout: Mapping[str, Sequence[str]], per_zone: int) -> list[Place]:
     """``per_zone`` nodes in each zone of each region: a1, a2, b1, …"""
     return [
         Place(name=f"{zone}{number}", region=region, zone=zone)
@@ -140,7 +140,8 @@ class Node:
         registries = self.folder / "registries.conf"
         registries.write_text(
             f'[[registry]]\nprefix = "{REGISTRY}"\nlocation = "{self._cluster.registry.endpoint}"\n'
-            f'insecure = true\n[[registry.mirror]]\nlocation = "{self.loopback}:{LOCAL_PORT}"\ninsecure = true\n'
+            f"insecure = true\n[[registry.mirror]]\n"
+            f'location = "{self.loopback}:{LOCAL_PORT}"\ninsecure = true\n'
         )
         command = ["skopeo", "--insecure-policy", "--registries-conf", str(registries), "copy"]
         target = f"oci:{self.layout}:{reference}"

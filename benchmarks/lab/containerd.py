@@ -27,7 +27,8 @@ root = "{root}"
 state = "{state}"
 disabled_plugins = [
   "io.containerd.internal.v1.opt", "io.containerd.tracing.processor.v1.otlp", "io.containerd.nri.v1.nri",
-  "io.containerd.snapshotter.v1.btrfs", "io.containerd.snapshotter.v1.zfs", "io.containerd.snapshotter.v1.devmapper",
+  "io.containerd.snapshotter.v1.btrfs", "io.containerd.snapshotter.v1.zfs",
+  "io.containerd.snapshotter.v1.devmapper",
 ]
 [grpc]
   address = "{socket}"
@@ -138,7 +139,7 @@ class Containerd:
         async def call() -> None:
             channel = Channel(path=str(self.socket))
             replies = {"PullImage": cri.PullImageResponse, "RemoveImage": cri.RemoveImageResponse}
-            method = UnaryUnaryMethod(
+            method: UnaryUnaryMethod[object, object] = UnaryUnaryMethod(
                 channel, f"/runtime.v1.ImageService/{name}", type(request), replies[name]
             )
             try:

@@ -74,7 +74,7 @@ class Process:
         return self._child.wait(10)
 
     def wait_until(self, ready: Callable[[], bool], what: str, *, at_most_s: float = 20.0) -> None:
-        """Wait for a condition that this process brings about. Raises `LabError` if it ends or takes too long."""
+        """Wait for what this process brings about. Raises `LabError` if it ends or takes too long."""
         until_s = time.monotonic() + at_most_s
         while not ready():
             if not self.running or time.monotonic() > until_s:

@@ -1,0 +1,224 @@
+"""``make demo``: a multi-zone cluster pulls an image, node by node, before your eyes.
+
+Three zones in two regions, two nodes each. Every node runs a real containerd and an agent; the first
+node finds the image at the registry, every other one at the nearest peer. Then the registry is stopped,
+and a node that was down until then pulls all the same.
+"""
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.rule import Rule
+from rich.table import Table
+from rich.text import Text
+
+from agent.oci.manifest import parse_manifest
+from benchmarks.lab.cluster import Cluster, Node, places
+from benchmarks.lab.image import Image, build_image
+from benchmarks.lab.process import LabError
+
+_LAYERS = 8
+_LAYER_BYTES = 25_000_000
+_ZONES = {"r1": ["a", "b"], "r2": ["c"]}
+_LATE = "c2"  # down until the registry is gone
+_COLOURS = {"registry": "red", "rack": "green", "zone": "green", "region": "yellow", "remote": "magenta"}
+_MB = 1_000_000
+_WIDE = 160  # columns that the full table takes; a narrower terminal gets colours in place of words
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a node had a blob from. ``tier`` is "registry" for the registry."""
+
+    name: str
+    tier: str
+    size_bytes: int
+
+
+@dataclass(slots=True)
+class NodePull:
+    """What is known of one node's pull so far."""
+
+    node: Node
+    state: str = "waiting"
+    seconds: float | None = None
+    sources: dict[str, Source] = field(default_factory=dict)
+    error: str = ""
+
+
+class Demo:
+    """Runs the scenario and keeps what the view shows."""
+
+    def __init__(self, cluster: Cluster, console: Console) -> None:
+        self._cluster = cluster
+        self._console = console
+        self._pulls = {name: NodePull(node) for name, node in cluster.nodes.items()}
+        self._columns: dict[str, str] = {}
+        self._image: Image | None = None
+        self._note = ""
+        self._wide = console.width >= _WIDE
+
+    def run(self) -> bool:
+        """The whole scenario; whether it went as promised."""
+        self._prepare()
+        with Live(self._view(), console=self._console, refresh_per_second=10, transient=True) as live:
+            for name in self._pulls:
+                if name == _LATE:
+                    self._note = f"The registry is stopped. {_LATE} was down until now and pulls at last."
+                    self._cluster.registry.stop()
+                    self._cluster.node(_LATE).start_agent()
+                self._pull(name, live)
+        self._console.print(self._view())
+        return self._conclude()
+
+    def _prepare(self) -> None:
+        cluster, console = self._cluster, self._console
+        console.print(f"Building an image of {_LAYERS} layers, {_LAYERS * _LAYER_BYTES // _MB} MB …")
+        self._image = build_image(
+            cluster.folder / "image",
+            layer_bytes=[_LAYER_BYTES] * _LAYERS,
+            seed=os.getpid(),
+            compression=("gzip", "zstd"),
+        )
+        manifest = parse_manifest((self._image.layout / _blob_path(self._image.manifest)).read_bytes())
+        assert manifest is not None
+        names = ["config", *(f"layer {number}" for number in range(1, _LAYERS + 1))]
+        self._columns = {self._image.manifest: "manifest"}
+        self._columns |= {c.digest: name for c, name in zip(manifest.children, names, strict=True)}
+        console.print("Pushing it to the registry …")
+        self._reference = cluster.registry.push(self._image, "demo/app", "v1")
+        console.print("Starting the agents …")
+        cluster.start_agents([name for name in self._pulls if name != _LATE])
+        self._note = f"Each node pulls {self._reference}, one after the other."
+
+    def _pull(self, name: str, live: Live) -> None:
+        pull = self._pulls[name]
+        seen = len(self._cluster.registry.served())
+        started_s = time.monotonic()
+        pull.state = "pulling"
+        thread = threading.Thread(target=self._pull_blocking, args=(pull,), daemon=True)
+        thread.start()
+        while thread.is_alive():
+            thread.join(0.1)
+            self._read_logs(pull, seen)
+            live.update(self._view())
+        pull.seconds = time.monotonic() - started_s
+        time.sleep(0.6)  # for the last lines of the logs, and for the new image's name to be noticed
+        self._read_logs(pull, seen)
+        live.update(self._view())
+        if pull.error:
+            raise LabError(f"{name}: {pull.error}")
+
+    def _pull_blocking(self, pull: NodePull) -> None:
+        try:
+            pull.node.pull(self._reference)
+            pull.state = "done"
+        except LabError as error:
+            pull.state, pull.error = "failed", str(error)
+
+    def _read_logs(self, pull: NodePull, seen: int) -> None:
+        """Take in what the agent and the registry logged of this pull. Both logs are the servers' own."""
+        for entry in pull.node.requests():
+            digest = entry["digest"]
+            if entry["result"] == "ok" and entry["bytes"] and digest in self._columns:
+                pull.sources[digest] = Source(entry["node"], entry["tier"], entry["bytes"])
+        for _, method, uri, written in self._cluster.registry.served()[seen:]:
+            digest = uri.partition("?")[0].rpartition("/")[2]
+            if digest == "v1" and self._image is not None:
+                digest = self._image.manifest
+            if method == "GET" and digest in self._columns:
+                pull.sources[digest] = Source("registry", "registry", written)
+
+    def _view(self) -> Group:
+        table = Table(title=self._note, title_justify="left", title_style="bold", expand=False)
+        for heading in ("node", "zone", *self._columns.values()):
+            table.add_column(heading if self._wide else heading.replace("layer ", "L"), no_wrap=True)
+        table.add_column("MB", justify="right")
+        table.add_column("seconds", justify="right")
+        for name, pull in self._pulls.items():
+            cells = [self._cell(pull.sources.get(digest), pull.state) for digest in self._columns]
+            size = sum(source.size_bytes for source in pull.sources.values())
+            took = "" if pull.seconds is None else f"{pull.seconds:.2f}"
+            place = pull.node.place
+            table.add_row(name, f"{place.region}/{place.zone}", *cells, f"{size / _MB:.0f}", took)
+        legend = Text("source:  ")
+        for tier in ("registry", "zone", "region", "remote"):
+            legend.append(f"{tier}  ", style=_COLOURS[tier])
+        return Group(table, legend)
+
+    def _cell(self, source: Source | None, state: str) -> Text:
+        if source is None:
+            return Text("…" if state == "pulling" else "")
+        words = [source.name if self._wide else source.name[:3]]
+        if self._wide and source.tier != "registry":
+            words.append(source.tier)
+        return Text(" ".join(words), style=_COLOURS.get(source.tier, ""))
+
+    def _conclude(self) -> bool:
+        assert self._image is not None
+        size = self._image.size_bytes
+        zones = {pull.node.place.zone for pull in self._pulls.values()}
+        count = len(self._pulls)
+        by_tier: dict[str, int] = {}
+        for source in self._all_sources():
+            by_tier[source.tier] = by_tier.get(source.tier, 0) + source.size_bytes
+        registry = by_tier.get("registry", 0)
+        inside = by_tier.get("zone", 0) + by_tier.get("rack", 0)
+        across = by_tier.get("region", 0) + by_tier.get("remote", 0)
+        bounds = {"registry": size, "across": (len(zones) - 1) * size, "inside": (count - len(zones)) * size}
+        self._console.print(Rule("bytes, against the lower bound"))
+        self._console.print(_line("from the registry", registry, bounds["registry"], "one copy"))
+        self._console.print(_line("across zones", across, bounds["across"], "one copy for each further zone"))
+        self._console.print(_line("inside zones", inside, bounds["inside"], "all the rest"))
+        whole = registry + across + inside == count * size
+        if not whole:
+            self._console.print("[red]The bytes do not add up to one image a node.[/red]")
+        return whole and registry <= bounds["registry"] and across <= bounds["across"]
+
+    def _all_sources(self) -> Iterator[Source]:
+        for pull in self._pulls.values():
+            yield from pull.sources.values()
+
+
+def _blob_path(digest: str) -> str:
+    return f"blobs/{digest.replace(':', '/')}"
+
+
+def _line(what: str, size: int, bound: int, why: str) -> str:
+    mark = "[green]✓[/green]" if size <= bound or what == "inside zones" else "[red]✗[/red]"
+    return f"{mark} {what:<18} {size / _MB:8.1f} MB    bound {bound / _MB:8.1f} MB ({why})"
+
+
+def main() -> int:
+    """Run the demo; 0 when every node pulled and no byte travelled further than it had to."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    console = Console(width=None if sys.stdout.isatty() else _WIDE)
+    real = os.geteuid() == 0
+    if real:
+        console.print("A cluster of 6 nodes in network namespaces, a real containerd on each.")
+    else:
+        console.print(
+            "Not root: the same on loopback addresses, with skopeo and OCI layouts in place of containerds."
+        )
+    try:
+        with Cluster(places(_ZONES, 2), real=real, versions=("1.6",)) as cluster:
+            good = Demo(cluster, console).run()
+    except KeyboardInterrupt:
+        console.print("Stopped; everything is cleaned up.")
+        return 130
+    except LabError as error:
+        console.print(f"[red]The demo failed:[/red] {error}", highlight=False)
+        return 1
+    console.print("Everything is cleaned up.")
+    return 0 if good else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""The HTTP behaviour of running agents, seen from the outside: sockets in, bytes out."""

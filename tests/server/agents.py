@@ -1,0 +1,295 @@
+"""Agents as subprocesses on loopback addresses of their own, with OCI layouts as their stores.
+
+No root and no daemon is needed. Each agent is one `Node`; a `Site` is the nodes that know each other.
+"""
+
+import hashlib
+import http.client
+import itertools
+import json
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import yaml
+
+from agent.oci.manifest import OCI_MANIFEST
+from benchmarks.lab.process import Process
+
+LOCAL, SERVICE, PEER, ADMIN = 30020, 30022, 30023, 9090
+
+_numbers = itertools.count(1)
+
+
+def fresh_address() -> str:
+    """A loopback address that nobody else in this or in another run of the tests uses."""
+    high, low = divmod(next(_numbers), 250)
+    return f"127.{100 + os.getpid() % 100}.{(os.getpid() // 100 + high) % 250}.{low + 1}"
+
+
+def wait_for(condition: Callable[[], bool], what: str, *, at_most_s: float = 10.0) -> None:
+    """Return as soon as the condition holds; fail the test if it never does."""
+    until_s = time.monotonic() + at_most_s
+    while not condition():
+        assert time.monotonic() < until_s, f"not within {at_most_s} s: {what}"
+        time.sleep(0.02)
+
+
+def digest_of(content: bytes) -> str:
+    """The sha256 digest, by the standard library alone."""
+    return f"sha256:{hashlib.sha256(content).hexdigest()}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """An HTTP reply; header names in any case."""
+
+    status: int
+    headers: http.client.HTTPMessage
+    body: bytes
+
+    def json(self) -> Any:
+        """The body as JSON."""
+        return json.loads(self.body)
+
+    def oci_code(self) -> str:
+        """The code of the OCI error that the body must be; fails if it is none."""
+        assert self.headers["Content-Type"] == "application/json"
+        (error,) = self.json()["errors"]
+        assert isinstance(error["message"], str)
+        assert error["message"]
+        return str(error["code"])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Image:
+    """A manifest, its config and its layers, as bytes."""
+
+    manifest: bytes
+    config: bytes
+    layers: tuple[bytes, ...]
+
+    @property
+    def digest(self) -> str:
+        """The manifest's."""
+        return digest_of(self.manifest)
+
+
+def make_image(*layers: bytes, note: str = "") -> Image:
+    """An image of these layers; ``note`` makes otherwise equal ones differ."""
+    config = json.dumps({"architecture": "amd64", "os": "linux", "author": note}).encode()
+
+    def descriptor(content: bytes, media_type: str) -> dict[str, Any]:
+        return {"mediaType": media_type, "digest": digest_of(content), "size": len(content)}
+
+    document = {
+        "schemaVersion": 2,
+        "mediaType": OCI_MANIFEST,
+        "config": descriptor(config, "application/vnd.oci.image.config.v1+json"),
+        "layers": [descriptor(layer, "application/vnd.oci.image.layer.v1.tar") for layer in layers],
+    }
+    return Image(manifest=json.dumps(document).encode(), config=config, layers=layers)
+
+
+class Node:
+    """One agent and its layout."""
+
+    def __init__(
+        self,
+        folder: Path,
+        name: str,
+        *,
+        zone: str,
+        members: Path,
+        settings: Mapping[str, Any],
+    ) -> None:
+        self.name, self.zone = name, zone
+        self.address = fresh_address()
+        self.layout = folder / name
+        (self.layout / "blobs/sha256").mkdir(parents=True)
+        (self.layout / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')
+        self._entries: list[dict[str, Any]] = []
+        self._write_index()
+        self.log = folder / f"{name}.log"
+        self.config = folder / f"{name}.yaml"
+        base = {
+            "node": {"name": name, "address": self.address},
+            "placement": {"region": "r", "zone": zone},
+            "listen": {
+                "local": f"{self.address}:{LOCAL}",
+                "peer": f"{self.address}:{PEER}",
+                "service": f"{self.address}:{SERVICE}",
+                "admin": f"{self.address}:{ADMIN}",
+            },
+            "store": f"oci-layout://{self.layout}",
+            "membership": {"static": str(members)},
+        }
+        self.config.write_text(yaml.safe_dump({**base, **settings}))
+        self._process: Process | None = None
+
+    @property
+    def command(self) -> list[str]:
+        """The command that runs this agent."""
+        shorthaul = Path(sys.executable).parent / "shorthaul"
+        return [str(shorthaul), "agent", "--config", str(self.config), "--log-format", "json"]
+
+    @property
+    def process(self) -> Process:
+        """The running agent."""
+        assert self._process is not None, "not started"
+        return self._process
+
+    def launch(self) -> None:
+        """Start the agent; `wait` for it before using it."""
+        self._process = Process(self.command, log=self.log)
+
+    def wait(self) -> None:
+        """Wait until it is ready."""
+        self.process.wait_until(self.is_ready, f"the agent {self.name}")
+
+    def is_ready(self) -> bool:
+        """What /readyz says; False when nobody answers."""
+        try:
+            return self.ask("/readyz", port=ADMIN).status == 200
+        except OSError:
+            return False
+
+    def ask(
+        self,
+        path: str,
+        *,
+        method: str = "GET",
+        port: int = LOCAL,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        timeout_s: float = 20.0,
+    ) -> Reply:
+        """One request on a connection of its own, with its whole reply."""
+        with self.connection(port=port, timeout_s=timeout_s) as connection:
+            connection.request(method, path, body=body, headers=dict(headers or {}))
+            reply = connection.getresponse()
+            return Reply(status=reply.status, headers=reply.headers, body=reply.read())
+
+    @contextmanager
+    def connection(
+        self, *, port: int = LOCAL, timeout_s: float = 20.0
+    ) -> Iterator[http.client.HTTPConnection]:
+        """A keep-alive connection."""
+        connection = http.client.HTTPConnection(self.address, port, timeout=timeout_s)
+        try:
+            yield connection
+        finally:
+            connection.close()
+
+    def blob(self, content: bytes, **arguments: Any) -> Reply:
+        """GET the blob that these bytes are."""
+        return self.ask(f"/v2/library/app/blobs/{digest_of(content)}", **arguments)
+
+    def explain(self, digest: str) -> dict[str, Any]:
+        """What the agent says of a digest."""
+        explained: dict[str, Any] = self.ask(f"/api/explain?digest={digest}", port=ADMIN).json()
+        return explained
+
+    def put(self, *contents: bytes, notice: bool = True) -> None:
+        """Rename blobs into place, as a layout's writers do; wait until a running agent noticed."""
+        for content in contents:
+            path = self.layout / "blobs/sha256" / digest_of(content).removeprefix("sha256:")
+            new = self.layout / f"{path.name}.new"
+            new.write_bytes(content)
+            new.rename(path)
+        if self._process is not None and notice:
+            for content in contents:
+                digest = digest_of(content)
+                wait_for(lambda digest=digest: self.explain(digest)["local"], "the blob is noticed")  # type: ignore[misc]
+
+    def put_image(self, image: Image, *names: str) -> None:
+        """An image under some names, each ``REGISTRY/REPOSITORY:TAG``."""
+        self.put(image.config, *image.layers, image.manifest)
+        for name in names:
+            self._entries.append(
+                {
+                    "mediaType": OCI_MANIFEST,
+                    "digest": image.digest,
+                    "size": len(image.manifest),
+                    "annotations": {"org.opencontainers.image.ref.name": name},
+                }
+            )
+        self._write_index()
+
+    def path_of(self, content: bytes) -> Path:
+        """Where the layout keeps these bytes."""
+        return self.layout / "blobs/sha256" / digest_of(content).removeprefix("sha256:")
+
+    def requests(self) -> list[dict[str, Any]]:
+        """The agent's own record of what it answered, newest first."""
+        records: list[dict[str, Any]] = self.ask("/api/requests", port=ADMIN).json()
+        return records
+
+    def metric(self, name: str, **labels: str) -> float:
+        """The sum of a metric's samples that have these labels."""
+        total = 0.0
+        for line in self.ask("/metrics", port=ADMIN).body.decode().splitlines():
+            head, _, value = line.rpartition(" ")
+            if head.partition("{")[0] == name and all(f'{k}="{v}"' in head for k, v in labels.items()):
+                total += float(value)
+        return total
+
+    def stop(self) -> None:
+        """End the agent, at once: what is left of it is of no interest."""
+        if self._process is not None:
+            self._process.kill()
+            self._process = None
+
+    def _write_index(self) -> None:
+        new = self.layout / "index.json.new"
+        new.write_text(json.dumps({"schemaVersion": 2, "manifests": self._entries}))
+        new.rename(self.layout / "index.json")
+
+
+class Site:
+    """Nodes that know each other. Use as a context manager: leaving ends and removes everything."""
+
+    def __init__(self) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="shorthaul-server-test-"))
+        self.members = self.folder / "peers.yaml"
+        self._entries: list[dict[str, Any]] = []
+        self.members.write_text("[]")
+        self._nodes: list[Node] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for node in self._nodes:
+            node.stop()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def add(self, name: str, *, zone: str = "a", **settings: Any) -> Node:
+        """A node, not started yet. ``settings`` are top-level settings."""
+        node = Node(self.folder, name, zone=zone, members=self.members, settings=settings)
+        self._nodes.append(node)
+        self.add_member(name, node.address, zone=zone)
+        return node
+
+    def add_member(self, name: str, address: str, *, zone: str = "a") -> None:
+        """A member of the cluster that need not be an agent."""
+        entry = {"name": name, "address": address, "port": PEER, "region": "r", "zone": zone}
+        self._entries.append(entry)
+        new = self.members.with_suffix(".new")
+        new.write_text(yaml.safe_dump(self._entries))
+        new.rename(self.members)
+
+    def start(self, nodes: Sequence[Node] | None = None) -> None:
+        """Start these agents (all) side by side; returns when all are ready."""
+        chosen = self._nodes if nodes is None else nodes
+        for node in chosen:
+            node.launch()
+        for node in chosen:
+            node.wait()
