@@ -18,6 +18,7 @@ from agent.oci.digest import HEX_LENGTH, Digest, parse_digest
 from agent.oci.errors import DigestInvalid
 
 _POLL_S = 0.5
+_ABSENT_POLL_S = 0.1
 _GONE = Mask.DELETE_SELF | Mask.MOVE_SELF | Mask.UNMOUNT | Mask.IGNORED | Mask.Q_OVERFLOW
 _CAME = Mask.CLOSE_WRITE | Mask.MOVED_TO
 _WENT = Mask.DELETE | Mask.MOVED_FROM
@@ -42,7 +43,9 @@ class BlobDirectory:
         return len(self._sizes), self._bytes
 
     def __contains__(self, digest: Digest) -> bool:
-        return digest in self._sizes
+        if self.problem is None:
+            return digest in self._sizes
+        return self.path(digest).exists()  # a directory that has just come, with a node's first blob in it
 
     def path(self, digest: Digest) -> Path:
         """Where a blob's file is. Safe for any `Digest`, as its grammar has no separators."""
@@ -65,7 +68,7 @@ class BlobDirectory:
             except OSError as error:
                 self.problem = f"{self._root}: {error.strerror}"
                 self._adopt({})
-                await asyncio.sleep(_POLL_S)
+                await asyncio.sleep(_ABSENT_POLL_S)
 
     async def _follow(self) -> None:
         """Follow until the directories themselves change; raises OSError when there are none."""

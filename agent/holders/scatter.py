@@ -81,6 +81,7 @@ class Scatter:
     async def lookup_all(self, digest: Digest) -> Holders:
         """See `HolderIndex.lookup_all`."""
         rings = self._neighbourhood.rings(self._clock())
+        self._cache.pop(digest, None)  # what was true then may be why the caller asks again
         await self._search((digest,), rings=(tuple(peer for ring in rings for peer in ring),))
         cached = self._cache.get(digest)
         return Holders(nodes=tuple(cached.nodes) if cached else (), complete=True)

@@ -32,7 +32,7 @@ Behaviour = Callable[["Impostor", socket.socket, Asked], None]
 
 def response(status: int, body: bytes = b"", *, length: int | None = None, **headers: str) -> bytes:
     """A response; ``length`` is what Content-Length claims, -1 for none at all."""
-    lines = [f"HTTP/1.1 {status} Whatever"]
+    lines = [f"HTTP/1.1 {status} Whatever", "Connection: close"]
     lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
     if length != -1:
         lines.append(f"Content-Length: {len(body) if length is None else length}")

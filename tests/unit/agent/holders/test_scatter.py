@@ -1,0 +1,476 @@
+"""Scatter: whom it asks and when, what it remembers, and that it leaves nothing running. Virtual time."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+import pytest
+
+from agent.config import LookupSettings
+from agent.holders.index import Holders
+from agent.holders.scatter import Scatter
+from agent.holders.wire import DIGESTS_MAX, KnownTag
+from agent.members.neighbourhood import Neighbourhood
+from agent.observe.metrics import Metrics
+from agent.oci.digest import Digest
+from tests.unit.twins import (
+    FakePeers,
+    descriptor,
+    loop_clock,
+    named,
+    node,
+    other_tasks,
+    peer,
+    peers,
+    placed,
+    run_in_virtual_time,
+    sha256,
+)
+
+SETTINGS = LookupSettings(patience_s=0.05, timeout_s=0.5, positive_ttl_s=10.0, negative_ttl_s=1.0)
+COOLOFF_S = 5.0
+HEALTHY_S = 0.02  # a look-up among healthy peers, all rings and the wait for equals included
+LAYER, OTHER = sha256("layer"), sha256("other")
+# Two peers in the own zone, two in the region's other zone, one across the sea.
+MEMBERS = peers(
+    peer("zone-1", placed("eu", "eu-a")),
+    peer("zone-2", placed("eu", "eu-a")),
+    peer("region-1", placed("eu", "eu-b")),
+    peer("region-2", placed("eu", "eu-b")),
+    peer("far-1", placed("us", "us-a")),
+)
+EVERYONE = sorted(MEMBERS)
+NOBODY = Holders(nodes=(), complete=True)
+
+
+@dataclass
+class Cluster:
+    """A scatter index among fake peers."""
+
+    scatter: Scatter
+    fakes: FakePeers
+    neighbourhood: Neighbourhood
+
+    async def lookup(self, digest: Digest = LAYER) -> tuple[set[str], float]:
+        """The holders found, and the seconds it took."""
+        started_s = loop_clock()
+        holders = await self.scatter.lookup(digest)
+        return set(holders.nodes), loop_clock() - started_s
+
+    def is_cooling(self, name: str) -> bool:
+        return self.neighbourhood.is_cooling(node(name), loop_clock())
+
+
+def play(
+    scenario: Callable[[Cluster], Awaitable[None]], fakes: FakePeers, settings: LookupSettings = SETTINGS
+) -> None:
+    """Run the scenario, close the index, and see that nothing is left running."""
+
+    async def main() -> None:
+        neighbourhood = Neighbourhood(own=node("own"), placement=placed("eu", "eu-a"), cooloff_s=COOLOFF_S)
+        neighbourhood.update(MEMBERS)
+        scatter = Scatter(
+            neighbourhood=neighbourhood,
+            ask=fakes.ask,
+            settings=settings,
+            metrics=Metrics(),
+            clock=loop_clock,
+        )
+        try:
+            await scenario(Cluster(scatter=scatter, fakes=fakes, neighbourhood=neighbourhood))
+        finally:
+            await scatter.close()
+        assert other_tasks() == set()
+
+    run_in_virtual_time(main())
+
+
+def test_farther_rings_are_not_asked_when_the_nearest_has_it() -> None:
+    async def scenario(cluster: Cluster) -> None:
+        found, took_s = await cluster.lookup()
+        assert found == {"zone-1"}
+        assert sorted(cluster.fakes.asked) == ["zone-1", "zone-2"]
+        assert took_s < HEALTHY_S
+
+    play(scenario, FakePeers(held={"zone-1": {LAYER}, "region-1": {LAYER}, "far-1": {LAYER}}))
+
+
+def test_rings_are_asked_nearest_first_until_one_has_it() -> None:
+    async def scenario(cluster: Cluster) -> None:
+        found, took_s = await cluster.lookup()
+        assert found == {"region-2"}
+        assert set(cluster.fakes.asked[:2]) == {"zone-1", "zone-2"}
+        assert set(cluster.fakes.asked[2:]) == {"region-1", "region-2"}
+        assert took_s < HEALTHY_S
+
+    play(scenario, FakePeers(held={"region-2": {LAYER}, "far-1": {LAYER}}))
+
+
+def test_every_equal_holder_that_answers_about_as_fast_is_found() -> None:
+    async def scenario(cluster: Cluster) -> None:
+        assert (await cluster.lookup())[0] == {"zone-1", "zone-2"}
+
+    fakes = FakePeers(held={"zone-1": {LAYER}, "zone-2": {LAYER}})
+    fakes.answer_s = {"zone-1": 0.001, "zone-2": 0.0015}
+    play(scenario, fakes)
+
+
+def test_nobody_has_it_only_after_every_peer_said_so() -> None:
+    async def scenario(cluster: Cluster) -> None:
+        assert await cluster.scatter.lookup(LAYER) == NOBODY
+        assert sorted(cluster.fakes.asked) == EVERYONE
+
+    play(scenario, FakePeers())
+
+
+def test_a_node_without_peers_finds_nobody_at_once() -> None:
+    async def scenario(cluster: Cluster) -> None:
+        cluster.neighbourhood.update({})
+        assert await cluster.lookup() == (set(), 0.0)
+        assert (await cluster.scatter.lookup_all(LAYER)) == NOBODY
+
+    play(scenario, FakePeers())
+
+
+def test_holder_is_remembered_for_the_positive_lifetime_and_asked_for_again_after_it() -> None:
+    async def scenario(cluster: Cluster) -> None:
+        await cluster.lookup()
+        await asyncio.sleep(SETTINGS.positive_ttl_s - 1)
+        assert await cluster.lookup() == ({"zone-1"}, 0.0)
+        assert len(cluster.fakes.asked) == 2
+        await asyncio.sleep(2)
+        cluster.fakes.held.clear()
+        assert (await cluster.lookup())[0] == set()
+
+    play(scenario, FakePeers(held={"zone-1": {LAYER}}))
+
+
+def test_nobody_is_believed_for_the_negative_lifetime_only() -> None:
+    async def scenario(cluster: Cluster) -> None:
+        await cluster.lookup()
+        cluster.fakes.held["zone-2"] = {LAYER}
+        await asyncio.sleep(SETTINGS.negative_ttl_s * 0.9)
+        assert await cluster.lookup() == (set(), 0.0)
+        await asyncio.sleep(SETTINGS.negative_ttl_s * 0.2)
+        assert (await cluster.lookup())[0] == {"zone-2"}
+
+    play(scenario, FakePeers())
+
+
+def test_remembered_holders_do_not_claim_that_everyone_was_asked() -> None:
+    async def scenario(cluster: Cluster) -> None:
+        assert not (await cluster.scatter.lookup(LAYER)).complete
+        assert not (await cluster.scatter.lookup(LAYER)).complete
+
+    play(scenario, FakePeers(held={"zone-1": {LAYER}}))
+
+
+def test_forgotten_holder_is_not_given_again_while_others_are() -> None:
+    async def scenario(cluster: Cluster) -> None:
+        await cluster.lookup()
+        cluster.scatter.forget(LAYER, node("zone-1"))
+        assert await cluster.lookup() == ({"zone-2"}, 0.0)
+
+    play(scenario, FakePeers(held={"zone-1": {LAYER}, "zone-2": {LAYER}}))
+
+
+def test_when_the_last_holder_is_forgotten_peers_are_asked_again() -> None:
+    async def scenario(cluster: Cluster) -> None:
+        await cluster.lookup()
+        cluster.fakes.held = {"region-1": {LAYER}}
+        cluster.scatter.forget(LAYER, node("zone-1"))
+        assert (await cluster.lookup())[0] == {"region-1"}
+
+    play(scenario, FakePeers(held={"zone-1": {LAYER}}))
+
+
+def test_digests_of_one_prefetch_share_one_request_to_each_peer() -> None:
+    layers = [sha256(number) for number in range(20)]
+
+    async def scenario(cluster: Cluster) -> None:
+        cluster.scatter.prefetch(layers)
+        assert all([(await cluster.lookup(layer))[0] == {"zone-1"} for layer in layers])
+        assert sorted(cluster.fakes.asked) == ["zone-1", "zone-2"]
+        assert all(question.digests == tuple(layers) for _, question in cluster.fakes.questions)
+
+    play(scenario, FakePeers(held={"zone-1": set(layers)}))
+
+
+def test_next_ring_is_asked_only_for_what_the_nearer_one_does_not_have() -> None:
+    async def scenario(cluster: Cluster) -> None:
+        cluster.scatter.prefetch([LAYER, OTHER])
+        assert (await cluster.lookup(LAYER))[0] == {"zone-1"}
+        assert (await cluster.lookup(OTHER))[0] == {"region-1"}
+        assert set(cluster.fakes.asked_for(LAYER)) == {"zone-1", "zone-2"}
+
+    play(scenario, FakePeers(held={"zone-1": {LAYER}, "region-1": {LAYER, OTHER}}))
+
+
+def test_prefetch_asks_nothing_for_what_is_known_or_being_asked() -> None:
+    async def scenario(cluster: Cluster) -> None:
+        cluster.scatter.prefetch([LAYER, LAYER])
+        await asyncio.sleep(0)
+        cluster.scatter.prefetch([LAYER])
+        await cluster.lookup()
+        cluster.scatter.prefetch([LAYER])
+        await asyncio.sleep(0.1)
+        assert [question.digests for _, question in cluster.fakes.questions] == [(LAYER,), (LAYER,)]
+
+    play(scenario, FakePeers(held={"zone-1": {LAYER}}))
+
+
+def test_lookups_at_the_same_time_share_one_question() -> None:
+    async def scenario(cluster: Cluster) -> None:
+        results = await asyncio.gather(*(cluster.lookup() for _ in range(10)))
+        assert all(found == {"zone-1"} for found, _ in results)
+        assert sorted(cluster.fakes.asked) == ["zone-1", "zone-2"]
+
+    play(scenario, FakePeers(held={"zone-1": {LAYER}}))
+
+
+def test_caller_that_goes_away_does_not_end_the_lookup_of_others() -> None:
+    async def scenario(cluster: Cluster) -> None:
+        first = asyncio.create_task(cluster.scatter.lookup(LAYER))
+        second = asyncio.create_task(cluster.scatter.lookup(LAYER))
+        await asyncio.sleep(0.0005)
+        first.cancel()
+        assert (await second).nodes == ("zone-1",)
+        assert first.cancelled()
+
+    play(scenario, FakePeers(held={"zone-1": {LAYER}}))
+
+
+def test_no_question_has_more_digests_than_a_peer_accepts() -> None:
+    digests = [sha256(number) for number in range(DIGESTS_MAX + 1)]
+
+    async def scenario(cluster: Cluster) -> None:
+        cluster.scatter.prefetch(digests)
+        await asyncio.sleep(1)
+        asked: set[Digest] = set()
+        for _, question in cluster.fakes.questions:
+            assert len(question.digests) <= DIGESTS_MAX
+            asked.update(question.digests)
+        assert asked == set(digests)
+
+    play(scenario, FakePeers())
+
+
+def test_silent_peer_of_the_near_ring_holds_the_lookup_for_patience_only() -> None:
+    async def scenario(cluster: Cluster) -> None:
+        found, took_s = await cluster.lookup()
+        assert found == {"region-1"}
+        assert took_s < SETTINGS.patience_s + HEALTHY_S
+
+    play(scenario, FakePeers(held={"region-1": {LAYER}}, silent={"zone-1"}))
+
+
+def test_silent_peer_does_not_hold_what_another_of_its_ring_has() -> None:
+    async def scenario(cluster: Cluster) -> None:
+        found, took_s = await cluster.lookup()
+        assert found == {"zone-1"}
+        assert took_s < HEALTHY_S
+
+    play(scenario, FakePeers(held={"zone-1": {LAYER}}, silent={"zone-2"}))
+
+
+def test_silent_peer_does_not_hold_what_another_of_the_only_ring_has() -> None:
+    async def scenario(cluster: Cluster) -> None:
+        cluster.neighbourhood.update({name: MEMBERS[name] for name in (node("zone-1"), node("zone-2"))})
+        found, took_s = await cluster.lookup()
+        assert found == {"zone-1"}
+        assert took_s <= SETTINGS.patience_s
+
+    play(scenario, FakePeers(held={"zone-1": {LAYER}}, silent={"zone-2"}))
+
+
+def test_silent_peer_does_not_hold_what_the_farthest_ring_has() -> None:
+    async def scenario(cluster: Cluster) -> None:
+        found, took_s = await cluster.lookup()
+        assert found == {"far-1"}
+        assert took_s <= 2 * SETTINGS.patience_s + HEALTHY_S
+
+    play(scenario, FakePeers(held={"far-1": {LAYER}}, silent={"zone-1"}))
+
+
+def test_lookup_returns_when_its_own_digest_is_found_though_others_of_the_prefetch_are_not() -> None:
+    async def scenario(cluster: Cluster) -> None:
+        cluster.scatter.prefetch([LAYER, OTHER])
+        found, took_s = await cluster.lookup(LAYER)
+        assert found == {"zone-2"}
+        assert took_s <= SETTINGS.patience_s
+
+    play(scenario, FakePeers(held={"zone-2": {LAYER}}, silent={"zone-1"}))
+
+
+def test_silent_peer_is_cooled_at_its_deadline_and_not_asked_by_the_next_lookup() -> None:
+    async def scenario(cluster: Cluster) -> None:
+        await cluster.lookup(LAYER)
+        await asyncio.sleep(SETTINGS.timeout_s)
+        assert cluster.is_cooling("zone-1")
+        assert not cluster.is_cooling("zone-2")
+        cluster.fakes.questions.clear()
+        found, took_s = await cluster.lookup(OTHER)
+        assert found == {"region-1"}
+        assert "zone-1" not in cluster.fakes.asked
+        assert took_s < HEALTHY_S
+
+    play(scenario, FakePeers(held={"region-1": {LAYER, OTHER}}, silent={"zone-1"}))
+
+
+def test_cooling_peer_is_the_last_resort_when_nobody_else_has_it() -> None:
+    async def scenario(cluster: Cluster) -> None:
+        cluster.neighbourhood.failed(node("zone-1"), loop_clock())
+        found, _ = await cluster.lookup()
+        assert found == {"zone-1"}
+        assert cluster.fakes.asked[-1] == "zone-1"
+        assert not cluster.is_cooling("zone-1"), "it answered: it is well again"
+
+    play(scenario, FakePeers(held={"zone-1": {LAYER}}))
+
+
+def test_cooling_peer_that_is_still_silent_costs_no_more_than_patience() -> None:
+    async def scenario(cluster: Cluster) -> None:
+        cluster.neighbourhood.failed(node("zone-1"), loop_clock())
+        found, took_s = await cluster.lookup()
+        assert found == set()
+        assert took_s <= SETTINGS.patience_s + HEALTHY_S
+        assert cluster.is_cooling("zone-1")
+
+    play(scenario, FakePeers(silent={"zone-1"}))
+
+
+def test_lookup_ends_within_its_bounds_when_every_peer_is_silent() -> None:
+    async def scenario(cluster: Cluster) -> None:
+        found, took_s = await cluster.lookup()
+        assert found == set()
+        assert took_s <= 3 * SETTINGS.patience_s + SETTINGS.timeout_s + 0.001
+
+    play(scenario, FakePeers(silent=set(EVERYONE)))
+
+
+def test_answer_that_comes_after_the_lookup_is_kept() -> None:
+    async def scenario(cluster: Cluster) -> None:
+        assert (await cluster.lookup())[0] == {"zone-1"}
+        await asyncio.sleep(0.2)
+        assert await cluster.lookup() == ({"zone-1", "zone-2"}, 0.0)
+
+    fakes = FakePeers(held={"zone-1": {LAYER}, "zone-2": {LAYER}}, answer_s={"zone-2": 0.1})
+    play(scenario, fakes)
+
+
+def test_asking_everyone_passes_by_the_cache() -> None:
+    async def scenario(cluster: Cluster) -> None:
+        await cluster.lookup()
+        cluster.fakes.held["far-1"] = {LAYER}
+        assert await cluster.scatter.lookup_all(LAYER) == Holders(nodes=(node("far-1"),), complete=True)
+
+    play(scenario, FakePeers())
+
+
+def test_asking_everyone_finds_the_far_holder_although_a_near_one_answers_first() -> None:
+    """A near holder that answers questions but can't serve must not hide the one that could."""
+
+    async def scenario(cluster: Cluster) -> None:
+        holders = await cluster.scatter.lookup_all(LAYER)
+        assert set(holders.nodes) == {"zone-1", "far-1"}
+
+    fakes = FakePeers(held={"zone-1": {LAYER}, "far-1": {LAYER}}, answer_s={"far-1": 0.03})
+    play(scenario, fakes)
+
+
+def test_asking_everyone_is_not_held_by_a_silent_peer_beyond_its_deadline() -> None:
+    async def scenario(cluster: Cluster) -> None:
+        started_s = loop_clock()
+        holders = await cluster.scatter.lookup_all(LAYER)
+        assert set(holders.nodes) == {"region-1"}
+        assert loop_clock() - started_s <= SETTINGS.patience_s + SETTINGS.timeout_s
+
+    play(scenario, FakePeers(held={"region-1": {LAYER}}, silent={"zone-1"}))
+
+
+def test_close_ends_lookups_and_questions_that_are_running() -> None:
+    async def scenario(cluster: Cluster) -> None:
+        cluster.scatter.prefetch([LAYER])
+        await asyncio.sleep(0.1)  # all rings are being asked
+        assert other_tasks()
+        await cluster.scatter.close()
+        assert other_tasks() == set()
+
+    play(scenario, FakePeers(silent=set(EVERYONE)))
+
+
+def test_closing_twice_does_nothing() -> None:
+    async def scenario(cluster: Cluster) -> None:
+        await cluster.lookup()
+        await cluster.scatter.close()
+
+    play(scenario, FakePeers())
+
+
+def known(age_s: float, *, registry: str = "docker.io", content: str = "v1") -> tuple[KnownTag, ...]:
+    return (KnownTag(name=named(registry=registry), descriptor=descriptor(content), age_s=age_s),)
+
+
+def test_tag_of_the_nearest_ring_is_taken_without_asking_farther() -> None:
+    async def scenario(cluster: Cluster) -> None:
+        answers = await cluster.scatter.lookup_tag(named(), max_age_s=60)
+        assert [answer.node for answer in answers] == ["zone-2"]
+        assert sorted(cluster.fakes.asked) == ["zone-1", "zone-2"]
+
+    play(scenario, FakePeers(tags={"zone-2": known(30), "far-1": known(1)}))
+
+
+def test_tag_too_old_in_the_near_ring_is_looked_for_farther() -> None:
+    async def scenario(cluster: Cluster) -> None:
+        answers = await cluster.scatter.lookup_tag(named(), max_age_s=60)
+        assert [(answer.node, answer.age_s) for answer in answers] == [("region-1", 60)]
+
+    play(scenario, FakePeers(tags={"zone-1": known(61), "region-1": known(60)}))
+
+
+def test_freshest_answer_to_a_tag_comes_first() -> None:
+    async def scenario(cluster: Cluster) -> None:
+        answers = await cluster.scatter.lookup_tag(named(), max_age_s=60)
+        assert [answer.descriptor for answer in answers] == [descriptor("new"), descriptor("old")]
+
+    play(scenario, FakePeers(tags={"zone-1": known(50, content="old"), "zone-2": known(5, content="new")}))
+
+
+@pytest.mark.parametrize(
+    "other", [named(tag="1.28"), named(repository="library/redis"), named(registry="ghcr.io")]
+)
+def test_answer_to_another_name_than_the_one_asked_is_ignored(other: object) -> None:
+    async def scenario(cluster: Cluster) -> None:
+        assert await cluster.scatter.lookup_tag(named(), max_age_s=60) == ()
+
+    assert isinstance(other, type(named()))
+    play(scenario, FakePeers(tags={"zone-1": (KnownTag(name=other, descriptor=descriptor(1), age_s=1),)}))
+
+
+def test_name_without_registry_is_asked_of_everyone_so_that_a_second_registry_shows() -> None:
+    async def scenario(cluster: Cluster) -> None:
+        answers = await cluster.scatter.lookup_tag(named(registry=None), max_age_s=60)
+        assert {answer.name.registry for answer in answers} == {"docker.io", "ghcr.io"}
+        assert sorted(cluster.fakes.asked) == EVERYONE
+
+    fakes = FakePeers(tags={"zone-1": known(1), "far-1": known(1, registry="ghcr.io")})
+    fakes.answer_s = {"far-1": 0.3}
+    play(scenario, fakes)
+
+
+def test_name_without_registry_is_asked_of_cooling_peers_too() -> None:
+    async def scenario(cluster: Cluster) -> None:
+        cluster.neighbourhood.failed(node("far-1"), loop_clock())
+        answers = await cluster.scatter.lookup_tag(named(registry=None), max_age_s=60)
+        assert {answer.name.registry for answer in answers} == {"docker.io", "ghcr.io"}
+
+    play(scenario, FakePeers(tags={"zone-1": known(1), "far-1": known(1, registry="ghcr.io")}))
+
+
+def test_tag_lookup_is_not_held_by_a_silent_peer_when_its_ring_has_the_tag() -> None:
+    async def scenario(cluster: Cluster) -> None:
+        started_s = loop_clock()
+        assert await cluster.scatter.lookup_tag(named(), max_age_s=60)
+        assert loop_clock() - started_s < HEALTHY_S
+
+    play(scenario, FakePeers(tags={"zone-1": known(1)}, silent={"zone-2"}))

@@ -1,0 +1,138 @@
+"""Builders and in-memory twins that several unit tests share: no sockets, and time that only jumps."""
+
+import asyncio
+import hashlib
+import selectors
+from collections.abc import Coroutine, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from agent.holders.scatter import PeerSilent
+from agent.holders.wire import KnownTag, Question, Reply
+from agent.members.member import Peer, Peers
+from agent.oci.digest import Digest
+from agent.oci.manifest import OCI_INDEX, Descriptor
+from agent.oci.reference import Named, Registry, Repository, Tag
+from topology.placement import NodeName, Placement, Region, Zone
+
+_T = TypeVar("_T")
+
+REPOSITORY_ROOT = next(
+    directory for directory in Path(__file__).parents if (directory / "pyproject.toml").exists()
+)
+
+
+class _JumpingSelector(selectors.SelectSelector):
+    """Never waits: the time for which it was told to wait is over at once."""
+
+    now_s = 1000.0
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        ready = super().select(0)
+        if not ready:
+            if timeout is None:
+                raise AssertionError("the code under test waits for something that never happens")
+            self.now_s += timeout
+        return ready
+
+
+class _VirtualLoop(asyncio.SelectorEventLoop):
+    """An event loop whose clock jumps to the next timer, so that hours of waiting take no time."""
+
+    def __init__(self) -> None:
+        self._jumping = _JumpingSelector()
+        super().__init__(self._jumping)
+
+    def time(self) -> float:
+        return self._jumping.now_s
+
+
+def run_in_virtual_time(main: Coroutine[Any, Any, _T]) -> _T:
+    """Run ``main`` on a loop with virtual time."""
+    with asyncio.Runner(loop_factory=_VirtualLoop) as runner:
+        return runner.run(main)
+
+
+def loop_clock() -> float:
+    """The running loop's time, virtual or not."""
+    return asyncio.get_running_loop().time()
+
+
+def other_tasks() -> set[asyncio.Task[Any]]:
+    """Every task of the loop but the caller's own."""
+    current = asyncio.current_task()
+    return {task for task in asyncio.all_tasks() if task is not current}
+
+
+def sha256(seed: object) -> Digest:
+    """A digest of its own for each seed."""
+    return Digest(f"sha256:{hashlib.sha256(str(seed).encode()).hexdigest()}")
+
+
+def descriptor(seed: object) -> Descriptor:
+    """A descriptor of its own for each seed."""
+    return Descriptor(digest=sha256(seed), size_bytes=1234, media_type=OCI_INDEX)
+
+
+def named(repository: str = "library/nginx", tag: str = "1.27", registry: str | None = "docker.io") -> Named:
+    """A tag; without arguments docker.io/library/nginx:1.27."""
+    return Named(
+        registry=None if registry is None else Registry(registry),
+        repository=Repository(repository),
+        tag=Tag(tag),
+    )
+
+
+def node(name: str) -> NodeName:
+    """A node's name."""
+    return NodeName(name)
+
+
+def placed(region: str, zone: str) -> Placement:
+    """A placement without a rack."""
+    return Placement(region=Region(region), zone=Zone(zone))
+
+
+def peer(name: str, placement: Placement) -> Peer:
+    """A peer at an address that nobody ever connects to."""
+    return Peer(name=NodeName(name), address="192.0.2.1", port=30020, placement=placement)
+
+
+def peers(*members: Peer) -> Peers:
+    """The peers by their names."""
+    return {member.name: member for member in members}
+
+
+@dataclass
+class FakePeers:
+    """The other agents behind `Scatter`'s ``ask``: scripted answers, and a record of the questions."""
+
+    held: dict[str, set[Digest]] = field(default_factory=dict)
+    tags: dict[str, tuple[KnownTag, ...]] = field(default_factory=dict)
+    answer_s: dict[str, float] = field(default_factory=dict)  # how long each takes; 1 ms if not said
+    silent: set[str] = field(default_factory=set)
+    questions: list[tuple[str, Question]] = field(default_factory=list)
+
+    async def ask(self, asked: Peer, question: Question, timeout_s: float) -> Reply:
+        """Answer after the peer's own time, or be silent until the deadline."""
+        self.questions.append((asked.name, question))
+        answer_s = self.answer_s.get(asked.name, 0.001)
+        if asked.name in self.silent or answer_s > timeout_s:
+            await asyncio.sleep(timeout_s)
+            raise PeerSilent(asked.name)
+        await asyncio.sleep(answer_s)
+        held = self.held.get(asked.name, set())
+        return Reply(
+            held=frozenset(digest for digest in question.digests if digest in held),
+            tags=self.tags.get(asked.name, ()) if question.tags else (),
+        )
+
+    @property
+    def asked(self) -> list[str]:
+        """Who was asked, in order."""
+        return [name for name, _ in self.questions]
+
+    def asked_for(self, digest: Digest) -> Sequence[str]:
+        """Who was asked for this digest, in order."""
+        return [name for name, question in self.questions if digest in question.digests]
