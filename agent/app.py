@@ -17,6 +17,7 @@ from agent.holders.scatter import Scatter
 from agent.holders.tags import TagResolver
 from agent.listen.admin import AdminServer, AdminServices
 from agent.listen.http import HttpListener
+from agent.listen.questions import QuestionDesk
 from agent.listen.server import OciServer, Services
 from agent.listen.sockets import open_listener
 from agent.members.member import Membership
@@ -126,14 +127,15 @@ class Agent:
             enabled=settings.resolve_tags,
             max_age_s=settings.tag_max_age_s,
         )
+        desk = QuestionDesk(resolver.reply_to)
         services = Services(
             own=self._own,
             store=self._store,
             resolver=resolver,
             ages=ages,
             index=index,
-            neighbourhood=self._neighbourhood,
             puller=puller,
+            desk=desk,
             registries=parse_filter(settings.registries.include, settings.registries.exclude),
             metrics=self._metrics,
             recent=self._recent,
@@ -173,6 +175,7 @@ class Agent:
             await asyncio.sleep(settings.stop.unready_s)
             for listener in serving:
                 await listener.stop_accepting()
+            await desk.close()
             _log.info("stopping: no new connections, draining")
             await asyncio.gather(*(listener.drain(settings.stop.drain_s) for listener in serving))
         finally:

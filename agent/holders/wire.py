@@ -1,11 +1,12 @@
-"""The question agents ask each other, and the reply: ``POST /shorthaul/v1/holders`` on the peer listener.
+"""What agents ask each other, and the reply: messages on ``/shorthaul/v1/holders`` of the peer listener.
 
-JSON, many digests and tags in one request. Ages travel as durations, because the clocks of two nodes
-need not agree. A reply names digests by their place in the question: it is about as long as it has hits.
+JSON, many digests and tags in one message, with a number that the reply repeats. Ages travel as
+durations, because the clocks of two nodes need not agree. A reply names digests by their place in the
+question: it is about as long as it has hits.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,29 +50,33 @@ class ReplyInvalid(Exception):
     """A peer's reply that can't be understood: treat the peer as failed."""
 
 
-def encode_question(question: Question) -> bytes:
-    """The question as its body."""
+def encode_question(number: int, question: Question) -> bytes:
+    """The question as a message."""
     tags = [[tag.registry, tag.repository, tag.tag] for tag in question.tags]
-    return json.dumps({"digests": question.digests, "tags": tags}, separators=(",", ":")).encode()
+    document = {"number": number, "digests": question.digests, "tags": tags}
+    return json.dumps(document, separators=(",", ":")).encode()
 
 
-def decode_question(body: bytes) -> Question:
-    """A question from a body. Raises `OciError` (400) when it is not one."""
+def decode_question(body: bytes) -> tuple[int, Question]:
+    """A question and its number from a message. Raises `OciError` when it is not one."""
     try:
         document = json.loads(body)
         digests, tags = document.get("digests", []), document.get("tags", [])
         if len(digests) > DIGESTS_MAX or len(tags) > DIGESTS_MAX:
             raise RequestInvalid("too many digests in one question", hint=f"at most {DIGESTS_MAX}")
-        return Question(
+        number = document["number"]
+        if not isinstance(number, int):
+            raise RequestInvalid("a question without a number")
+        return number, Question(
             digests=tuple(parse_digest(digest) for digest in digests),
             tags=tuple(_named(*tag) for tag in tags),
         )
-    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise RequestInvalid(f"not a question about holders: {error}") from error
 
 
-def encode_reply(question: Question, reply: Reply) -> bytes:
-    """The reply to ``question`` as its body."""
+def encode_reply(number: int, question: Question, reply: Reply) -> bytes:
+    """The reply to ``question`` as a message."""
     held = [place for place, digest in enumerate(question.digests) if digest in reply.held]
     tags = [
         [
@@ -83,13 +88,26 @@ def encode_reply(question: Question, reply: Reply) -> bytes:
         ]
         for tag in reply.tags
     ]
-    return json.dumps({"held": held, "tags": tags}, separators=(",", ":")).encode()
+    return json.dumps({"number": number, "held": held, "tags": tags}, separators=(",", ":")).encode()
 
 
-def decode_reply(question: Question, body: bytes) -> Reply:
-    """The reply to ``question`` from a body. Raises `ReplyInvalid`."""
+def decode_reply(body: bytes) -> tuple[int, Callable[[Question], Reply]]:
+    """The number of the question that a message replies to, and the way to read it given that question.
+
+    Both raise `ReplyInvalid`.
+    """
     try:
         document = json.loads(body)
+        number = document["number"]
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise ReplyInvalid(str(error)) from error
+    if not isinstance(number, int):
+        raise ReplyInvalid("a reply without a number")
+    return number, lambda question: _read_reply(question, document)
+
+
+def _read_reply(question: Question, document: Any) -> Reply:
+    try:
         places: Sequence[int] = document["held"]
         if any(place < 0 for place in places):
             raise ReplyInvalid("a negative place")

@@ -20,13 +20,12 @@ from agent.content.tags import TagAges
 from agent.holders.index import HolderIndex
 from agent.holders.tags import TagResolver
 from agent.holders.wire import PATH as HOLDERS_PATH
-from agent.holders.wire import QUESTION_MAX_BYTES, decode_question, encode_reply
 from agent.listen.http import error_response
-from agent.members.neighbourhood import Neighbourhood
+from agent.listen.questions import QuestionDesk
 from agent.observe.metrics import Metrics
 from agent.observe.requests import RecentRequests, RequestPath, RequestRecord, Result
 from agent.oci.digest import Digest
-from agent.oci.errors import Internal, ManifestUnknown, OciError, RequestInvalid, Unavailable, Unsupported
+from agent.oci.errors import Internal, ManifestUnknown, OciError, Unavailable, Unsupported
 from agent.oci.manifest import SIZE_MAX_BYTES, Manifest, parse_manifest
 from agent.oci.patterns import Filter
 from agent.oci.ranges import ByteRange, RangeSpec, parse_range, select
@@ -68,8 +67,8 @@ class Services:
     resolver: TagResolver
     ages: TagAges
     index: HolderIndex
-    neighbourhood: Neighbourhood
     puller: Puller
+    desk: QuestionDesk
     registries: Filter
     metrics: Metrics
     recent: RecentRequests
@@ -132,7 +131,8 @@ class OciServer:
     async def _answer(self, exchange: _Exchange) -> web.StreamResponse:
         request, record = exchange.request, exchange.record
         if self._path is RequestPath.PEER and request.raw_path == HOLDERS_PATH:
-            return await self._answer_peer_question(exchange)
+            record.kind, record.status = "holders", 101
+            return await self._services.desk.serve(request)
         if request.method not in ("GET", "HEAD"):
             raise Unsupported(
                 f"{request.method} is not supported: this is a read-only mirror",
@@ -329,24 +329,12 @@ class OciServer:
             "Shorthaul-Source": f"node={record.node}; tier={record.locality.label}",
         }
 
-    async def _answer_peer_question(self, exchange: _Exchange) -> web.StreamResponse:
-        request, record = exchange.request, exchange.record
-        record.kind = "holders"
-        if request.method != "POST":
-            raise Unsupported("questions about holders are asked by POST")
-        if (request.content_length or 0) > QUESTION_MAX_BYTES:
-            raise RequestInvalid("the question is too long", hint=f"at most {QUESTION_MAX_BYTES} bytes")
-        question = decode_question(await request.read())
-        reply = self._services.resolver.reply_to(question)
-        record.status = 200
-        return web.Response(body=encode_reply(question, reply), content_type="application/json")
-
     def _finish(self, exchange: _Exchange) -> None:
         record = exchange.record
         record.seconds = self._services.clock() - exchange.started_s
         self._services.metrics.request(record)
         if record.kind == "holders":
-            return  # one line a question would drown the pulls
+            return  # a peer's standing connection, not a pull
         self._services.recent.add(record)
         if _log.isEnabledFor(logging.INFO):
             _log.info("request", extra={"fields": record.as_dict()})

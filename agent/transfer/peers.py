@@ -1,7 +1,6 @@
 """Speaking to other agents over HTTP. Checks every answer before anyone relies on it.
 
-Foreign exceptions become `PeerSilent` (questions) and `AttemptFailed` (fetches). Cancelling a call
-closes its connection.
+Foreign exceptions become `AttemptFailed`. Cancelling a fetch closes its connection.
 """
 
 import asyncio
@@ -12,16 +11,7 @@ from typing import Self
 import aiohttp
 from yarl import URL
 
-from agent.holders.scatter import PeerSilent
-from agent.holders.wire import (
-    PATH,
-    REPLY_MAX_BYTES,
-    Question,
-    Reply,
-    ReplyInvalid,
-    decode_reply,
-    encode_question,
-)
+from agent.holders.wire import Question, Reply
 from agent.members.member import Peer
 from agent.oci.digest import digest_of
 from agent.oci.errors import RangeInvalid
@@ -29,6 +19,7 @@ from agent.oci.manifest import SIZE_MAX_BYTES, parse_manifest
 from agent.oci.ranges import ByteRange, RangeSpec, parse_content_range, select
 from agent.oci.reference import Addressed, Kind
 from agent.pull.machine import Failure
+from agent.transfer.questions import QuestionChannels
 
 _IDLE_S = 15.0  # shorter than a server's http.idle_s, so that no request meets a connection that is closing
 _READ_BYTES = 256 * 1024
@@ -113,6 +104,7 @@ class PeerClient:
         self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=connect_s)
         self._stall_s = stall_s
         self._session: aiohttp.ClientSession | None = None
+        self._questions: QuestionChannels | None = None
 
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(
@@ -123,29 +115,21 @@ class PeerClient:
             auto_decompress=False,
             read_bufsize=_READ_BYTES,
         )
+        self._questions = QuestionChannels(self._session)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self._questions is not None:
+            await self._questions.close()
         if self._session is not None:
             await self._session.close()
 
     async def ask(self, peer: Peer, question: Question, timeout_s: float) -> Reply:
         """Put a question about holders to a peer. Raises `PeerSilent`."""
-        assert self._session is not None
-        url = URL(f"{peer.base_url}{PATH}", encoded=True)
-        try:
-            async with (
-                asyncio.timeout(timeout_s),
-                self._session.post(url, data=encode_question(question)) as response,
-            ):
-                if response.status != 200:
-                    raise PeerSilent(f"{peer.name} answered {response.status}")
-                body = await response.content.read(REPLY_MAX_BYTES)
-                return decode_reply(question, body)
-        except (TimeoutError, aiohttp.ClientError, OSError, ReplyInvalid) as error:
-            raise PeerSilent(f"{peer.name}: {error or type(error).__name__}") from error
+        assert self._questions is not None
+        return await self._questions.ask(peer, question, timeout_s)
 
     async def fetch(self, peer: Peer, wanted: Wanted) -> PeerBody:
         """The peer's answer, checked, with its first bytes. Raises `AttemptFailed`.

@@ -1,5 +1,6 @@
 """A peer that does not keep to the rules: it answers questions about holders, then lies, stalls or dies."""
 
+import contextlib
 import http.client
 import io
 import json
@@ -160,7 +161,5 @@ def _read_request(reader: io.BufferedReader) -> Asked | None:
 
 
 def _shut(sock: socket.socket) -> None:
-    try:
+    with contextlib.suppress(OSError):
         sock.shutdown(socket.SHUT_RDWR)
-    except OSError:
-        pass

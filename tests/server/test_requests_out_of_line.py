@@ -191,7 +191,7 @@ def test_an_idle_connection_is_closed_after_idle_s_and_not_before(shelf: Shelf) 
 
 
 def test_a_body_that_is_announced_and_never_sent_does_not_hold_a_connection(shelf: Shelf) -> None:
-    with connected(shelf.node.address, PEER) as sock:
+    with connected(shelf.node.address, PEER, timeout_s=_IDLE_S + 5.0) as sock:
         sock.sendall(request_bytes("/shorthaul/v1/holders", method="POST", Content_Length="100"))
         started_s = time.monotonic()
         _, ending = read_to_end(sock)

@@ -13,6 +13,7 @@ from agent.holders.wire import DIGESTS_MAX, KnownTag
 from agent.members.neighbourhood import Neighbourhood
 from agent.observe.metrics import Metrics
 from agent.oci.digest import Digest
+from agent.oci.reference import Named
 from tests.unit.twins import (
     FakePeers,
     descriptor,
@@ -439,11 +440,10 @@ def test_freshest_answer_to_a_tag_comes_first() -> None:
 @pytest.mark.parametrize(
     "other", [named(tag="1.28"), named(repository="library/redis"), named(registry="ghcr.io")]
 )
-def test_answer_to_another_name_than_the_one_asked_is_ignored(other: object) -> None:
+def test_answer_to_another_name_than_the_one_asked_is_ignored(other: Named) -> None:
     async def scenario(cluster: Cluster) -> None:
         assert await cluster.scatter.lookup_tag(named(), max_age_s=60) == ()
 
-    assert isinstance(other, type(named()))
     play(scenario, FakePeers(tags={"zone-1": (KnownTag(name=other, descriptor=descriptor(1), age_s=1),)}))
 
 

@@ -1,0 +1,298 @@
+"""``make bench``: the figures of the README, measured on real containerds.
+
+Six nodes in three zones, containerd 2.1, a 1 GiB image. First bytes are measured on one keep-alive
+connection from inside the node's namespace, in alternation with a docker-registry that serves the same
+blobs, so that a noisy machine is noisy for both.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import secrets
+import socket
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.lab.cluster import LOCAL_PORT, REGISTRY, Cluster, Node, places
+from benchmarks.lab.image import Image, build_image
+from benchmarks.lab.network import inside
+
+_MIB = 1 << 20
+_GIB = 1 << 30
+_ZONES = {"r1": ["a", "b"], "r2": ["c"]}
+_ROUNDS = 400
+_BLOB_BYTES = 64 * 1024
+_STREAM_ROUNDS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Quantiles:
+    """First-byte times in milliseconds."""
+
+    p50: float
+    p99: float
+
+    @classmethod
+    def of(cls, seconds: Sequence[float]) -> "Quantiles":
+        """Of a sample in seconds."""
+        ordered = sorted(seconds)
+        return cls(ordered[len(ordered) // 2] * 1e3, ordered[int(len(ordered) * 0.99)] * 1e3)
+
+    def __str__(self) -> str:
+        return f"{self.p50:.2f} / {self.p99:.2f}"
+
+
+class Client:
+    """One keep-alive connection, opened inside a node's namespace."""
+
+    def __init__(self, netns: str | None, host: str, port: int) -> None:
+        self._socket = inside(netns, lambda: socket.create_connection((host, port), timeout=60))
+        self._buffer = bytearray(4 * _MIB)
+
+    def get(self, path: str) -> tuple[int, float, int]:
+        """(status, seconds to the first byte, body bytes) of one GET."""
+        started_s = time.perf_counter()
+        self._socket.sendall(f"GET {path} HTTP/1.1\r\nHost: mirror\r\n\r\n".encode())
+        received = self._socket.recv(65536)
+        first_s = time.perf_counter() - started_s
+        head, _, body = received.partition(b"\r\n\r\n")
+        status, *lines = head.split(b"\r\n")
+        length = next(
+            int(line.split(b":")[1]) for line in lines if line.lower().startswith(b"content-length:")
+        )
+        left = length - len(body)
+        while left > 0:
+            left -= self._socket.recv_into(self._buffer, min(left, len(self._buffer)))
+        return int(status.split()[1]), first_s, length
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._socket.close()
+
+
+class Bench:
+    """Runs the measurements one after the other and keeps the rows of the report."""
+
+    def __init__(self, cluster: Cluster, console: Console, image_bytes: int) -> None:
+        self._cluster = cluster
+        self._console = console
+        self._image_bytes = image_bytes
+        self.rows: list[tuple[str, str, str]] = []
+
+    def run(self) -> None:
+        """All of them."""
+        cluster = self._cluster
+        cluster.start_agents()
+        time.sleep(2)
+        rss = [_rss_mib(node) for node in cluster.nodes.values()]
+        self._row("RSS of an idle agent, MiB (most of 6)", f"{max(rss):.1f}", "37")
+        small = self._push("bench/small", [_BLOB_BYTES] * 4)
+        self._pull("a1", "bench/small")
+        self._first_bytes(small)
+        big = self._push("bench/big", [self._image_bytes // 8] * 8)
+        self._node_after_node(big)
+        self._local_read(big)
+        self._holder_killed()
+        rss = [_rss_mib(node) for node in cluster.nodes.values() if node.agent.running]
+        self._row("RSS after all of this, MiB (most of 6)", f"{max(rss):.1f}", "–")
+
+    def _first_bytes(self, image: Image) -> None:
+        """First bytes on a1; b1 alone has the blobs that "one peer has"."""
+        b1 = self._cluster.node("b1")
+        assert b1.containerd is not None
+        held = [_put_blob(b1.containerd.blobs, os.urandom(_BLOB_BYTES)) for _ in range(_ROUNDS)]
+        time.sleep(1.5)
+        node = self._cluster.node("a1")
+        agent = Client(node.netns, "127.0.0.1", LOCAL_PORT)
+        host, _, port = self._cluster.registry.endpoint.rpartition(":")
+        registry = Client(node.netns, host, int(port))
+        layer = min(image.blobs, key=lambda digest: abs(image.blobs[digest] - _BLOB_BYTES))
+        name = "/v2/bench/small"
+        paths: dict[str, Callable[[int], tuple[str, int]]] = {
+            "local manifest": lambda _: (f"{name}/manifests/{image.manifest}", 200),
+            "local blob, 64 KiB": lambda _: (f"{name}/blobs/{layer}", 200),
+            "blob that one peer has": lambda number: (f"{name}/blobs/{held[number]}", 200),
+            "404, nobody has it": lambda _: (f"{name}/blobs/sha256:{secrets.token_hex(32)}", 404),
+        }
+        theirs = {
+            "local manifest": "0.93 / 3.05",
+            "local blob, 64 KiB": "1.02 / 1.67",
+            "blob that one peer has": "2.65 / 4.08",
+            "404, nobody has it": "2.79 / 6.59",
+        }
+        times: dict[str, list[float]] = {what: [] for what in paths}
+        beside: dict[str, list[float]] = {what: [] for what in paths}
+        for number in range(_ROUNDS):
+            for what, path in paths.items():
+                target, expected = path(number)
+                status, first_s, _ = agent.get(f"{target}?ns={REGISTRY}")
+                assert status == expected, (what, status)
+                times[what].append(first_s)
+                if not what.startswith("blob"):
+                    beside[what].append(registry.get(target)[1])
+        for what, sample in times.items():
+            ours = str(Quantiles.of(sample))
+            if beside[what]:
+                ours += f"   (docker-registry beside it: {Quantiles.of(beside[what])})"
+            self._row(f"first byte of a {what}, ms p50 / p99", ours, theirs[what])
+        agent.close()
+        registry.close()
+
+    def _node_after_node(self, image: Image) -> None:
+        """Every node pulls in turn; then where the bytes came from, by the agents' own accounts."""
+        slowest_s = 0.0
+        order = ["a1", "b1", "c1", "a2", "b2", "c2"]
+        for name in order:
+            started_s = time.monotonic()
+            self._pull(name, "bench/big")
+            slowest_s = max(slowest_s, time.monotonic() - started_s)
+        nodes = [self._cluster.node(name) for name in order]
+        by_tier = {
+            tier: sum(self._delivered(node, tier, "bench/big") for node in nodes)
+            for tier in ("zone", "region", "remote")
+        }
+        late = sum(self._delivered(self._cluster.node(name), "zone", "bench/big") for name in order[3:])
+        late_all = sum(
+            self._delivered(self._cluster.node(name), tier, "bench/big")
+            for name in order[3:]
+            for tier in by_tier
+        )
+        across_mib = (by_tier["region"] + by_tier["remote"]) / _MIB
+        bound_mib = 2 * image.size_bytes / _MIB
+        registry_mib = sum(
+            size for *_, uri, size in self._cluster.registry.served() if "bench/big/blobs" in uri
+        )
+        self._row(
+            "share of peer bytes that stay in the zone, every zone having a holder",
+            f"{100 * late / late_all:.0f} %",
+            "28 %",
+        )
+        self._row(
+            f"node after node, {self._image_bytes // _MIB} MiB: across zones, MiB (bound {bound_mib:.0f})",
+            f"{across_mib:.0f}",
+            "3850",
+        )
+        self._row("the same: from the registry, MiB", f"{registry_mib / _MIB:.0f}", "–")
+        self._row("the same: slowest pull, s", f"{slowest_s:.1f}", "–")
+
+    def _local_read(self, image: Image) -> None:
+        node = self._cluster.node("a1")
+        layer = max(image.blobs, key=lambda digest: image.blobs[digest])
+        path = f"/v2/bench/big/blobs/{layer}"
+        host, _, port = self._cluster.registry.endpoint.rpartition(":")
+        rates: dict[str, list[float]] = {"agent": [], "registry": []}
+        cpu_s, moved = 0.0, 0
+        process = psutil.Process(node.agent.pid)
+        for _ in range(_STREAM_ROUNDS):
+            agent = Client(node.netns, "127.0.0.1", LOCAL_PORT)
+            registry = Client(node.netns, host, int(port))
+            before, started_s = _cpu_s(process), time.perf_counter()
+            for _ in range(8):
+                moved += agent.get(f"{path}?ns={REGISTRY}")[2]
+            rates["agent"].append(8 * image.blobs[layer] / (time.perf_counter() - started_s) / 1e9)
+            cpu_s += _cpu_s(process) - before
+            started_s = time.perf_counter()
+            for _ in range(8):
+                registry.get(path)
+            rates["registry"].append(8 * image.blobs[layer] / (time.perf_counter() - started_s) / 1e9)
+            agent.close()
+            registry.close()
+        low, high = min(rates["agent"]), max(rates["agent"])
+        beside = f"{min(rates['registry']):.1f}–{max(rates['registry']):.1f}"
+        self._row(
+            "local read, GB/s", f"{low:.1f}–{high:.1f}   (docker-registry beside it: {beside})", "1.4–1.9"
+        )
+        self._row("local read, the agent's CPU-s per GiB", f"{cpu_s / (moved / _GIB):.2f}", "0.59")
+
+    def _holder_killed(self) -> None:
+        """Two peers hold ten blobs; the nearer one is killed; each blob is asked for once."""
+        near, far, client_node = (self._cluster.node(name) for name in ("a2", "b1", "a1"))
+        assert near.containerd is not None
+        assert far.containerd is not None
+        contents = [os.urandom(_BLOB_BYTES) for _ in range(10)]
+        digests = [_put_blob(near.containerd.blobs, content) for content in contents]
+        for content in contents:
+            _put_blob(far.containerd.blobs, content)
+        time.sleep(1.5)
+        client = Client(client_node.netns, "127.0.0.1", LOCAL_PORT)
+        client.get(f"/v2/bench/small/blobs/{digests[0]}?ns={REGISTRY}")  # it knows of the near holder
+        near.agent.kill()
+        replies = [client.get(f"/v2/bench/small/blobs/{digest}?ns={REGISTRY}") for digest in digests]
+        client.close()
+        missed = sum(status == 404 for status, *_ in replies)
+        self._row("404s in 10 requests after one of two holders is killed", str(missed), "9")
+        slowest_ms = max(first_s for _, first_s, _ in replies) * 1e3
+        self._row("the same: slowest of the 10, ms", f"{slowest_ms:.1f}", "–")
+
+    def _push(self, repository: str, layer_bytes: Sequence[int]) -> Image:
+        folder = self._cluster.folder / repository.replace("/", "-")
+        image = build_image(folder, layer_bytes=layer_bytes, seed=len(layer_bytes), compression=("none",))
+        self._cluster.registry.push(image, repository, "v1")
+        return image
+
+    def _pull(self, name: str, repository: str) -> None:
+        self._console.print(f"{name} pulls {repository} …")
+        self._cluster.node(name).pull(f"{REGISTRY}/{repository}:v1")
+        time.sleep(1)
+
+    def _delivered(self, node: Node, tier: str, repository: str) -> int:
+        """Bytes that the node's agent had from peers of a tier."""
+        return sum(
+            entry["bytes"]
+            for entry in node.requests()
+            if entry["path"] == "hostport" and entry["tier"] == tier and f"/{repository}" in entry["target"]
+        )
+
+    def _row(self, what: str, ours: str, theirs: str) -> None:
+        self._console.print(f"  {what}: {ours}", highlight=False)
+        self.rows.append((what, ours, theirs))
+
+
+def _put_blob(folder: Path, content: bytes) -> str:
+    """Put a blob into a store's directory by rename, as containerd's commit does."""
+    folder.mkdir(parents=True, exist_ok=True)
+    name = hashlib.sha256(content).hexdigest()
+    (folder / f".{name}").write_bytes(content)
+    (folder / f".{name}").rename(folder / name)
+    return f"sha256:{name}"
+
+
+def _rss_mib(node: Node) -> float:
+    return float(psutil.Process(node.agent.pid).memory_info().rss) / _MIB
+
+
+def _cpu_s(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return float(times.user + times.system)
+
+
+def main() -> int:
+    """Measure, print a table, and write it as JSON with ``--json``."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--image-mib", type=int, default=1024, help="size of the big image")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the rows here")
+    arguments = parser.parse_args()
+    console = Console(width=None if sys.stdout.isatty() else 150)
+    with Cluster(places(_ZONES, 2), versions=("2.1",)) as cluster:
+        bench = Bench(cluster, console, arguments.image_mib * _MIB)
+        bench.run()
+    table = Table("what", "shorthaul", "a present Go mirror", title="measured on this machine just now")
+    for row in bench.rows:
+        table.add_row(*row)
+    console.print(table)
+    console.print("The last column was measured on another machine of two cores; see docs/benchmarks.md.")
+    if arguments.json:
+        arguments.json.write_text(json.dumps(bench.rows, indent=1))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

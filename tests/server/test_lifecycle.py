@@ -1,0 +1,162 @@
+"""How an agent starts and stops: taken ports, bad settings, draining, and being told twice."""
+
+import signal
+import socket
+import subprocess
+import time
+from contextlib import ExitStack
+
+import pytest
+
+from .agents import ADMIN, LOCAL, PEER, Node, Site, digest_of, wait_for
+from .wire import Ending, connected, raw_get, read_reply, read_to_end, request_bytes
+
+_BIG_BYTES = 48 << 20  # more than the kernel's buffers of both sides take
+
+
+def _start_download(node: Node, content: bytes, stack: ExitStack) -> socket.socket:
+    """A download of which nothing is read yet: the agent can't be done with it."""
+    sock = stack.enter_context(connected(node.address, LOCAL, receive_bytes=65_536))
+    sock.sendall(request_bytes(f"/v2/library/app/blobs/{digest_of(content)}"))
+    assert sock.recv(1, socket.MSG_PEEK)
+    return sock
+
+
+def _readiness(node: Node) -> int:
+    return node.ask("/readyz", port=ADMIN).status
+
+
+def _exit_status(node: Node, *, at_most_s: float) -> int:
+    wait_for(lambda: not node.process.running, "the agent ends", at_most_s=at_most_s)
+    return node.process.kill()
+
+
+def _refuses(node: Node) -> bool:
+    try:
+        with connected(node.address, LOCAL):
+            return False
+    except OSError:
+        return True
+
+
+@pytest.mark.parametrize("relayed", [False, True], ids=["local", "relayed"])
+def test_sigterm_turns_unready_completes_running_downloads_and_exits_0(site: Site, relayed: bool) -> None:
+    content = b"\7" * _BIG_BYTES
+    node = site.add("stopping", stop={"unready_s": 0.3})
+    holder = site.add("holder") if relayed else node
+    holder.put(content)
+    site.start()
+    with ExitStack() as stack:
+        sock = _start_download(node, content, stack)
+        idle = stack.enter_context(connected(node.address, LOCAL))
+        idle.sendall(request_bytes("/v2/"))
+        assert read_reply(idle).status == 200
+        node.process.signal(signal.SIGTERM)
+        wait_for(lambda: _readiness(node) == 503, "unready", at_most_s=3.0)
+        assert node.ask("/livez", port=ADMIN).status == 200
+        wait_for(lambda: _refuses(node), "no new connections", at_most_s=3.0)
+        assert read_to_end(idle) == (b"", Ending.FIN)
+        assert node.process.running
+        assert read_reply(sock).body == content
+    assert _exit_status(node, at_most_s=5.0) == 0
+    assert "Traceback" not in node.log.read_text()
+
+
+def test_an_agent_still_serves_between_turning_unready_and_closing_its_listeners(site: Site) -> None:
+    node = site.add("stopping", stop={"unready_s": 2.0})
+    node.put(b"content")
+    site.start()
+    node.process.signal(signal.SIGTERM)
+    wait_for(lambda: _readiness(node) == 503, "unready", at_most_s=1.5)
+    assert node.blob(b"content").body == b"content"
+
+
+def test_draining_ends_after_drain_s(site: Site) -> None:
+    content = b"\7" * _BIG_BYTES
+    node = site.add("stopping", stop={"unready_s": 0, "drain_s": 1.0})
+    node.put(content)
+    site.start()
+    with ExitStack() as stack:
+        _start_download(node, content, stack)
+        node.process.signal(signal.SIGTERM)
+        assert _exit_status(node, at_most_s=6.0) == 0
+    assert "Traceback" not in node.log.read_text()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_an_agent_without_work_stops_at_once(site: Site, number: signal.Signals) -> None:
+    node = site.add("stopping", stop={"unready_s": 0})
+    site.start()
+    started_s = time.monotonic()
+    node.process.signal(number)
+    assert _exit_status(node, at_most_s=5.0) == 0
+    assert time.monotonic() - started_s < 3.0
+
+
+def test_sigterm_twice_exits_without_draining(site: Site) -> None:
+    content = b"\7" * _BIG_BYTES
+    node = site.add("stopping")
+    node.put(content)
+    site.start()
+    with ExitStack() as stack:
+        _start_download(node, content, stack)
+        node.process.signal(signal.SIGTERM)
+        wait_for(lambda: _readiness(node) == 503, "unready", at_most_s=3.0)
+        node.process.signal(signal.SIGTERM)
+        assert _exit_status(node, at_most_s=4.0) == 1
+
+
+def test_a_taken_port_is_exit_1_and_names_its_owner_and_a_way_out(site: Site) -> None:
+    node = site.add("late")
+    with socket.create_server((node.address, PEER)):
+        done = subprocess.run(node.command, capture_output=True, text=True, timeout=20, check=False)
+    assert done.returncode == 1
+    assert f"listen.peer: {node.address}:{PEER} is taken by python" in done.stderr
+    assert "hint: stop that process" in done.stderr
+    assert "--set listen.peer=" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_an_address_that_the_machine_does_not_have_is_exit_1_with_a_hint(site: Site) -> None:
+    node = site.add("lost")
+    command = [*node.command, "--set", "listen.peer=192.0.2.1:30020"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    assert done.returncode == 1
+    assert "192.0.2.1 is no address of this machine" in done.stderr
+    assert "hint:" in done.stderr
+
+
+def test_a_bad_setting_is_exit_2_and_named_with_a_hint(site: Site) -> None:
+    node = site.add("wrong")
+    command = [*node.command, "--set", "listen.local=192.0.2.1:1", "--set", "pull.stall=1"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    assert done.returncode == 2
+    assert "listen.local" in done.stderr
+    assert "pull.stall: unknown key" in done.stderr
+    assert "did you mean stall_s?" in done.stderr
+
+
+def test_an_agent_is_unready_while_its_store_is_gone_and_still_relays(site: Site) -> None:
+    node, holder = site.add("node"), site.add("holder")
+    node.put(b"local content")
+    holder.put(b"the holder's")
+    site.start()
+    away = node.layout.with_suffix(".away")
+    node.layout.rename(away)
+    wait_for(lambda: _readiness(node) == 503, "unready", at_most_s=3.0)
+    assert node.layout.name in node.ask("/readyz", port=ADMIN).body.decode()
+    assert node.blob(b"local content").status == 404
+    assert node.blob(b"the holder's").body == b"the holder's"
+    away.rename(node.layout)
+    wait_for(lambda: _readiness(node) == 200, "ready again", at_most_s=3.0)
+    assert node.blob(b"local content").body == b"local content"
+
+
+def test_a_restarted_agent_can_take_its_ports_again_at_once(site: Site) -> None:
+    node = site.add("again", stop={"unready_s": 0})
+    node.put(b"content")
+    site.start()
+    for _ in range(2):
+        assert raw_get(node.address, LOCAL, f"/v2/app/blobs/{digest_of(b'content')}").status == 200
+        node.stop()
+        site.start([node])

@@ -1,0 +1,189 @@
+"""Which images a mirror answers for, which tags it resolves, and how old a peer's answer may be."""
+
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from .agents import LOCAL, PEER, SERVICE, Image, Node, Reply, Site, digest_of, make_image, wait_for
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policies:
+    """A holder of two images, the second seen two hours ago; and neighbours of different policies."""
+
+    holder: Node
+    default: Node
+    patient: Node
+    no_tags: Node
+    picky: Node
+    image: Image
+    old: Image
+
+    def tag(self, node: Node, name: str, *, port: int = LOCAL, registry: str = "registry.test") -> Reply:
+        """Ask for ``library/NAME``, NAME with its tag."""
+        repository, _, tag = name.partition(":")
+        return node.ask(f"/v2/library/{repository}/manifests/{tag}?ns={registry}", port=port)
+
+
+@pytest.fixture(scope="module")
+def policies() -> Iterator[Policies]:
+    """The agents of this module; its tests only read."""
+    image, old = make_image(b"a layer", note="new"), make_image(b"a layer", note="old")
+    with Site() as made:
+        picky: dict[str, Any] = {
+            "registries": {"include": ["registry.test/*"], "exclude": ["registry.test/library/secret*"]},
+            "tag_exclude": ["registry.test/library/app:v1"],
+        }
+        policies = Policies(
+            holder=made.add("holder"),
+            default=made.add("default"),
+            patient=made.add("patient", tag_max_age_s=10_800),
+            no_tags=made.add("no-tags", resolve_tags=False),
+            picky=made.add("picky", **picky),
+            image=image,
+            old=old,
+        )
+        names = ("app:v1", "app:v2", "app:latest", "secret:v1")
+        for node in (policies.holder, policies.picky, policies.no_tags):
+            node.put_image(image, *(f"registry.test/library/{name}" for name in names))
+            node.put_image(image, "other.test/library/app:v1")
+        policies.holder.put_image(old, "registry.test/library/old:v1")
+        two_hours_ago_s = time.time() - 7200
+        os.utime(policies.holder.path_of(old.manifest), (two_hours_ago_s, two_hours_ago_s))
+        made.start()
+        yield policies
+
+
+@pytest.mark.parametrize("port", [LOCAL, SERVICE])
+def test_a_peers_tag_is_taken(policies: Policies, port: int) -> None:
+    assert policies.tag(policies.default, "app:v2", port=port).body == policies.image.manifest
+
+
+def test_latest_is_not_resolved_unless_told_so(policies: Policies) -> None:
+    for node in (policies.holder, policies.default):
+        reply = policies.tag(node, "app:latest")
+        assert (reply.status, reply.oci_code()) == (404, "MANIFEST_UNKNOWN")
+        assert b"tag_exclude" in reply.body
+
+
+def test_tag_exclude_replaces_the_default_and_leaves_digests_alone(policies: Policies) -> None:
+    node = policies.picky
+    assert policies.tag(node, "app:v1").status == 404
+    assert policies.tag(node, "app:v2").status == 200
+    assert policies.tag(node, "app:latest").status == 200
+    assert policies.tag(node, policies.image.digest.replace("sha256:", "app:sha256:")).status == 200
+
+
+def test_a_tag_that_a_node_excludes_is_not_told_to_its_peers(policies: Policies) -> None:
+    asked = b'{"tags": [["registry.test", "library/app", "v1"], ["registry.test", "library/app", "v2"]]}'
+    reply = policies.picky.ask("/shorthaul/v1/holders", method="POST", body=asked, port=PEER).json()
+    assert [entry[0][2] for entry in reply["tags"]] == ["v2"]
+
+
+def test_without_resolve_tags_only_digests_are_answered(policies: Policies) -> None:
+    node = policies.no_tags
+    assert policies.tag(node, "app:v1").status == 404
+    assert policies.tag(node, "app:v1", port=PEER).status == 404
+    assert node.ask(f"/v2/library/app/manifests/{policies.image.digest}").status == 200
+    assert node.ask(f"/v2/library/app/blobs/{digest_of(b'a layer')}").status == 200
+    asked = b'{"tags": [["registry.test", "library/app", "v2"]]}'
+    assert node.ask("/shorthaul/v1/holders", method="POST", body=asked, port=PEER).json()["tags"] == []
+
+
+def test_an_excluded_repository_is_404_by_tag_by_digest_and_by_blob(policies: Policies) -> None:
+    node = policies.picky
+    layer = digest_of(b"a layer")
+    for path in (f"manifests/{policies.image.digest}", "manifests/v1", f"blobs/{layer}"):
+        for port in (LOCAL, SERVICE):
+            reply = node.ask(f"/v2/library/secret/{path}?ns=registry.test", port=port)
+            assert reply.status == 404
+            assert reply.oci_code() in ("MANIFEST_UNKNOWN", "BLOB_UNKNOWN")
+            assert b"registries.include" in reply.body
+    assert node.ask(f"/v2/library/app/blobs/{layer}?ns=registry.test").status == 200
+
+
+def test_a_registry_that_is_not_included_is_404(policies: Policies) -> None:
+    assert policies.tag(policies.picky, "app:v2", registry="other.test").status == 404
+    layer = digest_of(b"a layer")
+    assert policies.picky.ask(f"/v2/library/app/blobs/{layer}?ns=other.test").status == 404
+
+
+def test_an_excluded_repository_stays_excluded_when_no_registry_is_named(policies: Policies) -> None:
+    assert policies.picky.ask("/v2/library/secret/manifests/v1").status == 404
+
+
+def test_a_peers_tag_older_than_tag_max_age_s_is_not_taken(policies: Policies) -> None:
+    reply = policies.tag(policies.default, "old:v1")
+    assert (reply.status, reply.oci_code()) == (404, "MANIFEST_UNKNOWN")
+
+
+def test_a_peers_tag_younger_than_tag_max_age_s_is_taken(policies: Policies) -> None:
+    assert policies.tag(policies.patient, "old:v1").body == policies.old.manifest
+
+
+def test_a_nodes_own_tag_is_answered_at_any_age(policies: Policies) -> None:
+    assert policies.tag(policies.holder, "old:v1").body == policies.old.manifest
+
+
+def test_an_old_digest_is_served_all_the_same(policies: Policies) -> None:
+    reply = policies.default.ask(f"/v2/library/old/manifests/{policies.old.digest}?ns=registry.test")
+    assert reply.body == policies.old.manifest
+
+
+def test_a_tag_learned_from_a_peer_does_not_become_younger_on_its_way(site: Site) -> None:
+    image = make_image(b"a layer")
+    first = site.add("first")
+    second, third = (site.add(name, tag_max_age_s=10_800) for name in ("second", "third"))
+    strict = site.add("strict")
+    first.put_image(image, "registry.test/library/app:v1")
+    long_ago_s = time.time() - 7200
+    os.utime(first.path_of(image.manifest), (long_ago_s, long_ago_s))
+    site.start()
+    path = "/v2/library/app/manifests/v1?ns=registry.test"
+    # The second node's client pulls the tag through its mirror and stores it now.
+    assert second.ask(path).status == 200
+    second.put_image(image, "registry.test/library/app:v1")
+    asked = b'{"tags": [["registry.test", "library/app", "v1"]]}'
+
+    def known() -> list[list[object]]:
+        answered = second.ask("/shorthaul/v1/holders", method="POST", body=asked, port=PEER)
+        tags: list[list[object]] = answered.json()["tags"]
+        return tags
+
+    wait_for(lambda: len(known()) == 1, "the second node knows the tag", at_most_s=3.0)
+    age_s = known()[0][4]
+    assert isinstance(age_s, float)
+    assert 7100 < age_s < 7300
+    first.stop()
+    assert third.ask(path).body == image.manifest
+    assert strict.ask(path).status == 404
+
+
+def test_of_two_answers_to_a_tag_the_fresher_one_is_taken(site: Site) -> None:
+    stale, fresh = make_image(b"a layer", note="stale"), make_image(b"a layer", note="fresh")
+    asking = site.add("asking")
+    for name, image, age_s in (("one", stale, 1000), ("two", fresh, 10), ("three", stale, 2000)):
+        node = site.add(name)
+        node.put_image(image, "registry.test/library/app:v1")
+        seen_s = time.time() - age_s
+        os.utime(node.path_of(image.manifest), (seen_s, seen_s))
+    site.start()
+    for query in ("?ns=registry.test", ""):
+        assert asking.ask(f"/v2/library/app/manifests/v1{query}").body == fresh.manifest
+
+
+def test_a_tag_that_a_peer_knows_of_another_registry_is_ambiguous_without_ns(site: Site) -> None:
+    one, two = make_image(b"one"), make_image(b"two")
+    asking, other = site.add("asking"), site.add("other")
+    asking.put_image(one, "one.test/library/app:v1")
+    other.put_image(two, "two.test/library/app:v1")
+    site.start()
+    reply = asking.ask("/v2/library/app/manifests/v1")
+    assert reply.status == 404
+    assert b"one.test" in reply.body
+    assert b"two.test" in reply.body
+    assert asking.ask("/v2/library/app/manifests/v1?ns=two.test").body == two.manifest

@@ -1,0 +1,323 @@
+"""Reading settings: defaults, overrides, every mistake at once with its key and a hint, and writing them back."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent.config import (
+    ConfigError,
+    ContainerdStore,
+    Endpoint,
+    OciLayoutStore,
+    Problem,
+    Settings,
+    describe_settings,
+    dump_settings,
+    load_settings,
+)
+from agent.config.values import Wrong, parse_endpoint, parse_store
+from tests.unit.twins import REPOSITORY_ROOT
+
+LEAST = {"node": {"name": "node-1", "address": "10.0.0.1"}}
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "agent.yaml"
+
+
+def load(path: Path, document: object, *overrides: str) -> Settings:
+    path.write_text(document if isinstance(document, str) else yaml.safe_dump(document), encoding="utf-8")
+    return load_settings(path, list(overrides))
+
+
+def problems(path: Path, document: object, *overrides: str) -> dict[str, Problem]:
+    """The mistakes by their keys; every one has a hint."""
+    with pytest.raises(ConfigError) as caught:
+        load(path, document, *overrides)
+    found = {problem.key: problem for problem in caught.value.problems}
+    assert len(found) == len(caught.value.problems), "a mistake was reported twice"
+    assert all(problem.message and problem.hint for problem in found.values())
+    assert all(str(problem) in str(caught.value) for problem in found.values())
+    return found
+
+
+def test_name_and_address_are_all_that_is_required(path: Path) -> None:
+    settings = load(path, LEAST)
+    assert settings.node.name == "node-1"
+    assert settings.listen.local == Endpoint(host="127.0.0.1", port=30020)
+    assert settings.listen.peer == Endpoint(host="10.0.0.1", port=30020)
+    assert settings.listen.service.host == "10.0.0.1"
+    assert settings.membership.static is None
+    assert settings.resolve_tags is True
+
+
+def test_listeners_derived_from_an_ipv6_address_have_brackets(path: Path) -> None:
+    settings = load(path, {"node": {"name": "n", "address": "fd00::1"}})
+    assert str(settings.listen.peer) == "[fd00::1]:30020"
+
+
+def test_listener_that_is_configured_is_not_derived(path: Path) -> None:
+    settings = load(path, {**LEAST, "listen": {"peer": "10.9.9.9:1"}})
+    assert str(settings.listen.peer) == "10.9.9.9:1"
+    assert settings.listen.service.host == "10.0.0.1"
+
+
+@pytest.mark.parametrize("document", ["", "# nothing\n", "{}"])
+def test_empty_file_misses_what_is_required_by_its_key_path(path: Path, document: str) -> None:
+    assert {"node.name", "node.address"} <= set(problems(path, document))
+
+
+def test_every_mistake_is_reported_at_once(path: Path) -> None:
+    document = {
+        "node": {"name": "", "address": "not an address"},
+        "placement": {"zone": True, "regoin": "eu"},
+        "listen": {"local": "10.0.0.1:30020", "peer": "10.0.0.1", "service": "h:1", "admin": 9090},
+        "store": "ftp:///x",
+        "membership": {"static": 7},
+        "index": "redis",
+        "registries": {"include": "docker.io/*", "exclude": ["https://docker.io"]},
+        "resolve_tags": "yes",
+        "tag_max_age_s": -1,
+        "lookup": {"patience_s": float("nan"), "timeout_s": "fast"},
+        "pull": {"attempts_max": 0},
+        "stop": ["drain_s"],
+        "colour": "blue",
+    }
+    assert set(problems(path, document)) == {
+        "node.name",
+        "node.address",
+        "placement.zone",
+        "placement.regoin",
+        "listen.local",
+        "listen.peer",
+        "listen.service",
+        "listen.admin",
+        "store",
+        "membership.static",
+        "index",
+        "registries.include",
+        "registries.exclude",
+        "resolve_tags",
+        "tag_max_age_s",
+        "lookup.patience_s",
+        "lookup.timeout_s",
+        "pull.attempts_max",
+        "stop.",
+        "colour",
+    }
+
+
+def test_mistyped_key_gets_the_one_that_was_meant(path: Path) -> None:
+    assert problems(path, {**LEAST, "pull": {"stall": 3}})["pull.stall"].hint == "did you mean stall_s?"
+
+
+def test_unknown_key_without_a_likeness_gets_the_known_ones(path: Path) -> None:
+    assert "stall_s" in problems(path, {**LEAST, "pull": {"xyzzy": 3}})["pull.xyzzy"].hint
+
+
+@pytest.mark.parametrize("key", ["listen", "pull", "placement"])
+def test_group_with_nothing_below_it_is_as_if_it_were_not_there(path: Path, key: str) -> None:
+    assert load(path, yaml.safe_dump(LEAST) + f"{key}:\n") == load(path, LEAST)
+
+
+@pytest.mark.parametrize("value", [False, 0, "", [], "text", 1, [1]])
+def test_group_that_is_no_mapping_is_a_mistake(path: Path, value: object) -> None:
+    (key,) = problems(path, {**LEAST, "pull": value})
+    assert key.startswith("pull")
+
+
+def test_fraction_is_no_whole_number(path: Path) -> None:
+    assert set(problems(path, {**LEAST, "pull": {"attempts_max": 2.5}})) == {"pull.attempts_max"}
+
+
+@pytest.mark.parametrize("value", [True, None, "3", [3], float("inf"), float("nan"), 301, 0])
+def test_seconds_are_a_number_within_bounds(path: Path, value: object) -> None:
+    assert set(problems(path, {**LEAST, "pull": {"stall_s": value}})) == {"pull.stall_s"}
+
+
+def test_number_of_a_label_is_text(path: Path) -> None:
+    assert load(path, {**LEAST, "placement": {"zone": 1, "rack": ""}}).placement.zone == "1"
+
+
+def test_listeners_at_one_address_are_a_mistake(path: Path) -> None:
+    document = {**LEAST, "listen": {"peer": "127.0.0.1:30020", "service": "127.0.0.1:9090"}}
+    assert set(problems(path, document)) == {"listen.peer", "listen.admin"}
+
+
+@pytest.mark.parametrize("address", ["10.0.0.1:30020", "0.0.0.0:30020", "[::]:30020"])
+def test_local_listener_is_loopback_only(path: Path, address: str) -> None:
+    assert set(problems(path, {**LEAST, "listen": {"local": address}})) == {"listen.local"}
+
+
+def test_missing_file_is_named(path: Path) -> None:
+    with pytest.raises(ConfigError, match="No such file"):
+        load_settings(path, [])
+
+
+@pytest.mark.parametrize("document", ["a: [", "\t- a", "a: 'b", "a: !!python/object:x.y {}", "a: \x01"])
+def test_file_that_is_no_yaml_is_named(path: Path, document: str) -> None:
+    assert set(problems(path, document)) == {str(path)}
+
+
+def test_file_that_is_no_text_is_named(path: Path) -> None:
+    path.write_bytes(b"\xff\xfe\xff")
+    with pytest.raises(ConfigError) as caught:
+        load_settings(path, [])
+    assert [problem.key for problem in caught.value.problems] == [str(path)]
+
+
+@pytest.mark.parametrize("document", ["- a", "text", "7"])
+def test_file_that_is_no_mapping_is_named(path: Path, document: str) -> None:
+    assert set(problems(path, document)) == {str(path)}
+
+
+def test_value_that_yaml_takes_for_an_impossible_date_is_a_mistake_and_no_crash(path: Path) -> None:
+    problems(path, "node: {name: n, address: 10.0.0.1}\nplacement: {rack: 2024-13-45}\n")
+
+
+def test_override_wins_over_the_file_and_makes_missing_groups(path: Path) -> None:
+    settings = load(path, LEAST, "node.name=node-2", "pull.stall_s=1.5", "registries.include=[ghcr.io/*]")
+    assert settings.node.name == "node-2"
+    assert settings.pull.stall_s == 1.5
+    assert settings.registries.include == ("ghcr.io/*",)
+
+
+def test_later_override_wins(path: Path) -> None:
+    assert load(path, LEAST, "pull.stall_s=1", "pull.stall_s=2").pull.stall_s == 2
+
+
+def test_override_may_have_equals_signs_in_its_value(path: Path) -> None:
+    settings = load(path, LEAST, "store=containerd:///c.sock?namespace=x&root=/r")
+    assert settings.store == ContainerdStore(socket=Path("/c.sock"), namespace="x", root=Path("/r"))
+
+
+def test_override_of_the_address_moves_the_derived_listeners(path: Path) -> None:
+    assert load(path, LEAST, "node.address=10.0.0.9").listen.peer.host == "10.0.0.9"
+
+
+@pytest.mark.parametrize("override", ["pull.stall_s", "=1", ".a=1", "a..b=1", "a.=1", "", "a=["])
+def test_override_that_is_none_is_a_mistake_among_the_others(path: Path, override: str) -> None:
+    assert set(problems(path, {**LEAST, "index": "x"}, override)) == {f"--set {override}", "index"}
+
+
+def test_override_of_an_unknown_key_is_reported_like_one_in_the_file(path: Path) -> None:
+    found = problems(path, LEAST, "pull.stall=3", "pul.stall_s=3")
+    assert found["pull.stall"].hint == "did you mean stall_s?"
+    assert found["pul"].hint == "did you mean pull?"
+
+
+def test_override_that_yaml_takes_for_an_impossible_date_is_a_mistake_and_no_crash(path: Path) -> None:
+    problems(path, LEAST, "placement.rack=2024-13-45")
+
+
+def test_relative_paths_are_taken_from_the_files_directory(path: Path) -> None:
+    settings = load(path, {**LEAST, "membership": {"static": "m.yaml"}, "state_dir": "state"})
+    assert settings.membership.static == path.parent / "m.yaml"
+    assert settings.state_dir == path.parent / "state"
+
+
+@pytest.mark.parametrize(
+    ("text", "store"),
+    [
+        ("oci-layout:///srv/layout", OciLayoutStore(directory=Path("/srv/layout"))),
+        (
+            "containerd:///run/c.sock",
+            ContainerdStore(socket=Path("/run/c.sock"), namespace="k8s.io", root=Path("/var/lib/containerd")),
+        ),
+    ],
+)
+def test_store_is_read_with_its_defaults(text: str, store: object) -> None:
+    assert parse_store(text) == store
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "oci-layout://relative", "oci-layout:x", "containerd://h/c.sock", "containerd:///c?x=1", "file:///x"]
+    + ["oci-layout:///x?root=/y", "containerd://[x", "oci-layout://[::1/x"],
+)
+def test_store_that_is_none_is_refused_with_a_hint(text: str) -> None:
+    with pytest.raises(Wrong) as caught:
+        parse_store(text)
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize("root", ["/var/lib/containerd", "/a+b", "/a b", "/a&b", "/a%20b", "/a#b"])
+def test_store_that_is_written_reads_back(root: str) -> None:
+    store = ContainerdStore(socket=Path("/run/c.sock"), namespace="k8s.io", root=Path(root))
+    assert parse_store(str(store)) == store
+
+
+@given(address=st.ip_addresses(), port=st.integers(1, 65535))
+def test_endpoint_that_is_written_reads_back(address: object, port: int) -> None:
+    endpoint = Endpoint(host=str(address), port=port)
+    assert parse_endpoint(str(endpoint)) == endpoint
+
+
+@pytest.mark.parametrize(
+    "value", ["", ":1", "10.0.0.1", "10.0.0.1:", "10.0.0.1:0", "10.0.0.1:65536", "localhost:1", 1, None]
+)
+def test_endpoint_that_is_none_is_refused_with_a_hint(value: object) -> None:
+    with pytest.raises(Wrong) as caught:
+        parse_endpoint(value)
+    assert caught.value.hint
+
+
+LABELS = st.none() | st.sampled_from(("eu", "1", "no", "null", "1e3", "2024-01-01", "~", "a: b", "zürich"))
+PATTERNS = st.lists(
+    st.sampled_from(("*", "docker.io/*", "*:latest", "ghcr.io/a/*:v1.*", "[a-c]*")), max_size=3
+)
+DOCUMENTS = st.fixed_dictionaries(
+    {
+        "node": st.fixed_dictionaries(
+            {
+                "name": st.sampled_from(("n", "1", "no", "node-1.example")),
+                "address": st.ip_addresses().map(str),
+            }
+        )
+    },
+    optional={
+        "placement": st.fixed_dictionaries({"region": LABELS, "zone": LABELS, "rack": LABELS}),
+        "store": st.sampled_from(("oci-layout:///x", "containerd:///c.sock?namespace=a.b")),
+        "membership": st.fixed_dictionaries({"static": st.none() | st.sampled_from(("m.yaml", "/a/m.yaml"))}),
+        "registries": st.fixed_dictionaries({"include": PATTERNS, "exclude": PATTERNS}),
+        "resolve_tags": st.booleans(),
+        "tag_max_age_s": st.floats(0, 10**8),
+        "state_dir": st.none() | st.just("state"),
+        "lookup": st.fixed_dictionaries({"patience_s": st.floats(0.001, 10)}),
+        "pull": st.fixed_dictionaries({"attempts_max": st.integers(1, 100)}),
+    },
+)
+
+
+@given(document=DOCUMENTS)
+def test_settings_that_are_dumped_load_to_the_same_from_anywhere(
+    tmp_path_factory: pytest.TempPathFactory, document: dict[str, Any]
+) -> None:
+    settings = load(tmp_path_factory.mktemp("one") / "agent.yaml", document)
+    dumped = dump_settings(settings)
+    assert load(tmp_path_factory.mktemp("two") / "agent.yaml", dumped) == settings
+
+
+def test_every_setting_is_described_once_and_dumped(path: Path) -> None:
+    dumped = yaml.safe_load(dump_settings(load(path, LEAST)))
+    described = [key for key, _ in describe_settings()]
+    assert described == list(_leaves(dumped))
+    assert all(text.strip() for _, text in describe_settings())
+
+
+def _leaves(document: dict[str, Any], prefix: str = "") -> list[str]:
+    found: list[str] = []
+    for key, value in document.items():
+        found.extend(_leaves(value, f"{prefix}{key}.") if isinstance(value, dict) else [f"{prefix}{key}"])
+    return found
+
+
+@pytest.mark.parametrize("key", [key for key, _ in describe_settings()])
+def test_every_setting_is_documented(key: str) -> None:
+    page = (REPOSITORY_ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
+    assert f"`{key}`" in page, f"docs/configuration.md says nothing of {key}"

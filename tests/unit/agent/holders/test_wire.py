@@ -1,0 +1,222 @@
+"""Questions and replies between agents: they round-trip, and nothing a peer sends raises an undocumented error."""
+
+import contextlib
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent.holders.wire import (
+    DIGESTS_MAX,
+    QUESTION_MAX_BYTES,
+    REPLY_MAX_BYTES,
+    KnownTag,
+    Question,
+    Reply,
+    ReplyInvalid,
+    decode_question,
+    decode_reply,
+    encode_question,
+    encode_reply,
+)
+from agent.oci.digest import Digest
+from agent.oci.errors import OciError
+from agent.oci.manifest import MEDIA_TYPES, Descriptor
+from agent.oci.reference import Named
+from tests.unit.twins import descriptor, named, sha256
+
+SHA512 = Digest("sha512:" + "0123456789abcdef" * 8)
+DIGESTS = st.sampled_from([SHA512, *(sha256(number) for number in range(20))])
+NAMES = st.builds(
+    named,
+    repository=st.sampled_from(("library/nginx", "a", "acme/team/app")),
+    tag=st.sampled_from(("1", "v1.2-rc_3", "latest")),
+    registry=st.none() | st.sampled_from(("docker.io", "localhost:5000", "[fd00::1]:5000")),
+)
+QUESTIONS = st.builds(
+    Question,
+    digests=st.lists(DIGESTS, unique=True, max_size=8).map(tuple),
+    tags=st.lists(NAMES, max_size=3).map(tuple),
+)
+KNOWN_TAGS = st.builds(
+    KnownTag,
+    name=NAMES.filter(lambda name: name.registry is not None),
+    descriptor=st.builds(
+        Descriptor,
+        digest=DIGESTS,
+        size_bytes=st.integers(0, 1 << 40),
+        media_type=st.sampled_from(sorted(MEDIA_TYPES)),
+    ),
+    age_s=st.integers(0, 10**9).map(lambda milliseconds: milliseconds / 1000),
+)
+QUESTION = Question(digests=(sha256("a"), sha256("b")), tags=(named(),))
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | DIGESTS,
+    lambda inner: st.lists(inner, max_size=5) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=12,
+)
+
+
+@given(question=QUESTIONS)
+def test_question_round_trips(question: Question) -> None:
+    assert decode_question(encode_question(question)) == question
+
+
+@given(question=QUESTIONS, data=st.data())
+def test_reply_round_trips(question: Question, data: st.DataObject) -> None:
+    held = data.draw(st.sets(st.sampled_from(question.digests))) if question.digests else set()
+    tags = data.draw(st.lists(KNOWN_TAGS, max_size=3))
+    reply = Reply(held=frozenset(held), tags=tuple(tags))
+    assert decode_reply(question, encode_reply(question, reply)) == reply
+
+
+def test_reply_says_nothing_of_digests_that_were_not_asked() -> None:
+    reply = Reply(held=frozenset((sha256("a"), sha256("secret"))))
+    assert decode_reply(QUESTION, encode_reply(QUESTION, reply)).held == {sha256("a")}
+
+
+def test_longest_question_and_reply_fit_into_their_limits() -> None:
+    digests = tuple(Digest(f"sha512:{number:0128x}") for number in range(DIGESTS_MAX))
+    question = Question(digests=digests)
+    body = encode_question(question)
+    assert len(body) <= QUESTION_MAX_BYTES
+    assert decode_question(body) == question
+    assert len(encode_reply(question, Reply(held=frozenset(digests)))) <= REPLY_MAX_BYTES
+
+
+@pytest.mark.parametrize("key", ["digests", "tags"])
+def test_question_longer_than_the_limit_is_refused(key: str) -> None:
+    each: object = sha256(0) if key == "digests" else ["docker.io", "a", "1"]
+    with pytest.raises(OciError) as caught:
+        decode_question(json.dumps({key: [each] * (DIGESTS_MAX + 1)}).encode())
+    assert caught.value.status == 400
+    assert str(DIGESTS_MAX) in caught.value.hint
+
+
+def test_question_may_leave_out_what_it_does_not_ask() -> None:
+    assert decode_question(b"{}") == Question()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"\xff",
+        b"[]",
+        b"null",
+        b"7",
+        b"{",
+        b"[" * 100_000,
+        b'{"digests": 7}',
+        b'{"digests": null}',
+        b'{"digests": [7]}',
+        b'{"digests": ["sha256:../../etc/passwd"]}',
+        b'{"tags": [7]}',
+        b'{"tags": [["docker.io", "a"]]}',
+        b'{"tags": [["docker.io", "../a", "1"]]}',
+        b'{"tags": [["docker.io/x", "a", "1"]]}',
+        b'{"tags": [["docker.io", "a", "!"]]}',
+        b'{"tags": [[{}, [], null]]}',
+        b'{"digests": [' + b"9" * 5000 + b"]}",
+    ],
+)
+def test_body_that_is_no_question_is_a_bad_request(body: bytes) -> None:
+    with pytest.raises(OciError) as caught:
+        decode_question(body)
+    assert caught.value.status == 400
+
+
+@given(body=st.binary() | JSON.map(lambda document: json.dumps(document).encode()))
+def test_no_body_makes_decoding_a_question_fail_in_another_way(body: bytes) -> None:
+    with contextlib.suppress(OciError):
+        assert isinstance(decode_question(body), Question)
+
+
+@given(digests=JSON, tags=JSON | st.lists(st.lists(JSON, min_size=3, max_size=3), max_size=2))
+def test_no_parts_make_decoding_a_question_fail_in_another_way(digests: object, tags: object) -> None:
+    with contextlib.suppress(OciError):
+        decoded = decode_question(json.dumps({"digests": digests, "tags": tags}).encode())
+        assert all(isinstance(tag, Named) for tag in decoded.tags)
+
+
+def reply_with(**changes: object) -> bytes:
+    """A good reply with one tag, of which some parts are changed."""
+    parts: dict[str, object] = {
+        "name": ["docker.io", "library/nginx", "1.27"],
+        "digest": sha256("v1"),
+        "size": 1234,
+        "media_type": descriptor("v1").media_type,
+        "age": 1.5,
+        **changes,
+    }
+    return json.dumps({"held": [0], "tags": [list(parts.values())]}).encode()
+
+
+def test_reply_that_the_broken_ones_are_made_of_is_good() -> None:
+    known = KnownTag(name=named(), descriptor=descriptor("v1"), age_s=1.5)
+    assert decode_reply(QUESTION, reply_with()) == Reply(held=frozenset((sha256("a"),)), tags=(known,))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"\xff",
+        b"[]",
+        b"null",
+        b"{}",
+        b"[" * 100_000,
+        b'{"held": []}',
+        b'{"tags": []}',
+        b'{"held": 1, "tags": []}',
+        b'{"held": [2], "tags": []}',
+        b'{"held": [-1], "tags": []}',
+        b'{"held": [0.5], "tags": []}',
+        b'{"held": ["0"], "tags": []}',
+        b'{"held": [null], "tags": []}',
+        b'{"held": [1e30], "tags": []}',
+        b'{"held": [' + b"9" * 30 + b'], "tags": []}',
+        b'{"held": [], "tags": [7]}',
+        b'{"held": [], "tags": [[]]}',
+        reply_with(name=["docker.io", "library/nginx"]),
+        reply_with(name=["docker.io", "Library", "1"]),
+        reply_with(name=["docker.io", "a", "!"]),
+        reply_with(digest="sha256:short"),
+        reply_with(digest=None),
+        reply_with(size=-1),
+        reply_with(size="1"),
+        reply_with(size=1.5),
+        reply_with(media_type=None),
+        reply_with(media_type="a\nb"),
+        reply_with(age=-0.5),
+        reply_with(age=float("nan")),
+        reply_with(age="young"),
+        reply_with(age=None),
+        reply_with(age=10**400),
+    ],
+)
+def test_body_that_is_no_reply_is_invalid(body: bytes) -> None:
+    with pytest.raises(ReplyInvalid):
+        decode_reply(QUESTION, body)
+
+
+@given(body=st.binary() | JSON.map(lambda document: json.dumps(document).encode()))
+def test_no_body_makes_decoding_a_reply_fail_in_another_way(body: bytes) -> None:
+    with contextlib.suppress(ReplyInvalid):
+        assert isinstance(decode_reply(QUESTION, body), Reply)
+
+
+@given(part=st.sampled_from(("name", "digest", "size", "media_type", "age")), value=JSON)
+def test_no_part_of_a_tag_makes_decoding_a_reply_fail_in_another_way(part: str, value: object) -> None:
+    with contextlib.suppress(ReplyInvalid):
+        (tag,) = decode_reply(QUESTION, reply_with(**{part: value})).tags
+        assert tag.age_s >= 0
+        assert tag.descriptor.size_bytes >= 0
+
+
+@given(held=JSON | st.lists(JSON, max_size=3))
+def test_reply_never_claims_a_digest_that_was_not_asked(held: object) -> None:
+    with contextlib.suppress(ReplyInvalid):
+        decoded = decode_reply(QUESTION, json.dumps({"held": held, "tags": []}).encode())
+        assert decoded.held <= set(QUESTION.digests)
