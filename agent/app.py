@@ -16,6 +16,7 @@ from agent.content.tags import TagAges
 from agent.holders.scatter import Scatter
 from agent.holders.tags import TagResolver
 from agent.listen.admin import AdminServer, AdminServices
+from agent.listen.discovery import Discovery
 from agent.listen.http import HttpListener
 from agent.listen.questions import QuestionDesk
 from agent.listen.server import OciServer, Services
@@ -128,6 +129,7 @@ class Agent:
             max_age_s=settings.tag_max_age_s,
         )
         desk = QuestionDesk(resolver.reply_to)
+        registries = parse_filter(settings.registries.include, settings.registries.exclude)
         services = Services(
             own=self._own,
             store=self._store,
@@ -136,7 +138,8 @@ class Agent:
             index=index,
             puller=puller,
             desk=desk,
-            registries=parse_filter(settings.registries.include, settings.registries.exclude),
+            discovery=Discovery(store=self._store, registries=registries),
+            registries=registries,
             metrics=self._metrics,
             recent=self._recent,
             send_stall_s=settings.http.send_stall_s,

@@ -53,6 +53,10 @@ class OciLayout:
         """See `ContentStore.find`."""
         return self._names.find(repository, tag, registry)
 
+    def images(self, repository: Repository) -> tuple[TaggedImage, ...]:
+        """See `ContentStore.images`."""
+        return self._names.of(repository)
+
     async def open(self, digest: Digest) -> FileBlob:
         """See `ContentStore.open`."""
         return self._blobs.open(digest)

@@ -89,6 +89,10 @@ class ContentStore(Protocol):
         """The images of this name: of one registry, or of every registry that has it."""
         ...
 
+    def images(self, repository: Repository) -> tuple[TaggedImage, ...]:
+        """Every tag of a repository, in any registry. Cost: a walk over all names."""
+        ...
+
     async def open(self, digest: Digest) -> Blob:
         """The blob. Raises `ContentMissing` or `ContentUnavailable`."""
         ...
@@ -150,6 +154,12 @@ class Names:
         if registry is None:
             return images
         return tuple(image for image in images if image.name.registry == registry)
+
+    def of(self, repository: Repository) -> tuple[TaggedImage, ...]:
+        """See `ContentStore.images`."""
+        return tuple(
+            image for (name, _), images in self._images.items() if name == repository for image in images
+        )
 
 
 class Changes:

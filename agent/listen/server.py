@@ -20,6 +20,7 @@ from agent.content.tags import TagAges
 from agent.holders.index import HolderIndex
 from agent.holders.tags import TagResolver
 from agent.holders.wire import PATH as HOLDERS_PATH
+from agent.listen.discovery import Discovery
 from agent.listen.http import error_response
 from agent.listen.questions import QuestionDesk
 from agent.observe.metrics import Metrics
@@ -29,7 +30,7 @@ from agent.oci.errors import Internal, ManifestUnknown, OciError, Unavailable, U
 from agent.oci.manifest import SIZE_MAX_BYTES, Manifest, parse_manifest
 from agent.oci.patterns import Filter
 from agent.oci.ranges import ByteRange, RangeSpec, parse_range, select
-from agent.oci.reference import Addressed, Kind, Named, Ping, parse_target, unknown
+from agent.oci.reference import Addressed, Kind, Named, Ping, ReferrerList, TagList, parse_target, unknown
 from agent.transfer.peers import PeerBody, Wanted
 from agent.transfer.puller import BodyCut, NobodyHasIt, Puller, RunningPull
 from agent.transfer.send import ClientGone, cut, read_first, send_blob, send_chunk, send_first
@@ -69,6 +70,7 @@ class Services:
     index: HolderIndex
     puller: Puller
     desk: QuestionDesk
+    discovery: Discovery
     registries: Filter
     metrics: Metrics
     recent: RecentRequests
@@ -142,6 +144,12 @@ class OciServer:
         if isinstance(target, Ping):
             record.kind, record.status = "ping", 200
             return _pong()
+        if isinstance(target, TagList | ReferrerList):
+            record.kind, record.status = "discovery", 200
+            discovery = self._services.discovery
+            if isinstance(target, TagList):
+                return discovery.tags(target)
+            return await discovery.referrers(target)
         record.kind = "manifest" if isinstance(target, Named) else target.kind.value
         record.target = str(target)
         if not self._services.registries.admits(target):

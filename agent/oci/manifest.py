@@ -5,8 +5,8 @@ A content store keeps bytes only, so the media type is read from the document it
 """
 
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from agent.oci.digest import Digest, parse_digest
@@ -37,6 +37,9 @@ class Manifest:
     content: bytes
     media_type: str
     children: tuple[Descriptor, ...]
+    subject: Digest | None = None
+    artifact_type: str | None = None
+    annotations: Mapping[str, str] = field(default_factory=dict)
 
 
 def parse_manifest(content: bytes) -> Manifest | None:
@@ -55,7 +58,14 @@ def parse_manifest(content: bytes) -> Manifest | None:
     media_type = _media_type(document)
     if media_type is None:
         return None
-    return Manifest(content=content, media_type=media_type, children=tuple(_children(document)))
+    return Manifest(
+        content=content,
+        media_type=media_type,
+        children=tuple(_children(document)),
+        subject=_subject(document),
+        artifact_type=_artifact_type(document),
+        annotations=_annotations(document),
+    )
 
 
 def _media_type(document: dict[str, Any]) -> str | None:
@@ -70,6 +80,28 @@ def _media_type(document: dict[str, Any]) -> str | None:
     if isinstance(document.get("layers"), list) and isinstance(document.get("config"), dict):
         return OCI_MANIFEST
     return None
+
+
+def _subject(document: dict[str, Any]) -> Digest | None:
+    subject = document.get("subject")
+    digest = subject.get("digest") if isinstance(subject, dict) else None
+    try:
+        return parse_digest(digest) if isinstance(digest, str) else None
+    except DigestInvalid:
+        return None
+
+
+def _artifact_type(document: dict[str, Any]) -> str | None:
+    # The distribution spec: a manifest without artifactType counts by its config's media type.
+    config = document.get("config")
+    fallback = config.get("mediaType") if isinstance(config, dict) else None
+    found = document.get("artifactType") or fallback
+    return found if isinstance(found, str) else None
+
+
+def _annotations(document: dict[str, Any]) -> dict[str, str]:
+    annotations = document.get("annotations")
+    return annotations if isinstance(annotations, dict) else {}
 
 
 def _children(document: dict[str, Any]) -> Iterator[Descriptor]:

@@ -66,7 +66,27 @@ class Addressed:
         return f"{self.registry or '*'}/{self.repository}@{self.digest}"
 
 
-Target = Ping | Named | Addressed
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TagList:
+    """``tags/list`` of a repository: at most ``limit`` tags, those after ``last``."""
+
+    registry: Registry | None
+    repository: Repository
+    limit: int | None = None
+    last: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReferrerList:
+    """``referrers/DIGEST``: which manifests have this digest as their subject."""
+
+    registry: Registry | None
+    repository: Repository
+    digest: Digest
+    artifact_type: str | None = None
+
+
+Target = Ping | Named | Addressed | TagList | ReferrerList
 
 
 def parse_target(raw_path: str) -> Target:
@@ -86,14 +106,30 @@ def parse_target(raw_path: str) -> Target:
         return Ping()
     if not path.startswith("/v2/"):
         raise NameUnknown(f"no such endpoint: {path[:120]!r}", hint="the distribution API is under /v2/")
-    registry = _registry_of(query)
     parts = path.removeprefix("/v2/").rsplit("/", 2)
-    if len(parts) != 3 or parts[1] not in ("manifests", "blobs"):
-        raise NameUnknown(
-            f"no such endpoint: {path[:120]!r}",
-            hint="this mirror has /v2/, /v2/NAME/manifests/REFERENCE and /v2/NAME/blobs/DIGEST",
-        )
+    if len(parts) != 3 or parts[1] not in ("manifests", "blobs", "referrers", "tags"):
+        raise _no_endpoint(path)
+    parameters = parse_qsl(query, keep_blank_values=True)
+    registry = _registry_of(parameters)
     repository = parse_repository(parts[0])
+    if parts[1] == "tags":
+        if parts[2] != "list":
+            raise _no_endpoint(path)
+        named = dict(parameters)
+        limit = named.get("n", "")
+        return TagList(
+            registry=registry,
+            repository=repository,
+            limit=int(limit) if limit.isascii() and limit.isdigit() and len(limit) < 10 else None,
+            last=named.get("last"),
+        )
+    if parts[1] == "referrers":
+        return ReferrerList(
+            registry=registry,
+            repository=repository,
+            digest=parse_digest(parts[2]),
+            artifact_type=dict(parameters).get("artifactType"),
+        )
     kind = Kind.BLOB if parts[1] == "blobs" else Kind.MANIFEST
     reference = parts[2]
     if kind is Kind.BLOB or ":" in reference:
@@ -153,8 +189,15 @@ def unknown(target: Named | Addressed, why: str, *, hint: str = "") -> OciError:
     return (BlobUnknown if is_blob else ManifestUnknown)(f"{target}: {why}", hint=hint)
 
 
-def _registry_of(query: str) -> Registry | None:
-    named = {value for key, value in parse_qsl(query, keep_blank_values=True) if key == "ns"}
+def _no_endpoint(path: str) -> NameUnknown:
+    return NameUnknown(
+        f"no such endpoint: {path[:120]!r}",
+        hint="this mirror has /v2/, /v2/NAME/manifests/REFERENCE and /v2/NAME/blobs/DIGEST",
+    )
+
+
+def _registry_of(parameters: list[tuple[str, str]]) -> Registry | None:
+    named = {value for key, value in parameters if key == "ns"}
     if not named:
         return None
     if len(named) > 1:

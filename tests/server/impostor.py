@@ -14,6 +14,7 @@ from typing import Self
 from agent.holders.wire import PATH as QUESTION_PATH
 
 from .agents import PEER
+from .websocket import Closed, accept_head, frame, read_frame
 from .wire import reset
 
 
@@ -74,16 +75,58 @@ def then_reset(*parts: bytes) -> Behaviour:
 
 
 def claims_everything(impostor: "Impostor", connection: socket.socket, asked: Asked) -> None:
-    """Answer a question about holders: it has all of it."""
-    digests = json.loads(asked.body)["digests"]
-    reply = json.dumps({"held": list(range(len(digests))), "tags": []}).encode()
-    connection.sendall(response(200, reply, Content_Type="application/json"))
+    """Answer questions about holders: it has all of it."""
+    _converse_as_peer(connection, asked, lambda _: True)
 
 
 def claims_and_dies(impostor: "Impostor", connection: socket.socket, asked: Asked) -> None:
     """Claim everything, and answer nobody from then on."""
-    impostor.stop_listening()
-    claims_everything(impostor, connection, asked)
+
+    def stop(_: int) -> bool:
+        impostor.stop_listening()
+        return False
+
+    _converse_as_peer(connection, asked, stop)
+
+
+def replies(document: str) -> Behaviour:
+    """Answer each question about holders with these fields, behind the number it must have."""
+
+    def answer(_: "Impostor", connection: socket.socket, asked: Asked) -> None:
+        connection.sendall(accept_head(asked.headers["Sec-WebSocket-Key"]))
+        with contextlib.suppress(Closed):
+            while True:
+                number = json.loads(read_frame(connection))["number"]
+                connection.sendall(frame(f'{{"number": {number}, {document}}}'.encode()))
+
+    return answer
+
+
+def sends(*messages: bytes) -> Behaviour:
+    """Answer the first question about holders with these bytes, and then stay silent."""
+
+    def answer(impostor: "Impostor", connection: socket.socket, asked: Asked) -> None:
+        connection.sendall(accept_head(asked.headers["Sec-WebSocket-Key"]))
+        with contextlib.suppress(Closed):
+            read_frame(connection)
+            for message in messages:
+                connection.sendall(message)
+            impostor.closing.wait()
+
+    return answer
+
+
+def _converse_as_peer(connection: socket.socket, asked: Asked, before: Callable[[int], bool]) -> None:
+    """Claim what is asked for; ``before`` each reply, and whether to go on behind it."""
+    connection.sendall(accept_head(asked.headers["Sec-WebSocket-Key"]))
+    going_on = True
+    with contextlib.suppress(Closed):
+        while going_on:
+            question = json.loads(read_frame(connection))
+            held = list(range(len(question["digests"])))
+            reply = json.dumps({"number": question["number"], "held": held, "tags": []})
+            going_on = before(len(held))
+            connection.sendall(frame(reply.encode()))
 
 
 class Impostor:

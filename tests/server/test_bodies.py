@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from .agents import LOCAL, PEER, SERVICE, Image, Node, Site, digest_of, make_image, wait_for
+from .websocket import questioning
 from .wire import Ending, connected, read_reply, read_to_end, request_bytes
 
 _BIG_BYTES = 48 << 20  # more than the kernel's buffers of both sides take
@@ -171,10 +172,12 @@ def test_the_peer_listener_answers_from_this_node_only(pair: Pair) -> None:
 
 
 def test_a_question_about_holders_is_answered_from_this_node_only(pair: Pair) -> None:
-    asked = f'{{"digests": ["{digest_of(pair.blobs[5])}"], "tags": [[null, "library/app", "v1"]]}}'.encode()
-    ask = {"method": "POST", "body": asked, "port": PEER}
-    assert pair.empty.ask("/shorthaul/v1/holders", **ask).json() == {"held": [], "tags": []}  # type: ignore[arg-type]
-    held = pair.holder.ask("/shorthaul/v1/holders", **ask).json()  # type: ignore[arg-type]
+    digests, tags = [digest_of(pair.blobs[5])], [[None, "library/app", "v1"]]
+    assert pair.empty.blob(pair.blobs[5]).status == 200
+    with questioning(pair.empty.address) as questioner:
+        assert questioner.ask(digests=digests, tags=tags) == {"held": [], "tags": []}
+    with questioning(pair.holder.address) as questioner:
+        held = questioner.ask(digests=digests, tags=tags)
     assert held["held"] == [0]
     assert held["tags"][0][:2] == [["registry.test", "library/app", "v1"], pair.image.digest]
 

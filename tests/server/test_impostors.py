@@ -4,6 +4,7 @@ The impostor stands in the asking node's own zone, an honest holder in another o
 impostor is always tried first.
 """
 
+import signal
 import socket
 import time
 from collections.abc import Iterator
@@ -21,11 +22,14 @@ from .impostor import (
     Impostor,
     claims_and_dies,
     claims_everything,
+    replies,
     response,
     says,
+    sends,
     then_reset,
     then_silent,
 )
+from .websocket import frame
 from .wire import Ending, RawReply, raw_get
 
 _seeds = count(100)
@@ -130,19 +134,30 @@ def test_an_impostor_that_nobody_can_replace_is_a_404_in_bounded_time(
 
 
 _QUESTIONS: dict[str, Behaviour] = {
-    "silent": then_silent(),
-    "closes": says(),
-    "refuses": says(response(403)),
-    "error": says(response(500)),
-    "garbage": says(response(200, b"garbage")),
-    "out of range": says(response(200, b'{"held": [7], "tags": []}')),
-    "negative": says(response(200, b'{"held": [-1], "tags": []}')),
-    "no list": says(response(200, b'{"held": null, "tags": null}')),
-    "strange tags": says(response(200, b'{"held": [], "tags": [1, 2]}')),
-    "deep": says(response(200, b"[" * 100_000)),
-    "short": says(response(200, b'{"held": [', length=1000)),
-    "half, silent": then_silent(response(200, b'{"held": [', length=1000)),
-    "huge": says(response(200, b" " * (4 << 20))),
+    "no handshake, silent": then_silent(),
+    "no handshake, closes": says(),
+    "no handshake, refuses": says(response(403)),
+    "no handshake, error": says(response(500)),
+    "no handshake, http": says(response(200, b'{"held": [0], "tags": []}')),
+    "no handshake, garbage": says(b"\0\1\2"),
+    "silent": sends(),
+    "garbage": sends(frame(b"garbage")),
+    "garbage frame": sends(b"\xff" * 100),
+    "text": sends(frame(b"hello", opcode=1)),
+    "closes": sends(frame(b"\x03\xe8", opcode=8)),
+    "no number": sends(frame(b'{"held": [0], "tags": []}')),
+    "another number": sends(frame(b'{"number": 77, "held": [0], "tags": []}')),
+    "out of range": replies('"held": [7], "tags": []'),
+    "negative": replies('"held": [-1], "tags": []'),
+    "no list": replies('"held": null, "tags": null'),
+    "strange tags": replies('"held": [], "tags": [1, 2]'),
+    "no age": replies(
+        '"held": [], "tags": [[["r.test", "a", "v1"], "sha256:' + "a" * 64 + '", 1, "x", "NaN"]]'
+    ),
+    "deep": sends(frame(b"[" * 100_000)),
+    "half, silent": sends(frame(b'{"number": 0, "held": [0]')[:10]),
+    "huge": sends(frame(b" " * (4 << 20))),
+    "endless": sends(frame(b" " * (1 << 20), final=False) * 4),
 }
 
 
@@ -155,6 +170,53 @@ def test_a_useless_answer_to_a_question_hides_no_other_holder(trio: Trio, behavi
         assert time.monotonic() - started_s < _PATIENT_S
         assert (reply.status, reply.body) == (200, content)
         assert impostor.questions
+
+
+@pytest.mark.parametrize(
+    "behaviour", [then_silent(), sends()], ids=["before the handshake", "behind the handshake"]
+)
+def test_a_peer_that_is_silent_to_a_question_is_avoided_soon(site: Site, behaviour: Behaviour) -> None:
+    address = fresh_address()
+    asking = site.add("asking", pull={"cooloff_s": 60})
+    site.add_member("impostor", address)
+    site.start()
+    with Impostor(address, says(), questioned=behaviour):
+        assert asking.blob(b"nobody has this").status == 404
+        wait_for(
+            lambda: asking.metric("shorthaul_peers_cooling") == 1, "the silent peer is avoided", at_most_s=3.0
+        )
+
+
+def test_a_peer_that_freezes_hides_no_other_holder_and_is_avoided_soon(site: Site) -> None:
+    asking, frozen, honest = (
+        site.add("asking", pull={"cooloff_s": 60}),
+        site.add("frozen"),
+        site.add("honest"),
+    )
+    contents = [b"%d" % number * 1000 for number in range(5)]
+    frozen.put(*contents)
+    honest.put(*contents)
+    site.start()
+    assert asking.blob(contents[0]).body == contents[0]
+    frozen.process.signal(signal.SIGSTOP)
+    for content in contents:
+        started_s = time.monotonic()
+        assert asking.blob(content).body == content
+        assert time.monotonic() - started_s < 3.0
+    wait_for(
+        lambda: asking.metric("shorthaul_peers_cooling") == 1, "the frozen peer is avoided", at_most_s=3.0
+    )
+
+
+def test_a_peer_that_comes_back_is_asked_again(site: Site) -> None:
+    asking, holder = site.add("asking", pull={"cooloff_s": 0.5}), site.add("holder")
+    holder.put(b"content")
+    site.start()
+    assert asking.blob(b"content").body == b"content"
+    holder.stop()
+    assert asking.blob(b"content").status == 404
+    site.start([holder])
+    wait_for(lambda: asking.blob(b"content").status == 200, "it is asked again", at_most_s=5.0)
 
 
 def test_a_peer_that_refuses_connections_hides_no_other_holder(trio: Trio) -> None:
@@ -280,10 +342,10 @@ def test_a_wrong_manifest_that_nobody_can_replace_is_a_404(trio: Trio, behaviour
 def test_an_impostors_tag_with_a_digest_that_nobody_has_is_a_404(trio: Trio) -> None:
     image = make_image(Random(next(_seeds)).randbytes(10))
     entry = (
-        f'{{"held": [], "tags": [[["registry.test", "library/lie", "v1"], "{image.digest}", '
-        f'{len(image.manifest)}, "application/vnd.oci.image.manifest.v1+json", 1.0]]}}'
-    ).encode()
-    with Impostor(trio.address, says(response(404)), questioned=says(response(200, entry))):
+        f'"held": [], "tags": [[["registry.test", "library/lie", "v1"], "{image.digest}", '
+        f'{len(image.manifest)}, "application/vnd.oci.image.manifest.v1+json", 1.0]]'
+    )
+    with Impostor(trio.address, says(response(404)), questioned=replies(entry)):
         reply = trio.asking.ask("/v2/library/lie/manifests/v1?ns=registry.test")
         assert (reply.status, reply.oci_code()) == (404, "MANIFEST_UNKNOWN")
 
@@ -291,10 +353,10 @@ def test_an_impostors_tag_with_a_digest_that_nobody_has_is_a_404(trio: Trio) -> 
 def test_a_tag_that_was_not_asked_for_is_not_taken(trio: Trio) -> None:
     image = trio.image()
     entry = (
-        f'{{"held": [], "tags": [[["registry.test", "library/else", "v1"], "{image.digest}", '
-        f'{len(image.manifest)}, "application/vnd.oci.image.manifest.v1+json", 1.0]]}}'
-    ).encode()
-    with Impostor(trio.address, says(), questioned=says(response(200, entry))):
+        f'"held": [], "tags": [[["registry.test", "library/else", "v1"], "{image.digest}", '
+        f'{len(image.manifest)}, "application/vnd.oci.image.manifest.v1+json", 1.0]]'
+    )
+    with Impostor(trio.address, says(), questioned=replies(entry)):
         assert trio.asking.ask("/v2/library/wanted/manifests/v1?ns=registry.test").status == 404
 
 

@@ -133,9 +133,14 @@ def test_an_endpoint_that_a_mirror_does_not_have_is_404_with_an_oci_error(shelf:
 
 @pytest.mark.parametrize("port", [LOCAL, SERVICE])
 def test_questions_about_holders_are_answered_on_the_peer_listener_only(shelf: Shelf, port: int) -> None:
-    reply = shelf.node.ask("/shorthaul/v1/holders", method="POST", body=b'{"digests": []}', port=port)
-    assert reply.status == 405
-    assert reply.oci_code() == "UNSUPPORTED"
+    upgrade = {
+        "Connection": "Upgrade",
+        "Upgrade": "websocket",
+        "Sec-WebSocket-Version": "13",
+        "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+    }
+    reply = shelf.node.ask("/shorthaul/v1/holders", port=port, headers=upgrade)
+    assert (reply.status, reply.oci_code()) == (404, "NAME_UNKNOWN")
 
 
 def test_the_registry_of_ns_chooses_the_image_of_a_tag(shelf: Shelf) -> None:

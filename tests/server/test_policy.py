@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from .agents import LOCAL, PEER, SERVICE, Image, Node, Reply, Site, digest_of, make_image, wait_for
+from .websocket import questioning
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,8 +80,9 @@ def test_tag_exclude_replaces_the_default_and_leaves_digests_alone(policies: Pol
 
 
 def test_a_tag_that_a_node_excludes_is_not_told_to_its_peers(policies: Policies) -> None:
-    asked = b'{"tags": [["registry.test", "library/app", "v1"], ["registry.test", "library/app", "v2"]]}'
-    reply = policies.picky.ask("/shorthaul/v1/holders", method="POST", body=asked, port=PEER).json()
+    asked = [["registry.test", "library/app", tag] for tag in ("v1", "v2")]
+    with questioning(policies.picky.address) as questioner:
+        reply = questioner.ask(tags=asked)
     assert [entry[0][2] for entry in reply["tags"]] == ["v2"]
 
 
@@ -90,8 +92,8 @@ def test_without_resolve_tags_only_digests_are_answered(policies: Policies) -> N
     assert policies.tag(node, "app:v1", port=PEER).status == 404
     assert node.ask(f"/v2/library/app/manifests/{policies.image.digest}").status == 200
     assert node.ask(f"/v2/library/app/blobs/{digest_of(b'a layer')}").status == 200
-    asked = b'{"tags": [["registry.test", "library/app", "v2"]]}'
-    assert node.ask("/shorthaul/v1/holders", method="POST", body=asked, port=PEER).json()["tags"] == []
+    with questioning(node.address) as questioner:
+        assert questioner.ask(tags=[["registry.test", "library/app", "v2"]])["tags"] == []
 
 
 def test_an_excluded_repository_is_404_by_tag_by_digest_and_by_blob(policies: Policies) -> None:
@@ -147,17 +149,14 @@ def test_a_tag_learned_from_a_peer_does_not_become_younger_on_its_way(site: Site
     # The second node's client pulls the tag through its mirror and stores it now.
     assert second.ask(path).status == 200
     second.put_image(image, "registry.test/library/app:v1")
-    asked = b'{"tags": [["registry.test", "library/app", "v1"]]}'
+    with questioning(second.address) as questioner:
 
-    def known() -> list[list[object]]:
-        answered = second.ask("/shorthaul/v1/holders", method="POST", body=asked, port=PEER)
-        tags: list[list[object]] = answered.json()["tags"]
-        return tags
+        def known() -> list[list[Any]]:
+            tags: list[list[Any]] = questioner.ask(tags=[["registry.test", "library/app", "v1"]])["tags"]
+            return tags
 
-    wait_for(lambda: len(known()) == 1, "the second node knows the tag", at_most_s=3.0)
-    age_s = known()[0][4]
-    assert isinstance(age_s, float)
-    assert 7100 < age_s < 7300
+        wait_for(lambda: len(known()) == 1, "the second node knows the tag", at_most_s=3.0)
+        assert 7100 < known()[0][4] < 7300
     first.stop()
     assert third.ask(path).body == image.manifest
     assert strict.ask(path).status == 404

@@ -67,6 +67,10 @@ class Containerd:
         """See `ContentStore.find`."""
         return self._names.find(repository, tag, registry)
 
+    def images(self, repository: Repository) -> tuple[TaggedImage, ...]:
+        """See `ContentStore.images`."""
+        return self._names.of(repository)
+
     async def open(self, digest: Digest) -> Blob:
         """See `ContentStore.open`."""
         try:

@@ -1,4 +1,4 @@
-"""Reading settings: defaults, overrides, every mistake at once with its key and a hint, and writing them back."""
+"""Reading settings: defaults, overrides, every mistake at once with key and hint, and writing them back."""
 
 from pathlib import Path
 from typing import Any
@@ -237,8 +237,17 @@ def test_store_is_read_with_its_defaults(text: str, store: object) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "oci-layout://relative", "oci-layout:x", "containerd://h/c.sock", "containerd:///c?x=1", "file:///x"]
-    + ["oci-layout:///x?root=/y", "containerd://[x", "oci-layout://[::1/x"],
+    [
+        "",
+        "oci-layout://relative",
+        "oci-layout:x",
+        "oci-layout:///x?root=/y",
+        "oci-layout://[::1/x",
+        "containerd://h/c.sock",
+        "containerd:///c?x=1",
+        "containerd://[x",
+        "file:///x",
+    ],
 )
 def test_store_that_is_none_is_refused_with_a_hint(text: str) -> None:
     with pytest.raises(Wrong) as caught:
@@ -317,7 +326,6 @@ def _leaves(document: dict[str, Any], prefix: str = "") -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("key", [key for key, _ in describe_settings()])
-def test_every_setting_is_documented(key: str) -> None:
+def test_every_setting_is_documented() -> None:
     page = (REPOSITORY_ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
-    assert f"`{key}`" in page, f"docs/configuration.md says nothing of {key}"
+    assert [key for key, _ in describe_settings() if f"`{key}`" not in page] == []

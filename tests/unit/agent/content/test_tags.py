@@ -130,6 +130,7 @@ JUNK = st.recursive(
         json.dumps({KEY: [sha256("v1"), "soon", None]}).encode(),
         json.dumps({KEY: [sha256("v1"), OLD_S, "later"]}).encode(),
         json.dumps({KEY: [sha256("v1"), 10**400, None]}).encode(),
+        json.dumps({KEY: [sha256("v1"), float("nan"), None]}).encode(),
         b"[" * 100_000,
     ],
 )

@@ -368,6 +368,16 @@ def test_asking_everyone_passes_by_the_cache() -> None:
     play(scenario, FakePeers())
 
 
+def test_asking_everyone_drops_the_holder_that_was_remembered() -> None:
+    async def scenario(cluster: Cluster) -> None:
+        await cluster.lookup()
+        cluster.fakes.held = {"far-1": {LAYER}}
+        assert (await cluster.scatter.lookup_all(LAYER)).nodes == ("far-1",)
+        assert await cluster.lookup() == ({"far-1"}, 0.0)
+
+    play(scenario, FakePeers(held={"zone-1": {LAYER}}))
+
+
 def test_asking_everyone_finds_the_far_holder_although_a_near_one_answers_first() -> None:
     """A near holder that answers questions but can't serve must not hide the one that could."""
 

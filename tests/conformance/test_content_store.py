@@ -1,0 +1,372 @@
+"""What every content store does, run on the OCI layout and on real containerds of three versions.
+
+The containerds need root; without it these tests fail, so that nobody takes them for passed.
+"""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from agent.content.store import Blob, Change, ChangeKind, ContentMissing, ContentStore
+from agent.oci.digest import Digest
+from agent.oci.reference import Registry, Repository, Tag
+
+from .owners import ContainerdOwner, LayoutOwner, Owner, digest_of
+from .running import RunningStore
+
+_VERSIONS = ["1.6", "1.7", "2.1"]
+_NOTICED_S = 2.5  # the contract says 1 s; the rest is for a machine that is busy with something else
+_numbers = count()
+
+
+@pytest.fixture(scope="module", params=["oci-layout", *(f"containerd-{version}" for version in _VERSIONS)])
+def owner(request: pytest.FixtureRequest) -> Iterator[Owner]:
+    """One store with its owner for the whole module."""
+    kind: str = request.param
+    folder = Path(tempfile.mkdtemp(prefix="shorthaul-store-test-"))
+    try:
+        made = LayoutOwner(folder) if kind == "oci-layout" else _containerd(folder, kind)
+        try:
+            made.add(b"there from the start")
+            made.add_image(made.new_image("registry.test/library/start:v1", seed=1))
+            yield made
+        finally:
+            made.close()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def running(owner: Owner) -> Iterator[RunningStore]:
+    """Our view of it, running."""
+    with RunningStore(owner.store()) as view:
+        yield view
+
+
+def _containerd(folder: Path, kind: str) -> Owner:
+    return ContainerdOwner(folder, kind.removeprefix("containerd-"))
+
+
+def _fresh(size: int = 1000) -> bytes:
+    """Content that no other test has."""
+    return f"content {next(_numbers)} ".encode().ljust(size, b".")
+
+
+def _find(store: ContentStore, repository: str, tag: str, registry: str | None) -> list[tuple[str, str]]:
+    found = store.find(Repository(repository), Tag(tag), None if registry is None else Registry(registry))
+    return sorted((str(image.name), str(image.descriptor.digest)) for image in found)
+
+
+def _wait_held(running: RunningStore, content: bytes) -> None:
+    digest = digest_of(content)
+    running.wait_for(lambda: running.store.holds(digest), "the blob is noticed", at_most_s=_NOTICED_S)
+
+
+def _wait_gone(running: RunningStore, content: bytes) -> None:
+    digest = digest_of(content)
+    running.wait_for(lambda: not running.store.holds(digest), "its going is noticed", at_most_s=_NOTICED_S)
+
+
+def _read(running: RunningStore, content: bytes) -> bytes:
+    """All bytes of a blob, in two steps."""
+    blob = running.call(running.store.open(digest_of(content)))
+    try:
+        middle = blob.size_bytes // 2
+        first = running.call(blob.read(0, middle))
+        return first + running.call(blob.read(middle, blob.size_bytes))
+    finally:
+        blob.close()
+
+
+def test_a_store_says_that_it_does_not_work_until_it_runs(owner: Owner) -> None:
+    store = owner.store()
+    assert store.problem is not None
+    assert not store.holds(digest_of(b"there from the start"))
+
+
+def test_what_was_there_before_is_held_and_announced(running: RunningStore) -> None:
+    content = b"there from the start"
+    _wait_held(running, content)
+    assert _read(running, content) == content
+    added = Change(ChangeKind.ADDED, digest_of(content))
+    running.wait_for(lambda: added in running.changes, "it is announced", at_most_s=_NOTICED_S)
+
+
+def test_an_added_blob_is_held_and_announced_once(owner: Owner, running: RunningStore) -> None:
+    content = _fresh()
+    assert not running.store.holds(digest_of(content))
+    owner.add(content)
+    _wait_held(running, content)
+    added = Change(ChangeKind.ADDED, digest_of(content))
+    running.wait_for(lambda: added in running.changes, "it is announced", at_most_s=_NOTICED_S)
+    assert running.changes.count(added) == 1
+
+
+def test_a_removed_blob_is_no_longer_held_and_announced_once(owner: Owner, running: RunningStore) -> None:
+    content = _fresh()
+    owner.add(content)
+    _wait_held(running, content)
+    owner.remove(content)
+    _wait_gone(running, content)
+    removed = Change(ChangeKind.REMOVED, digest_of(content))
+    running.wait_for(lambda: removed in running.changes, "it is announced", at_most_s=_NOTICED_S)
+    assert running.changes.count(removed) == 1
+    with pytest.raises(ContentMissing):
+        running.call(running.store.open(digest_of(content)))
+
+
+def test_a_blob_can_come_and_go_again_and_again(owner: Owner, running: RunningStore) -> None:
+    content = _fresh()
+    for _ in range(2):
+        owner.add(content)
+        _wait_held(running, content)
+        owner.remove(content)
+        _wait_gone(running, content)
+    kinds = [change.kind for change in running.changes if change.digest == digest_of(content)]
+    assert kinds == [ChangeKind.ADDED, ChangeKind.REMOVED] * 2
+
+
+def test_every_blob_of_many_is_noticed(owner: Owner, running: RunningStore) -> None:
+    contents = [_fresh() for _ in range(15)]
+    for content in contents:
+        owner.add(content)
+    for content in contents:
+        _wait_held(running, content)
+
+
+def test_an_open_blob_has_its_bytes_its_size_and_a_descriptor_for_sendfile(
+    owner: Owner, running: RunningStore
+) -> None:
+    content = _fresh(300_000)
+    owner.add(content)
+    _wait_held(running, content)
+    blob: Blob = running.call(running.store.open(digest_of(content)))
+    try:
+        assert blob.size_bytes == len(content)
+        assert blob.fd is not None
+        assert os.pread(blob.fd, 400_000, 0) == content
+        assert running.call(blob.read(5, 7)) == content[5:12]
+        assert running.call(blob.read(299_990, 100)) == content[299_990:]
+        assert running.call(blob.read(300_000, 10)) == b""
+        assert running.call(blob.read(300_005, 10)) == b""
+    finally:
+        blob.close()
+        blob.close()  # does nothing
+
+
+def test_an_open_blob_stays_readable_when_it_is_removed(owner: Owner, running: RunningStore) -> None:
+    content = _fresh()
+    owner.add(content)
+    _wait_held(running, content)
+    blob = running.call(running.store.open(digest_of(content)))
+    try:
+        owner.remove(content)
+        _wait_gone(running, content)
+        assert running.call(blob.read(0, 2000)) == content
+    finally:
+        blob.close()
+
+
+@pytest.mark.parametrize("digest", [digest_of(b"never added"), Digest("sha512:" + "0" * 128)])
+def test_an_unknown_digest_is_missing(running: RunningStore, digest: Digest) -> None:
+    assert not running.store.holds(digest)
+    with pytest.raises(ContentMissing):
+        running.call(running.store.open(digest))
+
+
+def test_a_name_is_found_with_its_registry_and_without(owner: Owner, running: RunningStore) -> None:
+    image = owner.new_image("registry.test/library/app:v1", seed=2)
+    owner.add_image(image)
+    expected = [("registry.test/library/app:v1", image.manifest)]
+    store = running.store
+    for registry in ("registry.test", None):
+        running.wait_for(
+            lambda registry=registry: _find(store, "library/app", "v1", registry) == expected,  # type: ignore[misc]
+            "the name is found",
+            at_most_s=_NOTICED_S,
+        )
+    (found,) = store.find(Repository("library/app"), Tag("v1"), None)
+    assert found.descriptor.size_bytes == image.blobs[image.manifest]
+    assert found.descriptor.media_type == "application/vnd.oci.image.manifest.v1+json"
+    for digest in image.blobs:
+        running.wait_for(
+            lambda digest=digest: store.holds(Digest(digest)),  # type: ignore[misc]
+            "its content is held",
+            at_most_s=_NOTICED_S,
+        )
+
+
+def test_a_name_of_two_registries_is_found_in_each_and_in_both(owner: Owner, running: RunningStore) -> None:
+    names = ["one.test/library/shared:v1", "two.test:5000/library/shared:v1"]
+    images = [owner.new_image(name, seed=10 + place) for place, name in enumerate(names)]
+    for image in images:
+        owner.add_image(image)
+    expected = [(image.tag, image.manifest) for image in images]
+    store = running.store
+    running.wait_for(
+        lambda: _find(store, "library/shared", "v1", None) == expected, "both are found", at_most_s=_NOTICED_S
+    )
+    assert _find(store, "library/shared", "v1", "one.test") == expected[:1]
+    assert _find(store, "library/shared", "v1", "two.test:5000") == expected[1:]
+
+
+def test_an_unknown_name_is_found_nowhere(running: RunningStore) -> None:
+    store = running.store
+    running.wait_for(lambda: bool(_find(store, "library/start", "v1", None)), "names are known")
+    assert store.find(Repository("library/start"), Tag("v2"), None) == ()
+    assert store.find(Repository("library/other"), Tag("v1"), None) == ()
+    assert store.find(Repository("library/start"), Tag("v1"), Registry("unknown.test")) == ()
+
+
+def test_a_name_that_moves_is_found_at_its_new_place_and_seen_now(
+    owner: Owner, running: RunningStore
+) -> None:
+    name = "registry.test/library/moves:v1"
+    store = running.store
+    seen_s = []
+    for seed in (20, 21):
+        image = owner.new_image(name, seed=seed)
+        owner.add_image(image)
+        running.wait_for(
+            lambda image=image: _find(store, "library/moves", "v1", None) == [(name, image.manifest)],  # type: ignore[misc]
+            "the name is at its new place",
+            at_most_s=_NOTICED_S,
+        )
+        seen_s += [found.seen_s for found in store.find(Repository("library/moves"), Tag("v1"), None)]
+    assert seen_s[0] < seen_s[1]
+
+
+def test_a_removed_name_is_no_longer_found(owner: Owner, running: RunningStore) -> None:
+    name = "registry.test/library/goes:v1"
+    owner.add_image(owner.new_image(name, seed=30))
+    store = running.store
+    running.wait_for(lambda: bool(_find(store, "library/goes", "v1", None)), "found", at_most_s=_NOTICED_S)
+    owner.remove_name(name)
+    running.wait_for(lambda: not _find(store, "library/goes", "v1", None), "gone", at_most_s=_NOTICED_S)
+
+
+def test_totals_follow_what_comes_and_goes(owner: Owner, running: RunningStore) -> None:
+    content = _fresh(12_345)
+    _wait_held(running, b"there from the start")
+    blobs, size_bytes = running.store.totals
+    assert blobs > 0
+    assert size_bytes > 0
+    owner.add(content)
+    _wait_held(running, content)
+    assert running.store.totals == (blobs + 1, size_bytes + 12_345)
+    owner.remove(content)
+    _wait_gone(running, content)
+    assert running.store.totals == (blobs, size_bytes)
+
+
+def test_a_store_that_vanishes_has_a_problem_and_comes_back_with_its_content(
+    owner: Owner, running: RunningStore
+) -> None:
+    content, store = b"there from the start", running.store
+    _wait_held(running, content)
+    try:
+        owner.vanish()
+        running.wait_for(lambda: store.problem is not None, "the problem is noticed", at_most_s=_NOTICED_S)
+    finally:
+        owner.come_back()
+    running.wait_for(lambda: store.problem is None, "it works again", at_most_s=5.0)
+    _wait_held(running, content)
+    assert _read(running, content) == content
+    running.wait_for(
+        lambda: bool(_find(store, "library/start", "v1", "registry.test")), "names are known", at_most_s=5.0
+    )
+    later = _fresh()
+    owner.add(later)
+    _wait_held(running, later)
+
+
+def test_a_store_that_is_gone_at_the_start_is_found_when_it_comes(owner: Owner) -> None:
+    owner.vanish()
+    try:
+        view = RunningStore(owner.store())
+        with pytest.raises(AssertionError), view:
+            pytest.fail("a store that is gone works")
+    finally:
+        owner.come_back()
+    with RunningStore(owner.store()) as view:
+        _wait_held(view, b"there from the start")
+
+
+@pytest.fixture
+def over_api(owner: Owner) -> Iterator[RunningStore]:
+    """A view that can't read the files, as the root it is told of does not exist."""
+    assert isinstance(owner, ContainerdOwner)
+    with RunningStore(owner.view(owner.folder / "no-such-root")) as view:
+        yield view
+
+
+_ONLY_CONTAINERD = pytest.mark.parametrize(
+    "owner", [f"containerd-{version}" for version in _VERSIONS], indirect=True, scope="module"
+)
+
+
+@_ONLY_CONTAINERD
+def test_without_the_files_the_content_api_serves_the_same_bytes(
+    owner: Owner, over_api: RunningStore
+) -> None:
+    content = _fresh(5_000_000)
+    owner.add(content)
+    _wait_held(over_api, content)
+    blob = over_api.call(over_api.store.open(digest_of(content)))
+    try:
+        assert blob.fd is None
+        assert blob.size_bytes == len(content)
+        assert over_api.call(blob.read(5, 7)) == content[5:12]
+        assert over_api.call(blob.read(4_999_990, 100)) == content[4_999_990:]
+        assert over_api.call(blob.read(5_000_000, 100)) == b""
+    finally:
+        blob.close()
+    assert _read(over_api, content) == content
+
+
+@_ONLY_CONTAINERD
+def test_without_the_files_coming_and_going_is_noticed_all_the_same(
+    owner: Owner, over_api: RunningStore
+) -> None:
+    content = _fresh()
+    _wait_held(over_api, b"there from the start")
+    blobs, size_bytes = over_api.store.totals
+    owner.add(content)
+    _wait_held(over_api, content)
+    assert over_api.store.totals == (blobs + 1, size_bytes + len(content))
+    owner.remove(content)
+    _wait_gone(over_api, content)
+    kinds = [change.kind for change in over_api.changes if change.digest == digest_of(content)]
+    assert kinds == [ChangeKind.ADDED, ChangeKind.REMOVED]
+    with pytest.raises(ContentMissing):
+        over_api.call(over_api.store.open(digest_of(content)))
+
+
+@_ONLY_CONTAINERD
+def test_without_the_files_names_are_found_and_unknown_digests_are_missing(
+    owner: Owner, over_api: RunningStore
+) -> None:
+    store = over_api.store
+    over_api.wait_for(lambda: bool(_find(store, "library/start", "v1", "registry.test")), "names are known")
+    with pytest.raises(ContentMissing):
+        over_api.call(store.open(digest_of(b"never added")))
+
+
+@_ONLY_CONTAINERD
+def test_without_the_files_a_daemon_that_restarts_is_found_again(
+    owner: Owner, over_api: RunningStore
+) -> None:
+    content, store = b"there from the start", over_api.store
+    _wait_held(over_api, content)
+    try:
+        owner.vanish()
+        over_api.wait_for(lambda: store.problem is not None, "noticed", at_most_s=_NOTICED_S)
+    finally:
+        owner.come_back()
+    over_api.wait_for(lambda: store.problem is None, "it works again", at_most_s=5.0)
+    assert _read(over_api, content) == content

@@ -1,0 +1,107 @@
+"""WebSocket frames by hand (RFC 6455), for peers that ask and for impostors that are asked."""
+
+import base64
+import hashlib
+import json
+import os
+import socket
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from agent.holders.wire import PATH
+
+from .agents import PEER
+from .wire import Ending, connected, request_bytes
+
+_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+BINARY, CLOSE = 2, 8
+
+
+class Closed(Exception):
+    """The other side sent a close frame (``code``), or closed the connection (0)."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(str(code))
+        self.code = code
+
+
+def accept_head(key: str) -> bytes:
+    """The server's half of the handshake."""
+    accept = base64.b64encode(hashlib.sha1(key.encode() + _GUID).digest()).decode()
+    lines = ["HTTP/1.1 101 Switching Protocols", "Upgrade: websocket", "Connection: Upgrade"]
+    return ("\r\n".join([*lines, f"Sec-WebSocket-Accept: {accept}"]) + "\r\n\r\n").encode()
+
+
+def frame(payload: bytes, *, opcode: int = BINARY, masked: bool = False, final: bool = True) -> bytes:
+    """One frame; clients mask theirs."""
+    first = opcode | (0x80 if final else 0)
+    length = len(payload)
+    bit = 0x80 if masked else 0
+    if length < 126:
+        head = struct.pack(">BB", first, bit | length)
+    elif length < 1 << 16:
+        head = struct.pack(">BBH", first, bit | 126, length)
+    else:
+        head = struct.pack(">BBQ", first, bit | 127, length)
+    # A mask of zeros is a valid one and leaves the payload as it is.
+    return head + (bytes(4) if masked else b"") + payload
+
+
+def read_frame(sock: socket.socket) -> bytes:
+    """The payload of the next data frame. Raises `Closed`."""
+    head = _exactly(sock, 2)
+    opcode, length, masked = head[0] & 15, head[1] & 127, head[1] & 128
+    if length == 126:
+        (length,) = struct.unpack(">H", _exactly(sock, 2))
+    elif length == 127:
+        (length,) = struct.unpack(">Q", _exactly(sock, 8))
+    mask = _exactly(sock, 4) if masked else bytes(4)
+    payload = bytes(byte ^ mask[place % 4] for place, byte in enumerate(_exactly(sock, length)))
+    if opcode == CLOSE:
+        raise Closed(int.from_bytes(payload[:2], "big"))
+    return payload
+
+
+class Questioner:
+    """A peer's standing connection to an agent, on which it asks who has what."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+
+    def ask(self, **question: Any) -> dict[str, Any]:
+        """A question and its reply."""
+        self.sock.sendall(frame(json.dumps({"number": 7, **question}).encode(), masked=True))
+        reply: dict[str, Any] = json.loads(read_frame(self.sock))
+        assert reply.pop("number") == 7
+        return reply
+
+
+@contextmanager
+def questioning(address: str) -> Iterator[Questioner]:
+    """Connect to an agent as a peer does."""
+    with connected(address, PEER) as sock:
+        key = base64.b64encode(os.urandom(16)).decode()
+        fields = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec_WebSocket_Version": "13"}
+        sock.sendall(request_bytes(PATH, method="GET", Sec_WebSocket_Key=key, **fields))
+        head = b""
+        while not head.endswith(b"\r\n\r\n"):
+            received = sock.recv(1)
+            assert received, f"{Ending.FIN} in the handshake: {head!r}"
+            head += received
+        assert head.startswith(b"HTTP/1.1 101 "), head
+        yield Questioner(sock)
+
+
+def _exactly(sock: socket.socket, length: int) -> bytes:
+    received = bytearray()
+    while len(received) < length:
+        try:
+            more = sock.recv(length - len(received))
+        except ConnectionError:
+            more = b""
+        if not more:
+            raise Closed(0)
+        received += more
+    return bytes(received)

@@ -1,0 +1,136 @@
+"""Manifests: told from other content by their own bytes, and the content they name."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent.oci.manifest import (
+    DOCKER_INDEX,
+    DOCKER_MANIFEST,
+    OCI_INDEX,
+    OCI_MANIFEST,
+    SIZE_MAX_BYTES,
+    Descriptor,
+    parse_manifest,
+)
+from tests.unit.twins import sha256
+
+CONFIG = {"mediaType": "application/vnd.oci.image.config.v1+json", "digest": sha256("config"), "size": 7}
+LAYER = {"mediaType": "application/vnd.oci.image.layer.v1.tar+gzip", "digest": sha256("layer"), "size": 9}
+IMAGE = {"schemaVersion": 2, "config": CONFIG, "layers": [LAYER]}
+INDEX = {"schemaVersion": 2, "manifests": [{**LAYER, "mediaType": OCI_MANIFEST}]}
+
+
+def media_type(document: object) -> str | None:
+    manifest = parse_manifest(json.dumps(document).encode())
+    return None if manifest is None else manifest.media_type
+
+
+def children(document: object) -> list[str]:
+    manifest = parse_manifest(json.dumps(document).encode())
+    assert manifest is not None
+    return [child.digest for child in manifest.children]
+
+
+@pytest.mark.parametrize("declared", [OCI_MANIFEST, OCI_INDEX, DOCKER_MANIFEST, DOCKER_INDEX])
+def test_declared_media_type_is_taken(declared: str) -> None:
+    document = INDEX if declared in (OCI_INDEX, DOCKER_INDEX) else IMAGE
+    assert media_type({**document, "mediaType": declared}) == declared
+
+
+def test_fields_tell_an_image_from_an_index_when_the_media_type_is_left_out() -> None:
+    assert media_type(IMAGE) == OCI_MANIFEST
+    assert media_type(INDEX) == OCI_INDEX
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {},
+        [],
+        7,
+        "text",
+        None,
+        {"schemaVersion": 2},
+        {"schemaVersion": 1, "layers": [], "config": {}},
+        {"layers": [], "config": {}},
+        {"schemaVersion": 2, "layers": []},
+        {"schemaVersion": 2, "config": {}, "layers": {}},
+        {**IMAGE, "mediaType": "application/json"},
+        {**IMAGE, "mediaType": ["a"]},
+        {"architecture": "amd64", "os": "linux", "rootfs": {"type": "layers", "diff_ids": []}},
+    ],
+)
+def test_other_json_is_no_manifest(document: object) -> None:
+    assert media_type(document) is None
+
+
+@pytest.mark.parametrize("content", [b"", b"\x1f\x8b\x08", b"{", b'{"a": \xff}', b'{"a":' * 100_000])
+def test_content_that_is_no_json_is_no_manifest(content: bytes) -> None:
+    assert parse_manifest(content) is None
+
+
+def test_content_keeps_its_exact_bytes() -> None:
+    content = b"\n  " + json.dumps(IMAGE, indent=3).encode() + b"\n"
+    manifest = parse_manifest(content)
+    assert manifest is not None
+    assert manifest.content == content
+
+
+def test_manifest_up_to_the_limit_is_read_and_a_longer_one_is_not() -> None:
+    content = json.dumps(IMAGE).encode()
+    assert parse_manifest(content.ljust(SIZE_MAX_BYTES)) is not None
+    assert parse_manifest(content.ljust(SIZE_MAX_BYTES + 1)) is None
+
+
+def test_children_are_the_config_and_the_layers_with_size_and_type() -> None:
+    manifest = parse_manifest(json.dumps(IMAGE).encode())
+    assert manifest is not None
+    assert manifest.children == (
+        Descriptor(digest=sha256("config"), size_bytes=7, media_type=str(CONFIG["mediaType"])),
+        Descriptor(digest=sha256("layer"), size_bytes=9, media_type=str(LAYER["mediaType"])),
+    )
+
+
+def test_children_of_an_index_are_its_manifests() -> None:
+    assert children(INDEX) == [sha256("layer")]
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        None,
+        "text",
+        [],
+        {},
+        {"digest": sha256("x")},
+        {"digest": sha256("x"), "size": -1},
+        {"digest": sha256("x"), "size": "1"},
+        {"digest": 7, "size": 1},
+        {"digest": "sha256:../../etc/passwd", "size": 1},
+    ],
+)
+def test_child_with_a_malformed_descriptor_is_left_out_and_the_others_kept(broken: object) -> None:
+    assert children({**IMAGE, "layers": [broken, LAYER]}) == [sha256("config"), sha256("layer")]
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@given(content=st.binary() | st.binary().map(lambda rest: b"{" + rest))
+def test_no_bytes_make_parsing_fail(content: bytes) -> None:
+    manifest = parse_manifest(content)
+    assert manifest is None or manifest.content == content
+
+
+@given(config=JSON, layers=JSON, manifests=JSON)
+def test_no_fields_make_parsing_fail(config: object, layers: object, manifests: object) -> None:
+    document = {"mediaType": OCI_MANIFEST, "config": config, "layers": layers, "manifests": manifests}
+    assert media_type(document) == OCI_MANIFEST
+    assert all(digest.startswith("sha") for digest in children(document))
