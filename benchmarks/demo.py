@@ -5,18 +5,23 @@ node finds the image at the registry, every other one at the nearest peer. Then 
 and a node that was down until then pulls all the same.
 """
 
+import argparse
+import io
 import os
+import re
 import signal
 import sys
 import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from rich.console import Console, Group
 from rich.live import Live
 from rich.rule import Rule
 from rich.table import Table
+from rich.terminal_theme import DIMMED_MONOKAI
 from rich.text import Text
 
 from agent.oci.manifest import parse_manifest
@@ -75,8 +80,12 @@ class Demo:
                     self._cluster.registry.stop()
                     self._cluster.node(_LATE).start_agent()
                 self._pull(name, live)
-        self._console.print(self._view())
-        return self._conclude()
+        return self.summarise(self._console)
+
+    def summarise(self, console: Console) -> bool:
+        """Print the table and the lines that matter; whether it went as promised."""
+        console.print(self._view())
+        return self._conclude(console)
 
     def _prepare(self) -> None:
         cluster, console = self._cluster, self._console
@@ -161,7 +170,7 @@ class Demo:
             words.append(source.tier)
         return Text(" ".join(words), style=_COLOURS.get(source.tier, ""))
 
-    def _conclude(self) -> bool:
+    def _conclude(self, console: Console) -> bool:
         assert self._image is not None
         size = self._image.size_bytes
         zones = {pull.node.place.zone for pull in self._pulls.values()}
@@ -173,13 +182,13 @@ class Demo:
         inside = by_tier.get("zone", 0) + by_tier.get("rack", 0)
         across = by_tier.get("region", 0) + by_tier.get("remote", 0)
         bounds = {"registry": size, "across": (len(zones) - 1) * size, "inside": (count - len(zones)) * size}
-        self._console.print(Rule("bytes, against the lower bound"))
-        self._console.print(_line("from the registry", registry, bounds["registry"], "one copy"))
-        self._console.print(_line("across zones", across, bounds["across"], "one copy for each further zone"))
-        self._console.print(_line("inside zones", inside, bounds["inside"], "all the rest"))
+        console.print(Rule("bytes, against the lower bound"))
+        console.print(_line("from the registry", registry, bounds["registry"], "one copy"))
+        console.print(_line("across zones", across, bounds["across"], "one copy for each further zone"))
+        console.print(_line("inside zones", inside, bounds["inside"], "all the rest"))
         whole = registry + across + inside == count * size
         if not whole:
-            self._console.print("[red]The bytes do not add up to one image a node.[/red]")
+            console.print("[red]The bytes do not add up to one image a node.[/red]")
         return whole and registry <= bounds["registry"] and across <= bounds["across"]
 
     def _all_sources(self) -> Iterator[Source]:
@@ -196,8 +205,19 @@ def _line(what: str, size: int, bound: int, why: str) -> str:
     return f"{mark} {what:<18} {size / _MB:8.1f} MB    bound {bound / _MB:8.1f} MB ({why})"
 
 
+def _draw(demo: Demo, path: Path) -> None:
+    console = Console(width=_WIDE, record=True, file=io.StringIO(), force_terminal=True)
+    demo.summarise(console)
+    picture = console.export_svg(title="make demo", theme=DIMMED_MONOKAI)
+    # The reader's own monospace font will do: a picture must not load anything from elsewhere.
+    path.write_text(re.sub(r"@font-face \{.*?\}", "", picture, flags=re.DOTALL))
+
+
 def main() -> int:
     """Run the demo; 0 when every node pulled and no byte travelled further than it had to."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--svg", type=Path, metavar="FILE", help="also draw what was shown, for the README")
+    arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     console = Console(width=None if sys.stdout.isatty() else _WIDE)
     real = os.geteuid() == 0
@@ -209,7 +229,10 @@ def main() -> int:
         )
     try:
         with Cluster(places(_ZONES, 2), real=real, versions=("1.6",)) as cluster:
-            good = Demo(cluster, console).run()
+            demo = Demo(cluster, console)
+            good = demo.run()
+            if arguments.svg:
+                _draw(demo, arguments.svg)
     except KeyboardInterrupt:
         console.print("Stopped; everything is cleaned up.")
         return 130

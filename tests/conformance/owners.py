@@ -3,7 +3,6 @@
 import hashlib
 import json
 import os
-import shutil
 import subprocess
 import tarfile
 from abc import ABC, abstractmethod
@@ -70,8 +69,9 @@ class Owner(ABC):
         (layout / "index.json").write_text(json.dumps(index))
         return image
 
+    @abstractmethod
     def close(self) -> None:
-        """End and remove everything."""
+        """End what it started."""
 
 
 class LayoutOwner(Owner):
@@ -113,6 +113,9 @@ class LayoutOwner(Owner):
 
     def come_back(self) -> None:
         self._away.rename(self._layout)
+
+    def close(self) -> None:
+        pass  # nothing was started
 
     def _path(self, content: bytes) -> Path:
         return self._layout / "blobs/sha256" / hashlib.sha256(content).hexdigest()
@@ -170,7 +173,6 @@ class ContainerdOwner(Owner):
 
     def close(self) -> None:
         self._daemon.stop()
-        shutil.rmtree(self.folder, ignore_errors=True)
 
     def _collect_garbage(self) -> None:
         self._leases += 1

@@ -14,10 +14,15 @@ _T = TypeVar("_T")
 
 
 class RunningStore:
-    """Enter it to run the store, and to collect the changes that it tells of."""
+    """Enter it to run the store, and to collect the changes that it tells of.
 
-    def __init__(self, store: ContentStore) -> None:
-        self.store = store
+    ``wait``: enter only when the store works.
+    """
+
+    def __init__(self, make: Callable[[], ContentStore], *, wait: bool = True) -> None:
+        self._wait = wait
+        self._make = make
+        self.store: ContentStore
         self.changes: list[Change] = []
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="store")
@@ -26,8 +31,9 @@ class RunningStore:
     def __enter__(self) -> Self:
         self._thread.start()
         try:
-            self.call(self._start())
-            self.wait_for(lambda: self.store.problem is None, "the store works")
+            self.call(self._start())  # made on the loop, as some stores bind to the one they are made on
+            if self._wait:
+                self.wait_for(lambda: self.store.problem is None, "the store works")
         except BaseException:
             self.__exit__(None, None, None)
             raise
@@ -49,16 +55,21 @@ class RunningStore:
         """Run something on the store's loop."""
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(20.0)
 
+    @property
+    def running(self) -> bool:
+        """Whether the store has not given up."""
+        return not any(task.done() for task in self._tasks)
+
     def wait_for(self, condition: Callable[[], bool], what: str, *, at_most_s: float = 10.0) -> None:
         """Return as soon as the condition holds; fail if it never does, or if the store gave up."""
         until_s = time.monotonic() + at_most_s
         while not condition():
             assert time.monotonic() < until_s, f"not within {at_most_s} s: {what} ({self.store.problem})"
-            for task in self._tasks:
-                assert not task.done(), f"the store ended: {task!r}"
+            assert self.running, f"the store gave up: {self._tasks!r}"
             time.sleep(0.01)
 
     async def _start(self) -> None:
+        self.store = self._make()
         changes = self.store.watch()  # from here on, before anything is found
 
         async def collect() -> None:

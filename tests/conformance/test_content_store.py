@@ -6,6 +6,7 @@ The containerds need root; without it these tests fail, so that nobody takes the
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
@@ -44,7 +45,7 @@ def owner(request: pytest.FixtureRequest) -> Iterator[Owner]:
 @pytest.fixture
 def running(owner: Owner) -> Iterator[RunningStore]:
     """Our view of it, running."""
-    with RunningStore(owner.store()) as view:
+    with RunningStore(owner.store) as view:
         yield view
 
 
@@ -83,10 +84,9 @@ def _read(running: RunningStore, content: bytes) -> bytes:
         blob.close()
 
 
-def test_a_store_says_that_it_does_not_work_until_it_runs(owner: Owner) -> None:
+async def test_a_store_says_that_it_does_not_work_until_it_runs(owner: Owner) -> None:
     store = owner.store()
     assert store.problem is not None
-    assert not store.holds(digest_of(b"there from the start"))
 
 
 def test_what_was_there_before_is_held_and_announced(running: RunningStore) -> None:
@@ -251,17 +251,34 @@ def test_a_removed_name_is_no_longer_found(owner: Owner, running: RunningStore) 
 
 
 def test_totals_follow_what_comes_and_goes(owner: Owner, running: RunningStore) -> None:
-    content = _fresh(12_345)
+    content, store = _fresh(12_345), running.store
     _wait_held(running, b"there from the start")
-    blobs, size_bytes = running.store.totals
+    blobs, size_bytes = store.totals
     assert blobs > 0
     assert size_bytes > 0
     owner.add(content)
-    _wait_held(running, content)
-    assert running.store.totals == (blobs + 1, size_bytes + 12_345)
+    running.wait_for(
+        lambda: store.totals == (blobs + 1, size_bytes + 12_345), "it is counted", at_most_s=_NOTICED_S
+    )
     owner.remove(content)
-    _wait_gone(running, content)
-    assert running.store.totals == (blobs, size_bytes)
+    running.wait_for(
+        lambda: store.totals == (blobs, size_bytes), "it is no longer counted", at_most_s=_NOTICED_S
+    )
+
+
+def test_changes_add_up_to_what_is_held(owner: Owner, running: RunningStore) -> None:
+    content = b"there from the start"
+    _wait_held(running, content)
+    time.sleep(1.2)  # longer than any poll of a store's
+    assert running.store.holds(digest_of(content))
+    kinds = [change.kind for change in running.changes if change.digest == digest_of(content)]
+    assert kinds == [ChangeKind.ADDED]
+
+
+def test_a_store_can_be_stopped_at_any_moment(owner: Owner) -> None:
+    for step in range(25):
+        with RunningStore(owner.store, wait=False):
+            time.sleep(step / 1000)
 
 
 def test_a_store_that_vanishes_has_a_problem_and_comes_back_with_its_content(
@@ -287,21 +304,26 @@ def test_a_store_that_vanishes_has_a_problem_and_comes_back_with_its_content(
 
 def test_a_store_that_is_gone_at_the_start_is_found_when_it_comes(owner: Owner) -> None:
     owner.vanish()
+    back = False
     try:
-        view = RunningStore(owner.store())
-        with pytest.raises(AssertionError), view:
-            pytest.fail("a store that is gone works")
+        with RunningStore(owner.store, wait=False) as view:
+            time.sleep(0.6)
+            assert view.running
+            assert view.store.problem is not None
+            owner.come_back()
+            back = True
+            view.wait_for(lambda: view.store.problem is None, "it works", at_most_s=5.0)
+            _wait_held(view, b"there from the start")
     finally:
-        owner.come_back()
-    with RunningStore(owner.store()) as view:
-        _wait_held(view, b"there from the start")
+        if not back:
+            owner.come_back()
 
 
 @pytest.fixture
 def over_api(owner: Owner) -> Iterator[RunningStore]:
     """A view that can't read the files, as the root it is told of does not exist."""
     assert isinstance(owner, ContainerdOwner)
-    with RunningStore(owner.view(owner.folder / "no-such-root")) as view:
+    with RunningStore(lambda: owner.view(owner.folder / "no-such-root")) as view:
         yield view
 
 

@@ -39,6 +39,9 @@ class MemoryStore:
     def find(self, repository: Repository, tag: Tag, registry: Registry | None) -> tuple[TaggedImage, ...]:
         return self.names.find(repository, tag, registry)
 
+    def images(self, repository: Repository) -> tuple[TaggedImage, ...]:
+        return self.names.of(repository)
+
     async def open(self, digest: Digest) -> Blob:
         raise ContentMissing(digest)
 

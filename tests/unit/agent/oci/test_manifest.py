@@ -13,6 +13,7 @@ from agent.oci.manifest import (
     OCI_MANIFEST,
     SIZE_MAX_BYTES,
     Descriptor,
+    Manifest,
     parse_manifest,
 )
 from tests.unit.twins import sha256
@@ -114,6 +115,37 @@ def test_children_of_an_index_are_its_manifests() -> None:
 )
 def test_child_with_a_malformed_descriptor_is_left_out_and_the_others_kept(broken: object) -> None:
     assert children({**IMAGE, "layers": [broken, LAYER]}) == [sha256("config"), sha256("layer")]
+
+
+def read(document: object) -> Manifest:
+    manifest = parse_manifest(json.dumps(document).encode())
+    assert manifest is not None
+    return manifest
+
+
+def test_subject_is_the_digest_that_the_manifest_refers_to() -> None:
+    assert read({**IMAGE, "subject": {"digest": sha256("signed")}}).subject == sha256("signed")
+
+
+@pytest.mark.parametrize("subject", [None, 7, [], {}, {"digest": 7}, {"digest": "sha256:short"}])
+def test_malformed_subject_is_none(subject: object) -> None:
+    assert read({**IMAGE, "subject": subject}).subject is None
+
+
+def test_artifact_type_is_the_declared_one_or_else_the_configs_media_type() -> None:
+    assert read({**IMAGE, "artifactType": "application/spdx+json"}).artifact_type == "application/spdx+json"
+    assert read(IMAGE).artifact_type == CONFIG["mediaType"]
+    assert read(INDEX).artifact_type is None
+
+
+def test_annotations_are_text_by_text() -> None:
+    assert read({**IMAGE, "annotations": {"a": "b"}}).annotations == {"a": "b"}
+    assert read(IMAGE).annotations == {}
+    assert read({**IMAGE, "annotations": ["a"]}).annotations == {}
+
+
+def test_annotation_that_is_no_text_is_left_out() -> None:
+    assert read({**IMAGE, "annotations": {"a": "b", "c": 7, "d": {"e": []}}}).annotations == {"a": "b"}
 
 
 JSON = st.recursive(

@@ -19,8 +19,10 @@ from agent.oci.reference import (
     Kind,
     Named,
     Ping,
+    ReferrerList,
     Registry,
     Repository,
+    TagList,
     Target,
     parse_image,
     parse_registry,
@@ -92,7 +94,12 @@ def test_registry_is_compared_without_case() -> None:
         ("/v1/", NameUnknown),
         ("/v2x", NameUnknown),
         ("/v2/_catalog", NameUnknown),
-        ("/v2/a/tags/list", NameUnknown),
+        ("/v2/a/tags/other", NameUnknown),
+        ("/v2/tags/list", NameUnknown),
+        ("/v2/A/tags/list", NameInvalid),
+        ("/v2/a/tags/list?ns=a/b", NameInvalid),
+        ("/v2/a/referrers/latest", DigestInvalid),
+        ("/v2/a/referrers/", DigestInvalid),
         ("/v2/a/manifests", NameUnknown),
         ("/v2/manifests/1", NameUnknown),
         ("/v2//manifests/1", NameInvalid),
@@ -129,6 +136,37 @@ def test_path_outside_of_the_grammar_is_refused(path: str, error: type[OciError]
     assert type(caught.value) is error
 
 
+@pytest.mark.parametrize(
+    ("query", "limit", "last"),
+    [
+        ("", None, None),
+        ("?n=5", 5, None),
+        ("?n=0", 0, None),
+        ("?n=5&last=v1.2", 5, "v1.2"),
+        ("?n=many&last=", None, ""),
+        ("?n=-1", None, None),
+        ("?n=" + "9" * 5000, None, None),
+    ],
+)
+def test_list_of_tags_has_its_limit_when_it_is_a_number(
+    query: str, limit: int | None, last: str | None
+) -> None:
+    assert parse_target(f"/v2/acme/app/tags/list{query}") == TagList(
+        registry=None, repository=Repository("acme/app"), limit=limit, last=last
+    )
+
+
+@pytest.mark.parametrize("artifact_type", [None, "application/spdx+json"])
+def test_list_of_referrers_has_its_digest_and_filter(artifact_type: str | None) -> None:
+    query = "" if artifact_type is None else f"&artifactType={quote(artifact_type)}"
+    assert parse_target(f"/v2/acme/app/referrers/{DIGEST}?ns=ghcr.io{query}") == ReferrerList(
+        registry=Registry("ghcr.io"),
+        repository=Repository("acme/app"),
+        digest=DIGEST,
+        artifact_type=artifact_type,
+    )
+
+
 def test_same_registry_twice_is_one_registry() -> None:
     assert parse_target("/v2/a/manifests/1?ns=ghcr.io&ns=ghcr.io") == named("a", "1", "ghcr.io")
 
@@ -138,7 +176,25 @@ def test_other_query_parameters_are_ignored() -> None:
 
 
 URL_PARTS = st.sampled_from(
-    ("/v2", "/", "manifests", "blobs", "a", "..", "%2e", "%2f", "%ff", "%", "?ns=", "&", ":", DIGEST, "[::1]")
+    (
+        "/v2",
+        "/",
+        "manifests",
+        "blobs",
+        "tags/list",
+        "referrers",
+        "a",
+        "..",
+        "%2e",
+        "%2f",
+        "%ff",
+        "%",
+        "?ns=",
+        "&",
+        ":",
+        DIGEST,
+        "[::1]",
+    )
 )
 
 
