@@ -47,7 +47,7 @@ def load_settings(path: Path, overrides: list[str]) -> Settings:
         raise ConfigError(
             [Problem(key=str(path), message=error.strerror or str(error), hint="name a readable file")]
         ) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: not UTF-8, or a date that is none
         message = " ".join(str(error).split())
         raise ConfigError(
             [Problem(key=str(path), message=f"not YAML: {message}", hint="check the indentation there")]
@@ -103,7 +103,9 @@ def _read(cls: type[_T], data: object, path: str, problems: list[Problem]) -> _T
         nested = entry.metadata.get("group")
         if nested is not None:
             if name in data or entry.default_factory is dataclasses.MISSING:
-                values[name] = _read(nested, data.get(name) or {}, f"{key}.", problems)
+                values[name] = _read(
+                    nested, {} if data.get(name) is None else data[name], f"{key}.", problems
+                )
                 sound = sound and values[name] is not None
             continue
         if name not in data:
@@ -128,7 +130,7 @@ def _apply_override(data: dict[str, Any], override: str, problems: list[Problem]
         return
     try:
         value = yaml.safe_load(text)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError):
         problems.append(
             Problem(key=f"--set {override}", message="the value is not YAML", hint="put it in quotes")
         )
@@ -144,7 +146,10 @@ def _apply_override(data: dict[str, Any], override: str, problems: list[Problem]
 
 def _derive_listeners(data: dict[str, Any]) -> None:
     # The peer and service listeners stand on the node's own address unless told otherwise.
-    node, listen = data.get("node"), data.setdefault("listen", {})
+    node = data.get("node")
+    if data.get("listen") is None:
+        data["listen"] = {}
+    listen = data["listen"]
     address = node.get("address") if isinstance(node, dict) else None
     if not isinstance(listen, dict) or not isinstance(address, str):
         return

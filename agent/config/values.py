@@ -7,7 +7,7 @@ import ipaddress
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, quote, urlsplit
 
 
 class Wrong(ValueError):
@@ -38,7 +38,7 @@ class ContainerdStore:
     root: Path
 
     def __str__(self) -> str:
-        return f"containerd://{self.socket}?namespace={self.namespace}&root={self.root}"
+        return f"containerd://{self.socket}?namespace={quote(self.namespace)}&root={quote(str(self.root))}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,7 +108,10 @@ def parse_store(value: object) -> ContainerdStore | OciLayoutStore:
     hint = "containerd:///run/containerd/containerd.sock?namespace=k8s.io&root=/var/lib/containerd or oci-layout:///DIR"
     if not isinstance(value, str):
         raise Wrong(f"{value!r} is not a store", hint)
-    url = urlsplit(value)
+    try:
+        url = urlsplit(value)
+    except ValueError as error:
+        raise Wrong(f"{value!r} is not a URL: {error}", hint) from error
     if url.netloc or not url.path.startswith("/"):
         raise Wrong(f"{value!r} has no absolute path", hint)
     query = parse_qs(url.query, keep_blank_values=True)
@@ -161,7 +164,14 @@ def seconds(*, least: float = 0.0, most: float) -> Callable[[object], float]:
 
 
 def whole_number(*, least: int, most: int) -> Callable[[object], int]:
-    return lambda value: int(_number(value, least=least, most=most))
+    """A parser of whole numbers within bounds."""
+
+    def parse(value: object) -> int:
+        if isinstance(value, float):
+            raise Wrong(f"{value!r} is not a whole number", f"write a whole number from {least} to {most}")
+        return int(_number(value, least=least, most=most))
+
+    return parse
 
 
 def _number(value: object, *, least: float, most: float) -> float:

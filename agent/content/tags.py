@@ -8,6 +8,7 @@ again on each node it reaches, and a moved tag could stay unseen for ever. Pure 
 
 import json
 import logging
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,11 +84,21 @@ class TagAges:
 def _load(path: Path) -> dict[str, _Mirrored]:
     try:
         return {
-            name: _Mirrored(digest=Digest(digest), seen_s=float(seen_s), sent_to_registry_s=sent)
+            str(name): _Mirrored(
+                digest=Digest(str(digest)),
+                seen_s=_time(seen_s),
+                sent_to_registry_s=None if sent is None else _time(sent),
+            )
             for name, (digest, seen_s, sent) in json.loads(path.read_text()).items()
         }
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         _log.warning("tag ages in %s can't be read, starting without: %s", path, error)
         return {}
+
+
+def _time(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise TypeError(f"{value!r} is not a time")
+    return float(value)

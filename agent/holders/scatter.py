@@ -1,7 +1,7 @@
 """The holder index without a server: ask the peers, nearest ring first.
 
 A ring is asked all at once; the next ring is asked for what the nearer ones do not have, and also when
-a ring leaves us waiting longer than `patience_s`. Once everything is found, peers that have not answered
+a ring leaves us waiting longer than `patience_s`. Once a digest is found, peers that have not answered
 yet get as long again as the first answer took, because equal holders should share the work. Peers that
 failed a moment ago are asked last, and only for `patience_s`.
 
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from agent.config import LookupSettings
 from agent.holders.index import Holders, TagAnswer
-from agent.holders.wire import Question, Reply
+from agent.holders.wire import DIGESTS_MAX, Question, Reply
 from agent.members.member import Peer
 from agent.members.neighbourhood import Neighbourhood
 from agent.observe.metrics import Metrics
@@ -61,7 +61,7 @@ class Scatter:
         self._metrics = metrics
         self._clock = clock
         self._cache: dict[Digest, _Cached] = {}
-        self._running: dict[Digest, asyncio.Task[None]] = {}
+        self._found: dict[Digest, asyncio.Future[None]] = {}  # of the digests that are being looked up
         self._background: set[asyncio.Task[object]] = set()
 
     async def lookup(self, digest: Digest) -> Holders:
@@ -69,9 +69,9 @@ class Scatter:
         started_s = self._clock()
         cached = self._fresh(digest)
         if cached is None:
-            task = self._running.get(digest) or self._start((digest,))
-            # The look-up may serve others as well: a caller that goes away must not end it.
-            await asyncio.shield(task)
+            found = self._found.get(digest) or self._start((digest,))[digest]
+            # Others may wait for it as well: a caller that goes away must not end it.
+            await asyncio.shield(found)
             cached = self._cache.get(digest)
         self._metrics.lookup(self._clock() - started_s)
         if cached is None:
@@ -80,17 +80,23 @@ class Scatter:
 
     async def lookup_all(self, digest: Digest) -> Holders:
         """See `HolderIndex.lookup_all`."""
-        rings = self._neighbourhood.rings(self._clock())
+        asked = Question(digests=(digest,))
+        nodes: dict[NodeName, None] = {}
+
+        def take(peer: Peer, reply: Reply) -> None:
+            if digest in reply.held:
+                nodes[peer.name] = None
+
+        await self._ask_rings((self._everyone(),), question=lambda: asked, take=take, enough=lambda: False)
         self._cache.pop(digest, None)  # what was true then may be why the caller asks again
-        await self._search((digest,), rings=(tuple(peer for ring in rings for peer in ring),))
-        cached = self._cache.get(digest)
-        return Holders(nodes=tuple(cached.nodes) if cached else (), complete=True)
+        self._remember(digest, nodes, complete=True)
+        return Holders(nodes=tuple(nodes), complete=True)
 
     def prefetch(self, digests: Sequence[Digest]) -> None:
         """See `HolderIndex.prefetch`."""
-        wanted = [d for d in digests if d not in self._running and self._fresh(d) is None]
-        if wanted:
-            self._start(tuple(dict.fromkeys(wanted)))
+        wanted = [d for d in dict.fromkeys(digests) if d not in self._found and self._fresh(d) is None]
+        for first in range(0, len(wanted), DIGESTS_MAX):
+            self._start(tuple(wanted[first : first + DIGESTS_MAX]))
 
     def forget(self, digest: Digest, node: NodeName) -> None:
         """See `HolderIndex.forget`."""
@@ -102,9 +108,7 @@ class Scatter:
 
     async def lookup_tag(self, name: Named, *, max_age_s: float) -> tuple[TagAnswer, ...]:
         """See `HolderIndex.lookup_tag`."""
-        rings = self._neighbourhood.rings(self._clock())
-        if name.registry is None:
-            rings = (tuple(peer for ring in rings for peer in ring),)
+        asked = Question(tags=(name,))
         answers: list[TagAnswer] = []
 
         def take(peer: Peer, reply: Reply) -> None:
@@ -114,13 +118,13 @@ class Scatter:
                 if tag.age_s <= max_age_s and _fits(tag.name, name)
             )
 
-        # A unique name has to be known as such: without a registry no first answer is enough.
-        await self._ask_rings(
-            rings,
-            question=lambda: None if answers else Question(tags=(name,)),
-            take=take,
-            enough=lambda: bool(answers) and name.registry is not None,
-        )
+        def enough() -> bool:
+            # Without a registry no first answer is enough: the name has to be known as unique.
+            return bool(answers) and name.registry is not None
+
+        named = name.registry is not None
+        rings = self._neighbourhood.rings(self._clock()) if named else (self._everyone(),)
+        await self._ask_rings(rings, question=lambda: None if enough() else asked, take=take, enough=enough)
         return tuple(sorted(answers, key=lambda answer: answer.age_s))
 
     async def close(self) -> None:
@@ -130,38 +134,45 @@ class Scatter:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
 
-    def _start(self, digests: tuple[Digest, ...]) -> asyncio.Task[None]:
-        task = asyncio.create_task(
-            self._search(digests, rings=self._neighbourhood.rings(self._clock())), name="lookup"
-        )
-        self._running.update(dict.fromkeys(digests, task))
+    def _start(self, digests: tuple[Digest, ...]) -> dict[Digest, asyncio.Future[None]]:
+        """Look digests up in the background; each future is done when there is an answer for its digest."""
+        loop = asyncio.get_running_loop()
+        found: dict[Digest, asyncio.Future[None]] = {digest: loop.create_future() for digest in digests}
+        self._found.update(found)
+        task = asyncio.create_task(self._search(found), name="lookup")
         self._background.add(task)
-        task.add_done_callback(lambda done: self._ended(done, digests))
-        return task
+        task.add_done_callback(lambda done: self._ended(done, found))
+        return found
 
-    def _ended(self, task: asyncio.Task[None], digests: tuple[Digest, ...]) -> None:
+    def _ended(self, task: asyncio.Task[None], found: dict[Digest, asyncio.Future[None]]) -> None:
         self._background.discard(task)
-        for digest in digests:
-            self._running.pop(digest, None)
+        for digest, future in found.items():
+            self._found.pop(digest, None)
+            _resolve(future)
 
-    async def _search(self, digests: tuple[Digest, ...], *, rings: tuple[tuple[Peer, ...], ...]) -> None:
-        found: dict[Digest, dict[NodeName, None]] = {digest: {} for digest in digests}
-
-        def missing() -> tuple[Digest, ...]:
-            return tuple(digest for digest, nodes in found.items() if not nodes)
+    async def _search(self, found: dict[Digest, asyncio.Future[None]]) -> None:
+        started_s = self._clock()
+        missing = dict.fromkeys(found)
 
         def question() -> Question | None:
-            open_digests = missing()
-            return Question(digests=open_digests) if open_digests else None
+            return Question(digests=tuple(missing)) if missing else None
 
         def take(peer: Peer, reply: Reply) -> None:
             for digest in reply.held:
-                found[digest][peer.name] = None
                 self._remember(digest, (peer.name,), complete=False)
+                if digest in missing:
+                    del missing[digest]
+                    grace_s = max(_GRACE_LEAST_S, self._clock() - started_s)
+                    asyncio.get_running_loop().call_later(grace_s, _resolve, found[digest])
 
-        await self._ask_rings(rings, question=question, take=take, enough=lambda: not missing())
-        for digest in missing():
+        rings = self._neighbourhood.rings(self._clock())
+        await self._ask_rings(rings, question=question, take=take, enough=lambda: not missing)
+        for digest in missing:
             self._remember(digest, (), complete=True)
+
+    def _everyone(self) -> tuple[Peer, ...]:
+        """All peers that are well, as one ring."""
+        return tuple(peer for ring in self._neighbourhood.rings(self._clock()) for peer in ring)
 
     async def _ask_rings(
         self,
@@ -181,7 +192,8 @@ class Scatter:
             pending |= self._ask_each(ring, asked, take, self._settings.timeout_s)
             pending = await self._wait(pending, self._settings.patience_s, enough)
         else:
-            pending = await self._wait(pending, self._settings.timeout_s, enough)
+            if not enough():
+                pending = await self._wait(pending, self._settings.timeout_s, enough)
         asked = question()
         if asked is not None and last_resort:
             pending |= self._ask_each(last_resort, asked, take, self._settings.patience_s)
@@ -244,6 +256,11 @@ class Scatter:
         self._cache[digest] = _Cached(nodes=known, complete=complete, expires_s=now_s + ttl_s)
         if len(self._cache) > _CACHE_MAX:
             del self._cache[next(iter(self._cache))]
+
+
+def _resolve(future: "asyncio.Future[None]") -> None:
+    if not future.done():
+        future.set_result(None)
 
 
 def _fits(found: Named, wanted: Named) -> bool:

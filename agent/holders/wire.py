@@ -115,7 +115,16 @@ def _read_reply(question: Question, document: Any) -> Reply:
             held=frozenset(question.digests[place] for place in places),
             tags=tuple(_known_tag(tag) for tag in document["tags"]),
         )
-    except (ValueError, TypeError, KeyError, IndexError, AttributeError, OciError, RecursionError) as error:
+    except (
+        ValueError,
+        TypeError,
+        KeyError,
+        IndexError,
+        AttributeError,
+        OverflowError,
+        OciError,
+        RecursionError,
+    ) as error:
         raise ReplyInvalid(str(error)) from error
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import yaml
 
+from agent.config.values import Wrong, parse_name
 from agent.members.member import Peer, Peers
 from topology.placement import NodeName, Placement, Rack, Region, Zone
 
@@ -32,7 +33,7 @@ def read_members(path: Path, *, own: NodeName) -> Peers:
         entries = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise MembersInvalid(f"{path}: {error.strerror} (membership.static names this file)") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: not UTF-8, or a date that is none
         raise MembersInvalid(f"{path}: not YAML: {' '.join(str(error).split())}") from error
     if entries is None:
         entries = []
@@ -41,8 +42,9 @@ def read_members(path: Path, *, own: NodeName) -> Peers:
     peers: dict[NodeName, Peer] = {}
     mistakes: list[str] = []
     for number, entry in enumerate(entries):
-        mistakes.extend(f"{path}[{number}]{mistake}" for mistake in _mistakes(entry))
-        if mistakes:
+        own_mistakes = _mistakes(entry)
+        mistakes.extend(f"{path}[{number}]{mistake}" for mistake in own_mistakes)
+        if own_mistakes:
             continue
         peer = _peer(entry)
         if peer.name in peers:
@@ -94,8 +96,10 @@ def _mistakes(entry: Any) -> list[str]:
     if not isinstance(entry, dict):
         return [f": {entry!r} is not a mapping (write {{name: …, address: …, port: …}})"]
     found = [f".{key}: unknown key (known: {', '.join(sorted(_KNOWN))})" for key in entry.keys() - _KNOWN]
-    if not isinstance(entry.get("name"), str) or not entry["name"]:
-        found.append(".name: missing or not text (the peer's node.name)")
+    try:
+        parse_name(entry.get("name"))
+    except Wrong as wrong:
+        found.append(f".name: {wrong} (the peer's node.name: {wrong.hint})")
     try:
         ipaddress.ip_address(str(entry.get("address")))
     except ValueError:
@@ -113,7 +117,7 @@ def _mistakes(entry: Any) -> list[str]:
 def _peer(entry: dict[str, Any]) -> Peer:
     region, zone, rack = (entry.get(level) for level in ("region", "zone", "rack"))
     return Peer(
-        name=NodeName(entry["name"]),
+        name=NodeName(parse_name(entry["name"])),
         address=str(ipaddress.ip_address(str(entry["address"]))),
         port=entry["port"],
         placement=Placement(

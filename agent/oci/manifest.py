@@ -101,7 +101,9 @@ def _artifact_type(document: dict[str, Any]) -> str | None:
 
 def _annotations(document: dict[str, Any]) -> dict[str, str]:
     annotations = document.get("annotations")
-    return annotations if isinstance(annotations, dict) else {}
+    if not isinstance(annotations, dict):
+        return {}
+    return {key: value for key, value in annotations.items() if isinstance(value, str)}
 
 
 def _children(document: dict[str, Any]) -> Iterator[Descriptor]:

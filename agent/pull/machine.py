@@ -239,6 +239,8 @@ class Pull:
         return verdict + (self._next(now_s) if self.state is State.TRYING else ())
 
     def _on_responded(self, event: Responded) -> tuple[Command, ...]:
+        if self.state is State.DELIVERING:
+            return ()
         holder = self._open.pop(event.attempt, None)
         if holder is None:
             return ()
@@ -253,10 +255,12 @@ class Pull:
         if now_s >= self._deadline_s:
             silent = tuple(Avoid(node=holder.node) for holder in self._open.values())
             return (*silent, *self._abandon_all(), NotFound(attempts=self._attempts))
-        if self.state is State.TRYING and now_s >= self._patience_ends_s and self._open:
-            latest = self._open[max(self._open)]
-            return (Avoid(node=latest.node), *self._next(now_s))
-        return (WakeAt(at_s=self._deadline_s),)
+        if self.state is not State.TRYING or not self._open:
+            return (WakeAt(at_s=self._deadline_s),)
+        if now_s < self._patience_ends_s:  # timers fire early now and then
+            return (WakeAt(at_s=min(self._patience_ends_s, self._deadline_s)),)
+        latest = self._open[max(self._open)]
+        return (Avoid(node=latest.node), *self._next(now_s))
 
     def _on_broke(self, event: Broke) -> tuple[Command, ...]:
         self.state = State.DONE

@@ -129,7 +129,7 @@ def _known(
     digest: Digest, *, age_s: float = 10.0, registry: str = "registry.test", tag: str = "v1"
 ) -> KnownTag:
     descriptor = Descriptor(digest=digest, size_bytes=100, media_type=OCI_MANIFEST)
-    return KnownTag(name=_name(registry, tag), descriptor=descriptor, age_s=age_s)
+    return KnownTag(name=_name(registry), descriptor=descriptor, age_s=age_s)
 
 
 def _asked_for(question: Question, known: KnownTag) -> bool:

@@ -81,7 +81,7 @@ def test_ipv4_url_has_no_brackets(path: Path) -> None:
         ("text", "[0]:"),
         ({}, "[0].name:"),
         (entry(""), "[0].name:"),
-        (entry(7), "[0].name:"),
+        (entry("a/b"), "[0].name:"),
         (entry("a", address="a.example"), "[0].address:"),
         (entry("a", address=None), "[0].address:"),
         (entry("a", address="10.0.0.1:30020"), "[0].address:"),
