@@ -26,6 +26,7 @@ _TAG = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}", re.ASCII)
 _REGISTRY = re.compile(
     r"(?:[a-zA-Z0-9](?:[a-zA-Z0-9.-]{0,251}[a-zA-Z0-9])?|\[[0-9a-fA-F:]+\])(?::[0-9]{1,5})?", re.ASCII
 )
+_ABSOLUTE = re.compile(r"https?://[^/?]*", re.IGNORECASE)
 _NAME_MAX = 255  # the spec lets implementations limit a name; registries in the field use 255
 
 
@@ -95,6 +96,8 @@ def parse_target(raw_path: str) -> Target:
     Raises `NameInvalid`, `DigestInvalid` (400), or `NameUnknown`, `ManifestUnknown` (404) for a path
     that is no endpoint and for a tag outside the grammar, as the conformance suite expects.
     """
+    if not raw_path.startswith("/"):  # absolute-form, which RFC 9112, 3.2.2 has every server accept
+        raw_path = _ABSOLUTE.sub("", raw_path, count=1)
     encoded_path, _, query = raw_path.partition("?")
     if re.search(r"%(?:2f|5c|00)", encoded_path, re.IGNORECASE):
         raise NameInvalid(

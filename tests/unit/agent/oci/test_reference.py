@@ -297,3 +297,8 @@ def test_unknown_target_is_the_404_of_its_kind(kind: Kind | None, error: type[Oc
     assert str(target) in raised.message
     assert "nobody has it" in raised.message
     assert raised.hint == "wait"
+
+
+def test_an_absolute_form_request_target_means_the_same() -> None:
+    path = "/v2/library/nginx/manifests/1.27?ns=docker.io"
+    assert parse_target(f"http://127.0.0.1:30020{path}") == parse_target(path)
