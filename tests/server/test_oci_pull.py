@@ -123,7 +123,7 @@ def test_a_write_is_refused_with_an_oci_error(shelf: Shelf, port: int, method: s
 
 
 @pytest.mark.parametrize(
-    "path", ["/v2/_catalog", "/v2/library/app/tags/list", "/v2/library/app/referrers/x", "/", "/v1/x", "/v2x"]
+    "path", ["/v2/_catalog", "/v2/library/app/tags/none", "/v2/library/app/blobs", "/", "/v1/x", "/v2x"]
 )
 def test_an_endpoint_that_a_mirror_does_not_have_is_404_with_an_oci_error(shelf: Shelf, path: str) -> None:
     reply = shelf.node.ask(path)
@@ -169,3 +169,20 @@ def test_an_unknown_registry_has_no_tags_here(shelf: Shelf) -> None:
 def test_a_digest_is_served_whatever_registry_it_is_asked_of(shelf: Shelf) -> None:
     reply = shelf.node.ask(f"/v2/any/name/blobs/{digest_of(shelf.layer)}?ns=unknown.test")
     assert (reply.status, reply.body) == (200, shelf.layer)
+
+
+def test_the_tags_of_a_repository_that_this_node_knows_are_listed_in_order(shelf: Shelf) -> None:
+    reply = shelf.node.ask("/v2/library/app/tags/list")
+    assert reply.status == 200
+    assert reply.json() == {"name": "library/app", "tags": ["latest", "v1"]}
+    assert shelf.node.ask("/v2/library/app/tags/list?n=1").json()["tags"] == ["latest"]
+    assert shelf.node.ask("/v2/library/app/tags/list?n=1&last=latest").json()["tags"] == ["v1"]
+    assert shelf.node.ask("/v2/library/app/tags/list?n=0").json()["tags"] == []
+
+
+def test_referrers_of_a_bad_digest_are_400_and_of_an_unknown_one_an_empty_index(shelf: Shelf) -> None:
+    assert shelf.node.ask("/v2/library/app/referrers/sha256:x").oci_code() == "DIGEST_INVALID"
+    reply = shelf.node.ask(f"/v2/library/app/referrers/{_NOBODYS}")
+    assert reply.status == 200
+    assert reply.headers["Content-Type"] == "application/vnd.oci.image.index.v1+json"
+    assert reply.json()["manifests"] == []
