@@ -166,7 +166,8 @@ class Agent:
             HttpListener(self._listeners[name], OciServer(path, services).handle, settings.http)
             for name, path in paths.items()
         ]
-        await admin.start(self._listeners["admin"])
+        admin_listener = HttpListener(self._listeners["admin"], admin.handle, settings.http)
+        await admin_listener.start()
         try:
             for listener in serving:
                 await listener.start()
@@ -182,7 +183,8 @@ class Agent:
             _log.info("stopping: no new connections, draining")
             await asyncio.gather(*(listener.drain(settings.stop.drain_s) for listener in serving))
         finally:
-            await admin.stop()
+            await admin_listener.stop_accepting()
+            await admin_listener.drain(1.0)
         _log.info("stopped")
 
     def _asked_to_stop(self) -> None:

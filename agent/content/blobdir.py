@@ -9,6 +9,7 @@ Source: inotify(7); OCI image spec, image-layout.md; containerd's content store 
 
 import asyncio
 import os
+from collections.abc import Set
 from pathlib import Path
 
 from asyncinotify import Event, Inotify, Mask
@@ -36,11 +37,17 @@ class BlobDirectory:
         self._bytes = 0
         self._changes = changes
         self.problem: str | None = "not looked at yet"
+        self.looked = asyncio.Event()  # set once it was looked at for the first time, there or not
 
     @property
     def totals(self) -> tuple[int, int]:
         """How many blobs, and their bytes."""
         return len(self._sizes), self._bytes
+
+    @property
+    def digests(self) -> Set[Digest]:
+        """All blobs, as a live view."""
+        return self._sizes.keys()
 
     def __contains__(self, digest: Digest) -> bool:
         if self.problem is None:
@@ -68,6 +75,7 @@ class BlobDirectory:
             except OSError as error:
                 self.problem = f"{self._root}: {error.strerror}"
                 self._adopt({})
+                self.looked.set()
                 await asyncio.sleep(_ABSENT_POLL_S)
 
     async def _follow(self) -> None:
@@ -81,6 +89,7 @@ class BlobDirectory:
             seen = self._fingerprint()
             self._adopt(await asyncio.to_thread(_scan, self._root))
             self.problem = None
+            self.looked.set()
             while True:
                 try:
                     async with asyncio.timeout(_POLL_S):

@@ -222,7 +222,6 @@ class Scatter:
             self._neighbourhood.failed(peer.name, self._clock())
             return
         self._metrics.question("answered")
-        self._neighbourhood.answered(peer.name)
         take(peer, reply)
 
     async def _wait(

@@ -1,7 +1,6 @@
 """The admin port: metrics, health, and what the agent can say of itself as JSON."""
 
-import socket
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,34 +33,31 @@ class AdminServices:
 
 
 class AdminServer:
-    """The admin port's handlers."""
+    """The handler behind the admin port."""
 
     def __init__(self, services: AdminServices) -> None:
         self._services = services
-        self._runner: web.AppRunner | None = None
+        self._pages: dict[str, Callable[[web.BaseRequest], Awaitable[web.Response]]] = {
+            "/metrics": self._metrics,
+            "/livez": self._livez,
+            "/readyz": self._readyz,
+            "/api/explain": self._explain,
+            "/api/requests": self._requests,
+        }
 
-    async def start(self, listener: socket.socket) -> None:
-        """Serve on this socket until `stop`."""
-        app = web.Application()
-        app.add_routes(
-            [
-                web.get("/metrics", self._metrics),
-                web.get("/livez", self._livez),
-                web.get("/readyz", self._readyz),
-                web.get("/api/explain", self._explain),
-                web.get("/api/requests", self._requests),
-            ]
-        )
-        self._runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=1.0)
-        await self._runner.setup()
-        await web.SockSite(self._runner, listener).start()
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer one request."""
+        page = self._pages.get(request.path)
+        if page is None:
+            pages = ", ".join(self._pages)
+            return web.json_response({"error": "no such page", "hint": f"there are {pages}"}, status=404)
+        if request.method not in ("GET", "HEAD"):
+            return web.json_response(
+                {"error": "GET and HEAD only"}, status=405, headers={"Allow": "GET, HEAD"}
+            )
+        return await page(request)
 
-    async def stop(self) -> None:
-        """Close everything."""
-        if self._runner is not None:
-            await self._runner.cleanup()
-
-    async def _metrics(self, _: web.Request) -> web.Response:
+    async def _metrics(self, _: web.BaseRequest) -> web.Response:
         services = self._services
         services.metrics.store(*services.store.totals)
         services.metrics.peers(
@@ -70,17 +66,17 @@ class AdminServer:
         services.metrics.ready(services.unready() is None)
         return web.Response(body=services.metrics.expose(), headers={"Content-Type": Metrics.CONTENT_TYPE})
 
-    async def _livez(self, _: web.Request) -> web.Response:
+    async def _livez(self, _: web.BaseRequest) -> web.Response:
         return web.Response(text="ok\n")
 
-    async def _readyz(self, _: web.Request) -> web.Response:
+    async def _readyz(self, _: web.BaseRequest) -> web.Response:
         reason = self._services.unready()
         return web.Response(text="ok\n") if reason is None else web.Response(status=503, text=f"{reason}\n")
 
-    async def _requests(self, _: web.Request) -> web.Response:
+    async def _requests(self, _: web.BaseRequest) -> web.Response:
         return web.json_response(self._services.recent.newest_first())
 
-    async def _explain(self, request: web.Request) -> web.Response:
+    async def _explain(self, request: web.BaseRequest) -> web.Response:
         services = self._services
         try:
             digest = parse_digest(request.query.get("digest", ""))

@@ -85,7 +85,7 @@ class _Protocol(RequestHandler):
                 "a line of the request's head is too long", hint="http.head_max_bytes is the limit"
             )
         elif status < 500:
-            error = RequestInvalid(f"not an HTTP request: {(message or '').splitlines()[0:1]}")
+            error = RequestInvalid(f"not an HTTP request: {(message or '').partition(chr(10))[0]}")
         else:
             _log.error("error outside of a handler", exc_info=exc)
             error = Internal("internal error")

@@ -26,7 +26,7 @@ from agent.listen.questions import QuestionDesk
 from agent.observe.metrics import Metrics
 from agent.observe.requests import RecentRequests, RequestPath, RequestRecord, Result
 from agent.oci.digest import Digest
-from agent.oci.errors import Internal, ManifestUnknown, OciError, Unavailable, Unsupported
+from agent.oci.errors import Internal, ManifestUnknown, OciError, RangeInvalid, Unavailable, Unsupported
 from agent.oci.manifest import SIZE_MAX_BYTES, Manifest, parse_manifest
 from agent.oci.patterns import Filter
 from agent.oci.ranges import ByteRange, RangeSpec, parse_range, select
@@ -235,27 +235,29 @@ class OciServer:
 
     async def _answer_blob(self, exchange: _Exchange, target: Addressed) -> web.StreamResponse:
         request = exchange.request
-        spec = parse_range(request.headers.get("Range"))
-        if _is_stale_if_range(request, target.digest):
-            spec = None
         blob = await self._open(target)
         if blob is not None:
             try:
+                spec = _range_of(request, target.digest, blob.size_bytes)
                 return await self._send_local(exchange, target, blob, spec)
             finally:
                 blob.close()
         if self._path is RequestPath.PEER:
             raise unknown(target, "not in this node's store")
-        if _is_known_to_client(request, target.digest):
+        if _is_known_to_client(request, target.digest, exists=False):
             exchange.record.status = 304
             return web.Response(status=304, headers={"ETag": _etag(target.digest)})
         size_bytes = self._services.sizes.get(target.digest)
+        spec = _range_of(request, target.digest, size_bytes)
         if size_bytes is not None:
             select(spec, size_bytes)  # an impossible range is answered without asking anybody
         wanted = Wanted(target=target, range_spec=spec, head=exchange.head, size_bytes=size_bytes)
         async with self._services.puller.pull(wanted) as pull:
             body = await self._first_bytes(exchange, target, pull)
             headers = self._content_headers(exchange.record, target.digest, "application/octet-stream")
+            if _is_known_to_client(request, target.digest):
+                exchange.record.status = 304
+                return web.Response(status=304, headers=headers)
             response = _response(body.selected, body.size_bytes, headers)
             exchange.record.status = response.status
             if exchange.head:
@@ -312,6 +314,10 @@ class OciServer:
         try:
             holder, body = await pull.first_bytes()
         except NobodyHasIt as error:
+            if error.unsatisfiable_bytes is not None:
+                raise RangeInvalid(
+                    "the range selects nothing", size_bytes=error.unsatisfiable_bytes
+                ) from error
             raise unknown(target, str(error)) from error
         self._credit(exchange.record, holder.node, holder.locality, holder.reason)
         return body
@@ -368,13 +374,23 @@ def _etag(digest: Digest) -> str:
     return f'"{digest}"'
 
 
-def _is_known_to_client(request: web.BaseRequest, digest: Digest) -> bool:
-    """If-None-Match (RFC 9110, 13.1.2): the client has this content already."""
+def _range_of(request: web.BaseRequest, digest: Digest, size_bytes: int | None) -> RangeSpec | None:
+    """The range to send: none for a HEAD (RFC 9110, 14.2), nor when If-Range names other content."""
+    if request.method == "HEAD" or _is_stale_if_range(request, digest):
+        return None
+    return parse_range(request.headers.get("Range"), size_bytes)
+
+
+def _is_known_to_client(request: web.BaseRequest, digest: Digest, *, exists: bool = True) -> bool:
+    """If-None-Match (RFC 9110, 13.1.2): the client has this content already.
+
+    ``*`` means "if there is any", so it counts only where the content is known to exist.
+    """
     header = request.headers.get("If-None-Match")
     if header is None:
         return False
     known = {entry.strip().removeprefix("W/") for entry in header.split(",")}
-    return "*" in known or _etag(digest) in known
+    return (exists and "*" in known) or _etag(digest) in known
 
 
 def _is_stale_if_range(request: web.BaseRequest, digest: Digest) -> bool:

@@ -74,6 +74,6 @@ class Neighbourhood:
         if name in self._peers:
             self._cooling_until_s[name] = now_s + self._cooloff_s
 
-    def answered(self, name: NodeName) -> None:
-        """The peer is well."""
+    def served(self, name: NodeName) -> None:
+        """The peer gave first bytes: it is well. That it answers questions would not prove as much."""
         self._cooling_until_s.pop(name, None)

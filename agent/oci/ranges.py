@@ -11,6 +11,7 @@ from agent.oci.errors import RangeInvalid
 
 _INT_RANGE = re.compile(r"([0-9]{1,19})-([0-9]{0,19})", re.ASCII)
 _SUFFIX_RANGE = re.compile(r"-([0-9]{1,19})", re.ASCII)
+_UNSATISFIED_RANGE = re.compile(r"bytes \*/([0-9]{1,19})", re.ASCII)
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,19})-([0-9]{1,19})/([0-9]{1,19})", re.ASCII)
 
 
@@ -48,11 +49,12 @@ class ByteRange:
         return f"bytes {self.start}-{self.stop - 1}/{self.size_bytes}"
 
 
-def parse_range(header: str | None) -> RangeSpec | None:
+def parse_range(header: str | None, size_bytes: int | None = None) -> RangeSpec | None:
     """The one range of a Range header, or None when the whole content is to be sent.
 
     None: no header, another unit, several ranges. Raises `RangeInvalid` for a malformed one, so that
-    a client learns of its mistake instead of receiving gigabytes it did not ask for.
+    a client learns of its mistake instead of receiving gigabytes it did not ask for. ``size_bytes``, where
+    it is known, goes into that error's Content-Range.
     """
     if header is None:
         return None
@@ -69,7 +71,9 @@ def parse_range(header: str | None) -> RangeSpec | None:
     if equals and (match := _SUFFIX_RANGE.fullmatch(specs)):
         return RangeSpec(first=None, last=int(match[1]))
     raise RangeInvalid(
-        f"{header[:80]!r} is not a byte range", hint="bytes=FIRST-LAST, bytes=FIRST- or bytes=-LENGTH"
+        f"{header[:80]!r} is not a byte range",
+        size_bytes=size_bytes,
+        hint="bytes=FIRST-LAST, bytes=FIRST- or bytes=-LENGTH",
     )
 
 
@@ -89,6 +93,21 @@ def select(spec: RangeSpec | None, size_bytes: int) -> ByteRange | None:
     if start >= stop:
         raise RangeInvalid(f"{spec} selects nothing of {size_bytes} bytes", size_bytes=size_bytes)
     return ByteRange(start=start, stop=stop, size_bytes=size_bytes)
+
+
+def is_unsatisfiable(spec: RangeSpec, size_bytes: int) -> bool:
+    """Whether ``spec`` selects nothing of a content of this size."""
+    try:
+        select(spec, size_bytes)
+    except RangeInvalid:
+        return True
+    return False
+
+
+def parse_unsatisfied_range(header: str | None) -> int | None:
+    """The size in the Content-Range of a 416 (``bytes */SIZE``); None when there is none."""
+    match = _UNSATISFIED_RANGE.fullmatch(header or "")
+    return int(match[1]) if match else None
 
 
 def parse_content_range(header: str | None) -> ByteRange | None:

@@ -31,6 +31,7 @@ class Failure(Enum):
     SILENT = "silent"
     BROKEN = "broken"  # the connection ended early
     INVALID = "invalid"  # an answer that can't be right: a length, a range, a digest
+    UNSATISFIABLE = "unsatisfiable"  # 416: the range selects nothing, says this peer
     MISSING = "missing"  # 404: the index was out of date
     BUSY = "busy"  # 429
     ERROR = "error"  # any other status
@@ -38,7 +39,7 @@ class Failure(Enum):
     @property
     def is_peers_fault(self) -> bool:
         """Whether the peer should be avoided for a while."""
-        return self not in (Failure.MISSING, Failure.BUSY)
+        return self not in (Failure.MISSING, Failure.BUSY, Failure.UNSATISFIABLE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,7 +16,14 @@ from agent.members.member import Peer
 from agent.oci.digest import digest_of
 from agent.oci.errors import RangeInvalid
 from agent.oci.manifest import SIZE_MAX_BYTES, parse_manifest
-from agent.oci.ranges import ByteRange, RangeSpec, parse_content_range, select
+from agent.oci.ranges import (
+    ByteRange,
+    RangeSpec,
+    is_unsatisfiable,
+    parse_content_range,
+    parse_unsatisfied_range,
+    select,
+)
 from agent.oci.reference import Addressed, Kind
 from agent.pull.machine import Failure
 from agent.transfer.questions import QuestionChannels
@@ -29,9 +36,10 @@ _HEADERS = {"User-Agent": "shorthaul", "Accept-Encoding": "identity"}
 class AttemptFailed(Exception):
     """A fetch gave nothing usable."""
 
-    def __init__(self, failure: Failure, message: str) -> None:
+    def __init__(self, failure: Failure, message: str, *, size_bytes: int | None = None) -> None:
         super().__init__(message)
         self.failure = failure
+        self.size_bytes = size_bytes  # the content's size, with UNSATISFIABLE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,7 +162,7 @@ class PeerClient:
             raise
 
     async def _checked(self, response: aiohttp.ClientResponse, wanted: Wanted) -> PeerBody:
-        _check_status(response.status)
+        _check_status(response, wanted)
         selected, size_bytes = _check_length(response, wanted)
         media_type = response.headers.get("Content-Type", "application/octet-stream")
         if wanted.head:
@@ -195,9 +203,14 @@ class PeerClient:
         )
 
 
-def _check_status(status: int) -> None:
+def _check_status(response: aiohttp.ClientResponse, wanted: Wanted) -> None:
+    status = response.status
     if status in (200, 206):
         return
+    if status == 416 and wanted.range_spec is not None:
+        size_bytes = parse_unsatisfied_range(response.headers.get("Content-Range"))
+        if size_bytes is not None and is_unsatisfiable(wanted.range_spec, size_bytes):
+            raise AttemptFailed(Failure.UNSATISFIABLE, "status 416", size_bytes=size_bytes)
     failure = {404: Failure.MISSING, 429: Failure.BUSY}.get(status, Failure.ERROR)
     raise AttemptFailed(failure, f"status {status}")
 

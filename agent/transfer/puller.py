@@ -43,8 +43,9 @@ _log = logging.getLogger(__name__)
 class NobodyHasIt(Exception):
     """No peer can serve the content now."""
 
-    def __init__(self, attempts: int) -> None:
+    def __init__(self, attempts: int, unsatisfiable_bytes: int | None = None) -> None:
         super().__init__(f"no peer has it ({attempts} tried)")
+        self.unsatisfiable_bytes = unsatisfiable_bytes  # the content's size, if the range was the reason
 
 
 class BodyCut(Exception):
@@ -102,6 +103,7 @@ class RunningPull:
         self._wake_at_s = 0.0
         self._delivering: Deliver | None = None
         self._not_found: NotFound | None = None
+        self._unsatisfiable_bytes: int | None = None
 
     async def __aenter__(self) -> "RunningPull":
         return self
@@ -121,7 +123,7 @@ class RunningPull:
         self._execute(self._machine.start(clock()))
         while self._delivering is None:
             if self._not_found is not None:
-                raise NobodyHasIt(self._not_found.attempts)
+                raise NobodyHasIt(self._not_found.attempts, self._unsatisfiable_bytes)
             self._execute(self._machine.on(await self._next_event(), clock()))
         return self._delivering.holder, self._bodies[self._delivering.attempt]
 
@@ -196,6 +198,8 @@ class RunningPull:
             body = await puller.client.fetch(peer, self._wanted)
         except AttemptFailed as error:
             puller.metrics.attempt(error.failure.value)
+            if error.failure is Failure.UNSATISFIABLE:
+                self._unsatisfiable_bytes = error.size_bytes
             _log.info(
                 "attempt failed: %s",
                 error,
@@ -204,5 +208,6 @@ class RunningPull:
             self._events.put_nowait(Failed(attempt=command.attempt, failure=error.failure))
             return
         puller.metrics.attempt("ok")
+        puller.neighbourhood.served(peer.name)
         self._bodies[command.attempt] = body
         self._events.put_nowait(Responded(attempt=command.attempt))

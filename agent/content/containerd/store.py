@@ -7,7 +7,7 @@ be read (another root, no permission, a remote snapshotter) the content API serv
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator
 from contextlib import aclosing
 from pathlib import Path
 
@@ -99,8 +99,12 @@ class Containerd:
     async def _follow_images(self) -> None:
         while True:
             try:
-                async with aclosing(self._client.image_events()) as events:
-                    async for _ in _settled(events):
+                # Both are closed here, inner one first, however the block is left.
+                async with (
+                    aclosing(self._client.image_events()) as events,
+                    aclosing(_settled(events)) as settled,
+                ):
+                    async for _ in settled:
                         self._names.replace(_tagged(await self._client.images()))
                         self._problem = None
                 self._problem = "containerd ended its event stream"
@@ -112,6 +116,7 @@ class Containerd:
 
     async def _follow_content(self) -> None:
         # A missing directory is a containerd that never pulled, unless its API knows of content.
+        await self._blobs.looked.wait()
         while True:
             sizes: dict[Digest, int] | None = None
             if self._blobs.problem is not None:
@@ -123,11 +128,12 @@ class Containerd:
                 via = "files" if sizes is None else f"content API ({self._blobs.problem})"
                 _log.warning("reading blobs by %s", via)
             before, self._api_sizes = self._api_sizes or {}, sizes
-            self._changes.publish_difference(before.keys(), (sizes or {}).keys())
+            held = self._blobs.digests
+            self._changes.publish_difference(before.keys() | held, (sizes or {}).keys() | held)
             await asyncio.sleep(_API_POLL_S)
 
 
-async def _settled(events: AsyncIterator[None]) -> AsyncIterator[None]:
+async def _settled(events: AsyncIterator[None]) -> AsyncGenerator[None, None]:
     """One event for all that wait at a time, and one every `_RESCAN_S` in any case."""
     pending = asyncio.ensure_future(anext(events))
     try:

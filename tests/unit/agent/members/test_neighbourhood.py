@@ -71,9 +71,9 @@ def test_each_failure_starts_the_time_anew(neighbourhood: Neighbourhood) -> None
     assert neighbourhood.is_cooling(node("rack"), 108.0)
 
 
-def test_peer_that_answers_is_well_at_once(neighbourhood: Neighbourhood) -> None:
+def test_peer_that_served_is_well_at_once(neighbourhood: Neighbourhood) -> None:
     neighbourhood.failed(node("rack"), 100.0)
-    neighbourhood.answered(node("rack"))
+    neighbourhood.served(node("rack"))
     assert not neighbourhood.is_cooling(node("rack"), 100.1)
     assert rings(neighbourhood, 100.1)[0] == {"rack"}
 
@@ -118,7 +118,7 @@ def test_every_peer_is_in_one_ring_or_cooling_and_never_in_both(
         if happened == "failed":
             neighbourhood.failed(node(name), now_s)
         else:
-            neighbourhood.answered(node(name))
+            neighbourhood.served(node(name))
         in_rings = [member.name for ring in neighbourhood.rings(now_s) for member in ring]
         cooling = [member.name for member in neighbourhood.cooling(now_s)]
         assert sorted(in_rings + cooling) == sorted(MEMBERS)
