@@ -73,7 +73,7 @@ class Process:
         self.signal(signal.SIGKILL)
         return self._child.wait(10)
 
-    def wait_until(self, ready: Callable[[], bool], what: str, *, at_most_s: float = 20.0) -> None:
+    def wait_until(self, ready: Callable[[], bool], what: str, *, at_most_s: float = 60.0) -> None:
         """Wait for what this process brings about. Raises `LabError` if it ends or takes too long."""
         until_s = time.monotonic() + at_most_s
         while not ready():
