@@ -16,8 +16,7 @@ demo: ## watch a multi-zone cluster pull an image (as root: real containerd daem
 test: setup lint ## run every test; needs root
 	@$(PYTHON) -m pytest
 
-lint: ## ruff, mypy and the import contracts
-	@[ -x $(PYTHON) ] || tools/setup all
+lint: setup ## ruff, mypy and the import contracts
 	@$(PYTHON) -m ruff check .
 	@$(PYTHON) -m ruff format --check .
 	@$(PYTHON) -m mypy

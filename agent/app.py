@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import resource
 import signal
 import socket
 import time
@@ -20,7 +21,7 @@ from agent.listen.discovery import Discovery
 from agent.listen.http import HttpListener
 from agent.listen.questions import QuestionDesk
 from agent.listen.server import OciServer, Services
-from agent.listen.sockets import open_listener
+from agent.listen.sockets import ListenError, ListenErrors, open_listener
 from agent.members.member import Membership
 from agent.members.neighbourhood import Neighbourhood
 from agent.members.static import NoMembership, StaticMembership
@@ -35,7 +36,8 @@ _log = logging.getLogger("shorthaul")
 
 
 def run_agent(settings: Settings) -> None:
-    """Run the agent until a signal asks it to stop. Raises `ListenError` when a port is taken."""
+    """Run the agent until a signal asks it to stop. Raises `ListenErrors` when a port is taken."""
+    _raise_file_limit()
     listeners = open_listeners(settings)
 
     async def run() -> None:
@@ -49,17 +51,26 @@ def run_agent(settings: Settings) -> None:
 
 
 def open_listeners(settings: Settings) -> dict[str, socket.socket]:
-    """The four listening sockets, by their names in the settings. Raises `ListenError`; all or none."""
+    """The four listening sockets, by their names in the settings. Raises `ListenErrors`; all or none."""
     opened: dict[str, socket.socket] = {}
-    try:
-        for entry in fields(settings.listen):
-            endpoint: Endpoint = getattr(settings.listen, entry.name)
+    errors: list[ListenError] = []
+    for entry in fields(settings.listen):
+        endpoint: Endpoint = getattr(settings.listen, entry.name)
+        try:
             opened[entry.name] = open_listener(entry.name, endpoint)
-    except BaseException:
+        except ListenError as error:
+            errors.append(error)
+    if errors:
         for listener in opened.values():
             listener.close()
-        raise
+        raise ListenErrors(errors)
     return opened
+
+
+def _raise_file_limit() -> None:
+    """As many open files as the system lets us have: each client and each peer needs one."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 class Agent:

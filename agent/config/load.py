@@ -11,6 +11,7 @@ import yaml
 
 from agent.config.settings import MembershipSettings, Settings
 from agent.config.values import ContainerdStore, Endpoint, OciLayoutStore, Wrong
+from agent.config.yamlfile import YamlInvalid, parse_yaml, read_yaml
 
 _T = TypeVar("_T")
 
@@ -30,9 +31,10 @@ class Problem:
 class ConfigError(Exception):
     """The configuration can't be used. ``problems`` has every mistake found, not just the first."""
 
-    def __init__(self, problems: list[Problem]) -> None:
+    def __init__(self, problems: list[Problem], members: Path | None = None) -> None:
         super().__init__("\n".join(str(problem) for problem in problems))
         self.problems = problems
+        self.members = members  # the peers file it names, so that its mistakes can be told as well
 
 
 def load_settings(path: Path, overrides: list[str]) -> Settings:
@@ -42,15 +44,14 @@ def load_settings(path: Path, overrides: list[str]) -> Settings:
     """
     problems: list[Problem] = []
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        data: Any = read_yaml(path)
     except OSError as error:
         raise ConfigError(
             [Problem(key=str(path), message=error.strerror or str(error), hint="name a readable file")]
         ) from error
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: not UTF-8, or a date that is none
-        message = " ".join(str(error).split())
+    except YamlInvalid as error:
         raise ConfigError(
-            [Problem(key=str(path), message=f"not YAML: {message}", hint="check the indentation there")]
+            [Problem(key=str(path), message=str(error), hint="check the indentation and quotes there")]
         ) from error
     if data is None:
         data = {}
@@ -65,7 +66,10 @@ def load_settings(path: Path, overrides: list[str]) -> Settings:
     if settings is not None:
         _check_ports(settings, problems)
     if problems or settings is None:
-        raise ConfigError(problems)
+        membership = data.get("membership")
+        static = membership.get("static") if isinstance(membership, dict) else None
+        members = path.resolve().parent / static if isinstance(static, str) and static else None
+        raise ConfigError(problems, members)
     return _resolve_paths(settings, path.resolve().parent)
 
 
@@ -87,7 +91,9 @@ def describe_settings(cls: type = Settings, prefix: str = "") -> list[tuple[str,
 def _read(cls: type[_T], data: object, path: str, problems: list[Problem]) -> _T | None:
     if not isinstance(data, Mapping):
         problems.append(
-            Problem(key=path, message=f"{data!r} is not a mapping", hint="write KEY: VALUE below it")
+            Problem(
+                key=path.rstrip("."), message=f"{data!r} is not a mapping", hint="write KEY: VALUE below it"
+            )
         )
         return None
     known = {entry.name: entry for entry in dataclasses.fields(cls)}  # type: ignore[arg-type]
@@ -129,8 +135,8 @@ def _apply_override(data: dict[str, Any], override: str, problems: list[Problem]
         )
         return
     try:
-        value = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError):
+        value = parse_yaml(text)
+    except YamlInvalid:
         problems.append(
             Problem(key=f"--set {override}", message="the value is not YAML", hint="put it in quotes")
         )
@@ -162,15 +168,22 @@ def _check_ports(settings: Settings, problems: list[Problem]) -> None:
     taken: dict[Endpoint, str] = {}
     for entry in dataclasses.fields(settings.listen):
         endpoint = getattr(settings.listen, entry.name)
-        other = taken.setdefault(endpoint, entry.name)
-        if other != entry.name:
+        other = next((name for known, name in taken.items() if _overlap(known, endpoint)), None)
+        taken[endpoint] = entry.name
+        if other is not None:
             problems.append(
                 Problem(
                     key=f"listen.{entry.name}",
-                    message=f"{endpoint} is also listen.{other}",
+                    message=f"{endpoint} is also taken by listen.{other}",
                     hint="give each listener its own address: a request's path is known from its socket",
                 )
             )
+
+
+def _overlap(one: Endpoint, other: Endpoint) -> bool:
+    wildcards = ("0.0.0.0", "::")
+    hosts_meet = one.host == other.host or one.host in wildcards or other.host in wildcards
+    return one.port == other.port and hosts_meet
 
 
 def _resolve_paths(settings: Settings, base: Path) -> Settings:

@@ -165,7 +165,9 @@ class PullSettings:
         default=3.0,
     )
     attempts_max: int = option(
-        whole_number(least=1, most=100), "Peers tried for one request before it is answered 404.", default=8
+        whole_number(least=1, most=100),
+        "Peers tried among the nearest holders, and again among all, before a request is answered 404.",
+        default=8,
     )
     cooloff_s: float = option(
         seconds(most=600),

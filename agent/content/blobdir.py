@@ -9,6 +9,7 @@ Source: inotify(7); OCI image spec, image-layout.md; containerd's content store 
 
 import asyncio
 import os
+import stat
 from collections.abc import Set
 from pathlib import Path
 
@@ -119,9 +120,12 @@ class BlobDirectory:
 
     def _add(self, digest: Digest, path: Path) -> None:
         try:
-            size = path.stat().st_size
+            status = path.lstat()
         except OSError:
             return  # gone again; its own event follows
+        if not stat.S_ISREG(status.st_mode):
+            return  # a link could lead anywhere
+        size = status.st_size
         known = self._sizes.get(digest)
         self._sizes[digest] = size
         self._bytes += size - (known or 0)
@@ -174,6 +178,6 @@ def _digest_of(path: Path) -> Digest | None:
 def _is_linked(path: Path) -> bool:
     # A file that is being created has one name; one that was linked here is complete already.
     try:
-        return path.stat().st_nlink > 1
+        return path.lstat().st_nlink > 1
     except OSError:
         return False

@@ -85,7 +85,7 @@ class OciLayout:
             except OSError as error:
                 self._lose(f"{path}: {error.strerror}")
                 known = None
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 self._lose(f"{path}: not an image index: {error}")
             await asyncio.sleep(_POLL_S)
 

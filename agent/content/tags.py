@@ -49,8 +49,11 @@ class TagAges:
     def resolved(self, name: Named, digest: Digest, seen_s: float) -> None:
         """This mirror answered ``name`` with ``digest``, whose age it knew."""
         key = str(name)
+        entry = _Mirrored(digest=digest, seen_s=seen_s)
+        if self._mirrored.get(key) == entry:
+            return
         self._mirrored.pop(key, None)
-        self._mirrored[key] = _Mirrored(digest=digest, seen_s=seen_s)
+        self._mirrored[key] = entry
         if len(self._mirrored) > _ENTRIES_MAX:
             del self._mirrored[next(iter(self._mirrored))]
         self._save()

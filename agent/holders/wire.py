@@ -16,7 +16,7 @@ from agent.oci.manifest import Descriptor
 from agent.oci.reference import Named, parse_registry, parse_repository, parse_tag
 
 PATH = "/shorthaul/v1/holders"
-DIGESTS_MAX = 4096  # an index of twenty platforms of 127 layers each fits
+DIGESTS_MAX = 256  # an image has at most 127 layers
 QUESTION_MAX_BYTES = 1 << 20
 REPLY_MAX_BYTES = 1 << 20
 

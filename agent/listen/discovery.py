@@ -82,6 +82,6 @@ class Discovery:
             "mediaType": manifest.media_type,
             "digest": image.descriptor.digest,
             "size": len(content),
-            "artifactType": manifest.artifact_type,
+            **({} if manifest.artifact_type is None else {"artifactType": manifest.artifact_type}),
             "annotations": manifest.annotations,
         }

@@ -35,7 +35,7 @@ class HttpListener:
         self._settings = settings
         # A client that goes away cancels its handler, so that nothing is fetched for nobody.
         self._web = _Server(
-            handler,
+            self._handle,
             handler_cancellation=True,
             access_log=None,
             keepalive_timeout=settings.idle_s,
@@ -43,6 +43,8 @@ class HttpListener:
             max_field_size=settings.head_max_bytes,
             lingering_time=1.0,
         )
+        self._handler = handler
+        self._running: set[asyncio.Task[object]] = set()
         self._server: asyncio.Server | None = None
 
     async def start(self) -> None:
@@ -54,10 +56,31 @@ class HttpListener:
         if self._server is not None:
             self._server.close()
         self._web.pre_shutdown()
+        for connection in self._web.connections:
+            if isinstance(connection, _Protocol) and not connection.busy:
+                connection.force_close()
 
     async def drain(self, at_most_s: float) -> None:
         """Wait for running responses, then end those that are left."""
-        await self._web.shutdown(at_most_s)
+        if self._running:
+            await asyncio.wait(self._running, timeout=at_most_s)
+        for task in self._running:
+            task.cancel()
+        # aiohttp waits for its own time-out twice, so it gets a short one and finds nothing to wait for.
+        await self._web.shutdown(1.0)
+
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        """The handler, known as running and its connection as busy while it does."""
+        protocol, task = request.protocol, asyncio.current_task()
+        assert isinstance(protocol, _Protocol)
+        assert task is not None
+        self._running.add(task)
+        protocol.busy = True
+        try:
+            return await self._handler(request)
+        finally:
+            protocol.busy = False
+            self._running.discard(task)
 
 
 def error_response(error: OciError) -> web.Response:
@@ -71,7 +94,17 @@ def error_response(error: OciError) -> web.Response:
 
 
 class _Protocol(RequestHandler):
-    __slots__ = ()
+    __slots__ = ("busy",)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.busy = False
+        super().connection_made(transport)
+
+    def eof_received(self) -> bool:  # type: ignore[override] # asyncio.Protocol lets it say "stay open"
+        """A client that closes its side after its request still gets the answer, and then the end."""
+        if self.busy:
+            self.close()
+        return self.busy
 
     def handle_error(
         self,
@@ -80,6 +113,8 @@ class _Protocol(RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
+        if isinstance(exc, ConnectionError):
+            raise exc  # the client went away: no error of ours, and nobody to answer
         if isinstance(exc, LineTooLong):
             error: OciError = HeadTooLarge(
                 "a line of the request's head is too long", hint="http.head_max_bytes is the limit"

@@ -8,6 +8,8 @@ from aiohttp import WSCloseCode, WSMsgType, web
 from agent.holders.wire import QUESTION_MAX_BYTES, Question, Reply, decode_question, encode_reply
 from agent.oci.errors import OciError, RequestInvalid
 
+_SEND_S = 5.0
+_GOODBYE_S = 1.0
 _IDLE_S = 300.0  # an asker that is quiet for so long connects anew when it has a question
 
 
@@ -16,7 +18,7 @@ class QuestionDesk:
 
     def __init__(self, reply_to: Callable[[Question], Reply]) -> None:
         self._reply_to = reply_to
-        self._open: set[web.WebSocketResponse] = set()
+        self._open: dict[web.WebSocketResponse, web.BaseRequest] = {}
 
     async def serve(self, request: web.BaseRequest) -> web.WebSocketResponse:
         """Answer one peer until it leaves. Raises `RequestInvalid` for anything but a WebSocket."""
@@ -24,24 +26,35 @@ class QuestionDesk:
         if not socket.can_prepare(request):
             raise RequestInvalid("questions about holders come over a WebSocket")
         await socket.prepare(request)
-        self._open.add(socket)
+        self._open[socket] = request
         try:
             while True:
                 message = await socket.receive(timeout=_IDLE_S)
                 if message.type is not WSMsgType.BINARY:
                     break
                 number, question = decode_question(message.data)
-                await socket.send_bytes(encode_reply(number, question, self._reply_to(question)))
+                reply = encode_reply(number, question, self._reply_to(question))
+                async with asyncio.timeout(_SEND_S):
+                    await socket.send_bytes(reply)
         except OciError:
             await socket.close(code=WSCloseCode.UNSUPPORTED_DATA, message=b"not a question about holders")
         except (TimeoutError, ConnectionError):
-            pass
+            _abort(request)  # idle, or it takes no replies: there is nobody to say good-bye to
         finally:
-            self._open.discard(socket)
-        await socket.close()
+            del self._open[socket]
         return socket
 
     async def close(self) -> None:
-        """Tell all peers that this agent goes away."""
+        """Tell all peers that this agent goes away; those that do not take it are cut off."""
         closing = [socket.close(code=WSCloseCode.GOING_AWAY) for socket in self._open]
-        await asyncio.gather(*closing, return_exceptions=True)
+        try:
+            async with asyncio.timeout(_GOODBYE_S):
+                await asyncio.gather(*closing, return_exceptions=True)
+        except TimeoutError:
+            for request in self._open.values():
+                _abort(request)
+
+
+def _abort(request: web.BaseRequest) -> None:
+    if request.transport is not None:
+        request.transport.abort()

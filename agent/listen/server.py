@@ -26,7 +26,7 @@ from agent.listen.questions import QuestionDesk
 from agent.observe.metrics import Metrics
 from agent.observe.requests import RecentRequests, RequestPath, RequestRecord, Result
 from agent.oci.digest import Digest
-from agent.oci.errors import Internal, ManifestUnknown, OciError, RangeInvalid, Unavailable, Unsupported
+from agent.oci.errors import Internal, ManifestUnknown, OciError, RangeInvalid, Unsupported
 from agent.oci.manifest import SIZE_MAX_BYTES, Manifest, parse_manifest
 from agent.oci.patterns import Filter
 from agent.oci.ranges import ByteRange, RangeSpec, parse_range, select
@@ -39,6 +39,7 @@ from topology.placement import Locality, NodeName
 _log = logging.getLogger("shorthaul.request")
 
 _SIZES_MAX = 20_000
+_PREFETCH_MAX = 256  # an image has at most 127 layers; a hostile manifest names 40,000
 
 
 class ContentSizes:
@@ -117,17 +118,25 @@ class OciServer:
             whole = record.status and record.body_bytes == record.body_length
             record.result = Result.OK if whole else Result.CLIENT_GONE
             self._finish(exchange)
+            if isinstance(error, ClientGone) and request.transport is not None:
+                request.transport.abort()  # a flush would wait for the client that takes no bytes
             if isinstance(error, asyncio.CancelledError):
                 raise
             raise ConnectionResetError("client gone") from error
         except Exception:  # noqa: BLE001 - the one boundary: a bug must not end the agent
             _log.exception("request failed", extra={"fields": {"target": record.target}})
-            record.result, record.status = Result.ERROR, 500
+            record.result = Result.ERROR
+            if request.writer.output_size > 0:  # a second head would be taken for bytes of the body
+                self._finish(exchange)
+                await cut(request)
+                raise ConnectionResetError("body cut after a bug") from None
+            record.status = 500
             response = error_response(Internal("internal error", hint="see the agent's log"))
             response.force_close()
         if record.result is Result.CUT:
             self._finish(exchange)
-            await cut(request, response)
+            response.force_close()
+            await cut(request)
             return response
         self._finish(exchange)
         return response
@@ -172,6 +181,8 @@ class OciServer:
             if own_client:
                 services.ages.declined(name, time.time())
             raise
+        if not services.registries.admits(resolved.name):
+            raise unknown(resolved.name, "not mirrored here", hint="registries.include and .exclude decide")
         if own_client:
             services.ages.resolved(resolved.name, resolved.descriptor.digest, resolved.seen_s)
         if self._path is not RequestPath.PEER and not services.store.holds(resolved.descriptor.digest):
@@ -201,10 +212,11 @@ class OciServer:
         if _is_known_to_client(exchange.request, target.digest):
             record.status = 304
             return web.Response(status=304, headers=headers)
+        response = _response(None, len(manifest.content), headers)
         if not exchange.head:
             record.body_length = len(manifest.content)
-            self._count(exchange, len(manifest.content))
-        return web.Response(status=200, body=manifest.content, headers=headers)
+            await self._send_first(exchange, response, manifest.content)
+        return response
 
     async def _local_manifest(self, target: Addressed) -> Manifest | None:
         blob = await self._open(target)
@@ -229,7 +241,8 @@ class OciServer:
         services.sizes.learn(manifest)
         if self._path is RequestPath.PEER:
             return
-        missing = [child.digest for child in manifest.children if not services.store.holds(child.digest)]
+        expected = manifest.children[:_PREFETCH_MAX]
+        missing = [child.digest for child in expected if not services.store.holds(child.digest)]
         if missing:
             services.index.prefetch(missing)
 
@@ -240,13 +253,13 @@ class OciServer:
             try:
                 spec = _range_of(request, target.digest, blob.size_bytes)
                 return await self._send_local(exchange, target, blob, spec)
+            except ContentError as error:  # before the first byte: a peer may have it in better shape
+                _log.warning("local blob unreadable: %s", error, extra={"fields": {"target": str(target)}})
+                exchange.record.node = exchange.record.locality = None
             finally:
                 blob.close()
         if self._path is RequestPath.PEER:
             raise unknown(target, "not in this node's store")
-        if _is_known_to_client(request, target.digest, exists=False):
-            exchange.record.status = 304
-            return web.Response(status=304, headers={"ETag": _etag(target.digest)})
         size_bytes = self._services.sizes.get(target.digest)
         spec = _range_of(request, target.digest, size_bytes)
         if size_bytes is not None:
@@ -275,6 +288,7 @@ class OciServer:
     async def _send_local(
         self, exchange: _Exchange, target: Addressed, blob: Blob, spec: RangeSpec | None
     ) -> web.StreamResponse:
+        """Raises `ContentError` when the blob can't be read, but never after its first byte was sent."""
         record, request, stall_s = exchange.record, exchange.request, self._services.send_stall_s
         self._credit(record, self._services.own, Locality.NODE, "in this node's store")
         headers = self._content_headers(record, target.digest, "application/octet-stream")
@@ -287,10 +301,7 @@ class OciServer:
         if exchange.head:
             return response
         start, stop = (selected.start, selected.stop) if selected else (0, blob.size_bytes)
-        try:
-            first = await read_first(blob, start, stop)
-        except ContentError as error:
-            raise Unavailable(f"{target}: {error}", hint="the node's content store has a problem") from error
+        first = await read_first(blob, start, stop)
         record.body_length = stop - start
         await self._send_first(exchange, response, first)
         steps: AsyncIterator[int] = send_blob(request, response, blob, start + len(first), stop, stall_s)
@@ -381,16 +392,13 @@ def _range_of(request: web.BaseRequest, digest: Digest, size_bytes: int | None) 
     return parse_range(request.headers.get("Range"), size_bytes)
 
 
-def _is_known_to_client(request: web.BaseRequest, digest: Digest, *, exists: bool = True) -> bool:
-    """If-None-Match (RFC 9110, 13.1.2): the client has this content already.
-
-    ``*`` means "if there is any", so it counts only where the content is known to exist.
-    """
+def _is_known_to_client(request: web.BaseRequest, digest: Digest) -> bool:
+    """If-None-Match (RFC 9110, 13.1.2): the client has this content, which exists, already."""
     header = request.headers.get("If-None-Match")
     if header is None:
         return False
     known = {entry.strip().removeprefix("W/") for entry in header.split(",")}
-    return (exists and "*" in known) or _etag(digest) in known
+    return "*" in known or _etag(digest) in known
 
 
 def _is_stale_if_range(request: web.BaseRequest, digest: Digest) -> bool:

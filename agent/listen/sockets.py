@@ -16,6 +16,14 @@ class ListenError(Exception):
         self.hint = hint
 
 
+class ListenErrors(Exception):
+    """Every listener that can't be opened."""
+
+    def __init__(self, errors: list[ListenError]) -> None:
+        super().__init__("\n".join(str(error) for error in errors))
+        self.errors = errors
+
+
 def open_listener(name: str, endpoint: Endpoint) -> socket.socket:
     """A listening, non-blocking TCP socket. Raises `ListenError`.
 
@@ -56,13 +64,17 @@ def _owner(endpoint: Endpoint) -> str:
     """The process that listens there, as ``NAME (pid N)``."""
     import psutil
 
-    wildcards = {endpoint.host, "0.0.0.0", "::"}
+    wildcards = {"0.0.0.0", "::"}
+    # A bound socket that does not listen yet takes the port as well.
+    taking = (psutil.CONN_LISTEN, psutil.CONN_NONE, psutil.CONN_CLOSE)
     try:
         for connection in psutil.net_connections(kind="tcp"):
             taken = connection.laddr
-            if connection.status != psutil.CONN_LISTEN or not taken or taken.port != endpoint.port:
+            if not taken or taken.port != endpoint.port or connection.status not in taking:
                 continue
-            if taken.ip in wildcards and connection.pid:
+            host = taken.ip.removeprefix("::ffff:")
+            meets = host == endpoint.host or host in wildcards or endpoint.host in wildcards
+            if meets and connection.pid:
                 process = psutil.Process(connection.pid)
                 return f"{process.name()} (pid {connection.pid}: {' '.join(process.cmdline())[:120]})"
     except psutil.Error:

@@ -11,9 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from agent.config.values import Wrong, parse_name
+from agent.config.yamlfile import YamlInvalid, read_yaml
 from agent.members.member import Peer, Peers
 from topology.placement import NodeName, Placement, Rack, Region, Zone
 
@@ -30,11 +29,11 @@ class MembersInvalid(Exception):
 def read_members(path: Path, *, own: NodeName) -> Peers:
     """The peers in the file, without ``own``. Raises `MembersInvalid`."""
     try:
-        entries = yaml.safe_load(path.read_text(encoding="utf-8"))
+        entries = read_yaml(path)
     except OSError as error:
         raise MembersInvalid(f"{path}: {error.strerror} (membership.static names this file)") from error
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: not UTF-8, or a date that is none
-        raise MembersInvalid(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+    except YamlInvalid as error:
+        raise MembersInvalid(f"{path}: {error}") from error
     if entries is None:
         entries = []
     if not isinstance(entries, list):

@@ -137,7 +137,7 @@ class Avoid:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Forget:
-    """The peer does not have the digest after all."""
+    """The peer does not have the digest, or can't give it: look it up anew next time."""
 
     node: NodeName
 
@@ -183,7 +183,9 @@ class Pull:
     _started_s: float = 0.0
     _patience_ends_s: float = 0.0
     _attempts: int = 0
+    _attempts_max: int = 0
     _asked_everyone: bool = False
+    _widened: bool = False
     _waiting: deque[Ranked] = field(default_factory=deque)
     _open: dict[int, Ranked] = field(default_factory=dict)
     _tried: set[NodeName] = field(default_factory=set)
@@ -191,6 +193,7 @@ class Pull:
     def start(self, now_s: float) -> tuple[Command, ...]:
         """The first commands."""
         self._started_s = now_s
+        self._attempts_max = self.limits.attempts_max
         return Lookup(everyone=False), WakeAt(at_s=self._deadline_s)
 
     def on(self, event: Event, now_s: float) -> tuple[Command, ...]:
@@ -223,8 +226,10 @@ class Pull:
         if self.state is State.DELIVERING:
             return ()
         self.state = State.TRYING
-        self._waiting.extend(holder for holder in event.holders if holder.node not in self._tried)
-        self._tried.update(holder.node for holder in event.holders)
+        # The newer answer comes first: it knows of everyone, and whom to avoid by now.
+        newer = {holder.node for holder in event.holders}
+        merged = (*event.holders, *(holder for holder in self._waiting if holder.node not in newer))
+        self._waiting = deque(holder for holder in merged if holder.node not in self._tried)
         return self._next(now_s)
 
     def _on_failed(self, event: Failed, now_s: float) -> tuple[Command, ...]:
@@ -232,7 +237,7 @@ class Pull:
         if holder is None:
             return ()
         if event.failure.is_peers_fault:
-            verdict: tuple[Command, ...] = (Avoid(node=holder.node),)
+            verdict: tuple[Command, ...] = (Avoid(node=holder.node), Forget(node=holder.node))
         elif event.failure is Failure.MISSING:
             verdict = (Forget(node=holder.node),)
         else:
@@ -271,15 +276,18 @@ class Pull:
 
     def _next(self, now_s: float) -> tuple[Command, ...]:
         """The next holder; else everyone; else wait for those still open; else 404."""
-        if self._waiting and self._attempts < self.limits.attempts_max:
+        if self._waiting and self._attempts < self._attempts_max:
             self._attempts += 1
             holder = self._waiting.popleft()
+            self._tried.add(holder.node)
             self._open[self._attempts] = holder
             self._patience_ends_s = now_s + self.limits.patience_s
             wake_s = min(self._patience_ends_s, self._deadline_s)
             return Fetch(attempt=self._attempts, holder=holder), WakeAt(at_s=wake_s)
-        if not self._asked_everyone and self._attempts < self.limits.attempts_max:
-            self._asked_everyone = True
+        if not self._widened and (self._waiting or not self._asked_everyone):
+            # Near holders that all fail must not hide a far one: it gets attempts of its own.
+            self._widened = self._asked_everyone = True
+            self._attempts_max += self.limits.attempts_max
             self.state = State.LOOKING
             return Lookup(everyone=True), WakeAt(at_s=self._deadline_s)
         if self._open:

@@ -227,6 +227,8 @@ def _check_length(response: aiohttp.ClientResponse, wanted: Wanted) -> tuple[Byt
         size_bytes = selected.size_bytes
     else:
         selected, size_bytes = None, length
+    if size_bytes == 0 and digest_of(b"", like=wanted.target.digest) != wanted.target.digest:
+        raise AttemptFailed(Failure.INVALID, "no bytes, where the digest is not that of none")
     if wanted.size_bytes is not None and size_bytes != wanted.size_bytes:
         raise AttemptFailed(
             Failure.INVALID, f"{size_bytes} bytes where the manifest says {wanted.size_bytes}"

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass
 
 from agent.config import PullSettings
@@ -52,6 +52,13 @@ class BodyCut(Exception):
     """A body ended before its end: cut the response, so that the client resumes."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Crashed:
+    """A bug in an attempt or a look-up."""
+
+    error: Exception
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Puller:
     """What every pull needs; `pull` makes one."""
@@ -96,7 +103,7 @@ class RunningPull:
                 patience_s=limits.patience_s, deadline_s=limits.deadline_s, attempts_max=limits.attempts_max
             )
         )
-        self._events: asyncio.Queue[Event] = asyncio.Queue()
+        self._events: asyncio.Queue[Event | _Crashed] = asyncio.Queue()
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._lookups: set[asyncio.Task[None]] = set()
         self._bodies: dict[int, PeerBody] = {}
@@ -110,12 +117,15 @@ class RunningPull:
 
     async def __aexit__(self, *_: object) -> None:
         self._execute(self._machine.on(ClientGone(), self._puller.clock()))
+        # What needs no waiting comes first: a cancelled caller may not get further.
         running = [*self._tasks.values(), *self._lookups]
         for task in running:
             task.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
         for body in self._bodies.values():
             body.close()
+        await asyncio.gather(*running, return_exceptions=True)
+        for body in self._bodies.values():
+            body.close()  # one that a task opened while it was being cancelled
 
     async def first_bytes(self) -> tuple[Ranked, PeerBody]:
         """The holder that answers and its body, first bytes in hand. Raises `NobodyHasIt`."""
@@ -154,22 +164,30 @@ class RunningPull:
         left_s = self._wake_at_s - self._puller.clock()
         try:
             async with asyncio.timeout(max(0.0, left_s)):
-                return await self._events.get()
+                event = await self._events.get()
         except TimeoutError:
             return Ticked()
+        if isinstance(event, _Crashed):
+            raise event.error
+        return event
 
     def _execute(self, commands: tuple[Command, ...]) -> None:
         puller = self._puller
         for command in commands:
             match command:
                 case Lookup():
-                    task = asyncio.create_task(self._look_up(command.everyone))
+                    task = asyncio.create_task(self._reporting(self._look_up(command.everyone)))
                     self._lookups.add(task)
                     task.add_done_callback(self._lookups.discard)
                 case Fetch():
-                    self._tasks[command.attempt] = asyncio.create_task(self._attempt(command))
+                    self._tasks[command.attempt] = asyncio.create_task(
+                        self._reporting(self._attempt(command))
+                    )
                 case Abandon():
                     self._tasks.pop(command.attempt).cancel()
+                    body = self._bodies.pop(command.attempt, None)
+                    if body is not None:
+                        body.close()
                 case WakeAt():
                     self._wake_at_s = command.at_s
                 case Avoid():
@@ -182,6 +200,13 @@ class RunningPull:
                     self._not_found = command
                 case Cut():
                     pass  # `rest` raises BodyCut
+
+    async def _reporting(self, work: Coroutine[None, None, None]) -> None:
+        """Do the work; a bug in it ends the pull at once, not at its deadline."""
+        try:
+            await work
+        except Exception as error:  # noqa: BLE001 - raised again where the pull is waited for
+            self._events.put_nowait(_Crashed(error))
 
     async def _look_up(self, everyone: bool) -> None:
         index, digest = self._puller.index, self._wanted.target.digest

@@ -7,6 +7,7 @@ standing connection it takes a fraction of the processor time of an HTTP request
 
 import asyncio
 import itertools
+import time
 
 import aiohttp
 from yarl import URL
@@ -22,6 +23,9 @@ from agent.holders.wire import (
     encode_question,
 )
 from agent.members.member import Peer
+
+_CONNECT_S = 5.0
+_GIVE_UP_S = 0.2  # a shorter wait says nothing about the connection
 
 
 class _ChannelClosed(Exception):
@@ -40,6 +44,7 @@ class _Channel:
         self._numbers = itertools.count()
         self._waiting: dict[int, tuple[Question, asyncio.Future[Reply]]] = {}
         self._used = False
+        self.heard_s = 0.0  # when the last reply came, on the monotonic clock
         self._reader = asyncio.create_task(self._read(), name="replies")
 
     @property
@@ -84,6 +89,7 @@ class _Channel:
         if question is None or future is None or future.done():
             return  # its asker no longer waits
         self._used = True
+        self.heard_s = time.monotonic()
         future.set_result(decode(question))
 
 
@@ -93,23 +99,29 @@ class QuestionChannels:
     def __init__(self, session: aiohttp.ClientSession) -> None:
         self._session = session
         self._channels: dict[str, _Channel] = {}
-        self._opening: dict[str, asyncio.Lock] = {}
+        self._opening: dict[str, asyncio.Task[_Channel]] = {}
 
     async def ask(self, peer: Peer, question: Question, timeout_s: float) -> Reply:
         """Put a question to a peer. Raises `PeerSilent` when there is no usable reply in time."""
+        channel: _Channel | None = None
+        started_s = time.monotonic()
         try:
             async with asyncio.timeout(timeout_s):
                 try:
-                    return await (await self._channel(peer)).ask(question)
+                    channel = await self._channel(peer)
+                    return await channel.ask(question)
                 except _ChannelClosed as error:
                     if not error.used:
                         raise
                 # The peer may have closed an idle connection, or restarted: that is no failure yet.
-                return await (await self._channel(peer)).ask(question)
+                channel = await self._channel(peer)
+                return await channel.ask(question)
         except TimeoutError as error:
-            # A peer that froze and one that vanished look alike: start over with it next time.
-            channel = self._channels.pop(peer.base_url, None)
-            if channel is not None:
+            # Nothing at all came since: a peer that froze and one that vanished look alike, so start
+            # over with it next time. Questions of others that wait on it end now.
+            if channel is not None and channel.heard_s < started_s and timeout_s >= _GIVE_UP_S:
+                if self._channels.get(peer.base_url) is channel:
+                    del self._channels[peer.base_url]
                 await channel.close()
             raise PeerSilent(f"{peer.name}: no reply within {timeout_s} s") from error
         except (aiohttp.ClientError, OSError, _ChannelClosed) as error:
@@ -117,6 +129,10 @@ class QuestionChannels:
 
     async def close(self) -> None:
         """Close all channels."""
+        opening = [*self._opening.values()]
+        for task in opening:
+            task.cancel()
+        await asyncio.gather(*opening, return_exceptions=True)
         channels, self._channels = [*self._channels.values()], {}
         await asyncio.gather(*(channel.close() for channel in channels), return_exceptions=True)
 
@@ -125,11 +141,17 @@ class QuestionChannels:
         channel = self._channels.get(key)
         if channel is not None and not channel.closed:
             return channel
-        async with self._opening.setdefault(key, asyncio.Lock()):
-            channel = self._channels.get(key)
-            if channel is None or channel.closed:
-                socket = await self._session.ws_connect(
-                    URL(f"{key}{PATH}", encoded=True), compress=0, max_msg_size=REPLY_MAX_BYTES, autoping=True
-                )
-                channel = self._channels[key] = _Channel(socket)
+        opening = self._opening.get(key)
+        if opening is None:
+            opening = self._opening[key] = asyncio.create_task(self._open(key), name="open a channel")
+            opening.add_done_callback(lambda _: self._opening.pop(key, None))
+        # Others may wait for the same connection: an asker that gives up must not end it.
+        return await asyncio.shield(opening)
+
+    async def _open(self, key: str) -> _Channel:
+        async with asyncio.timeout(_CONNECT_S):
+            socket = await self._session.ws_connect(
+                URL(f"{key}{PATH}", encoded=True), compress=0, max_msg_size=REPLY_MAX_BYTES
+            )
+        channel = self._channels[key] = _Channel(socket)
         return channel

@@ -84,14 +84,13 @@ async def send_chunk(response: web.StreamResponse, chunk: bytes, stall_s: float)
         raise ClientGone(str(error) or "it takes no bytes") from error
 
 
-async def cut(request: web.BaseRequest, response: web.StreamResponse) -> None:
+async def cut(request: web.BaseRequest) -> None:
     """End a body visibly short: FIN, never RST.
 
     containerd resumes after a FIN and fails the pull after an RST, and closing a socket with unread
     input sends an RST. So only our side is closed, and the client's close is waited for, shortly:
     it cancels the handler.
     """
-    response.force_close()
     transport = request.transport
     if transport is None or transport.is_closing():
         return
@@ -119,16 +118,19 @@ async def _send_file(
         raise ClientGone("it closed the connection")
     own: socket.socket = transport.get_extra_info("socket")
     # The loop refuses to watch a descriptor that one of its transports owns; a duplicate it takes.
-    out_fd = os.dup(own.fileno())
+    try:
+        out_fd = os.dup(own.fileno())
+    except OSError as error:  # no descriptor left, most likely
+        raise ContentUnavailable(f"dup: {error.strerror}") from error
     try:
         turn = 0
         ahead = start
         while start < stop:
-            if start >= ahead:
-                # Have the disk work while the network does: sendfile itself would wait for it.
-                os.posix_fadvise(file_fd, start, 2 * _READ_AHEAD_BYTES, os.POSIX_FADV_WILLNEED)
-                ahead = start + _READ_AHEAD_BYTES
             try:
+                if start >= ahead:
+                    # Have the disk work while the network does: sendfile itself would wait for it.
+                    os.posix_fadvise(file_fd, start, 2 * _READ_AHEAD_BYTES, os.POSIX_FADV_WILLNEED)
+                    ahead = start + _READ_AHEAD_BYTES
                 sent = os.sendfile(out_fd, file_fd, start, min(_SENDFILE_BYTES, stop - start))
             except BlockingIOError:
                 await _writable(out_fd, stall_s)

@@ -15,7 +15,7 @@ import yaml
 
 from benchmarks.lab.containerd import Containerd
 from benchmarks.lab.network import Network, inside, sweep
-from benchmarks.lab.process import LabError, Process, run
+from benchmarks.lab.process import LabError, Process, run, undisturbed
 from benchmarks.lab.registry import Registry
 
 REGISTRY = "registry.demo"
@@ -235,7 +235,11 @@ class Cluster:
         new.rename(self.members)
 
     def close(self) -> None:
-        """End every process and remove every namespace, mount and file."""
+        """End every process and remove every namespace, mount and file. Can't be interrupted."""
+        with undisturbed():
+            self._remove_everything()
+
+    def _remove_everything(self) -> None:
         for node in self.nodes.values():
             node.stop()
         if self._registry is not None:

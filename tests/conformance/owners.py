@@ -15,6 +15,7 @@ from agent.content.store import ContentStore
 from agent.oci.digest import Digest
 from benchmarks.lab.containerd import NAMESPACE, VERSIONS, Containerd
 from benchmarks.lab.image import Image, build_image
+from benchmarks.lab.process import LabError
 
 _NAME = "io.containerd.image.name"
 
@@ -147,9 +148,16 @@ class ContainerdOwner(Owner):
         digest = digest_of(content)
         command = [str(self._ctr), "--address", str(self._daemon.socket), "-n", NAMESPACE]
         command += ["content", "ingest", "--expected-digest", digest, f"test-{digest[7:]}"]
-        subprocess.run(command, input=content, capture_output=True, check=True, timeout=20)
-        # Garbage collection leaves it alone.
-        self._daemon.ctr("content", "label", digest, "containerd.io/gc.root=now")
+        for attempt in range(5):
+            subprocess.run(command, input=content, capture_output=True, check=True, timeout=20)
+            try:
+                # Garbage collection leaves it alone from here on; one that was due may come in between.
+                self._daemon.ctr("content", "label", digest, "containerd.io/gc.root=now")
+            except LabError:
+                if attempt == 4:
+                    raise
+            else:
+                return
 
     def remove(self, content: bytes) -> None:
         self._daemon.ctr("content", "rm", digest_of(content))

@@ -45,12 +45,13 @@ class Containerd:
         self._blobs = BlobDirectory(root / _CONTENT / "blobs", self._changes)
         self._names = Names()
         self._problem: str | None = f"not connected to containerd at {socket} yet"
+        self._content_problem: str | None = None
         self._api_sizes: dict[Digest, int] | None = None
 
     @property
     def problem(self) -> str | None:
         """See `ContentStore.problem`."""
-        return self._problem
+        return self._problem or self._content_problem
 
     @property
     def totals(self) -> tuple[int, int]:
@@ -119,11 +120,16 @@ class Containerd:
         await self._blobs.looked.wait()
         while True:
             sizes: dict[Digest, int] | None = None
+            self._content_problem = None
             if self._blobs.problem is not None:
                 try:
-                    sizes = dict(_parsed(await self._client.sizes())) or None
-                except (ContentUnavailable, ContentMissing):
-                    sizes = self._api_sizes
+                    listed = dict(_parsed(await self._client.sizes()))
+                    if listed:  # what containerd lists it may have lost: try one
+                        await self._client.read(next(iter(listed)), 0, 1)
+                        sizes = listed
+                except (ContentUnavailable, ContentMissing) as error:
+                    sizes = None
+                    self._content_problem = f"neither files nor content API: {self._blobs.problem}; {error}"
             if (sizes is None) != (self._api_sizes is None):
                 via = "files" if sizes is None else f"content API ({self._blobs.problem})"
                 _log.warning("reading blobs by %s", via)

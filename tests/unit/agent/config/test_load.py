@@ -107,7 +107,7 @@ def test_every_mistake_is_reported_at_once(path: Path) -> None:
         "lookup.patience_s",
         "lookup.timeout_s",
         "pull.attempts_max",
-        "stop.",
+        "stop",
         "colour",
     }
 

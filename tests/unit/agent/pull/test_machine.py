@@ -103,11 +103,14 @@ def test_holder_found_by_asking_everyone_is_tried() -> None:
     )
 
 
+FAULT_A = (Avoid(node=A.node), Forget(node=A.node))
+
+
 def test_failed_holder_is_followed_by_the_next_without_a_wait() -> None:
     play(
         started(),
         (found(A, B), 0.1, (Fetch(attempt=1, holder=A), WakeAt(at_s=0.6))),
-        (failed(1), 0.2, (Avoid(node=A.node), Fetch(attempt=2, holder=B), WakeAt(at_s=0.7))),
+        (failed(1), 0.2, (*FAULT_A, Fetch(attempt=2, holder=B), WakeAt(at_s=0.7))),
         (Responded(attempt=2), 0.3, (Deliver(attempt=2, holder=B),)),
     )
 
@@ -118,7 +121,7 @@ def test_failed_holder_is_followed_by_the_next_without_a_wait() -> None:
 def test_peer_at_fault_is_avoided(failure: Failure) -> None:
     pull = started()
     pull.on(found(A, complete=True), 0.1)
-    assert pull.on(failed(1, failure), 0.2) == (Avoid(node=A.node), NotFound(attempts=1))
+    assert pull.on(failed(1, failure), 0.2) == (*FAULT_A, NotFound(attempts=1))
 
 
 def test_holder_without_the_digest_is_forgotten_and_not_avoided() -> None:
@@ -233,12 +236,25 @@ def test_deadline_does_not_end_a_delivery() -> None:
     assert pull.state is State.DELIVERING
 
 
-def test_attempts_are_capped_although_holders_are_left() -> None:
+def test_attempts_are_capped_and_then_everyone_is_asked() -> None:
     pull = started()
     pull.on(found(A, B, C, D), 0.0)
     pull.on(failed(1), 0.1)
     pull.on(failed(2), 0.2)
-    assert pull.on(failed(3), 0.3) == (Avoid(node=C.node), NotFound(attempts=3))
+    fault = (Avoid(node=C.node), Forget(node=C.node))
+    assert pull.on(failed(3), 0.3) == (*fault, Lookup(everyone=True), DEADLINE)
+    pull.on(found(D, complete=True), 0.4)
+    assert pull.on(failed(4, Failure.BUSY), 0.5) == (NotFound(attempts=4),)
+
+
+def test_near_holders_that_all_fail_do_not_hide_a_far_one() -> None:
+    pull = started(Limits(patience_s=0.5, deadline_s=10.0, attempts_max=2))
+    pull.on(found(A, B, C), 0.0)
+    pull.on(failed(1), 0.1)
+    pull.on(failed(2), 0.2)
+    commands = pull.on(found(D, C, A, B, complete=True), 0.3)
+    assert commands[0] == Fetch(attempt=3, holder=D), "by the newer ranking, without those tried"
+    assert pull.on(Responded(attempt=3), 0.4)[-1] == Deliver(attempt=3, holder=D)
 
 
 def test_open_attempts_are_waited_for_when_the_cap_is_reached() -> None:
@@ -247,7 +263,9 @@ def test_open_attempts_are_waited_for_when_the_cap_is_reached() -> None:
         pull,
         (found(A, B, C), 0.0, (Fetch(attempt=1, holder=A), WakeAt(at_s=0.5))),
         (Ticked(), 0.5, (Avoid(node=A.node), Fetch(attempt=2, holder=B), WakeAt(at_s=1.0))),
-        (failed(2, Failure.BUSY), 0.6, (DEADLINE,)),
+        (failed(2, Failure.BUSY), 0.6, (Lookup(everyone=True), DEADLINE)),
+        (found(A, B, complete=True), 0.65, (Fetch(attempt=3, holder=C), WakeAt(at_s=1.15))),
+        (failed(3, Failure.BUSY), 0.66, (DEADLINE,)),
         (Responded(attempt=1), 0.7, (Deliver(attempt=1, holder=A),)),
     )
 
@@ -336,7 +354,7 @@ class World:
                 assert command.attempt not in self.open
                 self.open[command.attempt] = command.holder.node
                 self.fetched.append(command.holder.node)
-                assert len(self.fetched) <= self.limits.attempts_max
+                assert len(self.fetched) <= 2 * self.limits.attempts_max
             case Abandon():
                 assert command.attempt in self.open, "abandoned what was not open"
                 del self.open[command.attempt]
@@ -352,7 +370,7 @@ class World:
                 assert self.ends == {"not found": 1}
                 assert not self.open, "404 while an attempt was running"
                 if now_s < self.limits.deadline_s:
-                    capped = len(self.fetched) == self.limits.attempts_max
+                    capped = len(self.fetched) == 2 * self.limits.attempts_max
                     assert capped or self.everyone_asked, "404 before everyone was asked"
                     assert capped or not set(self.known) - set(self.fetched), "404 with an untried holder"
                     assert not self.lookups or capped, "404 while a lookup was running"
