@@ -18,6 +18,8 @@ from agent.oci.errors import Internal, OciError, RequestInvalid
 
 _log = logging.getLogger(__name__)
 
+_HALF_CLOSED_S = 0.2  # for aiohttp to finish the response after its handler
+
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
@@ -81,6 +83,8 @@ class HttpListener:
         finally:
             protocol.busy = False
             self._running.discard(task)
+            if protocol.half_closed:  # no other request can follow; what is written is flushed first
+                asyncio.get_running_loop().call_later(_HALF_CLOSED_S, protocol.force_close)
 
 
 def error_response(error: OciError) -> web.Response:
@@ -94,16 +98,19 @@ def error_response(error: OciError) -> web.Response:
 
 
 class _Protocol(RequestHandler):
-    __slots__ = ("busy",)
+    __slots__ = ("busy", "half_closed")
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.busy = False
+        self.busy = self.half_closed = False
         super().connection_made(transport)
+
+    def data_received(self, data: bytes) -> None:
+        self.busy = True  # from its request's first byte on, not only while a handler runs
+        super().data_received(data)
 
     def eof_received(self) -> bool:  # type: ignore[override] # asyncio.Protocol lets it say "stay open"
         """A client that closes its side after its request still gets the answer, and then the end."""
-        if self.busy:
-            self.close()
+        self.half_closed = True
         return self.busy
 
     def handle_error(

@@ -89,6 +89,7 @@ _NO_ANSWERS: dict[str, Behaviour] = {
     "head only, silent": then_silent(response(200, length=100_000)),
     "head only, closes": says(response(200, length=100_000)),
     "head only, resets": then_reset(response(200, length=100_000)),
+    "empty body": says(response(200)),
     "no length": says(response(200, _OTHER, length=-1)),
     "chunked": says(response(200, b"5\r\naaaaa\r\n0\r\n\r\n", length=-1, Transfer_Encoding="chunked")),
     "negative length": says(b"HTTP/1.1 200 OK\r\nContent-Length: -5\r\n\r\naaaaa"),

@@ -1,14 +1,16 @@
 """How an agent starts and stops: taken ports, bad settings, draining, and being told twice."""
 
+import json
 import signal
 import socket
 import subprocess
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 import pytest
 
 from .agents import ADMIN, LOCAL, PEER, Node, Site, digest_of, wait_for
+from .websocket import frame, questioning
 from .wire import Ending, connected, raw_get, read_reply, read_to_end, request_bytes
 
 _BIG_BYTES = 48 << 20  # more than the kernel's buffers of both sides take
@@ -73,14 +75,62 @@ def test_an_agent_still_serves_between_turning_unready_and_closing_its_listeners
 
 def test_draining_ends_after_drain_s(site: Site) -> None:
     content = b"\7" * _BIG_BYTES
-    node = site.add("stopping", stop={"unready_s": 0, "drain_s": 1.0})
+    node = site.add("stopping", stop={"unready_s": 0, "drain_s": 3.0})
     node.put(content)
     site.start()
     with ExitStack() as stack:
         _start_download(node, content, stack)
         node.process.signal(signal.SIGTERM)
-        assert _exit_status(node, at_most_s=6.0) == 0
+        assert _exit_status(node, at_most_s=5.5) == 0  # not drain_s twice
     assert "Traceback" not in node.log.read_text()
+
+
+def test_a_peer_that_takes_no_replies_does_not_hold_up_the_end(site: Site) -> None:
+    node = site.add("stopping", stop={"unready_s": 0, "drain_s": 2.0})
+    site.start()
+    question = json.dumps({"number": 1, "digests": [digest_of(b"")] * 200}).encode()
+    with questioning(node.address) as peer:
+        peer.sock.settimeout(1.0)
+        with suppress(OSError):  # until neither side's buffers take any more
+            for _ in range(20_000):
+                peer.sock.sendall(frame(question, masked=True))
+        node.process.signal(signal.SIGTERM)
+        assert _exit_status(node, at_most_s=15.0) == 0
+
+
+def test_a_client_that_closes_its_side_after_its_request_gets_all_of_the_answer(site: Site) -> None:
+    content = b"\7" * _BIG_BYTES
+    holder, relay = site.add("holder"), site.add("relay")
+    holder.put(content)
+    site.start()
+    for node in (holder, relay):
+        with connected(node.address, LOCAL) as sock:
+            sock.sendall(request_bytes(f"/v2/library/app/blobs/{digest_of(content)}"))
+            sock.shutdown(socket.SHUT_WR)
+            received, ending = read_to_end(sock)
+            assert ending is Ending.FIN
+            assert received.endswith(content)
+
+
+@pytest.mark.parametrize("text", ["[" * 20_000, "- {name: a, port: !!bool foo}", "- !!timestamp foo", "- {"])
+def test_a_peers_file_that_turns_bad_leaves_the_last_good_list_in_force(site: Site, text: str) -> None:
+    node, holder = site.add("asker"), site.add("holder")
+    holder.put(b"something")
+    site.start()
+    site.members.write_text(text)
+    wait_for(lambda: "membership unchanged" in node.log.read_text(), "the bad file is noticed")
+    assert node.blob(b"something").status == 200
+
+
+def test_an_index_that_is_none_makes_unready_until_it_is_mended(site: Site) -> None:
+    node = site.add("nested")
+    site.start()
+    index = node.layout / "index.json"
+    good = index.read_text()
+    index.write_text("[" * 200_000)
+    wait_for(lambda: _readiness(node) == 503, "unready")
+    index.write_text(good)
+    wait_for(lambda: _readiness(node) == 200, "ready again")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

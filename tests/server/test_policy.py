@@ -186,3 +186,13 @@ def test_a_tag_that_a_peer_knows_of_another_registry_is_ambiguous_without_ns(sit
     assert b"one.test" in reply.body
     assert b"two.test" in reply.body
     assert asking.ask("/v2/library/app/manifests/v1?ns=two.test").body == two.manifest
+
+
+def test_a_tag_without_ns_is_not_answered_from_a_registry_that_is_not_included(policies: Policies) -> None:
+    only_here = make_image(b"another layer", note="elsewhere")
+    for node in (policies.picky, policies.holder):
+        node.put_image(only_here, "third.test/library/only:v1")
+    path = "/v2/library/only/manifests/v1"
+    wait_for(lambda: policies.default.ask(path).status == 200, "the name is known")
+    assert policies.picky.ask(f"{path}?ns=third.test").status == 404
+    assert policies.picky.ask(path).status == 404
