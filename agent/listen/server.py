@@ -9,12 +9,12 @@ measured (docs/decisions/0003): never 200 before the first bytes are in hand, 40
 import asyncio
 import logging
 import time
-from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 
 from aiohttp import web
 
+from agent.content.sizes import ContentSizes
 from agent.content.store import Blob, ContentError, ContentMissing, ContentStore
 from agent.content.tags import TagAges
 from agent.holders.index import HolderIndex
@@ -25,6 +25,7 @@ from agent.listen.http import error_response
 from agent.listen.questions import QuestionDesk
 from agent.observe.metrics import Metrics
 from agent.observe.requests import RecentRequests, RequestPath, RequestRecord, Result
+from agent.oci.conditional import client_has, etag, if_range_holds
 from agent.oci.digest import Digest
 from agent.oci.errors import Internal, ManifestUnknown, OciError, RangeInvalid, Unsupported
 from agent.oci.manifest import SIZE_MAX_BYTES, Manifest, parse_manifest
@@ -38,28 +39,7 @@ from topology.placement import Locality, NodeName
 
 _log = logging.getLogger("shorthaul.request")
 
-_SIZES_MAX = 20_000
 _PREFETCH_MAX = 256  # an image has at most 127 layers; a hostile manifest names 40,000
-
-
-class ContentSizes:
-    """Sizes of blobs as the manifests that went through here name them. Bounded; the oldest go."""
-
-    def __init__(self) -> None:
-        self._sizes: OrderedDict[Digest, int | None] = OrderedDict()
-
-    def learn(self, manifest: Manifest) -> None:
-        """Remember the sizes of what a manifest names."""
-        for child in manifest.children:
-            known = self._sizes.setdefault(child.digest, child.size_bytes)
-            if known != child.size_bytes:
-                self._sizes[child.digest] = None  # one of them lies: believe neither
-        while len(self._sizes) > _SIZES_MAX:
-            self._sizes.popitem(last=False)
-
-    def get(self, digest: Digest) -> int | None:
-        """The size, if the manifests told it and agree."""
-        return self._sizes.get(digest)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -209,7 +189,7 @@ class OciServer:
         self._expect_children(manifest)
         record.status = 200
         headers = self._content_headers(record, target.digest, manifest.media_type)
-        if _is_known_to_client(exchange.request, target.digest):
+        if client_has(exchange.request.headers.get("If-None-Match"), target.digest):
             record.status = 304
             return web.Response(status=304, headers=headers)
         response = _response(None, len(manifest.content), headers)
@@ -268,7 +248,7 @@ class OciServer:
         async with self._services.puller.pull(wanted) as pull:
             body = await self._first_bytes(exchange, target, pull)
             headers = self._content_headers(exchange.record, target.digest, "application/octet-stream")
-            if _is_known_to_client(request, target.digest):
+            if client_has(request.headers.get("If-None-Match"), target.digest):
                 exchange.record.status = 304
                 return web.Response(status=304, headers=headers)
             response = _response(body.selected, body.size_bytes, headers)
@@ -292,7 +272,7 @@ class OciServer:
         record, request, stall_s = exchange.record, exchange.request, self._services.send_stall_s
         self._credit(record, self._services.own, Locality.NODE, "in this node's store")
         headers = self._content_headers(record, target.digest, "application/octet-stream")
-        if _is_known_to_client(request, target.digest):
+        if client_has(request.headers.get("If-None-Match"), target.digest):
             record.status = 304
             return web.Response(status=304, headers=headers)
         selected = select(spec, blob.size_bytes)
@@ -351,7 +331,7 @@ class OciServer:
             "Content-Type": media_type,
             "Docker-Content-Digest": digest,
             "Docker-Distribution-Api-Version": "registry/2.0",
-            "ETag": _etag(digest),
+            "ETag": etag(digest),
             "Accept-Ranges": "bytes",
             "Shorthaul-Source": f"node={record.node}; tier={record.locality.label}",
         }
@@ -381,30 +361,11 @@ def _response(selected: ByteRange | None, size_bytes: int, headers: dict[str, st
     return web.StreamResponse(status=206 if selected else 200, headers=headers)
 
 
-def _etag(digest: Digest) -> str:
-    return f'"{digest}"'
-
-
 def _range_of(request: web.BaseRequest, digest: Digest, size_bytes: int | None) -> RangeSpec | None:
     """The range to send: none for a HEAD (RFC 9110, 14.2), nor when If-Range names other content."""
-    if request.method == "HEAD" or _is_stale_if_range(request, digest):
+    if request.method == "HEAD" or not if_range_holds(request.headers.get("If-Range"), digest):
         return None
     return parse_range(request.headers.get("Range"), size_bytes)
-
-
-def _is_known_to_client(request: web.BaseRequest, digest: Digest) -> bool:
-    """If-None-Match (RFC 9110, 13.1.2): the client has this content, which exists, already."""
-    header = request.headers.get("If-None-Match")
-    if header is None:
-        return False
-    known = {entry.strip().removeprefix("W/") for entry in header.split(",")}
-    return "*" in known or _etag(digest) in known
-
-
-def _is_stale_if_range(request: web.BaseRequest, digest: Digest) -> bool:
-    """If-Range (RFC 9110, 13.1.5): the client's part is of another content, so it needs the whole."""
-    header = request.headers.get("If-Range")
-    return header is not None and header.strip() != _etag(digest)
 
 
 def _result_of(error: OciError) -> Result:
