@@ -70,7 +70,7 @@ class TagResolver:
         """What this node has of a peer's question."""
         return Reply(
             held=frozenset(digest for digest in question.digests if self.store.holds(digest)),
-            tags=tuple(self._known(question.tags)) if self.enabled else (),
+            tags=tuple(self._known(dict.fromkeys(question.tags))) if self.enabled else (),
         )
 
     def _local(self, image: TaggedImage) -> Resolved:

@@ -69,7 +69,7 @@ def decode_question(body: bytes) -> tuple[int, Question]:
             raise RequestInvalid("a question without a number")
         return number, Question(
             digests=tuple(parse_digest(digest) for digest in digests),
-            tags=tuple(dict.fromkeys(_named(*tag) for tag in tags)),
+            tags=tuple(_named(*tag) for tag in tags),
         )
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise RequestInvalid(f"not a question about holders: {error}") from error
