@@ -1,6 +1,7 @@
 """Wiring: the one place where the parts meet, and the order in which they start and stop."""
 
 import asyncio
+import gc
 import logging
 import resource
 import signal
@@ -39,6 +40,10 @@ def run_agent(settings: Settings) -> None:
     """Run the agent until a signal asks it to stop. Raises `ListenErrors` when a port is taken."""
     _raise_file_limit()
     listeners = open_listeners(settings)
+
+    # What the imports left never becomes garbage: collections need not look at it again and again.
+    gc.collect()
+    gc.freeze()
 
     async def run() -> None:
         await Agent(settings, listeners).run()  # made inside of the loop: some parts bind to it
