@@ -34,7 +34,6 @@ class HttpListener:
 
     def __init__(self, listener: socket.socket, handler: Handler, settings: HttpSettings) -> None:
         self._socket = listener
-        self._settings = settings
         # A client that goes away cancels its handler, so that nothing is fetched for nobody.
         self._web = _Server(
             self._handle,

@@ -113,12 +113,10 @@ class OciServer:
             record.status = 500
             response = error_response(Internal("internal error", hint="see the agent's log"))
             response.force_close()
+        self._finish(exchange)
         if record.result is Result.CUT:
-            self._finish(exchange)
             response.force_close()
             await cut(request)
-            return response
-        self._finish(exchange)
         return response
 
     async def _answer(self, exchange: _Exchange) -> web.StreamResponse:
@@ -184,8 +182,8 @@ class OciServer:
         else:
             async with self._services.puller.pull(Wanted(target=target)) as pull:
                 body = await self._first_bytes(exchange, target, pull)
-            manifest = parse_manifest(body.first)
-            assert manifest is not None, "a peer's manifest is checked when it arrives"
+            manifest = body.manifest
+            assert manifest is not None, "a manifest was wanted"
         self._expect_children(manifest)
         record.status = 200
         headers = self._content_headers(record, target.digest, manifest.media_type)

@@ -15,7 +15,7 @@ from agent.holders.wire import Question, Reply
 from agent.members.member import Peer
 from agent.oci.digest import digest_of
 from agent.oci.errors import RangeInvalid
-from agent.oci.manifest import SIZE_MAX_BYTES, parse_manifest
+from agent.oci.manifest import SIZE_MAX_BYTES, Manifest, parse_manifest
 from agent.oci.ranges import (
     ByteRange,
     RangeSpec,
@@ -70,13 +70,13 @@ class PeerBody:
         first: bytes,
         selected: ByteRange | None,
         size_bytes: int,
-        media_type: str,
+        manifest: Manifest | None = None,
     ) -> None:
         self._response = response
         self.first = first
         self.selected = selected
         self.size_bytes = size_bytes
-        self.media_type = media_type
+        self.manifest = manifest  # verified and parsed, when a manifest was wanted
 
     @property
     def length(self) -> int:
@@ -164,16 +164,13 @@ class PeerClient:
     async def _checked(self, response: aiohttp.ClientResponse, wanted: Wanted) -> PeerBody:
         _check_status(response, wanted)
         selected, size_bytes = _check_length(response, wanted)
-        media_type = response.headers.get("Content-Type", "application/octet-stream")
         if wanted.head:
             first = b""
         elif wanted.target.kind is Kind.MANIFEST:
             return await self._manifest(response, wanted, size_bytes)
         else:
             first = await self._first(response, size_bytes)
-        return PeerBody(
-            response, first=first, selected=selected, size_bytes=size_bytes, media_type=media_type
-        )
+        return PeerBody(response, first=first, selected=selected, size_bytes=size_bytes)
 
     async def _first(self, response: aiohttp.ClientResponse, size_bytes: int) -> bytes:
         try:
@@ -198,9 +195,7 @@ class PeerClient:
         manifest = parse_manifest(content)
         if digest_of(content, like=wanted.target.digest) != wanted.target.digest or manifest is None:
             raise AttemptFailed(Failure.INVALID, "a manifest that does not match its digest")
-        return PeerBody(
-            None, first=content, selected=None, size_bytes=len(content), media_type=manifest.media_type
-        )
+        return PeerBody(None, first=content, selected=None, size_bytes=len(content), manifest=manifest)
 
 
 def _check_status(response: aiohttp.ClientResponse, wanted: Wanted) -> None:

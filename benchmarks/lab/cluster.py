@@ -46,6 +46,16 @@ class Reply:
         return json.loads(self.body)
 
 
+def metric_total(exposition: bytes, name: str, labels: Mapping[str, str]) -> float:
+    """The sum of the samples of a metric that have these labels, from Prometheus' text format."""
+    total = 0.0
+    for line in exposition.decode().splitlines():
+        head, _, value = line.rpartition(" ")
+        if head.partition("{")[0] == name and all(f'{k}="{v}"' in head for k, v in labels.items()):
+            total += float(value)
+    return total
+
+
 def places(layout: Mapping[str, Sequence[str]], per_zone: int) -> list[Place]:
     """``per_zone`` nodes in each zone of each region: a1, a2, b1, …"""
     return [
@@ -155,12 +165,7 @@ class Node:
 
     def metric(self, name: str, **labels: str) -> float:
         """The sum of a metric's samples that have these labels."""
-        total = 0.0
-        for line in self.get("/metrics", port=ADMIN_PORT).body.decode().splitlines():
-            head, _, value = line.rpartition(" ")
-            if head.partition("{")[0] == name and all(f'{k}="{v}"' in head for k, v in labels.items()):
-                total += float(value)
-        return total
+        return metric_total(self.get("/metrics", port=ADMIN_PORT).body, name, labels)
 
     def stop(self) -> None:
         """End the agent and the daemon."""

@@ -21,6 +21,7 @@ from typing import Any, Self
 import yaml
 
 from agent.oci.manifest import OCI_MANIFEST
+from benchmarks.lab.cluster import metric_total
 from benchmarks.lab.process import Process
 
 LOCAL, SERVICE, PEER, ADMIN = 30020, 30022, 30023, 9090
@@ -234,12 +235,7 @@ class Node:
 
     def metric(self, name: str, **labels: str) -> float:
         """The sum of a metric's samples that have these labels."""
-        total = 0.0
-        for line in self.ask("/metrics", port=ADMIN).body.decode().splitlines():
-            head, _, value = line.rpartition(" ")
-            if head.partition("{")[0] == name and all(f'{k}="{v}"' in head for k, v in labels.items()):
-                total += float(value)
-        return total
+        return metric_total(self.ask("/metrics", port=ADMIN).body, name, labels)
 
     def stop(self) -> None:
         """End the agent, at once: what is left of it is of no interest."""
