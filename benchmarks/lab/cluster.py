@@ -17,6 +17,7 @@ from benchmarks.lab.containerd import Containerd
 from benchmarks.lab.network import Network, inside, sweep
 from benchmarks.lab.process import LabError, Process, run, undisturbed
 from benchmarks.lab.registry import Registry
+from benchmarks.lab.switch import DelayNetwork
 
 REGISTRY = "registry.demo"
 _PREFIX = "shlab"
@@ -25,12 +26,18 @@ LOCAL_PORT, SERVICE_PORT, ADMIN_PORT = 30020, 30022, 9090
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """Where a node sits."""
+    """Where a node sits; a level that is None is a label that the node does not have."""
 
     name: str
-    region: str
-    zone: str
+    region: str | None = None
+    zone: str | None = None
     rack: str | None = None
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """The labels it has, as settings and members files want them."""
+        levels = {"region": self.region, "zone": self.zone, "rack": self.rack}
+        return {level: label for level, label in levels.items() if label is not None}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,17 +89,19 @@ class Node:
             self.netns = cluster.network.add_host(place.name, self.address)
             self.loopback = "127.0.0.1"
             self.peer_port = LOCAL_PORT
-            self.containerd = Containerd(self.folder / "containerd", netns=self.netns, version=version)
-            store = f"containerd://{self.containerd.socket}?namespace=k8s.io&root={self.containerd.root}"
         else:
             self.address = self.loopback = f"127.9.{number}.1"
             self.peer_port = 30023
+        if cluster.containerd:
+            self.containerd = Containerd(self.folder / "containerd", netns=self.netns, version=version)
+            store = f"containerd://{self.containerd.socket}?namespace=k8s.io&root={self.containerd.root}"
+        else:
             self.layout = self.folder / "layout"
             _empty_layout(self.layout)
             store = f"oci-layout://{self.layout}"
         self.settings: dict[str, Any] = {
             "node": {"name": self.name, "address": self.address},
-            "placement": {"region": place.region, "zone": place.zone, "rack": place.rack},
+            "placement": place.labels,
             "listen": {
                 "local": f"{self.loopback}:{LOCAL_PORT}",
                 "peer": f"{self.address}:{self.peer_port}",
@@ -155,7 +164,8 @@ class Node:
         )
         command = ["skopeo", "--insecure-policy", "--registries-conf", str(registries), "copy"]
         target = f"oci:{self.layout}:{reference}"
-        run([*command, "--preserve-digests", f"docker://{reference}", target], at_most_s=at_most_s)
+        command += ["--preserve-digests", f"docker://{reference}", target]
+        run(command, netns=self.netns, at_most_s=at_most_s)
 
     def requests(self) -> Iterator[dict[str, Any]]:
         """What the agent logged of each request it answered."""
@@ -179,15 +189,27 @@ class Cluster:
     """The whole lab. Use as a context manager: leaving removes everything.
 
     ``real``: namespaces and containerds, which needs root; otherwise loopback addresses and OCI layouts.
+    ``containerd=False``: OCI layouts in namespaces too, where an agent is all that has to start.
+    ``delays``: namespaces between which frames take time, see `Cluster.delays`; they need ``real``.
     """
 
     def __init__(
-        self, nodes: Sequence[Place], *, real: bool = True, versions: Sequence[str] = ("1.6",)
+        self,
+        nodes: Sequence[Place],
+        *,
+        real: bool = True,
+        versions: Sequence[str] = ("1.6",),
+        delays: bool = False,
+        containerd: bool = True,
     ) -> None:
+        if delays and not real:
+            raise LabError("delays need namespaces (real=True)")
         self._places = nodes
         self._versions = versions
         self.real = real
-        self.network: Network | None = None
+        self.containerd = real and containerd
+        self.network: Network | DelayNetwork | None = None
+        self._delays = delays
         self.nodes: dict[str, Node] = {}
         self._registry: Registry | None = None
 
@@ -212,6 +234,13 @@ class Cluster:
         assert self._registry is not None
         return self._registry
 
+    @property
+    def delays(self) -> DelayNetwork:
+        """The network, to set delays between nodes by their names; the registry is ``registry``."""
+        if not isinstance(self.network, DelayNetwork):
+            raise LabError("this cluster has no delays (delays=True)")
+        return self.network
+
     def node(self, name: str) -> Node:
         """The node of that name."""
         return self.nodes[name]
@@ -229,9 +258,7 @@ class Cluster:
                 "name": node.name,
                 "address": node.address,
                 "port": node.peer_port,
-                "region": node.place.region,
-                "zone": node.place.zone,
-                "rack": node.place.rack,
+                **node.place.labels,
             }
             for node in listed
         ]
@@ -259,7 +286,8 @@ class Cluster:
         address, netns = "127.9.0.1", None
         if self.real:
             sweep(_PREFIX)
-            self.network = Network(f"{_PREFIX}-{os.getpid()}")
+            make = DelayNetwork if self._delays else Network
+            self.network = make(f"{_PREFIX}-{os.getpid()}")
             address = "10.9.0.2"
             netns = self.network.add_host("registry", address)
         self._registry = Registry(
