@@ -11,27 +11,35 @@ from dataclasses import fields
 
 import uvloop
 
-from agent.config import ContainerdStore, Endpoint, Settings
+from agent.config import ContainerdStore, CostSettings, Endpoint, Settings
 from agent.content.ocilayout import OciLayout
 from agent.content.store import ContentStore
 from agent.content.tags import TagAges
 from agent.holders.scatter import Scatter
 from agent.holders.tags import TagResolver
+from agent.latency.prober import Prober
+from agent.latency.tcpinfo import read_tcp_info
+from agent.latency.wire import Told
 from agent.listen.admin import AdminServer, AdminServices
 from agent.listen.discovery import Discovery
 from agent.listen.http import HttpListener
 from agent.listen.questions import QuestionDesk
+from agent.listen.reports import ReportDesk
 from agent.listen.server import OciServer, Services
 from agent.listen.sockets import ListenError, ListenErrors, open_listener
-from agent.members.member import Membership
+from agent.listen.traffic import Traffic
+from agent.members.member import Membership, Peer
 from agent.members.neighbourhood import Neighbourhood
-from agent.members.static import NoMembership, StaticMembership
+from agent.members.static import NoMembership, StaticMembership, told_placement
 from agent.observe.metrics import Metrics
 from agent.observe.requests import RecentRequests, RequestPath
 from agent.oci.patterns import parse_filter
 from agent.transfer.peers import PeerClient
 from agent.transfer.puller import Puller
-from topology.placement import NodeName, Placement, Rack, Region, Zone
+from topology.cluster import Timing
+from topology.labels import LabelProblem, parse_downward_api, read_labels
+from topology.ledger import CostLedger, Prices
+from topology.placement import NodeName, Placement
 
 _log = logging.getLogger("shorthaul")
 
@@ -88,8 +96,13 @@ class Agent:
         self._recent = RecentRequests()
         self._own = NodeName(settings.node.name)
         self._store = _store(settings)
+        placement, problems = _placement(settings)
         self._neighbourhood = Neighbourhood(
-            own=self._own, placement=_placement(settings), cooloff_s=settings.pull.cooloff_s
+            own=self._own,
+            placement=placement,
+            problems=problems,
+            cooloff_s=settings.pull.cooloff_s,
+            timing=Timing(window_s=settings.latency.window_s, half_life_s=settings.latency.half_life_s),
         )
         self._state = "starting"
         self._stop = asyncio.Event()
@@ -106,8 +119,22 @@ class Agent:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._asked_to_stop)
         settings = self._settings
-        client = PeerClient(connect_s=settings.pull.connect_s, stall_s=settings.pull.stall_s)
-        async with client:
+        client = PeerClient(
+            connect_s=settings.pull.connect_s, stall_s=settings.pull.stall_s, connected=self._connected
+        )
+        traffic = Traffic(
+            ledger=CostLedger(_prices(settings.costs)),
+            neighbourhood=self._neighbourhood,
+            metrics=self._metrics,
+            young_s=settings.latency.window_s,
+        )
+        prober = Prober(
+            neighbourhood=self._neighbourhood,
+            settings=settings.latency,
+            metrics=self._metrics,
+            load=lambda: traffic.uploads,
+        )
+        async with client, prober:
             index = Scatter(
                 neighbourhood=self._neighbourhood,
                 ask=client.ask,
@@ -118,15 +145,17 @@ class Agent:
                 background = [
                     tasks.create_task(self._store.run(), name="store"),
                     tasks.create_task(_membership(settings).run(self._neighbourhood.update), name="members"),
+                    tasks.create_task(prober.run(), name="probes"),
+                    tasks.create_task(prober.refresh(), name="topology"),
                 ]
                 try:
-                    await self._serve(index, client)
+                    await self._serve(index, client, traffic, prober)
                 finally:
                     await index.close()
                     for task in background:
                         task.cancel()
 
-    async def _serve(self, index: Scatter, client: PeerClient) -> None:
+    async def _serve(self, index: Scatter, client: PeerClient, traffic: Traffic, prober: Prober) -> None:
         settings = self._settings
         puller = Puller(
             index=index,
@@ -145,6 +174,7 @@ class Agent:
             max_age_s=settings.tag_max_age_s,
         )
         desk = QuestionDesk(resolver.reply_to)
+        reports = ReportDesk(self._told, lambda: self._metrics.report("invalid"))
         registries = parse_filter(settings.registries.include, settings.registries.exclude)
         services = Services(
             own=self._own,
@@ -154,6 +184,8 @@ class Agent:
             index=index,
             puller=puller,
             desk=desk,
+            reports=reports,
+            traffic=traffic,
             discovery=Discovery(store=self._store, registries=registries),
             registries=registries,
             metrics=self._metrics,
@@ -165,7 +197,10 @@ class Agent:
                 own=self._own,
                 store=self._store,
                 index=index,
+                resolver=resolver,
                 neighbourhood=self._neighbourhood,
+                prober=prober,
+                traffic=traffic,
                 puller=puller,
                 metrics=self._metrics,
                 recent=self._recent,
@@ -195,6 +230,7 @@ class Agent:
             await asyncio.sleep(settings.stop.unready_s)
             for listener in serving:
                 await listener.stop_accepting()
+            reports.close()
             await desk.close()
             _log.info("stopping: no new connections, draining")
             await asyncio.gather(*(listener.drain(settings.stop.drain_s) for listener in serving))
@@ -202,6 +238,19 @@ class Agent:
             await admin_listener.stop_accepting()
             await admin_listener.drain(1.0)
         _log.info("stopped")
+
+    def _connected(self, peer: Peer, sock: object) -> None:
+        """A connection to a peer was made: its handshake measured the way there."""
+        info = read_tcp_info(sock)
+        if info is not None and self._neighbourhood.sample(peer.name, info.min_rtt_us):
+            self._metrics.rtt(self._neighbourhood.locality(peer.name), info.min_rtt_us, "connection")
+
+    def _told(self, told: Told) -> None:
+        """A peer told what it measured."""
+        if self._neighbourhood.peer(told.node) is None:
+            self._metrics.report("stranger")
+            return
+        self._metrics.report("taken", absurd=self._neighbourhood.hear(told.node, told.report))
 
     def _asked_to_stop(self) -> None:
         if self._stop.is_set():
@@ -221,14 +270,54 @@ def _store(settings: Settings) -> ContentStore:
 
 
 def _membership(settings: Settings) -> Membership:
-    static = settings.membership.static
-    return StaticMembership(static, own=NodeName(settings.node.name)) if static else NoMembership()
+    static, own = settings.membership.static, NodeName(settings.node.name)
+    if static is None:
+        return NoMembership()
+    return StaticMembership(static, own=own, finer_levels=settings.topology.finer_levels)
 
 
-def _placement(settings: Settings) -> Placement:
-    place = settings.placement
-    return Placement(
-        region=Region(place.region) if place.region else None,
-        zone=Zone(place.zone) if place.zone else None,
-        rack=Rack(place.rack) if place.rack else None,
+def _placement(settings: Settings) -> tuple[Placement, tuple[LabelProblem, ...]]:
+    """Where this node is, and what is wrong with its labels."""
+    place, own = settings.placement, NodeName(settings.node.name)
+    labels = dict(place.labels.items)
+    problems: list[LabelProblem] = []
+    if place.labels_file is not None:
+        try:
+            text = place.labels_file.read_text(errors="replace")
+        except OSError as error:
+            text = ""
+            problems.append(
+                LabelProblem(
+                    node=own,
+                    problem=f"{place.labels_file}: {error.strerror}",
+                    hint="placement.labels_file names a downward API file with the pod's labels",
+                )
+            )
+        for key, value in parse_downward_api(text).items():
+            if labels.setdefault(key, value) != value:
+                problems.append(
+                    LabelProblem(
+                        node=own,
+                        problem=f"label {key} is {labels[key]!r} in placement.labels and {value!r} in "
+                        "placement.labels_file: the former counts",
+                        hint="leave one of them out",
+                    )
+                )
+    placement, more = read_labels(
+        own,
+        labels,
+        told=told_placement(place.region, place.zone, place.rack),
+        finer_levels=settings.topology.finer_levels,
+    )
+    for problem in (*problems, *more):
+        _log.warning("labels: %s", problem.problem, extra={"fields": {"hint": problem.hint}})
+    return placement, (*problems, *more)
+
+
+def _prices(costs: CostSettings) -> Prices:
+    return Prices(
+        same_zone=costs.same_zone,
+        cross_zone=costs.cross_zone,
+        cross_region=costs.cross_region,
+        pairs={(pair.source, pair.destination): pair.usd_per_gb for pair in costs.pairs},
     )

@@ -1,7 +1,8 @@
 """Placements and the relation of two of them.
 
 Decides how far apart two nodes are by their labels alone. Knows nothing of sockets, time or blobs.
-Source: Kubernetes well-known labels topology.kubernetes.io/region and /zone; rack is ours.
+Source: Kubernetes well-known labels topology.kubernetes.io/region and /zone; what lies below a zone
+(network layers, blocks, racks, hosts) differs between clouds and may be of any depth.
 """
 
 from dataclasses import dataclass
@@ -11,14 +12,19 @@ from typing import NewType
 NodeName = NewType("NodeName", str)
 Region = NewType("Region", str)
 Zone = NewType("Zone", str)
-Rack = NewType("Rack", str)
+
+Step = tuple[str, str]
+"""One level of a placement: the level's name ("region", "zone", or a finer label's key) and its value."""
+
+Path = tuple[Step, ...]
+"""The way from the top of the cluster down to a node, coarsest step first."""
 
 
 class Locality(IntEnum):
     """The relation of two placements, nearest first; the tiers in which holders are asked and chosen."""
 
     NODE = 0
-    RACK = 1
+    RACK = 1  # the same zone, and any finer level as well
     ZONE = 2
     REGION = 3
     REMOTE = 4
@@ -30,22 +36,66 @@ class Locality(IntEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ZoneKey:
+    """A zone within its region. A level is meant within the one above it, as cloud providers mean it:
+    zone "a" of one region is not zone "a" of another.
+    """
+
+    region: Region | None
+    zone: Zone
+
+    def __str__(self) -> str:
+        return f"{self.region}/{self.zone}" if self.region is not None else str(self.zone)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Placement:
-    """Where a node sits. None is a label the node does not have: it is never equal to another None."""
+    """Where a node sits. None is a label the node does not have.
+
+    ``finer``: the levels below the zone, coarsest first, of any depth.
+    """
 
     region: Region | None = None
     zone: Zone | None = None
-    rack: Rack | None = None
+    finer: Path = ()
 
-    def path(self, node: NodeName) -> tuple[str, ...]:
-        """The way from the top of the tree down to the node: region, zone, rack, node.
+    @property
+    def path(self) -> Path:
+        """The steps that are known; a level that the node has no label for is left out."""
+        steps: list[Step] = []
+        if self.region is not None:
+            steps.append(("region", self.region))
+        if self.zone is not None:
+            steps.append(("zone", self.zone))
+        return (*steps, *self.finer)
 
-        A missing level gets a name of the node's own, so that two nodes without a rack label do not
-        count as rack neighbours. A level is meant within the one above it, as cloud providers mean it:
-        zone "a" of one region is not zone "a" of another.
-        """
-        path: tuple[str, ...] = ()
-        for level, label in (("region", self.region), ("zone", self.zone), ("rack", self.rack)):
-            name = f"{level}={label}" if label is not None else f"{level} of {node}"
-            path = (*path, name)
-        return (*path, f"node={node}")
+    @property
+    def zone_key(self) -> ZoneKey | None:
+        """The zone, if the node has one."""
+        return None if self.zone is None else ZoneKey(region=self.region, zone=self.zone)
+
+
+def shared_steps(one: Path, other: Path) -> int:
+    """How many steps two paths have in common from the top."""
+    count = 0
+    for step, other_step in zip(one, other, strict=False):
+        if step != other_step:
+            break
+        count += 1
+    return count
+
+
+def meeting(one: Path, other: Path) -> tuple[Locality, int]:
+    """The relation of two different nodes, and how many steps they share.
+
+    Two nodes that both lack a level are not set apart by it: where no node has a region label, two
+    nodes of zone "a" are in the same zone. A node that lacks a level is not the neighbour of one that
+    has it, because nothing says so.
+    """
+    shared = shared_steps(one, other)
+    if shared == 0:
+        return Locality.REMOTE, 0
+    return _LOCALITIES.get(one[shared - 1][0], Locality.RACK), shared
+
+
+_LOCALITIES = {"region": Locality.REGION, "zone": Locality.ZONE}

@@ -1,70 +1,207 @@
 """Which holder to take first.
 
-Decides an order among holders; pure and deterministic. Tier first, then round-trip time on a log
-scale, then a rendezvous hash of (digest, client, holder), so that equal holders share the work
-without talking to each other. Source: DESIGN 6; Thaler and Ravishankar, "Using name-based mappings
-to increase hit rates" (1998), for the hash.
+Decides an order among holders; pure and deterministic, whatever order they come in. Tier first; inside
+a tier the round trip, where all that take up to `_EQUAL_RATIO` times as long as the nearest count as
+equal; then load; then a rendezvous hash of (digest, client, holder), so that equal holders share the
+work without talking to each other. A saturated holder goes behind the unsaturated ones of every tier,
+so that a saturated tier spills over at once; one that failed a moment ago is the last resort.
+Sources: DESIGN 6; Thaler and Ravishankar, "Using name-based mappings to increase hit rates" (1998),
+for the hash.
 """
 
-import hashlib
 import math
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from topology.placement import Locality, NodeName
+from topology.snapshot import LOG_STEP, TIER_WIDTH, Snapshot, Source, Standing, seed_of
 
-# Round-trip times within one step of this ratio count as equal: inside a zone jitter exceeds the
-# signal (0.26 to 0.41 ms measured), and equal holders must share the work.
-_RTT_STEP_RATIO = 2.0
-_UNMEASURED_US = 1000.0  # a peer nobody measured stands where a cross-zone neighbour typically does
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Candidate:
-    """A holder as ranking sees it. ``rtt_us`` is None while nothing was measured."""
-
-    node: NodeName
-    locality: Locality
-    rtt_us: float | None = None
-    cooling: bool = False
+# Within a zone 0.26 to 0.41 ms were measured between equally near nodes: that much is no difference.
+_EQUAL_RATIO = 1.6
+_EQUAL_STEPS = math.ceil(math.log(_EQUAL_RATIO) / math.log(LOG_STEP))
+_BINS = TIER_WIDTH // _EQUAL_STEPS + 1  # of equals, in one tier
+_LOT_BITS = 30
+_LOTS = (1 << _LOT_BITS) - 1
+_LOAD_BITS = 6
+_BIN_SHIFT = _LOT_BITS + _LOAD_BITS
+_HANDICAP_SHIFT = _BIN_SHIFT + 24
+_FEW = 128  # holders that are not worth narrowing down
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ranked:
-    """A candidate with its place (1 is the first) and the reason for it, in one line."""
+class Condition:
+    """What is known of a holder beyond where it is; the default is a holder that is well and idle."""
+
+    load: int = 0  # bodies it is sending, as far as this node knows
+    saturated: bool = False  # it refused for want of capacity a moment ago
+    cooling: bool = False  # it failed a moment ago
+
+
+_WELL = Condition()
+
+
+class Ranked(NamedTuple):
+    """A holder with its place (1 is the first) and what led to it. ``equals``: how many of the holders
+    looked at were as good, itself included: the hash decided among them.
+    """
 
     node: NodeName
     locality: Locality
     rank: int
-    reason: str
+    standing: Standing | None = None
+    condition: Condition = _WELL
+    equals: int = 1
+
+    @property
+    def reason(self) -> str:
+        """Why it has this place, in one line."""
+        return ", ".join(_reasons(self))
 
 
-def rank(candidates: Iterable[Candidate], *, client: NodeName, digest: str) -> tuple[Ranked, ...]:
-    """The candidates in the order in which to try them: a permutation of what was given.
+def rank(
+    holders: Iterable[NodeName],
+    snapshot: Snapshot,
+    *,
+    digest: str,
+    conditions: Mapping[NodeName, Condition] | None = None,
+    limit: int | None = None,
+) -> tuple[Ranked, ...]:
+    """The first ``limit`` holders in the order in which to try them; with None, all: a permutation.
 
-    A cooling peer (it failed a moment ago) goes behind all others: it is the last resort, not lost.
-    Cost: one 8-byte hash a candidate and a sort.
+    ``conditions``: of the holders that are not well and idle. Cost: a look-up for each holder, and a
+    hash for each that may be among the first.
     """
-    ordered = sorted(candidates, key=lambda candidate: _key(candidate, client, digest))
+    known = conditions or {}
+    nodes: Sequence[NodeName] = tuple(dict.fromkeys(holders))
+    try:
+        keys: Sequence[int] = list(map(snapshot.keys.__getitem__, nodes))
+    except KeyError:
+        keys = [snapshot.key(node) for node in nodes]
+    factor = seed_of(f"{digest}\0{snapshot.own}")
+    # A condition only ever puts a holder further back, so that many more are enough to choose among.
+    enough = len(nodes) if limit is None else limit + len(known)
+    if len(nodes) > max(enough, _FEW):
+        nodes, keys = _likely_first(nodes, keys, snapshot, factor, enough)
+    best = _best_of_tiers(keys)
+    scores = [
+        (_bin(key, best) << _BIN_SHIFT | snapshot.seed(node) * factor & _LOTS, node)
+        for node, key in zip(nodes, keys, strict=True)
+    ]
+    if known:
+        scores = [
+            (score | _handicap(known[node]) if node in known else score, node) for score, node in scores
+        ]
+    scores.sort()
+    equals = Counter(score >> _LOT_BITS for score, _ in scores)
+    standings = snapshot.standings
     return tuple(
-        Ranked(node=c.node, locality=c.locality, rank=place, reason=_reason(c))
-        for place, c in enumerate(ordered, start=1)
+        Ranked(
+            node,
+            standing.locality if (standing := standings.get(node)) else Locality.REMOTE,
+            place,
+            standing,
+            known.get(node, _WELL),
+            equals[score >> _LOT_BITS],
+        )
+        for place, (score, node) in enumerate(scores[:limit], start=1)
     )
 
 
-def _key(candidate: Candidate, client: NodeName, digest: str) -> tuple[bool, int, int, bytes, str]:
-    lot = hashlib.blake2b(f"{digest}\0{client}\0{candidate.node}".encode(), digest_size=8).digest()
-    return candidate.cooling, candidate.locality, _rtt_step(candidate.rtt_us), lot, candidate.node
+def _best_of_tiers(keys: Iterable[int]) -> dict[int, int]:
+    """The lowest key in each tier: what counts as equal is measured from there."""
+    best: dict[int, int] = {}
+    for key in sorted(set(keys), reverse=True):
+        best[key // TIER_WIDTH] = key
+    return best
 
 
-def _rtt_step(rtt_us: float | None) -> int:
-    known = rtt_us is not None and math.isfinite(rtt_us) and rtt_us > 0
-    return math.floor(math.log(rtt_us if known and rtt_us else _UNMEASURED_US, _RTT_STEP_RATIO))
+def _bin(key: int, best: Mapping[int, int]) -> int:
+    """Tier and step of the round trip as one number; equal holders have the same one."""
+    tier = key // TIER_WIDTH
+    return tier * _BINS + max(0, key - best.get(tier, key)) // _EQUAL_STEPS
 
 
-def _reason(candidate: Candidate) -> str:
-    parts = [f"tier {candidate.locality.label}"]
-    parts.append("rtt unmeasured" if candidate.rtt_us is None else f"rtt {candidate.rtt_us / 1000:.2f} ms")
-    if candidate.cooling:
-        parts.append("failed a moment ago, last resort")
-    return ", ".join(parts)
+def _handicap(condition: Condition) -> int:
+    """What the condition adds to a score: load within the bin, the rest before all else."""
+    load = min(condition.load.bit_length(), (1 << _LOAD_BITS) - 1) << _LOT_BITS
+    return (condition.cooling * 2 + condition.saturated) << _HANDICAP_SHIFT | load
+
+
+def _likely_first(
+    nodes: Sequence[NodeName], keys: Sequence[int], snapshot: Snapshot, factor: int, enough: int
+) -> tuple[Sequence[NodeName], Sequence[int]]:
+    """The nodes, with their keys, that may be among the first ``enough``, and not many more.
+
+    Takes whole bins, the nearest first, until there are enough; of the last one, if it is large, only
+    the nodes with low lots. (`rank` gives the same answer without this, only later.)
+    """
+    first = min(keys)
+    last = first + _EQUAL_STEPS - 1
+    count = sum(map(last.__ge__, keys))
+    before = 0
+    if count < enough:
+        places = Counter(keys)
+        best = _best_of_tiers(places)
+        count, last = 0, -1
+        for key in sorted(places):
+            if key > last:
+                if count >= enough:
+                    break
+                before, first, last = count, key, _end_of_bin(key, best)
+            count += places[key]
+    crowd = count - before
+    # The lots are uniform: with overwhelming probability enough of them are below this.
+    below = _LOTS * (2 * enough + 64) // crowd
+    seeds = snapshot.seeds
+    chosen = [
+        (node, key)
+        for node, key in zip(nodes, keys, strict=True)
+        if key <= last and (key < first or seeds.get(node, 0) * factor & _LOTS <= below or node not in seeds)
+    ]
+    if len(chosen) < enough:
+        chosen = [(node, key) for node, key in zip(nodes, keys, strict=True) if key <= last]
+    return [node for node, _ in chosen], [key for _, key in chosen]
+
+
+def _end_of_bin(key: int, best: Mapping[int, int]) -> int:
+    """The highest key in the same bin."""
+    tier = key // TIER_WIDTH
+    anchor = best[tier]
+    return anchor + ((key - anchor) // _EQUAL_STEPS + 1) * _EQUAL_STEPS - 1
+
+
+def _reasons(ranked: Ranked) -> Iterable[str]:
+    standing, condition = ranked.standing, ranked.condition
+    if standing is None:
+        yield "not a member any more"
+        return
+    yield f"tier {ranked.locality.label}"
+    rtt = f"rtt {standing.cost_us / 1000:.2f} ms"
+    estimate = standing.estimate
+    if standing.source is Source.MEASURED and estimate is not None:
+        yield f"{rtt} ({estimate.samples} samples, {estimate.age_s:.0f} s ago)"
+    else:
+        yield f"{rtt} ({_GUESSES[standing.source]})"
+    if condition.load:
+        yield f"load {condition.load}"
+    if ranked.equals > 1:
+        yield f"one of {ranked.equals} equals, by hash"
+    if standing.inferred:
+        yield "zone inferred from latency"
+    if standing.suspect is not None:
+        yield f"suspect: {standing.suspect}"
+    if condition.saturated:
+        yield "refused for want of capacity a moment ago, behind all others that are well"
+    if condition.cooling:
+        yield "failed a moment ago, last resort"
+
+
+_GUESSES = {
+    Source.ZONE_PAIR: "not measured: median of its zone",
+    Source.PATH: "not measured: shortest path over zones that were",
+    Source.PRIOR: "not measured: typical of the tier",
+    Source.SELF: "this node",
+    Source.MEASURED: "measured",
+}

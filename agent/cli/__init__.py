@@ -4,6 +4,8 @@ import argparse
 from collections.abc import Sequence
 
 from agent.cli import agent as agent_command
+from agent.cli import explain as explain_command
+from agent.cli import topology as topology_command
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -13,6 +15,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     agent_command.add_parser(commands)
+    topology_command.add_parser(commands)
+    explain_command.add_parser(commands)
     arguments = parser.parse_args(argv)
     status: int = arguments.run(arguments)
     return status

@@ -1,14 +1,23 @@
 """Settings: read once, checked once, frozen from then on."""
 
 from agent.config.load import ConfigError, Problem, describe_settings, dump_settings, load_settings
-from agent.config.settings import HttpSettings, LookupSettings, PullSettings, Settings
+from agent.config.settings import (
+    CostSettings,
+    HttpSettings,
+    LatencySettings,
+    LookupSettings,
+    PullSettings,
+    Settings,
+)
 from agent.config.values import ContainerdStore, Endpoint, OciLayoutStore
 
 __all__ = [
     "ConfigError",
     "ContainerdStore",
+    "CostSettings",
     "Endpoint",
     "HttpSettings",
+    "LatencySettings",
     "LookupSettings",
     "OciLayoutStore",
     "Problem",

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import yaml
 
 from agent.config.settings import MembershipSettings, Settings
-from agent.config.values import ContainerdStore, Endpoint, OciLayoutStore, Wrong
+from agent.config.values import ContainerdStore, Endpoint, Labels, OciLayoutStore, Wrong, ZonePrice
 from agent.config.yamlfile import YamlInvalid, parse_yaml, read_yaml
 
 _T = TypeVar("_T")
@@ -188,8 +188,12 @@ def _overlap(one: Endpoint, other: Endpoint) -> bool:
 
 def _resolve_paths(settings: Settings, base: Path) -> Settings:
     static, state_dir = settings.membership.static, settings.state_dir
+    labels_file = settings.placement.labels_file
     return dataclasses.replace(
         settings,
+        placement=dataclasses.replace(
+            settings.placement, labels_file=base / labels_file if labels_file else None
+        ),
         membership=MembershipSettings(static=base / static if static else None),
         state_dir=base / state_dir if state_dir else None,
     )
@@ -200,6 +204,10 @@ def _plain(value: object) -> object:
         return str(value)
     if isinstance(value, tuple):
         return [_plain(each) for each in value]
+    if isinstance(value, Labels):
+        return dict(value.items)
+    if isinstance(value, ZonePrice):
+        return {"from": value.source, "to": value.destination, "usd_per_gb": value.usd_per_gb}
     if dataclasses.is_dataclass(value):
         return {entry.name: _plain(getattr(value, entry.name)) for entry in dataclasses.fields(value)}
     return value

@@ -11,20 +11,27 @@ from typing import Any, TypeVar
 from agent.config.values import (
     ContainerdStore,
     Endpoint,
+    Labels,
     OciLayoutStore,
+    ZonePrice,
+    amount,
     parse_address,
     parse_endpoint,
     parse_flag,
     parse_index,
+    parse_labels,
+    parse_levels,
     parse_local,
     parse_name,
     parse_optional_label,
     parse_path,
     parse_patterns,
+    parse_prices,
     parse_store,
     seconds,
     whole_number,
 )
+from topology.labels import FINER_LEVELS
 
 _T = TypeVar("_T")
 _REQUIRED: Any = object()
@@ -56,11 +63,22 @@ class NodeSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlacementSettings:
-    """Where this node sits. A level left out is unknown and counts as equal to nobody's."""
+    """Where this node sits. A level left out is taken from the labels, or unknown."""
 
     region: str | None = option(parse_optional_label, "Region (topology.kubernetes.io/region).", default=None)
     zone: str | None = option(parse_optional_label, "Zone (topology.kubernetes.io/zone).", default=None)
     rack: str | None = option(parse_optional_label, "Rack, or any level finer than the zone.", default=None)
+    labels: Labels = option(
+        parse_labels,
+        "This node's labels, as Kubernetes has them; those that say where it is count.",
+        default=Labels(),
+    )
+    labels_file: Path | None = option(
+        parse_path,
+        'A file of the downward API with the pod\'s labels (KEY="VALUE" lines), which Kubernetes 1.35 copies '
+        "from the node. Relative to the configuration file.",
+        default=None,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,9 +107,97 @@ class MembershipSettings:
 
     static: Path | None = option(
         parse_path,
-        "YAML file with a list of {name, address, port, region, zone, rack}; re-read when it changes. "
+        "YAML file with a list of {name, address, port, region, zone, rack, labels}; re-read when it changes. "
         "Relative to the configuration file. None: a node without peers.",
         default=None,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TopologySettings:
+    """How labels nest."""
+
+    finer_levels: tuple[str, ...] = option(
+        parse_levels,
+        "Keys of the labels below the zone, the widest level first. The default has those of AWS, GKE, "
+        "NVIDIA topograph, OCI, Azure's fault domain, Rook and racks; one that no node has is of no effect.",
+        default=FINER_LEVELS,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LatencySettings:
+    """Measuring round trips to peers."""
+
+    probe: bool = option(
+        parse_flag,
+        "Whether to keep probe connections; without them only pulls and questions measure.",
+        default=True,
+    )
+    own_zone: int = option(
+        whole_number(most=1000),
+        "Probe connections to peers of this zone, rotating; where most bytes come from.",
+        default=32,
+    )
+    other_zones: int = option(
+        whole_number(most=1000),
+        "Probe connections to peers of each other zone, rotating; a median needs three.",
+        default=3,
+    )
+    connections_max: int = option(
+        whole_number(most=5000),
+        "Probe connections in all; with more zones than fit, the zones take turns.",
+        default=192,
+    )
+    interval_s: float = option(
+        seconds(least=0.05, most=3600),
+        "Seconds between two probes of a connection; above the 0.2 s at which the kernel would delay its "
+        "acknowledgement.",
+        default=2.0,
+    )
+    window_s: float = option(
+        seconds(least=0.1, most=36000),
+        "Seconds for which a sample counts: so long can it take until a peer that became slower is "
+        "believed to be. Ten intervals, because one low sample among spikes of 12 ms must be enough.",
+        default=20.0,
+    )
+    half_life_s: float = option(
+        seconds(least=0.1, most=36000),
+        "Seconds in which an estimate without new samples loses half of its weight.",
+        default=120.0,
+    )
+    rotate_s: float = option(
+        seconds(least=0.1, most=36000),
+        "Seconds after which a quarter of the probed peers is exchanged for others.",
+        default=30.0,
+    )
+    report_s: float = option(
+        seconds(least=0.1, most=3600),
+        "Seconds between two reports to each probed peer about what was measured.",
+        default=15.0,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CostSettings:
+    """What bytes between nodes cost, in US dollars per GB (10^9 bytes)."""
+
+    same_zone: float = option(amount(most=1000), "Within a zone; free on the large clouds.", default=0.0)
+    cross_zone: float = option(
+        amount(most=1000),
+        "Between zones of a region: the large clouds bill 0.01 on each side (AWS: EC2 On-Demand Pricing, "
+        "Data Transfer).",
+        default=0.02,
+    )
+    cross_region: float = option(
+        amount(most=1000),
+        "Between regions: the same list has 0.02 for near regions and up to 0.09 for far ones.",
+        default=0.02,
+    )
+    pairs: tuple[ZonePrice, ...] = option(
+        parse_prices,
+        "Exceptions: a list of {from, to, usd_per_gb}, zones by name or as REGION/ZONE.",
+        default=(),
     )
 
 
@@ -226,6 +332,9 @@ class Settings:
         default=OciLayoutStore(directory=Path("/var/lib/shorthaul")),
     )
     membership: MembershipSettings = group(MembershipSettings)
+    topology: TopologySettings = group(TopologySettings)
+    latency: LatencySettings = group(LatencySettings)
+    costs: CostSettings = group(CostSettings)
     index: str = option(parse_index, "How holders are found; scatter asks the peers.", default="scatter")
     registries: RegistriesSettings = group(RegistriesSettings)
     resolve_tags: bool = option(

@@ -30,6 +30,22 @@ class Endpoint:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Labels:
+    """Label keys with their values."""
+
+    items: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ZonePrice:
+    """What bytes from one zone to another cost."""
+
+    source: str
+    destination: str
+    usd_per_gb: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ContainerdStore:
     """A containerd: its gRPC socket, the namespace to read, and the root its content store lies in."""
 
@@ -153,6 +169,51 @@ def parse_patterns(value: object) -> tuple[str, ...]:
     return tuple(value)
 
 
+def parse_labels(value: object) -> Labels:
+    """A mapping of label keys to values, as Kubernetes has them."""
+    hint = "write {KEY: VALUE, …}, for example {topology.kubernetes.io/zone: eu-1a}"
+    if not isinstance(value, dict):
+        raise Wrong(f"{value!r} is not a mapping", hint)
+    labels: dict[str, str] = {}
+    for key, label in value.items():
+        if not isinstance(key, str) or not key:
+            raise Wrong(f"{key!r} is not a label's key", hint)
+        if isinstance(label, bool) or not isinstance(label, str | int):
+            raise Wrong(f"{label!r}, the value of {key}, is not text", "put the value in quotes")
+        labels[key] = str(label)
+    return Labels(items=tuple(labels.items()))
+
+
+def parse_levels(value: object) -> tuple[str, ...]:
+    """Label keys, the widest level first."""
+    hint = "write a list of label keys, the widest level first, for example [example.com/row, rack]"
+    if not isinstance(value, list) or not all(isinstance(key, str) and key for key in value):
+        raise Wrong(f"{value!r} is not a list of label keys", hint)
+    doubled = next((key for key in value if value.count(key) > 1 or key in ("region", "zone", "node")), None)
+    if doubled is not None:
+        raise Wrong(f"{doubled!r} is there twice, or is a level of its own already", hint)
+    return tuple(value)
+
+
+def parse_prices(value: object) -> tuple[ZonePrice, ...]:
+    """A list of ``{from, to, usd_per_gb}``."""
+    hint = "write a list of {from: ZONE, to: ZONE, usd_per_gb: NUMBER}"
+    if not isinstance(value, list):
+        raise Wrong(f"{value!r} is not a list", hint)
+    prices: list[ZonePrice] = []
+    for entry in value:
+        if not isinstance(entry, dict) or entry.keys() != {"from", "to", "usd_per_gb"}:
+            raise Wrong(f"{entry!r} is not a price", hint)
+        prices.append(
+            ZonePrice(
+                source=_label(entry["from"]),
+                destination=_label(entry["to"]),
+                usd_per_gb=float(_number(entry["usd_per_gb"], least=0, most=1000)),
+            )
+        )
+    return tuple(prices)
+
+
 def parse_flag(value: object) -> bool:
     if not isinstance(value, bool):
         raise Wrong(f"{value!r} is neither true nor false", "write true or false, without quotes")
@@ -163,7 +224,12 @@ def seconds(*, least: float = 0.0, most: float) -> Callable[[object], float]:
     return lambda value: float(_number(value, least=least, most=most))
 
 
-def whole_number(*, least: int, most: int) -> Callable[[object], int]:
+def amount(*, most: float) -> Callable[[object], float]:
+    """A parser of amounts from nothing to ``most``."""
+    return seconds(most=most)
+
+
+def whole_number(*, least: int = 0, most: int) -> Callable[[object], int]:
     """A parser of whole numbers within bounds."""
 
     def parse(value: object) -> int:

@@ -2,17 +2,20 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
 
 from aiohttp import web
 
 from agent.content.store import ContentStore
 from agent.holders.index import HolderIndex
+from agent.holders.tags import TagResolver
+from agent.latency.prober import Prober
+from agent.listen.explain import Explainer
+from agent.listen.traffic import Traffic
+from agent.listen.views import costs_view, latency_view, topology_view
 from agent.members.neighbourhood import Neighbourhood
 from agent.observe.metrics import Metrics
 from agent.observe.requests import RecentRequests
-from agent.oci.digest import parse_digest
-from agent.oci.errors import DigestInvalid
+from agent.oci.errors import OciError
 from agent.transfer.puller import Puller
 from topology.placement import NodeName
 
@@ -24,7 +27,10 @@ class AdminServices:
     own: NodeName
     store: ContentStore
     index: HolderIndex
+    resolver: TagResolver
     neighbourhood: Neighbourhood
+    prober: Prober
+    traffic: Traffic
     puller: Puller
     metrics: Metrics
     recent: RecentRequests
@@ -43,6 +49,9 @@ class AdminServer:
             "/readyz": self._readyz,
             "/api/explain": self._explain,
             "/api/requests": self._requests,
+            "/api/topology": self._topology,
+            "/api/latency": self._latency,
+            "/api/costs": self._costs,
         }
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -63,8 +72,29 @@ class AdminServer:
         services.metrics.peers(
             len(services.neighbourhood), len(services.neighbourhood.cooling(services.clock()))
         )
+        self._count_topology()
         services.metrics.ready(services.unready() is None)
         return web.Response(body=services.metrics.expose(), headers={"Content-Type": Metrics.CONTENT_TYPE})
+
+    def _count_topology(self) -> None:
+        services = self._services
+        neighbourhood = services.neighbourhood
+        snapshot = neighbourhood.snapshot
+        standings = snapshot.standings.values()
+        inferred = sum(1 for standing in standings if standing.inferred)
+        unknown = sum(1 for standing in standings if standing.placement.zone is None)
+        nodes = {
+            "labelled": len(standings) - inferred - unknown,
+            "inferred": inferred,
+            "unknown": unknown,
+            "suspect": sum(1 for standing in standings if standing.suspect is not None),
+        }
+        services.metrics.topology(
+            nodes, problems=len(neighbourhood.problems), probed=len(services.prober.probed)
+        )
+        services.metrics.zone_rtts(
+            {str(zone): cost_us for zone, (cost_us, _) in neighbourhood.topology.zone_costs.items()}
+        )
 
     async def _livez(self, _: web.BaseRequest) -> web.Response:
         return web.Response(text="ok\n")
@@ -76,26 +106,35 @@ class AdminServer:
     async def _requests(self, _: web.BaseRequest) -> web.Response:
         return web.json_response(self._services.recent.newest_first())
 
+    async def _topology(self, _: web.BaseRequest) -> web.Response:
+        services = self._services
+        return web.json_response(topology_view(services.neighbourhood, services.clock()))
+
+    async def _latency(self, _: web.BaseRequest) -> web.Response:
+        services = self._services
+        return web.json_response(
+            latency_view(services.neighbourhood, services.prober.probed, services.clock())
+        )
+
+    async def _costs(self, _: web.BaseRequest) -> web.Response:
+        return web.json_response(costs_view(self._services.traffic.entries()))
+
     async def _explain(self, request: web.BaseRequest) -> web.Response:
         services = self._services
+        explainer = Explainer(
+            own=services.own,
+            store=services.store,
+            index=services.index,
+            resolver=services.resolver,
+            neighbourhood=services.neighbourhood,
+            puller=services.puller,
+        )
+        image = request.query.get("image")
         try:
-            digest = parse_digest(request.query.get("digest", ""))
-        except DigestInvalid as error:
-            return web.json_response({"error": error.message, "hint": error.hint}, status=400)
-        holders = await services.index.lookup_all(digest)
-        ranked = services.puller.ranked(digest, holders.nodes)
-        local = services.store.holds(digest)
-        answer: dict[str, Any] = {
-            "node": services.own,
-            "digest": digest,
-            "local": local,
-            "choice": services.own if local else (ranked[0].node if ranked else None),
-            "holders": [
-                {"node": r.node, "tier": r.locality.label, "rank": r.rank, "reason": r.reason} for r in ranked
-            ],
-            "not_asked_in_full": [
-                {"node": peer.name, "reason": "failed a moment ago"}
-                for peer in services.neighbourhood.cooling(services.clock())
-            ],
-        }
+            if image is not None:
+                answer = await explainer.image(image, services.clock())
+            else:
+                answer = await explainer.digest(request.query.get("digest", ""), services.clock())
+        except OciError as error:
+            return web.json_response({"error": error.message, "hint": error.hint}, status=error.status)
         return web.json_response(answer)

@@ -6,7 +6,9 @@ a request's head may take (aiohttp's keep-alive timer, which also runs before th
 
 import asyncio
 import logging
+import math
 import socket
+import time
 from collections.abc import Awaitable, Callable
 
 from aiohttp import web
@@ -96,11 +98,18 @@ def error_response(error: OciError) -> web.Response:
     )
 
 
+def connection_age_s(request: web.BaseRequest) -> float:
+    """Seconds since the request's connection was made; infinite when that is not known."""
+    protocol = request.protocol
+    return time.monotonic() - protocol.made_s if isinstance(protocol, _Protocol) else math.inf
+
+
 class _Protocol(RequestHandler):
-    __slots__ = ("busy", "half_closed")
+    __slots__ = ("busy", "half_closed", "made_s")
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.busy = self.half_closed = False
+        self.made_s = time.monotonic()
         super().connection_made(transport)
 
     def data_received(self, data: bytes) -> None:

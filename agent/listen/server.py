@@ -20,9 +20,12 @@ from agent.content.tags import TagAges
 from agent.holders.index import HolderIndex
 from agent.holders.tags import TagResolver
 from agent.holders.wire import PATH as HOLDERS_PATH
+from agent.latency.wire import PATH as LATENCY_PATH
 from agent.listen.discovery import Discovery
 from agent.listen.http import error_response
 from agent.listen.questions import QuestionDesk
+from agent.listen.reports import ReportDesk
+from agent.listen.traffic import Traffic
 from agent.observe.metrics import Metrics
 from agent.observe.requests import RecentRequests, RequestPath, RequestRecord, Result
 from agent.oci.conditional import client_has, etag, if_range_holds
@@ -53,6 +56,8 @@ class Services:
     index: HolderIndex
     puller: Puller
     desk: QuestionDesk
+    reports: ReportDesk
+    traffic: Traffic
     discovery: Discovery
     registries: Filter
     metrics: Metrics
@@ -124,6 +129,9 @@ class OciServer:
         if self._path is RequestPath.PEER and request.raw_path == HOLDERS_PATH:
             record.kind, record.status = "holders", 101
             return await self._services.desk.serve(request)
+        if self._path is RequestPath.PEER and request.raw_path == LATENCY_PATH:
+            record.kind, record.status = "latency", 101
+            return await self._services.reports.serve(request)
         if request.method not in ("GET", "HEAD"):
             raise Unsupported(
                 f"{request.method} is not supported: this is a read-only mirror",
@@ -283,11 +291,12 @@ class OciServer:
         record.body_length = stop - start
         await self._send_first(exchange, response, first)
         steps: AsyncIterator[int] = send_blob(request, response, blob, start + len(first), stop, stall_s)
-        try:
-            async for sent in steps:
-                self._count(exchange, sent)
-        except ContentError as error:
-            record.result, record.reason = Result.CUT, str(error)
+        with self._services.traffic.upload(exchange.request, self._path):
+            try:
+                async for sent in steps:
+                    self._count(exchange, sent)
+            except ContentError as error:
+                record.result, record.reason = Result.CUT, str(error)
         return response
 
     async def _open(self, target: Addressed) -> Blob | None:
@@ -331,18 +340,25 @@ class OciServer:
             "Docker-Distribution-Api-Version": "registry/2.0",
             "ETag": etag(digest),
             "Accept-Ranges": "bytes",
-            "Shorthaul-Source": f"node={record.node}; tier={record.locality.label}",
+            "Shorthaul-Source": _source(record),
         }
 
     def _finish(self, exchange: _Exchange) -> None:
         record = exchange.record
         record.seconds = self._services.clock() - exchange.started_s
         self._services.metrics.request(record)
-        if record.kind == "holders":
+        if record.kind in ("holders", "latency"):
             return  # a peer's standing connection, not a pull
+        self._services.traffic.account(record, exchange.request)
         self._services.recent.add(record)
         if _log.isEnabledFor(logging.INFO):
             _log.info("request", extra={"fields": record.as_dict()})
+
+
+def _source(record: RequestRecord) -> str:
+    """Where the bytes come from and why, in characters that any header may have."""
+    reason = record.reason.encode("ascii", "replace").decode().replace("\\", "/").replace('"', "'")
+    return f'node={record.node}; tier={record.locality_label}; reason="{reason}"'
 
 
 def _pong() -> web.Response:

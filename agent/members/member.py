@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from topology.labels import LabelProblem
 from topology.placement import NodeName, Placement
 
 
@@ -15,6 +16,7 @@ class Peer:
     address: str
     port: int
     placement: Placement
+    problems: tuple[LabelProblem, ...] = ()  # with the labels that gave the placement
 
     @property
     def base_url(self) -> str:

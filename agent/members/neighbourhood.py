@@ -1,50 +1,109 @@
-"""The peers as this node sees them: how near each is, and which of them failed a moment ago.
+"""The peers as this node sees them: how near each is, how busy, and which of them failed a moment ago.
 
-Owns the one mutable picture of the cluster that lookups and pulls read. Knows no sockets.
+Owns the one mutable picture of the cluster that lookups and pulls read, and the topology behind it.
+Knows no sockets. All times are seconds of the one monotonic clock it is given.
 """
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from agent.members.member import Peer, Peers
-from topology.graph import TopologyGraph
+from topology.cluster import ClusterTopology, Timing
+from topology.labels import LabelProblem
 from topology.placement import Locality, NodeName, Placement
+from topology.ranking import Condition, Ranked, rank
+from topology.snapshot import Snapshot
+from topology.zones import Report
+
+_SATURATED_S = 1.0  # after "too many requests": about as long as a few layers take
+_LOAD_TTL_S = 30.0  # two reports
 
 
 class Neighbourhood:
-    """Peers in rings around one node. All times are seconds of one monotonic clock."""
+    """Peers in rings around one node."""
 
-    def __init__(self, *, own: NodeName, placement: Placement, cooloff_s: float) -> None:
+    def __init__(
+        self,
+        *,
+        own: NodeName,
+        placement: Placement,
+        problems: Sequence[LabelProblem] = (),
+        cooloff_s: float,
+        timing: Timing | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.own = own
-        self._placement = placement
+        self._clock = clock
         self._cooloff_s = cooloff_s
+        self._own_problems = tuple(problems)
         self._peers: Peers = {}
-        self._localities: Mapping[NodeName, Locality] = {own: Locality.NODE}
+        self._by_address: Mapping[str, NodeName] = {}
         self._rings: tuple[tuple[Peer, ...], ...] = ()
         self._cooling_until_s: dict[NodeName, float] = {}
+        self._saturated_until_s: dict[NodeName, float] = {}
+        self._told_load: dict[NodeName, tuple[int, float]] = {}  # uploads, and when it said so
+        self._fetching: dict[NodeName, int] = {}  # bodies this node is fetching from it
+        self._topology = ClusterTopology(own=own, placement=placement, timing=timing)
+        self._generation = self._topology.snapshot.generation
+
+    @property
+    def topology(self) -> ClusterTopology:
+        """Labels and latency; `sample`, `hear` and `refresh` here are the ways to change it."""
+        return self._topology
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The topology as of the last refresh."""
+        return self._topology.snapshot
+
+    @property
+    def peers(self) -> Peers:
+        """The members, without this node."""
+        return self._peers
+
+    @property
+    def problems(self) -> tuple[LabelProblem, ...]:
+        """What is wrong with anybody's labels."""
+        of_peers = (problem for peer in self._peers.values() for problem in peer.problems)
+        return (*self._own_problems, *of_peers, *self.snapshot.problems)
 
     def update(self, peers: Peers) -> None:
-        """Take a new list of peers; cost O(peers)."""
-        placements = {name: peer.placement for name, peer in peers.items()}
-        localities = TopologyGraph({**placements, self.own: self._placement}).localities(self.own)
-        rings: dict[Locality, list[Peer]] = {}
-        for name, peer in peers.items():
-            rings.setdefault(localities[name], []).append(peer)
-        self._peers, self._localities = dict(peers), localities
-        self._rings = tuple(tuple(rings[locality]) for locality in sorted(rings))
-        self._cooling_until_s = {
-            name: until_s for name, until_s in self._cooling_until_s.items() if name in peers
-        }
+        """Take a new list of peers; O(peers)."""
+        self._peers = dict(peers)
+        self._by_address = {peer.address: name for name, peer in peers.items()}
+        for known in (self._cooling_until_s, self._saturated_until_s, self._told_load, self._fetching):
+            for name in known.keys() - peers.keys():
+                del known[name]
+        self._topology.update({name: peer.placement for name, peer in peers.items()}, self._clock())
+        self._make_rings()
+
+    def refresh(self) -> Snapshot:
+        """Bring the snapshot up to date with what was measured and told."""
+        snapshot = self._topology.refresh(self._clock())
+        if snapshot.generation != self._generation:
+            self._make_rings()
+        return snapshot
 
     def peer(self, name: NodeName) -> Peer | None:
         """The peer of that name, if it is still a member."""
         return self._peers.get(name)
 
+    def peer_at(self, address: str) -> NodeName | None:
+        """The peer that has this address."""
+        return self._by_address.get(address)
+
     def locality(self, name: NodeName) -> Locality:
         """How near a node is; REMOTE for one that is not a member."""
-        return self._localities.get(name, Locality.REMOTE)
+        return self.snapshot.locality(name)
 
     def __len__(self) -> int:
         return len(self._peers)
+
+    def ranked(
+        self, digest: str, holders: Iterable[NodeName], *, limit: int | None = None
+    ) -> tuple[Ranked, ...]:
+        """The holders in the order in which this node would try them."""
+        return rank(holders, self.snapshot, digest=digest, conditions=self._conditions(), limit=limit)
 
     def rings(self, now_s: float) -> tuple[tuple[Peer, ...], ...]:
         """The peers that are not cooling, nearest ring first; no ring is empty."""
@@ -61,19 +120,73 @@ class Neighbourhood:
 
     def is_cooling(self, name: NodeName, now_s: float) -> bool:
         """Whether the peer failed less than `cooloff_s` ago."""
-        until_s = self._cooling_until_s.get(name)
-        if until_s is None:
-            return False
-        if now_s >= until_s:
-            del self._cooling_until_s[name]
-            return False
-        return True
+        return _is_before(self._cooling_until_s, name, now_s)
 
     def failed(self, name: NodeName, now_s: float) -> None:
         """The peer did not answer or broke off: it is the last resort for a while."""
         if name in self._peers:
             self._cooling_until_s[name] = now_s + self._cooloff_s
 
+    def saturated(self, name: NodeName, now_s: float) -> None:
+        """The peer is well and has no capacity left: others come first for a moment."""
+        if name in self._peers:
+            self._saturated_until_s[name] = now_s + _SATURATED_S
+
     def served(self, name: NodeName) -> None:
         """The peer gave first bytes: it is well. That it answers questions would not prove as much."""
         self._cooling_until_s.pop(name, None)
+        self._saturated_until_s.pop(name, None)
+
+    def fetching(self, name: NodeName, change: int) -> None:
+        """This node started (+1) or ended (-1) to fetch a body from the peer."""
+        count = self._fetching.get(name, 0) + change
+        if count > 0 and name in self._peers:
+            self._fetching[name] = count
+        else:
+            self._fetching.pop(name, None)
+
+    def sample(self, name: NodeName, rtt_us: float) -> bool:
+        """A round trip to the peer was measured by this node's kernel; false if it can't be true."""
+        return self._topology.sample(name, rtt_us, self._clock())
+
+    def hear(self, name: NodeName, report: Report) -> int:
+        """A peer told what it measured. How many of its values were absurd."""
+        now_s = self._clock()
+        if name in self._peers:
+            self._told_load[name] = (report.load, now_s)
+        return self._topology.hear(name, report, now_s)
+
+    def _conditions(self) -> dict[NodeName, Condition]:
+        """Of the peers that are not well and idle."""
+        now_s = self._clock()
+        for name, (_, told_s) in list(self._told_load.items()):
+            if not 0 <= now_s - told_s <= _LOAD_TTL_S:
+                del self._told_load[name]
+        conditions: dict[NodeName, Condition] = {}
+        names = {*self._cooling_until_s, *self._saturated_until_s, *self._told_load, *self._fetching}
+        for name in names:
+            # What this node fetches is part of what the peer tells, a moment later.
+            load = max(self._told_load.get(name, (0, 0.0))[0], self._fetching.get(name, 0))
+            cooling = self.is_cooling(name, now_s)
+            saturated = _is_before(self._saturated_until_s, name, now_s)
+            if load or cooling or saturated:
+                conditions[name] = Condition(load=load, saturated=saturated, cooling=cooling)
+        return conditions
+
+    def _make_rings(self) -> None:
+        snapshot = self.snapshot
+        rings: dict[Locality, list[Peer]] = {}
+        for name, peer in self._peers.items():
+            rings.setdefault(snapshot.locality(name), []).append(peer)
+        self._rings = tuple(tuple(rings[locality]) for locality in sorted(rings))
+        self._generation = snapshot.generation
+
+
+def _is_before(until_s: dict[NodeName, float], name: NodeName, now_s: float) -> bool:
+    end_s = until_s.get(name)
+    if end_s is None:
+        return False
+    if now_s >= end_s:
+        del until_s[name]
+        return False
+    return True

@@ -1,33 +1,38 @@
 """The membership in a YAML file, re-read when it changes.
 
-A list of ``{name, address, port, region, zone, rack}``; region, zone and rack may be missing. A file
-that turns bad while the agent runs is reported and the last good list stays in force.
+A list of ``{name, address, port, region, zone, rack, labels}``; all but the first three may be missing.
+``labels`` are those of the Kubernetes node; region, zone and rack win over them. A file that turns bad
+while the agent runs is reported and the last good list stays in force.
 """
 
 import asyncio
 import ipaddress
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from agent.config.values import Wrong, parse_name
+from agent.config.values import Labels, Wrong, parse_labels, parse_name
 from agent.config.yamlfile import YamlInvalid, read_yaml
 from agent.members.member import Peer, Peers
-from topology.placement import NodeName, Placement, Rack, Region, Zone
+from topology.labels import FINER_LEVELS, RACK, clean_value, read_labels
+from topology.placement import NodeName, Placement, Region, Zone
 
 _log = logging.getLogger(__name__)
 
 _POLL_S = 0.5
-_KNOWN = {"name", "address", "port", "region", "zone", "rack"}
+_KNOWN = {"name", "address", "port", "region", "zone", "rack", "labels"}
 
 
 class MembersInvalid(Exception):
     """The file can't be used; the message has every mistake, one a line."""
 
 
-def read_members(path: Path, *, own: NodeName) -> Peers:
-    """The peers in the file, without ``own``. Raises `MembersInvalid`."""
+def read_members(path: Path, *, own: NodeName, finer_levels: Sequence[str] = FINER_LEVELS) -> Peers:
+    """The peers in the file, without ``own``. Raises `MembersInvalid`.
+
+    ``finer_levels``: see `topology.labels.read_labels`.
+    """
     try:
         entries = read_yaml(path)
     except OSError as error:
@@ -45,7 +50,7 @@ def read_members(path: Path, *, own: NodeName) -> Peers:
         mistakes.extend(f"{path}[{number}]{mistake}" for mistake in own_mistakes)
         if own_mistakes:
             continue
-        peer = _peer(entry)
+        peer = _peer(entry, finer_levels)
         if peer.name in peers:
             mistakes.append(f"{path}[{number}].name: {peer.name!r} is there twice (names are unique)")
         peers[peer.name] = peer
@@ -58,9 +63,10 @@ def read_members(path: Path, *, own: NodeName) -> Peers:
 class StaticMembership:
     """Follows one file."""
 
-    def __init__(self, path: Path, *, own: NodeName) -> None:
+    def __init__(self, path: Path, *, own: NodeName, finer_levels: Sequence[str] = FINER_LEVELS) -> None:
         self._path = path
         self._own = own
+        self._finer_levels = finer_levels
 
     async def run(self, changed: Callable[[Peers], None]) -> None:
         """See `Membership.run`."""
@@ -70,7 +76,7 @@ class StaticMembership:
             if current != known:
                 known = current
                 try:
-                    changed(read_members(self._path, own=self._own))
+                    changed(read_members(self._path, own=self._own, finer_levels=self._finer_levels))
                 except MembersInvalid as error:
                     _log.error("membership unchanged, as its file can't be used: %s", error)
             await asyncio.sleep(_POLL_S)
@@ -110,18 +116,36 @@ def _mistakes(entry: Any) -> list[str]:
         value = entry.get(level)
         if value is not None and (isinstance(value, bool) or not isinstance(value, str | int)):
             found.append(f".{level}: {value!r} is not text (put it in quotes)")
+    try:
+        _labels(entry)
+    except Wrong as wrong:
+        found.append(f".labels: {wrong} ({wrong.hint})")
     return found
 
 
-def _peer(entry: dict[str, Any]) -> Peer:
-    region, zone, rack = (entry.get(level) for level in ("region", "zone", "rack"))
+def _labels(entry: dict[str, Any]) -> Labels:
+    return parse_labels({} if entry.get("labels") is None else entry["labels"])
+
+
+def _peer(entry: dict[str, Any], finer_levels: Sequence[str]) -> Peer:
+    name = NodeName(parse_name(entry["name"]))
+    told = told_placement(*(entry.get(level) for level in ("region", "zone", "rack")))
+    placement, problems = read_labels(name, dict(_labels(entry).items), told=told, finer_levels=finer_levels)
     return Peer(
-        name=NodeName(parse_name(entry["name"])),
+        name=name,
         address=str(ipaddress.ip_address(str(entry["address"]))),
         port=entry["port"],
-        placement=Placement(
-            region=None if region in (None, "") else Region(str(region)),
-            zone=None if zone in (None, "") else Zone(str(zone)),
-            rack=None if rack in (None, "") else Rack(str(rack)),
-        ),
+        placement=placement,
+        problems=problems,
+    )
+
+
+def told_placement(region: object, zone: object, rack: object) -> Placement:
+    """The placement that was written down outright; None and an empty text are unknown."""
+    texts = (None if level is None else clean_value(str(level)) or None for level in (region, zone, rack))
+    region_text, zone_text, rack_text = texts
+    return Placement(
+        region=None if region_text is None else Region(region_text),
+        zone=None if zone_text is None else Zone(zone_text),
+        finer=() if rack_text is None else ((RACK, rack_text),),
     )

@@ -2,15 +2,33 @@
 
 The only importer of prometheus_client.
 
-Labels are bounded: path, kind, source, locality, result. Never a node, an address or a digest.
+Labels are bounded: path, kind, source, locality, result, zone (pairs). Never a node, an address or a digest.
 """
+
+from collections.abc import Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from agent.observe.requests import RequestRecord
+from topology.placement import Locality
 
 _FIRST_BYTE_BUCKETS_S = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
+_RTT_BUCKETS_S = (
+    0.00005,
+    0.0001,
+    0.0002,
+    0.0003,
+    0.0005,
+    0.0007,
+    0.001,
+    0.0015,
+    0.002,
+    0.005,
+    0.02,
+    0.1,
+    0.5,
+)
 _LOOKUP_BUCKETS_S = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.1, 0.5, 1)
 
 
@@ -70,6 +88,69 @@ class Metrics:
             "Peers avoided because they failed a moment ago.",
             registry=self._registry,
         )
+        self._rtt = Histogram(
+            "shorthaul_rtt_seconds",
+            "Round trips to peers as measured by this node's kernel, by how far away the peer is.",
+            ("locality",),
+            buckets=_RTT_BUCKETS_S,
+            registry=self._registry,
+        )
+        self._rtt_samples = Counter(
+            "shorthaul_rtt_samples_total",
+            "Round trips taken into the topology, by what measured them: probe, connection, upload.",
+            ("source",),
+            registry=self._registry,
+        )
+        self._probes = Counter(
+            "shorthaul_probes_total",
+            "Probes by result: measured, lost, unreachable, absurd.",
+            ("result",),
+            registry=self._registry,
+        )
+        self._probed = Gauge(
+            "shorthaul_probe_connections", "Probe connections open now.", registry=self._registry
+        )
+        self._reports = Counter(
+            "shorthaul_latency_reports_total",
+            "Reports of peers about what they measured: taken, invalid, or from a node that is no member.",
+            ("result",),
+            registry=self._registry,
+        )
+        self._absurd = Counter(
+            "shorthaul_rtt_absurd_total",
+            "Round trips that peers told and that can't be true: clamped or left out.",
+            registry=self._registry,
+        )
+        self._placed = Gauge(
+            "shorthaul_topology_nodes",
+            "Nodes by how their zone is known: labelled, inferred, unknown; and those whose latency "
+            "contradicts their labels: suspect.",
+            ("zone",),
+            registry=self._registry,
+        )
+        self._label_problems = Gauge(
+            "shorthaul_label_problems",
+            "Missing and contradictory labels; /api/topology lists them.",
+            registry=self._registry,
+        )
+        self._zone_rtt = Gauge(
+            "shorthaul_zone_rtt_seconds",
+            "Round trip from this node's zone to each zone: measured, told, or the shortest path.",
+            ("zone",),
+            registry=self._registry,
+        )
+        self._zone_bytes = Counter(
+            "shorthaul_zone_bytes_total",
+            "Body bytes received from peers, by zone of the peer and zone of this node.",
+            ("source_zone", "destination_zone"),
+            registry=self._registry,
+        )
+        self._zone_usd = Counter(
+            "shorthaul_zone_cost_usd_total",
+            "What they cost, by the price table (costs.*).",
+            ("source_zone", "destination_zone"),
+            registry=self._registry,
+        )
         self._ready = Gauge("shorthaul_ready", "1 while the agent is ready.", registry=self._registry)
 
     def request(self, record: RequestRecord) -> None:
@@ -104,6 +185,38 @@ class Metrics:
         """The membership now."""
         self._peers.set(members)
         self._cooling.set(cooling)
+
+    def rtt(self, locality: Locality, rtt_us: float, source: str) -> None:
+        """A round trip was measured by a ``probe``, a new ``connection``, or an ``upload``."""
+        self._rtt.labels(locality.label).observe(rtt_us / 1e6)
+        self._rtt_samples.labels(source).inc()
+
+    def probe(self, result: str) -> None:
+        """A probe was ``measured``, ``lost``, ``absurd``, or its peer ``unreachable``."""
+        self._probes.labels(result).inc()
+
+    def report(self, result: str, absurd: int = 0) -> None:
+        """A peer's report was ``taken``, ``invalid``, or of a ``stranger``; so many values were absurd."""
+        self._reports.labels(result).inc()
+        self._absurd.inc(absurd)
+
+    def topology(self, nodes: Mapping[str, int], *, problems: int, probed: int) -> None:
+        """The topology now: how many nodes are labelled, inferred, unknown, suspect."""
+        for kind, count in nodes.items():
+            self._placed.labels(kind).set(count)
+        self._label_problems.set(problems)
+        self._probed.set(probed)
+
+    def zone_rtts(self, rtts_us: Mapping[str, float]) -> None:
+        """From this node's zone to each; a zone that is gone is forgotten."""
+        self._zone_rtt.clear()
+        for zone, rtt_us in rtts_us.items():
+            self._zone_rtt.labels(zone).set(rtt_us / 1e6)
+
+    def received(self, source: str, destination: str, size_bytes: int, usd: float) -> None:
+        """Body bytes came from a peer's zone to this one's."""
+        self._zone_bytes.labels(source, destination).inc(size_bytes)
+        self._zone_usd.labels(source, destination).inc(usd)
 
     def ready(self, ready: bool) -> None:
         """Whether the agent is ready now."""

@@ -37,6 +37,7 @@ class Manifest:
     content: bytes
     media_type: str
     children: tuple[Descriptor, ...]
+    config: Descriptor | None = None  # one of the children
     subject: Digest | None = None
     artifact_type: str | None = None
     annotations: Mapping[str, str] = field(default_factory=dict)
@@ -61,7 +62,8 @@ def parse_manifest(content: bytes) -> Manifest | None:
     return Manifest(
         content=content,
         media_type=media_type,
-        children=tuple(_children(document)),
+        children=tuple(_children([document.get("config"), *_lists(document)])),
+        config=next(_children([document.get("config")]), None),
         subject=_subject(document),
         artifact_type=_artifact_type(document),
         annotations=_annotations(document),
@@ -106,11 +108,18 @@ def _annotations(document: dict[str, Any]) -> dict[str, str]:
     return {key: value for key, value in annotations.items() if isinstance(value, str)}
 
 
-def _children(document: dict[str, Any]) -> Iterator[Descriptor]:
-    listed: list[Any] = [document.get("config")]
+def is_manifest_type(media_type: str) -> bool:
+    """Whether content of this media type is a manifest or an index."""
+    return media_type in MEDIA_TYPES
+
+
+def _lists(document: dict[str, Any]) -> Iterator[Any]:
     for key in ("layers", "manifests"):
         value = document.get(key)
-        listed.extend(value if isinstance(value, list) else ())
+        yield from value if isinstance(value, list) else ()
+
+
+def _children(listed: list[Any]) -> Iterator[Descriptor]:
     for entry in listed:
         if not isinstance(entry, dict):
             continue

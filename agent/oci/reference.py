@@ -186,6 +186,28 @@ def parse_image(name: str) -> Named | None:
         return None
 
 
+def parse_reference(text: str) -> Named | Addressed:
+    """An image as people write it: ``nginx``, ``nginx:1.27``, ``ghcr.io/acme/app@sha256:…``.
+
+    What is left out is Docker's: registry docker.io, ``library/`` before a bare name, tag latest. With a
+    digest the tag does not count. Raises `NameInvalid`, `ManifestUnknown`, `DigestInvalid`.
+    Source: distribution/reference, normalize.go.
+    """
+    name, at, digest = text.partition("@")
+    host, slash, rest = name.partition("/")
+    if not slash or not ("." in host or ":" in host or host == "localhost"):
+        host, rest = "docker.io", name
+    repository, colon, tag = rest.rpartition(":")
+    if not colon:
+        repository, tag = rest, "latest"
+    if host == "docker.io" and "/" not in repository:
+        repository = f"library/{repository}"
+    registry, path = parse_registry(host), parse_repository(repository)
+    if at:
+        return Addressed(registry=registry, repository=path, kind=Kind.MANIFEST, digest=parse_digest(digest))
+    return Named(registry=registry, repository=path, tag=parse_tag(tag))
+
+
 def unknown(target: Named | Addressed, why: str, *, hint: str = "") -> OciError:
     """The 404 that fits ``target``; to containerd it says "go elsewhere"."""
     is_blob = isinstance(target, Addressed) and target.kind is Kind.BLOB

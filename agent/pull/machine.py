@@ -136,6 +136,13 @@ class Avoid:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Relieve:
+    """The peer has no capacity left: prefer others for a moment, in all pulls."""
+
+    node: NodeName
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Forget:
     """The peer does not have the digest, or can't give it: look it up anew next time."""
 
@@ -162,7 +169,7 @@ class Cut:
     """End the response visibly short, so that the client resumes elsewhere."""
 
 
-Command = Lookup | Fetch | Abandon | WakeAt | Avoid | Forget | Deliver | NotFound | Cut
+Command = Lookup | Fetch | Abandon | WakeAt | Avoid | Relieve | Forget | Deliver | NotFound | Cut
 
 
 class State(Enum):
@@ -240,6 +247,8 @@ class Pull:
             verdict: tuple[Command, ...] = (Avoid(node=holder.node), Forget(node=holder.node))
         elif event.failure is Failure.MISSING:
             verdict = (Forget(node=holder.node),)
+        elif event.failure is Failure.BUSY:
+            verdict = (Relieve(node=holder.node),)
         else:
             verdict = ()
         return verdict + (self._next(now_s) if self.state is State.TRYING else ())

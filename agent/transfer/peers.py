@@ -4,6 +4,7 @@ Foreign exceptions become `AttemptFailed`. Cancelling a fetch closes its connect
 """
 
 import asyncio
+import weakref
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
@@ -26,7 +27,7 @@ from agent.oci.ranges import (
 )
 from agent.oci.reference import Addressed, Kind
 from agent.pull.machine import Failure
-from agent.transfer.questions import QuestionChannels
+from agent.transfer.questions import Connected, QuestionChannels
 
 _IDLE_S = 15.0  # shorter than a server's http.idle_s, so that no request meets a connection that is closing
 _READ_BYTES = 256 * 1024
@@ -108,9 +109,13 @@ class PeerBody:
 class PeerClient:
     """One connection pool to all peers. Use as an async context manager."""
 
-    def __init__(self, *, connect_s: float, stall_s: float) -> None:
+    def __init__(
+        self, *, connect_s: float, stall_s: float, connected: Connected = lambda _peer, _socket: None
+    ) -> None:
         self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=connect_s)
         self._stall_s = stall_s
+        self._connected = connected
+        self._known: weakref.WeakSet[asyncio.Transport] = weakref.WeakSet()
         self._session: aiohttp.ClientSession | None = None
         self._questions: QuestionChannels | None = None
 
@@ -123,7 +128,7 @@ class PeerClient:
             auto_decompress=False,
             read_bufsize=_READ_BYTES,
         )
-        self._questions = QuestionChannels(self._session)
+        self._questions = QuestionChannels(self._session, self._connected)
         return self
 
     async def __aexit__(
@@ -155,11 +160,19 @@ class PeerClient:
             raise AttemptFailed(Failure.UNREACHABLE, str(error) or type(error).__name__) from error
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise AttemptFailed(Failure.BROKEN, str(error) or type(error).__name__) from error
+        self._tell_of(peer, response)
         try:
             return await self._checked(response, wanted)
         except BaseException:
             response.close()
             raise
+
+    def _tell_of(self, peer: Peer, response: aiohttp.ClientResponse) -> None:
+        """Tell of the connection if it is new: its handshake measured the way to the peer."""
+        transport = None if response.connection is None else response.connection.transport
+        if transport is not None and transport not in self._known:
+            self._known.add(transport)
+            self._connected(peer, transport.get_extra_info("socket"))
 
     async def _checked(self, response: aiohttp.ClientResponse, wanted: Wanted) -> PeerBody:
         _check_status(response, wanted)

@@ -29,13 +29,14 @@ from agent.pull.machine import (
     Lookup,
     NotFound,
     Pull,
+    Relieve,
     Responded,
     Ticked,
     WakeAt,
 )
 from agent.transfer.peers import AttemptFailed, PeerBody, PeerClient, Wanted
 from topology.placement import NodeName
-from topology.ranking import Candidate, Ranked, rank
+from topology.ranking import Ranked
 
 _log = logging.getLogger(__name__)
 
@@ -71,17 +72,9 @@ class Puller:
     clock: Callable[[], float] = time.monotonic
 
     def ranked(self, digest: str, nodes: tuple[NodeName, ...]) -> tuple[Ranked, ...]:
-        """The holders in the order in which this node would try them."""
-        now_s = self.clock()
-        candidates = (
-            Candidate(
-                node=node,
-                locality=self.neighbourhood.locality(node),
-                cooling=self.neighbourhood.is_cooling(node, now_s),
-            )
-            for node in nodes
-        )
-        return rank(candidates, client=self.neighbourhood.own, digest=digest)
+        """The holders that a pull may try, in the order in which it tries them."""
+        # So many are tried at most: the nearest, those of a second look-up, and those that it repeats.
+        return self.neighbourhood.ranked(digest, nodes, limit=3 * self.settings.attempts_max)
 
     def pull(self, wanted: Wanted) -> "RunningPull":
         """A pull of ``wanted``; enter it to start it."""
@@ -117,6 +110,8 @@ class RunningPull:
 
     async def __aexit__(self, *_: object) -> None:
         self._execute(self._machine.on(ClientGone(), self._puller.clock()))
+        if self._delivering is not None:
+            self._puller.neighbourhood.fetching(self._delivering.holder.node, -1)
         # What needs no waiting comes first: a cancelled caller may not get further.
         running = [*self._tasks.values(), *self._lookups]
         for task in running:
@@ -192,10 +187,13 @@ class RunningPull:
                     self._wake_at_s = command.at_s
                 case Avoid():
                     puller.neighbourhood.failed(command.node, puller.clock())
+                case Relieve():
+                    puller.neighbourhood.saturated(command.node, puller.clock())
                 case Forget():
                     puller.index.forget(self._wanted.target.digest, command.node)
                 case Deliver():
                     self._delivering = command
+                    puller.neighbourhood.fetching(command.holder.node, +1)
                 case NotFound():
                     self._not_found = command
                 case Cut():

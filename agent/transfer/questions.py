@@ -8,6 +8,8 @@ standing connection it takes a fraction of the processor time of an HTTP request
 import asyncio
 import itertools
 import time
+from collections.abc import Callable
+from typing import Any
 
 import aiohttp
 from yarl import URL
@@ -23,6 +25,9 @@ from agent.holders.wire import (
     encode_question,
 )
 from agent.members.member import Peer
+
+Connected = Callable[[Peer, Any], None]
+"""Told of each new connection to a peer, with its socket."""
 
 _CONNECT_S = 5.0
 _GIVE_UP_S = 0.2  # a shorter wait says nothing about the connection
@@ -96,8 +101,9 @@ class _Channel:
 class QuestionChannels:
     """The channels to all peers, by the address they are reached at."""
 
-    def __init__(self, session: aiohttp.ClientSession) -> None:
+    def __init__(self, session: aiohttp.ClientSession, connected: Connected) -> None:
         self._session = session
+        self._connected = connected
         self._channels: dict[str, _Channel] = {}
         self._opening: dict[str, asyncio.Task[_Channel]] = {}
 
@@ -143,15 +149,17 @@ class QuestionChannels:
             return channel
         opening = self._opening.get(key)
         if opening is None:
-            opening = self._opening[key] = asyncio.create_task(self._open(key), name="open a channel")
+            opening = self._opening[key] = asyncio.create_task(self._open(peer), name="open a channel")
             opening.add_done_callback(lambda _: self._opening.pop(key, None))
         # Others may wait for the same connection: an asker that gives up must not end it.
         return await asyncio.shield(opening)
 
-    async def _open(self, key: str) -> _Channel:
+    async def _open(self, peer: Peer) -> _Channel:
+        key = peer.base_url
         async with asyncio.timeout(_CONNECT_S):
             socket = await self._session.ws_connect(
                 URL(f"{key}{PATH}", encoded=True), compress=0, max_msg_size=REPLY_MAX_BYTES
             )
+        self._connected(peer, socket.get_extra_info("socket"))
         channel = self._channels[key] = _Channel(socket)
         return channel

@@ -274,9 +274,9 @@ class Site:
         self.add_member(name, node.address, zone=zone)
         return node
 
-    def add_member(self, name: str, address: str, *, zone: str = "a") -> None:
+    def add_member(self, name: str, address: str, *, zone: str = "a", **more: Any) -> None:
         """A member of the cluster that need not be an agent."""
-        entry = {"name": name, "address": address, "port": PEER, "region": "r", "zone": zone}
+        entry = {"name": name, "address": address, "port": PEER, "region": "r", "zone": zone, **more}
         self._entries.append(entry)
         new = self.members.with_suffix(".new")
         new.write_text(yaml.safe_dump(self._entries))

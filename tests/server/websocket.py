@@ -79,18 +79,25 @@ class Questioner:
 
 
 @contextmanager
-def questioning(address: str) -> Iterator[Questioner]:
-    """Connect to an agent as a peer does."""
+def upgraded(address: str, path: str) -> Iterator[socket.socket]:
+    """A WebSocket to an agent's peer listener, after the handshake."""
     with connected(address, PEER) as sock:
         key = base64.b64encode(os.urandom(16)).decode()
         fields = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec_WebSocket_Version": "13"}
-        sock.sendall(request_bytes(PATH, method="GET", Sec_WebSocket_Key=key, **fields))
+        sock.sendall(request_bytes(path, method="GET", Sec_WebSocket_Key=key, **fields))
         head = b""
         while not head.endswith(b"\r\n\r\n"):
             received = sock.recv(1)
             assert received, f"{Ending.FIN} in the handshake: {head!r}"
             head += received
         assert head.startswith(b"HTTP/1.1 101 "), head
+        yield sock
+
+
+@contextmanager
+def questioning(address: str) -> Iterator[Questioner]:
+    """Connect to an agent as a peer that asks does."""
+    with upgraded(address, PATH) as sock:
         yield Questioner(sock)
 
 

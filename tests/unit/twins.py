@@ -14,7 +14,7 @@ from agent.members.member import Peer, Peers
 from agent.oci.digest import Digest
 from agent.oci.manifest import OCI_INDEX, Descriptor
 from agent.oci.reference import Named, Registry, Repository, Tag
-from topology.placement import NodeName, Placement, Region, Zone
+from topology.placement import NodeName, Placement, Region, Zone, ZoneKey
 
 _T = TypeVar("_T")
 
@@ -92,6 +92,21 @@ def node(name: str) -> NodeName:
 def placed(region: str, zone: str) -> Placement:
     """A placement without a rack."""
     return Placement(region=Region(region), zone=Zone(zone))
+
+
+def located(region: str | None = None, zone: str | None = None, *finer: tuple[str, str]) -> Placement:
+    """A placement of any depth; what is left out is unknown."""
+    return Placement(
+        region=None if region is None else Region(region),
+        zone=None if zone is None else Zone(zone),
+        finer=finer,
+    )
+
+
+def zone_key(name: str) -> ZoneKey:
+    """``REGION/ZONE``, or ``ZONE`` without a region."""
+    region, slash, zone = name.rpartition("/")
+    return ZoneKey(region=Region(region) if slash else None, zone=Zone(zone))
 
 
 def peer(name: str, placement: Placement) -> Peer:

@@ -323,7 +323,9 @@ def test_every_setting_is_described_once_and_dumped(path: Path) -> None:
 def _leaves(document: dict[str, Any], prefix: str = "") -> list[str]:
     found: list[str] = []
     for key, value in document.items():
-        found.extend(_leaves(value, f"{prefix}{key}.") if isinstance(value, dict) else [f"{prefix}{key}"])
+        found.extend(
+            _leaves(value, f"{prefix}{key}.") if isinstance(value, dict) and value else [f"{prefix}{key}"]
+        )
     return found
 
 

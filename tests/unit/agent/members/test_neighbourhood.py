@@ -6,10 +6,10 @@ from hypothesis import strategies as st
 
 from agent.members.neighbourhood import Neighbourhood
 from tests.unit.twins import node, peer, peers, placed
-from topology.placement import Locality, Placement, Rack, Region, Zone
+from topology.placement import Locality, Placement, Region, Zone
 
 COOLOFF_S = 5.0
-RACK = Placement(region=Region("eu"), zone=Zone("eu-a"), rack=Rack("1"))
+RACK = Placement(region=Region("eu"), zone=Zone("eu-a"), finer=(("rack", "1"),))
 MEMBERS = peers(
     peer("far", placed("us", "us-a")),
     peer("zone-1", placed("eu", "eu-a")),

@@ -11,7 +11,7 @@ import yaml
 from agent.members.member import Peer, Peers
 from agent.members.static import MembersInvalid, NoMembership, StaticMembership, read_members
 from tests.unit.twins import node, run_in_virtual_time
-from topology.placement import Placement, Rack, Region, Zone
+from topology.placement import Placement, Region, Zone
 
 OWN = node("own")
 
@@ -46,7 +46,7 @@ def test_peer_has_its_address_and_placement(path: Path) -> None:
             name=node("a"),
             address="10.0.0.1",
             port=30020,
-            placement=Placement(region=Region("eu"), zone=Zone("eu-a"), rack=Rack("7")),
+            placement=Placement(region=Region("eu"), zone=Zone("eu-a"), finer=(("rack", "7"),)),
         )
     }
 

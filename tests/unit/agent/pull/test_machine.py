@@ -26,6 +26,7 @@ from agent.pull.machine import (
     Lookup,
     NotFound,
     Pull,
+    Relieve,
     Responded,
     State,
     Ticked,
@@ -41,7 +42,7 @@ Step = tuple[Event, float, tuple[Command, ...]]
 
 
 def ranked(name: str) -> Ranked:
-    return Ranked(node=node(name), locality=Locality.ZONE, rank=1, reason="for a test")
+    return Ranked(node=node(name), locality=Locality.ZONE, rank=1)
 
 
 A, B, C, D = (ranked(name) for name in "abcd")
@@ -130,19 +131,26 @@ def test_holder_without_the_digest_is_forgotten_and_not_avoided() -> None:
     assert pull.on(failed(1, Failure.MISSING), 0.2) == (Forget(node=A.node), NotFound(attempts=1))
 
 
-def test_busy_peer_is_neither_avoided_nor_forgotten() -> None:
+def test_busy_peer_is_relieved_and_neither_avoided_nor_forgotten() -> None:
     pull = started()
     pull.on(found(A, complete=True), 0.1)
-    assert pull.on(failed(1, Failure.BUSY), 0.2) == (NotFound(attempts=1),)
+    assert pull.on(failed(1, Failure.BUSY), 0.2) == (Relieve(node=A.node), NotFound(attempts=1))
 
 
 def test_when_all_known_holders_failed_everyone_is_asked_and_tried_ones_are_not_repeated() -> None:
     play(
         started(),
         (found(A), 0.1, (Fetch(attempt=1, holder=A), WakeAt(at_s=0.6))),
-        (failed(1, Failure.BUSY), 0.2, (Lookup(everyone=True), DEADLINE)),
+        (failed(1, Failure.BUSY), 0.2, (Relieve(node=A.node), Lookup(everyone=True), DEADLINE)),
         (found(A, B, complete=True), 0.3, (Fetch(attempt=2, holder=B), WakeAt(at_s=0.8))),
-        (failed(2, Failure.BUSY), 0.4, (NotFound(attempts=2),)),
+        (
+            failed(2, Failure.BUSY),
+            0.4,
+            (
+                Relieve(node=B.node),
+                NotFound(attempts=2),
+            ),
+        ),
     )
 
 
@@ -244,7 +252,7 @@ def test_attempts_are_capped_and_then_everyone_is_asked() -> None:
     fault = (Avoid(node=C.node), Forget(node=C.node))
     assert pull.on(failed(3), 0.3) == (*fault, Lookup(everyone=True), DEADLINE)
     pull.on(found(D, complete=True), 0.4)
-    assert pull.on(failed(4, Failure.BUSY), 0.5) == (NotFound(attempts=4),)
+    assert pull.on(failed(4, Failure.BUSY), 0.5) == (Relieve(node=D.node), NotFound(attempts=4))
 
 
 def test_near_holders_that_all_fail_do_not_hide_a_far_one() -> None:
@@ -263,9 +271,9 @@ def test_open_attempts_are_waited_for_when_the_cap_is_reached() -> None:
         pull,
         (found(A, B, C), 0.0, (Fetch(attempt=1, holder=A), WakeAt(at_s=0.5))),
         (Ticked(), 0.5, (Avoid(node=A.node), Fetch(attempt=2, holder=B), WakeAt(at_s=1.0))),
-        (failed(2, Failure.BUSY), 0.6, (Lookup(everyone=True), DEADLINE)),
+        (failed(2, Failure.BUSY), 0.6, (Relieve(node=B.node), Lookup(everyone=True), DEADLINE)),
         (found(A, B, complete=True), 0.65, (Fetch(attempt=3, holder=C), WakeAt(at_s=1.15))),
-        (failed(3, Failure.BUSY), 0.66, (DEADLINE,)),
+        (failed(3, Failure.BUSY), 0.66, (Relieve(node=C.node), DEADLINE)),
         (Responded(attempt=1), 0.7, (Deliver(attempt=1, holder=A),)),
     )
 

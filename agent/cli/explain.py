@@ -1,0 +1,57 @@
+"""``shorthaul explain``: where a running agent would take an image or a blob from, and why."""
+
+import argparse
+import json
+import re
+import sys
+
+from agent.cli.topology import add_url
+
+_DIGEST = re.compile(r"[a-z0-9]+:[0-9a-f]{32,}")
+_CUT_DIGEST = re.compile(r"sha(?:256|512):.*", re.DOTALL)
+
+
+def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add this command."""
+    parser = commands.add_parser(
+        "explain",
+        help="say where an image or a blob would come from, and why",
+        description="Ask a running agent who holds an image or a blob, and whom it would take it from.",
+    )
+    parser.add_argument("what", metavar="IMAGE|DIGEST", help="REGISTRY/NAME:TAG, NAME@DIGEST or a digest")
+    add_url(parser)
+    parser.add_argument("--json", action="store_true", help="the agent's answer as it is")
+    parser.set_defaults(run=run, wrong=parser.error)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Ask the agent, then show what it said."""
+    try:
+        query = parse_question(arguments.what)
+    except ValueError as error:
+        arguments.wrong(str(error))
+    # Not at the top: these and what they import are nothing that the agent's process should carry.
+    from agent.cli import adminclient, drawing
+
+    try:
+        answer = adminclient.ask(arguments.url, "/api/explain", query)
+        if arguments.json:
+            drawing.write(json.dumps(answer, indent=2))
+        else:
+            drawing.print_explanation(adminclient.read_explanation(answer))
+    except adminclient.AdminError as error:
+        print(f"shorthaul: {error}\n      hint: {error.hint}", file=sys.stderr)
+        return error.status
+    return 0
+
+
+def parse_question(what: str) -> dict[str, str]:
+    """The query for an image's name or a digest. A digest behind a name says all that the name says."""
+    _, at, digest = what.rpartition("@")
+    if _DIGEST.fullmatch(digest):
+        return {"digest": digest}
+    if at or _CUT_DIGEST.fullmatch(what):
+        raise ValueError(f"{digest!r} is no whole digest: give all of its digits (--json shows them)")
+    if not what.strip():
+        raise ValueError("name an image or a digest")
+    return {"image": what}

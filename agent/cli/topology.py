@@ -1,0 +1,68 @@
+"""``shorthaul topology``: the cluster as a running agent sees it, as a tree, a matrix or a picture."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+DEFAULT_URL = "http://127.0.0.1:9090"  # where listen.admin is unless the settings say otherwise
+
+
+def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add this command."""
+    parser = commands.add_parser(
+        "topology",
+        help="show the cluster as a running agent sees it",
+        description="Show where every node is, how far away, and how that is known.",
+    )
+    add_url(parser)
+    shape = parser.add_mutually_exclusive_group()
+    shape.add_argument("--json", action="store_true", help="the agent's answer as it is")
+    shape.add_argument("--dot", action="store_true", help="a drawing as Graphviz source")
+    shape.add_argument("--png", type=Path, metavar="FILE", help="draw it to FILE (needs Graphviz)")
+    parser.add_argument("--all", action="store_true", help="list every node of large groups")
+    parser.set_defaults(run=run, view="tree", wrong=parser.error)
+    views = parser.add_subparsers(metavar="VIEW", required=False)
+    matrix = views.add_parser(
+        "matrix", help="latencies from zone to zone", description="Show the latencies from zone to zone."
+    )
+    # Suppressed defaults: else they would overwrite what was given before the word "matrix".
+    add_url(matrix, default=argparse.SUPPRESS)
+    matrix.add_argument(
+        "--json", action="store_true", default=argparse.SUPPRESS, help="the agent's answer as it is"
+    )
+    matrix.set_defaults(view="matrix")
+
+
+def add_url(parser: argparse.ArgumentParser, *, default: str = DEFAULT_URL) -> None:
+    """Add ``--url``, which every command has that asks a running agent."""
+    parser.add_argument(
+        "--url", default=default, metavar="URL", help=f"the agent's admin port (default {DEFAULT_URL})"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Ask the agent, then show what it said."""
+    if arguments.view == "matrix" and (arguments.dot or arguments.png or arguments.all):
+        arguments.wrong("matrix takes --url and --json only")
+    # Not at the top: these and what they import are nothing that the agent's process should carry.
+    from agent.cli import adminclient, drawing
+
+    try:
+        answer = adminclient.ask(arguments.url, "/api/topology")
+        if arguments.json:
+            drawing.write(json.dumps(answer, indent=2))
+            return 0
+        view = adminclient.read_topology(answer)
+        if arguments.dot:
+            drawing.write(drawing.dot_source(view))
+        elif arguments.png:
+            drawing.write_png(view, arguments.png)
+        elif arguments.view == "matrix":
+            drawing.print_matrix(view)
+        else:
+            drawing.print_tree(view, show_all=arguments.all)
+    except (adminclient.AdminError, drawing.DrawingError) as error:
+        print(f"shorthaul: {error}\n      hint: {error.hint}", file=sys.stderr)
+        return error.status
+    return 0

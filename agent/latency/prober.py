@@ -1,0 +1,243 @@
+"""The probe connections: opens, measures, rotates and closes them.
+
+Each connection sends an empty message every `interval_s`; the peer's kernel acknowledges it, and at the
+next turn the kernel here is asked how long that took. Every `report_s` the message is a report. The
+choice of peers is `topology.probing`'s. A peer that can't be probed costs one attempt now and then and
+nothing else: it may still serve.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self
+
+import aiohttp
+from yarl import URL
+
+from agent.config import LatencySettings
+from agent.latency.tcpinfo import TcpInfo, newest_sample_us, read_tcp_info
+from agent.latency.wire import PATH, encode_report
+from agent.members.member import Peer
+from agent.members.neighbourhood import Neighbourhood
+from agent.observe.metrics import Metrics
+from topology.placement import NodeName, ZoneKey
+from topology.probing import ProbeLimits, choose_probed
+
+_log = logging.getLogger(__name__)
+
+_CONNECT_S = 3.0
+_CLOSE_S = 0.5
+_OPENING_MAX = 8  # at once, so that a rotation is no burst
+_LOST_MAX = 3  # probes in a row without an acknowledgement, then the connection is given up
+_RETRY_LEAST_S, _RETRY_MOST_S = 1.0, 60.0
+_REFRESH_S = 1.0
+
+
+class _Probe:
+    """One open connection."""
+
+    def __init__(self, peer: Peer, socket: aiohttp.ClientWebSocketResponse, info: TcpInfo | None) -> None:
+        self.peer = peer
+        self._socket = socket
+        self._before = info
+        self._lost = 0
+        self.reported_s = float("-inf")
+
+    @property
+    def dead(self) -> bool:
+        return self._socket.closed or self._lost >= _LOST_MAX
+
+    def measure(self) -> float | None:
+        """What the last probe measured, in microseconds; None when nothing came back."""
+        info = read_tcp_info(self._socket.get_extra_info("socket"))
+        sample_us = None
+        if info is not None and self._before is not None:
+            sample_us = newest_sample_us(self._before, info)
+        self._before = info
+        self._lost = 0 if sample_us is not None else self._lost + 1
+        return sample_us
+
+    async def send(self, message: bytes) -> None:
+        """Send a probe. Raises ConnectionError."""
+        async with asyncio.timeout(_CONNECT_S):
+            await self._socket.send_bytes(message)
+
+    async def close(self) -> None:
+        """Close the connection; bounded, as the peer may be gone."""
+        await self._socket.close()
+
+
+class Prober:
+    """Keeps the neighbourhood's latencies measured. Use as an async context manager, and `run` it."""
+
+    def __init__(
+        self,
+        *,
+        neighbourhood: Neighbourhood,
+        settings: LatencySettings,
+        metrics: Metrics,
+        load: Callable[[], int],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._neighbourhood = neighbourhood
+        self._settings = settings
+        self._metrics = metrics
+        self._load = load
+        self._clock = clock
+        self._session: aiohttp.ClientSession | None = None
+        self._probes: dict[NodeName, _Probe] = {}
+        self._opening: dict[NodeName, asyncio.Task[None]] = {}
+        self._closing: set[asyncio.Task[None]] = set()
+        self._retry: dict[NodeName, tuple[float, float]] = {}  # when next, and how long to wait then
+        self._planned: tuple[int, int] | None = None
+        self._wanted: tuple[NodeName, ...] = ()
+
+    @property
+    def probed(self) -> tuple[NodeName, ...]:
+        """The peers that have a connection now."""
+        return tuple(self._probes)
+
+    async def __aenter__(self) -> Self:
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, force_close=True),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_S),
+            headers={"User-Agent": "shorthaul"},
+        )
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        opening = [*self._opening.values()]
+        for task in opening:
+            task.cancel()
+        await asyncio.gather(*opening, return_exceptions=True)
+        for probe in [*self._probes.values()]:
+            self._drop(probe)
+        await asyncio.gather(*self._closing, return_exceptions=True)
+        if self._session is not None:
+            await self._session.close()
+
+    async def refresh(self) -> None:
+        """Bring the snapshot up to date every second, until cancelled."""
+        while True:
+            await asyncio.sleep(_REFRESH_S)
+            self._neighbourhood.refresh()
+
+    async def run(self) -> None:
+        """Probe until cancelled. The probes are spread over the interval."""
+        if not self._settings.probe:
+            return
+        interval_s = self._settings.interval_s
+        while True:
+            self._plan()
+            started_s = self._clock()
+            probes = [*self._probes.values()]
+            for number, probe in enumerate(probes, start=1):
+                await self._turn(probe)
+                due_s = started_s + interval_s * number / len(probes)
+                await asyncio.sleep(max(0.0, due_s - self._clock()))
+            if not probes:
+                await asyncio.sleep(min(interval_s, 0.1) if self._opening or not self._wanted else interval_s)
+
+    def _plan(self) -> None:
+        """Decide who is probed now; close what is not, open what is missing."""
+        now_s = self._clock()
+        turn = int(now_s / self._settings.rotate_s)
+        plan = (self._neighbourhood.snapshot.generation, turn)
+        if plan != self._planned:
+            self._planned = plan
+            self._wanted = self._choose(turn)
+        wanted = frozenset(self._wanted)
+        for name, probe in list(self._probes.items()):
+            peer = self._neighbourhood.peer(name)
+            moved = peer is None or peer.base_url != probe.peer.base_url
+            if name not in wanted or probe.dead or moved:
+                self._drop(probe)
+        for name in self._wanted:
+            if len(self._opening) >= _OPENING_MAX:
+                break
+            peer = self._neighbourhood.peer(name)
+            retry_s, _ = self._retry.get(name, (0.0, 0.0))
+            if peer is None or name in self._probes or name in self._opening or now_s < retry_s:
+                continue
+            task = asyncio.create_task(self._open(peer), name="open a probe")
+            self._opening[name] = task
+            task.add_done_callback(lambda _, name=name: self._opening.pop(name, None))  # type: ignore[misc]
+
+    def _choose(self, turn: int) -> tuple[NodeName, ...]:
+        snapshot = self._neighbourhood.snapshot
+        zones: dict[ZoneKey | None, list[NodeName]] = {}
+        for name in self._neighbourhood.peers:
+            zones.setdefault(snapshot.zone_of(name), []).append(name)
+        settings = self._settings
+        self._retry = {name: retry for name, retry in self._retry.items() if self._neighbourhood.peer(name)}
+        return choose_probed(
+            zones,
+            own=self._neighbourhood.own,
+            own_zone=snapshot.zone_of(self._neighbourhood.own),
+            limits=ProbeLimits(
+                own_zone=settings.own_zone, other_zones=settings.other_zones, total=settings.connections_max
+            ),
+            turn=turn,
+        )
+
+    async def _open(self, peer: Peer) -> None:
+        assert self._session is not None
+        try:
+            async with asyncio.timeout(_CONNECT_S):
+                socket = await self._session.ws_connect(
+                    URL(f"{peer.base_url}{PATH}", encoded=True),
+                    compress=0,
+                    max_msg_size=1024,
+                    timeout=aiohttp.ClientWSTimeout(ws_close=_CLOSE_S),
+                )
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            self._metrics.probe("unreachable")
+            _, waited_s = self._retry.get(peer.name, (0.0, 0.0))
+            wait_s = min(_RETRY_MOST_S, max(_RETRY_LEAST_S, 2 * waited_s))
+            self._retry[peer.name] = self._clock() + wait_s, wait_s
+            _log.debug("can't probe: %s", error, extra={"fields": {"node": peer.name}})
+            return
+        self._retry.pop(peer.name, None)
+        info = read_tcp_info(socket.get_extra_info("socket"))
+        if info is not None:
+            # The connection is new: its least round trip is that of its handshake, kernel to kernel.
+            self._take(peer.name, info.min_rtt_us)
+        self._probes[peer.name] = _Probe(peer, socket, info)
+
+    async def _turn(self, probe: _Probe) -> None:
+        name = probe.peer.name
+        if self._probes.get(name) is not probe:
+            return
+        sample_us = probe.measure() if probe.reported_s > float("-inf") else None
+        if sample_us is not None:
+            self._take(name, sample_us)
+        elif probe.reported_s > float("-inf"):
+            self._metrics.probe("lost")
+        message = b""
+        now_s = self._clock()
+        if now_s - probe.reported_s >= self._settings.report_s:
+            probe.reported_s = now_s
+            report = self._neighbourhood.topology.report(now_s, load=self._load())
+            message = encode_report(self._neighbourhood.own, report)
+        try:
+            await probe.send(message)
+        except (ConnectionError, aiohttp.ClientError, TimeoutError):
+            self._drop(probe)
+
+    def _take(self, name: NodeName, sample_us: float) -> None:
+        taken = self._neighbourhood.sample(name, sample_us)
+        self._metrics.probe("measured" if taken else "absurd")
+        if taken:
+            self._metrics.rtt(self._neighbourhood.locality(name), sample_us, "probe")
+
+    def _drop(self, probe: _Probe) -> None:
+        task = asyncio.create_task(probe.close(), name="close a probe")
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+        if self._probes.get(probe.peer.name) is probe:
+            del self._probes[probe.peer.name]

@@ -1,0 +1,65 @@
+"""What the kernel knows of a TCP connection's round trips: ``getsockopt(TCP_INFO)``.
+
+The kernel's figure is free of this process's delays and, as the peer's *kernel* acknowledges, of the
+peer's as well. Source: ``struct tcp_info`` in the kernel's include/uapi/linux/tcp.h (the layout only
+ever grows); the smoothing is RFC 6298's, in net/ipv4/tcp_input.c, tcp_rtt_estimator().
+"""
+
+import socket
+import struct
+from dataclasses import dataclass
+from typing import Any
+
+_SIZE = 256
+_WANTED = {"rtt_us": 68, "rttvar_us": 72, "retransmits": 100, "min_rtt_us": 148, "delivered": 192}
+_ENOUGH = max(_WANTED.values()) + 4  # tcpi_delivered came with Linux 4.18
+_NEVER = 0xFFFFFFFF  # tcpi_min_rtt before the first sample
+_LOST_BITS = 7  # the kernel keeps eighths of the smoothed value, and tells whole microseconds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TcpInfo:
+    """Round trips of one connection in microseconds, and segments counted since it was made.
+
+    ``rtt_us`` is smoothed over about eight samples; ``min_rtt_us`` is the least of the last 300 s (five
+    minutes after a way became longer it is still the old one: use it on young connections only).
+    """
+
+    rtt_us: int
+    rttvar_us: int
+    min_rtt_us: int
+    delivered: int
+    retransmits: int
+
+
+def read_tcp_info(sock: Any) -> TcpInfo | None:
+    """The kernel's figures; None for what is no open TCP connection, or has no sample yet.
+
+    ``sock``: a socket, or what a transport's ``get_extra_info("socket")`` gives.
+    """
+    if sock is None:
+        return None
+    try:
+        data = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _SIZE)
+    except (OSError, AttributeError):
+        return None
+    if len(data) < _ENOUGH:
+        return None
+    info = TcpInfo(**{name: struct.unpack_from("=I", data, offset)[0] for name, offset in _WANTED.items()})
+    return None if info.min_rtt_us == _NEVER or info.rtt_us == 0 else info
+
+
+def newest_sample_us(before: TcpInfo, after: TcpInfo) -> float | None:
+    """The round trip that the kernel measured between two readings; None when nothing came back.
+
+    One acknowledged segment is one sample m, and then the smoothing gives it away:
+    8·after = 8·before - before + m. With more segments, or a repeated one (Karn), the smoothed value
+    has to do.
+    """
+    arrived = after.delivered - before.delivered
+    if arrived <= 0:
+        return None
+    if arrived > 1 or after.retransmits != before.retransmits:
+        return float(after.rtt_us)
+    sample_us = 8 * (after.rtt_us - before.rtt_us) + before.rtt_us
+    return float(max(sample_us, min(after.min_rtt_us, after.rtt_us), _LOST_BITS))

@@ -1,0 +1,92 @@
+"""What a node tells its peers of its measurements: messages on ``/shorthaul/v1/latency``.
+
+The connection is the prober's: every message is a probe as well, as the peer's kernel acknowledges it.
+An empty message is a probe and nothing else; the peer never answers, because an answer would carry the
+acknowledgement and so measure the peer's process instead of the way to it. JSON, bounded; zones are
+named by their labels. What a peer says is checked for its form here and for its sense by the topology.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from topology.labels import clean_value
+from topology.placement import NodeName, Region, Zone, ZoneKey
+from topology.zones import Report
+
+PATH = "/shorthaul/v1/latency"
+REPORT_MAX_BYTES = 32 * 1024
+_ZONES_MAX = 64
+_NODES_MAX = 32
+_LOAD_MAX = 1_000_000
+
+
+class ReportInvalid(Exception):
+    """A message that is no report."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """A report and the name of the node that it comes from, as it says."""
+
+    node: NodeName
+    report: Report
+
+
+def encode_report(node: NodeName, report: Report) -> bytes:
+    """The report as a message; whole microseconds are precise enough."""
+    document = {
+        "node": node,
+        "zones": [[zone.region, zone.zone, round(rtt_us)] for zone, rtt_us in report.zones.items()][
+            :_ZONES_MAX
+        ],
+        "nodes": [[name, round(rtt_us)] for name, rtt_us in report.nodes.items()][:_NODES_MAX],
+        "load": report.load,
+    }
+    return json.dumps(document, separators=(",", ":")).encode()
+
+
+def decode_report(message: bytes) -> Told:
+    """A report from a message. Raises `ReportInvalid`. Its values may still be absurd, or no numbers."""
+    try:
+        document = json.loads(message)
+        zones, nodes, load = document["zones"], document["nodes"], document["load"]
+        if len(zones) > _ZONES_MAX or len(nodes) > _NODES_MAX:
+            raise ReportInvalid(f"more than {_ZONES_MAX} zones or {_NODES_MAX} nodes")
+        return Told(
+            node=NodeName(_text(document["node"])),
+            report=Report(zones=_zones(zones), nodes=_nodes(nodes), load=_load(load)),
+        )
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
+        raise ReportInvalid(str(error)) from error
+
+
+def _zones(entries: Any) -> Mapping[ZoneKey, float]:
+    zones: dict[ZoneKey, float] = {}
+    for region, zone, rtt_us in entries:
+        key = ZoneKey(region=None if region is None else Region(_text(region)), zone=Zone(_text(zone)))
+        zones[key] = _number(rtt_us)
+    return zones
+
+
+def _nodes(entries: Any) -> Mapping[NodeName, float]:
+    return {NodeName(_text(name)): _number(rtt_us) for name, rtt_us in entries}
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ReportInvalid(f"{value!r} is not text")
+    return clean_value(value)
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ReportInvalid(f"{value!r} is not a number")
+    return float(value)
+
+
+def _load(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ReportInvalid(f"{value!r} is not a load")
+    return min(max(value, 0), _LOAD_MAX)

@@ -1,0 +1,156 @@
+"""Why this node would take an image or a blob from where: ``/api/explain``."""
+
+import asyncio
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from agent.content.store import ContentError, ContentStore
+from agent.holders.index import HolderIndex
+from agent.holders.tags import TagResolver
+from agent.members.neighbourhood import Neighbourhood
+from agent.oci.digest import Digest, parse_digest
+from agent.oci.manifest import SIZE_MAX_BYTES, Descriptor, Manifest, is_manifest_type, parse_manifest
+from agent.oci.reference import Addressed, Kind, Named, parse_reference
+from agent.transfer.peers import Wanted
+from agent.transfer.puller import NobodyHasIt, Puller
+from topology.placement import NodeName
+from topology.ranking import Ranked
+
+_CONTENT_MAX = 256
+_PLATFORMS_MAX = 4  # manifests of an index that are looked into
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explainer:
+    """Answers for one node."""
+
+    own: NodeName
+    store: ContentStore
+    index: HolderIndex
+    resolver: TagResolver
+    neighbourhood: Neighbourhood
+    puller: Puller
+
+    async def digest(self, text: str, now_s: float) -> dict[str, Any]:
+        """Every holder of one digest in order, asked now. Raises `OciError`."""
+        return await self._explain(parse_digest(text), None, (), now_s)
+
+    async def image(self, text: str, now_s: float) -> dict[str, Any]:
+        """The same for an image's manifest, and the choice for all that it names.
+
+        Raises `OciError`, also when nobody knows the tag.
+        """
+        reference = parse_reference(text)
+        if isinstance(reference, Named):
+            resolved = await self.resolver.resolve(reference, ask_peers=True)
+            digest = resolved.descriptor.digest
+            target = Addressed(
+                registry=resolved.name.registry,
+                repository=reference.repository,
+                kind=Kind.MANIFEST,
+                digest=digest,
+            )
+        else:
+            target, digest = reference, reference.digest
+        manifest = await self._manifest(target)
+        content = () if manifest is None else await self._content(target, manifest)
+        return await self._explain(digest, str(reference), content, now_s)
+
+    async def _explain(
+        self, digest: Digest, image: str | None, content: Iterable[dict[str, Any]], now_s: float
+    ) -> dict[str, Any]:
+        holders = await self.index.lookup_all(digest)
+        ranked = self.neighbourhood.ranked(digest, holders.nodes)
+        local = self.store.holds(digest)
+        return {
+            "node": self.own,
+            "image": image,
+            "digest": digest,
+            "local": local,
+            "choice": self.own if local else (ranked[0].node if ranked else None),
+            "holders": [_holder(each) for each in ranked],
+            "not_asked_in_full": [
+                {"node": peer.name, "reason": "failed a moment ago"}
+                for peer in self.neighbourhood.cooling(now_s)
+            ],
+            "content": list(content),
+        }
+
+    async def _manifest(self, target: Addressed) -> Manifest | None:
+        """The manifest from this node's store, else from a peer; None when nobody gives it."""
+        try:
+            blob = await self.store.open(target.digest)
+        except ContentError:
+            pass
+        else:
+            try:
+                readable = blob.size_bytes <= SIZE_MAX_BYTES
+                return parse_manifest(await blob.read(0, blob.size_bytes)) if readable else None
+            except ContentError:
+                return None
+            finally:
+                blob.close()
+        try:
+            async with self.puller.pull(Wanted(target=target)) as pull:
+                _, body = await pull.first_bytes()
+                return body.manifest
+        except NobodyHasIt:
+            return None
+
+    async def _content(self, target: Addressed, manifest: Manifest) -> list[dict[str, Any]]:
+        children = manifest.children[:_CONTENT_MAX]
+        rows = list(await asyncio.gather(*(self._row(child, manifest) for child in children)))
+        platforms = [child for child in children if is_manifest_type(child.media_type)]
+        known = [
+            child
+            for child, row in zip(children, rows, strict=True)
+            if child in platforms and row["choice"] is not None
+        ]
+        for child in known[:_PLATFORMS_MAX]:
+            nested = await self._manifest(
+                Addressed(
+                    registry=target.registry,
+                    repository=target.repository,
+                    kind=Kind.MANIFEST,
+                    digest=child.digest,
+                )
+            )
+            if nested is not None:
+                below = nested.children[: _CONTENT_MAX - len(rows)]
+                rows += await asyncio.gather(*(self._row(each, nested) for each in below))
+        return rows
+
+    async def _row(self, child: Descriptor, parent: Manifest) -> dict[str, Any]:
+        row = {
+            "digest": child.digest,
+            "kind": _kind(child, parent),
+            "size_bytes": child.size_bytes,
+            "local": self.store.holds(child.digest),
+        }
+        if row["local"]:
+            return {**row, "choice": self.own, "reason": "in this node's store"}
+        holders = await self.index.lookup(child.digest)
+        ranked = self.neighbourhood.ranked(child.digest, holders.nodes, limit=1)
+        if not ranked:
+            return {**row, "choice": None, "reason": "nobody holds it"}
+        return {**row, "choice": ranked[0].node, "reason": ranked[0].reason}
+
+
+def _holder(ranked: Ranked) -> dict[str, Any]:
+    standing = ranked.standing
+    return {
+        "node": ranked.node,
+        "tier": ranked.locality.label,
+        "rank": ranked.rank,
+        "rtt_us": None if standing is None else round(standing.cost_us, 3),
+        "source": None if standing is None else standing.source.value,
+        "load": ranked.condition.load,
+        "reason": ranked.reason,
+    }
+
+
+def _kind(child: Descriptor, parent: Manifest) -> str:
+    if is_manifest_type(child.media_type):
+        return "manifest"
+    return "config" if child == parent.config else "layer"

@@ -1,0 +1,107 @@
+"""``shorthaul explain``: what is asked, and what a user sees."""
+
+import json
+
+import pytest
+
+from agent.cli import main
+from tests.unit.agent.cli.admin import DIGEST, ODD, SHOWN_ODD, Json, admin, explanation
+
+Captured = pytest.CaptureFixture[str]
+
+
+def shown(capsys: Captured, answer: Json, *arguments: str) -> str:
+    with admin(answer) as twin:
+        status = main(["explain", "nginx", "--url", twin.url, *arguments])
+    out, err = capsys.readouterr()
+    assert (status, err) == (0, "")
+    return out
+
+
+def rows(out: str) -> list[list[str]]:
+    return [[cell.strip() for cell in line.split("│")[1:-1]] for line in out.splitlines() if line[0] == "│"]
+
+
+@pytest.mark.parametrize(
+    ("what", "asked"),
+    [
+        (DIGEST, "digest=sha256%3A" + "ab" * 32),
+        ("blake3:" + "0" * 32, "digest=blake3%3A" + "0" * 32),
+        (f"r.example:5000/app:v1@{DIGEST}", "digest=sha256%3A" + "ab" * 32),
+        ("r.example:5000/app:v1", "image=r.example%3A5000%2Fapp%3Av1"),
+        ("nginx", "image=nginx"),
+        ("cafe:" + "0" * 31, "image=cafe%3A" + "0" * 31),
+        ("a&digest=b", "image=a%26digest%3Db"),
+    ],
+)
+def test_argument_is_asked_as_a_digest_or_as_an_image(capsys: Captured, what: str, asked: str) -> None:
+    with admin(explanation()) as twin:
+        assert main(["explain", what, "--url", twin.url]) == 0
+        assert twin.asked == [f"/api/explain?{asked}"]
+    capsys.readouterr()
+
+
+@pytest.mark.parametrize(
+    "what", ["", " ", "sha256:abababababab", f"{DIGEST}\n", "nginx@v1", f"nginx@{DIGEST}\n"]
+)
+def test_argument_that_can_be_neither_is_wrong_usage(what: str) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["explain", what])
+    assert caught.value.code == 2
+
+
+def test_image_has_its_digest_choice_holders_and_content(capsys: Captured) -> None:
+    out = shown(capsys, explanation())
+    assert out.startswith(f"docker.io/library/nginx:1.27\n  is {DIGEST}\n  as node a1 sees it\nchoice: a2\n")
+    assert rows(out) == [
+        ["1", "a2", "zone", "0.31 ms", "0", "1 of 2 equals"],
+        ["2", "b1", "region", "–", "3", "further"],
+        ["abababababab", "config", "1.2 kB", "this node", "in this node's store"],
+        ["cdcdcdcdcdcd", "layer", "29.1 MB", "the registry", "nobody holds it"],
+    ]
+    assert "not asked in full:\n  a3: failed a moment ago\n" in out
+
+
+def test_holders_are_in_the_order_of_their_rank(capsys: Captured) -> None:
+    holders = list(reversed(explanation()["holders"]))
+    assert [row[0] for row in rows(shown(capsys, explanation(holders=holders, content=[])))] == ["1", "2"]
+
+
+def test_own_copy_is_the_choice(capsys: Captured) -> None:
+    out = shown(capsys, explanation(local=True, choice="a1", holders=[]))
+    assert "choice: a1, its own store has it\n" in out
+
+
+def test_nobody_holding_it_is_said_plainly(capsys: Captured) -> None:
+    out = shown(capsys, explanation(image=None, choice=None, holders=[], not_asked_in_full=[], content=[]))
+    assert out.splitlines() == [
+        DIGEST,
+        "  as node a1 sees it",
+        "nobody holds it: containerd will go to the registry",
+    ]
+
+
+def test_odd_characters_are_shown_as_they_are(capsys: Captured) -> None:
+    answer = explanation(image=ODD, choice=ODD, not_asked_in_full=[{"node": ODD, "reason": ODD}])
+    answer["holders"][0] |= {"node": ODD, "tier": ODD, "reason": ODD}
+    answer["content"][0] |= {"kind": ODD, "reason": ODD, "local": False, "choice": ODD}
+    out = shown(capsys, answer)
+    assert out.count(SHOWN_ODD) == 10
+    assert "\x1b" not in out
+
+
+def test_digest_of_another_algorithm_keeps_its_name_when_shortened(capsys: Captured) -> None:
+    answer = explanation()
+    answer["content"][0]["digest"] = "sha512:" + "12" * 64
+    assert "sha512:121212121212 " in shown(capsys, answer)
+
+
+def test_json_is_the_agents_answer(capsys: Captured) -> None:
+    assert json.loads(shown(capsys, explanation(), "--json")) == explanation()
+
+
+def test_error_of_the_agent_is_printed_with_its_hint(capsys: Captured) -> None:
+    with admin({"error": "nobody knows that tag", "hint": "name the registry too"}, status=404) as twin:
+        assert main(["explain", "nginx:nix", "--url", twin.url]) == 1
+    out, err = capsys.readouterr()
+    assert (out, err) == ("", "shorthaul: nobody knows that tag\n      hint: name the registry too\n")

@@ -1,0 +1,108 @@
+"""The whole of it against an oracle that knows every true delay: how often the nearest holder is chosen.
+
+Random clusters, every measurement true delay plus jitter and spikes. "Nearest" is a holder whose true
+delay is at most 1.6 times the least among the holders of the nearest tier that has one.
+"""
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import pytest
+
+from tests.unit.twins import located, node
+from topology.cluster import ClusterTopology
+from topology.placement import Locality, NodeName, Placement, meeting
+from topology.ranking import rank
+
+CLUSTERS = 1000
+CHOICES = 4  # of one cluster
+EQUAL_RATIO = 1.6
+OWN = node("own")
+
+
+@dataclass(frozen=True, kw_only=True)
+class World:
+    """One random cluster: labels, and the true round trip from the own node to each other."""
+
+    placements: Mapping[NodeName, Placement]
+    true_us: Mapping[NodeName, float]
+    access: bool
+
+    def nearest_us(self, holders: list[NodeName]) -> float:
+        """The least true round trip in the nearest tier that has a holder."""
+        own = self.placements[OWN].path
+        tiers = {name: meeting(own, self.placements[name].path)[0] for name in holders}
+        tier = min(tiers.values())
+        return min(self.true_us[name] for name in holders if tiers[name] is tier)
+
+
+def _world(dice: random.Random) -> World:
+    zones = [(f"r{dice.randint(1, 3)}", f"z{number}") for number in range(dice.randint(1, 6))]
+    names = [OWN, *(node(f"n{number}") for number in range(dice.randint(2, 39)))]
+    placements = {name: located(*dice.choice(zones)) for name in names}
+    access = dice.random() < 0.25
+    extra_us = {
+        name: dice.uniform(20, 200) if access and dice.random() < 0.2 else 0.0 for name in placements
+    }
+    far_us = {zone: dice.uniform(5_000, 80_000) for zone in zones}
+    own = placements[OWN]
+    true_us = {}
+    for name, placement in placements.items():
+        if name == OWN:
+            continue
+        locality = meeting(own.path, placement.path)[0]
+        if locality is Locality.ZONE:
+            way_us = dice.uniform(260, 410)
+        elif locality is Locality.REGION:
+            way_us = dice.uniform(800, 1100)
+        else:
+            way_us = far_us[str(placement.region), str(placement.zone)] * dice.uniform(0.97, 1.03)
+        true_us[name] = way_us + extra_us[OWN] + extra_us[name]
+    return World(placements=placements, true_us=true_us, access=access)
+
+
+def _measured(world: World, dice: random.Random) -> ClusterTopology:
+    """What the own node knows: 10 to 15 samples of each peer that had its turn, some of every zone."""
+    topology = ClusterTopology(own=OWN, placement=world.placements[OWN])
+    topology.update({name: where for name, where in world.placements.items() if name != OWN}, 0.0)
+    unmeasured = dice.uniform(0.0, 0.6)
+    seen: set[Placement] = set()
+    for name, true_us in world.true_us.items():
+        first = world.placements[name] not in seen
+        seen.add(world.placements[name])
+        if not first and dice.random() < unmeasured:
+            continue
+        for number in range(dice.randint(10, 15)):
+            jitter_us = dice.expovariate(1 / 100)
+            if dice.random() < 0.02:
+                jitter_us += dice.uniform(0, 12_000)
+            topology.sample(name, true_us + jitter_us, 1.0 + number)
+    topology.refresh(16.0)
+    return topology
+
+
+@pytest.mark.parametrize("seed", [20_260_101])
+def test_chosen_holder_is_the_nearest_in_99_of_100_choices(
+    seed: int
+) -> None:
+    dice = random.Random(seed)
+    choices = near = exact = 0
+    misses: list[tuple[bool, str, float]] = []
+    for number in range(CLUSTERS):
+        world = _world(dice)
+        topology = _measured(world, dice)
+        names = sorted(world.true_us)
+        for choice in range(CHOICES):
+            holders = dice.sample(names, dice.randint(1, len(names)))
+            best_us = world.nearest_us(holders)
+            chosen = rank(holders, topology.snapshot, digest=f"sha256:{number}-{choice}", limit=1)[0]
+            chosen_us = world.true_us[chosen.node]
+            choices += 1
+            exact += chosen_us == best_us
+            if chosen_us <= EQUAL_RATIO * best_us:
+                near += 1
+            else:
+                misses.append((world.access, chosen.reason, chosen_us / best_us))
+    print(f"nearest in {near} of {choices}, true argmin in {exact}; worst {misses[:5]}")
+    assert near >= 0.99 * choices, f"{near} of {choices}; {misses[:20]}"

@@ -1,0 +1,76 @@
+"""What measured latency says about where a node sits.
+
+Decides the zone of a node that has no zone label, and whether a labelled node's latency contradicts
+its label. Evidence is the median round trip between the node and each zone, from whoever measured it.
+Between "inside of this zone" and "in the next zone" the border is the geometric mean of the two, as
+round-trip times differ by ratios. In doubt it says nothing.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+
+from topology.placement import ZoneKey
+
+Evidence = Mapping[ZoneKey, float]
+"""The median round trip, in microseconds, between one node and each zone that measured it."""
+
+Apart = Callable[[ZoneKey, ZoneKey], float]
+"""The round trip between two zones, or inside of one; a prior where nobody measured."""
+
+_CLEARLY = 1.25  # so much nearer than the next candidate a zone has to be
+_STAY = 1.2  # so much nearer another zone has to be for a node to move there
+
+
+def infer_zone(
+    evidence: Evidence, zones: Iterable[ZoneKey], apart_us: Apart, current: ZoneKey | None = None
+) -> ZoneKey | None:
+    """The zone that a node without a label is in; None when the evidence does not tell.
+
+    ``zones``: all there are. ``current``: what was inferred before; it stays in doubt.
+    """
+    if not evidence:
+        return current
+    ordered = sorted(evidence.items(), key=lambda item: (item[1], str(item[0])))
+    best, best_us = ordered[0]
+    if current is not None and evidence.get(current, math.inf) <= best_us * _STAY:
+        return current
+    if best_us > border_us(best, zones, apart_us):
+        return None
+    if len(ordered) > 1 and ordered[1][1] < best_us * _CLEARLY:
+        return None
+    return best
+
+
+def contradiction(
+    labelled: ZoneKey, evidence: Evidence, zones: Iterable[ZoneKey], apart_us: Apart
+) -> str | None:
+    """In one line, why the evidence can't be true of a node of this zone; None while it can."""
+    others = [zone for zone in zones if zone != labelled]
+    own_us = evidence.get(labelled)
+    inside_us = apart_us(labelled, labelled)
+    for zone, rtt_us in sorted(evidence.items(), key=lambda item: (item[1], str(item[0]))):
+        if zone == labelled:
+            continue
+        usual_us = apart_us(labelled, zone)
+        nearer = own_us is None or rtt_us * _CLEARLY < own_us
+        if nearer and rtt_us < math.sqrt(usual_us * apart_us(zone, zone)) and rtt_us * 1.5 < usual_us:
+            return (
+                f"labelled zone {labelled}, but {_ms(rtt_us)} from zone {zone}, "
+                f"where {_ms(usual_us)} is usual between the two"
+            )
+    if own_us is not None and own_us > max(border_us(labelled, others, apart_us), 2 * inside_us):
+        return f"labelled zone {labelled}, but {_ms(own_us)} from it, where {_ms(inside_us)} is usual"
+    return None
+
+
+def border_us(zone: ZoneKey, zones: Iterable[ZoneKey], apart_us: Apart) -> float:
+    """Up to which round trip a node is taken to be inside of a zone."""
+    inside_us = apart_us(zone, zone)
+    next_us = min((apart_us(zone, other) for other in zones if other != zone), default=math.inf)
+    if not math.isfinite(next_us):
+        return 2 * inside_us
+    return math.sqrt(inside_us * max(next_us, inside_us))
+
+
+def _ms(rtt_us: float) -> str:
+    return f"{rtt_us / 1000:.2f} ms"

@@ -1,0 +1,291 @@
+"""Labels to placements.
+
+Decides which labels say where a node sits, in which order they nest, and what is wrong with them.
+Missing and contradictory labels are reported and never fatal: the placement says what is known.
+
+Sources: Kubernetes "Well-Known Labels" for region, zone and the deprecated failure-domain labels;
+KEP-4742 for the copies of them that a pod sees through the downward API (same keys); AWS "node
+labels" of EKS for network-node-layer-1 (the widest) to -3; GKE "gce-topology-block", "-subblock",
+"-host"; NVIDIA topograph for core, spine, leaf; cloud-provider-azure, "Use Availability Zones": a node
+outside of any zone carries its *fault domain*, a bare number, in the zone label; Rook "OSD topology"
+and common use for racks.
+"""
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from topology.placement import NodeName, Path, Placement, Region, Zone
+
+REGION_LABEL = "topology.kubernetes.io/region"
+ZONE_LABEL = "topology.kubernetes.io/zone"
+_DEPRECATED = {
+    REGION_LABEL: "failure-domain.beta.kubernetes.io/region",
+    ZONE_LABEL: "failure-domain.beta.kubernetes.io/zone",
+}
+
+RACK = "rack"
+FAULT_DOMAIN = "fault-domain"
+
+_CLOUD_LEVELS = (
+    "topology.k8s.aws/network-node-layer-1",
+    "topology.k8s.aws/network-node-layer-2",
+    "topology.k8s.aws/network-node-layer-3",
+    "cloud.google.com/gce-topology-block",
+    "cloud.google.com/gce-topology-subblock",
+    "cloud.google.com/gce-topology-host",
+    "network.topology.nvidia.com/core",
+    "network.topology.nvidia.com/spine",
+    "network.topology.nvidia.com/leaf",
+)
+FINER_LEVELS = (
+    *_CLOUD_LEVELS,
+    "oci.oraclecloud.com/fault-domain",
+    FAULT_DOMAIN,
+    "topology.kubernetes.io/datacenter",
+    "topology.rook.io/datacenter",
+    "topology.rook.io/room",
+    "topology.rook.io/row",
+    "topology.kubernetes.io/rack",
+    "topology.rook.io/rack",
+    RACK,
+    "topology.rook.io/chassis",
+)
+"""The finer levels known without being configured, widest first. A cluster has a few of them at most;
+a level that no node has takes part in nothing."""
+
+_VALUE_MAX = 253
+_AZURE = "kubernetes.azure.com/"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelProblem:
+    """Something about a node's labels that an operator should know."""
+
+    node: NodeName
+    problem: str
+    hint: str
+
+
+def read_labels(
+    node: NodeName,
+    labels: Mapping[str, str],
+    *,
+    told: Placement | None = None,
+    finer_levels: Sequence[str] = FINER_LEVELS,
+) -> tuple[Placement, tuple[LabelProblem, ...]]:
+    """The placement that ``labels`` describe, and what is wrong with them.
+
+    ``told``: levels that were configured outright; they win over labels, and a label that says
+    otherwise is reported. ``finer_levels``: label keys below the zone, widest first.
+    """
+    told = told or Placement()
+    problems: list[LabelProblem] = []
+
+    def problem(text: str, hint: str) -> None:
+        problems.append(LabelProblem(node=node, problem=text, hint=hint))
+
+    def value_of(key: str) -> str | None:
+        value = labels.get(key)
+        if value is None:
+            return None
+        clean = clean_value(value)
+        if clean != value:
+            problem(f"label {key} has the value {value!r}: read as {clean!r}", "use a plain value")
+        return clean or None
+
+    def level(key: str, told_value: str | None) -> str | None:
+        value = value_of(key)
+        old_key = _DEPRECATED.get(key)
+        old = value_of(old_key) if old_key else None
+        if value is not None and old is not None and value != old:
+            problem(
+                f"label {key} is {value!r} and {old_key} is {old!r}: the first counts",
+                "remove the deprecated label",
+            )
+        value = value if value is not None else old
+        if told_value is not None and value is not None and told_value != value:
+            problem(
+                f"label {key} is {value!r}, the configuration says {told_value!r}: the latter counts",
+                "leave the level out of the configuration, or correct it",
+            )
+        return told_value if told_value is not None else value
+
+    region = level(REGION_LABEL, told.region)
+    zone = level(ZONE_LABEL, told.zone)
+    finer: dict[str, str] = {}
+    if (
+        zone is not None
+        and told.zone is None
+        and zone.isdigit()
+        and any(k.startswith(_AZURE) for k in labels)
+    ):
+        finer[FAULT_DOMAIN], zone = zone, None
+    told_finer = dict(told.finer)
+    for key in dict.fromkeys((FAULT_DOMAIN, *finer_levels, *told_finer)):
+        value = level(key, told_finer.get(key))
+        if value is not None:
+            finer[key] = value
+    order = finer_levels if FAULT_DOMAIN in finer_levels else (FAULT_DOMAIN, *finer_levels)
+    placement = Placement(
+        region=None if region is None else Region(region),
+        zone=None if zone is None else Zone(zone),
+        finer=tuple((key, finer[key]) for key in dict.fromkeys((*order, *told_finer)) if key in finer),
+    )
+    return placement, tuple(problems)
+
+
+def clean_value(value: str) -> str:
+    """A label's value as it can be shown anywhere: no control characters, no outer blanks, bounded."""
+    text = value.strip()
+    if not text.isprintable():
+        text = text.encode("unicode_escape").decode("ascii")
+    return text[:_VALUE_MAX]
+
+
+def complete(
+    placements: Mapping[NodeName, Placement],
+) -> tuple[dict[NodeName, Placement], tuple[LabelProblem, ...]]:
+    """The placements with the levels filled in that the other nodes' labels imply, and what is wrong.
+
+    A node with a zone but no region gets the region that every other node of that zone names; a node
+    with a finer level but no zone likewise. What no label implies stays unknown; latency may tell.
+    Cost: O(nodes × depth).
+    """
+    completed = dict(placements)
+    problems: list[LabelProblem] = []
+    gaps = any(placement.zone is None or placement.region is None for placement in completed.values())
+    for _ in range(2 if gaps else 0):  # a finer level may imply a zone, and the zone then a region
+        region_of, zone_of = _implied(completed.values())
+        for node, placement in completed.items():
+            if placement.zone is None:
+                implied = next((zone_of[step] for step in reversed(placement.finer) if step in zone_of), None)
+                if implied is not None and placement.region in (None, implied[0]):
+                    completed[node] = replace(placement, region=implied[0], zone=implied[1])
+            elif placement.region is None and placement.zone in region_of:
+                completed[node] = replace(placement, region=region_of[placement.zone])
+    known = _levels_in_use(completed.values())
+    for node, placement in completed.items():
+        problems.extend(_missing(node, placements[node], placement, known))
+    problems.extend(_odd_ones_out(completed))
+    return completed, tuple(problems)
+
+
+def _implied(
+    placements: Iterable[Placement],
+) -> tuple[dict[Zone, Region], dict[tuple[str, str], tuple[Region | None, Zone]]]:
+    """Which region a zone's name implies, and which zone a finer step; only where all nodes agree."""
+    regions: dict[Zone, set[Region]] = defaultdict(set)
+    zones: dict[tuple[str, str], set[tuple[Region | None, Zone]]] = defaultdict(set)
+    for placement in placements:
+        if placement.zone is None:
+            continue
+        if placement.region is not None:
+            regions[placement.zone].add(placement.region)
+        for step in placement.finer:
+            zones[step].add((placement.region, placement.zone))
+    return (
+        {zone: next(iter(found)) for zone, found in regions.items() if len(found) == 1},
+        {step: next(iter(found)) for step, found in zones.items() if len(found) == 1},
+    )
+
+
+def _levels_in_use(placements: Iterable[Placement]) -> tuple[bool, bool]:
+    has_region = has_zone = False
+    for placement in placements:
+        has_region = has_region or placement.region is not None
+        has_zone = has_zone or placement.zone is not None
+    return has_region, has_zone
+
+
+def _missing(
+    node: NodeName, labelled: Placement, completed: Placement, known: tuple[bool, bool]
+) -> Iterable[LabelProblem]:
+    has_region, has_zone = known
+    if has_zone and labelled.zone is None:
+        found = f"taken to be in {completed.zone!r}, as its other labels imply" if completed.zone else None
+        yield LabelProblem(
+            node=node,
+            problem=f"no zone label: {found or 'placed by measured latency, or not at all'}",
+            hint=f"kubectl label node {node} {ZONE_LABEL}=ZONE",
+        )
+    elif has_region and labelled.region is None and labelled.zone is not None:
+        found = f"taken to be in {completed.region!r}, as its zone implies" if completed.region else None
+        yield LabelProblem(
+            node=node,
+            problem=f"no region label: {found or 'counts as a region of its own'}",
+            hint=f"kubectl label node {node} {REGION_LABEL}=REGION",
+        )
+
+
+def _odd_ones_out(placements: Mapping[NodeName, Placement]) -> Iterable[LabelProblem]:
+    """Nodes whose combination of levels hardly any other node has: most likely a mistake.
+
+    Names may repeat within different parents on purpose (zone "a", rack "1"); then each combination
+    has company of its own.
+    """
+    regions: dict[Zone, Counter[Region]] = defaultdict(Counter)
+    zones: dict[tuple[str, str], Counter[Zone]] = defaultdict(Counter)
+    for placement in placements.values():
+        if placement.zone is None:
+            continue
+        if placement.region is not None:
+            regions[placement.zone][placement.region] += 1
+        for step in placement.finer:
+            if step[0] in _CLOUD_LEVELS:  # these names are unique across a cloud
+                zones[step][placement.zone] += 1
+    # Nearly always there is nothing to say, and then this costs one look at each name.
+    doubtful = {name for name, counts in regions.items() if len(counts) > 1}
+    doubtful_steps = {step for step, counts in zones.items() if len(counts) > 1}
+    for node, placement in placements.items():
+        if placement.zone is None:
+            continue
+        if placement.region is not None and placement.zone in doubtful:
+            usual = _usual(regions[placement.zone], placement.region)
+            if usual is not None:
+                yield LabelProblem(
+                    node=node,
+                    problem=f"zone {placement.zone!r} is in region {placement.region!r} here and in "
+                    f"{usual!r} on the other nodes",
+                    hint=f"correct {REGION_LABEL} or {ZONE_LABEL} of one of them",
+                )
+        for step in placement.finer:
+            usual_zone = _usual(zones[step], placement.zone) if step in doubtful_steps else None
+            if usual_zone is not None:
+                yield LabelProblem(
+                    node=node,
+                    problem=f"{step[0]} {step[1]!r} is in zone {placement.zone!r} here and in "
+                    f"{usual_zone!r} on the other nodes",
+                    hint=f"correct {ZONE_LABEL} or {step[0]} of one of them",
+                )
+
+
+def _usual(counts: "Counter[Region] | Counter[Zone]", here: str) -> str | None:
+    """The commonest value, where it is at least three times as common as ``here``."""
+    value, count = counts.most_common(1)[0]
+    return value if value != here and count >= 3 * counts[here] else None  # type: ignore[index]
+
+
+def parse_downward_api(text: str) -> dict[str, str]:
+    """The labels in a downward API volume's file: one ``key="value"`` a line, escaped as in Go.
+
+    Lines that are not of this form are left out. Source: Kubernetes "Downward API", volume files.
+    """
+    labels: dict[str, str] = {}
+    for line in text.splitlines():
+        key, _, quoted = line.partition("=")
+        try:
+            value = json.loads(quoted)
+        except ValueError:
+            continue
+        if key and isinstance(value, str):
+            labels[key] = value
+    return labels
+
+
+def path_levels(paths: Iterable[Path]) -> tuple[str, ...]:
+    """The levels that occur, coarsest first."""
+    order = ["region", "zone", *FINER_LEVELS]
+    found = {level for path in paths for level, _ in path}
+    return (*(level for level in order if level in found), *sorted(found.difference(order)))

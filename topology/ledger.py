@@ -1,0 +1,74 @@
+"""What the bytes between zones cost.
+
+Decides a price for each pair of zones and adds up what was sent. Whoever receives accounts, so that
+the sum over a cluster counts no byte twice. GB is 10^9 bytes, as the clouds bill.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from topology.placement import ZoneKey
+
+_GB = 1e9
+_ZONES_MAX = 128  # more pairs than that are accounted together: metrics have a series for each
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prices:
+    """US dollars per GB. ``pairs``: exceptions, by (source, destination) as ``zone`` or ``region/zone``."""
+
+    same_zone: float = 0.0
+    cross_zone: float = 0.02
+    cross_region: float = 0.02
+    pairs: Mapping[tuple[str, str], float] = field(default_factory=dict)
+
+    def usd_per_gb(self, source: ZoneKey | None, destination: ZoneKey | None) -> float:
+        """The price from one zone to another. A node without a zone counts as one of another zone."""
+        if source is not None and destination is not None:
+            for one in (str(source), str(source.zone)):
+                for other in (str(destination), str(destination.zone)):
+                    if (one, other) in self.pairs:
+                        return self.pairs[one, other]
+            if source == destination:
+                return self.same_zone
+            if source.region != destination.region and None not in (source.region, destination.region):
+                return self.cross_region
+        return self.cross_zone
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """What came from one zone to another."""
+
+    source: str
+    destination: str
+    size_bytes: int
+    usd: float
+
+
+class CostLedger:
+    """Bytes and money by pair of zones, since the start."""
+
+    def __init__(self, prices: Prices) -> None:
+        self._prices = prices
+        self._bytes: dict[tuple[str, str], int] = {}
+        self._usd: dict[tuple[str, str], float] = {}
+
+    def add(self, source: ZoneKey | None, destination: ZoneKey | None, size_bytes: int) -> Entry:
+        """Account bytes; the entry that was added, with the names that it counts under."""
+        pair = _name(source), _name(destination)
+        if pair not in self._bytes and len(self._bytes) >= _ZONES_MAX:
+            pair = "other", "other"
+        usd = self._prices.usd_per_gb(source, destination) * size_bytes / _GB
+        self._bytes[pair] = self._bytes.get(pair, 0) + size_bytes
+        self._usd[pair] = self._usd.get(pair, 0.0) + usd
+        return Entry(source=pair[0], destination=pair[1], size_bytes=size_bytes, usd=usd)
+
+    def entries(self) -> Iterable[Entry]:
+        """The sums, most bytes first."""
+        for pair, size_bytes in sorted(self._bytes.items(), key=lambda item: (-item[1], item[0])):
+            yield Entry(source=pair[0], destination=pair[1], size_bytes=size_bytes, usd=self._usd[pair])
+
+
+def _name(zone: ZoneKey | None) -> str:
+    return "unknown" if zone is None else str(zone)

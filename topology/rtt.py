@@ -1,0 +1,103 @@
+"""How long a round trip to one peer takes, from samples of the kernel's TCP_INFO.
+
+Decides what to believe: jitter exceeds the signal (same zone 0.26 to 0.41 ms, other zone 0.8 to 1.1
+with spikes to 12), so the lower edge of a window of samples is taken, never their mean. The edge is a
+low percentile rather than the minimum: one sample that is too good to be true must not count.
+An estimate without new samples decays towards a prior. Pure; all times are seconds of one monotonic
+clock, and a clock that jumps back only makes samples older than they are.
+"""
+
+import math
+from collections import deque
+from dataclasses import dataclass
+
+RTT_MIN_US = 1.0
+RTT_MAX_US = 10_000_000.0  # nothing on earth is ten seconds away
+_KEEP = 32  # samples a peer; enough for a percentile, and 5,000 peers stay small
+_LOW_SHARE = 0.2
+_FORGOTTEN = 1 / 64  # an estimate of less weight says nothing any more
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """What the samples of one peer say. ``weight``: 1 while they are fresh, halving with age after."""
+
+    low_us: float
+    min_us: float
+    jitter_us: float  # median distance of the samples from their median
+    samples: int
+    age_s: float
+    weight: float
+
+
+def is_plausible(rtt_us: float) -> bool:
+    """Whether a round-trip time can be true at all; also false for NaN."""
+    return RTT_MIN_US <= rtt_us <= RTT_MAX_US
+
+
+def clamped(rtt_us: float) -> float | None:
+    """The nearest plausible round-trip time; None for what is no number of microseconds at all."""
+    if not math.isfinite(rtt_us) or rtt_us < 0:
+        return None
+    return min(max(rtt_us, RTT_MIN_US), RTT_MAX_US)
+
+
+class RttEstimator:
+    """The samples of one peer.
+
+    ``window_s``: how far back samples count, from the newest one; so long can it take until a longer
+    way is believed. ``half_life_s``: how fast an estimate loses weight once it is older than the window.
+    """
+
+    __slots__ = ("_half_life_s", "_samples", "_summary", "_window_s")
+
+    def __init__(self, *, window_s: float, half_life_s: float) -> None:
+        self._window_s = window_s
+        self._half_life_s = half_life_s
+        self._samples: deque[tuple[float, float]] = deque(maxlen=_KEEP)
+        self._summary: tuple[float, float, float] | None = None  # low, min, jitter; None: to be made
+
+    def add(self, rtt_us: float, now_s: float) -> None:
+        """Take a plausible sample. O(1) but for those that it makes too old."""
+        samples = self._samples
+        while samples and samples[-1][0] > now_s:  # the clock jumped back
+            samples.pop()
+        while samples and samples[0][0] < now_s - self._window_s:
+            samples.popleft()
+        samples.append((now_s, rtt_us))
+        self._summary = None
+
+    def estimate(self, now_s: float) -> Estimate | None:
+        """What is known now; None without samples, and once they are too old to say anything."""
+        if not self._samples:
+            return None
+        age_s = max(0.0, now_s - self._samples[-1][0])
+        weight = 0.5 ** (max(0.0, age_s - self._window_s) / self._half_life_s)
+        if weight < _FORGOTTEN:
+            return None
+        if self._summary is None:
+            self._summary = _summary([rtt_us for _, rtt_us in self._samples])
+        low_us, min_us, jitter_us = self._summary
+        return Estimate(
+            low_us=low_us,
+            min_us=min_us,
+            jitter_us=jitter_us,
+            samples=len(self._samples),
+            age_s=age_s,
+            weight=weight,
+        )
+
+
+def _summary(samples_us: list[float]) -> tuple[float, float, float]:
+    ordered = sorted(samples_us)
+    low_us = ordered[int(len(ordered) * _LOW_SHARE)]
+    middle = ordered[len(ordered) // 2]
+    jitter_us = sorted(abs(rtt_us - middle) for rtt_us in ordered)[len(ordered) // 2]
+    return low_us, ordered[0], jitter_us
+
+
+def blend(low_us: float, prior_us: float, weight: float) -> float:
+    """Between an estimate and the prior, on a log scale, as round-trip times differ by ratios."""
+    if weight >= 1.0:
+        return low_us
+    return math.exp(weight * math.log(low_us) + (1.0 - weight) * math.log(prior_us))

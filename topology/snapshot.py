@@ -1,0 +1,102 @@
+"""The cluster as one node sees it at one moment: what ranking, lookups and the API read. Immutable."""
+
+import hashlib
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import NamedTuple
+
+from topology.labels import LabelProblem
+from topology.placement import Locality, NodeName, Path, Placement, ZoneKey
+from topology.rtt import Estimate
+
+LOG_STEP = 1.02  # costs are kept in steps of two per cent: finer than any measurement here
+_TIER = 1 << 12
+REMOTE_PRIOR_US = 30_000.0
+
+
+class Source(Enum):
+    """Where a cost comes from, the most specific first."""
+
+    SELF = "self"
+    MEASURED = "measured"  # to this very node
+    ZONE_PAIR = "zone_pair"  # the median of the two zones, or of the level at which the nodes meet
+    PATH = "path"  # the shortest path over other zones' medians
+    PRIOR = "prior"  # nobody measured anything near
+
+
+class Standing(NamedTuple):
+    """How one node stands to the node whose snapshot this is."""
+
+    placement: Placement  # with what was inferred
+    locality: Locality
+    shared: int  # steps of the path in common
+    cost_us: float  # round trip
+    source: Source
+    estimate: Estimate | None
+    inferred: bool  # its zone comes from latency, not from labels
+    suspect: str | None  # why its latency contradicts its labels
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """All standings, and the tables that ranking needs of them.
+
+    ``keys``: tier and cost as one number, the nearer the lower: a tier is `_TIER` wide, within it a
+    cost counts in steps of `LOG_STEP`. ``seeds``: a random odd number a node, for the rendezvous hash.
+    """
+
+    own: NodeName
+    standings: Mapping[NodeName, Standing]
+    keys: Mapping[NodeName, int]
+    seeds: Mapping[NodeName, int]
+    zones: Mapping[ZoneKey, int]  # how many nodes each zone has
+    problems: tuple[LabelProblem, ...]
+    made_s: float
+    generation: int  # changes when members or their places do
+
+    def locality(self, node: NodeName) -> Locality:
+        """How near a node is; REMOTE for one that is not there."""
+        standing = self.standings.get(node)
+        return Locality.REMOTE if standing is None else standing.locality
+
+    def key(self, node: NodeName) -> int:
+        """See ``keys``; behind everyone for a node that is not there."""
+        return self.keys.get(node, _NOWHERE)
+
+    def seed(self, node: NodeName) -> int:
+        """See ``seeds``."""
+        return self.seeds.get(node) or seed_of(node)
+
+    def zone_of(self, node: NodeName) -> ZoneKey | None:
+        """The node's zone, inferred or labelled."""
+        standing = self.standings.get(node)
+        return None if standing is None else standing.placement.zone_key
+
+
+def tier_key(locality: Locality, path: Path, shared: int) -> int:
+    """The tier as a number: the locality, and below the zone the deeper the better."""
+    deeper = 0
+    if locality is Locality.RACK:
+        above = sum(1 for level, _ in path if level in ("region", "zone"))
+        deeper = min(_DEPTH_MAX, shared - above)
+    return (int(locality) * (_DEPTH_MAX + 1) - deeper) * _TIER
+
+
+_DEPTH_MAX = 31
+
+
+def cost_steps(cost_us: float) -> int:
+    """A cost on the log scale of ``keys``."""
+    return min(_TIER - 1, max(0, int(math.log(max(cost_us, 1.0)) / _LOG)))
+
+
+_LOG = math.log(LOG_STEP)
+_NOWHERE = tier_key(Locality.REMOTE, (), 0) + _TIER - 1
+TIER_WIDTH = _TIER
+
+
+def seed_of(text: str) -> int:
+    """A 30-bit odd number that looks random and is the same everywhere."""
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=4).digest(), "big") >> 2 | 1
