@@ -245,9 +245,10 @@ class Agent:
         if info is not None and self._neighbourhood.sample(peer.name, info.min_rtt_us):
             self._metrics.rtt(self._neighbourhood.locality(peer.name), info.min_rtt_us, "connection")
 
-    def _told(self, told: Told) -> None:
-        """A peer told what it measured."""
-        if self._neighbourhood.peer(told.node) is None:
+    def _told(self, told: Told, address: str) -> None:
+        """A peer told what it measured; one whose address is another's can't speak in its own name."""
+        speaker = self._neighbourhood.peer_at(address) or told.node
+        if self._neighbourhood.peer(told.node) is None or speaker != told.node:
             self._metrics.report("stranger")
             return
         self._metrics.report("taken", absurd=self._neighbourhood.hear(told.node, told.report))

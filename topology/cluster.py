@@ -9,7 +9,7 @@ import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TypeGuard
+from typing import Any, TypeGuard
 
 from topology.graph import PRIORS_US, TopologyGraph
 from topology.inference import contradiction, infer_zone
@@ -25,6 +25,7 @@ _REPORT_ZONES_MAX = 64
 _SURE_SAMPLES = 3  # fewer could all be spikes: nothing is inferred from them
 _REVIEW_NODES = 64  # looked at again in each refresh for their age alone
 _WORTH = 1.1  # a zone that came nearer by less changes nobody's choice
+_SLOW = 1.25  # times the zone's median from which on a node's word about itself counts
 _EXPIRE_S = 10.0  # how often old votes are looked for
 
 
@@ -60,7 +61,7 @@ class ClusterTopology:
         self._estimators: dict[NodeName, RttEstimator] = {}
         self._told: dict[NodeName, tuple[Mapping[ZoneKey, float], float]] = {}  # a node's own words
         self._mentions: dict[NodeName, dict[NodeName, Vote]] = {}  # others' words about a node
-        self._matrix = ZoneMatrix(ttl_s=self._timing.report_ttl_s)
+        self._matrix = ZoneMatrix(own=own, ttl_s=self._timing.report_ttl_s)
         self._level_us: dict[int, float] = {}  # the median to peers that share so many steps
         self._zone_costs: dict[ZoneKey, tuple[float, Source]] = {}
         self._graph = TopologyGraph()
@@ -94,15 +95,13 @@ class ClusterTopology:
 
         O(nodes × depth); what was measured of the nodes that stay is kept.
         """
+        gone = self._labelled.keys() - placements.keys() - {self._own}
         self._labelled = {**placements, self._own: self._labelled[self._own]}
-        for known in (self._estimators, self._told, self._mentions, self._inferred, self._suspects):
-            for node in known.keys() - self._labelled.keys():
-                del known[node]
+        for node in gone:
+            self._forget_member(node)
         completed, self._problems = complete(self._labelled)
         self._labels_completed = completed
-        for node in self._placements.keys() - completed.keys():
-            self._graph.remove(node)
-            self._seeds.pop(node, None)
+        self._seeds = {node: self._seeds.get(node) or seed_of(node) for node in completed}
         self._placements = {}
         self._zone_nodes = {}
         for node, placement in completed.items():
@@ -112,6 +111,7 @@ class ClusterTopology:
         self._pending.everything = True
         self._generation += 1
         self._pending.nodes.update(self._inferred)
+        self._pending.nodes.update(self._suspects)
         return self.refresh(now_s)
 
     def sample(self, node: NodeName, rtt_us: float, now_s: float) -> bool:
@@ -224,6 +224,22 @@ class ClusterTopology:
                 self._forget(node)
         return nodes
 
+    def _forget_member(self, node: NodeName) -> None:
+        """Forget all that is known of a node that left, and what it said of others."""
+        self._graph.remove(node)
+        known: tuple[dict[NodeName, Any], ...] = (
+            self._estimators,
+            self._told,
+            self._mentions,
+            self._inferred,
+            self._suspects,
+        )
+        for each in known:
+            each.pop(node, None)
+        for votes in self._mentions.values():
+            votes.pop(node, None)
+        self._matrix.forget(node)
+
     def _forget(self, node: NodeName) -> None:
         del self._estimators[node]
         self._graph.measure(self._own, node, None)
@@ -270,6 +286,7 @@ class ClusterTopology:
                 continue
             labelled = self._labels_completed[node].zone_key
             evidence = self._evidence(node, now_s)
+            region = self._labels_completed[node].region
             if labelled is not None:
                 reason = contradiction(labelled, evidence, self._zone_nodes, self._apart_us)
                 if reason is None:
@@ -278,6 +295,8 @@ class ClusterTopology:
                     self._suspects[node] = reason
                 continue
             current = self._inferred.get(node)
+            if region is not None:
+                evidence = {zone: rtt_us for zone, rtt_us in evidence.items() if zone.region == region}
             zone = infer_zone(evidence, self._zone_nodes, self._apart_us, current)
             if zone == current:
                 continue
@@ -341,15 +360,15 @@ class ClusterTopology:
         return moved
 
     def _learn_regions(self) -> None:
-        """The median between the zones of a region stands in for those that nobody measured."""
-        regions: dict[str | None, list[float]] = defaultdict(list)
+        """What is usual between regions stands in for the pairs of zones that nobody measured."""
+        measured: dict[frozenset[str | None], list[float]] = defaultdict(list)
         for pair in self._matrix.pairs():
             median_us = self._matrix.rtt_us(*(*pair, *pair)[:2])
             if len(pair) == 2 and median_us is not None:
-                of = {zone.region for zone in pair}
-                regions[str(of.pop()) if len(of) == 1 and None not in of else None].append(median_us)
-        for region, medians in regions.items():
-            self._graph.learn_region(region, statistics.median_low(medians))
+                measured[frozenset(zone.region for zone in pair)].append(median_us)
+        self._graph.learn_regions(
+            {regions: statistics.median_low(medians) for regions, medians in measured.items()}
+        )
 
     def _level_medians(self, now_s: float) -> dict[int, float]:
         """The median round trip to the peers of this zone, by how many steps they share with this node."""
@@ -375,6 +394,9 @@ class ClusterTopology:
         else:
             locality, shared = meeting(own_path, path)
             cost_us, source = self._prior(placement.zone_key, locality, shared)
+            slowness = self._slowness(node, placement.zone_key, now_s)
+            if slowness > _SLOW:
+                cost_us, source = cost_us * slowness, Source.TOLD
             estimate = self.estimate(node, now_s)
             if estimate is not None:
                 cost_us = blend(estimate.low_us, cost_us, estimate.weight)
@@ -393,8 +415,6 @@ class ClusterTopology:
             suspect=self._suspects.get(node),
         )
         self._keys[node] = tier_key(locality, path, shared) + cost_steps(cost_us)
-        if node not in self._seeds:
-            self._seeds[node] = seed_of(node)
 
     def _prior(self, zone: ZoneKey | None, locality: Locality, shared: int) -> tuple[float, Source]:
         if locality is Locality.RACK and shared in self._level_us:
@@ -402,6 +422,18 @@ class ClusterTopology:
         if zone is not None and zone in self._zone_costs:
             return self._zone_costs[zone]
         return PRIORS_US[locality], Source.PRIOR
+
+    def _slowness(self, node: NodeName, zone: ZoneKey | None, now_s: float) -> float:
+        """How many times as long as its zone's median a node says that it takes to this zone.
+
+        A node is believed to be slow, never to be fast: else one could draw everybody's pulls.
+        """
+        told, own_zone = self._told.get(node), self._placements[self._own].zone_key
+        if told is None or own_zone is None or zone not in self._zone_costs or zone is None:
+            return 1.0
+        if now_s - told[1] > self._timing.report_ttl_s:
+            return 1.0
+        return told[0].get(own_zone, 0.0) / self._zone_costs[zone][0]
 
     def _make_snapshot(self, now_s: float) -> Snapshot:
         return Snapshot(

@@ -2,11 +2,12 @@
 
 Edges: a vertex *lies in* the one above it; two zones are joined by what was measured between them; a
 node by what was measured to it. The cost between two zones is the measured one where there is one, for
-data takes the way that was measured, whatever detour looks shorter; else the shortest path, on which
-an unmeasured step counts as the median of its region, or a prior. Nodes are ends: no path leads
+data takes the way that was measured, whatever detour looks shorter; else the shortest path over other
+measured pairs, unless what is usual between their regions is less. Nodes are ends: no path leads
 through one. Changed in place, one vertex or edge at a time; readers get snapshots (topology.snapshot).
 """
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal
 
@@ -20,6 +21,9 @@ Vertex = tuple[Any, ...]
 
 Kind = Literal["lies_in", "zone_pair", "measured"]
 
+Regions = frozenset[str | None]
+"""Two regions, or one: the inside of it. Zones without a region count as those of one, None."""
+
 # Same zone 0.26 to 0.41 ms, other zone 0.8 to 1.1 ms: measured in clouds. Beyond a region: a continent.
 PRIORS_US: Mapping[Locality, float] = {
     Locality.NODE: 0.0,
@@ -30,6 +34,7 @@ PRIORS_US: Mapping[Locality, float] = {
 }
 _TOP: Vertex = ()
 _LEAST_US = 1.0
+_DETOUR = 1.5  # so many times the usual a measured path to another region may take
 
 
 class TopologyGraph:
@@ -39,7 +44,8 @@ class TopologyGraph:
         self._graph: nx.Graph[Vertex] = nx.Graph()
         self._graph.add_node(_TOP)
         self._paths: dict[NodeName, Path] = {}
-        self._inside_us: dict[Vertex, float] = {}  # of regions and zones, where known
+        self._inside_us: dict[Vertex, float] = {}  # of zones, where known
+        self._usual_us: Mapping[Regions, float] = {}
 
     @property
     def graph(self) -> "nx.Graph[Vertex]":
@@ -98,11 +104,9 @@ class TopologyGraph:
         elif self._graph.has_edge(start, end):
             self._graph.remove_edge(start, end)
 
-    def learn_region(self, region: str | None, rtt_us: float | None) -> None:
-        """The median between two zones of a region; with None as the region, between two regions."""
-        vertex: Vertex = _TOP if region is None else (("region", region),)
-        if vertex in self._graph:
-            self._set_inside(vertex, rtt_us)
+    def learn_regions(self, usual_us: Mapping[Regions, float]) -> None:
+        """What is usual between the zones of a region, or of two: all that is known, anew."""
+        self._usual_us = dict(usual_us)
 
     def inside_us(self, zone: ZoneKey) -> float:
         """A round trip inside of a zone; the prior where it was not measured."""
@@ -111,13 +115,12 @@ class TopologyGraph:
     def zone_costs(self, origin: ZoneKey, zones: Iterable[ZoneKey]) -> dict[ZoneKey, tuple[float, Source]]:
         """The cost of a round trip from ``origin`` to each of these zones, and where it comes from.
 
-        Dijkstra over regions and zones: O(pairs measured + zones × log zones).
+        Dijkstra over the measured pairs: O(pairs + zones × log zones).
         """
         start = _zone_vertex(origin)
         if start not in self._graph:
             return {}
-        learned = _dijkstra(self._graph, start, self._weight)
-        hierarchy = _dijkstra(self._graph, start, self._weight_of_hierarchy)
+        paths = _dijkstra(self._graph, start, self._weight)
         costs: dict[ZoneKey, tuple[float, Source]] = {}
         for zone in zones:
             end = _zone_vertex(zone)
@@ -126,10 +129,14 @@ class TopologyGraph:
                 costs[zone] = self._inside(start), Source.ZONE_PAIR if known else Source.PRIOR
             elif self._graph.has_edge(start, end):
                 costs[zone] = self._graph[start][end]["rtt_us"], Source.ZONE_PAIR
-            elif end in learned:
-                ends_us = (self._inside(start) + self._inside(end)) / 2
-                is_path = learned[end] < hierarchy.get(end, float("inf")) - _LEAST_US
-                costs[zone] = learned[end] + ends_us, Source.PATH if is_path else Source.PRIOR
+            elif end in self._graph:
+                usual_us = self._usual(origin, zone)
+                path_us = paths.get(end, math.inf) + (self._inside(start) + self._inside(end)) / 2
+                # Zones of one region are about equally far apart, so a detour says little there; the
+                # way to another region is the way to a zone of it and a little more.
+                worth = 1.0 if origin.region == zone.region else _DETOUR
+                is_path = path_us < usual_us * worth
+                costs[zone] = (path_us, Source.PATH) if is_path else (usual_us, Source.PRIOR)
         return costs
 
     def cost_us(self, one: NodeName, other: NodeName) -> float:
@@ -157,35 +164,25 @@ class TopologyGraph:
         else:
             self._inside_us[vertex] = rtt_us
 
-    def _inside(self, vertex: Vertex) -> float:
-        """The round trip between two ends that meet in a vertex."""
-        known = self._inside_us.get(vertex)
-        if known is not None:
-            return known
-        if vertex == _TOP:
-            return PRIORS_US[Locality.REMOTE]
-        return PRIORS_US[Locality.ZONE if vertex[-1][0] == "zone" else Locality.REGION]
+    def _inside(self, zone: Vertex) -> float:
+        return self._inside_us.get(zone, PRIORS_US[Locality.ZONE])
+
+    def _usual(self, one: ZoneKey, other: ZoneKey) -> float:
+        """What is usual between the regions of two zones; a prior where nothing is known of them."""
+        usual_us = self._usual_us.get(frozenset((one.region, other.region)))
+        if usual_us is not None:
+            return usual_us
+        return PRIORS_US[Locality.REGION if one.region == other.region else Locality.REMOTE]
 
     def _weight(self, one: Vertex, other: Vertex, edge: dict[str, Any]) -> float | None:
         """What a step adds to a path that starts and ends in the middle of a zone; None: no way.
 
         Half of each end's inside is added once at each end of the path, so here it is left out.
         """
-        kind: Kind = edge["kind"]
-        if kind == "zone_pair":
-            rtt_us: float = edge["rtt_us"]
-            return max(_LEAST_US, rtt_us - (self._inside(one) + self._inside(other)) / 2)
-        return self._weight_of_hierarchy(one, other, edge)
-
-    def _weight_of_hierarchy(self, one: Vertex, other: Vertex, edge: dict[str, Any]) -> float | None:
-        if edge["kind"] != "lies_in" or not (_is_zone_or_above(one) and _is_zone_or_above(other)):
+        if edge["kind"] != "zone_pair":
             return None
-        above, below = (one, other) if len(one) < len(other) else (other, one)
-        # Two zones without a region are as far apart as two zones of one region.
-        apart_us = (
-            PRIORS_US[Locality.REGION] if above == _TOP and below[-1][0] == "zone" else self._inside(above)
-        )
-        return max(_LEAST_US, (apart_us - self._inside(below)) / 2)
+        rtt_us: float = edge["rtt_us"]
+        return max(_LEAST_US, rtt_us - (self._inside(one) + self._inside(other)) / 2)
 
 
 def _dijkstra(
@@ -193,10 +190,6 @@ def _dijkstra(
 ) -> dict[Vertex, float]:
     distances: dict[Vertex, float] = nx.single_source_dijkstra_path_length(graph, start, weight=weight)
     return distances
-
-
-def _is_zone_or_above(vertex: Vertex) -> bool:
-    return not vertex or vertex[-1][0] in ("region", "zone")
 
 
 def _zone_vertex(zone: ZoneKey) -> Vertex:

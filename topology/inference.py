@@ -32,13 +32,18 @@ def infer_zone(
         return current
     ordered = sorted(evidence.items(), key=lambda item: (item[1], str(item[0])))
     best, best_us = ordered[0]
-    if current is not None and evidence.get(current, math.inf) <= best_us * _STAY:
-        return current
-    if best_us > border_us(best, zones, apart_us):
-        return None
-    if len(ordered) > 1 and ordered[1][1] < best_us * _CLEARLY:
-        return None
-    return best
+    inside = best_us <= border_us(best, zones, apart_us)
+    clearly = len(ordered) == 1 or ordered[1][1] >= best_us * _CLEARLY
+    if current is not None:
+        # What was found out stays until evidence speaks for another zone, or against this one.
+        current_us = evidence.get(current)
+        if current_us is None and not (inside and clearly):
+            return current
+        if current_us is not None and current_us <= max(
+            best_us * _STAY, border_us(current, zones, apart_us) if not inside else 0.0
+        ):
+            return current
+    return best if inside and clearly else None
 
 
 def contradiction(

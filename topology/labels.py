@@ -56,6 +56,7 @@ FINER_LEVELS = (
 a level that no node has takes part in nothing."""
 
 _VALUE_MAX = 253
+_SHOWN_MAX = 80
 _AZURE = "kubernetes.azure.com/"
 
 
@@ -92,7 +93,9 @@ def read_labels(
             return None
         clean = clean_value(value)
         if clean != value:
-            problem(f"label {key} has the value {value!r}: read as {clean!r}", "use a plain value")
+            problem(
+                f"label {key} has the value {_short(value)}: read as {_short(clean)}", "use a plain value"
+            )
         return clean or None
 
     def level(key: str, told_value: str | None) -> str | None:
@@ -141,7 +144,11 @@ def clean_value(value: str) -> str:
     text = value.strip()
     if not text.isprintable():
         text = text.encode("unicode_escape").decode("ascii")
-    return text[:_VALUE_MAX]
+    return text[:_VALUE_MAX].rstrip()
+
+
+def _short(value: str) -> str:
+    return repr(value) if len(value) <= _SHOWN_MAX else f"{value[:_SHOWN_MAX]!r}…"
 
 
 def complete(
@@ -277,7 +284,7 @@ def parse_downward_api(text: str) -> dict[str, str]:
         key, _, quoted = line.partition("=")
         try:
             value = json.loads(quoted)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         if key and isinstance(value, str):
             labels[key] = value

@@ -23,7 +23,13 @@ class Prices:
     pairs: Mapping[tuple[str, str], float] = field(default_factory=dict)
 
     def usd_per_gb(self, source: ZoneKey | None, destination: ZoneKey | None) -> float:
-        """The price from one zone to another. A node without a zone counts as one of another zone."""
+        """The price from one zone to another.
+
+        A node without a zone counts as one of another zone, and two such nodes as of the same: where
+        nobody has a zone label there are no zones to pay for.
+        """
+        if source is None and destination is None:
+            return self.same_zone
         if source is not None and destination is not None:
             for one in (str(source), str(source.zone)):
                 for other in (str(destination), str(destination.zone)):

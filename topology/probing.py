@@ -39,13 +39,22 @@ def choose_probed(
     they are its own). With more zones than ``total`` has room for, the zones take turns as well.
     O(peers × log peers).
     """
-    chosen = list(_turn_of(zones.get(own_zone, ()), min(limits.own_zone, limits.total), own, turn))
-    others = [zone for zone in zones if zone != own_zone and zones[zone]]
-    if limits.other_zones == 0 or not others:
-        return tuple(chosen)
-    room = (limits.total - len(chosen)) // limits.other_zones
-    for zone in _turn_of(sorted(others, key=str), room, own, turn):
-        chosen.extend(_turn_of(zones[zone], limits.other_zones, own, turn))
+    others = sorted((zone for zone in zones if zone != own_zone and zones[zone]), key=str)
+    if limits.other_zones == 0:
+        others = []
+    # The own zone leaves the others what they need, up to half of all.
+    own_most = limits.total - min(len(others) * limits.other_zones, limits.total // 2)
+    chosen = list(_turn_of(zones.get(own_zone, ()), min(limits.own_zone, own_most), own, turn))
+    room = (limits.total - len(chosen)) // limits.other_zones if others else 0
+    if room >= len(others):
+        for zone in others:
+            chosen.extend(_turn_of(zones[zone], limits.other_zones, own, turn))
+    elif room > 0:
+        # The zones take turns; a zone's peers move on when all zones had theirs.
+        cycles, start = divmod(turn * room, len(others))
+        for place in range(start, start + room):
+            zone = others[place % len(others)]
+            chosen.extend(_turn_of(zones[zone], limits.other_zones, own, cycles + place // len(others)))
     return tuple(chosen)
 
 

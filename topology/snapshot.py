@@ -21,6 +21,7 @@ class Source(Enum):
 
     SELF = "self"
     MEASURED = "measured"  # to this very node
+    TOLD = "told"  # the node says that it is slower than its zone
     ZONE_PAIR = "zone_pair"  # the median of the two zones, or of the level at which the nodes meet
     PATH = "path"  # the shortest path over other zones' medians
     PRIOR = "prior"  # nobody measured anything near

@@ -42,9 +42,14 @@ Pair = frozenset[ZoneKey]
 
 
 class ZoneMatrix:
-    """The votes for each pair of zones. Bounded: `_VOTES_MAX` voters for a pair."""
+    """The votes for each pair of zones. Bounded: `_VOTES_MAX` voters for a pair.
 
-    def __init__(self, *, ttl_s: float) -> None:
+    ``own``: the node whose matrix this is; what it measured itself counts twice, so that one other
+    voice can't overrule it.
+    """
+
+    def __init__(self, *, own: NodeName, ttl_s: float) -> None:
+        self._own = own
         self._ttl_s = ttl_s
         self._votes: dict[Pair, dict[NodeName, Vote]] = {}
         self._medians: dict[Pair, float] = {}
@@ -75,6 +80,14 @@ class ZoneMatrix:
             if not votes:
                 del self._votes[pair]
 
+    def forget(self, voter: NodeName) -> None:
+        """Forget a node's votes, as it left. O(pairs)."""
+        for pair, votes in list(self._votes.items()):
+            if votes.pop(voter, None) is not None:
+                self._touch(pair)
+                if not votes:
+                    del self._votes[pair]
+
     def take_changed(self) -> set[Pair]:
         """The pairs whose votes changed since this was last asked."""
         changed, self._changed = self._changed, set()
@@ -88,7 +101,11 @@ class ZoneMatrix:
             votes = self._votes.get(pair)
             if not votes:
                 return None
-            median = self._medians[pair] = statistics.median_low(vote.rtt_us for vote in votes.values())
+            values = [vote.rtt_us for vote in votes.values()]
+            own = votes.get(self._own)
+            if own is not None:
+                values.append(own.rtt_us)
+            median = self._medians[pair] = statistics.median_low(values)
         return median
 
     def voters(self, one: ZoneKey, other: ZoneKey) -> Iterable[NodeName]:

@@ -107,8 +107,8 @@ class MembershipSettings:
 
     static: Path | None = option(
         parse_path,
-        "YAML file with a list of {name, address, port, region, zone, rack, labels}; re-read when it changes. "
-        "Relative to the configuration file. None: a node without peers.",
+        "YAML file with a list of {name, address, port, region, zone, rack, labels}; re-read when it "
+        "changes. Relative to the configuration file. None: a node without peers.",
         default=None,
     )
 
@@ -150,7 +150,7 @@ class LatencySettings:
         default=192,
     )
     interval_s: float = option(
-        seconds(least=0.05, most=3600),
+        seconds(least=0.25, most=3600),
         "Seconds between two probes of a connection; above the 0.2 s at which the kernel would delay its "
         "acknowledgement.",
         default=2.0,

@@ -41,7 +41,7 @@ def read_tcp_info(sock: Any) -> TcpInfo | None:
         return None
     try:
         data = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _SIZE)
-    except (OSError, AttributeError):
+    except (OSError, ValueError, AttributeError):  # closed meanwhile
         return None
     if len(data) < _ENOUGH:
         return None

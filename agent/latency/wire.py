@@ -36,15 +36,14 @@ class Told:
 
 def encode_report(node: NodeName, report: Report) -> bytes:
     """The report as a message; whole microseconds are precise enough."""
-    document = {
-        "node": node,
-        "zones": [[zone.region, zone.zone, round(rtt_us)] for zone, rtt_us in report.zones.items()][
-            :_ZONES_MAX
-        ],
-        "nodes": [[name, round(rtt_us)] for name, rtt_us in report.nodes.items()][:_NODES_MAX],
-        "load": report.load,
-    }
-    return json.dumps(document, separators=(",", ":")).encode()
+    zones = [[zone.region, zone.zone, round(rtt_us)] for zone, rtt_us in report.zones.items()][:_ZONES_MAX]
+    nodes = [[name, round(rtt_us)] for name, rtt_us in report.nodes.items()][:_NODES_MAX]
+    while True:
+        document = {"node": node, "zones": zones, "nodes": nodes, "load": report.load}
+        message = json.dumps(document, separators=(",", ":")).encode()
+        if len(message) <= REPORT_MAX_BYTES or not (zones or nodes):
+            return message
+        zones, nodes = zones[: len(zones) // 2], nodes[: len(nodes) // 2]  # labels of great length
 
 
 def decode_report(message: bytes) -> Told:

@@ -7,6 +7,8 @@ and an answer would carry the acknowledgement.
 import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import suppress
+from socket import SOL_TCP, TCP_QUICKACK
 
 from aiohttp import WSMsgType, web
 
@@ -20,9 +22,9 @@ _GOODBYE_S = 0.5
 
 
 class ReportDesk:
-    """Holds the probing peers' connections and hands on what they tell."""
+    """Holds the probing peers' connections and hands on what they tell, with the address they have."""
 
-    def __init__(self, told: Callable[[Told], None], invalid: Callable[[], None]) -> None:
+    def __init__(self, told: Callable[[Told, str], None], invalid: Callable[[], None]) -> None:
         self._told = told
         self._invalid = invalid
         self._open: dict[web.WebSocketResponse, web.BaseRequest] = {}
@@ -35,6 +37,7 @@ class ReportDesk:
         if not socket.can_prepare(request):
             raise RequestInvalid("reports about latency come over a WebSocket")
         await socket.prepare(request)
+        _acknowledge_at_once(request)
         self._open[socket] = request
         try:
             while True:
@@ -42,7 +45,7 @@ class ReportDesk:
                 if message.type is not WSMsgType.BINARY:
                     break
                 if message.data:
-                    self._told(decode_report(message.data))
+                    self._told(decode_report(message.data), request.remote or "")
         except ReportInvalid as error:
             self._invalid()
             _log.warning("not a report: %s", error, extra={"fields": {"remote": request.remote}})
@@ -62,3 +65,16 @@ class ReportDesk:
         for request in self._open.values():
             if request.transport is not None:
                 request.transport.close()
+
+
+def _acknowledge_at_once(request: web.BaseRequest) -> None:
+    """Take the connection out of the kernel's interactive mode, in which it delays acknowledgements.
+
+    It got there by the handshake's answer, and does not come back, as nothing else is ever sent. After a
+    pause longer than the retransmission time-out (0.2 s) each message is then acknowledged at once.
+    Source: net/ipv4/tcp_input.c, tcp_event_data_recv(), and tcp(7), TCP_QUICKACK.
+    """
+    sock = None if request.transport is None else request.transport.get_extra_info("socket")
+    if sock is not None:
+        with suppress(OSError, ValueError, AttributeError):  # closed meanwhile
+            sock.setsockopt(SOL_TCP, TCP_QUICKACK, 1)

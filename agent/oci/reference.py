@@ -197,6 +197,8 @@ def parse_reference(text: str) -> Named | Addressed:
     host, slash, rest = name.partition("/")
     if not slash or not ("." in host or ":" in host or host == "localhost"):
         host, rest = "docker.io", name
+    if host == "index.docker.io":  # Docker Hub's old name
+        host = "docker.io"
     repository, colon, tag = rest.rpartition(":")
     if not colon:
         repository, tag = rest, "latest"

@@ -1,6 +1,7 @@
 """A cluster in the lab: a registry, and nodes that each have a containerd (or a layout) and an agent."""
 
 import http.client
+import itertools
 import json
 import os
 import shutil
@@ -167,6 +168,11 @@ class Node:
         command += ["--preserve-digests", f"docker://{reference}", target]
         run(command, netns=self.netns, at_most_s=at_most_s)
 
+    def shorthaul(self, *arguments: str) -> str:
+        """What a command that asks the node's agent prints, ``topology`` for example. Raises `LabError`."""
+        command = [str(Path(sys.executable).parent / "shorthaul"), *arguments]
+        return run([*command, "--url", f"http://{self.loopback}:{ADMIN_PORT}"], netns=self.netns)
+
     def requests(self) -> Iterator[dict[str, Any]]:
         """What the agent logged of each request it answered."""
         for line in self.log.read_text(errors="replace").splitlines():
@@ -244,6 +250,14 @@ class Cluster:
     def node(self, name: str) -> Node:
         """The node of that name."""
         return self.nodes[name]
+
+    def spread_zones(self, *, inside_us: float, zones_us: float, regions_us: float) -> None:
+        """Set the round trip of every pair of nodes by their places, in microseconds."""
+        for one, other in itertools.combinations(self.nodes.values(), 2):
+            same_region = one.place.region == other.place.region
+            same_zone = same_region and one.place.zone == other.place.zone
+            rtt_us = inside_us if same_zone else zones_us if same_region else regions_us
+            self.delays.set_delay(one.name, other.name, rtt_us)
 
     def start_agents(self, names: Sequence[str] | None = None, **overrides: Any) -> None:
         """Start the agents of these nodes (of all)."""

@@ -15,7 +15,7 @@ from .agents import ADMIN, PEER, Image, Node, Site, digest_of, fresh_address, ma
 from .websocket import frame, upgraded
 
 ODD = 'r"a\\ck [bold]✓'
-LATENCY = {"interval_s": 0.1, "window_s": 1.0, "report_s": 0.1}
+LATENCY = {"interval_s": 0.25, "window_s": 1.0, "report_s": 0.1}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -75,7 +75,7 @@ def test_aws_network_layers_nest_the_widest_first_whatever_order_they_come_in() 
 
 def test_gke_block_subblock_and_host_nest() -> None:
     keys = [f"cloud.google.com/gce-topology-{level}" for level in ("block", "subblock", "host")]
-    placement = read({**{key: "x" for key in reversed(keys)}, **WHERE})
+    placement = read({**dict.fromkeys(reversed(keys), "x"), **WHERE})
     assert [level for level, _ in placement.finer] == keys
 
 
@@ -86,7 +86,7 @@ def test_on_prem_racks_lie_below_the_zone(key: str) -> None:
 
 def test_rook_levels_nest_from_datacenter_to_chassis() -> None:
     keys = [f"topology.rook.io/{level}" for level in ("datacenter", "room", "row", "rack", "chassis")]
-    placement = read({**{key: "x" for key in reversed(keys)}, **WHERE})
+    placement = read({**dict.fromkeys(reversed(keys), "x"), **WHERE})
     assert [level for level, _ in placement.finer] == keys
 
 

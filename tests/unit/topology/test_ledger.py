@@ -22,7 +22,7 @@ GB = 10**9
         (A, FAR, 0.05),
         (A, None, 0.01),
         (None, A, 0.01),
-        (None, None, 0.01),
+        (None, None, 0.0),
         (zone_key("a"), zone_key("a"), 0.0),
         (zone_key("a"), zone_key("b"), 0.01),
         (zone_key("a"), A, 0.01),

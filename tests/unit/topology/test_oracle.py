@@ -42,9 +42,7 @@ def _world(dice: random.Random) -> World:
     names = [OWN, *(node(f"n{number}") for number in range(dice.randint(2, 39)))]
     placements = {name: located(*dice.choice(zones)) for name in names}
     access = dice.random() < 0.25
-    extra_us = {
-        name: dice.uniform(20, 200) if access and dice.random() < 0.2 else 0.0 for name in placements
-    }
+    extra_us = {name: dice.uniform(20, 200) if access and dice.random() < 0.2 else 0.0 for name in placements}
     far_us = {zone: dice.uniform(5_000, 80_000) for zone in zones}
     own = placements[OWN]
     true_us = {}
@@ -83,9 +81,7 @@ def _measured(world: World, dice: random.Random) -> ClusterTopology:
 
 
 @pytest.mark.parametrize("seed", [20_260_101])
-def test_chosen_holder_is_the_nearest_in_99_of_100_choices(
-    seed: int
-) -> None:
+def test_chosen_holder_is_the_nearest_in_99_of_100_choices(seed: int) -> None:
     dice = random.Random(seed)
     choices = near = exact = 0
     misses: list[tuple[bool, str, float]] = []

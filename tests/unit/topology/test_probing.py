@@ -14,6 +14,9 @@ from topology.probing import ProbeLimits, choose_probed, probe_bytes_per_s
 
 OWN = node("own")
 HERE = zone_key("r/here")
+LIMITS = st.builds(
+    ProbeLimits, own_zone=st.integers(0, 40), other_zones=st.integers(0, 6), total=st.integers(0, 60)
+)
 Zones = Mapping[ZoneKey | None, Sequence[NodeName]]
 
 
@@ -25,16 +28,21 @@ def zones_of(here: int, others: int, each: int) -> dict[ZoneKey | None, list[Nod
 
 
 def chosen(
-    zones: Zones, turn: int = 0, *, own: NodeName = OWN, own_zone: ZoneKey | None = HERE, **limits: int
+    zones: Zones,
+    turn: int = 0,
+    limits: ProbeLimits | None = None,
+    *,
+    own: NodeName = OWN,
+    own_zone: ZoneKey | None = HERE,
 ) -> tuple[NodeName, ...]:
-    return choose_probed(zones, own=own, own_zone=own_zone, limits=ProbeLimits(**limits), turn=turn)
+    return choose_probed(zones, own=own, own_zone=own_zone, limits=limits or ProbeLimits(), turn=turn)
 
 
-def turns_until_all(zones: Zones, most: int, **limits: int) -> int:
+def turns_until_all(zones: Zones, most: int, limits: ProbeLimits | None = None) -> int:
     """In how many turns everybody was probed."""
     missing = {name for members in zones.values() for name in members}
     for turn in range(most):
-        missing -= set(chosen(zones, turn, **limits))
+        missing -= set(chosen(zones, turn, limits))
         if not missing:
             return turn + 1
     raise AssertionError(f"{len(missing)} were never probed, such as {sorted(missing)[:3]}")
@@ -56,24 +64,18 @@ def test_small_cluster_is_measured_whole() -> None:
     here=st.integers(0, 40),
     others=st.integers(0, 12),
     each=st.integers(0, 12),
-    limits=st.fixed_dictionaries(
-        {
-            "own_zone": st.integers(0, 40),
-            "other_zones": st.integers(0, 6),
-            "total": st.integers(0, 60),
-        }
-    ),
+    limits=LIMITS,
     turn=st.integers(0, 10**9),
 )
 def test_no_limit_is_exceeded_and_nobody_is_there_twice(
-    here: int, others: int, each: int, limits: dict[str, int], turn: int
+    here: int, others: int, each: int, limits: ProbeLimits, turn: int
 ) -> None:
     zones = zones_of(here, others, each)
-    picked = chosen(zones, turn, **limits)
-    assert len(set(picked)) == len(picked) <= limits["total"]
-    assert len(set(picked) & set(zones[HERE])) <= limits["own_zone"]
+    picked = chosen(zones, turn, limits)
+    assert len(set(picked)) == len(picked) <= limits.total
+    assert len(set(picked) & set(zones[HERE])) <= limits.own_zone
     for zone in zones.keys() - {HERE}:
-        assert len(set(picked) & set(zones[zone])) <= limits["other_zones"]
+        assert len(set(picked) & set(zones[zone])) <= limits.other_zones
 
 
 def test_everybody_has_a_turn() -> None:
@@ -84,12 +86,14 @@ def test_everybody_has_a_turn() -> None:
 @pytest.mark.parametrize("others", [5, 6, 7, 8, 12])
 def test_everybody_has_a_turn_when_zones_take_turns_as_well(others: int, each: int) -> None:
     zones = zones_of(here=1, others=others, each=each)
-    turns_until_all(zones, most=4 * others * each, own_zone=1, other_zones=3, total=1 + 3 * 4)
+    limits = ProbeLimits(own_zone=1, other_zones=3, total=1 + 3 * 4)
+    turns_until_all(zones, 4 * others * each, limits)
 
 
 def test_other_zones_are_measured_even_if_the_own_one_could_take_all_connections() -> None:
     zones = zones_of(here=40, others=2, each=40)
-    picked = set(itertools.chain.from_iterable(chosen(zones, turn, total=32) for turn in range(100)))
+    turns = (chosen(zones, turn, ProbeLimits(total=32)) for turn in range(100))
+    picked = set(itertools.chain.from_iterable(turns))
     assert picked & set(zones[zone_key("r/z0")])
     assert picked & set(zones[zone_key("r/z1")])
 
@@ -106,8 +110,8 @@ def test_same_nodes_and_turn_give_the_same_choice_in_whatever_order_they_come() 
     for turn in range(5):
         shuffled = [(zone, dice.sample(members, len(members))) for zone, members in zones.items()]
         dice.shuffle(shuffled)
-        limits = {"own_zone": 8, "other_zones": 2, "total": 18}
-        assert chosen(zones, turn, **limits) == chosen(dict(shuffled), turn, **limits)
+        limits = ProbeLimits(own_zone=8, other_zones=2, total=18)
+        assert chosen(zones, turn, limits) == chosen(dict(shuffled), turn, limits)
 
 
 def test_different_nodes_measure_different_peers() -> None:

@@ -1,4 +1,4 @@
-"""Ranking: tier, then round trip with a ratio of 1.6 as equal, then load, then equal shares; spill-over last."""
+"""Ranking: tier, then round trip, of which a ratio of 1.6 is equal, then load, then equal shares."""
 
 import dataclasses
 import itertools
@@ -259,6 +259,7 @@ def cases(draw: st.DrawFn) -> tuple[Snapshot, list[NodeName], dict[NodeName, Con
     return snapshot_of(nodes), holders, known
 
 
+@settings(max_examples=60)
 @given(case=cases(), digest=st.text("0123456789abcdef", min_size=1))
 def test_ranking_is_a_permutation_with_places_from_one(
     case: tuple[Snapshot, list[NodeName], dict[NodeName, Condition]], digest: str
@@ -270,6 +271,7 @@ def test_ranking_is_a_permutation_with_places_from_one(
     assert all(each.locality is snapshot.locality(each.node) for each in ranked)
 
 
+@settings(max_examples=60)
 @given(data=st.data(), case=cases())
 def test_order_does_not_depend_on_the_order_given(
     data: st.DataObject, case: tuple[Snapshot, list[NodeName], dict[NodeName, Condition]]
@@ -281,6 +283,7 @@ def test_order_does_not_depend_on_the_order_given(
     assert one == rank(iter(shuffled), snapshot, digest="d", conditions=known, limit=limit)
 
 
+@settings(max_examples=60)
 @given(case=cases())
 def test_no_dominated_holder_is_preferred(
     case: tuple[Snapshot, list[NodeName], dict[NodeName, Condition]],
@@ -299,6 +302,7 @@ def test_no_dominated_holder_is_preferred(
         assert a.cost_us <= max(b.cost_us, 1.0) * 1.65, "one step of the scale is all that is overlooked"
 
 
+@settings(max_examples=60)
 @given(case=cases())
 def test_every_result_has_a_reason_in_one_line(
     case: tuple[Snapshot, list[NodeName], dict[NodeName, Condition]],
@@ -311,9 +315,7 @@ def test_every_result_has_a_reason_in_one_line(
         assert "inf" not in each.reason.replace("inferred", "")
 
 
-def random_case(
-    dice: random.Random, size: int
-) -> tuple[Snapshot, list[NodeName], dict[NodeName, Condition]]:
+def random_case(dice: random.Random, size: int) -> tuple[Snapshot, list[NodeName], dict[NodeName, Condition]]:
     """Thousands of holders: few or many different costs, crowds of equals, strangers, conditions."""
     tiers = dice.sample(TIERS, dice.randint(1, len(TIERS)))
     kind = dice.choice(("equal", "few", "spread", "edge", "one near"))
@@ -355,18 +357,18 @@ def without_equals(ranked: Sequence[Ranked]) -> list[Ranked]:
     return [each._replace(equals=1) for each in ranked]
 
 
-@pytest.mark.parametrize("seed", range(24))
+@pytest.mark.parametrize("seed", range(16))
 def test_with_a_limit_it_is_the_beginning_of_the_whole_order_among_thousands(seed: int) -> None:
     dice = random.Random(seed)
-    snapshot, holders, known = random_case(dice, dice.choice((90, 200, 700, 2000)))
-    for digest in ("sha256:a", "sha256:b"):
-        whole = without_equals(rank(holders, snapshot, digest=digest, conditions=known))
-        for limit in (0, 1, 2, 8, 16, 63, 64, 100, len(set(holders)) - 1, len(set(holders)), 10**6):
-            first = rank(holders, snapshot, digest=digest, conditions=known, limit=limit)
-            assert without_equals(first) == whole[:limit]
+    snapshot, holders, known = random_case(dice, (90, 200, 700, 2000)[seed % 4])
+    digest = f"sha256:{seed}"
+    whole = without_equals(rank(holders, snapshot, digest=digest, conditions=known))
+    for limit in (0, 1, 2, 8, 16, 63, 64, 100, len(set(holders)) - 1, 10**6):
+        first = rank(holders, snapshot, digest=digest, conditions=known, limit=limit)
+        assert without_equals(first) == whole[:limit]
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 2**32), size=st.integers(60, 400), limit=st.integers(1, 100))
 def test_with_a_limit_it_is_the_beginning_of_the_whole_order(seed: int, size: int, limit: int) -> None:
     snapshot, holders, known = random_case(random.Random(seed), size)

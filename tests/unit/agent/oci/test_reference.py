@@ -25,6 +25,7 @@ from agent.oci.reference import (
     TagList,
     Target,
     parse_image,
+    parse_reference,
     parse_registry,
     parse_repository,
     parse_tag,
@@ -302,3 +303,80 @@ def test_unknown_target_is_the_404_of_its_kind(kind: Kind | None, error: type[Oc
 def test_an_absolute_form_request_target_means_the_same() -> None:
     path = "/v2/library/nginx/manifests/1.27?ns=docker.io"
     assert parse_target(f"http://127.0.0.1:30020{path}") == parse_target(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "registry", "repository", "tag"),
+    [
+        ("nginx", "docker.io", "library/nginx", "latest"),
+        ("nginx:1.27", "docker.io", "library/nginx", "1.27"),
+        ("acme/app", "docker.io", "acme/app", "latest"),
+        ("docker.io/nginx:1", "docker.io", "library/nginx", "1"),
+        ("docker.io/library/nginx", "docker.io", "library/nginx", "latest"),
+        ("ghcr.io/acme/app:v1", "ghcr.io", "acme/app", "v1"),
+        ("ghcr.io/app", "ghcr.io", "app", "latest"),
+        ("localhost/app:1", "localhost", "app", "1"),
+        ("localhost:5000/app", "localhost:5000", "app", "latest"),
+        ("10.0.0.1:5000/a/b/c:1", "10.0.0.1:5000", "a/b/c", "1"),
+        ("[fd00::1]:5000/app:1", "[fd00::1]:5000", "app", "1"),
+        ("GHCR.io/acme/app", "ghcr.io", "acme/app", "latest"),
+    ],
+)
+def test_image_as_people_write_it_gets_what_docker_would_add(
+    text: str, registry: str, repository: str, tag: str
+) -> None:
+    assert parse_reference(text) == named(repository=repository, tag=tag, registry=registry)
+
+
+@pytest.mark.parametrize("text", ["index.docker.io/nginx:1", "index.docker.io/library/nginx:1"])
+def test_the_old_name_of_docker_hub_is_docker_hub(text: str) -> None:
+    assert parse_reference(text) == named(repository="library/nginx", tag="1", registry="docker.io")
+
+
+@pytest.mark.parametrize("name", ["nginx", "nginx:1.27", "docker.io/library/nginx:not the grammar"])
+def test_digest_of_an_image_counts_and_its_tag_does_not(name: str) -> None:
+    assert parse_reference(f"{name}@{DIGEST}") == Addressed(
+        registry=Registry("docker.io"),
+        repository=Repository("library/nginx"),
+        kind=Kind.MANIFEST,
+        digest=DIGEST,
+    )
+
+
+@pytest.mark.parametrize(
+    "text", ["", " ", ":1", "/", "a//b", "UPPER/case", "a:b:c", "ghcr.io/", "http://ghcr.io/a", "é", "a/../b"]
+)
+def test_what_is_no_image_is_refused_as_a_name(text: str) -> None:
+    with pytest.raises(NameInvalid):
+        parse_reference(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ("nginx:", ManifestUnknown),
+        ("nginx:a b", ManifestUnknown),
+        ("nginx@", DigestInvalid),
+        ("nginx@x", DigestInvalid),
+    ],
+)
+def test_tag_or_digest_that_is_none_is_refused_as_such(text: str, error: type[OciError]) -> None:
+    with pytest.raises(error):
+        parse_reference(text)
+
+
+@given(text=st.text(max_size=60) | st.text("a.:/@-_[]", max_size=20))
+def test_any_other_text_is_an_image_or_an_error_of_the_spec(text: str) -> None:
+    try:
+        target = parse_reference(text)
+    except OciError:
+        return
+    assert target.registry is not None
+    assert parse_repository(target.repository) == target.repository
+
+
+@given(repository=REPOSITORIES.filter(lambda name: len(name) < 200), tag=TAGS, registry=REGISTRIES)
+def test_image_as_containerd_writes_it_is_read_by_both(repository: str, tag: str, registry: str) -> None:
+    name = f"{registry}/{repository}:{tag}"
+    if registry != "docker.io" or "/" in repository:
+        assert parse_reference(name) == parse_image(name)

@@ -1,0 +1,237 @@
+"""The prober against real peers on loopback: it measures, reports, rotates, gives up, and leaves nothing."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import pytest
+import uvloop
+from aiohttp import web
+
+from agent.config import LatencySettings
+from agent.latency.prober import Prober
+from agent.latency.wire import PATH, Told
+from agent.listen.reports import ReportDesk
+from agent.members.member import Peer, Peers
+from agent.members.neighbourhood import Neighbourhood
+from agent.observe.metrics import Metrics
+from tests.unit.twins import located, node, other_tasks, peers, zone_key
+from topology.placement import Placement
+
+AT_MOST_S = 20.0
+QUICK = {"interval_s": 0.02, "report_s": 0.05, "rotate_s": 36000.0}
+
+
+@dataclass
+class RealPeer:
+    """A report desk on a loopback port."""
+
+    address: tuple[str, int]
+    desk: ReportDesk
+    told: list[Told] = field(default_factory=list)
+    opened: int = 0
+
+    def member(self, name: str, placement: Placement) -> Peer:
+        host, port = self.address
+        return Peer(name=node(name), address=host, port=port, placement=placement)
+
+
+@asynccontextmanager
+async def real_peer() -> AsyncIterator[RealPeer]:
+    made: list[RealPeer] = []
+    desk = ReportDesk(lambda told, _address: made[0].told.append(told), lambda: None)
+
+    async def serve(request: web.BaseRequest) -> web.StreamResponse:
+        assert request.path == PATH
+        made[0].opened += 1
+        return await desk.serve(request)
+
+    runner = web.ServerRunner(web.Server(serve), shutdown_timeout=0.1)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    host, port = runner.addresses[0][:2]
+    made.append(RealPeer(address=(host, port), desk=desk))
+    try:
+        yield made[0]
+    finally:
+        desk.close()
+        await runner.cleanup()
+
+
+@dataclass
+class Running:
+    prober: Prober
+    neighbourhood: Neighbourhood
+    metrics: Metrics
+
+    def count(self, result: str) -> float:
+        """How many probes had this result."""
+        line = f'shorthaul_probes_total{{result="{result}"}} '
+        found = [text for text in self.metrics.expose().decode().splitlines() if text.startswith(line)]
+        return float(found[0].rpartition(" ")[2]) if found else 0.0
+
+
+@asynccontextmanager
+async def running(members: Peers, **settings: object) -> AsyncIterator[Running]:
+    neighbourhood = Neighbourhood(own=node("own"), placement=located("r", "a"), cooloff_s=1.0)
+    neighbourhood.update(members)
+    metrics = Metrics()
+    prober = Prober(
+        neighbourhood=neighbourhood,
+        settings=LatencySettings(**{**QUICK, **settings}),  # type: ignore[arg-type]
+        metrics=metrics,
+        load=lambda: 3,
+    )
+    async with prober:
+        task = asyncio.create_task(prober.run())
+        try:
+            yield Running(prober, neighbourhood, metrics)
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+
+async def until(condition: Callable[[], bool], what: str) -> None:
+    loop = asyncio.get_running_loop()
+    until_s = loop.time() + AT_MOST_S
+    while not condition():
+        assert loop.time() < until_s, f"not within {AT_MOST_S} s: {what}"
+        await asyncio.sleep(0.005)
+
+
+async def test_peer_is_measured_again_and_again() -> None:
+    async with real_peer() as one, running(peers(one.member("p", located("r", "a")))) as run:
+        await until(lambda: run.count("measured") >= 6, "samples")
+        estimate = run.neighbourhood.topology.estimate(node("p"), run.prober._clock())
+        assert estimate is not None
+        assert 0 < estimate.low_us < 10_000_000
+        assert run.prober.probed == ("p",)
+        assert one.opened == 1
+
+
+async def test_peer_hears_what_was_measured_and_how_busy_this_node_is() -> None:
+    async with real_peer() as one, running(peers(one.member("p", located("r", "b")))) as run:
+        await until(lambda: len(one.told) >= 3, "reports")
+        told = one.told[-1]
+        assert told.node == "own"
+        assert told.report.load == 3
+        assert told.report.zones.keys() == {zone_key("r/b")}
+        assert run.count("measured")
+
+
+async def test_peer_that_left_is_not_probed_any_more() -> None:
+    async with real_peer() as one, real_peer() as other:
+        stays, leaves = one.member("stays", located("r", "a")), other.member("leaves", located("r", "a"))
+        async with running(peers(stays, leaves)) as run:
+            await until(lambda: set(run.prober.probed) == {"stays", "leaves"}, "two probes")
+            run.neighbourhood.update(peers(stays))
+            await until(lambda: run.prober.probed == ("stays",), "one probe")
+            await until(lambda: not other.desk._open, "the other end closed")
+
+
+async def test_peer_that_moved_to_another_address_is_probed_there() -> None:
+    async with (
+        real_peer() as one,
+        real_peer() as other,
+        running(peers(one.member("p", located("r", "a")))) as run,
+    ):
+        await until(lambda: one.opened == 1, "a probe")
+        run.neighbourhood.update(peers(other.member("p", located("r", "a"))))
+        await until(lambda: bool(other.told), "a report at the new address")
+
+
+async def test_peer_that_cannot_be_reached_is_counted_and_left_alone_for_a_while() -> None:
+    async with real_peer() as gone:
+        pass
+    async with real_peer() as one:
+        members = peers(gone.member("gone", located("r", "a")), one.member("p", located("r", "a")))
+        async with running(members) as run:
+            await until(lambda: run.count("measured") >= 10, "the other is measured")
+            assert run.count("unreachable") == 1
+            assert run.prober.probed == ("p",)
+
+
+async def test_peer_that_closes_the_connection_is_probed_anew() -> None:
+    async with real_peer() as one, running(peers(one.member("p", located("r", "a")))) as run:
+        await until(lambda: run.count("measured") >= 3, "samples")
+        one.desk.close()
+        await until(lambda: one.opened >= 2, "a second connection")
+        before = run.count("measured")
+        await until(lambda: run.count("measured") >= before + 3, "more samples")
+
+
+def test_peer_that_closes_the_connection_is_probed_anew_on_the_loop_of_the_agent() -> None:
+    async def main() -> None:
+        async with real_peer() as one, running(peers(one.member("p", located("r", "a")))) as run:
+            for connections in range(2, 12):
+                await until(lambda: bool(one.desk._open), "a connection")
+                one.desk.close()
+                await until(lambda count=connections: one.opened >= count, "another connection")  # type: ignore[misc]
+            before = run.count("measured")
+            await until(lambda: run.count("measured") >= before + 3, "more samples")
+
+    uvloop.run(main())
+
+
+async def test_peer_that_does_not_speak_the_protocol_is_unreachable() -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
+        writer.close()
+        await writer.wait_closed()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    async with server:
+        host, port = server.sockets[0].getsockname()
+        old = Peer(name=node("old"), address=host, port=port, placement=located("r", "a"))
+        async with running(peers(old)) as run:
+            await until(lambda: run.count("unreachable") == 1, "a refusal")
+            assert run.prober.probed == ()
+
+
+async def test_connections_are_bounded_and_everybody_has_a_turn() -> None:
+    async with real_peer() as one:
+        members = peers(*(one.member(f"p{number}", located("r", "a")) for number in range(6)))
+        seen: set[str] = set()
+        async with running(members, own_zone=2, connections_max=2, rotate_s=0.1) as run:
+
+            def all_seen() -> bool:
+                assert len(run.prober.probed) <= 2
+                seen.update(run.prober.probed)
+                return len(seen) == 6
+
+            await until(all_seen, "everybody")
+
+
+async def test_probing_that_is_turned_off_opens_nothing() -> None:
+    async with real_peer() as one:
+        neighbourhood = Neighbourhood(own=node("own"), placement=located("r", "a"), cooloff_s=1.0)
+        neighbourhood.update(peers(one.member("p", located("r", "a"))))
+        prober = Prober(
+            neighbourhood=neighbourhood,
+            settings=LatencySettings(probe=False),
+            metrics=Metrics(),
+            load=lambda: 0,
+        )
+        async with prober:
+            await prober.run()
+        assert one.opened == 0
+
+
+async def test_node_without_peers_waits_for_some() -> None:
+    async with real_peer() as one, running({}) as run:
+        run.neighbourhood.update(peers(one.member("p", located("r", "a"))))
+        await until(lambda: run.prober.probed == ("p",), "a probe")
+
+
+@pytest.mark.parametrize("after", [0, 3])
+async def test_prober_that_ends_leaves_no_task_and_no_connection(after: int) -> None:
+    before = other_tasks()
+    async with real_peer() as one:
+        async with running(peers(one.member("p", located("r", "a")))) as run:
+            await until(lambda: run.count("measured") >= after, "samples")
+        await until(lambda: not one.desk._open, "the other end closed")
+        assert run.prober.probed == ()
+    await until(lambda: other_tasks() <= before, "no task is left")

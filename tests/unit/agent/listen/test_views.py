@@ -1,0 +1,89 @@
+"""What the topology looks like as JSON: every number is one, whatever was measured and told."""
+
+import json
+import math
+import random
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from agent.listen.views import costs_view, latency_view, topology_view
+from agent.members.neighbourhood import Neighbourhood
+from tests.unit.twins import located, node, peer, peers, zone_key
+from topology.labels import REGION_LABEL, ZONE_LABEL, read_labels
+from topology.ledger import CostLedger, Prices
+from topology.placement import Placement
+from topology.zones import Report
+
+ODD = ("a", "1", "", "\x00", "\ud800", '"', "é" * 400, "\u202e", None)
+
+
+class Clock:
+    now_s = 100.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+def plain(view: dict[str, Any]) -> Any:
+    """The view as JSON, which has neither NaN nor infinity, and text that can be encoded."""
+    return json.loads(json.dumps(view, allow_nan=False, ensure_ascii=False).encode())
+
+
+def odd_placement(dice: random.Random) -> Placement:
+    labels = {REGION_LABEL: dice.choice(ODD), ZONE_LABEL: dice.choice(ODD), "rack": dice.choice(ODD)}
+    return read_labels(node("n"), {key: value for key, value in labels.items() if value is not None})[0]
+
+
+@settings(max_examples=30)
+@given(seed=st.integers(0, 2**32))
+def test_views_are_plain_json_whatever_happened(seed: int) -> None:
+    dice, clock = random.Random(seed), Clock()
+    names = [node(f"n{number}") for number in range(8)]
+    neighbourhood = Neighbourhood(own=node("own"), placement=odd_placement(dice), cooloff_s=5.0, clock=clock)
+    neighbourhood.update(peers(*(peer(name, odd_placement(dice)) for name in names)))
+    values = (300.0, 900.0, 1e7, 1.0, 0.0, -1.0, 1e300, math.nan, math.inf)
+    for _ in range(40):
+        clock.now_s += dice.choice((0.1, 1.0, 100.0, 1000.0))
+        neighbourhood.sample(dice.choice(names), dice.choice(values))
+        zones = [*neighbourhood.snapshot.zones, zone_key("made/up")]
+        report = Report(
+            zones={zone: dice.choice(values) for zone in zones},
+            nodes={name: dice.choice(values) for name in names},
+        )
+        neighbourhood.hear(dice.choice(names), report)
+        if dice.random() < 0.5:
+            neighbourhood.refresh()
+    topology = plain(topology_view(neighbourhood, clock.now_s))
+    latency = plain(latency_view(neighbourhood, names[:2], clock.now_s))
+    assert [each["name"] for each in topology["nodes"]].count("own") == 1
+    assert len(topology["nodes"]) == 9
+    assert {each["node"] for each in latency["peers"]} >= set(names[:2])
+    for view in (topology, latency):
+        assert len(view["matrix_us"]) == len(view["matrix_source"]) == len(view["zones"])
+        assert all(cost is None or cost >= 0 for row in view["matrix_us"] for cost in row)
+
+
+def test_matrix_says_who_measured() -> None:
+    clock = Clock()
+    neighbourhood = Neighbourhood(own=node("own"), placement=located("r", "a"), cooloff_s=5.0, clock=clock)
+    neighbourhood.update(peers(peer("b", located("r", "b")), peer("c", located("r", "c"))))
+    neighbourhood.sample(node("b"), 900.0)
+    neighbourhood.hear(node("c"), Report(zones={zone_key("r/b"): 950.0}, nodes={}))
+    neighbourhood.refresh()
+    view = topology_view(neighbourhood, clock.now_s)
+    assert [zone["zone"] for zone in view["zones"]] == ["a", "b", "c"]
+    assert view["matrix_source"][0][1] == "measured"
+    assert view["matrix_source"][1][2] == "told"
+    assert (view["matrix_us"][0][1], view["matrix_us"][2][1]) == (900.0, 950.0)
+
+
+def test_costs_add_up_and_are_plain_json() -> None:
+    ledger = CostLedger(Prices(cross_zone=0.01))
+    for number in range(300):
+        ledger.add(zone_key(f"r/{number}"), None, 10**9)
+    view = plain(costs_view(ledger.entries()))
+    assert view["bytes"] == 300 * 10**9
+    assert abs(view["usd"] - 3.0) < 1e-6
+    assert plain(costs_view([])) == {"pairs": [], "bytes": 0, "usd": 0}

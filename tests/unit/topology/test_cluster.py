@@ -1,0 +1,678 @@
+"""The cluster as one node knows it: what beats what, who is placed where, and that increments add up."""
+
+import dataclasses
+import json
+import math
+import random
+from collections.abc import Mapping
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.unit.twins import located, node, zone_key
+from topology.cluster import ClusterTopology, Timing
+from topology.graph import PRIORS_US
+from topology.placement import Locality, NodeName, Placement, ZoneKey
+from topology.snapshot import Snapshot, Source, Standing
+from topology.zones import Report
+
+OWN = node("own")
+A, B, C, FAR = zone_key("r/a"), zone_key("r/b"), zone_key("r/c"), zone_key("q/x")
+TIMING = Timing(window_s=20.0, half_life_s=120.0, report_ttl_s=600.0)
+
+
+def cluster(own: Placement | None = None, **places: Placement) -> ClusterTopology:
+    """The own node in zone a of region r unless said otherwise, and peers by name."""
+    topology = ClusterTopology(own=OWN, placement=located("r", "a") if own is None else own, timing=TIMING)
+    topology.update(named(places), 0.0)
+    return topology
+
+
+def named(places: Mapping[str, Placement]) -> dict[NodeName, Placement]:
+    return {node(name): placement for name, placement in places.items()}
+
+
+def measure(topology: ClusterTopology, name: str, *rtts_us: float, start_s: float = 1.0) -> None:
+    for number, rtt_us in enumerate(rtts_us):
+        assert topology.sample(node(name), rtt_us, start_s + number)
+
+
+def tell(
+    topology: ClusterTopology,
+    reporter: str,
+    now_s: float = 1.0,
+    *,
+    zones: Mapping[ZoneKey, float] | None = None,
+    nodes: Mapping[str, float] | None = None,
+) -> int:
+    mentioned = {node(name): rtt_us for name, rtt_us in (nodes or {}).items()}
+    return topology.hear(node(reporter), Report(zones=zones or {}, nodes=mentioned), now_s)
+
+
+def standing(topology: ClusterTopology, name: str, now_s: float = 5.0) -> Standing:
+    return topology.refresh(now_s).standings[node(name)]
+
+
+# What beats what
+
+
+def test_nothing_measured_costs_what_is_typical_of_the_tier() -> None:
+    topology = cluster(near=located("r", "a"), next=located("r", "b"), far=located("q", "x"))
+    for name, locality in (("near", Locality.ZONE), ("next", Locality.REGION), ("far", Locality.REMOTE)):
+        known = standing(topology, name)
+        assert (known.locality, known.source) == (locality, Source.PRIOR)
+        assert known.cost_us == pytest.approx(PRIORS_US[locality])
+
+
+def test_measured_latency_beats_the_zones_median() -> None:
+    topology = cluster(b1=located("r", "b"), b2=located("r", "b"))
+    tell(topology, "b1", zones={A: 2000.0})
+    measure(topology, "b2", 700.0)
+    assert standing(topology, "b2")[3:5] == (700.0, Source.MEASURED)
+
+
+def test_zones_median_stands_in_for_a_node_that_was_not_measured() -> None:
+    topology = cluster(b1=located("r", "b"), b2=located("r", "b"))
+    measure(topology, "b1", 1500.0)
+    assert standing(topology, "b2")[3:5] == (1500.0, Source.ZONE_PAIR)
+
+
+def test_zones_median_beats_a_shorter_path() -> None:
+    topology = cluster(b1=located("r", "b"), c1=located("r", "c"))
+    tell(topology, "b1", zones={A: 5000.0})
+    tell(topology, "c1", zones={A: 700.0, B: 700.0})
+    assert standing(topology, "b1")[3:5] == (5000.0, Source.ZONE_PAIR)
+
+
+def test_shortest_path_beats_the_prior() -> None:
+    others = {f"{zone}1": located("p", zone) for zone in "uvw"}
+    topology = cluster(b1=located("r", "b"), x1=located("q", "x"), **others)
+    dear = {zone_key(f"p/{zone}"): 60_000.0 for zone in "uvw"}
+    tell(topology, "b1", zones={A: 900.0, FAR: 5000.0, **dear})
+    known = standing(topology, "x1")
+    assert known.source is Source.PATH
+    assert known.cost_us == pytest.approx(5900.0, rel=0.1)
+
+
+def test_measured_path_beats_the_prior_where_no_node_has_a_region_label() -> None:
+    """Both ways that were measured take 5 ms: the third takes more than the 0.9 ms of a guess."""
+    a, b = zone_key("a"), zone_key("b")
+    topology = cluster(located(None, "a"), b1=located(None, "b"), c1=located(None, "c"))
+    tell(topology, "b1", zones={a: 5000.0, zone_key("c"): 5000.0})
+    tell(topology, "c1", zones={b: 5000.0})
+    assert standing(topology, "c1").cost_us >= 4000.0
+
+
+def test_measured_path_of_a_region_with_labels_counts_for_its_unmeasured_zones() -> None:
+    topology = cluster(b1=located("r", "b"), c1=located("r", "c"))
+    tell(topology, "b1", zones={A: 5000.0, C: 5000.0})
+    assert standing(topology, "c1").cost_us >= 4000.0
+
+
+def test_rack_peers_stand_in_for_each_other_at_every_depth() -> None:
+    deep = [("row", "1"), ("rack", "1")]
+    topology = cluster(
+        located("r", "a", *deep),
+        rack1=located("r", "a", *deep),
+        rack2=located("r", "a", *deep),
+        row1=located("r", "a", deep[0], ("rack", "2")),
+        row2=located("r", "a", deep[0], ("rack", "3")),
+    )
+    measure(topology, "rack1", 100.0)
+    measure(topology, "row1", 200.0)
+    snapshot = topology.refresh(5.0)
+    assert snapshot.standings[node("rack2")].cost_us == 100.0
+    assert snapshot.standings[node("row2")].cost_us == 200.0
+    assert snapshot.key(node("rack2")) < snapshot.key(node("row2"))
+
+
+def test_estimate_without_new_samples_decays_to_the_prior_and_never_beyond() -> None:
+    topology = cluster(near=located("r", "a"))
+    measure(topology, "near", 3000.0)
+    costs = [round(standing(topology, "near", now_s).cost_us, 6) for now_s in range(1, 3000, 30)]
+    assert costs == sorted(costs, reverse=True)
+    assert costs[0] == 3000.0
+    assert costs[-1] == PRIORS_US[Locality.ZONE]
+    assert standing(topology, "near", 3001.0).source is Source.PRIOR
+
+
+def test_own_node_costs_nothing() -> None:
+    known = standing(cluster(), "own")
+    assert (known.cost_us, known.locality, known.source) == (0.0, Locality.NODE, Source.SELF)
+
+
+@pytest.mark.parametrize("rtt_us", [math.nan, math.inf, -math.inf, -1.0, 0.0, 0.1, 2e7, 1e300])
+def test_sample_that_cannot_be_true_never_gets_in(rtt_us: float) -> None:
+    topology = cluster(near=located("r", "a"))
+    assert not topology.sample(node("near"), rtt_us, 1.0)
+    assert topology.estimate(node("near"), 1.0) is None
+    assert standing(topology, "near").source is Source.PRIOR
+
+
+def test_sample_of_the_own_node_or_of_a_stranger_is_not_taken() -> None:
+    topology = cluster()
+    assert not topology.sample(OWN, 300.0, 1.0)
+    assert not topology.sample(node("stranger"), 300.0, 1.0)
+
+
+# What peers tell
+
+
+def test_absurd_values_are_clamped_counted_and_never_shown() -> None:
+    topology = cluster(b1=located("r", "b"), u=located())
+    values = {A: math.nan, B: -1.0, C: 1e300, FAR: math.inf}
+    assert tell(topology, "b1", zones=values, nodes={"u": math.nan}) == 5
+    assert tell(topology, "b1", zones={A: 0.0}, nodes={"u": -math.inf}) == 2
+    assert tell(topology, "b1", zones={A: 900.0, B: 300.0}) == 0
+    assert all(math.isfinite(each.cost_us) for each in topology.refresh(2.0).standings.values())
+
+
+def test_word_of_the_own_node_or_of_a_stranger_is_not_heard() -> None:
+    topology = cluster(b1=located("r", "b"))
+    for reporter in ("own", "stranger"):
+        assert tell(topology, reporter, zones={B: math.nan, A: 1.0}) == 0
+    assert standing(topology, "b1").source is Source.PRIOR
+
+
+def test_zone_that_nobody_is_in_is_not_made_by_a_report() -> None:
+    topology = cluster(b1=located("r", "b"))
+    tell(topology, "b1", zones={zone_key(f"r/made-up-{number}"): 1.0 for number in range(64)})
+    assert topology.refresh(2.0).zones.keys() == {A, B}
+
+
+@pytest.mark.parametrize("lie_us", [0.0, 1.0, 1e7])
+def test_one_lying_reporter_among_several_does_not_move_a_median(lie_us: float) -> None:
+    topology = cluster(**{f"b{number}": located("r", "b") for number in range(5)})
+    for number, rtt_us in enumerate((900.0, 910.0, 890.0, 905.0)):
+        tell(topology, f"b{number}", zones={A: rtt_us})
+    honest_us = standing(topology, "b3").cost_us
+    for _ in range(50):
+        tell(topology, "b4", zones={A: lie_us})
+    assert standing(topology, "b3").cost_us == pytest.approx(honest_us, rel=0.03)
+
+
+def test_node_is_believed_to_be_slower_than_its_zone_and_never_to_be_nearer() -> None:
+    topology = cluster(**{f"b{number}": located("r", "b") for number in range(4)})
+    for number, rtt_us in enumerate((900.0, 900.0, 2700.0, 300.0)):
+        tell(topology, f"b{number}", zones={A: rtt_us})
+    assert standing(topology, "b2").cost_us == pytest.approx(2700.0)
+    assert standing(topology, "b2").source is Source.TOLD
+    assert standing(topology, "b3")[3:5] == (900.0, Source.ZONE_PAIR)
+    measure(topology, "b2", 950.0)
+    assert standing(topology, "b2")[3:5] == (950.0, Source.MEASURED)
+
+
+def test_own_measurement_is_not_overruled_by_one_other_voice() -> None:
+    topology = cluster(b1=located("r", "b"), b2=located("r", "b"), b3=located("r", "b"))
+    measure(topology, "b1", 900.0)
+    tell(topology, "b2", zones={A: 1.0})
+    assert standing(topology, "b3")[3:5] == (900.0, Source.ZONE_PAIR)
+
+
+def test_report_is_told_of_what_was_measured_and_of_nodes_without_a_zone() -> None:
+    topology = cluster(b1=located("r", "b"), b2=located("r", "b"), u=located("r"))
+    for name, rtt_us in (("b1", 900.0), ("b2", 920.0), ("u", 5000.0)):
+        measure(topology, name, rtt_us, rtt_us, rtt_us)
+    topology.refresh(5.0)
+    report = topology.report(5.0, load=3)
+    assert report.load == 3
+    assert report.zones.keys() == {B}
+    assert 900 <= report.zones[B] <= 920
+    assert report.nodes == {"u": 5000.0}
+
+
+def test_report_is_bounded() -> None:
+    places = {f"n{number}": located("r", f"z{number}") for number in range(200)}
+    places |= {f"u{number}": located("r") for number in range(200)}
+    topology = cluster(**places)
+    for name in places:
+        measure(topology, name, 900.0, 900.0, 900.0)
+    report = topology.report(5.0)
+    assert len(report.zones) <= 64
+    assert len(report.nodes) <= 32
+
+
+# Nodes without a zone label
+
+
+def placed_in(topology: ClusterTopology, name: str, now_s: float = 5.0) -> ZoneKey | None:
+    """Where a node is; what was inferred is flagged, and what was not is not."""
+    known = standing(topology, name, now_s)
+    assert known.inferred == (known.placement.zone is not None)
+    return known.placement.zone_key
+
+
+def three_zones(own: Placement | None = None, **more: Placement) -> ClusterTopology:
+    """Two labelled nodes in each of three zones, which told their distances."""
+    places = {f"{zone}{number}": located("r", zone) for zone in "abc" for number in (1, 2)}
+    topology = cluster(own, **places, **more)
+    for name, placement in places.items():
+        zone = placement.zone_key
+        tell(topology, name, zones={other: 320.0 if other == zone else 900.0 for other in (A, B, C)})
+    return topology
+
+
+def test_node_without_a_label_is_placed_by_own_samples() -> None:
+    topology = three_zones(u=located("r"))
+    measure(topology, "u", 310.0, 330.0, 320.0)
+    assert placed_in(topology, "u") == A
+    assert standing(topology, "u").locality is Locality.ZONE
+
+
+def test_node_without_a_label_is_placed_by_what_it_tells_itself() -> None:
+    topology = three_zones(u=located("r"))
+    tell(topology, "u", zones={A: 900.0, B: 310.0, C: 950.0})
+    assert placed_in(topology, "u") == B
+
+
+def test_node_without_a_label_is_placed_by_what_others_tell_of_it() -> None:
+    topology = three_zones(u=located())
+    tell(topology, "c1", nodes={"u": 320.0})
+    tell(topology, "b1", nodes={"u": 900.0})
+    assert placed_in(topology, "u") == C
+    assert standing(topology, "u").locality is Locality.REGION
+
+
+def test_own_node_without_a_label_is_placed_by_its_samples() -> None:
+    topology = three_zones(located("r"), u=located("r"))
+    for name, rtt_us in (("a1", 900.0), ("b1", 310.0), ("b2", 330.0), ("c1", 920.0)):
+        measure(topology, name, rtt_us, rtt_us, rtt_us)
+    assert placed_in(topology, "own") == B
+    assert standing(topology, "b2").locality is Locality.ZONE
+    assert standing(topology, "a2").cost_us == pytest.approx(900.0, rel=0.1)
+
+
+def test_own_node_without_any_label_or_measurement_still_has_an_order() -> None:
+    topology = three_zones(located())
+    snapshot = topology.refresh(5.0)
+    assert all(each.locality is Locality.REMOTE for name, each in snapshot.standings.items() if name != OWN)
+    measure(topology, "c1", 300.0)
+    snapshot = topology.refresh(6.0)
+    assert min((key, name) for name, key in snapshot.keys.items() if name != OWN)[1] == "c1"
+
+
+def test_two_samples_are_not_enough_to_place_a_node() -> None:
+    topology = three_zones(u=located("r"))
+    measure(topology, "u", 310.0, 320.0)
+    assert placed_in(topology, "u") is None
+
+
+@pytest.mark.parametrize(
+    "told", [{A: 310.0, B: 320.0}, {A: 600.0, B: 650.0, C: 610.0}, {B: 900.0}, {FAR: 30_000.0}]
+)
+def test_nobody_is_placed_when_the_evidence_is_ambiguous(told: dict[ZoneKey, float]) -> None:
+    topology = three_zones(u=located("r"), x1=located("q", "x"))
+    tell(topology, "u", zones=told)
+    assert placed_in(topology, "u") is None
+
+
+def test_one_liar_among_several_does_not_place_a_node() -> None:
+    places = {f"c{number}": located("r", "c") for number in range(3, 7)}
+    topology = three_zones(u=located("r"), **places)
+    measure(topology, "u", 310.0, 320.0, 330.0)
+    for name in ("c1", "c2", *places):
+        tell(topology, name, nodes={"u": 1.0 if name == "c4" else 900.0})
+    assert placed_in(topology, "u") == A
+
+
+def test_placed_node_moves_when_its_latency_does() -> None:
+    topology = three_zones(u=located("r"))
+    tell(topology, "u", zones={A: 310.0, B: 900.0, C: 900.0})
+    assert placed_in(topology, "u") == A
+    tell(topology, "u", 10.0, zones={A: 900.0, B: 310.0, C: 900.0})
+    assert placed_in(topology, "u", 11.0) == B
+    assert topology.refresh(12.0).zones == {A: 3, B: 3, C: 2}
+
+
+def test_label_that_comes_later_wins_over_what_was_inferred() -> None:
+    topology = three_zones(u=located("r"))
+    tell(topology, "u", zones={A: 310.0, B: 900.0, C: 900.0})
+    assert placed_in(topology, "u") == A
+    places = {name: each.placement for name, each in topology.snapshot.standings.items() if name != OWN}
+    topology.update({**places, node("u"): located("r", "c")}, 6.0)
+    known = standing(topology, "u", 7.0)
+    assert known.placement.zone_key == C
+    assert not known.inferred
+
+
+def test_inferred_node_stays_placed_when_only_its_own_zones_evidence_fades() -> None:
+    """Zone b still says "one zone away", which fits: the node must not fall out of its zone."""
+    topology = three_zones(u=located("r"))
+    measure(topology, "u", 310.0, 320.0, 330.0)
+    assert placed_in(topology, "u") == A
+    tell(topology, "b1", 100.0, nodes={"u": 900.0})
+    for now_s in range(100, 400, 10):
+        topology.refresh(float(now_s))
+    assert placed_in(topology, "u", 400.0) == A
+
+
+def test_inferred_zone_never_contradicts_the_nodes_own_region_label() -> None:
+    topology = three_zones(u=located("eu"), x1=located("eu", "x"))
+    measure(topology, "u", 310.0, 320.0, 330.0)
+    known = standing(topology, "u")
+    assert known.placement.region == "eu"
+
+
+def test_generation_tells_that_a_node_was_placed_and_nothing_else() -> None:
+    topology = three_zones(u=located("r"))
+    before = topology.refresh(2.0).generation
+    measure(topology, "a1", 300.0)
+    assert topology.refresh(3.0).generation == before
+    tell(topology, "u", zones={A: 310.0, B: 900.0, C: 900.0})
+    assert topology.refresh(4.0).generation != before
+
+
+# Suspects
+
+
+def test_suspect_appears_and_disappears_with_the_evidence() -> None:
+    topology = three_zones(odd=located("r", "b"))
+    measure(topology, "odd", 300.0, 310.0, 320.0)
+    suspicion = standing(topology, "odd").suspect
+    assert suspicion is not None
+    assert "r/b" in suspicion
+    for number in range(40):
+        topology.sample(node("odd"), 900.0, 10.0 + number)
+    assert standing(topology, "odd", 50.0).suspect is None
+
+
+def test_suspicion_is_forgotten_when_its_evidence_is() -> None:
+    topology = three_zones(odd=located("r", "b"))
+    measure(topology, "odd", 300.0, 310.0, 320.0)
+    assert standing(topology, "odd").suspect is not None
+    for now_s in range(10, 2000, 100):
+        topology.refresh(float(now_s))
+    assert standing(topology, "odd", 2000.0).suspect is None
+
+
+def test_suspicion_is_forgotten_at_once_when_the_label_is_corrected() -> None:
+    places = {f"n{number}": located("r", "a") for number in range(300)}
+    topology = three_zones(odd=located("r", "b"), **places)
+    for name in places:
+        measure(topology, name, 310.0, 320.0, 330.0)
+    measure(topology, "odd", 300.0, 310.0, 320.0)
+    snapshot = topology.refresh(5.0)
+    assert snapshot.standings[node("odd")].suspect is not None
+    corrected = {name: each.placement for name, each in snapshot.standings.items() if name != OWN}
+    corrected[node("odd")] = located("r", "a")
+    topology.update(corrected, 6.0)
+    assert standing(topology, "odd", 7.0).suspect is None
+
+
+def test_suspicion_against_the_own_node_is_forgotten_with_the_last_of_the_evidence() -> None:
+    topology = cluster(b1=located("r", "b"))
+    measure(topology, "b1", 300.0, 310.0, 320.0)
+    tell(topology, "b1", zones={A: 900.0})
+    tell(topology, "b1", zones={})
+    if standing(topology, "own").suspect is None:
+        measure(topology, "b1", 100.0, 100.0, 100.0, start_s=6.0)
+    topology.update({}, 10.0)
+    for now_s in (11.0, 1000.0, 1001.0):
+        topology.refresh(now_s)
+    assert standing(topology, "own", 1002.0).suspect is None
+
+
+def test_suspect_is_mentioned_in_the_report_and_stays_where_its_label_says() -> None:
+    topology = three_zones(odd=located("r", "b"))
+    measure(topology, "odd", 300.0, 310.0, 320.0)
+    assert standing(topology, "odd").placement == located("r", "b")
+    assert topology.report(5.0).nodes.keys() == {"odd"}
+
+
+# Old knowledge
+
+
+def test_what_peers_told_is_forgotten_after_its_time() -> None:
+    topology = cluster(b1=located("r", "b"), b2=located("r", "b"))
+    tell(topology, "b1", zones={A: 5000.0})
+    assert standing(topology, "b2").cost_us == 5000.0
+    for now_s in (700.0, 701.0):
+        topology.refresh(now_s)
+    assert standing(topology, "b2", 702.0).source is Source.PRIOR
+    assert topology.zone_costs[B][1] is Source.PRIOR
+
+
+def test_median_of_a_region_is_forgotten_with_the_last_pair_it_comes_from() -> None:
+    topology = cluster(b1=located("r", "b"), c1=located("r", "c"), d1=located("r", "d"))
+    tell(topology, "b1", zones={C: 7000.0})
+    assert standing(topology, "d1").cost_us == pytest.approx(7000.0)
+    for now_s in (700.0, 701.0):
+        topology.refresh(now_s)
+    assert standing(topology, "d1", 702.0).cost_us == pytest.approx(PRIORS_US[Locality.REGION])
+
+
+def sizes(topology: ClusterTopology) -> dict[str, int]:
+    """The sizes of all that the topology keeps."""
+    kept = {name: len(value) for name, value in vars(topology).items() if isinstance(value, dict)}
+    kept["mentions by"] = sum(len(votes) for votes in topology._mentions.values())
+    kept["votes"] = sum(len(votes) for votes in topology._matrix._votes.values())
+    kept["vertices"] = len(topology.graph.graph)
+    kept["edges"] = topology.graph.graph.number_of_edges()
+    return kept
+
+
+def busy_cluster() -> tuple[ClusterTopology, dict[NodeName, Placement]]:
+    places = named({f"n{number}": located("r", f"z{number % 3}") for number in range(30)})
+    places |= named({f"u{number}": located("r") for number in range(5)})
+    topology = cluster()
+    topology.update(places, 0.0)
+    for name in places:
+        measure(topology, name, 900.0, 910.0, 920.0)
+        tell(topology, name, zones={A: 900.0, zone_key("r/z1"): 900.0}, nodes={"u1": 300.0, "n1": 900.0})
+    topology.refresh(5.0)
+    return topology, places
+
+
+def test_nodes_that_leave_are_forgotten_everywhere() -> None:
+    topology, _ = busy_cluster()
+    topology.update({}, 6.0)
+    topology.refresh(7.0)
+    topology.refresh(700.0)
+    topology.refresh(701.0)
+    fresh = cluster()
+    fresh.refresh(7.0)
+    assert sizes(topology) == sizes(fresh)
+
+
+def test_word_of_a_node_that_left_about_another_is_forgotten() -> None:
+    topology, places = busy_cluster()
+    topology.update({node("u1"): places[node("u1")]}, 6.0)
+    assert sizes(topology)["mentions by"] <= 1
+
+
+def test_members_that_come_and_go_for_ever_leave_nothing_behind() -> None:
+    topology = cluster(stays=located("r", "a"))
+    for number in range(60):
+        new = {node("stays"): located("r", "a"), node(f"n{number}"): located("r", f"z{number}")}
+        now_s = 20.0 * number
+        topology.update(new, now_s)
+        topology.sample(node(f"n{number}"), 900.0, now_s)
+        tell(topology, f"n{number}", now_s, zones={A: 900.0}, nodes={"stays": 300.0})
+        topology.refresh(now_s + 1)
+    assert all(size <= 100 for size in sizes(topology).values()), sizes(topology)
+
+
+# Snapshots
+
+
+def frozen(snapshot: Snapshot) -> dict[str, object]:
+    """A copy of everything that a snapshot says."""
+    return {
+        entry.name: dict(value) if isinstance(value, Mapping) else value
+        for entry in dataclasses.fields(snapshot)
+        for value in [getattr(snapshot, entry.name)]
+    }
+
+
+def test_old_snapshot_does_not_change_when_newer_ones_are_made() -> None:
+    topology, places = busy_cluster()
+    old = topology.snapshot
+    before = frozen(old)
+    measure(topology, "n3", 5000.0, start_s=6.0)
+    tell(topology, "n1", 6.0, zones={A: 10.0, zone_key("r/z1"): 20.0}, nodes={"u2": 300.0})
+    topology.refresh(7.0)
+    topology.refresh(2000.0)
+    assert frozen(old) == before
+    topology.update({name: places[name] for name in list(places)[3:]} | {node("new"): located()}, 2001.0)
+    topology.refresh(2002.0)
+    assert frozen(old) == before
+
+
+def test_refresh_without_news_says_the_same_again() -> None:
+    topology, _ = busy_cluster()
+    one, other = topology.refresh(6.0), topology.refresh(6.0)
+    assert one.standings == other.standings
+    assert one.keys == other.keys
+    assert one.generation == other.generation
+
+
+# Increments
+
+ZONES = (A, B, C, FAR)
+MEMBERS = {
+    node(f"n{number}"): located(zone.region, zone.zone, *finer)
+    for number, (zone, finer) in enumerate(
+        [(zone, finer) for zone in ZONES for finer in ((), (("rack", "1"),), (("rack", "2"),))]
+    )
+}
+RTTS = st.sampled_from((200.0, 320.0, 900.0, 5000.0, 1e6)) | st.floats(1.0, 1e7)
+STEPS = st.one_of(
+    st.tuples(st.just("sample"), st.sampled_from(sorted(MEMBERS)), RTTS),
+    st.tuples(
+        st.just("hear"), st.sampled_from(sorted(MEMBERS)), st.dictionaries(st.sampled_from(ZONES), RTTS)
+    ),
+    st.tuples(st.just("refresh"), st.just(node("")), st.none()),
+)
+
+
+@given(steps=st.lists(STEPS, max_size=40))
+def test_snapshot_made_in_increments_is_the_one_made_at_once(
+    steps: list[tuple[str, NodeName, object]],
+) -> None:
+    """All within one window, so that nothing ages; a zone's cost may lag by the tenth that is no news."""
+    own = located("r", "a", ("rack", "1"))
+    one, other = cluster(own), cluster(own)
+    for topology in (one, other):
+        topology.update(MEMBERS, 0.0)
+    now_s = 0.0
+    for what, name, value in steps:
+        now_s += 0.1
+        for topology in (one, other):
+            if what == "sample":
+                assert isinstance(value, float)
+                topology.sample(name, value, now_s)
+            elif what == "hear":
+                assert isinstance(value, dict)
+                topology.hear(name, Report(zones=value, nodes={}), now_s)
+            elif topology is one:
+                topology.refresh(now_s)
+    made, fresh = one.refresh(now_s), other.refresh(now_s)
+    assert made.zones == fresh.zones
+    assert made.standings.keys() == fresh.standings.keys()
+    for name, known in made.standings.items():
+        expected = fresh.standings[name]
+        assert known[:3] == expected[:3]
+        assert known[4:7] == expected[4:7], (name, known, expected)
+        assert known.cost_us == pytest.approx(expected.cost_us, rel=0.1001)
+        if known.source is Source.MEASURED:
+            assert known.cost_us == expected.cost_us
+
+
+PLACES = [located(), located("r"), *(located(zone.region, zone.zone) for zone in ZONES)]
+PLACES += [located("r", "a", ("rack", "1")), located(None, "a"), located(None, None, ("rack", "1"))]
+
+
+@settings(max_examples=30)
+@given(seed=st.integers(0, 2**32))
+def test_any_history_leaves_a_snapshot_that_agrees_with_its_members(seed: int) -> None:
+    dice = random.Random(seed)
+    topology = cluster(dice.choice(PLACES))
+    names = [node(f"n{number}") for number in range(10)]
+    places: dict[NodeName, Placement] = {}
+    now_s = 0.0
+    for _ in range(30):
+        now_s += dice.choice((0.0, 0.5, 30.0, 400.0, -5.0))
+        what = dice.choice(("update", "sample", "sample", "hear", "refresh"))
+        if what == "update":
+            places = {name: dice.choice(PLACES) for name in names if dice.random() < 0.7}
+            topology.update(places, now_s)
+        elif what == "sample":
+            topology.sample(dice.choice(names), dice.choice((300.0, 900.0, 1e7, math.nan)), now_s)
+        elif what == "hear":
+            topology.hear(
+                dice.choice(names),
+                Report(
+                    zones={
+                        zone: dice.choice((300.0, 900.0, math.inf)) for zone in ZONES if dice.random() < 0.7
+                    },
+                    nodes={name: dice.choice((300.0, 900.0, -1.0)) for name in names if dice.random() < 0.3},
+                ),
+                now_s,
+            )
+        snapshot = topology.refresh(now_s)
+        assert snapshot.standings.keys() == snapshot.keys.keys() == {OWN, *places}
+        assert snapshot.seeds.keys() == snapshot.keys.keys()
+        members: dict[ZoneKey, int] = {}
+        for name, known in snapshot.standings.items():
+            zone = known.placement.zone_key
+            if zone is not None:
+                members[zone] = members.get(zone, 0) + 1
+            labelled = places.get(name)
+            if labelled is not None and labelled.zone is not None:
+                assert known.placement.zone == labelled.zone
+                assert not known.inferred
+            assert math.isfinite(known.cost_us)
+            assert topology.graph.path(name) == known.placement.path
+        assert snapshot.zones == members
+        json.dumps([cost for cost, _ in topology.matrix().values()], allow_nan=False)
+
+
+# Sizes and extremes
+
+
+def test_ten_thousand_nodes_of_one_zone_are_all_equal() -> None:
+    places = named({f"n{number}": located("r", "a") for number in range(10_000)})
+    topology = cluster()
+    topology.update(places, 0.0)
+    measure(topology, "n1", 300.0)
+    snapshot = topology.refresh(2.0)
+    assert len(snapshot.standings) == 10_001
+    assert snapshot.zones == {A: 10_001}
+    assert {snapshot.standings[name].cost_us for name in places} == {300.0}
+
+
+def test_cluster_without_any_labels_is_ordered_by_latency_alone() -> None:
+    topology = cluster(located(), **{f"n{number}": located() for number in range(5)})
+    for number in range(5):
+        measure(topology, f"n{number}", *[300.0 * 3**number] * 3)
+    snapshot = topology.refresh(5.0)
+    assert snapshot.zones == {}
+    assert snapshot.problems == ()
+    order = sorted((key, name) for name, key in snapshot.keys.items() if name != OWN)
+    assert [name for _, name in order] == [f"n{number}" for number in range(5)]
+
+
+def test_node_on_its_own_has_a_snapshot() -> None:
+    for own in (located(), located("r", "a")):
+        assert cluster(own).refresh(1.0).standings.keys() == {OWN}
+
+
+def test_clock_that_jumps_leaves_everything_finite() -> None:
+    topology, _ = busy_cluster()
+    for now_s in (1e9, 0.0, -1e9, 5.0):
+        topology.sample(node("n1"), 300.0, now_s)
+        snapshot = topology.refresh(now_s)
+        assert all(math.isfinite(each.cost_us) for each in snapshot.standings.values())
+
+
+def test_latest_of_thousands_of_measured_peers_are_kept() -> None:
+    places = named({f"n{number}": located("r", "a") for number in range(4200)})
+    topology = cluster()
+    topology.update(places, 0.0)
+    for name in places:
+        topology.sample(name, 300.0, 1.0)
+    topology.refresh(2.0)
+    measured = [name for name in places if topology.estimate(name, 2.0) is not None]
+    assert len(measured) == 4096
+    assert node("n4199") in measured
