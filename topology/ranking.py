@@ -12,7 +12,6 @@ for the hash.
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from topology.placement import Locality, NodeName
@@ -25,13 +24,13 @@ _BINS = TIER_WIDTH // _EQUAL_STEPS + 1  # of equals, in one tier
 _LOT_BITS = 30
 _LOTS = (1 << _LOT_BITS) - 1
 _LOAD_BITS = 6
+_LOAD_MAX = (1 << 40) - 1
 _BIN_SHIFT = _LOT_BITS + _LOAD_BITS
 _HANDICAP_SHIFT = _BIN_SHIFT + 24
 _FEW = 128  # holders that are not worth narrowing down
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Condition:
+class Condition(NamedTuple):
     """What is known of a holder beyond where it is; the default is a holder that is well and idle."""
 
     load: int = 0  # bodies it is sending, as far as this node knows
@@ -74,24 +73,24 @@ def rank(
     hash for each that may be among the first.
     """
     known = conditions or {}
-    nodes: Sequence[NodeName] = tuple(dict.fromkeys(holders))
-    try:
-        keys: Sequence[int] = list(map(snapshot.keys.__getitem__, nodes))
-    except KeyError:
-        keys = [snapshot.key(node) for node in nodes]
+    nodes = holders if isinstance(holders, Sequence) else tuple(holders)
     factor = seed_of(f"{digest}\0{snapshot.own}")
     # A condition only ever puts a holder further back, so that many more are enough to choose among.
     enough = len(nodes) if limit is None else limit + len(known)
     if len(nodes) > max(enough, _FEW):
-        nodes, keys = _likely_first(nodes, keys, snapshot, factor, enough)
-    best = _best_of_tiers(keys)
+        keys = _likely_first(nodes, snapshot, factor, enough)
+        if len(keys) < enough:  # holders that were named twice
+            return rank(dict.fromkeys(nodes), snapshot, digest=digest, conditions=conditions, limit=limit)
+    else:
+        keys = {node: snapshot.key(node) for node in nodes}
+    best = _best_of_tiers(keys.values())
     scores = [
         (_bin(key, best) << _BIN_SHIFT | snapshot.seed(node) * factor & _LOTS, node)
-        for node, key in zip(nodes, keys, strict=True)
+        for node, key in keys.items()
     ]
     if known:
         scores = [
-            (score | _handicap(known[node]) if node in known else score, node) for score, node in scores
+            (score | _handicap(*known[node]) if node in known else score, node) for score, node in scores
         ]
     scores.sort()
     equals = Counter(score >> _LOT_BITS for score, _ in scores)
@@ -123,20 +122,23 @@ def _bin(key: int, best: Mapping[int, int]) -> int:
     return tier * _BINS + max(0, key - best.get(tier, key)) // _EQUAL_STEPS
 
 
-def _handicap(condition: Condition) -> int:
-    """What the condition adds to a score: load within the bin, the rest before all else."""
-    load = min(condition.load.bit_length(), (1 << _LOAD_BITS) - 1) << _LOT_BITS
-    return (condition.cooling * 2 + condition.saturated) << _HANDICAP_SHIFT | load
+def _handicap(load: int, saturated: bool, cooling: bool) -> int:
+    """What a condition adds to a score: load within the bin, on a log scale; the rest before all else."""
+    return (cooling * 2 + saturated) << _HANDICAP_SHIFT | min(load, _LOAD_MAX).bit_length() << _LOT_BITS
 
 
 def _likely_first(
-    nodes: Sequence[NodeName], keys: Sequence[int], snapshot: Snapshot, factor: int, enough: int
-) -> tuple[Sequence[NodeName], Sequence[int]]:
-    """The nodes, with their keys, that may be among the first ``enough``, and not many more.
+    nodes: Sequence[NodeName], snapshot: Snapshot, factor: int, enough: int
+) -> dict[NodeName, int]:
+    """The nodes that may be among the first ``enough``, and not many more, with their keys.
 
     Takes whole bins, the nearest first, until there are enough; of the last one, if it is large, only
     the nodes with low lots. (`rank` gives the same answer without this, only later.)
     """
+    try:
+        keys = list(map(snapshot.keys.__getitem__, nodes))
+    except KeyError:
+        keys = [snapshot.key(node) for node in nodes]
     first = min(keys)
     last = first + _EQUAL_STEPS - 1
     count = sum(map(last.__ge__, keys))
@@ -151,18 +153,17 @@ def _likely_first(
                     break
                 before, first, last = count, key, _end_of_bin(key, best)
             count += places[key]
-    crowd = count - before
-    # The lots are uniform: with overwhelming probability enough of them are below this.
-    below = _LOTS * (2 * enough + 64) // crowd
+    # The lots are uniform: with overwhelming probability enough of the last bin's are below this.
+    below = _LOTS * (2 * enough + 64) // (count - before)
     seeds = snapshot.seeds
-    chosen = [
-        (node, key)
+    chosen = {
+        node: key
         for node, key in zip(nodes, keys, strict=True)
         if key <= last and (key < first or seeds.get(node, 0) * factor & _LOTS <= below or node not in seeds)
-    ]
+    }
     if len(chosen) < enough:
-        chosen = [(node, key) for node, key in zip(nodes, keys, strict=True) if key <= last]
-    return [node for node, _ in chosen], [key for _, key in chosen]
+        return {node: key for node, key in zip(nodes, keys, strict=True) if key <= last}
+    return chosen
 
 
 def _end_of_bin(key: int, best: Mapping[int, int]) -> int:
