@@ -16,7 +16,7 @@ from topology.inference import contradiction, infer_zone
 from topology.labels import LabelProblem, complete
 from topology.placement import Locality, NodeName, Placement, ZoneKey, meeting
 from topology.rtt import Estimate, RttEstimator, blend, clamped, is_plausible
-from topology.snapshot import Snapshot, Source, Standing, cost_steps, seed_of, tier_key
+from topology.snapshot import SEED_BITS, Snapshot, Source, Standing, cost_steps, seed_of, tier_key
 from topology.zones import Report, Vote, ZoneMatrix
 
 _ESTIMATORS_MAX = 4096
@@ -102,12 +102,12 @@ class ClusterTopology:
         completed, self._problems = complete(self._labelled)
         self._labels_completed = completed
         self._seeds = {node: self._seeds.get(node) or seed_of(node) for node in completed}
-        self._placements = {}
-        self._zone_nodes = {}
         for node, placement in completed.items():
             if placement.zone is not None:
                 self._inferred.pop(node, None)
-            self._place(node, _with_zone(placement, self._inferred.get(node)))
+            placement = _with_zone(placement, self._inferred.get(node))
+            if self._placements.get(node) != placement:
+                self._place(node, placement)
         self._pending.everything = True
         self._generation += 1
         self._pending.nodes.update(self._inferred)
@@ -227,6 +227,8 @@ class ClusterTopology:
     def _forget_member(self, node: NodeName) -> None:
         """Forget all that is known of a node that left, and what it said of others."""
         self._graph.remove(node)
+        self._leave_zone(node)
+        del self._placements[node]
         known: tuple[dict[NodeName, Any], ...] = (
             self._estimators,
             self._told,
@@ -246,15 +248,20 @@ class ClusterTopology:
         self._pending.nodes.add(node)
 
     def _place(self, node: NodeName, placement: Placement) -> None:
-        old = self._placements.get(node)
-        if old is not None and old.zone_key is not None:
-            self._zone_nodes[old.zone_key].discard(node)
-            if not self._zone_nodes[old.zone_key]:
-                del self._zone_nodes[old.zone_key]
+        self._leave_zone(node)
         self._placements[node] = placement
         if placement.zone_key is not None:
             self._zone_nodes.setdefault(placement.zone_key, set()).add(node)
         self._graph.place(node, placement.path)
+
+    def _leave_zone(self, node: NodeName) -> None:
+        placement = self._placements.get(node)
+        if placement is None or placement.zone_key is None:
+            return
+        others = self._zone_nodes[placement.zone_key]
+        others.discard(node)
+        if not others:
+            del self._zone_nodes[placement.zone_key]
 
     def _vote(self, zones: Iterable[ZoneKey], now_s: float) -> None:
         """Add this node's own word about the zones in which it measured something."""
@@ -414,7 +421,8 @@ class ClusterTopology:
             inferred=node in self._inferred,
             suspect=self._suspects.get(node),
         )
-        self._keys[node] = tier_key(locality, path, shared) + cost_steps(cost_us)
+        place = tier_key(locality, path, shared) + cost_steps(cost_us)
+        self._keys[node] = place << SEED_BITS | self._seeds[node]
 
     def _prior(self, zone: ZoneKey | None, locality: Locality, shared: int) -> tuple[float, Source]:
         if locality is Locality.RACK and shared in self._level_us:
@@ -440,7 +448,6 @@ class ClusterTopology:
             own=self._own,
             standings=self._standings,
             keys=self._keys,
-            seeds=self._seeds,
             zones={zone: len(nodes) for zone, nodes in self._zone_nodes.items()},
             problems=self._problems,
             made_s=now_s,

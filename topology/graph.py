@@ -43,6 +43,7 @@ class TopologyGraph:
     def __init__(self) -> None:
         self._graph: nx.Graph[Vertex] = nx.Graph()
         self._graph.add_node(_TOP)
+        self._zones: nx.Graph[Vertex] = nx.Graph()  # the measured pairs alone: what paths lead over
         self._paths: dict[NodeName, Path] = {}
         self._inside_us: dict[Vertex, float] = {}  # of zones, where known
         self._usual_us: Mapping[Regions, float] = {}
@@ -82,6 +83,7 @@ class TopologyGraph:
             if any(self._is_below(other, vertex) for other in self._graph[vertex]):
                 break
             self._graph.remove_node(vertex)
+            self._zones.remove_nodes_from((vertex,))
             self._inside_us.pop(vertex, None)
 
     def measure(self, one: NodeName, other: NodeName, rtt_us: float | None) -> None:
@@ -100,9 +102,11 @@ class TopologyGraph:
         if start == end:
             self._set_inside(start, rtt_us)
         elif rtt_us is not None:
-            self._graph.add_edge(start, end, kind="zone_pair", rtt_us=rtt_us)
-        elif self._graph.has_edge(start, end):
-            self._graph.remove_edge(start, end)
+            for graph in (self._graph, self._zones):
+                graph.add_edge(start, end, kind="zone_pair", rtt_us=rtt_us)
+        elif self._zones.has_edge(start, end):
+            for graph in (self._graph, self._zones):
+                graph.remove_edge(start, end)
 
     def learn_regions(self, usual_us: Mapping[Regions, float]) -> None:
         """What is usual between the zones of a region, or of two: all that is known, anew."""
@@ -120,15 +124,16 @@ class TopologyGraph:
         start = _zone_vertex(origin)
         if start not in self._graph:
             return {}
-        paths = _dijkstra(self._graph, start, self._weight)
+        self._zones.add_node(start)
+        paths = _dijkstra(self._zones, start, self._weight)
         costs: dict[ZoneKey, tuple[float, Source]] = {}
         for zone in zones:
             end = _zone_vertex(zone)
             if end == start:
                 known = start in self._inside_us
                 costs[zone] = self._inside(start), Source.ZONE_PAIR if known else Source.PRIOR
-            elif self._graph.has_edge(start, end):
-                costs[zone] = self._graph[start][end]["rtt_us"], Source.ZONE_PAIR
+            elif self._zones.has_edge(start, end):
+                costs[zone] = self._zones[start][end]["rtt_us"], Source.ZONE_PAIR
             elif end in self._graph:
                 usual_us = self._usual(origin, zone)
                 path_us = paths.get(end, math.inf) + (self._inside(start) + self._inside(end)) / 2
@@ -174,19 +179,17 @@ class TopologyGraph:
             return usual_us
         return PRIORS_US[Locality.REGION if one.region == other.region else Locality.REMOTE]
 
-    def _weight(self, one: Vertex, other: Vertex, edge: dict[str, Any]) -> float | None:
-        """What a step adds to a path that starts and ends in the middle of a zone; None: no way.
+    def _weight(self, one: Vertex, other: Vertex, edge: dict[str, Any]) -> float:
+        """What a step adds to a path that starts and ends in the middle of a zone.
 
         Half of each end's inside is added once at each end of the path, so here it is left out.
         """
-        if edge["kind"] != "zone_pair":
-            return None
         rtt_us: float = edge["rtt_us"]
         return max(_LEAST_US, rtt_us - (self._inside(one) + self._inside(other)) / 2)
 
 
 def _dijkstra(
-    graph: "nx.Graph[Vertex]", start: Vertex, weight: Callable[[Vertex, Vertex, dict[str, Any]], float | None]
+    graph: "nx.Graph[Vertex]", start: Vertex, weight: Callable[[Vertex, Vertex, dict[str, Any]], float]
 ) -> dict[Vertex, float]:
     distances: dict[Vertex, float] = nx.single_source_dijkstra_path_length(graph, start, weight=weight)
     return distances

@@ -5,7 +5,7 @@ Source: Kubernetes well-known labels topology.kubernetes.io/region and /zone; wh
 (network layers, blocks, racks, hosts) differs between clouds and may be of any depth.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import NewType
 
@@ -58,21 +58,20 @@ class Placement:
     region: Region | None = None
     zone: Zone | None = None
     finer: Path = ()
+    # Made once: they are read for every node whenever zones move.
+    path: Path = field(init=False, repr=False, compare=False)
+    zone_key: ZoneKey | None = field(init=False, repr=False, compare=False)
 
-    @property
-    def path(self) -> Path:
-        """The steps that are known; a level that the node has no label for is left out."""
+    def __post_init__(self) -> None:
+        """Make ``path``, the steps that are known (a missing level is left out), and ``zone_key``."""
         steps: list[Step] = []
         if self.region is not None:
             steps.append(("region", self.region))
         if self.zone is not None:
             steps.append(("zone", self.zone))
-        return (*steps, *self.finer)
-
-    @property
-    def zone_key(self) -> ZoneKey | None:
-        """The zone, if the node has one."""
-        return None if self.zone is None else ZoneKey(region=self.region, zone=self.zone)
+        key = None if self.zone is None else ZoneKey(region=self.region, zone=self.zone)
+        object.__setattr__(self, "path", (*steps, *self.finer))
+        object.__setattr__(self, "zone_key", key)
 
 
 def shared_steps(one: Path, other: Path) -> int:

@@ -15,17 +15,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from topology.placement import Locality, NodeName
-from topology.snapshot import LOG_STEP, TIER_WIDTH, Snapshot, Source, Standing, seed_of
+from topology.snapshot import LOG_STEP, SEED_BITS, TIER_WIDTH, Snapshot, Source, Standing, seed_of
 
 # Within a zone 0.26 to 0.41 ms were measured between equally near nodes: that much is no difference.
 _EQUAL_RATIO = 1.6
 _EQUAL_STEPS = math.ceil(math.log(_EQUAL_RATIO) / math.log(LOG_STEP))
 _BINS = TIER_WIDTH // _EQUAL_STEPS + 1  # of equals, in one tier
-_LOT_BITS = 30
-_LOTS = (1 << _LOT_BITS) - 1
+_LOTS = (1 << SEED_BITS) - 1
 _LOAD_BITS = 6
 _LOAD_MAX = (1 << 40) - 1
-_BIN_SHIFT = _LOT_BITS + _LOAD_BITS
+_BIN_SHIFT = SEED_BITS + _LOAD_BITS
 _HANDICAP_SHIFT = _BIN_SHIFT + 24
 _FEW = 128  # holders that are not worth narrowing down
 
@@ -83,17 +82,16 @@ def rank(
             return rank(dict.fromkeys(nodes), snapshot, digest=digest, conditions=conditions, limit=limit)
     else:
         keys = {node: snapshot.key(node) for node in nodes}
-    best = _best_of_tiers(keys.values())
-    scores = [
-        (_bin(key, best) << _BIN_SHIFT | snapshot.seed(node) * factor & _LOTS, node)
-        for node, key in keys.items()
-    ]
+    places = {key >> SEED_BITS for key in keys.values()}
+    best = _best_of_tiers(places)
+    bins = {place: _bin(place, best) << _BIN_SHIFT for place in places}
+    scores = [(bins[key >> SEED_BITS] | (key & _LOTS) * factor & _LOTS, node) for node, key in keys.items()]
     if known:
         scores = [
             (score | _handicap(*known[node]) if node in known else score, node) for score, node in scores
         ]
     scores.sort()
-    equals = Counter(score >> _LOT_BITS for score, _ in scores)
+    equals = Counter(score >> SEED_BITS for score, _ in scores)
     standings = snapshot.standings
     return tuple(
         Ranked(
@@ -102,29 +100,26 @@ def rank(
             place,
             standing,
             known.get(node, _WELL),
-            equals[score >> _LOT_BITS],
+            equals[score >> SEED_BITS],
         )
         for place, (score, node) in enumerate(scores[:limit], start=1)
     )
 
 
-def _best_of_tiers(keys: Iterable[int]) -> dict[int, int]:
-    """The lowest key in each tier: what counts as equal is measured from there."""
-    best: dict[int, int] = {}
-    for key in sorted(set(keys), reverse=True):
-        best[key // TIER_WIDTH] = key
-    return best
+def _best_of_tiers(places: Iterable[int]) -> dict[int, int]:
+    """The lowest place in each tier: what counts as equal is measured from there."""
+    return {place // TIER_WIDTH: place for place in sorted(places, reverse=True)}
 
 
-def _bin(key: int, best: Mapping[int, int]) -> int:
+def _bin(place: int, best: Mapping[int, int]) -> int:
     """Tier and step of the round trip as one number; equal holders have the same one."""
-    tier = key // TIER_WIDTH
-    return tier * _BINS + max(0, key - best.get(tier, key)) // _EQUAL_STEPS
+    tier = place // TIER_WIDTH
+    return tier * _BINS + (place - best[tier]) // _EQUAL_STEPS
 
 
 def _handicap(load: int, saturated: bool, cooling: bool) -> int:
     """What a condition adds to a score: load within the bin, on a log scale; the rest before all else."""
-    return (cooling * 2 + saturated) << _HANDICAP_SHIFT | min(load, _LOAD_MAX).bit_length() << _LOT_BITS
+    return (cooling * 2 + saturated) << _HANDICAP_SHIFT | min(load, _LOAD_MAX).bit_length() << SEED_BITS
 
 
 def _likely_first(
@@ -139,38 +134,37 @@ def _likely_first(
         keys = list(map(snapshot.keys.__getitem__, nodes))
     except KeyError:
         keys = [snapshot.key(node) for node in nodes]
-    first = min(keys)
+    first = min(keys) >> SEED_BITS
     last = first + _EQUAL_STEPS - 1
-    count = sum(map(last.__ge__, keys))
+    count = sum(map(((last + 1) << SEED_BITS).__gt__, keys))
     before = 0
     if count < enough:
-        places = Counter(keys)
+        places = Counter([key >> SEED_BITS for key in keys])
         best = _best_of_tiers(places)
         count, last = 0, -1
-        for key in sorted(places):
-            if key > last:
+        for place in sorted(places):
+            if place > last:
                 if count >= enough:
                     break
-                before, first, last = count, key, _end_of_bin(key, best)
-            count += places[key]
+                before, first, last = count, place, _end_of_bin(place, best)
+            count += places[place]
     # The lots are uniform: with overwhelming probability enough of the last bin's are below this.
     below = _LOTS * (2 * enough + 64) // (count - before)
-    seeds = snapshot.seeds
+    low, high = first << SEED_BITS, (last + 1) << SEED_BITS
     chosen = {
         node: key
         for node, key in zip(nodes, keys, strict=True)
-        if key <= last and (key < first or seeds.get(node, 0) * factor & _LOTS <= below or node not in seeds)
+        if key < high and (key < low or (key & _LOTS) * factor & _LOTS <= below)
     }
     if len(chosen) < enough:
-        return {node: key for node, key in zip(nodes, keys, strict=True) if key <= last}
+        return {node: key for node, key in zip(nodes, keys, strict=True) if key < high}
     return chosen
 
 
-def _end_of_bin(key: int, best: Mapping[int, int]) -> int:
-    """The highest key in the same bin."""
-    tier = key // TIER_WIDTH
-    anchor = best[tier]
-    return anchor + ((key - anchor) // _EQUAL_STEPS + 1) * _EQUAL_STEPS - 1
+def _end_of_bin(place: int, best: Mapping[int, int]) -> int:
+    """The highest place in the same bin."""
+    anchor = best[place // TIER_WIDTH]
+    return anchor + ((place - anchor) // _EQUAL_STEPS + 1) * _EQUAL_STEPS - 1
 
 
 def _reasons(ranked: Ranked) -> Iterable[str]:

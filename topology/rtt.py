@@ -14,7 +14,7 @@ from dataclasses import dataclass
 RTT_MIN_US = 1.0
 RTT_MAX_US = 10_000_000.0  # nothing on earth is ten seconds away
 _KEEP = 32  # samples a peer; enough for a percentile, and 5,000 peers stay small
-_LOW_SHARE = 0.2
+_LOW_SHARE = 0.1
 _FORGOTTEN = 1 / 64  # an estimate of less weight says nothing any more
 
 

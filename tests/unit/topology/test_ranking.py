@@ -16,7 +16,7 @@ from topology.cluster import ClusterTopology
 from topology.placement import Locality, NodeName, Path
 from topology.ranking import Condition, Ranked, rank
 from topology.rtt import Estimate
-from topology.snapshot import Snapshot, Source, Standing, cost_steps, seed_of, tier_key
+from topology.snapshot import SEED_BITS, Snapshot, Source, Standing, cost_steps, seed_of, tier_key
 
 OWN = node("own")
 OWN_PATH: Path = (("region", "r"), ("zone", "z"), ("row", "1"), ("rack", "1"))
@@ -57,10 +57,13 @@ def snapshot_of(nodes: Mapping[str, Standing], own: NodeName = OWN) -> Snapshot:
         own=own,
         standings={node(name): each for name, each in nodes.items()},
         keys={
-            node(name): tier_key(each.locality, each.placement.path, each.shared) + cost_steps(each.cost_us)
+            node(name): (
+                (tier_key(each.locality, each.placement.path, each.shared) + cost_steps(each.cost_us))
+                << SEED_BITS
+                | seed_of(name)
+            )
             for name, each in nodes.items()
         },
-        seeds={node(name): seed_of(name) for name in nodes},
         zones={},
         problems=(),
         made_s=0.0,
