@@ -22,6 +22,7 @@ from agent.latency.tcpinfo import read_tcp_info
 from agent.latency.wire import Told
 from agent.listen.admin import AdminServer, AdminServices
 from agent.listen.discovery import Discovery
+from agent.listen.explain import Explainer
 from agent.listen.http import HttpListener
 from agent.listen.questions import QuestionDesk
 from agent.listen.reports import ReportDesk
@@ -30,18 +31,20 @@ from agent.listen.sockets import ListenError, ListenErrors, open_listener
 from agent.listen.traffic import Traffic
 from agent.members.member import Membership, Peer
 from agent.members.neighbourhood import Neighbourhood
-from agent.members.static import NoMembership, StaticMembership, told_placement
+from agent.members.own import own_placement
+from agent.members.static import NoMembership, StaticMembership
 from agent.observe.metrics import Metrics
 from agent.observe.requests import RecentRequests, RequestPath
 from agent.oci.patterns import parse_filter
 from agent.transfer.peers import PeerClient
 from agent.transfer.puller import Puller
 from topology.cluster import Timing
-from topology.labels import LabelProblem, parse_downward_api, read_labels
 from topology.ledger import CostLedger, Prices
-from topology.placement import NodeName, Placement
+from topology.placement import NodeName
 
 _log = logging.getLogger("shorthaul")
+
+_WORD_S = 600.0  # so long a peer's word about latency counts at least; it turns up a few times in that
 
 
 def run_agent(settings: Settings) -> None:
@@ -96,13 +99,19 @@ class Agent:
         self._recent = RecentRequests()
         self._own = NodeName(settings.node.name)
         self._store = _store(settings)
-        placement, problems = _placement(settings)
+        placement, problems = own_placement(self._own, settings.placement, settings.topology.finer_levels)
+        latency = settings.latency
         self._neighbourhood = Neighbourhood(
             own=self._own,
             placement=placement,
             problems=problems,
             cooloff_s=settings.pull.cooloff_s,
-            timing=Timing(window_s=settings.latency.window_s, half_life_s=settings.latency.half_life_s),
+            timing=Timing(
+                window_s=latency.window_s,
+                half_life_s=latency.half_life_s,
+                report_ttl_s=max(_WORD_S, 4 * latency.report_s),
+            ),
+            load_ttl_s=2 * latency.report_s,
         )
         self._state = "starting"
         self._stop = asyncio.Event()
@@ -126,13 +135,14 @@ class Agent:
             ledger=CostLedger(_prices(settings.costs)),
             neighbourhood=self._neighbourhood,
             metrics=self._metrics,
-            young_s=settings.latency.window_s,
+            young_s=settings.latency.interval_s,
         )
         prober = Prober(
             neighbourhood=self._neighbourhood,
             settings=settings.latency,
             metrics=self._metrics,
             load=lambda: traffic.uploads,
+            address=_own_address(settings),
         )
         async with client, prober:
             index = Scatter(
@@ -146,7 +156,7 @@ class Agent:
                     tasks.create_task(self._store.run(), name="store"),
                     tasks.create_task(_membership(settings).run(self._neighbourhood.update), name="members"),
                     tasks.create_task(prober.run(), name="probes"),
-                    tasks.create_task(prober.refresh(), name="topology"),
+                    tasks.create_task(self._neighbourhood.follow(), name="topology"),
                 ]
                 try:
                     await self._serve(index, client, traffic, prober)
@@ -192,16 +202,21 @@ class Agent:
             recent=self._recent,
             send_stall_s=settings.http.send_stall_s,
         )
+        explainer = Explainer(
+            own=self._own,
+            store=self._store,
+            index=index,
+            resolver=resolver,
+            neighbourhood=self._neighbourhood,
+            puller=puller,
+        )
         admin = AdminServer(
             AdminServices(
-                own=self._own,
                 store=self._store,
-                index=index,
-                resolver=resolver,
+                explainer=explainer,
                 neighbourhood=self._neighbourhood,
                 prober=prober,
                 traffic=traffic,
-                puller=puller,
                 metrics=self._metrics,
                 recent=self._recent,
                 unready=self.unready,
@@ -242,16 +257,17 @@ class Agent:
     def _connected(self, peer: Peer, sock: object) -> None:
         """A connection to a peer was made: its handshake measured the way there."""
         info = read_tcp_info(sock)
-        if info is not None and self._neighbourhood.sample(peer.name, info.min_rtt_us):
-            self._metrics.rtt(self._neighbourhood.locality(peer.name), info.min_rtt_us, "connection")
+        rtt_us = None if info is None else info.handshake_us
+        if rtt_us is not None and self._neighbourhood.sample(peer.name, rtt_us):
+            self._metrics.rtt(self._neighbourhood.locality(peer.name), rtt_us, "connection")
 
     def _told(self, told: Told, address: str) -> None:
-        """A peer told what it measured; one whose address is another's can't speak in its own name."""
-        speaker = self._neighbourhood.peer_at(address) or told.node
-        if self._neighbourhood.peer(told.node) is None or speaker != told.node:
+        """A peer told what it measured."""
+        absurd = self._neighbourhood.hear(told.node, told.report, address=address)
+        if absurd is None:
             self._metrics.report("stranger")
-            return
-        self._metrics.report("taken", absurd=self._neighbourhood.hear(told.node, told.report))
+        else:
+            self._metrics.report("taken", absurd=absurd)
 
     def _asked_to_stop(self) -> None:
         if self._stop.is_set():
@@ -277,42 +293,10 @@ def _membership(settings: Settings) -> Membership:
     return StaticMembership(static, own=own, finer_levels=settings.topology.finer_levels)
 
 
-def _placement(settings: Settings) -> tuple[Placement, tuple[LabelProblem, ...]]:
-    """Where this node is, and what is wrong with its labels."""
-    place, own = settings.placement, NodeName(settings.node.name)
-    labels = dict(place.labels.items)
-    problems: list[LabelProblem] = []
-    if place.labels_file is not None:
-        try:
-            text = place.labels_file.read_text(errors="replace")
-        except OSError as error:
-            text = ""
-            problems.append(
-                LabelProblem(
-                    node=own,
-                    problem=f"{place.labels_file}: {error.strerror}",
-                    hint="placement.labels_file names a downward API file with the pod's labels",
-                )
-            )
-        for key, value in parse_downward_api(text).items():
-            if labels.setdefault(key, value) != value:
-                problems.append(
-                    LabelProblem(
-                        node=own,
-                        problem=f"label {key} is {labels[key]!r} in placement.labels and {value!r} in "
-                        "placement.labels_file: the former counts",
-                        hint="leave one of them out",
-                    )
-                )
-    placement, more = read_labels(
-        own,
-        labels,
-        told=told_placement(place.region, place.zone, place.rack),
-        finer_levels=settings.topology.finer_levels,
-    )
-    for problem in (*problems, *more):
-        _log.warning("labels: %s", problem.problem, extra={"fields": {"hint": problem.hint}})
-    return placement, (*problems, *more)
+def _own_address(settings: Settings) -> str | None:
+    """The address to probe from, so that peers know who speaks; None where any will be taken."""
+    host = settings.listen.peer.host
+    return None if host in ("0.0.0.0", "::") else host
 
 
 def _prices(costs: CostSettings) -> Prices:

@@ -1,32 +1,41 @@
 """The topology of the cluster as one node knows it: labels and measurements in, snapshots out.
 
-Owns all of its mutable state: placements, estimators, the zones' votes, the graph. Changes are taken
-as they come and cost little; `refresh` makes the snapshot that everybody reads, and works only on
-what changed. Pure: no I/O, all times are seconds of one monotonic clock.
+Owns placements and estimators, and puts together what else there is: the zones' votes, the witnesses,
+the graph. Changes are taken as they come and cost little; `refresh` makes the snapshot that everybody
+reads, and works on the nodes and zones that changed. Pure: no I/O, all times are seconds of one
+monotonic clock.
 """
 
 import statistics
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeGuard
+from functools import cache
+from typing import TypeGuard
 
-from topology.graph import PRIORS_US, TopologyGraph
-from topology.inference import contradiction, infer_zone
+from topology.graph import TopologyGraph
+from topology.inference import border_of, contradiction, infer_zone
 from topology.labels import LabelProblem, complete
 from topology.placement import Locality, NodeName, Placement, ZoneKey, meeting
-from topology.rtt import Estimate, RttEstimator, blend, clamped, is_plausible
-from topology.snapshot import SEED_BITS, Snapshot, Source, Standing, cost_steps, seed_of, tier_key
-from topology.zones import Report, Vote, ZoneMatrix
+from topology.rtt import SURE_SAMPLES, Estimate, RttEstimator, blend, clamped, is_plausible
+from topology.snapshot import (
+    PRIORS_US,
+    SEED_BITS,
+    Snapshot,
+    Source,
+    Standing,
+    cost_steps,
+    seed_of,
+    tier_key,
+)
+from topology.witnesses import Witnesses
+from topology.zones import REPORT_NODES_MAX, REPORT_ZONES_MAX, Pair, Report, ZoneMatrix
 
 _ESTIMATORS_MAX = 4096
-_MENTIONS_MAX = 32  # nodes in a report, and reporters remembered for a node
-_REPORT_ZONES_MAX = 64
-_SURE_SAMPLES = 3  # fewer could all be spikes: nothing is inferred from them
 _REVIEW_NODES = 64  # looked at again in each refresh for their age alone
 _WORTH = 1.1  # a zone that came nearer by less changes nobody's choice
 _SLOW = 1.25  # times the zone's median from which on a node's word about itself counts
-_EXPIRE_S = 10.0  # how often old votes are looked for
+_EXPIRE_S = 10.0  # how often old votes are looked for, and what is usual between regions learned anew
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,11 +49,11 @@ class Timing:
 
 @dataclass(slots=True)
 class _Pending:
-    """What changed since the last snapshot."""
+    """What changed since the last snapshot. ``members``: nodes that came, or were placed anew."""
 
-    nodes: set[NodeName] = field(default_factory=set)  # measured, or mentioned by a peer
+    nodes: set[NodeName] = field(default_factory=set)  # measured, or spoken of
     zones: set[ZoneKey] = field(default_factory=set)  # in which a node was measured
-    everything: bool = True
+    members: bool = True
 
 
 class ClusterTopology:
@@ -53,27 +62,28 @@ class ClusterTopology:
     def __init__(self, *, own: NodeName, placement: Placement, timing: Timing | None = None) -> None:
         self._own = own
         self._timing = timing or Timing()
-        self._labelled: dict[NodeName, Placement] = {own: placement}
-        self._placements: dict[NodeName, Placement] = {}  # completed, with what was inferred
+        self._labels: dict[NodeName, Placement] = {own: placement}
+        self._labelled: dict[NodeName, Placement] = {}  # with what other labels imply
+        self._placements: dict[NodeName, Placement] = {}  # and with what was inferred
         self._zone_nodes: dict[ZoneKey, set[NodeName]] = {}
         self._inferred: dict[NodeName, ZoneKey] = {}
         self._suspects: dict[NodeName, str] = {}
         self._estimators: dict[NodeName, RttEstimator] = {}
-        self._told: dict[NodeName, tuple[Mapping[ZoneKey, float], float]] = {}  # a node's own words
-        self._mentions: dict[NodeName, dict[NodeName, Vote]] = {}  # others' words about a node
-        self._matrix = ZoneMatrix(own=own, ttl_s=self._timing.report_ttl_s)
+        self._witnesses = Witnesses(ttl_s=self._timing.report_ttl_s)
+        self._matrix = ZoneMatrix(ttl_s=self._timing.report_ttl_s)
+        self._graph = TopologyGraph()
         self._level_us: dict[int, float] = {}  # the median to peers that share so many steps
         self._zone_costs: dict[ZoneKey, tuple[float, Source]] = {}
-        self._graph = TopologyGraph()
         self._problems: tuple[LabelProblem, ...] = ()
         self._seeds: dict[NodeName, int] = {}
         self._standings: dict[NodeName, Standing] = {}
         self._keys: dict[NodeName, int] = {}
         self._pending = _Pending()
         self._generation = 0
+        self._pairs_learned = 0
         self._to_review: list[NodeName] = []
         self._expired_s = float("-inf")
-        self.update({}, 0.0)
+        self._snapshot = self.update({}, 0.0)
 
     @property
     def snapshot(self) -> Snapshot:
@@ -93,43 +103,42 @@ class ClusterTopology:
     def update(self, placements: Mapping[NodeName, Placement], now_s: float) -> Snapshot:
         """Take the placements of all peers, by their labels; the snapshot for it.
 
-        O(nodes × depth); what was measured of the nodes that stay is kept.
+        O(nodes) comparisons, and O(depth) for each node that came, went or moved. What was measured of
+        those that stay is kept.
         """
-        gone = self._labelled.keys() - placements.keys() - {self._own}
-        self._labelled = {**placements, self._own: self._labelled[self._own]}
-        for node in gone:
-            self._forget_member(node)
-        completed, self._problems = complete(self._labelled)
-        self._labels_completed = completed
-        self._seeds = {node: self._seeds.get(node) or seed_of(node) for node in completed}
-        for node, placement in completed.items():
+        labels = {**placements, self._own: self._labels[self._own]}
+        if labels == self._labels and self._labelled:
+            return self.refresh(now_s)
+        self._forget_members(self._labels.keys() - labels.keys())
+        self._labels = labels
+        self._labelled, self._problems = complete(labels)
+        self._seeds = {node: self._seeds.get(node) or seed_of(node) for node in labels}
+        for node, placement in self._labelled.items():
             if placement.zone is not None:
                 self._inferred.pop(node, None)
-            placement = _with_zone(placement, self._inferred.get(node))
-            if self._placements.get(node) != placement:
-                self._place(node, placement)
-        self._pending.everything = True
+            whole = _with_zone(placement, self._inferred.get(node))
+            if self._placements.get(node) != whole:
+                self._place(node, whole)
         self._generation += 1
-        self._pending.nodes.update(self._inferred)
-        self._pending.nodes.update(self._suspects)
+        self._pending.members = True
+        self._pending.nodes.update(self._inferred, self._suspects)
         return self.refresh(now_s)
 
     def sample(self, node: NodeName, rtt_us: float, now_s: float) -> bool:
         """Take a round trip that this node's kernel measured; false for one that can't be true."""
-        if not is_plausible(rtt_us) or node not in self._labelled or node == self._own:
+        if not is_plausible(rtt_us) or node not in self._labels or node == self._own:
             return False
-        estimator = self._estimators.get(node)
+        estimator = self._estimators.pop(node, None)
         if estimator is None:
             estimator = RttEstimator(window_s=self._timing.window_s, half_life_s=self._timing.half_life_s)
-            self._estimators[node] = estimator
-            if len(self._estimators) > _ESTIMATORS_MAX:
-                self._forget(next(iter(self._estimators)))
+        self._estimators[node] = estimator  # the last one now: the first is the longest unfed
+        if len(self._estimators) > _ESTIMATORS_MAX:
+            self._forget(next(iter(self._estimators)))
         estimator.add(rtt_us, now_s)
-        pending = self._pending
-        pending.nodes.add(node)
+        self._pending.nodes.add(node)
         zone = self._placements[node].zone_key
         if zone is not None:
-            pending.zones.add(zone)
+            self._pending.zones.add(zone)
         return True
 
     def hear(self, reporter: NodeName, report: Report, now_s: float) -> int:
@@ -137,11 +146,11 @@ class ClusterTopology:
 
         The reporter's zone is the one that the membership gives it, whatever it says itself.
         """
-        if reporter not in self._labelled or reporter == self._own:
+        if reporter not in self._labels or reporter == self._own:
             return 0
         absurd = 0
         zones: dict[ZoneKey, float] = {}
-        own_zone = self._labels_completed[reporter].zone_key
+        own_zone = self._labelled[reporter].zone_key
         for zone, rtt_us in report.zones.items():
             plausible = clamped(rtt_us)
             absurd += plausible != rtt_us
@@ -150,20 +159,14 @@ class ClusterTopology:
             zones[zone] = plausible
             if own_zone is not None:
                 self._matrix.vote(reporter, own_zone, zone, plausible, now_s)
-                self._pending.zones.add(zone)
-        self._told[reporter] = zones, now_s
+        self._witnesses.told(reporter, zones, now_s)
         self._pending.nodes.add(reporter)
         for node, rtt_us in report.nodes.items():
             plausible = clamped(rtt_us)
             absurd += plausible != rtt_us
-            if plausible is None or node not in self._labelled or node == reporter:
-                continue
-            votes = self._mentions.setdefault(node, {})
-            votes.pop(reporter, None)
-            votes[reporter] = Vote(rtt_us=plausible, at_s=now_s)
-            if len(votes) > _MENTIONS_MAX:
-                del votes[next(iter(votes))]
-            self._pending.nodes.add(node)
+            if plausible is not None and node in self._labels and node != reporter:
+                self._witnesses.mentioned(reporter, node, plausible, now_s)
+                self._pending.nodes.add(node)
         return absurd
 
     def estimate(self, node: NodeName, now_s: float) -> Estimate | None:
@@ -172,77 +175,98 @@ class ClusterTopology:
         return None if estimator is None else estimator.estimate(now_s)
 
     def report(self, now_s: float, *, load: int = 0) -> Report:
-        """What this node can tell its peers. Bounded: `_REPORT_ZONES_MAX` zones, `_MENTIONS_MAX` nodes.
+        """What this node can tell its peers. Bounded: see `topology.zones`. O(measured peers).
 
+        Of more zones than fit each node tells others of its own choice, so that every zone is told of.
         Single nodes are mentioned where their labels don't say enough: without a zone, or suspect.
         """
         zones = self._own_medians(self._zone_nodes, now_s)
+        if len(zones) > REPORT_ZONES_MAX:
+            chosen = sorted(zones, key=lambda zone: seed_of(f"{self._own}\0{zone}"))[:REPORT_ZONES_MAX]
+            zones = {zone: zones[zone] for zone in chosen}
         nodes: dict[NodeName, float] = {}
         for node in self._estimators:
-            if len(nodes) == _MENTIONS_MAX:
+            if len(nodes) == REPORT_NODES_MAX:
                 break
-            if node in self._suspects or self._labels_completed[node].zone is None:
+            if node in self._suspects or self._labelled[node].zone is None:
                 estimate = self.estimate(node, now_s)
                 if _is_sure(estimate):
                     nodes[node] = estimate.low_us
-        return Report(
-            zones=dict(list(zones.items())[:_REPORT_ZONES_MAX]),
-            nodes=nodes,
-            load=load,
-        )
+        return Report(zones=zones, nodes=nodes, load=load)
 
     def refresh(self, now_s: float) -> Snapshot:
-        """The snapshot for now. O(what changed), and O(nodes) when zones moved or members changed."""
-        pending, self._pending = self._pending, _Pending(everything=False)
-        if not 0 <= now_s - self._expired_s < _EXPIRE_S:
+        """The snapshot for now.
+
+        O(nodes that were measured or spoken of + nodes of the zones that moved by `_WORTH`) and a copy of
+        two tables; O(nodes) after members came, went or moved.
+        """
+        pending, self._pending = self._pending, _Pending(members=False)
+        expiring = not 0 <= now_s - self._expired_s < _EXPIRE_S
+        if expiring:
             self._expired_s = now_s
             self._matrix.expire(now_s)
         pending.nodes.update(self._review(now_s))
-        self._vote(self._zone_nodes if pending.everything else pending.zones, now_s)
-        moved = self._judge({*pending.nodes, self._own} if pending.nodes else (), now_s)
-        self._generation += moved
-        if self._settle_zones(now_s, everything=pending.everything or moved):
+        self._vote(self._zone_nodes if pending.members else pending.zones, now_s)
+        if pending.nodes:
+            pending.members |= self._judge({*pending.nodes, self._own}, now_s)
+        if expiring or pending.members or len(self._matrix.pairs()) != self._pairs_learned:
+            self._learn_regions()
+        moved = self._settle_zones(now_s, everything=pending.members)
+        if pending.members:
             self._standings, self._keys = {}, {}
             affected: Iterable[NodeName] = self._placements
-        elif pending.nodes:
-            self._standings, self._keys = dict(self._standings), dict(self._keys)
-            affected = pending.nodes
         else:
-            affected = ()
+            affected = pending.nodes.union(*(self._zone_nodes.get(zone, ()) for zone in moved))
+            if affected:
+                self._standings, self._keys = dict(self._standings), dict(self._keys)
         for node in affected:
             self._stand(node, now_s)
-        self._snapshot = self._make_snapshot(now_s)
+        self._snapshot = Snapshot(
+            own=self._own,
+            standings=self._standings,
+            keys=self._keys,
+            zones={zone: len(nodes) for zone, nodes in self._zone_nodes.items()},
+            problems=self._problems,
+            made_s=now_s,
+            generation=self._generation,
+        )
         return self._snapshot
+
+    def matrix_row(self, one: ZoneKey) -> Mapping[ZoneKey, tuple[float, Source]]:
+        """The cost from one zone to each, and where it comes from. See `TopologyGraph.zone_costs`."""
+        own_zone = self._placements[self._own].zone_key
+        return self._costs_from(one) if one == own_zone else self._graph.zone_costs(one, self._zone_nodes)
+
+    def is_own_vote(self, one: ZoneKey, other: ZoneKey) -> bool:
+        """Whether this node itself measured something between two zones."""
+        return self._matrix.vote_us(self._own, one, other) is not None
+
+    def _forget_members(self, gone: Collection[NodeName]) -> None:
+        """Forget all that is known of nodes that left, and what they said of others."""
+        if not gone:
+            return
+        for node in gone:
+            self._graph.remove(node)
+            self._leave_zone(node)
+            del self._placements[node]
+            self._estimators.pop(node, None)
+            self._inferred.pop(node, None)
+            self._suspects.pop(node, None)
+        self._witnesses.forget(gone)
+        self._matrix.forget(gone)
 
     def _review(self, now_s: float) -> list[NodeName]:
         """The next few nodes to look at again: estimates fade and words expire without any event."""
         if not self._to_review:
-            self._to_review = list({**self._estimators, **self._mentions, **self._told})
+            self._to_review = list(self._estimators.keys() | self._witnesses.subjects)
         nodes, self._to_review = self._to_review[:_REVIEW_NODES], self._to_review[_REVIEW_NODES:]
         for node in nodes:
             if node in self._estimators and self.estimate(node, now_s) is None:
                 self._forget(node)
         return nodes
 
-    def _forget_member(self, node: NodeName) -> None:
-        """Forget all that is known of a node that left, and what it said of others."""
-        self._graph.remove(node)
-        self._leave_zone(node)
-        del self._placements[node]
-        known: tuple[dict[NodeName, Any], ...] = (
-            self._estimators,
-            self._told,
-            self._mentions,
-            self._inferred,
-            self._suspects,
-        )
-        for each in known:
-            each.pop(node, None)
-        for votes in self._mentions.values():
-            votes.pop(node, None)
-        self._matrix.forget(node)
-
     def _forget(self, node: NodeName) -> None:
+        """Forget what was measured of a node."""
         del self._estimators[node]
         self._graph.measure(self._own, node, None)
         self._pending.nodes.add(node)
@@ -265,7 +289,7 @@ class ClusterTopology:
 
     def _vote(self, zones: Iterable[ZoneKey], now_s: float) -> None:
         """Add this node's own word about the zones in which it measured something."""
-        own_zone = self._labels_completed[self._own].zone_key or self._inferred.get(self._own)
+        own_zone = self._placements[self._own].zone_key
         if own_zone is None:
             return
         for zone, median_us in self._own_medians(zones, now_s).items():
@@ -287,90 +311,96 @@ class ClusterTopology:
 
     def _judge(self, nodes: Iterable[NodeName], now_s: float) -> bool:
         """Infer the zones of these nodes, or suspect them; whether any node moved."""
+        border_us: Callable[[ZoneKey], float] = cache(
+            lambda zone: border_of(zone, self._zone_nodes, self._apart_us)
+        )
         moved = False
         for node in nodes:
-            if node not in self._labels_completed:
+            labelled = self._labelled.get(node)
+            if labelled is None:
                 continue
-            labelled = self._labels_completed[node].zone_key
             evidence = self._evidence(node, now_s)
-            region = self._labels_completed[node].region
-            if labelled is not None:
-                reason = contradiction(labelled, evidence, self._zone_nodes, self._apart_us)
+            if labelled.zone_key is not None:
+                reason = contradiction(
+                    labelled.zone_key, evidence, border_us, self._apart_us, suspect=node in self._suspects
+                )
                 if reason is None:
                     self._suspects.pop(node, None)
                 else:
                     self._suspects[node] = reason
                 continue
+            if labelled.region is not None:
+                evidence = {zone: us for zone, us in evidence.items() if zone.region == labelled.region}
             current = self._inferred.get(node)
-            if region is not None:
-                evidence = {zone: rtt_us for zone, rtt_us in evidence.items() if zone.region == region}
-            zone = infer_zone(evidence, self._zone_nodes, self._apart_us, current)
-            if zone == current:
-                continue
-            moved = True
-            if zone is None:
-                del self._inferred[node]
-            else:
-                self._inferred[node] = zone
-            self._place(node, _with_zone(self._labels_completed[node], zone))
+            zone = infer_zone(evidence, border_us, current)
+            if zone != current:
+                moved = True
+                self._infer(node, zone)
         return moved
 
-    def _evidence(self, node: NodeName, now_s: float) -> dict[ZoneKey, float]:
-        """The median round trip between a node and each zone, one vote for each node that measured it.
+    def _infer(self, node: NodeName, zone: ZoneKey | None) -> None:
+        if zone is None:
+            del self._inferred[node]
+        else:
+            self._inferred[node] = zone
+        self._place(node, _with_zone(self._labelled[node], zone))
+        self._generation += 1
 
-        Only zones that labels give count: what was inferred is no evidence for more.
-        """
+    def _evidence(self, node: NodeName, now_s: float) -> Mapping[ZoneKey, float]:
         if node == self._own:
             return self._own_medians(self._zone_nodes, now_s)
-        votes: dict[ZoneKey, list[float]] = defaultdict(list)
-        own_zone = self._labels_completed[self._own].zone_key
-        estimate = self.estimate(node, now_s)
-        if own_zone is not None and _is_sure(estimate):
-            votes[own_zone].append(estimate.low_us)
-        for reporter, vote in self._mentions.get(node, {}).items():
-            placement = self._labels_completed.get(reporter)
-            fresh = now_s - vote.at_s <= self._timing.report_ttl_s
-            if placement is not None and placement.zone_key is not None and fresh:
-                votes[placement.zone_key].append(vote.rtt_us)
-        told = self._told.get(node)
-        if told is not None and now_s - told[1] <= self._timing.report_ttl_s:
-            for zone, rtt_us in told[0].items():
-                votes[zone].append(rtt_us)
-        return {zone: statistics.median_low(values) for zone, values in votes.items()}
+        own_zone, estimate = self._labelled[self._own].zone_key, self.estimate(node, now_s)
+        own = (own_zone, estimate.low_us) if own_zone is not None and _is_sure(estimate) else None
+        return self._witnesses.evidence(node, now_s, zone_of=self._labelled_zone, own=own)
+
+    def _labelled_zone(self, node: NodeName) -> ZoneKey | None:
+        placement = self._labelled.get(node)
+        return None if placement is None else placement.zone_key
 
     def _apart_us(self, one: ZoneKey, other: ZoneKey) -> float:
         measured = self._matrix.rtt_us(one, other)
-        if measured is not None:
-            return measured
-        if one == other:
-            return PRIORS_US[Locality.ZONE]
-        same_region = one.region == other.region
-        return PRIORS_US[Locality.REGION if same_region else Locality.REMOTE]
+        return self._graph.usual_us(one, other) if measured is None else measured
 
-    def _settle_zones(self, now_s: float, *, everything: bool) -> bool:
-        """Bring the graph's zones up to date; whether all standings have to be made anew."""
+    def _settle_zones(self, now_s: float, *, everything: bool) -> Collection[ZoneKey]:
+        """Bring the graph's zones up to date; the zones whose cost moved by `_WORTH`."""
         changed = self._matrix.take_changed()
         if everything:
             changed.update(self._matrix.pairs())
         elif not changed:
-            return False
+            return ()
         for pair in changed:
-            one, other = (*pair, *pair)[:2]
+            one, other = _ends(pair)
             self._graph.join_zones(one, other, self._matrix.rtt_us(one, other))
-        self._learn_regions()
         own_zone = self._placements[self._own].zone_key
-        costs = {} if own_zone is None else self._graph.zone_costs(own_zone, self._zone_nodes)
-        levels = self._level_medians(now_s)
-        moved = everything or _moved(self._zone_costs, costs) or _levels_moved(self._level_us, levels)
-        if moved:
-            self._zone_costs, self._level_us = costs, levels
+        costs = {} if own_zone is None else self._costs_from(own_zone)
+        moved = {zone for zone, cost in costs.items() if _moved(self._zone_costs.get(zone), cost)}
+        self._zone_costs = {zone: costs[zone] if zone in moved else self._zone_costs[zone] for zone in costs}
+        if own_zone is not None and (everything or any(own_zone in pair for pair in changed)):
+            levels = self._level_medians(now_s)
+            if levels.keys() != self._level_us.keys() or any(
+                _differ(self._level_us[shared], us) for shared, us in levels.items()
+            ):
+                self._level_us = levels
+                moved.add(own_zone)
         return moved
+
+    def _costs_from(self, own_zone: ZoneKey) -> dict[ZoneKey, tuple[float, Source]]:
+        """The cost from here to each zone. What this node measured itself comes before all others' words:
+        nobody overrules it, and its own way into the network is in it.
+        """
+        costs = self._graph.zone_costs(own_zone, self._zone_nodes)
+        for zone in costs:
+            own_us = self._matrix.vote_us(self._own, own_zone, zone)
+            if own_us is not None:
+                costs[zone] = own_us, Source.ZONE_PAIR
+        return costs
 
     def _learn_regions(self) -> None:
         """What is usual between regions stands in for the pairs of zones that nobody measured."""
         measured: dict[frozenset[str | None], list[float]] = defaultdict(list)
+        self._pairs_learned = len(self._matrix.pairs())
         for pair in self._matrix.pairs():
-            median_us = self._matrix.rtt_us(*(*pair, *pair)[:2])
+            median_us = self._matrix.rtt_us(*_ends(pair))
             if len(pair) == 2 and median_us is not None:
                 measured[frozenset(zone.region for zone in pair)].append(median_us)
         self._graph.learn_regions(
@@ -391,26 +421,23 @@ class ClusterTopology:
         return {shared: statistics.median_low(values) for shared, values in measured.items()}
 
     def _stand(self, node: NodeName, now_s: float) -> None:
+        """Make a node's standing anew."""
         placement = self._placements.get(node)
         if placement is None:
             return
-        path, own_path = placement.path, self._placements[self._own].path
+        path = placement.path
+        estimate = None
         if node == self._own:
             locality, shared = Locality.NODE, len(path)
-            cost_us, source, estimate = 0.0, Source.SELF, None
+            cost_us, source = 0.0, Source.SELF
         else:
-            locality, shared = meeting(own_path, path)
-            cost_us, source = self._prior(placement.zone_key, locality, shared)
-            slowness = self._slowness(node, placement.zone_key, now_s)
-            if slowness > _SLOW:
-                cost_us, source = cost_us * slowness, Source.TOLD
+            locality, shared = meeting(self._placements[self._own].path, path)
+            cost_us, source = self._unmeasured(node, placement.zone_key, locality, shared, now_s)
             estimate = self.estimate(node, now_s)
             if estimate is not None:
                 cost_us = blend(estimate.low_us, cost_us, estimate.weight)
                 source = Source.MEASURED if estimate.weight >= 0.5 else source
-                self._graph.measure(self._own, node, cost_us)
-            else:
-                self._graph.measure(self._own, node, None)
+            self._graph.measure(self._own, node, None if estimate is None else cost_us)
         self._standings[node] = Standing(
             placement=placement,
             locality=locality,
@@ -424,51 +451,26 @@ class ClusterTopology:
         place = tier_key(locality, path, shared) + cost_steps(cost_us)
         self._keys[node] = place << SEED_BITS | self._seeds[node]
 
-    def _prior(self, zone: ZoneKey | None, locality: Locality, shared: int) -> tuple[float, Source]:
+    def _unmeasured(
+        self, node: NodeName, zone: ZoneKey | None, locality: Locality, shared: int, now_s: float
+    ) -> tuple[float, Source]:
+        """What a round trip to a node takes as far as others' measurements and labels tell."""
+        zone_cost = None if zone is None else self._zone_costs.get(zone)
         if locality is Locality.RACK and shared in self._level_us:
-            return self._level_us[shared], Source.ZONE_PAIR
-        if zone is not None and zone in self._zone_costs:
-            return self._zone_costs[zone]
-        return PRIORS_US[locality], Source.PRIOR
-
-    def _slowness(self, node: NodeName, zone: ZoneKey | None, now_s: float) -> float:
-        """How many times as long as its zone's median a node says that it takes to this zone.
-
-        A node is believed to be slow, never to be fast: else one could draw everybody's pulls.
-        """
-        told, own_zone = self._told.get(node), self._placements[self._own].zone_key
-        if told is None or own_zone is None or zone not in self._zone_costs or zone is None:
-            return 1.0
-        if now_s - told[1] > self._timing.report_ttl_s:
-            return 1.0
-        return told[0].get(own_zone, 0.0) / self._zone_costs[zone][0]
-
-    def _make_snapshot(self, now_s: float) -> Snapshot:
-        return Snapshot(
-            own=self._own,
-            standings=self._standings,
-            keys=self._keys,
-            zones={zone: len(nodes) for zone, nodes in self._zone_nodes.items()},
-            problems=self._problems,
-            made_s=now_s,
-            generation=self._generation,
-        )
-
-    def matrix(self) -> dict[tuple[ZoneKey, ZoneKey], tuple[float, Source]]:
-        """The cost between every two zones, and where it comes from. O(zones² log zones): for people."""
-        costs: dict[tuple[ZoneKey, ZoneKey], tuple[float, Source]] = {}
-        for one in self._zone_nodes:
-            for other, cost in self._graph.zone_costs(one, self._zone_nodes).items():
-                costs[one, other] = cost
-        return costs
-
-    def is_own_vote(self, one: ZoneKey, other: ZoneKey) -> bool:
-        """Whether this node itself measured something between two zones."""
-        return self._own in self._matrix.voters(one, other)
+            cost_us, source = self._level_us[shared], Source.ZONE_PAIR
+        else:
+            cost_us, source = zone_cost or (PRIORS_US[locality], Source.PRIOR)
+        own_zone = self._placements[self._own].zone_key
+        if zone_cost is not None and own_zone is not None:
+            # A node is believed to be slow, never to be fast: else one could draw everybody's pulls.
+            told_us = self._witnesses.median_told_us(node, own_zone, now_s)
+            if told_us is not None and told_us > zone_cost[0] * _SLOW:
+                return cost_us * told_us / zone_cost[0], Source.SAYS_SLOWER
+        return cost_us, source
 
 
 def _is_sure(estimate: Estimate | None) -> TypeGuard[Estimate]:
-    return estimate is not None and estimate.samples >= _SURE_SAMPLES and estimate.weight > 0.5
+    return estimate is not None and estimate.samples >= SURE_SAMPLES and estimate.weight > 0.5
 
 
 def _with_zone(placement: Placement, zone: ZoneKey | None) -> Placement:
@@ -477,20 +479,15 @@ def _with_zone(placement: Placement, zone: ZoneKey | None) -> Placement:
     return replace(placement, region=zone.region, zone=zone.zone)
 
 
-def _moved(
-    before: Mapping[ZoneKey, tuple[float, Source]], after: Mapping[ZoneKey, tuple[float, Source]]
-) -> bool:
-    """Whether a zone's cost changed so much that all of its nodes' standings are worth making anew."""
-    return before.keys() != after.keys() or any(
-        before[zone][1] is not source or _differ(before[zone][0], cost_us)
-        for zone, (cost_us, source) in after.items()
-    )
+def _ends(pair: Pair) -> tuple[ZoneKey, ZoneKey]:
+    """Both zones of a pair, or twice the one."""
+    one, other = (*pair, *pair)[:2]
+    return one, other
 
 
-def _levels_moved(before: Mapping[int, float], after: Mapping[int, float]) -> bool:
-    return before.keys() != after.keys() or any(
-        _differ(before[shared], rtt_us) for shared, rtt_us in after.items()
-    )
+def _moved(before: tuple[float, Source] | None, after: tuple[float, Source]) -> bool:
+    """Whether a zone's cost changed so much that its nodes' standings are worth making anew."""
+    return before is None or before[1] is not after[1] or _differ(before[0], after[0])
 
 
 def _differ(before_us: float, after_us: float) -> bool:

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import networkx as nx
 
 from topology.placement import Locality, NodeName, Path, Region, Zone, ZoneKey
-from topology.snapshot import REMOTE_PRIOR_US, Source
+from topology.snapshot import PRIORS_US, Source
 
 Vertex = tuple[Any, ...]
 """The path to a region, zone or finer level; ``("node", name)`` for a node; ``()`` for the cluster."""
@@ -24,14 +24,6 @@ Kind = Literal["lies_in", "zone_pair", "measured"]
 Regions = frozenset[str | None]
 """Two regions, or one: the inside of it. Zones without a region count as those of one, None."""
 
-# Same zone 0.26 to 0.41 ms, other zone 0.8 to 1.1 ms: measured in clouds. Beyond a region: a continent.
-PRIORS_US: Mapping[Locality, float] = {
-    Locality.NODE: 0.0,
-    Locality.RACK: 250.0,
-    Locality.ZONE: 320.0,
-    Locality.REGION: 900.0,
-    Locality.REMOTE: REMOTE_PRIOR_US,
-}
 _TOP: Vertex = ()
 _LEAST_US = 1.0
 _DETOUR = 1.5  # so many times the usual a measured path to another region may take
@@ -112,30 +104,38 @@ class TopologyGraph:
         """What is usual between the zones of a region, or of two: all that is known, anew."""
         self._usual_us = dict(usual_us)
 
-    def inside_us(self, zone: ZoneKey) -> float:
-        """A round trip inside of a zone; the prior where it was not measured."""
-        return self._inside(_zone_vertex(zone))
+    def usual_us(self, one: ZoneKey, other: ZoneKey) -> float:
+        """What is usual between the regions of two zones, or inside of a zone; a prior if not learned."""
+        if one == other:
+            return PRIORS_US[Locality.ZONE]
+        usual_us = self._usual_us.get(frozenset((one.region, other.region)))
+        if usual_us is not None:
+            return usual_us
+        return PRIORS_US[Locality.REGION if one.region == other.region else Locality.REMOTE]
 
     def zone_costs(self, origin: ZoneKey, zones: Iterable[ZoneKey]) -> dict[ZoneKey, tuple[float, Source]]:
         """The cost of a round trip from ``origin`` to each of these zones, and where it comes from.
 
-        Dijkstra over the measured pairs: O(pairs + zones × log zones).
+        O(zones) where all were measured from ``origin``; else Dijkstra over the measured pairs besides.
         """
         start = _zone_vertex(origin)
         if start not in self._graph:
             return {}
+        wanted = list(zones)
         self._zones.add_node(start)
-        paths = _dijkstra(self._zones, start, self._weight)
+        known = self._zones[start].keys() | {start}
+        detours = any(_zone_vertex(zone) not in known for zone in wanted)
+        paths = _dijkstra(self._zones, start, self._weight) if detours else {}
         costs: dict[ZoneKey, tuple[float, Source]] = {}
-        for zone in zones:
+        for zone in wanted:
             end = _zone_vertex(zone)
             if end == start:
-                known = start in self._inside_us
-                costs[zone] = self._inside(start), Source.ZONE_PAIR if known else Source.PRIOR
+                measured = start in self._inside_us
+                costs[zone] = self._inside(start), Source.ZONE_PAIR if measured else Source.PRIOR
             elif self._zones.has_edge(start, end):
                 costs[zone] = self._zones[start][end]["rtt_us"], Source.ZONE_PAIR
             elif end in self._graph:
-                usual_us = self._usual(origin, zone)
+                usual_us = self.usual_us(origin, zone)
                 path_us = paths.get(end, math.inf) + (self._inside(start) + self._inside(end)) / 2
                 # Zones of one region are about equally far apart, so a detour says little there; the
                 # way to another region is the way to a zone of it and a little more.
@@ -171,13 +171,6 @@ class TopologyGraph:
 
     def _inside(self, zone: Vertex) -> float:
         return self._inside_us.get(zone, PRIORS_US[Locality.ZONE])
-
-    def _usual(self, one: ZoneKey, other: ZoneKey) -> float:
-        """What is usual between the regions of two zones; a prior where nothing is known of them."""
-        usual_us = self._usual_us.get(frozenset((one.region, other.region)))
-        if usual_us is not None:
-            return usual_us
-        return PRIORS_US[Locality.REGION if one.region == other.region else Locality.REMOTE]
 
     def _weight(self, one: Vertex, other: Vertex, edge: dict[str, Any]) -> float:
         """What a step adds to a path that starts and ends in the middle of a zone.

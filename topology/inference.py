@@ -17,22 +17,23 @@ Evidence = Mapping[ZoneKey, float]
 Apart = Callable[[ZoneKey, ZoneKey], float]
 """The round trip between two zones, or inside of one; a prior where nobody measured."""
 
+Border = Callable[[ZoneKey], float]
+"""Up to which round trip, in microseconds, a node is taken to be inside of a zone: `border_of`."""
+
 _CLEARLY = 1.25  # so much nearer than the next candidate a zone has to be
 _STAY = 1.2  # so much nearer another zone has to be for a node to move there
 
 
-def infer_zone(
-    evidence: Evidence, zones: Iterable[ZoneKey], apart_us: Apart, current: ZoneKey | None = None
-) -> ZoneKey | None:
+def infer_zone(evidence: Evidence, border_us: Border, current: ZoneKey | None = None) -> ZoneKey | None:
     """The zone that a node without a label is in; None when the evidence does not tell.
 
-    ``zones``: all there are. ``current``: what was inferred before; it stays in doubt.
+    ``current``: what was inferred before; it stays in doubt.
     """
     if not evidence:
         return current
     ordered = sorted(evidence.items(), key=lambda item: (item[1], str(item[0])))
     best, best_us = ordered[0]
-    inside = best_us <= border_us(best, zones, apart_us)
+    inside = best_us <= border_us(best)
     clearly = len(ordered) == 1 or ordered[1][1] >= best_us * _CLEARLY
     if current is not None:
         # What was found out stays until evidence speaks for another zone, or against this one.
@@ -40,35 +41,44 @@ def infer_zone(
         if current_us is None and not (inside and clearly):
             return current
         if current_us is not None and current_us <= max(
-            best_us * _STAY, border_us(current, zones, apart_us) if not inside else 0.0
+            best_us * _STAY, border_us(current) if not inside else 0.0
         ):
             return current
     return best if inside and clearly else None
 
 
 def contradiction(
-    labelled: ZoneKey, evidence: Evidence, zones: Iterable[ZoneKey], apart_us: Apart
+    labelled: ZoneKey,
+    evidence: Evidence,
+    border_us: Border,
+    apart_us: Apart,
+    *,
+    suspect: bool = False,
 ) -> str | None:
-    """In one line, why the evidence can't be true of a node of this zone; None while it can."""
-    others = [zone for zone in zones if zone != labelled]
+    """In one line, why the evidence can't be true of a node of this zone; None while it can.
+
+    ``suspect``: whether that was so before; then it takes clearer evidence for it to be no more.
+    """
+    lenience = _STAY if suspect else 1.0
     own_us = evidence.get(labelled)
     inside_us = apart_us(labelled, labelled)
     for zone, rtt_us in sorted(evidence.items(), key=lambda item: (item[1], str(item[0]))):
         if zone == labelled:
             continue
         usual_us = apart_us(labelled, zone)
-        nearer = own_us is None or rtt_us * _CLEARLY < own_us
-        if nearer and rtt_us < math.sqrt(usual_us * apart_us(zone, zone)) and rtt_us * 1.5 < usual_us:
+        nearer = own_us is None or rtt_us * _CLEARLY < own_us * lenience
+        limit_us = min(math.sqrt(usual_us * apart_us(zone, zone)), usual_us / 1.5)
+        if nearer and rtt_us < limit_us * lenience:
             return (
                 f"labelled zone {labelled}, but {_ms(rtt_us)} from zone {zone}, "
                 f"where {_ms(usual_us)} is usual between the two"
             )
-    if own_us is not None and own_us > max(border_us(labelled, others, apart_us), 2 * inside_us):
+    if own_us is not None and own_us * lenience > max(border_us(labelled), 2 * inside_us):
         return f"labelled zone {labelled}, but {_ms(own_us)} from it, where {_ms(inside_us)} is usual"
     return None
 
 
-def border_us(zone: ZoneKey, zones: Iterable[ZoneKey], apart_us: Apart) -> float:
+def border_of(zone: ZoneKey, zones: Iterable[ZoneKey], apart_us: Apart) -> float:
     """Up to which round trip a node is taken to be inside of a zone."""
     inside_us = apart_us(zone, zone)
     next_us = min((apart_us(zone, other) for other in zones if other != zone), default=math.inf)

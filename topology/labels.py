@@ -20,13 +20,17 @@ from topology.placement import NodeName, Path, Placement, Region, Zone
 
 REGION_LABEL = "topology.kubernetes.io/region"
 ZONE_LABEL = "topology.kubernetes.io/zone"
-_DEPRECATED = {
-    REGION_LABEL: "failure-domain.beta.kubernetes.io/region",
-    ZONE_LABEL: "failure-domain.beta.kubernetes.io/zone",
-}
-
 RACK = "rack"
 FAULT_DOMAIN = "fault-domain"
+_DATACENTER = "datacenter"
+
+# Other names of the same level; the first that a node has counts.
+_ALIASES = {
+    REGION_LABEL: (REGION_LABEL, "failure-domain.beta.kubernetes.io/region"),
+    ZONE_LABEL: (ZONE_LABEL, "failure-domain.beta.kubernetes.io/zone"),
+    RACK: (RACK, "topology.kubernetes.io/rack", "topology.rook.io/rack"),
+    _DATACENTER: (_DATACENTER, "topology.kubernetes.io/datacenter", "topology.rook.io/datacenter"),
+}
 
 _CLOUD_LEVELS = (
     "topology.k8s.aws/network-node-layer-1",
@@ -43,12 +47,9 @@ FINER_LEVELS = (
     *_CLOUD_LEVELS,
     "oci.oraclecloud.com/fault-domain",
     FAULT_DOMAIN,
-    "topology.kubernetes.io/datacenter",
-    "topology.rook.io/datacenter",
+    _DATACENTER,
     "topology.rook.io/room",
     "topology.rook.io/row",
-    "topology.kubernetes.io/rack",
-    "topology.rook.io/rack",
     RACK,
     "topology.rook.io/chassis",
 )
@@ -99,21 +100,22 @@ def read_labels(
         return clean or None
 
     def level(key: str, told_value: str | None) -> str | None:
-        value = value_of(key)
-        old_key = _DEPRECATED.get(key)
-        old = value_of(old_key) if old_key else None
-        if value is not None and old is not None and value != old:
+        names = [name for name in _ALIASES.get(key, (key,)) if name == key or name not in finer_levels]
+        found = [(name, value) for name in names if (value := value_of(name)) is not None]
+        for name, value in found[1:]:
+            if value != found[0][1]:
+                problem(
+                    f"label {found[0][0]} is {_short(found[0][1])} and {name} is {_short(value)}: "
+                    "the first counts",
+                    "remove one of them",
+                )
+        if told_value is not None and found and told_value != found[0][1]:
             problem(
-                f"label {key} is {value!r} and {old_key} is {old!r}: the first counts",
-                "remove the deprecated label",
-            )
-        value = value if value is not None else old
-        if told_value is not None and value is not None and told_value != value:
-            problem(
-                f"label {key} is {value!r}, the configuration says {told_value!r}: the latter counts",
+                f"label {found[0][0]} is {_short(found[0][1])}, the configuration says {_short(told_value)}: "
+                "the latter counts",
                 "leave the level out of the configuration, or correct it",
             )
-        return told_value if told_value is not None else value
+        return told_value if told_value is not None or not found else found[0][1]
 
     region = level(REGION_LABEL, told.region)
     zone = level(ZONE_LABEL, told.zone)
@@ -137,6 +139,17 @@ def read_labels(
         finer=tuple((key, finer[key]) for key in dict.fromkeys((*order, *told_finer)) if key in finer),
     )
     return placement, tuple(problems)
+
+
+def told_placement(region: object, zone: object, rack: object) -> Placement:
+    """The placement that was written down outright; None and an empty text are unknown."""
+    texts = (None if level is None else clean_value(str(level)) or None for level in (region, zone, rack))
+    region_text, zone_text, rack_text = texts
+    return Placement(
+        region=None if region_text is None else Region(region_text),
+        zone=None if zone_text is None else Zone(zone_text),
+        finer=() if rack_text is None else ((RACK, rack_text),),
+    )
 
 
 def clean_value(value: str) -> str:
@@ -182,7 +195,10 @@ def complete(
 def _implied(
     placements: Iterable[Placement],
 ) -> tuple[dict[Zone, Region], dict[tuple[str, str], tuple[Region | None, Zone]]]:
-    """Which region a zone's name implies, and which zone a finer step; only where all nodes agree."""
+    """Which region a zone's name implies, and which zone a finer step; only where all nodes agree.
+
+    Of the finer levels only those that are unique across a cloud count: there is a rack 1 everywhere.
+    """
     regions: dict[Zone, set[Region]] = defaultdict(set)
     zones: dict[tuple[str, str], set[tuple[Region | None, Zone]]] = defaultdict(set)
     for placement in placements:
@@ -191,7 +207,8 @@ def _implied(
         if placement.region is not None:
             regions[placement.zone].add(placement.region)
         for step in placement.finer:
-            zones[step].add((placement.region, placement.zone))
+            if step[0] in _CLOUD_LEVELS:
+                zones[step].add((placement.region, placement.zone))
     return (
         {zone: next(iter(found)) for zone, found in regions.items() if len(found) == 1},
         {step: next(iter(found)) for step, found in zones.items() if len(found) == 1},
@@ -210,11 +227,13 @@ def _missing(
     node: NodeName, labelled: Placement, completed: Placement, known: tuple[bool, bool]
 ) -> Iterable[LabelProblem]:
     has_region, has_zone = known
+    if labelled.finer and labelled.finer[0][0] == FAULT_DOMAIN:
+        return  # outside of any zone on purpose
     if has_zone and labelled.zone is None:
         found = f"taken to be in {completed.zone!r}, as its other labels imply" if completed.zone else None
         yield LabelProblem(
             node=node,
-            problem=f"no zone label: {found or 'placed by measured latency, or not at all'}",
+            problem=f"no zone label: {found or 'measured latency decides, as far as it can'}",
             hint=f"kubectl label node {node} {ZONE_LABEL}=ZONE",
         )
     elif has_region and labelled.region is None and labelled.zone is not None:
@@ -292,7 +311,17 @@ def parse_downward_api(text: str) -> dict[str, str]:
 
 
 def path_levels(paths: Iterable[Path]) -> tuple[str, ...]:
-    """The levels that occur, coarsest first."""
-    order = ["region", "zone", *FINER_LEVELS]
-    found = {level for path in paths for level, _ in path}
-    return (*(level for level in order if level in found), *sorted(found.difference(order)))
+    """The levels that occur, coarsest first: one comes after all that stand above it in any path."""
+    order = {level: place for place, level in enumerate(("region", "zone", *FINER_LEVELS))}
+    above: dict[str, set[str]] = {}
+    for levels in {tuple(level for level, _ in path) for path in paths}:
+        for place, level in enumerate(levels):
+            above.setdefault(level, set()).update(levels[:place])
+    listed: list[str] = []
+    while above:
+        # The next is one with nothing left above it; where nodes disagree, the best known one.
+        free = [level for level in above if not above[level] - set(listed)] or list(above)
+        level = min(free, key=lambda each: (order.get(each, len(order)), each))
+        listed.append(level)
+        del above[level]
+    return tuple(listed)

@@ -1,7 +1,9 @@
 """What the bytes between zones cost.
 
-Decides a price for each pair of zones and adds up what was sent. Whoever receives accounts, so that
-the sum over a cluster counts no byte twice. GB is 10^9 bytes, as the clouds bill.
+Decides a price for each pair of zones and adds up what was delivered. Each body is accounted by one of
+the agents that it passes, so that the sum over a cluster counts no byte twice: between peers by the one
+that receives, to another node's containerd by the one that sends. What an abandoned attempt had received
+is not in it. GB is 10^9 bytes, as the clouds bill.
 """
 
 from collections.abc import Iterable, Mapping
@@ -10,7 +12,7 @@ from dataclasses import dataclass, field
 from topology.placement import ZoneKey
 
 _GB = 1e9
-_ZONES_MAX = 128  # more pairs than that are accounted together: metrics have a series for each
+_PAIRS_MAX = 128  # more than that are accounted together: metrics have a series for each
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +65,7 @@ class CostLedger:
     def add(self, source: ZoneKey | None, destination: ZoneKey | None, size_bytes: int) -> Entry:
         """Account bytes; the entry that was added, with the names that it counts under."""
         pair = _name(source), _name(destination)
-        if pair not in self._bytes and len(self._bytes) >= _ZONES_MAX:
+        if pair not in self._bytes and len(self._bytes) >= _PAIRS_MAX:
             pair = "other", "other"
         usd = self._prices.usd_per_gb(source, destination) * size_bytes / _GB
         self._bytes[pair] = self._bytes.get(pair, 0) + size_bytes

@@ -94,7 +94,11 @@ def meeting(one: Path, other: Path) -> tuple[Locality, int]:
     shared = shared_steps(one, other)
     if shared == 0:
         return Locality.REMOTE, 0
-    return _LOCALITIES.get(one[shared - 1][0], Locality.RACK), shared
+    locality = _LOCALITIES.get(one[shared - 1][0], Locality.RACK)
+    if locality is Locality.RACK and not any(level == "zone" for level, _ in one[:shared]):
+        # "Rack 1" of an unknown zone says little: it may be any zone's.
+        locality = Locality.REGION if one[0][0] == "region" else Locality.REMOTE
+    return locality, shared
 
 
 _LOCALITIES = {"region": Locality.REGION, "zone": Locality.ZONE}

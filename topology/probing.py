@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from topology.placement import NodeName, ZoneKey
 from topology.snapshot import seed_of
+from topology.zones import REPORT_ZONES_MAX
 
 _T = TypeVar("_T")
 
@@ -33,7 +34,7 @@ def choose_probed(
     limits: ProbeLimits,
     turn: int,
 ) -> tuple[NodeName, ...]:
-    """The peers to probe in this turn. Each turn exchanges a quarter of a zone's probed peers.
+    """The peers to probe in this turn. Each turn exchanges a quarter of a zone's probed peers, one at least.
 
     ``zones``: the peers by zone; under None those of which no zone is known (for a node without a zone
     they are its own). With more zones than ``total`` has room for, the zones take turns as well.
@@ -51,7 +52,7 @@ def choose_probed(
             chosen.extend(_turn_of(zones[zone], limits.other_zones, own, turn))
     elif room > 0:
         # The zones take turns; a zone's peers move on when all zones had theirs.
-        cycles, start = divmod(turn * room, len(others))
+        cycles, start = divmod(turn * max(1, room // 4), len(others))
         for place in range(start, start + room):
             zone = others[place % len(others)]
             chosen.extend(_turn_of(zones[zone], limits.other_zones, own, cycles + place // len(others)))
@@ -74,11 +75,12 @@ def probe_bytes_per_s(
 ) -> float:
     """What a node's probing puts on the wire, both directions, headers included; an upper bound.
 
-    A probe is a frame of 6 bytes and its acknowledgement; a report has up to 60 bytes a zone; a
-    connection costs about 1.6 kB to make and end.
+    A probe is a frame of 6 bytes and its acknowledgement; a report has up to 60 bytes a zone (names of
+    some 25 characters each); a connection costs about 1.6 kB to make and end, and at most a third of
+    them is exchanged in a turn (one of three in other zones, a quarter in the own).
     """
     headers = 14 + 20 + 32  # Ethernet, IPv4, TCP with timestamps
     probe = headers + 6 + headers
-    report = 200 + 60 * min(zones, 64)
-    made = connections / 4 / rotate_s * 1600
+    report = 200 + 60 * min(zones, REPORT_ZONES_MAX)
+    made = connections / 3 / rotate_s * 1600
     return connections * (probe / interval_s + report / report_s) + made

@@ -195,9 +195,9 @@ def _reasons(ranked: Ranked) -> Iterable[str]:
 
 _GUESSES = {
     Source.ZONE_PAIR: "not measured: median of its zone",
-    Source.TOLD: "not measured: the node says it is slower than its zone",
+    Source.SAYS_SLOWER: "not measured: the node says it is slower than its zone",
     Source.PATH: "not measured: shortest path over zones that were",
-    Source.PRIOR: "not measured: typical of the tier",
+    Source.PRIOR: "not measured: usual for such a peer",
     Source.SELF: "this node",
     Source.MEASURED: "measured",
 }

@@ -15,12 +15,17 @@ RTT_MIN_US = 1.0
 RTT_MAX_US = 10_000_000.0  # nothing on earth is ten seconds away
 _KEEP = 32  # samples a peer; enough for a percentile, and 5,000 peers stay small
 _LOW_SHARE = 0.1
+SURE_SAMPLES = 3  # fewer could all be spikes
 _FORGOTTEN = 1 / 64  # an estimate of less weight says nothing any more
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
-    """What the samples of one peer say. ``weight``: 1 while they are fresh, halving with age after."""
+    """What the samples of one peer say.
+
+    ``weight``: how much they count against what is usual for such a peer, from 0 to 1. It grows with the
+    number of samples up to `SURE_SAMPLES`, and halves with age once they are older than the window.
+    """
 
     low_us: float
     min_us: float
@@ -75,6 +80,7 @@ class RttEstimator:
         weight = 0.5 ** (max(0.0, age_s - self._window_s) / self._half_life_s)
         if weight < _FORGOTTEN:
             return None
+        weight *= min(1.0, len(self._samples) / SURE_SAMPLES)
         if self._summary is None:
             self._summary = _summary([rtt_us for _, rtt_us in self._samples])
         low_us, min_us, jitter_us = self._summary

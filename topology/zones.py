@@ -8,13 +8,17 @@ on the same samples.
 """
 
 import statistics
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from topology.placement import NodeName, ZoneKey
 from topology.rtt import clamped
 
-_VOTES_MAX = 64  # for one pair; more would not move a median
+_VOTES_MAX = 9  # for one pair; more would hardly move a median, and with 100 zones there are 5,000 pairs
+
+# What a report may have. At 60 bytes a zone it is 4 kB.
+REPORT_ZONES_MAX = 64
+REPORT_NODES_MAX = 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,24 +46,19 @@ Pair = frozenset[ZoneKey]
 
 
 class ZoneMatrix:
-    """The votes for each pair of zones. Bounded: `_VOTES_MAX` voters for a pair.
+    """The votes for each pair of zones. Bounded: `_VOTES_MAX` voters for a pair."""
 
-    ``own``: the node whose matrix this is; what it measured itself counts twice, so that one other
-    voice can't overrule it.
-    """
-
-    def __init__(self, *, own: NodeName, ttl_s: float) -> None:
-        self._own = own
+    def __init__(self, *, ttl_s: float) -> None:
         self._ttl_s = ttl_s
         self._votes: dict[Pair, dict[NodeName, Vote]] = {}
         self._medians: dict[Pair, float] = {}
         self._changed: set[Pair] = set()
 
-    def vote(self, voter: NodeName, one: ZoneKey, other: ZoneKey, rtt_us: float, now_s: float) -> bool:
-        """Take a node's value for a pair; false when it had to be clamped or could not be used."""
+    def vote(self, voter: NodeName, one: ZoneKey, other: ZoneKey, rtt_us: float, now_s: float) -> None:
+        """Take a node's value for a pair; one that is no round trip at all is left out."""
         plausible = clamped(rtt_us)
         if plausible is None:
-            return False
+            return
         pair = frozenset((one, other))
         votes = self._votes.setdefault(pair, {})
         votes.pop(voter, None)
@@ -67,7 +66,6 @@ class ZoneMatrix:
         if len(votes) > _VOTES_MAX:
             del votes[next(iter(votes))]
         self._touch(pair)
-        return plausible == rtt_us
 
     def expire(self, now_s: float) -> None:
         """Forget votes that are older than the time to live. O(votes)."""
@@ -80,13 +78,16 @@ class ZoneMatrix:
             if not votes:
                 del self._votes[pair]
 
-    def forget(self, voter: NodeName) -> None:
-        """Forget a node's votes, as it left. O(pairs)."""
+    def forget(self, voters: Collection[NodeName]) -> None:
+        """Forget the votes of nodes that left. O(votes)."""
         for pair, votes in list(self._votes.items()):
-            if votes.pop(voter, None) is not None:
+            gone = [voter for voter in votes if voter in voters]
+            for voter in gone:
+                del votes[voter]
+            if gone:
                 self._touch(pair)
-                if not votes:
-                    del self._votes[pair]
+            if not votes:
+                del self._votes[pair]
 
     def take_changed(self) -> set[Pair]:
         """The pairs whose votes changed since this was last asked."""
@@ -101,21 +102,18 @@ class ZoneMatrix:
             votes = self._votes.get(pair)
             if not votes:
                 return None
-            values = [vote.rtt_us for vote in votes.values()]
-            own = votes.get(self._own)
-            if own is not None:
-                values.append(own.rtt_us)
-            median = self._medians[pair] = statistics.median_low(values)
+            median = self._medians[pair] = statistics.median_low(vote.rtt_us for vote in votes.values())
         return median
 
-    def voters(self, one: ZoneKey, other: ZoneKey) -> Iterable[NodeName]:
-        """Who measured the pair."""
-        return self._votes.get(frozenset((one, other)), {}).keys()
+    def vote_us(self, voter: NodeName, one: ZoneKey, other: ZoneKey) -> float | None:
+        """What one node measured; None when it did not, or long ago."""
+        vote = self._votes.get(frozenset((one, other)), {}).get(voter)
+        return None if vote is None else vote.rtt_us
 
     def _touch(self, pair: Pair) -> None:
         self._medians.pop(pair, None)
         self._changed.add(pair)
 
-    def pairs(self) -> Iterable[Pair]:
+    def pairs(self) -> Collection[Pair]:
         """The pairs that somebody measured."""
         return self._votes.keys()

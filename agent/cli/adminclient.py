@@ -7,28 +7,21 @@ is made printable here, once: labels come from other machines, and a terminal ob
 import http.client
 import json
 import math
-import queue
-import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 from urllib.parse import SplitResult, urlencode, urlsplit
 
+from agent.cli.errors import CommandError
+
 _T = TypeVar("_T")
 
 _DEADLINE_S = 15.0  # an explanation waits for peers, and the agent bounds that at a few seconds
+_PART_BYTES = 64 * 1024
 _ANSWER_MAX_BYTES = 64 * 1024 * 1024  # 5,000 nodes are about 2 MB; whatever sends more is no agent
 _IS_IT_RUNNING = "is it running? name its admin port with --url (listen.admin of its settings)"
 _NO_SUCH_PAGE = "no such page"  # what the admin port says of a path it does not know
-
-
-class AdminError(Exception):
-    """A question that got no good answer. ``status`` is the exit status that the command ends with."""
-
-    def __init__(self, message: str, *, hint: str, status: int = 1) -> None:
-        super().__init__(message)
-        self.hint = hint
-        self.status = status
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,20 +68,38 @@ class LabelProblem:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TopologyView:
-    """The cluster as one node sees it. The matrix's rows and columns are ``zones``."""
+    """The cluster as one node sees it. The matrix's rows and columns are ``zones``.
+
+    A cell of ``matrix_source`` may be None only where the cost is: nothing is known of the two zones.
+    """
 
     node: str
     age_s: float
     nodes: tuple[NodeView, ...]
     zones: tuple[ZoneView, ...]
     matrix_us: tuple[tuple[float | None, ...], ...]
-    matrix_source: tuple[tuple[str, ...], ...]
+    matrix_source: tuple[tuple[str | None, ...], ...]
     problems: tuple[LabelProblem, ...]
+
+    @property
+    def own_zone(self) -> int | None:
+        """The place of the asked node's zone in ``zones``."""
+        own = next((node for node in self.nodes if node.own), None)
+        if own is None:
+            return None
+        labels = dict(own.placement)
+        zones = [(zone.region, zone.zone) for zone in self.zones]
+        sought = (labels.get("region"), labels.get("zone"))
+        return zones.index(sought) if sought in zones else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Holder:
-    """A peer that has what was asked for. ``load``: transfers the asked node has from it now."""
+    """A peer that has what was asked for.
+
+    ``load``: the bodies it is sending, as it told, or those that the asked node is fetching from it:
+    the larger of the two.
+    """
 
     node: str
     tier: str
@@ -133,36 +144,26 @@ class Explanation:
 
 
 def ask(url: str, path: str, query: dict[str, str] | None = None, *, deadline_s: float = _DEADLINE_S) -> Any:
-    """The JSON object that the admin port at ``url`` gives for ``path``; else `AdminError`."""
+    """The JSON object that the admin port at ``url`` gives for ``path``; else `CommandError`.
+
+    ``deadline_s`` bounds each wait for the agent, and the reading of the answer's body as a whole.
+    """
     base = _parse_url(url)
     target = f"{base.path.rstrip('/')}{path}" + (f"?{urlencode(query)}" if query else "")
-    answers: queue.SimpleQueue[tuple[int, bytes] | Exception] = queue.SimpleQueue()
-
-    def get() -> None:
-        try:
-            answers.put(_get(base, target, deadline_s))
-        except Exception as error:  # noqa: BLE001 - handed over to the thread that waits
-            answers.put(error)
-
-    # A socket's timeout counts anew with every byte and not at all while a name is resolved; only a
-    # thread can be left behind at the deadline.
-    threading.Thread(target=get, daemon=True).start()
     try:
-        answer = answers.get(timeout=deadline_s)
-    except queue.Empty:
-        answer = TimeoutError()
-    if isinstance(answer, Exception):
-        raise _unreachable(url, answer, deadline_s) from answer
-    return _read(url, path, *answer)
+        status, body = _get(base, target, deadline_s)
+    except (OSError, http.client.HTTPException, ValueError) as error:  # ValueError: an impossible host
+        raise _unreachable(url, error, deadline_s) from error
+    return _read(url, path, status, body)
 
 
 def read_topology(answer: Any) -> TopologyView:
-    """The answer of ``/api/topology`` as values; `AdminError` when it is something else."""
+    """The answer of ``/api/topology`` as values; `CommandError` when it is something else."""
     return _checked(lambda: _topology(_Fields(answer)))
 
 
 def read_explanation(answer: Any) -> Explanation:
-    """The answer of ``/api/explain`` as values; `AdminError` when it is something else."""
+    """The answer of ``/api/explain`` as values; `CommandError` when it is something else."""
     return _checked(lambda: _explanation(_Fields(answer)))
 
 
@@ -181,12 +182,12 @@ def _parse_url(url: str) -> SplitResult:
         good = False
     else:
         if "://" in url and parts.scheme == "https":
-            raise AdminError(
+            raise CommandError(
                 f"{printable(url)}: the admin port speaks plain HTTP", hint="write http://", status=2
             )
         good = good and parts.scheme == "http" and not (parts.query or parts.fragment or parts.username)
     if not good:
-        raise AdminError(
+        raise CommandError(
             f"{printable(url)!r} is no URL of an admin port",
             hint="write http://HOST:PORT, for example http://127.0.0.1:9090",
             status=2,
@@ -198,23 +199,29 @@ def _get(base: SplitResult, target: str, deadline_s: float) -> tuple[int, bytes]
     connection = http.client.HTTPConnection(base.hostname or "", base.port or 80, timeout=deadline_s)
     try:
         connection.request("GET", target, headers={"Accept": "application/json"})
-        response = connection.getresponse()
-        return response.status, response.read(_ANSWER_MAX_BYTES + 1)
+        with connection.getresponse() as response:
+            end_s = time.monotonic() + deadline_s  # the socket's own time-out counts anew with every byte
+            body = bytearray()
+            while len(body) <= _ANSWER_MAX_BYTES and (part := response.read1(_PART_BYTES)):
+                body += part
+                if time.monotonic() > end_s:
+                    raise TimeoutError
+            return response.status, bytes(body)
     finally:
         connection.close()
 
 
-def _unreachable(url: str, error: Exception, deadline_s: float) -> AdminError:
+def _unreachable(url: str, error: Exception, deadline_s: float) -> CommandError:
     url = printable(url)
     if isinstance(error, TimeoutError):
-        return AdminError(f"no answer from {url} within {deadline_s:g} s", hint=_IS_IT_RUNNING)
+        return CommandError(f"no answer from {url} within {deadline_s:g} s", hint=_IS_IT_RUNNING)
     if isinstance(error, http.client.HTTPException | ConnectionResetError | BrokenPipeError):
         # Before OSError: RemoteDisconnected is both, and somebody did take the connection.
-        return AdminError(
+        return CommandError(
             f"what answers at {url} does not speak HTTP as an agent does ({_words(error)})",
             hint="name the agent's admin port with --url, not one of its other listeners",
         )
-    return AdminError(f"no agent answers at {url} ({_words(error)})", hint=_IS_IT_RUNNING)
+    return CommandError(f"no agent answers at {url} ({_words(error)})", hint=_IS_IT_RUNNING)
 
 
 def _words(error: Exception) -> str:
@@ -226,7 +233,7 @@ def _words(error: Exception) -> str:
 def _read(url: str, path: str, status: int, body: bytes) -> Any:
     url = printable(url)
     if len(body) > _ANSWER_MAX_BYTES:
-        raise AdminError(
+        raise CommandError(
             f"what answers at {url} sends more than {_ANSWER_MAX_BYTES >> 20} MiB",
             hint="that is no agent's admin port; name it with --url",
         )
@@ -237,20 +244,20 @@ def _read(url: str, path: str, status: int, body: bytes) -> Any:
     said = answer.get("error") if isinstance(answer, dict) else None
     if status != 200 and isinstance(said, str) and said != _NO_SUCH_PAGE:
         hint = answer.get("hint")
-        raise AdminError(
+        raise CommandError(
             printable(said), hint=printable(hint) if isinstance(hint, str) else f"{url} answered {status}"
         )
     if status == 404:
-        raise AdminError(
+        raise CommandError(
             f"what answers at {url} has no {path}",
             hint="is that the agent's admin port, and is the agent as new as this command?",
         )
     if status != 200:
-        raise AdminError(
+        raise CommandError(
             f"{url} answered {status} to {path}", hint="the agent's log tells more, if that is its admin port"
         )
     if not isinstance(answer, dict):
-        raise AdminError(
+        raise CommandError(
             f"what answers at {url} gives no JSON object for {path}",
             hint="that is no agent's admin port; name it with --url",
         )
@@ -310,7 +317,7 @@ def _checked(read: Callable[[], _T]) -> _T:
     try:
         return read()
     except _Unreadable as error:
-        raise AdminError(
+        raise CommandError(
             f"the agent's answer can't be shown: {printable(str(error))}",
             hint="agent and command may be of different versions; --json shows the answer as it is",
         ) from error
@@ -333,6 +340,10 @@ def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise _Unreadable(f"{type(value).__name__} in place of text")
     return printable(value)
+
+
+def _text_or_none(value: Any) -> str | None:
+    return None if value is None else _text(value)
 
 
 def _row(value: Any, read: Callable[[Any], _T]) -> tuple[_T, ...]:
@@ -390,12 +401,16 @@ def _topology(fields: _Fields) -> TopologyView:
         nodes=fields.items("nodes", _node),
         zones=fields.items("zones", _zone),
         matrix_us=fields.items("matrix_us", lambda row: _row(row, _number)),
-        matrix_source=fields.items("matrix_source", lambda row: _row(row, _text)),
+        matrix_source=fields.items("matrix_source", lambda row: _row(row, _text_or_none)),
         problems=fields.items("problems", _problem),
     )
     sides = [len(view.zones)] * len(view.zones)
     if [len(row) for row in view.matrix_us] != sides or [len(row) for row in view.matrix_source] != sides:
         raise _Unreadable("the matrix is not as large as the list of zones")
+    rows = zip(view.matrix_us, view.matrix_source, strict=True)
+    cells = [cell for costs_us, sources in rows for cell in zip(costs_us, sources, strict=True)]
+    if any(source is None and cost_us is not None for cost_us, source in cells):
+        raise _Unreadable("a cost in the matrix has no source")
     return view
 
 

@@ -5,6 +5,7 @@ import json
 import re
 import sys
 
+from agent.cli.errors import CommandError
 from agent.cli.topology import add_url
 
 _DIGEST = re.compile(r"[a-z0-9]+:[0-9a-f]{32,}")
@@ -39,7 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
             drawing.write(json.dumps(answer, indent=2))
         else:
             drawing.print_explanation(adminclient.read_explanation(answer))
-    except adminclient.AdminError as error:
+    except CommandError as error:
         print(f"shorthaul: {error}\n      hint: {error.hint}", file=sys.stderr)
         return error.status
     return 0

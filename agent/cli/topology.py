@@ -5,6 +5,8 @@ import json
 import sys
 from pathlib import Path
 
+from agent.cli.errors import CommandError
+
 DEFAULT_URL = "http://127.0.0.1:9090"  # where listen.admin is unless the settings say otherwise
 
 
@@ -54,15 +56,18 @@ def run(arguments: argparse.Namespace) -> int:
             drawing.write(json.dumps(answer, indent=2))
             return 0
         view = adminclient.read_topology(answer)
-        if arguments.dot:
-            drawing.write(drawing.dot_source(view))
-        elif arguments.png:
-            drawing.write_png(view, arguments.png)
+        if arguments.dot or arguments.png:
+            from agent.cli import picture
+
+            if arguments.png:
+                picture.write_png(view, arguments.png)
+            else:
+                drawing.write(picture.dot_source(view))
         elif arguments.view == "matrix":
             drawing.print_matrix(view)
         else:
             drawing.print_tree(view, show_all=arguments.all)
-    except (adminclient.AdminError, drawing.DrawingError) as error:
+    except CommandError as error:
         print(f"shorthaul: {error}\n      hint: {error.hint}", file=sys.stderr)
         return error.status
     return 0

@@ -6,6 +6,7 @@ from agent.config.settings import (
     HttpSettings,
     LatencySettings,
     LookupSettings,
+    PlacementSettings,
     PullSettings,
     Settings,
 )
@@ -20,6 +21,7 @@ __all__ = [
     "LatencySettings",
     "LookupSettings",
     "OciLayoutStore",
+    "PlacementSettings",
     "Problem",
     "PullSettings",
     "Settings",

@@ -65,6 +65,7 @@ def load_settings(path: Path, overrides: list[str]) -> Settings:
     settings = _read(Settings, data, "", problems)
     if settings is not None:
         _check_ports(settings, problems)
+        _check_latency(settings, problems)
     if problems or settings is None:
         membership = data.get("membership")
         static = membership.get("static") if isinstance(membership, dict) else None
@@ -178,6 +179,19 @@ def _check_ports(settings: Settings, problems: list[Problem]) -> None:
                     hint="give each listener its own address: a request's path is known from its socket",
                 )
             )
+
+
+def _check_latency(settings: Settings, problems: list[Problem]) -> None:
+    latency = settings.latency
+    if latency.probe and latency.window_s < 3 * latency.interval_s:
+        problems.append(
+            Problem(
+                key="latency.window_s",
+                message=f"{latency.window_s:g} s has no room for three probes, "
+                f"one every {latency.interval_s:g} s (latency.interval_s)",
+                hint="make it ten intervals: of fewer samples all may be spikes",
+            )
+        )
 
 
 def _overlap(one: Endpoint, other: Endpoint) -> bool:

@@ -151,14 +151,14 @@ class LatencySettings:
     )
     interval_s: float = option(
         seconds(least=0.25, most=3600),
-        "Seconds between two probes of a connection; above the 0.2 s at which the kernel would delay its "
-        "acknowledgement.",
+        "Seconds between two probes of a connection; more than 0.2 s plus the round trip, below which the "
+        "peer's kernel would delay its acknowledgement.",
         default=2.0,
     )
     window_s: float = option(
         seconds(least=0.1, most=36000),
         "Seconds for which a sample counts: so long can it take until a peer that became slower is "
-        "believed to be. Ten intervals, because one low sample among spikes of 12 ms must be enough.",
+        "believed to be. Ten intervals: among so many samples some are free of jitter.",
         default=20.0,
     )
     half_life_s: float = option(

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import parse_qs, quote, urlsplit
 
+from topology.labels import REGION_LABEL, ZONE_LABEL
+
 
 class Wrong(ValueError):
     """A value that its field refuses."""
@@ -184,12 +186,15 @@ def parse_labels(value: object) -> Labels:
     return Labels(items=tuple(labels.items()))
 
 
+_OWN_LEVELS = ("region", "zone", "node", REGION_LABEL, ZONE_LABEL)
+
+
 def parse_levels(value: object) -> tuple[str, ...]:
     """Label keys, the widest level first."""
     hint = "write a list of label keys, the widest level first, for example [example.com/row, rack]"
     if not isinstance(value, list) or not all(isinstance(key, str) and key for key in value):
         raise Wrong(f"{value!r} is not a list of label keys", hint)
-    doubled = next((key for key in value if value.count(key) > 1 or key in ("region", "zone", "node")), None)
+    doubled = next((key for key in value if value.count(key) > 1 or key in _OWN_LEVELS), None)
     if doubled is not None:
         raise Wrong(f"{doubled!r} is there twice, or is a level of its own already", hint)
     return tuple(value)

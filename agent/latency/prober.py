@@ -10,6 +10,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
@@ -32,22 +33,31 @@ _CLOSE_S = 0.5
 _OPENING_MAX = 8  # at once, so that a rotation is no burst
 _LOST_MAX = 3  # probes in a row without an acknowledgement, then the connection is given up
 _RETRY_LEAST_S, _RETRY_MOST_S = 1.0, 60.0
-_REFRESH_S = 1.0
+_SOON_S = 0.1
 
 
 class _Probe:
-    """One open connection."""
+    """One open connection, with a session of its own: closing that needs no answer of the peer."""
 
-    def __init__(self, peer: Peer, socket: aiohttp.ClientWebSocketResponse, info: TcpInfo | None) -> None:
+    def __init__(
+        self,
+        peer: Peer,
+        session: aiohttp.ClientSession,
+        socket: aiohttp.ClientWebSocketResponse,
+        info: TcpInfo | None,
+    ) -> None:
         self.peer = peer
+        self._session = session
         self._socket = socket
         self._before = info
         self._lost = 0
         self.reported_s = float("-inf")
+        # The peer has nothing to say here: whatever comes is the end of it, or a peer that is not one.
+        self._watch = asyncio.create_task(socket.receive(), name="watch a probe")
 
     @property
     def dead(self) -> bool:
-        return self._socket.closed or self._lost >= _LOST_MAX
+        return self._watch.done() or self._lost >= _LOST_MAX
 
     def measure(self) -> float | None:
         """What the last probe measured, in microseconds; None when nothing came back."""
@@ -65,12 +75,21 @@ class _Probe:
             await self._socket.send_bytes(message)
 
     async def close(self) -> None:
-        """Close the connection; bounded, as the peer may be gone."""
-        await self._socket.close()
+        """Close the connection, whatever the peer does."""
+        self._watch.cancel()
+        await asyncio.gather(self._watch, return_exceptions=True)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_CLOSE_S):
+                await self._socket.close()
+        await self._session.close()
 
 
 class Prober:
-    """Keeps the neighbourhood's latencies measured. Use as an async context manager, and `run` it."""
+    """Keeps the neighbourhood's latencies measured. Use as an async context manager, and `run` it.
+
+    ``load``: how many bodies this node is sending to peers. ``address``: to probe from; by it the peers
+    know who tells them something.
+    """
 
     def __init__(
         self,
@@ -79,20 +98,22 @@ class Prober:
         settings: LatencySettings,
         metrics: Metrics,
         load: Callable[[], int],
+        address: str | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._neighbourhood = neighbourhood
         self._settings = settings
         self._metrics = metrics
         self._load = load
+        self._address = address
         self._clock = clock
-        self._session: aiohttp.ClientSession | None = None
         self._probes: dict[NodeName, _Probe] = {}
         self._opening: dict[NodeName, asyncio.Task[None]] = {}
         self._closing: set[asyncio.Task[None]] = set()
         self._retry: dict[NodeName, tuple[float, float]] = {}  # when next, and how long to wait then
         self._planned: tuple[int, int] | None = None
         self._wanted: tuple[NodeName, ...] = ()
+        self._told = float("-inf"), b""
 
     @property
     def probed(self) -> tuple[NodeName, ...]:
@@ -100,12 +121,6 @@ class Prober:
         return tuple(self._probes)
 
     async def __aenter__(self) -> Self:
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, force_close=True),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_S),
-            headers={"User-Agent": "shorthaul"},
-        )
         return self
 
     async def __aexit__(
@@ -118,32 +133,24 @@ class Prober:
         for probe in [*self._probes.values()]:
             self._drop(probe)
         await asyncio.gather(*self._closing, return_exceptions=True)
-        if self._session is not None:
-            await self._session.close()
-
-    async def refresh(self) -> None:
-        """Bring the snapshot up to date every second, until cancelled."""
-        while True:
-            await asyncio.sleep(_REFRESH_S)
-            self._neighbourhood.refresh()
 
     async def run(self) -> None:
         """Probe until cancelled. The probes are spread over the interval."""
         if not self._settings.probe:
             return
-        interval_s = self._settings.interval_s
-        while True:
-            self._plan()
-            started_s = self._clock()
-            probes = [*self._probes.values()]
-            for number, probe in enumerate(probes, start=1):
-                await self._turn(probe)
-                due_s = started_s + interval_s * number / len(probes)
-                await asyncio.sleep(max(0.0, due_s - self._clock()))
-            if not probes:
-                await asyncio.sleep(min(interval_s, 0.1) if self._opening or not self._wanted else interval_s)
+        async with asyncio.TaskGroup() as tasks:
+            while True:
+                self._plan(tasks)
+                started_s = self._clock()
+                probes = [*self._probes.values()]
+                for number, probe in enumerate(probes, start=1):
+                    await self._turn(probe)
+                    due_s = started_s + self._settings.interval_s * number / len(probes)
+                    await asyncio.sleep(max(0.0, due_s - self._clock()))
+                if not probes:
+                    await asyncio.sleep(_SOON_S)
 
-    def _plan(self) -> None:
+    def _plan(self, tasks: asyncio.TaskGroup) -> None:
         """Decide who is probed now; close what is not, open what is missing."""
         now_s = self._clock()
         turn = int(now_s / self._settings.rotate_s)
@@ -156,6 +163,8 @@ class Prober:
             peer = self._neighbourhood.peer(name)
             moved = peer is None or peer.base_url != probe.peer.base_url
             if name not in wanted or probe.dead or moved:
+                if probe.dead:
+                    self._retry[name] = now_s + _RETRY_LEAST_S, _RETRY_LEAST_S
                 self._drop(probe)
         for name in self._wanted:
             if len(self._opening) >= _OPENING_MAX:
@@ -164,7 +173,7 @@ class Prober:
             retry_s, _ = self._retry.get(name, (0.0, 0.0))
             if peer is None or name in self._probes or name in self._opening or now_s < retry_s:
                 continue
-            task = asyncio.create_task(self._open(peer), name="open a probe")
+            task = tasks.create_task(self._open(peer), name="open a probe")
             self._opening[name] = task
             task.add_done_callback(lambda _, name=name: self._opening.pop(name, None))  # type: ignore[misc]
 
@@ -186,28 +195,35 @@ class Prober:
         )
 
     async def _open(self, peer: Peer) -> None:
-        assert self._session is not None
+        session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(
+                limit=1, force_close=True, local_addr=(self._address, 0) if self._address else None
+            ),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_S),
+            headers={"User-Agent": "shorthaul"},
+        )
         try:
             async with asyncio.timeout(_CONNECT_S):
-                socket = await self._session.ws_connect(
-                    URL(f"{peer.base_url}{PATH}", encoded=True),
-                    compress=0,
-                    max_msg_size=1024,
-                    timeout=aiohttp.ClientWSTimeout(ws_close=_CLOSE_S),
+                socket = await session.ws_connect(
+                    URL(f"{peer.base_url}{PATH}", encoded=True), compress=0, max_msg_size=1024, autoping=False
                 )
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            await session.close()
             self._metrics.probe("unreachable")
             _, waited_s = self._retry.get(peer.name, (0.0, 0.0))
             wait_s = min(_RETRY_MOST_S, max(_RETRY_LEAST_S, 2 * waited_s))
             self._retry[peer.name] = self._clock() + wait_s, wait_s
             _log.debug("can't probe: %s", error, extra={"fields": {"node": peer.name}})
             return
+        except BaseException:
+            await session.close()
+            raise
         self._retry.pop(peer.name, None)
         info = read_tcp_info(socket.get_extra_info("socket"))
-        if info is not None:
-            # The connection is new: its least round trip is that of its handshake, kernel to kernel.
-            self._take(peer.name, info.min_rtt_us)
-        self._probes[peer.name] = _Probe(peer, socket, info)
+        if info is not None and info.handshake_us is not None:
+            self._take(peer.name, info.handshake_us)
+        self._probes[peer.name] = _Probe(peer, session, socket, info)
 
     async def _turn(self, probe: _Probe) -> None:
         name = probe.peer.name
@@ -222,12 +238,20 @@ class Prober:
         now_s = self._clock()
         if now_s - probe.reported_s >= self._settings.report_s:
             probe.reported_s = now_s
-            report = self._neighbourhood.topology.report(now_s, load=self._load())
-            message = encode_report(self._neighbourhood.own, report)
+            message = self._report(now_s)
         try:
             await probe.send(message)
         except (ConnectionError, aiohttp.ClientError, TimeoutError):
             self._drop(probe)
+
+    def _report(self, now_s: float) -> bytes:
+        """What there is to tell, made once for all that are told in the same second."""
+        made_s, message = self._told
+        if now_s - made_s >= 1.0 or not message:
+            report = self._neighbourhood.topology.report(now_s, load=self._load())
+            message = encode_report(self._neighbourhood.own, report)
+            self._told = now_s, message
+        return message
 
     def _take(self, name: NodeName, sample_us: float) -> None:
         taken = self._neighbourhood.sample(name, sample_us)

@@ -14,7 +14,7 @@ _SIZE = 256
 _WANTED = {"rtt_us": 68, "rttvar_us": 72, "retransmits": 100, "min_rtt_us": 148, "delivered": 192}
 _ENOUGH = max(_WANTED.values()) + 4  # tcpi_delivered came with Linux 4.18
 _NEVER = 0xFFFFFFFF  # tcpi_min_rtt before the first sample
-_LOST_BITS = 7  # the kernel keeps eighths of the smoothed value, and tells whole microseconds
+_PRECISION_US = 7  # the kernel keeps eighths of the smoothed value, and tells whole microseconds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +30,14 @@ class TcpInfo:
     min_rtt_us: int
     delivered: int
     retransmits: int
+
+    @property
+    def handshake_us(self) -> int | None:
+        """On a connection just made: the round trip of its handshake, kernel to kernel.
+
+        None when that was repeated: it is then measured by time stamps, to the millisecond only.
+        """
+        return None if self.retransmits else self.min_rtt_us
 
 
 def read_tcp_info(sock: Any) -> TcpInfo | None:
@@ -62,4 +70,4 @@ def newest_sample_us(before: TcpInfo, after: TcpInfo) -> float | None:
     if arrived > 1 or after.retransmits != before.retransmits:
         return float(after.rtt_us)
     sample_us = 8 * (after.rtt_us - before.rtt_us) + before.rtt_us
-    return float(max(sample_us, min(after.min_rtt_us, after.rtt_us), _LOST_BITS))
+    return float(max(sample_us, min(after.min_rtt_us, after.rtt_us), _PRECISION_US))

@@ -13,12 +13,10 @@ from typing import Any
 
 from topology.labels import clean_value
 from topology.placement import NodeName, Region, Zone, ZoneKey
-from topology.zones import Report
+from topology.zones import REPORT_NODES_MAX, REPORT_ZONES_MAX, Report
 
 PATH = "/shorthaul/v1/latency"
 REPORT_MAX_BYTES = 32 * 1024
-_ZONES_MAX = 64
-_NODES_MAX = 32
 _LOAD_MAX = 1_000_000
 
 
@@ -36,8 +34,10 @@ class Told:
 
 def encode_report(node: NodeName, report: Report) -> bytes:
     """The report as a message; whole microseconds are precise enough."""
-    zones = [[zone.region, zone.zone, round(rtt_us)] for zone, rtt_us in report.zones.items()][:_ZONES_MAX]
-    nodes = [[name, round(rtt_us)] for name, rtt_us in report.nodes.items()][:_NODES_MAX]
+    zones = [[zone.region, zone.zone, round(rtt_us)] for zone, rtt_us in report.zones.items()][
+        :REPORT_ZONES_MAX
+    ]
+    nodes = [[name, round(rtt_us)] for name, rtt_us in report.nodes.items()][:REPORT_NODES_MAX]
     while True:
         document = {"node": node, "zones": zones, "nodes": nodes, "load": report.load}
         message = json.dumps(document, separators=(",", ":")).encode()
@@ -51,8 +51,8 @@ def decode_report(message: bytes) -> Told:
     try:
         document = json.loads(message)
         zones, nodes, load = document["zones"], document["nodes"], document["load"]
-        if len(zones) > _ZONES_MAX or len(nodes) > _NODES_MAX:
-            raise ReportInvalid(f"more than {_ZONES_MAX} zones or {_NODES_MAX} nodes")
+        if len(zones) > REPORT_ZONES_MAX or len(nodes) > REPORT_NODES_MAX:
+            raise ReportInvalid(f"more than {REPORT_ZONES_MAX} zones or {REPORT_NODES_MAX} nodes")
         return Told(
             node=NodeName(_text(document["node"])),
             report=Report(zones=_zones(zones), nodes=_nodes(nodes), load=_load(load)),

@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from agent.content.store import ContentStore
-from agent.holders.index import HolderIndex
-from agent.holders.tags import TagResolver
 from agent.latency.prober import Prober
 from agent.listen.explain import Explainer
 from agent.listen.traffic import Traffic
@@ -16,22 +14,17 @@ from agent.members.neighbourhood import Neighbourhood
 from agent.observe.metrics import Metrics
 from agent.observe.requests import RecentRequests
 from agent.oci.errors import OciError
-from agent.transfer.puller import Puller
-from topology.placement import NodeName
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AdminServices:
     """What the admin port tells of. ``unready``: why the agent is not ready; None while it is."""
 
-    own: NodeName
     store: ContentStore
-    index: HolderIndex
-    resolver: TagResolver
+    explainer: Explainer
     neighbourhood: Neighbourhood
     prober: Prober
     traffic: Traffic
-    puller: Puller
     metrics: Metrics
     recent: RecentRequests
     unready: Callable[[], str | None]
@@ -108,12 +101,12 @@ class AdminServer:
 
     async def _topology(self, _: web.BaseRequest) -> web.Response:
         services = self._services
-        return web.json_response(topology_view(services.neighbourhood, services.clock()))
+        return web.json_response(await topology_view(services.neighbourhood, services.clock()))
 
     async def _latency(self, _: web.BaseRequest) -> web.Response:
         services = self._services
         return web.json_response(
-            latency_view(services.neighbourhood, services.prober.probed, services.clock())
+            await latency_view(services.neighbourhood, services.prober.probed, services.clock())
         )
 
     async def _costs(self, _: web.BaseRequest) -> web.Response:
@@ -121,14 +114,7 @@ class AdminServer:
 
     async def _explain(self, request: web.BaseRequest) -> web.Response:
         services = self._services
-        explainer = Explainer(
-            own=services.own,
-            store=services.store,
-            index=services.index,
-            resolver=services.resolver,
-            neighbourhood=services.neighbourhood,
-            puller=services.puller,
-        )
+        explainer = services.explainer
         image = request.query.get("image")
         try:
             if image is not None:

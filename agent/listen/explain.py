@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from agent.content.store import ContentError, ContentStore
@@ -31,10 +31,14 @@ class Explainer:
     resolver: TagResolver
     neighbourhood: Neighbourhood
     puller: Puller
+    # Each asks every peer, and for an image many times: the pulls come first.
+    one_at_a_time: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def digest(self, text: str, now_s: float) -> dict[str, Any]:
         """Every holder of one digest in order, asked now. Raises `OciError`."""
-        return await self._explain(parse_digest(text), None, (), now_s)
+        digest = parse_digest(text)
+        async with self.one_at_a_time:
+            return await self._explain(digest, None, (), now_s)
 
     async def image(self, text: str, now_s: float) -> dict[str, Any]:
         """The same for an image's manifest, and the choice for all that it names.
@@ -42,6 +46,10 @@ class Explainer:
         Raises `OciError`, also when nobody knows the tag.
         """
         reference = parse_reference(text)
+        async with self.one_at_a_time:
+            return await self._image(reference, now_s)
+
+    async def _image(self, reference: Named | Addressed, now_s: float) -> dict[str, Any]:
         if isinstance(reference, Named):
             resolved = await self.resolver.resolve(reference, ask_peers=True)
             digest = resolved.descriptor.digest

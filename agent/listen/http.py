@@ -6,7 +6,6 @@ a request's head may take (aiohttp's keep-alive timer, which also runs before th
 
 import asyncio
 import logging
-import math
 import socket
 import time
 from collections.abc import Awaitable, Callable
@@ -98,17 +97,26 @@ def error_response(error: OciError) -> web.Response:
     )
 
 
-def connection_age_s(request: web.BaseRequest) -> float:
-    """Seconds since the request's connection was made; infinite when that is not known."""
+def is_first_look(request: web.BaseRequest, young_s: float) -> bool:
+    """Whether the request's connection is not older than ``young_s`` seconds, and was not asked for yet."""
     protocol = request.protocol
-    return time.monotonic() - protocol.made_s if isinstance(protocol, _Protocol) else math.inf
+    if not isinstance(protocol, _Protocol) or protocol.looked_at:
+        return False
+    protocol.looked_at = True
+    return time.monotonic() - protocol.made_s <= young_s
+
+
+def end_with_peer(request: web.BaseRequest) -> None:
+    """From now on the connection ends when the peer closes its side; for those that became WebSockets."""
+    if isinstance(request.protocol, _Protocol):
+        request.protocol.upgraded = True
 
 
 class _Protocol(RequestHandler):
-    __slots__ = ("busy", "half_closed", "made_s")
+    __slots__ = ("busy", "half_closed", "looked_at", "made_s", "upgraded")
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.busy = self.half_closed = False
+        self.busy = self.half_closed = self.looked_at = self.upgraded = False
         self.made_s = time.monotonic()
         super().connection_made(transport)
 
@@ -119,7 +127,7 @@ class _Protocol(RequestHandler):
     def eof_received(self) -> bool:  # type: ignore[override] # asyncio.Protocol lets it say "stay open"
         """A client that closes its side after its request still gets the answer, and then the end."""
         self.half_closed = True
-        return self.busy
+        return self.busy and not self.upgraded
 
     def handle_error(
         self,

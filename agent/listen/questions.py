@@ -6,6 +6,7 @@ from collections.abc import Callable
 from aiohttp import WSCloseCode, WSMsgType, web
 
 from agent.holders.wire import QUESTION_MAX_BYTES, Question, Reply, decode_question, encode_reply
+from agent.listen.http import end_with_peer
 from agent.oci.errors import OciError, RequestInvalid
 
 _SEND_S = 5.0
@@ -26,6 +27,7 @@ class QuestionDesk:
         if not socket.can_prepare(request):
             raise RequestInvalid("questions about holders come over a WebSocket")
         await socket.prepare(request)
+        end_with_peer(request)
         self._open[socket] = request
         try:
             while True:

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from aiohttp import web
 
 from agent.latency.tcpinfo import read_tcp_info
-from agent.listen.http import connection_age_s
+from agent.listen.http import is_first_look
 from agent.members.neighbourhood import Neighbourhood
 from agent.observe.metrics import Metrics
 from agent.observe.requests import RequestPath, RequestRecord
@@ -17,8 +17,8 @@ from topology.placement import Locality
 class Traffic:
     """Accounts the bodies that peers sent to this node, and watches those it sends to peers.
 
-    ``young_s``: up to which age a connection's least round trip is taken for today's (the kernel keeps
-    it for 300 s).
+    ``young_s``: up to which age a connection's least round trip is taken, once, for one of now. The kernel
+    keeps it for 300 s: taken later, it would outlive a change.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class Traffic:
 
     def _measure(self, request: web.BaseRequest) -> None:
         name = self._neighbourhood.peer_at(request.remote or "")
-        if name is None or request.transport is None or connection_age_s(request) > self._young_s:
+        if name is None or request.transport is None or not is_first_look(request, self._young_s):
             return
         info = read_tcp_info(request.transport.get_extra_info("socket"))
         if info is not None and self._neighbourhood.sample(name, info.min_rtt_us):

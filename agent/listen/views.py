@@ -1,8 +1,10 @@
 """What the topology looks like as JSON: ``/api/topology``, ``/api/latency``, ``/api/costs``.
 
-Round trips in microseconds, ages in seconds. Every number is finite: what is not known is null.
+Round trips in microseconds, ages in seconds. Every number is finite: what is not known is null. The
+larger ones let other work go on between their parts, as pulls are served by the same loop.
 """
 
+import asyncio
 from collections.abc import Iterable
 from typing import Any
 
@@ -14,7 +16,7 @@ from topology.rtt import Estimate
 from topology.snapshot import Source, Standing
 
 
-def topology_view(neighbourhood: Neighbourhood, now_s: float) -> dict[str, Any]:
+async def topology_view(neighbourhood: Neighbourhood, now_s: float) -> dict[str, Any]:
     """Every node with its place and cost, the zones and the matrix between them, and label problems."""
     snapshot = neighbourhood.snapshot
     zones = sorted(snapshot.zones, key=str)
@@ -23,11 +25,11 @@ def topology_view(neighbourhood: Neighbourhood, now_s: float) -> dict[str, Any]:
         "node": snapshot.own,
         "age_s": _round(max(0.0, now_s - snapshot.made_s)),
         "levels": path_levels(standing.placement.path for _, standing in standings),
-        "nodes": [_node(name, standing, neighbourhood, now_s) for name, standing in standings],
+        "nodes": await _nodes(standings, neighbourhood, now_s),
         "zones": [
             {"region": zone.region, "zone": zone.zone, "nodes": snapshot.zones[zone]} for zone in zones
         ],
-        **_matrix(neighbourhood, zones),
+        **await _matrix(neighbourhood, zones),
         "problems": [
             {"node": problem.node, "problem": problem.problem, "hint": problem.hint}
             for problem in neighbourhood.problems
@@ -35,7 +37,9 @@ def topology_view(neighbourhood: Neighbourhood, now_s: float) -> dict[str, Any]:
     }
 
 
-def latency_view(neighbourhood: Neighbourhood, probed: Iterable[NodeName], now_s: float) -> dict[str, Any]:
+async def latency_view(
+    neighbourhood: Neighbourhood, probed: Iterable[NodeName], now_s: float
+) -> dict[str, Any]:
     """What this node measured itself, peer by peer, and what is known between zones."""
     snapshot = neighbourhood.snapshot
     open_probes = frozenset(probed)
@@ -56,7 +60,7 @@ def latency_view(neighbourhood: Neighbourhood, probed: Iterable[NodeName], now_s
         "node": snapshot.own,
         "peers": measured,
         "zones": [{"region": zone.region, "zone": zone.zone} for zone in zones],
-        **_matrix(neighbourhood, zones),
+        **await _matrix(neighbourhood, zones),
     }
 
 
@@ -78,6 +82,7 @@ def costs_view(entries: Iterable[Entry]) -> dict[str, Any]:
     }
 
 
+_AT_ONCE = 500  # nodes, some milliseconds
 _ESTIMATE = ("low_us", "min_us", "jitter_us", "samples", "age_s", "weight")
 
 
@@ -103,25 +108,39 @@ def _estimate(estimate: Estimate | None) -> dict[str, Any] | None:
     return {key: _round(getattr(estimate, key)) for key in _ESTIMATE}
 
 
-def _matrix(neighbourhood: Neighbourhood, zones: list[ZoneKey]) -> dict[str, Any]:
+async def _nodes(
+    standings: list[tuple[NodeName, Standing]], neighbourhood: Neighbourhood, now_s: float
+) -> list[dict[str, Any]]:
+    nodes = []
+    for number, (name, standing) in enumerate(standings):
+        if number % _AT_ONCE == 0:
+            await asyncio.sleep(0)
+        nodes.append(_node(name, standing, neighbourhood, now_s))
+    return nodes
+
+
+async def _matrix(neighbourhood: Neighbourhood, zones: list[ZoneKey]) -> dict[str, Any]:
+    """The cost between each two zones, and its source; null where a zone went away meanwhile."""
     topology = neighbourhood.topology
-    costs = topology.matrix()
+    rows_us: list[list[float | None]] = []
+    rows_source: list[list[str | None]] = []
+    for one in zones:
+        await asyncio.sleep(0)
+        row = topology.matrix_row(one)
+        rows_us.append([_round(row[other][0]) if other in row else None for other in zones])
+        rows_source.append(
+            [
+                None if other not in row else _source(row[other][1], is_own=topology.is_own_vote(one, other))
+                for other in zones
+            ]
+        )
+    return {"matrix_us": rows_us, "matrix_source": rows_source}
 
-    def source(one: ZoneKey, other: ZoneKey) -> str | None:
-        cost = costs.get((one, other))
-        if cost is None:
-            return None
-        if cost[1] is Source.ZONE_PAIR:
-            return "measured" if topology.is_own_vote(one, other) else "told"
-        return str(cost[1].value)
 
-    return {
-        "matrix_us": [
-            [_round(costs[one, other][0]) if (one, other) in costs else None for other in zones]
-            for one in zones
-        ],
-        "matrix_source": [[source(one, other) for other in zones] for one in zones],
-    }
+def _source(source: Source, *, is_own: bool) -> str:
+    if source is Source.ZONE_PAIR:
+        return "measured" if is_own else "told"
+    return str(source.value)
 
 
 def _round(number: float) -> float:

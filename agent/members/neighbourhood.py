@@ -4,6 +4,7 @@ Owns the one mutable picture of the cluster that lookups and pulls read, and the
 Knows no sockets. All times are seconds of the one monotonic clock it is given.
 """
 
+import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
@@ -16,11 +17,14 @@ from topology.snapshot import Snapshot
 from topology.zones import Report
 
 _SATURATED_S = 1.0  # after "too many requests": about as long as a few layers take
-_LOAD_TTL_S = 30.0  # two reports
+_REFRESH_S = 1.0
 
 
 class Neighbourhood:
-    """Peers in rings around one node."""
+    """Peers in rings around one node.
+
+    ``load_ttl_s``: how long the load that a peer told counts; two of its reports.
+    """
 
     def __init__(
         self,
@@ -30,11 +34,13 @@ class Neighbourhood:
         problems: Sequence[LabelProblem] = (),
         cooloff_s: float,
         timing: Timing | None = None,
+        load_ttl_s: float = 30.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.own = own
         self._clock = clock
         self._cooloff_s = cooloff_s
+        self._load_ttl_s = load_ttl_s
         self._own_problems = tuple(problems)
         self._peers: Peers = {}
         self._by_address: Mapping[str, NodeName] = {}
@@ -83,6 +89,12 @@ class Neighbourhood:
         if snapshot.generation != self._generation:
             self._make_rings()
         return snapshot
+
+    async def follow(self) -> None:
+        """Refresh every second, until cancelled."""
+        while True:
+            await asyncio.sleep(_REFRESH_S)
+            self.refresh()
 
     def peer(self, name: NodeName) -> Peer | None:
         """The peer of that name, if it is still a member."""
@@ -149,18 +161,23 @@ class Neighbourhood:
         """A round trip to the peer was measured by this node's kernel; false if it can't be true."""
         return self._topology.sample(name, rtt_us, self._clock())
 
-    def hear(self, name: NodeName, report: Report) -> int:
-        """A peer told what it measured. How many of its values were absurd."""
+    def hear(self, name: NodeName, report: Report, *, address: str) -> int | None:
+        """A node at this address told what it measured. How many of its values were absurd.
+
+        None, and nothing is taken, when no member of that name has that address: nobody speaks for another.
+        """
+        peer = self._peers.get(name)
+        if peer is None or peer.address != address:
+            return None
         now_s = self._clock()
-        if name in self._peers:
-            self._told_load[name] = (report.load, now_s)
+        self._told_load[name] = (report.load, now_s)
         return self._topology.hear(name, report, now_s)
 
     def _conditions(self) -> dict[NodeName, Condition]:
         """Of the peers that are not well and idle."""
         now_s = self._clock()
         for name, (_, told_s) in list(self._told_load.items()):
-            if not 0 <= now_s - told_s <= _LOAD_TTL_S:
+            if not 0 <= now_s - told_s <= self._load_ttl_s:
                 del self._told_load[name]
         conditions: dict[NodeName, Condition] = {}
         names = {*self._cooling_until_s, *self._saturated_until_s, *self._told_load, *self._fetching}

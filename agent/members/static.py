@@ -15,8 +15,8 @@ from typing import Any
 from agent.config.values import Labels, Wrong, parse_labels, parse_name
 from agent.config.yamlfile import YamlInvalid, read_yaml
 from agent.members.member import Peer, Peers
-from topology.labels import FINER_LEVELS, RACK, clean_value, read_labels
-from topology.placement import NodeName, Placement, Region, Zone
+from topology.labels import FINER_LEVELS, read_labels, told_placement
+from topology.placement import NodeName
 
 _log = logging.getLogger(__name__)
 
@@ -76,10 +76,14 @@ class StaticMembership:
             if current != known:
                 known = current
                 try:
-                    changed(read_members(self._path, own=self._own, finer_levels=self._finer_levels))
+                    # In a thread: thousands of entries take a while, and pulls are served meanwhile.
+                    changed(await asyncio.to_thread(self._read))
                 except MembersInvalid as error:
                     _log.error("membership unchanged, as its file can't be used: %s", error)
             await asyncio.sleep(_POLL_S)
+
+    def _read(self) -> Peers:
+        return read_members(self._path, own=self._own, finer_levels=self._finer_levels)
 
     def _fingerprint(self) -> tuple[int, int, int] | None:
         try:
@@ -137,15 +141,4 @@ def _peer(entry: dict[str, Any], finer_levels: Sequence[str]) -> Peer:
         port=entry["port"],
         placement=placement,
         problems=problems,
-    )
-
-
-def told_placement(region: object, zone: object, rack: object) -> Placement:
-    """The placement that was written down outright; None and an empty text are unknown."""
-    texts = (None if level is None else clean_value(str(level)) or None for level in (region, zone, rack))
-    region_text, zone_text, rack_text = texts
-    return Placement(
-        region=None if region_text is None else Region(region_text),
-        zone=None if zone_text is None else Zone(zone_text),
-        finer=() if rack_text is None else ((RACK, rack_text),),
     )

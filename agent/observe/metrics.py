@@ -125,7 +125,7 @@ class Metrics:
             "shorthaul_topology_nodes",
             "Nodes by how their zone is known: labelled, inferred, unknown; and those whose latency "
             "contradicts their labels: suspect.",
-            ("zone",),
+            ("placed",),
             registry=self._registry,
         )
         self._label_problems = Gauge(
@@ -141,7 +141,7 @@ class Metrics:
         )
         self._zone_bytes = Counter(
             "shorthaul_zone_bytes_total",
-            "Body bytes received from peers, by zone of the peer and zone of this node.",
+            "Body bytes between this node and others, by the zone they came from and the one they went to.",
             ("source_zone", "destination_zone"),
             registry=self._registry,
         )

@@ -204,6 +204,10 @@ def parse_reference(text: str) -> Named | Addressed:
         repository, tag = rest, "latest"
     if host == "docker.io" and "/" not in repository:
         repository = f"library/{repository}"
+    if not _REGISTRY.fullmatch(host) or not repository:
+        raise NameInvalid(
+            f"{text[:120]!r} is not an image", hint="write [REGISTRY/]REPOSITORY[:TAG] or …@DIGEST"
+        )
     registry, path = parse_registry(host), parse_repository(repository)
     if at:
         return Addressed(registry=registry, repository=path, kind=Kind.MANIFEST, digest=parse_digest(digest))

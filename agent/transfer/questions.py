@@ -150,9 +150,14 @@ class QuestionChannels:
         opening = self._opening.get(key)
         if opening is None:
             opening = self._opening[key] = asyncio.create_task(self._open(peer), name="open a channel")
-            opening.add_done_callback(lambda _: self._opening.pop(key, None))
+            opening.add_done_callback(lambda task: self._opened(key, task))
         # Others may wait for the same connection: an asker that gives up must not end it.
         return await asyncio.shield(opening)
+
+    def _opened(self, key: str, task: asyncio.Task[_Channel]) -> None:
+        self._opening.pop(key, None)
+        if not task.cancelled():
+            task.exception()  # every asker may have given up by now: nobody else would look at it
 
     async def _open(self, peer: Peer) -> _Channel:
         key = peer.base_url

@@ -1,18 +1,24 @@
 """What an agent knows of the topology, as its admin port tells it; peers that tell nonsense."""
 
 import json
+import socket
+import threading
+import time
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from agent.holders.wire import PATH as HOLDERS_PATH
 from agent.latency.wire import PATH, encode_report
 from topology.placement import NodeName, Region, Zone, ZoneKey
 from topology.zones import Report
 
 from .agents import ADMIN, PEER, Image, Node, Site, digest_of, fresh_address, make_image, wait_for
-from .websocket import frame, upgraded
+from .websocket import accept_head, frame, upgraded
 
 ODD = 'r"a\\ck [bold]✓'
 LATENCY = {"interval_s": 0.25, "window_s": 1.0, "report_s": 0.1}
@@ -25,6 +31,7 @@ class Zones:
     asking: Node
     holder: Node
     image: Image
+    gone: str  # the address of a member that is no agent
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +56,8 @@ def zones() -> Iterator[Zones]:
         )
         holder = made.add("holder", zone="b", latency=LATENCY)
         holder.put_image(image, "docker.io/library/app:v1")
-        made.add_member("gone", fresh_address(), zone="b")
+        gone = fresh_address()
+        made.add_member("gone", gone, zone="b")
         made.add_member(
             "deep",
             fresh_address(),
@@ -65,7 +73,7 @@ def zones() -> Iterator[Zones]:
             },
         )
         made.start()
-        yield Zones(asking=asking, holder=holder, image=image)
+        yield Zones(asking=asking, holder=holder, image=image, gone=gone)
 
 
 def page(node: Node, path: str) -> Any:
@@ -98,7 +106,7 @@ def test_own_labels_come_from_settings_and_the_downward_api_and_may_have_odd_cha
         ["region", "r"],
         ["zone", "a"],
         ["topology.rook.io/row", "7"],
-        ["topology.rook.io/rack", ODD],
+        ["rack", ODD],
     ]
 
 
@@ -183,7 +191,7 @@ def report(node: str, *, zones: dict[str, float] | None = None, load: int = 0) -
 
 def test_absurd_values_of_a_peer_are_clamped_and_counted(zones: Zones) -> None:
     before = zones.asking.metric("shorthaul_rtt_absurd_total")
-    with upgraded(zones.asking.address, PATH) as sock:
+    with upgraded(zones.asking.address, PATH, source=zones.gone) as sock:
         told = b'{"node":"gone","zones":[["r","a",NaN],["r","b",1e300]],"nodes":[["deep",-5]],"load":-3}'
         sock.sendall(frame(told, masked=True))
         wait_for(lambda: zones.asking.metric("shorthaul_rtt_absurd_total") == before + 3, "they are counted")
@@ -210,6 +218,97 @@ def test_report_of_a_node_that_is_no_member_is_not_taken(zones: Zones) -> None:
             lambda: zones.asking.metric("shorthaul_latency_reports_total", result="stranger") == before + 1,
             "it is counted",
         )
+
+
+def test_member_that_speaks_from_another_address_is_not_believed(zones: Zones) -> None:
+    before = zones.asking.metric("shorthaul_latency_reports_total", result="stranger")
+    with upgraded(zones.asking.address, PATH, source=fresh_address()) as sock:
+        sock.sendall(frame(report("gone", zones={"a": 9e6}), masked=True))
+        wait_for(
+            lambda: zones.asking.metric("shorthaul_latency_reports_total", result="stranger") == before + 1,
+            "it is counted",
+        )
+    assert of(zones.asking, "gone")["cost_us"] < 1e6
+
+
+def test_flood_of_messages_is_cut_off(zones: Zones) -> None:
+    sent = 0
+    with upgraded(zones.asking.address, PATH, source=zones.gone) as sock, suppress(OSError):
+        for sent in range(10_000):
+            sock.sendall(frame(b"", masked=True))
+            time.sleep(0.001)
+    assert sent < 9_999
+
+
+def test_one_address_has_few_connections_and_a_new_one_when_it_closed_some(zones: Zones) -> None:
+    source = fresh_address()
+    with ExitStack() as stack:
+        refused = 0
+        for _ in range(10):
+            try:
+                stack.enter_context(upgraded(zones.asking.address, PATH, source=source))
+            except AssertionError:  # no 101
+                refused += 1
+        assert 0 < refused < 10
+
+    def fits() -> bool:
+        try:
+            with upgraded(zones.asking.address, PATH, source=source):
+                return True
+        except AssertionError:
+            return False
+
+    wait_for(fits, "the closed ones do not count")
+
+
+def test_connection_whose_peer_vanished_is_not_kept(zones: Zones) -> None:
+    descriptors = Path(f"/proc/{zones.asking.process.pid}/fd")
+    for path in (PATH, HOLDERS_PATH):
+        before = len(list(descriptors.iterdir()))
+        for _ in range(20):
+            with upgraded(zones.asking.address, path, source=fresh_address()):
+                pass  # closed without a word, as by a peer that is killed
+        wait_for(lambda before=before: len(list(descriptors.iterdir())) <= before + 3, "they are closed")  # type: ignore[misc]
+
+
+@contextmanager
+def chatterer(address: str) -> Iterator[list[int]]:
+    """A peer that takes every WebSocket and then talks without end; gives the list of its connections."""
+    opened: list[int] = []
+    with socket.create_server((address, PEER)) as listener:
+
+        def talk(sock: socket.socket) -> None:
+            with sock, suppress(OSError):
+                head = b""
+                while not head.endswith(b"\r\n\r\n"):
+                    head += sock.recv(1) or b"\r\n\r\n"
+                fields = dict(line.split(": ", 1) for line in head.decode().split("\r\n")[1:] if ": " in line)
+                sock.sendall(accept_head(fields["Sec-WebSocket-Key"]))
+                opened.append(1)
+                while True:
+                    sock.sendall(frame(b"x" * 100) * 100)
+
+        def accept() -> None:
+            with suppress(OSError):
+                while True:
+                    sock, _ = listener.accept()
+                    threading.Thread(target=talk, args=(sock,), daemon=True).start()
+
+        thread = threading.Thread(target=accept, daemon=True)
+        thread.start()
+        yield opened
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join(10)
+
+
+def test_peer_that_talks_without_end_is_dropped_and_does_not_hold_up_the_stop() -> None:
+    address = fresh_address()
+    with Site() as site, chatterer(address) as opened:
+        site.add_member("chatterer", address)
+        node = site.add("probing", latency=LATENCY)
+        site.start()
+        wait_for(lambda: len(opened) >= 2, "it is probed, dropped, and probed again")
+        assert node.process.stop(at_most_s=10.0) == 0
 
 
 def test_reports_are_heard_on_the_peer_listener_only(zones: Zones) -> None:

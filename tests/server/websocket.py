@@ -79,9 +79,9 @@ class Questioner:
 
 
 @contextmanager
-def upgraded(address: str, path: str) -> Iterator[socket.socket]:
-    """A WebSocket to an agent's peer listener, after the handshake."""
-    with connected(address, PEER) as sock:
+def upgraded(address: str, path: str, *, source: str | None = None) -> Iterator[socket.socket]:
+    """A WebSocket to an agent's peer listener, after the handshake. ``source``: the peer's address."""
+    with connected(address, PEER, source=source) as sock:
         key = base64.b64encode(os.urandom(16)).decode()
         fields = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec_WebSocket_Version": "13"}
         sock.sendall(request_bytes(path, method="GET", Sec_WebSocket_Key=key, **fields))

@@ -36,13 +36,23 @@ class RawReply:
 
 @contextmanager
 def connected(
-    address: str, port: int, *, timeout_s: float = 15.0, receive_bytes: int | None = None
+    address: str,
+    port: int,
+    *,
+    timeout_s: float = 15.0,
+    receive_bytes: int | None = None,
+    source: str | None = None,
 ) -> Iterator[socket.socket]:
-    """A connection; ``receive_bytes`` bounds what the kernel takes before we read."""
+    """A connection; ``receive_bytes`` bounds what the kernel takes before we read.
+
+    ``source``: the address it comes from.
+    """
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as sock:
         sock.settimeout(timeout_s)
         if receive_bytes is not None:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
+        if source is not None:
+            sock.bind((source, 0))
         sock.connect((address, port))
         yield sock
 

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.twins import located, node, zone_key
-from topology.graph import PRIORS_US, TopologyGraph
+from topology.graph import TopologyGraph
 from topology.placement import Locality, ZoneKey
-from topology.snapshot import Source
+from topology.snapshot import PRIORS_US, Source
 
 A, B, C, D = (zone_key(f"r/{name}") for name in "abcd")
 FAR = zone_key("q/x")
@@ -85,7 +85,7 @@ def test_pair_that_is_not_known_any_more_costs_the_prior_again() -> None:
     graph.join_zones(A, A, None)
     assert cost(graph, A, B)[0] == pytest.approx(PRIORS_US[Locality.REGION])
     assert cost(graph, A, B)[1] is Source.PRIOR
-    assert graph.inside_us(A) == PRIORS_US[Locality.ZONE]
+    assert cost(graph, A, A)[0] == PRIORS_US[Locality.ZONE]
 
 
 def test_zone_that_is_not_there_has_no_cost_and_joining_it_does_nothing() -> None:
@@ -99,7 +99,7 @@ def test_zones_of_one_name_in_two_regions_are_two() -> None:
     one, other = zone_key("eu/1"), zone_key("us/1")
     graph = graph_of(one, other)
     graph.join_zones(one, one, 100.0)
-    assert graph.inside_us(other) == PRIORS_US[Locality.ZONE]
+    assert cost(graph, other, other)[0] == PRIORS_US[Locality.ZONE]
     assert cost(graph, one, other)[0] == pytest.approx(PRIORS_US[Locality.REMOTE], rel=0.1)
 
 
@@ -143,7 +143,7 @@ def test_last_node_of_a_zone_takes_the_zone_and_its_measurements_with_it() -> No
     assert sorted(map(str, graph.graph)) == sorted(map(str, graph_of(A).graph))
     graph.place(node("r/b"), located("r", "b").path)
     assert cost(graph, A, B)[1] is Source.PRIOR
-    assert graph.inside_us(B) == PRIORS_US[Locality.ZONE]
+    assert cost(graph, B, B)[0] == PRIORS_US[Locality.ZONE]
 
 
 PATHS = st.builds(

@@ -6,7 +6,7 @@ import random
 import pytest
 
 from tests.unit.twins import zone_key
-from topology.inference import border_us, contradiction, infer_zone
+from topology.inference import Apart, border_of, contradiction, infer_zone
 from topology.placement import ZoneKey
 
 A, B, C, FAR = zone_key("r/a"), zone_key("r/b"), zone_key("r/c"), zone_key("q/x")
@@ -19,14 +19,23 @@ def apart_us(one: ZoneKey, other: ZoneKey) -> float:
     return 900.0 if one.region == other.region else 30_000.0
 
 
+def border_us(zone: ZoneKey) -> float:
+    return border_of(zone, ZONES, apart_us)
+
+
+def lonely_us(zone: ZoneKey) -> float:
+    """The border of a zone when there is no other."""
+    return border_of(zone, (zone,), apart_us)
+
+
 def test_node_that_is_inside_of_one_zone_by_its_latency_is_placed_there() -> None:
-    assert infer_zone({A: 330.0, B: 900.0, C: 950.0}, ZONES, apart_us) == A
-    assert infer_zone({A: 330.0}, ZONES, apart_us) == A
+    assert infer_zone({A: 330.0, B: 900.0, C: 950.0}, border_us) == A
+    assert infer_zone({A: 330.0}, border_us) == A
 
 
 def test_nobody_is_placed_without_evidence() -> None:
-    assert infer_zone({}, ZONES, apart_us) is None
-    assert infer_zone({}, (), apart_us) is None
+    assert infer_zone({}, border_us) is None
+    assert infer_zone({}, border_us) is None
 
 
 @pytest.mark.parametrize(
@@ -40,59 +49,67 @@ def test_nobody_is_placed_without_evidence() -> None:
     ],
 )
 def test_nobody_is_placed_when_the_evidence_is_ambiguous(evidence: dict[ZoneKey, float]) -> None:
-    assert infer_zone(evidence, ZONES, apart_us) is None
+    assert infer_zone(evidence, border_us) is None
 
 
 def test_node_between_two_zones_stays_where_it_was_placed() -> None:
     evidence = {A: 340.0, B: 330.0}
-    assert infer_zone(evidence, ZONES, apart_us, current=A) == A
-    assert infer_zone(evidence, ZONES, apart_us, current=B) == B
+    assert infer_zone(evidence, border_us, current=A) == A
+    assert infer_zone(evidence, border_us, current=B) == B
 
 
 def test_node_without_newer_evidence_stays_where_it_was_placed() -> None:
-    assert infer_zone({}, ZONES, apart_us, current=A) == A
+    assert infer_zone({}, border_us, current=A) == A
 
 
 def test_node_stays_where_it_was_placed_while_the_rest_of_the_evidence_agrees_with_it() -> None:
     """Nobody of zone A measured it lately; that it is one zone away from B is no news."""
-    assert infer_zone({B: 900.0}, ZONES, apart_us, current=A) == A
+    assert infer_zone({B: 900.0}, border_us, current=A) == A
 
 
 def test_node_moves_when_another_zone_is_clearly_nearer() -> None:
-    assert infer_zone({A: 900.0, B: 330.0}, ZONES, apart_us, current=A) == B
+    assert infer_zone({A: 900.0, B: 330.0}, border_us, current=A) == B
 
 
 def test_the_only_zone_is_not_taken_for_a_node_far_away() -> None:
-    assert infer_zone({A: 300.0}, (A,), apart_us) == A
-    assert infer_zone({A: 30_000.0}, (A,), apart_us) is None
+    assert infer_zone({A: 300.0}, lonely_us) == A
+    assert infer_zone({A: 30_000.0}, lonely_us) is None
 
 
 def test_border_is_between_inside_and_next_door() -> None:
-    assert 320 < border_us(A, ZONES, apart_us) < 900
-    assert math.isfinite(border_us(A, (A,), apart_us))
-    assert border_us(A, ZONES, lambda one, other: 500.0) == pytest.approx(500.0)
+    assert 320 < border_us(A) < 900
+    assert math.isfinite(lonely_us(A))
+    assert border_of(A, ZONES, lambda one, other: 500.0) == pytest.approx(500.0)
 
 
 def test_latency_that_fits_the_label_is_no_contradiction() -> None:
-    assert contradiction(A, {}, ZONES, apart_us) is None
-    assert contradiction(A, {A: 330.0, B: 900.0}, ZONES, apart_us) is None
-    assert contradiction(A, {B: 850.0}, ZONES, apart_us) is None
+    assert contradiction(A, {}, border_us, apart_us) is None
+    assert contradiction(A, {A: 330.0, B: 900.0}, border_us, apart_us) is None
+    assert contradiction(A, {B: 850.0}, border_us, apart_us) is None
 
 
 def test_node_that_is_inside_of_another_zone_by_its_latency_is_suspect() -> None:
-    reason = contradiction(A, {A: 900.0, B: 310.0}, ZONES, apart_us)
+    reason = contradiction(A, {A: 900.0, B: 310.0}, border_us, apart_us)
     assert reason is not None
     assert "r/a" in reason
     assert "r/b" in reason
-    assert contradiction(A, {B: 310.0}, ZONES, apart_us) is not None
+    assert contradiction(A, {B: 310.0}, border_us, apart_us) is not None
 
 
 def test_node_that_is_far_from_its_own_zone_is_suspect() -> None:
-    assert contradiction(A, {A: 2000.0}, ZONES, apart_us) is not None
+    assert contradiction(A, {A: 2000.0}, border_us, apart_us) is not None
 
 
 def test_slow_access_alone_is_a_suspicion_only_beyond_the_border() -> None:
-    assert contradiction(A, {A: 500.0, B: 1100.0}, ZONES, apart_us) is None
+    assert contradiction(A, {A: 500.0, B: 1100.0}, border_us, apart_us) is None
+
+
+def test_suspicion_and_its_end_are_apart_so_that_jitter_does_not_flap_it() -> None:
+    limit_us = max(2 * 320.0, border_us(A))
+    assert contradiction(A, {A: limit_us * 0.95}, border_us, apart_us) is None
+    assert contradiction(A, {A: limit_us * 1.05}, border_us, apart_us) is not None
+    assert contradiction(A, {A: limit_us * 0.95}, border_us, apart_us, suspect=True) is not None
+    assert contradiction(A, {A: 330.0}, border_us, apart_us, suspect=True) is None
 
 
 def test_what_is_said_is_one_line_and_never_fails_for_any_evidence() -> None:
@@ -100,7 +117,14 @@ def test_what_is_said_is_one_line_and_never_fails_for_any_evidence() -> None:
     for _ in range(500):
         known = {pair: 10 ** dice.uniform(0, 7) for pair in [(a, b) for a in ZONES for b in ZONES]}
         evidence = {zone: 10 ** dice.uniform(0, 7) for zone in ZONES if dice.random() < 0.6}
-        reason = contradiction(A, evidence, ZONES, lambda one, other, known=known: known[one, other])  # type: ignore[misc]
+
+        def apart(one: ZoneKey, other: ZoneKey, known: dict[tuple[ZoneKey, ZoneKey], float] = known) -> float:
+            return known[one, other]
+
+        def border(zone: ZoneKey, apart: Apart = apart) -> float:
+            return border_of(zone, ZONES, apart)
+
+        reason = contradiction(A, evidence, border, apart)
         assert reason is None or (reason.isprintable() and "nan" not in reason)
-        zone = infer_zone(evidence, ZONES, lambda one, other, known=known: known[one, other])  # type: ignore[misc]
-        assert zone is None or zone in evidence
+        found = infer_zone(evidence, border)
+        assert found is None or found in evidence

@@ -81,13 +81,39 @@ def test_gke_block_subblock_and_host_nest() -> None:
 
 @pytest.mark.parametrize("key", ["rack", "topology.rook.io/rack", "topology.kubernetes.io/rack"])
 def test_on_prem_racks_lie_below_the_zone(key: str) -> None:
-    assert read({**WHERE, key: "r1"}) == located("eu", "eu-a", (key, "r1"))
+    assert read({**WHERE, key: "r1"}) == located("eu", "eu-a", ("rack", "r1"))
+
+
+def test_two_names_of_one_level_that_disagree_are_reported() -> None:
+    labels = {**WHERE, "rack": "r1", "topology.kubernetes.io/rack": "r2"}
+    placement, problems = read_labels(N, labels)
+    assert placement == located("eu", "eu-a", ("rack", "r1"))
+    assert len(problems) == 1
+    told = located(None, None, ("rack", "r3"))
+    placement, problems = read_labels(N, {**WHERE, "topology.rook.io/rack": "r2"}, told=told)
+    assert placement == located("eu", "eu-a", ("rack", "r3"))
+    assert len(problems) == 1
+
+
+def test_name_of_a_level_that_is_configured_is_a_level_of_its_own() -> None:
+    labels = {**WHERE, "topology.kubernetes.io/rack": "r2", "rack": "r1"}
+    levels = ("topology.kubernetes.io/rack", "rack")
+    placement, problems = read_labels(N, labels, finer_levels=levels)
+    assert placement.finer == (("topology.kubernetes.io/rack", "r2"), ("rack", "r1"))
+    assert problems == ()
 
 
 def test_rook_levels_nest_from_datacenter_to_chassis() -> None:
     keys = [f"topology.rook.io/{level}" for level in ("datacenter", "room", "row", "rack", "chassis")]
     placement = read({**dict.fromkeys(reversed(keys), "x"), **WHERE})
-    assert [level for level, _ in placement.finer] == keys
+    levels = [
+        "datacenter",
+        "topology.rook.io/room",
+        "topology.rook.io/row",
+        "rack",
+        "topology.rook.io/chassis",
+    ]
+    assert [level for level, _ in placement.finer] == levels
 
 
 def test_azure_zone_is_a_zone() -> None:
@@ -300,4 +326,4 @@ def test_no_labels_file_is_fatal(text: str) -> None:
 
 def test_levels_that_occur_are_listed_coarsest_first() -> None:
     paths = [located("r", "z", ("zzz", "1"), (RACK, "1")).path, located(None, "z", ("aaa", "1")).path]
-    assert path_levels(paths) == ("region", "zone", RACK, "aaa", "zzz")
+    assert path_levels(paths) == ("region", "zone", "aaa", "zzz", RACK)

@@ -1,9 +1,13 @@
 """The whole of it against an oracle that knows every true delay: how often the nearest holder is chosen.
 
-Random clusters, every measurement true delay plus jitter and spikes. "Nearest" is a holder whose true
-delay is at most 1.6 times the least among the holders of the nearest tier that has one.
+Random clusters, every measurement true delay plus jitter and spikes. The oracle picks the least true
+delay among the holders of the nearest tier that has one. A choice agrees with it when its true delay is
+the least, or within what was measured as jitter between equally near nodes in one zone (0.26 to 0.41 ms):
+what no measurement can tell apart. Where the oracle's choice stands out by more than that, nothing but
+it will do.
 """
 
+import math
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,7 +21,7 @@ from topology.ranking import rank
 
 CLUSTERS = 1000
 CHOICES = 4  # of one cluster
-EQUAL_RATIO = 1.6
+JITTER = 0.41 / 0.26  # measured between equally near nodes; not taken from the product
 OWN = node("own")
 
 
@@ -29,12 +33,19 @@ class World:
     true_us: Mapping[NodeName, float]
     access: bool
 
-    def nearest_us(self, holders: list[NodeName]) -> float:
-        """The least true round trip in the nearest tier that has a holder."""
-        own = self.placements[OWN].path
-        tiers = {name: meeting(own, self.placements[name].path)[0] for name in holders}
-        tier = min(tiers.values())
-        return min(self.true_us[name] for name in holders if tiers[name] is tier)
+    def tier(self, name: NodeName) -> Locality:
+        """How near a node is by its labels."""
+        return meeting(self.placements[OWN].path, self.placements[name].path)[0]
+
+    def nearest_tier(self, holders: list[NodeName]) -> Locality:
+        """The nearest tier that has a holder."""
+        return min(map(self.tier, holders))
+
+    def nearest_two_us(self, holders: list[NodeName]) -> tuple[float, float]:
+        """The two least true round trips in the nearest tier; infinite for a second that is not there."""
+        tier = self.nearest_tier(holders)
+        ordered = sorted(self.true_us[name] for name in holders if self.tier(name) is tier)
+        return ordered[0], ordered[1] if len(ordered) > 1 else math.inf
 
 
 def _world(dice: random.Random) -> World:
@@ -71,7 +82,8 @@ def _measured(world: World, dice: random.Random) -> ClusterTopology:
         seen.add(world.placements[name])
         if not first and dice.random() < unmeasured:
             continue
-        for number in range(dice.randint(10, 15)):
+        # Most were probed; some are known from a pull or two.
+        for number in range(dice.randint(1, 2) if dice.random() < 0.1 else dice.randint(10, 15)):
             jitter_us = dice.expovariate(1 / 100)
             if dice.random() < 0.02:
                 jitter_us += dice.uniform(0, 12_000)
@@ -80,25 +92,32 @@ def _measured(world: World, dice: random.Random) -> ClusterTopology:
     return topology
 
 
-@pytest.mark.parametrize("seed", [20_260_101])
-def test_chosen_holder_is_the_nearest_in_99_of_100_choices(seed: int) -> None:
+@pytest.mark.parametrize("seed", [20_260_101, 7])
+def test_oracle_agrees_in_99_of_100_choices(seed: int) -> None:
     dice = random.Random(seed)
-    choices = near = exact = 0
-    misses: list[tuple[bool, str, float]] = []
+    agreed = exact = clear = clearly = 0
+    misses: list[tuple[str, float]] = []
     for number in range(CLUSTERS):
         world = _world(dice)
         topology = _measured(world, dice)
         names = sorted(world.true_us)
         for choice in range(CHOICES):
             holders = dice.sample(names, dice.randint(1, len(names)))
-            best_us = world.nearest_us(holders)
             chosen = rank(holders, topology.snapshot, digest=f"sha256:{number}-{choice}", limit=1)[0]
+            best_us, second_us = world.nearest_two_us(holders)
             chosen_us = world.true_us[chosen.node]
-            choices += 1
+            assert chosen.locality is world.nearest_tier(holders), "labels are true: the tier is never missed"
             exact += chosen_us == best_us
-            if chosen_us <= EQUAL_RATIO * best_us:
-                near += 1
+            if second_us > 2 * JITTER * best_us:
+                clear += 1
+                clearly += chosen_us == best_us
+            if chosen_us <= JITTER * best_us:
+                agreed += 1
             else:
-                misses.append((world.access, chosen.reason, chosen_us / best_us))
-    print(f"nearest in {near} of {choices}, true argmin in {exact}; worst {misses[:5]}")
-    assert near >= 0.99 * choices, f"{near} of {choices}; {misses[:20]}"
+                misses.append((chosen.reason, chosen_us / best_us))
+    choices = CLUSTERS * CHOICES
+    print(
+        f"agreed in {agreed} of {choices}, the very one in {exact}; it stood out in {clear}, chosen {clearly}"
+    )
+    assert agreed >= 0.99 * choices, f"{agreed} of {choices}; {misses[:20]}"
+    assert clearly >= 0.99 * clear, f"{clearly} of {clear}"

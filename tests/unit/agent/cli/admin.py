@@ -122,10 +122,11 @@ def small() -> Json:
             node("b2", labels("r1", "b"), 905.0, source="zone_pair", inferred=True),
             node("b3", labels("r1", "b"), 7400.0, suspect="7.40 ms to it, 0.91 ms to its zone"),
             node("c1", labels("r2", "c"), 23400.0, source="prior"),
+            node("c2", labels("r2", "c"), 46800.0, source="says_slower"),
             node("odd", [], 1000.0, source="path"),
         ],
         matrix_us=[[260.0, 905.0, 23400.0], [905.0, 280.0, 21000.0], [23400.0, 20000.0, None]],
-        matrix_source=[["measured"] * 3, ["told", "told", "path"], ["measured", "prior", "prior"]],
+        matrix_source=[["measured"] * 3, ["told", "told", "path"], ["measured", "prior", None]],
         problems=[{"node": "odd", "problem": "no zone label", "hint": "kubectl label node odd zone=ZONE"}],
     )
 

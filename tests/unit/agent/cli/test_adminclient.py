@@ -2,12 +2,15 @@
 
 import json
 import socket
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import pytest
 
-from agent.cli.adminclient import AdminError, ask, printable, read_explanation, read_topology
+from agent.cli.adminclient import ask, printable, read_explanation, read_topology
+from agent.cli.errors import CommandError
 from tests.unit.agent.cli.admin import ODD, SHOWN_ODD, admin, explanation, labels, own, small, topology
 
 
@@ -21,8 +24,8 @@ def url_of(listener: socket.socket) -> str:
     return f"http://127.0.0.1:{listener.getsockname()[1]}"
 
 
-def failure(url: str, *, deadline_s: float = 10) -> AdminError:
-    with pytest.raises(AdminError) as caught:
+def failure(url: str, *, deadline_s: float = 10) -> CommandError:
+    with pytest.raises(CommandError) as caught:
         ask(url, "/api/topology", deadline_s=deadline_s)
     assert caught.value.hint
     return caught.value
@@ -58,6 +61,35 @@ def test_refused_connection_asks_whether_the_agent_runs(listener: socket.socket)
 
 def test_server_that_never_answers_costs_no_more_than_the_deadline(listener: socket.socket) -> None:
     assert "within 0.05 s" in str(failure(url_of(listener), deadline_s=0.05))
+
+
+@contextmanager
+def endless(listener: socket.socket, part: bytes) -> Iterator[str]:
+    """A server that begins an answer and never ends it."""
+
+    def serve() -> None:
+        connection, _ = listener.accept()
+        with connection, suppress(OSError):
+            connection.sendall(b"HTTP/1.0 200 OK\r\n\r\n")
+            while True:
+                connection.sendall(part)
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    try:
+        yield url_of(listener)
+    finally:
+        thread.join()
+
+
+def test_answer_that_never_ends_costs_no_more_than_the_deadline(listener: socket.socket) -> None:
+    with endless(listener, b" ") as url:
+        assert "within 0.05 s" in str(failure(url, deadline_s=0.05))
+
+
+def test_answer_that_is_too_large_is_given_up(listener: socket.socket) -> None:
+    with endless(listener, b" " * (1 << 20)) as url:
+        assert "more than 64 MiB" in str(failure(url, deadline_s=60))
 
 
 def test_connection_that_is_closed_without_an_answer_is_an_error() -> None:
@@ -150,9 +182,16 @@ def test_half_a_character_is_made_printable_too() -> None:
     ],
 )
 def test_answer_of_another_shape_is_an_error_that_points_to_the_versions(change: dict[str, Any]) -> None:
-    with pytest.raises(AdminError) as caught:
+    with pytest.raises(CommandError) as caught:
         read_topology({**small(), **change})
     assert "version" in caught.value.hint
+
+
+def test_zones_of_which_nothing_is_known_have_neither_cost_nor_source() -> None:
+    costs_us, sources = [[1.0, None, 1.0]] * 3, [["measured", None, "told"]] * 3
+    view = read_topology({**small(), "matrix_us": costs_us, "matrix_source": sources})
+    assert view.matrix_us[0] == (1.0, None, 1.0)
+    assert view.matrix_source[0] == ("measured", None, "told")
 
 
 def test_fields_of_a_newer_agent_are_passed_over() -> None:

@@ -1,5 +1,6 @@
 """``shorthaul topology``: what a user sees, and what programs get."""
 
+import asyncio
 import json
 import os
 import re
@@ -11,6 +12,11 @@ from typing import Any
 import pytest
 
 from agent.cli import main
+from agent.cli.adminclient import read_topology
+from agent.cli.drawing import print_matrix, print_tree
+from agent.cli.picture import dot_source
+from agent.listen.views import topology_view
+from agent.members.neighbourhood import Neighbourhood
 from tests.unit.agent.cli.admin import (
     ODD,
     SHOWN_ODD,
@@ -23,7 +29,9 @@ from tests.unit.agent.cli.admin import (
     small,
     topology,
 )
-from tests.unit.twins import REPOSITORY_ROOT
+from tests.unit.twins import REPOSITORY_ROOT, located, peer, peers, zone_key
+from topology.placement import NodeName
+from topology.zones import Report
 
 Captured = pytest.CaptureFixture[str]
 
@@ -41,6 +49,10 @@ def line_with(text: str, out: str) -> str:
     return found
 
 
+def rows(out: str) -> list[list[str]]:
+    return [[cell.strip() for cell in line.split("│")[1:-1]] for line in out.splitlines() if line[0] == "│"]
+
+
 def drawn(source: str, kind: str = "svg") -> str:
     """What Graphviz makes of it; a word of complaint fails."""
     done = subprocess.run(["dot", f"-T{kind}"], input=source.encode(), capture_output=True, check=True)
@@ -56,7 +68,7 @@ def boxes_and_lines(source: str) -> Json:
 
 def test_tree_nests_the_levels_and_counts_nodes(capsys: Captured) -> None:
     lines = shown(capsys, small()).splitlines()
-    assert lines[0] == "as node a1 sees it, 1 s ago: 8 nodes in 3 zones"
+    assert lines[0] == "as node a1 sees it, 1 s ago: 9 nodes in 3 zones"
     assert lines[1:5] == [
         "├── region r1  6 nodes",
         "│   ├── zone a  3 nodes",
@@ -72,16 +84,24 @@ def test_node_line_tells_cost_and_how_it_is_known(capsys: Captured) -> None:
     assert line_with("── b2", out).endswith("0.91 ms  ~ zone pair  *inferred*")
     assert line_with("── b3", out).endswith("*suspect* 7.40 ms to it, 0.91 ms to its zone")
     assert line_with("── c1", out).endswith("23.40 ms  ~ prior")
+    assert line_with("── c2", out).endswith("46.80 ms  ~ says slower")
     assert line_with("── odd", out).endswith("1.00 ms  ~ path")
 
 
 def test_only_the_guesses_that_occur_are_explained(capsys: Captured) -> None:
     assert {line.partition(":")[0] for line in shown(capsys, small()).splitlines() if line[0:2] == "~ "} == {
         "~ zone pair",
+        "~ says slower",
         "~ path",
         "~ prior",
     }
     assert "~" not in shown(capsys, topology([own("a", labels("r", "z"))]))
+
+
+def test_node_that_says_that_it_is_slower_is_told_from_what_others_measured(capsys: Captured) -> None:
+    out = shown(capsys, small())
+    assert "\n~ says slower: the node itself says that it is slower than its zone\n" in out
+    assert "told" not in out
 
 
 def test_label_problems_and_suspects_are_below_the_tree_with_hints(capsys: Captured) -> None:
@@ -180,14 +200,67 @@ def test_url_and_json_may_stand_before_the_view(capsys: Captured) -> None:
 
 def test_matrix_has_ms_and_marks_what_is_not_measured_and_the_own_zone(capsys: Captured) -> None:
     out = shown(capsys, small(), "matrix")
-    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in out.splitlines() if line[0] == "│"]
-    assert rows == [
+    assert rows(out) == [
         ["r1/a *", "0.26", "0.91", "23.40"],
         ["r1/b", "°0.91", "°0.28", "~21.00"],
         ["r2/c", "23.40", "~~20.00", "–"],
     ]
     for mark in ("*  this node's zone", "° told: ", "~ path: ", "~~ prior: ", "–  nothing is known"):
         assert f"\n{mark}" in out
+
+
+def real_neighbourhood() -> Neighbourhood:
+    """Zones measured from here, told, on the way over another and unknown; a peer that says it is slow."""
+    made = Neighbourhood(own=NodeName("own"), placement=located("r", "a"), cooloff_s=5.0, clock=lambda: 100.0)
+    made.update(
+        peers(
+            peer("a1", located("r", "a", ("rack", "1"))),
+            *(peer(f"b{number}", located("r", "b")) for number in range(3)),
+            peer("c1", located("s", "c")),
+            peer("d1", located("t", "d")),
+            peer("lost", located()),
+        )
+    )
+    for _ in range(8):
+        for name, rtt_us in (("a1", 300.0), ("b0", 900.0), ("b1", 900.0)):
+            made.sample(NodeName(name), rtt_us)
+    made.hear(NodeName("b2"), Report(zones={zone_key("r/a"): 9000.0}, nodes={}), address="192.0.2.1")
+    made.hear(NodeName("c1"), Report(zones={zone_key("r/b"): 5000.0}, nodes={}), address="192.0.2.1")
+    made.failed(NodeName("d1"), 100.0)
+    made.refresh()
+    return made
+
+
+async def test_what_the_agent_really_answers_is_read_and_shown(capsys: Captured) -> None:
+    answer = json.loads(json.dumps(await topology_view(real_neighbourhood(), 101.0)))
+    view = read_topology(answer)
+    print_tree(view, show_all=False)
+    tree = capsys.readouterr().out
+    assert {node.name for node in view.nodes} == {"own", "a1", "b0", "b1", "b2", "c1", "d1", "lost"}
+    assert all(f"── {node.name} " in tree for node in view.nodes)
+    assert {node.source for node in view.nodes} == {"self", "measured", "says_slower", "path", "prior"}
+    assert {line.partition(":")[0] for line in tree.splitlines() if line.startswith("~ ")} == {
+        "~ says slower",
+        "~ path",
+        "~ prior",
+    }
+    print_matrix(view)
+    matrix = capsys.readouterr().out
+    assert [cells[0] for cells in rows(matrix)] == ["r/a *", "r/b", "s/c", "t/d"]
+    assert {source for row in view.matrix_source for source in row} == {"measured", "told", "path", "prior"}
+    assert all(f"\n{mark}: " in matrix for mark in ("° told", "~ path", "~~ prior"))
+    drawn(dot_source(view))
+
+
+async def test_zone_that_goes_while_the_agent_answers_is_unknown_in_the_matrix(capsys: Captured) -> None:
+    neighbourhood = real_neighbourhood()
+    answering = asyncio.create_task(topology_view(neighbourhood, 101.0))
+    await asyncio.sleep(0)
+    neighbourhood.update({name: peer for name, peer in neighbourhood.peers.items() if name != "d1"})
+    print_matrix(read_topology(json.loads(json.dumps(await answering))))
+    matrix = capsys.readouterr().out
+    assert [cells[4] for cells in rows(matrix)] == rows(matrix)[3][1:] == ["–"] * 4
+    assert "\n–  nothing is known\n" in matrix
 
 
 def test_matrix_of_one_zone_without_a_region_is_shown(capsys: Captured) -> None:
@@ -240,7 +313,7 @@ def test_picture_has_the_nodes_in_their_zones_and_a_line_to_each_measured_peer(c
     assert inside == {
         "zone a": {"a1", "a2", "a3", "a"},
         "zone b": {"b1", "b2", "b3", "b"},
-        "zone c": {"c1", "c"},
+        "zone c": {"c1", "c2", "c"},
     }
     lines = {name_of[edge["head"]]: edge["label"] for edge in picture["edges"] if edge.get("label")}
     assert lines == {"a2": "0.21 ms", "a3": "0.31 ms", "b1": "0.91 ms", "b3": "7.40 ms"}
@@ -355,7 +428,8 @@ def test_terminal_without_unicode_gets_question_marks_and_no_traceback() -> None
 def test_command_line_loads_nothing_to_draw_with_until_it_draws() -> None:
     code = (
         "import sys, agent.cli\n"
-        "print(sorted({'rich', 'graphviz', 'agent.cli.drawing', 'agent.cli.adminclient'} & set(sys.modules)))"
+        "print(sorted({'rich', 'graphviz', 'agent.cli.drawing', 'agent.cli.picture', 'agent.cli.adminclient'}"
+        " & set(sys.modules)))"
     )
     done = run_elsewhere(code)
     assert (done.stdout, done.stderr) == ("[]\n", "")

@@ -133,6 +133,7 @@ TEXT = st.sampled_from(
     ("a", "1", "no", "~", "", "a: b", "#", "zürich", "2024-01-01", "1e3", " x ", "a\nb", "\x01")
 )
 KEY = st.sampled_from((ZONE_LABEL, "rack", "1", "no", "a: b"))
+LEVEL = st.sampled_from(("rack", "1", "no", "a: b"))
 ZONE = st.sampled_from(("eu-a", "eu/eu-a", "1", "no", "null"))
 AMOUNT = st.floats(0, 1000)
 DOCUMENTS = st.fixed_dictionaries(
@@ -141,15 +142,15 @@ DOCUMENTS = st.fixed_dictionaries(
         "placement": st.fixed_dictionaries(
             {"labels": st.dictionaries(KEY, TEXT), "labels_file": st.none() | st.just("labels")}
         ),
-        "topology": st.fixed_dictionaries({"finer_levels": st.lists(KEY, unique=True)}),
+        "topology": st.fixed_dictionaries({"finer_levels": st.lists(LEVEL, unique=True)}),
         "latency": st.fixed_dictionaries(
             {
                 "probe": st.booleans(),
                 "own_zone": st.integers(0, 1000),
                 "other_zones": st.integers(0, 1000),
                 "connections_max": st.integers(0, 5000),
-                "interval_s": st.floats(0.25, 3600),
-                "window_s": st.floats(0.1, 36000),
+                "interval_s": st.floats(0.25, 60),
+                "window_s": st.floats(180, 36000),
                 "half_life_s": st.floats(0.1, 36000),
                 "rotate_s": st.floats(0.1, 36000),
                 "report_s": st.floats(0.1, 3600),

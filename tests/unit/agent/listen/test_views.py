@@ -1,5 +1,6 @@
 """What the topology looks like as JSON: every number is one, whatever was measured and told."""
 
+import asyncio
 import json
 import math
 import random
@@ -52,11 +53,12 @@ def test_views_are_plain_json_whatever_happened(seed: int) -> None:
             zones={zone: dice.choice(values) for zone in zones},
             nodes={name: dice.choice(values) for name in names},
         )
-        neighbourhood.hear(dice.choice(names), report)
+        reporter = dice.choice(names)
+        neighbourhood.hear(reporter, report, address=neighbourhood.peers[reporter].address)
         if dice.random() < 0.5:
             neighbourhood.refresh()
-    topology = plain(topology_view(neighbourhood, clock.now_s))
-    latency = plain(latency_view(neighbourhood, names[:2], clock.now_s))
+    topology = plain(asyncio.run(topology_view(neighbourhood, clock.now_s)))
+    latency = plain(asyncio.run(latency_view(neighbourhood, names[:2], clock.now_s)))
     assert [each["name"] for each in topology["nodes"]].count("own") == 1
     assert len(topology["nodes"]) == 9
     assert {each["node"] for each in latency["peers"]} >= set(names[:2])
@@ -69,10 +71,12 @@ def test_matrix_says_who_measured() -> None:
     clock = Clock()
     neighbourhood = Neighbourhood(own=node("own"), placement=located("r", "a"), cooloff_s=5.0, clock=clock)
     neighbourhood.update(peers(peer("b", located("r", "b")), peer("c", located("r", "c"))))
-    neighbourhood.sample(node("b"), 900.0)
-    neighbourhood.hear(node("c"), Report(zones={zone_key("r/b"): 950.0}, nodes={}))
+    for _ in range(3):
+        neighbourhood.sample(node("b"), 900.0)
+    told = Report(zones={zone_key("r/b"): 950.0}, nodes={})
+    neighbourhood.hear(node("c"), told, address=neighbourhood.peers[node("c")].address)
     neighbourhood.refresh()
-    view = topology_view(neighbourhood, clock.now_s)
+    view = asyncio.run(topology_view(neighbourhood, clock.now_s))
     assert [zone["zone"] for zone in view["zones"]] == ["a", "b", "c"]
     assert view["matrix_source"][0][1] == "measured"
     assert view["matrix_source"][1][2] == "told"

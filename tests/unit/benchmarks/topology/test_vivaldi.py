@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from benchmarks.vivaldi import Coordinate, VivaldiNode
+from benchmarks.topology.vivaldi import Coordinate, VivaldiNode
 
 Rtt = Callable[[int, int], float]
 

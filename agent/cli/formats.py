@@ -1,0 +1,52 @@
+"""Costs, ages, sizes and names as people read them, the same in the terminal and in the picture."""
+
+import math
+
+from agent.cli.adminclient import ZoneView
+
+
+def zone_name(zone: ZoneView) -> str:
+    """REGION/ZONE."""
+    name = zone.zone or "no zone"
+    return name if zone.region is None else f"{zone.region}/{name}"
+
+
+def or_far(cost_us: float | None) -> float:
+    """A cost to sort by: what is not known comes last."""
+    return math.inf if cost_us is None else cost_us
+
+
+def plain_ms(cost_us: float) -> str:
+    """Milliseconds, for where the unit is told already."""
+    cost_ms = cost_us / 1000
+    return f"{cost_ms:.2f}" if cost_ms < 100 else f"{cost_ms:.0f}"
+
+
+def ms(cost_us: float | None) -> str:
+    """Milliseconds with their unit."""
+    return "–" if cost_us is None else f"{plain_ms(cost_us)} ms"
+
+
+def age(age_s: float) -> str:
+    """How long ago, in the largest unit of which there are two."""
+    if not math.isfinite(age_s):
+        return "long ago"
+    for unit, length_s in (("d", 86400), ("h", 3600), ("min", 60)):
+        if age_s >= 2 * length_s:
+            return f"{age_s / length_s:.0f} {unit} ago"
+    return f"{max(age_s, 0):.0f} s ago"
+
+
+def size(size_bytes: float | None) -> str:
+    """Bytes, in powers of a thousand."""
+    if size_bytes is None:
+        return "–"
+    for unit, length in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if size_bytes >= length:
+            return f"{size_bytes / length:.1f} {unit}"
+    return f"{size_bytes:.0f} B"
+
+
+def count(number: int, what: str) -> str:
+    """``1 node``, ``2 nodes``."""
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"

@@ -1,0 +1,50 @@
+"""What a topology weighs: each in a new process, as memory that was freed blurs the next figure."""
+
+import gc
+import multiprocessing
+import random
+import tracemalloc
+from collections.abc import Callable
+
+import psutil
+
+from benchmarks.topology.cloud import SEED
+from benchmarks.topology.report import Report
+from benchmarks.topology.scene import Scene, Shape, without_own
+
+_MIB = 1 << 20
+_TURNS = 20  # ten minutes: whoever was probed is remembered for about as long
+
+
+def report_memory(report: Report, shape: Shape, nodes: int) -> None:
+    """By the system's account, and by Python's."""
+    context = multiprocessing.get_context("spawn")
+    for account, weigh in (("RSS", _rss_bytes), ("tracemalloc", _traced_bytes)):
+        with context.Pool(1) as pool:
+            weight = pool.apply(weigh, (shape, nodes))
+        report.single(f"memory by {account}: {shape.name}", "MiB", weight / _MIB)
+
+
+def _rss_bytes(shape: Shape, nodes: int) -> int:
+    process = psutil.Process()
+    return _grown(shape, nodes, lambda: int(process.memory_info().rss))
+
+
+def _traced_bytes(shape: Shape, nodes: int) -> int:
+    tracemalloc.start()
+    return _grown(shape, nodes, lambda: tracemalloc.get_traced_memory()[0])
+
+
+def _grown(shape: Shape, nodes: int, weigh: Callable[[], int]) -> int:
+    """By how much building a topology grows what ``weigh`` tells; the placements are there before."""
+    small = Scene.of(shape, 50, random.Random(SEED))  # what is imported and cached on first use
+    placements = shape.placements(nodes)
+    peers = without_own(placements)
+    gc.collect()
+    before = weigh()
+    scene = Scene.unmeasured(placements, peers)
+    scene.probe(_TURNS, random.Random(SEED))
+    gc.collect()
+    grown = weigh() - before
+    del small, scene
+    return grown

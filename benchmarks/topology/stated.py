@@ -1,0 +1,29 @@
+"""What the product says that its probing takes, in clusters larger than the lab's."""
+
+from benchmarks.topology.probing import DEFAULTS, probed_peers
+from benchmarks.topology.report import Report
+from benchmarks.topology.scene import Scene, Shape
+from topology.probing import probe_bytes_per_s
+
+_CLUSTERS = ((100, 3), (5000, 10))  # nodes, zones
+
+
+def report_stated(report: Report) -> None:
+    """The section."""
+    report.begin("probing at the default settings, as the product states it")
+    for nodes, zones in _CLUSTERS:
+        scene = Scene.unmeasured(Shape(name="", zones=zones).placements(nodes))
+        connections = len(probed_peers(scene.topology.snapshot, 0))
+        what = f"{nodes} nodes in {zones} zones: {connections} connections"
+        report.single(what, "B/s", stated_bytes_per_s(connections, zones=zones))
+
+
+def stated_bytes_per_s(connections: int, *, zones: int) -> float:
+    """Of one node that probes so many, at the default settings."""
+    return probe_bytes_per_s(
+        connections,
+        interval_s=DEFAULTS.interval_s,
+        report_s=DEFAULTS.report_s,
+        rotate_s=DEFAULTS.rotate_s,
+        zones=zones,
+    )

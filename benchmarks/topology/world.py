@@ -1,0 +1,52 @@
+"""Simulated clusters for the contest: true round trips between all nodes, and what the labels say."""
+
+import itertools
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from benchmarks.topology.cloud import in_zone, range_us, zone_key
+from topology.placement import Locality, Placement, ZoneKey, meeting
+
+_REGION_ZONES = ((0, 0), (0, 1), (0, 2), (1, 3), (1, 4), (1, 5))
+_ACCESS_US = 30.0
+_UNLABELLED = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """A cluster, true round trips by the numbers of two nodes, and the labels that the nodes have."""
+
+    zones: Sequence[ZoneKey]
+    rtt_us: Sequence[Sequence[float]]
+    unlabelled: frozenset[int]
+
+    @classmethod
+    def drawn(cls, nodes: int, dice: random.Random, *, by_zones: bool) -> "World":
+        """``by_zones``: each pair of zones has its delay and two nodes differ from it by up to 5 %;
+        otherwise every pair of nodes has its own.
+        """
+        zones = [zone_key(*_REGION_ZONES[number % len(_REGION_ZONES)]) for number in range(nodes)]
+        access_us = [dice.expovariate(1 / _ACCESS_US) for _ in range(nodes)]
+        usual_us = {
+            frozenset(pair): dice.uniform(*range_us(locality(*pair)))
+            for pair in itertools.combinations_with_replacement(sorted(set(zones), key=str), 2)
+        }
+        rtt_us = [[0.0] * nodes for _ in range(nodes)]
+        for one, other in itertools.combinations(range(nodes), 2):
+            if by_zones:
+                way_us = usual_us[frozenset((zones[one], zones[other]))] * dice.uniform(0.95, 1.05)
+            else:
+                way_us = dice.uniform(*range_us(locality(zones[one], zones[other])))
+            rtt_us[one][other] = rtt_us[other][one] = way_us + access_us[one] + access_us[other]
+        unlabelled = frozenset(dice.sample(range(nodes), round(nodes * _UNLABELLED)))
+        return cls(zones, rtt_us, unlabelled)
+
+    def label(self, number: int) -> Placement:
+        """What the node's labels say."""
+        return Placement() if number in self.unlabelled else in_zone(self.zones[number])
+
+
+def locality(one: ZoneKey, other: ZoneKey) -> Locality:
+    """How near nodes of these zones are."""
+    return Locality.ZONE if one == other else meeting(in_zone(one).path, in_zone(other).path)[0]
