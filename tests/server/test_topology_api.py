@@ -234,10 +234,11 @@ def test_member_that_speaks_from_another_address_is_not_believed(zones: Zones) -
 def test_flood_of_messages_is_cut_off(zones: Zones) -> None:
     sent = 0
     with upgraded(zones.asking.address, PATH, source=zones.gone) as sock, suppress(OSError):
-        for sent in range(10_000):
+        while sent < 10_000:
             sock.sendall(frame(b"", masked=True))
+            sent += 1
             time.sleep(0.001)
-    assert sent < 9_999
+    assert sent < 10_000
 
 
 def test_one_address_has_few_connections_and_a_new_one_when_it_closed_some(zones: Zones) -> None:
