@@ -9,8 +9,9 @@ Sources: DESIGN 6; Thaler and Ravishankar, "Using name-based mappings to increas
 for the hash.
 """
 
+import heapq
 import math
-from collections import Counter
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -76,34 +77,46 @@ def rank(
     factor = seed_of(f"{digest}\0{snapshot.own}")
     # A condition only ever puts a holder further back, so that many more are enough to choose among.
     enough = len(nodes) if limit is None else limit + len(known)
+    try:
+        keys = list(map(snapshot.keys.__getitem__, nodes))
+    except KeyError:
+        keys = [snapshot.key(node) for node in nodes]
     if len(nodes) > max(enough, _FEW):
-        keys = _likely_first(nodes, snapshot, factor, enough)
-        if len(keys) < enough:  # holders that were named twice
+        chosen = _likely_first(nodes, keys, factor, enough)
+        if len(chosen) < enough:  # holders that were named twice
             return rank(dict.fromkeys(nodes), snapshot, digest=digest, conditions=conditions, limit=limit)
     else:
-        keys = {node: snapshot.key(node) for node in nodes}
-    places = {key >> SEED_BITS for key in keys.values()}
+        chosen = dict(zip(nodes, keys, strict=True))
+    places = {key >> SEED_BITS for key in chosen.values()}
     best = _best_of_tiers(places)
     bins = {place: _bin(place, best) << _BIN_SHIFT for place in places}
-    scores = [(bins[key >> SEED_BITS] | (key & _LOTS) * factor & _LOTS, node) for node, key in keys.items()]
+    scores = [(bins[key >> SEED_BITS] | (key & _LOTS) * factor & _LOTS, node) for node, key in chosen.items()]
     if known:
         scores = [
             (score | _handicap(*known[node]) if node in known else score, node) for score, node in scores
         ]
     scores.sort()
-    equals = Counter(score >> SEED_BITS for score, _ in scores)
+    equals = {bin_: _count_of(bin_, scores) for bin_ in {score >> SEED_BITS for score, _ in scores[:limit]}}
     standings = snapshot.standings
     return tuple(
-        Ranked(
-            node,
-            standing.locality if (standing := standings.get(node)) else Locality.REMOTE,
-            place,
-            standing,
-            known.get(node, _WELL),
-            equals[score >> SEED_BITS],
-        )
-        for place, (score, node) in enumerate(scores[:limit], start=1)
+        [
+            Ranked(
+                node,
+                standing.locality if (standing := standings.get(node)) else Locality.REMOTE,
+                place,
+                standing,
+                known.get(node, _WELL),
+                equals[score >> SEED_BITS],
+            )
+            for place, (score, node) in enumerate(scores[:limit], start=1)
+        ]
     )
+
+
+def _count_of(bin_: int, scores: Sequence[tuple[int, NodeName]]) -> int:
+    """How many of the sorted scores are of one bin, load and condition included."""
+    start = bisect_left(scores, (bin_ << SEED_BITS,))
+    return bisect_left(scores, (bin_ + 1 << SEED_BITS,), lo=start) - start
 
 
 def _best_of_tiers(places: Iterable[int]) -> dict[int, int]:
@@ -123,34 +136,24 @@ def _handicap(load: int, saturated: bool, cooling: bool) -> int:
 
 
 def _likely_first(
-    nodes: Sequence[NodeName], snapshot: Snapshot, factor: int, enough: int
+    nodes: Sequence[NodeName], keys: Sequence[int], factor: int, enough: int
 ) -> dict[NodeName, int]:
     """The nodes that may be among the first ``enough``, and not many more, with their keys.
 
     Takes whole bins, the nearest first, until there are enough; of the last one, if it is large, only
-    the nodes with low lots. (`rank` gives the same answer without this, only later.)
+    the nodes with low lots. (`rank` gives the same answer without this, only later: a test compares.)
     """
-    try:
-        keys = list(map(snapshot.keys.__getitem__, nodes))
-    except KeyError:
-        keys = [snapshot.key(node) for node in nodes]
     first = min(keys) >> SEED_BITS
-    last = first + _EQUAL_STEPS - 1
-    count = sum(map(((last + 1) << SEED_BITS).__gt__, keys))
-    before = 0
+    low, high = first << SEED_BITS, first + _EQUAL_STEPS << SEED_BITS
+    before, count = 0, len(keys) if max(keys) < high else sum(map(high.__gt__, keys))
     if count < enough:
-        places = Counter([key >> SEED_BITS for key in keys])
-        best = _best_of_tiers(places)
-        count, last = 0, -1
-        for place in sorted(places):
-            if place > last:
-                if count >= enough:
-                    break
-                before, first, last = count, place, _end_of_bin(place, best)
-            count += places[place]
+        # The bin that the last of the nearest is in, and all before it.
+        nearest = heapq.nsmallest(enough, keys)
+        first, last = _bin_of(nearest[-1] >> SEED_BITS, _best_of_tiers(key >> SEED_BITS for key in nearest))
+        low, high = first << SEED_BITS, last + 1 << SEED_BITS
+        before, count = bisect_left(nearest, low), sum(map(high.__gt__, keys))
     # The lots are uniform: with overwhelming probability enough of the last bin's are below this.
     below = _LOTS * (2 * enough + 64) // (count - before)
-    low, high = first << SEED_BITS, (last + 1) << SEED_BITS
     chosen = {
         node: key
         for node, key in zip(nodes, keys, strict=True)
@@ -161,10 +164,11 @@ def _likely_first(
     return chosen
 
 
-def _end_of_bin(place: int, best: Mapping[int, int]) -> int:
-    """The highest place in the same bin."""
+def _bin_of(place: int, best: Mapping[int, int]) -> tuple[int, int]:
+    """The lowest and the highest place in the same bin."""
     anchor = best[place // TIER_WIDTH]
-    return anchor + ((place - anchor) // _EQUAL_STEPS + 1) * _EQUAL_STEPS - 1
+    first = anchor + (place - anchor) // _EQUAL_STEPS * _EQUAL_STEPS
+    return first, first + _EQUAL_STEPS - 1
 
 
 def _reasons(ranked: Ranked) -> Iterable[str]:
