@@ -36,6 +36,7 @@ _ZONES = {"r1": ["a", "b"], "r2": ["c"]}
 _LATE = "c2"  # down until the registry is gone
 _COLOURS = {"registry": "red", "rack": "green", "zone": "green", "region": "yellow", "remote": "magenta"}
 _ROUND_TRIPS = {"inside_us": 300.0, "zones_us": 900.0, "regions_us": 8000.0}  # as measured in clouds
+_PROBES_S = 4.0  # so long until the node that started last has probed everyone twice
 _MB = 1_000_000
 _WIDE = 160  # columns that the full table takes; a narrower terminal gets colours in place of words
 
@@ -83,6 +84,7 @@ class Demo:
                     self._cluster.registry.stop()
                     self._cluster.node(_LATE).start_agent()
                 self._pull(name, live)
+        time.sleep(_PROBES_S)
         self._measured = self._cluster.node(_LATE).shorthaul("topology")
         return self.summarise(self._console)
 

@@ -435,8 +435,9 @@ class ClusterTopology:
             cost_us, source = self._unmeasured(node, placement.zone_key, locality, shared, now_s)
             estimate = self.estimate(node, now_s)
             if estimate is not None:
-                cost_us = blend(estimate.low_us, cost_us, estimate.weight)
-                source = Source.MEASURED if estimate.weight >= 0.5 else source
+                weight = estimate.weight_against(cost_us)
+                cost_us = blend(estimate.low_us, cost_us, weight)
+                source = Source.MEASURED if weight >= 0.5 else source
             self._graph.measure(self._own, node, None if estimate is None else cost_us)
         self._standings[node] = Standing(
             placement=placement,

@@ -25,6 +25,7 @@ class Estimate:
 
     ``weight``: how much they count against what is usual for such a peer, from 0 to 1. It grows with the
     number of samples up to `SURE_SAMPLES`, and halves with age once they are older than the window.
+    ``freshness``: the part of it that age makes.
     """
 
     low_us: float
@@ -33,6 +34,13 @@ class Estimate:
     samples: int
     age_s: float
     weight: float
+    freshness: float
+
+    def weight_against(self, usual_us: float) -> float:
+        """The weight against what is usual. Jitter only ever adds, so that few samples that are below it
+        are believed as much as many.
+        """
+        return self.freshness if self.low_us <= usual_us else self.weight
 
 
 def is_plausible(rtt_us: float) -> bool:
@@ -77,10 +85,9 @@ class RttEstimator:
         if not self._samples:
             return None
         age_s = max(0.0, now_s - self._samples[-1][0])
-        weight = 0.5 ** (max(0.0, age_s - self._window_s) / self._half_life_s)
-        if weight < _FORGOTTEN:
+        freshness = 0.5 ** (max(0.0, age_s - self._window_s) / self._half_life_s)
+        if freshness < _FORGOTTEN:
             return None
-        weight *= min(1.0, len(self._samples) / SURE_SAMPLES)
         if self._summary is None:
             self._summary = _summary([rtt_us for _, rtt_us in self._samples])
         low_us, min_us, jitter_us = self._summary
@@ -90,7 +97,8 @@ class RttEstimator:
             jitter_us=jitter_us,
             samples=len(self._samples),
             age_s=age_s,
-            weight=weight,
+            weight=freshness * min(1.0, len(self._samples) / SURE_SAMPLES),
+            freshness=freshness,
         )
 
 

@@ -8,3 +8,8 @@ class CommandError(Exception):
         super().__init__(message)
         self.hint = hint
         self.status = status
+
+    @property
+    def lines(self) -> str:
+        """What the person reads: the error, and the hint if there is one."""
+        return f"shorthaul: {self}" + (f"\n      hint: {self.hint}" if self.hint else "")

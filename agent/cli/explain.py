@@ -41,7 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
         else:
             drawing.print_explanation(adminclient.read_explanation(answer))
     except CommandError as error:
-        print(f"shorthaul: {error}\n      hint: {error.hint}", file=sys.stderr)
+        print(error.lines, file=sys.stderr)
         return error.status
     return 0
 

@@ -68,6 +68,6 @@ def run(arguments: argparse.Namespace) -> int:
         else:
             drawing.print_tree(view, show_all=arguments.all)
     except CommandError as error:
-        print(f"shorthaul: {error}\n      hint: {error.hint}", file=sys.stderr)
+        print(error.lines, file=sys.stderr)
         return error.status
     return 0

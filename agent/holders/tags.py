@@ -57,7 +57,11 @@ class TagResolver:
             if local:
                 return self._local(local[0])
         if not answers:
-            raise unknown(name, f"nobody saw this tag in the last {self.max_age_s:g} s")
+            raise unknown(
+                name,
+                f"nobody saw this tag in the last {self.max_age_s:g} s",
+                hint="the first node to pull it asks the registry; tag_max_age_s is the limit",
+            )
         freshest = answers[0]
         return Resolved(
             name=freshest.name,

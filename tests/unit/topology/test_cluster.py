@@ -737,6 +737,13 @@ def test_one_bad_handshake_does_not_decide() -> None:
     assert standing(topology, "a3", 6.0).cost_us < 500.0
 
 
+def test_one_handshake_below_what_is_usual_is_believed() -> None:
+    """Jitter only adds: 8 ms to a region of which nothing is known, instead of a prior of 30."""
+    topology = cluster(x1=located("q", "x"))
+    topology.sample(node("x1"), 8000.0, 1.0)
+    assert standing(topology, "x1", 2.0)[3:5] == (8000.0, Source.MEASURED)
+
+
 def test_absurd_words_of_many_do_not_overrule_what_this_node_measured() -> None:
     names = [f"b{number}" for number in range(8)]
     topology = cluster(**{name: located("r", "b") for name in names})

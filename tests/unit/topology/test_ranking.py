@@ -402,7 +402,9 @@ def only(snapshot: Snapshot, name: str, condition: Condition | None = None) -> R
 
 
 def test_reason_names_the_tier_the_round_trip_and_where_it_comes_from() -> None:
-    estimate = Estimate(low_us=1234, min_us=1200, jitter_us=10, samples=12, age_s=3.4, weight=1.0)
+    estimate = Estimate(
+        low_us=1234, min_us=1200, jitter_us=10, samples=12, age_s=3.4, weight=1.0, freshness=1.0
+    )
     snapshot = snapshot_of({"a": standing("region", 1234, estimate)})
     assert only(snapshot, "a").reason == "tier region, rtt 1.23 ms (12 samples, 3 s ago)"
 
