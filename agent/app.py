@@ -18,6 +18,7 @@ from agent.content.tags import TagAges
 from agent.holders.scatter import Scatter
 from agent.holders.tags import TagResolver
 from agent.latency.prober import Prober
+from agent.latency.samples import take_sample
 from agent.latency.tcpinfo import read_tcp_info
 from agent.latency.wire import Told
 from agent.listen.admin import AdminServer, AdminServices
@@ -258,8 +259,8 @@ class Agent:
         """A connection to a peer was made: its handshake measured the way there."""
         info = read_tcp_info(sock)
         rtt_us = None if info is None else info.handshake_us
-        if rtt_us is not None and self._neighbourhood.sample(peer.name, rtt_us):
-            self._metrics.rtt(self._neighbourhood.locality(peer.name), rtt_us, "connection")
+        if rtt_us is not None:
+            take_sample(self._neighbourhood, self._metrics, peer.name, rtt_us, "connection")
 
     def _told(self, told: Told, address: str) -> None:
         """A peer told what it measured."""

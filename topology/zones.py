@@ -8,7 +8,7 @@ on the same samples.
 """
 
 import statistics
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 from topology.placement import NodeName, ZoneKey
@@ -69,25 +69,11 @@ class ZoneMatrix:
 
     def expire(self, now_s: float) -> None:
         """Forget votes that are older than the time to live. O(votes)."""
-        for pair, votes in list(self._votes.items()):
-            old = [voter for voter, vote in votes.items() if now_s - vote.at_s > self._ttl_s]
-            for voter in old:
-                del votes[voter]
-            if old:
-                self._touch(pair)
-            if not votes:
-                del self._votes[pair]
+        self._drop(lambda _, vote: now_s - vote.at_s > self._ttl_s)
 
     def forget(self, voters: Collection[NodeName]) -> None:
         """Forget the votes of nodes that left. O(votes)."""
-        for pair, votes in list(self._votes.items()):
-            gone = [voter for voter in votes if voter in voters]
-            for voter in gone:
-                del votes[voter]
-            if gone:
-                self._touch(pair)
-            if not votes:
-                del self._votes[pair]
+        self._drop(lambda voter, _: voter in voters)
 
     def take_changed(self) -> set[Pair]:
         """The pairs whose votes changed since this was last asked."""
@@ -109,6 +95,16 @@ class ZoneMatrix:
         """What one node measured; None when it did not, or long ago."""
         vote = self._votes.get(frozenset((one, other)), {}).get(voter)
         return None if vote is None else vote.rtt_us
+
+    def _drop(self, counts_no_more: Callable[[NodeName, Vote], bool]) -> None:
+        for pair, votes in list(self._votes.items()):
+            dropped = [voter for voter, vote in votes.items() if counts_no_more(voter, vote)]
+            for voter in dropped:
+                del votes[voter]
+            if dropped:
+                self._touch(pair)
+            if not votes:
+                del self._votes[pair]
 
     def _touch(self, pair: Pair) -> None:
         self._medians.pop(pair, None)

@@ -14,6 +14,8 @@ from typing import Any, TypeVar
 from urllib.parse import SplitResult, urlencode, urlsplit
 
 from agent.cli.errors import CommandError
+from topology.labels import LabelProblem
+from topology.placement import NodeName
 
 _T = TypeVar("_T")
 
@@ -55,15 +57,6 @@ class ZoneView:
     region: str | None
     zone: str | None
     nodes: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LabelProblem:
-    """What is wrong with a node's labels."""
-
-    node: str
-    problem: str
-    hint: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -391,7 +384,9 @@ def _zone(value: Any) -> ZoneView:
 
 def _problem(value: Any) -> LabelProblem:
     fields = _Fields(value)
-    return LabelProblem(node=fields.text("node"), problem=fields.text("problem"), hint=fields.text("hint"))
+    return LabelProblem(
+        node=NodeName(fields.text("node")), problem=fields.text("problem"), hint=fields.text("hint")
+    )
 
 
 def _topology(fields: _Fields) -> TopologyView:

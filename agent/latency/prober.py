@@ -18,6 +18,7 @@ import aiohttp
 from yarl import URL
 
 from agent.config import LatencySettings
+from agent.latency.samples import take_sample
 from agent.latency.tcpinfo import TcpInfo, newest_sample_us, read_tcp_info
 from agent.latency.wire import PATH, encode_report
 from agent.members.member import Peer
@@ -254,10 +255,8 @@ class Prober:
         return message
 
     def _take(self, name: NodeName, sample_us: float) -> None:
-        taken = self._neighbourhood.sample(name, sample_us)
+        taken = take_sample(self._neighbourhood, self._metrics, name, sample_us, "probe")
         self._metrics.probe("measured" if taken else "absurd")
-        if taken:
-            self._metrics.rtt(self._neighbourhood.locality(name), sample_us, "probe")
 
     def _drop(self, probe: _Probe) -> None:
         task = asyncio.create_task(probe.close(), name="close a probe")

@@ -5,12 +5,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from agent.content.manifests import read_manifest
 from agent.content.store import ContentError, ContentStore
 from agent.holders.index import HolderIndex
 from agent.holders.tags import TagResolver
 from agent.members.neighbourhood import Neighbourhood
 from agent.oci.digest import Digest, parse_digest
-from agent.oci.manifest import SIZE_MAX_BYTES, Descriptor, Manifest, is_manifest_type, parse_manifest
+from agent.oci.manifest import Descriptor, Manifest, is_manifest_type
 from agent.oci.reference import Addressed, Kind, Named, parse_reference
 from agent.transfer.peers import Wanted
 from agent.transfer.puller import NobodyHasIt, Puller
@@ -93,12 +94,9 @@ class Explainer:
             pass
         else:
             try:
-                readable = blob.size_bytes <= SIZE_MAX_BYTES
-                return parse_manifest(await blob.read(0, blob.size_bytes)) if readable else None
+                return await read_manifest(blob)
             except ContentError:
                 return None
-            finally:
-                blob.close()
         try:
             async with self.puller.pull(Wanted(target=target)) as pull:
                 _, body = await pull.first_bytes()

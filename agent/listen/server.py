@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 from aiohttp import web
 
+from agent.content.manifests import read_manifest
 from agent.content.sizes import ContentSizes
 from agent.content.store import Blob, ContentError, ContentMissing, ContentStore
 from agent.content.tags import TagAges
@@ -31,7 +32,7 @@ from agent.observe.requests import RecentRequests, RequestPath, RequestRecord, R
 from agent.oci.conditional import client_has, etag, if_range_holds
 from agent.oci.digest import Digest
 from agent.oci.errors import Internal, ManifestUnknown, OciError, RangeInvalid, Unsupported
-from agent.oci.manifest import SIZE_MAX_BYTES, Manifest, parse_manifest
+from agent.oci.manifest import Manifest
 from agent.oci.patterns import Filter
 from agent.oci.ranges import ByteRange, RangeSpec, parse_range, select
 from agent.oci.reference import Addressed, Kind, Named, Ping, ReferrerList, TagList, parse_target, unknown
@@ -209,12 +210,9 @@ class OciServer:
         if blob is None:
             return None
         try:
-            content = b"" if blob.size_bytes > SIZE_MAX_BYTES else await blob.read(0, blob.size_bytes)
+            manifest = await read_manifest(blob)
         except ContentError:
             return None
-        finally:
-            blob.close()
-        manifest = parse_manifest(content)
         if manifest is None:
             raise ManifestUnknown(
                 f"{target}: this content is not a manifest", hint="ask for it under /blobs/"

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 
 from aiohttp import web
 
+from agent.latency.samples import take_sample
 from agent.latency.tcpinfo import read_tcp_info
 from agent.listen.http import is_first_look
 from agent.members.neighbourhood import Neighbourhood
@@ -73,5 +74,5 @@ class Traffic:
         if name is None or request.transport is None or not is_first_look(request, self._young_s):
             return
         info = read_tcp_info(request.transport.get_extra_info("socket"))
-        if info is not None and self._neighbourhood.sample(name, info.min_rtt_us):
-            self._metrics.rtt(self._neighbourhood.locality(name), info.min_rtt_us, "upload")
+        if info is not None:
+            take_sample(self._neighbourhood, self._metrics, name, info.min_rtt_us, "upload")

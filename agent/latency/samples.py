@@ -1,0 +1,15 @@
+"""Taking a round trip that the kernel measured: into the topology, and into the metrics."""
+
+from agent.members.neighbourhood import Neighbourhood
+from agent.observe.metrics import Metrics
+from topology.placement import NodeName
+
+
+def take_sample(
+    neighbourhood: Neighbourhood, metrics: Metrics, name: NodeName, rtt_us: float, source: str
+) -> bool:
+    """Take what a ``probe``, a new ``connection`` or an ``upload`` measured; false if it can't be true."""
+    taken = neighbourhood.sample(name, rtt_us)
+    if taken:
+        metrics.rtt(neighbourhood.locality(name), rtt_us, source)
+    return taken
