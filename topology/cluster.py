@@ -209,9 +209,10 @@ class ClusterTopology:
         self._vote(self._zone_nodes if pending.members else pending.zones, now_s)
         if pending.nodes:
             pending.members |= self._judge({*pending.nodes, self._own}, now_s)
+        learned = False
         if expiring or pending.members or len(self._matrix.pairs()) != self._pairs_learned:
-            self._learn_regions()
-        moved = self._settle_zones(now_s, everything=pending.members)
+            learned = self._learn_regions()
+        moved = self._settle_zones(now_s, everything=pending.members, learned=learned)
         if pending.members:
             self._standings, self._keys = {}, {}
             affected: Iterable[NodeName] = self._placements
@@ -361,12 +362,16 @@ class ClusterTopology:
         measured = self._matrix.rtt_us(one, other)
         return self._graph.usual_us(one, other) if measured is None else measured
 
-    def _settle_zones(self, now_s: float, *, everything: bool) -> Collection[ZoneKey]:
-        """Bring the graph's zones up to date; the zones whose cost moved by `_WORTH`."""
+    def _settle_zones(self, now_s: float, *, everything: bool, learned: bool) -> Collection[ZoneKey]:
+        """Bring the graph's zones up to date; the zones whose cost moved by `_WORTH`.
+
+        ``learned``: what is usual between regions is another now, and with it the cost of zones that nobody
+        measured.
+        """
         changed = self._matrix.take_changed()
         if everything:
             changed.update(self._matrix.pairs())
-        elif not changed:
+        elif not changed and not learned:
             return ()
         for pair in changed:
             one, other = _ends(pair)
@@ -395,15 +400,17 @@ class ClusterTopology:
                 costs[zone] = own_us, Source.ZONE_PAIR
         return costs
 
-    def _learn_regions(self) -> None:
-        """What is usual between regions stands in for the pairs of zones that nobody measured."""
+    def _learn_regions(self) -> bool:
+        """What is usual between regions stands in for the pairs of zones that nobody measured; whether that
+        changed.
+        """
         measured: dict[frozenset[str | None], list[float]] = defaultdict(list)
         self._pairs_learned = len(self._matrix.pairs())
         for pair in self._matrix.pairs():
             median_us = self._matrix.rtt_us(*_ends(pair))
             if len(pair) == 2 and median_us is not None:
                 measured[frozenset(zone.region for zone in pair)].append(median_us)
-        self._graph.learn_regions(
+        return self._graph.learn_regions(
             {regions: statistics.median_low(medians) for regions, medians in measured.items()}
         )
 

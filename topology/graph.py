@@ -100,9 +100,11 @@ class TopologyGraph:
             for graph in (self._graph, self._zones):
                 graph.remove_edge(start, end)
 
-    def learn_regions(self, usual_us: Mapping[Regions, float]) -> None:
-        """What is usual between the zones of a region, or of two: all that is known, anew."""
+    def learn_regions(self, usual_us: Mapping[Regions, float]) -> bool:
+        """What is usual between the zones of a region, or of two: all that is known, anew; true for news."""
+        news = usual_us != self._usual_us
         self._usual_us = dict(usual_us)
+        return news
 
     def usual_us(self, one: ZoneKey, other: ZoneKey) -> float:
         """What is usual between the regions of two zones, or inside of a zone; a prior if not learned."""

@@ -122,13 +122,17 @@ def test_a_removed_blob_is_no_longer_held_and_announced_once(owner: Owner, runni
 
 def test_a_blob_can_come_and_go_again_and_again(owner: Owner, running: RunningStore) -> None:
     content = _fresh()
+
+    def kinds() -> list[ChangeKind]:
+        return [change.kind for change in running.changes if change.digest == digest_of(content)]
+
     for _ in range(2):
         owner.add(content)
         _wait_held(running, content)
         owner.remove(content)
         _wait_gone(running, content)
-    kinds = [change.kind for change in running.changes if change.digest == digest_of(content)]
-    assert kinds == [ChangeKind.ADDED, ChangeKind.REMOVED] * 2
+    running.wait_for(lambda: len(kinds()) >= 4, "all changes are announced", at_most_s=_NOTICED_S)
+    assert kinds() == [ChangeKind.ADDED, ChangeKind.REMOVED] * 2
 
 
 def test_every_blob_of_many_is_noticed(owner: Owner, running: RunningStore) -> None:

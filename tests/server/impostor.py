@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Self
 
 from agent.holders.wire import PATH as QUESTION_PATH
+from agent.latency.wire import PATH as LATENCY_PATH
 
 from .agents import PEER
 from .websocket import Closed, accept_head, frame, read_frame
@@ -185,7 +186,8 @@ class Impostor:
                 if asked is None:
                     return
                 question = asked.path == QUESTION_PATH
-                (self.questions if question else self.fetches).append(asked)
+                if asked.path != LATENCY_PATH:  # the prober comes when it likes
+                    (self.questions if question else self.fetches).append(asked)
                 (self._questioned if question else self._fetched)(self, connection, asked)
                 # Close as a server would: what came in is read, so that no RST follows.
         except OSError:
