@@ -1,1 +1,5 @@
-"""Room for the eBPF probes that prove the local leg direct. Empty until they are built."""
+"""eBPF: the programs, what loads and attaches them, and what they tell.
+
+`bpf.child` has them compiled by a process of its own, the only one that imports bcc; `bpf.live` attaches
+them and reads their events; `bpf.events` decodes those. Knows nothing of verdicts: see agent.flows.
+"""

@@ -1,0 +1,126 @@
+"""Has the programs compiled and loaded by a child process, and keeps their file descriptors only."""
+
+import json
+import os
+import platform
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from bpf.errors import BpfError, BpfForbidden, BpfMissing, BpfRefused
+
+_COMPILE_S = 60.0  # 0.3 s here; a node that starts a hundred pods at once is slower
+_FDS_MAX = 32
+_LOG_LINES = 12
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """``ports``: the watched ones. ``ring_pages``: size of the ring buffer, a power of two.
+
+    ``source``: another C file than bpf/programs/flows.c.
+    """
+
+    ports: tuple[int, ...]
+    ring_pages: int = 512
+    source: Path | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loaded:
+    """File descriptors by name. ``netns_of_packets``: flows older than the probe can be judged."""
+
+    fds: Mapping[str, int]
+    bcc: str
+    netns_of_packets: bool
+
+    def close(self) -> None:
+        """Close them all; what is attached by a link stays."""
+        for fd in self.fds.values():
+            os.close(fd)
+
+
+def load(wanted: Wanted) -> Loaded:
+    """Compile and load; blocks for about half a second. Raises `BpfError`, with the verifier's last words."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours:
+        with theirs:
+            child = subprocess.Popen(
+                [sys.executable, "-m", "bpf.loader", str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+            )
+        try:
+            request = {"ports": wanted.ports, "ring_pages": wanted.ring_pages}
+            if wanted.source is not None:
+                request["source"] = str(wanted.source)
+            ours.send(json.dumps(request).encode())
+            _, said = child.communicate(timeout=_COMPILE_S)
+            answer, fds, _, _ = socket.recv_fds(ours, 65536, _FDS_MAX)
+        except subprocess.TimeoutExpired as error:
+            child.kill()
+            child.communicate()
+            raise BpfError(
+                f"compiling took more than {_COMPILE_S:.0f} s", hint="give the probe more CPU"
+            ) from error
+        except OSError as error:
+            child.kill()
+            child.communicate()
+            raise BpfError(f"the compiling process failed: {error}", hint="see its log") from error
+    log = said.decode("utf-8", "replace")
+    if not answer:
+        raise BpfError(
+            f"the compiling process ended with status {child.returncode}",
+            hint="it needs about 130 MiB for a second: raise the memory limit if it was killed",
+            log=_shorten(log),
+        )
+    told = json.loads(answer)
+    if not fds:
+        raise _failure(told["failed"], told["message"], log)
+    return Loaded(
+        fds=dict(zip(told["names"], fds, strict=True)),
+        bcc=told["bcc"],
+        netns_of_packets=bool(told["options"]),
+    )
+
+
+def _failure(kind: str, message: str, log: str) -> BpfError:
+    if kind == "no-bcc":
+        return BpfMissing(
+            f"bcc can't be imported: {message}",
+            hint="apt-get install python3-bpfcc, and run with Debian's own python3 "
+            "(or a virtual environment of it with --system-site-packages)",
+        )
+    if kind == "other-bcc":
+        return BpfMissing(
+            message, hint="pip uninstall bcc (PyPI's is another package); apt-get install python3-bpfcc"
+        )
+    if kind == "forbidden":
+        return BpfForbidden(
+            "the kernel does not let this process load eBPF programs",
+            hint="run as root with the capabilities BPF and NET_ADMIN "
+            "(securityContext.capabilities.add: [BPF, NET_ADMIN])",
+            log=_shorten(log),
+        )
+    release = platform.release()
+    if kind == "source":
+        return BpfRefused(
+            f"the compiler refused the programs: {message}", hint="report this log", log=_shorten(log)
+        )
+    return BpfRefused(
+        f"the verifier of Linux {release} refused a program: {message}",
+        hint=f"report this log with the kernel's version, {release}",
+        log=_shorten(log),
+    )
+
+
+def _shorten(log: str) -> str:
+    """The lines that say why: the last ones, of which the verifier writes up to a million before."""
+    lines = [line for line in log.splitlines() if line.strip() and not line.startswith("Traceback")]
+    cut = len(lines) - _LOG_LINES
+    return "\n".join(lines if cut <= 0 else [f"({cut} lines before)", *lines[-_LOG_LINES:]])

@@ -1,0 +1,141 @@
+"""What the programs tell, decoded. The layout is bpf/programs/event.h.
+
+Addresses stay the 16 bytes they are (IPv4 as ::ffff:a.b.c.d), so that a v4-mapped socket and an IPv4 one
+compare equal and nothing is formatted that nobody reads.
+"""
+
+import ipaddress
+import struct
+from enum import IntEnum, IntFlag
+from typing import NamedTuple
+
+VERSION = 1
+LAYOUT = struct.Struct("=HHBBBBQQQQQQIII16s16sHH16sHH16sHH16sHH16sHH")
+"""version, size, kind, flags, state, reserved; time_ns, connect_ns, cookie, netns, bytes_received,
+bytes_acked; pid, mark, rtt_us; comm; intent; socket source and destination; wire source and destination."""
+
+_MAPPED = b"\0" * 10 + b"\xff\xff"
+
+
+class Kind(IntEnum):
+    """What an event tells."""
+
+    FLOW = 1  # a packet answered what this flow is
+    CLOSED = 2  # a client's socket closed
+    RTT = 3  # the least round trip of the last second
+
+
+class Flag(IntFlag):
+    """What is known of a flow."""
+
+    INTENT = 1  # connect() was seen: intent, pid, comm
+    ESTABLISHED = 2
+    WIRE = 4  # a packet was seen
+    TRANSLATED = 8  # its addresses are not its socket's
+    CLIENT = 16
+    FIRST = 32  # intent was read in containerd's own cgroup
+
+
+class Address(NamedTuple):
+    """An IP address, 16 bytes, and a port."""
+
+    ip: bytes
+    port: int
+
+    def __str__(self) -> str:
+        host = format_ip(self.ip)
+        return f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
+
+
+class Tuple(NamedTuple):
+    """Two ends of a TCP connection as one of them sees it: the source is its own."""
+
+    source: Address
+    destination: Address
+
+    @property
+    def mirrored(self) -> "Tuple":
+        """As the other end sees it."""
+        return Tuple(self.destination, self.source)
+
+
+class Event(NamedTuple):
+    """One event. Times in nanoseconds of CLOCK_MONOTONIC; ``netns`` and ``connect_ns`` are 0 if not known."""
+
+    kind: Kind
+    flags: int
+    state: int
+    time_ns: int
+    connect_ns: int
+    cookie: int
+    netns: int
+    bytes_received: int
+    bytes_acked: int
+    pid: int
+    mark: int
+    rtt_us: int
+    comm: str
+    intent: Address
+    socket: Tuple
+    wire: Tuple
+
+
+class EventInvalid(ValueError):
+    """These bytes are no event of this version."""
+
+
+_KINDS = {int(kind): kind for kind in Kind}
+
+
+def decode(raw: bytes) -> Event:
+    """An event from a record of the ring buffer. Raises `EventInvalid`."""
+    if len(raw) < LAYOUT.size:
+        raise EventInvalid(f"{len(raw)} bytes, not {LAYOUT.size}")
+    (
+        version, size, kind, flags, state, _,
+        time_ns, connect_ns, cookie, netns, received, acked,
+        pid, mark, rtt_us, comm,
+        intent_ip, intent_port, _,
+        source_ip, source_port, _, destination_ip, destination_port, _,
+        wire_source_ip, wire_source_port, _, wire_destination_ip, wire_destination_port, _,
+    ) = LAYOUT.unpack_from(raw)  # fmt: skip
+    if version != VERSION or size != LAYOUT.size:
+        raise EventInvalid(f"version {version}, {size} bytes; version {VERSION} has {LAYOUT.size}")
+    if kind not in _KINDS:
+        raise EventInvalid(f"an event of kind {kind}")
+    return Event(
+        _KINDS[kind],
+        flags,
+        state,
+        time_ns,
+        connect_ns,
+        cookie,
+        netns,
+        received,
+        acked,
+        pid,
+        mark,
+        rtt_us,
+        comm.partition(b"\0")[0].decode("utf-8", "replace"),
+        Address(intent_ip, intent_port),
+        Tuple(Address(source_ip, source_port), Address(destination_ip, destination_port)),
+        Tuple(Address(wire_source_ip, wire_source_port), Address(wire_destination_ip, wire_destination_port)),
+    )
+
+
+def pack_ip(ip: str) -> bytes:
+    """An address in its 16 bytes. Raises ValueError."""
+    address = ipaddress.ip_address(ip.partition("%")[0])
+    return address.packed if address.version == 6 else _MAPPED + address.packed
+
+
+def format_ip(ip: bytes) -> str:
+    """The other way round; a v4-mapped address as IPv4."""
+    if ip.startswith(_MAPPED):
+        return str(ipaddress.IPv4Address(ip[12:]))
+    return str(ipaddress.IPv6Address(ip))
+
+
+def is_loopback(ip: bytes) -> bool:
+    """Whether this is 127.0.0.0/8 or ::1."""
+    return (ip.startswith(_MAPPED) and ip[12] == 127) or ip == b"\0" * 15 + b"\1"

@@ -1,0 +1,117 @@
+"""The few functions of libbpf that are needed once programs are loaded, by ctypes.
+
+libbpf is a megabyte, where bcc brings LLVM: a process that lives long uses this one. Debian installs it
+with bcc. Source: libbpf's bpf.h and libbpf.h, version 1.
+"""
+
+import ctypes as ct
+import errno
+import os
+from enum import IntEnum
+
+from bpf.errors import BpfError, BpfForbidden, BpfMissing
+
+PREORDER = 1 << 6  # BPF_F_PREORDER, Linux 6.15: before the programs of every other cgroup
+
+
+class Hook(IntEnum):
+    """enum bpf_attach_type."""
+
+    EGRESS = 1
+    SOCK_OPS = 3
+    CONNECT4 = 10
+    CONNECT6 = 11
+
+
+class _LinkOptions(ct.Structure):
+    _fields_ = [("size", ct.c_size_t), ("flags", ct.c_uint32), ("padding", ct.c_uint8 * 60)]
+
+
+_SAMPLE = ct.CFUNCTYPE(ct.c_int, ct.c_void_p, ct.c_void_p, ct.c_size_t)
+_EFFECTIVE = 1  # BPF_F_QUERY_EFFECTIVE
+_PROGRAMS_MAX = 64  # BPF_CGROUP_MAX_PROGS
+_STOP = -errno.ECANCELED
+
+
+class LibBpf:
+    """The library. Raises `BpfMissing` where there is none."""
+
+    def __init__(self) -> None:
+        try:
+            lib = ct.CDLL("libbpf.so.1", use_errno=True)
+        except OSError as error:
+            raise BpfMissing("libbpf.so.1 is not there", hint="apt-get install libbpf1") from error
+        lib.libbpf_set_print(None)
+        lib.ring_buffer__new.restype = ct.c_void_p
+        lib.ring_buffer__new.argtypes = [ct.c_int, _SAMPLE, ct.c_void_p, ct.c_void_p]
+        lib.ring_buffer__consume.argtypes = [ct.c_void_p]
+        lib.ring_buffer__free.argtypes = [ct.c_void_p]
+        lib.ring_buffer__free.restype = None
+        self.lib = lib
+
+    def link(self, program: int, cgroup: int, hook: Hook, flags: int = 0) -> int:
+        """Attach a program to a cgroup for as long as the returned descriptor is open. Raises `BpfError`."""
+        options = _LinkOptions(size=ct.sizeof(_LinkOptions), flags=flags)
+        fd: int = self.lib.bpf_link_create(program, cgroup, int(hook), ct.byref(options))
+        if fd < 0:
+            raise _failed(f"attaching {hook.name.lower()} to the cgroup", -fd)
+        os.set_inheritable(fd, False)
+        return fd
+
+    def effective(self, cgroup: int, hook: Hook) -> list[int]:
+        """The ids of the programs that run for a cgroup, in the order in which they do. Raises `BpfError`."""
+        ids, number = (ct.c_uint32 * _PROGRAMS_MAX)(), ct.c_uint32(_PROGRAMS_MAX)
+        result = self.lib.bpf_prog_query(cgroup, int(hook), _EFFECTIVE, None, ids, ct.byref(number))
+        if result < 0:
+            raise _failed("asking for a cgroup's programs", -result)
+        return list(ids[: number.value])
+
+    def sums(self, array: int, entries: int) -> list[int]:
+        """The sums over all processors of the 64-bit entries of a per-CPU array. Raises `BpfError`."""
+        values = (ct.c_uint64 * self.lib.libbpf_num_possible_cpus())()
+        sums = []
+        for key in range(entries):
+            result = self.lib.bpf_map_lookup_elem(array, ct.byref(ct.c_uint32(key)), values)
+            if result < 0:
+                raise _failed("reading a counter", -result)
+            sums.append(sum(values))
+        return sums
+
+
+class RingBuffer:
+    """A ring buffer's records. Memory: twice its size is mapped, and counts as it is used."""
+
+    def __init__(self, libbpf: LibBpf, map_fd: int) -> None:
+        self._lib = libbpf.lib
+        self._records: list[bytes] = []
+        self._at_most = 0
+        self._callback = _SAMPLE(self._take)  # kept: ctypes does not
+        self._ring = self._lib.ring_buffer__new(map_fd, self._callback, None, None)
+        if not self._ring:
+            raise _failed("mapping the ring buffer", ct.get_errno())
+
+    def read(self, at_most: int) -> list[bytes]:
+        """The next records, in order; as many as there are."""
+        self._records, self._at_most = [], at_most
+        if self._ring:
+            result = self._lib.ring_buffer__consume(self._ring)
+            if result < 0 and result != _STOP:
+                raise _failed("reading the ring buffer", -result)
+        return self._records
+
+    def close(self) -> None:
+        """Unmap it."""
+        ring, self._ring = self._ring, None
+        if ring:
+            self._lib.ring_buffer__free(ring)
+
+    def _take(self, _context: object, data: int, size: int) -> int:
+        self._records.append(ct.string_at(data, size))
+        return _STOP if len(self._records) >= self._at_most else 0
+
+
+def _failed(what: str, number: int) -> BpfError:
+    message = f"{what} failed: {os.strerror(number)}"
+    if number in (errno.EPERM, errno.EACCES):
+        return BpfForbidden(message, hint="run as root with the capabilities BPF and NET_ADMIN")
+    return BpfError(message, hint="shorthaul verify tells what this kernel lacks")

@@ -1,0 +1,104 @@
+"""Compiles and loads the programs, hands their file descriptors over, and ends. The only importer of bcc.
+
+Run as ``python -m bpf.loader FD``, FD being one end of a Unix socket: it reads a `bpf.child.Wanted` from
+there and answers with the descriptors, or with what went wrong. A process of its own, because LLVM
+takes over 100 MB that nobody needs once the programs are loaded (docs/decisions/0010).
+"""
+
+import json
+import os
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+
+_HERE = Path(__file__).parent
+_HEADERS = _HERE / "headers"
+_PROGRAMS = _HERE / "programs"
+
+# Name: (program type's name in bcc, enum bpf_attach_type).
+_FUNCTIONS = {
+    "connect4": ("CGROUP_SOCK_ADDR", 10),
+    "connect6": ("CGROUP_SOCK_ADDR", 11),
+    "connect4_first": ("CGROUP_SOCK_ADDR", 10),
+    "connect6_first": ("CGROUP_SOCK_ADDR", 11),
+    "egress": ("CGROUP_SKB", 1),
+    "states": ("SOCK_OPS", 3),
+}
+_MAPS = ("events", "counters")
+
+
+class _Failed(Exception):
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+def main(fd: int) -> int:
+    """Do the one job; returns the exit status."""
+    with socket.socket(fileno=fd) as parent:
+        wanted = json.loads(parent.recv(65536))
+        try:
+            module, answer, fds = _load(wanted)
+        except _Failed as error:
+            answer, fds, module = {"failed": error.kind, "message": str(error)}, [], None
+        socket.send_fds(parent, [json.dumps(answer).encode()], fds)
+        del module  # it closes its descriptors; the parent has its own by now
+    return 0 if fds else 1
+
+
+def _load(wanted: dict[str, Any]) -> tuple[Any, dict[str, Any], list[int]]:
+    os.environ["BCC_KERNEL_SOURCE"] = str(_HEADERS)
+    try:
+        import bcc
+    except ImportError as error:
+        raise _Failed("no-bcc", str(error)) from error
+    if not hasattr(bcc, "BPF"):
+        raise _Failed("other-bcc", f"{bcc.__file__} is another package of that name")
+    source = Path(wanted.get("source") or _PROGRAMS / "flows.c").read_bytes()
+    # A kernel that can't tell a packet's network namespace refuses the program that asks for it.
+    try:
+        return _compile(bcc, source, wanted, ["-DNETNS_OF_PACKETS"])
+    except _Failed as error:
+        if error.kind != "refused":
+            raise
+    return _compile(bcc, source, wanted, [])
+
+
+def _compile(
+    bcc: Any, source: bytes, wanted: dict[str, Any], options: list[str]
+) -> tuple[Any, dict[str, Any], list[int]]:
+    watched = "||".join(f"(port)=={int(port)}" for port in wanted["ports"])
+    flags = [
+        f"-I{_PROGRAMS}",
+        f"-DWATCHED(port)=({watched})",
+        f"-DRING_PAGES={int(wanted['ring_pages'])}",
+        f"-DPAGE_SIZE={os.sysconf('SC_PAGE_SIZE')}",
+        *options,
+    ]
+    try:
+        module = bcc.BPF(text=source, cflags=flags)
+    except Exception as error:
+        raise _Failed("forbidden" if _is_forbidden(error) else "source", str(error)) from error
+    names, fds = [], []
+    for name, (kind, attach_type) in _FUNCTIONS.items():
+        try:
+            function = module.load_func(name.encode(), getattr(bcc.BPF, kind), attach_type=attach_type)
+        except Exception as error:
+            raise _Failed("forbidden" if _is_forbidden(error) else "refused", str(error)) from error
+        names.append(name)
+        fds.append(function.fd)
+    for name in _MAPS:
+        names.append(name)
+        fds.append(module[name.encode()].map_fd)
+    return module, {"names": names, "bcc": bcc.__version__, "options": options}, fds
+
+
+def _is_forbidden(error: Exception) -> bool:
+    # bcc 0.26 says it of EPERM, newer ones may pass the error on.
+    text = str(error)
+    return "super-user" in text or "Operation not permitted" in text
+
+
+if __name__ == "__main__":
+    sys.exit(main(int(sys.argv[1])))

@@ -1,0 +1,369 @@
+/*
+ * What the kernel knows of the flows to and from the watched ports, from stable UAPI hooks only.
+ *
+ * WATCHED(port) comes from the loader, so that packets of other ports leave after two comparisons.
+ * Per-flow state is kept with the socket itself (sk_storage): it needs no look-up by tuple, is never
+ * mixed up with another flow's, and goes when the socket goes.
+ */
+#include <uapi/linux/bpf.h>
+#include "event.h"
+
+#define ALLOW 1
+#define STREAM 1       /* SOCK_STREAM */
+#define ETHERTYPE_IPV4 0x0800
+#define ETHERTYPE_IPV6 0x86dd
+#define PROTOCOL_TCP 6
+#define FAMILY_IPV6 10
+#define TOLD_EVERY_NS 1000000000ULL
+
+/* States of a socket whose handshake was completed. LISTEN, which SYN-ACKs carry, is none of them. */
+#define SYNCHRONISED (1 << BPF_TCP_ESTABLISHED | 1 << BPF_TCP_FIN_WAIT1 | 1 << BPF_TCP_FIN_WAIT2 | \
+		      1 << BPF_TCP_CLOSE_WAIT | 1 << BPF_TCP_LAST_ACK | 1 << BPF_TCP_CLOSING)
+#define JUDGED (SYNCHRONISED | 1 << BPF_TCP_SYN_SENT)
+
+struct flow {
+	__u64 connect_ns;
+	__u64 netns;
+	__u64 told_ns;         /* when the last EVENT_RTT was sent */
+	__u32 pid;
+	__u32 rtt_us;
+	__u32 least_us;        /* the least round trip since told_ns */
+	__u8 flags;
+	__u8 told;             /* the flags that were told last */
+	char comm[16];
+	struct endpoint intent;
+	struct tuple wire;
+};
+
+BPF_SK_STORAGE(flows, struct flow);
+BPF_RINGBUF_OUTPUT(events, RING_PAGES);
+BPF_PERCPU_ARRAY(counters, __u64, COUNTERS);
+
+static __always_inline void count(int which)
+{
+	__u64 *counter = counters.lookup(&which);
+
+	if (counter)
+		*counter += 1;
+}
+
+static __always_inline void set_ipv4(__u8 *address, __u32 ipv4)
+{
+	__u32 *words = (__u32 *)address;
+
+	words[0] = 0;
+	words[1] = 0;
+	words[2] = bpf_htonl(0xffff);
+	words[3] = ipv4;
+}
+
+static __always_inline void set_ipv6(__u8 *address, __u32 a, __u32 b, __u32 c, __u32 d)
+{
+	__u32 *words = (__u32 *)address;
+
+	words[0] = a;
+	words[1] = b;
+	words[2] = c;
+	words[3] = d;
+}
+
+/*
+ * The socket's addresses. A v4-mapped one of an IPv6 socket is the same 16 bytes as that of an IPv4 one.
+ */
+static __always_inline void set_socket(struct tuple *tuple, struct bpf_sock *sk, __u16 source,
+				       __u16 destination)
+{
+	if (sk->family == FAMILY_IPV6) {
+		set_ipv6(tuple->source.address, sk->src_ip6[0], sk->src_ip6[1], sk->src_ip6[2], sk->src_ip6[3]);
+		set_ipv6(tuple->destination.address, sk->dst_ip6[0], sk->dst_ip6[1], sk->dst_ip6[2], sk->dst_ip6[3]);
+		/* Else both branches' loads become one, with an address that the verifier refuses. */
+		asm volatile("");
+	} else {
+		set_ipv4(tuple->source.address, sk->src_ip4);
+		set_ipv4(tuple->destination.address, sk->dst_ip4);
+	}
+	tuple->source.port = source;
+	tuple->destination.port = destination;
+	tuple->source.unused = tuple->destination.unused = 0;
+}
+
+static __always_inline int same_tuple(struct tuple *one, struct tuple *other)
+{
+	__u32 *a = (__u32 *)one, *b = (__u32 *)other;
+
+#pragma unroll
+	for (int word = 0; word < sizeof(struct tuple) / 4; word++)
+		if (a[word] != b[word])
+			return 0;
+	return 1;
+}
+
+/* What the kernel knows of the flow; the caller adds what only its hook knows. */
+static __always_inline void set_event(struct event *event, __u8 kind, struct flow *flow, __u64 cookie)
+{
+	event->version = EVENT_VERSION;
+	event->size = sizeof(*event);
+	event->kind = kind;
+	event->flags = flow->flags;
+	event->reserved = 0;
+	event->time_ns = bpf_ktime_get_ns();
+	event->connect_ns = flow->connect_ns;
+	event->cookie = cookie;
+	event->netns = flow->netns;
+	event->bytes_received = 0;
+	event->bytes_acked = 0;
+	event->pid = flow->pid;
+	event->mark = 0;
+	event->rtt_us = flow->rtt_us;
+	__builtin_memcpy(event->comm, flow->comm, sizeof(event->comm));
+	event->intent = flow->intent;
+	event->wire = flow->wire;
+}
+
+/* cgroup/connect4 and connect6: what the process asked for. */
+
+static __always_inline int connecting(struct bpf_sock_addr *ctx, int first, int ipv6)
+{
+	struct flow *flow;
+	__u16 port = bpf_ntohs(ctx->user_port);
+
+	if (!WATCHED(port) || ctx->type != STREAM || !ctx->sk)
+		return ALLOW;
+	flow = flows.sk_storage_get(ctx->sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+	if (!flow) {
+		count(LOST_FLOWS);
+		return ALLOW;
+	}
+	/* Programs of a child cgroup run before its parent's: what the child's read comes from the process. */
+	if (flow->flags & FLOW_FIRST && !first)
+		return ALLOW;
+	flow->flags = FLOW_INTENT | FLOW_CLIENT | (first ? FLOW_FIRST : 0);
+	flow->told = 0;
+	flow->rtt_us = 0;
+	flow->connect_ns = bpf_ktime_get_ns();
+	flow->netns = bpf_get_netns_cookie(ctx);
+	flow->pid = bpf_get_current_pid_tgid() >> 32;
+	bpf_get_current_comm(flow->comm, sizeof(flow->comm));
+	if (ipv6)
+		set_ipv6(flow->intent.address, ctx->user_ip6[0], ctx->user_ip6[1], ctx->user_ip6[2],
+			 ctx->user_ip6[3]);
+	else
+		set_ipv4(flow->intent.address, ctx->user_ip4);
+	flow->intent.port = port;
+	return ALLOW;
+}
+
+int connect4(struct bpf_sock_addr *ctx)
+{
+	return connecting(ctx, 0, 0);
+}
+
+int connect6(struct bpf_sock_addr *ctx)
+{
+	return connecting(ctx, 0, 1);
+}
+
+int connect4_first(struct bpf_sock_addr *ctx)
+{
+	return connecting(ctx, 1, 0);
+}
+
+int connect6_first(struct bpf_sock_addr *ctx)
+{
+	return connecting(ctx, 1, 1);
+}
+
+/* cgroup_skb/egress: what became of it. */
+
+int egress(struct __sk_buff *skb)
+{
+	struct bpf_sock *sk = skb->sk;
+	void *data, *end;
+	struct tuple own, wire;
+	struct flow *flow;
+	struct event *event;
+	__u16 source, destination;
+	__u8 *tcp;
+	__u8 flags;
+
+	if (!sk)
+		return ALLOW;
+	source = sk->src_port;
+	destination = bpf_ntohs(sk->dst_port);
+	if (!WATCHED(source) && !WATCHED(destination))
+		return ALLOW;
+	sk = bpf_sk_fullsock(sk);
+	if (!sk || sk->protocol != PROTOCOL_TCP || !(1 << (sk->state & 31) & JUDGED))
+		return ALLOW;
+
+	data = (void *)(long)skb->data;
+	end = (void *)(long)skb->data_end;
+	if (skb->protocol == bpf_htons(ETHERTYPE_IPV4)) {
+		__u8 *ip = data;
+
+		if (data + 20 > end || ip[9] != PROTOCOL_TCP)
+			goto unreadable;
+		tcp = data + (ip[0] & 15) * 4;
+		if ((void *)tcp + 4 > end)
+			goto unreadable;
+		set_ipv4(wire.source.address, *(__u32 *)(ip + 12));
+		set_ipv4(wire.destination.address, *(__u32 *)(ip + 16));
+	} else if (skb->protocol == bpf_htons(ETHERTYPE_IPV6)) {
+		__u8 *ip = data;
+		__u32 *words = data + 8;
+
+		if (data + 44 > end || ip[6] != PROTOCOL_TCP)
+			goto unreadable;
+		tcp = data + 40;
+		set_ipv6(wire.source.address, words[0], words[1], words[2], words[3]);
+		set_ipv6(wire.destination.address, words[4], words[5], words[6], words[7]);
+	} else {
+		goto unreadable;
+	}
+	wire.source.port = bpf_ntohs(*(__u16 *)tcp);
+	wire.destination.port = bpf_ntohs(*(__u16 *)(tcp + 2));
+	wire.source.unused = wire.destination.unused = 0;
+	set_socket(&own, sk, source, destination);
+
+	flow = flows.sk_storage_get(sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+	if (!flow) {
+		count(LOST_FLOWS);
+		return ALLOW;
+	}
+	flags = flow->flags & ~FLOW_TRANSLATED;
+	flags |= FLOW_WIRE;
+	if (1 << (sk->state & 31) & SYNCHRONISED)
+		flags |= FLOW_ESTABLISHED;
+	if (!same_tuple(&own, &wire))
+		flags |= FLOW_TRANSLATED;
+	if (WATCHED(destination) && !WATCHED(source))
+		flags |= FLOW_CLIENT;
+	/* The addresses of an untranslated flow are its socket's: nothing else to compare. */
+	if (flags == flow->told && (!(flags & FLOW_TRANSLATED) || same_tuple(&wire, &flow->wire)))
+		return ALLOW;
+	flow->flags = flags;
+	flow->wire = wire;
+	if (!(flags & FLOW_ESTABLISHED))
+		return ALLOW; /* told when the handshake is completed, or when the socket closes */
+#ifdef NETNS_OF_PACKETS
+	if (!flow->netns)
+		flow->netns = bpf_get_netns_cookie(skb);
+#endif
+	event = events.ringbuf_reserve(sizeof(*event));
+	if (!event) {
+		count(LOST_EVENTS);
+		return ALLOW;
+	}
+	set_event(event, EVENT_FLOW, flow, bpf_get_socket_cookie(skb));
+	event->socket = own;
+	event->state = sk->state;
+	event->mark = skb->mark;
+	events.ringbuf_submit(event, BPF_RB_NO_WAKEUP);
+	flow->told = flags;
+	count(EVENTS);
+	return ALLOW;
+
+unreadable:
+	count(LOST_PACKETS);
+	return ALLOW;
+}
+
+/* sock_ops: beginnings, ends and round trips. */
+
+static __always_inline void tell(struct bpf_sock_ops *ctx, struct flow *flow, struct bpf_sock *sk, __u8 kind)
+{
+	struct event *event = events.ringbuf_reserve(sizeof(*event));
+
+	if (!event) {
+		count(LOST_EVENTS);
+		return;
+	}
+	set_event(event, kind, flow, bpf_get_socket_cookie(ctx));
+	set_socket(&event->socket, sk, ctx->local_port, bpf_ntohl(ctx->remote_port));
+	event->state = ctx->state;
+	event->bytes_received = ctx->bytes_received;
+	event->bytes_acked = ctx->bytes_acked;
+	if (kind == EVENT_RTT)
+		event->rtt_us = flow->least_us;
+	events.ringbuf_submit(event, BPF_RB_NO_WAKEUP);
+	count(EVENTS);
+}
+
+/* Other programs may have asked for callbacks of their own: theirs are kept. */
+static __always_inline void call_back(struct bpf_sock_ops *ctx, int callbacks)
+{
+	bpf_sock_ops_cb_flags_set(ctx, ctx->bpf_sock_ops_cb_flags | callbacks);
+}
+
+static __always_inline void measured(struct bpf_sock_ops *ctx, struct flow *flow, struct bpf_sock *sk)
+{
+	__u64 now_ns = bpf_ktime_get_ns();
+	__u32 rtt_us = ctx->args[0]; /* the sample itself, from Linux 6.11 on; before that the smoothed one */
+
+	if (!rtt_us)
+		rtt_us = ctx->srtt_us >> 3;
+	if (rtt_us && (!flow->least_us || rtt_us < flow->least_us))
+		flow->least_us = rtt_us;
+	if (!flow->least_us || now_ns - flow->told_ns < TOLD_EVERY_NS)
+		return;
+	flow->told_ns = now_ns;
+	tell(ctx, flow, sk, EVENT_RTT);
+	flow->least_us = 0;
+}
+
+static __always_inline int is_loopback(struct bpf_sock *sk)
+{
+	if (sk->family == FAMILY_IPV6 && !sk->dst_ip6[0] && !sk->dst_ip6[1] && !sk->dst_ip6[2])
+		return sk->dst_ip6[3] == bpf_htonl(1);
+	return (sk->dst_ip4 & bpf_htonl(0xff000000)) == bpf_htonl(0x7f000000);
+}
+
+int states(struct bpf_sock_ops *ctx)
+{
+	struct bpf_sock *sk = ctx->sk;
+	struct flow *flow;
+	int create = 0;
+
+	if (!sk)
+		return ALLOW;
+	if (ctx->op == BPF_SOCK_OPS_TCP_CONNECT_CB || ctx->op == BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB) {
+		__u16 port = ctx->op == BPF_SOCK_OPS_TCP_CONNECT_CB ? bpf_ntohl(ctx->remote_port) : ctx->local_port;
+
+		if (WATCHED(port))
+			create = BPF_SK_STORAGE_GET_F_CREATE;
+	}
+	flow = flows.sk_storage_get(sk, 0, create);
+	if (!flow) {
+		if (create)
+			count(LOST_FLOWS);
+		return ALLOW;
+	}
+	switch (ctx->op) {
+	case BPF_SOCK_OPS_TCP_CONNECT_CB:
+		flow->flags |= FLOW_CLIENT;
+		flow->netns = bpf_get_netns_cookie(ctx);
+		call_back(ctx, BPF_SOCK_OPS_STATE_CB_FLAG | BPF_SOCK_OPS_RTT_CB_FLAG);
+		break;
+	case BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB:
+		flow->netns = bpf_get_netns_cookie(ctx);
+		call_back(ctx, BPF_SOCK_OPS_RTT_CB_FLAG);
+		break;
+	case BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB:
+		flow->rtt_us = ctx->srtt_us >> 3;
+		/* Rewritten to a port that is not watched: no packet of it will be looked at. */
+		if (!WATCHED(bpf_ntohl(ctx->remote_port))) {
+			flow->flags |= FLOW_ESTABLISHED;
+			tell(ctx, flow, sk, EVENT_FLOW);
+		}
+		break;
+	case BPF_SOCK_OPS_STATE_CB:
+		if (ctx->args[1] == BPF_TCP_CLOSE && flow->flags & FLOW_CLIENT)
+			tell(ctx, flow, sk, EVENT_CLOSED);
+		break;
+	case BPF_SOCK_OPS_RTT_CB:
+		if (!is_loopback(sk))
+			measured(ctx, flow, sk);
+		break;
+	}
+	return ALLOW;
+}
