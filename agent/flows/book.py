@@ -1,0 +1,150 @@
+"""What the agent knows of the flows behind its own connections, and whether the local path is proved. Pure.
+
+Fed by the probe's messages. Outlives the probe: when it restarts, it tells of the same flows again.
+"""
+
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from agent.flows.messages import Canary, Flows, Health, Hello, Message
+from agent.flows.table import Flow
+from agent.flows.verdicts import EndpointName, Verdict
+
+_KEPT = 16_384
+_WAIT_S = 1.5  # a little longer than a flow waits for its evidence
+_WAITING_MAX = 10_000
+_CANARIES_MISSED = 2.5  # so many intervals can pass until a canary proves nothing any more
+
+Then = Callable[[Verdict | None], None]
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class News:
+    """What a message brought, for the metrics. Bytes are those of closed flows that left the node."""
+
+    flows: Counter[tuple[EndpointName, Verdict]] = field(default_factory=Counter)
+    remote_received: int = 0
+    remote_sent: int = 0
+    contradictions: int = 0
+
+
+class FlowBook:
+    """Verdicts by the cookie of the agent's own socket (SO_COOKIE)."""
+
+    def __init__(self, *, own: str, canary_interval_s: float) -> None:
+        self._own = own
+        self._canary_s = canary_interval_s * _CANARIES_MISSED
+        self._known: OrderedDict[int, Verdict] = OrderedDict()  # by the client's cookie: what was counted
+        self._taken: OrderedDict[int, Flow] = OrderedDict()  # by the agent's cookie
+        self._waiting: OrderedDict[int, tuple[float, list[Then]]] = OrderedDict()
+        self._canaries: tuple[Canary, ...] = ()
+        self._disproved: tuple[float, str] = (float("-inf"), "")
+        self._contradictions = 0
+        self.connected = False
+
+    def take(self, message: Message, now_s: float) -> News:
+        """Take a message of the probe; what is new in it."""
+        if isinstance(message, Hello):
+            self.connected, self._contradictions = True, 0
+            return News()
+        if isinstance(message, Health):
+            return self._health(message, now_s)
+        return self._flows(message, now_s)
+
+    def lost(self) -> None:
+        """The probe is gone: nothing is proved from now on."""
+        self.connected = False
+        self._canaries = ()
+        for cookie in list(self._waiting):
+            self._answer(cookie, None)
+
+    def verdict(self, cookie: int) -> Verdict | None:
+        """Of the flow behind one of the agent's own sockets; None if it is not known, or not a local one."""
+        flow = self._taken.get(cookie)
+        return None if flow is None else flow.verdict
+
+    def ask(self, cookie: int, then: Then, now_s: float) -> None:
+        """Call ``then`` with the verdict once it is known, or with None when none is to be expected."""
+        verdict = self.verdict(cookie)
+        if verdict is not None or not self.connected or len(self._waiting) >= _WAITING_MAX:
+            then(verdict)
+            return
+        self._waiting.setdefault(cookie, (now_s + _WAIT_S, []))[1].append(then)
+
+    def tick(self, now_s: float) -> None:
+        """Answer those who waited long enough."""
+        while self._waiting:
+            cookie, (until_s, _) = next(iter(self._waiting.items()))
+            if until_s > now_s:
+                return
+            self._answer(cookie, None)
+
+    def proved(self, now_s: float) -> tuple[bool, str]:
+        """Whether the HostPort's path is proved to be direct, and why (not)."""
+        if not self.connected:
+            return False, "no probe tells of this node's flows"
+        canaries = [canary for canary in self._canaries if canary.endpoint is EndpointName.HOSTPORT]
+        if not canaries:
+            return False, "no canary was sent to the HostPort yet"
+        for canary in canaries:
+            if now_s - canary.at_s > self._canary_s:
+                return False, f"the last canary to {canary.address} is {now_s - canary.at_s:.0f} s old"
+            if canary.verdict is not Verdict.DIRECT:
+                return False, f"the canary to {canary.address} was {canary.verdict.value}: {canary.reason}"
+            if canary.answered_by != self._own:
+                by = canary.answered_by or "something that is no agent"
+                return False, f"the canary to {canary.address} was answered by {by}"
+        at_s, reason = self._disproved
+        if at_s > min(canary.at_s for canary in canaries):
+            return False, reason
+        return True, "the last canary was direct, and no connection since then was not"
+
+    @property
+    def canaries(self) -> Iterable[Canary]:
+        """The last round of them."""
+        return self._canaries
+
+    def _health(self, health: Health, now_s: float) -> News:
+        if health.canaries:
+            self._canaries = health.canaries
+        new = max(0, health.contradictions - self._contradictions)
+        self._contradictions = health.contradictions
+        if new:
+            self._disproved = now_s, "the two ends of a connection contradict each other"
+        return News(contradictions=new)
+
+    def _flows(self, message: Flows, now_s: float) -> News:
+        counts: Counter[tuple[EndpointName, Verdict]] = Counter()
+        received = sent = 0
+        for flow in message.flows:
+            if self._known.get(flow.cookie) is not flow.verdict:
+                counts[flow.endpoint, flow.verdict] += 1
+                self._note(flow, now_s)
+            if flow.taken_by:
+                _keep(self._taken, flow.taken_by, flow)
+                self._answer(flow.taken_by, flow.verdict)
+            if flow.closed and flow.verdict is Verdict.KUBE_PROXY_REMOTE:
+                received, sent = received + flow.bytes_received, sent + flow.bytes_sent
+        return News(flows=counts, remote_received=received, remote_sent=sent)
+
+    def _note(self, flow: Flow, now_s: float) -> None:
+        _keep(self._known, flow.cookie, flow.verdict)
+        unproved = (Verdict.DIRECT, Verdict.UNKNOWN, Verdict.FAILED)
+        if flow.endpoint is EndpointName.HOSTPORT and flow.verdict not in unproved:
+            self._disproved = now_s, f"a connection to {flow.asked} was {flow.verdict.value}: {flow.reason}"
+
+    def _answer(self, cookie: int, verdict: Verdict | None) -> None:
+        waiting = self._waiting.pop(cookie, None)
+        if waiting is not None:
+            for then in waiting[1]:
+                then(verdict)
+
+
+def _keep(table: OrderedDict[int, _T], key: int, value: _T) -> None:
+    table[key] = value
+    table.move_to_end(key)
+    if len(table) > _KEPT:
+        table.popitem(last=False)

@@ -1,0 +1,280 @@
+"""The flows of this node, as their events come in: both ends joined, each judged once and again when
+its evidence changes. Pure: times are seconds of one monotonic clock.
+
+Bounded: of the oldest flows the unjudged end as UNKNOWN, and are counted.
+"""
+
+from collections import OrderedDict, deque
+from dataclasses import dataclass
+
+from agent.flows.node import NodeView
+from agent.flows.verdicts import Accepted, EndpointName, Evidence, Finding, Verdict, contradict, judge
+from bpf.events import Address, Event, Flag, Kind, Tuple
+
+_FLOWS_MAX = 8192  # open at a time, 1.5 kB each; containerd has a few dozen
+_ENDS_MAX = 4096
+_ANY = 0  # instead of a network namespace
+_SETTLE_S = 1.0  # both ends tell within one round trip of a request; the rest is scheduling
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Flow:
+    """A judged flow. ``cookie``: of the client's socket. ``taken_by``: of the other end's, 0 if not known.
+
+    ``asked``: where connect() wanted to go. ``went``: the destination on the wire. ``client``: the source
+    on the wire, as the other end sees it. ``bytes_*`` are known when it is closed.
+    """
+
+    cookie: int
+    taken_by: int
+    endpoint: EndpointName
+    verdict: Verdict
+    reason: str
+    client: Address
+    asked: Address
+    went: Address | None
+    pid: int
+    comm: str
+    rtt_us: int
+    closed: bool
+    bytes_received: int
+    bytes_sent: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RttSample:
+    """A round trip to another node's address, as the kernel measured it."""
+
+    address: Address
+    rtt_us: int
+
+
+@dataclass(slots=True)
+class Tally:
+    """Counts for the probe's metrics."""
+
+    contradictions: int = 0
+    forgotten: int = 0  # flows dropped unjudged, because there were too many
+
+
+@dataclass(slots=True)
+class _Entry:
+    endpoint: EndpointName
+    event: Event
+    socket: Tuple
+    wire: Tuple | None
+    intent: Address | None
+    first_s: float
+    established: bool = False
+    closed: bool = False
+    complete: bool = False
+    accepted: Accepted | None = None
+    finding: Finding | None = None
+    contradicted: bool = False
+
+
+class FlowTable:
+    """Events in, judged flows out."""
+
+    def __init__(self, node: NodeView, *, flows_max: int = _FLOWS_MAX, settle_s: float = _SETTLE_S) -> None:
+        self._node = node
+        self._flows_max = flows_max
+        self._settle_s = settle_s
+        self._flows: OrderedDict[int, _Entry] = OrderedDict()
+        self._by_wire: dict[Tuple, int] = {}  # the client's cookie, by the addresses of its packets
+        # Ends whose client was not seen yet, by namespace and addresses as the client sends them.
+        self._ends: OrderedDict[tuple[int, Tuple], Accepted] = OrderedDict()
+        self._pending: deque[tuple[float, int]] = deque()
+        self._unlocated: dict[bytes, set[int]] = {}
+        self._changed: dict[int, None] = {}
+        self.tally = Tally()
+
+    def take(self, event: Event, now_s: float) -> RttSample | None:
+        """Take one event; a sample if it was one of a way to another node. O(1)."""
+        if event.kind is Kind.RTT:
+            return self._sample(event)
+        if event.flags & Flag.CLIENT:
+            self._client(event, now_s)
+        elif event.flags & Flag.ESTABLISHED:
+            self._server(event)
+        return None
+
+    def changes(self, now_s: float) -> list[Flow]:
+        """The flows whose verdict is new, or another, and those that closed since the last call; each once.
+
+        Ends the waiting of flows whose evidence should be there by now, and forgets what is closed.
+        """
+        while self._pending and self._pending[0][0] <= now_s:
+            self.settle(self._pending.popleft()[1])
+        flows = []
+        for cookie in self._changed:
+            entry = self._flows.get(cookie)
+            if entry is None or entry.finding is None:
+                continue
+            flows.append(_flow(cookie, entry))
+            if entry.closed:
+                self._forget(cookie)
+        self._changed.clear()
+        return flows
+
+    def open_flows(self) -> list[Flow]:
+        """All judged flows that are open: what a new reader has to be told."""
+        return [_flow(cookie, entry) for cookie, entry in self._flows.items() if entry.finding is not None]
+
+    def settle(self, cookie: int) -> None:
+        """Judge a flow by what there is; nothing more is to be expected."""
+        entry = self._flows.get(cookie)
+        if entry is not None and not entry.complete:
+            entry.complete = True
+            self._judge(cookie, entry)
+
+    def flow(self, cookie: int) -> Flow | None:
+        """What is known of a flow; None if nothing, or if it is not judged yet."""
+        entry = self._flows.get(cookie)
+        return None if entry is None or entry.finding is None else _flow(cookie, entry)
+
+    def unlocated(self) -> list[bytes]:
+        """Addresses that flows were translated to, and of which nobody knows where they are."""
+        return list(self._unlocated)
+
+    def located(self) -> None:
+        """Judge again what waited for a location (`NodeView.locate`)."""
+        waiting, self._unlocated = self._unlocated, {}
+        for cookies in waiting.values():
+            for cookie in cookies:
+                entry = self._flows.get(cookie)
+                if entry is not None:
+                    self._judge(cookie, entry)
+
+    def _client(self, event: Event, now_s: float) -> None:
+        intent = event.intent if event.flags & Flag.INTENT else None
+        asked = intent or event.socket.destination
+        endpoint = self._node.endpoint(asked)
+        if endpoint is None:
+            return
+        entry = self._flows.get(event.cookie)
+        if entry is None or entry.event.connect_ns != event.connect_ns:  # a socket may connect again
+            entry = _Entry(endpoint, event, event.socket, None, intent, now_s)
+            self._add(event.cookie, entry)
+        entry.event, entry.socket = event, event.socket
+        entry.established |= bool(event.flags & Flag.ESTABLISHED)
+        entry.closed |= event.kind is Kind.CLOSED
+        if event.flags & Flag.WIRE and (entry.wire is None or entry.wire == entry.socket):
+            # Once translated stays translated, whatever a later packet looks like.
+            self._see_wire(event.cookie, entry, event.wire)
+        self._judge(event.cookie, entry)
+        if entry.closed:
+            self._changed[event.cookie] = None  # its bytes are known now
+
+    def _server(self, event: Event) -> None:
+        end = Accepted(event.cookie, event.netns, event.socket, event.wire, event.time_ns)
+        as_sent = event.socket.mirrored
+        cookie = self._by_wire.get(as_sent)
+        entry = None if cookie is None else self._flows.get(cookie)
+        if cookie is not None and entry is not None and self._is_end(entry, end):
+            entry.accepted = end
+            self._judge(cookie, entry)
+            if entry.finding is not None:
+                self._changed[cookie] = None  # the agent knows the flow by this end
+            return
+        for netns in (event.netns, _ANY):
+            self._ends[netns, as_sent] = end
+            self._ends.move_to_end((netns, as_sent))
+        while len(self._ends) > _ENDS_MAX:
+            self._ends.popitem(last=False)
+
+    def _is_end(self, entry: _Entry, end: Accepted) -> bool:
+        """Whether a socket with the right addresses can be a flow's other end."""
+        if end.time_ns < entry.event.connect_ns:
+            return False  # of an earlier connection with the same addresses
+        is_here = entry.wire is None or self._node.is_own(entry.wire.destination.ip)
+        return not is_here or end.netns == self._node.netns  # 127.0.0.1 is in every namespace
+
+    def _judge(self, cookie: int, entry: _Entry) -> None:
+        evidence = self._evidence(entry)
+        if not entry.contradicted and contradict(evidence):
+            entry.contradicted = True
+            self.tally.contradictions += 1
+        if evidence.translated and evidence.location is None and entry.wire is not None:
+            self._unlocated.setdefault(entry.wire.destination.ip, set()).add(cookie)
+        finding = judge(evidence)
+        if finding.verdict is None or finding == entry.finding:
+            return
+        entry.finding = finding
+        self._changed[cookie] = None
+
+    def _evidence(self, entry: _Entry) -> Evidence:
+        event, node = entry.event, self._node
+        where = None if entry.wire is None else node.location(entry.wire.destination.ip)
+        return Evidence(
+            endpoint=entry.endpoint,
+            same_netns=None if event.netns == 0 else event.netns == node.netns,
+            intent=entry.intent,
+            sure_of_intent=node.sure_of_intent
+            or (node.sure_of_intent_near and bool(event.flags & Flag.FIRST)),
+            socket=entry.socket,
+            wire=entry.wire,
+            established=entry.established,
+            closed=entry.closed,
+            mark=event.mark,
+            accepted=entry.accepted,
+            location=where,
+            complete=entry.complete,
+        )
+
+    def _add(self, cookie: int, entry: _Entry) -> None:
+        self._forget(cookie)
+        self._flows[cookie] = entry
+        self._pending.append((entry.first_s + self._settle_s, cookie))
+        if len(self._flows) > self._flows_max:
+            oldest = next(iter(self._flows))
+            self.tally.forgotten += self._flows[oldest].finding is None
+            self._forget(oldest)
+
+    def _forget(self, cookie: int) -> None:
+        entry = self._flows.pop(cookie, None)
+        if entry is not None and entry.wire is not None and self._by_wire.get(entry.wire) == cookie:
+            del self._by_wire[entry.wire]
+
+    def _see_wire(self, cookie: int, entry: _Entry, wire: Tuple) -> None:
+        if wire == entry.wire:
+            return
+        if entry.wire is not None and self._by_wire.get(entry.wire) == cookie:
+            del self._by_wire[entry.wire]
+        entry.wire = wire
+        if entry.event.netns not in (_ANY, self._node.netns):
+            return  # never judged, and its addresses may be those of a flow that is
+        self._by_wire[wire] = cookie
+        netns = self._node.netns if self._node.is_own(wire.destination.ip) else _ANY
+        end = self._ends.pop((netns, wire), None)
+        if end is not None and self._is_end(entry, end):
+            entry.accepted = end
+
+    def _sample(self, event: Event) -> RttSample | None:
+        to = event.socket.destination
+        is_ours = event.netns in (0, self._node.netns)
+        if not is_ours or not event.rtt_us or self._node.is_own(to.ip):
+            return None
+        return RttSample(address=to, rtt_us=event.rtt_us)
+
+
+def _flow(cookie: int, entry: _Entry) -> Flow:
+    event, finding = entry.event, entry.finding
+    assert finding is not None
+    assert finding.verdict is not None
+    return Flow(
+        cookie=cookie,
+        taken_by=0 if entry.accepted is None else entry.accepted.cookie,
+        endpoint=entry.endpoint,
+        verdict=finding.verdict,
+        reason=finding.reason,
+        client=(entry.wire or entry.socket).source,
+        asked=entry.intent or entry.socket.destination,
+        went=None if entry.wire is None else entry.wire.destination,
+        pid=event.pid,
+        comm=event.comm,
+        rtt_us=event.rtt_us,
+        closed=entry.closed,
+        bytes_received=event.bytes_received,
+        bytes_sent=event.bytes_acked,
+    )

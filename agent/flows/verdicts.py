@@ -1,0 +1,185 @@
+"""The verdict on one flow: the truth table, as one function. Pure.
+
+Source: the rules that kube-proxy and CNI's portmap plugin write, and how a translated packet differs from
+its own socket (docs/decisions/0010). What is not proved is UNKNOWN: missing evidence is never DIRECT.
+"""
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import NamedTuple
+
+from bpf.events import Address, Tuple, is_loopback
+
+ANY = (b"\0" * 16, b"\0" * 10 + b"\xff\xff" + b"\0" * 4)
+"""0.0.0.0 and ::, which connect() takes for loopback."""
+
+PORTMAP_MARK = 0x2000  # CNI's portmap plugin sets it on what it will masquerade: connections from loopback
+
+
+class Verdict(Enum):
+    """What was proved of a flow. The values are metric labels."""
+
+    DIRECT = "DIRECT"  # to the agent on this node; nothing was translated
+    HOSTPORT_NAT = "HOSTPORT_NAT"  # translated to a pod of this node by the CNI port map
+    KUBE_PROXY = "KUBE_PROXY"  # translated by kube-proxy to this node
+    KUBE_PROXY_REMOTE = "KUBE_PROXY_REMOTE"  # translated by kube-proxy to another node
+    SOCKET_LB = "SOCKET_LB"  # connect() itself was rewritten, by another eBPF program
+    FAILED = "FAILED"  # no connection came about
+    UNKNOWN = "UNKNOWN"  # not proved; the reason says what is missing
+
+
+class EndpointName(Enum):
+    """What the client asked for. The values are metric labels."""
+
+    HOSTPORT = "hostport"
+    NODEPORT = "nodeport"
+    CLUSTERIP = "clusterip"
+
+
+class Location(Enum):
+    """Where an address is."""
+
+    HOST = "host"  # an address of this node
+    POD = "pod"  # a pod on this node, by the node's routes
+    REMOTE = "remote"  # another node, or beyond
+    UNSURE = "unsure"  # the routes don't tell
+
+
+class Accepted(NamedTuple):
+    """The other end: a socket on this node's kernel that took the connection.
+
+    ``socket``: as that socket sees it. ``wire``: the addresses of what it answered.
+    """
+
+    cookie: int
+    netns: int
+    socket: Tuple
+    wire: Tuple
+    time_ns: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """What is known of a flow of the local leg. ``None``: not known (yet).
+
+    ``same_netns``: whether the client's socket is in the node's own network namespace. ``intent``: the
+    argument of connect(). ``sure_of_intent``: no other program can have rewritten it before it was read.
+    ``location``: of the destination on the wire. ``complete``: nothing more is to be expected.
+    """
+
+    endpoint: EndpointName
+    same_netns: bool | None
+    intent: Address | None
+    sure_of_intent: bool
+    socket: Tuple
+    wire: Tuple | None
+    established: bool
+    closed: bool
+    mark: int = 0
+    accepted: Accepted | None = None
+    location: Location | None = None
+    complete: bool = False
+
+    @property
+    def translated(self) -> bool:
+        """Whether a packet had other addresses than its socket."""
+        return self.wire is not None and self.wire != self.socket
+
+
+class Finding(NamedTuple):
+    """A verdict and why, in words for a person; ``None`` while more evidence is awaited."""
+
+    verdict: Verdict | None
+    reason: str
+
+
+_WAITING = Finding(None, "waiting for more evidence")
+
+
+def judge(evidence: Evidence) -> Finding:
+    """The verdict that this evidence proves."""
+    if evidence.same_netns is False:
+        return Finding(
+            Verdict.UNKNOWN, "from another network namespace: its packets are translated out of sight"
+        )
+    if not evidence.established:
+        return _judge_failure(evidence)
+    if evidence.same_netns is None:
+        return _missing(evidence, "its network namespace is not known")
+    if evidence.intent is not None and not is_asked_for(evidence.intent, evidence.socket.destination):
+        return Finding(
+            Verdict.SOCKET_LB,
+            f"connect() asked for {evidence.intent}, the socket goes to {evidence.socket.destination}",
+        )
+    if evidence.wire is None:
+        return _missing(evidence, "no packet was seen")
+    if contradict(evidence):
+        return Finding(Verdict.UNKNOWN, "the two ends contradict each other")
+    if evidence.translated:
+        return _judge_translated(evidence, evidence.wire)
+    return _judge_untranslated(evidence)
+
+
+def contradict(evidence: Evidence) -> bool:
+    """Whether the two ends can't both be right.
+
+    Between two sockets of the node's own namespace an answer leaves with the addresses that the client's
+    socket has: every translation of the one way is undone on the other before the hook sees it.
+    """
+    accepted = evidence.accepted
+    if accepted is None or not evidence.same_netns or evidence.location is not Location.HOST:
+        return False
+    return accepted.wire.mirrored != evidence.socket
+
+
+def is_asked_for(intent: Address, destination: Address) -> bool:
+    """Whether a socket goes where connect() asked; to any address (0.0.0.0, ::) means to loopback."""
+    if intent == destination:
+        return True
+    return intent.ip in ANY and intent.port == destination.port and is_loopback(destination.ip)
+
+
+def _judge_failure(evidence: Evidence) -> Finding:
+    if not evidence.closed:
+        return Finding(Verdict.UNKNOWN, "no answer yet") if evidence.complete else _WAITING
+    if evidence.wire is None:
+        return Finding(Verdict.FAILED, "nothing left the node: dropped or rejected by its own rules")
+    if evidence.translated:
+        return Finding(
+            Verdict.FAILED, f"translated to {evidence.wire.destination}, which did not take the connection"
+        )
+    return Finding(Verdict.FAILED, "refused or not answered; nothing was translated")
+
+
+def _judge_translated(evidence: Evidence, wire: Tuple) -> Finding:
+    to = wire.destination
+    if evidence.location is None:
+        return _missing(evidence, f"translated to {to}: where that is is not known")
+    if evidence.location is Location.UNSURE and evidence.accepted is None:
+        return (
+            Finding(Verdict.KUBE_PROXY_REMOTE, f"translated to {to}, which no socket of this node is")
+            if evidence.complete
+            else _WAITING
+        )
+    if evidence.location is Location.REMOTE:
+        return Finding(Verdict.KUBE_PROXY_REMOTE, f"translated to {to}, which is not on this node")
+    # The port map keeps the source port; kube-proxy's masquerade picks a random one.
+    kept = wire.source.port == evidence.socket.source.port
+    if evidence.endpoint is EndpointName.HOSTPORT and (evidence.mark & PORTMAP_MARK or kept):
+        return Finding(Verdict.HOSTPORT_NAT, f"translated to {to} on this node, as a CNI port map does")
+    return Finding(Verdict.KUBE_PROXY, f"translated to {to} on this node")
+
+
+def _judge_untranslated(evidence: Evidence) -> Finding:
+    accepted = evidence.accepted
+    if evidence.intent is None and not evidence.sure_of_intent:
+        return _missing(evidence, "connect() was not seen, and another program may rewrite it")
+    if not evidence.sure_of_intent:
+        return _missing(evidence, "another program may have rewritten connect() before it was seen")
+    if accepted is None:
+        return _missing(evidence, "no socket of this node was seen to take it")
+    return Finding(Verdict.DIRECT, f"taken by {accepted.socket.source}, nothing translated at either end")
+
+
+def _missing(evidence: Evidence, what: str) -> Finding:
+    return Finding(Verdict.UNKNOWN, what) if evidence.complete else Finding(None, what)
