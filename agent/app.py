@@ -15,6 +15,7 @@ from agent.config import ContainerdStore, CostSettings, Endpoint, Settings
 from agent.content.ocilayout import OciLayout
 from agent.content.store import ContentStore
 from agent.content.tags import TagAges
+from agent.flows.book import FlowBook
 from agent.holders.scatter import Scatter
 from agent.holders.tags import TagResolver
 from agent.latency.prober import Prober
@@ -25,6 +26,7 @@ from agent.listen.admin import AdminServer, AdminServices
 from agent.listen.discovery import Discovery
 from agent.listen.explain import Explainer
 from agent.listen.http import HttpListener
+from agent.listen.judged import JudgedRequests
 from agent.listen.questions import QuestionDesk
 from agent.listen.reports import ReportDesk
 from agent.listen.server import OciServer, Services
@@ -37,6 +39,7 @@ from agent.members.static import NoMembership, StaticMembership
 from agent.observe.metrics import Metrics
 from agent.observe.requests import RecentRequests, RequestPath
 from agent.oci.patterns import parse_filter
+from agent.probe.follower import ProbeFollower
 from agent.transfer.peers import PeerClient
 from agent.transfer.puller import Puller
 from topology.cluster import Timing
@@ -114,6 +117,7 @@ class Agent:
             ),
             load_ttl_s=2 * latency.report_s,
         )
+        self._book = FlowBook(own=self._own, canary_interval_s=settings.probe.canary_interval_s)
         self._state = "starting"
         self._stop = asyncio.Event()
 
@@ -158,6 +162,7 @@ class Agent:
                     tasks.create_task(_membership(settings).run(self._neighbourhood.update), name="members"),
                     tasks.create_task(prober.run(), name="probes"),
                     tasks.create_task(self._neighbourhood.follow(), name="topology"),
+                    tasks.create_task(self._follower().run(), name="verdicts"),
                 ]
                 try:
                     await self._serve(index, client, traffic, prober)
@@ -197,6 +202,7 @@ class Agent:
             desk=desk,
             reports=reports,
             traffic=traffic,
+            judged=JudgedRequests(self._book, self._metrics),
             discovery=Discovery(store=self._store, registries=registries),
             registries=registries,
             metrics=self._metrics,
@@ -220,6 +226,7 @@ class Agent:
                 traffic=traffic,
                 metrics=self._metrics,
                 recent=self._recent,
+                book=self._book,
                 unready=self.unready,
                 clock=time.monotonic,
             )
@@ -254,6 +261,15 @@ class Agent:
             await admin_listener.stop_accepting()
             await admin_listener.drain(1.0)
         _log.info("stopped")
+
+    def _follower(self) -> ProbeFollower:
+        return ProbeFollower(
+            self._settings.probe.socket,
+            own=self._own,
+            book=self._book,
+            neighbourhood=self._neighbourhood,
+            metrics=self._metrics,
+        )
 
     def _connected(self, peer: Peer, sock: object) -> None:
         """A connection to a peer was made: its handshake measured the way there."""

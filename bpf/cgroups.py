@@ -3,6 +3,7 @@
 A socket belongs to the cgroup that its maker was in when it made it (cgroups(7)).
 """
 
+import re
 from pathlib import Path
 
 from bpf.errors import BpfMissing
@@ -29,7 +30,7 @@ def find_root(proc: Path = Path("/proc")) -> Path:
     for line in mounts:
         fields = line.split()
         if len(fields) > 2 and fields[2] == "cgroup2":
-            return Path(fields[1].replace("\\040", " "))
+            return Path(re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), fields[1]))
     raise BpfMissing(
         "cgroup v2 is not mounted",
         hint="mount -t cgroup2 cgroup2 /sys/fs/cgroup/unified; in a pod: a hostPath volume of /sys/fs/cgroup",
@@ -40,14 +41,22 @@ def find_containerd(root: Path, proc: Path = Path("/proc")) -> Path | None:
     """containerd's own cgroup below the root: of its process if that can be seen, else of its unit."""
     for entry in _processes(proc):
         try:
-            if (entry / "comm").read_text().strip() != "containerd":
+            if (entry / "comm").read_text(errors="replace").strip() != "containerd":
                 continue
-            path = _cgroup_of(entry)
+            found = _cgroup_of(entry, root)
         except OSError:
             continue  # it ended meanwhile
-        if path and path != "/" and (root / path.lstrip("/")).is_dir():
-            return root / path.lstrip("/")
+        if found is not None and found != root:
+            return found
     return next((found for unit in _UNITS for found in sorted(root.glob(f"*/{unit}"))), None)
+
+
+def own_cgroup(root: Path, proc: Path = Path("/proc")) -> Path | None:
+    """The cgroup of this process below the root, if it can be seen from here."""
+    try:
+        return _cgroup_of(proc / "self", root)
+    except OSError:
+        return None
 
 
 def _processes(proc: Path) -> list[Path]:
@@ -57,8 +66,10 @@ def _processes(proc: Path) -> list[Path]:
         return []
 
 
-def _cgroup_of(process: Path) -> str | None:
+def _cgroup_of(process: Path, root: Path) -> Path | None:
+    """None for one that is not below the root: from inside a cgroup namespace its path leads upwards."""
     for line in (process / "cgroup").read_text(errors="replace").splitlines():
-        if line.startswith("0::"):
-            return line[3:].removesuffix(" (deleted)")
+        if line.startswith("0::/"):
+            found = root / line[4:].removesuffix(" (deleted)")
+            return found if ".." not in found.parts and found.is_dir() else None
     return None

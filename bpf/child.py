@@ -76,7 +76,9 @@ def load(wanted: Wanted) -> Loaded:
     if not answer:
         raise BpfError(
             f"the compiling process ended with status {child.returncode}",
-            hint="it needs about 130 MiB for a second: raise the memory limit if it was killed",
+            hint="it needs about 130 MiB for a second: raise the memory limit"
+            if child.returncode < 0
+            else "report this log",
             log=_shorten(log),
         )
     told = json.loads(answer)
@@ -100,13 +102,16 @@ def _failure(kind: str, message: str, log: str) -> BpfError:
         return BpfMissing(
             message, hint="pip uninstall bcc (PyPI's is another package); apt-get install python3-bpfcc"
         )
-    if kind == "forbidden":
+    # Of a refused map bcc says only on standard error that it was.
+    if kind == "forbidden" or (kind == "source" and "Operation not permitted" in log):
         return BpfForbidden(
             "the kernel does not let this process load eBPF programs",
             hint="run as root with the capabilities BPF and NET_ADMIN "
             "(securityContext.capabilities.add: [BPF, NET_ADMIN])",
             log=_shorten(log),
         )
+    if kind == "other":
+        return BpfError(f"loading failed: {message}", hint="report this log", log=_shorten(log))
     release = platform.release()
     if kind == "source":
         return BpfRefused(

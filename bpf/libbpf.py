@@ -27,6 +27,11 @@ class _LinkOptions(ct.Structure):
     _fields_ = [("size", ct.c_size_t), ("flags", ct.c_uint32), ("padding", ct.c_uint8 * 60)]
 
 
+class _ProgramInfo(ct.Structure):
+    # The beginning of struct bpf_prog_info; the kernel fills in as much as is asked for.
+    _fields_ = [("before", ct.c_uint8 * 64), ("name", ct.c_char * 16)]
+
+
 _SAMPLE = ct.CFUNCTYPE(ct.c_int, ct.c_void_p, ct.c_void_p, ct.c_size_t)
 _EFFECTIVE = 1  # BPF_F_QUERY_EFFECTIVE
 _PROGRAMS_MAX = 64  # BPF_CGROUP_MAX_PROGS
@@ -65,6 +70,18 @@ class LibBpf:
         if result < 0:
             raise _failed("asking for a cgroup's programs", -result)
         return list(ids[: number.value])
+
+    def name(self, program: int) -> str | None:
+        """The name of any program; None if it is gone, or if only CAP_SYS_ADMIN may ask."""
+        fd = self.lib.bpf_prog_get_fd_by_id(ct.c_uint32(program))
+        if fd < 0:
+            return None
+        try:
+            info, size = _ProgramInfo(), ct.c_uint32(ct.sizeof(_ProgramInfo))
+            result = self.lib.bpf_obj_get_info_by_fd(fd, ct.byref(info), ct.byref(size))
+            return None if result < 0 else bytes(info.name).decode("utf-8", "replace")
+        finally:
+            os.close(fd)
 
     def sums(self, array: int, entries: int) -> list[int]:
         """The sums over all processors of the 64-bit entries of a per-CPU array. Raises `BpfError`."""

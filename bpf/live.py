@@ -5,17 +5,23 @@ descriptor closes, however the process ends.
 """
 
 import contextlib
+import itertools
 import os
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, Self
+from typing import NamedTuple, Protocol, Self
 
+from bpf.cgroups import own_cgroup
 from bpf.child import Loaded, Wanted, load
 from bpf.errors import BpfError
 from bpf.libbpf import PREORDER, Hook, LibBpf, RingBuffer
 
-_CONNECTS = {"connect4": Hook.CONNECT4, "connect6": Hook.CONNECT6}
-_OTHERS = {"egress": Hook.EGRESS, "states": Hook.SOCK_OPS}
+# Names of the functions in bpf/programs/flows.c.
+_CONNECTS = {"shorthaul_con4": Hook.CONNECT4, "shorthaul_con6": Hook.CONNECT6}
+_NEAR = {"shorthaul_near4": Hook.CONNECT4, "shorthaul_near6": Hook.CONNECT6}
+_NO_PROGRAM = -1
+_OTHERS = {"shorthaul_out": Hook.EGRESS, "shorthaul_ops": Hook.SOCK_OPS}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +34,16 @@ class Lost:
     told: int = 0
 
 
+class Order(NamedTuple):
+    """Whether no other program can have rewritten a connect() before it was read: of any process, or at
+    least of those in containerd's own cgroup (`Flag.FIRST`). ``alone``: there is no other at all.
+    """
+
+    everywhere: bool
+    near: bool
+    alone: bool
+
+
 class EventSource(Protocol):
     """Where events come from."""
 
@@ -37,8 +53,8 @@ class EventSource(Protocol):
     def lost(self) -> Lost:
         """What was lost so far."""
 
-    def sure_of_intent(self) -> bool:
-        """Whether no other program can have rewritten a connect() before it was read."""
+    def sure_of_intent(self) -> Order:
+        """Whether intent is what the process asked for."""
 
     def close(self) -> None:
         """Detach."""
@@ -47,10 +63,10 @@ class EventSource(Protocol):
 class ReplaySource:
     """Events from a list, for tests and recordings."""
 
-    def __init__(self, records: list[bytes], *, lost: Lost | None = None, sure: bool = True) -> None:
+    def __init__(self, records: list[bytes], *, lost: Lost | None = None, order: Order | None = None) -> None:
         self._records = list(records)
         self._lost = lost or Lost()
-        self._sure = sure
+        self._order = order or Order(everywhere=True, near=True, alone=True)
 
     def read(self, at_most: int) -> list[bytes]:
         """See `EventSource`."""
@@ -61,9 +77,9 @@ class ReplaySource:
         """See `EventSource`."""
         return self._lost
 
-    def sure_of_intent(self) -> bool:
+    def sure_of_intent(self) -> Order:
         """See `EventSource`."""
-        return self._sure
+        return self._order
 
     def close(self) -> None:
         """See `EventSource`."""
@@ -73,11 +89,18 @@ class LiveSource:
     """The kernel. ``root``: the cgroup whose sockets are watched, with all below it.
 
     ``containerd``: containerd's own cgroup, where intent is read before programs further up rewrite it;
-    needed only by kernels before 6.15, which can't put a program in front (``preorder``).
+    needed only by kernels before 6.15, which can't put a program in front (``preorder``). ``known``: ids
+    of another probe's programs, which rewrite nothing.
     """
 
     def __init__(
-        self, wanted: Wanted, *, root: Path, containerd: Path | None = None, preorder: bool = True
+        self,
+        wanted: Wanted,
+        *,
+        root: Path,
+        containerd: Path | None = None,
+        preorder: bool = True,
+        known: Collection[int] = (),
     ) -> None:
         self._libbpf = LibBpf()
         self._root = root
@@ -86,7 +109,8 @@ class LiveSource:
         self._links: list[int] = []
         self._near: list[int] = []
         self.loaded: Loaded = load(wanted)
-        self._ids = {name: _program_id(fd) for name, fd in self.loaded.fds.items() if fd >= 0}
+        self.programs = tuple(number for fd in self.loaded.fds.values() if (number := _program_id(fd)))
+        self._ours = dict.fromkeys((*self.programs, *known), True) | {_NO_PROGRAM: False}
         self.preordered = False
         try:
             self._attach(preorder)
@@ -124,25 +148,42 @@ class LiveSource:
             return False
         if (status.st_dev, status.st_ino) != self._own:
             self._detach_near()
-            self._near = self._link_all(
-                {f"{name}_first": hook for name, hook in _CONNECTS.items()}, self._containerd
-            )
+            self._near = self._link_all(_NEAR, self._containerd)
             self._own = status.st_dev, status.st_ino
         return True
 
-    def sure_of_intent(self) -> bool:
-        """See `EventSource`: whether ours is the first of the programs that the kernel runs on connect()."""
-        place = self._containerd if self._near and self._containerd is not None else self._root
-        ours = {self._ids[name] for name in self._ids if name.startswith("connect")}
+    def sure_of_intent(self) -> Order:
+        """See `EventSource`. Takes a chance to follow containerd to another cgroup."""
+        near = self.follow_containerd() and not self.preordered
+        own = own_cgroup(self._root)
+        below = [place for place in (self._containerd, own) if place is not None and place != self._root]
+        lists = [self._programs(place) for place in (self._root, *below)]
+        return Order(
+            # Programs of cgroups further down run before ours, where the kernel can't order them.
+            everywhere=all(
+                self._is_first(programs) for programs in (lists[:1] if self.preordered else lists)
+            ),
+            near=near and self._containerd is not None and self._is_first(self._programs(self._containerd)),
+            alone=all(self._is_ours(program) for programs in lists for program in itertools.chain(*programs)),
+        )
+
+    def _programs(self, cgroup: Path) -> list[list[int]]:
+        """What runs on connect() in a cgroup, in order, by family; no program of ours where nobody tells."""
         try:
-            with _opened(place) as fd:
-                for hook in _CONNECTS.values():
-                    programs = self._libbpf.effective(fd, hook)
-                    if not programs or programs[0] not in ours:
-                        return False
+            with _opened(cgroup) as fd:
+                return [self._libbpf.effective(fd, hook) for hook in _CONNECTS.values()]
         except (OSError, BpfError):
-            return False
-        return True
+            return [[_NO_PROGRAM], [_NO_PROGRAM]]
+
+    def _is_first(self, programs: list[list[int]]) -> bool:
+        return all(ids and self._is_ours(ids[0]) for ids in programs)
+
+    def _is_ours(self, program: int) -> bool:
+        """Whether a program is one of ours, or of another probe of this product: those rewrite nothing."""
+        if program not in self._ours:
+            name = self._libbpf.name(program)
+            self._ours[program] = name is not None and name.startswith("shorthaul_")
+        return self._ours[program]
 
     def close(self) -> None:
         """Detach everything."""
@@ -151,8 +192,8 @@ class LiveSource:
         self._detach_near()
         while self._links:
             os.close(self._links.pop())
-        if self._ids:
-            self._ids = {}
+        if self._ours:
+            self._ours = {}
             self.loaded.close()
 
     def _attach(self, preorder: bool) -> None:

@@ -16,14 +16,14 @@ _HERE = Path(__file__).parent
 _HEADERS = _HERE / "headers"
 _PROGRAMS = _HERE / "programs"
 
-# Name: (program type's name in bcc, enum bpf_attach_type).
+# Name, as bpftool shows it: (program type's name in bcc, enum bpf_attach_type).
 _FUNCTIONS = {
-    "connect4": ("CGROUP_SOCK_ADDR", 10),
-    "connect6": ("CGROUP_SOCK_ADDR", 11),
-    "connect4_first": ("CGROUP_SOCK_ADDR", 10),
-    "connect6_first": ("CGROUP_SOCK_ADDR", 11),
-    "egress": ("CGROUP_SKB", 1),
-    "states": ("SOCK_OPS", 3),
+    "shorthaul_con4": ("CGROUP_SOCK_ADDR", 10),
+    "shorthaul_con6": ("CGROUP_SOCK_ADDR", 11),
+    "shorthaul_near4": ("CGROUP_SOCK_ADDR", 10),
+    "shorthaul_near6": ("CGROUP_SOCK_ADDR", 11),
+    "shorthaul_out": ("CGROUP_SKB", 1),
+    "shorthaul_ops": ("SOCK_OPS", 3),
 }
 _MAPS = ("events", "counters")
 
@@ -42,6 +42,8 @@ def main(fd: int) -> int:
             module, answer, fds = _load(wanted)
         except _Failed as error:
             answer, fds, module = {"failed": error.kind, "message": str(error)}, [], None
+        except Exception as error:  # noqa: BLE001 - told to the one who waits
+            answer, fds, module = {"failed": "other", "message": repr(error)}, [], None
         socket.send_fds(parent, [json.dumps(answer).encode()], fds)
         del module  # it closes its descriptors; the parent has its own by now
     return 0 if fds else 1
@@ -79,7 +81,7 @@ def _compile(
     try:
         module = bcc.BPF(text=source, cflags=flags)
     except Exception as error:
-        raise _Failed("forbidden" if _is_forbidden(error) else "source", str(error)) from error
+        raise _Failed("source", str(error)) from error
     names, fds = [], []
     for name, (kind, attach_type) in _FUNCTIONS.items():
         try:

@@ -5,7 +5,9 @@ from collections.abc import Sequence
 
 from agent.cli import agent as agent_command
 from agent.cli import explain as explain_command
+from agent.cli import probe as probe_command
 from agent.cli import topology as topology_command
+from agent.cli import verify as verify_command
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -17,6 +19,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     agent_command.add_parser(commands)
     topology_command.add_parser(commands)
     explain_command.add_parser(commands)
+    probe_command.add_parser(commands)
+    verify_command.add_parser(commands)
     arguments = parser.parse_args(argv)
     status: int = arguments.run(arguments)
     return status

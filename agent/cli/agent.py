@@ -4,7 +4,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from agent.config import ConfigError, dump_settings, load_settings
+from agent.cli.settings import add_config, add_log, print_problems, read_settings
+from agent.config import ConfigError, dump_settings
 from agent.members.static import MembersInvalid, read_members
 from agent.observe import log
 from topology.placement import NodeName
@@ -13,31 +14,20 @@ from topology.placement import NodeName
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add this command."""
     parser = commands.add_parser("agent", help="run the node agent", description="Run the node agent.")
-    parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="settings, as YAML")
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        dest="overrides",
-        help="override one setting, for example --set placement.zone=b (repeatable)",
-    )
+    add_config(parser, required=True)
     parser.add_argument(
         "--print-config", action="store_true", help="print the resulting settings as YAML and exit"
     )
-    parser.add_argument("--log-format", choices=("json", "text"), default="text")
-    parser.add_argument("--log-level", choices=("debug", "info", "warning", "error"), default="info")
+    add_log(parser)
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Check the settings, then serve until a signal."""
     try:
-        settings = load_settings(arguments.config, arguments.overrides)
+        settings = read_settings(arguments)
     except ConfigError as error:
-        print(f"shorthaul: {arguments.config} can't be used:", file=sys.stderr)
-        for problem in error.problems:
-            print(f"  {problem.key}: {problem.message}\n      hint: {problem.hint}", file=sys.stderr)
+        print_problems(arguments.config, error)
         _members_are_good(error.members, "")
         return 2
     if arguments.print_config:

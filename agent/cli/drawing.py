@@ -61,13 +61,13 @@ class _Group:
 
 def write(text: str) -> None:
     """Text for another program: as it is, and no matter how long the lines."""
-    _console().out(text.removesuffix("\n"), highlight=False)
+    make_console().out(text.removesuffix("\n"), highlight=False)
 
 
 def print_tree(view: TopologyView, *, show_all: bool) -> None:
     """Region, zone, finer levels, nodes; below it what is wrong with labels, and the suspects."""
     limit = sys.maxsize if show_all else _SHOWN
-    console = _console()
+    console = make_console()
     top = _grouped(view.nodes)
     title = Text.assemble(
         ("as node ", ""), (view.node, "bold"), f" sees it, {age(view.age_s)}: {count(top.count, 'node')}"
@@ -85,7 +85,7 @@ def print_tree(view: TopologyView, *, show_all: bool) -> None:
 
 def print_matrix(view: TopologyView) -> None:
     """Milliseconds from zone to zone."""
-    console = _console()
+    console = make_console()
     if not view.zones:
         console.print(Text(f"node {view.node} knows no zones: no node has a zone label"))
         return
@@ -112,7 +112,7 @@ def print_matrix(view: TopologyView) -> None:
 
 def print_explanation(explanation: Explanation) -> None:
     """What was asked for, the choice, who holds it, and for an image the same of its content."""
-    console = _console()
+    console = make_console()
     console.print(
         Text.assemble(
             (f"{explanation.image}\n  is " if explanation.image else ""),
@@ -131,7 +131,7 @@ def print_explanation(explanation: Explanation) -> None:
         console.print(_content(explanation))
 
 
-def _console() -> Console:
+def make_console() -> Console:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal without Unicode gets a "?", not a traceback
     return Console(width=None if sys.stdout.isatty() else _ENDLESS, highlight=False)

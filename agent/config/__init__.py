@@ -1,12 +1,20 @@
 """Settings: read once, checked once, frozen from then on."""
 
-from agent.config.load import ConfigError, Problem, describe_settings, dump_settings, load_settings
+from agent.config.load import (
+    ConfigError,
+    Problem,
+    describe_settings,
+    dump_settings,
+    load_settings,
+    make_settings,
+)
 from agent.config.settings import (
     CostSettings,
     HttpSettings,
     LatencySettings,
     LookupSettings,
     PlacementSettings,
+    ProbeSettings,
     PullSettings,
     Settings,
 )
@@ -22,10 +30,12 @@ __all__ = [
     "LookupSettings",
     "OciLayoutStore",
     "PlacementSettings",
+    "ProbeSettings",
     "Problem",
     "PullSettings",
     "Settings",
     "describe_settings",
     "dump_settings",
     "load_settings",
+    "make_settings",
 ]

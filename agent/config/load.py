@@ -31,10 +31,10 @@ class Problem:
 class ConfigError(Exception):
     """The configuration can't be used. ``problems`` has every mistake found, not just the first."""
 
-    def __init__(self, problems: list[Problem], members: Path | None = None) -> None:
+    def __init__(self, problems: list[Problem]) -> None:
         super().__init__("\n".join(str(problem) for problem in problems))
         self.problems = problems
-        self.members = members  # the peers file it names, so that its mistakes can be told as well
+        self.members: Path | None = None  # the peers file it names, so that its mistakes can be told as well
 
 
 def load_settings(path: Path, overrides: list[str]) -> Settings:
@@ -42,7 +42,35 @@ def load_settings(path: Path, overrides: list[str]) -> Settings:
 
     Relative paths in it are taken from the file's own directory. Raises `ConfigError`.
     """
+    data = _read_file(path)
+    try:
+        return make_settings(data, overrides, base=path.resolve().parent)
+    except ConfigError as error:
+        membership = data.get("membership")
+        static = membership.get("static") if isinstance(membership, dict) else None
+        error.members = path.resolve().parent / static if isinstance(static, str) and static else None
+        raise
+
+
+def make_settings(data: dict[str, Any], overrides: list[str], *, base: Path) -> Settings:
+    """The settings in a mapping, with overrides applied; relative paths are taken from ``base``.
+
+    Raises `ConfigError`.
+    """
     problems: list[Problem] = []
+    for override in overrides:
+        _apply_override(data, override, problems)
+    _derive_listeners(data)
+    settings = _read(Settings, data, "", problems)
+    if settings is not None:
+        _check_ports(settings, problems)
+        _check_latency(settings, problems)
+    if problems or settings is None:
+        raise ConfigError(problems)
+    return _resolve_paths(settings, base)
+
+
+def _read_file(path: Path) -> dict[str, Any]:
     try:
         data: Any = read_yaml(path)
     except OSError as error:
@@ -59,19 +87,7 @@ def load_settings(path: Path, overrides: list[str]) -> Settings:
         raise ConfigError(
             [Problem(key=str(path), message="not a mapping", hint="write KEY: VALUE lines, as in the README")]
         )
-    for override in overrides:
-        _apply_override(data, override, problems)
-    _derive_listeners(data)
-    settings = _read(Settings, data, "", problems)
-    if settings is not None:
-        _check_ports(settings, problems)
-        _check_latency(settings, problems)
-    if problems or settings is None:
-        membership = data.get("membership")
-        static = membership.get("static") if isinstance(membership, dict) else None
-        members = path.resolve().parent / static if isinstance(static, str) and static else None
-        raise ConfigError(problems, members)
-    return _resolve_paths(settings, path.resolve().parent)
+    return data
 
 
 def dump_settings(settings: Settings) -> str:

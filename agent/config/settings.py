@@ -17,6 +17,8 @@ from agent.config.values import (
     amount,
     parse_address,
     parse_endpoint,
+    parse_endpoints,
+    parse_file,
     parse_flag,
     parse_index,
     parse_labels,
@@ -28,6 +30,7 @@ from agent.config.values import (
     parse_patterns,
     parse_prices,
     parse_store,
+    parse_uids,
     seconds,
     whole_number,
 )
@@ -304,6 +307,70 @@ class HttpSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ProbeSettings:
+    """eBPF: proving that the local leg is direct. Read by ``shorthaul probe`` and ``verify``, and by the
+    agent, which needs to know where the probe is.
+    """
+
+    socket: Path = option(
+        parse_file,
+        "Unix socket by which the probe tells the agent its verdicts; in a volume that both containers have.",
+        default=Path("/run/shorthaul/probe.sock"),
+    )
+    readers: tuple[int, ...] = option(
+        parse_uids,
+        "Numeric user ids that may read from it besides root and the probe's own: the agent's, if it is "
+        "another.",
+        default=(),
+    )
+    node_port: int = option(
+        whole_number(least=1, most=65535),
+        "The NodePort of the Service that leads to the agents.",
+        default=30021,
+    )
+    services: tuple[Endpoint, ...] = option(
+        parse_endpoints,
+        "IP:PORT of Services that lead to agents (ClusterIPs), if a client may use them.",
+        default=(),
+    )
+    endpoints: tuple[Endpoint, ...] = option(
+        parse_endpoints,
+        "IP:PORT that canaries are sent to. None: those of this node that hosts.toml files name, or else "
+        "listen.local and the NodePort at node.address.",
+        default=(),
+    )
+    hosts_dir: Path = option(
+        parse_file,
+        "containerd's directory of REGISTRY/hosts.toml files.",
+        default=Path("/etc/containerd/certs.d"),
+    )
+    canary_interval_s: float = option(
+        seconds(least=1, most=3600),
+        "Seconds between two canaries to each endpoint; after 2.5 intervals without one nothing is proved.",
+        default=30.0,
+    )
+    cgroup: Path | None = option(
+        parse_path,
+        "The cgroup (v2) whose sockets are watched, with all below it. None: the root, as mounted.",
+        default=None,
+    )
+    containerd_cgroup: Path | None = option(
+        parse_path,
+        "containerd's own cgroup, where kernels before 6.15 see connect() first. None: it is looked for.",
+        default=None,
+    )
+    ring_bytes: int = option(
+        whole_number(least=65536, most=1 << 28),
+        "Size of the ring buffer, rounded up to a power of two; 2 MiB holds 11,000 events, and is read 20 "
+        "times a second.",
+        default=2 << 20,
+    )
+    metrics: Endpoint = option(
+        parse_endpoint, "The probe's own metrics.", default=Endpoint(host="127.0.0.1", port=9091)
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StopSettings:
     """Stopping: unready, then no new connections, then draining, then gone."""
 
@@ -360,4 +427,5 @@ class Settings:
     lookup: LookupSettings = group(LookupSettings)
     pull: PullSettings = group(PullSettings)
     http: HttpSettings = group(HttpSettings)
+    probe: ProbeSettings = group(ProbeSettings)
     stop: StopSettings = group(StopSettings)

@@ -155,6 +155,31 @@ def parse_path(value: object) -> Path | None:
     return Path(value)
 
 
+def parse_file(value: object) -> Path:
+    """A path that has to be there."""
+    path = parse_path(value)
+    if path is None:
+        raise Wrong("none is not a path", "write the path of a file, or leave the key out")
+    return path
+
+
+def parse_endpoints(value: object) -> tuple[Endpoint, ...]:
+    """A list of ``IP:PORT``."""
+    if not isinstance(value, list):
+        raise Wrong(f"{value!r} is not a list", 'write a list of IP:PORT, for example ["10.96.0.10:30022"]')
+    return tuple(parse_endpoint(entry) for entry in value)
+
+
+def parse_uids(value: object) -> tuple[int, ...]:
+    """A list of numeric user ids."""
+    hint = "write a list of numbers, for example [65532]"
+    if not isinstance(value, list):
+        raise Wrong(f"{value!r} is not a list", hint)
+    if any(isinstance(uid, bool) or not isinstance(uid, int) or uid < 0 for uid in value):
+        raise Wrong(f"{value!r} has what is no user id", hint)
+    return tuple(value)
+
+
 def parse_index(value: object) -> str:
     if value != "scatter":
         raise Wrong(f"{value!r} is no known holder index", "write scatter")

@@ -3,8 +3,8 @@
 Fed by the probe's messages. Outlives the probe: when it restarts, it tells of the same flows again.
 """
 
-from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterable
+from collections import Counter, OrderedDict, deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -13,6 +13,7 @@ from agent.flows.table import Flow
 from agent.flows.verdicts import EndpointName, Verdict
 
 _KEPT = 16_384
+_RECENT = 200
 _WAIT_S = 1.5  # a little longer than a flow waits for its evidence
 _WAITING_MAX = 10_000
 _CANARIES_MISSED = 2.5  # so many intervals can pass until a canary proves nothing any more
@@ -41,6 +42,7 @@ class FlowBook:
         self._taken: OrderedDict[int, Flow] = OrderedDict()  # by the agent's cookie
         self._waiting: OrderedDict[int, tuple[float, list[Then]]] = OrderedDict()
         self._canaries: tuple[Canary, ...] = ()
+        self._recent: deque[Flow] = deque(maxlen=_RECENT)
         self._disproved: tuple[float, str] = (float("-inf"), "")
         self._contradictions = 0
         self.connected = False
@@ -48,7 +50,7 @@ class FlowBook:
     def take(self, message: Message, now_s: float) -> News:
         """Take a message of the probe; what is new in it."""
         if isinstance(message, Hello):
-            self.connected, self._contradictions = True, 0
+            self.connected = True
             return News()
         if isinstance(message, Health):
             return self._health(message, now_s)
@@ -103,14 +105,20 @@ class FlowBook:
         return True, "the last canary was direct, and no connection since then was not"
 
     @property
-    def canaries(self) -> Iterable[Canary]:
+    def canaries(self) -> tuple[Canary, ...]:
         """The last round of them."""
         return self._canaries
+
+    def newest_first(self) -> list[Flow]:
+        """The last flows that were judged."""
+        return list(reversed(self._recent))
 
     def _health(self, health: Health, now_s: float) -> News:
         if health.canaries:
             self._canaries = health.canaries
-        new = max(0, health.contradictions - self._contradictions)
+        # Fewer than before: another probe, which counts from its own start.
+        known = self._contradictions if health.contradictions >= self._contradictions else 0
+        new = health.contradictions - known
         self._contradictions = health.contradictions
         if new:
             self._disproved = now_s, "the two ends of a connection contradict each other"
@@ -132,6 +140,7 @@ class FlowBook:
 
     def _note(self, flow: Flow, now_s: float) -> None:
         _keep(self._known, flow.cookie, flow.verdict)
+        self._recent.append(flow)
         unproved = (Verdict.DIRECT, Verdict.UNKNOWN, Verdict.FAILED)
         if flow.endpoint is EndpointName.HOSTPORT and flow.verdict not in unproved:
             self._disproved = now_s, f"a connection to {flow.asked} was {flow.verdict.value}: {flow.reason}"

@@ -5,8 +5,9 @@ release, so a version that differs is an error, not a negotiation.
 """
 
 import json
+import math
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from agent.flows.table import Flow
 from agent.flows.verdicts import EndpointName, Verdict
@@ -23,9 +24,10 @@ class MessageInvalid(ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hello:
-    """The first message: whose probe this is."""
+    """The first message: whose probe this is. ``programs``: ids of its eBPF programs."""
 
     node: str
+    programs: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,11 +68,18 @@ class Health:
 
 Message = Hello | Flows | Health
 
+_COUNTS = ("lost_events", "lost_flows", "lost_packets", "invalid_events", "forgotten", "contradictions")
+_N = TypeVar("_N", int, float)
+
 
 def encode(message: Message) -> bytes:
     """A line, with its end."""
     if isinstance(message, Hello):
-        told: dict[str, Any] = {"hello": VERSION, "node": message.node}
+        told: dict[str, Any] = {
+            "hello": VERSION,
+            "node": message.node,
+            "programs": message.programs,
+        }
     elif isinstance(message, Flows):
         told = {
             "flows": [_pack(flow) for flow in message.flows],
@@ -90,30 +99,54 @@ def decode(line: bytes) -> Message:
     try:
         told = json.loads(line)
         if "hello" in told:
-            if told["hello"] != VERSION:
-                raise MessageInvalid(f"the probe speaks version {told['hello']}, not {VERSION}")
-            return Hello(node=str(told["node"]))
+            return _hello(told)
         if "health" in told:
-            health = told["health"]
-            canaries = tuple(
-                Canary(
-                    **{
-                        **canary,
-                        "endpoint": EndpointName(canary["endpoint"]),
-                        "verdict": Verdict(canary["verdict"]),
-                    }
-                )
-                for canary in health.pop("canaries")
-            )
-            return Health(canaries=canaries, **health)
+            return _health(told["health"])
         return Flows(
             flows=tuple(_unpack(packed) for packed in told["flows"]),
-            rtts=tuple((bytes.fromhex(ip), int(rtt_us)) for ip, rtt_us in told["rtts"]),
+            rtts=tuple((_ip(ip), _number(rtt_us)) for ip, rtt_us in told["rtts"]),
         )
-    except (ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
-        if isinstance(error, MessageInvalid):
-            raise
+    except MessageInvalid:
+        raise
+    except (ValueError, TypeError, KeyError, AttributeError, IndexError, RecursionError) as error:
         raise MessageInvalid(f"not a message of a probe: {error!r}") from error
+
+
+def _hello(told: dict[str, Any]) -> Hello:
+    if told["hello"] != VERSION:
+        raise MessageInvalid(f"the probe speaks version {told['hello']!r}, not {VERSION}")
+    return Hello(node=str(told["node"]), programs=tuple(_number(number) for number in told["programs"]))
+
+
+def _health(told: dict[str, Any]) -> Health:
+    canaries = tuple(
+        Canary(
+            endpoint=EndpointName(canary["endpoint"]),
+            address=str(canary["address"]),
+            verdict=Verdict(canary["verdict"]),
+            reason=str(canary["reason"]),
+            went=str(canary["went"]),
+            answered_by=str(canary["answered_by"]),
+            rtt_us=_number(canary["rtt_us"]),
+            at_s=_number(canary["at_s"], float),
+        )
+        for canary in told["canaries"]
+    )
+    counts = {name: _number(told[name]) for name in _COUNTS}
+    return Health(canaries=canaries, sure_of_intent=bool(told["sure_of_intent"]), **counts)
+
+
+def _number(value: object, kind: type[_N] = int) -> _N:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise MessageInvalid(f"{value!r} is not a number")
+    return kind(value)
+
+
+def _ip(text: str) -> bytes:
+    ip = bytes.fromhex(text)
+    if len(ip) != 16:
+        raise MessageInvalid(f"{text!r} is not an address")
+    return ip
 
 
 def _pack(flow: Flow) -> list[Any]:
@@ -135,27 +168,29 @@ def _pack(flow: Flow) -> list[Any]:
         flow.closed,
         flow.bytes_received,
         flow.bytes_sent,
+        flow.news,
     ]
 
 
 def _unpack(packed: list[Any]) -> Flow:
     (
         cookie, taken_by, endpoint, verdict, reason, client_ip, client_port, asked_ip, asked_port,
-        went_ip, went_port, pid, comm, rtt_us, closed, received, sent,
+        went_ip, went_port, pid, comm, rtt_us, closed, received, sent, news,
     ) = packed  # fmt: skip
     return Flow(
-        cookie=int(cookie),
-        taken_by=int(taken_by),
+        cookie=_number(cookie),
+        taken_by=_number(taken_by),
         endpoint=EndpointName(endpoint),
         verdict=Verdict(verdict),
         reason=str(reason),
-        client=Address(bytes.fromhex(client_ip), int(client_port)),
-        asked=Address(bytes.fromhex(asked_ip), int(asked_port)),
-        went=None if went_ip is None else Address(bytes.fromhex(went_ip), int(went_port)),
-        pid=int(pid),
+        client=Address(_ip(client_ip), _number(client_port)),
+        asked=Address(_ip(asked_ip), _number(asked_port)),
+        went=None if went_ip is None else Address(_ip(went_ip), _number(went_port)),
+        pid=_number(pid),
         comm=str(comm),
-        rtt_us=int(rtt_us),
+        rtt_us=_number(rtt_us),
         closed=bool(closed),
-        bytes_received=int(received),
-        bytes_sent=int(sent),
+        bytes_received=_number(received),
+        bytes_sent=_number(sent),
+        news=bool(news),
     )

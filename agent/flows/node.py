@@ -14,6 +14,7 @@ class NodeView:
 
     ``services``: addresses and ports of Services that lead to agents (ClusterIPs). ``sure_of_intent``: no
     other program can have rewritten a connect() before it was read; ``..._near``: of containerd's own.
+    ``alone_on_connect``: there is no other program at all.
     """
 
     netns: int
@@ -23,6 +24,7 @@ class NodeView:
     own_ips: frozenset[bytes] = frozenset()
     sure_of_intent: bool = True
     sure_of_intent_near: bool = True
+    alone_on_connect: bool = True
     _locations: dict[bytes, Location] = field(default_factory=dict)
 
     def endpoint(self, asked: Address) -> EndpointName | None:

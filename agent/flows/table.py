@@ -4,11 +4,20 @@ its evidence changes. Pure: times are seconds of one monotonic clock.
 Bounded: of the oldest flows the unjudged end as UNKNOWN, and are counted.
 """
 
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from dataclasses import dataclass
 
 from agent.flows.node import NodeView
-from agent.flows.verdicts import Accepted, EndpointName, Evidence, Finding, Verdict, contradict, judge
+from agent.flows.verdicts import (
+    Accepted,
+    EndpointName,
+    Evidence,
+    Finding,
+    Location,
+    Verdict,
+    contradict,
+    judge,
+)
 from bpf.events import Address, Event, Flag, Kind, Tuple
 
 _FLOWS_MAX = 8192  # open at a time, 1.5 kB each; containerd has a few dozen
@@ -22,7 +31,8 @@ class Flow:
     """A judged flow. ``cookie``: of the client's socket. ``taken_by``: of the other end's, 0 if not known.
 
     ``asked``: where connect() wanted to go. ``went``: the destination on the wire. ``client``: the source
-    on the wire, as the other end sees it. ``bytes_*`` are known when it is closed.
+    on the wire, as the other end sees it. ``bytes_*`` are known when it is closed. ``news``: the verdict is
+    new, not only what else is told.
     """
 
     cookie: int
@@ -39,6 +49,7 @@ class Flow:
     closed: bool
     bytes_received: int
     bytes_sent: int
+    news: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,12 +75,15 @@ class _Entry:
     socket: Tuple
     wire: Tuple | None
     intent: Address | None
-    first_s: float
+    sure_of_intent: bool
     established: bool = False
     closed: bool = False
     complete: bool = False
     accepted: Accepted | None = None
     finding: Finding | None = None
+    told: Verdict | None = None
+    unlocated: bytes | None = None
+    location: Location | None = None  # kept: routes are found out anew for new flows only
     contradicted: bool = False
 
 
@@ -84,7 +98,7 @@ class FlowTable:
         self._by_wire: dict[Tuple, int] = {}  # the client's cookie, by the addresses of its packets
         # Ends whose client was not seen yet, by namespace and addresses as the client sends them.
         self._ends: OrderedDict[tuple[int, Tuple], Accepted] = OrderedDict()
-        self._pending: deque[tuple[float, int]] = deque()
+        self._undecided: OrderedDict[int, float] = OrderedDict()  # until when evidence is waited for
         self._unlocated: dict[bytes, set[int]] = {}
         self._changed: dict[int, None] = {}
         self.tally = Tally()
@@ -104,17 +118,21 @@ class FlowTable:
 
         Ends the waiting of flows whose evidence should be there by now, and forgets what is closed.
         """
-        while self._pending and self._pending[0][0] <= now_s:
-            self.settle(self._pending.popleft()[1])
+        while self._undecided:
+            cookie, until_s = next(iter(self._undecided.items()))
+            if until_s > now_s:
+                break
+            self.settle(cookie)
         flows = []
-        for cookie in self._changed:
+        changed, self._changed = self._changed, {}
+        for cookie in changed:
             entry = self._flows.get(cookie)
             if entry is None or entry.finding is None:
                 continue
             flows.append(_flow(cookie, entry))
+            entry.told = entry.finding.verdict
             if entry.closed:
                 self._forget(cookie)
-        self._changed.clear()
         return flows
 
     def open_flows(self) -> list[Flow]:
@@ -124,7 +142,7 @@ class FlowTable:
     def settle(self, cookie: int) -> None:
         """Judge a flow by what there is; nothing more is to be expected."""
         entry = self._flows.get(cookie)
-        if entry is not None and not entry.complete:
+        if self._undecided.pop(cookie, None) is not None and entry is not None:
             entry.complete = True
             self._judge(cookie, entry)
 
@@ -154,8 +172,8 @@ class FlowTable:
             return
         entry = self._flows.get(event.cookie)
         if entry is None or entry.event.connect_ns != event.connect_ns:  # a socket may connect again
-            entry = _Entry(endpoint, event, event.socket, None, intent, now_s)
-            self._add(event.cookie, entry)
+            entry = _Entry(endpoint, event, event.socket, None, intent, self._is_sure(event))
+            self._add(event.cookie, entry, now_s)
         entry.event, entry.socket = event, event.socket
         entry.established |= bool(event.flags & Flag.ESTABLISHED)
         entry.closed |= event.kind is Kind.CLOSED
@@ -165,6 +183,13 @@ class FlowTable:
         self._judge(event.cookie, entry)
         if entry.closed:
             self._changed[event.cookie] = None  # its bytes are known now
+
+    def _is_sure(self, event: Event) -> bool:
+        """Whether no other program can have changed where the process wanted to go without a trace."""
+        node = self._node
+        if not event.flags & Flag.INTENT:
+            return node.alone_on_connect  # what is behind the socket's destination was not seen
+        return node.sure_of_intent or (node.sure_of_intent_near and bool(event.flags & Flag.FIRST))
 
     def _server(self, event: Event) -> None:
         end = Accepted(event.cookie, event.netns, event.socket, event.wire, event.time_ns)
@@ -196,36 +221,43 @@ class FlowTable:
             entry.contradicted = True
             self.tally.contradictions += 1
         if evidence.translated and evidence.location is None and entry.wire is not None:
-            self._unlocated.setdefault(entry.wire.destination.ip, set()).add(cookie)
+            entry.unlocated = entry.wire.destination.ip
+            self._unlocated.setdefault(entry.unlocated, set()).add(cookie)
         finding = judge(evidence)
-        if finding.verdict is None or finding == entry.finding:
+        if finding.verdict is None:
+            if entry.finding is None:
+                return
+            finding = Finding(Verdict.UNKNOWN, finding.reason)  # what was proved before is not true any more
+        if finding == entry.finding:
             return
         entry.finding = finding
         self._changed[cookie] = None
 
     def _evidence(self, entry: _Entry) -> Evidence:
         event, node = entry.event, self._node
-        where = None if entry.wire is None else node.location(entry.wire.destination.ip)
+        # Other programs come and go: what was not sure once stays so.
+        entry.sure_of_intent = entry.sure_of_intent and (entry.complete or self._is_sure(event))
+        if entry.location is None and entry.wire is not None:
+            entry.location = node.location(entry.wire.destination.ip)
         return Evidence(
             endpoint=entry.endpoint,
             same_netns=None if event.netns == 0 else event.netns == node.netns,
             intent=entry.intent,
-            sure_of_intent=node.sure_of_intent
-            or (node.sure_of_intent_near and bool(event.flags & Flag.FIRST)),
+            sure_of_intent=entry.sure_of_intent,
             socket=entry.socket,
             wire=entry.wire,
             established=entry.established,
             closed=entry.closed,
             mark=event.mark,
             accepted=entry.accepted,
-            location=where,
+            location=entry.location,
             complete=entry.complete,
         )
 
-    def _add(self, cookie: int, entry: _Entry) -> None:
+    def _add(self, cookie: int, entry: _Entry, now_s: float) -> None:
         self._forget(cookie)
         self._flows[cookie] = entry
-        self._pending.append((entry.first_s + self._settle_s, cookie))
+        self._undecided[cookie] = now_s + self._settle_s
         if len(self._flows) > self._flows_max:
             oldest = next(iter(self._flows))
             self.tally.forgotten += self._flows[oldest].finding is None
@@ -233,6 +265,12 @@ class FlowTable:
 
     def _forget(self, cookie: int) -> None:
         entry = self._flows.pop(cookie, None)
+        self._undecided.pop(cookie, None)
+        self._changed.pop(cookie, None)
+        if entry is not None and entry.unlocated in self._unlocated:
+            self._unlocated[entry.unlocated].discard(cookie)
+            if not self._unlocated[entry.unlocated]:
+                del self._unlocated[entry.unlocated]
         if entry is not None and entry.wire is not None and self._by_wire.get(entry.wire) == cookie:
             del self._by_wire[entry.wire]
 
@@ -241,7 +279,7 @@ class FlowTable:
             return
         if entry.wire is not None and self._by_wire.get(entry.wire) == cookie:
             del self._by_wire[entry.wire]
-        entry.wire = wire
+        entry.wire, entry.location = wire, None
         if entry.event.netns not in (_ANY, self._node.netns):
             return  # never judged, and its addresses may be those of a flow that is
         self._by_wire[wire] = cookie
@@ -277,4 +315,5 @@ def _flow(cookie: int, entry: _Entry) -> Flow:
         closed=entry.closed,
         bytes_received=event.bytes_received,
         bytes_sent=event.bytes_acked,
+        news=finding.verdict is not entry.told,
     )

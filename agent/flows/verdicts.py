@@ -63,7 +63,7 @@ class Evidence:
     """What is known of a flow of the local leg. ``None``: not known (yet).
 
     ``same_netns``: whether the client's socket is in the node's own network namespace. ``intent``: the
-    argument of connect(). ``sure_of_intent``: no other program can have rewritten it before it was read.
+    argument of connect(). ``sure_of_intent``: no other program can have rewritten it without a trace.
     ``location``: of the destination on the wire. ``complete``: nothing more is to be expected.
     """
 
@@ -176,8 +176,10 @@ def _judge_untranslated(evidence: Evidence) -> Finding:
         return _missing(evidence, "connect() was not seen, and another program may rewrite it")
     if not evidence.sure_of_intent:
         return _missing(evidence, "another program may have rewritten connect() before it was seen")
-    if accepted is None:
+    if accepted is None or evidence.location is not Location.HOST:
         return _missing(evidence, "no socket of this node was seen to take it")
+    if not accepted.socket.mirrored == evidence.wire == accepted.wire.mirrored:
+        return _missing(evidence, "the socket that took it has other addresses")
     return Finding(Verdict.DIRECT, f"taken by {accepted.socket.source}, nothing translated at either end")
 
 

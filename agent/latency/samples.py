@@ -8,7 +8,10 @@ from topology.placement import NodeName
 def take_sample(
     neighbourhood: Neighbourhood, metrics: Metrics, name: NodeName, rtt_us: float, source: str
 ) -> bool:
-    """Take what a ``probe``, a new ``connection`` or an ``upload`` measured; false if it can't be true."""
+    """Take what a ``probe``, a new ``connection``, an ``upload`` or the ``kernel``'s own callback measured.
+
+    False if it can't be true.
+    """
     taken = neighbourhood.sample(name, rtt_us)
     if taken:
         metrics.rtt(neighbourhood.locality(name), rtt_us, source)

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from agent.content.store import ContentStore
+from agent.flows.book import FlowBook
 from agent.latency.prober import Prober
 from agent.listen.explain import Explainer
 from agent.listen.traffic import Traffic
-from agent.listen.views import costs_view, latency_view, topology_view
+from agent.listen.views import costs_view, flows_view, latency_view, topology_view
 from agent.members.neighbourhood import Neighbourhood
 from agent.observe.metrics import Metrics
 from agent.observe.requests import RecentRequests
@@ -27,6 +28,7 @@ class AdminServices:
     traffic: Traffic
     metrics: Metrics
     recent: RecentRequests
+    book: FlowBook
     unready: Callable[[], str | None]
     clock: Callable[[], float]
 
@@ -45,6 +47,7 @@ class AdminServer:
             "/api/topology": self._topology,
             "/api/latency": self._latency,
             "/api/costs": self._costs,
+            "/api/flows": self._flows,
         }
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -66,6 +69,9 @@ class AdminServer:
             len(services.neighbourhood), len(services.neighbourhood.cooling(services.clock()))
         )
         self._count_topology()
+        services.metrics.proof(
+            connected=services.book.connected, proved=services.book.proved(services.clock())[0]
+        )
         services.metrics.ready(services.unready() is None)
         return web.Response(body=services.metrics.expose(), headers={"Content-Type": Metrics.CONTENT_TYPE})
 
@@ -111,6 +117,9 @@ class AdminServer:
 
     async def _costs(self, _: web.BaseRequest) -> web.Response:
         return web.json_response(costs_view(self._services.traffic.entries()))
+
+    async def _flows(self, _: web.BaseRequest) -> web.Response:
+        return web.json_response(flows_view(self._services.book, self._services.clock()))
 
     async def _explain(self, request: web.BaseRequest) -> web.Response:
         services = self._services

@@ -24,6 +24,7 @@ from agent.holders.wire import PATH as HOLDERS_PATH
 from agent.latency.wire import PATH as LATENCY_PATH
 from agent.listen.discovery import Discovery
 from agent.listen.http import error_response
+from agent.listen.judged import JudgedRequests
 from agent.listen.questions import QuestionDesk
 from agent.listen.reports import ReportDesk
 from agent.listen.traffic import Traffic
@@ -36,6 +37,7 @@ from agent.oci.manifest import Manifest
 from agent.oci.patterns import Filter
 from agent.oci.ranges import ByteRange, RangeSpec, parse_range, select
 from agent.oci.reference import Addressed, Kind, Named, Ping, ReferrerList, TagList, parse_target, unknown
+from agent.probe.canary import NODE_HEADER
 from agent.transfer.peers import PeerBody, Wanted
 from agent.transfer.puller import BodyCut, NobodyHasIt, Puller, RunningPull
 from agent.transfer.send import ClientGone, cut, read_first, send_blob, send_chunk, send_first
@@ -59,6 +61,7 @@ class Services:
     desk: QuestionDesk
     reports: ReportDesk
     traffic: Traffic
+    judged: JudgedRequests
     discovery: Discovery
     registries: Filter
     metrics: Metrics
@@ -141,7 +144,7 @@ class OciServer:
         target = parse_target(request.raw_path)
         if isinstance(target, Ping):
             record.kind, record.status = "ping", 200
-            return _pong()
+            return _pong(self._services.own)
         if isinstance(target, TagList | ReferrerList):
             record.kind, record.status = "discovery", 200
             discovery = self._services.discovery
@@ -349,8 +352,12 @@ class OciServer:
             return  # a peer's standing connection, not a pull
         self._services.traffic.account(record, exchange.request)
         self._services.recent.add(record)
-        if _log.isEnabledFor(logging.INFO):
-            _log.info("request", extra={"fields": record.as_dict()})
+        self._services.judged.judge(record, exchange.request, _tell)
+
+
+def _tell(record: RequestRecord) -> None:
+    if _log.isEnabledFor(logging.INFO):
+        _log.info("request", extra={"fields": record.as_dict()})
 
 
 def _source(record: RequestRecord) -> str:
@@ -359,8 +366,12 @@ def _source(record: RequestRecord) -> str:
     return f'node={record.node}; tier={record.locality_label}; reason="{reason}"'
 
 
-def _pong() -> web.Response:
-    headers = {"Docker-Distribution-Api-Version": "registry/2.0", "Content-Type": "application/json"}
+def _pong(own: NodeName) -> web.Response:
+    headers = {
+        "Docker-Distribution-Api-Version": "registry/2.0",
+        "Content-Type": "application/json",
+        NODE_HEADER: own,  # so that a canary knows who took it
+    }
     return web.Response(body=b"{}", headers=headers)
 
 

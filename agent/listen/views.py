@@ -1,4 +1,4 @@
-"""What the topology looks like as JSON: ``/api/topology``, ``/api/latency``, ``/api/costs``.
+"""What the agent knows, as JSON: ``/api/topology``, ``/api/latency``, ``/api/costs``, ``/api/flows``.
 
 Round trips in microseconds, ages in seconds. Every number is finite: what is not known is null. The
 larger ones let other work go on between their parts, as pulls are served by the same loop.
@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Iterable
 from typing import Any
 
+from agent.flows.book import FlowBook
 from agent.members.neighbourhood import Neighbourhood
 from topology.labels import path_levels
 from topology.ledger import Entry
@@ -79,6 +80,44 @@ def costs_view(entries: Iterable[Entry]) -> dict[str, Any]:
         "pairs": pairs,
         "bytes": sum(pair["bytes"] for pair in pairs),
         "usd": round(sum(pair["usd"] for pair in pairs), 9),
+    }
+
+
+def flows_view(book: FlowBook, now_s: float) -> dict[str, Any]:
+    """Whether the local path is proved, the last canaries, and the last connections judged."""
+    proved, why = book.proved(now_s)
+    return {
+        "probe": book.connected,
+        "proved": proved,
+        "why": why,
+        "canaries": [
+            {
+                "endpoint": canary.endpoint.value,
+                "address": canary.address,
+                "verdict": canary.verdict.value,
+                "reason": canary.reason,
+                "went": canary.went,
+                "answered_by": canary.answered_by,
+                "rtt_us": canary.rtt_us,
+                "age_s": _round(max(0.0, now_s - canary.at_s)),
+            }
+            for canary in book.canaries
+        ],
+        "flows": [
+            {
+                "endpoint": flow.endpoint.value,
+                "verdict": flow.verdict.value,
+                "reason": flow.reason,
+                "client": str(flow.client),
+                "asked": str(flow.asked),
+                "went": None if flow.went is None else str(flow.went),
+                "process": flow.comm,
+                "pid": flow.pid,
+                "rtt_us": flow.rtt_us,
+                "cookie": flow.cookie,
+            }
+            for flow in book.newest_first()
+        ],
     }
 
 

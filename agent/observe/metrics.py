@@ -1,6 +1,6 @@
 """The agent's metrics, one method per fact, over an injected registry.
 
-The only importer of prometheus_client.
+prometheus_client is imported here and by the probe's metrics only.
 
 Labels are bounded: path, kind, source, locality, result, zone (pairs). Never a node, an address or a digest.
 """
@@ -97,7 +97,7 @@ class Metrics:
         )
         self._rtt_samples = Counter(
             "shorthaul_rtt_samples_total",
-            "Round trips taken into the topology, by what measured them: probe, connection, upload.",
+            "Round trips taken into the topology, by what measured them: probe, connection, upload, kernel.",
             ("source",),
             registry=self._registry,
         )
@@ -151,6 +151,40 @@ class Metrics:
             ("source_zone", "destination_zone"),
             registry=self._registry,
         )
+        self._local_flows = Counter(
+            "shorthaul_local_flows_total",
+            "Connections of this node's clients to the agents, by the endpoint asked for and what the probe "
+            "proved of them.",
+            ("endpoint", "verdict"),
+            registry=self._registry,
+        )
+        self._local_requests = Counter(
+            "shorthaul_local_requests_total",
+            "Requests answered to this node's clients, by the same; a kept-alive connection has many.",
+            ("endpoint", "verdict"),
+            registry=self._registry,
+        )
+        self._remote_bytes = Counter(
+            "shorthaul_nodeport_remote_bytes_total",
+            "Bytes of local clients' connections that kube-proxy sent to another node, once they are closed.",
+            ("direction",),
+            registry=self._registry,
+        )
+        self._contradictions = Counter(
+            "shorthaul_flow_contradictions_total",
+            "Connections of which the two ends tell different things: an alarm.",
+            registry=self._registry,
+        )
+        self._path_proved = Gauge(
+            "shorthaul_local_path_proved",
+            "1 while the HostPort's path is proved to be direct: canary and connections since.",
+            registry=self._registry,
+        )
+        self._probe_connected = Gauge(
+            "shorthaul_probe_connected",
+            "1 while a probe tells of this node's flows; without one every verdict is UNKNOWN.",
+            registry=self._registry,
+        )
         self._ready = Gauge("shorthaul_ready", "1 while the agent is ready.", registry=self._registry)
 
     def request(self, record: RequestRecord) -> None:
@@ -187,7 +221,9 @@ class Metrics:
         self._cooling.set(cooling)
 
     def rtt(self, locality: Locality, rtt_us: float, source: str) -> None:
-        """A round trip was measured by a ``probe``, a new ``connection``, or an ``upload``."""
+        """A round trip was measured by a ``probe``, a new ``connection``, an ``upload``, or the ``kernel``'s
+        eBPF callback.
+        """
         self._rtt.labels(locality.label).observe(rtt_us / 1e6)
         self._rtt_samples.labels(source).inc()
 
@@ -217,6 +253,28 @@ class Metrics:
         """Body bytes came from a peer's zone to this one's."""
         self._zone_bytes.labels(source, destination).inc(size_bytes)
         self._zone_usd.labels(source, destination).inc(usd)
+
+    def local_flows(self, endpoint: str, verdict: str, flows: int) -> None:
+        """So many connections had their verdict."""
+        self._local_flows.labels(endpoint, verdict).inc(flows)
+
+    def local_request(self, endpoint: str, verdict: str) -> None:
+        """A request of this node's own client was answered."""
+        self._local_requests.labels(endpoint, verdict).inc()
+
+    def remote_bytes(self, received: int, sent: int) -> None:
+        """Bytes went over the NodePort to another node and back."""
+        self._remote_bytes.labels("received").inc(received)
+        self._remote_bytes.labels("sent").inc(sent)
+
+    def contradictions(self, number: int) -> None:
+        """So many connections' ends contradict each other."""
+        self._contradictions.inc(number)
+
+    def proof(self, *, connected: bool, proved: bool) -> None:
+        """Whether a probe is there, and whether the local path is proved now."""
+        self._probe_connected.set(connected)
+        self._path_proved.set(proved)
 
     def ready(self, ready: bool) -> None:
         """Whether the agent is ready now."""

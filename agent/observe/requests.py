@@ -46,6 +46,7 @@ class RequestRecord:
     body_length: int = 0  # what the body has when it is whole
     first_byte_s: float | None = None
     seconds: float = 0.0
+    verdict: str | None = None  # of the connection it came by; None for another node's client
 
     @property
     def source(self) -> str:
@@ -76,19 +77,20 @@ class RequestRecord:
             "bytes": self.body_bytes,
             "first_byte_s": self.first_byte_s if self.first_byte_s is None else round(self.first_byte_s, 6),
             "seconds": round(self.seconds, 6),
+            "verdict": self.verdict,
         }
 
 
 class RecentRequests:
-    """The last requests, for the API. Bounded."""
+    """The last requests, for the API. Bounded. A verdict may come a moment after its request."""
 
     def __init__(self, keep: int = 512) -> None:
-        self._records: deque[dict[str, Any]] = deque(maxlen=keep)
+        self._records: deque[RequestRecord] = deque(maxlen=keep)
 
     def add(self, record: RequestRecord) -> None:
         """Remember it; the oldest goes."""
-        self._records.append(record.as_dict())
+        self._records.append(record)
 
     def newest_first(self) -> list[dict[str, Any]]:
         """All that is remembered."""
-        return list(reversed(self._records))
+        return [record.as_dict() for record in reversed(self._records)]

@@ -58,7 +58,9 @@ class PullFailed(LabError):
 class Containerd:
     """One daemon in one namespace."""
 
-    def __init__(self, folder: Path, *, netns: str | None, version: str = "1.6") -> None:
+    def __init__(
+        self, folder: Path, *, netns: str | None, version: str = "1.6", cgroup: Path | None = None
+    ) -> None:
         binary = VERSIONS[version]
         if not binary.exists():
             raise LabError(f"containerd {version} is not at {binary}: run `make setup`")
@@ -74,6 +76,7 @@ class Containerd:
         )
         self._binary = binary
         self._netns = netns
+        self._cgroup = cgroup
         self.start()
 
     @property
@@ -84,7 +87,7 @@ class Containerd:
     def start(self) -> None:
         """Start it; returns when it answers over CRI."""
         command = [str(self._binary), "--config", str(self._config)]
-        self._process = Process(command, log=self.folder / "log", netns=self._netns)
+        self._process = Process(command, log=self.folder / "log", netns=self._netns, cgroup=self._cgroup)
         self._process.wait_until(self._answers, f"containerd {self.version}")
 
     def stop(self) -> None:

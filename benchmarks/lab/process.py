@@ -35,6 +35,13 @@ def _die_with_parent() -> None:
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
+def _prepare(cgroup: Path | None) -> None:
+    """In the child: die with the parent, and belong to a cgroup before any socket is made."""
+    _die_with_parent()
+    if cgroup is not None:
+        (cgroup / "cgroup.procs").write_text("0")
+
+
 class Process:
     """A child process that logs to a file."""
 
@@ -45,6 +52,7 @@ class Process:
         log: Path,
         netns: str | None = None,
         env: dict[str, str] | None = None,
+        cgroup: Path | None = None,
     ) -> None:
         self.log = log
         self._command = [*enter(netns), *command]
@@ -57,7 +65,7 @@ class Process:
                 stderr=output,
                 env=env,
                 start_new_session=True,
-                preexec_fn=_die_with_parent,
+                preexec_fn=lambda: _prepare(cgroup),
             )
 
     @property

@@ -153,29 +153,29 @@ static __always_inline int connecting(struct bpf_sock_addr *ctx, int first, int 
 	return ALLOW;
 }
 
-int connect4(struct bpf_sock_addr *ctx)
+int shorthaul_con4(struct bpf_sock_addr *ctx)
 {
 	return connecting(ctx, 0, 0);
 }
 
-int connect6(struct bpf_sock_addr *ctx)
+int shorthaul_con6(struct bpf_sock_addr *ctx)
 {
 	return connecting(ctx, 0, 1);
 }
 
-int connect4_first(struct bpf_sock_addr *ctx)
+int shorthaul_near4(struct bpf_sock_addr *ctx)
 {
 	return connecting(ctx, 1, 0);
 }
 
-int connect6_first(struct bpf_sock_addr *ctx)
+int shorthaul_near6(struct bpf_sock_addr *ctx)
 {
 	return connecting(ctx, 1, 1);
 }
 
 /* cgroup_skb/egress: what became of it. */
 
-int egress(struct __sk_buff *skb)
+int shorthaul_out(struct __sk_buff *skb)
 {
 	struct bpf_sock *sk = skb->sk;
 	void *data, *end;
@@ -318,7 +318,7 @@ static __always_inline int is_loopback(struct bpf_sock *sk)
 	return (sk->dst_ip4 & bpf_htonl(0xff000000)) == bpf_htonl(0x7f000000);
 }
 
-int states(struct bpf_sock_ops *ctx)
+int shorthaul_ops(struct bpf_sock_ops *ctx)
 {
 	struct bpf_sock *sk = ctx->sk;
 	struct flow *flow;

@@ -1,0 +1,54 @@
+"""``--config`` and ``--set``, for the commands that read the settings, and what is said of mistakes."""
+
+import argparse
+import socket
+import sys
+from pathlib import Path
+
+from agent.config import ConfigError, Settings, load_settings, make_settings
+
+
+def add_config(parser: argparse.ArgumentParser, *, required: bool) -> None:
+    """Add the options."""
+    text = "settings, as YAML" if required else "the agent's settings, as YAML (default: built-in ones)"
+    parser.add_argument("--config", type=Path, required=required, metavar="FILE", help=text)
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        dest="overrides",
+        help="override one setting, for example --set placement.zone=b (repeatable)",
+    )
+
+
+def add_log(parser: argparse.ArgumentParser) -> None:
+    """Add how a command that runs on logs."""
+    parser.add_argument("--log-format", choices=("json", "text"), default="text")
+    parser.add_argument("--log-level", choices=("debug", "info", "warning", "error"), default="info")
+
+
+def read_settings(arguments: argparse.Namespace) -> Settings:
+    """The settings; those of a node that nobody named where no file is given. Raises `ConfigError`."""
+    if arguments.config is not None:
+        return load_settings(arguments.config, arguments.overrides)
+    node = {"name": socket.gethostname(), "address": _own_address()}
+    return make_settings({"node": node}, arguments.overrides, base=Path.cwd())
+
+
+def print_problems(source: object, error: ConfigError) -> None:
+    """Tell all mistakes, with their hints."""
+    print(f"shorthaul: {source} can't be used:", file=sys.stderr)
+    for problem in error.problems:
+        print(f"  {problem.key}: {problem.message}\n      hint: {problem.hint}", file=sys.stderr)
+
+
+def _own_address() -> str:
+    """The address by which this node reaches others: where a packet to anywhere would come from."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # RFC 5737: nobody's; connecting UDP sends nothing
+            address: str = probe.getsockname()[0]
+        except OSError:
+            return "127.0.0.1"
+    return address

@@ -1,0 +1,168 @@
+"""``shorthaul verify``: is this node's path to the agent direct? One look, one answer.
+
+Exit status 0 only if the HostPort's path is proved to be direct and to end at this node's own agent.
+"""
+
+import argparse
+import asyncio
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from agent.cli.settings import add_config, print_problems, read_settings
+from agent.config import ConfigError, Settings
+from agent.observe import log
+
+if TYPE_CHECKING:
+    from agent.flows.messages import Canary
+    from agent.probe.preflight import Check
+
+
+def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add this command."""
+    parser = commands.add_parser(
+        "verify",
+        help="prove that this node's path to the agent is direct (needs root)",
+        description="Look at the node, send one connection to each endpoint, and tell what the kernel saw. "
+        "Exit status 0 only if the HostPort's path is proved to be direct.",
+    )
+    add_config(parser, required=False)
+    parser.add_argument("--json", action="store_true", help="the findings as JSON")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Look, prove, tell."""
+    try:
+        settings = read_settings(arguments)
+    except ConfigError as error:
+        print_problems(arguments.config or "the command line", error)
+        return 2
+    log.configure("text", "error")
+    # Not at the top: nothing that other commands should carry.
+    from agent.probe.preflight import Subject, run_checks
+    from bpf.errors import BpfError
+
+    probe, local = settings.probe, settings.listen.local
+    checks = run_checks(
+        Subject(
+            host_port=local.port,
+            node_port=probe.node_port,
+            host_address=local.host,
+            cgroup=probe.cgroup,
+            containerd_cgroup=probe.containerd_cgroup,
+        )
+    )
+    canaries: tuple[Canary, ...] = ()
+    failure: BpfError | None = None
+    try:
+        canaries = _send_canaries(settings)
+    except BpfError as error:
+        failure = error
+    proved, why = _conclude(canaries, settings.node.name if arguments.config else None)
+    if arguments.json:
+        print(json.dumps(_as_dict(checks, canaries, failure, proved, why), indent=2))
+    else:
+        _print(checks, canaries, proved, why)
+    if failure is not None:
+        from agent.cli.probe import print_bpf_error
+
+        print_bpf_error(failure)
+    return 0 if proved else 1
+
+
+def _send_canaries(settings: Settings) -> "tuple[Canary, ...]":
+    from agent.probe.run import attached, make_probe
+
+    with attached(settings, known=_known_programs(settings)) as source:
+        return asyncio.run(make_probe(settings, source).send_canaries())
+
+
+def _known_programs(settings: Settings) -> tuple[int, ...]:
+    """The programs of the probe that runs on this node already, if one does."""
+    from agent.probe.reader import read_hello
+
+    try:
+        return asyncio.run(read_hello(settings.probe.socket)).programs
+    except (OSError, ValueError, TimeoutError):
+        return ()
+
+
+def _conclude(canaries: "tuple[Canary, ...]", node: str | None) -> tuple[bool, str]:
+    """Whether the HostPort is proved, and the sentence that says so. ``node``: whose agent must answer."""
+    from agent.flows.verdicts import EndpointName, Verdict
+
+    to_host_port = [canary for canary in canaries if canary.endpoint is EndpointName.HOSTPORT]
+    if not to_host_port:
+        return False, "Not proved: nothing was sent to the HostPort."
+    for canary in to_host_port:
+        if canary.verdict is not Verdict.DIRECT:
+            return False, f"Not proved: {canary.address} is {canary.verdict.value}: {canary.reason}."
+        if not canary.answered_by:
+            return False, f"Not proved: {canary.address} is direct, but what answered is no shorthaul agent."
+        if node is not None and canary.answered_by != node:
+            return False, f"Not proved: {canary.address} was answered by {canary.answered_by}, not by {node}."
+    addresses = ", ".join(canary.address for canary in to_host_port)
+    return True, f"Proved: {addresses} is direct, and {to_host_port[0].answered_by}'s agent answered."
+
+
+def _as_dict(
+    checks: "tuple[Check, ...]",
+    canaries: "tuple[Canary, ...]",
+    failure: Exception | None,
+    proved: bool,
+    why: str,
+) -> dict[str, Any]:
+    told = [asdict(canary) for canary in canaries]
+    for canary in told:
+        canary["endpoint"], canary["verdict"] = canary["endpoint"].value, canary["verdict"].value
+        del canary["at_s"]
+    return {
+        "proved": proved,
+        "why": why,
+        "canaries": told,
+        "preflight": [
+            {"name": each.name, "status": each.status.value, "detail": each.detail, "hint": each.hint}
+            for each in checks
+        ],
+        "error": None if failure is None else {"message": str(failure), "hint": getattr(failure, "hint", "")},
+    }
+
+
+def _print(checks: "tuple[Check, ...]", canaries: "tuple[Canary, ...]", proved: bool, why: str) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    from agent.cli import drawing
+    from agent.cli.formats import ms
+    from agent.probe.preflight import Status
+
+    console = drawing.make_console()
+    styles = {Status.GOOD: "green", Status.WARN: "yellow", Status.BAD: "bold red"}
+    looked = Table(box=None, pad_edge=False, title="The node", title_justify="left", show_header=False)
+    for check in checks:
+        detail = Text(check.detail)
+        if check.hint and check.status is not Status.GOOD:
+            detail.append(f"\n→ {check.hint}", style="dim")
+        looked.add_row(Text(check.status.value, style=styles[check.status]), check.name, detail)
+    console.print(looked)
+    if canaries:
+        sent = Table(
+            box=None, pad_edge=False, title="\nOne connection to each endpoint", title_justify="left"
+        )
+        for column in ("endpoint", "asked for", "verdict", "on the wire to", "answered by", "RTT", "why"):
+            sent.add_column(column)
+        for canary in canaries:
+            good = canary.verdict.value == "DIRECT"
+            sent.add_row(
+                canary.endpoint.value,
+                canary.address,
+                Text(canary.verdict.value, style="green" if good else "yellow"),
+                canary.went or "–",
+                canary.answered_by or "–",
+                ms(canary.rtt_us or None),
+                Text(canary.reason),
+            )
+        console.print(sent)
+    console.print()
+    console.print(Text(why, style="bold green" if proved else "bold red"))

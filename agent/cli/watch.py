@@ -1,0 +1,131 @@
+"""``shorthaul probe --watch``: connections and their verdicts as they come."""
+
+import asyncio
+import contextlib
+import time
+from collections import Counter, deque
+from collections.abc import Callable
+
+from rich.console import Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from agent.cli.drawing import make_console
+from agent.cli.formats import ms
+from agent.config import Settings
+from agent.flows.messages import Flows, Health, Hello, Message
+from agent.flows.table import Flow
+from agent.flows.verdicts import Verdict
+from agent.probe.reader import ProbeReader
+from agent.probe.run import attached, make_probe
+
+_SHOWN = 30
+_REFRESHES_A_SECOND = 4
+_STYLES = {Verdict.DIRECT: "green", Verdict.UNKNOWN: "dim", Verdict.FAILED: "red"}
+
+
+def watch(settings: Settings) -> None:
+    """Show what this node's probe tells, or else one of our own, until Ctrl-C. Raises `BpfError`."""
+    with contextlib.suppress(KeyboardInterrupt, asyncio.CancelledError):
+        asyncio.run(_watch(settings))
+
+
+async def _watch(settings: Settings) -> None:
+    view = _View()
+    console = make_console()
+    if not console.is_terminal:
+        view.print = lambda flow: console.print(_line(flow))
+    with Live(view, console=console, refresh_per_second=_REFRESHES_A_SECOND, transient=False) as live:
+        live.auto_refresh = console.is_terminal
+        reader = ProbeReader(settings.probe.socket, node=None, take=view.take, gone=view.gone)
+        with contextlib.suppress(OSError, ValueError):
+            await reader.follow()
+            return
+        view.source = "a probe of its own, as none runs here"
+        with attached(settings) as source:
+            probe = make_probe(settings, source)
+            probe.sinks.append(view.take)
+            await probe.run()
+
+
+class _View:
+    """What is on the screen."""
+
+    def __init__(self) -> None:
+        self._flows: dict[int, Flow] = {}
+        self._order: deque[int] = deque()
+        self._counts: Counter[tuple[str, Verdict]] = Counter()
+        self._health = Health()
+        self.source = "the probe of this node"
+        self.print: Callable[[Flow], None] = _nothing
+
+    def take(self, message: Message) -> None:
+        """A message of the probe."""
+        if isinstance(message, Hello):
+            self.source = f"the probe of {message.node}"
+        elif isinstance(message, Health):
+            self._health = message
+        elif isinstance(message, Flows):
+            for flow in message.flows:
+                self._take_flow(flow)
+
+    def gone(self) -> None:
+        """The probe went away."""
+        self.source += ", which is gone"
+
+    def __rich__(self) -> RenderableType:
+        table = Table(box=None, pad_edge=False)
+        for column in ("verdict", "endpoint", "process", "asked for", "on the wire to", "RTT", "", "why"):
+            table.add_column(column, no_wrap=True)
+        for cookie in reversed(self._order):
+            table.add_row(*_cells(self._flows[cookie]))
+        return Group(self._heading(), table)
+
+    def _take_flow(self, flow: Flow) -> None:
+        if flow.cookie not in self._flows:
+            self._order.append(flow.cookie)
+            if len(self._order) > _SHOWN:
+                del self._flows[self._order.popleft()]
+        self._flows[flow.cookie] = flow
+        if flow.news:
+            self._counts[flow.endpoint.value, flow.verdict] += 1
+            self.print(flow)
+
+    def _heading(self) -> Text:
+        health = self._health
+        lines = [f"{time.strftime('%H:%M:%S')}  {self.source}"]
+        lines += [
+            f"canary {canary.endpoint.value} {canary.address}: {canary.verdict.value}, "
+            f"answered by {canary.answered_by or 'nobody'}"
+            for canary in health.canaries
+        ]
+        counts = ", ".join(
+            f"{endpoint} {verdict.value} {number}"
+            for (endpoint, verdict), number in sorted(self._counts.items(), key=lambda item: -item[1])
+        )
+        lines.append(f"connections: {counts or 'none yet'}")
+        lost = health.lost_events + health.lost_flows + health.lost_packets + health.invalid_events
+        lines.append(f"lost: {lost}   contradictions: {health.contradictions}\n")
+        return Text("\n".join(lines))
+
+
+def _nothing(flow: Flow) -> None:
+    pass
+
+
+def _cells(flow: Flow) -> tuple[Text | str, ...]:
+    return (
+        Text(flow.verdict.value, style=_STYLES.get(flow.verdict, "yellow")),
+        flow.endpoint.value,
+        Text(f"{flow.comm or '?'} {flow.pid or ''}"),
+        str(flow.asked),
+        "–" if flow.went is None else str(flow.went),
+        ms(flow.rtt_us or None),
+        "closed" if flow.closed else "open",
+        Text(flow.reason),
+    )
+
+
+def _line(flow: Flow) -> Text:
+    return Text("  ").join(cell if isinstance(cell, Text) else Text(cell) for cell in _cells(flow))

@@ -1,0 +1,287 @@
+"""kube-proxy on this node: whether it runs, in which mode, and whether its rules are there, stale or missing.
+
+Only the rules of the HostPort's address family are looked at. What a proxy that works by eBPF does (Cilium's)
+leaves no rules: the flows' own evidence shows it.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from agent.probe.preflight.check import Check, Subject, good, listed, shown, warn
+from agent.probe.preflight.node import pid_namespace_is_first
+from agent.probe.preflight.ports import process_named
+from agent.probe.preflight.reading import http_get, read_file, run_command
+from agent.probe.preflight.rules import (
+    Fate,
+    ProxyMode,
+    RuleSet,
+    iptables_port_maps,
+    iptables_rules,
+    ipvs_rules,
+    nft_port_maps,
+    nft_rules,
+    nft_tables,
+)
+
+_CLEAN_UP = (
+    "kube-proxy --cleanup removes kube-proxy's rules of every mode (a running one writes its own again); "
+    "route_localnet stays as it is"
+)
+_LOOK = (
+    "run this with NET_ADMIN (old iptables: NET_RAW too) where iptables-save and nft are installed, in the "
+    "node's network namespace"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """What was found of rules. ``unseen``: what could not be looked at, with the reason."""
+
+    sets: tuple[RuleSet, ...] = ()
+    port_maps: tuple[str, ...] = ()
+    unseen: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proxy:
+    """kube-proxy and its rules.
+
+    ``said``: its own answer, None without one. ``silence``: why there is none. ``process``: whether a process
+    of that name can be seen; without ``sees_all`` there may be one all the same.
+    """
+
+    said: ProxyMode | None = None
+    silence: str = ""
+    process: bool = False
+    sees_all: bool = True
+    rules: Rules = Rules()
+
+    @property
+    def runs(self) -> bool:
+        """Whether it certainly runs."""
+        return self.said is not None or self.process
+
+    @property
+    def modes(self) -> tuple[ProxyMode, ...]:
+        """The modes that it may run in: what it says, or else those that have rules."""
+        if self.said is not None:
+            return (self.said,)
+        return tuple(dict.fromkeys(one.mode for one in self.rules.sets))
+
+
+def find_proxy(subject: Subject) -> Proxy:
+    """Ask kube-proxy, look for its process, and read the rules."""
+    answer = http_get(f"{subject.kube_proxy_url.rstrip('/')}/proxyMode")
+    said, silence = proxy_mode(answer.text), answer.problem
+    if said is None and not silence:
+        silence = f"answers {shown(answer.text, 40)!r}"
+    return Proxy(
+        said=said,
+        silence=silence,
+        process=process_named(subject.proc, "kube-proxy"),
+        sees_all=pid_namespace_is_first(subject) is not False,
+        rules=find_rules(subject),
+    )
+
+
+def proxy_mode(answer: str) -> ProxyMode | None:
+    """What an answer to ``/proxyMode`` means; None if it is none of kube-proxy's."""
+    try:
+        return ProxyMode(answer.strip())
+    except ValueError:
+        return None
+
+
+def find_rules(subject: Subject) -> Rules:
+    """Every mode's rules for the NodePort, and the port map's for the HostPort."""
+    family = "ip6" if ":" in subject.host_address else "ip"
+    sets: list[RuleSet | None] = []
+    port_maps: list[str] = []
+    unseen: list[str] = []
+    # Where iptables-save is the nft one, the legacy tables are others. Where it is not, both print the same.
+    texts: list[str] = []
+    commands = [f"{family}tables-save"]
+    if _has_legacy_tables(subject, family):
+        commands.append(f"{family}tables-legacy-save")
+    for command in commands:
+        saved = run_command([command])
+        if saved.problem:
+            unseen.append(saved.problem)
+            continue
+        rules = _without_counts(saved.text)
+        if rules in texts:
+            continue
+        texts.append(rules)
+        sets.append(iptables_rules(rules, subject.node_port, command))
+        port_maps += iptables_port_maps(rules, subject.host_port)
+    tables = run_command(["nft", "list", "tables"])
+    if tables.problem:
+        unseen.append(tables.problem)
+    found = nft_tables(tables.text)
+    for table in (f"{family} kube-proxy", f"{family} cni_hostport", "inet cni_hostport"):
+        if table not in found:
+            continue
+        listing = run_command(["nft", "list", "table", *table.split()])
+        if listing.problem:
+            unseen.append(listing.problem)
+        elif table.endswith("kube-proxy"):
+            sets.append(nft_rules(listing.text, subject.node_port, f"nft table {table}"))
+        else:
+            port_maps += nft_port_maps(listing.text, subject.host_port)
+    # No such file: the kernel has no IPVS, or nobody has used it.
+    sets.append(ipvs_rules(read_file(subject.proc / "net/ip_vs").text, subject.node_port))
+    return Rules(
+        sets=tuple(one for one in sets if one is not None),
+        port_maps=tuple(dict.fromkeys(port_maps)),
+        unseen=tuple(unseen),
+    )
+
+
+def _has_legacy_tables(subject: Subject, family: str) -> bool:
+    """Whether there are tables of the old iptables, or that can't be told (the file is root's)."""
+    names = read_file(subject.proc / f"net/{family}_tables_names")
+    return bool(names.text.strip()) or "denied" in names.problem
+
+
+def _without_counts(saved: str) -> str:
+    """Rules without comment lines and packet counts, which differ from one reading to the next."""
+    return re.sub(r"^#[^\n]*\n|\[\d+:\d+\]", "", saved, flags=re.MULTILINE)
+
+
+def mode(proxy: Proxy) -> Check:
+    """How kube-proxy translates on this node."""
+    name = "kube-proxy's mode"
+    if proxy.said is not None:
+        return good(name, f"{proxy.said.value}, as kube-proxy says")
+    found = ", ".join(one.value for one in proxy.modes)
+    if found:
+        return good(
+            name,
+            f"{found}, by the rules on this node; kube-proxy itself: {proxy.silence}",
+        )
+    if proxy.rules.unseen:
+        return warn(
+            name,
+            f"not known: {listed(proxy.rules.unseen, width=160)}; kube-proxy itself: {proxy.silence}",
+            hint=_LOOK,
+        )
+    return good(name, "no kube-proxy rules on this node")
+
+
+def stale_rules(proxy: Proxy) -> Check:
+    """Rules that nobody keeps: they lead to endpoints that may be long gone."""
+    name = "stale rules"
+    sets = proxy.rules.sets
+    if proxy.said is not None:
+        others = [one for one in sets if one.mode is not proxy.said]
+        if others:
+            return warn(
+                name,
+                f"kube-proxy runs in {proxy.said.value} mode; there are also rules of {_named(others)}",
+                hint=_CLEAN_UP,
+            )
+    elif sets and not proxy.process:
+        if proxy.sees_all:
+            detail = f"kube-proxy does not run ({proxy.silence}), but its rules are there: {_named(sets)}"
+        else:
+            detail = (
+                f"kube-proxy does not answer ({proxy.silence}) and the node's processes can't be seen from "
+                f"here: the rules may be stale ({_named(sets)})"
+            )
+        return warn(name, detail, hint=f"start kube-proxy, or: {_CLEAN_UP}")
+    if len(sets) > 1:
+        return warn(
+            name,
+            f"one kube-proxy, but several sets of rules: {_named(sets)}",
+            hint=_CLEAN_UP,
+        )
+    return _unless_unseen(proxy, good(name, "none"))
+
+
+def missing_rules(proxy: Proxy) -> Check:
+    """Rules that a running kube-proxy should have, but that somebody flushed."""
+    name = "missing rules"
+    if not proxy.runs:
+        if proxy.rules.sets and not any(one.hooked for one in proxy.rules.sets):
+            return _not_led(name, proxy.rules.sets)
+        return good(name, "none expected: kube-proxy is not known to run")
+    own = [one for one in proxy.rules.sets if proxy.said in (None, one.mode)]
+    if any(one.hooked for one in own):
+        return good(name, "none")
+    if own:
+        return _not_led(name, own)
+    gone = warn(
+        name,
+        "kube-proxy runs, but its chains are gone: NodePorts and ClusterIPs of this node don't "
+        "work. Flushed rules are not repaired for minutes, while its health check says ok",
+        hint="restart kube-proxy, and find out what flushes rules (a firewall's reload, for example)",
+    )
+    return _unless_unseen(proxy, gone)
+
+
+def _not_led(name: str, sets: Sequence[RuleSet]) -> Check:
+    return warn(
+        name,
+        f"kube-proxy's chains are there ({_named(sets)}), but OUTPUT does not lead to them: "
+        "from the node itself NodePorts and ClusterIPs don't work",
+        hint="restart kube-proxy, and find out what flushes OUTPUT (a firewall's reload, for example)",
+    )
+
+
+def node_port_rule(subject: Subject, proxy: Proxy) -> Check:
+    """Where the NodePort, containerd's second way, leads."""
+    name, port = "NodePort's rule", subject.node_port
+    sets = [one for one in proxy.rules.sets if proxy.said in (None, one.mode)] or list(proxy.rules.sets)
+    having = [one for one in sets if one.node_port is not None]
+    if not having:
+        if not proxy.rules.sets and not proxy.runs:
+            none = good(name, f"nothing here translates {port}")
+        else:
+            none = warn(
+                name,
+                f"kube-proxy has no rule for {port}: containerd's fallback does not work",
+                hint=f"kubectl get services -A: is there one of type NodePort with nodePort: {port}?",
+            )
+        return _unless_unseen(proxy, none)
+    chosen = max(having, key=lambda one: one.hooked)
+    rule = chosen.node_port
+    assert rule is not None
+    if rule.fate is Fate.SERVED:
+        count = len(rule.endpoints)
+        endpoints = "endpoint" if count == 1 else "endpoints"
+        where = f"{count} {endpoints} ({listed(rule.endpoints, 3)})"
+        if not chosen.hooked:
+            detail = f"{port} has {where}, but OUTPUT does not lead to kube-proxy's chains"
+            return warn(name, detail, hint="see: missing rules")
+        return good(name, f"{port} leads to {where}{_where_answered(chosen.mode, rule.addresses)}")
+    dropped = rule.fate is Fate.DROPPED
+    what = "dropped: no endpoint that its policy allows" if dropped else "no endpoints: refused"
+    return warn(
+        name,
+        f"{port}: {what}; containerd's fallback does not work",
+        hint="kubectl get endpointslices -A -l app.kubernetes.io/name=shorthaul: is any agent ready?",
+    )
+
+
+def _where_answered(found: ProxyMode, addresses: Sequence[str]) -> str:
+    if not addresses:
+        return ""
+    local = any(one.startswith("127.") for one in addresses)
+    refused = "; refused on 127.0.0.1" if found is ProxyMode.NFTABLES and not local else ""
+    return f", on {listed(addresses, 3)}{refused}"
+
+
+def _named(sets: Sequence[RuleSet]) -> str:
+    return ", ".join(f"{one.mode.value} ({one.source})" for one in sets)
+
+
+def _unless_unseen(proxy: Proxy, check: Check) -> Check:
+    """The same finding, or none when not everything could be looked at."""
+    if not proxy.rules.unseen:
+        return check
+    return warn(
+        check.name,
+        f"not everything could be looked at: {listed(proxy.rules.unseen, width=160)}",
+        hint=_LOOK,
+    )

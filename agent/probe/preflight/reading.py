@@ -1,0 +1,177 @@
+"""What the preflight takes in from files, commands and one HTTP server, bounded in size and in time.
+
+Nothing here raises for what it finds: a reading has a text, or the problem that stood in its way.
+"""
+
+import os
+import re
+import selectors
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from agent.probe.preflight.check import shown
+
+_FILE_MAX_BYTES = 1 << 20
+_COMMAND_MAX_BYTES = 32 << 20  # iptables-save of some 20,000 Services
+_ANSWER_MAX_BYTES = 64 << 10
+_TIMEOUT_S = 2.0
+_GRACE_S = 0.5  # for a killed child to be gone
+_SYSTEM_PATH = "/usr/local/sbin:/usr/sbin:/sbin"  # not on every user's PATH, but where iptables and nft are
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """A text, or why there is none. ``problem`` is empty when it was read."""
+
+    text: str = ""
+    problem: str = ""
+
+
+def read_file(path: Path, *, most_bytes: int = _FILE_MAX_BYTES) -> Reading:
+    """The beginning of a file; bytes that are no UTF-8 are replaced."""
+    try:
+        # A FIFO in the place of a file must not block.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except (OSError, ValueError) as error:
+        return Reading(problem=_reason(error))
+    data = bytearray()
+    try:
+        while len(data) < most_bytes and (chunk := os.read(descriptor, most_bytes - len(data))):
+            data += chunk
+    except OSError as error:
+        return Reading(problem=_reason(error))
+    finally:
+        os.close(descriptor)
+    return Reading(text=data.decode(errors="replace"))
+
+
+def run_command(
+    command: Sequence[str], *, at_most_s: float = _TIMEOUT_S, most_bytes: int = _COMMAND_MAX_BYTES
+) -> Reading:
+    """What a command prints; a problem if it fails, takes too long or prints too much."""
+    name = Path(command[0]).name
+    path = shutil.which(command[0], path=f"{os.environ.get('PATH', os.defpath)}:{_SYSTEM_PATH}")
+    if path is None:
+        return Reading(problem=f"{name} is not installed")
+    until_s = time.monotonic() + at_most_s
+    try:
+        child = subprocess.Popen(
+            [path, *command[1:]],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+            env={**os.environ, "LC_ALL": "C"},
+        )
+    except OSError as error:
+        return Reading(problem=f"{name}: {_reason(error)}")
+    try:
+        said, complained = _drain(child, until_s, most_bytes)
+        status = child.wait(max(until_s - time.monotonic(), 0.01))
+    except (subprocess.TimeoutExpired, TimeoutError):
+        return Reading(problem=f"{name} did not end within {at_most_s:g} s")
+    except OverflowError:
+        return Reading(problem=f"{name} printed more than {most_bytes >> 20} MiB")
+    finally:
+        _end(child)
+    if status != 0:
+        reason = complained.decode(errors="replace").strip() or f"exit status {status}"
+        return Reading(problem=f"{name}: {shown(reason)}")
+    return Reading(text=said.decode(errors="replace"))
+
+
+def _drain(child: subprocess.Popen[bytes], until_s: float, most_bytes: int) -> tuple[bytearray, bytearray]:
+    """Output and errors. Raises TimeoutError, and OverflowError when there is too much."""
+    found: list[bytearray] = []
+    with selectors.DefaultSelector() as selector:
+        for pipe in (child.stdout, child.stderr):
+            assert pipe is not None
+            found.append(bytearray())
+            selector.register(pipe, selectors.EVENT_READ, found[-1])
+        while selector.get_map():
+            left_s = until_s - time.monotonic()
+            if left_s <= 0:
+                raise TimeoutError
+            for key, _ in selector.select(left_s):
+                chunk = os.read(key.fd, 1 << 16)
+                if not chunk:
+                    selector.unregister(key.fileobj)
+                key.data.extend(chunk)
+                if len(key.data) > most_bytes:
+                    raise OverflowError
+    return found[0], found[1]
+
+
+def _end(child: subprocess.Popen[bytes]) -> None:
+    """Kill what is left of the child, with what it started, and wait for it a moment only."""
+    if child.returncode is None:  # not reaped yet: the number is still its own
+        os.killpg(child.pid, signal.SIGKILL)
+        # One that is stuck in the kernel is left: the person is waiting.
+        with suppress(subprocess.TimeoutExpired):
+            child.wait(_GRACE_S)
+    for pipe in (child.stdout, child.stderr):
+        if pipe is not None:
+            pipe.close()
+
+
+def http_get(url: str, *, at_most_s: float = _TIMEOUT_S, most_bytes: int = _ANSWER_MAX_BYTES) -> Reading:
+    """The body of a 200 from an http:// address given by number.
+
+    A blocking request of a few bytes on this machine: nothing else is to do meanwhile. Not by urllib: its
+    time-out is for each read alone, so a server that drips could hold it for ever, and it obeys http_proxy.
+    HTTP/1.0, so that the body is all that follows the head.
+    """
+    try:
+        parts = urlsplit(url)
+        port = 80 if parts.port is None else parts.port
+        host = "127.0.0.1" if parts.hostname == "localhost" else parts.hostname or ""
+        # No names: a resolver has time-outs of its own.
+        family, kind, _, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST
+        )[0]
+    except (ValueError, OSError):
+        return Reading(problem=f"{shown(url)} is no http://IP:PORT")
+    if parts.scheme != "http":
+        return Reading(problem=f"{shown(url)} is no http://IP:PORT")
+    until_s = time.monotonic() + at_most_s
+    request = f"GET {parts.path or '/'} HTTP/1.0\r\nHost: {parts.netloc}\r\n\r\n"
+    data = bytearray()
+    try:
+        with socket.socket(family, kind) as connection:
+            connection.settimeout(at_most_s)
+            connection.connect(address)
+            connection.sendall(request.encode())
+            while True:
+                connection.settimeout(max(until_s - time.monotonic(), 0.001))
+                chunk = connection.recv(1 << 14)
+                if not chunk:
+                    break
+                data += chunk
+                if len(data) > most_bytes:
+                    return Reading(problem=f"answers more than {most_bytes >> 10} KiB")
+                if time.monotonic() > until_s:
+                    return Reading(problem=f"does not answer within {at_most_s:g} s")
+    except TimeoutError:
+        return Reading(problem=f"does not answer within {at_most_s:g} s")
+    except (OSError, ValueError) as error:
+        return Reading(problem=_reason(error))
+    head, _, body = bytes(data).partition(b"\r\n\r\n")
+    status = re.match(rb"HTTP/1\.[01] (\d{3})\b", head)
+    if status is None:
+        return Reading(problem="does not speak HTTP")
+    if status[1] != b"200":
+        return Reading(problem=f"answers {status[1].decode()}")
+    return Reading(text=body.decode(errors="replace"))
+
+
+def _reason(error: Exception) -> str:
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return shown(reason).lower()

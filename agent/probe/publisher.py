@@ -1,0 +1,124 @@
+"""Tells readers, above all the agent, what the probe found: over a Unix socket, to those allowed only.
+
+A reader that is too slow is cut off; when it comes again it is told every open flow anew, so nothing that
+still matters is lost.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import socket
+import struct
+from collections.abc import Callable, Collection, Iterable
+from pathlib import Path
+from typing import Self
+
+from agent.flows.messages import Message, encode
+
+_log = logging.getLogger(__name__)
+
+_BEHIND_MAX = 4 << 20  # bytes that a reader may leave unread
+_READERS_MAX = 16
+
+
+class SocketTaken(Exception):
+    """Another probe serves this socket, or it can't be made. ``hint`` says what to do."""
+
+    def __init__(self, message: str, hint: str) -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+def peer_uid(sock: socket.socket) -> int:
+    """The user that the process at the other end of a Unix socket runs as (SO_PEERCRED)."""
+    credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+    uid: int = struct.unpack("3i", credentials)[1]
+    return uid
+
+
+class Publisher:
+    """The socket and its readers. ``first``: what a new reader is told. ``uids``: who may read."""
+
+    def __init__(self, path: Path, *, first: Callable[[], Iterable[Message]], uids: Collection[int]) -> None:
+        self._path = path
+        self._first = first
+        self._uids = frozenset({0, os.getuid(), *uids})
+        self._readers: set[asyncio.StreamWriter] = set()
+        self._server: asyncio.Server | None = None
+        self.refused = 0
+        self.cut_off = 0
+
+    @property
+    def readers(self) -> int:
+        """How many there are now."""
+        return len(self._readers)
+
+    async def __aenter__(self) -> Self:
+        """Listen. Raises `SocketTaken`."""
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            _remove_stale(self._path)
+            self._server = await asyncio.start_unix_server(self._serve, self._path)
+            self._path.chmod(0o666)  # who may read is decided by SO_PEERCRED, which tells uids, not groups
+        except OSError as error:
+            raise SocketTaken(
+                f"{self._path}: {error.strerror or error}", "probe.socket names a writable place"
+            ) from error
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._server is not None:
+            self._server.close()
+        for reader in list(self._readers):
+            reader.close()
+        with contextlib.suppress(OSError):
+            self._path.unlink()
+
+    def tell(self, message: Message) -> None:
+        """Tell every reader, without waiting for any."""
+        if not self._readers:
+            return
+        line = encode(message)
+        for reader in list(self._readers):
+            reader.write(line)
+            if reader.transport.get_write_buffer_size() > _BEHIND_MAX:
+                self.cut_off += 1
+                self._readers.discard(reader)
+                reader.transport.abort()
+
+    async def _serve(self, incoming: asyncio.StreamReader, outgoing: asyncio.StreamWriter) -> None:
+        uid = peer_uid(outgoing.get_extra_info("socket"))
+        if uid not in self._uids or len(self._readers) >= _READERS_MAX:
+            self.refused += 1
+            _log.warning("refused a reader", extra={"fields": {"uid": uid, "readers": len(self._readers)}})
+            outgoing.close()
+            return
+        for message in self._first():
+            outgoing.write(encode(message))
+        self._readers.add(outgoing)
+        try:
+            while await incoming.read(4096):  # readers have nothing to say; this waits for them to go
+                pass
+        except OSError:
+            pass
+        finally:
+            self._readers.discard(outgoing)
+            outgoing.close()
+
+
+def _remove_stale(path: Path) -> None:
+    """Remove the socket that a killed probe left behind. Raises `SocketTaken` if one lives."""
+    if not path.is_socket():
+        return
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(str(path))
+        except ConnectionRefusedError:
+            path.unlink()
+            return
+        except OSError as error:
+            raise SocketTaken(f"{path}: {error.strerror}", "run as root, or set probe.socket") from error
+    raise SocketTaken(
+        f"another probe serves {path}", "one probe a node is enough; stop it, or set probe.socket"
+    )

@@ -1,0 +1,100 @@
+"""Follows what a probe tells, for as long as there is one, and again when it comes back."""
+
+import asyncio
+import contextlib
+import logging
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from agent.flows.messages import LINE_MAX, Hello, Message, MessageInvalid, decode
+from agent.probe.publisher import peer_uid
+
+_log = logging.getLogger(__name__)
+
+_AGAIN_S = 1.0
+_HELLO_S = 2.0
+
+
+async def read_hello(path: Path) -> Hello:
+    """Whose probe serves this socket now. Raises OSError, `MessageInvalid`, TimeoutError."""
+    async with asyncio.timeout(_HELLO_S):
+        incoming, outgoing = await _connect(path)
+        try:
+            message = decode(await _line(incoming))
+        finally:
+            outgoing.close()
+    if not isinstance(message, Hello):
+        raise MessageInvalid("the first message is no hello")
+    return message
+
+
+async def _connect(path: Path) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    incoming, outgoing = await asyncio.open_unix_connection(path, limit=LINE_MAX)
+    uid = peer_uid(outgoing.get_extra_info("socket"))
+    if uid not in (0, os.getuid()):
+        outgoing.close()
+        raise PermissionError(f"{path} is served by user {uid}: not a probe to be believed")
+    return incoming, outgoing
+
+
+async def _line(incoming: asyncio.StreamReader) -> bytes:
+    try:
+        return await incoming.readline()
+    except ValueError as error:
+        raise MessageInvalid(f"a line of more than {LINE_MAX} bytes") from error
+
+
+class ProbeReader:
+    """``take`` gets each message, ``gone`` is called when the probe went away. ``node``: whose it must be."""
+
+    def __init__(
+        self, path: Path, *, node: str | None, take: Callable[[Message], None], gone: Callable[[], None]
+    ) -> None:
+        self._path = path
+        self._node = node
+        self._take = take
+        self._gone = gone
+        self._said = ""
+
+    async def run(self) -> None:
+        """Follow it until cancelled."""
+        while True:
+            try:
+                await self.follow()
+            except (OSError, MessageInvalid) as error:
+                self._say(str(error))
+            await asyncio.sleep(_AGAIN_S)
+
+    async def follow(self) -> None:
+        """Follow one connection to its end. Raises OSError, `MessageInvalid`."""
+        incoming, outgoing = await _connect(self._path)
+        heard = False
+        try:
+            while line := await _line(incoming):
+                message = decode(line)
+                if not heard:
+                    self._check_hello(message)
+                    heard = True
+                    self._said = ""
+                    _log.info("a probe tells of this node's flows", extra={"fields": {"socket": self._path}})
+                self._take(message)
+        finally:
+            outgoing.close()
+            with contextlib.suppress(OSError):
+                await outgoing.wait_closed()
+            if heard:
+                self._gone()
+                _log.warning("the probe is gone", extra={"fields": {"socket": self._path}})
+
+    def _check_hello(self, message: Message) -> None:
+        if not isinstance(message, Hello):
+            raise MessageInvalid("the first message is no hello")
+        if self._node is not None and message.node != self._node:
+            raise MessageInvalid(f"the probe is that of node {message.node}, not of {self._node}")
+
+    def _say(self, problem: str) -> None:
+        """Once, not every second: a node without a probe is nothing unusual."""
+        if problem != self._said:
+            self._said = problem
+            _log.info("no probe", extra={"fields": {"reason": problem}})

@@ -1,0 +1,90 @@
+"""Running the probe: attach, serve the socket and the metrics, work until a signal, detach."""
+
+import asyncio
+import logging
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from agent.config import Settings
+from agent.observe.probe_metrics import ProbeMetrics
+from agent.probe.process import Probe, make_subject, watched_ports
+from agent.probe.publisher import Publisher, SocketTaken
+from bpf.cgroups import find_containerd, find_root
+from bpf.child import Wanted
+from bpf.live import LiveSource
+
+_log = logging.getLogger("shorthaul")
+
+_PAGE_BYTES = 4096
+_COUNT_S = 1.0
+
+
+@contextmanager
+def attached(settings: Settings, *, known: tuple[int, ...] = ()) -> Iterator[LiveSource]:
+    """The programs, attached for as long as the context. Raises `BpfError`. Blocks for half a second."""
+    probe = settings.probe
+    root = probe.cgroup or find_root()
+    containerd = probe.containerd_cgroup or find_containerd(root)
+    pages = 1 << (probe.ring_bytes // _PAGE_BYTES - 1).bit_length()
+    wanted = Wanted(ports=watched_ports(settings), ring_pages=pages)
+    with LiveSource(wanted, root=root, containerd=containerd, known=known) as source:
+        fields = {
+            "cgroup": root,
+            "containerd": containerd or "not found",
+            "first_on_connect": source.sure_of_intent().everywhere,
+            "ports": ",".join(map(str, wanted.ports)),
+            "bcc": source.loaded.bcc,
+        }
+        _log.info("attached", extra={"fields": fields})
+        yield source
+
+
+def make_probe(settings: Settings, source: LiveSource) -> Probe:
+    """The probe of this node."""
+    return Probe(
+        make_subject(settings),
+        source,
+        canary_interval_s=settings.probe.canary_interval_s,
+        programs=source.programs,
+    )
+
+
+def run_probe(settings: Settings) -> None:
+    """Run the probe until a signal. Raises `BpfError`; `SocketTaken` for its socket or its metrics' port."""
+    with attached(settings) as source:
+        asyncio.run(_run(settings, source))
+
+
+async def _run(settings: Settings, source: LiveSource) -> None:
+    loop, stop = asyncio.get_running_loop(), asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    probe, metrics = make_probe(settings, source), ProbeMetrics()
+    endpoint = settings.probe.metrics
+    try:
+        metrics.serve(endpoint.host, endpoint.port)
+    except OSError as error:
+        raise SocketTaken(
+            f"probe.metrics: {endpoint}: {error.strerror}",
+            "give it another port with --set probe.metrics=IP:PORT",
+        ) from error
+    publisher = Publisher(settings.probe.socket, first=probe.first, uids=settings.probe.readers)
+    probe.sinks += [metrics.take, publisher.tell]
+    async with publisher, asyncio.TaskGroup() as tasks:
+        working = [
+            tasks.create_task(probe.run(), name="probe"),
+            tasks.create_task(_count(probe, publisher, metrics), name="counts"),
+        ]
+        await stop.wait()
+        for task in working:
+            task.cancel()
+    _log.info("stopped")
+
+
+async def _count(probe: Probe, publisher: Publisher, metrics: ProbeMetrics) -> None:
+    while True:
+        await asyncio.sleep(_COUNT_S)
+        metrics.told = probe.lost.told
+        metrics.readers, metrics.refused = publisher.readers, publisher.refused
+        metrics.cut_off = publisher.cut_off
