@@ -3,7 +3,8 @@
 Three zones in two regions, two nodes each. Every node runs a real containerd and an agent; the first
 node finds the image at the registry, every other one at the nearest peer. Then the registry is stopped,
 and a node that was down until then pulls all the same. Frames between zones take the time that they take
-in a cloud; at the end a node shows what it measured of that.
+in a cloud; at the end a node shows what it measured of that. eBPF probes tell which way each containerd's
+connections to its own agent took.
 """
 
 import argparse
@@ -14,6 +15,7 @@ import signal
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +27,7 @@ from rich.table import Table
 from rich.terminal_theme import DIMMED_MONOKAI
 from rich.text import Text
 
+from agent.flows.verdicts import Verdict
 from agent.oci.manifest import parse_manifest
 from benchmarks.lab.cluster import Cluster, Node, places
 from benchmarks.lab.image import Image, build_image
@@ -61,6 +64,14 @@ class NodePull:
     error: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """What a node's probe found: whether its HostPort's path is proved, and its connections by verdict."""
+
+    proved: bool
+    verdicts: Counter[str]
+
+
 class Demo:
     """Runs the scenario and keeps what the view shows."""
 
@@ -73,6 +84,7 @@ class Demo:
         self._note = ""
         self._wide = console.width >= _WIDE
         self._measured = ""
+        self._proof: list[Proof] = []
 
     def run(self) -> bool:
         """The whole scenario; whether it went as promised."""
@@ -82,10 +94,12 @@ class Demo:
                 if name == _LATE:
                     self._note = f"The registry is stopped. {_LATE} was down until now and pulls at last."
                     self._cluster.registry.stop()
-                    self._cluster.node(_LATE).start_agent()
+                    self._start(_LATE)
                 self._pull(name, live)
         time.sleep(_PROBES_S)
         self._measured = self._cluster.node(_LATE).shorthaul("topology")
+        if self._cluster.real:
+            self._proof = [_proof_of(pull.node) for pull in self._pulls.values()]
         return self.summarise(self._console)
 
     def summarise(self, console: Console) -> bool:
@@ -113,8 +127,17 @@ class Demo:
         console.print("Pushing it to the registry …")
         self._reference = cluster.registry.push(self._image, "demo/app", "v1")
         console.print("Starting the agents …")
-        cluster.start_agents([name for name in self._pulls if name != _LATE])
+        for name in self._pulls:
+            if name != _LATE:
+                self._start(name)
         self._note = f"Each node pulls {self._reference}, one after the other."
+
+    def _start(self, name: str) -> None:
+        """Start a node's agent, and where there is a kernel to ask, its probe."""
+        node = self._cluster.node(name)
+        node.start_agent()
+        if self._cluster.real:
+            node.start_probe()
 
     def _pull(self, name: str, live: Live) -> None:
         pull = self._pulls[name]
@@ -198,11 +221,46 @@ class Demo:
         whole = registry + across + inside == count * size
         if not whole:
             console.print("[red]The bytes do not add up to one image a node.[/red]")
-        return whole and registry <= bounds["registry"] and across <= bounds["across"]
+        return (
+            whole
+            and registry <= bounds["registry"]
+            and across <= bounds["across"]
+            and self._show_proof(console)
+        )
+
+    def _show_proof(self, console: Console) -> bool:
+        """Where the connections between each containerd and its agent went, as the kernel saw it."""
+        if not self._cluster.real:
+            return True
+        console.print(Rule("the local leg, as eBPF saw it"))
+        verdicts: Counter[str] = Counter()
+        for proof in self._proof:
+            verdicts.update(proof.verdicts)
+        count = sum(1 for proof in self._proof if proof.proved)
+        good = count == len(self._proof) and set(verdicts) <= {"DIRECT"}
+        mark = "[green]✓[/green]" if good else "[red]✗[/red]"
+        told = ", ".join(f"{number} {verdict}" for verdict, number in verdicts.most_common())
+        console.print(
+            f"{mark} connections from containerds and canaries to their node's agent: {told or 'none'}; "
+            f"path proved direct on {count} of {len(self._proof)} nodes"
+        )
+        return good
 
     def _all_sources(self) -> Iterator[Source]:
         for pull in self._pulls.values():
             yield from pull.sources.values()
+
+
+def _proof_of(node: Node) -> Proof:
+    verdicts = Counter(
+        {
+            verdict.value: int(
+                node.metric("shorthaul_local_flows_total", endpoint="hostport", verdict=verdict.value)
+            )
+            for verdict in Verdict
+        }
+    )
+    return Proof(proved=node.metric("shorthaul_local_path_proved") == 1, verdicts=+verdicts)
 
 
 def _blob_path(digest: str) -> str:

@@ -87,7 +87,7 @@ def load(wanted: Wanted) -> Loaded:
     return Loaded(
         fds=dict(zip(told["names"], fds, strict=True)),
         bcc=told["bcc"],
-        netns_of_packets=bool(told["options"]),
+        netns_of_packets="NETNS_OF_PACKETS" in told["options"],
     )
 
 

@@ -25,6 +25,9 @@ _FUNCTIONS = {
     "shorthaul_out": ("CGROUP_SKB", 1),
     "shorthaul_ops": ("SOCK_OPS", 3),
 }
+# What not every kernel, or not every set of capabilities, allows; the verifier tells. A packet's network
+# namespace: Linux 6.15. A process's name in connect(): CAP_PERFMON.
+_OPTIONS = (("NETNS_OF_PACKETS", "COMM"), ("NETNS_OF_PACKETS",), ("COMM",), ())
 _MAPS = ("events", "counters")
 
 
@@ -43,7 +46,8 @@ def main(fd: int) -> int:
         except _Failed as error:
             answer, fds, module = {"failed": error.kind, "message": str(error)}, [], None
         except Exception as error:  # noqa: BLE001 - told to the one who waits
-            answer, fds, module = {"failed": "other", "message": repr(error)}, [], None
+            message = f"{type(error).__name__}: {error}"
+            answer, fds, module = {"failed": "other", "message": message}, [], None
         socket.send_fds(parent, [json.dumps(answer).encode()], fds)
         del module  # it closes its descriptors; the parent has its own by now
     return 0 if fds else 1
@@ -53,22 +57,22 @@ def _load(wanted: dict[str, Any]) -> tuple[Any, dict[str, Any], list[int]]:
     os.environ["BCC_KERNEL_SOURCE"] = str(_HEADERS)
     try:
         import bcc
-    except ImportError as error:
+    except (ImportError, OSError) as error:  # OSError: its C library is not there
         raise _Failed("no-bcc", str(error)) from error
     if not hasattr(bcc, "BPF"):
         raise _Failed("other-bcc", f"{bcc.__file__} is another package of that name")
     source = Path(wanted.get("source") or _PROGRAMS / "flows.c").read_bytes()
-    # A kernel that can't tell a packet's network namespace refuses the program that asks for it.
-    try:
-        return _compile(bcc, source, wanted, ["-DNETNS_OF_PACKETS"])
-    except _Failed as error:
-        if error.kind != "refused":
-            raise
-    return _compile(bcc, source, wanted, [])
+    for options in _OPTIONS:
+        try:
+            return _compile(bcc, source, wanted, options)
+        except _Failed as error:
+            if error.kind != "refused" or options == _OPTIONS[-1]:
+                raise
+    raise AssertionError("the last of the options either loads or raises")
 
 
 def _compile(
-    bcc: Any, source: bytes, wanted: dict[str, Any], options: list[str]
+    bcc: Any, source: bytes, wanted: dict[str, Any], options: tuple[str, ...]
 ) -> tuple[Any, dict[str, Any], list[int]]:
     watched = "||".join(f"(port)=={int(port)}" for port in wanted["ports"])
     flags = [
@@ -76,7 +80,7 @@ def _compile(
         f"-DWATCHED(port)=({watched})",
         f"-DRING_PAGES={int(wanted['ring_pages'])}",
         f"-DPAGE_SIZE={os.sysconf('SC_PAGE_SIZE')}",
-        *options,
+        *(f"-D{option}" for option in options),
     ]
     try:
         module = bcc.BPF(text=source, cflags=flags)
@@ -91,8 +95,11 @@ def _compile(
         names.append(name)
         fds.append(function.fd)
     for name in _MAPS:
+        try:
+            fds.append(module[name.encode()].map_fd)
+        except KeyError:
+            raise _Failed("source", f"the programs have no map {name}") from None
         names.append(name)
-        fds.append(module[name.encode()].map_fd)
     return module, {"names": names, "bcc": bcc.__version__, "options": options}, fds
 
 

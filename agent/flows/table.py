@@ -65,7 +65,7 @@ class Tally:
     """Counts for the probe's metrics."""
 
     contradictions: int = 0
-    forgotten: int = 0  # flows dropped unjudged, because there were too many
+    forgotten: int = 0  # flows dropped before they were judged and told, because there were too many
 
 
 @dataclass(slots=True)
@@ -260,7 +260,7 @@ class FlowTable:
         self._undecided[cookie] = now_s + self._settle_s
         if len(self._flows) > self._flows_max:
             oldest = next(iter(self._flows))
-            self.tally.forgotten += self._flows[oldest].finding is None
+            self.tally.forgotten += self._flows[oldest].finding is None or oldest in self._changed
             self._forget(oldest)
 
     def _forget(self, cookie: int) -> None:

@@ -14,6 +14,7 @@ from typing import Any, Self
 
 import yaml
 
+from benchmarks.lab.cgroups import make_cgroup, remove_cgroup, sweep_cgroups
 from benchmarks.lab.containerd import Containerd
 from benchmarks.lab.network import Network, inside, sweep
 from benchmarks.lab.process import LabError, Process, run, undisturbed
@@ -93,8 +94,18 @@ class Node:
         else:
             self.address = self.loopback = f"127.9.{number}.1"
             self.peer_port = 30023
+        self.cgroup: Path | None = None
+        if cluster.real:
+            self.cgroup = make_cgroup(f"{cluster.folder.name}-{place.name}")
+            cluster.cgroups.append(self.cgroup)
         if cluster.containerd:
-            self.containerd = Containerd(self.folder / "containerd", netns=self.netns, version=version)
+            assert self.cgroup is not None
+            self.containerd = Containerd(
+                self.folder / "containerd",
+                netns=self.netns,
+                version=version,
+                cgroup=make_cgroup("containerd.service", below=self.cgroup),
+            )
             store = f"containerd://{self.containerd.socket}?namespace=k8s.io&root={self.containerd.root}"
         else:
             self.layout = self.folder / "layout"
@@ -111,8 +122,14 @@ class Node:
             },
             "store": store,
             "membership": {"static": str(cluster.members)},
+            "probe": {"socket": str(self.folder / "probe.sock"), "canary_interval_s": 2.0},
         }
+        if self.cgroup is not None:
+            self.settings["probe"]["cgroup"] = str(self.cgroup)
+        if self.containerd is not None:
+            self.settings["probe"]["hosts_dir"] = str(self.containerd.certs)
         self._process: Process | None = None
+        self._probe: Process | None = None
         self.log = self.folder / "agent.log"
 
     def start_agent(self, **overrides: Any) -> None:
@@ -120,8 +137,19 @@ class Node:
         path = self.folder / "agent.yaml"
         path.write_text(yaml.safe_dump({**self.settings, **overrides}))
         command = [str(Path(sys.executable).parent / "shorthaul"), "agent", "--config", str(path)]
-        self._process = Process([*command, "--log-format", "json"], log=self.log, netns=self.netns)
+        self._process = Process(
+            [*command, "--log-format", "json"], log=self.log, netns=self.netns, cgroup=self.cgroup
+        )
         self._process.wait_until(self.is_ready, f"the agent of {self.name}")
+
+    def start_probe(self) -> None:
+        """Start the eBPF probe beside the agent; returns when the agent hears of it. Needs a real cluster."""
+        command = [str(Path(sys.executable).parent / "shorthaul"), "probe"]
+        command += ["--config", str(self.folder / "agent.yaml")]
+        self._probe = Process(command, log=self.folder / "probe.log", netns=self.netns, cgroup=self.cgroup)
+        self._probe.wait_until(
+            lambda: self.metric("shorthaul_probe_connected") == 1, f"the probe of {self.name}"
+        )
 
     @property
     def agent(self) -> Process:
@@ -184,9 +212,10 @@ class Node:
         return metric_total(self.get("/metrics", port=ADMIN_PORT).body, name, labels)
 
     def stop(self) -> None:
-        """End the agent and the daemon."""
-        if self._process is not None:
-            self._process.stop()
+        """End the agent, the probe and the daemon."""
+        for process in (self._probe, self._process):
+            if process is not None:
+                process.stop()
         if self.containerd is not None:
             self.containerd.stop()
 
@@ -215,6 +244,7 @@ class Cluster:
         self.real = real
         self.containerd = real and containerd
         self.network: Network | DelayNetwork | None = None
+        self.cgroups: list[Path] = []
         self._delays = delays
         self.nodes: dict[str, Node] = {}
         self._registry: Registry | None = None
@@ -292,6 +322,8 @@ class Cluster:
             self._registry.stop()
         if self.network is not None:
             self.network.close()
+        while self.cgroups:
+            remove_cgroup(self.cgroups.pop())
         self.nodes.clear()
         self._registry = self.network = None
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -300,6 +332,7 @@ class Cluster:
         address, netns = "127.9.0.1", None
         if self.real:
             sweep(_PREFIX)
+            sweep_cgroups(_PREFIX)
             make = DelayNetwork if self._delays else Network
             self.network = make(f"{_PREFIX}-{os.getpid()}")
             address = "10.9.0.2"

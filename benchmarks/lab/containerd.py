@@ -68,11 +68,11 @@ class Containerd:
         self.folder = folder
         self.root = folder / "root"
         self.socket = folder / "containerd.sock"
-        self._certs = folder / "certs.d"
-        self._certs.mkdir(parents=True)
+        self.certs = folder / "certs.d"
+        self.certs.mkdir(parents=True)
         self._config = folder / "config.toml"
         self._config.write_text(
-            _CONFIG.format(root=self.root, state=folder / "state", socket=self.socket, certs=self._certs)
+            _CONFIG.format(root=self.root, state=folder / "state", socket=self.socket, certs=self.certs)
         )
         self._binary = binary
         self._netns = netns
@@ -100,7 +100,7 @@ class Containerd:
 
     def use_mirrors(self, registry: str, server: str, mirrors: list[str]) -> None:
         """Write hosts.toml for a registry: the mirrors in this order, then the registry itself."""
-        folder = self._certs / registry
+        folder = self.certs / registry
         folder.mkdir(exist_ok=True)
         lines = [f'server = "http://{server}"', ""]
         for mirror in mirrors:

@@ -127,8 +127,14 @@ static __always_inline int connecting(struct bpf_sock_addr *ctx, int first, int 
 	struct flow *flow;
 	__u16 port = bpf_ntohs(ctx->user_port);
 
-	if (!WATCHED(port) || ctx->type != STREAM || !ctx->sk)
+	if (ctx->type != STREAM || !ctx->sk)
 		return ALLOW;
+	if (!WATCHED(port)) {
+		flow = flows.sk_storage_get(ctx->sk, 0, 0);
+		if (flow)
+			flow->flags = 0; /* a socket that was disconnected, and goes elsewhere now */
+		return ALLOW;
+	}
 	flow = flows.sk_storage_get(ctx->sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
 	if (!flow) {
 		count(LOST_FLOWS);
@@ -143,7 +149,9 @@ static __always_inline int connecting(struct bpf_sock_addr *ctx, int first, int 
 	flow->connect_ns = bpf_ktime_get_ns();
 	flow->netns = bpf_get_netns_cookie(ctx);
 	flow->pid = bpf_get_current_pid_tgid() >> 32;
+#ifdef COMM
 	bpf_get_current_comm(flow->comm, sizeof(flow->comm));
+#endif
 	if (ipv6)
 		set_ipv6(flow->intent.address, ctx->user_ip6[0], ctx->user_ip6[1], ctx->user_ip6[2],
 			 ctx->user_ip6[3]);
@@ -183,7 +191,7 @@ int shorthaul_out(struct __sk_buff *skb)
 	struct flow *flow;
 	struct event *event;
 	__u16 source, destination;
-	__u8 *tcp;
+	__u16 ports[2];
 	__u8 flags;
 
 	if (!sk)
@@ -201,11 +209,12 @@ int shorthaul_out(struct __sk_buff *skb)
 	if (skb->protocol == bpf_htons(ETHERTYPE_IPV4)) {
 		__u8 *ip = data;
 
-		if (data + 20 > end || ip[9] != PROTOCOL_TCP)
+		if (data + 24 > end || ip[9] != PROTOCOL_TCP)
 			goto unreadable;
-		tcp = data + (ip[0] & 15) * 4;
-		if ((void *)tcp + 4 > end)
-			goto unreadable;
+		if ((ip[0] & 15) == 5)
+			__builtin_memcpy(ports, ip + 20, sizeof(ports));
+		else if (bpf_skb_load_bytes(skb, (ip[0] & 15) * 4, ports, sizeof(ports)))
+			goto unreadable; /* behind options; CAP_PERFMON would be needed to compute the address */
 		set_ipv4(wire.source.address, *(__u32 *)(ip + 12));
 		set_ipv4(wire.destination.address, *(__u32 *)(ip + 16));
 	} else if (skb->protocol == bpf_htons(ETHERTYPE_IPV6)) {
@@ -214,14 +223,14 @@ int shorthaul_out(struct __sk_buff *skb)
 
 		if (data + 44 > end || ip[6] != PROTOCOL_TCP)
 			goto unreadable;
-		tcp = data + 40;
+		__builtin_memcpy(ports, ip + 40, sizeof(ports));
 		set_ipv6(wire.source.address, words[0], words[1], words[2], words[3]);
 		set_ipv6(wire.destination.address, words[4], words[5], words[6], words[7]);
 	} else {
 		goto unreadable;
 	}
-	wire.source.port = bpf_ntohs(*(__u16 *)tcp);
-	wire.destination.port = bpf_ntohs(*(__u16 *)(tcp + 2));
+	wire.source.port = bpf_ntohs(ports[0]);
+	wire.destination.port = bpf_ntohs(ports[1]);
 	wire.source.unused = wire.destination.unused = 0;
 	set_socket(&own, sk, source, destination);
 
@@ -340,6 +349,8 @@ int shorthaul_ops(struct bpf_sock_ops *ctx)
 	}
 	switch (ctx->op) {
 	case BPF_SOCK_OPS_TCP_CONNECT_CB:
+		if (!(flow->flags & FLOW_INTENT) && !create)
+			break;
 		flow->flags |= FLOW_CLIENT;
 		flow->netns = bpf_get_netns_cookie(ctx);
 		call_back(ctx, BPF_SOCK_OPS_STATE_CB_FLAG | BPF_SOCK_OPS_RTT_CB_FLAG);
@@ -351,7 +362,7 @@ int shorthaul_ops(struct bpf_sock_ops *ctx)
 	case BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB:
 		flow->rtt_us = ctx->srtt_us >> 3;
 		/* Rewritten to a port that is not watched: no packet of it will be looked at. */
-		if (!WATCHED(bpf_ntohl(ctx->remote_port))) {
+		if (flow->flags & FLOW_INTENT && !WATCHED(bpf_ntohl(ctx->remote_port))) {
 			flow->flags |= FLOW_ESTABLISHED;
 			tell(ctx, flow, sk, EVENT_FLOW);
 		}

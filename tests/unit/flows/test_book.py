@@ -1,0 +1,353 @@
+"""What the agent makes of a probe's messages: counts, answers, and whether the local path is proved."""
+
+import dataclasses
+from collections import Counter
+
+import pytest
+
+from agent.flows.book import FlowBook, News
+from agent.flows.messages import Canary, Flows, Health, Hello
+from agent.flows.table import Flow, FlowTable
+from agent.flows.verdicts import EndpointName, Verdict
+from tests.unit.flows.scenes import NODE_IP, REMOTE_IP, Scene, direct, node, node_port, play, portmap
+
+HOSTPORT, NODEPORT = EndpointName.HOSTPORT, EndpointName.NODEPORT
+OWN = "node-1"
+
+
+def book(*, connected: bool = True) -> FlowBook:
+    made = FlowBook(own=OWN, canary_interval_s=10.0)
+    if connected:
+        made.take(Hello(node=OWN), 0.0)
+    return made
+
+
+def judged(scene: Scene, *, closed: bool = False, **changes: object) -> Flow:
+    """A flow as the probe's table tells of it, with both its ends."""
+    flows = FlowTable(node())
+    events = [scene.client(), scene.server()] + ([scene.closed()] if closed else [])
+    play(flows, *events[:2])
+    flows.changes(9.0)
+    told = [*flows.open_flows(), *play(flows, *events[2:])][-1]
+    return dataclasses.replace(told, **changes)  # type: ignore[arg-type]
+
+
+def failed(scene: Scene) -> Flow:
+    return play(FlowTable(node()), scene.failed())[-1]
+
+
+def tell(to: FlowBook, *flows: Flow, now_s: float = 1.0) -> News:
+    return to.take(Flows(flows=flows), now_s)
+
+
+def canary(
+    endpoint: EndpointName = HOSTPORT,
+    verdict: Verdict = Verdict.DIRECT,
+    *,
+    at_s: float = 0.0,
+    by: str = OWN,
+    address: str = "127.0.0.1:30020",
+) -> Canary:
+    return Canary(
+        endpoint=endpoint,
+        address=address,
+        verdict=verdict,
+        reason="as it was",
+        went="127.0.0.1:30020",
+        answered_by=by,
+        rtt_us=50,
+        at_s=at_s,
+    )
+
+
+def canaries(*sent: Canary, contradictions: int = 0) -> Health:
+    return Health(canaries=sent, contradictions=contradictions)
+
+
+# Counting
+
+
+def test_each_flow_is_counted_once_by_endpoint_and_verdict() -> None:
+    flows = book()
+    news = tell(flows, judged(direct()), judged(portmap(41000, cookie=2)), judged(node_port(cookie=3)))
+    assert news.flows == Counter(
+        {
+            (HOSTPORT, Verdict.DIRECT): 1,
+            (HOSTPORT, Verdict.HOSTPORT_NAT): 1,
+            (NODEPORT, Verdict.KUBE_PROXY): 1,
+        }
+    )
+    assert tell(flows, judged(direct())).flows == Counter()
+
+
+def test_flow_is_counted_again_when_its_verdict_is_another() -> None:
+    flows = book()
+    flow = judged(direct())
+    tell(flows, dataclasses.replace(flow, verdict=Verdict.UNKNOWN))
+    assert tell(flows, flow).flows == Counter({(HOSTPORT, Verdict.DIRECT): 1})
+
+
+def test_flow_that_closes_is_not_counted_again() -> None:
+    flows = book()
+    tell(flows, judged(node_port()))
+    assert tell(flows, judged(node_port(), closed=True)).flows == Counter()
+
+
+def test_probe_that_restarts_and_tells_all_again_counts_nothing_twice() -> None:
+    flows = book()
+    tell(flows, judged(direct()), judged(node_port(cookie=2)))
+    flows.lost()
+    flows.take(Hello(node=OWN), 5.0)
+    assert tell(flows, judged(direct()), judged(node_port(cookie=2))).flows == Counter()
+
+
+def test_bytes_count_once_for_closed_flows_that_left_the_node() -> None:
+    flows = book()
+    remote = judged(node_port(to=REMOTE_IP), closed=True, bytes_received=100, bytes_sent=7)
+    here = judged(node_port(cookie=2), closed=True, bytes_received=5000, bytes_sent=5000)
+    opened = dataclasses.replace(remote, closed=False, cookie=3)
+    news = tell(flows, remote, here, opened)
+    assert (news.remote_received, news.remote_sent) == (100, 7)
+
+
+def test_contradictions_are_those_since_the_last_message() -> None:
+    flows = book()
+    counted = [flows.take(canaries(contradictions=number), 1.0).contradictions for number in (0, 2, 2, 3)]
+    assert counted == [0, 2, 0, 1]
+
+
+def test_contradictions_of_a_restarted_probe_start_anew() -> None:
+    flows = book()
+    flows.take(canaries(contradictions=2), 1.0)
+    flows.lost()
+    flows.take(Hello(node=OWN), 2.0)
+    assert flows.take(canaries(contradictions=1), 3.0).contradictions == 1
+
+
+def test_contradictions_are_not_counted_twice_when_the_same_probe_is_heard_again() -> None:
+    flows = book()
+    flows.take(canaries(contradictions=2), 1.0)
+    flows.lost()
+    flows.take(Hello(node=OWN), 2.0)
+    assert flows.take(canaries(contradictions=2), 3.0).contradictions == 0
+
+
+# The verdict behind a connection of the agent's
+
+
+class Answers(list[Verdict | None]):
+    """What was answered."""
+
+    def __call__(self, verdict: Verdict | None) -> None:
+        self.append(verdict)
+
+
+def test_verdict_is_known_by_the_cookie_of_the_agents_own_socket() -> None:
+    flows = book()
+    tell(flows, judged(direct()))
+    assert flows.verdict(1001) is Verdict.DIRECT
+    assert flows.verdict(1) is None
+    assert flows.verdict(4711) is None
+
+
+def test_known_verdict_is_answered_at_once() -> None:
+    flows, answers = book(), Answers()
+    tell(flows, judged(direct()))
+    flows.ask(1001, answers, 1.0)
+    assert answers == [Verdict.DIRECT]
+
+
+def test_verdict_that_comes_later_is_answered_when_it_does_to_all_who_asked() -> None:
+    flows, first, second = book(), Answers(), Answers()
+    flows.ask(1001, first, 1.0)
+    flows.ask(1001, second, 1.1)
+    flows.tick(1.2)
+    assert first == second == []
+    tell(flows, judged(direct()))
+    assert first == second == [Verdict.DIRECT]
+    flows.tick(99.0)
+    assert first == [Verdict.DIRECT]
+
+
+def test_those_who_wait_too_long_are_told_nothing_is_known() -> None:
+    flows, early, late = book(), Answers(), Answers()
+    flows.ask(1001, early, 1.0)
+    flows.ask(1002, late, 2.0)
+    flows.tick(2.5)
+    assert (early, late) == ([None], [])
+    flows.tick(3.5)
+    assert late == [None]
+
+
+def test_without_a_probe_nothing_is_waited_for() -> None:
+    flows, answers = book(connected=False), Answers()
+    flows.ask(1001, answers, 1.0)
+    assert answers == [None]
+
+
+def test_those_who_wait_are_answered_when_the_probe_goes() -> None:
+    flows, answers = book(), Answers()
+    flows.ask(1001, answers, 1.0)
+    flows.lost()
+    assert answers == [None]
+
+
+def test_what_was_known_stays_known_when_the_probe_goes() -> None:
+    flows, answers = book(), Answers()
+    tell(flows, judged(direct()))
+    flows.lost()
+    flows.ask(1001, answers, 1.0)
+    assert answers == [Verdict.DIRECT]
+
+
+def test_one_who_asks_again_from_its_answer_is_answered() -> None:
+    flows, answers = book(), Answers()
+    flows.ask(1001, lambda _: flows.ask(1001, answers, 5.0), 1.0)
+    flows.lost()
+    assert answers == [None]
+
+
+def test_the_number_of_those_who_wait_and_of_what_is_kept_is_bounded() -> None:
+    flows, answers = book(), Answers()
+    for cookie in range(10_000):
+        flows.ask(cookie, answers, 1.0)
+    assert answers == []
+    flows.ask(10_000, answers, 1.0)
+    assert answers == [None]
+    flow = judged(direct())
+    told = [dataclasses.replace(flow, cookie=10**6 + one, taken_by=10**7 + one) for one in range(20_000)]
+    tell(flows, *told)
+    assert flows.verdict(10**7) is None
+    assert flows.verdict(10**7 + 19_999) is Verdict.DIRECT
+    assert max(len(value) for value in vars(flows).values() if hasattr(value, "__len__")) <= 16_384
+
+
+# Whether the path is proved
+
+
+def test_direct_canary_answered_by_this_nodes_agent_proves_the_path() -> None:
+    flows = book()
+    flows.take(canaries(canary(at_s=1.0)), 1.0)
+    assert flows.proved(2.0)[0]
+
+
+def test_nothing_is_proved_without_a_probe() -> None:
+    flows = book(connected=False)
+    assert flows.proved(0.0) == (False, "no probe tells of this node's flows")
+    flows = book()
+    flows.take(canaries(canary(at_s=1.0)), 1.0)
+    flows.lost()
+    assert not flows.proved(2.0)[0]
+
+
+def test_nothing_is_proved_before_a_canary_and_after_a_restart_of_the_probe() -> None:
+    flows = book()
+    assert "no canary" in flows.proved(0.0)[1]
+    flows.take(canaries(canary(at_s=1.0)), 1.0)
+    flows.lost()
+    flows.take(Hello(node=OWN), 2.0)
+    assert not flows.proved(2.0)[0]
+    flows.take(Health(), 3.0)
+    assert not flows.proved(3.0)[0]
+
+
+def test_canary_to_the_node_port_proves_nothing_of_the_host_port() -> None:
+    flows = book()
+    flows.take(canaries(canary(NODEPORT, at_s=1.0)), 1.0)
+    assert "no canary was sent to the HostPort" in flows.proved(2.0)[1]
+
+
+def test_node_ports_canary_may_be_translated() -> None:
+    flows = book()
+    flows.take(canaries(canary(at_s=1.0), canary(NODEPORT, Verdict.KUBE_PROXY_REMOTE, at_s=1.0, by="x")), 1.0)
+    assert flows.proved(2.0)[0]
+
+
+def test_canary_that_is_too_old_proves_nothing_any_more() -> None:
+    flows = book()
+    flows.take(canaries(canary(at_s=1.0)), 1.0)
+    assert flows.proved(26.0)[0]
+    proved, reason = flows.proved(26.1)
+    assert not proved
+    assert "25 s old" in reason
+
+
+@pytest.mark.parametrize("verdict", [verdict for verdict in Verdict if verdict is not Verdict.DIRECT])
+def test_canary_that_was_not_direct_disproves_and_says_why(verdict: Verdict) -> None:
+    flows = book()
+    flows.take(canaries(canary(at_s=1.0), canary(verdict=verdict, at_s=1.0, address=f"{NODE_IP}:30020")), 1.0)
+    proved, reason = flows.proved(2.0)
+    assert not proved
+    assert f"{NODE_IP}:30020 was {verdict.value}: as it was" in reason
+
+
+@pytest.mark.parametrize(("by", "named"), [("node-2", "node-2"), ("", "something that is no agent")])
+def test_canary_that_somebody_else_answered_disproves(by: str, named: str) -> None:
+    flows = book()
+    flows.take(canaries(canary(at_s=1.0, by=by)), 1.0)
+    proved, reason = flows.proved(2.0)
+    assert not proved
+    assert named in reason
+
+
+def test_health_without_canaries_keeps_the_last_round() -> None:
+    flows = book()
+    flows.take(canaries(canary(at_s=1.0)), 1.0)
+    flows.take(Health(lost_events=5), 2.0)
+    assert flows.proved(2.0)[0]
+    assert [one.at_s for one in flows.canaries] == [1.0]
+
+
+def test_translated_connection_to_the_host_port_disproves_until_the_next_canary() -> None:
+    flows = book()
+    flows.take(canaries(canary(at_s=1.0)), 1.0)
+    tell(flows, judged(portmap()), now_s=2.0)
+    proved, reason = flows.proved(3.0)
+    assert not proved
+    assert "127.0.0.1:30020 was HOSTPORT_NAT" in reason
+    flows.take(canaries(canary(at_s=4.0)), 4.0)
+    assert flows.proved(5.0)[0]
+
+
+def test_the_oldest_canary_of_a_round_must_be_younger_than_what_disproved() -> None:
+    flows = book()
+    tell(flows, judged(portmap()), now_s=2.0)
+    flows.take(canaries(canary(at_s=1.9), canary(at_s=2.1, address=f"{NODE_IP}:30020")), 2.2)
+    assert not flows.proved(2.3)[0]
+
+
+def test_what_disproved_is_told_once_and_not_again_by_a_probe_that_restarts() -> None:
+    flows = book()
+    tell(flows, judged(portmap()), now_s=2.0)
+    flows.lost()
+    flows.take(Hello(node=OWN), 3.0)
+    flows.take(canaries(canary(at_s=3.5)), 3.5)
+    tell(flows, judged(portmap()), now_s=4.0)
+    assert flows.proved(5.0)[0]
+
+
+@pytest.mark.parametrize(
+    "flow",
+    [
+        judged(direct()),
+        judged(node_port()),
+        judged(node_port(to=REMOTE_IP)),
+        judged(direct(netns=8)),
+        failed(direct()),
+    ],
+    ids=lambda flow: f"{flow.endpoint.value} {flow.verdict.value}",
+)
+def test_other_connections_disprove_nothing_of_the_host_port(flow: Flow) -> None:
+    flows = book()
+    flows.take(canaries(canary(at_s=1.0)), 1.0)
+    tell(flows, flow, now_s=2.0)
+    assert flows.proved(3.0)[0]
+
+
+def test_contradiction_disproves_until_the_next_canary() -> None:
+    flows = book()
+    flows.take(canaries(canary(at_s=1.0)), 1.0)
+    flows.take(canaries(canary(at_s=1.0), contradictions=1), 2.0)
+    assert flows.proved(3.0) == (False, "the two ends of a connection contradict each other")
+    flows.take(canaries(canary(at_s=4.0), contradictions=1), 4.0)
+    assert flows.proved(5.0)[0]
