@@ -10,7 +10,6 @@ import os
 import select
 import socket
 import struct
-import tempfile
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -111,10 +110,7 @@ class Translation:
 
 def turn_on(netns: str) -> None:
     """Make conntrack work in a namespace whose rules do not need it; changes no packet's way."""
-    with tempfile.NamedTemporaryFile("w", prefix="shlab-", suffix=".nft") as file:
-        file.write(_RULE)
-        file.flush()
-        run(["nft", "-f", file.name], netns=netns)
+    run(["nft", "-f", "-"], netns=netns, text=_RULE)
 
 
 def lookup(netns: str, flow: Flow) -> Translation | None:

@@ -7,13 +7,12 @@ it also sets ``route_localnet`` of the bridge, and leaves it behind.
 
 import json
 import os
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from benchmarks.lab.pods import NatNode, Pod
-from benchmarks.lab.process import LabError, enter
+from benchmarks.lab.process import LabError, run
 
 _FOLDER = Path("/usr/lib/cni")
 
@@ -40,9 +39,10 @@ def _call(command: str, node: NatNode, pod: Pod, ports: tuple[HostPort, ...]) ->
     plugin = _FOLDER / "portmap"
     if not plugin.exists():
         raise LabError(f"{plugin} is missing: run `make setup`")
-    done = subprocess.run(
-        [*enter(node.netns), str(plugin)],
-        input=json.dumps(_configuration(node, pod, ports)),
+    run(
+        [str(plugin)],
+        netns=node.netns,
+        text=json.dumps(_configuration(node, pod, ports)),
         env={
             **os.environ,
             "CNI_COMMAND": command,
@@ -51,13 +51,7 @@ def _call(command: str, node: NatNode, pod: Pod, ports: tuple[HostPort, ...]) ->
             "CNI_IFNAME": "eth0",
             "CNI_PATH": str(_FOLDER),
         },
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
     )
-    if done.returncode != 0:
-        raise LabError(f"portmap {command}: {(done.stdout or done.stderr).strip()}")
 
 
 def _configuration(node: NatNode, pod: Pod, ports: tuple[HostPort, ...]) -> dict[str, Any]:

@@ -121,11 +121,15 @@ def run(
     netns: str | None = None,
     at_most_s: float = 120.0,
     env: dict[str, str] | None = None,
+    text: str = "",
 ) -> str:
-    """Run a command to its end; its output. Raises `LabError` with what it said."""
+    """Run a command to its end, with this text as its input; its output.
+
+    Raises `LabError` with what it said.
+    """
     done = subprocess.run(
         [*enter(netns), *command],
-        stdin=subprocess.DEVNULL,
+        input=text,
         capture_output=True,
         text=True,
         timeout=at_most_s,

@@ -362,7 +362,7 @@ def test_removed_host_port_is_refused_and_leaves_route_localnet_behind(lab: Lab)
 
 
 def test_portmaps_words_come_with_the_error(lab: Lab) -> None:
-    with pytest.raises(LabError, match="portmap ADD"):
+    with pytest.raises(LabError, match="Invalid host port number"):
         portmap.add(lab.node, lab.local, HostPort(host_port=0, container_port=POD_PORT))
 
 
