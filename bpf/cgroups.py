@@ -22,19 +22,31 @@ _UNITS = (
 
 
 def find_root(proc: Path = Path("/proc")) -> Path:
-    """The mount point of cgroup v2; in hybrid mode it is not /sys/fs/cgroup. Raises `BpfMissing`."""
+    """The mount point of cgroup v2; in hybrid mode it is not /sys/fs/cgroup. Raises `BpfMissing`.
+
+    A container sees its own cgroup as one; if the node's is mounted as well, that is taken.
+    """
     try:
         mounts = (proc / "mounts").read_text(errors="replace").splitlines()
     except OSError:
         mounts = []
+    found = []
     for line in mounts:
         fields = line.split()
         if len(fields) > 2 and fields[2] == "cgroup2":
-            return Path(re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), fields[1]))
-    raise BpfMissing(
-        "cgroup v2 is not mounted",
-        hint="mount -t cgroup2 cgroup2 /sys/fs/cgroup/unified; in a pod: a hostPath volume of /sys/fs/cgroup",
-    )
+            path = re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), fields[1])
+            found.append(Path(path))
+    if not found:
+        raise BpfMissing(
+            "cgroup v2 is not mounted",
+            hint="mount -t cgroup2 cgroup2 /sys/fs/cgroup/unified; in a pod: a hostPath of /sys/fs/cgroup",
+        )
+    return next((path for path in found if is_whole(path)), found[0])
+
+
+def is_whole(cgroup: Path) -> bool:
+    """Whether this is the root of all cgroups: the one that has no ``cgroup.events`` (cgroup-v2.rst)."""
+    return (cgroup / "cgroup.procs").exists() and not (cgroup / "cgroup.events").exists()
 
 
 def find_containerd(root: Path, proc: Path = Path("/proc")) -> Path | None:

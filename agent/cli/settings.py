@@ -50,5 +50,5 @@ def _own_address() -> str:
             probe.connect(("192.0.2.1", 9))  # RFC 5737: nobody's; connecting UDP sends nothing
             address: str = probe.getsockname()[0]
         except OSError:
-            return "127.0.0.1"
+            return "127.0.0.2"  # no route to anywhere; 127.0.0.1 is the local listener's
     return address

@@ -10,7 +10,7 @@ from agent.config import Settings
 from agent.observe.probe_metrics import ProbeMetrics
 from agent.probe.process import Probe, make_subject, watched_ports
 from agent.probe.publisher import Publisher, SocketTaken
-from bpf.cgroups import find_containerd, find_root
+from bpf.cgroups import find_containerd, find_root, is_whole
 from bpf.child import Wanted
 from bpf.live import LiveSource
 
@@ -25,6 +25,12 @@ def attached(settings: Settings, *, known: tuple[int, ...] = ()) -> Iterator[Liv
     """The programs, attached for as long as the context. Raises `BpfError`. Blocks for half a second."""
     probe = settings.probe
     root = probe.cgroup or find_root()
+    if probe.cgroup is None and not is_whole(root):
+        _log.warning(
+            "only this container's own connections are watched: %s is not the node's root cgroup; mount the "
+            "node's /sys/fs/cgroup, or set probe.cgroup",
+            root,
+        )
     containerd = probe.containerd_cgroup or find_containerd(root)
     pages = 1 << (probe.ring_bytes // _PAGE_BYTES - 1).bit_length()
     wanted = Wanted(ports=watched_ports(settings), ring_pages=pages)

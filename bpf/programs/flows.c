@@ -353,11 +353,12 @@ int shorthaul_ops(struct bpf_sock_ops *ctx)
 			break;
 		flow->flags |= FLOW_CLIENT;
 		flow->netns = bpf_get_netns_cookie(ctx);
-		call_back(ctx, BPF_SOCK_OPS_STATE_CB_FLAG | BPF_SOCK_OPS_RTT_CB_FLAG);
+		call_back(ctx, BPF_SOCK_OPS_STATE_CB_FLAG | (is_loopback(sk) ? 0 : BPF_SOCK_OPS_RTT_CB_FLAG));
 		break;
 	case BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB:
 		flow->netns = bpf_get_netns_cookie(ctx);
-		call_back(ctx, BPF_SOCK_OPS_RTT_CB_FLAG);
+		if (!is_loopback(sk)) /* no way to another node: nothing to learn, and a call for each packet saved */
+			call_back(ctx, BPF_SOCK_OPS_RTT_CB_FLAG);
 		break;
 	case BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB:
 		flow->rtt_us = ctx->srtt_us >> 3;
@@ -372,8 +373,7 @@ int shorthaul_ops(struct bpf_sock_ops *ctx)
 			tell(ctx, flow, sk, EVENT_CLOSED);
 		break;
 	case BPF_SOCK_OPS_RTT_CB:
-		if (!is_loopback(sk))
-			measured(ctx, flow, sk);
+		measured(ctx, flow, sk);
 		break;
 	}
 	return ALLOW;
