@@ -108,7 +108,7 @@ def decode(line: bytes) -> Message:
         )
     except MessageInvalid:
         raise
-    except (ValueError, TypeError, KeyError, AttributeError, IndexError, RecursionError) as error:
+    except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError) as error:
         raise MessageInvalid(f"not a message of a probe: {error!r}") from error
 
 

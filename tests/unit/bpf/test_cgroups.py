@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from bpf.cgroups import find_containerd, find_root, own_cgroup
+from bpf.cgroups import find_containerd, find_root, is_whole, own_cgroup
 from bpf.errors import BpfMissing
 
 V2_ONLY = "cgroup2 /sys/fs/cgroup cgroup2 rw,nosuid,nodev,noexec,relatime 0 0\n"
@@ -67,6 +67,27 @@ def cgroup(root: Path, path: str) -> Path:
 def test_root_is_where_cgroup2_is_mounted(proc: Path, mounts: str, found: str) -> None:
     (proc / "mounts").write_bytes(mounts.encode(errors="surrogateescape"))
     assert find_root(proc) == Path(found)
+
+
+@pytest.mark.parametrize("whole_first", [True, False])
+def test_nodes_whole_tree_is_taken_rather_than_a_containers_own_part(
+    proc: Path, root: Path, whole_first: bool
+) -> None:
+    part = cgroup(root, "/kubepods/pod1")
+    for folder in (root, part):
+        (folder / "cgroup.procs").touch()
+    (part / "cgroup.events").touch()
+    order = [root, part] if whole_first else [part, root]
+    (proc / "mounts").write_text("".join(f"cgroup2 {folder} cgroup2 ro 0 0\n" for folder in order))
+    assert find_root(proc) == root
+    assert (is_whole(root), is_whole(part), is_whole(root / "nowhere")) == (True, False, False)
+
+
+def test_containers_own_part_is_taken_where_there_is_nothing_else(proc: Path, root: Path) -> None:
+    (root / "cgroup.procs").touch()
+    (root / "cgroup.events").touch()
+    (proc / "mounts").write_text(f"cgroup2 {root} cgroup2 ro 0 0\n")
+    assert find_root(proc) == root
 
 
 @pytest.mark.parametrize("mounts", [V1_ONLY, "", "cgroup2 /tmp/cgroup2 tmpfs rw 0 0\n", None])
