@@ -333,14 +333,28 @@ int shorthaul_ops(struct bpf_sock_ops *ctx)
 	struct flow *flow;
 	int create = 0;
 
+	/* Called some ten times a connection; most of it tells nothing. */
+	switch (ctx->op) {
+	case BPF_SOCK_OPS_TCP_CONNECT_CB:
+		create = WATCHED(bpf_ntohl(ctx->remote_port)) ? BPF_SK_STORAGE_GET_F_CREATE : 0;
+		break;
+	case BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB:
+		if (!WATCHED(ctx->local_port))
+			return ALLOW;
+		create = BPF_SK_STORAGE_GET_F_CREATE;
+		break;
+	case BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB:
+	case BPF_SOCK_OPS_RTT_CB:
+		break;
+	case BPF_SOCK_OPS_STATE_CB:
+		if (ctx->args[1] != BPF_TCP_CLOSE)
+			return ALLOW;
+		break;
+	default:
+		return ALLOW;
+	}
 	if (!sk)
 		return ALLOW;
-	if (ctx->op == BPF_SOCK_OPS_TCP_CONNECT_CB || ctx->op == BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB) {
-		__u16 port = ctx->op == BPF_SOCK_OPS_TCP_CONNECT_CB ? bpf_ntohl(ctx->remote_port) : ctx->local_port;
-
-		if (WATCHED(port))
-			create = BPF_SK_STORAGE_GET_F_CREATE;
-	}
 	flow = flows.sk_storage_get(sk, 0, create);
 	if (!flow) {
 		if (create)
@@ -353,11 +367,12 @@ int shorthaul_ops(struct bpf_sock_ops *ctx)
 			break;
 		flow->flags |= FLOW_CLIENT;
 		flow->netns = bpf_get_netns_cookie(ctx);
+		/* To itself there is no way to learn of, and a call for each packet is saved. */
 		call_back(ctx, BPF_SOCK_OPS_STATE_CB_FLAG | (is_loopback(sk) ? 0 : BPF_SOCK_OPS_RTT_CB_FLAG));
 		break;
 	case BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB:
 		flow->netns = bpf_get_netns_cookie(ctx);
-		if (!is_loopback(sk)) /* no way to another node: nothing to learn, and a call for each packet saved */
+		if (!is_loopback(sk))
 			call_back(ctx, BPF_SOCK_OPS_RTT_CB_FLAG);
 		break;
 	case BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB:
@@ -369,7 +384,7 @@ int shorthaul_ops(struct bpf_sock_ops *ctx)
 		}
 		break;
 	case BPF_SOCK_OPS_STATE_CB:
-		if (ctx->args[1] == BPF_TCP_CLOSE && flow->flags & FLOW_CLIENT)
+		if (flow->flags & FLOW_CLIENT)
 			tell(ctx, flow, sk, EVENT_CLOSED);
 		break;
 	case BPF_SOCK_OPS_RTT_CB:
