@@ -70,8 +70,12 @@ def load(wanted: Wanted) -> Loaded:
             ) from error
         except OSError as error:
             child.kill()
-            child.communicate()
-            raise BpfError(f"the compiling process failed: {error}", hint="see its log") from error
+            _, said = child.communicate()
+            raise BpfError(
+                f"the compiling process failed: {error}",
+                hint="report this log",
+                log=_shorten(said.decode("utf-8", "replace")),
+            ) from error
     log = said.decode("utf-8", "replace")
     if not answer:
         raise BpfError(

@@ -131,8 +131,10 @@ static __always_inline int connecting(struct bpf_sock_addr *ctx, int first, int 
 		return ALLOW;
 	if (!WATCHED(port)) {
 		flow = flows.sk_storage_get(ctx->sk, 0, 0);
-		if (flow)
-			flow->flags = 0; /* a socket that was disconnected, and goes elsewhere now */
+		/* A socket that was disconnected and goes elsewhere now; or one that was sent there just now, by a
+		 * program between that of containerd's cgroup and this one. */
+		if (flow && (first || !(flow->flags & FLOW_FIRST)))
+			flow->flags = 0;
 		return ALLOW;
 	}
 	flow = flows.sk_storage_get(ctx->sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
