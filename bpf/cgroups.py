@@ -82,6 +82,17 @@ def _cgroup_of(process: Path, root: Path) -> Path | None:
     """None for one that is not below the root: from inside a cgroup namespace its path leads upwards."""
     for line in (process / "cgroup").read_text(errors="replace").splitlines():
         if line.startswith("0::/"):
-            found = root / line[4:].removesuffix(" (deleted)")
-            return found if ".." not in found.parts and found.is_dir() else None
+            found = _mount_of(root) / line[4:].removesuffix(" (deleted)")
+            inside = ".." not in found.parts and found.is_relative_to(root)
+            return found if inside and found.is_dir() else None
     return None
+
+
+def _mount_of(cgroup: Path) -> Path:
+    """Where the hierarchy is mounted that a cgroup belongs to: what /proc/PID/cgroup's paths start from."""
+    for folder in (cgroup, *cgroup.parents):
+        if not (folder / "cgroup.procs").exists():
+            break
+        if folder.is_mount():
+            return folder
+    return cgroup

@@ -105,6 +105,7 @@ class LiveSource:
         self._libbpf = LibBpf()
         self._root = root
         self._containerd = containerd
+        self._own_cgroup = own_cgroup(root)
         self._own: tuple[int, int] | None = None  # device and inode of the cgroup that `_near` hangs on
         self._links: list[int] = []
         self._near: list[int] = []
@@ -155,9 +156,8 @@ class LiveSource:
     def sure_of_intent(self) -> Order:
         """See `EventSource`. Takes a chance to follow containerd to another cgroup."""
         near = self.follow_containerd() and not self.preordered
-        own = own_cgroup(self._root)
-        below = [place for place in (self._containerd, own) if place is not None and place != self._root]
-        lists = [self._programs(place) for place in (self._root, *below)]
+        below = [place for place in (self._containerd, self._own_cgroup) if place not in (None, self._root)]
+        lists = [self._programs(place) for place in (self._root, *below) if place is not None]
         return Order(
             # Programs of cgroups further down run before ours, where the kernel can't order them.
             everywhere=all(

@@ -154,18 +154,17 @@ class Probe:
         )
 
     def look(self) -> None:
-        """Look at what changes slowly: this node's addresses, and the programs of others."""
+        """Look at what changes: this node's addresses, and the programs of others."""
         self._view.own_ips = own_ips()
-        order = self._source.sure_of_intent()
-        view = self._view
-        view.sure_of_intent, view.sure_of_intent_near = order.everywhere, order.near
-        view.alone_on_connect = order.alone
+        self._look_at_order()
 
     async def drain(self) -> None:
         """Take all events that there are, and tell what they mean."""
         async with self._draining:
             rtts: list[tuple[bytes, int]] = []
             while records := self._source.read(_AT_ONCE):
+                # After reading: whoever came in front of ours before these connections were made is there.
+                self._look_at_order()
                 now_s = time.monotonic()
                 for raw in records:
                     try:
@@ -213,6 +212,12 @@ class Probe:
         flow = judged.result() if judged.done() else None
         judged.cancel()
         return _canary(name, endpoint, flow, answer, "the kernel told nothing of it")
+
+    def _look_at_order(self) -> None:
+        order = self._source.sure_of_intent()
+        view = self._view
+        view.sure_of_intent, view.sure_of_intent_near = order.everywhere, order.near
+        view.alone_on_connect = order.alone
 
     def _tell_changes(self, rtts: list[tuple[bytes, int]]) -> None:
         flows = self._table.changes(time.monotonic())
