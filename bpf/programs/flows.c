@@ -194,7 +194,7 @@ int shorthaul_out(struct __sk_buff *skb)
 	struct event *event;
 	__u16 source, destination;
 	__u16 ports[2];
-	__u8 flags;
+	__u8 flags, told_later;
 
 	if (!sk)
 		return ALLOW;
@@ -252,10 +252,15 @@ int shorthaul_out(struct __sk_buff *skb)
 	/* The addresses of an untranslated flow are its socket's: nothing else to compare. */
 	if (flags == flow->told && (!(flags & FLOW_TRANSLATED) || same_tuple(&wire, &flow->wire)))
 		return ALLOW;
+	told_later = flow->flags & FLOW_INTENT && !(flow->flags & FLOW_ESTABLISHED) && !(flags & FLOW_TRANSLATED);
 	flow->flags = flags;
 	flow->wire = wire;
-	if (!(flags & FLOW_ESTABLISHED))
-		return ALLOW; /* told when the handshake is completed, or when the socket closes */
+	/*
+	 * A SYN is told of when the handshake is completed, or when the socket closes. The packet that completes
+	 * the handshake leaves while the process waits in connect(): the next one can tell as well.
+	 */
+	if (!(flags & FLOW_ESTABLISHED) || told_later)
+		return ALLOW;
 #ifdef NETNS_OF_PACKETS
 	if (!flow->netns)
 		flow->netns = bpf_get_netns_cookie(skb);
@@ -343,6 +348,11 @@ int shorthaul_ops(struct bpf_sock_ops *ctx)
 	case BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB:
 		if (!WATCHED(ctx->local_port))
 			return ALLOW;
+#ifdef NETNS_OF_PACKETS
+		/* Its state can wait for its first packet, while the client still waits in connect(). */
+		if (sk && is_loopback(sk))
+			return ALLOW;
+#endif
 		create = BPF_SK_STORAGE_GET_F_CREATE;
 		break;
 	case BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB:
