@@ -14,6 +14,9 @@ from bpf.errors import BpfError, BpfForbidden, BpfMissing, BpfRefused
 
 _COMPILE_S = 60.0  # 0.3 s here; a node that starts a hundred pods at once is slower
 _FDS_MAX = 32
+_CLOSE_ON_EXEC = (
+    0x40000000  # MSG_CMSG_CLOEXEC, which Python's socket module lacks: programs must not outlive us
+)
 _LOG_LINES = 12
 
 
@@ -61,7 +64,7 @@ def load(wanted: Wanted) -> Loaded:
                 request["source"] = str(wanted.source)
             ours.send(json.dumps(request).encode())
             _, said = child.communicate(timeout=_COMPILE_S)
-            answer, fds, _, _ = socket.recv_fds(ours, 65536, _FDS_MAX)
+            answer, fds, _, _ = socket.recv_fds(ours, 65536, _FDS_MAX, _CLOSE_ON_EXEC)
         except subprocess.TimeoutExpired as error:
             child.kill()
             child.communicate()

@@ -14,6 +14,10 @@ class BpfMissing(BpfError):
     """A library or a part of the kernel is not there."""
 
 
+class BpfUnsupported(BpfError):
+    """This kernel does not know what was asked for."""
+
+
 class BpfForbidden(BpfError):
     """This process may not use eBPF."""
 

@@ -7,6 +7,7 @@ compare equal and nothing is formatted that nobody reads.
 import ipaddress
 import struct
 from enum import IntEnum, IntFlag
+from functools import lru_cache
 from typing import NamedTuple
 
 VERSION = 1
@@ -129,6 +130,7 @@ def pack_ip(ip: str) -> bytes:
     return address.packed if address.version == 6 else _MAPPED + address.packed
 
 
+@lru_cache(maxsize=4096)
 def format_ip(ip: bytes) -> str:
     """The other way round; a v4-mapped address as IPv4."""
     if ip.startswith(_MAPPED):

@@ -8,8 +8,9 @@ import ctypes as ct
 import errno
 import os
 from enum import IntEnum
+from typing import Any
 
-from bpf.errors import BpfError, BpfForbidden, BpfMissing
+from bpf.errors import BpfError, BpfForbidden, BpfMissing, BpfUnsupported
 
 PREORDER = 1 << 6  # BPF_F_PREORDER, Linux 6.15: before the programs of every other cgroup
 
@@ -32,7 +33,15 @@ class _ProgramInfo(ct.Structure):
     _fields_ = [("before", ct.c_uint8 * 64), ("name", ct.c_char * 16)]
 
 
+_ARGUMENTS: dict[str, list[Any]] = {
+    "bpf_link_create": [ct.c_int, ct.c_int, ct.c_int, ct.c_void_p],
+    "bpf_prog_query": [ct.c_int, ct.c_int, ct.c_uint32, ct.c_void_p, ct.c_void_p, ct.c_void_p],
+    "bpf_prog_get_fd_by_id": [ct.c_uint32],
+    "bpf_obj_get_info_by_fd": [ct.c_int, ct.c_void_p, ct.c_void_p],
+    "bpf_map_lookup_elem": [ct.c_int, ct.c_void_p, ct.c_void_p],
+}
 _SAMPLE = ct.CFUNCTYPE(ct.c_int, ct.c_void_p, ct.c_void_p, ct.c_size_t)
+_LOOK = "`shorthaul verify` tells what this kernel lacks"
 _EFFECTIVE = 1  # BPF_F_QUERY_EFFECTIVE
 _PROGRAMS_MAX = 64  # BPF_CGROUP_MAX_PROGS
 _STOP = -errno.ECANCELED
@@ -52,7 +61,10 @@ class LibBpf:
         lib.ring_buffer__consume.argtypes = [ct.c_void_p]
         lib.ring_buffer__free.argtypes = [ct.c_void_p]
         lib.ring_buffer__free.restype = None
+        for name, arguments in _ARGUMENTS.items():
+            getattr(lib, name).argtypes = arguments
         self.lib = lib
+        self._processors = max(1, lib.libbpf_num_possible_cpus())
 
     def link(self, program: int, cgroup: int, hook: Hook, flags: int = 0) -> int:
         """Attach a program to a cgroup for as long as the returned descriptor is open. Raises `BpfError`."""
@@ -63,17 +75,21 @@ class LibBpf:
         os.set_inheritable(fd, False)
         return fd
 
-    def effective(self, cgroup: int, hook: Hook) -> list[int]:
-        """The ids of the programs that run for a cgroup, in the order in which they do. Raises `BpfError`."""
+    def programs(self, cgroup: int, hook: Hook, *, effective: bool = True) -> list[int]:
+        """The ids of the programs that run for a cgroup, in the order in which they do. Raises `BpfError`.
+
+        Not ``effective``: only those attached to this very cgroup.
+        """
         ids, number = (ct.c_uint32 * _PROGRAMS_MAX)(), ct.c_uint32(_PROGRAMS_MAX)
-        result = self.lib.bpf_prog_query(cgroup, int(hook), _EFFECTIVE, None, ids, ct.byref(number))
+        flags = _EFFECTIVE if effective else 0
+        result = self.lib.bpf_prog_query(cgroup, int(hook), flags, None, ids, ct.byref(number))
         if result < 0:
             raise _failed("asking for a cgroup's programs", -result)
         return list(ids[: number.value])
 
     def name(self, program: int) -> str | None:
         """The name of any program; None if it is gone, or if only CAP_SYS_ADMIN may ask."""
-        fd = self.lib.bpf_prog_get_fd_by_id(ct.c_uint32(program))
+        fd = self.lib.bpf_prog_get_fd_by_id(program)
         if fd < 0:
             return None
         try:
@@ -85,7 +101,7 @@ class LibBpf:
 
     def sums(self, array: int, entries: int) -> list[int]:
         """The sums over all processors of the 64-bit entries of a per-CPU array. Raises `BpfError`."""
-        values = (ct.c_uint64 * self.lib.libbpf_num_possible_cpus())()
+        values = (ct.c_uint64 * self._processors)()
         sums = []
         for key in range(entries):
             result = self.lib.bpf_map_lookup_elem(array, ct.byref(ct.c_uint32(key)), values)
@@ -129,6 +145,14 @@ class RingBuffer:
 
 def _failed(what: str, number: int) -> BpfError:
     message = f"{what} failed: {os.strerror(number)}"
+    if number == errno.EINVAL:
+        return BpfUnsupported(message, hint=_LOOK)
+    if number == errno.EBADF:
+        return BpfError(f"{what} failed: it is no cgroup (v2)", hint="probe.cgroup names a cgroup v2")
     if number in (errno.EPERM, errno.EACCES):
-        return BpfForbidden(message, hint="run as root with the capabilities BPF and NET_ADMIN")
-    return BpfError(message, hint="shorthaul verify tells what this kernel lacks")
+        return BpfForbidden(
+            message,
+            hint="run as root with the capabilities BPF and NET_ADMIN; with these, another tool's program is "
+            "attached exclusively there (`bpftool cgroup show` tells which): BPF_F_ALLOW_MULTI lets it share",
+        )
+    return BpfError(message, hint=_LOOK)

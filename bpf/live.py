@@ -6,91 +6,36 @@ descriptor closes, however the process ends.
 
 import contextlib
 import itertools
+import logging
 import os
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple, Protocol, Self
+from typing import Self
 
-from bpf.cgroups import own_cgroup
+from bpf.cgroups import find_containerd, own_cgroup
 from bpf.child import Loaded, Wanted, load
-from bpf.errors import BpfError
+from bpf.errors import BpfError, BpfUnsupported
 from bpf.libbpf import PREORDER, Hook, LibBpf, RingBuffer
+from bpf.source import Lost, Order
+
+_log = logging.getLogger(__name__)
 
 # Names of the functions in bpf/programs/flows.c.
 _CONNECTS = {"shorthaul_con4": Hook.CONNECT4, "shorthaul_con6": Hook.CONNECT6}
 _NEAR = {"shorthaul_near4": Hook.CONNECT4, "shorthaul_near6": Hook.CONNECT6}
-_NO_PROGRAM = -1
 _OTHERS = {"shorthaul_out": Hook.EGRESS, "shorthaul_ops": Hook.SOCK_OPS}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Lost:
-    """What the programs could not tell, since they were loaded; and ``told``: the events they did."""
-
-    events: int = 0  # the ring buffer was full
-    flows: int = 0  # no memory for a flow's state
-    packets: int = 0  # of a watched port, whose headers could not be read
-    told: int = 0
-
-
-class Order(NamedTuple):
-    """Whether no other program can have rewritten a connect() before it was read: of any process, or at
-    least of those in containerd's own cgroup (`Flag.FIRST`). ``alone``: there is no other at all.
-    """
-
-    everywhere: bool
-    near: bool
-    alone: bool
-
-
-class EventSource(Protocol):
-    """Where events come from."""
-
-    def read(self, at_most: int) -> list[bytes]:
-        """The next records, in order, without waiting."""
-
-    def lost(self) -> Lost:
-        """What was lost so far."""
-
-    def sure_of_intent(self) -> Order:
-        """Whether intent is what the process asked for."""
-
-    def close(self) -> None:
-        """Detach."""
-
-
-class ReplaySource:
-    """Events from a list, for tests and recordings."""
-
-    def __init__(self, records: list[bytes], *, lost: Lost | None = None, order: Order | None = None) -> None:
-        self._records = list(records)
-        self._lost = lost or Lost()
-        self._order = order or Order(everywhere=True, near=True, alone=True)
-
-    def read(self, at_most: int) -> list[bytes]:
-        """See `EventSource`."""
-        taken, self._records = self._records[:at_most], self._records[at_most:]
-        return taken
-
-    def lost(self) -> Lost:
-        """See `EventSource`."""
-        return self._lost
-
-    def sure_of_intent(self) -> Order:
-        """See `EventSource`."""
-        return self._order
-
-    def close(self) -> None:
-        """See `EventSource`."""
+_NAME_PREFIX = "shorthaul_"
+_CGROUPS_MAX = 20_000  # looked at once, some 15 µs each
 
 
 class LiveSource:
-    """The kernel. ``root``: the cgroup whose sockets are watched, with all below it.
+    """The kernel's events: a `bpf.source.EventSource`. ``root``: the cgroup whose sockets are watched.
 
-    ``containerd``: containerd's own cgroup, where intent is read before programs further up rewrite it;
-    needed only by kernels before 6.15, which can't put a program in front (``preorder``). ``known``: ids
-    of another probe's programs, which rewrite nothing.
+    Before Linux 6.15 no program can be put in front of all others (``preorder``). There intent is believed
+    of two cgroups only, in which it is read before the programs of their parents: containerd's own
+    (``containerd``; looked for if None), and this process's. ``known``: ids of another probe's programs,
+    which rewrite nothing.
     """
 
     def __init__(
@@ -106,19 +51,20 @@ class LiveSource:
         self._root = root
         self._containerd = containerd
         self._own_cgroup = own_cgroup(root)
-        self._own: tuple[int, int] | None = None  # device and inode of the cgroup that `_near` hangs on
-        self._links: list[int] = []
-        self._near: list[int] = []
-        self.loaded: Loaded = load(wanted)
-        self.programs = tuple(number for fd in self.loaded.fds.values() if (number := _program_id(fd)))
-        self._ours = dict.fromkeys((*self.programs, *known), True) | {_NO_PROGRAM: False}
+        self._near: list[_Near] = []
         self.preordered = False
-        try:
-            self._attach(preorder)
+        with contextlib.ExitStack() as stack:
+            self.loaded: Loaded = load(wanted)
+            stack.callback(self.loaded.close)
+            self.programs = tuple(number for fd in self.loaded.fds.values() if (number := _program_id(fd)))
+            self._ours = dict.fromkeys((*self.programs, *known), True)
+            self._was_alone = self._is_alone()
+            self._attach(preorder, stack)
             self._ring = RingBuffer(self._libbpf, self.loaded.fds["events"])
-        except BaseException:
-            self.close()
-            raise
+            stack.callback(self._ring.close)
+            stack.callback(self._detach_near)
+            self.follow_containerd()
+            self._stack = stack.pop_all()
 
     def __enter__(self) -> Self:
         return self
@@ -132,79 +78,52 @@ class LiveSource:
 
     def lost(self) -> Lost:
         """See `EventSource`."""
-        events, flows, packets, told = self._libbpf.sums(self.loaded.fds["counters"], 4)
-        return Lost(events=events, flows=flows, packets=packets, told=told)
+        events, flows, packets, ends, told = self._libbpf.sums(self.loaded.fds["counters"], 5)
+        return Lost(events=events, flows=flows, packets=packets, ends=ends, told=told)
 
-    def follow_containerd(self) -> bool:
-        """Attach to containerd's cgroup anew if it is another one now, as after a restart of its unit.
-
-        Returns whether intent is read there, or need not be.
-        """
-        if self.preordered or self._containerd is None:
-            return self.preordered
-        try:
-            status = self._containerd.stat()
-        except OSError:
-            self._detach_near()
-            return False
-        if (status.st_dev, status.st_ino) != self._own:
-            self._detach_near()
-            self._near = self._link_all(_NEAR, self._containerd)
-            self._own = status.st_dev, status.st_ino
-        return True
+    def follow_containerd(self) -> None:
+        """See `EventSource`."""
+        if self.preordered:
+            return
+        if self._containerd is None:
+            self._containerd = find_containerd(self._root)
+        wanted = {place for place in (self._containerd, self._own_cgroup) if place not in (None, self._root)}
+        for near in list(self._near):
+            if near.place not in wanted or near.inode != _inode(near.place):
+                self._near.remove(near)
+                near.close()
+        for place in wanted - {near.place for near in self._near}:
+            if place is None:
+                continue
+            try:
+                self._near.append(_Near(place, _inode(place), self._link_all(_NEAR, place)))
+            except BpfError as error:
+                _log.warning("intent can't be read in %s: %s", place, error)
 
     def sure_of_intent(self) -> Order:
-        """See `EventSource`. Takes a chance to follow containerd to another cgroup."""
-        near = self.follow_containerd() and not self.preordered
-        below = [place for place in (self._containerd, self._own_cgroup) if place not in (None, self._root)]
-        lists = [self._programs(place) for place in (self._root, *below) if place is not None]
+        """See `EventSource`."""
+        lists = [self._programs(self._root), *(self._programs(near.place) for near in self._near)]
+        in_front = [self._is_in_front(programs) for programs in lists]
         return Order(
-            # Programs of cgroups further down run before ours, where the kernel can't order them.
-            everywhere=all(
-                self._is_first(programs) for programs in (lists[:1] if self.preordered else lists)
-            ),
-            near=near and self._containerd is not None and self._is_first(self._programs(self._containerd)),
-            alone=all(self._is_ours(program) for programs in lists for program in itertools.chain(*programs)),
+            everywhere=self.preordered and in_front[0],
+            near=bool(self._near) and all(in_front[1:]),
+            alone=self._was_alone
+            and all(self._is_ours(program) for programs in lists for program in itertools.chain(*programs)),
         )
-
-    def _programs(self, cgroup: Path) -> list[list[int]]:
-        """What runs on connect() in a cgroup, in order, by family; no program of ours where nobody tells."""
-        try:
-            with _opened(cgroup) as fd:
-                return [self._libbpf.effective(fd, hook) for hook in _CONNECTS.values()]
-        except (OSError, BpfError):
-            return [[_NO_PROGRAM], [_NO_PROGRAM]]
-
-    def _is_first(self, programs: list[list[int]]) -> bool:
-        return all(ids and self._is_ours(ids[0]) for ids in programs)
-
-    def _is_ours(self, program: int) -> bool:
-        """Whether a program is one of ours, or of another probe of this product: those rewrite nothing."""
-        if program not in self._ours:
-            name = self._libbpf.name(program)
-            self._ours[program] = name is not None and name.startswith("shorthaul_")
-        return self._ours[program]
 
     def close(self) -> None:
         """Detach everything."""
-        if hasattr(self, "_ring"):
-            self._ring.close()
-        self._detach_near()
-        while self._links:
-            os.close(self._links.pop())
-        if self._ours:
-            self._ours = {}
-            self.loaded.close()
+        self._stack.close()
 
-    def _attach(self, preorder: bool) -> None:
+    def _attach(self, preorder: bool, stack: contextlib.ExitStack) -> None:
+        connects: list[int] = []
         if preorder:
-            with contextlib.suppress(BpfError):  # Linux before 6.15
-                self._links += self._link_all(_CONNECTS, self._root, PREORDER)
+            with contextlib.suppress(BpfUnsupported):  # Linux before 6.15
+                connects = self._link_all(_CONNECTS, self._root, PREORDER)
                 self.preordered = True
-        if not self.preordered:
-            self._links += self._link_all(_CONNECTS, self._root)
-        self._links += self._link_all(_OTHERS, self._root)
-        self.follow_containerd()
+        connects = connects or self._link_all(_CONNECTS, self._root)
+        stack.callback(_close_all, connects)
+        stack.callback(_close_all, self._link_all(_OTHERS, self._root))
 
     def _link_all(self, programs: dict[str, Hook], cgroup: Path, flags: int = 0) -> list[int]:
         links: list[int] = []
@@ -215,26 +134,81 @@ class LiveSource:
         except OSError as error:
             raise BpfError(f"{cgroup}: {error.strerror}", hint="probe.cgroup names a cgroup v2") from error
         except BaseException:
-            for link in links:
-                os.close(link)
+            _close_all(links)
             raise
         return links
 
     def _detach_near(self) -> None:
         while self._near:
-            os.close(self._near.pop())
-        self._own = None
+            self._near.pop().close()
+
+    def _programs(self, cgroup: Path, *, effective: bool = True) -> list[list[int]]:
+        """What runs on connect() in a cgroup, in order, by family; nothing where nobody tells."""
+        try:
+            with _opened(cgroup) as fd:
+                return [self._libbpf.programs(fd, hook, effective=effective) for hook in _CONNECTS.values()]
+        except (OSError, BpfError):
+            return [[], []]
+
+    def _is_in_front(self, programs: list[list[int]]) -> bool:
+        """Whether every program up to one of this source's own is harmless, in each family."""
+        for ids in programs:
+            own = next((place for place, program in enumerate(ids) if program in self.programs), None)
+            if own is None or not all(self._is_ours(program) for program in ids[:own]):
+                return False
+        return True
+
+    def _is_alone(self) -> bool:
+        """Whether nobody else's program runs on any connect(), in any cgroup; asked before attaching."""
+        if any(not self._is_ours(program) for ids in self._programs(self._root) for program in ids):
+            return False
+        folders = itertools.islice((path for path in self._root.rglob("*") if path.is_dir()), _CGROUPS_MAX)
+        return all(
+            self._is_ours(program)
+            for folder in folders
+            for program in itertools.chain(*self._programs(folder, effective=False))
+        )
+
+    def _is_ours(self, program: int) -> bool:
+        """Whether a program is one of ours, or of another probe of this product: those rewrite nothing."""
+        if program not in self._ours:
+            name = self._libbpf.name(program)
+            self._ours[program] = name is not None and name.startswith(_NAME_PREFIX)
+        return self._ours[program]
 
 
-class _opened(contextlib.AbstractContextManager[int]):  # noqa: N801 - used as a verb
-    def __init__(self, folder: Path) -> None:
-        self._fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+class _Near:
+    """The links to a cgroup in which intent is read first. ``inode``: of its folder, to know a new one."""
 
-    def __enter__(self) -> int:
-        return self._fd
+    def __init__(self, place: Path, inode: int | None, links: list[int]) -> None:
+        self.place = place
+        self.inode = inode
+        self._links = links
 
-    def __exit__(self, *_: object) -> None:
-        os.close(self._fd)
+    def close(self) -> None:
+        """Detach."""
+        _close_all(self._links)
+
+
+@contextmanager
+def _opened(folder: Path) -> Iterator[int]:
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _close_all(fds: list[int]) -> None:
+    while fds:
+        os.close(fds.pop())
+
+
+def _inode(folder: Path) -> int | None:
+    try:
+        return folder.stat().st_ino
+    except OSError:
+        return None
 
 
 def _program_id(fd: int) -> int:

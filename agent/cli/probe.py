@@ -37,6 +37,7 @@ def run(arguments: argparse.Namespace) -> int:
     from agent.probe.publisher import SocketTaken
     from bpf.errors import BpfError
 
+    return_code = 0
     try:
         if arguments.watch:
             from agent.cli.watch import watch
@@ -46,19 +47,32 @@ def run(arguments: argparse.Namespace) -> int:
             from agent.probe.run import run_probe
 
             run_probe(settings)
-    except BpfError as error:
-        print_bpf_error(error)
-        return 1
-    except SocketTaken as error:
-        print(f"shorthaul: {error}\n      hint: {error.hint}", file=sys.stderr)
-        return 1
-    return 0
+    except* BpfError as errors:
+        print_bpf_error(_first(errors))
+        return_code = 1
+    except* SocketTaken as errors:
+        taken = _first(errors)
+        print(f"shorthaul: {taken}\n      hint: {getattr(taken, 'hint', '')}", file=sys.stderr)
+        return_code = 1
+    except* PermissionError as errors:
+        print(f"shorthaul: {_first(errors)}", file=sys.stderr)
+        return_code = 1
+    return return_code
 
 
-def print_bpf_error(error: Exception) -> None:
+def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
+    """One of them: they come from tasks that ran side by side."""
+    error = errors.exceptions[0]
+    return _first(error) if isinstance(error, BaseExceptionGroup) else error
+
+
+def print_bpf_error(
+    error: BaseException, *, advice: str = "`shorthaul verify` looks at the whole node."
+) -> None:
     """Tell why there is no probe: the error, its hint, and the last words of compiler or verifier."""
     log_lines = getattr(error, "log", "").splitlines()
     for line in log_lines:
         print(f"    | {line}", file=sys.stderr)
     print(f"shorthaul: {error}\n      hint: {getattr(error, 'hint', '')}", file=sys.stderr)
-    print("      `shorthaul verify` looks at the whole node.", file=sys.stderr)
+    if advice:
+        print(f"      {advice}", file=sys.stderr)

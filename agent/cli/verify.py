@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from agent.probe.preflight import Check
 
 
+_OWNER = "HostPort"  # the check that tells whose process has the port, which no canary can show
+
+
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add this command."""
     parser = commands.add_parser(
@@ -59,7 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
         canaries = _send_canaries(settings)
     except BpfError as error:
         failure = error
-    proved, why = _conclude(canaries, settings.node.name if arguments.config else None)
+    proved, why = _conclude(checks, canaries, settings.node.name if arguments.config else None, failure)
     if arguments.json:
         print(json.dumps(_as_dict(checks, canaries, failure, proved, why), indent=2))
     else:
@@ -67,7 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
     if failure is not None:
         from agent.cli.probe import print_bpf_error
 
-        print_bpf_error(failure)
+        print_bpf_error(failure, advice="")
     return 0 if proved else 1
 
 
@@ -88,10 +91,15 @@ def _known_programs(settings: Settings) -> tuple[int, ...]:
         return ()
 
 
-def _conclude(canaries: "tuple[Canary, ...]", node: str | None) -> tuple[bool, str]:
+def _conclude(
+    checks: "tuple[Check, ...]", canaries: "tuple[Canary, ...]", node: str | None, failure: Exception | None
+) -> tuple[bool, str]:
     """Whether the HostPort is proved, and the sentence that says so. ``node``: whose agent must answer."""
     from agent.flows.verdicts import EndpointName, Verdict
+    from agent.probe.preflight import Status
 
+    if failure is not None:
+        return False, f"Not proved: {failure}."
     to_host_port = [canary for canary in canaries if canary.endpoint is EndpointName.HOSTPORT]
     if not to_host_port:
         return False, "Not proved: nothing was sent to the HostPort."
@@ -102,6 +110,9 @@ def _conclude(canaries: "tuple[Canary, ...]", node: str | None) -> tuple[bool, s
             return False, f"Not proved: {canary.address} is direct, but what answered is no shorthaul agent."
         if node is not None and canary.answered_by != node:
             return False, f"Not proved: {canary.address} was answered by {canary.answered_by}, not by {node}."
+    for check in checks:
+        if check.name == _OWNER and check.status is Status.BAD:
+            return False, f"Not proved, although {to_host_port[0].address} is direct: {check.detail}."
     addresses = ", ".join(canary.address for canary in to_host_port)
     return True, f"Proved: {addresses} is direct, and {to_host_port[0].answered_by}'s agent answered."
 

@@ -39,7 +39,7 @@ async def _watch(settings: Settings) -> None:
     with Live(view, console=console, refresh_per_second=_REFRESHES_A_SECOND, transient=False) as live:
         live.auto_refresh = console.is_terminal
         reader = ProbeReader(settings.probe.socket, node=None, take=view.take, gone=view.gone)
-        with contextlib.suppress(OSError, ValueError):
+        with contextlib.suppress(FileNotFoundError, ConnectionRefusedError):
             await reader.follow()
             return
         view.source = "a probe of its own, as none runs here"

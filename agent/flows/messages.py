@@ -15,7 +15,9 @@ from bpf.events import Address
 
 VERSION = 1
 LINE_MAX = 1 << 20
-FLOWS_MAX = 1000  # a message
+FLOWS_MAX = 100  # a message: decoding them must not keep the agent from its pulls
+NODE_HEADER = "Shorthaul-Node"
+"""Of the answer to ``GET /v2/``: whose agent gave it."""
 
 
 class MessageInvalid(ValueError):
@@ -24,9 +26,13 @@ class MessageInvalid(ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hello:
-    """The first message: whose probe this is. ``programs``: ids of its eBPF programs."""
+    """The first message: whose probe this is. ``programs``: ids of its eBPF programs.
+
+    ``started_s``: CLOCK_MONOTONIC; its counts are since then.
+    """
 
     node: str
+    started_s: float = 0.0
     programs: tuple[int, ...] = ()
 
 
@@ -40,7 +46,10 @@ class Flows:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Canary:
-    """A connection that the probe made itself. ``at_s``: CLOCK_MONOTONIC. ``answered_by``: a node's name."""
+    """A connection that the probe made itself. ``at_s``: CLOCK_MONOTONIC. ``answered_by``: a node's name.
+
+    ``taken_by``: cookie of the socket that took it, 0 if not known.
+    """
 
     endpoint: EndpointName
     address: str
@@ -50,6 +59,7 @@ class Canary:
     answered_by: str
     rtt_us: int
     at_s: float
+    taken_by: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +70,7 @@ class Health:
     lost_events: int = 0
     lost_flows: int = 0
     lost_packets: int = 0
+    lost_ends: int = 0
     invalid_events: int = 0
     forgotten: int = 0
     contradictions: int = 0
@@ -68,7 +79,15 @@ class Health:
 
 Message = Hello | Flows | Health
 
-_COUNTS = ("lost_events", "lost_flows", "lost_packets", "invalid_events", "forgotten", "contradictions")
+_COUNTS = (
+    "lost_events",
+    "lost_flows",
+    "lost_packets",
+    "lost_ends",
+    "invalid_events",
+    "forgotten",
+    "contradictions",
+)
 _N = TypeVar("_N", int, float)
 
 
@@ -78,6 +97,7 @@ def encode(message: Message) -> bytes:
         told: dict[str, Any] = {
             "hello": VERSION,
             "node": message.node,
+            "started_s": message.started_s,
             "programs": message.programs,
         }
     elif isinstance(message, Flows):
@@ -115,7 +135,11 @@ def decode(line: bytes) -> Message:
 def _hello(told: dict[str, Any]) -> Hello:
     if told["hello"] != VERSION:
         raise MessageInvalid(f"the probe speaks version {told['hello']!r}, not {VERSION}")
-    return Hello(node=str(told["node"]), programs=tuple(_number(number) for number in told["programs"]))
+    return Hello(
+        node=str(told["node"]),
+        started_s=_number(told["started_s"], float),
+        programs=tuple(_number(number) for number in told["programs"]),
+    )
 
 
 def _health(told: dict[str, Any]) -> Health:
@@ -129,6 +153,7 @@ def _health(told: dict[str, Any]) -> Health:
             answered_by=str(canary["answered_by"]),
             rtt_us=_number(canary["rtt_us"]),
             at_s=_number(canary["at_s"], float),
+            taken_by=_number(canary["taken_by"]),
         )
         for canary in told["canaries"]
     )
@@ -169,13 +194,14 @@ def _pack(flow: Flow) -> list[Any]:
         flow.bytes_received,
         flow.bytes_sent,
         flow.news,
+        flow.canary,
     ]
 
 
 def _unpack(packed: list[Any]) -> Flow:
     (
         cookie, taken_by, endpoint, verdict, reason, client_ip, client_port, asked_ip, asked_port,
-        went_ip, went_port, pid, comm, rtt_us, closed, received, sent, news,
+        went_ip, went_port, pid, comm, rtt_us, closed, received, sent, news, canary,
     ) = packed  # fmt: skip
     return Flow(
         cookie=_number(cookie),
@@ -193,4 +219,5 @@ def _unpack(packed: list[Any]) -> Flow:
         bytes_received=_number(received),
         bytes_sent=_number(sent),
         news=bool(news),
+        canary=bool(canary),
     )

@@ -87,10 +87,14 @@ class Evidence:
 
 
 class Finding(NamedTuple):
-    """A verdict and why, in words for a person; ``None`` while more evidence is awaited."""
+    """A verdict and why, in words for a person; ``None`` while more evidence is awaited.
+
+    ``alarm``: the two ends contradict each other.
+    """
 
     verdict: Verdict | None
     reason: str
+    alarm: bool = False
 
 
 _WAITING = Finding(None, "waiting for more evidence")
@@ -113,14 +117,14 @@ def judge(evidence: Evidence) -> Finding:
         )
     if evidence.wire is None:
         return _missing(evidence, "no packet was seen")
-    if contradict(evidence):
-        return Finding(Verdict.UNKNOWN, "the two ends contradict each other")
+    if _contradict(evidence):
+        return Finding(Verdict.UNKNOWN, "the two ends contradict each other", alarm=True)
     if evidence.translated:
         return _judge_translated(evidence, evidence.wire)
     return _judge_untranslated(evidence)
 
 
-def contradict(evidence: Evidence) -> bool:
+def _contradict(evidence: Evidence) -> bool:
     """Whether the two ends can't both be right.
 
     Between two sockets of the node's own namespace an answer leaves with the addresses that the client's
@@ -153,6 +157,8 @@ def _judge_failure(evidence: Evidence) -> Finding:
 
 def _judge_translated(evidence: Evidence, wire: Tuple) -> Finding:
     to = wire.destination
+    if to == evidence.socket.destination:
+        return Finding(Verdict.UNKNOWN, f"only its source was translated, to {wire.source}: a masquerade")
     if evidence.location is None:
         return _missing(evidence, f"translated to {to}: where that is is not known")
     if evidence.location is Location.UNSURE and evidence.accepted is None:
@@ -180,7 +186,10 @@ def _judge_untranslated(evidence: Evidence) -> Finding:
         return _missing(evidence, "no socket of this node was seen to take it")
     if not accepted.socket.mirrored == evidence.wire == accepted.wire.mirrored:
         return _missing(evidence, "the socket that took it has other addresses")
-    return Finding(Verdict.DIRECT, f"taken by {accepted.socket.source}, nothing translated at either end")
+    reason = f"taken by {accepted.socket.source}, nothing translated at either end"
+    if evidence.intent is None:
+        reason += "; its connect() was not seen"
+    return Finding(Verdict.DIRECT, reason)
 
 
 def _missing(evidence: Evidence, what: str) -> Finding:

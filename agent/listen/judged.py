@@ -9,7 +9,7 @@ from agent.flows.book import FlowBook
 from agent.flows.verdicts import Verdict
 from agent.observe.metrics import Metrics
 from agent.observe.requests import RequestPath, RequestRecord
-from agent.probe.canary import socket_cookie
+from agent.probe.sockets import socket_cookie
 
 
 class JudgedRequests:
@@ -40,7 +40,7 @@ class JudgedRequests:
 
 
 def _cookie(request: web.BaseRequest) -> int | None:
-    """Kept with the connection: it is asked for with every request."""
+    """A system call of some 0.3 µs; None once the connection is gone."""
     transport = request.transport
     sock = None if transport is None else transport.get_extra_info("socket")
     try:

@@ -18,6 +18,7 @@ from agent.content.manifests import read_manifest
 from agent.content.sizes import ContentSizes
 from agent.content.store import Blob, ContentError, ContentMissing, ContentStore
 from agent.content.tags import TagAges
+from agent.flows.messages import NODE_HEADER
 from agent.holders.index import HolderIndex
 from agent.holders.tags import TagResolver
 from agent.holders.wire import PATH as HOLDERS_PATH
@@ -37,7 +38,6 @@ from agent.oci.manifest import Manifest
 from agent.oci.patterns import Filter
 from agent.oci.ranges import ByteRange, RangeSpec, parse_range, select
 from agent.oci.reference import Addressed, Kind, Named, Ping, ReferrerList, TagList, parse_target, unknown
-from agent.probe.canary import NODE_HEADER
 from agent.transfer.peers import PeerBody, Wanted
 from agent.transfer.puller import BodyCut, NobodyHasIt, Puller, RunningPull
 from agent.transfer.send import ClientGone, cut, read_first, send_blob, send_chunk, send_first
@@ -144,7 +144,7 @@ class OciServer:
         target = parse_target(request.raw_path)
         if isinstance(target, Ping):
             record.kind, record.status = "ping", 200
-            return _pong(self._services.own)
+            return _pong(None if self._path is RequestPath.PEER else self._services.own)
         if isinstance(target, TagList | ReferrerList):
             record.kind, record.status = "discovery", 200
             discovery = self._services.discovery
@@ -366,12 +366,10 @@ def _source(record: RequestRecord) -> str:
     return f'node={record.node}; tier={record.locality_label}; reason="{reason}"'
 
 
-def _pong(own: NodeName) -> web.Response:
-    headers = {
-        "Docker-Distribution-Api-Version": "registry/2.0",
-        "Content-Type": "application/json",
-        NODE_HEADER: own,  # so that a canary knows who took it
-    }
+def _pong(own: NodeName | None) -> web.Response:
+    headers = {"Docker-Distribution-Api-Version": "registry/2.0", "Content-Type": "application/json"}
+    if own is not None:
+        headers[NODE_HEADER] = own  # so that a canary knows who took it
     return web.Response(body=b"{}", headers=headers)
 
 

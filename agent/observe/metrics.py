@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
+from agent.flows.verdicts import EndpointName, Verdict
 from agent.observe.requests import RequestRecord
 from topology.placement import Locality
 
@@ -185,6 +186,9 @@ class Metrics:
             "1 while a probe tells of this node's flows; without one every verdict is UNKNOWN.",
             registry=self._registry,
         )
+        for endpoint in EndpointName:  # a series that is born at 1 has no rate
+            for verdict in Verdict:
+                self._local_flows.labels(endpoint.value, verdict.value)
         self._ready = Gauge("shorthaul_ready", "1 while the agent is ready.", registry=self._registry)
 
     def request(self, record: RequestRecord) -> None:

@@ -3,17 +3,20 @@
 Served by prometheus_client's own small server in a thread: aiohttp would cost more than all the rest.
 """
 
+from collections import Counter
+
 from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from agent.flows.messages import Flows, Health, Message
+from agent.flows.verdicts import EndpointName, Verdict
 
 
 class ProbeMetrics:
     """Counts what the probe tells; a sink of its messages."""
 
     def __init__(self) -> None:
-        self._flows: dict[tuple[str, str], int] = {}
+        self._flows = {(endpoint.value, verdict.value): 0 for endpoint in EndpointName for verdict in Verdict}
         self._health = Health()
         self.told = 0
         self.readers = self.refused = self.cut_off = 0
@@ -27,8 +30,7 @@ class ProbeMetrics:
         elif isinstance(message, Flows):
             for flow in message.flows:
                 if flow.news:
-                    key = flow.endpoint.value, flow.verdict.value
-                    self._flows[key] = self._flows.get(key, 0) + 1
+                    self._flows[flow.endpoint.value, flow.verdict.value] += 1
 
     def serve(self, host: str, port: int) -> None:
         """Serve ``/metrics`` from a thread. Raises OSError when the port is taken."""
@@ -44,13 +46,14 @@ class ProbeMetrics:
             flows.add_metric(key, number)
         lost = CounterMetricFamily(
             "shorthaul_probe_lost",
-            "What the programs could not tell: events (ring buffer full; told again by the flow's next "
-            "packet), flows (no memory for their state), packets (headers not readable), and events that "
-            "were none (invalid), flows dropped unjudged (forgotten).",
+            "What the programs could not tell: events (ring buffer full; an open flow is told of by its next "
+            "packet), ends of flows (the same; nothing follows), flows (no memory for their state), packets "
+            "(headers not readable); events that were none (invalid), flows dropped untold (forgotten).",
             labels=("what",),
         )
         for what, number in (
             ("events", health.lost_events),
+            ("ends", health.lost_ends),
             ("flows", health.lost_flows),
             ("packets", health.lost_packets),
             ("invalid", health.invalid_events),
@@ -58,14 +61,17 @@ class ProbeMetrics:
         ):
             lost.add_metric((what,), number)
         canaries = GaugeMetricFamily(
-            "shorthaul_probe_canary", "The last canary's verdict: 1.", labels=("endpoint", "verdict")
+            "shorthaul_probe_canaries", "Of the last round, by verdict.", labels=("endpoint", "verdict")
         )
+        told = Counter((canary.endpoint.value, canary.verdict.value) for canary in health.canaries)
+        for labels, number in sorted(told.items()):
+            canaries.add_metric(labels, number)
         rtts = GaugeMetricFamily(
-            "shorthaul_probe_canary_rtt_seconds", "Its handshake's round trip.", labels=("endpoint",)
+            "shorthaul_probe_canary_rtt_seconds", "The longest handshake of them.", labels=("endpoint",)
         )
-        for canary in health.canaries:
-            canaries.add_metric((canary.endpoint.value, canary.verdict.value), 1)
-            rtts.add_metric((canary.endpoint.value,), canary.rtt_us / 1e6)
+        for name in sorted({canary.endpoint.value for canary in health.canaries if canary.rtt_us}):
+            worst = max(canary.rtt_us for canary in health.canaries if canary.endpoint.value == name)
+            rtts.add_metric((name,), worst / 1e6)
         return [
             flows,
             lost,

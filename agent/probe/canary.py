@@ -1,23 +1,16 @@
 """One connection to one endpoint, made from the node's own network namespace, as containerd's would be."""
 
-import http.client
 import socket
-import struct
+import time
 from dataclasses import dataclass
 from typing import Self
 
 from agent.config import Endpoint
+from agent.flows.messages import NODE_HEADER
+from agent.probe.sockets import socket_cookie
 
-_TIMEOUT_S = 2.0
-_SO_COOKIE = 57
-_USER_AGENT = "shorthaul-canary"
-NODE_HEADER = "Shorthaul-Node"
-
-
-def socket_cookie(sock: socket.socket) -> int:
-    """The kernel's number of a socket (SO_COOKIE), by which its eBPF programs know it too."""
-    cookie: int = struct.unpack("=Q", sock.getsockopt(socket.SOL_SOCKET, _SO_COOKIE, 8))[0]
-    return cookie
+_ALL_S = 2.0  # for everything together: a server that drips must not hold the next canary up
+_HEAD_MAX = 8192
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +28,6 @@ class CanaryConnection:
         self._endpoint = endpoint
         family = socket.AF_INET6 if ":" in endpoint.host else socket.AF_INET
         self._socket = socket.socket(family, socket.SOCK_STREAM)
-        self._socket.settimeout(_TIMEOUT_S)
         self.cookie = socket_cookie(self._socket)
 
     def __enter__(self) -> Self:
@@ -49,14 +41,31 @@ class CanaryConnection:
         self._socket.close()
 
     def ask(self) -> Answer:
-        """Connect and ask ``GET /v2/``. Blocks for `_TIMEOUT_S` a step at most."""
+        """Connect and ask ``GET /v2/``. Blocks for `_ALL_S` at most."""
+        until_s = time.monotonic() + _ALL_S
+        request = f"GET /v2/ HTTP/1.1\r\nHost: {self._endpoint}\r\nUser-Agent: shorthaul-canary\r\n\r\n"
+        head = b""
         try:
+            self._socket.settimeout(_ALL_S)
             self._socket.connect((self._endpoint.host, self._endpoint.port))
-            connection = http.client.HTTPConnection(self._endpoint.host, self._endpoint.port)
-            connection.sock = self._socket
-            connection.request("GET", "/v2/", headers={"User-Agent": _USER_AGENT})
-            response = connection.getresponse()
-            response.read(4096)
-        except (OSError, http.client.HTTPException) as error:
-            return Answer(error=str(error) or type(error).__name__)
-        return Answer(node=response.getheader(NODE_HEADER, "")[:253])
+            self._socket.sendall(request.encode())
+            while b"\r\n\r\n" not in head and len(head) < _HEAD_MAX:
+                self._socket.settimeout(max(0.001, until_s - time.monotonic()))
+                received = self._socket.recv(_HEAD_MAX)
+                if not received:
+                    break
+                head += received
+        except OSError as error:
+            return Answer(error=error.strerror or str(error))
+        if not head.startswith(b"HTTP/1."):
+            return Answer(error="what answered speaks no HTTP" if head else "closed without an answer")
+        return Answer(node=_header(head, NODE_HEADER))
+
+
+def _header(head: bytes, name: str) -> str:
+    """A field of an HTTP/1 head, "" if it is not there (RFC 9112, section 5)."""
+    for line in head.partition(b"\r\n\r\n")[0].decode("latin-1").split("\r\n")[1:]:
+        key, _, value = line.partition(":")
+        if key.lower() == name.lower():
+            return value.strip()[:253]
+    return ""

@@ -26,7 +26,7 @@ def named_endpoints(hosts_dir: Path, ports: Collection[int]) -> tuple[Endpoint, 
         try:
             with path.open("rb") as file:
                 hosts = tomllib.loads(file.read(_BYTES_MAX).decode()).get("host", {})
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             continue
         if isinstance(hosts, dict):
             for url in hosts:

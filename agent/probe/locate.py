@@ -1,8 +1,8 @@
 """Where an address is, by the node's own routes: on this node, in a pod of it, or on another node.
 
-An address that is reached through another router is not here. One that is reached directly is a pod's,
-unless that is by the interface of the node's own network, where the other nodes are. Source: ip-route(8);
-the routes that bridge, Calico, AWS VPC and Flannel write.
+An address that is reached through another router is not here. One that is reached directly, over an
+interface of the kinds that pods hang on, is a pod's; over the interface of the node's own network it is
+another node. Source: ip-route(8); the routes that bridge, Calico, AWS VPC and Flannel write.
 """
 
 import asyncio
@@ -13,6 +13,7 @@ from agent.flows.verdicts import Location
 from bpf.events import format_ip
 
 _TIMEOUT_S = 2.0
+_PODS_HANG_ON = ("bridge", "veth", "netkit")
 
 
 class Locator:
@@ -45,11 +46,11 @@ def place(route: dict[str, Any], links: list[dict[str, Any]], *, node_address: s
         if link.get("ifname") != device:
             continue
         addresses = {entry.get("local") for entry in link.get("addr_info", ())}
-        if node_address not in addresses:
-            return Location.POD
-        # Pods may be bridged right into the node's network.
-        is_bridge = (link.get("linkinfo") or {}).get("info_kind") == "bridge"
-        return Location.UNSURE if is_bridge else Location.REMOTE
+        kind = (link.get("linkinfo") or {}).get("info_kind")
+        if node_address in addresses:
+            return Location.UNSURE if kind == "bridge" else Location.REMOTE  # pods may be bridged into it
+        # Tunnels and further network cards lead to other nodes, or to who knows whom.
+        return Location.POD if kind in _PODS_HANG_ON and node_address in own else Location.UNSURE
     return Location.UNSURE
 
 

@@ -4,21 +4,21 @@ import asyncio
 import contextlib
 import logging
 import socket
-import struct
 import time
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from agent.config import Endpoint, Settings
 from agent.flows.messages import FLOWS_MAX, Canary, Flows, Health, Hello, Message
 from agent.flows.node import NodeView
-from agent.flows.table import Flow, FlowTable
+from agent.flows.table import Flow, FlowTable, RttSample
 from agent.flows.verdicts import EndpointName, Verdict
 from agent.probe.canary import Answer, CanaryConnection
 from agent.probe.endpoints import named_endpoints
 from agent.probe.locate import Locator
+from agent.probe.sockets import netns_cookie
 from bpf.events import Address, EventInvalid, decode, pack_ip
-from bpf.live import EventSource, Lost
+from bpf.source import EventSource, Lost
 
 _log = logging.getLogger(__name__)
 
@@ -26,29 +26,22 @@ _DRAIN_S = 0.05  # a verdict is that old at most; each look costs some 20 µs
 _LOOK_S = 5.0  # addresses, other programs, containerd's cgroup
 _ROUTES_S = 30.0
 _HEALTH_S = 1.0
-_AT_ONCE = 1000  # events between two chances for other work, some 10 ms
+_AT_ONCE = 250  # events between two chances for other work, some 4 ms
+_BATCHES = 40  # a drain; more can't be kept up with, and canaries wait for it
 _LOCATE_AT_ONCE = 8
 _JUDGED_S = 0.3  # so long a canary that was answered waits for its verdict
-_SO_NETNS_COOKIE = 71
 
 Sink = Callable[[Message], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
-    """What is watched. ``endpoints``: what canaries are sent to, if hosts.toml names none."""
+    """What is watched. ``endpoints``: what canaries are sent to; asked each time, as hosts.toml changes."""
 
     node: str
     address: str
     view: NodeView
-    endpoints: tuple[Endpoint, ...]
-
-
-def netns_cookie() -> int:
-    """The kernel's number of this process's network namespace (SO_NETNS_COOKIE, Linux 5.14)."""
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        cookie: int = struct.unpack("=Q", probe.getsockopt(socket.SOL_SOCKET, _SO_NETNS_COOKIE, 8))[0]
-        return cookie
+    endpoints: Callable[[], tuple[Endpoint, ...]]
 
 
 def watched_ports(settings: Settings) -> tuple[int, ...]:
@@ -68,14 +61,13 @@ def make_subject(settings: Settings) -> Subject:
         services=frozenset(Address(pack_ip(entry.host), entry.port) for entry in probe.services),
         own_ips=own_ips(),
     )
-    endpoints = probe.endpoints or named_endpoints(probe.hosts_dir, {local.port, probe.node_port})
     node_port = Endpoint(host=settings.node.address, port=probe.node_port)
-    return Subject(
-        node=settings.node.name,
-        address=settings.node.address,
-        view=view,
-        endpoints=endpoints or (local, node_port),
-    )
+
+    def endpoints() -> tuple[Endpoint, ...]:
+        named = probe.endpoints or named_endpoints(probe.hosts_dir, {local.port, probe.node_port})
+        return named or (local, node_port)
+
+    return Subject(node=settings.node.name, address=settings.node.address, view=view, endpoints=endpoints)
 
 
 def own_ips() -> frozenset[bytes]:
@@ -112,6 +104,7 @@ class Probe:
         self._draining = asyncio.Lock()
         self._awaited: dict[int, asyncio.Future[Flow]] = {}
         self._canaries: tuple[Canary, ...] = ()
+        self._started_s = time.monotonic()
         self._invalid = 0
         self._lost = Lost()
         self.sinks: list[Sink] = []
@@ -133,7 +126,7 @@ class Probe:
 
     def first(self) -> Iterable[Message]:
         """What a new reader is told."""
-        yield Hello(node=self._subject.node, programs=self._programs)
+        yield Hello(node=self._subject.node, programs=self._programs, started_s=self._started_s)
         flows = self._table.open_flows()
         for start in range(0, len(flows), FLOWS_MAX):
             yield Flows(flows=tuple(flows[start : start + FLOWS_MAX]))
@@ -147,6 +140,7 @@ class Probe:
             lost_events=lost.events,
             lost_flows=lost.flows,
             lost_packets=lost.packets,
+            lost_ends=lost.ends,
             invalid_events=self._invalid,
             forgotten=tally.forgotten,
             contradictions=tally.contradictions,
@@ -156,45 +150,42 @@ class Probe:
     def look(self) -> None:
         """Look at what changes: this node's addresses, and the programs of others."""
         self._view.own_ips = own_ips()
+        self._source.follow_containerd()
         self._look_at_order()
 
     async def drain(self) -> None:
-        """Take all events that there are, and tell what they mean."""
+        """Take the events that there are, and tell what they mean. Bounded: some 10,000 at a time."""
         async with self._draining:
-            rtts: list[tuple[bytes, int]] = []
-            while records := self._source.read(_AT_ONCE):
-                # After reading: whoever came in front of ours before these connections were made is there.
-                self._look_at_order()
-                now_s = time.monotonic()
-                for raw in records:
-                    try:
-                        sample = self._table.take(decode(raw), now_s)
-                    except EventInvalid as error:
-                        self._invalid += 1
-                        _log.warning("an event is not one: %s", error)
-                        continue
-                    if sample is not None:
-                        rtts.append((sample.address.ip, sample.rtt_us))
+            for _ in range(_BATCHES):
+                records = self._source.read(_AT_ONCE)
+                rtts: list[tuple[bytes, int]] = []
+                if records:
+                    # After reading: who came in front of ours before these connections is there.
+                    self._look_at_order()
+                    now_s = time.monotonic()
+                    for raw in records:
+                        sample = self._take(raw, now_s)
+                        if sample is not None:
+                            rtts.append((sample.address.ip, sample.rtt_us))
+                await self._locate()
                 self._tell_changes(rtts)
-                rtts = []
+                if len(records) < _AT_ONCE:
+                    break
                 await asyncio.sleep(0)
-            for ip in self._table.unlocated()[:_LOCATE_AT_ONCE]:
-                self._view.locate(ip, await self._locator.locate(ip))
-                self._table.located()
-            self._tell_changes(rtts)
 
     async def send_canaries(self) -> tuple[Canary, ...]:
         """One connection to each endpoint; what became of them."""
-        found = [await self._send_canary(endpoint) for endpoint in self._subject.endpoints]
-        self._canaries = tuple(found)
+        found = [await self._send_canary(endpoint) for endpoint in self._subject.endpoints()]
+        self._canaries = tuple(canary for canary in found if canary is not None)
         await self._tell_health()
         return self._canaries
 
-    async def _send_canary(self, endpoint: Endpoint) -> Canary:
+    async def _send_canary(self, endpoint: Endpoint) -> Canary | None:
+        """None for an endpoint that is none of this node's, whatever hosts.toml says."""
         address = Address(pack_ip(endpoint.host), endpoint.port)
         name = self._view.endpoint(address)
-        if name is None:  # hosts.toml names another node: nothing of this node's local leg
-            return _canary(EndpointName.NODEPORT, endpoint, None, Answer(), "not an address of this node")
+        if name is None:
+            return None
         with CanaryConnection(endpoint) as connection:
             judged = self._awaited[connection.cookie] = asyncio.get_running_loop().create_future()
             try:
@@ -211,7 +202,21 @@ class Probe:
                 del self._awaited[connection.cookie]
         flow = judged.result() if judged.done() else None
         judged.cancel()
-        return _canary(name, endpoint, flow, answer, "the kernel told nothing of it")
+        return _canary(name, endpoint, flow, answer)
+
+    def _take(self, raw: bytes, now_s: float) -> RttSample | None:
+        try:
+            return self._table.take(decode(raw), now_s)
+        except EventInvalid as error:
+            if not self._invalid:
+                _log.warning("an event is not one: %s", error)
+            self._invalid += 1
+            return None
+
+    async def _locate(self) -> None:
+        for ip in self._table.unlocated()[:_LOCATE_AT_ONCE]:
+            self._view.locate(ip, await self._locator.locate(ip))
+            self._table.located()
 
     def _look_at_order(self) -> None:
         order = self._source.sure_of_intent()
@@ -221,6 +226,8 @@ class Probe:
 
     def _tell_changes(self, rtts: list[tuple[bytes, int]]) -> None:
         flows = self._table.changes(time.monotonic())
+        if self._awaited:
+            flows = [replace(flow, canary=flow.cookie in self._awaited) for flow in flows]
         for flow in flows:
             waiting = self._awaited.get(flow.cookie)
             if waiting is not None and not waiting.done():
@@ -250,17 +257,20 @@ class Probe:
             await asyncio.sleep(seconds)
 
 
-def _canary(
-    name: EndpointName, endpoint: Endpoint, flow: Flow | None, answer: Answer, otherwise: str
-) -> Canary:
-    reason = otherwise if flow is None else flow.reason
+def _canary(name: EndpointName, endpoint: Endpoint, flow: Flow | None, answer: Answer) -> Canary:
+    verdict, reason = Verdict.UNKNOWN, "the kernel told nothing of it"
+    if flow is not None:
+        verdict, reason = flow.verdict, flow.reason
+    elif answer.error:  # refused before a SYN was made: no route, or another program's veto
+        verdict, reason = Verdict.FAILED, "no connection was even tried"
     return Canary(
         endpoint=name,
         address=str(endpoint),
-        verdict=Verdict.UNKNOWN if flow is None else flow.verdict,
+        verdict=verdict,
         reason=f"{reason} ({answer.error})" if answer.error else reason,
         went="" if flow is None or flow.went is None else str(flow.went),
         answered_by=answer.node,
         rtt_us=0 if flow is None else flow.rtt_us,
         at_s=time.monotonic(),
+        taken_by=0 if flow is None else flow.taken_by,
     )

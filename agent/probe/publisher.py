@@ -9,12 +9,12 @@ import contextlib
 import logging
 import os
 import socket
-import struct
 from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import Self
 
 from agent.flows.messages import Message, encode
+from agent.probe.sockets import peer_uid
 
 _log = logging.getLogger(__name__)
 
@@ -30,13 +30,6 @@ class SocketTaken(Exception):
         self.hint = hint
 
 
-def peer_uid(sock: socket.socket) -> int:
-    """The user that the process at the other end of a Unix socket runs as (SO_PEERCRED)."""
-    credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
-    uid: int = struct.unpack("3i", credentials)[1]
-    return uid
-
-
 class Publisher:
     """The socket and its readers. ``first``: what a new reader is told. ``uids``: who may read."""
 
@@ -46,6 +39,7 @@ class Publisher:
         self._uids = frozenset({0, os.getuid(), *uids})
         self._readers: set[asyncio.StreamWriter] = set()
         self._server: asyncio.Server | None = None
+        self._told: set[int] = set()
         self.refused = 0
         self.cut_off = 0
 
@@ -59,8 +53,8 @@ class Publisher:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             _remove_stale(self._path)
-            self._server = await asyncio.start_unix_server(self._serve, self._path)
-            self._path.chmod(0o666)  # who may read is decided by SO_PEERCRED, which tells uids, not groups
+            self._server = await asyncio.start_unix_server(self._serve, sock=_listening(self._path))
+            self._inode = self._path.stat().st_ino
         except OSError as error:
             raise SocketTaken(
                 f"{self._path}: {error.strerror or error}", "probe.socket names a writable place"
@@ -73,7 +67,8 @@ class Publisher:
         for reader in list(self._readers):
             reader.close()
         with contextlib.suppress(OSError):
-            self._path.unlink()
+            if self._path.stat().st_ino == self._inode:  # else another probe has taken the place
+                self._path.unlink()
 
     def tell(self, message: Message) -> None:
         """Tell every reader, without waiting for any."""
@@ -91,7 +86,11 @@ class Publisher:
         uid = peer_uid(outgoing.get_extra_info("socket"))
         if uid not in self._uids or len(self._readers) >= _READERS_MAX:
             self.refused += 1
-            _log.warning("refused a reader", extra={"fields": {"uid": uid, "readers": len(self._readers)}})
+            if uid not in self._told:  # once a user: anybody may try as often as they like
+                self._told.add(uid)
+                _log.warning(
+                    "refused a reader", extra={"fields": {"uid": uid, "readers": len(self._readers)}}
+                )
             outgoing.close()
             return
         for message in self._first():
@@ -107,11 +106,29 @@ class Publisher:
             outgoing.close()
 
 
+def _listening(path: Path) -> socket.socket:
+    """The socket, for everybody to connect to: who may read is decided by SO_PEERCRED, which tells uids.
+
+    The mode is set by the umask, never by the path, which another might have put a link at meanwhile.
+    """
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    mask = os.umask(0o111)
+    try:
+        listener.bind(str(path))
+    except BaseException:
+        listener.close()
+        raise
+    finally:
+        os.umask(mask)
+    return listener
+
+
 def _remove_stale(path: Path) -> None:
     """Remove the socket that a killed probe left behind. Raises `SocketTaken` if one lives."""
     if not path.is_socket():
         return
     with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(1.0)
         try:
             probe.connect(str(path))
         except ConnectionRefusedError:

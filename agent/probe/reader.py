@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from agent.flows.messages import LINE_MAX, Hello, Message, MessageInvalid, decode
-from agent.probe.publisher import peer_uid
+from agent.probe.sockets import peer_uid
 
 _log = logging.getLogger(__name__)
 
@@ -79,6 +79,11 @@ class ProbeReader:
                     self._said = ""
                     _log.info("a probe tells of this node's flows", extra={"fields": {"socket": self._path}})
                 self._take(message)
+                await asyncio.sleep(0)  # a backlog must not keep the agent from its pulls
+            if not heard:
+                raise PermissionError(
+                    f"the probe at {self._path} refuses this user: be root, or list the uid in probe.readers"
+                )
         finally:
             outgoing.close()
             with contextlib.suppress(OSError):

@@ -1,12 +1,14 @@
 """Running the probe: attach, serve the socket and the metrics, work until a signal, detach."""
 
 import asyncio
+import gc
 import logging
+import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from agent.config import Settings
+from agent.config import Endpoint, Settings
 from agent.observe.probe_metrics import ProbeMetrics
 from agent.probe.process import Probe, make_subject, watched_ports
 from agent.probe.publisher import Publisher, SocketTaken
@@ -16,7 +18,6 @@ from bpf.live import LiveSource
 
 _log = logging.getLogger("shorthaul")
 
-_PAGE_BYTES = 4096
 _COUNT_S = 1.0
 
 
@@ -32,8 +33,8 @@ def attached(settings: Settings, *, known: tuple[int, ...] = ()) -> Iterator[Liv
             root,
         )
     containerd = probe.containerd_cgroup or find_containerd(root)
-    pages = 1 << (probe.ring_bytes // _PAGE_BYTES - 1).bit_length()
-    wanted = Wanted(ports=watched_ports(settings), ring_pages=pages)
+    pages = -(-probe.ring_bytes // os.sysconf("SC_PAGE_SIZE"))
+    wanted = Wanted(ports=watched_ports(settings), ring_pages=1 << (pages - 1).bit_length())
     with LiveSource(wanted, root=root, containerd=containerd, known=known) as source:
         fields = {
             "cgroup": root,
@@ -59,6 +60,10 @@ def make_probe(settings: Settings, source: LiveSource) -> Probe:
 def run_probe(settings: Settings) -> None:
     """Run the probe until a signal. Raises `BpfError`; `SocketTaken` for its socket or its metrics' port."""
     with attached(settings) as source:
+        # Almost nothing here is garbage in cycles: looking for it would be a tenth of the work.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(50_000, 20, 20)
         asyncio.run(_run(settings, source))
 
 
@@ -67,17 +72,11 @@ async def _run(settings: Settings, source: LiveSource) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     probe, metrics = make_probe(settings, source), ProbeMetrics()
-    endpoint = settings.probe.metrics
-    try:
-        metrics.serve(endpoint.host, endpoint.port)
-    except OSError as error:
-        raise SocketTaken(
-            f"probe.metrics: {endpoint}: {error.strerror}",
-            "give it another port with --set probe.metrics=IP:PORT",
-        ) from error
     publisher = Publisher(settings.probe.socket, first=probe.first, uids=settings.probe.readers)
     probe.sinks += [metrics.take, publisher.tell]
     async with publisher, asyncio.TaskGroup() as tasks:
+        # Behind the socket, which tells it if another probe runs here.
+        _serve_metrics(metrics, settings.probe.metrics)
         working = [
             tasks.create_task(probe.run(), name="probe"),
             tasks.create_task(_count(probe, publisher, metrics), name="counts"),
@@ -86,6 +85,16 @@ async def _run(settings: Settings, source: LiveSource) -> None:
         for task in working:
             task.cancel()
     _log.info("stopped")
+
+
+def _serve_metrics(metrics: ProbeMetrics, endpoint: Endpoint) -> None:
+    try:
+        metrics.serve(endpoint.host, endpoint.port)
+    except OSError as error:
+        raise SocketTaken(
+            f"probe.metrics: {endpoint}: {error.strerror}",
+            "give it another port with --set probe.metrics=IP:PORT",
+        ) from error
 
 
 async def _count(probe: Probe, publisher: Publisher, metrics: ProbeMetrics) -> None:

@@ -61,11 +61,12 @@ struct event {
 
 /* Counters of what was lost: indexes of the array "counters". */
 enum counter {
-	LOST_EVENTS = 0,   /* the ring buffer was full; told again with the flow's next packet */
+	LOST_EVENTS = 0,   /* the ring buffer was full; an open flow is told of with its next packet */
 	LOST_FLOWS = 1,    /* no memory for a flow's state (net.core.optmem_max) */
 	LOST_PACKETS = 2,  /* a packet of a watched port whose headers could not be read */
-	EVENTS = 3,        /* told */
-	COUNTERS = 4,
+	LOST_ENDS = 3,     /* a closed flow's event, for which there was no room: nothing follows it */
+	EVENTS = 4,        /* told */
+	COUNTERS = 5,
 };
 
 #endif

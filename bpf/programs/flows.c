@@ -254,7 +254,10 @@ int shorthaul_out(struct __sk_buff *skb)
 		return ALLOW;
 	told_later = flow->flags & FLOW_INTENT && !(flow->flags & FLOW_ESTABLISHED) && !(flags & FLOW_TRANSLATED);
 	flow->flags = flags;
-	flow->wire = wire;
+	if (!same_tuple(&wire, &flow->wire)) {
+		flow->wire = wire;
+		flow->told = 0; /* also if there is no room to tell of it now */
+	}
 	/*
 	 * A SYN is told of when the handshake is completed, or when the socket closes. The packet that completes
 	 * the handshake leaves while the process waits in connect(): the next one can tell as well.
@@ -291,7 +294,7 @@ static __always_inline void tell(struct bpf_sock_ops *ctx, struct flow *flow, st
 	struct event *event = events.ringbuf_reserve(sizeof(*event));
 
 	if (!event) {
-		count(LOST_EVENTS);
+		count(kind == EVENT_CLOSED ? LOST_ENDS : LOST_EVENTS);
 		return;
 	}
 	set_event(event, kind, flow, bpf_get_socket_cookie(ctx));
@@ -329,8 +332,9 @@ static __always_inline void measured(struct bpf_sock_ops *ctx, struct flow *flow
 
 static __always_inline int is_loopback(struct bpf_sock *sk)
 {
-	if (sk->family == FAMILY_IPV6 && !sk->dst_ip6[0] && !sk->dst_ip6[1] && !sk->dst_ip6[2])
-		return sk->dst_ip6[3] == bpf_htonl(1);
+	/* dst_ip4 means something in v4-mapped sockets, too; in other IPv6 sockets it may be any. */
+	if (sk->family == FAMILY_IPV6 && (sk->dst_ip6[0] || sk->dst_ip6[1] || sk->dst_ip6[2] != bpf_htonl(0xffff)))
+		return !sk->dst_ip6[0] && !sk->dst_ip6[1] && !sk->dst_ip6[2] && sk->dst_ip6[3] == bpf_htonl(1);
 	return (sk->dst_ip4 & bpf_htonl(0xff000000)) == bpf_htonl(0x7f000000);
 }
 
@@ -398,6 +402,7 @@ int shorthaul_ops(struct bpf_sock_ops *ctx)
 	case BPF_SOCK_OPS_STATE_CB:
 		if (flow->flags & FLOW_CLIENT)
 			tell(ctx, flow, sk, EVENT_CLOSED);
+		flow->flags = flow->told = 0; /* the socket may connect again */
 		break;
 	case BPF_SOCK_OPS_RTT_CB:
 		measured(ctx, flow, sk);

@@ -14,6 +14,7 @@ from bpf.errors import BpfError
 
 _NEEDED = (5, 15)
 _NETNS_OF_PACKETS = (6, 15)
+_FIRST_OF_ALL = (6, 15)  # BPF_F_PREORDER
 _NET_ADMIN, _SYS_ADMIN, _BPF = 1 << 12, 1 << 21, 1 << 39  # linux/capability.h
 _IN_A_POD = "in a pod: a hostPath volume of /sys/fs/cgroup"
 _SECURITY_CONTEXT = "securityContext.capabilities.add: [BPF, NET_ADMIN]"
@@ -105,12 +106,49 @@ def containerd_cgroup(subject: Subject, root: Path | None) -> Check:
         except (OSError, ValueError):
             found = None
     if found is None:
+        version = kernel_version(read_file(subject.proc / "sys/kernel/osrelease").text)
+        if version is not None and version >= _FIRST_OF_ALL:
+            return good(name, "not found, and not needed: this kernel puts a program before all others")
         return warn(
             name,
             "not found: intent is read at the root, behind other programs there",
             hint=f"run containerd in a cgroup of its own, as its systemd unit does; {_IN_A_POD}",
         )
     return good(name, shown(str(found)))
+
+
+def network_namespace(subject: Subject) -> Check:
+    """Whether containerd, as far as it can be seen, is in the network namespace that is looked at."""
+    name, own = "network namespace", _netns(subject.proc / "self")
+    seen = {_netns(process) for process in _containerds(subject.proc)} - {None}
+    if own is None or not seen:
+        return good(name, f"{own or 'not known'}; whether it is containerd's can't be seen from here")
+    if own in seen:
+        return good(name, f"{own}, as containerd's")
+    return warn(
+        name,
+        f"{own}, but containerd's is {', '.join(sorted(str(other) for other in seen))}",
+        hint="in a pod: hostNetwork: true. What is proved here says nothing of containerd's connections",
+    )
+
+
+def _containerds(proc: Path) -> list[Path]:
+    found = []
+    try:
+        for process in proc.iterdir():
+            comm = process / "comm"
+            if process.name.isdigit() and read_file(comm).text.strip() == "containerd":
+                found.append(process)
+    except OSError:
+        pass
+    return found
+
+
+def _netns(process: Path) -> str | None:
+    try:
+        return str((process / "ns/net").readlink())
+    except OSError:
+        return None
 
 
 def tracefs(subject: Subject) -> Check:

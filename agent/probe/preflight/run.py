@@ -22,6 +22,7 @@ def run_checks(subject: Subject) -> tuple[Check, ...]:
         node.btf(subject),
         cgroup,
         node.containerd_cgroup(subject, root),
+        node.network_namespace(subject),
         node.tracefs(subject),
         node.capabilities(subject),
         node.lockdown(subject),

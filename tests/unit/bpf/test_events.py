@@ -20,7 +20,7 @@ from bpf.events import (
     is_loopback,
     pack_ip,
 )
-from bpf.live import ReplaySource
+from bpf.source import ReplaySource
 
 LOOPBACK = pack_ip("127.0.0.1")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bpf.events import LAYOUT, VERSION, Address, Event, Flag, Kind, Tuple, decode
-from bpf.live import Lost
+from bpf.source import Lost
 
 PROGRAMS = Path(__file__).parents[3] / "bpf" / "programs"
 
@@ -31,7 +31,7 @@ FLAGS = [
     *("FLOW_INTENT", "FLOW_ESTABLISHED", "FLOW_WIRE", "FLOW_TRANSLATED", "FLOW_CLIENT"),
     "FLOW_FIRST",
 ]
-COUNTERS = ["LOST_EVENTS", "LOST_FLOWS", "LOST_PACKETS", "EVENTS"]
+COUNTERS = ["LOST_EVENTS", "LOST_FLOWS", "LOST_PACKETS", "LOST_ENDS", "EVENTS"]
 CONSTANTS = ["EVENT_VERSION", *KINDS, *FLAGS, *COUNTERS, "COUNTERS"]
 
 
@@ -196,6 +196,12 @@ def test_header_has_no_constant_that_is_not_compared() -> None:
 
 def test_counters_are_read_in_the_order_of_their_indexes(layout: Layout) -> None:
     """`LiveSource.lost` unpacks them by position."""
-    assert [layout.constants[name] for name in COUNTERS] == [0, 1, 2, 3]
+    assert [layout.constants[name] for name in COUNTERS] == [0, 1, 2, 3, 4]
     assert layout.constants["COUNTERS"] == len(COUNTERS)
-    assert [field.name for field in dataclasses.fields(Lost)] == ["events", "flows", "packets", "told"]
+    assert [field.name for field in dataclasses.fields(Lost)] == [
+        "events",
+        "flows",
+        "packets",
+        "ends",
+        "told",
+    ]

@@ -13,12 +13,15 @@ from tests.unit.flows.scenes import NODE_IP, REMOTE_IP, Scene, direct, node, nod
 
 HOSTPORT, NODEPORT = EndpointName.HOSTPORT, EndpointName.NODEPORT
 OWN = "node-1"
+TAKEN = 900
+STARTED = 7.0
 
 
 def book(*, connected: bool = True) -> FlowBook:
     made = FlowBook(own=OWN, canary_interval_s=10.0)
+    made.ask(TAKEN, lambda verdict: None, 0.0)  # the agent accepted it
     if connected:
-        made.take(Hello(node=OWN), 0.0)
+        made.take(Hello(node=OWN, started_s=STARTED), 0.0)
     return made
 
 
@@ -47,6 +50,7 @@ def canary(
     at_s: float = 0.0,
     by: str = OWN,
     address: str = "127.0.0.1:30020",
+    taken_by: int = TAKEN,
 ) -> Canary:
     return Canary(
         endpoint=endpoint,
@@ -57,6 +61,7 @@ def canary(
         answered_by=by,
         rtt_us=50,
         at_s=at_s,
+        taken_by=taken_by,
     )
 
 
@@ -97,7 +102,7 @@ def test_probe_that_restarts_and_tells_all_again_counts_nothing_twice() -> None:
     flows = book()
     tell(flows, judged(direct()), judged(node_port(cookie=2)))
     flows.lost()
-    flows.take(Hello(node=OWN), 5.0)
+    flows.take(Hello(node=OWN, started_s=STARTED), 5.0)
     assert tell(flows, judged(direct()), judged(node_port(cookie=2))).flows == Counter()
 
 
@@ -120,15 +125,15 @@ def test_contradictions_of_a_restarted_probe_start_anew() -> None:
     flows = book()
     flows.take(canaries(contradictions=2), 1.0)
     flows.lost()
-    flows.take(Hello(node=OWN), 2.0)
-    assert flows.take(canaries(contradictions=1), 3.0).contradictions == 1
+    flows.take(Hello(node=OWN, started_s=STARTED + 2.0), 2.0)
+    assert flows.take(canaries(contradictions=2), 3.0).contradictions == 2
 
 
 def test_contradictions_are_not_counted_twice_when_the_same_probe_is_heard_again() -> None:
     flows = book()
     flows.take(canaries(contradictions=2), 1.0)
     flows.lost()
-    flows.take(Hello(node=OWN), 2.0)
+    flows.take(Hello(node=OWN, started_s=STARTED), 2.0)
     assert flows.take(canaries(contradictions=2), 3.0).contradictions == 0
 
 
@@ -245,7 +250,7 @@ def test_nothing_is_proved_before_a_canary_and_after_a_restart_of_the_probe() ->
     assert "no canary" in flows.proved(0.0)[1]
     flows.take(canaries(canary(at_s=1.0)), 1.0)
     flows.lost()
-    flows.take(Hello(node=OWN), 2.0)
+    flows.take(Hello(node=OWN, started_s=STARTED), 2.0)
     assert not flows.proved(2.0)[0]
     flows.take(Health(), 3.0)
     assert not flows.proved(3.0)[0]
@@ -298,29 +303,47 @@ def test_health_without_canaries_keeps_the_last_round() -> None:
     assert [one.at_s for one in flows.canaries] == [1.0]
 
 
-def test_translated_connection_to_the_host_port_disproves_until_the_next_canary() -> None:
+def test_canary_that_another_socket_took_disproves() -> None:
     flows = book()
-    flows.take(canaries(canary(at_s=1.0)), 1.0)
+    flows.take(canaries(canary(at_s=1.0, taken_by=TAKEN + 1)), 1.0)
+    assert flows.proved(2.0) == (
+        False,
+        "the canary to 127.0.0.1:30020 was taken by a socket that is not this agent's",
+    )
+
+
+def test_translated_connection_to_the_host_port_disproves_until_a_later_one_is_direct() -> None:
+    flows = book()
     tell(flows, judged(portmap()), now_s=2.0)
-    proved, reason = flows.proved(3.0)
+    flows.take(canaries(canary(at_s=4.0)), 4.0)
+    tell(flows, judged(direct(), canary=True), now_s=4.0)
+    proved, reason = flows.proved(5.0)
     assert not proved
     assert "127.0.0.1:30020 was HOSTPORT_NAT" in reason
+    tell(flows, judged(direct(40001, cookie=77)), now_s=6.0)
+    assert flows.proved(7.0)[0]
+
+
+def test_translated_connection_is_forgiven_after_ten_intervals_without_another() -> None:
+    flows = book()
+    tell(flows, judged(portmap()), now_s=2.0)
+    flows.take(canaries(canary(at_s=100.0)), 100.0)
+    assert not flows.proved(101.9)[0]
+    assert flows.proved(102.0)[0]
+
+
+def test_canary_that_was_translated_disproves_by_itself_only() -> None:
+    flows = book()
+    tell(flows, judged(portmap(), canary=True), now_s=2.0)
     flows.take(canaries(canary(at_s=4.0)), 4.0)
     assert flows.proved(5.0)[0]
 
 
-def test_the_oldest_canary_of_a_round_must_be_younger_than_what_disproved() -> None:
+def test_what_disproved_is_not_told_again_by_a_probe_that_restarts() -> None:
     flows = book()
-    tell(flows, judged(portmap()), now_s=2.0)
-    flows.take(canaries(canary(at_s=1.9), canary(at_s=2.1, address=f"{NODE_IP}:30020")), 2.2)
-    assert not flows.proved(2.3)[0]
-
-
-def test_what_disproved_is_told_once_and_not_again_by_a_probe_that_restarts() -> None:
-    flows = book()
-    tell(flows, judged(portmap()), now_s=2.0)
+    tell(flows, judged(portmap()), judged(direct(40001, cookie=77)), now_s=2.0)
     flows.lost()
-    flows.take(Hello(node=OWN), 3.0)
+    flows.take(Hello(node=OWN, started_s=STARTED), 3.0)
     flows.take(canaries(canary(at_s=3.5)), 3.5)
     tell(flows, judged(portmap()), now_s=4.0)
     assert flows.proved(5.0)[0]
@@ -344,10 +367,12 @@ def test_other_connections_disprove_nothing_of_the_host_port(flow: Flow) -> None
     assert flows.proved(3.0)[0]
 
 
-def test_contradiction_disproves_until_the_next_canary() -> None:
+def test_contradiction_disproves_until_a_later_connection_is_direct() -> None:
     flows = book()
     flows.take(canaries(canary(at_s=1.0)), 1.0)
     flows.take(canaries(canary(at_s=1.0), contradictions=1), 2.0)
     assert flows.proved(3.0) == (False, "the two ends of a connection contradict each other")
     flows.take(canaries(canary(at_s=4.0), contradictions=1), 4.0)
-    assert flows.proved(5.0)[0]
+    assert not flows.proved(5.0)[0]
+    tell(flows, judged(direct()), now_s=6.0)
+    assert flows.proved(7.0)[0]

@@ -12,7 +12,6 @@ from agent.flows.verdicts import (
     Evidence,
     Location,
     Verdict,
-    contradict,
     is_asked_for,
     judge,
 )
@@ -297,23 +296,23 @@ def test_connect_to_any_address_is_direct() -> None:
 def test_translation_at_the_other_end_only_is_a_contradiction_and_unknown() -> None:
     taken = direct().socket.mirrored
     other = Accepted(1001, HOST, taken, way("127.0.0.1:30021", "127.0.0.1:40000"))
-    assert contradict(evidence(accepted=other))
+    assert judge(evidence(accepted=other)).alarm
     assert judge(evidence(accepted=other)).verdict is Verdict.UNKNOWN
 
 
 def test_translated_answer_of_a_host_network_agent_agrees_with_its_translated_client() -> None:
-    assert not contradict(proof(node_port_to_host(), NODEPORT, Location.HOST))
+    assert not judge(proof(node_port_to_host(), NODEPORT, Location.HOST)).alarm
 
 
 def test_untranslated_answer_to_a_translated_client_is_a_contradiction() -> None:
     scene = node_port_to_host(answer=None)
-    assert contradict(proof(scene, NODEPORT, Location.HOST))
+    assert judge(proof(scene, NODEPORT, Location.HOST)).alarm
     assert judge(proof(scene, NODEPORT, Location.HOST)).verdict is Verdict.UNKNOWN
 
 
 def test_a_pods_answer_is_translated_out_of_sight_and_contradicts_nothing() -> None:
-    assert not contradict(proof(node_port(), NODEPORT, Location.POD))
-    assert not contradict(proof(portmap(), HOSTPORT, Location.POD))
+    assert not judge(proof(node_port(), NODEPORT, Location.POD)).alarm
+    assert not judge(proof(portmap(), HOSTPORT, Location.POD)).alarm
 
 
 @pytest.mark.parametrize("location", [None, Location.POD, Location.REMOTE, Location.UNSURE])
@@ -381,7 +380,7 @@ def test_direct_needs_every_single_proof(known: Evidence) -> None:
     assert known.accepted.wire.mirrored == known.socket
     assert known.accepted.socket.mirrored == known.wire
     assert known.location is Location.HOST
-    assert not contradict(known)
+    assert not judge(known).alarm
 
 
 @given(evidences())

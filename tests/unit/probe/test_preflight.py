@@ -781,13 +781,13 @@ def test_addresses_that_would_need_more_than_a_socket_are_refused(url: str) -> N
 # All of it
 
 
-def test_a_node_of_junk_has_sixteen_findings(tmp_path: Path) -> None:
+def test_a_node_of_junk_has_seventeen_findings(tmp_path: Path) -> None:
     for path in ("mounts", "net/tcp", "net/ip_vs", "self/status", "self/uid_map", "7/comm", "7/stat"):
         place(tmp_path, f"proc/{path}", _JUNK)
     place(tmp_path, "sys/kernel/security/lockdown", _JUNK)
     checks = run_checks(Subject(proc=tmp_path / "proc", sys=tmp_path / "sys", kube_proxy_url="\x00"))
-    assert len(checks) == 16
-    assert len({one.name for one in checks}) == 16
+    assert len(checks) == 17
+    assert len({one.name for one in checks}) == 17
     for one in checks:
         assert (one.detail + one.hint).isprintable()
         assert one.detail
@@ -795,7 +795,7 @@ def test_a_node_of_junk_has_sixteen_findings(tmp_path: Path) -> None:
 
 
 def test_a_node_of_nothing_has_them_too(tmp_path: Path) -> None:
-    assert len(run_checks(Subject(proc=tmp_path, sys=tmp_path, kube_proxy_url="http://127.0.0.1:1"))) == 16
+    assert len(run_checks(Subject(proc=tmp_path, sys=tmp_path, kube_proxy_url="http://127.0.0.1:1"))) == 17
 
 
 # Real rules, in a network namespace

@@ -1,0 +1,407 @@
+"""The probe at work on events that are replayed: what is judged, told and counted, and its canaries."""
+
+import asyncio
+import random
+import socket
+import struct
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from prometheus_client import CollectorRegistry, generate_latest
+
+from agent.config import Endpoint, make_settings
+from agent.flows.messages import FLOWS_MAX, NODE_HEADER, Canary, Flows, Health, Hello, Message
+from agent.flows.table import Flow
+from agent.flows.verdicts import EndpointName, Verdict
+from agent.observe.probe_metrics import ProbeMetrics
+from agent.probe.process import Probe, Subject, make_subject, own_ips, watched_ports
+from agent.probe.sockets import netns_cookie, socket_cookie
+from bpf.events import LAYOUT, VERSION, Address, Event, Flag, Kind, Tuple, pack_ip
+from bpf.source import EventSource, Lost, Order, ReplaySource
+from tests.unit.flows.scenes import direct, event, node, node_port, portmap, way
+
+OWN = "node-1"
+HOST = "127.0.0.1"
+
+
+def record(one: Event) -> bytes:
+    """An event as the kernel's programs write it."""
+    ends = (one.intent, *one.socket, *one.wire)
+    return LAYOUT.pack(
+        VERSION, LAYOUT.size, one.kind, one.flags, one.state, 0,
+        one.time_ns, one.connect_ns, one.cookie, one.netns, one.bytes_received, one.bytes_acked,
+        one.pid, one.mark, one.rtt_us, one.comm.encode(),
+        *(field for end in ends for field in (end.ip, end.port, 0)),
+    )  # fmt: skip
+
+
+def subject(*endpoints: Endpoint, port: int = 30020) -> Subject:
+    view = node(own_ips=own_ips(), host_port=port)
+    return Subject(node=OWN, address=HOST, view=view, endpoints=lambda: endpoints)
+
+
+class Heard:
+    """A sink."""
+
+    def __init__(self) -> None:
+        self.messages: list[Message] = []
+        self.second_health = asyncio.Event()
+
+    def __call__(self, message: Message) -> None:
+        self.messages.append(message)
+        if sum(isinstance(each, Health) for each in self.messages) == 2:
+            self.second_health.set()
+
+    @property
+    def flows(self) -> list[Flow]:
+        return [flow for message in self.messages if isinstance(message, Flows) for flow in message.flows]
+
+
+def working(source: EventSource, *endpoints: Endpoint, port: int = 30020) -> tuple[Probe, Heard]:
+    probe, heard = (
+        Probe(subject(*endpoints, port=port), source, canary_interval_s=1.0, programs=(7,)),
+        Heard(),
+    )
+    probe.sinks.append(heard)
+    return probe, heard
+
+
+def both_ends(number: int) -> list[bytes]:
+    """A direct connection's two events."""
+    scene = direct(10000 + number, cookie=number + 1, connect_ns=1000 + number)
+    return [record(scene.client()), record(scene.server(cookie=100_000 + number))]
+
+
+# Events
+
+
+async def test_flows_are_judged_and_told() -> None:
+    probe, heard = working(ReplaySource([raw for number in range(5) for raw in both_ends(number)]))
+    await probe.drain()
+    assert [(flow.endpoint, flow.verdict) for flow in heard.flows] == [
+        (EndpointName.HOSTPORT, Verdict.DIRECT)
+    ] * 5
+
+
+async def test_corrupted_and_truncated_records_are_counted_and_the_rest_goes_on() -> None:
+    good = both_ends(1)
+    other = bytearray(good[0])
+    struct.pack_into("=H", other, 0, VERSION + 1)
+    strange = bytearray(good[0])
+    strange[4] = 99  # a kind that there is none of
+    bad = [b"", b"\0", good[0][:-1], bytes(LAYOUT.size), bytes(other), bytes(strange), b"\xff" * 500]
+    probe, heard = working(ReplaySource([*bad[:4], good[0], *bad[4:], good[1]]))
+    await probe.drain()
+    assert probe.health().invalid_events == len(bad)
+    assert [flow.verdict for flow in heard.flows] == [Verdict.DIRECT]
+
+
+async def test_noise_never_crashes_it_and_is_never_direct() -> None:
+    """Valid heads with random rest: whatever flags and addresses they carry."""
+    dice = random.Random(5)
+    noise = []
+    for _ in range(2000):
+        raw = bytearray(dice.randbytes(LAYOUT.size))
+        struct.pack_into("=HHB", raw, 0, VERSION, LAYOUT.size, dice.choice([1, 2, 3]))
+        noise.append(bytes(raw))
+    probe, heard = working(ReplaySource([*noise, *both_ends(1)]))
+    await probe.drain()
+    assert probe.health().invalid_events == 0
+    assert [flow.verdict for flow in heard.flows if flow.verdict is Verdict.DIRECT] == [Verdict.DIRECT]
+
+
+async def test_more_events_than_are_taken_at_once_are_all_taken_in_one_turn() -> None:
+    probe, heard = working(ReplaySource([raw for number in range(1500) for raw in both_ends(number)]))
+    await probe.drain()
+    assert len(heard.flows) == 1500
+    assert all(len(message.flows) <= FLOWS_MAX for message in heard.messages if isinstance(message, Flows))
+
+
+async def test_order_of_programs_is_looked_at_before_flows_are_judged() -> None:
+    order = Order(everywhere=False, near=False, alone=False)
+    probe, heard = working(ReplaySource(both_ends(1), order=order))
+    await probe.drain()
+    assert heard.flows == []  # waits for evidence that does not come
+    assert not probe.health().sure_of_intent
+
+
+async def test_round_trips_to_other_nodes_are_told_and_others_are_not() -> None:
+    def rtt(to: str, rtt_us: int) -> bytes:
+        ends = way("192.168.60.1:40000", to)
+        return record(event(kind=Kind.RTT, flags=Flag.CLIENT | Flag.ESTABLISHED, socket=ends, rtt_us=rtt_us))
+
+    probe, heard = working(ReplaySource([rtt("192.0.2.9:30022", 300), rtt(f"{HOST}:30020", 50)]))
+    await probe.drain()
+    told = [sample for message in heard.messages if isinstance(message, Flows) for sample in message.rtts]
+    assert told == [(pack_ip("192.0.2.9"), 300)]
+
+
+async def test_new_reader_is_told_hello_then_all_open_flows_then_health() -> None:
+    probe, _ = working(ReplaySource([raw for number in range(2500) for raw in both_ends(number)]))
+    await probe.drain()
+    first = list(probe.first())
+    assert isinstance(first[0], Hello)
+    assert (first[0].node, first[0].programs) == (OWN, (7,))
+    assert first[-1] == probe.health()
+    flows = [message for message in first[1:-1] if isinstance(message, Flows)]
+    assert all(len(message.flows) <= FLOWS_MAX for message in flows)
+    assert len({flow.cookie for message in flows for flow in message.flows}) == 2500
+
+
+async def test_what_the_programs_lost_is_told_once_a_second() -> None:
+    lost = Lost(events=3, flows=2, packets=1, ends=5, told=9)
+    probe, heard = working(ReplaySource([b"junk"], lost=lost))
+    task = asyncio.create_task(probe.run())
+    async with asyncio.timeout(10):
+        await heard.second_health.wait()
+    task.cancel()
+    await asyncio.wait([task])
+    health = [message for message in heard.messages if isinstance(message, Health)][-1]
+    assert (health.lost_events, health.lost_flows, health.lost_packets, health.lost_ends) == (3, 2, 1, 5)
+    assert health.invalid_events == 1
+    assert probe.lost == lost
+
+
+# Canaries, in a namespace whose cookie the scenes' is not: the kernel's part is replayed
+
+
+class Kernel:
+    """Tells of the connections that a server took, as the programs would; ``seen``: which ends it sees."""
+
+    def __init__(self, *, server: bool = True, client: bool = True) -> None:
+        self._server, self._client = server, client
+        self._records: list[bytes] = []
+
+    def saw(self, accepted: socket.socket) -> None:
+        """A connection was taken."""
+        cookie = client_cookie(accepted)
+        to, source = (
+            Address(pack_ip(each[0]), each[1]) for each in (accepted.getsockname(), accepted.getpeername())
+        )
+        ends = Tuple(source, to)
+        if self._client:
+            flags = Flag.INTENT | Flag.CLIENT | Flag.WIRE | Flag.ESTABLISHED
+            one = event(
+                flags=flags, time_ns=20, connect_ns=10, cookie=cookie, intent=to, socket=ends, wire=ends
+            )
+            self._records.append(record(one._replace(rtt_us=42)))
+        if self._server:
+            back = ends.mirrored
+            flags = Flag.WIRE | Flag.ESTABLISHED
+            self._records.append(record(event(flags=flags, time_ns=30, cookie=99, socket=back, wire=back)))
+
+    def read(self, at_most: int) -> list[bytes]:
+        taken, self._records = self._records[:at_most], self._records[at_most:]
+        return taken
+
+    def lost(self) -> Lost:
+        return Lost()
+
+    def sure_of_intent(self) -> Order:
+        return Order(everywhere=True, near=True, alone=True)
+
+    def follow_containerd(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+def client_cookie(accepted: socket.socket) -> int:
+    """Of the other end of a connection within this process: its descriptors are looked through."""
+    for name in Path("/proc/self/fd").iterdir():
+        try:
+            if not str(name.readlink()).startswith("socket:"):
+                continue
+            with socket.socket(fileno=socket.dup(int(name.name))) as sock:
+                if sock.family == socket.AF_INET and sock.getsockname() == accepted.getpeername():
+                    return socket_cookie(sock)
+        except OSError:
+            continue
+    raise AssertionError("no such socket")
+
+
+@asynccontextmanager
+async def agent(kernel: Kernel, answer: bytes) -> AsyncIterator[Endpoint]:
+    """A server that the kernel tells of."""
+
+    async def serve(incoming: asyncio.StreamReader, outgoing: asyncio.StreamWriter) -> None:
+        kernel.saw(outgoing.get_extra_info("socket"))
+        await incoming.readuntil(b"\r\n\r\n")
+        outgoing.write(answer)
+        outgoing.close()
+
+    server = await asyncio.start_server(serve, HOST, 0)
+    async with server:
+        yield Endpoint(host=HOST, port=server.sockets[0].getsockname()[1])
+
+
+def http(node_name: str | None) -> bytes:
+    header = f"{NODE_HEADER}: {node_name}\r\n" if node_name is not None else ""
+    return f"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n{header}\r\n{{}}".encode()
+
+
+async def send(kernel: Kernel, answer: bytes) -> Canary:
+    async with agent(kernel, answer) as endpoint:
+        probe, heard = working(kernel, endpoint, port=endpoint.port)
+        (canary,) = await probe.send_canaries()
+        (health,) = (message for message in heard.messages if isinstance(message, Health))
+        assert health.canaries == (canary,)
+        assert canary.address == str(endpoint)
+        return canary
+
+
+async def test_canary_that_both_ends_tell_of_is_direct_and_names_who_answered() -> None:
+    canary = await send(Kernel(), http(OWN))
+    assert (canary.endpoint, canary.verdict) == (EndpointName.HOSTPORT, Verdict.DIRECT)
+    assert canary.answered_by == OWN
+    assert canary.went == canary.address
+    assert canary.rtt_us == 42
+
+
+async def test_canary_answered_by_something_else_names_nobody() -> None:
+    canary = await send(Kernel(), http(None))
+    assert (canary.verdict, canary.answered_by) == (Verdict.DIRECT, "")
+
+
+async def test_canary_answered_by_no_http_says_what_was_wrong() -> None:
+    canary = await send(Kernel(), b"SSH-2.0-OpenSSH_9.2\r\n")
+    assert canary.answered_by == ""
+    assert "no HTTP" in canary.reason
+
+
+@pytest.mark.parametrize(
+    ("kernel", "reason"),
+    [
+        (Kernel(server=False), "no socket of this node was seen to take it"),
+        (Kernel(client=False), "the kernel told nothing of it"),
+        (Kernel(client=False, server=False), "the kernel told nothing of it"),
+    ],
+    ids=["client", "server", "neither"],
+)
+async def test_canary_that_lacks_an_end_is_unknown(kernel: Kernel, reason: str) -> None:
+    canary = await send(kernel, http(OWN))
+    assert canary.verdict is Verdict.UNKNOWN
+    assert reason in canary.reason
+
+
+async def test_canary_that_nobody_takes_is_not_proved_and_says_why() -> None:
+    with socket.create_server((HOST, 0)) as server:
+        endpoint = Endpoint(host=HOST, port=server.getsockname()[1])
+    probe, _ = working(ReplaySource([]), endpoint, port=endpoint.port)
+    (canary,) = await probe.send_canaries()
+    assert canary.verdict in (Verdict.UNKNOWN, Verdict.FAILED)
+    assert "Connection refused" in canary.reason
+
+
+async def test_canary_to_another_node_is_not_sent() -> None:
+    probe, _ = working(ReplaySource([]), Endpoint(host="192.0.2.77", port=30021))
+    assert await probe.send_canaries() == ()
+
+
+# What is watched
+
+
+def test_subject_is_this_machine_s_and_has_canaries_without_hosts_toml(tmp_path: Path) -> None:
+    settings = make_settings(
+        {"node": {"name": OWN, "address": "192.0.2.7"}, "probe": {"hosts_dir": str(tmp_path)}},
+        [],
+        base=tmp_path,
+    )
+    made = make_subject(settings)
+    assert made.view.netns == netns_cookie() > 0
+    assert pack_ip("127.0.0.1") in made.view.own_ips
+    assert [str(each) for each in made.endpoints()] == ["127.0.0.1:30020", "192.0.2.7:30021"]
+    assert {30020, 30021, 30022} <= set(watched_ports(settings))
+
+
+def test_subject_takes_its_canaries_from_hosts_toml(tmp_path: Path) -> None:
+    (tmp_path / "docker.io").mkdir()
+    (tmp_path / "docker.io/hosts.toml").write_text(
+        '[host."http://[::1]:30020"]\n[host."https://registry.test"]\n'
+    )
+    settings = make_settings(
+        {"node": {"name": OWN, "address": "192.0.2.7"}, "probe": {"hosts_dir": str(tmp_path)}},
+        [],
+        base=tmp_path,
+    )
+    assert make_subject(settings).endpoints() == (Endpoint(host="::1", port=30020),)
+
+
+# Metrics
+
+
+def exposed(metrics: ProbeMetrics) -> dict[str, float]:
+    """Every sample of the text."""
+    registry = CollectorRegistry()
+    registry.register(metrics)
+    lines = [line for line in generate_latest(registry).decode().splitlines() if not line.startswith("#")]
+    return {line.rpartition(" ")[0]: float(line.rpartition(" ")[2]) for line in lines}
+
+
+async def test_metrics_count_flows_by_endpoint_and_verdict_once() -> None:
+    by_node_port = node_port(40003, cookie=4, socket=way(f"{HOST}:40003", f"{HOST}:30021"))
+    scenes = [direct(cookie=1), direct(40001, cookie=2), portmap(40002, cookie=3), by_node_port]
+    records: Iterable[Event] = [one for scene in scenes for one in (scene.client(), scene.server())]
+    probe, _ = working(ReplaySource([*map(record, records), *(record(scene.closed()) for scene in scenes)]))
+    metrics = ProbeMetrics()
+    probe.sinks.append(metrics.take)
+    await probe.drain()
+    found = exposed(metrics)
+    assert found['shorthaul_probe_flows_total{endpoint="hostport",verdict="DIRECT"}'] == 2
+    assert found['shorthaul_probe_flows_total{endpoint="hostport",verdict="HOSTPORT_NAT"}'] == 1
+    assert found['shorthaul_probe_flows_total{endpoint="nodeport",verdict="KUBE_PROXY"}'] == 1
+
+
+def test_metrics_tell_health_as_it_was_told_last() -> None:
+    metrics = ProbeMetrics()
+    assert exposed(metrics)['shorthaul_probe_lost_total{what="events"}'] == 0
+    canary = Canary(
+        endpoint=EndpointName.HOSTPORT, address="127.0.0.1:30020", verdict=Verdict.DIRECT, reason="r",
+        went="127.0.0.1:30020", answered_by=OWN, rtt_us=250, at_s=1.0,
+    )  # fmt: skip
+    metrics.take(Hello(node=OWN))
+    metrics.take(
+        Health(
+            canaries=(canary,), lost_events=1, lost_flows=2, lost_packets=3, lost_ends=11,
+            invalid_events=4, forgotten=5, contradictions=6, sure_of_intent=False,
+        )
+    )  # fmt: skip
+    metrics.told, metrics.readers, metrics.refused, metrics.cut_off = 7, 8, 9, 10
+    found = exposed(metrics)
+    assert {name: value for name, value in found.items() if "probe_flows" not in name} == {
+        'shorthaul_probe_lost_total{what="events"}': 1,
+        'shorthaul_probe_lost_total{what="flows"}': 2,
+        'shorthaul_probe_lost_total{what="packets"}': 3,
+        'shorthaul_probe_lost_total{what="ends"}': 11,
+        'shorthaul_probe_lost_total{what="invalid"}': 4,
+        'shorthaul_probe_lost_total{what="forgotten"}': 5,
+        'shorthaul_probe_canaries{endpoint="hostport",verdict="DIRECT"}': 1,
+        'shorthaul_probe_canary_rtt_seconds{endpoint="hostport"}': 0.00025,
+        "shorthaul_probe_events_total": 7,
+        "shorthaul_probe_contradictions_total": 6,
+        "shorthaul_probe_sure_of_intent": 0,
+        "shorthaul_probe_readers": 8,
+        "shorthaul_probe_readers_refused_total": 9,
+        "shorthaul_probe_readers_cut_off_total": 10,
+    }
+
+
+def test_metrics_of_two_canaries_to_one_endpoint_are_valid() -> None:
+    """hosts.toml may name the HostPort by IPv4 and IPv6: a label set must not come twice."""
+
+    def canary(where: str, rtt_us: int) -> Canary:
+        return Canary(
+            endpoint=EndpointName.HOSTPORT, address=where, verdict=Verdict.DIRECT, reason="", went=where,
+            answered_by=OWN, rtt_us=rtt_us, at_s=1.0,
+        )  # fmt: skip
+
+    metrics = ProbeMetrics()
+    metrics.take(Health(canaries=(canary("127.0.0.1:30020", 50), canary("[::1]:30020", 60))))
+    registry = CollectorRegistry()
+    registry.register(metrics)
+    lines = generate_latest(registry).decode().splitlines()
+    names = [line.rpartition(" ")[0] for line in lines if line.startswith("shorthaul_probe_canar")]
+    assert len(names) == len(set(names)) == 2
