@@ -1,0 +1,66 @@
+"""``shorthaul probe --watch``, its output being no terminal: a line for each verdict."""
+
+import re
+import signal
+
+from benchmarks.lab.process import Process
+from tests.server.agents import LOCAL, wait_for
+
+from .places import HOST, Place
+
+# verdict, endpoint, process and pid, asked for, on the wire to, RTT, open or closed, why
+DIRECT = re.compile(
+    rf"^DIRECT  hostport  \S+ \d+  {HOST}:{LOCAL}  {HOST}:{LOCAL}  "
+    rf"\S.*?  (open|closed)  taken by {HOST}:{LOCAL}"
+)
+
+
+def lines(watch: Process) -> list[str]:
+    """What it printed so far."""
+    return watch.log.read_text().splitlines()
+
+
+def direct(watch: Process) -> int:
+    """How many lines tell of a direct connection."""
+    return sum(1 for line in lines(watch) if DIRECT.match(line))
+
+
+def test_watch_shows_a_line_for_each_connection_that_the_running_probe_judges(place: Place) -> None:
+    place.probe()
+    worker = place.worker()
+    worker("listen", HOST, LOCAL)
+    watch = place.start("probe", "--watch")
+    wait_for(lambda: place.probe_metric("shorthaul_probe_readers") == 1, "it follows the probe")
+    worker("many", 7, HOST, LOCAL)
+    wait_for(lambda: direct(watch) >= 7, "seven lines")
+    assert direct(watch) == 7
+    assert len(place.attached()) == 4  # it attached nothing of its own
+    watch.signal(signal.SIGINT)
+    wait_for(lambda: not watch.running, "it ends")
+    assert watch.stop() == 0
+    assert any("the probe of node-1" in line for line in lines(watch))
+
+
+def test_watch_ends_when_the_probe_does(place: Place) -> None:
+    probe = place.probe()
+    watch = place.start("probe", "--watch")
+    wait_for(lambda: place.probe_metric("shorthaul_probe_readers") == 1, "it follows the probe")
+    assert probe.stop() == 0
+    wait_for(lambda: not watch.running, "it ends")
+    assert watch.stop() == 0
+    assert "which is gone" in watch.log.read_text()
+
+
+def test_watch_without_a_probe_is_one_itself_and_leaves_nothing(place: Place) -> None:
+    worker = place.worker()
+    worker("listen", HOST, LOCAL)
+    watch = place.start("probe", "--watch")
+    wait_for(lambda: len(place.attached()) == 4, "it attaches")
+    worker("many", 3, HOST, LOCAL)
+    wait_for(lambda: direct(watch) >= 3, "three lines")
+    watch.signal(signal.SIGINT)
+    wait_for(lambda: not watch.running, "it ends")
+    assert watch.stop() == 0
+    assert not place.attached()
+    assert not place.socket.exists()
+    assert "Traceback" not in watch.log.read_text()
