@@ -237,7 +237,12 @@ class Agent:
             "service": RequestPath.NODEPORT,
         }
         serving = [
-            HttpListener(self._listeners[name], OciServer(path, services).handle, settings.http)
+            HttpListener(
+                self._listeners[name],
+                OciServer(path, services).handle,
+                settings.http,
+                watcher=None if path is RequestPath.PEER else self._book.proof,
+            )
             for name, path in paths.items()
         ]
         admin_listener = HttpListener(self._listeners["admin"], admin.handle, settings.http)

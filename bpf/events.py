@@ -35,6 +35,7 @@ class Flag(IntFlag):
     TRANSLATED = 8  # its addresses are not its socket's
     CLIENT = 16
     FIRST = 32  # intent was read in containerd's own cgroup
+    BEGUN = 64  # its beginning was seen, so without an intent it asked for something that is not watched
 
 
 class Address(NamedTuple):
@@ -117,11 +118,18 @@ def decode(raw: bytes) -> Event:
         pid,
         mark,
         rtt_us,
-        comm.partition(b"\0")[0].decode("utf-8", "replace"),
+        _words(comm.partition(b"\0")[0]),
         Address(intent_ip, intent_port),
         Tuple(Address(source_ip, source_port), Address(destination_ip, destination_port)),
         Tuple(Address(wire_source_ip, wire_source_port), Address(wire_destination_ip, wire_destination_port)),
     )
+
+
+@lru_cache(maxsize=1024)
+def _words(comm: bytes) -> str:
+    """A process's name, which may be any bytes, as it may be shown."""
+    text = comm.decode("utf-8", "replace")
+    return text if text.isprintable() else "".join(one if one.isprintable() else "?" for one in text)
 
 
 def pack_ip(ip: str) -> bytes:

@@ -34,8 +34,8 @@ class LiveSource:
 
     Before Linux 6.15 no program can be put in front of all others (``preorder``). There intent is believed
     of two cgroups only, in which it is read before the programs of their parents: containerd's own
-    (``containerd``; looked for if None), and this process's. ``known``: ids of another probe's programs,
-    which rewrite nothing.
+    (``containerd``; looked for if None or gone), and this process's. ``known``: ids of another probe's
+    programs, which rewrite nothing.
     """
 
     def __init__(
@@ -53,6 +53,7 @@ class LiveSource:
         self._own_cgroup = own_cgroup(root)
         self._near: list[_Near] = []
         self.preordered = False
+        self._alike = True
         with contextlib.ExitStack() as stack:
             self.loaded: Loaded = load(wanted)
             stack.callback(self.loaded.close)
@@ -83,10 +84,13 @@ class LiveSource:
 
     def follow_containerd(self) -> None:
         """See `EventSource`."""
+        if self._containerd is None or not self._containerd.is_dir():
+            self._containerd = find_containerd(self._root)
+        self._alike = self._containerd is None or self._others(self._containerd) == self._others(
+            self._own_cgroup or self._root
+        )
         if self.preordered:
             return
-        if self._containerd is None:
-            self._containerd = find_containerd(self._root)
         wanted = {place for place in (self._containerd, self._own_cgroup) if place not in (None, self._root)}
         for near in list(self._near):
             if near.place not in wanted or near.inode != _inode(near.place):
@@ -109,6 +113,7 @@ class LiveSource:
             near=bool(self._near) and all(in_front[1:]),
             alone=self._was_alone
             and all(self._is_ours(program) for programs in lists for program in itertools.chain(*programs)),
+            alike=self._alike,
         )
 
     def close(self) -> None:
@@ -149,6 +154,10 @@ class LiveSource:
                 return [self._libbpf.programs(fd, hook, effective=effective) for hook in _CONNECTS.values()]
         except (OSError, BpfError):
             return [[], []]
+
+    def _others(self, cgroup: Path) -> list[list[int]]:
+        """What runs on connect() in a cgroup besides ours."""
+        return [[one for one in ids if not self._is_ours(one)] for ids in self._programs(cgroup)]
 
     def _is_in_front(self, programs: list[list[int]]) -> bool:
         """Whether every program up to one of this source's own is harmless, in each family."""

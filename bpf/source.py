@@ -19,11 +19,14 @@ class Order(NamedTuple):
     """Whether no other program can have rewritten a connect() before it was read: of any process
     (``everywhere``), or of those in the cgroups where it is read first (``near``, see `Flag.FIRST`).
     ``alone``: nobody else's program runs on any connect(), and none did when the programs were attached.
+    ``alike``: the same programs run on containerd's connect() as on this process's, so that what becomes of
+    a canary becomes of containerd's connections, too.
     """
 
     everywhere: bool
     near: bool
     alone: bool
+    alike: bool = True
 
 
 class EventSource(Protocol):

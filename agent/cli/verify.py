@@ -14,10 +14,14 @@ from agent.config import ConfigError, Settings
 from agent.observe import log
 
 if TYPE_CHECKING:
+    from rich.table import Table
+    from rich.text import Text
+
     from agent.flows.messages import Canary
     from agent.probe.preflight import Check
 
 
+_WIDE = 120  # columns that the table takes; a narrower terminal gets a list
 _OWNER = "HostPort"  # the check that tells whose process has the port, which no canary can show
 
 
@@ -57,12 +61,15 @@ def run(arguments: argparse.Namespace) -> int:
         )
     )
     canaries: tuple[Canary, ...] = ()
+    alike = True
     failure: BpfError | None = None
     try:
-        canaries = _send_canaries(settings)
+        canaries, alike = _send_canaries(settings)
     except BpfError as error:
         failure = error
-    proved, why = _conclude(checks, canaries, settings.node.name if arguments.config else None, failure)
+    proved, why = _conclude(
+        checks, canaries, settings.node.name if arguments.config else None, alike, failure
+    )
     if arguments.json:
         print(json.dumps(_as_dict(checks, canaries, failure, proved, why), indent=2))
     else:
@@ -74,11 +81,14 @@ def run(arguments: argparse.Namespace) -> int:
     return 0 if proved else 1
 
 
-def _send_canaries(settings: Settings) -> "tuple[Canary, ...]":
+def _send_canaries(settings: Settings) -> "tuple[tuple[Canary, ...], bool]":
+    """What became of them, and whether the same would become of containerd's connections."""
     from agent.probe.run import attached, make_probe
 
     with attached(settings, known=_known_programs(settings)) as source:
-        return asyncio.run(make_probe(settings, source).send_canaries())
+        probe = make_probe(settings, source)
+        canaries = asyncio.run(probe.send_canaries())
+        return canaries, probe.health().alike
 
 
 def _known_programs(settings: Settings) -> tuple[int, ...]:
@@ -92,7 +102,11 @@ def _known_programs(settings: Settings) -> tuple[int, ...]:
 
 
 def _conclude(
-    checks: "tuple[Check, ...]", canaries: "tuple[Canary, ...]", node: str | None, failure: Exception | None
+    checks: "tuple[Check, ...]",
+    canaries: "tuple[Canary, ...]",
+    node: str | None,
+    alike: bool,
+    failure: Exception | None,
 ) -> tuple[bool, str]:
     """Whether the HostPort is proved, and the sentence that says so. ``node``: whose agent must answer."""
     from agent.flows.verdicts import EndpointName, Verdict
@@ -107,9 +121,17 @@ def _conclude(
         if canary.verdict is not Verdict.DIRECT:
             return False, f"Not proved: {canary.address} is {canary.verdict.value}: {canary.reason}."
         if not canary.answered_by:
-            return False, f"Not proved: {canary.address} is direct, but what answered is no shorthaul agent."
+            return (
+                False,
+                f"Not proved: {canary.address} is direct, but no shorthaul agent answered: {canary.reason}.",
+            )
         if node is not None and canary.answered_by != node:
             return False, f"Not proved: {canary.address} was answered by {canary.answered_by}, not by {node}."
+    if not alike:
+        return False, (
+            "Not proved: other eBPF programs run on containerd's connect() than on the canary's; "
+            "`bpftool cgroup tree` lists them."
+        )
     for check in checks:
         if check.name == _OWNER and check.status is Status.BAD:
             return False, f"Not proved, although {to_host_port[0].address} is direct: {check.detail}."
@@ -145,7 +167,6 @@ def _print(checks: "tuple[Check, ...]", canaries: "tuple[Canary, ...]", proved: 
     from rich.text import Text
 
     from agent.cli import drawing
-    from agent.cli.formats import ms
     from agent.probe.preflight import Status
 
     console = drawing.make_console()
@@ -158,22 +179,53 @@ def _print(checks: "tuple[Check, ...]", canaries: "tuple[Canary, ...]", proved: 
         looked.add_row(Text(check.status.value, style=styles[check.status]), check.name, detail)
     console.print(looked)
     if canaries:
-        sent = Table(
-            box=None, pad_edge=False, title="\nOne connection to each endpoint", title_justify="left"
-        )
-        for column in ("endpoint", "asked for", "verdict", "on the wire to", "answered by", "RTT", "why"):
-            sent.add_column(column)
-        for canary in canaries:
-            good = canary.verdict.value == "DIRECT"
-            sent.add_row(
-                canary.endpoint.value,
-                canary.address,
-                Text(canary.verdict.value, style="green" if good else "yellow"),
-                canary.went or "–",
-                canary.answered_by or "–",
-                ms(canary.rtt_us or None),
-                Text(canary.reason),
-            )
-        console.print(sent)
+        console.print(Text("\nOne connection to each endpoint", style="italic"))
+        console.print(_table(canaries) if console.width >= _WIDE else _list(canaries))
     console.print()
     console.print(Text(why, style="bold green" if proved else "bold red"))
+
+
+def _table(canaries: "tuple[Canary, ...]") -> "Table":
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False)
+    for column in ("endpoint", "asked for", "verdict", "on the wire to", "answered by", "RTT", "why"):
+        table.add_column(column)
+    for canary in canaries:
+        endpoint, address, verdict, went, by, rtt, reason = _words(canary)
+        style = _style(canary)
+        table.add_row(
+            endpoint, Text(address), Text(verdict, style=style), Text(went), Text(by), rtt, Text(reason)
+        )
+    return table
+
+
+def _list(canaries: "tuple[Canary, ...]") -> "Text":
+    """For narrow terminals."""
+    from rich.text import Text
+
+    text = Text()
+    for canary in canaries:
+        endpoint, address, verdict, went, by, rtt, reason = _words(canary)
+        text.append(f"{endpoint} {address}: ").append(verdict, style=_style(canary))
+        text.append(f"\n    on the wire to {went}, answered by {by}, RTT {rtt}\n    {reason}\n")
+    return text
+
+
+def _words(canary: "Canary") -> tuple[str, ...]:
+    from agent.cli.formats import ms
+
+    return (
+        canary.endpoint.value,
+        canary.address,
+        canary.verdict.value,
+        canary.went or "–",
+        canary.answered_by or "–",
+        ms(canary.rtt_us or None),
+        canary.reason,
+    )
+
+
+def _style(canary: "Canary") -> str:
+    return "green" if canary.verdict.value == "DIRECT" else "yellow"

@@ -22,6 +22,8 @@ from agent.probe.run import attached, make_probe
 
 _SHOWN = 30
 _REFRESHES_A_SECOND = 4
+_COLUMNS = ("verdict", "endpoint", "asked for", "process", "on the wire to", "RTT", "", "why")
+_WIDE, _NARROW = 120, 4  # columns of the terminal that all of them take, and how many of them fit into 80
 _STYLES = {Verdict.DIRECT: "green", Verdict.UNKNOWN: "dim", Verdict.FAILED: "red"}
 
 
@@ -32,8 +34,8 @@ def watch(settings: Settings) -> None:
 
 
 async def _watch(settings: Settings) -> None:
-    view = _View()
     console = make_console()
+    view = _View(wide=console.width >= _WIDE)
     if not console.is_terminal:
         view.print = lambda flow: console.print(_line(flow))
     with Live(view, console=console, refresh_per_second=_REFRESHES_A_SECOND, transient=False) as live:
@@ -52,7 +54,8 @@ async def _watch(settings: Settings) -> None:
 class _View:
     """What is on the screen."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, wide: bool) -> None:
+        self._wide = wide
         self._flows: dict[int, Flow] = {}
         self._order: deque[int] = deque()
         self._counts: Counter[tuple[str, Verdict]] = Counter()
@@ -76,10 +79,11 @@ class _View:
 
     def __rich__(self) -> RenderableType:
         table = Table(box=None, pad_edge=False)
-        for column in ("verdict", "endpoint", "process", "asked for", "on the wire to", "RTT", "", "why"):
+        columns = _COLUMNS if self._wide else _COLUMNS[:_NARROW]
+        for column in columns:
             table.add_column(column, no_wrap=True)
         for cookie in reversed(self._order):
-            table.add_row(*_cells(self._flows[cookie]))
+            table.add_row(*_cells(self._flows[cookie])[: len(columns)])
         return Group(self._heading(), table)
 
     def _take_flow(self, flow: Flow) -> None:
@@ -118,9 +122,9 @@ def _cells(flow: Flow) -> tuple[Text | str, ...]:
     return (
         Text(flow.verdict.value, style=_STYLES.get(flow.verdict, "yellow")),
         flow.endpoint.value,
+        Text(str(flow.asked)),
         Text(f"{flow.comm or '?'} {flow.pid or ''}"),
-        str(flow.asked),
-        "–" if flow.went is None else str(flow.went),
+        Text("–" if flow.went is None else str(flow.went)),
         ms(flow.rtt_us or None),
         "closed" if flow.closed else "open",
         Text(flow.reason),

@@ -1,4 +1,4 @@
-"""What the agent knows of the flows behind its own connections, and whether the local path is proved. Pure.
+"""What the agent knows of the flows behind its own connections. Pure.
 
 Fed by the probe's messages. Outlives the probe: when it restarts, it tells of the same flows again.
 """
@@ -8,7 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from agent.flows.messages import Canary, Flows, Health, Hello, Message
+from agent.flows.messages import Flows, Health, Hello, Message
+from agent.flows.proof import Proof
 from agent.flows.table import Flow
 from agent.flows.verdicts import EndpointName, Verdict
 
@@ -16,9 +17,6 @@ _KEPT = 8192  # connections; containerd has a few dozen at a time
 _RECENT = 200
 _WAIT_S = 1.5  # a little longer than a flow waits for its evidence
 _WAITING_MAX = 10_000
-_CANARIES_MISSED = 2.5  # so many intervals can pass until a canary proves nothing any more
-_FORGIVEN = 10  # intervals after which a translated connection, without another one since, counts no more
-_TRANSLATED = (Verdict.HOSTPORT_NAT, Verdict.KUBE_PROXY, Verdict.KUBE_PROXY_REMOTE, Verdict.SOCKET_LB)
 
 Then = Callable[[Verdict | None], None]
 _T = TypeVar("_T")
@@ -38,16 +36,11 @@ class FlowBook:
     """Verdicts by the cookie of the agent's own socket (SO_COOKIE)."""
 
     def __init__(self, *, own: str, canary_interval_s: float) -> None:
-        self._own = own
-        self._interval_s = canary_interval_s
+        self.proof = Proof(own=own, canary_interval_s=canary_interval_s)
         self._known: OrderedDict[int, Verdict] = OrderedDict()  # by the client's cookie: what was counted
-        self._taken: OrderedDict[int, Verdict] = OrderedDict()  # by the agent's cookie
-        self._accepted: OrderedDict[int, None] = OrderedDict()  # cookies of the agent's own connections
+        self._taken: OrderedDict[int, tuple[EndpointName, Verdict]] = OrderedDict()  # by the agent's cookie
         self._waiting: OrderedDict[int, tuple[float, list[Then]]] = OrderedDict()
-        self._canaries: tuple[Canary, ...] = ()
-        self._strangers: frozenset[int] = frozenset()  # cookies of sockets that took canaries, but not here
         self._recent: deque[Flow] = deque(maxlen=_RECENT)
-        self._disproved: tuple[float, str] = (float("-inf"), "")
         self._contradictions = 0
         self._probe_started_s = 0.0
         self.connected = False
@@ -66,21 +59,20 @@ class FlowBook:
     def lost(self) -> None:
         """The probe is gone: nothing is proved from now on."""
         self.connected = False
-        self._canaries = ()
+        self.proof.lost()
         for cookie in list(self._waiting):
             self._answer(cookie, None)
 
     def verdict(self, cookie: int) -> Verdict | None:
         """Of the flow behind one of the agent's own sockets; None if it is not known, or not a local one."""
-        return self._taken.get(cookie)
+        taken = self._taken.get(cookie)
+        return None if taken is None else taken[1]
 
     def ask(self, cookie: int, then: Then, now_s: float) -> None:
-        """Call ``then`` with the verdict once it is known, or with None when none is to be expected.
-
-        ``cookie``: of a connection that the agent accepted.
-        """
-        _keep(self._accepted, cookie, None)
-        verdict = self.verdict(cookie)
+        """Call ``then`` with the verdict once it is known, or with None when none is to be expected."""
+        endpoint, verdict = self._taken.get(cookie, (None, None))
+        if endpoint is EndpointName.HOSTPORT and verdict is not None:
+            self.proof.asked(verdict, now_s)
         if verdict is not None or not self.connected or len(self._waiting) >= _WAITING_MAX:
             then(verdict)
             return
@@ -88,6 +80,7 @@ class FlowBook:
 
     def tick(self, now_s: float) -> None:
         """Answer those who waited long enough."""
+        self.proof.tick(now_s)
         while self._waiting:
             cookie, (until_s, _) = next(iter(self._waiting.items()))
             if until_s > now_s:
@@ -95,51 +88,21 @@ class FlowBook:
             self._answer(cookie, None)
 
     def proved(self, now_s: float) -> tuple[bool, str]:
-        """Whether the HostPort's path is proved to be direct, and why (not).
-
-        Canaries must be direct, and taken by this agent. A client's connection that was translated counts
-        until a later one is direct, as rules can tell clients apart; one that failed does not: the agent may
-        have been restarting.
-        """
+        """Whether the HostPort's path is proved to be direct, and why (not). See `Proof`."""
         if not self.connected:
             return False, "no probe tells of this node's flows"
-        canaries = [canary for canary in self._canaries if canary.endpoint is EndpointName.HOSTPORT]
-        if not canaries:
-            return False, "no canary was sent to the HostPort yet"
-        for canary in canaries:
-            if now_s - canary.at_s > self._interval_s * _CANARIES_MISSED:
-                return False, f"the last canary to {canary.address} is {now_s - canary.at_s:.0f} s old"
-            if canary.verdict is not Verdict.DIRECT:
-                return False, f"the canary to {canary.address} was {canary.verdict.value}: {canary.reason}"
-            if canary.taken_by in self._strangers:
-                return False, f"the canary to {canary.address} was taken by a socket that is not this agent's"
-            if canary.answered_by != self._own:
-                by = canary.answered_by or "something that is no agent"
-                return False, f"the canary to {canary.address} was answered by {by}"
-        at_s, reason = self._disproved
-        if now_s - at_s < self._interval_s * _FORGIVEN:
-            return False, reason
-        return True, "the last canary was direct, and so was the last connection"
-
-    @property
-    def canaries(self) -> tuple[Canary, ...]:
-        """The last round of them."""
-        return self._canaries
+        return self.proof.proved(now_s)
 
     def newest_first(self) -> list[Flow]:
         """The last flows that were judged."""
         return list(reversed(self._recent))
 
     def _health(self, health: Health, now_s: float) -> News:
-        if health.canaries:
-            self._canaries = health.canaries
-            self._strangers = frozenset(
-                canary.taken_by for canary in health.canaries if canary.taken_by not in self._accepted
-            )
+        self.proof.health(health)
         new = max(0, health.contradictions - self._contradictions)
         self._contradictions = health.contradictions
         if new:
-            self._disproved = now_s, "the two ends of a connection contradict each other"
+            self.proof.disprove("the two ends of a connection contradict each other", now_s)
         return News(contradictions=new)
 
     def _flows(self, message: Flows, now_s: float) -> News:
@@ -150,7 +113,7 @@ class FlowBook:
                 counts[flow.endpoint, flow.verdict] += 1
                 self._note(flow, now_s)
             if flow.taken_by:
-                _keep(self._taken, flow.taken_by, flow.verdict)
+                _keep(self._taken, flow.taken_by, (flow.endpoint, flow.verdict))
                 self._answer(flow.taken_by, flow.verdict)
             if flow.closed and flow.verdict is Verdict.KUBE_PROXY_REMOTE:
                 received, sent = received + flow.bytes_received, sent + flow.bytes_sent
@@ -159,12 +122,7 @@ class FlowBook:
     def _note(self, flow: Flow, now_s: float) -> None:
         _keep(self._known, flow.cookie, flow.verdict)
         self._recent.append(flow)
-        if flow.endpoint is not EndpointName.HOSTPORT or flow.canary:
-            return
-        if flow.verdict in _TRANSLATED:
-            self._disproved = now_s, f"a connection to {flow.asked} was {flow.verdict.value}: {flow.reason}"
-        elif flow.verdict is Verdict.DIRECT:
-            self._disproved = float("-inf"), ""
+        self.proof.flow(flow, now_s)
 
     def _answer(self, cookie: int, verdict: Verdict | None) -> None:
         waiting = self._waiting.pop(cookie, None)

@@ -17,7 +17,8 @@ VERSION = 1
 LINE_MAX = 1 << 20
 FLOWS_MAX = 100  # a message: decoding them must not keep the agent from its pulls
 NODE_HEADER = "Shorthaul-Node"
-"""Of the answer to ``GET /v2/``: whose agent gave it."""
+SOCKET_HEADER = "Shorthaul-Socket"
+"""Of the answer to ``GET /v2/``: whose agent gave it, and the cookie of the socket that it came by."""
 
 
 class MessageInvalid(ValueError):
@@ -75,6 +76,7 @@ class Health:
     forgotten: int = 0
     contradictions: int = 0
     sure_of_intent: bool = True
+    alike: bool = True  # what becomes of canaries becomes of containerd's connections, too
 
 
 Message = Hello | Flows | Health
@@ -158,7 +160,9 @@ def _health(told: dict[str, Any]) -> Health:
         for canary in told["canaries"]
     )
     counts = {name: _number(told[name]) for name in _COUNTS}
-    return Health(canaries=canaries, sure_of_intent=bool(told["sure_of_intent"]), **counts)
+    return Health(
+        canaries=canaries, sure_of_intent=bool(told["sure_of_intent"]), alike=bool(told["alike"]), **counts
+    )
 
 
 def _number(value: object, kind: type[_N] = int) -> _N:
@@ -195,6 +199,7 @@ def _pack(flow: Flow) -> list[Any]:
         flow.bytes_sent,
         flow.news,
         flow.canary,
+        flow.translated,
     ]
 
 
@@ -202,6 +207,7 @@ def _unpack(packed: list[Any]) -> Flow:
     (
         cookie, taken_by, endpoint, verdict, reason, client_ip, client_port, asked_ip, asked_port,
         went_ip, went_port, pid, comm, rtt_us, closed, received, sent, news, canary,
+        translated,
     ) = packed  # fmt: skip
     return Flow(
         cookie=_number(cookie),
@@ -220,4 +226,5 @@ def _unpack(packed: list[Any]) -> Flow:
         bytes_sent=_number(sent),
         news=bool(news),
         canary=bool(canary),
+        translated=bool(translated),
     )

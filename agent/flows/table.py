@@ -23,8 +23,8 @@ _FLOWS_MAX = 8192  # open at a time, 1.5 kB each; containerd has a few dozen
 _ENDS_MAX = 4096
 _ANY = 0  # instead of a network namespace
 # Plain numbers: an operation on a Flag makes another Flag, fifteen thousand times a second.
-_INTENT, _ESTABLISHED, _WIRE, _CLIENT, _FIRST = (
-    int(flag) for flag in (Flag.INTENT, Flag.ESTABLISHED, Flag.WIRE, Flag.CLIENT, Flag.FIRST)
+_INTENT, _ESTABLISHED, _WIRE, _CLIENT, _FIRST, _BEGUN = (
+    int(flag) for flag in (Flag.INTENT, Flag.ESTABLISHED, Flag.WIRE, Flag.CLIENT, Flag.FIRST, Flag.BEGUN)
 )
 _SETTLE_S = 1.0  # both ends tell within one round trip of a request; the rest is scheduling
 
@@ -36,6 +36,7 @@ class Flow:
     ``asked``: where connect() wanted to go. ``went``: the destination on the wire. ``client``: the source
     on the wire, as the other end sees it. ``bytes_*`` are known when it is closed. ``news``: the verdict is
     new, not only what else is told. ``canary``: the probe made it itself.
+    ``translated``: a packet had other addresses than its socket, whatever the verdict.
     """
 
     cookie: int
@@ -54,6 +55,7 @@ class Flow:
     bytes_sent: int
     news: bool = False
     canary: bool = False
+    translated: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,7 +195,8 @@ class FlowTable:
         """Whether no other program can have changed where the process wanted to go without a trace."""
         node = self._node
         if not event.flags & _INTENT:
-            return node.alone_on_connect  # what is behind the socket's destination was not seen
+            # Older than the probe, or rewritten from an address that is not watched.
+            return node.alone_on_connect and not event.flags & _BEGUN
         return node.sure_of_intent or (node.sure_of_intent_near and bool(event.flags & _FIRST))
 
     def _server(self, event: Event) -> None:
@@ -325,4 +328,5 @@ def _flow(cookie: int, entry: _Entry) -> Flow:
         bytes_received=event.bytes_received,
         bytes_sent=event.bytes_acked,
         news=finding.verdict is not entry.told,
+        translated=entry.wire is not None and entry.wire != entry.socket,
     )

@@ -169,9 +169,10 @@ def _judge_translated(evidence: Evidence, wire: Tuple) -> Finding:
         )
     if evidence.location is Location.REMOTE:
         return Finding(Verdict.KUBE_PROXY_REMOTE, f"translated to {to}, which is not on this node")
-    # The port map keeps the source port; kube-proxy's masquerade picks a random one.
+    # The port map leads to pods and keeps the source port; kube-proxy's masquerade picks a random one.
     kept = wire.source.port == evidence.socket.source.port
-    if evidence.endpoint is EndpointName.HOSTPORT and (evidence.mark & PORTMAP_MARK or kept):
+    mapped = evidence.location is not Location.HOST and (evidence.mark & PORTMAP_MARK or kept)
+    if evidence.endpoint is EndpointName.HOSTPORT and mapped:
         return Finding(Verdict.HOSTPORT_NAT, f"translated to {to} on this node, as a CNI port map does")
     return Finding(Verdict.KUBE_PROXY, f"translated to {to} on this node")
 

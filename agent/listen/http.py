@@ -9,6 +9,7 @@ import logging
 import socket
 import time
 from collections.abc import Awaitable, Callable
+from typing import Protocol
 
 from aiohttp import web
 from aiohttp.http_exceptions import LineTooLong
@@ -16,6 +17,7 @@ from aiohttp.web_protocol import RequestHandler
 
 from agent.config import HttpSettings
 from agent.oci.errors import Internal, OciError, RequestInvalid
+from agent.probe.sockets import socket_cookie
 
 _log = logging.getLogger(__name__)
 
@@ -30,10 +32,27 @@ class HeadTooLarge(RequestInvalid):
     status = 431
 
 
-class HttpListener:
-    """One listening socket and the handler behind it."""
+class ConnectionWatcher(Protocol):
+    """Is told of connections by their cookies (SO_COOKIE)."""
 
-    def __init__(self, listener: socket.socket, handler: Handler, settings: HttpSettings) -> None:
+    def accepted(self, cookie: int) -> None:
+        """A client connected."""
+
+    def closed(self, cookie: int) -> None:
+        """The connection is gone."""
+
+
+class HttpListener:
+    """One listening socket and the handler behind it. ``watcher``: who wants to know of its connections."""
+
+    def __init__(
+        self,
+        listener: socket.socket,
+        handler: Handler,
+        settings: HttpSettings,
+        *,
+        watcher: ConnectionWatcher | None = None,
+    ) -> None:
         self._socket = listener
         # A client that goes away cancels its handler, so that nothing is fetched for nobody.
         self._web = _Server(
@@ -45,6 +64,7 @@ class HttpListener:
             max_field_size=settings.head_max_bytes,
             lingering_time=1.0,
         )
+        self._web.watcher = watcher
         self._handler = handler
         self._running: set[asyncio.Task[object]] = set()
         self._server: asyncio.Server | None = None
@@ -106,6 +126,11 @@ def is_first_look(request: web.BaseRequest, young_s: float) -> bool:
     return time.monotonic() - protocol.made_s <= young_s
 
 
+def connection_cookie(request: web.BaseRequest) -> int:
+    """The kernel's number of the request's connection (SO_COOKIE); 0 if it is not known."""
+    return request.protocol.cookie if isinstance(request.protocol, _Protocol) else 0
+
+
 def end_with_peer(request: web.BaseRequest) -> None:
     """From now on the connection ends when the peer closes its side; for those that became WebSockets."""
     if isinstance(request.protocol, _Protocol):
@@ -113,12 +138,22 @@ def end_with_peer(request: web.BaseRequest) -> None:
 
 
 class _Protocol(RequestHandler):
-    __slots__ = ("busy", "half_closed", "looked_at", "made_s", "upgraded")
+    __slots__ = ("busy", "cookie", "half_closed", "looked_at", "made_s", "upgraded", "watcher")
+
+    watcher: ConnectionWatcher | None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.busy = self.half_closed = self.looked_at = self.upgraded = False
         self.made_s = time.monotonic()
+        self.cookie = _cookie(transport)
+        if self.watcher is not None:
+            self.watcher.accepted(self.cookie)
         super().connection_made(transport)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        if self.watcher is not None:
+            self.watcher.closed(self.cookie)
+        super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         self.busy = True  # from its request's first byte on, not only while a handler runs
@@ -155,5 +190,16 @@ class _Protocol(RequestHandler):
 
 
 class _Server(web.Server):
+    watcher: ConnectionWatcher | None = None
+
     def __call__(self) -> _Protocol:
-        return _Protocol(self, loop=self._loop, **self._kwargs)
+        protocol = _Protocol(self, loop=self._loop, **self._kwargs)
+        protocol.watcher = self.watcher
+        return protocol
+
+
+def _cookie(transport: asyncio.BaseTransport) -> int:
+    try:
+        return socket_cookie(transport.get_extra_info("socket"))
+    except OSError:
+        return 0  # gone already

@@ -7,9 +7,9 @@ from aiohttp import web
 
 from agent.flows.book import FlowBook
 from agent.flows.verdicts import Verdict
+from agent.listen.http import connection_cookie
 from agent.observe.metrics import Metrics
 from agent.observe.requests import RequestPath, RequestRecord
-from agent.probe.sockets import socket_cookie
 
 
 class JudgedRequests:
@@ -23,8 +23,8 @@ class JudgedRequests:
         self, record: RequestRecord, request: web.BaseRequest, done: Callable[[RequestRecord], None]
     ) -> None:
         """Find the verdict; a connection that was just made may wait a moment for it."""
-        cookie = _cookie(request)
-        if record.path is RequestPath.PEER or cookie is None:
+        cookie = connection_cookie(request)
+        if record.path is RequestPath.PEER or not cookie:
             done(record)
             return
 
@@ -37,13 +37,3 @@ class JudgedRequests:
             done(record)
 
         self._book.ask(cookie, then, time.monotonic())
-
-
-def _cookie(request: web.BaseRequest) -> int | None:
-    """A system call of some 0.3 µs; None once the connection is gone."""
-    transport = request.transport
-    sock = None if transport is None else transport.get_extra_info("socket")
-    try:
-        return None if sock is None else socket_cookie(sock)
-    except OSError:
-        return None

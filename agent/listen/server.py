@@ -18,13 +18,13 @@ from agent.content.manifests import read_manifest
 from agent.content.sizes import ContentSizes
 from agent.content.store import Blob, ContentError, ContentMissing, ContentStore
 from agent.content.tags import TagAges
-from agent.flows.messages import NODE_HEADER
+from agent.flows.messages import NODE_HEADER, SOCKET_HEADER
 from agent.holders.index import HolderIndex
 from agent.holders.tags import TagResolver
 from agent.holders.wire import PATH as HOLDERS_PATH
 from agent.latency.wire import PATH as LATENCY_PATH
 from agent.listen.discovery import Discovery
-from agent.listen.http import error_response
+from agent.listen.http import connection_cookie, error_response
 from agent.listen.judged import JudgedRequests
 from agent.listen.questions import QuestionDesk
 from agent.listen.reports import ReportDesk
@@ -144,7 +144,12 @@ class OciServer:
         target = parse_target(request.raw_path)
         if isinstance(target, Ping):
             record.kind, record.status = "ping", 200
-            return _pong(None if self._path is RequestPath.PEER else self._services.own)
+            if self._path is RequestPath.PEER:
+                return _pong({})
+            # So that a canary knows who took it, and that nobody was in between.
+            return _pong(
+                {NODE_HEADER: self._services.own, SOCKET_HEADER: str(connection_cookie(exchange.request))}
+            )
         if isinstance(target, TagList | ReferrerList):
             record.kind, record.status = "discovery", 200
             discovery = self._services.discovery
@@ -366,11 +371,9 @@ def _source(record: RequestRecord) -> str:
     return f'node={record.node}; tier={record.locality_label}; reason="{reason}"'
 
 
-def _pong(own: NodeName | None) -> web.Response:
+def _pong(identity: dict[str, str]) -> web.Response:
     headers = {"Docker-Distribution-Api-Version": "registry/2.0", "Content-Type": "application/json"}
-    if own is not None:
-        headers[NODE_HEADER] = own  # so that a canary knows who took it
-    return web.Response(body=b"{}", headers=headers)
+    return web.Response(body=b"{}", headers=headers | identity)
 
 
 def _response(selected: ByteRange | None, size_bytes: int, headers: dict[str, str]) -> web.StreamResponse:

@@ -101,7 +101,7 @@ def flows_view(book: FlowBook, now_s: float) -> dict[str, Any]:
                 "rtt_us": canary.rtt_us,
                 "age_s": _round(max(0.0, now_s - canary.at_s)),
             }
-            for canary in book.canaries
+            for canary in book.proof.canaries
         ],
         "flows": [
             {

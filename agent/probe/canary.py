@@ -1,23 +1,29 @@
 """One connection to one endpoint, made from the node's own network namespace, as containerd's would be."""
 
+import re
 import socket
 import time
 from dataclasses import dataclass
 from typing import Self
 
 from agent.config import Endpoint
-from agent.flows.messages import NODE_HEADER
+from agent.flows.messages import NODE_HEADER, SOCKET_HEADER
 from agent.probe.sockets import socket_cookie
 
 _ALL_S = 2.0  # for everything together: a server that drips must not hold the next canary up
 _HEAD_MAX = 8192
+_NODE_NAME = re.compile(r"[A-Za-z0-9._-]{1,253}")  # whatever answers may say anything
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What came back. ``node``: whose agent it was, "" if it was none. ``error``: "" if something came."""
+    """What came back. ``node``: whose agent it was, "" if it was none. ``error``: "" if something came.
+
+    ``cookie``: of the socket that the agent answered by, as it says; 0 if it does not.
+    """
 
     node: str = ""
+    cookie: int = 0
     error: str = ""
 
 
@@ -59,7 +65,10 @@ class CanaryConnection:
             return Answer(error=error.strerror or str(error))
         if not head.startswith(b"HTTP/1."):
             return Answer(error="what answered speaks no HTTP" if head else "closed without an answer")
-        return Answer(node=_header(head, NODE_HEADER))
+        cookie = _header(head, SOCKET_HEADER)
+        known = int(cookie) if cookie.isascii() and cookie.isdigit() and len(cookie) < 21 else 0
+        node = _header(head, NODE_HEADER)
+        return Answer(node=node if _NODE_NAME.fullmatch(node) else "", cookie=known)
 
 
 def _header(head: bytes, name: str) -> str:

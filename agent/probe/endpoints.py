@@ -24,6 +24,8 @@ def named_endpoints(hosts_dir: Path, ports: Collection[int]) -> tuple[Endpoint, 
     found: dict[Endpoint, None] = {}
     for path in sorted(hosts_dir.glob("*/hosts.toml"))[:_FILES_MAX]:
         try:
+            if not path.is_file():  # a pipe would keep us for ever
+                continue
             with path.open("rb") as file:
                 hosts = tomllib.loads(file.read(_BYTES_MAX).decode()).get("host", {})
         except (OSError, ValueError, RecursionError):

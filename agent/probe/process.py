@@ -106,6 +106,7 @@ class Probe:
         self._canaries: tuple[Canary, ...] = ()
         self._started_s = time.monotonic()
         self._invalid = 0
+        self._alike = True
         self._lost = Lost()
         self.sinks: list[Sink] = []
         self.look()
@@ -145,6 +146,7 @@ class Probe:
             forgotten=tally.forgotten,
             contradictions=tally.contradictions,
             sure_of_intent=self._view.sure_of_intent or self._view.sure_of_intent_near,
+            alike=self._alike,
         )
 
     def look(self) -> None:
@@ -223,6 +225,7 @@ class Probe:
         view = self._view
         view.sure_of_intent, view.sure_of_intent_near = order.everywhere, order.near
         view.alone_on_connect = order.alone
+        self._alike = order.alike
 
     def _tell_changes(self, rtts: list[tuple[bytes, int]]) -> None:
         flows = self._table.changes(time.monotonic())
@@ -263,13 +266,16 @@ def _canary(name: EndpointName, endpoint: Endpoint, flow: Flow | None, answer: A
         verdict, reason = flow.verdict, flow.reason
     elif answer.error:  # refused before a SYN was made: no route, or another program's veto
         verdict, reason = Verdict.FAILED, "no connection was even tried"
+    node = answer.node
+    if flow is not None and node and flow.taken_by and answer.cookie != flow.taken_by:
+        node, reason = "", f"{reason}, but what took it only passed it on to {answer.node}'s agent"
     return Canary(
         endpoint=name,
         address=str(endpoint),
         verdict=verdict,
         reason=f"{reason} ({answer.error})" if answer.error else reason,
         went="" if flow is None or flow.went is None else str(flow.went),
-        answered_by=answer.node,
+        answered_by=node,
         rtt_us=0 if flow is None else flow.rtt_us,
         at_s=time.monotonic(),
         taken_by=0 if flow is None else flow.taken_by,

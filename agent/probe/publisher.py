@@ -37,6 +37,7 @@ class Publisher:
         self._path = path
         self._first = first
         self._uids = frozenset({0, os.getuid(), *uids})
+        self._for_all = bool(uids)
         self._readers: set[asyncio.StreamWriter] = set()
         self._server: asyncio.Server | None = None
         self._told: set[int] = set()
@@ -53,7 +54,9 @@ class Publisher:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             _remove_stale(self._path)
-            self._server = await asyncio.start_unix_server(self._serve, sock=_listening(self._path))
+            self._server = await asyncio.start_unix_server(
+                self._serve, sock=_listening(self._path, for_all=self._for_all)
+            )
             self._inode = self._path.stat().st_ino
         except OSError as error:
             raise SocketTaken(
@@ -106,13 +109,13 @@ class Publisher:
             outgoing.close()
 
 
-def _listening(path: Path) -> socket.socket:
-    """The socket, for everybody to connect to: who may read is decided by SO_PEERCRED, which tells uids.
+def _listening(path: Path, *, for_all: bool) -> socket.socket:
+    """The socket. ``for_all``: other users may connect; which of them may read is SO_PEERCRED's to tell.
 
     The mode is set by the umask, never by the path, which another might have put a link at meanwhile.
     """
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    mask = os.umask(0o111)
+    mask = os.umask(0o111 if for_all else 0o177)
     try:
         listener.bind(str(path))
     except BaseException:

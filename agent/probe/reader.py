@@ -62,8 +62,10 @@ class ProbeReader:
         while True:
             try:
                 await self.follow()
-            except (OSError, MessageInvalid) as error:
-                self._say(str(error))
+            except OSError as error:
+                self._say(f"{self._path}: {error.strerror or error}")
+            except MessageInvalid as error:
+                self._say(f"{self._path}: {error}")
             await asyncio.sleep(_AGAIN_S)
 
     async def follow(self) -> None:

@@ -24,6 +24,7 @@ enum flow_flags {
 	FLOW_TRANSLATED = 8,  /* the packet's addresses are not its socket's */
 	FLOW_CLIENT = 16,     /* this end called connect(), or talks to a watched port */
 	FLOW_FIRST = 32,      /* intent was read in containerd's own cgroup, before its parents' programs */
+	FLOW_BEGUN = 64,      /* it began to connect while this was looked at: without intent, to where nobody saw */
 };
 
 struct endpoint {

@@ -381,7 +381,7 @@ int shorthaul_ops(struct bpf_sock_ops *ctx)
 	case BPF_SOCK_OPS_TCP_CONNECT_CB:
 		if (!(flow->flags & FLOW_INTENT) && !create)
 			break;
-		flow->flags |= FLOW_CLIENT;
+		flow->flags |= FLOW_CLIENT | FLOW_BEGUN;
 		flow->netns = bpf_get_netns_cookie(ctx);
 		/* To itself there is no way to learn of, and a call for each packet is saved. */
 		call_back(ctx, BPF_SOCK_OPS_STATE_CB_FLAG | (is_loopback(sk) ? 0 : BPF_SOCK_OPS_RTT_CB_FLAG));

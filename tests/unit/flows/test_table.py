@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from agent.flows.node import NodeView
 from agent.flows.table import FlowTable, RttSample
 from agent.flows.verdicts import EndpointName, Location, Verdict
-from bpf.events import Event, Flag, Kind, Tuple, pack_ip
+from bpf.events import Address, Event, Flag, Kind, Tuple, pack_ip
 from tests.unit.flows.scenes import (
     HOST,
     HOST_PORT,
@@ -776,3 +776,15 @@ def test_flags_of_a_server_are_not_taken_for_a_client() -> None:
     flows = table()
     play(flows, direct().server()._replace(flags=int(Flag.WIRE)))  # its handshake is not over
     assert play(flows, direct().client()) == []
+
+
+def test_flow_that_began_under_our_eyes_without_an_intent_is_never_direct() -> None:
+    """It asked for an address that is not watched, and another program sent it here."""
+    scene = direct()
+    begun = scene.client()._replace(
+        flags=(scene.client().flags & ~Flag.INTENT) | Flag.BEGUN, intent=Address(b"\0" * 16, 0)
+    )
+    flows = FlowTable(node())
+    play(flows, begun, scene.server())
+    (flow,) = flows.changes(9.0) or flows.open_flows()
+    assert flow.verdict is Verdict.UNKNOWN

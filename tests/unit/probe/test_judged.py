@@ -1,6 +1,7 @@
 """Which verdict a request gets: at once, when the probe tells of its connection, or when time is up."""
 
 import asyncio
+import socket
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -8,10 +9,12 @@ from contextlib import asynccontextmanager
 import pytest
 from aiohttp import ClientSession, TCPConnector, web
 
+from agent.config import HttpSettings
 from agent.flows.book import FlowBook
 from agent.flows.messages import Flows, Hello
 from agent.flows.table import Flow, FlowTable
 from agent.flows.verdicts import Verdict
+from agent.listen.http import HttpListener
 from agent.listen.judged import JudgedRequests
 from agent.observe.metrics import Metrics
 from agent.observe.requests import RequestPath, RequestRecord
@@ -63,20 +66,19 @@ class Listener:
 @asynccontextmanager
 async def asked(listener: Listener, times: int = 1) -> AsyncIterator[None]:
     """Requests over one connection that is kept."""
-    server = web.Server(listener.serve)
-    runner = web.ServerRunner(server)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
+    bound = socket.create_server(("127.0.0.1", 0))
+    host, port = bound.getsockname()
+    server = HttpListener(bound, listener.serve, HttpSettings(), watcher=listener.book.proof)
+    await server.start()
     try:
-        (host, port, *_), *_ = runner.addresses
         async with ClientSession(connector=TCPConnector(limit=1)) as client:
             for _ in range(times):
                 async with client.get(f"http://{host}:{port}/v2/") as response:
                     assert response.status == 200
             yield
     finally:
-        await runner.cleanup()
+        await server.stop_accepting()
+        await server.drain(1.0)
 
 
 def connected(path: RequestPath = RequestPath.HOSTPORT) -> Listener:

@@ -12,7 +12,7 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
 from agent.config import Endpoint, make_settings
-from agent.flows.messages import FLOWS_MAX, NODE_HEADER, Canary, Flows, Health, Hello, Message
+from agent.flows.messages import FLOWS_MAX, NODE_HEADER, SOCKET_HEADER, Canary, Flows, Health, Hello, Message
 from agent.flows.table import Flow
 from agent.flows.verdicts import EndpointName, Verdict
 from agent.observe.probe_metrics import ProbeMetrics
@@ -190,7 +190,8 @@ class Kernel:
         if self._server:
             back = ends.mirrored
             flags = Flag.WIRE | Flag.ESTABLISHED
-            self._records.append(record(event(flags=flags, time_ns=30, cookie=99, socket=back, wire=back)))
+            taken = event(flags=flags, time_ns=30, cookie=socket_cookie(accepted), socket=back, wire=back)
+            self._records.append(record(taken))
 
     def read(self, at_most: int) -> list[bytes]:
         taken, self._records = self._records[:at_most], self._records[at_most:]
@@ -230,7 +231,8 @@ async def agent(kernel: Kernel, answer: bytes) -> AsyncIterator[Endpoint]:
     async def serve(incoming: asyncio.StreamReader, outgoing: asyncio.StreamWriter) -> None:
         kernel.saw(outgoing.get_extra_info("socket"))
         await incoming.readuntil(b"\r\n\r\n")
-        outgoing.write(answer)
+        cookie = socket_cookie(outgoing.get_extra_info("socket"))
+        outgoing.write(answer.replace(b"COOKIE", b"%d" % cookie))
         outgoing.close()
 
     server = await asyncio.start_server(serve, HOST, 0)
@@ -238,8 +240,10 @@ async def agent(kernel: Kernel, answer: bytes) -> AsyncIterator[Endpoint]:
         yield Endpoint(host=HOST, port=server.sockets[0].getsockname()[1])
 
 
-def http(node_name: str | None) -> bytes:
-    header = f"{NODE_HEADER}: {node_name}\r\n" if node_name is not None else ""
+def http(node_name: str | None, cookie: str = "COOKIE") -> bytes:
+    header = ""
+    if node_name is not None:
+        header = f"{NODE_HEADER}: {node_name}\r\n{SOCKET_HEADER}: {cookie}\r\n"
     return f"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n{header}\r\n{{}}".encode()
 
 
@@ -251,6 +255,20 @@ async def send(kernel: Kernel, answer: bytes) -> Canary:
         assert health.canaries == (canary,)
         assert canary.address == str(endpoint)
         return canary
+
+
+@pytest.mark.parametrize("cookie", ["1", "0", "", "-1", "x", "9" * 30])
+async def test_answer_that_came_by_another_socket_is_nobodys(cookie: str) -> None:
+    """Something in between took the connection and asked the agent itself."""
+    canary = await send(Kernel(), http(OWN, cookie))
+    assert canary.verdict is Verdict.DIRECT
+    assert canary.answered_by == ""
+    assert "passed it on" in canary.reason
+
+
+@pytest.mark.parametrize("name", ["[red]n1", "n1[/]", "n\x1b[31m1", "n 1", "<n>"])
+async def test_name_that_no_node_can_have_is_not_repeated(name: str) -> None:
+    assert (await send(Kernel(), http(name))).answered_by == ""
 
 
 async def test_canary_that_both_ends_tell_of_is_direct_and_names_who_answered() -> None:

@@ -188,9 +188,17 @@ async def as_nobody(script: str, *arguments: str) -> asyncio.subprocess.Process:
     )
 
 
-async def test_reader_of_another_user_is_told_nothing(tmp_path: Path) -> None:
+async def test_reader_of_another_user_can_not_even_connect(tmp_path: Path) -> None:
     path = open_to_all(tmp_path) / "probe.sock"
     async with publisher(path) as probe:
+        said, _ = await (await as_nobody(_AS_NOBODY, str(path))).communicate()
+        assert said == b""
+        assert (probe.readers, probe.refused) == (0, 0)
+
+
+async def test_reader_of_a_user_that_the_settings_do_not_name_is_told_nothing(tmp_path: Path) -> None:
+    path = open_to_all(tmp_path) / "probe.sock"
+    async with publisher(path, uids=(1234,)) as probe:
         said, _ = await (await as_nobody(_AS_NOBODY, str(path))).communicate()
         assert said == b""
         assert (probe.readers, probe.refused) == (0, 1)

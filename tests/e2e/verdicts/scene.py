@@ -1,8 +1,4 @@
-"""A node in namespaces whose containerd, agents, registry and probe are real, and an oracle beside them.
-
-All that belongs to the node runs in a cgroup of the scene's own, which is what its probe watches: scenes do
-not see each other, and the machine's root cgroup stays as it is. What belongs to other nodes runs outside.
-"""
+"""A node in namespaces, with what runs on it: containerds, agents, a registry, rules."""
 
 import asyncio
 import contextlib
@@ -10,271 +6,59 @@ import functools
 import http.client
 import json
 import os
-import re
 import shutil
 import socket
 import subprocess
 import sys
 import tempfile
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
-from ipaddress import IPv4Address, ip_address, ip_network
+from ipaddress import ip_address, ip_network
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import yaml
 
 from agent.config import load_settings
-from agent.flows.messages import Flows, Health, Hello, Message, decode
 from agent.flows.table import Flow
-from agent.flows.verdicts import ANY, Verdict
+from agent.flows.verdicts import Verdict
 from agent.probe.process import watched_ports
 from agent.probe.run import make_probe
 from benchmarks.lab import kubeproxy
 from benchmarks.lab.cgroups import make_cgroup, remove_cgroup, sweep_cgroups
-from benchmarks.lab.cluster import REGISTRY, metric_total
+from benchmarks.lab.cluster import REGISTRY
 from benchmarks.lab.conntrack import Flow as Way
-from benchmarks.lab.conntrack import Kind, Translation, Watcher, turn_on
+from benchmarks.lab.conntrack import Translation, Watcher, turn_on
 from benchmarks.lab.containerd import Containerd
 from benchmarks.lab.image import Image, build_image
 from benchmarks.lab.kubeproxy import Endpoint, Mode, NodeAddresses, Service
 from benchmarks.lab.network import inside
 from benchmarks.lab.pods import NatNode, Pod, PodNetwork
-from benchmarks.lab.process import LabError, Process, enter, run, undisturbed
+from benchmarks.lab.process import Process, enter, run, undisturbed
 from benchmarks.lab.registry import Registry
 from bpf.child import Wanted
-from bpf.events import Address, format_ip
-from bpf.libbpf import PREORDER, Hook, LibBpf
 from bpf.live import LiveSource
+from tests.e2e.verdicts.running import (
+    ADMIN_PORT,
+    AGENT_PORT,
+    DIRECT_URL,
+    HOST_PORT,
+    NODE_PORT,
+    VIP,
+    VIP6,
+    VIP_PORT,
+    Judged,
+    RunningAgent,
+    RunningProbe,
+    Tail,
+    until,
+)
+from tests.e2e.verdicts.witness import check, end, plain, told
 
-HOST_PORT, NODE_PORT, AGENT_PORT, ADMIN_PORT = 30020, 30021, 30022, 9090
-VIP, VIP6, VIP_PORT = "10.96.0.30", "fd00:10:96::30", 30080
-DIRECT_URL = f"127.0.0.1:{HOST_PORT}"
 _PREFIX = "shlab"
 _SHORTHAUL = str(Path(sys.executable).parent / "shorthaul")
 _IMAGES = 200
-_TRANSLATED = (Verdict.HOSTPORT_NAT, Verdict.KUBE_PROXY, Verdict.KUBE_PROXY_REMOTE)
-_ALLOW_MULTI = 2  # BPF_F_ALLOW_MULTI
-
-
-def until(condition: Callable[[], Any], what: str, at_most_s: float = 10.0) -> Any:
-    """Wait for a condition, with a bound that only a failure reaches; what it gave."""
-    end_s = time.monotonic() + at_most_s
-    while not (found := condition()):
-        assert time.monotonic() < end_s, f"not within {at_most_s} s: {what}"
-        time.sleep(0.01)
-    return found
-
-
-def shown(flow: Flow) -> str:
-    """A flow in words."""
-    return f"{flow.client} → {flow.asked} (wire {flow.went}): {flow.verdict.value}, {flow.reason}"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Judged:
-    """A flow as the probe told it, and as conntrack keeps it; ``truth`` None: it has no such connection."""
-
-    flow: Flow
-    truth: Translation | None
-
-    @property
-    def verdict(self) -> Verdict:
-        """The probe's."""
-        return self.flow.verdict
-
-    @property
-    def went(self) -> str:
-        """The destination on the wire by the probe, "" if none was seen."""
-        return "" if self.flow.went is None else str(self.flow.went)
-
-
-class Tail:
-    """Collects what a probe tells over its socket. ``known``: each flow as told last, by its cookie."""
-
-    def __init__(self, path: Path | None = None) -> None:
-        self.known: dict[int, Flow] = {}
-        self.told: Counter[tuple[str, str]] = Counter()  # as the agent counts: a verdict that is new
-        self.history: list[Flow] = []
-        self.health = Health()
-        self.hello: Hello | None = None
-        self.error: Exception | None = None
-        self._changed = threading.Condition()
-        self._socket: socket.socket | None = None
-        if path is not None:
-            self._socket = socket.socket(socket.AF_UNIX)
-            self._socket.connect(str(path))
-            self._thread = threading.Thread(target=self._read, name=f"tail of {path}", daemon=True)
-            self._thread.start()
-
-    def take(self, message: Message) -> None:
-        """A sink for a probe in this process."""
-        with self._changed:
-            if isinstance(message, Hello):
-                self.hello = message
-            elif isinstance(message, Health):
-                self.health = message
-            else:
-                self._take_flows(message)
-            self._changed.notify_all()
-
-    def _take_flows(self, message: Flows) -> None:
-        for flow in message.flows:
-            before = self.known.get(flow.cookie)
-            if before is None or before.verdict is not flow.verdict:
-                self.told[flow.endpoint.value, flow.verdict.value] += 1
-            self.known[flow.cookie] = flow
-            self.history.append(flow)
-
-    def wait(self, condition: Callable[[], Any], what: str, at_most_s: float = 10.0) -> Any:
-        """Wait until something is told; what the condition gave."""
-        with self._changed:
-            found = self._changed.wait_for(condition, at_most_s)
-            last = "\n".join(shown(flow) for flow in list(self.known.values())[-8:])
-            assert found, f"not within {at_most_s} s: {what}; told last:\n{last}"
-            return found
-
-    def all(self) -> list[Flow]:
-        """Every flow, as told last."""
-        with self._changed:
-            return list(self.known.values())
-
-    def of_client(self, way: Way) -> list[Flow]:
-        """The flows from the address and port of a connection's client; waits for one."""
-        source = f"{way.src}:{way.src_port}"
-
-        def found() -> list[Flow]:
-            return [flow for flow in self.all() if str(flow.client) == source]
-
-        until(found, f"a flow from {source}")
-        return found()
-
-    def cookies(self) -> frozenset[int]:
-        """Of the flows told so far."""
-        with self._changed:
-            return frozenset(self.known)
-
-    def close(self) -> None:
-        """Stop reading."""
-        if self._socket is not None:
-            with contextlib.suppress(OSError):
-                self._socket.shutdown(socket.SHUT_RDWR)
-            self._thread.join()
-            self._socket.close()
-
-    def _read(self) -> None:
-        assert self._socket is not None
-        with self._socket.makefile("rb") as lines:
-            try:
-                for line in lines:
-                    self.take(decode(line))
-            except (OSError, ValueError) as error:
-                self.error = error
-
-
-class RunningProbe:
-    """A ``shorthaul probe``, and a tail of what it tells."""
-
-    def __init__(self, process: Process, tail: Tail, config: Path, netns: str) -> None:
-        settings = yaml.safe_load(config.read_text())["probe"]
-        self.process = process
-        self.tail = tail
-        self.config = config
-        self.socket = Path(settings["socket"])
-        self._port = int(settings["metrics"].rpartition(":")[2])
-        self._netns = netns
-
-    def metric(self, name: str, **labels: str) -> float:
-        """The sum of the probe's own metric's samples that have these labels."""
-        return metric_total(get(self._netns, "127.0.0.1", self._port, "/metrics"), name, labels)
-
-    def close(self) -> None:
-        """End it."""
-        self.tail.close()
-        self.process.stop()
-
-
-class RunningAgent:
-    """A ``shorthaul agent`` in some namespace."""
-
-    def __init__(
-        self, name: str, netns: str, settings: dict[str, Any], launch: Callable[[], Process]
-    ) -> None:
-        self.name = name
-        self.netns = netns
-        self.service = str(settings["listen"]["service"])
-        self._admin_port = int(str(settings["listen"]["admin"]).rpartition(":")[2])
-        self._launch = launch
-        self.process = launch()
-
-    def wait(self) -> Self:
-        """Wait until it is ready."""
-        self.process.wait_until(self.is_ready, f"the agent {self.name} in {self.netns}")
-        return self
-
-    def kill(self) -> None:
-        """End it: it has nothing to lose."""
-        self.process.kill()
-
-    @contextlib.contextmanager
-    def away(self) -> Iterator[None]:
-        """It does not run for a while."""
-        follows = self.follows_a_probe()
-        self.kill()
-        try:
-            yield
-        finally:
-            self.process = self._launch()
-            self.wait()
-            if follows:
-                until(self.follows_a_probe, "the agent follows the probe")
-
-    def api(self, path: str) -> Any:
-        """A page of its API."""
-        return json.loads(get(self.netns, "127.0.0.1", self._admin_port, path))
-
-    def metric(self, name: str, **labels: str) -> float:
-        """The sum of a metric's samples that have these labels."""
-        return metric_total(get(self.netns, "127.0.0.1", self._admin_port, "/metrics"), name, labels)
-
-    def counted(self, name: str) -> Counter[tuple[str, str]]:
-        """The samples of a metric with the labels ``endpoint`` and ``verdict``."""
-        exposed = get(self.netns, "127.0.0.1", self._admin_port, "/metrics").decode()
-        found = re.findall(rf'^{name}{{endpoint="(\w+)",verdict="(\w+)"}} (\S+)$', exposed, re.MULTILINE)
-        return Counter({(endpoint, verdict): int(float(value)) for endpoint, verdict, value in found})
-
-    def is_ready(self) -> bool:
-        """What /readyz says."""
-        try:
-            return get(self.netns, "127.0.0.1", self._admin_port, "/readyz").startswith(b"ok")
-        except (OSError, http.client.HTTPException):
-            return False
-
-    def requests(self, reference: str) -> list[dict[str, Any]]:
-        """The requests for an image that it remembers."""
-        repository = reference.rpartition(":")[0]
-        return [entry for entry in self.api("/api/requests") if repository in entry["target"]]
-
-    def follows_a_probe(self) -> bool:
-        """Whether it hears of a probe's flows."""
-        return bool(self.api("/api/flows")["probe"])
-
-
-def get(netns: str, host: str, port: int, path: str) -> bytes:
-    """The body of one HTTP reply. Raises OSError."""
-
-    def ask() -> bytes:
-        connection = http.client.HTTPConnection(host, port, timeout=10)
-        try:
-            connection.request("GET", path)
-            return connection.getresponse().read()
-        finally:
-            connection.close()
-
-    return inside(netns, ask)
 
 
 class Asker:
@@ -765,230 +549,3 @@ def _tail(path: Path) -> Tail | None:
         return Tail(path)
     except OSError:  # bound, but it does not listen yet
         return None
-
-
-def plain(host: str) -> str:
-    """An address as conntrack has it: connect() takes any address for loopback."""
-    ip = ip_address(host)
-    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(str(ip), str(ip))
-
-
-def end(address: Address) -> tuple[str, int]:
-    """An address and port in words."""
-    return format_ip(address.ip), address.port
-
-
-def told(flow: Flow, found: Translation) -> bool:
-    """Whether a flow of the probe is this connection of conntrack's."""
-    asked = format_ip(flow.asked.ip) if flow.asked.ip not in ANY else plain(format_ip(flow.asked.ip))
-    original = (found.original.dst, found.original.dst_port)
-    if flow.went is None:
-        return end(flow.client) == (found.original.src, found.original.src_port) and original == (
-            asked,
-            flow.asked.port,
-        )
-    if (end(flow.client), end(flow.went)) != (found.wire_source, found.wire):
-        return False
-    return original == (asked, flow.asked.port) or flow.verdict in (Verdict.SOCKET_LB, Verdict.UNKNOWN)
-
-
-def check(flow: Flow, truth: Translation | None, *, is_here: Callable[[str], bool]) -> None:
-    """Fail where the probe's verdict and conntrack's entry can't both be right."""
-    translated = truth is not None and (truth.kind is Kind.DNAT or truth.snat)
-    said = f"{shown(flow)}; conntrack: {truth}"
-    if flow.verdict is Verdict.DIRECT:
-        assert truth is not None, said
-        assert not translated, said
-    elif flow.verdict in _TRANSLATED:
-        assert truth is not None, said
-        assert truth.kind is Kind.DNAT, said
-        assert is_here(truth.wire[0]) is (flow.verdict is not Verdict.KUBE_PROXY_REMOTE), said
-    elif flow.verdict is Verdict.SOCKET_LB:
-        assert truth is not None, said
-        assert flow.went is not None, said
-        assert truth.original.dst_port != flow.asked.port or truth.original.dst != format_ip(flow.asked.ip), (
-            said
-        )
-    elif flow.verdict is Verdict.FAILED:
-        assert flow.went is None or truth is not None, said
-    if truth is not None and flow.went is not None:
-        assert end(flow.went) == truth.wire, said
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Node:
-    """A scene and what runs in it; ``host``, ``pod``: this node's agents; ``far``: those of two others."""
-
-    scene: Scene
-    containerds: dict[str, Containerd]
-    probe: RunningProbe
-    host: RunningAgent
-    pod: RunningAgent
-    far: tuple[RunningAgent, RunningAgent]
-    local_pod: Pod
-    client_pod: Pod
-    seen: frozenset[Way]  # by conntrack before there was a probe
-
-    @property
-    def containerd(self) -> Containerd:
-        """The usual one."""
-        return self.containerds["1.6"]
-
-    def pull(
-        self,
-        mirror: str,
-        *,
-        by: RunningAgent | None = None,
-        instead: RunningAgent | None = None,
-        falls_back: bool = False,
-        containerd: Containerd | None = None,
-    ) -> list[Judged]:
-        """Pull a new image by way of this mirror; the connections to it, which conntrack and agents confirm.
-
-        ``by``: the agent that answers all. ``instead``: of ``host``, to confirm. ``falls_back``: the
-        mirror does not answer and the pull goes on to the registry, which else is asked nothing.
-        """
-        witness = instead or self.host
-        before = witness.counted("shorthaul_local_flows_total")
-        reference = self.scene.image(pushed=falls_back)
-        judged = self.scene.pull(containerd or self.containerd, mirror, self.probe, reference=reference)
-        repository = reference.partition("/")[2].partition(":")[0]
-        asked = [
-            uri for _, method, uri, _ in self.scene.registry.served() if method == "GET" and repository in uri
-        ]
-        assert bool(asked) is falls_back, f"the registry was asked for {asked}"
-        self._confirmed(witness, judged, before)
-        if by is not None:
-            (verdict,) = verdicts(judged)
-
-            def all_judged() -> list[dict[str, Any]] | None:
-                found = by.requests(reference)  # a verdict may come a moment after its request
-                return found if len(found) > 3 and all(entry["verdict"] for entry in found) else None
-
-            answered = until(all_judged, "the verdicts of a manifest's HEAD and GET, a config and a layer")
-            assert {entry["verdict"] for entry in answered} == {verdict.value}, answered
-        return judged
-
-    @staticmethod
-    def _confirmed(witness: RunningAgent, judged: list[Judged], before: Counter[tuple[str, str]]) -> None:
-        wanted = Counter((one.flow.endpoint.value, one.verdict.value) for one in judged)
-        until(
-            lambda: wanted <= witness.counted("shorthaul_local_flows_total") - before,
-            f"the agent counts {wanted}",
-        )
-        listed = {flow["cookie"]: flow["verdict"] for flow in witness.api("/api/flows")["flows"]}
-        assert {one.flow.cookie: one.verdict.value for one in judged}.items() <= listed.items()
-
-
-@contextlib.contextmanager
-def make_node(name: str, *, versions: Sequence[str] = ("1.6",)) -> Iterator[Node]:
-    """A node with containerds, a probe, an agent of the host network and one in a pod; two other nodes."""
-    with Scene(name) as scene:
-        local_pod, client_pod = scene.node.add_pod(), scene.node.add_pod()
-        scene.start_registry()
-        containerds = {version: scene.start_containerd(version) for version in versions}
-        host, pod, *far = scene.start_agents(
-            (scene.node.name, scene.node),
-            (scene.node.name, local_pod),
-            *((remote.name, remote.add_pod()) for remote in scene.remotes),
-        )
-        probe = scene.start_probe(socket=str(scene.folder / "probe.sock"))
-        probe.tail.wait(lambda: probe.tail.health.canaries, "the first canaries")
-        seen = frozenset(found.original for found in scene.watcher.all())
-        until(lambda: host.follows_a_probe() and pod.follows_a_probe(), "the agents follow the probe")
-        yield Node(
-            scene=scene,
-            containerds=containerds,
-            probe=probe,
-            host=host,
-            pod=pod,
-            far=(far[0], far[1]),
-            local_pod=local_pod,
-            client_pod=client_pod,
-            seen=seen,
-        )
-
-
-def verdicts(judged: list[Judged]) -> set[Verdict]:
-    """Those there are."""
-    return {one.verdict for one in judged}
-
-
-def went(judged: list[Judged]) -> set[str]:
-    """Where they went on the wire."""
-    return {one.went for one in judged}
-
-
-_LOADER = """
-import json, os, socket, sys
-fd, headers, source, flags = int(sys.argv[1]), sys.argv[2], sys.argv[3], sys.argv[4:]
-os.environ["BCC_KERNEL_SOURCE"] = headers
-import bcc
-module = bcc.BPF(text=open(source, "rb").read(), cflags=flags)
-names = ["to_loopback", "to_node"]
-fds = [module.load_func(name.encode(), bcc.BPF.CGROUP_SOCK_ADDR, attach_type=10).fd for name in names]
-with socket.socket(fileno=fd) as parent:
-    socket.send_fds(parent, [json.dumps(names).encode()], fds)
-"""
-
-How = Literal["link", "multi", "preorder", "front"]
-_LINK_FLAGS = {"link": 0, "preorder": PREORDER, "front": PREORDER | 1 << 3}  # BPF_F_BEFORE, Linux 6.17
-
-
-class Rewriter:
-    """Programs that rewrite connect() to an address, the Service's. Use as a context manager."""
-
-    def __init__(self, node_address: str, *, asked: tuple[str, int] = (VIP, VIP_PORT)) -> None:
-        here = Path(__file__).resolve()
-        flags = [
-            f"-DVIP={int(IPv4Address(asked[0]))}u",
-            f"-DNODE={int(IPv4Address(node_address))}u",
-            f"-DVIP_PORT={asked[1]}",
-            f"-DHOST_PORT={HOST_PORT}",
-            f"-DAGENT_PORT={AGENT_PORT}",
-        ]
-        headers = here.parents[2] / "bpf/headers"
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with ours:
-            with theirs:
-                source = str(here.with_name("rewriter.c"))
-                command = [sys.executable, "-c", _LOADER, str(theirs.fileno()), str(headers), source, *flags]
-                done = subprocess.run(
-                    command, pass_fds=[theirs.fileno()], capture_output=True, timeout=60, check=False
-                )
-            said, fds, _, _ = socket.recv_fds(ours, 4096, 2)
-        if not said:
-            raise LabError(f"the rewriter was not loaded: {done.stderr.decode()[-1500:]}")
-        self._programs = dict(zip(json.loads(said), fds, strict=True))
-        self._lib = LibBpf()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        while self._programs:
-            os.close(self._programs.popitem()[1])
-
-    @contextlib.contextmanager
-    def attached(self, cgroup: Path, program: str = "to_loopback", how: How = "link") -> Iterator[None]:
-        """At work in a cgroup and all below. Last in its row; with "preorder" before those of other cgroups;
-        with "front" before those that are before others.
-        """
-        number = self._programs[program]
-        fd = os.open(cgroup, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            if how == "multi":
-                result = self._lib.lib.bpf_prog_attach(number, fd, int(Hook.CONNECT4), _ALLOW_MULTI)
-                assert result == 0, os.strerror(-result)
-                try:
-                    yield
-                finally:
-                    self._lib.lib.bpf_prog_detach2(number, fd, int(Hook.CONNECT4))
-            else:
-                link = self._lib.link(number, fd, Hook.CONNECT4, _LINK_FLAGS[how])
-                try:
-                    yield
-                finally:
-                    os.close(link)
-        finally:
-            os.close(fd)
