@@ -30,7 +30,7 @@ class _LinkOptions(ct.Structure):
 
 class _ProgramInfo(ct.Structure):
     # The beginning of struct bpf_prog_info; the kernel fills in as much as is asked for.
-    _fields_ = [("before", ct.c_uint8 * 64), ("name", ct.c_char * 16)]
+    _fields_ = [("type", ct.c_uint32), ("id", ct.c_uint32), ("tag", ct.c_uint8 * 8)]
 
 
 _ARGUMENTS: dict[str, list[Any]] = {
@@ -87,15 +87,19 @@ class LibBpf:
             raise _failed("asking for a cgroup's programs", -result)
         return list(ids[: number.value])
 
-    def name(self, program: int) -> str | None:
-        """The name of any program; None if it is gone, or if only CAP_SYS_ADMIN may ask."""
+    def tag(self, fd: int) -> bytes | None:
+        """The hash of a program's instructions, by a descriptor of it; None if the kernel does not tell."""
+        info, size = _ProgramInfo(), ct.c_uint32(ct.sizeof(_ProgramInfo))
+        result = self.lib.bpf_obj_get_info_by_fd(fd, ct.byref(info), ct.byref(size))
+        return None if result < 0 else bytes(info.tag)
+
+    def tag_of(self, program: int) -> bytes | None:
+        """The same, by its id; None if it is gone, or if only CAP_SYS_ADMIN may ask."""
         fd = self.lib.bpf_prog_get_fd_by_id(program)
         if fd < 0:
             return None
         try:
-            info, size = _ProgramInfo(), ct.c_uint32(ct.sizeof(_ProgramInfo))
-            result = self.lib.bpf_obj_get_info_by_fd(fd, ct.byref(info), ct.byref(size))
-            return None if result < 0 else bytes(info.name).decode("utf-8", "replace")
+            return self.tag(fd)
         finally:
             os.close(fd)
 

@@ -25,7 +25,6 @@ _log = logging.getLogger(__name__)
 _CONNECTS = {"shorthaul_con4": Hook.CONNECT4, "shorthaul_con6": Hook.CONNECT6}
 _NEAR = {"shorthaul_near4": Hook.CONNECT4, "shorthaul_near6": Hook.CONNECT6}
 _OTHERS = {"shorthaul_out": Hook.EGRESS, "shorthaul_ops": Hook.SOCK_OPS}
-_NAME_PREFIX = "shorthaul_"
 _CGROUPS_MAX = 20_000  # looked at once, some 15 µs each
 
 
@@ -59,6 +58,8 @@ class LiveSource:
             stack.callback(self.loaded.close)
             self.programs = tuple(number for fd in self.loaded.fds.values() if (number := _program_id(fd)))
             self._ours = dict.fromkeys((*self.programs, *known), True)
+            connects = (self.loaded.fds[name] for name in (*_CONNECTS, *_NEAR))
+            self._tags = {tag for fd in connects if (tag := self._libbpf.tag(fd)) is not None}
             self._was_alone = self._is_alone()
             self._attach(preorder, stack)
             self._ring = RingBuffer(self._libbpf, self.loaded.fds["events"])
@@ -179,10 +180,9 @@ class LiveSource:
         )
 
     def _is_ours(self, program: int) -> bool:
-        """Whether a program is one of ours, or of another probe of this product: those rewrite nothing."""
+        """Whether a program is one of ours, or the very same code in another probe: it rewrites nothing."""
         if program not in self._ours:
-            name = self._libbpf.name(program)
-            self._ours[program] = name is not None and name.startswith(_NAME_PREFIX)
+            self._ours[program] = self._libbpf.tag_of(program) in self._tags
         return self._ours[program]
 
 

@@ -44,10 +44,8 @@ def _endpoint(url: str) -> Endpoint | None:
         host, port = parts.hostname, parts.port
         if host == "localhost":
             host = "127.0.0.1"
-        return (
-            None
-            if host is None or port is None
-            else Endpoint(host=str(ipaddress.ip_address(host)), port=port)
-        )
+        if host is None or port is None or "%" in host:  # a scope's name is nothing to connect to
+            return None
+        return Endpoint(host=str(ipaddress.ip_address(host)), port=port)
     except ValueError:
         return None

@@ -8,9 +8,9 @@ from tests.server.agents import LOCAL, wait_for
 
 from .places import HOST, Place
 
-# verdict, endpoint, process and pid, asked for, on the wire to, RTT, open or closed, why
+# verdict, endpoint, asked for, process and pid, on the wire to, RTT, open or closed, why
 DIRECT = re.compile(
-    rf"^DIRECT  hostport  \S+ \d+  {HOST}:{LOCAL}  {HOST}:{LOCAL}  "
+    rf"^DIRECT  hostport  {HOST}:{LOCAL}  \S+ \d+  {HOST}:{LOCAL}  "
     rf"\S.*?  (open|closed)  taken by {HOST}:{LOCAL}"
 )
 
