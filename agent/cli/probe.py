@@ -3,8 +3,7 @@
 import argparse
 import sys
 
-from agent.cli.settings import add_config, add_log, print_problems, read_settings
-from agent.config import ConfigError
+from agent.cli.settings import add_config, add_log, settings_or_none
 from agent.observe import log
 
 
@@ -28,10 +27,8 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 def run(arguments: argparse.Namespace) -> int:
     """Check the settings, then work until a signal."""
-    try:
-        settings = read_settings(arguments)
-    except ConfigError as error:
-        print_problems(arguments.config or "the command line", error)
+    settings = settings_or_none(arguments)
+    if settings is None:
         return 2
     log.configure(arguments.log_format, "error" if arguments.watch else arguments.log_level)
     from agent.probe.publisher import SocketTaken

@@ -36,6 +36,15 @@ def read_settings(arguments: argparse.Namespace) -> Settings:
     return make_settings({"node": node}, arguments.overrides, base=Path.cwd())
 
 
+def settings_or_none(arguments: argparse.Namespace) -> Settings | None:
+    """The settings; None once their mistakes are told."""
+    try:
+        return read_settings(arguments)
+    except ConfigError as error:
+        print_problems(arguments.config or "the command line", error)
+        return None
+
+
 def print_problems(source: object, error: ConfigError) -> None:
     """Tell all mistakes, with their hints."""
     print(f"shorthaul: {source} can't be used:", file=sys.stderr)

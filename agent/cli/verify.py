@@ -9,8 +9,8 @@ import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from agent.cli.settings import add_config, print_problems, read_settings
-from agent.config import ConfigError, Settings
+from agent.cli.settings import add_config, settings_or_none
+from agent.config import Settings
 from agent.observe import log
 
 if TYPE_CHECKING:
@@ -40,10 +40,8 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 def run(arguments: argparse.Namespace) -> int:
     """Look, prove, tell."""
-    try:
-        settings = read_settings(arguments)
-    except ConfigError as error:
-        print_problems(arguments.config or "the command line", error)
+    settings = settings_or_none(arguments)
+    if settings is None:
         return 2
     log.configure("text", "error")
     # Not at the top: nothing that other commands should carry.

@@ -15,9 +15,9 @@ from rich.console import Console
 from benchmarks.probe.daemon import report_daemon
 from benchmarks.probe.latency import report_latency
 from benchmarks.probe.packets import report_packets
-from benchmarks.probe.report import Report
 from benchmarks.probe.testbed import Testbed
 from benchmarks.probe.throughput import report_throughput
+from benchmarks.report import Report
 
 _COLUMNS = 150  # of a table that goes to a file
 

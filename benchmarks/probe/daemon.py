@@ -19,8 +19,8 @@ from agent.flows.messages import Flows, Health, MessageInvalid, decode
 from agent.flows.verdicts import EndpointName
 from benchmarks.lab.network import inside
 from benchmarks.lab.process import LabError, Process
-from benchmarks.probe.report import Report
 from benchmarks.probe.testbed import WATCHED, Testbed
+from benchmarks.report import Report
 
 _TARGET_MIB = 40
 _RATE = 5000

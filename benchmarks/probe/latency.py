@@ -1,8 +1,8 @@
 """What connect() takes with the programs attached and without, in alternation."""
 
 from benchmarks.probe.programs import EMPTY, Programs
-from benchmarks.probe.report import Report, at
 from benchmarks.probe.testbed import OTHER, PORTS, WATCHED, Load, Testbed
+from benchmarks.report import Report, at
 
 _TARGET_NS = 3000
 _BURST = 300

@@ -4,8 +4,8 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 
 from benchmarks.probe.programs import CONNECT, EMPTY, OPS, OUT, Programs, Runs, counting
-from benchmarks.probe.report import Report
 from benchmarks.probe.testbed import NODE_PORT, OTHER, PORTS, WATCHED, Load, Testbed
+from benchmarks.report import Report
 
 _TARGET_NS, _TARGET_PERCENT = 150, 1
 _PORTS = {"watched port": WATCHED, "translated": NODE_PORT, "other port": OTHER}

@@ -3,8 +3,8 @@
 from typing import NamedTuple
 
 from benchmarks.probe.programs import Programs
-from benchmarks.probe.report import Report
 from benchmarks.probe.testbed import PORTS, WATCHED, Load, Testbed
+from benchmarks.report import Report
 
 
 class _Taken(NamedTuple):

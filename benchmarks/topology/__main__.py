@@ -12,11 +12,11 @@ from pathlib import Path
 
 from rich.console import Console
 
+from benchmarks.report import Report
 from benchmarks.topology.contest import report_contest
 from benchmarks.topology.costs import Costs
 from benchmarks.topology.lab import report_lab
 from benchmarks.topology.oracle import report_oracle
-from benchmarks.topology.report import Report
 from benchmarks.topology.stated import report_stated
 
 _COLUMNS = 150  # of a table that goes to a file

@@ -6,9 +6,9 @@ import statistics
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 
+from benchmarks.report import Report
 from benchmarks.topology.cloud import EQUAL_RATIO, SEED, jitter_us, node_name
 from benchmarks.topology.probing import DEFAULTS, probed_peers
-from benchmarks.topology.report import Report
 from benchmarks.topology.vivaldi import VivaldiNode
 from benchmarks.topology.world import World, locality
 from topology.cluster import ClusterTopology

@@ -7,10 +7,10 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from benchmarks.report import Report
 from benchmarks.topology.cloud import SEED, jitter_us, node_name
 from benchmarks.topology.memory import report_memory
 from benchmarks.topology.probing import DEFAULTS
-from benchmarks.topology.report import Report
 from benchmarks.topology.scene import LAYERED, PLAIN, SHAPES, Scene, Shape, without_own
 from topology.placement import NodeName
 from topology.ranking import Condition, rank

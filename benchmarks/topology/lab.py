@@ -5,9 +5,9 @@ import time
 from collections.abc import Mapping
 
 from benchmarks.lab.cluster import Cluster, places
+from benchmarks.report import Report
 from benchmarks.topology.cloud import SEED
 from benchmarks.topology.probing import DEFAULTS
-from benchmarks.topology.report import Report
 from benchmarks.topology.stated import stated_bytes_per_s
 from benchmarks.topology.swaps import report_swaps
 from benchmarks.topology.testbed import PER_ZONE, ZONES, Pair, Testbed

@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 import psutil
 
+from benchmarks.report import Report
 from benchmarks.topology.cloud import SEED
-from benchmarks.topology.report import Report
 from benchmarks.topology.scene import Scene, Shape, without_own
 
 _MIB = 1 << 20

@@ -4,8 +4,8 @@ import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from benchmarks.report import Report
 from benchmarks.topology.cloud import EQUAL_RATIO, SEED, SPIKE_US, in_zone, node_name, range_us, zone_key
-from benchmarks.topology.report import Report
 from topology.cluster import ClusterTopology
 from topology.placement import Locality, NodeName, Placement, meeting
 from topology.ranking import rank

@@ -1,7 +1,7 @@
 """What the product says that its probing takes, in clusters larger than the lab's."""
 
+from benchmarks.report import Report
 from benchmarks.topology.probing import DEFAULTS, probed_peers
-from benchmarks.topology.report import Report
 from benchmarks.topology.scene import Scene, Shape
 from topology.probing import probe_bytes_per_s
 

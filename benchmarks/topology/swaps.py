@@ -4,8 +4,8 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from benchmarks.report import Report
 from benchmarks.topology.cloud import EQUAL_RATIO
-from benchmarks.topology.report import Report
 from benchmarks.topology.testbed import SETTLED_S, ZONES, Testbed
 
 _ROUNDS = 2

@@ -10,6 +10,7 @@ from typing import Any
 from benchmarks.lab.cluster import ADMIN_PORT, LOCAL_PORT, Cluster, Node
 from benchmarks.lab.network import inside
 from benchmarks.lab.process import run
+from benchmarks.report import Report
 from benchmarks.topology.cloud import (
     JITTER_US,
     OTHER_REGION_US,
@@ -19,7 +20,6 @@ from benchmarks.topology.cloud import (
     SPIKE_US,
 )
 from benchmarks.topology.probing import DEFAULTS
-from benchmarks.topology.report import Report
 
 SETTLED_S = DEFAULTS.window_s + DEFAULTS.interval_s + 1.0
 ZONES = {"r1": ["a", "b"], "r2": ["c"]}

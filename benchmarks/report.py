@@ -22,6 +22,8 @@ class Figure:
     what: str
     unit: str
     median: float
+    lower: float | None = None  # quartiles
+    upper: float | None = None
     p95: float | None = None
     target: float | None = None
     at_least: bool = False
@@ -60,7 +62,7 @@ class Report:
         *,
         bound: bool = False,
     ) -> None:
-        """Median and 95th percentile of values, multiplied by ``scale``."""
+        """Median, quartiles and 95th percentile of values, multiplied by ``scale``."""
         if not values:
             return
         ordered = sorted(value * scale for value in values)
@@ -70,7 +72,9 @@ class Report:
                 what=what,
                 unit=unit,
                 median=statistics.median(ordered),
-                p95=ordered[min(len(ordered) - 1, int(len(ordered) * 0.95))],
+                lower=at(ordered, 0.25),
+                upper=at(ordered, 0.75),
+                p95=at(ordered, 0.95),
                 target=target,
                 bound=bound,
                 count=len(ordered),
@@ -99,13 +103,15 @@ class Report:
     def _add(self, figure: Figure) -> None:
         self.figures.append(figure)
         p95 = "" if figure.p95 is None else f" / {_shown(figure.p95)}"
-        self.console.print(f"  {figure.what}: {_shown(figure.median)}{p95} {figure.unit}", highlight=False)
+        self.console.print(
+            f"  {figure.what}: {_shown(figure.median)}{p95} {figure.unit}", highlight=False, soft_wrap=True
+        )
 
     def table(self) -> Table:
         """All figures, section by section."""
         table = Table(title="measured on this machine just now")
         table.add_column("what")
-        for name in ("median", "p95", "unit", "of", "target", ""):
+        for name in ("median", "quartiles", "p95", "unit", "of", "target", ""):
             table.add_column(name, justify="right")
         for section, figures in itertools.groupby(self.figures, key=lambda figure: figure.section):
             table.add_section()
@@ -119,10 +125,16 @@ class Report:
         return json.dumps([{**asdict(figure), "met": figure.met} for figure in self.figures], indent=1)
 
 
+def at(ordered: Sequence[float], share: float) -> float:
+    """The value below which this share of sorted values is."""
+    return ordered[min(len(ordered) - 1, int(len(ordered) * share))] if ordered else math.nan
+
+
 def _row(figure: Figure) -> Iterable[str]:
     yield figure.what
     yield _shown(figure.median)
-    yield "" if figure.p95 is None else _shown(figure.p95)
+    yield "" if figure.lower is None else f"{_shown(figure.lower)} … {_shown(figure.upper)}"
+    yield _shown(figure.p95)
     yield figure.unit
     yield str(figure.count) if figure.count > 1 else ""
     yield _target(figure)
@@ -136,5 +148,7 @@ def _target(figure: Figure) -> str:
     return f"{sign} {_shown(figure.target)}{which}"
 
 
-def _shown(value: float) -> str:
+def _shown(value: float | None) -> str:
+    if value is None:
+        return ""
     return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"
