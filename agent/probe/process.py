@@ -29,6 +29,7 @@ _HEALTH_S = 1.0
 _AT_ONCE = 250  # events between two chances for other work, some 4 ms
 _BATCHES = 40  # a drain; more can't be kept up with, and canaries wait for it
 _LOCATE_AT_ONCE = 8
+_SOON_S = 1.0  # an agent that starts opens its listeners a moment after it has found the probe
 _JUDGED_S = 0.3  # so long a canary that was answered waits for its verdict
 
 Sink = Callable[[Message], None]
@@ -108,6 +109,7 @@ class Probe:
         self._invalid = 0
         self._alike = True
         self._lost = Lost()
+        self._hurried = asyncio.Event()
         self.sinks: list[Sink] = []
         self.look()
 
@@ -123,7 +125,16 @@ class Probe:
             tasks.create_task(self._every(_LOOK_S, self._look), name="look")
             tasks.create_task(self._every(_ROUTES_S, self._forget_routes), name="routes")
             tasks.create_task(self._every(_HEALTH_S, self._tell_health), name="health")
-            tasks.create_task(self._every(self._canary_s, self.send_canaries), name="canaries")
+            tasks.create_task(self._keep_sending(), name="canaries")
+
+    def hurry(self) -> None:
+        """Somebody came to hear of this node: the agent perhaps, which the last canaries did not find yet.
+
+        Then the next are sent soon.
+        """
+        to_host_port = [canary for canary in self._canaries if canary.endpoint is EndpointName.HOSTPORT]
+        if any(canary.verdict is Verdict.FAILED for canary in to_host_port):
+            self._hurried.set()
 
     def first(self) -> Iterable[Message]:
         """What a new reader is told."""
@@ -181,6 +192,14 @@ class Probe:
         self._canaries = tuple(canary for canary in found if canary is not None)
         await self._tell_health()
         return self._canaries
+
+    async def _keep_sending(self) -> None:
+        while True:
+            await self.send_canaries()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._hurried.wait(), self._canary_s)
+                await asyncio.sleep(_SOON_S)
+            self._hurried.clear()
 
     async def _send_canary(self, endpoint: Endpoint) -> Canary | None:
         """None for an endpoint that is none of this node's, whatever hosts.toml says."""

@@ -31,11 +31,22 @@ class SocketTaken(Exception):
 
 
 class Publisher:
-    """The socket and its readers. ``first``: what a new reader is told. ``uids``: who may read."""
+    """The socket and its readers. ``first``: what a new reader is told. ``uids``: who may read.
 
-    def __init__(self, path: Path, *, first: Callable[[], Iterable[Message]], uids: Collection[int]) -> None:
+    ``arrived``: called for each new reader.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        first: Callable[[], Iterable[Message]],
+        uids: Collection[int],
+        arrived: Callable[[], None] = lambda: None,
+    ) -> None:
         self._path = path
         self._first = first
+        self._arrived = arrived
         self._uids = frozenset({0, os.getuid(), *uids})
         self._for_all = bool(uids)
         self._readers: set[asyncio.StreamWriter] = set()
@@ -99,6 +110,7 @@ class Publisher:
         for message in self._first():
             outgoing.write(encode(message))
         self._readers.add(outgoing)
+        self._arrived()
         try:
             while await incoming.read(4096):  # readers have nothing to say; this waits for them to go
                 pass

@@ -86,6 +86,9 @@ class ProbeReader:
                 raise PermissionError(
                     f"the probe at {self._path} refuses this user: be root, or list the uid in probe.readers"
                 )
+        except ConnectionError:
+            if not heard:
+                raise  # else the probe is gone, as it may be at any time
         finally:
             outgoing.close()
             with contextlib.suppress(OSError):

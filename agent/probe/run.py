@@ -72,7 +72,9 @@ async def _run(settings: Settings, source: LiveSource) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     probe, metrics = make_probe(settings, source), ProbeMetrics()
-    publisher = Publisher(settings.probe.socket, first=probe.first, uids=settings.probe.readers)
+    publisher = Publisher(
+        settings.probe.socket, first=probe.first, uids=settings.probe.readers, arrived=probe.hurry
+    )
     probe.sinks += [metrics.take, publisher.tell]
     async with publisher, asyncio.TaskGroup() as tasks:
         # Behind the socket, which tells it if another probe runs here.

@@ -24,6 +24,14 @@ def test_agent_runs_fully_without_a_probe_and_says_so(place: Place) -> None:
     assert place.agent_metric("shorthaul_local_requests_total", endpoint="hostport", verdict="UNKNOWN") == 1
 
 
+def test_agent_that_starts_after_the_probe_has_its_path_proved_without_waiting_for_the_next_round(
+    place: Place,
+) -> None:
+    place.probe()  # whose next regular canaries are due in an hour
+    place.agent()
+    wait_for(lambda: place.agent_metric("shorthaul_local_path_proved") == 1, "proved")
+
+
 def test_agent_follows_a_probe_that_is_killed_and_restarted(place: Place) -> None:
     place.agent()
     client, background = place.worker(), place.worker()

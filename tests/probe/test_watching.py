@@ -26,9 +26,10 @@ def direct(watch: Process) -> int:
 
 
 def test_watch_shows_a_line_for_each_connection_that_the_running_probe_judges(place: Place) -> None:
-    place.probe()
     worker = place.worker()
     worker("listen", HOST, LOCAL)
+    place.probe()
+    wait_for(lambda: place.probe_metric("shorthaul_probe_canaries") == 2, "its canaries are over")
     watch = place.start("probe", "--watch")
     wait_for(lambda: place.probe_metric("shorthaul_probe_readers") == 1, "it follows the probe")
     worker("many", 7, HOST, LOCAL)
