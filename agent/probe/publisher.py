@@ -130,6 +130,7 @@ def _listening(path: Path, *, for_all: bool) -> socket.socket:
     mask = os.umask(0o111 if for_all else 0o177)
     try:
         listener.bind(str(path))
+        listener.listen()  # a path that can be seen can be connected to
     except BaseException:
         listener.close()
         raise

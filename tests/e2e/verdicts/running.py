@@ -75,7 +75,11 @@ class Tail:
         self._socket: socket.socket | None = None
         if path is not None:
             self._socket = socket.socket(socket.AF_UNIX)
-            self._socket.connect(str(path))
+            try:
+                self._socket.connect(str(path))
+            except OSError:
+                self._socket.close()
+                raise
             self._thread = threading.Thread(target=self._read, name=f"tail of {path}", daemon=True)
             self._thread.start()
 
