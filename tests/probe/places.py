@@ -142,9 +142,14 @@ class Place:
         return int(number), float(took_s)
 
     def is_served(self) -> bool:
-        """Whether a probe answers at the socket."""
+        """Whether a probe answers at the socket, and at the port of its metrics, which it opens last."""
         with socket.socket(socket.AF_UNIX) as client:
-            return client.connect_ex(str(self.socket)) == 0
+            if client.connect_ex(str(self.socket)) != 0:
+                return False
+        try:
+            return self.ask("/metrics", port=METRICS).status == 200
+        except OSError:
+            return False
 
     def is_agent_ready(self) -> bool:
         """What its /readyz says."""
