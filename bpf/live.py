@@ -48,7 +48,7 @@ class LiveSource:
     ) -> None:
         self._libbpf = LibBpf()
         self._root = root
-        self._containerd = containerd
+        self.containerd = containerd
         self._own_cgroup = own_cgroup(root)
         self._near: list[_Near] = []
         self.preordered = False
@@ -85,14 +85,14 @@ class LiveSource:
 
     def follow_containerd(self) -> None:
         """See `EventSource`."""
-        if self._containerd is None or not self._containerd.is_dir():
-            self._containerd = find_containerd(self._root)
-        self._alike = self._containerd is None or self._others(self._containerd) == self._others(
+        if self.containerd is None or not self.containerd.is_dir():
+            self.containerd = find_containerd(self._root)
+        self._alike = self.containerd is None or self._others(self.containerd) == self._others(
             self._own_cgroup or self._root
         )
         if self.preordered:
             return
-        wanted = {place for place in (self._containerd, self._own_cgroup) if place not in (None, self._root)}
+        wanted = {place for place in (self.containerd, self._own_cgroup) if place not in (None, self._root)}
         for near in list(self._near):
             if near.place not in wanted or near.inode != _inode(near.place):
                 self._near.remove(near)

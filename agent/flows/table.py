@@ -78,7 +78,6 @@ class Tally:
 class _Entry:
     endpoint: EndpointName
     event: Event
-    socket: Tuple
     wire: Tuple | None
     intent: Address | None
     sure_of_intent: bool
@@ -178,13 +177,13 @@ class FlowTable:
             return
         entry = self._flows.get(event.cookie)
         if entry is None or entry.event.connect_ns != event.connect_ns:  # a socket may connect again
-            entry = _Entry(endpoint, event, event.socket, None, intent, self._is_sure(event))
+            entry = _Entry(endpoint, event, None, intent, self._is_sure(event))
             self._add(event.cookie, entry, now_s)
         self._flows.move_to_end(event.cookie)  # the longest silent one is the first to be forgotten
-        entry.event, entry.socket = event, event.socket
+        entry.event = event
         entry.established |= bool(event.flags & _ESTABLISHED)
         entry.closed |= event.kind is Kind.CLOSED
-        if event.flags & _WIRE and (entry.wire is None or entry.wire == entry.socket):
+        if event.flags & _WIRE and (entry.wire is None or entry.wire == entry.event.socket):
             # Once translated stays translated, whatever a later packet looks like.
             self._see_wire(event.cookie, entry, event.wire)
         self._judge(event.cookie, entry)
@@ -256,7 +255,7 @@ class FlowTable:
             same_netns=None if event.netns == 0 else event.netns == node.netns,
             intent=entry.intent,
             sure_of_intent=entry.sure_of_intent,
-            socket=entry.socket,
+            socket=event.socket,
             wire=entry.wire,
             established=entry.established,
             closed=entry.closed,
@@ -279,18 +278,22 @@ class FlowTable:
         entry = self._flows.pop(cookie, None)
         self._undecided.pop(cookie, None)
         self._changed.pop(cookie, None)
-        if entry is not None and entry.unlocated in self._unlocated:
+        if entry is None:
+            return
+        self._forget_wire(cookie, entry)
+        if entry.unlocated in self._unlocated:
             self._unlocated[entry.unlocated].discard(cookie)
             if not self._unlocated[entry.unlocated]:
                 del self._unlocated[entry.unlocated]
-        if entry is not None and entry.wire is not None and self._by_wire.get(entry.wire) == cookie:
+
+    def _forget_wire(self, cookie: int, entry: _Entry) -> None:
+        if entry.wire is not None and self._by_wire.get(entry.wire) == cookie:
             del self._by_wire[entry.wire]
 
     def _see_wire(self, cookie: int, entry: _Entry, wire: Tuple) -> None:
         if wire == entry.wire:
             return
-        if entry.wire is not None and self._by_wire.get(entry.wire) == cookie:
-            del self._by_wire[entry.wire]
+        self._forget_wire(cookie, entry)
         entry.wire, entry.location = wire, None
         if entry.event.netns not in (_ANY, self._node.netns):
             return  # never judged, and its addresses may be those of a flow that is
@@ -318,8 +321,8 @@ def _flow(cookie: int, entry: _Entry) -> Flow:
         endpoint=entry.endpoint,
         verdict=finding.verdict,
         reason=finding.reason,
-        client=(entry.wire or entry.socket).source,
-        asked=entry.intent or entry.socket.destination,
+        client=(entry.wire or event.socket).source,
+        asked=entry.intent or event.socket.destination,
         went=None if entry.wire is None else entry.wire.destination,
         pid=event.pid,
         comm=event.comm,
@@ -328,5 +331,5 @@ def _flow(cookie: int, entry: _Entry) -> Flow:
         bytes_received=event.bytes_received,
         bytes_sent=event.bytes_acked,
         news=finding.verdict is not entry.told,
-        translated=entry.wire is not None and entry.wire != entry.socket,
+        translated=entry.wire is not None and entry.wire != event.socket,
     )

@@ -21,9 +21,13 @@ async def read_hello(path: Path) -> Hello:
     async with asyncio.timeout(_HELLO_S):
         incoming, outgoing = await _connect(path)
         try:
-            message = decode(await _line(incoming))
+            return _as_hello(decode(await _line(incoming)))
         finally:
             outgoing.close()
+
+
+def _as_hello(message: Message) -> Hello:
+    """The first message of a probe. Raises `MessageInvalid`."""
     if not isinstance(message, Hello):
         raise MessageInvalid("the first message is no hello")
     return message
@@ -98,10 +102,9 @@ class ProbeReader:
                 _log.warning("the probe is gone", extra={"fields": {"socket": self._path}})
 
     def _check_hello(self, message: Message) -> None:
-        if not isinstance(message, Hello):
-            raise MessageInvalid("the first message is no hello")
-        if self._node is not None and message.node != self._node:
-            raise MessageInvalid(f"the probe is that of node {message.node}, not of {self._node}")
+        hello = _as_hello(message)
+        if self._node is not None and hello.node != self._node:
+            raise MessageInvalid(f"the probe is that of node {hello.node}, not of {self._node}")
 
     def _say(self, problem: str) -> None:
         """Once, not every second: a node without a probe is nothing unusual."""

@@ -12,7 +12,7 @@ from agent.config import Endpoint, Settings
 from agent.observe.probe_metrics import ProbeMetrics
 from agent.probe.process import Probe, make_subject, watched_ports
 from agent.probe.publisher import Publisher, SocketTaken
-from bpf.cgroups import find_containerd, find_root, is_whole
+from bpf.cgroups import find_root, is_whole
 from bpf.child import Wanted
 from bpf.live import LiveSource
 
@@ -32,13 +32,12 @@ def attached(settings: Settings, *, known: tuple[int, ...] = ()) -> Iterator[Liv
             "node's /sys/fs/cgroup, or set probe.cgroup",
             root,
         )
-    containerd = probe.containerd_cgroup or find_containerd(root)
     pages = -(-probe.ring_bytes // os.sysconf("SC_PAGE_SIZE"))
     wanted = Wanted(ports=watched_ports(settings), ring_pages=1 << (pages - 1).bit_length())
-    with LiveSource(wanted, root=root, containerd=containerd, known=known) as source:
+    with LiveSource(wanted, root=root, containerd=probe.containerd_cgroup, known=known) as source:
         fields = {
             "cgroup": root,
-            "containerd": containerd or "not found",
+            "containerd": source.containerd or "not found",
             "first_on_connect": source.sure_of_intent().everywhere,
             "ports": ",".join(map(str, wanted.ports)),
             "bcc": source.loaded.bcc,
