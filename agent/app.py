@@ -13,6 +13,7 @@ import uvloop
 
 from agent.config import ContainerdStore, CostSettings, Endpoint, Settings
 from agent.content.ocilayout import OciLayout
+from agent.content.scrub import Scrubber
 from agent.content.store import ContentStore
 from agent.content.tags import TagAges
 from agent.flows.book import FlowBook
@@ -40,8 +41,15 @@ from agent.observe.metrics import Metrics
 from agent.observe.requests import RecentRequests, RequestPath
 from agent.oci.patterns import parse_filter
 from agent.probe.follower import ProbeFollower
+from agent.pull.admission import Admission
+from agent.pull.bucket import TokenBucket
+from agent.pull.pace import Pace
+from agent.pull.trust import Trust
+from agent.transfer.commits import follow_commits
+from agent.transfer.movers import Relays
 from agent.transfer.peers import PeerClient
 from agent.transfer.puller import Puller
+from agent.transfer.striper import StripeBuffers
 from topology.cluster import Timing
 from topology.ledger import CostLedger, Prices
 from topology.placement import NodeName
@@ -110,6 +118,7 @@ class Agent:
             placement=placement,
             problems=problems,
             cooloff_s=settings.pull.cooloff_s,
+            cooloff_max_s=settings.pull.cooloff_max_s,
             timing=Timing(
                 window_s=latency.window_s,
                 half_life_s=latency.half_life_s,
@@ -117,6 +126,8 @@ class Agent:
             ),
             load_ttl_s=2 * latency.report_s,
         )
+        transfer = settings.transfer
+        self._trust = Trust(commit_s=transfer.commit_s, suspect_s=transfer.suspect_s)
         self._book = FlowBook(own=self._own, canary_interval_s=settings.probe.canary_interval_s)
         self._state = "starting"
         self._stop = asyncio.Event()
@@ -140,8 +151,12 @@ class Agent:
             ledger=CostLedger(_prices(settings.costs)),
             neighbourhood=self._neighbourhood,
             metrics=self._metrics,
+            admission=Admission(
+                uploads_max=settings.transfer.uploads_max, bytes_max=settings.transfer.upload_bytes_max
+            ),
             young_s=settings.latency.interval_s,
         )
+        scrubber = Scrubber(self._store, settings.scrub, self._metrics)
         prober = Prober(
             neighbourhood=self._neighbourhood,
             settings=settings.latency,
@@ -163,22 +178,33 @@ class Agent:
                     tasks.create_task(prober.run(), name="probes"),
                     tasks.create_task(self._neighbourhood.follow(), name="topology"),
                     tasks.create_task(self._follower().run(), name="verdicts"),
+                    tasks.create_task(self._follow_commits(), name="commits"),
+                    tasks.create_task(scrubber.run(), name="scrub"),
                 ]
                 try:
-                    await self._serve(index, client, traffic, prober)
+                    await self._serve(index, client, traffic, prober, scrubber)
                 finally:
                     await index.close()
                     for task in background:
                         task.cancel()
 
-    async def _serve(self, index: Scatter, client: PeerClient, traffic: Traffic, prober: Prober) -> None:
+    async def _serve(
+        self, index: Scatter, client: PeerClient, traffic: Traffic, prober: Prober, scrubber: Scrubber
+    ) -> None:
         settings = self._settings
+        transfer = settings.transfer
         puller = Puller(
             index=index,
             neighbourhood=self._neighbourhood,
             client=client,
             settings=settings.pull,
+            transfer=transfer,
             metrics=self._metrics,
+            relays=Relays(zero_copy=transfer.zero_copy),
+            buffers=StripeBuffers(transfer.stripe_buffer_bytes),
+            pace=Pace(patience_s=settings.pull.patience_s),
+            trust=self._trust,
+            limit=TokenBucket(transfer.download_bytes_per_s),
         )
         ages = TagAges(settings.state_dir / "tag-ages.json" if settings.state_dir else None)
         resolver = TagResolver(
@@ -207,7 +233,10 @@ class Agent:
             registries=registries,
             metrics=self._metrics,
             recent=self._recent,
+            scrubber=scrubber,
             send_stall_s=settings.http.send_stall_s,
+            redirect=transfer.mode == "redirect",
+            upload_limit=TokenBucket(transfer.upload_bytes_per_s),
         )
         explainer = Explainer(
             own=self._own,
@@ -227,6 +256,8 @@ class Agent:
                 metrics=self._metrics,
                 recent=self._recent,
                 book=self._book,
+                puller=puller,
+                scrubber=scrubber,
                 unready=self.unready,
                 clock=time.monotonic,
             )
@@ -266,6 +297,9 @@ class Agent:
             await admin_listener.stop_accepting()
             await admin_listener.drain(1.0)
         _log.info("stopped")
+
+    async def _follow_commits(self) -> None:
+        await follow_commits(self._store, self._trust, self._metrics, time.monotonic)
 
     def _follower(self) -> ProbeFollower:
         return ProbeFollower(

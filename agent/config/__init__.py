@@ -16,7 +16,9 @@ from agent.config.settings import (
     PlacementSettings,
     ProbeSettings,
     PullSettings,
+    ScrubSettings,
     Settings,
+    TransferSettings,
 )
 from agent.config.values import ContainerdStore, Endpoint, OciLayoutStore
 
@@ -33,7 +35,9 @@ __all__ = [
     "ProbeSettings",
     "Problem",
     "PullSettings",
+    "ScrubSettings",
     "Settings",
+    "TransferSettings",
     "describe_settings",
     "dump_settings",
     "load_settings",

@@ -30,6 +30,7 @@ from agent.config.values import (
     parse_patterns,
     parse_prices,
     parse_store,
+    parse_transfer_mode,
     parse_uids,
     seconds,
     whole_number,
@@ -258,8 +259,8 @@ class PullSettings:
     )
     patience_s: float = option(
         seconds(least=0.01, most=60),
-        "Seconds without a first byte after which the next peer is asked as well (the slow one may still "
-        "win); well above any healthy peer's first byte.",
+        "Longest wait for a first byte before the next peer is asked as well (the slow one may still win); "
+        "sooner where 95 % of the tier's first bytes come sooner. Well above any healthy peer's.",
         default=0.5,
     )
     deadline_s: float = option(
@@ -270,18 +271,114 @@ class PullSettings:
     )
     stall_s: float = option(
         seconds(least=0.1, most=300),
-        "Seconds without a byte after which a body is cut short, so that containerd resumes elsewhere.",
+        "Seconds without a byte after which a peer is given up and the body goes on from the next one. Ten "
+        "times the longest pause of a healthy one, retransmissions included.",
         default=3.0,
     )
     attempts_max: int = option(
         whole_number(least=1, most=100),
-        "Peers tried among the nearest holders, and again among all, before a request is answered 404.",
+        "Peers tried among the nearest holders, and again among all, before a request is answered 404 or its "
+        "body is cut; a body that went on for a MiB starts counting anew.",
         default=8,
     )
     cooloff_s: float = option(
         seconds(most=600),
-        "Seconds for which a peer that failed is the last resort and is not asked who has what.",
+        "Seconds for which a peer that failed is the last resort and is not asked who has what; twice as "
+        "long after each further failure in a row.",
         default=5.0,
+    )
+    cooloff_max_s: float = option(
+        seconds(most=3600),
+        "The longest of these; a peer that came back is noticed within it, or sooner by another's failure.",
+        default=80.0,
+    )
+    floor_ratio: float = option(
+        amount(most=1),
+        "A peer slower than this share of what is usual in its tier is replaced, if another has the blob. "
+        "A tenth: equally near peers of different size differ by less.",
+        default=0.1,
+    )
+    floor_bytes_per_s: int = option(
+        whole_number(most=1 << 30),
+        "A peer slower than this is given up in any case, as if it were silent; the registry is faster.",
+        default=65536,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TransferSettings:
+    """How bytes move, and how many at once."""
+
+    mode: str = option(
+        parse_transfer_mode,
+        "relay: this agent passes a peer's bytes on, and goes on elsewhere when the peer fails; redirect: "
+        "the client is sent to the peer (307), and this agent moves no bytes.",
+        default="relay",
+    )
+    zero_copy: bool = option(
+        parse_flag,
+        "Whether bytes go from socket to socket inside the kernel (splice); false copies them, for sandboxes "
+        "without splice, at four times the processor time.",
+        default=True,
+    )
+    stripe_buffer_bytes: int = option(
+        whole_number(most=1 << 32),
+        "Memory for bytes fetched ahead from further peers when one is slower than its reader, for all "
+        "bodies together; four ranges. Below 16 MiB: never fetch from several.",
+        default=32 << 20,
+    )
+    stripe_min_bytes: int = option(
+        whole_number(least=1 << 20, most=1 << 40),
+        "What must be left of a body for it to be worth fetching from several peers; eight ranges.",
+        default=64 << 20,
+    )
+    uploads_max: int = option(
+        whole_number(least=1, most=100_000),
+        "Bodies sent to peers at once; beyond it they are told to go elsewhere. Some 64 streams share a "
+        "10 Gbit/s link at 150 Mbit/s each.",
+        default=64,
+    )
+    upload_bytes_max: int = option(
+        whole_number(least=1, most=1 << 50),
+        "Bytes of those bodies that are still to be sent; about seven seconds of a 10 Gbit/s link. One body "
+        "is always let in.",
+        default=8 << 30,
+    )
+    upload_bytes_per_s: int = option(
+        whole_number(most=1 << 40), "Limit on what peers are sent, all together; 0: none.", default=0
+    )
+    download_bytes_per_s: int = option(
+        whole_number(most=1 << 40),
+        "Limit on what is fetched from peers, all together; 0: none. Local content is never limited.",
+        default=0,
+    )
+    commit_s: float = option(
+        seconds(least=0.1, most=3600),
+        "Seconds within which a blob that containerd was sent whole must be in its store; else its sources "
+        "are suspect. containerd needs 0.1 s, and longer to sync a large file to a slow disk.",
+        default=30.0,
+    )
+    suspect_s: float = option(
+        seconds(most=86400),
+        "Seconds for which a suspect source is not asked for that blob again; longer than a kubelet's "
+        "longest back-off of 300 s.",
+        default=600.0,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScrubSettings:
+    """Reading this node's own content again, to find what the disk spoiled before a peer does."""
+
+    bytes_per_s: int = option(
+        whole_number(most=1 << 40),
+        "How fast; 0: not at all. 8 MiB/s reads 100 GB in three and a half hours and takes 1 % of a core.",
+        default=8 << 20,
+    )
+    round_s: float = option(
+        seconds(least=1, most=365 * 86400),
+        "Seconds from the beginning of a round through the store to that of the next.",
+        default=86400.0,
     )
 
 
@@ -426,6 +523,8 @@ class Settings:
     )
     lookup: LookupSettings = group(LookupSettings)
     pull: PullSettings = group(PullSettings)
+    transfer: TransferSettings = group(TransferSettings)
+    scrub: ScrubSettings = group(ScrubSettings)
     http: HttpSettings = group(HttpSettings)
     probe: ProbeSettings = group(ProbeSettings)
     stop: StopSettings = group(StopSettings)

@@ -186,6 +186,13 @@ def parse_index(value: object) -> str:
     return "scatter"
 
 
+def parse_transfer_mode(value: object) -> str:
+    """How a peer's bytes reach the client. Raises `Wrong` for anything else."""
+    if value not in ("relay", "redirect"):
+        raise Wrong(f"{value!r} is no way to transfer", "write relay or redirect")
+    return str(value)
+
+
 def parse_patterns(value: object) -> tuple[str, ...]:
     hint = 'write a list of globs on REGISTRY/REPOSITORY:TAG, for example ["docker.io/*", "*:v1.*"]'
     if not isinstance(value, list):

@@ -36,6 +36,7 @@ class BlobDirectory:
         self._root = root
         self._sizes: dict[Digest, int] = {}
         self._bytes = 0
+        self._withdrawn: dict[Digest, tuple[int, int, int]] = {}  # spoiled files, by what tells them apart
         self._changes = changes
         self.problem: str | None = "not looked at yet"
         self.looked = asyncio.Event()  # set once it was looked at for the first time, there or not
@@ -53,6 +54,8 @@ class BlobDirectory:
     def __contains__(self, digest: Digest) -> bool:
         if self.problem is None:
             return digest in self._sizes
+        if self._is_withdrawn(digest):
+            return False
         return self.path(digest).exists()  # a directory that has just come, with a node's first blob in it
 
     def path(self, digest: Digest) -> Path:
@@ -60,9 +63,18 @@ class BlobDirectory:
         algorithm, _, encoded = digest.partition(":")
         return self._root / algorithm / encoded
 
+    def withdraw(self, digest: Digest) -> None:
+        """The file is spoiled: there is no such blob until another file takes its place."""
+        identity = _identity(self.path(digest))
+        if identity is not None:
+            self._withdrawn[digest] = identity
+        self._remove(digest)
+
     def open(self, digest: Digest) -> FileBlob:
         """The blob. A file that is gone before its event arrived is forgotten here and now."""
         try:
+            if self._is_withdrawn(digest):
+                raise ContentMissing(f"spoiled: {digest}")
             return FileBlob(self.path(digest))
         except ContentMissing:
             self._remove(digest)
@@ -125,6 +137,8 @@ class BlobDirectory:
             return  # gone again; its own event follows
         if not stat.S_ISREG(status.st_mode):
             return  # a link could lead anywhere
+        if self._is_withdrawn(digest):
+            return
         size = status.st_size
         known = self._sizes.get(digest)
         self._sizes[digest] = size
@@ -138,7 +152,18 @@ class BlobDirectory:
             self._bytes -= size
             self._changes.publish(Change(ChangeKind.REMOVED, digest))
 
+    def _is_withdrawn(self, digest: Digest) -> bool:
+        spoiled = self._withdrawn.get(digest)
+        if spoiled is None:
+            return False
+        if _identity(self.path(digest)) == spoiled:
+            return True
+        del self._withdrawn[digest]
+        return False
+
     def _adopt(self, found: dict[Digest, int]) -> None:
+        for digest in [digest for digest in self._withdrawn if self._is_withdrawn(digest)]:
+            found.pop(digest, None)
         before, self._sizes, self._bytes = self._sizes, found, sum(found.values())
         self._changes.publish_difference(before.keys(), found.keys())
 
@@ -146,9 +171,9 @@ class BlobDirectory:
         return tuple(_identity(self._root / name) for name in ("", *HEX_LENGTH))
 
 
-def _identity(folder: Path) -> tuple[int, int, int] | None:
+def _identity(path: Path) -> tuple[int, int, int] | None:
     try:
-        status = folder.stat()
+        status = path.stat()
     except OSError:
         return None
     return status.st_dev, status.st_ino, status.st_mtime_ns

@@ -9,7 +9,7 @@ containerd do: a blob that is written in place counts from the moment its writer
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Set
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,15 @@ class OciLayout:
     def holds(self, digest: Digest) -> bool:
         """See `ContentStore.holds`."""
         return digest in self._blobs
+
+    @property
+    def digests(self) -> Set[Digest]:
+        """See `ContentStore.digests`."""
+        return self._blobs.digests
+
+    def withdraw(self, digest: Digest) -> None:
+        """See `ContentStore.withdraw`."""
+        self._blobs.withdraw(digest)
 
     def find(self, repository: Repository, tag: Tag, registry: Registry | None) -> tuple[TaggedImage, ...]:
         """See `ContentStore.find`."""

@@ -85,6 +85,15 @@ class ContentStore(Protocol):
         """Whether the store has this blob complete, as of at most a second ago. Cost: a set look-up."""
         ...
 
+    @property
+    def digests(self) -> Set[Digest]:
+        """All that it `holds`. Cost: none with files, a copy over the API."""
+        ...
+
+    def withdraw(self, digest: Digest) -> None:
+        """The blob is not what its digest says: do not hold it any more, until it is written anew."""
+        ...
+
     def find(self, repository: Repository, tag: Tag, registry: Registry | None) -> tuple[TaggedImage, ...]:
         """The images of this name: of one registry, or of every registry that has it."""
         ...

@@ -5,16 +5,18 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
+from agent.content.scrub import Scrubber
 from agent.content.store import ContentStore
 from agent.flows.book import FlowBook
 from agent.latency.prober import Prober
 from agent.listen.explain import Explainer
 from agent.listen.traffic import Traffic
-from agent.listen.views import costs_view, flows_view, latency_view, topology_view
+from agent.listen.views import costs_view, flows_view, latency_view, topology_view, transfers_view
 from agent.members.neighbourhood import Neighbourhood
 from agent.observe.metrics import Metrics
 from agent.observe.requests import RecentRequests
 from agent.oci.errors import OciError
+from agent.transfer.puller import Puller
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +31,8 @@ class AdminServices:
     metrics: Metrics
     recent: RecentRequests
     book: FlowBook
+    puller: Puller
+    scrubber: Scrubber
     unready: Callable[[], str | None]
     clock: Callable[[], float]
 
@@ -48,13 +52,25 @@ class AdminServer:
             "/api/latency": self._latency,
             "/api/costs": self._costs,
             "/api/flows": self._flows,
+            "/api/transfers": self._transfers,
+            "/api/scrub": self._scrub,
+        }
+        self._actions: dict[str, Callable[[], None]] = {
+            "/api/scrub/pause": services.scrubber.pause,
+            "/api/scrub/resume": services.scrubber.resume,
         }
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request."""
+        action = self._actions.get(request.path)
+        if action is not None:
+            if request.method != "POST":
+                return web.json_response({"error": "POST only"}, status=405, headers={"Allow": "POST"})
+            action()
+            return await self._scrub(request)
         page = self._pages.get(request.path)
         if page is None:
-            pages = ", ".join(self._pages)
+            pages = ", ".join([*self._pages, *self._actions])
             return web.json_response({"error": "no such page", "hint": f"there are {pages}"}, status=404)
         if request.method not in ("GET", "HEAD"):
             return web.json_response(
@@ -120,6 +136,13 @@ class AdminServer:
 
     async def _flows(self, _: web.BaseRequest) -> web.Response:
         return web.json_response(flows_view(self._services.book, self._services.clock()))
+
+    async def _transfers(self, _: web.BaseRequest) -> web.Response:
+        services = self._services
+        return web.json_response(transfers_view(services.puller, services.traffic, services.clock()))
+
+    async def _scrub(self, _: web.BaseRequest) -> web.Response:
+        return web.json_response(self._services.scrubber.view())
 
     async def _explain(self, request: web.BaseRequest) -> web.Response:
         services = self._services

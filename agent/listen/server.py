@@ -8,13 +8,15 @@ measured (docs/decisions/0003): never 200 before the first bytes are in hand, 40
 
 import asyncio
 import logging
+import re
 import time
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
 
 from aiohttp import web
 
-from agent.content.manifests import read_manifest
+from agent.content.scrub import Scrubber
 from agent.content.sizes import ContentSizes
 from agent.content.store import Blob, ContentError, ContentMissing, ContentStore
 from agent.content.tags import TagAges
@@ -30,21 +32,34 @@ from agent.listen.questions import QuestionDesk
 from agent.listen.reports import ReportDesk
 from agent.listen.traffic import Traffic
 from agent.observe.metrics import Metrics
-from agent.observe.requests import RecentRequests, RequestPath, RequestRecord, Result
+from agent.observe.requests import Given, RecentRequests, RequestPath, RequestRecord, Result
 from agent.oci.conditional import client_has, etag, if_range_holds
-from agent.oci.digest import Digest
-from agent.oci.errors import Internal, ManifestUnknown, OciError, RangeInvalid, Unsupported
-from agent.oci.manifest import Manifest
+from agent.oci.digest import Digest, digest_of
+from agent.oci.errors import (
+    Internal,
+    ManifestUnknown,
+    OciError,
+    Overloaded,
+    RangeInvalid,
+    TooManyRequests,
+    Unsupported,
+)
+from agent.oci.manifest import SIZE_MAX_BYTES, Manifest, parse_manifest
 from agent.oci.patterns import Filter
 from agent.oci.ranges import ByteRange, RangeSpec, parse_range, select
 from agent.oci.reference import Addressed, Kind, Named, Ping, ReferrerList, TagList, parse_target, unknown
-from agent.transfer.peers import PeerBody, Wanted
+from agent.pull.bucket import TokenBucket
+from agent.transfer.answers import Wanted
+from agent.transfer.movers import read_first, send_blob
+from agent.transfer.peers import VERIFIED_BYTES, PeerBody
 from agent.transfer.puller import BodyCut, NobodyHasIt, Puller, RunningPull
-from agent.transfer.send import ClientGone, cut, read_first, send_blob, send_chunk, send_first
+from agent.transfer.sink import ClientGone, ClientSink, cut
 from topology.placement import Locality, NodeName
 
 _log = logging.getLogger("shorthaul.request")
 
+_CONTAINERD = re.compile(r"containerd/v?([0-9]{1,4})\.([0-9]{1,4})")
+_NO_LIMIT = TokenBucket(0)
 _PREFETCH_MAX = 256  # an image has at most 127 layers; a hostile manifest names 40,000
 
 
@@ -66,7 +81,10 @@ class Services:
     registries: Filter
     metrics: Metrics
     recent: RecentRequests
+    scrubber: Scrubber
     send_stall_s: float
+    redirect: bool
+    upload_limit: TokenBucket
     sizes: ContentSizes = field(default_factory=ContentSizes)
     clock: Callable[[], float] = time.perf_counter
 
@@ -210,7 +228,8 @@ class OciServer:
         response = _response(None, len(manifest.content), headers)
         if not exchange.head:
             record.body_length = len(manifest.content)
-            await self._send_first(exchange, response, manifest.content)
+            async with self._sink(exchange, response, _NO_LIMIT) as sink:
+                await sink.begin(manifest.content)
         return response
 
     async def _local_manifest(self, target: Addressed) -> Manifest | None:
@@ -218,9 +237,12 @@ class OciServer:
         if blob is None:
             return None
         try:
-            manifest = await read_manifest(blob)
+            content = await self._verified(blob, target.digest) if blob.size_bytes <= SIZE_MAX_BYTES else b""
         except ContentError:
             return None
+        finally:
+            blob.close()
+        manifest = parse_manifest(content)
         if manifest is None:
             raise ManifestUnknown(
                 f"{target}: this content is not a manifest", hint="ask for it under /blobs/"
@@ -243,6 +265,7 @@ class OciServer:
         blob = await self._open(target)
         if blob is not None:
             try:
+                await self._doubt(blob, target.digest)
                 spec = _range_of(request, target.digest, blob.size_bytes)
                 return await self._send_local(exchange, target, blob, spec)
             except ContentError as error:  # before the first byte: a peer may have it in better shape
@@ -256,8 +279,20 @@ class OciServer:
         spec = _range_of(request, target.digest, size_bytes)
         if size_bytes is not None:
             select(spec, size_bytes)  # an impossible range is answered without asking anybody
-        wanted = Wanted(target=target, range_spec=spec, head=exchange.head, size_bytes=size_bytes)
-        async with self._services.puller.pull(wanted) as pull:
+        config = self._services.sizes.is_config(target.digest)
+        wanted = Wanted(
+            target=target,
+            range_spec=spec,
+            head=exchange.head,
+            size_bytes=size_bytes,
+            config=config,
+            chunk=spec is not None and _fetches_in_chunks(request),
+        )
+        if self._services.redirect and not exchange.head and not config:
+            redirected = await self._redirect(exchange, wanted)
+            if redirected is not None:
+                return redirected
+        async with self._services.puller.pull(wanted, committed=self._is_own_containerd(request)) as pull:
             body = await self._first_bytes(exchange, target, pull)
             headers = self._content_headers(exchange.record, target.digest, "application/octet-stream")
             if client_has(request.headers.get("If-None-Match"), target.digest):
@@ -268,20 +303,45 @@ class OciServer:
             if exchange.head:
                 return response
             exchange.record.body_length = body.length
-            await self._send_first(exchange, response, body.first)
             try:
-                async for chunk in pull.rest():
-                    await send_chunk(response, chunk, self._services.send_stall_s)
-                    self._count(exchange, len(chunk))
+                async with self._sink(exchange, response, self._services.puller.limit) as sink:
+                    await pull.deliver(sink)
             except BodyCut as error:
                 exchange.record.result, exchange.record.reason = Result.CUT, str(error)
+            finally:
+                exchange.record.resumes = pull.resumes
+                exchange.record.given = tuple(
+                    Given(holder.node, holder.locality, size_bytes)
+                    for holder, size_bytes in pull.given_bytes.values()
+                    if size_bytes
+                )
             return response
+
+    async def _redirect(self, exchange: _Exchange, wanted: Wanted) -> web.StreamResponse | None:
+        """Send the client to the nearest peer that says it could give the blob now.
+
+        None for a blob so small that it is better verified here.
+        """
+        target, neighbourhood = wanted.target, self._services.puller.neighbourhood
+        async with self._services.puller.pull(replace(wanted, head=True, range_spec=None)) as pull:
+            body = await self._first_bytes(exchange, target, pull)
+            peer = None if pull.holder is None else neighbourhood.peer(pull.holder.node)
+        if peer is None or body.size_bytes <= VERIFIED_BYTES:
+            return None
+        exchange.record.status = 307
+        self._services.metrics.redirect()
+        headers = self._content_headers(exchange.record, target.digest, "application/octet-stream")
+        return web.Response(status=307, headers=headers | {"Location": f"{peer.base_url}{wanted.url_path}"})
+
+    def _is_own_containerd(self, request: web.BaseRequest) -> bool:
+        """Whether what is sent is going to be in this node's store, verified."""
+        return self._path is RequestPath.HOSTPORT and _CONTAINERD.match(_user_agent(request)) is not None
 
     async def _send_local(
         self, exchange: _Exchange, target: Addressed, blob: Blob, spec: RangeSpec | None
     ) -> web.StreamResponse:
         """Raises `ContentError` when the blob can't be read, but never after its first byte was sent."""
-        record, request, stall_s = exchange.record, exchange.request, self._services.send_stall_s
+        record, request = exchange.record, exchange.request
         self._credit(record, self._services.own, Locality.NODE, "in this node's store")
         headers = self._content_headers(record, target.digest, "application/octet-stream")
         if client_has(request.headers.get("If-None-Match"), target.digest):
@@ -291,19 +351,38 @@ class OciServer:
         response = _response(selected, blob.size_bytes, headers)
         record.status = response.status
         if exchange.head:
+            if self._path is RequestPath.PEER:
+                self._services.traffic.check_room(request)
             return response
         start, stop = (selected.start, selected.stop) if selected else (0, blob.size_bytes)
-        first = await read_first(blob, start, stop)
-        record.body_length = stop - start
-        await self._send_first(exchange, response, first)
-        steps: AsyncIterator[int] = send_blob(request, response, blob, start + len(first), stop, stall_s)
-        with self._services.traffic.upload(exchange.request, self._path):
-            try:
-                async for sent in steps:
-                    self._count(exchange, sent)
-            except ContentError as error:
-                record.result, record.reason = Result.CUT, str(error)
+        with self._services.traffic.upload(request, self._path, stop - start) as uploaded:
+            first = await read_first(blob, start, stop)
+            record.body_length = stop - start
+            limit = self._services.upload_limit if self._path is RequestPath.PEER else _NO_LIMIT
+            async with self._sink(exchange, response, limit, uploaded) as sink:
+                await sink.begin(first)
+                try:
+                    await send_blob(blob, sink, start + len(first), stop)
+                except ContentError as error:
+                    record.result, record.reason = Result.CUT, str(error)
         return response
+
+    async def _doubt(self, blob: Blob, digest: Digest) -> None:
+        """Verify what is quickly verified. Raises `ContentMissing` for a blob that is spoiled."""
+        sizes = self._services.sizes
+        limit_bytes = SIZE_MAX_BYTES if sizes.is_config(digest) else VERIFIED_BYTES
+        if blob.size_bytes <= limit_bytes:
+            await self._verified(blob, digest)
+        elif sizes.get(digest) not in (None, blob.size_bytes):
+            self._services.scrubber.check_soon(digest)  # either the manifest is wrong, or the file
+
+    async def _verified(self, blob: Blob, digest: Digest) -> bytes:
+        """The whole content of a small blob. Raises `ContentMissing` when it is spoiled."""
+        content = await blob.read(0, blob.size_bytes)
+        if digest_of(content, like=digest) == digest:
+            return content
+        self._services.scrubber.spoiled(digest, "read")
+        raise ContentMissing(f"{digest} is spoiled")
 
     async def _open(self, target: Addressed) -> Blob | None:
         try:
@@ -326,14 +405,30 @@ class OciServer:
         self._credit(exchange.record, holder.node, holder.locality, holder.reason)
         return body
 
-    async def _send_first(self, exchange: _Exchange, response: web.StreamResponse, first: bytes) -> None:
-        await send_first(exchange.request, response, first, self._services.send_stall_s)
-        self._count(exchange, len(first))
+    @asynccontextmanager
+    async def _sink(
+        self,
+        exchange: _Exchange,
+        response: web.StreamResponse,
+        limit: TokenBucket,
+        uploaded: Callable[[int], None] = lambda _: None,
+    ) -> AsyncIterator[ClientSink]:
+        """Where the response's body goes; whatever went is on the record afterwards."""
+        record, services = exchange.record, self._services
 
-    def _count(self, exchange: _Exchange, sent: int) -> None:
-        if exchange.record.first_byte_s is None:
-            exchange.record.first_byte_s = self._services.clock() - exchange.started_s
-        exchange.record.body_bytes += sent
+        def sent(size_bytes: int) -> None:
+            if record.first_byte_s is None:
+                record.first_byte_s = services.clock() - exchange.started_s
+            record.body_bytes += size_bytes
+            uploaded(size_bytes)
+
+        sink = ClientSink(exchange.request, response, stall_s=services.send_stall_s, limit=limit, sent=sent)
+        try:
+            yield sink
+        finally:
+            sink.close()
+            record.way = max(sink.ways, key=sink.ways.__getitem__, default=None)
+            services.metrics.sent(sink.ways)
 
     def _credit(self, record: RequestRecord, node: NodeName, locality: Locality, reason: str) -> None:
         record.node, record.locality, record.reason = node, locality, reason
@@ -371,6 +466,16 @@ def _source(record: RequestRecord) -> str:
     return f'node={record.node}; tier={record.locality_label}; reason="{reason}"'
 
 
+def _user_agent(request: web.BaseRequest) -> str:
+    return request.headers.get("User-Agent", "")
+
+
+def _fetches_in_chunks(request: web.BaseRequest) -> bool:
+    """Whether the client may be a containerd that fetches layers in parallel chunks: 2.1 or newer."""
+    version = _CONTAINERD.match(_user_agent(request))
+    return version is not None and (int(version[1]), int(version[2])) >= (2, 1)
+
+
 def _pong(identity: dict[str, str]) -> web.Response:
     headers = {"Docker-Distribution-Api-Version": "registry/2.0", "Content-Type": "application/json"}
     return web.Response(body=b"{}", headers=headers | identity)
@@ -395,6 +500,8 @@ def _range_of(request: web.BaseRequest, digest: Digest, size_bytes: int | None) 
 def _result_of(error: OciError) -> Result:
     if error.status == 404:
         return Result.NOT_FOUND
+    if isinstance(error, TooManyRequests | Overloaded):
+        return Result.BUSY
     if error.status == 503:
         return Result.UNAVAILABLE
     return Result.REJECTED if error.status < 500 else Result.ERROR

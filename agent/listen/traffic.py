@@ -1,7 +1,9 @@
 """What goes over the wire between nodes: its cost, the load it is, and the round trips it shows."""
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 from aiohttp import web
 
@@ -11,25 +13,39 @@ from agent.listen.http import is_first_look
 from agent.members.neighbourhood import Neighbourhood
 from agent.observe.metrics import Metrics
 from agent.observe.requests import RequestPath, RequestRecord
+from agent.oci.errors import OciError, Overloaded, TooManyRequests
+from agent.pull.admission import Admission, Refused
 from topology.ledger import CostLedger, Entry
-from topology.placement import Locality
+
+
+def is_agent(request: web.BaseRequest) -> bool:
+    """Whether another agent asks: it knows what a 429 means."""
+    return request.headers.get("User-Agent", "").startswith("shorthaul")
 
 
 class Traffic:
-    """Accounts the bodies that peers sent to this node, and watches those it sends to peers.
+    """Accounts the bodies that peers sent to this node, and bounds and watches those it sends to peers.
 
     ``young_s``: up to which age a connection's least round trip is taken, once, for one of now. The kernel
     keeps it for 300 s: taken later, it would outlive a change.
     """
 
     def __init__(
-        self, *, ledger: CostLedger, neighbourhood: Neighbourhood, metrics: Metrics, young_s: float
+        self,
+        *,
+        ledger: CostLedger,
+        neighbourhood: Neighbourhood,
+        metrics: Metrics,
+        admission: Admission,
+        young_s: float,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._ledger = ledger
         self._neighbourhood = neighbourhood
         self._metrics = metrics
         self._young_s = young_s
-        self.uploads = 0  # bodies that are being sent to peers now
+        self._clock = clock
+        self.admission = admission
 
     def entries(self) -> Iterator[Entry]:
         """Bytes and money by pair of zones."""
@@ -45,29 +61,57 @@ class Traffic:
         neighbourhood = self._neighbourhood
         snapshot = neighbourhood.snapshot
         own = snapshot.zone_of(neighbourhood.own)
-        pairs = []
-        if record.node is not None and record.locality is not Locality.NODE:
-            pairs.append((snapshot.zone_of(record.node), own))
+        ways = [(snapshot.zone_of(part.node), own, part.size_bytes) for part in record.given]
         if record.path is RequestPath.NODEPORT:
             client = neighbourhood.peer_at(request.remote or "")
             if client is not None:  # another node's containerd, by way of the fallback
-                pairs.append((own, snapshot.zone_of(client)))
-        for source, destination in pairs:
-            entry = self._ledger.add(source, destination, record.body_bytes)
+                ways.append((own, snapshot.zone_of(client), record.body_bytes))
+        for source, destination, size_bytes in ways:
+            entry = self._ledger.add(source, destination, size_bytes)
             self._metrics.received(entry.source, entry.destination, entry.size_bytes, entry.usd)
 
+    @property
+    def uploads(self) -> int:
+        """How many bodies are being sent to peers now."""
+        return len(self.admission)
+
     @contextmanager
-    def upload(self, request: web.BaseRequest, path: RequestPath) -> Iterator[None]:
-        """A body is sent while this is entered; to a peer it counts as load and measures the way there."""
+    def upload(
+        self, request: web.BaseRequest, path: RequestPath, size_bytes: int
+    ) -> Iterator[Callable[[int], None]]:
+        """A body of this size is sent while this is entered; yields whom to tell of each of its parts.
+
+        To a peer it counts as load and measures the way there. Raises `OciError` where there is no room.
+        """
         if path is not RequestPath.PEER:
-            yield
+            yield lambda _: None
             return
-        self.uploads += 1
+        admission = self.admission
+        upload = admission.ask(request.remote or "", size_bytes, self._clock())
+        if isinstance(upload, Refused):
+            raise self._refusal(request, upload)
+        self._metrics.uploads(len(admission), admission.left_bytes)
         try:
-            yield
+            yield partial(admission.sent, upload)
         finally:
-            self.uploads -= 1
+            admission.ended(upload)
+            self._metrics.uploads(len(admission), admission.left_bytes)
             self._measure(request)
+
+    def check_room(self, request: web.BaseRequest) -> None:
+        """For a peer that asks whether it could have a body. Raises `OciError` if it could not."""
+        refused = self.admission.would_refuse(request.remote or "", self._clock())
+        if refused is not None:
+            raise self._refusal(request, refused)
+
+    def _refusal(self, request: web.BaseRequest, refused: Refused) -> OciError:
+        self._metrics.refused()
+        kind = TooManyRequests if is_agent(request) else Overloaded
+        return kind(
+            "as many uploads as this node may have at once",
+            wait_s=refused.wait_s,
+            hint="transfer.uploads_max and .upload_bytes_max decide",
+        )
 
     def _measure(self, request: web.BaseRequest) -> None:
         name = self._neighbourhood.peer_at(request.remote or "")

@@ -1,4 +1,5 @@
-"""What the agent knows, as JSON: ``/api/topology``, ``/api/latency``, ``/api/costs``, ``/api/flows``.
+"""What the agent knows, as JSON: ``/api/topology``, ``/api/latency``, ``/api/costs``, ``/api/flows``,
+``/api/transfers``.
 
 Round trips in microseconds, ages in seconds. Every number is finite: what is not known is null. The
 larger ones let other work go on between their parts, as pulls are served by the same loop.
@@ -9,7 +10,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from agent.flows.book import FlowBook
+from agent.listen.traffic import Traffic
 from agent.members.neighbourhood import Neighbourhood
+from agent.transfer.puller import Puller
 from topology.labels import path_levels
 from topology.ledger import Entry
 from topology.placement import NodeName, ZoneKey
@@ -117,6 +120,41 @@ def flows_view(book: FlowBook, now_s: float) -> dict[str, Any]:
                 "cookie": flow.cookie,
             }
             for flow in book.newest_first()
+        ],
+    }
+
+
+def transfers_view(puller: Puller, traffic: Traffic, now_s: float) -> dict[str, Any]:
+    """The bodies under way in both directions, and the peers that are not asked, and why."""
+    admission, neighbourhood = traffic.admission, puller.neighbourhood
+    return {
+        "downloads": [
+            {
+                "digest": pull.digest,
+                "node": None if pull.holder is None else pull.holder.node,
+                "bytes": pull.offset,
+                "length": pull.length,
+                "resumes": pull.resumes,
+            }
+            for pull in puller.running
+        ],
+        "uploads": [
+            {
+                "to": upload.peer,
+                "bytes": upload.sent_bytes,
+                "left_bytes": upload.left_bytes,
+                "age_s": _round(now_s - upload.started_s),
+            }
+            for upload in admission
+        ],
+        "uploads_refused": admission.refused,
+        "cooling": [
+            {"node": peer.name, "left_s": _round(neighbourhood.cooling_s(peer.name, now_s))}
+            for peer in neighbourhood.cooling(now_s)
+        ],
+        "not_asked": [
+            {"digest": digest, "node": node, "left_s": _round(left_s)}
+            for digest, node, left_s in puller.trust.entries(now_s)
         ],
     }
 

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from agent.members.member import Peer, Peers
+from agent.pull.cooloff import CoolOff
 from topology.cluster import ClusterTopology, Timing
 from topology.labels import LabelProblem
 from topology.placement import Locality, NodeName, Placement
@@ -16,13 +17,13 @@ from topology.ranking import Condition, Ranked, rank
 from topology.snapshot import Snapshot
 from topology.zones import Report
 
-_SATURATED_S = 1.0  # after "too many requests": about as long as a few layers take
 _REFRESH_S = 1.0
 
 
 class Neighbourhood:
     """Peers in rings around one node.
 
+    ``cooloff_s``: how long a peer that failed is left alone, ``cooloff_max_s`` after many failures in a row.
     ``load_ttl_s``: how long the load that a peer told counts; two of its reports.
     """
 
@@ -33,19 +34,19 @@ class Neighbourhood:
         placement: Placement,
         problems: Sequence[LabelProblem] = (),
         cooloff_s: float,
+        cooloff_max_s: float = 80.0,
         timing: Timing | None = None,
         load_ttl_s: float = 30.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.own = own
         self._clock = clock
-        self._cooloff_s = cooloff_s
+        self._cooloff = CoolOff(first_s=cooloff_s, most_s=cooloff_max_s)
         self._load_ttl_s = load_ttl_s
         self._own_problems = tuple(problems)
         self._peers: Peers = {}
         self._by_address: Mapping[str, NodeName] = {}
         self._rings: tuple[tuple[Peer, ...], ...] = ()
-        self._cooling_until_s: dict[NodeName, float] = {}
         self._saturated_until_s: dict[NodeName, float] = {}
         self._told_load: dict[NodeName, tuple[int, float]] = {}  # uploads, and when it said so
         self._fetching: dict[NodeName, int] = {}  # bodies this node is fetching from it
@@ -77,7 +78,8 @@ class Neighbourhood:
         """Take a new list of peers; O(peers)."""
         self._peers = dict(peers)
         self._by_address = {peer.address: name for name, peer in peers.items()}
-        for known in (self._cooling_until_s, self._saturated_until_s, self._told_load, self._fetching):
+        self._cooloff.keep(peers)
+        for known in (self._saturated_until_s, self._told_load, self._fetching):
             for name in known.keys() - peers.keys():
                 del known[name]
         self._topology.update({name: peer.placement for name, peer in peers.items()}, self._clock())
@@ -119,34 +121,37 @@ class Neighbourhood:
 
     def rings(self, now_s: float) -> tuple[tuple[Peer, ...], ...]:
         """The peers that are not cooling, nearest ring first; no ring is empty."""
-        if not self._cooling_until_s:
+        resting = frozenset(self._cooloff.resting(now_s))
+        if not resting:
             return self._rings
-        well = (tuple(peer for peer in ring if not self.is_cooling(peer.name, now_s)) for ring in self._rings)
+        well = (tuple(peer for peer in ring if peer.name not in resting) for ring in self._rings)
         return tuple(ring for ring in well if ring)
 
     def cooling(self, now_s: float) -> tuple[Peer, ...]:
         """The peers that failed a moment ago."""
-        return tuple(
-            self._peers[name] for name in list(self._cooling_until_s) if self.is_cooling(name, now_s)
-        )
+        return tuple(self._peers[name] for name in self._cooloff.resting(now_s))
 
     def is_cooling(self, name: NodeName, now_s: float) -> bool:
-        """Whether the peer failed less than `cooloff_s` ago."""
-        return _is_before(self._cooling_until_s, name, now_s)
+        """Whether the peer failed a moment ago."""
+        return self._cooloff.left_s(name, now_s) > 0
+
+    def cooling_s(self, name: NodeName, now_s: float) -> float:
+        """How long the peer is left alone still; 0 for one that is well."""
+        return self._cooloff.left_s(name, now_s)
 
     def failed(self, name: NodeName, now_s: float) -> None:
         """The peer did not answer or broke off: it is the last resort for a while."""
         if name in self._peers:
-            self._cooling_until_s[name] = now_s + self._cooloff_s
+            self._cooloff.failed(name, now_s)
 
-    def saturated(self, name: NodeName, now_s: float) -> None:
-        """The peer is well and has no capacity left: others come first for a moment."""
+    def saturated(self, name: NodeName, now_s: float, wait_s: float) -> None:
+        """The peer is well and has no capacity left: others come first for so long, as it says itself."""
         if name in self._peers:
-            self._saturated_until_s[name] = now_s + _SATURATED_S
+            self._saturated_until_s[name] = now_s + wait_s
 
     def served(self, name: NodeName) -> None:
-        """The peer gave first bytes: it is well. That it answers questions would not prove as much."""
-        self._cooling_until_s.pop(name, None)
+        """The peer gave a body to its end: it is well. First bytes, or answers, would not prove as much."""
+        self._cooloff.well(name)
         self._saturated_until_s.pop(name, None)
 
     def fetching(self, name: NodeName, change: int) -> None:
@@ -180,11 +185,12 @@ class Neighbourhood:
             if not 0 <= now_s - told_s <= self._load_ttl_s:
                 del self._told_load[name]
         conditions: dict[NodeName, Condition] = {}
-        names = {*self._cooling_until_s, *self._saturated_until_s, *self._told_load, *self._fetching}
+        resting = frozenset(self._cooloff.resting(now_s))
+        names = {*resting, *self._saturated_until_s, *self._told_load, *self._fetching}
         for name in names:
             # What this node fetches is part of what the peer tells, a moment later.
             load = max(self._told_load.get(name, (0, 0.0))[0], self._fetching.get(name, 0))
-            cooling = self.is_cooling(name, now_s)
+            cooling = name in resting
             saturated = _is_before(self._saturated_until_s, name, now_s)
             if load or cooling or saturated:
                 conditions[name] = Condition(load=load, saturated=saturated, cooling=cooling)

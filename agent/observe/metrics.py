@@ -73,7 +73,7 @@ class Metrics:
         )
         self._attempts = Counter(
             "shorthaul_peer_attempts_total",
-            "Fetches started at a peer, by result.",
+            "Fetches started at a peer, by what came of them: ok is a body delivered to its end.",
             ("result",),
             registry=self._registry,
         )
@@ -189,7 +189,48 @@ class Metrics:
         for endpoint in EndpointName:  # a series that is born at 1 has no rate
             for verdict in Verdict:
                 self._local_flows.labels(endpoint.value, verdict.value)
+        self._hedges = self._counter("hedges", "Second fetches because a first byte took longer than usual.")
+        self._resumes = Counter(
+            "shorthaul_resumes_total",
+            "Bodies that broke off and were looked for elsewhere, by the failure.",
+            ("reason",),
+            registry=self._registry,
+        )
+        self._striped = self._counter("striped_bodies", "Bodies fetched from several peers at once.")
+        self._redirects = self._counter("redirects", "Clients that were sent to a peer (transfer.mode).")
+        self._sent_bytes = Counter(
+            "shorthaul_sent_bytes_total",
+            "Body bytes sent, by the way they took: sendfile and splice inside the kernel; copy, stripe and "
+            "memory (first bytes, small contents) through the agent.",
+            ("way",),
+            registry=self._registry,
+        )
+        self._uploads = Gauge("shorthaul_uploads", "Bodies being sent to peers now.", registry=self._registry)
+        self._upload_bytes = Gauge(
+            "shorthaul_upload_bytes_in_flight",
+            "Bytes of those bodies that are still to be sent.",
+            registry=self._registry,
+        )
+        self._refused = self._counter("uploads_refused", "Peers told to go elsewhere for want of capacity.")
+        self._suspects = self._counter(
+            "suspect_sources",
+            "Peers whose blob containerd did not commit: not asked for it again for a while.",
+        )
+        self._scrubbed = self._counter(
+            "scrubbed_bytes", "Bytes of this node's content read again and hashed."
+        )
+        self._corrupt = Counter(
+            "shorthaul_corrupt_blobs_total",
+            "Blobs of this node that do not match their digest or size, and were withdrawn: an alarm.",
+            ("found_by",),
+            registry=self._registry,
+        )
+        for found_by in ("read", "scrub"):
+            self._corrupt.labels(found_by)
         self._ready = Gauge("shorthaul_ready", "1 while the agent is ready.", registry=self._registry)
+
+    def _counter(self, name: str, meaning: str) -> Counter:
+        return Counter(f"shorthaul_{name}_total", meaning, registry=self._registry)
 
     def request(self, record: RequestRecord) -> None:
         """A request was answered."""
@@ -197,7 +238,9 @@ class Metrics:
         self._requests.labels(
             record.path.value, record.kind, record.source, locality, record.result.value
         ).inc()
-        if record.body_bytes:
+        for part in record.given:
+            self._bytes.labels(record.path.value, part.locality.label).inc(part.size_bytes)
+        if record.body_bytes and not record.given:
             self._bytes.labels(record.path.value, locality).inc(record.body_bytes)
         if record.first_byte_s is not None:
             self._first_byte.labels(record.source).observe(record.first_byte_s)
@@ -213,6 +256,48 @@ class Metrics:
     def attempt(self, result: str) -> None:
         """A fetch at a peer had its first bytes (``ok``), or a `Failure`'s value."""
         self._attempts.labels(result).inc()
+
+    def hedge(self) -> None:
+        """Another peer was asked because the first took longer than usual."""
+        self._hedges.inc()
+
+    def broke(self, reason: str) -> None:
+        """A body broke off and has to go on from elsewhere."""
+        self._resumes.labels(reason).inc()
+
+    def striped(self) -> None:
+        """A body is fetched from several peers from now on."""
+        self._striped.inc()
+
+    def redirect(self) -> None:
+        """A client was sent to a peer."""
+        self._redirects.inc()
+
+    def sent(self, ways: Mapping[str, int]) -> None:
+        """Body bytes went to a client, by the way they took."""
+        for way, size_bytes in ways.items():
+            self._sent_bytes.labels(way).inc(size_bytes)
+
+    def uploads(self, number: int, left_bytes: int) -> None:
+        """The bodies that are being sent to peers now."""
+        self._uploads.set(number)
+        self._upload_bytes.set(left_bytes)
+
+    def refused(self) -> None:
+        """A peer was told to go elsewhere."""
+        self._refused.inc()
+
+    def suspects(self, number: int) -> None:
+        """So many sources of a blob became suspect."""
+        self._suspects.inc(number)
+
+    def scrubbed(self, size_bytes: int) -> None:
+        """Content of this node was read again."""
+        self._scrubbed.inc(size_bytes)
+
+    def corrupt(self, found_by: str) -> None:
+        """A blob of this node is not what it should be: found by ``scrub`` or ``read``."""
+        self._corrupt.labels(found_by).inc()
 
     def store(self, blobs: int, size_bytes: int) -> None:
         """The store's size now."""

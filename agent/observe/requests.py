@@ -21,11 +21,21 @@ class Result(Enum):
 
     OK = "ok"
     NOT_FOUND = "not_found"
+    BUSY = "busy"  # a peer that has to go elsewhere
     REJECTED = "rejected"  # the client's mistake: any other 4xx
     CUT = "cut"  # a body that ended short; the client resumes
     CLIENT_GONE = "client_gone"
     UNAVAILABLE = "unavailable"
     ERROR = "error"  # a bug
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What one node gave of a body."""
+
+    node: NodeName
+    locality: Locality
+    size_bytes: int
 
 
 @dataclass(slots=True, kw_only=True)
@@ -44,6 +54,9 @@ class RequestRecord:
     reason: str = ""
     body_bytes: int = 0
     body_length: int = 0  # what the body has when it is whole
+    given: tuple[Given, ...] = ()  # by whom, where bytes came from peers
+    resumes: int = 0  # how often another peer went on with the body
+    way: str | None = None  # how most of its bytes went; see `Metrics.sent`
     first_byte_s: float | None = None
     seconds: float = 0.0
     verdict: str | None = None  # of the connection it came by; None for another node's client
@@ -75,6 +88,12 @@ class RequestRecord:
             "tier": self.locality_label,
             "reason": self.reason,
             "bytes": self.body_bytes,
+            "sources": [
+                {"node": part.node, "tier": part.locality.label, "bytes": part.size_bytes}
+                for part in self.given
+            ],
+            "resumes": self.resumes,
+            "way": self.way,
             "first_byte_s": self.first_byte_s if self.first_byte_s is None else round(self.first_byte_s, 6),
             "seconds": round(self.seconds, 6),
             "verdict": self.verdict,

@@ -6,7 +6,11 @@ repeat the request six times without a pause, so those two never appear on the l
 """
 
 import json
+import math
 from typing import Any, ClassVar
+
+WAIT_HEADER = "Shorthaul-Wait-Ms"
+"""How long until there is capacity, in milliseconds; Retry-After has whole seconds only."""
 
 
 class OciError(Exception):
@@ -93,6 +97,33 @@ class RangeInvalid(OciError):
     @property
     def headers(self) -> dict[str, str]:
         return {} if self.size_bytes is None else {"Content-Range": f"bytes */{self.size_bytes}"}
+
+
+class _ComeBackLater(OciError):
+    """``wait_s``: how long it will take, by what was observed."""
+
+    def __init__(self, message: str, *, wait_s: float, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.wait_s = wait_s
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {
+            "Retry-After": str(max(1, math.ceil(self.wait_s))),
+            WAIT_HEADER: str(round(self.wait_s * 1000)),
+        }
+
+
+class TooManyRequests(_ComeBackLater):
+    """No capacity left for another agent: it has other peers to go to."""
+
+    status, code = 429, "TOOMANYREQUESTS"
+
+
+class Overloaded(_ComeBackLater):
+    """No capacity left for a client that would repeat a 429 at once: go to the next host."""
+
+    status, code = 503, "UNAVAILABLE"
 
 
 class Unavailable(OciError):

@@ -1,34 +1,53 @@
 """One pull from peers, as a state machine: events and the time in, commands out. No I/O.
 
-Decides whom to ask next, when to stop waiting, and how the pull ends. The transfer room executes the
-commands and reports what came of them. Source: DESIGN 7; the reactions that containerd shows to each
-kind of failure (docs/decisions/0003).
+Decides whom to ask next, when to stop waiting, where to go on after a failure, and how the pull ends. The
+transfer room executes the commands and reports what came of them. Sources: DESIGN 7; the reactions that
+containerd shows to each kind of failure (docs/decisions/0003); docs/decisions/0012.
 
-    state        event       next         commands
-    ---------------------------------------------------------------------------------------
-    LOOKING      Found       TRYING       Fetch the first holder, or Lookup all, or NotFound
-    TRYING       Failed      TRYING       Fetch the next holder, or Lookup all, or NotFound
-    TRYING       Ticked      TRYING       the same once patience is over; the slow one stays in the race
-    TRYING       Ticked      DONE         past the deadline: Abandon all, NotFound
-    TRYING       Responded   DELIVERING   Abandon the others, Deliver
-    DELIVERING   Completed   DONE
-    DELIVERING   Broke       DONE         Cut: the client resumes with a Range request
-    any          ClientGone  DONE         Abandon all
+    state        event         next         commands
+    ---------------------------------------------------------------------------------------------
+    TRYING       Found         TRYING       Fetch the first holder
+    TRYING       Failed        TRYING       Fetch the next one; else look further (see below)
+    TRYING       Ticked        TRYING       usual time over: Fetch a second one, the first may still win
+                                            patience over: Avoid it, Fetch the next one
+                                            stall_s over: Abandon it, and as if it had failed
+                                            a busy one's wait over: Fetch it
+    TRYING       Ticked        DONE         past the deadline: Abandon all, end
+    TRYING       Responded     DELIVERING   Abandon the others, Deliver
+    DELIVERING   Broke         TRYING       Abandon, Avoid; Fetch the next one from the offset reached
+    DELIVERING   Progressed    DELIVERING   far too slow: GiveUp, which Broke follows
+    DELIVERING   Progressed    DELIVERING   slower than the reader, and others of the tier have it: Stripe
+    DELIVERING   Completed     DONE
+    any          ClientGone    DONE         Abandon all
+
+Looking further: ask everyone who has it; wait for attempts still open; a holder that broke off after it gave
+plenty gets a second chance; wait for busy ones; end. The end is NotFound before the first byte, and Cut after
+it: the client then resumes with a Range request.
 """
 
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
-from topology.placement import NodeName
+from agent.pull.meter import Look
+from topology.placement import Locality, NodeName
 from topology.ranking import Ranked
+
+PROGRESS_BYTES = 1 << 20
+"""A holder that gave so much before it failed had begun well; a body that got so much further begins anew."""
+
+_STRIPE_BELOW_BYTES_PER_S = 400e6  # faster sources are as fast as copying from several would be
+_LOOK_AGAIN_S = 0.25
 
 
 class Failure(Enum):
-    """Why an attempt gave nothing. The value is its label in metrics."""
+    """Why an attempt gave nothing, or not all. The value is its label in metrics."""
 
     UNREACHABLE = "unreachable"
     SILENT = "silent"
+    SLOW = "slow"  # below what is worth waiting for
+    LAGGING = "lagging"  # far below what is usual in its tier, and another has it
     BROKEN = "broken"  # the connection ended early
     INVALID = "invalid"  # an answer that can't be right: a length, a range, a digest
     UNSATISFIABLE = "unsatisfiable"  # 416: the range selects nothing, says this peer
@@ -44,11 +63,23 @@ class Failure(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """See `PullSettings` for each field."""
+    """See `PullSettings` and `TransferSettings` for most fields.
+
+    ``hedge_s``: for each tier, the wait for a first byte after which a second holder is asked (none:
+    ``patience_s``). ``lanes_max``: how many holders a body may be fetched from at once; 1: never several.
+    ``stubborn_s``: for how long to look again when nobody is left, for a client that takes that badly.
+    """
 
     patience_s: float
     deadline_s: float
     attempts_max: int
+    stall_s: float = 3.0
+    floor_bytes_per_s: float = 0.0
+    floor_ratio: float = 0.0
+    hedge_s: Mapping[Locality, float] = field(default_factory=dict)
+    stripe_min_bytes: int = 0
+    lanes_max: int = 1
+    stubborn_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,17 +99,41 @@ class Responded:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failed:
-    """The attempt ended before its first bytes."""
+    """The attempt ended before its first bytes. ``wait_s``: what a busy peer says."""
 
     attempt: int
     failure: Failure
+    wait_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Broke:
-    """The body that was being delivered ended early or stalled."""
+    """What was being delivered ended early; ``offset`` bytes of the body have reached the client in all."""
 
     failure: Failure
+    offset: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progressed:
+    """The body is at ``offset``, with ``left_bytes`` to come.
+
+    ``usual_bytes_per_s``: of a body of this tier, when so many are under way; None: not known.
+    """
+
+    offset: int
+    left_bytes: int
+    look: Look
+    usual_bytes_per_s: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaneFailed:
+    """One of several holders that a body comes from failed; the others go on."""
+
+    node: NodeName
+    failure: Failure
+    wait_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +151,7 @@ class ClientGone:
     """Nobody waits for this pull any more."""
 
 
-Event = Found | Responded | Failed | Broke | Completed | Ticked | ClientGone
+Event = Found | Responded | Failed | Broke | Progressed | LaneFailed | Completed | Ticked | ClientGone
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,17 +163,23 @@ class Lookup:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fetch:
-    """Start an attempt. Answered by `Responded` or `Failed`."""
+    """Start an attempt at the body from ``offset`` on. Answered by `Responded` or `Failed`.
+
+    ``hedge``: another one is open, and only slower than usual so far.
+    """
 
     attempt: int
     holder: Ranked
+    offset: int = 0
+    hedge: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Abandon:
-    """End an attempt; no answer is expected."""
+    """End an attempt; no answer is expected. ``failure``: why, where it is to blame itself."""
 
     attempt: int
+    failure: Failure | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,10 +197,18 @@ class Avoid:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Relieve:
-    """The peer has no capacity left: prefer others for a moment, in all pulls."""
+class Shun:
+    """As long as it is avoided, do not ask the peer for this content at all."""
 
     node: NodeName
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Relieve:
+    """The peer has no capacity left: prefer others for ``wait_s``, in all pulls."""
+
+    node: NodeName
+    wait_s: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,15 +220,33 @@ class Forget:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deliver:
-    """Send this attempt's bytes to the client. Answered by `Completed`, `Broke` or `ClientGone`."""
+    """Send this attempt's bytes to the client. Answered by `Progressed`, `Completed`, `Broke` or
+    `ClientGone`.
+    """
 
     attempt: int
     holder: Ranked
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Stripe:
+    """Go on from these holders as well as from the one that delivers. Answered by `LaneFailed`,
+    `Completed`, `Broke` or `ClientGone`.
+    """
+
+    holders: tuple[Ranked, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GiveUp:
+    """End what is being delivered. Answered by `Broke` with this failure."""
+
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NotFound:
-    """Nobody can serve it: answer 404. ``attempts``: how many peers were tried."""
+    """Nobody can serve it: answer 404. ``attempts``: how many were made."""
 
     attempts: int
 
@@ -169,16 +256,38 @@ class Cut:
     """End the response visibly short, so that the client resumes elsewhere."""
 
 
-Command = Lookup | Fetch | Abandon | WakeAt | Avoid | Relieve | Forget | Deliver | NotFound | Cut
+Command = (
+    Lookup
+    | Fetch
+    | Abandon
+    | WakeAt
+    | Avoid
+    | Shun
+    | Relieve
+    | Forget
+    | Deliver
+    | Stripe
+    | GiveUp
+    | NotFound
+    | Cut
+)
+_Commands = tuple[Command, ...]
 
 
 class State(Enum):
     """See the table in the module's docstring."""
 
-    LOOKING = "looking"
     TRYING = "trying"
     DELIVERING = "delivering"
     DONE = "done"
+
+
+@dataclass(slots=True)
+class _Attempt:
+    holder: Ranked
+    started_s: float
+    offset: int
+    avoided: bool = False
 
 
 @dataclass(slots=True)
@@ -186,27 +295,41 @@ class Pull:
     """One pull. Times are seconds of one monotonic clock."""
 
     limits: Limits
-    state: State = State.LOOKING
-    _started_s: float = 0.0
-    _patience_ends_s: float = 0.0
+    state: State = State.TRYING
+    _began_s: float = 0.0
+    _deadline_s: float = 0.0
     _attempts: int = 0
-    _attempts_max: int = 0
+    _budget: int = 0
+    _offset: int = 0
+    _begun: bool = False  # the client has the head
+    _looking: bool = False
     _asked_everyone: bool = False
     _widened: bool = False
+    _look_again_s: float | None = None
+    _delivering: int | None = None
     _waiting: deque[Ranked] = field(default_factory=deque)
-    _open: dict[int, Ranked] = field(default_factory=dict)
+    _again: deque[Ranked] = field(default_factory=deque)
+    _busy: dict[NodeName, tuple[float, Ranked]] = field(default_factory=dict)
+    _open: dict[int, _Attempt] = field(default_factory=dict)
     _tried: set[NodeName] = field(default_factory=set)
+    _striped: bool = False
 
-    def start(self, now_s: float) -> tuple[Command, ...]:
+    def start(self, now_s: float) -> _Commands:
         """The first commands."""
-        self._started_s = now_s
-        self._attempts_max = self.limits.attempts_max
+        self._began_s = now_s
+        self._deadline_s = now_s + self.limits.deadline_s
+        self._budget = self.limits.attempts_max
+        self._looking = True
         return Lookup(everyone=False), WakeAt(at_s=self._deadline_s)
 
-    def on(self, event: Event, now_s: float) -> tuple[Command, ...]:
+    def on(self, event: Event, now_s: float) -> _Commands:
         """What to do about ``event``. Events that come too late are answered with nothing."""
         if self.state is State.DONE:
             return ()
+        commands = self._on(event, now_s)
+        return (*commands, WakeAt(at_s=self._wake_s(now_s))) if self.state is State.TRYING else commands
+
+    def _on(self, event: Event, now_s: float) -> _Commands:
         match event:
             case Found():
                 return self._on_found(event, now_s)
@@ -215,100 +338,204 @@ class Pull:
             case Responded():
                 return self._on_responded(event)
             case Ticked():
-                return self._on_ticked(now_s)
+                return self._on_ticked(now_s) if self.state is State.TRYING else ()
             case Broke():
-                return self._on_broke(event)
+                return self._on_broke(event.failure, event.offset, now_s)
+            case Progressed():
+                return self._on_progressed(event) if self.state is State.DELIVERING else ()
+            case LaneFailed():
+                return _verdict(event.node, event.failure, event.wait_s)
             case Completed():
                 self.state = State.DONE
-                return ()
+                return self._abandon_open()
             case ClientGone():
-                return self._abandon_all()
+                self.state = State.DONE
+                return self._abandon_open()
 
-    @property
-    def _deadline_s(self) -> float:
-        return self._started_s + self.limits.deadline_s
-
-    def _on_found(self, event: Found, now_s: float) -> tuple[Command, ...]:
+    def _on_found(self, event: Found, now_s: float) -> _Commands:
+        if self._looking and self._widened:
+            # Near holders that all fail must not hide a far one: it gets attempts of its own.
+            self._budget += self.limits.attempts_max
+        self._looking = False
         self._asked_everyone = self._asked_everyone or event.complete
-        if self.state is State.DELIVERING:
-            return ()
-        self.state = State.TRYING
         # The newer answer comes first: it knows of everyone, and whom to avoid by now.
         newer = {holder.node for holder in event.holders}
         merged = (*event.holders, *(holder for holder in self._waiting if holder.node not in newer))
         self._waiting = deque(holder for holder in merged if holder.node not in self._tried)
-        return self._next(now_s)
+        return self._go_on(now_s) if self.state is State.TRYING else ()
 
-    def _on_failed(self, event: Failed, now_s: float) -> tuple[Command, ...]:
-        holder = self._open.pop(event.attempt, None)
-        if holder is None:
+    def _on_failed(self, event: Failed, now_s: float) -> _Commands:
+        attempt = self._open.pop(event.attempt, None)
+        if attempt is None:
             return ()
-        if event.failure.is_peers_fault:
-            verdict: tuple[Command, ...] = (Avoid(node=holder.node), Forget(node=holder.node))
-        elif event.failure is Failure.MISSING:
-            verdict = (Forget(node=holder.node),)
-        elif event.failure is Failure.BUSY:
-            verdict = (Relieve(node=holder.node),)
-        else:
-            verdict = ()
-        return verdict + (self._next(now_s) if self.state is State.TRYING else ())
+        holder, failure = attempt.holder, event.failure
+        if failure is Failure.BUSY:
+            self._busy[holder.node] = (now_s + event.wait_s, holder)
+        shun = failure in (Failure.SILENT, Failure.INVALID)
+        verdict = _verdict(holder.node, failure, event.wait_s, shun=shun)
+        if failure.is_peers_fault:
+            verdict = (*verdict, Forget(node=holder.node))
+        return verdict + (self._go_on(now_s) if self.state is State.TRYING else ())
 
-    def _on_responded(self, event: Responded) -> tuple[Command, ...]:
-        if self.state is State.DELIVERING:
+    def _on_responded(self, event: Responded) -> _Commands:
+        attempt = self._open.pop(event.attempt, None) if self.state is State.TRYING else None
+        if attempt is None:
             return ()
-        holder = self._open.pop(event.attempt, None)
-        if holder is None:
-            return ()
+        for other in self._open.values():  # slower, but as good as before if this one fails
+            self._tried.discard(other.holder.node)
+            (self._waiting.append if other.avoided else self._waiting.appendleft)(other.holder)
         others = self._abandon_open()
         self.state = State.DELIVERING
-        self._open[event.attempt] = holder
-        return (*others, Deliver(attempt=event.attempt, holder=holder))
+        self._begun = True
+        self._delivering = event.attempt
+        self._open[event.attempt] = attempt
+        return (*others, Deliver(attempt=event.attempt, holder=attempt.holder))
 
-    def _on_ticked(self, now_s: float) -> tuple[Command, ...]:
-        if self.state is State.DELIVERING:
-            return ()
+    def _on_ticked(self, now_s: float) -> _Commands:
         if now_s >= self._deadline_s:
-            silent = tuple(Avoid(node=holder.node) for holder in self._open.values())
-            return (*silent, *self._abandon_all(), NotFound(attempts=self._attempts))
-        if self.state is not State.TRYING or not self._open:
-            return (WakeAt(at_s=self._deadline_s),)
-        if now_s < self._patience_ends_s:  # timers fire early now and then
-            return (WakeAt(at_s=min(self._patience_ends_s, self._deadline_s)),)
-        latest = self._open[max(self._open)]
-        return (Avoid(node=latest.node), *self._next(now_s))
+            silent = tuple(Avoid(node=attempt.holder.node) for attempt in self._open.values())
+            return (*silent, *self._end())
+        commands: list[Command] = []
+        lost_patience = False
+        for number, attempt in list(self._open.items()):
+            waited_s, node = now_s - attempt.started_s, attempt.holder.node
+            if waited_s >= self.limits.stall_s:
+                del self._open[number]
+                commands += [Abandon(attempt=number, failure=Failure.SILENT), *_verdict(node, Failure.SILENT)]
+                lost_patience = True
+            elif waited_s >= self.limits.patience_s and not attempt.avoided:
+                attempt.avoided = True
+                commands.append(Avoid(node=node))
+                lost_patience = True
+        for node, (ready_s, holder) in list(self._busy.items()):
+            if now_s >= ready_s:
+                del self._busy[node]
+                self._waiting.appendleft(holder)
+                self._budget += 1  # waiting in line is not failing
+        if self._look_again_s is not None and now_s >= self._look_again_s:
+            self._look_again_s = None
+            self._looking = True
+            return (*commands, Lookup(everyone=True))
+        if lost_patience or not self._open:
+            return (*commands, *self._go_on(now_s))
+        if self._may_hedge and now_s >= self._hedge_at_s():
+            return (*commands, *self._fetch(self._waiting.popleft(), now_s, hedge=True))
+        return tuple(commands)
 
-    def _on_broke(self, event: Broke) -> tuple[Command, ...]:
-        self.state = State.DONE
-        if event.failure.is_peers_fault:
-            return (*(Avoid(node=holder.node) for holder in self._open.values()), Cut())
-        return (Cut(),)
+    def _on_broke(self, failure: Failure, offset: int, now_s: float) -> _Commands:
+        if self._delivering is None:
+            return ()
+        number, self._delivering = self._delivering, None
+        attempt = self._open.pop(number)
+        node = attempt.holder.node
+        self.state = State.TRYING
+        self._offset = offset
+        self._began_s, self._deadline_s = now_s, now_s + self.limits.deadline_s
+        gave_plenty = offset - attempt.offset >= PROGRESS_BYTES
+        if gave_plenty:
+            self._budget = self.limits.attempts_max
+        verdict: _Commands = ()
+        if not self._striped:  # otherwise each lane had its verdict already
+            may_come_back = failure is Failure.LAGGING or (failure is Failure.BROKEN and gave_plenty)
+            if may_come_back:
+                self._again.append(attempt.holder)
+            verdict = _verdict(node, failure, shun=not may_come_back)
+        self._striped = False
+        return (Abandon(attempt=number), *verdict, *self._go_on(now_s))
 
-    def _next(self, now_s: float) -> tuple[Command, ...]:
-        """The next holder; else everyone; else wait for those still open; else 404."""
-        if self._waiting and self._attempts < self._attempts_max:
-            self._attempts += 1
-            holder = self._waiting.popleft()
-            self._tried.add(holder.node)
-            self._open[self._attempts] = holder
-            self._patience_ends_s = now_s + self.limits.patience_s
-            wake_s = min(self._patience_ends_s, self._deadline_s)
-            return Fetch(attempt=self._attempts, holder=holder), WakeAt(at_s=wake_s)
+    def _on_progressed(self, event: Progressed) -> _Commands:
+        look, limits = event.look, self.limits
+        if self._striped or self._delivering is None or not look.source_bound:
+            return ()
+        holder = self._open[self._delivering].holder
+        if look.over_s >= limits.stall_s:
+            if look.bytes_per_s < limits.floor_bytes_per_s:
+                return (GiveUp(failure=Failure.SLOW),)
+            usual = event.usual_bytes_per_s
+            if usual is not None and look.bytes_per_s < limits.floor_ratio * usual:
+                if any(_is_well(other) for other in self._waiting):
+                    return (GiveUp(failure=Failure.LAGGING),)
+                if not self._widened and not self._asked_everyone:
+                    self._widened = self._looking = True
+                    return (Lookup(everyone=True),)
+        if event.left_bytes < limits.stripe_min_bytes or look.bytes_per_s > _STRIPE_BELOW_BYTES_PER_S:
+            return ()
+        lanes = [other for other in self._waiting if other.locality is holder.locality and _is_well(other)]
+        lanes = lanes[: limits.lanes_max - 1]
+        if not lanes:
+            return ()
+        self._striped = True
+        self._tried.update(lane.node for lane in lanes)
+        self._waiting = deque(other for other in self._waiting if other not in lanes)
+        return (Stripe(holders=tuple(lanes)),)
+
+    def _go_on(self, now_s: float) -> _Commands:
+        """The next holder, or whatever else may lead to one, or the end."""
+        if self._waiting and self._budget > 0:
+            return self._fetch(self._waiting.popleft(), now_s)
         if not self._widened and (self._waiting or not self._asked_everyone):
-            # Near holders that all fail must not hide a far one: it gets attempts of its own.
-            self._widened = self._asked_everyone = True
-            self._attempts_max += self.limits.attempts_max
-            self.state = State.LOOKING
-            return Lookup(everyone=True), WakeAt(at_s=self._deadline_s)
-        if self._open:
-            return (WakeAt(at_s=self._deadline_s),)
-        self.state = State.DONE
-        return (NotFound(attempts=self._attempts),)
+            self._widened = self._asked_everyone = self._looking = True
+            return (Lookup(everyone=True),)
+        if self._open or self._looking:
+            return ()
+        if self._again and self._budget > 0:
+            return self._fetch(self._again.popleft(), now_s)
+        if self._busy or self._look_again_s is not None:
+            return ()
+        if now_s - self._began_s < self.limits.stubborn_s:
+            self._look_again_s = now_s + _LOOK_AGAIN_S
+            self._tried.clear()
+            return ()
+        return self._end()
 
-    def _abandon_open(self) -> tuple[Command, ...]:
+    def _fetch(self, holder: Ranked, now_s: float, *, hedge: bool = False) -> _Commands:
+        self._budget -= 1
+        self._attempts += 1
+        self._tried.add(holder.node)
+        self._open[self._attempts] = _Attempt(holder, now_s, self._offset)
+        return (Fetch(attempt=self._attempts, holder=holder, offset=self._offset, hedge=hedge),)
+
+    def _end(self) -> _Commands:
+        self.state = State.DONE
+        return (*self._abandon_open(), Cut() if self._begun else NotFound(attempts=self._attempts))
+
+    def _wake_s(self, now_s: float) -> float:
+        times_s = [self._deadline_s]
+        for attempt in self._open.values():
+            patience_s = self.limits.stall_s if attempt.avoided else self.limits.patience_s
+            times_s.append(attempt.started_s + min(patience_s, self.limits.stall_s))
+        if self._may_hedge:
+            times_s.append(self._hedge_at_s())
+        times_s += [ready_s for ready_s, _ in self._busy.values()]
+        if self._look_again_s is not None:
+            times_s.append(self._look_again_s)
+        return max(now_s, min(times_s))
+
+    @property
+    def _may_hedge(self) -> bool:
+        return len(self._open) == 1 and bool(self._waiting) and self._budget > 0
+
+    def _hedge_at_s(self) -> float:
+        (attempt,) = self._open.values()
+        usual_s = self.limits.hedge_s.get(attempt.holder.locality, self.limits.patience_s)
+        return attempt.started_s + usual_s
+
+    def _abandon_open(self) -> _Commands:
         abandoned = tuple(Abandon(attempt=attempt) for attempt in self._open)
         self._open.clear()
         return abandoned
 
-    def _abandon_all(self) -> tuple[Command, ...]:
-        self.state = State.DONE
-        return self._abandon_open()
+
+def _is_well(holder: Ranked) -> bool:
+    return not (holder.condition.cooling or holder.condition.saturated)
+
+
+def _verdict(node: NodeName, failure: Failure, wait_s: float = 0.0, *, shun: bool = True) -> _Commands:
+    """What a failure says of the peer, for all pulls."""
+    if failure is Failure.MISSING:
+        return (Forget(node=node),)
+    if failure is Failure.BUSY:
+        return (Relieve(node=node, wait_s=wait_s),)
+    if not failure.is_peers_fault:
+        return ()
+    return (Avoid(node=node), Shun(node=node)) if shun else (Avoid(node=node),)

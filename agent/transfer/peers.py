@@ -4,129 +4,111 @@ Foreign exceptions become `AttemptFailed`. Cancelling a fetch closes its connect
 """
 
 import asyncio
-import weakref
-from dataclasses import dataclass
+import contextlib
+from collections.abc import Iterator
 from types import TracebackType
 from typing import Self
 
 import aiohttp
-from yarl import URL
 
 from agent.holders.wire import Question, Reply
 from agent.members.member import Peer
 from agent.oci.digest import digest_of
-from agent.oci.errors import RangeInvalid
 from agent.oci.manifest import SIZE_MAX_BYTES, Manifest, parse_manifest
-from agent.oci.ranges import (
-    ByteRange,
-    RangeSpec,
-    is_unsatisfiable,
-    parse_content_range,
-    parse_unsatisfied_range,
-    select,
-)
-from agent.oci.reference import Addressed, Kind
+from agent.oci.ranges import ByteRange
+from agent.oci.reference import Kind
 from agent.pull.machine import Failure
+from agent.transfer.answers import AttemptFailed, Wanted, check
+from agent.transfer.connections import ConnectionPool, Head, Malformed, PeerConnection, Unreachable
 from agent.transfer.questions import Connected, QuestionChannels
 
-_IDLE_S = 15.0  # shorter than a server's http.idle_s, so that no request meets a connection that is closing
-_READ_BYTES = 256 * 1024
+VERIFIED_BYTES = 256 * 1024
+"""Whole contents up to this size are verified before a byte of them is sent: it takes under a millisecond."""
+
 _HEADERS = {"User-Agent": "shorthaul", "Accept-Encoding": "identity"}
 
 
-class AttemptFailed(Exception):
-    """A fetch gave nothing usable."""
-
-    def __init__(self, failure: Failure, message: str, *, size_bytes: int | None = None) -> None:
-        super().__init__(message)
-        self.failure = failure
-        self.size_bytes = size_bytes  # the content's size, with UNSATISFIABLE
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
-    """What to fetch from a peer. ``size_bytes``: the content's size where a manifest named it."""
-
-    target: Addressed
-    range_spec: RangeSpec | None = None
-    head: bool = False
-    size_bytes: int | None = None
-
-    @property
-    def url_path(self) -> str:
-        """Path and query; the grammar of its parts needs no percent-encoding but for a port or brackets."""
-        target = self.target
-        room = "blobs" if target.kind is Kind.BLOB else "manifests"
-        query = "" if target.registry is None else f"?ns={target.registry}"
-        return f"/v2/{target.repository}/{room}/{target.digest}{query}"
-
-
 class PeerBody:
-    """A peer's checked answer: the head, the first bytes, and the way to the rest."""
+    """A peer's checked answer: its first bytes, and the connection that the others come by.
+
+    ``first`` and ``left_bytes``, which are still to be read from ``connection``, are all of it.
+    """
 
     def __init__(
         self,
-        response: aiohttp.ClientResponse | None,
+        pool: ConnectionPool,
+        peer: Peer,
+        connection: PeerConnection,
         *,
-        first: bytes,
+        head: Head,
         selected: ByteRange | None,
         size_bytes: int,
-        manifest: Manifest | None = None,
     ) -> None:
-        self._response = response
-        self.first = first
+        self._pool = pool
+        self._peer = peer
+        self._keep_alive = head.keep_alive
+        self.connection: PeerConnection | None = connection
+        self.first = head.first
         self.selected = selected
         self.size_bytes = size_bytes
-        self.manifest = manifest  # verified and parsed, when a manifest was wanted
+        self.manifest: Manifest | None = None  # verified and parsed, when a manifest was wanted
+        self.left_bytes = self.length - len(self.first)
 
     @property
     def length(self) -> int:
         """How many body bytes there are in all, the first ones included."""
         return self.selected.length if self.selected else self.size_bytes
 
-    async def read(self, stall_s: float) -> bytes:
-        """The next bytes after the first; empty at the end.
+    @property
+    def start(self) -> int:
+        """Where in the content the body begins."""
+        return self.selected.start if self.selected else 0
 
-        Raises `AttemptFailed` when it breaks or stalls.
-        """
-        if self._response is None:
-            return b""
-        try:
-            async with asyncio.timeout(stall_s):
-                return await self._response.content.readany()
-        except TimeoutError as error:
-            raise AttemptFailed(Failure.SILENT, f"no byte for {stall_s} s") from error
-        except (aiohttp.ClientError, OSError) as error:
-            raise AttemptFailed(Failure.BROKEN, str(error) or type(error).__name__) from error
+    @property
+    def position(self) -> int:
+        """Where in the content the next byte to be read is."""
+        return self.start + self.length - self.left_bytes
+
+    async def read(self, most_bytes: int) -> bytes:
+        """The next bytes after the first ones, by copying. Raises `AttemptFailed` when there are none."""
+        assert self.connection is not None, "read after close"
+        with translated():
+            received = await self.connection.read(min(most_bytes, self.left_bytes))
+        if not received:
+            raise AttemptFailed(Failure.BROKEN, f"{self.left_bytes} bytes short")
+        self.left_bytes -= len(received)
+        return received
 
     def close(self) -> None:
         """Give the connection back if the body was read to its end, else close it."""
-        if self._response is not None:
-            self._response.release() if self._response.content.at_eof() else self._response.close()
-            self._response = None
+        connection, self.connection = self.connection, None
+        if connection is None:
+            return
+        if self.left_bytes == 0 and self._keep_alive:
+            self._pool.give_back(self._peer, connection)
+        else:
+            connection.close()
 
 
 class PeerClient:
-    """One connection pool to all peers. Use as an async context manager."""
+    """Connections to all peers. Use as an async context manager."""
 
     def __init__(
         self, *, connect_s: float, stall_s: float, connected: Connected = lambda _peer, _socket: None
     ) -> None:
-        self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=connect_s)
         self._stall_s = stall_s
         self._connected = connected
-        self._known: weakref.WeakSet[asyncio.Transport] = weakref.WeakSet()
+        self._pool = ConnectionPool(connect_s=connect_s, connected=connected)
+        self._connect_s = connect_s
         self._session: aiohttp.ClientSession | None = None
         self._questions: QuestionChannels | None = None
 
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_IDLE_S),
+            connector=aiohttp.TCPConnector(limit=0),
             cookie_jar=aiohttp.DummyCookieJar(),
-            timeout=self._timeout,
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._connect_s),
             headers=_HEADERS,
-            auto_decompress=False,
-            read_bufsize=_READ_BYTES,
         )
         self._questions = QuestionChannels(self._session, self._connected)
         return self
@@ -134,6 +116,7 @@ class PeerClient:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._pool.close()
         if self._questions is not None:
             await self._questions.close()
         if self._session is not None:
@@ -145,106 +128,70 @@ class PeerClient:
         return await self._questions.ask(peer, question, timeout_s)
 
     async def fetch(self, peer: Peer, wanted: Wanted) -> PeerBody:
-        """The peer's answer, checked, with its first bytes. Raises `AttemptFailed`.
+        """The peer's answer, checked, with its first bytes; small ones and manifests whole and verified.
 
-        Has no deadline of its own before the first byte: the pull decides how long to wait.
+        Raises `AttemptFailed`. Has no deadline of its own before the first byte: the pull decides how long
+        to wait.
         """
-        assert self._session is not None
-        url = URL(f"{peer.base_url}{wanted.url_path}", encoded=True)
-        headers = {} if wanted.range_spec is None else {"Range": str(wanted.range_spec)}
-        try:
-            response = await self._session.request(
-                "HEAD" if wanted.head else "GET", url, headers=headers, allow_redirects=False
+        headers = _HEADERS if wanted.range_spec is None else {**_HEADERS, "Range": str(wanted.range_spec)}
+        with translated():
+            connection, head = await self._pool.ask(
+                peer, "HEAD" if wanted.head else "GET", wanted.url_path, headers
             )
-        except (aiohttp.ServerTimeoutError, aiohttp.ClientConnectorError, TimeoutError) as error:
-            raise AttemptFailed(Failure.UNREACHABLE, str(error) or type(error).__name__) from error
-        except (aiohttp.ClientError, OSError, ValueError) as error:
-            raise AttemptFailed(Failure.BROKEN, str(error) or type(error).__name__) from error
-        self._tell_of(peer, response)
         try:
-            return await self._checked(response, wanted)
+            selected, size_bytes = check(head, wanted)
+            body = PeerBody(self._pool, peer, connection, head=head, selected=selected, size_bytes=size_bytes)
+            if wanted.head:
+                body.left_bytes = 0
+            elif _is_verified(wanted, body):
+                await self._verify(body, wanted)
+            elif not body.first and body.left_bytes:
+                body.first = await body.read(VERIFIED_BYTES)
         except BaseException:
-            response.close()
+            connection.close()
             raise
+        return body
 
-    def _tell_of(self, peer: Peer, response: aiohttp.ClientResponse) -> None:
-        """Tell of the connection if it is new: its handshake measured the way to the peer."""
-        transport = None if response.connection is None else response.connection.transport
-        if transport is not None and transport not in self._known:
-            self._known.add(transport)
-            self._connected(peer, transport.get_extra_info("socket"))
-
-    async def _checked(self, response: aiohttp.ClientResponse, wanted: Wanted) -> PeerBody:
-        _check_status(response, wanted)
-        selected, size_bytes = _check_length(response, wanted)
-        if wanted.head:
-            first = b""
-        elif wanted.target.kind is Kind.MANIFEST:
-            return await self._manifest(response, wanted, size_bytes)
-        else:
-            first = await self._first(response, size_bytes)
-        return PeerBody(response, first=first, selected=selected, size_bytes=size_bytes)
-
-    async def _first(self, response: aiohttp.ClientResponse, size_bytes: int) -> bytes:
+    async def _verify(self, body: PeerBody, wanted: Wanted) -> None:
+        """Read it whole: manifests steer everything after them, and small ones cost nothing."""
+        what = wanted.target.kind.value
+        if body.size_bytes > SIZE_MAX_BYTES:
+            raise AttemptFailed(Failure.INVALID, f"a {what} of {body.size_bytes} bytes")
+        parts = [body.first]
         try:
-            first = await response.content.readany()
-        except (aiohttp.ClientError, OSError) as error:
-            raise AttemptFailed(Failure.BROKEN, str(error) or type(error).__name__) from error
-        if not first and size_bytes:
-            raise AttemptFailed(Failure.BROKEN, "no first byte")
-        return first
-
-    async def _manifest(self, response: aiohttp.ClientResponse, wanted: Wanted, size_bytes: int) -> PeerBody:
-        """A manifest is small and steers everything after it: read it whole and verify it first."""
-        if size_bytes > SIZE_MAX_BYTES:
-            raise AttemptFailed(Failure.INVALID, f"a manifest of {size_bytes} bytes")
-        try:
-            async with asyncio.timeout(self._stall_s):
-                content = await response.read()
+            while body.left_bytes:
+                async with asyncio.timeout(self._stall_s):
+                    parts.append(await body.read(VERIFIED_BYTES))
         except TimeoutError as error:
-            raise AttemptFailed(Failure.SILENT, "manifest stalled") from error
-        except (aiohttp.ClientError, OSError) as error:
-            raise AttemptFailed(Failure.BROKEN, str(error) or type(error).__name__) from error
-        manifest = parse_manifest(content)
-        if digest_of(content, like=wanted.target.digest) != wanted.target.digest or manifest is None:
-            raise AttemptFailed(Failure.INVALID, "a manifest that does not match its digest")
-        return PeerBody(None, first=content, selected=None, size_bytes=len(content), manifest=manifest)
+            raise AttemptFailed(Failure.SILENT, f"no byte for {self._stall_s} s") from error
+        body.first = content = b"".join(parts)
+        if digest_of(content, like=wanted.target.digest) != wanted.target.digest:
+            raise AttemptFailed(Failure.INVALID, f"a {what} that does not match its digest")
+        if wanted.target.kind is Kind.MANIFEST:
+            body.manifest = parse_manifest(content)
+            if body.manifest is None:
+                raise AttemptFailed(Failure.INVALID, "content that is not a manifest")
 
 
-def _check_status(response: aiohttp.ClientResponse, wanted: Wanted) -> None:
-    status = response.status
-    if status in (200, 206):
-        return
-    if status == 416 and wanted.range_spec is not None:
-        size_bytes = parse_unsatisfied_range(response.headers.get("Content-Range"))
-        if size_bytes is not None and is_unsatisfiable(wanted.range_spec, size_bytes):
-            raise AttemptFailed(Failure.UNSATISFIABLE, "status 416", size_bytes=size_bytes)
-    failure = {404: Failure.MISSING, 429: Failure.BUSY}.get(status, Failure.ERROR)
-    raise AttemptFailed(failure, f"status {status}")
+def _is_verified(wanted: Wanted, body: PeerBody) -> bool:
+    if wanted.target.kind is Kind.MANIFEST:
+        return True
+    whole = body.length == body.size_bytes
+    return whole and (
+        body.size_bytes <= VERIFIED_BYTES or (wanted.config and body.size_bytes <= SIZE_MAX_BYTES)
+    )
 
 
-def _check_length(response: aiohttp.ClientResponse, wanted: Wanted) -> tuple[ByteRange | None, int]:
-    """The range and the whole size that the head promises, if they fit what was asked and each other."""
-    length = response.content_length
-    if length is None or length < 0:
-        raise AttemptFailed(Failure.INVALID, "no Content-Length")
-    if response.status == 206:
-        selected = parse_content_range(response.headers.get("Content-Range"))
-        if selected is None or selected.length != length or wanted.range_spec is None:
-            raise AttemptFailed(Failure.INVALID, "a Content-Range that does not fit")
-        size_bytes = selected.size_bytes
-    else:
-        selected, size_bytes = None, length
-    if size_bytes == 0 and digest_of(b"", like=wanted.target.digest) != wanted.target.digest:
-        raise AttemptFailed(Failure.INVALID, "no bytes, where the digest is not that of none")
-    if wanted.size_bytes is not None and size_bytes != wanted.size_bytes:
-        raise AttemptFailed(
-            Failure.INVALID, f"{size_bytes} bytes where the manifest says {wanted.size_bytes}"
-        )
+@contextlib.contextmanager
+def translated() -> Iterator[None]:
+    """Failures of the connection as `AttemptFailed`."""
     try:
-        expected = select(wanted.range_spec, size_bytes)
-    except RangeInvalid as error:
-        raise AttemptFailed(Failure.INVALID, "a range outside of the content") from error
-    if expected != selected:
-        raise AttemptFailed(Failure.INVALID, "not the range that was asked for")
-    return selected, size_bytes
+        yield
+    except Unreachable as error:
+        raise AttemptFailed(Failure.UNREACHABLE, str(error)) from error
+    except Malformed as error:
+        raise AttemptFailed(Failure.INVALID, str(error)) from error
+    except BlockingIOError:
+        raise
+    except OSError as error:
+        raise AttemptFailed(Failure.BROKEN, str(error) or type(error).__name__) from error

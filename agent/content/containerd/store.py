@@ -7,7 +7,7 @@ be read (another root, no permission, a remote snapshotter) the content API serv
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Set
 from contextlib import aclosing
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from agent.content.containerd.client import Client
 from agent.content.store import (
     Blob,
     Change,
+    ChangeKind,
     Changes,
     ContentMissing,
     ContentUnavailable,
@@ -47,6 +48,7 @@ class Containerd:
         self._problem: str | None = f"not connected to containerd at {socket} yet"
         self._content_problem: str | None = None
         self._api_sizes: dict[Digest, int] | None = None
+        self._withdrawn: set[Digest] = set()  # of those that the API lists
 
     @property
     def problem(self) -> str | None:
@@ -63,6 +65,20 @@ class Containerd:
     def holds(self, digest: Digest) -> bool:
         """See `ContentStore.holds`."""
         return digest in self._blobs or (self._api_sizes is not None and digest in self._api_sizes)
+
+    @property
+    def digests(self) -> Set[Digest]:
+        """See `ContentStore.digests`."""
+        return (
+            self._blobs.digests if self._api_sizes is None else self._blobs.digests | self._api_sizes.keys()
+        )
+
+    def withdraw(self, digest: Digest) -> None:
+        """See `ContentStore.withdraw`."""
+        self._blobs.withdraw(digest)
+        if self._api_sizes is not None and self._api_sizes.pop(digest, None) is not None:
+            self._changes.publish(Change(ChangeKind.REMOVED, digest))
+        self._withdrawn.add(digest)
 
     def find(self, repository: Repository, tag: Tag, registry: Registry | None) -> tuple[TaggedImage, ...]:
         """See `ContentStore.find`."""
@@ -126,7 +142,8 @@ class Containerd:
                     listed = dict(_parsed(await self._client.sizes()))
                     if listed:  # what containerd lists it may have lost: try one
                         await self._client.read(next(iter(listed)), 0, 1)
-                        sizes = listed
+                        self._withdrawn &= listed.keys()
+                        sizes = {d: size for d, size in listed.items() if d not in self._withdrawn}
                 except (ContentUnavailable, ContentMissing) as error:
                     sizes = None
                     self._content_problem = f"neither files nor content API: {self._blobs.problem}; {error}"

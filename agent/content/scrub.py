@@ -1,0 +1,158 @@
+"""Reading this node's content again, slowly, to find what the disk spoiled before a peer is sent it.
+
+Decides what to read next and how fast; a blob that does not match its digest, or can't be read, is
+withdrawn: nobody is told of it any more, until its owner writes it anew. It is looked at twice before,
+because a file may be replaced while it is read.
+"""
+
+import asyncio
+import hashlib
+import logging
+import os
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from agent.config import ScrubSettings
+from agent.content.store import Blob, ContentError, ContentMissing, ContentStore
+from agent.observe.metrics import Metrics
+from agent.oci.digest import Digest
+from agent.pull.bucket import TokenBucket
+
+_log = logging.getLogger(__name__)
+
+_PIECE_BYTES = 1024 * 1024
+_SOON_MAX = 1024
+_FOUND_MAX = 100
+
+
+class Scrubber:
+    """Reads through a store. `run` it; pausing takes effect within a MiB."""
+
+    def __init__(
+        self,
+        store: ContentStore,
+        settings: ScrubSettings,
+        metrics: Metrics,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._store = store
+        self._settings = settings
+        self._metrics = metrics
+        self._clock = clock
+        self._limit = TokenBucket(settings.bytes_per_s)
+        self._going = asyncio.Event()
+        self._going.set()
+        self._soon: deque[Digest] = deque(maxlen=_SOON_MAX)
+        self._asked = asyncio.Event()
+        self._found: deque[Digest] = deque(maxlen=_FOUND_MAX)
+        self._reading: Digest | None = None
+        self._rounds = self._done = self._of = 0
+
+    @property
+    def paused(self) -> bool:
+        """Whether somebody paused it."""
+        return not self._going.is_set()
+
+    def pause(self) -> None:
+        """Read nothing until `resume`."""
+        self._going.clear()
+
+    def resume(self) -> None:
+        """Go on where it was paused."""
+        self._going.set()
+
+    def check_soon(self, digest: Digest) -> None:
+        """There is reason to doubt this blob: look at it next."""
+        if digest not in self._soon:
+            self._soon.append(digest)
+            self._asked.set()
+
+    def spoiled(self, digest: Digest, found_by: str) -> None:
+        """The blob was read whole, and is not what its digest says."""
+        self._store.withdraw(digest)
+        self._found.append(digest)
+        self._metrics.corrupt(found_by)
+        _log.error(
+            "corrupt blob withdrawn; remove the images that use it, so that they are pulled again",
+            extra={"fields": {"digest": digest, "found_by": found_by}},
+        )
+
+    def view(self) -> dict[str, Any]:
+        """For the API."""
+        return {
+            "bytes_per_s": self._settings.bytes_per_s,
+            "paused": self.paused,
+            "reading": self._reading,
+            "round": {"done": self._done, "of": self._of, "finished": self._rounds},
+            "withdrawn": [digest for digest in self._found if not self._store.holds(digest)],
+        }
+
+    async def run(self) -> None:
+        """Round after round, until cancelled."""
+        while True:
+            started_s = self._clock()
+            if self._settings.bytes_per_s:
+                await self._round()
+            while (left_s := started_s + self._settings.round_s - self._clock()) > 0:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(left_s):
+                        await self._asked.wait()
+                await self._doubted()
+
+    async def _round(self) -> None:
+        digests = sorted(self._store.digests)
+        self._done, self._of = 0, len(digests)
+        for digest in digests:
+            await self._doubted()
+            await self._check(digest)
+            self._done += 1
+        self._rounds += 1
+
+    async def _doubted(self) -> None:
+        self._asked.clear()
+        while self._soon:
+            await self._check(self._soon.popleft())
+
+    async def _check(self, digest: Digest) -> None:
+        self._reading = digest
+        try:
+            for _ in range(2):
+                if await self._is_sound(digest):
+                    return
+            self.spoiled(digest, "scrub")
+        except ContentError:
+            return  # it went away meanwhile, or the store did
+        finally:
+            self._reading = None
+
+    async def _is_sound(self, digest: Digest) -> bool:
+        if not self._store.holds(digest):
+            raise ContentMissing(digest)
+        blob = await self._store.open(digest)
+        algorithm, _, expected = digest.partition(":")
+        hashed = hashlib.new(algorithm)
+        try:
+            for offset in range(0, blob.size_bytes, _PIECE_BYTES):
+                await self._going.wait()
+                try:
+                    piece = await _read(blob, offset)
+                except OSError as error:
+                    _log.warning("blob unreadable: %s", error, extra={"fields": {"digest": digest}})
+                    return False
+                await asyncio.to_thread(hashed.update, piece)
+                self._metrics.scrubbed(len(piece))
+                await asyncio.sleep(self._limit.take(len(piece), self._clock()))
+        finally:
+            blob.close()
+        return hashed.hexdigest() == expected
+
+
+async def _read(blob: Blob, offset: int) -> bytes:
+    if blob.fd is None:
+        return await blob.read(offset, _PIECE_BYTES)
+    if offset == 0:  # what is read here once need not stay in the page cache (Linux 6.3)
+        os.posix_fadvise(blob.fd, 0, 0, os.POSIX_FADV_NOREUSE)
+    return await asyncio.to_thread(os.pread, blob.fd, _PIECE_BYTES, offset)

@@ -1,0 +1,108 @@
+"""How many bodies this node sends to peers at once, and who is told to come back later.
+
+Decides at once and never queues: a refused peer has other holders to go to, and one that waits in a queue
+that it can't see does not know. Bounded by number and by the bytes still to be sent; once half of either
+is used, no peer may have more than an equal share, so that one that pulls a large image does not shut the
+others out. Pure; times are seconds of one monotonic clock.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+_REMEMBERED_S = 2.0  # so long a peer that was refused counts as one that wants something
+_WAIT_LEAST_S = 0.05
+_WAIT_MOST_S = 10.0
+_WAIT_UNKNOWN_S = 0.5  # while nothing was sent yet that could tell
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Upload:
+    """One body on its way to a peer."""
+
+    peer: str
+    left_bytes: int
+    started_s: float
+    sent_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refused:
+    """No room now. ``wait_s``: until there is some, by what was observed."""
+
+    wait_s: float
+
+
+class Admission:
+    """Lets uploads in. ``uploads_max`` bodies, ``bytes_max`` bytes still to be sent; one body in any case."""
+
+    def __init__(self, *, uploads_max: int, bytes_max: int) -> None:
+        self._uploads_max = uploads_max
+        self._bytes_max = bytes_max
+        self._uploads: set[Upload] = set()
+        self._refused_s: dict[str, float] = {}
+        self.left_bytes = 0
+        self.refused = 0
+
+    def __len__(self) -> int:
+        return len(self._uploads)
+
+    def __iter__(self) -> Iterator[Upload]:
+        return iter(self._uploads)
+
+    def ask(self, peer: str, size_bytes: int, now_s: float) -> Upload | Refused:
+        """A peer wants a body of this size."""
+        if not self._has_room(peer, size_bytes, now_s):
+            self._refused_s[peer] = now_s
+            self.refused += 1
+            return Refused(wait_s=self._wait_s(now_s))
+        upload = Upload(peer=peer, left_bytes=size_bytes, started_s=now_s)
+        self._uploads.add(upload)
+        self.left_bytes += size_bytes
+        self._refused_s.pop(peer, None)
+        return upload
+
+    def would_refuse(self, peer: str, now_s: float) -> Refused | None:
+        """What a peer would be told that asked for a small body now."""
+        return None if self._has_room(peer, 1, now_s) else Refused(wait_s=self._wait_s(now_s))
+
+    def sent(self, upload: Upload, size_bytes: int) -> None:
+        """So many more bytes of it went."""
+        upload.left_bytes -= size_bytes
+        upload.sent_bytes += size_bytes
+        self.left_bytes -= size_bytes
+
+    def ended(self, upload: Upload) -> None:
+        """It is over, whole or not."""
+        self._uploads.discard(upload)
+        self.left_bytes -= upload.left_bytes
+        upload.left_bytes = 0
+
+    def _has_room(self, peer: str, size_bytes: int, now_s: float) -> bool:
+        if not self._uploads:
+            return True
+        number, total_bytes = len(self._uploads) + 1, self.left_bytes + size_bytes
+        if number > self._uploads_max or total_bytes > self._bytes_max:
+            return False
+        if 2 * number <= self._uploads_max and 2 * total_bytes <= self._bytes_max:
+            return True
+        own = [upload for upload in self._uploads if upload.peer == peer]
+        rivals = len({upload.peer for upload in self._uploads} | self._wanting(now_s) | {peer})
+        own_bytes = sum(upload.left_bytes for upload in own)
+        return not own or (
+            (len(own) + 1) * rivals <= self._uploads_max
+            and (own_bytes + size_bytes) * rivals <= self._bytes_max
+        )
+
+    def _wanting(self, now_s: float) -> set[str]:
+        for peer in [peer for peer, at_s in self._refused_s.items() if now_s - at_s > _REMEMBERED_S]:
+            del self._refused_s[peer]
+        return set(self._refused_s)
+
+    def _wait_s(self, now_s: float) -> float:
+        """Until the first upload ends, at the rate that each had so far."""
+        waits_s = [
+            upload.left_bytes * (now_s - upload.started_s) / upload.sent_bytes
+            for upload in self._uploads
+            if upload.sent_bytes
+        ]
+        return min(max(min(waits_s, default=_WAIT_UNKNOWN_S), _WAIT_LEAST_S), _WAIT_MOST_S)

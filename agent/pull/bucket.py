@@ -1,0 +1,30 @@
+"""A rate limit: tokens that fill a bucket at a steady rate, one for each byte.
+
+Source: RFC 3290, 5.1.3 (token buckets). Takers go into debt and wait it off, so that one that takes a
+large piece delays those behind it and nobody is starved.
+"""
+
+
+class TokenBucket:
+    """``bytes_per_s`` in the long run, with bursts of a tenth of a second. 0: no limit."""
+
+    _BURST_S = 0.1
+
+    def __init__(self, bytes_per_s: float) -> None:
+        self._bytes_per_s = bytes_per_s
+        self._tokens = self._full = bytes_per_s * self._BURST_S
+        self._filled_s: float | None = None
+
+    @property
+    def piece_bytes(self) -> int | None:
+        """The most that should be taken at a time, to keep the flow even; None: any amount."""
+        return max(1, int(self._full)) if self._bytes_per_s else None
+
+    def take(self, size_bytes: int, now_s: float) -> float:
+        """Take tokens for bytes that went; how many seconds to wait before the next."""
+        if not self._bytes_per_s:
+            return 0.0
+        since_s = 0.0 if self._filled_s is None else max(0.0, now_s - self._filled_s)
+        self._filled_s = now_s
+        self._tokens = min(self._full, self._tokens + since_s * self._bytes_per_s) - size_bytes
+        return max(0.0, -self._tokens / self._bytes_per_s)

@@ -1,0 +1,49 @@
+"""What is usual: how soon peers of a tier give a first byte, and how fast their bodies come.
+
+Decides how long to wait before another peer is asked as well. The 95th percentile of what a tier's peers
+took lately is the wait after which a second request costs one in twenty more and cuts off the tail.
+Source: Dean and Barroso, "The tail at scale" (2013), "hedged requests".
+"""
+
+from collections import deque
+from collections.abc import Mapping
+
+from topology.placement import Locality
+
+_KEPT = 64
+_ENOUGH = 8
+_LEAST_S = 0.01  # below, what this process does meanwhile would decide
+_WHOLE_BYTES = 4 * 1024 * 1024  # smaller bodies are over before TCP is up to speed
+
+
+class Pace:
+    """First bytes and rates by tier, the last 64 of each. ``patience_s``: the longest wait."""
+
+    def __init__(self, *, patience_s: float) -> None:
+        self._patience_s = patience_s
+        self._first_bytes_s: dict[Locality, deque[float]] = {}
+        self._rates: dict[Locality, deque[float]] = {}
+
+    def first_byte(self, locality: Locality, seconds: float) -> None:
+        """A peer took so long, or at least so long when it was no longer waited for."""
+        self._first_bytes_s.setdefault(locality, deque(maxlen=_KEPT)).append(seconds)
+
+    def body(self, locality: Locality, size_bytes: int, seconds: float) -> None:
+        """A body came from a peer; ``seconds``: without what its reader was waited for."""
+        if size_bytes >= _WHOLE_BYTES and seconds > 0:
+            self._rates.setdefault(locality, deque(maxlen=_KEPT)).append(size_bytes / seconds)
+
+    def hedge_s(self) -> Mapping[Locality, float]:
+        """For each tier, how long to wait for a first byte before another peer is asked as well."""
+        return {locality: self._hedge_s(self._first_bytes_s.get(locality, ())) for locality in Locality}
+
+    def usual_bytes_per_s(self, locality: Locality) -> float | None:
+        """The median rate of a tier's bodies; None until enough were seen."""
+        rates = self._rates.get(locality, ())
+        return sorted(rates)[len(rates) // 2] if len(rates) >= _ENOUGH else None
+
+    def _hedge_s(self, taken_s: "deque[float] | tuple[()]") -> float:
+        if len(taken_s) < _ENOUGH:
+            return self._patience_s
+        percentile_s = sorted(taken_s)[len(taken_s) * 95 // 100]
+        return min(max(percentile_s, _LEAST_S), self._patience_s)

@@ -1,0 +1,122 @@
+"""Which peers are not asked for which content, because what they gave of it before was no good.
+
+Decides from two kinds of evidence. A body that broke off, stalled or contradicted itself: the peer is
+passed over for that digest while it cools off, so that a client that resumes is told to go elsewhere at
+once instead of being fed byte by byte. And what the client made of a whole blob: containerd verifies
+layers when it commits them, so a blob that was delivered to its end and does not appear in the store, or
+is asked for again from its start, makes every source of it suspect. Pure; times are seconds of one
+monotonic clock. Bounded: the oldest evidence goes.
+"""
+
+from collections import OrderedDict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from agent.oci.digest import Digest
+from topology.placement import NodeName
+
+_DIGESTS_MAX = 4096
+
+
+@dataclass(slots=True)
+class _Delivery:
+    """What a client was sent of a blob that is not in the store yet."""
+
+    size_bytes: int
+    sources: set[NodeName] = field(default_factory=set)
+    spans: list[tuple[int, int]] = field(default_factory=list)  # disjoint, sorted
+    whole_s: float | None = None  # when its last byte went
+
+    def add(self, start: int, stop: int, now_s: float) -> None:
+        spans: list[tuple[int, int]] = []
+        for low, high in sorted([*self.spans, (start, stop)]):
+            if spans and low <= spans[-1][1]:
+                spans[-1] = (spans[-1][0], max(spans[-1][1], high))
+            else:
+                spans.append((low, high))
+        self.spans = spans
+        if self.whole_s is None and spans == [(0, self.size_bytes)]:
+            self.whole_s = now_s
+
+
+class Trust:
+    """``commit_s``: how long a store may take to have what was delivered; ``suspect_s``: how long a
+    source stays suspect.
+    """
+
+    def __init__(self, *, commit_s: float, suspect_s: float) -> None:
+        self._commit_s = commit_s
+        self._suspect_s = suspect_s
+        self._until_s: OrderedDict[Digest, dict[NodeName, float]] = OrderedDict()
+        self._deliveries: OrderedDict[Digest, _Delivery] = OrderedDict()
+
+    def distrust(self, digest: Digest, node: NodeName, until_s: float) -> None:
+        """Pass the peer over for this digest until then."""
+        until = self._until_s.setdefault(digest, {})
+        until[node] = max(until_s, until.get(node, until_s))
+        self._until_s.move_to_end(digest)
+        if len(self._until_s) > _DIGESTS_MAX:
+            self._until_s.popitem(last=False)
+
+    def distrusted(self, digest: Digest, now_s: float) -> frozenset[NodeName]:
+        """The peers to pass over for this digest."""
+        until = self._until_s.get(digest)
+        if until is None:
+            return frozenset()
+        for node in [node for node, end_s in until.items() if now_s >= end_s]:
+            del until[node]
+        if not until:
+            del self._until_s[digest]
+        return frozenset(until)
+
+    def entries(self, now_s: float) -> Iterable[tuple[Digest, NodeName, float]]:
+        """All that is passed over: what, whom, and for how long still, in seconds."""
+        for digest, until in self._until_s.items():
+            yield from ((digest, node, end_s - now_s) for node, end_s in until.items() if now_s < end_s)
+
+    def delivered(
+        self,
+        digest: Digest,
+        sources: Iterable[NodeName],
+        *,
+        start: int,
+        stop: int,
+        size_bytes: int,
+        now_s: float,
+    ) -> None:
+        """The store's owner was sent these bytes of a blob of this size, from these peers."""
+        if start >= stop:
+            return
+        delivery = self._deliveries.get(digest)
+        if delivery is None or delivery.size_bytes != size_bytes:
+            delivery = self._deliveries[digest] = _Delivery(size_bytes=size_bytes)
+        delivery.sources.update(sources)
+        delivery.add(start, stop, now_s)
+        self._deliveries.move_to_end(digest)
+        if len(self._deliveries) > _DIGESTS_MAX:
+            self._deliveries.popitem(last=False)
+
+    def appeared(self, digest: Digest) -> None:
+        """The blob is in the store: whoever gave it gave the right one."""
+        self._deliveries.pop(digest, None)
+
+    def asked_from_start(self, digest: Digest, now_s: float) -> int:
+        """All of it is asked for. How many sources became suspect: it was sent it before."""
+        delivery = self._deliveries.pop(digest, None)
+        return 0 if delivery is None or delivery.whole_s is None else self._suspect(digest, delivery, now_s)
+
+    def overdue(self, now_s: float) -> int:
+        """Judge what should have appeared by now. How many sources became suspect."""
+        late = [
+            (digest, delivery)
+            for digest, delivery in self._deliveries.items()
+            if delivery.whole_s is not None and now_s - delivery.whole_s >= self._commit_s
+        ]
+        for digest, _ in late:
+            del self._deliveries[digest]
+        return sum(self._suspect(digest, delivery, now_s) for digest, delivery in late)
+
+    def _suspect(self, digest: Digest, delivery: _Delivery, now_s: float) -> int:
+        for node in delivery.sources:
+            self.distrust(digest, node, now_s + self._suspect_s)
+        return len(delivery.sources)

@@ -1,0 +1,112 @@
+"""What is asked of a peer, and whether the head of its answer can be right. Pure."""
+
+from dataclasses import dataclass
+
+from agent.oci.digest import digest_of
+from agent.oci.errors import WAIT_HEADER, RangeInvalid
+from agent.oci.ranges import (
+    ByteRange,
+    RangeSpec,
+    is_unsatisfiable,
+    parse_content_range,
+    parse_unsatisfied_range,
+    select,
+)
+from agent.oci.reference import Addressed, Kind
+from agent.pull.machine import Failure
+from agent.transfer.connections import Head
+
+_WAIT_S = 1.0  # of a busy peer that does not say how long
+_WAIT_MOST_S = 60.0
+
+
+class AttemptFailed(Exception):
+    """A fetch gave nothing usable, or broke off.
+
+    ``size_bytes``: the content's size, with UNSATISFIABLE; ``wait_s``: what a BUSY peer says.
+    """
+
+    def __init__(
+        self, failure: Failure, message: str, *, size_bytes: int | None = None, wait_s: float = 0.0
+    ) -> None:
+        super().__init__(message)
+        self.failure = failure
+        self.size_bytes = size_bytes
+        self.wait_s = wait_s
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """What to fetch from a peer.
+
+    ``size_bytes``: the content's size where a manifest named it. ``config``: a manifest says that this is
+    an image's config, to be verified like a manifest. ``chunk``: the client fetches a blob in parts and gives
+    up all of it when one breaks off.
+    """
+
+    target: Addressed
+    range_spec: RangeSpec | None = None
+    head: bool = False
+    size_bytes: int | None = None
+    config: bool = False
+    chunk: bool = False
+
+    @property
+    def url_path(self) -> str:
+        """Path and query; the grammar of its parts needs no percent-encoding but for a port or brackets."""
+        target = self.target
+        room = "blobs" if target.kind is Kind.BLOB else "manifests"
+        query = "" if target.registry is None else f"?ns={target.registry}"
+        return f"/v2/{target.repository}/{room}/{target.digest}{query}"
+
+
+def check(head: Head, wanted: Wanted) -> tuple[ByteRange | None, int]:
+    """The range and the whole size that a head promises. Raises `AttemptFailed` when it is no good."""
+    _check_status(head, wanted)
+    return _check_length(head, wanted)
+
+
+def _check_status(head: Head, wanted: Wanted) -> None:
+    status = head.status
+    if status in (200, 206):
+        return
+    if status == 416 and wanted.range_spec is not None:
+        size_bytes = parse_unsatisfied_range(head.headers.get("content-range"))
+        if size_bytes is not None and is_unsatisfiable(wanted.range_spec, size_bytes):
+            raise AttemptFailed(Failure.UNSATISFIABLE, "status 416", size_bytes=size_bytes)
+    failure = {404: Failure.MISSING, 429: Failure.BUSY}.get(status, Failure.ERROR)
+    raise AttemptFailed(failure, f"status {status}", wait_s=_wait_s(head) if status == 429 else 0.0)
+
+
+def _wait_s(head: Head) -> float:
+    exact, rough = head.headers.get(WAIT_HEADER.lower(), ""), head.headers.get("retry-after", "")
+    for text, unit_s in ((exact, 0.001), (rough, 1.0)):
+        if text.isascii() and text.isdecimal() and len(text) < 10:
+            return min(int(text) * unit_s, _WAIT_MOST_S)
+    return _WAIT_S
+
+
+def _check_length(head: Head, wanted: Wanted) -> tuple[ByteRange | None, int]:
+    """The range and the whole size that the head promises, if they fit what was asked and each other."""
+    text = head.headers.get("content-length", "")
+    if not (text.isascii() and text.isdecimal() and len(text) < 20):
+        raise AttemptFailed(Failure.INVALID, "no Content-Length")
+    length = int(text)
+    if head.status == 206:
+        selected = parse_content_range(head.headers.get("content-range"))
+        if selected is None or selected.length != length or wanted.range_spec is None:
+            raise AttemptFailed(Failure.INVALID, "a Content-Range that does not fit")
+        size_bytes = selected.size_bytes
+    else:
+        selected, size_bytes = None, length
+    if size_bytes == 0 and digest_of(b"", like=wanted.target.digest) != wanted.target.digest:
+        raise AttemptFailed(Failure.INVALID, "no bytes, where the digest is not that of none")
+    if wanted.size_bytes is not None and size_bytes != wanted.size_bytes:
+        raise AttemptFailed(Failure.INVALID, f"{size_bytes} bytes where it has {wanted.size_bytes}")
+    try:
+        expected = select(wanted.range_spec, size_bytes)
+    except RangeInvalid as error:
+        raise AttemptFailed(Failure.INVALID, "a range outside of the content") from error
+    if expected != selected:
+        raise AttemptFailed(Failure.INVALID, "not the range that was asked for")
+    return selected, size_bytes

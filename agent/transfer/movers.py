@@ -1,0 +1,227 @@
+"""The ways in which bytes get to a client: from a file, from a peer's socket, or through this process.
+
+Source: sendfile(2), splice(2), socket(7) on SO_RCVLOWAT. A file's bytes and those of a plain connection
+never enter this process: 0.2 to 0.25 CPU-s per GiB relayed, where copying takes four times that
+(docs/benchmarks.md).
+"""
+
+import asyncio
+import contextlib
+import fcntl
+import logging
+import os
+import socket
+import time
+from collections.abc import AsyncGenerator
+
+from agent.content.store import Blob, ContentUnavailable
+from agent.pull.machine import Failure
+from agent.pull.meter import TICK_S, Look, Meter
+from agent.transfer.answers import AttemptFailed
+from agent.transfer.peers import PeerBody, translated
+from agent.transfer.sink import ClientGone, ClientSink, is_ready
+
+_log = logging.getLogger(__name__)
+
+_FIRST_BYTES = 64 * 1024
+_SENDFILE_BYTES = 2 * 1024 * 1024
+_TURN_BYTES = 8 * 1024 * 1024  # others get a turn on the event loop after this much
+_READ_AHEAD_BYTES = 8 * 1024 * 1024
+_COPY_BYTES = 256 * 1024
+_PIPE_BYTES = 1024 * 1024
+_PIPES_MAX = 32  # kept for reuse; an empty one holds no memory
+_ENOUGH_BYTES = 192 * 1024  # to be woken for, while more than twice that is to come
+_F_SETPIPE_SZ = 1031  # fcntl.F_SETPIPE_SZ from Python 3.12 on
+_FLAGS = os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK
+
+
+async def read_first(blob: Blob, start: int, stop: int) -> bytes:
+    """The first bytes of a body, to be in hand before its head is sent. Raises `ContentError`."""
+    first = await blob.read(start, min(_FIRST_BYTES, stop - start))
+    if not first and stop > start:
+        raise ContentUnavailable("the blob's file is shorter than it was a moment ago")
+    return first
+
+
+async def send_blob(blob: Blob, sink: ClientSink, start: int, stop: int) -> None:
+    """Send bytes ``start`` to ``stop`` of a blob of this node.
+
+    Raises `ClientGone`, or `ContentError` when the bytes can't be read.
+    """
+    if blob.fd is not None and sink.plain:
+        await _sendfile(blob.fd, sink, start, stop)
+        return
+    while start < stop:
+        chunk = await blob.read(start, min(_COPY_BYTES, stop - start))
+        if not chunk:
+            raise ContentUnavailable("the blob ended early")
+        await sink.write(chunk, "copy")
+        start += len(chunk)
+
+
+class Relays:
+    """Moves peers' bodies to clients: the one place that decides between splicing and copying."""
+
+    def __init__(self, *, zero_copy: bool) -> None:
+        self._zero_copy = zero_copy and _can_splice()
+        self._pipes: list[_Pipe] = []
+
+    def move(
+        self, body: PeerBody, sink: ClientSink, meter: Meter, stall_s: float
+    ) -> AsyncGenerator[Look, None]:
+        """Move the rest of a peer's body to the client; yields how it comes along, a few times a second.
+
+        Raises `AttemptFailed` when the peer fails, or gives nothing for ``stall_s``, and `ClientGone`.
+        """
+        if self._zero_copy and sink.plain:
+            return self._splice(body, sink, meter, stall_s)
+        return _copy(body, sink, meter, stall_s)
+
+    def close(self) -> None:
+        """Let go of the pipes."""
+        while self._pipes:
+            self._pipes.pop().close()
+
+    async def _splice(
+        self, body: PeerBody, sink: ClientSink, meter: Meter, stall_s: float
+    ) -> AsyncGenerator[Look, None]:
+        assert body.connection is not None
+        source = body.connection.socket
+        out_fd = await sink.descriptor()
+        piece_bytes = min(_PIPE_BYTES, sink.piece_bytes or _PIPE_BYTES)
+        pipe = self._pipes.pop() if self._pipes else _Pipe()
+        wakes_for = _wake_for(source, 1, body.left_bytes)
+        heard_s = time.monotonic()
+        turn = 0
+        try:
+            while body.left_bytes:
+                try:
+                    with translated():
+                        came = _into_pipe(source, pipe, min(piece_bytes, body.left_bytes))
+                except BlockingIOError:
+                    now_s = time.monotonic()
+                    if now_s - heard_s >= stall_s:
+                        raise AttemptFailed(Failure.SILENT, f"no byte for {stall_s} s") from None
+                    # Fewer bytes than are enough to be woken for are taken at the next tick.
+                    await is_ready(source.fileno(), min(TICK_S, stall_s))
+                    meter.waited_s += time.monotonic() - now_s
+                else:
+                    if came == 0:
+                        raise AttemptFailed(Failure.BROKEN, f"{body.left_bytes} bytes short")
+                    body.left_bytes -= came
+                    meter.moved_bytes += came
+                    await _out_of_pipe(pipe, sink, out_fd)
+                    heard_s = time.monotonic()
+                    wakes_for = _wake_for(source, wakes_for, body.left_bytes)
+                    turn += came
+                    if turn >= _TURN_BYTES:
+                        turn = 0
+                        await asyncio.sleep(0)
+                if (look := meter.look(time.monotonic())) is not None:
+                    yield look
+        finally:
+            _wake_for(source, wakes_for, 0)
+            if pipe.held_bytes or len(self._pipes) >= _PIPES_MAX:
+                pipe.close()
+            else:
+                self._pipes.append(pipe)
+
+
+class _Pipe:
+    """What the kernel splices through. Whoever leaves bytes in it closes it."""
+
+    def __init__(self) -> None:
+        self.out, self.into = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self.held_bytes = 0
+        with contextlib.suppress(OSError):  # a user without rights may have no more large pipes
+            fcntl.fcntl(self.into, _F_SETPIPE_SZ, _PIPE_BYTES)
+
+    def close(self) -> None:
+        os.close(self.out)
+        os.close(self.into)
+
+
+def _can_splice() -> bool:
+    """Whether this kernel splices from a socket to a socket; some sandboxes do not."""
+    pipe = _Pipe()
+    near, far = socket.socketpair()
+    with near, far:
+        try:
+            near.send(b"x")
+            return os.splice(far.fileno(), pipe.into, 1) == os.splice(pipe.out, far.fileno(), 1) == 1
+        except OSError as error:
+            _log.warning("no splice here, peers' bytes are copied: %s", error)
+            return False
+        finally:
+            pipe.close()
+
+
+def _into_pipe(source: socket.socket, pipe: _Pipe, most_bytes: int) -> int:
+    pipe.held_bytes = os.splice(source.fileno(), pipe.into, most_bytes, flags=_FLAGS)
+    return pipe.held_bytes
+
+
+async def _out_of_pipe(pipe: _Pipe, sink: ClientSink, out_fd: int) -> None:
+    while pipe.held_bytes:
+        try:
+            went = os.splice(pipe.out, out_fd, pipe.held_bytes, flags=_FLAGS)
+        except BlockingIOError:
+            await sink.writable()
+        except OSError as error:
+            raise ClientGone(str(error)) from error
+        else:
+            pipe.held_bytes -= went
+            await sink.took(went, "splice")
+
+
+def _wake_for(source: socket.socket, current_bytes: int, left_bytes: int) -> int:
+    """Have fewer and larger wake-ups, as long as there is enough to come (SO_RCVLOWAT)."""
+    wanted_bytes = _ENOUGH_BYTES if left_bytes > 2 * _ENOUGH_BYTES else 1
+    if wanted_bytes != current_bytes and source.fileno() >= 0:
+        source.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, wanted_bytes)
+    return wanted_bytes
+
+
+async def _sendfile(file_fd: int, sink: ClientSink, start: int, stop: int) -> None:
+    out_fd = await sink.descriptor()
+    turn = 0
+    ahead = start
+    piece_bytes = min(_SENDFILE_BYTES, sink.piece_bytes or _SENDFILE_BYTES)
+    while start < stop:
+        try:
+            if start >= ahead:
+                # Have the disk work while the network does: sendfile itself would wait for it.
+                os.posix_fadvise(file_fd, start, 2 * _READ_AHEAD_BYTES, os.POSIX_FADV_WILLNEED)
+                ahead = start + _READ_AHEAD_BYTES
+            sent = os.sendfile(out_fd, file_fd, start, min(piece_bytes, stop - start))
+        except BlockingIOError:
+            await sink.writable()
+            continue
+        except ConnectionError as error:
+            raise ClientGone(str(error)) from error
+        except OSError as error:
+            raise ContentUnavailable(f"sendfile: {error.strerror}") from error
+        if sent == 0:
+            raise ContentUnavailable("the blob's file was cut short")
+        start += sent
+        turn += sent
+        await sink.took(sent, "sendfile")
+        if turn >= _TURN_BYTES:
+            turn = 0
+            await asyncio.sleep(0)
+
+
+async def _copy(body: PeerBody, sink: ClientSink, meter: Meter, stall_s: float) -> AsyncGenerator[Look, None]:
+    """By way of this process."""
+    while body.left_bytes:
+        started_s = time.monotonic()
+        try:
+            async with asyncio.timeout(stall_s):
+                received = await body.read(_COPY_BYTES)
+        except TimeoutError as error:
+            raise AttemptFailed(Failure.SILENT, f"no byte for {stall_s} s") from error
+        meter.waited_s += time.monotonic() - started_s
+        meter.moved_bytes += len(received)
+        await sink.write(received, "copy")
+        if (look := meter.look(time.monotonic())) is not None:
+            yield look

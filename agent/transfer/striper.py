@@ -1,0 +1,258 @@
+"""One body from several holders at once, delivered in order.
+
+Each holder is a lane: it fetches segments into memory, as `Stripes` deals them out, while the reader is
+sent what is there of the first. All bodies together hold a bounded number of segments (`StripeBuffers`). A
+lane that fails leaves its segment to the others, and so does one that keeps them waiting.
+"""
+
+import asyncio
+import contextlib
+import mmap
+import time
+from collections import deque
+from collections.abc import Callable, Coroutine, Iterable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from agent.oci.ranges import RangeSpec
+from agent.pull.machine import Failure
+from agent.pull.meter import TICK_S
+from agent.pull.stripes import SEGMENT_BYTES, Segment, Stripes
+from agent.transfer.answers import AttemptFailed, Wanted
+from agent.transfer.peers import PeerBody
+from agent.transfer.sink import ClientSink
+from topology.placement import NodeName
+from topology.ranking import Ranked
+
+_PIECE_BYTES = 256 * 1024
+_MUCH_SLOWER = 2.0  # a lane that is so many times slower than one that waits for it is of no use
+
+
+class StripeBuffers:
+    """How many segments all bodies may have in memory: ``size_bytes`` in all."""
+
+    def __init__(self, size_bytes: int) -> None:
+        self._segments_max = size_bytes // SEGMENT_BYTES
+        self._segments = 0
+
+    @property
+    def enough(self) -> bool:
+        """Whether two holders can be kept busy at all."""
+        return self._segments_max >= 2
+
+    @property
+    def room(self) -> bool:
+        """Whether one more segment may be held."""
+        return self._segments < self._segments_max
+
+    def make(self, segment: Segment) -> mmap.mmap:
+        """Memory for a segment, given back to the system when it is closed."""
+        self._segments += 1
+        return mmap.mmap(-1, segment.length)
+
+    def drop(self, memory: mmap.mmap) -> None:
+        """The segment was delivered."""
+        self._segments -= 1
+        with contextlib.suppress(BufferError):  # still in the traceback of what ended the body
+            memory.close()
+
+
+Fetch = Callable[[Ranked, Wanted], Coroutine[Any, Any, PeerBody]]
+"""Ask a holder. Raises `AttemptFailed`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StripeLimits:
+    """See `PullSettings`."""
+
+    stall_s: float
+    floor_bytes_per_s: float
+
+
+@dataclass(eq=False, slots=True)
+class _Lane:
+    holder: Ranked
+    body: PeerBody | None = None  # one that is open already
+    task: asyncio.Task[None] | None = None
+    received_bytes: int = 0
+    busy_s: float = 0.0
+    since_s: float | None = None  # when it began with its segment
+
+    def running_s(self, now_s: float) -> float:
+        return self.busy_s + (0.0 if self.since_s is None else now_s - self.since_s)
+
+    def bytes_per_s(self, now_s: float) -> float:
+        return self.received_bytes / max(self.running_s(now_s), 0.001)
+
+
+@dataclass(eq=False, slots=True)
+class _Filled:
+    """A segment's memory, and who filled which part of it."""
+
+    memory: mmap.mmap
+    parts: deque[tuple[Ranked, int]] = field(default_factory=deque)
+    sent_bytes: int = 0
+
+
+class Striper:
+    """Bytes ``start`` to ``stop`` of a content. `run` it once.
+
+    ``failed`` is told of each lane that failed, ``credit`` of whose bytes the client was sent.
+    """
+
+    def __init__(
+        self,
+        wanted: Wanted,
+        start: int,
+        stop: int,
+        *,
+        limits: StripeLimits,
+        buffers: StripeBuffers,
+        fetch: Fetch,
+        failed: Callable[[Ranked, AttemptFailed], None],
+        credit: Callable[[Ranked, int], None],
+    ) -> None:
+        self._wanted = wanted
+        self._limits = limits
+        self._buffers = buffers
+        self._fetch = fetch
+        self._failed = failed
+        self._credit = credit
+        self._stripes = Stripes(start, stop)
+        self._filled: dict[Segment, _Filled] = {}
+        self._lanes: dict[NodeName, _Lane] = {}
+        self._bell = asyncio.Event()
+        self._last_failure = AttemptFailed(Failure.BROKEN, "no holder left")
+
+    async def run(self, sink: ClientSink, first: Ranked, body: PeerBody, others: Iterable[Ranked]) -> None:
+        """Deliver all of it: from ``first``, whose open body is at ``start``, and the others.
+
+        Raises `AttemptFailed` when none is left, `ClientGone`, and whatever bug ended a lane.
+        """
+        for lane in (_Lane(first, body), *(_Lane(other) for other in others)):
+            self._lanes[lane.holder.node] = lane
+            lane.task = asyncio.create_task(self._run(lane), name="lane")
+        tasks = [lane.task for lane in self._lanes.values() if lane.task is not None]
+        try:
+            await self._deliver(sink, tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            for filled in self._filled.values():
+                self._buffers.drop(filled.memory)
+
+    async def _deliver(self, sink: ClientSink, tasks: list[asyncio.Task[None]]) -> None:
+        while not self._stripes.done:
+            head = self._stripes.head
+            filled = None if head is None else self._filled.get(head)
+            if head is not None and filled is not None and filled.sent_bytes < head.received_bytes:
+                await self._send(sink, filled, min(head.received_bytes, filled.sent_bytes + _PIECE_BYTES))
+                if filled.sent_bytes == head.length:
+                    del self._filled[self._stripes.delivered()]
+                    self._buffers.drop(filled.memory)
+                    self._ring()
+                continue
+            for task in tasks:
+                if task.done() and not task.cancelled():
+                    task.result()  # a bug ends the pull
+            if not self._lanes:
+                raise self._last_failure
+            await self._changed()
+
+    async def _send(self, sink: ClientSink, filled: _Filled, stop: int) -> None:
+        before = sink.sent_bytes
+        with memoryview(filled.memory) as view, view[filled.sent_bytes : stop] as piece:
+            try:
+                await sink.write(piece, "stripe")
+            finally:
+                went = sink.sent_bytes - before
+                filled.sent_bytes += went
+                while went > 0:
+                    holder, size_bytes = filled.parts.popleft()
+                    self._credit(holder, min(size_bytes, went))
+                    if size_bytes > went:
+                        filled.parts.appendleft((holder, size_bytes - went))
+                    went -= size_bytes
+
+    async def _run(self, lane: _Lane) -> None:
+        node = lane.holder.node
+        try:
+            while True:
+                segment = self._stripes.take(node, room=self._buffers.room)
+                if segment is None:
+                    self._dismiss_slower_than(lane)
+                    await self._changed()
+                else:
+                    await self._fill(lane, segment)
+        except AttemptFailed as error:
+            self._last_failure = error
+            self._failed(lane.holder, error)
+        finally:
+            self._lanes.pop(node, None)
+            self._stripes.leave(node)
+            if lane.body is not None:
+                lane.body.close()
+            self._ring()
+
+    async def _fill(self, lane: _Lane, segment: Segment) -> None:
+        if segment not in self._filled:
+            self._filled[segment] = _Filled(self._buffers.make(segment))
+        filled = self._filled[segment]
+        before_bytes = lane.received_bytes
+        lane.since_s = since_s = time.monotonic()
+        while not segment.whole:
+            received = await self._receive(lane, segment)
+            at = segment.received_bytes
+            filled.memory[at : at + len(received)] = received
+            segment.received_bytes += len(received)
+            lane.received_bytes += len(received)
+            filled.parts.append((lane.holder, len(received)))
+            self._ring()
+            took_s = time.monotonic() - since_s
+            if (
+                took_s >= self._limits.stall_s
+                and lane.received_bytes - before_bytes < self._limits.floor_bytes_per_s * took_s
+            ):
+                raise AttemptFailed(Failure.SLOW, f"below {self._limits.floor_bytes_per_s:.0f} bytes/s")
+        lane.busy_s, lane.since_s = lane.running_s(time.monotonic()), None
+
+    async def _receive(self, lane: _Lane, segment: Segment) -> bytes:
+        """The next bytes of a segment, asking for them first where that was not done yet."""
+        position = segment.start + segment.received_bytes
+        missing = segment.stop - position
+        try:
+            async with asyncio.timeout(self._limits.stall_s):
+                body = lane.body
+                if body is not None and (body.position != position or not body.left_bytes):
+                    lane.body = None
+                    body.close()
+                if lane.body is None:
+                    spec = RangeSpec(first=position, last=segment.stop - 1)
+                    lane.body = await self._fetch(lane.holder, replace(self._wanted, range_spec=spec))
+                    return lane.body.first
+                return await lane.body.read(min(_PIECE_BYTES, missing))
+        except TimeoutError as error:
+            raise AttemptFailed(Failure.SILENT, f"no byte for {self._limits.stall_s} s") from error
+
+    def _dismiss_slower_than(self, lane: _Lane) -> None:
+        """An idle lane does better on its own than behind one that holds up the reader."""
+        head, now_s = self._stripes.head, time.monotonic()
+        owner = None if head is None or head.owner is None or head.whole else self._lanes.get(head.owner)
+        if owner is None or owner is lane or owner.running_s(now_s) < TICK_S or owner.task is None:
+            return
+        if owner.bytes_per_s(now_s) * _MUCH_SLOWER < lane.bytes_per_s(now_s):
+            self._lanes.pop(owner.holder.node, None)
+            self._stripes.leave(owner.holder.node)
+            owner.task.cancel()
+
+    def _ring(self) -> None:
+        """Wake everyone that waits for a change."""
+        self._bell.set()
+        self._bell.clear()
+
+    async def _changed(self) -> None:
+        """Wait for a change, but not for long: how slow a lane is changes without one."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(TICK_S):
+                await self._bell.wait()
