@@ -55,6 +55,7 @@ from agent.transfer.peers import VERIFIED_BYTES, PeerBody
 from agent.transfer.puller import BodyCut, NobodyHasIt, Puller, RunningPull
 from agent.transfer.sink import ClientGone, ClientSink, cut
 from topology.placement import Locality, NodeName
+from topology.ranking import Ranked
 
 _log = logging.getLogger("shorthaul.request")
 
@@ -216,8 +217,10 @@ class OciServer:
             raise unknown(target, "not in this node's store")
         else:
             async with self._services.puller.pull(Wanted(target=target)) as pull:
-                body = await self._first_bytes(exchange, target, pull)
+                holder, body = await self._first_bytes(exchange, target, pull)
             manifest = body.manifest
+            if not exchange.head:
+                record.given = (Given(holder.node, holder.locality, body.length),)
             assert manifest is not None, "a manifest was wanted"
         self._expect_children(manifest)
         record.status = 200
@@ -293,7 +296,7 @@ class OciServer:
             if redirected is not None:
                 return redirected
         async with self._services.puller.pull(wanted, committed=self._is_own_containerd(request)) as pull:
-            body = await self._first_bytes(exchange, target, pull)
+            _, body = await self._first_bytes(exchange, target, pull)
             headers = self._content_headers(exchange.record, target.digest, "application/octet-stream")
             if client_has(request.headers.get("If-None-Match"), target.digest):
                 exchange.record.status = 304
@@ -324,8 +327,8 @@ class OciServer:
         """
         target, neighbourhood = wanted.target, self._services.puller.neighbourhood
         async with self._services.puller.pull(replace(wanted, head=True, range_spec=None)) as pull:
-            body = await self._first_bytes(exchange, target, pull)
-            peer = None if pull.holder is None else neighbourhood.peer(pull.holder.node)
+            holder, body = await self._first_bytes(exchange, target, pull)
+        peer = neighbourhood.peer(holder.node)
         if peer is None or body.size_bytes <= VERIFIED_BYTES:
             return None
         exchange.record.status = 307
@@ -393,7 +396,9 @@ class OciServer:
             _log.warning("local content unavailable: %s", error, extra={"fields": {"target": str(target)}})
             return None
 
-    async def _first_bytes(self, exchange: _Exchange, target: Addressed, pull: RunningPull) -> PeerBody:
+    async def _first_bytes(
+        self, exchange: _Exchange, target: Addressed, pull: RunningPull
+    ) -> tuple[Ranked, PeerBody]:
         try:
             holder, body = await pull.first_bytes()
         except NobodyHasIt as error:
@@ -403,7 +408,7 @@ class OciServer:
                 ) from error
             raise unknown(target, str(error)) from error
         self._credit(exchange.record, holder.node, holder.locality, holder.reason)
-        return body
+        return holder, body
 
     @asynccontextmanager
     async def _sink(

@@ -17,6 +17,7 @@ containerd shows to each kind of failure (docs/decisions/0003); docs/decisions/0
     DELIVERING   Broke         TRYING       Abandon, Avoid; Fetch the next one from the offset reached
     DELIVERING   Progressed    DELIVERING   far too slow: GiveUp, which Broke follows
     DELIVERING   Progressed    DELIVERING   slower than the reader, and others of the tier have it: Stripe
+    DELIVERING   Gathered      TRYING       several were no faster: Fetch from the first of them alone
     DELIVERING   Completed     DONE
     any          ClientGone    DONE         Abandon all
 
@@ -137,6 +138,13 @@ class LaneFailed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Gathered:
+    """Several holders were no faster than one, and ended what they had begun: ``offset`` is reached."""
+
+    offset: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Completed:
     """The body was delivered whole."""
 
@@ -151,7 +159,9 @@ class ClientGone:
     """Nobody waits for this pull any more."""
 
 
-Event = Found | Responded | Failed | Broke | Progressed | LaneFailed | Completed | Ticked | ClientGone
+Event = (
+    Found | Responded | Failed | Broke | Progressed | LaneFailed | Gathered | Completed | Ticked | ClientGone
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -231,7 +241,7 @@ class Deliver:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stripe:
     """Go on from these holders as well as from the one that delivers. Answered by `LaneFailed`,
-    `Completed`, `Broke` or `ClientGone`.
+    `Gathered`, `Completed`, `Broke` or `ClientGone`.
     """
 
     holders: tuple[Ranked, ...]
@@ -313,6 +323,7 @@ class Pull:
     _open: dict[int, _Attempt] = field(default_factory=dict)
     _tried: set[NodeName] = field(default_factory=set)
     _striped: bool = False
+    _may_stripe: bool = True
 
     def start(self, now_s: float) -> _Commands:
         """The first commands."""
@@ -345,6 +356,8 @@ class Pull:
                 return self._on_progressed(event) if self.state is State.DELIVERING else ()
             case LaneFailed():
                 return _verdict(event.node, event.failure, event.wait_s)
+            case Gathered():
+                return self._on_gathered(event.offset, now_s)
             case Completed():
                 self.state = State.DONE
                 return self._abandon_open()
@@ -425,12 +438,8 @@ class Pull:
     def _on_broke(self, failure: Failure, offset: int, now_s: float) -> _Commands:
         if self._delivering is None:
             return ()
-        number, self._delivering = self._delivering, None
-        attempt = self._open.pop(number)
+        number, attempt = self._stop_delivering(self._delivering, offset, now_s)
         node = attempt.holder.node
-        self.state = State.TRYING
-        self._offset = offset
-        self._began_s, self._deadline_s = now_s, now_s + self.limits.deadline_s
         gave_plenty = offset - attempt.offset >= PROGRESS_BYTES
         if gave_plenty:
             self._budget = self.limits.attempts_max
@@ -442,6 +451,23 @@ class Pull:
             verdict = _verdict(node, failure, shun=not may_come_back)
         self._striped = False
         return (Abandon(attempt=number), *verdict, *self._go_on(now_s))
+
+    def _on_gathered(self, offset: int, now_s: float) -> _Commands:
+        if self._delivering is None:
+            return ()
+        number, attempt = self._stop_delivering(self._delivering, offset, now_s)
+        self._striped = False
+        self._may_stripe = False
+        self._waiting.appendleft(attempt.holder)
+        self._budget = max(self._budget, 1)
+        return (Abandon(attempt=number), *self._go_on(now_s))
+
+    def _stop_delivering(self, number: int, offset: int, now_s: float) -> tuple[int, _Attempt]:
+        self._delivering = None
+        self.state = State.TRYING
+        self._offset = offset
+        self._began_s, self._deadline_s = now_s, now_s + self.limits.deadline_s
+        return number, self._open.pop(number)
 
     def _on_progressed(self, event: Progressed) -> _Commands:
         look, limits = event.look, self.limits
@@ -458,7 +484,9 @@ class Pull:
                 if not self._widened and not self._asked_everyone:
                     self._widened = self._looking = True
                     return (Lookup(everyone=True),)
-        if event.left_bytes < limits.stripe_min_bytes or look.bytes_per_s > _STRIPE_BELOW_BYTES_PER_S:
+        if not self._may_stripe or event.left_bytes < limits.stripe_min_bytes:
+            return ()
+        if look.bytes_per_s > _STRIPE_BELOW_BYTES_PER_S:
             return ()
         lanes = [other for other in self._waiting if other.locality is holder.locality and _is_well(other)]
         lanes = lanes[: limits.lanes_max - 1]

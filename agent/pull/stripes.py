@@ -51,6 +51,10 @@ class Stripes:
         """The segment that the reader is at."""
         return self.pending[0] if self.pending else None
 
+    def finish(self) -> None:
+        """Begin no more segments: what is pending is the last."""
+        self._stop = self._next
+
     def take(self, node: NodeName, *, room: bool) -> Segment | None:
         """The next segment for this holder: one that another left, else a new one, if there is ``room``.
 

@@ -51,6 +51,7 @@ class PeerBody:
         self.first = head.first
         self.selected = selected
         self.size_bytes = size_bytes
+        self.verified = False  # it is all in ``first``, and hashes to the digest
         self.manifest: Manifest | None = None  # verified and parsed, when a manifest was wanted
         self.left_bytes = self.length - len(self.first)
 
@@ -167,6 +168,7 @@ class PeerClient:
         body.first = content = b"".join(parts)
         if digest_of(content, like=wanted.target.digest) != wanted.target.digest:
             raise AttemptFailed(Failure.INVALID, f"a {what} that does not match its digest")
+        body.verified = True
         if wanted.target.kind is Kind.MANIFEST:
             body.manifest = parse_manifest(content)
             if body.manifest is None:

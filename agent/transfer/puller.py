@@ -6,9 +6,10 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import assert_never
 
 from agent.config import PullSettings, TransferSettings
@@ -33,6 +34,7 @@ from agent.pull.machine import (
     Fetch,
     Forget,
     Found,
+    Gathered,
     GiveUp,
     LaneFailed,
     Limits,
@@ -128,7 +130,7 @@ class Puller:
             floor_ratio=settings.floor_ratio,
             hedge_s=self.pace.hedge_s(),
             stripe_min_bytes=transfer.stripe_min_bytes,
-            lanes_max=_LANES_MAX if self.buffers.enough else 1,
+            lanes_max=_LANES_MAX if self.buffers.worth_it(self.clock()) else 1,
             stubborn_s=settings.deadline_s if wanted.chunk else _STUBBORN_S if spec and spec.first else 0.0,
         )
 
@@ -165,6 +167,8 @@ class RunningPull:
         self._given_up: GiveUp | None = None
         self._not_found: NotFound | None = None
         self._cut_short = False
+        self._leaving = False
+        self._bytes_per_s = 1.0  # of one holder, before others helped
         self._reason = ""
         self._unsatisfiable_bytes: int | None = None
         self._begins = 0  # where in the content the body begins
@@ -190,6 +194,7 @@ class RunningPull:
 
     async def __aexit__(self, *_: object) -> None:
         self._puller.running.discard(self)
+        self._leaving = True
         self._tell(ClientGone())
         if self._committed:
             self._puller.trust.delivered(
@@ -213,7 +218,10 @@ class RunningPull:
             puller.metrics.suspects(puller.trust.asked_from_start(self.digest, puller.clock()))
         self._execute(self._machine.start(puller.clock()))
         chosen, body = await self._next_body()
+        self._committed = self._committed and not body.verified
         self._begins, self._size_bytes, self.length = body.start, body.size_bytes, body.length
+        if self._wanted.head or body.manifest is not None:  # that is all there is to it
+            self._completed(chosen)
         return chosen.holder, body
 
     async def deliver(self, sink: ClientSink) -> None:
@@ -229,6 +237,10 @@ class RunningPull:
                 await self._move(chosen.holder, body, sink)
                 if self._lanes:
                     await self._stripe(chosen.holder, body, sink)
+                    if self.offset < self.length:
+                        self._tell(Gathered(offset=self.offset))
+                        chosen, body = await self._go_on_with_next(sink)
+                        continue
                 if self._given_up is not None:
                     raise AttemptFailed(self._given_up.failure, "too slow")
             except AttemptFailed as error:
@@ -236,10 +248,14 @@ class RunningPull:
             else:
                 self._completed(chosen)
                 return
-            chosen, body = await self._next_body()
+            chosen, body = await self._go_on_with_next(sink)
             self.resumes += 1
-            with self._crediting(chosen.holder, sink):
-                await sink.write(body.first, "copy")
+
+    async def _go_on_with_next(self, sink: ClientSink) -> tuple[Deliver, PeerBody]:
+        chosen, body = await self._next_body()
+        with self._crediting(chosen.holder, sink):
+            await sink.write(body.first, "copy")
+        return chosen, body
 
     async def _next_body(self) -> tuple[Deliver, PeerBody]:
         """The attempt that the machine chose. Raises `NobodyHasIt`, or `BodyCut` once a body began."""
@@ -255,6 +271,8 @@ class RunningPull:
 
     async def _move(self, holder: Ranked, body: PeerBody, sink: ClientSink) -> None:
         """To the body's end, or to where the machine wants it otherwise."""
+        if not body.left_bytes:
+            return
         puller = self._puller
         meter, held_s = Meter(puller.clock(), window_s=puller.settings.stall_s), sink.held_s
         looks = puller.relays.move(body, sink, meter, puller.settings.stall_s)
@@ -263,6 +281,7 @@ class RunningPull:
                 async for look in looks:
                     self._progressed(holder, look, sink.sent_bytes)
                     if self._lanes or self._given_up is not None:
+                        self._bytes_per_s = look.bytes_per_s
                         return
         took_s = puller.clock() - meter.started_s - (sink.held_s - held_s)
         puller.pace.body(holder.locality, meter.moved_bytes, took_s)
@@ -288,6 +307,7 @@ class RunningPull:
             limits=StripeLimits(
                 stall_s=puller.settings.stall_s, floor_bytes_per_s=puller.settings.floor_bytes_per_s
             ),
+            alone_bytes_per_s=max(1.0, self._bytes_per_s),
             buffers=puller.buffers,
             fetch=self._fetch,
             failed=self._lane_failed,
@@ -362,11 +382,11 @@ class RunningPull:
         for command in commands:
             match command:
                 case Lookup():
-                    self._start(self._look_up(command.everyone))
+                    self._start(partial(self._look_up, command.everyone))
                 case Fetch():
                     attempt = _Attempt(command.holder, puller.clock())
                     self._attempts[command.attempt] = attempt
-                    attempt.task = self._start(self._attempt(command, attempt))
+                    attempt.task = self._start(partial(self._attempt, command, attempt))
                     if command.hedge:
                         puller.metrics.hedge()
                 case Abandon():
@@ -408,21 +428,22 @@ class RunningPull:
             attempt.task.cancel()
         if attempt.body is not None:
             attempt.body.close()
-        else:
-            self._puller.pace.first_byte(attempt.holder.locality, self._puller.clock() - attempt.started_s)
+        elif not self._leaving:  # it lost the race: it takes at least so long
+            waited_s = self._puller.clock() - attempt.started_s
+            self._puller.pace.first_byte(attempt.holder.locality, waited_s)
         if not attempt.counted:
             self._count("abandoned" if command.failure is None else command.failure.value)
 
-    def _start(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
+    def _start(self, work: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
         task = asyncio.create_task(self._reporting(work))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
 
-    async def _reporting(self, work: Coroutine[None, None, None]) -> None:
+    async def _reporting(self, work: Callable[[], Awaitable[None]]) -> None:
         """Do the work; a bug in it ends the pull at once, not at its deadline."""
         try:
-            await work
+            await work()
         except Exception as error:  # noqa: BLE001 - raised again where the pull is waited for
             self._events.put_nowait(_Crashed(error))
 

@@ -25,6 +25,9 @@ from topology.placement import NodeName
 from topology.ranking import Ranked
 
 _PIECE_BYTES = 256 * 1024
+_JUDGED_S = 2.0
+_GAIN_LEAST = 1.2  # copying costs several times what splicing does: less gain is not worth it
+_USELESS_S = 60.0
 _MUCH_SLOWER = 2.0  # a lane that is so many times slower than one that waits for it is of no use
 
 
@@ -34,11 +37,15 @@ class StripeBuffers:
     def __init__(self, size_bytes: int) -> None:
         self._segments_max = size_bytes // SEGMENT_BYTES
         self._segments = 0
+        self._useless_until_s = 0.0
 
-    @property
-    def enough(self) -> bool:
-        """Whether two holders can be kept busy at all."""
-        return self._segments_max >= 2
+    def worth_it(self, now_s: float) -> bool:
+        """Whether several holders may be faster: two can be kept busy, and were of use lately."""
+        return self._segments_max >= 2 and now_s >= self._useless_until_s
+
+    def useless(self, now_s: float) -> None:
+        """Several holders were no faster than one: the way that they share is the narrow one."""
+        self._useless_until_s = now_s + _USELESS_S
 
     @property
     def room(self) -> bool:
@@ -97,7 +104,8 @@ class _Filled:
 class Striper:
     """Bytes ``start`` to ``stop`` of a content. `run` it once.
 
-    ``failed`` is told of each lane that failed, ``credit`` of whose bytes the client was sent.
+    ``alone_bytes_per_s``: what one holder gave. ``failed`` is told of each lane that failed, ``credit`` of
+    whose bytes the client was sent.
     """
 
     def __init__(
@@ -107,6 +115,7 @@ class Striper:
         stop: int,
         *,
         limits: StripeLimits,
+        alone_bytes_per_s: float,
         buffers: StripeBuffers,
         fetch: Fetch,
         failed: Callable[[Ranked, AttemptFailed], None],
@@ -114,6 +123,7 @@ class Striper:
     ) -> None:
         self._wanted = wanted
         self._limits = limits
+        self._alone_bytes_per_s = alone_bytes_per_s
         self._buffers = buffers
         self._fetch = fetch
         self._failed = failed
@@ -125,7 +135,9 @@ class Striper:
         self._last_failure = AttemptFailed(Failure.BROKEN, "no holder left")
 
     async def run(self, sink: ClientSink, first: Ranked, body: PeerBody, others: Iterable[Ranked]) -> None:
-        """Deliver all of it: from ``first``, whose open body is at ``start``, and the others.
+        """Deliver it, from ``first``, whose open body is at ``start``, and the others.
+
+        All of it, or, when that is no faster than one alone, what was begun.
 
         Raises `AttemptFailed` when none is left, `ClientGone`, and whatever bug ended a lane.
         """
@@ -143,7 +155,15 @@ class Striper:
                 self._buffers.drop(filled.memory)
 
     async def _deliver(self, sink: ClientSink, tasks: list[asyncio.Task[None]]) -> None:
+        started_s, before_bytes = time.monotonic(), sink.sent_bytes
+        judged = False
         while not self._stripes.done:
+            if not judged and (took_s := time.monotonic() - started_s) >= _JUDGED_S:
+                judged = True
+                gain = (sink.sent_bytes - before_bytes) / took_s / self._alone_bytes_per_s
+                if gain < _GAIN_LEAST:
+                    self._buffers.useless(time.monotonic())
+                    self._stripes.finish()
             head = self._stripes.head
             filled = None if head is None else self._filled.get(head)
             if head is not None and filled is not None and filled.sent_bytes < head.received_bytes:
