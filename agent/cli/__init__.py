@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from agent.cli import agent as agent_command
 from agent.cli import explain as explain_command
 from agent.cli import probe as probe_command
+from agent.cli import scrub as scrub_command
 from agent.cli import topology as topology_command
 from agent.cli import verify as verify_command
 
@@ -21,6 +22,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     explain_command.add_parser(commands)
     probe_command.add_parser(commands)
     verify_command.add_parser(commands)
+    scrub_command.add_parser(commands)
     arguments = parser.parse_args(argv)
     status: int = arguments.run(arguments)
     return status

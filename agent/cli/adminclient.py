@@ -136,7 +136,14 @@ class Explanation:
     content: tuple[Content, ...]
 
 
-def ask(url: str, path: str, query: dict[str, str] | None = None, *, deadline_s: float = _DEADLINE_S) -> Any:
+def ask(
+    url: str,
+    path: str,
+    query: dict[str, str] | None = None,
+    *,
+    method: str = "GET",
+    deadline_s: float = _DEADLINE_S,
+) -> Any:
     """The JSON object that the admin port at ``url`` gives for ``path``; else `CommandError`.
 
     ``deadline_s`` bounds each wait for the agent, and the reading of the answer's body as a whole.
@@ -144,7 +151,7 @@ def ask(url: str, path: str, query: dict[str, str] | None = None, *, deadline_s:
     base = _parse_url(url)
     target = f"{base.path.rstrip('/')}{path}" + (f"?{urlencode(query)}" if query else "")
     try:
-        status, body = _get(base, target, deadline_s)
+        status, body = _exchange(base, method, target, deadline_s)
     except (OSError, http.client.HTTPException, ValueError) as error:  # ValueError: an impossible host
         raise _unreachable(url, error, deadline_s) from error
     return _read(url, path, status, body)
@@ -188,10 +195,10 @@ def _parse_url(url: str) -> SplitResult:
     return parts
 
 
-def _get(base: SplitResult, target: str, deadline_s: float) -> tuple[int, bytes]:
+def _exchange(base: SplitResult, method: str, target: str, deadline_s: float) -> tuple[int, bytes]:
     connection = http.client.HTTPConnection(base.hostname or "", base.port or 80, timeout=deadline_s)
     try:
-        connection.request("GET", target, headers={"Accept": "application/json"})
+        connection.request(method, target, headers={"Accept": "application/json"})
         with connection.getresponse() as response:
             end_s = time.monotonic() + deadline_s  # the socket's own time-out counts anew with every byte
             body = bytearray()

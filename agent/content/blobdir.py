@@ -156,10 +156,11 @@ class BlobDirectory:
         spoiled = self._withdrawn.get(digest)
         if spoiled is None:
             return False
-        if _identity(self.path(digest)) == spoiled:
-            return True
-        del self._withdrawn[digest]
-        return False
+        current = _identity(self.path(digest))
+        if current is not None and current != spoiled:  # none at all: the same file may come back
+            del self._withdrawn[digest]
+            return False
+        return True
 
     def _adopt(self, found: dict[Digest, int]) -> None:
         for digest in [digest for digest in self._withdrawn if self._is_withdrawn(digest)]:

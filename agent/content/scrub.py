@@ -24,6 +24,7 @@ from agent.pull.bucket import TokenBucket
 _log = logging.getLogger(__name__)
 
 _PIECE_BYTES = 1024 * 1024
+_STORE_S = 0.5
 _SOON_MAX = 1024
 _FOUND_MAX = 100
 
@@ -93,6 +94,9 @@ class Scrubber:
     async def run(self) -> None:
         """Round after round, until cancelled."""
         while True:
+            # It has not looked yet, or lost its owner, and tells of neither.
+            while self._store.problem is not None:  # noqa: ASYNC110
+                await asyncio.sleep(_STORE_S)
             started_s = self._clock()
             if self._settings.bytes_per_s:
                 await self._round()

@@ -130,10 +130,11 @@ class Progressed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LaneFailed:
-    """One of several holders that a body comes from failed; the others go on."""
+    """One of several holders that a body comes from failed; the others go on. ``given_bytes``: by it."""
 
-    node: NodeName
+    holder: Ranked
     failure: Failure
+    given_bytes: int
     wait_s: float = 0.0
 
 
@@ -323,6 +324,7 @@ class Pull:
     _open: dict[int, _Attempt] = field(default_factory=dict)
     _tried: set[NodeName] = field(default_factory=set)
     _striped: bool = False
+    _lanes: dict[NodeName, Ranked] = field(default_factory=dict)  # besides the one that delivers
     _may_stripe: bool = True
 
     def start(self, now_s: float) -> _Commands:
@@ -355,7 +357,7 @@ class Pull:
             case Progressed():
                 return self._on_progressed(event) if self.state is State.DELIVERING else ()
             case LaneFailed():
-                return _verdict(event.node, event.failure, event.wait_s)
+                return self._on_lost(event.holder, event.failure, event.given_bytes, event.wait_s, now_s)
             case Gathered():
                 return self._on_gathered(event.offset, now_s)
             case Completed():
@@ -383,12 +385,31 @@ class Pull:
             return ()
         holder, failure = attempt.holder, event.failure
         if failure is Failure.BUSY:
-            self._busy[holder.node] = (now_s + event.wait_s, holder)
+            self._wait_for(holder, event.wait_s, now_s)
         shun = failure in (Failure.SILENT, Failure.INVALID)
         verdict = _verdict(holder.node, failure, event.wait_s, shun=shun)
         if failure.is_peers_fault:
             verdict = (*verdict, Forget(node=holder.node))
         return verdict + (self._go_on(now_s) if self.state is State.TRYING else ())
+
+    def _on_lost(
+        self, holder: Ranked, failure: Failure, given_bytes: int, wait_s: float, now_s: float
+    ) -> _Commands:
+        """A holder that gave a part of the body gives no more."""
+        self._lanes.pop(holder.node, None)
+        if failure is Failure.BUSY:
+            self._wait_for(holder, wait_s, now_s)
+        may_come_back = failure is Failure.LAGGING or (
+            failure is Failure.BROKEN and given_bytes >= PROGRESS_BYTES
+        )
+        if may_come_back:
+            self._again.append(holder)
+        return _verdict(holder.node, failure, wait_s, shun=not may_come_back)
+
+    def _wait_for(self, holder: Ranked, wait_s: float, now_s: float) -> None:
+        """Ask a busy holder again when it says; one that says too late is of no use."""
+        if self.state is State.DELIVERING or now_s + wait_s < self._deadline_s:
+            self._busy[holder.node] = (now_s + wait_s, holder)
 
     def _on_responded(self, event: Responded) -> _Commands:
         attempt = self._open.pop(event.attempt, None) if self.state is State.TRYING else None
@@ -406,23 +427,24 @@ class Pull:
 
     def _on_ticked(self, now_s: float) -> _Commands:
         if now_s >= self._deadline_s:
-            silent = tuple(Avoid(node=attempt.holder.node) for attempt in self._open.values())
-            return (*silent, *self._end())
+            silent = [open_.holder.node for open_ in self._open.values() if self._lost_patience(open_, now_s)]
+            return (*(Avoid(node=node) for node in silent), *self._end())
         commands: list[Command] = []
         lost_patience = False
         for number, attempt in list(self._open.items()):
-            waited_s, node = now_s - attempt.started_s, attempt.holder.node
-            if waited_s >= self.limits.stall_s:
+            node = attempt.holder.node
+            if now_s >= attempt.started_s + self.limits.stall_s:
                 del self._open[number]
                 commands += [Abandon(attempt=number, failure=Failure.SILENT), *_verdict(node, Failure.SILENT)]
                 lost_patience = True
-            elif waited_s >= self.limits.patience_s and not attempt.avoided:
+            elif not attempt.avoided and self._lost_patience(attempt, now_s):
                 attempt.avoided = True
                 commands.append(Avoid(node=node))
                 lost_patience = True
         for node, (ready_s, holder) in list(self._busy.items()):
             if now_s >= ready_s:
                 del self._busy[node]
+                self._tried.discard(node)
                 self._waiting.appendleft(holder)
                 self._budget += 1  # waiting in line is not failing
         if self._look_again_s is not None and now_s >= self._look_again_s:
@@ -439,16 +461,12 @@ class Pull:
         if self._delivering is None:
             return ()
         number, attempt = self._stop_delivering(self._delivering, offset, now_s)
-        node = attempt.holder.node
-        gave_plenty = offset - attempt.offset >= PROGRESS_BYTES
-        if gave_plenty:
+        given_bytes = offset - attempt.offset
+        if given_bytes >= PROGRESS_BYTES:
             self._budget = self.limits.attempts_max
         verdict: _Commands = ()
-        if not self._striped:  # otherwise each lane had its verdict already
-            may_come_back = failure is Failure.LAGGING or (failure is Failure.BROKEN and gave_plenty)
-            if may_come_back:
-                self._again.append(attempt.holder)
-            verdict = _verdict(node, failure, shun=not may_come_back)
+        if not self._striped:  # otherwise each holder had its verdict already
+            verdict = self._on_lost(attempt.holder, failure, given_bytes, 0.0, now_s)
         self._striped = False
         return (Abandon(attempt=number), *verdict, *self._go_on(now_s))
 
@@ -456,8 +474,10 @@ class Pull:
         if self._delivering is None:
             return ()
         number, attempt = self._stop_delivering(self._delivering, offset, now_s)
-        self._striped = False
-        self._may_stripe = False
+        self._striped = self._may_stripe = False
+        self._tried -= self._lanes.keys()
+        self._waiting.extend(self._lanes.values())
+        self._lanes.clear()
         self._waiting.appendleft(attempt.holder)
         self._budget = max(self._budget, 1)
         return (Abandon(attempt=number), *self._go_on(now_s))
@@ -493,6 +513,7 @@ class Pull:
         if not lanes:
             return ()
         self._striped = True
+        self._lanes = {lane.node: lane for lane in lanes}
         self._tried.update(lane.node for lane in lanes)
         self._waiting = deque(other for other in self._waiting if other not in lanes)
         return (Stripe(holders=tuple(lanes)),)
@@ -538,6 +559,9 @@ class Pull:
         if self._look_again_s is not None:
             times_s.append(self._look_again_s)
         return max(now_s, min(times_s))
+
+    def _lost_patience(self, attempt: _Attempt, now_s: float) -> bool:
+        return now_s >= attempt.started_s + self.limits.patience_s
 
     @property
     def _may_hedge(self) -> bool:

@@ -17,6 +17,7 @@ from agent.pull.machine import Failure
 from agent.transfer.connections import Head
 
 _WAIT_S = 1.0  # of a busy peer that does not say how long
+_WAIT_LEAST_S = 0.05
 _WAIT_MOST_S = 60.0
 
 
@@ -72,6 +73,8 @@ def _check_status(head: Head, wanted: Wanted) -> None:
         return
     if status == 416 and wanted.range_spec is not None:
         size_bytes = parse_unsatisfied_range(head.headers.get("content-range"))
+        if wanted.size_bytes not in (None, size_bytes):
+            raise AttemptFailed(Failure.INVALID, f"{size_bytes} bytes where it has {wanted.size_bytes}")
         if size_bytes is not None and is_unsatisfiable(wanted.range_spec, size_bytes):
             raise AttemptFailed(Failure.UNSATISFIABLE, "status 416", size_bytes=size_bytes)
     failure = {404: Failure.MISSING, 429: Failure.BUSY}.get(status, Failure.ERROR)
@@ -82,12 +85,15 @@ def _wait_s(head: Head) -> float:
     exact, rough = head.headers.get(WAIT_HEADER.lower(), ""), head.headers.get("retry-after", "")
     for text, unit_s in ((exact, 0.001), (rough, 1.0)):
         if text.isascii() and text.isdecimal() and len(text) < 10:
-            return min(int(text) * unit_s, _WAIT_MOST_S)
+            return min(max(int(text) * unit_s, _WAIT_LEAST_S), _WAIT_MOST_S)
     return _WAIT_S
 
 
 def _check_length(head: Head, wanted: Wanted) -> tuple[ByteRange | None, int]:
     """The range and the whole size that the head promises, if they fit what was asked and each other."""
+    encoded = head.headers.get("content-encoding", "identity") != "identity"
+    if encoded or "transfer-encoding" in head.headers:
+        raise AttemptFailed(Failure.INVALID, "the content in another encoding")
     text = head.headers.get("content-length", "")
     if not (text.isascii() and text.isdecimal() and len(text) < 20):
         raise AttemptFailed(Failure.INVALID, "no Content-Length")

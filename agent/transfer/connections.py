@@ -37,6 +37,7 @@ class Head:
     headers: Mapping[str, str]
     first: bytes
     keep_alive: bool
+    ended: bool  # the body came along whole
 
 
 class PeerConnection:
@@ -80,7 +81,8 @@ class PeerConnection:
             status=response.status_code,
             headers={name.decode("latin-1"): value.decode("latin-1") for name, value in response.headers},
             first=bytes(first),
-            keep_alive=parser.their_state not in (h11.MUST_CLOSE, h11.CLOSED) and not surplus,
+            ended=ended,
+            keep_alive=parser.our_state is h11.DONE and not surplus,
         )
 
     async def read(self, most_bytes: int = _READ_BYTES) -> bytes:

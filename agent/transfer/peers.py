@@ -141,6 +141,13 @@ class PeerClient:
             )
         try:
             selected, size_bytes = check(head, wanted)
+        except AttemptFailed:
+            if head.ended and head.keep_alive:  # a 404 or a 429: the next question may be answered
+                self._pool.give_back(peer, connection)
+            else:
+                connection.close()
+            raise
+        try:
             body = PeerBody(self._pool, peer, connection, head=head, selected=selected, size_bytes=size_bytes)
             if wanted.head:
                 body.left_bytes = 0

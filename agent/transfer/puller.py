@@ -321,10 +321,13 @@ class RunningPull:
             for lane in lanes:
                 puller.neighbourhood.fetching(lane.node, -1)
 
-    def _lane_failed(self, holder: Ranked, error: AttemptFailed) -> None:
+    def _lane_failed(self, holder: Ranked, error: AttemptFailed, given_bytes: int) -> None:
         self._count(error.failure.value)
         self._log_failure("a holder of several failed", holder, error)
-        self._tell(LaneFailed(node=holder.node, failure=error.failure, wait_s=error.wait_s))
+        failed = LaneFailed(
+            holder=holder, failure=error.failure, given_bytes=given_bytes, wait_s=error.wait_s
+        )
+        self._tell(failed)
 
     def _broke(self, chosen: Deliver, error: AttemptFailed) -> None:
         self._attempts[chosen.attempt].counted = True

@@ -54,8 +54,9 @@ class StripeBuffers:
 
     def make(self, segment: Segment) -> mmap.mmap:
         """Memory for a segment, given back to the system when it is closed."""
+        memory = mmap.mmap(-1, segment.length)
         self._segments += 1
-        return mmap.mmap(-1, segment.length)
+        return memory
 
     def drop(self, memory: mmap.mmap) -> None:
         """The segment was delivered."""
@@ -104,8 +105,8 @@ class _Filled:
 class Striper:
     """Bytes ``start`` to ``stop`` of a content. `run` it once.
 
-    ``alone_bytes_per_s``: what one holder gave. ``failed`` is told of each lane that failed, ``credit`` of
-    whose bytes the client was sent.
+    ``alone_bytes_per_s``: what one holder gave. ``failed`` is told of each lane that failed and how
+    much it gave, ``credit`` of whose bytes the client was sent.
     """
 
     def __init__(
@@ -118,7 +119,7 @@ class Striper:
         alone_bytes_per_s: float,
         buffers: StripeBuffers,
         fetch: Fetch,
-        failed: Callable[[Ranked, AttemptFailed], None],
+        failed: Callable[[Ranked, AttemptFailed, int], None],
         credit: Callable[[Ranked, int], None],
     ) -> None:
         self._wanted = wanted
@@ -207,7 +208,7 @@ class Striper:
                     await self._fill(lane, segment)
         except AttemptFailed as error:
             self._last_failure = error
-            self._failed(lane.holder, error)
+            self._failed(lane.holder, error, lane.received_bytes)
         finally:
             self._lanes.pop(node, None)
             self._stripes.leave(node)

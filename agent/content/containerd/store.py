@@ -77,8 +77,8 @@ class Containerd:
         """See `ContentStore.withdraw`."""
         self._blobs.withdraw(digest)
         if self._api_sizes is not None and self._api_sizes.pop(digest, None) is not None:
+            self._withdrawn.add(digest)
             self._changes.publish(Change(ChangeKind.REMOVED, digest))
-        self._withdrawn.add(digest)
 
     def find(self, repository: Repository, tag: Tag, registry: Registry | None) -> tuple[TaggedImage, ...]:
         """See `ContentStore.find`."""
