@@ -324,7 +324,7 @@ class Pull:
     _open: dict[int, _Attempt] = field(default_factory=dict)
     _tried: set[NodeName] = field(default_factory=set)
     _striped: bool = False
-    _lanes: dict[NodeName, Ranked] = field(default_factory=dict)  # besides the one that delivers
+    _lanes: dict[NodeName, Ranked] = field(default_factory=dict)  # of a striped body, those that are well
     _may_stripe: bool = True
 
     def start(self, now_s: float) -> _Commands:
@@ -407,9 +407,8 @@ class Pull:
         return _verdict(holder.node, failure, wait_s, shun=not may_come_back)
 
     def _wait_for(self, holder: Ranked, wait_s: float, now_s: float) -> None:
-        """Ask a busy holder again when it says; one that says too late is of no use."""
-        if self.state is State.DELIVERING or now_s + wait_s < self._deadline_s:
-            self._busy[holder.node] = (now_s + wait_s, holder)
+        """Ask a busy holder again when it says."""
+        self._busy[holder.node] = (now_s + wait_s, holder)
 
     def _on_responded(self, event: Responded) -> _Commands:
         attempt = self._open.pop(event.attempt, None) if self.state is State.TRYING else None
@@ -473,12 +472,8 @@ class Pull:
     def _on_gathered(self, offset: int, now_s: float) -> _Commands:
         if self._delivering is None:
             return ()
-        number, attempt = self._stop_delivering(self._delivering, offset, now_s)
+        number, _ = self._stop_delivering(self._delivering, offset, now_s)
         self._striped = self._may_stripe = False
-        self._tried -= self._lanes.keys()
-        self._waiting.extend(self._lanes.values())
-        self._lanes.clear()
-        self._waiting.appendleft(attempt.holder)
         self._budget = max(self._budget, 1)
         return (Abandon(attempt=number), *self._go_on(now_s))
 
@@ -487,6 +482,9 @@ class Pull:
         self.state = State.TRYING
         self._offset = offset
         self._began_s, self._deadline_s = now_s, now_s + self.limits.deadline_s
+        self._tried -= self._lanes.keys()
+        self._waiting.extendleft(reversed(self._lanes.values()))
+        self._lanes.clear()
         return number, self._open.pop(number)
 
     def _on_progressed(self, event: Progressed) -> _Commands:
@@ -513,7 +511,7 @@ class Pull:
         if not lanes:
             return ()
         self._striped = True
-        self._lanes = {lane.node: lane for lane in lanes}
+        self._lanes = {lane.node: lane for lane in (holder, *lanes)}
         self._tried.update(lane.node for lane in lanes)
         self._waiting = deque(other for other in self._waiting if other not in lanes)
         return (Stripe(holders=tuple(lanes)),)
@@ -522,14 +520,17 @@ class Pull:
         """The next holder, or whatever else may lead to one, or the end."""
         if self._waiting and self._budget > 0:
             return self._fetch(self._waiting.popleft(), now_s)
+        if self._looking:
+            return ()
         if not self._widened and (self._waiting or not self._asked_everyone):
             self._widened = self._asked_everyone = self._looking = True
             return (Lookup(everyone=True),)
-        if self._open or self._looking:
+        if self._open:
             return ()
         if self._again and self._budget > 0:
             return self._fetch(self._again.popleft(), now_s)
-        if self._busy or self._look_again_s is not None:
+        in_time = any(ready_s < self._deadline_s for ready_s, _ in self._busy.values())
+        if in_time or self._look_again_s is not None:
             return ()
         if now_s - self._began_s < self.limits.stubborn_s:
             self._look_again_s = now_s + _LOOK_AGAIN_S
