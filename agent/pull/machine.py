@@ -38,6 +38,7 @@ from topology.ranking import Ranked
 PROGRESS_BYTES = 1 << 20
 """A holder that gave so much before it failed had begun well; a body that got so much further begins anew."""
 
+_STRIPE_AFTER_S = 1.0  # TCP is up to speed by then
 _STRIPE_BELOW_BYTES_PER_S = 400e6  # faster sources are as fast as copying from several would be
 _LOOK_AGAIN_S = 0.25
 
@@ -117,12 +118,11 @@ class Broke:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progressed:
-    """The body is at ``offset``, with ``left_bytes`` to come.
+    """A part of the body was delivered, with ``left_bytes`` to come.
 
     ``usual_bytes_per_s``: of a body of this tier, when so many are under way; None: not known.
     """
 
-    offset: int
     left_bytes: int
     look: Look
     usual_bytes_per_s: float | None
@@ -489,7 +489,7 @@ class Pull:
 
     def _on_progressed(self, event: Progressed) -> _Commands:
         look, limits = event.look, self.limits
-        if self._striped or self._delivering is None or not look.source_bound:
+        if self._striped or self._delivering is None or not look.source_bound or not event.left_bytes:
             return ()
         holder = self._open[self._delivering].holder
         if look.over_s >= limits.stall_s:
@@ -504,7 +504,7 @@ class Pull:
                     return (Lookup(everyone=True),)
         if not self._may_stripe or event.left_bytes < limits.stripe_min_bytes:
             return ()
-        if look.bytes_per_s > _STRIPE_BELOW_BYTES_PER_S:
+        if look.over_s < _STRIPE_AFTER_S or look.bytes_per_s > _STRIPE_BELOW_BYTES_PER_S:
             return ()
         lanes = [other for other in self._waiting if other.locality is holder.locality and _is_well(other)]
         lanes = lanes[: limits.lanes_max - 1]

@@ -168,7 +168,7 @@ class RunningPull:
         self._not_found: NotFound | None = None
         self._cut_short = False
         self._leaving = False
-        self._bytes_per_s = 1.0  # of one holder, before others helped
+        self._bytes_per_s = 1.0  # of one holder, lately
         self._reason = ""
         self._unsatisfiable_bytes: int | None = None
         self._begins = 0  # where in the content the body begins
@@ -242,7 +242,7 @@ class RunningPull:
                         chosen, body = await self._go_on_with_next(sink)
                         continue
                 if self._given_up is not None:
-                    raise AttemptFailed(self._given_up.failure, "too slow")
+                    raise AttemptFailed(self._given_up.failure, f"{self._bytes_per_s:.0f} bytes/s")
             except AttemptFailed as error:
                 self._broke(chosen, error)
             else:
@@ -279,22 +279,23 @@ class RunningPull:
         with self._crediting(holder, sink):
             async with aclosing(looks):
                 async for look in looks:
-                    self._progressed(holder, look, sink.sent_bytes)
+                    self._credit(holder, sink.sent_bytes - self.offset)
+                    self._bytes_per_s = look.bytes_per_s
+                    self._progressed(holder, look)
                     if self._lanes or self._given_up is not None:
-                        self._bytes_per_s = look.bytes_per_s
                         return
         took_s = puller.clock() - meter.started_s - (sink.held_s - held_s)
         puller.pace.body(holder.locality, meter.moved_bytes, took_s)
 
-    def _progressed(self, holder: Ranked, look: Look, offset: int) -> None:
+    def _progressed(self, holder: Ranked, look: Look) -> None:
         puller = self._puller
         while not self._events.empty():  # a look-up may have ended meanwhile
             self._tell(self._taken(self._events.get_nowait()))
         usual = puller.pace.usual_bytes_per_s(holder.locality)
         # Those under way share this node's link, and may not be blamed for it.
         share = None if usual is None else usual / max(1, len(puller.running))
-        left_bytes = self.length - offset
-        self._tell(Progressed(offset=offset, left_bytes=left_bytes, look=look, usual_bytes_per_s=share))
+        left_bytes = self.length - self.offset
+        self._tell(Progressed(left_bytes=left_bytes, look=look, usual_bytes_per_s=share))
 
     async def _stripe(self, holder: Ranked, body: PeerBody, sink: ClientSink) -> None:
         puller, lanes = self._puller, self._lanes
@@ -346,11 +347,10 @@ class RunningPull:
     @contextmanager
     def _crediting(self, holder: Ranked, sink: ClientSink) -> Iterator[None]:
         """What the client is sent meanwhile comes from this holder."""
-        before = sink.sent_bytes
         try:
             yield
         finally:
-            self._credit(holder, sink.sent_bytes - before)
+            self._credit(holder, sink.sent_bytes - self.offset)
 
     def _credit(self, holder: Ranked, size_bytes: int) -> None:
         self.offset += size_bytes
