@@ -8,7 +8,6 @@ measured (docs/decisions/0003): never 200 before the first bytes are in hand, 40
 
 import asyncio
 import logging
-import re
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -59,7 +58,6 @@ from topology.ranking import Ranked
 
 _log = logging.getLogger("shorthaul.request")
 
-_CONTAINERD = re.compile(r"containerd/v?([0-9]{1,4})\.([0-9]{1,4})")
 _NO_LIMIT = TokenBucket(0)
 _PREFETCH_MAX = 256  # an image has at most 127 layers; a hostile manifest names 40,000
 
@@ -109,6 +107,7 @@ class OciServer:
     def __init__(self, path: RequestPath, services: Services) -> None:
         self._path = path
         self._services = services
+        self._takes_chunks = False  # this node's containerd fetches layers in parallel parts
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request and record it. Cancelled when the client goes away."""
@@ -282,6 +281,9 @@ class OciServer:
         spec = _range_of(request, target.digest, size_bytes)
         if size_bytes is not None:
             select(spec, size_bytes)  # an impossible range is answered without asking anybody
+        own_containerd = self._is_own_containerd(request)
+        if own_containerd and not exchange.head:
+            self._notice_chunks(spec)
         config = self._services.sizes.is_config(target.digest)
         wanted = Wanted(
             target=target,
@@ -289,13 +291,13 @@ class OciServer:
             head=exchange.head,
             size_bytes=size_bytes,
             config=config,
-            chunk=spec is not None and _fetches_in_chunks(request),
+            chunk=spec is not None and self._takes_chunks,
         )
         if self._services.redirect and not exchange.head and not config:
             redirected = await self._redirect(exchange, wanted)
             if redirected is not None:
                 return redirected
-        async with self._services.puller.pull(wanted, committed=self._is_own_containerd(request)) as pull:
+        async with self._services.puller.pull(wanted, committed=own_containerd) as pull:
             _, body = await self._first_bytes(exchange, target, pull)
             headers = self._content_headers(exchange.record, target.digest, "application/octet-stream")
             if client_has(request.headers.get("If-None-Match"), target.digest):
@@ -336,9 +338,15 @@ class OciServer:
         headers = self._content_headers(exchange.record, target.digest, "application/octet-stream")
         return web.Response(status=307, headers=headers | {"Location": f"{peer.base_url}{wanted.url_path}"})
 
+    def _notice_chunks(self, spec: RangeSpec | None) -> None:
+        """containerd 2.1 that fetches in chunks asks for a range even at the start; else only to resume."""
+        if spec is None or spec.first == 0:
+            self._takes_chunks = spec is not None and spec.last is None
+
     def _is_own_containerd(self, request: web.BaseRequest) -> bool:
         """Whether what is sent is going to be in this node's store, verified."""
-        return self._path is RequestPath.HOSTPORT and _CONTAINERD.match(_user_agent(request)) is not None
+        agent = request.headers.get("User-Agent", "")
+        return self._path is RequestPath.HOSTPORT and agent.startswith("containerd/")
 
     async def _send_local(
         self, exchange: _Exchange, target: Addressed, blob: Blob, spec: RangeSpec | None
@@ -469,16 +477,6 @@ def _source(record: RequestRecord) -> str:
     """Where the bytes come from and why, in characters that any header may have."""
     reason = record.reason.encode("ascii", "replace").decode().replace("\\", "/").replace('"', "'")
     return f'node={record.node}; tier={record.locality_label}; reason="{reason}"'
-
-
-def _user_agent(request: web.BaseRequest) -> str:
-    return request.headers.get("User-Agent", "")
-
-
-def _fetches_in_chunks(request: web.BaseRequest) -> bool:
-    """Whether the client may be a containerd that fetches layers in parallel chunks: 2.1 or newer."""
-    version = _CONTAINERD.match(_user_agent(request))
-    return version is not None and (int(version[1]), int(version[2])) >= (2, 1)
 
 
 def _pong(identity: dict[str, str]) -> web.Response:

@@ -41,6 +41,7 @@ PROGRESS_BYTES = 1 << 20
 _STRIPE_AFTER_S = 1.0  # TCP is up to speed by then
 _STRIPE_BELOW_BYTES_PER_S = 400e6  # faster sources are as fast as copying from several would be
 _LOOK_AGAIN_S = 0.25
+_LOOK_AGAIN_MOST_S = 2.0
 
 
 class Failure(Enum):
@@ -317,6 +318,7 @@ class Pull:
     _asked_everyone: bool = False
     _widened: bool = False
     _look_again_s: float | None = None
+    _pause_s: float = _LOOK_AGAIN_S
     _delivering: int | None = None
     _waiting: deque[Ranked] = field(default_factory=deque)
     _again: deque[Ranked] = field(default_factory=deque)
@@ -533,7 +535,8 @@ class Pull:
         if in_time or self._look_again_s is not None:
             return ()
         if now_s - self._began_s < self.limits.stubborn_s:
-            self._look_again_s = now_s + _LOOK_AGAIN_S
+            self._look_again_s = now_s + self._pause_s
+            self._pause_s = min(2 * self._pause_s, _LOOK_AGAIN_MOST_S)
             self._tried.clear()
             return ()
         return self._end()
