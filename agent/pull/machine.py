@@ -70,7 +70,8 @@ class Limits:
 
     ``hedge_s``: for each tier, the wait for a first byte after which a second holder is asked (none:
     ``patience_s``). ``lanes_max``: how many holders a body may be fetched from at once; 1: never several.
-    ``stubborn_s``: for how long to look again when nobody is left, for a client that takes that badly.
+    ``stubborn_s``, and ``stubborn_begun_s`` once a body began: for how long to look again when nobody is
+    left, for a client that takes that badly.
     """
 
     patience_s: float
@@ -83,6 +84,7 @@ class Limits:
     stripe_min_bytes: int = 0
     lanes_max: int = 1
     stubborn_s: float = 0.0
+    stubborn_begun_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -534,7 +536,8 @@ class Pull:
         in_time = any(ready_s < self._deadline_s for ready_s, _ in self._busy.values())
         if in_time or self._look_again_s is not None:
             return ()
-        if now_s - self._began_s < self.limits.stubborn_s:
+        stubborn_s = self.limits.stubborn_begun_s if self._begun else self.limits.stubborn_s
+        if now_s < self._began_s + stubborn_s:
             self._look_again_s = now_s + self._pause_s
             self._pause_s = min(2 * self._pause_s, _LOOK_AGAIN_MOST_S)
             self._tried.clear()

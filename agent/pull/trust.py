@@ -4,7 +4,8 @@ Decides from two kinds of evidence. A body that broke off, stalled or contradict
 passed over for that digest while it cools off, so that a client that resumes is told to go elsewhere at
 once instead of being fed byte by byte. And what the client made of a whole blob: containerd verifies
 layers when it commits them, so a blob that was delivered to its end and does not appear in the store, or
-is asked for again from its start, makes every source of it suspect. Pure; times are seconds of one
+is asked for again from its start, makes every source of it suspect; the second time only, where it is not
+known whether the client took all that it was sent. Pure; times are seconds of one
 monotonic clock. Bounded: the oldest evidence goes.
 """
 
@@ -26,6 +27,7 @@ class _Delivery:
     sources: set[NodeName] = field(default_factory=set)
     spans: list[tuple[int, int]] = field(default_factory=list)  # disjoint, sorted
     whole_s: float | None = None  # when its last byte went
+    taken: bool = True  # all that was sent; else some of it may have been thrown away
 
     def add(self, start: int, stop: int, now_s: float) -> None:
         spans: list[tuple[int, int]] = []
@@ -49,6 +51,7 @@ class Trust:
         self._suspect_s = suspect_s
         self._until_s: OrderedDict[Digest, dict[NodeName, float]] = OrderedDict()
         self._deliveries: OrderedDict[Digest, _Delivery] = OrderedDict()
+        self._warned: OrderedDict[Digest, None] = OrderedDict()
 
     def distrust(self, digest: Digest, node: NodeName, until_s: float) -> None:
         """Pass the peer over for this digest until then."""
@@ -82,15 +85,20 @@ class Trust:
         start: int,
         stop: int,
         size_bytes: int,
+        taken: bool,
         now_s: float,
     ) -> None:
-        """The store's owner was sent these bytes of a blob of this size, from these peers."""
+        """The store's owner was sent these bytes of a blob of this size, from these peers.
+
+        ``taken``: to the end of what it asked for; one that closes before may not have read all of it.
+        """
         if start >= stop:
             return
         delivery = self._deliveries.get(digest)
         if delivery is None or delivery.size_bytes != size_bytes:
             delivery = self._deliveries[digest] = _Delivery(size_bytes=size_bytes)
         delivery.sources.update(sources)
+        delivery.taken &= taken
         delivery.add(start, stop, now_s)
         self._deliveries.move_to_end(digest)
         if len(self._deliveries) > _DIGESTS_MAX:
@@ -99,6 +107,7 @@ class Trust:
     def appeared(self, digest: Digest) -> None:
         """The blob is in the store: whoever gave it gave the right one."""
         self._deliveries.pop(digest, None)
+        self._warned.pop(digest, None)
 
     def asked_from_start(self, digest: Digest, now_s: float) -> int:
         """All of it is asked for. How many sources became suspect: it was sent it before."""
@@ -117,6 +126,12 @@ class Trust:
         return sum(self._suspect(digest, delivery, now_s) for digest, delivery in late)
 
     def _suspect(self, digest: Digest, delivery: _Delivery, now_s: float) -> int:
+        if not delivery.taken and digest not in self._warned:
+            # One that fetches in parts leaves each before its end: given up once, it may have been cancelled.
+            self._warned[digest] = None
+            if len(self._warned) > _DIGESTS_MAX:
+                self._warned.popitem(last=False)
+            return 0
         for node in delivery.sources:
             self.distrust(digest, node, now_s + self._suspect_s)
         return len(delivery.sources)

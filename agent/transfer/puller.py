@@ -120,7 +120,9 @@ class Puller:
 
     def limits(self, wanted: Wanted) -> Limits:
         """What the state machine of such a pull goes by."""
-        settings, transfer, spec = self.settings, self.transfer, wanted.range_spec
+        settings, transfer = self.settings, self.transfer
+        goes_on = wanted.range_spec is not None and bool(wanted.range_spec.first)
+        stubborn_s = settings.deadline_s if wanted.chunk else _STUBBORN_S
         return Limits(
             patience_s=settings.patience_s,
             deadline_s=settings.deadline_s,
@@ -131,7 +133,8 @@ class Puller:
             hedge_s=self.pace.hedge_s(),
             stripe_min_bytes=transfer.stripe_min_bytes,
             lanes_max=_LANES_MAX if self.buffers.worth_it(self.clock()) else 1,
-            stubborn_s=settings.deadline_s if wanted.chunk else _STUBBORN_S if spec and spec.first else 0.0,
+            stubborn_s=stubborn_s if goes_on else 0.0,
+            stubborn_begun_s=settings.deadline_s if wanted.chunk else 0.0,
         )
 
 
@@ -203,6 +206,7 @@ class RunningPull:
                 start=self._begins,
                 stop=self._begins + self.offset,
                 size_bytes=self._size_bytes,
+                taken=self.offset == self.length,
                 now_s=self._puller.clock(),
             )
         # What needs no waiting came first: a cancelled caller may not get further.
