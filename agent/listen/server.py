@@ -215,7 +215,8 @@ class OciServer:
         elif self._path is RequestPath.PEER:
             raise unknown(target, "not in this node's store")
         else:
-            async with self._services.puller.pull(Wanted(target=target)) as pull:
+            committed = self._is_own_containerd(exchange.request)
+            async with self._services.puller.pull(Wanted(target=target), committed=committed) as pull:
                 holder, body = await self._first_bytes(exchange, target, pull)
             manifest = body.manifest
             if not exchange.head:

@@ -12,13 +12,14 @@ class TokenBucket:
 
     def __init__(self, bytes_per_s: float) -> None:
         self._bytes_per_s = bytes_per_s
+        self.takers = 0  # how many share it now: kept by them
         self._tokens = self._full = bytes_per_s * self._BURST_S
         self._filled_s: float | None = None
 
     @property
     def piece_bytes(self) -> int | None:
-        """The most that should be taken at a time, to keep the flow even; None: any amount."""
-        return max(1, int(self._full)) if self._bytes_per_s else None
+        """The most that should be taken at a time, so that each taker gets its turn; None: any amount."""
+        return max(1, int(self._full) // max(1, self.takers)) if self._bytes_per_s else None
 
     def take(self, size_bytes: int, now_s: float) -> float:
         """Take tokens for bytes that went; how many seconds to wait before the next."""

@@ -54,6 +54,7 @@ class Failure(Enum):
     BROKEN = "broken"  # the connection ended early
     INVALID = "invalid"  # an answer that can't be right: a length, a range, a digest
     UNSATISFIABLE = "unsatisfiable"  # 416: the range selects nothing, says this peer
+    OTHER_SIZE = "other_size"  # than a manifest says, or the peer before: either may be wrong
     MISSING = "missing"  # 404: the index was out of date
     BUSY = "busy"  # 429
     ERROR = "error"  # any other status
@@ -61,7 +62,8 @@ class Failure(Enum):
     @property
     def is_peers_fault(self) -> bool:
         """Whether the peer should be avoided for a while."""
-        return self not in (Failure.MISSING, Failure.BUSY, Failure.UNSATISFIABLE)
+        innocent = (Failure.MISSING, Failure.BUSY, Failure.UNSATISFIABLE, Failure.OTHER_SIZE)
+        return self not in innocent
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,9 +71,8 @@ class Limits:
     """See `PullSettings` and `TransferSettings` for most fields.
 
     ``hedge_s``: for each tier, the wait for a first byte after which a second holder is asked (none:
-    ``patience_s``). ``lanes_max``: how many holders a body may be fetched from at once; 1: never several.
-    ``stubborn_s``, and ``stubborn_begun_s`` once a body began: for how long to look again when nobody is
-    left, for a client that takes that badly.
+    ``patience_s``). ``stubborn_s``, and ``stubborn_begun_s`` once a body began: for how long to look again
+    when nobody is left, for a client that takes that badly.
     """
 
     patience_s: float
@@ -82,7 +83,6 @@ class Limits:
     floor_ratio: float = 0.0
     hedge_s: Mapping[Locality, float] = field(default_factory=dict)
     stripe_min_bytes: int = 0
-    lanes_max: int = 1
     stubborn_s: float = 0.0
     stubborn_begun_s: float = 0.0
 
@@ -123,12 +123,14 @@ class Broke:
 class Progressed:
     """A part of the body was delivered, with ``left_bytes`` to come.
 
-    ``usual_bytes_per_s``: of a body of this tier, when so many are under way; None: not known.
+    ``usual_bytes_per_s``: of a body of this tier, when so many are under way; None: not known. ``lanes_max``:
+    how many holders it may be fetched from at once now.
     """
 
     left_bytes: int
     look: Look
     usual_bytes_per_s: float | None
+    lanes_max: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -511,7 +513,7 @@ class Pull:
         if look.over_s < _STRIPE_AFTER_S or look.bytes_per_s > _STRIPE_BELOW_BYTES_PER_S:
             return ()
         lanes = [other for other in self._waiting if other.locality is holder.locality and _is_well(other)]
-        lanes = lanes[: limits.lanes_max - 1]
+        lanes = lanes[: max(0, event.lanes_max - 1)]
         if not lanes:
             return ()
         self._striped = True

@@ -56,15 +56,12 @@ class Stripes:
         self._stop = self._next
 
     def take(self, node: NodeName, *, room: bool) -> Segment | None:
-        """The next segment for this holder: one that another left, else a new one, if there is ``room``.
-
-        The one that the reader is at needs no room: without it nothing would ever become free.
-        """
+        """The next segment for this holder: one that another left, else a new one, if there is ``room``."""
         for segment in self.pending:
             if segment.owner is None and not segment.whole:
                 segment.owner = node
                 return segment
-        if self._next >= self._stop or not (room or not self.pending):
+        if self._next >= self._stop or not room:
             return None
         segment = Segment(
             start=self._next, stop=min(self._next + self._segment_bytes, self._stop), owner=node

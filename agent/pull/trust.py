@@ -5,7 +5,8 @@ passed over for that digest while it cools off, so that a client that resumes is
 once instead of being fed byte by byte. And what the client made of a whole blob: containerd verifies
 layers when it commits them, so a blob that was delivered to its end and does not appear in the store, or
 is asked for again from its start, makes every source of it suspect; the second time only, where it is not
-known whether the client took all that it was sent. Pure; times are seconds of one
+known whether the client took all that it was sent. Nothing is concluded before something that was delivered
+appeared at all: the client may keep its content elsewhere. Pure; times are seconds of one
 monotonic clock. Bounded: the oldest evidence goes.
 """
 
@@ -52,6 +53,7 @@ class Trust:
         self._until_s: OrderedDict[Digest, dict[NodeName, float]] = OrderedDict()
         self._deliveries: OrderedDict[Digest, _Delivery] = OrderedDict()
         self._warned: OrderedDict[Digest, None] = OrderedDict()
+        self._sees_commits = False
 
     def distrust(self, digest: Digest, node: NodeName, until_s: float) -> None:
         """Pass the peer over for this digest until then."""
@@ -90,7 +92,8 @@ class Trust:
     ) -> None:
         """The store's owner was sent these bytes of a blob of this size, from these peers.
 
-        ``taken``: to the end of what it asked for; one that closes before may not have read all of it.
+        ``sources``: none, if it was verified on the way. ``taken``: to the end of what was asked for; one that
+        closes before may not have read all of it.
         """
         if start >= stop:
             return
@@ -106,7 +109,8 @@ class Trust:
 
     def appeared(self, digest: Digest) -> None:
         """The blob is in the store: whoever gave it gave the right one."""
-        self._deliveries.pop(digest, None)
+        if self._deliveries.pop(digest, None) is not None:
+            self._sees_commits = True
         self._warned.pop(digest, None)
 
     def asked_from_start(self, digest: Digest, now_s: float) -> int:
@@ -126,6 +130,8 @@ class Trust:
         return sum(self._suspect(digest, delivery, now_s) for digest, delivery in late)
 
     def _suspect(self, digest: Digest, delivery: _Delivery, now_s: float) -> int:
+        if not self._sees_commits:
+            return 0
         if not delivery.taken and digest not in self._warned:
             # One that fetches in parts leaves each before its end: given up once, it may have been cancelled.
             self._warned[digest] = None

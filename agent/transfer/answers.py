@@ -74,7 +74,7 @@ def _check_status(head: Head, wanted: Wanted) -> None:
     if status == 416 and wanted.range_spec is not None:
         size_bytes = parse_unsatisfied_range(head.headers.get("content-range"))
         if wanted.size_bytes not in (None, size_bytes):
-            raise AttemptFailed(Failure.INVALID, f"{size_bytes} bytes where it has {wanted.size_bytes}")
+            raise AttemptFailed(Failure.OTHER_SIZE, f"{size_bytes} bytes where it has {wanted.size_bytes}")
         if size_bytes is not None and is_unsatisfiable(wanted.range_spec, size_bytes):
             raise AttemptFailed(Failure.UNSATISFIABLE, "status 416", size_bytes=size_bytes)
     failure = {404: Failure.MISSING, 429: Failure.BUSY}.get(status, Failure.ERROR)
@@ -108,7 +108,7 @@ def _check_length(head: Head, wanted: Wanted) -> tuple[ByteRange | None, int]:
     if size_bytes == 0 and digest_of(b"", like=wanted.target.digest) != wanted.target.digest:
         raise AttemptFailed(Failure.INVALID, "no bytes, where the digest is not that of none")
     if wanted.size_bytes is not None and size_bytes != wanted.size_bytes:
-        raise AttemptFailed(Failure.INVALID, f"{size_bytes} bytes where it has {wanted.size_bytes}")
+        raise AttemptFailed(Failure.OTHER_SIZE, f"{size_bytes} bytes where it has {wanted.size_bytes}")
     try:
         expected = select(wanted.range_spec, size_bytes)
     except RangeInvalid as error:

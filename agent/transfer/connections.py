@@ -64,18 +64,18 @@ class PeerConnection:
             except ConnectionError as error:
                 raise _NothingCame from error
             response = await self._response(parser)
+            first, ended = bytearray(), False
+            while isinstance(event := parser.next_event(), h11.Data | h11.EndOfMessage):
+                if isinstance(event, h11.EndOfMessage):
+                    ended = True
+                    break
+                first += event.data
         except _NothingCame as error:
             if was_used:
                 raise _Stale from error
             raise ConnectionResetError("closed before an answer") from error
         except h11.RemoteProtocolError as error:
             raise Malformed(str(error)) from error
-        first, ended = bytearray(), False
-        while isinstance(event := parser.next_event(), h11.Data | h11.EndOfMessage):
-            if isinstance(event, h11.EndOfMessage):
-                ended = True
-                break
-            first += event.data
         surplus = ended and parser.trailing_data[0]
         return Head(
             status=response.status_code,

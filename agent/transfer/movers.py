@@ -88,7 +88,6 @@ class Relays:
         assert body.connection is not None
         source = body.connection.socket
         out_fd = await sink.descriptor()
-        piece_bytes = min(_PIPE_BYTES, sink.piece_bytes or _PIPE_BYTES)
         pipe = self._pipes.pop() if self._pipes else _Pipe()
         wakes_for = _wake_for(source, 1, body.left_bytes)
         heard_s = time.monotonic()
@@ -97,7 +96,8 @@ class Relays:
             while body.left_bytes:
                 try:
                     with translated():
-                        came = _into_pipe(source, pipe, min(piece_bytes, body.left_bytes))
+                        most_bytes = min(_PIPE_BYTES, sink.piece_bytes or _PIPE_BYTES, body.left_bytes)
+                        came = _into_pipe(source, pipe, most_bytes)
                 except BlockingIOError:
                     now_s = time.monotonic()
                     if now_s - heard_s >= stall_s:
@@ -186,14 +186,14 @@ async def _sendfile(file_fd: int, sink: ClientSink, start: int, stop: int) -> No
     out_fd = await sink.descriptor()
     turn = 0
     ahead = start
-    piece_bytes = min(_SENDFILE_BYTES, sink.piece_bytes or _SENDFILE_BYTES)
     while start < stop:
         try:
             if start >= ahead:
                 # Have the disk work while the network does: sendfile itself would wait for it.
                 os.posix_fadvise(file_fd, start, 2 * _READ_AHEAD_BYTES, os.POSIX_FADV_WILLNEED)
                 ahead = start + _READ_AHEAD_BYTES
-            sent = os.sendfile(out_fd, file_fd, start, min(piece_bytes, stop - start))
+            piece_bytes = min(_SENDFILE_BYTES, sink.piece_bytes or _SENDFILE_BYTES, stop - start)
+            sent = os.sendfile(out_fd, file_fd, start, piece_bytes)
         except BlockingIOError:
             await sink.writable()
             continue

@@ -7,7 +7,7 @@ import logging
 import random
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import aclosing, contextmanager
+from contextlib import ExitStack, aclosing, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import assert_never
@@ -64,7 +64,6 @@ _log = logging.getLogger(__name__)
 
 _STUBBORN_S = 1.0  # with a client that had a part already: a holder may have been too busy to answer
 _SHUN_TIMES = 8  # a cool-off; so that a kubelet that tries again after 10 s meets somebody else
-_LANES_MAX = 4  # as many segments as the default buffer holds
 
 
 class NobodyHasIt(Exception):
@@ -132,7 +131,6 @@ class Puller:
             floor_ratio=settings.floor_ratio,
             hedge_s=self.pace.hedge_s(),
             stripe_min_bytes=transfer.stripe_min_bytes,
-            lanes_max=_LANES_MAX if self.buffers.worth_it(self.clock()) else 1,
             stubborn_s=stubborn_s if goes_on else 0.0,
             stubborn_begun_s=settings.deadline_s if wanted.chunk else 0.0,
         )
@@ -171,6 +169,7 @@ class RunningPull:
         self._not_found: NotFound | None = None
         self._cut_short = False
         self._leaving = False
+        self._verified = False  # the body, by this agent
         self._bytes_per_s = 1.0  # of one holder, lately
         self._reason = ""
         self._unsatisfiable_bytes: int | None = None
@@ -202,7 +201,7 @@ class RunningPull:
         if self._committed:
             self._puller.trust.delivered(
                 self.digest,
-                self.given_bytes,
+                () if self._verified else self.given_bytes,
                 start=self._begins,
                 stop=self._begins + self.offset,
                 size_bytes=self._size_bytes,
@@ -222,8 +221,10 @@ class RunningPull:
             puller.metrics.suspects(puller.trust.asked_from_start(self.digest, puller.clock()))
         self._execute(self._machine.start(puller.clock()))
         chosen, body = await self._next_body()
-        self._committed = self._committed and not body.verified
+        self._verified = body.verified
         self._begins, self._size_bytes, self.length = body.start, body.size_bytes, body.length
+        if body.manifest is not None:
+            self._credit(chosen.holder, body.length)
         if self._wanted.head or body.manifest is not None:  # that is all there is to it
             self._completed(chosen)
         return chosen.holder, body
@@ -298,33 +299,37 @@ class RunningPull:
         usual = puller.pace.usual_bytes_per_s(holder.locality)
         # Those under way share this node's link, and may not be blamed for it.
         share = None if usual is None else usual / max(1, len(puller.running))
-        left_bytes = self.length - self.offset
-        self._tell(Progressed(left_bytes=left_bytes, look=look, usual_bytes_per_s=share))
+        progressed = Progressed(
+            left_bytes=self.length - self.offset,
+            look=look,
+            usual_bytes_per_s=share,
+            lanes_max=puller.buffers.lanes_max(puller.clock()),
+        )
+        self._tell(progressed)
 
     async def _stripe(self, holder: Ranked, body: PeerBody, sink: ClientSink) -> None:
         puller, lanes = self._puller, self._lanes
         self._lanes = ()
         puller.metrics.striped()
-        striper = Striper(
-            replace(self._wanted, size_bytes=self._size_bytes),
-            self._begins + self.offset,
-            self._begins + self.length,
-            limits=StripeLimits(
-                stall_s=puller.settings.stall_s, floor_bytes_per_s=puller.settings.floor_bytes_per_s
-            ),
-            alone_bytes_per_s=max(1.0, self._bytes_per_s),
-            buffers=puller.buffers,
-            fetch=self._fetch,
-            failed=self._lane_failed,
-            credit=self._credit,
+        limits = StripeLimits(
+            stall_s=puller.settings.stall_s, floor_bytes_per_s=puller.settings.floor_bytes_per_s
         )
-        for lane in lanes:
-            puller.neighbourhood.fetching(lane.node, +1)
-        try:
-            await striper.run(sink, holder, body, lanes)
-        finally:
+        with ExitStack() as stack:
             for lane in lanes:
-                puller.neighbourhood.fetching(lane.node, -1)
+                puller.neighbourhood.fetching(lane.node, +1)
+                stack.callback(puller.neighbourhood.fetching, lane.node, -1)
+            striper = Striper(
+                replace(self._wanted, size_bytes=self._size_bytes),
+                self._begins + self.offset,
+                self._begins + self.length,
+                limits=limits,
+                alone_bytes_per_s=max(1.0, self._bytes_per_s),
+                share=stack.enter_context(puller.buffers.share()),
+                fetch=self._fetch,
+                failed=self._lane_failed,
+                credit=self._credit,
+            )
+            await striper.run(sink, holder, body, lanes)
 
     def _lane_failed(self, holder: Ranked, error: AttemptFailed, given_bytes: int) -> None:
         self._count(error.failure.value)

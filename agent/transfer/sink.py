@@ -47,6 +47,8 @@ class ClientSink:
         self._fd: int | None = None
         self.sent_bytes = 0
         self.ways: Counter[str] = Counter()  # how they went
+        limit.takers += 1
+        self._open = True
         self.held_s = 0.0  # how long the client, or the limit, was waited for
 
     @property
@@ -137,6 +139,9 @@ class ClientSink:
 
     def close(self) -> None:
         """Let go of the connection, which goes on."""
+        if self._open:
+            self._open = False
+            self._limit.takers -= 1
         if self._fd is not None:
             os.close(self._fd)
             self._fd = None

@@ -1,8 +1,9 @@
 """One body from several holders at once, delivered in order.
 
 Each holder is a lane: it fetches segments into memory, as `Stripes` deals them out, while the reader is
-sent what is there of the first. All bodies together hold a bounded number of segments (`StripeBuffers`). A
-lane that fails leaves its segment to the others, and so does one that keeps them waiting.
+sent what is there of the first. All bodies together hold a bounded number of segments, each of them two for
+certain (`StripeBuffers`). A lane that fails leaves its segment to the others, and so does one that keeps
+them waiting.
 """
 
 import asyncio
@@ -10,7 +11,7 @@ import contextlib
 import mmap
 import time
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -25,6 +26,8 @@ from topology.placement import NodeName
 from topology.ranking import Ranked
 
 _PIECE_BYTES = 256 * 1024
+_LANES_MAX = 4  # as many segments as the default buffer holds
+_LEAST_SEGMENTS = 2  # one that is being sent, one that is being filled
 _JUDGED_S = 2.0
 _GAIN_LEAST = 1.2  # copying costs several times what splicing does: less gain is not worth it
 _USELESS_S = 60.0
@@ -32,35 +35,63 @@ _MUCH_SLOWER = 2.0  # a lane that is so many times slower than one that waits fo
 
 
 class StripeBuffers:
-    """How many segments all bodies may have in memory: ``size_bytes`` in all."""
+    """Memory for all striped bodies, in segments: ``size_bytes`` in all."""
 
     def __init__(self, size_bytes: int) -> None:
-        self._segments_max = size_bytes // SEGMENT_BYTES
-        self._segments = 0
+        self._segments = size_bytes // SEGMENT_BYTES
+        self._shares: set[StripeShare] = set()
         self._useless_until_s = 0.0
 
-    def worth_it(self, now_s: float) -> bool:
-        """Whether several holders may be faster: two can be kept busy, and were of use lately."""
-        return self._segments_max >= 2 and now_s >= self._useless_until_s
+    def lanes_max(self, now_s: float) -> int:
+        """How many holders one more body may be fetched from; 1: no room, or it was useless lately."""
+        return _LANES_MAX if self._free >= _LEAST_SEGMENTS and now_s >= self._useless_until_s else 1
 
     def useless(self, now_s: float) -> None:
         """Several holders were no faster than one: the way that they share is the narrow one."""
         self._useless_until_s = now_s + _USELESS_S
 
+    @contextlib.contextmanager
+    def share(self) -> Iterator["StripeShare"]:
+        """A body's share while it is entered: two segments for certain, more as long as there are."""
+        share = StripeShare(self)
+        self._shares.add(share)
+        try:
+            yield share
+        finally:
+            self._shares.discard(share)
+            for memory in list(share.held):
+                share.drop(memory)
+
+    @property
+    def _free(self) -> int:
+        return self._segments - sum(max(len(share.held), _LEAST_SEGMENTS) for share in self._shares)
+
+
+class StripeShare:
+    """What one body holds."""
+
+    def __init__(self, buffers: StripeBuffers) -> None:
+        self._buffers = buffers
+        self.held: set[mmap.mmap] = set()
+
     @property
     def room(self) -> bool:
         """Whether one more segment may be held."""
-        return self._segments < self._segments_max
+        return len(self.held) < _LEAST_SEGMENTS or self._buffers._free > 0
+
+    def useless(self, now_s: float) -> None:
+        """See `StripeBuffers.useless`."""
+        self._buffers.useless(now_s)
 
     def make(self, segment: Segment) -> mmap.mmap:
-        """Memory for a segment, given back to the system when it is closed."""
+        """Memory for a segment, given back to the system when it is dropped."""
         memory = mmap.mmap(-1, segment.length)
-        self._segments += 1
+        self.held.add(memory)
         return memory
 
     def drop(self, memory: mmap.mmap) -> None:
-        """The segment was delivered."""
-        self._segments -= 1
+        """The segment was delivered, or never will be."""
+        self.held.discard(memory)
         with contextlib.suppress(BufferError):  # still in the traceback of what ended the body
             memory.close()
 
@@ -117,7 +148,7 @@ class Striper:
         *,
         limits: StripeLimits,
         alone_bytes_per_s: float,
-        buffers: StripeBuffers,
+        share: StripeShare,
         fetch: Fetch,
         failed: Callable[[Ranked, AttemptFailed, int], None],
         credit: Callable[[Ranked, int], None],
@@ -125,7 +156,7 @@ class Striper:
         self._wanted = wanted
         self._limits = limits
         self._alone_bytes_per_s = alone_bytes_per_s
-        self._buffers = buffers
+        self._share = share
         self._fetch = fetch
         self._failed = failed
         self._credit = credit
@@ -152,8 +183,6 @@ class Striper:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            for filled in self._filled.values():
-                self._buffers.drop(filled.memory)
 
     async def _deliver(self, sink: ClientSink, tasks: list[asyncio.Task[None]]) -> None:
         started_s, before_bytes = time.monotonic(), sink.sent_bytes
@@ -163,7 +192,7 @@ class Striper:
                 judged = True
                 gain = (sink.sent_bytes - before_bytes) / took_s / self._alone_bytes_per_s
                 if gain < _GAIN_LEAST:
-                    self._buffers.useless(time.monotonic())
+                    self._share.useless(time.monotonic())
                     self._stripes.finish()
             head = self._stripes.head
             filled = None if head is None else self._filled.get(head)
@@ -171,7 +200,7 @@ class Striper:
                 await self._send(sink, filled, min(head.received_bytes, filled.sent_bytes + _PIECE_BYTES))
                 if filled.sent_bytes == head.length:
                     del self._filled[self._stripes.delivered()]
-                    self._buffers.drop(filled.memory)
+                    self._share.drop(filled.memory)
                     self._ring()
                 continue
             for task in tasks:
@@ -200,7 +229,7 @@ class Striper:
         node = lane.holder.node
         try:
             while True:
-                segment = self._stripes.take(node, room=self._buffers.room)
+                segment = self._stripes.take(node, room=self._share.room)
                 if segment is None:
                     self._dismiss_slower_than(lane)
                     await self._changed()
@@ -218,7 +247,7 @@ class Striper:
 
     async def _fill(self, lane: _Lane, segment: Segment) -> None:
         if segment not in self._filled:
-            self._filled[segment] = _Filled(self._buffers.make(segment))
+            self._filled[segment] = _Filled(self._share.make(segment))
         filled = self._filled[segment]
         before_bytes = lane.received_bytes
         lane.since_s = since_s = time.monotonic()
