@@ -92,7 +92,7 @@ class Trust:
     ) -> None:
         """The store's owner was sent these bytes of a blob of this size, from these peers.
 
-        ``sources``: none, if it was verified on the way. ``taken``: to the end of what was asked for; one that
+        ``sources``: none, if it was verified on the way. ``taken``: to the end of what was asked; one that
         closes before may not have read all of it.
         """
         if start >= stop:
