@@ -15,7 +15,7 @@ from pathlib import Path
 
 from asyncinotify import Event, Inotify, Mask
 
-from agent.content.store import Change, ChangeKind, Changes, ContentMissing, FileBlob
+from agent.content.store import Change, ChangeKind, Changes, ContentMissing, FileBlob, Identity
 from agent.oci.digest import HEX_LENGTH, Digest, parse_digest
 from agent.oci.errors import DigestInvalid
 
@@ -26,7 +26,7 @@ _CAME = Mask.CLOSE_WRITE | Mask.MOVED_TO
 _WENT = Mask.DELETE | Mask.MOVED_FROM
 _WATCHED = _CAME | _WENT | Mask.CREATE | Mask.DELETE_SELF | Mask.MOVE_SELF
 
-_Fingerprint = tuple[tuple[int, int, int] | None, ...]
+_Fingerprint = tuple[Identity | None, ...]
 
 
 class BlobDirectory:
@@ -36,7 +36,7 @@ class BlobDirectory:
         self._root = root
         self._sizes: dict[Digest, int] = {}
         self._bytes = 0
-        self._withdrawn: dict[Digest, tuple[int, int, int]] = {}  # spoiled files, by what tells them apart
+        self._withdrawn: dict[Digest, Identity] = {}  # spoiled files, by what tells them apart
         self._changes = changes
         self.problem: str | None = "not looked at yet"
         self.looked = asyncio.Event()  # set once it was looked at for the first time, there or not
@@ -63,11 +63,11 @@ class BlobDirectory:
         algorithm, _, encoded = digest.partition(":")
         return self._root / algorithm / encoded
 
-    def withdraw(self, digest: Digest) -> None:
+    def withdraw(self, digest: Digest, identity: Identity | None) -> None:
         """The file is spoiled: there is no such blob until another file takes its place."""
-        identity = _identity(self.path(digest))
-        if identity is not None:
-            self._withdrawn[digest] = identity
+        if identity is None or _identity(self.path(digest)) not in (None, identity):
+            return
+        self._withdrawn[digest] = identity
         self._remove(digest)
 
     def open(self, digest: Digest) -> FileBlob:
@@ -172,7 +172,7 @@ class BlobDirectory:
         return tuple(_identity(self._root / name) for name in ("", *HEX_LENGTH))
 
 
-def _identity(path: Path) -> tuple[int, int, int] | None:
+def _identity(path: Path) -> Identity | None:
     try:
         status = path.stat()
     except OSError:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from agent.content.blobdir import BlobDirectory
-from agent.content.store import Change, Changes, FileBlob, Names, TaggedImage
+from agent.content.store import Change, Changes, FileBlob, Identity, Names, TaggedImage
 from agent.oci.digest import Digest, parse_digest
 from agent.oci.errors import DigestInvalid
 from agent.oci.manifest import Descriptor
@@ -54,9 +54,9 @@ class OciLayout:
         """See `ContentStore.digests`."""
         return self._blobs.digests
 
-    def withdraw(self, digest: Digest) -> None:
+    def withdraw(self, digest: Digest, identity: Identity | None) -> None:
         """See `ContentStore.withdraw`."""
-        self._blobs.withdraw(digest)
+        self._blobs.withdraw(digest, identity)
 
     def find(self, repository: Repository, tag: Tag, registry: Registry | None) -> tuple[TaggedImage, ...]:
         """See `ContentStore.find`."""

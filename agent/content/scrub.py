@@ -10,13 +10,13 @@ import hashlib
 import logging
 import os
 import time
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
 from agent.config import ScrubSettings
-from agent.content.store import Blob, ContentError, ContentMissing, ContentStore
+from agent.content.store import Blob, ContentError, ContentMissing, ContentStore, Identity
 from agent.observe.metrics import Metrics
 from agent.oci.digest import Digest
 from agent.pull.bucket import TokenBucket
@@ -48,6 +48,7 @@ class Scrubber:
         self._going.set()
         self._soon: deque[Digest] = deque(maxlen=_SOON_MAX)
         self._asked = asyncio.Event()
+        self._sound: OrderedDict[Digest, None] = OrderedDict()
         self._found: deque[Digest] = deque(maxlen=_FOUND_MAX)
         self._reading: Digest | None = None
         self._rounds = self._done = self._of = 0
@@ -66,14 +67,14 @@ class Scrubber:
         self._going.set()
 
     def check_soon(self, digest: Digest) -> None:
-        """There is reason to doubt this blob: look at it next."""
-        if digest not in self._soon:
+        """There is reason to doubt this blob: look at it next, unless it was found sound in this round."""
+        if self._settings.bytes_per_s and digest not in self._soon and digest not in self._sound:
             self._soon.append(digest)
             self._asked.set()
 
-    def spoiled(self, digest: Digest, found_by: str) -> None:
-        """The blob was read whole, and is not what its digest says."""
-        self._store.withdraw(digest)
+    def spoiled(self, digest: Digest, identity: Identity | None, found_by: str) -> None:
+        """The blob was read whole, from this file, and is not what its digest says."""
+        self._store.withdraw(digest, identity)
         self._found.append(digest)
         self._metrics.corrupt(found_by)
         _log.error(
@@ -94,9 +95,7 @@ class Scrubber:
     async def run(self) -> None:
         """Round after round, until cancelled."""
         while True:
-            # It has not looked yet, or lost its owner, and tells of neither.
-            while self._store.problem is not None:  # noqa: ASYNC110
-                await asyncio.sleep(_STORE_S)
+            await self._store_is_well()
             started_s = self._clock()
             if self._settings.bytes_per_s:
                 await self._round()
@@ -106,11 +105,18 @@ class Scrubber:
                         await self._asked.wait()
                 await self._doubted()
 
+    async def _store_is_well(self) -> None:
+        # It tells neither of its first look nor of its return.
+        while self._store.problem is not None:  # noqa: ASYNC110
+            await asyncio.sleep(_STORE_S)
+
     async def _round(self) -> None:
         digests = sorted(self._store.digests)
         self._done, self._of = 0, len(digests)
+        self._sound.clear()
         for digest in digests:
             await self._doubted()
+            await self._store_is_well()
             await self._check(digest)
             self._done += 1
         self._rounds += 1
@@ -124,15 +130,20 @@ class Scrubber:
         self._reading = digest
         try:
             for _ in range(2):
-                if await self._is_sound(digest):
+                sound, identity = await self._look_at(digest)
+                if sound:
+                    self._sound[digest] = None
+                    if len(self._sound) > _SOON_MAX:
+                        self._sound.popitem(last=False)
                     return
-            self.spoiled(digest, "scrub")
+            self.spoiled(digest, identity, "scrub")
         except ContentError:
             return  # it went away meanwhile, or the store did
         finally:
             self._reading = None
 
-    async def _is_sound(self, digest: Digest) -> bool:
+    async def _look_at(self, digest: Digest) -> tuple[bool, Identity | None]:
+        """Whether the blob is sound, and which file was read."""
         if not self._store.holds(digest):
             raise ContentMissing(digest)
         blob = await self._store.open(digest)
@@ -145,13 +156,13 @@ class Scrubber:
                     piece = await _read(blob, offset)
                 except OSError as error:
                     _log.warning("blob unreadable: %s", error, extra={"fields": {"digest": digest}})
-                    return False
+                    return False, blob.identity
                 await asyncio.to_thread(hashed.update, piece)
                 self._metrics.scrubbed(len(piece))
                 await asyncio.sleep(self._limit.take(len(piece), self._clock()))
         finally:
             blob.close()
-        return hashed.hexdigest() == expected
+        return hashed.hexdigest() == expected, blob.identity
 
 
 async def _read(blob: Blob, offset: int) -> bytes:

@@ -54,11 +54,16 @@ class Change:
     digest: Digest
 
 
+Identity = tuple[int, int, int]
+"""Device, inode and time of change of a file: tells whether it is the same one, unchanged."""
+
+
 class Blob(Protocol):
     """An open content. Whoever opened it closes it."""
 
     size_bytes: int
     fd: int | None  # for sendfile; None when the bytes come over an API
+    identity: Identity | None  # of its file
 
     async def read(self, offset: int, length: int) -> bytes:
         """Up to ``length`` bytes from ``offset``; shorter only at the end. Raises `ContentError`."""
@@ -90,8 +95,11 @@ class ContentStore(Protocol):
         """All that it `holds`. Cost: none with files, a copy over the API."""
         ...
 
-    def withdraw(self, digest: Digest) -> None:
-        """The blob is not what its digest says: do not hold it any more, until it is written anew."""
+    def withdraw(self, digest: Digest, identity: Identity | None) -> None:
+        """The blob is not what its digest says: do not hold it any more, until it is written anew.
+
+        ``identity``: of what was read; nothing is done when another file has taken its place.
+        """
         ...
 
     def find(self, repository: Repository, tag: Tag, registry: Registry | None) -> tuple[TaggedImage, ...]:
@@ -126,7 +134,9 @@ class FileBlob:
             raise ContentMissing(f"no such blob: {path.name}") from error
         except OSError as error:
             raise ContentUnavailable(f"{path}: {error.strerror}") from error
-        self.size_bytes = os.fstat(self.fd).st_size
+        status = os.fstat(self.fd)
+        self.size_bytes = status.st_size
+        self.identity: Identity | None = (status.st_dev, status.st_ino, status.st_mtime_ns)
 
     async def read(self, offset: int, length: int) -> bytes:
         """See `Blob.read`. Small reads: done in place, as a thread would cost more than it saves."""

@@ -393,7 +393,7 @@ class OciServer:
         content = await blob.read(0, blob.size_bytes)
         if digest_of(content, like=digest) == digest:
             return content
-        self._services.scrubber.spoiled(digest, "read")
+        self._services.scrubber.spoiled(digest, blob.identity, "read")
         raise ContentMissing(f"{digest} is spoiled")
 
     async def _open(self, target: Addressed) -> Blob | None:

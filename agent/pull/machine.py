@@ -383,7 +383,11 @@ class Pull:
         newer = {holder.node for holder in event.holders}
         merged = (*event.holders, *(holder for holder in self._waiting if holder.node not in newer))
         self._waiting = deque(holder for holder in merged if holder.node not in self._tried)
-        return self._go_on(now_s) if self.state is State.TRYING else ()
+        if self.state is not State.TRYING:
+            return ()
+        if not any(map(_is_well, self._waiting)) and (further := self._look_further()):
+            return further  # a tier of which all are busy or ill is no reason not to go to the next
+        return self._go_on(now_s)
 
     def _on_failed(self, event: Failed, now_s: float) -> _Commands:
         attempt = self._open.pop(event.attempt, None)
@@ -505,17 +509,15 @@ class Pull:
             if usual is not None and look.bytes_per_s < limits.floor_ratio * usual:
                 if any(_is_well(other) for other in self._waiting):
                     return (GiveUp(failure=Failure.LAGGING),)
-                if not self._widened and not self._asked_everyone:
-                    self._widened = self._looking = True
-                    return (Lookup(everyone=True),)
-        if not self._may_stripe or event.left_bytes < limits.stripe_min_bytes:
+                return self._look_further()
+        if not self._may_stripe or event.lanes_max < 2 or event.left_bytes < limits.stripe_min_bytes:
             return ()
         if look.over_s < _STRIPE_AFTER_S or look.bytes_per_s > _STRIPE_BELOW_BYTES_PER_S:
             return ()
         lanes = [other for other in self._waiting if other.locality is holder.locality and _is_well(other)]
-        lanes = lanes[: max(0, event.lanes_max - 1)]
+        lanes = lanes[: event.lanes_max - 1]
         if not lanes:
-            return ()
+            return self._look_further()
         self._striped = True
         self._lanes = {lane.node: lane for lane in (holder, *lanes)}
         self._tried.update(lane.node for lane in lanes)
@@ -528,9 +530,9 @@ class Pull:
             return self._fetch(self._waiting.popleft(), now_s)
         if self._looking:
             return ()
-        if not self._widened and (self._waiting or not self._asked_everyone):
-            self._widened = self._asked_everyone = self._looking = True
-            return (Lookup(everyone=True),)
+        # Who could not be tried for want of attempts may have others behind it: that is worth a second look.
+        if further := self._look_further(again=bool(self._waiting)):
+            return further
         if self._open:
             return ()
         if self._again and self._budget > 0:
@@ -545,6 +547,13 @@ class Pull:
             self._tried.clear()
             return ()
         return self._end()
+
+    def _look_further(self, *, again: bool = False) -> _Commands:
+        """Ask everyone, once; ``again``: also if the first answer came from everyone."""
+        if self._widened or (self._asked_everyone and not again):
+            return ()
+        self._widened = self._asked_everyone = self._looking = True
+        return (Lookup(everyone=True),)
 
     def _fetch(self, holder: Ranked, now_s: float, *, hedge: bool = False) -> _Commands:
         self._budget -= 1

@@ -20,6 +20,7 @@ from agent.oci.digest import Digest
 from agent.oci.ranges import RangeSpec
 from agent.pull.bucket import TokenBucket
 from agent.pull.machine import (
+    PROGRESS_BYTES,
     Abandon,
     Avoid,
     Broke,
@@ -169,6 +170,7 @@ class RunningPull:
         self._not_found: NotFound | None = None
         self._cut_short = False
         self._leaving = False
+        self._failed: set[NodeName] = set()
         self._verified = False  # the body, by this agent
         self._bytes_per_s = 1.0  # of one holder, lately
         self._reason = ""
@@ -332,6 +334,7 @@ class RunningPull:
             await striper.run(sink, holder, body, lanes)
 
     def _lane_failed(self, holder: Ranked, error: AttemptFailed, given_bytes: int) -> None:
+        self._failed.add(holder.node)
         self._count(error.failure.value)
         self._log_failure("a holder of several failed", holder, error)
         failed = LaneFailed(
@@ -341,6 +344,7 @@ class RunningPull:
 
     def _broke(self, chosen: Deliver, error: AttemptFailed) -> None:
         self._attempts[chosen.attempt].counted = True
+        self._failed.add(chosen.holder.node)
         self._count(error.failure.value)
         self._log_failure("body broke off", chosen.holder, error)
         self._reason, self._given_up = str(error), None
@@ -350,7 +354,10 @@ class RunningPull:
     def _completed(self, chosen: Deliver) -> None:
         self._attempts[chosen.attempt].counted = True
         self._count("ok")
-        self._puller.neighbourhood.served(chosen.holder.node)
+        # What is read along with a head proves little: a peer that stalls on every layer gives that, too.
+        for holder, given_bytes in self.given_bytes.values():
+            if given_bytes >= PROGRESS_BYTES and holder.node not in self._failed:
+                self._puller.neighbourhood.served(holder.node)
         self._tell(Completed())
 
     @contextmanager

@@ -21,6 +21,7 @@ from agent.content.store import (
     Changes,
     ContentMissing,
     ContentUnavailable,
+    Identity,
     Names,
     TaggedImage,
 )
@@ -73,10 +74,11 @@ class Containerd:
             self._blobs.digests if self._api_sizes is None else self._blobs.digests | self._api_sizes.keys()
         )
 
-    def withdraw(self, digest: Digest) -> None:
+    def withdraw(self, digest: Digest, identity: Identity | None) -> None:
         """See `ContentStore.withdraw`."""
-        self._blobs.withdraw(digest)
-        if self._api_sizes is not None and self._api_sizes.pop(digest, None) is not None:
+        if identity is not None:
+            self._blobs.withdraw(digest, identity)
+        elif self._api_sizes is not None and self._api_sizes.pop(digest, None) is not None:
             self._withdrawn.add(digest)
             self._changes.publish(Change(ChangeKind.REMOVED, digest))
 
@@ -206,6 +208,7 @@ class _ApiBlob:
     """A blob read over the content API."""
 
     fd: int | None = None
+    identity: Identity | None = None
 
     def __init__(self, client: Client, digest: Digest, size_bytes: int) -> None:
         self._client = client
