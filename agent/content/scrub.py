@@ -48,7 +48,7 @@ class Scrubber:
         self._going.set()
         self._soon: deque[Digest] = deque(maxlen=_SOON_MAX)
         self._asked = asyncio.Event()
-        self._sound: OrderedDict[Digest, None] = OrderedDict()
+        self._sound: OrderedDict[Digest, Identity | None] = OrderedDict()
         self._found: deque[Digest] = deque(maxlen=_FOUND_MAX)
         self._reading: Digest | None = None
         self._rounds = self._done = self._of = 0
@@ -66,9 +66,10 @@ class Scrubber:
         """Go on where it was paused."""
         self._going.set()
 
-    def check_soon(self, digest: Digest) -> None:
-        """There is reason to doubt this blob: look at it next, unless it was found sound in this round."""
-        if self._settings.bytes_per_s and digest not in self._soon and digest not in self._sound:
+    def check_soon(self, digest: Digest, identity: Identity | None) -> None:
+        """There is reason to doubt this blob: look at it next, unless this file was found sound lately."""
+        known = digest in self._soon or (digest in self._sound and self._sound[digest] == identity)
+        if self._settings.bytes_per_s and not known:
             self._soon.append(digest)
             self._asked.set()
 
@@ -132,7 +133,7 @@ class Scrubber:
             for _ in range(2):
                 sound, identity = await self._look_at(digest)
                 if sound:
-                    self._sound[digest] = None
+                    self._sound[digest] = identity
                     if len(self._sound) > _SOON_MAX:
                         self._sound.popitem(last=False)
                     return

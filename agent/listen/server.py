@@ -386,7 +386,9 @@ class OciServer:
         if blob.size_bytes <= limit_bytes:
             await self._verified(blob, digest)
         elif sizes.get(digest) not in (None, blob.size_bytes):
-            self._services.scrubber.check_soon(digest)  # either the manifest is wrong, or the file
+            self._services.scrubber.check_soon(
+                digest, blob.identity
+            )  # either the manifest is wrong, or the file
 
     async def _verified(self, blob: Blob, digest: Digest) -> bytes:
         """The whole content of a small blob. Raises `ContentMissing` when it is spoiled."""
