@@ -294,7 +294,8 @@ class OciServer:
             config=config,
             chunk=spec is not None and self._takes_chunks,
         )
-        if self._services.redirect and not exchange.head and not config:
+        # A client that fetches in parts gives up all when one fails: where this agent sees it, it can help.
+        if self._services.redirect and not exchange.head and not config and not wanted.chunk:
             redirected = await self._redirect(exchange, wanted)
             if redirected is not None:
                 return redirected
@@ -334,7 +335,7 @@ class OciServer:
         peer = neighbourhood.peer(holder.node)
         if peer is None or body.size_bytes <= VERIFIED_BYTES:
             return None
-        exchange.record.status = 307
+        exchange.record.status, exchange.record.result = 307, Result.REDIRECTED
         self._services.metrics.redirect()
         headers = self._content_headers(exchange.record, target.digest, "application/octet-stream")
         return web.Response(status=307, headers=headers | {"Location": f"{peer.base_url}{wanted.url_path}"})

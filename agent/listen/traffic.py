@@ -54,17 +54,17 @@ class Traffic:
     def account(self, record: RequestRecord, request: web.BaseRequest) -> None:
         """A request was answered: if its bytes came from another node, or went to one, they cost.
 
-        What peers fetch on the peer listener they account themselves.
+        What agents fetch on the peer listener they account themselves.
         """
-        if not record.body_bytes or record.path is RequestPath.PEER:
+        if not record.body_bytes or (record.path is RequestPath.PEER and is_agent(request)):
             return
         neighbourhood = self._neighbourhood
         snapshot = neighbourhood.snapshot
         own = snapshot.zone_of(neighbourhood.own)
         ways = [(snapshot.zone_of(part.node), own, part.size_bytes) for part in record.given]
-        if record.path is RequestPath.NODEPORT:
+        if record.path is not RequestPath.HOSTPORT:
             client = neighbourhood.peer_at(request.remote or "")
-            if client is not None:  # another node's containerd, by way of the fallback
+            if client is not None:  # another node's containerd, by way of the fallback or redirected
                 ways.append((own, snapshot.zone_of(client), record.body_bytes))
         for source, destination, size_bytes in ways:
             entry = self._ledger.add(source, destination, size_bytes)

@@ -20,6 +20,7 @@ class Result(Enum):
     """What came of a request."""
 
     OK = "ok"
+    REDIRECTED = "redirected"  # to a peer: what came of that is known there
     NOT_FOUND = "not_found"
     BUSY = "busy"  # a peer that has to go elsewhere
     REJECTED = "rejected"  # the client's mistake: any other 4xx

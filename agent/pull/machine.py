@@ -40,6 +40,7 @@ PROGRESS_BYTES = 1 << 20
 
 _STRIPE_AFTER_S = 1.0  # TCP is up to speed by then
 _STRIPE_BELOW_BYTES_PER_S = 400e6  # faster sources are as fast as copying from several would be
+_LAGGING_S = 5.0
 _LOOK_AGAIN_S = 0.25
 _LOOK_AGAIN_MOST_S = 2.0
 
@@ -54,6 +55,7 @@ class Failure(Enum):
     BROKEN = "broken"  # the connection ended early
     INVALID = "invalid"  # an answer that can't be right: a length, a range, a digest
     UNSATISFIABLE = "unsatisfiable"  # 416: the range selects nothing, says this peer
+    EXHAUSTED = "exhausted"  # no descriptor left here
     OTHER_SIZE = "other_size"  # than a manifest says, or the peer before: either may be wrong
     MISSING = "missing"  # 404: the index was out of date
     BUSY = "busy"  # 429
@@ -62,8 +64,19 @@ class Failure(Enum):
     @property
     def is_peers_fault(self) -> bool:
         """Whether the peer should be avoided for a while."""
-        innocent = (Failure.MISSING, Failure.BUSY, Failure.UNSATISFIABLE, Failure.OTHER_SIZE)
-        return self not in innocent
+        return self not in _INNOCENT
+
+
+_INNOCENT = frozenset(
+    (
+        Failure.LAGGING,
+        Failure.EXHAUSTED,
+        Failure.OTHER_SIZE,
+        Failure.MISSING,
+        Failure.BUSY,
+        Failure.UNSATISFIABLE,
+    )
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,9 +158,12 @@ class LaneFailed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gathered:
-    """Several holders were no faster than one, and ended what they had begun: ``offset`` is reached."""
+    """Several holders ended what they had begun, at ``offset``: only one is left, or they were no faster
+    than one (``useless``).
+    """
 
     offset: int
+    useless: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -365,7 +381,7 @@ class Pull:
             case LaneFailed():
                 return self._on_lost(event.holder, event.failure, event.given_bytes, event.wait_s, now_s)
             case Gathered():
-                return self._on_gathered(event.offset, now_s)
+                return self._on_gathered(event, now_s)
             case Completed():
                 self.state = State.DONE
                 return self._abandon_open()
@@ -479,11 +495,12 @@ class Pull:
         self._striped = False
         return (Abandon(attempt=number), *verdict, *self._go_on(now_s))
 
-    def _on_gathered(self, offset: int, now_s: float) -> _Commands:
+    def _on_gathered(self, event: Gathered, now_s: float) -> _Commands:
         if self._delivering is None:
             return ()
-        number, _ = self._stop_delivering(self._delivering, offset, now_s)
-        self._striped = self._may_stripe = False
+        number, _ = self._stop_delivering(self._delivering, event.offset, now_s)
+        self._striped = False
+        self._may_stripe = self._may_stripe and not event.useless
         self._budget = max(self._budget, 1)
         return (Abandon(attempt=number), *self._go_on(now_s))
 
@@ -606,6 +623,10 @@ def _verdict(node: NodeName, failure: Failure, wait_s: float = 0.0, *, shun: boo
         return (Forget(node=node),)
     if failure is Failure.BUSY:
         return (Relieve(node=node, wait_s=wait_s),)
+    if (
+        failure is Failure.LAGGING
+    ):  # being slower than others is no failure: let others come first for a while
+        return (Relieve(node=node, wait_s=_LAGGING_S),)
     if not failure.is_peers_fault:
         return ()
     return (Avoid(node=node), Shun(node=node)) if shun else (Avoid(node=node),)

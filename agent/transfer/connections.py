@@ -25,6 +25,10 @@ class Unreachable(Exception):
     """No connection: refused, no route, or no answer in time."""
 
 
+class Exhausted(Exception):
+    """This process has no descriptor left."""
+
+
 class Malformed(Exception):
     """The answer is not HTTP, or its head is too large."""
 
@@ -128,7 +132,7 @@ class ConnectionPool:
     async def ask(
         self, peer: Peer, method: str, target: str, headers: Mapping[str, str]
     ) -> tuple[PeerConnection, Head]:
-        """A connection on which the peer has answered. Raises `Unreachable`, ConnectionError, `Malformed`."""
+        """A connection on which the peer answered. Raises `Unreachable`, `Exhausted`, `Malformed`, OSError."""
         while True:
             connection = self._take(peer) or await self._open(peer)
             try:
@@ -171,7 +175,10 @@ class ConnectionPool:
 
     async def _open(self, peer: Peer) -> PeerConnection:
         family = socket.AF_INET6 if ":" in peer.address else socket.AF_INET
-        own = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        try:
+            own = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        except OSError as error:
+            raise Exhausted(str(error)) from error
         try:
             own.setblocking(False)
             own.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

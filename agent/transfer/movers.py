@@ -48,8 +48,9 @@ async def send_blob(blob: Blob, sink: ClientSink, start: int, stop: int) -> None
 
     Raises `ClientGone`, or `ContentError` when the bytes can't be read.
     """
-    if blob.fd is not None and sink.plain:
-        await _sendfile(blob.fd, sink, start, stop)
+    out_fd = await sink.descriptor() if blob.fd is not None and sink.plain and start < stop else None
+    if blob.fd is not None and out_fd is not None:
+        await _sendfile(blob.fd, out_fd, sink, start, stop)
         return
     while start < stop:
         chunk = await blob.read(start, min(_COPY_BYTES, stop - start))
@@ -66,33 +67,46 @@ class Relays:
         self._zero_copy = zero_copy and _can_splice()
         self._pipes: list[_Pipe] = []
 
-    def move(
+    async def move(
         self, body: PeerBody, sink: ClientSink, meter: Meter, stall_s: float
     ) -> AsyncGenerator[Look, None]:
         """Move the rest of a peer's body to the client; yields how it comes along, a few times a second.
 
         Raises `AttemptFailed` when the peer fails, or gives nothing for ``stall_s``, and `ClientGone`.
         """
-        if self._zero_copy and sink.plain:
-            return self._splice(body, sink, meter, stall_s)
-        return _copy(body, sink, meter, stall_s)
+        out_fd = await sink.descriptor() if self._zero_copy and sink.plain else None
+        pipe = None if out_fd is None else self._take_pipe()
+        if out_fd is None or pipe is None:
+            looks = _copy(body, sink, meter, stall_s)
+        else:
+            looks = self._splice(body, sink, out_fd, pipe, meter, stall_s)
+        async with contextlib.aclosing(looks):
+            async for look in looks:
+                yield look
 
     def close(self) -> None:
         """Let go of the pipes."""
         while self._pipes:
             self._pipes.pop().close()
 
+    def _take_pipe(self) -> "_Pipe | None":
+        """None when no descriptor is left."""
+        try:
+            return self._pipes.pop() if self._pipes else _Pipe()
+        except OSError as error:
+            _log.warning("bytes are copied: %s", error)
+            return None
+
     async def _splice(
-        self, body: PeerBody, sink: ClientSink, meter: Meter, stall_s: float
+        self, body: PeerBody, sink: ClientSink, out_fd: int, pipe: "_Pipe", meter: Meter, stall_s: float
     ) -> AsyncGenerator[Look, None]:
         assert body.connection is not None
         source = body.connection.socket
-        out_fd = await sink.descriptor()
-        pipe = self._pipes.pop() if self._pipes else _Pipe()
-        wakes_for = _wake_for(source, 1, body.left_bytes)
+        wakes_for = 1
         heard_s = time.monotonic()
         turn = 0
         try:
+            wakes_for = _wake_for(source, wakes_for, body.left_bytes)
             while body.left_bytes:
                 try:
                     with translated():
@@ -166,7 +180,7 @@ async def _out_of_pipe(pipe: _Pipe, sink: ClientSink, out_fd: int) -> None:
         try:
             went = os.splice(pipe.out, out_fd, pipe.held_bytes, flags=_FLAGS)
         except BlockingIOError:
-            await sink.writable()
+            await sink.writable(out_fd)
         except OSError as error:
             raise ClientGone(str(error)) from error
         else:
@@ -182,8 +196,7 @@ def _wake_for(source: socket.socket, current_bytes: int, left_bytes: int) -> int
     return wanted_bytes
 
 
-async def _sendfile(file_fd: int, sink: ClientSink, start: int, stop: int) -> None:
-    out_fd = await sink.descriptor()
+async def _sendfile(file_fd: int, out_fd: int, sink: ClientSink, start: int, stop: int) -> None:
     turn = 0
     ahead = start
     while start < stop:
@@ -195,7 +208,7 @@ async def _sendfile(file_fd: int, sink: ClientSink, start: int, stop: int) -> No
             piece_bytes = min(_SENDFILE_BYTES, sink.piece_bytes or _SENDFILE_BYTES, stop - start)
             sent = os.sendfile(out_fd, file_fd, start, piece_bytes)
         except BlockingIOError:
-            await sink.writable()
+            await sink.writable(out_fd)
             continue
         except ConnectionError as error:
             raise ClientGone(str(error)) from error

@@ -19,7 +19,7 @@ from agent.oci.ranges import ByteRange
 from agent.oci.reference import Kind
 from agent.pull.machine import Failure
 from agent.transfer.answers import AttemptFailed, Wanted, check
-from agent.transfer.connections import ConnectionPool, Head, Malformed, PeerConnection, Unreachable
+from agent.transfer.connections import ConnectionPool, Exhausted, Head, Malformed, PeerConnection, Unreachable
 from agent.transfer.questions import Connected, QuestionChannels
 
 VERIFIED_BYTES = 256 * 1024
@@ -198,6 +198,8 @@ def translated() -> Iterator[None]:
         yield
     except Unreachable as error:
         raise AttemptFailed(Failure.UNREACHABLE, str(error)) from error
+    except Exhausted as error:
+        raise AttemptFailed(Failure.EXHAUSTED, str(error)) from error
     except Malformed as error:
         raise AttemptFailed(Failure.INVALID, str(error)) from error
     except BlockingIOError:

@@ -243,9 +243,9 @@ class RunningPull:
             try:
                 await self._move(chosen.holder, body, sink)
                 if self._lanes:
-                    await self._stripe(chosen.holder, body, sink)
+                    useless = await self._stripe(chosen.holder, body, sink)
                     if self.offset < self.length:
-                        self._tell(Gathered(offset=self.offset))
+                        self._tell(Gathered(offset=self.offset, useless=useless))
                         chosen, body = await self._go_on_with_next(sink)
                         continue
                 if self._given_up is not None:
@@ -290,9 +290,10 @@ class RunningPull:
                     self._bytes_per_s = look.bytes_per_s
                     self._progressed(holder, look)
                     if self._lanes or self._given_up is not None:
-                        return
+                        break
         took_s = puller.clock() - meter.started_s - (sink.held_s - held_s)
-        puller.pace.body(holder.locality, meter.moved_bytes, took_s)
+        if 2 * meter.waited_s >= took_s:  # else the reader's pace is what was measured
+            puller.pace.body(holder.locality, meter.moved_bytes, took_s)
 
     def _progressed(self, holder: Ranked, look: Look) -> None:
         puller = self._puller
@@ -309,7 +310,8 @@ class RunningPull:
         )
         self._tell(progressed)
 
-    async def _stripe(self, holder: Ranked, body: PeerBody, sink: ClientSink) -> None:
+    async def _stripe(self, holder: Ranked, body: PeerBody, sink: ClientSink) -> bool:
+        """To the body's end, or until that is no use any more. Whether it was none at all."""
         puller, lanes = self._puller, self._lanes
         self._lanes = ()
         puller.metrics.striped()
@@ -331,7 +333,7 @@ class RunningPull:
                 failed=self._lane_failed,
                 credit=self._credit,
             )
-            await striper.run(sink, holder, body, lanes)
+            return await striper.run(sink, holder, body, lanes)
 
     def _lane_failed(self, holder: Ranked, error: AttemptFailed, given_bytes: int) -> None:
         self._failed.add(holder.node)

@@ -6,6 +6,7 @@ a transport owns. Every wait on the client is bounded by ``stall_s``.
 """
 
 import asyncio
+import logging
 import os
 import socket
 import time
@@ -14,8 +15,9 @@ from collections.abc import Callable
 
 from aiohttp import web
 
-from agent.content.store import ContentUnavailable
 from agent.pull.bucket import TokenBucket
+
+_log = logging.getLogger(__name__)
 
 _LINGER_S = 2.0
 
@@ -45,6 +47,7 @@ class ClientSink:
         self._limit = limit
         self._sent = sent
         self._fd: int | None = None
+        self._exhausted = False
         self.sent_bytes = 0
         self.ways: Counter[str] = Counter()  # how they went
         limit.takers += 1
@@ -55,7 +58,8 @@ class ClientSink:
     def plain(self) -> bool:
         """Whether the kernel can write to the client's connection by itself: not through TLS."""
         transport = self._request.transport
-        return transport is None or transport.get_extra_info("sslcontext") is None
+        tls = transport is not None and transport.get_extra_info("sslcontext") is not None
+        return not tls and not self._exhausted
 
     @property
     def piece_bytes(self) -> int | None:
@@ -73,8 +77,8 @@ class ClientSink:
             raise ClientGone(str(error) or "it takes no bytes") from error
         await self.took(len(first), "memory")
 
-    async def descriptor(self) -> int:
-        """Where the kernel can write the rest to. Raises `ClientGone`, `ContentUnavailable`."""
+    async def descriptor(self) -> int | None:
+        """Where the kernel can write the rest to; None when no descriptor is left. Raises `ClientGone`."""
         if self._fd is not None:
             return self._fd
         transport = self._request.transport
@@ -94,13 +98,15 @@ class ClientSink:
         own: socket.socket = transport.get_extra_info("socket")
         try:
             self._fd = os.dup(own.fileno())
-        except OSError as error:  # no descriptor left, most likely
-            raise ContentUnavailable(f"dup: {error.strerror}") from error
+        except OSError as error:
+            _log.warning("bytes are copied: %s", error)
+            self._exhausted = True
         return self._fd
 
     async def write(self, content: bytes | memoryview, way: str) -> None:
         """Send bytes by copying. Raises `ClientGone`."""
-        if not self.plain:
+        fd = await self.descriptor() if self.plain else None
+        if fd is None:
             try:
                 async with asyncio.timeout(self._stall_s):
                     await self._response.write(content)
@@ -108,12 +114,12 @@ class ClientSink:
                 raise ClientGone(str(error) or "it takes no bytes") from error
             await self.took(len(content), way)
             return
-        fd, view = await self.descriptor(), memoryview(content)
+        view = memoryview(content)
         while view:
             try:
                 written = os.write(fd, view[: self.piece_bytes])
             except BlockingIOError:
-                await self.writable()
+                await self.writable(fd)
                 continue
             except ConnectionError as error:
                 raise ClientGone(str(error)) from error
@@ -130,10 +136,10 @@ class ClientSink:
             self.held_s += wait_s
             await asyncio.sleep(wait_s)
 
-    async def writable(self) -> None:
-        """Wait until the client takes more. Raises `ClientGone`."""
+    async def writable(self, fd: int) -> None:
+        """Wait until the client takes more by its `descriptor`. Raises `ClientGone`."""
         started_s = time.monotonic()
-        if not await is_ready(await self.descriptor(), self._stall_s, writing=True):
+        if not await is_ready(fd, self._stall_s, writing=True):
             raise ClientGone(f"it takes no bytes for {self._stall_s} s")
         self.held_s += time.monotonic() - started_s
 

@@ -114,14 +114,14 @@ class _Lane:
     body: PeerBody | None = None  # one that is open already
     task: asyncio.Task[None] | None = None
     received_bytes: int = 0
-    busy_s: float = 0.0
-    since_s: float | None = None  # when it began with its segment
-
-    def running_s(self, now_s: float) -> float:
-        return self.busy_s + (0.0 if self.since_s is None else now_s - self.since_s)
+    segment_bytes: int = 0  # of those, in its segment
+    since_s: float | None = None  # when it began with its segment; None between two
+    last_bytes_per_s: float = 0.0  # in the segment before
 
     def bytes_per_s(self, now_s: float) -> float:
-        return self.received_bytes / max(self.running_s(now_s), 0.001)
+        if self.since_s is None:
+            return self.last_bytes_per_s
+        return self.segment_bytes / max(now_s - self.since_s, 0.001)
 
 
 @dataclass(eq=False, slots=True)
@@ -166,10 +166,11 @@ class Striper:
         self._bell = asyncio.Event()
         self._last_failure = AttemptFailed(Failure.BROKEN, "no holder left")
 
-    async def run(self, sink: ClientSink, first: Ranked, body: PeerBody, others: Iterable[Ranked]) -> None:
+    async def run(self, sink: ClientSink, first: Ranked, body: PeerBody, others: Iterable[Ranked]) -> bool:
         """Deliver it, from ``first``, whose open body is at ``start``, and the others.
 
-        All of it, or, when that is no faster than one alone, what was begun.
+        All of it; or what was begun when one holder is left, or when they are no faster than one alone: then
+        true.
 
         Raises `AttemptFailed` when none is left, `ClientGone`, and whatever bug ended a lane.
         """
@@ -178,22 +179,27 @@ class Striper:
             lane.task = asyncio.create_task(self._run(lane), name="lane")
         tasks = [lane.task for lane in self._lanes.values() if lane.task is not None]
         try:
-            await self._deliver(sink, tasks)
+            return await self._deliver(sink, tasks)
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _deliver(self, sink: ClientSink, tasks: list[asyncio.Task[None]]) -> None:
-        started_s, before_bytes = time.monotonic(), sink.sent_bytes
-        judged = False
+    async def _deliver(self, sink: ClientSink, tasks: list[asyncio.Task[None]]) -> bool:
+        useless = False
+        since_s, sent_bytes, held_s = time.monotonic(), sink.sent_bytes, sink.held_s
         while not self._stripes.done:
-            if not judged and (took_s := time.monotonic() - started_s) >= _JUDGED_S:
-                judged = True
-                gain = (sink.sent_bytes - before_bytes) / took_s / self._alone_bytes_per_s
-                if gain < _GAIN_LEAST:
-                    self._share.useless(time.monotonic())
+            now_s = time.monotonic()
+            if len(self._lanes) < 2:
+                self._stripes.finish()
+            elif now_s - since_s >= _JUDGED_S:
+                rate = (sink.sent_bytes - sent_bytes) / (now_s - since_s)
+                reader_bound = 2 * (sink.held_s - held_s) > now_s - since_s
+                if rate < _GAIN_LEAST * self._alone_bytes_per_s and not reader_bound and not useless:
+                    useless = True
+                    self._share.useless(now_s)
                     self._stripes.finish()
+                since_s, sent_bytes, held_s = now_s, sink.sent_bytes, sink.held_s
             head = self._stripes.head
             filled = None if head is None else self._filled.get(head)
             if head is not None and filled is not None and filled.sent_bytes < head.received_bytes:
@@ -209,6 +215,7 @@ class Striper:
             if not self._lanes:
                 raise self._last_failure
             await self._changed()
+        return useless
 
     async def _send(self, sink: ClientSink, filled: _Filled, stop: int) -> None:
         before = sink.sent_bytes
@@ -249,23 +256,21 @@ class Striper:
         if segment not in self._filled:
             self._filled[segment] = _Filled(self._share.make(segment))
         filled = self._filled[segment]
-        before_bytes = lane.received_bytes
-        lane.since_s = since_s = time.monotonic()
+        lane.since_s, lane.segment_bytes = time.monotonic(), 0
         while not segment.whole:
             received = await self._receive(lane, segment)
             at = segment.received_bytes
             filled.memory[at : at + len(received)] = received
             segment.received_bytes += len(received)
             lane.received_bytes += len(received)
+            lane.segment_bytes += len(received)
             filled.parts.append((lane.holder, len(received)))
             self._ring()
-            took_s = time.monotonic() - since_s
-            if (
-                took_s >= self._limits.stall_s
-                and lane.received_bytes - before_bytes < self._limits.floor_bytes_per_s * took_s
-            ):
-                raise AttemptFailed(Failure.SLOW, f"below {self._limits.floor_bytes_per_s:.0f} bytes/s")
-        lane.busy_s, lane.since_s = lane.running_s(time.monotonic()), None
+            now_s = time.monotonic()
+            too_slow = lane.bytes_per_s(now_s) < self._limits.floor_bytes_per_s
+            if too_slow and now_s - lane.since_s >= self._limits.stall_s:
+                raise AttemptFailed(Failure.SLOW, f"{lane.bytes_per_s(now_s):.0f} bytes/s")
+        lane.last_bytes_per_s, lane.since_s = lane.bytes_per_s(time.monotonic()), None
 
     async def _receive(self, lane: _Lane, segment: Segment) -> bytes:
         """The next bytes of a segment, asking for them first where that was not done yet."""
@@ -289,7 +294,9 @@ class Striper:
         """An idle lane does better on its own than behind one that holds up the reader."""
         head, now_s = self._stripes.head, time.monotonic()
         owner = None if head is None or head.owner is None or head.whole else self._lanes.get(head.owner)
-        if owner is None or owner is lane or owner.running_s(now_s) < TICK_S or owner.task is None:
+        if owner is None or owner is lane or owner.since_s is None or owner.task is None:
+            return
+        if now_s - owner.since_s < TICK_S:
             return
         if owner.bytes_per_s(now_s) * _MUCH_SLOWER < lane.bytes_per_s(now_s):
             self._lanes.pop(owner.holder.node, None)
