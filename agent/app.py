@@ -193,6 +193,7 @@ class Agent:
     ) -> None:
         settings = self._settings
         transfer = settings.transfer
+        relays = Relays(zero_copy=transfer.zero_copy)
         puller = Puller(
             index=index,
             neighbourhood=self._neighbourhood,
@@ -200,7 +201,7 @@ class Agent:
             settings=settings.pull,
             transfer=transfer,
             metrics=self._metrics,
-            relays=Relays(zero_copy=transfer.zero_copy),
+            relays=relays,
             buffers=StripeBuffers(transfer.stripe_buffer_bytes),
             pace=Pace(patience_s=settings.pull.patience_s),
             trust=self._trust,
@@ -296,6 +297,7 @@ class Agent:
         finally:
             await admin_listener.stop_accepting()
             await admin_listener.drain(1.0)
+            relays.close()
         _log.info("stopped")
 
     async def _follow_commits(self) -> None:

@@ -19,6 +19,8 @@ from topology.placement import NodeName
 
 _T = TypeVar("_T")
 
+_HEADERS = {"Accept": "application/json", "Shorthaul-Action": "1"}  # the latter where something is changed
+
 _DEADLINE_S = 15.0  # an explanation waits for peers, and the agent bounds that at a few seconds
 _PART_BYTES = 64 * 1024
 _ANSWER_MAX_BYTES = 64 * 1024 * 1024  # 5,000 nodes are about 2 MB; whatever sends more is no agent
@@ -198,7 +200,7 @@ def _parse_url(url: str) -> SplitResult:
 def _exchange(base: SplitResult, method: str, target: str, deadline_s: float) -> tuple[int, bytes]:
     connection = http.client.HTTPConnection(base.hostname or "", base.port or 80, timeout=deadline_s)
     try:
-        connection.request(method, target, headers={"Accept": "application/json"})
+        connection.request(method, target, headers=_HEADERS)
         with connection.getresponse() as response:
             end_s = time.monotonic() + deadline_s  # the socket's own time-out counts anew with every byte
             body = bytearray()

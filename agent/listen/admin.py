@@ -37,6 +37,10 @@ class AdminServices:
     clock: Callable[[], float]
 
 
+ACTION_HEADER = "Shorthaul-Action"
+"""What a request has to have that changes something."""
+
+
 class AdminServer:
     """The handler behind the admin port."""
 
@@ -66,6 +70,9 @@ class AdminServer:
         if action is not None:
             if request.method != "POST":
                 return web.json_response({"error": "POST only"}, status=405, headers={"Allow": "POST"})
+            if ACTION_HEADER not in request.headers:  # no page in a browser can send it unasked
+                hint = f"use `shorthaul scrub`, or send the header {ACTION_HEADER}: 1"
+                return web.json_response({"error": "not meant so, it seems", "hint": hint}, status=403)
             action()
             return await self._scrub(request)
         page = self._pages.get(request.path)
@@ -84,6 +91,9 @@ class AdminServer:
         services.metrics.peers(
             len(services.neighbourhood), len(services.neighbourhood.cooling(services.clock()))
         )
+        admission = services.traffic.admission
+        services.metrics.scrub_paused(services.scrubber.paused)
+        services.metrics.uploads(len(admission), admission.left_bytes)
         self._count_topology()
         services.metrics.proof(
             connected=services.book.connected, proved=services.book.proved(services.clock())[0]

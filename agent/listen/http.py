@@ -23,6 +23,9 @@ _log = logging.getLogger(__name__)
 
 _HALF_CLOSED_S = 0.2  # for aiohttp to finish the response after its handler
 
+STOPPING = "stopping"
+"""What a handler's cancellation says when the agent, not the client, ends the request."""
+
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
@@ -87,7 +90,7 @@ class HttpListener:
         if self._running:
             await asyncio.wait(self._running, timeout=at_most_s)
         for task in self._running:
-            task.cancel()
+            task.cancel(STOPPING)
         # aiohttp waits for its own time-out twice, so it gets a short one and finds nothing to wait for.
         await self._web.shutdown(1.0)
 

@@ -25,7 +25,7 @@ from agent.holders.tags import TagResolver
 from agent.holders.wire import PATH as HOLDERS_PATH
 from agent.latency.wire import PATH as LATENCY_PATH
 from agent.listen.discovery import Discovery
-from agent.listen.http import connection_cookie, error_response
+from agent.listen.http import STOPPING, connection_cookie, error_response
 from agent.listen.judged import JudgedRequests
 from agent.listen.questions import QuestionDesk
 from agent.listen.reports import ReportDesk
@@ -58,7 +58,6 @@ from topology.ranking import Ranked
 
 _log = logging.getLogger("shorthaul.request")
 
-_NO_LIMIT = TokenBucket(0)
 _PREFETCH_MAX = 256  # an image has at most 127 layers; a hostile manifest names 40,000
 
 
@@ -107,6 +106,7 @@ class OciServer:
     def __init__(self, path: RequestPath, services: Services) -> None:
         self._path = path
         self._services = services
+        self._no_limit = TokenBucket(0)
         self._takes_chunks = False  # this node's containerd fetches layers in parallel parts
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -123,7 +123,9 @@ class OciServer:
         except (ClientGone, asyncio.CancelledError) as error:
             # A client may close as soon as it has the last byte, before this handler has ended.
             whole = record.status and record.body_bytes == record.body_length
-            record.result = Result.OK if whole else Result.CLIENT_GONE
+            record.result = (
+                Result.OK if whole else Result.CUT if STOPPING in error.args else Result.CLIENT_GONE
+            )
             self._finish(exchange)
             if isinstance(error, ClientGone) and request.transport is not None:
                 request.transport.abort()  # a flush would wait for the client that takes no bytes
@@ -231,7 +233,7 @@ class OciServer:
         response = _response(None, len(manifest.content), headers)
         if not exchange.head:
             record.body_length = len(manifest.content)
-            async with self._sink(exchange, response, _NO_LIMIT) as sink:
+            async with self._sink(exchange, response, self._no_limit) as sink:
                 await sink.begin(manifest.content)
         return response
 
@@ -369,9 +371,9 @@ class OciServer:
             return response
         start, stop = (selected.start, selected.stop) if selected else (0, blob.size_bytes)
         with self._services.traffic.upload(request, self._path, stop - start) as uploaded:
-            first = await read_first(blob, start, stop)
             record.body_length = stop - start
-            limit = self._services.upload_limit if self._path is RequestPath.PEER else _NO_LIMIT
+            first = await read_first(blob, start, stop)
+            limit = self._services.upload_limit if self._path is RequestPath.PEER else self._no_limit
             async with self._sink(exchange, response, limit, uploaded) as sink:
                 await sink.begin(first)
                 try:

@@ -90,12 +90,10 @@ class Traffic:
         upload = admission.ask(request.remote or "", size_bytes, self._clock())
         if isinstance(upload, Refused):
             raise self._refusal(request, upload)
-        self._metrics.uploads(len(admission), admission.left_bytes)
         try:
             yield partial(admission.sent, upload)
         finally:
             admission.ended(upload)
-            self._metrics.uploads(len(admission), admission.left_bytes)
             self._measure(request)
 
     def check_room(self, request: web.BaseRequest) -> None:

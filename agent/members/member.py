@@ -21,8 +21,13 @@ class Peer:
     @property
     def base_url(self) -> str:
         """``http://ADDRESS:PORT``, IPv6 addresses in brackets."""
+        return f"http://{self.authority}"
+
+    @property
+    def authority(self) -> str:
+        """``ADDRESS:PORT``, as the Host header has it."""
         host = f"[{self.address}]" if ":" in self.address else self.address
-        return f"http://{host}:{self.port}"
+        return f"{host}:{self.port}"
 
 
 Peers = Mapping[NodeName, Peer]

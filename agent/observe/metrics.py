@@ -216,6 +216,9 @@ class Metrics:
             "suspect_sources",
             "Peers whose blob containerd did not commit: not asked for it again for a while.",
         )
+        self._scrub_paused = Gauge(
+            "shorthaul_scrub_paused", "1 while somebody paused the scrub.", registry=self._registry
+        )
         self._scrubbed = self._counter(
             "scrubbed_bytes", "Bytes of this node's content read again and hashed."
         )
@@ -254,7 +257,7 @@ class Metrics:
         self._questions.labels(result).inc()
 
     def attempt(self, result: str) -> None:
-        """A fetch at a peer had its first bytes (``ok``), or a `Failure`'s value."""
+        """A fetch was delivered to its end (``ok``), ``abandoned``, or failed: a `Failure`'s value."""
         self._attempts.labels(result).inc()
 
     def hedge(self) -> None:
@@ -294,6 +297,10 @@ class Metrics:
     def scrubbed(self, size_bytes: int) -> None:
         """Content of this node was read again."""
         self._scrubbed.inc(size_bytes)
+
+    def scrub_paused(self, paused: bool) -> None:
+        """Whether the scrub is paused now."""
+        self._scrub_paused.set(paused)
 
     def corrupt(self, found_by: str) -> None:
         """A blob of this node is not what it should be: found by ``scrub`` or ``read``."""

@@ -52,9 +52,7 @@ class Admission:
     def ask(self, peer: str, size_bytes: int, now_s: float) -> Upload | Refused:
         """A peer wants a body of this size."""
         if not self._has_room(peer, size_bytes, now_s):
-            self._refused_s[peer] = now_s
-            self.refused += 1
-            return Refused(wait_s=self._wait_s(now_s))
+            return self._refuse(peer, now_s)
         upload = Upload(peer=peer, left_bytes=size_bytes, started_s=now_s)
         self._uploads.add(upload)
         self.left_bytes += size_bytes
@@ -63,7 +61,7 @@ class Admission:
 
     def would_refuse(self, peer: str, now_s: float) -> Refused | None:
         """What a peer would be told that asked for a small body now."""
-        return None if self._has_room(peer, 1, now_s) else Refused(wait_s=self._wait_s(now_s))
+        return None if self._has_room(peer, 1, now_s) else self._refuse(peer, now_s)
 
     def sent(self, upload: Upload, size_bytes: int) -> None:
         """So many more bytes of it went."""
@@ -77,21 +75,32 @@ class Admission:
         self.left_bytes -= upload.left_bytes
         upload.left_bytes = 0
 
+    def _refuse(self, peer: str, now_s: float) -> Refused:
+        self._refused_s[peer] = now_s
+        self.refused += 1
+        return Refused(wait_s=self._wait_s(now_s))
+
     def _has_room(self, peer: str, size_bytes: int, now_s: float) -> bool:
         if not self._uploads:
             return True
-        number, total_bytes = len(self._uploads) + 1, self.left_bytes + size_bytes
-        if number > self._uploads_max or total_bytes > self._bytes_max:
+        number = len(self._uploads) + 1
+        total_bytes = sum(map(self._counted, self._uploads)) + min(size_bytes, self._bytes_max // 4)
+        own = [upload for upload in self._uploads if upload.peer == peer]
+        # The last quarter is for those who have none yet.
+        uploads_max = self._uploads_max - (self._uploads_max // 4 if own else 0)
+        bytes_max = self._bytes_max - (self._bytes_max // 4 if own else 0)
+        if number > uploads_max or total_bytes > bytes_max:
             return False
         if 2 * number <= self._uploads_max and 2 * total_bytes <= self._bytes_max:
             return True
-        own = [upload for upload in self._uploads if upload.peer == peer]
         rivals = len({upload.peer for upload in self._uploads} | self._wanting(now_s) | {peer})
-        own_bytes = sum(upload.left_bytes for upload in own)
-        return not own or (
-            (len(own) + 1) * rivals <= self._uploads_max
-            and (own_bytes + size_bytes) * rivals <= self._bytes_max
-        )
+        own_bytes = sum(map(self._counted, own)) + min(size_bytes, self._bytes_max // 4)
+        shares = (len(own) + 1) * rivals <= self._uploads_max and own_bytes * rivals <= self._bytes_max
+        return not own or shares
+
+    def _counted(self, upload: Upload) -> int:
+        """What counts of a body are the bytes of the next seconds: one must not stand for all of them."""
+        return min(upload.left_bytes, self._bytes_max // 4)
 
     def _wanting(self, now_s: float) -> set[str]:
         for peer in [peer for peer, at_s in self._refused_s.items() if now_s - at_s > _REMEMBERED_S]:

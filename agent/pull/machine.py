@@ -17,8 +17,10 @@ containerd shows to each kind of failure (docs/decisions/0003); docs/decisions/0
     DELIVERING   Broke         TRYING       Abandon, Avoid; Fetch the next one from the offset reached
     DELIVERING   Progressed    DELIVERING   far too slow: GiveUp, which Broke follows
     DELIVERING   Progressed    DELIVERING   slower than the reader, and others of the tier have it: Stripe
-    DELIVERING   Gathered      TRYING       several were no faster: Fetch from the first of them alone
-    DELIVERING   Completed     DONE
+    DELIVERING   LaneFailed    DELIVERING   Avoid, Relieve or Forget it; the others go on
+    DELIVERING   Gathered      TRYING       one is left, or several were no faster: Fetch from one alone
+    DELIVERING   Found         DELIVERING   more to go on from, or to stripe with
+    DELIVERING   Completed     DONE         Commend those that gave plenty
     any          ClientGone    DONE         Abandon all
 
 Looking further: ask everyone who has it; wait for attempts still open; a holder that broke off after it gave
@@ -38,7 +40,7 @@ from topology.ranking import Ranked
 PROGRESS_BYTES = 1 << 20
 """A holder that gave so much before it failed had begun well; a body that got so much further begins anew."""
 
-_STRIPE_AFTER_S = 1.0  # TCP is up to speed by then
+_STRIPE_AFTER_S = 0.5  # TCP is up to speed by then
 _STRIPE_BELOW_BYTES_PER_S = 400e6  # faster sources are as fast as copying from several would be
 _LAGGING_S = 5.0
 _LOOK_AGAIN_S = 0.25
@@ -168,7 +170,9 @@ class Gathered:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Completed:
-    """The body was delivered whole."""
+    """The body was delivered whole; ``given_bytes``: of it, by whom."""
+
+    given_bytes: Mapping[NodeName, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -224,6 +228,13 @@ class WakeAt:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Avoid:
     """The peer failed: avoid it for a while, in all pulls."""
+
+    node: NodeName
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Commend:
+    """The peer gave so much that it is well: no longer avoid it, in all pulls."""
 
     node: NodeName
 
@@ -294,6 +305,7 @@ Command = (
     | Abandon
     | WakeAt
     | Avoid
+    | Commend
     | Shun
     | Relieve
     | Forget
@@ -340,11 +352,14 @@ class Pull:
     _look_again_s: float | None = None
     _pause_s: float = _LOOK_AGAIN_S
     _delivering: int | None = None
+    _stopped: bool = False  # a source ended before the body did, and where the clock began anew
+    _stopped_at: int = 0
     _waiting: deque[Ranked] = field(default_factory=deque)
     _again: deque[Ranked] = field(default_factory=deque)
     _busy: dict[NodeName, tuple[float, Ranked]] = field(default_factory=dict)
     _open: dict[int, _Attempt] = field(default_factory=dict)
     _tried: set[NodeName] = field(default_factory=set)
+    _failed: set[NodeName] = field(default_factory=set)  # while they delivered
     _striped: bool = False
     _lanes: dict[NodeName, Ranked] = field(default_factory=dict)  # of a striped body, those that are well
     _may_stripe: bool = True
@@ -384,7 +399,7 @@ class Pull:
                 return self._on_gathered(event, now_s)
             case Completed():
                 self.state = State.DONE
-                return self._abandon_open()
+                return (*self._abandon_open(), *self._commend(event.given_bytes))
             case ClientGone():
                 self.state = State.DONE
                 return self._abandon_open()
@@ -423,6 +438,7 @@ class Pull:
     ) -> _Commands:
         """A holder that gave a part of the body gives no more."""
         self._lanes.pop(holder.node, None)
+        self._failed.add(holder.node)
         if failure is Failure.BUSY:
             self._wait_for(holder, wait_s, now_s)
         may_come_back = failure is Failure.LAGGING or (
@@ -489,11 +505,17 @@ class Pull:
         given_bytes = offset - attempt.offset
         if given_bytes >= PROGRESS_BYTES:
             self._budget = self.limits.attempts_max
+            self._widened = self._asked_everyone = False  # it may be long ago
         verdict: _Commands = ()
         if not self._striped:  # otherwise each holder had its verdict already
             verdict = self._on_lost(attempt.holder, failure, given_bytes, 0.0, now_s)
         self._striped = False
         return (Abandon(attempt=number), *verdict, *self._go_on(now_s))
+
+    def _commend(self, given_bytes: Mapping[NodeName, int]) -> _Commands:
+        # What is read along with a head proves little: a peer that stalls on every layer gives that, too.
+        proved = (node for node, size_bytes in given_bytes.items() if size_bytes >= PROGRESS_BYTES)
+        return tuple(Commend(node=node) for node in proved if node not in self._failed)
 
     def _on_gathered(self, event: Gathered, now_s: float) -> _Commands:
         if self._delivering is None:
@@ -508,7 +530,10 @@ class Pull:
         self._delivering = None
         self.state = State.TRYING
         self._offset = offset
-        self._began_s, self._deadline_s = now_s, now_s + self.limits.deadline_s
+        went_on = offset - self._stopped_at >= PROGRESS_BYTES
+        if went_on or not self._stopped:  # one that gives byte after byte shall not go on for ever
+            self._stopped, self._stopped_at = True, offset
+            self._began_s, self._deadline_s = now_s, now_s + self.limits.deadline_s
         self._tried -= self._lanes.keys()
         self._waiting.extendleft(reversed(self._lanes.values()))
         self._lanes.clear()
@@ -559,7 +584,7 @@ class Pull:
             return ()
         stubborn_s = self.limits.stubborn_begun_s if self._begun else self.limits.stubborn_s
         if now_s < self._began_s + stubborn_s:
-            self._look_again_s = now_s + self._pause_s
+            self._look_again_s = min(now_s + self._pause_s, self._began_s + stubborn_s)
             self._pause_s = min(2 * self._pause_s, _LOOK_AGAIN_MOST_S)
             self._tried.clear()
             return ()

@@ -11,13 +11,17 @@ monotonic clock. Bounded: the oldest evidence goes.
 """
 
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from agent.oci.digest import Digest
 from topology.placement import NodeName
 
 _DIGESTS_MAX = 4096
+_SPANS_MAX = 256  # of one delivery: nobody that means to have all of it leaves more gaps
+
+_Table = OrderedDict[Digest, dict[NodeName, float]]
+"""Until when whom not to ask for what."""
 
 
 @dataclass(slots=True)
@@ -50,34 +54,35 @@ class Trust:
     def __init__(self, *, commit_s: float, suspect_s: float) -> None:
         self._commit_s = commit_s
         self._suspect_s = suspect_s
-        self._until_s: OrderedDict[Digest, dict[NodeName, float]] = OrderedDict()
+        self._broke: _Table = OrderedDict()
+        self._suspects: _Table = OrderedDict()
         self._deliveries: OrderedDict[Digest, _Delivery] = OrderedDict()
         self._warned: OrderedDict[Digest, None] = OrderedDict()
         self._sees_commits = False
 
     def distrust(self, digest: Digest, node: NodeName, until_s: float) -> None:
-        """Pass the peer over for this digest until then."""
-        until = self._until_s.setdefault(digest, {})
-        until[node] = max(until_s, until.get(node, until_s))
-        self._until_s.move_to_end(digest)
-        if len(self._until_s) > _DIGESTS_MAX:
-            self._until_s.popitem(last=False)
+        """A body of it broke off there: pass the peer over for this digest until then."""
+        _set(self._broke, digest, node, until_s)
+
+    def well(self, node: NodeName) -> None:
+        """The peer gave a large body to its end: what broke off there may be asked for again."""
+        for nodes in self._broke.values():
+            nodes.pop(node, None)
 
     def distrusted(self, digest: Digest, now_s: float) -> frozenset[NodeName]:
         """The peers to pass over for this digest."""
-        until = self._until_s.get(digest)
-        if until is None:
-            return frozenset()
-        for node in [node for node, end_s in until.items() if now_s >= end_s]:
-            del until[node]
-        if not until:
-            del self._until_s[digest]
-        return frozenset(until)
+        return frozenset(
+            node
+            for table in (self._broke, self._suspects)
+            for node, until_s in table.get(digest, {}).items()
+            if now_s < until_s
+        )
 
-    def entries(self, now_s: float) -> Iterable[tuple[Digest, NodeName, float]]:
+    def entries(self, now_s: float) -> Iterator[tuple[Digest, NodeName, float]]:
         """All that is passed over: what, whom, and for how long still, in seconds."""
-        for digest, until in self._until_s.items():
-            yield from ((digest, node, end_s - now_s) for node, end_s in until.items() if now_s < end_s)
+        for table in (self._broke, self._suspects):
+            for digest, nodes in table.items():
+                yield from ((digest, node, end_s - now_s) for node, end_s in nodes.items() if now_s < end_s)
 
     def delivered(
         self,
@@ -103,6 +108,9 @@ class Trust:
         delivery.sources.update(sources)
         delivery.taken &= taken
         delivery.add(start, stop, now_s)
+        if len(delivery.spans) > _SPANS_MAX:
+            del self._deliveries[digest]
+            return
         self._deliveries.move_to_end(digest)
         if len(self._deliveries) > _DIGESTS_MAX:
             self._deliveries.popitem(last=False)
@@ -139,5 +147,13 @@ class Trust:
                 self._warned.popitem(last=False)
             return 0
         for node in delivery.sources:
-            self.distrust(digest, node, now_s + self._suspect_s)
+            _set(self._suspects, digest, node, now_s + self._suspect_s)
         return len(delivery.sources)
+
+
+def _set(table: _Table, digest: Digest, node: NodeName, until_s: float) -> None:
+    nodes = table.setdefault(digest, {})
+    nodes[node] = max(until_s, nodes.get(node, until_s))
+    table.move_to_end(digest)
+    if len(table) > _DIGESTS_MAX:
+        table.popitem(last=False)

@@ -1,5 +1,6 @@
 """What is asked of a peer, and whether the head of its answer can be right. Pure."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from agent.oci.digest import digest_of
@@ -14,7 +15,6 @@ from agent.oci.ranges import (
 )
 from agent.oci.reference import Addressed, Kind
 from agent.pull.machine import Failure
-from agent.transfer.connections import Head
 
 _WAIT_S = 1.0  # of a busy peer that does not say how long
 _WAIT_LEAST_S = 0.05
@@ -34,6 +34,17 @@ class AttemptFailed(Exception):
         self.failure = failure
         self.size_bytes = size_bytes
         self.wait_s = wait_s
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Head:
+    """An answer's status and headers (names in lower case), and the bytes that came along with it."""
+
+    status: int
+    headers: Mapping[str, str]
+    first: bytes
+    keep_alive: bool
+    ended: bool  # the body came along whole
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,11 +9,11 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 import h11
 
 from agent.members.member import Peer
+from agent.transfer.answers import Head
 
 _IDLE_S = 15.0  # shorter than a server's http.idle_s, so that no request meets a connection that is closing
 _IDLE_MAX = 8  # kept for each peer
@@ -31,17 +31,6 @@ class Exhausted(Exception):
 
 class Malformed(Exception):
     """The answer is not HTTP, or its head is too large."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Head:
-    """An answer's status and headers (names in lower case), and the bytes that came along with it."""
-
-    status: int
-    headers: Mapping[str, str]
-    first: bytes
-    keep_alive: bool
-    ended: bool  # the body came along whole
 
 
 class PeerConnection:
@@ -132,7 +121,7 @@ class ConnectionPool:
     async def ask(
         self, peer: Peer, method: str, target: str, headers: Mapping[str, str]
     ) -> tuple[PeerConnection, Head]:
-        """A connection on which the peer answered. Raises `Unreachable`, `Exhausted`, `Malformed`, OSError."""
+        """A connection with the peer's answer. Raises `Unreachable`, `Exhausted`, `Malformed`, OSError."""
         while True:
             connection = self._take(peer) or await self._open(peer)
             try:
@@ -169,8 +158,7 @@ class ConnectionPool:
                 connection.socket.recv(1, socket.MSG_PEEK)  # an end, or bytes that nobody asked for
                 connection.close()
                 continue
-            if connection.socket.fileno() >= 0:
-                return connection
+            return connection
         return None
 
     async def _open(self, peer: Peer) -> PeerConnection:
@@ -191,7 +179,7 @@ class ConnectionPool:
             own.close()
             raise
         self._connected(peer, own)
-        return PeerConnection(own, host=peer.base_url.removeprefix("http://"))
+        return PeerConnection(own, host=peer.authority)
 
     def _expire(self, peer: Peer, connection: PeerConnection) -> None:
         idle = self._idle.get((peer.address, peer.port), [])

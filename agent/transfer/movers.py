@@ -1,6 +1,6 @@
 """The ways in which bytes get to a client: from a file, from a peer's socket, or through this process.
 
-Source: sendfile(2), splice(2), socket(7) on SO_RCVLOWAT. A file's bytes and those of a plain connection
+Source: sendfile(2), splice(2). A file's bytes and those of a plain connection
 never enter this process: 0.2 to 0.25 CPU-s per GiB relayed, where copying takes four times that
 (docs/benchmarks.md).
 """
@@ -13,13 +13,13 @@ import os
 import socket
 import time
 from collections.abc import AsyncGenerator
+from functools import partial
 
 from agent.content.store import Blob, ContentUnavailable
-from agent.pull.machine import Failure
-from agent.pull.meter import TICK_S, Look, Meter
-from agent.transfer.answers import AttemptFailed
-from agent.transfer.peers import PeerBody, translated
-from agent.transfer.sink import ClientGone, ClientSink, is_ready
+from agent.pull.meter import Look, Meter
+from agent.transfer.peers import PeerBody
+from agent.transfer.reader import BodyReader, receive_into
+from agent.transfer.sink import ClientGone, ClientSink
 
 _log = logging.getLogger(__name__)
 
@@ -30,8 +30,6 @@ _READ_AHEAD_BYTES = 8 * 1024 * 1024
 _COPY_BYTES = 256 * 1024
 _PIPE_BYTES = 1024 * 1024
 _PIPES_MAX = 32  # kept for reuse; an empty one holds no memory
-_ENOUGH_BYTES = 192 * 1024  # to be woken for, while more than twice that is to come
-_F_SETPIPE_SZ = 1031  # fcntl.F_SETPIPE_SZ from Python 3.12 on
 _FLAGS = os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK
 
 
@@ -100,41 +98,19 @@ class Relays:
     async def _splice(
         self, body: PeerBody, sink: ClientSink, out_fd: int, pipe: "_Pipe", meter: Meter, stall_s: float
     ) -> AsyncGenerator[Look, None]:
-        assert body.connection is not None
-        source = body.connection.socket
-        wakes_for = 1
-        heard_s = time.monotonic()
         turn = 0
         try:
-            wakes_for = _wake_for(source, wakes_for, body.left_bytes)
-            while body.left_bytes:
-                try:
-                    with translated():
-                        most_bytes = min(_PIPE_BYTES, sink.piece_bytes or _PIPE_BYTES, body.left_bytes)
-                        came = _into_pipe(source, pipe, most_bytes)
-                except BlockingIOError:
-                    now_s = time.monotonic()
-                    if now_s - heard_s >= stall_s:
-                        raise AttemptFailed(Failure.SILENT, f"no byte for {stall_s} s") from None
-                    # Fewer bytes than are enough to be woken for are taken at the next tick.
-                    await is_ready(source.fileno(), min(TICK_S, stall_s))
-                    meter.waited_s += time.monotonic() - now_s
-                else:
-                    if came == 0:
-                        raise AttemptFailed(Failure.BROKEN, f"{body.left_bytes} bytes short")
-                    body.left_bytes -= came
-                    meter.moved_bytes += came
+            with BodyReader(body, meter, stall_s) as reader:
+                while body.left_bytes:
+                    most_bytes = min(_PIPE_BYTES, sink.piece_bytes or _PIPE_BYTES, body.left_bytes)
+                    turn += await reader.take(partial(_into_pipe, pipe, most_bytes))
                     await _out_of_pipe(pipe, sink, out_fd)
-                    heard_s = time.monotonic()
-                    wakes_for = _wake_for(source, wakes_for, body.left_bytes)
-                    turn += came
                     if turn >= _TURN_BYTES:
                         turn = 0
                         await asyncio.sleep(0)
-                if (look := meter.look(time.monotonic())) is not None:
-                    yield look
+                    if (look := meter.look(time.monotonic())) is not None:
+                        yield look
         finally:
-            _wake_for(source, wakes_for, 0)
             if pipe.held_bytes or len(self._pipes) >= _PIPES_MAX:
                 pipe.close()
             else:
@@ -148,7 +124,7 @@ class _Pipe:
         self.out, self.into = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self.held_bytes = 0
         with contextlib.suppress(OSError):  # a user without rights may have no more large pipes
-            fcntl.fcntl(self.into, _F_SETPIPE_SZ, _PIPE_BYTES)
+            fcntl.fcntl(self.into, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
 
     def close(self) -> None:
         os.close(self.out)
@@ -170,7 +146,7 @@ def _can_splice() -> bool:
             pipe.close()
 
 
-def _into_pipe(source: socket.socket, pipe: _Pipe, most_bytes: int) -> int:
+def _into_pipe(pipe: _Pipe, most_bytes: int, source: socket.socket) -> int:
     pipe.held_bytes = os.splice(source.fileno(), pipe.into, most_bytes, flags=_FLAGS)
     return pipe.held_bytes
 
@@ -186,14 +162,6 @@ async def _out_of_pipe(pipe: _Pipe, sink: ClientSink, out_fd: int) -> None:
         else:
             pipe.held_bytes -= went
             await sink.took(went, "splice")
-
-
-def _wake_for(source: socket.socket, current_bytes: int, left_bytes: int) -> int:
-    """Have fewer and larger wake-ups, as long as there is enough to come (SO_RCVLOWAT)."""
-    wanted_bytes = _ENOUGH_BYTES if left_bytes > 2 * _ENOUGH_BYTES else 1
-    if wanted_bytes != current_bytes and source.fileno() >= 0:
-        source.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, wanted_bytes)
-    return wanted_bytes
 
 
 async def _sendfile(file_fd: int, out_fd: int, sink: ClientSink, start: int, stop: int) -> None:
@@ -226,15 +194,9 @@ async def _sendfile(file_fd: int, out_fd: int, sink: ClientSink, start: int, sto
 
 async def _copy(body: PeerBody, sink: ClientSink, meter: Meter, stall_s: float) -> AsyncGenerator[Look, None]:
     """By way of this process."""
-    while body.left_bytes:
-        started_s = time.monotonic()
-        try:
-            async with asyncio.timeout(stall_s):
-                received = await body.read(_COPY_BYTES)
-        except TimeoutError as error:
-            raise AttemptFailed(Failure.SILENT, f"no byte for {stall_s} s") from error
-        meter.waited_s += time.monotonic() - started_s
-        meter.moved_bytes += len(received)
-        await sink.write(received, "copy")
-        if (look := meter.look(time.monotonic())) is not None:
-            yield look
+    with memoryview(bytearray(_COPY_BYTES)) as buffer, BodyReader(body, meter, stall_s) as reader:
+        while body.left_bytes:
+            taken = await reader.take(partial(receive_into, buffer[: body.left_bytes]))
+            await sink.write(buffer[:taken], "copy")
+            if (look := meter.look(time.monotonic())) is not None:
+                yield look

@@ -18,8 +18,8 @@ from agent.oci.manifest import SIZE_MAX_BYTES, Manifest, parse_manifest
 from agent.oci.ranges import ByteRange
 from agent.oci.reference import Kind
 from agent.pull.machine import Failure
-from agent.transfer.answers import AttemptFailed, Wanted, check
-from agent.transfer.connections import ConnectionPool, Exhausted, Head, Malformed, PeerConnection, Unreachable
+from agent.transfer.answers import AttemptFailed, Head, Wanted, check
+from agent.transfer.connections import ConnectionPool, Exhausted, Malformed, PeerConnection, Unreachable
 from agent.transfer.questions import Connected, QuestionChannels
 
 VERIFIED_BYTES = 256 * 1024

@@ -20,12 +20,12 @@ from agent.oci.digest import Digest
 from agent.oci.ranges import RangeSpec
 from agent.pull.bucket import TokenBucket
 from agent.pull.machine import (
-    PROGRESS_BYTES,
     Abandon,
     Avoid,
     Broke,
     ClientGone,
     Command,
+    Commend,
     Completed,
     Cut,
     Deliver,
@@ -63,8 +63,8 @@ from topology.ranking import Ranked
 
 _log = logging.getLogger(__name__)
 
-_STUBBORN_S = 1.0  # with a client that had a part already: a holder may have been too busy to answer
-_SHUN_TIMES = 8  # a cool-off; so that a kubelet that tries again after 10 s meets somebody else
+_STUBBORN_S = 0.5  # with a client that had a part already: a holder may have been too busy to answer
+_SHUN_TIMES = 4  # a cool-off; so that a kubelet that tries again after 10 s meets somebody else
 
 
 class NobodyHasIt(Exception):
@@ -170,7 +170,6 @@ class RunningPull:
         self._not_found: NotFound | None = None
         self._cut_short = False
         self._leaving = False
-        self._failed: set[NodeName] = set()
         self._verified = False  # the body, by this agent
         self._bytes_per_s = 1.0  # of one holder, lately
         self._reason = ""
@@ -261,7 +260,7 @@ class RunningPull:
     async def _go_on_with_next(self, sink: ClientSink) -> tuple[Deliver, PeerBody]:
         chosen, body = await self._next_body()
         with self._crediting(chosen.holder, sink):
-            await sink.write(body.first, "copy")
+            await sink.write(body.first, "memory")
         return chosen, body
 
     async def _next_body(self) -> tuple[Deliver, PeerBody]:
@@ -336,7 +335,6 @@ class RunningPull:
             return await striper.run(sink, holder, body, lanes)
 
     def _lane_failed(self, holder: Ranked, error: AttemptFailed, given_bytes: int) -> None:
-        self._failed.add(holder.node)
         self._count(error.failure.value)
         self._log_failure("a holder of several failed", holder, error)
         failed = LaneFailed(
@@ -346,7 +344,6 @@ class RunningPull:
 
     def _broke(self, chosen: Deliver, error: AttemptFailed) -> None:
         self._attempts[chosen.attempt].counted = True
-        self._failed.add(chosen.holder.node)
         self._count(error.failure.value)
         self._log_failure("body broke off", chosen.holder, error)
         self._reason, self._given_up = str(error), None
@@ -356,11 +353,8 @@ class RunningPull:
     def _completed(self, chosen: Deliver) -> None:
         self._attempts[chosen.attempt].counted = True
         self._count("ok")
-        # What is read along with a head proves little: a peer that stalls on every layer gives that, too.
-        for holder, given_bytes in self.given_bytes.values():
-            if given_bytes >= PROGRESS_BYTES and holder.node not in self._failed:
-                self._puller.neighbourhood.served(holder.node)
-        self._tell(Completed())
+        given_bytes = {node: size_bytes for node, (_, size_bytes) in self.given_bytes.items()}
+        self._tell(Completed(given_bytes=given_bytes))
 
     @contextmanager
     def _crediting(self, holder: Ranked, sink: ClientSink) -> Iterator[None]:
@@ -416,6 +410,9 @@ class RunningPull:
                     self._wake_at_s = command.at_s
                 case Avoid():
                     puller.neighbourhood.failed(command.node, puller.clock())
+                case Commend():
+                    puller.neighbourhood.served(command.node)
+                    puller.trust.well(command.node)
                 case Shun():
                     now_s = puller.clock()
                     until_s = now_s + _SHUN_TIMES * puller.neighbourhood.cooling_s(command.node, now_s)

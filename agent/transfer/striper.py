@@ -13,14 +13,16 @@ import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from agent.oci.ranges import RangeSpec
 from agent.pull.machine import Failure
-from agent.pull.meter import TICK_S
+from agent.pull.meter import TICK_S, Meter
 from agent.pull.stripes import SEGMENT_BYTES, Segment, Stripes
 from agent.transfer.answers import AttemptFailed, Wanted
 from agent.transfer.peers import PeerBody
+from agent.transfer.reader import BodyReader, receive_into
 from agent.transfer.sink import ClientSink
 from topology.placement import NodeName
 from topology.ranking import Ranked
@@ -44,7 +46,7 @@ class StripeBuffers:
 
     def lanes_max(self, now_s: float) -> int:
         """How many holders one more body may be fetched from; 1: no room, or it was useless lately."""
-        return _LANES_MAX if self._free >= _LEAST_SEGMENTS and now_s >= self._useless_until_s else 1
+        return _LANES_MAX if self.free >= _LEAST_SEGMENTS and now_s >= self._useless_until_s else 1
 
     def useless(self, now_s: float) -> None:
         """Several holders were no faster than one: the way that they share is the narrow one."""
@@ -59,12 +61,12 @@ class StripeBuffers:
             yield share
         finally:
             self._shares.discard(share)
-            for memory in list(share.held):
-                share.drop(memory)
+            share.close()
 
     @property
-    def _free(self) -> int:
-        return self._segments - sum(max(len(share.held), _LEAST_SEGMENTS) for share in self._shares)
+    def free(self) -> int:
+        """How many segments nobody has, or has a right to."""
+        return self._segments - sum(max(share.held, _LEAST_SEGMENTS) for share in self._shares)
 
 
 class StripeShare:
@@ -72,28 +74,39 @@ class StripeShare:
 
     def __init__(self, buffers: StripeBuffers) -> None:
         self._buffers = buffers
-        self.held: set[mmap.mmap] = set()
+        self._spare: list[mmap.mmap] = []  # a new one costs more than what is received into it
+        self._used = 0
+
+    @property
+    def held(self) -> int:
+        """How many segments there is memory for."""
+        return self._used + len(self._spare)
 
     @property
     def room(self) -> bool:
-        """Whether one more segment may be held."""
-        return len(self.held) < _LEAST_SEGMENTS or self._buffers._free > 0
+        """Whether one more segment may be received."""
+        return bool(self._spare) or self._used < _LEAST_SEGMENTS or self._buffers.free > 0
 
     def useless(self, now_s: float) -> None:
         """See `StripeBuffers.useless`."""
         self._buffers.useless(now_s)
 
-    def make(self, segment: Segment) -> mmap.mmap:
-        """Memory for a segment, given back to the system when it is dropped."""
-        memory = mmap.mmap(-1, segment.length)
-        self.held.add(memory)
+    def take(self) -> mmap.mmap:
+        """Memory for a segment."""
+        memory = self._spare.pop() if self._spare else mmap.mmap(-1, SEGMENT_BYTES)
+        self._used += 1
         return memory
 
-    def drop(self, memory: mmap.mmap) -> None:
-        """The segment was delivered, or never will be."""
-        self.held.discard(memory)
-        with contextlib.suppress(BufferError):  # still in the traceback of what ended the body
-            memory.close()
+    def give_back(self, memory: mmap.mmap) -> None:
+        """Its segment was delivered, and nobody receives into it any more."""
+        self._used -= 1
+        self._spare.append(memory)
+
+    def close(self) -> None:
+        """Give what is spare back to the system; what is used goes with its last user."""
+        while self._spare:
+            with contextlib.suppress(BufferError):  # still in the traceback of a lane that failed
+                self._spare.pop().close()
 
 
 Fetch = Callable[[Ranked, Wanted], Coroutine[Any, Any, PeerBody]]
@@ -112,11 +125,19 @@ class StripeLimits:
 class _Lane:
     holder: Ranked
     body: PeerBody | None = None  # one that is open already
+    reader: BodyReader | None = None  # of that
     task: asyncio.Task[None] | None = None
     received_bytes: int = 0
     segment_bytes: int = 0  # of those, in its segment
     since_s: float | None = None  # when it began with its segment; None between two
     last_bytes_per_s: float = 0.0  # in the segment before
+
+    def close(self) -> None:
+        if self.reader is not None:
+            self.reader.close()
+        if self.body is not None:
+            self.body.close()
+        self.reader = self.body = None
 
     def bytes_per_s(self, now_s: float) -> float:
         if self.since_s is None:
@@ -164,6 +185,7 @@ class Striper:
         self._filled: dict[Segment, _Filled] = {}
         self._lanes: dict[NodeName, _Lane] = {}
         self._bell = asyncio.Event()
+        self._lost = False  # a lane: what the others gain says nothing then
         self._last_failure = AttemptFailed(Failure.BROKEN, "no holder left")
 
     async def run(self, sink: ClientSink, first: Ranked, body: PeerBody, others: Iterable[Ranked]) -> bool:
@@ -195,7 +217,8 @@ class Striper:
             elif now_s - since_s >= _JUDGED_S:
                 rate = (sink.sent_bytes - sent_bytes) / (now_s - since_s)
                 reader_bound = 2 * (sink.held_s - held_s) > now_s - since_s
-                if rate < _GAIN_LEAST * self._alone_bytes_per_s and not reader_bound and not useless:
+                gained = rate >= _GAIN_LEAST * self._alone_bytes_per_s
+                if not (gained or reader_bound or useless or self._lost):
                     useless = True
                     self._share.useless(now_s)
                     self._stripes.finish()
@@ -206,7 +229,7 @@ class Striper:
                 await self._send(sink, filled, min(head.received_bytes, filled.sent_bytes + _PIECE_BYTES))
                 if filled.sent_bytes == head.length:
                     del self._filled[self._stripes.delivered()]
-                    self._share.drop(filled.memory)
+                    self._share.give_back(filled.memory)
                     self._ring()
                 continue
             for task in tasks:
@@ -243,52 +266,55 @@ class Striper:
                 else:
                     await self._fill(lane, segment)
         except AttemptFailed as error:
-            self._last_failure = error
+            self._last_failure, self._lost = error, True
             self._failed(lane.holder, error, lane.received_bytes)
         finally:
             self._lanes.pop(node, None)
             self._stripes.leave(node)
-            if lane.body is not None:
-                lane.body.close()
+            lane.close()
             self._ring()
 
     async def _fill(self, lane: _Lane, segment: Segment) -> None:
         if segment not in self._filled:
-            self._filled[segment] = _Filled(self._share.make(segment))
+            self._filled[segment] = _Filled(self._share.take())
         filled = self._filled[segment]
         lane.since_s, lane.segment_bytes = time.monotonic(), 0
-        while not segment.whole:
-            received = await self._receive(lane, segment)
-            at = segment.received_bytes
-            filled.memory[at : at + len(received)] = received
-            segment.received_bytes += len(received)
-            lane.received_bytes += len(received)
-            lane.segment_bytes += len(received)
-            filled.parts.append((lane.holder, len(received)))
-            self._ring()
-            now_s = time.monotonic()
-            too_slow = lane.bytes_per_s(now_s) < self._limits.floor_bytes_per_s
-            if too_slow and now_s - lane.since_s >= self._limits.stall_s:
-                raise AttemptFailed(Failure.SLOW, f"{lane.bytes_per_s(now_s):.0f} bytes/s")
+        with memoryview(filled.memory) as view:
+            while not segment.whole:
+                received = await self._receive(lane, segment, view)
+                segment.received_bytes += received
+                lane.received_bytes += received
+                lane.segment_bytes += received
+                filled.parts.append((lane.holder, received))
+                self._ring()
+                now_s = time.monotonic()
+                too_slow = lane.bytes_per_s(now_s) < self._limits.floor_bytes_per_s
+                if too_slow and now_s - lane.since_s >= self._limits.stall_s:
+                    raise AttemptFailed(Failure.SLOW, f"{lane.bytes_per_s(now_s):.0f} bytes/s")
         lane.last_bytes_per_s, lane.since_s = lane.bytes_per_s(time.monotonic()), None
 
-    async def _receive(self, lane: _Lane, segment: Segment) -> bytes:
-        """The next bytes of a segment, asking for them first where that was not done yet."""
-        position = segment.start + segment.received_bytes
-        missing = segment.stop - position
-        try:
-            async with asyncio.timeout(self._limits.stall_s):
-                body = lane.body
-                if body is not None and (body.position != position or not body.left_bytes):
-                    lane.body = None
-                    body.close()
-                if lane.body is None:
-                    spec = RangeSpec(first=position, last=segment.stop - 1)
+    async def _receive(self, lane: _Lane, segment: Segment, view: memoryview) -> int:
+        """Put the next bytes of a segment into its place; ask for them first, where that was not done yet."""
+        at = segment.received_bytes
+        position = segment.start + at
+        if lane.body is not None and (lane.body.position != position or not lane.body.left_bytes):
+            lane.close()
+        if lane.body is None:
+            spec = RangeSpec(first=position, last=segment.stop - 1)
+            try:
+                async with asyncio.timeout(self._limits.stall_s):
                     lane.body = await self._fetch(lane.holder, replace(self._wanted, range_spec=spec))
-                    return lane.body.first
-                return await lane.body.read(min(_PIECE_BYTES, missing))
-        except TimeoutError as error:
-            raise AttemptFailed(Failure.SILENT, f"no byte for {self._limits.stall_s} s") from error
+            except TimeoutError as error:
+                raise AttemptFailed(Failure.SILENT, f"no byte for {self._limits.stall_s} s") from error
+            first = lane.body.first
+            view[at : at + len(first)] = first
+            return len(first)
+        if lane.reader is None:
+            meter = Meter(time.monotonic(), window_s=self._limits.stall_s)
+            lane.reader = BodyReader(lane.body, meter, self._limits.stall_s)
+        return await lane.reader.take(
+            partial(receive_into, view[at : segment.length][: lane.body.left_bytes])
+        )
 
     def _dismiss_slower_than(self, lane: _Lane) -> None:
         """An idle lane does better on its own than behind one that holds up the reader."""
@@ -300,8 +326,9 @@ class Striper:
             return
         if owner.bytes_per_s(now_s) * _MUCH_SLOWER < lane.bytes_per_s(now_s):
             self._lanes.pop(owner.holder.node, None)
-            self._stripes.leave(owner.holder.node)
-            owner.task.cancel()
+            owner.task.cancel()  # it leaves its segment when nothing can come into it any more
+            slower = AttemptFailed(Failure.LAGGING, f"{owner.bytes_per_s(now_s):.0f} bytes/s beside others")
+            self._failed(owner.holder, slower, owner.received_bytes)
 
     def _ring(self) -> None:
         """Wake everyone that waits for a change."""

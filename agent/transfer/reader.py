@@ -1,0 +1,77 @@
+"""Taking a peer's body off its connection, in large pieces, and noticing when nothing comes.
+
+SO_RCVLOWAT (socket(7)) has the loop woken for larger pieces; what is less is taken at the next tick all the
+same, so that a slow source is not mistaken for a silent one.
+"""
+
+import socket
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self
+
+from agent.pull.machine import Failure
+from agent.pull.meter import TICK_S, Meter
+from agent.transfer.answers import AttemptFailed
+from agent.transfer.peers import PeerBody, translated
+from agent.transfer.sink import is_ready
+
+_ENOUGH_BYTES = 192 * 1024  # to be woken for, while more than twice that is to come
+
+
+def receive_into(view: memoryview, source: socket.socket) -> int:
+    """Receive at most as many bytes as the view has; for `BodyReader.take`."""
+    return source.recv_into(view)
+
+
+class BodyReader:
+    """Takes what is left of a body. Use as a context manager: leaving has the connection as it was."""
+
+    def __init__(self, body: PeerBody, meter: Meter, stall_s: float) -> None:
+        assert body.connection is not None, "a body that was not closed"
+        self._body = body
+        self._socket = body.connection.socket
+        self._meter = meter
+        self._stall_s = stall_s
+        self._wakes_for_bytes = 1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Have the connection as it was."""
+        self._wake_for(1)
+
+    async def take(self, receive: Callable[[socket.socket], int]) -> int:
+        """How many bytes ``receive`` took from the socket, at least one; it is asked until there are any.
+
+        Raises `AttemptFailed` when the peer closes, or nothing comes for ``stall_s``.
+        """
+        body, since_s = self._body, time.monotonic()
+        self._wake_for(_ENOUGH_BYTES if body.left_bytes > 2 * _ENOUGH_BYTES else 1)
+        while True:
+            try:
+                with translated():
+                    taken = receive(self._socket)
+                break
+            except BlockingIOError:
+                now_s = time.monotonic()
+                if now_s - since_s >= self._stall_s:
+                    raise AttemptFailed(Failure.SILENT, f"no byte for {self._stall_s} s") from None
+                await is_ready(self._socket.fileno(), min(TICK_S, self._stall_s))
+                self._meter.waited_s += time.monotonic() - now_s
+        if taken == 0:
+            raise AttemptFailed(Failure.BROKEN, f"{body.left_bytes} bytes short")
+        body.left_bytes -= taken
+        self._meter.moved_bytes += taken
+        return taken
+
+    def _wake_for(self, wanted_bytes: int) -> None:
+        if wanted_bytes != self._wakes_for_bytes and self._socket.fileno() >= 0:
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, wanted_bytes)
+            self._wakes_for_bytes = wanted_bytes
