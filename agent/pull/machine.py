@@ -490,7 +490,7 @@ class Pull:
                 self._budget += 1  # waiting in line is not failing
         if self._look_again_s is not None and now_s >= self._look_again_s:
             self._look_again_s = None
-            self._looking = True
+            self._looking = self._widened = self._asked_everyone = True
             return (*commands, Lookup(everyone=True))
         if lost_patience or not self._open:
             return (*commands, *self._go_on(now_s))

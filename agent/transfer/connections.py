@@ -6,7 +6,6 @@ when the body was read to its end. Sources: RFC 9112; splice(2).
 """
 
 import asyncio
-import contextlib
 import socket
 from collections.abc import Callable, Mapping
 
@@ -154,11 +153,13 @@ class ConnectionPool:
         while idle:
             connection, timer = idle.pop()
             timer.cancel()
-            with contextlib.suppress(BlockingIOError, ConnectionError):
-                connection.socket.recv(1, socket.MSG_PEEK)  # an end, or bytes that nobody asked for
-                connection.close()
-                continue
-            return connection
+            try:
+                connection.socket.recv(1, socket.MSG_PEEK)
+            except BlockingIOError:
+                return connection
+            except OSError:
+                pass
+            connection.close()  # its end had come, or bytes that nobody asked for
         return None
 
     async def _open(self, peer: Peer) -> PeerConnection:

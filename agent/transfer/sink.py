@@ -109,7 +109,8 @@ class ClientSink:
         if fd is None:
             try:
                 async with asyncio.timeout(self._stall_s):
-                    await self._response.write(content)
+                    # The transport keeps what it could not send yet, and the caller uses its buffer again.
+                    await self._response.write(bytes(content))
             except (ConnectionError, TimeoutError) as error:
                 raise ClientGone(str(error) or "it takes no bytes") from error
             await self.took(len(content), way)
