@@ -26,6 +26,7 @@ bench: setup ## measure and print the figures of the README
 	@$(PYTHON) -m benchmarks.pulls
 	@$(PYTHON) -m benchmarks.topology
 	@$(PYTHON) -m benchmarks.probe
+	@$(PYTHON) -m benchmarks.transfer
 
 lock: ## resolve pyproject.toml's ranges into requirements.lock anew
 	@CUSTOM_COMPILE_COMMAND="make lock" $(PYTHON) -m piptools compile --quiet --strip-extras --extra dev --generate-hashes \

@@ -61,6 +61,7 @@ class Report:
         scale: float = 1.0,
         *,
         bound: bool = False,
+        at_least: bool = False,
     ) -> None:
         """Median, quartiles and 95th percentile of values, multiplied by ``scale``."""
         if not values:
@@ -76,6 +77,7 @@ class Report:
                 upper=at(ordered, 0.75),
                 p95=at(ordered, 0.95),
                 target=target,
+                at_least=at_least,
                 bound=bound,
                 count=len(ordered),
             )

@@ -281,6 +281,12 @@ class Cluster:
         """The node of that name."""
         return self.nodes[name]
 
+    def shape(self, name: str, mbit_s: float | None) -> None:
+        """Limit a node's link in both directions, in megabits a second; None lifts the limit."""
+        if not isinstance(self.network, Network):
+            raise LabError("only links between namespaces can be shaped (real=True, delays=False)")
+        self.network.shape(name, mbit_s)
+
     def spread_zones(self, *, inside_us: float, zones_us: float, regions_us: float) -> None:
         """Set the round trip of every pair of nodes by their places, in microseconds."""
         for one, other in itertools.combinations(self.nodes.values(), 2):

@@ -50,6 +50,14 @@ disabled_plugins = [
     config_path = "{certs}"
 """
 
+_CHUNKS = """\
+[plugins."io.containerd.transfer.v1.local"]
+  max_concurrent_downloads = {at_once}
+  concurrent_layer_fetch_buffer = {chunk_bytes}
+"""
+"""2.1's CRI pulls through its transfer service, and so do its settings: in CRI's own table they would make
+it fall back to the older way of pulling."""
+
 
 class PullFailed(LabError):
     """containerd says that a pull failed."""
@@ -71,9 +79,10 @@ class Containerd:
         self.certs = folder / "certs.d"
         self.certs.mkdir(parents=True)
         self._config = folder / "config.toml"
-        self._config.write_text(
-            _CONFIG.format(root=self.root, state=folder / "state", socket=self.socket, certs=self.certs)
+        self._config_text = _CONFIG.format(
+            root=self.root, state=folder / "state", socket=self.socket, certs=self.certs
         )
+        self._config.write_text(self._config_text)
         self._binary = binary
         self._netns = netns
         self._cgroup = cgroup
@@ -83,6 +92,11 @@ class Containerd:
     def blobs(self) -> Path:
         """Where its content store keeps committed blobs."""
         return self.root / "io.containerd.content.v1.content/blobs/sha256"
+
+    @property
+    def ingests(self) -> Path:
+        """Where its content store keeps what is still being written."""
+        return self.root / "io.containerd.content.v1.content/ingest"
 
     def start(self) -> None:
         """Start it; returns when it answers over CRI."""
@@ -97,6 +111,18 @@ class Containerd:
             mount_point = line.split()[1]
             if mount_point.startswith(f"{self.folder}/"):
                 subprocess.run(["umount", "--lazy", mount_point], check=False)
+
+    def fetch_in_chunks(self, chunk_bytes: int, *, at_once: int) -> None:
+        """Fetch layers in parallel chunks of this size from now on, ``at_once`` in all; starts it anew.
+
+        Every GET then has an open-ended range, and is closed by containerd behind its chunk. Needs 2.1.
+        """
+        if self.version != "2.1":
+            raise LabError(f"containerd {self.version} fetches each layer in one piece")
+        self.stop()
+        chunks = _CHUNKS.format(at_once=at_once, chunk_bytes=chunk_bytes)
+        self._config.write_text(self._config_text + chunks)
+        self.start()
 
     def use_mirrors(self, registry: str, server: str, mirrors: list[str]) -> None:
         """Write hosts.toml for a registry: the mirrors in this order, then the registry itself."""

@@ -16,6 +16,7 @@ from agent.oci.manifest import OCI_INDEX, OCI_MANIFEST
 
 _LAYER = "application/vnd.oci.image.layer.v1.tar"
 _CONFIG = "application/vnd.oci.image.config.v1+json"
+_PIECE_BYTES = 128 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +88,7 @@ class _Builder:
     ) -> dict[str, Any]:
         layers, diff_ids = [], []
         for number, size in enumerate(layer_bytes):
-            tar = _layer_tar(f"layer-{architecture}-{number}", randomness.randbytes(size))
+            tar = _layer_tar(f"layer-{architecture}-{number}", _random_bytes(randomness, size))
             diff_ids.append(f"sha256:{hashlib.sha256(tar).hexdigest()}")
             content, media_type = _compressed(tar, compression[number % len(compression)])
             layers.append(self.put(content, media_type))
@@ -109,6 +110,12 @@ class _Builder:
         entry = {**top, "annotations": {"org.opencontainers.image.ref.name": tag}}
         index = {"schemaVersion": 2, "manifests": [entry]}
         (self._layout / "index.json").write_text(json.dumps(index))
+
+
+def _random_bytes(randomness: random.Random, size: int) -> bytes:
+    """In pieces: `randbytes` makes less than 256 MiB at a time."""
+    pieces, rest = divmod(size, _PIECE_BYTES)
+    return b"".join(randomness.randbytes(piece) for piece in [_PIECE_BYTES] * pieces + [rest])
 
 
 def _layer_tar(name: str, content: bytes) -> bytes:

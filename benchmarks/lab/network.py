@@ -14,6 +14,9 @@ from benchmarks.lab.process import LabError, run
 
 _T = TypeVar("_T")
 _CLONE_NEWNET = 0x40000000
+_BURST_S = 0.01  # of the rate: what a busy machine may wake up late without the link losing it
+_BURST_LEAST_BYTES = 128 * 1024  # a segment of 64 KiB as the kernel hands it over has to fit whole
+_QUEUE_S = 0.05
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -24,6 +27,7 @@ class Network:
         self._prefix = prefix
         self._hub = f"{prefix}-hub"
         self._hosts: list[str] = []
+        self._ports: dict[str, str] = {}
         run(["ip", "netns", "add", self._hub])
         run(["ip", "-n", self._hub, "link", "add", "br0", "type", "bridge"])
         run(["ip", "-n", self._hub, "link", "set", "br0", "up"])
@@ -33,7 +37,7 @@ class Network:
         netns = f"{self._prefix}-{name}"
         run(["ip", "netns", "add", netns])
         self._hosts.append(netns)
-        port = f"v{len(self._hosts)}"
+        port = self._ports[name] = f"v{len(self._hosts)}"
         run(["ip", "-n", netns, "link", "set", "lo", "up"])
         run(
             [
@@ -57,11 +61,32 @@ class Network:
         run(["ip", "-n", netns, "link", "set", "eth0", "up"])
         return netns
 
+    def shape(self, name: str, mbit_s: float | None) -> None:
+        """Limit a host's link in both directions, in megabits (10**6) a second; None lifts the limit.
+
+        A token bucket at each end. Headers count, so a stream's payload is some per cent less.
+        """
+        ends = [(f"{self._prefix}-{name}", "eth0"), (self._hub, self._ports[name])]
+        for netns, device in ends:
+            if mbit_s is not None:
+                run(["tc", "-n", netns, "qdisc", "replace", "dev", device, "root", *_bucket(mbit_s)])
+            elif '"tbf"' in run(["tc", "-j", "-n", netns, "qdisc", "show", "dev", device]):
+                run(["tc", "-n", netns, "qdisc", "del", "dev", device, "root"])
+
     def close(self) -> None:
         """Remove every namespace; the interfaces go with them."""
         for netns in (*self._hosts, self._hub):
             run(["ip", "netns", "del", netns])
         self._hosts.clear()
+        self._ports.clear()
+
+
+def _bucket(mbit_s: float) -> list[str]:
+    """The words of a token bucket (tc-tbf(8)) of this rate."""
+    bytes_s = mbit_s * 1e6 / 8
+    burst = max(_BURST_LEAST_BYTES, int(bytes_s * _BURST_S))
+    limit = burst + int(bytes_s * _QUEUE_S)
+    return ["tbf", "rate", f"{int(bytes_s * 8)}bit", "burst", str(burst), "limit", str(limit)]
 
 
 def sweep(prefix: str) -> None:

@@ -55,6 +55,14 @@ class RunningStore:
         """Run something on the store's loop."""
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(20.0)
 
+    def do(self, work: Callable[[], None]) -> None:
+        """Do something on the store's loop."""
+
+        async def there() -> None:
+            work()
+
+        self.call(there())
+
     @property
     def running(self) -> bool:
         """Whether the store has not given up."""

@@ -286,6 +286,114 @@ def test_changes_add_up_to_what_is_held(owner: Owner, running: RunningStore) -> 
     assert kinds == [ChangeKind.ADDED]
 
 
+def test_the_digests_are_those_that_are_held(owner: Owner, running: RunningStore) -> None:
+    content, store = _fresh(), running.store
+    _wait_held(running, b"there from the start")
+    assert digest_of(b"there from the start") in store.digests
+    assert digest_of(content) not in store.digests
+    owner.add(content)
+    _wait_held(running, content)
+    assert digest_of(content) in store.digests
+    assert len(store.digests) == store.totals[0]
+    owner.remove(content)
+    _wait_gone(running, content)
+    assert digest_of(content) not in store.digests
+
+
+def _withdraw(running: RunningStore, content: bytes) -> None:
+    """Take back what the store has of this content now."""
+    blob = running.call(running.store.open(digest_of(content)))
+    try:
+        running.do(lambda: running.store.withdraw(digest_of(content), blob.identity))
+    finally:
+        blob.close()
+
+
+def _is_gone(running: RunningStore, content: bytes) -> bool:
+    """Whether nothing tells of it any more."""
+    with pytest.raises(ContentMissing):
+        running.call(running.store.open(digest_of(content)))
+    return not running.store.holds(digest_of(content)) and digest_of(content) not in running.store.digests
+
+
+def _kinds(running: RunningStore, content: bytes) -> list[ChangeKind]:
+    return [change.kind for change in running.changes if change.digest == digest_of(content)]
+
+
+def test_a_withdrawn_blob_is_gone_for_everybody_although_its_file_is_there(
+    owner: Owner, running: RunningStore
+) -> None:
+    content = _fresh()
+    owner.add(content)
+    _wait_held(running, content)
+    blobs = running.store.totals[0]
+    _withdraw(running, content)
+    assert _is_gone(running, content)
+    assert running.store.totals[0] == blobs - 1
+    running.wait_for(lambda: len(_kinds(running, content)) >= 2, "it is announced", at_most_s=_NOTICED_S)
+    time.sleep(1.2)  # longer than any poll of a store's
+    assert _is_gone(running, content)
+    assert _kinds(running, content) == [ChangeKind.ADDED, ChangeKind.REMOVED]
+
+
+def test_a_withdrawn_blob_that_is_written_anew_is_held_again(owner: Owner, running: RunningStore) -> None:
+    content = _fresh()
+    owner.add(content)
+    _wait_held(running, content)
+    _withdraw(running, content)
+    owner.remove(content)
+    assert _is_gone(running, content)
+    owner.add(content)
+    _wait_held(running, content)
+    assert _read(running, content) == content
+    added = [ChangeKind.ADDED, ChangeKind.REMOVED, ChangeKind.ADDED]
+    running.wait_for(lambda: _kinds(running, content) == added, "it is announced", at_most_s=_NOTICED_S)
+
+
+def test_a_blob_whose_file_was_replaced_since_it_was_read_is_not_withdrawn(
+    owner: Owner, running: RunningStore
+) -> None:
+    content = _fresh()
+    owner.add(content)
+    _wait_held(running, content)
+    blob = running.call(running.store.open(digest_of(content)))
+    try:
+        owner.remove(content)
+        owner.add(content)
+        _wait_held(running, content)
+        running.do(lambda: running.store.withdraw(digest_of(content), blob.identity))
+    finally:
+        blob.close()
+    _wait_held(running, content)
+    assert _read(running, content) == content
+
+
+def test_withdrawing_what_is_not_there_does_nothing(running: RunningStore) -> None:
+    content = b"never added"
+    running.do(lambda: running.store.withdraw(digest_of(content), None))
+    running.do(lambda: running.store.withdraw(digest_of(content), (1, 2, 3)))
+    assert _is_gone(running, content)
+    assert _kinds(running, content) == []
+
+
+def test_a_withdrawn_blob_stays_away_when_the_store_vanishes_and_comes_back(
+    owner: Owner, running: RunningStore
+) -> None:
+    content, store = _fresh(), running.store
+    owner.add(content)
+    _wait_held(running, content)
+    _withdraw(running, content)
+    try:
+        owner.vanish()
+        running.wait_for(lambda: store.problem is not None, "the problem is noticed", at_most_s=_NOTICED_S)
+        assert not store.holds(digest_of(content))
+    finally:
+        owner.come_back()
+    running.wait_for(lambda: store.problem is None, "it works again", at_most_s=5.0)
+    _wait_held(running, b"there from the start")
+    assert _is_gone(running, content)
+
+
 def test_a_store_can_be_stopped_at_any_moment(owner: Owner) -> None:
     for step in range(40):
         with RunningStore(owner.store, wait=False):
@@ -402,4 +510,23 @@ def test_without_the_files_a_daemon_that_restarts_is_found_again(
     finally:
         owner.come_back()
     over_api.wait_for(lambda: store.problem is None, "it works again", at_most_s=5.0)
+    assert _read(over_api, content) == content
+
+
+@_ONLY_CONTAINERD
+def test_without_the_files_a_withdrawn_blob_is_gone_until_it_is_written_anew(
+    owner: Owner, over_api: RunningStore
+) -> None:
+    content, later = _fresh(), _fresh()
+    owner.add(content)
+    _wait_held(over_api, content)
+    assert digest_of(content) in over_api.store.digests
+    _withdraw(over_api, content)
+    assert _is_gone(over_api, content)
+    owner.remove(content)
+    owner.add(later)
+    _wait_held(over_api, later)  # by now the API was asked again
+    assert _is_gone(over_api, content)
+    owner.add(content)
+    _wait_held(over_api, content)
     assert _read(over_api, content) == content

@@ -233,6 +233,30 @@ class Node:
         records: list[dict[str, Any]] = self.ask("/api/requests", port=ADMIN).json()
         return records
 
+    def newest(self, content: bytes) -> dict[str, Any]:
+        """The newest record of a request for these bytes; its result is None if there is none.
+
+        A request is recorded a moment after its last byte: this waits until no body moves.
+        """
+        digest = digest_of(content)
+        wait_for(self.is_idle, "no body moves")
+        return next((each for each in self.requests() if each["digest"] == digest), {"result": None})
+
+    def transfers(self) -> dict[str, Any]:
+        """What the agent says of the bodies that move now, and of sources that it passes over."""
+        transfers: dict[str, Any] = self.ask("/api/transfers", port=ADMIN).json()
+        return transfers
+
+    def is_idle(self) -> bool:
+        """Whether no body moves."""
+        transfers = self.transfers()
+        return not transfers["uploads"] and not transfers["downloads"]
+
+    def logged_errors(self) -> list[str]:
+        """The lines of the log that are errors or have a traceback."""
+        lines = self.log.read_text().splitlines()
+        return [line for line in lines if not line.startswith("{") or _is_error(json.loads(line))]
+
     def metric(self, name: str, **labels: str) -> float:
         """The sum of a metric's samples that have these labels."""
         return metric_total(self.ask("/metrics", port=ADMIN).body, name, labels)
@@ -247,6 +271,10 @@ class Node:
         new = self.layout / "index.json.new"
         new.write_text(json.dumps({"schemaVersion": 2, "manifests": self._entries}))
         new.rename(self.layout / "index.json")
+
+
+def _is_error(event: dict[str, Any]) -> bool:
+    return "traceback" in event or event["level"] in ("error", "critical")
 
 
 class Site:

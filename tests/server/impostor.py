@@ -6,6 +6,7 @@ import io
 import json
 import socket
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
@@ -21,12 +22,13 @@ from .wire import reset
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """A request that the impostor received."""
+    """A request that the impostor received. ``at_s``: when, on the monotonic clock."""
 
     method: str
     path: str
     headers: http.client.HTTPMessage
     body: bytes
+    at_s: float
 
 
 Behaviour = Callable[["Impostor", socket.socket, Asked], None]
@@ -80,6 +82,15 @@ def claims_everything(impostor: "Impostor", connection: socket.socket, asked: As
     _converse_as_peer(connection, asked, lambda _: True)
 
 
+def claims(holds: Callable[[str], bool]) -> Behaviour:
+    """Answer questions about holders: it has the digests that ``holds`` says."""
+
+    def answer(_: "Impostor", connection: socket.socket, asked: Asked) -> None:
+        _converse_as_peer(connection, asked, lambda _: True, holds)
+
+    return answer
+
+
 def claims_and_dies(impostor: "Impostor", connection: socket.socket, asked: Asked) -> None:
     """Claim everything, and answer nobody from then on."""
 
@@ -117,14 +128,19 @@ def sends(*messages: bytes) -> Behaviour:
     return answer
 
 
-def _converse_as_peer(connection: socket.socket, asked: Asked, before: Callable[[int], bool]) -> None:
+def _converse_as_peer(
+    connection: socket.socket,
+    asked: Asked,
+    before: Callable[[int], bool],
+    holds: Callable[[str], bool] = lambda _: True,
+) -> None:
     """Claim what is asked for; ``before`` each reply, and whether to go on behind it."""
     connection.sendall(accept_head(asked.headers["Sec-WebSocket-Key"]))
     going_on = True
     with contextlib.suppress(Closed):
         while going_on:
             question = json.loads(read_frame(connection))
-            held = list(range(len(question["digests"])))
+            held = [place for place, digest in enumerate(question["digests"]) if holds(digest)]
             reply = json.dumps({"number": question["number"], "held": held, "tags": []})
             going_on = before(len(held))
             connection.sendall(frame(reply.encode()))
@@ -168,6 +184,12 @@ class Impostor:
         _shut(self._listener)  # wakes accept
         self._listener.close()
 
+    def vanish(self) -> None:
+        """End every connection as a process does that ends, and refuse new ones."""
+        self.stop_listening()
+        for connection in list(self._connections):
+            _shut(connection)
+
     def _accept(self) -> None:
         while True:
             try:
@@ -202,7 +224,7 @@ def _read_request(reader: io.BufferedReader) -> Asked | None:
         return None
     headers = http.client.parse_headers(reader)
     body = reader.read(int(headers.get("Content-Length", "0")))
-    return Asked(method=line[0], path=line[1], headers=headers, body=body)
+    return Asked(method=line[0], path=line[1], headers=headers, body=body, at_s=time.monotonic())
 
 
 def _shut(sock: socket.socket) -> None:

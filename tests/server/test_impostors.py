@@ -1,7 +1,7 @@
 """Peers that lie, stall or die: the client gets right bytes from another, or a 404, or a visible cut.
 
-The impostor stands in the asking node's own zone, an honest holder in another one, so that the
-impostor is always tried first.
+Where in a body they do so is test_fault_matrix's business. The impostor stands in the asking node's own
+zone, an honest holder in another one, so that the impostor is always tried first.
 """
 
 import signal
@@ -96,7 +96,6 @@ _NO_ANSWERS: dict[str, Behaviour] = {
     "two lengths": says(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\naaaaaa"),
     "range unasked": says(response(206, _OTHER[:10], Content_Range="bytes 0-9/100000")),
     "not found": says(response(404)),
-    "busy": says(response(429, Retry_After="1")),
     "error": says(response(500)),
     "unavailable": says(response(503)),
     "redirect": says(response(302, Location="http://127.0.0.1:1/")),
@@ -104,6 +103,7 @@ _NO_ANSWERS: dict[str, Behaviour] = {
     "not modified": says(response(304, length=-1)),
     "garbage": says(b"\0\1\2\3" * 1000),
     "endless head": says(b"HTTP/1.1 200 OK\r\n" + b"X: " + b"a" * 100_000 + b"\r\n\r\n"),
+    "busy": says(response(429, Retry_After="1")),  # the last one: it is asked last for as long as it says
 }
 
 
@@ -233,34 +233,70 @@ def test_a_peer_that_dies_between_lookup_and_fetch_hides_no_other_holder(trio: T
         assert impostor.questions
 
 
-_CUTS: dict[str, Behaviour] = {
+_SHORT: dict[str, Behaviour] = {
     "closes": says(response(200, b"a" * 70_000, length=100_000)),
     "silent": then_silent(response(200, b"a" * 70_000, length=100_000)),
     "resets": then_reset(response(200, b"a" * 70_000, length=100_000)),
     "one byte, closes": says(response(200, b"a", length=100_000)),
     "one byte short": says(response(200, b"a" * 99_999, length=100_000)),
+    "wrong bytes": says(response(200, b"a" * 100_000)),
 }
 
 
-@pytest.mark.parametrize("behaviour", _CUTS.values(), ids=_CUTS.keys())
-def test_a_body_that_ends_short_is_cut_by_a_fin_and_never_looks_whole(
+@pytest.mark.parametrize("behaviour", _SHORT.values(), ids=_SHORT.keys())
+def test_a_small_body_that_is_short_or_wrong_is_replaced_before_a_byte_is_sent(
     trio: Trio, behaviour: Behaviour
 ) -> None:
     content = trio.blob()
-    with Impostor(trio.address, behaviour):
+    with Impostor(trio.address, behaviour) as impostor:
+        started_s = time.monotonic()
+        reply = trio.get(content)
+        assert time.monotonic() - started_s < _PATIENT_S
+        assert impostor.fetches
+    assert (reply.status, reply.ending) == (200, Ending.WHOLE)
+    assert reply.body == content
+    assert reply.headers["Shorthaul-Source"].startswith("node=honest;")
+
+
+def _breaks_at(content: bytes, place: int) -> dict[str, Behaviour]:
+    begun = response(200, content[:place], length=len(content))
+    return {"closes": says(begun), "silent": then_silent(begun), "resets": then_reset(begun)}
+
+
+@pytest.mark.parametrize("how", ["closes", "silent", "resets"])
+def test_a_large_body_that_ends_short_goes_on_from_the_other_holder(trio: Trio, how: str) -> None:
+    content = trio.blob(1_000_000)
+    with Impostor(trio.address, _breaks_at(content, 700_000)[how]):
+        started_s = time.monotonic()
+        reply = trio.get(content)
+        assert time.monotonic() - started_s < _PATIENT_S
+    assert (reply.status, reply.ending) == (200, Ending.WHOLE)
+    assert reply.body == content
+    assert trio.asking.newest(content)["resumes"] == 1
+
+
+@pytest.mark.parametrize("how", ["closes", "silent", "resets"])
+def test_a_large_body_that_nobody_can_go_on_with_is_cut_by_a_fin_and_never_looks_whole(
+    trio: Trio, how: str
+) -> None:
+    content = Random(next(_seeds)).randbytes(1_000_000)
+    with Impostor(trio.address, _breaks_at(content, 700_000)[how]):
         started_s = time.monotonic()
         reply = trio.get(content)
         assert time.monotonic() - started_s < _PATIENT_S
     assert (reply.status, reply.ending) == (200, Ending.FIN)
-    assert 0 < len(reply.body) < reply.promised_bytes == 100_000
+    assert 0 < len(reply.body) < reply.promised_bytes == len(content)
+    assert content.startswith(reply.body)
 
 
 def test_a_client_can_resume_after_a_cut(trio: Trio) -> None:
-    content = trio.blob()
-    with Impostor(trio.address, says(response(200, content[:70_000], length=len(content)))):
+    content = Random(next(_seeds)).randbytes(1_000_000)
+    with Impostor(trio.address, _breaks_at(content, 700_000)["closes"]):
         reply = trio.get(content)
         assert reply.ending is Ending.FIN
+    trio.honest.put(content)
     rest = trio.get(content, asked_range=f"bytes={len(reply.body)}-")
+    assert rest.status == 206
     assert reply.body + rest.body == content
 
 
@@ -393,7 +429,7 @@ def test_a_slow_first_byte_still_wins_when_nobody_else_has_it(trio: Trio) -> Non
     content = Random(next(_seeds)).randbytes(1000)
 
     def late(impostor: Impostor, connection: socket.socket, _: Asked) -> None:
-        impostor.closing.wait(1.0)  # longer than patience, shorter than the deadline
+        impostor.closing.wait(0.7)  # longer than patience, shorter than a stall
         connection.sendall(response(200, content))
 
     with Impostor(trio.address, late):

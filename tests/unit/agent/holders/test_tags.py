@@ -1,11 +1,11 @@
 """Which digest a tag is: when this node answers, from where, and what it tells its peers."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Sequence, Set
 from dataclasses import dataclass, field
 
 import pytest
 
-from agent.content.store import Blob, Change, ContentMissing, ContentStore, Names, TaggedImage
+from agent.content.store import Blob, Change, ContentMissing, ContentStore, Identity, Names, TaggedImage
 from agent.content.tags import TagAges
 from agent.holders.index import HolderIndex, Holders, TagAnswer
 from agent.holders.tags import Resolved, TagResolver
@@ -35,6 +35,13 @@ class MemoryStore:
 
     def holds(self, digest: Digest) -> bool:
         return digest in self.held
+
+    @property
+    def digests(self) -> Set[Digest]:
+        return self.held
+
+    def withdraw(self, digest: Digest, identity: Identity | None) -> None:
+        self.held.discard(digest)
 
     def find(self, repository: Repository, tag: Tag, registry: Registry | None) -> tuple[TaggedImage, ...]:
         return self.names.find(repository, tag, registry)

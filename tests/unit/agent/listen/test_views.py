@@ -9,9 +9,23 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.listen.views import costs_view, latency_view, topology_view
+from agent.config import LookupSettings, PullSettings, TransferSettings
+from agent.holders.scatter import Scatter
+from agent.listen.traffic import Traffic
+from agent.listen.views import costs_view, latency_view, topology_view, transfers_view
 from agent.members.neighbourhood import Neighbourhood
-from tests.unit.twins import located, node, peer, peers, zone_key
+from agent.observe.metrics import Metrics
+from agent.oci.reference import Addressed, Kind, Repository
+from agent.pull.admission import Admission, Upload
+from agent.pull.bucket import TokenBucket
+from agent.pull.pace import Pace
+from agent.pull.trust import Trust
+from agent.transfer.answers import Wanted
+from agent.transfer.movers import Relays
+from agent.transfer.peers import PeerClient
+from agent.transfer.puller import Puller
+from agent.transfer.striper import StripeBuffers
+from tests.unit.twins import FakePeers, located, node, peer, peers, sha256, zone_key
 from topology.labels import REGION_LABEL, ZONE_LABEL, read_labels
 from topology.ledger import CostLedger, Prices
 from topology.placement import Placement
@@ -91,3 +105,64 @@ def test_costs_add_up_and_are_plain_json() -> None:
     assert view["bytes"] == 300 * 10**9
     assert abs(view["usd"] - 3.0) < 1e-6
     assert plain(costs_view([])) == {"pairs": [], "bytes": 0, "usd": 0}
+
+
+def idle_puller(neighbourhood: Neighbourhood, clock: Clock) -> Puller:
+    metrics = Metrics()
+    return Puller(
+        index=Scatter(
+            neighbourhood=neighbourhood, ask=FakePeers().ask, settings=LookupSettings(), metrics=metrics
+        ),
+        neighbourhood=neighbourhood,
+        client=PeerClient(connect_s=1.0, stall_s=1.0),
+        settings=PullSettings(),
+        transfer=TransferSettings(),
+        metrics=metrics,
+        relays=Relays(zero_copy=False),
+        buffers=StripeBuffers(0),
+        pace=Pace(patience_s=0.5),
+        trust=Trust(commit_s=30.0, suspect_s=600.0),
+        limit=TokenBucket(0),
+        clock=clock,
+    )
+
+
+def test_transfers_are_bodies_in_both_directions_and_whom_nobody_asks() -> None:
+    clock = Clock()
+    neighbourhood = Neighbourhood(own=node("own"), placement=located("r", "a"), cooloff_s=5.0, clock=clock)
+    neighbourhood.update(peers(peer("b", located("r", "b")), peer("c", located("r", "c"))))
+    puller = idle_puller(neighbourhood, clock)
+    admission = Admission(uploads_max=1, bytes_max=1 << 40)
+    traffic = Traffic(
+        ledger=CostLedger(Prices(cross_zone=0.01)),
+        neighbourhood=neighbourhood,
+        metrics=Metrics(),
+        admission=admission,
+        young_s=1.0,
+        clock=clock,
+    )
+    empty = {
+        "downloads": [],
+        "uploads": [],
+        "uploads_refused": 0,
+        "cooling": [],
+        "not_asked": [],
+    }
+    assert plain(transfers_view(puller, traffic, clock.now_s)) == empty
+
+    upload = admission.ask("192.0.2.7", 1000, clock.now_s)
+    assert isinstance(upload, Upload)
+    admission.sent(upload, 300)
+    admission.ask("192.0.2.8", 1000, clock.now_s)
+    neighbourhood.failed(node("b"), clock.now_s)
+    puller.trust.distrust(sha256(1), node("c"), clock.now_s + 40.0)
+    target = Addressed(registry=None, repository=Repository("a"), kind=Kind.BLOB, digest=sha256(2))
+    puller.running.add(puller.pull(Wanted(target=target)))
+    clock.now_s += 2.0
+    view = plain(transfers_view(puller, traffic, clock.now_s))
+    assert view["uploads"] == [{"to": "192.0.2.7", "bytes": 300, "left_bytes": 700, "age_s": 2.0}]
+    assert view["uploads_refused"] == 1
+    assert view["cooling"] == [{"node": "b", "left_s": 3.0}]
+    assert view["not_asked"] == [{"digest": sha256(1), "node": "c", "left_s": 38.0}]
+    (download,) = view["downloads"]
+    assert (download["digest"], download["node"], download["bytes"]) == (sha256(2), None, 0)

@@ -71,11 +71,82 @@ def test_each_failure_starts_the_time_anew(neighbourhood: Neighbourhood) -> None
     assert neighbourhood.is_cooling(node("rack"), 108.0)
 
 
+def test_peer_that_fails_again_after_its_time_is_left_alone_for_twice_as_long(
+    neighbourhood: Neighbourhood,
+) -> None:
+    rests_s, now_s = [], 100.0
+    for _ in range(6):
+        neighbourhood.failed(node("rack"), now_s)
+        rests_s.append(neighbourhood.cooling_s(node("rack"), now_s))
+        now_s += rests_s[-1]
+        assert not neighbourhood.is_cooling(node("rack"), now_s)
+    assert rests_s == [5.0, 10.0, 20.0, 40.0, 80.0, 80.0]
+    assert neighbourhood.cooling_s(node("zone-1"), now_s) == 0.0
+
+
+def test_longest_cool_off_can_be_set() -> None:
+    made = Neighbourhood(own=node("own"), placement=RACK, cooloff_s=COOLOFF_S, cooloff_max_s=7.0)
+    made.update(MEMBERS)
+    for now_s in (0.0, 5.0, 12.0):
+        made.failed(node("rack"), now_s)
+    assert made.cooling_s(node("rack"), 12.0) == 7.0
+
+
 def test_peer_that_served_is_well_at_once(neighbourhood: Neighbourhood) -> None:
     neighbourhood.failed(node("rack"), 100.0)
     neighbourhood.served(node("rack"))
     assert not neighbourhood.is_cooling(node("rack"), 100.1)
     assert rings(neighbourhood, 100.1)[0] == {"rack"}
+
+
+def test_peer_that_served_starts_with_the_shortest_time_again(neighbourhood: Neighbourhood) -> None:
+    neighbourhood.failed(node("rack"), 100.0)
+    neighbourhood.failed(node("rack"), 105.0)
+    neighbourhood.served(node("rack"))
+    neighbourhood.failed(node("rack"), 106.0)
+    assert neighbourhood.cooling_s(node("rack"), 106.0) == COOLOFF_S
+
+
+def order(neighbourhood: Neighbourhood) -> list[str]:
+    return [one.node for one in neighbourhood.ranked("sha256:x", sorted(MEMBERS))]
+
+
+class Clock:
+    now_s = 100.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+def test_saturated_peer_comes_after_all_others_for_as_long_as_it_says() -> None:
+    clock = Clock()
+    made = Neighbourhood(own=node("own"), placement=RACK, cooloff_s=COOLOFF_S, clock=clock)
+    made.update(MEMBERS)
+    assert order(made)[0] == "rack"
+    made.saturated(node("rack"), 100.0, 2.5)
+    made.saturated(node("stranger"), 100.0, 2.5)
+    clock.now_s = 102.4
+    assert order(made)[-1] == "rack"
+    assert not made.is_cooling(node("rack"), 102.4), "it is well"
+    clock.now_s = 102.5
+    assert order(made)[0] == "rack"
+
+
+def test_saturated_peer_that_served_is_not_saturated_any_more() -> None:
+    clock = Clock()
+    made = Neighbourhood(own=node("own"), placement=RACK, cooloff_s=COOLOFF_S, clock=clock)
+    made.update(MEMBERS)
+    made.saturated(node("rack"), 100.0, 60.0)
+    made.served(node("rack"))
+    assert order(made)[0] == "rack"
+
+
+def test_failed_peer_is_the_last_resort_behind_a_saturated_one() -> None:
+    made = Neighbourhood(own=node("own"), placement=RACK, cooloff_s=COOLOFF_S, clock=Clock())
+    made.update(MEMBERS)
+    made.failed(node("zone-1"), 100.0)
+    made.saturated(node("rack"), 100.0, 60.0)
+    assert order(made)[-2:] == ["rack", "zone-1"]
 
 
 def test_failure_of_a_stranger_is_not_kept(neighbourhood: Neighbourhood) -> None:

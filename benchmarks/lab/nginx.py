@@ -1,0 +1,126 @@
+"""A real nginx: as a file server of a store's blobs, or as a reverse proxy; what ours is measured beside.
+
+It answers the paths of blobs, ``/v2/NAME/blobs/sha256:HEX``, as a registry would.
+"""
+
+import socket
+from pathlib import Path
+
+from benchmarks.lab.network import inside
+from benchmarks.lab.process import Process
+
+_BLOB = "^/v2/.+/blobs/sha256:([0-9a-f]+)$"
+
+# A worker for each processor, nothing logged, its files in a folder of its own.
+_CONFIG = """\
+daemon off;
+user root;
+worker_processes auto;
+pid nginx.pid;
+error_log stderr warn;
+events {{ worker_connections 2048; }}
+http {{
+  access_log off;
+  sendfile on;
+  tcp_nopush on;
+  client_body_temp_path tmp;
+  proxy_temp_path tmp;
+  fastcgi_temp_path tmp;
+  uwsgi_temp_path tmp;
+  scgi_temp_path tmp;
+{servers}
+}}
+"""
+
+_FILES = """\
+  server {{
+    listen {address}:{port};
+    location ~ {blob} {{ alias {blobs}/$1; }}
+  }}
+"""
+
+# Streams as they come, never by way of the disk; buffers as they are recommended for large bodies.
+_PROXY = """\
+  upstream peer {{
+    server {upstream};
+    keepalive 64;
+  }}
+  server {{
+    listen {address}:{port};
+    location / {{
+      proxy_pass http://peer;
+      proxy_http_version 1.1;
+      proxy_set_header Connection "";
+      proxy_buffering on;
+      proxy_buffer_size 16k;
+      proxy_buffers 16 128k;
+      proxy_busy_buffers_size 256k;
+      proxy_max_temp_file_size 0;
+    }}
+  }}
+"""
+
+
+class Nginx:
+    """One nginx, in a namespace and a cgroup."""
+
+    def __init__(
+        self, folder: Path, servers: str, listen: tuple[str, int], netns: str | None, cgroup: Path | None
+    ) -> None:
+        (folder / "tmp").mkdir(parents=True)
+        config = folder / "nginx.conf"
+        config.write_text(_CONFIG.format(servers=servers))
+        self.address, self.port = listen
+        self._netns = netns
+        command = ["/usr/sbin/nginx", "-e", "stderr", "-p", str(folder), "-c", str(config)]
+        self._process = Process(command, log=folder / "log", netns=netns, cgroup=cgroup)
+        self._process.wait_until(self._answers, "nginx")
+
+    @classmethod
+    def of_files(
+        cls,
+        folder: Path,
+        blobs: Path,
+        listen: tuple[str, int],
+        *,
+        netns: str | None,
+        cgroup: Path | None = None,
+    ) -> "Nginx":
+        """Serves the files of a directory, which are named by their digests' hexadecimal part."""
+        address, port = listen
+        servers = _FILES.format(address=address, port=port, blob=f'"{_BLOB}"', blobs=blobs)
+        return cls(folder, servers, listen, netns, cgroup)
+
+    @classmethod
+    def proxy(
+        cls,
+        folder: Path,
+        upstream: tuple[str, int],
+        listen: tuple[str, int],
+        *,
+        netns: str | None,
+        cgroup: Path | None = None,
+    ) -> "Nginx":
+        """Relays everything from one upstream, over connections that it keeps."""
+        address, port = listen
+        servers = _PROXY.format(address=address, port=port, upstream=f"{upstream[0]}:{upstream[1]}")
+        return cls(folder, servers, listen, netns, cgroup)
+
+    @property
+    def pid(self) -> int:
+        """The master process; its workers are its children."""
+        return self._process.pid
+
+    def stop(self) -> None:
+        """End it and its workers."""
+        self._process.stop()
+
+    def _answers(self) -> bool:
+        def knock() -> bool:
+            try:
+                with socket.create_connection((self.address, self.port), timeout=0.5):
+                    return True
+            except OSError:
+                return False
+
+        return inside(self._netns, knock)

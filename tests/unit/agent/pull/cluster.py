@@ -1,0 +1,278 @@
+"""A fictitious cluster around one pull: it obeys the pull's commands, and checks each against the rules."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from hypothesis import note
+
+from agent.pull.machine import (
+    PROGRESS_BYTES,
+    Abandon,
+    Avoid,
+    Broke,
+    ClientGone,
+    Command,
+    Commend,
+    Completed,
+    Cut,
+    Deliver,
+    Event,
+    Failed,
+    Failure,
+    Fetch,
+    Forget,
+    Found,
+    Gathered,
+    GiveUp,
+    LaneFailed,
+    Limits,
+    Lookup,
+    NotFound,
+    Progressed,
+    Pull,
+    Relieve,
+    Shun,
+    State,
+    Stripe,
+    Ticked,
+    WakeAt,
+)
+from topology.placement import NodeName
+from topology.ranking import Ranked
+
+
+@dataclass(slots=True)
+class Opened:
+    """An attempt that is under way."""
+
+    holder: Ranked
+    offset: int
+
+
+@dataclass
+class Cluster:
+    """What the pull was told and what it asked for. Use `start`, then `tell`.
+
+    A command against the rules fails the test at once.
+    """
+
+    limits: Limits
+    now_s: float = 0.0
+    offset: int = 0  # of the body, as far as the client has it
+    wake_s: float = 0.0
+    deadline_s: float = 0.0
+    began_s: float = 0.0
+    lookups: int = 0  # asked and not answered yet
+    everyone_asked: bool = False
+    open: dict[int, Opened] = field(default_factory=dict)
+    delivering: int | None = None
+    striped: bool = False
+    lanes: dict[NodeName, Ranked] = field(default_factory=dict)  # those that give a striped body still
+    given_up: Failure | None = None
+    end: NotFound | Cut | None = None
+    shunned: set[NodeName] = field(default_factory=set)
+    _known: set[NodeName] = field(default_factory=set)
+    _asked: set[NodeName] = field(default_factory=set)
+    _spent: set[NodeName] = field(default_factory=set)  # failed, and did not ask for patience
+    _blamed: set[NodeName] = field(default_factory=set)  # failed while they delivered
+    _ready_s: dict[NodeName, float] = field(default_factory=dict)  # of busy ones
+    _attempts: int = 0
+    _allowed: int = 0
+    _counted_from: int = 0  # of the attempts
+    _stopped_at: int | None = None  # where the clock began anew
+    _given_bytes: Mapping[NodeName, int] = field(default_factory=dict)
+    _begun: bool = False
+    _lanes_max: int = 1
+
+    def __post_init__(self) -> None:
+        self.pull = Pull(limits=self.limits)
+
+    @property
+    def _stubborn_s(self) -> float:
+        return self.limits.stubborn_begun_s if self._begun else self.limits.stubborn_s
+
+    @property
+    def done(self) -> bool:
+        """Whether the pull has ended."""
+        return self.pull.state is State.DONE
+
+    def start(self, now_s: float) -> tuple[Command, ...]:
+        """The first commands."""
+        self.now_s = now_s
+        self._allowed = self.limits.attempts_max
+        self._reset_clock()
+        return self._obey(self.pull.start(now_s))
+
+    def tell(self, event: Event) -> tuple[Command, ...]:
+        """Tell the pull at `now_s`; what it commands, all of which is found to be allowed."""
+        was_done, was_trying, was_wake_s = self.done, self.pull.state is State.TRYING, self.wake_s
+        self._happens(event)
+        commands = self.pull.on(event, self.now_s)
+        note(f"{self.now_s:.2f} s: {event} leads to {commands}")
+        assert not (was_done and commands), f"{commands} after the end"
+        self._obey(commands)
+        if self.pull.state is State.TRYING:
+            assert isinstance(commands[-1], WakeAt), "it would wait for ever"
+            soon = self.wake_s < self.deadline_s or self.deadline_s - self.now_s < 0.5
+            assert self.open or self.lookups or soon, "nothing is under way, and it waits for the deadline"
+        if self.done:
+            assert not self.open, "an attempt goes on after the end"
+        if event == Ticked() and was_trying and self.now_s >= was_wake_s:
+            moved = self.done or self.wake_s > was_wake_s or len(commands) > 1
+            assert moved, f"woken at {was_wake_s} to do nothing"
+        return commands
+
+    def _happens(self, event: Event) -> None:
+        """What the event means to the world."""
+        match event:
+            case Found():
+                self.lookups -= 1
+                self._allowed += self.limits.attempts_max if self._known or self.everyone_asked else 0
+                self.everyone_asked = self.everyone_asked or event.complete
+                self._known |= {holder.node for holder in event.holders}
+            case Failed() if event.attempt in self.open and event.attempt != self.delivering:
+                node = self.open.pop(event.attempt).holder.node
+                self._lost(node, event.failure, 0, event.wait_s, second_chance=False)
+            case Progressed():
+                self._lanes_max = event.lanes_max
+            case LaneFailed():
+                self.lanes.pop(event.holder.node, None)
+                self._lost(event.holder.node, event.failure, event.given_bytes, event.wait_s)
+            case Broke() if self.delivering is not None:
+                opened = self.open[self.delivering]
+                given_bytes = event.offset - opened.offset
+                if given_bytes >= PROGRESS_BYTES:  # the body went on: it starts counting anew
+                    self._allowed = self._attempts + self.limits.attempts_max + len(self._ready_s)
+                    self._counted_from = self._attempts
+                    self.everyone_asked = False
+                if not self.striped:  # otherwise each lane that failed said so
+                    self._lost(opened.holder.node, event.failure, given_bytes, 0.0)
+                self._stopped(event.offset)
+            case Gathered() if self.delivering is not None:
+                self._allowed += 1
+                self._stopped(event.offset)
+            case Completed():
+                self.delivering, self._given_bytes = None, event.given_bytes
+            case ClientGone():
+                self.delivering = None
+            case _:
+                pass
+
+    def _lost(
+        self,
+        node: NodeName,
+        failure: Failure,
+        given_bytes: int,
+        wait_s: float,
+        *,
+        second_chance: bool = True,
+    ) -> None:
+        if second_chance:
+            self._blamed.add(node)
+        if failure is Failure.BUSY:
+            self._ready_s[node] = self.now_s + wait_s
+            self._allowed += 1
+            return
+        plenty = failure is Failure.BROKEN and given_bytes >= PROGRESS_BYTES
+        if not (second_chance and (plenty or failure is Failure.LAGGING)):
+            self._spent.add(node)
+
+    def _stopped(self, offset: int) -> None:
+        self.offset = offset
+        self.lanes, self.striped, self.given_up, self.delivering = {}, False, None, None
+        if self._stopped_at is None or offset - self._stopped_at >= PROGRESS_BYTES:
+            self._stopped_at = offset  # byte after byte would go on for ever
+            self._reset_clock()
+
+    def _reset_clock(self) -> None:
+        self.began_s, self.deadline_s = self.now_s, self.now_s + self.limits.deadline_s
+
+    def _obey(self, commands: tuple[Command, ...]) -> tuple[Command, ...]:
+        for command in commands:
+            assert self.end is None, f"{command} after {self.end}"
+            self._obey_one(command)
+        return commands
+
+    def _obey_one(self, command: Command) -> None:
+        match command:
+            case Lookup():
+                assert not self.lookups, "a look-up during another"
+                self.lookups += 1
+                self.everyone_asked = self.everyone_asked or command.everyone
+            case Fetch():
+                self._check_fetch(command)
+                self._attempts += 1
+                self._asked.add(command.holder.node)
+                self._ready_s.pop(command.holder.node, None)
+                self.open[command.attempt] = Opened(command.holder, command.offset)
+            case Abandon():
+                assert command.attempt in self.open, "abandoned what was not open"
+                opened = self.open.pop(command.attempt)
+                if command.failure is not None:
+                    self._spent.add(opened.holder.node)
+            case WakeAt():
+                assert self.now_s <= command.at_s <= max(self.now_s, self.deadline_s), "out of time"
+                self.wake_s = command.at_s
+            case Avoid() | Shun() | Relieve() | Forget():
+                assert command.node in self._asked, "a verdict on one that was not asked"
+                if isinstance(command, Shun):
+                    self.shunned.add(command.node)
+            case Commend():
+                assert self._given_bytes[command.node] >= PROGRESS_BYTES, "commended for little"
+                assert command.node not in self._blamed, "commended though it failed"
+            case Deliver():
+                assert self.delivering is None, "two at a time"
+                assert list(self.open) == [command.attempt], "the others still run"
+                assert self.open[command.attempt].offset == self.offset
+                self.delivering, self._begun = command.attempt, True
+            case Stripe():
+                self._check_stripe(command)
+                own = self.open[self.delivering or 0].holder
+                self.striped = True
+                self.lanes = {lane.node: lane for lane in (own, *command.holders)}
+                self._asked |= self.lanes.keys()
+            case GiveUp():
+                assert self.delivering is not None
+                self.given_up = command.failure
+            case NotFound() | Cut():
+                self._check_end(command)
+                self.end = command
+
+    def _check_fetch(self, command: Fetch) -> None:
+        node = command.holder.node
+        assert self.delivering is None, "asks another while one delivers"
+        assert command.attempt not in self.open
+        assert node not in {opened.holder.node for opened in self.open.values()}, "one peer twice at a time"
+        assert node not in self.shunned, "asks one that is shunned"
+        assert node not in self._spent or self._stubborn_s, "asks again one that failed"
+        assert self.now_s >= self._ready_s.get(node, 0.0), "asks a busy one sooner than it said"
+        assert command.offset == self.offset, "leaves a gap, or sends bytes twice"
+        assert not command.hedge or len(self.open) == 1, "a hedge beside nothing, or beside several"
+        assert self._attempts < self._allowed, "more attempts than allowed"
+
+    def _check_stripe(self, command: Stripe) -> None:
+        assert self.delivering is not None
+        assert not self.striped, "striped twice"
+        own = self.open[self.delivering].holder
+        nodes = [holder.node for holder in command.holders]
+        assert 0 < len(nodes) < self._lanes_max
+        assert len({own.node, *nodes}) == len(nodes) + 1, "one holder twice"
+        assert all(holder.locality is own.locality for holder in command.holders)
+        assert not self.shunned & set(nodes), "asks one that is shunned"
+        assert not self._spent & set(nodes), "asks one that failed"
+
+    def _check_end(self, command: NotFound | Cut) -> None:
+        assert isinstance(command, Cut) == self._begun, "404 after a body began, or a cut before"
+        assert not self.open, "gives up while an attempt runs"
+        if isinstance(command, NotFound):
+            assert command.attempts == self._attempts
+        if self.now_s >= self.deadline_s:
+            return
+        assert self.everyone_asked, "gives up before everyone was asked"
+        assert not self.lookups, "gives up during a look-up"
+        assert self.now_s >= self.began_s + self._stubborn_s, "gives up too soon for such a client"
+        if self._attempts - self._counted_from >= self.limits.attempts_max:
+            return
+        waited_for = [node for node, ready_s in self._ready_s.items() if ready_s < self.deadline_s]
+        assert not waited_for, "gives up though a busy one will have room"
+        assert self._known <= self._asked, "gives up with an untried holder"

@@ -1,0 +1,187 @@
+"""How many bodies go to peers at once, and who is told to come back later."""
+
+import random
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent.pull.admission import Admission, Refused, Upload
+
+MANY_BYTES = 10**12
+
+
+def let_in(admission: Admission, peer: str, size_bytes: int = 1, now_s: float = 0.0) -> Upload:
+    upload = admission.ask(peer, size_bytes, now_s)
+    assert isinstance(upload, Upload), f"{peer} was refused"
+    return upload
+
+
+def refused(admission: Admission, peer: str, size_bytes: int = 1, now_s: float = 0.0) -> Refused:
+    answer = admission.ask(peer, size_bytes, now_s)
+    assert isinstance(answer, Refused), f"{peer} was let in"
+    return answer
+
+
+def test_uploads_are_let_in_up_to_the_number_and_refused_beyond_it() -> None:
+    admission = Admission(uploads_max=3, bytes_max=MANY_BYTES)
+    for peer in "abc":
+        let_in(admission, peer)
+    assert len(admission) == 3
+    refused(admission, "d")
+    assert admission.refused == 1
+    assert {upload.peer for upload in admission} == {"a", "b", "c"}
+
+
+def test_uploads_are_let_in_up_to_the_bytes_and_refused_beyond_them() -> None:
+    admission = Admission(uploads_max=100, bytes_max=1000)
+    for peer in "abc":
+        let_in(admission, peer, 250)
+    let_in(admission, "d", 249)
+    refused(admission, "e", 2)
+    let_in(admission, "e", 1)
+    assert admission.left_bytes == 1000
+
+
+def test_body_counts_for_a_quarter_at_most_however_large_it_is() -> None:
+    admission = Admission(uploads_max=100, bytes_max=1000)
+    for peer in "abcd":
+        let_in(admission, peer, 10**9)
+    refused(admission, "e", 1)
+    assert admission.left_bytes == 4 * 10**9
+
+
+def test_one_body_is_let_in_however_large_it_is() -> None:
+    admission = Admission(uploads_max=1, bytes_max=10)
+    upload = let_in(admission, "a", 10**9)
+    refused(admission, "b")
+    admission.ended(upload)
+    let_in(admission, "b", 10**9)
+
+
+def test_bytes_that_went_make_room_and_so_does_an_end() -> None:
+    admission = Admission(uploads_max=100, bytes_max=1000)
+    uploads = [let_in(admission, peer, 250) for peer in "abcd"]
+    refused(admission, "e", 100)
+    admission.sent(uploads[0], 100)
+    assert (admission.left_bytes, uploads[0].sent_bytes, uploads[0].left_bytes) == (900, 100, 150)
+    let_in(admission, "e", 100)
+    refused(admission, "f", 200)
+    admission.ended(uploads[1])
+    admission.ended(uploads[1])
+    assert admission.left_bytes == 750
+    assert len(admission) == 4
+    let_in(admission, "f", 200)
+
+
+def test_while_less_than_half_is_used_one_peer_may_have_it_all() -> None:
+    admission = Admission(uploads_max=8, bytes_max=MANY_BYTES)
+    for _ in range(4):
+        let_in(admission, "greedy")
+    let_in(admission, "other")
+    refused(admission, "greedy")
+
+
+@pytest.mark.parametrize("size_bytes", [1, 100])
+def test_beyond_half_no_peer_has_more_than_an_equal_share(size_bytes: int) -> None:
+    admission = Admission(uploads_max=12, bytes_max=12 * size_bytes)
+    for peer in ("a", "a", "a", "a", "a", "a", "b", "c"):
+        let_in(admission, peer, size_bytes)
+    refused(admission, "a", size_bytes)
+    let_in(admission, "b", size_bytes)
+
+
+def test_last_quarter_is_for_those_who_have_none_yet() -> None:
+    admission = Admission(uploads_max=8, bytes_max=MANY_BYTES)
+    for _ in range(6):
+        let_in(admission, "a")
+    refused(admission, "a")
+    let_in(admission, "b")
+    refused(admission, "b")
+    let_in(admission, "c")
+    refused(admission, "d")
+
+
+def test_peer_that_was_refused_a_moment_ago_counts_among_those_that_share() -> None:
+    admission = Admission(uploads_max=4, bytes_max=MANY_BYTES)
+    uploads = [let_in(admission, peer) for peer in "aaab"]
+    refused(admission, "c", now_s=0.0)
+    for upload in uploads[:2]:
+        admission.ended(upload)
+    refused(admission, "a", now_s=1.0)
+    let_in(admission, "a", now_s=10.0)  # c did not come back
+
+
+def test_newcomer_is_let_in_where_there_is_any_room() -> None:
+    admission = Admission(uploads_max=4, bytes_max=MANY_BYTES)
+    for _ in range(3):
+        admission.ask("a", 1, 0.0)
+    let_in(admission, "b")
+
+
+def test_asking_whether_there_would_be_room_takes_none_and_counts_as_refused_if_there_is_not() -> None:
+    admission = Admission(uploads_max=1, bytes_max=MANY_BYTES)
+    assert admission.would_refuse("a", 0.0) is None
+    assert (len(admission), admission.refused) == (0, 0)
+    let_in(admission, "a")
+    assert isinstance(admission.would_refuse("b", 0.0), Refused)
+    assert (len(admission), admission.refused) == (1, 1)
+
+
+def test_wait_is_until_the_first_upload_ends_at_its_rate_so_far() -> None:
+    admission = Admission(uploads_max=2, bytes_max=MANY_BYTES)
+    slow, fast = let_in(admission, "a", 1000), let_in(admission, "b", 1000)
+    admission.sent(slow, 100)
+    admission.sent(fast, 250)
+    assert refused(admission, "c", now_s=1.0).wait_s == pytest.approx(3.0)
+    assert admission.would_refuse("c", 1.0) == refused(admission, "c", now_s=1.0)
+
+
+def test_wait_has_bounds_and_a_guess_before_anything_was_sent() -> None:
+    admission = Admission(uploads_max=1, bytes_max=MANY_BYTES)
+    upload = let_in(admission, "a", 10**6)
+    assert 0.05 <= refused(admission, "b", now_s=100.0).wait_s <= 10.0
+    admission.sent(upload, 1)
+    assert refused(admission, "b", now_s=100.0).wait_s == 10.0
+    admission.sent(upload, 10**6 - 1)
+    assert refused(admission, "b", now_s=100.0).wait_s == 0.05
+
+
+@given(seed=st.integers(0, 2**32), uploads_max=st.integers(1, 12), bytes_max=st.integers(1, 2000))
+def test_bounds_hold_and_nothing_is_lost_whatever_is_asked(
+    seed: int, uploads_max: int, bytes_max: int
+) -> None:
+    dice = random.Random(seed)
+    admission = Admission(uploads_max=uploads_max, bytes_max=bytes_max)
+    under_way: list[Upload] = []
+    now_s, refusals = 0.0, 0
+    for _ in range(60):
+        now_s += dice.choice((0.0, 0.1, 3.0))
+        if under_way and dice.random() < 0.5:
+            upload = dice.choice(under_way)
+            if dice.random() < 0.5:
+                admission.sent(upload, dice.randint(0, upload.left_bytes))
+            else:
+                admission.ended(upload)
+                under_way.remove(upload)
+        else:
+            peer, alone = dice.choice("abcd"), not under_way
+            answer = admission.ask(peer, dice.randint(0, 300), now_s)
+            if isinstance(answer, Upload):
+                shares = Counter(upload.peer for upload in under_way)
+                under_way.append(answer)
+                if not alone:
+                    assert len(under_way) <= uploads_max
+                    assert sum(min(upload.left_bytes, bytes_max // 4) for upload in under_way) <= bytes_max
+                    more_than_half = 2 * len(under_way) > uploads_max
+                    if shares[peer] and more_than_half:
+                        assert (shares[peer] + 1) * len(shares) <= uploads_max
+                        assert len(under_way) <= uploads_max - uploads_max // 4
+            else:
+                assert not alone, "refused although nothing was under way"
+                assert 0.05 <= answer.wait_s <= 10.0
+                refusals += 1
+        assert set(admission) == set(under_way)
+        assert admission.left_bytes == sum(upload.left_bytes for upload in under_way)
+        assert admission.refused == refusals
