@@ -287,6 +287,7 @@ class Striper:
                 lane.segment_bytes += received
                 filled.parts.append((lane.holder, received))
                 self._ring()
+                await asyncio.sleep(0)  # where there are always bytes, nobody else would get a turn
                 now_s = time.monotonic()
                 too_slow = lane.bytes_per_s(now_s) < self._limits.floor_bytes_per_s
                 if too_slow and now_s - lane.since_s >= self._limits.stall_s:
