@@ -138,13 +138,13 @@ class Broke:
 class Progressed:
     """A part of the body was delivered, with ``left_bytes`` to come.
 
-    ``usual_bytes_per_s``: of a body of this tier, when so many are under way; None: not known. ``lanes_max``:
-    how many holders it may be fetched from at once now.
+    ``usual_bytes_per_s``: of a body of this tier, when so many are under way. ``lanes_max``: how many holders
+    it may be fetched from at once now.
     """
 
     left_bytes: int
     look: Look
-    usual_bytes_per_s: float | None
+    usual_bytes_per_s: float
     lanes_max: int = 1
 
 
@@ -547,8 +547,7 @@ class Pull:
         if look.over_s >= limits.stall_s:
             if look.bytes_per_s < limits.floor_bytes_per_s:
                 return (GiveUp(failure=Failure.SLOW),)
-            usual = event.usual_bytes_per_s
-            if usual is not None and look.bytes_per_s < limits.floor_ratio * usual:
+            if look.bytes_per_s < limits.floor_ratio * event.usual_bytes_per_s:
                 if any(_is_well(other) for other in self._waiting):
                     return (GiveUp(failure=Failure.LAGGING),)
                 return self._look_further()

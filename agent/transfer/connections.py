@@ -18,6 +18,7 @@ _IDLE_S = 15.0  # shorter than a server's http.idle_s, so that no request meets 
 _IDLE_MAX = 8  # kept for each peer
 _HEAD_MAX_BYTES = 32 * 1024
 _READ_BYTES = 64 * 1024
+_INFORMATIONAL_MAX = 16  # heads before the one that counts; agents send none
 
 
 class Unreachable(Exception):
@@ -87,6 +88,7 @@ class PeerConnection:
 
     async def _response(self, parser: h11.Connection) -> h11.Response:
         nothing_yet = True
+        informational = 0
         while True:
             event = parser.next_event()
             if isinstance(event, h11.Response):
@@ -102,8 +104,13 @@ class PeerConnection:
                     raise _NothingCame if nothing_yet else ConnectionResetError("closed within a head")
                 nothing_yet = False
                 parser.receive_data(received)
-            elif not isinstance(event, h11.InformationalResponse):
-                raise Malformed("no response")
+                await asyncio.sleep(0)  # a peer that never stops talking must not have the loop for itself
+            elif isinstance(event, h11.InformationalResponse) and informational < _INFORMATIONAL_MAX:
+                informational += 1
+            else:
+                raise Malformed(
+                    "no response" if informational < _INFORMATIONAL_MAX else "no end of 1xx heads"
+                )
 
 
 class ConnectionPool:

@@ -63,6 +63,7 @@ from topology.ranking import Ranked
 
 _log = logging.getLogger(__name__)
 
+_USUAL_BYTES_PER_S = 10e6  # of a tier that nothing is known of: less than any link between servers
 _STUBBORN_S = 0.5  # with a client that had a part already: a holder may have been too busy to answer
 _SHUN_TIMES = 4  # a cool-off; so that a kubelet that tries again after 10 s meets somebody else
 
@@ -298,9 +299,9 @@ class RunningPull:
         puller = self._puller
         while not self._events.empty():  # a look-up may have ended meanwhile
             self._tell(self._taken(self._events.get_nowait()))
-        usual = puller.pace.usual_bytes_per_s(holder.locality)
+        usual = puller.pace.usual_bytes_per_s(holder.locality) or _USUAL_BYTES_PER_S
         # Those under way share this node's link, and may not be blamed for it.
-        share = None if usual is None else usual / max(1, len(puller.running))
+        share = usual / max(1, len(puller.running))
         progressed = Progressed(
             left_bytes=self.length - self.offset,
             look=look,

@@ -94,7 +94,7 @@ def progressed(
     over_s: float = 3.0,
     source_bound: bool = True,
     left_bytes: int = GIB,
-    usual: float | None = None,
+    usual: float = 0.0,
     lanes_max: int = 1,
 ) -> Progressed:
     look = Look(bytes_per_s=bytes_per_s, over_s=over_s, source_bound=source_bound)

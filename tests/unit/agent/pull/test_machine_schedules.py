@@ -100,7 +100,7 @@ def possible_events(cluster: Cluster) -> list[st.SearchStrategy[Event]]:
         look = st.builds(
             Look, bytes_per_s=rates, over_s=st.sampled_from((0.25, 3.0)), source_bound=st.booleans()
         )
-        left, usual = st.sampled_from((1, 1 << 30)), st.sampled_from((None, 1e5, 1e8))
+        left, usual = st.sampled_from((1, 1 << 30)), st.sampled_from((0.0, 1e5, 1e8))
         progressed = st.builds(
             Progressed,
             left_bytes=left,
@@ -261,7 +261,7 @@ class Run:
         offset = self._after(act.gives_bytes)
         left_bytes, slow = self._size_bytes - offset, act.failure is Failure.SLOW
         look = Look(bytes_per_s=1.0 if slow else 50e6, over_s=3.0 if slow else 0.25, source_bound=True)
-        progressed = Progressed(left_bytes=left_bytes, look=look, usual_bytes_per_s=None, lanes_max=4)
+        progressed = Progressed(left_bytes=left_bytes, look=look, usual_bytes_per_s=0.0, lanes_max=4)
         self._later(look.over_s, progressed, of_delivery=True)
         if act is SOUND:
             self._later(GIVES_AFTER_S, Completed(), of_delivery=True)
