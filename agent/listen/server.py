@@ -331,12 +331,17 @@ class OciServer:
 
         None for a blob so small that it is better verified here.
         """
-        target, neighbourhood = wanted.target, self._services.puller.neighbourhood
-        async with self._services.puller.pull(replace(wanted, head=True, range_spec=None)) as pull:
+        puller, target = self._services.puller, wanted.target
+        own_containerd = self._is_own_containerd(exchange.request)
+        if own_containerd:
+            puller.doubt(wanted)
+        async with puller.pull(replace(wanted, head=True, range_spec=None)) as pull:
             holder, body = await self._first_bytes(exchange, target, pull)
-        peer = neighbourhood.peer(holder.node)
+        peer = puller.neighbourhood.peer(holder.node)
         if peer is None or body.size_bytes <= VERIFIED_BYTES:
             return None
+        if own_containerd:
+            puller.trust.redirected(target.digest, holder.node, size_bytes=body.size_bytes)
         exchange.record.status, exchange.record.result = 307, Result.REDIRECTED
         self._services.metrics.redirect()
         headers = self._content_headers(exchange.record, target.digest, "application/octet-stream")

@@ -10,6 +10,7 @@ appeared at all: the client may keep its content elsewhere. Pure; times are seco
 monotonic clock. Bounded: the oldest evidence goes.
 """
 
+import math
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -111,6 +112,15 @@ class Trust:
         if len(delivery.spans) > _SPANS_MAX:
             del self._deliveries[digest]
             return
+        self._deliveries.move_to_end(digest)
+        if len(self._deliveries) > _DIGESTS_MAX:
+            self._deliveries.popitem(last=False)
+
+    def redirected(self, digest: Digest, node: NodeName, *, size_bytes: int) -> None:
+        """The store's owner was sent to this peer for the blob: only its asking again tells how that went."""
+        delivery = self._deliveries.setdefault(digest, _Delivery(size_bytes=size_bytes))
+        delivery.sources.add(node)
+        delivery.whole_s, delivery.taken = math.inf, False
         self._deliveries.move_to_end(digest)
         if len(self._deliveries) > _DIGESTS_MAX:
             self._deliveries.popitem(last=False)

@@ -119,6 +119,11 @@ class Puller:
         """
         return RunningPull(self, wanted, committed=committed)
 
+    def doubt(self, wanted: Wanted) -> None:
+        """This node's containerd asks: if it was sent all of it before, that was no good."""
+        if wanted.range_spec is None or wanted.range_spec.first == 0:
+            self.metrics.suspects(self.trust.asked_from_start(wanted.target.digest, self.clock()))
+
     def limits(self, wanted: Wanted) -> Limits:
         """What the state machine of such a pull goes by."""
         settings, transfer = self.settings, self.transfer
@@ -218,9 +223,9 @@ class RunningPull:
 
     async def first_bytes(self) -> tuple[Ranked, PeerBody]:
         """The holder that answers and its body, first bytes in hand. Raises `NobodyHasIt`."""
-        puller, spec = self._puller, self._wanted.range_spec
-        if self._committed and (spec is None or spec.first == 0):
-            puller.metrics.suspects(puller.trust.asked_from_start(self.digest, puller.clock()))
+        puller = self._puller
+        if self._committed:
+            puller.doubt(self._wanted)
         self._execute(self._machine.start(puller.clock()))
         chosen, body = await self._next_body()
         self._verified = body.verified

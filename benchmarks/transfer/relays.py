@@ -28,7 +28,8 @@ from benchmarks.transfer.testbed import (
 
 _FILES_PORT, _PROXY_PORT = 8080, 8081
 _COST_TARGET, _RATE_TARGET = 0.25, 1.5
-_RELAY = "splice"
+_RELAY, _LOCAL = "splice", "sendfile, local"
+_NGINX_PROXY, _NGINX_FILE = "nginx, reverse proxy of nginx", "nginx, local file"
 _TRANSFER = {"uploads_max": 1000}  # not to be refused is what is measured here
 
 
@@ -75,6 +76,9 @@ def report_relays(report: Report, *, rounds: int, mib: int) -> None:
                     way.costs.append(_take(way, paths))
             for way in ways:
                 _report(report, way, count)
+            by_name = {way.name: way for way in ways}
+            _report_beside(report, by_name[_RELAY], by_name[_NGINX_PROXY])
+            _report_beside(report, by_name[_LOCAL], by_name[_NGINX_FILE])
             _report_memory(report, ways)
 
 
@@ -120,20 +124,20 @@ def _ways(stack: ExitStack, cluster: Cluster, nodes: dict[str, Node]) -> Iterato
     relaying = Nginx.proxy(cluster.folder / "nginx-proxy", address, listen, netns=asker.netns, cgroup=proxy)
     stack.callback(relaying.stop)
     yield Way(
-        name="nginx, reverse proxy of nginx",
+        name=_NGINX_PROXY,
         client=stack.enter_context(client_of(cluster, asker, port=_PROXY_PORT)),
         relays=proxy,
         serves=files,
     )
     yield Way(
-        name="sendfile, local",
+        name=_LOCAL,
         client=stack.enter_context(client_of(cluster, holder)),
         serves=holder.cgroup,
         agents={"holder": holder.agent.pid},
     )
     local = Streams(cluster, holder.netns, *address)
     stack.callback(local.close)
-    yield Way(name="nginx, local file", client=local, serves=files)
+    yield Way(name=_NGINX_FILE, client=local, serves=files)
 
 
 def _take(way: Way, paths: Sequence[str]) -> Cost:
@@ -170,6 +174,15 @@ def _report(report: Report, way: Way, count: int) -> None:
     report.spread(f"{way.name}: serving", unit, [cost.serving for cost in way.costs])
     report.spread(f"{way.name}: both and the client", unit, [cost.together for cost in way.costs])
     report.spread(f"{way.name}: this whole machine", unit, [cost.machine for cost in way.costs])
+
+
+def _report_beside(report: Report, ours: Way, theirs: Way) -> None:
+    """Round by round, as both of a round met the same noise."""
+    pairs = list(zip(ours.costs, theirs.costs, strict=True))
+    what = f"{ours.name} / {theirs.name}"
+    report.spread(f"{what}: rate", "times", [one.gb_s / other.gb_s for one, other in pairs])
+    costs = [(one.relaying + one.serving) / (other.relaying + other.serving) for one, other in pairs]
+    report.spread(f"{what}: CPU but for the client's", "times", costs)
 
 
 def _report_memory(report: Report, ways: Sequence[Way]) -> None:

@@ -196,9 +196,9 @@ def test_nobody_is_sent_to_a_holder_of_another_length(trio: Trio, wrong_by: int)
     content = _layer()
     image = make_image(content)
     trio.honest.put(image.manifest, content)
-    assert trio.asking.ask(f"/v2/library/app/manifests/{image.digest}").status == 200
     lies = says(response(200, length=len(content) + wrong_by))
     with Impostor(trio.address, lies, questioned=Holder(content).claim) as impostor:
+        assert trio.asking.ask(f"/v2/library/app/manifests/{image.digest}").status == 200
         assert trio.leads_to(trio.get(content)) == trio.honest.address
         assert impostor.fetches
 
@@ -217,12 +217,13 @@ def test_a_wrong_small_layer_is_replaced_and_not_redirected(trio: Trio) -> None:
     content = _layer(_SMALL_BYTES)
     image = make_image(content)
     trio.honest.put(image.manifest, content)
-    assert trio.asking.ask(f"/v2/library/app/manifests/{image.digest}").status == 200
     holder = Holder()
     holder.put(content, afterwards=Fault(kind=Kind.GARBLES, at=1000))
-    with Impostor(trio.address, holder.serve, questioned=holder.claim):
+    with Impostor(trio.address, holder.serve, questioned=holder.claim) as impostor:
+        assert trio.asking.ask(f"/v2/library/app/manifests/{image.digest}").status == 200
         reply = trio.get(content)
         assert (reply.status, reply.body) == (200, content)
+        assert asked_for(impostor, content, "GET")
 
 
 @pytest.mark.parametrize("other", [False, True], ids=["no other holder", "another holder"])

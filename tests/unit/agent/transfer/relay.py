@@ -1,0 +1,233 @@
+"""A client, an aiohttp server with a `ClientSink` in it, and holders of a content, all on loopback."""
+
+import asyncio
+import hashlib
+import random
+import re
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+
+from aiohttp import web
+
+from agent.oci.digest import Digest
+from agent.oci.ranges import RangeSpec
+from agent.oci.reference import Addressed, Kind, Repository
+from agent.pull.bucket import TokenBucket
+from agent.transfer.answers import AttemptFailed, Wanted
+from agent.transfer.peers import PeerClient
+from agent.transfer.sink import ClientGone, ClientSink
+from tests.unit.agent.transfer.scripted import AT_MOST_S, Connection, Script, ScriptedPeer, scripted, until
+
+KIB, MIB = 1 << 10, 1 << 20
+_RANGE = re.compile(r"range: bytes=(\d+)-(\d*)", re.IGNORECASE)
+
+
+def pattern(size_bytes: int, seed: int = 0) -> bytes:
+    """Bytes of which no part looks like another."""
+    return random.Random(seed).randbytes(size_bytes)
+
+
+def wanted(content: bytes, start: int | None = None, stop: int | None = None) -> Wanted:
+    """All of a content, or a part of it."""
+    digest = Digest(f"sha256:{hashlib.sha256(content).hexdigest()}")
+    target = Addressed(registry=None, repository=Repository("a"), kind=Kind.BLOB, digest=digest)
+    spec = None if start is None else RangeSpec(first=start, last=None if stop is None else stop - 1)
+    return Wanted(target=target, range_spec=spec, size_bytes=len(content))
+
+
+def part_asked_for(head: str, content: bytes) -> tuple[int, int]:
+    """Which bytes a request wants."""
+    match = _RANGE.search(head)
+    if match is None:
+        return 0, len(content)
+    return int(match[1]), int(match[2]) + 1 if match[2] else len(content)
+
+
+def head_for(head: str, content: bytes) -> bytes:
+    """The head of the right answer."""
+    start, stop = part_asked_for(head, content)
+    lines = [f"content-length: {stop - start}"]
+    if _RANGE.search(head):
+        lines.append(f"content-range: bytes {start}-{stop - 1}/{len(content)}")
+    return "\r\n".join((f"HTTP/1.1 {206 if len(lines) > 1 else 200} OK", *lines, "\r\n")).encode()
+
+
+def serving(content: bytes, *, pieces: Callable[[], int] = lambda: 256 * KIB, pause_s: float = 0.0) -> Script:
+    """Answer every request as an honest holder does, in pieces of such sizes with a pause behind each."""
+
+    async def script(connection: Connection) -> None:
+        while True:
+            head = await connection.request()
+            start, stop = part_asked_for(head, content)
+            connection.writer.write(head_for(head, content))
+            while start < stop:
+                end = min(stop, start + pieces())
+                connection.writer.write(content[start:end])
+                await connection.writer.drain()
+                start = end
+                if pause_s:
+                    await asyncio.sleep(pause_s)
+
+    return script
+
+
+def serving_until(content: bytes, at: int, then: Callable[[Connection], Awaitable[None]]) -> Script:
+    """Answer as an honest holder does up to that byte of the content, and then do something else."""
+
+    async def script(connection: Connection) -> None:
+        while True:
+            head = await connection.request()
+            start, stop = part_asked_for(head, content)
+            connection.writer.write(head_for(head, content) + content[start : min(stop, max(start, at))])
+            await connection.writer.drain()
+            if stop > at:
+                await then(connection)
+                return
+
+    return script
+
+
+async def close(_: Connection) -> None:
+    """End the connection."""
+
+
+async def reset(connection: Connection) -> None:
+    """End the connection with an RST."""
+    connection.reset()
+
+
+async def stall(connection: Connection) -> None:
+    """Do nothing until the other side has closed."""
+    await connection.closed()
+
+
+@dataclass
+class Received:
+    """What a client got."""
+
+    body: bytearray = field(default_factory=bytearray)
+    ended: bool = False  # visibly: the connection was closed
+
+
+Client = Callable[[asyncio.StreamReader, Received], Awaitable[None]]
+
+
+async def eager(reader: asyncio.StreamReader, received: Received) -> None:
+    """Read all there is as fast as possible."""
+    while part := await reader.read(256 * KIB):
+        received.body += part
+    received.ended = True
+
+
+Handler = Callable[[ClientSink], Awaitable[None]]
+
+
+@dataclass
+class Exchange:
+    """One response to one client: what the client got, and what became of it on our side."""
+
+    received: Received = field(default_factory=Received)
+    sink: ClientSink | None = None
+    error: BaseException | None = None
+    over: asyncio.Event = field(default_factory=asyncio.Event)
+    task: "asyncio.Task[object] | None" = None
+
+    @property
+    def ways(self) -> dict[str, int]:
+        """How the bytes went; without ways that none went."""
+        assert self.sink is not None
+        return {way: size_bytes for way, size_bytes in self.sink.ways.items() if size_bytes}
+
+
+@asynccontextmanager
+async def exchanging(
+    handler: Handler,
+    *,
+    length: int,
+    client: Client = eager,
+    stall_s: float = 10.0,
+    limit: TokenBucket | None = None,
+    narrow: bool = False,
+) -> AsyncIterator[Exchange]:
+    """Ask for a response of this length whose body ``handler`` sends; the client reads it meanwhile.
+
+    ``narrow``: the kernel's buffers between them hold a few KiB only.
+    """
+    exchange = Exchange()
+
+    async def serve(request: web.BaseRequest) -> web.StreamResponse:
+        response = web.StreamResponse()
+        response.content_length = length
+        response.force_close()
+        told: list[int] = []
+        sink = exchange.sink = ClientSink(
+            request, response, stall_s=stall_s, limit=limit or TokenBucket(0), sent=told.append
+        )
+        exchange.task = asyncio.current_task()
+        if narrow and request.transport is not None:
+            request.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
+        try:
+            await handler(sink)
+        except (AttemptFailed, ClientGone) as error:
+            exchange.error = error
+            raise ConnectionResetError from error
+        except BaseException as error:
+            exchange.error = error
+            raise
+        finally:
+            sink.close()
+            assert sum(told) == sink.sent_bytes == sink.ways.total()
+            exchange.over.set()
+        return response
+
+    runner = web.ServerRunner(web.Server(serve), shutdown_timeout=0.1)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    host, port = runner.addresses[0][:2]
+    writer: asyncio.StreamWriter | None = None
+    reading: asyncio.Task[None] | None = None
+    try:
+        async with asyncio.timeout(AT_MOST_S):
+            own = socket.socket()
+            if narrow:
+                own.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
+            own.setblocking(False)
+            await asyncio.get_running_loop().sock_connect(own, (host, port))
+            reader, writer = await asyncio.open_connection(sock=own, limit=2 * KIB if narrow else 64 * KIB)
+            writer.write(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+
+            async def read() -> None:
+                await reader.readuntil(b"\r\n\r\n")
+                await client(reader, exchange.received)
+
+            reading = asyncio.create_task(read())
+            yield exchange
+    finally:
+        if reading is not None:
+            reading.cancel()
+            await asyncio.gather(reading, return_exceptions=True)
+        if writer is not None:
+            writer.transport.abort()
+        await runner.cleanup()
+
+
+@asynccontextmanager
+async def holders(*scripts: Script) -> AsyncIterator[tuple[list[ScriptedPeer], PeerClient]]:
+    """Peers, and a client that asks them."""
+    async with AsyncExitStack() as stack:
+        peers = [
+            await stack.enter_async_context(scripted(script, f"p{place}"))
+            for place, script in enumerate(scripts)
+        ]
+        client = await stack.enter_async_context(PeerClient(connect_s=5.0, stall_s=5.0))
+        yield peers, client
+
+
+async def delivered(exchange: Exchange, length: int) -> bytes:
+    """What the client got, once all of it has arrived."""
+    await exchange.over.wait()
+    await until(lambda: len(exchange.received.body) >= length or exchange.received.ended, "all arrives")
+    return bytes(exchange.received.body)
