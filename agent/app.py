@@ -152,7 +152,7 @@ class Agent:
             neighbourhood=self._neighbourhood,
             metrics=self._metrics,
             admission=Admission(
-                uploads_max=settings.transfer.uploads_max, bytes_max=settings.transfer.upload_bytes_max
+                uploads_max=_uploads_max(settings), bytes_max=settings.transfer.upload_bytes_max
             ),
             young_s=settings.latency.interval_s,
         )
@@ -355,6 +355,15 @@ def _own_address(settings: Settings) -> str | None:
     """The address to probe from, so that peers know who speaks; None where any will be taken."""
     host = settings.listen.peer.host
     return None if host in ("0.0.0.0", "::") else host
+
+
+def _uploads_max(settings: Settings) -> int:
+    """As many as set, but no more than a rate limit can feed: peers give up what is too slow."""
+    transfer = settings.transfer
+    if not transfer.upload_bytes_per_s or not settings.pull.floor_bytes_per_s:
+        return transfer.uploads_max
+    fed = transfer.upload_bytes_per_s // (2 * settings.pull.floor_bytes_per_s)
+    return max(1, min(transfer.uploads_max, fed))
 
 
 def _prices(costs: CostSettings) -> Prices:

@@ -15,6 +15,7 @@ from agent.config.values import (
     OciLayoutStore,
     ZonePrice,
     amount,
+    limit,
     parse_address,
     parse_endpoint,
     parse_endpoints,
@@ -345,10 +346,13 @@ class TransferSettings:
         default=8 << 30,
     )
     upload_bytes_per_s: int = option(
-        whole_number(most=1 << 40), "Limit on what peers are sent, all together; 0: none.", default=0
+        limit(least=2 << 16, most=1 << 40),
+        "Limit on what peers are sent, all together; 0: none. Only so many bodies are sent at once then that "
+        "each gets twice pull.floor_bytes_per_s: the others would be given up for slowness.",
+        default=0,
     )
     download_bytes_per_s: int = option(
-        whole_number(most=1 << 40),
+        limit(least=2 << 16, most=1 << 40),
         "Limit on what is fetched from peers, all together; 0: none. Local content is never limited.",
         default=0,
     )

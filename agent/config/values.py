@@ -277,8 +277,23 @@ def whole_number(*, least: int = 0, most: int) -> Callable[[object], int]:
     return parse
 
 
+def limit(*, least: int, most: int) -> Callable[[object], int]:
+    """A parser of limits: 0 for none, or a whole number that leaves something to live on."""
+    number = whole_number(most=most)
+
+    def parse(value: object) -> int:
+        parsed = number(value)
+        if 0 < parsed < least:
+            raise Wrong(
+                f"{value!r} is too little to get anything done", f"write 0 for no limit, or {least} or more"
+            )
+        return parsed
+
+    return parse
+
+
 def _number(value: object, *, least: float, most: float) -> float:
-    hint = f"write a number from {least:g} to {most:g}"
+    hint = f"write a number from {least:.12g} to {most:.15g}"
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise Wrong(f"{value!r} is not a number", hint)
     if not least <= value <= most:  # also false for NaN

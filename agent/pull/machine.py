@@ -363,6 +363,7 @@ class Pull:
     _striped: bool = False
     _lanes: dict[NodeName, Ranked] = field(default_factory=dict)  # of a striped body, those that are well
     _may_stripe: bool = True
+    _no_such_range: bool = False
 
     def start(self, now_s: float) -> _Commands:
         """The first commands."""
@@ -426,7 +427,9 @@ class Pull:
             return ()
         holder, failure = attempt.holder, event.failure
         if failure is Failure.BUSY:
+            self._budget += 1  # a refusal costs a round trip: those behind it should not pay for it
             self._wait_for(holder, event.wait_s, now_s)
+        self._no_such_range = self._no_such_range or failure is Failure.UNSATISFIABLE
         shun = failure in (Failure.SILENT, Failure.INVALID)
         verdict = _verdict(holder.node, failure, event.wait_s, shun=shun)
         if failure.is_peers_fault:
@@ -486,8 +489,7 @@ class Pull:
             if now_s >= ready_s:
                 del self._busy[node]
                 self._tried.discard(node)
-                self._waiting.appendleft(holder)
-                self._budget += 1  # waiting in line is not failing
+                self._waiting.append(holder)  # behind those that were not asked yet
         if self._look_again_s is not None and now_s >= self._look_again_s:
             self._look_again_s = None
             self._looking = self._widened = self._asked_everyone = True
@@ -582,7 +584,7 @@ class Pull:
         if in_time or self._look_again_s is not None:
             return ()
         stubborn_s = self.limits.stubborn_begun_s if self._begun else self.limits.stubborn_s
-        if now_s < self._began_s + stubborn_s:
+        if now_s < self._began_s + stubborn_s and not self._no_such_range:
             self._look_again_s = min(now_s + self._pause_s, self._began_s + stubborn_s)
             self._pause_s = min(2 * self._pause_s, _LOOK_AGAIN_MOST_S)
             self._tried.clear()
