@@ -158,6 +158,34 @@ def test_blob_that_appeared_after_the_first_doubt_is_beyond_it(trust: Trust) -> 
     assert trust.overdue(300.0) == 0
 
 
+def test_peer_that_a_client_was_sent_to_is_judged_by_its_asking_again_only_and_the_second_time(
+    trust: Trust,
+) -> None:
+    """How the transfer went nobody here saw."""
+    trust.redirected(LAYER, A, size_bytes=SIZE)
+    assert trust.overdue(1e6) == 0
+    assert trust.asked_from_start(LAYER, 1e6) == 0
+    trust.redirected(LAYER, A, size_bytes=SIZE)
+    assert trust.asked_from_start(LAYER, 1e6) == 1
+    assert trust.distrusted(LAYER, 1e6) == {A}
+
+
+def test_peer_that_a_client_was_sent_to_is_cleared_when_the_blob_appears(trust: Trust) -> None:
+    for _ in range(3):
+        trust.redirected(LAYER, A, size_bytes=SIZE)
+        trust.appeared(LAYER)
+        assert trust.asked_from_start(LAYER, 1.0) == 0
+
+
+def test_peer_that_proved_well_may_be_asked_for_what_broke_off_but_stays_suspect(trust: Trust) -> None:
+    trust.distrust(LAYER, A, 100.0)
+    give(trust, A, digest=OTHER)
+    assert trust.asked_from_start(OTHER, 0.0) == 1
+    trust.well(A)
+    assert trust.distrusted(LAYER, 1.0) == frozenset()
+    assert trust.distrusted(OTHER, 1.0) == {A}
+
+
 PARTS = st.lists(st.tuples(st.integers(0, 50), st.integers(0, 50), st.sampled_from("abc")), max_size=20)
 
 
