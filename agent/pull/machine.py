@@ -29,7 +29,7 @@ it: the client then resumes with a Range request.
 """
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -364,6 +364,11 @@ class Pull:
     _lanes: dict[NodeName, Ranked] = field(default_factory=dict)  # of a striped body, those that are well
     _may_stripe: bool = True
     _no_such_range: bool = False
+
+    @property
+    def failed(self) -> Set[NodeName]:
+        """The holders that failed after they had given a part of the body."""
+        return self._failed
 
     def start(self, now_s: float) -> _Commands:
         """The first commands."""

@@ -206,9 +206,11 @@ class RunningPull:
         self._leaving = True
         self._tell(ClientGone())
         if self._committed:
+            # Of several sources, one that broke off is the likelier one to be no good.
+            sources = (self.given_bytes.keys() & self._machine.failed) or self.given_bytes.keys()
             self._puller.trust.delivered(
                 self.digest,
-                () if self._verified else self.given_bytes,
+                () if self._verified else sources,
                 start=self._begins,
                 stop=self._begins + self.offset,
                 size_bytes=self._size_bytes,
@@ -311,7 +313,8 @@ class RunningPull:
             left_bytes=self.length - self.offset,
             look=look,
             usual_bytes_per_s=share,
-            lanes_max=puller.buffers.lanes_max(puller.clock()),
+            # What is fetched ahead for a client that leaves at the end of its chunk is thrown away.
+            lanes_max=1 if self._wanted.chunk else puller.buffers.lanes_max(puller.clock()),
         )
         self._tell(progressed)
 
