@@ -313,7 +313,8 @@ class TransferSettings:
     mode: str = option(
         parse_transfer_mode,
         "relay: this agent passes a peer's bytes on, and goes on elsewhere when the peer fails; redirect: "
-        "the client is sent to the peer (307); this agent moves no bytes, and can't help when that peer stalls.",
+        "the client is sent to the peer (307); this agent moves no bytes, and can't help when that peer "
+        "stalls.",
         default="relay",
     )
     zero_copy: bool = option(
