@@ -12,7 +12,7 @@ monotonic clock. Bounded: the oldest evidence goes.
 
 import math
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from agent.oci.digest import Digest
@@ -136,16 +136,24 @@ class Trust:
         delivery = self._deliveries.pop(digest, None)
         return 0 if delivery is None or delivery.whole_s is None else self._suspect(digest, delivery, now_s)
 
-    def overdue(self, now_s: float) -> int:
-        """Judge what should have appeared by now. How many sources became suspect."""
+    def overdue(self, now_s: float, holds: Callable[[Digest], bool] = lambda _: False) -> int:
+        """Judge what should have appeared by now. How many sources became suspect.
+
+        ``holds``: what the store has; a blob may appear before its delivery has ended here.
+        """
         late = [
             (digest, delivery)
             for digest, delivery in self._deliveries.items()
             if delivery.whole_s is not None and now_s - delivery.whole_s >= self._commit_s
         ]
-        for digest, _ in late:
-            del self._deliveries[digest]
-        return sum(self._suspect(digest, delivery, now_s) for digest, delivery in late)
+        suspects = 0
+        for digest, delivery in late:
+            if holds(digest):
+                self.appeared(digest)
+            else:
+                del self._deliveries[digest]
+                suspects += self._suspect(digest, delivery, now_s)
+        return suspects
 
     def _suspect(self, digest: Digest, delivery: _Delivery, now_s: float) -> int:
         if not self._sees_commits:

@@ -24,7 +24,7 @@ async def follow_commits(
         while True:
             await asyncio.sleep(_LOOK_S)
             if store.problem is None:  # a store that does not answer has no say
-                metrics.suspects(trust.overdue(clock()))
+                metrics.suspects(trust.overdue(clock(), store.holds))
 
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(appeared(), name="appeared")

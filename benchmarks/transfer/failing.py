@@ -49,17 +49,19 @@ def _report_version(report: Report, scene: Scene, asker: Node, rounds: int) -> N
     for _ in range(rounds):
         for kind, trouble in kinds.items():
             taken[kind].append(_pull(scene, asker, trouble))
-    usual_s = statistics.median(pull.seconds for pull in taken["undisturbed"])
+    usual_s = statistics.median(pull.blobs_s for pull in taken["undisturbed"])
     for kind, pulls in taken.items():
         _report_kind(report, kind, pulls, usual_s)
 
 
 def _report_kind(report: Report, kind: str, pulls: Sequence[Pulled], usual_s: float) -> None:
-    whole = [pull.seconds for pull in pulls if not pull.failure]
+    whole = [pull for pull in pulls if not pull.failure]
     report.share(f"{kind}: ended whole", len(whole), len(pulls), 100)
-    report.spread(kind, "s", whole)
+    report.spread(f"{kind}: the pull", "s", [pull.seconds for pull in whole])
+    report.spread(f"{kind}: its blobs", "s", [pull.blobs_s for pull in whole])
     if kind != "undisturbed":
-        report.spread(f"{kind}: more than undisturbed", "s", [seconds - usual_s for seconds in whole])
+        more_s = [pull.blobs_s - usual_s for pull in whole]
+        report.spread(f"{kind}: its blobs, more than undisturbed", "s", more_s)
     asked_mib = sum(pull.registry_bytes for pull in pulls) / MIB
     report.single(f"{kind}: blobs' bytes asked of the registry", "MiB", asked_mib, 0)
     for failure in {pull.failure for pull in pulls if pull.failure}:

@@ -1,10 +1,13 @@
 """Pulls by real containerds, and where their bytes came from."""
 
+import itertools
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
 
 from benchmarks.lab.cluster import ADMIN_PORT, REGISTRY, Cluster, Node
 from benchmarks.lab.containerd import Containerd, PullFailed
@@ -19,9 +22,12 @@ _PULL_S = 300.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pulled:
-    """What one pull took. ``failure``: what containerd said, if it did not end whole."""
+    """What one pull took, and its blobs from the first one's request to the last one's last byte, by the
+    agent's account. ``failure``: what containerd said, if it did not end whole.
+    """
 
     seconds: float
+    blobs_s: float
     registry_bytes: int
     failure: str = ""
 
@@ -61,7 +67,7 @@ class Scene:
         _until(sees_all, f"{node.name} does not see every holder")
 
     def _pull(self, node: Node) -> Pulled:
-        before = asked_of_registry(self.cluster, REPOSITORY)
+        before, answered = asked_of_registry(self.cluster, REPOSITORY), len(list(node.requests()))
         failure, started_s = "", time.monotonic()
         try:
             node.pull(REFERENCE, at_most_s=_PULL_S)
@@ -69,7 +75,8 @@ class Scene:
             failure = str(error)
         seconds = time.monotonic() - started_s
         asked = asked_of_registry(self.cluster, REPOSITORY) - before
-        return Pulled(seconds=seconds, registry_bytes=asked, failure=failure)
+        blobs_s = _span_s(itertools.islice(node.requests(), answered, None))
+        return Pulled(seconds=seconds, blobs_s=blobs_s, registry_bytes=asked, failure=failure)
 
     def _push(self, layer_bytes: Sequence[int]) -> Image:
         layout = self.cluster.folder / "image"
@@ -84,6 +91,16 @@ class Scene:
 def _daemon(node: Node) -> Containerd:
     assert node.containerd is not None
     return node.containerd
+
+
+def _span_s(requests: Iterable[dict[str, Any]]) -> float:
+    """From the arrival of the first request for a blob to the end of the last one."""
+    ends = [
+        (datetime.fromisoformat(each["time"]).timestamp(), each["seconds"])
+        for each in requests
+        if each["path"] == "hostport" and each["kind"] == "blob"
+    ]
+    return max(end_s for end_s, _ in ends) - min(end_s - took_s for end_s, took_s in ends) if ends else 0.0
 
 
 def _until(condition: Callable[[], bool], problem: str, *, at_most_s: float = 120.0) -> None:

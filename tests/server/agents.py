@@ -258,8 +258,10 @@ class Node:
         return [line for line in lines if not line.startswith("{") or _is_error(json.loads(line))]
 
     def metric(self, name: str, **labels: str) -> float:
-        """The sum of a metric's samples that have these labels."""
-        return metric_total(self.ask("/metrics", port=ADMIN).body, name, labels)
+        """The sum of a metric's samples that have these labels. A name that is not exposed fails."""
+        exposed = self.ask("/metrics", port=ADMIN).body
+        assert f"# HELP {name} ".encode() in exposed, f"no such metric: {name}"
+        return metric_total(exposed, name, labels)
 
     def stop(self) -> None:
         """End the agent, at once: what is left of it is of no interest."""

@@ -531,21 +531,24 @@ def test_two_pulls_of_the_same_blob_at_once_make_nobody_suspect(site: Site) -> N
         assert _suspects(trial.asking) == 0
 
 
-def test_every_source_of_a_wrong_body_is_suspect(site: Site) -> None:
+def test_of_several_sources_the_one_that_broke_off_is_suspect_first_and_then_the_others(site: Site) -> None:
     content = _bytes_of("both")
     trial = _trial(site)
     far = fresh_address()
     site.add_member("far", far, zone="c")
     wait_for(lambda: trial.asking.metric("shorthaul_peers") == 3, "the far one is known")
     breaking, wrong = Holder(), Holder()
-    breaking.put(content, faults=(Fault(kind=Kind.CLOSES, at=_SIZE_BYTES // 2),))
-    wrong.put(content, answers_from=1, faults=(Fault(kind=Kind.GARBLES, at=1000),))
+    breaking.put(content, afterwards=Fault(kind=Kind.CLOSES, at=_SIZE_BYTES // 2))
+    wrong.put(content, afterwards=Fault(kind=Kind.GARBLES, at=1000))
     with (
-        Impostor(trial.address, breaking.serve, questioned=breaking.claim),
+        Impostor(trial.address, breaking.serve, questioned=breaking.claim) as near,
         Impostor(far, wrong.serve, questioned=wrong.claim),
     ):
-        reply = _as_containerd(trial.asking, content)
-        assert len(reply.body) == _SIZE_BYTES
-        assert reply.body != content
+        for suspects in (0, 1):
+            reply = _as_containerd(trial.asking, content)
+            assert len(reply.body) == _SIZE_BYTES
+            assert reply.body != content
+            assert _suspects(trial.asking) == suspects
+        assert len(asked_for(near, content)) == 1
         assert _as_containerd(trial.asking, content).status == 404
         assert _suspects(trial.asking) == 2

@@ -137,7 +137,7 @@ def test_a_lane_that_fails_is_replaced_by_the_other_holder(site: Site, kind: Kin
     with _standing(stage, one, two) as (_, lane):
         _is_whole(raw_get(stage.asking.address, LOCAL, _PATH, timeout_s=30.0))
         assert any(start > 0 for start in first_bytes_asked(lane, _CONTENT))
-    assert stage.striped() == 1
+    assert stage.striped() >= 1
 
 
 @pytest.mark.parametrize(

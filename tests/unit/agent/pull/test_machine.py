@@ -887,3 +887,19 @@ def test_event_after_the_end_is_answered_with_nothing(late: Event) -> None:
 )
 def test_event_about_what_never_began_changes_nothing(early: Event) -> None:
     assert started().on(early, 0.5) == (DEADLINE,)
+
+
+def test_refusals_cost_no_attempts_and_those_not_asked_yet_come_first() -> None:
+    pull = started(Limits(patience_s=0.5, deadline_s=10.0, attempts_max=2, stall_s=3.0))
+    pull.on(Found(holders=(A, B, C, D), complete=True), 0.0)
+    asked = ["a"]
+    for number in (1, 2, 3):
+        commands = pull.on(Failed(attempt=number, failure=Failure.BUSY, wait_s=0.2), 0.1)
+        asked += [command.holder.node for command in commands if isinstance(command, Fetch)]
+    assert asked == ["a", "b", "c", "d"]
+
+
+def test_range_that_nobody_has_is_told_at_once_to_a_client_that_resumes() -> None:
+    pull = started(Limits(patience_s=0.5, deadline_s=10.0, attempts_max=2, stubborn_s=10.0))
+    pull.on(Found(holders=(A,), complete=True), 0.0)
+    assert NotFound(attempts=1) in pull.on(Failed(attempt=1, failure=Failure.UNSATISFIABLE), 0.1)

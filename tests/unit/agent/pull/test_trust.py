@@ -205,3 +205,18 @@ def test_blob_is_whole_exactly_when_every_byte_was_delivered(
     whole = len(covered) == 50
     assert trust.overdue(COMMIT_S) == (len(sources) if whole else 0)
     assert trust.distrusted(LAYER, COMMIT_S) == (sources if whole else set())
+
+
+def test_blob_that_appeared_before_its_delivery_had_ended_convicts_nobody(trust: Trust) -> None:
+    trust.appeared(LAYER)
+    give(trust, A)
+    assert trust.overdue(COMMIT_S + 1, holds=lambda digest: digest == LAYER) == 0
+    assert trust.distrusted(LAYER, COMMIT_S + 1) == frozenset()
+
+
+def test_peer_that_a_client_was_sent_to_in_vain_twice_is_suspect(trust: Trust) -> None:
+    for suspects in (0, 1):
+        trust.redirected(LAYER, A, size_bytes=SIZE)
+        assert trust.overdue(10 * COMMIT_S) == 0, "it may take long"
+        assert trust.asked_from_start(LAYER, 10 * COMMIT_S) == suspects
+    assert trust.distrusted(LAYER, 10 * COMMIT_S) == {A}
