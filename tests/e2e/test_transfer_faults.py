@@ -239,7 +239,7 @@ def test_peer_whose_wrong_layer_failed_at_the_commit_is_not_asked_for_it_again(
     with scene.row(layers=_WRONG, other_holder=other_holder) as row:
         for name, pulled in row.pull_everywhere().items():
             assert pulled.error, f"{name} took wrong bytes"
-        # Chunks are left before their end by one that gave the pull up as well: then they count the second time.
+        # Chunks may be left before their end by one that gave the pull up: then they count the second time.
         try_pull(row.settled("chunks"), row.reference)
         asked = len(row.peer.asked_for(row.layer))
         for name in _ASKING:
