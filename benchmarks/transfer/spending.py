@@ -1,5 +1,6 @@
 """What processes spend: CPU by their cgroups, memory by their own account."""
 
+import os
 from pathlib import Path
 
 _MIB = 1 << 20
@@ -19,7 +20,7 @@ def machine_cpu_s() -> float:
     user, nice, system, _idle, _iowait, irq, softirq, steal = map(
         int, Path("/proc/stat").read_text().split()[1:9]
     )
-    return (user + nice + system + irq + softirq + steal) / 100
+    return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
 
 
 def forget_peak(pid: int) -> None:
