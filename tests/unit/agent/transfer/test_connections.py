@@ -257,6 +257,17 @@ async def test_interim_responses_are_passed_over(pool: ConnectionPool) -> None:
         connection.close()
 
 
+async def test_informational_heads_without_an_end_are_no_answer(pool: ConnectionPool) -> None:
+    async def script(connection: Connection) -> None:
+        await connection.request()
+        await connection.send(b"HTTP/1.1 100 Continue\r\n\r\n" * 1000)
+        await connection.closed()
+
+    async with scripted(script) as server:
+        with pytest.raises(Malformed):
+            await pool.ask(server.peer, "GET", "/", {})
+
+
 async def test_head_may_come_byte_by_byte(pool: ConnectionPool) -> None:
     async def script(connection: Connection) -> None:
         await connection.request()
