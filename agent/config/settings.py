@@ -320,7 +320,7 @@ class TransferSettings:
     zero_copy: bool = option(
         parse_flag,
         "Whether bytes go from socket to socket inside the kernel (splice); false copies them, for sandboxes "
-        "without splice, at four times the processor time.",
+        "without splice, at twice the processor time.",
         default=True,
     )
     stripe_buffer_bytes: int = option(

@@ -219,10 +219,10 @@ class OciServer:
         else:
             committed = self._is_own_containerd(exchange.request)
             async with self._services.puller.pull(Wanted(target=target), committed=committed) as pull:
-                holder, body = await self._first_bytes(exchange, target, pull)
+                _, body = await self._first_bytes(exchange, target, pull)
             manifest = body.manifest
             if not exchange.head:
-                record.given = (Given(holder.node, holder.locality, body.length),)
+                record.given = _given(pull)
             assert manifest is not None, "a manifest was wanted"
         self._expect_children(manifest)
         record.status = 200
@@ -319,11 +319,7 @@ class OciServer:
                 exchange.record.result, exchange.record.reason = Result.CUT, str(error)
             finally:
                 exchange.record.resumes = pull.resumes
-                exchange.record.given = tuple(
-                    Given(holder.node, holder.locality, size_bytes)
-                    for holder, size_bytes in pull.given_bytes.values()
-                    if size_bytes
-                )
+                exchange.record.given = _given(pull)
             return response
 
     async def _redirect(self, exchange: _Exchange, wanted: Wanted) -> web.StreamResponse | None:
@@ -394,9 +390,8 @@ class OciServer:
         if blob.size_bytes <= limit_bytes:
             await self._verified(blob, digest)
         elif sizes.get(digest) not in (None, blob.size_bytes):
-            self._services.scrubber.check_soon(
-                digest, blob.identity
-            )  # either the manifest is wrong, or the file
+            # Either the manifest is wrong, or the file.
+            self._services.scrubber.check_soon(digest, blob.identity)
 
     async def _verified(self, blob: Blob, digest: Digest) -> bytes:
         """The whole content of a small blob. Raises `ContentMissing` when it is spoiled."""
@@ -488,6 +483,15 @@ def _source(record: RequestRecord) -> str:
     """Where the bytes come from and why, in characters that any header may have."""
     reason = record.reason.encode("ascii", "replace").decode().replace("\\", "/").replace('"', "'")
     return f'node={record.node}; tier={record.locality_label}; reason="{reason}"'
+
+
+def _given(pull: RunningPull) -> tuple[Given, ...]:
+    """Who gave how much of what the pull delivered."""
+    return tuple(
+        Given(holder.node, holder.locality, size_bytes)
+        for holder, size_bytes in pull.given_bytes.values()
+        if size_bytes
+    )
 
 
 def _pong(identity: dict[str, str]) -> web.Response:

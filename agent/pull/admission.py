@@ -84,7 +84,7 @@ class Admission:
         if not self._uploads:
             return True
         number = len(self._uploads) + 1
-        total_bytes = sum(map(self._counted, self._uploads)) + min(size_bytes, self._bytes_max // 4)
+        total_bytes = self._counted(size_bytes, *self._uploads)
         own = [upload for upload in self._uploads if upload.peer == peer]
         # The last quarter is for those who have none yet.
         uploads_max = self._uploads_max - (self._uploads_max // 4 if own else 0)
@@ -94,13 +94,14 @@ class Admission:
         if 2 * number <= self._uploads_max and 2 * total_bytes <= self._bytes_max:
             return True
         rivals = len({upload.peer for upload in self._uploads} | self._wanting(now_s) | {peer})
-        own_bytes = sum(map(self._counted, own)) + min(size_bytes, self._bytes_max // 4)
+        own_bytes = self._counted(size_bytes, *own)
         shares = (len(own) + 1) * rivals <= self._uploads_max and own_bytes * rivals <= self._bytes_max
         return not own or shares
 
-    def _counted(self, upload: Upload) -> int:
-        """What counts of a body are the bytes of the next seconds: one must not stand for all of them."""
-        return min(upload.left_bytes, self._bytes_max // 4)
+    def _counted(self, size_bytes: int, *uploads: Upload) -> int:
+        """What counts of a new body and of others: the bytes of the next seconds, not all of a huge one."""
+        most_bytes = self._bytes_max // 4
+        return min(size_bytes, most_bytes) + sum(min(upload.left_bytes, most_bytes) for upload in uploads)
 
     def _wanting(self, now_s: float) -> set[str]:
         for peer in [peer for peer, at_s in self._refused_s.items() if now_s - at_s > _REMEMBERED_S]:

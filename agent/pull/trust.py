@@ -14,6 +14,7 @@ import math
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 from agent.oci.digest import Digest
 from topology.placement import NodeName
@@ -112,18 +113,14 @@ class Trust:
         if len(delivery.spans) > _SPANS_MAX:
             del self._deliveries[digest]
             return
-        self._deliveries.move_to_end(digest)
-        if len(self._deliveries) > _DIGESTS_MAX:
-            self._deliveries.popitem(last=False)
+        _touch(self._deliveries, digest)
 
     def redirected(self, digest: Digest, node: NodeName, *, size_bytes: int) -> None:
         """The store's owner was sent to this peer for the blob: only its asking again tells how that went."""
         delivery = self._deliveries.setdefault(digest, _Delivery(size_bytes=size_bytes))
         delivery.sources.add(node)
         delivery.whole_s, delivery.taken = math.inf, False
-        self._deliveries.move_to_end(digest)
-        if len(self._deliveries) > _DIGESTS_MAX:
-            self._deliveries.popitem(last=False)
+        _touch(self._deliveries, digest)
 
     def appeared(self, digest: Digest) -> None:
         """The blob is in the store: whoever gave it gave the right one."""
@@ -161,8 +158,7 @@ class Trust:
         if not delivery.taken and digest not in self._warned:
             # One that fetches in parts leaves each before its end: given up once, it may have been cancelled.
             self._warned[digest] = None
-            if len(self._warned) > _DIGESTS_MAX:
-                self._warned.popitem(last=False)
+            _touch(self._warned, digest)
             return 0
         for node in delivery.sources:
             _set(self._suspects, digest, node, now_s + self._suspect_s)
@@ -172,6 +168,11 @@ class Trust:
 def _set(table: _Table, digest: Digest, node: NodeName, until_s: float) -> None:
     nodes = table.setdefault(digest, {})
     nodes[node] = max(until_s, nodes.get(node, until_s))
+    _touch(table, digest)
+
+
+def _touch(table: OrderedDict[Digest, Any], digest: Digest) -> None:
+    """The digest is the newest; beyond the bound the oldest goes."""
     table.move_to_end(digest)
     if len(table) > _DIGESTS_MAX:
         table.popitem(last=False)

@@ -1,8 +1,7 @@
 """The ways in which bytes get to a client: from a file, from a peer's socket, or through this process.
 
-Source: sendfile(2), splice(2). A file's bytes and those of a plain connection
-never enter this process: 0.2 to 0.25 CPU-s per GiB relayed, where copying takes four times that
-(docs/benchmarks.md).
+Source: sendfile(2), splice(2). A file's bytes and those of a plain connection never enter this process: that
+takes about half the processor time of copying them (docs/benchmarks.md).
 """
 
 import asyncio
