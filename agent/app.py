@@ -11,6 +11,8 @@ from dataclasses import fields
 
 import uvloop
 
+from agent.admin.explain import Explainer
+from agent.admin.server import AdminServer, AdminServices
 from agent.config import ContainerdStore, CostSettings, Endpoint, Settings
 from agent.content.ocilayout import OciLayout
 from agent.content.scrub import Scrubber
@@ -23,13 +25,9 @@ from agent.latency.prober import Prober
 from agent.latency.samples import take_sample
 from agent.latency.tcpinfo import read_tcp_info
 from agent.latency.wire import Told
-from agent.listen.admin import AdminServer, AdminServices
 from agent.listen.discovery import Discovery
-from agent.listen.explain import Explainer
 from agent.listen.http import HttpListener
 from agent.listen.judged import JudgedRequests
-from agent.listen.questions import QuestionDesk
-from agent.listen.reports import ReportDesk
 from agent.listen.server import OciServer, Services
 from agent.listen.sockets import ListenError, ListenErrors, open_listener
 from agent.listen.traffic import Traffic
@@ -40,15 +38,17 @@ from agent.members.static import NoMembership, StaticMembership
 from agent.observe.metrics import Metrics
 from agent.observe.requests import RecentRequests, RequestPath
 from agent.oci.patterns import parse_filter
+from agent.peering.questions import QuestionDesk
+from agent.peering.reports import ReportDesk
 from agent.probe.follower import ProbeFollower
 from agent.pull.admission import Admission
 from agent.pull.bucket import TokenBucket
 from agent.pull.pace import Pace
 from agent.pull.trust import Trust
 from agent.transfer.commits import follow_commits
+from agent.transfer.executor import Puller
 from agent.transfer.movers import Relays
 from agent.transfer.peers import PeerClient
-from agent.transfer.puller import Puller
 from agent.transfer.striper import StripeBuffers
 from topology.cluster import Timing
 from topology.ledger import CostLedger, Prices

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from agent.flows.messages import Canary
-    from agent.probe.preflight import Check
+    from agent.preflight import Check
 
 
 _WIDE = 120  # columns that the table takes; a narrower terminal gets a list
@@ -45,7 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
         return 2
     log.configure("text", "error")
     # Not at the top: nothing that other commands should carry.
-    from agent.probe.preflight import Subject, run_checks
+    from agent.preflight import Subject, run_checks
     from bpf.errors import BpfError
 
     probe, local = settings.probe, settings.listen.local
@@ -108,7 +108,7 @@ def _conclude(
 ) -> tuple[bool, str]:
     """Whether the HostPort is proved, and the sentence that says so. ``node``: whose agent must answer."""
     from agent.flows.verdicts import EndpointName, Verdict
-    from agent.probe.preflight import Status
+    from agent.preflight import Status
 
     if failure is not None:
         return False, f"Not proved: {failure}."
@@ -165,7 +165,7 @@ def _print(checks: "tuple[Check, ...]", canaries: "tuple[Canary, ...]", proved: 
     from rich.text import Text
 
     from agent.cli import drawing
-    from agent.probe.preflight import Status
+    from agent.preflight import Status
 
     console = drawing.make_console()
     styles = {Status.GOOD: "green", Status.WARN: "yellow", Status.BAD: "bold red"}

@@ -27,8 +27,6 @@ from agent.latency.wire import PATH as LATENCY_PATH
 from agent.listen.discovery import Discovery
 from agent.listen.http import STOPPING, connection_cookie, error_response
 from agent.listen.judged import JudgedRequests
-from agent.listen.questions import QuestionDesk
-from agent.listen.reports import ReportDesk
 from agent.listen.traffic import Traffic
 from agent.observe.metrics import Metrics
 from agent.observe.requests import Given, RecentRequests, RequestPath, RequestRecord, Result
@@ -47,11 +45,13 @@ from agent.oci.manifest import SIZE_MAX_BYTES, Manifest, parse_manifest
 from agent.oci.patterns import Filter
 from agent.oci.ranges import ByteRange, RangeSpec, parse_range, select
 from agent.oci.reference import Addressed, Kind, Named, Ping, ReferrerList, TagList, parse_target, unknown
+from agent.peering.questions import QuestionDesk
+from agent.peering.reports import ReportDesk
 from agent.pull.bucket import TokenBucket
 from agent.transfer.answers import Wanted
+from agent.transfer.executor import BodyCut, NobodyHasIt, Puller, RunningPull
 from agent.transfer.movers import read_first, send_blob
 from agent.transfer.peers import VERIFIED_BYTES, PeerBody
-from agent.transfer.puller import BodyCut, NobodyHasIt, Puller, RunningPull
 from agent.transfer.sink import ClientGone, ClientSink, cut
 from topology.placement import Locality, NodeName
 from topology.ranking import Ranked

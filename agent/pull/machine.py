@@ -33,289 +33,46 @@ from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 from enum import Enum
 
-from agent.pull.meter import Look
-from topology.placement import Locality, NodeName
+from agent.pull.events import (
+    PROGRESS_BYTES,
+    Abandon,
+    Avoid,
+    Broke,
+    ClientGone,
+    Command,
+    Commands,
+    Commend,
+    Completed,
+    Cut,
+    Deliver,
+    Event,
+    Failed,
+    Failure,
+    Fetch,
+    Forget,
+    Found,
+    Gathered,
+    GiveUp,
+    LaneFailed,
+    Limits,
+    Lookup,
+    NotFound,
+    Progressed,
+    Relieve,
+    Responded,
+    Shun,
+    Stripe,
+    Ticked,
+    WakeAt,
+)
+from topology.placement import NodeName
 from topology.ranking import Ranked
-
-PROGRESS_BYTES = 1 << 20
-"""A holder that gave so much before it failed had begun well; a body that got so much further begins anew."""
 
 _STRIPE_AFTER_S = 0.5  # TCP is up to speed by then
 _STRIPE_BELOW_BYTES_PER_S = 400e6  # faster sources are as fast as copying from several would be
 _LAGGING_S = 5.0
 _LOOK_AGAIN_S = 0.25
 _LOOK_AGAIN_MOST_S = 2.0
-
-
-class Failure(Enum):
-    """Why an attempt gave nothing, or not all. The value is its label in metrics."""
-
-    UNREACHABLE = "unreachable"
-    SILENT = "silent"
-    SLOW = "slow"  # below what is worth waiting for
-    LAGGING = "lagging"  # far below what is usual in its tier, and another has it
-    BROKEN = "broken"  # the connection ended early
-    INVALID = "invalid"  # an answer that can't be right: a length, a range, a digest
-    UNSATISFIABLE = "unsatisfiable"  # 416: the range selects nothing, says this peer
-    EXHAUSTED = "exhausted"  # no descriptor left here
-    OTHER_SIZE = "other_size"  # than a manifest says, or the peer before: either may be wrong
-    MISSING = "missing"  # 404: the index was out of date
-    BUSY = "busy"  # 429
-    ERROR = "error"  # any other status
-
-    @property
-    def is_peers_fault(self) -> bool:
-        """Whether the peer should be avoided for a while."""
-        return self not in _INNOCENT
-
-
-_INNOCENT = frozenset(
-    (
-        Failure.LAGGING,
-        Failure.EXHAUSTED,
-        Failure.OTHER_SIZE,
-        Failure.MISSING,
-        Failure.BUSY,
-        Failure.UNSATISFIABLE,
-    )
-)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """See `PullSettings` and `TransferSettings` for most fields.
-
-    ``hedge_s``: for each tier, the wait for a first byte after which a second holder is asked (none:
-    ``patience_s``). ``stubborn_s``, and ``stubborn_begun_s`` once a body began: for how long to look again
-    when nobody is left, for a client that takes that badly.
-    """
-
-    patience_s: float
-    deadline_s: float
-    attempts_max: int
-    stall_s: float = 3.0
-    floor_bytes_per_s: float = 0.0
-    floor_ratio: float = 0.0
-    hedge_s: Mapping[Locality, float] = field(default_factory=dict)
-    stripe_min_bytes: int = 0
-    stubborn_s: float = 0.0
-    stubborn_begun_s: float = 0.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
-    """The index answered. ``complete``: every peer was asked, so there is no use in asking more."""
-
-    holders: tuple[Ranked, ...]
-    complete: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Responded:
-    """The attempt has its headers checked and its first bytes in hand."""
-
-    attempt: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Failed:
-    """The attempt ended before its first bytes. ``wait_s``: what a busy peer says."""
-
-    attempt: int
-    failure: Failure
-    wait_s: float = 0.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Broke:
-    """What was being delivered ended early; ``offset`` bytes of the body have reached the client in all."""
-
-    failure: Failure
-    offset: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Progressed:
-    """A part of the body was delivered, with ``left_bytes`` to come.
-
-    ``usual_bytes_per_s``: of a body of this tier, when so many are under way. ``lanes_max``: how many holders
-    it may be fetched from at once now.
-    """
-
-    left_bytes: int
-    look: Look
-    usual_bytes_per_s: float
-    lanes_max: int = 1
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LaneFailed:
-    """One of several holders that a body comes from failed; the others go on. ``given_bytes``: by it."""
-
-    holder: Ranked
-    failure: Failure
-    given_bytes: int
-    wait_s: float = 0.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Gathered:
-    """Several holders ended what they had begun, at ``offset``: only one is left, or they were no faster
-    than one (``useless``).
-    """
-
-    offset: int
-    useless: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Completed:
-    """The body was delivered whole; ``given_bytes``: of it, by whom."""
-
-    given_bytes: Mapping[NodeName, int] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ticked:
-    """The time asked for by `WakeAt` has come."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClientGone:
-    """Nobody waits for this pull any more."""
-
-
-Event = (
-    Found | Responded | Failed | Broke | Progressed | LaneFailed | Gathered | Completed | Ticked | ClientGone
-)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Lookup:
-    """Ask the index; with ``everyone`` all peers, passing by its cache. Answered by `Found`."""
-
-    everyone: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fetch:
-    """Start an attempt at the body from ``offset`` on. Answered by `Responded` or `Failed`.
-
-    ``hedge``: another one is open, and only slower than usual so far.
-    """
-
-    attempt: int
-    holder: Ranked
-    offset: int = 0
-    hedge: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Abandon:
-    """End an attempt; no answer is expected. ``failure``: why, where it is to blame itself."""
-
-    attempt: int
-    failure: Failure | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WakeAt:
-    """Report `Ticked` at this time; replaces an earlier wish."""
-
-    at_s: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Avoid:
-    """The peer failed: avoid it for a while, in all pulls."""
-
-    node: NodeName
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Commend:
-    """The peer gave so much that it is well: no longer avoid it, in all pulls."""
-
-    node: NodeName
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Shun:
-    """As long as it is avoided, do not ask the peer for this content at all."""
-
-    node: NodeName
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Relieve:
-    """The peer has no capacity left: prefer others for ``wait_s``, in all pulls."""
-
-    node: NodeName
-    wait_s: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Forget:
-    """The peer does not have the digest, or can't give it: look it up anew next time."""
-
-    node: NodeName
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Deliver:
-    """Send this attempt's bytes to the client. Answered by `Progressed`, `Completed`, `Broke` or
-    `ClientGone`.
-    """
-
-    attempt: int
-    holder: Ranked
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stripe:
-    """Go on from these holders as well as from the one that delivers. Answered by `LaneFailed`,
-    `Gathered`, `Completed`, `Broke` or `ClientGone`.
-    """
-
-    holders: tuple[Ranked, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GiveUp:
-    """End what is being delivered. Answered by `Broke` with this failure."""
-
-    failure: Failure
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NotFound:
-    """Nobody can serve it: answer 404. ``attempts``: how many were made."""
-
-    attempts: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cut:
-    """End the response visibly short, so that the client resumes elsewhere."""
-
-
-Command = (
-    Lookup
-    | Fetch
-    | Abandon
-    | WakeAt
-    | Avoid
-    | Commend
-    | Shun
-    | Relieve
-    | Forget
-    | Deliver
-    | Stripe
-    | GiveUp
-    | NotFound
-    | Cut
-)
-_Commands = tuple[Command, ...]
 
 
 class State(Enum):
@@ -370,7 +127,7 @@ class Pull:
         """The holders that failed after they had given a part of the body."""
         return self._failed
 
-    def start(self, now_s: float) -> _Commands:
+    def start(self, now_s: float) -> Commands:
         """The first commands."""
         self._began_s = now_s
         self._deadline_s = now_s + self.limits.deadline_s
@@ -378,14 +135,14 @@ class Pull:
         self._looking = True
         return Lookup(everyone=False), WakeAt(at_s=self._deadline_s)
 
-    def on(self, event: Event, now_s: float) -> _Commands:
+    def on(self, event: Event, now_s: float) -> Commands:
         """What to do about ``event``. Events that come too late are answered with nothing."""
         if self.state is State.DONE:
             return ()
         commands = self._on(event, now_s)
         return (*commands, WakeAt(at_s=self._wake_s(now_s))) if self.state is State.TRYING else commands
 
-    def _on(self, event: Event, now_s: float) -> _Commands:
+    def _on(self, event: Event, now_s: float) -> Commands:
         match event:
             case Found():
                 return self._on_found(event, now_s)
@@ -410,7 +167,7 @@ class Pull:
                 self.state = State.DONE
                 return self._abandon_open()
 
-    def _on_found(self, event: Found, now_s: float) -> _Commands:
+    def _on_found(self, event: Found, now_s: float) -> Commands:
         if self._looking and self._widened:
             # Near holders that all fail must not hide a far one: it gets attempts of its own.
             self._budget += self.limits.attempts_max
@@ -426,7 +183,7 @@ class Pull:
             return further  # a tier of which all are busy or ill is no reason not to go to the next
         return self._go_on(now_s)
 
-    def _on_failed(self, event: Failed, now_s: float) -> _Commands:
+    def _on_failed(self, event: Failed, now_s: float) -> Commands:
         attempt = self._open.pop(event.attempt, None)
         if attempt is None:
             return ()
@@ -443,7 +200,7 @@ class Pull:
 
     def _on_lost(
         self, holder: Ranked, failure: Failure, given_bytes: int, wait_s: float, now_s: float
-    ) -> _Commands:
+    ) -> Commands:
         """A holder that gave a part of the body gives no more."""
         self._lanes.pop(holder.node, None)
         self._failed.add(holder.node)
@@ -460,7 +217,7 @@ class Pull:
         """Ask a busy holder again when it says."""
         self._busy[holder.node] = (now_s + wait_s, holder)
 
-    def _on_responded(self, event: Responded) -> _Commands:
+    def _on_responded(self, event: Responded) -> Commands:
         attempt = self._open.pop(event.attempt, None) if self.state is State.TRYING else None
         if attempt is None:
             return ()
@@ -474,7 +231,7 @@ class Pull:
         self._open[event.attempt] = attempt
         return (*others, Deliver(attempt=event.attempt, holder=attempt.holder))
 
-    def _on_ticked(self, now_s: float) -> _Commands:
+    def _on_ticked(self, now_s: float) -> Commands:
         if now_s >= self._deadline_s:
             silent = [open_.holder.node for open_ in self._open.values() if self._lost_patience(open_, now_s)]
             return (*(Avoid(node=node) for node in silent), *self._end())
@@ -505,7 +262,7 @@ class Pull:
             return (*commands, *self._fetch(self._waiting.popleft(), now_s, hedge=True))
         return tuple(commands)
 
-    def _on_broke(self, failure: Failure, offset: int, now_s: float) -> _Commands:
+    def _on_broke(self, failure: Failure, offset: int, now_s: float) -> Commands:
         if self._delivering is None:
             return ()
         number, attempt = self._stop_delivering(self._delivering, offset, now_s)
@@ -513,18 +270,18 @@ class Pull:
         if given_bytes >= PROGRESS_BYTES:
             self._budget = self.limits.attempts_max
             self._widened = self._asked_everyone = False  # it may be long ago
-        verdict: _Commands = ()
+        verdict: Commands = ()
         if not self._striped:  # otherwise each holder had its verdict already
             verdict = self._on_lost(attempt.holder, failure, given_bytes, 0.0, now_s)
         self._striped = False
         return (Abandon(attempt=number), *verdict, *self._go_on(now_s))
 
-    def _commend(self, given_bytes: Mapping[NodeName, int]) -> _Commands:
+    def _commend(self, given_bytes: Mapping[NodeName, int]) -> Commands:
         # What is read along with a head proves little: a peer that stalls on every layer gives that, too.
         proved = (node for node, size_bytes in given_bytes.items() if size_bytes >= PROGRESS_BYTES)
         return tuple(Commend(node=node) for node in proved if node not in self._failed)
 
-    def _on_gathered(self, event: Gathered, now_s: float) -> _Commands:
+    def _on_gathered(self, event: Gathered, now_s: float) -> Commands:
         if self._delivering is None:
             return ()
         number, _ = self._stop_delivering(self._delivering, event.offset, now_s)
@@ -546,7 +303,7 @@ class Pull:
         self._lanes.clear()
         return number, self._open.pop(number)
 
-    def _on_progressed(self, event: Progressed) -> _Commands:
+    def _on_progressed(self, event: Progressed) -> Commands:
         look, limits = event.look, self.limits
         if self._striped or self._delivering is None or not look.source_bound or not event.left_bytes:
             return ()
@@ -572,7 +329,7 @@ class Pull:
         self._waiting = deque(other for other in self._waiting if other not in lanes)
         return (Stripe(holders=tuple(lanes)),)
 
-    def _go_on(self, now_s: float) -> _Commands:
+    def _go_on(self, now_s: float) -> Commands:
         """The next holder, or whatever else may lead to one, or the end."""
         if self._waiting and self._budget > 0:
             return self._fetch(self._waiting.popleft(), now_s)
@@ -596,21 +353,21 @@ class Pull:
             return ()
         return self._end()
 
-    def _look_further(self, *, again: bool = False) -> _Commands:
+    def _look_further(self, *, again: bool = False) -> Commands:
         """Ask everyone, once; ``again``: also if the first answer came from everyone."""
         if self._widened or (self._asked_everyone and not again):
             return ()
         self._widened = self._asked_everyone = self._looking = True
         return (Lookup(everyone=True),)
 
-    def _fetch(self, holder: Ranked, now_s: float, *, hedge: bool = False) -> _Commands:
+    def _fetch(self, holder: Ranked, now_s: float, *, hedge: bool = False) -> Commands:
         self._budget -= 1
         self._attempts += 1
         self._tried.add(holder.node)
         self._open[self._attempts] = _Attempt(holder, now_s, self._offset)
         return (Fetch(attempt=self._attempts, holder=holder, offset=self._offset, hedge=hedge),)
 
-    def _end(self) -> _Commands:
+    def _end(self) -> Commands:
         self.state = State.DONE
         return (*self._abandon_open(), Cut() if self._begun else NotFound(attempts=self._attempts))
 
@@ -638,7 +395,7 @@ class Pull:
         usual_s = self.limits.hedge_s.get(attempt.holder.locality, self.limits.patience_s)
         return attempt.started_s + usual_s
 
-    def _abandon_open(self) -> _Commands:
+    def _abandon_open(self) -> Commands:
         abandoned = tuple(Abandon(attempt=attempt) for attempt in self._open)
         self._open.clear()
         return abandoned
@@ -648,7 +405,7 @@ def _is_well(holder: Ranked) -> bool:
     return not (holder.condition.cooling or holder.condition.saturated)
 
 
-def _verdict(node: NodeName, failure: Failure, wait_s: float = 0.0, *, shun: bool = True) -> _Commands:
+def _verdict(node: NodeName, failure: Failure, wait_s: float = 0.0, *, shun: bool = True) -> Commands:
     """What a failure says of the peer, for all pulls."""
     if failure is Failure.MISSING:
         return (Forget(node=node),)

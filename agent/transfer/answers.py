@@ -14,7 +14,7 @@ from agent.oci.ranges import (
     select,
 )
 from agent.oci.reference import Addressed, Kind
-from agent.pull.machine import Failure
+from agent.pull.events import Failure
 
 _WAIT_S = 1.0  # of a busy peer that does not say how long
 _WAIT_LEAST_S = 0.05

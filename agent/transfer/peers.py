@@ -17,10 +17,10 @@ from agent.oci.digest import digest_of
 from agent.oci.manifest import SIZE_MAX_BYTES, Manifest, parse_manifest
 from agent.oci.ranges import ByteRange
 from agent.oci.reference import Kind
-from agent.pull.machine import Failure
+from agent.peering.channels import Connected, QuestionChannels
+from agent.peering.connections import ConnectionPool, Exhausted, Malformed, PeerConnection, Unreachable
+from agent.pull.events import Failure
 from agent.transfer.answers import AttemptFailed, Head, Wanted, check
-from agent.transfer.connections import ConnectionPool, Exhausted, Malformed, PeerConnection, Unreachable
-from agent.transfer.questions import Connected, QuestionChannels
 
 VERIFIED_BYTES = 256 * 1024
 """Whole contents up to this size are verified before a byte of them is sent: it takes under a millisecond."""

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
-from agent.pull.machine import Failure
+from agent.pull.events import Failure
 from agent.pull.meter import TICK_S, Meter
 from agent.transfer.answers import AttemptFailed
 from agent.transfer.peers import PeerBody, translated

@@ -17,7 +17,7 @@ from functools import partial
 from typing import Any
 
 from agent.oci.ranges import RangeSpec
-from agent.pull.machine import Failure
+from agent.pull.events import Failure
 from agent.pull.meter import TICK_S, Meter
 from agent.pull.stripes import SEGMENT_BYTES, Segment, Stripes
 from agent.transfer.answers import AttemptFailed, Wanted

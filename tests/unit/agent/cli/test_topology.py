@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
+from agent.admin.views import topology_view
 from agent.cli import main
 from agent.cli.adminclient import read_topology
 from agent.cli.drawing import print_matrix, print_tree
 from agent.cli.picture import dot_source
-from agent.listen.views import topology_view
 from agent.members.neighbourhood import Neighbourhood
 from tests.unit.agent.cli.admin import (
     ODD,

@@ -12,10 +12,10 @@ from aiohttp import web
 from agent.config import LatencySettings
 from agent.latency.prober import Prober
 from agent.latency.wire import PATH, Told
-from agent.listen.reports import ReportDesk
 from agent.members.member import Peer, Peers
 from agent.members.neighbourhood import Neighbourhood
 from agent.observe.metrics import Metrics
+from agent.peering.reports import ReportDesk
 from tests.unit.twins import located, node, other_tasks, peers, zone_key
 from topology.placement import Placement
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from hypothesis import note
 
-from agent.pull.machine import (
+from agent.pull.events import (
     PROGRESS_BYTES,
     Abandon,
     Avoid,
@@ -29,14 +29,13 @@ from agent.pull.machine import (
     Lookup,
     NotFound,
     Progressed,
-    Pull,
     Relieve,
     Shun,
-    State,
     Stripe,
     Ticked,
     WakeAt,
 )
+from agent.pull.machine import Pull, State
 from topology.placement import NodeName
 from topology.ranking import Ranked
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from agent.pull.machine import (
+from agent.pull.events import (
     PROGRESS_BYTES,
     Abandon,
     Avoid,
@@ -31,15 +31,14 @@ from agent.pull.machine import (
     Lookup,
     NotFound,
     Progressed,
-    Pull,
     Relieve,
     Responded,
     Shun,
-    State,
     Stripe,
     Ticked,
     WakeAt,
 )
+from agent.pull.machine import Pull, State
 from agent.pull.meter import Look
 from tests.unit.twins import node
 from topology.placement import Locality

@@ -7,7 +7,7 @@ from itertools import count, cycle
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.pull.machine import (
+from agent.pull.events import (
     PROGRESS_BYTES,
     Broke,
     ClientGone,
@@ -28,10 +28,10 @@ from agent.pull.machine import (
     NotFound,
     Progressed,
     Responded,
-    State,
     Stripe,
     Ticked,
 )
+from agent.pull.machine import State
 from agent.pull.meter import Look
 from tests.unit.agent.pull.cluster import Cluster
 from tests.unit.twins import node

@@ -8,7 +8,7 @@ from agent.oci.digest import digest_of
 from agent.oci.errors import OciError, RangeInvalid, TooManyRequests
 from agent.oci.ranges import ByteRange, RangeSpec, select
 from agent.oci.reference import Addressed, Kind, Registry, Repository
-from agent.pull.machine import Failure
+from agent.pull.events import Failure
 from agent.transfer.answers import AttemptFailed, Head, Wanted, check
 from tests.unit.twins import sha256
 

@@ -15,11 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.content.store import Blob, ContentUnavailable, FileBlob, Identity
+from agent.peering.connections import PeerConnection
 from agent.pull.bucket import TokenBucket
-from agent.pull.machine import Failure
+from agent.pull.events import Failure
 from agent.pull.meter import Look, Meter
 from agent.transfer.answers import AttemptFailed
-from agent.transfer.connections import PeerConnection
 from agent.transfer.movers import Relays, read_first, send_blob
 from agent.transfer.peers import PeerBody, PeerClient
 from agent.transfer.sink import ClientGone, ClientSink

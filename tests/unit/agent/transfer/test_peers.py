@@ -12,7 +12,7 @@ from agent.oci.digest import Digest
 from agent.oci.manifest import OCI_MANIFEST
 from agent.oci.ranges import RangeSpec
 from agent.oci.reference import Addressed, Kind, Repository
-from agent.pull.machine import Failure
+from agent.pull.events import Failure
 from agent.transfer.answers import AttemptFailed, Wanted
 from agent.transfer.peers import VERIFIED_BYTES, PeerBody, PeerClient
 from tests.unit.agent.transfer.relay import KIB, close, pattern, serving, serving_until, stall

@@ -11,10 +11,10 @@ from functools import partial
 import pytest
 import uvloop
 
-from agent.pull.machine import Failure
+from agent.peering.connections import PeerConnection
+from agent.pull.events import Failure
 from agent.pull.stripes import SEGMENT_BYTES, Stripes
 from agent.transfer.answers import AttemptFailed, Wanted
-from agent.transfer.connections import PeerConnection
 from agent.transfer.peers import PeerBody, PeerClient
 from agent.transfer.sink import ClientGone, ClientSink
 from agent.transfer.striper import StripeBuffers, StripeLimits, Striper

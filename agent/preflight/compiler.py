@@ -7,8 +7,8 @@ import json
 import re
 import sys
 
-from agent.probe.preflight.check import Check, bad, good, shown, warn
-from agent.probe.preflight.reading import Reading, run_command
+from agent.preflight.check import Check, bad, good, shown, warn
+from agent.preflight.reading import Reading, run_command
 
 _LEAST = (0, 26)
 _INSTALL_BCC = (

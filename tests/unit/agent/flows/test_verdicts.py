@@ -16,7 +16,7 @@ from agent.flows.verdicts import (
     judge,
 )
 from bpf.events import Address, Tuple, pack_ip
-from tests.unit.flows.scenes import (
+from tests.unit.agent.flows.scenes import (
     BRIDGE_IP,
     HOST,
     HOST_PORT,

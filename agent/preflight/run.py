@@ -1,8 +1,8 @@
 """Every check, in the order in which a person wants to read them."""
 
-from agent.probe.preflight import compiler, kubeproxy, node, ports
-from agent.probe.preflight.check import Check, Subject
-from agent.probe.preflight.rules import ProxyMode
+from agent.preflight import compiler, kubeproxy, node, ports
+from agent.preflight.check import Check, Subject
+from agent.preflight.rules import ProxyMode
 
 
 def run_checks(subject: Subject) -> tuple[Check, ...]:

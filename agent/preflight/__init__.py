@@ -4,7 +4,7 @@ Looks only, changes nothing. It decides nothing about flows: that is for the pro
 of rich, bcc and aiohttp, as the probe runs it at its start and has to stay small.
 """
 
-from agent.probe.preflight.check import Check, Status, Subject
-from agent.probe.preflight.run import run_checks
+from agent.preflight.check import Check, Status, Subject
+from agent.preflight.run import run_checks
 
 __all__ = ["Check", "Status", "Subject", "run_checks"]

@@ -8,11 +8,11 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from agent.probe.preflight.check import Check, Subject, good, listed, shown, warn
-from agent.probe.preflight.node import pid_namespace_is_first
-from agent.probe.preflight.ports import process_named
-from agent.probe.preflight.reading import http_get, read_file, run_command
-from agent.probe.preflight.rules import (
+from agent.preflight.check import Check, Subject, good, listed, shown, warn
+from agent.preflight.node import pid_namespace_is_first
+from agent.preflight.ports import process_named
+from agent.preflight.reading import http_get, read_file, run_command
+from agent.preflight.rules import (
     Fate,
     ProxyMode,
     RuleSet,

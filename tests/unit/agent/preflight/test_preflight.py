@@ -15,10 +15,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.probe.preflight import Check, Status, Subject, run_checks
-from agent.probe.preflight.check import listed, shown
-from agent.probe.preflight.compiler import compiler, judge_compiler
-from agent.probe.preflight.kubeproxy import (
+from agent.preflight import Check, Status, Subject, run_checks
+from agent.preflight.check import listed, shown
+from agent.preflight.compiler import compiler, judge_compiler
+from agent.preflight.kubeproxy import (
     Proxy,
     Rules,
     find_proxy,
@@ -28,7 +28,7 @@ from agent.probe.preflight.kubeproxy import (
     proxy_mode,
     stale_rules,
 )
-from agent.probe.preflight.node import (
+from agent.preflight.node import (
     btf,
     capabilities,
     cgroup2,
@@ -38,7 +38,7 @@ from agent.probe.preflight.node import (
     lockdown,
     tracefs,
 )
-from agent.probe.preflight.ports import (
+from agent.preflight.ports import (
     Listener,
     find_listeners,
     host_port,
@@ -46,8 +46,8 @@ from agent.probe.preflight.ports import (
     node_port_squatter,
     route_localnet,
 )
-from agent.probe.preflight.reading import Reading, http_get, read_file, run_command
-from agent.probe.preflight.rules import (
+from agent.preflight.reading import Reading, http_get, read_file, run_command
+from agent.preflight.rules import (
     Fate,
     NodePortRule,
     ProxyMode,
@@ -62,7 +62,7 @@ from agent.probe.preflight.rules import (
 from benchmarks.lab.process import run
 
 # What a real kube-proxy 1.30 wrote.
-_DUMPS = Path(__file__).parents[2] / "lab/kubeproxy"
+_DUMPS = Path(__file__).parents[3] / "lab/kubeproxy"
 _THREE = ("10.244.1.2:30022", "10.244.2.2:30022", "10.244.3.2:30022")
 _PORT_MAP = """\
 *nat
@@ -705,9 +705,7 @@ def test_commands_fail_with_a_reason_and_in_time(command: list[str], words: str)
 
 
 def test_commands_in_directories_for_root_are_found() -> None:
-    code = (
-        "from agent.probe.preflight.reading import run_command\nprint(run_command(['iptables-save']).problem)"
-    )
+    code = "from agent.preflight.reading import run_command\nprint(run_command(['iptables-save']).problem)"
     assert "is not installed" not in run([sys.executable, "-c", code], env={"PATH": "/usr/bin:/bin"})
 
 
@@ -816,7 +814,7 @@ def netns() -> Iterator[str]:
 def checks_in(netns: str, *before: str) -> dict[str, tuple[str, str]]:
     """What the preflight says inside: status and detail by name. ``before``: the words in front of it."""
     code = (
-        "import json\nfrom agent.probe.preflight import Subject, run_checks\n"
+        "import json\nfrom agent.preflight import Subject, run_checks\n"
         "print(json.dumps({one.name: (one.status.value, one.detail) for one in run_checks(Subject())}))"
     )
     found: dict[str, list[str]] = json.loads(run([*before, sys.executable, "-c", code], netns=netns))

@@ -20,7 +20,7 @@ from agent.probe.process import Probe, Subject, make_subject, own_ips, watched_p
 from agent.probe.sockets import netns_cookie, socket_cookie
 from bpf.events import LAYOUT, VERSION, Address, Event, Flag, Kind, Tuple, pack_ip
 from bpf.source import EventSource, Lost, Order, ReplaySource
-from tests.unit.flows.scenes import direct, event, node, node_port, portmap, way
+from tests.unit.agent.flows.scenes import direct, event, node, node_port, portmap, way
 
 OWN = "node-1"
 HOST = "127.0.0.1"

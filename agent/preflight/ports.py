@@ -12,8 +12,8 @@ from itertools import pairwise
 from pathlib import Path, PurePath
 from typing import Any
 
-from agent.probe.preflight.check import Check, Subject, bad, good, listed, shown, warn
-from agent.probe.preflight.reading import read_file
+from agent.preflight.check import Check, Subject, bad, good, listed, shown, warn
+from agent.preflight.reading import read_file
 
 _UNSEEN_HINT = "as root: ss -ltnp; in the agent's own pod: shareProcessNamespace: true"
 _procfs = threading.Lock()

@@ -5,18 +5,18 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
+from agent.admin.explain import Explainer
+from agent.admin.views import costs_view, flows_view, latency_view, topology_view, transfers_view
 from agent.content.scrub import Scrubber
 from agent.content.store import ContentStore
 from agent.flows.book import FlowBook
 from agent.latency.prober import Prober
-from agent.listen.explain import Explainer
 from agent.listen.traffic import Traffic
-from agent.listen.views import costs_view, flows_view, latency_view, topology_view, transfers_view
 from agent.members.neighbourhood import Neighbourhood
 from agent.observe.metrics import Metrics
 from agent.observe.requests import RecentRequests
 from agent.oci.errors import OciError
-from agent.transfer.puller import Puller
+from agent.transfer.executor import Puller
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,10 +9,10 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from agent.admin.views import costs_view, latency_view, topology_view, transfers_view
 from agent.config import LookupSettings, PullSettings, TransferSettings
 from agent.holders.scatter import Scatter
 from agent.listen.traffic import Traffic
-from agent.listen.views import costs_view, latency_view, topology_view, transfers_view
 from agent.members.neighbourhood import Neighbourhood
 from agent.observe.metrics import Metrics
 from agent.oci.reference import Addressed, Kind, Repository
@@ -21,9 +21,9 @@ from agent.pull.bucket import TokenBucket
 from agent.pull.pace import Pace
 from agent.pull.trust import Trust
 from agent.transfer.answers import Wanted
+from agent.transfer.executor import Puller
 from agent.transfer.movers import Relays
 from agent.transfer.peers import PeerClient
-from agent.transfer.puller import Puller
 from agent.transfer.striper import StripeBuffers
 from tests.unit.twins import FakePeers, located, node, peer, peers, sha256, zone_key
 from topology.labels import REGION_LABEL, ZONE_LABEL, read_labels

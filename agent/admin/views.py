@@ -12,7 +12,7 @@ from typing import Any
 from agent.flows.book import FlowBook
 from agent.listen.traffic import Traffic
 from agent.members.neighbourhood import Neighbourhood
-from agent.transfer.puller import Puller
+from agent.transfer.executor import Puller
 from topology.labels import path_levels
 from topology.ledger import Entry
 from topology.placement import NodeName, ZoneKey

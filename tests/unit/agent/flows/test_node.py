@@ -4,7 +4,7 @@ import pytest
 
 from agent.flows.verdicts import EndpointName, Location
 from bpf.events import pack_ip
-from tests.unit.flows.scenes import BRIDGE_IP, NODE_IP, POD_IP, REMOTE_IP, VIP, address, node
+from tests.unit.agent.flows.scenes import BRIDGE_IP, NODE_IP, POD_IP, REMOTE_IP, VIP, address, node
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from agent.observe.metrics import Metrics
 from agent.oci.digest import Digest
 from agent.oci.ranges import RangeSpec
 from agent.pull.bucket import TokenBucket
-from agent.pull.machine import (
+from agent.pull.events import (
     Abandon,
     Avoid,
     Broke,
@@ -42,7 +42,6 @@ from agent.pull.machine import (
     Lookup,
     NotFound,
     Progressed,
-    Pull,
     Relieve,
     Responded,
     Shun,
@@ -50,6 +49,7 @@ from agent.pull.machine import (
     Ticked,
     WakeAt,
 )
+from agent.pull.machine import Pull
 from agent.pull.meter import Look, Meter
 from agent.pull.pace import Pace
 from agent.pull.trust import Trust

@@ -24,7 +24,7 @@ from agent.flows.messages import (
 from agent.flows.table import Flow, FlowTable
 from agent.flows.verdicts import EndpointName, Verdict
 from bpf.events import Address
-from tests.unit.flows.scenes import balanced, direct, node, node_port, play, portmap
+from tests.unit.agent.flows.scenes import balanced, direct, node, node_port, play, portmap
 
 COUNTS = st.integers(0, 2**64 - 1)
 IPS = st.binary(min_size=16, max_size=16)

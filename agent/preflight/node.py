@@ -7,8 +7,8 @@ and to cgroup_skb with 6.15 (c221d3744ad3); everything else that the programs us
 import re
 from pathlib import Path
 
-from agent.probe.preflight.check import Check, Subject, bad, good, shown, warn
-from agent.probe.preflight.reading import read_file
+from agent.preflight.check import Check, Subject, bad, good, shown, warn
+from agent.preflight.reading import read_file
 from bpf import cgroups
 from bpf.errors import BpfError
 

@@ -9,7 +9,7 @@ from agent.flows.book import FlowBook, News
 from agent.flows.messages import Canary, Flows, Health, Hello
 from agent.flows.table import Flow, FlowTable
 from agent.flows.verdicts import EndpointName, Verdict
-from tests.unit.flows.scenes import NODE_IP, REMOTE_IP, Scene, direct, node, node_port, play, portmap
+from tests.unit.agent.flows.scenes import NODE_IP, REMOTE_IP, Scene, direct, node, node_port, play, portmap
 
 HOSTPORT, NODEPORT = EndpointName.HOSTPORT, EndpointName.NODEPORT
 OWN = "node-1"

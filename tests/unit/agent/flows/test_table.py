@@ -12,7 +12,7 @@ from agent.flows.node import NodeView
 from agent.flows.table import FlowTable, RttSample
 from agent.flows.verdicts import EndpointName, Location, Verdict
 from bpf.events import Address, Event, Flag, Kind, Tuple, pack_ip
-from tests.unit.flows.scenes import (
+from tests.unit.agent.flows.scenes import (
     HOST,
     HOST_PORT,
     NODE_IP,

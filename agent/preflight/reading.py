@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from agent.probe.preflight.check import shown
+from agent.preflight.check import shown
 
 _FILE_MAX_BYTES = 1 << 20
 _COMMAND_MAX_BYTES = 32 << 20  # iptables-save of some 20,000 Services

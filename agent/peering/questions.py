@@ -1,4 +1,4 @@
-"""Answering peers who ask what this node has; the other end of ``transfer/questions.py``."""
+"""Answering peers who ask what this node has; the other end of ``peering/channels.py``."""
 
 import asyncio
 from collections.abc import Callable

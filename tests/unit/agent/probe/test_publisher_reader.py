@@ -18,7 +18,7 @@ from agent.flows.verdicts import Verdict
 from agent.probe.publisher import Publisher, SocketTaken
 from agent.probe.reader import ProbeReader, read_hello
 from agent.probe.sockets import peer_uid
-from tests.unit.flows.scenes import direct, node, play
+from tests.unit.agent.flows.scenes import direct, node, play
 
 OWN = "node-1"
 NOBODY = 65534

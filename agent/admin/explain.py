@@ -14,7 +14,7 @@ from agent.oci.digest import Digest, parse_digest
 from agent.oci.manifest import Descriptor, Manifest, is_manifest_type
 from agent.oci.reference import Addressed, Kind, Named, parse_reference
 from agent.transfer.answers import Wanted
-from agent.transfer.puller import NobodyHasIt, Puller
+from agent.transfer.executor import NobodyHasIt, Puller
 from topology.placement import NodeName
 from topology.ranking import Ranked
 

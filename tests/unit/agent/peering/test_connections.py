@@ -9,8 +9,8 @@ import pytest
 import uvloop
 
 from agent.members.member import Peer
+from agent.peering.connections import ConnectionPool, Malformed, PeerConnection, Unreachable
 from agent.transfer.answers import Head
-from agent.transfer.connections import ConnectionPool, Malformed, PeerConnection, Unreachable
 from tests.unit.agent.transfer.scripted import Connection, NoLeak, answer, descriptors, scripted, until
 
 BODY = b"0123456789" * 10
@@ -434,7 +434,7 @@ async def test_closing_the_pool_closes_what_is_idle(pool: ConnectionPool) -> Non
 async def test_idle_connection_is_closed_after_its_time(
     pool: ConnectionPool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("agent.transfer.connections._IDLE_S", 0.05)
+    monkeypatch.setattr("agent.peering.connections._IDLE_S", 0.05)
     async with scripted(serve) as server:
         connection, _ = await fetch(pool, server.peer)
         pool.give_back(server.peer, connection)

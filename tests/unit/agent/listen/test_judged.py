@@ -20,7 +20,7 @@ from agent.observe.metrics import Metrics
 from agent.observe.requests import RequestPath, RequestRecord
 from agent.probe.sockets import socket_cookie
 from benchmarks.lab.cluster import metric_total
-from tests.unit.flows.scenes import direct, node, play
+from tests.unit.agent.flows.scenes import direct, node, play
 
 OWN = "node-1"
 LATER_S = 60.0  # more than any request waits

@@ -1,0 +1,1 @@
+"""The admin port: what the agent says of itself, as typed documents."""
