@@ -32,8 +32,8 @@ from agent.listen.server import OciServer, Services
 from agent.listen.sockets import ListenError, ListenErrors, open_listener
 from agent.listen.traffic import Traffic
 from agent.members.member import Membership, Peer
-from agent.members.neighbourhood import Neighbourhood
 from agent.members.own import own_placement
+from agent.members.roster import Roster
 from agent.members.static import NoMembership, StaticMembership
 from agent.observe.metrics import Metrics
 from agent.observe.requests import RecentRequests, RequestPath
@@ -44,6 +44,8 @@ from agent.probe.follower import ProbeFollower
 from agent.pull.admission import Admission
 from agent.pull.bucket import TokenBucket
 from agent.pull.pace import Pace
+from agent.pull.policy import Policy
+from agent.pull.regard import Regard
 from agent.pull.trust import Trust
 from agent.transfer.commits import follow_commits
 from agent.transfer.executor import Puller
@@ -113,21 +115,30 @@ class Agent:
         self._store = _store(settings)
         placement, problems = own_placement(self._own, settings.placement, settings.topology.finer_levels)
         latency = settings.latency
-        self._neighbourhood = Neighbourhood(
+        self._roster = Roster(
             own=self._own,
             placement=placement,
             problems=problems,
-            cooloff_s=settings.pull.cooloff_s,
-            cooloff_max_s=settings.pull.cooloff_max_s,
             timing=Timing(
                 window_s=latency.window_s,
                 half_life_s=latency.half_life_s,
                 report_ttl_s=max(_WORD_S, 4 * latency.report_s),
             ),
-            load_ttl_s=2 * latency.report_s,
         )
         transfer = settings.transfer
-        self._trust = Trust(commit_s=transfer.commit_s, suspect_s=transfer.suspect_s)
+        self._regard = Regard(
+            cooloff_s=settings.pull.cooloff_s,
+            cooloff_max_s=settings.pull.cooloff_max_s,
+            load_ttl_s=2 * latency.report_s,
+            trust=Trust(commit_s=transfer.commit_s, suspect_s=transfer.suspect_s),
+        )
+        self._roster.on_change(self._regard.keep)
+        self._policy = Policy(
+            regard=self._regard,
+            pace=Pace(patience_s=settings.pull.patience_s),
+            pull=settings.pull,
+            transfer=transfer,
+        )
         self._book = FlowBook(own=self._own, canary_interval_s=settings.probe.canary_interval_s)
         self._state = "starting"
         self._stop = asyncio.Event()
@@ -149,7 +160,7 @@ class Agent:
         )
         traffic = Traffic(
             ledger=CostLedger(_prices(settings.costs)),
-            neighbourhood=self._neighbourhood,
+            roster=self._roster,
             metrics=self._metrics,
             admission=Admission(
                 uploads_max=_uploads_max(settings), bytes_max=settings.transfer.upload_bytes_max
@@ -158,7 +169,7 @@ class Agent:
         )
         scrubber = Scrubber(self._store, settings.scrub, self._metrics)
         prober = Prober(
-            neighbourhood=self._neighbourhood,
+            roster=self._roster,
             settings=settings.latency,
             metrics=self._metrics,
             load=lambda: traffic.uploads,
@@ -166,7 +177,8 @@ class Agent:
         )
         async with client, prober:
             index = Scatter(
-                neighbourhood=self._neighbourhood,
+                roster=self._roster,
+                regard=self._regard,
                 ask=client.ask,
                 settings=settings.lookup,
                 metrics=self._metrics,
@@ -174,9 +186,9 @@ class Agent:
             async with asyncio.TaskGroup() as tasks:
                 background = [
                     tasks.create_task(self._store.run(), name="store"),
-                    tasks.create_task(_membership(settings).run(self._neighbourhood.update), name="members"),
+                    tasks.create_task(_membership(settings).run(self._roster.update), name="members"),
                     tasks.create_task(prober.run(), name="probes"),
-                    tasks.create_task(self._neighbourhood.follow(), name="topology"),
+                    tasks.create_task(self._roster.follow(), name="topology"),
                     tasks.create_task(self._follower().run(), name="verdicts"),
                     tasks.create_task(self._follow_commits(), name="commits"),
                     tasks.create_task(scrubber.run(), name="scrub"),
@@ -196,15 +208,13 @@ class Agent:
         relays = Relays(zero_copy=transfer.zero_copy)
         puller = Puller(
             index=index,
-            neighbourhood=self._neighbourhood,
+            roster=self._roster,
+            policy=self._policy,
             client=client,
-            settings=settings.pull,
-            transfer=transfer,
+            stall_s=settings.pull.stall_s,
             metrics=self._metrics,
             relays=relays,
             buffers=StripeBuffers(transfer.stripe_buffer_bytes),
-            pace=Pace(patience_s=settings.pull.patience_s),
-            trust=self._trust,
             limit=TokenBucket(transfer.download_bytes_per_s),
         )
         ages = TagAges(settings.state_dir / "tag-ages.json" if settings.state_dir else None)
@@ -244,14 +254,16 @@ class Agent:
             store=self._store,
             index=index,
             resolver=resolver,
-            neighbourhood=self._neighbourhood,
+            roster=self._roster,
+            policy=self._policy,
             puller=puller,
         )
         admin = AdminServer(
             AdminServices(
                 store=self._store,
                 explainer=explainer,
-                neighbourhood=self._neighbourhood,
+                roster=self._roster,
+                regard=self._regard,
                 prober=prober,
                 traffic=traffic,
                 metrics=self._metrics,
@@ -301,14 +313,14 @@ class Agent:
         _log.info("stopped")
 
     async def _follow_commits(self) -> None:
-        await follow_commits(self._store, self._trust, self._metrics, time.monotonic)
+        await follow_commits(self._store, self._regard.trust, self._metrics, time.monotonic)
 
     def _follower(self) -> ProbeFollower:
         return ProbeFollower(
             self._settings.probe.socket,
             own=self._own,
             book=self._book,
-            neighbourhood=self._neighbourhood,
+            roster=self._roster,
             metrics=self._metrics,
         )
 
@@ -317,14 +329,15 @@ class Agent:
         info = read_tcp_info(sock)
         rtt_us = None if info is None else info.handshake_us
         if rtt_us is not None:
-            take_sample(self._neighbourhood, self._metrics, peer.name, rtt_us, "connection")
+            take_sample(self._roster, self._metrics, peer.name, rtt_us, "connection")
 
     def _told(self, told: Told, address: str) -> None:
         """A peer told what it measured."""
-        absurd = self._neighbourhood.hear(told.node, told.report, address=address)
+        absurd = self._roster.hear(told.node, told.report, address=address)
         if absurd is None:
             self._metrics.report("stranger")
         else:
+            self._regard.reported_load(told.node, told.report.load, time.monotonic())
             self._metrics.report("taken", absurd=absurd)
 
     def _asked_to_stop(self) -> None:

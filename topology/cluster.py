@@ -100,13 +100,17 @@ class ClusterTopology:
         """From this node's zone to each, and where the figure comes from; empty while it has no zone."""
         return self._zone_costs
 
-    def update(self, placements: Mapping[NodeName, Placement], now_s: float) -> Snapshot:
-        """Take the placements of all peers, by their labels; the snapshot for it.
+    def update(
+        self, placements: Mapping[NodeName, Placement], now_s: float, *, own: Placement | None = None
+    ) -> Snapshot:
+        """Take the placements of all peers, by their labels, and return the snapshot for them.
 
-        O(nodes) comparisons, and O(depth) for each node that came, went or moved. What was measured of
-        those that stay is kept.
+        ``own``: where this node is from now on; None: where it was. O(nodes) comparisons, and O(depth) for
+        each node that came, went or moved. What was measured of those that stay is kept.
         """
-        labels = {**placements, self._own: self._labels[self._own]}
+        labels = {**placements, self._own: own or self._labels[self._own]}
+        if labels[self._own] != self._labels[self._own]:
+            self._matrix.forget((self._own,))  # it voted for another zone
         if labels == self._labels and self._labelled:
             return self.refresh(now_s)
         self._forget_members(self._labels.keys() - labels.keys())

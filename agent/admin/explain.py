@@ -9,10 +9,11 @@ from agent.content.manifests import read_manifest
 from agent.content.store import ContentError, ContentStore
 from agent.holders.index import HolderIndex
 from agent.holders.tags import TagResolver
-from agent.members.neighbourhood import Neighbourhood
+from agent.members.roster import Roster
 from agent.oci.digest import Digest, parse_digest
 from agent.oci.manifest import Descriptor, Manifest, is_manifest_type
 from agent.oci.reference import Addressed, Kind, Named, parse_reference
+from agent.pull.policy import Policy
 from agent.transfer.answers import Wanted
 from agent.transfer.executor import NobodyHasIt, Puller
 from topology.placement import NodeName
@@ -30,7 +31,8 @@ class Explainer:
     store: ContentStore
     index: HolderIndex
     resolver: TagResolver
-    neighbourhood: Neighbourhood
+    roster: Roster
+    policy: Policy
     puller: Puller
     # Each asks every peer, and for an image many times: the pulls come first.
     one_at_a_time: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -63,14 +65,14 @@ class Explainer:
         else:
             target, digest = reference, reference.digest
         manifest = await self._manifest(target)
-        content = () if manifest is None else await self._content(target, manifest)
+        content = () if manifest is None else await self._content(target, manifest, now_s)
         return await self._explain(digest, str(reference), content, now_s)
 
     async def _explain(
         self, digest: Digest, image: str | None, content: Iterable[dict[str, Any]], now_s: float
     ) -> dict[str, Any]:
         holders = await self.index.lookup_all(digest)
-        ranked = self.neighbourhood.ranked(digest, holders.nodes)
+        ranked = self.policy.ranked(digest, holders.nodes, self.roster.snapshot, now_s)
         local = self.store.holds(digest)
         return {
             "node": self.own,
@@ -80,8 +82,7 @@ class Explainer:
             "choice": self.own if local else (ranked[0].node if ranked else None),
             "holders": [_holder(each) for each in ranked],
             "not_asked_in_full": [
-                {"node": peer.name, "reason": "failed a moment ago"}
-                for peer in self.neighbourhood.cooling(now_s)
+                {"node": node, "reason": "failed a moment ago"} for node in self.policy.regard.cooling(now_s)
             ],
             "content": list(content),
         }
@@ -104,9 +105,9 @@ class Explainer:
         except NobodyHasIt:
             return None
 
-    async def _content(self, target: Addressed, manifest: Manifest) -> list[dict[str, Any]]:
+    async def _content(self, target: Addressed, manifest: Manifest, now_s: float) -> list[dict[str, Any]]:
         children = manifest.children[:_CONTENT_MAX]
-        rows = list(await asyncio.gather(*(self._row(child, manifest) for child in children)))
+        rows = list(await asyncio.gather(*(self._row(child, manifest, now_s) for child in children)))
         platforms = [child for child in children if is_manifest_type(child.media_type)]
         known = [
             child
@@ -124,10 +125,10 @@ class Explainer:
             )
             if nested is not None:
                 below = nested.children[: _CONTENT_MAX - len(rows)]
-                rows += await asyncio.gather(*(self._row(each, nested) for each in below))
+                rows += await asyncio.gather(*(self._row(each, nested, now_s) for each in below))
         return rows
 
-    async def _row(self, child: Descriptor, parent: Manifest) -> dict[str, Any]:
+    async def _row(self, child: Descriptor, parent: Manifest, now_s: float) -> dict[str, Any]:
         row = {
             "digest": child.digest,
             "kind": _kind(child, parent),
@@ -137,7 +138,7 @@ class Explainer:
         if row["local"]:
             return {**row, "choice": self.own, "reason": "in this node's store"}
         holders = await self.index.lookup(child.digest)
-        ranked = self.neighbourhood.ranked(child.digest, holders.nodes, limit=1)
+        ranked = self.policy.ranked(child.digest, holders.nodes, self.roster.snapshot, now_s, limit=1)
         if not ranked:
             return {**row, "choice": None, "reason": "nobody holds it"}
         return {**row, "choice": ranked[0].node, "reason": ranked[0].reason}

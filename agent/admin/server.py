@@ -12,10 +12,11 @@ from agent.content.store import ContentStore
 from agent.flows.book import FlowBook
 from agent.latency.prober import Prober
 from agent.listen.traffic import Traffic
-from agent.members.neighbourhood import Neighbourhood
+from agent.members.roster import Roster
 from agent.observe.metrics import Metrics
 from agent.observe.requests import RecentRequests
 from agent.oci.errors import OciError
+from agent.pull.regard import Regard
 from agent.transfer.executor import Puller
 
 
@@ -25,7 +26,8 @@ class AdminServices:
 
     store: ContentStore
     explainer: Explainer
-    neighbourhood: Neighbourhood
+    roster: Roster
+    regard: Regard
     prober: Prober
     traffic: Traffic
     metrics: Metrics
@@ -88,9 +90,7 @@ class AdminServer:
     async def _metrics(self, _: web.BaseRequest) -> web.Response:
         services = self._services
         services.metrics.store(*services.store.totals)
-        services.metrics.peers(
-            len(services.neighbourhood), len(services.neighbourhood.cooling(services.clock()))
-        )
+        services.metrics.peers(len(services.roster), len([*services.regard.cooling(services.clock())]))
         admission = services.traffic.admission
         services.metrics.scrub_paused(services.scrubber.paused)
         services.metrics.uploads(len(admission), admission.left_bytes)
@@ -103,8 +103,8 @@ class AdminServer:
 
     def _count_topology(self) -> None:
         services = self._services
-        neighbourhood = services.neighbourhood
-        snapshot = neighbourhood.snapshot
+        roster = services.roster
+        snapshot = roster.snapshot
         standings = snapshot.standings.values()
         inferred = sum(1 for standing in standings if standing.inferred)
         unknown = sum(1 for standing in standings if standing.placement.zone is None)
@@ -114,11 +114,9 @@ class AdminServer:
             "unknown": unknown,
             "suspect": sum(1 for standing in standings if standing.suspect is not None),
         }
-        services.metrics.topology(
-            nodes, problems=len(neighbourhood.problems), probed=len(services.prober.probed)
-        )
+        services.metrics.topology(nodes, problems=len(roster.problems), probed=len(services.prober.probed))
         services.metrics.zone_rtts(
-            {str(zone): cost_us for zone, (cost_us, _) in neighbourhood.topology.zone_costs.items()}
+            {str(zone): cost_us for zone, (cost_us, _) in roster.topology.zone_costs.items()}
         )
 
     async def _livez(self, _: web.BaseRequest) -> web.Response:
@@ -133,12 +131,12 @@ class AdminServer:
 
     async def _topology(self, _: web.BaseRequest) -> web.Response:
         services = self._services
-        return web.json_response(await topology_view(services.neighbourhood, services.clock()))
+        return web.json_response(await topology_view(services.roster, services.regard, services.clock()))
 
     async def _latency(self, _: web.BaseRequest) -> web.Response:
         services = self._services
         return web.json_response(
-            await latency_view(services.neighbourhood, services.prober.probed, services.clock())
+            await latency_view(services.roster, services.prober.probed, services.clock())
         )
 
     async def _costs(self, _: web.BaseRequest) -> web.Response:

@@ -11,7 +11,8 @@ from typing import Any
 
 from agent.flows.book import FlowBook
 from agent.listen.traffic import Traffic
-from agent.members.neighbourhood import Neighbourhood
+from agent.members.roster import Roster
+from agent.pull.regard import Regard
 from agent.transfer.executor import Puller
 from topology.labels import path_levels
 from topology.ledger import Entry
@@ -20,36 +21,34 @@ from topology.rtt import Estimate
 from topology.snapshot import Source, Standing
 
 
-async def topology_view(neighbourhood: Neighbourhood, now_s: float) -> dict[str, Any]:
+async def topology_view(roster: Roster, regard: Regard, now_s: float) -> dict[str, Any]:
     """Every node with its place and cost, the zones and the matrix between them, and label problems."""
-    snapshot = neighbourhood.snapshot
+    snapshot = roster.snapshot
     zones = sorted(snapshot.zones, key=str)
     standings = sorted(snapshot.standings.items(), key=lambda item: (item[1].placement.path, item[0]))
     return {
         "node": snapshot.own,
         "age_s": _round(max(0.0, now_s - snapshot.made_s)),
         "levels": path_levels(standing.placement.path for _, standing in standings),
-        "nodes": await _nodes(standings, neighbourhood, now_s),
+        "nodes": await _nodes(standings, roster, regard, now_s),
         "zones": [
             {"region": zone.region, "zone": zone.zone, "nodes": snapshot.zones[zone]} for zone in zones
         ],
-        **await _matrix(neighbourhood, zones),
+        **await _matrix(roster, zones),
         "problems": [
             {"node": problem.node, "problem": problem.problem, "hint": problem.hint}
-            for problem in neighbourhood.problems
+            for problem in roster.problems
         ],
     }
 
 
-async def latency_view(
-    neighbourhood: Neighbourhood, probed: Iterable[NodeName], now_s: float
-) -> dict[str, Any]:
+async def latency_view(roster: Roster, probed: Iterable[NodeName], now_s: float) -> dict[str, Any]:
     """What this node measured itself, peer by peer, and what is known between zones."""
-    snapshot = neighbourhood.snapshot
+    snapshot = roster.snapshot
     open_probes = frozenset(probed)
     measured = []
-    for name in sorted(neighbourhood.peers):
-        estimate = neighbourhood.topology.estimate(name, now_s)
+    for name in sorted(roster.peers):
+        estimate = roster.topology.estimate(name, now_s)
         if estimate is not None or name in open_probes:
             measured.append(
                 {
@@ -64,7 +63,7 @@ async def latency_view(
         "node": snapshot.own,
         "peers": measured,
         "zones": [{"region": zone.region, "zone": zone.zone} for zone in zones],
-        **await _matrix(neighbourhood, zones),
+        **await _matrix(roster, zones),
     }
 
 
@@ -126,7 +125,7 @@ def flows_view(book: FlowBook, now_s: float) -> dict[str, Any]:
 
 def transfers_view(puller: Puller, traffic: Traffic, now_s: float) -> dict[str, Any]:
     """The bodies under way in both directions, and the peers that are not asked, and why."""
-    admission, neighbourhood = traffic.admission, puller.neighbourhood
+    admission, regard = traffic.admission, puller.policy.regard
     return {
         "downloads": [
             {
@@ -149,12 +148,11 @@ def transfers_view(puller: Puller, traffic: Traffic, now_s: float) -> dict[str, 
         ],
         "uploads_refused": admission.refused,
         "cooling": [
-            {"node": peer.name, "left_s": _round(neighbourhood.cooling_s(peer.name, now_s))}
-            for peer in neighbourhood.cooling(now_s)
+            {"node": node, "left_s": _round(regard.cooling_s(node, now_s))} for node in regard.cooling(now_s)
         ],
         "not_asked": [
             {"digest": digest, "node": node, "left_s": _round(left_s)}
-            for digest, node, left_s in puller.trust.entries(now_s)
+            for digest, node, left_s in regard.trust.entries(now_s)
         ],
     }
 
@@ -163,8 +161,8 @@ _AT_ONCE = 500  # nodes, some milliseconds
 _ESTIMATE = ("low_us", "min_us", "jitter_us", "samples", "age_s", "weight")
 
 
-def _node(name: NodeName, standing: Standing, neighbourhood: Neighbourhood, now_s: float) -> dict[str, Any]:
-    own = neighbourhood.own
+def _node(name: NodeName, standing: Standing, roster: Roster, regard: Regard, now_s: float) -> dict[str, Any]:
+    own = roster.own
     return {
         "name": name,
         "self": name == own,
@@ -172,10 +170,10 @@ def _node(name: NodeName, standing: Standing, neighbourhood: Neighbourhood, now_
         "tier": standing.locality.label,
         "cost_us": _round(standing.cost_us),
         "source": standing.source.value,
-        "rtt": _estimate(neighbourhood.topology.estimate(name, now_s)),
+        "rtt": _estimate(roster.topology.estimate(name, now_s)),
         "inferred": standing.inferred,
         "suspect": standing.suspect,
-        "cooling": neighbourhood.is_cooling(name, now_s),
+        "cooling": regard.is_cooling(name, now_s),
     }
 
 
@@ -186,19 +184,19 @@ def _estimate(estimate: Estimate | None) -> dict[str, Any] | None:
 
 
 async def _nodes(
-    standings: list[tuple[NodeName, Standing]], neighbourhood: Neighbourhood, now_s: float
+    standings: list[tuple[NodeName, Standing]], roster: Roster, regard: Regard, now_s: float
 ) -> list[dict[str, Any]]:
     nodes = []
     for number, (name, standing) in enumerate(standings):
         if number % _AT_ONCE == 0:
             await asyncio.sleep(0)
-        nodes.append(_node(name, standing, neighbourhood, now_s))
+        nodes.append(_node(name, standing, roster, regard, now_s))
     return nodes
 
 
-async def _matrix(neighbourhood: Neighbourhood, zones: list[ZoneKey]) -> dict[str, Any]:
+async def _matrix(roster: Roster, zones: list[ZoneKey]) -> dict[str, Any]:
     """The cost between each two zones, and its source; null where a zone went away meanwhile."""
-    topology = neighbourhood.topology
+    topology = roster.topology
     rows_us: list[list[float | None]] = []
     rows_source: list[list[str | None]] = []
     for one in zones:

@@ -18,10 +18,11 @@ from agent.config import LookupSettings
 from agent.holders.index import Holders, TagAnswer
 from agent.holders.wire import DIGESTS_MAX, Question, Reply
 from agent.members.member import Peer
-from agent.members.neighbourhood import Neighbourhood
+from agent.members.roster import Rings, Roster
 from agent.observe.metrics import Metrics
 from agent.oci.digest import Digest
 from agent.oci.reference import Named
+from agent.pull.regard import Regard
 from topology.placement import NodeName
 
 _CACHE_MAX = 10_000
@@ -49,13 +50,15 @@ class Scatter:
     def __init__(
         self,
         *,
-        neighbourhood: Neighbourhood,
+        roster: Roster,
+        regard: Regard,
         ask: Ask,
         settings: LookupSettings,
         metrics: Metrics,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._neighbourhood = neighbourhood
+        self._roster = roster
+        self._regard = regard
         self._ask = ask
         self._settings = settings
         self._metrics = metrics
@@ -123,7 +126,7 @@ class Scatter:
             return bool(answers) and name.registry is not None
 
         named = name.registry is not None
-        rings = self._neighbourhood.rings(self._clock()) if named else (self._everyone(),)
+        rings = self._rings() if named else (self._everyone(),)
         await self._ask_rings(rings, question=lambda: None if enough() else asked, take=take, enough=enough)
         return tuple(sorted(answers, key=lambda answer: answer.age_s))
 
@@ -165,14 +168,27 @@ class Scatter:
                     grace_s = max(_GRACE_LEAST_S, self._clock() - started_s)
                     asyncio.get_running_loop().call_later(grace_s, _resolve, found[digest])
 
-        rings = self._neighbourhood.rings(self._clock())
+        rings = self._rings()
         await self._ask_rings(rings, question=question, take=take, enough=lambda: not missing)
         for digest in missing:
             self._remember(digest, (), complete=True)
 
+    def _rings(self) -> Rings:
+        """The peers that are well, nearest ring first; no ring is empty."""
+        cooling = frozenset(self._regard.cooling(self._clock()))
+        if not cooling:
+            return self._roster.rings
+        well = (tuple(peer for peer in ring if peer.name not in cooling) for ring in self._roster.rings)
+        return tuple(ring for ring in well if ring)
+
+    def _cooling(self) -> tuple[Peer, ...]:
+        """The peers that failed a moment ago."""
+        peers = map(self._roster.peer, self._regard.cooling(self._clock()))
+        return tuple(peer for peer in peers if peer is not None)
+
     def _everyone(self) -> tuple[Peer, ...]:
         """All peers that are well, as one ring."""
-        return tuple(peer for ring in self._neighbourhood.rings(self._clock()) for peer in ring)
+        return tuple(peer for ring in self._rings() for peer in ring)
 
     async def _ask_rings(
         self,
@@ -184,7 +200,7 @@ class Scatter:
     ) -> None:
         """Ask ring by ring until there is no question left; see the module's docstring for the waits."""
         pending: set[asyncio.Task[object]] = set()
-        last_resort = self._neighbourhood.cooling(self._clock())
+        last_resort = self._cooling()
         for ring in rings:
             asked = question()
             if asked is None:
@@ -219,7 +235,7 @@ class Scatter:
             reply = await self._ask(peer, asked, timeout_s)
         except PeerSilent:
             self._metrics.question("silent")
-            self._neighbourhood.failed(peer.name, self._clock())
+            self._regard.failed(peer.name, self._clock())
             return
         self._metrics.question("answered")
         take(peer, reply)

@@ -22,7 +22,7 @@ from agent.latency.samples import take_sample
 from agent.latency.tcpinfo import TcpInfo, newest_sample_us, read_tcp_info
 from agent.latency.wire import PATH, encode_report
 from agent.members.member import Peer
-from agent.members.neighbourhood import Neighbourhood
+from agent.members.roster import Roster
 from agent.observe.metrics import Metrics
 from topology.placement import NodeName, ZoneKey
 from topology.probing import ProbeLimits, choose_probed
@@ -86,7 +86,7 @@ class _Probe:
 
 
 class Prober:
-    """Keeps the neighbourhood's latencies measured. Use as an async context manager, and `run` it.
+    """Keeps the roster's latencies measured. Use as an async context manager, and `run` it.
 
     ``load``: how many bodies this node is sending to peers. ``address``: to probe from; by it the peers
     know who tells them something.
@@ -95,14 +95,14 @@ class Prober:
     def __init__(
         self,
         *,
-        neighbourhood: Neighbourhood,
+        roster: Roster,
         settings: LatencySettings,
         metrics: Metrics,
         load: Callable[[], int],
         address: str | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._neighbourhood = neighbourhood
+        self._roster = roster
         self._settings = settings
         self._metrics = metrics
         self._load = load
@@ -155,13 +155,13 @@ class Prober:
         """Decide who is probed now; close what is not, open what is missing."""
         now_s = self._clock()
         turn = int(now_s / self._settings.rotate_s)
-        plan = (self._neighbourhood.snapshot.generation, turn)
+        plan = (self._roster.snapshot.generation, turn)
         if plan != self._planned:
             self._planned = plan
             self._wanted = self._choose(turn)
         wanted = frozenset(self._wanted)
         for name, probe in list(self._probes.items()):
-            peer = self._neighbourhood.peer(name)
+            peer = self._roster.peer(name)
             moved = peer is None or peer.base_url != probe.peer.base_url
             if name not in wanted or probe.dead or moved:
                 if probe.dead:
@@ -170,7 +170,7 @@ class Prober:
         for name in self._wanted:
             if len(self._opening) >= _OPENING_MAX:
                 break
-            peer = self._neighbourhood.peer(name)
+            peer = self._roster.peer(name)
             retry_s, _ = self._retry.get(name, (0.0, 0.0))
             if peer is None or name in self._probes or name in self._opening or now_s < retry_s:
                 continue
@@ -179,16 +179,16 @@ class Prober:
             task.add_done_callback(lambda _, name=name: self._opening.pop(name, None))  # type: ignore[misc]
 
     def _choose(self, turn: int) -> tuple[NodeName, ...]:
-        snapshot = self._neighbourhood.snapshot
+        snapshot = self._roster.snapshot
         zones: dict[ZoneKey | None, list[NodeName]] = {}
-        for name in self._neighbourhood.peers:
+        for name in self._roster.peers:
             zones.setdefault(snapshot.zone_of(name), []).append(name)
         settings = self._settings
-        self._retry = {name: retry for name, retry in self._retry.items() if self._neighbourhood.peer(name)}
+        self._retry = {name: retry for name, retry in self._retry.items() if self._roster.peer(name)}
         return choose_probed(
             zones,
-            own=self._neighbourhood.own,
-            own_zone=snapshot.zone_of(self._neighbourhood.own),
+            own=self._roster.own,
+            own_zone=snapshot.zone_of(self._roster.own),
             limits=ProbeLimits(
                 own_zone=settings.own_zone, other_zones=settings.other_zones, total=settings.connections_max
             ),
@@ -249,13 +249,13 @@ class Prober:
         """What there is to tell, made once for all that are told in the same second."""
         made_s, message = self._told
         if now_s - made_s >= 1.0 or not message:
-            report = self._neighbourhood.topology.report(now_s, load=self._load())
-            message = encode_report(self._neighbourhood.own, report)
+            report = self._roster.topology.report(now_s, load=self._load())
+            message = encode_report(self._roster.own, report)
             self._told = now_s, message
         return message
 
     def _take(self, name: NodeName, sample_us: float) -> None:
-        taken = take_sample(self._neighbourhood, self._metrics, name, sample_us, "probe")
+        taken = take_sample(self._roster, self._metrics, name, sample_us, "probe")
         self._metrics.probe("measured" if taken else "absurd")
 
     def _drop(self, probe: _Probe) -> None:

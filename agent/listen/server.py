@@ -333,11 +333,11 @@ class OciServer:
             puller.doubt(wanted)
         async with puller.pull(replace(wanted, head=True, range_spec=None)) as pull:
             holder, body = await self._first_bytes(exchange, target, pull)
-        peer = puller.neighbourhood.peer(holder.node)
+        peer = puller.roster.peer(holder.node)
         if peer is None or body.size_bytes <= VERIFIED_BYTES:
             return None
         if own_containerd:
-            puller.trust.redirected(target.digest, holder.node, size_bytes=body.size_bytes)
+            puller.redirected(wanted, holder.node, size_bytes=body.size_bytes)
         exchange.record.status, exchange.record.result = 307, Result.REDIRECTED
         self._services.metrics.redirect()
         headers = self._content_headers(exchange.record, target.digest, "application/octet-stream")

@@ -10,7 +10,7 @@ from aiohttp import web
 from agent.latency.samples import take_sample
 from agent.latency.tcpinfo import read_tcp_info
 from agent.listen.http import is_first_look
-from agent.members.neighbourhood import Neighbourhood
+from agent.members.roster import Roster
 from agent.observe.metrics import Metrics
 from agent.observe.requests import RequestPath, RequestRecord
 from agent.oci.errors import OciError, Overloaded, TooManyRequests
@@ -34,14 +34,14 @@ class Traffic:
         self,
         *,
         ledger: CostLedger,
-        neighbourhood: Neighbourhood,
+        roster: Roster,
         metrics: Metrics,
         admission: Admission,
         young_s: float,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._ledger = ledger
-        self._neighbourhood = neighbourhood
+        self._roster = roster
         self._metrics = metrics
         self._young_s = young_s
         self._clock = clock
@@ -58,12 +58,12 @@ class Traffic:
         """
         if not record.body_bytes or (record.path is RequestPath.PEER and is_agent(request)):
             return
-        neighbourhood = self._neighbourhood
-        snapshot = neighbourhood.snapshot
-        own = snapshot.zone_of(neighbourhood.own)
+        roster = self._roster
+        snapshot = roster.snapshot
+        own = snapshot.zone_of(roster.own)
         ways = [(snapshot.zone_of(part.node), own, part.size_bytes) for part in record.given]
         if record.path is not RequestPath.HOSTPORT:
-            client = neighbourhood.peer_at(request.remote or "")
+            client = roster.peer_at(request.remote or "")
             if client is not None:  # another node's containerd, by way of the fallback or redirected
                 ways.append((own, snapshot.zone_of(client), record.body_bytes))
         for source, destination, size_bytes in ways:
@@ -112,9 +112,9 @@ class Traffic:
         )
 
     def _measure(self, request: web.BaseRequest) -> None:
-        name = self._neighbourhood.peer_at(request.remote or "")
+        name = self._roster.peer_at(request.remote or "")
         if name is None or request.transport is None or not is_first_look(request, self._young_s):
             return
         info = read_tcp_info(request.transport.get_extra_info("socket"))
         if info is not None:
-            take_sample(self._neighbourhood, self._metrics, name, info.min_rtt_us, "upload")
+            take_sample(self._roster, self._metrics, name, info.min_rtt_us, "upload")

@@ -7,7 +7,7 @@ from pathlib import Path
 from agent.flows.book import FlowBook
 from agent.flows.messages import Flows, Message
 from agent.latency.samples import take_sample
-from agent.members.neighbourhood import Neighbourhood
+from agent.members.roster import Roster
 from agent.observe.metrics import Metrics
 from agent.probe.reader import ProbeReader
 from bpf.events import format_ip
@@ -18,12 +18,10 @@ _TICK_S = 0.25
 class ProbeFollower:
     """Follows this node's probe for as long as the agent runs, whether there is one or not."""
 
-    def __init__(
-        self, path: Path, *, own: str, book: FlowBook, neighbourhood: Neighbourhood, metrics: Metrics
-    ) -> None:
+    def __init__(self, path: Path, *, own: str, book: FlowBook, roster: Roster, metrics: Metrics) -> None:
         self._reader = ProbeReader(path, node=own, take=self._take, gone=book.lost)
         self._book = book
-        self._neighbourhood = neighbourhood
+        self._roster = roster
         self._metrics = metrics
 
     async def run(self) -> None:
@@ -44,6 +42,6 @@ class ProbeFollower:
             self._metrics.contradictions(news.contradictions)
         if isinstance(message, Flows):
             for ip, rtt_us in message.rtts:
-                peer = self._neighbourhood.peer_at(format_ip(ip))
+                peer = self._roster.peer_at(format_ip(ip))
                 if peer is not None:
-                    take_sample(self._neighbourhood, self._metrics, peer, rtt_us, "kernel")
+                    take_sample(self._roster, self._metrics, peer, rtt_us, "kernel")

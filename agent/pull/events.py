@@ -106,13 +106,13 @@ class Broke:
 class Progressed:
     """A part of the body was delivered, with ``left_bytes`` to come.
 
-    ``usual_bytes_per_s``: of a body of this tier, when so many are under way. ``lanes_max``: how many holders
-    it may be fetched from at once now.
+    ``expected_bytes_per_s``: of a body of this tier, when so many are under way. ``lanes_max``: from how many
+    holders it may be fetched at once now.
     """
 
     left_bytes: int
     look: Look
-    usual_bytes_per_s: float
+    expected_bytes_per_s: float
     lanes_max: int = 1
 
 
@@ -209,7 +209,7 @@ class Commend:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shun:
-    """As long as it is avoided, do not ask the peer for this content at all."""
+    """Do not ask the peer for this content at all, for some cool-offs (`agent.pull.policy.SHUN_COOLOFFS`)."""
 
     node: NodeName
 
@@ -266,6 +266,9 @@ class NotFound:
 class Cut:
     """End the response visibly short, so that the client resumes elsewhere."""
 
+
+Verdict = Avoid | Commend | Shun | Relieve
+"""What a pull found out about a peer, for all pulls."""
 
 Command = (
     Lookup

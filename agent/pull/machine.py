@@ -311,7 +311,7 @@ class Pull:
         if look.over_s >= limits.stall_s:
             if look.bytes_per_s < limits.floor_bytes_per_s:
                 return (GiveUp(failure=Failure.SLOW),)
-            if look.bytes_per_s < limits.floor_ratio * event.usual_bytes_per_s:
+            if look.bytes_per_s < limits.floor_ratio * event.expected_bytes_per_s:
                 if any(_is_well(other) for other in self._waiting):
                     return (GiveUp(failure=Failure.LAGGING),)
                 return self._look_further()

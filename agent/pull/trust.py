@@ -53,7 +53,7 @@ class Trust:
     source stays suspect.
     """
 
-    def __init__(self, *, commit_s: float, suspect_s: float) -> None:
+    def __init__(self, *, commit_s: float = 30.0, suspect_s: float = 600.0) -> None:
         self._commit_s = commit_s
         self._suspect_s = suspect_s
         self._broke: _Table = OrderedDict()

@@ -11,7 +11,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from functools import partial
 
 from agent.content.store import Blob, ContentUnavailable
@@ -60,7 +60,8 @@ async def send_blob(blob: Blob, sink: ClientSink, start: int, stop: int) -> None
 class Relays:
     """Moves peers' bodies to clients: the one place that decides between splicing and copying."""
 
-    def __init__(self, *, zero_copy: bool) -> None:
+    def __init__(self, *, zero_copy: bool, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self._zero_copy = zero_copy and _can_splice()
         self._pipes: list[_Pipe] = []
 
@@ -74,7 +75,7 @@ class Relays:
         out_fd = await sink.descriptor() if self._zero_copy and sink.plain else None
         pipe = None if out_fd is None else self._take_pipe()
         if out_fd is None or pipe is None:
-            looks = _copy(body, sink, meter, stall_s)
+            looks = self._copy(body, sink, meter, stall_s)
         else:
             looks = self._splice(body, sink, out_fd, pipe, meter, stall_s)
         async with contextlib.aclosing(looks):
@@ -99,7 +100,7 @@ class Relays:
     ) -> AsyncGenerator[Look, None]:
         turn = 0
         try:
-            with BodyReader(body, meter, stall_s) as reader:
+            with BodyReader(body, meter, stall_s, clock=self._clock) as reader:
                 while body.left_bytes:
                     most_bytes = min(_PIPE_BYTES, sink.piece_bytes or _PIPE_BYTES, body.left_bytes)
                     turn += await reader.take(partial(_into_pipe, pipe, most_bytes))
@@ -107,13 +108,28 @@ class Relays:
                     if turn >= _TURN_BYTES:
                         turn = 0
                         await asyncio.sleep(0)
-                    if (look := meter.look(time.monotonic())) is not None:
+                    if (look := meter.look(self._clock())) is not None:
                         yield look
         finally:
             if pipe.held_bytes or len(self._pipes) >= _PIPES_MAX:
                 pipe.close()
             else:
                 self._pipes.append(pipe)
+
+    async def _copy(
+        self, body: PeerBody, sink: ClientSink, meter: Meter, stall_s: float
+    ) -> AsyncGenerator[Look, None]:
+        """By way of this process."""
+        with (
+            memoryview(bytearray(_COPY_BYTES)) as buffer,
+            BodyReader(body, meter, stall_s, clock=self._clock) as reader,
+        ):
+            while body.left_bytes:
+                taken = await reader.take(partial(receive_into, buffer[: body.left_bytes]))
+                await sink.write(buffer[:taken], "copy")
+                await asyncio.sleep(0)  # where there are always bytes, nobody else would get a turn
+                if (look := meter.look(self._clock())) is not None:
+                    yield look
 
 
 class _Pipe:
@@ -189,14 +205,3 @@ async def _sendfile(file_fd: int, out_fd: int, sink: ClientSink, start: int, sto
         if turn >= _TURN_BYTES:
             turn = 0
             await asyncio.sleep(0)
-
-
-async def _copy(body: PeerBody, sink: ClientSink, meter: Meter, stall_s: float) -> AsyncGenerator[Look, None]:
-    """By way of this process."""
-    with memoryview(bytearray(_COPY_BYTES)) as buffer, BodyReader(body, meter, stall_s) as reader:
-        while body.left_bytes:
-            taken = await reader.take(partial(receive_into, buffer[: body.left_bytes]))
-            await sink.write(buffer[:taken], "copy")
-            await asyncio.sleep(0)  # where there are always bytes, nobody else would get a turn
-            if (look := meter.look(time.monotonic())) is not None:
-                yield look

@@ -27,12 +27,20 @@ def receive_into(view: memoryview, source: socket.socket) -> int:
 class BodyReader:
     """Takes what is left of a body. Use as a context manager: leaving has the connection as it was."""
 
-    def __init__(self, body: PeerBody, meter: Meter, stall_s: float) -> None:
+    def __init__(
+        self,
+        body: PeerBody,
+        meter: Meter,
+        stall_s: float,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         assert body.connection is not None, "a body that was not closed"
         self._body = body
         self._socket = body.connection.socket
         self._meter = meter
         self._stall_s = stall_s
+        self._clock = clock
         self._wakes_for_bytes = 1
 
     def __enter__(self) -> Self:
@@ -52,7 +60,7 @@ class BodyReader:
 
         Raises `AttemptFailed` when the peer closes, or nothing comes for ``stall_s``.
         """
-        body, since_s = self._body, time.monotonic()
+        body, since_s = self._body, self._clock()
         self._wake_for(_ENOUGH_BYTES if body.left_bytes > 2 * _ENOUGH_BYTES else 1)
         while True:
             try:
@@ -60,11 +68,11 @@ class BodyReader:
                     taken = receive(self._socket)
                 break
             except BlockingIOError:
-                now_s = time.monotonic()
+                now_s = self._clock()
                 if now_s - since_s >= self._stall_s:
                     raise AttemptFailed(Failure.SILENT, f"no byte for {self._stall_s} s") from None
                 await is_ready(self._socket.fileno(), min(TICK_S, self._stall_s))
-                self._meter.waited_s += time.monotonic() - now_s
+                self._meter.waited_s += self._clock() - now_s
         if taken == 0:
             raise AttemptFailed(Failure.BROKEN, f"{body.left_bytes} bytes short")
         body.left_bytes -= taken

@@ -173,6 +173,7 @@ class Striper:
         fetch: Fetch,
         failed: Callable[[Ranked, AttemptFailed, int], None],
         credit: Callable[[Ranked, int], None],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._wanted = wanted
         self._limits = limits
@@ -181,6 +182,7 @@ class Striper:
         self._fetch = fetch
         self._failed = failed
         self._credit = credit
+        self._clock = clock
         self._stripes = Stripes(start, stop)
         self._filled: dict[Segment, _Filled] = {}
         self._lanes: dict[NodeName, _Lane] = {}
@@ -209,9 +211,9 @@ class Striper:
 
     async def _deliver(self, sink: ClientSink, tasks: list[asyncio.Task[None]]) -> bool:
         useless = False
-        since_s, sent_bytes, held_s = time.monotonic(), sink.sent_bytes, sink.held_s
+        since_s, sent_bytes, held_s = self._clock(), sink.sent_bytes, sink.held_s
         while not self._stripes.done:
-            now_s = time.monotonic()
+            now_s = self._clock()
             if len(self._lanes) < 2:
                 self._stripes.finish()
             elif now_s - since_s >= _JUDGED_S:
@@ -278,7 +280,7 @@ class Striper:
         if segment not in self._filled:
             self._filled[segment] = _Filled(self._share.take())
         filled = self._filled[segment]
-        lane.since_s, lane.segment_bytes = time.monotonic(), 0
+        lane.since_s, lane.segment_bytes = self._clock(), 0
         with memoryview(filled.memory) as view:
             while not segment.whole:
                 received = await self._receive(lane, segment, view)
@@ -288,11 +290,11 @@ class Striper:
                 filled.parts.append((lane.holder, received))
                 self._ring()
                 await asyncio.sleep(0)  # where there are always bytes, nobody else would get a turn
-                now_s = time.monotonic()
+                now_s = self._clock()
                 too_slow = lane.bytes_per_s(now_s) < self._limits.floor_bytes_per_s
                 if too_slow and now_s - lane.since_s >= self._limits.stall_s:
                     raise AttemptFailed(Failure.SLOW, f"{lane.bytes_per_s(now_s):.0f} bytes/s")
-        lane.last_bytes_per_s, lane.since_s = lane.bytes_per_s(time.monotonic()), None
+        lane.last_bytes_per_s, lane.since_s = lane.bytes_per_s(self._clock()), None
 
     async def _receive(self, lane: _Lane, segment: Segment, view: memoryview) -> int:
         """Put the next bytes of a segment into its place; ask for them first, where that was not done yet."""
@@ -311,15 +313,15 @@ class Striper:
             view[at : at + len(first)] = first
             return len(first)
         if lane.reader is None:
-            meter = Meter(time.monotonic(), window_s=self._limits.stall_s)
-            lane.reader = BodyReader(lane.body, meter, self._limits.stall_s)
+            meter = Meter(self._clock(), window_s=self._limits.stall_s)
+            lane.reader = BodyReader(lane.body, meter, self._limits.stall_s, clock=self._clock)
         return await lane.reader.take(
             partial(receive_into, view[at : segment.length][: lane.body.left_bytes])
         )
 
     def _dismiss_slower_than(self, lane: _Lane) -> None:
         """An idle lane does better on its own than behind one that holds up the reader."""
-        head, now_s = self._stripes.head, time.monotonic()
+        head, now_s = self._stripes.head, self._clock()
         owner = None if head is None or head.owner is None or head.whole else self._lanes.get(head.owner)
         if owner is None or owner is lane or owner.since_s is None or owner.task is None:
             return

@@ -15,11 +15,12 @@ from agent.holders.index import HolderIndex
 from agent.holders.scatter import PeerSilent, Scatter
 from agent.holders.wire import KnownTag, Question, Reply
 from agent.members.member import Peer
-from agent.members.neighbourhood import Neighbourhood
+from agent.members.roster import Roster
 from agent.observe.metrics import Metrics
 from agent.oci.digest import Digest
 from agent.oci.manifest import OCI_MANIFEST, Descriptor
 from agent.oci.reference import Named, Registry, Repository, Tag
+from agent.pull.regard import Regard
 from topology.placement import NodeName, Placement, Region, Zone
 
 _A, _B, _C = (Digest("sha256:" + letter * 64) for letter in "abc")
@@ -81,8 +82,9 @@ class _Implementations:
             )
 
         own = NodeName("own")
-        neighbourhood = Neighbourhood(own=own, placement=_placement(_OWN_ZONE), cooloff_s=5.0)
-        neighbourhood.update(
+        roster, regard = Roster(own=own, placement=_placement(_OWN_ZONE)), Regard(cooloff_s=5.0)
+        roster.on_change(regard.keep)
+        roster.update(
             {
                 NodeName(name): Peer(
                     name=NodeName(name), address="192.0.2.1", port=1, placement=_placement(member.where)
@@ -91,7 +93,7 @@ class _Implementations:
             }
         )
         index = Scatter(
-            neighbourhood=neighbourhood, ask=ask, settings=LookupSettings(), metrics=Metrics(), clock=clock
+            roster=roster, regard=regard, ask=ask, settings=LookupSettings(), metrics=Metrics(), clock=clock
         )
         self._built.append(index)
         return Cluster(members=members, index=index, now=skipped)

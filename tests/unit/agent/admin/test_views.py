@@ -13,13 +13,14 @@ from agent.admin.views import costs_view, latency_view, topology_view, transfers
 from agent.config import LookupSettings, PullSettings, TransferSettings
 from agent.holders.scatter import Scatter
 from agent.listen.traffic import Traffic
-from agent.members.neighbourhood import Neighbourhood
+from agent.members.roster import Roster
 from agent.observe.metrics import Metrics
 from agent.oci.reference import Addressed, Kind, Repository
 from agent.pull.admission import Admission, Upload
 from agent.pull.bucket import TokenBucket
 from agent.pull.pace import Pace
-from agent.pull.trust import Trust
+from agent.pull.policy import Policy
+from agent.pull.regard import Regard
 from agent.transfer.answers import Wanted
 from agent.transfer.executor import Puller
 from agent.transfer.movers import Relays
@@ -56,23 +57,23 @@ def odd_placement(dice: random.Random) -> Placement:
 def test_views_are_plain_json_whatever_happened(seed: int) -> None:
     dice, clock = random.Random(seed), Clock()
     names = [node(f"n{number}") for number in range(8)]
-    neighbourhood = Neighbourhood(own=node("own"), placement=odd_placement(dice), cooloff_s=5.0, clock=clock)
-    neighbourhood.update(peers(*(peer(name, odd_placement(dice)) for name in names)))
+    roster = Roster(own=node("own"), placement=odd_placement(dice), clock=clock)
+    roster.update(peers(*(peer(name, odd_placement(dice)) for name in names)))
     values = (300.0, 900.0, 1e7, 1.0, 0.0, -1.0, 1e300, math.nan, math.inf)
     for _ in range(40):
         clock.now_s += dice.choice((0.1, 1.0, 100.0, 1000.0))
-        neighbourhood.sample(dice.choice(names), dice.choice(values))
-        zones = [*neighbourhood.snapshot.zones, zone_key("made/up")]
+        roster.sample(dice.choice(names), dice.choice(values))
+        zones = [*roster.snapshot.zones, zone_key("made/up")]
         report = Report(
             zones={zone: dice.choice(values) for zone in zones},
             nodes={name: dice.choice(values) for name in names},
         )
         reporter = dice.choice(names)
-        neighbourhood.hear(reporter, report, address=neighbourhood.peers[reporter].address)
+        roster.hear(reporter, report, address=roster.peers[reporter].address)
         if dice.random() < 0.5:
-            neighbourhood.refresh()
-    topology = plain(asyncio.run(topology_view(neighbourhood, clock.now_s)))
-    latency = plain(asyncio.run(latency_view(neighbourhood, names[:2], clock.now_s)))
+            roster.refresh()
+    topology = plain(asyncio.run(topology_view(roster, Regard(cooloff_s=5.0), clock.now_s)))
+    latency = plain(asyncio.run(latency_view(roster, names[:2], clock.now_s)))
     assert [each["name"] for each in topology["nodes"]].count("own") == 1
     assert len(topology["nodes"]) == 9
     assert {each["node"] for each in latency["peers"]} >= set(names[:2])
@@ -83,14 +84,14 @@ def test_views_are_plain_json_whatever_happened(seed: int) -> None:
 
 def test_matrix_says_who_measured() -> None:
     clock = Clock()
-    neighbourhood = Neighbourhood(own=node("own"), placement=located("r", "a"), cooloff_s=5.0, clock=clock)
-    neighbourhood.update(peers(peer("b", located("r", "b")), peer("c", located("r", "c"))))
+    roster = Roster(own=node("own"), placement=located("r", "a"), clock=clock)
+    roster.update(peers(peer("b", located("r", "b")), peer("c", located("r", "c"))))
     for _ in range(3):
-        neighbourhood.sample(node("b"), 900.0)
+        roster.sample(node("b"), 900.0)
     told = Report(zones={zone_key("r/b"): 950.0}, nodes={})
-    neighbourhood.hear(node("c"), told, address=neighbourhood.peers[node("c")].address)
-    neighbourhood.refresh()
-    view = asyncio.run(topology_view(neighbourhood, clock.now_s))
+    roster.hear(node("c"), told, address=roster.peers[node("c")].address)
+    roster.refresh()
+    view = asyncio.run(topology_view(roster, Regard(cooloff_s=5.0), clock.now_s))
     assert [zone["zone"] for zone in view["zones"]] == ["a", "b", "c"]
     assert view["matrix_source"][0][1] == "measured"
     assert view["matrix_source"][1][2] == "told"
@@ -107,21 +108,21 @@ def test_costs_add_up_and_are_plain_json() -> None:
     assert plain(costs_view([])) == {"pairs": [], "bytes": 0, "usd": 0}
 
 
-def idle_puller(neighbourhood: Neighbourhood, clock: Clock) -> Puller:
-    metrics = Metrics()
+def idle_puller(roster: Roster, clock: Clock) -> Puller:
+    metrics, regard = Metrics(), Regard(cooloff_s=5.0)
+    regard.keep(roster.peers)
+    pull, transfer = PullSettings(), TransferSettings()
     return Puller(
         index=Scatter(
-            neighbourhood=neighbourhood, ask=FakePeers().ask, settings=LookupSettings(), metrics=metrics
+            roster=roster, regard=regard, ask=FakePeers().ask, settings=LookupSettings(), metrics=metrics
         ),
-        neighbourhood=neighbourhood,
+        roster=roster,
         client=PeerClient(connect_s=1.0, stall_s=1.0),
-        settings=PullSettings(),
-        transfer=TransferSettings(),
+        policy=Policy(regard=regard, pace=Pace(patience_s=0.5), pull=pull, transfer=transfer),
+        stall_s=pull.stall_s,
         metrics=metrics,
         relays=Relays(zero_copy=False),
         buffers=StripeBuffers(0),
-        pace=Pace(patience_s=0.5),
-        trust=Trust(commit_s=30.0, suspect_s=600.0),
         limit=TokenBucket(0),
         clock=clock,
     )
@@ -129,13 +130,13 @@ def idle_puller(neighbourhood: Neighbourhood, clock: Clock) -> Puller:
 
 def test_transfers_are_bodies_in_both_directions_and_whom_nobody_asks() -> None:
     clock = Clock()
-    neighbourhood = Neighbourhood(own=node("own"), placement=located("r", "a"), cooloff_s=5.0, clock=clock)
-    neighbourhood.update(peers(peer("b", located("r", "b")), peer("c", located("r", "c"))))
-    puller = idle_puller(neighbourhood, clock)
+    roster = Roster(own=node("own"), placement=located("r", "a"), clock=clock)
+    roster.update(peers(peer("b", located("r", "b")), peer("c", located("r", "c"))))
+    puller = idle_puller(roster, clock)
     admission = Admission(uploads_max=1, bytes_max=1 << 40)
     traffic = Traffic(
         ledger=CostLedger(Prices(cross_zone=0.01)),
-        neighbourhood=neighbourhood,
+        roster=roster,
         metrics=Metrics(),
         admission=admission,
         young_s=1.0,
@@ -154,8 +155,9 @@ def test_transfers_are_bodies_in_both_directions_and_whom_nobody_asks() -> None:
     assert isinstance(upload, Upload)
     admission.sent(upload, 300)
     admission.ask("192.0.2.8", 1000, clock.now_s)
-    neighbourhood.failed(node("b"), clock.now_s)
-    puller.trust.distrust(sha256(1), node("c"), clock.now_s + 40.0)
+    regard = puller.policy.regard
+    regard.failed(node("b"), clock.now_s)
+    regard.trust.distrust(sha256(1), node("c"), clock.now_s + 40.0)
     target = Addressed(registry=None, repository=Repository("a"), kind=Kind.BLOB, digest=sha256(2))
     puller.running.add(puller.pull(Wanted(target=target)))
     clock.now_s += 2.0

@@ -16,7 +16,8 @@ from agent.cli import main
 from agent.cli.adminclient import read_topology
 from agent.cli.drawing import print_matrix, print_tree
 from agent.cli.picture import dot_source
-from agent.members.neighbourhood import Neighbourhood
+from agent.members.roster import Roster
+from agent.pull.regard import Regard
 from tests.unit.agent.cli.admin import (
     ODD,
     SHOWN_ODD,
@@ -209,9 +210,9 @@ def test_matrix_has_ms_and_marks_what_is_not_measured_and_the_own_zone(capsys: C
         assert f"\n{mark}" in out
 
 
-def real_neighbourhood() -> Neighbourhood:
+def real_roster() -> Roster:
     """Zones measured from here, told, on the way over another and unknown; a peer that says it is slow."""
-    made = Neighbourhood(own=NodeName("own"), placement=located("r", "a"), cooloff_s=5.0, clock=lambda: 100.0)
+    made = Roster(own=NodeName("own"), placement=located("r", "a"), clock=lambda: 100.0)
     made.update(
         peers(
             peer("a1", located("r", "a", ("rack", "1"))),
@@ -226,13 +227,20 @@ def real_neighbourhood() -> Neighbourhood:
             made.sample(NodeName(name), rtt_us)
     made.hear(NodeName("b2"), Report(zones={zone_key("r/a"): 9000.0}, nodes={}), address="192.0.2.1")
     made.hear(NodeName("c1"), Report(zones={zone_key("r/b"): 5000.0}, nodes={}), address="192.0.2.1")
-    made.failed(NodeName("d1"), 100.0)
     made.refresh()
     return made
 
 
+def real_regard() -> Regard:
+    """One peer failed a second ago."""
+    made = Regard(cooloff_s=5.0)
+    made.keep([NodeName("d1")])
+    made.failed(NodeName("d1"), 100.0)
+    return made
+
+
 async def test_what_the_agent_really_answers_is_read_and_shown(capsys: Captured) -> None:
-    answer = json.loads(json.dumps(await topology_view(real_neighbourhood(), 101.0)))
+    answer = json.loads(json.dumps(await topology_view(real_roster(), real_regard(), 101.0)))
     view = read_topology(answer)
     print_tree(view, show_all=False)
     tree = capsys.readouterr().out
@@ -253,10 +261,10 @@ async def test_what_the_agent_really_answers_is_read_and_shown(capsys: Captured)
 
 
 async def test_zone_that_goes_while_the_agent_answers_is_unknown_in_the_matrix(capsys: Captured) -> None:
-    neighbourhood = real_neighbourhood()
-    answering = asyncio.create_task(topology_view(neighbourhood, 101.0))
+    roster = real_roster()
+    answering = asyncio.create_task(topology_view(roster, real_regard(), 101.0))
     await asyncio.sleep(0)
-    neighbourhood.update({name: peer for name, peer in neighbourhood.peers.items() if name != "d1"})
+    roster.update({name: peer for name, peer in roster.peers.items() if name != "d1"})
     print_matrix(read_topology(json.loads(json.dumps(await answering))))
     matrix = capsys.readouterr().out
     assert [cells[4] for cells in rows(matrix)] == rows(matrix)[3][1:] == ["–"] * 4

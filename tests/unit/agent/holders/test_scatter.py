@@ -10,10 +10,11 @@ from agent.config import LookupSettings
 from agent.holders.index import Holders
 from agent.holders.scatter import Scatter
 from agent.holders.wire import DIGESTS_MAX, KnownTag
-from agent.members.neighbourhood import Neighbourhood
+from agent.members.roster import Roster
 from agent.observe.metrics import Metrics
 from agent.oci.digest import Digest
 from agent.oci.reference import Named
+from agent.pull.regard import Regard
 from tests.unit.twins import (
     FakePeers,
     descriptor,
@@ -50,7 +51,8 @@ class Cluster:
 
     scatter: Scatter
     fakes: FakePeers
-    neighbourhood: Neighbourhood
+    roster: Roster
+    regard: Regard
 
     async def lookup(self, digest: Digest = LAYER) -> tuple[set[str], float]:
         """The holders found, and the seconds it took."""
@@ -59,7 +61,7 @@ class Cluster:
         return set(holders.nodes), loop_clock() - started_s
 
     def is_cooling(self, name: str) -> bool:
-        return self.neighbourhood.is_cooling(node(name), loop_clock())
+        return self.regard.is_cooling(node(name), loop_clock())
 
 
 def play(
@@ -68,17 +70,19 @@ def play(
     """Run the scenario, close the index, and see that nothing is left running."""
 
     async def main() -> None:
-        neighbourhood = Neighbourhood(own=node("own"), placement=placed("eu", "eu-a"), cooloff_s=COOLOFF_S)
-        neighbourhood.update(MEMBERS)
+        roster, regard = Roster(own=node("own"), placement=placed("eu", "eu-a")), Regard(cooloff_s=COOLOFF_S)
+        roster.on_change(regard.keep)
+        roster.update(MEMBERS)
         scatter = Scatter(
-            neighbourhood=neighbourhood,
+            roster=roster,
+            regard=regard,
             ask=fakes.ask,
             settings=settings,
             metrics=Metrics(),
             clock=loop_clock,
         )
         try:
-            await scenario(Cluster(scatter=scatter, fakes=fakes, neighbourhood=neighbourhood))
+            await scenario(Cluster(scatter=scatter, fakes=fakes, roster=roster, regard=regard))
         finally:
             await scatter.close()
         assert other_tasks() == set()
@@ -126,7 +130,7 @@ def test_nobody_has_it_only_after_every_peer_said_so() -> None:
 
 def test_a_node_without_peers_finds_nobody_at_once() -> None:
     async def scenario(cluster: Cluster) -> None:
-        cluster.neighbourhood.update({})
+        cluster.roster.update({})
         assert await cluster.lookup() == (set(), 0.0)
         assert (await cluster.scatter.lookup_all(LAYER)) == NOBODY
 
@@ -276,7 +280,7 @@ def test_silent_peer_does_not_hold_what_another_of_its_ring_has() -> None:
 
 def test_silent_peer_does_not_hold_what_another_of_the_only_ring_has() -> None:
     async def scenario(cluster: Cluster) -> None:
-        cluster.neighbourhood.update({name: MEMBERS[name] for name in (node("zone-1"), node("zone-2"))})
+        cluster.roster.update({name: MEMBERS[name] for name in (node("zone-1"), node("zone-2"))})
         found, took_s = await cluster.lookup()
         assert found == {"zone-1"}
         assert took_s <= SETTINGS.patience_s
@@ -320,7 +324,7 @@ def test_silent_peer_is_cooled_at_its_deadline_and_not_asked_by_the_next_lookup(
 
 def test_cooling_peer_is_the_last_resort_when_nobody_else_has_it() -> None:
     async def scenario(cluster: Cluster) -> None:
-        cluster.neighbourhood.failed(node("zone-1"), loop_clock())
+        cluster.regard.failed(node("zone-1"), loop_clock())
         found, _ = await cluster.lookup()
         assert found == {"zone-1"}
         assert cluster.fakes.asked[-1] == "zone-1"
@@ -331,7 +335,7 @@ def test_cooling_peer_is_the_last_resort_when_nobody_else_has_it() -> None:
 
 def test_cooling_peer_that_is_still_silent_costs_no_more_than_patience() -> None:
     async def scenario(cluster: Cluster) -> None:
-        cluster.neighbourhood.failed(node("zone-1"), loop_clock())
+        cluster.regard.failed(node("zone-1"), loop_clock())
         found, took_s = await cluster.lookup()
         assert found == set()
         assert took_s <= SETTINGS.patience_s + HEALTHY_S
@@ -470,7 +474,7 @@ def test_name_without_registry_is_asked_of_everyone_so_that_a_second_registry_sh
 
 def test_name_without_registry_is_asked_of_cooling_peers_too() -> None:
     async def scenario(cluster: Cluster) -> None:
-        cluster.neighbourhood.failed(node("far-1"), loop_clock())
+        cluster.regard.failed(node("far-1"), loop_clock())
         answers = await cluster.scatter.lookup_tag(named(registry=None), max_age_s=60)
         assert {answer.name.registry for answer in answers} == {"docker.io", "ghcr.io"}
 

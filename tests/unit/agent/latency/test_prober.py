@@ -13,7 +13,7 @@ from agent.config import LatencySettings
 from agent.latency.prober import Prober
 from agent.latency.wire import PATH, Told
 from agent.members.member import Peer, Peers
-from agent.members.neighbourhood import Neighbourhood
+from agent.members.roster import Roster
 from agent.observe.metrics import Metrics
 from agent.peering.reports import ReportDesk
 from tests.unit.twins import located, node, other_tasks, peers, zone_key
@@ -63,7 +63,7 @@ async def real_peer() -> AsyncIterator[RealPeer]:
 @dataclass
 class Running:
     prober: Prober
-    neighbourhood: Neighbourhood
+    roster: Roster
     metrics: Metrics
 
     def count(self, result: str) -> float:
@@ -75,11 +75,11 @@ class Running:
 
 @asynccontextmanager
 async def running(members: Peers, **settings: object) -> AsyncIterator[Running]:
-    neighbourhood = Neighbourhood(own=node("own"), placement=located("r", "a"), cooloff_s=1.0)
-    neighbourhood.update(members)
+    roster = Roster(own=node("own"), placement=located("r", "a"))
+    roster.update(members)
     metrics = Metrics()
     prober = Prober(
-        neighbourhood=neighbourhood,
+        roster=roster,
         settings=LatencySettings(**{**QUICK, **settings}),  # type: ignore[arg-type]
         metrics=metrics,
         load=lambda: 3,
@@ -87,7 +87,7 @@ async def running(members: Peers, **settings: object) -> AsyncIterator[Running]:
     async with prober:
         task = asyncio.create_task(prober.run())
         try:
-            yield Running(prober, neighbourhood, metrics)
+            yield Running(prober, roster, metrics)
         finally:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
@@ -104,7 +104,7 @@ async def until(condition: Callable[[], bool], what: str) -> None:
 async def test_peer_is_measured_again_and_again() -> None:
     async with real_peer() as one, running(peers(one.member("p", located("r", "a")))) as run:
         await until(lambda: run.count("measured") >= 6, "samples")
-        estimate = run.neighbourhood.topology.estimate(node("p"), run.prober._clock())
+        estimate = run.roster.topology.estimate(node("p"), run.prober._clock())
         assert estimate is not None
         assert 0 < estimate.low_us < 10_000_000
         assert run.prober.probed == ("p",)
@@ -126,7 +126,7 @@ async def test_peer_that_left_is_not_probed_any_more() -> None:
         stays, leaves = one.member("stays", located("r", "a")), other.member("leaves", located("r", "a"))
         async with running(peers(stays, leaves)) as run:
             await until(lambda: set(run.prober.probed) == {"stays", "leaves"}, "two probes")
-            run.neighbourhood.update(peers(stays))
+            run.roster.update(peers(stays))
             await until(lambda: run.prober.probed == ("stays",), "one probe")
             await until(lambda: not other.desk._open, "the other end closed")
 
@@ -138,7 +138,7 @@ async def test_peer_that_moved_to_another_address_is_probed_there() -> None:
         running(peers(one.member("p", located("r", "a")))) as run,
     ):
         await until(lambda: one.opened == 1, "a probe")
-        run.neighbourhood.update(peers(other.member("p", located("r", "a"))))
+        run.roster.update(peers(other.member("p", located("r", "a"))))
         await until(lambda: bool(other.told), "a report at the new address")
 
 
@@ -207,10 +207,10 @@ async def test_connections_are_bounded_and_everybody_has_a_turn() -> None:
 
 async def test_probing_that_is_turned_off_opens_nothing() -> None:
     async with real_peer() as one:
-        neighbourhood = Neighbourhood(own=node("own"), placement=located("r", "a"), cooloff_s=1.0)
-        neighbourhood.update(peers(one.member("p", located("r", "a"))))
+        roster = Roster(own=node("own"), placement=located("r", "a"))
+        roster.update(peers(one.member("p", located("r", "a"))))
         prober = Prober(
-            neighbourhood=neighbourhood,
+            roster=roster,
             settings=LatencySettings(probe=False),
             metrics=Metrics(),
             load=lambda: 0,
@@ -222,7 +222,7 @@ async def test_probing_that_is_turned_off_opens_nothing() -> None:
 
 async def test_node_without_peers_waits_for_some() -> None:
     async with real_peer() as one, running({}) as run:
-        run.neighbourhood.update(peers(one.member("p", located("r", "a"))))
+        run.roster.update(peers(one.member("p", located("r", "a"))))
         await until(lambda: run.prober.probed == ("p",), "a probe")
 
 

@@ -97,7 +97,7 @@ def progressed(
     lanes_max: int = 1,
 ) -> Progressed:
     look = Look(bytes_per_s=bytes_per_s, over_s=over_s, source_bound=source_bound)
-    return Progressed(left_bytes=left_bytes, look=look, usual_bytes_per_s=usual, lanes_max=lanes_max)
+    return Progressed(left_bytes=left_bytes, look=look, expected_bytes_per_s=usual, lanes_max=lanes_max)
 
 
 def avoided(holder: Ranked) -> tuple[Command, ...]:

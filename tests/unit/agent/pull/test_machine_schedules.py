@@ -105,7 +105,7 @@ def possible_events(cluster: Cluster) -> list[st.SearchStrategy[Event]]:
             Progressed,
             left_bytes=left,
             look=look,
-            usual_bytes_per_s=usual,
+            expected_bytes_per_s=usual,
             lanes_max=st.sampled_from((1, 2, 4)),
         )
         broke = st.builds(Broke, failure=st.sampled_from(IN_BODY), offset=offset)
@@ -261,7 +261,7 @@ class Run:
         offset = self._after(act.gives_bytes)
         left_bytes, slow = self._size_bytes - offset, act.failure is Failure.SLOW
         look = Look(bytes_per_s=1.0 if slow else 50e6, over_s=3.0 if slow else 0.25, source_bound=True)
-        progressed = Progressed(left_bytes=left_bytes, look=look, usual_bytes_per_s=0.0, lanes_max=4)
+        progressed = Progressed(left_bytes=left_bytes, look=look, expected_bytes_per_s=0.0, lanes_max=4)
         self._later(look.over_s, progressed, of_delivery=True)
         if act is SOUND:
             self._later(GIVES_AFTER_S, Completed(), of_delivery=True)

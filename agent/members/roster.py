@@ -1,0 +1,142 @@
+"""Which agents there are, and where: the members, and the topology behind them.
+
+Owns the one mutable picture of the cluster. Does not know how a peer is doing: that is
+`agent.pull.regard`. Knows no sockets. All times are seconds of the one monotonic clock it is given.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+from agent.members.member import Peer, Peers
+from topology.cluster import ClusterTopology, Timing
+from topology.labels import LabelProblem
+from topology.placement import Locality, NodeName, Placement
+from topology.snapshot import Snapshot
+from topology.zones import Report
+
+_REFRESH_S = 1.0
+
+Rings = tuple[tuple[Peer, ...], ...]
+"""Peers by tier, the nearest tier first. No ring is empty."""
+
+
+class Roster:
+    """The members around one node, in rings by locality."""
+
+    def __init__(
+        self,
+        *,
+        own: NodeName,
+        placement: Placement,
+        problems: Sequence[LabelProblem] = (),
+        timing: Timing | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.own = own
+        self._clock = clock
+        self._own_problems = tuple(problems)
+        self._peers: Peers = {}
+        self._by_address: Mapping[str, NodeName] = {}
+        self._rings: Rings = ()
+        self._listeners: list[Callable[[Peers], None]] = []
+        self._topology = ClusterTopology(own=own, placement=placement, timing=timing)
+        self._generation = self._topology.snapshot.generation
+
+    @property
+    def topology(self) -> ClusterTopology:
+        """Labels and latency. Change it by `sample`, `hear` and `refresh` only."""
+        return self._topology
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The topology as of the last refresh."""
+        return self._topology.snapshot
+
+    @property
+    def peers(self) -> Peers:
+        """The members, without this node."""
+        return self._peers
+
+    @property
+    def problems(self) -> tuple[LabelProblem, ...]:
+        """What is wrong with anybody's labels."""
+        of_peers = (problem for peer in self._peers.values() for problem in peer.problems)
+        return (*self._own_problems, *of_peers, *self.snapshot.problems)
+
+    @property
+    def rings(self) -> Rings:
+        """All peers, the nearest ring first."""
+        return self._rings
+
+    def on_change(self, listener: Callable[[Peers], None]) -> None:
+        """Call ``listener`` with each new list of peers, after it is in force."""
+        self._listeners.append(listener)
+
+    def update(self, peers: Peers) -> None:
+        """Take a new list of peers; O(peers)."""
+        self._peers = dict(peers)
+        self._by_address = {peer.address: name for name, peer in peers.items()}
+        self._topology.update(self._placements(), self._clock())
+        self._make_rings()
+        for listener in self._listeners:
+            listener(self._peers)
+
+    def place(self, placement: Placement, problems: Sequence[LabelProblem] = ()) -> None:
+        """This node's own placement, which may come late or change while the agent runs."""
+        self._own_problems = tuple(problems)
+        self._topology.update(self._placements(), self._clock(), own=placement)
+        self._make_rings()
+
+    def refresh(self) -> Snapshot:
+        """Bring the snapshot up to date with what was measured and heard."""
+        snapshot = self._topology.refresh(self._clock())
+        if snapshot.generation != self._generation:
+            self._make_rings()
+        return snapshot
+
+    async def follow(self) -> None:
+        """Refresh every second, until cancelled."""
+        while True:
+            await asyncio.sleep(_REFRESH_S)
+            self.refresh()
+
+    def peer(self, name: NodeName) -> Peer | None:
+        """The peer of that name, if it is still a member."""
+        return self._peers.get(name)
+
+    def peer_at(self, address: str) -> NodeName | None:
+        """The peer that has this address."""
+        return self._by_address.get(address)
+
+    def locality(self, name: NodeName) -> Locality:
+        """How near a node is; REMOTE for one that is not a member."""
+        return self.snapshot.locality(name)
+
+    def __len__(self) -> int:
+        return len(self._peers)
+
+    def sample(self, name: NodeName, rtt_us: float) -> bool:
+        """This node's kernel measured a round trip to the peer. False if it can't be true."""
+        return self._topology.sample(name, rtt_us, self._clock())
+
+    def hear(self, name: NodeName, report: Report, *, address: str) -> int | None:
+        """A node at this address reports what it measured. Returns how many of its values were absurd.
+
+        None, and nothing is taken, if no member of that name has that address: no node speaks for another.
+        """
+        peer = self._peers.get(name)
+        if peer is None or peer.address != address:
+            return None
+        return self._topology.hear(name, report, self._clock())
+
+    def _placements(self) -> dict[NodeName, Placement]:
+        return {name: peer.placement for name, peer in self._peers.items()}
+
+    def _make_rings(self) -> None:
+        snapshot = self.snapshot
+        rings: dict[Locality, list[Peer]] = {}
+        for name, peer in self._peers.items():
+            rings.setdefault(snapshot.locality(name), []).append(peer)
+        self._rings = tuple(tuple(rings[locality]) for locality in sorted(rings))
+        self._generation = snapshot.generation

@@ -1,0 +1,141 @@
+"""The attempts of one pull that are open: their tasks, and the bodies that they got.
+
+Starts and ends them as the pull commands, and reports what comes of each as an event.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import partial
+
+from agent.observe.metrics import Metrics
+from agent.pull.events import Abandon, Event, Failed, Fetch, Responded
+from agent.pull.policy import Policy
+from agent.transfer.answers import AttemptFailed, Wanted
+from agent.transfer.peers import PeerBody
+from topology.ranking import Ranked
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Crashed:
+    """A bug ended an attempt or a look-up."""
+
+    error: Exception
+
+
+Report = Callable[[Event | Crashed], None]
+"""Takes what happened; must not wait."""
+
+FetchBody = Callable[[Ranked, Wanted], Awaitable[PeerBody]]
+"""Ask a holder. Raises `AttemptFailed`."""
+
+
+@dataclass(slots=True)
+class _Attempt:
+    """``counted``: its result is in the metrics."""
+
+    holder: Ranked
+    started_s: float
+    task: asyncio.Task[None] | None = None
+    body: PeerBody | None = None
+    counted: bool = False
+
+
+class Attempts:
+    """The open attempts of one pull, by the numbers that the pull gave them. `close` it at the end."""
+
+    def __init__(
+        self,
+        *,
+        fetch: FetchBody,
+        report: Report,
+        policy: Policy,
+        metrics: Metrics,
+        clock: Callable[[], float],
+    ) -> None:
+        self._fetch = fetch
+        self._report = report
+        self._policy = policy
+        self._metrics = metrics
+        self._clock = clock
+        self._open: dict[int, _Attempt] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.unsatisfiable_bytes: int | None = None  # the content's size, if a peer said that no range fits
+
+    def body(self, attempt: int) -> PeerBody:
+        """The body of an attempt that responded."""
+        body = self._open[attempt].body
+        assert body is not None, "an attempt is chosen when it has a body"
+        return body
+
+    def start(self, command: Fetch, wanted: Wanted) -> None:
+        """Ask the holder; `Responded` or `Failed` is reported later."""
+        attempt = self._open[command.attempt] = _Attempt(command.holder, self._clock())
+        attempt.task = self.run(partial(self._ask, command, attempt, wanted))
+        if command.hedge:
+            self._metrics.hedge()
+
+    def abandon(self, command: Abandon, *, client_left: bool) -> None:
+        """End an attempt. ``client_left``: it did not lose a race."""
+        attempt = self._open.pop(command.attempt, None)
+        if attempt is None:  # it failed a moment ago
+            return
+        if attempt.task is not None:
+            attempt.task.cancel()
+        if attempt.body is not None:
+            attempt.body.close()
+        elif not client_left:  # the peer takes at least so long
+            waited_s = self._clock() - attempt.started_s
+            self._policy.pace.first_byte(attempt.holder.locality, waited_s)
+        if not attempt.counted:
+            self._metrics.attempt("abandoned" if command.failure is None else command.failure.value)
+
+    def count(self, number: int, result: str) -> None:
+        """The body of an attempt ended so; it is counted once, whatever becomes of the attempt."""
+        self._open[number].counted = True
+        self._metrics.attempt(result)
+
+    def run(self, work: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
+        """Work for this pull beside it. A bug in it ends the pull at once, not at its deadline."""
+        task = asyncio.create_task(self._guarded(work))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def close(self) -> None:
+        """End all that runs."""
+        tasks = [*self._tasks]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _guarded(self, work: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await work()
+        except Exception as error:  # noqa: BLE001 - raised again where the pull is waited for
+            self._report(Crashed(error))
+
+    async def _ask(self, command: Fetch, attempt: _Attempt, wanted: Wanted) -> None:
+        number = command.attempt
+        try:
+            body = attempt.body = await self._fetch(attempt.holder, wanted)
+        except AttemptFailed as error:
+            self._open.pop(number, None)
+            self._metrics.attempt(error.failure.value)
+            self.unsatisfiable_bytes = error.size_bytes or self.unsatisfiable_bytes
+            log_failure("attempt failed", attempt.holder, wanted, error, offset=command.offset)
+            wait_s = self._policy.busy_wait_s(error.wait_s)
+            self._report(Failed(attempt=number, failure=error.failure, wait_s=wait_s))
+            return
+        if not body.manifest:
+            self._policy.pace.first_byte(attempt.holder.locality, self._clock() - attempt.started_s)
+        self._report(Responded(attempt=number))
+
+
+def log_failure(what: str, holder: Ranked, wanted: Wanted, error: AttemptFailed, *, offset: int) -> None:
+    """One line on a holder that failed. ``offset``: how many of the body's bytes the client has."""
+    fields = {"node": holder.node, "failure": error.failure.value, "digest": wanted.target.digest}
+    _log.info("%s: %s", what, error, extra={"fields": {**fields, "offset": offset}})

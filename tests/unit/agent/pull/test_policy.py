@@ -1,0 +1,112 @@
+"""The policy of all pulls: whom they may try, in which order, and what a verdict means."""
+
+import pytest
+
+from agent.config import PullSettings, TransferSettings
+from agent.pull.events import Avoid, Commend, Relieve, Shun
+from agent.pull.meter import Look, Meter
+from agent.pull.pace import Pace
+from agent.pull.policy import SHUN_COOLOFFS, Policy
+from agent.pull.regard import Regard
+from tests.unit.twins import node, placed, sha256
+from topology.cluster import ClusterTopology
+from topology.placement import Locality, NodeName
+from topology.snapshot import Snapshot
+
+PULL, TRANSFER = PullSettings(), TransferSettings()
+DIGEST = sha256("layer")
+PLACES = {"far": placed("us", "us-a"), "near": placed("eu", "eu-a"), "region": placed("eu", "eu-b")}
+
+
+@pytest.fixture
+def policy() -> Policy:
+    regard = Regard(cooloff_s=PULL.cooloff_s)
+    regard.keep(map(node, PLACES))
+    pace = Pace(patience_s=PULL.patience_s)
+    return Policy(regard=regard, pace=pace, pull=PULL, transfer=TRANSFER, chance=lambda low, high: high)
+
+
+@pytest.fixture
+def snapshot() -> Snapshot:
+    topology = ClusterTopology(own=node("own"), placement=placed("eu", "eu-a"))
+    return topology.update({node(name): place for name, place in PLACES.items()}, 0.0)
+
+
+def order(policy: Policy, snapshot: Snapshot, now_s: float = 100.0) -> list[NodeName]:
+    return [one.node for one in policy.candidates(DIGEST, map(node, PLACES), snapshot, now_s)]
+
+
+def test_nearest_candidate_comes_first(policy: Policy, snapshot: Snapshot) -> None:
+    assert order(policy, snapshot) == ["near", "region", "far"]
+
+
+def test_avoided_peer_is_the_last_resort_behind_one_that_is_full(policy: Policy, snapshot: Snapshot) -> None:
+    policy.heed(Avoid(node=node("near")), DIGEST, 100.0)
+    policy.heed(Relieve(node=node("region"), wait_s=60.0), DIGEST, 100.0)
+    assert order(policy, snapshot) == ["far", "region", "near"]
+    assert order(policy, snapshot, 100.0 + PULL.cooloff_s) == ["near", "far", "region"]
+
+
+def test_shunned_peer_is_no_candidate_for_that_digest_for_some_cool_offs(
+    policy: Policy, snapshot: Snapshot
+) -> None:
+    policy.heed(Avoid(node=node("near")), DIGEST, 100.0)
+    policy.heed(Shun(node=node("near")), DIGEST, 100.0)
+    end_s = 100.0 + SHUN_COOLOFFS * PULL.cooloff_s
+    assert order(policy, snapshot, end_s - 0.1) == ["region", "far"]
+    assert policy.passed_over(DIGEST, end_s - 0.1) == {"near"}
+    assert policy.passed_over(sha256("other"), end_s - 0.1) == set()
+    assert order(policy, snapshot, end_s) == ["near", "region", "far"]
+
+
+def test_commended_peer_is_well_and_trusted_again(policy: Policy, snapshot: Snapshot) -> None:
+    for verdict in (Avoid(node=node("near")), Shun(node=node("near"))):
+        policy.heed(verdict, DIGEST, 100.0)
+    policy.heed(Commend(node=node("near")), DIGEST, 101.0)
+    assert order(policy, snapshot, 101.0) == ["near", "region", "far"]
+
+
+def test_as_many_candidates_as_a_pull_can_try(snapshot: Snapshot) -> None:
+    few = PullSettings(attempts_max=1)
+    policy = Policy(regard=Regard(cooloff_s=5.0), pace=Pace(patience_s=0.5), pull=few, transfer=TRANSFER)
+    holders = [node(f"n{number}") for number in range(10)]
+    assert len(policy.candidates(DIGEST, holders, snapshot, 0.0)) == 3
+    assert len(policy.ranked(DIGEST, holders, snapshot, 0.0)) == 10
+
+
+def test_client_that_resumes_is_answered_404_later(policy: Policy) -> None:
+    assert policy.limits(in_chunks=False, resumes=False).stubborn_s == 0.0
+    assert policy.limits(in_chunks=False, resumes=True).stubborn_s == 0.5
+    chunks = policy.limits(in_chunks=True, resumes=True)
+    assert (chunks.stubborn_s, chunks.stubborn_begun_s) == (PULL.deadline_s, PULL.deadline_s)
+
+
+def test_busy_peers_are_asked_again_later_than_they_say_and_not_all_at_once(policy: Policy) -> None:
+    assert policy.busy_wait_s(2.0) == pytest.approx(2.6)
+
+
+def test_pulls_share_what_is_expected_of_a_tier(policy: Policy) -> None:
+    look = Look(bytes_per_s=1.0, over_s=1.0, source_bound=True)
+    for _ in range(8):
+        policy.pace.body(Locality.ZONE, 1 << 30, 1.0)
+    told = policy.progressed(Locality.ZONE, look, left_bytes=5, pulls=4, lanes_max=3, in_chunks=False)
+    assert (told.expected_bytes_per_s, told.lanes_max, told.left_bytes) == (1 << 28, 3, 5)
+    chunk = policy.progressed(Locality.REGION, look, left_bytes=5, pulls=0, lanes_max=3, in_chunks=True)
+    assert (chunk.expected_bytes_per_s, chunk.lanes_max) == (10e6, 1)
+
+
+@pytest.mark.parametrize(("waited_s", "learned"), [(5.0, True), (4.9, False)])
+def test_rate_is_learned_only_where_the_source_was_waited_for(
+    policy: Policy, waited_s: float, learned: bool
+) -> None:
+    for _ in range(8):
+        meter = Meter(0.0, window_s=3.0)
+        meter.moved_bytes, meter.waited_s = 1 << 30, waited_s
+        policy.measured(Locality.ZONE, meter, took_s=10.0)
+    assert (policy.pace.usual_bytes_per_s(Locality.ZONE) is not None) == learned
+
+
+def test_source_that_broke_off_answers_for_a_wrong_body(policy: Policy) -> None:
+    given = {node("near"): 5, node("far"): 6}
+    assert policy.answerable(given, {node("far"), node("region")}) == {"far"}
+    assert policy.answerable(given, set()) == {"near", "far"}

@@ -1,0 +1,153 @@
+"""Regard: how long a peer that failed is avoided, and who comes behind the others."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent.pull.regard import Regard
+from tests.unit.twins import node
+from topology.placement import NodeName
+from topology.ranking import Condition
+
+COOLOFF_S = 5.0
+MEMBERS = tuple(map(node, ("far", "rack", "region", "zone-1", "zone-2")))
+
+
+@pytest.fixture
+def regard() -> Regard:
+    made = Regard(cooloff_s=COOLOFF_S)
+    made.keep(MEMBERS)
+    return made
+
+
+def cooling(regard: Regard, now_s: float) -> set[NodeName]:
+    return {*regard.cooling(now_s)}
+
+
+def condition(regard: Regard, name: str, now_s: float) -> Condition:
+    return regard.conditions(now_s).get(node(name), Condition())
+
+
+def test_failed_peer_counts_as_cooling(regard: Regard) -> None:
+    regard.failed(node("zone-1"), 100.0)
+    regard.failed(node("rack"), 100.0)
+    assert cooling(regard, 101.0) == {"zone-1", "rack"}
+    assert regard.is_cooling(node("rack"), 101.0)
+    assert not regard.is_cooling(node("far"), 101.0)
+
+
+def test_cooling_ends_after_its_time(regard: Regard) -> None:
+    regard.failed(node("rack"), 100.0)
+    assert regard.is_cooling(node("rack"), 104.999)
+    assert not regard.is_cooling(node("rack"), 105.0)
+    assert cooling(regard, 105.0) == set()
+
+
+def test_each_failure_starts_the_time_anew(regard: Regard) -> None:
+    regard.failed(node("rack"), 100.0)
+    regard.failed(node("rack"), 104.0)
+    assert regard.is_cooling(node("rack"), 108.0)
+
+
+def test_peer_that_fails_again_after_its_time_is_left_alone_for_twice_as_long(
+    regard: Regard,
+) -> None:
+    rests_s, now_s = [], 100.0
+    for _ in range(6):
+        regard.failed(node("rack"), now_s)
+        rests_s.append(regard.cooling_s(node("rack"), now_s))
+        now_s += rests_s[-1]
+        assert not regard.is_cooling(node("rack"), now_s)
+    assert rests_s == [5.0, 10.0, 20.0, 40.0, 80.0, 80.0]
+    assert regard.cooling_s(node("zone-1"), now_s) == 0.0
+
+
+def test_longest_cool_off_can_be_set() -> None:
+    made = Regard(cooloff_s=COOLOFF_S, cooloff_max_s=7.0)
+    made.keep(MEMBERS)
+    for now_s in (0.0, 5.0, 12.0):
+        made.failed(node("rack"), now_s)
+    assert made.cooling_s(node("rack"), 12.0) == 7.0
+
+
+def test_peer_that_served_is_well_at_once(regard: Regard) -> None:
+    regard.failed(node("rack"), 100.0)
+    regard.served(node("rack"))
+    assert not regard.is_cooling(node("rack"), 100.1)
+    assert condition(regard, "rack", 100.1) == Condition()
+
+
+def test_peer_that_served_starts_with_the_shortest_time_again(regard: Regard) -> None:
+    regard.failed(node("rack"), 100.0)
+    regard.failed(node("rack"), 105.0)
+    regard.served(node("rack"))
+    regard.failed(node("rack"), 106.0)
+    assert regard.cooling_s(node("rack"), 106.0) == COOLOFF_S
+
+
+def test_saturated_peer_is_so_for_as_long_as_it_says(regard: Regard) -> None:
+    regard.saturated(node("rack"), 2.5, 100.0)
+    regard.saturated(node("stranger"), 2.5, 100.0)
+    assert regard.conditions(102.4) == {node("rack"): Condition(saturated=True)}
+    assert not regard.is_cooling(node("rack"), 102.4), "it is well"
+    assert regard.conditions(102.5) == {}
+
+
+def test_saturated_peer_that_served_is_not_saturated_any_more(regard: Regard) -> None:
+    regard.saturated(node("rack"), 60.0, 100.0)
+    regard.served(node("rack"))
+    assert regard.conditions(100.0) == {}
+
+
+def test_load_is_what_the_peer_reports_or_what_this_node_fetches_if_that_is_more(regard: Regard) -> None:
+    regard.reported_load(node("rack"), 2, 100.0)
+    regard.fetching(node("rack"), +1)
+    assert condition(regard, "rack", 100.0).load == 2
+    regard.fetching(node("rack"), +1)
+    regard.fetching(node("rack"), +1)
+    assert condition(regard, "rack", 100.0).load == 3
+    for _ in range(3):
+        regard.fetching(node("rack"), -1)
+    assert condition(regard, "rack", 130.0).load == 2
+    assert regard.conditions(130.1) == {}, "the report is too old"
+
+
+def test_nothing_is_kept_of_a_stranger(regard: Regard) -> None:
+    regard.failed(node("stranger"), 100.0)
+    regard.reported_load(node("stranger"), 5, 100.0)
+    regard.fetching(node("stranger"), +1)
+    assert not regard.is_cooling(node("stranger"), 100.0)
+    assert cooling(regard, 100.0) == set()
+    assert regard.conditions(100.0) == {}
+
+
+def test_new_list_keeps_cooling_peers_that_stay_and_forgets_those_that_left(regard: Regard) -> None:
+    regard.failed(node("rack"), 100.0)
+    regard.failed(node("far"), 100.0)
+    regard.keep(name for name in MEMBERS if name != "far")
+    assert cooling(regard, 101.0) == {"rack"}
+    regard.keep(MEMBERS)
+    assert not regard.is_cooling(node("far"), 101.0)
+
+
+EVENTS = st.tuples(st.sampled_from(MEMBERS), st.sampled_from(("failed", "served")), st.floats(0.0, 4.0))
+
+
+@given(events=st.lists(EVENTS, max_size=12))
+def test_peer_cools_off_or_is_well_and_its_condition_says_which(
+    events: list[tuple[NodeName, str, float]],
+) -> None:
+    regard = Regard(cooloff_s=COOLOFF_S)
+    regard.keep(MEMBERS)
+    now_s = 0.0
+    for name, happened, later_s in events:
+        now_s += later_s
+        if happened == "failed":
+            regard.failed(name, now_s)
+        else:
+            regard.served(name)
+        conditions = regard.conditions(now_s)
+        for member in MEMBERS:
+            cools = regard.is_cooling(member, now_s)
+            assert cools == (member in cooling(regard, now_s)) == (regard.cooling_s(member, now_s) > 0)
+            assert conditions.get(member, Condition()).cooling == cools
