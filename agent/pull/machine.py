@@ -1,38 +1,20 @@
 """One pull from peers, as a state machine: events and the time in, commands out. No I/O.
 
 Decides whom to ask next, when to stop waiting, where to go on after a failure, and how the pull ends. The
-transfer room executes the commands and reports what came of them. Sources: DESIGN 7; the reactions that
-containerd shows to each kind of failure (docs/decisions/0003); docs/decisions/0012.
+transfer room executes the commands and reports what came of them. `TABLE` says what each event does in each
+state. Sources: docs/decisions/0012; how containerd reacts to each kind of failure: docs/decisions/0003.
 
-    state        event         next         commands
-    ---------------------------------------------------------------------------------------------
-    TRYING       Found         TRYING       Fetch the first holder
-    TRYING       Failed        TRYING       Fetch the next one; else look further (see below)
-    TRYING       Ticked        TRYING       usual time over: Fetch a second one, the first may still win
-                                            patience over: Avoid it, Fetch the next one
-                                            stall_s over: Abandon it, and as if it had failed
-                                            a busy one's wait over: Fetch it
-    TRYING       Ticked        DONE         past the deadline: Abandon all, end
-    TRYING       Responded     DELIVERING   Abandon the others, Deliver
-    DELIVERING   Broke         TRYING       Abandon, Avoid; Fetch the next one from the offset reached
-    DELIVERING   Progressed    DELIVERING   far too slow: GiveUp, which Broke follows
-    DELIVERING   Progressed    DELIVERING   slower than the reader, and others of the tier have it: Stripe
-    DELIVERING   LaneFailed    DELIVERING   Avoid, Relieve or Forget it; the others go on
-    DELIVERING   Gathered      TRYING       one is left, or several were no faster: Fetch from one alone
-    DELIVERING   Found         DELIVERING   more to go on from, or to stripe with
-    DELIVERING   Completed     DONE         Commend those that gave plenty
-    any          ClientGone    DONE         Abandon all
-
-Looking further: ask everyone who has it; wait for attempts still open; a holder that broke off after it gave
-plenty gets a second chance; wait for busy ones; end. The end is NotFound before the first byte, and Cut after
-it: the client then resumes with a Range request.
+When there is nobody to ask, in this order: ask everyone who has it; wait for open attempts; give a holder
+that broke off after it gave plenty a second chance; wait for what `agent.pull.search.Wait` lists; end. The
+end is `NotFound` before the first byte. After it the end is `Cut`: the client then resumes with a range.
 """
 
-from collections import deque
-from collections.abc import Mapping, Set
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Any, assert_never
 
+from agent.pull.candidates import Candidates, is_well
 from agent.pull.events import (
     PROGRESS_BYTES,
     Abandon,
@@ -65,22 +47,28 @@ from agent.pull.events import (
     Ticked,
     WakeAt,
 )
+from agent.pull.search import BusyHolder, LookAgain, Persistence, Search, Stretch, Waits
 from topology.placement import NodeName
 from topology.ranking import Ranked
 
 _STRIPE_AFTER_S = 0.5  # TCP is up to speed by then
 _STRIPE_BELOW_BYTES_PER_S = 400e6  # faster sources are as fast as copying from several would be
-_LAGGING_S = 5.0
-_LOOK_AGAIN_S = 0.25
-_LOOK_AGAIN_MOST_S = 2.0
+_LAGGING_S = 5.0  # others come first for so long
 
 
 class State(Enum):
-    """See the table in the module's docstring."""
+    """What a pull is doing."""
 
-    TRYING = "trying"
-    DELIVERING = "delivering"
+    SEEKING = "seeking"  # nobody gave a byte yet: the client can still be told 404
+    RESUMING = "resuming"  # the client has a part: another holder has to go on at the same byte
+    DELIVERING = "delivering"  # one holder gives the body
+    STRIPING = "striping"  # several holders give parts of it
     DONE = "done"
+
+    @property
+    def is_trying(self) -> bool:
+        """Whether the pull asks holders for first bytes. Only then does it want to be woken."""
+        return self in (State.SEEKING, State.RESUMING)
 
 
 @dataclass(slots=True)
@@ -96,31 +84,20 @@ class Pull:
     """One pull. Times are seconds of one monotonic clock."""
 
     limits: Limits
-    state: State = State.TRYING
-    _began_s: float = 0.0
-    _deadline_s: float = 0.0
-    _attempts: int = 0
-    _budget: int = 0
-    _offset: int = 0
-    _begun: bool = False  # the client has the head
-    _looking: bool = False
-    _asked_everyone: bool = False
-    _widened: bool = False
-    _look_again_s: float | None = None
-    _pause_s: float = _LOOK_AGAIN_S
-    _delivering: int | None = None
-    _stopped: bool = False  # a source ended before the body did, and where the clock began anew
-    _stopped_at: int = 0
-    _waiting: deque[Ranked] = field(default_factory=deque)
-    _again: deque[Ranked] = field(default_factory=deque)
-    _busy: dict[NodeName, tuple[float, Ranked]] = field(default_factory=dict)
+    state: State = State.SEEKING
+    _stretch: Stretch = field(default_factory=Stretch)
+    _candidates: Candidates = field(default_factory=Candidates)
+    _search: Search = field(default_factory=Search)
+    _waits: Waits = field(default_factory=Waits)
+    _persistence: Persistence = field(default_factory=Persistence)
     _open: dict[int, _Attempt] = field(default_factory=dict)
-    _tried: set[NodeName] = field(default_factory=set)
-    _failed: set[NodeName] = field(default_factory=set)  # while they delivered
-    _striped: bool = False
+    _attempts: int = 0  # made so far
+    _budget: int = 0  # how many more may be made
+    _offset: int = 0  # how much of the body the client has
+    _delivering: int = 0  # the attempt that gives the body, in DELIVERING and STRIPING
     _lanes: dict[NodeName, Ranked] = field(default_factory=dict)  # of a striped body, those that are well
-    _may_stripe: bool = True
-    _no_such_range: bool = False
+    _stripes_useless: bool = False
+    _failed: set[NodeName] = field(default_factory=set)
 
     @property
     def failed(self) -> Set[NodeName]:
@@ -129,58 +106,27 @@ class Pull:
 
     def start(self, now_s: float) -> Commands:
         """The first commands."""
-        self._began_s = now_s
-        self._deadline_s = now_s + self.limits.deadline_s
+        self._stretch = Stretch(began_s=now_s, deadline_s=now_s + self.limits.deadline_s)
         self._budget = self.limits.attempts_max
-        self._looking = True
-        return Lookup(everyone=False), WakeAt(at_s=self._deadline_s)
+        self._search = self._search.started()
+        return Lookup(everyone=False), WakeAt(at_s=self._stretch.deadline_s)
 
     def on(self, event: Event, now_s: float) -> Commands:
-        """What to do about ``event``. Events that come too late are answered with nothing."""
-        if self.state is State.DONE:
-            return ()
-        commands = self._on(event, now_s)
-        return (*commands, WakeAt(at_s=self._wake_s(now_s))) if self.state is State.TRYING else commands
-
-    def _on(self, event: Event, now_s: float) -> Commands:
-        match event:
-            case Found():
-                return self._on_found(event, now_s)
-            case Failed():
-                return self._on_failed(event, now_s)
-            case Responded():
-                return self._on_responded(event)
-            case Ticked():
-                return self._on_ticked(now_s) if self.state is State.TRYING else ()
-            case Broke():
-                return self._on_broke(event.failure, event.offset, now_s)
-            case Progressed():
-                return self._on_progressed(event) if self.state is State.DELIVERING else ()
-            case LaneFailed():
-                return self._on_lost(event.holder, event.failure, event.given_bytes, event.wait_s, now_s)
-            case Gathered():
-                return self._on_gathered(event, now_s)
-            case Completed():
-                self.state = State.DONE
-                return (*self._abandon_open(), *self._commend(event.given_bytes))
-            case ClientGone():
-                self.state = State.DONE
-                return self._abandon_open()
+        """What to do about ``event``. One that `TABLE` does not have in this state came too late."""
+        rule = TABLE[self.state].get(type(event))
+        commands = () if rule is None else rule.handle(self, event, now_s)
+        return (*commands, WakeAt(at_s=self._wake_s(now_s))) if self.state.is_trying else commands
 
     def _on_found(self, event: Found, now_s: float) -> Commands:
-        if self._looking and self._widened:
+        if self._search.awaits_everyone:
             # Near holders that all fail must not hide a far one: it gets attempts of its own.
             self._budget += self.limits.attempts_max
-        self._looking = False
-        self._asked_everyone = self._asked_everyone or event.complete
-        # The newer answer comes first: it knows of everyone, and whom to avoid by now.
-        newer = {holder.node for holder in event.holders}
-        merged = (*event.holders, *(holder for holder in self._waiting if holder.node not in newer))
-        self._waiting = deque(holder for holder in merged if holder.node not in self._tried)
-        if self.state is not State.TRYING:
+        self._search = self._search.answered(exhaustive=event.complete)
+        self._candidates.found(event.holders)
+        if not self.state.is_trying:
             return ()
-        if not any(map(_is_well, self._waiting)) and (further := self._look_further()):
-            return further  # a tier of which all are busy or ill is no reason not to go to the next
+        if not self._candidates.any_well and (further := self._look_further()):
+            return further  # that all of a tier are busy or ill is no reason not to go to the next one
         return self._go_on(now_s)
 
     def _on_failed(self, event: Failed, now_s: float) -> Commands:
@@ -191,12 +137,109 @@ class Pull:
         if failure is Failure.BUSY:
             self._budget += 1  # a refusal costs a round trip: those behind it should not pay for it
             self._wait_for(holder, event.wait_s, now_s)
-        self._no_such_range = self._no_such_range or failure is Failure.UNSATISFIABLE
+        if failure is Failure.UNSATISFIABLE:
+            self._persistence = Persistence(useless=True)
         shun = failure in (Failure.SILENT, Failure.INVALID)
         verdict = _verdict(holder.node, failure, event.wait_s, shun=shun)
         if failure.is_peers_fault:
             verdict = (*verdict, Forget(node=holder.node))
-        return verdict + (self._go_on(now_s) if self.state is State.TRYING else ())
+        return (*verdict, *self._go_on(now_s))
+
+    def _on_responded(self, event: Responded, _: float) -> Commands:
+        attempt = self._open.pop(event.attempt, None)
+        if attempt is None:
+            return ()
+        for other in self._open.values():  # slower, but as good as before if this one fails
+            if other.avoided:
+                self._candidates.put_last(other.holder)
+            else:
+                self._candidates.give_back([other.holder])
+        abandoned = self._abandon_open()
+        self.state = State.DELIVERING
+        self._delivering = event.attempt
+        self._open[event.attempt] = attempt
+        return (*abandoned, Deliver(attempt=event.attempt, holder=attempt.holder))
+
+    def _on_ticked(self, _: Ticked, now_s: float) -> Commands:
+        if now_s >= self._stretch.deadline_s:
+            silent = [one.holder.node for one in self._open.values() if self._lost_patience(one, now_s)]
+            return (*(Avoid(node=node) for node in silent), *self._end())
+        commands = self._lose_patience(now_s)
+        look_again = False
+        for wait in self._waits.over(now_s):
+            match wait:
+                case BusyHolder():
+                    self._candidates.put_last(wait.holder)
+                case LookAgain():
+                    look_again = True
+                case _:
+                    assert_never(wait)
+        if look_again:
+            self._search = self._search.widened()
+            return (*commands, Lookup(everyone=True))
+        if commands or not self._open:
+            return (*commands, *self._go_on(now_s))
+        if self._may_hedge and now_s >= self._hedge_at_s():
+            return (*commands, *self._fetch(self._candidates.next(), now_s, hedge=True))
+        return commands
+
+    def _lose_patience(self, now_s: float) -> Commands:
+        """Avoid those that are slow, end those that stall."""
+        commands: list[Command] = []
+        for number, attempt in [*self._open.items()]:
+            node = attempt.holder.node
+            if now_s >= attempt.started_s + self.limits.stall_s:
+                del self._open[number]
+                commands += [Abandon(attempt=number, failure=Failure.SILENT), *_verdict(node, Failure.SILENT)]
+            elif not attempt.avoided and self._lost_patience(attempt, now_s):
+                attempt.avoided = True
+                commands.append(Avoid(node=node))
+        return tuple(commands)
+
+    def _on_broke(self, event: Broke, now_s: float) -> Commands:
+        was_striping = self.state is State.STRIPING
+        attempt, abandoned = self._stop_delivering(event.offset, now_s)
+        given_bytes = event.offset - attempt.offset
+        if given_bytes >= PROGRESS_BYTES:
+            self._budget = self.limits.attempts_max
+            self._search = self._search.outdated()
+        verdict: Commands = ()
+        if not was_striping:  # otherwise each holder had its verdict already
+            verdict = self._on_lost(attempt.holder, event.failure, given_bytes, 0.0, now_s)
+        return (*abandoned, *verdict, *self._go_on(now_s))
+
+    def _on_lane_failed(self, event: LaneFailed, now_s: float) -> Commands:
+        return self._on_lost(event.holder, event.failure, event.given_bytes, event.wait_s, now_s)
+
+    def _on_gathered(self, event: Gathered, now_s: float) -> Commands:
+        _, abandoned = self._stop_delivering(event.offset, now_s)
+        self._stripes_useless = self._stripes_useless or event.useless
+        self._budget = max(self._budget, 1)
+        return (*abandoned, *self._go_on(now_s))
+
+    def _on_progressed(self, event: Progressed, _: float) -> Commands:
+        look, limits = event.look, self.limits
+        if not look.source_bound or not event.left_bytes:
+            return ()
+        if look.over_s >= limits.stall_s:
+            if look.bytes_per_s < limits.floor_bytes_per_s:
+                return (GiveUp(failure=Failure.SLOW),)
+            if look.bytes_per_s < limits.floor_ratio * event.expected_bytes_per_s:
+                if self._candidates.any_well:
+                    return (GiveUp(failure=Failure.LAGGING),)
+                return self._look_further()
+        return self._stripe(event) if self._is_worth_striping(event) else ()
+
+    def _on_completed(self, event: Completed, _: float) -> Commands:
+        self.state = State.DONE
+        # What is read along with a head proves little: a peer that stalls on every layer gives that, too.
+        proved = [node for node, size_bytes in event.given_bytes.items() if size_bytes >= PROGRESS_BYTES]
+        commended = (Commend(node=node) for node in proved if node not in self._failed)
+        return (*self._abandon_open(), *commended)
+
+    def _on_client_gone(self, _: ClientGone, __: float) -> Commands:
+        self.state = State.DONE
+        return self._abandon_open()
 
     def _on_lost(
         self, holder: Ranked, failure: Failure, given_bytes: int, wait_s: float, now_s: float
@@ -206,181 +249,99 @@ class Pull:
         self._failed.add(holder.node)
         if failure is Failure.BUSY:
             self._wait_for(holder, wait_s, now_s)
-        may_come_back = failure is Failure.LAGGING or (
-            failure is Failure.BROKEN and given_bytes >= PROGRESS_BYTES
-        )
+        gave_plenty = failure is Failure.BROKEN and given_bytes >= PROGRESS_BYTES
+        may_come_back = failure is Failure.LAGGING or gave_plenty
         if may_come_back:
-            self._again.append(holder)
+            self._candidates.forgive(holder)
         return _verdict(holder.node, failure, wait_s, shun=not may_come_back)
 
     def _wait_for(self, holder: Ranked, wait_s: float, now_s: float) -> None:
         """Ask a busy holder again when it says."""
-        self._busy[holder.node] = (now_s + wait_s, holder)
+        self._waits.add(BusyHolder(until_s=now_s + wait_s, holder=holder))
 
-    def _on_responded(self, event: Responded) -> Commands:
-        attempt = self._open.pop(event.attempt, None) if self.state is State.TRYING else None
-        if attempt is None:
-            return ()
-        for other in self._open.values():  # slower, but as good as before if this one fails
-            self._tried.discard(other.holder.node)
-            (self._waiting.append if other.avoided else self._waiting.appendleft)(other.holder)
-        others = self._abandon_open()
-        self.state = State.DELIVERING
-        self._begun = True
-        self._delivering = event.attempt
-        self._open[event.attempt] = attempt
-        return (*others, Deliver(attempt=event.attempt, holder=attempt.holder))
-
-    def _on_ticked(self, now_s: float) -> Commands:
-        if now_s >= self._deadline_s:
-            silent = [open_.holder.node for open_ in self._open.values() if self._lost_patience(open_, now_s)]
-            return (*(Avoid(node=node) for node in silent), *self._end())
-        commands: list[Command] = []
-        lost_patience = False
-        for number, attempt in list(self._open.items()):
-            node = attempt.holder.node
-            if now_s >= attempt.started_s + self.limits.stall_s:
-                del self._open[number]
-                commands += [Abandon(attempt=number, failure=Failure.SILENT), *_verdict(node, Failure.SILENT)]
-                lost_patience = True
-            elif not attempt.avoided and self._lost_patience(attempt, now_s):
-                attempt.avoided = True
-                commands.append(Avoid(node=node))
-                lost_patience = True
-        for node, (ready_s, holder) in list(self._busy.items()):
-            if now_s >= ready_s:
-                del self._busy[node]
-                self._tried.discard(node)
-                self._waiting.append(holder)  # behind those that were not asked yet
-        if self._look_again_s is not None and now_s >= self._look_again_s:
-            self._look_again_s = None
-            self._looking = self._widened = self._asked_everyone = True
-            return (*commands, Lookup(everyone=True))
-        if lost_patience or not self._open:
-            return (*commands, *self._go_on(now_s))
-        if self._may_hedge and now_s >= self._hedge_at_s():
-            return (*commands, *self._fetch(self._waiting.popleft(), now_s, hedge=True))
-        return tuple(commands)
-
-    def _on_broke(self, failure: Failure, offset: int, now_s: float) -> Commands:
-        if self._delivering is None:
-            return ()
-        number, attempt = self._stop_delivering(self._delivering, offset, now_s)
-        given_bytes = offset - attempt.offset
-        if given_bytes >= PROGRESS_BYTES:
-            self._budget = self.limits.attempts_max
-            self._widened = self._asked_everyone = False  # it may be long ago
-        verdict: Commands = ()
-        if not self._striped:  # otherwise each holder had its verdict already
-            verdict = self._on_lost(attempt.holder, failure, given_bytes, 0.0, now_s)
-        self._striped = False
-        return (Abandon(attempt=number), *verdict, *self._go_on(now_s))
-
-    def _commend(self, given_bytes: Mapping[NodeName, int]) -> Commands:
-        # What is read along with a head proves little: a peer that stalls on every layer gives that, too.
-        proved = (node for node, size_bytes in given_bytes.items() if size_bytes >= PROGRESS_BYTES)
-        return tuple(Commend(node=node) for node in proved if node not in self._failed)
-
-    def _on_gathered(self, event: Gathered, now_s: float) -> Commands:
-        if self._delivering is None:
-            return ()
-        number, _ = self._stop_delivering(self._delivering, event.offset, now_s)
-        self._striped = False
-        self._may_stripe = self._may_stripe and not event.useless
-        self._budget = max(self._budget, 1)
-        return (Abandon(attempt=number), *self._go_on(now_s))
-
-    def _stop_delivering(self, number: int, offset: int, now_s: float) -> tuple[int, _Attempt]:
-        self._delivering = None
-        self.state = State.TRYING
+    def _stop_delivering(self, offset: int, now_s: float) -> tuple[_Attempt, Commands]:
+        self.state = State.RESUMING
         self._offset = offset
-        went_on = offset - self._stopped_at >= PROGRESS_BYTES
-        if went_on or not self._stopped:  # one that gives byte after byte shall not go on for ever
-            self._stopped, self._stopped_at = True, offset
-            self._began_s, self._deadline_s = now_s, now_s + self.limits.deadline_s
-        self._tried -= self._lanes.keys()
-        self._waiting.extendleft(reversed(self._lanes.values()))
+        self._stretch = self._stretch.ended(offset, now_s, self.limits.deadline_s)
+        self._candidates.give_back(self._lanes.values())
         self._lanes.clear()
-        return number, self._open.pop(number)
+        return self._open.pop(self._delivering), (Abandon(attempt=self._delivering),)
 
-    def _on_progressed(self, event: Progressed) -> Commands:
-        look, limits = event.look, self.limits
-        if self._striped or self._delivering is None or not look.source_bound or not event.left_bytes:
-            return ()
+    def _is_worth_striping(self, event: Progressed) -> bool:
+        look = event.look
+        return (
+            not self._stripes_useless
+            and event.lanes_max >= 2
+            and event.left_bytes >= self.limits.stripe_min_bytes
+            and look.over_s >= _STRIPE_AFTER_S
+            and look.bytes_per_s <= _STRIPE_BELOW_BYTES_PER_S
+        )
+
+    def _stripe(self, event: Progressed) -> Commands:
         holder = self._open[self._delivering].holder
-        if look.over_s >= limits.stall_s:
-            if look.bytes_per_s < limits.floor_bytes_per_s:
-                return (GiveUp(failure=Failure.SLOW),)
-            if look.bytes_per_s < limits.floor_ratio * event.expected_bytes_per_s:
-                if any(_is_well(other) for other in self._waiting):
-                    return (GiveUp(failure=Failure.LAGGING),)
-                return self._look_further()
-        if not self._may_stripe or event.lanes_max < 2 or event.left_bytes < limits.stripe_min_bytes:
-            return ()
-        if look.over_s < _STRIPE_AFTER_S or look.bytes_per_s > _STRIPE_BELOW_BYTES_PER_S:
-            return ()
-        lanes = [other for other in self._waiting if other.locality is holder.locality and _is_well(other)]
-        lanes = lanes[: event.lanes_max - 1]
+        lanes = self._candidates.take(
+            event.lanes_max - 1, lambda other: other.locality is holder.locality and is_well(other)
+        )
         if not lanes:
             return self._look_further()
-        self._striped = True
+        self.state = State.STRIPING
         self._lanes = {lane.node: lane for lane in (holder, *lanes)}
-        self._tried.update(lane.node for lane in lanes)
-        self._waiting = deque(other for other in self._waiting if other not in lanes)
-        return (Stripe(holders=tuple(lanes)),)
+        return (Stripe(holders=lanes),)
 
     def _go_on(self, now_s: float) -> Commands:
         """The next holder, or whatever else may lead to one, or the end."""
-        if self._waiting and self._budget > 0:
-            return self._fetch(self._waiting.popleft(), now_s)
-        if self._looking:
+        if self._candidates and self._budget > 0:
+            return self._fetch(self._candidates.next(), now_s)
+        if self._search.under_way:
             return ()
         # Who could not be tried for want of attempts may have others behind it: that is worth a second look.
-        if further := self._look_further(again=bool(self._waiting)):
+        if further := self._look_further(again=bool(self._candidates)):
             return further
         if self._open:
             return ()
-        if self._again and self._budget > 0:
-            return self._fetch(self._again.popleft(), now_s)
-        in_time = any(ready_s < self._deadline_s for ready_s, _ in self._busy.values())
-        if in_time or self._look_again_s is not None:
-            return ()
-        stubborn_s = self.limits.stubborn_begun_s if self._begun else self.limits.stubborn_s
-        if now_s < self._began_s + stubborn_s and not self._no_such_range:
-            self._look_again_s = min(now_s + self._pause_s, self._began_s + stubborn_s)
-            self._pause_s = min(2 * self._pause_s, _LOOK_AGAIN_MOST_S)
-            self._tried.clear()
+        if self._budget > 0 and (forgiven := self._candidates.next_second_chance()) is not None:
+            return self._fetch(forgiven, now_s)
+        if self._waits.worth_it(self._stretch.deadline_s) or self._looks_again(now_s):
             return ()
         return self._end()
 
+    def _looks_again(self, now_s: float) -> bool:
+        """Whether there will be another look, for a client that takes an end badly."""
+        begun = self.state is State.RESUMING
+        stubborn_s = self.limits.stubborn_begun_s if begun else self.limits.stubborn_s
+        again = self._persistence.look_again(now_s, self._stretch.began_s + stubborn_s)
+        if again is None:
+            return False
+        self._waits.add(again)
+        self._persistence = self._persistence.paused()
+        self._candidates.forget_tried()
+        return True
+
     def _look_further(self, *, again: bool = False) -> Commands:
         """Ask everyone, once; ``again``: also if the first answer came from everyone."""
-        if self._widened or (self._asked_everyone and not again):
+        if not self._search.may_widen(again=again):
             return ()
-        self._widened = self._asked_everyone = self._looking = True
+        self._search = self._search.widened()
         return (Lookup(everyone=True),)
 
     def _fetch(self, holder: Ranked, now_s: float, *, hedge: bool = False) -> Commands:
         self._budget -= 1
         self._attempts += 1
-        self._tried.add(holder.node)
         self._open[self._attempts] = _Attempt(holder, now_s, self._offset)
         return (Fetch(attempt=self._attempts, holder=holder, offset=self._offset, hedge=hedge),)
 
     def _end(self) -> Commands:
+        end = Cut() if self.state is State.RESUMING else NotFound(attempts=self._attempts)
         self.state = State.DONE
-        return (*self._abandon_open(), Cut() if self._begun else NotFound(attempts=self._attempts))
+        return (*self._abandon_open(), end)
 
     def _wake_s(self, now_s: float) -> float:
-        times_s = [self._deadline_s]
+        times_s = [self._stretch.deadline_s, *self._waits.times_s()]
         for attempt in self._open.values():
             patience_s = self.limits.stall_s if attempt.avoided else self.limits.patience_s
             times_s.append(attempt.started_s + min(patience_s, self.limits.stall_s))
         if self._may_hedge:
             times_s.append(self._hedge_at_s())
-        times_s += [ready_s for ready_s, _ in self._busy.values()]
-        if self._look_again_s is not None:
-            times_s.append(self._look_again_s)
         return max(now_s, min(times_s))
 
     def _lost_patience(self, attempt: _Attempt, now_s: float) -> bool:
@@ -388,7 +349,7 @@ class Pull:
 
     @property
     def _may_hedge(self) -> bool:
-        return len(self._open) == 1 and bool(self._waiting) and self._budget > 0
+        return len(self._open) == 1 and bool(self._candidates) and self._budget > 0
 
     def _hedge_at_s(self) -> float:
         (attempt,) = self._open.values()
@@ -401,20 +362,84 @@ class Pull:
         return abandoned
 
 
-def _is_well(holder: Ranked) -> bool:
-    return not (holder.condition.cooling or holder.condition.saturated)
-
-
 def _verdict(node: NodeName, failure: Failure, wait_s: float = 0.0, *, shun: bool = True) -> Commands:
     """What a failure says of the peer, for all pulls."""
     if failure is Failure.MISSING:
         return (Forget(node=node),)
     if failure is Failure.BUSY:
         return (Relieve(node=node, wait_s=wait_s),)
-    if (
-        failure is Failure.LAGGING
-    ):  # being slower than others is no failure: let others come first for a while
+    if failure is Failure.LAGGING:  # to be slower than others is no failure
         return (Relieve(node=node, wait_s=_LAGGING_S),)
     if not failure.is_peers_fault:
         return ()
     return (Avoid(node=node), Shun(node=node)) if shun else (Avoid(node=node),)
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What an event does in a state: who handles it, which states may follow, which commands may come.
+
+    `WakeAt` comes last in every trying state, and is not listed.
+    """
+
+    handle: Callable[[Pull, Any, float], Commands]
+    next: frozenset[State]
+    commands: frozenset[type[Command]]
+
+
+def _rule(
+    handle: Callable[[Pull, Any, float], Commands], next_: Set[State], *commands: type[Command]
+) -> Rule:
+    return Rule(handle, frozenset(next_), frozenset(commands))
+
+
+_SEEKING, _RESUMING, _DELIVERING, _STRIPING, _DONE = State
+_VERDICTS = (Avoid, Shun, Relieve, Forget)
+
+TABLE: Mapping[State, Mapping[type[Event], Rule]] = {
+    _SEEKING: {
+        # The first holder; nobody is there or well: everyone is asked; nobody at all: 404.
+        Found: _rule(Pull._on_found, {_SEEKING, _DONE}, Lookup, Fetch, NotFound),
+        # The next holder, and what the failure says of this one.
+        Failed: _rule(Pull._on_failed, {_SEEKING, _DONE}, *_VERDICTS, Lookup, Fetch, NotFound),
+        # The first to respond wins. (One that was abandoned changes nothing.)
+        Responded: _rule(Pull._on_responded, {_SEEKING, _DELIVERING}, Abandon, Deliver),
+        # hedge_s over: a second holder. patience_s over: Avoid this one, the next. stall_s over: Abandon it.
+        # A wait over: the busy holder again, or everyone. Past the deadline: 404.
+        Ticked: _rule(Pull._on_ticked, {_SEEKING, _DONE}, Abandon, Avoid, Shun, Lookup, Fetch, NotFound),
+        ClientGone: _rule(Pull._on_client_gone, {_DONE}, Abandon),
+    },
+    _RESUMING: {
+        # As before the first byte, but from the byte reached, and the end is a cut.
+        Found: _rule(Pull._on_found, {_RESUMING, _DONE}, Lookup, Fetch, Cut),
+        Failed: _rule(Pull._on_failed, {_RESUMING, _DONE}, *_VERDICTS, Lookup, Fetch, Cut),
+        Responded: _rule(Pull._on_responded, {_RESUMING, _DELIVERING}, Abandon, Deliver),
+        Ticked: _rule(Pull._on_ticked, {_RESUMING, _DONE}, Abandon, Avoid, Shun, Lookup, Fetch, Cut),
+        ClientGone: _rule(Pull._on_client_gone, {_DONE}, Abandon),
+    },
+    _DELIVERING: {
+        # More to go on from, or to stripe with.
+        Found: _rule(Pull._on_found, {_DELIVERING}),
+        # Far too slow: GiveUp, which Broke follows. Slower than the reader, and others have it: Stripe.
+        Progressed: _rule(Pull._on_progressed, {_DELIVERING, _STRIPING}, GiveUp, Stripe, Lookup),
+        # The next holder goes on at this byte.
+        Broke: _rule(Pull._on_broke, {_RESUMING, _DONE}, Abandon, *_VERDICTS, Lookup, Fetch, Cut),
+        Completed: _rule(Pull._on_completed, {_DONE}, Abandon, Commend),
+        ClientGone: _rule(Pull._on_client_gone, {_DONE}, Abandon),
+    },
+    _STRIPING: {
+        Found: _rule(Pull._on_found, {_STRIPING}),
+        # The other holders go on with what it leaves.
+        LaneFailed: _rule(Pull._on_lane_failed, {_STRIPING}, *_VERDICTS),
+        # One is left, or several were no faster than one: one alone from here.
+        Gathered: _rule(Pull._on_gathered, {_RESUMING, _DONE}, Abandon, Lookup, Fetch, Cut),
+        # None is left. Each had its verdict already.
+        Broke: _rule(Pull._on_broke, {_RESUMING, _DONE}, Abandon, Lookup, Fetch, Cut),
+        Completed: _rule(Pull._on_completed, {_DONE}, Abandon, Commend),
+        ClientGone: _rule(Pull._on_client_gone, {_DONE}, Abandon),
+    },
+    _DONE: {},
+}
+"""What each event does in each state. A tick in DELIVERING or STRIPING does nothing: there `Progressed`
+tells how the body comes along, and the transfer room notices a stall.
+"""

@@ -82,13 +82,21 @@ class Cluster:
     _given_bytes: Mapping[NodeName, int] = field(default_factory=dict)
     _begun: bool = False
     _lanes_max: int = 1
+    _no_such_range: bool = False  # a peer said that the range selects nothing: no use in looking again
 
     def __post_init__(self) -> None:
         self.pull = Pull(limits=self.limits)
 
     @property
     def _stubborn_s(self) -> float:
+        if self._no_such_range:
+            return 0.0
         return self.limits.stubborn_begun_s if self._begun else self.limits.stubborn_s
+
+    @property
+    def _looked_again(self) -> bool:
+        """Whether the pull may have looked again, so that all may be asked anew."""
+        return bool(self.limits.stubborn_begun_s if self._begun else self.limits.stubborn_s)
 
     @property
     def done(self) -> bool:
@@ -104,13 +112,13 @@ class Cluster:
 
     def tell(self, event: Event) -> tuple[Command, ...]:
         """Tell the pull at `now_s`; what it commands, all of which is found to be allowed."""
-        was_done, was_trying, was_wake_s = self.done, self.pull.state is State.TRYING, self.wake_s
+        was_done, was_trying, was_wake_s = self.done, self.pull.state.is_trying, self.wake_s
         self._happens(event)
         commands = self.pull.on(event, self.now_s)
         note(f"{self.now_s:.2f} s: {event} leads to {commands}")
         assert not (was_done and commands), f"{commands} after the end"
         self._obey(commands)
-        if self.pull.state is State.TRYING:
+        if self.pull.state.is_trying:
             assert isinstance(commands[-1], WakeAt), "it would wait for ever"
             soon = self.wake_s < self.deadline_s or self.deadline_s - self.now_s < 0.5
             assert self.open or self.lookups or soon, "nothing is under way, and it waits for the deadline"
@@ -131,6 +139,7 @@ class Cluster:
                 self._known |= {holder.node for holder in event.holders}
             case Failed() if event.attempt in self.open and event.attempt != self.delivering:
                 node = self.open.pop(event.attempt).holder.node
+                self._no_such_range = self._no_such_range or event.failure is Failure.UNSATISFIABLE
                 self._lost(node, event.failure, 0, event.wait_s, second_chance=False)
             case Progressed():
                 self._lanes_max = event.lanes_max
@@ -243,7 +252,7 @@ class Cluster:
         assert command.attempt not in self.open
         assert node not in {opened.holder.node for opened in self.open.values()}, "one peer twice at a time"
         assert node not in self.shunned, "asks one that is shunned"
-        assert node not in self._spent or self._stubborn_s, "asks again one that failed"
+        assert node not in self._spent or self._looked_again, "asks again one that failed"
         assert self.now_s >= self._ready_s.get(node, 0.0), "asks a busy one sooner than it said"
         assert command.offset == self.offset, "leaves a gap, or sends bytes twice"
         assert not command.hedge or len(self.open) == 1, "a hedge beside nothing, or beside several"

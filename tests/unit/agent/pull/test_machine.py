@@ -450,7 +450,7 @@ def test_busy_holder_whose_time_ends_during_a_lookup_and_a_race_is_still_asked_a
     asked += pull.on(failed(2, Failure.MISSING), 1.5)
     asked += pull.on(failed(3, Failure.MISSING), 1.625)
     assert [command.holder for command in asked if isinstance(command, Fetch)] == [A]
-    assert pull.state is State.TRYING
+    assert pull.state is State.SEEKING
 
 
 def test_busy_holder_that_says_a_time_past_the_deadline_is_not_waited_for() -> None:
@@ -691,7 +691,7 @@ def test_lane_that_fails_has_its_verdict_at_once_and_the_others_go_on() -> None:
     pull = striped(B, C)
     assert pull.on(lane_failed(B, Failure.SILENT), 2.0) == shunned(B)
     assert pull.on(lane_failed(C, Failure.MISSING), 2.0) == forgotten(C)
-    assert pull.state is State.DELIVERING
+    assert pull.state is State.STRIPING
 
 
 def test_striped_body_whose_lanes_all_failed_goes_on_from_others_and_nobody_is_blamed_twice() -> None:

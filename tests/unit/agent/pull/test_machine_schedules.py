@@ -31,7 +31,6 @@ from agent.pull.events import (
     Stripe,
     Ticked,
 )
-from agent.pull.machine import State
 from agent.pull.meter import Look
 from tests.unit.agent.pull.cluster import Cluster
 from tests.unit.twins import node
@@ -140,11 +139,11 @@ def test_any_schedule_keeps_the_rules_and_time_alone_ends_it(limits: Limits, dat
         cluster.now_s += data.draw(SOME_S, label="later by")
         cluster.tell(data.draw(st.one_of(possible_events(cluster)), label="event"))
     for _ in range(200):
-        if cluster.pull.state is not State.TRYING:
+        if not cluster.pull.state.is_trying:
             break
         cluster.now_s = max(cluster.now_s, cluster.wake_s)
         cluster.tell(Ticked())
-    assert cluster.pull.state is not State.TRYING, "time alone does not end it"
+    assert not cluster.pull.state.is_trying, "time alone does not end it"
     cluster.tell(ClientGone())
     assert cluster.done
     cluster.tell(Ticked())
@@ -205,7 +204,7 @@ class Run:
         for _ in range(3000):
             if cluster.done:
                 return
-            wake_s = cluster.wake_s if cluster.pull.state is State.TRYING else float("inf")
+            wake_s = cluster.wake_s if cluster.pull.state.is_trying else float("inf")
             if self._agenda and self._agenda[0][0] <= wake_s:
                 at_s, _, delivery, event = heapq.heappop(self._agenda)
                 if delivery not in (None, cluster.delivering):

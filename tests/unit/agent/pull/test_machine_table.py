@@ -1,0 +1,215 @@
+"""The machine's table tells the truth: whatever happens is in it, and whatever is in it happens.
+
+As h11's tables are, this one is executed: an event without a rule changes nothing. What is left to check is
+what a rule says of the states and commands that may follow.
+"""
+
+import random
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from agent.pull.events import (
+    PROGRESS_BYTES,
+    Abandon,
+    Broke,
+    ClientGone,
+    Command,
+    Commands,
+    Completed,
+    Deliver,
+    Event,
+    Failed,
+    Failure,
+    Fetch,
+    Found,
+    Gathered,
+    LaneFailed,
+    Limits,
+    Progressed,
+    Responded,
+    Stripe,
+    Ticked,
+    WakeAt,
+)
+from agent.pull.machine import TABLE, Pull, State
+from agent.pull.meter import Look
+from tests.unit.twins import node
+from topology.placement import Locality
+from topology.ranking import Condition, Ranked
+
+EVENTS: tuple[type[Event], ...] = (
+    Found, Responded, Failed, Broke, Progressed, LaneFailed, Gathered, Completed, Ticked, ClientGone,
+)  # fmt: skip
+HOLDERS = tuple(
+    Ranked(node=node(name), locality=locality, rank=1, condition=condition)
+    for name, locality, condition in (
+        ("a", Locality.ZONE, Condition()),
+        ("b", Locality.ZONE, Condition()),
+        ("c", Locality.REGION, Condition(cooling=True)),
+        ("d", Locality.ZONE, Condition()),
+    )
+)
+MIB = 1 << 20
+SCHEDULES, STEPS = 2500, 14
+
+Row = tuple[State, type[Event]]
+
+
+def some_limits(dice: random.Random) -> Limits:
+    stubborn_s = dice.choice((0.0, 0.0, 1.0))
+    return Limits(
+        patience_s=0.5,
+        deadline_s=dice.choice((2.0, 10.0)),
+        attempts_max=dice.choice((1, 2, 8)),
+        stall_s=1.0,
+        floor_bytes_per_s=1e5,
+        floor_ratio=0.1,
+        hedge_s={Locality.ZONE: 0.1},
+        stripe_min_bytes=MIB,
+        stubborn_s=stubborn_s,
+        stubborn_begun_s=stubborn_s,
+    )
+
+
+def some_event(dice: random.Random, offset: int, attempts: set[int], lanes: set[Ranked]) -> Event:
+    """Any event with any content, possible now or not. Mostly of ``attempts`` and ``lanes``."""
+    attempt = dice.choice([*sorted(attempts), 99])
+    lane = dice.choice(sorted(lanes, key=lambda holder: holder.node) or HOLDERS)
+    failure = dice.choice(tuple(Failure))
+    look = Look(
+        bytes_per_s=dice.choice((0.0, 5e5, 5e7)),
+        over_s=dice.choice((0.6, 3.0)),
+        source_bound=dice.random() < 0.9,
+    )
+    makers: tuple[Callable[[], Event], ...] = (
+        lambda: Found(holders=tuple(dice.sample(HOLDERS, dice.randrange(5))), complete=dice.random() < 0.5),
+        lambda: Responded(attempt=attempt),
+        lambda: Failed(attempt=attempt, failure=failure, wait_s=dice.choice((0.2, 60.0))),
+        lambda: Broke(failure=failure, offset=offset),
+        lambda: Progressed(
+            left_bytes=100 * MIB,
+            look=look,
+            expected_bytes_per_s=dice.choice((0.0, 1e9)),
+            lanes_max=dice.choice((1, 3)),
+        ),
+        lambda: LaneFailed(
+            holder=lane, failure=failure, given_bytes=2 * MIB, wait_s=dice.choice((0.2, 60.0))
+        ),
+        lambda: Gathered(offset=offset, useless=dice.random() < 0.5),
+        lambda: Completed(given_bytes={holder.node: 2 * MIB for holder in HOLDERS}),
+        Ticked,
+        ClientGone,
+    )
+    rare = 0.1  # the events that end a pull
+    weights = (3, 3, 3, 1, 2, 1, 0.5, rare, 3, rare)
+    return dice.choices(makers, weights)[0]()
+
+
+def ends(*, exhaustive: bool, last: Event) -> list[Event]:
+    """A body from two holders, both of which fail for good before ``last``."""
+    look = Look(bytes_per_s=5e5, over_s=0.6, source_bound=True)
+    progressed = Progressed(left_bytes=100 * MIB, look=look, expected_bytes_per_s=0.0, lanes_max=3)
+    failed = (
+        LaneFailed(holder=holder, failure=Failure.INVALID, given_bytes=0, wait_s=0.0)
+        for holder in HOLDERS[:2]
+    )
+    found = Found(holders=HOLDERS[:2], complete=exhaustive)
+    return [found, Responded(attempt=1), progressed, *failed, last]
+
+
+LAST_WORDS: tuple[Event, ...] = (
+    Gathered(offset=1, useless=False),
+    Broke(failure=Failure.INVALID, offset=1),
+    ClientGone(),
+)
+# What chance hardly ever plays to its end.
+PLAYBOOKS = [
+    *(ends(exhaustive=exhaustive, last=last) for exhaustive in (True, False) for last in LAST_WORDS),
+    [Found(holders=HOLDERS[:1], complete=True), Responded(attempt=1), LAST_WORDS[1]],
+]
+
+
+class Observed:
+    """What followed what, in the playbooks and in many schedules with fixed seeds."""
+
+    def __init__(self) -> None:
+        self.states: dict[Row, set[State]] = {}
+        self.commands: dict[Row, set[type[Command]]] = {}
+        self.ignored: dict[Row, set[State]] = {}
+        for events in PLAYBOOKS:
+            pull = Pull(limits=replace(some_limits(random.Random(0)), stubborn_begun_s=0.0, attempts_max=8))
+            pull.start(0.0)
+            for event in events:
+                self._tell(pull, event, 0.0)
+        for seed in range(SCHEDULES):
+            self._play(random.Random(seed))
+
+    def _play(self, dice: random.Random) -> None:
+        pull, now_s, offset = Pull(limits=some_limits(dice)), 0.0, 0
+        attempts: set[int] = set()  # that are open
+        lanes: set[Ranked] = set()  # of a striped body, those that did not fail
+        pull.start(now_s)
+        for _ in range(STEPS):
+            now_s += dice.choice((0.0, 0.01, 0.2, 0.6, 1.2, 5.0))
+            offset += dice.choice((0, 1000, PROGRESS_BYTES))
+            event = some_event(dice, offset, attempts, lanes)
+            if isinstance(event, Failed | Responded):
+                attempts.discard(event.attempt)
+            elif isinstance(event, LaneFailed):
+                lanes.discard(event.holder)
+            for command in self._tell(pull, event, now_s):
+                if isinstance(command, Fetch):
+                    attempts.add(command.attempt)
+                elif isinstance(command, Abandon):
+                    attempts.discard(command.attempt)
+                elif isinstance(command, Deliver):
+                    lanes = {command.holder}
+                elif isinstance(command, Stripe):
+                    lanes.update(command.holders)
+
+    def _tell(self, pull: Pull, event: Event, now_s: float) -> Commands:
+        before = pull.state
+        row = (before, type(event))
+        commands = pull.on(event, now_s)
+        kinds = {type(command) for command in commands} - {WakeAt}
+        if type(event) in TABLE[before]:
+            self.states.setdefault(row, set()).add(pull.state)
+            self.commands.setdefault(row, set()).update(kinds)
+        else:
+            assert not kinds, f"{row} is not in the table and leads to {kinds}"
+            self.ignored.setdefault(row, set()).add(pull.state)
+        return commands
+
+
+@pytest.fixture(scope="module")
+def observed() -> Observed:
+    return Observed()
+
+
+ROWS = [(state, event) for state, rules in TABLE.items() for event in rules]
+IDS = [f"{state.value}-{event.__name__}" for state, event in ROWS]
+
+
+@pytest.mark.parametrize("row", ROWS, ids=IDS)
+def test_states_that_follow_are_those_of_the_table(observed: Observed, row: Row) -> None:
+    state, event = row
+    assert observed.states[row] == TABLE[state][event].next
+
+
+@pytest.mark.parametrize("row", ROWS, ids=IDS)
+def test_commands_that_follow_are_those_of_the_table(observed: Observed, row: Row) -> None:
+    state, event = row
+    assert observed.commands[row] == TABLE[state][event].commands
+
+
+def test_event_without_a_rule_changes_nothing(observed: Observed) -> None:
+    assert observed.ignored, "the schedules have events that come too late"
+    assert all(states == {state} for (state, _), states in observed.ignored.items())
+
+
+def test_every_state_has_its_rules_and_the_end_has_none() -> None:
+    assert TABLE.keys() == set(State)
+    assert TABLE[State.DONE] == {}
+    assert {event for rules in TABLE.values() for event in rules} == set(EVENTS)
