@@ -5,7 +5,7 @@ prometheus_client is imported here and by the probe's metrics only.
 Labels are bounded: path, kind, source, locality, result, zone (pairs). Never a node, an address or a digest.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
@@ -15,21 +15,7 @@ from agent.observe.requests import RequestRecord
 from topology.placement import Locality
 
 _FIRST_BYTE_BUCKETS_S = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
-_RTT_BUCKETS_S = (
-    0.00005,
-    0.0001,
-    0.0002,
-    0.0003,
-    0.0005,
-    0.0007,
-    0.001,
-    0.0015,
-    0.002,
-    0.005,
-    0.02,
-    0.1,
-    0.5,
-)
+_RTT_BUCKETS_S = (50e-6, 0.0001, 0.0002, 0.0003, 0.0005, 0.0007, 0.001, 0.0015, 0.002, 0.005, 0.02, 0.1, 0.5)
 _LOOKUP_BUCKETS_S = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.1, 0.5, 1)
 
 
@@ -40,200 +26,194 @@ class Metrics:
 
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
         self._registry = registry or CollectorRegistry()
-        self._requests = Counter(
-            "shorthaul_requests_total",
+        self._define_requests()
+        self._define_pulls()
+        self._define_uploads()
+        self._define_store()
+        self._define_latency()
+        self._define_topology()
+        self._define_local_path()
+
+    def _define_requests(self) -> None:
+        self._requests = self._counter(
+            "requests_total",
             "Requests answered, by the listener they came in by, what they asked for, and what came of them.",
-            ("path", "kind", "source", "locality", "result"),
-            registry=self._registry,
+            "path",
+            "kind",
+            "source",
+            "locality",
+            "result",
         )
-        self._bytes = Counter(
-            "shorthaul_bytes_total",
+        self._bytes = self._counter(
+            "bytes_total",
             "Body bytes sent, by the listener and by how far away their source was (node: this one).",
-            ("path", "locality"),
-            registry=self._registry,
+            "path",
+            "locality",
         )
-        self._first_byte = Histogram(
-            "shorthaul_first_byte_seconds",
+        self._first_byte = self._histogram(
+            "first_byte_seconds",
             "From a request's arrival to its first body byte, by source.",
-            ("source",),
+            "source",
             buckets=_FIRST_BYTE_BUCKETS_S,
-            registry=self._registry,
         )
-        self._lookup = Histogram(
-            "shorthaul_lookup_seconds",
+        self._sent_bytes = self._counter(
+            "sent_bytes_total",
+            "Body bytes sent, by the way they took: sendfile and splice inside the kernel; copy, stripe and "
+            "memory (first bytes, small contents) through the agent.",
+            "way",
+        )
+        self._redirects = self._counter(
+            "redirects_total", "Clients that were sent to a peer (transfer.mode)."
+        )
+        self._ready = self._gauge("ready", "1 while the agent is ready.")
+
+    def _define_pulls(self) -> None:
+        self._lookup = self._histogram(
+            "lookup_seconds",
             "Finding the holders of a digest, cached answers included.",
             buckets=_LOOKUP_BUCKETS_S,
-            registry=self._registry,
         )
-        self._questions = Counter(
-            "shorthaul_lookup_questions_total",
-            "Questions put to peers about who has what, by result.",
-            ("result",),
-            registry=self._registry,
+        self._questions = self._counter(
+            "lookup_questions_total", "Questions put to peers about who has what, by result.", "result"
         )
-        self._attempts = Counter(
-            "shorthaul_peer_attempts_total",
+        self._attempts = self._counter(
+            "peer_attempts_total",
             "Fetches started at a peer, by what came of them: ok is a body delivered to its end.",
-            ("result",),
-            registry=self._registry,
+            "result",
         )
-        self._store_blobs = Gauge(
-            "shorthaul_store_blobs", "Blobs in this node's content store.", registry=self._registry
+        self._hedges = self._counter(
+            "hedges_total", "Second fetches because a first byte took longer than usual."
         )
-        self._store_bytes = Gauge(
-            "shorthaul_store_bytes", "Bytes in this node's content store.", registry=self._registry
+        self._resumes = self._counter(
+            "resumes_total", "Bodies that broke off and were looked for elsewhere, by the failure.", "reason"
         )
-        self._peers = Gauge("shorthaul_peers", "Peers in the membership.", registry=self._registry)
-        self._cooling = Gauge(
-            "shorthaul_peers_cooling",
-            "Peers avoided because they failed a moment ago.",
-            registry=self._registry,
+        self._striped = self._counter("striped_bodies_total", "Bodies fetched from several peers at once.")
+        self._suspects = self._counter(
+            "suspect_sources_total",
+            "Peers whose blob containerd did not commit: not asked for it again for a while.",
         )
-        self._rtt = Histogram(
-            "shorthaul_rtt_seconds",
+
+    def _define_uploads(self) -> None:
+        self._uploads = self._gauge("uploads", "Bodies being sent to peers now.")
+        self._upload_bytes = self._gauge(
+            "upload_bytes_in_flight", "Bytes of those bodies that are still to be sent."
+        )
+        self._refused = self._counter(
+            "uploads_refused_total", "Peers told to go elsewhere for want of capacity."
+        )
+
+    def _define_store(self) -> None:
+        self._store_blobs = self._gauge("store_blobs", "Blobs in this node's content store.")
+        self._store_bytes = self._gauge("store_bytes", "Bytes in this node's content store.")
+        self._scrub_paused = self._gauge("scrub_paused", "1 while somebody paused the scrub.")
+        self._scrubbed = self._counter(
+            "scrubbed_bytes_total", "Bytes of this node's content read again and hashed."
+        )
+        self._corrupt = self._counter(
+            "corrupt_blobs_total",
+            "Blobs of this node that do not match their digest or size, and were withdrawn: an alarm.",
+            "found_by",
+        )
+        for found_by in ("read", "scrub"):  # a series that is born at 1 has no rate
+            self._corrupt.labels(found_by)
+
+    def _define_latency(self) -> None:
+        self._peers = self._gauge("peers", "Peers in the membership.")
+        self._cooling = self._gauge("peers_cooling", "Peers avoided because they failed a moment ago.")
+        self._rtt = self._histogram(
+            "rtt_seconds",
             "Round trips to peers as measured by this node's kernel, by how far away the peer is.",
-            ("locality",),
+            "locality",
             buckets=_RTT_BUCKETS_S,
-            registry=self._registry,
         )
-        self._rtt_samples = Counter(
-            "shorthaul_rtt_samples_total",
+        self._rtt_samples = self._counter(
+            "rtt_samples_total",
             "Round trips taken into the topology, by what measured them: probe, connection, upload, kernel.",
-            ("source",),
-            registry=self._registry,
+            "source",
         )
-        self._probes = Counter(
-            "shorthaul_probes_total",
-            "Probes by result: measured, lost, unreachable, absurd.",
-            ("result",),
-            registry=self._registry,
+        self._probes = self._counter(
+            "probes_total", "Probes by result: measured, lost, unreachable, absurd.", "result"
         )
-        self._probed = Gauge(
-            "shorthaul_probe_connections", "Probe connections open now.", registry=self._registry
-        )
-        self._reports = Counter(
-            "shorthaul_latency_reports_total",
+        self._probed = self._gauge("probe_connections", "Probe connections open now.")
+        self._reports = self._counter(
+            "latency_reports_total",
             "Reports of peers about what they measured: taken, invalid, or from a node that is no member.",
-            ("result",),
-            registry=self._registry,
+            "result",
         )
-        self._absurd = Counter(
-            "shorthaul_rtt_absurd_total",
-            "Round trips that peers told and that can't be true: clamped or left out.",
-            registry=self._registry,
+        self._absurd = self._counter(
+            "rtt_absurd_total", "Round trips that peers told and that can't be true: clamped or left out."
         )
-        self._placed = Gauge(
-            "shorthaul_topology_nodes",
+
+    def _define_topology(self) -> None:
+        self._placed = self._gauge(
+            "topology_nodes",
             "Nodes by how their zone is known: labelled, inferred, unknown; and those whose latency "
             "contradicts their labels: suspect.",
-            ("placed",),
-            registry=self._registry,
+            "placed",
         )
-        self._label_problems = Gauge(
-            "shorthaul_label_problems",
-            "Missing and contradictory labels; /api/topology lists them.",
-            registry=self._registry,
+        self._label_problems = self._gauge(
+            "label_problems", "Missing and contradictory labels; /api/topology lists them."
         )
-        self._zone_rtt = Gauge(
-            "shorthaul_zone_rtt_seconds",
+        self._zone_rtt = self._gauge(
+            "zone_rtt_seconds",
             "Round trip from this node's zone to each zone: measured, told, or the shortest path.",
-            ("zone",),
-            registry=self._registry,
+            "zone",
         )
-        self._zone_bytes = Counter(
-            "shorthaul_zone_bytes_total",
+        self._zone_bytes = self._counter(
+            "zone_bytes_total",
             "Body bytes between this node and others, by the zone they came from and the one they went to.",
-            ("source_zone", "destination_zone"),
-            registry=self._registry,
+            "source_zone",
+            "destination_zone",
         )
-        self._zone_usd = Counter(
-            "shorthaul_zone_cost_usd_total",
+        self._zone_usd = self._counter(
+            "zone_cost_usd_total",
             "What they cost, by the price table (costs.*).",
-            ("source_zone", "destination_zone"),
-            registry=self._registry,
+            "source_zone",
+            "destination_zone",
         )
-        self._local_flows = Counter(
-            "shorthaul_local_flows_total",
+
+    def _define_local_path(self) -> None:
+        self._local_flows = self._counter(
+            "local_flows_total",
             "Connections of this node's clients to the agents, by the endpoint asked for and what the probe "
             "proved of them.",
-            ("endpoint", "verdict"),
-            registry=self._registry,
+            "endpoint",
+            "verdict",
         )
-        self._local_requests = Counter(
-            "shorthaul_local_requests_total",
+        self._local_requests = self._counter(
+            "local_requests_total",
             "Requests answered to this node's clients, by the same; a kept-alive connection has many.",
-            ("endpoint", "verdict"),
-            registry=self._registry,
+            "endpoint",
+            "verdict",
         )
-        self._remote_bytes = Counter(
-            "shorthaul_nodeport_remote_bytes_total",
+        self._remote_bytes = self._counter(
+            "nodeport_remote_bytes_total",
             "Bytes of local clients' connections that kube-proxy sent to another node, once they are closed.",
-            ("direction",),
-            registry=self._registry,
+            "direction",
         )
-        self._contradictions = Counter(
-            "shorthaul_flow_contradictions_total",
-            "Connections of which the two ends tell different things: an alarm.",
-            registry=self._registry,
+        self._contradictions = self._counter(
+            "flow_contradictions_total", "Connections of which the two ends tell different things: an alarm."
         )
-        self._path_proved = Gauge(
-            "shorthaul_local_path_proved",
+        self._path_proved = self._gauge(
+            "local_path_proved",
             "1 while the HostPort's path is proved to be direct: canary and connections since.",
-            registry=self._registry,
         )
-        self._probe_connected = Gauge(
-            "shorthaul_probe_connected",
+        self._probe_connected = self._gauge(
+            "probe_connected",
             "1 while a probe tells of this node's flows; without one every verdict is UNKNOWN.",
-            registry=self._registry,
         )
         for endpoint in EndpointName:  # a series that is born at 1 has no rate
             for verdict in Verdict:
                 self._local_flows.labels(endpoint.value, verdict.value)
-        self._hedges = self._counter("hedges", "Second fetches because a first byte took longer than usual.")
-        self._resumes = Counter(
-            "shorthaul_resumes_total",
-            "Bodies that broke off and were looked for elsewhere, by the failure.",
-            ("reason",),
-            registry=self._registry,
-        )
-        self._striped = self._counter("striped_bodies", "Bodies fetched from several peers at once.")
-        self._redirects = self._counter("redirects", "Clients that were sent to a peer (transfer.mode).")
-        self._sent_bytes = Counter(
-            "shorthaul_sent_bytes_total",
-            "Body bytes sent, by the way they took: sendfile and splice inside the kernel; copy, stripe and "
-            "memory (first bytes, small contents) through the agent.",
-            ("way",),
-            registry=self._registry,
-        )
-        self._uploads = Gauge("shorthaul_uploads", "Bodies being sent to peers now.", registry=self._registry)
-        self._upload_bytes = Gauge(
-            "shorthaul_upload_bytes_in_flight",
-            "Bytes of those bodies that are still to be sent.",
-            registry=self._registry,
-        )
-        self._refused = self._counter("uploads_refused", "Peers told to go elsewhere for want of capacity.")
-        self._suspects = self._counter(
-            "suspect_sources",
-            "Peers whose blob containerd did not commit: not asked for it again for a while.",
-        )
-        self._scrub_paused = Gauge(
-            "shorthaul_scrub_paused", "1 while somebody paused the scrub.", registry=self._registry
-        )
-        self._scrubbed = self._counter(
-            "scrubbed_bytes", "Bytes of this node's content read again and hashed."
-        )
-        self._corrupt = Counter(
-            "shorthaul_corrupt_blobs_total",
-            "Blobs of this node that do not match their digest or size, and were withdrawn: an alarm.",
-            ("found_by",),
-            registry=self._registry,
-        )
-        for found_by in ("read", "scrub"):
-            self._corrupt.labels(found_by)
-        self._ready = Gauge("shorthaul_ready", "1 while the agent is ready.", registry=self._registry)
 
-    def _counter(self, name: str, meaning: str) -> Counter:
-        return Counter(f"shorthaul_{name}_total", meaning, registry=self._registry)
+    def _counter(self, name: str, meaning: str, *labels: str) -> Counter:
+        return Counter(f"shorthaul_{name}", meaning, labels, registry=self._registry)
+
+    def _gauge(self, name: str, meaning: str, *labels: str) -> Gauge:
+        return Gauge(f"shorthaul_{name}", meaning, labels, registry=self._registry)
+
+    def _histogram(self, name: str, meaning: str, *labels: str, buckets: Sequence[float]) -> Histogram:
+        return Histogram(f"shorthaul_{name}", meaning, labels, buckets=buckets, registry=self._registry)
 
     def request(self, record: RequestRecord) -> None:
         """A request was answered."""
