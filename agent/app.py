@@ -19,14 +19,17 @@ from agent.content.scrub import Scrubber
 from agent.content.store import ContentStore
 from agent.content.tags import TagAges
 from agent.flows.book import FlowBook
+from agent.holders.answering import QuestionDesk
 from agent.holders.scatter import Scatter
 from agent.holders.tags import TagResolver
-from agent.latency.prober import Prober
-from agent.latency.samples import take_sample
+from agent.holders.wire import QUESTIONS
+from agent.latency.hearing import ReportDesk
+from agent.latency.prober import PROBE_CONNECT_S, Prober
+from agent.latency.samples import add_sample
 from agent.latency.tcpinfo import read_tcp_info
-from agent.latency.wire import Told
+from agent.latency.wire import NodeReport
 from agent.listen.discovery import Discovery
-from agent.listen.http import HttpListener
+from agent.listen.http import HttpListener, end_with_peer
 from agent.listen.judged import JudgedRequests
 from agent.listen.server import OciServer, Services
 from agent.listen.sockets import ListenError, ListenErrors, open_listener
@@ -38,8 +41,8 @@ from agent.members.static import NoMembership, StaticMembership
 from agent.observe.metrics import Metrics
 from agent.observe.requests import RecentRequests, RequestPath
 from agent.oci.patterns import parse_filter
-from agent.peering.questions import QuestionDesk
-from agent.peering.reports import ReportDesk
+from agent.peering.channels import Channels
+from agent.peering.dial import Dialer
 from agent.probe.follower import ProbeFollower
 from agent.pull.admission import Admission
 from agent.pull.bucket import TokenBucket
@@ -155,9 +158,11 @@ class Agent:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._asked_to_stop)
         settings = self._settings
-        client = PeerClient(
-            connect_s=settings.pull.connect_s, stall_s=settings.pull.stall_s, connected=self._connected
-        )
+        dialer = Dialer(connect_s=settings.pull.connect_s, connected=self._connected)
+        channels = Channels(dialer, QUESTIONS)
+        client = PeerClient(dialer, stall_s=settings.pull.stall_s)
+        # Peers know by the address who reports, so probes come from this node's own one.
+        probe_dialer = Dialer(connect_s=PROBE_CONNECT_S, local_address=_own_address(settings))
         traffic = Traffic(
             ledger=CostLedger(_prices(settings.costs)),
             roster=self._roster,
@@ -173,13 +178,14 @@ class Agent:
             settings=settings.latency,
             metrics=self._metrics,
             load=lambda: traffic.uploads,
-            address=_own_address(settings),
+            dialer=probe_dialer,
         )
-        async with client, prober:
+        self._roster.on_change(channels.keep)
+        async with dialer, probe_dialer, channels, client, prober:
             index = Scatter(
                 roster=self._roster,
                 regard=self._regard,
-                ask=client.ask,
+                query=channels.query,
                 settings=settings.lookup,
                 metrics=self._metrics,
             )
@@ -226,8 +232,8 @@ class Agent:
             enabled=settings.resolve_tags,
             max_age_s=settings.tag_max_age_s,
         )
-        desk = QuestionDesk(resolver.reply_to)
-        reports = ReportDesk(self._told, lambda: self._metrics.report("invalid"))
+        desk = QuestionDesk(resolver.reply_to, upgraded=end_with_peer)
+        reports = ReportDesk(self._told, lambda: self._metrics.report("invalid"), upgraded=end_with_peer)
         registries = parse_filter(settings.registries.include, settings.registries.exclude)
         services = Services(
             own=self._own,
@@ -302,7 +308,7 @@ class Agent:
             await asyncio.sleep(settings.stop.unready_s)
             for listener in serving:
                 await listener.stop_accepting()
-            reports.close()
+            await reports.close()
             await desk.close()
             _log.info("stopping: no new connections, draining")
             await asyncio.gather(*(listener.drain(settings.stop.drain_s) for listener in serving))
@@ -329,9 +335,9 @@ class Agent:
         info = read_tcp_info(sock)
         rtt_us = None if info is None else info.handshake_us
         if rtt_us is not None:
-            take_sample(self._roster, self._metrics, peer.name, rtt_us, "connection")
+            add_sample(self._roster, self._metrics, peer.name, rtt_us, "connection")
 
-    def _told(self, told: Told, address: str) -> None:
+    def _told(self, told: NodeReport, address: str) -> None:
         """A peer told what it measured."""
         absurd = self._roster.hear(told.node, told.report, address=address)
         if absurd is None:

@@ -22,6 +22,7 @@ from agent.members.roster import Rings, Roster
 from agent.observe.metrics import Metrics
 from agent.oci.digest import Digest
 from agent.oci.reference import Named
+from agent.peering.channels import NoReply
 from agent.pull.regard import Regard
 from topology.placement import NodeName
 
@@ -29,12 +30,8 @@ _CACHE_MAX = 10_000
 _GRACE_LEAST_S = 0.002
 
 
-class PeerSilent(Exception):
-    """A peer did not give a usable answer: unreachable, too slow, or not understood."""
-
-
-Ask = Callable[[Peer, Question, float], Awaitable[Reply]]
-"""Ask one peer, with a deadline in seconds. Raises `PeerSilent`."""
+Query = Callable[[Peer, Question, float], Awaitable[Reply]]
+"""Ask one peer, with a deadline in seconds. Raises `NoReply`."""
 
 
 @dataclass(slots=True)
@@ -52,14 +49,14 @@ class Scatter:
         *,
         roster: Roster,
         regard: Regard,
-        ask: Ask,
+        query: Query,
         settings: LookupSettings,
         metrics: Metrics,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._roster = roster
         self._regard = regard
-        self._ask = ask
+        self._query = query
         self._settings = settings
         self._metrics = metrics
         self._clock = clock
@@ -232,8 +229,8 @@ class Scatter:
         self, peer: Peer, asked: Question, take: Callable[[Peer, Reply], None], timeout_s: float
     ) -> None:
         try:
-            reply = await self._ask(peer, asked, timeout_s)
-        except PeerSilent:
+            reply = await self._query(peer, asked, timeout_s)
+        except NoReply:
             self._metrics.question("silent")
             self._regard.failed(peer.name, self._clock())
             return

@@ -1,8 +1,8 @@
 """What agents ask each other, and the reply: messages on ``/shorthaul/v1/holders`` of the peer listener.
 
-JSON, many digests and tags in one message, with a number that the reply repeats. Ages travel as
-durations, because the clocks of two nodes need not agree. A reply names digests by their place in the
-question: it is about as long as it has hits.
+A message is JSON. It has many digests and tags, and a number that the reply repeats. Ages travel as
+durations, because the clocks of two nodes need not agree. A reply names a digest by its place in the
+question, so that its length grows with the hits only.
 """
 
 import json
@@ -14,6 +14,7 @@ from agent.oci.digest import Digest, parse_digest
 from agent.oci.errors import OciError, RequestInvalid
 from agent.oci.manifest import Descriptor
 from agent.oci.reference import Named, parse_registry, parse_repository, parse_tag
+from agent.peering.channels import Codec, MessageInvalid
 
 PATH = "/shorthaul/v1/holders"
 DIGESTS_MAX = 256  # an image has at most 127 layers
@@ -46,8 +47,8 @@ class Reply:
     tags: tuple[KnownTag, ...] = ()
 
 
-class ReplyInvalid(Exception):
-    """A peer's reply that can't be understood: treat the peer as failed."""
+class ReplyInvalid(MessageInvalid):
+    """A peer's reply that can't be understood."""
 
 
 def encode_question(number: int, question: Question) -> bytes:
@@ -104,6 +105,12 @@ def decode_reply(body: bytes) -> tuple[int, Callable[[Question], Reply]]:
     if not isinstance(number, int):
         raise ReplyInvalid("a reply without a number")
     return number, lambda question: _read_reply(question, document)
+
+
+QUESTIONS: Codec[Question, Reply] = Codec(
+    path=PATH, reply_max_bytes=REPLY_MAX_BYTES, encode=encode_question, decode=decode_reply
+)
+"""How `agent.peering.channels.Channels` puts these questions to peers."""
 
 
 def _read_reply(question: Question, document: Any) -> Reply:

@@ -1,36 +1,35 @@
 """The probe connections: opens, measures, rotates and closes them.
 
-Each connection sends an empty message every `interval_s`; the peer's kernel acknowledges it, and at the
-next turn the kernel here is asked how long that took. Every `report_s` the message is a report. The
-choice of peers is `topology.probing`'s. A peer that can't be probed costs one attempt now and then and
-nothing else: it may still serve.
+Each connection sends an empty message every `interval_s`. The peer's kernel acknowledges it, and at the next
+turn this node's kernel says how long that took. Every `report_s` the message is a report. `topology.probing`
+chooses the peers. A peer that can't be probed may still serve: it only costs an attempt now and then.
 """
 
 import asyncio
 import logging
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
-import aiohttp
-from yarl import URL
-
 from agent.config import LatencySettings
-from agent.latency.samples import take_sample
+from agent.latency.samples import add_sample
 from agent.latency.tcpinfo import TcpInfo, newest_sample_us, read_tcp_info
 from agent.latency.wire import PATH, encode_report
 from agent.members.member import Peer
 from agent.members.roster import Roster
 from agent.observe.metrics import Metrics
+from agent.peering.dial import Dialer, Unreachable
+from agent.peering.websocket import PeerSocket
 from topology.placement import NodeName, ZoneKey
 from topology.probing import ProbeLimits, choose_probed
 
 _log = logging.getLogger(__name__)
 
-_CONNECT_S = 3.0
-_CLOSE_S = 0.5
+PROBE_CONNECT_S = 3.0
+"""A probe connection is given up when it is not open after so long."""
+
+_MESSAGE_MAX_BYTES = 1024  # the peer should send nothing at all
 _OPENING_MAX = 8  # at once, so that a rotation is no burst
 _LOST_MAX = 3  # probes in a row without an acknowledgement, then the connection is given up
 _RETRY_LEAST_S, _RETRY_MOST_S = 1.0, 60.0
@@ -38,22 +37,15 @@ _SOON_S = 0.1
 
 
 class _Probe:
-    """One open connection, with a session of its own: closing that needs no answer of the peer."""
+    """One open connection."""
 
-    def __init__(
-        self,
-        peer: Peer,
-        session: aiohttp.ClientSession,
-        socket: aiohttp.ClientWebSocketResponse,
-        info: TcpInfo | None,
-    ) -> None:
+    def __init__(self, peer: Peer, socket: PeerSocket, info: TcpInfo | None) -> None:
         self.peer = peer
-        self._session = session
         self._socket = socket
         self._before = info
         self._lost = 0
         self.reported_s = float("-inf")
-        # The peer has nothing to say here: whatever comes is the end of it, or a peer that is not one.
+        # The peer sends nothing here: whatever comes is its end, or shows that it is no agent.
         self._watch = asyncio.create_task(socket.receive(), name="watch a probe")
 
     @property
@@ -62,7 +54,7 @@ class _Probe:
 
     def measure(self) -> float | None:
         """What the last probe measured, in microseconds; None when nothing came back."""
-        info = read_tcp_info(self._socket.get_extra_info("socket"))
+        info = read_tcp_info(self._socket.kernel_socket)
         sample_us = None
         if info is not None and self._before is not None:
             sample_us = newest_sample_us(self._before, info)
@@ -71,25 +63,21 @@ class _Probe:
         return sample_us
 
     async def send(self, message: bytes) -> None:
-        """Send a probe. Raises ConnectionError."""
-        async with asyncio.timeout(_CONNECT_S):
-            await self._socket.send_bytes(message)
+        """Send a probe. Raises ConnectionError and TimeoutError."""
+        await self._socket.send(message, PROBE_CONNECT_S)
 
     async def close(self) -> None:
         """Close the connection, whatever the peer does."""
         self._watch.cancel()
         await asyncio.gather(self._watch, return_exceptions=True)
-        with suppress(TimeoutError):
-            async with asyncio.timeout(_CLOSE_S):
-                await self._socket.close()
-        await self._session.close()
+        await self._socket.close()
 
 
 class Prober:
     """Keeps the roster's latencies measured. Use as an async context manager, and `run` it.
 
-    ``load``: how many bodies this node is sending to peers. ``address``: to probe from; by it the peers
-    know who tells them something.
+    ``load``: how many bodies this node is sending to peers. ``dialer``: opens the probe connections. It
+    should connect from this node's own address, by which the peers know who reports.
     """
 
     def __init__(
@@ -99,14 +87,14 @@ class Prober:
         settings: LatencySettings,
         metrics: Metrics,
         load: Callable[[], int],
-        address: str | None = None,
+        dialer: Dialer,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._roster = roster
         self._settings = settings
         self._metrics = metrics
         self._load = load
-        self._address = address
+        self._dialer = dialer
         self._clock = clock
         self._probes: dict[NodeName, _Probe] = {}
         self._opening: dict[NodeName, asyncio.Task[None]] = {}
@@ -114,7 +102,7 @@ class Prober:
         self._retry: dict[NodeName, tuple[float, float]] = {}  # when next, and how long to wait then
         self._planned: tuple[int, int] | None = None
         self._wanted: tuple[NodeName, ...] = ()
-        self._told = float("-inf"), b""
+        self._last_report = float("-inf"), b""  # when it was made
 
     @property
     def probed(self) -> tuple[NodeName, ...]:
@@ -196,35 +184,26 @@ class Prober:
         )
 
     async def _open(self, peer: Peer) -> None:
-        session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(
-                limit=1, force_close=True, local_addr=(self._address, 0) if self._address else None
-            ),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_S),
-            headers={"User-Agent": "shorthaul"},
-        )
         try:
-            async with asyncio.timeout(_CONNECT_S):
-                socket = await session.ws_connect(
-                    URL(f"{peer.base_url}{PATH}", encoded=True), compress=0, max_msg_size=1024, autoping=False
-                )
-        except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            await session.close()
+            socket = await self._dialer.open_websocket(
+                peer,
+                PATH,
+                timeout_s=PROBE_CONNECT_S,
+                message_max_bytes=_MESSAGE_MAX_BYTES,
+                answers_pings=False,
+            )
+        except Unreachable as error:
             self._metrics.probe("unreachable")
             _, waited_s = self._retry.get(peer.name, (0.0, 0.0))
             wait_s = min(_RETRY_MOST_S, max(_RETRY_LEAST_S, 2 * waited_s))
             self._retry[peer.name] = self._clock() + wait_s, wait_s
             _log.debug("can't probe: %s", error, extra={"fields": {"node": peer.name}})
             return
-        except BaseException:
-            await session.close()
-            raise
         self._retry.pop(peer.name, None)
-        info = read_tcp_info(socket.get_extra_info("socket"))
+        info = read_tcp_info(socket.kernel_socket)
         if info is not None and info.handshake_us is not None:
-            self._take(peer.name, info.handshake_us)
-        self._probes[peer.name] = _Probe(peer, session, socket, info)
+            self._add_sample(peer.name, info.handshake_us)
+        self._probes[peer.name] = _Probe(peer, socket, info)
 
     async def _turn(self, probe: _Probe) -> None:
         name = probe.peer.name
@@ -232,7 +211,7 @@ class Prober:
             return
         sample_us = probe.measure() if probe.reported_s > float("-inf") else None
         if sample_us is not None:
-            self._take(name, sample_us)
+            self._add_sample(name, sample_us)
         elif probe.reported_s > float("-inf"):
             self._metrics.probe("lost")
         message = b""
@@ -242,21 +221,21 @@ class Prober:
             message = self._report(now_s)
         try:
             await probe.send(message)
-        except (ConnectionError, aiohttp.ClientError, TimeoutError):
+        except (ConnectionError, TimeoutError):
             self._drop(probe)
 
     def _report(self, now_s: float) -> bytes:
-        """What there is to tell, made once for all that are told in the same second."""
-        made_s, message = self._told
+        """The report, made once for all peers that get it in the same second."""
+        made_s, message = self._last_report
         if now_s - made_s >= 1.0 or not message:
             report = self._roster.topology.report(now_s, load=self._load())
             message = encode_report(self._roster.own, report)
-            self._told = now_s, message
+            self._last_report = now_s, message
         return message
 
-    def _take(self, name: NodeName, sample_us: float) -> None:
-        taken = take_sample(self._roster, self._metrics, name, sample_us, "probe")
-        self._metrics.probe("measured" if taken else "absurd")
+    def _add_sample(self, name: NodeName, sample_us: float) -> None:
+        plausible = add_sample(self._roster, self._metrics, name, sample_us, "probe")
+        self._metrics.probe("measured" if plausible else "absurd")
 
     def _drop(self, probe: _Probe) -> None:
         task = asyncio.create_task(probe.close(), name="close a probe")

@@ -1,9 +1,10 @@
 """What a node tells its peers of its measurements: messages on ``/shorthaul/v1/latency``.
 
-The connection is the prober's: every message is a probe as well, as the peer's kernel acknowledges it.
-An empty message is a probe and nothing else; the peer never answers, because an answer would carry the
-acknowledgement and so measure the peer's process instead of the way to it. JSON, bounded; zones are
-named by their labels. What a peer says is checked for its form here and for its sense by the topology.
+The prober opens the connection. Every message is a probe as well, because the peer's kernel acknowledges it.
+An empty message is a probe and nothing else. The peer never answers: an answer would carry the
+acknowledgement, and the prober would measure the peer's process instead of the network. Reports are JSON of
+bounded size; zones are named by their labels. This module checks a report's form; the topology checks its
+values.
 """
 
 import json
@@ -25,15 +26,15 @@ class ReportInvalid(Exception):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Told:
-    """A report and the name of the node that it comes from, as it says."""
+class NodeReport:
+    """A report, and the name that its sender gives itself."""
 
     node: NodeName
     report: Report
 
 
 def encode_report(node: NodeName, report: Report) -> bytes:
-    """The report as a message; whole microseconds are precise enough."""
+    """The report as a message, in whole microseconds. Longer lists are halved until the message fits."""
     zones = [[zone.region, zone.zone, round(rtt_us)] for zone, rtt_us in report.zones.items()][
         :REPORT_ZONES_MAX
     ]
@@ -43,17 +44,17 @@ def encode_report(node: NodeName, report: Report) -> bytes:
         message = json.dumps(document, separators=(",", ":")).encode()
         if len(message) <= REPORT_MAX_BYTES or not (zones or nodes):
             return message
-        zones, nodes = zones[: len(zones) // 2], nodes[: len(nodes) // 2]  # labels of great length
+        zones, nodes = zones[: len(zones) // 2], nodes[: len(nodes) // 2]  # long labels
 
 
-def decode_report(message: bytes) -> Told:
+def decode_report(message: bytes) -> NodeReport:
     """A report from a message. Raises `ReportInvalid`. Its values may still be absurd, or no numbers."""
     try:
         document = json.loads(message)
         zones, nodes, load = document["zones"], document["nodes"], document["load"]
         if len(zones) > REPORT_ZONES_MAX or len(nodes) > REPORT_NODES_MAX:
             raise ReportInvalid(f"more than {REPORT_ZONES_MAX} zones or {REPORT_NODES_MAX} nodes")
-        return Told(
+        return NodeReport(
             node=NodeName(_text(document["node"])),
             report=Report(zones=_zones(zones), nodes=_nodes(nodes), load=_load(load)),
         )

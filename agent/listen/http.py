@@ -135,7 +135,7 @@ def connection_cookie(request: web.BaseRequest) -> int:
 
 
 def end_with_peer(request: web.BaseRequest) -> None:
-    """From now on the connection ends when the peer closes its side; for those that became WebSockets."""
+    """The connection became a WebSocket: it ends when the peer closes its side."""
     if isinstance(request.protocol, _Protocol):
         request.protocol.upgraded = True
 

@@ -20,9 +20,11 @@ from agent.content.sizes import ContentSizes
 from agent.content.store import Blob, ContentError, ContentMissing, ContentStore
 from agent.content.tags import TagAges
 from agent.flows.messages import NODE_HEADER, SOCKET_HEADER
+from agent.holders.answering import QuestionDesk
 from agent.holders.index import HolderIndex
 from agent.holders.tags import TagResolver
 from agent.holders.wire import PATH as HOLDERS_PATH
+from agent.latency.hearing import ReportDesk
 from agent.latency.wire import PATH as LATENCY_PATH
 from agent.listen.discovery import Discovery
 from agent.listen.http import STOPPING, connection_cookie, error_response
@@ -45,8 +47,6 @@ from agent.oci.manifest import SIZE_MAX_BYTES, Manifest, parse_manifest
 from agent.oci.patterns import Filter
 from agent.oci.ranges import ByteRange, RangeSpec, parse_range, select
 from agent.oci.reference import Addressed, Kind, Named, Ping, ReferrerList, TagList, parse_target, unknown
-from agent.peering.questions import QuestionDesk
-from agent.peering.reports import ReportDesk
 from agent.pull.bucket import TokenBucket
 from agent.transfer.answers import Wanted
 from agent.transfer.executor import BodyCut, NobodyHasIt, Puller, RunningPull

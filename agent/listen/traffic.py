@@ -7,7 +7,7 @@ from functools import partial
 
 from aiohttp import web
 
-from agent.latency.samples import take_sample
+from agent.latency.samples import add_sample
 from agent.latency.tcpinfo import read_tcp_info
 from agent.listen.http import is_first_look
 from agent.members.roster import Roster
@@ -117,4 +117,4 @@ class Traffic:
             return
         info = read_tcp_info(request.transport.get_extra_info("socket"))
         if info is not None:
-            take_sample(self._roster, self._metrics, name, info.min_rtt_us, "upload")
+            add_sample(self._roster, self._metrics, name, info.min_rtt_us, "upload")

@@ -1,18 +1,19 @@
 """HTTP/1.1 connections to peers, on sockets of our own, whose bodies the kernel can pass on by itself.
 
-aiohttp's client reads ahead into its own buffers; here nothing is read of a body but what came along
-with its head. Heads are h11's. A connection serves one request at a time and is kept for the next one
-when the body was read to its end. Sources: RFC 9112; splice(2).
+aiohttp's client reads ahead into its own buffers. Here only the head is read, and the part of the body that
+came with it. h11 writes and parses the heads. A connection serves one request at a time. It is kept for the
+next request when the body was read to its end. Sources: RFC 9112; splice(2).
 """
 
 import asyncio
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import h11
 
 from agent.members.member import Peer
-from agent.transfer.answers import Head
+from agent.peering.dial import Dialer, request_headers
 
 _IDLE_S = 15.0  # shorter than a server's http.idle_s, so that no request meets a connection that is closing
 _IDLE_MAX = 8  # kept for each peer
@@ -21,34 +22,41 @@ _READ_BYTES = 64 * 1024
 _INFORMATIONAL_MAX = 16  # heads before the one that counts; agents send none
 
 
-class Unreachable(Exception):
-    """No connection: refused, no route, or no answer in time."""
-
-
-class Exhausted(Exception):
-    """This process has no descriptor left."""
-
-
 class Malformed(Exception):
     """The answer is not HTTP, or its head is too large."""
 
 
-class PeerConnection:
-    """One connection. Whoever takes it from the pool gives it back or closes it."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResponseHead:
+    """A response's status and headers (names in lower case), and the part of its body that came with them.
 
-    def __init__(self, own: socket.socket, *, host: str) -> None:
+    ``ended``: that part is all of the body. ``keep_alive``: the connection can serve another request.
+    """
+
+    status: int
+    headers: Mapping[str, str]
+    first: bytes
+    keep_alive: bool
+    ended: bool
+
+
+class PeerConnection:
+    """One connection. Whoever gets it from the pool gives it back or closes it."""
+
+    def __init__(self, own: socket.socket, *, peer: Peer) -> None:
         self.socket = own
         self.used = False
-        self._host = host
+        self._peer = peer
 
-    async def ask(self, method: str, target: str, headers: Mapping[str, str]) -> Head:
-        """Send a request without a body; its answer's head. Raises ConnectionError and `Malformed`.
+    async def request(self, method: str, target: str, headers: Mapping[str, str]) -> ResponseHead:
+        """Send a request without a body and return the response's head.
 
-        Has no deadline. After cancelling the connection is of no more use.
+        Raises ConnectionError and `Malformed`. Has no deadline. Close the connection after cancelling.
         """
         loop = asyncio.get_running_loop()
         parser = h11.Connection(h11.CLIENT, max_incomplete_event_size=_HEAD_MAX_BYTES)
-        fields = [("Host", self._host), *headers.items()]
+        own_headers = request_headers(self._peer, method, target, headers)
+        fields = [("Host", self._peer.authority), *own_headers.items()]
         request = parser.send(h11.Request(method=method, target=target, headers=fields)) or b""
         self.used, was_used = True, self.used
         try:
@@ -70,7 +78,7 @@ class PeerConnection:
         except h11.RemoteProtocolError as error:
             raise Malformed(str(error)) from error
         surplus = ended and parser.trailing_data[0]
-        return Head(
+        return ResponseHead(
             status=response.status_code,
             headers={name.decode("latin-1"): value.decode("latin-1") for name, value in response.headers},
             first=bytes(first),
@@ -114,25 +122,31 @@ class PeerConnection:
 
 
 class ConnectionPool:
-    """Connections to all peers, by the address they are reached at.
+    """Connections to all peers, by the address that each one is reached at.
 
-    ``connected`` is told of each new one, with its socket.
+    ``idle_s``: how long a connection without a request is kept.
     """
 
-    def __init__(self, *, connect_s: float, connected: Callable[[Peer, socket.socket], None]) -> None:
-        self._connect_s = connect_s
-        self._connected = connected
+    def __init__(self, dialer: Dialer, *, idle_s: float = _IDLE_S) -> None:
+        self._dialer = dialer
+        self._idle_s = idle_s
         self._idle: dict[tuple[str, int], list[tuple[PeerConnection, asyncio.TimerHandle]]] = {}
 
-    async def ask(
+    async def request(
         self, peer: Peer, method: str, target: str, headers: Mapping[str, str]
-    ) -> tuple[PeerConnection, Head]:
-        """A connection with the peer's answer. Raises `Unreachable`, `Exhausted`, `Malformed`, OSError."""
+    ) -> tuple[PeerConnection, ResponseHead]:
+        """Send a request to a peer; the connection and the response's head.
+
+        ``headers``: of this request only; `dial.request_headers` adds the common ones. Raises `Malformed`,
+        OSError, and what `Dialer.connect` raises.
+        """
         while True:
-            connection = self._take(peer) or await self._open(peer)
+            connection = self._idle_connection(peer) or PeerConnection(
+                await self._dialer.connect(peer), peer=peer
+            )
             try:
-                return connection, await connection.ask(method, target, headers)
-            except _Stale:  # it was closed while idle: that says nothing about the peer
+                return connection, await connection.request(method, target, headers)
+            except _Stale:  # the peer closed it while it was idle: that says nothing about the peer
                 connection.close()
             except BaseException:
                 connection.close()
@@ -144,7 +158,7 @@ class ConnectionPool:
         if len(idle) >= _IDLE_MAX:
             connection.close()
             return
-        timer = asyncio.get_running_loop().call_later(_IDLE_S, self._expire, peer, connection)
+        timer = asyncio.get_running_loop().call_later(self._idle_s, self._expire, peer, connection)
         idle.append((connection, timer))
 
     def close(self) -> None:
@@ -155,7 +169,7 @@ class ConnectionPool:
                 connection.close()
         self._idle.clear()
 
-    def _take(self, peer: Peer) -> PeerConnection | None:
+    def _idle_connection(self, peer: Peer) -> PeerConnection | None:
         idle = self._idle.get((peer.address, peer.port))
         while idle:
             connection, timer = idle.pop()
@@ -166,28 +180,8 @@ class ConnectionPool:
                 return connection
             except OSError:
                 pass
-            connection.close()  # its end had come, or bytes that nobody asked for
+            connection.close()  # the peer closed it, or sent bytes that nobody asked for
         return None
-
-    async def _open(self, peer: Peer) -> PeerConnection:
-        family = socket.AF_INET6 if ":" in peer.address else socket.AF_INET
-        try:
-            own = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-        except OSError as error:
-            raise Exhausted(str(error)) from error
-        try:
-            own.setblocking(False)
-            own.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            async with asyncio.timeout(self._connect_s):
-                await asyncio.get_running_loop().sock_connect(own, (peer.address, peer.port))
-        except (OSError, TimeoutError) as error:
-            own.close()
-            raise Unreachable(str(error) or f"no answer within {self._connect_s} s") from error
-        except BaseException:
-            own.close()
-            raise
-        self._connected(peer, own)
-        return PeerConnection(own, host=peer.authority)
 
     def _expire(self, peer: Peer, connection: PeerConnection) -> None:
         idle = self._idle.get((peer.address, peer.port), [])

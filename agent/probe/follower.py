@@ -6,7 +6,7 @@ from pathlib import Path
 
 from agent.flows.book import FlowBook
 from agent.flows.messages import Flows, Message
-from agent.latency.samples import take_sample
+from agent.latency.samples import add_sample
 from agent.members.roster import Roster
 from agent.observe.metrics import Metrics
 from agent.probe.reader import ProbeReader
@@ -44,4 +44,4 @@ class ProbeFollower:
             for ip, rtt_us in message.rtts:
                 peer = self._roster.peer_at(format_ip(ip))
                 if peer is not None:
-                    take_sample(self._roster, self._metrics, peer, rtt_us, "kernel")
+                    add_sample(self._roster, self._metrics, peer, rtt_us, "kernel")

@@ -1,6 +1,5 @@
 """What is asked of a peer, and whether the head of its answer can be right. Pure."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from agent.oci.digest import digest_of
@@ -14,6 +13,7 @@ from agent.oci.ranges import (
     select,
 )
 from agent.oci.reference import Addressed, Kind
+from agent.peering.connections import ResponseHead
 from agent.pull.events import Failure
 
 _WAIT_S = 1.0  # of a busy peer that does not say how long
@@ -34,17 +34,6 @@ class AttemptFailed(Exception):
         self.failure = failure
         self.size_bytes = size_bytes
         self.wait_s = wait_s
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Head:
-    """An answer's status and headers (names in lower case), and the bytes that came along with it."""
-
-    status: int
-    headers: Mapping[str, str]
-    first: bytes
-    keep_alive: bool
-    ended: bool  # the body came along whole
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,13 +61,13 @@ class Wanted:
         return f"/v2/{target.repository}/{room}/{target.digest}{query}"
 
 
-def check(head: Head, wanted: Wanted) -> tuple[ByteRange | None, int]:
+def check(head: ResponseHead, wanted: Wanted) -> tuple[ByteRange | None, int]:
     """The range and the whole size that a head promises. Raises `AttemptFailed` when it is no good."""
     _check_status(head, wanted)
     return _check_length(head, wanted)
 
 
-def _check_status(head: Head, wanted: Wanted) -> None:
+def _check_status(head: ResponseHead, wanted: Wanted) -> None:
     status = head.status
     if status in (200, 206):
         return
@@ -92,7 +81,7 @@ def _check_status(head: Head, wanted: Wanted) -> None:
     raise AttemptFailed(failure, f"status {status}", wait_s=_wait_s(head) if status == 429 else 0.0)
 
 
-def _wait_s(head: Head) -> float:
+def _wait_s(head: ResponseHead) -> float:
     exact, rough = head.headers.get(WAIT_HEADER.lower(), ""), head.headers.get("retry-after", "")
     for text, unit_s in ((exact, 0.001), (rough, 1.0)):
         if text.isascii() and text.isdecimal() and len(text) < 10:
@@ -100,7 +89,7 @@ def _wait_s(head: Head) -> float:
     return _WAIT_S
 
 
-def _check_length(head: Head, wanted: Wanted) -> tuple[ByteRange | None, int]:
+def _check_length(head: ResponseHead, wanted: Wanted) -> tuple[ByteRange | None, int]:
     """The range and the whole size that the head promises, if they fit what was asked and each other."""
     encoded = head.headers.get("content-encoding", "identity") != "identity"
     if encoded or "transfer-encoding" in head.headers:

@@ -1,6 +1,6 @@
-"""Speaking to other agents over HTTP. Checks every answer before anyone relies on it.
+"""Fetching content from other agents. Every answer is checked before anyone relies on it.
 
-Foreign exceptions become `AttemptFailed`. Cancelling a fetch closes its connection.
+Exceptions of the connection become `AttemptFailed`. Cancelling a fetch closes its connection.
 """
 
 import asyncio
@@ -9,23 +9,18 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import Self
 
-import aiohttp
-
-from agent.holders.wire import Question, Reply
 from agent.members.member import Peer
 from agent.oci.digest import digest_of
 from agent.oci.manifest import SIZE_MAX_BYTES, Manifest, parse_manifest
 from agent.oci.ranges import ByteRange
 from agent.oci.reference import Kind
-from agent.peering.channels import Connected, QuestionChannels
-from agent.peering.connections import ConnectionPool, Exhausted, Malformed, PeerConnection, Unreachable
+from agent.peering.connections import ConnectionPool, Malformed, PeerConnection, ResponseHead
+from agent.peering.dial import Dialer, Exhausted, Unreachable
 from agent.pull.events import Failure
-from agent.transfer.answers import AttemptFailed, Head, Wanted, check
+from agent.transfer.answers import AttemptFailed, Wanted, check
 
 VERIFIED_BYTES = 256 * 1024
 """Whole contents up to this size are verified before a byte of them is sent: it takes under a millisecond."""
-
-_HEADERS = {"User-Agent": "shorthaul", "Accept-Encoding": "identity"}
 
 
 class PeerBody:
@@ -40,7 +35,7 @@ class PeerBody:
         peer: Peer,
         connection: PeerConnection,
         *,
-        head: Head,
+        head: ResponseHead,
         selected: ByteRange | None,
         size_bytes: int,
     ) -> None:
@@ -92,41 +87,22 @@ class PeerBody:
 
 
 class PeerClient:
-    """Connections to all peers. Use as an async context manager."""
+    """Fetches content from all peers. Use as an async context manager; leaving it closes idle connections.
 
-    def __init__(
-        self, *, connect_s: float, stall_s: float, connected: Connected = lambda _peer, _socket: None
-    ) -> None:
+    ``stall_s``: how long to wait for the next byte of what is read whole here.
+    """
+
+    def __init__(self, dialer: Dialer, *, stall_s: float) -> None:
+        self._pool = ConnectionPool(dialer)
         self._stall_s = stall_s
-        self._connected = connected
-        self._pool = ConnectionPool(connect_s=connect_s, connected=connected)
-        self._connect_s = connect_s
-        self._session: aiohttp.ClientSession | None = None
-        self._questions: QuestionChannels | None = None
 
     async def __aenter__(self) -> Self:
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._connect_s),
-            headers=_HEADERS,
-        )
-        self._questions = QuestionChannels(self._session, self._connected)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._pool.close()
-        if self._questions is not None:
-            await self._questions.close()
-        if self._session is not None:
-            await self._session.close()
-
-    async def ask(self, peer: Peer, question: Question, timeout_s: float) -> Reply:
-        """Put a question about holders to a peer. Raises `PeerSilent`."""
-        assert self._questions is not None
-        return await self._questions.ask(peer, question, timeout_s)
 
     async def fetch(self, peer: Peer, wanted: Wanted) -> PeerBody:
         """The peer's answer, checked, with its first bytes; small ones and manifests whole and verified.
@@ -134,9 +110,9 @@ class PeerClient:
         Raises `AttemptFailed`. Has no deadline of its own before the first byte: the pull decides how long
         to wait.
         """
-        headers = _HEADERS if wanted.range_spec is None else {**_HEADERS, "Range": str(wanted.range_spec)}
+        headers = {} if wanted.range_spec is None else {"Range": str(wanted.range_spec)}
         with translated():
-            connection, head = await self._pool.ask(
+            connection, head = await self._pool.request(
                 peer, "HEAD" if wanted.head else "GET", wanted.url_path, headers
             )
         try:

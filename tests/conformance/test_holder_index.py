@@ -12,7 +12,7 @@ import pytest
 
 from agent.config import LookupSettings
 from agent.holders.index import HolderIndex
-from agent.holders.scatter import PeerSilent, Scatter
+from agent.holders.scatter import Scatter
 from agent.holders.wire import KnownTag, Question, Reply
 from agent.members.member import Peer
 from agent.members.roster import Roster
@@ -20,6 +20,7 @@ from agent.observe.metrics import Metrics
 from agent.oci.digest import Digest
 from agent.oci.manifest import OCI_MANIFEST, Descriptor
 from agent.oci.reference import Named, Registry, Repository, Tag
+from agent.peering.channels import NoReply
 from agent.pull.regard import Regard
 from topology.placement import NodeName, Placement, Region, Zone
 
@@ -69,13 +70,13 @@ class _Implementations:
         def clock() -> float:
             return asyncio.get_running_loop().time() + skipped[0]
 
-        async def ask(peer: Peer, question: Question, timeout_s: float) -> Reply:
+        async def query(peer: Peer, question: Question, timeout_s: float) -> Reply:
             member = members[peer.name]
             if member.refuses:
-                raise PeerSilent(peer.name)
+                raise NoReply(peer.name)
             await asyncio.sleep(timeout_s if member.silent else min(member.delay_s, timeout_s))
             if member.silent or member.delay_s >= timeout_s:
-                raise PeerSilent(peer.name)
+                raise NoReply(peer.name)
             return Reply(
                 held=frozenset(digest for digest in question.digests if digest in member.held),
                 tags=tuple(known for known in member.tags if _asked_for(question, known)),
@@ -93,7 +94,12 @@ class _Implementations:
             }
         )
         index = Scatter(
-            roster=roster, regard=regard, ask=ask, settings=LookupSettings(), metrics=Metrics(), clock=clock
+            roster=roster,
+            regard=regard,
+            query=query,
+            settings=LookupSettings(),
+            metrics=Metrics(),
+            clock=clock,
         )
         self._built.append(index)
         return Cluster(members=members, index=index, now=skipped)

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from agent.holders.scatter import PeerSilent
 from agent.holders.wire import KnownTag, Question, Reply
 from agent.members.member import Peer, Peers
 from agent.oci.digest import Digest
 from agent.oci.manifest import OCI_INDEX, Descriptor
 from agent.oci.reference import Named, Registry, Repository, Tag
+from agent.peering.channels import NoReply
 from topology.placement import NodeName, Placement, Region, Zone, ZoneKey
 
 _T = TypeVar("_T")
@@ -132,7 +132,7 @@ def peers(*members: Peer) -> Peers:
 
 @dataclass
 class FakePeers:
-    """The other agents behind `Scatter`'s ``ask``: scripted answers, and a record of the questions."""
+    """The other agents behind `Scatter`'s ``query``: scripted answers, and a record of the questions."""
 
     held: dict[str, set[Digest]] = field(default_factory=dict)
     tags: dict[str, tuple[KnownTag, ...]] = field(default_factory=dict)
@@ -140,13 +140,13 @@ class FakePeers:
     silent: set[str] = field(default_factory=set)
     questions: list[tuple[str, Question]] = field(default_factory=list)
 
-    async def ask(self, asked: Peer, question: Question, timeout_s: float) -> Reply:
+    async def query(self, asked: Peer, question: Question, timeout_s: float) -> Reply:
         """Answer after the peer's own time, or be silent until the deadline."""
         self.questions.append((asked.name, question))
         answer_s = self.answer_s.get(asked.name, 0.001)
         if asked.name in self.silent or answer_s > timeout_s:
             await asyncio.sleep(timeout_s)
-            raise PeerSilent(asked.name)
+            raise NoReply(asked.name)
         await asyncio.sleep(answer_s)
         held = self.held.get(asked.name, set())
         return Reply(

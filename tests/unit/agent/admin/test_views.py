@@ -16,6 +16,7 @@ from agent.listen.traffic import Traffic
 from agent.members.roster import Roster
 from agent.observe.metrics import Metrics
 from agent.oci.reference import Addressed, Kind, Repository
+from agent.peering.dial import Dialer
 from agent.pull.admission import Admission, Upload
 from agent.pull.bucket import TokenBucket
 from agent.pull.pace import Pace
@@ -114,10 +115,10 @@ def idle_puller(roster: Roster, clock: Clock) -> Puller:
     pull, transfer = PullSettings(), TransferSettings()
     return Puller(
         index=Scatter(
-            roster=roster, regard=regard, ask=FakePeers().ask, settings=LookupSettings(), metrics=metrics
+            roster=roster, regard=regard, query=FakePeers().query, settings=LookupSettings(), metrics=metrics
         ),
         roster=roster,
-        client=PeerClient(connect_s=1.0, stall_s=1.0),
+        client=PeerClient(Dialer(connect_s=1.0), stall_s=1.0),
         policy=Policy(regard=regard, pace=Pace(patience_s=0.5), pull=pull, transfer=transfer),
         stall_s=pull.stall_s,
         metrics=metrics,

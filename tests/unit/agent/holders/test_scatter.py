@@ -76,7 +76,7 @@ def play(
         scatter = Scatter(
             roster=roster,
             regard=regard,
-            ask=fakes.ask,
+            query=fakes.query,
             settings=settings,
             metrics=Metrics(),
             clock=loop_clock,

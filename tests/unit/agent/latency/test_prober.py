@@ -10,12 +10,13 @@ import uvloop
 from aiohttp import web
 
 from agent.config import LatencySettings
+from agent.latency.hearing import ReportDesk
 from agent.latency.prober import Prober
-from agent.latency.wire import PATH, Told
+from agent.latency.wire import PATH, NodeReport
 from agent.members.member import Peer, Peers
 from agent.members.roster import Roster
 from agent.observe.metrics import Metrics
-from agent.peering.reports import ReportDesk
+from agent.peering.dial import Dialer
 from tests.unit.twins import located, node, other_tasks, peers, zone_key
 from topology.placement import Placement
 
@@ -29,7 +30,7 @@ class RealPeer:
 
     address: tuple[str, int]
     desk: ReportDesk
-    told: list[Told] = field(default_factory=list)
+    told: list[NodeReport] = field(default_factory=list)
     opened: int = 0
 
     def member(self, name: str, placement: Placement) -> Peer:
@@ -56,7 +57,7 @@ async def real_peer() -> AsyncIterator[RealPeer]:
     try:
         yield made[0]
     finally:
-        desk.close()
+        await desk.close()
         await runner.cleanup()
 
 
@@ -78,13 +79,15 @@ async def running(members: Peers, **settings: object) -> AsyncIterator[Running]:
     roster = Roster(own=node("own"), placement=located("r", "a"))
     roster.update(members)
     metrics = Metrics()
+    dialer = Dialer(connect_s=3.0)
     prober = Prober(
         roster=roster,
         settings=LatencySettings(**{**QUICK, **settings}),  # type: ignore[arg-type]
         metrics=metrics,
         load=lambda: 3,
+        dialer=dialer,
     )
-    async with prober:
+    async with dialer, prober:
         task = asyncio.create_task(prober.run())
         try:
             yield Running(prober, roster, metrics)
@@ -128,7 +131,7 @@ async def test_peer_that_left_is_not_probed_any_more() -> None:
             await until(lambda: set(run.prober.probed) == {"stays", "leaves"}, "two probes")
             run.roster.update(peers(stays))
             await until(lambda: run.prober.probed == ("stays",), "one probe")
-            await until(lambda: not other.desk._open, "the other end closed")
+            await until(lambda: not len(other.desk), "the other end closed")
 
 
 async def test_peer_that_moved_to_another_address_is_probed_there() -> None:
@@ -156,7 +159,7 @@ async def test_peer_that_cannot_be_reached_is_counted_and_left_alone_for_a_while
 async def test_peer_that_closes_the_connection_is_probed_anew() -> None:
     async with real_peer() as one, running(peers(one.member("p", located("r", "a")))) as run:
         await until(lambda: run.count("measured") >= 3, "samples")
-        one.desk.close()
+        await one.desk.close()
         await until(lambda: one.opened >= 2, "a second connection")
         before = run.count("measured")
         await until(lambda: run.count("measured") >= before + 3, "more samples")
@@ -166,8 +169,8 @@ def test_peer_that_closes_the_connection_is_probed_anew_on_the_loop_of_the_agent
     async def main() -> None:
         async with real_peer() as one, running(peers(one.member("p", located("r", "a")))) as run:
             for connections in range(2, 12):
-                await until(lambda: bool(one.desk._open), "a connection")
-                one.desk.close()
+                await until(lambda: len(one.desk) > 0, "a connection")
+                await one.desk.close()
                 await until(lambda count=connections: one.opened >= count, "another connection")  # type: ignore[misc]
             before = run.count("measured")
             await until(lambda: run.count("measured") >= before + 3, "more samples")
@@ -214,6 +217,7 @@ async def test_probing_that_is_turned_off_opens_nothing() -> None:
             settings=LatencySettings(probe=False),
             metrics=Metrics(),
             load=lambda: 0,
+            dialer=Dialer(connect_s=3.0),
         )
         async with prober:
             await prober.run()
@@ -232,6 +236,6 @@ async def test_prober_that_ends_leaves_no_task_and_no_connection(after: int) -> 
     async with real_peer() as one:
         async with running(peers(one.member("p", located("r", "a")))) as run:
             await until(lambda: run.count("measured") >= after, "samples")
-        await until(lambda: not one.desk._open, "the other end closed")
+        await until(lambda: not len(one.desk), "the other end closed")
         assert run.prober.probed == ()
     await until(lambda: other_tasks() <= before, "no task is left")

@@ -9,8 +9,8 @@ import pytest
 import uvloop
 
 from agent.members.member import Peer
-from agent.peering.connections import ConnectionPool, Malformed, PeerConnection, Unreachable
-from agent.transfer.answers import Head
+from agent.peering.connections import ConnectionPool, Malformed, PeerConnection, ResponseHead
+from agent.peering.dial import Dialer, Unreachable
 from tests.unit.agent.transfer.scripted import Connection, NoLeak, answer, descriptors, scripted, until
 
 BODY = b"0123456789" * 10
@@ -20,7 +20,7 @@ BODY = b"0123456789" * 10
 async def pool() -> AsyncIterator[ConnectionPool]:
     """A pool, which leaves nothing open."""
     before = descriptors()
-    made = ConnectionPool(connect_s=5.0, connected=lambda _peer, _socket: None)
+    made = ConnectionPool(Dialer(connect_s=5.0))
     yield made
     made.close()
     await until(lambda: len(descriptors()) <= len(before), "all is closed")
@@ -33,7 +33,7 @@ async def serve(connection: Connection) -> None:
         await connection.send(answer(BODY))
 
 
-async def body_of(connection: PeerConnection, head: Head) -> bytes:
+async def body_of(connection: PeerConnection, head: ResponseHead) -> bytes:
     """All of the body, however it comes."""
     content, length = head.first, int(head.headers["content-length"])
     while len(content) < length:
@@ -44,7 +44,7 @@ async def body_of(connection: PeerConnection, head: Head) -> bytes:
 
 
 async def fetch(pool: ConnectionPool, peer: Peer, method: str = "GET") -> tuple[PeerConnection, bytes]:
-    connection, head = await pool.ask(peer, method, "/v2/", {"User-Agent": "test"})
+    connection, head = await pool.request(peer, method, "/v2/", {"User-Agent": "test"})
     assert head.status == 200
     return connection, await body_of(connection, head)
 
@@ -57,7 +57,7 @@ async def test_request_says_what_is_wanted_of_whom(pool: ConnectionPool) -> None
         await connection.send(answer(BODY, X_Some="Thing"))
 
     async with scripted(script) as server:
-        connection, head = await pool.ask(server.peer, "GET", "/v2/a?ns=b", {"Range": "bytes=5-"})
+        connection, head = await pool.request(server.peer, "GET", "/v2/a?ns=b", {"Range": "bytes=5-"})
         lines = heads[0].split("\r\n")
         assert lines[0] == "GET /v2/a?ns=b HTTP/1.1"
         fields = {line.lower() for line in lines[1:]}
@@ -198,7 +198,7 @@ async def test_bytes_behind_a_body_are_no_part_of_it_and_end_the_connection(
         await connection.closed()
 
     async with scripted(script) as server:
-        connection, head = await pool.ask(server.peer, "GET", "/", {})
+        connection, head = await pool.request(server.peer, "GET", "/", {})
         assert head.first == BODY
         assert head.ended
         assert not head.keep_alive
@@ -223,7 +223,7 @@ async def test_connection_that_the_peer_means_to_close_is_not_to_be_kept(
         await connection.closed()
 
     async with scripted(script) as server:
-        connection, head = await pool.ask(server.peer, "GET", "/", {})
+        connection, head = await pool.request(server.peer, "GET", "/", {})
         assert not head.keep_alive
         connection.close()
 
@@ -236,7 +236,7 @@ async def test_answer_to_head_has_no_body_whatever_its_length(pool: ConnectionPo
 
     async with scripted(script) as server:
         for _ in range(2):
-            connection, head = await pool.ask(server.peer, "HEAD", "/", {})
+            connection, head = await pool.request(server.peer, "HEAD", "/", {})
             assert (head.first, head.ended, head.keep_alive) == (b"", True, True)
             assert head.headers["content-length"] == str(10**9)
             pool.give_back(server.peer, connection)
@@ -265,7 +265,7 @@ async def test_informational_heads_without_an_end_are_no_answer(pool: Connection
 
     async with scripted(script) as server:
         with pytest.raises(Malformed):
-            await pool.ask(server.peer, "GET", "/", {})
+            await pool.request(server.peer, "GET", "/", {})
 
 
 async def test_head_may_come_byte_by_byte(pool: ConnectionPool) -> None:
@@ -287,7 +287,7 @@ async def test_answer_without_a_length_is_told_as_such(pool: ConnectionPool) -> 
         await connection.send(answer(BODY, content_length=""))
 
     async with scripted(script) as server:
-        connection, head = await pool.ask(server.peer, "GET", "/", {})
+        connection, head = await pool.request(server.peer, "GET", "/", {})
         connection.close()
         assert "content-length" not in head.headers
 
@@ -314,7 +314,7 @@ async def test_what_is_no_http_or_too_much_of_it_is_malformed(pool: ConnectionPo
 
     async with scripted(script) as server:
         with pytest.raises(Malformed):
-            await pool.ask(server.peer, "GET", "/", {})
+            await pool.request(server.peer, "GET", "/", {})
         await until(lambda: server.connections[0].over, "the connection is closed")
 
 
@@ -331,7 +331,7 @@ async def test_new_connection_that_ends_before_a_head_is_the_peers_fault(
 
     async with scripted(script) as server:
         with pytest.raises(ConnectionError):
-            await pool.ask(server.peer, "GET", "/", {})
+            await pool.request(server.peer, "GET", "/", {})
         assert len(server.connections) == 1, "it is not tried again"
 
 
@@ -346,7 +346,7 @@ async def test_used_connection_that_ends_within_a_head_is_the_peers_fault(pool: 
         connection, _ = await fetch(pool, server.peer)
         pool.give_back(server.peer, connection)
         with pytest.raises(ConnectionError):
-            await pool.ask(server.peer, "GET", "/", {})
+            await pool.request(server.peer, "GET", "/", {})
         assert len(server.connections) == 1
 
 
@@ -354,7 +354,7 @@ async def test_peer_that_refuses_connections_is_unreachable(pool: ConnectionPool
     async with scripted(serve) as server:
         pass
     with pytest.raises(Unreachable):
-        await pool.ask(server.peer, "GET", "/", {})
+        await pool.request(server.peer, "GET", "/", {})
 
 
 @pytest.fixture
@@ -376,16 +376,17 @@ def full() -> Iterator[tuple[str, int]]:
 
 
 async def test_peer_that_does_not_answer_is_unreachable_after_its_time(full: tuple[str, int]) -> None:
-    pool = ConnectionPool(connect_s=0.05, connected=lambda _peer, _socket: None)
+    pool = ConnectionPool(Dialer(connect_s=0.05))
     async with scripted(serve) as server:
         peer = replace(server.peer, address=full[0], port=full[1])
     with NoLeak(), pytest.raises(Unreachable, match=r"no answer within 0\.05 s"):
-        await pool.ask(peer, "GET", "/", {})
+        await pool.request(peer, "GET", "/", {})
 
 
 async def test_every_new_connection_is_told_of_with_its_socket() -> None:
     told: list[tuple[Peer, tuple[str, int]]] = []
-    pool = ConnectionPool(connect_s=5.0, connected=lambda peer, own: told.append((peer, own.getpeername())))
+    dialer = Dialer(connect_s=5.0, connected=lambda peer, own: told.append((peer, own.getpeername())))
+    pool = ConnectionPool(dialer)
     async with scripted(serve) as server:
         for _ in range(2):
             connection, _ = await fetch(pool, server.peer)
@@ -403,7 +404,7 @@ async def test_cancelling_a_request_closes_its_connection(pool: ConnectionPool) 
         await connection.closed()
 
     async with scripted(script) as server:
-        task = asyncio.create_task(pool.ask(server.peer, "GET", "/", {}))
+        task = asyncio.create_task(pool.request(server.peer, "GET", "/", {}))
         await asked.wait()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -412,11 +413,11 @@ async def test_cancelling_a_request_closes_its_connection(pool: ConnectionPool) 
 
 
 async def test_cancelling_while_it_connects_leaves_nothing(full: tuple[str, int]) -> None:
-    pool = ConnectionPool(connect_s=5.0, connected=lambda _peer, _socket: None)
+    pool = ConnectionPool(Dialer(connect_s=5.0))
     async with scripted(serve) as server:
         peer = replace(server.peer, address=full[0], port=full[1])
     async with NoLeak():
-        task = asyncio.create_task(pool.ask(peer, "GET", "/", {}))
+        task = asyncio.create_task(pool.request(peer, "GET", "/", {}))
         await asyncio.sleep(0.02)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -431,10 +432,8 @@ async def test_closing_the_pool_closes_what_is_idle(pool: ConnectionPool) -> Non
         await until(lambda: server.connections[0].over, "the connection is closed")
 
 
-async def test_idle_connection_is_closed_after_its_time(
-    pool: ConnectionPool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("agent.peering.connections._IDLE_S", 0.05)
+async def test_idle_connection_is_closed_after_its_time() -> None:
+    pool = ConnectionPool(Dialer(connect_s=5.0), idle_s=0.05)
     async with scripted(serve) as server:
         connection, _ = await fetch(pool, server.peer)
         pool.give_back(server.peer, connection)
@@ -446,7 +445,7 @@ async def test_idle_connection_is_closed_after_its_time(
 
 def test_requests_work_on_the_loop_of_the_agent_as_well() -> None:
     async def main() -> None:
-        pool = ConnectionPool(connect_s=5.0, connected=lambda _peer, _socket: None)
+        pool = ConnectionPool(Dialer(connect_s=5.0))
         async with scripted(serve) as server:
             for _ in range(3):
                 connection, content = await fetch(pool, server.peer)

@@ -14,6 +14,7 @@ from aiohttp import web
 from agent.oci.digest import Digest
 from agent.oci.ranges import RangeSpec
 from agent.oci.reference import Addressed, Kind, Repository
+from agent.peering.dial import Dialer
 from agent.pull.bucket import TokenBucket
 from agent.transfer.answers import AttemptFailed, Wanted
 from agent.transfer.peers import PeerClient
@@ -222,7 +223,7 @@ async def holders(*scripts: Script) -> AsyncIterator[tuple[list[ScriptedPeer], P
             await stack.enter_async_context(scripted(script, f"p{place}"))
             for place, script in enumerate(scripts)
         ]
-        client = await stack.enter_async_context(PeerClient(connect_s=5.0, stall_s=5.0))
+        client = await stack.enter_async_context(PeerClient(Dialer(connect_s=5.0), stall_s=5.0))
         yield peers, client
 
 

@@ -8,8 +8,9 @@ from agent.oci.digest import digest_of
 from agent.oci.errors import OciError, RangeInvalid, TooManyRequests
 from agent.oci.ranges import ByteRange, RangeSpec, select
 from agent.oci.reference import Addressed, Kind, Registry, Repository
+from agent.peering.connections import ResponseHead
 from agent.pull.events import Failure
-from agent.transfer.answers import AttemptFailed, Head, Wanted, check
+from agent.transfer.answers import AttemptFailed, Wanted, check
 from tests.unit.twins import sha256
 
 SIZE = 1000
@@ -30,21 +31,21 @@ def wanted(range_spec: RangeSpec | None = None, size_bytes: int | None = None) -
     return Wanted(target=target(), range_spec=range_spec, size_bytes=size_bytes)
 
 
-def head(status: int, **headers: str | int) -> Head:
+def head(status: int, **headers: str | int) -> ResponseHead:
     fields = {name.lower().replace("_", "-"): str(value) for name, value in headers.items()}
-    return Head(status=status, headers=fields, first=b"", keep_alive=True, ended=False)
+    return ResponseHead(status=status, headers=fields, first=b"", keep_alive=True, ended=False)
 
 
-def whole(size_bytes: int = SIZE) -> Head:
+def whole(size_bytes: int = SIZE) -> ResponseHead:
     return head(200, content_length=size_bytes)
 
 
-def part(start: int, stop: int, size_bytes: int = SIZE, length: int | None = None) -> Head:
+def part(start: int, stop: int, size_bytes: int = SIZE, length: int | None = None) -> ResponseHead:
     content_range = f"bytes {start}-{stop - 1}/{size_bytes}"
     return head(206, content_length=stop - start if length is None else length, content_range=content_range)
 
 
-def failure(answer: Head, asked: Wanted) -> AttemptFailed:
+def failure(answer: ResponseHead, asked: Wanted) -> AttemptFailed:
     with pytest.raises(AttemptFailed) as caught:
         check(answer, asked)
     return caught.value
@@ -106,7 +107,9 @@ def test_part_is_right_where_exactly_that_was_asked_for(asked: RangeSpec, start:
         (head(200, transfer_encoding="chunked"), wanted()),
     ],
 )
-def test_answer_that_contradicts_what_was_asked_or_itself_is_invalid(answer: Head, asked: Wanted) -> None:
+def test_answer_that_contradicts_what_was_asked_or_itself_is_invalid(
+    answer: ResponseHead, asked: Wanted
+) -> None:
     assert failure(answer, asked).failure is Failure.INVALID
 
 
@@ -126,7 +129,7 @@ def test_nothing_is_right_where_the_digest_is_that_of_nothing() -> None:
     ],
 )
 def test_other_size_than_a_manifest_says_is_told_apart_as_either_may_be_wrong(
-    answer: Head, asked: Wanted
+    answer: ResponseHead, asked: Wanted
 ) -> None:
     assert failure(answer, asked).failure is Failure.OTHER_SIZE
 
@@ -190,7 +193,7 @@ def test_busy_peer_says_how_long_to_wait_within_bounds(headers: dict[str, str], 
 @given(wait_s=st.floats(0.0, 20.0))
 def test_wait_that_an_agent_says_is_understood_by_another(wait_s: float) -> None:
     error: OciError = TooManyRequests("busy", wait_s=wait_s)
-    answer = Head(
+    answer = ResponseHead(
         status=429,
         headers={name.lower(): value for name, value in error.headers.items()},
         first=b"",
@@ -240,7 +243,7 @@ ANSWERS = st.builds(
 
 @given(answer=ANSWERS, spec=SPECS, known=st.one_of(st.none(), st.integers(0, 60)))
 def test_answer_that_passes_promises_exactly_the_bytes_that_were_asked_for(
-    answer: Head, spec: RangeSpec | None, known: int | None
+    answer: ResponseHead, spec: RangeSpec | None, known: int | None
 ) -> None:
     try:
         selected, size_bytes = check(answer, wanted(spec, known))

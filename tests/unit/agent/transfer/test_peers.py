@@ -12,6 +12,7 @@ from agent.oci.digest import Digest
 from agent.oci.manifest import OCI_MANIFEST
 from agent.oci.ranges import RangeSpec
 from agent.oci.reference import Addressed, Kind, Repository
+from agent.peering.dial import Dialer
 from agent.pull.events import Failure
 from agent.transfer.answers import AttemptFailed, Wanted
 from agent.transfer.peers import VERIFIED_BYTES, PeerBody, PeerClient
@@ -49,7 +50,11 @@ def of(
 
 @asynccontextmanager
 async def asking(script: Script, *, stall_s: float = 5.0) -> AsyncIterator[tuple[ScriptedPeer, PeerClient]]:
-    async with NoLeak(), scripted(script) as server, PeerClient(connect_s=5.0, stall_s=stall_s) as client:
+    async with (
+        NoLeak(),
+        scripted(script) as server,
+        PeerClient(Dialer(connect_s=5.0), stall_s=stall_s) as client,
+    ):
         yield server, client
 
 
@@ -193,7 +198,7 @@ async def test_peer_that_breaks_off_before_its_first_byte_has_failed(
 async def test_peer_that_is_not_there_is_unreachable() -> None:
     async with asking(serving(LARGE)) as (server, client):
         pass
-    async with PeerClient(connect_s=5.0, stall_s=5.0) as client:
+    async with PeerClient(Dialer(connect_s=5.0), stall_s=5.0) as client:
         assert await failure(client, server, of(LARGE)) is Failure.UNREACHABLE
 
 

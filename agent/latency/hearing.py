@@ -1,0 +1,95 @@
+"""Receiving what peers measured; the other end of ``latency/prober.py``.
+
+Nothing is ever sent on these connections: the peer measures how soon this node's kernel acknowledges, and a
+message would carry the acknowledgement. Connections are bounded in number and in messages. A peer that
+exceeds a bound is cut off.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from socket import SOL_TCP, TCP_QUICKACK
+from typing import Any
+
+from agent.latency.wire import REPORT_MAX_BYTES, NodeReport, ReportInvalid, decode_report
+from agent.peering.accept import AcceptLimits, Acceptor, PeerRequest, PeerResponse, Upgraded
+from agent.peering.heartbeat import Heartbeat
+from agent.peering.websocket import PeerSocket
+
+_log = logging.getLogger(__name__)
+
+_IDLE_S = 2 * 3600.0  # longer than any interval that can be configured
+_LIMITS = AcceptLimits(
+    total_max=2048,  # each costs some 40 kB; a node of 5,000 is probed by about 60 others
+    address_max=4,  # a peer probes from its own address; its old connection may linger after a restart
+    message_max_bytes=REPORT_MAX_BYTES,
+)
+_BURST_MAX, _BURST_S = 40, 5.0  # messages; a peer sends four a second at most
+
+
+class ReportDesk:
+    """Holds the probing peers' connections, and hands on what they report.
+
+    ``received``: gets each report and the address that it came from. ``invalid``: is called for a message
+    that is no report. ``upgraded``: see `agent.peering.accept.Upgraded`.
+    """
+
+    def __init__(
+        self,
+        received: Callable[[NodeReport, str], None],
+        invalid: Callable[[], None],
+        *,
+        upgraded: Upgraded = lambda _request: None,
+        heartbeat: Heartbeat | None = None,
+    ) -> None:
+        self._received = received
+        self._invalid = invalid
+        self._acceptor = Acceptor(
+            purpose="reports about latency",
+            limits=_LIMITS,
+            sends=False,
+            upgraded=upgraded,
+            heartbeat=heartbeat,
+        )
+
+    def __len__(self) -> int:
+        """How many peers are connected."""
+        return len(self._acceptor)
+
+    async def serve(self, request: PeerRequest) -> PeerResponse:
+        """Receive reports from one peer until it leaves. Raises what `Acceptor.serve` raises."""
+        return await self._acceptor.serve(request, self._receive)
+
+    async def close(self) -> None:
+        """End all connections; the peers know what that means."""
+        await self._acceptor.close()
+
+    async def _receive(self, socket: PeerSocket, address: str) -> None:
+        """Hand on reports until the peer leaves or misbehaves."""
+        _acknowledge_at_once(socket.kernel_socket)
+        started_s, messages = time.monotonic(), 0
+        try:
+            while (message := await socket.receive(_IDLE_S)) is not None:
+                now_s = time.monotonic()
+                if now_s - started_s > _BURST_S:
+                    started_s, messages = now_s, 0
+                messages += 1
+                if messages > _BURST_MAX:
+                    raise ReportInvalid(f"more than {_BURST_MAX} messages in {_BURST_S:g} s")
+                if message:
+                    self._received(decode_report(message), address)
+        except ReportInvalid as error:
+            self._invalid()
+            _log.warning("not a report: %s", error, extra={"fields": {"remote": address}})
+
+
+def _acknowledge_at_once(sock: Any) -> None:
+    """Take the connection out of the kernel's interactive mode, in which it delays acknowledgements.
+
+    The handshake's answer put it into that mode. It does not come back, as nothing else is ever sent. After a
+    pause longer than the retransmission time-out (0.2 s) each message is then acknowledged at once.
+    Source: net/ipv4/tcp_input.c, tcp_event_data_recv(), and tcp(7), TCP_QUICKACK.
+    """
+    with suppress(OSError, ValueError, AttributeError):  # closed meanwhile
+        sock.setsockopt(SOL_TCP, TCP_QUICKACK, 1)

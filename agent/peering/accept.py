@@ -1,0 +1,124 @@
+"""The only place in the agent that accepts WebSockets from other agents.
+
+An `Acceptor` checks the request, bounds the connections, keeps a heartbeat on each, and ends all of them at
+stop. What the messages mean is up to its caller. A peer's signature is to be checked in `Acceptor.serve`.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from aiohttp import WSCloseCode, web
+
+from agent.oci.errors import RequestInvalid, Unavailable
+from agent.peering.heartbeat import Heartbeat, start_heartbeat
+from agent.peering.websocket import PeerSocket
+
+PeerRequest = web.BaseRequest
+PeerResponse = web.StreamResponse
+
+_GOODBYE_S = 1.0
+
+Upgraded = Callable[[PeerRequest], None]
+"""Is told of each request that became a WebSocket: the connection is to end when the peer closes its side."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AcceptLimits:
+    """How many WebSockets are open at once, from one address and in all, and how large a message may be.
+
+    Several agents can share an address, and a restarted peer's old connection may linger.
+    """
+
+    total_max: int
+    address_max: int
+    message_max_bytes: int
+
+
+class Acceptor:
+    """The open WebSockets of one purpose.
+
+    ``purpose``: what comes over them, for error messages. ``sends``: false where this end must never send
+    anything; such connections end without a closing handshake.
+    """
+
+    def __init__(
+        self,
+        *,
+        purpose: str,
+        limits: AcceptLimits,
+        sends: bool = True,
+        upgraded: Upgraded = lambda _request: None,
+        heartbeat: Heartbeat | None = None,
+    ) -> None:
+        self._purpose = purpose
+        self._limits = limits
+        self._sends = sends
+        self._upgraded = upgraded
+        self._heartbeat = heartbeat or Heartbeat()
+        self._open: dict[web.WebSocketResponse, PeerRequest] = {}
+        self._of_address: Counter[str] = Counter()
+
+    def __len__(self) -> int:
+        """How many WebSockets are open."""
+        return len(self._open)
+
+    async def serve(
+        self, request: PeerRequest, converse: Callable[[PeerSocket, str], Awaitable[None]]
+    ) -> PeerResponse:
+        """Accept a WebSocket, and let ``converse`` use it, with the peer's address, until it returns.
+
+        ``converse`` may raise TimeoutError and ConnectionError: the connection is then cut. Raises
+        `RequestInvalid` for anything but a WebSocket, and `Unavailable` beyond the limits.
+        """
+        websocket = web.WebSocketResponse(
+            compress=False, max_msg_size=self._limits.message_max_bytes, timeout=_GOODBYE_S, autoping=False
+        )
+        if not websocket.can_prepare(request):
+            raise RequestInvalid(f"{self._purpose} come over a WebSocket")
+        address = request.remote or ""
+        if len(self._open) >= self._limits.total_max or self._of_address[address] >= self._limits.address_max:
+            raise Unavailable(f"too many connections for {self._purpose}")
+        self._open[websocket] = request
+        self._of_address[address] += 1
+        try:
+            await websocket.prepare(request)
+            self._upgraded(request)
+            socket = PeerSocket(websocket, answers_pings=self._sends)
+            start_heartbeat(socket.kernel_socket, self._heartbeat)
+            await converse(socket, address)
+        except (TimeoutError, ConnectionError):
+            _abort(request)  # it sends nothing, or takes nothing: there is nobody to say good-bye to
+        finally:
+            del self._open[websocket]
+            self._of_address[address] -= 1
+            if not self._of_address[address]:
+                del self._of_address[address]
+        if not self._sends:
+            _close(request)
+        return websocket
+
+    async def close(self) -> None:
+        """End all connections within `_GOODBYE_S`. Peers that take messages are told first."""
+        if not self._sends:
+            for request in self._open.values():
+                _close(request)
+            return
+        closing = [websocket.close(code=WSCloseCode.GOING_AWAY) for websocket in self._open]
+        try:
+            async with asyncio.timeout(_GOODBYE_S):
+                await asyncio.gather(*closing, return_exceptions=True)
+        except TimeoutError:
+            for request in self._open.values():
+                _abort(request)
+
+
+def _close(request: PeerRequest) -> None:
+    if request.transport is not None:
+        request.transport.close()
+
+
+def _abort(request: PeerRequest) -> None:
+    if request.transport is not None:
+        request.transport.abort()

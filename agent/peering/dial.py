@@ -1,0 +1,154 @@
+"""The only place in the agent that opens connections to other agents, and that decides on request headers.
+
+Questions, latency reports and bodies all start here. A signature goes into `request_headers`; TLS goes into
+`Dialer.connect` and `Dialer.open_websocket`.
+"""
+
+import asyncio
+import errno
+import socket
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import Any, Self
+
+import aiohttp
+from yarl import URL
+
+from agent.members.member import Peer
+from agent.peering.heartbeat import Heartbeat, start_heartbeat
+from agent.peering.websocket import PeerSocket
+
+Connected = Callable[[Peer, Any], None]
+"""Is told of each new connection to a peer, with its TCP socket: the handshake measured a round trip."""
+
+_EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+_IP_BIND_ADDRESS_NO_PORT = 24  # include/uapi/linux/in.h; the socket module does not name it
+
+
+class Unreachable(Exception):
+    """No connection: refused, no route, no answer in time, or no WebSocket there."""
+
+
+class Exhausted(Exception):
+    """This process or this machine has no descriptor or no memory left for a socket."""
+
+
+def request_headers(
+    peer: Peer, method: str, target: str, more: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """The headers of a request to a peer, without Host.
+
+    Every request between agents gets its headers here. A signature over method, target, range and the names
+    of both nodes belongs here; ``peer``, ``method`` and ``target`` are passed for that. ``more``: headers of
+    this one request; they win.
+    """
+    return {"User-Agent": "shorthaul", "Accept-Encoding": "identity", **(more or {})}
+
+
+class Dialer:
+    """Opens connections to peers. Use as an async context manager, or `close` it; close what it opened first.
+
+    ``connect_s``: the longest time for a TCP connection. ``connected``: see `Connected`. ``local_address``:
+    the address to connect from; None for any.
+    """
+
+    def __init__(
+        self,
+        *,
+        connect_s: float,
+        connected: Connected = lambda _peer, _socket: None,
+        local_address: str | None = None,
+        heartbeat: Heartbeat | None = None,
+    ) -> None:
+        self._connect_s = connect_s
+        self._connected = connected
+        self._local_address = local_address
+        self._heartbeat = heartbeat or Heartbeat()
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def connect(self, peer: Peer) -> socket.socket:
+        """A TCP connection for HTTP requests, as a non-blocking socket that the caller owns.
+
+        Raises `Unreachable` and `Exhausted`. Cancelling leaves nothing open.
+        """
+        try:
+            own = self._new_socket(socket.AF_INET6 if ":" in peer.address else socket.AF_INET)
+        except OSError as error:
+            raise (Exhausted if error.errno in _EXHAUSTED else Unreachable)(str(error)) from error
+        try:
+            async with asyncio.timeout(self._connect_s):
+                await asyncio.get_running_loop().sock_connect(own, (peer.address, peer.port))
+        except (OSError, TimeoutError) as error:
+            own.close()
+            raise Unreachable(str(error) or f"no answer within {self._connect_s} s") from error
+        except BaseException:
+            own.close()
+            raise
+        self._connected(peer, own)
+        return own
+
+    async def open_websocket(
+        self, peer: Peer, path: str, *, timeout_s: float, message_max_bytes: int, answers_pings: bool = True
+    ) -> PeerSocket:
+        """A WebSocket on a connection of its own, with a heartbeat. Raises `Unreachable`.
+
+        ``timeout_s``: for the connection and the opening handshake together.
+        """
+        try:
+            async with asyncio.timeout(timeout_s):
+                websocket = await self._opened_session().ws_connect(
+                    URL(f"{peer.base_url}{path}", encoded=True),
+                    headers=request_headers(peer, "GET", path),
+                    compress=0,
+                    max_msg_size=message_max_bytes,
+                    autoping=False,
+                )
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            raise Unreachable(str(error) or f"no WebSocket within {timeout_s} s") from error
+        opened = PeerSocket(websocket, answers_pings=answers_pings)
+        start_heartbeat(opened.kernel_socket, self._heartbeat)
+        self._connected(peer, opened.kernel_socket)
+        return opened
+
+    async def close(self) -> None:
+        """End what is left of the WebSockets. Closing twice does nothing."""
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+
+    def _opened_session(self) -> aiohttp.ClientSession:
+        """The session, made when first needed: it binds to the running loop, which a dialer need not have."""
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(
+                    limit=0,
+                    force_close=True,  # a peer that refuses the WebSocket leaves no connection behind
+                    socket_factory=lambda address: self._new_socket(address[0]),
+                ),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._connect_s),
+            )
+        return self._session
+
+    def _new_socket(self, family: int) -> socket.socket:
+        """The one place that makes a socket for a peer. Raises OSError."""
+        own = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        try:
+            own.setblocking(False)
+            own.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if self._local_address is not None:
+                # The port is chosen when the peer is known: one port then serves many peers at once.
+                own.setsockopt(socket.IPPROTO_IP, _IP_BIND_ADDRESS_NO_PORT, 1)
+                own.bind((self._local_address, 0))
+        except BaseException:
+            own.close()
+            raise
+        return own

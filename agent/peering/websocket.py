@@ -1,0 +1,95 @@
+"""One WebSocket between two agents, as both ends see it: messages of bytes, nothing else.
+
+Agents send binary messages only. Everything else is bounded here: aiohttp would answer any number of pings
+by itself, and so let one peer have the event loop. Source: RFC 6455, section 5.5.
+"""
+
+import asyncio
+import time
+from contextlib import suppress
+from typing import Any
+
+import aiohttp
+from aiohttp import web
+
+_CONTROL_MAX, _CONTROL_WINDOW_S = 32, 10.0  # agents send no pings; this leaves room for somebody's tool
+_CLOSE_S = 0.5
+
+
+class PeerSocket:
+    """An open WebSocket. Its opener or acceptor closes it.
+
+    ``answers_pings``: false where nothing may be sent; a ping then ends the connection.
+    """
+
+    def __init__(
+        self,
+        websocket: aiohttp.ClientWebSocketResponse | web.WebSocketResponse,
+        *,
+        answers_pings: bool = True,
+    ) -> None:
+        self._websocket = websocket
+        self._answers_pings = answers_pings
+        self._window_started_s = float("-inf")
+        self._control_frames = 0
+
+    @property
+    def closed(self) -> bool:
+        """Whether no message can be sent any more."""
+        return self._websocket.closed
+
+    @property
+    def kernel_socket(self) -> Any:
+        """The TCP socket, for reading and setting options; None when the connection is gone."""
+        return self._websocket.get_extra_info("socket")
+
+    async def receive(self, timeout_s: float | None = None) -> bytes | None:
+        """The next message. None when the other end closed, vanished or broke the protocol.
+
+        Raises TimeoutError when no message came for ``timeout_s``. After cancelling, close the socket.
+        """
+        async with asyncio.timeout(timeout_s):
+            while True:
+                await asyncio.sleep(0)  # messages that wait already must not keep others from running
+                message = await self._websocket.receive()
+                match message.type:
+                    case aiohttp.WSMsgType.BINARY:
+                        data: bytes = message.data
+                        return data
+                    case aiohttp.WSMsgType.PING | aiohttp.WSMsgType.PONG if self._admits_control_frame():
+                        if message.type is aiohttp.WSMsgType.PING:
+                            await self._pong(message.data)
+                    case _:
+                        return None
+
+    async def send(self, message: bytes, timeout_s: float) -> None:
+        """Send a message. Raises ConnectionError, and TimeoutError when the other end takes none."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._websocket.send_bytes(message)
+        except aiohttp.ClientError as error:
+            raise ConnectionResetError(str(error) or type(error).__name__) from error
+
+    async def close(self) -> None:
+        """Close in `_CLOSE_S` at most, whatever the other end does. Closing twice does nothing."""
+        await self._close(aiohttp.WSCloseCode.OK, b"")
+
+    async def reject(self, reason: bytes) -> None:
+        """Close because of a message that can't be understood; ``reason`` is for the other end."""
+        await self._close(aiohttp.WSCloseCode.UNSUPPORTED_DATA, reason)
+
+    async def _close(self, code: int, reason: bytes) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_CLOSE_S):
+                await self._websocket.close(code=code, message=reason)
+
+    def _admits_control_frame(self) -> bool:
+        now_s = time.monotonic()
+        if now_s - self._window_started_s > _CONTROL_WINDOW_S:
+            self._window_started_s, self._control_frames = now_s, 0
+        self._control_frames += 1
+        return self._answers_pings and self._control_frames <= _CONTROL_MAX
+
+    async def _pong(self, payload: bytes) -> None:
+        with suppress(ConnectionError, aiohttp.ClientError):  # `receive` is about to tell of it
+            await self._websocket.pong(payload)
