@@ -14,9 +14,10 @@ from typing import Self
 
 from agent.holders.wire import PATH as QUESTION_PATH
 from agent.latency.wire import PATH as LATENCY_PATH
+from tests.frames import accept_head, frame
 
 from .agents import PEER
-from .websocket import Closed, accept_head, frame, read_frame
+from .websocket import Closed, read_frame
 from .wire import reset
 
 

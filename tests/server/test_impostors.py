@@ -15,6 +15,8 @@ from typing import Any
 
 import pytest
 
+from tests.frames import frame
+
 from .agents import LOCAL, Image, Node, Site, digest_of, fresh_address, make_image, wait_for
 from .impostor import (
     Asked,
@@ -29,7 +31,6 @@ from .impostor import (
     then_reset,
     then_silent,
 )
-from .websocket import frame
 from .wire import Ending, RawReply, raw_get
 
 _seeds = count(100)

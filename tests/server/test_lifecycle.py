@@ -9,8 +9,10 @@ from contextlib import ExitStack, suppress
 
 import pytest
 
+from tests.frames import frame
+
 from .agents import ADMIN, LOCAL, PEER, Node, Site, digest_of, wait_for
-from .websocket import frame, questioning
+from .websocket import questioning
 from .wire import Ending, connected, raw_get, read_reply, read_to_end, request_bytes
 
 _BIG_BYTES = 48 << 20  # more than the kernel's buffers of both sides take

@@ -7,9 +7,11 @@ from contextlib import ExitStack
 
 import pytest
 
+from tests.frames import frame
+
 from .agents import ADMIN, LOCAL, PEER, SERVICE, digest_of, wait_for
 from .conftest import Shelf
-from .websocket import Closed, frame, questioning, read_frame
+from .websocket import Closed, questioning, read_frame
 from .wire import Ending, connected, read_reply, read_to_end, request_bytes
 
 _DIGEST = digest_of(b"x")

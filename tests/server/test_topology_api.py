@@ -14,11 +14,12 @@ import pytest
 
 from agent.holders.wire import PATH as HOLDERS_PATH
 from agent.latency.wire import PATH, encode_report
+from tests.frames import accept_head, frame
 from topology.placement import NodeName, Region, Zone, ZoneKey
 from topology.zones import Report
 
 from .agents import ADMIN, PEER, Image, Node, Site, digest_of, fresh_address, make_image, wait_for
-from .websocket import accept_head, frame, upgraded
+from .websocket import upgraded
 
 ODD = 'r"a\\ck [bold]✓'
 LATENCY = {"interval_s": 0.25, "window_s": 1.0, "report_s": 0.1}

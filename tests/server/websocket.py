@@ -1,7 +1,6 @@
-"""WebSocket frames by hand (RFC 6455), for peers that ask and for impostors that are asked."""
+"""WebSockets by hand (RFC 6455), for peers that ask agents."""
 
 import base64
-import hashlib
 import json
 import os
 import socket
@@ -11,12 +10,10 @@ from contextlib import contextmanager
 from typing import Any
 
 from agent.holders.wire import PATH
+from tests.frames import CLOSE, frame
 
 from .agents import PEER
 from .wire import Ending, connected, request_bytes
-
-_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
-BINARY, CLOSE = 2, 8
 
 
 class Closed(Exception):
@@ -25,28 +22,6 @@ class Closed(Exception):
     def __init__(self, code: int) -> None:
         super().__init__(str(code))
         self.code = code
-
-
-def accept_head(key: str) -> bytes:
-    """The server's half of the handshake."""
-    accept = base64.b64encode(hashlib.sha1(key.encode() + _GUID).digest()).decode()
-    lines = ["HTTP/1.1 101 Switching Protocols", "Upgrade: websocket", "Connection: Upgrade"]
-    return ("\r\n".join([*lines, f"Sec-WebSocket-Accept: {accept}"]) + "\r\n\r\n").encode()
-
-
-def frame(payload: bytes, *, opcode: int = BINARY, masked: bool = False, final: bool = True) -> bytes:
-    """One frame; clients mask theirs."""
-    first = opcode | (0x80 if final else 0)
-    length = len(payload)
-    bit = 0x80 if masked else 0
-    if length < 126:
-        head = struct.pack(">BB", first, bit | length)
-    elif length < 1 << 16:
-        head = struct.pack(">BBH", first, bit | 126, length)
-    else:
-        head = struct.pack(">BBQ", first, bit | 127, length)
-    # A mask of zeros is a valid one and leaves the payload as it is.
-    return head + (bytes(4) if masked else b"") + payload
 
 
 def read_frame(sock: socket.socket) -> bytes:

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 import uvloop
@@ -17,6 +17,8 @@ from agent.members.member import Peer, Peers
 from agent.members.roster import Roster
 from agent.observe.metrics import Metrics
 from agent.peering.dial import Dialer
+from tests.unit.agent.peering.raw import accept_upgrade, vanish
+from tests.unit.agent.transfer.scripted import Connection, descriptors, scripted
 from tests.unit.twins import located, node, other_tasks, peers, zone_key
 from topology.placement import Placement
 
@@ -239,3 +241,23 @@ async def test_prober_that_ends_leaves_no_task_and_no_connection(after: int) -> 
         await until(lambda: not len(one.desk), "the other end closed")
         assert run.prober.probed == ()
     await until(lambda: other_tasks() <= before, "no task is left")
+
+
+async def test_peers_that_vanish_without_a_word_are_probed_anew_and_leave_no_connection() -> None:
+    async def accept(connection: Connection) -> None:
+        await accept_upgrade(connection)
+        await connection.closed()
+
+    async with scripted(accept) as server:
+        near = replace(server.peer, placement=located("r", "a"))
+        members = peers(*(replace(near, name=node(f"p{number}")) for number in range(6)))
+        before = len(descriptors())
+        async with running(members, own_zone=6) as run:
+            await until(lambda: len(run.prober.probed) == 6, "six probes")
+            for connection in server.connections[:6]:
+                await vanish(connection.writer)
+            await until(lambda: len(server.connections) == 12, "six new connections")
+            await until(lambda: len(run.prober.probed) == 6, "six probes again")
+            await until(lambda: len(descriptors()) == before + 12 + 6, "the peers' own sockets are left")
+        for connection in server.connections[:6]:
+            connection.reset()

@@ -1,0 +1,317 @@
+"""Questions over standing connections, on real sockets: what is shared, repeated, bounded, and left."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+
+import pytest
+import uvloop
+
+from agent.peering.channels import Channels, NoReply
+from agent.peering.dial import Dialer
+from tests.frames import BINARY, PING, PONG, frame
+from tests.unit.agent.peering.raw import ECHO, PATH, QUICK, accept_upgrade, read_frame, vanish
+from tests.unit.agent.transfer.scripted import Connection, NoLeak, Script, descriptors, scripted, until
+from tests.unit.twins import node, other_tasks, peers
+
+AT_MOST_S = 10.0
+
+
+@asynccontextmanager
+async def channels(**options: float) -> AsyncIterator[Channels[str, str]]:
+    """Channels with a quick heartbeat, which leave nothing open."""
+    async with NoLeak(), Dialer(connect_s=5.0, heartbeat=QUICK) as dialer:
+        async with Channels(dialer, ECHO, **options) as made:
+            yield made
+        assert made.open == ()
+
+
+async def answer_all(connection: Connection) -> None:
+    """Reply to every question with its own text."""
+    await accept_upgrade(connection)
+    while (received := await read_frame(connection.reader))[0] == BINARY:
+        number, _, text = received[1].decode().partition(" ")
+        await connection.send(frame(f"{number} {text}!".encode()))
+
+
+def answer_once_then(behave: Script) -> Script:
+    """Reply to one question, then do this."""
+
+    async def script(connection: Connection) -> None:
+        await accept_upgrade(connection)
+        _, payload = await read_frame(connection.reader)
+        await connection.send(frame(payload))
+        await behave(connection)
+
+    return script
+
+
+async def test_question_gets_its_reply_and_the_channel_stays_for_the_next() -> None:
+    async with scripted(answer_all) as server, channels() as made:
+        for text in ("one", "two"):
+            assert await made.query(server.peer, text, AT_MOST_S) == f"{text}: {text}!"
+        assert server.requests == [f"GET {PATH} HTTP/1.1"]
+        assert made.open == ("p",)
+
+
+async def test_questions_at_once_share_a_channel_and_each_gets_its_own_reply() -> None:
+    async def backwards(connection: Connection) -> None:
+        await accept_upgrade(connection)
+        asked = [(await read_frame(connection.reader))[1] for _ in range(5)]
+        await connection.send(*(frame(payload) for payload in reversed(asked)))
+        await connection.closed()
+
+    async with scripted(backwards) as server, channels() as made:
+        texts = [str(number) for number in range(5)]
+        replies = await asyncio.gather(*(made.query(server.peer, text, AT_MOST_S) for text in texts))
+        assert replies == [f"{text}: {text}" for text in texts]
+        assert len(server.connections) == 1
+
+
+async def test_peer_that_ended_an_idle_channel_is_asked_again_on_a_new_one() -> None:
+    async def leave(_: Connection) -> None:
+        return
+
+    async with scripted(answer_once_then(leave)) as server, channels() as made:
+        for number in range(3):
+            assert await made.query(server.peer, "x", AT_MOST_S) == "x: x"
+            assert len(server.connections) == number + 1
+
+
+async def test_peer_that_ends_its_first_channel_without_a_reply_is_not_asked_again() -> None:
+    async with scripted(accept_upgrade) as server, channels() as made:
+        with pytest.raises(NoReply):
+            await made.query(server.peer, "x", AT_MOST_S)
+        assert len(server.connections) == 1
+
+
+async def test_peer_that_is_not_there_gives_no_reply() -> None:
+    async with scripted(answer_all) as server:
+        pass
+    async with channels() as made:
+        with pytest.raises(NoReply):
+            await made.query(server.peer, "x", AT_MOST_S)
+
+
+@pytest.mark.parametrize(
+    "sent", [frame(b"nonsense"), frame(b"0 text", opcode=1), b"\xff" * 40, frame(b"0 " + b"x" * 2000)]
+)
+async def test_reply_that_cannot_be_understood_ends_the_channel(sent: bytes) -> None:
+    async def script(connection: Connection) -> None:
+        await accept_upgrade(connection)
+        await read_frame(connection.reader)
+        await connection.send(sent)
+        await connection.closed()
+
+    async with scripted(script) as server, channels() as made:
+        with pytest.raises(NoReply):
+            await made.query(server.peer, "x", AT_MOST_S)
+        await until(lambda: made.open == (), "it is closed")
+
+
+async def test_peer_that_hangs_is_given_up_and_met_anew_the_next_time() -> None:
+    async def script(connection: Connection) -> None:
+        await (answer_all(connection) if connection.number else accept_upgrade(connection))
+        await connection.closed()
+
+    async with scripted(script) as server, channels() as made:
+        with pytest.raises(NoReply):
+            await made.query(server.peer, "x", 0.25)
+        assert made.open == ()
+        assert await made.query(server.peer, "x", AT_MOST_S) == "x: x!"
+
+
+async def test_asker_that_gives_up_leaves_the_channel_to_the_others() -> None:
+    async with scripted(answer_all) as server, channels() as made:
+        going = asyncio.create_task(made.query(server.peer, "going", AT_MOST_S))
+        staying = asyncio.create_task(made.query(server.peer, "staying", AT_MOST_S))
+        await asyncio.sleep(0)
+        going.cancel()
+        assert await staying == "staying: staying!"
+        assert len(server.connections) == 1
+
+
+async def test_more_replies_than_questions_end_the_channel() -> None:
+    async def script(connection: Connection) -> None:
+        await accept_upgrade(connection)
+        await read_frame(connection.reader)
+        await connection.send(frame(b"0 x"), frame(b"0 x"))
+        await connection.closed()
+
+    async with scripted(script) as server, channels() as made:
+        assert await made.query(server.peer, "x", AT_MOST_S) == "x: x"
+        await until(lambda: server.connections[0].over, "it is closed")
+        assert made.open == ()
+
+
+async def test_late_reply_whose_asker_gave_up_does_not_end_the_channel() -> None:
+    late = asyncio.Event()
+
+    async def script(connection: Connection) -> None:
+        await accept_upgrade(connection)
+        first = await read_frame(connection.reader)
+        await late.wait()
+        await connection.send(frame(first[1]))
+        second = await read_frame(connection.reader)
+        await connection.send(frame(second[1]))
+        await connection.closed()
+
+    async with scripted(script) as server, channels() as made:
+        with pytest.raises(NoReply):
+            await made.query(server.peer, "x", 0.1)
+        late.set()
+        assert await made.query(server.peer, "y", AT_MOST_S) == "y: y"
+        assert len(server.connections) == 1
+
+
+async def test_channel_without_replies_is_closed_after_its_time() -> None:
+    async with scripted(answer_all) as server, channels(idle_s=0.05) as made:
+        await made.query(server.peer, "x", AT_MOST_S)
+        await until(lambda: server.connections[0].over, "it is closed")
+        assert made.open == ()
+
+
+async def test_channel_is_closed_when_its_peer_leaves_and_others_stay() -> None:
+    async with (
+        scripted(answer_all, "stays") as one,
+        scripted(answer_all, "leaves") as other,
+        channels() as made,
+    ):
+        for server in (one, other):
+            await made.query(server.peer, "x", AT_MOST_S)
+        made.keep(peers(one.peer))
+        assert made.open == ("stays",)
+        await until(lambda: other.connections[0].over, "it is closed")
+        assert not one.connections[0].over
+        with pytest.raises(NoReply):
+            await made.query(other.peer, "x", AT_MOST_S)
+        assert len(other.connections) == 1
+
+
+async def test_channel_is_closed_when_its_peer_moves_and_the_new_place_is_asked() -> None:
+    async with scripted(answer_all) as one, scripted(answer_all) as other, channels() as made:
+        made.keep(peers(one.peer))
+        await made.query(one.peer, "x", AT_MOST_S)
+        made.keep(peers(other.peer))
+        await until(lambda: one.connections[0].over, "it is closed")
+        await made.query(other.peer, "x", AT_MOST_S)
+        assert made.open == ("p",)
+
+
+async def test_question_to_a_peer_that_leaves_meanwhile_gets_no_reply_and_leaves_nothing() -> None:
+    asked = asyncio.Event()
+
+    async def ask_back(connection: Connection) -> None:
+        await read_frame(connection.reader)
+        asked.set()
+        await connection.closed()
+
+    async with scripted(answer_once_then(ask_back)) as server, channels() as made:
+        await made.query(server.peer, "x", AT_MOST_S)
+        waiting = asyncio.create_task(made.query(server.peer, "y", AT_MOST_S))
+        await asked.wait()
+        made.keep({})
+        with pytest.raises(NoReply):
+            await waiting
+        assert made.open == ()
+        assert len(server.connections) == 1
+
+
+async def test_channel_that_opens_while_its_peer_leaves_is_not_kept() -> None:
+    came, left = asyncio.Event(), asyncio.Event()
+
+    async def script(connection: Connection) -> None:
+        came.set()
+        await left.wait()
+        await answer_all(connection)
+
+    async with scripted(script) as server, channels() as made:
+        waiting = asyncio.create_task(made.query(server.peer, "x", AT_MOST_S))
+        await came.wait()
+        made.keep({})
+        left.set()
+        with pytest.raises(NoReply):
+            await waiting
+        await until(lambda: server.connections[0].over, "it is closed")
+        assert made.open == ()
+
+
+@pytest.mark.parametrize("run", [asyncio.run, uvloop.run])
+def test_peers_that_vanish_without_a_word_leave_no_socket_no_task_and_no_entry(
+    run: Callable[..., None],
+) -> None:
+    async def main() -> None:
+        async with scripted(answer_all) as server, channels() as made:
+            own_tasks, own_descriptors = other_tasks(), len(descriptors())
+            for number in range(6):
+                await made.query(replace(server.peer, name=node(f"p{number}")), "x", AT_MOST_S)
+            assert len(made.open) == 6
+            assert len(descriptors()) == own_descriptors + 12
+            for connection in server.connections:
+                await vanish(connection.writer)
+            await until(lambda: made.open == (), "no entry is left")
+            await until(lambda: len(descriptors()) == own_descriptors + 6, "the peers' own sockets are left")
+            left = {task for task in other_tasks() - own_tasks if "scripted" not in repr(task)}
+            assert not left
+            for connection in server.connections:
+                connection.reset()
+
+    run(main())
+
+
+async def test_flood_of_pings_is_cut_off_and_questions_of_others_go_on() -> None:
+    pongs = 0
+
+    async def flood(connection: Connection) -> None:
+        await accept_upgrade(connection)
+
+        async def count_pongs() -> None:
+            nonlocal pongs
+            while True:
+                opcode, _ = await read_frame(connection.reader)
+                pongs += opcode == PONG
+
+        counting = asyncio.create_task(count_pongs())
+        try:
+            while True:
+                await connection.send(frame(b"", opcode=PING) * 20_000)
+        finally:
+            counting.cancel()
+            await asyncio.gather(counting, return_exceptions=True)
+
+    async with scripted(flood) as server, scripted(answer_all, "calm") as calm, channels() as made:
+        with pytest.raises(NoReply):
+            await made.query(server.peer, "x", AT_MOST_S)
+        assert await made.query(calm.peer, "x", AT_MOST_S) == "x: x!"
+        await until(lambda: server.connections[0].over, "it is closed")
+        assert made.open == ("calm",)
+    assert pongs <= 32
+
+
+async def test_few_pings_are_answered() -> None:
+    answers = []
+
+    async def script(connection: Connection) -> None:
+        await accept_upgrade(connection)
+        _, question = await read_frame(connection.reader)
+        for number in range(3):
+            await connection.send(frame(b"%d" % number, opcode=PING))
+            answers.append(await read_frame(connection.reader))
+        await connection.send(frame(question))
+        await connection.closed()
+
+    async with scripted(script) as server, channels() as made:
+        assert await made.query(server.peer, "x", AT_MOST_S) == "x: x"
+    assert answers == [(PONG, b"0"), (PONG, b"1"), (PONG, b"2")]
+
+
+async def test_closing_ends_what_is_open_and_opens_no_more() -> None:
+    before = other_tasks()
+    async with scripted(answer_all) as server, channels() as made:
+        await made.query(server.peer, "x", AT_MOST_S)
+        await made.close()
+        await until(lambda: server.connections[0].over, "it is closed")
+        with pytest.raises(NoReply):
+            await made.query(server.peer, "x", AT_MOST_S)
+    await until(lambda: other_tasks() <= before, "no task is left")

@@ -1,0 +1,117 @@
+"""Opening connections to peers: from where, with which headers, and that nobody else does it."""
+
+import ast
+import asyncio
+
+import pytest
+
+from agent.peering.dial import Dialer, Unreachable, request_headers
+from agent.peering.heartbeat import Heartbeat
+from tests.unit.agent.peering.raw import PATH, accept_upgrade
+from tests.unit.agent.transfer.scripted import Connection, NoLeak, answer, scripted
+from tests.unit.twins import REPOSITORY_ROOT
+
+CONNECTING = {"ClientSession", "ws_connect", "sock_connect", "open_connection"}
+
+
+async def accept_all(connection: Connection) -> None:
+    await accept_upgrade(connection)
+    await connection.closed()
+
+
+async def test_every_request_says_that_an_agent_asks() -> None:
+    heads = []
+
+    async def script(connection: Connection) -> None:
+        heads.append(await connection.request())
+        await connection.send(answer(status=404))
+
+    async with scripted(script) as server, Dialer(connect_s=5.0) as dialer:
+        with pytest.raises(Unreachable):
+            await dialer.open_websocket(server.peer, PATH, timeout_s=5.0, message_max_bytes=10)
+        assert heads[0].startswith(f"GET {PATH} HTTP/1.1\r\n")
+        for name, value in request_headers(server.peer, "GET", PATH).items():
+            assert f"\r\n{name}: {value}\r\n" in heads[0]
+        assert request_headers(server.peer, "GET", PATH)["User-Agent"] == "shorthaul"
+        more = request_headers(server.peer, "GET", PATH, {"Range": "bytes=0-1"})
+        assert more["Range"] == "bytes=0-1"
+        assert more.keys() > {"User-Agent"}
+
+
+async def test_connections_come_from_the_given_address() -> None:
+    sources = []
+
+    async def script(connection: Connection) -> None:
+        sources.append(connection.writer.get_extra_info("peername")[0])
+        await accept_all(connection)
+
+    async with NoLeak(), scripted(script) as server:
+        async with Dialer(connect_s=5.0, local_address="127.0.0.77") as dialer:
+            socket = await dialer.open_websocket(server.peer, PATH, timeout_s=5.0, message_max_bytes=10)
+            await socket.close()
+            own = await dialer.connect(server.peer)
+            own.close()
+            await asyncio.sleep(0.05)
+        assert set(sources) == {"127.0.0.77"}
+
+
+@pytest.mark.parametrize("local_address", ["192.0.2.1", "::1"])
+async def test_address_that_cannot_be_connected_from_makes_peers_unreachable(local_address: str) -> None:
+    async with (
+        NoLeak(),
+        scripted(accept_all) as server,
+        Dialer(connect_s=5.0, local_address=local_address) as dialer,
+    ):
+        with pytest.raises(Unreachable):
+            await dialer.open_websocket(server.peer, PATH, timeout_s=5.0, message_max_bytes=10)
+        with pytest.raises(Unreachable):
+            await dialer.connect(server.peer)
+        assert server.connections == []
+
+
+async def test_every_new_connection_is_told_of() -> None:
+    told = []
+    async with (
+        NoLeak(),
+        scripted(accept_all) as server,
+        Dialer(connect_s=5.0, connected=lambda peer, sock: told.append((peer, sock.getpeername()))) as dialer,
+    ):
+        socket = await dialer.open_websocket(server.peer, PATH, timeout_s=5.0, message_max_bytes=10)
+        own = await dialer.connect(server.peer)
+        own.close()
+        await socket.close()
+        assert told == [(server.peer, (server.peer.address, server.peer.port))] * 2
+
+
+async def test_peer_that_never_answers_the_handshake_is_unreachable_after_its_time() -> None:
+    async def script(connection: Connection) -> None:
+        await connection.closed()
+
+    async with NoLeak(), scripted(script) as server, Dialer(connect_s=5.0) as dialer:
+        with pytest.raises(Unreachable):
+            await dialer.open_websocket(server.peer, PATH, timeout_s=0.1, message_max_bytes=10)
+
+
+async def test_many_websockets_to_one_peer_have_a_connection_each() -> None:
+    async with NoLeak(), scripted(accept_all) as server, Dialer(connect_s=5.0) as dialer:
+        opened = [
+            await dialer.open_websocket(server.peer, PATH, timeout_s=5.0, message_max_bytes=10)
+            for _ in range(5)
+        ]
+        assert len(server.connections) == 5
+        for socket in opened:
+            await socket.close()
+
+
+def test_heartbeat_ends_a_vanished_peers_connection_within_a_minute() -> None:
+    assert Heartbeat().limit_s + Heartbeat().interval_s <= 60
+
+
+def test_nothing_else_in_the_agent_opens_connections_to_peers() -> None:
+    found = set()
+    for path in (REPOSITORY_ROOT / "agent").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            name = getattr(node, "attr", getattr(node, "id", None))
+            if name in CONNECTING and isinstance(node, ast.Attribute | ast.Name):
+                found.add(str(path.relative_to(REPOSITORY_ROOT)))
+    assert found == {"agent/peering/dial.py"}
