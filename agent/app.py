@@ -13,14 +13,17 @@ import uvloop
 
 from agent.admin.explain import Explainer
 from agent.admin.server import AdminServer, AdminServices
-from agent.config import ContainerdStore, CostSettings, Endpoint, Settings
-from agent.content.ocilayout import OciLayout
+from agent.config import CostSettings, Endpoint, Settings
+from agent.content.factory import make_store
 from agent.content.scrub import Scrubber
-from agent.content.store import ContentStore
 from agent.content.tags import TagAges
 from agent.flows.book import FlowBook
+from agent.holders.announcer import announce_store
 from agent.holders.answering import QuestionDesk
-from agent.holders.scatter import Scatter
+from agent.holders.asking import RingAsker
+from agent.holders.factory import make_index, make_tag_finder
+from agent.holders.index import HolderIndex
+from agent.holders.tagfinder import TagFinder
 from agent.holders.tags import TagResolver
 from agent.holders.wire import QUESTIONS
 from agent.latency.hearing import ReportDesk
@@ -34,10 +37,10 @@ from agent.listen.judged import JudgedRequests
 from agent.listen.server import OciServer, Services
 from agent.listen.sockets import ListenError, ListenErrors, open_listener
 from agent.listen.traffic import Traffic
-from agent.members.member import Membership, Peer
+from agent.members.factory import make_membership
+from agent.members.member import Peer
 from agent.members.own import own_placement
 from agent.members.roster import Roster
-from agent.members.static import NoMembership, StaticMembership
 from agent.observe.metrics import Metrics
 from agent.observe.requests import RecentRequests, RequestPath
 from agent.oci.patterns import parse_filter
@@ -115,7 +118,7 @@ class Agent:
         self._metrics = Metrics()
         self._recent = RecentRequests()
         self._own = NodeName(settings.node.name)
-        self._store = _store(settings)
+        self._store = make_store(settings)
         placement, problems = own_placement(self._own, settings.placement, settings.topology.finer_levels)
         latency = settings.latency
         self._roster = Roster(
@@ -181,33 +184,41 @@ class Agent:
             dialer=probe_dialer,
         )
         self._roster.on_change(channels.keep)
-        async with dialer, probe_dialer, channels, client, prober:
-            index = Scatter(
-                roster=self._roster,
-                regard=self._regard,
-                query=channels.query,
-                settings=settings.lookup,
-                metrics=self._metrics,
-            )
-            async with asyncio.TaskGroup() as tasks:
-                background = [
-                    tasks.create_task(self._store.run(), name="store"),
-                    tasks.create_task(_membership(settings).run(self._roster.update), name="members"),
-                    tasks.create_task(prober.run(), name="probes"),
-                    tasks.create_task(self._roster.follow(), name="topology"),
-                    tasks.create_task(self._follower().run(), name="verdicts"),
-                    tasks.create_task(self._follow_commits(), name="commits"),
-                    tasks.create_task(scrubber.run(), name="scrub"),
-                ]
-                try:
-                    await self._serve(index, client, traffic, prober, scrubber)
-                finally:
-                    await index.close()
-                    for task in background:
-                        task.cancel()
+        asker = RingAsker(
+            roster=self._roster,
+            regard=self._regard,
+            query=channels.query,
+            settings=settings.lookup,
+            metrics=self._metrics,
+        )
+        index = make_index(settings, asker=asker, metrics=self._metrics)
+        async with dialer, probe_dialer, channels, asker, client, prober, asyncio.TaskGroup() as tasks:
+            background = [
+                tasks.create_task(self._store.run(), name="store"),
+                tasks.create_task(index.run(), name="holder index"),
+                tasks.create_task(announce_store(self._store, index), name="announcer"),
+                tasks.create_task(make_membership(settings).run(self._roster.update), name="members"),
+                tasks.create_task(prober.run(), name="probes"),
+                tasks.create_task(self._roster.follow(), name="topology"),
+                tasks.create_task(self._follower().run(), name="verdicts"),
+                tasks.create_task(self._follow_commits(), name="commits"),
+                tasks.create_task(scrubber.run(), name="scrub"),
+            ]
+            try:
+                await self._serve(index, make_tag_finder(asker=asker), client, traffic, prober, scrubber)
+            finally:
+                await index.close()
+                for task in background:
+                    task.cancel()
 
     async def _serve(
-        self, index: Scatter, client: PeerClient, traffic: Traffic, prober: Prober, scrubber: Scrubber
+        self,
+        index: HolderIndex,
+        finder: TagFinder,
+        client: PeerClient,
+        traffic: Traffic,
+        prober: Prober,
+        scrubber: Scrubber,
     ) -> None:
         settings = self._settings
         transfer = settings.transfer
@@ -227,7 +238,7 @@ class Agent:
         resolver = TagResolver(
             store=self._store,
             ages=ages,
-            index=index,
+            finder=finder,
             tags=parse_filter(("*",), settings.tag_exclude),
             enabled=settings.resolve_tags,
             max_age_s=settings.tag_max_age_s,
@@ -351,23 +362,6 @@ class Agent:
             _log.warning("asked to stop twice: not draining any longer")
             raise SystemExit(1)
         self._stop.set()
-
-
-def _store(settings: Settings) -> ContentStore:
-    store = settings.store
-    if isinstance(store, ContainerdStore):
-        # Imported only when used: gRPC costs memory that a layout store need not pay.
-        from agent.content.containerd import Containerd
-
-        return Containerd(socket=store.socket, namespace=store.namespace, root=store.root)
-    return OciLayout(store.directory)
-
-
-def _membership(settings: Settings) -> Membership:
-    static, own = settings.membership.static, NodeName(settings.node.name)
-    if static is None:
-        return NoMembership()
-    return StaticMembership(static, own=own, finer_levels=settings.topology.finer_levels)
 
 
 def _own_address(settings: Settings) -> str | None:

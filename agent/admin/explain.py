@@ -71,7 +71,7 @@ class Explainer:
     async def _explain(
         self, digest: Digest, image: str | None, content: Iterable[dict[str, Any]], now_s: float
     ) -> dict[str, Any]:
-        holders = await self.index.lookup_all(digest)
+        holders = await self.index.lookup_everyone(digest)
         ranked = self.policy.ranked(digest, holders.nodes, self.roster.snapshot, now_s)
         local = self.store.holds(digest)
         return {

@@ -1,8 +1,8 @@
 """Which digest a tag is, by this node's store or by a peer's.
 
-Decides when an answer may be given at all: only with `resolve_tags`, never for an excluded tag, from
-the local store whenever it has the name, from a peer only within `tag_max_age_s` of when that peer
-last saw the tag from the registry.
+Decides whether an answer may be given at all: only with `resolve_tags`, and never for an excluded tag. The
+local store answers whenever it has the name. A peer's answer counts only within `tag_max_age_s` of when that
+peer last saw the tag from the registry.
 """
 
 import time
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from agent.content.store import ContentStore, TaggedImage
 from agent.content.tags import TagAges
-from agent.holders.index import HolderIndex
+from agent.holders.tagfinder import TagFinder
 from agent.holders.wire import KnownTag, Question, Reply
 from agent.oci.errors import OciError
 from agent.oci.manifest import Descriptor
@@ -36,7 +36,7 @@ class TagResolver:
 
     store: ContentStore
     ages: TagAges
-    index: HolderIndex
+    finder: TagFinder
     tags: Filter
     enabled: bool
     max_age_s: float
@@ -51,7 +51,7 @@ class TagResolver:
         local = self.store.find(name.repository, name.tag, name.registry)
         if name.registry is not None and local:
             return self._local(local[0])
-        answers = await self.index.lookup_tag(name, max_age_s=self.max_age_s) if ask_peers else ()
+        answers = await self.finder.find_tag(name, max_age_s=self.max_age_s) if ask_peers else ()
         if name.registry is None:
             _require_one_registry(name, [*(i.name for i in local), *(a.name for a in answers)])
             if local:

@@ -371,9 +371,11 @@ class RunningPull:
 
     async def _look_up(self, command: Lookup) -> None:
         puller, digest = self._puller, self.digest
-        holders = await (puller.index.lookup_all(digest) if command.everyone else puller.index.lookup(digest))
+        holders = await (
+            puller.index.lookup_everyone(digest) if command.everyone else puller.index.lookup(digest)
+        )
         ranked = self._policy.candidates(digest, holders.nodes, puller.roster.snapshot, puller.clock())
-        self._events.put_nowait(Found(holders=ranked, complete=holders.complete))
+        self._events.put_nowait(Found(holders=ranked, complete=holders.exhaustive))
 
     def _wanted_from(self, offset: int) -> Wanted:
         """What is left to fetch. Once the client has the head, no other part will do."""

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from agent.admin.views import costs_view, latency_view, topology_view, transfers_view
 from agent.config import LookupSettings, PullSettings, TransferSettings
-from agent.holders.scatter import Scatter
+from agent.holders.asking import RingAsker
+from agent.holders.scatter import ScatterIndex
 from agent.listen.traffic import Traffic
 from agent.members.roster import Roster
 from agent.observe.metrics import Metrics
@@ -113,10 +114,11 @@ def idle_puller(roster: Roster, clock: Clock) -> Puller:
     metrics, regard = Metrics(), Regard(cooloff_s=5.0)
     regard.keep(roster.peers)
     pull, transfer = PullSettings(), TransferSettings()
+    asker = RingAsker(
+        roster=roster, regard=regard, query=FakePeers().query, settings=LookupSettings(), metrics=metrics
+    )
     return Puller(
-        index=Scatter(
-            roster=roster, regard=regard, query=FakePeers().query, settings=LookupSettings(), metrics=metrics
-        ),
+        index=ScatterIndex(asker, settings=LookupSettings(), metrics=metrics),
         roster=roster,
         client=PeerClient(Dialer(connect_s=1.0), stall_s=1.0),
         policy=Policy(regard=regard, pace=Pace(patience_s=0.5), pull=pull, transfer=transfer),

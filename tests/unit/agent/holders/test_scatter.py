@@ -1,93 +1,28 @@
 """Scatter: whom it asks and when, what it remembers, and that it leaves nothing running. Virtual time."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 
-import pytest
-
-from agent.config import LookupSettings
 from agent.holders.index import Holders
-from agent.holders.scatter import Scatter
-from agent.holders.wire import DIGESTS_MAX, KnownTag
-from agent.members.roster import Roster
-from agent.observe.metrics import Metrics
+from agent.holders.wire import DIGESTS_MAX
 from agent.oci.digest import Digest
-from agent.oci.reference import Named
-from agent.pull.regard import Regard
+from tests.unit.agent.holders.cluster import (
+    EVERYONE,
+    HEALTHY_S,
+    LAYER,
+    MEMBERS,
+    NOBODY,
+    OTHER,
+    SETTINGS,
+    Cluster,
+    play,
+)
 from tests.unit.twins import (
     FakePeers,
-    descriptor,
     loop_clock,
-    named,
     node,
     other_tasks,
-    peer,
-    peers,
-    placed,
-    run_in_virtual_time,
     sha256,
 )
-
-SETTINGS = LookupSettings(patience_s=0.05, timeout_s=0.5, positive_ttl_s=10.0, negative_ttl_s=1.0)
-COOLOFF_S = 5.0
-HEALTHY_S = 0.02  # a look-up among healthy peers, all rings and the wait for equals included
-LAYER, OTHER = sha256("layer"), sha256("other")
-# Two peers in the own zone, two in the region's other zone, one across the sea.
-MEMBERS = peers(
-    peer("zone-1", placed("eu", "eu-a")),
-    peer("zone-2", placed("eu", "eu-a")),
-    peer("region-1", placed("eu", "eu-b")),
-    peer("region-2", placed("eu", "eu-b")),
-    peer("far-1", placed("us", "us-a")),
-)
-EVERYONE = sorted(MEMBERS)
-NOBODY = Holders(nodes=(), complete=True)
-
-
-@dataclass
-class Cluster:
-    """A scatter index among fake peers."""
-
-    scatter: Scatter
-    fakes: FakePeers
-    roster: Roster
-    regard: Regard
-
-    async def lookup(self, digest: Digest = LAYER) -> tuple[set[str], float]:
-        """The holders found, and the seconds it took."""
-        started_s = loop_clock()
-        holders = await self.scatter.lookup(digest)
-        return set(holders.nodes), loop_clock() - started_s
-
-    def is_cooling(self, name: str) -> bool:
-        return self.regard.is_cooling(node(name), loop_clock())
-
-
-def play(
-    scenario: Callable[[Cluster], Awaitable[None]], fakes: FakePeers, settings: LookupSettings = SETTINGS
-) -> None:
-    """Run the scenario, close the index, and see that nothing is left running."""
-
-    async def main() -> None:
-        roster, regard = Roster(own=node("own"), placement=placed("eu", "eu-a")), Regard(cooloff_s=COOLOFF_S)
-        roster.on_change(regard.keep)
-        roster.update(MEMBERS)
-        scatter = Scatter(
-            roster=roster,
-            regard=regard,
-            query=fakes.query,
-            settings=settings,
-            metrics=Metrics(),
-            clock=loop_clock,
-        )
-        try:
-            await scenario(Cluster(scatter=scatter, fakes=fakes, roster=roster, regard=regard))
-        finally:
-            await scatter.close()
-        assert other_tasks() == set()
-
-    run_in_virtual_time(main())
 
 
 def test_farther_rings_are_not_asked_when_the_nearest_has_it() -> None:
@@ -132,7 +67,7 @@ def test_a_node_without_peers_finds_nobody_at_once() -> None:
     async def scenario(cluster: Cluster) -> None:
         cluster.roster.update({})
         assert await cluster.lookup() == (set(), 0.0)
-        assert (await cluster.scatter.lookup_all(LAYER)) == NOBODY
+        assert (await cluster.scatter.lookup_everyone(LAYER)) == NOBODY
 
     play(scenario, FakePeers())
 
@@ -164,8 +99,8 @@ def test_nobody_is_believed_for_the_negative_lifetime_only() -> None:
 
 def test_remembered_holders_do_not_claim_that_everyone_was_asked() -> None:
     async def scenario(cluster: Cluster) -> None:
-        assert not (await cluster.scatter.lookup(LAYER)).complete
-        assert not (await cluster.scatter.lookup(LAYER)).complete
+        assert not (await cluster.scatter.lookup(LAYER)).exhaustive
+        assert not (await cluster.scatter.lookup(LAYER)).exhaustive
 
     play(scenario, FakePeers(held={"zone-1": {LAYER}}))
 
@@ -367,7 +302,9 @@ def test_asking_everyone_passes_by_the_cache() -> None:
     async def scenario(cluster: Cluster) -> None:
         await cluster.lookup()
         cluster.fakes.held["far-1"] = {LAYER}
-        assert await cluster.scatter.lookup_all(LAYER) == Holders(nodes=(node("far-1"),), complete=True)
+        assert await cluster.scatter.lookup_everyone(LAYER) == Holders(
+            nodes=(node("far-1"),), exhaustive=True
+        )
 
     play(scenario, FakePeers())
 
@@ -376,7 +313,7 @@ def test_asking_everyone_drops_the_holder_that_was_remembered() -> None:
     async def scenario(cluster: Cluster) -> None:
         await cluster.lookup()
         cluster.fakes.held = {"far-1": {LAYER}}
-        assert (await cluster.scatter.lookup_all(LAYER)).nodes == ("far-1",)
+        assert (await cluster.scatter.lookup_everyone(LAYER)).nodes == ("far-1",)
         assert await cluster.lookup() == ({"far-1"}, 0.0)
 
     play(scenario, FakePeers(held={"zone-1": {LAYER}}))
@@ -386,7 +323,7 @@ def test_asking_everyone_finds_the_far_holder_although_a_near_one_answers_first(
     """A near holder that answers questions but can't serve must not hide the one that could."""
 
     async def scenario(cluster: Cluster) -> None:
-        holders = await cluster.scatter.lookup_all(LAYER)
+        holders = await cluster.scatter.lookup_everyone(LAYER)
         assert set(holders.nodes) == {"zone-1", "far-1"}
 
     fakes = FakePeers(held={"zone-1": {LAYER}, "far-1": {LAYER}}, answer_s={"far-1": 0.03})
@@ -396,7 +333,7 @@ def test_asking_everyone_finds_the_far_holder_although_a_near_one_answers_first(
 def test_asking_everyone_is_not_held_by_a_silent_peer_beyond_its_deadline() -> None:
     async def scenario(cluster: Cluster) -> None:
         started_s = loop_clock()
-        holders = await cluster.scatter.lookup_all(LAYER)
+        holders = await cluster.scatter.lookup_everyone(LAYER)
         assert set(holders.nodes) == {"region-1"}
         assert loop_clock() - started_s <= SETTINGS.patience_s + SETTINGS.timeout_s
 
@@ -408,7 +345,7 @@ def test_close_ends_lookups_and_questions_that_are_running() -> None:
         cluster.scatter.prefetch([LAYER])
         await asyncio.sleep(0.1)  # all rings are being asked
         assert other_tasks()
-        await cluster.scatter.close()
+        await cluster.close()
         assert other_tasks() == set()
 
     play(scenario, FakePeers(silent=set(EVERYONE)))
@@ -417,74 +354,6 @@ def test_close_ends_lookups_and_questions_that_are_running() -> None:
 def test_closing_twice_does_nothing() -> None:
     async def scenario(cluster: Cluster) -> None:
         await cluster.lookup()
-        await cluster.scatter.close()
+        await cluster.close()
 
     play(scenario, FakePeers())
-
-
-def known(age_s: float, *, registry: str = "docker.io", content: str = "v1") -> tuple[KnownTag, ...]:
-    return (KnownTag(name=named(registry=registry), descriptor=descriptor(content), age_s=age_s),)
-
-
-def test_tag_of_the_nearest_ring_is_taken_without_asking_farther() -> None:
-    async def scenario(cluster: Cluster) -> None:
-        answers = await cluster.scatter.lookup_tag(named(), max_age_s=60)
-        assert [answer.node for answer in answers] == ["zone-2"]
-        assert sorted(cluster.fakes.asked) == ["zone-1", "zone-2"]
-
-    play(scenario, FakePeers(tags={"zone-2": known(30), "far-1": known(1)}))
-
-
-def test_tag_too_old_in_the_near_ring_is_looked_for_farther() -> None:
-    async def scenario(cluster: Cluster) -> None:
-        answers = await cluster.scatter.lookup_tag(named(), max_age_s=60)
-        assert [(answer.node, answer.age_s) for answer in answers] == [("region-1", 60)]
-
-    play(scenario, FakePeers(tags={"zone-1": known(61), "region-1": known(60)}))
-
-
-def test_freshest_answer_to_a_tag_comes_first() -> None:
-    async def scenario(cluster: Cluster) -> None:
-        answers = await cluster.scatter.lookup_tag(named(), max_age_s=60)
-        assert [answer.descriptor for answer in answers] == [descriptor("new"), descriptor("old")]
-
-    play(scenario, FakePeers(tags={"zone-1": known(50, content="old"), "zone-2": known(5, content="new")}))
-
-
-@pytest.mark.parametrize(
-    "other", [named(tag="1.28"), named(repository="library/redis"), named(registry="ghcr.io")]
-)
-def test_answer_to_another_name_than_the_one_asked_is_ignored(other: Named) -> None:
-    async def scenario(cluster: Cluster) -> None:
-        assert await cluster.scatter.lookup_tag(named(), max_age_s=60) == ()
-
-    play(scenario, FakePeers(tags={"zone-1": (KnownTag(name=other, descriptor=descriptor(1), age_s=1),)}))
-
-
-def test_name_without_registry_is_asked_of_everyone_so_that_a_second_registry_shows() -> None:
-    async def scenario(cluster: Cluster) -> None:
-        answers = await cluster.scatter.lookup_tag(named(registry=None), max_age_s=60)
-        assert {answer.name.registry for answer in answers} == {"docker.io", "ghcr.io"}
-        assert sorted(cluster.fakes.asked) == EVERYONE
-
-    fakes = FakePeers(tags={"zone-1": known(1), "far-1": known(1, registry="ghcr.io")})
-    fakes.answer_s = {"far-1": 0.3}
-    play(scenario, fakes)
-
-
-def test_name_without_registry_is_asked_of_cooling_peers_too() -> None:
-    async def scenario(cluster: Cluster) -> None:
-        cluster.regard.failed(node("far-1"), loop_clock())
-        answers = await cluster.scatter.lookup_tag(named(registry=None), max_age_s=60)
-        assert {answer.name.registry for answer in answers} == {"docker.io", "ghcr.io"}
-
-    play(scenario, FakePeers(tags={"zone-1": known(1), "far-1": known(1, registry="ghcr.io")}))
-
-
-def test_tag_lookup_is_not_held_by_a_silent_peer_when_its_ring_has_the_tag() -> None:
-    async def scenario(cluster: Cluster) -> None:
-        started_s = loop_clock()
-        assert await cluster.scatter.lookup_tag(named(), max_age_s=60)
-        assert loop_clock() - started_s < HEALTHY_S
-
-    play(scenario, FakePeers(tags={"zone-1": known(1)}, silent={"zone-2"}))

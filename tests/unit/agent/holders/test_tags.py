@@ -1,13 +1,13 @@
 """Which digest a tag is: when this node answers, from where, and what it tells its peers."""
 
-from collections.abc import AsyncIterator, Sequence, Set
+from collections.abc import AsyncIterator, Set
 from dataclasses import dataclass, field
 
 import pytest
 
 from agent.content.store import Blob, Change, ContentMissing, ContentStore, Identity, Names, TaggedImage
 from agent.content.tags import TagAges
-from agent.holders.index import HolderIndex, Holders, TagAnswer
+from agent.holders.tagfinder import TagAnswer, TagFinder
 from agent.holders.tags import Resolved, TagResolver
 from agent.holders.wire import KnownTag, Question, Reply
 from agent.oci.digest import Digest
@@ -15,7 +15,6 @@ from agent.oci.errors import ManifestUnknown
 from agent.oci.patterns import parse_filter
 from agent.oci.reference import Named, Registry, Repository, Tag
 from tests.unit.twins import descriptor, named, node, sha256
-from topology.placement import NodeName
 
 NOW_S = 10_000.0
 MAX_AGE_S = 3600.0
@@ -57,25 +56,13 @@ class MemoryStore:
 
 
 @dataclass
-class MemoryIndex:
-    """A holder index that answers tags from a list, and notes what it was asked."""
+class MemoryTagFinder:
+    """A tag finder that answers from a list, and notes what it was asked."""
 
     answers: tuple[TagAnswer, ...] = ()
     asked: list[tuple[Named, float]] = field(default_factory=list)
 
-    async def lookup(self, digest: Digest) -> Holders:
-        return Holders(nodes=(), complete=True)
-
-    async def lookup_all(self, digest: Digest) -> Holders:
-        return Holders(nodes=(), complete=True)
-
-    def prefetch(self, digests: Sequence[Digest]) -> None:
-        return
-
-    def forget(self, digest: Digest, node: NodeName) -> None:
-        return
-
-    async def lookup_tag(self, name: Named, *, max_age_s: float) -> tuple[TagAnswer, ...]:
+    async def find_tag(self, name: Named, *, max_age_s: float) -> tuple[TagAnswer, ...]:
         self.asked.append((name, max_age_s))
         return self.answers
 
@@ -95,31 +82,31 @@ def resolver(
     enabled: bool = True,
     ages: TagAges | None = None,
     held: bool = True,
-) -> tuple[TagResolver, MemoryIndex]:
-    store, index = MemoryStore(), MemoryIndex(answers)
+) -> tuple[TagResolver, MemoryTagFinder]:
+    store, finder = MemoryStore(), MemoryTagFinder(answers)
     store.names.replace(images)
     if held:
         store.held.update(each.descriptor.digest for each in images)
     as_store: ContentStore = store
-    as_index: HolderIndex = index
+    as_finder: TagFinder = finder
     made = TagResolver(
         store=as_store,
         ages=ages or TagAges(),
-        index=as_index,
+        finder=as_finder,
         tags=parse_filter(["*"], exclude),
         enabled=enabled,
         max_age_s=MAX_AGE_S,
         clock=lambda: NOW_S,
     )
-    return made, index
+    return made, finder
 
 
 async def test_tag_of_the_local_store_is_answered_without_asking_peers() -> None:
-    resolve, index = resolver(image(named()), answers=(answer(named(), content="newer"),))
+    resolve, finder = resolver(image(named()), answers=(answer(named(), content="newer"),))
     assert await resolve.resolve(named(), ask_peers=True) == Resolved(
         name=named(), descriptor=descriptor("v1"), seen_s=NOW_S - 100, node=None
     )
-    assert index.asked == []
+    assert finder.asked == []
 
 
 async def test_local_tag_is_answered_at_any_age() -> None:
@@ -135,13 +122,13 @@ async def test_local_tag_that_was_mirrored_has_the_age_it_had_then() -> None:
 
 
 async def test_freshest_peer_answers_for_a_tag_that_is_not_here_and_its_age_is_inherited() -> None:
-    resolve, index = resolver(
+    resolve, finder = resolver(
         answers=(answer(named(), 60, by="fresh"), answer(named(), 90, "v0", by="stale"))
     )
     assert await resolve.resolve(named(), ask_peers=True) == Resolved(
         name=named(), descriptor=descriptor("v1"), seen_s=NOW_S - 60, node=node("fresh")
     )
-    assert index.asked == [(named(), MAX_AGE_S)]
+    assert finder.asked == [(named(), MAX_AGE_S)]
 
 
 async def test_tag_of_another_registry_here_is_no_answer() -> None:
@@ -151,34 +138,34 @@ async def test_tag_of_another_registry_here_is_no_answer() -> None:
 
 
 async def test_peers_question_is_answered_from_here_alone() -> None:
-    resolve, index = resolver(answers=(answer(named()),))
+    resolve, finder = resolver(answers=(answer(named()),))
     with pytest.raises(ManifestUnknown):
         await resolve.resolve(named(), ask_peers=False)
-    assert index.asked == []
+    assert finder.asked == []
 
 
 async def test_nothing_is_resolved_when_tags_are_switched_off() -> None:
-    resolve, index = resolver(image(named()), answers=(answer(named()),), enabled=False)
+    resolve, finder = resolver(image(named()), answers=(answer(named()),), enabled=False)
     with pytest.raises(ManifestUnknown) as caught:
         await resolve.resolve(named(), ask_peers=True)
     assert "resolve_tags" in caught.value.hint
-    assert index.asked == []
+    assert finder.asked == []
 
 
 async def test_excluded_tag_is_never_resolved_even_from_the_local_store() -> None:
     latest = named(tag="latest")
-    resolve, index = resolver(image(latest), answers=(answer(latest),))
+    resolve, finder = resolver(image(latest), answers=(answer(latest),))
     with pytest.raises(ManifestUnknown) as caught:
         await resolve.resolve(latest, ask_peers=True)
     assert "tag_exclude" in caught.value.hint
-    assert index.asked == []
+    assert finder.asked == []
 
 
 async def test_name_without_registry_is_answered_from_here_when_no_peer_knows_another() -> None:
-    resolve, index = resolver(image(named()), answers=(answer(named(), content="newer"),))
+    resolve, finder = resolver(image(named()), answers=(answer(named(), content="newer"),))
     resolved = await resolve.resolve(named(registry=None), ask_peers=True)
     assert (resolved.name, resolved.descriptor, resolved.node) == (named(), descriptor("v1"), None)
-    assert index.asked == [(named(registry=None), MAX_AGE_S)]
+    assert finder.asked == [(named(registry=None), MAX_AGE_S)]
 
 
 async def test_name_without_registry_takes_the_registry_of_the_only_answer() -> None:

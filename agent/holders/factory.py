@@ -1,0 +1,22 @@
+"""Which implementation finds holders, by the settings. The one place that names them."""
+
+from agent.config import Settings
+from agent.holders.asking import RingAsker
+from agent.holders.index import HolderIndex
+from agent.holders.scatter import ScatterIndex
+from agent.holders.tagfinder import ScatterTagFinder, TagFinder
+from agent.observe.metrics import Metrics
+
+
+def make_index(settings: Settings, *, asker: RingAsker, metrics: Metrics) -> HolderIndex:
+    """The holder index that ``settings.index`` names."""
+    match settings.index:
+        case "scatter":
+            return ScatterIndex(asker, settings=settings.lookup, metrics=metrics)
+        case _:
+            raise AssertionError(f"no such holder index: {settings.index}")  # parse_index refuses it
+
+
+def make_tag_finder(*, asker: RingAsker) -> TagFinder:
+    """The tag finder; every index goes with the same one."""
+    return ScatterTagFinder(asker)

@@ -1,0 +1,67 @@
+"""Finding the nodes that know a tag: the contract, and the one implementation, which asks the peers."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from agent.holders.asking import RingAsker
+from agent.holders.wire import Question, Reply
+from agent.members.member import Peer
+from agent.oci.manifest import Descriptor
+from agent.oci.reference import Named
+from topology.placement import NodeName
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TagAnswer:
+    """What a peer knows of a tag. ``age_s``: seconds since that peer last saw it from the registry."""
+
+    node: NodeName
+    name: Named
+    descriptor: Descriptor
+    age_s: float
+
+
+class TagFinder(Protocol):
+    """Finds who knows a tag, and what it is there."""
+
+    async def find_tag(self, name: Named, *, max_age_s: float) -> tuple[TagAnswer, ...]:
+        """Answers that are not older than ``max_age_s``, freshest first. Never raises because of a peer.
+
+        With a registry named: of the nearest ring that has any. Without: of every peer, so that the caller
+        sees whether the name is unique.
+        """
+        ...
+
+
+class ScatterTagFinder:
+    """Asks the peers anew each time. See `TagFinder`."""
+
+    def __init__(self, asker: RingAsker) -> None:
+        self._asker = asker
+
+    async def find_tag(self, name: Named, *, max_age_s: float) -> tuple[TagAnswer, ...]:
+        """See `TagFinder.find_tag`."""
+        question = Question(tags=(name,))
+        answers: list[TagAnswer] = []
+
+        def on_reply(peer: Peer, reply: Reply) -> None:
+            answers.extend(
+                TagAnswer(node=peer.name, name=tag.name, descriptor=tag.descriptor, age_s=tag.age_s)
+                for tag in reply.tags
+                if tag.age_s <= max_age_s and _fits(tag.name, name)
+            )
+
+        if name.registry is None:
+            await self._asker.ask_everyone(question, on_reply)
+        else:
+            await self._asker.ask_by_ring(
+                question=lambda: None if answers else question,
+                on_reply=on_reply,
+                enough=lambda: bool(answers),
+            )
+        return tuple(sorted(answers, key=lambda answer: answer.age_s))
+
+
+def _fits(found: Named, wanted: Named) -> bool:
+    same_name = (found.repository, found.tag) == (wanted.repository, wanted.tag)
+    return same_name and found.registry is not None and wanted.registry in (None, found.registry)

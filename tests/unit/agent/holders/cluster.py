@@ -1,0 +1,101 @@
+"""Five fake peers in three rings, and what asks them. Virtual time."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from agent.config import LookupSettings
+from agent.holders.asking import RingAsker
+from agent.holders.index import Holders
+from agent.holders.scatter import ScatterIndex
+from agent.holders.tagfinder import ScatterTagFinder
+from agent.members.roster import Roster
+from agent.observe.metrics import Metrics
+from agent.oci.digest import Digest
+from agent.pull.regard import Regard
+from tests.unit.twins import (
+    FakePeers,
+    loop_clock,
+    node,
+    other_tasks,
+    peer,
+    peers,
+    placed,
+    run_in_virtual_time,
+    sha256,
+)
+
+SETTINGS = LookupSettings(patience_s=0.05, timeout_s=0.5, positive_ttl_s=10.0, negative_ttl_s=1.0)
+COOLOFF_S = 5.0
+HEALTHY_S = 0.02  # a look-up among healthy peers, all rings and the wait for equals included
+LAYER, OTHER = sha256("layer"), sha256("other")
+# Two peers in the own zone, two in the region's other zone, one across the sea.
+MEMBERS = peers(
+    peer("zone-1", placed("eu", "eu-a")),
+    peer("zone-2", placed("eu", "eu-a")),
+    peer("region-1", placed("eu", "eu-b")),
+    peer("region-2", placed("eu", "eu-b")),
+    peer("far-1", placed("us", "us-a")),
+)
+EVERYONE = sorted(MEMBERS)
+NOBODY = Holders(nodes=(), exhaustive=True)
+
+
+@dataclass
+class Cluster:
+    """A scatter index and a tag finder among fake peers."""
+
+    asker: RingAsker
+    scatter: ScatterIndex
+    finder: ScatterTagFinder
+    fakes: FakePeers
+    roster: Roster
+    regard: Regard
+
+    async def lookup(self, digest: Digest = LAYER) -> tuple[set[str], float]:
+        """The holders found, and the seconds it took."""
+        started_s = loop_clock()
+        holders = await self.scatter.lookup(digest)
+        return set(holders.nodes), loop_clock() - started_s
+
+    async def close(self) -> None:
+        """End what runs in the background."""
+        await self.scatter.close()
+        await self.asker.close()
+
+    def is_cooling(self, name: str) -> bool:
+        return self.regard.is_cooling(node(name), loop_clock())
+
+
+def play(
+    scenario: Callable[[Cluster], Awaitable[None]], fakes: FakePeers, settings: LookupSettings = SETTINGS
+) -> None:
+    """Run the scenario, close the index, and see that nothing is left running."""
+
+    async def main() -> None:
+        roster, regard = Roster(own=node("own"), placement=placed("eu", "eu-a")), Regard(cooloff_s=COOLOFF_S)
+        roster.on_change(regard.keep)
+        roster.update(MEMBERS)
+        metrics = Metrics()
+        asker = RingAsker(
+            roster=roster,
+            regard=regard,
+            query=fakes.query,
+            settings=settings,
+            metrics=metrics,
+            clock=loop_clock,
+        )
+        cluster = Cluster(
+            asker=asker,
+            scatter=ScatterIndex(asker, settings=settings, metrics=metrics, clock=loop_clock),
+            finder=ScatterTagFinder(asker),
+            fakes=fakes,
+            roster=roster,
+            regard=regard,
+        )
+        try:
+            await scenario(cluster)
+        finally:
+            await cluster.close()
+        assert other_tasks() == set()
+
+    run_in_virtual_time(main())

@@ -1,0 +1,82 @@
+"""Finding a tag: whom is asked, and which answers count. Virtual time."""
+
+import pytest
+
+from agent.holders.wire import KnownTag
+from agent.oci.reference import Named
+from tests.unit.agent.holders.cluster import EVERYONE, HEALTHY_S, Cluster, play
+from tests.unit.twins import (
+    FakePeers,
+    descriptor,
+    loop_clock,
+    named,
+    node,
+)
+
+
+def known(age_s: float, *, registry: str = "docker.io", content: str = "v1") -> tuple[KnownTag, ...]:
+    return (KnownTag(name=named(registry=registry), descriptor=descriptor(content), age_s=age_s),)
+
+
+def test_tag_of_the_nearest_ring_is_taken_without_asking_farther() -> None:
+    async def scenario(cluster: Cluster) -> None:
+        answers = await cluster.finder.find_tag(named(), max_age_s=60)
+        assert [answer.node for answer in answers] == ["zone-2"]
+        assert sorted(cluster.fakes.asked) == ["zone-1", "zone-2"]
+
+    play(scenario, FakePeers(tags={"zone-2": known(30), "far-1": known(1)}))
+
+
+def test_tag_too_old_in_the_near_ring_is_looked_for_farther() -> None:
+    async def scenario(cluster: Cluster) -> None:
+        answers = await cluster.finder.find_tag(named(), max_age_s=60)
+        assert [(answer.node, answer.age_s) for answer in answers] == [("region-1", 60)]
+
+    play(scenario, FakePeers(tags={"zone-1": known(61), "region-1": known(60)}))
+
+
+def test_freshest_answer_to_a_tag_comes_first() -> None:
+    async def scenario(cluster: Cluster) -> None:
+        answers = await cluster.finder.find_tag(named(), max_age_s=60)
+        assert [answer.descriptor for answer in answers] == [descriptor("new"), descriptor("old")]
+
+    play(scenario, FakePeers(tags={"zone-1": known(50, content="old"), "zone-2": known(5, content="new")}))
+
+
+@pytest.mark.parametrize(
+    "other", [named(tag="1.28"), named(repository="library/redis"), named(registry="ghcr.io")]
+)
+def test_answer_to_another_name_than_the_one_asked_is_ignored(other: Named) -> None:
+    async def scenario(cluster: Cluster) -> None:
+        assert await cluster.finder.find_tag(named(), max_age_s=60) == ()
+
+    play(scenario, FakePeers(tags={"zone-1": (KnownTag(name=other, descriptor=descriptor(1), age_s=1),)}))
+
+
+def test_name_without_registry_is_asked_of_everyone_so_that_a_second_registry_shows() -> None:
+    async def scenario(cluster: Cluster) -> None:
+        answers = await cluster.finder.find_tag(named(registry=None), max_age_s=60)
+        assert {answer.name.registry for answer in answers} == {"docker.io", "ghcr.io"}
+        assert sorted(cluster.fakes.asked) == EVERYONE
+
+    fakes = FakePeers(tags={"zone-1": known(1), "far-1": known(1, registry="ghcr.io")})
+    fakes.answer_s = {"far-1": 0.3}
+    play(scenario, fakes)
+
+
+def test_name_without_registry_is_asked_of_cooling_peers_too() -> None:
+    async def scenario(cluster: Cluster) -> None:
+        cluster.regard.failed(node("far-1"), loop_clock())
+        answers = await cluster.finder.find_tag(named(registry=None), max_age_s=60)
+        assert {answer.name.registry for answer in answers} == {"docker.io", "ghcr.io"}
+
+    play(scenario, FakePeers(tags={"zone-1": known(1), "far-1": known(1, registry="ghcr.io")}))
+
+
+def test_tag_lookup_is_not_held_by_a_silent_peer_when_its_ring_has_the_tag() -> None:
+    async def scenario(cluster: Cluster) -> None:
+        started_s = loop_clock()
+        assert await cluster.finder.find_tag(named(), max_age_s=60)
+        assert loop_clock() - started_s < HEALTHY_S
+
+    play(scenario, FakePeers(tags={"zone-1": known(1)}, silent={"zone-2"}))
