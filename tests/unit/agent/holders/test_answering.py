@@ -1,0 +1,71 @@
+"""Questions about holders from one agent's channels to another one's desk, over real sockets."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from agent.holders.answering import QuestionDesk
+from agent.holders.wire import DIGESTS_MAX, QUESTIONS, KnownTag, Question, Reply
+from agent.members.member import Peer
+from agent.peering.channels import Channels, NoReply
+from agent.peering.dial import Dialer
+from tests.unit.agent.peering.raw import web_server
+from tests.unit.agent.transfer.scripted import NoLeak, until
+from tests.unit.twins import descriptor, named, sha256
+
+AT_MOST_S = 10.0
+HELD, OTHER = sha256("held"), sha256("other")
+TAG = KnownTag(name=named(), descriptor=descriptor("v1"), age_s=12.5)
+
+
+def reply_to(question: Question) -> Reply:
+    """As a node that has one digest and knows one tag."""
+    return Reply(
+        held=frozenset(question.digests) & {HELD}, tags=tuple(TAG for tag in question.tags if tag == TAG.name)
+    )
+
+
+@asynccontextmanager
+async def asking() -> AsyncIterator[tuple[Channels[Question, Reply], Peer, QuestionDesk]]:
+    upgraded: list[object] = []
+    desk = QuestionDesk(reply_to, upgraded=upgraded.append)
+    async with (
+        NoLeak(),
+        web_server(desk.serve) as server,
+        Dialer(connect_s=5.0) as dialer,
+        Channels(dialer, QUESTIONS) as channels,
+    ):
+        yield channels, server.peer(), desk
+    assert upgraded
+
+
+async def test_asker_hears_what_the_other_node_has_and_knows() -> None:
+    async with asking() as (channels, peer, _):
+        question = Question(digests=(OTHER, HELD), tags=(named(tag="v0"), TAG.name))
+        assert await channels.query(peer, question, AT_MOST_S) == Reply(held=frozenset({HELD}), tags=(TAG,))
+        assert await channels.query(peer, Question(digests=(OTHER,)), AT_MOST_S) == Reply()
+
+
+async def test_questions_at_once_get_their_own_replies() -> None:
+    async with asking() as (channels, peer, _):
+        digests = [HELD, OTHER] * 50
+        questions = (channels.query(peer, Question(digests=(digest,)), AT_MOST_S) for digest in digests)
+        replies = await asyncio.gather(*questions)
+        assert [HELD in reply.held for reply in replies] == [True, False] * 50
+
+
+async def test_question_that_is_too_long_gets_no_reply_and_the_next_one_does() -> None:
+    async with asking() as (channels, peer, _):
+        many = Question(digests=tuple(sha256(number) for number in range(DIGESTS_MAX + 1)))
+        with pytest.raises(NoReply):
+            await channels.query(peer, many, AT_MOST_S)
+        assert (await channels.query(peer, Question(digests=(HELD,)), AT_MOST_S)).held == {HELD}
+
+
+async def test_agent_that_stops_ends_its_peers_channels() -> None:
+    async with asking() as (channels, peer, desk):
+        await channels.query(peer, Question(digests=(HELD,)), AT_MOST_S)
+        await desk.close()
+        await until(lambda: channels.open == (), "it is closed")
