@@ -20,7 +20,6 @@ from agent.peering.websocket import PeerSocket
 from topology.placement import NodeName
 
 _OPEN_S = 5.0
-_SEND_S = 5.0
 _GIVE_UP_S = 0.2  # a shorter wait says nothing about the connection
 _IDLE_S = 330.0  # the accepting side closes after 300 s; one that does not is not well
 
@@ -80,9 +79,12 @@ class _Channel(Generic[Question, Reply]):
         self._waiting: dict[int, tuple[Question, asyncio.Future[Reply]]] = {}
         self._unanswered = 0  # questions that were sent; their askers may have given up
         self._worked = False
+        self._ended = ended
+        self._opened_s = time.monotonic()
         self.last_reply_s = 0.0  # on the monotonic clock
+        self._idle_timer = asyncio.get_running_loop().call_later(idle_s, self._check_idle)
         self._reader = asyncio.create_task(self._read(), name="replies")
-        self._reader.add_done_callback(lambda _: ended(self))
+        self._reader.add_done_callback(self._reader_ended)
 
     @property
     def closed(self) -> bool:
@@ -95,7 +97,7 @@ class _Channel(Generic[Question, Reply]):
         self._waiting[number] = (question, future)
         self._unanswered += 1
         try:
-            await self._socket.send(self._codec.encode(number, question), _SEND_S)
+            await self._socket.send(self._codec.encode(number, question))  # its asker has a deadline
             return await future
         except ConnectionError as error:
             raise _ChannelClosed(worked=self._worked) from error
@@ -110,18 +112,30 @@ class _Channel(Generic[Question, Reply]):
 
     async def _read(self) -> None:
         try:
-            while (message := await self._socket.receive(self._idle_s)) is not None:
+            while (message := await self._socket.receive()) is not None:
                 self._unanswered -= 1
                 if self._unanswered < 0:
                     break  # more replies than questions
                 self._deliver(message)
-        except (MessageInvalid, TimeoutError):
-            pass  # a peer that can't be understood, or that is idle
+        except MessageInvalid:
+            pass  # the peer can't be understood: no reply of it counts any more
         finally:
             for _, future in self._waiting.values():
                 if not future.done():
                     future.set_exception(_ChannelClosed(worked=self._worked))
             await self._socket.close()
+
+    def _check_idle(self) -> None:
+        """End an idle channel. One timer that is set again costs less than a time-out for each reply."""
+        left_s = max(self._opened_s, self.last_reply_s) + self._idle_s - time.monotonic()
+        if left_s > 0:
+            self._idle_timer = asyncio.get_running_loop().call_later(left_s, self._check_idle)
+        else:
+            self._reader.cancel()
+
+    def _reader_ended(self, _: asyncio.Task[None]) -> None:
+        self._idle_timer.cancel()
+        self._ended(self)
 
     def _deliver(self, message: bytes) -> None:
         number, read = self._codec.decode(message)

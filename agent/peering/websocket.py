@@ -13,6 +13,8 @@ import aiohttp
 from aiohttp import web
 
 _CONTROL_MAX, _CONTROL_WINDOW_S = 32, 10.0  # agents send no pings; this leaves room for somebody's tool
+_CONTROL_FRAMES = (aiohttp.WSMsgType.PING, aiohttp.WSMsgType.PONG)
+_YIELD_EVERY = 16  # messages: those that wait already must not keep other tasks from running
 _CLOSE_S = 0.5
 
 
@@ -32,6 +34,7 @@ class PeerSocket:
         self._answers_pings = answers_pings
         self._window_started_s = float("-inf")
         self._control_frames = 0
+        self._received = 0
 
     @property
     def closed(self) -> bool:
@@ -48,25 +51,27 @@ class PeerSocket:
 
         Raises TimeoutError when no message came for ``timeout_s``. After cancelling, close the socket.
         """
-        async with asyncio.timeout(timeout_s):
-            while True:
-                await asyncio.sleep(0)  # messages that wait already must not keep others from running
-                message = await self._websocket.receive()
-                match message.type:
-                    case aiohttp.WSMsgType.BINARY:
-                        data: bytes = message.data
-                        return data
-                    case aiohttp.WSMsgType.PING | aiohttp.WSMsgType.PONG if self._admits_control_frame():
-                        if message.type is aiohttp.WSMsgType.PING:
-                            await self._pong(message.data)
-                    case _:
-                        return None
+        while True:
+            self._received += 1
+            if self._received % _YIELD_EVERY == 0:
+                await asyncio.sleep(0)
+            message = await self._websocket.receive(timeout_s)
+            if message.type is aiohttp.WSMsgType.BINARY:
+                data: bytes = message.data
+                return data
+            if message.type not in _CONTROL_FRAMES or not self._admits_control_frame():
+                return None
+            if message.type is aiohttp.WSMsgType.PING:
+                await self._pong(message.data)
 
-    async def send(self, message: bytes, timeout_s: float) -> None:
+    async def send(self, message: bytes, timeout_s: float | None = None) -> None:
         """Send a message. Raises ConnectionError, and TimeoutError when the other end takes none."""
         try:
-            async with asyncio.timeout(timeout_s):
+            if timeout_s is None:  # spares the time-out's cost, a tenth of a question
                 await self._websocket.send_bytes(message)
+            else:
+                async with asyncio.timeout(timeout_s):
+                    await self._websocket.send_bytes(message)
         except aiohttp.ClientError as error:
             raise ConnectionResetError(str(error) or type(error).__name__) from error
 
