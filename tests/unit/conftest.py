@@ -1,4 +1,4 @@
-"""Hypothesis for the unit tests: no example fails for how long it took, nor for how long it took to generate."""
+"""Hypothesis for the unit tests: no example fails for how slowly it was made, or how slowly it ran."""
 
 from hypothesis import HealthCheck, settings
 
