@@ -1,0 +1,19 @@
+"""What every page of the admin API shares: the shape of an error, and the header that an action needs."""
+
+from dataclasses import dataclass, field
+
+from agent.documents.codec import json_key
+
+ACTION_HEADER = "Shorthaul-Action"
+"""A request that changes something must carry it. A page in a browser cannot send it unasked."""
+
+NO_SUCH_PAGE = "no such page"
+"""The error of a path that the agent does not know. An older agent gives it for a newer page."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ErrorDocument:
+    """Every answer that is not a success. ``hint``: what the reader can do; may be empty."""
+
+    message: str = field(metadata=json_key("error"))
+    hint: str = ""

@@ -1,0 +1,64 @@
+"""Where a node would take an image or a blob from, and why: ``/api/explain``."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HolderEntry:
+    """A peer that has what was asked for. ``rank``: 1 for the one that a pull tries first.
+
+    ``load``: the bodies that it says it is sending, or those that the asked node fetches from it: the
+    larger of the two. ``source``: how the round trip is known.
+    """
+
+    node: str
+    tier: str
+    rank: int
+    rtt_us: float | None
+    source: str | None
+    load: int | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeerReasonEntry:
+    """A peer, and why it is not treated as the others are."""
+
+    node: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContentEntry:
+    """One blob of an image. ``choice``: the node it would come from; None: the registry.
+
+    ``kind``: manifest, config or layer.
+    """
+
+    digest: str
+    kind: str
+    size_bytes: int | None
+    local: bool
+    choice: str | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExplainDocument:
+    """The choice for one digest, and for what an image's manifest names.
+
+    ``image``: None when a digest was asked for. ``choice``: as in `ContentEntry`. ``holders``: those that
+    a pull may try, in its order. ``not_asked_in_full``: peers that may hold more than this answer knows.
+    """
+
+    PATH: ClassVar[str] = "/api/explain"
+
+    node: str
+    image: str | None
+    digest: str
+    local: bool
+    choice: str | None
+    holders: tuple[HolderEntry, ...]
+    not_asked_in_full: tuple[PeerReasonEntry, ...] = ()
+    content: tuple[ContentEntry, ...] = ()

@@ -1,0 +1,55 @@
+"""Whether containerd's connections reach this node's agent directly: ``/api/flows``."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CanaryEntry:
+    """A connection that the probe made itself. ``answered_by``: the node's name, empty for nobody."""
+
+    endpoint: str
+    address: str
+    verdict: str
+    reason: str
+    went: str
+    answered_by: str
+    rtt_us: int
+    age_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FlowEntry:
+    """A connection that was judged.
+
+    ``client`` is its source on the wire, ``asked`` where connect() wanted to go, ``went`` its destination
+    on the wire, if that is known. ``cookie``: the kernel's number of the client's socket.
+    """
+
+    endpoint: str
+    verdict: str
+    reason: str
+    client: str
+    asked: str
+    went: str | None
+    process: str
+    pid: int
+    rtt_us: int
+    cookie: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FlowsDocument:
+    """The state of the proof, the last canaries, and the last flows, newest first.
+
+    ``probe``: whether a probe is connected. ``proved``: whether the local path is proved to be direct.
+    ``why``: the reason for that in words.
+    """
+
+    PATH: ClassVar[str] = "/api/flows"
+
+    probe: bool
+    proved: bool
+    why: str
+    canaries: tuple[CanaryEntry, ...]
+    flows: tuple[FlowEntry, ...]

@@ -1,0 +1,47 @@
+"""The last requests, newest first: ``/api/requests``, and the fields of a request's log line."""
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from agent.documents.codec import json_key
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceEntry:
+    """What one node gave of a body."""
+
+    node: str
+    tier: str
+    size_bytes: int = field(metadata=json_key("bytes"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestDocument:
+    """One request. The page answers a list of them.
+
+    ``path``: the listener it came in by. ``source``: ``local``, ``peer`` or ``none``. ``node`` and
+    ``tier``: who gave its bytes first, and how near that is. ``resumes``: how often another peer went on.
+    ``way``: how most of its bytes went. ``verdict``: of the connection it came by, if that is known.
+    ``seconds``: from its arrival to its last byte.
+    """
+
+    PATH: ClassVar[str] = "/api/requests"
+
+    path: str
+    method: str
+    kind: str
+    target: str
+    digest: str | None
+    status: int
+    result: str
+    source: str
+    node: str | None
+    tier: str
+    reason: str
+    body_bytes: int = field(metadata=json_key("bytes"))
+    sources: tuple[SourceEntry, ...]
+    resumes: int
+    way: str | None
+    first_byte_s: float | None
+    seconds: float
+    verdict: str | None

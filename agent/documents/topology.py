@@ -1,0 +1,133 @@
+"""Where every node is and how far away: ``/api/topology`` and ``/api/latency``.
+
+Round trips in microseconds, ages in seconds. None: not known.
+"""
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from agent.documents.codec import json_key
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RttEntry:
+    """What the asked node measured of one peer. ``low_us`` is the estimate that ranking uses.
+
+    ``weight``: from 0 to 1, how much the samples count against what is usual for such a peer.
+    """
+
+    low_us: float
+    min_us: float
+    jitter_us: float
+    samples: int
+    age_s: float
+    weight: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeEntry:
+    """One node as the asked node sees it.
+
+    ``own``: it is the asked node. ``placement``: (level, value), coarse to fine; may be empty.
+    ``source``: how its cost is known. ``inferred``: its zone comes from latency, not from labels.
+    ``suspect``: why its latency contradicts its labels. ``cooling``: it failed a moment ago.
+    """
+
+    name: str
+    own: bool = field(metadata=json_key("self"))
+    placement: tuple[tuple[str, str], ...]
+    tier: str
+    cost_us: float | None
+    source: str
+    rtt: RttEntry | None
+    inferred: bool
+    suspect: str | None
+    cooling: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ZoneEntry:
+    """A zone and how many nodes are in it."""
+
+    region: str | None
+    zone: str | None
+    nodes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProblemEntry:
+    """What is wrong with a node's labels, and what to do about it."""
+
+    node: str
+    problem: str
+    hint: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TopologyDocument:
+    """The cluster as one node sees it. The rows and columns of both matrices are ``zones``.
+
+    A cell of ``matrix_source`` is None only where the cost is None: nothing is known of the two zones.
+    ``levels``: the names of the levels of all placements, coarse to fine. ``age_s``: of this picture.
+    """
+
+    PATH: ClassVar[str] = "/api/topology"
+
+    node: str
+    age_s: float
+    levels: tuple[str, ...]
+    nodes: tuple[NodeEntry, ...]
+    zones: tuple[ZoneEntry, ...]
+    matrix_us: tuple[tuple[float | None, ...], ...]
+    matrix_source: tuple[tuple[str | None, ...], ...]
+    problems: tuple[ProblemEntry, ...]
+
+    @property
+    def own_zone(self) -> int | None:
+        """The place of the asked node's zone in ``zones``."""
+        own = next((node for node in self.nodes if node.own), None)
+        if own is None:
+            return None
+        labels = dict(own.placement)
+        zones = [(zone.region, zone.zone) for zone in self.zones]
+        sought = (labels.get("region"), labels.get("zone"))
+        return zones.index(sought) if sought in zones else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeerLatencyEntry:
+    """What the asked node measured of one peer; see `RttEntry`. All None before the first sample.
+
+    ``probed``: this node measures the round trip to it regularly, not only when it pulls from it.
+    """
+
+    node: str
+    tier: str
+    probed: bool
+    low_us: float | None
+    min_us: float | None
+    jitter_us: float | None
+    samples: int | None
+    age_s: float | None
+    weight: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ZoneNameEntry:
+    """The name of a zone."""
+
+    region: str | None
+    zone: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LatencyDocument:
+    """What the asked node measured itself, and what it knows between zones; see `TopologyDocument`."""
+
+    PATH: ClassVar[str] = "/api/latency"
+
+    node: str
+    peers: tuple[PeerLatencyEntry, ...]
+    zones: tuple[ZoneNameEntry, ...]
+    matrix_us: tuple[tuple[float | None, ...], ...]
+    matrix_source: tuple[tuple[str | None, ...], ...]

@@ -1,0 +1,84 @@
+"""The bodies under way, and what bytes between zones cost: ``/api/transfers`` and ``/api/costs``."""
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from agent.documents.codec import json_key
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DownloadEntry:
+    """A body that this node fetches. ``node``: from whom; None while nobody gives it.
+
+    ``length_bytes``: 0 until a peer has told it. ``resumes``: how often another peer went on with it.
+    """
+
+    digest: str
+    node: str | None
+    received_bytes: int = field(metadata=json_key("bytes"))
+    length_bytes: int = field(metadata=json_key("length"))
+    resumes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UploadEntry:
+    """A body that this node sends to the peer at address ``peer``."""
+
+    peer: str = field(metadata=json_key("to"))
+    sent_bytes: int = field(metadata=json_key("bytes"))
+    left_bytes: int
+    age_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CoolingEntry:
+    """A peer that failed a moment ago and is the last resort for ``left_s`` more."""
+
+    node: str
+    left_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NotAskedEntry:
+    """A peer that no pull of this digest asks for ``left_s`` more, as what it gave of it was no good."""
+
+    digest: str
+    node: str
+    left_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TransfersDocument:
+    """The bodies under way in both directions, and the peers that are not asked.
+
+    ``uploads_refused``: how often since the start a peer was told to come back later.
+    """
+
+    PATH: ClassVar[str] = "/api/transfers"
+
+    downloads: tuple[DownloadEntry, ...]
+    uploads: tuple[UploadEntry, ...]
+    uploads_refused: int
+    cooling: tuple[CoolingEntry, ...]
+    not_asked: tuple[NotAskedEntry, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ZonePairCostEntry:
+    """What came from one zone to another."""
+
+    source_zone: str
+    destination_zone: str
+    size_bytes: int = field(metadata=json_key("bytes"))
+    usd: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CostsDocument:
+    """Bytes and US dollars by pair of zones since the agent started, and their sums."""
+
+    PATH: ClassVar[str] = "/api/costs"
+
+    pairs: tuple[ZonePairCostEntry, ...]
+    size_bytes: int = field(metadata=json_key("bytes"))
+    usd: float
