@@ -12,7 +12,17 @@ from dataclasses import fields
 import uvloop
 
 from agent.admin.explain import Explainer
-from agent.admin.server import AdminServer, AdminServices
+from agent.admin.gauges import Gauges
+from agent.admin.routes import (
+    explain_routes,
+    flows_routes,
+    health_routes,
+    metrics_routes,
+    scrub_routes,
+    topology_routes,
+    traffic_routes,
+)
+from agent.admin.server import AdminServer
 from agent.config import CostSettings, Endpoint, Settings
 from agent.content.factory import make_store
 from agent.content.scrub import Scrubber
@@ -275,22 +285,28 @@ class Agent:
             policy=self._policy,
             puller=puller,
         )
+        gauges = Gauges(
+            metrics=self._metrics,
+            store=self._store,
+            roster=self._roster,
+            regard=self._regard,
+            prober=prober,
+            admission=traffic.admission,
+            book=self._book,
+            scrubber=scrubber,
+            unready=self.unready,
+        )
+        clock = time.monotonic
         admin = AdminServer(
-            AdminServices(
-                store=self._store,
-                explainer=explainer,
-                roster=self._roster,
-                regard=self._regard,
-                prober=prober,
-                traffic=traffic,
-                metrics=self._metrics,
-                recent=self._recent,
-                book=self._book,
-                puller=puller,
-                scrubber=scrubber,
-                unready=self.unready,
-                clock=time.monotonic,
-            )
+            [
+                *metrics_routes(gauges, clock),
+                *health_routes(self.unready),
+                *explain_routes(explainer, clock),
+                *topology_routes(self._roster, self._regard, prober, clock),
+                *traffic_routes(puller, traffic, self._recent, clock),
+                *flows_routes(self._book, clock),
+                *scrub_routes(scrubber),
+            ]
         )
         paths = {
             "local": RequestPath.HOSTPORT,

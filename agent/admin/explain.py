@@ -3,10 +3,10 @@
 import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
 
 from agent.content.manifests import read_manifest
 from agent.content.store import ContentError, ContentStore
+from agent.documents.explain import ContentEntry, ExplainDocument, HolderEntry, PeerReasonEntry
 from agent.holders.index import HolderIndex
 from agent.holders.tags import TagResolver
 from agent.members.roster import Roster
@@ -37,13 +37,13 @@ class Explainer:
     # Each asks every peer, and for an image many times: the pulls come first.
     one_at_a_time: asyncio.Lock = field(default_factory=asyncio.Lock)
 
-    async def digest(self, text: str, now_s: float) -> dict[str, Any]:
+    async def digest(self, text: str, now_s: float) -> ExplainDocument:
         """Every holder of one digest in order, asked now. Raises `OciError`."""
         digest = parse_digest(text)
         async with self.one_at_a_time:
             return await self._explain(digest, None, (), now_s)
 
-    async def image(self, text: str, now_s: float) -> dict[str, Any]:
+    async def image(self, text: str, now_s: float) -> ExplainDocument:
         """The same for an image's manifest, and the choice for all that it names.
 
         Raises `OciError`, also when nobody knows the tag.
@@ -52,7 +52,7 @@ class Explainer:
         async with self.one_at_a_time:
             return await self._image(reference, now_s)
 
-    async def _image(self, reference: Named | Addressed, now_s: float) -> dict[str, Any]:
+    async def _image(self, reference: Named | Addressed, now_s: float) -> ExplainDocument:
         if isinstance(reference, Named):
             resolved = await self.resolver.resolve(reference, ask_peers=True)
             digest = resolved.descriptor.digest
@@ -69,23 +69,25 @@ class Explainer:
         return await self._explain(digest, str(reference), content, now_s)
 
     async def _explain(
-        self, digest: Digest, image: str | None, content: Iterable[dict[str, Any]], now_s: float
-    ) -> dict[str, Any]:
-        holders = await self.index.lookup_everyone(digest)
-        ranked = self.policy.ranked(digest, holders.nodes, self.roster.snapshot, now_s)
+        self, digest: Digest, image: str | None, content: Iterable[ContentEntry], now_s: float
+    ) -> ExplainDocument:
+        policy = self.policy
+        holders = (await self.index.lookup_everyone(digest)).nodes
+        ranked = policy.ranked(digest, holders, self.roster.snapshot, now_s)
         local = self.store.holds(digest)
-        return {
-            "node": self.own,
-            "image": image,
-            "digest": digest,
-            "local": local,
-            "choice": self.own if local else (ranked[0].node if ranked else None),
-            "holders": [_holder(each) for each in ranked],
-            "not_asked_in_full": [
-                {"node": node, "reason": "failed a moment ago"} for node in self.policy.regard.cooling(now_s)
-            ],
-            "content": list(content),
-        }
+        return ExplainDocument(
+            node=self.own,
+            image=image,
+            digest=digest,
+            local=local,
+            choice=self.own if local else (ranked[0].node if ranked else None),
+            holders=tuple(_holder(each) for each in ranked),
+            not_asked_in_full=tuple(
+                PeerReasonEntry(node=node, reason="failed a moment ago")
+                for node in policy.regard.cooling(now_s)
+            ),
+            content=tuple(content),
+        )
 
     async def _manifest(self, target: Addressed) -> Manifest | None:
         """The manifest from this node's store, else from a peer; None when nobody gives it."""
@@ -105,14 +107,14 @@ class Explainer:
         except NobodyHasIt:
             return None
 
-    async def _content(self, target: Addressed, manifest: Manifest, now_s: float) -> list[dict[str, Any]]:
+    async def _content(self, target: Addressed, manifest: Manifest, now_s: float) -> list[ContentEntry]:
         children = manifest.children[:_CONTENT_MAX]
         rows = list(await asyncio.gather(*(self._row(child, manifest, now_s) for child in children)))
         platforms = [child for child in children if is_manifest_type(child.media_type)]
         known = [
             child
             for child, row in zip(children, rows, strict=True)
-            if child in platforms and row["choice"] is not None
+            if child in platforms and row.choice is not None
         ]
         for child in known[:_PLATFORMS_MAX]:
             nested = await self._manifest(
@@ -128,33 +130,40 @@ class Explainer:
                 rows += await asyncio.gather(*(self._row(each, nested, now_s) for each in below))
         return rows
 
-    async def _row(self, child: Descriptor, parent: Manifest, now_s: float) -> dict[str, Any]:
-        row = {
-            "digest": child.digest,
-            "kind": _kind(child, parent),
-            "size_bytes": child.size_bytes,
-            "local": self.store.holds(child.digest),
-        }
-        if row["local"]:
-            return {**row, "choice": self.own, "reason": "in this node's store"}
-        holders = await self.index.lookup(child.digest)
-        ranked = self.policy.ranked(child.digest, holders.nodes, self.roster.snapshot, now_s, limit=1)
-        if not ranked:
-            return {**row, "choice": None, "reason": "nobody holds it"}
-        return {**row, "choice": ranked[0].node, "reason": ranked[0].reason}
+    async def _row(self, child: Descriptor, parent: Manifest, now_s: float) -> ContentEntry:
+        local = self.store.holds(child.digest)
+        choice, reason = (
+            (self.own, "in this node's store") if local else await self._choose(child.digest, now_s)
+        )
+        return ContentEntry(
+            digest=child.digest,
+            kind=_kind(child, parent),
+            size_bytes=child.size_bytes,
+            local=local,
+            choice=choice,
+            reason=reason,
+        )
+
+    async def _choose(self, digest: Digest, now_s: float) -> tuple[NodeName | None, str]:
+        """The peer that a pull would try first, and why."""
+        holders = (await self.index.lookup(digest)).nodes
+        ranked = self.policy.ranked(digest, holders, self.roster.snapshot, now_s, limit=1)
+        if ranked:
+            return ranked[0].node, ranked[0].reason
+        return None, "nobody holds it"
 
 
-def _holder(ranked: Ranked) -> dict[str, Any]:
+def _holder(ranked: Ranked) -> HolderEntry:
     standing = ranked.standing
-    return {
-        "node": ranked.node,
-        "tier": ranked.locality.label,
-        "rank": ranked.rank,
-        "rtt_us": None if standing is None else round(standing.cost_us, 3),
-        "source": None if standing is None else standing.source.value,
-        "load": ranked.condition.load,
-        "reason": ranked.reason,
-    }
+    return HolderEntry(
+        node=ranked.node,
+        tier=ranked.locality.label,
+        rank=ranked.rank,
+        rtt_us=None if standing is None else round(standing.cost_us, 3),
+        source=None if standing is None else standing.source.value,
+        load=ranked.condition.load,
+        reason=ranked.reason,
+    )
 
 
 def _kind(child: Descriptor, parent: Manifest) -> str:

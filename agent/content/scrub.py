@@ -13,10 +13,10 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
 
 from agent.config import ScrubSettings
 from agent.content.store import Blob, ContentError, ContentMissing, ContentStore, Identity
+from agent.documents.scrub import RoundEntry, ScrubDocument
 from agent.observe.metrics import Metrics
 from agent.oci.digest import Digest
 from agent.pull.bucket import TokenBucket
@@ -83,15 +83,15 @@ class Scrubber:
             extra={"fields": {"digest": digest, "found_by": found_by}},
         )
 
-    def view(self) -> dict[str, Any]:
+    def document(self) -> ScrubDocument:
         """For the API."""
-        return {
-            "bytes_per_s": self._settings.bytes_per_s,
-            "paused": self.paused,
-            "reading": self._reading,
-            "round": {"done": self._done, "of": self._of, "finished": self._rounds},
-            "withdrawn": [digest for digest in self._found if not self._store.holds(digest)],
-        }
+        return ScrubDocument(
+            bytes_per_s=self._settings.bytes_per_s,
+            paused=self.paused,
+            reading=self._reading,
+            round=RoundEntry(done=self._done, of=self._of, finished=self._rounds),
+            withdrawn=tuple(digest for digest in self._found if not self._store.holds(digest)),
+        )
 
     async def run(self) -> None:
         """Round after round, until cancelled."""

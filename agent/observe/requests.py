@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
+from agent.documents.codec import to_plain
+from agent.documents.requests import RequestDocument, SourceEntry
 from topology.placement import Locality, NodeName
 
 
@@ -74,31 +76,36 @@ class RequestRecord:
         """The source's tier, or ``none``."""
         return "none" if self.locality is None else self.locality.label
 
-    def as_dict(self) -> dict[str, Any]:
-        """For the log and the API."""
-        return {
-            "path": self.path.value,
-            "method": self.method,
-            "kind": self.kind,
-            "target": self.target,
-            "digest": self.digest,
-            "status": self.status,
-            "result": self.result.value,
-            "source": self.source,
-            "node": self.node,
-            "tier": self.locality_label,
-            "reason": self.reason,
-            "bytes": self.body_bytes,
-            "sources": [
-                {"node": part.node, "tier": part.locality.label, "bytes": part.size_bytes}
+    def document(self) -> RequestDocument:
+        """For the API."""
+        return RequestDocument(
+            path=self.path.value,
+            method=self.method,
+            kind=self.kind,
+            target=self.target,
+            digest=self.digest,
+            status=self.status,
+            result=self.result.value,
+            source=self.source,
+            node=self.node,
+            tier=self.locality_label,
+            reason=self.reason,
+            body_bytes=self.body_bytes,
+            sources=tuple(
+                SourceEntry(node=part.node, tier=part.locality.label, size_bytes=part.size_bytes)
                 for part in self.given
-            ],
-            "resumes": self.resumes,
-            "way": self.way,
-            "first_byte_s": self.first_byte_s if self.first_byte_s is None else round(self.first_byte_s, 6),
-            "seconds": round(self.seconds, 6),
-            "verdict": self.verdict,
-        }
+            ),
+            resumes=self.resumes,
+            way=self.way,
+            first_byte_s=None if self.first_byte_s is None else round(self.first_byte_s, 6),
+            seconds=round(self.seconds, 6),
+            verdict=self.verdict,
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """For the log: the same facts under the same names as in the API."""
+        plain: dict[str, Any] = to_plain(self.document())
+        return plain
 
 
 class RecentRequests:
@@ -111,6 +118,6 @@ class RecentRequests:
         """Remember it; the oldest goes."""
         self._records.append(record)
 
-    def newest_first(self) -> list[dict[str, Any]]:
+    def newest_first(self) -> tuple[RequestDocument, ...]:
         """All that is remembered."""
-        return [record.as_dict() for record in reversed(self._records)]
+        return tuple(record.document() for record in reversed(self._records))

@@ -6,11 +6,13 @@ import math
 import random
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.admin.views import costs_view, latency_view, topology_view, transfers_view
 from agent.config import LookupSettings, PullSettings, TransferSettings
+from agent.documents.codec import encode
 from agent.holders.asking import RingAsker
 from agent.holders.scatter import ScatterIndex
 from agent.listen.traffic import Traffic
@@ -44,9 +46,10 @@ class Clock:
         return self.now_s
 
 
-def plain(view: dict[str, Any]) -> Any:
-    """The view as JSON, which has neither NaN nor infinity, and text that can be encoded."""
-    return json.loads(json.dumps(view, allow_nan=False, ensure_ascii=False).encode())
+def plain(document: object) -> Any:
+    """The document as JSON, which has neither NaN nor infinity, and text that can be encoded."""
+    text = json.dumps(json.loads(encode(document), parse_constant=pytest.fail), ensure_ascii=False)
+    return json.loads(text.encode())
 
 
 def odd_placement(dice: random.Random) -> Placement:
@@ -93,7 +96,7 @@ def test_matrix_says_who_measured() -> None:
     told = Report(zones={zone_key("r/b"): 950.0}, nodes={})
     roster.hear(node("c"), told, address=roster.peers[node("c")].address)
     roster.refresh()
-    view = asyncio.run(topology_view(roster, Regard(cooloff_s=5.0), clock.now_s))
+    view = plain(asyncio.run(topology_view(roster, Regard(cooloff_s=5.0), clock.now_s)))
     assert [zone["zone"] for zone in view["zones"]] == ["a", "b", "c"]
     assert view["matrix_source"][0][1] == "measured"
     assert view["matrix_source"][1][2] == "told"

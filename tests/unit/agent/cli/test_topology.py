@@ -16,6 +16,7 @@ from agent.cli import main
 from agent.cli.adminclient import read_topology
 from agent.cli.drawing import print_matrix, print_tree
 from agent.cli.picture import dot_source
+from agent.documents.codec import encode
 from agent.members.roster import Roster
 from agent.pull.regard import Regard
 from tests.unit.agent.cli.admin import (
@@ -240,7 +241,7 @@ def real_regard() -> Regard:
 
 
 async def test_what_the_agent_really_answers_is_read_and_shown(capsys: Captured) -> None:
-    answer = json.loads(json.dumps(await topology_view(real_roster(), real_regard(), 101.0)))
+    answer = json.loads(encode(await topology_view(real_roster(), real_regard(), 101.0)))
     view = read_topology(answer)
     print_tree(view, show_all=False)
     tree = capsys.readouterr().out
@@ -265,7 +266,7 @@ async def test_zone_that_goes_while_the_agent_answers_is_unknown_in_the_matrix(c
     answering = asyncio.create_task(topology_view(roster, real_regard(), 101.0))
     await asyncio.sleep(0)
     roster.update({name: peer for name, peer in roster.peers.items() if name != "d1"})
-    print_matrix(read_topology(json.loads(json.dumps(await answering))))
+    print_matrix(read_topology(json.loads(encode(await answering))))
     matrix = capsys.readouterr().out
     assert [cells[4] for cells in rows(matrix)] == rows(matrix)[3][1:] == ["–"] * 4
     assert "\n–  nothing is known\n" in matrix

@@ -14,6 +14,7 @@ import pytest
 from agent.config import ScrubSettings
 from agent.content.scrub import Scrubber
 from agent.content.store import Blob, Change, ContentMissing, ContentUnavailable, Identity, TaggedImage
+from agent.documents.scrub import RoundEntry
 from agent.observe.metrics import Metrics
 from agent.oci.digest import Digest
 from agent.oci.reference import Registry, Repository, Tag
@@ -131,7 +132,7 @@ class Running:
     @property
     def finished(self) -> int:
         """How many rounds are over."""
-        number: int = self.scrubber.view()["round"]["finished"]
+        number: int = self.scrubber.document().round.finished
         return number
 
     async def rounds(self, number: int = 1) -> None:
@@ -187,10 +188,10 @@ async def test_sound_blobs_are_read_whole_and_nothing_happens_to_them() -> None:
         await run.rounds()
         assert store.files.keys() == {*held, sha512}
         assert run.count(SCRUBBED) == sum(map(len, contents)) + len(b"another algorithm")
-        view = run.scrubber.view()
-        assert view["round"] == {"done": 5, "of": 5, "finished": 1}
-        assert (view["withdrawn"], view["reading"], view["paused"]) == ([], None, False)
-        assert view["bytes_per_s"] == 8 * MIB
+        document = run.scrubber.document()
+        assert document.round == RoundEntry(done=5, of=5, finished=1)
+        assert (document.withdrawn, document.reading, document.paused) == ((), None, False)
+        assert document.bytes_per_s == 8 * MIB
 
 
 def test_corrupt_blob_is_withdrawn_as_the_file_that_was_read_counted_and_logged(
@@ -205,9 +206,9 @@ def test_corrupt_blob_is_withdrawn_as_the_file_that_was_read_counted_and_logged(
             assert store.withdrawn == [(corrupt, identity)]
             assert store.holds(sound)
             assert run.count(CORRUPT) == 1
-            assert run.scrubber.view()["withdrawn"] == [corrupt]
+            assert run.scrubber.document().withdrawn == (corrupt,)
             store.put(corrupt, b"right")
-            assert run.scrubber.view()["withdrawn"] == [], "it was written anew"
+            assert run.scrubber.document().withdrawn == (), "it was written anew"
 
     with caplog.at_level(logging.ERROR):
         run_in_virtual_time(main())
@@ -366,8 +367,8 @@ async def test_pausing_takes_effect_within_a_piece_and_resuming_goes_on_there() 
         run.scrubber.pause()
         before = run.count(SCRUBBED)
         await asyncio.sleep(1000.0)
-        assert run.scrubber.view()["paused"]
-        assert run.scrubber.view()["reading"] == digest
+        assert run.scrubber.document().paused
+        assert run.scrubber.document().reading == digest
         assert run.count(SCRUBBED) <= before + MIB
         run.scrubber.resume()
         await run.rounds()
@@ -431,7 +432,7 @@ async def test_what_somebody_else_read_whole_and_found_wrong_is_withdrawn_at_onc
         run.scrubber.spoiled(digest, (1, 2, 3), "read")
         assert store.withdrawn == [(digest, (1, 2, 3))]
         assert run.count('shorthaul_corrupt_blobs_total{found_by="read"}') == 1
-        assert run.scrubber.view()["withdrawn"] == [digest]
+        assert run.scrubber.document().withdrawn == (digest,)
 
 
 @virtual

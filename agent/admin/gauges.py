@@ -1,0 +1,56 @@
+"""What a scrape of the metrics reads at that moment. All else is counted when it happens."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from agent.content.scrub import Scrubber
+from agent.content.store import ContentStore
+from agent.flows.book import FlowBook
+from agent.latency.prober import Prober
+from agent.members.roster import Roster
+from agent.observe.metrics import Metrics
+from agent.pull.admission import Admission
+from agent.pull.regard import Regard
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gauges:
+    """Reads the state of the agent's parts. ``unready``: why the agent is not ready; None while it is."""
+
+    metrics: Metrics
+    store: ContentStore
+    roster: Roster
+    regard: Regard
+    prober: Prober
+    admission: Admission
+    book: FlowBook
+    scrubber: Scrubber
+    unready: Callable[[], str | None]
+
+    def expose(self, now_s: float) -> bytes:
+        """All metrics in Prometheus' text format, as of now."""
+        metrics = self.metrics
+        metrics.store(*self.store.totals)
+        metrics.peers(len(self.roster), len([*self.regard.cooling(now_s)]))
+        metrics.scrub_paused(self.scrubber.paused)
+        metrics.uploads(len(self.admission), self.admission.left_bytes)
+        self._read_topology()
+        metrics.proof(connected=self.book.connected, proved=self.book.proved(now_s)[0])
+        metrics.ready(self.unready() is None)
+        return metrics.expose()
+
+    def _read_topology(self) -> None:
+        roster = self.roster
+        standings = roster.snapshot.standings.values()
+        inferred = sum(1 for standing in standings if standing.inferred)
+        unknown = sum(1 for standing in standings if standing.placement.zone is None)
+        nodes = {
+            "labelled": len(standings) - inferred - unknown,
+            "inferred": inferred,
+            "unknown": unknown,
+            "suspect": sum(1 for standing in standings if standing.suspect is not None),
+        }
+        self.metrics.topology(nodes, problems=len(roster.problems), probed=len(self.prober.probed))
+        self.metrics.zone_rtts(
+            {str(zone): cost_us for zone, (cost_us, _) in roster.topology.zone_costs.items()}
+        )

@@ -1,0 +1,94 @@
+"""Why a node would take a blob from where: the same choice that a pull makes."""
+
+from pathlib import Path
+
+import pytest
+
+from agent.admin.explain import Explainer
+from agent.config import LookupSettings, PullSettings, TransferSettings
+from agent.content.ocilayout import OciLayout
+from agent.content.tags import TagAges
+from agent.documents.explain import ExplainDocument
+from agent.holders.asking import RingAsker
+from agent.holders.scatter import ScatterIndex
+from agent.holders.tagfinder import ScatterTagFinder
+from agent.holders.tags import TagResolver
+from agent.members.roster import Roster
+from agent.observe.metrics import Metrics
+from agent.oci.patterns import parse_filter
+from agent.peering.dial import Dialer
+from agent.pull.bucket import TokenBucket
+from agent.pull.pace import Pace
+from agent.pull.policy import Policy
+from agent.pull.regard import Regard
+from agent.transfer.executor import Puller
+from agent.transfer.movers import Relays
+from agent.transfer.peers import PeerClient
+from agent.transfer.striper import StripeBuffers
+from tests.unit.twins import FakePeers, located, node, peer, peers, sha256
+
+DIGEST = sha256("blob")
+NOW_S = 100.0
+
+
+@pytest.fixture
+def explainer(tmp_path: Path) -> Explainer:
+    """Two peers hold the blob, a third has nothing."""
+    own = node("own")
+    roster = Roster(own=own, placement=located("r", "a"), clock=lambda: NOW_S)
+    places = {"near": located("r", "a"), "far": located("r", "b"), "empty": located("r", "a")}
+    roster.update(peers(*(peer(name, place) for name, place in places.items())))
+    metrics, regard = Metrics(), Regard(cooloff_s=5.0)
+    regard.keep(roster.peers)
+    pull, transfer = PullSettings(), TransferSettings()
+    policy = Policy(regard=regard, pace=Pace(patience_s=0.5), pull=pull, transfer=transfer)
+    fakes = FakePeers(held={"near": {DIGEST}, "far": {DIGEST}})
+    asker = RingAsker(
+        roster=roster, regard=regard, query=fakes.query, settings=LookupSettings(), metrics=metrics
+    )
+    index = ScatterIndex(asker, settings=LookupSettings(), metrics=metrics)
+    store, everything = OciLayout(tmp_path), parse_filter(("*",), ())
+    return Explainer(
+        own=own,
+        store=store,
+        index=index,
+        resolver=TagResolver(
+            store=store,
+            ages=TagAges(None),
+            finder=ScatterTagFinder(asker),
+            tags=everything,
+            enabled=True,
+            max_age_s=60.0,
+        ),
+        roster=roster,
+        policy=policy,
+        puller=Puller(
+            index=index,
+            roster=roster,
+            client=PeerClient(Dialer(connect_s=1.0), stall_s=1.0),
+            policy=policy,
+            stall_s=pull.stall_s,
+            metrics=metrics,
+            relays=Relays(zero_copy=False),
+            buffers=StripeBuffers(0),
+            limit=TokenBucket(0),
+            clock=lambda: NOW_S,
+        ),
+    )
+
+
+def ranked(explained: ExplainDocument) -> list[tuple[int, str]]:
+    return [(holder.rank, holder.node) for holder in explained.holders]
+
+
+async def test_holders_are_in_the_order_in_which_a_pull_tries_them(explainer: Explainer) -> None:
+    explained = await explainer.digest(DIGEST, NOW_S)
+    assert ranked(explained) == [(1, "near"), (2, "far")]
+    assert explained.choice == "near"
+
+
+async def test_peer_that_failed_is_the_last_and_not_asked_in_full(explainer: Explainer) -> None:
+    explainer.policy.regard.failed(node("near"), NOW_S)
+    explained = await explainer.digest(DIGEST, NOW_S)
+    assert explained.choice == "far"
+    assert [peer.node for peer in explained.not_asked_in_full] == ["near"]
