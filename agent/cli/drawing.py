@@ -17,8 +17,9 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
-from agent.cli.adminclient import Explanation, NodeView, TopologyView
 from agent.cli.formats import age, count, ms, or_far, plain_ms, size, zone_name
+from agent.documents.explain import ExplainDocument, PeerReasonEntry
+from agent.documents.topology import NodeEntry, TopologyDocument
 
 _SHOWN = 20  # of each group, unless all are asked for
 _ENDLESS = 10_000  # columns where no window ends the line: a file, a pipe
@@ -54,7 +55,7 @@ class _Group:
     level: str = ""
     value: str = ""
     groups: dict[tuple[str, str], "_Group"] = field(default_factory=dict)
-    nodes: list[NodeView] = field(default_factory=list)
+    nodes: list[NodeEntry] = field(default_factory=list)
     nearest_us: float = math.inf
     count: int = 0
 
@@ -64,7 +65,7 @@ def write(text: str) -> None:
     make_console().out(text.removesuffix("\n"), highlight=False)
 
 
-def print_tree(view: TopologyView, *, show_all: bool) -> None:
+def print_tree(view: TopologyDocument, *, show_all: bool) -> None:
     """Region, zone, finer levels, nodes; below it what is wrong with labels, and the suspects."""
     limit = sys.maxsize if show_all else _SHOWN
     console = make_console()
@@ -83,7 +84,7 @@ def print_tree(view: TopologyView, *, show_all: bool) -> None:
     _print_list(console, "Suspects", [(n.name, n.suspect or "", _SUSPECT_HINT) for n in suspects], limit)
 
 
-def print_matrix(view: TopologyView) -> None:
+def print_matrix(view: TopologyDocument) -> None:
     """Milliseconds from zone to zone."""
     console = make_console()
     if not view.zones:
@@ -110,7 +111,7 @@ def print_matrix(view: TopologyView) -> None:
         console.print(Text("–  nothing is known", style="dim"))
 
 
-def print_explanation(explanation: Explanation) -> None:
+def print_explanation(explanation: ExplainDocument) -> None:
     """What was asked for, the choice, who holds it, and for an image the same of its content."""
     console = make_console()
     console.print(
@@ -123,10 +124,7 @@ def print_explanation(explanation: Explanation) -> None:
     console.print(_verdict(explanation))
     if explanation.holders:
         console.print(_holders(explanation))
-    if explanation.not_asked_in_full:
-        console.print(Text("not asked in full:"))
-        for peer in explanation.not_asked_in_full:
-            console.print(Text(f"  {peer.node}: {peer.reason}"))
+    _print_peers(console, "not asked in full:", explanation.not_asked_in_full)
     if explanation.content:
         console.print(_content(explanation))
 
@@ -137,7 +135,7 @@ def make_console() -> Console:
     return Console(width=None if sys.stdout.isatty() else _ENDLESS, highlight=False)
 
 
-def _grouped(nodes: Iterable[NodeView]) -> _Group:
+def _grouped(nodes: Iterable[NodeEntry]) -> _Group:
     top = _Group()
     for node in nodes:
         nearest_us = -1.0 if node.own else or_far(node.cost_us)
@@ -185,7 +183,7 @@ def _add_group(tree: Tree, group: _Group, limit: int, left: int | None = None) -
     return shown + len(listed)
 
 
-def _node_line(node: NodeView, width: int) -> Text:
+def _node_line(node: NodeEntry, width: int) -> Text:
     line = Text(node.name + " " * (width - cell_len(node.name)))
     if node.own:
         line.stylize("bold green")
@@ -203,7 +201,7 @@ def _node_line(node: NodeView, width: int) -> Text:
     return line
 
 
-def _how_known(node: NodeView) -> str:
+def _how_known(node: NodeEntry) -> str:
     if node.source != "measured":
         return f"~ {_words(node.source)}"
     if node.rtt is None:
@@ -240,7 +238,7 @@ def _width(console: Console, table: Table) -> int:
     return console.measure(table, options=console.options.update(max_width=sys.maxsize)).maximum
 
 
-def _matrix(view: TopologyView, own: int | None, headings: Sequence[str]) -> Table:
+def _matrix(view: TopologyDocument, own: int | None, headings: Sequence[str]) -> Table:
     numbered = headings[0] != zone_name(view.zones[0])
     table = Table()
     table.add_column("zone", no_wrap=True)
@@ -263,7 +261,7 @@ def _matrix_cell(cost_us: float | None, source: str | None) -> Text:
     return Text(f"{mark}{plain_ms(cost_us)}", style="dim" if mark.startswith("~") else "")
 
 
-def _verdict(explanation: Explanation) -> Text:
+def _verdict(explanation: ExplainDocument) -> Text:
     if explanation.local:
         return Text.assemble("choice: ", (explanation.node, "bold green"), ", its own store has it")
     if explanation.choice is not None:
@@ -273,7 +271,7 @@ def _verdict(explanation: Explanation) -> Text:
     return Text("nobody holds it: containerd will go to the registry", style="yellow")
 
 
-def _holders(explanation: Explanation) -> Table:
+def _holders(explanation: ExplainDocument) -> Table:
     table = _table("rank", "holder", "tier", "rtt", "load", "reason", right=("rank", "rtt", "load"))
     for holder in sorted(explanation.holders, key=lambda holder: holder.rank):
         _add_row(
@@ -282,13 +280,13 @@ def _holders(explanation: Explanation) -> Table:
             Text(holder.node, style="bold" if holder.node == explanation.choice else ""),
             Text(holder.tier, style=_TIER_STYLE.get(holder.tier, "")),
             ms(holder.rtt_us),
-            "–" if holder.load is None else f"{holder.load:g}",
+            "–" if holder.load is None else str(holder.load),
             holder.reason,
         )
     return table
 
 
-def _content(explanation: Explanation) -> Table:
+def _content(explanation: ExplainDocument) -> Table:
     table = _table("content", "kind", "size", "from", "reason", right=("size",))
     for blob in explanation.content:
         algorithm, _, whole = blob.digest.rpartition(":")
@@ -303,6 +301,13 @@ def _content(explanation: Explanation) -> Table:
             blob.reason,
         )
     return table
+
+
+def _print_peers(console: Console, title: str, peers: Sequence[PeerReasonEntry]) -> None:
+    if peers:
+        console.print(Text(title))
+    for peer in peers:
+        console.print(Text(f"  {peer.node}: {peer.reason}"))
 
 
 def _table(*headings: str, right: Sequence[str]) -> Table:

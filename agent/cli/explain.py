@@ -33,13 +33,14 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.wrong(str(error))
     # Not at the top: these and what they import are nothing that the agent's process should carry.
     from agent.cli import adminclient, drawing
+    from agent.documents.explain import ExplainDocument
 
     try:
-        answer = adminclient.ask(arguments.url, "/api/explain", query)
+        answer = adminclient.ask(arguments.url, ExplainDocument.PATH, query)
         if arguments.json:
             drawing.write(json.dumps(answer, indent=2))
         else:
-            drawing.print_explanation(adminclient.read_explanation(answer))
+            drawing.print_explanation(adminclient.read(ExplainDocument, answer))
     except CommandError as error:
         print(error.lines, file=sys.stderr)
         return error.status

@@ -2,10 +2,10 @@
 
 import math
 
-from agent.cli.adminclient import ZoneView
+from agent.documents.topology import ZoneEntry
 
 
-def zone_name(zone: ZoneView) -> str:
+def zone_name(zone: ZoneEntry) -> str:
     """REGION/ZONE."""
     name = zone.zone or "no zone"
     return name if zone.region is None else f"{zone.region}/{name}"

@@ -13,9 +13,9 @@ from typing import Any
 
 import graphviz  # type: ignore[import-untyped]
 
-from agent.cli.adminclient import NodeView, TopologyView
 from agent.cli.errors import CommandError
 from agent.cli.formats import count, ms, or_far
+from agent.documents.topology import NodeEntry, TopologyDocument
 
 _DRAWN_NODES = 300  # with more, the picture has a box a zone
 _DRAWN_ZONES = 100
@@ -24,7 +24,7 @@ _DRAWING_S = 120.0
 _SOMEBODY_MEASURED = ("measured", "told")
 
 
-def dot_source(view: TopologyView) -> str:
+def dot_source(view: TopologyDocument) -> str:
     """The picture as Graphviz source: the asked node on the left, its peers in their zones right of it.
 
     A line to every measured peer; right of the zones the latencies from zone to zone.
@@ -32,7 +32,7 @@ def dot_source(view: TopologyView) -> str:
     return _Picture(view).source()
 
 
-def write_png(view: TopologyView, path: Path) -> None:
+def write_png(view: TopologyDocument, path: Path) -> None:
     """Draw the picture to ``path``; `CommandError` when Graphviz is missing or the file can't be written."""
     try:
         done = subprocess.run(
@@ -69,7 +69,7 @@ class _Picture:
     Latencies between zones are boxes without a border, not edge labels: those may lie on one another.
     """
 
-    def __init__(self, view: TopologyView) -> None:
+    def __init__(self, view: TopologyDocument) -> None:
         self._view = view
         self._own_zone = view.own_zone
         self._zones = {(zone.region, zone.zone): place for place, zone in enumerate(view.zones)}
@@ -121,7 +121,7 @@ class _Picture:
         return sorted(every, key=lambda place: (place != own, or_far(costs_us[place])))[:_DRAWN_ZONES]
 
     def _add_nodes(self, drawn: Sequence[int]) -> None:
-        boxes: dict[int | None, list[tuple[int, NodeView]]] = {}
+        boxes: dict[int | None, list[tuple[int, NodeEntry]]] = {}
         for number, node in enumerate(self._view.nodes):
             boxes.setdefault(self._zone_of(node), []).append((number, node))
         for region, places in self._by_region(drawn):
@@ -142,7 +142,7 @@ class _Picture:
             if (zone := self._zone_of(node)) is not None:
                 self._graph.edge(f"n{number}", f"z{zone}", style="invis")
 
-    def _add_node(self, graph: Any, number: int, node: NodeView) -> None:
+    def _add_node(self, graph: Any, number: int, node: NodeEntry) -> None:
         words = [node.name]
         marks = [word for word, is_so in (("inferred", node.inferred), ("cooling", node.cooling)) if is_so]
         if node.suspect is not None:
@@ -159,7 +159,7 @@ class _Picture:
             attributes |= {"color": "#dc2626", "fontcolor": "#dc2626", "penwidth": "2"}
         graph.node(f"n{number}", self._label(*words), **attributes)
 
-    def _add_edge(self, own: str, other: str, node: NodeView) -> None:
+    def _add_edge(self, own: str, other: str, node: NodeEntry) -> None:
         if node.source == "measured" and node.cost_us is not None:
             colour = _colour(node.cost_us)
             self._graph.edge(own, other, ms(node.cost_us), color=colour, fontcolor=colour)
@@ -233,7 +233,7 @@ class _Picture:
             regions.setdefault(self._view.zones[place].region, []).append(place)
         yield from regions.items()
 
-    def _zone_of(self, node: NodeView) -> int | None:
+    def _zone_of(self, node: NodeEntry) -> int | None:
         labels = dict(node.placement)
         return self._zones.get((labels.get("region"), labels.get("zone")))
 

@@ -3,10 +3,16 @@
 import argparse
 import json
 import sys
-from typing import Any
 
 from agent.cli.errors import CommandError
 from agent.cli.topology import add_url
+from agent.documents.scrub import ScrubDocument
+
+_PAGES = {
+    "status": (ScrubDocument.PATH, "GET"),
+    "pause": (ScrubDocument.PAUSE_PATH, "POST"),
+    "resume": (ScrubDocument.RESUME_PATH, "POST"),
+}
 
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -16,7 +22,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         help="show, pause or resume the agent's check of its own content",
         description="A running agent reads this node's blobs again, slowly, and withdraws corrupt ones.",
     )
-    parser.add_argument("do", nargs="?", choices=("status", "pause", "resume"), default="status")
+    parser.add_argument("do", nargs="?", choices=tuple(_PAGES), default="status")
     add_url(parser)
     parser.add_argument("--json", action="store_true", help="the agent's answer as it is")
     parser.set_defaults(run=run)
@@ -27,31 +33,30 @@ def run(arguments: argparse.Namespace) -> int:
     # Not at the top: these and what they import are nothing that the agent's process should carry.
     from agent.cli import adminclient, drawing
 
+    path, method = _PAGES[arguments.do]
     try:
-        if arguments.do == "status":
-            answer = adminclient.ask(arguments.url, "/api/scrub")
-        else:
-            answer = adminclient.ask(arguments.url, f"/api/scrub/{arguments.do}", method="POST")
-        text = json.dumps(answer, indent=2) if arguments.json else _told(answer)
+        answer = adminclient.ask(arguments.url, path, method=method)
+        if arguments.json:
+            drawing.write(json.dumps(answer, indent=2))
+        scrub = adminclient.read(ScrubDocument, answer)
     except CommandError as error:
         print(error.lines, file=sys.stderr)
         return error.status
-    except (KeyError, TypeError) as error:
-        problem = CommandError("the answer is not that of a shorthaul agent", hint=f"it lacks {error}")
-        print(problem.lines, file=sys.stderr)
-        return problem.status
-    drawing.write(text)
-    return 1 if answer["withdrawn"] else 0
+    if not arguments.json:
+        drawing.write(_told(scrub))
+    return 1 if scrub.withdrawn else 0
 
 
-def _told(answer: Any) -> str:
+def _told(scrub: ScrubDocument) -> str:
     """The answer in a few lines."""
-    state = "off (scrub.bytes_per_s is 0)"
-    if answer["bytes_per_s"]:
-        state = (
-            "paused" if answer["paused"] else "reading" if answer["reading"] else "waiting for the next round"
-        )
-    current = answer["round"]
-    lines = [f"{state}: {current['done']} of {current['of']} blobs, {current['finished']} rounds finished"]
-    lines += [f"corrupt, withdrawn: {digest!s:.150}" for digest in answer["withdrawn"]]
-    return "\n".join(lines)
+    done = f"{scrub.round.done} of {scrub.round.of} blobs, {scrub.round.finished} rounds finished"
+    corrupt = [f"corrupt, withdrawn: {digest:.150}" for digest in scrub.withdrawn]
+    return "\n".join([f"{_state(scrub)}: {done}", *corrupt])
+
+
+def _state(scrub: ScrubDocument) -> str:
+    if not scrub.bytes_per_s:
+        return "off (scrub.bytes_per_s is 0)"
+    if scrub.paused:
+        return "paused"
+    return "waiting for the next round" if scrub.reading is None else "reading"

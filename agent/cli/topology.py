@@ -49,9 +49,10 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.wrong("matrix takes --url and --json only")
     # Not at the top: these and what they import are nothing that the agent's process should carry.
     from agent.cli import adminclient, drawing
+    from agent.documents.topology import TopologyDocument
 
     try:
-        answer = adminclient.ask(arguments.url, "/api/topology")
+        answer = adminclient.ask(arguments.url, TopologyDocument.PATH)
         if arguments.json:
             drawing.write(json.dumps(answer, indent=2))
             return 0

@@ -59,7 +59,14 @@ def admin(answer: Json | bytes, *, status: int = 200) -> Iterator[AdminTwin]:
 
 def node(name: str, placement: list[list[str]], cost_us: float | None = 312.0, **changes: Any) -> Json:
     """A measured peer, but for the changes."""
-    estimate = {"low_us": cost_us, "min_us": cost_us, "jitter_us": 22.0, "samples": 12, "age_s": 2.1}
+    estimate = {
+        "low_us": cost_us,
+        "min_us": cost_us,
+        "jitter_us": 22.0,
+        "samples": 12,
+        "age_s": 2.1,
+        "weight": 1.0,
+    }
     measured = changes.get("source", "measured") == "measured"
     return {
         "name": name,

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from agent.cli.adminclient import ask, printable, read_explanation, read_topology
+from agent.cli.adminclient import ask, printable, read, read_topology
 from agent.cli.errors import CommandError
+from agent.documents.explain import ExplainDocument
 from tests.unit.agent.cli.admin import ODD, SHOWN_ODD, admin, explanation, labels, own, small, topology
 
 
@@ -209,5 +210,5 @@ def test_explanation_of_an_older_agent_is_read_without_what_it_lacks() -> None:
         del answer[key]
     for holder in answer["holders"]:
         del holder["rtt_us"], holder["load"]
-    view = read_explanation(answer)
+    view = read(ExplainDocument, answer)
     assert (view.image, view.content, view.holders[0].rtt_us, view.holders[0].load) == (None, (), None, None)

@@ -1,0 +1,59 @@
+"""``shorthaul scrub``: what a user sees, and the status."""
+
+import json
+from typing import Any
+
+import pytest
+
+from agent.cli import main
+from tests.unit.agent.cli.admin import DIGEST, ODD, SHOWN_ODD, Json, admin
+
+Captured = pytest.CaptureFixture[str]
+
+
+def scrub(**changes: Any) -> Json:
+    """An answer of /api/scrub."""
+    return {
+        "bytes_per_s": 1000,
+        "paused": False,
+        "reading": None,
+        "round": {"done": 2, "of": 5, "finished": 1},
+        "withdrawn": [],
+        **changes,
+    }
+
+
+def shown(capsys: Captured, answer: Json, *arguments: str, status: int = 0) -> str:
+    with admin(answer) as twin:
+        assert main(["scrub", "--url", twin.url, *arguments]) == status
+    out, err = capsys.readouterr()
+    assert err == ""
+    return out
+
+
+@pytest.mark.parametrize(
+    ("answer", "state"),
+    [
+        (scrub(), "waiting for the next round"),
+        (scrub(reading=DIGEST), "reading"),
+        (scrub(reading=DIGEST, paused=True), "paused"),
+        (scrub(bytes_per_s=0), "off (scrub.bytes_per_s is 0)"),
+    ],
+)
+def test_state_is_one_line(capsys: Captured, answer: Json, state: str) -> None:
+    assert shown(capsys, answer) == f"{state}: 2 of 5 blobs, 1 rounds finished\n"
+
+
+def test_corrupt_blobs_are_listed_and_make_the_status_1(capsys: Captured) -> None:
+    found = scrub(withdrawn=[DIGEST, ODD])
+    out = shown(capsys, found, status=1)
+    assert out.splitlines()[1:] == [f"corrupt, withdrawn: {text}" for text in (DIGEST, SHOWN_ODD)]
+    assert json.loads(shown(capsys, found, "--json", status=1)) == found
+
+
+def test_answer_of_another_shape_is_an_error(capsys: Captured) -> None:
+    with admin(scrub(round=None)) as twin:
+        assert main(["scrub", "--url", twin.url]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "hint: agent and command may be of different versions" in err
