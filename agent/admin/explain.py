@@ -82,9 +82,10 @@ class Explainer:
             local=local,
             choice=self.own if local else (ranked[0].node if ranked else None),
             holders=tuple(_holder(each) for each in ranked),
-            not_asked_in_full=tuple(
-                PeerReasonEntry(node=node, reason="failed a moment ago")
-                for node in policy.regard.cooling(now_s)
+            not_asked_in_full=_with_reason(policy.regard.cooling(now_s), "failed a moment ago"),
+            passed_over=_with_reason(
+                sorted(policy.passed_over(digest, now_s) & frozenset(holders)),
+                "what it gave of this before was no good",
             ),
             content=tuple(content),
         )
@@ -150,7 +151,11 @@ class Explainer:
         ranked = self.policy.ranked(digest, holders, self.roster.snapshot, now_s, limit=1)
         if ranked:
             return ranked[0].node, ranked[0].reason
-        return None, "nobody holds it"
+        return None, "every holder is passed over" if holders else "nobody holds it"
+
+
+def _with_reason(nodes: Iterable[NodeName], reason: str) -> tuple[PeerReasonEntry, ...]:
+    return tuple(PeerReasonEntry(node=node, reason=reason) for node in nodes)
 
 
 def _holder(ranked: Ranked) -> HolderEntry:

@@ -125,6 +125,7 @@ def print_explanation(explanation: ExplainDocument) -> None:
     if explanation.holders:
         console.print(_holders(explanation))
     _print_peers(console, "not asked in full:", explanation.not_asked_in_full)
+    _print_peers(console, "hold it, but no pull of it tries them now:", explanation.passed_over)
     if explanation.content:
         console.print(_content(explanation))
 
@@ -266,7 +267,7 @@ def _verdict(explanation: ExplainDocument) -> Text:
         return Text.assemble("choice: ", (explanation.node, "bold green"), ", its own store has it")
     if explanation.choice is not None:
         return Text.assemble("choice: ", (explanation.choice, "bold green"))
-    if explanation.holders:
+    if explanation.holders or explanation.passed_over:
         return Text("choice: none of the holders: containerd will go to the registry", style="yellow")
     return Text("nobody holds it: containerd will go to the registry", style="yellow")
 

@@ -50,6 +50,7 @@ class ExplainDocument:
 
     ``image``: None when a digest was asked for. ``choice``: as in `ContentEntry`. ``holders``: those that
     a pull may try, in its order. ``not_asked_in_full``: peers that may hold more than this answer knows.
+    ``passed_over``: holders that no pull of this digest tries now.
     """
 
     PATH: ClassVar[str] = "/api/explain"
@@ -61,4 +62,5 @@ class ExplainDocument:
     choice: str | None
     holders: tuple[HolderEntry, ...]
     not_asked_in_full: tuple[PeerReasonEntry, ...] = ()
+    passed_over: tuple[PeerReasonEntry, ...] = ()
     content: tuple[ContentEntry, ...] = ()

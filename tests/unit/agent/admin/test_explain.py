@@ -84,7 +84,19 @@ def ranked(explained: ExplainDocument) -> list[tuple[int, str]]:
 async def test_holders_are_in_the_order_in_which_a_pull_tries_them(explainer: Explainer) -> None:
     explained = await explainer.digest(DIGEST, NOW_S)
     assert ranked(explained) == [(1, "near"), (2, "far")]
-    assert explained.choice == "near"
+    assert (explained.choice, explained.passed_over) == ("near", ())
+
+
+async def test_holder_that_no_pull_may_try_is_passed_over_with_a_reason(explainer: Explainer) -> None:
+    for name in ("near", "empty"):
+        explainer.policy.regard.trust.distrust(DIGEST, node(name), NOW_S + 10.0)
+    explained = await explainer.digest(DIGEST, NOW_S)
+    assert ranked(explained) == [(1, "far")]
+    assert explained.choice == "far"
+    (passed_over,) = explained.passed_over
+    assert passed_over.node == "near"
+    assert passed_over.reason
+    assert (await explainer.digest(DIGEST, NOW_S + 10.0)).passed_over == ()
 
 
 async def test_peer_that_failed_is_the_last_and_not_asked_in_full(explainer: Explainer) -> None:

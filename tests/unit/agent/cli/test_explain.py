@@ -81,6 +81,13 @@ def test_nobody_holding_it_is_said_plainly(capsys: Captured) -> None:
     ]
 
 
+def test_holders_that_no_pull_tries_are_told_apart_from_nobody(capsys: Captured) -> None:
+    passed_over = [{"node": "bad", "reason": "gave wrong bytes"}]
+    out = shown(capsys, explanation(choice=None, holders=[], passed_over=passed_over))
+    assert "choice: none of the holders: containerd will go to the registry\n" in out
+    assert "hold it, but no pull of it tries them now:\n  bad: gave wrong bytes\n" in out
+
+
 def test_odd_characters_are_shown_as_they_are(capsys: Captured) -> None:
     answer = explanation(image=ODD, choice=ODD, not_asked_in_full=[{"node": ODD, "reason": ODD}])
     answer["holders"][0] |= {"node": ODD, "tier": ODD, "reason": ODD}
