@@ -34,7 +34,7 @@ class Explainer:
     roster: Roster
     policy: Policy
     puller: Puller
-    # Each asks every peer, and for an image many times: the pulls come first.
+    # One at a time: a question goes to every peer, an image needs many of them, and pulls come first.
     one_at_a_time: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def digest(self, text: str, now_s: float) -> ExplainDocument:

@@ -62,7 +62,7 @@ async def _refusal(route: Route, request: web.BaseRequest) -> web.Response | Non
     """The error of a request that this route does not take; None if it takes it."""
     allowed = ("POST",) if route.is_action else ("GET", "HEAD")
     if request.method not in allowed:
-        hint = "it changes something" if route.is_action else "it only tells something"
+        hint = "this path changes something" if route.is_action else "this page only reads"
         response = await error_response(405, f"{' and '.join(allowed)} only", hint=hint)
         response.headers["Allow"] = ", ".join(allowed)
         return response
