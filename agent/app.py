@@ -41,6 +41,7 @@ from agent.latency.prober import PROBE_CONNECT_S, Prober
 from agent.latency.samples import add_sample
 from agent.latency.tcpinfo import read_tcp_info
 from agent.latency.wire import NodeReport
+from agent.listen.caller import REQUEST_PATHS
 from agent.listen.discovery import Discovery
 from agent.listen.http import HttpListener, end_with_peer
 from agent.listen.judged import JudgedRequests
@@ -52,7 +53,7 @@ from agent.members.member import Peer
 from agent.members.own import own_placement
 from agent.members.roster import Roster
 from agent.observe.metrics import Metrics
-from agent.observe.requests import RecentRequests, RequestPath
+from agent.observe.requests import RecentRequests
 from agent.oci.patterns import parse_filter
 from agent.peering.channels import Channels
 from agent.peering.dial import Dialer
@@ -308,19 +309,16 @@ class Agent:
                 *scrub_routes(scrubber),
             ]
         )
-        paths = {
-            "local": RequestPath.HOSTPORT,
-            "peer": RequestPath.PEER,
-            "service": RequestPath.NODEPORT,
-        }
+        server = OciServer(services)
         serving = [
             HttpListener(
                 self._listeners[name],
-                OciServer(path, services).handle,
+                server.handle,
                 settings.http,
-                watcher=None if path is RequestPath.PEER else self._book.proof,
+                path=path,
+                watcher=self._book.proof,
             )
-            for name, path in paths.items()
+            for name, path in REQUEST_PATHS.items()
         ]
         admin_listener = HttpListener(self._listeners["admin"], admin.handle, settings.http)
         await admin_listener.start()

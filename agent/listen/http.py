@@ -16,6 +16,8 @@ from aiohttp.http_exceptions import LineTooLong
 from aiohttp.web_protocol import RequestHandler
 
 from agent.config import HttpSettings
+from agent.listen.caller import Caller
+from agent.observe.requests import RequestPath
 from agent.oci.errors import Internal, OciError, RequestInvalid
 from agent.probe.sockets import socket_cookie
 
@@ -36,7 +38,7 @@ class HeadTooLarge(RequestInvalid):
 
 
 class ConnectionWatcher(Protocol):
-    """Is told of connections by their cookies (SO_COOKIE)."""
+    """Is told of the connections that the probe judges, by their cookies (SO_COOKIE)."""
 
     def accepted(self, cookie: int) -> None:
         """A client connected."""
@@ -46,7 +48,10 @@ class ConnectionWatcher(Protocol):
 
 
 class HttpListener:
-    """One listening socket and the handler behind it. ``watcher``: who wants to know of its connections."""
+    """One listening socket and the handler behind it.
+
+    ``path``: which listener of the pull API it is; None for the admin port, whose requests have no `Caller`.
+    """
 
     def __init__(
         self,
@@ -54,6 +59,7 @@ class HttpListener:
         handler: Handler,
         settings: HttpSettings,
         *,
+        path: RequestPath | None = None,
         watcher: ConnectionWatcher | None = None,
     ) -> None:
         self._socket = listener
@@ -67,7 +73,7 @@ class HttpListener:
             max_field_size=settings.head_max_bytes,
             lingering_time=1.0,
         )
-        self._web.watcher = watcher
+        self._web.path, self._web.watcher = path, watcher
         self._handler = handler
         self._running: set[asyncio.Task[object]] = set()
         self._server: asyncio.Server | None = None
@@ -120,18 +126,21 @@ def error_response(error: OciError) -> web.Response:
     )
 
 
-def is_first_look(request: web.BaseRequest, young_s: float) -> bool:
-    """Whether the request's connection is not older than ``young_s`` seconds, and was not asked for yet."""
+def caller_of(request: web.BaseRequest) -> Caller:
+    """Who asks, as far as the connection and this request tell. For listeners that have a path."""
+    protocol = request.protocol
+    assert isinstance(protocol, _Protocol)
+    assert protocol.caller is not None, "a listener without a path"
+    return protocol.caller.refined(request.headers)
+
+
+def is_first_look(request: web.BaseRequest) -> bool:
+    """Whether this is the first call for the request's connection."""
     protocol = request.protocol
     if not isinstance(protocol, _Protocol) or protocol.looked_at:
         return False
     protocol.looked_at = True
-    return time.monotonic() - protocol.made_s <= young_s
-
-
-def connection_cookie(request: web.BaseRequest) -> int:
-    """The kernel's number of the request's connection (SO_COOKIE); 0 if it is not known."""
-    return request.protocol.cookie if isinstance(request.protocol, _Protocol) else 0
+    return True
 
 
 def end_with_peer(request: web.BaseRequest) -> None:
@@ -141,21 +150,21 @@ def end_with_peer(request: web.BaseRequest) -> None:
 
 
 class _Protocol(RequestHandler):
-    __slots__ = ("busy", "cookie", "half_closed", "looked_at", "made_s", "upgraded", "watcher")
+    __slots__ = ("busy", "caller", "half_closed", "looked_at", "path", "upgraded", "watcher")
 
+    path: RequestPath | None
     watcher: ConnectionWatcher | None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.busy = self.half_closed = self.looked_at = self.upgraded = False
-        self.made_s = time.monotonic()
-        self.cookie = _cookie(transport)
-        if self.watcher is not None:
-            self.watcher.accepted(self.cookie)
+        self.caller = None if self.path is None else _caller(self.path, transport)
+        if self.watcher is not None and self.caller is not None and self.caller.is_judged:
+            self.watcher.accepted(self.caller.cookie)
         super().connection_made(transport)
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        if self.watcher is not None:
-            self.watcher.closed(self.cookie)
+        if self.watcher is not None and self.caller is not None and self.caller.is_judged:
+            self.watcher.closed(self.caller.cookie)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -193,12 +202,23 @@ class _Protocol(RequestHandler):
 
 
 class _Server(web.Server):
+    path: RequestPath | None = None
     watcher: ConnectionWatcher | None = None
 
     def __call__(self) -> _Protocol:
         protocol = _Protocol(self, loop=self._loop, **self._kwargs)
-        protocol.watcher = self.watcher
+        protocol.path, protocol.watcher = self.path, self.watcher
         return protocol
+
+
+def _caller(path: RequestPath, transport: asyncio.BaseTransport) -> Caller:
+    peer = transport.get_extra_info("peername")
+    return Caller(
+        listener=path,
+        address=peer[0] if peer else "",  # none: gone already
+        cookie=_cookie(transport),
+        connected_s=time.monotonic(),
+    )
 
 
 def _cookie(transport: asyncio.BaseTransport) -> int:

@@ -19,19 +19,19 @@ from agent.content.scrub import Scrubber
 from agent.content.sizes import ContentSizes
 from agent.content.store import Blob, ContentError, ContentMissing, ContentStore
 from agent.content.tags import TagAges
-from agent.flows.messages import NODE_HEADER, SOCKET_HEADER
 from agent.holders.answering import QuestionDesk
 from agent.holders.index import HolderIndex
 from agent.holders.tags import TagResolver
 from agent.holders.wire import PATH as HOLDERS_PATH
 from agent.latency.hearing import ReportDesk
 from agent.latency.wire import PATH as LATENCY_PATH
+from agent.listen.caller import Caller
 from agent.listen.discovery import Discovery
-from agent.listen.http import STOPPING, connection_cookie, error_response
+from agent.listen.http import STOPPING, caller_of, error_response
 from agent.listen.judged import JudgedRequests
 from agent.listen.traffic import Traffic
 from agent.observe.metrics import Metrics
-from agent.observe.requests import Given, RecentRequests, RequestPath, RequestRecord, Result
+from agent.observe.requests import Given, RecentRequests, RequestRecord, Result
 from agent.oci.conditional import client_has, etag, if_range_holds
 from agent.oci.digest import Digest, digest_of
 from agent.oci.errors import (
@@ -92,6 +92,7 @@ class _Exchange:
     """One request on its way: what came in, and the record that its way fills in."""
 
     request: web.BaseRequest
+    caller: Caller
     record: RequestRecord
     started_s: float
 
@@ -101,10 +102,9 @@ class _Exchange:
 
 
 class OciServer:
-    """The handler behind one listener."""
+    """The handler behind the three listeners."""
 
-    def __init__(self, path: RequestPath, services: Services) -> None:
-        self._path = path
+    def __init__(self, services: Services) -> None:
         self._services = services
         self._no_limit = TokenBucket(0)
         self._takes_chunks = False  # this node's containerd fetches layers in parallel parts
@@ -112,8 +112,9 @@ class OciServer:
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request and record it. Cancelled when the client goes away."""
         services = self._services
-        record = RequestRecord(path=self._path, method=request.method, target=request.raw_path[:300])
-        exchange = _Exchange(request=request, record=record, started_s=services.clock())
+        caller = caller_of(request)
+        record = RequestRecord(path=caller.listener, method=request.method, target=request.raw_path[:300])
+        exchange = _Exchange(request=request, caller=caller, record=record, started_s=services.clock())
         try:
             response = await self._answer(exchange)
         except OciError as error:
@@ -149,11 +150,11 @@ class OciServer:
         return response
 
     async def _answer(self, exchange: _Exchange) -> web.StreamResponse:
-        request, record = exchange.request, exchange.record
-        if self._path is RequestPath.PEER and request.raw_path == HOLDERS_PATH:
+        request, caller, record = exchange.request, exchange.caller, exchange.record
+        if caller.opens_channels and request.raw_path == HOLDERS_PATH:
             record.kind, record.status = "holders", 101
             return await self._services.desk.serve(request)
-        if self._path is RequestPath.PEER and request.raw_path == LATENCY_PATH:
+        if caller.opens_channels and request.raw_path == LATENCY_PATH:
             record.kind, record.status = "latency", 101
             return await self._services.reports.serve(request)
         if request.method not in ("GET", "HEAD"):
@@ -164,12 +165,7 @@ class OciServer:
         target = parse_target(request.raw_path)
         if isinstance(target, Ping):
             record.kind, record.status = "ping", 200
-            if self._path is RequestPath.PEER:
-                return _pong({})
-            # So that a canary knows who took it, and that nobody was in between.
-            return _pong(
-                {NODE_HEADER: self._services.own, SOCKET_HEADER: str(connection_cookie(exchange.request))}
-            )
+            return _pong(caller.identity_headers(self._services.own))
         if isinstance(target, TagList | ReferrerList):
             record.kind, record.status = "discovery", 200
             discovery = self._services.discovery
@@ -189,18 +185,18 @@ class OciServer:
 
     async def _resolve(self, exchange: _Exchange, name: Named) -> Addressed:
         services = self._services
-        own_client = self._path is RequestPath.HOSTPORT
+        caller = exchange.caller
         try:
-            resolved = await services.resolver.resolve(name, ask_peers=self._path is not RequestPath.PEER)
+            resolved = await services.resolver.resolve(name, ask_peers=caller.may_ask_peers)
         except OciError:
-            if own_client:
+            if caller.is_local:
                 services.ages.declined(name, time.time())
             raise
         if not services.registries.admits(resolved.name):
             raise unknown(resolved.name, "not mirrored here", hint="registries.include and .exclude decide")
-        if own_client:
+        if caller.is_local:
             services.ages.resolved(resolved.name, resolved.descriptor.digest, resolved.seen_s)
-        if self._path is not RequestPath.PEER and not services.store.holds(resolved.descriptor.digest):
+        if caller.may_ask_peers and not services.store.holds(resolved.descriptor.digest):
             services.index.prefetch([resolved.descriptor.digest])  # the manifest is asked for next
         return Addressed(
             registry=resolved.name.registry,
@@ -214,17 +210,17 @@ class OciServer:
         manifest = await self._local_manifest(target)
         if manifest is not None:
             self._credit(record, self._services.own, Locality.NODE, "in this node's store")
-        elif self._path is RequestPath.PEER:
+        elif not exchange.caller.may_ask_peers:
             raise unknown(target, "not in this node's store")
         else:
-            committed = self._is_own_containerd(exchange.request)
+            committed = exchange.caller.committed
             async with self._services.puller.pull(Wanted(target=target), committed=committed) as pull:
                 _, body = await self._first_bytes(exchange, target, pull)
             manifest = body.manifest
             if not exchange.head:
                 record.given = _given(pull)
             assert manifest is not None, "a manifest was wanted"
-        self._expect_children(manifest)
+        self._expect_children(exchange.caller, manifest)
         record.status = 200
         headers = self._content_headers(record, target.digest, manifest.media_type)
         if client_has(exchange.request.headers.get("If-None-Match"), target.digest):
@@ -254,11 +250,11 @@ class OciServer:
             )
         return manifest
 
-    def _expect_children(self, manifest: Manifest) -> None:
+    def _expect_children(self, caller: Caller, manifest: Manifest) -> None:
         """The client will ask for what the manifest names: find its holders before it does."""
         services = self._services
         services.sizes.learn(manifest)
-        if self._path is RequestPath.PEER:
+        if not caller.may_ask_peers:
             return
         expected = manifest.children[:_PREFETCH_MAX]
         missing = [child.digest for child in expected if not services.store.holds(child.digest)]
@@ -278,14 +274,14 @@ class OciServer:
                 exchange.record.node = exchange.record.locality = None
             finally:
                 blob.close()
-        if self._path is RequestPath.PEER:
+        if not exchange.caller.may_ask_peers:
             raise unknown(target, "not in this node's store")
         size_bytes = self._services.sizes.get(target.digest)
         spec = _range_of(request, target.digest, size_bytes)
         if size_bytes is not None:
             select(spec, size_bytes)  # an impossible range is answered without asking anybody
-        own_containerd = self._is_own_containerd(request)
-        if own_containerd and not exchange.head:
+        committed = exchange.caller.committed
+        if committed and not exchange.head:
             self._notice_chunks(spec)
         config = self._services.sizes.is_config(target.digest)
         wanted = Wanted(
@@ -294,14 +290,14 @@ class OciServer:
             head=exchange.head,
             size_bytes=size_bytes,
             config=config,
-            chunk=spec is not None and self._takes_chunks,
+            chunk=spec is not None and exchange.caller.is_local and self._takes_chunks,
         )
         # A client that fetches in parts gives up all when one fails: where this agent sees it, it can help.
         if self._services.redirect and not exchange.head and not config and not wanted.chunk:
             redirected = await self._redirect(exchange, wanted)
             if redirected is not None:
                 return redirected
-        async with self._services.puller.pull(wanted, committed=own_containerd) as pull:
+        async with self._services.puller.pull(wanted, committed=committed) as pull:
             _, body = await self._first_bytes(exchange, target, pull)
             headers = self._content_headers(exchange.record, target.digest, "application/octet-stream")
             if client_has(request.headers.get("If-None-Match"), target.digest):
@@ -328,15 +324,15 @@ class OciServer:
         None for a blob so small that it is better verified here.
         """
         puller, target = self._services.puller, wanted.target
-        own_containerd = self._is_own_containerd(exchange.request)
-        if own_containerd:
+        committed = exchange.caller.committed
+        if committed:
             puller.doubt(wanted)
         async with puller.pull(replace(wanted, head=True, range_spec=None)) as pull:
             holder, body = await self._first_bytes(exchange, target, pull)
         peer = puller.roster.peer(holder.node)
         if peer is None or body.size_bytes <= VERIFIED_BYTES:
             return None
-        if own_containerd:
+        if committed:
             puller.redirected(wanted, holder.node, size_bytes=body.size_bytes)
         exchange.record.status, exchange.record.result = 307, Result.REDIRECTED
         self._services.metrics.redirect()
@@ -347,11 +343,6 @@ class OciServer:
         """containerd 2.1 that fetches in chunks asks for a range even at the start; else only to resume."""
         if spec is None or spec.first == 0:
             self._takes_chunks = spec is not None and spec.last is None
-
-    def _is_own_containerd(self, request: web.BaseRequest) -> bool:
-        """Whether what is sent is going to be in this node's store, verified."""
-        agent = request.headers.get("User-Agent", "")
-        return self._path is RequestPath.HOSTPORT and agent.startswith("containerd/")
 
     async def _send_local(
         self, exchange: _Exchange, target: Addressed, blob: Blob, spec: RangeSpec | None
@@ -367,14 +358,13 @@ class OciServer:
         response = _response(selected, blob.size_bytes, headers)
         record.status = response.status
         if exchange.head:
-            if self._path is RequestPath.PEER:
-                self._services.traffic.check_room(request)
+            self._services.traffic.check_room(exchange.caller)
             return response
         start, stop = (selected.start, selected.stop) if selected else (0, blob.size_bytes)
-        with self._services.traffic.upload(request, self._path, stop - start) as uploaded:
+        with self._services.traffic.upload(exchange.caller, request, stop - start) as uploaded:
             record.body_length = stop - start
             first = await read_first(blob, start, stop)
-            limit = self._services.upload_limit if self._path is RequestPath.PEER else self._no_limit
+            limit = self._services.upload_limit if exchange.caller.is_upload else self._no_limit
             async with self._sink(exchange, response, limit, uploaded) as sink:
                 await sink.begin(first)
                 try:
@@ -469,9 +459,9 @@ class OciServer:
         self._services.metrics.request(record)
         if record.kind in ("holders", "latency"):
             return  # a peer's standing connection, not a pull
-        self._services.traffic.account(record, exchange.request)
+        self._services.traffic.account(record, exchange.caller)
         self._services.recent.add(record)
-        self._services.judged.judge(record, exchange.request, _tell)
+        self._services.judged.judge(record, exchange.caller, _tell)
 
 
 def _tell(record: RequestRecord) -> None:

@@ -1,4 +1,4 @@
-"""What goes over the wire between nodes: its cost, the load it is, and the round trips it shows."""
+"""Bytes between nodes: what they cost, how much load they are, and which round trips they show."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -9,25 +9,21 @@ from aiohttp import web
 
 from agent.latency.samples import add_sample
 from agent.latency.tcpinfo import read_tcp_info
+from agent.listen.caller import Caller
 from agent.listen.http import is_first_look
 from agent.members.roster import Roster
 from agent.observe.metrics import Metrics
-from agent.observe.requests import RequestPath, RequestRecord
-from agent.oci.errors import OciError, Overloaded, TooManyRequests
+from agent.observe.requests import RequestRecord
+from agent.oci.errors import OciError
 from agent.pull.admission import Admission, Refused
 from topology.ledger import CostLedger, Entry
 
 
-def is_agent(request: web.BaseRequest) -> bool:
-    """Whether another agent asks: it knows what a 429 means."""
-    return request.headers.get("User-Agent", "").startswith("shorthaul")
-
-
 class Traffic:
-    """Accounts the bodies that peers sent to this node, and bounds and watches those it sends to peers.
+    """Accounts the bodies between this node and others. Bounds and watches those that it sends to others.
 
-    ``young_s``: up to which age a connection's least round trip is taken, once, for one of now. The kernel
-    keeps it for 300 s: taken later, it would outlive a change.
+    ``young_s``: a connection's least round trip is taken only up to this age. The kernel keeps that value for
+    300 s, so one taken later could be from before a change.
     """
 
     def __init__(
@@ -51,20 +47,17 @@ class Traffic:
         """Bytes and money by pair of zones."""
         yield from self._ledger.entries()
 
-    def account(self, record: RequestRecord, request: web.BaseRequest) -> None:
-        """A request was answered: if its bytes came from another node, or went to one, they cost.
-
-        What agents fetch on the peer listener they account themselves.
-        """
-        if not record.body_bytes or (record.path is RequestPath.PEER and is_agent(request)):
+    def account(self, record: RequestRecord, caller: Caller) -> None:
+        """Account an answered request: its bytes cost when they came from another node, or went to one."""
+        if not record.body_bytes:
             return
         roster = self._roster
         snapshot = roster.snapshot
         own = snapshot.zone_of(roster.own)
         ways = [(snapshot.zone_of(part.node), own, part.size_bytes) for part in record.given]
-        if record.path is not RequestPath.HOSTPORT:
-            client = roster.peer_at(request.remote or "")
-            if client is not None:  # another node's containerd, by way of the fallback or redirected
+        if caller.crosses_zones:
+            client = roster.peer_at(caller.address)
+            if client is not None:  # another node's containerd, by the NodePort or redirected
                 ways.append((own, snapshot.zone_of(client), record.body_bytes))
         for source, destination, size_bytes in ways:
             entry = self._ledger.add(source, destination, size_bytes)
@@ -77,43 +70,48 @@ class Traffic:
 
     @contextmanager
     def upload(
-        self, request: web.BaseRequest, path: RequestPath, size_bytes: int
+        self, caller: Caller, request: web.BaseRequest, size_bytes: int
     ) -> Iterator[Callable[[int], None]]:
-        """A body of this size is sent while this is entered; yields whom to tell of each of its parts.
+        """Enter this while a body of this size is sent. Yields a function to call with the size of each part.
 
-        To a peer it counts as load and measures the way there. Raises `OciError` where there is no room.
+        A body for another node counts as load and measures the round trip to it. Raises `OciError` when there
+        is no room.
         """
-        if path is not RequestPath.PEER:
+        if not caller.is_upload:
             yield lambda _: None
             return
         admission = self.admission
-        upload = admission.ask(request.remote or "", size_bytes, self._clock())
+        upload = admission.admit(caller.admission_key, size_bytes, self._clock())
         if isinstance(upload, Refused):
-            raise self._refusal(request, upload)
+            raise self._refusal(caller, upload)
         try:
             yield partial(admission.sent, upload)
         finally:
             admission.ended(upload)
-            self._measure(request)
+            self._measure(caller, request)
 
-    def check_room(self, request: web.BaseRequest) -> None:
-        """For a peer that asks whether it could have a body. Raises `OciError` if it could not."""
-        refused = self.admission.would_refuse(request.remote or "", self._clock())
+    def check_room(self, caller: Caller) -> None:
+        """For a caller that asks whether it could have a body. Raises `OciError` if it could not."""
+        if not caller.is_upload:
+            return
+        refused = self.admission.would_refuse(caller.admission_key, self._clock())
         if refused is not None:
-            raise self._refusal(request, refused)
+            raise self._refusal(caller, refused)
 
-    def _refusal(self, request: web.BaseRequest, refused: Refused) -> OciError:
+    def _refusal(self, caller: Caller, refused: Refused) -> OciError:
         self._metrics.refused()
-        kind = TooManyRequests if is_agent(request) else Overloaded
-        return kind(
+        return caller.busy_error(
             "as many uploads as this node may have at once",
             wait_s=refused.wait_s,
             hint="transfer.uploads_max and .upload_bytes_max decide",
         )
 
-    def _measure(self, request: web.BaseRequest) -> None:
-        name = self._roster.peer_at(request.remote or "")
-        if name is None or request.transport is None or not is_first_look(request, self._young_s):
+    def _measure(self, caller: Caller, request: web.BaseRequest) -> None:
+        """Sample the round trip to the caller's node, once per connection, while it is young."""
+        name = self._roster.peer_at(caller.address)
+        if name is None or request.transport is None or not is_first_look(request):
+            return
+        if self._clock() - caller.connected_s > self._young_s:
             return
         info = read_tcp_info(request.transport.get_extra_info("socket"))
         if info is not None:

@@ -1,23 +1,23 @@
-"""How many bodies this node sends to peers at once, and who is told to come back later.
+"""How many bodies this node sends to other nodes at once, and who is told to come back later.
 
-Decides at once and never queues: a refused peer has other holders to go to, and one that waits in a queue
-that it can't see does not know. Bounded by number and by the bytes still to be sent; once half of either
+It decides at once and never queues. A refused peer has other holders to go to, and a peer in a queue would
+not know that it waits. Uploads are bounded by number and by the bytes still to be sent. Once half of either
 is used, no peer may have more than an equal share, so that one that pulls a large image does not shut the
-others out. Pure; times are seconds of one monotonic clock.
+others out. Pure. Times are seconds of one monotonic clock.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-_REMEMBERED_S = 2.0  # so long a peer that was refused counts as one that wants something
+_REMEMBERED_S = 2.0  # a refused peer counts as one that wants something for this long
 _WAIT_LEAST_S = 0.05
 _WAIT_MOST_S = 10.0
-_WAIT_UNKNOWN_S = 0.5  # while nothing was sent yet that could tell
+_WAIT_UNKNOWN_S = 0.5  # while nothing was sent yet from which to estimate it
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Upload:
-    """One body on its way to a peer."""
+    """One body on its way. ``peer``: whom it counts for (`Caller.admission_key`)."""
 
     peer: str
     left_bytes: int
@@ -27,13 +27,13 @@ class Upload:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refused:
-    """No room now. ``wait_s``: until there is some, by what was observed."""
+    """No room now. ``wait_s``: the estimated time until there is some."""
 
     wait_s: float
 
 
 class Admission:
-    """Lets uploads in. ``uploads_max`` bodies, ``bytes_max`` bytes still to be sent; one body in any case."""
+    """Admits ``uploads_max`` bodies with ``bytes_max`` bytes still to be sent; one body in any case."""
 
     def __init__(self, *, uploads_max: int, bytes_max: int) -> None:
         self._uploads_max = uploads_max
@@ -49,8 +49,8 @@ class Admission:
     def __iter__(self) -> Iterator[Upload]:
         return iter(self._uploads)
 
-    def ask(self, peer: str, size_bytes: int, now_s: float) -> Upload | Refused:
-        """A peer wants a body of this size."""
+    def admit(self, peer: str, size_bytes: int, now_s: float) -> Upload | Refused:
+        """Decide on a body of this size for ``peer``."""
         if not self._has_room(peer, size_bytes, now_s):
             return self._refuse(peer, now_s)
         upload = Upload(peer=peer, left_bytes=size_bytes, started_s=now_s)
@@ -60,17 +60,17 @@ class Admission:
         return upload
 
     def would_refuse(self, peer: str, now_s: float) -> Refused | None:
-        """What a peer would be told that asked for a small body now."""
+        """What a peer would be told if it asked for a small body now."""
         return None if self._has_room(peer, 1, now_s) else self._refuse(peer, now_s)
 
     def sent(self, upload: Upload, size_bytes: int) -> None:
-        """So many more bytes of it went."""
+        """Note that this many more bytes of it were sent."""
         upload.left_bytes -= size_bytes
         upload.sent_bytes += size_bytes
         self.left_bytes -= size_bytes
 
     def ended(self, upload: Upload) -> None:
-        """It is over, whole or not."""
+        """Note that the upload ended, whole or not."""
         self._uploads.discard(upload)
         self.left_bytes -= upload.left_bytes
         upload.left_bytes = 0
@@ -99,7 +99,7 @@ class Admission:
         return not own or shares
 
     def _counted(self, size_bytes: int, *uploads: Upload) -> int:
-        """What counts of a new body and of others: the bytes of the next seconds, not all of a huge one."""
+        """The bytes that count: of a huge body only those of the next seconds."""
         most_bytes = self._bytes_max // 4
         return min(size_bytes, most_bytes) + sum(min(upload.left_bytes, most_bytes) for upload in uploads)
 

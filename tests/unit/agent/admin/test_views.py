@@ -157,10 +157,10 @@ def test_transfers_are_bodies_in_both_directions_and_whom_nobody_asks() -> None:
     }
     assert plain(transfers_view(puller, traffic, clock.now_s)) == empty
 
-    upload = admission.ask("192.0.2.7", 1000, clock.now_s)
+    upload = admission.admit("192.0.2.7", 1000, clock.now_s)
     assert isinstance(upload, Upload)
     admission.sent(upload, 300)
-    admission.ask("192.0.2.8", 1000, clock.now_s)
+    admission.admit("192.0.2.8", 1000, clock.now_s)
     regard = puller.policy.regard
     regard.failed(node("b"), clock.now_s)
     regard.trust.distrust(sha256(1), node("c"), clock.now_s + 40.0)

@@ -14,7 +14,7 @@ from agent.flows.book import FlowBook
 from agent.flows.messages import Flows, Hello
 from agent.flows.table import Flow, FlowTable
 from agent.flows.verdicts import Verdict
-from agent.listen.http import HttpListener
+from agent.listen.http import HttpListener, caller_of
 from agent.listen.judged import JudgedRequests
 from agent.observe.metrics import Metrics
 from agent.observe.requests import RequestPath, RequestRecord
@@ -49,7 +49,7 @@ class Listener:
         assert transport is not None
         self.cookies.append(socket_cookie(transport.get_extra_info("socket")))
         record = RequestRecord(path=self.path, method=request.method)
-        self._judged.judge(record, request, self.records.append)
+        self._judged.judge(record, caller_of(request), self.records.append)
         return web.Response(text="{}")
 
     def verdicts(self) -> list[str | None]:
@@ -68,7 +68,9 @@ async def asked(listener: Listener, times: int = 1) -> AsyncIterator[None]:
     """Requests over one connection that is kept."""
     bound = socket.create_server(("127.0.0.1", 0))
     host, port = bound.getsockname()
-    server = HttpListener(bound, listener.serve, HttpSettings(), watcher=listener.book.proof)
+    server = HttpListener(
+        bound, listener.serve, HttpSettings(), path=listener.path, watcher=listener.book.proof
+    )
     await server.start()
     try:
         async with ClientSession(connector=TCPConnector(limit=1)) as client:

@@ -13,13 +13,13 @@ MANY_BYTES = 10**12
 
 
 def let_in(admission: Admission, peer: str, size_bytes: int = 1, now_s: float = 0.0) -> Upload:
-    upload = admission.ask(peer, size_bytes, now_s)
+    upload = admission.admit(peer, size_bytes, now_s)
     assert isinstance(upload, Upload), f"{peer} was refused"
     return upload
 
 
 def refused(admission: Admission, peer: str, size_bytes: int = 1, now_s: float = 0.0) -> Refused:
-    answer = admission.ask(peer, size_bytes, now_s)
+    answer = admission.admit(peer, size_bytes, now_s)
     assert isinstance(answer, Refused), f"{peer} was let in"
     return answer
 
@@ -116,7 +116,7 @@ def test_peer_that_was_refused_a_moment_ago_counts_among_those_that_share() -> N
 def test_newcomer_is_let_in_where_there_is_any_room() -> None:
     admission = Admission(uploads_max=4, bytes_max=MANY_BYTES)
     for _ in range(3):
-        admission.ask("a", 1, 0.0)
+        admission.admit("a", 1, 0.0)
     let_in(admission, "b")
 
 
@@ -167,7 +167,7 @@ def test_bounds_hold_and_nothing_is_lost_whatever_is_asked(
                 under_way.remove(upload)
         else:
             peer, alone = dice.choice("abcd"), not under_way
-            answer = admission.ask(peer, dice.randint(0, 300), now_s)
+            answer = admission.admit(peer, dice.randint(0, 300), now_s)
             if isinstance(answer, Upload):
                 shares = Counter(upload.peer for upload in under_way)
                 under_way.append(answer)

@@ -1,0 +1,156 @@
+"""Who asks, known once: what every other module may know of the client behind a request.
+
+A `Caller` is made once per connection and refined once per request. Everything that depends on who asks is
+a property here: nothing else looks at a listener, an address or a User-Agent. Pure.
+
+What a caller is believed to be rests on the listener and on its User-Agent. Nothing proves the latter yet.
+
+To add a kind: add it to `CallerKind`, say in `_kind` how it is told apart, and follow mypy to each
+`assert_never`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from enum import Enum
+from typing import assert_never
+
+from agent.flows.messages import NODE_HEADER, SOCKET_HEADER
+from agent.observe.requests import RequestPath
+from agent.oci.errors import Overloaded, TooManyRequests
+from topology.placement import NodeName
+
+REQUEST_PATHS = {
+    "local": RequestPath.HOSTPORT,
+    "peer": RequestPath.PEER,
+    "service": RequestPath.NODEPORT,
+}
+"""The listeners of the pull API, by their names in the settings."""
+
+
+class CallerKind(Enum):
+    """Who asks."""
+
+    OWN_CONTAINERD = "own containerd"  # this node's containerd, by the HostPort
+    AGENT = "agent"  # another node's agent, by the peer listener
+    OTHER_CONTAINERD = "other containerd"  # by the NodePort, or sent to the peer listener by a redirect
+    STRANGER = "stranger"  # anything else, by any listener: curl, a kubelet, a canary, another client
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caller:
+    """The client behind a request.
+
+    ``listener``: the one that it came in by. ``address``: its IP address, without the port. ``cookie``: the
+    kernel's number of the connection (SO_COOKIE), 0 if unknown. ``connected_s``: when it connected, in
+    seconds of CLOCK_MONOTONIC.
+    """
+
+    listener: RequestPath
+    address: str
+    cookie: int
+    connected_s: float
+    kind: CallerKind = CallerKind.STRANGER
+
+    def refined(self, headers: Mapping[str, str]) -> "Caller":
+        """The caller of one request of the connection, by the request's headers (of any case)."""
+        kind = _kind(self.listener, headers.get("User-Agent", ""))
+        return self if kind is self.kind else replace(self, kind=kind)
+
+    @property
+    def may_ask_peers(self) -> bool:
+        """Whether its request may make this agent ask its peers.
+
+        The loop guard: a request on the peer listener never does, whoever asks.
+        """
+        return self.listener is not RequestPath.PEER
+
+    @property
+    def opens_channels(self) -> bool:
+        """Whether it may open the standing connections of peers: questions about holders, reports."""
+        return self.listener is RequestPath.PEER
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it is a client of this node. Digests that it gets for tags end up in this node's store."""
+        return self.listener is RequestPath.HOSTPORT
+
+    @property
+    def committed(self) -> bool:
+        """Whether the bytes that it is sent go into this node's store, which verifies them."""
+        match self.kind:
+            case CallerKind.OWN_CONTAINERD:
+                return True
+            case CallerKind.AGENT | CallerKind.OTHER_CONTAINERD | CallerKind.STRANGER:
+                return False
+            case _:
+                assert_never(self.kind)
+
+    @property
+    def is_upload(self) -> bool:
+        """Whether a body for it is an upload to another node: admitted, limited in rate, and a load."""
+        return self.listener is RequestPath.PEER
+
+    @property
+    def admission_key(self) -> str:
+        """Whom admission counts its uploads as."""
+        return self.address
+
+    @property
+    def busy_error(self) -> type[TooManyRequests | Overloaded]:
+        """What it is answered when there is no room.
+
+        An agent understands 429 and goes to another peer. containerd repeats a 429 at once, so a client that
+        was redirected gets 503.
+        """
+        match self.kind:
+            case CallerKind.AGENT:
+                return TooManyRequests
+            case CallerKind.OWN_CONTAINERD | CallerKind.OTHER_CONTAINERD | CallerKind.STRANGER:
+                return Overloaded
+            case _:
+                assert_never(self.kind)
+
+    @property
+    def crosses_zones(self) -> bool:
+        """Whether this node accounts the bytes that it sends to the caller as bytes for the caller's node.
+
+        An agent accounts what it fetches itself. A local client gets its bytes within the node.
+        """
+        match self.kind:
+            case CallerKind.AGENT | CallerKind.OWN_CONTAINERD:
+                return False
+            case CallerKind.OTHER_CONTAINERD | CallerKind.STRANGER:
+                return not self.is_local
+            case _:
+                assert_never(self.kind)
+
+    @property
+    def is_judged(self) -> bool:
+        """Whether the probe is asked for the verdict on its connection."""
+        return self.listener is not RequestPath.PEER
+
+    @property
+    def reporter(self) -> str:
+        """Whose word a report of it is: the address that the reporting node must have."""
+        return self.address
+
+    def identity_headers(self, own: NodeName) -> dict[str, str]:
+        """What ``GET /v2/`` tells it of this agent: a canary learns who answered, and on which socket."""
+        if self.listener is RequestPath.PEER:
+            return {}
+        return {NODE_HEADER: own, SOCKET_HEADER: str(self.cookie)}
+
+
+def _kind(listener: RequestPath, user_agent: str) -> CallerKind:
+    is_containerd = user_agent.startswith("containerd/")
+    match listener:
+        case RequestPath.HOSTPORT:
+            return CallerKind.OWN_CONTAINERD if is_containerd else CallerKind.STRANGER
+        case RequestPath.NODEPORT:
+            return CallerKind.OTHER_CONTAINERD if is_containerd else CallerKind.STRANGER
+        case RequestPath.PEER:
+            if user_agent.startswith("shorthaul"):
+                return CallerKind.AGENT
+            return CallerKind.OTHER_CONTAINERD if is_containerd else CallerKind.STRANGER
+        case _:
+            assert_never(listener)

@@ -1,0 +1,125 @@
+"""What each kind of caller may do, and how it is treated, by its listener and its User-Agent."""
+
+import pytest
+from multidict import CIMultiDict
+
+from agent.listen.caller import Caller, CallerKind
+from agent.observe.requests import RequestPath
+from agent.oci.errors import Overloaded, TooManyRequests
+from topology.placement import NodeName
+
+HOSTPORT, NODEPORT, PEER = RequestPath.HOSTPORT, RequestPath.NODEPORT, RequestPath.PEER
+CONTAINERD, AGENT, CURL = "containerd/1.7.24", "shorthaul", "curl/8.5"
+OWN = NodeName("node-1")
+
+
+def connected(listener: RequestPath) -> Caller:
+    return Caller(listener=listener, address="192.0.2.7", cookie=77, connected_s=1.0)
+
+
+def caller(listener: RequestPath, user_agent: str) -> Caller:
+    return connected(listener).refined({"User-Agent": user_agent})
+
+
+@pytest.mark.parametrize(
+    ("listener", "user_agent", "kind"),
+    [
+        (HOSTPORT, CONTAINERD, CallerKind.OWN_CONTAINERD),
+        (NODEPORT, CONTAINERD, CallerKind.OTHER_CONTAINERD),
+        (PEER, CONTAINERD, CallerKind.OTHER_CONTAINERD),
+        (PEER, AGENT, CallerKind.AGENT),
+        (HOSTPORT, AGENT, CallerKind.STRANGER),
+        (HOSTPORT, "shorthaul-canary", CallerKind.STRANGER),
+        (NODEPORT, AGENT, CallerKind.STRANGER),
+        (HOSTPORT, CURL, CallerKind.STRANGER),
+        (NODEPORT, CURL, CallerKind.STRANGER),
+        (PEER, CURL, CallerKind.STRANGER),
+        (HOSTPORT, "", CallerKind.STRANGER),
+        (HOSTPORT, "containerd", CallerKind.STRANGER),
+    ],
+)
+def test_kind_is_told_by_listener_and_user_agent(
+    listener: RequestPath, user_agent: str, kind: CallerKind
+) -> None:
+    assert caller(listener, user_agent).kind is kind
+
+
+@pytest.mark.parametrize("listener", RequestPath)
+def test_connection_without_a_request_yet_is_a_stranger_s(listener: RequestPath) -> None:
+    assert connected(listener).kind is CallerKind.STRANGER
+    assert connected(listener).refined({}).kind is CallerKind.STRANGER
+
+
+def test_each_request_of_a_connection_is_refined_anew() -> None:
+    first = caller(HOSTPORT, CONTAINERD)
+    assert first.refined(CIMultiDict({"user-agent": CURL})).kind is CallerKind.STRANGER
+    assert first.refined(CIMultiDict({"user-agent": CONTAINERD})) is first
+
+
+@pytest.mark.parametrize("user_agent", [CONTAINERD, AGENT, CURL])
+def test_nobody_on_the_peer_listener_makes_this_agent_ask_peers(user_agent: str) -> None:
+    assert not caller(PEER, user_agent).may_ask_peers
+    assert caller(HOSTPORT, user_agent).may_ask_peers
+    assert caller(NODEPORT, user_agent).may_ask_peers
+
+
+@pytest.mark.parametrize("user_agent", [CONTAINERD, AGENT, CURL])
+def test_standing_connections_are_for_the_peer_listener_only(user_agent: str) -> None:
+    assert caller(PEER, user_agent).opens_channels
+    assert not caller(HOSTPORT, user_agent).opens_channels
+    assert not caller(NODEPORT, user_agent).opens_channels
+
+
+def test_only_this_node_s_containerd_commits_what_it_is_sent() -> None:
+    committing = [
+        (listener, user_agent)
+        for listener in RequestPath
+        for user_agent in (CONTAINERD, AGENT, CURL)
+        if caller(listener, user_agent).committed
+    ]
+    assert committing == [(HOSTPORT, CONTAINERD)]
+
+
+def test_agent_is_refused_with_429_and_a_redirected_client_with_503() -> None:
+    assert caller(PEER, AGENT).busy_error is TooManyRequests
+    assert caller(PEER, CONTAINERD).busy_error is Overloaded
+    assert caller(PEER, CURL).busy_error is Overloaded
+
+
+@pytest.mark.parametrize(
+    ("listener", "user_agent", "crosses"),
+    [
+        (HOSTPORT, CONTAINERD, False),
+        (HOSTPORT, AGENT, False),
+        (HOSTPORT, CURL, False),
+        (NODEPORT, CONTAINERD, True),
+        (NODEPORT, AGENT, True),
+        (NODEPORT, CURL, True),
+        (PEER, CONTAINERD, True),
+        (PEER, AGENT, False),  # it accounts what it fetches itself
+        (PEER, CURL, True),
+    ],
+)
+def test_bytes_are_accounted_for_callers_of_other_nodes_that_do_not_account_themselves(
+    listener: RequestPath, user_agent: str, crosses: bool
+) -> None:
+    assert caller(listener, user_agent).crosses_zones is crosses
+
+
+@pytest.mark.parametrize("user_agent", [CONTAINERD, AGENT, CURL])
+def test_uploads_are_what_the_peer_listener_sends(user_agent: str) -> None:
+    assert [path for path in RequestPath if caller(path, user_agent).is_upload] == [PEER]
+    assert caller(PEER, user_agent).admission_key == "192.0.2.7"
+
+
+@pytest.mark.parametrize("user_agent", [CONTAINERD, AGENT, CURL])
+def test_peers_connections_are_not_judged(user_agent: str) -> None:
+    assert [path for path in RequestPath if caller(path, user_agent).is_judged] == [HOSTPORT, NODEPORT]
+    assert [path for path in RequestPath if caller(path, user_agent).is_local] == [HOSTPORT]
+
+
+def test_clients_learn_who_answers_and_on_which_socket_and_peers_do_not() -> None:
+    told = {"Shorthaul-Node": "node-1", "Shorthaul-Socket": "77"}
+    assert caller(HOSTPORT, CURL).identity_headers(OWN) == told
+    assert caller(NODEPORT, CURL).identity_headers(OWN) == told
+    assert caller(PEER, AGENT).identity_headers(OWN) == {}
