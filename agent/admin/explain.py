@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from agent.content.manifests import read_manifest
 from agent.content.store import ContentError, ContentStore
+from agent.content.verified import read_manifest
 from agent.documents.explain import ContentEntry, ExplainDocument, HolderEntry, PeerReasonEntry
 from agent.holders.index import HolderIndex
 from agent.holders.tags import TagResolver
@@ -98,7 +98,7 @@ class Explainer:
             pass
         else:
             try:
-                return await read_manifest(blob)
+                return await read_manifest(blob, target.digest)
             except ContentError:
                 return None
         try:

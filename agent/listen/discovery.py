@@ -1,8 +1,8 @@
 """Content discovery: the tags and the referrers that this node itself knows of.
 
-Source: OCI distribution spec 1.1, "Listing Tags" and "Listing Referrers". A mirror knows a part of what
-the registry knows. So these answer only clients that named no registry and mean this node; one that
-names a registry is told to go there.
+Source: OCI distribution spec 1.1, "Listing Tags" and "Listing Referrers". A mirror knows only a
+part of what the registry knows. So these answer only clients that name no registry and mean this node. A
+client that names a registry is told to go there.
 """
 
 import json
@@ -13,8 +13,9 @@ from urllib.parse import urlencode
 from aiohttp import web
 
 from agent.content.store import ContentError, ContentStore, TaggedImage
+from agent.content.verified import read_manifest
 from agent.oci.errors import NameUnknown
-from agent.oci.manifest import OCI_INDEX, SIZE_MAX_BYTES, parse_manifest
+from agent.oci.manifest import OCI_INDEX
 from agent.oci.patterns import Filter
 from agent.oci.reference import ReferrerList, TagList
 
@@ -63,25 +64,19 @@ class Discovery:
         return [image for image in images if self.registries.admits(image.name)]
 
     async def _as_referrer(self, image: TaggedImage, target: ReferrerList) -> dict[str, Any] | None:
+        digest = image.descriptor.digest
         try:
-            blob = await self.store.open(image.descriptor.digest)
+            manifest = await read_manifest(await self.store.open(digest), digest)
         except ContentError:
             return None
-        try:
-            content = await blob.read(0, min(blob.size_bytes, SIZE_MAX_BYTES))
-        except ContentError:
-            return None
-        finally:
-            blob.close()
-        manifest = parse_manifest(content)
         if manifest is None or manifest.subject != target.digest:
             return None
         if target.artifact_type not in (None, manifest.artifact_type):
             return None
         return {
             "mediaType": manifest.media_type,
-            "digest": image.descriptor.digest,
-            "size": len(content),
+            "digest": digest,
+            "size": len(manifest.content),
             **({} if manifest.artifact_type is None else {"artifactType": manifest.artifact_type}),
             "annotations": manifest.annotations,
         }

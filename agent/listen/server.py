@@ -19,6 +19,7 @@ from agent.content.scrub import Scrubber
 from agent.content.sizes import ContentSizes
 from agent.content.store import Blob, ContentError, ContentMissing, ContentStore
 from agent.content.tags import TagAges
+from agent.content.verified import ContentSpoiled, read_manifest, read_verified
 from agent.holders.answering import QuestionDesk
 from agent.holders.index import HolderIndex
 from agent.holders.tags import TagResolver
@@ -33,7 +34,7 @@ from agent.listen.traffic import Traffic
 from agent.observe.metrics import Metrics
 from agent.observe.requests import Given, RecentRequests, RequestRecord, Result
 from agent.oci.conditional import client_has, etag, if_range_holds
-from agent.oci.digest import Digest, digest_of
+from agent.oci.digest import Digest
 from agent.oci.errors import (
     Internal,
     ManifestUnknown,
@@ -43,7 +44,7 @@ from agent.oci.errors import (
     TooManyRequests,
     Unsupported,
 )
-from agent.oci.manifest import SIZE_MAX_BYTES, Manifest, parse_manifest
+from agent.oci.manifest import SIZE_MAX_BYTES, Manifest
 from agent.oci.patterns import Filter
 from agent.oci.ranges import ByteRange, RangeSpec, parse_range, select
 from agent.oci.reference import Addressed, Kind, Named, Ping, ReferrerList, TagList, parse_target, unknown
@@ -238,12 +239,10 @@ class OciServer:
         if blob is None:
             return None
         try:
-            content = await self._verified(blob, target.digest) if blob.size_bytes <= SIZE_MAX_BYTES else b""
-        except ContentError:
+            manifest = await read_manifest(blob, target.digest)
+        except ContentError as error:
+            self._withdraw_if_spoiled(blob, target.digest, error)
             return None
-        finally:
-            blob.close()
-        manifest = parse_manifest(content)
         if manifest is None:
             raise ManifestUnknown(
                 f"{target}: this content is not a manifest", hint="ask for it under /blobs/"
@@ -270,6 +269,7 @@ class OciServer:
                 spec = _range_of(request, target.digest, blob.size_bytes)
                 return await self._send_local(exchange, target, blob, spec)
             except ContentError as error:  # before the first byte: a peer may have it in better shape
+                self._withdraw_if_spoiled(blob, target.digest, error)
                 _log.warning("local blob unreadable: %s", error, extra={"fields": {"target": str(target)}})
                 exchange.record.node = exchange.record.locality = None
             finally:
@@ -374,22 +374,18 @@ class OciServer:
         return response
 
     async def _doubt(self, blob: Blob, digest: Digest) -> None:
-        """Verify what is quickly verified. Raises `ContentMissing` for a blob that is spoiled."""
+        """Verify what is quickly verified. Raises `ContentSpoiled`."""
         sizes = self._services.sizes
         limit_bytes = SIZE_MAX_BYTES if sizes.is_config(digest) else VERIFIED_BYTES
         if blob.size_bytes <= limit_bytes:
-            await self._verified(blob, digest)
+            await read_verified(blob, digest)
         elif sizes.get(digest) not in (None, blob.size_bytes):
             # Either the manifest is wrong, or the file.
             self._services.scrubber.check_soon(digest, blob.identity)
 
-    async def _verified(self, blob: Blob, digest: Digest) -> bytes:
-        """The whole content of a small blob. Raises `ContentMissing` when it is spoiled."""
-        content = await blob.read(0, blob.size_bytes)
-        if digest_of(content, like=digest) == digest:
-            return content
-        self._services.scrubber.spoiled(digest, blob.identity, "read")
-        raise ContentMissing(f"{digest} is spoiled")
+    def _withdraw_if_spoiled(self, blob: Blob, digest: Digest, error: ContentError) -> None:
+        if isinstance(error, ContentSpoiled):
+            self._services.scrubber.spoiled(digest, blob.identity, "read")
 
     async def _open(self, target: Addressed) -> Blob | None:
         try:

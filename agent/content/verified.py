@@ -1,0 +1,33 @@
+"""Reading small contents whole and verifying them, so that nothing relies on what the disk has spoiled."""
+
+from agent.content.store import Blob, ContentMissing
+from agent.oci.digest import Digest, digest_of
+from agent.oci.manifest import SIZE_MAX_BYTES, Manifest, parse_manifest
+
+
+class ContentSpoiled(ContentMissing):
+    """The file that was read is not the content of its digest."""
+
+
+async def read_verified(blob: Blob, digest: Digest) -> bytes:
+    """The whole content. Raises `ContentSpoiled` when it does not match the digest, or `ContentError`.
+
+    Reads and hashes in place: for contents of a few MiB at most.
+    """
+    content = await blob.read(0, blob.size_bytes)
+    if digest_of(content, like=digest) != digest:
+        raise ContentSpoiled(f"{digest} is spoiled")
+    return content
+
+
+async def read_manifest(blob: Blob, digest: Digest) -> Manifest | None:
+    """The verified manifest, or None when the content is no manifest or too large for one. Closes the blob.
+
+    Raises `ContentSpoiled` when it does not match the digest, or `ContentError`.
+    """
+    try:
+        if blob.size_bytes > SIZE_MAX_BYTES:
+            return None
+        return parse_manifest(await read_verified(blob, digest))
+    finally:
+        blob.close()
