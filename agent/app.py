@@ -26,6 +26,7 @@ from agent.admin.server import AdminServer
 from agent.config import CostSettings, Endpoint, Settings
 from agent.content.factory import make_store
 from agent.content.scrub import Scrubber
+from agent.content.sizes import ContentSizes
 from agent.content.tags import TagAges
 from agent.flows.book import FlowBook
 from agent.holders.announcer import announce_store
@@ -45,7 +46,12 @@ from agent.listen.caller import REQUEST_PATHS
 from agent.listen.discovery import Discovery
 from agent.listen.http import HttpListener, end_with_peer
 from agent.listen.judged import JudgedRequests
-from agent.listen.server import OciServer, Services
+from agent.listen.local import LocalContent
+from agent.listen.names import RequestNames
+from agent.listen.prefetch import Prefetcher
+from agent.listen.recorder import Recorder
+from agent.listen.remote import RemoteContent
+from agent.listen.server import OciServer
 from agent.listen.sockets import ListenError, ListenErrors, open_listener
 from agent.listen.traffic import Traffic
 from agent.members.factory import make_membership
@@ -257,25 +263,33 @@ class Agent:
         desk = QuestionDesk(resolver.reply_to, upgraded=end_with_peer)
         reports = ReportDesk(self._told, lambda: self._metrics.report("invalid"), upgraded=end_with_peer)
         registries = parse_filter(settings.registries.include, settings.registries.exclude)
-        services = Services(
+        sizes = ContentSizes()
+        prefetcher = Prefetcher(store=self._store, index=index, sizes=sizes)
+        server = OciServer(
             own=self._own,
-            store=self._store,
-            resolver=resolver,
-            ages=ages,
-            index=index,
-            puller=puller,
-            desk=desk,
+            recorder=Recorder(
+                metrics=self._metrics,
+                traffic=traffic,
+                recent=self._recent,
+                judged=JudgedRequests(self._book, self._metrics),
+                send_stall_s=settings.http.send_stall_s,
+            ),
+            questions=desk,
             reports=reports,
-            traffic=traffic,
-            judged=JudgedRequests(self._book, self._metrics),
             discovery=Discovery(store=self._store, registries=registries),
-            registries=registries,
-            metrics=self._metrics,
-            recent=self._recent,
-            scrubber=scrubber,
-            send_stall_s=settings.http.send_stall_s,
-            redirect=transfer.mode == "redirect",
-            upload_limit=TokenBucket(transfer.upload_bytes_per_s),
+            names=RequestNames(resolver=resolver, ages=ages, registries=registries, prefetcher=prefetcher),
+            prefetcher=prefetcher,
+            local=LocalContent(
+                own=self._own,
+                store=self._store,
+                sizes=sizes,
+                scrubber=scrubber,
+                traffic=traffic,
+                upload_limit=TokenBucket(transfer.upload_bytes_per_s),
+            ),
+            remote=RemoteContent(
+                puller=puller, sizes=sizes, metrics=self._metrics, redirects=transfer.mode == "redirect"
+            ),
         )
         explainer = Explainer(
             own=self._own,
@@ -309,7 +323,6 @@ class Agent:
                 *scrub_routes(scrubber),
             ]
         )
-        server = OciServer(services)
         serving = [
             HttpListener(
                 self._listeners[name],

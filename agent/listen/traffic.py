@@ -54,7 +54,7 @@ class Traffic:
         roster = self._roster
         snapshot = roster.snapshot
         own = snapshot.zone_of(roster.own)
-        ways = [(snapshot.zone_of(part.node), own, part.size_bytes) for part in record.given]
+        ways = [(snapshot.zone_of(part.node), own, part.size_bytes) for part in record.sources]
         if caller.crosses_zones:
             client = roster.peer_at(caller.address)
             if client is not None:  # another node's containerd, by the NodePort or redirected

@@ -221,9 +221,9 @@ class Metrics:
         self._requests.labels(
             record.path.value, record.kind, record.source, locality, record.result.value
         ).inc()
-        for part in record.given:
+        for part in record.sources:
             self._bytes.labels(record.path.value, part.locality.label).inc(part.size_bytes)
-        if record.body_bytes and not record.given:
+        if record.body_bytes and not record.sources:
             self._bytes.labels(record.path.value, locality).inc(record.body_bytes)
         if record.first_byte_s is not None:
             self._first_byte.labels(record.source).observe(record.first_byte_s)

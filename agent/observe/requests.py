@@ -33,8 +33,8 @@ class Result(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Given:
-    """What one node gave of a body."""
+class SourceBytes:
+    """How many bytes of a body one node gave."""
 
     node: NodeName
     locality: Locality
@@ -57,7 +57,7 @@ class RequestRecord:
     reason: str = ""
     body_bytes: int = 0
     body_length: int = 0  # what the body has when it is whole
-    given: tuple[Given, ...] = ()  # by whom, where bytes came from peers
+    sources: tuple[SourceBytes, ...] = ()  # which peers gave the bytes; none for local content
     resumes: int = 0  # how often another peer went on with the body
     way: str | None = None  # how most of its bytes went; see `Metrics.sent`
     first_byte_s: float | None = None
@@ -93,7 +93,7 @@ class RequestRecord:
             body_bytes=self.body_bytes,
             sources=tuple(
                 SourceEntry(node=part.node, tier=part.locality.label, size_bytes=part.size_bytes)
-                for part in self.given
+                for part in self.sources
             ),
             resumes=self.resumes,
             way=self.way,

@@ -1,0 +1,62 @@
+"""The heads of responses with content, and what a request's head says of the part that it wants.
+
+Source: OCI distribution spec 1.1, "Pull"; RFC 9110, 13.1.2 (If-None-Match), 14 (range requests).
+"""
+
+from aiohttp import web
+
+from agent.listen.exchange import Exchange
+from agent.observe.requests import RequestRecord
+from agent.oci.conditional import client_has, etag, if_range_holds
+from agent.oci.digest import Digest
+from agent.oci.ranges import ByteRange, RangeSpec, parse_range
+
+API_VERSION = {"Docker-Distribution-Api-Version": "registry/2.0"}
+BLOB_TYPE = "application/octet-stream"
+
+
+def content_headers(record: RequestRecord, digest: Digest, media_type: str) -> dict[str, str]:
+    """The headers of content from the node that the record credits."""
+    assert record.locality is not None, "nobody was credited"
+    return API_VERSION | {
+        "Content-Type": media_type,
+        "Docker-Content-Digest": digest,
+        "ETag": etag(digest),
+        "Accept-Ranges": "bytes",
+        "Shorthaul-Source": _source(record),
+    }
+
+
+def not_modified(exchange: Exchange, digest: Digest, headers: dict[str, str]) -> web.Response | None:
+    """A 304, on the record as well, if the client has this content already."""
+    if not client_has(exchange.header("If-None-Match"), digest):
+        return None
+    exchange.record.status = 304
+    return web.Response(status=304, headers=headers)
+
+
+def body_head(
+    exchange: Exchange, selected: ByteRange | None, size_bytes: int, headers: dict[str, str]
+) -> web.StreamResponse:
+    """The head of a 200, or of a 206 for a range, on the record as well. The body goes by `Exchange.sink`."""
+    headers = {**headers, "Content-Length": str(selected.length if selected else size_bytes)}
+    if selected:
+        headers["Content-Range"] = selected.content_range
+    exchange.record.status = 206 if selected else 200
+    return web.StreamResponse(status=exchange.record.status, headers=headers)
+
+
+def wanted_range(exchange: Exchange, digest: Digest, size_bytes: int | None) -> RangeSpec | None:
+    """The range to send: none for a HEAD (RFC 9110, 14.2), nor when If-Range names other content.
+
+    Raises `RangeInvalid` for a malformed one.
+    """
+    if exchange.is_head or not if_range_holds(exchange.header("If-Range"), digest):
+        return None
+    return parse_range(exchange.header("Range"), size_bytes)
+
+
+def _source(record: RequestRecord) -> str:
+    """Which node the bytes come from and why, in characters that any header may have."""
+    reason = record.reason.encode("ascii", "replace").decode().replace("\\", "/").replace('"', "'")
+    return f'node={record.node}; tier={record.locality_label}; reason="{reason}"'

@@ -1,0 +1,144 @@
+"""Content of this node's store: opened, verified where that is quick, and sent.
+
+A blob that can't be read counts as missing as long as no byte of it was sent: a peer may have a sound copy.
+"""
+
+import logging
+
+from aiohttp import web
+
+from agent.content.scrub import Scrubber
+from agent.content.sizes import ContentSizes
+from agent.content.store import Blob, ContentError, ContentMissing, ContentStore
+from agent.content.verified import ContentSpoiled, read_manifest, read_verified
+from agent.listen.exchange import Exchange
+from agent.listen.heads import BLOB_TYPE, body_head, content_headers, not_modified, wanted_range
+from agent.listen.traffic import Traffic
+from agent.observe.requests import Result
+from agent.oci.digest import Digest
+from agent.oci.errors import ManifestUnknown
+from agent.oci.manifest import SIZE_MAX_BYTES, Manifest
+from agent.oci.ranges import select
+from agent.oci.reference import Addressed
+from agent.pull.bucket import TokenBucket
+from agent.transfer.movers import read_first, send_blob
+from agent.transfer.peers import VERIFIED_BYTES
+from topology.placement import Locality, NodeName
+
+_log = logging.getLogger("shorthaul.request")
+
+
+class LocalContent:
+    """Answers from this node's store. ``upload_limit``: how fast bodies may go to other nodes."""
+
+    def __init__(
+        self,
+        *,
+        own: NodeName,
+        store: ContentStore,
+        sizes: ContentSizes,
+        scrubber: Scrubber,
+        traffic: Traffic,
+        upload_limit: TokenBucket,
+    ) -> None:
+        self._own = own
+        self._store = store
+        self._sizes = sizes
+        self._scrubber = scrubber
+        self._traffic = traffic
+        self._upload_limit = upload_limit
+        self._no_limit = TokenBucket(0)
+
+    async def manifest(self, exchange: Exchange, target: Addressed) -> Manifest | None:
+        """The manifest, verified; None if it is not here. Raises `ManifestUnknown` for other content."""
+        blob = await self._open(target)
+        if blob is None:
+            return None
+        try:
+            manifest = await read_manifest(blob, target.digest)
+        except ContentError as error:
+            self._withdraw_if_spoiled(blob, target.digest, error)
+            return None
+        if manifest is None:
+            raise ManifestUnknown(
+                f"{target}: this content is not a manifest", hint="ask for it under /blobs/"
+            )
+        self._credit(exchange)
+        return manifest
+
+    async def blob(self, exchange: Exchange, target: Addressed) -> web.StreamResponse | None:
+        """The whole answer, its body sent; None if the blob is not here.
+
+        Raises `OciError` when the range is wrong or there is no room for another upload, and `ClientGone`.
+        """
+        blob = await self._open(target)
+        if blob is None:
+            return None
+        try:
+            await self._doubt(blob, target.digest)
+            return await self._send(exchange, target.digest, blob)
+        except ContentError as error:  # before the first byte: a peer may have a sound copy
+            self._withdraw_if_spoiled(blob, target.digest, error)
+            _log.warning("local blob unreadable: %s", error, extra={"fields": {"target": str(target)}})
+            exchange.discredit()
+            return None
+        finally:
+            blob.close()
+
+    async def _open(self, target: Addressed) -> Blob | None:
+        try:
+            return await self._store.open(target.digest)
+        except ContentMissing:
+            return None
+        except ContentError as error:
+            _log.warning("local content unavailable: %s", error, extra={"fields": {"target": str(target)}})
+            return None
+
+    async def _doubt(self, blob: Blob, digest: Digest) -> None:
+        """Verify what is quickly verified. Raises `ContentSpoiled`."""
+        limit_bytes = SIZE_MAX_BYTES if self._sizes.is_config(digest) else VERIFIED_BYTES
+        if blob.size_bytes <= limit_bytes:
+            await read_verified(blob, digest)
+        elif self._sizes.get(digest) not in (None, blob.size_bytes):
+            # Either the manifest is wrong, or the file.
+            self._scrubber.check_soon(digest, blob.identity)
+
+    async def _send(self, exchange: Exchange, digest: Digest, blob: Blob) -> web.StreamResponse:
+        """Raises `ContentError` when the blob can't be read, but never after its first byte was sent."""
+        spec = wanted_range(exchange, digest, blob.size_bytes)
+        self._credit(exchange)
+        headers = content_headers(exchange.record, digest, BLOB_TYPE)
+        unchanged = not_modified(exchange, digest, headers)
+        if unchanged is not None:
+            return unchanged
+        selected = select(spec, blob.size_bytes)
+        response = body_head(exchange, selected, blob.size_bytes, headers)
+        if exchange.is_head:
+            self._traffic.check_room(exchange.caller)
+            return response
+        start, stop = (selected.start, selected.stop) if selected else (0, blob.size_bytes)
+        await self._send_body(exchange, response, blob, start, stop)
+        return response
+
+    async def _send_body(
+        self, exchange: Exchange, response: web.StreamResponse, blob: Blob, start: int, stop: int
+    ) -> None:
+        """Send bytes ``start`` to ``stop``. Raises as `_send` does."""
+        record, caller = exchange.record, exchange.caller
+        limit = self._upload_limit if caller.is_upload else self._no_limit
+        with self._traffic.upload(caller, exchange.request, stop - start) as uploaded:
+            record.body_length = stop - start
+            first = await read_first(blob, start, stop)
+            async with exchange.sink(response, limit=limit, uploaded=uploaded) as sink:
+                await sink.begin(first)
+                try:
+                    await send_blob(blob, sink, start + len(first), stop)
+                except ContentError as error:
+                    record.result, record.reason = Result.CUT, str(error)
+
+    def _credit(self, exchange: Exchange) -> None:
+        exchange.credit(self._own, Locality.NODE, "in this node's store")
+
+    def _withdraw_if_spoiled(self, blob: Blob, digest: Digest, error: ContentError) -> None:
+        if isinstance(error, ContentSpoiled):
+            self._scrubber.spoiled(digest, blob.identity, "read")

@@ -1,0 +1,46 @@
+"""The digest of a request's tag, and the note of it that keeps the ages of tags true."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from agent.content.tags import TagAges
+from agent.holders.tags import TagResolver
+from agent.listen.caller import Caller
+from agent.listen.prefetch import Prefetcher
+from agent.oci.errors import OciError
+from agent.oci.patterns import Filter
+from agent.oci.reference import Addressed, Kind, Named, unknown
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestNames:
+    """Resolves tags for callers. ``clock``: Unix seconds."""
+
+    resolver: TagResolver
+    ages: TagAges
+    registries: Filter
+    prefetcher: Prefetcher
+    clock: Callable[[], float] = time.time
+
+    def require_mirrored(self, target: Named | Addressed) -> None:
+        """Raises `OciError` (404) for what the configuration leaves to the registry."""
+        if not self.registries.admits(target):
+            raise unknown(target, "not mirrored here", hint="registries.include and .exclude decide")
+
+    async def resolve(self, name: Named, caller: Caller) -> Addressed:
+        """The manifest that the tag is. Raises `OciError` (404) with the reason when there is no answer."""
+        try:
+            resolved = await self.resolver.resolve(name, ask_peers=caller.may_ask_peers)
+        except OciError:
+            if caller.is_local:
+                self.ages.declined(name, self.clock())
+            raise
+        self.require_mirrored(resolved.name)
+        digest = resolved.descriptor.digest
+        if caller.is_local:
+            self.ages.resolved(resolved.name, digest, resolved.seen_s)
+        self.prefetcher.answered_tag(digest, caller)
+        return Addressed(
+            registry=resolved.name.registry, repository=name.repository, kind=Kind.MANIFEST, digest=digest
+        )

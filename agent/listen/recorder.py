@@ -1,0 +1,66 @@
+"""The first and the last thing that happens to a request: its record begins, and its record is told.
+
+Finishing tells the metrics, the accounts, the API's list of recent requests and, once the connection has its
+verdict, the log.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from agent.listen.exchange import Exchange
+from agent.listen.http import caller_of
+from agent.listen.judged import JudgedRequests
+from agent.listen.traffic import Traffic
+from agent.observe.metrics import Metrics
+from agent.observe.requests import RecentRequests, RequestRecord
+
+_log = logging.getLogger("shorthaul.request")
+
+_TARGET_MAX = 300  # characters of a path that goes into logs
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recorder:
+    """Begins and finishes the exchanges of all listeners. ``send_stall_s``: see `ClientSink`."""
+
+    metrics: Metrics
+    traffic: Traffic
+    recent: RecentRequests
+    judged: JudgedRequests
+    send_stall_s: float
+    clock: Callable[[], float] = time.perf_counter
+
+    def begin(self, request: web.BaseRequest) -> Exchange:
+        """A request came in."""
+        caller = caller_of(request)
+        return Exchange(
+            request=request,
+            caller=caller,
+            record=RequestRecord(
+                path=caller.listener, method=request.method, target=request.raw_path[:_TARGET_MAX]
+            ),
+            started_s=self.clock(),
+            send_stall_s=self.send_stall_s,
+            metrics=self.metrics,
+            clock=self.clock,
+        )
+
+    def finish(self, exchange: Exchange) -> None:
+        """The request was answered, or its client is gone."""
+        record = exchange.record
+        record.seconds = self.clock() - exchange.started_s
+        self.metrics.request(record)
+        if record.kind in ("holders", "latency"):
+            return  # a peer's standing connection, not a pull
+        self.traffic.account(record, exchange.caller)
+        self.recent.add(record)
+        self.judged.judge(record, exchange.caller, _log_request)
+
+
+def _log_request(record: RequestRecord) -> None:
+    if _log.isEnabledFor(logging.INFO):
+        _log.info("request", extra={"fields": record.as_dict()})

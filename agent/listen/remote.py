@@ -1,0 +1,145 @@
+"""Content that this node does not have: pulled from peers and passed on, or the client sent to a peer.
+
+Only for callers that may make this agent ask its peers (`Caller.may_ask_peers`).
+"""
+
+from dataclasses import replace
+
+from aiohttp import web
+
+from agent.content.sizes import ContentSizes
+from agent.listen.exchange import Exchange
+from agent.listen.heads import BLOB_TYPE, body_head, content_headers, not_modified, wanted_range
+from agent.observe.metrics import Metrics
+from agent.observe.requests import Result, SourceBytes
+from agent.oci.errors import RangeInvalid
+from agent.oci.manifest import Manifest
+from agent.oci.ranges import RangeSpec, select
+from agent.oci.reference import Addressed, unknown
+from agent.transfer.answers import Wanted
+from agent.transfer.executor import BodyCut, NobodyHasIt, Puller, RunningPull
+from agent.transfer.peers import VERIFIED_BYTES, PeerBody
+from topology.ranking import Ranked
+
+
+class RemoteContent:
+    """Answers from peers. ``redirects``: send clients to a peer where this agent need not see the bytes."""
+
+    def __init__(self, *, puller: Puller, sizes: ContentSizes, metrics: Metrics, redirects: bool) -> None:
+        self._puller = puller
+        self._sizes = sizes
+        self._metrics = metrics
+        self._redirects = redirects
+        self._takes_chunks = False  # this node's containerd fetches layers in parallel parts
+
+    async def manifest(self, exchange: Exchange, target: Addressed) -> Manifest:
+        """The manifest, verified. Raises `OciError` (404) when no peer gives it."""
+        wanted = Wanted(target=target)
+        async with self._puller.pull(wanted, committed=exchange.caller.committed) as pull:
+            _, body = await _first_bytes(exchange, target, pull)
+        assert body.manifest is not None, "a manifest was wanted"
+        if not exchange.is_head:
+            exchange.record.sources = _sources(pull)
+        return body.manifest
+
+    async def blob(self, exchange: Exchange, target: Addressed) -> web.StreamResponse:
+        """The whole answer, its body sent, or a redirect.
+
+        Raises `OciError` when no peer gives it or the range is wrong, and `ClientGone`.
+        """
+        wanted = self._wanted(exchange, target)
+        if self._may_redirect(wanted):
+            redirected = await self._redirect(exchange, wanted)
+            if redirected is not None:
+                return redirected
+        async with self._puller.pull(wanted, committed=exchange.caller.committed) as pull:
+            return await self._relay(exchange, target, pull)
+
+    def _wanted(self, exchange: Exchange, target: Addressed) -> Wanted:
+        """What to ask peers for. Raises `RangeInvalid`."""
+        size_bytes = self._sizes.get(target.digest)
+        spec = wanted_range(exchange, target.digest, size_bytes)
+        if size_bytes is not None:
+            select(spec, size_bytes)  # an impossible range is answered without asking anybody
+        if exchange.caller.committed and not exchange.is_head:
+            self._notice_chunks(spec)
+        return Wanted(
+            target=target,
+            range_spec=spec,
+            head=exchange.is_head,
+            size_bytes=size_bytes,
+            config=self._sizes.is_config(target.digest),
+            chunk=spec is not None and exchange.caller.is_local and self._takes_chunks,
+        )
+
+    def _notice_chunks(self, spec: RangeSpec | None) -> None:
+        """containerd 2.1 asks for a range from the start if it fetches in chunks, else only to resume."""
+        if spec is None or spec.first == 0:
+            self._takes_chunks = spec is not None and spec.last is None
+
+    def _may_redirect(self, wanted: Wanted) -> bool:
+        """Never a client that fetches in chunks: it gives up when one fails, and a relay can prevent that."""
+        return self._redirects and not (wanted.head or wanted.config or wanted.chunk)
+
+    async def _redirect(self, exchange: Exchange, wanted: Wanted) -> web.StreamResponse | None:
+        """Send the client to the nearest peer that says that it could give the blob now.
+
+        None for a blob so small that it is better verified here.
+        """
+        puller, target, committed = self._puller, wanted.target, exchange.caller.committed
+        if committed:
+            puller.doubt(wanted)
+        async with puller.pull(replace(wanted, head=True, range_spec=None)) as pull:
+            holder, body = await _first_bytes(exchange, target, pull)
+        peer = puller.roster.peer(holder.node)
+        if peer is None or body.size_bytes <= VERIFIED_BYTES:
+            return None
+        if committed:
+            puller.redirected(wanted, holder.node, size_bytes=body.size_bytes)
+        exchange.record.status, exchange.record.result = 307, Result.REDIRECTED
+        self._metrics.redirect()
+        headers = content_headers(exchange.record, target.digest, BLOB_TYPE)
+        return web.Response(status=307, headers=headers | {"Location": f"{peer.base_url}{wanted.url_path}"})
+
+    async def _relay(self, exchange: Exchange, target: Addressed, pull: RunningPull) -> web.StreamResponse:
+        """Pass the pull's body on. A body that ends short is on the record as cut."""
+        record = exchange.record
+        _, body = await _first_bytes(exchange, target, pull)
+        headers = content_headers(record, target.digest, BLOB_TYPE)
+        unchanged = not_modified(exchange, target.digest, headers)
+        if unchanged is not None:
+            return unchanged
+        response = body_head(exchange, body.selected, body.size_bytes, headers)
+        if exchange.is_head:
+            return response
+        record.body_length = body.length
+        try:
+            async with exchange.sink(response, limit=self._puller.limit) as sink:
+                await pull.deliver(sink)
+        except BodyCut as error:
+            record.result, record.reason = Result.CUT, str(error)
+        finally:
+            record.resumes = pull.resumes
+            record.sources = _sources(pull)
+        return response
+
+
+async def _first_bytes(exchange: Exchange, target: Addressed, pull: RunningPull) -> tuple[Ranked, PeerBody]:
+    """Who gives the content, credited, and the first bytes. Raises `OciError` when nobody does."""
+    try:
+        holder, body = await pull.first_bytes()
+    except NobodyHasIt as error:
+        if error.unsatisfiable_bytes is not None:
+            raise RangeInvalid("the range selects nothing", size_bytes=error.unsatisfiable_bytes) from error
+        raise unknown(target, str(error)) from error
+    exchange.credit(holder.node, holder.locality, holder.reason)
+    return holder, body
+
+
+def _sources(pull: RunningPull) -> tuple[SourceBytes, ...]:
+    """Who gave how much of what the pull delivered."""
+    return tuple(
+        SourceBytes(holder.node, holder.locality, size_bytes)
+        for holder, size_bytes in pull.given_bytes.values()
+        if size_bytes
+    )
