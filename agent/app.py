@@ -264,7 +264,7 @@ class Agent:
         reports = ReportDesk(self._told, lambda: self._metrics.report("invalid"), upgraded=end_with_peer)
         registries = parse_filter(settings.registries.include, settings.registries.exclude)
         sizes = ContentSizes()
-        prefetcher = Prefetcher(store=self._store, index=index, sizes=sizes)
+        prefetcher = Prefetcher(holds=self._store.holds, look_up=index.prefetch, sizes=sizes)
         server = OciServer(
             own=self._own,
             recorder=Recorder(

@@ -1,7 +1,8 @@
-"""HTTP serving on aiohttp's low-level server: no router, no middleware, one handler a listener.
+"""HTTP serving on aiohttp's low-level server: no router, no middleware, one handler per listener.
 
-Adds what that server leaves open: errors of the HTTP parser as OCI errors, and one bound on how long
-a request's head may take (aiohttp's keep-alive timer, which also runs before the first request).
+It adds what that server lacks: errors of the HTTP parser as OCI errors, a `Caller` for each connection, and a
+bound on how long the head of a request may take. The bound is aiohttp's keep-alive timer, which also runs
+before the first request.
 """
 
 import asyncio
@@ -97,11 +98,11 @@ class HttpListener:
             await asyncio.wait(self._running, timeout=at_most_s)
         for task in self._running:
             task.cancel(STOPPING)
-        # aiohttp waits for its own time-out twice, so it gets a short one and finds nothing to wait for.
+        # aiohttp waits for its time-out twice. It gets a short one, and there is nothing left to wait for.
         await self._web.shutdown(1.0)
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        """The handler, known as running and its connection as busy while it does."""
+        """Run the handler. Meanwhile its task is among those to drain, and its connection is busy."""
         protocol, task = request.protocol, asyncio.current_task()
         assert isinstance(protocol, _Protocol)
         assert task is not None
@@ -168,7 +169,7 @@ class _Protocol(RequestHandler):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        self.busy = True  # from its request's first byte on, not only while a handler runs
+        self.busy = True  # from the first byte of a request, not only while a handler runs
         super().data_received(data)
 
     def eof_received(self) -> bool:  # type: ignore[override] # asyncio.Protocol lets it say "stay open"

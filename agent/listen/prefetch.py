@@ -1,10 +1,8 @@
 """Looking up holders before a client asks: it will want what the tag or the manifest that it gets names."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from agent.content.sizes import ContentSizes
-from agent.content.store import ContentStore
-from agent.holders.index import HolderIndex
 from agent.listen.caller import Caller
 from agent.oci.digest import Digest
 from agent.oci.manifest import Manifest
@@ -13,11 +11,20 @@ _DIGESTS_MAX = 256  # an image has at most 127 layers; a hostile manifest names 
 
 
 class Prefetcher:
-    """Has the index look up what the caller will ask for next and this node does not have."""
+    """Looks up the holders of what the caller will ask for next and this node does not have.
 
-    def __init__(self, *, store: ContentStore, index: HolderIndex, sizes: ContentSizes) -> None:
-        self._store = store
-        self._index = index
+    ``holds``: whether this node has a digest. ``look_up``: starts a look-up of holders and does not wait.
+    """
+
+    def __init__(
+        self,
+        *,
+        holds: Callable[[Digest], bool],
+        look_up: Callable[[Sequence[Digest]], None],
+        sizes: ContentSizes,
+    ) -> None:
+        self._holds = holds
+        self._start_look_up = look_up
         self._sizes = sizes
 
     def answered_tag(self, digest: Digest, caller: Caller) -> None:
@@ -32,6 +39,6 @@ class Prefetcher:
     def _look_up(self, digests: Sequence[Digest], caller: Caller) -> None:
         if not caller.may_ask_peers:
             return
-        missing = [digest for digest in digests if not self._store.holds(digest)]
+        missing = [digest for digest in digests if not self._holds(digest)]
         if missing:
-            self._index.prefetch(missing)
+            self._start_look_up(missing)

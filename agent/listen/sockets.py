@@ -1,4 +1,4 @@
-"""Listening sockets, and who sits on a port that is taken."""
+"""Listening sockets, and which process has a port that is taken."""
 
 import errno
 import socket
@@ -9,7 +9,7 @@ _BACKLOG = 1024
 
 
 class ListenError(Exception):
-    """A listener can't be opened. ``hint`` says what to do."""
+    """A listener can't be opened. ``hint``: what to do."""
 
     def __init__(self, message: str, hint: str) -> None:
         super().__init__(message)
@@ -27,7 +27,7 @@ class ListenErrors(Exception):
 def open_listener(name: str, endpoint: Endpoint) -> socket.socket:
     """A listening, non-blocking TCP socket. Raises `ListenError`.
 
-    An IPv6 socket is v6-only, so that a listener answers exactly the address it is configured for.
+    An IPv6 socket is v6-only: a listener answers exactly the address that it is configured for.
     """
     family = socket.AF_INET6 if ":" in endpoint.host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
