@@ -1,7 +1,7 @@
 """What the commands show on the terminal: trees and tables.
 
 The door to rich for the command line; imported only when a command has something to show. Names and
-labels go into `Text`, never into markup, which would read ``[a]`` as a style.
+labels go into `Text`, never into markup: markup would read ``[a]`` as a style.
 """
 
 import io
@@ -94,7 +94,7 @@ def print_matrix(view: TopologyDocument) -> None:
     table = _matrix(view, own, [zone_name(zone) for zone in view.zones])
     if _width(console, table) > console.width:
         table = _matrix(view, own, [str(number) for number in range(1, len(view.zones) + 1)])
-        # A window too narrow even for this had better break the rows than lose their ends.
+        # If even this is too wide, the terminal breaks the rows. Otherwise rich would cut off their ends.
         console.width = max(console.width, _width(console, table))
     console.print(Text(f"ms from zone to zone, as node {view.node} knows it, {age(view.age_s)}"))
     console.print(table)
@@ -155,8 +155,8 @@ def _grouped(nodes: Iterable[NodeEntry]) -> _Group:
 def _add_group(tree: Tree, group: _Group, limit: int, left: int | None = None) -> int:
     """Add what is in a group, nearest first, so that what is left out is far away.
 
-    ``left``: how many nodes may still be shown, which the racks of a zone share; None: no zone yet,
-    and each group has its own allowance. Returns how many were shown.
+    ``left``: how many more nodes may be shown. The racks of a zone share this number. None above the
+    zones, where each group has its own. Returns how many were shown.
     """
     if left is None and group.level not in ("", "region"):
         left = limit

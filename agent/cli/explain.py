@@ -31,7 +31,7 @@ def run(arguments: argparse.Namespace) -> int:
         query = parse_question(arguments.what)
     except ValueError as error:
         arguments.wrong(str(error))
-    # Not at the top: these and what they import are nothing that the agent's process should carry.
+    # Imported here and not at the top, so that the agent's process does not load them.
     from agent.cli import adminclient, drawing
     from agent.documents.explain import ExplainDocument
 
@@ -48,7 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def parse_question(what: str) -> dict[str, str]:
-    """The query for an image's name or a digest. A digest behind a name says all that the name says."""
+    """The query for an image's name or a digest. Of NAME@DIGEST the digest is enough."""
     _, at, digest = what.rpartition("@")
     if _DIGEST.fullmatch(digest):
         return {"digest": digest}

@@ -12,12 +12,12 @@ def zone_name(zone: ZoneEntry) -> str:
 
 
 def or_far(cost_us: float | None) -> float:
-    """A cost to sort by: what is not known comes last."""
+    """A cost to sort by. An unknown cost comes last."""
     return math.inf if cost_us is None else cost_us
 
 
 def plain_ms(cost_us: float) -> str:
-    """Milliseconds, for where the unit is told already."""
+    """Milliseconds without the unit, where a heading names it."""
     cost_ms = cost_us / 1000
     return f"{cost_ms:.2f}" if cost_ms < 100 else f"{cost_ms:.0f}"
 
@@ -28,7 +28,7 @@ def ms(cost_us: float | None) -> str:
 
 
 def age(age_s: float) -> str:
-    """How long ago, in the largest unit of which there are two."""
+    """How long ago, in the largest unit that makes it 2 or more."""
     if not math.isfinite(age_s):
         return "long ago"
     for unit, length_s in (("d", 86400), ("h", 3600), ("min", 60)):

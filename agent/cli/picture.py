@@ -19,7 +19,7 @@ from agent.documents.topology import NodeEntry, TopologyDocument
 
 _DRAWN_NODES = 300  # with more, the picture has a box a zone
 _DRAWN_ZONES = 100
-_PAIRED_ZONES = 8  # with more, lines between all pairs would cover everything else
+_PAIRED_ZONES = 8  # with more zones, lines between all pairs would cover everything else
 _DRAWING_S = 120.0
 _SOMEBODY_MEASURED = ("measured", "told")
 

@@ -30,7 +30,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 def run(arguments: argparse.Namespace) -> int:
     """Ask the agent or tell it, then show where it is. 1 when it found something corrupt."""
-    # Not at the top: these and what they import are nothing that the agent's process should carry.
+    # Imported here and not at the top, so that the agent's process does not load them.
     from agent.cli import adminclient, drawing
 
     path, method = _PAGES[arguments.do]

@@ -47,7 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Ask the agent, then show what it said."""
     if arguments.view == "matrix" and (arguments.dot or arguments.png or arguments.all):
         arguments.wrong("matrix takes --url and --json only")
-    # Not at the top: these and what they import are nothing that the agent's process should carry.
+    # Imported here and not at the top, so that the agent's process does not load them.
     from agent.cli import adminclient, drawing
     from agent.documents.topology import TopologyDocument
 

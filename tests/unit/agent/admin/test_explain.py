@@ -44,7 +44,12 @@ def explainer(tmp_path: Path) -> Explainer:
     policy = Policy(regard=regard, pace=Pace(patience_s=0.5), pull=pull, transfer=transfer)
     fakes = FakePeers(held={"near": {DIGEST}, "far": {DIGEST}})
     asker = RingAsker(
-        roster=roster, regard=regard, query=fakes.query, settings=LookupSettings(), metrics=metrics
+        roster=roster,
+        regard=regard,
+        query=fakes.query,
+        settings=LookupSettings(),
+        metrics=metrics,
+        clock=lambda: NOW_S,
     )
     index = ScatterIndex(asker, settings=LookupSettings(), metrics=metrics)
     store, everything = OciLayout(tmp_path), parse_filter(("*",), ())
