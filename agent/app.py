@@ -1,18 +1,19 @@
-"""Wiring: the one place where the parts meet, and the order in which they start and stop."""
+"""Makes every part of the agent out of its settings, and connects them. Awaits nothing, starts nothing.
 
-import asyncio
-import gc
-import logging
-import resource
-import signal
+`agent.lifecycle` starts and stops the parts. `build` has to be called inside the event loop that runs them:
+some parts bind to it.
+"""
+
 import socket
 import time
-from dataclasses import fields
-
-import uvloop
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass, fields
+from functools import partial
+from typing import Any
 
 from agent.admin.explain import Explainer
 from agent.admin.gauges import Gauges
+from agent.admin.readiness import Readiness
 from agent.admin.routes import (
     explain_routes,
     flows_routes,
@@ -27,6 +28,7 @@ from agent.config import CostSettings, Endpoint, Settings
 from agent.content.factory import make_store
 from agent.content.scrub import Scrubber
 from agent.content.sizes import ContentSizes
+from agent.content.store import ContentStore
 from agent.content.tags import TagAges
 from agent.flows.book import FlowBook
 from agent.holders.announcer import announce_store
@@ -34,14 +36,11 @@ from agent.holders.answering import QuestionDesk
 from agent.holders.asking import RingAsker
 from agent.holders.factory import make_index, make_tag_finder
 from agent.holders.index import HolderIndex
-from agent.holders.tagfinder import TagFinder
 from agent.holders.tags import TagResolver
-from agent.holders.wire import QUESTIONS
-from agent.latency.hearing import ReportDesk
+from agent.holders.wire import QUESTIONS, Question, Reply
+from agent.latency.hearing import ReportDesk, hear_report
 from agent.latency.prober import PROBE_CONNECT_S, Prober
-from agent.latency.samples import add_sample
-from agent.latency.tcpinfo import read_tcp_info
-from agent.latency.wire import NodeReport
+from agent.latency.samples import add_handshake
 from agent.listen.caller import REQUEST_PATHS
 from agent.listen.discovery import Discovery
 from agent.listen.http import HttpListener, end_with_peer
@@ -55,12 +54,11 @@ from agent.listen.server import OciServer
 from agent.listen.sockets import ListenError, ListenErrors, open_listener
 from agent.listen.traffic import Traffic
 from agent.members.factory import make_membership
-from agent.members.member import Peer
 from agent.members.own import own_placement
 from agent.members.roster import Roster
 from agent.observe.metrics import Metrics
 from agent.observe.requests import RecentRequests
-from agent.oci.patterns import parse_filter
+from agent.oci.patterns import Filter, parse_filter
 from agent.peering.channels import Channels
 from agent.peering.dial import Dialer
 from agent.probe.follower import ProbeFollower
@@ -79,28 +77,77 @@ from topology.cluster import Timing
 from topology.ledger import CostLedger, Prices
 from topology.placement import NodeName
 
-_log = logging.getLogger("shorthaul")
+_REPORT_COUNTS_S = 600.0  # so long a peer's report counts at least; it comes a few times in that
 
-_WORD_S = 600.0  # so long a peer's word about latency counts at least; it turns up a few times in that
+Background = Mapping[str, Callable[[], Coroutine[Any, Any, None]]]
+"""What runs until it is cancelled, by the names of the tasks."""
 
 
-def run_agent(settings: Settings) -> None:
-    """Run the agent until a signal asks it to stop. Raises `ListenErrors` when a port is taken."""
-    _raise_file_limit()
-    listeners = open_listeners(settings)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Core:
+    """What this node has and knows. Opens no connection."""
 
-    # What the imports left never becomes garbage: collections need not look at it again and again.
-    gc.collect()
-    gc.freeze()
+    own: NodeName
+    metrics: Metrics
+    store: ContentStore
+    scrubber: Scrubber
+    roster: Roster
+    policy: Policy
+    traffic: Traffic
+    book: FlowBook
+    recent: RecentRequests
+    readiness: Readiness
 
-    async def run() -> None:
-        await Agent(settings, listeners).run()  # made inside of the loop: some parts bind to it
 
-    try:
-        uvloop.run(run())
-    finally:
-        for listener in listeners.values():
-            listener.close()
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outbound:
+    """What this node asks of others."""
+
+    dialer: Dialer
+    probe_dialer: Dialer
+    channels: Channels[Question, Reply]
+    asker: RingAsker
+    index: HolderIndex
+    prober: Prober
+    client: PeerClient
+    puller: Puller
+    relays: Relays
+    resolver: TagResolver
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inbound:
+    """What others ask of this node. ``pull_listeners``: of the pull API."""
+
+    questions: QuestionDesk
+    reports: ReportDesk
+    pull_listeners: tuple[HttpListener, ...]
+    admin_listener: HttpListener
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """The whole agent, connected and at rest."""
+
+    settings: Settings
+    core: Core
+    outbound: Outbound
+    inbound: Inbound
+    background: Background
+
+
+def build(settings: Settings, sockets: Mapping[str, socket.socket]) -> Parts:
+    """The agent of these settings. ``sockets``: see `open_listeners`."""
+    core = _make_core(settings)
+    outbound = _make_outbound(settings, core)
+    inbound = _make_inbound(settings, core, outbound, sockets)
+    return Parts(
+        settings=settings,
+        core=core,
+        outbound=outbound,
+        inbound=inbound,
+        background=_make_background(settings, core, outbound),
+    )
 
 
 def open_listeners(settings: Settings) -> dict[str, socket.socket]:
@@ -120,275 +167,234 @@ def open_listeners(settings: Settings) -> dict[str, socket.socket]:
     return opened
 
 
-def _raise_file_limit() -> None:
-    """As many open files as the system lets us have: each client and each peer needs one."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-class Agent:
-    """One node agent. `run` it once."""
-
-    def __init__(self, settings: Settings, listeners: dict[str, socket.socket]) -> None:
-        self._settings = settings
-        self._listeners = listeners
-        self._metrics = Metrics()
-        self._recent = RecentRequests()
-        self._own = NodeName(settings.node.name)
-        self._store = make_store(settings)
-        placement, problems = own_placement(self._own, settings.placement, settings.topology.finer_levels)
-        latency = settings.latency
-        self._roster = Roster(
-            own=self._own,
-            placement=placement,
-            problems=problems,
-            timing=Timing(
-                window_s=latency.window_s,
-                half_life_s=latency.half_life_s,
-                report_ttl_s=max(_WORD_S, 4 * latency.report_s),
-            ),
-        )
-        transfer = settings.transfer
-        self._regard = Regard(
-            cooloff_s=settings.pull.cooloff_s,
-            cooloff_max_s=settings.pull.cooloff_max_s,
-            load_ttl_s=2 * latency.report_s,
-            trust=Trust(commit_s=transfer.commit_s, suspect_s=transfer.suspect_s),
-        )
-        self._roster.on_change(self._regard.keep)
-        self._policy = Policy(
-            regard=self._regard,
-            pace=Pace(patience_s=settings.pull.patience_s),
-            pull=settings.pull,
-            transfer=transfer,
-        )
-        self._book = FlowBook(own=self._own, canary_interval_s=settings.probe.canary_interval_s)
-        self._state = "starting"
-        self._stop = asyncio.Event()
-
-    def unready(self) -> str | None:
-        """Why the agent is not ready; None while it is. A node without peers is ready."""
-        if self._state != "serving":
-            return self._state
-        return self._store.problem
-
-    async def run(self) -> None:
-        """Serve until a signal; then turn unready, stop accepting, drain, and return."""
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._asked_to_stop)
-        settings = self._settings
-        dialer = Dialer(connect_s=settings.pull.connect_s, connected=self._connected)
-        channels = Channels(dialer, QUESTIONS)
-        client = PeerClient(dialer, stall_s=settings.pull.stall_s)
-        # Peers know by the address who reports, so probes come from this node's own one.
-        probe_dialer = Dialer(connect_s=PROBE_CONNECT_S, local_address=_own_address(settings))
-        traffic = Traffic(
+def _make_core(settings: Settings) -> Core:
+    own, metrics, store = NodeName(settings.node.name), Metrics(), make_store(settings)
+    roster = _make_roster(settings, own)
+    policy = _make_policy(settings)
+    roster.on_change(policy.regard.keep)
+    return Core(
+        own=own,
+        metrics=metrics,
+        store=store,
+        scrubber=Scrubber(store, settings.scrub, metrics),
+        roster=roster,
+        policy=policy,
+        traffic=Traffic(
             ledger=CostLedger(_prices(settings.costs)),
-            roster=self._roster,
-            metrics=self._metrics,
+            roster=roster,
+            metrics=metrics,
             admission=Admission(
                 uploads_max=_uploads_max(settings), bytes_max=settings.transfer.upload_bytes_max
             ),
             young_s=settings.latency.interval_s,
-        )
-        scrubber = Scrubber(self._store, settings.scrub, self._metrics)
-        prober = Prober(
-            roster=self._roster,
-            settings=settings.latency,
-            metrics=self._metrics,
-            load=lambda: traffic.uploads,
-            dialer=probe_dialer,
-        )
-        self._roster.on_change(channels.keep)
-        asker = RingAsker(
-            roster=self._roster,
-            regard=self._regard,
-            query=channels.query,
-            settings=settings.lookup,
-            metrics=self._metrics,
-        )
-        index = make_index(settings, asker=asker, metrics=self._metrics)
-        async with dialer, probe_dialer, channels, asker, client, prober, asyncio.TaskGroup() as tasks:
-            background = [
-                tasks.create_task(self._store.run(), name="store"),
-                tasks.create_task(index.run(), name="holder index"),
-                tasks.create_task(announce_store(self._store, index), name="announcer"),
-                tasks.create_task(make_membership(settings).run(self._roster.update), name="members"),
-                tasks.create_task(prober.run(), name="probes"),
-                tasks.create_task(self._roster.follow(), name="topology"),
-                tasks.create_task(self._follower().run(), name="verdicts"),
-                tasks.create_task(self._follow_commits(), name="commits"),
-                tasks.create_task(scrubber.run(), name="scrub"),
-            ]
-            try:
-                await self._serve(index, make_tag_finder(asker=asker), client, traffic, prober, scrubber)
-            finally:
-                await index.close()
-                for task in background:
-                    task.cancel()
+        ),
+        book=FlowBook(own=own, canary_interval_s=settings.probe.canary_interval_s),
+        recent=RecentRequests(),
+        readiness=Readiness(store),
+    )
 
-    async def _serve(
-        self,
-        index: HolderIndex,
-        finder: TagFinder,
-        client: PeerClient,
-        traffic: Traffic,
-        prober: Prober,
-        scrubber: Scrubber,
-    ) -> None:
-        settings = self._settings
-        transfer = settings.transfer
-        relays = Relays(zero_copy=transfer.zero_copy)
-        puller = Puller(
+
+def _make_roster(settings: Settings, own: NodeName) -> Roster:
+    placement, problems = own_placement(own, settings.placement, settings.topology.finer_levels)
+    latency = settings.latency
+    return Roster(
+        own=own,
+        placement=placement,
+        problems=problems,
+        timing=Timing(
+            window_s=latency.window_s,
+            half_life_s=latency.half_life_s,
+            report_ttl_s=max(_REPORT_COUNTS_S, 4 * latency.report_s),
+        ),
+    )
+
+
+def _make_policy(settings: Settings) -> Policy:
+    pull, transfer = settings.pull, settings.transfer
+    regard = Regard(
+        cooloff_s=pull.cooloff_s,
+        cooloff_max_s=pull.cooloff_max_s,
+        load_ttl_s=2 * settings.latency.report_s,
+        trust=Trust(commit_s=transfer.commit_s, suspect_s=transfer.suspect_s),
+    )
+    return Policy(regard=regard, pace=Pace(patience_s=pull.patience_s), pull=pull, transfer=transfer)
+
+
+def _make_outbound(settings: Settings, core: Core) -> Outbound:
+    roster, policy, metrics, transfer = core.roster, core.policy, core.metrics, settings.transfer
+    dialer = Dialer(connect_s=settings.pull.connect_s, connected=partial(add_handshake, roster, metrics))
+    # Peers know by the address who reports, so probes come from this node's own one.
+    probe_dialer = Dialer(connect_s=PROBE_CONNECT_S, local_address=_own_address(settings))
+    channels = Channels(dialer, QUESTIONS)
+    roster.on_change(channels.keep)
+    asker = RingAsker(
+        roster=roster,
+        regard=policy.regard,
+        query=channels.query,
+        settings=settings.lookup,
+        metrics=metrics,
+    )
+    index = make_index(settings, asker=asker, metrics=metrics)
+    client = PeerClient(dialer, stall_s=settings.pull.stall_s)
+    relays = Relays(zero_copy=transfer.zero_copy)
+    return Outbound(
+        dialer=dialer,
+        probe_dialer=probe_dialer,
+        channels=channels,
+        asker=asker,
+        index=index,
+        prober=Prober(
+            roster=roster,
+            settings=settings.latency,
+            metrics=metrics,
+            load=lambda: core.traffic.uploads,
+            dialer=probe_dialer,
+        ),
+        client=client,
+        puller=Puller(
             index=index,
-            roster=self._roster,
-            policy=self._policy,
+            roster=roster,
+            policy=policy,
             client=client,
             stall_s=settings.pull.stall_s,
-            metrics=self._metrics,
+            metrics=metrics,
             relays=relays,
             buffers=StripeBuffers(transfer.stripe_buffer_bytes),
             limit=TokenBucket(transfer.download_bytes_per_s),
-        )
-        ages = TagAges(settings.state_dir / "tag-ages.json" if settings.state_dir else None)
-        resolver = TagResolver(
-            store=self._store,
-            ages=ages,
-            finder=finder,
+        ),
+        relays=relays,
+        resolver=TagResolver(
+            store=core.store,
+            ages=TagAges(settings.state_dir / "tag-ages.json" if settings.state_dir else None),
+            finder=make_tag_finder(asker=asker),
             tags=parse_filter(("*",), settings.tag_exclude),
             enabled=settings.resolve_tags,
             max_age_s=settings.tag_max_age_s,
-        )
-        desk = QuestionDesk(resolver.reply_to, upgraded=end_with_peer)
-        reports = ReportDesk(self._told, lambda: self._metrics.report("invalid"), upgraded=end_with_peer)
-        registries = parse_filter(settings.registries.include, settings.registries.exclude)
-        sizes = ContentSizes()
-        prefetcher = Prefetcher(holds=self._store.holds, look_up=index.prefetch, sizes=sizes)
-        server = OciServer(
-            own=self._own,
-            recorder=Recorder(
-                metrics=self._metrics,
-                traffic=traffic,
-                recent=self._recent,
-                judged=JudgedRequests(self._book, self._metrics),
-                send_stall_s=settings.http.send_stall_s,
-            ),
-            questions=desk,
-            reports=reports,
-            discovery=Discovery(store=self._store, registries=registries),
-            names=RequestNames(resolver=resolver, ages=ages, registries=registries, prefetcher=prefetcher),
-            prefetcher=prefetcher,
-            local=LocalContent(
-                own=self._own,
-                store=self._store,
-                sizes=sizes,
-                scrubber=scrubber,
-                traffic=traffic,
-                upload_limit=TokenBucket(transfer.upload_bytes_per_s),
-            ),
-            remote=RemoteContent(
-                puller=puller, sizes=sizes, metrics=self._metrics, redirects=transfer.mode == "redirect"
-            ),
-        )
-        explainer = Explainer(
-            own=self._own,
-            store=self._store,
-            index=index,
-            resolver=resolver,
-            roster=self._roster,
-            policy=self._policy,
-            puller=puller,
-        )
-        gauges = Gauges(
-            metrics=self._metrics,
-            store=self._store,
-            roster=self._roster,
-            regard=self._regard,
-            prober=prober,
-            admission=traffic.admission,
-            book=self._book,
-            scrubber=scrubber,
-            unready=self.unready,
-        )
-        clock = time.monotonic
-        admin = AdminServer(
-            [
-                *metrics_routes(gauges, clock),
-                *health_routes(self.unready),
-                *explain_routes(explainer, clock),
-                *topology_routes(self._roster, self._regard, prober, clock),
-                *traffic_routes(puller, traffic, self._recent, clock),
-                *flows_routes(self._book, clock),
-                *scrub_routes(scrubber),
-            ]
-        )
-        serving = [
-            HttpListener(
-                self._listeners[name],
-                server.handle,
-                settings.http,
-                path=path,
-                watcher=self._book.proof,
-            )
+        ),
+    )
+
+
+def _make_inbound(
+    settings: Settings, core: Core, outbound: Outbound, sockets: Mapping[str, socket.socket]
+) -> Inbound:
+    questions = QuestionDesk(outbound.resolver.reply_to, upgraded=end_with_peer)
+    reports = ReportDesk(
+        partial(hear_report, core.roster, core.policy.regard, core.metrics),
+        lambda: core.metrics.report("invalid"),
+        upgraded=end_with_peer,
+    )
+    server = _make_server(settings, core, outbound, questions, reports)
+    admin = _make_admin(core, outbound)
+    return Inbound(
+        questions=questions,
+        reports=reports,
+        pull_listeners=tuple(
+            HttpListener(sockets[name], server.handle, settings.http, path=path, watcher=core.book.proof)
             for name, path in REQUEST_PATHS.items()
+        ),
+        admin_listener=HttpListener(sockets["admin"], admin.handle, settings.http),
+    )
+
+
+def _make_server(
+    settings: Settings, core: Core, outbound: Outbound, questions: QuestionDesk, reports: ReportDesk
+) -> OciServer:
+    registries = _registries(settings)
+    sizes = ContentSizes()
+    prefetcher = Prefetcher(holds=core.store.holds, look_up=outbound.index.prefetch, sizes=sizes)
+    return OciServer(
+        own=core.own,
+        recorder=Recorder(
+            metrics=core.metrics,
+            traffic=core.traffic,
+            recent=core.recent,
+            judged=JudgedRequests(core.book, core.metrics),
+            send_stall_s=settings.http.send_stall_s,
+        ),
+        questions=questions,
+        reports=reports,
+        discovery=Discovery(store=core.store, registries=registries),
+        names=RequestNames(
+            resolver=outbound.resolver,
+            ages=outbound.resolver.ages,
+            registries=registries,
+            prefetcher=prefetcher,
+        ),
+        prefetcher=prefetcher,
+        local=LocalContent(
+            own=core.own,
+            store=core.store,
+            sizes=sizes,
+            scrubber=core.scrubber,
+            traffic=core.traffic,
+            upload_limit=TokenBucket(settings.transfer.upload_bytes_per_s),
+        ),
+        remote=RemoteContent(
+            puller=outbound.puller,
+            sizes=sizes,
+            metrics=core.metrics,
+            redirects=settings.transfer.mode == "redirect",
+        ),
+    )
+
+
+def _make_admin(core: Core, outbound: Outbound) -> AdminServer:
+    regard, readiness, clock = core.policy.regard, core.readiness, time.monotonic
+    gauges = Gauges(
+        metrics=core.metrics,
+        store=core.store,
+        roster=core.roster,
+        regard=regard,
+        prober=outbound.prober,
+        admission=core.traffic.admission,
+        book=core.book,
+        scrubber=core.scrubber,
+        unready=readiness.reason,
+    )
+    explainer = Explainer(
+        own=core.own,
+        store=core.store,
+        index=outbound.index,
+        resolver=outbound.resolver,
+        roster=core.roster,
+        policy=core.policy,
+        puller=outbound.puller,
+    )
+    return AdminServer(
+        [
+            *metrics_routes(gauges, clock),
+            *health_routes(readiness.reason),
+            *explain_routes(explainer, clock),
+            *topology_routes(core.roster, regard, outbound.prober, clock),
+            *traffic_routes(outbound.puller, core.traffic, core.recent, clock),
+            *flows_routes(core.book, clock),
+            *scrub_routes(core.scrubber),
         ]
-        admin_listener = HttpListener(self._listeners["admin"], admin.handle, settings.http)
-        await admin_listener.start()
-        try:
-            for listener in serving:
-                await listener.start()
-            self._state = "serving"
-            _log.info("serving", extra={"fields": {"node": self._own, "store": str(settings.store)}})
-            await self._stop.wait()
-            self._state = "stopping"
-            _log.info("stopping: unready now")
-            await asyncio.sleep(settings.stop.unready_s)
-            for listener in serving:
-                await listener.stop_accepting()
-            await reports.close()
-            await desk.close()
-            _log.info("stopping: no new connections, draining")
-            await asyncio.gather(*(listener.drain(settings.stop.drain_s) for listener in serving))
-        finally:
-            await admin_listener.stop_accepting()
-            await admin_listener.drain(1.0)
-            relays.close()
-        _log.info("stopped")
+    )
 
-    async def _follow_commits(self) -> None:
-        await follow_commits(self._store, self._regard.trust, self._metrics, time.monotonic)
 
-    def _follower(self) -> ProbeFollower:
-        return ProbeFollower(
-            self._settings.probe.socket,
-            own=self._own,
-            book=self._book,
-            roster=self._roster,
-            metrics=self._metrics,
-        )
+def _make_background(settings: Settings, core: Core, outbound: Outbound) -> Background:
+    membership = make_membership(settings)
+    follower = ProbeFollower(
+        settings.probe.socket, own=core.own, book=core.book, roster=core.roster, metrics=core.metrics
+    )
+    return {
+        "store": core.store.run,
+        "holder index": outbound.index.run,
+        "announcer": partial(announce_store, core.store, outbound.index),
+        "members": partial(membership.run, core.roster.update),
+        "probes": outbound.prober.run,
+        "topology": core.roster.follow,
+        "verdicts": follower.run,
+        "commits": partial(
+            follow_commits, core.store, core.policy.regard.trust, core.metrics, time.monotonic
+        ),
+        "scrub": core.scrubber.run,
+    }
 
-    def _connected(self, peer: Peer, sock: object) -> None:
-        """A connection to a peer was made: its handshake measured the way there."""
-        info = read_tcp_info(sock)
-        rtt_us = None if info is None else info.handshake_us
-        if rtt_us is not None:
-            add_sample(self._roster, self._metrics, peer.name, rtt_us, "connection")
 
-    def _told(self, told: NodeReport, address: str) -> None:
-        """A peer told what it measured."""
-        absurd = self._roster.hear(told.node, told.report, address=address)
-        if absurd is None:
-            self._metrics.report("stranger")
-        else:
-            self._regard.reported_load(told.node, told.report.load, time.monotonic())
-            self._metrics.report("taken", absurd=absurd)
-
-    def _asked_to_stop(self) -> None:
-        if self._stop.is_set():
-            _log.warning("asked to stop twice: not draining any longer")
-            raise SystemExit(1)
-        self._stop.set()
+def _registries(settings: Settings) -> Filter:
+    return parse_filter(settings.registries.include, settings.registries.exclude)
 
 
 def _own_address(settings: Settings) -> str | None:

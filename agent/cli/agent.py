@@ -38,7 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     log.configure(arguments.log_format, arguments.log_level)
     # After the settings are good: the server's imports take most of the start-up time.
-    from agent.app import run_agent
+    from agent.lifecycle import run_agent
     from agent.listen.sockets import ListenErrors
 
     try:

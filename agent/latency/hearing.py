@@ -13,9 +13,12 @@ from socket import SOL_TCP, TCP_QUICKACK
 from typing import Any
 
 from agent.latency.wire import REPORT_MAX_BYTES, NodeReport, ReportInvalid, decode_report
+from agent.members.roster import Roster
+from agent.observe.metrics import Metrics
 from agent.peering.accept import AcceptLimits, Acceptor, PeerRequest, PeerResponse, Upgraded
 from agent.peering.heartbeat import Heartbeat
 from agent.peering.websocket import PeerSocket
+from agent.pull.regard import Regard
 
 _log = logging.getLogger(__name__)
 
@@ -82,6 +85,16 @@ class ReportDesk:
         except ReportInvalid as error:
             self._invalid()
             _log.warning("not a report: %s", error, extra={"fields": {"remote": address}})
+
+
+def hear_report(roster: Roster, regard: Regard, metrics: Metrics, received: NodeReport, address: str) -> None:
+    """Take what a peer reports. Nothing is taken from an address that is not that of the node it names."""
+    absurd = roster.hear(received.node, received.report, address=address)
+    if absurd is None:
+        metrics.report("stranger")
+        return
+    regard.reported_load(received.node, received.report.load, time.monotonic())
+    metrics.report("taken", absurd=absurd)
 
 
 def _acknowledge_at_once(sock: Any) -> None:

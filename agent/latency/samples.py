@@ -1,5 +1,9 @@
 """Adding a round trip that the kernel measured to the topology and to the metrics."""
 
+from typing import Any
+
+from agent.latency.tcpinfo import read_tcp_info
+from agent.members.member import Peer
 from agent.members.roster import Roster
 from agent.observe.metrics import Metrics
 from topology.placement import NodeName
@@ -15,3 +19,11 @@ def add_sample(roster: Roster, metrics: Metrics, name: NodeName, rtt_us: float, 
     if plausible:
         metrics.rtt(roster.locality(name), rtt_us, source)
     return plausible
+
+
+def add_handshake(roster: Roster, metrics: Metrics, peer: Peer, sock: Any) -> None:
+    """A connection to a peer was made: its handshake measured the round trip there."""
+    info = read_tcp_info(sock)
+    rtt_us = None if info is None else info.handshake_us
+    if rtt_us is not None:
+        add_sample(roster, metrics, peer.name, rtt_us, "connection")

@@ -1,0 +1,117 @@
+"""Starts the agent's parts, waits for a signal, and stops them in order. Makes no part itself.
+
+    start   the background tasks, the admin port, the listeners
+    ready   until SIGTERM or SIGINT
+    drain   unready; no new connections; running responses end within `stop.drain_s`
+    stop    the admin port, the background tasks, the connections to peers
+
+A second signal ends the process at once.
+"""
+
+import asyncio
+import gc
+import logging
+import resource
+import signal
+
+import uvloop
+
+from agent.admin.readiness import Phase
+from agent.app import Parts, build, open_listeners
+from agent.config import Settings
+
+_log = logging.getLogger("shorthaul")
+
+_ADMIN_DRAIN_S = 1.0
+
+
+def run_agent(settings: Settings) -> None:
+    """Run the agent until a signal asks it to stop. Raises `ListenErrors` when a port is taken."""
+    _raise_file_limit()
+    sockets = open_listeners(settings)
+
+    # What the imports left never becomes garbage: collections need not look at it again and again.
+    gc.collect()
+    gc.freeze()
+
+    async def build_and_run() -> None:
+        await run(build(settings, sockets))
+
+    try:
+        uvloop.run(build_and_run())
+    finally:
+        for listener in sockets.values():
+            listener.close()
+
+
+async def run(parts: Parts) -> None:
+    """Serve until a signal. A part that crashes ends the agent; the kubelet starts it again."""
+    stop = _stop_at_signal()
+    outbound = parts.outbound
+    async with (
+        outbound.dialer,
+        outbound.probe_dialer,
+        outbound.channels,
+        outbound.asker,
+        outbound.client,
+        outbound.prober,
+        asyncio.TaskGroup() as tasks,
+    ):
+        background = [tasks.create_task(work(), name=name) for name, work in parts.background.items()]
+        try:
+            await _serve(parts, stop)
+        finally:
+            await outbound.index.close()
+            for task in background:
+                task.cancel()
+
+
+async def _serve(parts: Parts, stop: asyncio.Event) -> None:
+    inbound, core = parts.inbound, parts.core
+    await inbound.admin_listener.start()
+    try:
+        for listener in inbound.pull_listeners:
+            await listener.start()
+        core.readiness.phase = Phase.SERVING
+        _log.info("serving", extra={"fields": {"node": core.own, "store": str(parts.settings.store)}})
+        await stop.wait()
+        await _drain(parts)
+    finally:
+        await inbound.admin_listener.stop_accepting()
+        await inbound.admin_listener.drain(_ADMIN_DRAIN_S)
+        parts.outbound.relays.close()
+    _log.info("stopped")
+
+
+async def _drain(parts: Parts) -> None:
+    inbound, settings = parts.inbound, parts.settings.stop
+    parts.core.readiness.phase = Phase.STOPPING
+    _log.info("stopping: unready now")
+    await asyncio.sleep(settings.unready_s)
+    for listener in inbound.pull_listeners:
+        await listener.stop_accepting()
+    await inbound.reports.close()
+    await inbound.questions.close()
+    _log.info("stopping: no new connections, draining")
+    await asyncio.gather(*(listener.drain(settings.drain_s) for listener in inbound.pull_listeners))
+
+
+def _stop_at_signal() -> asyncio.Event:
+    """Is set by the first SIGTERM or SIGINT; the second one ends the process."""
+    stop = asyncio.Event()
+
+    def asked_to_stop() -> None:
+        if stop.is_set():
+            _log.warning("asked to stop twice: not draining any longer")
+            raise SystemExit(1)
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, asked_to_stop)
+    return stop
+
+
+def _raise_file_limit() -> None:
+    """As many open files as the system lets us have: each client and each peer needs one."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
