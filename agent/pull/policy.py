@@ -9,7 +9,7 @@ import random
 from collections.abc import Callable, Iterable, Mapping, Set
 from typing import assert_never
 
-from agent.config import PullSettings, TransferSettings
+from agent.config.settings import PullSettings, TransferSettings
 from agent.oci.digest import Digest
 from agent.pull.events import Avoid, Commend, Limits, Progressed, Relieve, Shun, Verdict
 from agent.pull.meter import Look, Meter
