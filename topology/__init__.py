@@ -1,1 +1,1 @@
-"""Where nodes are and who is near: labels to placement, graph, ranking. Pure; knows no I/O."""
+"""Where nodes are and which are near: labels, placements, graph, ranking. Pure: no I/O."""

@@ -1,9 +1,8 @@
 """The topology of the cluster as one node knows it: labels and measurements in, snapshots out.
 
-Owns placements and estimators, and puts together what else there is: the zones' votes, the witnesses,
-the graph. Changes are taken as they come and cost little; `refresh` makes the snapshot that everybody
-reads, and works on the nodes and zones that changed. Pure: no I/O, all times are seconds of one
-monotonic clock.
+Owns the placements and the estimators, and combines them with the zones' votes, the witnesses and the
+graph. Recording a change is cheap. `refresh` makes the snapshot that everybody reads, and does work only
+for the nodes and zones that changed. Pure: no I/O. All times are seconds of one monotonic clock.
 """
 
 import statistics
@@ -16,7 +15,7 @@ from typing import TypeGuard
 from topology.graph import TopologyGraph
 from topology.inference import border_of, contradiction, infer_zone
 from topology.labels import LabelProblem, complete
-from topology.placement import Locality, NodeName, Placement, ZoneKey, meeting
+from topology.placement import Locality, NodeName, Placement, ZoneKey, relation
 from topology.rtt import SURE_SAMPLES, Estimate, RttEstimator, blend, clamped, is_plausible
 from topology.snapshot import (
     PRIORS_US,
@@ -32,15 +31,15 @@ from topology.witnesses import Witnesses
 from topology.zones import REPORT_NODES_MAX, REPORT_ZONES_MAX, Pair, Report, ZoneMatrix
 
 _ESTIMATORS_MAX = 4096
-_REVIEW_NODES = 64  # looked at again in each refresh for their age alone
-_WORTH = 1.1  # a zone that came nearer by less changes nobody's choice
-_SLOW = 1.25  # times the zone's median from which on a node's word about itself counts
-_EXPIRE_S = 10.0  # how often old votes are looked for, and what is usual between regions learned anew
+_REVIEW_NODES = 64  # nodes that each refresh checks only because their estimates and reports age
+_WORTH = 1.1  # a smaller change of a zone's cost would not change anybody's choice
+_SLOW = 1.25  # a node's own report counts if it is slower than its zone's median by this factor
+_EXPIRE_S = 10.0  # how often old votes are dropped and the usual costs between regions are recomputed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timing:
-    """``window_s``, ``half_life_s``: see `RttEstimator`. ``report_ttl_s``: how long a peer's word counts."""
+    """``window_s``, ``half_life_s``: see `RttEstimator`. ``report_ttl_s``: how long a report counts."""
 
     window_s: float = 20.0
     half_life_s: float = 120.0
@@ -49,10 +48,10 @@ class Timing:
 
 @dataclass(slots=True)
 class _Pending:
-    """What changed since the last snapshot. ``members``: nodes that came, or were placed anew."""
+    """What changed since the last snapshot. ``members``: whether any node came, left or moved."""
 
-    nodes: set[NodeName] = field(default_factory=set)  # measured, or spoken of
-    zones: set[ZoneKey] = field(default_factory=set)  # in which a node was measured
+    nodes: set[NodeName] = field(default_factory=set)  # nodes that were measured or reported about
+    zones: set[ZoneKey] = field(default_factory=set)  # zones in which a node was measured
     members: bool = True
 
 
@@ -63,8 +62,8 @@ class ClusterTopology:
         self._own = own
         self._timing = timing or Timing()
         self._labels: dict[NodeName, Placement] = {own: placement}
-        self._labelled: dict[NodeName, Placement] = {}  # with what other labels imply
-        self._placements: dict[NodeName, Placement] = {}  # and with what was inferred
+        self._labelled: dict[NodeName, Placement] = {}  # completed with what other labels imply
+        self._placements: dict[NodeName, Placement] = {}  # and with inferred zones
         self._zone_nodes: dict[ZoneKey, set[NodeName]] = {}
         self._inferred: dict[NodeName, ZoneKey] = {}
         self._suspects: dict[NodeName, str] = {}
@@ -72,7 +71,7 @@ class ClusterTopology:
         self._witnesses = Witnesses(ttl_s=self._timing.report_ttl_s)
         self._matrix = ZoneMatrix(ttl_s=self._timing.report_ttl_s)
         self._graph = TopologyGraph()
-        self._level_us: dict[int, float] = {}  # the median to peers that share so many steps
+        self._level_us: dict[int, float] = {}  # the median to this zone's peers, by shared steps
         self._zone_costs: dict[ZoneKey, tuple[float, Source]] = {}
         self._problems: tuple[LabelProblem, ...] = ()
         self._seeds: dict[NodeName, int] = {}
@@ -87,7 +86,7 @@ class ClusterTopology:
 
     @property
     def snapshot(self) -> Snapshot:
-        """The latest one; `refresh` makes a newer one."""
+        """The latest snapshot. `refresh` makes a newer one."""
         return self._snapshot
 
     @property
@@ -97,20 +96,20 @@ class ClusterTopology:
 
     @property
     def zone_costs(self) -> Mapping[ZoneKey, tuple[float, Source]]:
-        """From this node's zone to each, and where the figure comes from; empty while it has no zone."""
+        """The cost from this node's zone to each zone, and where it comes from. Empty without a zone."""
         return self._zone_costs
 
     def update(
         self, placements: Mapping[NodeName, Placement], now_s: float, *, own: Placement | None = None
     ) -> Snapshot:
-        """Take the placements of all peers, by their labels, and return the snapshot for them.
+        """Replace the labelled placements of all peers. Returns the new snapshot.
 
-        ``own``: where this node is from now on; None: where it was. O(nodes) comparisons, and O(depth) for
-        each node that came, went or moved. What was measured of those that stay is kept.
+        ``own``: where this node is from now on. None: it has not moved. O(nodes) comparisons, and O(depth)
+        for each node that came, left or moved. Measurements of nodes that stay are kept.
         """
         labels = {**placements, self._own: own or self._labels[self._own]}
         if labels[self._own] != self._labels[self._own]:
-            self._matrix.forget((self._own,))  # it voted for another zone
+            self._matrix.forget((self._own,))  # its votes were for another zone
         if labels == self._labels and self._labelled:
             return self.refresh(now_s)
         self._forget_members(self._labels.keys() - labels.keys())
@@ -129,13 +128,13 @@ class ClusterTopology:
         return self.refresh(now_s)
 
     def sample(self, node: NodeName, rtt_us: float, now_s: float) -> bool:
-        """Take a round trip that this node's kernel measured; false for one that can't be true."""
+        """Record a round trip that this node's kernel measured. False if the value can't be true."""
         if not is_plausible(rtt_us) or node not in self._labels or node == self._own:
             return False
         estimator = self._estimators.pop(node, None)
         if estimator is None:
             estimator = RttEstimator(window_s=self._timing.window_s, half_life_s=self._timing.half_life_s)
-        self._estimators[node] = estimator  # the last one now: the first is the longest unfed
+        self._estimators[node] = estimator  # now the last: the first has waited longest for a sample
         if len(self._estimators) > _ESTIMATORS_MAX:
             self._forget(next(iter(self._estimators)))
         estimator.add(rtt_us, now_s)
@@ -145,10 +144,10 @@ class ClusterTopology:
             self._pending.zones.add(zone)
         return True
 
-    def hear(self, reporter: NodeName, report: Report, now_s: float) -> int:
-        """Take a peer's report. How many of its values were absurd: clamped, or left out.
+    def add_report(self, reporter: NodeName, report: Report, now_s: float) -> int:
+        """Record a peer's report. Returns how many of its values were absurd, and so clamped or dropped.
 
-        The reporter's zone is the one that the membership gives it, whatever it says itself.
+        The reporter's zone comes from the membership, not from the report.
         """
         if reporter not in self._labels or reporter == self._own:
             return 0
@@ -163,26 +162,27 @@ class ClusterTopology:
             zones[zone] = plausible
             if own_zone is not None:
                 self._matrix.vote(reporter, own_zone, zone, plausible, now_s)
-        self._witnesses.told(reporter, zones, now_s)
+        self._witnesses.add_medians(reporter, zones, now_s)
         self._pending.nodes.add(reporter)
         for node, rtt_us in report.nodes.items():
             plausible = clamped(rtt_us)
             absurd += plausible != rtt_us
             if plausible is not None and node in self._labels and node != reporter:
-                self._witnesses.mentioned(reporter, node, plausible, now_s)
+                self._witnesses.add_mention(reporter, node, plausible, now_s)
                 self._pending.nodes.add(node)
         return absurd
 
     def estimate(self, node: NodeName, now_s: float) -> Estimate | None:
-        """What this node's own samples say of a peer."""
+        """The estimate for a peer from this node's own samples. None without samples."""
         estimator = self._estimators.get(node)
         return None if estimator is None else estimator.estimate(now_s)
 
     def report(self, now_s: float, *, load: int = 0) -> Report:
-        """What this node can tell its peers. Bounded: see `topology.zones`. O(measured peers).
+        """What this node reports to its peers. Bounded: see `topology.zones`. O(measured peers).
 
-        Of more zones than fit each node tells others of its own choice, so that every zone is told of.
-        Single nodes are mentioned where their labels don't say enough: without a zone, or suspect.
+        If the zones do not fit, each node reports a different subset, so that every zone is reported by
+        some node. Single nodes are reported if their labels do not say enough: nodes without a zone, and
+        nodes whose latency contradicts their label.
         """
         zones = self._own_medians(self._zone_nodes, now_s)
         if len(zones) > REPORT_ZONES_MAX:
@@ -199,10 +199,10 @@ class ClusterTopology:
         return Report(zones=zones, nodes=nodes, load=load)
 
     def refresh(self, now_s: float) -> Snapshot:
-        """The snapshot for now.
+        """Make the snapshot for now.
 
-        O(nodes that were measured or spoken of + nodes of the zones that moved by `_WORTH`) and a copy of
-        two tables; O(nodes) after members came, went or moved.
+        O(nodes that were measured or reported + nodes of the zones whose cost changed by `_WORTH`), plus a
+        copy of two tables. O(nodes) after a node came, left or moved.
         """
         pending, self._pending = self._pending, _Pending(members=False)
         expiring = not 0 <= now_s - self._expired_s < _EXPIRE_S
@@ -238,16 +238,16 @@ class ClusterTopology:
         return self._snapshot
 
     def matrix_row(self, one: ZoneKey) -> Mapping[ZoneKey, tuple[float, Source]]:
-        """The cost from one zone to each, and where it comes from. See `TopologyGraph.zone_costs`."""
+        """The cost from one zone to each zone, and where it comes from. See `TopologyGraph.zone_costs`."""
         own_zone = self._placements[self._own].zone_key
         return self._costs_from(one) if one == own_zone else self._graph.zone_costs(one, self._zone_nodes)
 
     def is_own_vote(self, one: ZoneKey, other: ZoneKey) -> bool:
-        """Whether this node itself measured something between two zones."""
+        """Whether this node itself measured a round trip between the two zones."""
         return self._matrix.vote_us(self._own, one, other) is not None
 
     def _forget_members(self, gone: Collection[NodeName]) -> None:
-        """Forget all that is known of nodes that left, and what they said of others."""
+        """Drop all that is known about nodes that left, and their reports about others."""
         if not gone:
             return
         for node in gone:
@@ -261,9 +261,9 @@ class ClusterTopology:
         self._matrix.forget(gone)
 
     def _review(self, now_s: float) -> list[NodeName]:
-        """The next few nodes to look at again: estimates fade and words expire without any event."""
+        """The next few nodes to check again. Estimates and reports age without any event."""
         if not self._to_review:
-            self._to_review = list(self._estimators.keys() | self._witnesses.subjects)
+            self._to_review = list(self._estimators.keys() | self._witnesses.reported_nodes)
         nodes, self._to_review = self._to_review[:_REVIEW_NODES], self._to_review[_REVIEW_NODES:]
         for node in nodes:
             if node in self._estimators and self.estimate(node, now_s) is None:
@@ -271,7 +271,7 @@ class ClusterTopology:
         return nodes
 
     def _forget(self, node: NodeName) -> None:
-        """Forget what was measured of a node."""
+        """Drop what this node measured to another node."""
         del self._estimators[node]
         self._graph.measure(self._own, node, None)
         self._pending.nodes.add(node)
@@ -293,7 +293,7 @@ class ClusterTopology:
             del self._zone_nodes[placement.zone_key]
 
     def _vote(self, zones: Iterable[ZoneKey], now_s: float) -> None:
-        """Add this node's own word about the zones in which it measured something."""
+        """Add this node's own votes for the zones in which it measured something."""
         own_zone = self._placements[self._own].zone_key
         if own_zone is None:
             return
@@ -315,7 +315,7 @@ class ClusterTopology:
         return medians
 
     def _judge(self, nodes: Iterable[NodeName], now_s: float) -> bool:
-        """Infer the zones of these nodes, or suspect them; whether any node moved."""
+        """Infer the zones of unlabelled nodes, and check the labels of the others. Whether any node moved."""
         border_us: Callable[[ZoneKey], float] = cache(
             lambda zone: border_of(zone, self._zone_nodes, self._apart_us)
         )
@@ -367,10 +367,9 @@ class ClusterTopology:
         return self._graph.usual_us(one, other) if measured is None else measured
 
     def _settle_zones(self, now_s: float, *, everything: bool, learned: bool) -> Collection[ZoneKey]:
-        """Bring the graph's zones up to date; the zones whose cost moved by `_WORTH`.
+        """Update the zones of the graph. Returns the zones whose cost changed by `_WORTH` or more.
 
-        ``learned``: what is usual between regions is another now, and with it the cost of zones that nobody
-        measured.
+        ``learned``: the usual costs between regions changed, and so did the costs of unmeasured zones.
         """
         changed = self._matrix.take_changed()
         if everything:
@@ -394,8 +393,8 @@ class ClusterTopology:
         return moved
 
     def _costs_from(self, own_zone: ZoneKey) -> dict[ZoneKey, tuple[float, Source]]:
-        """The cost from here to each zone. What this node measured itself comes before all others' words:
-        nobody overrules it, and its own way into the network is in it.
+        """The cost from this node's zone to each zone. This node's own measurements override the votes of
+        others: they include this node's own way into the network.
         """
         costs = self._graph.zone_costs(own_zone, self._zone_nodes)
         for zone in costs:
@@ -405,8 +404,8 @@ class ClusterTopology:
         return costs
 
     def _learn_regions(self) -> bool:
-        """What is usual between regions stands in for the pairs of zones that nobody measured; whether that
-        changed.
+        """Recompute the usual costs between regions, which stand in for unmeasured pairs of zones. Whether
+        any changed.
         """
         measured: dict[frozenset[str | None], list[float]] = defaultdict(list)
         self._pairs_learned = len(self._matrix.pairs())
@@ -414,12 +413,12 @@ class ClusterTopology:
             median_us = self._matrix.rtt_us(*_ends(pair))
             if len(pair) == 2 and median_us is not None:
                 measured[frozenset(zone.region for zone in pair)].append(median_us)
-        return self._graph.learn_regions(
+        return self._graph.set_region_costs(
             {regions: statistics.median_low(medians) for regions, medians in measured.items()}
         )
 
     def _level_medians(self, now_s: float) -> dict[int, float]:
-        """The median round trip to the peers of this zone, by how many steps they share with this node."""
+        """The median round trip to the peers of this zone, by the number of shared steps."""
         own = self._placements[self._own]
         if own.zone_key is None or not own.finer:
             return {}
@@ -427,12 +426,12 @@ class ClusterTopology:
         for node in self._estimators.keys() & self._zone_nodes.get(own.zone_key, set()):
             estimate = self.estimate(node, now_s)
             if estimate is not None and estimate.weight > 0.5:
-                _, shared = meeting(own.path, self._placements[node].path)
+                _, shared = relation(own.path, self._placements[node].path)
                 measured[shared].append(estimate.low_us)
         return {shared: statistics.median_low(values) for shared, values in measured.items()}
 
     def _stand(self, node: NodeName, now_s: float) -> None:
-        """Make a node's standing anew."""
+        """Recompute a node's standing."""
         placement = self._placements.get(node)
         if placement is None:
             return
@@ -442,7 +441,7 @@ class ClusterTopology:
             locality, shared = Locality.NODE, len(path)
             cost_us, source = 0.0, Source.SELF
         else:
-            locality, shared = meeting(self._placements[self._own].path, path)
+            locality, shared = relation(self._placements[self._own].path, path)
             cost_us, source = self._unmeasured(node, placement.zone_key, locality, shared, now_s)
             estimate = self.estimate(node, now_s)
             if estimate is not None:
@@ -466,7 +465,7 @@ class ClusterTopology:
     def _unmeasured(
         self, node: NodeName, zone: ZoneKey | None, locality: Locality, shared: int, now_s: float
     ) -> tuple[float, Source]:
-        """What a round trip to a node takes as far as others' measurements and labels tell."""
+        """The cost of a node by its labels and by others' measurements, without this node's own samples."""
         zone_cost = None if zone is None else self._zone_costs.get(zone)
         if locality is Locality.RACK and shared in self._level_us:
             cost_us, source = self._level_us[shared], Source.ZONE_PAIR
@@ -474,10 +473,10 @@ class ClusterTopology:
             cost_us, source = zone_cost or (PRIORS_US[locality], Source.PRIOR)
         own_zone = self._placements[self._own].zone_key
         if zone_cost is not None and own_zone is not None:
-            # A node is believed to be slow, never to be fast: else one could draw everybody's pulls.
-            told_us = self._witnesses.median_told_us(node, own_zone, now_s)
-            if told_us is not None and told_us > zone_cost[0] * _SLOW:
-                return cost_us * told_us / zone_cost[0], Source.SAYS_SLOWER
+            # A node may report that it is slow, but not that it is fast: else it could attract all pulls.
+            reported_us = self._witnesses.reported_median_us(node, own_zone, now_s)
+            if reported_us is not None and reported_us > zone_cost[0] * _SLOW:
+                return cost_us * reported_us / zone_cost[0], Source.SAYS_SLOWER
         return cost_us, source
 
 
@@ -492,13 +491,13 @@ def _with_zone(placement: Placement, zone: ZoneKey | None) -> Placement:
 
 
 def _ends(pair: Pair) -> tuple[ZoneKey, ZoneKey]:
-    """Both zones of a pair, or twice the one."""
+    """Both zones of a pair. For a pair within one zone: that zone twice."""
     one, other = (*pair, *pair)[:2]
     return one, other
 
 
 def _moved(before: tuple[float, Source] | None, after: tuple[float, Source]) -> bool:
-    """Whether a zone's cost changed so much that its nodes' standings are worth making anew."""
+    """Whether a zone's cost changed enough to recompute the standings of its nodes."""
     return before is None or before[1] is not after[1] or _differ(before[0], after[0])
 
 

@@ -1,10 +1,13 @@
 """The cluster as a graph: region, zone, finer levels and nodes as vertices. The only user of networkx.
 
-Edges: a vertex *lies in* the one above it; two zones are joined by what was measured between them; a
-node by what was measured to it. The cost between two zones is the measured one where there is one, for
-data takes the way that was measured, whatever detour looks shorter; else the shortest path over other
-measured pairs, unless what is usual between their regions is less. Nodes are ends: no path leads
-through one. Changed in place, one vertex or edge at a time; readers get snapshots (topology.snapshot).
+There are three kinds of edges. A vertex *lies in* the vertex above it. A *zone pair* joins two zones that
+were measured. A *measured* edge joins this node to a peer that it measured.
+
+The cost between two zones is the measured one if there is one, even if a detour looks shorter: data takes
+the direct way. Otherwise it is the shortest path over other measured pairs, or the usual cost between the
+two regions if that is less. No path leads through a node.
+
+The graph is changed in place, one vertex or edge at a time. Readers get snapshots (topology.snapshot).
 """
 
 import math
@@ -22,11 +25,11 @@ Vertex = tuple[Any, ...]
 Kind = Literal["lies_in", "zone_pair", "measured"]
 
 Regions = frozenset[str | None]
-"""Two regions, or one: the inside of it. Zones without a region count as those of one, None."""
+"""Two regions. A set of one region means pairs within it. Zones without a region share the region None."""
 
 _TOP: Vertex = ()
 _LEAST_US = 1.0
-_DETOUR = 1.5  # so many times the usual a measured path to another region may take
+_DETOUR = 1.5  # a path to another region counts if it takes less than the usual cost times this
 
 
 class TopologyGraph:
@@ -35,22 +38,22 @@ class TopologyGraph:
     def __init__(self) -> None:
         self._graph: nx.Graph[Vertex] = nx.Graph()
         self._graph.add_node(_TOP)
-        self._zones: nx.Graph[Vertex] = nx.Graph()  # the measured pairs alone: what paths lead over
+        self._zones: nx.Graph[Vertex] = nx.Graph()  # the measured pairs only: shortest paths use these
         self._paths: dict[NodeName, Path] = {}
-        self._inside_us: dict[Vertex, float] = {}  # of zones, where known
+        self._inside_us: dict[Vertex, float] = {}  # round trips within a zone, where known
         self._usual_us: Mapping[Regions, float] = {}
 
     @property
     def graph(self) -> "nx.Graph[Vertex]":
-        """The graph itself, to look at; edges have ``kind`` and, where one was measured, ``rtt_us``."""
+        """The graph itself, read-only. Edges have a ``kind`` and, if measured, an ``rtt_us``."""
         return self._graph
 
     def path(self, node: NodeName) -> Path:
-        """Where a node was placed. Raises KeyError."""
+        """Where a node was placed. Raises KeyError for an unknown node."""
         return self._paths[node]
 
     def place(self, node: NodeName, path: Path) -> None:
-        """Put a node there, or move it. O(depth)."""
+        """Add a node at a path, or move it there. O(depth)."""
         if self._paths.get(node) == path:
             return
         self.remove(node)
@@ -65,7 +68,7 @@ class TopologyGraph:
             below = above
 
     def remove(self, node: NodeName) -> None:
-        """Take a node out, and every vertex that then has nothing below it. O(depth)."""
+        """Remove a node, and every vertex that then has nothing below it. O(depth)."""
         path = self._paths.pop(node, None)
         if path is None:
             return
@@ -79,7 +82,7 @@ class TopologyGraph:
             self._inside_us.pop(vertex, None)
 
     def measure(self, one: NodeName, other: NodeName, rtt_us: float | None) -> None:
-        """What the round trip between two nodes takes; None when it is not known any more."""
+        """Set the round trip between two nodes. None: it is no longer known."""
         ends: tuple[Vertex, Vertex] = (("node", one), ("node", other))
         if rtt_us is not None:
             self._graph.add_edge(*ends, kind="measured", rtt_us=rtt_us)
@@ -87,7 +90,7 @@ class TopologyGraph:
             self._graph.remove_edge(*ends)
 
     def join_zones(self, one: ZoneKey, other: ZoneKey, rtt_us: float | None) -> None:
-        """What a round trip between two zones takes, or inside of one; None when not known any more."""
+        """Set the round trip between two zones, or inside one. None: it is no longer known."""
         start, end = _zone_vertex(one), _zone_vertex(other)
         if start not in self._graph or end not in self._graph:
             return
@@ -100,14 +103,14 @@ class TopologyGraph:
             for graph in (self._graph, self._zones):
                 graph.remove_edge(start, end)
 
-    def learn_regions(self, usual_us: Mapping[Regions, float]) -> bool:
-        """What is usual between the zones of a region, or of two: all that is known, anew; true for news."""
-        news = usual_us != self._usual_us
+    def set_region_costs(self, usual_us: Mapping[Regions, float]) -> bool:
+        """Replace the usual round trips between zones by their regions. Whether any changed."""
+        changed = usual_us != self._usual_us
         self._usual_us = dict(usual_us)
-        return news
+        return changed
 
     def usual_us(self, one: ZoneKey, other: ZoneKey) -> float:
-        """What is usual between the regions of two zones, or inside of a zone; a prior if not learned."""
+        """The usual round trip between the regions of two zones, or inside a zone. A prior if not known."""
         if one == other:
             return PRIORS_US[Locality.ZONE]
         usual_us = self._usual_us.get(frozenset((one.region, other.region)))
@@ -118,7 +121,8 @@ class TopologyGraph:
     def zone_costs(self, origin: ZoneKey, zones: Iterable[ZoneKey]) -> dict[ZoneKey, tuple[float, Source]]:
         """The cost of a round trip from ``origin`` to each of these zones, and where it comes from.
 
-        O(zones) where all were measured from ``origin``; else Dijkstra over the measured pairs besides.
+        O(zones) if all were measured from ``origin``. Otherwise one run of Dijkstra over the measured pairs
+        is added.
         """
         start = _zone_vertex(origin)
         if start not in self._graph:
@@ -139,15 +143,15 @@ class TopologyGraph:
             elif end in self._graph:
                 usual_us = self.usual_us(origin, zone)
                 path_us = paths.get(end, math.inf) + (self._inside(start) + self._inside(end)) / 2
-                # Zones of one region are about equally far apart, so a detour says little there; the
-                # way to another region is the way to a zone of it and a little more.
+                # Zones of one region are about equally far apart, so a detour says little there. The way
+                # to another region is about as long as the way to any zone of it.
                 worth = 1.0 if origin.region == zone.region else _DETOUR
                 is_path = path_us < usual_us * worth
                 costs[zone] = (path_us, Source.PATH) if is_path else (usual_us, Source.PRIOR)
         return costs
 
     def cost_us(self, one: NodeName, other: NodeName) -> float:
-        """The cost of a round trip between any two nodes. Raises KeyError for one that is not there."""
+        """The cost of a round trip between any two nodes. Raises KeyError for an unknown node."""
         start, end = self._paths[one], self._paths[other]
         if one == other:
             return 0.0
@@ -175,9 +179,10 @@ class TopologyGraph:
         return self._inside_us.get(zone, PRIORS_US[Locality.ZONE])
 
     def _weight(self, one: Vertex, other: Vertex, edge: dict[str, Any]) -> float:
-        """What a step adds to a path that starts and ends in the middle of a zone.
+        """The cost that one zone pair adds to a path.
 
-        Half of each end's inside is added once at each end of the path, so here it is left out.
+        A measured pair includes half of the inside of each of its zones. For the two ends of a path,
+        `zone_costs` adds these halves once, so they are left out here.
         """
         rtt_us: float = edge["rtt_us"]
         return max(_LEAST_US, rtt_us - (self._inside(one) + self._inside(other)) / 2)

@@ -1,9 +1,9 @@
 """What measured latency says about where a node sits.
 
-Decides the zone of a node that has no zone label, and whether a labelled node's latency contradicts
-its label. Evidence is the median round trip between the node and each zone, from whoever measured it.
-Between "inside of this zone" and "in the next zone" the border is the geometric mean of the two, as
-round-trip times differ by ratios. In doubt it says nothing.
+Decides the zone of a node without a zone label, and whether a labelled node's latency contradicts its
+label. The evidence is the median round trip between the node and each zone, no matter who measured it.
+The border between "inside this zone" and "in the next zone" is the geometric mean of the two usual round
+trips, because round-trip times differ by ratios. In doubt the answer is None.
 """
 
 import math
@@ -15,19 +15,19 @@ Evidence = Mapping[ZoneKey, float]
 """The median round trip, in microseconds, between one node and each zone that measured it."""
 
 Apart = Callable[[ZoneKey, ZoneKey], float]
-"""The round trip between two zones, or inside of one; a prior where nobody measured."""
+"""The round trip between two zones, or inside one. A prior if nobody measured it."""
 
 Border = Callable[[ZoneKey], float]
-"""Up to which round trip, in microseconds, a node is taken to be inside of a zone: `border_of`."""
+"""The largest round trip, in microseconds, of a node inside a zone. See `border_of`."""
 
-_CLEARLY = 1.25  # so much nearer than the next candidate a zone has to be
-_STAY = 1.2  # so much nearer another zone has to be for a node to move there
+_CLEARLY = 1.25  # a zone must be nearer than the next candidate by this factor
+_STAY = 1.2  # a node moves to another zone only if that zone is nearer by this factor
 
 
 def infer_zone(evidence: Evidence, border_us: Border, current: ZoneKey | None = None) -> ZoneKey | None:
-    """The zone that a node without a label is in; None when the evidence does not tell.
+    """The zone that a node without a label is in. None if the evidence is not clear.
 
-    ``current``: what was inferred before; it stays in doubt.
+    ``current``: the zone that was inferred before. In doubt it is kept.
     """
     if not evidence:
         return current
@@ -36,7 +36,7 @@ def infer_zone(evidence: Evidence, border_us: Border, current: ZoneKey | None = 
     inside = best_us <= border_us(best)
     clearly = len(ordered) == 1 or ordered[1][1] >= best_us * _CLEARLY
     if current is not None:
-        # What was found out stays until evidence speaks for another zone, or against this one.
+        # The inferred zone stays until evidence speaks for another zone, or against this one.
         current_us = evidence.get(current)
         if current_us is None and not (inside and clearly):
             return current
@@ -55,9 +55,10 @@ def contradiction(
     *,
     suspect: bool = False,
 ) -> str | None:
-    """In one line, why the evidence can't be true of a node of this zone; None while it can.
+    """One line that says why a node with this evidence can't be in its labelled zone. None if it can be.
 
-    ``suspect``: whether that was so before; then it takes clearer evidence for it to be no more.
+    ``suspect``: whether the evidence contradicted the label before. Then clearer evidence is needed to
+    clear the node.
     """
     lenience = _STAY if suspect else 1.0
     own_us = evidence.get(labelled)
@@ -79,7 +80,7 @@ def contradiction(
 
 
 def border_of(zone: ZoneKey, zones: Iterable[ZoneKey], apart_us: Apart) -> float:
-    """Up to which round trip a node is taken to be inside of a zone."""
+    """The largest round trip, in microseconds, of a node that counts as inside the zone."""
     inside_us = apart_us(zone, zone)
     next_us = min((apart_us(zone, other) for other in zones if other != zone), default=math.inf)
     if not math.isfinite(next_us):

@@ -1,14 +1,17 @@
-"""Labels to placements.
+"""Turns a node's labels into its placement.
 
 Decides which labels say where a node sits, in which order they nest, and what is wrong with them.
-Missing and contradictory labels are reported and never fatal: the placement says what is known.
+A missing or contradictory label is reported and is never fatal. The placement holds what is known.
 
-Sources: Kubernetes "Well-Known Labels" for region, zone and the deprecated failure-domain labels;
-KEP-4742 for the copies of them that a pod sees through the downward API (same keys); AWS "node
-labels" of EKS for network-node-layer-1 (the widest) to -3; GKE "gce-topology-block", "-subblock",
-"-host"; NVIDIA topograph for core, spine, leaf; cloud-provider-azure, "Use Availability Zones": a node
-outside of any zone carries its *fault domain*, a bare number, in the zone label; Rook "OSD topology"
-and common use for racks.
+Sources:
+- Kubernetes "Well-Known Labels": region, zone, and the deprecated failure-domain labels.
+- KEP-4742: a pod sees copies of these labels through the downward API, with the same keys.
+- AWS EKS "node labels": network-node-layer-1 (the widest) to -3.
+- GKE: "gce-topology-block", "-subblock", "-host".
+- NVIDIA topograph: core, spine, leaf.
+- cloud-provider-azure, "Use Availability Zones": a node outside of any zone has its *fault domain*, a
+  bare number, in the zone label.
+- Rook "OSD topology", and common use: racks.
 """
 
 import json
@@ -24,7 +27,7 @@ RACK = "rack"
 FAULT_DOMAIN = "fault-domain"
 _DATACENTER = "datacenter"
 
-# Other names of the same level; the first that a node has counts.
+# Other keys of the same level. The first one that a node has counts.
 _ALIASES = {
     REGION_LABEL: (REGION_LABEL, "failure-domain.beta.kubernetes.io/region"),
     ZONE_LABEL: (ZONE_LABEL, "failure-domain.beta.kubernetes.io/zone"),
@@ -53,8 +56,8 @@ FINER_LEVELS = (
     RACK,
     "topology.rook.io/chassis",
 )
-"""The finer levels known without being configured, widest first. A cluster has a few of them at most;
-a level that no node has takes part in nothing."""
+"""The finer levels that are known without configuration, widest first. A cluster has a few of them at
+most. A level that no node has has no effect."""
 
 _VALUE_MAX = 253
 _SHOWN_MAX = 80
@@ -74,15 +77,15 @@ def read_labels(
     node: NodeName,
     labels: Mapping[str, str],
     *,
-    told: Placement | None = None,
+    configured: Placement | None = None,
     finer_levels: Sequence[str] = FINER_LEVELS,
 ) -> tuple[Placement, tuple[LabelProblem, ...]]:
     """The placement that ``labels`` describe, and what is wrong with them.
 
-    ``told``: levels that were configured outright; they win over labels, and a label that says
-    otherwise is reported. ``finer_levels``: label keys below the zone, widest first.
+    ``configured``: levels from the configuration. They win over labels, and a label that disagrees is
+    reported. ``finer_levels``: label keys below the zone, widest first.
     """
-    told = told or Placement()
+    configured = configured or Placement()
     problems: list[LabelProblem] = []
 
     def problem(text: str, hint: str) -> None:
@@ -99,7 +102,7 @@ def read_labels(
             )
         return clean or None
 
-    def level(key: str, told_value: str | None) -> str | None:
+    def level(key: str, configured_value: str | None) -> str | None:
         names = [name for name in _ALIASES.get(key, (key,)) if name == key or name not in finer_levels]
         found = [(name, value) for name in names if (value := value_of(name)) is not None]
         for name, value in found[1:]:
@@ -109,40 +112,40 @@ def read_labels(
                     "the first counts",
                     "remove one of them",
                 )
-        if told_value is not None and found and told_value != found[0][1]:
+        if configured_value is not None and found and configured_value != found[0][1]:
             problem(
-                f"label {found[0][0]} is {_short(found[0][1])}, the configuration says {_short(told_value)}: "
-                "the latter counts",
+                f"label {found[0][0]} is {_short(found[0][1])}, "
+                f"the configuration says {_short(configured_value)}: the configuration counts",
                 "leave the level out of the configuration, or correct it",
             )
-        return told_value if told_value is not None or not found else found[0][1]
+        return configured_value if configured_value is not None or not found else found[0][1]
 
-    region = level(REGION_LABEL, told.region)
-    zone = level(ZONE_LABEL, told.zone)
+    region = level(REGION_LABEL, configured.region)
+    zone = level(ZONE_LABEL, configured.zone)
     finer: dict[str, str] = {}
     if (
         zone is not None
-        and told.zone is None
+        and configured.zone is None
         and zone.isdigit()
         and any(k.startswith(_AZURE) for k in labels)
     ):
         finer[FAULT_DOMAIN], zone = zone, None
-    told_finer = dict(told.finer)
-    for key in dict.fromkeys((FAULT_DOMAIN, *finer_levels, *told_finer)):
-        value = level(key, told_finer.get(key))
+    configured_finer = dict(configured.finer)
+    for key in dict.fromkeys((FAULT_DOMAIN, *finer_levels, *configured_finer)):
+        value = level(key, configured_finer.get(key))
         if value is not None:
             finer[key] = value
     order = finer_levels if FAULT_DOMAIN in finer_levels else (FAULT_DOMAIN, *finer_levels)
     placement = Placement(
         region=None if region is None else Region(region),
         zone=None if zone is None else Zone(zone),
-        finer=tuple((key, finer[key]) for key in dict.fromkeys((*order, *told_finer)) if key in finer),
+        finer=tuple((key, finer[key]) for key in dict.fromkeys((*order, *configured_finer)) if key in finer),
     )
     return placement, tuple(problems)
 
 
-def told_placement(region: object, zone: object, rack: object) -> Placement:
-    """The placement that was written down outright; None and an empty text are unknown."""
+def configured_placement(region: object, zone: object, rack: object) -> Placement:
+    """The placement that the configuration gives. None and an empty text mean unknown."""
     texts = (None if level is None else clean_value(str(level)) or None for level in (region, zone, rack))
     region_text, zone_text, rack_text = texts
     return Placement(
@@ -153,7 +156,7 @@ def told_placement(region: object, zone: object, rack: object) -> Placement:
 
 
 def clean_value(value: str) -> str:
-    """A label's value as it can be shown anywhere: no control characters, no outer blanks, bounded."""
+    """A label's value that is safe to show: no control characters, no outer blanks, bounded length."""
     text = value.strip()
     if not text.isprintable():
         text = text.encode("unicode_escape").decode("ascii")
@@ -167,11 +170,11 @@ def _short(value: str) -> str:
 def complete(
     placements: Mapping[NodeName, Placement],
 ) -> tuple[dict[NodeName, Placement], tuple[LabelProblem, ...]]:
-    """The placements with the levels filled in that the other nodes' labels imply, and what is wrong.
+    """The placements, completed with what the other nodes' labels imply, and what is wrong with them.
 
-    A node with a zone but no region gets the region that every other node of that zone names; a node
-    with a finer level but no zone likewise. What no label implies stays unknown; latency may tell.
-    Cost: O(nodes × depth).
+    A node with a zone but no region gets the region that all other nodes of that zone name. A node with a
+    finer level but no zone gets its zone in the same way. What no label implies stays unknown; measured
+    latency may fill it in later. Cost: O(nodes × depth).
     """
     completed = dict(placements)
     problems: list[LabelProblem] = []
@@ -195,9 +198,9 @@ def complete(
 def _implied(
     placements: Iterable[Placement],
 ) -> tuple[dict[Zone, Region], dict[tuple[str, str], tuple[Region | None, Zone]]]:
-    """Which region a zone's name implies, and which zone a finer step; only where all nodes agree.
+    """Which region each zone implies, and which zone each finer step implies. Only where all nodes agree.
 
-    Of the finer levels only those that are unique across a cloud count: there is a rack 1 everywhere.
+    Only finer levels with names that are unique across a cloud count: every zone may have a "rack 1".
     """
     regions: dict[Zone, set[Region]] = defaultdict(set)
     zones: dict[tuple[str, str], set[tuple[Region | None, Zone]]] = defaultdict(set)
@@ -230,14 +233,14 @@ def _missing(
     if labelled.finer and labelled.finer[0][0] == FAULT_DOMAIN:
         return  # outside of any zone on purpose
     if has_zone and labelled.zone is None:
-        found = f"taken to be in {completed.zone!r}, as its other labels imply" if completed.zone else None
+        found = f"assumed to be in {completed.zone!r}, as its other labels imply" if completed.zone else None
         yield LabelProblem(
             node=node,
-            problem=f"no zone label: {found or 'measured latency decides, as far as it can'}",
+            problem=f"no zone label: {found or 'measured latency decides where it can'}",
             hint=f"kubectl label node {node} {ZONE_LABEL}=ZONE",
         )
     elif has_region and labelled.region is None and labelled.zone is not None:
-        found = f"taken to be in {completed.region!r}, as its zone implies" if completed.region else None
+        found = f"assumed to be in {completed.region!r}, as its zone implies" if completed.region else None
         yield LabelProblem(
             node=node,
             problem=f"no region label: {found or 'counts as a region of its own'}",
@@ -246,10 +249,10 @@ def _missing(
 
 
 def _odd_ones_out(placements: Mapping[NodeName, Placement]) -> Iterable[LabelProblem]:
-    """Nodes whose combination of levels hardly any other node has: most likely a mistake.
+    """Nodes with a combination of levels that hardly any other node has. Most likely a mistake.
 
-    Names may repeat within different parents on purpose (zone "a", rack "1"); then each combination
-    has company of its own.
+    The same name may appear below different parents on purpose (zone "a", rack "1"). Then several nodes
+    share each combination, and nothing is reported.
     """
     regions: dict[Zone, Counter[Region]] = defaultdict(Counter)
     zones: dict[tuple[str, str], Counter[Zone]] = defaultdict(Counter)
@@ -261,7 +264,7 @@ def _odd_ones_out(placements: Mapping[NodeName, Placement]) -> Iterable[LabelPro
         for step in placement.finer:
             if step[0] in _CLOUD_LEVELS:  # these names are unique across a cloud
                 zones[step][placement.zone] += 1
-    # Nearly always there is nothing to say, and then this costs one look at each name.
+    # Nearly always there is no doubtful name, and then this costs one look at each name.
     doubtful = {name for name, counts in regions.items() if len(counts) > 1}
     doubtful_steps = {step for step, counts in zones.items() if len(counts) > 1}
     for node, placement in placements.items():
@@ -288,15 +291,15 @@ def _odd_ones_out(placements: Mapping[NodeName, Placement]) -> Iterable[LabelPro
 
 
 def _usual(counts: "Counter[Region] | Counter[Zone]", here: str) -> str | None:
-    """The commonest value, where it is at least three times as common as ``here``."""
+    """The most common value, if it is at least three times as common as ``here``; else None."""
     value, count = counts.most_common(1)[0]
     return value if value != here and count >= 3 * counts[here] else None  # type: ignore[index]
 
 
 def parse_downward_api(text: str) -> dict[str, str]:
-    """The labels in a downward API volume's file: one ``key="value"`` a line, escaped as in Go.
+    """The labels in a file of a downward API volume: one ``key="value"`` per line, escaped as in Go.
 
-    Lines that are not of this form are left out. Source: Kubernetes "Downward API", volume files.
+    Lines of another form are skipped. Source: Kubernetes "Downward API", volume files.
     """
     labels: dict[str, str] = {}
     for line in text.splitlines():
@@ -311,7 +314,7 @@ def parse_downward_api(text: str) -> dict[str, str]:
 
 
 def path_levels(paths: Iterable[Path]) -> tuple[str, ...]:
-    """The levels that occur, coarsest first: one comes after all that stand above it in any path."""
+    """The levels that occur, widest first. A level comes after every level above it in any path."""
     order = {level: place for place, level in enumerate(("region", "zone", *FINER_LEVELS))}
     above: dict[str, set[str]] = {}
     for levels in {tuple(level for level, _ in path) for path in paths}:
@@ -319,7 +322,7 @@ def path_levels(paths: Iterable[Path]) -> tuple[str, ...]:
             above.setdefault(level, set()).update(levels[:place])
     listed: list[str] = []
     while above:
-        # The next is one with nothing left above it; where nodes disagree, the best known one.
+        # The next level is one with nothing left above it. If nodes disagree, it is the best known one.
         free = [level for level in above if not above[level] - set(listed)] or list(above)
         level = min(free, key=lambda each: (order.get(each, len(order)), each))
         listed.append(level)

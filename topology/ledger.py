@@ -1,9 +1,9 @@
 """What the bytes between zones cost.
 
-Decides a price for each pair of zones and adds up what was delivered. Each body is accounted by one of
-the agents that it passes, so that the sum over a cluster counts no byte twice: between peers by the one
-that receives, to another node's containerd by the one that sends. What an abandoned attempt had received
-is not in it. GB is 10^9 bytes, as the clouds bill.
+Decides a price for each pair of zones, and adds up the delivered bytes. Exactly one agent accounts for each
+body, so that the sum over a cluster counts no byte twice. Between peers it is the receiver. For another
+node's containerd it is the sender. Bytes of an abandoned attempt are not included. 1 GB is 10^9 bytes, as
+clouds bill it.
 """
 
 from collections.abc import Iterable, Mapping
@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 from topology.placement import ZoneKey
 
 _GB = 1e9
-_PAIRS_MAX = 128  # more than that are accounted together: metrics have a series for each
+_PAIRS_MAX = 128  # further pairs are added up under "other", because metrics have a series per pair
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prices:
-    """US dollars per GB. ``pairs``: exceptions, by (source, destination) as ``zone`` or ``region/zone``."""
+    """US dollars per GB. ``pairs``: exceptions by (source, destination), each ``zone`` or ``region/zone``."""
 
     same_zone: float = 0.0
     cross_zone: float = 0.02
@@ -27,8 +27,8 @@ class Prices:
     def usd_per_gb(self, source: ZoneKey | None, destination: ZoneKey | None) -> float:
         """The price from one zone to another.
 
-        A node without a zone counts as one of another zone, and two such nodes as of the same: where
-        nobody has a zone label there are no zones to pay for.
+        A node without a zone counts as being in another zone. Two nodes without a zone count as being in
+        the same zone: if no node has a zone label, there are no zones to pay for.
         """
         if source is None and destination is None:
             return self.same_zone
@@ -46,7 +46,7 @@ class Prices:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """What came from one zone to another."""
+    """Bytes from one zone to another, and their price."""
 
     source: str
     destination: str
@@ -55,7 +55,7 @@ class Entry:
 
 
 class CostLedger:
-    """Bytes and money by pair of zones, since the start."""
+    """Bytes and US dollars by pair of zones, since the start of the agent."""
 
     def __init__(self, prices: Prices) -> None:
         self._prices = prices
@@ -63,7 +63,7 @@ class CostLedger:
         self._usd: dict[tuple[str, str], float] = {}
 
     def add(self, source: ZoneKey | None, destination: ZoneKey | None, size_bytes: int) -> Entry:
-        """Account bytes; the entry that was added, with the names that it counts under."""
+        """Add delivered bytes. Returns the added entry, with the zone names that it counts under."""
         pair = _name(source), _name(destination)
         if pair not in self._bytes and len(self._bytes) >= _PAIRS_MAX:
             pair = "other", "other"
@@ -73,7 +73,7 @@ class CostLedger:
         return Entry(source=pair[0], destination=pair[1], size_bytes=size_bytes, usd=usd)
 
     def entries(self) -> Iterable[Entry]:
-        """The sums, most bytes first."""
+        """The sums by pair of zones, most bytes first."""
         for pair, size_bytes in sorted(self._bytes.items(), key=lambda item: (-item[1], item[0])):
             yield Entry(source=pair[0], destination=pair[1], size_bytes=size_bytes, usd=self._usd[pair])
 

@@ -1,8 +1,8 @@
-"""Placements and the relation of two of them.
+"""Placements, and how far apart two of them are.
 
 Decides how far apart two nodes are by their labels alone. Knows nothing of sockets, time or blobs.
-Source: Kubernetes well-known labels topology.kubernetes.io/region and /zone; what lies below a zone
-(network layers, blocks, racks, hosts) differs between clouds and may be of any depth.
+Source: Kubernetes well-known labels topology.kubernetes.io/region and /zone. The levels below a zone
+(network layers, blocks, racks, hosts) differ between clouds and can be of any depth.
 """
 
 from dataclasses import dataclass, field
@@ -17,14 +17,14 @@ Step = tuple[str, str]
 """One level of a placement: the level's name ("region", "zone", or a finer label's key) and its value."""
 
 Path = tuple[Step, ...]
-"""The way from the top of the cluster down to a node, coarsest step first."""
+"""The levels from the top of the cluster down to a node, widest level first."""
 
 
 class Locality(IntEnum):
-    """The relation of two placements, nearest first; the tiers in which holders are asked and chosen."""
+    """How near two placements are, nearest first. Holders are asked and chosen tier by tier."""
 
     NODE = 0
-    RACK = 1  # the same zone, and any finer level as well
+    RACK = 1  # the same zone, and at least one finer level in common
     ZONE = 2
     REGION = 3
     REMOTE = 4
@@ -37,8 +37,8 @@ class Locality(IntEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ZoneKey:
-    """A zone within its region. A level is meant within the one above it, as cloud providers mean it:
-    zone "a" of one region is not zone "a" of another.
+    """A zone within its region. Cloud providers name a zone within its region: zone "a" of one region
+    is not zone "a" of another.
     """
 
     region: Region | None
@@ -50,20 +50,20 @@ class ZoneKey:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Placement:
-    """Where a node sits. None is a label the node does not have.
+    """Where a node sits. None: the node does not have that label.
 
-    ``finer``: the levels below the zone, coarsest first, of any depth.
+    ``finer``: the levels below the zone, widest first, of any depth.
     """
 
     region: Region | None = None
     zone: Zone | None = None
     finer: Path = ()
-    # Made once: they are read for every node whenever zones move.
+    # Computed once, because they are read for every node whenever zones move.
     path: Path = field(init=False, repr=False, compare=False)
     zone_key: ZoneKey | None = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        """Make ``path``, the steps that are known (a missing level is left out), and ``zone_key``."""
+        """Compute ``path`` (a missing level is left out) and ``zone_key``."""
         steps: list[Step] = []
         if self.region is not None:
             steps.append(("region", self.region))
@@ -84,19 +84,19 @@ def shared_steps(one: Path, other: Path) -> int:
     return count
 
 
-def meeting(one: Path, other: Path) -> tuple[Locality, int]:
-    """The relation of two different nodes, and how many steps they share.
+def relation(one: Path, other: Path) -> tuple[Locality, int]:
+    """How near two different nodes are, and how many steps they share.
 
-    Two nodes that both lack a level are not set apart by it: where no node has a region label, two
-    nodes of zone "a" are in the same zone. A node that lacks a level is not the neighbour of one that
-    has it, because nothing says so.
+    A level that both nodes lack does not separate them: if no node has a region label, two nodes of zone
+    "a" are in the same zone. A level that only one of them has does separate them, because nothing says
+    that the other one is there too.
     """
     shared = shared_steps(one, other)
     if shared == 0:
         return Locality.REMOTE, 0
     locality = _LOCALITIES.get(one[shared - 1][0], Locality.RACK)
     if locality is Locality.RACK and not any(level == "zone" for level, _ in one[:shared]):
-        # "Rack 1" of an unknown zone says little: it may be any zone's.
+        # Without a zone, "rack 1" says little: any zone may have one.
         locality = Locality.REGION if one[0][0] == "region" else Locality.REMOTE
     return locality, shared
 

@@ -1,9 +1,9 @@
-"""Whom to measure.
+"""Which peers to measure.
 
-Decides which peers have a probe connection: some of every zone, so that no zone goes unmeasured
-however large the cluster is (of 15 peers taken at random from a cluster with 5 % of them in the zone,
-none is in it 46 % of the time), and the set rotates, so that every peer has its turn. Pure: the same
-nodes and turn give the same choice.
+Decides which peers get a probe connection. Some peers of every zone are probed, so that no zone goes
+unmeasured in a large cluster. (If 5 % of the peers are in a zone, 15 peers chosen at random include none of
+them 46 % of the time.) The set rotates, so that every peer gets its turn. Pure: the same nodes and turn
+give the same choice.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,7 +19,7 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProbeLimits:
-    """How many connections: in this node's zone, in each other zone, in all."""
+    """How many probe connections: in this node's zone, in each other zone, and in total."""
 
     own_zone: int = 32
     other_zones: int = 3
@@ -34,16 +34,16 @@ def choose_probed(
     limits: ProbeLimits,
     turn: int,
 ) -> tuple[NodeName, ...]:
-    """The peers to probe in this turn. Each turn exchanges a quarter of a zone's probed peers, one at least.
+    """The peers to probe in this turn. Each turn replaces a quarter of a zone's probed peers, at least one.
 
-    ``zones``: the peers by zone; under None those of which no zone is known (for a node without a zone
-    they are its own). With more zones than ``total`` has room for, the zones take turns as well.
+    ``zones``: the peers by zone. Peers without a known zone are under None; a node without a zone treats
+    them as its own zone. If ``total`` has no room for every zone, the zones take turns as well.
     O(peers × log peers).
     """
     others = sorted((zone for zone in zones if zone != own_zone and zones[zone]), key=str)
     if limits.other_zones == 0:
         others = []
-    # The own zone leaves the others what they need, up to half of all.
+    # This node's zone leaves the other zones what they need, up to half of the total.
     own_most = limits.total - min(len(others) * limits.other_zones, limits.total // 2)
     chosen = list(_turn_of(zones.get(own_zone, ()), min(limits.own_zone, own_most), own, turn))
     room = (limits.total - len(chosen)) // limits.other_zones if others else 0
@@ -51,7 +51,7 @@ def choose_probed(
         for zone in others:
             chosen.extend(_turn_of(zones[zone], limits.other_zones, own, turn))
     elif room > 0:
-        # The zones take turns; a zone's peers move on when all zones had theirs.
+        # The zones take turns. A zone's peers rotate when all zones had their turn.
         cycles, start = divmod(turn * max(1, room // 4), len(others))
         for place in range(start, start + room):
             zone = others[place % len(others)]
@@ -64,7 +64,7 @@ def _turn_of(members: Sequence[_T], count: int, own: NodeName, turn: int) -> Ite
         return members
     if count <= 0:
         return ()
-    # Every node has its own order, so that the peers of a zone are measured by different nodes.
+    # Every node has an order of its own, so that different nodes measure different peers of a zone.
     order = sorted(members, key=lambda member: (seed_of(f"{own}\0{member}"), str(member)))
     start = turn * max(1, count // 4)
     return [order[(start + place) % len(order)] for place in range(count)]
@@ -73,11 +73,11 @@ def _turn_of(members: Sequence[_T], count: int, own: NodeName, turn: int) -> Ite
 def probe_bytes_per_s(
     connections: int, *, interval_s: float, report_s: float, rotate_s: float, zones: int
 ) -> float:
-    """What a node's probing puts on the wire, both directions, headers included; an upper bound.
+    """An upper bound of the bytes that a node's probing puts on the wire: both directions, with headers.
 
-    A probe is a frame of 6 bytes and its acknowledgement; a report has up to 60 bytes a zone (names of
-    some 25 characters each); a connection costs about 1.6 kB to make and end, and at most a third of
-    them is exchanged in a turn (one of three in other zones, a quarter in the own).
+    A probe is a frame of 6 bytes and its acknowledgement. A report has up to 60 bytes per zone (names of
+    about 25 characters each). Opening and closing a connection costs about 1.6 kB. A turn replaces at most
+    a third of the connections (one of three in other zones, a quarter in the node's own zone).
     """
     headers = 14 + 20 + 32  # Ethernet, IPv4, TCP with timestamps
     probe = headers + 6 + headers

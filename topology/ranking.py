@@ -1,12 +1,16 @@
-"""Which holder to take first.
+"""The order in which to try the holders of a blob.
 
-Decides an order among holders; pure and deterministic, whatever order they come in. Tier first; inside
-a tier the round trip, where all that take up to `_EQUAL_RATIO` times as long as the nearest count as
-equal; then load; then a rendezvous hash of (digest, client, holder), so that equal holders share the
-work without talking to each other. A saturated holder goes behind the unsaturated ones of every tier,
-so that a saturated tier spills over at once; one that failed a moment ago is the last resort.
-Sources: DESIGN 6; Thaler and Ravishankar, "Using name-based mappings to increase hit rates" (1998),
-for the hash.
+The order is, most important first:
+1. A holder that failed a moment ago is the last resort. A saturated holder comes behind the unsaturated
+   holders of every tier, so that a saturated tier spills over to the next tier at once.
+2. Tier. Tiers are never mixed: no round trip makes up for a farther tier (docs/decisions/0007).
+3. Round trip, in bins: holders up to `_EQUAL_RATIO` times as slow as the nearest of the tier count as
+   equally near.
+4. Load.
+5. A rendezvous hash of (digest, client, holder), so that equal holders share the work without talking to
+   each other. Source: Thaler and Ravishankar, "Using name-based mappings to increase hit rates" (1998).
+
+Pure and deterministic: the input's order does not matter.
 """
 
 import heapq
@@ -18,23 +22,23 @@ from typing import NamedTuple
 from topology.placement import Locality, NodeName
 from topology.snapshot import LOG_STEP, SEED_BITS, TIER_WIDTH, Snapshot, Source, Standing, seed_of
 
-# Within a zone 0.26 to 0.41 ms were measured between equally near nodes: that much is no difference.
+# Equally near nodes of one zone were measured at 0.26 to 0.41 ms. That difference means nothing.
 _EQUAL_RATIO = 1.6
 _EQUAL_STEPS = math.ceil(math.log(_EQUAL_RATIO) / math.log(LOG_STEP))
-_BINS = TIER_WIDTH // _EQUAL_STEPS + 1  # of equals, in one tier
+_BINS = TIER_WIDTH // _EQUAL_STEPS + 1  # bins of equally near holders per tier
 _LOTS = (1 << SEED_BITS) - 1
 _LOAD_BITS = 6
 _LOAD_MAX = (1 << 40) - 1
 _BIN_SHIFT = SEED_BITS + _LOAD_BITS
 _HANDICAP_SHIFT = _BIN_SHIFT + 24
-_FEW = 128  # holders that are not worth narrowing down
+_FEW = 128  # up to so many holders are sorted without narrowing them down first
 
 
 class Condition(NamedTuple):
-    """What is known of a holder beyond where it is; the default is a holder that is well and idle."""
+    """How a holder is doing. The default is a healthy, idle holder."""
 
     load: int = 0  # bodies it is sending, as far as this node knows
-    saturated: bool = False  # it refused for want of capacity a moment ago
+    saturated: bool = False  # it refused a moment ago because it had no capacity
     cooling: bool = False  # it failed a moment ago
 
 
@@ -42,8 +46,9 @@ _WELL = Condition()
 
 
 class Ranked(NamedTuple):
-    """A holder with its place (1 is the first) and what led to it. ``equals``: how many of the holders
-    looked at were as good, itself included: the hash decided among them.
+    """A holder with its rank (1 is first) and the reasons for it.
+
+    ``equals``: how many of the holders were equally good, this one included. The hash decided among them.
     """
 
     node: NodeName
@@ -55,7 +60,7 @@ class Ranked(NamedTuple):
 
     @property
     def reason(self) -> str:
-        """Why it has this place, in one line."""
+        """Why the holder has this rank, in one line."""
         return ", ".join(_reasons(self))
 
 
@@ -67,15 +72,15 @@ def rank(
     conditions: Mapping[NodeName, Condition] | None = None,
     limit: int | None = None,
 ) -> tuple[Ranked, ...]:
-    """The first ``limit`` holders in the order in which to try them; with None, all: a permutation.
+    """The first ``limit`` holders in the order in which to try them. None: all of them, a permutation.
 
-    ``conditions``: of the holders that are not well and idle. Cost: a look-up for each holder, and a
-    hash for each that may be among the first.
+    ``conditions``: the holders that are not healthy and idle. Cost: one look-up per holder, and one hash per
+    holder that may be among the first.
     """
     known = conditions or {}
     nodes = holders if isinstance(holders, Sequence) else tuple(holders)
     factor = seed_of(f"{digest}\0{snapshot.own}")
-    # A condition only ever puts a holder further back, so that many more are enough to choose among.
+    # A condition only ever moves a holder back. So it is enough to add one candidate per condition.
     enough = len(nodes) if limit is None else limit + len(known)
     try:
         keys = list(map(snapshot.keys.__getitem__, nodes))
@@ -83,7 +88,7 @@ def rank(
         keys = [snapshot.key(node) for node in nodes]
     if len(nodes) > max(enough, _FEW):
         chosen = _likely_first(nodes, keys, factor, enough)
-        if len(chosen) < enough:  # holders that were named twice
+        if len(chosen) < enough:  # some holders were named twice
             return rank(dict.fromkeys(nodes), snapshot, digest=digest, conditions=conditions, limit=limit)
     else:
         chosen = dict(zip(nodes, keys, strict=True))
@@ -114,24 +119,27 @@ def rank(
 
 
 def _count_of(bin_: int, scores: Sequence[tuple[int, NodeName]]) -> int:
-    """How many of the sorted scores are of one bin, load and condition included."""
+    """How many of the sorted scores are in one bin, with the same load and condition."""
     start = bisect_left(scores, (bin_ << SEED_BITS,))
     return bisect_left(scores, (bin_ + 1 << SEED_BITS,), lo=start) - start
 
 
 def _best_of_tiers(places: Iterable[int]) -> dict[int, int]:
-    """The lowest place in each tier: what counts as equal is measured from there."""
+    """The lowest place in each tier. The bins of a tier start there."""
     return {place // TIER_WIDTH: place for place in sorted(places, reverse=True)}
 
 
 def _bin(place: int, best: Mapping[int, int]) -> int:
-    """Tier and step of the round trip as one number; equal holders have the same one."""
+    """Tier and round-trip bin as one number. Equally near holders have the same number."""
     tier = place // TIER_WIDTH
     return tier * _BINS + (place - best[tier]) // _EQUAL_STEPS
 
 
 def _handicap(load: int, saturated: bool, cooling: bool) -> int:
-    """What a condition adds to a score: load within the bin, on a log scale; the rest before all else."""
+    """What a condition adds to a score.
+
+    Load counts within a bin, on a log scale. Saturation and cooling count more than anything else.
+    """
     return (cooling * 2 + saturated) << _HANDICAP_SHIFT | min(load, _LOAD_MAX).bit_length() << SEED_BITS
 
 
@@ -140,19 +148,20 @@ def _likely_first(
 ) -> dict[NodeName, int]:
     """The nodes that may be among the first ``enough``, and not many more, with their keys.
 
-    Takes whole bins, the nearest first, until there are enough; of the last one, if it is large, only
-    the nodes with low lots. (`rank` gives the same answer without this, only later: a test compares.)
+    Takes whole bins, nearest first, until there are enough. If the last bin is large, it takes only the
+    nodes of that bin with low hashes. This only saves time: a test checks that `rank` gives the same
+    answer without it.
     """
     first = min(keys) >> SEED_BITS
     low, high = first << SEED_BITS, first + _EQUAL_STEPS << SEED_BITS
     before, count = 0, len(keys) if max(keys) < high else sum(map(high.__gt__, keys))
     if count < enough:
-        # The bin that the last of the nearest is in, and all before it.
+        # The bin of the last of the nearest, and all bins before it.
         nearest = heapq.nsmallest(enough, keys)
         first, last = _bin_of(nearest[-1] >> SEED_BITS, _best_of_tiers(key >> SEED_BITS for key in nearest))
         low, high = first << SEED_BITS, last + 1 << SEED_BITS
         before, count = bisect_left(nearest, low), sum(map(high.__gt__, keys))
-    # The lots are uniform: with overwhelming probability enough of the last bin's are below this.
+    # The hashes are uniform, so with overwhelming probability enough nodes of the last bin are below this.
     below = _LOTS * (2 * enough + 64) // (count - before)
     chosen = {
         node: key
@@ -192,7 +201,7 @@ def _reasons(ranked: Ranked) -> Iterable[str]:
     if standing.suspect is not None:
         yield f"suspect: {standing.suspect}"
     if condition.saturated:
-        yield "refused for want of capacity a moment ago, behind all others that are well"
+        yield "had no capacity a moment ago, behind all healthy holders"
     if condition.cooling:
         yield "failed a moment ago, last resort"
 
@@ -200,7 +209,7 @@ def _reasons(ranked: Ranked) -> Iterable[str]:
 _GUESSES = {
     Source.ZONE_PAIR: "not measured: median of its zone",
     Source.SAYS_SLOWER: "not measured: the node says it is slower than its zone",
-    Source.PATH: "not measured: shortest path over zones that were",
+    Source.PATH: "not measured: shortest path over measured zones",
     Source.PRIOR: "not measured: usual for such a peer",
     Source.SELF: "this node",
     Source.MEASURED: "measured",

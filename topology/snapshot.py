@@ -1,4 +1,4 @@
-"""The cluster as one node sees it at one moment: what ranking, lookups and the API read. Immutable."""
+"""The cluster as one node sees it at one moment. Ranking, look-ups and the API read it. Immutable."""
 
 import hashlib
 import math
@@ -11,10 +11,11 @@ from topology.labels import LabelProblem
 from topology.placement import Locality, NodeName, Path, Placement, ZoneKey
 from topology.rtt import Estimate
 
-LOG_STEP = 1.02  # costs are kept in steps of two per cent: finer than any measurement here
+LOG_STEP = 1.02  # costs are stored in steps of two per cent, which is finer than any measurement here
 TIER_WIDTH = 1 << 12
 SEED_BITS = 30
-# Same zone 0.26 to 0.41 ms, other zone 0.8 to 1.1 ms: measured in clouds. Beyond a region: a continent.
+# Measured in clouds: 0.26 to 0.41 ms in the same zone, 0.8 to 1.1 ms to another zone. Another region is
+# assumed to be as far as across a continent.
 PRIORS_US: Mapping[Locality, float] = {
     Locality.NODE: 0.0,
     Locality.RACK: 250.0,
@@ -25,20 +26,20 @@ PRIORS_US: Mapping[Locality, float] = {
 
 
 class Source(Enum):
-    """Where a cost comes from, the most specific first."""
+    """Where a cost comes from, most specific first."""
 
     SELF = "self"
     MEASURED = "measured"  # to this very node
     SAYS_SLOWER = "says_slower"  # the node says that it is slower than its zone
     ZONE_PAIR = "zone_pair"  # the median of the two zones, or of the level at which the nodes meet
     PATH = "path"  # the shortest path over other zones' medians
-    PRIOR = "prior"  # what is usual between such zones, or in such a tier
+    PRIOR = "prior"  # the usual value between such zones, or in such a tier
 
 
 class Standing(NamedTuple):
-    """How one node stands to the node whose snapshot this is."""
+    """How near one node is to the node that owns the snapshot."""
 
-    placement: Placement  # with what was inferred
+    placement: Placement  # includes an inferred zone
     locality: Locality
     shared: int  # steps of the path in common
     cost_us: float  # round trip
@@ -50,11 +51,12 @@ class Standing(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
-    """All standings, and the tables that ranking needs of them.
+    """All standings, and the tables that ranking needs.
 
-    ``keys``: all that ranking needs of a node in one number, so that thousands cost one look each. The
-    high bits are its place: tier and cost, the nearer the lower; a tier is `TIER_WIDTH` wide, within it
-    a cost counts in steps of `LOG_STEP`. The low `SEED_BITS` are a random odd number for the hash.
+    ``keys``: one number per node with everything that ranking needs, so that thousands of nodes cost one
+    look-up each. The high bits are the node's place, made of tier and cost: a lower place is nearer. A tier
+    is `TIER_WIDTH` places wide, and a cost counts in steps of `LOG_STEP` within it. The low `SEED_BITS` are
+    an odd pseudo-random number for the hash.
     """
 
     own: NodeName
@@ -63,26 +65,26 @@ class Snapshot:
     zones: Mapping[ZoneKey, int]  # how many nodes each zone has
     problems: tuple[LabelProblem, ...]
     made_s: float
-    generation: int  # changes when members or their places do
+    generation: int  # changes when the members or their placements change
 
     def locality(self, node: NodeName) -> Locality:
-        """How near a node is; REMOTE for one that is not there."""
+        """How near a node is. REMOTE for an unknown node."""
         standing = self.standings.get(node)
         return Locality.REMOTE if standing is None else standing.locality
 
     def key(self, node: NodeName) -> int:
-        """See ``keys``; behind everyone for a node that is not there."""
+        """The node's number in ``keys``. An unknown node comes behind all others."""
         known = self.keys.get(node)
         return _NOWHERE << SEED_BITS | seed_of(node) if known is None else known
 
     def zone_of(self, node: NodeName) -> ZoneKey | None:
-        """The node's zone, inferred or labelled."""
+        """The node's zone, labelled or inferred."""
         standing = self.standings.get(node)
         return None if standing is None else standing.placement.zone_key
 
 
 def tier_key(locality: Locality, path: Path, shared: int) -> int:
-    """The tier as a number: the locality, and below the zone the deeper the better."""
+    """The tier as a number. Within a zone, more shared levels make a lower number."""
     deeper = 0
     if locality is Locality.RACK:
         above = sum(1 for level, _ in path if level in ("region", "zone"))
@@ -103,5 +105,5 @@ _NOWHERE = tier_key(Locality.REMOTE, (), 0) + TIER_WIDTH - 1
 
 
 def seed_of(text: str) -> int:
-    """An odd number of `SEED_BITS` that looks random and is the same everywhere."""
+    """An odd number of `SEED_BITS` bits that looks random. The same on every node."""
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=4).digest(), "big") >> 32 - SEED_BITS | 1

@@ -1,8 +1,7 @@
-"""What peers say of themselves and of each other, and the evidence that it makes.
+"""What peers report about themselves and each other, as evidence for where a node sits.
 
-Owns the latest word of each node about itself (its median to each zone) and about others (single nodes
-worth a mention). Only zones that labels give count as witnesses' places: what was inferred is no
-evidence for more.
+Owns the latest report of each node about itself (its median to each zone) and about single other nodes.
+A reporter counts as a witness for its labelled zone only. An inferred zone is not used to infer another.
 """
 
 import statistics
@@ -13,28 +12,28 @@ from topology.inference import Evidence
 from topology.placement import NodeName, ZoneKey
 from topology.zones import Vote
 
-_REPORTERS_MAX = 32  # remembered for a mentioned node
+_REPORTERS_MAX = 32  # remembered per mentioned node
 
 
 class Witnesses:
-    """The words of all peers. ``ttl_s``: how long a word counts."""
+    """The reports of all peers. ``ttl_s``: how long a report counts."""
 
     def __init__(self, *, ttl_s: float) -> None:
         self._ttl_s = ttl_s
-        self._told: dict[NodeName, tuple[Mapping[ZoneKey, float], float]] = {}
+        self._medians: dict[NodeName, tuple[Mapping[ZoneKey, float], float]] = {}
         self._mentions: dict[NodeName, dict[NodeName, Vote]] = {}
 
     @property
-    def subjects(self) -> Collection[NodeName]:
-        """The nodes about which there is a word."""
-        return self._told.keys() | self._mentions.keys()
+    def reported_nodes(self) -> Collection[NodeName]:
+        """The nodes about which there is a report, by themselves or by others."""
+        return self._medians.keys() | self._mentions.keys()
 
-    def told(self, node: NodeName, zones: Mapping[ZoneKey, float], now_s: float) -> None:
-        """A node told its medians, in microseconds."""
-        self._told[node] = zones, now_s
+    def add_medians(self, node: NodeName, zones: Mapping[ZoneKey, float], now_s: float) -> None:
+        """Record the medians, in microseconds, that a node reports of itself."""
+        self._medians[node] = zones, now_s
 
-    def mentioned(self, reporter: NodeName, node: NodeName, rtt_us: float, now_s: float) -> None:
-        """A node told its round trip to another."""
+    def add_mention(self, reporter: NodeName, node: NodeName, rtt_us: float, now_s: float) -> None:
+        """Record the round trip that a node reports to another node."""
         votes = self._mentions.setdefault(node, {})
         votes.pop(reporter, None)
         votes[reporter] = Vote(rtt_us=rtt_us, at_s=now_s)
@@ -42,9 +41,9 @@ class Witnesses:
             del votes[next(iter(votes))]
 
     def forget(self, nodes: Collection[NodeName]) -> None:
-        """Forget all words of nodes that left, and all about them. O(words)."""
+        """Drop all reports by nodes that left, and all reports about them. O(reports)."""
         for node in nodes:
-            self._told.pop(node, None)
+            self._medians.pop(node, None)
             self._mentions.pop(node, None)
         for node, votes in list(self._mentions.items()):
             for reporter in [each for each in votes if each in nodes]:
@@ -52,9 +51,9 @@ class Witnesses:
             if not votes:
                 del self._mentions[node]
 
-    def median_told_us(self, node: NodeName, zone: ZoneKey, now_s: float) -> float | None:
-        """What the node itself says of its way to a zone; None when it says nothing, or long ago."""
-        zones, at_s = self._told.get(node, ({}, 0.0))
+    def reported_median_us(self, node: NodeName, zone: ZoneKey, now_s: float) -> float | None:
+        """The median to a zone that the node reports of itself. None without a report, or with an old one."""
+        zones, at_s = self._medians.get(node, ({}, 0.0))
         return zones.get(zone) if self._counts(at_s, now_s) else None
 
     def evidence(
@@ -65,9 +64,9 @@ class Witnesses:
         zone_of: Callable[[NodeName], ZoneKey | None],
         own: tuple[ZoneKey, float] | None,
     ) -> Evidence:
-        """The round trip between the node and each zone: the lower median of one vote a witness.
+        """The round trip between the node and each zone: the lower median over the witnesses, one vote each.
 
-        ``zone_of``: a witness's labelled zone. ``own``: this node's labelled zone and what it measured.
+        ``zone_of``: a witness's labelled zone. ``own``: this node's labelled zone, and what it measured.
         """
         votes: dict[ZoneKey, list[float]] = defaultdict(list)
         if own is not None:
@@ -76,7 +75,7 @@ class Witnesses:
             zone = zone_of(reporter)
             if zone is not None and self._counts(vote.at_s, now_s):
                 votes[zone].append(vote.rtt_us)
-        zones, at_s = self._told.get(node, ({}, 0.0))
+        zones, at_s = self._medians.get(node, ({}, 0.0))
         if self._counts(at_s, now_s):
             for zone, rtt_us in zones.items():
                 votes[zone].append(rtt_us)

@@ -1,10 +1,10 @@
-"""Round-trip times between zones, from what this node measured and what its peers tell.
+"""Round-trip times between zones, from this node's measurements and its peers' reports.
 
-Decides one number for a pair of zones: the median over the nodes that measured it, each node having
-one vote, so that no single node's mistake or lie moves it. Of an even number the lower middle counts:
-nodes that are slow to reach are common, nodes that are nearer than their zone are not. A round trip has
-no direction: (a, b) and (b, a) are one pair. docs/benchmarks.md compares this with coordinates (Vivaldi)
-on the same samples.
+Decides one number for each pair of zones: the median over the nodes that measured it. Each node has one
+vote, so one node's mistake or lie does not move the median. With an even number of votes the lower middle
+one counts, because nodes that are slow to reach are common, and nodes that are nearer than their zone are
+not. A round trip has no direction: (a, b) and (b, a) are the same pair. docs/benchmarks.md compares this
+with network coordinates (Vivaldi) on the same samples.
 """
 
 import statistics
@@ -14,18 +14,18 @@ from dataclasses import dataclass
 from topology.placement import NodeName, ZoneKey
 from topology.rtt import clamped
 
-_VOTES_MAX = 9  # for one pair; more would hardly move a median, and with 100 zones there are 5,000 pairs
+_VOTES_MAX = 9  # per pair: more would hardly move a median, and 100 zones make 5,000 pairs
 
-# What a report may have. At 60 bytes a zone it is 4 kB.
+# The limits of a report. At 60 bytes per zone it has 4 kB.
 REPORT_ZONES_MAX = 64
 REPORT_NODES_MAX = 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """What one node measured: its median to each zone, and single nodes that are worth a mention.
+    """What one node measured: its median to each zone, and its round trips to a few single nodes.
 
-    All times in microseconds. ``load``: how many bodies it is sending to peers.
+    All times in microseconds. ``load``: how many bodies the node is sending to peers now.
     """
 
     zones: Mapping[ZoneKey, float]
@@ -42,11 +42,11 @@ class Vote:
 
 
 Pair = frozenset[ZoneKey]
-"""Two zones, or one: the inside of it."""
+"""Two zones. A pair of one zone means round trips within that zone."""
 
 
 class ZoneMatrix:
-    """The votes for each pair of zones. Bounded: `_VOTES_MAX` voters for a pair."""
+    """The votes for each pair of zones. Bounded: `_VOTES_MAX` voters per pair."""
 
     def __init__(self, *, ttl_s: float) -> None:
         self._ttl_s = ttl_s
@@ -55,7 +55,7 @@ class ZoneMatrix:
         self._changed: set[Pair] = set()
 
     def vote(self, voter: NodeName, one: ZoneKey, other: ZoneKey, rtt_us: float, now_s: float) -> None:
-        """Take a node's value for a pair; one that is no round trip at all is left out."""
+        """Record a node's value for a pair. A value that can't be a round trip is ignored."""
         plausible = clamped(rtt_us)
         if plausible is None:
             return
@@ -68,20 +68,20 @@ class ZoneMatrix:
         self._touch(pair)
 
     def expire(self, now_s: float) -> None:
-        """Forget votes that are older than the time to live. O(votes)."""
+        """Drop votes that are older than the time to live. O(votes)."""
         self._drop(lambda _, vote: now_s - vote.at_s > self._ttl_s)
 
     def forget(self, voters: Collection[NodeName]) -> None:
-        """Forget the votes of nodes that left. O(votes)."""
+        """Drop the votes of nodes that left. O(votes)."""
         self._drop(lambda voter, _: voter in voters)
 
     def take_changed(self) -> set[Pair]:
-        """The pairs whose votes changed since this was last asked."""
+        """The pairs whose votes changed since the last call."""
         changed, self._changed = self._changed, set()
         return changed
 
     def rtt_us(self, one: ZoneKey, other: ZoneKey) -> float | None:
-        """The pair's median; None when nobody measured it."""
+        """The pair's median. None if nobody measured it."""
         pair = frozenset((one, other))
         median = self._medians.get(pair)
         if median is None:
@@ -92,13 +92,13 @@ class ZoneMatrix:
         return median
 
     def vote_us(self, voter: NodeName, one: ZoneKey, other: ZoneKey) -> float | None:
-        """What one node measured; None when it did not, or long ago."""
+        """What one node measured. None if it did not measure the pair, or did so too long ago."""
         vote = self._votes.get(frozenset((one, other)), {}).get(voter)
         return None if vote is None else vote.rtt_us
 
-    def _drop(self, counts_no_more: Callable[[NodeName, Vote], bool]) -> None:
+    def _drop(self, is_obsolete: Callable[[NodeName, Vote], bool]) -> None:
         for pair, votes in list(self._votes.items()):
-            dropped = [voter for voter, vote in votes.items() if counts_no_more(voter, vote)]
+            dropped = [voter for voter, vote in votes.items() if is_obsolete(voter, vote)]
             for voter in dropped:
                 del votes[voter]
             if dropped:
@@ -111,5 +111,5 @@ class ZoneMatrix:
         self._changed.add(pair)
 
     def pairs(self) -> Collection[Pair]:
-        """The pairs that somebody measured."""
+        """The pairs that at least one node measured."""
         return self._votes.keys()

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Sequence
 
 from agent.config import PlacementSettings
-from topology.labels import LabelProblem, parse_downward_api, read_labels, told_placement
+from topology.labels import LabelProblem, configured_placement, parse_downward_api, read_labels
 from topology.placement import NodeName, Placement
 
 _log = logging.getLogger(__name__)
@@ -18,7 +18,7 @@ def own_placement(
     placement, more = read_labels(
         own,
         labels,
-        told=told_placement(settings.region, settings.zone, settings.rack),
+        configured=configured_placement(settings.region, settings.zone, settings.rack),
         finer_levels=finer_levels,
     )
     for problem in (*problems, *more):

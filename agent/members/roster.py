@@ -128,7 +128,7 @@ class Roster:
         peer = self._peers.get(name)
         if peer is None or peer.address != address:
             return None
-        return self._topology.hear(name, report, self._clock())
+        return self._topology.add_report(name, report, self._clock())
 
     def _placements(self) -> dict[NodeName, Placement]:
         return {name: peer.placement for name, peer in self._peers.items()}

@@ -15,7 +15,7 @@ from typing import Any
 from agent.config.values import Labels, Wrong, parse_labels, parse_name
 from agent.config.yamlfile import YamlInvalid, read_yaml
 from agent.members.member import Peer, Peers
-from topology.labels import FINER_LEVELS, read_labels, told_placement
+from topology.labels import FINER_LEVELS, configured_placement, read_labels
 from topology.placement import NodeName
 
 _log = logging.getLogger(__name__)
@@ -133,8 +133,10 @@ def _labels(entry: dict[str, Any]) -> Labels:
 
 def _peer(entry: dict[str, Any], finer_levels: Sequence[str]) -> Peer:
     name = NodeName(parse_name(entry["name"]))
-    told = told_placement(*(entry.get(level) for level in ("region", "zone", "rack")))
-    placement, problems = read_labels(name, dict(_labels(entry).items), told=told, finer_levels=finer_levels)
+    configured = configured_placement(*(entry.get(level) for level in ("region", "zone", "rack")))
+    placement, problems = read_labels(
+        name, dict(_labels(entry).items), configured=configured, finer_levels=finer_levels
+    )
     return Peer(
         name=name,
         address=str(ipaddress.ip_address(str(entry["address"]))),

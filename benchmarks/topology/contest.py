@@ -72,7 +72,7 @@ class Contest:
     def _tell(self, ways: Iterable[tuple[int, int]], now_s: float) -> None:
         reports = [topology.report(now_s) for topology in self.topologies]
         for prober, probed in ways:
-            self.topologies[probed].hear(node_name(prober), reports[prober], now_s)
+            self.topologies[probed].add_report(node_name(prober), reports[prober], now_s)
         for topology in self.topologies:
             topology.refresh(now_s)
 

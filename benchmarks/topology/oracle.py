@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from benchmarks.report import Report
 from benchmarks.topology.cloud import EQUAL_RATIO, SEED, SPIKE_US, in_zone, node_name, range_us, zone_key
 from topology.cluster import ClusterTopology
-from topology.placement import Locality, NodeName, Placement, meeting
+from topology.placement import Locality, NodeName, Placement, relation
 from topology.ranking import rank
 
 _JITTER_US, _SPIKE_SHARE = 100.0, 0.02
@@ -33,7 +33,7 @@ class SmallWorld:
         far_us = {zone: dice.uniform(5_000, 80_000) for zone in zones}
         rtt_us = {}
         for name in names[1:]:
-            locality, _ = meeting(placements[_OWN].path, placements[name].path)
+            locality, _ = relation(placements[_OWN].path, placements[name].path)
             zone = placements[name].zone_key
             assert zone is not None
             if locality is Locality.REMOTE:
@@ -64,7 +64,7 @@ class SmallWorld:
     def nearest_us(self, holders: Sequence[NodeName]) -> float:
         """The least true round trip in the nearest tier that has a holder."""
         own = self.placements[_OWN].path
-        tiers = {name: meeting(own, self.placements[name].path)[0] for name in holders}
+        tiers = {name: relation(own, self.placements[name].path)[0] for name in holders}
         nearest = min(tiers.values())
         return min(self.rtt_us[name] for name in holders if tiers[name] is nearest)
 

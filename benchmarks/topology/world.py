@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from benchmarks.topology.cloud import in_zone, range_us, zone_key
-from topology.placement import Locality, Placement, ZoneKey, meeting
+from topology.placement import Locality, Placement, ZoneKey, relation
 
 _REGION_ZONES = ((0, 0), (0, 1), (0, 2), (1, 3), (1, 4), (1, 5))
 _ACCESS_US = 30.0
@@ -49,4 +49,4 @@ class World:
 
 def locality(one: ZoneKey, other: ZoneKey) -> Locality:
     """How near nodes of these zones are."""
-    return Locality.ZONE if one == other else meeting(in_zone(one).path, in_zone(other).path)[0]
+    return Locality.ZONE if one == other else relation(in_zone(one).path, in_zone(other).path)[0]

@@ -48,7 +48,7 @@ def tell(
     nodes: Mapping[str, float] | None = None,
 ) -> int:
     mentioned = {node(name): rtt_us for name, rtt_us in (nodes or {}).items()}
-    return topology.hear(node(reporter), Report(zones=zones or {}, nodes=mentioned), now_s)
+    return topology.add_report(node(reporter), Report(zones=zones or {}, nodes=mentioned), now_s)
 
 
 def standing(topology: ClusterTopology, name: str, now_s: float = 5.0) -> Standing:
@@ -571,7 +571,7 @@ def test_snapshot_made_in_increments_is_the_one_made_at_once(
                 topology.sample(name, value, now_s)
             elif what == "hear":
                 assert isinstance(value, dict)
-                topology.hear(name, Report(zones=value, nodes={}), now_s)
+                topology.add_report(name, Report(zones=value, nodes={}), now_s)
             elif topology is one:
                 topology.refresh(now_s)
     made, fresh = one.refresh(now_s + 10.0), other.refresh(now_s + 10.0)
@@ -607,7 +607,7 @@ def test_any_history_leaves_a_snapshot_that_agrees_with_its_members(seed: int) -
         elif what == "sample":
             topology.sample(dice.choice(names), dice.choice((300.0, 900.0, 1e7, math.nan)), now_s)
         elif what == "hear":
-            topology.hear(
+            topology.add_report(
                 dice.choice(names),
                 Report(
                     zones={

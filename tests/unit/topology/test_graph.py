@@ -70,9 +70,9 @@ def test_step_that_was_measured_is_not_undercut_by_a_guess_on_a_longer_way() -> 
 
 def test_zone_pair_that_was_not_measured_costs_the_median_of_its_region() -> None:
     graph = graph_of(A, B, C)
-    graph.learn_regions({frozenset({"r"}): 2000.0})
+    graph.set_region_costs({frozenset({"r"}): 2000.0})
     assert cost(graph, A, C)[0] == pytest.approx(2000.0, rel=0.01)
-    graph.learn_regions({})
+    graph.set_region_costs({})
     assert cost(graph, A, C)[0] == pytest.approx(PRIORS_US[Locality.REGION])
 
 
@@ -189,7 +189,7 @@ def test_every_cost_is_finite_positive_and_symmetric_in_any_graph_of_zones() -> 
                 if dice.random() < 0.4:
                     graph.join_zones(one, other, 10 ** dice.uniform(0, 7))
         pairs = [frozenset(pair) for pair in itertools.product(("r0", "r1", None), repeat=2)]
-        graph.learn_regions({pair: 10 ** dice.uniform(0, 7) for pair in pairs if dice.random() < 0.5})
+        graph.set_region_costs({pair: 10 ** dice.uniform(0, 7) for pair in pairs if dice.random() < 0.5})
         for one in zones:
             costs = graph.zone_costs(one, zones)
             assert costs.keys() == set(zones)

@@ -19,7 +19,7 @@ from topology.labels import (
     path_levels,
     read_labels,
 )
-from topology.placement import Locality, Placement, meeting
+from topology.placement import Locality, Placement, relation
 
 OLD_REGION, OLD_ZONE = "failure-domain.beta.kubernetes.io/region", "failure-domain.beta.kubernetes.io/zone"
 AZURE = {"kubernetes.azure.com/cluster": "MC_x", REGION_LABEL: "westeurope"}
@@ -27,16 +27,16 @@ N = node("n")
 WHERE = {REGION_LABEL: "eu", ZONE_LABEL: "eu-a"}
 
 
-def read(labels: dict[str, str], told: Placement | None = None) -> Placement:
+def read(labels: dict[str, str], configured: Placement | None = None) -> Placement:
     """The placement of labels with which nothing is wrong."""
-    placement, problems = read_labels(N, labels, told=told)
+    placement, problems = read_labels(N, labels, configured=configured)
     assert problems == ()
     return placement
 
 
-def problems_of(labels: dict[str, str], told: Placement | None = None) -> list[LabelProblem]:
-    """What is wrong with them; every problem is told in full, of the right node."""
-    problems = read_labels(N, labels, told=told)[1]
+def problems_of(labels: dict[str, str], configured: Placement | None = None) -> list[LabelProblem]:
+    """What is wrong with them; every problem is reported in full, for the right node."""
+    problems = read_labels(N, labels, configured=configured)[1]
     assert all(each.node == N and each.problem and each.hint for each in problems)
     return list(problems)
 
@@ -89,8 +89,8 @@ def test_two_names_of_one_level_that_disagree_are_reported() -> None:
     placement, problems = read_labels(N, labels)
     assert placement == located("eu", "eu-a", ("rack", "r1"))
     assert len(problems) == 1
-    told = located(None, None, ("rack", "r3"))
-    placement, problems = read_labels(N, {**WHERE, "topology.rook.io/rack": "r2"}, told=told)
+    configured = located(None, None, ("rack", "r3"))
+    placement, problems = read_labels(N, {**WHERE, "topology.rook.io/rack": "r2"}, configured=configured)
     assert placement == located("eu", "eu-a", ("rack", "r3"))
     assert len(problems) == 1
 
@@ -132,14 +132,14 @@ def test_bare_digit_elsewhere_is_a_zone() -> None:
 
 
 def test_digit_that_was_configured_as_zone_is_one_on_azure_too() -> None:
-    assert read(AZURE, told=located(None, "1")).zone == "1"
+    assert read(AZURE, configured=located(None, "1")).zone == "1"
 
 
 def test_configured_levels_win_and_a_label_that_says_otherwise_is_told() -> None:
-    told = located("eu", "eu-b", (RACK, "7"))
-    assert read({}, told) == told
-    assert read_labels(N, WHERE, told=told)[0] == told
-    (problem,) = problems_of(WHERE, told)
+    configured = located("eu", "eu-b", (RACK, "7"))
+    assert read({}, configured) == configured
+    assert read_labels(N, WHERE, configured=configured)[0] == configured
+    (problem,) = problems_of(WHERE, configured)
     assert "eu-a" in problem.problem
     assert "eu-b" in problem.problem
 
@@ -152,7 +152,7 @@ def test_order_of_finer_levels_can_be_configured() -> None:
 
 
 def test_rack_that_was_told_counts_even_if_no_such_level_is_configured() -> None:
-    placement, _ = read_labels(N, WHERE, told=located(None, None, (RACK, "7")), finer_levels=())
+    placement, _ = read_labels(N, WHERE, configured=located(None, None, (RACK, "7")), finer_levels=())
     assert placement.finer == ((RACK, "7"),)
 
 
@@ -160,7 +160,7 @@ def test_any_depth_is_read() -> None:
     levels = tuple(f"level-{number}" for number in range(100))
     placement, _ = read_labels(N, {**WHERE, **dict.fromkeys(levels, "x")}, finer_levels=levels)
     assert tuple(level for level, _ in placement.finer) == levels
-    assert meeting(placement.path, placement.path) == (Locality.RACK, 102)
+    assert relation(placement.path, placement.path) == (Locality.RACK, 102)
 
 
 @pytest.mark.parametrize("value", ["", " ", "\t\n"])
@@ -217,7 +217,7 @@ def test_problem_with_a_long_value_is_no_longer_than_a_screen() -> None:
 )
 def test_no_labels_are_fatal_and_every_placement_can_be_compared(labels: dict[str, str]) -> None:
     placement, problems = read_labels(N, labels)
-    meeting(placement.path, placement.path)
+    relation(placement.path, placement.path)
     assert all(value for _, value in placement.path)
     assert len(dict(placement.path)) == len(placement.path)
     complete({N: placement})

@@ -16,7 +16,7 @@ import pytest
 
 from tests.unit.twins import located, node
 from topology.cluster import ClusterTopology
-from topology.placement import Locality, NodeName, Placement, meeting
+from topology.placement import Locality, NodeName, Placement, relation
 from topology.ranking import rank
 
 CLUSTERS = 1000
@@ -35,7 +35,7 @@ class World:
 
     def tier(self, name: NodeName) -> Locality:
         """How near a node is by its labels."""
-        return meeting(self.placements[OWN].path, self.placements[name].path)[0]
+        return relation(self.placements[OWN].path, self.placements[name].path)[0]
 
     def nearest_tier(self, holders: list[NodeName]) -> Locality:
         """The nearest tier that has a holder."""
@@ -60,7 +60,7 @@ def _world(dice: random.Random) -> World:
     for name, placement in placements.items():
         if name == OWN:
             continue
-        locality = meeting(own.path, placement.path)[0]
+        locality = relation(own.path, placement.path)[0]
         if locality is Locality.ZONE:
             way_us = dice.uniform(260, 410)
         elif locality is Locality.REGION:

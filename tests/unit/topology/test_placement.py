@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.twins import located, zone_key
-from topology.placement import Locality, Placement, meeting, shared_steps
+from topology.placement import Locality, Placement, relation, shared_steps
 
 VALUE = st.none() | st.sampled_from(("1", "2", "x=1"))
 FINER = st.lists(st.tuples(st.sampled_from(("row", "rack")), st.sampled_from(("1", "2"))), max_size=3)
@@ -31,16 +31,16 @@ K, L = ("rack", "k"), ("rack", "l")
 def test_locality_is_the_nearest_level_that_both_share(
     own: Placement, other: Placement, expected: Locality
 ) -> None:
-    assert meeting(own.path, other.path)[0] is expected
-    assert meeting(other.path, own.path)[0] is expected
+    assert relation(own.path, other.path)[0] is expected
+    assert relation(other.path, own.path)[0] is expected
 
 
 def test_zone_is_shared_where_no_node_has_a_region_label() -> None:
-    assert meeting(located(None, "z").path, located(None, "z").path)[0] is Locality.ZONE
+    assert relation(located(None, "z").path, located(None, "z").path)[0] is Locality.ZONE
 
 
 def test_node_without_a_level_is_not_the_neighbour_of_one_that_has_it() -> None:
-    assert meeting(located(None, "z").path, located("r", "z").path)[0] is Locality.REMOTE
+    assert relation(located(None, "z").path, located("r", "z").path)[0] is Locality.REMOTE
 
 
 def test_every_finer_level_in_common_counts_however_deep() -> None:
@@ -48,7 +48,7 @@ def test_every_finer_level_in_common_counts_however_deep() -> None:
     own = located("r", "z", *deep)
     for depth in range(1, 13):
         other = located("r", "z", *deep[:depth], ("end", "x"))
-        assert meeting(own.path, other.path) == (Locality.RACK, 2 + depth)
+        assert relation(own.path, other.path) == (Locality.RACK, 2 + depth)
 
 
 def test_equal_values_of_different_levels_are_not_shared() -> None:
@@ -70,6 +70,6 @@ def test_zone_is_named_within_its_region() -> None:
 def test_relation_is_symmetric_and_a_third_node_is_no_short_cut(
     a: Placement, b: Placement, c: Placement
 ) -> None:
-    assert meeting(a.path, b.path) == meeting(b.path, a.path)
-    assert meeting(a.path, b.path)[1] >= min(meeting(a.path, c.path)[1], meeting(c.path, b.path)[1])
-    assert meeting(a.path, b.path)[0] is not Locality.NODE
+    assert relation(a.path, b.path) == relation(b.path, a.path)
+    assert relation(a.path, b.path)[1] >= min(relation(a.path, c.path)[1], relation(c.path, b.path)[1])
+    assert relation(a.path, b.path)[0] is not Locality.NODE

@@ -8,12 +8,12 @@ from hypothesis import strategies as st
 
 from tests.unit.twins import located, node
 from topology.cluster import ClusterTopology
-from topology.placement import Locality, Placement, meeting
+from topology.placement import Locality, Placement, relation
 from topology.snapshot import SEED_BITS, TIER_WIDTH, cost_steps, seed_of, tier_key
 
 
 def key(own: Placement, other: Placement, cost_us: float) -> int:
-    locality, shared = meeting(own.path, other.path)
+    locality, shared = relation(own.path, other.path)
     return tier_key(locality, other.path, shared) + cost_steps(cost_us)
 
 

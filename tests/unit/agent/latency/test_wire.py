@@ -156,7 +156,7 @@ def test_absurd_number_is_invalid_or_clamped_and_counted_by_the_topology(rtt_us:
     topology = ClusterTopology(own=node("own"), placement=located("r", "a"))
     topology.update({node("n"): located("r", "b"), node("u"): located()}, 0.0)
     told = decode_report(message(zones=[["r", "a", rtt_us]], nodes=[["u", rtt_us]]))
-    assert topology.hear(told.node, told.report, 1.0) == 2
+    assert topology.add_report(told.node, told.report, 1.0) == 2
     snapshot = topology.refresh(1.0)
     assert all(1 <= each.cost_us <= 1e7 for name, each in snapshot.standings.items() if name != "own")
 
@@ -186,6 +186,6 @@ def test_no_message_fails_in_another_way_or_leaves_a_number_that_is_none(content
     except ReportInvalid:
         return
     assert 0 <= told.report.load <= 10**6
-    assert topology.hear(node("n"), told.report, 1.0) >= 0
+    assert topology.add_report(node("n"), told.report, 1.0) >= 0
     snapshot = topology.refresh(1.0)
     assert all(math.isfinite(each.cost_us) for each in snapshot.standings.values())
