@@ -1,5 +1,6 @@
-"""eBPF: the programs, what loads and attaches them, and what they tell.
+"""eBPF: the programs, what loads and attaches them, and the events that they send.
 
-`bpf.child` has them compiled by a process of its own, the only one that imports bcc; `bpf.live` attaches
-them and reads their events; `bpf.events` decodes those. Knows nothing of verdicts: see agent.flows.
+`bpf.child` starts a child process that compiles the programs. Only that process imports bcc. `bpf.live`
+attaches the programs and reads their events. `bpf.events` decodes the events. This package knows nothing
+of verdicts: see agent.flows.
 """

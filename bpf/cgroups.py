@@ -1,6 +1,6 @@
-"""Where cgroup v2 is, and which cgroup containerd's sockets belong to.
+"""Where cgroup v2 is mounted, and which cgroup containerd's sockets belong to.
 
-A socket belongs to the cgroup that its maker was in when it made it (cgroups(7)).
+A socket belongs to the cgroup that its process was in when it made the socket (cgroups(7)).
 """
 
 import re
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bpf.errors import BpfMissing
 
-# systemd's units whose process is containerd, or has it inside.
+# The systemd units that run containerd, alone or within another process.
 _UNITS = (
     "containerd.service",
     "k3s.service",
@@ -22,9 +22,10 @@ _UNITS = (
 
 
 def find_root(proc: Path = Path("/proc")) -> Path:
-    """The mount point of cgroup v2; in hybrid mode it is not /sys/fs/cgroup. Raises `BpfMissing`.
+    """The mount point of cgroup v2. In hybrid mode this is not /sys/fs/cgroup. Raises `BpfMissing`.
 
-    A container sees its own cgroup as one; if the node's is mounted as well, that is taken.
+    In a container, a mount may show the container's own cgroup only. If the node's root cgroup is mounted
+    as well, that one is returned.
     """
     try:
         mounts = (proc / "mounts").read_text(errors="replace").splitlines()
@@ -45,26 +46,26 @@ def find_root(proc: Path = Path("/proc")) -> Path:
 
 
 def is_whole(cgroup: Path) -> bool:
-    """Whether this is the root of all cgroups: the one that has no ``cgroup.events`` (cgroup-v2.rst)."""
+    """Whether this is the root of all cgroups. Only the root has no ``cgroup.events`` (cgroup-v2.rst)."""
     return (cgroup / "cgroup.procs").exists() and not (cgroup / "cgroup.events").exists()
 
 
 def find_containerd(root: Path, proc: Path = Path("/proc")) -> Path | None:
-    """containerd's own cgroup below the root: of its process if that can be seen, else of its unit."""
+    """containerd's cgroup below the root. By its process if that is visible, else by its systemd unit."""
     for entry in _processes(proc):
         try:
             if (entry / "comm").read_text(errors="replace").strip() != "containerd":
                 continue
             found = _cgroup_of(entry, root)
         except OSError:
-            continue  # it ended meanwhile
+            continue  # the process ended meanwhile
         if found is not None and found != root:
             return found
     return next((found for unit in _UNITS for found in sorted(root.glob(f"*/{unit}"))), None)
 
 
 def own_cgroup(root: Path, proc: Path = Path("/proc")) -> Path | None:
-    """The cgroup of this process below the root, if it can be seen from here."""
+    """The cgroup of this process below the root. None if it is not visible from here."""
     try:
         return _cgroup_of(proc / "self", root)
     except OSError:
@@ -79,7 +80,9 @@ def _processes(proc: Path) -> list[Path]:
 
 
 def _cgroup_of(process: Path, root: Path) -> Path | None:
-    """None for one that is not below the root: from inside a cgroup namespace its path leads upwards."""
+    """The cgroup of a process below the root. None for a process outside the root: within a cgroup
+    namespace its path leads upwards.
+    """
     for line in (process / "cgroup").read_text(errors="replace").splitlines():
         if line.startswith("0::/"):
             found = _mount_of(root) / line[4:].removesuffix(" (deleted)")
@@ -89,7 +92,7 @@ def _cgroup_of(process: Path, root: Path) -> Path | None:
 
 
 def _mount_of(cgroup: Path) -> Path:
-    """Where the hierarchy is mounted that a cgroup belongs to: what /proc/PID/cgroup's paths start from."""
+    """The mount point of a cgroup's hierarchy. The paths in /proc/PID/cgroup start there."""
     for folder in (cgroup, *cgroup.parents):
         if not (folder / "cgroup.procs").exists():
             break

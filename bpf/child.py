@@ -1,4 +1,4 @@
-"""Has the programs compiled and loaded by a child process, and keeps their file descriptors only."""
+"""Starts a child process that compiles and loads the programs, and keeps only their file descriptors."""
 
 import json
 import os
@@ -12,19 +12,18 @@ from pathlib import Path
 
 from bpf.errors import BpfError, BpfForbidden, BpfMissing, BpfRefused
 
-_COMPILE_S = 60.0  # 0.3 s here; a node that starts a hundred pods at once is slower
+_COMPILE_S = 60.0  # 0.3 s on an idle machine; much more on a node that starts a hundred pods at once
 _FDS_MAX = 32
 _CLOSE_ON_EXEC = (
-    0x40000000  # MSG_CMSG_CLOEXEC, which Python's socket module lacks: programs must not outlive us
+    0x40000000  # MSG_CMSG_CLOEXEC is missing in Python's socket module. Programs must not outlive us.
 )
 _LOG_LINES = 12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
-    """``ports``: the watched ones. ``ring_pages``: size of the ring buffer, a power of two.
-
-    ``source``: another C file than bpf/programs/flows.c.
+class ProgramConfig:
+    """How to compile the programs. ``ports``: the watched ports. ``ring_pages``: size of the ring buffer in
+    pages, a power of two. ``source``: a C file to use instead of bpf/programs/flows.c.
     """
 
     ports: tuple[int, ...]
@@ -33,21 +32,27 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Loaded:
-    """File descriptors by name. ``netns_of_packets``: flows older than the probe can be judged."""
+class LoadedPrograms:
+    """File descriptors of programs and maps, by name. ``bcc``: its version.
+
+    ``netns_of_packets``: the kernel tells a packet's network namespace, so flows older than the probe can be
+    judged.
+    """
 
     fds: Mapping[str, int]
     bcc: str
     netns_of_packets: bool
 
     def close(self) -> None:
-        """Close them all; what is attached by a link stays."""
+        """Close all descriptors. A program that is attached by a link stays attached."""
         for fd in self.fds.values():
             os.close(fd)
 
 
-def load(wanted: Wanted) -> Loaded:
-    """Compile and load; blocks for about half a second. Raises `BpfError`, with the verifier's last words."""
+def load(config: ProgramConfig) -> LoadedPrograms:
+    """Compile and load the programs. Blocks for about half a second. Raises `BpfError` with the end of the
+    verifier's log.
+    """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours:
         with theirs:
@@ -59,9 +64,9 @@ def load(wanted: Wanted) -> Loaded:
                 stderr=subprocess.PIPE,
             )
         try:
-            request = {"ports": wanted.ports, "ring_pages": wanted.ring_pages}
-            if wanted.source is not None:
-                request["source"] = str(wanted.source)
+            request = {"ports": config.ports, "ring_pages": config.ring_pages}
+            if config.source is not None:
+                request["source"] = str(config.source)
             ours.send(json.dumps(request).encode())
             _, said = child.communicate(timeout=_COMPILE_S)
             answer, fds, _, _ = socket.recv_fds(ours, 65536, _FDS_MAX, _CLOSE_ON_EXEC)
@@ -91,7 +96,7 @@ def load(wanted: Wanted) -> Loaded:
     told = json.loads(answer)
     if not fds:
         raise _failure(told["failed"], told["message"], log)
-    return Loaded(
+    return LoadedPrograms(
         fds=dict(zip(told["names"], fds, strict=True)),
         bcc=told["bcc"],
         netns_of_packets="NETNS_OF_PACKETS" in told["options"],
@@ -109,7 +114,7 @@ def _failure(kind: str, message: str, log: str) -> BpfError:
         return BpfMissing(
             message, hint="pip uninstall bcc (PyPI's is another package); apt-get install python3-bpfcc"
         )
-    # Of a refused map bcc says only on standard error that it was.
+    # If the kernel refuses a map, bcc says so on standard error only.
     if kind == "forbidden" or (kind == "source" and "Operation not permitted" in log):
         return BpfForbidden(
             "the kernel does not let this process load eBPF programs",
@@ -132,7 +137,7 @@ def _failure(kind: str, message: str, log: str) -> BpfError:
 
 
 def _shorten(log: str) -> str:
-    """The lines that say why: the last ones, of which the verifier writes up to a million before."""
+    """The last lines, which give the reason. The verifier may write a million lines before them."""
     lines = [line for line in log.splitlines() if line.strip() and not line.startswith("Traceback")]
     cut = len(lines) - _LOG_LINES
     return "\n".join(lines if cut <= 0 else [f"({cut} lines before)", *lines[-_LOG_LINES:]])

@@ -1,8 +1,11 @@
-"""Why eBPF programs are not there, each with what to do about it."""
+"""Why the eBPF programs can't run. Every error has a hint."""
 
 
 class BpfError(Exception):
-    """The programs can't be compiled, loaded or attached. ``hint`` says what to do; ``log`` what was said."""
+    """The programs can't be compiled, loaded or attached.
+
+    ``hint`` says what to do. ``log``: the end of the compiler's or verifier's log.
+    """
 
     def __init__(self, message: str, *, hint: str, log: str = "") -> None:
         super().__init__(message)
@@ -11,11 +14,11 @@ class BpfError(Exception):
 
 
 class BpfMissing(BpfError):
-    """A library or a part of the kernel is not there."""
+    """A library or a part of the kernel is missing."""
 
 
 class BpfUnsupported(BpfError):
-    """This kernel does not know what was asked for."""
+    """This kernel does not support the operation."""
 
 
 class BpfForbidden(BpfError):
@@ -23,4 +26,4 @@ class BpfForbidden(BpfError):
 
 
 class BpfRefused(BpfError):
-    """The kernel's verifier refused a program, or the compiler its source."""
+    """The kernel's verifier refused a program, or the compiler refused its source."""

@@ -1,7 +1,7 @@
-"""What the programs tell, decoded. The layout is bpf/programs/event.h.
+"""Decodes the events of the programs. The layout is in bpf/programs/event.h.
 
-Addresses stay the 16 bytes they are (IPv4 as ::ffff:a.b.c.d), so that a v4-mapped socket and an IPv4 one
-compare equal and nothing is formatted that nobody reads.
+Addresses stay 16 bytes (IPv4 as ::ffff:a.b.c.d). So a v4-mapped socket and an IPv4 socket compare equal, and
+no time is spent on formatting addresses that nobody reads.
 """
 
 import ipaddress
@@ -19,15 +19,15 @@ _MAPPED = b"\0" * 10 + b"\xff\xff"
 
 
 class Kind(IntEnum):
-    """What an event tells."""
+    """What an event is about."""
 
-    FLOW = 1  # a packet answered what this flow is
+    FLOW = 1  # a packet showed what happens to this flow
     CLOSED = 2  # a client's socket closed
-    RTT = 3  # the least round trip of the last second
+    RTT = 3  # the minimum round trip of the last second
 
 
 class Flag(IntFlag):
-    """What is known of a flow."""
+    """What is known about a flow."""
 
     INTENT = 1  # connect() was seen: intent, pid, comm
     ESTABLISHED = 2
@@ -35,7 +35,7 @@ class Flag(IntFlag):
     TRANSLATED = 8  # its addresses are not its socket's
     CLIENT = 16
     FIRST = 32  # intent was read in containerd's own cgroup
-    BEGUN = 64  # its beginning was seen, so without an intent it asked for something that is not watched
+    BEGUN = 64  # its beginning was seen; without an intent, it connected to an address that is not watched
 
 
 class Address(NamedTuple):
@@ -50,7 +50,7 @@ class Address(NamedTuple):
 
 
 class Tuple(NamedTuple):
-    """Two ends of a TCP connection as one of them sees it: the source is its own."""
+    """The two ends of a TCP connection, as one of them sees them. The source is that end's own address."""
 
     source: Address
     destination: Address
@@ -62,7 +62,7 @@ class Tuple(NamedTuple):
 
 
 class Event(NamedTuple):
-    """One event. Times in nanoseconds of CLOCK_MONOTONIC; ``netns`` and ``connect_ns`` are 0 if not known."""
+    """One event. Times in nanoseconds of CLOCK_MONOTONIC. ``netns`` and ``connect_ns`` are 0 if not known."""
 
     kind: Kind
     flags: int
@@ -83,14 +83,14 @@ class Event(NamedTuple):
 
 
 class EventInvalid(ValueError):
-    """These bytes are no event of this version."""
+    """These bytes are not an event of this version."""
 
 
 _KINDS = {int(kind): kind for kind in Kind}
 
 
 def decode(raw: bytes) -> Event:
-    """An event from a record of the ring buffer. Raises `EventInvalid`."""
+    """Decode a record of the ring buffer. Raises `EventInvalid`."""
     if len(raw) < LAYOUT.size:
         raise EventInvalid(f"{len(raw)} bytes, not {LAYOUT.size}")
     (
@@ -127,20 +127,20 @@ def decode(raw: bytes) -> Event:
 
 @lru_cache(maxsize=1024)
 def _words(comm: bytes) -> str:
-    """A process's name, which may be any bytes, as it may be shown."""
+    """A process's name that is safe to show. The kernel allows any bytes in it."""
     text = comm.decode("utf-8", "replace")
     return text if text.isprintable() else "".join(one if one.isprintable() else "?" for one in text)
 
 
 def pack_ip(ip: str) -> bytes:
-    """An address in its 16 bytes. Raises ValueError."""
+    """An address as 16 bytes. Raises ValueError."""
     address = ipaddress.ip_address(ip.partition("%")[0])
     return address.packed if address.version == 6 else _MAPPED + address.packed
 
 
 @lru_cache(maxsize=4096)
 def format_ip(ip: bytes) -> str:
-    """The other way round; a v4-mapped address as IPv4."""
+    """An address as text, from its 16 bytes. A v4-mapped address is shown as IPv4."""
     if ip.startswith(_MAPPED):
         return str(ipaddress.IPv4Address(ip[12:]))
     return str(ipaddress.IPv6Address(ip))

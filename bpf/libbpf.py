@@ -1,7 +1,7 @@
-"""The few functions of libbpf that are needed once programs are loaded, by ctypes.
+"""The few libbpf functions that are needed once the programs are loaded, through ctypes.
 
-libbpf is a megabyte, where bcc brings LLVM: a process that lives long uses this one. Debian installs it
-with bcc. Source: libbpf's bpf.h and libbpf.h, version 1.
+libbpf takes a megabyte. bcc brings LLVM and takes over a hundred. So the long-lived process uses libbpf.
+Debian installs libbpf with bcc. Source: libbpf's bpf.h and libbpf.h, version 1.
 """
 
 import ctypes as ct
@@ -12,7 +12,7 @@ from typing import Any
 
 from bpf.errors import BpfError, BpfForbidden, BpfMissing, BpfUnsupported
 
-PREORDER = 1 << 6  # BPF_F_PREORDER, Linux 6.15: before the programs of every other cgroup
+PREORDER = 1 << 6  # BPF_F_PREORDER, Linux 6.15: run before the programs of every other cgroup
 
 
 class Hook(IntEnum):
@@ -29,7 +29,7 @@ class _LinkOptions(ct.Structure):
 
 
 class _ProgramInfo(ct.Structure):
-    # The beginning of struct bpf_prog_info; the kernel fills in as much as is asked for.
+    # The beginning of struct bpf_prog_info. The kernel fills in as much as the caller asks for.
     _fields_ = [("type", ct.c_uint32), ("id", ct.c_uint32), ("tag", ct.c_uint8 * 8)]
 
 
@@ -41,20 +41,20 @@ _ARGUMENTS: dict[str, list[Any]] = {
     "bpf_map_lookup_elem": [ct.c_int, ct.c_void_p, ct.c_void_p],
 }
 _SAMPLE = ct.CFUNCTYPE(ct.c_int, ct.c_void_p, ct.c_void_p, ct.c_size_t)
-_LOOK = "`shorthaul verify` tells what this kernel lacks"
+_LOOK = "`shorthaul verify` shows what this kernel lacks"
 _EFFECTIVE = 1  # BPF_F_QUERY_EFFECTIVE
 _PROGRAMS_MAX = 64  # BPF_CGROUP_MAX_PROGS
 _STOP = -errno.ECANCELED
 
 
 class LibBpf:
-    """The library. Raises `BpfMissing` where there is none."""
+    """The loaded library. Raises `BpfMissing` if it is not installed."""
 
     def __init__(self) -> None:
         try:
             lib = ct.CDLL("libbpf.so.1", use_errno=True)
         except OSError as error:
-            raise BpfMissing("libbpf.so.1 is not there", hint="apt-get install libbpf1") from error
+            raise BpfMissing("libbpf.so.1 is missing", hint="apt-get install libbpf1") from error
         lib.libbpf_set_print(None)
         lib.ring_buffer__new.restype = ct.c_void_p
         lib.ring_buffer__new.argtypes = [ct.c_int, _SAMPLE, ct.c_void_p, ct.c_void_p]
@@ -76,9 +76,9 @@ class LibBpf:
         return fd
 
     def programs(self, cgroup: int, hook: Hook, *, effective: bool = True) -> list[int]:
-        """The ids of the programs that run for a cgroup, in the order in which they do. Raises `BpfError`.
+        """The ids of the programs that run for a cgroup, in the order in which they run. Raises `BpfError`.
 
-        Not ``effective``: only those attached to this very cgroup.
+        With ``effective=False``: only the programs that are attached to this very cgroup.
         """
         ids, number = (ct.c_uint32 * _PROGRAMS_MAX)(), ct.c_uint32(_PROGRAMS_MAX)
         flags = _EFFECTIVE if effective else 0
@@ -88,13 +88,13 @@ class LibBpf:
         return list(ids[: number.value])
 
     def tag(self, fd: int) -> bytes | None:
-        """The hash of a program's instructions, by a descriptor of it; None if the kernel does not tell."""
+        """The hash of a program's instructions, by its file descriptor. None if the kernel refuses."""
         info, size = _ProgramInfo(), ct.c_uint32(ct.sizeof(_ProgramInfo))
         result = self.lib.bpf_obj_get_info_by_fd(fd, ct.byref(info), ct.byref(size))
         return None if result < 0 else bytes(info.tag)
 
     def tag_of(self, program: int) -> bytes | None:
-        """The same, by its id; None if it is gone, or if only CAP_SYS_ADMIN may ask."""
+        """The hash of a program's instructions, by its id. None if it is gone, or without CAP_SYS_ADMIN."""
         fd = self.lib.bpf_prog_get_fd_by_id(program)
         if fd < 0:
             return None
@@ -104,7 +104,7 @@ class LibBpf:
             os.close(fd)
 
     def sums(self, array: int, entries: int) -> list[int]:
-        """The sums over all processors of the 64-bit entries of a per-CPU array. Raises `BpfError`."""
+        """Each 64-bit entry of a per-CPU array, summed over all processors. Raises `BpfError`."""
         values = (ct.c_uint64 * self._processors)()
         sums = []
         for key in range(entries):
@@ -116,19 +116,19 @@ class LibBpf:
 
 
 class RingBuffer:
-    """A ring buffer's records. Memory: twice its size is mapped, and counts as it is used."""
+    """Reads the records of a ring buffer. It maps twice the buffer's size; only pages in use take memory."""
 
     def __init__(self, libbpf: LibBpf, map_fd: int) -> None:
         self._lib = libbpf.lib
         self._records: list[bytes] = []
         self._at_most = 0
-        self._callback = _SAMPLE(self._take)  # kept: ctypes does not
+        self._callback = _SAMPLE(self._on_record)  # a reference of our own: ctypes keeps none
         self._ring = self._lib.ring_buffer__new(map_fd, self._callback, None, None)
         if not self._ring:
             raise _failed("mapping the ring buffer", ct.get_errno())
 
     def read(self, at_most: int) -> list[bytes]:
-        """The next records, in order; as many as there are."""
+        """The next records, in order, at most ``at_most``. Does not wait."""
         self._records, self._at_most = [], at_most
         if self._ring:
             result = self._lib.ring_buffer__consume(self._ring)
@@ -137,12 +137,12 @@ class RingBuffer:
         return self._records
 
     def close(self) -> None:
-        """Unmap it."""
+        """Unmap the buffer."""
         ring, self._ring = self._ring, None
         if ring:
             self._lib.ring_buffer__free(ring)
 
-    def _take(self, _context: object, data: int, size: int) -> int:
+    def _on_record(self, _context: object, data: int, size: int) -> int:
         self._records.append(ct.string_at(data, size))
         return _STOP if len(self._records) >= self._at_most else 0
 
@@ -152,11 +152,15 @@ def _failed(what: str, number: int) -> BpfError:
     if number == errno.EINVAL:
         return BpfUnsupported(message, hint=_LOOK)
     if number == errno.EBADF:
-        return BpfError(f"{what} failed: it is no cgroup (v2)", hint="probe.cgroup names a cgroup v2")
+        return BpfError(
+            f"{what} failed: this is not a cgroup v2 directory",
+            hint="set probe.cgroup to a cgroup v2 directory",
+        )
     if number in (errno.EPERM, errno.EACCES):
         return BpfForbidden(
             message,
-            hint="run as root with the capabilities BPF and NET_ADMIN; with these, another tool's program is "
-            "attached exclusively there (`bpftool cgroup show` tells which): BPF_F_ALLOW_MULTI lets it share",
+            hint="run as root with the capabilities BPF and NET_ADMIN. If it has these, another tool "
+            "attached a program there exclusively (`bpftool cgroup show` lists it): it must use "
+            "BPF_F_ALLOW_MULTI",
         )
     return BpfError(message, hint=_LOOK)

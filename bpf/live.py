@@ -1,7 +1,7 @@
-"""The programs at work: attached to cgroups by links, which go with this process, and their events.
+"""Attaches the programs to cgroups and reads their events.
 
-A link never takes another tool's place: every program of a cgroup runs. The kernel removes it when its
-descriptor closes, however the process ends.
+The programs are attached by links. A link does not replace another tool's program: every program of a
+cgroup runs. The kernel removes a link when its descriptor closes, no matter how the process ends.
 """
 
 import contextlib
@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Self
 
 from bpf.cgroups import find_containerd, own_cgroup
-from bpf.child import Loaded, Wanted, load
+from bpf.child import LoadedPrograms, ProgramConfig, load
 from bpf.errors import BpfError, BpfUnsupported
 from bpf.libbpf import PREORDER, Hook, LibBpf, RingBuffer
-from bpf.source import Lost, Order
+from bpf.source import ConnectOrder, LossCounts
 
 _log = logging.getLogger(__name__)
 
@@ -25,21 +25,23 @@ _log = logging.getLogger(__name__)
 _CONNECTS = {"shorthaul_con4": Hook.CONNECT4, "shorthaul_con6": Hook.CONNECT6}
 _NEAR = {"shorthaul_near4": Hook.CONNECT4, "shorthaul_near6": Hook.CONNECT6}
 _OTHERS = {"shorthaul_out": Hook.EGRESS, "shorthaul_ops": Hook.SOCK_OPS}
-_CGROUPS_MAX = 20_000  # looked at once, some 15 µs each
+_CGROUPS_MAX = 20_000  # checked once at the start, about 15 µs each
 
 
 class LiveSource:
     """The kernel's events: a `bpf.source.EventSource`. ``root``: the cgroup whose sockets are watched.
 
-    Before Linux 6.15 no program can be put in front of all others (``preorder``). There intent is believed
-    of two cgroups only, in which it is read before the programs of their parents: containerd's own
-    (``containerd``; looked for if None or gone), and this process's. ``known``: ids of another probe's
-    programs, which rewrite nothing.
+    The argument of connect() (the *intent*) is trusted only if it is read before another program can rewrite
+    it. From Linux 6.15 on, a program can be attached in front of all others (``preorder``). Before that,
+    intent is trusted in two cgroups only, where it is read before the programs of the parent cgroups:
+    containerd's (``containerd``; searched for if None or gone) and this process's.
+
+    ``known``: ids of another probe's programs, which rewrite nothing.
     """
 
     def __init__(
         self,
-        wanted: Wanted,
+        config: ProgramConfig,
         *,
         root: Path,
         containerd: Path | None = None,
@@ -54,7 +56,7 @@ class LiveSource:
         self.preordered = False
         self._alike = True
         with contextlib.ExitStack() as stack:
-            self.loaded: Loaded = load(wanted)
+            self.loaded: LoadedPrograms = load(config)
             stack.callback(self.loaded.close)
             self.programs = tuple(number for fd in self.loaded.fds.values() if (number := _program_id(fd)))
             self._ours = dict.fromkeys((*self.programs, *known), True)
@@ -78,10 +80,10 @@ class LiveSource:
         """See `EventSource`."""
         return self._ring.read(at_most)
 
-    def lost(self) -> Lost:
+    def lost(self) -> LossCounts:
         """See `EventSource`."""
-        events, flows, packets, ends, told = self._libbpf.sums(self.loaded.fds["counters"], 5)
-        return Lost(events=events, flows=flows, packets=packets, ends=ends, told=told)
+        events, flows, packets, ends, delivered = self._libbpf.sums(self.loaded.fds["counters"], 5)
+        return LossCounts(events=events, flows=flows, packets=packets, ends=ends, delivered=delivered)
 
     def follow_containerd(self) -> None:
         """See `EventSource`."""
@@ -103,13 +105,13 @@ class LiveSource:
             try:
                 self._near.append(_Near(place, _inode(place), self._link_all(_NEAR, place)))
             except BpfError as error:
-                _log.warning("intent can't be read in %s: %s", place, error)
+                _log.warning("can't read connect() in %s: %s", place, error)
 
-    def sure_of_intent(self) -> Order:
+    def connect_order(self) -> ConnectOrder:
         """See `EventSource`."""
         lists = [self._programs(self._root), *(self._programs(near.place) for near in self._near)]
         in_front = [self._is_in_front(programs) for programs in lists]
-        return Order(
+        return ConnectOrder(
             everywhere=self.preordered and in_front[0],
             near=bool(self._near) and all(in_front[1:]),
             alone=self._was_alone
@@ -149,7 +151,9 @@ class LiveSource:
             self._near.pop().close()
 
     def _programs(self, cgroup: Path, *, effective: bool = True) -> list[list[int]]:
-        """What runs on connect() in a cgroup, in order, by family; nothing where nobody tells."""
+        """The programs that run on connect() in a cgroup, in order, by address family. Empty if the kernel
+        does not tell.
+        """
         try:
             with _opened(cgroup) as fd:
                 return [self._libbpf.programs(fd, hook, effective=effective) for hook in _CONNECTS.values()]
@@ -157,11 +161,11 @@ class LiveSource:
             return [[], []]
 
     def _others(self, cgroup: Path) -> list[list[int]]:
-        """What runs on connect() in a cgroup besides ours."""
+        """The programs of others that run on connect() in a cgroup, by address family."""
         return [[one for one in ids if not self._is_ours(one)] for ids in self._programs(cgroup)]
 
     def _is_in_front(self, programs: list[list[int]]) -> bool:
-        """Whether every program up to one of this source's own is harmless, in each family."""
+        """Whether every program that runs before ours is harmless, in each address family."""
         for ids in programs:
             own = next((place for place, program in enumerate(ids) if program in self.programs), None)
             if own is None or not all(self._is_ours(program) for program in ids[:own]):
@@ -169,7 +173,7 @@ class LiveSource:
         return True
 
     def _is_alone(self) -> bool:
-        """Whether nobody else's program runs on any connect(), in any cgroup; asked before attaching."""
+        """Whether no other tool's program runs on connect() in any cgroup. Asked before attaching ours."""
         if any(not self._is_ours(program) for ids in self._programs(self._root) for program in ids):
             return False
         folders = itertools.islice((path for path in self._root.rglob("*") if path.is_dir()), _CGROUPS_MAX)
@@ -180,14 +184,17 @@ class LiveSource:
         )
 
     def _is_ours(self, program: int) -> bool:
-        """Whether a program is one of ours, or the very same code in another probe: it rewrites nothing."""
+        """Whether a program is ours, or the very same code in another probe. Such code rewrites nothing."""
         if program not in self._ours:
             self._ours[program] = self._libbpf.tag_of(program) in self._tags
         return self._ours[program]
 
 
 class _Near:
-    """The links to a cgroup in which intent is read first. ``inode``: of its folder, to know a new one."""
+    """The links to a cgroup in which intent is read first.
+
+    ``inode``: of its directory, to notice when the cgroup was removed and made again.
+    """
 
     def __init__(self, place: Path, inode: int | None, links: list[int]) -> None:
         self.place = place
@@ -195,7 +202,7 @@ class _Near:
         self._links = links
 
     def close(self) -> None:
-        """Detach."""
+        """Detach the programs from this cgroup."""
         _close_all(self._links)
 
 
@@ -221,6 +228,6 @@ def _inode(folder: Path) -> int | None:
 
 
 def _program_id(fd: int) -> int:
-    """A program's id, from what procfs tells of its descriptor; 0 for what is no program."""
+    """A program's id, read from procfs by its descriptor. 0 if the descriptor is not a program."""
     with open(f"/proc/self/fdinfo/{fd}") as lines:
         return next((int(line.split()[1]) for line in lines if line.startswith("prog_id:")), 0)

@@ -1,8 +1,8 @@
-"""Compiles and loads the programs, hands their file descriptors over, and ends. The only importer of bcc.
+"""Compiles and loads the programs, passes their file descriptors on, and ends. The only importer of bcc.
 
-Run as ``python -m bpf.loader FD``, FD being one end of a Unix socket: it reads a `bpf.child.Wanted` from
-there and answers with the descriptors, or with what went wrong. A process of its own, because LLVM
-takes over 100 MB that nobody needs once the programs are loaded (docs/decisions/0010).
+Run as ``python -m bpf.loader FD``, where FD is one end of a Unix socket. It reads a `bpf.child.ProgramConfig`
+as JSON from the socket, and answers with the descriptors or with the error. It is a process of its own,
+because LLVM takes over 100 MB that nobody needs once the programs are loaded (docs/decisions/0011).
 """
 
 import json
@@ -16,7 +16,7 @@ _HERE = Path(__file__).parent
 _HEADERS = _HERE / "headers"
 _PROGRAMS = _HERE / "programs"
 
-# Name, as bpftool shows it: (program type's name in bcc, enum bpf_attach_type).
+# Name, as bpftool shows it: (name of the program type in bcc, enum bpf_attach_type).
 _FUNCTIONS = {
     "shorthaul_con4": ("CGROUP_SOCK_ADDR", 10),
     "shorthaul_con6": ("CGROUP_SOCK_ADDR", 11),
@@ -25,8 +25,9 @@ _FUNCTIONS = {
     "shorthaul_out": ("CGROUP_SKB", 1),
     "shorthaul_ops": ("SOCK_OPS", 3),
 }
-# What not every kernel, or not every set of capabilities, allows; the verifier tells. A packet's network
-# namespace: Linux 6.15. A process's name in connect(): CAP_PERFMON.
+# Options that not every kernel or set of capabilities allows. The verifier refuses a program that uses them,
+# so the loader tries with all options first. NETNS_OF_PACKETS, a packet's network namespace, needs Linux
+# 6.15. COMM, the process's name in connect(), needs CAP_PERFMON.
 _OPTIONS = (("NETNS_OF_PACKETS", "COMM"), ("NETNS_OF_PACKETS",), ("COMM",), ())
 _MAPS = ("events", "counters")
 
@@ -38,33 +39,33 @@ class _Failed(Exception):
 
 
 def main(fd: int) -> int:
-    """Do the one job; returns the exit status."""
+    """Read the configuration, load, answer. Returns the exit status."""
     with socket.socket(fileno=fd) as parent:
-        wanted = json.loads(parent.recv(65536))
+        config = json.loads(parent.recv(65536))
         try:
-            module, answer, fds = _load(wanted)
+            module, answer, fds = _load(config)
         except _Failed as error:
             answer, fds, module = {"failed": error.kind, "message": str(error)}, [], None
-        except Exception as error:  # noqa: BLE001 - told to the one who waits
+        except Exception as error:  # noqa: BLE001 - the parent reports it
             message = f"{type(error).__name__}: {error}"
             answer, fds, module = {"failed": "other", "message": message}, [], None
         socket.send_fds(parent, [json.dumps(answer).encode()], fds)
-        del module  # it closes its descriptors; the parent has its own by now
+        del module  # this closes its descriptors; the parent has its own by now
     return 0 if fds else 1
 
 
-def _load(wanted: dict[str, Any]) -> tuple[Any, dict[str, Any], list[int]]:
+def _load(config: dict[str, Any]) -> tuple[Any, dict[str, Any], list[int]]:
     os.environ["BCC_KERNEL_SOURCE"] = str(_HEADERS)
     try:
         import bcc
-    except (ImportError, OSError) as error:  # OSError: its C library is not there
+    except (ImportError, OSError) as error:  # OSError: its C library is missing
         raise _Failed("no-bcc", str(error)) from error
     if not hasattr(bcc, "BPF"):
         raise _Failed("other-bcc", f"{bcc.__file__} is another package of that name")
-    source = Path(wanted.get("source") or _PROGRAMS / "flows.c").read_bytes()
+    source = Path(config.get("source") or _PROGRAMS / "flows.c").read_bytes()
     for options in _OPTIONS:
         try:
-            return _compile(bcc, source, wanted, options)
+            return _compile(bcc, source, config, options)
         except _Failed as error:
             if error.kind != "refused" or options == _OPTIONS[-1]:
                 raise
@@ -72,13 +73,13 @@ def _load(wanted: dict[str, Any]) -> tuple[Any, dict[str, Any], list[int]]:
 
 
 def _compile(
-    bcc: Any, source: bytes, wanted: dict[str, Any], options: tuple[str, ...]
+    bcc: Any, source: bytes, config: dict[str, Any], options: tuple[str, ...]
 ) -> tuple[Any, dict[str, Any], list[int]]:
-    watched = "||".join(f"(port)=={int(port)}" for port in wanted["ports"])
+    watched = "||".join(f"(port)=={int(port)}" for port in config["ports"])
     flags = [
         f"-I{_PROGRAMS}",
         f"-DWATCHED(port)=({watched})",
-        f"-DRING_PAGES={int(wanted['ring_pages'])}",
+        f"-DRING_PAGES={int(config['ring_pages'])}",
         f"-DPAGE_SIZE={os.sysconf('SC_PAGE_SIZE')}",
         *(f"-D{option}" for option in options),
     ]
@@ -104,7 +105,7 @@ def _compile(
 
 
 def _is_forbidden(error: Exception) -> bool:
-    # bcc 0.26 says it of EPERM, newer ones may pass the error on.
+    # bcc 0.26 reports EPERM as "super-user". Newer versions may pass the error on.
     text = str(error)
     return "super-user" in text or "Operation not permitted" in text
 

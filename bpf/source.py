@@ -1,26 +1,28 @@
-"""Where events come from: the kernel (`bpf.live`), or a recording."""
+"""Sources of events: the kernel (`bpf.live`), or a recording."""
 
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Lost:
-    """What the programs could not tell since they were loaded; and ``told``: the events they did."""
+class LossCounts:
+    """What the programs lost since they were loaded. ``delivered``: the events that they did not lose."""
 
     events: int = 0  # the ring buffer was full
     flows: int = 0  # no memory for a flow's state
-    packets: int = 0  # of a watched port, whose headers could not be read
-    ends: int = 0  # the ring buffer was full when a flow closed: it stays open as far as anybody knows
-    told: int = 0
+    packets: int = 0  # packets of a watched port whose headers could not be read
+    ends: int = 0  # the ring buffer was full when a flow closed, so the flow seems to stay open
+    delivered: int = 0
 
 
-class Order(NamedTuple):
-    """Whether no other program can have rewritten a connect() before it was read: of any process
-    (``everywhere``), or of those in the cgroups where it is read first (``near``, see `Flag.FIRST`).
-    ``alone``: nobody else's program runs on any connect(), and none did when the programs were attached.
-    ``alike``: the same programs run on containerd's connect() as on this process's, so that what becomes of
-    a canary becomes of containerd's connections, too.
+class ConnectOrder(NamedTuple):
+    """Where our programs run among the programs of other tools on connect().
+
+    ``everywhere``: no other program can rewrite any process's connect() before ours reads it.
+    ``near``: the same, but only in the cgroups where ours runs first (see `Flag.FIRST`).
+    ``alone``: no other tool's program runs on any connect(), and none did when ours were attached.
+    ``alike``: the same programs run on containerd's connect() as on this process's. So whatever happens to a
+    canary happens to containerd's connections too.
     """
 
     everywhere: bool
@@ -30,42 +32,44 @@ class Order(NamedTuple):
 
 
 class EventSource(Protocol):
-    """Where events come from."""
+    """A source of the programs' events."""
 
     def read(self, at_most: int) -> list[bytes]:
-        """The next records, in order, without waiting."""
+        """The next records, in order, at most ``at_most``. Does not wait."""
 
-    def lost(self) -> Lost:
-        """What was lost so far."""
+    def lost(self) -> LossCounts:
+        """The counts so far."""
 
-    def sure_of_intent(self) -> Order:
-        """Whether intent is what the process asked for, as of now. Some 10 µs."""
+    def connect_order(self) -> ConnectOrder:
+        """Where our programs run on connect() now, among those of others. Takes about 10 µs."""
 
     def follow_containerd(self) -> None:
-        """Read intent in containerd's cgroup anew if that is another one now, as after a restart."""
+        """Attach to containerd's cgroup again if it changed, as after a restart of containerd."""
 
     def close(self) -> None:
-        """Detach."""
+        """Detach the programs."""
 
 
 class ReplaySource:
     """Events from a list, for tests and recordings."""
 
-    def __init__(self, records: list[bytes], *, lost: Lost | None = None, order: Order | None = None) -> None:
+    def __init__(
+        self, records: list[bytes], *, lost: LossCounts | None = None, order: ConnectOrder | None = None
+    ) -> None:
         self._records = list(records)
-        self._lost = lost or Lost()
-        self._order = order or Order(everywhere=True, near=True, alone=True)
+        self._lost = lost or LossCounts()
+        self._order = order or ConnectOrder(everywhere=True, near=True, alone=True)
 
     def read(self, at_most: int) -> list[bytes]:
         """See `EventSource`."""
         taken, self._records = self._records[:at_most], self._records[at_most:]
         return taken
 
-    def lost(self) -> Lost:
+    def lost(self) -> LossCounts:
         """See `EventSource`."""
         return self._lost
 
-    def sure_of_intent(self) -> Order:
+    def connect_order(self) -> ConnectOrder:
         """See `EventSource`."""
         return self._order
 

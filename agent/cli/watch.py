@@ -40,14 +40,16 @@ async def _watch(settings: Settings) -> None:
         view.print = lambda flow: console.print(_line(flow))
     with Live(view, console=console, refresh_per_second=_REFRESHES_A_SECOND, transient=False) as live:
         live.auto_refresh = console.is_terminal
-        reader = ProbeReader(settings.probe.socket, node=None, take=view.take, gone=view.gone)
+        reader = ProbeReader(
+            settings.probe.socket, node=None, on_message=view.on_message, on_gone=view.on_gone
+        )
         with contextlib.suppress(FileNotFoundError, ConnectionRefusedError):
             await reader.follow()
             return
         view.source = "a probe of its own, as none runs here"
         with attached(settings) as source:
             probe = make_probe(settings, source)
-            probe.sinks.append(view.take)
+            probe.sinks.append(view.on_message)
             await probe.run()
 
 
@@ -63,7 +65,7 @@ class _View:
         self.source = "the probe of this node"
         self.print: Callable[[Flow], None] = _nothing
 
-    def take(self, message: Message) -> None:
+    def on_message(self, message: Message) -> None:
         """A message of the probe."""
         if isinstance(message, Hello):
             self.source = f"the probe of {message.node}"
@@ -71,9 +73,9 @@ class _View:
             self._health = message
         elif isinstance(message, Flows):
             for flow in message.flows:
-                self._take_flow(flow)
+                self._add_flow(flow)
 
-    def gone(self) -> None:
+    def on_gone(self) -> None:
         """The probe went away."""
         self.source += ", which is gone"
 
@@ -86,13 +88,13 @@ class _View:
             table.add_row(*_cells(self._flows[cookie])[: len(columns)])
         return Group(self._heading(), table)
 
-    def _take_flow(self, flow: Flow) -> None:
+    def _add_flow(self, flow: Flow) -> None:
         if flow.cookie not in self._flows:
             self._order.append(flow.cookie)
             if len(self._order) > _SHOWN:
                 del self._flows[self._order.popleft()]
         self._flows[flow.cookie] = flow
-        if flow.news:
+        if flow.verdict_is_new:
             self._counts[flow.endpoint.value, flow.verdict] += 1
             self.print(flow)
 

@@ -1,6 +1,7 @@
-"""What the agent knows of the flows behind its own connections. Pure.
+"""What the agent knows about the flows behind its own connections. Pure.
 
-Fed by the probe's messages. Outlives the probe: when it restarts, it tells of the same flows again.
+The probe's messages fill it. It outlives the probe: a restarted probe reports the same flows again, and they
+are not counted twice.
 """
 
 from collections import Counter, OrderedDict, deque
@@ -15,16 +16,19 @@ from agent.flows.verdicts import EndpointName, Verdict
 
 _KEPT = 8192  # connections; containerd has a few dozen at a time
 _RECENT = 200
-_WAIT_S = 1.5  # a little longer than a flow waits for its evidence
+_WAIT_S = 1.5  # a little longer than the probe waits for a flow's evidence
 _WAITING_MAX = 10_000
 
-Then = Callable[[Verdict | None], None]
+VerdictCallback = Callable[[Verdict | None], None]
 _T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class News:
-    """What a message brought, for the metrics. Bytes are those of closed flows that left the node."""
+class MetricsDelta:
+    """What a message adds to the metrics.
+
+    ``remote_received``, ``remote_sent``: bytes of closed flows that left the node.
+    """
 
     flows: Counter[tuple[EndpointName, Verdict]] = field(default_factory=Counter)
     remote_received: int = 0
@@ -37,49 +41,53 @@ class FlowBook:
 
     def __init__(self, *, own: str, canary_interval_s: float) -> None:
         self.proof = Proof(own=own, canary_interval_s=canary_interval_s)
-        self._known: OrderedDict[int, Verdict] = OrderedDict()  # by the client's cookie: what was counted
-        self._taken: OrderedDict[int, tuple[EndpointName, Verdict]] = OrderedDict()  # by the agent's cookie
-        self._waiting: OrderedDict[int, tuple[float, list[Then]]] = OrderedDict()
+        self._known: OrderedDict[int, Verdict] = OrderedDict()  # verdicts already counted, by client's cookie
+        self._by_own_cookie: OrderedDict[int, tuple[EndpointName, Verdict]] = (
+            OrderedDict()
+        )  # by the agent's cookie
+        self._waiting: OrderedDict[int, tuple[float, list[VerdictCallback]]] = OrderedDict()
         self._recent: deque[Flow] = deque(maxlen=_RECENT)
         self._contradictions = 0
         self._probe_started_s = 0.0
         self.connected = False
 
-    def take(self, message: Message, now_s: float) -> News:
-        """Take a message of the probe; what is new in it."""
+    def apply(self, message: Message, now_s: float) -> MetricsDelta:
+        """Apply a message of the probe. Returns what it adds to the metrics."""
         if isinstance(message, Hello):
             self.connected = True
-            if message.started_s != self._probe_started_s:  # another one, which counts from its own start
+            if message.started_s != self._probe_started_s:  # another probe, which counts from its own start
                 self._probe_started_s, self._contradictions = message.started_s, 0
-            return News()
+            return MetricsDelta()
         if isinstance(message, Health):
             return self._health(message, now_s)
         return self._flows(message, now_s)
 
-    def lost(self) -> None:
-        """The probe is gone: nothing is proved from now on."""
+    def on_probe_lost(self) -> None:
+        """The probe is gone. From now on nothing is proved."""
         self.connected = False
-        self.proof.lost()
+        self.proof.on_probe_lost()
         for cookie in list(self._waiting):
             self._answer(cookie, None)
 
     def verdict(self, cookie: int) -> Verdict | None:
-        """Of the flow behind one of the agent's own sockets; None if it is not known, or not a local one."""
-        taken = self._taken.get(cookie)
+        """The verdict on the flow behind one of the agent's own sockets. None if there is none (yet), or if
+        the client is on another node.
+        """
+        taken = self._by_own_cookie.get(cookie)
         return None if taken is None else taken[1]
 
-    def ask(self, cookie: int, then: Then, now_s: float) -> None:
-        """Call ``then`` with the verdict once it is known, or with None when none is to be expected."""
-        endpoint, verdict = self._taken.get(cookie, (None, None))
+    def when_judged(self, cookie: int, callback: VerdictCallback, now_s: float) -> None:
+        """Call ``callback`` with the verdict as soon as it is known, or with None if none is expected."""
+        endpoint, verdict = self._by_own_cookie.get(cookie, (None, None))
         if endpoint is EndpointName.HOSTPORT and verdict is not None:
-            self.proof.asked(verdict, now_s)
+            self.proof.on_request(verdict, now_s)
         if verdict is not None or not self.connected or len(self._waiting) >= _WAITING_MAX:
-            then(verdict)
+            callback(verdict)
             return
-        self._waiting.setdefault(cookie, (now_s + _WAIT_S, []))[1].append(then)
+        self._waiting.setdefault(cookie, (now_s + _WAIT_S, []))[1].append(callback)
 
     def tick(self, now_s: float) -> None:
-        """Answer those who waited long enough."""
+        """Call the callbacks that waited too long, with None."""
         self.proof.tick(now_s)
         while self._waiting:
             cookie, (until_s, _) = next(iter(self._waiting.items()))
@@ -88,24 +96,24 @@ class FlowBook:
             self._answer(cookie, None)
 
     def proved(self, now_s: float) -> tuple[bool, str]:
-        """Whether the HostPort's path is proved to be direct, and why (not). See `Proof`."""
+        """Whether the path to the HostPort is proved to be direct, and the reason. See `Proof`."""
         if not self.connected:
-            return False, "no probe tells of this node's flows"
+            return False, "no probe reports this node's flows"
         return self.proof.proved(now_s)
 
     def newest_first(self) -> list[Flow]:
-        """The last flows that were judged."""
+        """The last flows that were judged, newest first."""
         return list(reversed(self._recent))
 
-    def _health(self, health: Health, now_s: float) -> News:
-        self.proof.health(health)
+    def _health(self, health: Health, now_s: float) -> MetricsDelta:
+        self.proof.on_health(health)
         new = max(0, health.contradictions - self._contradictions)
         self._contradictions = health.contradictions
         if new:
             self.proof.disprove("the two ends of a connection contradict each other", now_s)
-        return News(contradictions=new)
+        return MetricsDelta(contradictions=new)
 
-    def _flows(self, message: Flows, now_s: float) -> News:
+    def _flows(self, message: Flows, now_s: float) -> MetricsDelta:
         counts: Counter[tuple[EndpointName, Verdict]] = Counter()
         received = sent = 0
         for flow in message.flows:
@@ -113,22 +121,22 @@ class FlowBook:
                 counts[flow.endpoint, flow.verdict] += 1
                 self._note(flow, now_s)
             if flow.taken_by:
-                _keep(self._taken, flow.taken_by, (flow.endpoint, flow.verdict))
+                _keep(self._by_own_cookie, flow.taken_by, (flow.endpoint, flow.verdict))
                 self._answer(flow.taken_by, flow.verdict)
             if flow.closed and flow.verdict is Verdict.KUBE_PROXY_REMOTE:
                 received, sent = received + flow.bytes_received, sent + flow.bytes_sent
-        return News(flows=counts, remote_received=received, remote_sent=sent)
+        return MetricsDelta(flows=counts, remote_received=received, remote_sent=sent)
 
     def _note(self, flow: Flow, now_s: float) -> None:
         _keep(self._known, flow.cookie, flow.verdict)
         self._recent.append(flow)
-        self.proof.flow(flow, now_s)
+        self.proof.on_flow(flow, now_s)
 
     def _answer(self, cookie: int, verdict: Verdict | None) -> None:
         waiting = self._waiting.pop(cookie, None)
         if waiting is not None:
-            for then in waiting[1]:
-                then(verdict)
+            for callback in waiting[1]:
+                callback(verdict)
 
 
 def _keep(table: OrderedDict[int, _T], key: int, value: _T) -> None:

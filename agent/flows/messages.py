@@ -1,7 +1,7 @@
-"""What the probe tells its readers: one JSON text a line, over a Unix socket. Pure.
+"""The messages from the probe to its readers: one JSON text per line, over a Unix socket. Pure.
 
-A reader is told hello first, then every flow that is open, then what is new. Both ends come from one
-release, so a version that differs is an error, not a negotiation.
+The probe sends a new reader `Hello`, then every open flow, then `Health`, then everything that is new. Both
+ends come from the same release, so a different version is an error and there is no negotiation.
 """
 
 import json
@@ -15,21 +15,21 @@ from bpf.events import Address
 
 VERSION = 1
 LINE_MAX = 1 << 20
-FLOWS_MAX = 100  # a message: decoding them must not keep the agent from its pulls
+FLOWS_MAX = 100  # per message, so that decoding one does not delay the agent's pulls
 NODE_HEADER = "Shorthaul-Node"
 SOCKET_HEADER = "Shorthaul-Socket"
-"""Of the answer to ``GET /v2/``: whose agent gave it, and the cookie of the socket that it came by."""
+"""Headers of the answer to ``GET /v2/``: the node of the agent, and the cookie of the agent's socket."""
 
 
 class MessageInvalid(ValueError):
-    """These bytes are no message of this version."""
+    """These bytes are not a message of this version."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hello:
-    """The first message: whose probe this is. ``programs``: ids of its eBPF programs.
+    """The first message: which node's probe this is. ``programs``: the ids of its eBPF programs.
 
-    ``started_s``: CLOCK_MONOTONIC; its counts are since then.
+    ``started_s``: when the probe started, in CLOCK_MONOTONIC. Its counts start then.
     """
 
     node: str
@@ -39,7 +39,7 @@ class Hello:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Flows:
-    """Flows whose verdict is new, and those that closed; round trips (address, microseconds) besides."""
+    """Flows with a new verdict, and flows that closed. ``rtts``: round trips (address, microseconds)."""
 
     flows: tuple[Flow, ...]
     rtts: tuple[tuple[bytes, int], ...] = ()
@@ -47,9 +47,10 @@ class Flows:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Canary:
-    """A connection that the probe made itself. ``at_s``: CLOCK_MONOTONIC. ``answered_by``: a node's name.
+    """A connection that the probe made itself, and its verdict.
 
-    ``taken_by``: cookie of the socket that took it, 0 if not known.
+    ``went``: the destination on the wire. ``at_s``: CLOCK_MONOTONIC. ``answered_by``: the node name of the
+    agent that answered. ``taken_by``: the cookie of the socket that accepted it, 0 if not known.
     """
 
     endpoint: EndpointName
@@ -65,7 +66,11 @@ class Canary:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Health:
-    """How the probe is, once a second and after each round of canaries. Counts are since its start."""
+    """The state of the probe, sent once a second and after each round of canaries.
+
+    The counts start when the probe starts. ``forgotten``: flows that were dropped before they were judged
+    and reported. ``sure_of_intent``: no other program can rewrite a connect() before it is read.
+    """
 
     canaries: tuple[Canary, ...] = ()
     lost_events: int = 0
@@ -76,7 +81,7 @@ class Health:
     forgotten: int = 0
     contradictions: int = 0
     sure_of_intent: bool = True
-    alike: bool = True  # what becomes of canaries becomes of containerd's connections, too
+    alike: bool = True  # whatever happens to canaries happens to containerd's connections too
 
 
 Message = Hello | Flows | Health
@@ -94,7 +99,7 @@ _N = TypeVar("_N", int, float)
 
 
 def encode(message: Message) -> bytes:
-    """A line, with its end."""
+    """A message as one line, with the newline."""
     if isinstance(message, Hello):
         told: dict[str, Any] = {
             "hello": VERSION,
@@ -117,7 +122,7 @@ def encode(message: Message) -> bytes:
 
 
 def decode(line: bytes) -> Message:
-    """The other way round. Raises `MessageInvalid`."""
+    """The message in a line. Raises `MessageInvalid`."""
     try:
         told = json.loads(line)
         if "hello" in told:
@@ -197,7 +202,7 @@ def _pack(flow: Flow) -> list[Any]:
         flow.closed,
         flow.bytes_received,
         flow.bytes_sent,
-        flow.news,
+        flow.verdict_is_new,
         flow.canary,
         flow.translated,
     ]
@@ -206,7 +211,7 @@ def _pack(flow: Flow) -> list[Any]:
 def _unpack(packed: list[Any]) -> Flow:
     (
         cookie, taken_by, endpoint, verdict, reason, client_ip, client_port, asked_ip, asked_port,
-        went_ip, went_port, pid, comm, rtt_us, closed, received, sent, news, canary,
+        went_ip, went_port, pid, comm, rtt_us, closed, received, sent, verdict_is_new, canary,
         translated,
     ) = packed  # fmt: skip
     return Flow(
@@ -224,7 +229,7 @@ def _unpack(packed: list[Any]) -> Flow:
         closed=bool(closed),
         bytes_received=_number(received),
         bytes_sent=_number(sent),
-        news=bool(news),
+        verdict_is_new=bool(verdict_is_new),
         canary=bool(canary),
         translated=bool(translated),
     )

@@ -1,7 +1,7 @@
-"""The flows of this node, as their events come in: both ends joined, each judged once and again when
-its evidence changes. Pure: times are seconds of one monotonic clock.
+"""The flows of this node. Joins the events of both ends, and judges a flow whenever its evidence changes.
 
-Bounded: of the oldest flows the unjudged end as UNKNOWN, and are counted.
+Pure: times are seconds of one monotonic clock. Bounded: if there are too many flows, the one that was silent
+longest is dropped, and it is counted if it was not judged and reported yet.
 """
 
 from collections import OrderedDict
@@ -19,24 +19,26 @@ from agent.flows.verdicts import (
 )
 from bpf.events import Address, Event, Flag, Kind, Tuple
 
-_FLOWS_MAX = 8192  # open at a time, 1.5 kB each; containerd has a few dozen
+_FLOWS_MAX = 8192  # open at the same time, 1.5 kB each; containerd has a few dozen
 _ENDS_MAX = 4096
-_ANY = 0  # instead of a network namespace
-# Plain numbers: an operation on a Flag makes another Flag, fifteen thousand times a second.
+_ANY_NETNS = 0  # in place of a network namespace's cookie
+# Plain numbers, because an operation on a Flag makes another Flag, and there are 15,000 of them per second.
 _INTENT, _ESTABLISHED, _WIRE, _CLIENT, _FIRST, _BEGUN = (
     int(flag) for flag in (Flag.INTENT, Flag.ESTABLISHED, Flag.WIRE, Flag.CLIENT, Flag.FIRST, Flag.BEGUN)
 )
-_SETTLE_S = 1.0  # both ends tell within one round trip of a request; the rest is scheduling
+_SETTLE_S = 1.0  # both ends send events within one round trip of a request; the rest is scheduling
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Flow:
-    """A judged flow. ``cookie``: of the client's socket. ``taken_by``: of the other end's, 0 if not known.
+    """A judged flow.
 
-    ``asked``: where connect() wanted to go. ``went``: the destination on the wire. ``client``: the source
-    on the wire, as the other end sees it. ``bytes_*`` are known when it is closed. ``news``: the verdict is
-    new, not only what else is told. ``canary``: the probe made it itself.
-    ``translated``: a packet had other addresses than its socket, whatever the verdict.
+    ``cookie``: the cookie of the client's socket. ``taken_by``: the cookie of the socket that accepted the
+    connection, 0 if not known. ``asked``: the destination that connect() asked for. ``went``: the destination
+    on the wire. ``client``: the source on the wire, as the other end sees it. ``bytes_*`` are known when the
+    flow is closed. ``verdict_is_new``: the verdict changed, and not only another field. ``canary``: the probe
+    made the connection itself. ``translated``: a packet had other addresses than its socket, whatever the
+    verdict.
     """
 
     cookie: int
@@ -53,7 +55,7 @@ class Flow:
     closed: bool
     bytes_received: int
     bytes_sent: int
-    news: bool = False
+    verdict_is_new: bool = False
     canary: bool = False
     translated: bool = False
 
@@ -71,7 +73,7 @@ class Tally:
     """Counts for the probe's metrics."""
 
     contradictions: int = 0
-    forgotten: int = 0  # flows dropped before they were judged and told, because there were too many
+    forgotten: int = 0  # flows that were dropped unjudged or unreported, because there were too many
 
 
 @dataclass(slots=True)
@@ -86,9 +88,9 @@ class _Entry:
     complete: bool = False
     accepted: Accepted | None = None
     finding: Finding | None = None
-    told: Verdict | None = None
+    published: Verdict | None = None
     unlocated: bytes | None = None
-    location: Location | None = None  # kept: routes are found out anew for new flows only
+    location: Location | None = None  # kept for the life of the flow: only new flows follow route changes
     contradicted: bool = False
 
 
@@ -101,15 +103,15 @@ class FlowTable:
         self._settle_s = settle_s
         self._flows: OrderedDict[int, _Entry] = OrderedDict()
         self._by_wire: dict[Tuple, int] = {}  # the client's cookie, by the addresses of its packets
-        # Ends whose client was not seen yet, by namespace and addresses as the client sends them.
+        # Accepting sockets whose client was not seen yet, by namespace and the client's packets' addresses.
         self._ends: OrderedDict[tuple[int, Tuple], Accepted] = OrderedDict()
-        self._undecided: OrderedDict[int, float] = OrderedDict()  # until when evidence is waited for
+        self._undecided: OrderedDict[int, float] = OrderedDict()  # deadline for more evidence, by cookie
         self._unlocated: dict[bytes, set[int]] = {}
         self._changed: dict[int, None] = {}
         self.tally = Tally()
 
-    def take(self, event: Event, now_s: float) -> RttSample | None:
-        """Take one event; a sample if it was one of a way to another node. O(1)."""
+    def add_event(self, event: Event, now_s: float) -> RttSample | None:
+        """Process one event. Returns a sample if the event is a round trip to another node. O(1)."""
         if event.kind is Kind.RTT:
             return self._sample(event)
         if event.flags & _CLIENT:
@@ -119,9 +121,9 @@ class FlowTable:
         return None
 
     def changes(self, now_s: float) -> list[Flow]:
-        """The flows whose verdict is new, or another, and those that closed since the last call; each once.
+        """The flows that got a verdict, changed or closed since the last call, each once.
 
-        Ends the waiting of flows whose evidence should be there by now, and forgets what is closed.
+        Judges the flows whose evidence should be complete by now. Forgets closed flows.
         """
         while self._undecided:
             cookie, until_s = next(iter(self._undecided.items()))
@@ -135,33 +137,33 @@ class FlowTable:
             if entry is None or entry.finding is None:
                 continue
             flows.append(_flow(cookie, entry))
-            entry.told = entry.finding.verdict
+            entry.published = entry.finding.verdict
             if entry.closed:
                 self._forget(cookie)
         return flows
 
     def open_flows(self) -> list[Flow]:
-        """All judged flows that are open: what a new reader has to be told."""
+        """All judged flows that are open. The probe sends them to a new reader."""
         return [_flow(cookie, entry) for cookie, entry in self._flows.items() if entry.finding is not None]
 
     def settle(self, cookie: int) -> None:
-        """Judge a flow by what there is; nothing more is to be expected."""
+        """Judge a flow by the evidence so far. No more evidence is expected."""
         entry = self._flows.get(cookie)
         if self._undecided.pop(cookie, None) is not None and entry is not None:
             entry.complete = True
             self._judge(cookie, entry)
 
     def flow(self, cookie: int) -> Flow | None:
-        """What is known of a flow; None if nothing, or if it is not judged yet."""
+        """A judged flow by its client's cookie. None if it is unknown, or not judged yet."""
         entry = self._flows.get(cookie)
         return None if entry is None or entry.finding is None else _flow(cookie, entry)
 
     def unlocated(self) -> list[bytes]:
-        """Addresses that flows were translated to, and of which nobody knows where they are."""
+        """The addresses that flows were translated to and whose location is not known."""
         return list(self._unlocated)
 
-    def located(self) -> None:
-        """Judge again what waited for a location (`NodeView.locate`)."""
+    def rejudge_located(self) -> None:
+        """Judge the flows again that waited for a location (`NodeView.set_location`)."""
         waiting, self._unlocated = self._unlocated, {}
         for cookies in waiting.values():
             for cookie in cookies:
@@ -179,22 +181,22 @@ class FlowTable:
         if entry is None or entry.event.connect_ns != event.connect_ns:  # a socket may connect again
             entry = _Entry(endpoint, event, None, intent, self._is_sure(event))
             self._add(event.cookie, entry, now_s)
-        self._flows.move_to_end(event.cookie)  # the longest silent one is the first to be forgotten
+        self._flows.move_to_end(event.cookie)  # the flow that was silent longest is dropped first
         entry.event = event
         entry.established |= bool(event.flags & _ESTABLISHED)
         entry.closed |= event.kind is Kind.CLOSED
         if event.flags & _WIRE and (entry.wire is None or entry.wire == entry.event.socket):
-            # Once translated stays translated, whatever a later packet looks like.
+            # A flow that was translated once stays translated, whatever a later packet looks like.
             self._see_wire(event.cookie, entry, event.wire)
         self._judge(event.cookie, entry)
         if entry.closed:
-            self._changed[event.cookie] = None  # its bytes are known now
+            self._changed[event.cookie] = None  # its byte counts are known now
 
     def _is_sure(self, event: Event) -> bool:
-        """Whether no other program can have changed where the process wanted to go without a trace."""
+        """Whether no other program can have changed the process's destination without a trace."""
         node = self._node
         if not event.flags & _INTENT:
-            # Older than the probe, or rewritten from an address that is not watched.
+            # The flow is older than the probe, or was rewritten from an address that is not watched.
             return node.alone_on_connect and not event.flags & _BEGUN
         return node.sure_of_intent or (node.sure_of_intent_near and bool(event.flags & _FIRST))
 
@@ -210,19 +212,19 @@ class FlowTable:
                 self._changed[cookie] = None  # the agent knows the flow by this end
             return
         if not self._node.is_own(as_sent.source.ip):
-            return  # of another node's client: its own probe knows that flow
-        netns = event.netns if self._node.is_own(as_sent.destination.ip) else _ANY
+            return  # the client is on another node: that node's probe knows the flow
+        netns = event.netns if self._node.is_own(as_sent.destination.ip) else _ANY_NETNS
         self._ends[netns, as_sent] = end
         self._ends.move_to_end((netns, as_sent))
         while len(self._ends) > _ENDS_MAX:
             self._ends.popitem(last=False)
 
     def _is_end(self, entry: _Entry, end: Accepted) -> bool:
-        """Whether a socket with the right addresses can be a flow's other end."""
+        """Whether a socket with matching addresses can be a flow's other end."""
         if end.time_ns < entry.event.connect_ns:
-            return False  # of an earlier connection with the same addresses
+            return False  # it belongs to an earlier connection with the same addresses
         if entry.accepted is not None and entry.accepted.cookie != end.cookie:
-            return False  # of a later one: this flow's end was not told
+            return False  # it belongs to a later connection; the end of this flow was lost
         is_here = entry.wire is None or self._node.is_own(entry.wire.destination.ip)
         return not is_here or end.netns == self._node.netns  # 127.0.0.1 is in every namespace
 
@@ -238,7 +240,7 @@ class FlowTable:
         if finding.verdict is None:
             if entry.finding is None:
                 return
-            finding = Finding(Verdict.UNKNOWN, finding.reason)  # what was proved before is not true any more
+            finding = Finding(Verdict.UNKNOWN, finding.reason)  # the earlier proof no longer holds
         if finding == entry.finding:
             return
         entry.finding = finding
@@ -246,7 +248,7 @@ class FlowTable:
 
     def _evidence(self, entry: _Entry) -> Evidence:
         event, node = entry.event, self._node
-        # Other programs come and go: what was not sure once stays so.
+        # Other programs come and go. If intent was not sure at one time, it stays so.
         entry.sure_of_intent = entry.sure_of_intent and (entry.complete or self._is_sure(event))
         if entry.location is None and entry.wire is not None:
             entry.location = node.location(entry.wire.destination.ip)
@@ -295,10 +297,10 @@ class FlowTable:
             return
         self._forget_wire(cookie, entry)
         entry.wire, entry.location = wire, None
-        if entry.event.netns not in (_ANY, self._node.netns):
-            return  # never judged, and its addresses may be those of a flow that is
+        if entry.event.netns not in (_ANY_NETNS, self._node.netns):
+            return  # such a flow is never judged, and its addresses may equal those of one that is
         self._by_wire[wire] = cookie
-        netns = self._node.netns if self._node.is_own(wire.destination.ip) else _ANY
+        netns = self._node.netns if self._node.is_own(wire.destination.ip) else _ANY_NETNS
         end = self._ends.pop((netns, wire), None)
         if end is not None and self._is_end(entry, end):
             entry.accepted = end
@@ -330,6 +332,6 @@ def _flow(cookie: int, entry: _Entry) -> Flow:
         closed=entry.closed,
         bytes_received=event.bytes_received,
         bytes_sent=event.bytes_acked,
-        news=finding.verdict is not entry.told,
+        verdict_is_new=finding.verdict is not entry.published,
         translated=entry.wire is not None and entry.wire != event.socket,
     )

@@ -1,7 +1,7 @@
-"""The verdict on one flow: the truth table, as one function. Pure.
+"""The verdict on one flow: the truth table as one function. Pure.
 
-Source: the rules that kube-proxy and CNI's portmap plugin write, and how a translated packet differs from
-its own socket (docs/decisions/0010). What is not proved is UNKNOWN: missing evidence is never DIRECT.
+What is not proved is UNKNOWN. Missing evidence is never DIRECT. Sources: the rules that kube-proxy and the
+CNI portmap plugin write, and how a translated packet differs from its own socket (docs/decisions/0010).
 """
 
 from dataclasses import dataclass
@@ -11,25 +11,25 @@ from typing import NamedTuple
 from bpf.events import Address, Tuple, is_loopback
 
 ANY = (b"\0" * 16, b"\0" * 10 + b"\xff\xff" + b"\0" * 4)
-"""0.0.0.0 and ::, which connect() takes for loopback."""
+"""0.0.0.0 and ::, which connect() treats as loopback."""
 
-PORTMAP_MARK = 0x2000  # CNI's portmap plugin sets it on what it will masquerade: connections from loopback
+PORTMAP_MARK = 0x2000  # CNI's portmap plugin marks connections from loopback, which it will masquerade
 
 
 class Verdict(Enum):
-    """What was proved of a flow. The values are metric labels."""
+    """What was proved about a flow. The values are metric labels."""
 
     DIRECT = "DIRECT"  # to the agent on this node; nothing was translated
     HOSTPORT_NAT = "HOSTPORT_NAT"  # translated to a pod of this node by the CNI port map
     KUBE_PROXY = "KUBE_PROXY"  # translated by kube-proxy to this node
     KUBE_PROXY_REMOTE = "KUBE_PROXY_REMOTE"  # translated by kube-proxy to another node
     SOCKET_LB = "SOCKET_LB"  # connect() itself was rewritten, by another eBPF program
-    FAILED = "FAILED"  # no connection came about
+    FAILED = "FAILED"  # the connection was not established
     UNKNOWN = "UNKNOWN"  # not proved; the reason says what is missing
 
 
 class EndpointName(Enum):
-    """What the client asked for. The values are metric labels."""
+    """Which address of the agent the client asked for. The values are metric labels."""
 
     HOSTPORT = "hostport"
     NODEPORT = "nodeport"
@@ -42,13 +42,13 @@ class Location(Enum):
     HOST = "host"  # an address of this node
     POD = "pod"  # a pod on this node, by the node's routes
     REMOTE = "remote"  # another node, or beyond
-    UNSURE = "unsure"  # the routes don't tell
+    UNSURE = "unsure"  # the routes do not say
 
 
 class Accepted(NamedTuple):
-    """The other end: a socket on this node's kernel that took the connection.
+    """The other end: a socket on this node that accepted the connection.
 
-    ``socket``: as that socket sees it. ``wire``: the addresses of what it answered.
+    ``socket``: the addresses as that socket sees them. ``wire``: the addresses of the packets that it sent.
     """
 
     cookie: int
@@ -60,11 +60,12 @@ class Accepted(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """What is known of a flow of the local leg. ``None``: not known (yet).
+    """What is known about a flow from a client on this node to the agent. ``None``: not known (yet).
 
     ``same_netns``: whether the client's socket is in the node's own network namespace. ``intent``: the
     argument of connect(). ``sure_of_intent``: no other program can have rewritten it without a trace.
-    ``location``: of the destination on the wire. ``complete``: nothing more is to be expected.
+    ``wire``: the addresses of the client's packets. ``location``: where the destination on the wire is.
+    ``complete``: no more evidence is expected.
     """
 
     endpoint: EndpointName
@@ -87,9 +88,9 @@ class Evidence:
 
 
 class Finding(NamedTuple):
-    """A verdict and why, in words for a person; ``None`` while more evidence is awaited.
+    """A verdict, and the reason in words for a person.
 
-    ``alarm``: the two ends contradict each other.
+    ``verdict`` is None while more evidence is awaited. ``alarm``: the two ends contradict each other.
     """
 
     verdict: Verdict | None
@@ -104,7 +105,7 @@ def judge(evidence: Evidence) -> Finding:
     """The verdict that this evidence proves."""
     if evidence.same_netns is False:
         return Finding(
-            Verdict.UNKNOWN, "from another network namespace: its packets are translated out of sight"
+            Verdict.UNKNOWN, "from another network namespace: the probe does not see how it is translated"
         )
     if not evidence.established:
         return _judge_failure(evidence)
@@ -125,10 +126,10 @@ def judge(evidence: Evidence) -> Finding:
 
 
 def _contradict(evidence: Evidence) -> bool:
-    """Whether the two ends can't both be right.
+    """Whether the two ends contradict each other.
 
-    Between two sockets of the node's own namespace an answer leaves with the addresses that the client's
-    socket has: every translation of the one way is undone on the other before the hook sees it.
+    If both sockets are in the node's own namespace, the answer's packets leave with the addresses of the
+    client's socket: the kernel undoes every translation on the way back before the hook sees the packet.
     """
     accepted = evidence.accepted
     if accepted is None or not evidence.same_netns or evidence.location is not Location.HOST:
@@ -137,7 +138,7 @@ def _contradict(evidence: Evidence) -> bool:
 
 
 def is_asked_for(intent: Address, destination: Address) -> bool:
-    """Whether a socket goes where connect() asked; to any address (0.0.0.0, ::) means to loopback."""
+    """Whether a socket goes to the address that connect() asked for. 0.0.0.0 and :: mean loopback."""
     if intent == destination:
         return True
     return intent.ip in ANY and intent.port == destination.port and is_loopback(destination.ip)
@@ -160,16 +161,16 @@ def _judge_translated(evidence: Evidence, wire: Tuple) -> Finding:
     if to == evidence.socket.destination:
         return Finding(Verdict.UNKNOWN, f"only its source was translated, to {wire.source}: a masquerade")
     if evidence.location is None:
-        return _missing(evidence, f"translated to {to}: where that is is not known")
+        return _missing(evidence, f"translated to {to}, whose location is not known")
     if evidence.location is Location.UNSURE and evidence.accepted is None:
         return (
-            Finding(Verdict.KUBE_PROXY_REMOTE, f"translated to {to}, which no socket of this node is")
+            Finding(Verdict.KUBE_PROXY_REMOTE, f"translated to {to}, where this node has no socket")
             if evidence.complete
             else _WAITING
         )
     if evidence.location is Location.REMOTE:
         return Finding(Verdict.KUBE_PROXY_REMOTE, f"translated to {to}, which is not on this node")
-    # The port map leads to pods and keeps the source port; kube-proxy's masquerade picks a random one.
+    # The port map leads to pods and keeps the source port. kube-proxy's masquerade picks a random one.
     kept = wire.source.port == evidence.socket.source.port
     mapped = evidence.location is not Location.HOST and (evidence.mark & PORTMAP_MARK or kept)
     if evidence.endpoint is EndpointName.HOSTPORT and mapped:

@@ -31,4 +31,4 @@ class JudgedRequests:
                 self._metrics.local_request(record.path.value, verdict.value)
             done(record)
 
-        self._book.ask(caller.cookie, then, time.monotonic())
+        self._book.when_judged(caller.cookie, then, time.monotonic())

@@ -1,6 +1,7 @@
-"""The probe's own metrics: what it saw, what it lost, who reads it. Not the agent's: see `metrics`.
+"""The probe's own metrics: what it saw, what it lost, who reads it. For the agent's metrics see `metrics`.
 
-Served by prometheus_client's own small server in a thread: aiohttp would cost more than all the rest.
+prometheus_client's own small server serves them from a thread. aiohttp would cost more memory than all the
+rest of the probe.
 """
 
 from collections import Counter
@@ -13,23 +14,23 @@ from agent.flows.verdicts import EndpointName, Verdict
 
 
 class ProbeMetrics:
-    """Counts what the probe tells; a sink of its messages."""
+    """Counts what the probe reports. A sink of its messages."""
 
     def __init__(self) -> None:
         self._flows = {(endpoint.value, verdict.value): 0 for endpoint in EndpointName for verdict in Verdict}
         self._health = Health()
-        self.told = 0
+        self.delivered = 0
         self.readers = self.refused = self.cut_off = 0
         self._registry = CollectorRegistry()
         self._registry.register(self)
 
-    def take(self, message: Message) -> None:
-        """A message was told."""
+    def on_message(self, message: Message) -> None:
+        """Count a message of the probe."""
         if isinstance(message, Health):
             self._health = message
         elif isinstance(message, Flows):
             for flow in message.flows:
-                if flow.news:
+                if flow.verdict_is_new:
                     self._flows[flow.endpoint.value, flow.verdict.value] += 1
 
     def serve(self, host: str, port: int) -> None:
@@ -37,7 +38,7 @@ class ProbeMetrics:
         start_http_server(port, host, registry=self._registry)
 
     def collect(self) -> list[Metric]:
-        """What prometheus_client asks a collector for."""
+        """The metrics now. prometheus_client calls this for each scrape."""
         health = self._health
         flows = CounterMetricFamily(
             "shorthaul_probe_flows", "Connections judged.", labels=("endpoint", "verdict")
@@ -46,9 +47,10 @@ class ProbeMetrics:
             flows.add_metric(key, number)
         lost = CounterMetricFamily(
             "shorthaul_probe_lost",
-            "What the programs could not tell: events (ring buffer full; an open flow is told of by its next "
-            "packet), ends of flows (the same; nothing follows), flows (no memory for their state), packets "
-            "(headers not readable); events that were none (invalid), flows dropped untold (forgotten).",
+            "What was lost: events (the ring buffer was full; an open flow is reported again with its next "
+            "packet), ends of flows (the same, but nothing follows), flows (no memory for their state), "
+            "packets (headers not readable), invalid events (invalid), flows dropped before they were "
+            "reported (forgotten).",
             labels=("what",),
         )
         for what, number in (
@@ -61,13 +63,17 @@ class ProbeMetrics:
         ):
             lost.add_metric((what,), number)
         canaries = GaugeMetricFamily(
-            "shorthaul_probe_canaries", "Of the last round, by verdict.", labels=("endpoint", "verdict")
+            "shorthaul_probe_canaries",
+            "Canaries of the last round, by verdict.",
+            labels=("endpoint", "verdict"),
         )
         told = Counter((canary.endpoint.value, canary.verdict.value) for canary in health.canaries)
         for labels, number in sorted(told.items()):
             canaries.add_metric(labels, number)
         rtts = GaugeMetricFamily(
-            "shorthaul_probe_canary_rtt_seconds", "The longest handshake of them.", labels=("endpoint",)
+            "shorthaul_probe_canary_rtt_seconds",
+            "The longest handshake of the last round of canaries.",
+            labels=("endpoint",),
         )
         for name in sorted({canary.endpoint.value for canary in health.canaries if canary.rtt_us}):
             worst = max(canary.rtt_us for canary in health.canaries if canary.endpoint.value == name)
@@ -77,10 +83,10 @@ class ProbeMetrics:
             lost,
             canaries,
             rtts,
-            CounterMetricFamily("shorthaul_probe_events", "Events of the programs.", value=self.told),
+            CounterMetricFamily("shorthaul_probe_events", "Events of the programs.", value=self.delivered),
             CounterMetricFamily(
                 "shorthaul_probe_contradictions",
-                "Connections of which the two ends tell different things.",
+                "Connections whose two ends contradict each other.",
                 value=health.contradictions,
             ),
             GaugeMetricFamily(

@@ -1,1 +1,1 @@
-"""The probe: what proves the way of the local flows, and what it needs of the node."""
+"""The probe's process, which proves the path from containerd to the agent, and the agent's reader of it."""

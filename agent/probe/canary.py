@@ -1,4 +1,7 @@
-"""One connection to one endpoint, made from the node's own network namespace, as containerd's would be."""
+"""A canary: a connection that the probe makes to one endpoint to test its path.
+
+It comes from the node's own network namespace, like containerd's connections.
+"""
 
 import re
 import socket
@@ -10,16 +13,19 @@ from agent.config import Endpoint
 from agent.flows.messages import NODE_HEADER, SOCKET_HEADER
 from agent.probe.sockets import socket_cookie
 
-_ALL_S = 2.0  # for everything together: a server that drips must not hold the next canary up
+_ALL_S = (
+    2.0  # limit for the whole exchange, so that a server that sends slowly does not delay the next canary
+)
 _HEAD_MAX = 8192
-_NODE_NAME = re.compile(r"[A-Za-z0-9._-]{1,253}")  # whatever answers may say anything
+_NODE_NAME = re.compile(r"[A-Za-z0-9._-]{1,253}")  # an unknown server may answer anything
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What came back. ``node``: whose agent it was, "" if it was none. ``error``: "" if something came.
+    """The answer to a canary.
 
-    ``cookie``: of the socket that the agent answered by, as it says; 0 if it does not.
+    ``node``: the node of the agent that answered, "" if it was not an agent. ``cookie``: the cookie of the
+    agent's socket, as the agent says; 0 if it does not say. ``error``: "" if an HTTP answer came.
     """
 
     node: str = ""
@@ -28,7 +34,7 @@ class Answer:
 
 
 class CanaryConnection:
-    """Made, asked, judged, closed: it stays open for as long as the context, so that it can be judged."""
+    """A context manager around one canary's socket. The socket stays open so that the flow can be judged."""
 
     def __init__(self, endpoint: Endpoint) -> None:
         self._endpoint = endpoint
@@ -43,11 +49,11 @@ class CanaryConnection:
         self.close()
 
     def close(self) -> None:
-        """Close it; the kernel tells of that as well."""
+        """Close the socket. The kernel reports that as an event too."""
         self._socket.close()
 
-    def ask(self) -> Answer:
-        """Connect and ask ``GET /v2/``. Blocks for `_ALL_S` at most."""
+    def request(self) -> Answer:
+        """Connect and send ``GET /v2/``. Blocks for at most `_ALL_S`."""
         until_s = time.monotonic() + _ALL_S
         request = f"GET /v2/ HTTP/1.1\r\nHost: {self._endpoint}\r\nUser-Agent: shorthaul-canary\r\n\r\n"
         head = b""
@@ -64,7 +70,7 @@ class CanaryConnection:
         except OSError as error:
             return Answer(error=error.strerror or str(error))
         if not head.startswith(b"HTTP/1."):
-            return Answer(error="what answered speaks no HTTP" if head else "closed without an answer")
+            return Answer(error="the answer is not HTTP" if head else "closed without an answer")
         cookie = _header(head, SOCKET_HEADER)
         known = int(cookie) if cookie.isascii() and cookie.isdigit() and len(cookie) < 21 else 0
         node = _header(head, NODE_HEADER)
@@ -72,7 +78,7 @@ class CanaryConnection:
 
 
 def _header(head: bytes, name: str) -> str:
-    """A field of an HTTP/1 head, "" if it is not there (RFC 9112, section 5)."""
+    """A field of an HTTP/1 head, "" if it is missing (RFC 9112, section 5)."""
     for line in head.partition(b"\r\n\r\n")[0].decode("latin-1").split("\r\n")[1:]:
         key, _, value = line.partition(":")
         if key.lower() == name.lower():

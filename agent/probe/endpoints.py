@@ -1,7 +1,7 @@
-"""Which endpoints containerd was told to use: the mirrors in its hosts.toml files.
+"""The endpoints that containerd is configured to use: the mirrors in its hosts.toml files.
 
-Source: containerd's docs/hosts.md. Only addresses of this node's HostPort and NodePort count; the
-registry itself is named there too.
+Only addresses with this node's HostPort or NodePort count, because the files also name the registry. Source:
+containerd's docs/hosts.md.
 """
 
 import ipaddress
@@ -17,14 +17,14 @@ _BYTES_MAX = 1 << 20
 
 
 def named_endpoints(hosts_dir: Path, ports: Collection[int]) -> tuple[Endpoint, ...]:
-    """The endpoints with one of these ports that any ``REGISTRY/hosts.toml`` names, each once, in order.
+    """The endpoints with one of these ports in any ``REGISTRY/hosts.toml``, each once, in order.
 
-    Empty if there is none. Files that are no TOML are passed over, as containerd does.
+    Empty if there is none. Files that are not TOML are skipped, as containerd does.
     """
     found: dict[Endpoint, None] = {}
     for path in sorted(hosts_dir.glob("*/hosts.toml"))[:_FILES_MAX]:
         try:
-            if not path.is_file():  # a pipe would keep us for ever
+            if not path.is_file():  # reading a pipe would block for ever
                 continue
             with path.open("rb") as file:
                 hosts = tomllib.loads(file.read(_BYTES_MAX).decode()).get("host", {})
@@ -44,7 +44,7 @@ def _endpoint(url: str) -> Endpoint | None:
         host, port = parts.hostname, parts.port
         if host == "localhost":
             host = "127.0.0.1"
-        if host is None or port is None or "%" in host:  # a scope's name is nothing to connect to
+        if host is None or port is None or "%" in host:  # an IPv6 address with a scope is not supported
             return None
         return Endpoint(host=str(ipaddress.ip_address(host)), port=port)
     except ValueError:

@@ -1,4 +1,4 @@
-"""The agent's side of the probe: what it tells goes into the book, the metrics and the topology."""
+"""The agent's side of the probe. Passes its messages to the flow book, the metrics and the topology."""
 
 import asyncio
 import time
@@ -16,10 +16,10 @@ _TICK_S = 0.25
 
 
 class ProbeFollower:
-    """Follows this node's probe for as long as the agent runs, whether there is one or not."""
+    """Follows this node's probe for as long as the agent runs. Waits for one if there is none."""
 
     def __init__(self, path: Path, *, own: str, book: FlowBook, roster: Roster, metrics: Metrics) -> None:
-        self._reader = ProbeReader(path, node=own, take=self._take, gone=book.lost)
+        self._reader = ProbeReader(path, node=own, on_message=self._on_message, on_gone=book.on_probe_lost)
         self._book = book
         self._roster = roster
         self._metrics = metrics
@@ -32,14 +32,14 @@ class ProbeFollower:
                 await asyncio.sleep(_TICK_S)
                 self._book.tick(time.monotonic())
 
-    def _take(self, message: Message) -> None:
-        news = self._book.take(message, time.monotonic())
-        for (endpoint, verdict), flows in news.flows.items():
+    def _on_message(self, message: Message) -> None:
+        delta = self._book.apply(message, time.monotonic())
+        for (endpoint, verdict), flows in delta.flows.items():
             self._metrics.local_flows(endpoint.value, verdict.value, flows)
-        if news.remote_received or news.remote_sent:
-            self._metrics.remote_bytes(news.remote_received, news.remote_sent)
-        if news.contradictions:
-            self._metrics.contradictions(news.contradictions)
+        if delta.remote_received or delta.remote_sent:
+            self._metrics.remote_bytes(delta.remote_received, delta.remote_sent)
+        if delta.contradictions:
+            self._metrics.contradictions(delta.contradictions)
         if isinstance(message, Flows):
             for ip, rtt_us in message.rtts:
                 peer = self._roster.peer_at(format_ip(ip))

@@ -1,8 +1,8 @@
-"""Where an address is, by the node's own routes: on this node, in a pod of it, or on another node.
+"""Where an address is, by the node's routes: on this node, in a pod of this node, or on another node.
 
-An address that is reached through another router is not here. One that is reached directly, over an
-interface of the kinds that pods hang on, is a pod's; over the interface of the node's own network it is
-another node. Source: ip-route(8); the routes that bridge, Calico, AWS VPC and Flannel write.
+An address behind a gateway is on another node. An address that is reached directly is a pod of this node if
+the interface is of a kind that pods use. It is another node if the interface belongs to the node's network.
+Sources: ip-route(8); the routes that the CNI plugins bridge, Calico, AWS VPC and Flannel write.
 """
 
 import asyncio
@@ -13,17 +13,17 @@ from agent.flows.verdicts import Location
 from bpf.events import format_ip
 
 _TIMEOUT_S = 2.0
-_PODS_HANG_ON = ("bridge", "veth", "netkit")
+_POD_INTERFACES = ("bridge", "veth", "netkit")
 
 
 class Locator:
-    """Asks the node's routing table. ``node_address``: the one by which other nodes reach this one."""
+    """Asks the node's routing table. ``node_address``: the address by which other nodes reach this node."""
 
     def __init__(self, node_address: str) -> None:
         self._address = node_address
 
     async def locate(self, ip: bytes) -> Location:
-        """Where it is; UNSURE where the routes don't tell. Takes some milliseconds."""
+        """Where an address is. UNSURE if the routes do not say. Takes a few milliseconds."""
         host = format_ip(ip)
         routes = await _ask("route", "get", host)
         if not routes:
@@ -34,7 +34,7 @@ class Locator:
 
 
 def place(route: dict[str, Any], links: list[dict[str, Any]], *, node_address: str) -> Location:
-    """Where the destination of a route is. Pure. ``route``, ``links``: as ``ip -json`` tells them."""
+    """Where the destination of a route is. Pure. ``route``, ``links``: as ``ip -json`` prints them."""
     if route.get("type") == "local":
         return Location.HOST
     own = {entry.get("local") for link in links for entry in link.get("addr_info", ())}
@@ -49,8 +49,8 @@ def place(route: dict[str, Any], links: list[dict[str, Any]], *, node_address: s
         kind = (link.get("linkinfo") or {}).get("info_kind")
         if node_address in addresses:
             return Location.UNSURE if kind == "bridge" else Location.REMOTE  # pods may be bridged into it
-        # Tunnels and further network cards lead to other nodes, or to who knows whom.
-        return Location.POD if kind in _PODS_HANG_ON and node_address in own else Location.UNSURE
+        # Tunnels and further network cards may lead to other nodes or anywhere else.
+        return Location.POD if kind in _POD_INTERFACES and node_address in own else Location.UNSURE
     return Location.UNSURE
 
 

@@ -1,4 +1,7 @@
-"""The probe at work: the kernel's events in, verdicts out; canaries, so that a quiet node has proof too."""
+"""The probe at work: reads the kernel's events and publishes verdicts.
+
+It also sends canaries, so that there is proof on a quiet node too.
+"""
 
 import asyncio
 import contextlib
@@ -18,42 +21,45 @@ from agent.probe.endpoints import named_endpoints
 from agent.probe.locate import Locator
 from agent.probe.sockets import netns_cookie
 from bpf.events import Address, EventInvalid, decode, pack_ip
-from bpf.source import EventSource, Lost
+from bpf.source import EventSource, LossCounts
 
 _log = logging.getLogger(__name__)
 
-_DRAIN_S = 0.05  # a verdict is that old at most; each look costs some 20 µs
-_LOOK_S = 5.0  # addresses, other programs, containerd's cgroup
+_DRAIN_S = 0.05  # a verdict is at most this late; reading the ring buffer costs about 20 µs
+_REFRESH_S = 5.0  # for addresses, other programs, containerd's cgroup
 _ROUTES_S = 30.0
 _HEALTH_S = 1.0
-_AT_ONCE = 250  # events between two chances for other work, some 4 ms
-_BATCHES = 40  # a drain; more can't be kept up with, and canaries wait for it
+_AT_ONCE = 250  # events between two chances for other work, about 4 ms
+_BATCHES = 40  # per drain: with more the probe can't keep up, and canaries wait for the drain
 _LOCATE_AT_ONCE = 8
 _SOON_S = 1.0  # an agent that starts opens its listeners a moment after it has found the probe
-_JUDGED_S = 0.3  # so long a canary that was answered waits for its verdict
+_JUDGED_S = 0.3  # how long a canary that was answered waits for its verdict
 
 Sink = Callable[[Message], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Subject:
-    """What is watched. ``endpoints``: what canaries are sent to; asked each time, as hosts.toml changes."""
+class WatchedNode:
+    """The node that the probe watches. ``view``: what the probe knows about it.
 
-    node: str
+    ``endpoints``: where to send canaries. Called for each round, because hosts.toml may change.
+    """
+
+    name: str
     address: str
     view: NodeView
     endpoints: Callable[[], tuple[Endpoint, ...]]
 
 
 def watched_ports(settings: Settings) -> tuple[int, ...]:
-    """The ports at either end of the local leg, and of agents among each other."""
+    """The ports that clients on this node use to reach the agent, and the ports between agents."""
     listen, probe = settings.listen, settings.probe
     ports = {listen.local.port, listen.peer.port, listen.service.port, probe.node_port}
     return tuple(sorted(ports | {service.port for service in probe.services}))
 
 
-def make_subject(settings: Settings) -> Subject:
-    """What is watched by these settings, from the network namespace of this process."""
+def watched_node(settings: Settings) -> WatchedNode:
+    """The node to watch by these settings, as seen from the network namespace of this process."""
     probe, local = settings.probe, settings.listen.local
     view = NodeView(
         netns=netns_cookie(),
@@ -68,11 +74,11 @@ def make_subject(settings: Settings) -> Subject:
         named = probe.endpoints or named_endpoints(probe.hosts_dir, {local.port, probe.node_port})
         return named or (local, node_port)
 
-    return Subject(node=settings.node.name, address=settings.node.address, view=view, endpoints=endpoints)
+    return WatchedNode(name=settings.node.name, address=settings.node.address, view=view, endpoints=endpoints)
 
 
 def own_ips() -> frozenset[bytes]:
-    """All addresses of this network namespace's interfaces."""
+    """The addresses of all interfaces in this network namespace."""
     import psutil
 
     wanted = (socket.AF_INET, socket.AF_INET6)
@@ -85,67 +91,67 @@ def own_ips() -> frozenset[bytes]:
 
 
 class Probe:
-    """Reads the events of a source, judges, and tells its sinks."""
+    """Reads the events of a source, judges the flows, and passes messages to its sinks."""
 
     def __init__(
         self,
-        subject: Subject,
+        node: WatchedNode,
         source: EventSource,
         *,
         canary_interval_s: float,
         programs: tuple[int, ...] = (),
     ) -> None:
-        self._subject = subject
+        self._node = node
         self._programs = programs
         self._source = source
         self._canary_s = canary_interval_s
-        self._view = subject.view
-        self._table = FlowTable(subject.view)
-        self._locator = Locator(subject.address)
+        self._view = node.view
+        self._table = FlowTable(node.view)
+        self._locator = Locator(node.address)
         self._draining = asyncio.Lock()
         self._awaited: dict[int, asyncio.Future[Flow]] = {}
         self._canaries: tuple[Canary, ...] = ()
         self._started_s = time.monotonic()
         self._invalid = 0
         self._alike = True
-        self._lost = Lost()
+        self._lost = LossCounts()
         self._hurried = asyncio.Event()
         self.sinks: list[Sink] = []
-        self.look()
+        self.refresh_node()
 
     @property
-    def lost(self) -> Lost:
-        """What the programs lost so far, as of the last second."""
+    def lost(self) -> LossCounts:
+        """What the programs lost so far, updated once a second."""
         return self._lost
 
     async def run(self) -> None:
         """Work until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._every(_DRAIN_S, self.drain), name="drain")
-            tasks.create_task(self._every(_LOOK_S, self._look), name="look")
+            tasks.create_task(self._every(_REFRESH_S, self._refresh_node), name="refresh")
             tasks.create_task(self._every(_ROUTES_S, self._forget_routes), name="routes")
-            tasks.create_task(self._every(_HEALTH_S, self._tell_health), name="health")
+            tasks.create_task(self._every(_HEALTH_S, self._send_health), name="health")
             tasks.create_task(self._keep_sending(), name="canaries")
 
-    def hurry(self) -> None:
-        """Somebody came to hear of this node: the agent perhaps, which the last canaries did not find yet.
+    def hasten_canaries(self) -> None:
+        """Send the next canaries soon if the last ones to the HostPort failed.
 
-        Then the next are sent soon.
+        Called for each new reader: it may be an agent that has just started.
         """
         to_host_port = [canary for canary in self._canaries if canary.endpoint is EndpointName.HOSTPORT]
         if any(canary.verdict is Verdict.FAILED for canary in to_host_port):
             self._hurried.set()
 
-    def first(self) -> Iterable[Message]:
-        """What a new reader is told."""
-        yield Hello(node=self._subject.node, programs=self._programs, started_s=self._started_s)
+    def initial_messages(self) -> Iterable[Message]:
+        """The messages for a new reader."""
+        yield Hello(node=self._node.name, programs=self._programs, started_s=self._started_s)
         flows = self._table.open_flows()
         for start in range(0, len(flows), FLOWS_MAX):
             yield Flows(flows=tuple(flows[start : start + FLOWS_MAX]))
         yield self.health()
 
     def health(self) -> Health:
-        """How the probe is."""
+        """The state of the probe now."""
         tally, lost = self._table.tally, self._lost
         return Health(
             canaries=self._canaries,
@@ -160,37 +166,37 @@ class Probe:
             alike=self._alike,
         )
 
-    def look(self) -> None:
-        """Look at what changes: this node's addresses, and the programs of others."""
+    def refresh_node(self) -> None:
+        """Read again what may have changed: the node's addresses, containerd's cgroup, others' programs."""
         self._view.own_ips = own_ips()
         self._source.follow_containerd()
-        self._look_at_order()
+        self._refresh_order()
 
     async def drain(self) -> None:
-        """Take the events that there are, and tell what they mean. Bounded: some 10,000 at a time."""
+        """Process the waiting events and send what is new. Bounded: about 10,000 events per call."""
         async with self._draining:
             for _ in range(_BATCHES):
                 records = self._source.read(_AT_ONCE)
                 rtts: list[tuple[bytes, int]] = []
                 if records:
-                    # After reading: who came in front of ours before these connections is there.
-                    self._look_at_order()
+                    # After reading the events, so that a program that ran before these connections is seen.
+                    self._refresh_order()
                     now_s = time.monotonic()
                     for raw in records:
-                        sample = self._take(raw, now_s)
+                        sample = self._add_event(raw, now_s)
                         if sample is not None:
                             rtts.append((sample.address.ip, sample.rtt_us))
                 await self._locate()
-                self._tell_changes(rtts)
+                self._send_changes(rtts)
                 if len(records) < _AT_ONCE:
                     break
                 await asyncio.sleep(0)
 
     async def send_canaries(self) -> tuple[Canary, ...]:
-        """One connection to each endpoint; what became of them."""
-        found = [await self._send_canary(endpoint) for endpoint in self._subject.endpoints()]
+        """Make one connection to each endpoint. Returns what the kernel saw of them."""
+        found = [await self._send_canary(endpoint) for endpoint in self._node.endpoints()]
         self._canaries = tuple(canary for canary in found if canary is not None)
-        await self._tell_health()
+        await self._send_health()
         return self._canaries
 
     async def _keep_sending(self) -> None:
@@ -202,7 +208,7 @@ class Probe:
             self._hurried.clear()
 
     async def _send_canary(self, endpoint: Endpoint) -> Canary | None:
-        """None for an endpoint that is none of this node's, whatever hosts.toml says."""
+        """None for an endpoint that is not this node's, whatever hosts.toml says."""
         address = Address(pack_ip(endpoint.host), endpoint.port)
         name = self._view.endpoint(address)
         if name is None:
@@ -210,7 +216,7 @@ class Probe:
         with CanaryConnection(endpoint) as connection:
             judged = self._awaited[connection.cookie] = asyncio.get_running_loop().create_future()
             try:
-                answer = await asyncio.to_thread(connection.ask)
+                answer = await asyncio.to_thread(connection.request)
                 if answer.error:
                     connection.close()
                 await self.drain()
@@ -225,28 +231,28 @@ class Probe:
         judged.cancel()
         return _canary(name, endpoint, flow, answer)
 
-    def _take(self, raw: bytes, now_s: float) -> RttSample | None:
+    def _add_event(self, raw: bytes, now_s: float) -> RttSample | None:
         try:
-            return self._table.take(decode(raw), now_s)
+            return self._table.add_event(decode(raw), now_s)
         except EventInvalid as error:
             if not self._invalid:
-                _log.warning("an event is not one: %s", error)
+                _log.warning("invalid event: %s", error)
             self._invalid += 1
             return None
 
     async def _locate(self) -> None:
         for ip in self._table.unlocated()[:_LOCATE_AT_ONCE]:
-            self._view.locate(ip, await self._locator.locate(ip))
-            self._table.located()
+            self._view.set_location(ip, await self._locator.locate(ip))
+            self._table.rejudge_located()
 
-    def _look_at_order(self) -> None:
-        order = self._source.sure_of_intent()
+    def _refresh_order(self) -> None:
+        order = self._source.connect_order()
         view = self._view
         view.sure_of_intent, view.sure_of_intent_near = order.everywhere, order.near
         view.alone_on_connect = order.alone
         self._alike = order.alike
 
-    def _tell_changes(self, rtts: list[tuple[bytes, int]]) -> None:
+    def _send_changes(self, rtts: list[tuple[bytes, int]]) -> None:
         flows = self._table.changes(time.monotonic())
         if self._awaited:
             flows = [replace(flow, canary=flow.cookie in self._awaited) for flow in flows]
@@ -255,20 +261,20 @@ class Probe:
             if waiting is not None and not waiting.done():
                 waiting.set_result(flow)
         for start in range(0, len(flows), FLOWS_MAX):
-            self._tell(Flows(flows=tuple(flows[start : start + FLOWS_MAX])))
+            self._send(Flows(flows=tuple(flows[start : start + FLOWS_MAX])))
         if rtts:
-            self._tell(Flows(flows=(), rtts=tuple(rtts)))
+            self._send(Flows(flows=(), rtts=tuple(rtts)))
 
-    async def _tell_health(self) -> None:
+    async def _send_health(self) -> None:
         self._lost = self._source.lost()
-        self._tell(self.health())
+        self._send(self.health())
 
-    def _tell(self, message: Message) -> None:
+    def _send(self, message: Message) -> None:
         for sink in self.sinks:
             sink(message)
 
-    async def _look(self) -> None:
-        self.look()
+    async def _refresh_node(self) -> None:
+        self.refresh_node()
 
     async def _forget_routes(self) -> None:
         self._view.forget_locations()
@@ -280,11 +286,11 @@ class Probe:
 
 
 def _canary(name: EndpointName, endpoint: Endpoint, flow: Flow | None, answer: Answer) -> Canary:
-    verdict, reason = Verdict.UNKNOWN, "the kernel told nothing of it"
+    verdict, reason = Verdict.UNKNOWN, "the kernel reported nothing about it"
     if flow is not None:
         verdict, reason = flow.verdict, flow.reason
-    elif answer.error:  # refused before a SYN was made: no route, or another program's veto
-        verdict, reason = Verdict.FAILED, "no connection was even tried"
+    elif answer.error:  # refused before a SYN was sent: no route, or another program forbade it
+        verdict, reason = Verdict.FAILED, "no packet was sent"
     node = answer.node
     if flow is not None and node and flow.taken_by and answer.cookie != flow.taken_by:
         node, reason = "", f"{reason}, but what took it only passed it on to {answer.node}'s agent"

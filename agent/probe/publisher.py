@@ -1,7 +1,7 @@
-"""Tells readers, above all the agent, what the probe found: over a Unix socket, to those allowed only.
+"""Publishes the probe's messages over a Unix socket to the readers that are allowed, above all the agent.
 
-A reader that is too slow is cut off; when it comes again it is told every open flow anew, so nothing that
-still matters is lost.
+A reader that is too slow is cut off. When it connects again it gets every open flow again, so it misses
+nothing that still matters.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ _READERS_MAX = 16
 
 
 class SocketTaken(Exception):
-    """Another probe serves this socket, or it can't be made. ``hint`` says what to do."""
+    """Another probe serves this socket, or the socket can't be made. ``hint`` says what to do."""
 
     def __init__(self, message: str, hint: str) -> None:
         super().__init__(message)
@@ -31,33 +31,33 @@ class SocketTaken(Exception):
 
 
 class Publisher:
-    """The socket and its readers. ``first``: what a new reader is told. ``uids``: who may read.
+    """The socket and its readers. ``initial_messages``: the messages for a new reader.
 
-    ``arrived``: called for each new reader.
+    ``uids``: the users that may read. ``on_reader``: called for each new reader.
     """
 
     def __init__(
         self,
         path: Path,
         *,
-        first: Callable[[], Iterable[Message]],
+        initial_messages: Callable[[], Iterable[Message]],
         uids: Collection[int],
-        arrived: Callable[[], None] = lambda: None,
+        on_reader: Callable[[], None] = lambda: None,
     ) -> None:
         self._path = path
-        self._first = first
-        self._arrived = arrived
+        self._initial_messages = initial_messages
+        self._on_reader = on_reader
         self._uids = frozenset({0, os.getuid(), *uids})
         self._for_all = bool(uids)
         self._readers: set[asyncio.StreamWriter] = set()
         self._server: asyncio.Server | None = None
-        self._told: set[int] = set()
+        self._logged: set[int] = set()
         self.refused = 0
         self.cut_off = 0
 
     @property
     def readers(self) -> int:
-        """How many there are now."""
+        """How many readers are connected now."""
         return len(self._readers)
 
     async def __aenter__(self) -> Self:
@@ -71,7 +71,8 @@ class Publisher:
             self._inode = self._path.stat().st_ino
         except OSError as error:
             raise SocketTaken(
-                f"{self._path}: {error.strerror or error}", "probe.socket names a writable place"
+                f"{self._path}: {error.strerror or error}",
+                "set probe.socket to a path in a writable directory",
             ) from error
         return self
 
@@ -81,11 +82,11 @@ class Publisher:
         for reader in list(self._readers):
             reader.close()
         with contextlib.suppress(OSError):
-            if self._path.stat().st_ino == self._inode:  # else another probe has taken the place
+            if self._path.stat().st_ino == self._inode:  # else it is another probe's socket by now
                 self._path.unlink()
 
-    def tell(self, message: Message) -> None:
-        """Tell every reader, without waiting for any."""
+    def publish(self, message: Message) -> None:
+        """Send a message to every reader, without waiting for any."""
         if not self._readers:
             return
         line = encode(message)
@@ -100,19 +101,19 @@ class Publisher:
         uid = peer_uid(outgoing.get_extra_info("socket"))
         if uid not in self._uids or len(self._readers) >= _READERS_MAX:
             self.refused += 1
-            if uid not in self._told:  # once a user: anybody may try as often as they like
-                self._told.add(uid)
+            if uid not in self._logged:  # once per user, because anybody may try as often as they like
+                self._logged.add(uid)
                 _log.warning(
                     "refused a reader", extra={"fields": {"uid": uid, "readers": len(self._readers)}}
                 )
             outgoing.close()
             return
-        for message in self._first():
+        for message in self._initial_messages():
             outgoing.write(encode(message))
         self._readers.add(outgoing)
-        self._arrived()
+        self._on_reader()
         try:
-            while await incoming.read(4096):  # readers have nothing to say; this waits for them to go
+            while await incoming.read(4096):  # readers send nothing; this waits until they disconnect
                 pass
         except OSError:
             pass
@@ -122,15 +123,16 @@ class Publisher:
 
 
 def _listening(path: Path, *, for_all: bool) -> socket.socket:
-    """The socket. ``for_all``: other users may connect; which of them may read is SO_PEERCRED's to tell.
+    """The listening socket. ``for_all``: other users may connect; SO_PEERCRED decides who may read.
 
-    The mode is set by the umask, never by the path, which another might have put a link at meanwhile.
+    The umask sets the mode. A chmod of the path would be unsafe, because somebody might have replaced the
+    socket by a link meanwhile.
     """
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     mask = os.umask(0o111 if for_all else 0o177)
     try:
         listener.bind(str(path))
-        listener.listen()  # a path that can be seen can be connected to
+        listener.listen()  # at once, so that whoever sees the path can connect
     except BaseException:
         listener.close()
         raise
@@ -140,7 +142,7 @@ def _listening(path: Path, *, for_all: bool) -> socket.socket:
 
 
 def _remove_stale(path: Path) -> None:
-    """Remove the socket that a killed probe left behind. Raises `SocketTaken` if one lives."""
+    """Remove the socket that a killed probe left behind. Raises `SocketTaken` if a probe serves it."""
     if not path.is_socket():
         return
     with socket.socket(socket.AF_UNIX) as probe:
@@ -153,5 +155,5 @@ def _remove_stale(path: Path) -> None:
         except OSError as error:
             raise SocketTaken(f"{path}: {error.strerror}", "run as root, or set probe.socket") from error
     raise SocketTaken(
-        f"another probe serves {path}", "one probe a node is enough; stop it, or set probe.socket"
+        f"another probe serves {path}", "one probe per node is enough; stop it, or set probe.socket"
     )

@@ -1,4 +1,4 @@
-"""Follows what a probe tells, for as long as there is one, and again when it comes back."""
+"""Reads a probe's messages, and connects again when the probe comes back."""
 
 import asyncio
 import contextlib
@@ -17,7 +17,7 @@ _HELLO_S = 2.0
 
 
 async def read_hello(path: Path) -> Hello:
-    """Whose probe serves this socket now. Raises OSError, `MessageInvalid`, TimeoutError."""
+    """The first message of the probe at this socket. Raises OSError, `MessageInvalid`, TimeoutError."""
     async with asyncio.timeout(_HELLO_S):
         incoming, outgoing = await _connect(path)
         try:
@@ -27,9 +27,9 @@ async def read_hello(path: Path) -> Hello:
 
 
 def _as_hello(message: Message) -> Hello:
-    """The first message of a probe. Raises `MessageInvalid`."""
+    """Check that a message is the first message of a probe. Raises `MessageInvalid`."""
     if not isinstance(message, Hello):
-        raise MessageInvalid("the first message is no hello")
+        raise MessageInvalid("the first message is not a hello")
     return message
 
 
@@ -38,7 +38,7 @@ async def _connect(path: Path) -> tuple[asyncio.StreamReader, asyncio.StreamWrit
     uid = peer_uid(outgoing.get_extra_info("socket"))
     if uid not in (0, os.getuid()):
         outgoing.close()
-        raise PermissionError(f"{path} is served by user {uid}: not a probe to be believed")
+        raise PermissionError(f"{path} is served by user {uid}, which is neither root nor this user")
     return incoming, outgoing
 
 
@@ -50,26 +50,34 @@ async def _line(incoming: asyncio.StreamReader) -> bytes:
 
 
 class ProbeReader:
-    """``take`` gets each message, ``gone`` is called when the probe went away. ``node``: whose it must be."""
+    """Follows a probe. ``on_message`` gets each message. ``on_gone`` is called when the probe disconnects.
+
+    ``node``: the node that the probe must belong to; None for any.
+    """
 
     def __init__(
-        self, path: Path, *, node: str | None, take: Callable[[Message], None], gone: Callable[[], None]
+        self,
+        path: Path,
+        *,
+        node: str | None,
+        on_message: Callable[[Message], None],
+        on_gone: Callable[[], None],
     ) -> None:
         self._path = path
         self._node = node
-        self._take = take
-        self._gone = gone
-        self._said = ""
+        self._on_message = on_message
+        self._on_gone = on_gone
+        self._logged = ""
 
     async def run(self) -> None:
-        """Follow it until cancelled."""
+        """Follow the probe until cancelled. Connects again when the connection ends."""
         while True:
             try:
                 await self.follow()
             except OSError as error:
-                self._say(f"{self._path}: {error.strerror or error}")
+                self._log_once(f"{self._path}: {error.strerror or error}")
             except MessageInvalid as error:
-                self._say(f"{self._path}: {error}")
+                self._log_once(f"{self._path}: {error}")
             await asyncio.sleep(_AGAIN_S)
 
     async def follow(self) -> None:
@@ -82,23 +90,23 @@ class ProbeReader:
                 if not heard:
                     self._check_hello(message)
                     heard = True
-                    self._said = ""
-                    _log.info("a probe tells of this node's flows", extra={"fields": {"socket": self._path}})
-                self._take(message)
-                await asyncio.sleep(0)  # a backlog must not keep the agent from its pulls
+                    self._logged = ""
+                    _log.info("connected to the probe", extra={"fields": {"socket": self._path}})
+                self._on_message(message)
+                await asyncio.sleep(0)  # so that a backlog does not delay the agent's pulls
             if not heard:
                 raise PermissionError(
                     f"the probe at {self._path} refuses this user: be root, or list the uid in probe.readers"
                 )
         except ConnectionError:
             if not heard:
-                raise  # else the probe is gone, as it may be at any time
+                raise  # otherwise the probe is gone, which may happen at any time
         finally:
             outgoing.close()
             with contextlib.suppress(OSError):
                 await outgoing.wait_closed()
             if heard:
-                self._gone()
+                self._on_gone()
                 _log.warning("the probe is gone", extra={"fields": {"socket": self._path}})
 
     def _check_hello(self, message: Message) -> None:
@@ -106,8 +114,8 @@ class ProbeReader:
         if self._node is not None and hello.node != self._node:
             raise MessageInvalid(f"the probe is that of node {hello.node}, not of {self._node}")
 
-    def _say(self, problem: str) -> None:
-        """Once, not every second: a node without a probe is nothing unusual."""
-        if problem != self._said:
-            self._said = problem
+    def _log_once(self, problem: str) -> None:
+        """Log a problem once, not every second. A node without a probe is nothing unusual."""
+        if problem != self._logged:
+            self._logged = problem
             _log.info("no probe", extra={"fields": {"reason": problem}})

@@ -1,4 +1,4 @@
-"""Running the probe: attach, serve the socket and the metrics, work until a signal, detach."""
+"""Runs the probe: attach, serve the socket and the metrics, work until a signal, detach."""
 
 import asyncio
 import gc
@@ -10,10 +10,10 @@ from contextlib import contextmanager
 
 from agent.config import Endpoint, Settings
 from agent.observe.probe_metrics import ProbeMetrics
-from agent.probe.process import Probe, make_subject, watched_ports
+from agent.probe.process import Probe, watched_node, watched_ports
 from agent.probe.publisher import Publisher, SocketTaken
 from bpf.cgroups import find_root, is_whole
-from bpf.child import Wanted
+from bpf.child import ProgramConfig
 from bpf.live import LiveSource
 
 _log = logging.getLogger("shorthaul")
@@ -23,7 +23,7 @@ _COUNT_S = 1.0
 
 @contextmanager
 def attached(settings: Settings, *, known: tuple[int, ...] = ()) -> Iterator[LiveSource]:
-    """The programs, attached for as long as the context. Raises `BpfError`. Blocks for half a second."""
+    """A context in which the programs are attached. Raises `BpfError`. Blocks for half a second."""
     probe = settings.probe
     root = probe.cgroup or find_root()
     if probe.cgroup is None and not is_whole(root):
@@ -33,13 +33,13 @@ def attached(settings: Settings, *, known: tuple[int, ...] = ()) -> Iterator[Liv
             root,
         )
     pages = -(-probe.ring_bytes // os.sysconf("SC_PAGE_SIZE"))
-    wanted = Wanted(ports=watched_ports(settings), ring_pages=1 << (pages - 1).bit_length())
-    with LiveSource(wanted, root=root, containerd=probe.containerd_cgroup, known=known) as source:
+    config = ProgramConfig(ports=watched_ports(settings), ring_pages=1 << (pages - 1).bit_length())
+    with LiveSource(config, root=root, containerd=probe.containerd_cgroup, known=known) as source:
         fields = {
             "cgroup": root,
             "containerd": source.containerd or "not found",
-            "first_on_connect": source.sure_of_intent().everywhere,
-            "ports": ",".join(map(str, wanted.ports)),
+            "first_on_connect": source.connect_order().everywhere,
+            "ports": ",".join(map(str, config.ports)),
             "bcc": source.loaded.bcc,
         }
         _log.info("attached", extra={"fields": fields})
@@ -49,7 +49,7 @@ def attached(settings: Settings, *, known: tuple[int, ...] = ()) -> Iterator[Liv
 def make_probe(settings: Settings, source: LiveSource) -> Probe:
     """The probe of this node."""
     return Probe(
-        make_subject(settings),
+        watched_node(settings),
         source,
         canary_interval_s=settings.probe.canary_interval_s,
         programs=source.programs,
@@ -59,7 +59,7 @@ def make_probe(settings: Settings, source: LiveSource) -> Probe:
 def run_probe(settings: Settings) -> None:
     """Run the probe until a signal. Raises `BpfError`; `SocketTaken` for its socket or its metrics' port."""
     with attached(settings) as source:
-        # Almost nothing here is garbage in cycles: looking for it would be a tenth of the work.
+        # There is almost no cyclic garbage here, and looking for it would take a tenth of the time.
         gc.collect()
         gc.freeze()
         gc.set_threshold(50_000, 20, 20)
@@ -72,11 +72,14 @@ async def _run(settings: Settings, source: LiveSource) -> None:
         loop.add_signal_handler(number, stop.set)
     probe, metrics = make_probe(settings, source), ProbeMetrics()
     publisher = Publisher(
-        settings.probe.socket, first=probe.first, uids=settings.probe.readers, arrived=probe.hurry
+        settings.probe.socket,
+        initial_messages=probe.initial_messages,
+        uids=settings.probe.readers,
+        on_reader=probe.hasten_canaries,
     )
-    probe.sinks += [metrics.take, publisher.tell]
+    probe.sinks += [metrics.on_message, publisher.publish]
     async with publisher, asyncio.TaskGroup() as tasks:
-        # Behind the socket, which tells it if another probe runs here.
+        # After the socket, whose error says that another probe runs here.
         _serve_metrics(metrics, settings.probe.metrics)
         working = [
             tasks.create_task(probe.run(), name="probe"),
@@ -101,6 +104,6 @@ def _serve_metrics(metrics: ProbeMetrics, endpoint: Endpoint) -> None:
 async def _count(probe: Probe, publisher: Publisher, metrics: ProbeMetrics) -> None:
     while True:
         await asyncio.sleep(_COUNT_S)
-        metrics.told = probe.lost.told
+        metrics.delivered = probe.lost.delivered
         metrics.readers, metrics.refused = publisher.readers, publisher.refused
         metrics.cut_off = publisher.cut_off

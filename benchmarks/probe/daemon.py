@@ -67,7 +67,7 @@ class Listener:
             elif isinstance(message, Flows):
                 for flow in message.flows:
                     heard.told += 1
-                    if flow.news and flow.endpoint is EndpointName.HOSTPORT:  # no canaries
+                    if flow.verdict_is_new and flow.endpoint is EndpointName.HOSTPORT:  # no canaries
                         heard.verdicts[flow.verdict.value] += 1
                         heard.news.append((at_ns, flow.client.port))
         return heard

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple, Self
 
 from benchmarks.lab.process import LabError
-from bpf.child import Wanted, load
+from bpf.child import ProgramConfig, load
 from bpf.libbpf import PREORDER, Hook, LibBpf, RingBuffer
 
 EMPTY = Path(__file__).parent / "empty.c"
@@ -44,7 +44,7 @@ class Programs:
     def __init__(self, cgroup: Path, ports: tuple[int, ...], source: Path | None = None) -> None:
         self._cgroup = cgroup
         self._libbpf = LibBpf()
-        self._loaded = load(Wanted(ports=ports, source=source, ring_pages=_RING_PAGES))
+        self._loaded = load(ProgramConfig(ports=ports, source=source, ring_pages=_RING_PAGES))
         self._ring = RingBuffer(self._libbpf, self._loaded.fds["events"])
 
     def __enter__(self) -> Self:

@@ -1,8 +1,8 @@
 /*
- * What the programs tell: one fixed record, for all kinds of events.
+ * The event record: one fixed layout for all kinds of events.
  *
- * bpf/events.py decodes it; tests/unit/bpf/test_layout.py holds the two together. Change the version with
- * any change of the layout. Addresses are 16 bytes, IPv4 as ::ffff:a.b.c.d; ports in host byte order.
+ * bpf/events.py decodes it. tests/unit/bpf/test_layout.py checks that both agree. Change the version with any
+ * change of the layout. Addresses are 16 bytes, IPv4 as ::ffff:a.b.c.d. Ports are in host byte order.
  */
 #ifndef SHORTHAUL_EVENT_H
 #define SHORTHAUL_EVENT_H
@@ -12,19 +12,19 @@
 #define EVENT_VERSION 1
 
 enum event_kind {
-	EVENT_FLOW = 1,   /* a packet answered: this is the flow, and what was done to it */
-	EVENT_CLOSED = 2, /* a client's socket closed; FLOW_ESTABLISHED tells whether it ever worked */
-	EVENT_RTT = 3,    /* the least round trip of the last second, to another node */
+	EVENT_FLOW = 1,   /* a packet showed this flow, and how it was translated */
+	EVENT_CLOSED = 2, /* a client's socket closed; FLOW_ESTABLISHED says whether it ever connected */
+	EVENT_RTT = 3,    /* the minimum round trip of the last second, to another node */
 };
 
 enum flow_flags {
 	FLOW_INTENT = 1,      /* intent, pid and comm are known: connect() was seen */
 	FLOW_ESTABLISHED = 2, /* the handshake was completed */
 	FLOW_WIRE = 4,        /* a packet was seen: wire is known */
-	FLOW_TRANSLATED = 8,  /* the packet's addresses are not its socket's */
-	FLOW_CLIENT = 16,     /* this end called connect(), or talks to a watched port */
-	FLOW_FIRST = 32,      /* intent was read in containerd's own cgroup, before its parents' programs */
-	FLOW_BEGUN = 64,      /* it began to connect while this was looked at: without intent, to where nobody saw */
+	FLOW_TRANSLATED = 8,  /* the packet's addresses differ from its socket's */
+	FLOW_CLIENT = 16,     /* this end called connect(), or sends to a watched port */
+	FLOW_FIRST = 32,      /* intent was read in containerd's own cgroup, before the parents' programs */
+	FLOW_BEGUN = 64,      /* its beginning was seen; without intent, it connected to an unwatched address */
 };
 
 struct endpoint {
@@ -53,20 +53,20 @@ struct event {
 	__u64 bytes_acked;
 	__u32 pid;             /* of the process that called connect() */
 	__u32 mark;            /* of the packet */
-	__u32 rtt_us;          /* EVENT_FLOW: of the handshake; EVENT_RTT: the least of the last second */
+	__u32 rtt_us;          /* EVENT_FLOW: of the handshake; EVENT_RTT: the minimum of the last second */
 	char comm[16];
 	struct endpoint intent;  /* the argument of connect(), before any other program rewrote it */
-	struct tuple socket;   /* the socket's own addresses, source being this end */
-	struct tuple wire;     /* the packet's, behind netfilter's output and postrouting hooks */
+	struct tuple socket;   /* the socket's own addresses; the source is this end */
+	struct tuple wire;     /* the packet's addresses, after netfilter's output and postrouting hooks */
 };
 
-/* Counters of what was lost: indexes of the array "counters". */
+/* Indexes of the array "counters". */
 enum counter {
-	LOST_EVENTS = 0,   /* the ring buffer was full; an open flow is told of with its next packet */
+	LOST_EVENTS = 0,   /* the ring buffer was full; an open flow is sent again with its next packet */
 	LOST_FLOWS = 1,    /* no memory for a flow's state (net.core.optmem_max) */
 	LOST_PACKETS = 2,  /* a packet of a watched port whose headers could not be read */
-	LOST_ENDS = 3,     /* a closed flow's event, for which there was no room: nothing follows it */
-	EVENTS = 4,        /* told */
+	LOST_ENDS = 3,     /* the ring buffer was full for a closed flow's event, which is never sent again */
+	EVENTS = 4,        /* events that were sent */
 	COUNTERS = 5,
 };
 

@@ -1,9 +1,9 @@
 /*
- * What the kernel knows of the flows to and from the watched ports, from stable UAPI hooks only.
+ * Reports the flows to and from the watched ports. Uses stable UAPI hooks only.
  *
- * WATCHED(port) comes from the loader, so that packets of other ports leave after two comparisons.
- * Per-flow state is kept with the socket itself (sk_storage): it needs no look-up by tuple, is never
- * mixed up with another flow's, and goes when the socket goes.
+ * The loader defines WATCHED(port), so that packets of other ports return after two comparisons. The state
+ * of a flow is kept with its socket (sk_storage). It needs no look-up by tuple, can't be confused with another
+ * flow's state, and is freed with the socket.
  */
 #include <uapi/linux/bpf.h>
 #include "event.h"
@@ -16,7 +16,7 @@
 #define FAMILY_IPV6 10
 #define TOLD_EVERY_NS 1000000000ULL
 
-/* States of a socket whose handshake was completed. LISTEN, which SYN-ACKs carry, is none of them. */
+/* States of a socket whose handshake was completed. SYN-ACKs carry LISTEN, which is not one of them. */
 #define SYNCHRONISED (1 << BPF_TCP_ESTABLISHED | 1 << BPF_TCP_FIN_WAIT1 | 1 << BPF_TCP_FIN_WAIT2 | \
 		      1 << BPF_TCP_CLOSE_WAIT | 1 << BPF_TCP_LAST_ACK | 1 << BPF_TCP_CLOSING)
 #define JUDGED (SYNCHRONISED | 1 << BPF_TCP_SYN_SENT)
@@ -27,9 +27,9 @@ struct flow {
 	__u64 told_ns;         /* when the last EVENT_RTT was sent */
 	__u32 pid;
 	__u32 rtt_us;
-	__u32 least_us;        /* the least round trip since told_ns */
+	__u32 least_us;        /* the minimum round trip since told_ns */
 	__u8 flags;
-	__u8 told;             /* the flags that were told last */
+	__u8 told;             /* the flags of the last event that was sent */
 	char comm[16];
 	struct endpoint intent;
 	struct tuple wire;
@@ -68,7 +68,7 @@ static __always_inline void set_ipv6(__u8 *address, __u32 a, __u32 b, __u32 c, _
 }
 
 /*
- * The socket's addresses. A v4-mapped one of an IPv6 socket is the same 16 bytes as that of an IPv4 one.
+ * The socket's addresses. A v4-mapped address of an IPv6 socket has the same 16 bytes as an IPv4 socket's.
  */
 static __always_inline void set_socket(struct tuple *tuple, struct bpf_sock *sk, __u16 source,
 				       __u16 destination)
@@ -76,7 +76,7 @@ static __always_inline void set_socket(struct tuple *tuple, struct bpf_sock *sk,
 	if (sk->family == FAMILY_IPV6) {
 		set_ipv6(tuple->source.address, sk->src_ip6[0], sk->src_ip6[1], sk->src_ip6[2], sk->src_ip6[3]);
 		set_ipv6(tuple->destination.address, sk->dst_ip6[0], sk->dst_ip6[1], sk->dst_ip6[2], sk->dst_ip6[3]);
-		/* Else both branches' loads become one, with an address that the verifier refuses. */
+		/* Without this the compiler merges the loads of both branches, and the verifier refuses that. */
 		asm volatile("");
 	} else {
 		set_ipv4(tuple->source.address, sk->src_ip4);
@@ -98,7 +98,7 @@ static __always_inline int same_tuple(struct tuple *one, struct tuple *other)
 	return 1;
 }
 
-/* What the kernel knows of the flow; the caller adds what only its hook knows. */
+/* Fills in what is known of the flow. The caller adds what only its hook knows. */
 static __always_inline void set_event(struct event *event, __u8 kind, struct flow *flow, __u64 cookie)
 {
 	event->version = EVENT_VERSION;
@@ -120,7 +120,7 @@ static __always_inline void set_event(struct event *event, __u8 kind, struct flo
 	event->wire = flow->wire;
 }
 
-/* cgroup/connect4 and connect6: what the process asked for. */
+/* cgroup/connect4 and connect6: the address that the process asked for (the intent). */
 
 static __always_inline int connecting(struct bpf_sock_addr *ctx, int first, int ipv6)
 {
@@ -131,8 +131,8 @@ static __always_inline int connecting(struct bpf_sock_addr *ctx, int first, int 
 		return ALLOW;
 	if (!WATCHED(port)) {
 		flow = flows.sk_storage_get(ctx->sk, 0, 0);
-		/* A socket that was disconnected and goes elsewhere now; or one that was sent there just now, by a
-		 * program between that of containerd's cgroup and this one. */
+		/* Either the socket was disconnected and connects elsewhere now. Or a program that runs between
+		 * containerd's cgroup's and this one has just rewritten its destination; then the intent stays. */
 		if (flow && (first || !(flow->flags & FLOW_FIRST)))
 			flow->flags = 0;
 		return ALLOW;
@@ -142,7 +142,7 @@ static __always_inline int connecting(struct bpf_sock_addr *ctx, int first, int 
 		count(LOST_FLOWS);
 		return ALLOW;
 	}
-	/* Programs of a child cgroup run before its parent's: what the child's read comes from the process. */
+	/* A child cgroup's programs run before its parent's, so what the child's program read is original. */
 	if (flow->flags & FLOW_FIRST && !first)
 		return ALLOW;
 	flow->flags = FLOW_INTENT | FLOW_CLIENT | (first ? FLOW_FIRST : 0);
@@ -183,7 +183,7 @@ int shorthaul_near6(struct bpf_sock_addr *ctx)
 	return connecting(ctx, 1, 1);
 }
 
-/* cgroup_skb/egress: what became of it. */
+/* cgroup_skb/egress: the addresses that the packet leaves with. */
 
 int shorthaul_out(struct __sk_buff *skb)
 {
@@ -216,7 +216,7 @@ int shorthaul_out(struct __sk_buff *skb)
 		if ((ip[0] & 15) == 5)
 			__builtin_memcpy(ports, ip + 20, sizeof(ports));
 		else if (bpf_skb_load_bytes(skb, (ip[0] & 15) * 4, ports, sizeof(ports)))
-			goto unreadable; /* behind options; CAP_PERFMON would be needed to compute the address */
+			goto unreadable; /* after IP options; computing the address would need CAP_PERFMON */
 		set_ipv4(wire.source.address, *(__u32 *)(ip + 12));
 		set_ipv4(wire.destination.address, *(__u32 *)(ip + 16));
 	} else if (skb->protocol == bpf_htons(ETHERTYPE_IPV6)) {
@@ -249,18 +249,18 @@ int shorthaul_out(struct __sk_buff *skb)
 		flags |= FLOW_TRANSLATED;
 	if (WATCHED(destination) && !WATCHED(source))
 		flags |= FLOW_CLIENT;
-	/* The addresses of an untranslated flow are its socket's: nothing else to compare. */
+	/* An untranslated flow has its socket's addresses, so there is nothing else to compare. */
 	if (flags == flow->told && (!(flags & FLOW_TRANSLATED) || same_tuple(&wire, &flow->wire)))
 		return ALLOW;
 	told_later = flow->flags & FLOW_INTENT && !(flow->flags & FLOW_ESTABLISHED) && !(flags & FLOW_TRANSLATED);
 	flow->flags = flags;
 	if (!same_tuple(&wire, &flow->wire)) {
 		flow->wire = wire;
-		flow->told = 0; /* also if there is no room to tell of it now */
+		flow->told = 0; /* so that it is sent again if there is no room for the event now */
 	}
 	/*
-	 * A SYN is told of when the handshake is completed, or when the socket closes. The packet that completes
-	 * the handshake leaves while the process waits in connect(): the next one can tell as well.
+	 * A SYN is reported when the handshake completes or when the socket closes. The packet that completes the
+	 * handshake leaves while the process waits in connect(), so the next packet reports it instead.
 	 */
 	if (!(flags & FLOW_ESTABLISHED) || told_later)
 		return ALLOW;
@@ -287,7 +287,7 @@ unreadable:
 	return ALLOW;
 }
 
-/* sock_ops: beginnings, ends and round trips. */
+/* sock_ops: when a flow begins and ends, and its round trips. */
 
 static __always_inline void tell(struct bpf_sock_ops *ctx, struct flow *flow, struct bpf_sock *sk, __u8 kind)
 {
@@ -308,7 +308,7 @@ static __always_inline void tell(struct bpf_sock_ops *ctx, struct flow *flow, st
 	count(EVENTS);
 }
 
-/* Other programs may have asked for callbacks of their own: theirs are kept. */
+/* Keeps the callbacks that other programs asked for. */
 static __always_inline void call_back(struct bpf_sock_ops *ctx, int callbacks)
 {
 	bpf_sock_ops_cb_flags_set(ctx, ctx->bpf_sock_ops_cb_flags | callbacks);
@@ -317,7 +317,7 @@ static __always_inline void call_back(struct bpf_sock_ops *ctx, int callbacks)
 static __always_inline void measured(struct bpf_sock_ops *ctx, struct flow *flow, struct bpf_sock *sk)
 {
 	__u64 now_ns = bpf_ktime_get_ns();
-	__u32 rtt_us = ctx->args[0]; /* the sample itself, from Linux 6.11 on; before that the smoothed one */
+	__u32 rtt_us = ctx->args[0]; /* from Linux 6.11 on the sample itself; older kernels give 0 here */
 
 	if (!rtt_us)
 		rtt_us = ctx->srtt_us >> 3;
@@ -332,7 +332,7 @@ static __always_inline void measured(struct bpf_sock_ops *ctx, struct flow *flow
 
 static __always_inline int is_loopback(struct bpf_sock *sk)
 {
-	/* dst_ip4 means something in v4-mapped sockets, too; in other IPv6 sockets it may be any. */
+	/* dst_ip4 is valid in v4-mapped sockets too. In other IPv6 sockets it may hold anything. */
 	if (sk->family == FAMILY_IPV6 && (sk->dst_ip6[0] || sk->dst_ip6[1] || sk->dst_ip6[2] != bpf_htonl(0xffff)))
 		return !sk->dst_ip6[0] && !sk->dst_ip6[1] && !sk->dst_ip6[2] && sk->dst_ip6[3] == bpf_htonl(1);
 	return (sk->dst_ip4 & bpf_htonl(0xff000000)) == bpf_htonl(0x7f000000);
@@ -344,7 +344,7 @@ int shorthaul_ops(struct bpf_sock_ops *ctx)
 	struct flow *flow;
 	int create = 0;
 
-	/* Called some ten times a connection; most of it tells nothing. */
+	/* Called about ten times per connection. Most calls are of no interest. */
 	switch (ctx->op) {
 	case BPF_SOCK_OPS_TCP_CONNECT_CB:
 		create = WATCHED(bpf_ntohl(ctx->remote_port)) ? BPF_SK_STORAGE_GET_F_CREATE : 0;
@@ -353,7 +353,7 @@ int shorthaul_ops(struct bpf_sock_ops *ctx)
 		if (!WATCHED(ctx->local_port))
 			return ALLOW;
 #ifdef NETNS_OF_PACKETS
-		/* Its state can wait for its first packet, while the client still waits in connect(). */
+		/* The client still waits in connect(), so the state is made later, with the first packet. */
 		if (sk && is_loopback(sk))
 			return ALLOW;
 #endif
@@ -383,7 +383,7 @@ int shorthaul_ops(struct bpf_sock_ops *ctx)
 			break;
 		flow->flags |= FLOW_CLIENT | FLOW_BEGUN;
 		flow->netns = bpf_get_netns_cookie(ctx);
-		/* To itself there is no way to learn of, and a call for each packet is saved. */
+		/* A loopback round trip is of no use, so the call for each packet is saved. */
 		call_back(ctx, BPF_SOCK_OPS_STATE_CB_FLAG | (is_loopback(sk) ? 0 : BPF_SOCK_OPS_RTT_CB_FLAG));
 		break;
 	case BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB:
@@ -393,7 +393,7 @@ int shorthaul_ops(struct bpf_sock_ops *ctx)
 		break;
 	case BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB:
 		flow->rtt_us = ctx->srtt_us >> 3;
-		/* Rewritten to a port that is not watched: no packet of it will be looked at. */
+		/* The destination was rewritten to an unwatched port, so its packets are not looked at. */
 		if (flow->flags & FLOW_INTENT && !WATCHED(bpf_ntohl(ctx->remote_port))) {
 			flow->flags |= FLOW_ESTABLISHED;
 			tell(ctx, flow, sk, EVENT_FLOW);

@@ -243,7 +243,7 @@ def test_endpoint_taken_away_keeps_its_connection_and_the_verdict(node: Node, mo
     until(lambda: tail.known[flow.cookie].closed, "its end")
     told = [one for one in tail.history if one.cookie == flow.cookie]
     assert {(one.verdict, one.went) for one in told} == {(flow.verdict, flow.went)}
-    assert sum(one.news for one in told) == 1
+    assert sum(one.verdict_is_new for one in told) == 1
 
 
 # Failures

@@ -220,7 +220,7 @@ def test_ten_thousand_mixed_connections_are_all_judged_and_none_wrongly(crowd: C
     lost = health.lost_events + health.lost_flows + health.lost_packets + health.forgotten
     assert len(tail.cookies() - told_before) + lost >= from_node + from_pod
     assert (health.invalid_events, health.contradictions) == (0, 0)
-    news = Counter((flow.endpoint.value, flow.verdict.value) for flow in tail.history if flow.news)
+    news = Counter((flow.endpoint.value, flow.verdict.value) for flow in tail.history if flow.verdict_is_new)
     for (endpoint, verdict), number in news.items():
         assert probe.metric("shorthaul_probe_flows_total", endpoint=endpoint, verdict=verdict) >= number
     assert sum(news.values()) >= from_node + from_pod

@@ -380,7 +380,7 @@ class Listener:
             elif isinstance(message, Flows):
                 for flow in message.flows:
                     self._flows[flow.cookie] = flow
-                    self._verdicts[flow.endpoint, flow.verdict] += flow.news
+                    self._verdicts[flow.endpoint, flow.verdict] += flow.verdict_is_new
 
 
 def bpftool(*words: str) -> list[dict[str, Any]]:

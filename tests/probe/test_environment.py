@@ -85,7 +85,7 @@ def test_machine_without_cgroup_v2_is_told_what_to_mount(place: Place) -> None:
 
 
 def test_cgroup_that_is_none_is_an_error_of_that_setting(place: Place) -> None:
-    refused(place.run("probe", cgroup=place.folder), "no cgroup", "probe.cgroup")
+    refused(place.run("probe", cgroup=place.folder), "not a cgroup", "probe.cgroup")
 
 
 def test_cgroup_that_is_not_there_is_an_error_of_that_setting(place: Place) -> None:

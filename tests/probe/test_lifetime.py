@@ -61,7 +61,7 @@ def test_second_probe_with_the_same_socket_ends_and_the_first_goes_on(place: Pla
     second = place.run("probe", metrics=f"{HOST}:9092")
     assert second.returncode == 1
     assert f"another probe serves {place.socket}" in second.stderr
-    assert "hint: one probe a node is enough" in second.stderr
+    assert "hint: one probe per node is enough" in second.stderr
     assert first.running
     assert asyncio.run(read_hello(place.socket)) == hello
     assert len(place.attached()) == 4

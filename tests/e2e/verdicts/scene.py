@@ -37,7 +37,7 @@ from benchmarks.lab.network import inside
 from benchmarks.lab.pods import NatNode, Pod, PodNetwork
 from benchmarks.lab.process import Process, enter, run, undisturbed
 from benchmarks.lab.registry import Registry
-from bpf.child import Wanted
+from bpf.child import ProgramConfig
 from bpf.live import LiveSource
 from tests.e2e.verdicts.running import (
     ADMIN_PORT,
@@ -259,7 +259,7 @@ class Scene:
         def work() -> None:
             near = settings.probe.containerd_cgroup
             try:
-                wanted = Wanted(ports=watched_ports(settings))
+                wanted = ProgramConfig(ports=watched_ports(settings))
                 with LiveSource(wanted, root=self.cgroup, containerd=near, preorder=False) as source:
                     asyncio.run(follow(source))
             except BaseException as error:  # noqa: BLE001 - told to the one who waits

@@ -22,11 +22,12 @@ _MAPS = "BPF_RINGBUF_OUTPUT(events, RING_PAGES);\nBPF_PERCPU_ARRAY(counters, u64
 
 _SCRIPT = """
 import dataclasses, json, os, pathlib, sys
-from bpf.child import Wanted, load
+from bpf.child import ProgramConfig, load
 from bpf.errors import BpfError
 
 source, times, ring_pages = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
-wanted = Wanted(ports=(30020, 30021), ring_pages=ring_pages, source=pathlib.Path(source) if source else None)
+source = pathlib.Path(source) if source else None
+wanted = ProgramConfig(ports=(30020, 30021), ring_pages=ring_pages, source=source)
 told = {}
 fds = set(os.listdir("/proc/self/fd"))
 for _ in range(times):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bpf.events import LAYOUT, VERSION, Address, Event, Flag, Kind, Tuple, decode
-from bpf.source import Lost
+from bpf.source import LossCounts
 
 PROGRAMS = Path(__file__).parents[3] / "bpf" / "programs"
 
@@ -198,10 +198,10 @@ def test_counters_are_read_in_the_order_of_their_indexes(layout: Layout) -> None
     """`LiveSource.lost` unpacks them by position."""
     assert [layout.constants[name] for name in COUNTERS] == [0, 1, 2, 3, 4]
     assert layout.constants["COUNTERS"] == len(COUNTERS)
-    assert [field.name for field in dataclasses.fields(Lost)] == [
+    assert [field.name for field in dataclasses.fields(LossCounts)] == [
         "events",
         "flows",
         "packets",
         "ends",
-        "told",
+        "delivered",
     ]

@@ -36,8 +36,8 @@ def node(**changes: Any) -> NodeView:
         "own_ips": frozenset({pack_ip(NODE_IP), pack_ip(BRIDGE_IP), pack_ip("fd00::1")}),
     }
     view = NodeView(**defaults | changes)
-    view.locate(pack_ip(POD_IP), Location.POD)
-    view.locate(pack_ip(REMOTE_IP), Location.REMOTE)
+    view.set_location(pack_ip(POD_IP), Location.POD)
+    view.set_location(pack_ip(REMOTE_IP), Location.REMOTE)
     return view
 
 
@@ -199,7 +199,7 @@ def balanced(port: int = 40000, *, asked: str = f"{NODE_IP}:{NODE_PORT}", **chan
 def play(table: FlowTable, *events: Event, now_s: float = 0.0) -> list[Flow]:
     """Give a table events; what it says of them."""
     for one in events:
-        table.take(one, now_s)
+        table.add_event(one, now_s)
     return table.changes(now_s)
 
 

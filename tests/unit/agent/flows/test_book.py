@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 
-from agent.flows.book import FlowBook, News
+from agent.flows.book import FlowBook, MetricsDelta
 from agent.flows.messages import Canary, Flows, Health, Hello
 from agent.flows.table import Flow, FlowTable
 from agent.flows.verdicts import EndpointName, Verdict
@@ -22,7 +22,7 @@ def book(*, connected: bool = True) -> FlowBook:
     for cookie in (TAKEN, *range(2000, 2100)):
         made.proof.accepted(cookie)
     if connected:
-        made.take(Hello(node=OWN, started_s=STARTED), 0.0)
+        made.apply(Hello(node=OWN, started_s=STARTED), 0.0)
     return made
 
 
@@ -40,8 +40,8 @@ def failed(scene: Scene) -> Flow:
     return play(FlowTable(node()), scene.failed())[-1]
 
 
-def tell(to: FlowBook, *flows: Flow, now_s: float = 1.0) -> News:
-    return to.take(Flows(flows=flows), now_s)
+def tell(to: FlowBook, *flows: Flow, now_s: float = 1.0) -> MetricsDelta:
+    return to.apply(Flows(flows=flows), now_s)
 
 
 def canary(
@@ -102,8 +102,8 @@ def test_flow_that_closes_is_not_counted_again() -> None:
 def test_probe_that_restarts_and_tells_all_again_counts_nothing_twice() -> None:
     flows = book()
     tell(flows, judged(direct()), judged(node_port(cookie=2)))
-    flows.lost()
-    flows.take(Hello(node=OWN, started_s=STARTED), 5.0)
+    flows.on_probe_lost()
+    flows.apply(Hello(node=OWN, started_s=STARTED), 5.0)
     assert tell(flows, judged(direct()), judged(node_port(cookie=2))).flows == Counter()
 
 
@@ -118,24 +118,24 @@ def test_bytes_count_once_for_closed_flows_that_left_the_node() -> None:
 
 def test_contradictions_are_those_since_the_last_message() -> None:
     flows = book()
-    counted = [flows.take(canaries(contradictions=number), 1.0).contradictions for number in (0, 2, 2, 3)]
+    counted = [flows.apply(canaries(contradictions=number), 1.0).contradictions for number in (0, 2, 2, 3)]
     assert counted == [0, 2, 0, 1]
 
 
 def test_contradictions_of_a_restarted_probe_start_anew() -> None:
     flows = book()
-    flows.take(canaries(contradictions=2), 1.0)
-    flows.lost()
-    flows.take(Hello(node=OWN, started_s=STARTED + 2.0), 2.0)
-    assert flows.take(canaries(contradictions=2), 3.0).contradictions == 2
+    flows.apply(canaries(contradictions=2), 1.0)
+    flows.on_probe_lost()
+    flows.apply(Hello(node=OWN, started_s=STARTED + 2.0), 2.0)
+    assert flows.apply(canaries(contradictions=2), 3.0).contradictions == 2
 
 
 def test_contradictions_are_not_counted_twice_when_the_same_probe_is_heard_again() -> None:
     flows = book()
-    flows.take(canaries(contradictions=2), 1.0)
-    flows.lost()
-    flows.take(Hello(node=OWN, started_s=STARTED), 2.0)
-    assert flows.take(canaries(contradictions=2), 3.0).contradictions == 0
+    flows.apply(canaries(contradictions=2), 1.0)
+    flows.on_probe_lost()
+    flows.apply(Hello(node=OWN, started_s=STARTED), 2.0)
+    assert flows.apply(canaries(contradictions=2), 3.0).contradictions == 0
 
 
 # The verdict behind a connection of the agent's
@@ -159,14 +159,14 @@ def test_verdict_is_known_by_the_cookie_of_the_agents_own_socket() -> None:
 def test_known_verdict_is_answered_at_once() -> None:
     flows, answers = book(), Answers()
     tell(flows, judged(direct()))
-    flows.ask(1001, answers, 1.0)
+    flows.when_judged(1001, answers, 1.0)
     assert answers == [Verdict.DIRECT]
 
 
 def test_verdict_that_comes_later_is_answered_when_it_does_to_all_who_asked() -> None:
     flows, first, second = book(), Answers(), Answers()
-    flows.ask(1001, first, 1.0)
-    flows.ask(1001, second, 1.1)
+    flows.when_judged(1001, first, 1.0)
+    flows.when_judged(1001, second, 1.1)
     flows.tick(1.2)
     assert first == second == []
     tell(flows, judged(direct()))
@@ -177,8 +177,8 @@ def test_verdict_that_comes_later_is_answered_when_it_does_to_all_who_asked() ->
 
 def test_those_who_wait_too_long_are_told_nothing_is_known() -> None:
     flows, early, late = book(), Answers(), Answers()
-    flows.ask(1001, early, 1.0)
-    flows.ask(1002, late, 2.0)
+    flows.when_judged(1001, early, 1.0)
+    flows.when_judged(1002, late, 2.0)
     flows.tick(2.5)
     assert (early, late) == ([None], [])
     flows.tick(3.5)
@@ -187,38 +187,38 @@ def test_those_who_wait_too_long_are_told_nothing_is_known() -> None:
 
 def test_without_a_probe_nothing_is_waited_for() -> None:
     flows, answers = book(connected=False), Answers()
-    flows.ask(1001, answers, 1.0)
+    flows.when_judged(1001, answers, 1.0)
     assert answers == [None]
 
 
 def test_those_who_wait_are_answered_when_the_probe_goes() -> None:
     flows, answers = book(), Answers()
-    flows.ask(1001, answers, 1.0)
-    flows.lost()
+    flows.when_judged(1001, answers, 1.0)
+    flows.on_probe_lost()
     assert answers == [None]
 
 
 def test_what_was_known_stays_known_when_the_probe_goes() -> None:
     flows, answers = book(), Answers()
     tell(flows, judged(direct()))
-    flows.lost()
-    flows.ask(1001, answers, 1.0)
+    flows.on_probe_lost()
+    flows.when_judged(1001, answers, 1.0)
     assert answers == [Verdict.DIRECT]
 
 
 def test_one_who_asks_again_from_its_answer_is_answered() -> None:
     flows, answers = book(), Answers()
-    flows.ask(1001, lambda _: flows.ask(1001, answers, 5.0), 1.0)
-    flows.lost()
+    flows.when_judged(1001, lambda _: flows.when_judged(1001, answers, 5.0), 1.0)
+    flows.on_probe_lost()
     assert answers == [None]
 
 
 def test_the_number_of_those_who_wait_and_of_what_is_kept_is_bounded() -> None:
     flows, answers = book(), Answers()
     for cookie in range(10_000):
-        flows.ask(cookie, answers, 1.0)
+        flows.when_judged(cookie, answers, 1.0)
     assert answers == []
-    flows.ask(10_000, answers, 1.0)
+    flows.when_judged(10_000, answers, 1.0)
     assert answers == [None]
     flow = judged(direct())
     told = [dataclasses.replace(flow, cookie=10**6 + one, taken_by=10**7 + one) for one in range(20_000)]
@@ -233,45 +233,47 @@ def test_the_number_of_those_who_wait_and_of_what_is_kept_is_bounded() -> None:
 
 def test_direct_canary_answered_by_this_nodes_agent_proves_the_path() -> None:
     flows = book()
-    flows.take(canaries(canary(at_s=1.0)), 1.0)
+    flows.apply(canaries(canary(at_s=1.0)), 1.0)
     assert flows.proved(2.0)[0]
 
 
 def test_nothing_is_proved_without_a_probe() -> None:
     flows = book(connected=False)
-    assert flows.proved(0.0) == (False, "no probe tells of this node's flows")
+    assert flows.proved(0.0) == (False, "no probe reports this node's flows")
     flows = book()
-    flows.take(canaries(canary(at_s=1.0)), 1.0)
-    flows.lost()
+    flows.apply(canaries(canary(at_s=1.0)), 1.0)
+    flows.on_probe_lost()
     assert not flows.proved(2.0)[0]
 
 
 def test_nothing_is_proved_before_a_canary_and_after_a_restart_of_the_probe() -> None:
     flows = book()
     assert "no canary" in flows.proved(0.0)[1]
-    flows.take(canaries(canary(at_s=1.0)), 1.0)
-    flows.lost()
-    flows.take(Hello(node=OWN, started_s=STARTED), 2.0)
+    flows.apply(canaries(canary(at_s=1.0)), 1.0)
+    flows.on_probe_lost()
+    flows.apply(Hello(node=OWN, started_s=STARTED), 2.0)
     assert not flows.proved(2.0)[0]
-    flows.take(Health(), 3.0)
+    flows.apply(Health(), 3.0)
     assert not flows.proved(3.0)[0]
 
 
 def test_canary_to_the_node_port_proves_nothing_of_the_host_port() -> None:
     flows = book()
-    flows.take(canaries(canary(NODEPORT, at_s=1.0)), 1.0)
+    flows.apply(canaries(canary(NODEPORT, at_s=1.0)), 1.0)
     assert "no canary was sent to the HostPort" in flows.proved(2.0)[1]
 
 
 def test_node_ports_canary_may_be_translated() -> None:
     flows = book()
-    flows.take(canaries(canary(at_s=1.0), canary(NODEPORT, Verdict.KUBE_PROXY_REMOTE, at_s=1.0, by="x")), 1.0)
+    flows.apply(
+        canaries(canary(at_s=1.0), canary(NODEPORT, Verdict.KUBE_PROXY_REMOTE, at_s=1.0, by="x")), 1.0
+    )
     assert flows.proved(2.0)[0]
 
 
 def test_canary_that_is_too_old_proves_nothing_any_more() -> None:
     flows = book()
-    flows.take(canaries(canary(at_s=1.0)), 1.0)
+    flows.apply(canaries(canary(at_s=1.0)), 1.0)
     assert flows.proved(26.0)[0]
     proved, reason = flows.proved(26.1)
     assert not proved
@@ -281,16 +283,18 @@ def test_canary_that_is_too_old_proves_nothing_any_more() -> None:
 @pytest.mark.parametrize("verdict", [verdict for verdict in Verdict if verdict is not Verdict.DIRECT])
 def test_canary_that_was_not_direct_disproves_and_says_why(verdict: Verdict) -> None:
     flows = book()
-    flows.take(canaries(canary(at_s=1.0), canary(verdict=verdict, at_s=1.0, address=f"{NODE_IP}:30020")), 1.0)
+    flows.apply(
+        canaries(canary(at_s=1.0), canary(verdict=verdict, at_s=1.0, address=f"{NODE_IP}:30020")), 1.0
+    )
     proved, reason = flows.proved(2.0)
     assert not proved
     assert f"{NODE_IP}:30020 was {verdict.value}: as it was" in reason
 
 
-@pytest.mark.parametrize(("by", "named"), [("node-2", "node-2"), ("", "something that is no agent")])
+@pytest.mark.parametrize(("by", "named"), [("node-2", "node-2"), ("", "something that is not an agent")])
 def test_canary_that_somebody_else_answered_disproves(by: str, named: str) -> None:
     flows = book()
-    flows.take(canaries(canary(at_s=1.0, by=by)), 1.0)
+    flows.apply(canaries(canary(at_s=1.0, by=by)), 1.0)
     proved, reason = flows.proved(2.0)
     assert not proved
     assert named in reason
@@ -298,15 +302,15 @@ def test_canary_that_somebody_else_answered_disproves(by: str, named: str) -> No
 
 def test_health_without_canaries_keeps_the_last_round() -> None:
     flows = book()
-    flows.take(canaries(canary(at_s=1.0)), 1.0)
-    flows.take(Health(lost_events=5), 2.0)
+    flows.apply(canaries(canary(at_s=1.0)), 1.0)
+    flows.apply(Health(lost_events=5), 2.0)
     assert flows.proved(2.0)[0]
     assert [one.at_s for one in flows.proof.canaries] == [1.0]
 
 
 def test_canary_that_another_socket_took_disproves() -> None:
     flows = book()
-    flows.take(canaries(canary(at_s=1.0, taken_by=TAKEN + 1)), 1.0)
+    flows.apply(canaries(canary(at_s=1.0, taken_by=TAKEN + 1)), 1.0)
     assert flows.proved(2.0) == (
         False,
         "the canary to 127.0.0.1:30020 was taken by a socket that is not this agent's",
@@ -317,7 +321,7 @@ def test_translated_connection_to_the_host_port_disproves_for_ten_intervals() ->
     """Whatever others are: rules can tell clients apart."""
     flows = book()
     tell(flows, judged(portmap()), now_s=2.0)
-    flows.take(canaries(canary(at_s=100.0)), 100.0)
+    flows.apply(canaries(canary(at_s=100.0)), 100.0)
     tell(flows, judged(direct(), canary=True), judged(direct(40001, cookie=1001)), now_s=100.0)
     proved, reason = flows.proved(101.9)
     assert not proved
@@ -329,22 +333,22 @@ def test_requests_by_a_translated_connection_disprove_for_as_long_as_they_come()
     flows = book()
     flow = judged(portmap())
     tell(flows, flow, now_s=2.0)
-    flows.take(canaries(canary(at_s=199.0)), 199.0)
-    flows.ask(flow.taken_by, lambda verdict: None, 150.0)
+    flows.apply(canaries(canary(at_s=199.0)), 199.0)
+    flows.when_judged(flow.taken_by, lambda verdict: None, 150.0)
     assert "HOSTPORT_NAT" in flows.proved(200.0)[1]
 
 
 def test_masquerade_disproves_although_nobody_can_be_named() -> None:
     flows = book()
-    flows.take(canaries(canary(at_s=1.0)), 1.0)
+    flows.apply(canaries(canary(at_s=1.0)), 1.0)
     tell(flows, judged(direct(), verdict=Verdict.UNKNOWN, translated=True, reason="masquerade"), now_s=2.0)
     assert "masquerade" in flows.proved(3.0)[1]
 
 
 def test_direct_connection_that_another_socket_took_disproves() -> None:
     flows = book()
-    flows.take(canaries(canary(at_s=1.0)), 1.0)
-    tell(flows, judged(direct(), taken_by=77_777, comm="ctr", news=True), now_s=2.0)
+    flows.apply(canaries(canary(at_s=1.0)), 1.0)
+    tell(flows, judged(direct(), taken_by=77_777, comm="ctr", verdict_is_new=True), now_s=2.0)
     flows.tick(3.9)
     assert flows.proved(3.9)[0]  # the agent may be about to accept it
     flows.tick(4.0)
@@ -356,8 +360,8 @@ def test_direct_connection_that_another_socket_took_disproves() -> None:
 
 def test_connection_that_the_agent_accepts_a_moment_later_disproves_nothing() -> None:
     flows = book()
-    flows.take(canaries(canary(at_s=1.0)), 1.0)
-    tell(flows, judged(direct(), taken_by=77_777, news=True), now_s=2.0)
+    flows.apply(canaries(canary(at_s=1.0)), 1.0)
+    tell(flows, judged(direct(), taken_by=77_777, verdict_is_new=True), now_s=2.0)
     flows.proof.accepted(77_777)
     flows.proof.closed(77_777)
     flows.tick(9.0)
@@ -366,35 +370,35 @@ def test_connection_that_the_agent_accepts_a_moment_later_disproves_nothing() ->
 
 def test_canarys_socket_is_looked_for_once_and_not_again_after_thousands_of_others() -> None:
     flows = book()
-    flows.take(canaries(canary(at_s=1.0)), 1.0)
+    flows.apply(canaries(canary(at_s=1.0)), 1.0)
     for cookie in range(10_000, 40_000):
         flows.proof.accepted(cookie)
         flows.proof.closed(cookie)
     flows.proof.closed(TAKEN)
-    flows.take(canaries(canary(at_s=1.0)), 2.0)
+    flows.apply(canaries(canary(at_s=1.0)), 2.0)
     assert flows.proved(2.0)[0]
 
 
 def test_canary_proves_nothing_of_containerd_where_other_programs_run_on_its_connects() -> None:
     flows = book()
-    flows.take(dataclasses.replace(canaries(canary(at_s=1.0)), alike=False), 1.0)
+    flows.apply(dataclasses.replace(canaries(canary(at_s=1.0)), alike=False), 1.0)
     assert "containerd's connect()" in flows.proved(2.0)[1]
 
 
 def test_canary_that_was_translated_disproves_by_itself_only() -> None:
     flows = book()
     tell(flows, judged(portmap(), canary=True), now_s=2.0)
-    flows.take(canaries(canary(at_s=4.0)), 4.0)
+    flows.apply(canaries(canary(at_s=4.0)), 4.0)
     assert flows.proved(5.0)[0]
 
 
 def test_what_disproved_is_not_told_again_by_a_probe_that_restarts() -> None:
     flows = book()
     tell(flows, judged(portmap()), now_s=2.0)
-    flows.lost()
-    flows.take(Hello(node=OWN, started_s=STARTED), 90.0)
+    flows.on_probe_lost()
+    flows.apply(Hello(node=OWN, started_s=STARTED), 90.0)
     tell(flows, judged(portmap()), now_s=90.0)
-    flows.take(canaries(canary(at_s=103.5)), 103.5)
+    flows.apply(canaries(canary(at_s=103.5)), 103.5)
     assert flows.proved(105.0)[0]
 
 
@@ -411,16 +415,16 @@ def test_what_disproved_is_not_told_again_by_a_probe_that_restarts() -> None:
 )
 def test_other_connections_disprove_nothing_of_the_host_port(flow: Flow) -> None:
     flows = book()
-    flows.take(canaries(canary(at_s=1.0)), 1.0)
+    flows.apply(canaries(canary(at_s=1.0)), 1.0)
     tell(flows, flow, now_s=2.0)
     assert flows.proved(3.0)[0]
 
 
 def test_contradiction_disproves_for_ten_intervals() -> None:
     flows = book()
-    flows.take(canaries(canary(at_s=1.0)), 1.0)
-    flows.take(canaries(canary(at_s=1.0), contradictions=1), 2.0)
+    flows.apply(canaries(canary(at_s=1.0)), 1.0)
+    flows.apply(canaries(canary(at_s=1.0), contradictions=1), 2.0)
     assert flows.proved(3.0) == (False, "the two ends of a connection contradict each other")
-    flows.take(canaries(canary(at_s=100.0), contradictions=1), 101.0)
+    flows.apply(canaries(canary(at_s=100.0), contradictions=1), 101.0)
     assert not flows.proved(101.9)[0]
     assert flows.proved(102.0)[0]

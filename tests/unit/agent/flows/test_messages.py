@@ -45,7 +45,7 @@ FLOWS = st.builds(
     closed=st.booleans(),
     bytes_received=COUNTS,
     bytes_sent=COUNTS,
-    news=st.booleans(),
+    verdict_is_new=st.booleans(),
 )
 CANARIES = st.builds(
     Canary,
@@ -108,8 +108,8 @@ def taken(line: bytes) -> None:
     except MessageInvalid:
         return
     book = FlowBook(own="node-1", canary_interval_s=30.0)
-    book.take(Hello(node="node-1"), 1.0)
-    book.take(message, 1.0)
+    book.apply(Hello(node="node-1"), 1.0)
+    book.apply(message, 1.0)
     book.proved(2.0)
     if isinstance(message, Flows):
         for flow in message.flows:

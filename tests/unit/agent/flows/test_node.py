@@ -48,7 +48,7 @@ def test_own_addresses_are_known_and_all_others_must_be_found_out() -> None:
 
 def test_own_address_stays_the_nodes_whatever_was_found_out_before() -> None:
     view = node()
-    view.locate(pack_ip(NODE_IP), Location.REMOTE)
+    view.set_location(pack_ip(NODE_IP), Location.REMOTE)
     assert view.location(pack_ip(NODE_IP)) is Location.HOST
 
 
@@ -62,6 +62,6 @@ def test_number_of_known_places_is_bounded() -> None:
     view = node()
     known = [number.to_bytes(16, "big") for number in range(1 << 64, (1 << 64) + 10_000)]
     for ip in known:
-        view.locate(ip, Location.REMOTE)
+        view.set_location(ip, Location.REMOTE)
     assert view.location(known[-1]) is Location.REMOTE
     assert sum(view.location(ip) is not None for ip in known) <= 4096

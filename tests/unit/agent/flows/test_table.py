@@ -90,7 +90,7 @@ def test_keep_alive_is_told_once_however_often_its_packets_are() -> None:
     told = play(flows, scene.client(), scene.server())
     for second in range(1, 50):
         told += play(flows, scene.client(), scene.server(), now_s=float(second))
-    assert verdicts([flow for flow in told if flow.news]) == [Verdict.DIRECT]
+    assert verdicts([flow for flow in told if flow.verdict_is_new]) == [Verdict.DIRECT]
 
 
 @pytest.mark.parametrize(
@@ -180,7 +180,7 @@ def test_closed_flow_is_told_with_its_bytes_and_forgotten() -> None:
     scene = direct()
     play(flows, scene.client(), scene.server())
     (told,) = play(flows, scene.closed(received=5000, sent=70))
-    assert (told.verdict, told.closed, told.news) == (Verdict.DIRECT, True, False)
+    assert (told.verdict, told.closed, told.verdict_is_new) == (Verdict.DIRECT, True, False)
     assert (told.bytes_received, told.bytes_sent) == (5000, 70)
     assert flows.flow(1) is None
     assert flows.changes(9.0) == []
@@ -377,8 +377,8 @@ def test_translated_to_an_address_nobody_knows_waits_until_it_is_located() -> No
     flows = table(view)
     assert play(flows, node_port(to=OTHER_POD_IP).client()) == []
     assert flows.unlocated() == [pack_ip(OTHER_POD_IP)]
-    view.locate(pack_ip(OTHER_POD_IP), Location.REMOTE)
-    flows.located()
+    view.set_location(pack_ip(OTHER_POD_IP), Location.REMOTE)
+    flows.rejudge_located()
     assert flows.unlocated() == []
     assert verdicts(flows.changes(0.1)) == [Verdict.KUBE_PROXY_REMOTE]
 
@@ -388,8 +388,8 @@ def test_address_that_is_located_too_late_is_unknown_until_then() -> None:
     flows = table(view)
     play(flows, node_port(to=OTHER_POD_IP).client())
     assert verdicts(flows.changes(1.0)) == [Verdict.UNKNOWN]
-    view.locate(pack_ip(OTHER_POD_IP), Location.POD)
-    flows.located()
+    view.set_location(pack_ip(OTHER_POD_IP), Location.POD)
+    flows.rejudge_located()
     assert verdicts(flows.changes(2.0)) == [Verdict.KUBE_PROXY]
 
 
@@ -405,15 +405,15 @@ def test_closed_flow_waits_for_its_place_and_is_told_then() -> None:
     flows = table(view)
     scene = node_port(to=OTHER_POD_IP)
     assert play(flows, scene.client(), scene.closed(sent=8)) == []
-    view.locate(pack_ip(OTHER_POD_IP), Location.REMOTE)
-    flows.located()
+    view.set_location(pack_ip(OTHER_POD_IP), Location.REMOTE)
+    flows.rejudge_located()
     (told,) = flows.changes(0.1)
     assert (told.verdict, told.closed, told.bytes_sent) == (Verdict.KUBE_PROXY_REMOTE, True, 8)
 
 
 def test_place_the_routes_do_not_tell_is_remote_after_a_while_without_a_socket_here() -> None:
     view = node()
-    view.locate(pack_ip(OTHER_POD_IP), Location.UNSURE)
+    view.set_location(pack_ip(OTHER_POD_IP), Location.UNSURE)
     flows = table(view)
     assert play(flows, node_port(to=OTHER_POD_IP).client()) == []
     assert flows.changes(0.9) == []
@@ -422,7 +422,7 @@ def test_place_the_routes_do_not_tell_is_remote_after_a_while_without_a_socket_h
 
 def test_place_the_routes_do_not_tell_is_here_when_a_socket_here_took_it_even_late() -> None:
     view = node()
-    view.locate(pack_ip(OTHER_POD_IP), Location.UNSURE)
+    view.set_location(pack_ip(OTHER_POD_IP), Location.UNSURE)
     flows = table(view)
     scene = node_port(to=OTHER_POD_IP)
     assert verdicts(play(flows, scene.client(), scene.server())) == [Verdict.KUBE_PROXY]
@@ -442,7 +442,7 @@ def test_place_once_known_stays_so_for_its_flow_when_places_are_found_out_anew(s
         flows.changes(1.0)
     view.forget_locations()
     (told,) = play(flows, scene.closed(sent=9), now_s=2.0)
-    assert (told.verdict, told.bytes_sent, told.news) == (Verdict.KUBE_PROXY_REMOTE, 9, False)
+    assert (told.verdict, told.bytes_sent, told.verdict_is_new) == (Verdict.KUBE_PROXY_REMOTE, 9, False)
 
 
 # Flows that change
@@ -504,8 +504,8 @@ def test_other_end_that_comes_after_the_verdict_is_told_but_is_no_news() -> None
     scene = node_port()
     (first,) = play(flows, scene.client())
     (second,) = play(flows, scene.server())
-    assert (first.taken_by, first.news) == (0, True)
-    assert (second.taken_by, second.news) == (1001, False)
+    assert (first.taken_by, first.verdict_is_new) == (0, True)
+    assert (second.taken_by, second.verdict_is_new) == (1001, False)
 
 
 def test_new_reader_is_told_all_open_flows_that_are_judged() -> None:
@@ -535,7 +535,7 @@ def rtt(source: str, destination: str, rtt_us: int = 300, **changes: Any) -> Eve
 
 
 def test_round_trip_to_another_node_is_a_sample() -> None:
-    sample = table().take(rtt(f"{NODE_IP}:50000", f"192.168.60.2:{HOST_PORT}"), 0.0)
+    sample = table().add_event(rtt(f"{NODE_IP}:50000", f"192.168.60.2:{HOST_PORT}"), 0.0)
     assert sample == RttSample(address=address(f"192.168.60.2:{HOST_PORT}"), rtt_us=300)
 
 
@@ -549,7 +549,7 @@ def test_round_trip_to_another_node_is_a_sample() -> None:
     ],
 )
 def test_round_trip_to_this_node_or_of_a_pod_is_none(sample: Event) -> None:
-    assert table().take(sample, 0.0) is None
+    assert table().add_event(sample, 0.0) is None
 
 
 # Bounds
@@ -579,8 +579,8 @@ def test_judged_flow_that_goes_before_it_was_told_is_counted() -> None:
     flows = table(flows_max=2)
     for number in (1, 2, 3):
         remote = node_port(40000 + number, to=REMOTE_IP, masqueraded=number, cookie=number)
-        flows.take(remote.client(), 0.0)
-        flows.take(remote.closed(sent=9), 0.0)
+        flows.add_event(remote.client(), 0.0)
+        flows.add_event(remote.closed(sent=9), 0.0)
     assert {flow.cookie for flow in flows.changes(0.0)} == {2, 3}
     assert flows.tally.forgotten == 1
 
@@ -600,9 +600,9 @@ def test_burst_of_flows_takes_no_more_memory_than_flows_max_allows(scene: Any) -
     flows = table(view, flows_max=16)
     for number in range(1, 1001):
         made = scene(30000 + number, cookie=number)
-        flows.take(made.client(), 0.0)
+        flows.add_event(made.client(), 0.0)
         if number % 2:
-            flows.take(made.closed(), 0.0)
+            flows.add_event(made.closed(), 0.0)
     assert {name: size for name, size in sizes(flows).items() if size > 2 * 16} == {}
     assert flows.tally.forgotten == 1000 - 16
 
@@ -610,7 +610,7 @@ def test_burst_of_flows_takes_no_more_memory_than_flows_max_allows(scene: Any) -
 def test_ends_without_a_client_are_bounded() -> None:
     flows = table()
     for number in range(1, 6000):
-        flows.take(direct(number, cookie=number).server(), 0.0)
+        flows.add_event(direct(number, cookie=number).server(), 0.0)
     assert sum(sizes(flows).values()) <= 4096
 
 
@@ -646,14 +646,14 @@ def test_any_events_at_all_are_taken_within_bounds_and_told_at_most_once_a_chang
     now_s = 0.0
     for one, pause_s in script:
         now_s += pause_s
-        flows.take(one, now_s)
+        flows.add_event(one, now_s)
         assert {name: size for name, size in sizes(flows).items() if name != "_ends" and size > 10} == {}
         if not pause_s:
             continue
         if locating:
             for ip in flows.unlocated():
-                view.locate(ip, Location.UNSURE)
-            flows.located()
+                view.set_location(ip, Location.UNSURE)
+            flows.rejudge_located()
         changed = flows.changes(now_s)
         assert len({flow.cookie for flow in changed}) == len(changed)
         assert flows.changes(now_s) == []
@@ -730,7 +730,7 @@ def test_no_flow_is_called_direct_that_was_not_whatever_events_are_lost(
     now_s = 0.0
     told = []
     for one in events:
-        flows.take(one, now_s)
+        flows.add_event(one, now_s)
         step_s = data.draw(st.sampled_from([0.0, 0.0, 0.0, 0.3, 2.0]))
         now_s += step_s
         if step_s:

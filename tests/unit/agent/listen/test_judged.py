@@ -60,7 +60,7 @@ class Listener:
         return metric_total(self.metrics.expose(), name, labels)
 
     def tell(self, cookie: int) -> None:
-        self.book.take(Flows(flows=(flow_taken_by(cookie),)), time.monotonic())
+        self.book.apply(Flows(flows=(flow_taken_by(cookie),)), time.monotonic())
 
 
 @asynccontextmanager
@@ -85,7 +85,7 @@ async def asked(listener: Listener, times: int = 1) -> AsyncIterator[None]:
 
 def connected(path: RequestPath = RequestPath.HOSTPORT) -> Listener:
     listener = Listener(path)
-    listener.book.take(Hello(node=OWN), time.monotonic())
+    listener.book.apply(Hello(node=OWN), time.monotonic())
     return listener
 
 
@@ -141,7 +141,7 @@ async def test_nodeport_request_whose_time_is_up_is_of_another_node_s_client() -
 async def test_probe_that_goes_away_ends_the_waiting() -> None:
     listener = connected()
     async with asked(listener):
-        listener.book.lost()
+        listener.book.on_probe_lost()
         assert listener.verdicts() == ["UNKNOWN"]
 
 

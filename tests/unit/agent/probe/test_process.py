@@ -16,10 +16,10 @@ from agent.flows.messages import FLOWS_MAX, NODE_HEADER, SOCKET_HEADER, Canary, 
 from agent.flows.table import Flow
 from agent.flows.verdicts import EndpointName, Verdict
 from agent.observe.probe_metrics import ProbeMetrics
-from agent.probe.process import Probe, Subject, make_subject, own_ips, watched_ports
+from agent.probe.process import Probe, WatchedNode, own_ips, watched_node, watched_ports
 from agent.probe.sockets import netns_cookie, socket_cookie
 from bpf.events import LAYOUT, VERSION, Address, Event, Flag, Kind, Tuple, pack_ip
-from bpf.source import EventSource, Lost, Order, ReplaySource
+from bpf.source import ConnectOrder, EventSource, LossCounts, ReplaySource
 from tests.unit.agent.flows.scenes import direct, event, node, node_port, portmap, way
 
 OWN = "node-1"
@@ -37,9 +37,9 @@ def record(one: Event) -> bytes:
     )  # fmt: skip
 
 
-def subject(*endpoints: Endpoint, port: int = 30020) -> Subject:
+def subject(*endpoints: Endpoint, port: int = 30020) -> WatchedNode:
     view = node(own_ips=own_ips(), host_port=port)
-    return Subject(node=OWN, address=HOST, view=view, endpoints=lambda: endpoints)
+    return WatchedNode(name=OWN, address=HOST, view=view, endpoints=lambda: endpoints)
 
 
 class Heard:
@@ -120,7 +120,7 @@ async def test_more_events_than_are_taken_at_once_are_all_taken_in_one_turn() ->
 
 
 async def test_order_of_programs_is_looked_at_before_flows_are_judged() -> None:
-    order = Order(everywhere=False, near=False, alone=False)
+    order = ConnectOrder(everywhere=False, near=False, alone=False)
     probe, heard = working(ReplaySource(both_ends(1), order=order))
     await probe.drain()
     assert heard.flows == []  # waits for evidence that does not come
@@ -141,7 +141,7 @@ async def test_round_trips_to_other_nodes_are_told_and_others_are_not() -> None:
 async def test_new_reader_is_told_hello_then_all_open_flows_then_health() -> None:
     probe, _ = working(ReplaySource([raw for number in range(2500) for raw in both_ends(number)]))
     await probe.drain()
-    first = list(probe.first())
+    first = list(probe.initial_messages())
     assert isinstance(first[0], Hello)
     assert (first[0].node, first[0].programs) == (OWN, (7,))
     assert first[-1] == probe.health()
@@ -151,7 +151,7 @@ async def test_new_reader_is_told_hello_then_all_open_flows_then_health() -> Non
 
 
 async def test_what_the_programs_lost_is_told_once_a_second() -> None:
-    lost = Lost(events=3, flows=2, packets=1, ends=5, told=9)
+    lost = LossCounts(events=3, flows=2, packets=1, ends=5, delivered=9)
     probe, heard = working(ReplaySource([b"junk"], lost=lost))
     task = asyncio.create_task(probe.run())
     async with asyncio.timeout(10):
@@ -197,11 +197,11 @@ class Kernel:
         taken, self._records = self._records[:at_most], self._records[at_most:]
         return taken
 
-    def lost(self) -> Lost:
-        return Lost()
+    def lost(self) -> LossCounts:
+        return LossCounts()
 
-    def sure_of_intent(self) -> Order:
-        return Order(everywhere=True, near=True, alone=True)
+    def connect_order(self) -> ConnectOrder:
+        return ConnectOrder(everywhere=True, near=True, alone=True)
 
     def follow_containerd(self) -> None:
         pass
@@ -287,15 +287,15 @@ async def test_canary_answered_by_something_else_names_nobody() -> None:
 async def test_canary_answered_by_no_http_says_what_was_wrong() -> None:
     canary = await send(Kernel(), b"SSH-2.0-OpenSSH_9.2\r\n")
     assert canary.answered_by == ""
-    assert "no HTTP" in canary.reason
+    assert "not HTTP" in canary.reason
 
 
 @pytest.mark.parametrize(
     ("kernel", "reason"),
     [
         (Kernel(server=False), "no socket of this node was seen to take it"),
-        (Kernel(client=False), "the kernel told nothing of it"),
-        (Kernel(client=False, server=False), "the kernel told nothing of it"),
+        (Kernel(client=False), "the kernel reported nothing about it"),
+        (Kernel(client=False, server=False), "the kernel reported nothing about it"),
     ],
     ids=["client", "server", "neither"],
 )
@@ -328,7 +328,7 @@ def test_subject_is_this_machine_s_and_has_canaries_without_hosts_toml(tmp_path:
         [],
         base=tmp_path,
     )
-    made = make_subject(settings)
+    made = watched_node(settings)
     assert made.view.netns == netns_cookie() > 0
     assert pack_ip("127.0.0.1") in made.view.own_ips
     assert [str(each) for each in made.endpoints()] == ["127.0.0.1:30020", "192.0.2.7:30021"]
@@ -345,7 +345,7 @@ def test_subject_takes_its_canaries_from_hosts_toml(tmp_path: Path) -> None:
         [],
         base=tmp_path,
     )
-    assert make_subject(settings).endpoints() == (Endpoint(host="::1", port=30020),)
+    assert watched_node(settings).endpoints() == (Endpoint(host="::1", port=30020),)
 
 
 # Metrics
@@ -365,7 +365,7 @@ async def test_metrics_count_flows_by_endpoint_and_verdict_once() -> None:
     records: Iterable[Event] = [one for scene in scenes for one in (scene.client(), scene.server())]
     probe, _ = working(ReplaySource([*map(record, records), *(record(scene.closed()) for scene in scenes)]))
     metrics = ProbeMetrics()
-    probe.sinks.append(metrics.take)
+    probe.sinks.append(metrics.on_message)
     await probe.drain()
     found = exposed(metrics)
     assert found['shorthaul_probe_flows_total{endpoint="hostport",verdict="DIRECT"}'] == 2
@@ -380,14 +380,14 @@ def test_metrics_tell_health_as_it_was_told_last() -> None:
         endpoint=EndpointName.HOSTPORT, address="127.0.0.1:30020", verdict=Verdict.DIRECT, reason="r",
         went="127.0.0.1:30020", answered_by=OWN, rtt_us=250, at_s=1.0,
     )  # fmt: skip
-    metrics.take(Hello(node=OWN))
-    metrics.take(
+    metrics.on_message(Hello(node=OWN))
+    metrics.on_message(
         Health(
             canaries=(canary,), lost_events=1, lost_flows=2, lost_packets=3, lost_ends=11,
             invalid_events=4, forgotten=5, contradictions=6, sure_of_intent=False,
         )
     )  # fmt: skip
-    metrics.told, metrics.readers, metrics.refused, metrics.cut_off = 7, 8, 9, 10
+    metrics.delivered, metrics.readers, metrics.refused, metrics.cut_off = 7, 8, 9, 10
     found = exposed(metrics)
     assert {name: value for name, value in found.items() if "probe_flows" not in name} == {
         'shorthaul_probe_lost_total{what="events"}': 1,
@@ -417,7 +417,7 @@ def test_metrics_of_two_canaries_to_one_endpoint_are_valid() -> None:
         )  # fmt: skip
 
     metrics = ProbeMetrics()
-    metrics.take(Health(canaries=(canary("127.0.0.1:30020", 50), canary("[::1]:30020", 60))))
+    metrics.on_message(Health(canaries=(canary("127.0.0.1:30020", 50), canary("[::1]:30020", 60))))
     registry = CollectorRegistry()
     registry.register(metrics)
     lines = generate_latest(registry).decode().splitlines()

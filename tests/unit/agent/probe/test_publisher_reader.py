@@ -42,7 +42,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def publisher(path: Path, *flows: Flow, name: str = OWN, uids: tuple[int, ...] = ()) -> Publisher:
-    return Publisher(path, first=told_first(*flows, name=name), uids=uids)
+    return Publisher(path, initial_messages=told_first(*flows, name=name), uids=uids)
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -57,7 +57,7 @@ class Heard:
     def __init__(self, path: Path, *, own: str | None = OWN) -> None:
         self.messages: list[Message] = []
         self.gone = 0
-        self.reader = ProbeReader(path, node=own, take=self.messages.append, gone=self._gone)
+        self.reader = ProbeReader(path, node=own, on_message=self.messages.append, on_gone=self._gone)
 
     def _gone(self) -> None:
         self.gone += 1
@@ -110,7 +110,7 @@ async def test_reader_hears_hello_then_the_open_flows_then_what_is_new(path: Pat
     heard = Heard(path)
     async with publisher(path, *judged(1, 2)) as probe, running(heard.reader):
         await until(lambda: probe.readers == 1)
-        probe.tell(Flows(flows=judged(3)))
+        probe.publish(Flows(flows=judged(3)))
         await until(lambda: len(heard.messages) == 4)
     assert heard.messages[0] == Hello(node=OWN, programs=(1, 2))
     assert [flow.cookie for flow in heard.flows] == [1, 2, 3]
@@ -123,7 +123,7 @@ async def test_every_reader_hears_everything(path: Path) -> None:
     async with publisher(path) as probe, asyncio.TaskGroup() as tasks:
         following = [tasks.create_task(heard.reader.follow()) for heard in readers]
         await until(lambda: probe.readers == 3)
-        probe.tell(Health(lost_events=7))
+        probe.publish(Health(lost_events=7))
         await until(lambda: all(len(heard.messages) == 4 for heard in readers))
         for task in following:
             task.cancel()
@@ -137,7 +137,7 @@ async def test_hello_alone_can_be_asked_for(path: Path) -> None:
 
 async def test_telling_nobody_is_no_error(path: Path) -> None:
     async with publisher(path) as probe:
-        probe.tell(Health())
+        probe.publish(Health())
         assert probe.readers == 0
 
 
@@ -278,7 +278,7 @@ async def test_second_probe_is_refused_and_the_first_one_goes_on(path: Path) -> 
         with pytest.raises(SocketTaken, match="another probe") as refused:
             async with publisher(path, name="node-2"):
                 pass
-        assert "one probe a node" in refused.value.hint
+        assert "one probe per node" in refused.value.hint
         assert (await read_hello(path)).node == OWN
 
 
@@ -311,7 +311,7 @@ async def test_slow_reader_is_cut_off_and_others_are_not(path: Path) -> None:
             await until(lambda: probe.readers == 2)
             told = 0
             while probe.readers == 2:
-                probe.tell(flows)
+                probe.publish(flows)
                 told += 1
                 await until(lambda told=told: len(heard.flows) >= told * FLOWS_MAX)  # type: ignore[misc]
                 assert told * size < 64 << 20, "never cut off"
@@ -326,7 +326,7 @@ async def test_reader_that_was_cut_off_hears_all_open_flows_when_it_comes_back(p
         incoming, outgoing = await asyncio.open_unix_connection(path, limit=1 << 10)
         await until(lambda: probe.readers == 1)
         while probe.readers:  # nobody reads
-            probe.tell(Flows(flows=judged(1) * FLOWS_MAX))
+            probe.publish(Flows(flows=judged(1) * FLOWS_MAX))
             await asyncio.sleep(0)
         assert probe.cut_off == 1
         outgoing.close()
@@ -400,7 +400,9 @@ async def test_asking_for_hello_ends_where_nothing_is_said(path: Path) -> None:
 
 async def test_probe_that_goes_and_comes_back_is_followed_with_its_verdicts(path: Path) -> None:
     book = FlowBook(own=OWN, canary_interval_s=10.0)
-    reader = ProbeReader(path, node=OWN, take=lambda message: take(book, message), gone=book.lost)
+    reader = ProbeReader(
+        path, node=OWN, on_message=lambda message: take(book, message), on_gone=book.on_probe_lost
+    )
     flow = judged(1)[0]
     async with running(reader):
         async with publisher(path, flow):
@@ -414,4 +416,4 @@ async def test_probe_that_goes_and_comes_back_is_followed_with_its_verdicts(path
 
 
 def take(book: FlowBook, message: Message) -> None:
-    book.take(message, 0.0)
+    book.apply(message, 0.0)
