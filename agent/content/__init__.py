@@ -1,1 +1,1 @@
-"""What this node has: blobs and names, read from a store that somebody else writes."""
+"""What this node has: blobs and image names, read from a store that another program writes."""

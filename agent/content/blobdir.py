@@ -1,10 +1,10 @@
-"""A directory of blobs, ``blobs/ALGORITHM/HEX``, as containerd and the OCI image layout both write it.
+"""A directory of blobs, ``blobs/ALGORITHM/HEX``, as both containerd and the OCI image layout have it.
 
-Knows which blobs are there without asking the disk: inotify tells of changes at once, and a look at
-the directories' modification times every half second catches whatever inotify did not tell (an
-overflow, a network file system). Trusting containerd's own content events would not do: 1.6 and 1.7
-send none, and no version announces garbage collection.
-Source: inotify(7); OCI image spec, image-layout.md; containerd's content store as measured.
+It knows which blobs are there without reading the disk for each question. inotify reports changes at once. A
+check of the directories' modification times every half second finds what inotify missed (an overflow, a
+network file system). containerd's own content events are not enough: containerd 1.6 and 1.7 send none, and
+no version announces garbage collection.
+Sources: inotify(7); OCI image spec, image-layout.md; measurements of containerd's content store.
 """
 
 import asyncio
@@ -30,20 +30,20 @@ _Fingerprint = tuple[Identity | None, ...]
 
 
 class BlobDirectory:
-    """The blobs below one ``blobs`` directory, which may come and go."""
+    """The blobs below one ``blobs`` directory. The directory itself may come and go."""
 
     def __init__(self, root: Path, changes: Changes) -> None:
         self._root = root
         self._sizes: dict[Digest, int] = {}
         self._bytes = 0
-        self._withdrawn: dict[Digest, Identity] = {}  # spoiled files, by what tells them apart
+        self._withdrawn: dict[Digest, Identity] = {}  # corrupt files
         self._changes = changes
-        self.problem: str | None = "not looked at yet"
-        self.looked = asyncio.Event()  # set once it was looked at for the first time, there or not
+        self.problem: str | None = "not read yet"
+        self.scanned = asyncio.Event()  # set after the first scan, whether the directory exists or not
 
     @property
     def totals(self) -> tuple[int, int]:
-        """How many blobs, and their bytes."""
+        """The number of blobs, and their total size in bytes."""
         return len(self._sizes), self._bytes
 
     @property
@@ -56,43 +56,43 @@ class BlobDirectory:
             return digest in self._sizes
         if self._is_withdrawn(digest):
             return False
-        return self.path(digest).exists()  # a directory that has just come, with a node's first blob in it
+        return self.path(digest).exists()  # the directory may just have come, with a node's first blob
 
     def path(self, digest: Digest) -> Path:
-        """Where a blob's file is. Safe for any `Digest`, as its grammar has no separators."""
+        """The path of a blob's file. Safe for any `Digest`, because its grammar has no separators."""
         algorithm, _, encoded = digest.partition(":")
         return self._root / algorithm / encoded
 
     def withdraw(self, digest: Digest, identity: Identity | None) -> None:
-        """The file is spoiled: there is no such blob until another file takes its place."""
+        """Stop holding a blob whose file is corrupt, until another file takes its place."""
         if identity is None or _identity(self.path(digest)) not in (None, identity):
             return
         self._withdrawn[digest] = identity
         self._remove(digest)
 
     def open(self, digest: Digest) -> FileBlob:
-        """The blob. A file that is gone before its event arrived is forgotten here and now."""
+        """Open a blob. If its file is gone and the event has not arrived yet, the blob is dropped at once."""
         try:
             if self._is_withdrawn(digest):
-                raise ContentMissing(f"spoiled: {digest}")
+                raise ContentMissing(f"corrupt: {digest}")
             return FileBlob(self.path(digest))
         except ContentMissing:
             self._remove(digest)
             raise
 
     async def run(self) -> None:
-        """Follow the directory until cancelled, across its removal and return."""
+        """Follow the directory until cancelled, also when it is removed and comes back."""
         while True:
             try:
                 await self._follow()
             except OSError as error:
                 self.problem = f"{self._root}: {error.strerror}"
                 self._adopt({})
-                self.looked.set()
+                self.scanned.set()
                 await asyncio.sleep(_ABSENT_POLL_S)
 
     async def _follow(self) -> None:
-        """Follow until the directories themselves change; raises OSError when there are none."""
+        """Follow until the directories themselves change. Raises OSError if they do not exist."""
         with Inotify() as inotify:
             os.stat(self._root)  # noqa: PTH116 - raises with strerror, which add_watch does not
             inotify.add_watch(self._root, _WATCHED)
@@ -102,7 +102,7 @@ class BlobDirectory:
             seen = self._fingerprint()
             self._adopt(await asyncio.to_thread(_scan, self._root))
             self.problem = None
-            self.looked.set()
+            self.scanned.set()
             while True:
                 try:
                     async with asyncio.timeout(_POLL_S):
@@ -116,7 +116,7 @@ class BlobDirectory:
                 seen = self._fingerprint()
 
     def _apply(self, event: Event) -> bool:
-        """Take in one event; False when the watches have to be set up anew."""
+        """Apply one event. False if the watches have to be set up again."""
         if event.mask & _GONE or event.path is None:
             return False
         if event.mask & Mask.ISDIR:
@@ -134,9 +134,9 @@ class BlobDirectory:
         try:
             status = path.lstat()
         except OSError:
-            return  # gone again; its own event follows
+            return  # it is gone again, and an event for that follows
         if not stat.S_ISREG(status.st_mode):
-            return  # a link could lead anywhere
+            return  # a link could point anywhere
         if self._is_withdrawn(digest):
             return
         size = status.st_size
@@ -157,7 +157,7 @@ class BlobDirectory:
         if spoiled is None:
             return False
         current = _identity(self.path(digest))
-        if current is not None and current != spoiled:  # none at all: the same file may come back
+        if current is not None and current != spoiled:  # if there is no file now, the same one may come back
             del self._withdrawn[digest]
             return False
         return True
@@ -190,7 +190,7 @@ def _scan(root: Path) -> dict[Digest, int]:
                     if digest is not None and entry.is_file(follow_symlinks=False):
                         found[digest] = entry.stat(follow_symlinks=False).st_size
         except FileNotFoundError:
-            continue  # no blob of this algorithm yet, or one removed under the scan: its event follows
+            continue  # no blob with this algorithm yet, or removed during the scan: an event follows
     return found
 
 
@@ -202,7 +202,7 @@ def _digest_of(path: Path) -> Digest | None:
 
 
 def _is_linked(path: Path) -> bool:
-    # A file that is being created has one name; one that was linked here is complete already.
+    # A file that is still being written has one name. A file that was linked here is complete.
     try:
         return path.lstat().st_nlink > 1
     except OSError:

@@ -1,9 +1,9 @@
-"""A content store in an OCI image layout directory: the embedded default, no daemon needed.
+"""A content store in an OCI image layout directory. The built-in default, which needs no daemon.
 
-Source: OCI image spec 1.1, image-layout.md. A name is taken from the ``org.opencontainers.image.ref.name``
-annotation of ``index.json``, or from containerd's ``io.containerd.image.name`` as its exports write it,
-when it is a full REGISTRY/REPOSITORY:TAG. Writers put blobs in place by rename, as skopeo, buildah and
-containerd do: a blob that is written in place counts from the moment its writer closes it.
+Names come from an annotation in ``index.json``: ``org.opencontainers.image.ref.name``, or
+``io.containerd.image.name`` as containerd's exports write it. Only a full REGISTRY/REPOSITORY:TAG counts.
+skopeo, buildah and containerd put a blob in place by rename. If a writer writes it in place instead, the blob
+counts as soon as the writer closes it. Source: OCI image spec 1.1, image-layout.md.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ class OciLayout:
         self._blobs = BlobDirectory(directory / "blobs", self._changes)
         self._names = Names()
         self._digests: dict[Named, tuple[Digest, float]] = {}
-        self._index_problem: str | None = "not looked at yet"
+        self._index_problem: str | None = "not read yet"
 
     @property
     def problem(self) -> str | None:
@@ -81,7 +81,7 @@ class OciLayout:
             tasks.create_task(self._follow_index(), name="index.json")
 
     async def _follow_index(self) -> None:
-        # A look at one file's status twice a second is cheaper than being told of each of its writes.
+        # Checking one file's status twice a second is cheaper than an event for each write to it.
         known: tuple[int, int, int] | None = None
         while True:
             path = self._directory / "index.json"
@@ -92,13 +92,13 @@ class OciLayout:
                     self._read_index(path.read_bytes(), first=known is None)
                     known = current
             except OSError as error:
-                self._lose(f"{path}: {error.strerror}")
+                self._drop_names(f"{path}: {error.strerror}")
                 known = None
             except (ValueError, RecursionError) as error:
-                self._lose(f"{path}: not an image index: {error}")
+                self._drop_names(f"{path}: not an image index: {error}")
             await asyncio.sleep(_POLL_S)
 
-    def _lose(self, problem: str) -> None:
+    def _drop_names(self, problem: str) -> None:
         self._index_problem = problem
         self._names.replace(())
 
@@ -111,7 +111,7 @@ class OciLayout:
     def _images(self, index: Any, now_s: float, *, first: bool) -> Iterator[TaggedImage]:
         manifests = index.get("manifests") if isinstance(index, dict) else None
         if not isinstance(manifests, list):
-            raise ValueError("it has no list of manifests")  # noqa: TRY004 - one kind of error for one file
+            raise ValueError("it has no list of manifests")  # noqa: TRY004 - one kind of error per file
         for entry in manifests:
             named = _name_of(entry)
             if named is None:
@@ -122,8 +122,8 @@ class OciLayout:
             )
 
     def _seen_s(self, name: Named, digest: Digest, now_s: float, first: bool) -> float:
-        # The layout does not say when a tag was seen. A name that changes under our eyes was seen now;
-        # one that was there before us is as old as its manifest's file, which never makes it younger.
+        # The layout does not say when a tag was seen. A name that changes while we watch was seen now. A name
+        # that was there at the start is at least as old as its manifest's file.
         known = self._digests.get(name)
         if known and known[0] == digest:
             return known[1]

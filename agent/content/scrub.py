@@ -1,8 +1,8 @@
-"""Reading this node's content again, slowly, to find what the disk spoiled before a peer is sent it.
+"""Reads this node's content again, slowly, to find blobs that the disk corrupted before a peer gets them.
 
-Decides what to read next and how fast; a blob that does not match its digest, or can't be read, is
-withdrawn: nobody is told of it any more, until its owner writes it anew. It is looked at twice before,
-because a file may be replaced while it is read.
+Decides what to read next and how fast. A blob that does not match its digest, or can't be read, is withdrawn:
+it is not offered any more until its owner writes it again. It is read twice before that, because a file may
+be replaced while it is read.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ _FOUND_MAX = 100
 
 
 class Scrubber:
-    """Reads through a store. `run` it; pausing takes effect within a MiB."""
+    """Reads through a store while `run` is running. Pausing takes effect within a MiB."""
 
     def __init__(
         self,
@@ -55,7 +55,7 @@ class Scrubber:
 
     @property
     def paused(self) -> bool:
-        """Whether somebody paused it."""
+        """Whether the scrubber is paused."""
         return not self._going.is_set()
 
     def pause(self) -> None:
@@ -63,18 +63,18 @@ class Scrubber:
         self._going.clear()
 
     def resume(self) -> None:
-        """Go on where it was paused."""
+        """Continue where it was paused."""
         self._going.set()
 
     def check_soon(self, digest: Digest, identity: Identity | None) -> None:
-        """There is reason to doubt this blob: look at it next, unless this file was found sound lately."""
+        """Check a doubtful blob next, unless the same file was found intact recently."""
         known = digest in self._soon or (digest in self._sound and self._sound[digest] == identity)
         if self._settings.bytes_per_s and not known:
             self._soon.append(digest)
             self._asked.set()
 
     def spoiled(self, digest: Digest, identity: Identity | None, found_by: str) -> None:
-        """The blob was read whole, from this file, and is not what its digest says."""
+        """Withdraw a blob. It was read whole from this file and does not match its digest."""
         self._store.withdraw(digest, identity)
         self._found.append(digest)
         self._metrics.corrupt(found_by)
@@ -84,7 +84,7 @@ class Scrubber:
         )
 
     def document(self) -> ScrubDocument:
-        """For the API."""
+        """The state for the API."""
         return ScrubDocument(
             bytes_per_s=self._settings.bytes_per_s,
             paused=self.paused,
@@ -94,7 +94,7 @@ class Scrubber:
         )
 
     async def run(self) -> None:
-        """Round after round, until cancelled."""
+        """Read round after round, until cancelled."""
         while True:
             await self._store_is_well()
             started_s = self._clock()
@@ -107,7 +107,7 @@ class Scrubber:
                 await self._doubted()
 
     async def _store_is_well(self) -> None:
-        # It tells neither of its first look nor of its return.
+        # The store has no event for its start or its return, so its state is polled.
         while self._store.problem is not None:  # noqa: ASYNC110
             await asyncio.sleep(_STORE_S)
 
@@ -131,7 +131,7 @@ class Scrubber:
         self._reading = digest
         try:
             for _ in range(2):
-                sound, identity = await self._look_at(digest)
+                sound, identity = await self._verify(digest)
                 if sound:
                     self._sound[digest] = identity
                     if len(self._sound) > _SOON_MAX:
@@ -139,12 +139,12 @@ class Scrubber:
                     return
             self.spoiled(digest, identity, "scrub")
         except ContentError:
-            return  # it went away meanwhile, or the store did
+            return  # the blob or the store went away meanwhile
         finally:
             self._reading = None
 
-    async def _look_at(self, digest: Digest) -> tuple[bool, Identity | None]:
-        """Whether the blob is sound, and which file was read."""
+    async def _verify(self, digest: Digest) -> tuple[bool, Identity | None]:
+        """Whether the blob matches its digest, and which file was read."""
         if not self._store.holds(digest):
             raise ContentMissing(digest)
         blob = await self._store.open(digest)
@@ -169,6 +169,6 @@ class Scrubber:
 async def _read(blob: Blob, offset: int) -> bytes:
     if blob.fd is None:
         return await blob.read(offset, _PIECE_BYTES)
-    if offset == 0:  # what is read here once need not stay in the page cache (Linux 6.3)
+    if offset == 0:  # the page cache need not keep what is read only once (Linux 6.3)
         os.posix_fadvise(blob.fd, 0, 0, os.POSIX_FADV_NOREUSE)
     return await asyncio.to_thread(os.pread, blob.fd, _PIECE_BYTES, offset)

@@ -1,8 +1,7 @@
-"""The contract of a content store, and the values it speaks in.
+"""The contract of a content store, and the values in it.
 
-A store is read-only to us: its owner (containerd, or whoever writes the layout) adds and removes
-content. One conformance suite, ``tests/conformance/test_content_store.py``, runs on every
-implementation.
+A store is read-only for us. Its owner (containerd, or the program that writes the layout) adds and removes
+content. One conformance suite, ``tests/conformance/test_content_store.py``, runs on every implementation.
 """
 
 import asyncio
@@ -19,20 +18,20 @@ from agent.oci.reference import Named, Registry, Repository, Tag
 
 
 class ContentError(Exception):
-    """Content can't be had from the store."""
+    """The store can't give this content."""
 
 
 class ContentMissing(ContentError):
-    """The store does not have this digest: try elsewhere."""
+    """The store does not have this digest. Try elsewhere."""
 
 
 class ContentUnavailable(ContentError):
-    """The store itself does not answer: try elsewhere, and expect it back."""
+    """The store itself does not answer. Try elsewhere, and try the store again later."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaggedImage:
-    """A tag that the store knows. ``seen_s``: Unix time at which the store last wrote it."""
+    """A tag that the store knows. ``seen_s``: the Unix time at which the owner last wrote it."""
 
     name: Named
     descriptor: Descriptor
@@ -55,27 +54,38 @@ class Change:
 
 
 Identity = tuple[int, int, int]
-"""Device, inode and time of change of a file: tells whether it is the same one, unchanged."""
+"""Device, inode and modification time (ns) of a file. Equal for the same, unchanged file."""
 
 
 class Blob(Protocol):
-    """An open content. Whoever opened it closes it."""
+    """An open blob. Whoever opened it closes it.
 
-    size_bytes: int
-    fd: int | None  # for sendfile; None when the bytes come over an API
-    identity: Identity | None  # of its file
+    A blob may be unfinished: its owner is still writing it, and what is there is a growing prefix of the
+    content. No store offers unfinished blobs yet.
+    """
+
+    size_bytes: int  # of the whole content, also while it is unfinished
+    fd: int | None  # for sendfile; None if the bytes come over an API
+    identity: Identity | None  # of its file; None if there is no file
+
+    @property
+    def available_bytes(self) -> int:
+        """How many bytes can be read now, counted from the start. A complete blob has ``size_bytes``; an
+        unfinished one has fewer, and the number grows until it is complete.
+        """
+        ...
 
     async def read(self, offset: int, length: int) -> bytes:
-        """Up to ``length`` bytes from ``offset``; shorter only at the end. Raises `ContentError`."""
+        """Up to ``length`` bytes from ``offset``. Fewer only at the end. Raises `ContentError`."""
         ...
 
     def close(self) -> None:
-        """Release it. Closing twice does nothing."""
+        """Release the blob. Closing twice does nothing."""
         ...
 
 
 class ContentStore(Protocol):
-    """What this node has."""
+    """The content of this node."""
 
     async def run(self) -> None:
         """Follow the store until cancelled. Errors of the store never escape: see `problem`."""
@@ -83,27 +93,27 @@ class ContentStore(Protocol):
 
     @property
     def problem(self) -> str | None:
-        """Why the store does not work now; None while it does."""
+        """Why the store does not work now. None while it works."""
         ...
 
     def holds(self, digest: Digest) -> bool:
-        """Whether the store has this blob complete, as of at most a second ago. Cost: a set look-up."""
+        """Whether the store has this blob complete. At most a second old. Cost: a set look-up."""
         ...
 
     @property
     def digests(self) -> Set[Digest]:
-        """All that it `holds`. Cost: none with files, a copy over the API."""
+        """All digests that the store `holds`. Cost: none with files, a copy over the API."""
         ...
 
     def withdraw(self, digest: Digest, identity: Identity | None) -> None:
-        """The blob is not what its digest says: do not hold it any more, until it is written anew.
+        """Stop holding a blob that does not match its digest, until its owner writes it again.
 
-        ``identity``: of what was read; nothing is done when another file has taken its place.
+        ``identity``: the file that was read. Does nothing if another file has taken its place.
         """
         ...
 
     def find(self, repository: Repository, tag: Tag, registry: Registry | None) -> tuple[TaggedImage, ...]:
-        """The images of this name: of one registry, or of every registry that has it."""
+        """The images with this name, in one registry, or in every registry if it is None."""
         ...
 
     def images(self, repository: Repository) -> tuple[TaggedImage, ...]:
@@ -111,12 +121,12 @@ class ContentStore(Protocol):
         ...
 
     async def open(self, digest: Digest) -> Blob:
-        """The blob. Raises `ContentMissing` or `ContentUnavailable`."""
+        """Open a blob. Raises `ContentMissing` or `ContentUnavailable`."""
         ...
 
     @property
     def totals(self) -> tuple[int, int]:
-        """How many blobs the store has, and their bytes."""
+        """The number of blobs, and their total size in bytes."""
         ...
 
     def watch(self) -> AsyncIterator[Change]:
@@ -125,7 +135,7 @@ class ContentStore(Protocol):
 
 
 class FileBlob:
-    """A blob that is a file, opened once; it stays readable when the file is removed meanwhile."""
+    """A blob in a file, opened once. It stays readable if the file is removed."""
 
     def __init__(self, path: Path) -> None:
         try:
@@ -138,8 +148,13 @@ class FileBlob:
         self.size_bytes = status.st_size
         self.identity: Identity | None = (status.st_dev, status.st_ino, status.st_mtime_ns)
 
+    @property
+    def available_bytes(self) -> int:
+        """See `Blob.available_bytes`. The file is complete."""
+        return self.size_bytes
+
     async def read(self, offset: int, length: int) -> bytes:
-        """See `Blob.read`. Small reads: done in place, as a thread would cost more than it saves."""
+        """See `Blob.read`. Reads in place, because small reads cost less than a thread."""
         assert self.fd is not None, "read after close"
         try:
             return os.pread(self.fd, length, offset)
@@ -154,13 +169,13 @@ class FileBlob:
 
 
 class Names:
-    """The tags of a store, by repository and tag. Replaced as a whole, read often."""
+    """The tags of a store, by repository and tag. Always replaced as a whole."""
 
     def __init__(self) -> None:
         self._images: dict[tuple[Repository, Tag], tuple[TaggedImage, ...]] = {}
 
     def replace(self, images: Iterable[TaggedImage]) -> None:
-        """Know these images and no others."""
+        """Replace all known images by these."""
         found: dict[tuple[Repository, Tag], tuple[TaggedImage, ...]] = {}
         for image in images:
             key = (image.name.repository, image.name.tag)
@@ -182,7 +197,7 @@ class Names:
 
 
 class Changes:
-    """Tells every watcher of each change; a slow watcher loses the oldest, never blocks the store."""
+    """Sends each change to every watcher. A slow watcher loses the oldest changes, and blocks nobody."""
 
     _BACKLOG_MAX = 65_536
 
@@ -190,21 +205,21 @@ class Changes:
         self._queues: set[asyncio.Queue[Change]] = set()
 
     def publish(self, change: Change) -> None:
-        """Tell all watchers."""
+        """Send a change to all watchers."""
         for queue in self._queues:
             if queue.full():
                 queue.get_nowait()
             queue.put_nowait(change)
 
     def publish_difference(self, before: Set[Digest], after: Set[Digest]) -> None:
-        """Tell all watchers of what makes ``after`` out of ``before``."""
+        """Send all watchers the changes that lead from ``before`` to ``after``."""
         for digest in before - after:
             self.publish(Change(ChangeKind.REMOVED, digest))
         for digest in after - before:
             self.publish(Change(ChangeKind.ADDED, digest))
 
     def watch(self) -> AsyncIterator[Change]:
-        """Changes from this call on, not from the first ``anext``."""
+        """The changes from this call on, not from the first ``anext``."""
         queue: asyncio.Queue[Change] = asyncio.Queue(self._BACKLOG_MAX)
         self._queues.add(queue)
         return self._drain(queue)

@@ -1,9 +1,8 @@
 """When a tag was last seen *from the registry*, across mirrors.
 
-A store says when its owner last wrote a tag. If the owner learned the tag's digest from this very
-mirror, that moment says nothing of the registry: without this ledger an old answer would look fresh
-again on each node it reaches, and a moved tag could stay unseen for ever. Pure but for `load` and
-`save`.
+A store says when its owner last wrote a tag. If the owner learned the tag's digest from this mirror, that
+time says nothing about the registry. Without this ledger an old answer would look fresh again on each node
+that it reaches, and a moved tag could stay unnoticed for ever. Pure, except for loading and saving the file.
 """
 
 import json
@@ -18,12 +17,15 @@ from agent.oci.reference import Named
 
 _log = logging.getLogger(__name__)
 
-_ENTRIES_MAX = 10_000  # tags resolved here since the start; the oldest go first
+_ENTRIES_MAX = 10_000  # tags; the oldest are dropped first
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Mirrored:
-    """A tag that this mirror resolved, and what its age was then."""
+    """A tag that this mirror resolved, and when the registry was last known to have it then.
+
+    ``sent_to_registry_s``: when this mirror later left the question to the registry.
+    """
 
     digest: Digest
     seen_s: float
@@ -31,23 +33,23 @@ class _Mirrored:
 
 
 class TagAges:
-    """The ages of tags that this agent itself resolved for its containerd. Times are Unix seconds."""
+    """The ages of the tags that this agent resolved for its containerd. Times are Unix seconds."""
 
     def __init__(self, path: Path | None = None) -> None:
         self._path = path
         self._mirrored: dict[str, _Mirrored] = _load(path) if path else {}
 
     def seen_s(self, image: TaggedImage) -> float:
-        """When the registry was last known to give this tag this digest."""
+        """When the registry was last known to resolve this tag to this digest."""
         entry = self._mirrored.get(str(image.name))
         if entry is None or entry.digest != image.descriptor.digest:
             return image.seen_s
         if entry.sent_to_registry_s is not None and image.seen_s > entry.sent_to_registry_s:
-            return image.seen_s  # written after we had declined: the registry answered
+            return image.seen_s  # written after this mirror declined, so the registry answered
         return min(entry.seen_s, image.seen_s)
 
     def resolved(self, name: Named, digest: Digest, seen_s: float) -> None:
-        """This mirror answered ``name`` with ``digest``, whose age it knew."""
+        """Record that this mirror resolved ``name`` to ``digest``, seen at the registry at ``seen_s``."""
         key = str(name)
         entry = _Mirrored(digest=digest, seen_s=seen_s)
         if self._mirrored.get(key) == entry:
@@ -59,7 +61,7 @@ class TagAges:
         self._save()
 
     def declined(self, name: Named, now_s: float) -> None:
-        """This mirror did not answer ``name``: containerd asks the registry now."""
+        """Record that this mirror did not answer ``name``, so that containerd asks the registry now."""
         key = str(name)
         entry = self._mirrored.get(key)
         if entry is not None and entry.sent_to_registry_s is None:
@@ -97,7 +99,7 @@ def _load(path: Path) -> dict[str, _Mirrored]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
-        _log.warning("tag ages in %s can't be read, starting without: %s", path, error)
+        _log.warning("tag ages in %s can't be read, starting without them: %s", path, error)
         return {}
 
 

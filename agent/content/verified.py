@@ -1,4 +1,4 @@
-"""Reading small contents whole and verifying them, so that nothing relies on what the disk has spoiled."""
+"""Reads small content whole and verifies it, so that nothing relies on content that the disk corrupted."""
 
 from agent.content.store import Blob, ContentMissing
 from agent.oci.digest import Digest, digest_of
@@ -6,13 +6,13 @@ from agent.oci.manifest import SIZE_MAX_BYTES, Manifest, parse_manifest
 
 
 class ContentSpoiled(ContentMissing):
-    """The file that was read is not the content of its digest."""
+    """The file that was read does not match its digest."""
 
 
 async def read_verified(blob: Blob, digest: Digest) -> bytes:
-    """The whole content. Raises `ContentSpoiled` when it does not match the digest, or `ContentError`.
+    """The whole content. Raises `ContentSpoiled` if it does not match the digest, or `ContentError`.
 
-    Reads and hashes in place: for contents of a few MiB at most.
+    Reads and hashes in place, so it is for content of a few MiB at most.
     """
     content = await blob.read(0, blob.size_bytes)
     if digest_of(content, like=digest) != digest:
@@ -21,9 +21,9 @@ async def read_verified(blob: Blob, digest: Digest) -> bytes:
 
 
 async def read_manifest(blob: Blob, digest: Digest) -> Manifest | None:
-    """The verified manifest, or None when the content is no manifest or too large for one. Closes the blob.
+    """The verified manifest. None if the content is not a manifest, or too large for one. Closes the blob.
 
-    Raises `ContentSpoiled` when it does not match the digest, or `ContentError`.
+    Raises `ContentSpoiled` if it does not match the digest, or `ContentError`.
     """
     try:
         if blob.size_bytes > SIZE_MAX_BYTES:

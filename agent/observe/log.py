@@ -1,6 +1,6 @@
-"""Logs on standard error: one line an event, as text for people or JSON for machines.
+"""Logs on standard error: one line per event, as text for people or JSON for machines.
 
-Fields of an event travel in ``extra={"fields": {...}}``, so that both formats show the same facts.
+The fields of an event are passed in ``extra={"fields": {...}}``, so that both formats show the same facts.
 """
 
 import json
@@ -11,7 +11,7 @@ from typing import Any
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line: time, level, logger, message, and the event's fields."""
+    """One JSON object per line: time, level, logger, message, and the event's fields."""
 
     def format(self, record: logging.LogRecord) -> str:
         """See `logging.Formatter.format`."""
@@ -28,7 +28,7 @@ class JsonFormatter(logging.Formatter):
 
 
 class TextFormatter(logging.Formatter):
-    """Time, level, message, then the fields as key=value; empty fields are left out."""
+    """Time, level, message, then the fields as key=value. Empty fields are left out."""
 
     def format(self, record: logging.LogRecord) -> str:
         """See `logging.Formatter.format`."""
@@ -39,11 +39,11 @@ class TextFormatter(logging.Formatter):
 
 
 def configure(log_format: str, level: str) -> None:
-    """Log to standard error from now on: ``json`` or ``text``, from this level up."""
+    """Log to standard error from now on, as ``json`` or ``text``, from this level up."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter() if log_format == "json" else TextFormatter())
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
-    # Not needed in our lines; each costs a system call or a look at the stack.
+    # Our lines do not show these, and each costs a system call or a walk over the stack.
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
 
 

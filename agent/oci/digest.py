@@ -1,7 +1,7 @@
 """Digests: parsing and verifying.
 
-Source: OCI image spec 1.1, "Digests". Only the registered algorithms are accepted, because a digest
-becomes a path in the content store and an unregistered one can't be verified.
+Source: OCI image spec 1.1, "Digests". Only the registered algorithms are accepted. A digest becomes a path in
+the content store, and one with an unregistered algorithm can't be verified.
 """
 
 import hashlib
@@ -17,7 +17,7 @@ _HEX = re.compile(r"[a-f0-9]+")
 
 
 def parse_digest(text: str) -> Digest:
-    """``sha256:<64 hex>`` or ``sha512:<128 hex>``, lower case, as a `Digest`; else `DigestInvalid`."""
+    """A `Digest` from ``sha256:<64 hex>`` or ``sha512:<128 hex>`` in lower case. Raises `DigestInvalid`."""
     algorithm, colon, encoded = text.partition(":")
     length = HEX_LENGTH.get(algorithm)
     if not colon or length is None:
@@ -33,6 +33,6 @@ def parse_digest(text: str) -> Digest:
 
 
 def digest_of(content: bytes, *, like: Digest | None = None) -> Digest:
-    """The digest of ``content``, by the algorithm of ``like`` (sha256 without it)."""
+    """The digest of ``content``, with the algorithm of ``like``. Without ``like``: sha256."""
     algorithm = like.partition(":")[0] if like else "sha256"
     return Digest(f"{algorithm}:{hashlib.new(algorithm, content).hexdigest()}")

@@ -1,8 +1,8 @@
 """Errors that a registry client sees.
 
-Source: OCI distribution spec 1.1, "Error Codes". Each error says what the *client* should do
-through its status: 404 sends containerd to its next host at once, while 429 and 408 would make it
-repeat the request six times without a pause, so those two never appear on the local leg.
+Source: OCI distribution spec 1.1, "Error Codes". The status of each error tells the *client* what to do. A
+404 sends containerd to its next host at once. A 429 or 408 makes containerd repeat the request six times
+without a pause, so this node's containerd never gets one of these two.
 """
 
 import json
@@ -10,7 +10,7 @@ import math
 from typing import Any, ClassVar
 
 WAIT_HEADER = "Shorthaul-Wait-Ms"
-"""How long until there is capacity, in milliseconds; Retry-After has whole seconds only."""
+"""Milliseconds until there is capacity. Retry-After can only say whole seconds."""
 
 
 class OciError(Exception):
@@ -27,7 +27,7 @@ class OciError(Exception):
 
     @property
     def headers(self) -> dict[str, str]:
-        """Extra response headers this error calls for."""
+        """Extra response headers that this error needs."""
         return {}
 
     def body(self) -> bytes:
@@ -40,13 +40,13 @@ class OciError(Exception):
 
 
 class NameInvalid(OciError):
-    """The repository or registry name is not one by the spec's grammar."""
+    """The repository or registry name does not match the spec's grammar."""
 
     status, code = 400, "NAME_INVALID"
 
 
 class DigestInvalid(OciError):
-    """The digest is not one by the spec's grammar, or uses an unregistered algorithm."""
+    """The digest does not match the spec's grammar, or uses an unregistered algorithm."""
 
     status, code = 400, "DIGEST_INVALID"
 
@@ -64,19 +64,19 @@ class NameUnknown(OciError):
 
 
 class ManifestUnknown(OciError):
-    """The manifest is not to be had here: go to the next host."""
+    """The manifest is not available here. The client should go to its next host."""
 
     status, code = 404, "MANIFEST_UNKNOWN"
 
 
 class BlobUnknown(OciError):
-    """The blob is not to be had here: go to the next host."""
+    """The blob is not available here. The client should go to its next host."""
 
     status, code = 404, "BLOB_UNKNOWN"
 
 
 class Unsupported(OciError):
-    """A method that a read-only mirror does not have."""
+    """A read-only mirror does not have this method."""
 
     status, code = 405, "UNSUPPORTED"
 
@@ -86,7 +86,7 @@ class Unsupported(OciError):
 
 
 class RangeInvalid(OciError):
-    """The range is malformed or starts behind the end of the content (RFC 9110, 14.2)."""
+    """The range is malformed, or starts after the end of the content (RFC 9110, 14.2)."""
 
     status, code = 416, "RANGE_INVALID"
 
@@ -99,8 +99,8 @@ class RangeInvalid(OciError):
         return {} if self.size_bytes is None else {"Content-Range": f"bytes */{self.size_bytes}"}
 
 
-class _ComeBackLater(OciError):
-    """``wait_s``: how long it will take, by what was observed."""
+class _RetryLater(OciError):
+    """``wait_s``: the expected time until there is capacity, from recent observations."""
 
     def __init__(self, message: str, *, wait_s: float, hint: str = "") -> None:
         super().__init__(message, hint=hint)
@@ -114,25 +114,25 @@ class _ComeBackLater(OciError):
         }
 
 
-class TooManyRequests(_ComeBackLater):
-    """No capacity left for another agent: it has other peers to go to."""
+class TooManyRequests(_RetryLater):
+    """No capacity for another agent. The agent can go to other peers."""
 
     status, code = 429, "TOOMANYREQUESTS"
 
 
-class Overloaded(_ComeBackLater):
-    """No capacity left for a client that would repeat a 429 at once: go to the next host."""
+class Overloaded(_RetryLater):
+    """No capacity for a client that would repeat a 429 at once. It should go to its next host."""
 
     status, code = 503, "UNAVAILABLE"
 
 
 class Unavailable(OciError):
-    """This agent cannot answer now (its store is gone): go to the next host."""
+    """This agent can't answer now, because its store is gone. The client should go to its next host."""
 
     status, code = 503, "UNAVAILABLE"
 
 
 class Internal(OciError):
-    """A bug here. The log has the traceback."""
+    """A bug in this agent. The log has the traceback."""
 
     status, code = 500, "UNKNOWN"

@@ -1,4 +1,4 @@
-"""Manifests: telling one from other JSON, and which blobs it names.
+"""Manifests: recognising one among other JSON, and reading which blobs it names.
 
 Source: OCI image spec 1.1 (manifest.md, image-index.md), Docker image manifest v2 schema 2.
 A content store keeps bytes only, so the media type is read from the document itself.
@@ -18,12 +18,12 @@ DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 DOCKER_INDEX = "application/vnd.docker.distribution.manifest.list.v2+json"
 MEDIA_TYPES = frozenset((OCI_MANIFEST, OCI_INDEX, DOCKER_MANIFEST, DOCKER_INDEX))
 
-SIZE_MAX_BYTES = 4 * 1024 * 1024  # the distribution spec asks registries to take at least this much
+SIZE_MAX_BYTES = 4 * 1024 * 1024  # the distribution spec asks registries to accept at least this much
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Descriptor:
-    """What is known of a content before it is read (OCI image spec, descriptor.md)."""
+    """What is known about a content before it is read (OCI image spec, descriptor.md)."""
 
     digest: Digest
     size_bytes: int
@@ -44,9 +44,9 @@ class Manifest:
 
 
 def parse_manifest(content: bytes) -> Manifest | None:
-    """The manifest or index in ``content``, or None when it is neither.
+    """The manifest or index in ``content``. None if it is neither.
 
-    A child with a malformed descriptor is left out: the client that needs it will ask and be told.
+    A child with a malformed descriptor is left out. A client that asks for it gets an error then.
     """
     if len(content) > SIZE_MAX_BYTES or content[:1] not in (b"{", b" ", b"\n", b"\t", b"\r"):
         return None
@@ -71,7 +71,7 @@ def parse_manifest(content: bytes) -> Manifest | None:
 
 
 def _media_type(document: dict[str, Any]) -> str | None:
-    # OCI made mediaType optional; the fields themselves tell an index from an image.
+    # mediaType is optional in OCI. The other fields tell an index from an image.
     declared = document.get("mediaType")
     if isinstance(declared, str) and declared in MEDIA_TYPES:
         return declared
@@ -94,7 +94,7 @@ def _subject(document: dict[str, Any]) -> Digest | None:
 
 
 def _artifact_type(document: dict[str, Any]) -> str | None:
-    # The distribution spec: a manifest without artifactType counts by its config's media type.
+    # The distribution spec: without artifactType, the media type of the config counts.
     config = document.get("config")
     fallback = config.get("mediaType") if isinstance(config, dict) else None
     found = document.get("artifactType") or fallback

@@ -1,8 +1,8 @@
 """Which images the mirror answers for: glob patterns on ``REGISTRY/REPOSITORY:TAG``.
 
-A pattern's tag is what follows the last colon behind its last slash; without one it means every tag.
-Digests carry no tag, so a pattern that names tags decides about tags only: ``*:latest`` keeps the
-mirror from answering which digest *latest* is, and still lets it serve that digest's bytes.
+The tag of a pattern follows the last colon after its last slash. A pattern without a tag means every tag.
+A digest has no tag, so a pattern with a tag decides about tags only. For example, with ``*:latest`` excluded
+the mirror does not say which digest *latest* is, but it still serves that digest's bytes.
 """
 
 from collections.abc import Iterable
@@ -14,15 +14,15 @@ from agent.oci.reference import Addressed, Named
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pattern:
-    """A pattern split into its two globs."""
+    """A pattern, split into its two globs."""
 
     name: str
     tag: str
 
     def matches(self, target: Named | Addressed) -> bool:
-        """Whether ``target`` is of this pattern's name and, for a tag, of its tag.
+        """Whether ``target`` matches this pattern's name and, if it is a tag, its tag.
 
-        A client that named no registry is matched by the pattern's repository part alone.
+        If the client named no registry, only the pattern's repository part is compared.
         """
         if not self._matches_name(target):
             return False
@@ -37,7 +37,7 @@ class Pattern:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Filter:
-    """Included by at least one pattern and excluded by none."""
+    """Admits what at least one pattern includes and no pattern excludes."""
 
     include: tuple[Pattern, ...]
     exclude: tuple[Pattern, ...]
@@ -51,14 +51,14 @@ class Filter:
 
 
 def parse_pattern(text: str) -> Pattern:
-    """A glob as the configuration writes it. ``docker.io/*``, ``*:latest``, ``ghcr.io/acme/*:v1.*``."""
+    """A glob from the configuration, for example ``docker.io/*``, ``*:latest``, ``ghcr.io/acme/*:v1.*``."""
     head, slash, last = text.rpartition("/")
     name, colon, tag = last.partition(":")
     return Pattern(name=f"{head}{slash}{name}", tag=tag if colon else "*")
 
 
 def parse_filter(include: Iterable[str], exclude: Iterable[str]) -> Filter:
-    """A `Filter` of the configuration's two lists."""
+    """A `Filter` from the configuration's two lists."""
     return Filter(
         include=tuple(parse_pattern(text) for text in include),
         exclude=tuple(parse_pattern(text) for text in exclude),

@@ -1,7 +1,7 @@
 """Single byte ranges of a content whose size is known.
 
-Source: RFC 9110, 14.1.1 (ranges-specifier), 14.2 (Range), 14.4 (Content-Range). Several ranges in one
-header are answered with the whole content, which 14.2 allows.
+Source: RFC 9110, 14.1.1 (ranges-specifier), 14.2 (Range), 14.4 (Content-Range). A header with several ranges
+gets the whole content, which 14.2 allows.
 """
 
 import re
@@ -17,9 +17,9 @@ _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,19})-([0-9]{1,19})/([0-9]{1,19})", 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RangeSpec:
-    """What a client asked for, before the size is known.
+    """The range that a client asked for, before the size is known. Both ends are inclusive.
 
-    ``first`` None means "the last ``last`` bytes"; ``last`` None means "to the end". Both inclusive.
+    If ``first`` is None, the range is the last ``last`` bytes. If ``last`` is None, it goes to the end.
     """
 
     first: int | None
@@ -50,11 +50,11 @@ class ByteRange:
 
 
 def parse_range(header: str | None, size_bytes: int | None = None) -> RangeSpec | None:
-    """The one range of a Range header, or None when the whole content is to be sent.
+    """The range of a Range header, or None if the answer is the whole content.
 
-    None: no header, another unit, several ranges. Raises `RangeInvalid` for a malformed one, so that
-    a client learns of its mistake instead of receiving gigabytes it did not ask for. ``size_bytes``, where
-    it is known, goes into that error's Content-Range.
+    None: no header, another unit, or several ranges. Raises `RangeInvalid` for a malformed header, so that a
+    client learns of its mistake instead of receiving gigabytes that it did not ask for. ``size_bytes``, if
+    known, goes into that error's Content-Range.
     """
     if header is None:
         return None
@@ -78,9 +78,9 @@ def parse_range(header: str | None, size_bytes: int | None = None) -> RangeSpec 
 
 
 def select(spec: RangeSpec | None, size_bytes: int) -> ByteRange | None:
-    """The bytes that ``spec`` selects of ``size_bytes``; None selects all of them.
+    """The bytes that ``spec`` selects from a content of ``size_bytes``. None: all of them.
 
-    Raises `RangeInvalid` (416, with the size) when the range selects nothing.
+    Raises `RangeInvalid` (416, with the size) if the range selects nothing.
     """
     if spec is None:
         return None
@@ -105,13 +105,13 @@ def is_unsatisfiable(spec: RangeSpec, size_bytes: int) -> bool:
 
 
 def parse_unsatisfied_range(header: str | None) -> int | None:
-    """The size in the Content-Range of a 416 (``bytes */SIZE``); None when there is none."""
+    """The size in the Content-Range of a 416 (``bytes */SIZE``). None if there is none."""
     match = _UNSATISFIED_RANGE.fullmatch(header or "")
     return int(match[1]) if match else None
 
 
 def parse_content_range(header: str | None) -> ByteRange | None:
-    """A Content-Range header as a `ByteRange`; None when it is missing, malformed or contradicts itself."""
+    """A Content-Range header as a `ByteRange`. None if it is missing, malformed or contradicts itself."""
     match = _CONTENT_RANGE.fullmatch(header or "")
     if not match:
         return None

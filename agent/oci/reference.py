@@ -1,8 +1,8 @@
 """What a request asks for, parsed once from its path and query into typed values.
 
-Source: OCI distribution spec 1.1 ("Pulling manifests", "Pulling blobs": grammar of names and tags);
-containerd's ``ns=`` query names the registry that the mirror stands in for. Nothing that failed these
-grammars ever comes near a file name or another host.
+The ``ns=`` query of containerd names the registry that the mirror stands in for. Text that does not match
+these grammars never becomes part of a file name, and never reaches another host. Source: OCI distribution
+spec 1.1 ("Pulling manifests", "Pulling blobs": grammar of names and tags).
 """
 
 import re
@@ -22,16 +22,16 @@ _REPOSITORY = re.compile(
     r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*", re.ASCII
 )
 _TAG = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}", re.ASCII)
-# host[:port], an IPv6 literal in brackets included. containerd writes docker.io for Docker Hub.
+# host[:port]; the host may be an IPv6 literal in brackets. containerd writes docker.io for Docker Hub.
 _REGISTRY = re.compile(
     r"(?:[a-zA-Z0-9](?:[a-zA-Z0-9.-]{0,251}[a-zA-Z0-9])?|\[[0-9a-fA-F:]+\])(?::[0-9]{1,5})?", re.ASCII
 )
 _ABSOLUTE = re.compile(r"https?://[^/?]*", re.IGNORECASE)
-_NAME_MAX = 255  # the spec lets implementations limit a name; registries in the field use 255
+_NAME_MAX = 255  # the spec allows implementations to limit a name, and known registries use 255
 
 
 class Kind(Enum):
-    """Which of the two things that a registry stores is asked for."""
+    """Which of the two things that a registry stores."""
 
     MANIFEST = "manifest"
     BLOB = "blob"
@@ -39,12 +39,12 @@ class Kind(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ping:
-    """``/v2/``: does this host speak the distribution API."""
+    """``/v2/``: asks whether this host speaks the distribution API."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Named:
-    """A tag in a repository. ``registry`` is None when the client named none."""
+    """A tag in a repository. ``registry`` is None if the client named none."""
 
     registry: Registry | None
     repository: Repository
@@ -69,7 +69,7 @@ class Addressed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TagList:
-    """``tags/list`` of a repository: at most ``limit`` tags, those after ``last``."""
+    """``tags/list`` of a repository: at most ``limit`` tags, starting after ``last``."""
 
     registry: Registry | None
     repository: Repository
@@ -79,7 +79,7 @@ class TagList:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReferrerList:
-    """``referrers/DIGEST``: which manifests have this digest as their subject."""
+    """``referrers/DIGEST``: asks which manifests have this digest as their subject."""
 
     registry: Registry | None
     repository: Repository
@@ -91,12 +91,12 @@ Target = Ping | Named | Addressed | TagList | ReferrerList
 
 
 def parse_target(raw_path: str) -> Target:
-    """The target of a request line's path and query, still percent-encoded.
+    """The target of a request line's path and query, which are still percent-encoded.
 
-    Raises `NameInvalid`, `DigestInvalid` (400), or `NameUnknown`, `ManifestUnknown` (404) for a path
-    that is no endpoint and for a tag outside the grammar, as the conformance suite expects.
+    Raises `NameInvalid` or `DigestInvalid` (400). Raises `NameUnknown` (404) for a path that is not an
+    endpoint, and `ManifestUnknown` (404) for a tag outside the grammar, as the OCI conformance suite expects.
     """
-    if not raw_path.startswith("/"):  # absolute-form, which RFC 9112, 3.2.2 has every server accept
+    if not raw_path.startswith("/"):  # absolute-form, which every server must accept (RFC 9112, 3.2.2)
         raw_path = _ABSOLUTE.sub("", raw_path, count=1)
     encoded_path, _, query = raw_path.partition("?")
     if re.search(r"%(?:2f|5c|00)", encoded_path, re.IGNORECASE):
@@ -141,7 +141,7 @@ def parse_target(raw_path: str) -> Target:
 
 
 def parse_repository(text: str) -> Repository:
-    """``library/nginx`` as a `Repository`; `NameInvalid` when the spec's grammar does not allow it."""
+    """A `Repository` such as ``library/nginx``. Raises `NameInvalid` if the spec's grammar forbids it."""
     if len(text) > _NAME_MAX or not _REPOSITORY.fullmatch(text):
         raise NameInvalid(
             f"{text[:120]!r} is not a repository name",
@@ -151,7 +151,7 @@ def parse_repository(text: str) -> Repository:
 
 
 def parse_tag(text: str) -> Tag:
-    """A `Tag`; `ManifestUnknown` when the grammar does not allow it: no such tag can exist."""
+    """A `Tag`. Raises `ManifestUnknown` if the grammar forbids it, because no such tag can exist."""
     if not _TAG.fullmatch(text):
         raise ManifestUnknown(
             f"{text[:140]!r} is not a tag", hint="a tag has at most 128 letters, digits, '.', '_' and '-'"
@@ -160,17 +160,17 @@ def parse_tag(text: str) -> Tag:
 
 
 def parse_registry(text: str) -> Registry:
-    """``host[:port]`` as a `Registry`, in lower case; `NameInvalid` when it is not one."""
+    """A `Registry` from ``host[:port]``, in lower case. Raises `NameInvalid` if it is not one."""
     if not _REGISTRY.fullmatch(text) or ".." in text:
         raise NameInvalid(f"ns={text[:120]!r} is not a registry", hint="ns= takes host or host:port")
     return Registry(text.lower())
 
 
 def parse_image(name: str) -> Named | None:
-    """``REGISTRY/REPOSITORY:TAG`` as containerd writes image names; None for anything else.
+    """A name such as containerd's image names, ``REGISTRY/REPOSITORY:TAG``. None for anything else.
 
-    containerd also keeps records by digest (``name@sha256:…``) and by config id (``sha256:…``): those
-    are no tags. A first component without a dot, a colon or the word localhost is no registry.
+    containerd also keeps records by digest (``name@sha256:…``) and by config id (``sha256:…``), which are
+    not tags. The first component is a registry only if it has a dot or a colon, or is ``localhost``.
     """
     if "@" in name or "/" not in name:
         return None
@@ -189,9 +189,9 @@ def parse_image(name: str) -> Named | None:
 def parse_reference(text: str) -> Named | Addressed:
     """An image as people write it: ``nginx``, ``nginx:1.27``, ``ghcr.io/acme/app@sha256:…``.
 
-    What is left out is Docker's: registry docker.io, ``library/`` before a bare name, tag latest. With a
-    digest the tag does not count. Raises `NameInvalid`, `ManifestUnknown`, `DigestInvalid`.
-    Source: distribution/reference, normalize.go.
+    Docker's defaults fill in what is missing: the registry docker.io, ``library/`` before a bare name, the
+    tag latest. With a digest, the tag does not count. Raises `NameInvalid`, `ManifestUnknown`,
+    `DigestInvalid`. Source: distribution/reference, normalize.go.
     """
     name, at, digest = text.partition("@")
     host, slash, rest = name.partition("/")
@@ -215,7 +215,7 @@ def parse_reference(text: str) -> Named | Addressed:
 
 
 def unknown(target: Named | Addressed, why: str, *, hint: str = "") -> OciError:
-    """The 404 that fits ``target``; to containerd it says "go elsewhere"."""
+    """The 404 that fits ``target``. It makes containerd go to its next host."""
     is_blob = isinstance(target, Addressed) and target.kind is Kind.BLOB
     return (BlobUnknown if is_blob else ManifestUnknown)(f"{target}: {why}", hint=hint)
 

@@ -151,7 +151,7 @@ def test_an_open_blob_has_its_bytes_its_size_and_a_descriptor_for_sendfile(
     _wait_held(running, content)
     blob: Blob = running.call(running.store.open(digest_of(content)))
     try:
-        assert blob.size_bytes == len(content)
+        assert blob.size_bytes == blob.available_bytes == len(content)
         assert blob.fd is not None
         assert os.pread(blob.fd, 400_000, 0) == content
         assert running.call(blob.read(5, 7)) == content[5:12]
@@ -461,7 +461,7 @@ def test_without_the_files_the_content_api_serves_the_same_bytes(
     blob = over_api.call(over_api.store.open(digest_of(content)))
     try:
         assert blob.fd is None
-        assert blob.size_bytes == len(content)
+        assert blob.size_bytes == blob.available_bytes == len(content)
         assert over_api.call(blob.read(5, 7)) == content[5:12]
         assert over_api.call(blob.read(4_999_990, 100)) == content[4_999_990:]
         assert over_api.call(blob.read(5_000_000, 100)) == b""

@@ -1,4 +1,4 @@
-"""The content store of a containerd: names and liveness by gRPC, bytes from its files."""
+"""The content store of a containerd: names and liveness over gRPC, bytes from its files."""
 
 from agent.content.containerd.store import Containerd
 

@@ -1,6 +1,6 @@
-"""containerd's gRPC API, the few calls that the store needs. The only importer of grpclib.
+"""The few calls of containerd's gRPC API that the store needs. The only importer of grpclib.
 
-Errors of the transport and of the daemon become `ContentUnavailable`, a NOT_FOUND `ContentMissing`.
+Errors of the transport and of the daemon become `ContentUnavailable`. NOT_FOUND becomes `ContentMissing`.
 Source: containerd/api/services/{images,content,events}/v1.
 """
 
@@ -19,7 +19,7 @@ _CALL_S = 5.0
 
 
 class Client:
-    """One connection to one containerd, for one namespace. Reconnects by itself at the next call."""
+    """One connection to one containerd, for one namespace. The next call reconnects if necessary."""
 
     def __init__(self, socket: Path, namespace: str) -> None:
         self._socket = socket
@@ -67,9 +67,9 @@ class Client:
             return list(reply.images)
 
     async def image_events(self) -> AsyncGenerator[None, None]:
-        """Yields once when the subscription stands, then once for each event that touches an image.
+        """Yields once when the subscription is established, then once for each event about an image.
 
-        The connection is made here if there is none; the stream has no deadline.
+        Connects if necessary. The stream has no deadline.
         """
         with self._translated():
             async with self._subscribe.open(metadata=self._metadata) as stream:
@@ -92,7 +92,7 @@ class Client:
                 return {info.digest: info.size async for reply in stream for info in reply.info}
 
     async def read(self, digest: str, offset: int, length: int) -> bytes:
-        """``length`` bytes of a blob from ``offset``; fewer only at its end."""
+        """``length`` bytes of a blob from ``offset``. Fewer only at its end."""
         with self._translated():
             async with self._read.open(timeout=_CALL_S, metadata=self._metadata) as stream:
                 request = api.ReadContentRequest(digest=digest, offset=offset, size=length)

@@ -1,8 +1,8 @@
 """The content store of a containerd.
 
-Names come over gRPC, with image events as the signal to read them anew. Which blobs there are is read
-from containerd's files, and so are their bytes, because sendfile needs a file. Where the files can't
-be read (another root, no permission, a remote snapshotter) the content API serves in their place.
+Names come over gRPC. An image event is the signal to read them again. Blobs are listed and read from
+containerd's files, because sendfile needs a file. If the files can't be read (another root, no permission, a
+remote snapshotter), the content API is used instead.
 """
 
 import asyncio
@@ -34,8 +34,8 @@ _log = logging.getLogger(__name__)
 
 _CONTENT = "io.containerd.content.v1.content"
 _RETRY_S = 0.5
-_RESCAN_S = 30.0  # bounds how long a daemon that hangs without closing its socket goes unnoticed
-_API_POLL_S = 0.8  # content is noticed within 1 s over the API as well
+_RESCAN_S = 30.0  # a daemon that hangs without closing its socket is noticed within this time
+_API_POLL_S = 0.8  # so that new content is noticed within 1 s over the API too
 
 
 class Containerd:
@@ -49,7 +49,7 @@ class Containerd:
         self._problem: str | None = f"not connected to containerd at {socket} yet"
         self._content_problem: str | None = None
         self._api_sizes: dict[Digest, int] | None = None
-        self._withdrawn: set[Digest] = set()  # of those that the API lists
+        self._withdrawn: set[Digest] = set()  # corrupt blobs that the API lists
 
     @property
     def problem(self) -> str | None:
@@ -118,7 +118,7 @@ class Containerd:
     async def _follow_images(self) -> None:
         while True:
             try:
-                # Both are closed here, inner one first, however the block is left.
+                # Both are closed here, the inner one first, no matter how the block ends.
                 async with (
                     aclosing(self._client.image_events()) as events,
                     aclosing(_settled(events)) as settled,
@@ -134,15 +134,15 @@ class Containerd:
             await asyncio.sleep(_RETRY_S)
 
     async def _follow_content(self) -> None:
-        # A missing directory is a containerd that never pulled, unless its API knows of content.
-        await self._blobs.looked.wait()
+        # A missing directory means that this containerd never pulled, unless its API lists content.
+        await self._blobs.scanned.wait()
         while True:
             sizes: dict[Digest, int] | None = None
             self._content_problem = None
             if self._blobs.problem is not None:
                 try:
                     listed = dict(_parsed(await self._client.sizes()))
-                    if listed:  # what containerd lists it may have lost: try one
+                    if listed:  # containerd may list content that it lost, so try to read one blob
                         await self._client.read(next(iter(listed)), 0, 1)
                         self._withdrawn &= listed.keys()
                         sizes = {d: size for d, size in listed.items() if d not in self._withdrawn}
@@ -159,12 +159,12 @@ class Containerd:
 
 
 async def _settled(events: AsyncIterator[None]) -> AsyncGenerator[None, None]:
-    """One event for all that wait at a time, and one every `_RESCAN_S` in any case."""
+    """One event for all events that wait together, and at least one every `_RESCAN_S`."""
     pending = asyncio.ensure_future(anext(events))
     try:
         while True:
             done, _ = await asyncio.wait((pending,), timeout=_RESCAN_S)
-            # A CRI pull makes three image records in a row: those that wait already are read together.
+            # A CRI pull makes three image records in a row. Events that wait already are merged into one.
             while done:
                 try:
                     pending.result()
@@ -215,9 +215,14 @@ class _ApiBlob:
         self._digest = digest
         self.size_bytes = size_bytes
 
+    @property
+    def available_bytes(self) -> int:
+        """See `Blob.available_bytes`. The API lists complete blobs only."""
+        return self.size_bytes
+
     async def read(self, offset: int, length: int) -> bytes:
         """See `Blob.read`."""
-        length = min(length, self.size_bytes - offset)
+        length = min(length, self.available_bytes - offset)
         return await self._client.read(self._digest, offset, length) if length > 0 else b""
 
     def close(self) -> None:

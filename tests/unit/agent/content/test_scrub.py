@@ -39,7 +39,7 @@ class MemoryBlob:
     fd: int | None = None
 
     def __post_init__(self) -> None:
-        self.size_bytes = len(self.content)
+        self.size_bytes = self.available_bytes = len(self.content)
         self.store.open_blobs += 1
 
     async def read(self, offset: int, length: int) -> bytes:

@@ -411,7 +411,7 @@ class ApiBlob:
     identity: Identity | None = None
 
     def __post_init__(self) -> None:
-        self.size_bytes = len(self.content)
+        self.size_bytes = self.available_bytes = len(self.content)
 
     async def read(self, offset: int, length: int) -> bytes:
         await asyncio.sleep(0)
