@@ -45,12 +45,12 @@ def run(arguments: argparse.Namespace) -> int:
         return 2
     log.configure("text", "error")
     # Not at the top: nothing that other commands should carry.
-    from agent.preflight import Subject, run_checks
+    from agent.preflight import PreflightTarget, run_checks
     from bpf.errors import BpfError
 
     probe, local = settings.probe, settings.listen.local
     checks = run_checks(
-        Subject(
+        PreflightTarget(
             host_port=local.port,
             node_port=probe.node_port,
             host_address=local.host,

@@ -1,10 +1,10 @@
-"""What there is to say about a node before eBPF programs are loaded, each with what to do about it.
+"""Checks of a node that need no eBPF programs. Each finding says what to do about it.
 
-Looks only, changes nothing. It decides nothing about flows: that is for the programs' own evidence. Kept free
-of rich, bcc and aiohttp, as the probe runs it at its start and has to stay small.
+The checks only read and change nothing. They decide nothing about flows, which is up to the programs'
+evidence. They do not import rich, bcc or aiohttp, so that whoever runs them stays small.
 """
 
-from agent.preflight.check import Check, Status, Subject
+from agent.preflight.check import Check, PreflightTarget, Status
 from agent.preflight.run import run_checks
 
-__all__ = ["Check", "Status", "Subject", "run_checks"]
+__all__ = ["Check", "PreflightTarget", "Status", "run_checks"]

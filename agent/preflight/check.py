@@ -1,4 +1,4 @@
-"""The words of the preflight: what is looked at, and what is said of it."""
+"""The values of the preflight: the node to check, and a finding."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -10,16 +10,16 @@ class Status(Enum):
     """How much a finding matters."""
 
     GOOD = "ok"
-    WARN = "warn"  # works, or may not be wrong, but a person should know
+    WARN = "warn"  # it may work, but a person should know
     BAD = "bad"  # the proof, or the path itself, can't work like this
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
-    """One finding. ``detail`` is what was found; ``hint`` what to do, empty when there is nothing to do.
+    """One finding. ``detail``: what was found. ``hint``: what to do, empty if there is nothing to do.
 
-    Both are plain text on one line, free of control characters whatever the node's files and processes say.
-    They may hold square brackets: escape them for what reads markup.
+    Both are plain text on one line without control characters, whatever the node's files and processes
+    contain. They may contain square brackets, which must be escaped before they are printed as rich markup.
     """
 
     name: str
@@ -29,27 +29,27 @@ class Check:
 
 
 def good(name: str, detail: str) -> Check:
-    """Nothing to do."""
+    """A finding with nothing to do."""
     return Check(name=name, status=Status.GOOD, detail=detail)
 
 
 def warn(name: str, detail: str, *, hint: str) -> Check:
-    """Something that a person should know."""
+    """A finding that a person should know about."""
     return Check(name=name, status=Status.WARN, detail=detail, hint=hint)
 
 
 def bad(name: str, detail: str, *, hint: str) -> Check:
-    """Something that can't work."""
+    """A finding that can't work."""
     return Check(name=name, status=Status.BAD, detail=detail, hint=hint)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Subject:
-    """The node to look at.
+class PreflightTarget:
+    """The node to check, and where to find what is checked.
 
-    ``host_address``: where containerd reaches the agent; its family is the one whose rules are read.
-    ``proc``, ``sys``: another place than the usual one when the node's own are mounted elsewhere.
-    ``cgroup``, ``containerd_cgroup``: directories, when they are not to be searched for.
+    ``host_address``: the address by which containerd reaches the agent. The rules of its address family are
+    read. ``proc``, ``sys``: where the node's procfs and sysfs are mounted. ``cgroup``, ``containerd_cgroup``:
+    directories of cgroup v2; None: search for them.
     """
 
     host_port: int = 30020
@@ -63,14 +63,14 @@ class Subject:
 
 
 def shown(text: str, most: int = 120) -> str:
-    """Foreign text as it may be shown: on one line, printable, not longer than ``most`` characters."""
+    """Foreign text that is safe to show: on one line, printable, at most ``most`` characters."""
     head = " ".join(text[: 4 * most].split())
     clean = "".join(letter if letter.isprintable() else "?" for letter in head)
     return clean if len(clean) <= most else f"{clean[: most - 1]}…"
 
 
 def listed(items: Iterable[str], most: int = 5, *, width: int = 60) -> str:
-    """The first items, each of so many characters at most, and how many more there are."""
+    """The first ``most`` items, each at most ``width`` characters long, and how many more there are."""
     every = list(items)
     rest = f" and {len(every) - most} more" if len(every) > most else ""
     return ", ".join(shown(item, width) for item in every[:most]) + rest

@@ -1,6 +1,6 @@
-"""Whether BCC, which compiles the programs, and libbpf, which loads them, are there.
+"""Checks for BCC, which compiles the programs, and for libbpf, which attaches them.
 
-A child process is asked: importing bcc costs 70 MB, which this process would keep.
+A child process imports bcc, because the import costs 70 MB that this process would keep.
 """
 
 import json
@@ -12,9 +12,10 @@ from agent.preflight.reading import Reading, run_command
 
 _LEAST = (0, 26)
 _INSTALL_BCC = (
-    "apt-get install python3-bpfcc (PyPI's bcc is another one), and run shorthaul with Debian's own python3"
+    "apt-get install python3-bpfcc (PyPI's bcc is another package), "
+    "and run shorthaul with Debian's own python3"
 )
-# Each part reports by itself: a wrong bcc must not hide libbpf.
+# Both parts report separately, so that a wrong bcc does not hide libbpf.
 _QUESTION = """
 import ctypes, json
 said = {}
@@ -35,21 +36,21 @@ print(json.dumps(said))
 
 
 def compiler(command: tuple[str, ...] = (sys.executable, "-c", _QUESTION)) -> tuple[Check, Check]:
-    """BCC's version, and whether libbpf can be loaded. ``command`` prints the answer."""
+    """Check BCC's version, and whether libbpf can be loaded. ``command`` prints the answer."""
     return judge_compiler(run_command(command, most_bytes=1 << 16))
 
 
 def judge_compiler(answer: Reading) -> tuple[Check, Check]:
-    """What the child's answer means."""
+    """The findings from the child's answer."""
     said: object = None
     if not answer.problem:
         try:
-            # Whatever bcc itself prints comes before.
+            # bcc itself may print lines before the answer.
             said = json.loads(answer.text.strip().rpartition("\n")[2])
         except ValueError:
             said = None
     if not isinstance(said, dict):
-        detail = f"a child process could not say: {answer.problem or 'its answer makes no sense'}"
+        detail = f"the child process that checks it failed: {answer.problem or 'its answer makes no sense'}"
         hint = "try: python3 -c 'import bcc; print(bcc.__version__)'"
         return (
             warn("BCC", detail, hint=hint),
@@ -72,7 +73,7 @@ def _bcc(said: dict[str, object]) -> Check:
         )
     match = re.match(r"v?(\d{1,4})\.(\d{1,4})", version)
     if match is None:
-        detail = f"{file} does not say its version"
+        detail = f"{file} has no version that can be read"
         return warn(name, detail, hint="0.26 and 0.31 are known to work")
     if (int(match[1]), int(match[2])) < _LEAST:
         detail = f"{version} is older than 0.26, the oldest that is known to work"

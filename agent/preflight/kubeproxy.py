@@ -1,14 +1,14 @@
 """kube-proxy on this node: whether it runs, in which mode, and whether its rules are there, stale or missing.
 
-Only the rules of the HostPort's address family are looked at. What a proxy that works by eBPF does (Cilium's)
-leaves no rules: the flows' own evidence shows it.
+Only the rules of the HostPort's address family are read. A proxy that works by eBPF (Cilium's) leaves no
+rules, but the flows' own evidence shows it.
 """
 
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from agent.preflight.check import Check, Subject, good, listed, shown, warn
+from agent.preflight.check import Check, PreflightTarget, good, listed, shown, warn
 from agent.preflight.node import pid_namespace_is_first
 from agent.preflight.ports import process_named
 from agent.preflight.reading import http_get, read_file, run_command
@@ -36,7 +36,7 @@ _LOOK = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
-    """What was found of rules. ``unseen``: what could not be looked at, with the reason."""
+    """The rules that were found. ``unseen``: why some rules could not be read, one reason each."""
 
     sets: tuple[RuleSet, ...] = ()
     port_maps: tuple[str, ...] = ()
@@ -47,8 +47,8 @@ class Rules:
 class Proxy:
     """kube-proxy and its rules.
 
-    ``said``: its own answer, None without one. ``silence``: why there is none. ``process``: whether a process
-    of that name can be seen; without ``sees_all`` there may be one all the same.
+    ``said``: the mode that kube-proxy itself reports, None if it does not. ``silence``: why it does not.
+    ``process``: whether a process with that name is visible. If ``sees_all`` is false, one may run unseen.
     """
 
     said: ProxyMode | None = None
@@ -59,50 +59,50 @@ class Proxy:
 
     @property
     def runs(self) -> bool:
-        """Whether it certainly runs."""
+        """Whether kube-proxy certainly runs."""
         return self.said is not None or self.process
 
     @property
     def modes(self) -> tuple[ProxyMode, ...]:
-        """The modes that it may run in: what it says, or else those that have rules."""
+        """The modes that it may run in: the one that it reports, or else those that have rules."""
         if self.said is not None:
             return (self.said,)
         return tuple(dict.fromkeys(one.mode for one in self.rules.sets))
 
 
-def find_proxy(subject: Subject) -> Proxy:
+def find_proxy(target: PreflightTarget) -> Proxy:
     """Ask kube-proxy, look for its process, and read the rules."""
-    answer = http_get(f"{subject.kube_proxy_url.rstrip('/')}/proxyMode")
+    answer = http_get(f"{target.kube_proxy_url.rstrip('/')}/proxyMode")
     said, silence = proxy_mode(answer.text), answer.problem
     if said is None and not silence:
         silence = f"answers {shown(answer.text, 40)!r}"
     return Proxy(
         said=said,
         silence=silence,
-        process=process_named(subject.proc, "kube-proxy"),
-        sees_all=pid_namespace_is_first(subject) is not False,
-        rules=find_rules(subject),
+        process=process_named(target.proc, "kube-proxy"),
+        sees_all=pid_namespace_is_first(target) is not False,
+        rules=find_rules(target),
     )
 
 
 def proxy_mode(answer: str) -> ProxyMode | None:
-    """What an answer to ``/proxyMode`` means; None if it is none of kube-proxy's."""
+    """The mode in an answer to ``/proxyMode``. None if it is not an answer of kube-proxy."""
     try:
         return ProxyMode(answer.strip())
     except ValueError:
         return None
 
 
-def find_rules(subject: Subject) -> Rules:
-    """Every mode's rules for the NodePort, and the port map's for the HostPort."""
-    family = "ip6" if ":" in subject.host_address else "ip"
+def find_rules(target: PreflightTarget) -> Rules:
+    """Read the rules of every mode for the NodePort, and of the CNI port map for the HostPort."""
+    family = "ip6" if ":" in target.host_address else "ip"
     sets: list[RuleSet | None] = []
     port_maps: list[str] = []
     unseen: list[str] = []
-    # Where iptables-save is the nft one, the legacy tables are others. Where it is not, both print the same.
+    # If iptables-save is the nft variant, the legacy tables are different ones. If not, both print the same.
     texts: list[str] = []
     commands = [f"{family}tables-save"]
-    if _has_legacy_tables(subject, family):
+    if _has_legacy_tables(target, family):
         commands.append(f"{family}tables-legacy-save")
     for command in commands:
         saved = run_command([command])
@@ -113,8 +113,8 @@ def find_rules(subject: Subject) -> Rules:
         if rules in texts:
             continue
         texts.append(rules)
-        sets.append(iptables_rules(rules, subject.node_port, command))
-        port_maps += iptables_port_maps(rules, subject.host_port)
+        sets.append(iptables_rules(rules, target.node_port, command))
+        port_maps += iptables_port_maps(rules, target.host_port)
     tables = run_command(["nft", "list", "tables"])
     if tables.problem:
         unseen.append(tables.problem)
@@ -126,11 +126,11 @@ def find_rules(subject: Subject) -> Rules:
         if listing.problem:
             unseen.append(listing.problem)
         elif table.endswith("kube-proxy"):
-            sets.append(nft_rules(listing.text, subject.node_port, f"nft table {table}"))
+            sets.append(nft_rules(listing.text, target.node_port, f"nft table {table}"))
         else:
-            port_maps += nft_port_maps(listing.text, subject.host_port)
-    # No such file: the kernel has no IPVS, or nobody has used it.
-    sets.append(ipvs_rules(read_file(subject.proc / "net/ip_vs").text, subject.node_port))
+            port_maps += nft_port_maps(listing.text, target.host_port)
+    # The file is missing if the kernel has no IPVS, or nobody has used it.
+    sets.append(ipvs_rules(read_file(target.proc / "net/ip_vs").text, target.node_port))
     return Rules(
         sets=tuple(one for one in sets if one is not None),
         port_maps=tuple(dict.fromkeys(port_maps)),
@@ -138,19 +138,19 @@ def find_rules(subject: Subject) -> Rules:
     )
 
 
-def _has_legacy_tables(subject: Subject, family: str) -> bool:
-    """Whether there are tables of the old iptables, or that can't be told (the file is root's)."""
-    names = read_file(subject.proc / f"net/{family}_tables_names")
+def _has_legacy_tables(target: PreflightTarget, family: str) -> bool:
+    """Whether there are tables of the old iptables, or their list is not readable (it is root's)."""
+    names = read_file(target.proc / f"net/{family}_tables_names")
     return bool(names.text.strip()) or "denied" in names.problem
 
 
 def _without_counts(saved: str) -> str:
-    """Rules without comment lines and packet counts, which differ from one reading to the next."""
+    """Rules without comment lines and packet counts, which differ between two readings."""
     return re.sub(r"^#[^\n]*\n|\[\d+:\d+\]", "", saved, flags=re.MULTILINE)
 
 
 def mode(proxy: Proxy) -> Check:
-    """How kube-proxy translates on this node."""
+    """Check how kube-proxy translates on this node."""
     name = "kube-proxy's mode"
     if proxy.said is not None:
         return good(name, f"{proxy.said.value}, as kube-proxy says")
@@ -170,7 +170,7 @@ def mode(proxy: Proxy) -> Check:
 
 
 def stale_rules(proxy: Proxy) -> Check:
-    """Rules that nobody keeps: they lead to endpoints that may be long gone."""
+    """Check for rules that nobody maintains. They lead to endpoints that may be long gone."""
     name = "stale rules"
     sets = proxy.rules.sets
     if proxy.said is not None:
@@ -200,7 +200,7 @@ def stale_rules(proxy: Proxy) -> Check:
 
 
 def missing_rules(proxy: Proxy) -> Check:
-    """Rules that a running kube-proxy should have, but that somebody flushed."""
+    """Check for rules that a running kube-proxy should have, but that somebody flushed."""
     name = "missing rules"
     if not proxy.runs:
         if proxy.rules.sets and not any(one.hooked for one in proxy.rules.sets):
@@ -229,9 +229,9 @@ def _not_led(name: str, sets: Sequence[RuleSet]) -> Check:
     )
 
 
-def node_port_rule(subject: Subject, proxy: Proxy) -> Check:
-    """Where the NodePort, containerd's second way, leads."""
-    name, port = "NodePort's rule", subject.node_port
+def node_port_rule(target: PreflightTarget, proxy: Proxy) -> Check:
+    """Check where the NodePort leads, which is containerd's fallback."""
+    name, port = "NodePort's rule", target.node_port
     sets = [one for one in proxy.rules.sets if proxy.said in (None, one.mode)] or list(proxy.rules.sets)
     having = [one for one in sets if one.node_port is not None]
     if not having:
@@ -277,11 +277,11 @@ def _named(sets: Sequence[RuleSet]) -> str:
 
 
 def _unless_unseen(proxy: Proxy, check: Check) -> Check:
-    """The same finding, or none when not everything could be looked at."""
+    """The same finding, or a warning if not everything could be read."""
     if not proxy.rules.unseen:
         return check
     return warn(
         check.name,
-        f"not everything could be looked at: {listed(proxy.rules.unseen, width=160)}",
+        f"not everything could be read: {listed(proxy.rules.unseen, width=160)}",
         hint=_LOOK,
     )

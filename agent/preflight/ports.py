@@ -1,7 +1,7 @@
-"""Who sits on the HostPort's and the NodePort's number, and whether NodePorts answer on 127.0.0.1.
+"""Checks who listens on the HostPort and on the NodePort, and whether NodePorts answer on 127.0.0.1.
 
-A process is taken for the agent by its command line. That finds mistakes, not forgery: what proves the path
-is the flows' own evidence.
+The command line tells whether a process is the agent. That finds mistakes but not forgery. Only the flows'
+own evidence proves the path.
 """
 
 import threading
@@ -12,7 +12,7 @@ from itertools import pairwise
 from pathlib import Path, PurePath
 from typing import Any
 
-from agent.preflight.check import Check, Subject, bad, good, listed, shown, warn
+from agent.preflight.check import Check, PreflightTarget, bad, good, listed, shown, warn
 from agent.preflight.reading import read_file
 
 _UNSEEN_HINT = "as root: ss -ltnp; in the agent's own pod: shareProcessNamespace: true"
@@ -21,7 +21,7 @@ _procfs = threading.Lock()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listener:
-    """A listening TCP socket. ``pid`` None: of a process that can't be seen from here."""
+    """A listening TCP socket. ``pid``: None if its process can't be seen from here."""
 
     address: str
     pid: int | None
@@ -34,7 +34,7 @@ class Listener:
 
 
 def find_listeners(proc: Path, port: int) -> tuple[Listener, ...] | None:
-    """Every listener on a port in this network namespace; None if they can't be read."""
+    """Every listener on a port in this network namespace. None if they can't be read."""
     found = []
     try:
         with _psutil(proc) as psutil:
@@ -48,10 +48,10 @@ def find_listeners(proc: Path, port: int) -> tuple[Listener, ...] | None:
 
 
 def process_named(proc: Path, name: str) -> bool:
-    """Whether a process of that name can be seen."""
+    """Whether a process with this name is visible."""
     try:
         with _psutil(proc) as psutil:
-            # Not process_iter: it remembers processes, and this may be another machine's /proc than before.
+            # Not process_iter, because it caches processes, and this may be another /proc than before.
             for pid in psutil.pids():
                 try:
                     if psutil.Process(pid).name() == name:
@@ -64,14 +64,15 @@ def process_named(proc: Path, name: str) -> bool:
 
 
 class _UnreadableProc(Exception):
-    """A /proc that can't be read, or that makes no sense."""
+    """This /proc can't be read, or makes no sense."""
 
 
 @contextmanager
 def _psutil(proc: Path) -> Iterator[Any]:
-    """psutil, reading this /proc. It has one for the whole process, hence the lock. Imported late: 3 MB.
+    """psutil, set to read this /proc. psutil has one such setting per process, so there is a lock. It is
+    imported late, because it takes 3 MB.
 
-    Raises `_UnreadableProc` for what psutil says of one that it does not understand.
+    Raises `_UnreadableProc` if psutil can't read this /proc.
     """
     import psutil
 
@@ -92,22 +93,22 @@ def _listener(psutil: Any, address: str, pid: int | None) -> Listener:
     try:
         process = psutil.Process(pid)
         name, command = process.name(), process.cmdline()
-    except psutil.Error:  # it ended meanwhile
+    except psutil.Error:  # the process ended meanwhile
         return Listener(address=address, pid=None)
     return Listener(address=address, pid=pid, name=shown(name, 40), is_agent=is_agent_command(command))
 
 
 def is_agent_command(command: Sequence[str]) -> bool:
-    """Whether a command line is that of ``shorthaul agent``, with or without an interpreter in front."""
+    """Whether a command line is ``shorthaul agent``, with or without an interpreter in front."""
     pairs = pairwise(command[:4])
     return any(PurePath(first).name == "shorthaul" and second == "agent" for first, second in pairs)
 
 
 def host_port(
-    subject: Subject, listeners: tuple[Listener, ...] | None, port_maps: Sequence[str] = ()
+    target: PreflightTarget, listeners: tuple[Listener, ...] | None, port_maps: Sequence[str] = ()
 ) -> Check:
-    """Who answers containerd on the HostPort. ``port_maps``: where the CNI's port map sends it."""
-    name, port, address = "HostPort", subject.host_port, subject.host_address
+    """Check who answers containerd on the HostPort. ``port_maps``: where the CNI's port map sends it."""
+    name, port, address = "HostPort", target.host_port, target.host_address
     where = f"{_bracketed(address)}:{port}"
     if listeners is None:
         return warn(name, f"who listens on {where} can't be read", hint=_UNSEEN_HINT)
@@ -133,13 +134,13 @@ def host_port(
     if strangers:
         return bad(
             name,
-            f"{where} is taken by {listed(map(str, strangers))}, which is no shorthaul agent{beside}",
+            f"{where} is taken by {listed(map(str, strangers))}, which is not a shorthaul agent{beside}",
             hint="stop that process: it gets containerd's pulls; or give listen.local another port",
         )
     if any(one.pid is None for one in answering):
         return warn(
             name,
-            f"{where} is taken by a process that can't be seen from here, the agent or another{beside}",
+            f"{where} is taken by a process that can't be seen from here; it may be the agent or not{beside}",
             hint=_UNSEEN_HINT,
         )
     said = f"the agent, {listed(map(str, answering))}{beside}"
@@ -149,26 +150,26 @@ def host_port(
             name,
             said,
             hint=f"not the agent's: {listed(map(str, foreign))}. If that is this node's address, peers "
-            "reach it in the agent's place",
+            "reach that process instead of the agent",
         )
     return good(name, said)
 
 
-def node_port_squatter(subject: Subject, listeners: tuple[Listener, ...] | None) -> Check:
-    """Whether a process listens on the NodePort's number, where only rules should take connections."""
-    name, port = "NodePort's socket", subject.node_port
+def node_port_squatter(target: PreflightTarget, listeners: tuple[Listener, ...] | None) -> Check:
+    """Check that no process listens on the NodePort's number, where only rules should handle connections."""
+    name, port = "NodePort's socket", target.node_port
     if listeners is None:
         return warn(name, f"who listens on {port} can't be read", hint=_UNSEEN_HINT)
-    # Until 1.26 kube-proxy opened a socket for each NodePort, to keep others away from it.
+    # Until 1.26, kube-proxy opened a socket for each NodePort to reserve it.
     squatters = [one for one in listeners if one.name != "kube-proxy"]
     if not squatters:
-        held = ", but for kube-proxy, as its old versions do" if listeners else ""
+        held = ", except kube-proxy, as its old versions do" if listeners else ""
         return good(name, f"no process listens on {port}{held}")
     who = listed(map(str, squatters))
     if any(one.pid is not None and not one.is_agent for one in squatters):
         return bad(
             name,
-            f"{who} listens on {port}: it gets what the rules let through (127.0.0.1 in nftables mode)",
+            f"{who} listens on {port}: it gets what no rule translates (127.0.0.1 in nftables mode)",
             hint="stop that process, or give the Service another nodePort",
         )
     if all(one.is_agent for one in squatters):
@@ -181,7 +182,7 @@ def node_port_squatter(subject: Subject, listeners: tuple[Listener, ...] | None)
 
 
 def _takes(listening: str, address: str) -> bool:
-    """Whether a wildcard takes connections to this address; ``::`` takes IPv4 as well, by default."""
+    """Whether a wildcard address accepts connections to this address. ``::`` accepts IPv4 too, by default."""
     return listening == "::" or (listening == "0.0.0.0" and ":" not in address)
 
 
@@ -189,13 +190,13 @@ def _bracketed(address: str) -> str:
     return f"[{address}]" if ":" in address else address
 
 
-def route_localnet(subject: Subject, *, iptables_proxy: bool, port_mapped: bool) -> Check:
-    """Whether 127.0.0.1 may be routed, and who wants that.
+def route_localnet(target: PreflightTarget, *, iptables_proxy: bool, port_mapped: bool) -> Check:
+    """Check whether 127.0.0.1 may be routed, and who set that.
 
     ``iptables_proxy``: kube-proxy runs in iptables mode. ``port_mapped``: the CNI's port map has rules.
     """
     name = "route_localnet"
-    folder = subject.proc / "sys/net/ipv4/conf"
+    folder = target.proc / "sys/net/ipv4/conf"
     try:
         interfaces = sorted(entry.name for entry in folder.iterdir())
     except OSError:
@@ -218,6 +219,6 @@ def route_localnet(subject: Subject, *, iptables_proxy: bool, port_mapped: bool)
     keys = " ".join(f"net.ipv4.conf.{shown(one, 40).replace('.', '/')}.route_localnet=0" for one in on[:3])
     return warn(
         name,
-        f"{meaning}; left behind by kube-proxy or by the CNI's port map, which both leave it",
+        f"{meaning}; left behind by kube-proxy or by the CNI's port map",
         hint=f"if nobody needs it: sysctl -w {keys}",
     )

@@ -1,6 +1,6 @@
-"""What the preflight takes in from files, commands and one HTTP server, bounded in size and in time.
+"""Reads files, commands and one HTTP server for the preflight, bounded in size and in time.
 
-Nothing here raises for what it finds: a reading has a text, or the problem that stood in its way.
+Nothing here raises for what it finds. A reading has a text, or the problem that prevented it.
 """
 
 import os
@@ -23,22 +23,22 @@ _FILE_MAX_BYTES = 1 << 20
 _COMMAND_MAX_BYTES = 32 << 20  # iptables-save of some 20,000 Services
 _ANSWER_MAX_BYTES = 64 << 10
 _TIMEOUT_S = 2.0
-_GRACE_S = 0.5  # for a killed child to be gone
-_SYSTEM_PATH = "/usr/local/sbin:/usr/sbin:/sbin"  # not on every user's PATH, but where iptables and nft are
+_GRACE_S = 0.5  # how long a killed child may take to end
+_SYSTEM_PATH = "/usr/local/sbin:/usr/sbin:/sbin"  # for iptables and nft; not on every user's PATH
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """A text, or why there is none. ``problem`` is empty when it was read."""
+    """A text, or why there is none. ``problem`` is empty if the text was read."""
 
     text: str = ""
     problem: str = ""
 
 
 def read_file(path: Path, *, most_bytes: int = _FILE_MAX_BYTES) -> Reading:
-    """The beginning of a file; bytes that are no UTF-8 are replaced."""
+    """The beginning of a file. Bytes that are not UTF-8 are replaced."""
     try:
-        # A FIFO in the place of a file must not block.
+        # O_NONBLOCK, so that a FIFO in place of a file does not block.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except (OSError, ValueError) as error:
         return Reading(problem=_reason(error))
@@ -56,7 +56,7 @@ def read_file(path: Path, *, most_bytes: int = _FILE_MAX_BYTES) -> Reading:
 def run_command(
     command: Sequence[str], *, at_most_s: float = _TIMEOUT_S, most_bytes: int = _COMMAND_MAX_BYTES
 ) -> Reading:
-    """What a command prints; a problem if it fails, takes too long or prints too much."""
+    """The output of a command. A problem if it fails, takes too long or prints too much."""
     name = Path(command[0]).name
     path = shutil.which(command[0], path=f"{os.environ.get('PATH', os.defpath)}:{_SYSTEM_PATH}")
     if path is None:
@@ -89,7 +89,7 @@ def run_command(
 
 
 def _drain(child: subprocess.Popen[bytes], until_s: float, most_bytes: int) -> tuple[bytearray, bytearray]:
-    """Output and errors. Raises TimeoutError, and OverflowError when there is too much."""
+    """Standard output and standard error. Raises TimeoutError, and OverflowError if there is too much."""
     found: list[bytearray] = []
     with selectors.DefaultSelector() as selector:
         for pipe in (child.stdout, child.stderr):
@@ -111,10 +111,10 @@ def _drain(child: subprocess.Popen[bytes], until_s: float, most_bytes: int) -> t
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:
-    """Kill what is left of the child, with what it started, and wait for it a moment only."""
-    if child.returncode is None:  # not reaped yet: the number is still its own
+    """Kill the child and what it started, and wait for it only a moment."""
+    if child.returncode is None:  # not reaped yet, so the pid still belongs to it
         os.killpg(child.pid, signal.SIGKILL)
-        # One that is stuck in the kernel is left: the person is waiting.
+        # A child that hangs in the kernel is left alone, because a person is waiting.
         with suppress(subprocess.TimeoutExpired):
             child.wait(_GRACE_S)
     for pipe in (child.stdout, child.stderr):
@@ -123,17 +123,17 @@ def _end(child: subprocess.Popen[bytes]) -> None:
 
 
 def http_get(url: str, *, at_most_s: float = _TIMEOUT_S, most_bytes: int = _ANSWER_MAX_BYTES) -> Reading:
-    """The body of a 200 from an http:// address given by number.
+    """The body of a 200 from an http:// address with a numeric host.
 
-    A blocking request of a few bytes on this machine: nothing else is to do meanwhile. Not by urllib: its
-    time-out is for each read alone, so a server that drips could hold it for ever, and it obeys http_proxy.
-    HTTP/1.0, so that the body is all that follows the head.
+    The request blocks, because there is nothing else to do meanwhile. It does not use urllib: its time-out
+    applies to each read separately, so a server that sends slowly could hold it for ever, and it obeys
+    http_proxy. It uses HTTP/1.0, so that the body is everything after the head.
     """
     try:
         parts = urlsplit(url)
         port = 80 if parts.port is None else parts.port
         host = "127.0.0.1" if parts.hostname == "localhost" else parts.hostname or ""
-        # No names: a resolver has time-outs of its own.
+        # Numeric hosts only, because a resolver has time-outs of its own.
         family, kind, _, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST
         )[0]

@@ -1,8 +1,8 @@
-"""What kube-proxy's and the CNI port map's rules say, from the text that the tools print (pure).
+"""Reads the rules of kube-proxy and of the CNI port map from the text that the tools print. Pure.
 
-Source: the chains that pkg/proxy/iptables/proxier.go and pkg/proxy/nftables/proxier.go of Kubernetes write,
-and those of the CNI plugin portmap; ``/proc/net/ip_vs`` as the kernel's ip_vs_ctl.c prints it. What does not
-fit is left out: a text of any kind gives an answer.
+Lines that do not fit are skipped, so any text gives an answer. Sources: the chains that Kubernetes'
+pkg/proxy/iptables/proxier.go and pkg/proxy/nftables/proxier.go and the CNI plugin portmap write;
+``/proc/net/ip_vs`` as the kernel's ip_vs_ctl.c prints it.
 """
 
 import re
@@ -25,7 +25,7 @@ _NFT_DNAT = re.compile(r"\bdnat (?:ip6? )?to (\S+)")
 
 
 class ProxyMode(Enum):
-    """How kube-proxy translates; the values are those of its ``/proxyMode``."""
+    """How kube-proxy translates. The values are the answers of its ``/proxyMode``."""
 
     IPTABLES = "iptables"
     NFTABLES = "nftables"
@@ -33,16 +33,16 @@ class ProxyMode(Enum):
 
 
 class Fate(Enum):
-    """What becomes of a connection to a NodePort."""
+    """What happens to a connection to a NodePort."""
 
     SERVED = "served"
-    REFUSED = "refused"  # no endpoints
-    DROPPED = "dropped"  # none that the Service's traffic policy allows
+    REFUSED = "refused"  # the Service has no endpoints
+    DROPPED = "dropped"  # it has no endpoint that its traffic policy allows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodePortRule:
-    """One NodePort as the rules have it. ``addresses``: those that it answers on; empty if on every one."""
+    """The rule for one NodePort. ``addresses``: the addresses that it answers on; empty means all."""
 
     fate: Fate
     endpoints: tuple[str, ...] = ()
@@ -51,7 +51,7 @@ class NodePortRule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RuleSet:
-    """The rules of one mode. ``hooked``: whether the node's own connections are led through them at all."""
+    """The rules of one mode. ``hooked``: whether the node's own connections pass through them at all."""
 
     mode: ProxyMode
     source: str
@@ -63,11 +63,11 @@ class RuleSet:
 
 
 def iptables_rules(text: str, node_port: int, source: str) -> RuleSet | None:
-    """kube-proxy's rules in what ``iptables-save`` prints; None if there are none of its iptables mode."""
+    """kube-proxy's rules in the output of ``iptables-save``. None if its iptables mode has none there."""
     tables = _iptables_tables(text)
     nat = tables.get("nat", {})
     services = nat.get("KUBE-SERVICES")
-    # The ipvs mode has a chain of that name too, but matches by sets.
+    # The ipvs mode has a chain with this name too, but its rules match ipsets.
     if services is None or any("--match-set KUBE-" in rule for rule in services):
         return None
     return RuleSet(
@@ -87,7 +87,7 @@ def iptables_port_maps(text: str, host_port: int) -> tuple[str, ...]:
 
 
 def _iptables_tables(text: str) -> dict[str, dict[str, list[str]]]:
-    """The rules of each chain of each table, without their comments, which may hold anything."""
+    """The rules of each chain of each table, without comments, which may contain anything."""
     tables: dict[str, dict[str, list[str]]] = {}
     chains: dict[str, list[str]] = {}
     for match in _IPTABLES_LINE.finditer(text):
@@ -126,12 +126,12 @@ def _is_for(rule: str, port: int) -> bool:
 
 
 def nft_tables(text: str) -> tuple[str, ...]:
-    """The tables that ``nft list tables`` prints, such as ``ip kube-proxy``."""
+    """The tables in the output of ``nft list tables``, such as ``ip kube-proxy``."""
     return tuple(re.findall(r"^table (\w+ \S+)$", text, re.MULTILINE))
 
 
 def nft_rules(text: str, node_port: int, source: str) -> RuleSet | None:
-    """kube-proxy's rules in what ``nft list table ip kube-proxy`` prints; None without such a table."""
+    """kube-proxy's rules in the output of ``nft list table ip kube-proxy``. None without such a table."""
     if re.search(r"^table ip6? kube-proxy \{$", text, re.MULTILINE) is None:
         return None
     blocks = _nft_blocks(text)
@@ -153,7 +153,7 @@ def nft_port_maps(text: str, host_port: int) -> tuple[str, ...]:
 
 
 def _nft_blocks(text: str) -> dict[str, list[str]]:
-    """The lines of each chain, map and set, without what is quoted, which may hold anything."""
+    """The lines of each chain, map and set, without quoted text, which may contain anything."""
     blocks: dict[str, list[str]] = {}
     lines: list[str] | None = None
     for line in text.split("\n"):
@@ -191,7 +191,7 @@ def _nft_addresses(blocks: Chains) -> tuple[str, ...]:
 
 
 def ipvs_rules(text: str, node_port: int) -> RuleSet | None:
-    """The virtual servers in ``/proc/net/ip_vs``; None without any."""
+    """The virtual servers in ``/proc/net/ip_vs``. None without any."""
     servers: list[tuple[str, int, list[str]]] = []
     for line in text.splitlines():
         words = line.split()
@@ -238,7 +238,7 @@ def _host(address: str) -> str:
 
 
 def _reached(chains: Chains, start: Iterable[str], jump: re.Pattern[str]) -> list[str]:
-    """The chains that can be come to from some, these included, each once."""
+    """The chains that can be reached from ``start``, these included, each once."""
     waiting = deque(start)
     found: dict[str, None] = {}
     while waiting:

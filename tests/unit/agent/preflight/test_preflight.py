@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.preflight import Check, Status, Subject, run_checks
+from agent.preflight import Check, PreflightTarget, Status, run_checks
 from agent.preflight.check import listed, shown
 from agent.preflight.compiler import compiler, judge_compiler
 from agent.preflight.kubeproxy import (
@@ -350,7 +350,7 @@ def test_flushed_rules_are_missed(found: Proxy, status: Status, words: str) -> N
     ],
 )
 def test_the_node_ports_rule_says_where_it_leads(found: Proxy, status: Status, words: str) -> None:
-    check = node_port_rule(Subject(), found)
+    check = node_port_rule(PreflightTarget(), found)
     assert check.status is status
     assert words in check.detail
 
@@ -388,7 +388,7 @@ def place(root: Path, path: str, text: str | bytes) -> None:
 )
 def test_old_kernels_are_named(tmp_path: Path, release: str | bytes, status: Status) -> None:
     place(tmp_path, "sys/kernel/osrelease", release)
-    check = kernel(Subject(proc=tmp_path))
+    check = kernel(PreflightTarget(proc=tmp_path))
     assert check.status is status
     assert (status is Status.GOOD) == (not check.hint)
     assert check.detail.isprintable()
@@ -396,19 +396,19 @@ def test_old_kernels_are_named(tmp_path: Path, release: str | bytes, status: Sta
 
 
 def test_btf_may_be_absent(tmp_path: Path) -> None:
-    assert btf(Subject(sys=tmp_path)).status is Status.WARN
+    assert btf(PreflightTarget(sys=tmp_path)).status is Status.WARN
     place(tmp_path, "kernel/btf/vmlinux", b"\x9f\xeb")
-    assert btf(Subject(sys=tmp_path)).status is Status.GOOD
+    assert btf(PreflightTarget(sys=tmp_path)).status is Status.GOOD
 
 
 def test_cgroup_v2_is_found_in_hybrid_mode_and_missed_with_a_remedy(tmp_path: Path) -> None:
     root = tmp_path / "unified"
     place(root, "cgroup.procs", "")
     place(tmp_path, "mounts", f"cgroup /sys/fs/cgroup/cpu cgroup rw 0 0\ncgroup2 {root} cgroup2 rw 0 0\n")
-    check, found = cgroup2(Subject(proc=tmp_path))
+    check, found = cgroup2(PreflightTarget(proc=tmp_path))
     assert (check.status, found) == (Status.GOOD, root)
     place(root, "cgroup.events", "populated 1")
-    check, found = cgroup2(Subject(proc=tmp_path))
+    check, found = cgroup2(PreflightTarget(proc=tmp_path))
     assert (check.status, found) == (Status.WARN, root)
     assert "not the root" in check.detail
     for mounts in (
@@ -418,39 +418,39 @@ def test_cgroup_v2_is_found_in_hybrid_mode_and_missed_with_a_remedy(tmp_path: Pa
         f"a {tmp_path}/none cgroup2 rw 0 0",
     ):
         place(tmp_path, "mounts", mounts)
-        check, found = cgroup2(Subject(proc=tmp_path))
+        check, found = cgroup2(PreflightTarget(proc=tmp_path))
         assert (check.status, found) == (Status.BAD, None)
         assert "mount -t cgroup2" in check.hint
-    assert cgroup2(Subject(proc=tmp_path / "none"))[0].status is Status.BAD
-    assert cgroup2(Subject(proc=tmp_path, cgroup=tmp_path))[0].status is Status.BAD
+    assert cgroup2(PreflightTarget(proc=tmp_path / "none"))[0].status is Status.BAD
+    assert cgroup2(PreflightTarget(proc=tmp_path, cgroup=tmp_path))[0].status is Status.BAD
 
 
 def test_containerds_cgroup_is_found_or_its_want_explained(tmp_path: Path) -> None:
     root = tmp_path / "cgroup"
     root.mkdir()
-    subject = Subject(proc=tmp_path / "proc")
+    target = PreflightTarget(proc=tmp_path / "proc")
     for where in (None, root):
-        check = containerd_cgroup(subject, where)
+        check = containerd_cgroup(target, where)
         assert check.status is Status.WARN
-        assert "behind other programs" in check.detail
+        assert "after other programs" in check.detail
     place(root, "system.slice/containerd.service/cgroup.procs", "")
     own = root / "system.slice/containerd.service"
-    place(subject.proc, "7/comm", "containerd\n")
-    place(subject.proc, "7/cgroup", "0::/system.slice/containerd.service\n")
-    assert containerd_cgroup(subject, root) == Check(
+    place(target.proc, "7/comm", "containerd\n")
+    place(target.proc, "7/cgroup", "0::/system.slice/containerd.service\n")
+    assert containerd_cgroup(target, root) == Check(
         name="containerd's cgroup", status=Status.GOOD, detail=shown(str(own))
     )
-    place(subject.proc, "7/comm", _JUNK)
-    containerd_cgroup(subject, root)
-    assert containerd_cgroup(Subject(containerd_cgroup=own), root).status is Status.GOOD
-    assert containerd_cgroup(Subject(containerd_cgroup=tmp_path), root).status is Status.WARN
+    place(target.proc, "7/comm", _JUNK)
+    containerd_cgroup(target, root)
+    assert containerd_cgroup(PreflightTarget(containerd_cgroup=own), root).status is Status.GOOD
+    assert containerd_cgroup(PreflightTarget(containerd_cgroup=tmp_path), root).status is Status.WARN
 
 
 def test_tracefs_is_not_needed(tmp_path: Path) -> None:
-    assert "not mounted; shorthaul needs none" in tracefs(Subject(proc=tmp_path)).detail
+    assert "not mounted; shorthaul does not need it" in tracefs(PreflightTarget(proc=tmp_path)).detail
     place(tmp_path, "mounts", "tracefs /sys/kernel/tracing tracefs rw 0 0\n")
-    check = tracefs(Subject(proc=tmp_path))
-    assert (check.status, check.detail) == (Status.GOOD, "at /sys/kernel/tracing; shorthaul needs none")
+    check = tracefs(PreflightTarget(proc=tmp_path))
+    assert (check.status, check.detail) == (Status.GOOD, "at /sys/kernel/tracing; shorthaul does not need it")
 
 
 @pytest.mark.parametrize(
@@ -468,7 +468,7 @@ def test_tracefs_is_not_needed(tmp_path: Path) -> None:
 def test_capabilities(tmp_path: Path, effective: str, uid: int, status: Status, words: str) -> None:
     place(tmp_path, "self/status", f"Name:\tx\nUid:\t{uid}\t{uid}\t{uid}\t{uid}\nCapEff:\t{effective}\n")
     place(tmp_path, "self/uid_map", "         0          0 4294967295\n")
-    check = capabilities(Subject(proc=tmp_path))
+    check = capabilities(PreflightTarget(proc=tmp_path))
     assert check.status is status
     assert words in check.detail
     if status is Status.BAD:
@@ -479,7 +479,7 @@ def test_capabilities(tmp_path: Path, effective: str, uid: int, status: Status, 
 def test_capabilities_of_a_user_namespace_do_not_count(tmp_path: Path) -> None:
     place(tmp_path, "self/status", "CapEff:\t000001ffffffffff\n")
     place(tmp_path, "self/uid_map", "0 100000 65536\n")
-    check = capabilities(Subject(proc=tmp_path))
+    check = capabilities(PreflightTarget(proc=tmp_path))
     assert check.status is Status.BAD
     assert "user namespace" in check.detail
 
@@ -497,7 +497,7 @@ def test_capabilities_of_a_user_namespace_do_not_count(tmp_path: Path) -> None:
 def test_no_lockdown_stands_in_the_way(tmp_path: Path, text: str | bytes | None, words: str) -> None:
     if text is not None:
         place(tmp_path, "kernel/security/lockdown", text)
-    check = lockdown(Subject(sys=tmp_path))
+    check = lockdown(PreflightTarget(sys=tmp_path))
     assert check.status is Status.GOOD
     assert words in check.detail
 
@@ -568,14 +568,14 @@ def at(address: str, name: str = "agent", pid: int | None = 7) -> Listener:
 def test_the_host_port_belongs_to_the_agent(
     listeners: list[Listener] | None, status: Status, words: str
 ) -> None:
-    check = host_port(Subject(), None if listeners is None else tuple(listeners))
+    check = host_port(PreflightTarget(), None if listeners is None else tuple(listeners))
     assert check.status is status
     assert words in check.detail
     assert bool(check.hint) == (status is not Status.GOOD)
 
 
 def test_a_port_map_is_told_from_a_missing_agent() -> None:
-    check = host_port(Subject(), (), ("10.244.1.2:30022",))
+    check = host_port(PreflightTarget(), (), ("10.244.1.2:30022",))
     assert check.status is Status.WARN
     assert "HOSTPORT_NAT" in check.detail
 
@@ -593,7 +593,7 @@ def test_a_port_map_is_told_from_a_missing_agent() -> None:
     ],
 )
 def test_nobody_sits_on_the_node_port(listeners: list[Listener] | None, status: Status) -> None:
-    check = node_port_squatter(Subject(), None if listeners is None else tuple(listeners))
+    check = node_port_squatter(PreflightTarget(), None if listeners is None else tuple(listeners))
     assert check.status is status
     assert bool(check.hint) == (status is not Status.GOOD)
 
@@ -620,8 +620,8 @@ def test_a_real_squatter_is_named() -> None:
         found = find_listeners(Path("/proc"), port)
         assert found is not None
         assert [(one.address, one.pid, one.is_agent) for one in found] == [("127.0.0.1", os.getpid(), False)]
-        subject = Subject(host_port=port, node_port=port)
-        assert host_port(subject, found).status is node_port_squatter(subject, found).status is Status.BAD
+        target = PreflightTarget(host_port=port, node_port=port)
+        assert host_port(target, found).status is node_port_squatter(target, found).status is Status.BAD
     assert find_listeners(Path("/proc"), port) == ()
 
 
@@ -648,18 +648,18 @@ def test_route_localnet_is_explained(
 ) -> None:
     for name in ("all", "default", "lo", "cni0", "eth0.5"):
         place(tmp_path, f"sys/net/ipv4/conf/{name}/route_localnet", "1\n" if name in on else "0\n")
-    check = route_localnet(Subject(proc=tmp_path), iptables_proxy=iptables, port_mapped=mapped)
+    check = route_localnet(PreflightTarget(proc=tmp_path), iptables_proxy=iptables, port_mapped=mapped)
     assert check.status is status
     assert words in check.detail
 
 
 def test_route_localnet_of_many_and_of_none(tmp_path: Path) -> None:
-    check = route_localnet(Subject(proc=tmp_path), iptables_proxy=False, port_mapped=False)
+    check = route_localnet(PreflightTarget(proc=tmp_path), iptables_proxy=False, port_mapped=False)
     assert check.status is Status.WARN
     for number in range(300):
         place(tmp_path, f"sys/net/ipv4/conf/veth{number}/route_localnet", "1\n")
     place(tmp_path, "sys/net/ipv4/conf/all/route_localnet", "0\n")
-    check = route_localnet(Subject(proc=tmp_path), iptables_proxy=False, port_mapped=False)
+    check = route_localnet(PreflightTarget(proc=tmp_path), iptables_proxy=False, port_mapped=False)
     assert "and 295 more" in check.detail
     assert len(check.hint) < 300
 
@@ -783,7 +783,7 @@ def test_a_node_of_junk_has_seventeen_findings(tmp_path: Path) -> None:
     for path in ("mounts", "net/tcp", "net/ip_vs", "self/status", "self/uid_map", "7/comm", "7/stat"):
         place(tmp_path, f"proc/{path}", _JUNK)
     place(tmp_path, "sys/kernel/security/lockdown", _JUNK)
-    checks = run_checks(Subject(proc=tmp_path / "proc", sys=tmp_path / "sys", kube_proxy_url="\x00"))
+    checks = run_checks(PreflightTarget(proc=tmp_path / "proc", sys=tmp_path / "sys", kube_proxy_url="\x00"))
     assert len(checks) == 17
     assert len({one.name for one in checks}) == 17
     for one in checks:
@@ -793,7 +793,10 @@ def test_a_node_of_junk_has_seventeen_findings(tmp_path: Path) -> None:
 
 
 def test_a_node_of_nothing_has_them_too(tmp_path: Path) -> None:
-    assert len(run_checks(Subject(proc=tmp_path, sys=tmp_path, kube_proxy_url="http://127.0.0.1:1"))) == 17
+    assert (
+        len(run_checks(PreflightTarget(proc=tmp_path, sys=tmp_path, kube_proxy_url="http://127.0.0.1:1")))
+        == 17
+    )
 
 
 # Real rules, in a network namespace
@@ -814,8 +817,9 @@ def netns() -> Iterator[str]:
 def checks_in(netns: str, *before: str) -> dict[str, tuple[str, str]]:
     """What the preflight says inside: status and detail by name. ``before``: the words in front of it."""
     code = (
-        "import json\nfrom agent.preflight import Subject, run_checks\n"
-        "print(json.dumps({one.name: (one.status.value, one.detail) for one in run_checks(Subject())}))"
+        "import json\nfrom agent.preflight import PreflightTarget, run_checks\n"
+        "checks = run_checks(PreflightTarget())\n"
+        "print(json.dumps({one.name: (one.status.value, one.detail) for one in checks}))"
     )
     found: dict[str, list[str]] = json.loads(run([*before, sys.executable, "-c", code], netns=netns))
     return {name: (status, detail) for name, (status, detail) in found.items()}
@@ -887,9 +891,9 @@ def test_what_a_user_without_rights_can_not_see_is_said(netns: str) -> None:
 
 def test_kube_proxys_own_answer_is_believed() -> None:
     with server(lambda one: one.sendall(b"HTTP/1.0 200 OK\r\n\r\nnftables")) as url:
-        found = find_proxy(Subject(kube_proxy_url=url))
+        found = find_proxy(PreflightTarget(kube_proxy_url=url))
     assert (found.said, found.runs) == (ProxyMode.NFTABLES, True)
     with server(lambda one: one.sendall(b"HTTP/1.0 200 OK\r\n\r\n\x1b[2Jhello")) as url:
-        found = find_proxy(Subject(kube_proxy_url=url))
+        found = find_proxy(PreflightTarget(kube_proxy_url=url))
     assert found.said is None
     assert found.silence == "answers '?[2Jhello'"
