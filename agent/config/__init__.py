@@ -1,4 +1,4 @@
-"""Settings: read once, checked once, frozen from then on."""
+"""Settings: read and checked once, and frozen from then on."""
 
 from agent.config.load import (
     ConfigError,

@@ -1,4 +1,4 @@
-"""Reading a configuration: *everything* that is wrong with it is said at once, with key paths and hints."""
+"""Reads a configuration. Reports *all* its mistakes together, each with its key and a hint."""
 
 import dataclasses
 import difflib
@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import yaml
 
 from agent.config.settings import MembershipSettings, Settings
-from agent.config.values import ContainerdStore, Endpoint, Labels, OciLayoutStore, Wrong, ZonePrice
+from agent.config.values import ContainerdStore, Endpoint, InvalidValue, Labels, OciLayoutStore, ZonePrice
 from agent.config.yamlfile import YamlInvalid, parse_yaml, read_yaml
 
 _T = TypeVar("_T")
@@ -18,7 +18,7 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
-    """One mistake: where, what, and what to write instead."""
+    """One mistake: where it is, what it is, and what to write instead."""
 
     key: str
     message: str
@@ -29,18 +29,20 @@ class Problem:
 
 
 class ConfigError(Exception):
-    """The configuration can't be used. ``problems`` has every mistake found, not just the first."""
+    """The configuration can't be used. ``problems`` has every mistake, not only the first."""
 
     def __init__(self, problems: list[Problem]) -> None:
         super().__init__("\n".join(str(problem) for problem in problems))
         self.problems = problems
-        self.members: Path | None = None  # the peers file it names, so that its mistakes can be told as well
+        self.members: Path | None = (
+            None  # the peers file that it names, so that its mistakes are reported too
+        )
 
 
 def load_settings(path: Path, overrides: list[str]) -> Settings:
-    """The settings in the YAML file at ``path`` with ``a.b=c`` overrides applied.
+    """The settings in the YAML file at ``path``, with ``a.b=c`` overrides applied.
 
-    Relative paths in it are taken from the file's own directory. Raises `ConfigError`.
+    Relative paths in it start at the file's own directory. Raises `ConfigError`.
     """
     data = _read_file(path)
     try:
@@ -53,7 +55,7 @@ def load_settings(path: Path, overrides: list[str]) -> Settings:
 
 
 def make_settings(data: dict[str, Any], overrides: list[str], *, base: Path) -> Settings:
-    """The settings in a mapping, with overrides applied; relative paths are taken from ``base``.
+    """The settings in a mapping, with overrides applied. Relative paths start at ``base``.
 
     Raises `ConfigError`.
     """
@@ -138,7 +140,7 @@ def _read(cls: type[_T], data: object, path: str, problems: list[Problem]) -> _T
             continue
         try:
             values[name] = entry.metadata["parse"](data[name])
-        except Wrong as wrong:
+        except InvalidValue as wrong:
             problems.append(Problem(key=key, message=str(wrong), hint=wrong.hint))
             sound = False
     return cls(**values) if sound else None
@@ -168,7 +170,7 @@ def _apply_override(data: dict[str, Any], override: str, problems: list[Problem]
 
 
 def _derive_listeners(data: dict[str, Any]) -> None:
-    # The peer and service listeners stand on the node's own address unless told otherwise.
+    # By default the peer and service listeners use the node's own address.
     node = data.get("node")
     if data.get("listen") is None:
         data["listen"] = {}
@@ -192,7 +194,7 @@ def _check_ports(settings: Settings, problems: list[Problem]) -> None:
                 Problem(
                     key=f"listen.{entry.name}",
                     message=f"{endpoint} is also taken by listen.{other}",
-                    hint="give each listener its own address: a request's path is known from its socket",
+                    hint="give each listener its own address: the socket tells by which path a request came",
                 )
             )
 
@@ -205,7 +207,7 @@ def _check_latency(settings: Settings, problems: list[Problem]) -> None:
                 key="latency.window_s",
                 message=f"{latency.window_s:g} s has no room for three probes, "
                 f"one every {latency.interval_s:g} s (latency.interval_s)",
-                hint="make it ten intervals: of fewer samples all may be spikes",
+                hint="make it ten intervals: fewer samples may all be spikes",
             )
         )
 

@@ -1,6 +1,6 @@
-"""The values that settings are made of, and how each is read from YAML.
+"""The values of settings, and the parser for each.
 
-A parser takes whatever YAML gave and returns the value, or raises `Wrong` with a hint.
+A parser takes what YAML gave and returns the value, or raises `InvalidValue` with a hint.
 """
 
 import ipaddress
@@ -12,8 +12,8 @@ from urllib.parse import parse_qs, quote, urlsplit
 from topology.labels import REGION_LABEL, ZONE_LABEL
 
 
-class Wrong(ValueError):
-    """A value that its field refuses."""
+class InvalidValue(ValueError):
+    """This value is not allowed for its setting. ``hint`` says what to write."""
 
     def __init__(self, message: str, hint: str) -> None:
         super().__init__(message)
@@ -40,7 +40,7 @@ class Labels:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ZonePrice:
-    """What bytes from one zone to another cost."""
+    """The price of bytes from one zone to another."""
 
     source: str
     destination: str
@@ -49,7 +49,7 @@ class ZonePrice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContainerdStore:
-    """A containerd: its gRPC socket, the namespace to read, and the root its content store lies in."""
+    """A containerd: its gRPC socket, the namespace to read, and the root directory of its content store."""
 
     socket: Path
     namespace: str
@@ -70,20 +70,20 @@ class OciLayoutStore:
 
 
 def parse_endpoint(value: object) -> Endpoint:
-    """``host:port`` or ``[ipv6]:port``, the host an IP address."""
+    """``host:port`` or ``[ipv6]:port``. The host must be an IP address."""
     hint = "write IP:PORT, for example 127.0.0.1:30020 or [::1]:30020"
     if not isinstance(value, str):
-        raise Wrong(f"{value!r} is not an address with a port", hint)
+        raise InvalidValue(f"{value!r} is not an address with a port", hint)
     host, colon, port = value.rpartition(":")
     if not colon or not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536:
-        raise Wrong(f"{value!r} has no port from 1 to 65535", hint)
+        raise InvalidValue(f"{value!r} has no port from 1 to 65535", hint)
     return Endpoint(host=_ip(host.removeprefix("[").removesuffix("]"), hint), port=int(port))
 
 
 def parse_local(value: object) -> Endpoint:
     endpoint = parse_endpoint(value)
     if not ipaddress.ip_address(endpoint.host).is_loopback:
-        raise Wrong(
+        raise InvalidValue(
             f"{value!r} is not a loopback address",
             "the local listener has no authentication: bind it to 127.0.0.1 or [::1]",
         )
@@ -94,7 +94,7 @@ def _ip(value: object, hint: str = "write an IPv4 or IPv6 address") -> str:
     try:
         return str(ipaddress.ip_address(str(value)))
     except ValueError:
-        raise Wrong(f"{value!r} is not an IP address", hint) from None
+        raise InvalidValue(f"{value!r} is not an IP address", hint) from None
 
 
 def parse_address(value: object) -> str:
@@ -104,17 +104,19 @@ def parse_address(value: object) -> str:
 def parse_name(value: object) -> str:
     text = _label(value)
     if not text or len(text) > 253 or not all(c.isalnum() or c in "-._" for c in text):
-        raise Wrong(f"{value!r} is not a node name", "letters, digits, '-', '.' and '_', at most 253")
+        raise InvalidValue(f"{value!r} is not a node name", "letters, digits, '-', '.' and '_', at most 253")
     return text
 
 
 def _label(value: object) -> str:
-    # YAML reads `zone: 1` as a number; a label is text either way. `no` becomes False: ask for quotes.
+    # YAML reads `zone: 1` as a number, which is a valid label. It reads `no` as False, which needs quotes.
     if isinstance(value, bool) or not isinstance(value, str | int):
-        raise Wrong(f"{value!r} is not text", "put the value in quotes")
+        raise InvalidValue(f"{value!r} is not text", "put the value in quotes")
     text = str(value)
     if any(ord(c) < 32 or c in '"\\' for c in text) or len(text) > 253:
-        raise Wrong(f"{value!r} has characters that a label can't have", "printable text without quotes")
+        raise InvalidValue(
+            f"{value!r} has characters that a label can't have", "printable text without quotes"
+        )
     return text
 
 
@@ -125,48 +127,52 @@ def parse_optional_label(value: object) -> str | None:
 def parse_store(value: object) -> ContainerdStore | OciLayoutStore:
     hint = "containerd:///run/containerd/containerd.sock?namespace=k8s.io&root=/var/lib/containerd or oci-layout:///DIR"
     if not isinstance(value, str):
-        raise Wrong(f"{value!r} is not a store", hint)
+        raise InvalidValue(f"{value!r} is not a store", hint)
     try:
         url = urlsplit(value)
     except ValueError as error:
-        raise Wrong(f"{value!r} is not a URL: {error}", hint) from error
+        raise InvalidValue(f"{value!r} is not a URL: {error}", hint) from error
     if url.netloc or not url.path.startswith("/"):
-        raise Wrong(f"{value!r} has no absolute path", hint)
+        raise InvalidValue(f"{value!r} has no absolute path", hint)
     query = parse_qs(url.query, keep_blank_values=True)
     if url.scheme == "oci-layout" and not query:
         return OciLayoutStore(directory=Path(url.path))
     if url.scheme == "containerd":
         unknown = sorted(query.keys() - {"namespace", "root"})
         if unknown:
-            raise Wrong(f"unknown option {unknown[0]!r} in {value!r}", "known are namespace= and root=")
+            raise InvalidValue(
+                f"unknown option {unknown[0]!r} in {value!r}", "known are namespace= and root="
+            )
         return ContainerdStore(
             socket=Path(url.path),
             namespace=query.get("namespace", ["k8s.io"])[-1],
             root=Path(query.get("root", ["/var/lib/containerd"])[-1]),
         )
-    raise Wrong(f"{value!r} is no known store", hint)
+    raise InvalidValue(f"{value!r} is not a known store", hint)
 
 
 def parse_path(value: object) -> Path | None:
     if value is None:
         return None
     if not isinstance(value, str) or not value:
-        raise Wrong(f"{value!r} is not a path", "write the path of a file")
+        raise InvalidValue(f"{value!r} is not a path", "write the path of a file")
     return Path(value)
 
 
 def parse_file(value: object) -> Path:
-    """A path that has to be there."""
+    """A path that must be given."""
     path = parse_path(value)
     if path is None:
-        raise Wrong("none is not a path", "write the path of a file, or leave the key out")
+        raise InvalidValue("none is not a path", "write the path of a file, or leave the key out")
     return path
 
 
 def parse_endpoints(value: object) -> tuple[Endpoint, ...]:
     """A list of ``IP:PORT``."""
     if not isinstance(value, list):
-        raise Wrong(f"{value!r} is not a list", 'write a list of IP:PORT, for example ["10.96.0.10:30022"]')
+        raise InvalidValue(
+            f"{value!r} is not a list", 'write a list of IP:PORT, for example ["10.96.0.10:30022"]'
+        )
     return tuple(parse_endpoint(entry) for entry in value)
 
 
@@ -174,32 +180,32 @@ def parse_uids(value: object) -> tuple[int, ...]:
     """A list of numeric user ids."""
     hint = "write a list of numbers, for example [65532]"
     if not isinstance(value, list):
-        raise Wrong(f"{value!r} is not a list", hint)
+        raise InvalidValue(f"{value!r} is not a list", hint)
     if any(isinstance(uid, bool) or not isinstance(uid, int) or uid < 0 for uid in value):
-        raise Wrong(f"{value!r} has what is no user id", hint)
+        raise InvalidValue(f"{value!r} has an entry that is not a user id", hint)
     return tuple(value)
 
 
 def parse_index(value: object) -> str:
     if value != "scatter":
-        raise Wrong(f"{value!r} is no known holder index", "write scatter")
+        raise InvalidValue(f"{value!r} is not a known holder index", "write scatter")
     return "scatter"
 
 
 def parse_transfer_mode(value: object) -> str:
-    """How a peer's bytes reach the client. Raises `Wrong` for anything else."""
+    """How a peer's bytes reach the client. Raises `InvalidValue` for anything else."""
     if value not in ("relay", "redirect"):
-        raise Wrong(f"{value!r} is no way to transfer", "write relay or redirect")
+        raise InvalidValue(f"{value!r} is not a transfer mode", "write relay or redirect")
     return str(value)
 
 
 def parse_patterns(value: object) -> tuple[str, ...]:
     hint = 'write a list of globs on REGISTRY/REPOSITORY:TAG, for example ["docker.io/*", "*:v1.*"]'
     if not isinstance(value, list):
-        raise Wrong(f"{value!r} is not a list", hint)
+        raise InvalidValue(f"{value!r} is not a list", hint)
     for pattern in value:
         if not isinstance(pattern, str) or not pattern or "@" in pattern or "://" in pattern:
-            raise Wrong(f"{pattern!r} is not a pattern", hint)
+            raise InvalidValue(f"{pattern!r} is not a pattern", hint)
     return tuple(value)
 
 
@@ -207,28 +213,28 @@ def parse_labels(value: object) -> Labels:
     """A mapping of label keys to values, as Kubernetes has them."""
     hint = "write {KEY: VALUE, …}, for example {topology.kubernetes.io/zone: eu-1a}"
     if not isinstance(value, dict):
-        raise Wrong(f"{value!r} is not a mapping", hint)
+        raise InvalidValue(f"{value!r} is not a mapping", hint)
     labels: dict[str, str] = {}
     for key, label in value.items():
         if not isinstance(key, str) or not key:
-            raise Wrong(f"{key!r} is not a label's key", hint)
+            raise InvalidValue(f"{key!r} is not a label's key", hint)
         if isinstance(label, bool) or not isinstance(label, str | int):
-            raise Wrong(f"{label!r}, the value of {key}, is not text", "put the value in quotes")
+            raise InvalidValue(f"{label!r}, the value of {key}, is not text", "put the value in quotes")
         labels[key] = str(label)
     return Labels(items=tuple(labels.items()))
 
 
-_OWN_LEVELS = ("region", "zone", "node", REGION_LABEL, ZONE_LABEL)
+_BUILT_IN_LEVELS = ("region", "zone", "node", REGION_LABEL, ZONE_LABEL)
 
 
 def parse_levels(value: object) -> tuple[str, ...]:
-    """Label keys, the widest level first."""
-    hint = "write a list of label keys, the widest level first, for example [example.com/row, rack]"
+    """Label keys, widest level first."""
+    hint = "write a list of label keys, widest level first, for example [example.com/row, rack]"
     if not isinstance(value, list) or not all(isinstance(key, str) and key for key in value):
-        raise Wrong(f"{value!r} is not a list of label keys", hint)
-    doubled = next((key for key in value if value.count(key) > 1 or key in _OWN_LEVELS), None)
-    if doubled is not None:
-        raise Wrong(f"{doubled!r} is there twice, or is a level of its own already", hint)
+        raise InvalidValue(f"{value!r} is not a list of label keys", hint)
+    duplicate = next((key for key in value if value.count(key) > 1 or key in _BUILT_IN_LEVELS), None)
+    if duplicate is not None:
+        raise InvalidValue(f"{duplicate!r} is listed twice, or is a built-in level", hint)
     return tuple(value)
 
 
@@ -236,11 +242,11 @@ def parse_prices(value: object) -> tuple[ZonePrice, ...]:
     """A list of ``{from, to, usd_per_gb}``."""
     hint = "write a list of {from: ZONE, to: ZONE, usd_per_gb: NUMBER}"
     if not isinstance(value, list):
-        raise Wrong(f"{value!r} is not a list", hint)
+        raise InvalidValue(f"{value!r} is not a list", hint)
     prices: list[ZonePrice] = []
     for entry in value:
         if not isinstance(entry, dict) or entry.keys() != {"from", "to", "usd_per_gb"}:
-            raise Wrong(f"{entry!r} is not a price", hint)
+            raise InvalidValue(f"{entry!r} is not a price", hint)
         prices.append(
             ZonePrice(
                 source=_label(entry["from"]),
@@ -253,7 +259,7 @@ def parse_prices(value: object) -> tuple[ZonePrice, ...]:
 
 def parse_flag(value: object) -> bool:
     if not isinstance(value, bool):
-        raise Wrong(f"{value!r} is neither true nor false", "write true or false, without quotes")
+        raise InvalidValue(f"{value!r} is neither true nor false", "write true or false, without quotes")
     return value
 
 
@@ -262,7 +268,7 @@ def seconds(*, least: float = 0.0, most: float) -> Callable[[object], float]:
 
 
 def amount(*, most: float) -> Callable[[object], float]:
-    """A parser of amounts from nothing to ``most``."""
+    """A parser of amounts from 0 to ``most``."""
     return seconds(most=most)
 
 
@@ -271,21 +277,23 @@ def whole_number(*, least: int = 0, most: int) -> Callable[[object], int]:
 
     def parse(value: object) -> int:
         if isinstance(value, float):
-            raise Wrong(f"{value!r} is not a whole number", f"write a whole number from {least} to {most}")
+            raise InvalidValue(
+                f"{value!r} is not a whole number", f"write a whole number from {least} to {most}"
+            )
         return int(_number(value, least=least, most=most))
 
     return parse
 
 
 def limit(*, least: int, most: int) -> Callable[[object], int]:
-    """A parser of limits: 0 for none, or a whole number that leaves something to live on."""
+    """A parser of limits: 0 for no limit, or a whole number of at least ``least``."""
     number = whole_number(most=most)
 
     def parse(value: object) -> int:
         parsed = number(value)
         if 0 < parsed < least:
-            raise Wrong(
-                f"{value!r} is too little to get anything done", f"write 0 for no limit, or {least} or more"
+            raise InvalidValue(
+                f"{value!r} is too low to work with", f"write 0 for no limit, or {least} or more"
             )
         return parsed
 
@@ -295,7 +303,7 @@ def limit(*, least: int, most: int) -> Callable[[object], int]:
 def _number(value: object, *, least: float, most: float) -> float:
     hint = f"write a number from {least:.12g} to {most:.15g}"
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise Wrong(f"{value!r} is not a number", hint)
+        raise InvalidValue(f"{value!r} is not a number", hint)
     if not least <= value <= most:  # also false for NaN
-        raise Wrong(f"{value!r} is out of bounds", hint)
+        raise InvalidValue(f"{value!r} is out of bounds", hint)
     return value

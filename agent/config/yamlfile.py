@@ -1,4 +1,4 @@
-"""Reading YAML that a person wrote: whatever is wrong with it is one kind of error."""
+"""Reads YAML that a person wrote. Whatever is wrong with it becomes one kind of error."""
 
 import os
 import stat
@@ -6,15 +6,15 @@ from pathlib import Path
 
 import yaml
 
-# What PyYAML lets escape for tags that do not fit their value, dates that are none, and deep nesting.
+# What PyYAML raises for tags that do not fit their value, impossible dates, and deep nesting.
 _ESCAPES = (ValueError, KeyError, AttributeError, IndexError, TypeError, OverflowError, RecursionError)
 
 
-_DIGITS_MAX = 40  # of a number; nothing here is that large, and Python won't print one of 4,300
+_DIGITS_MAX = 40  # no number here is that long, and Python refuses to print one with 4,300 digits
 
 
 class YamlInvalid(Exception):
-    """The text is not YAML; the message says where, in one line."""
+    """The text is not YAML. The message says where, in one line."""
 
 
 def parse_yaml(text: str) -> object:
@@ -28,7 +28,7 @@ def parse_yaml(text: str) -> object:
 
 
 def read_yaml(path: Path) -> object:
-    """The document in a regular file. Raises `YamlInvalid`, or OSError when it can't be read."""
+    """The document in a regular file. Raises `YamlInvalid`, or OSError if the file can't be read."""
     if not stat.S_ISREG(os.stat(path).st_mode):  # noqa: PTH116 - reading a FIFO would wait for ever
         raise YamlInvalid("not a regular file")
     try:
@@ -38,12 +38,12 @@ def read_yaml(path: Path) -> object:
     return parse_yaml(text)
 
 
-# libyaml's parser is ten times as fast: a list of thousands of peers is re-read while pulls are served.
+# libyaml's parser is ten times as fast, and a list of thousands of peers is read while pulls are served.
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """The safe loader, without numbers that nothing here can have."""
+    """The safe loader, without absurdly long numbers."""
 
     def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
-        """A whole number. Raises ValueError when it is absurdly long."""
+        """A whole number. Raises ValueError if it is absurdly long."""
         if len(str(node.value)) > _DIGITS_MAX:
             raise ValueError(f"a number of {len(str(node.value))} characters")
         return int(super().construct_yaml_int(node))

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from agent.config.values import Labels, Wrong, parse_labels, parse_name
+from agent.config.values import InvalidValue, Labels, parse_labels, parse_name
 from agent.config.yamlfile import YamlInvalid, read_yaml
 from agent.members.member import Peer, Peers
 from topology.labels import FINER_LEVELS, configured_placement, read_labels
@@ -107,7 +107,7 @@ def _mistakes(entry: Any) -> list[str]:
     found = [f".{key}: unknown key (known: {', '.join(sorted(_KNOWN))})" for key in entry.keys() - _KNOWN]
     try:
         parse_name(entry.get("name"))
-    except Wrong as wrong:
+    except InvalidValue as wrong:
         found.append(f".name: {wrong} (the peer's node.name: {wrong.hint})")
     try:
         ipaddress.ip_address(str(entry.get("address")))
@@ -122,7 +122,7 @@ def _mistakes(entry: Any) -> list[str]:
             found.append(f".{level}: {value!r} is not text (put it in quotes)")
     try:
         _labels(entry)
-    except Wrong as wrong:
+    except InvalidValue as wrong:
         found.append(f".labels: {wrong} ({wrong.hint})")
     return found
 

@@ -19,7 +19,7 @@ from agent.config import (
     dump_settings,
     load_settings,
 )
-from agent.config.values import Wrong, parse_endpoint, parse_store
+from agent.config.values import InvalidValue, parse_endpoint, parse_store
 from tests.unit.twins import REPOSITORY_ROOT
 
 LEAST = {"node": {"name": "node-1", "address": "10.0.0.1"}}
@@ -250,7 +250,7 @@ def test_store_is_read_with_its_defaults(text: str, store: object) -> None:
     ],
 )
 def test_store_that_is_none_is_refused_with_a_hint(text: str) -> None:
-    with pytest.raises(Wrong) as caught:
+    with pytest.raises(InvalidValue) as caught:
         parse_store(text)
     assert caught.value.hint
 
@@ -271,7 +271,7 @@ def test_endpoint_that_is_written_reads_back(address: object, port: int) -> None
     "value", ["", ":1", "10.0.0.1", "10.0.0.1:", "10.0.0.1:0", "10.0.0.1:65536", "localhost:1", 1, None]
 )
 def test_endpoint_that_is_none_is_refused_with_a_hint(value: object) -> None:
-    with pytest.raises(Wrong) as caught:
+    with pytest.raises(InvalidValue) as caught:
         parse_endpoint(value)
     assert caught.value.hint
 
