@@ -1,8 +1,8 @@
-"""The one way in which a command that asks an agent fails."""
+"""The error of a command that asks an agent."""
 
 
 class CommandError(Exception):
-    """A question that got no good answer, or one that can't be shown. The command ends with ``status``."""
+    """The agent gave no good answer, or the answer can't be shown. The command ends with ``status``."""
 
     def __init__(self, message: str, *, hint: str, status: int = 1) -> None:
         super().__init__(message)
@@ -11,5 +11,5 @@ class CommandError(Exception):
 
     @property
     def lines(self) -> str:
-        """What the person reads: the error, and the hint if there is one."""
+        """The text for the person: the error, and the hint if there is one."""
         return f"shorthaul: {self}" + (f"\n      hint: {self.hint}" if self.hint else "")

@@ -1,4 +1,4 @@
-"""Costs, ages, sizes and names as people read them, the same in the terminal and in the picture."""
+"""Formats costs, ages, sizes and names for people, the same way in the terminal and in the picture."""
 
 import math
 
@@ -6,7 +6,7 @@ from agent.documents.topology import ZoneEntry
 
 
 def zone_name(zone: ZoneEntry) -> str:
-    """REGION/ZONE."""
+    """A zone as REGION/ZONE."""
     name = zone.zone or "no zone"
     return name if zone.region is None else f"{zone.region}/{name}"
 
@@ -17,7 +17,7 @@ def or_far(cost_us: float | None) -> float:
 
 
 def plain_ms(cost_us: float) -> str:
-    """Milliseconds without the unit, where a heading names it."""
+    """Milliseconds without the unit, for places that name it already."""
     cost_ms = cost_us / 1000
     return f"{cost_ms:.2f}" if cost_ms < 100 else f"{cost_ms:.0f}"
 
@@ -28,7 +28,7 @@ def ms(cost_us: float | None) -> str:
 
 
 def age(age_s: float) -> str:
-    """How long ago, in the largest unit that makes it 2 or more."""
+    """How long ago, in the largest unit that gives at least two."""
     if not math.isfinite(age_s):
         return "long ago"
     for unit, length_s in (("d", 86400), ("h", 3600), ("min", 60)):
@@ -38,7 +38,7 @@ def age(age_s: float) -> str:
 
 
 def size(size_bytes: float | None) -> str:
-    """Bytes, in powers of a thousand."""
+    """A size in bytes, with a unit in powers of a thousand."""
     if size_bytes is None:
         return "–"
     for unit, length in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
@@ -48,5 +48,5 @@ def size(size_bytes: float | None) -> str:
 
 
 def count(number: int, what: str) -> str:
-    """``1 node``, ``2 nodes``."""
+    """A number with its noun: ``1 node``, ``2 nodes``."""
     return f"{number} {what}" if number == 1 else f"{number} {what}s"

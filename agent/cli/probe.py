@@ -1,4 +1,4 @@
-"""``shorthaul probe``: run the eBPF probe of this node, or watch what one finds."""
+"""``shorthaul probe``: runs the eBPF probe of this node, or shows what one finds."""
 
 import argparse
 import sys
@@ -18,15 +18,14 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     parser.add_argument(
         "--watch",
         action="store_true",
-        help="show connections and their verdicts as they come: those of the running probe, or of one of "
-        "its own",
+        help="show connections and their verdicts live, from the running probe, or from one of its own",
     )
     add_log(parser)
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Check the settings, then work until a signal."""
+    """Check the settings, then run until a signal."""
     settings = settings_or_none(arguments)
     if settings is None:
         return 2
@@ -58,7 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
-    """One of them: they come from tasks that ran side by side."""
+    """The first error in a group. The errors come from concurrent tasks."""
     error = errors.exceptions[0]
     return _first(error) if isinstance(error, BaseExceptionGroup) else error
 
@@ -66,7 +65,7 @@ def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
 def print_bpf_error(
     error: BaseException, *, advice: str = "`shorthaul verify` looks at the whole node."
 ) -> None:
-    """Tell why there is no probe: the error, its hint, and the last words of compiler or verifier."""
+    """Print why there is no probe: the end of the compiler's or verifier's log, the error, and its hint."""
     log_lines = getattr(error, "log", "").splitlines()
     for line in log_lines:
         print(f"    | {line}", file=sys.stderr)

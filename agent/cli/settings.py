@@ -1,4 +1,4 @@
-"""``--config`` and ``--set``, for the commands that read the settings, and what is said of mistakes."""
+"""``--config`` and ``--set``, for the commands that read the settings, and the report of mistakes."""
 
 import argparse
 import socket
@@ -10,7 +10,7 @@ from agent.config import ConfigError, Settings, load_settings, make_settings
 
 def add_config(parser: argparse.ArgumentParser, *, required: bool) -> None:
     """Add the options."""
-    text = "settings, as YAML" if required else "the agent's settings, as YAML (default: built-in ones)"
+    text = "settings, as YAML" if required else "the agent's settings, as YAML (default: built-in settings)"
     parser.add_argument("--config", type=Path, required=required, metavar="FILE", help=text)
     parser.add_argument(
         "--set",
@@ -23,13 +23,13 @@ def add_config(parser: argparse.ArgumentParser, *, required: bool) -> None:
 
 
 def add_log(parser: argparse.ArgumentParser) -> None:
-    """Add how a command that runs on logs."""
+    """Add the log options of a command that keeps running."""
     parser.add_argument("--log-format", choices=("json", "text"), default="text")
     parser.add_argument("--log-level", choices=("debug", "info", "warning", "error"), default="info")
 
 
 def read_settings(arguments: argparse.Namespace) -> Settings:
-    """The settings; those of a node that nobody named where no file is given. Raises `ConfigError`."""
+    """The settings. Without a file: the defaults, and this machine's name and address. Raises ConfigError."""
     if arguments.config is not None:
         return load_settings(arguments.config, arguments.overrides)
     node = {"name": socket.gethostname(), "address": _own_address()}
@@ -37,7 +37,7 @@ def read_settings(arguments: argparse.Namespace) -> Settings:
 
 
 def settings_or_none(arguments: argparse.Namespace) -> Settings | None:
-    """The settings; None once their mistakes are told."""
+    """The settings. None if they have mistakes, which are printed then."""
     try:
         return read_settings(arguments)
     except ConfigError as error:
@@ -46,18 +46,18 @@ def settings_or_none(arguments: argparse.Namespace) -> Settings | None:
 
 
 def print_problems(source: object, error: ConfigError) -> None:
-    """Tell all mistakes, with their hints."""
+    """Print all mistakes, with their hints."""
     print(f"shorthaul: {source} can't be used:", file=sys.stderr)
     for problem in error.problems:
         print(f"  {problem.key}: {problem.message}\n      hint: {problem.hint}", file=sys.stderr)
 
 
 def _own_address() -> str:
-    """The address by which this node reaches others: where a packet to anywhere would come from."""
+    """The address by which this node reaches others: the source address of a packet to anywhere."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
-            probe.connect(("192.0.2.1", 9))  # RFC 5737: nobody's; connecting UDP sends nothing
+            probe.connect(("192.0.2.1", 9))  # a documentation address (RFC 5737); UDP connect sends nothing
             address: str = probe.getsockname()[0]
         except OSError:
-            return "127.0.0.2"  # no route to anywhere; 127.0.0.1 is the local listener's
+            return "127.0.0.2"  # there is no route; not 127.0.0.1, which is the local listener's
     return address

@@ -1,6 +1,6 @@
-"""``shorthaul verify``: is this node's path to the agent direct? One look, one answer.
+"""``shorthaul verify``: checks once whether this node's path to the agent is direct.
 
-Exit status 0 only if the HostPort's path is proved to be direct and to end at this node's own agent.
+The exit status is 0 only if the path to the HostPort is proved to be direct and to end at this node's agent.
 """
 
 import argparse
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from agent.preflight import Check
 
 
-_WIDE = 120  # columns that the table takes; a narrower terminal gets a list
-_OWNER = "HostPort"  # the check that tells whose process has the port, which no canary can show
+_WIDE = 120  # columns that the table needs; a narrower terminal gets a list
+_OWNER = "HostPort"  # the check that says which process has the port, which no canary can show
 
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -30,8 +30,8 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     parser = commands.add_parser(
         "verify",
         help="prove that this node's path to the agent is direct (needs root)",
-        description="Look at the node, send one connection to each endpoint, and tell what the kernel saw. "
-        "Exit status 0 only if the HostPort's path is proved to be direct.",
+        description="Check the node, make one connection to each endpoint, and show what the kernel saw. "
+        "The exit status is 0 only if the path to the HostPort is proved to be direct.",
     )
     add_config(parser, required=False)
     parser.add_argument("--json", action="store_true", help="the findings as JSON")
@@ -39,12 +39,12 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Look, prove, tell."""
+    """Check the node, send canaries, print the result."""
     settings = settings_or_none(arguments)
     if settings is None:
         return 2
     log.configure("text", "error")
-    # Not at the top: nothing that other commands should carry.
+    # Imported here, because other commands do not need these.
     from agent.preflight import PreflightTarget, run_checks
     from bpf.errors import BpfError
 
@@ -80,7 +80,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _send_canaries(settings: Settings) -> "tuple[tuple[Canary, ...], bool]":
-    """What became of them, and whether the same would become of containerd's connections."""
+    """The canaries' results, and whether the same eBPF programs run on containerd's connect()."""
     from agent.probe.run import attached, make_probe
 
     with attached(settings, known=_known_programs(settings)) as source:
@@ -90,7 +90,7 @@ def _send_canaries(settings: Settings) -> "tuple[tuple[Canary, ...], bool]":
 
 
 def _known_programs(settings: Settings) -> tuple[int, ...]:
-    """The programs of the probe that runs on this node already, if one does."""
+    """The programs of the probe that already runs on this node. Empty if none runs."""
     from agent.probe.reader import read_hello
 
     try:
@@ -106,7 +106,7 @@ def _conclude(
     alike: bool,
     failure: Exception | None,
 ) -> tuple[bool, str]:
-    """Whether the HostPort is proved, and the sentence that says so. ``node``: whose agent must answer."""
+    """Whether the path is proved, and why, as a sentence. ``node``: the node whose agent must answer."""
     from agent.flows.verdicts import EndpointName, Verdict
     from agent.preflight import Status
 
@@ -200,7 +200,7 @@ def _table(canaries: "tuple[Canary, ...]") -> "Table":
 
 
 def _list(canaries: "tuple[Canary, ...]") -> "Text":
-    """For narrow terminals."""
+    """The canaries as a list, for narrow terminals."""
     from rich.text import Text
 
     text = Text()

@@ -1,4 +1,4 @@
-"""``shorthaul probe --watch``: connections and their verdicts as they come."""
+"""``shorthaul probe --watch``: shows connections and their verdicts live."""
 
 import asyncio
 import contextlib
@@ -23,12 +23,12 @@ from agent.probe.run import attached, make_probe
 _SHOWN = 30
 _REFRESHES_A_SECOND = 4
 _COLUMNS = ("verdict", "endpoint", "asked for", "process", "on the wire to", "RTT", "", "why")
-_WIDE, _NARROW = 120, 4  # columns of the terminal that all of them take, and how many of them fit into 80
+_WIDE, _NARROW = 120, 4  # the terminal width that all columns need, and how many columns fit into 80
 _STYLES = {Verdict.DIRECT: "green", Verdict.UNKNOWN: "dim", Verdict.FAILED: "red"}
 
 
 def watch(settings: Settings) -> None:
-    """Show what this node's probe tells, or else one of our own, until Ctrl-C. Raises `BpfError`."""
+    """Show what this node's probe reports until Ctrl-C. If none runs, run one here. Raises `BpfError`."""
     with contextlib.suppress(KeyboardInterrupt, asyncio.CancelledError):
         asyncio.run(_watch(settings))
 
@@ -54,7 +54,7 @@ async def _watch(settings: Settings) -> None:
 
 
 class _View:
-    """What is on the screen."""
+    """The table on the screen."""
 
     def __init__(self, *, wide: bool) -> None:
         self._wide = wide
@@ -66,7 +66,7 @@ class _View:
         self.print: Callable[[Flow], None] = _nothing
 
     def on_message(self, message: Message) -> None:
-        """A message of the probe."""
+        """Apply a message of the probe."""
         if isinstance(message, Hello):
             self.source = f"the probe of {message.node}"
         elif isinstance(message, Health):
@@ -76,7 +76,7 @@ class _View:
                 self._add_flow(flow)
 
     def on_gone(self) -> None:
-        """The probe went away."""
+        """The probe disconnected."""
         self.source += ", which is gone"
 
     def __rich__(self) -> RenderableType:
