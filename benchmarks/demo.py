@@ -1,10 +1,10 @@
-"""``make demo``: a multi-zone cluster pulls an image, node by node, before your eyes.
+"""``make demo``: shows how a multi-zone cluster pulls an image, node by node.
 
-Three zones in two regions, two nodes each. Every node runs a real containerd and an agent; the first
-node finds the image at the registry, every other one at the nearest peer. Then the registry is stopped,
-and a node that was down until then pulls all the same. Frames between zones take the time that they take
-in a cloud; at the end a node shows what it measured of that. eBPF probes tell which way each containerd's
-connections to its own agent took.
+There are three zones in two regions, with two nodes each. Every node runs a real containerd and an agent.
+The first node gets the image from the registry, every other node from its nearest peer. Then the registry
+is stopped, and a node that was down until then still pulls the image. Frames between zones take as long as
+in a cloud. At the end a node shows what it measured of these delays. eBPF probes show the path of each
+containerd's connections to its own agent.
 """
 
 import argparse
@@ -36,17 +36,17 @@ from benchmarks.lab.process import LabError
 _LAYERS = 8
 _LAYER_BYTES = 25_000_000
 _ZONES = {"r1": ["a", "b"], "r2": ["c"]}
-_LATE = "c2"  # down until the registry is gone
+_LATE = "c2"  # this node is down until the registry is stopped
 _COLOURS = {"registry": "red", "rack": "green", "zone": "green", "region": "yellow", "remote": "magenta"}
 _ROUND_TRIPS = {"inside_us": 300.0, "zones_us": 900.0, "regions_us": 8000.0}  # as measured in clouds
-_PROBES_S = 4.0  # so long until the node that started last has probed everyone twice
+_PROBES_S = 4.0  # after this time the node that started last has probed every peer twice
 _MB = 1_000_000
-_WIDE = 160  # columns that the full table takes; a narrower terminal gets colours in place of words
+_WIDE = 160  # columns of the full table; a narrower terminal gets colours instead of words
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where a node had a blob from. ``tier`` is "registry" for the registry."""
+    """Where a node got a blob from. ``tier``: "registry" for the registry."""
 
     name: str
     tier: str
@@ -55,7 +55,7 @@ class Source:
 
 @dataclass(slots=True)
 class NodePull:
-    """What is known of one node's pull so far."""
+    """What is known about one node's pull so far."""
 
     node: Node
     state: str = "waiting"
@@ -66,14 +66,14 @@ class NodePull:
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """What a node's probe found: whether its HostPort's path is proved, and its connections by verdict."""
+    """What a node's probe found: whether the path is proved, and the number of connections by verdict."""
 
     proved: bool
     verdicts: Counter[str]
 
 
 class Demo:
-    """Runs the scenario and keeps what the view shows."""
+    """Runs the scenario, and keeps what the view shows."""
 
     def __init__(self, cluster: Cluster, console: Console) -> None:
         self._cluster = cluster
@@ -87,7 +87,7 @@ class Demo:
         self._proof: list[Proof] = []
 
     def run(self) -> bool:
-        """The whole scenario; whether it went as promised."""
+        """Run the whole scenario. Returns whether everything worked as it should."""
         self._prepare()
         with Live(self._view(), console=self._console, refresh_per_second=10, transient=True) as live:
             for name in self._pulls:
@@ -103,7 +103,7 @@ class Demo:
         return self.summarise(self._console)
 
     def summarise(self, console: Console) -> bool:
-        """Print the table and the lines that matter; whether it went as promised."""
+        """Print the table and the totals. Returns whether everything worked as it should."""
         console.print(self._view())
         good = self._conclude(console)
         console.print(Rule(f"what {_LATE} measured (shorthaul topology)"))
@@ -133,7 +133,7 @@ class Demo:
         self._note = f"Each node pulls {self._reference}, one after the other."
 
     def _start(self, name: str) -> None:
-        """Start a node's agent, and where there is a kernel to ask, its probe."""
+        """Start a node's agent and, in a real cluster, its probe."""
         node = self._cluster.node(name)
         node.start_agent()
         if self._cluster.real:
@@ -151,7 +151,7 @@ class Demo:
             self._read_logs(pull, seen)
             live.update(self._view())
         pull.seconds = time.monotonic() - started_s
-        time.sleep(0.6)  # for the last lines of the logs, and for the new image's name to be noticed
+        time.sleep(0.6)  # for the last log lines, and until the new image's name is noticed
         self._read_logs(pull, seen)
         live.update(self._view())
         if pull.error:
@@ -165,7 +165,7 @@ class Demo:
             pull.state, pull.error = "failed", str(error)
 
     def _read_logs(self, pull: NodePull, seen: int) -> None:
-        """Take in what the agent and the registry logged of this pull. Both logs are the servers' own."""
+        """Read what the agent and the registry logged about this pull."""
         for entry in pull.node.requests():
             digest = entry["digest"]
             if entry["result"] == "ok" and entry["bytes"] and digest in self._columns:
@@ -229,7 +229,7 @@ class Demo:
         )
 
     def _show_proof(self, console: Console) -> bool:
-        """Where the connections between each containerd and its agent went, as the kernel saw it."""
+        """The path of the connections from each containerd to its agent, as the kernel saw it."""
         if not self._cluster.real:
             return True
         console.print(Rule("the local leg, as eBPF saw it"))
@@ -276,12 +276,12 @@ def _draw(demo: Demo, path: Path) -> None:
     console = Console(width=_WIDE, record=True, file=io.StringIO(), force_terminal=True)
     demo.summarise(console)
     picture = console.export_svg(title="make demo", theme=DIMMED_MONOKAI)
-    # The reader's own monospace font will do: a picture must not load anything from elsewhere.
+    # Use the reader's own monospace font, because a picture must not load anything from elsewhere.
     path.write_text(re.sub(r"@font-face \{.*?\}", "", picture, flags=re.DOTALL))
 
 
 def main() -> int:
-    """Run the demo; 0 when every node pulled and no byte travelled further than it had to."""
+    """Run the demo. Returns 0 if every node pulled, and no byte travelled further than necessary."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--svg", type=Path, metavar="FILE", help="also draw what was shown, for the README")
     arguments = parser.parse_args()

@@ -1,11 +1,10 @@
-"""``make bench``: the figures of the README, measured on real containerds.
+"""Pulls on real containerds: first bytes, bytes across zones, local reads, a killed holder.
 
-Six nodes in three zones, containerd 2.1, a 1 GiB image. First bytes are measured on one keep-alive
-connection from inside the node's namespace, in alternation with a docker-registry that serves the same
-blobs, so that a noisy machine is noisy for both.
+The cluster has six nodes in three zones, containerd 2.1 and a 1 GiB image. First bytes are measured on one
+keep-alive connection from inside the node's namespace, in alternation with a docker-registry that serves the
+same blobs, so that noise affects both.
 """
 
-import argparse
 import hashlib
 import json
 import os
@@ -21,6 +20,7 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.arguments import make_console, make_parser, parse
 from benchmarks.lab.cluster import LOCAL_PORT, REGISTRY, Cluster, Node, places
 from benchmarks.lab.image import Image, build_image
 from benchmarks.lab.network import inside
@@ -43,7 +43,7 @@ class Quantiles:
 
     @classmethod
     def of(cls, seconds: Sequence[float]) -> "Quantiles":
-        """Of a sample in seconds."""
+        """The quantiles of a sample in seconds."""
         ordered = sorted(seconds)
         return cls(ordered[len(ordered) // 2] * 1e3, ordered[int(len(ordered) * 0.99)] * 1e3)
 
@@ -80,7 +80,7 @@ class Client:
 
 
 class Bench:
-    """Runs the measurements one after the other and keeps the rows of the report."""
+    """Runs the measurements one after the other, and keeps the rows of the report."""
 
     def __init__(self, cluster: Cluster, console: Console, image_bytes: int) -> None:
         self._cluster = cluster
@@ -89,7 +89,7 @@ class Bench:
         self.rows: list[tuple[str, str, str]] = []
 
     def run(self) -> None:
-        """All of them."""
+        """Run all measurements."""
         cluster = self._cluster
         cluster.start_agents()
         time.sleep(2)
@@ -106,7 +106,7 @@ class Bench:
         self._row("RSS after all of this, MiB (most of 6)", f"{max(rss):.1f}", "–")
 
     def _first_bytes(self, image: Image) -> None:
-        """First bytes on a1; b1 alone has the blobs that "one peer has"."""
+        """First bytes on a1. Only b1 has the blobs that "one peer has"."""
         b1 = self._cluster.node("b1")
         assert b1.containerd is not None
         held = [_put_blob(b1.containerd.blobs, os.urandom(_BLOB_BYTES)) for _ in range(_ROUNDS)]
@@ -149,7 +149,7 @@ class Bench:
         registry.close()
 
     def _node_after_node(self, image: Image) -> None:
-        """Every node pulls in turn; then where the bytes came from, by the agents' own accounts."""
+        """Every node pulls in turn. Then the agents' logs say where the bytes came from."""
         slowest_s = 0.0
         order = ["a1", "b1", "c1", "a2", "b2", "c2"]
         for name in order:
@@ -173,7 +173,7 @@ class Bench:
             size for *_, uri, size in self._cluster.registry.served() if "bench/big/blobs" in uri
         )
         self._row(
-            "share of peer bytes that stay in the zone, every zone having a holder",
+            "share of peer bytes that stay in the zone, if every zone has a holder",
             f"{100 * late / late_all:.0f} %",
             "28 %",
         )
@@ -215,7 +215,7 @@ class Bench:
         self._row("local read, the agent's CPU-s per GiB", f"{cpu_s / (moved / _GIB):.2f}", "0.59")
 
     def _holder_killed(self) -> None:
-        """Two peers hold ten blobs; the nearer one is killed; each blob is asked for once."""
+        """Two peers have ten blobs. The nearer peer is killed. Then each blob is requested once."""
         near, far, client_node = (self._cluster.node(name) for name in ("a2", "b1", "a1"))
         assert near.containerd is not None
         assert far.containerd is not None
@@ -225,7 +225,7 @@ class Bench:
             _put_blob(far.containerd.blobs, content)
         time.sleep(1.5)
         client = Client(client_node.netns, "127.0.0.1", LOCAL_PORT)
-        client.get(f"/v2/bench/small/blobs/{digests[0]}?ns={REGISTRY}")  # it knows of the near holder
+        client.get(f"/v2/bench/small/blobs/{digests[0]}?ns={REGISTRY}")  # now it knows the near holder
         near.agent.kill()
         replies = [client.get(f"/v2/bench/small/blobs/{digest}?ns={REGISTRY}") for digest in digests]
         client.close()
@@ -246,7 +246,7 @@ class Bench:
         time.sleep(1)
 
     def _delivered(self, node: Node, tier: str, repository: str) -> int:
-        """Bytes that the node's agent had from peers of a tier."""
+        """How many bytes the node's agent got from peers of a tier."""
         return sum(
             entry["bytes"]
             for entry in node.requests()
@@ -278,11 +278,10 @@ def _cpu_s(process: psutil.Process) -> float:
 
 def main() -> int:
     """Measure, print a table, and write it as JSON with ``--json``."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = make_parser("benchmarks.pulls", __doc__)
     parser.add_argument("--image-mib", type=int, default=1024, help="size of the big image")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the rows here")
-    arguments = parser.parse_args()
-    console = Console(width=None if sys.stdout.isatty() else 150)
+    arguments = parse(parser)
+    console = make_console()
     with Cluster(places(_ZONES, 2), versions=("2.1",)) as cluster:
         bench = Bench(cluster, console, arguments.image_mib * _MIB)
         bench.run()

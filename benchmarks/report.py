@@ -1,4 +1,4 @@
-"""The report: figures as they are measured, a table of all of them, JSON."""
+"""The report: prints figures as they are measured, then a table of all figures, or JSON."""
 
 import itertools
 import json
@@ -13,9 +13,10 @@ from rich.table import Table
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figure:
-    """One line of the report. ``target``: what the median should be at most, or at least.
+    """One line of the report.
 
-    ``bound``: the target is stated for nearly all, so that the 95th percentile has to meet it.
+    ``target``: the largest value that the median should have, or the smallest with ``at_least``. ``bound``:
+    the target is for nearly all values, so the 95th percentile must meet it.
     """
 
     section: str
@@ -32,7 +33,7 @@ class Figure:
 
     @property
     def met(self) -> bool | None:
-        """Whether the value is on the right side of the target; None without one."""
+        """Whether the value meets the target. None without a target."""
         if self.target is None:
             return None
         value = self.p95 if self.bound and self.p95 is not None else self.median
@@ -41,14 +42,14 @@ class Figure:
 
 @dataclass(slots=True)
 class Report:
-    """The figures so far; each is shown at once, as a full run takes minutes."""
+    """The figures so far. Each is printed at once, because a full run takes minutes."""
 
     console: Console
     figures: list[Figure] = field(default_factory=list)
     section: str = ""
 
     def begin(self, section: str) -> None:
-        """What is added from now on belongs to this section."""
+        """Start a section. The figures that follow belong to it."""
         self.section = section
         self.console.print(f"{section} …", highlight=False)
 
@@ -63,7 +64,7 @@ class Report:
         bound: bool = False,
         at_least: bool = False,
     ) -> None:
-        """Median, quartiles and 95th percentile of values, multiplied by ``scale``."""
+        """Add the median, quartiles and 95th percentile of values, multiplied by ``scale``."""
         if not values:
             return
         ordered = sorted(value * scale for value in values)
@@ -84,11 +85,11 @@ class Report:
         )
 
     def single(self, what: str, unit: str, value: float, target: float | None = None) -> None:
-        """One value."""
+        """Add one value."""
         self._add(Figure(section=self.section, what=what, unit=unit, median=value, target=target))
 
     def share(self, what: str, count: int, of: int, target: float | None = None) -> None:
-        """So many of so many, in per cent; a target is the least."""
+        """Add ``count`` of ``of`` in per cent. A target is the smallest share that is good."""
         percent = 100 * count / of if of else math.nan
         self._add(
             Figure(
@@ -123,12 +124,12 @@ class Report:
         return table
 
     def as_json(self) -> str:
-        """Every figure."""
+        """All figures as JSON."""
         return json.dumps([{**asdict(figure), "met": figure.met} for figure in self.figures], indent=1)
 
 
 def at(ordered: Sequence[float], share: float) -> float:
-    """The value below which this share of sorted values is."""
+    """The value below which this share of the sorted values lies."""
     return ordered[min(len(ordered) - 1, int(len(ordered) * share))] if ordered else math.nan
 
 

@@ -1,4 +1,4 @@
-"""cgroups (v2) of the lab's own: a node's processes in one, so that its probe sees no other node's."""
+"""cgroups (v2) for the lab. Each node's processes have their own, so that a node's probe sees only them."""
 
 import contextlib
 import os
@@ -9,14 +9,14 @@ from bpf.cgroups import find_root
 
 
 def make_cgroup(name: str, *, below: Path | None = None) -> Path:
-    """A new cgroup; at the root its name says who made it (``PREFIX-PID-…``), for `sweep_cgroups`."""
+    """Make a cgroup. At the root, its name has its maker's pid (``PREFIX-PID-…``), for `sweep_cgroups`."""
     cgroup = (below or find_root()) / name
     cgroup.mkdir()
     return cgroup
 
 
 def remove_cgroup(cgroup: Path) -> None:
-    """Remove it and all below. Its processes must have ended; the kernel takes a moment to notice."""
+    """Remove a cgroup and all below it. Its processes must have ended. The kernel may notice that late."""
     for folder in sorted(cgroup.rglob("*"), reverse=True):
         if folder.is_dir():
             _remove(folder)
@@ -24,7 +24,7 @@ def remove_cgroup(cgroup: Path) -> None:
 
 
 def sweep_cgroups(prefix: str) -> None:
-    """Remove those whose maker is gone, ending what still runs in them."""
+    """Remove the cgroups whose maker is gone, and kill what still runs in them."""
     for cgroup in find_root().glob(f"{prefix}-*"):
         maker = cgroup.name.removeprefix(f"{prefix}-").partition("-")[0]
         if maker.isdigit() and not Path(f"/proc/{maker}").exists():

@@ -28,7 +28,7 @@ LOCAL_PORT, SERVICE_PORT, ADMIN_PORT = 30020, 30022, 9090
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """Where a node sits; a level that is None is a label that the node does not have."""
+    """Where a node sits. None: the node does not have that label."""
 
     name: str
     region: str | None = None
@@ -37,7 +37,7 @@ class Place:
 
     @property
     def labels(self) -> dict[str, str]:
-        """The labels it has, as settings and members files want them."""
+        """The node's labels, in the form for settings and members files."""
         levels = {"region": self.region, "zone": self.zone, "rack": self.rack}
         return {level: label for level, label in levels.items() if label is not None}
 
@@ -56,7 +56,7 @@ class Reply:
 
 
 def metric_total(exposition: bytes, name: str, labels: Mapping[str, str]) -> float:
-    """The sum of the samples of a metric that have these labels, from Prometheus' text format."""
+    """The sum of a metric's samples that have these labels, from Prometheus' text format."""
     total = 0.0
     for line in exposition.decode().splitlines():
         head, _, value = line.rpartition(" ")
@@ -133,7 +133,7 @@ class Node:
         self.log = self.folder / "agent.log"
 
     def start_agent(self, **overrides: Any) -> None:
-        """Start the agent; returns when it is ready. ``overrides`` are top-level settings."""
+        """Start the agent, and wait until it is ready. ``overrides``: top-level settings."""
         path = self.folder / "agent.yaml"
         path.write_text(yaml.safe_dump({**self.settings, **overrides}))
         command = [str(Path(sys.executable).parent / "shorthaul"), "agent", "--config", str(path)]
@@ -143,7 +143,7 @@ class Node:
         self._process.wait_until(self.is_ready, f"the agent of {self.name}")
 
     def start_probe(self) -> None:
-        """Start the eBPF probe beside the agent; returns when the agent hears of it. Needs a real cluster."""
+        """Start the eBPF probe, and wait until the agent is connected to it. Needs a real cluster."""
         command = [str(Path(sys.executable).parent / "shorthaul"), "probe"]
         command += ["--config", str(self.folder / "agent.yaml")]
         self._probe = Process(command, log=self.folder / "probe.log", netns=self.netns, cgroup=self.cgroup)
@@ -159,14 +159,14 @@ class Node:
         return self._process
 
     def is_ready(self) -> bool:
-        """What /readyz says."""
+        """Whether /readyz says that the agent is ready."""
         try:
             return self.get("/readyz", port=ADMIN_PORT).status == 200
         except OSError:
             return False
 
     def get(self, path: str, *, method: str = "GET", port: int = LOCAL_PORT, **headers: str) -> Reply:
-        """One HTTP request to the agent from the node itself. Raises OSError when nobody answers."""
+        """One HTTP request to the agent from the node itself. Raises OSError if nobody answers."""
         host = self.address if port in (SERVICE_PORT,) else self.loopback
 
         def ask() -> Reply:
@@ -181,7 +181,7 @@ class Node:
         return inside(self.netns, ask)
 
     def pull(self, reference: str, *, at_most_s: float = 120.0) -> None:
-        """Pull an image as the node's own client does: containerd over CRI, or skopeo into the layout."""
+        """Pull an image with the node's own client: containerd over CRI, or skopeo into the layout."""
         if self.containerd is not None:
             self.containerd.pull(reference, at_most_s=at_most_s)
             return
@@ -197,12 +197,12 @@ class Node:
         run(command, netns=self.netns, at_most_s=at_most_s)
 
     def shorthaul(self, *arguments: str) -> str:
-        """What a command that asks the node's agent prints, ``topology`` for example. Raises `LabError`."""
+        """The output of a command that asks the node's agent, such as ``topology``. Raises `LabError`."""
         command = [str(Path(sys.executable).parent / "shorthaul"), *arguments]
         return run([*command, "--url", f"http://{self.loopback}:{ADMIN_PORT}"], netns=self.netns)
 
     def requests(self) -> Iterator[dict[str, Any]]:
-        """What the agent logged of each request it answered."""
+        """The agent's log entries of the requests that it answered."""
         for line in self.log.read_text(errors="replace").splitlines():
             if line.startswith("{") and '"message": "request"' in line:
                 yield json.loads(line)
@@ -212,7 +212,7 @@ class Node:
         return metric_total(self.get("/metrics", port=ADMIN_PORT).body, name, labels)
 
     def stop(self) -> None:
-        """End the agent, the probe and the daemon."""
+        """Stop the agent, the probe and containerd."""
         for process in (self._probe, self._process):
             if process is not None:
                 process.stop()
@@ -221,11 +221,11 @@ class Node:
 
 
 class Cluster:
-    """The whole lab. Use as a context manager: leaving removes everything.
+    """The whole lab. A context manager that removes everything at its end.
 
-    ``real``: namespaces and containerds, which needs root; otherwise loopback addresses and OCI layouts.
-    ``containerd=False``: OCI layouts in namespaces too, where an agent is all that has to start.
-    ``delays``: namespaces between which frames take time, see `Cluster.delays`; they need ``real``.
+    ``real``: use namespaces and containerds, which needs root. Otherwise it uses loopback addresses and OCI
+    layouts. ``containerd=False``: use OCI layouts in namespaces too, so that only agents have to start.
+    ``delays``: frames between the namespaces take time, see `Cluster.delays`. This needs ``real``.
     """
 
     def __init__(
@@ -272,17 +272,17 @@ class Cluster:
 
     @property
     def delays(self) -> DelayNetwork:
-        """The network, to set delays between nodes by their names; the registry is ``registry``."""
+        """The network, to set delays between nodes by name. The registry's name is ``registry``."""
         if not isinstance(self.network, DelayNetwork):
             raise LabError("this cluster has no delays (delays=True)")
         return self.network
 
     def node(self, name: str) -> Node:
-        """The node of that name."""
+        """The node with this name."""
         return self.nodes[name]
 
     def shape(self, name: str, mbit_s: float | None) -> None:
-        """Limit a node's link in both directions, in megabits a second; None lifts the limit."""
+        """Limit a node's link in both directions, in megabits per second. None: no limit."""
         if not isinstance(self.network, Network):
             raise LabError("only links between namespaces can be shaped (real=True, delays=False)")
         self.network.shape(name, mbit_s)
@@ -296,12 +296,12 @@ class Cluster:
             self.delays.set_delay(one.name, other.name, rtt_us)
 
     def start_agents(self, names: Sequence[str] | None = None, **overrides: Any) -> None:
-        """Start the agents of these nodes (of all)."""
+        """Start the agents of these nodes. None given: of all nodes."""
         for name in names if names is not None else list(self.nodes):
             self.nodes[name].start_agent(**overrides)
 
     def write_members(self, names: Sequence[str] | None = None) -> None:
-        """Tell every agent of these nodes (of all)."""
+        """Write these nodes into every agent's members file. None given: all nodes."""
         listed = [self.nodes[name] for name in (names if names is not None else self.nodes)]
         entries = [
             {
@@ -317,7 +317,7 @@ class Cluster:
         new.rename(self.members)
 
     def close(self) -> None:
-        """End every process and remove every namespace, mount and file. Can't be interrupted."""
+        """Stop every process, and remove every namespace, mount and file. Can't be interrupted."""
         with undisturbed():
             self._remove_everything()
 
@@ -362,7 +362,7 @@ def _empty_layout(layout: Path) -> None:
 
 
 def _sweep_folders() -> None:
-    """Remove the folders of labs whose maker is gone, and what is still mounted below them."""
+    """Remove the directories of labs whose maker is gone, and the mounts below them."""
     for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}-*-*"):
         maker = folder.name.split("-")[1]
         if maker.isdigit() and not Path(f"/proc/{maker}").exists():

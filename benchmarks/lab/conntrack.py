@@ -1,7 +1,8 @@
-"""What netfilter did to a connection, as the conntrack of its namespace says: the oracle for tests.
+"""What netfilter did to a connection, according to the conntrack of its namespace. The oracle for tests.
 
-It knows nothing of kube-proxy or of eBPF. It is asked over ctnetlink (Linux, nfnetlink_conntrack.h) for TCP
-over IPv4 and IPv6. Conntrack works only in a namespace where some rule needs it: nat rules do, see `turn_on`.
+It knows nothing about kube-proxy or eBPF. It is read over ctnetlink (Linux, nfnetlink_conntrack.h) for TCP
+over IPv4 and IPv6. Conntrack works only in a namespace where some rule needs it, such as a nat rule; see
+`turn_on`.
 """
 
 import enum
@@ -45,7 +46,7 @@ table inet shlab-conntrack {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Flow:
-    """One direction of a TCP connection. IPv4 addresses are never written as ``::ffff:``."""
+    """One direction of a TCP connection. IPv4 addresses are never written with ``::ffff:``."""
 
     src: str
     src_port: int
@@ -54,7 +55,7 @@ class Flow:
 
     @classmethod
     def of(cls, connection: socket.socket) -> Self:
-        """The direction in which this socket sends, by its own two addresses."""
+        """The direction in which this socket sends, from its own two addresses."""
         src, dst = connection.getsockname(), connection.getpeername()
         return cls(
             src=src[0].removeprefix(_MAPPED),
@@ -78,10 +79,10 @@ class Kind(enum.Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Translation:
-    """A connection as conntrack keeps it.
+    """A connection in conntrack.
 
-    ``original``: as its first packet came, which is what the client's socket says. ``reply``: as an answer
-    comes, so its source is whoever really answers.
+    ``original``: the addresses of its first packet, which are those of the client's socket. ``reply``: the
+    addresses of an answer, so its source is the one that really answers.
     """
 
     original: Flow
@@ -94,30 +95,30 @@ class Translation:
 
     @property
     def wire(self) -> tuple[str, int]:
-        """The address and port that the packets really go to."""
+        """The address and port to which the packets really go."""
         return (self.reply.src, self.reply.src_port)
 
     @property
     def wire_source(self) -> tuple[str, int]:
-        """The address and port that they seem to come from, as the other end sees it."""
+        """The address and port from which the packets come, as the other end sees it."""
         return (self.reply.dst, self.reply.dst_port)
 
     @property
     def snat(self) -> bool:
-        """Whether the source was translated, be it only the port."""
+        """Whether the source was translated, even if only its port."""
         return self.wire_source != (self.original.src, self.original.src_port)
 
 
 def turn_on(netns: str) -> None:
-    """Make conntrack work in a namespace whose rules do not need it; changes no packet's way."""
+    """Turn conntrack on in a namespace whose rules do not need it. Does not change the path of any packet."""
     run(["nft", "-f", "-"], netns=netns, text=_RULE)
 
 
 def lookup(netns: str, flow: Flow) -> Translation | None:
-    """What became of this flow, given as the client's socket says; None when conntrack has no such entry.
+    """What happened to this flow of a client's socket. None if conntrack has no such entry.
 
-    One question to the kernel, which loses nothing. The entry stays about two minutes after a connection's
-    orderly end, but a SYN that is answered by a reset takes it along: only a `Watcher` sees that.
+    This is one question to the kernel, and nothing is lost. The entry stays for about two minutes after a
+    connection's orderly end. A reset in answer to a SYN removes the entry, so only a `Watcher` sees that.
     """
     family = socket.AF_INET6 if ":" in flow.dst else socket.AF_INET
     request = nfct_msg.create_from(
@@ -130,21 +131,22 @@ def lookup(netns: str, flow: Flow) -> Translation | None:
             dport=flow.dst_port,
         )
     )
-    # The kernel finds an entry by either of its directions.
+    # The kernel finds an entry by either direction.
     found = _ask(netns, request, family, _REQUEST)
     return next((one for one in found if one.original == flow), None)
 
 
 def entries(netns: str) -> list[Translation]:
-    """Every TCP connection that the namespace's conntrack knows."""
+    """Every TCP connection in the namespace's conntrack."""
     return _ask(netns, nfct_msg(), socket.AF_UNSPEC, _REQUEST | _DUMP)
 
 
 class Watcher:
-    """Collects the connections that conntrack confirms from now on, so that none is too short to be seen.
+    """Collects the connections that conntrack confirms from now on, also very short ones.
 
-    Use as a context manager. ``overruns``: how often the kernel threw events away because they were not read
-    in time; above 0, that a connection is missing means nothing. ``buffer_bytes``: what may wait to be read.
+    A context manager. ``overruns``: how often the kernel dropped events because they were not read in time.
+    If it is above 0, a missing connection means nothing. ``buffer_bytes``: how many bytes may wait to be
+    read.
     """
 
     def __init__(self, netns: str, *, buffer_bytes: int = _BUFFER_BYTES) -> None:
@@ -163,19 +165,21 @@ class Watcher:
         self.close()
 
     def close(self) -> None:
-        """Stop; what was collected stays. A second time does nothing."""
+        """Stop. What was collected stays. A second call does nothing."""
         self._end.close()
         self._thread.join()
         self._stop.close()
         self._netlink.close()
 
     def all(self) -> list[Translation]:
-        """What was collected so far."""
+        """The connections that were collected so far."""
         with self._changed:
             return list(self._found.values())
 
     def find(self, flow: Flow, *, at_most_s: float = 5.0) -> Translation:
-        """What became of this flow, given as the client's socket says; waits for it. Raises `LabError`."""
+        """Wait until this flow of a client's socket was seen, and say what happened to it. Raises
+        `LabError`.
+        """
         with self._changed:
             if not self._changed.wait_for(lambda: flow in self._found, at_most_s):
                 raise LabError(f"conntrack never told of {flow} ({self.overruns} overruns)")
@@ -184,7 +188,7 @@ class Watcher:
     def _collect(self) -> None:
         while True:
             readable, _, _ = select.select([self._netlink, self._stop], [], [])
-            if self._netlink not in readable:  # told to stop, and nothing is left to read
+            if self._netlink not in readable:  # stopped, and nothing is left to read
                 return
             try:
                 share = self._netlink.recv(_SHARE_BYTES)
@@ -226,7 +230,7 @@ def _open(groups: int, buffer_bytes: int = _BUFFER_BYTES) -> socket.socket:
 
 
 def _messages(share: bytes) -> Iterator[tuple[int, Translation | None]]:
-    """The messages of one datagram: the type, and the connection if it is about one of TCP."""
+    """The messages of one datagram: the type, and the connection if it is a TCP connection."""
     while len(share) >= _HEADER.size:
         size, kind, *_ = _HEADER.unpack_from(share)
         if kind == _ERROR:

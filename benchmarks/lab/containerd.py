@@ -1,4 +1,4 @@
-"""A real containerd daemon, with its own root, state and sockets, pulling over CRI as a kubelet would."""
+"""A real containerd daemon with its own root, state and sockets. It pulls over CRI, as a kubelet does."""
 
 import asyncio
 import shutil
@@ -60,7 +60,7 @@ it fall back to the older way of pulling."""
 
 
 class PullFailed(LabError):
-    """containerd says that a pull failed."""
+    """containerd reports that a pull failed."""
 
 
 class Containerd:
@@ -90,22 +90,22 @@ class Containerd:
 
     @property
     def blobs(self) -> Path:
-        """Where its content store keeps committed blobs."""
+        """The directory of committed blobs in its content store."""
         return self.root / "io.containerd.content.v1.content/blobs/sha256"
 
     @property
     def ingests(self) -> Path:
-        """Where its content store keeps what is still being written."""
+        """The directory of unfinished blobs in its content store."""
         return self.root / "io.containerd.content.v1.content/ingest"
 
     def start(self) -> None:
-        """Start it; returns when it answers over CRI."""
+        """Start the daemon, and wait until it answers over CRI."""
         command = [str(self._binary), "--config", str(self._config)]
         self._process = Process(command, log=self.folder / "log", netns=self._netns, cgroup=self._cgroup)
         self._process.wait_until(self._answers, f"containerd {self.version}")
 
     def stop(self) -> None:
-        """Stop it and remove what it mounted."""
+        """Stop the daemon, and remove its mounts."""
         self._process.stop()
         for line in reversed(Path("/proc/self/mounts").read_text().splitlines()):
             mount_point = line.split()[1]
@@ -113,9 +113,9 @@ class Containerd:
                 subprocess.run(["umount", "--lazy", mount_point], check=False)
 
     def fetch_in_chunks(self, chunk_bytes: int, *, at_once: int) -> None:
-        """Fetch layers in parallel chunks of this size from now on, ``at_once`` in all; starts it anew.
+        """Restart the daemon so that it fetches layers in parallel chunks of this size, ``at_once`` in total.
 
-        Every GET then has an open-ended range, and is closed by containerd behind its chunk. Needs 2.1.
+        Every GET then has an open-ended range, and containerd closes it after its chunk. Needs 2.1.
         """
         if self.version != "2.1":
             raise LabError(f"containerd {self.version} fetches each layer in one piece")
@@ -125,7 +125,7 @@ class Containerd:
         self.start()
 
     def use_mirrors(self, registry: str, server: str, mirrors: list[str]) -> None:
-        """Write hosts.toml for a registry: the mirrors in this order, then the registry itself."""
+        """Write a registry's hosts.toml: the mirrors in this order, then the registry itself."""
         folder = self.certs / registry
         folder.mkdir(exist_ok=True)
         lines = [f'server = "http://{server}"', ""]
@@ -139,16 +139,16 @@ class Containerd:
         self._call("PullImage", cri.PullImageRequest(image=cri.ImageSpec(image=reference)), at_most_s)
 
     def remove(self, reference: str) -> None:
-        """Remove an image through CRI; garbage collection takes its blobs."""
+        """Remove an image through CRI. Garbage collection removes its blobs."""
         self._call("RemoveImage", cri.RemoveImageRequest(image=cri.ImageSpec(image=reference)), 30.0)
 
     def ctr(self, *arguments: str) -> str:
-        """Run ``ctr`` against this daemon, in the kubelet's containerd namespace; its output."""
+        """Run ``ctr`` on this daemon, in the kubelet's containerd namespace. Returns its output."""
         ctr = self._binary.parent / "ctr"
         return run([str(ctr), "--address", str(self.socket), "-n", NAMESPACE, *arguments], netns=self._netns)
 
     def forget_everything(self) -> None:
-        """Stop, remove all content, start: a node that has nothing."""
+        """Stop, remove all content, and start again, like a new node."""
         self.stop()
         shutil.rmtree(self.root)
         self.start()

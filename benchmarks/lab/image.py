@@ -1,4 +1,4 @@
-"""Images made on the spot: valid layer tars of random bytes, as an OCI layout."""
+"""Makes images: valid layer tars of random bytes, as an OCI layout."""
 
 import gzip
 import hashlib
@@ -21,7 +21,7 @@ _PIECE_BYTES = 128 << 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Image:
-    """An image in a layout directory. Sizes in bytes, as they travel."""
+    """An image in a layout directory. Sizes are in bytes, as transferred (compressed)."""
 
     layout: Path
     tag: str
@@ -30,7 +30,7 @@ class Image:
 
     @property
     def size_bytes(self) -> int:
-        """What a node has to fetch: manifests, configs and layers."""
+        """How many bytes a node has to fetch: manifests, configs and layers."""
         return sum(self.blobs.values())
 
 
@@ -43,10 +43,10 @@ def build_image(
     platforms: Sequence[str] = (),
     tag: str = "v1",
 ) -> Image:
-    """Write an image with layers of about these sizes into ``layout`` (made if need be).
+    """Write an image with layers of about these sizes into ``layout``, which is made if it does not exist.
 
-    ``compression`` cycles over the layers: none, gzip, zstd. With ``platforms`` the image is an index
-    with one manifest for each, all with layers of their own.
+    ``compression`` cycles over the layers: none, gzip, zstd. With ``platforms`` the image is an index with
+    one manifest per platform, and each manifest has its own layers.
     """
     builder = _Builder(layout)
     randomness = random.Random(seed)
@@ -113,7 +113,7 @@ class _Builder:
 
 
 def _random_bytes(randomness: random.Random, size: int) -> bytes:
-    """In pieces: `randbytes` makes less than 256 MiB at a time."""
+    """Random bytes, made in pieces, because `randbytes` makes less than 256 MiB at a time."""
     pieces, rest = divmod(size, _PIECE_BYTES)
     return b"".join(randomness.randbytes(piece) for piece in [_PIECE_BYTES] * pieces + [rest])
 

@@ -1,6 +1,6 @@
-"""Network namespaces on one bridge, and sockets inside of them.
+"""Network namespaces on one bridge, and sockets inside them.
 
-Addresses are 10.9.0.0/16 inside the namespaces only; the machine's own namespace gets none of them.
+The addresses are 10.9.0.0/16, and exist inside the namespaces only. The machine's own namespace gets none.
 """
 
 import ctypes
@@ -14,14 +14,14 @@ from benchmarks.lab.process import LabError, run
 
 _T = TypeVar("_T")
 _CLONE_NEWNET = 0x40000000
-_BURST_S = 0.01  # of the rate: what a busy machine may wake up late without the link losing it
-_BURST_LEAST_BYTES = 128 * 1024  # a segment of 64 KiB as the kernel hands it over has to fit whole
+_BURST_S = 0.01  # seconds of the rate: how late a busy machine may wake up without slowing the link
+_BURST_LEAST_BYTES = 128 * 1024  # a segment of 64 KiB, as the kernel passes it on, must fit as a whole
 _QUEUE_S = 0.05
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Network:
-    """A bridge in a namespace of its own, and one namespace for each host on it."""
+    """A bridge in its own namespace, and one namespace for each host on it."""
 
     def __init__(self, prefix: str) -> None:
         self._prefix = prefix
@@ -33,7 +33,7 @@ class Network:
         run(["ip", "-n", self._hub, "link", "set", "br0", "up"])
 
     def add_host(self, name: str, address: str) -> str:
-        """A namespace with a loopback and an interface ``eth0`` of this address; returns its name."""
+        """Add a namespace with a loopback and an ``eth0`` with this address. Returns its name."""
         netns = f"{self._prefix}-{name}"
         run(["ip", "netns", "add", netns])
         self._hosts.append(netns)
@@ -62,9 +62,9 @@ class Network:
         return netns
 
     def shape(self, name: str, mbit_s: float | None) -> None:
-        """Limit a host's link in both directions, in megabits (10**6) a second; None lifts the limit.
+        """Limit a host's link in both directions, in megabits (10**6) per second. None: no limit.
 
-        A token bucket at each end. Headers count, so a stream's payload is some per cent less.
+        There is a token bucket at each end. Headers count, so the payload is a few per cent less.
         """
         ends = [(f"{self._prefix}-{name}", "eth0"), (self._hub, self._ports[name])]
         for netns, device in ends:
@@ -74,7 +74,7 @@ class Network:
                 run(["tc", "-n", netns, "qdisc", "del", "dev", device, "root"])
 
     def close(self) -> None:
-        """Remove every namespace; the interfaces go with them."""
+        """Remove every namespace, and so every interface."""
         for netns in (*self._hosts, self._hub):
             run(["ip", "netns", "del", netns])
         self._hosts.clear()
@@ -82,7 +82,7 @@ class Network:
 
 
 def _bucket(mbit_s: float) -> list[str]:
-    """The words of a token bucket (tc-tbf(8)) of this rate."""
+    """The tc arguments of a token bucket (tc-tbf(8)) with this rate."""
     bytes_s = mbit_s * 1e6 / 8
     burst = max(_BURST_LEAST_BYTES, int(bytes_s * _BURST_S))
     limit = burst + int(bytes_s * _QUEUE_S)
@@ -90,7 +90,7 @@ def _bucket(mbit_s: float) -> list[str]:
 
 
 def sweep(prefix: str) -> None:
-    """Remove the namespaces of labs whose maker (the number behind ``prefix``) is gone."""
+    """Remove the namespaces of labs whose maker (the pid after ``prefix``) is gone."""
     folder = Path("/run/netns")
     if not folder.is_dir():
         return
@@ -103,9 +103,9 @@ def sweep(prefix: str) -> None:
 
 
 def inside(netns: str | None, work: Callable[[], _T]) -> _T:
-    """Do some work with the calling code's sockets made in a namespace; they stay in it afterwards.
+    """Call a function in a namespace. The sockets that it makes stay in that namespace.
 
-    setns(2) moves one thread, so the work gets a thread of its own.
+    setns(2) moves one thread, so the function runs in its own thread.
     """
     if netns is None:
         return work()
@@ -121,7 +121,7 @@ def inside(netns: str | None, work: Callable[[], _T]) -> _T:
             finally:
                 os.close(fd)
             results.append(work())
-        except BaseException as error:  # noqa: BLE001 - handed to the caller
+        except BaseException as error:  # noqa: BLE001 - passed to the caller
             errors.append(error)
 
     thread = threading.Thread(target=enter_and_work, name=f"in {netns}")

@@ -1,6 +1,6 @@
-"""A real nginx: as a file server of a store's blobs, or as a reverse proxy; what ours is measured beside.
+"""A real nginx to compare with, as a file server of a store's blobs or as a reverse proxy.
 
-It answers the paths of blobs, ``/v2/NAME/blobs/sha256:HEX``, as a registry would.
+It answers the paths of blobs, ``/v2/NAME/blobs/sha256:HEX``, like a registry.
 """
 
 import socket
@@ -11,7 +11,7 @@ from benchmarks.lab.process import Process
 
 _BLOB = "^/v2/.+/blobs/sha256:([0-9a-f]+)$"
 
-# A worker for each processor, nothing logged, its files in a folder of its own.
+# One worker per processor, no logs, its files in its own directory.
 _CONFIG = """\
 daemon off;
 user root;
@@ -39,7 +39,7 @@ _FILES = """\
   }}
 """
 
-# Streams as they come, never by way of the disk; buffers as they are recommended for large bodies.
+# It streams without the disk, with the buffers that are recommended for large bodies.
 _PROXY = """\
   upstream peer {{
     server {upstream};
@@ -86,7 +86,7 @@ class Nginx:
         netns: str | None,
         cgroup: Path | None = None,
     ) -> "Nginx":
-        """Serves the files of a directory, which are named by their digests' hexadecimal part."""
+        """An nginx that serves a directory whose files are named by their digests' hexadecimal part."""
         address, port = listen
         servers = _FILES.format(address=address, port=port, blob=f'"{_BLOB}"', blobs=blobs)
         return cls(folder, servers, listen, netns, cgroup)
@@ -101,18 +101,18 @@ class Nginx:
         netns: str | None,
         cgroup: Path | None = None,
     ) -> "Nginx":
-        """Relays everything from one upstream, over connections that it keeps."""
+        """An nginx that relays everything from one upstream, over keep-alive connections."""
         address, port = listen
         servers = _PROXY.format(address=address, port=port, upstream=f"{upstream[0]}:{upstream[1]}")
         return cls(folder, servers, listen, netns, cgroup)
 
     @property
     def pid(self) -> int:
-        """The master process; its workers are its children."""
+        """The pid of the master process. The workers are its children."""
         return self._process.pid
 
     def stop(self) -> None:
-        """End it and its workers."""
+        """Stop nginx and its workers."""
         self._process.stop()
 
     def _answers(self) -> bool:

@@ -1,7 +1,8 @@
-"""Nodes with pods, as a Kubernetes node without any CNI magic has them: for what reads or rewrites addresses.
+"""Nodes with pods, like Kubernetes nodes with the plain bridge CNI, for tests of address translation.
 
-One namespace is a node's host namespace: ``eth0`` to the other nodes, bridge ``cni0`` with a pod behind every
-port, forwarding, routes to the other nodes' pods. No rules: kubeproxy.py and portmap.py bring those.
+A node's host namespace has ``eth0`` to the other nodes, a bridge ``cni0`` with one pod per port,
+forwarding, and routes to the other nodes' pods. It has no rules. The package kubeproxy and portmap.py add
+those.
 """
 
 import contextlib
@@ -19,16 +20,16 @@ from benchmarks.lab.network import inside, sweep
 from benchmarks.lab.process import LabError, run, undisturbed
 
 _PREFIX = "shlab"
-_GATEWAY, _GATEWAY6 = "192.168.60.254", "fd00:60::fe"  # swallows what it gets
-# Without them an IPv6 address is usable at once, instead of after the second that asking around takes.
+_GATEWAY, _GATEWAY6 = "192.168.60.254", "fd00:60::fe"  # drops everything
+# Without duplicate address detection an IPv6 address is usable at once and not after a second.
 _NO_DAD = {"net/ipv6/conf/all/accept_dad": "0", "net/ipv6/conf/default/accept_dad": "0"}
 _SYSCTLS = {
     "net/ipv4/ip_forward": "1",
     "net/ipv6/conf/all/forwarding": "1",
-    # The pods' answers to each other must pass conntrack too, as every installer of Kubernetes demands.
+    # The pods' answers to each other must pass conntrack too. Every installer of Kubernetes sets this.
     "net/bridge/bridge-nf-call-iptables": "1",
     "net/bridge/bridge-nf-call-ip6tables": "1",
-    # A new namespace has the values of the machine's own for these.
+    # A new namespace inherits the machine's values of these.
     "net/ipv4/conf/all/rp_filter": "0",
     "net/ipv4/conf/default/rp_filter": "0",
     "net/ipv4/conf/all/route_localnet": "0",
@@ -38,7 +39,7 @@ _SYSCTLS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pod:
-    """A pod: a namespace with ``eth0`` on its node's bridge. ``address6`` is None unless dual-stack."""
+    """A pod: a namespace with an ``eth0`` on its node's bridge. ``address6``: None unless dual-stack."""
 
     name: str
     netns: str
@@ -47,7 +48,7 @@ class Pod:
 
 
 class NatNode:
-    """A node: its host namespace, and its pods. ``address6`` is None unless dual-stack."""
+    """A node: its host namespace and its pods. ``address6``: None unless dual-stack."""
 
     def __init__(self, network: "PodNetwork", number: int) -> None:
         self.name = f"node{number}"
@@ -67,18 +68,18 @@ class NatNode:
             _ip(self.netns, "link", "add", self.bridge, "type", "bridge", "mcast_snooping", "0")
         _give(self.netns, "eth0", f"{self.address}/24", self.address6)
         _give(self.netns, self.bridge, f"{self.pod_address(1)}/24", self.pod_address6(1))
-        # Without a way to a ClusterIP there is no packet that could be translated.
+        # Without a route to a ClusterIP there would be no packet to translate.
         _ip(self.netns, "route", "add", "default", "via", _GATEWAY)
         if network.dual_stack:
             _ip(self.netns, "route", "add", "default", "via", _GATEWAY6)
 
     @property
     def addresses(self) -> tuple[str, ...]:
-        """Its own addresses, as `NodeAddresses` wants them."""
+        """Its own addresses, in the form for `NodeAddresses`."""
         return (self.address,) if self.address6 is None else (self.address, self.address6)
 
     def pod_address(self, number: int) -> str:
-        """The address in its pod network; 1 is the bridge."""
+        """An address in its pod network. 1 is the bridge."""
         return self.pod_cidr.replace("0/24", str(number))
 
     def pod_address6(self, number: int) -> str | None:
@@ -86,7 +87,7 @@ class NatNode:
         return self.pod_cidr6.replace("/64", f"{number:x}") if self.pod_cidr6 else None
 
     def add_pod(self) -> Pod:
-        """A further pod: 10.244.x.2, 10.244.x.3, …"""
+        """Add a pod: 10.244.x.2, 10.244.x.3, …"""
         number = len(self.pods) + 2
         name = f"{self.name}-pod{number}"
         pod = Pod(
@@ -101,7 +102,7 @@ class NatNode:
             *("link", "add", port, "type", "veth", "peer", "name", "eth0", "netns", pod.netns),
         )
         _ip(self.netns, "link", "set", port, "master", self.bridge, "up")
-        # A pod that asks a Service and is given to itself.
+        # For a pod that asks a Service and is sent to itself.
         _ip(self.netns, "link", "set", port, "type", "bridge_slave", "hairpin", "on")
         _give(pod.netns, "eth0", f"{pod.address}/24", pod.address6)
         _ip(pod.netns, "route", "add", "default", "via", self.pod_address(1))
@@ -118,13 +119,14 @@ class NatNode:
 
 
 class PodNetwork:
-    """A node to look at and nodes beside it. Use as a context manager: leaving removes everything.
+    """A node to test, and remote nodes. A context manager that removes everything at its end.
 
-    ``node`` is 192.168.60.1 with pods 10.244.0.0/24; ``remotes`` are 192.168.60.2 with 10.244.1.0/24, and so
-    on. What goes to neither, a ClusterIP that nobody translates for example, goes out and is lost.
-    With ``dual_stack`` also fd00:60::1 with fd00:10:244::/64, …; ``pod_cidrs`` are the cluster's.
-    ``bridge_first``: the bridge is older than eth0, so what is masqueraded on its way to the node itself
-    comes from the bridge's address, not from the node's. ``name`` tells apart the networks of one process.
+    ``node`` is 192.168.60.1 with pods 10.244.0.0/24. ``remotes`` are 192.168.60.2 with 10.244.1.0/24, and
+    so on. A packet to any other address, for example an untranslated ClusterIP, leaves the node and is
+    lost. With ``dual_stack`` there are also fd00:60::1 with fd00:10:244::/64, and so on. ``pod_cidrs``: the
+    cluster's. ``bridge_first``: the bridge is older than eth0, so a connection that is masqueraded on its
+    way to the node itself comes from the bridge's address, not from the node's. ``name``: distinguishes
+    networks of one process.
     """
 
     def __init__(
@@ -162,22 +164,22 @@ class PodNetwork:
 
     @property
     def node(self) -> NatNode:
-        """The node to look at."""
+        """The node to test."""
         return self.nodes[0]
 
     @property
     def remotes(self) -> list[NatNode]:
-        """The nodes beside it."""
+        """The remote nodes."""
         return self.nodes[1:]
 
     def serve(self, where: Pod | NatNode, port: int) -> "Echo":
-        """Start an `Echo` in a pod or a node's host namespace; it ends with the network."""
+        """Start an `Echo` in a pod or in a node's host namespace. It ends with the network."""
         server = Echo(where.netns, port, name=where.name, dual_stack=self.dual_stack)
         self._servers.append(server)
         return server
 
     def close(self) -> None:
-        """End the servers and remove every namespace; interfaces, rules and conntrack go with them."""
+        """Stop the servers, and remove every namespace with its interfaces, rules and conntrack."""
         with undisturbed():
             for server in self._servers:
                 server.close()
@@ -188,7 +190,7 @@ class PodNetwork:
             self.nodes.clear()
 
     def make_namespace(self, name: str) -> str:
-        """A namespace of this network, with its loopback up; its full name."""
+        """Make a namespace of this network with its loopback up. Returns its full name."""
         netns = f"{self._prefix}-{name}"
         run(["ip", "netns", "add", netns])
         self._namespaces.append(netns)
@@ -197,7 +199,7 @@ class PodNetwork:
         return netns
 
     def plug_in(self, netns: str, port: str) -> None:
-        """Give a namespace an ``eth0`` on the wire between the nodes; it has no address yet."""
+        """Give a namespace an ``eth0`` on the network between the nodes, without an address."""
         _ip(
             self._hub,
             *("link", "add", port, "master", "br0", "type", "veth", "peer", "name", "eth0", "netns", netns),
@@ -206,7 +208,9 @@ class PodNetwork:
 
 
 class Echo:
-    """A TCP server that says ``name address port`` on a line, of itself and of its peer, and then echoes."""
+    """A TCP server. It sends the line ``NAME ADDRESS PORT``, with its own name and the client's address and
+    port, and then echoes.
+    """
 
     def __init__(self, netns: str, port: int, *, name: str, dual_stack: bool = False) -> None:
         self.name = name
@@ -227,7 +231,7 @@ class Echo:
         self._thread.start()
 
     def close(self) -> None:
-        """Stop, closing every connection. A second time does nothing."""
+        """Stop, and close every connection. A second call does nothing."""
         self._end.close()
         self._thread.join()
 
@@ -251,7 +255,7 @@ class Echo:
     def _welcome(self) -> None:
         try:
             connection, peer = self._listener.accept()
-        except OSError:  # the client has gone already
+        except OSError:  # the client is gone already
             return
         self._selector.register(connection, selectors.EVENT_READ)
         with contextlib.suppress(OSError):
@@ -282,7 +286,7 @@ def _set_sysctls(netns: str, values: dict[str, str]) -> None:
 def _give(netns: str, device: str, address: str, address6: str | None) -> None:
     _ip(netns, "addr", "add", address, "dev", device)
     if address6 is not None:
-        # Without waiting for who else might have it.
+        # Without waiting for duplicate address detection.
         _ip(netns, "addr", "add", f"{address6}/64", "dev", device, "nodad")
     _ip(netns, "link", "set", device, "up")
 

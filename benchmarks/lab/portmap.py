@@ -1,8 +1,8 @@
-"""HostPorts as a container runtime makes them: by the CNI plugin ``portmap``, Debian's own binary.
+"""HostPorts as a container runtime makes them: with the CNI plugin ``portmap``, Debian's binary.
 
-It is called as CNI 0.4.0 says (the configuration on its standard input, with ``prevResult``; the rest in the
-environment), in the node's host namespace. Version 1.1.1 writes iptables rules, with ``snat`` on by default;
-it also sets ``route_localnet`` of the bridge, and leaves it behind.
+It is called as CNI 0.4.0 specifies: in the node's host namespace, with the configuration and ``prevResult``
+on its standard input, and the rest in the environment. Version 1.1.1 writes iptables rules, with ``snat``
+on by default. It also sets ``route_localnet`` on the bridge, and does not reset it.
 """
 
 import json
@@ -26,12 +26,12 @@ class HostPort:
 
 
 def add(node: NatNode, pod: Pod, *ports: HostPort) -> None:
-    """Map ports of a node to one of its pods. Raises `LabError` with what the plugin said."""
+    """Map ports of a node to one of its pods. Raises `LabError` with the plugin's output."""
     _call("ADD", node, pod, ports)
 
 
 def remove(node: NatNode, pod: Pod, *ports: HostPort) -> None:
-    """Take the mapping away again; connections that go through it stay. Doing it twice is no error."""
+    """Remove the mapping. Its connections stay. A second call is no error."""
     _call("DEL", node, pod, ports)
 
 

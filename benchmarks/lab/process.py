@@ -1,4 +1,4 @@
-"""Child processes that end with their maker, and that are ended by the id they were started with."""
+"""Child processes that end with their parent, and that are ended by their pid."""
 
 import ctypes
 import signal
@@ -15,7 +15,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 @contextmanager
 def undisturbed() -> Iterator[None]:
-    """Hold back Ctrl-C and SIGTERM: a clean-up must not be cleaned up after."""
+    """A context that defers Ctrl-C and SIGTERM, so that a clean-up is not interrupted."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -28,7 +28,7 @@ def undisturbed() -> Iterator[None]:
 
 
 class LabError(Exception):
-    """Something in the lab did not come up; the message says what and shows its last words."""
+    """Something in the lab did not start. The message says what, with the end of its output."""
 
 
 def _die_with_parent() -> None:
@@ -36,7 +36,7 @@ def _die_with_parent() -> None:
 
 
 def _prepare(cgroup: Path | None) -> None:
-    """In the child: die with the parent, and belong to a cgroup before any socket is made."""
+    """In the child: end with the parent, and enter the cgroup before any socket is made."""
     _die_with_parent()
     if cgroup is not None:
         (cgroup / "cgroup.procs").write_text("0")
@@ -57,7 +57,7 @@ class Process:
         self.log = log
         self._command = [*enter(netns), *command]
         with log.open("ab") as output:
-            # The child must not outlive a maker that is killed outright.
+            # The child must end even if the parent is killed by SIGKILL.
             self._child = subprocess.Popen(
                 self._command,
                 stdin=subprocess.DEVNULL,
@@ -70,12 +70,12 @@ class Process:
 
     @property
     def pid(self) -> int:
-        """The process id; nsenter replaces itself, so it is the command's own."""
+        """The pid of the command, because nsenter replaces itself by it."""
         return self._child.pid
 
     @property
     def running(self) -> bool:
-        """Whether it has not ended."""
+        """Whether the process has not ended."""
         return self._child.poll() is None
 
     def signal(self, number: signal.Signals) -> None:
@@ -84,7 +84,7 @@ class Process:
             self._child.send_signal(number)
 
     def stop(self, *, at_most_s: float = 10.0) -> int:
-        """SIGTERM, then SIGKILL; returns the exit status."""
+        """Send SIGTERM, then SIGKILL. Returns the exit status."""
         self.signal(signal.SIGCONT)
         self.signal(signal.SIGTERM)
         try:
@@ -93,12 +93,12 @@ class Process:
             return self.kill()
 
     def kill(self) -> int:
-        """SIGKILL; returns the exit status."""
+        """Send SIGKILL. Returns the exit status."""
         self.signal(signal.SIGKILL)
         return self._child.wait(10)
 
     def wait_until(self, ready: Callable[[], bool], what: str, *, at_most_s: float = 60.0) -> None:
-        """Wait for what this process brings about. Raises `LabError` if it ends or takes too long."""
+        """Wait for a condition that this process causes. Raises `LabError` if it ends or takes too long."""
         until_s = time.monotonic() + at_most_s
         while not ready():
             if not self.running or time.monotonic() > until_s:
@@ -108,9 +108,9 @@ class Process:
 
 
 def enter(netns: str | None) -> list[str]:
-    """The words in front of a command that run it in a network namespace.
+    """The arguments before a command that run it in a network namespace.
 
-    nsenter, because ``ip netns exec`` remounts /sys, which breaks runc.
+    They use nsenter, because ``ip netns exec`` remounts /sys, which breaks runc.
     """
     return [] if netns is None else ["nsenter", f"--net=/run/netns/{netns}", "--"]
 
@@ -123,9 +123,9 @@ def run(
     env: dict[str, str] | None = None,
     text: str = "",
 ) -> str:
-    """Run a command to its end, with this text as its input; its output.
+    """Run a command to its end, with this text as its input. Returns its output.
 
-    Raises `LabError` with what it said.
+    Raises `LabError` with its error output.
     """
     done = subprocess.run(
         [*enter(netns), *command],

@@ -1,4 +1,4 @@
-"""A real registry: Debian's docker-registry, on a directory, its access log in JSON."""
+"""A real registry: Debian's docker-registry on a directory, with an access log in JSON."""
 
 import json
 import socket
@@ -12,7 +12,7 @@ from benchmarks.lab.process import Process, run
 
 
 class Registry:
-    """One docker-registry. ``name`` is what images call it; ``address`` is where it listens."""
+    """One docker-registry. ``name``: its name in image references. ``address``: where it listens."""
 
     def __init__(self, folder: Path, *, name: str, address: str, port: int, netns: str | None) -> None:
         self.name = name
@@ -34,17 +34,17 @@ class Registry:
         self.start()
 
     def start(self) -> None:
-        """Start it; returns when it answers."""
+        """Start the registry, and wait until it answers."""
         command = ["docker-registry", "serve", str(self._config)]
         self._process = Process(command, log=self._folder / "log", netns=self._netns)
         self._process.wait_until(self._answers, "the registry")
 
     def stop(self) -> None:
-        """Stop it."""
+        """Stop the registry."""
         self._process.stop()
 
     def push(self, image: Image, repository: str, tag: str) -> str:
-        """Push an image as it is, byte for byte; its full reference."""
+        """Push an image byte for byte. Returns its full reference."""
         run(
             [
                 "skopeo",
@@ -61,7 +61,7 @@ class Registry:
         return f"{self.name}/{repository}:{tag}"
 
     def served(self) -> list[tuple[str, str, str, int]]:
-        """(client address, method, URI, body bytes) of each answered request, from the registry's own log."""
+        """(client address, method, URI, body bytes) of each answered request, from the registry's log."""
         found: list[tuple[str, str, str, int]] = []
         for line in (self._folder / "log").read_text(errors="replace").splitlines():
             if '"http.response.written"' not in line:

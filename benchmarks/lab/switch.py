@@ -1,7 +1,7 @@
-"""A network of the lab whose frames take time: the kernel's own TCP round-trip times see it.
+"""A network for the lab with delays, which the kernel's own TCP round-trip times include.
 
-Every host's interface is a TAP device, and one process of ours (``python -m benchmarks.lab.switch``) carries
-the frames between them, each when it is due. Unlike netem this needs nothing of the kernel but /dev/net/tun.
+Every host's interface is a TAP device. One process of ours (``python -m benchmarks.lab.switch``) passes the
+frames between them, each when it is due. Unlike netem this only needs /dev/net/tun from the kernel.
 """
 
 import ctypes
@@ -32,12 +32,12 @@ from benchmarks.lab.process import LabError, _die_with_parent, run
 _TUNSETIFF, _TUNSETOFFLOAD = 0x400454CA, 0x400454D0
 _IFF_TAP, _IFF_NO_PI, _IFF_VNET_HDR = 0x0002, 0x1000, 0x4000
 _OFFLOADS = 0x01 | 0x02 | 0x04 | 0x08  # TUN_F_CSUM, TUN_F_TSO4, TUN_F_TSO6, TUN_F_TSO_ECN
-_VNET_BYTES = 10  # struct virtio_net_hdr, before each frame; handed on as it is
+_VNET_BYTES = 10  # struct virtio_net_hdr before each frame, passed on unchanged
 _ARP = b"\x08\x06"
-_FRAME_BYTES = 66_000  # a segment before segmentation, with its headers
+_FRAME_BYTES = 66_000  # a segment before it is split, with its headers
 _QUEUE_BYTES = 64 * 2**20
-_BATCH = 8  # frames read from one host before it is looked at what is due
-_SPIN_NS = 80_000  # about what a wake-up takes; spun instead
+_BATCH = 8  # frames that are read from one host before due frames are written
+_SPIN_NS = 80_000  # about the time of a wake-up; shorter waits spin
 _RECENT = 512
 _PR_SET_TIMERSLACK = 29
 _MESSAGE_BYTES = 4096
@@ -46,7 +46,7 @@ _ANSWER_S = 20.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delay:
-    """What a pair of hosts gets. Raises `LabError` for what can't be."""
+    """The delay between a pair of hosts. Raises `LabError` for impossible values."""
 
     rtt_us: float = 0.0
     jitter_us: float = 0.0
@@ -59,9 +59,9 @@ class Delay:
 
 
 class DelayNetwork:
-    """Like `Network`, with a round-trip time between any two hosts. Any thread may call its methods.
+    """Like `Network`, but with a round-trip time between any two hosts. Its methods are thread-safe.
 
-    Delays can be set while traffic runs. A host that is unknown or a switch that ended raises `LabError`.
+    Delays can be set while traffic runs. An unknown host, or a switch that ended, raises `LabError`.
     """
 
     def __init__(self, prefix: str) -> None:
@@ -100,7 +100,7 @@ class DelayNetwork:
             self._ask("add", tap=tap, name=name, mac=mac.hex())
             run(["ip", "-n", netns, "link", "set", "eth0", "up"])
         finally:
-            # The switch's copy stays the only one: while one is open, device and namespace live on.
+            # Only the switch keeps a copy, because an open descriptor keeps device and namespace alive.
             os.close(tap)
         return netns
 
@@ -114,11 +114,11 @@ class DelayNetwork:
         spike_share: float = 0.0,
         spike_us: float = 0.0,
     ) -> None:
-        """What the network adds to the round-trip time between two hosts, half of it in each direction.
+        """Set what the network adds to the round-trip time between two hosts, half of it in each direction.
 
-        Each frame is late by a further, exponentially distributed time whose mean is ``jitter_us``, and this
-        share of frames by up to ``spike_us`` more; none overtakes another. In force when this returns, and
-        goes before what `set_delay_all` says; frames already on their way keep their time.
+        Each frame has a further exponential delay with the mean ``jitter_us``. A share of frames has up to
+        ``spike_us`` more. Frames never overtake each other. The delay is in force when this returns, and wins
+        over `set_delay_all`. Frames that are on their way keep their old delay.
         """
         self._check(one, other)
         delay = Delay(rtt_us=rtt_us, jitter_us=jitter_us, spike_share=spike_share, spike_us=spike_us)
@@ -127,20 +127,21 @@ class DelayNetwork:
     def set_delay_all(
         self, rtt_us: float, *, jitter_us: float = 0.0, spike_share: float = 0.0, spike_us: float = 0.0
     ) -> None:
-        """The same for every pair, hosts still to come included, for which `set_delay` was not called."""
+        """The same for every pair without its own `set_delay`, including hosts that are added later."""
         delay = Delay(rtt_us=rtt_us, jitter_us=jitter_us, spike_share=spike_share, spike_us=spike_us)
         self._ask("all", delay=asdict(delay))
 
     def set_host_delay(self, name: str, rtt_us: float) -> None:
-        """Add this to the round-trip time of every pair that the host is one of."""
+        """Add this to the round-trip time of every pair that includes this host."""
         self._check(name)
         self._ask("host", name=name, rtt_us=Delay(rtt_us=rtt_us).rtt_us)
 
     def actual_rtt_us(self, one: str, other: str) -> float:
-        """What the switch did add of late, since the delay was changed: median there plus median back.
+        """What the switch really added recently, since the last change: the medians of both directions
+        together.
 
-        From reading a frame to having written it; the kernel's own share and waking the switch come on top.
-        Raises `LabError` if there was no frame in one of the directions.
+        It is measured from reading a frame to writing it. The kernel's own time and the wake-up of the switch
+        are not included. Raises `LabError` if there was no frame in one of the directions.
         """
         self._check(one, other)
         rtt_us = self._ask("actual", one=one, other=other)
@@ -149,7 +150,7 @@ class DelayNetwork:
         return float(rtt_us)
 
     def close(self) -> None:
-        """End the switch and remove every namespace. Does nothing the second time."""
+        """Stop the switch, and remove every namespace. A second call does nothing."""
         self._control.close()
         try:
             self._switch.wait(2)
@@ -171,7 +172,7 @@ class DelayNetwork:
                 socket.send_fds(self._control, [message], [] if tap is None else [tap])
                 answer = self._control.recv(_MESSAGE_BYTES)
         except OSError as error:
-            self._control.close()  # a late answer must not be taken for another question's
+            self._control.close()  # a late answer must not be mixed up with another question's
             raise LabError(f"the switch does not answer: {error}") from error
         if not answer:
             raise LabError(f"the switch ended with status {self._switch.wait(10)}")
@@ -183,7 +184,7 @@ def _open_tap() -> int:
     try:
         flags = _IFF_TAP | _IFF_NO_PI | _IFF_VNET_HDR
         fcntl.ioctl(tap, _TUNSETIFF, struct.pack("16sH22x", b"eth0", flags))
-        # Whole segments of 64 KiB pass: a frame costs the switch the same whatever its size.
+        # Frames are whole segments of up to 64 KiB, because a frame costs the switch the same at any size.
         fcntl.ioctl(tap, _TUNSETOFFLOAD, _OFFLOADS)
     except BaseException:
         os.close(tap)
@@ -193,7 +194,7 @@ def _open_tap() -> int:
 
 @dataclass(slots=True, eq=False)
 class _Path:
-    """From one host to another."""
+    """The path from one host to another."""
 
     tap: int
     delay: Delay = field(default_factory=Delay)
@@ -203,7 +204,7 @@ class _Path:
     actual_ns: deque[int] = field(default_factory=lambda: deque(maxlen=_RECENT))
 
     def due_ns(self, now_ns: int) -> int:
-        """When a frame read now is to be written: not before those read earlier."""
+        """When to write a frame that is read now. Never before frames that were read earlier."""
         due_ns = now_ns + self.base_ns
         delay = self.delay
         if delay.jitter_us:
@@ -216,7 +217,7 @@ class _Path:
 
 @dataclass(slots=True, eq=False)
 class _Port:
-    """A host's TAP device, and the ways from it by their destination's MAC address."""
+    """A host's TAP device, and the paths from it by the destination's MAC address."""
 
     name: str
     mac: bytes
@@ -225,14 +226,14 @@ class _Port:
 
 
 class _Switch:
-    """The process that carries the frames."""
+    """The process that passes the frames on."""
 
     def __init__(self, control: socket.socket) -> None:
         self._control = control
         self._ports: dict[str, _Port] = {}
         self._by_tap: dict[int, _Port] = {}
         self._watched: list[int] = [control.fileno()]
-        # (due, number, read, way, frame); the number keeps those due at once in their order.
+        # (due, number, read, path, frame); the number keeps frames with equal due times in order.
         self._queue: list[tuple[int, int, int, _Path, bytes]] = []
         self._queued_bytes = 0
         self._number = 0
@@ -241,14 +242,14 @@ class _Switch:
         self._host_us: dict[str, float] = {}
 
     def run(self) -> None:
-        """Until the maker hangs up."""
+        """Run until the parent closes the socket."""
         control = self._control.fileno()
         while True:
             self._write_due()
             timeout_s = None
             if self._queue:
                 timeout_s = max(0, self._queue[0][0] - _SPIN_NS - time.monotonic_ns()) / 1e9
-            # select, because epoll and poll count in milliseconds.
+            # select, because epoll and poll have a resolution of milliseconds.
             for ready in select.select(self._watched, (), (), timeout_s)[0]:
                 if ready != control:
                     self._read(self._by_tap[ready])
@@ -263,7 +264,7 @@ class _Switch:
             try:
                 os.write(path.tap, frame)
             except OSError:
-                continue  # the interface is down or gone, or it has no room: lost, as on any wire
+                continue  # the interface is down, gone or full: the frame is lost, as on any network
             if read_ns >= path.since_ns:
                 path.actual_ns.append(time.monotonic_ns() - read_ns)
 
@@ -292,27 +293,27 @@ class _Switch:
         self._number += 1
         due_ns = read_ns = time.monotonic_ns()
         if frame[_VNET_BYTES + 12 : _VNET_BYTES + 14] == _ARP:
-            # Far hosts have a router between them and don't ask each other: the first connection's handshake
-            # must not last two round trips. Not counted either.
+            # ARP is not delayed and not counted. Between far hosts there would be a router, and the first
+            # connection's handshake must not take two round trips.
             read_ns = 0
         else:
             due_ns = path.due_ns(read_ns)
         heapq.heappush(self._queue, (due_ns, self._number, read_ns, path, frame))
 
     def _forget(self, port: _Port) -> None:
-        """The interface is gone: carry nothing to it any more."""
+        """The interface is gone, so pass nothing more to it."""
         self._watched.remove(port.tap)
         del self._ports[port.name], self._by_tap[port.tap]
         for other in self._ports.values():
             del other.paths[port.mac]
-        # Frames on their way to it must not end in whatever gets its number next.
+        # Frames for it must not go to another file that gets the same descriptor.
         self._queue = [entry for entry in self._queue if entry[3].tap != port.tap]
         heapq.heapify(self._queue)
         self._queued_bytes = sum(len(entry[4]) for entry in self._queue)
         os.close(port.tap)
 
     def _obey(self) -> bool:
-        """Do what the maker asks and answer; false if it hung up."""
+        """Execute one command of the parent and answer it. False if the parent closed the socket."""
         try:
             message, taps, _, _ = socket.recv_fds(self._control, _MESSAGE_BYTES, 1)
             if not message:
@@ -347,7 +348,7 @@ class _Switch:
         self._watched.append(port.tap)
 
     def _settle(self) -> None:
-        """Bring every path up to date with what was asked for."""
+        """Apply the delays that were set to every path."""
         now_ns = time.monotonic_ns()
         names = {port.mac: name for name, port in self._ports.items()}
         for name, port in self._ports.items():
@@ -371,9 +372,9 @@ class _Switch:
 
 
 def _be_punctual() -> None:
-    """Wake up in time on a busy machine, as far as this process may ask for it."""
+    """Ask for timely wake-ups on a busy machine, as far as this process may."""
     ctypes.CDLL(None).prctl(_PR_SET_TIMERSLACK, ctypes.c_ulong(1000))
-    gc.disable()  # nothing here is cyclic
+    gc.disable()  # there is no cyclic garbage here
     try:
         os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
     except OSError:
@@ -382,7 +383,7 @@ def _be_punctual() -> None:
 
 
 def main() -> None:
-    """The switch's process; its one argument is the descriptor of the socket to its maker."""
+    """The switch's process. Its one argument is the descriptor of the socket to its parent."""
     _be_punctual()
     with socket.socket(fileno=int(sys.argv[1])) as control:
         _Switch(control).run()

@@ -1,1 +1,1 @@
-"""``python -m benchmarks.probe``: what the eBPF probe costs the connections and the node it watches."""
+"""``python -m benchmarks.probe``: what the eBPF probe costs connections, and the node that it watches."""

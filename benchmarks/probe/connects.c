@@ -1,14 +1,14 @@
 /*
- * Connects over loopback, each connect() timed: `connects PORT...` listens on 127.0.0.1 at these ports and
- * obeys lines of its standard input.
+ * Connections over loopback, with the time of each connect(). `connects PORT...` listens on 127.0.0.1 at these
+ * ports and reads commands from its standard input, one per line.
  *
- *   burst PORT COUNT          as fast as it goes; answers a line: how long each connect() took, in ns
- *   paced PORT RATE SECONDS   so many a second; answers a line: a pair PORT,NS for each, its source port and
- *                             the CLOCK_MONOTONIC time at which connect() returned
+ *   burst PORT COUNT          connect as fast as possible. The answer is a line: the time of each connect() in ns
+ *   paced PORT RATE SECONDS   connect RATE times per second. The answer is a line with a pair PORT,NS for each
+ *                             connection: its source port, and the CLOCK_MONOTONIC time of connect()'s return
  *
- * Client and listener are one thread: over loopback the whole handshake, both ends of it, happens inside of
- * connect(), and nobody has to be woken up. The client speaks first, as HTTP's does; the listener's end closes
- * first, so that TIME_WAIT is its.
+ * One thread is client and listener. Over loopback the whole handshake of both ends happens inside connect(), so
+ * nobody has to be woken up. The client sends first, as in HTTP. The listening end closes first, so that TIME_WAIT
+ * stays at its end.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -53,7 +53,7 @@ static int listen_at(int port)
 	return fd;
 }
 
-/* One connection, a byte: when connect() began and when it returned, and its source port if anybody asks. */
+/* Make one connection and send a byte. Returns when connect() began and returned, and the source port. */
 static void connect_once(int port, int listener, long long *began_ns, long long *ended_ns, int *source)
 {
 	struct sockaddr_in address = at(port);

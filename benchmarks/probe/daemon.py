@@ -24,14 +24,14 @@ from benchmarks.report import Report
 
 _TARGET_MIB = 40
 _RATE = 5000
-_DRAINED_S = 0.1  # what the kernel told is read
+_DRAINED_S = 0.1  # after this time all events are read
 _SETTLE_S = 3.0  # counters are read once a second
 _METRICS = "http://127.0.0.1:9091/metrics"
 _TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 
 
 class Listener:
-    """A reader of the probe's socket that only notes when each line came: decoding waits, it takes CPU."""
+    """A reader of the probe's socket. It only notes when each line came, and decodes later to save CPU."""
 
     def __init__(self, path: Path) -> None:
         self._socket = socket.socket(socket.AF_UNIX)
@@ -61,7 +61,7 @@ class Listener:
             try:
                 message = decode(line)
             except MessageInvalid:
-                continue  # cut off by the end
+                continue  # an incomplete line at the end
             if isinstance(message, Health):
                 heard.health = message
             elif isinstance(message, Flows):
@@ -88,7 +88,7 @@ class _Usage:
 
 
 def report_daemon(report: Report, testbed: Testbed, *, idle_s: float, load_s: int) -> None:
-    """The section."""
+    """Measure and report this section."""
     report.begin(f"`shorthaul probe`: {idle_s:.0f} s idle, then {load_s} s at {_RATE} connects/s; one reader")
     command = [str(Path(sys.executable).parent / "shorthaul"), "probe", "--config", str(testbed.settings())]
     log = testbed.folder / "probe.log"
@@ -134,7 +134,7 @@ def _events(testbed: Testbed) -> int:
 
 
 def _report_usage(report: Report, when: str, process: psutil.Process, before: _Usage) -> float:
-    """Memory and CPU; returns the seconds of CPU."""
+    """Report memory and CPU. Returns the CPU seconds."""
     after = _usage(process)
     passed_s, cpu_s = after.at_s - before.at_s, after.cpu_s - before.cpu_s
     report.single(f"RSS {when}", "MiB", process.memory_info().rss / (1 << 20), _TARGET_MIB)
@@ -143,7 +143,7 @@ def _report_usage(report: Report, when: str, process: psutil.Process, before: _U
 
 
 def _report_verdicts(report: Report, answer: str, heard: _Heard) -> None:
-    """The delay from connect()'s return to the reader's having the verdict."""
+    """Report the delay from connect()'s return until the reader has the verdict."""
     made: dict[int, list[int]] = defaultdict(list)
     connected = [tuple(map(int, pair.split(","))) for pair in answer.split()]
     for port, at_ns in connected:

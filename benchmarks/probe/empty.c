@@ -1,4 +1,4 @@
-/* Programs that do nothing: what the kernel takes for calling any, as the same load finds it. */
+/* Programs that do nothing. They measure what the kernel takes for calling any program under the same load. */
 #include <uapi/linux/bpf.h>
 
 BPF_RINGBUF_OUTPUT(events, 1);

@@ -1,4 +1,4 @@
-"""What connect() takes with the programs attached and without, in alternation."""
+"""How long connect() takes with and without the programs, in alternation."""
 
 from benchmarks.probe.programs import EMPTY, Programs
 from benchmarks.probe.testbed import OTHER, PORTS, WATCHED, Load, Testbed
@@ -10,7 +10,7 @@ _KINDS = {"watched": (WATCHED, None), "not watched": (OTHER, None), "empty progr
 
 
 def report_latency(report: Report, testbed: Testbed, *, alternations: int) -> None:
-    """The section. The difference of each pair of bursts counts, so that both meet the same noise."""
+    """Report the difference within each pair of bursts, so that noise affects both."""
     report.begin("connect() on loopback: the whole handshake, both ends")
     added_ns: dict[str, list[float]] = {what: [] for what in _KINDS}
     tail_ns: dict[str, list[float]] = {what: [] for what in _KINDS}

@@ -1,4 +1,4 @@
-"""What a packet costs by the kernel's own count, and how many there are in a transfer."""
+"""What a packet costs by the kernel's own measurement, and how many packets a transfer has."""
 
 from collections import defaultdict
 from dataclasses import dataclass, field
@@ -11,12 +11,12 @@ _TARGET_NS, _TARGET_PERCENT = 150, 1
 _PORTS = {"watched port": WATCHED, "translated": NODE_PORT, "other port": OTHER}
 _GIB_MIB = 1024
 _CONNECTS = 300
-_CONNECT_PORT = WATCHED - 10  # watched, too; the transfers' listener has the other one
+_CONNECT_PORT = WATCHED - 10  # watched too; the transfers' listener uses the other port
 
 
 @dataclass(slots=True)
 class _Costs:
-    """Of one set of programs, by what was transferred: one value for each transfer, or burst."""
+    """The costs of one set of programs: one value for each transfer or burst."""
 
     packet_ns: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     packets: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
@@ -27,7 +27,7 @@ class _Costs:
 
 
 def report_packets(report: Report, testbed: Testbed, *, rounds: int, mib: int) -> None:
-    """The section. Loads and sets of programs take turns; the same loads meet programs that do nothing."""
+    """Report this section. Loads alternate, and so do the real programs and programs that do nothing."""
     report.begin(f"cost by the kernel's count, its own counting included; transfers of {mib} MiB on loopback")
     with (
         testbed.load("transfers", WATCHED, OTHER) as transfers,

@@ -1,4 +1,4 @@
-"""The programs, attached and detached at will, and what the kernel counts of their runs."""
+"""Attaches and detaches the programs, and reads the kernel's counts of their runs."""
 
 import os
 from collections.abc import Iterator
@@ -12,34 +12,34 @@ from bpf.libbpf import PREORDER, Hook, LibBpf, RingBuffer
 
 EMPTY = Path(__file__).parent / "empty.c"
 OUT, OPS, CONNECT = "shorthaul_out", "shorthaul_ops", "shorthaul_con4"
-_ATTACHED = {  # as bpf.live does it where the kernel can put programs in front
+_ATTACHED = {  # like bpf.live if the kernel can put programs in front
     CONNECT: (Hook.CONNECT4, PREORDER),
     "shorthaul_con6": (Hook.CONNECT6, PREORDER),
     OUT: (Hook.EGRESS, 0),
     OPS: (Hook.SOCK_OPS, 0),
 }
-_RING_PAGES = 256  # the product's default, 1 MiB
+_RING_PAGES = 256  # the probe's default, 1 MiB
 _RUN_TIME = 0  # enum bpf_stats_type
 
 
 class Runs(NamedTuple):
-    """How often a program ran and how long, as the kernel counts it."""
+    """How often a program ran, and for how long, by the kernel's counts."""
 
     number: int
     ns: int
 
     def since(self, before: "Runs") -> "Runs":
-        """What came since."""
+        """The runs since an earlier reading."""
         return Runs(self.number - before.number, self.ns - before.ns)
 
     @property
     def each_ns(self) -> float:
-        """The mean; not a number if it never ran."""
+        """The mean time of a run. NaN if the program never ran."""
         return self.ns / self.number if self.number else float("nan")
 
 
 class Programs:
-    """Loaded programs of one source file (None: the product's), attached within `attached` only."""
+    """Loaded programs of one source file. None: the probe's. They are attached only within `attached`."""
 
     def __init__(self, cgroup: Path, ports: tuple[int, ...], source: Path | None = None) -> None:
         self._cgroup = cgroup
@@ -56,7 +56,7 @@ class Programs:
 
     @contextmanager
     def attached(self) -> Iterator[None]:
-        """Attach them; detach them afterwards, and drop what they told."""
+        """A context in which the programs are attached. Afterwards their events are dropped."""
         links: list[int] = []
         folder = os.open(self._cgroup, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
@@ -70,15 +70,15 @@ class Programs:
             self.drain()
 
     def drain(self) -> int:
-        """Drop what they told; how many events that was."""
+        """Drop the waiting events. Returns their number."""
         return len(self._ring.read(1 << 20))
 
     def lost(self) -> int:
-        """Events that found the ring buffer full, ever."""
+        """How many events found the ring buffer full, since the programs were loaded."""
         return self._libbpf.sums(self._loaded.fds["counters"], 1)[0]
 
     def runs(self, name: str) -> Runs:
-        """Of one program, ever; counted within `counting` only."""
+        """The runs of one program since it was loaded. They are counted only within `counting`."""
         with open(f"/proc/self/fdinfo/{self._loaded.fds[name]}") as lines:
             told = dict(line.split(":", 1) for line in lines)
         return Runs(int(told["run_cnt"]), int(told["run_time_ns"]))
@@ -86,7 +86,7 @@ class Programs:
 
 @contextmanager
 def counting() -> Iterator[None]:
-    """The kernel counts runs and times of all eBPF programs meanwhile; it stops if this process dies."""
+    """A context in which the kernel counts the runs and times of all eBPF programs."""
     fd = LibBpf().lib.bpf_enable_stats(_RUN_TIME)
     if fd < 0:
         raise LabError(f"the kernel does not count the runs of eBPF programs: {os.strerror(-fd)}")

@@ -1,4 +1,4 @@
-"""Where the load runs: a network namespace and a cgroup of its own, programs in C compiled just now."""
+"""Where the load runs: its own network namespace and cgroup, with C programs that are compiled here."""
 
 import json
 import os
@@ -14,18 +14,18 @@ from benchmarks.lab.network import Network, sweep
 from benchmarks.lab.process import LabError, _prepare, enter, run, undisturbed
 
 WATCHED, NODE_PORT, OTHER = 30020, 30021, 8080
-PORTS = (WATCHED, NODE_PORT, 30022)  # what the product watches by default
+PORTS = (WATCHED, NODE_PORT, 30022)  # what the probe watches by default
 ADDRESS = "10.9.0.1"
 _PREFIX = "shprobebench"
 _HERE = Path(__file__).parent
 _SYSCTLS = {
-    "net.ipv4.tcp_max_tw_buckets": 1000,  # else a minute of connects waits in TIME_WAIT
+    "net.ipv4.tcp_max_tw_buckets": 1000,  # otherwise a minute of connections waits in TIME_WAIT
     "net.ipv4.ip_local_port_range": "10000 29999",
 }
 
 
 class Load:
-    """One of the C programs at work: a line in, a line out."""
+    """One running C program. It answers each line with a line."""
 
     def __init__(self, command: Sequence[str], cgroup: Path) -> None:
         self._child = subprocess.Popen(
@@ -46,22 +46,22 @@ class Load:
         self.close()
 
     def ask(self, line: str) -> str:
-        """Obey, and answer. Raises `LabError` if it ended."""
+        """Send a command and return the answer. Raises `LabError` if the program ended."""
         self.tell(line)
         return self._read()
 
     def tell(self, line: str) -> None:
-        """Obey; the answer is read later, with `answer`."""
+        """Send a command. `answer` reads the answer later."""
         assert self._child.stdin is not None
         self._child.stdin.write(line + "\n")
         self._child.stdin.flush()
 
     def answer(self) -> str:
-        """Of what it was told last."""
+        """The answer to the last command."""
         return self._read()
 
     def close(self) -> None:
-        """End it."""
+        """Stop the program."""
         if self._child.poll() is None:
             self._child.kill()
             self._child.communicate()
@@ -75,9 +75,9 @@ class Load:
 
 
 class Testbed:
-    """All of it; gone when the context ends, however it does."""
+    """The whole testbed. A context manager that removes everything at its end."""
 
-    __test__ = False  # nothing for pytest
+    __test__ = False  # pytest must not collect it
 
     def __init__(self) -> None:
         sweep(_PREFIX)
@@ -105,7 +105,7 @@ class Testbed:
             self._stack.close()
 
     def load(self, name: str, *ports: int) -> Load:
-        """Compile one of the C programs and start it in the namespace and the cgroup."""
+        """Compile a C program, and start it in the namespace and the cgroup."""
         binary = self.folder / name
         if not binary.exists():
             run(["gcc", "-O2", "-pthread", "-o", str(binary), str(_HERE / f"{name}.c")])
@@ -115,7 +115,7 @@ class Testbed:
 
     @contextmanager
     def translation(self) -> Iterator[None]:
-        """Meanwhile what goes to the NodePort is translated to the watched port, as kube-proxy does it."""
+        """A context in which the NodePort is translated to the watched port, as kube-proxy does."""
         rule = f"OUTPUT -p tcp -d 127.0.0.1 --dport {NODE_PORT} -j DNAT --to-destination 127.0.0.1:{WATCHED}"
         run(["iptables", "-t", "nat", "-A", *rule.split()], netns=self.netns)
         try:
@@ -124,7 +124,7 @@ class Testbed:
             run(["iptables", "-t", "nat", "-D", *rule.split()], netns=self.netns)
 
     def settings(self) -> Path:
-        """The probe's settings, as a file."""
+        """Write the probe's settings to a file."""
         path = self.folder / "probe.yaml"
         settings = {
             "node": {"name": "bench", "address": ADDRESS},
@@ -138,7 +138,7 @@ class Testbed:
                 "cgroup": str(self.cgroup),
                 "endpoints": [
                     f"127.0.0.1:{NODE_PORT}"
-                ],  # canaries are refused: the load's listener serves none
+                ],  # canaries are refused, because the load's listener serves none
             },
         }
         path.write_text(json.dumps(settings))  # JSON is YAML
@@ -146,5 +146,5 @@ class Testbed:
 
     @property
     def socket(self) -> Path:
-        """Where the probe tells its verdicts."""
+        """The path of the probe's socket."""
         return self.folder / "probe.sock"

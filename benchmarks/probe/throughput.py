@@ -1,4 +1,4 @@
-"""How long a transfer takes, and how much CPU, with the programs attached and without, in alternation."""
+"""The time and CPU of a transfer with and without the programs, in alternation."""
 
 from typing import NamedTuple
 
@@ -13,7 +13,7 @@ class _Taken(NamedTuple):
 
 
 def report_throughput(report: Report, testbed: Testbed, *, alternations: int, mib: int) -> None:
-    """The section: ratios of neighbours, so that both of a pair meet the same noise."""
+    """Report the ratio within each pair of transfers, so that noise affects both."""
     report.begin(f"throughput on loopback, sendfile() and recv(), {mib} MiB at a time")
     without: list[_Taken] = []
     attached: list[_Taken] = []

@@ -1,10 +1,10 @@
 /*
- * Transfers over loopback: `transfers PORT...` listens on 127.0.0.1 at these ports and obeys lines of its
- * standard input.
+ * Transfers over loopback. `transfers PORT...` listens on 127.0.0.1 at these ports and reads commands from its
+ * standard input, one per line.
  *
- *   PORT MIB   connect to PORT (which may be translated to another one) and receive so much, which the
- *              listener's end sends with sendfile(); answers a line: nanoseconds it took from connect() to
- *              the last byte, and nanoseconds of CPU, both ends together
+ *   PORT MIB   connect to PORT (which may be translated to another port) and receive so many MiB, which the
+ *              listening end sends with sendfile(). The answer is a line: the nanoseconds from connect() to the
+ *              last byte, and the nanoseconds of CPU of both ends together
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -44,7 +44,7 @@ static struct sockaddr_in at(int port)
 	};
 }
 
-/* Each end keeps to a processor of its own, if there are two: else it is the scheduler that is measured. */
+/* Each end stays on its own processor, if there are two, so that the scheduler is not measured. */
 static void keep_to(int processor)
 {
 	cpu_set_t set;
@@ -54,7 +54,7 @@ static void keep_to(int processor)
 	pthread_setaffinity_np(pthread_self(), sizeof(set), &set);
 }
 
-/* One end of every connection to a port: it is told how many bytes are wanted, and sends them. */
+/* The listening end of every connection to a port. It reads a number of bytes, and sends so many. */
 static void *serve(void *argument)
 {
 	struct sockaddr_in address = at((int)(long)argument);

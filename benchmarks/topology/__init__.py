@@ -1,7 +1,9 @@
 """Figures of the topology: what it costs, how well it measures, how well it predicts and chooses.
 
-``python -m benchmarks.topology`` measures in five sections, of which each has a module: pure costs at
-5,000 nodes (``costs``); real agents in namespaces between which frames take time (``lab``, needs root);
-what the product says of its probing (``stated``); the zone matrix against Vivaldi coordinates on the
-same simulated samples (``contest``); agreement with an oracle that knows every true delay (``oracle``).
+``python -m benchmarks.topology`` has five sections, each with its own module:
+- ``costs``: what operations cost at 5,000 nodes.
+- ``lab``: real agents in namespaces with delays between them. Needs root.
+- ``stated``: the computed limit of probing traffic.
+- ``contest``: the zone matrix compared with Vivaldi coordinates, on the same simulated samples.
+- ``oracle``: agreement with an oracle that knows every true delay.
 """

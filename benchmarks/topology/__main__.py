@@ -1,17 +1,14 @@
 """Figures of the topology: what it costs, how well it measures, how well it predicts and chooses.
 
-Measures pure costs at 5,000 nodes; real agents in namespaces between which frames take time (needs
-root); the zone matrix against Vivaldi coordinates on the same simulated samples; agreement with an
-oracle that knows every true delay. ``--quick`` leaves the lab out and takes everything small.
+It measures what operations cost at 5,000 nodes, and real agents in namespaces with delays between them (the
+lab, which needs root). It compares the zone matrix with Vivaldi coordinates on the same simulated samples,
+and counts how often an oracle that knows every true delay agrees. ``--quick`` leaves the lab out, and makes
+everything else small.
 """
 
-import argparse
-import os
 import sys
-from pathlib import Path
 
-from rich.console import Console
-
+from benchmarks.arguments import finish, make_console, make_parser, parse, require_root
 from benchmarks.report import Report
 from benchmarks.topology.contest import report_contest
 from benchmarks.topology.costs import Costs
@@ -19,26 +16,19 @@ from benchmarks.topology.lab import report_lab
 from benchmarks.topology.oracle import report_oracle
 from benchmarks.topology.stated import report_stated
 
-_COLUMNS = 150  # of a table that goes to a file
-
 
 def main() -> int:
     """Measure, print a table, and write all figures as JSON with ``--json``."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.topology", description=__doc__)
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
-    parser.add_argument("--quick", action="store_true", help="everything small, without the lab")
-    arguments = parser.parse_args()
-    if not arguments.quick and os.geteuid() != 0:
-        parser.error("the lab needs root, for network namespaces; --quick goes without")
-    report = Report(Console(width=None if sys.stdout.isatty() else _COLUMNS))
+    parser = make_parser("benchmarks.topology", __doc__, quick="everything small, without the lab")
+    arguments = parse(parser)
+    if not arguments.quick:
+        require_root(parser, "the lab's network namespaces; --quick leaves the lab out")
+    report = Report(make_console())
     if arguments.quick:
         _run_quick(report)
     else:
         _run_all(report)
-    report.console.print(report.table())
-    if arguments.json:
-        arguments.json.write_text(report.as_json())
-    return 0
+    return finish(report, arguments)
 
 
 def _run_quick(report: Report) -> None:

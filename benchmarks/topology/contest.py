@@ -1,4 +1,4 @@
-"""The zone matrix against Vivaldi coordinates, on the same samples of a simulated cluster."""
+"""Compares the zone matrix with Vivaldi coordinates, on the same samples of a simulated cluster."""
 
 import itertools
 import random
@@ -15,18 +15,18 @@ from topology.cluster import ClusterTopology
 from topology.placement import Locality, ZoneKey
 
 _TIERS = {Locality.ZONE: "same zone", Locality.REGION: "other zone", Locality.REMOTE: "other region"}
-_NEIGHBOURS = 7  # of which the majority tells a node's zone
-_CHOICES = 20  # of each node
+_NEIGHBOURS = 7  # nearest neighbours, whose majority gives a node's zone
+_CHOICES = 20  # per node
 _HOLDERS_MAX = 10
 
 Predict = Callable[[int, int], float]
 
 
 class Contest:
-    """All nodes of a world probe as agents do; topologies and coordinates get the same samples.
+    """All nodes of a world probe like agents. Topologies and coordinates get the same samples.
 
-    Two sets of coordinates: one takes each sample as it is, as in the paper; one takes, sample by
-    sample, the product's filtered value of that pair.
+    There are two sets of coordinates. One gets each sample unchanged, as in the paper. The other gets, for
+    each sample, the filtered estimate of that pair.
     """
 
     def __init__(self, world: World, dice: random.Random) -> None:
@@ -44,7 +44,7 @@ class Contest:
         self.measured: set[tuple[int, int]] = set()
 
     def turn(self, number: int) -> None:
-        """The time between two rotations: probe every interval, tell what was measured, refresh."""
+        """Simulate the time between two rotations: probe every interval, report, refresh."""
         started_s = number * DEFAULTS.rotate_s
         ways = [
             (prober, self._numbers[name])
@@ -77,7 +77,7 @@ class Contest:
             topology.refresh(now_s)
 
     def predictors(self) -> dict[str, Predict]:
-        """The contestants: each predicts a round trip from the one node's point of view."""
+        """The contestants. Each predicts a round trip from one node's point of view."""
         usual_us = self._usual_us()
         zones = self._world.zones
 
@@ -101,7 +101,7 @@ class Contest:
         return {pair: statistics.median(values) for pair, values in found.items()}
 
     def strangers(self, one: int) -> list[int]:
-        """The labelled nodes that were never measured from this one, nor this one from them."""
+        """The labelled nodes that this node never measured and that never measured it."""
         return [
             other
             for other in range(len(self._world.zones))
@@ -109,7 +109,7 @@ class Contest:
         ]
 
     def inferred(self) -> Counter[str]:
-        """How all topologies together place the nodes without a label, and how they place themselves."""
+        """How other nodes place the nodes without a label, and how these place themselves."""
         found: Counter[str] = Counter()
         for observer, topology in enumerate(self.topologies):
             for number in self._world.unlabelled:
@@ -119,7 +119,7 @@ class Contest:
         return found
 
     def nearest_zones(self, nodes: Sequence[VivaldiNode]) -> int:
-        """How many of the nodes without a label are among coordinates of their own zone."""
+        """How many nodes without a label have coordinates near those of their own zone."""
         world = self._world
         labelled = [number for number in range(len(nodes)) if number not in world.unlabelled]
         right = 0
@@ -136,7 +136,7 @@ def _verdict(right: bool) -> str:
 
 
 def report_contest(report: Report, *, nodes: int, turns: int, by_zones: bool) -> None:
-    """The section."""
+    """Measure and report this section."""
     kind = "a delay for each two zones, ± 5 %" if by_zones else "a delay for each two nodes"
     minutes = turns * DEFAULTS.rotate_s / 60
     report.begin(f"zone matrix and Vivaldi, same samples: {nodes} nodes, {minutes:.1f} min; {kind}")
@@ -151,7 +151,7 @@ def report_contest(report: Report, *, nodes: int, turns: int, by_zones: bool) ->
 
 
 def _report_errors(report: Report, world: World, contest: Contest) -> None:
-    """Of pairs that nobody measured. Labelled nodes only: where a node is, is another figure."""
+    """Report errors for unmeasured pairs. Labelled nodes only, because placement is another figure."""
     labelled = [number for number in range(len(world.zones)) if number not in world.unlabelled]
     pairs = [(one, other) for one in labelled for other in contest.strangers(one)]
     for name, predict in contest.predictors().items():
@@ -167,7 +167,7 @@ def _report_errors(report: Report, world: World, contest: Contest) -> None:
 
 
 def _report_choices(report: Report, world: World, contest: Contest, dice: random.Random) -> None:
-    """The least prediction among holders that the asker never measured; equals at random."""
+    """Report choices: the smallest prediction among unmeasured holders, at random among equals."""
     questions = list(_questions(world, contest, dice))
     for name, predict in contest.predictors().items():
         near = exact = 0
@@ -181,7 +181,7 @@ def _report_choices(report: Report, world: World, contest: Contest, dice: random
 
 
 def _questions(world: World, contest: Contest, dice: random.Random) -> Iterable[tuple[int, list[int]]]:
-    """Askers, and holders to choose from."""
+    """Asking nodes, each with holders to choose from."""
     for one in range(len(world.zones)):
         strangers = contest.strangers(one)
         if one not in world.unlabelled and len(strangers) > 1:
@@ -196,7 +196,7 @@ def _chosen(one: int, holders: Sequence[int], predict: Predict, dice: random.Ran
 
 
 def _report_inferred(report: Report, world: World, contest: Contest) -> None:
-    """Where the nodes without labels are thought to be."""
+    """Report where the nodes without labels are placed."""
     found = contest.inferred()
     for observer in ("others", "itself"):
         total = sum(count for verdict, count in found.items() if verdict.startswith(observer))

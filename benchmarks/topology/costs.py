@@ -1,4 +1,4 @@
-"""What the topology's operations cost at scale: one process, no lab."""
+"""What the topology's operations cost at scale, in one process and without the lab."""
 
 import gc
 import itertools
@@ -18,12 +18,12 @@ from topology.snapshot import Snapshot
 
 _LIMIT = 24
 _BLOCK = 10  # rankings in a row
-_CONVINCING = 5  # samples of one peer: fewer could all be late
-_FEW, _FEW_US, _ALL_US = 64, 50.0, 1000.0  # holders, and what ranking so few, or all, may take
+_CONVINCING = 5  # samples per peer; fewer could all be late
+_FEW, _FEW_US, _ALL_US = 64, 50.0, 1000.0  # holders, and the targets for ranking so few or all
 
 
 def _times_s(work: Callable[[int], object], repetitions: int) -> list[float]:
-    """How long each call took; the number of the repetition is its argument."""
+    """The time of each call, in seconds. The argument of a call is the number of the repetition."""
     for number in range(min(3, repetitions)):
         work(number)
     taken_s = []
@@ -42,7 +42,7 @@ def _time_s(work: Callable[[], object]) -> float:
 
 @dataclass(slots=True)
 class RankingCase:
-    """Holders to rank, and how long that took each time."""
+    """Holders to rank, and how long each ranking took."""
 
     name: str
     snapshot: Snapshot
@@ -53,7 +53,7 @@ class RankingCase:
     warm_s: list[float] = field(default_factory=list)
 
     def measure(self, digests: Sequence[str]) -> None:
-        """Rank for each digest, one right after the other; only the first finds the caches cold."""
+        """Rank once per digest, without a pause. Only the first ranking has cold caches."""
         taken_s = []
         for digest in digests:
             started_s = time.perf_counter()
@@ -64,17 +64,17 @@ class RankingCase:
 
 
 class Costs:
-    """How long the topology's operations take at scale, and what it weighs."""
+    """How long the topology's operations take at scale, and how much memory it takes."""
 
     def __init__(self, report: Report, *, nodes: int, repetitions: int) -> None:
         self._report = report
         self._nodes = nodes
         self._repetitions = repetitions
-        self._seldom = max(8, repetitions // 10)  # repetitions of what takes milliseconds
+        self._seldom = max(8, repetitions // 10)  # repetitions of slow operations
         self._dice = random.Random(SEED)
 
     def run(self) -> None:
-        """All of them."""
+        """Run all measurements."""
         self._ranking()
         self._report.begin("other costs: one process, no lab")
         scene = Scene.of(PLAIN, self._nodes, self._dice)
@@ -88,7 +88,7 @@ class Costs:
             report_memory(self._report, shape, self._nodes)
 
     def _ranking(self) -> None:
-        """All shapes in alternation, so that a noisy machine is noisy for all of them."""
+        """Measure all shapes in alternation, so that noise affects all of them."""
         self._report.begin("ranking, caches warm: right after another ranking of the same holders")
         cases = [case for shape in SHAPES for case in self._cases(shape)]
         gc.collect()
@@ -122,7 +122,7 @@ class Costs:
         self._report.spread("apply one RTT sample", "µs", taken_s, 100.0, 1e6)
 
     def _refreshes(self, scene: Scene) -> None:
-        """A second's worth of samples and a refresh, second after second."""
+        """Measure one second's samples and a refresh, for many seconds."""
         turns = itertools.cycle(scene.probed)
         taken_s = []
         for _ in range(self._repetitions):
@@ -134,7 +134,7 @@ class Costs:
         self._report.spread("refresh after 30 samples", "ms", taken_s, None, 1e3)
 
     def _rebuilds(self, scene: Scene) -> None:
-        """Refreshes after all zones came nearer or went away: every standing is made anew."""
+        """Measure refreshes after the cost of all zones changed, which recompute every standing."""
         topology = scene.topology
         standings = topology.snapshot.standings
         measured = [name for name, standing in standings.items() if standing.estimate is not None]
@@ -151,7 +151,7 @@ class Costs:
         self._report.spread(what, "ms", taken_s, 50.0, 1e3)
 
     def _matrix(self, scene: Scene) -> None:
-        """Row by row, as the admin port makes it."""
+        """Measure the matrix row by row, like the admin port."""
         topology = scene.topology
         taken_s = _times_s(
             lambda _: [topology.matrix_row(zone) for zone in topology.snapshot.zones], self._seldom
@@ -159,7 +159,7 @@ class Costs:
         self._report.spread("matrix between all zones, for people", "ms", taken_s, None, 1e3)
 
     def _updates(self, shape: Shape) -> None:
-        """A membership of which one node in a hundred is new and as many are gone; and the very first."""
+        """Measure the first membership, and one in which 1 % of the nodes are replaced."""
         scene = Scene.of(shape, self._nodes, self._dice)
         peers = without_own(scene.placements)
         leaving = self._dice.sample(sorted(peers), self._nodes // 100)

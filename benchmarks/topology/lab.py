@@ -1,4 +1,4 @@
-"""Real agents against true delays: traffic of the probes, errors of the estimates, reaction to changes."""
+"""Real agents with known delays: probe traffic, errors of the estimates, and reaction to changes."""
 
 import random
 import time
@@ -14,7 +14,7 @@ from benchmarks.topology.testbed import PER_ZONE, ZONES, Pair, Testbed
 from benchmarks.topology.vivaldi import VivaldiNode
 
 _READINGS = 3
-_BYTES_S = 30.0  # two reports of each connection
+_BYTES_S = 30.0  # time for two reports per connection
 _VIVALDI_ROUNDS = 100
 _KINDS = {
     "low_us": "low percentile (the estimate)",
@@ -26,7 +26,7 @@ Readings = dict[str, list[tuple[Pair, float]]]
 
 
 def report_lab(report: Report) -> None:
-    """The section."""
+    """Measure and report this section."""
     with Cluster(places(ZONES, PER_ZONE), delays=True, containerd=False) as cluster:
         dice = random.Random(SEED)
         testbed = Testbed(report, cluster, dice)
@@ -43,21 +43,21 @@ def report_lab(report: Report) -> None:
 
 
 def _report_bytes(report: Report, testbed: Testbed) -> None:
-    """While the windows fill: nothing but probes is on the wires."""
+    """Report the traffic while the windows fill, when there are only probes."""
     before = testbed.wire_bytes()
     started_s = time.monotonic()
     testbed.wait(_BYTES_S)
     passed_s = time.monotonic() - started_s
     rates = [(count - before[name]) / passed_s for name, count in testbed.wire_bytes().items()]
     connections = PER_ZONE - 1 + 2 * min(PER_ZONE, DEFAULTS.other_zones)
-    # Each node probes so many, and on average as many probe it.
+    # Each node probes so many peers, and on average as many peers probe it.
     stated = 2 * stated_bytes_per_s(connections, zones=3)
     what = f"bytes on a node's interface: {connections} probed, probed by as many"
     report.spread(what, "B/s", rates, stated, bound=True)
 
 
 def _readings(testbed: Testbed) -> Readings:
-    """What agents and kernels say, some times."""
+    """Several readings of the agents' and the kernels' values."""
     readings: Readings = {kind: [] for kind in _KINDS}
     for number in range(_READINGS):
         if number:
@@ -71,7 +71,7 @@ def _readings(testbed: Testbed) -> Readings:
 def _report_errors(
     report: Report, readings: Readings, truth_us: Mapping[Pair, float], calm_us: Mapping[Pair, float]
 ) -> None:
-    """Of each kind of reading, where there was an estimate of the pair."""
+    """Report the errors of each kind of reading, for pairs with an estimate."""
     full = {pair for pair, _ in readings["low_us"]}
     for reference, expected_us in (("switch's delay", truth_us), ("value without jitter", calm_us)):
         for kind, values in readings.items():
@@ -85,7 +85,9 @@ def _report_errors(
 def _report_predictions(
     report: Report, testbed: Testbed, calm_us: Mapping[Pair, float], dice: random.Random
 ) -> None:
-    """Zone matrix and coordinates on the agents' estimates; in so small a lab of measured pairs."""
+    """Report the zone matrix and coordinates on the agents' estimates. All pairs of this small lab are
+    measured.
+    """
     low_us = testbed.estimates_us("low_us")
     matrix_us = _matrix_us(testbed, calm_us)
     nodes = _coordinates(testbed, low_us, dice)
@@ -98,7 +100,7 @@ def _report_predictions(
 
 
 def _matrix_us(testbed: Testbed, pairs: Mapping[Pair, float]) -> dict[Pair, float]:
-    """What the first node's zone matrix says of these pairs."""
+    """The first node's zone matrix for these pairs."""
     matrix = testbed.asked("a1", "/api/topology")
     numbers = {(zone["region"], zone["zone"]): number for number, zone in enumerate(matrix["zones"])}
     found_us = {}
@@ -113,7 +115,7 @@ def _matrix_us(testbed: Testbed, pairs: Mapping[Pair, float]) -> dict[Pair, floa
 def _coordinates(
     testbed: Testbed, low_us: Mapping[Pair, float], dice: random.Random
 ) -> dict[str, VivaldiNode]:
-    """After each node heard of every estimate of its own many times."""
+    """The coordinates after each node got each of its own estimates many times."""
     nodes = {name: VivaldiNode(dice) for name in testbed.nodes}
     for _ in range(_VIVALDI_ROUNDS):
         for one, other in dice.sample(sorted(low_us), len(low_us)):

@@ -1,4 +1,6 @@
-"""What a topology weighs: each in a new process, as memory that was freed blurs the next figure."""
+"""How much memory a topology takes. Each is built in a new process, because freed memory blurs the next
+figure.
+"""
 
 import gc
 import multiprocessing
@@ -13,11 +15,11 @@ from benchmarks.topology.cloud import SEED
 from benchmarks.topology.scene import Scene, Shape, without_own
 
 _MIB = 1 << 20
-_TURNS = 20  # ten minutes: whoever was probed is remembered for about as long
+_TURNS = 20  # ten minutes, which is about as long as a probed peer is remembered
 
 
 def report_memory(report: Report, shape: Shape, nodes: int) -> None:
-    """By the system's account, and by Python's."""
+    """Report the memory, as the system and as Python count it."""
     context = multiprocessing.get_context("spawn")
     for account, weigh in (("RSS", _rss_bytes), ("tracemalloc", _traced_bytes)):
         with context.Pool(1) as pool:
@@ -36,8 +38,8 @@ def _traced_bytes(shape: Shape, nodes: int) -> int:
 
 
 def _grown(shape: Shape, nodes: int, weigh: Callable[[], int]) -> int:
-    """By how much building a topology grows what ``weigh`` tells; the placements are there before."""
-    small = Scene.of(shape, 50, random.Random(SEED))  # what is imported and cached on first use
+    """How much ``weigh`` grows while a topology is built. The placements exist before."""
+    small = Scene.of(shape, 50, random.Random(SEED))  # first, so that imports and caches are not counted
     placements = shape.placements(nodes)
     peers = without_own(placements)
     gc.collect()

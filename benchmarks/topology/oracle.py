@@ -1,4 +1,4 @@
-"""Agreement with an oracle: random small clusters of which it knows every true round trip."""
+"""Agreement with an oracle that knows every true round trip of random small clusters."""
 
 import random
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,14 +17,16 @@ _OWN = NodeName("own")
 
 @dataclass(frozen=True, slots=True)
 class SmallWorld:
-    """A random cluster of at most 40 nodes as one of them sees it."""
+    """A random cluster of at most 40 nodes, as one of them sees it."""
 
     placements: Mapping[NodeName, Placement]
     rtt_us: Mapping[NodeName, float]
 
     @classmethod
     def drawn(cls, dice: random.Random) -> "SmallWorld":
-        """One to six zones in one to three regions; in a quarter of them some access links are slow."""
+        """Make a cluster with one to six zones in one to three regions. In a quarter of them some links are
+        slow.
+        """
         zones = [zone_key(dice.randint(1, 3), number) for number in range(dice.randint(1, 6))]
         names = [_OWN, *(node_name(number) for number in range(dice.randint(2, 39)))]
         slow = 0.2 if dice.random() < 0.25 else 0.0
@@ -44,7 +46,7 @@ class SmallWorld:
         return cls(placements, rtt_us)
 
     def topology(self, dice: random.Random) -> ClusterTopology:
-        """After 10 to 15 samples of each measured peer: one of every zone at least, and some others."""
+        """The topology after 10 to 15 samples per measured peer: at least one per zone, and some others."""
         topology = ClusterTopology(own=_OWN, placement=self.placements[_OWN])
         topology.update({name: self.placements[name] for name in self.rtt_us}, 0.0)
         unmeasured, seen = dice.uniform(0.0, 0.6), set()
@@ -62,7 +64,7 @@ class SmallWorld:
         return topology
 
     def nearest_us(self, holders: Sequence[NodeName]) -> float:
-        """The least true round trip in the nearest tier that has a holder."""
+        """The shortest true round trip in the nearest tier with a holder."""
         own = self.placements[_OWN].path
         tiers = {name: relation(own, self.placements[name].path)[0] for name in holders}
         nearest = min(tiers.values())
@@ -70,7 +72,7 @@ class SmallWorld:
 
 
 def report_oracle(report: Report, clusters: int) -> None:
-    """The section."""
+    """Measure and report this section."""
     report.begin(f"agreement with an oracle: {clusters} random clusters of 3 to 40 nodes")
     dice = random.Random(SEED)
     ratios = [ratio for number in range(clusters) for ratio in _ratios(number, dice)]
@@ -82,7 +84,7 @@ def report_oracle(report: Report, clusters: int) -> None:
 
 
 def _ratios(number: int, dice: random.Random) -> Iterable[float]:
-    """Round trips to the holders chosen in one cluster, as multiples of the nearest's."""
+    """The round trips to the chosen holders of one cluster, as multiples of the nearest one's."""
     world = SmallWorld.drawn(dice)
     snapshot = world.topology(dice).snapshot
     names = sorted(world.rtt_us)

@@ -1,4 +1,4 @@
-"""Whom an agent at its default settings probes."""
+"""Which peers an agent with default settings probes."""
 
 from agent.config import LatencySettings
 from topology.placement import NodeName, ZoneKey
@@ -12,7 +12,7 @@ _LIMITS = ProbeLimits(
 
 
 def probed_peers(snapshot: Snapshot, turn: int) -> tuple[NodeName, ...]:
-    """The peers that the node of this snapshot probes in a turn."""
+    """The peers that the snapshot's node probes in a turn."""
     own = snapshot.own
     zones: dict[ZoneKey | None, list[NodeName]] = {}
     for name in snapshot.standings:

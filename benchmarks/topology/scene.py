@@ -1,4 +1,4 @@
-"""Shapes of clusters, and scenes: topologies that measured something, to time and to weigh."""
+"""Shapes of clusters, and scenes: topologies with measurements, for timing and for memory."""
 
 import random
 from collections.abc import Mapping
@@ -11,15 +11,15 @@ from topology.placement import NodeName, Placement
 
 OWN = node_name(0)
 _AWS_LAYER = "topology.k8s.aws/network-node-layer-"
-_LAYER_WIDTHS = (128, 32, 8)  # nodes below one network node of each layer
-_TURNS = 4  # of probing, before a scene is timed
+_LAYER_WIDTHS = (128, 32, 8)  # nodes per network node of each layer
+_TURNS = 4  # turns of probing before a scene is timed
 _WINDOW = 10  # samples that fill a window
-_LATE_US = 100.0  # by so much samples are late on average
+_LATE_US = 100.0  # mean extra time of a sample
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shape:
-    """A cluster by its labels; of ``loaded`` holders the load is known."""
+    """A cluster by its labels. ``loaded``: the number of holders with a known load."""
 
     name: str
     zones: int = 10
@@ -28,7 +28,7 @@ class Shape:
     loaded: int = 0
 
     def placements(self, nodes: int) -> dict[NodeName, Placement]:
-        """All nodes, the first of which is the own one."""
+        """The placements of all nodes. The first is the own node."""
         return {node_name(number): self._placement(number) for number in range(nodes)}
 
     def _placement(self, number: int) -> Placement:
@@ -55,13 +55,13 @@ SHAPES = (
 
 
 def without_own(placements: Mapping[NodeName, Placement]) -> dict[NodeName, Placement]:
-    """The peers among these nodes."""
+    """These placements without the own node."""
     return {name: placement for name, placement in placements.items() if name != OWN}
 
 
 @dataclass(slots=True)
 class Scene:
-    """The topology of the first node of a shape; turns of probing measure something, as an agent's would."""
+    """The topology of a shape's first node. It is filled by turns of probing, like an agent's."""
 
     placements: dict[NodeName, Placement]
     topology: ClusterTopology
@@ -70,7 +70,7 @@ class Scene:
 
     @classmethod
     def of(cls, shape: Shape, nodes: int, dice: random.Random) -> "Scene":
-        """After some turns, unless the shape is to stay unmeasured."""
+        """A scene after some turns of probing, unless the shape stays unmeasured."""
         scene = cls.unmeasured(shape.placements(nodes))
         if shape.measured:
             scene.probe(_TURNS, dice)
@@ -80,13 +80,13 @@ class Scene:
     def unmeasured(
         cls, placements: dict[NodeName, Placement], peers: Mapping[NodeName, Placement] | None = None
     ) -> "Scene":
-        """Before anything was probed; ``peers`` are the placements without the own one, if at hand."""
+        """A scene before any probing. ``peers``: the placements without the own node, if already made."""
         topology = ClusterTopology(own=OWN, placement=placements[OWN])
         topology.update(without_own(placements) if peers is None else peers, 0.0)
         return cls(placements=placements, topology=topology)
 
     def probe(self, turns: int, dice: random.Random) -> None:
-        """So many turns; whoever is probed in one gets a full window of samples."""
+        """Probe for so many turns. Each probed peer gets a full window of samples."""
         for turn in range(turns):
             self.probed = probed_peers(self.topology.snapshot, turn)
             self._measure(dice)
@@ -100,5 +100,5 @@ class Scene:
         self.topology.refresh(self.now_s)
 
     def true_us(self, name: NodeName) -> float:
-        """A round trip that fits the tier, the same for one node each time."""
+        """A round trip that fits the node's tier. Always the same for the same node."""
         return random.Random(name).uniform(*range_us(self.topology.snapshot.locality(name)))

@@ -1,4 +1,4 @@
-"""What the product says that its probing takes, in clusters larger than the lab's."""
+"""The computed limit of probing traffic, for clusters larger than the lab's."""
 
 from benchmarks.report import Report
 from benchmarks.topology.probing import DEFAULTS, probed_peers
@@ -9,7 +9,7 @@ _CLUSTERS = ((100, 3), (5000, 10))  # nodes, zones
 
 
 def report_stated(report: Report) -> None:
-    """The section."""
+    """Report this section."""
     report.begin("probing at the default settings, as the product states it")
     for nodes, zones in _CLUSTERS:
         scene = Scene.unmeasured(Shape(name="", zones=zones).placements(nodes))
@@ -19,7 +19,7 @@ def report_stated(report: Report) -> None:
 
 
 def stated_bytes_per_s(connections: int, *, zones: int) -> float:
-    """Of one node that probes so many, at the default settings."""
+    """The computed traffic of a node that probes so many peers, with default settings."""
     return probe_bytes_per_s(
         connections,
         interval_s=DEFAULTS.interval_s,

@@ -1,4 +1,4 @@
-"""How soon real agents notice that two peers changed places."""
+"""How soon real agents notice that the delays to two peers were swapped."""
 
 import time
 from collections.abc import Sequence
@@ -16,26 +16,26 @@ _PAUSE_S = 0.2
 
 @dataclass(frozen=True, slots=True)
 class Swap:
-    """An asker, and two peers of its zone, the first of which is to be the nearer one."""
+    """An asking node, and two peers of its zone. The first one should be nearer."""
 
     asker: str
     near: str
     far: str
 
     def set(self, testbed: Testbed) -> None:
-        """Make it so."""
+        """Set the delays so that the first peer is nearer."""
         for peer, rtt_us in ((self.near, _NEAR_US), (self.far, _FAR_US)):
             testbed.set_delay(min(self.asker, peer), max(self.asker, peer), rtt_us)
 
     def ratio(self, testbed: Testbed) -> float:
-        """How many times the nearer one's cost the farther one has, as the asker sees it."""
+        """The farther peer's cost divided by the nearer peer's, as the asking node sees it."""
         nodes = testbed.asked(self.asker, "/api/topology")["nodes"]
         costs_us = {entry["name"]: entry["cost_us"] for entry in nodes}
         return float(costs_us[self.far] / costs_us[self.near])
 
 
 def report_swaps(report: Report, testbed: Testbed) -> None:
-    """Swap the delays to two peers of the asker's zone, there and back, in all zones at once."""
+    """Swap the delays of two peers and swap them back, in all zones at the same time."""
     swaps = [
         Swap(f"{zone}{asker}", f"{zone}2", f"{zone}3")
         for zones in ZONES.values()
@@ -58,7 +58,7 @@ def report_swaps(report: Report, testbed: Testbed) -> None:
 
 
 class Watch:
-    """Looks at the askers, again and again, until all of them noticed."""
+    """Polls the asking nodes until all of them noticed the swap."""
 
     def __init__(self, testbed: Testbed, swaps: Sequence[Swap]) -> None:
         self._testbed = testbed
@@ -68,7 +68,7 @@ class Watch:
         self._certain_s: dict[Swap, float] = {}
 
     def seconds(self) -> list[tuple[float, float]]:
-        """Until each asker's order swapped for good, and until the farther one is out of reach."""
+        """Seconds until each node's order swapped for good, and until the farther peer is never chosen."""
         while waiting := [swap for swap in self._swaps if swap not in self._certain_s]:
             passed_s = time.monotonic() - self._started_s
             if passed_s > _PATIENCE_S:

@@ -1,4 +1,4 @@
-"""Real agents in namespaces between which frames take time, and what can be read of them."""
+"""Real agents in namespaces with delays between them, and readings of their values."""
 
 import itertools
 import random
@@ -24,13 +24,13 @@ from benchmarks.topology.probing import DEFAULTS
 SETTLED_S = DEFAULTS.window_s + DEFAULTS.interval_s + 1.0
 ZONES = {"r1": ["a", "b"], "r2": ["c"]}
 PER_ZONE = 4
-_FULL_SAMPLES = 8  # of the ten that a window has; a lost one or two make no difference
+_FULL_SAMPLES = 8  # of the ten in a window; one or two may be lost
 
 Pair = tuple[str, str]
 
 
 class Testbed:
-    """Twelve agents at their default settings, and the delays between them."""
+    """Twelve agents with default settings, and the delays between them."""
 
     def __init__(self, report: Report, cluster: Cluster, dice: random.Random) -> None:
         self.nodes: Mapping[str, Node] = cluster.nodes
@@ -45,19 +45,19 @@ class Testbed:
         return dice.uniform(*(OTHER_ZONE_US if first.region == second.region else OTHER_REGION_US))
 
     def start_agents(self) -> None:
-        """And wait until each has a full window of samples."""
+        """Start the agents, and wait until each has a full window of samples."""
         self._cluster.start_agents()
         self.wait(SETTLED_S)
 
     def wait(self, seconds: float) -> None:
-        """Let the agents work."""
+        """Wait while the agents work."""
         self._report.console.print(f"  waiting {seconds:.0f} s …", highlight=False)
         time.sleep(seconds)
 
     # Delays
 
     def set_all(self, *, jitter: bool) -> None:
-        """Every pair's delay, with or without jitter and spikes on it."""
+        """Set every pair's delay, with or without jitter and spikes."""
         for (one, other), rtt_us in self._set_us.items():
             self._cluster.delays.set_delay(
                 one,
@@ -69,18 +69,18 @@ class Testbed:
             )
 
     def set_delay(self, one: str, other: str, rtt_us: float) -> None:
-        """Another delay for this pair, with jitter."""
+        """Set another delay for this pair, with jitter."""
         self._cluster.delays.set_delay(
             one, other, rtt_us, jitter_us=JITTER_US, spike_share=SPIKE_SHARE, spike_us=SPIKE_US
         )
 
     def actual_us(self) -> dict[Pair, float]:
-        """What the switch does to each pair's frames, by (asker, peer)."""
+        """The delay that the switch really adds for each pair, by (asking node, peer)."""
         found_us = {pair: self._actual_us(*pair) for pair in self._set_us}
         return found_us | {(other, one): rtt_us for (one, other), rtt_us in found_us.items()}
 
     def _actual_us(self, one: str, other: str) -> float:
-        """Some frames are sent, as not every pair is probed."""
+        """Send some frames and measure their delay, because not every pair is probed."""
         asker, peer = self.nodes[one], self.nodes[other]
         for _ in range(3):
             inside(asker.netns, lambda: socket.create_connection((peer.address, peer.peer_port), 5).close())
@@ -89,7 +89,7 @@ class Testbed:
     # Readings
 
     def estimates_us(self, what: str) -> dict[Pair, float]:
-        """What each agent says of each peer of which it has a full window, by (asker, peer)."""
+        """Each agent's estimate for each peer with a full window, by (asking node, peer)."""
         return {
             (name, peer["node"]): peer[what]
             for name in self.nodes
@@ -98,7 +98,7 @@ class Testbed:
         }
 
     def smoothed_us(self) -> dict[Pair, float]:
-        """The kernel's smoothed round trip of each probe connection."""
+        """The kernel's smoothed round trip for each probe connection."""
         names = {node.address: name for name, node in self.nodes.items()}
         found_us: dict[Pair, float] = {}
         for name, node in self.nodes.items():
@@ -112,11 +112,11 @@ class Testbed:
         return found_us
 
     def wire_bytes(self) -> dict[str, int]:
-        """Bytes received and sent by each node's interface since it was made."""
+        """The bytes that each node's interface received and sent since it was made."""
         return {name: _wire_bytes(node) for name, node in self.nodes.items()}
 
     def asked(self, name: str, path: str) -> Any:
-        """What the agent's admin API answers."""
+        """The answer of an agent's admin API."""
         return self.nodes[name].get(path, port=ADMIN_PORT).json()
 
 

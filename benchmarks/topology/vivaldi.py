@@ -1,8 +1,8 @@
-"""Vivaldi network coordinates, to compare the zone matrix with. Pure.
+"""Vivaldi network coordinates, for comparison with the zone matrix. Pure.
 
-Source: Dabek, Cox, Kaashoek, Morris, "Vivaldi: A Decentralized Network Coordinate System" (SIGCOMM
-2004): the algorithm with the adaptive timestep (Figure 3) and height vectors (section 5.4), in two
-dimensions, c_e = c_c = 0.25. The paper says nothing of a least height; here it keeps a height positive.
+Source: Dabek, Cox, Kaashoek, Morris, "Vivaldi: A Decentralized Network Coordinate System" (SIGCOMM 2004): the
+algorithm with the adaptive timestep (Figure 3) and height vectors (section 5.4), in two dimensions, with
+c_e = c_c = 0.25. The paper has no minimum height. Here a minimum keeps the height positive.
 """
 
 import math
@@ -10,28 +10,30 @@ import random
 from dataclasses import dataclass
 
 _C_ERROR = 0.25  # c_e: how fast the error estimate moves
-_C_STEP = 0.25  # c_c: how far a node moves towards where a sample puts it
+_C_STEP = 0.25  # c_c: how far a node moves towards the place that a sample suggests
 _ERROR_AT_FIRST = 1.0
 _HEIGHT_LEAST_US = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Coordinate:
-    """A point in the plane and a height above it: the core of the network, and the access link to it."""
+    """A point in a plane and a height above it. The plane is the network's core, the height the access
+    link.
+    """
 
     x_us: float = 0.0
     y_us: float = 0.0
     height_us: float = _HEIGHT_LEAST_US
 
     def rtt_us(self, other: "Coordinate") -> float:
-        """The predicted round trip: down from the one height, across the plane, up to the other."""
+        """The predicted round trip: down one height, across the plane, and up the other height."""
         return math.hypot(self.x_us - other.x_us, self.y_us - other.y_us) + self.height_us + other.height_us
 
 
 class VivaldiNode:
-    """One node's coordinate, and how far its predictions are off by its own account.
+    """One node's coordinate, and its own estimate of its error.
 
-    ``dice`` gives the direction in which two nodes at one point part.
+    ``dice``: gives the direction in which two nodes at the same point move apart.
     """
 
     def __init__(self, dice: random.Random) -> None:
@@ -40,7 +42,7 @@ class VivaldiNode:
         self.error = _ERROR_AT_FIRST
 
     def observe(self, peer: "VivaldiNode", rtt_us: float) -> None:
-        """Take a round trip to a peer. Only this node moves."""
+        """Apply a round trip to a peer. Only this node moves."""
         predicted_us = self.coordinate.rtt_us(peer.coordinate)
         weight = self.error / (self.error + peer.error) if self.error > 0 else 0.0
         off = abs(predicted_us - rtt_us) / rtt_us
@@ -48,11 +50,11 @@ class VivaldiNode:
         self._push(peer.coordinate, _C_STEP * weight * (rtt_us - predicted_us), predicted_us)
 
     def _push(self, peer: Coordinate, way_us: float, predicted_us: float) -> None:
-        """Move so far away from a peer's coordinate, or towards it when ``way_us`` is negative."""
+        """Move away from a peer's coordinate, or towards it if ``way_us`` is negative."""
         here = self.coordinate
         across_x_us, across_y_us = here.x_us - peer.x_us, here.y_us - peer.y_us
         if across_x_us == across_y_us == 0.0:
-            # No direction yet: part in the plane alone, or all distances would become heights.
+            # There is no direction yet. Move in the plane only, otherwise all distances would become heights.
             angle = self._dice.uniform(0.0, 2 * math.pi)
             moved = Coordinate(
                 x_us=here.x_us + way_us * math.cos(angle),

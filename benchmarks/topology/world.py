@@ -1,4 +1,4 @@
-"""Simulated clusters for the contest: true round trips between all nodes, and what the labels say."""
+"""Simulated clusters for the contest: true round trips between all nodes, and the nodes' labels."""
 
 import itertools
 import random
@@ -15,7 +15,7 @@ _UNLABELLED = 0.05
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """A cluster, true round trips by the numbers of two nodes, and the labels that the nodes have."""
+    """A cluster: true round trips by the numbers of two nodes, and the nodes' labels."""
 
     zones: Sequence[ZoneKey]
     rtt_us: Sequence[Sequence[float]]
@@ -23,8 +23,8 @@ class World:
 
     @classmethod
     def drawn(cls, nodes: int, dice: random.Random, *, by_zones: bool) -> "World":
-        """``by_zones``: each pair of zones has its delay and two nodes differ from it by up to 5 %;
-        otherwise every pair of nodes has its own.
+        """Make a random world. ``by_zones``: each pair of zones has its own delay, and two nodes differ
+        from it by up to 5 %. Otherwise every pair of nodes has its own delay.
         """
         zones = [zone_key(*_REGION_ZONES[number % len(_REGION_ZONES)]) for number in range(nodes)]
         access_us = [dice.expovariate(1 / _ACCESS_US) for _ in range(nodes)]
@@ -43,10 +43,10 @@ class World:
         return cls(zones, rtt_us, unlabelled)
 
     def label(self, number: int) -> Placement:
-        """What the node's labels say."""
+        """The placement by the node's labels."""
         return Placement() if number in self.unlabelled else in_zone(self.zones[number])
 
 
 def locality(one: ZoneKey, other: ZoneKey) -> Locality:
-    """How near nodes of these zones are."""
+    """The tier of two nodes in these zones."""
     return Locality.ZONE if one == other else relation(in_zone(one).path, in_zone(other).path)[0]

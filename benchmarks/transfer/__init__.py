@@ -1,1 +1,1 @@
-"""What moving bytes costs, and what trouble costs a pull: relays, striping, holders that fail."""
+"""What moving bytes costs, and what failures cost a pull: relays, striping, failing holders."""

@@ -1,37 +1,25 @@
-"""What moving bytes costs, and what trouble costs a pull.
+"""What moving bytes costs, and what failures cost a pull.
 
-As root, in network namespaces: relays, redirects and local reads beside nginx; striping over two slow
-holders; pulls while holders are killed and started again; pulls whose source is killed or frozen.
-``--quick`` takes a few minutes, with fewer and smaller transfers.
+It needs root, and works in network namespaces. It measures relays, redirects and local reads compared with
+nginx, striping over two slow holders, pulls while holders are killed and restarted, and pulls whose source is
+killed or frozen. ``--quick`` takes a few minutes, with fewer and smaller transfers.
 """
 
-import argparse
-import os
-import signal
 import sys
-from pathlib import Path
 
-from rich.console import Console
-
+from benchmarks.arguments import finish, make_console, make_parser, parse
 from benchmarks.report import Report
 from benchmarks.transfer.churn import report_churn
 from benchmarks.transfer.failing import report_failing
 from benchmarks.transfer.relays import report_relays
 from benchmarks.transfer.striping import report_striping
 
-_COLUMNS = 150  # of a table that goes to a file
-
 
 def main() -> int:
     """Measure, print a table, and write all figures as JSON with ``--json``."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.transfer", description=__doc__)
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
-    parser.add_argument("--quick", action="store_true", help="fewer rounds, smaller transfers")
-    arguments = parser.parse_args()
-    if os.geteuid() != 0:
-        parser.error("this needs root, for network namespaces and containerds")
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that everything is cleaned up
-    report = Report(Console(width=None if sys.stdout.isatty() else _COLUMNS))
+    parser = make_parser("benchmarks.transfer", __doc__, quick="fewer rounds, smaller transfers")
+    arguments = parse(parser, root_for="network namespaces and containerds")
+    report = Report(make_console())
     if arguments.quick:
         report_relays(report, rounds=3, mib=256)
         report_striping(report, rounds=2, mib=256, link_mbit_s=200)
@@ -42,10 +30,7 @@ def main() -> int:
         report_striping(report, rounds=7, mib=512, link_mbit_s=200)
         report_churn(report, pulls=30, undisturbed=5, link_mbit_s=400)
         report_failing(report, rounds=3, mib=1024, link_mbit_s=800)
-    report.console.print(report.table())
-    if arguments.json:
-        arguments.json.write_text(report.as_json())
-    return 0
+    return finish(report, arguments)
 
 
 if __name__ == "__main__":

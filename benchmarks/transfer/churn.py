@@ -1,6 +1,6 @@
-"""Pulls of an image while its holders are killed in turn and started again.
+"""Pulls of an image while its holders are killed in turn and restarted.
 
-Real containerds pull, three layers at a time as CRI does; every pull is checked by containerd itself, which
+Real containerds pull three layers at a time, as with CRI. containerd itself checks every pull, because it
 hashes each layer before it commits it.
 """
 
@@ -20,7 +20,7 @@ _KILL_INTERVAL_S = 2.0
 
 
 def report_churn(report: Report, *, pulls: int, undisturbed: int, link_mbit_s: float) -> None:
-    """The section: how long pulls take undisturbed, and while a holder is killed every two seconds."""
+    """Report how long pulls take undisturbed, and while a holder is killed every two seconds."""
     names = ("asker", *_HOLDERS)
     places = [Place(name=name, region="r", zone="z") for name in names]
     report.begin(
@@ -52,7 +52,9 @@ def _pull(scene: Scene, asker: Node) -> Pulled:
 
 
 def _disturb(pull: "Future[Pulled]", turns: Iterator[Node]) -> int:
-    """Kill a holder every two seconds until the pull has ended, and start it again at once; how many."""
+    """Kill a holder every two seconds and restart it, until the pull has ended. Returns the number of
+    kills.
+    """
     kills = 0
     next_s = time.monotonic() + _KILL_INTERVAL_S / 2
     while not wait([pull], timeout=max(0.0, next_s - time.monotonic())).done:

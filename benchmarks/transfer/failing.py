@@ -1,6 +1,6 @@
-"""One layer of 1 GiB from two holders: undisturbed, with its source killed, with its source frozen.
+"""One layer of 1 GiB from two holders: undisturbed, with the source killed, with the source frozen.
 
-The holder that sends more at that moment is the source. Rounds take each kind in turn.
+The source is the holder that sends more at that moment. Each round measures each kind once.
 """
 
 import signal
@@ -25,7 +25,7 @@ Trouble = Callable[[Scene, "Future[Pulled]"], Callable[[], None]]
 
 
 def report_failing(report: Report, *, rounds: int, mib: int, link_mbit_s: float) -> None:
-    """A section for each version of containerd."""
+    """Report one section for each version of containerd."""
     names = (*_HOLDERS, *_ASKERS.values())
     places = [Place(name=name, region="r", zone="z") for name in names]
     with Cluster(places, versions=("2.1", "2.1", *_ASKERS)) as cluster:
@@ -98,7 +98,7 @@ def _freeze(scene: Scene, _pull: "Future[Pulled]") -> Callable[[], None]:
 
 
 def _source(scene: Scene) -> Node:
-    """Which holder sends more just now."""
+    """The holder that sends more now."""
     before = [sent_bytes(holder) for holder in scene.holders]
     time.sleep(_LOOK_S)
     sent = [sent_bytes(holder) - was for holder, was in zip(scene.holders, before, strict=True)]

@@ -22,8 +22,8 @@ _PULL_S = 300.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pulled:
-    """What one pull took, and its blobs from the first one's request to the last one's last byte, by the
-    agent's account. ``failure``: what containerd said, if it did not end whole.
+    """How long one pull took, and how long its blobs took by the agent's log, from the first request to the
+    last byte. ``failure``: containerd's error if the pull failed.
     """
 
     seconds: float
@@ -33,7 +33,7 @@ class Pulled:
 
 
 class Scene:
-    """Nodes that hold an image, and nodes that pull it again and again."""
+    """Nodes that have an image, and nodes that pull it repeatedly."""
 
     def __init__(self, cluster: Cluster, layer_bytes: Sequence[int], holders: Sequence[str]) -> None:
         self.cluster = cluster
@@ -45,7 +45,7 @@ class Scene:
 
     @contextmanager
     def pulling(self, node: Node) -> Iterator["Future[Pulled]"]:
-        """A pull that goes on while something else is done; the node forgets the image afterwards."""
+        """A context during which a pull runs. The node removes the image afterwards."""
         with ThreadPoolExecutor(1, f"{node.name} pulls") as executor:
             pull = executor.submit(self._pull, node)
             yield pull
@@ -54,7 +54,9 @@ class Scene:
         _until(lambda: not self._has_layers(node), f"{node.name} still has what it removed")
 
     def rest(self, node: Node) -> None:
-        """Have the next pull begin like all others: each holder is seen, and none avoided for what it did."""
+        """Wait until the next pull starts under equal conditions: every holder is known, and none is
+        cooling off.
+        """
         digest = max(self.image.blobs, key=lambda each: self.image.blobs[each])
         names = {holder.name for holder in self.holders}
 
@@ -94,7 +96,7 @@ def _daemon(node: Node) -> Containerd:
 
 
 def _span_s(requests: Iterable[dict[str, Any]]) -> float:
-    """From the arrival of the first request for a blob to the end of the last one."""
+    """Seconds from the arrival of the first request for a blob to the end of the last one."""
     ends = [
         (datetime.fromisoformat(each["time"]).timestamp(), each["seconds"])
         for each in requests

@@ -1,8 +1,8 @@
-"""What a byte costs on its way through an agent: splice, copy, redirect and sendfile, beside nginx.
+"""What a byte costs on its way through an agent: splice, copy, redirect and sendfile, compared with nginx.
 
-A holder, and an asker for each way, in namespaces on one bridge. The client sits on the asker's node, as
-containerd does, and reaches its mirror by loopback; for local hits it sits on the holder's. Every round
-takes each way in turn, beginning with another one, so that noise meets all of them.
+There are a holder and one asking node per way, in namespaces on one bridge. The client is on the asking
+node, like containerd, and reaches its mirror over loopback. For local hits it is on the holder. Each round
+measures each way once, and starts with a different way, so that noise affects all of them.
 """
 
 from collections.abc import Iterator, Sequence
@@ -30,12 +30,12 @@ _FILES_PORT, _PROXY_PORT = 8080, 8081
 _COST_TARGET, _RATE_TARGET = 0.25, 1.5
 _RELAY, _LOCAL = "splice", "sendfile, local"
 _NGINX_PROXY, _NGINX_FILE = "nginx, reverse proxy of nginx", "nginx, local file"
-_TRANSFER = {"uploads_max": 1000}  # not to be refused is what is measured here
+_TRANSFER = {"uploads_max": 1000}  # so that no request is refused
 
 
 @dataclass(slots=True, kw_only=True)
 class Way:
-    """One way for bytes to go. ``relays`` and ``serves``: the cgroups of who does so."""
+    """One way to move bytes. ``relays``, ``serves``: the cgroups of the relaying and the serving process."""
 
     name: str
     client: Streams
@@ -47,7 +47,7 @@ class Way:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cost:
-    """Of one round: CPU in seconds per GiB."""
+    """The costs of one round. CPU is in seconds per GiB."""
 
     gb_s: float
     relaying: float
@@ -58,7 +58,7 @@ class Cost:
 
 
 def report_relays(report: Report, *, rounds: int, mib: int) -> None:
-    """One section for each number of streams."""
+    """Report one section for each number of streams."""
     with ExitStack() as stack:
         cluster, nodes = stack.enter_context(_lab())
         blobs = {count: _blobs(nodes["holder"], count, mib) for count in (1, 8, 64)}
@@ -95,7 +95,7 @@ def _blobs(holder: Node, count: int, mib: int) -> list[str]:
 
 
 def _start(nodes: dict[str, Node]) -> None:
-    """The agents, each with the settings that its name stands for."""
+    """Start the agents. An agent's name selects its settings."""
     nodes["holder"].start_agent(transfer=_TRANSFER, **QUIET)
     nodes[_RELAY].start_agent(transfer=_TRANSFER, **QUIET)
     nodes["copy"].start_agent(transfer={**_TRANSFER, "zero_copy": False}, **QUIET)
@@ -177,7 +177,7 @@ def _report(report: Report, way: Way, count: int) -> None:
 
 
 def _report_beside(report: Report, ours: Way, theirs: Way) -> None:
-    """Round by round, as both of a round met the same noise."""
+    """Report the comparison with nginx round by round, because noise affects both of a round."""
     pairs = list(zip(ours.costs, theirs.costs, strict=True))
     what = f"{ours.name} / {theirs.name}"
     report.spread(f"{what}: rate", "times", [one.gb_s / other.gb_s for one, other in pairs])
@@ -186,7 +186,7 @@ def _report_beside(report: Report, ours: Way, theirs: Way) -> None:
 
 
 def _report_memory(report: Report, ways: Sequence[Way]) -> None:
-    """Of each agent: the most that was resident in any of its rounds, and what is after all of them."""
+    """Report each agent's largest resident set in any round, and its resident set at the end."""
     for name, pid in {name: pid for way in ways for name, pid in way.agents.items()}.items():
         peaks = [cost.peak_mib[name] for way in ways if name in way.agents for cost in way.costs]
         report.single(f"agent of {name}: most resident", "MiB", max(peaks))

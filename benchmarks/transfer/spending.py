@@ -1,4 +1,4 @@
-"""What processes spend: CPU by their cgroups, memory by their own account."""
+"""What processes use: CPU by their cgroups, memory by their own counters."""
 
 import os
 from pathlib import Path
@@ -7,7 +7,7 @@ _MIB = 1 << 20
 
 
 def cpu_s(cgroup: Path) -> float:
-    """CPU seconds, user and system, of everything that ever ran in a cgroup."""
+    """CPU seconds, user and system, of all processes that ever ran in a cgroup."""
     for line in (cgroup / "cpu.stat").read_text().splitlines():
         name, _, value = line.partition(" ")
         if name == "usage_usec":
@@ -16,7 +16,7 @@ def cpu_s(cgroup: Path) -> float:
 
 
 def machine_cpu_s() -> float:
-    """CPU seconds of this whole machine, other people's work included."""
+    """CPU seconds of the whole machine, including unrelated work."""
     user, nice, system, _idle, _iowait, irq, softirq, steal = map(
         int, Path("/proc/stat").read_text().split()[1:9]
     )
@@ -24,7 +24,7 @@ def machine_cpu_s() -> float:
 
 
 def forget_peak(pid: int) -> None:
-    """Let `peak_mib` count from now on."""
+    """Reset the peak, so that `peak_mib` counts from now on."""
     Path(f"/proc/{pid}/clear_refs").write_text("5")
 
 

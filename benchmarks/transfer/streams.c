@@ -1,10 +1,10 @@
 /*
- * A client that costs next to nothing: `streams HOST PORT` obeys lines of its standard input.
+ * A client that costs almost nothing. `streams HOST PORT` reads commands from its standard input, one per line.
  *
- *   PATH [PATH...]   GET each path on a new connection of its own, all at once, and have the kernel throw
- *                    the bodies away (MSG_TRUNC); a 307 is followed. Answers a line: nanoseconds from the
- *                    first connect() to the last byte, the slowest stream's nanoseconds to its head, and
- *                    all bytes. Or "failed" and why
+ *   PATH [PATH...]   GET all paths at the same time, each on its own new connection. The kernel discards the
+ *                    bodies (MSG_TRUNC), and a 307 is followed. The answer is a line: the nanoseconds from the
+ *                    first connect() to the last byte, the nanoseconds until the slowest stream's head, and the
+ *                    number of bytes. If it fails, the answer is "failed" and the reason
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -49,7 +49,7 @@ static bool parse_target(struct sockaddr_in *target, const char *host, int port)
 	return inet_pton(AF_INET, host, &target->sin_addr) == 1;
 }
 
-/* Connect and ask; the connection, or -1. */
+/* Connect and send the request. Returns the connection, or -1. */
 static int ask(struct stream *stream)
 {
 	struct timeval patience = { .tv_sec = PATIENCE_S };
@@ -69,7 +69,7 @@ static int ask(struct stream *stream)
 	return fd;
 }
 
-/* Read the head, and not a byte of the body. */
+/* Read the head, but no byte of the body. */
 static bool read_head(struct stream *stream, int fd, char *head)
 {
 	ssize_t had = 0, seen;
@@ -90,7 +90,7 @@ static bool read_head(struct stream *stream, int fd, char *head)
 			return false;
 		}
 		if (!end && had == seen)
-			usleep(100); /* more of it is on its way */
+			usleep(100); /* the rest of it will come */
 	}
 	end[2] = 0;
 	return recv(fd, head + HEAD_BYTES, end + 4 - head, MSG_TRUNC) == end + 4 - head;

@@ -1,7 +1,7 @@
-"""What a body gains from two holders whose links are each slower than its reader.
+"""How much faster a body is from two holders, if each link is slower than the client.
 
-Both are in the asker's zone, their links shaped; the asker's is not. Two askers, one of which never
-fetches from several holders, take the same blob in turn.
+Both holders are in the asking node's zone, and their links are limited. The asking node's link is not. Two
+asking nodes fetch the same blob in turn, and one of them never fetches from several holders.
 """
 
 from collections.abc import Iterator
@@ -28,7 +28,7 @@ _GAIN_TARGET = 1.8
 
 
 def report_striping(report: Report, *, rounds: int, mib: int, link_mbit_s: float) -> None:
-    """The section: both rates, their ratio round by round, and how even the two holders' shares are."""
+    """Report both rates, their ratio round by round, and how even the two holders' shares are."""
     names = ("striping", "single", *_HOLDERS)
     with ExitStack() as stack:
         cluster = stack.enter_context(
@@ -65,7 +65,7 @@ def report_striping(report: Report, *, rounds: int, mib: int, link_mbit_s: float
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Asker:
-    """A node that takes the blob again and again; what it got."""
+    """A node that fetches the blob repeatedly, and its results."""
 
     node: Node
     client: Streams

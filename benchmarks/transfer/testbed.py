@@ -1,4 +1,4 @@
-"""What every part needs: blobs, clients in namespaces, a word of what the registry was asked."""
+"""What every section needs: blobs, clients in namespaces, and what the registry was asked for."""
 
 import hashlib
 import os
@@ -23,7 +23,7 @@ QUIET: dict[str, Any] = {"scrub": {"bytes_per_s": 0}}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Taken:
-    """What one round of streams took."""
+    """The times and bytes of one round of streams."""
 
     wall_s: float
     head_s: float
@@ -31,14 +31,14 @@ class Taken:
 
 
 class Streams:
-    """The client written in C, in a namespace; its bodies go nowhere."""
+    """The client written in C, in a namespace. It discards the bodies."""
 
     def __init__(self, cluster: Cluster, netns: str | None, address: str, port: int) -> None:
         self.cgroup = new_cgroup(cluster, f"client-{netns}-{port}")
         self._load = Load([*enter(netns), str(_client(cluster.folder)), address, str(port)], self.cgroup)
 
     def get(self, paths: Sequence[str]) -> Taken:
-        """Get them all at once. Raises `LabError` when one of them does not arrive whole."""
+        """Get all paths at the same time. Raises `LabError` if one body is incomplete."""
         answer = self._load.ask(" ".join(paths))
         if answer.startswith("failed"):
             raise LabError(f"{len(paths)} streams: {answer}")
@@ -46,13 +46,13 @@ class Streams:
         return Taken(wall_s=wall_ns / 1e9, head_s=head_ns / 1e9, size_bytes=size_bytes)
 
     def close(self) -> None:
-        """End it."""
+        """Stop the client."""
         self._load.close()
 
 
 @contextmanager
 def client_of(cluster: Cluster, node: Node, *, port: int = LOCAL_PORT) -> Iterator[Streams]:
-    """A client on a node, of what listens on its loopback."""
+    """A client on a node, for a server on the node's loopback."""
     streams = Streams(cluster, node.netns, node.loopback, port)
     try:
         yield streams
@@ -61,19 +61,19 @@ def client_of(cluster: Cluster, node: Node, *, port: int = LOCAL_PORT) -> Iterat
 
 
 def new_cgroup(cluster: Cluster, name: str) -> Path:
-    """A cgroup that goes with the cluster."""
+    """Make a cgroup that is removed with the cluster."""
     cgroup = make_cgroup(f"{cluster.folder.name}-{name}")
     cluster.cgroups.append(cgroup)
     return cgroup
 
 
 def blob_path(digest: str) -> str:
-    """Where a blob is asked for, by containerd and by us."""
+    """The URL path of a blob."""
     return f"/v2/bench/blobs/{digest}?ns={REGISTRY}"
 
 
 def put_blob(folders: Sequence[Path], size_bytes: int) -> str:
-    """A blob of random bytes, put in place by rename as containerd's commit does; its digest."""
+    """Put a blob of random bytes in place by rename, as containerd does. Returns its digest."""
     content = os.urandom(min(size_bytes, 64 * MIB))
     whole = content * (size_bytes // len(content))
     name = hashlib.sha256(whole).hexdigest()
@@ -84,17 +84,17 @@ def put_blob(folders: Sequence[Path], size_bytes: int) -> str:
 
 
 def layout_blobs(node: Node) -> Path:
-    """Where a node's layout keeps its blobs."""
+    """The directory of blobs in a node's layout."""
     return node.layout / "blobs/sha256"
 
 
 def asked_of_registry(cluster: Cluster, repository: str) -> int:
-    """Bytes of a repository's blobs that the registry ever sent."""
+    """How many bytes of a repository's blobs the registry sent so far."""
     return sum(size for *_, uri, size in cluster.registry.served() if f"/{repository}/blobs/" in uri)
 
 
 def sent_bytes(node: Node) -> int:
-    """Bytes that have left a node by its link."""
+    """How many bytes a node sent over its link."""
 
     def read() -> int:
         for line in Path("/proc/thread-self/net/dev").read_text().splitlines():

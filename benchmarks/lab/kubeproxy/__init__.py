@@ -1,10 +1,10 @@
-"""The rules that kube-proxy writes, in iptables and in nftables mode, for Services of one TCP port each.
+"""The rules that kube-proxy writes, in iptables and in nftables mode, for Services with one TCP port each.
 
-The text is what ``iptables-save``, ``ip6tables-save`` and ``nft list table`` print of a real kube-proxy 1.30
-(tests/lab/kubeproxy), chain names included, so it can be compared with a dump and it can be installed.
-Debian's default iptables is meant: the nf_tables back-end, which sorts chains by name. What kube-proxy does
-for UDP, load balancers, external addresses, session affinity and topology hints is left out.
-Source: pkg/proxy/iptables/proxier.go and pkg/proxy/nftables/proxier.go of Kubernetes.
+The text is what ``iptables-save``, ``ip6tables-save`` and ``nft list table`` print for a real kube-proxy
+1.30 (tests/lab/kubeproxy), with the same chain names. So it can be compared with a dump, and it can be
+installed. It is for Debian's default iptables with the nf_tables back-end, which sorts chains by name. UDP,
+load balancers, external addresses, session affinity and topology hints are left out. Source:
+pkg/proxy/iptables/proxier.go and pkg/proxy/nftables/proxier.go of Kubernetes.
 """
 
 from benchmarks.lab.kubeproxy.install import Rules, install, remove, rules

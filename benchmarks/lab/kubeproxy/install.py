@@ -1,4 +1,4 @@
-"""Putting the rules into a network namespace, and taking them out again."""
+"""Installs the rules in a network namespace, and removes them."""
 
 import re
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ _TOOLS: dict[Family, str] = {4: "iptables", 6: "ip6tables"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
-    """What `install` takes: the text of each family that the node has."""
+    """The rules for `install`: the text for each address family of the node."""
 
     mode: Mode
     text: dict[Family, str]
@@ -26,7 +26,9 @@ class Rules:
 
 
 def rules(mode: Mode, services: Sequence[Service], node: NodeAddresses) -> Rules:
-    """The rules of a kube-proxy in this mode. Services of a family that the node lacks are left out."""
+    """The rules of a kube-proxy in this mode. Services of an address family that the node lacks are left
+    out.
+    """
     families: tuple[Family, ...] = (4, 6)
     write = iptables_rules if mode is Mode.IPTABLES else nftables_rules
     text = {family: write(services, node, family) for family in families if node.address(family)}
@@ -36,10 +38,10 @@ def rules(mode: Mode, services: Sequence[Service], node: NodeAddresses) -> Rules
 
 
 def install(netns: str, wanted: Rules) -> None:
-    """Put the rules into a namespace in the place of the same mode's earlier ones, all of a family at once.
+    """Replace the earlier rules of the same mode in a namespace, one address family at a time.
 
-    Connections, conntrack entries, and other people's rules and chains stay. The other mode's rules stay as
-    well: `remove` first. Sets route_localnet as kube-proxy does. Raises `LabError` with what the tool said.
+    Connections, conntrack entries, and other tools' rules and chains stay. The other mode's rules stay too,
+    so call `remove` first. Sets route_localnet like kube-proxy. Raises `LabError` with the tool's output.
     """
     if wanted.route_localnet:
         inside(netns, lambda: Path("/proc/sys/net/ipv4/conf/all/route_localnet").write_text("1"))
@@ -56,17 +58,17 @@ def install(netns: str, wanted: Rules) -> None:
 
 
 def remove(netns: str) -> None:
-    """Remove what `install` left, of any mode; route_localnet stays, as a real kube-proxy leaves it."""
+    """Remove the rules of any mode. route_localnet stays, as a real kube-proxy leaves it too."""
     for family, ip in IP_WORDS.items():
         saved = run([f"{_TOOLS[family]}-save"], netns=netns)
         run([f"{_TOOLS[family]}-restore", "--noflush"], netns=netns, text=_removal_input(saved))
-        # To add what is there changes nothing; to delete what is not there fails.
+        # Adding an existing table changes nothing. Deleting a missing one fails.
         script = f"add table {ip} kube-proxy\ndelete table {ip} kube-proxy\n"
         run(["nft", "-f", "-"], netns=netns, text=script)
 
 
 def _sections(saved: str) -> dict[str, list[str]]:
-    """The lines of each table that iptables-save printed."""
+    """The lines of each table in the output of iptables-save."""
     tables: dict[str, list[str]] = {}
     lines: list[str] = []
     for line in saved.splitlines():
@@ -78,10 +80,11 @@ def _sections(saved: str) -> dict[str, list[str]]:
 
 
 def _restore_input(saved: str, text: str) -> str:
-    """The rules as input of ``iptables-restore --noflush``, given what is there.
+    """The rules as input of ``iptables-restore --noflush``, given the existing rules.
 
-    It flushes the chains that it names. Hooks are shared, so they are not named: a jump that is there already
-    is left out, a new one goes to the front. Service chains that nobody wants any more are deleted.
+    It flushes the chains that it declares. Built-in chains are shared, so they are not declared. A jump that
+    exists already is left out, and a new jump goes to the front. Service chains that are no longer used are
+    deleted.
     """
     before = _sections(saved)
     found: list[str] = []
@@ -115,14 +118,14 @@ def _removal_input(saved: str) -> str:
 
 
 def _nft_script(listed: str, text: str, ip: str) -> str:
-    """The table as input of ``nft -f``: what is there is emptied, Services' old chains are deleted."""
+    """The table as input of ``nft -f``. Existing chains are emptied, and old Services' chains are deleted."""
     there = re.search(rf"^table {ip} kube-proxy {{$(.*?)^}}$", listed, re.MULTILINE | re.DOTALL)
     if there is None:
         return text
     head = [f"flush table {ip} kube-proxy"]
     for name, (key, _) in SETS.items():
         head.append(f"flush {kind_of(key)} {ip} kube-proxy {name}")
-    # Only a Service's chains have a slash in their names.
+    # Only the chains of a Service have a slash in their names.
     old = re.findall(r"^\tchain (\S+/\S+) {", there[1], re.MULTILINE)
     head += [f"delete chain {ip} kube-proxy {name}" for name in old if f"chain {name} " not in text]
     return "\n".join([*head, text])

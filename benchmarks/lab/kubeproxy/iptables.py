@@ -22,7 +22,7 @@ _NEW = "-m conntrack --ctstate NEW -m comment --comment"
 
 
 class _Table:
-    """A table as iptables-save prints it: hooks first, then the other chains by name."""
+    """A table as iptables-save prints it: built-in chains first, then the other chains by name."""
 
     def __init__(self, name: str, *chains: str) -> None:
         self.name = name
@@ -42,7 +42,7 @@ class _Table:
 
 
 def iptables_rules(services: Sequence[Service], node: NodeAddresses, family: Family) -> str:
-    """What ``iptables-save`` (``ip6tables-save``) prints, without its comments and with counters of 0."""
+    """The output of ``iptables-save`` (``ip6tables-save``), without comments and with all counters 0."""
     mangle = _Table("mangle", "KUBE-PROXY-CANARY")
     table, nat = _filter_table(node, family), _nat_table()
     for service in of_family(services, family):
@@ -76,7 +76,7 @@ def _filter_table(node: NodeAddresses, family: Family) -> _Table:
     table.add("FORWARD", firewall, f"{forwarding} -j KUBE-FORWARD", portals, external)
     table.add("OUTPUT", "-j KUBE-FIREWALL", firewall, portals)
     if family == 4 and node.localhost_node_ports:
-        # What route_localnet opens to the neighbours, this closes.
+        # Blocks what route_localnet would open to other hosts.
         table.add(
             "KUBE-FIREWALL",
             '! -s 127.0.0.0/8 -d 127.0.0.0/8 -m comment --comment "block incoming localnet connections"'
@@ -173,5 +173,7 @@ def _endpoint_chain(service: Service, endpoint: Endpoint) -> str:
 
 
 def _probability(left: int) -> str:
-    """1/left: kube-proxy writes 10 digits, the kernel keeps 31 bits, iptables-save prints 11 digits."""
+    """1/left as printed: kube-proxy writes 10 digits, the kernel keeps 31 bits, iptables-save prints 11
+    digits.
+    """
     return f"{round(float(f'{1 / left:.10f}') * 2**31) / 2**31:.11f}"

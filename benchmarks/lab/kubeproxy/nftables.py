@@ -96,7 +96,7 @@ _NFT_CHAINS = """\
 		reject
 	}
 """
-# Name, what it is keyed by, comment; in the order in which nft lists them.
+# Name, key type, comment; in the order in which nft lists them.
 SETS = {
     "cluster-ips": ("ADDR", "Active ClusterIPs"),
     "nodeport-ips": ("ADDR", "IPs that accept NodePort traffic"),
@@ -121,7 +121,7 @@ SETS = {
 
 
 class _NftTable:
-    """The elements and the Services' chains of table kube-proxy."""
+    """The elements and the Services' chains of the table kube-proxy."""
 
     def __init__(self, family: Family) -> None:
         self.family = family
@@ -151,7 +151,9 @@ def _nft_block(head: str, lines: Iterable[str]) -> str:
 
 
 def nftables_rules(services: Sequence[Service], node: NodeAddresses, family: Family) -> str:
-    """What ``nft list table ip kube-proxy`` (``ip6``) prints. NodePorts: on the primary address only."""
+    """The output of ``nft list table ip kube-proxy`` (``ip6``). NodePorts answer on the primary address
+    only.
+    """
     table = _NftTable(family)
     table.elements["nodeport-ips"] = [address] if (address := node.address(family)) else []
     for service in of_family(services, family):
@@ -217,6 +219,6 @@ def _nft_name(name: str) -> str:
 
 
 def _nft_endpoint_chain(service: Service, endpoint: Endpoint) -> str:
-    ip = endpoint.ip.replace(":", ".")  # nft allows no colon in a name
+    ip = endpoint.ip.replace(":", ".")  # nft does not allow a colon in a name
     base = f"{service.namespace}/{service.name}/tcp/{service.port_name}__{ip}/{endpoint.port}"
     return f"endpoint-{_nft_name(base)}"

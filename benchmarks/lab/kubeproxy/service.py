@@ -1,4 +1,4 @@
-"""Services as kube-proxy sees them, and what becomes of their traffic, whichever back-end writes it."""
+"""Services as kube-proxy sees them, and how their traffic is handled, independent of the back-end."""
 
 import base64
 import enum
@@ -15,7 +15,7 @@ Policy = Literal["Cluster", "Local"]
 
 
 class Mode(enum.Enum):
-    """What kube-proxy's ``/proxyMode`` says."""
+    """kube-proxy's mode, as its ``/proxyMode`` reports it."""
 
     IPTABLES = "iptables"
     NFTABLES = "nftables"
@@ -23,7 +23,7 @@ class Mode(enum.Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
-    """A ready endpoint; ``local``: on the node whose rules are written."""
+    """A ready endpoint. ``local``: it is on the node whose rules are written."""
 
     ip: str
     port: int
@@ -35,9 +35,9 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Service:
-    """One TCP port of a Service, of the address family of its ``cluster_ip``.
+    """One TCP port of a Service, in the address family of its ``cluster_ip``.
 
-    A dual-stack Service is two of these of the same name. ``node_port`` None: type ClusterIP.
+    A dual-stack Service is two of these with the same name. ``node_port`` None: the type is ClusterIP.
     """
 
     namespace: str
@@ -61,11 +61,11 @@ class Service:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeAddresses:
-    """The node that the rules are for.
+    """The node for which the rules are written.
 
-    ``addresses``: its primary address of each family. ``pod_cidrs``: the cluster's (``--cluster-cidr``), one
-    of each family. ``localhost_node_ports``: ``--iptables-localhost-nodeports``, which acts in iptables mode
-    and on IPv4 only.
+    ``addresses``: its primary address of each family. ``pod_cidrs``: the cluster's pod networks
+    (``--cluster-cidr``), one per family. ``localhost_node_ports``: ``--iptables-localhost-nodeports``, which
+    works in iptables mode and for IPv4 only.
     """
 
     addresses: tuple[str, ...]
@@ -73,11 +73,11 @@ class NodeAddresses:
     localhost_node_ports: bool = True
 
     def address(self, family: Family) -> str | None:
-        """Its address of this family."""
+        """The node's address of this family."""
         return next((one for one in self.addresses if ip_address(one).version == family), None)
 
     def pod_cidr(self, family: Family) -> str:
-        """The pods' network of this family. Raises `LabError` without one."""
+        """The pod network of this family. Raises `LabError` if there is none."""
         for one in self.pod_cidrs:
             if ip_network(one).version == family:
                 return one
@@ -88,12 +88,12 @@ class Fate(enum.Enum):
     """What happens to a connection."""
 
     SERVED = enum.auto()
-    REJECTED = enum.auto()  # no endpoints anywhere
-    DROPPED = enum.auto()  # policy Local, and none here
+    REJECTED = enum.auto()  # there are no endpoints
+    DROPPED = enum.auto()  # the policy is Local, and no endpoint is on this node
 
 
 class Plan:
-    """What becomes of a Service's traffic, whichever back-end writes it."""
+    """How a Service's traffic is handled, independent of the back-end."""
 
     def __init__(self, service: Service) -> None:
         every = tuple(sorted(service.endpoints, key=str))
@@ -101,7 +101,7 @@ class Plan:
         internal_local = service.internal_policy == "Local"
         external_local = service.external_policy == "Local"
         has_node_port = service.node_port is not None
-        # Also with policy Local: from the node and from its pods, a NodePort goes to all endpoints.
+        # Also with the policy Local: a NodePort leads to all endpoints for the node and its pods.
         self.cluster = every if not internal_local or has_node_port else ()
         self.local = local if internal_local or (external_local and has_node_port) else ()
         self.reachable = self.cluster or self.local
@@ -122,5 +122,5 @@ def hashed(text: str, length: int) -> str:
 
 
 def of_family(services: Iterable[Service], family: Family) -> list[Service]:
-    """In the order in which their rules are written."""
+    """The Services of a family, in the order in which their rules are written."""
     return sorted((one for one in services if one.family == family), key=str)

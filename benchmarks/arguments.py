@@ -1,0 +1,56 @@
+"""What the benchmarks' command lines share: ``--json``, ``--quick``, the need for root, and the output."""
+
+import argparse
+import os
+import signal
+import sys
+from pathlib import Path
+
+from rich.console import Console
+
+from benchmarks.report import Report
+
+_COLUMNS = 150  # width of a table that goes to a file
+
+
+def make_parser(module: str, description: str | None, *, quick: str | None = None) -> argparse.ArgumentParser:
+    """A parser with ``--json FILE`` and, if ``quick`` says what it does, ``--quick``.
+
+    ``description``: the docstring of the benchmark's module.
+    """
+    parser = argparse.ArgumentParser(prog=f"python -m {module}", description=description)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to this file")
+    if quick is not None:
+        parser.add_argument("--quick", action="store_true", help=quick)
+    return parser
+
+
+def parse(parser: argparse.ArgumentParser, *, root_for: str | None = None) -> argparse.Namespace:
+    """The arguments of this process. From now on, SIGTERM ends it after cleaning up.
+
+    ``root_for``: why every run needs root; a run without root ends with an error then.
+    """
+    arguments = parser.parse_args()
+    if root_for is not None:
+        require_root(parser, root_for)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    return arguments
+
+
+def require_root(parser: argparse.ArgumentParser, root_for: str) -> None:
+    """End with an error unless this process runs as root. ``root_for``: why it must."""
+    if os.geteuid() != 0:
+        parser.error(f"this needs root, for {root_for}")
+
+
+def make_console() -> Console:
+    """The console for figures and tables. Wide enough if the output is not a terminal."""
+    return Console(width=None if sys.stdout.isatty() else _COLUMNS)
+
+
+def finish(report: Report, arguments: argparse.Namespace) -> int:
+    """Print the table, and write the figures to the file of ``--json``. Returns the exit status."""
+    report.console.print(report.table())
+    if arguments.json:
+        arguments.json.write_text(report.as_json())
+    return 0
