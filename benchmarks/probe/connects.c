@@ -11,36 +11,17 @@
  * stays at its end.
  */
 #define _GNU_SOURCE
-#include <arpa/inet.h>
 #include <err.h>
-#include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "../loopback.h"
+
 #define PORTS_MAX 8
-#define SECOND_NS 1000000000LL
 
 static int ports[PORTS_MAX], listeners[PORTS_MAX], listening;
-
-static long long now_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return now.tv_sec * SECOND_NS + now.tv_nsec;
-}
-
-static struct sockaddr_in at(int port)
-{
-	return (struct sockaddr_in){
-		.sin_family = AF_INET,
-		.sin_port = htons(port),
-		.sin_addr.s_addr = htonl(INADDR_LOOPBACK),
-	};
-}
 
 static int listen_at(int port)
 {

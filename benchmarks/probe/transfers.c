@@ -7,10 +7,8 @@
  *              last byte, and the nanoseconds of CPU of both ends together
  */
 #define _GNU_SOURCE
-#include <arpa/inet.h>
 #include <err.h>
 #include <fcntl.h>
-#include <netinet/in.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdio.h>
@@ -18,31 +16,14 @@
 #include <sys/mman.h>
 #include <sys/sendfile.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
+
+#include "../loopback.h"
 
 #define FILE_BYTES (64L << 20)
 #define BUFFER_BYTES (256L << 10)
-#define SECOND_NS 1000000000LL
 
 static int file;
-
-static long long clock_ns(clockid_t clock)
-{
-	struct timespec now;
-
-	clock_gettime(clock, &now);
-	return now.tv_sec * SECOND_NS + now.tv_nsec;
-}
-
-static struct sockaddr_in at(int port)
-{
-	return (struct sockaddr_in){
-		.sin_family = AF_INET,
-		.sin_port = htons(port),
-		.sin_addr.s_addr = htonl(INADDR_LOOPBACK),
-	};
-}
 
 /* Each end stays on its own processor, if there are two, so that the scheduler is not measured. */
 static void keep_to(int processor)

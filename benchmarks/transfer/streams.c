@@ -7,18 +7,17 @@
  *                    number of bytes. If it fails, the answer is "failed" and the reason
  */
 #define _GNU_SOURCE
-#include <arpa/inet.h>
 #include <err.h>
 #include <errno.h>
-#include <netinet/in.h>
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
+
+#include "../loopback.h"
 
 #define STREAMS_MAX 1024
 #define HEAD_BYTES 8192
@@ -34,14 +33,6 @@ struct stream {
 };
 
 static struct stream streams[STREAMS_MAX];
-
-static long long now_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return now.tv_sec * 1000000000LL + now.tv_nsec;
-}
 
 static bool parse_target(struct sockaddr_in *target, const char *host, int port)
 {
