@@ -72,6 +72,6 @@ def _report(report: Report, what: str, taken: Sequence[Pulled]) -> None:
     report.spread(f"{what}: a pull", "s", whole)
     report.single(f"{what}: p99", "s", at(whole, 0.99))
     asked_mib = sum(each.registry_bytes for each in taken) / MIB
-    report.single(f"{what}: blobs' bytes asked of the registry", "MiB", asked_mib, 0)
+    report.single(f"{what}: bytes of blobs from the registry", "MiB", asked_mib, 0)
     for failure in {each.failure for each in taken if each.failure}:
         report.console.print(f"  failed: {failure}", highlight=False)

@@ -63,7 +63,7 @@ def _report_kind(report: Report, kind: str, pulls: Sequence[Pulled], usual_s: fl
         more_s = [pull.blobs_s - usual_s for pull in whole]
         report.spread(f"{kind}: its blobs, more than undisturbed", "s", more_s)
     asked_mib = sum(pull.registry_bytes for pull in pulls) / MIB
-    report.single(f"{kind}: blobs' bytes asked of the registry", "MiB", asked_mib, 0)
+    report.single(f"{kind}: bytes of blobs from the registry", "MiB", asked_mib, 0)
     for failure in {pull.failure for pull in pulls if pull.failure}:
         report.console.print(f"  failed: {failure}", highlight=False)
 
