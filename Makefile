@@ -1,5 +1,7 @@
 # The two commands of the README are `make demo` and `make test`; both do all set-up themselves.
 PYTHON := .venv/bin/python
+# Tests wait more than they work, so there are more workers than processors. tests/conftest.py says who gets what.
+TEST_WORKERS := 4
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test lint bench lock proto clean
 
@@ -14,7 +16,7 @@ demo: ## watch a multi-zone cluster pull an image (as root: real containerd daem
 	@$(PYTHON) -m benchmarks.demo
 
 test: setup lint ## run every test; needs root
-	@$(PYTHON) -m pytest
+	@$(PYTHON) -m pytest -n $(TEST_WORKERS) --dist loadgroup --no-loadscope-reorder
 
 lint: setup ## ruff, mypy and the import contracts
 	@$(PYTHON) -m ruff check .

@@ -24,15 +24,23 @@ def remove_cgroup(cgroup: Path) -> None:
 
 
 def sweep_cgroups(prefix: str) -> None:
-    """Remove the cgroups whose maker is gone, and kill what still runs in them."""
+    """Remove those whose maker is gone, ending what still runs in them.
+
+    Several processes may sweep at once. What can't be removed yet is left for the next sweep.
+    """
     for cgroup in find_root().glob(f"{prefix}-*"):
         maker = cgroup.name.removeprefix(f"{prefix}-").partition("-")[0]
         if maker.isdigit() and not Path(f"/proc/{maker}").exists():
-            for procs in cgroup.rglob("cgroup.procs"):
-                for pid in procs.read_text().split():
-                    with contextlib.suppress(ProcessLookupError):
-                        os.kill(int(pid), 9)
-            remove_cgroup(cgroup)
+            with contextlib.suppress(OSError):
+                _kill_all(cgroup)
+                remove_cgroup(cgroup)
+
+
+def _kill_all(cgroup: Path) -> None:
+    for procs in cgroup.rglob("cgroup.procs"):
+        for pid in procs.read_text().split():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(pid), 9)
 
 
 def _remove(folder: Path, *, at_most_s: float = 5.0) -> None:

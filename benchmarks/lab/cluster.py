@@ -1,5 +1,6 @@
 """A cluster in the lab: a registry, and nodes that each have a containerd (or a layout) and an agent."""
 
+import contextlib
 import http.client
 import itertools
 import json
@@ -369,5 +370,6 @@ def _sweep_folders() -> None:
             for line in reversed(Path("/proc/self/mounts").read_text().splitlines()):
                 mount_point = line.split()[1]
                 if mount_point.startswith(f"{folder}/"):
-                    run(["umount", "--lazy", mount_point])
+                    with contextlib.suppress(LabError):  # another process swept it first
+                        run(["umount", "--lazy", mount_point])
             shutil.rmtree(folder, ignore_errors=True)

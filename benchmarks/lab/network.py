@@ -3,6 +3,7 @@
 The addresses are 10.9.0.0/16, and exist inside the namespaces only. The machine's own namespace gets none.
 """
 
+import contextlib
 import ctypes
 import os
 import threading
@@ -90,16 +91,24 @@ def _bucket(mbit_s: float) -> list[str]:
 
 
 def sweep(prefix: str) -> None:
-    """Remove the namespaces of labs whose maker (the pid after ``prefix``) is gone."""
+    """Remove the namespaces of labs whose maker (the number behind ``prefix``) is gone.
+
+    Several processes may sweep at once: what another one removed first is no error.
+    """
     folder = Path("/run/netns")
     if not folder.is_dir():
         return
     for entry in folder.iterdir():
         maker = entry.name.removeprefix(f"{prefix}-").partition("-")[0]
         if entry.name.startswith(f"{prefix}-") and maker.isdigit() and not Path(f"/proc/{maker}").exists():
-            for pid in run(["ip", "netns", "pids", entry.name]).split():
-                os.kill(int(pid), 9)
-            run(["ip", "netns", "del", entry.name])
+            try:
+                for pid in run(["ip", "netns", "pids", entry.name]).split():
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(int(pid), 9)
+                run(["ip", "netns", "del", entry.name])
+            except LabError:
+                if entry.exists():
+                    raise
 
 
 def inside(netns: str | None, work: Callable[[], _T]) -> _T:

@@ -5,10 +5,10 @@ No root and no daemon is needed. Each agent is one `Node`; a `Site` is the nodes
 
 import hashlib
 import http.client
-import itertools
 import json
 import os
 import shutil
+import socket
 import sys
 import tempfile
 import time
@@ -26,16 +26,44 @@ from benchmarks.lab.process import Process
 
 LOCAL, SERVICE, PEER, ADMIN = 30020, 30022, 30023, 9090
 
-_numbers = itertools.count(1)
+AT_MOST_S = 60.0
+"""How long a test waits for what has to happen: a slow machine takes longer, and fails no test."""
+
+# A peer that answers late is not a peer that is missing: so long a loaded machine may take for an answer.
+_PATIENT = {"lookup": {"patience_s": 1.0, "timeout_s": 5.0}}
+
+_NETWORKS = 100 * 250  # of 250 addresses each
+
+
+def _claimed_addresses() -> Iterator[str]:
+    """Loopback addresses in networks that no other process of this machine has claimed.
+
+    A bound abstract Unix socket is the claim. The kernel drops it with the process, even if it is killed.
+    """
+    first = os.getpid() * 251  # processes start their search in different places
+    for number in range(first, first + _NETWORKS):
+        high, middle = divmod(number % _NETWORKS, 250)
+        claim = socket.socket(socket.AF_UNIX)
+        try:
+            claim.bind(f"\0shorthaul-tests-127.{100 + high}.{middle}")
+        except OSError:
+            claim.close()
+            continue
+        _claims.append(claim)
+        for low in range(1, 251):
+            yield f"127.{100 + high}.{middle}.{low}"
+
+
+_claims: list[socket.socket] = []
+_addresses = _claimed_addresses()
 
 
 def fresh_address() -> str:
     """A loopback address that nobody else in this or in another run of the tests uses."""
-    high, low = divmod(next(_numbers), 250)
-    return f"127.{100 + os.getpid() % 100}.{(os.getpid() // 100 + high) % 250}.{low + 1}"
+    return next(_addresses)
 
 
-def wait_for(condition: Callable[[], bool], what: str, *, at_most_s: float = 10.0) -> None:
+def wait_for(condition: Callable[[], bool], what: str, *, at_most_s: float = AT_MOST_S) -> None:
     """Return as soon as the condition holds; fail the test if it never does."""
     until_s = time.monotonic() + at_most_s
     while not condition():
@@ -132,7 +160,8 @@ class Node:
             "store": f"oci-layout://{self.layout}",
             "membership": {"static": str(members)},
         }
-        self.config.write_text(yaml.safe_dump({**base, **settings}))
+        patient = {group: {**values, **settings.get(group, {})} for group, values in _PATIENT.items()}
+        self.config.write_text(yaml.safe_dump({**base, **settings, **patient}))
         self._process: Process | None = None
 
     @property
@@ -170,7 +199,7 @@ class Node:
         port: int = LOCAL,
         body: bytes | None = None,
         headers: Mapping[str, str] | None = None,
-        timeout_s: float = 20.0,
+        timeout_s: float = AT_MOST_S,
     ) -> Reply:
         """One request on a connection of its own, with its whole reply."""
         with self.connection(port=port, timeout_s=timeout_s) as connection:
@@ -180,7 +209,7 @@ class Node:
 
     @contextmanager
     def connection(
-        self, *, port: int = LOCAL, timeout_s: float = 20.0
+        self, *, port: int = LOCAL, timeout_s: float = AT_MOST_S
     ) -> Iterator[http.client.HTTPConnection]:
         """A keep-alive connection."""
         connection = http.client.HTTPConnection(self.address, port, timeout=timeout_s)

@@ -37,7 +37,7 @@ def shelf() -> Iterator[Shelf]:
     image = make_image(randomness.randbytes(300_000), randomness.randbytes(17), note="one")
     other = make_image(randomness.randbytes(1000), note="two")
     with Site() as made:
-        node = made.add("shelf", http={"idle_s": 1.0})
+        node = made.add("shelf", http={"idle_s": 2.0})
         node.put_image(image, "registry.test/library/app:v1", "registry.test/library/shared:v1")
         node.put_image(image, "registry.test/library/app:latest")
         node.put_image(other, "other.test/library/shared:v1")

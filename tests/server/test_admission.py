@@ -26,7 +26,7 @@ from .wire import Ending, connected, raw_get, read_reply, request_bytes
 _BIG_BYTES = 24 << 20  # more than the kernel's buffers of both sides take
 _BIG = Random(21).randbytes(1 << 20) * (_BIG_BYTES >> 20)
 _SMALL = Random(22).randbytes(1 << 20)
-_PATIENT_S = 6.0
+_PATIENT_S = 30.0  # a bound that only a hang reaches
 _AGENT, _CONTAINERD = "shorthaul", "containerd/2.1.9"
 
 
@@ -179,7 +179,7 @@ def test_an_upload_ends_with_its_client(site: Site) -> None:
     for _ in range(5):
         with ExitStack() as stack:
             assert _ask(stack, node, _BIG, source=fresh_address()).status == 200
-        wait_for(lambda: node.metric("shorthaul_uploads") == 0, "the upload has ended", at_most_s=5.0)
+        wait_for(lambda: node.metric("shorthaul_uploads") == 0, "the upload has ended")
     assert node.metric("shorthaul_upload_bytes_in_flight") == 0
 
 

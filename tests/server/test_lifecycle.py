@@ -4,14 +4,13 @@ import json
 import signal
 import socket
 import subprocess
-import time
 from contextlib import ExitStack, suppress
 
 import pytest
 
 from tests.frames import frame
 
-from .agents import ADMIN, LOCAL, PEER, Node, Site, digest_of, wait_for
+from .agents import ADMIN, AT_MOST_S, LOCAL, PEER, Node, Site, digest_of, wait_for
 from .websocket import questioning
 from .wire import Ending, connected, raw_get, read_reply, read_to_end, request_bytes
 
@@ -30,7 +29,7 @@ def _readiness(node: Node) -> int:
     return node.ask("/readyz", port=ADMIN).status
 
 
-def _exit_status(node: Node, *, at_most_s: float) -> int:
+def _exit_status(node: Node, *, at_most_s: float = AT_MOST_S) -> int:
     wait_for(lambda: not node.process.running, "the agent ends", at_most_s=at_most_s)
     return node.process.kill()
 
@@ -56,34 +55,34 @@ def test_sigterm_turns_unready_completes_running_downloads_and_exits_0(site: Sit
         idle.sendall(request_bytes("/v2/"))
         assert read_reply(idle).status == 200
         node.process.signal(signal.SIGTERM)
-        wait_for(lambda: _readiness(node) == 503, "unready", at_most_s=3.0)
+        wait_for(lambda: _readiness(node) == 503, "unready")
         assert node.ask("/livez", port=ADMIN).status == 200
-        wait_for(lambda: _refuses(node), "no new connections", at_most_s=3.0)
+        wait_for(lambda: _refuses(node), "no new connections")
         assert read_to_end(idle) == (b"", Ending.FIN)
         assert node.process.running
         assert read_reply(sock).body == content
-    assert _exit_status(node, at_most_s=5.0) == 0
+    assert _exit_status(node) == 0
     assert "Traceback" not in node.log.read_text()
 
 
 def test_an_agent_still_serves_between_turning_unready_and_closing_its_listeners(site: Site) -> None:
-    node = site.add("stopping", stop={"unready_s": 2.0})
+    node = site.add("stopping", stop={"unready_s": 30.0})
     node.put(b"content")
     site.start()
     node.process.signal(signal.SIGTERM)
-    wait_for(lambda: _readiness(node) == 503, "unready", at_most_s=1.5)
+    wait_for(lambda: _readiness(node) == 503, "unready")
     assert node.blob(b"content").body == b"content"
 
 
 def test_draining_ends_after_drain_s(site: Site) -> None:
     content = b"\7" * _BIG_BYTES
-    node = site.add("stopping", stop={"unready_s": 0, "drain_s": 3.0})
+    node = site.add("stopping", stop={"unready_s": 0, "drain_s": 4.0})
     node.put(content)
     site.start()
     with ExitStack() as stack:
         _start_download(node, content, stack)
         node.process.signal(signal.SIGTERM)
-        assert _exit_status(node, at_most_s=5.5) == 0  # not drain_s twice
+        assert _exit_status(node, at_most_s=7.9) == 0  # not drain_s twice
     assert "Traceback" not in node.log.read_text()
 
 
@@ -97,7 +96,7 @@ def test_a_peer_that_takes_no_replies_does_not_hold_up_the_end(site: Site) -> No
             for _ in range(20_000):
                 peer.sock.sendall(frame(question, masked=True))
         node.process.signal(signal.SIGTERM)
-        assert _exit_status(node, at_most_s=15.0) == 0
+        assert _exit_status(node) == 0
 
 
 def test_a_client_that_closes_its_side_after_its_request_gets_all_of_the_answer(site: Site) -> None:
@@ -139,10 +138,8 @@ def test_an_index_that_is_none_makes_unready_until_it_is_mended(site: Site) -> N
 def test_an_agent_without_work_stops_at_once(site: Site, number: signal.Signals) -> None:
     node = site.add("stopping", stop={"unready_s": 0})
     site.start()
-    started_s = time.monotonic()
     node.process.signal(number)
-    assert _exit_status(node, at_most_s=5.0) == 0
-    assert time.monotonic() - started_s < 3.0
+    assert _exit_status(node, at_most_s=15.0) == 0  # half of the default drain_s
 
 
 def test_sigterm_twice_exits_without_draining(site: Site) -> None:
@@ -153,9 +150,9 @@ def test_sigterm_twice_exits_without_draining(site: Site) -> None:
     with ExitStack() as stack:
         _start_download(node, content, stack)
         node.process.signal(signal.SIGTERM)
-        wait_for(lambda: _readiness(node) == 503, "unready", at_most_s=3.0)
+        wait_for(lambda: _readiness(node) == 503, "unready")
         node.process.signal(signal.SIGTERM)
-        assert _exit_status(node, at_most_s=4.0) == 1
+        assert _exit_status(node) == 1
 
 
 def test_a_taken_port_is_exit_1_and_names_its_owner_and_a_way_out(site: Site) -> None:
@@ -195,12 +192,12 @@ def test_an_agent_is_unready_while_its_store_is_gone_and_still_relays(site: Site
     site.start()
     away = node.layout.with_suffix(".away")
     node.layout.rename(away)
-    wait_for(lambda: _readiness(node) == 503, "unready", at_most_s=3.0)
+    wait_for(lambda: _readiness(node) == 503, "unready")
     assert node.layout.name in node.ask("/readyz", port=ADMIN).body.decode()
     assert node.blob(b"local content").status == 404
     assert node.blob(b"the holder's").body == b"the holder's"
     away.rename(node.layout)
-    wait_for(lambda: _readiness(node) == 200, "ready again", at_most_s=3.0)
+    wait_for(lambda: _readiness(node) == 200, "ready again")
     assert node.blob(b"local content").body == b"local content"
 
 

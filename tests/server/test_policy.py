@@ -155,7 +155,7 @@ def test_a_tag_learned_from_a_peer_does_not_become_younger_on_its_way(site: Site
             tags: list[list[Any]] = questioner.ask(tags=[["registry.test", "library/app", "v1"]])["tags"]
             return tags
 
-        wait_for(lambda: len(known()) == 1, "the second node knows the tag", at_most_s=3.0)
+        wait_for(lambda: len(known()) == 1, "the second node knows the tag")
         assert 7100 < known()[0][4] < 7300
     first.stop()
     assert third.ask(path).body == image.manifest

@@ -18,10 +18,10 @@ from .wire import Ending, connected, raw_get, read_reply, request_bytes
 
 _SIZE_BYTES = 400_000
 _SMALL_BYTES = 50_000
-_PATIENT_S = 6.0
+_PATIENT_S = 30.0  # a bound that only a hang reaches
 _REDIRECT: dict[str, Any] = {
     "transfer": {"mode": "redirect"},
-    "pull": {"deadline_s": 2.0, "connect_s": 0.5, "cooloff_s": 0},
+    "pull": {"deadline_s": 3.0, "connect_s": 5.0, "cooloff_s": 0},
     "latency": {"probe": False},
 }
 _seeds = count(1)
@@ -273,4 +273,4 @@ def test_clients_are_sent_past_a_holder_without_room(site: Site) -> None:
         assert sock.recv(15).startswith(b"HTTP/1.1 200")
         assert trio.leads_to(trio.get(content)) == far.address
     wait_for(lambda: near.metric("shorthaul_uploads") == 0, "there is room again")
-    wait_for(lambda: trio.leads_to(trio.get(content)) == near.address, "the near one is used", at_most_s=15.0)
+    wait_for(lambda: trio.leads_to(trio.get(content)) == near.address, "the near one is used")

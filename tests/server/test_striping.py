@@ -135,7 +135,7 @@ def test_a_lane_that_fails_is_replaced_by_the_other_holder(site: Site, kind: Kin
     one, two = _slow(), Holder(bytes_per_s=_RATE)
     two.put(_CONTENT, answers_from=1, afterwards=Fault(kind=kind, at=3 << 20))
     with _standing(stage, one, two) as (_, lane):
-        _is_whole(raw_get(stage.asking.address, LOCAL, _PATH, timeout_s=30.0))
+        _is_whole(raw_get(stage.asking.address, LOCAL, _PATH))
         assert any(start > 0 for start in first_bytes_asked(lane, _CONTENT))
     assert stage.striped() >= 1
 
@@ -148,7 +148,7 @@ def test_a_body_is_right_although_its_first_source_fails(stage: Stage, kind: Kin
     one, two = _slow(Fault(kind=kind, at=behind)), Holder(bytes_per_s=_RATE)
     two.put(_CONTENT, answers_from=1)
     with _standing(stage, one, two):
-        _is_whole(raw_get(stage.asking.address, LOCAL, _PATH, timeout_s=30.0))
+        _is_whole(raw_get(stage.asking.address, LOCAL, _PATH))
 
 
 def test_a_body_of_which_every_holder_fails_for_good_is_cut(stage: Stage) -> None:
@@ -157,7 +157,7 @@ def test_a_body_of_which_every_holder_fails_for_good_is_cut(stage: Stage) -> Non
     one.put(_CONTENT, faults=(Fault(kind=Kind.CLOSES, at=20 << 20),), afterwards=gone)
     two.put(_CONTENT, answers_from=1, faults=(Fault(kind=Kind.CLOSES, at=3 << 20),), afterwards=gone)
     with _standing(stage, one, two):
-        reply = raw_get(stage.asking.address, LOCAL, _PATH, timeout_s=30.0)
+        reply = raw_get(stage.asking.address, LOCAL, _PATH)
     assert (reply.status, reply.ending) == (200, Ending.FIN)
     assert _CONTENT.startswith(reply.body)
     assert 0 < len(reply.body) < _SIZE_BYTES
@@ -208,11 +208,10 @@ def test_a_client_that_leaves_ends_every_lane(stage: Stage) -> None:
                 sock.sendall(request_bytes(_PATH))
                 while stage.striped() == before:
                     assert sock.recv(1 << 20)
-            wait_for(stage.asking.is_idle, "every lane has ended", at_most_s=5.0)
+            wait_for(stage.asking.is_idle, "every lane has ended")
     wait_for(
         lambda: len(os.listdir(f"/proc/{stage.asking.process.pid}/fd")) <= descriptors + 6,  # noqa: PTH208
         "descriptors are back",
-        at_most_s=8.0,
     )
     assert stage.asking.metric("shorthaul_requests_total", result="error") == 0
 
@@ -230,7 +229,7 @@ def test_memory_is_bounded_for_all_bodies_together_while_their_clients_pause(sit
         while not stage.striped():
             for client in clients:
                 client.read(len(client.body) + (1 << 20))
-        wait_for(_are_at_rest(holders), "all that may be ahead is", at_most_s=20.0)
+        wait_for(_are_at_rest(holders), "all that may be ahead is")
         grown_bytes = _resident_bytes(stage.asking) - before_bytes
         assert grown_bytes < buffer_bytes + (32 << 20)
         for client in clients:

@@ -39,7 +39,7 @@ def connected(
     address: str,
     port: int,
     *,
-    timeout_s: float = 15.0,
+    timeout_s: float = 60.0,
     receive_bytes: int | None = None,
     source: str | None = None,
 ) -> Iterator[socket.socket]:
@@ -98,7 +98,7 @@ def read_to_end(sock: socket.socket) -> tuple[bytes, Ending]:
         received += more
 
 
-def raw_get(address: str, port: int, path: str, *, timeout_s: float = 15.0, **headers: str) -> RawReply:
+def raw_get(address: str, port: int, path: str, *, timeout_s: float = 60.0, **headers: str) -> RawReply:
     """One GET, and how its reply ended."""
     with connected(address, port, timeout_s=timeout_s) as sock:
         sock.sendall(request_bytes(path, **headers))
