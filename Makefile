@@ -16,7 +16,7 @@ demo: ## watch a multi-zone cluster pull an image (as root: real containerd daem
 	@$(PYTHON) -m benchmarks.demo
 
 test: setup lint ## run every test; needs root
-	@$(PYTHON) -m pytest -n $(TEST_WORKERS) --dist loadgroup --no-loadscope-reorder
+	@$(PYTHON) -m pytest -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder
 
 lint: setup ## ruff, mypy and the import contracts
 	@$(PYTHON) -m ruff check .

@@ -36,8 +36,12 @@ def _die_with_parent() -> None:
 
 
 def _prepare(cgroup: Path | None) -> None:
-    """In the child: end with the parent, and enter the cgroup before any socket is made."""
+    """In the child: die with the parent, and belong to a cgroup before any socket is made.
+
+    A shell's background job ignores Ctrl-C, and so would all its children.
+    """
     _die_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     if cgroup is not None:
         (cgroup / "cgroup.procs").write_text("0")
 
