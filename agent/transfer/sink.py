@@ -29,7 +29,8 @@ class ClientGone(Exception):
 class ClientSink:
     """Takes the body of one response. Close it at the end.
 
-    ``sent``: told of every byte that the client was sent. ``limit``: how fast they may go.
+    ``sent``: told of every byte that the client was sent. ``limit``: how fast they may go. ``duplicate``:
+    gives a second descriptor of the socket, or raises OSError.
     """
 
     def __init__(
@@ -40,12 +41,14 @@ class ClientSink:
         stall_s: float,
         limit: TokenBucket,
         sent: Callable[[int], None],
+        duplicate: Callable[[int], int] = os.dup,
     ) -> None:
         self._request = request
         self._response = response
         self._stall_s = stall_s
         self._limit = limit
         self._sent = sent
+        self._duplicate = duplicate
         self._fd: int | None = None
         self._exhausted = False
         self.sent_bytes = 0
@@ -97,7 +100,7 @@ class ClientSink:
             raise ClientGone("it closed the connection")
         own: socket.socket = transport.get_extra_info("socket")
         try:
-            self._fd = os.dup(own.fileno())
+            self._fd = self._duplicate(own.fileno())
         except OSError as error:
             _log.warning("bytes are copied: %s", error)
             self._exhausted = True

@@ -37,10 +37,11 @@ _MUCH_SLOWER = 2.0  # a lane that is so many times slower than one that waits fo
 
 
 class StripeBuffers:
-    """Memory for all striped bodies, in segments: ``size_bytes`` in all."""
+    """Memory for all striped bodies: ``size_bytes`` in all, in segments of ``segment_bytes``."""
 
-    def __init__(self, size_bytes: int) -> None:
-        self._segments = size_bytes // SEGMENT_BYTES
+    def __init__(self, size_bytes: int, *, segment_bytes: int = SEGMENT_BYTES) -> None:
+        self.segment_bytes = segment_bytes
+        self._segments = size_bytes // segment_bytes
         self._shares: set[StripeShare] = set()
         self._useless_until_s = 0.0
 
@@ -78,6 +79,11 @@ class StripeShare:
         self._used = 0
 
     @property
+    def segment_bytes(self) -> int:
+        """The size of one segment."""
+        return self._buffers.segment_bytes
+
+    @property
     def held(self) -> int:
         """How many segments there is memory for."""
         return self._used + len(self._spare)
@@ -93,7 +99,7 @@ class StripeShare:
 
     def take(self) -> mmap.mmap:
         """Memory for a segment."""
-        memory = self._spare.pop() if self._spare else mmap.mmap(-1, SEGMENT_BYTES)
+        memory = self._spare.pop() if self._spare else mmap.mmap(-1, self.segment_bytes)
         self._used += 1
         return memory
 
@@ -157,8 +163,9 @@ class _Filled:
 class Striper:
     """Bytes ``start`` to ``stop`` of a content. `run` it once.
 
-    ``alone_bytes_per_s``: what one holder gave. ``failed`` is told of each lane that failed and how
-    much it gave, ``credit`` of whose bytes the client was sent.
+    ``alone_bytes_per_s``: what one holder gave. ``judged_s``: how often the gain over that is judged.
+    ``failed`` is told of each lane that failed and how much it gave, ``credit`` of whose bytes the client
+    was sent.
     """
 
     def __init__(
@@ -173,6 +180,7 @@ class Striper:
         fetch: Fetch,
         failed: Callable[[Ranked, AttemptFailed, int], None],
         credit: Callable[[Ranked, int], None],
+        judged_s: float = _JUDGED_S,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._wanted = wanted
@@ -182,8 +190,9 @@ class Striper:
         self._fetch = fetch
         self._failed = failed
         self._credit = credit
+        self._judged_s = judged_s
         self._clock = clock
-        self._stripes = Stripes(start, stop)
+        self._stripes = Stripes(start, stop, segment_bytes=share.segment_bytes)
         self._filled: dict[Segment, _Filled] = {}
         self._lanes: dict[NodeName, _Lane] = {}
         self._bell = asyncio.Event()
@@ -216,7 +225,7 @@ class Striper:
             now_s = self._clock()
             if len(self._lanes) < 2:
                 self._stripes.finish()
-            elif now_s - since_s >= _JUDGED_S:
+            elif now_s - since_s >= self._judged_s:
                 rate = (sink.sent_bytes - sent_bytes) / (now_s - since_s)
                 reader_bound = 2 * (sink.held_s - held_s) > now_s - since_s
                 gained = rate >= _GAIN_LEAST * self._alone_bytes_per_s

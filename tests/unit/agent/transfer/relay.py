@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import os
 import random
 import re
 import socket
@@ -151,10 +152,11 @@ async def exchanging(
     stall_s: float = 10.0,
     limit: TokenBucket | None = None,
     narrow: bool = False,
+    duplicate: Callable[[int], int] = os.dup,
 ) -> AsyncIterator[Exchange]:
     """Ask for a response of this length whose body ``handler`` sends; the client reads it meanwhile.
 
-    ``narrow``: the kernel's buffers between them hold a few KiB only.
+    ``narrow``: the kernel's buffers between them hold a few KiB only. ``duplicate``: see `ClientSink`.
     """
     exchange = Exchange()
 
@@ -164,7 +166,12 @@ async def exchanging(
         response.force_close()
         told: list[int] = []
         sink = exchange.sink = ClientSink(
-            request, response, stall_s=stall_s, limit=limit or TokenBucket(0), sent=told.append
+            request,
+            response,
+            stall_s=stall_s,
+            limit=limit or TokenBucket(0),
+            sent=told.append,
+            duplicate=duplicate,
         )
         exchange.task = asyncio.current_task()
         if narrow and request.transport is not None:

@@ -1,7 +1,6 @@
 """Bytes on their way from a peer, or a file, to a client: exact in any chunking, and nothing left behind."""
 
 import asyncio
-import os
 import random
 import socket
 import time
@@ -368,14 +367,13 @@ async def test_limit_is_kept(zero_copy: bool) -> None:
 @pytest.mark.parametrize("run", [asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
 @pytest.mark.parametrize("zero_copy", [True, False])
 def test_without_a_descriptor_left_bytes_are_copied_and_arrive_unchanged(
-    run: Callable[[Coroutine[None, None, None]], None], zero_copy: bool, monkeypatch: pytest.MonkeyPatch
+    run: Callable[[Coroutine[None, None, None]], None], zero_copy: bool
 ) -> None:
     """By aiohttp's transport, which may still hold what it was given when the next bytes come."""
 
     def dup(_: int) -> int:
         raise OSError(24, "Too many open files")
 
-    monkeypatch.setattr(os, "dup", dup)
     length = 350 * KIB
 
     async def main() -> None:
@@ -388,7 +386,9 @@ def test_without_a_descriptor_left_bytes_are_copied_and_arrive_unchanged(
                 await asyncio.sleep(0.3)  # until no more goes into what is in between
                 await eager(reader, received)
 
-            async with exchanging(relaying, length=length, client=late, narrow=True) as exchange:
+            async with exchanging(
+                relaying, length=length, client=late, narrow=True, duplicate=dup
+            ) as exchange:
                 got = await delivered(exchange, length)
                 wrong = [at for at in range(0, length, KIB) if got[at : at + KIB] != CONTENT[at : at + KIB]]
                 assert not wrong, f"{len(wrong)} KiB are wrong, the first at {wrong[0]}"

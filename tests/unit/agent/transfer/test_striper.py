@@ -6,14 +6,13 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from functools import partial
 
 import pytest
 import uvloop
 
 from agent.peering.connections import PeerConnection
 from agent.pull.events import Failure
-from agent.pull.stripes import SEGMENT_BYTES, Stripes
+from agent.pull.stripes import SEGMENT_BYTES
 from agent.transfer.answers import AttemptFailed, Wanted
 from agent.transfer.peers import PeerBody, PeerClient
 from agent.transfer.sink import ClientGone, ClientSink
@@ -55,10 +54,8 @@ SOME_BYTES = 200 * KIB
 SERVES = serving(CONTENT, pieces=lambda: 200 * KIB, pause_s=0.002)  # so that all have a turn
 
 
-@pytest.fixture(autouse=True)
-def small_segments(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("agent.transfer.striper.Stripes", partial(Stripes, segment_bytes=SEGMENT))
-    monkeypatch.setattr("agent.transfer.striper.SEGMENT_BYTES", SEGMENT)
+def make_buffers(size_bytes: int) -> StripeBuffers:
+    return StripeBuffers(size_bytes, segment_bytes=SEGMENT)
 
 
 def after_segments(number: int, then: Callable[[Connection], Coroutine[None, None, None]]) -> Script:
@@ -100,6 +97,7 @@ class Striping:
     stall_s: float = 5.0
     floor_bytes_per_s: float = 0.0
     alone_bytes_per_s: float = 1.0
+    judged_s: float = 2.0
     content: bytes = CONTENT
     start: int = 0
     failures: list[tuple[str, Failure, int]] = field(default_factory=list)
@@ -143,6 +141,7 @@ class Striping:
                 fetch=self.fetch,
                 failed=self.lost,
                 credit=self.credit,
+                judged_s=self.judged_s,
             )
             others = [self.ranked(place) for place in range(1, len(self.peers))]
             watching = asyncio.create_task(self.watch(lambda: share.held))
@@ -180,13 +179,13 @@ async def striping(
     client: Callable[[asyncio.StreamReader, Received], Coroutine[None, None, None]] = eager,
     sink_stall_s: float = 10.0,
     narrow: bool = False,
-    buffer_bytes: int = 4 * SEGMENT,
+    buffers: StripeBuffers | None = None,
     **settings: object,
 ) -> AsyncIterator[tuple[Striping, Exchange]]:
     """A body that is being delivered. At the end nothing of it may be left."""
     tasks = other_tasks()
     async with NoLeak(), holders(*scripts) as (peers, peer_client):
-        buffers = StripeBuffers(buffer_bytes)
+        buffers = buffers or make_buffers(4 * SEGMENT)
         made = Striping(peers, peer_client, buffers, **settings)  # type: ignore[arg-type]
         length = len(made.content) - made.start
         async with exchanging(
@@ -236,11 +235,11 @@ def test_bytes_come_on_the_loop_of_the_agent_as_well() -> None:
     uvloop.run(main())
 
 
-async def test_segments_may_be_as_large_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("agent.transfer.striper.Stripes", Stripes)
-    monkeypatch.setattr("agent.transfer.striper.SEGMENT_BYTES", SEGMENT_BYTES)
+async def test_segments_may_be_as_large_as_they_are() -> None:
     content = pattern(3 * SEGMENT_BYTES + 1)
-    outcome = await striped(*[serving(content)] * 3, content=content, buffer_bytes=4 * SEGMENT_BYTES)
+    outcome = await striped(
+        *[serving(content)] * 3, content=content, buffers=StripeBuffers(4 * SEGMENT_BYTES)
+    )
     assert outcome.got == content
     check_credits(outcome)
 
@@ -383,7 +382,7 @@ async def test_reader_slower_than_its_sources_is_waited_for_and_memory_stays_bou
 
 
 async def test_bodies_share_the_memory_and_each_has_two_segments_for_certain() -> None:
-    buffers = StripeBuffers(6 * SEGMENT)
+    buffers = make_buffers(6 * SEGMENT)
     with buffers.share() as one:
         taken = [one.take() for _ in range(4)]
         assert one.held == 4
@@ -407,11 +406,11 @@ async def test_bodies_share_the_memory_and_each_has_two_segments_for_certain() -
 
 @pytest.mark.parametrize("size_bytes", [0, SEGMENT, 2 * SEGMENT - 1])
 def test_without_memory_for_two_segments_nothing_is_striped(size_bytes: int) -> None:
-    assert StripeBuffers(size_bytes).lanes_max(0.0) == 1
+    assert make_buffers(size_bytes).lanes_max(0.0) == 1
 
 
 def test_striping_that_was_useless_is_not_tried_for_a_while() -> None:
-    buffers = StripeBuffers(4 * SEGMENT)
+    buffers = make_buffers(4 * SEGMENT)
     assert buffers.lanes_max(100.0) == 4
     with buffers.share() as share:
         share.useless(100.0)
@@ -419,12 +418,9 @@ def test_striping_that_was_useless_is_not_tried_for_a_while() -> None:
     assert buffers.lanes_max(160.0) == 4
 
 
-async def test_several_that_are_no_faster_than_one_end_what_they_have_begun(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("agent.transfer.striper._JUDGED_S", 0.1)
+async def test_several_that_are_no_faster_than_one_end_what_they_have_begun() -> None:
     paced = serving(CONTENT, pieces=lambda: 256 * KIB, pause_s=0.05)
-    async with striping(paced, paced, alone_bytes_per_s=1e12) as (made, exchange):
+    async with striping(paced, paced, alone_bytes_per_s=1e12, judged_s=0.1) as (made, exchange):
         await exchange.over.wait()
         assert exchange.error is None
         assert made.useless
