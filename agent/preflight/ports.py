@@ -48,19 +48,27 @@ def find_listeners(proc: Path, port: int) -> tuple[Listener, ...] | None:
 
 
 def process_named(proc: Path, name: str) -> bool:
-    """Whether a process with this name is visible."""
+    """Whether a process of that name can be seen; not one of another network namespace."""
     try:
         with _psutil(proc) as psutil:
             # Not process_iter, because it caches processes, and this may be another /proc than before.
             for pid in psutil.pids():
                 try:
-                    if psutil.Process(pid).name() == name:
+                    if psutil.Process(pid).name() == name and not _is_elsewhere(proc, pid):
                         return True
                 except psutil.Error:
                     continue
     except _UnreadableProc:
         return False
     return False
+
+
+def _is_elsewhere(proc: Path, pid: int) -> bool:
+    """Whether a process is known to be in another network namespace than this one."""
+    try:
+        return (proc / str(pid) / "ns/net").readlink() != (proc / "self/ns/net").readlink()
+    except OSError:
+        return False
 
 
 class _UnreadableProc(Exception):
