@@ -196,7 +196,7 @@ class Trio:
 def trio() -> Iterator[Trio]:
     """The agents that the askers' tests share."""
     with Site() as site:
-        pull = {"deadline_s": 2.0, "stall_s": 0.5, "cooloff_s": 0}
+        pull = {"deadline_s": 3.0, "stall_s": 1.0, "cooloff_s": 0, "floor_ratio": 0}
         asking = site.add("asking", pull=pull, latency={"probe": False})
         honest, address = site.add("honest", zone="b"), fresh_address()
         site.add_member("near", address)
@@ -216,10 +216,16 @@ def test_an_asker_goes_to_the_next_holder_and_remembers(site: Site, zone: str) -
     with Impostor(address, busy, questioned=Holder(*contents).claim) as impostor:
         started_s = time.monotonic()
         for content in contents:
+            _wait_for_holder(asking, content, "near")
             assert asking.blob(content).body == content
         assert time.monotonic() - started_s < _PATIENT_S
         assert len(impostor.fetches) == 1, "it was asked although it had said when to come back"
     assert asking.metric("shorthaul_peers_cooling") == 0, "busy is not ill"
+
+
+def _wait_for_holder(asking: Node, content: bytes, name: str) -> None:
+    digest = digest_of(content)
+    wait_for(lambda: name in str(asking.explain(digest)["holders"]), f"{name} is found")
 
 
 def test_an_asker_comes_back_to_the_only_holder_not_before_it_may(trio: Trio) -> None:

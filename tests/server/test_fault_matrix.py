@@ -20,7 +20,12 @@ from .wire import Ending, RawReply, raw_get
 
 _SIZE_BYTES = 400_000  # of layers: more than what is verified before a byte is sent
 _SMALL_BYTES = 50_000
-_PULL: dict[str, Any] = {"deadline_s": 3.0, "stall_s": 1.0, "connect_s": 5.0}
+_PULL: dict[str, Any] = {
+    "deadline_s": 3.0,
+    "stall_s": 0.8,
+    "connect_s": 5.0,
+    "floor_ratio": 0,  # on a loaded machine any holder may lag, and would come last for some seconds
+}
 _PATIENT_S = 30.0  # a bound that only a hang reaches
 _FAST_S = 2.5  # less than a deadline
 

@@ -72,7 +72,14 @@ def trio() -> Iterator[Trio]:
     with Site() as made:
         address = fresh_address()
         settings: dict[str, Any] = {
-            "pull": {"cooloff_s": 0, "deadline_s": _DEADLINE_S, "stall_s": 1.0, "connect_s": 5.0},
+            # floor_ratio: on a loaded machine any peer may lag, and would come last for some seconds.
+            "pull": {
+                "cooloff_s": 0,
+                "floor_ratio": 0,
+                "deadline_s": _DEADLINE_S,
+                "stall_s": 1.0,
+                "connect_s": 5.0,
+            },
         }
         asking = made.add("asking", zone="a", **settings)
         honest = made.add("honest", zone="b")
@@ -311,7 +318,7 @@ def test_a_length_other_than_the_manifests_is_refused(trio: Trio, wrong_by: int)
     manifest = trio.asking.ask(f"/v2/library/app/manifests/{image.digest}")
     assert manifest.body == image.manifest
     with Impostor(trio.address, says(response(200, b"a" * (len(layer) + wrong_by)))) as impostor:
-        wait_for(lambda: "impostor" in _holders(trio, layer), "the impostor is found")
+        _wait_for_holders(trio.asking, layer, {"impostor"})
         reply = trio.get(layer)
         assert (reply.status, reply.body) == (200, layer)
         assert impostor.fetches
@@ -410,16 +417,17 @@ def test_an_impostor_that_fails_is_avoided_for_the_next_pulls(site: Site) -> Non
 def test_equal_holders_of_which_one_is_silent_are_raced_every_time(site: Site) -> None:
     # A timer may fire a little early: that must not make the pull forget the others.
     address = fresh_address()
-    asking = site.add("asking", pull={"patience_s": 0.03, "cooloff_s": 0, "deadline_s": 3.0})
+    asking = site.add("asking", pull={"patience_s": 0.3, "cooloff_s": 0})
     honest = site.add("honest")
     site.add_member("impostor", address)
-    contents = [b"%d" % number * 1000 for number in range(60)]
+    contents = [b"%d" % number * 1000 for number in range(24)]
     honest.put(*contents)
     site.start()
     with Impostor(address, then_silent()) as impostor:
         for content in contents:
+            _wait_for_holders(asking, content, {"honest", "impostor"})
             assert asking.blob(content).body == content
-        assert 10 < len(impostor.fetches) < 50
+        assert 4 < len(impostor.fetches) < 20
 
 
 def test_a_slow_first_byte_still_wins_when_nobody_else_has_it(trio: Trio) -> None:
@@ -451,8 +459,13 @@ def test_holders_that_die_during_a_pull_of_an_image_leave_it_to_the_ones_that_li
         assert (reply.status, reply.body) == (200, content)
 
 
-def _holders(trio: Trio, content: bytes) -> list[str]:
-    return [holder["node"] for holder in trio.asking.explain(digest_of(content))["holders"]]
+def _wait_for_holders(node: Node, content: bytes, names: set[str]) -> None:
+    """Wait until the node knows that these have it: an answer that is late counts for the next request."""
+
+    def found() -> set[str]:
+        return {holder["node"] for holder in node.explain(digest_of(content))["holders"]}
+
+    wait_for(lambda: names <= found(), f"{names} are found")
 
 
 def test_claiming_is_not_holding(trio: Trio) -> None:

@@ -21,7 +21,7 @@ _SMALL_BYTES = 50_000
 _PATIENT_S = 30.0  # a bound that only a hang reaches
 _REDIRECT: dict[str, Any] = {
     "transfer": {"mode": "redirect"},
-    "pull": {"deadline_s": 3.0, "connect_s": 5.0, "cooloff_s": 0},
+    "pull": {"deadline_s": 3.0, "connect_s": 5.0, "cooloff_s": 0, "floor_ratio": 0},
     "latency": {"probe": False},
 }
 _seeds = count(1)
@@ -244,7 +244,7 @@ def test_nobody_is_sent_to_a_busy_holder(trio: Trio, other: bool) -> None:
 
 def test_nobody_is_sent_to_a_holder_that_is_gone_or_frozen(site: Site) -> None:
     content, other = _layer(), _layer()
-    asking = site.add("asking", **_REDIRECT)
+    asking = site.add("asking", **{**_REDIRECT, "pull": {"cooloff_s": 0}})
     near, far = site.add("near"), site.add("far", zone="b")
     for holder in (near, far):
         holder.put(content, other)

@@ -548,6 +548,14 @@ STEPS = st.one_of(
 )
 
 
+@example(  # a node with two samples only, in a zone whose cost lags a little
+    steps=[
+        ("hear", node("n0"), {A: 200.0, B: 6018730.0}),
+        REFRESH,
+        ("sample", node("n3"), 6018741.0),
+        ("sample", node("n3"), 6018741.0),
+    ]
+)
 @example(  # nobody votes again after what is usual in the region has changed
     steps=[("hear", node("n3"), {A: 200.0}), REFRESH, ("hear", node("n3"), {A: 320.0}), REFRESH]
 )
@@ -582,7 +590,8 @@ def test_snapshot_made_in_increments_is_the_one_made_at_once(
         assert known[:3] == expected[:3]
         assert known[4:7] == expected[4:7], (name, known, expected)
         assert known.cost_us == pytest.approx(expected.cost_us, rel=0.1001)
-        if known.source is Source.MEASURED:
+        # Few samples are blended with the zone's cost, which may lag.
+        if known.source is Source.MEASURED and known.estimate is not None and known.estimate.weight >= 1.0:
             assert known.cost_us == expected.cost_us
 
 
