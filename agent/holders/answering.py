@@ -26,9 +26,9 @@ class QuestionDesk:
         self._reply_to = reply_to
         self._acceptor = Acceptor(purpose="questions about holders", limits=_LIMITS, upgraded=upgraded)
 
-    async def serve(self, request: PeerRequest) -> PeerResponse:
-        """Answer one peer until it leaves. Raises what `Acceptor.serve` raises."""
-        return await self._acceptor.serve(request, self._converse)
+    async def serve(self, request: PeerRequest, address: str) -> PeerResponse:
+        """Answer the peer at this address until it leaves. Raises what `Acceptor.serve` raises."""
+        return await self._acceptor.serve(request, address, self._converse)
 
     async def close(self) -> None:
         """Tell all peers that this agent goes away; those that do not take it are cut off."""

@@ -60,9 +60,12 @@ class ReportDesk:
         """How many peers are connected."""
         return len(self._acceptor)
 
-    async def serve(self, request: PeerRequest) -> PeerResponse:
-        """Receive reports from one peer until it leaves. Raises what `Acceptor.serve` raises."""
-        return await self._acceptor.serve(request, self._receive)
+    async def serve(self, request: PeerRequest, address: str) -> PeerResponse:
+        """Receive reports from the peer at this address until it leaves.
+
+        Raises what `Acceptor.serve` raises.
+        """
+        return await self._acceptor.serve(request, address, self._receive)
 
     async def close(self) -> None:
         """End all connections; the peers know what that means."""

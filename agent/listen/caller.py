@@ -130,8 +130,8 @@ class Caller:
         return self.listener is not RequestPath.PEER
 
     @property
-    def reporter(self) -> str:
-        """Whose word a report of it is: the address that the reporting node must have."""
+    def peer_address(self) -> str:
+        """Whose word its reports are, and whom its standing connections count for."""
         return self.address
 
     def identity_headers(self, own: NodeName) -> dict[str, str]:

@@ -65,10 +65,11 @@ class Acceptor:
         return len(self._open)
 
     async def serve(
-        self, request: PeerRequest, converse: Callable[[PeerSocket, str], Awaitable[None]]
+        self, request: PeerRequest, address: str, converse: Callable[[PeerSocket, str], Awaitable[None]]
     ) -> PeerResponse:
         """Accept a WebSocket, and let ``converse`` use it, with the peer's address, until it returns.
 
+        ``address``: the peer's, which the connection counts for; whoever takes the request knows who asks.
         ``converse`` may raise TimeoutError and ConnectionError: the connection is then cut. Raises
         `RequestInvalid` for anything but a WebSocket, and `Unavailable` beyond the limits.
         """
@@ -77,7 +78,6 @@ class Acceptor:
         )
         if not websocket.can_prepare(request):
             raise RequestInvalid(f"{self._purpose} come over a WebSocket")
-        address = request.remote or ""
         if len(self._open) >= self._limits.total_max or self._of_address[address] >= self._limits.address_max:
             raise Unavailable(f"too many connections for {self._purpose}")
         self._open[websocket] = request

@@ -33,7 +33,7 @@ async def asking() -> AsyncIterator[tuple[Channels[Question, Reply], Peer, Quest
     desk = QuestionDesk(reply_to, upgraded=upgraded.append)
     async with (
         NoLeak(),
-        web_server(desk.serve) as server,
+        web_server(lambda request: desk.serve(request, "127.0.0.1")) as server,
         Dialer(connect_s=5.0) as dialer,
         Channels(dialer, QUESTIONS) as channels,
     ):

@@ -48,7 +48,7 @@ async def real_peer() -> AsyncIterator[RealPeer]:
     async def serve(request: web.BaseRequest) -> web.StreamResponse:
         assert request.path == PATH
         made[0].opened += 1
-        return await desk.serve(request)
+        return await desk.serve(request, request.remote or "")
 
     runner = web.ServerRunner(web.Server(serve), shutdown_timeout=0.1)
     await runner.setup()

@@ -30,7 +30,7 @@ class EchoServer:
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         try:
-            return await self.acceptor.serve(request, self._converse)
+            return await self.acceptor.serve(request, request.remote or "", self._converse)
         except OciError as error:
             self.refused.append(error.status)
             return web.Response(status=error.status)
