@@ -1,7 +1,7 @@
 """What the kernel knows of a TCP connection's round trips: ``getsockopt(TCP_INFO)``.
 
-The kernel's figure is free of this process's delays and, as the peer's *kernel* acknowledges, of the
-peer's as well. Source: ``struct tcp_info`` in the kernel's include/uapi/linux/tcp.h (the layout only
+The kernel's figure has none of this process's delays. It has none of the peer's either, because the peer's
+*kernel* acknowledges. Source: ``struct tcp_info`` in the kernel's include/uapi/linux/tcp.h (the layout only
 ever grows); the smoothing is RFC 6298's, in net/ipv4/tcp_input.c, tcp_rtt_estimator().
 """
 
@@ -21,8 +21,8 @@ _PRECISION_US = 7  # the kernel keeps eighths of the smoothed value, and tells w
 class TcpInfo:
     """Round trips of one connection in microseconds, and segments counted since it was made.
 
-    ``rtt_us`` is smoothed over about eight samples; ``min_rtt_us`` is the least of the last 300 s (five
-    minutes after a way became longer it is still the old one: use it on young connections only).
+    ``rtt_us`` is smoothed over about eight samples. ``min_rtt_us`` is the least of the last 300 s: use it on
+    young connections only, as it keeps the old value for so long after the route became longer.
     """
 
     rtt_us: int
@@ -35,7 +35,7 @@ class TcpInfo:
     def handshake_us(self) -> int | None:
         """On a connection just made: the round trip of its handshake, kernel to kernel.
 
-        None when that was repeated: it is then measured by time stamps, to the millisecond only.
+        None when a segment of it was sent again: the kernel then measures by time stamps, in milliseconds.
         """
         return None if self.retransmits else self.min_rtt_us
 
@@ -60,9 +60,9 @@ def read_tcp_info(sock: Any) -> TcpInfo | None:
 def newest_sample_us(before: TcpInfo, after: TcpInfo) -> float | None:
     """The round trip that the kernel measured between two readings; None when nothing came back.
 
-    One acknowledged segment is one sample m, and then the smoothing gives it away:
-    8·after = 8·before - before + m. With more segments, or a repeated one (Karn), the smoothed value
-    has to do.
+    One acknowledged segment is one sample m, which follows from the smoothing:
+    8·after = 8·before - before + m. With several segments, or one that was sent again (Karn's algorithm), the
+    result is the smoothed value.
     """
     arrived = after.delivered - before.delivered
     if arrived <= 0:

@@ -1,4 +1,4 @@
-"""What is asked of a peer, and whether the head of its answer can be right. Pure."""
+"""What to request from a peer, and whether the head of its answer can be right. Does no I/O."""
 
 from dataclasses import dataclass
 
@@ -54,7 +54,7 @@ class Wanted:
 
     @property
     def url_path(self) -> str:
-        """Path and query; the grammar of its parts needs no percent-encoding but for a port or brackets."""
+        """Path and query. The parts are checked; a colon and brackets in ``ns`` stay as they are."""
         target = self.target
         room = "blobs" if target.kind is Kind.BLOB else "manifests"
         query = "" if target.registry is None else f"?ns={target.registry}"
@@ -62,7 +62,7 @@ class Wanted:
 
 
 def check(head: ResponseHead, wanted: Wanted) -> tuple[ByteRange | None, int]:
-    """The range and the whole size that a head promises. Raises `AttemptFailed` when it is no good."""
+    """The range and the whole size that a head promises. Raises `AttemptFailed` when the head is useless."""
     _check_status(head, wanted)
     return _check_length(head, wanted)
 

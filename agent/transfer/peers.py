@@ -24,9 +24,9 @@ VERIFIED_BYTES = 256 * 1024
 
 
 class PeerBody:
-    """A peer's checked answer: its first bytes, and the connection that the others come by.
+    """A peer's checked answer: its first bytes, and the connection that brings the rest.
 
-    ``first`` and ``left_bytes``, which are still to be read from ``connection``, are all of it.
+    ``first`` came already. ``left_bytes`` are still to be read from ``connection``.
     """
 
     def __init__(
@@ -107,8 +107,7 @@ class PeerClient:
     async def fetch(self, peer: Peer, wanted: Wanted) -> PeerBody:
         """The peer's answer, checked, with its first bytes; small ones and manifests whole and verified.
 
-        Raises `AttemptFailed`. Has no deadline of its own before the first byte: the pull decides how long
-        to wait.
+        Raises `AttemptFailed`. Has no deadline before the first byte: the pull decides how long to wait.
         """
         headers = {} if wanted.range_spec is None else {"Range": str(wanted.range_spec)}
         with translated():
