@@ -15,7 +15,7 @@ from typing import TypeGuard
 from topology.graph import TopologyGraph
 from topology.inference import border_of, contradiction, infer_zone
 from topology.labels import LabelProblem, complete
-from topology.placement import Locality, NodeName, Placement, ZoneKey, relation
+from topology.placement import NodeName, Placement, Tier, ZoneKey, relation
 from topology.rtt import SURE_SAMPLES, Estimate, RttEstimator, blend, clamped, is_plausible
 from topology.snapshot import (
     PRIORS_US,
@@ -438,11 +438,11 @@ class ClusterTopology:
         path = placement.path
         estimate = None
         if node == self._own:
-            locality, shared = Locality.NODE, len(path)
+            tier, shared = Tier.NODE, len(path)
             cost_us, source = 0.0, Source.SELF
         else:
-            locality, shared = relation(self._placements[self._own].path, path)
-            cost_us, source = self._unmeasured(node, placement.zone_key, locality, shared, now_s)
+            tier, shared = relation(self._placements[self._own].path, path)
+            cost_us, source = self._unmeasured(node, placement.zone_key, tier, shared, now_s)
             estimate = self.estimate(node, now_s)
             if estimate is not None:
                 weight = estimate.weight_against(cost_us)
@@ -451,7 +451,7 @@ class ClusterTopology:
             self._graph.measure(self._own, node, None if estimate is None else cost_us)
         self._standings[node] = Standing(
             placement=placement,
-            locality=locality,
+            tier=tier,
             shared=shared,
             cost_us=cost_us,
             source=source,
@@ -459,18 +459,18 @@ class ClusterTopology:
             inferred=node in self._inferred,
             suspect=self._suspects.get(node),
         )
-        place = tier_key(locality, path, shared) + cost_steps(cost_us)
+        place = tier_key(tier, path, shared) + cost_steps(cost_us)
         self._keys[node] = place << SEED_BITS | self._seeds[node]
 
     def _unmeasured(
-        self, node: NodeName, zone: ZoneKey | None, locality: Locality, shared: int, now_s: float
+        self, node: NodeName, zone: ZoneKey | None, tier: Tier, shared: int, now_s: float
     ) -> tuple[float, Source]:
         """The cost of a node by its labels and by others' measurements, without this node's own samples."""
         zone_cost = None if zone is None else self._zone_costs.get(zone)
-        if locality is Locality.RACK and shared in self._level_us:
+        if tier is Tier.RACK and shared in self._level_us:
             cost_us, source = self._level_us[shared], Source.ZONE_PAIR
         else:
-            cost_us, source = zone_cost or (PRIORS_US[locality], Source.PRIOR)
+            cost_us, source = zone_cost or (PRIORS_US[tier], Source.PRIOR)
         own_zone = self._placements[self._own].zone_key
         if zone_cost is not None and own_zone is not None:
             # A node may report that it is slow, but not that it is fast: else it could attract all pulls.

@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import networkx as nx
 
-from topology.placement import Locality, NodeName, Path, Region, Zone, ZoneKey
+from topology.placement import NodeName, Path, Region, Tier, Zone, ZoneKey
 from topology.snapshot import PRIORS_US, Source
 
 Vertex = tuple[Any, ...]
@@ -112,11 +112,11 @@ class TopologyGraph:
     def usual_us(self, one: ZoneKey, other: ZoneKey) -> float:
         """The usual round trip between the regions of two zones, or inside a zone. A prior if not known."""
         if one == other:
-            return PRIORS_US[Locality.ZONE]
+            return PRIORS_US[Tier.ZONE]
         usual_us = self._usual_us.get(frozenset((one.region, other.region)))
         if usual_us is not None:
             return usual_us
-        return PRIORS_US[Locality.REGION if one.region == other.region else Locality.REMOTE]
+        return PRIORS_US[Tier.REGION if one.region == other.region else Tier.REMOTE]
 
     def zone_costs(self, origin: ZoneKey, zones: Iterable[ZoneKey]) -> dict[ZoneKey, tuple[float, Source]]:
         """The cost of a round trip from ``origin`` to each of these zones, and where it comes from.
@@ -161,7 +161,7 @@ class TopologyGraph:
             return rtt_us
         zones = _zone_of(start), _zone_of(end)
         if zones[0] is None or zones[1] is None:
-            return PRIORS_US[Locality.REMOTE]
+            return PRIORS_US[Tier.REMOTE]
         return self.zone_costs(zones[0], [zones[1]])[zones[1]][0]
 
     def _is_below(self, other: Vertex, vertex: Vertex) -> bool:
@@ -176,7 +176,7 @@ class TopologyGraph:
             self._inside_us[vertex] = rtt_us
 
     def _inside(self, zone: Vertex) -> float:
-        return self._inside_us.get(zone, PRIORS_US[Locality.ZONE])
+        return self._inside_us.get(zone, PRIORS_US[Tier.ZONE])
 
     def _weight(self, one: Vertex, other: Vertex, edge: dict[str, Any]) -> float:
         """The cost that one zone pair adds to a path.

@@ -20,7 +20,7 @@ Path = tuple[Step, ...]
 """The levels from the top of the cluster down to a node, widest level first."""
 
 
-class Locality(IntEnum):
+class Tier(IntEnum):
     """How near two placements are, nearest first. Holders are asked and chosen tier by tier."""
 
     NODE = 0
@@ -84,7 +84,7 @@ def shared_steps(one: Path, other: Path) -> int:
     return count
 
 
-def relation(one: Path, other: Path) -> tuple[Locality, int]:
+def relation(one: Path, other: Path) -> tuple[Tier, int]:
     """How near two different nodes are, and how many steps they share.
 
     A level that both nodes lack does not separate them: if no node has a region label, two nodes of zone
@@ -93,12 +93,12 @@ def relation(one: Path, other: Path) -> tuple[Locality, int]:
     """
     shared = shared_steps(one, other)
     if shared == 0:
-        return Locality.REMOTE, 0
-    locality = _LOCALITIES.get(one[shared - 1][0], Locality.RACK)
-    if locality is Locality.RACK and not any(level == "zone" for level, _ in one[:shared]):
+        return Tier.REMOTE, 0
+    tier = _TIERS.get(one[shared - 1][0], Tier.RACK)
+    if tier is Tier.RACK and not any(level == "zone" for level, _ in one[:shared]):
         # Without a zone, "rack 1" says little: any zone may have one.
-        locality = Locality.REGION if one[0][0] == "region" else Locality.REMOTE
-    return locality, shared
+        tier = Tier.REGION if one[0][0] == "region" else Tier.REMOTE
+    return tier, shared
 
 
-_LOCALITIES = {"region": Locality.REGION, "zone": Locality.ZONE}
+_TIERS = {"region": Tier.REGION, "zone": Tier.ZONE}

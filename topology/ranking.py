@@ -19,7 +19,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from topology.placement import Locality, NodeName
+from topology.placement import NodeName, Tier
 from topology.snapshot import LOG_STEP, SEED_BITS, TIER_WIDTH, Snapshot, Source, Standing, seed_of
 
 # Equally near nodes of one zone were measured at 0.26 to 0.41 ms. That difference means nothing.
@@ -52,7 +52,7 @@ class Ranked(NamedTuple):
     """
 
     node: NodeName
-    locality: Locality
+    tier: Tier
     rank: int
     standing: Standing | None = None
     condition: Condition = _WELL
@@ -107,7 +107,7 @@ def rank(
         [
             Ranked(
                 node,
-                standing.locality if (standing := standings.get(node)) else Locality.REMOTE,
+                standing.tier if (standing := standings.get(node)) else Tier.REMOTE,
                 place,
                 standing,
                 known.get(node, _WELL),
@@ -185,7 +185,7 @@ def _reasons(ranked: Ranked) -> Iterable[str]:
     if standing is None:
         yield "not a member any more"
         return
-    yield f"tier {ranked.locality.label}"
+    yield f"tier {ranked.tier.label}"
     rtt = f"rtt {standing.cost_us / 1000:.2f} ms"
     estimate = standing.estimate
     if standing.source is Source.MEASURED and estimate is not None:

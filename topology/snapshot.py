@@ -8,7 +8,7 @@ from enum import Enum
 from typing import NamedTuple
 
 from topology.labels import LabelProblem
-from topology.placement import Locality, NodeName, Path, Placement, ZoneKey
+from topology.placement import NodeName, Path, Placement, Tier, ZoneKey
 from topology.rtt import Estimate
 
 LOG_STEP = 1.02  # costs are stored in steps of two per cent, which is finer than any measurement here
@@ -16,12 +16,12 @@ TIER_WIDTH = 1 << 12
 SEED_BITS = 30
 # Measured in clouds: 0.26 to 0.41 ms in the same zone, 0.8 to 1.1 ms to another zone. Another region is
 # assumed to be as far as across a continent.
-PRIORS_US: Mapping[Locality, float] = {
-    Locality.NODE: 0.0,
-    Locality.RACK: 250.0,
-    Locality.ZONE: 320.0,
-    Locality.REGION: 900.0,
-    Locality.REMOTE: 30_000.0,
+PRIORS_US: Mapping[Tier, float] = {
+    Tier.NODE: 0.0,
+    Tier.RACK: 250.0,
+    Tier.ZONE: 320.0,
+    Tier.REGION: 900.0,
+    Tier.REMOTE: 30_000.0,
 }
 
 
@@ -40,7 +40,7 @@ class Standing(NamedTuple):
     """How near one node is to the node that owns the snapshot."""
 
     placement: Placement  # includes an inferred zone
-    locality: Locality
+    tier: Tier
     shared: int  # steps of the path in common
     cost_us: float  # round trip
     source: Source
@@ -67,10 +67,10 @@ class Snapshot:
     made_s: float
     generation: int  # changes when the members or their placements change
 
-    def locality(self, node: NodeName) -> Locality:
+    def tier(self, node: NodeName) -> Tier:
         """How near a node is. REMOTE for an unknown node."""
         standing = self.standings.get(node)
-        return Locality.REMOTE if standing is None else standing.locality
+        return Tier.REMOTE if standing is None else standing.tier
 
     def key(self, node: NodeName) -> int:
         """The node's number in ``keys``. An unknown node comes behind all others."""
@@ -83,13 +83,13 @@ class Snapshot:
         return None if standing is None else standing.placement.zone_key
 
 
-def tier_key(locality: Locality, path: Path, shared: int) -> int:
+def tier_key(tier: Tier, path: Path, shared: int) -> int:
     """The tier as a number. Within a zone, more shared levels make a lower number."""
     deeper = 0
-    if locality is Locality.RACK:
+    if tier is Tier.RACK:
         above = sum(1 for level, _ in path if level in ("region", "zone"))
         deeper = min(_DEPTH_MAX, shared - above)
-    return (int(locality) * (_DEPTH_MAX + 1) - deeper) * TIER_WIDTH
+    return (int(tier) * (_DEPTH_MAX + 1) - deeper) * TIER_WIDTH
 
 
 _DEPTH_MAX = 31
@@ -101,7 +101,7 @@ def cost_steps(cost_us: float) -> int:
 
 
 _LOG = math.log(LOG_STEP)
-_NOWHERE = tier_key(Locality.REMOTE, (), 0) + TIER_WIDTH - 1
+_NOWHERE = tier_key(Tier.REMOTE, (), 0) + TIER_WIDTH - 1
 
 
 def seed_of(text: str) -> int:

@@ -14,7 +14,7 @@ from agent.oci.digest import Digest, parse_digest
 from agent.oci.manifest import Descriptor, Manifest, is_manifest_type
 from agent.oci.reference import Addressed, Kind, Named, parse_reference
 from agent.pull.policy import Policy
-from agent.transfer.answers import Wanted
+from agent.transfer.answers import FetchRequest
 from agent.transfer.executor import NobodyHasIt, Puller
 from topology.placement import NodeName
 from topology.ranking import Ranked
@@ -102,7 +102,7 @@ class Explainer:
             except ContentError:
                 return None
         try:
-            async with self.puller.pull(Wanted(target=target)) as pull:
+            async with self.puller.pull(FetchRequest(target=target)) as pull:
                 _, body = await pull.first_bytes()
                 return body.manifest
         except NobodyHasIt:
@@ -162,7 +162,7 @@ def _holder(ranked: Ranked) -> HolderEntry:
     standing = ranked.standing
     return HolderEntry(
         node=ranked.node,
-        tier=ranked.locality.label,
+        tier=ranked.tier.label,
         rank=ranked.rank,
         rtt_us=None if standing is None else round(standing.cost_us, 3),
         source=None if standing is None else standing.source.value,

@@ -77,7 +77,7 @@ async def latency_view(roster: Roster, probed: Iterable[NodeName], now_s: float)
     for name in sorted(roster.peers):
         rtt = _rtt(roster.topology.estimate(name, now_s))
         if rtt is not None or name in open_probes:
-            tier = snapshot.locality(name).label
+            tier = snapshot.tier(name).label
             measured.append(_peer_latency(name, tier, rtt, probed=name in open_probes))
     zones = sorted(snapshot.zones, key=str)
     matrix_us, matrix_source = await _matrix(roster, zones)
@@ -171,7 +171,7 @@ def _node(name: NodeName, standing: Standing, roster: Roster, regard: Regard, no
         name=name,
         own=name == roster.own,
         placement=standing.placement.path,
-        tier=standing.locality.label,
+        tier=standing.tier.label,
         cost_us=round(standing.cost_us, 3),
         source=standing.source.value,
         rtt=_rtt(roster.topology.estimate(name, now_s)),

@@ -17,7 +17,7 @@ def add_sample(roster: Roster, metrics: Metrics, name: NodeName, rtt_us: float, 
     """
     plausible = roster.sample(name, rtt_us)
     if plausible:
-        metrics.rtt(roster.locality(name), rtt_us, source)
+        metrics.rtt(roster.tier(name), rtt_us, source)
     return plausible
 
 

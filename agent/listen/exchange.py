@@ -12,7 +12,7 @@ from agent.observe.requests import RequestRecord, Result
 from agent.oci.errors import OciError, Overloaded, TooManyRequests
 from agent.pull.bucket import TokenBucket
 from agent.transfer.sink import ClientSink
-from topology.placement import Locality, NodeName
+from topology.placement import NodeName, Tier
 
 
 @dataclass(slots=True, kw_only=True)
@@ -36,13 +36,13 @@ class Exchange:
         """A header of the request."""
         return self.request.headers.get(name)
 
-    def credit(self, node: NodeName, locality: Locality, reason: str) -> None:
+    def credit(self, node: NodeName, tier: Tier, reason: str) -> None:
         """Record which node has the content, and why that one was chosen."""
-        self.record.node, self.record.locality, self.record.reason = node, locality, reason
+        self.record.node, self.record.tier, self.record.reason = node, tier, reason
 
     def discredit(self) -> None:
         """The credited node turned out not to have the content."""
-        self.record.node = self.record.locality = None
+        self.record.node = self.record.tier = None
 
     def failed(self, error: OciError) -> None:
         """Record that the request ended with this error."""

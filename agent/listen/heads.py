@@ -17,7 +17,7 @@ BLOB_TYPE = "application/octet-stream"
 
 def content_headers(record: RequestRecord, digest: Digest, media_type: str) -> dict[str, str]:
     """The headers of content from the node that the record credits."""
-    assert record.locality is not None, "nobody was credited"
+    assert record.tier is not None, "nobody was credited"
     return API_VERSION | {
         "Content-Type": media_type,
         "Docker-Content-Digest": digest,
@@ -59,4 +59,4 @@ def wanted_range(exchange: Exchange, digest: Digest, size_bytes: int | None) -> 
 def _source(record: RequestRecord) -> str:
     """Which node the bytes come from and why, in characters that any header may have."""
     reason = record.reason.encode("ascii", "replace").decode().replace("\\", "/").replace('"', "'")
-    return f'node={record.node}; tier={record.locality_label}; reason="{reason}"'
+    return f'node={record.node}; tier={record.tier_label}; reason="{reason}"'

@@ -23,7 +23,7 @@ from agent.oci.reference import Addressed
 from agent.pull.bucket import TokenBucket
 from agent.transfer.movers import read_first, send_blob
 from agent.transfer.peers import VERIFIED_BYTES
-from topology.placement import Locality, NodeName
+from topology.placement import NodeName, Tier
 
 _log = logging.getLogger("shorthaul.request")
 
@@ -137,7 +137,7 @@ class LocalContent:
                     record.result, record.reason = Result.CUT, str(error)
 
     def _credit(self, exchange: Exchange) -> None:
-        exchange.credit(self._own, Locality.NODE, "in this node's store")
+        exchange.credit(self._own, Tier.NODE, "in this node's store")
 
     def _withdraw_if_spoiled(self, blob: Blob, digest: Digest, error: ContentError) -> None:
         if isinstance(error, ContentSpoiled):

@@ -16,7 +16,7 @@ from agent.oci.errors import RangeInvalid
 from agent.oci.manifest import Manifest
 from agent.oci.ranges import RangeSpec, select
 from agent.oci.reference import Addressed, unknown
-from agent.transfer.answers import Wanted
+from agent.transfer.answers import FetchRequest
 from agent.transfer.executor import BodyCut, NobodyHasIt, Puller, RunningPull
 from agent.transfer.peers import VERIFIED_BYTES, PeerBody
 from topology.ranking import Ranked
@@ -34,7 +34,7 @@ class RemoteContent:
 
     async def manifest(self, exchange: Exchange, target: Addressed) -> Manifest:
         """The manifest, verified. Raises `OciError` (404) when no peer gives it."""
-        wanted = Wanted(target=target)
+        wanted = FetchRequest(target=target)
         async with self._puller.pull(wanted, committed=exchange.caller.committed) as pull:
             _, body = await _first_bytes(exchange, target, pull)
         assert body.manifest is not None, "a manifest was wanted"
@@ -55,7 +55,7 @@ class RemoteContent:
         async with self._puller.pull(wanted, committed=exchange.caller.committed) as pull:
             return await self._relay(exchange, target, pull)
 
-    def _wanted(self, exchange: Exchange, target: Addressed) -> Wanted:
+    def _wanted(self, exchange: Exchange, target: Addressed) -> FetchRequest:
         """What to ask peers for. Raises `RangeInvalid`."""
         size_bytes = self._sizes.get(target.digest)
         spec = wanted_range(exchange, target.digest, size_bytes)
@@ -63,7 +63,7 @@ class RemoteContent:
             select(spec, size_bytes)  # an impossible range is answered without asking anybody
         if exchange.caller.committed and not exchange.is_head:
             self._notice_chunks(spec)
-        return Wanted(
+        return FetchRequest(
             target=target,
             range_spec=spec,
             head=exchange.is_head,
@@ -77,11 +77,11 @@ class RemoteContent:
         if spec is None or spec.first == 0:
             self._takes_chunks = spec is not None and spec.last is None
 
-    def _may_redirect(self, wanted: Wanted) -> bool:
+    def _may_redirect(self, wanted: FetchRequest) -> bool:
         """Never a client that fetches in chunks: it gives up when one fails, and a relay can prevent that."""
         return self._redirects and not (wanted.head or wanted.config or wanted.chunk)
 
-    async def _redirect(self, exchange: Exchange, wanted: Wanted) -> web.StreamResponse | None:
+    async def _redirect(self, exchange: Exchange, wanted: FetchRequest) -> web.StreamResponse | None:
         """Send the client to the nearest peer that says that it could give the blob now.
 
         None for a blob so small that it is better verified here.
@@ -132,14 +132,14 @@ async def _first_bytes(exchange: Exchange, target: Addressed, pull: RunningPull)
         if error.unsatisfiable_bytes is not None:
             raise RangeInvalid("the range selects nothing", size_bytes=error.unsatisfiable_bytes) from error
         raise unknown(target, str(error)) from error
-    exchange.credit(holder.node, holder.locality, holder.reason)
+    exchange.credit(holder.node, holder.tier, holder.reason)
     return holder, body
 
 
 def _sources(pull: RunningPull) -> tuple[SourceBytes, ...]:
     """Who gave how much of what the pull delivered."""
     return tuple(
-        SourceBytes(holder.node, holder.locality, size_bytes)
+        SourceBytes(holder.node, holder.tier, size_bytes)
         for holder, size_bytes in pull.given_bytes.values()
         if size_bytes
     )

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from agent.members.member import Peer, Peers
 from topology.cluster import ClusterTopology, Timing
 from topology.labels import LabelProblem
-from topology.placement import Locality, NodeName, Placement
+from topology.placement import NodeName, Placement, Tier
 from topology.snapshot import Snapshot
 from topology.zones import Report
 
@@ -22,7 +22,7 @@ Rings = tuple[tuple[Peer, ...], ...]
 
 
 class Roster:
-    """The members around one node, in rings by locality."""
+    """The members around one node, in rings by tier."""
 
     def __init__(
         self,
@@ -109,9 +109,9 @@ class Roster:
         """The peer that has this address."""
         return self._by_address.get(address)
 
-    def locality(self, name: NodeName) -> Locality:
+    def tier(self, name: NodeName) -> Tier:
         """How near a node is; REMOTE for one that is not a member."""
-        return self.snapshot.locality(name)
+        return self.snapshot.tier(name)
 
     def __len__(self) -> int:
         return len(self._peers)
@@ -135,8 +135,8 @@ class Roster:
 
     def _make_rings(self) -> None:
         snapshot = self.snapshot
-        rings: dict[Locality, list[Peer]] = {}
+        rings: dict[Tier, list[Peer]] = {}
         for name, peer in self._peers.items():
-            rings.setdefault(snapshot.locality(name), []).append(peer)
-        self._rings = tuple(tuple(rings[locality]) for locality in sorted(rings))
+            rings.setdefault(snapshot.tier(name), []).append(peer)
+        self._rings = tuple(tuple(rings[tier]) for tier in sorted(rings))
         self._generation = snapshot.generation

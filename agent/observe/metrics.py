@@ -2,7 +2,7 @@
 
 prometheus_client is imported here and by the probe's metrics only.
 
-Labels are bounded: path, kind, source, locality, result, zone (pairs). Never a node, an address or a digest.
+Labels are bounded: path, kind, source, tier, result, zone (pairs). Never a node, an address or a digest.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from agent.flows.verdicts import EndpointName, Verdict
 from agent.observe.requests import RequestRecord
-from topology.placement import Locality
+from topology.placement import Tier
 
 _FIRST_BYTE_BUCKETS_S = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
 _RTT_BUCKETS_S = (50e-6, 0.0001, 0.0002, 0.0003, 0.0005, 0.0007, 0.001, 0.0015, 0.002, 0.005, 0.02, 0.1, 0.5)
@@ -41,14 +41,14 @@ class Metrics:
             "path",
             "kind",
             "source",
-            "locality",
+            "tier",
             "result",
         )
         self._bytes = self._counter(
             "bytes_total",
             "Body bytes sent, by the listener and by how far away their source was (node: this one).",
             "path",
-            "locality",
+            "tier",
         )
         self._first_byte = self._histogram(
             "first_byte_seconds",
@@ -123,7 +123,7 @@ class Metrics:
         self._rtt = self._histogram(
             "rtt_seconds",
             "Round trips to peers as measured by this node's kernel, by how far away the peer is.",
-            "locality",
+            "tier",
             buckets=_RTT_BUCKETS_S,
         )
         self._rtt_samples = self._counter(
@@ -217,14 +217,12 @@ class Metrics:
 
     def request(self, record: RequestRecord) -> None:
         """A request was answered."""
-        locality = record.locality_label
-        self._requests.labels(
-            record.path.value, record.kind, record.source, locality, record.result.value
-        ).inc()
+        tier = record.tier_label
+        self._requests.labels(record.path.value, record.kind, record.source, tier, record.result.value).inc()
         for part in record.sources:
-            self._bytes.labels(record.path.value, part.locality.label).inc(part.size_bytes)
+            self._bytes.labels(record.path.value, part.tier.label).inc(part.size_bytes)
         if record.body_bytes and not record.sources:
-            self._bytes.labels(record.path.value, locality).inc(record.body_bytes)
+            self._bytes.labels(record.path.value, tier).inc(record.body_bytes)
         if record.first_byte_s is not None:
             self._first_byte.labels(record.source).observe(record.first_byte_s)
 
@@ -296,11 +294,11 @@ class Metrics:
         self._peers.set(members)
         self._cooling.set(cooling)
 
-    def rtt(self, locality: Locality, rtt_us: float, source: str) -> None:
+    def rtt(self, tier: Tier, rtt_us: float, source: str) -> None:
         """A round trip was measured by a ``probe``, a new ``connection``, an ``upload``, or the ``kernel``'s
         eBPF callback.
         """
-        self._rtt.labels(locality.label).observe(rtt_us / 1e6)
+        self._rtt.labels(tier.label).observe(rtt_us / 1e6)
         self._rtt_samples.labels(source).inc()
 
     def probe(self, result: str) -> None:

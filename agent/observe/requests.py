@@ -7,7 +7,7 @@ from typing import Any
 
 from agent.documents.codec import to_plain
 from agent.documents.requests import RequestDocument, SourceEntry
-from topology.placement import Locality, NodeName
+from topology.placement import NodeName, Tier
 
 
 class RequestPath(Enum):
@@ -37,7 +37,7 @@ class SourceBytes:
     """How many bytes of a body one node gave."""
 
     node: NodeName
-    locality: Locality
+    tier: Tier
     size_bytes: int
 
 
@@ -53,7 +53,7 @@ class RequestRecord:
     status: int = 0
     result: Result = Result.OK
     node: NodeName | None = None
-    locality: Locality | None = None
+    tier: Tier | None = None
     reason: str = ""
     body_bytes: int = 0
     body_length: int = 0  # what the body has when it is whole
@@ -67,14 +67,14 @@ class RequestRecord:
     @property
     def source(self) -> str:
         """Where the bytes came from: ``local``, ``peer``, or ``none``."""
-        if self.locality is None:
+        if self.tier is None:
             return "none"
-        return "local" if self.locality is Locality.NODE else "peer"
+        return "local" if self.tier is Tier.NODE else "peer"
 
     @property
-    def locality_label(self) -> str:
+    def tier_label(self) -> str:
         """The source's tier, or ``none``."""
-        return "none" if self.locality is None else self.locality.label
+        return "none" if self.tier is None else self.tier.label
 
     def document(self) -> RequestDocument:
         """For the API."""
@@ -88,11 +88,11 @@ class RequestRecord:
             result=self.result.value,
             source=self.source,
             node=self.node,
-            tier=self.locality_label,
+            tier=self.tier_label,
             reason=self.reason,
             body_bytes=self.body_bytes,
             sources=tuple(
-                SourceEntry(node=part.node, tier=part.locality.label, size_bytes=part.size_bytes)
+                SourceEntry(node=part.node, tier=part.tier.label, size_bytes=part.size_bytes)
                 for part in self.sources
             ),
             resumes=self.resumes,

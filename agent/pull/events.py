@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
-from agent.pull.meter import Look
-from topology.placement import Locality, NodeName
+from agent.pull.meter import Rate
+from topology.placement import NodeName, Tier
 from topology.ranking import Ranked
 
 PROGRESS_BYTES = 1 << 20
@@ -64,7 +64,7 @@ class Limits:
     stall_s: float = 3.0
     floor_bytes_per_s: float = 0.0
     floor_ratio: float = 0.0
-    hedge_s: Mapping[Locality, float] = field(default_factory=dict)
+    hedge_s: Mapping[Tier, float] = field(default_factory=dict)
     stripe_min_bytes: int = 0
     stubborn_s: float = 0.0
     stubborn_begun_s: float = 0.0
@@ -111,7 +111,7 @@ class Progressed:
     """
 
     left_bytes: int
-    look: Look
+    rate: Rate
     expected_bytes_per_s: float
     lanes_max: int = 1
 
@@ -224,7 +224,7 @@ class Relieve:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Forget:
-    """The peer does not have the digest, or can't give it: look it up anew next time."""
+    """The peer does not have the digest, or can't give it: rate it up anew next time."""
 
     node: NodeName
 

@@ -218,13 +218,13 @@ class Pull:
         return (*abandoned, *self._go_on(now_s))
 
     def _on_progressed(self, event: Progressed, _: float) -> Commands:
-        look, limits = event.look, self.limits
-        if not look.source_bound or not event.left_bytes:
+        rate, limits = event.rate, self.limits
+        if not rate.source_bound or not event.left_bytes:
             return ()
-        if look.over_s >= limits.stall_s:
-            if look.bytes_per_s < limits.floor_bytes_per_s:
+        if rate.over_s >= limits.stall_s:
+            if rate.bytes_per_s < limits.floor_bytes_per_s:
                 return (GiveUp(failure=Failure.SLOW),)
-            if look.bytes_per_s < limits.floor_ratio * event.expected_bytes_per_s:
+            if rate.bytes_per_s < limits.floor_ratio * event.expected_bytes_per_s:
                 if self._candidates.any_well:
                     return (GiveUp(failure=Failure.LAGGING),)
                 return self._look_further()
@@ -268,19 +268,19 @@ class Pull:
         return self._open.pop(self._delivering), (Abandon(attempt=self._delivering),)
 
     def _is_worth_striping(self, event: Progressed) -> bool:
-        look = event.look
+        rate = event.rate
         return (
             not self._stripes_useless
             and event.lanes_max >= 2
             and event.left_bytes >= self.limits.stripe_min_bytes
-            and look.over_s >= _STRIPE_AFTER_S
-            and look.bytes_per_s <= _STRIPE_BELOW_BYTES_PER_S
+            and rate.over_s >= _STRIPE_AFTER_S
+            and rate.bytes_per_s <= _STRIPE_BELOW_BYTES_PER_S
         )
 
     def _stripe(self, event: Progressed) -> Commands:
         holder = self._open[self._delivering].holder
         lanes = self._candidates.take(
-            event.lanes_max - 1, lambda other: other.locality is holder.locality and is_well(other)
+            event.lanes_max - 1, lambda other: other.tier is holder.tier and is_well(other)
         )
         if not lanes:
             return self._look_further()
@@ -294,7 +294,7 @@ class Pull:
             return self._fetch(self._candidates.next(), now_s)
         if self._search.under_way:
             return ()
-        # Who could not be tried for want of attempts may have others behind it: that is worth a second look.
+        # Who could not be tried for want of attempts may have others behind it: that is worth a second rate.
         if further := self._look_further(again=bool(self._candidates)):
             return further
         if self._open:
@@ -306,7 +306,7 @@ class Pull:
         return self._end()
 
     def _looks_again(self, now_s: float) -> bool:
-        """Whether there will be another look, for a client that takes an end badly."""
+        """Whether there will be another rate, for a client that takes an end badly."""
         begun = self.state is State.RESUMING
         stubborn_s = self.limits.stubborn_begun_s if begun else self.limits.stubborn_s
         again = self._persistence.look_again(now_s, self._stretch.began_s + stubborn_s)
@@ -353,7 +353,7 @@ class Pull:
 
     def _hedge_at_s(self) -> float:
         (attempt,) = self._open.values()
-        usual_s = self.limits.hedge_s.get(attempt.holder.locality, self.limits.patience_s)
+        usual_s = self.limits.hedge_s.get(attempt.holder.tier, self.limits.patience_s)
         return attempt.started_s + usual_s
 
     def _abandon_open(self) -> Commands:

@@ -11,7 +11,7 @@ _SOURCE_SHARE = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Look:
+class Rate:
     """The last ``over_s`` seconds of a body. ``source_bound``: mostly the source was waited for."""
 
     bytes_per_s: float
@@ -29,7 +29,7 @@ class Meter:
         self.moved_bytes = 0
         self.waited_s = 0.0  # for the source
 
-    def look(self, now_s: float) -> Look | None:
+    def rate(self, now_s: float) -> Rate | None:
         """What there is to say, at most every `TICK_S`."""
         if now_s - self._marks[-1][0] < TICK_S:
             return None
@@ -38,7 +38,7 @@ class Meter:
             self._marks.popleft()
         then_s, moved_bytes, waited_s = self._marks[0]
         over_s = now_s - then_s
-        return Look(
+        return Rate(
             bytes_per_s=(self.moved_bytes - moved_bytes) / over_s,
             over_s=over_s,
             source_bound=self.waited_s - waited_s >= over_s * _SOURCE_SHARE,

@@ -8,7 +8,7 @@ Source: Dean and Barroso, "The tail at scale" (2013), "hedged requests".
 from collections import deque
 from collections.abc import Mapping
 
-from topology.placement import Locality
+from topology.placement import Tier
 
 _KEPT = 64
 _ENOUGH = 8
@@ -21,25 +21,25 @@ class Pace:
 
     def __init__(self, *, patience_s: float) -> None:
         self._patience_s = patience_s
-        self._first_bytes_s: dict[Locality, deque[float]] = {}
-        self._rates: dict[Locality, deque[float]] = {}
+        self._first_bytes_s: dict[Tier, deque[float]] = {}
+        self._rates: dict[Tier, deque[float]] = {}
 
-    def first_byte(self, locality: Locality, seconds: float) -> None:
+    def first_byte(self, tier: Tier, seconds: float) -> None:
         """A peer took so long, or at least so long when it was no longer waited for."""
-        self._first_bytes_s.setdefault(locality, deque(maxlen=_KEPT)).append(seconds)
+        self._first_bytes_s.setdefault(tier, deque(maxlen=_KEPT)).append(seconds)
 
-    def body(self, locality: Locality, size_bytes: int, seconds: float) -> None:
+    def body(self, tier: Tier, size_bytes: int, seconds: float) -> None:
         """A body came from a peer; ``seconds``: without what its reader was waited for."""
         if size_bytes >= _WHOLE_BYTES and seconds > 0:
-            self._rates.setdefault(locality, deque(maxlen=_KEPT)).append(size_bytes / seconds)
+            self._rates.setdefault(tier, deque(maxlen=_KEPT)).append(size_bytes / seconds)
 
-    def hedge_s(self) -> Mapping[Locality, float]:
+    def hedge_s(self) -> Mapping[Tier, float]:
         """For each tier, how long to wait for a first byte before another peer is asked as well."""
-        return {locality: self._hedge_s(self._first_bytes_s.get(locality, ())) for locality in Locality}
+        return {tier: self._hedge_s(self._first_bytes_s.get(tier, ())) for tier in Tier}
 
-    def usual_bytes_per_s(self, locality: Locality) -> float | None:
+    def usual_bytes_per_s(self, tier: Tier) -> float | None:
         """The median rate of a tier's bodies; None until enough were seen."""
-        rates = self._rates.get(locality, ())
+        rates = self._rates.get(tier, ())
         return sorted(rates)[len(rates) // 2] if len(rates) >= _ENOUGH else None
 
     def _hedge_s(self, taken_s: "deque[float] | tuple[()]") -> float:

@@ -12,10 +12,10 @@ from typing import assert_never
 from agent.config.settings import PullSettings, TransferSettings
 from agent.oci.digest import Digest
 from agent.pull.events import Avoid, Commend, Limits, Progressed, Relieve, Shun, Verdict
-from agent.pull.meter import Look, Meter
+from agent.pull.meter import Meter, Rate
 from agent.pull.pace import Pace
 from agent.pull.regard import Regard
-from topology.placement import Locality, NodeName
+from topology.placement import NodeName, Tier
 from topology.ranking import Ranked, rank
 from topology.snapshot import Snapshot
 
@@ -28,7 +28,7 @@ One cool-off is too short: a kubelet tries again after 10 s, and should then mee
 _UNKNOWN_BYTES_PER_S = 10e6  # taken for a tier of which no rate is known: less than any link between servers
 _RESUME_S = 0.5  # for a client that had a part already: a holder may have been too busy to answer
 _WAIT_SPREAD = 1.3  # all who were refused at once should not come back at once
-_CANDIDATES_FACTOR = 3  # attempts: the nearest holders, those of a second look-up, and those that it repeats
+_CANDIDATES_FACTOR = 3  # attempts: the nearest holders, those of a second rate-up, and those that it repeats
 
 
 class Policy:
@@ -119,23 +119,23 @@ class Policy:
         return told_s * self._chance(1.0, _WAIT_SPREAD)
 
     def progressed(
-        self, locality: Locality, look: Look, *, left_bytes: int, pulls: int, lanes_max: int, in_chunks: bool
+        self, tier: Tier, rate: Rate, *, left_bytes: int, pulls: int, lanes_max: int, in_chunks: bool
     ) -> Progressed:
         """What the machine is told of a body. ``pulls``: how many run on this node now."""
-        tier_bytes_per_s = self.pace.usual_bytes_per_s(locality) or _UNKNOWN_BYTES_PER_S
+        tier_bytes_per_s = self.pace.usual_bytes_per_s(tier) or _UNKNOWN_BYTES_PER_S
         return Progressed(
             left_bytes=left_bytes,
-            look=look,
+            rate=rate,
             # The pulls share this node's link, and no peer may be blamed for that.
             expected_bytes_per_s=tier_bytes_per_s / max(1, pulls),
             # What is fetched ahead for a client that leaves at the end of its chunk is thrown away.
             lanes_max=1 if in_chunks else lanes_max,
         )
 
-    def measured(self, locality: Locality, meter: Meter, *, took_s: float) -> None:
+    def measured(self, tier: Tier, meter: Meter, *, took_s: float) -> None:
         """A body ended. ``took_s``: without what its reader was waited for."""
         if 2 * meter.waited_s >= took_s:  # else the reader's pace is what was measured
-            self.pace.body(locality, meter.moved_bytes, took_s)
+            self.pace.body(tier, meter.moved_bytes, took_s)
 
     def answerable(self, given_bytes: Mapping[NodeName, int], failed: Set[NodeName]) -> Set[NodeName]:
         """Who answers for a body that turns out wrong. One that broke off is likelier to be no good."""

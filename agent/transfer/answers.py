@@ -37,7 +37,7 @@ class AttemptFailed(Exception):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
+class FetchRequest:
     """What to fetch from a peer.
 
     ``size_bytes``: the content's size where a manifest named it. ``config``: a manifest says that this is
@@ -61,13 +61,13 @@ class Wanted:
         return f"/v2/{target.repository}/{room}/{target.digest}{query}"
 
 
-def check(head: ResponseHead, wanted: Wanted) -> tuple[ByteRange | None, int]:
+def check(head: ResponseHead, wanted: FetchRequest) -> tuple[ByteRange | None, int]:
     """The range and the whole size that a head promises. Raises `AttemptFailed` when the head is useless."""
     _check_status(head, wanted)
     return _check_length(head, wanted)
 
 
-def _check_status(head: ResponseHead, wanted: Wanted) -> None:
+def _check_status(head: ResponseHead, wanted: FetchRequest) -> None:
     status = head.status
     if status in (200, 206):
         return
@@ -89,7 +89,7 @@ def _wait_s(head: ResponseHead) -> float:
     return _WAIT_S
 
 
-def _check_length(head: ResponseHead, wanted: Wanted) -> tuple[ByteRange | None, int]:
+def _check_length(head: ResponseHead, wanted: FetchRequest) -> tuple[ByteRange | None, int]:
     """The range and the whole size that the head promises, if they fit what was asked and each other."""
     encoded = head.headers.get("content-encoding", "identity") != "identity"
     if encoded or "transfer-encoding" in head.headers:

@@ -12,7 +12,7 @@ from functools import partial
 from agent.observe.metrics import Metrics
 from agent.pull.events import Abandon, Event, Failed, Fetch, Responded
 from agent.pull.policy import Policy
-from agent.transfer.answers import AttemptFailed, Wanted
+from agent.transfer.answers import AttemptFailed, FetchRequest
 from agent.transfer.peers import PeerBody
 from topology.ranking import Ranked
 
@@ -29,7 +29,7 @@ class Crashed:
 Report = Callable[[Event | Crashed], None]
 """Takes what happened; must not wait."""
 
-FetchBody = Callable[[Ranked, Wanted], Awaitable[PeerBody]]
+FetchBody = Callable[[Ranked, FetchRequest], Awaitable[PeerBody]]
 """Ask a holder. Raises `AttemptFailed`."""
 
 
@@ -71,7 +71,7 @@ class Attempts:
         assert body is not None, "an attempt is chosen when it has a body"
         return body
 
-    def start(self, command: Fetch, wanted: Wanted) -> None:
+    def start(self, command: Fetch, wanted: FetchRequest) -> None:
         """Ask the holder; `Responded` or `Failed` is reported later."""
         attempt = self._open[command.attempt] = _Attempt(command.holder, self._clock())
         attempt.task = self.run(partial(self._ask, command, attempt, wanted))
@@ -89,7 +89,7 @@ class Attempts:
             attempt.body.close()
         elif not client_left:  # the peer takes at least so long
             waited_s = self._clock() - attempt.started_s
-            self._policy.pace.first_byte(attempt.holder.locality, waited_s)
+            self._policy.pace.first_byte(attempt.holder.tier, waited_s)
         if not attempt.counted:
             self._metrics.attempt("abandoned" if command.failure is None else command.failure.value)
 
@@ -118,7 +118,7 @@ class Attempts:
         except Exception as error:  # noqa: BLE001 - raised again where the pull is waited for
             self._report(Crashed(error))
 
-    async def _ask(self, command: Fetch, attempt: _Attempt, wanted: Wanted) -> None:
+    async def _ask(self, command: Fetch, attempt: _Attempt, wanted: FetchRequest) -> None:
         number = command.attempt
         try:
             body = attempt.body = await self._fetch(attempt.holder, wanted)
@@ -131,11 +131,13 @@ class Attempts:
             self._report(Failed(attempt=number, failure=error.failure, wait_s=wait_s))
             return
         if not body.manifest:
-            self._policy.pace.first_byte(attempt.holder.locality, self._clock() - attempt.started_s)
+            self._policy.pace.first_byte(attempt.holder.tier, self._clock() - attempt.started_s)
         self._report(Responded(attempt=number))
 
 
-def log_failure(what: str, holder: Ranked, wanted: Wanted, error: AttemptFailed, *, offset: int) -> None:
+def log_failure(
+    what: str, holder: Ranked, wanted: FetchRequest, error: AttemptFailed, *, offset: int
+) -> None:
     """One line on a holder that failed. ``offset``: how many of the body's bytes the client has."""
     fields = {"node": holder.node, "failure": error.failure.value, "digest": wanted.target.digest}
     _log.info("%s: %s", what, error, extra={"fields": {**fields, "offset": offset}})

@@ -43,9 +43,9 @@ from agent.pull.events import (
     WakeAt,
 )
 from agent.pull.machine import Pull
-from agent.pull.meter import Look, Meter
+from agent.pull.meter import Meter, Rate
 from agent.pull.policy import Policy
-from agent.transfer.answers import AttemptFailed, Wanted
+from agent.transfer.answers import AttemptFailed, FetchRequest
 from agent.transfer.attempts import Attempts, Crashed, log_failure
 from agent.transfer.movers import Relays
 from agent.transfer.peers import PeerBody, PeerClient
@@ -83,20 +83,20 @@ class Puller:
     clock: Callable[[], float] = time.monotonic
     running: set["RunningPull"] = field(default_factory=set)
 
-    def pull(self, wanted: Wanted, *, committed: bool = False) -> "RunningPull":
+    def pull(self, wanted: FetchRequest, *, committed: bool = False) -> "RunningPull":
         """A pull of ``wanted``; enter it to start it.
 
         ``committed``: for a client that puts whole blobs into this node's store, and verifies them there.
         """
         return RunningPull(self, wanted, committed=committed)
 
-    def doubt(self, wanted: Wanted) -> None:
+    def doubt(self, wanted: FetchRequest) -> None:
         """This node's containerd asks: if it was sent all of it before, that was no good."""
         if wanted.range_spec is None or wanted.range_spec.first == 0:
             trust = self.policy.regard.trust
             self.metrics.suspects(trust.asked_from_start(wanted.target.digest, self.clock()))
 
-    def redirected(self, wanted: Wanted, node: NodeName, *, size_bytes: int) -> None:
+    def redirected(self, wanted: FetchRequest, node: NodeName, *, size_bytes: int) -> None:
         """This node's containerd was sent to a peer for a blob of this size."""
         self.policy.regard.trust.redirected(wanted.target.digest, node, size_bytes=size_bytes)
 
@@ -108,7 +108,7 @@ class RunningPull:
     the client was sent of whom; ``resumes``: how often another holder went on where one had failed.
     """
 
-    def __init__(self, puller: Puller, wanted: Wanted, *, committed: bool) -> None:
+    def __init__(self, puller: Puller, wanted: FetchRequest, *, committed: bool) -> None:
         self._puller = puller
         self._policy = puller.policy
         self._wanted = wanted
@@ -241,26 +241,26 @@ class RunningPull:
             return
         puller = self._puller
         meter, held_s = Meter(puller.clock(), window_s=puller.stall_s), sink.held_s
-        looks = puller.relays.move(body, sink, meter, puller.stall_s)
+        rates = puller.relays.move(body, sink, meter, puller.stall_s)
         with self._crediting(holder, sink):
-            async with aclosing(looks):
-                async for look in looks:
+            async with aclosing(rates):
+                async for rate in rates:
                     self._credit(holder, sink.sent_bytes - self.offset)
-                    self._bytes_per_s = look.bytes_per_s
-                    self._progressed(holder, look)
+                    self._bytes_per_s = rate.bytes_per_s
+                    self._progressed(holder, rate)
                     if self._change is not None:
                         break
         took_s = puller.clock() - meter.started_s - (sink.held_s - held_s)
-        self._policy.measured(holder.locality, meter, took_s=took_s)
+        self._policy.measured(holder.tier, meter, took_s=took_s)
 
-    def _progressed(self, holder: Ranked, look: Look) -> None:
+    def _progressed(self, holder: Ranked, rate: Rate) -> None:
         puller = self._puller
-        while not self._events.empty():  # a look-up may have ended meanwhile
+        while not self._events.empty():  # a rate-up may have ended meanwhile
             self._tell(_raised(self._events.get_nowait()))
         self._tell(
             self._policy.progressed(
-                holder.locality,
-                look,
+                holder.tier,
+                rate,
                 left_bytes=self.length - self.offset,
                 pulls=len(puller.running),
                 lanes_max=puller.buffers.lanes_max(puller.clock()),
@@ -377,14 +377,14 @@ class RunningPull:
         ranked = self._policy.candidates(digest, holders.nodes, puller.roster.snapshot, puller.clock())
         self._events.put_nowait(Found(holders=ranked, complete=holders.exhaustive))
 
-    def _wanted_from(self, offset: int) -> Wanted:
+    def _wanted_from(self, offset: int) -> FetchRequest:
         """What is left to fetch. Once the client has the head, no other part will do."""
         if not offset:
             return self._wanted
         spec = RangeSpec(first=self._begins + offset, last=self._begins + self.length - 1)
         return replace(self._wanted, range_spec=spec, size_bytes=self._size_bytes)
 
-    async def _fetch(self, holder: Ranked, wanted: Wanted) -> PeerBody:
+    async def _fetch(self, holder: Ranked, wanted: FetchRequest) -> PeerBody:
         peer = self._puller.roster.peer(holder.node)
         if peer is None:
             raise AttemptFailed(Failure.MISSING, "no longer a member")

@@ -15,7 +15,7 @@ from collections.abc import AsyncGenerator, Callable
 from functools import partial
 
 from agent.content.store import Blob, ContentUnavailable
-from agent.pull.meter import Look, Meter
+from agent.pull.meter import Meter, Rate
 from agent.transfer.peers import PeerBody
 from agent.transfer.reader import BodyReader, receive_into
 from agent.transfer.sink import ClientGone, ClientSink
@@ -67,7 +67,7 @@ class Relays:
 
     async def move(
         self, body: PeerBody, sink: ClientSink, meter: Meter, stall_s: float
-    ) -> AsyncGenerator[Look, None]:
+    ) -> AsyncGenerator[Rate, None]:
         """Move the rest of a peer's body to the client; yields how it comes along, a few times a second.
 
         Raises `AttemptFailed` when the peer fails, or gives nothing for ``stall_s``, and `ClientGone`.
@@ -75,12 +75,12 @@ class Relays:
         out_fd = await sink.descriptor() if self._zero_copy and sink.plain else None
         pipe = None if out_fd is None else self._take_pipe()
         if out_fd is None or pipe is None:
-            looks = self._copy(body, sink, meter, stall_s)
+            rates = self._copy(body, sink, meter, stall_s)
         else:
-            looks = self._splice(body, sink, out_fd, pipe, meter, stall_s)
-        async with contextlib.aclosing(looks):
-            async for look in looks:
-                yield look
+            rates = self._splice(body, sink, out_fd, pipe, meter, stall_s)
+        async with contextlib.aclosing(rates):
+            async for rate in rates:
+                yield rate
 
     def close(self) -> None:
         """Let go of the pipes."""
@@ -97,7 +97,7 @@ class Relays:
 
     async def _splice(
         self, body: PeerBody, sink: ClientSink, out_fd: int, pipe: "_Pipe", meter: Meter, stall_s: float
-    ) -> AsyncGenerator[Look, None]:
+    ) -> AsyncGenerator[Rate, None]:
         turn = 0
         try:
             with BodyReader(body, meter, stall_s, clock=self._clock) as reader:
@@ -108,8 +108,8 @@ class Relays:
                     if turn >= _TURN_BYTES:
                         turn = 0
                         await asyncio.sleep(0)
-                    if (look := meter.look(self._clock())) is not None:
-                        yield look
+                    if (rate := meter.rate(self._clock())) is not None:
+                        yield rate
         finally:
             if pipe.held_bytes or len(self._pipes) >= _PIPES_MAX:
                 pipe.close()
@@ -118,7 +118,7 @@ class Relays:
 
     async def _copy(
         self, body: PeerBody, sink: ClientSink, meter: Meter, stall_s: float
-    ) -> AsyncGenerator[Look, None]:
+    ) -> AsyncGenerator[Rate, None]:
         """By way of this process."""
         with (
             memoryview(bytearray(_COPY_BYTES)) as buffer,
@@ -128,8 +128,8 @@ class Relays:
                 taken = await reader.take(partial(receive_into, buffer[: body.left_bytes]))
                 await sink.write(buffer[:taken], "copy")
                 await asyncio.sleep(0)  # where there are always bytes, nobody else would get a turn
-                if (look := meter.look(self._clock())) is not None:
-                    yield look
+                if (rate := meter.rate(self._clock())) is not None:
+                    yield rate
 
 
 class _Pipe:

@@ -17,7 +17,7 @@ from agent.oci.reference import Kind
 from agent.peering.connections import ConnectionPool, Malformed, PeerConnection, ResponseHead
 from agent.peering.dial import Dialer, Exhausted, Unreachable
 from agent.pull.events import Failure
-from agent.transfer.answers import AttemptFailed, Wanted, check
+from agent.transfer.answers import AttemptFailed, FetchRequest, check
 
 VERIFIED_BYTES = 256 * 1024
 """Whole contents up to this size are verified before a byte of them is sent: it takes under a millisecond."""
@@ -104,7 +104,7 @@ class PeerClient:
     ) -> None:
         self._pool.close()
 
-    async def fetch(self, peer: Peer, wanted: Wanted) -> PeerBody:
+    async def fetch(self, peer: Peer, wanted: FetchRequest) -> PeerBody:
         """The peer's answer, checked, with its first bytes; small ones and manifests whole and verified.
 
         Raises `AttemptFailed`. Has no deadline before the first byte: the pull decides how long to wait.
@@ -135,7 +135,7 @@ class PeerClient:
             raise
         return body
 
-    async def _verify(self, body: PeerBody, wanted: Wanted) -> None:
+    async def _verify(self, body: PeerBody, wanted: FetchRequest) -> None:
         """Read it whole: manifests steer everything after them, and small ones cost nothing."""
         what = wanted.target.kind.value
         if body.size_bytes > SIZE_MAX_BYTES:
@@ -157,7 +157,7 @@ class PeerClient:
                 raise AttemptFailed(Failure.INVALID, "content that is not a manifest")
 
 
-def _is_verified(wanted: Wanted, body: PeerBody) -> bool:
+def _is_verified(wanted: FetchRequest, body: PeerBody) -> bool:
     if wanted.target.kind is Kind.MANIFEST:
         return True
     whole = body.length == body.size_bytes

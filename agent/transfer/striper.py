@@ -20,7 +20,7 @@ from agent.oci.ranges import RangeSpec
 from agent.pull.events import Failure
 from agent.pull.meter import TICK_S, Meter
 from agent.pull.stripes import SEGMENT_BYTES, Segment, Stripes
-from agent.transfer.answers import AttemptFailed, Wanted
+from agent.transfer.answers import AttemptFailed, FetchRequest
 from agent.transfer.peers import PeerBody
 from agent.transfer.reader import BodyReader, receive_into
 from agent.transfer.sink import ClientSink
@@ -115,7 +115,7 @@ class StripeShare:
                 self._spare.pop().close()
 
 
-Fetch = Callable[[Ranked, Wanted], Coroutine[Any, Any, PeerBody]]
+Fetch = Callable[[Ranked, FetchRequest], Coroutine[Any, Any, PeerBody]]
 """Ask a holder. Raises `AttemptFailed`."""
 
 
@@ -170,7 +170,7 @@ class Striper:
 
     def __init__(
         self,
-        wanted: Wanted,
+        wanted: FetchRequest,
         start: int,
         stop: int,
         *,

@@ -6,7 +6,7 @@ another zone, and some frames late by up to 12 ms.
 
 import random
 
-from topology.placement import Locality, NodeName, Placement, Region, Zone, ZoneKey
+from topology.placement import NodeName, Placement, Region, Tier, Zone, ZoneKey
 
 SEED = 2004  # of all random numbers, so that two runs use the same clusters
 EQUAL_RATIO = 1.6  # a round trip up to so many times the smallest counts as nearest
@@ -31,11 +31,11 @@ def in_zone(zone: ZoneKey, *finer: tuple[str, str]) -> Placement:
     return Placement(region=zone.region, zone=zone.zone, finer=finer)
 
 
-def range_us(locality: Locality) -> tuple[float, float]:
+def range_us(tier: Tier) -> tuple[float, float]:
     """The shortest and the longest round trip between nodes of this tier."""
-    if locality <= Locality.ZONE:
+    if tier <= Tier.ZONE:
         return SAME_ZONE_US
-    return OTHER_ZONE_US if locality is Locality.REGION else OTHER_REGION_US
+    return OTHER_ZONE_US if tier is Tier.REGION else OTHER_REGION_US
 
 
 def jitter_us(dice: random.Random) -> float:

@@ -10,11 +10,11 @@ from benchmarks.report import Report
 from benchmarks.topology.cloud import EQUAL_RATIO, SEED, jitter_us, node_name
 from benchmarks.topology.probing import DEFAULTS, probed_peers
 from benchmarks.topology.vivaldi import VivaldiNode
-from benchmarks.topology.world import World, locality
+from benchmarks.topology.world import World, zone_tier
 from topology.cluster import ClusterTopology
-from topology.placement import Locality, ZoneKey
+from topology.placement import Tier, ZoneKey
 
-_TIERS = {Locality.ZONE: "same zone", Locality.REGION: "other zone", Locality.REMOTE: "other region"}
+_TIERS = {Tier.ZONE: "same zone", Tier.REGION: "other zone", Tier.REMOTE: "other region"}
 _NEIGHBOURS = 7  # nearest neighbours, whose majority gives a node's zone
 _CHOICES = 20  # per node
 _HOLDERS_MAX = 10
@@ -155,11 +155,11 @@ def _report_errors(report: Report, world: World, contest: Contest) -> None:
     labelled = [number for number in range(len(world.zones)) if number not in world.unlabelled]
     pairs = [(one, other) for one in labelled for other in contest.strangers(one)]
     for name, predict in contest.predictors().items():
-        errors: dict[Locality, list[float]] = {tier: [] for tier in _TIERS}
+        errors: dict[Tier, list[float]] = {tier: [] for tier in _TIERS}
         for one, other in pairs:
             true_us = world.rtt_us[one][other]
             error = abs(predict(one, other) - true_us) / true_us
-            errors[locality(world.zones[one], world.zones[other])].append(error)
+            errors[zone_tier(world.zones[one], world.zones[other])].append(error)
         everything = [error for values in errors.values() for error in values]
         report.spread(f"error, unmeasured pairs: {name}", "%", everything, None, 100)
         for tier, values in errors.items():

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from benchmarks.report import Report
 from benchmarks.topology.cloud import EQUAL_RATIO, SEED, SPIKE_US, in_zone, node_name, range_us, zone_key
 from topology.cluster import ClusterTopology
-from topology.placement import Locality, NodeName, Placement, relation
+from topology.placement import NodeName, Placement, Tier, relation
 from topology.ranking import rank
 
 _JITTER_US, _SPIKE_SHARE = 100.0, 0.02
@@ -35,13 +35,13 @@ class SmallWorld:
         far_us = {zone: dice.uniform(5_000, 80_000) for zone in zones}
         rtt_us = {}
         for name in names[1:]:
-            locality, _ = relation(placements[_OWN].path, placements[name].path)
+            tier, _ = relation(placements[_OWN].path, placements[name].path)
             zone = placements[name].zone_key
             assert zone is not None
-            if locality is Locality.REMOTE:
+            if tier is Tier.REMOTE:
                 way_us = far_us[zone] * dice.uniform(0.97, 1.03)
             else:
-                way_us = dice.uniform(*range_us(locality))
+                way_us = dice.uniform(*range_us(tier))
             rtt_us[name] = way_us + access_us[_OWN] + access_us[name]
         return cls(placements, rtt_us)
 

@@ -101,4 +101,4 @@ class Scene:
 
     def true_us(self, name: NodeName) -> float:
         """A round trip that fits the node's tier. Always the same for the same node."""
-        return random.Random(name).uniform(*range_us(self.topology.snapshot.locality(name)))
+        return random.Random(name).uniform(*range_us(self.topology.snapshot.tier(name)))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from benchmarks.topology.cloud import in_zone, range_us, zone_key
-from topology.placement import Locality, Placement, ZoneKey, relation
+from topology.placement import Placement, Tier, ZoneKey, relation
 
 _REGION_ZONES = ((0, 0), (0, 1), (0, 2), (1, 3), (1, 4), (1, 5))
 _ACCESS_US = 30.0
@@ -29,7 +29,7 @@ class World:
         zones = [zone_key(*_REGION_ZONES[number % len(_REGION_ZONES)]) for number in range(nodes)]
         access_us = [dice.expovariate(1 / _ACCESS_US) for _ in range(nodes)]
         usual_us = {
-            frozenset(pair): dice.uniform(*range_us(locality(*pair)))
+            frozenset(pair): dice.uniform(*range_us(zone_tier(*pair)))
             for pair in itertools.combinations_with_replacement(sorted(set(zones), key=str), 2)
         }
         rtt_us = [[0.0] * nodes for _ in range(nodes)]
@@ -37,7 +37,7 @@ class World:
             if by_zones:
                 way_us = usual_us[frozenset((zones[one], zones[other]))] * dice.uniform(0.95, 1.05)
             else:
-                way_us = dice.uniform(*range_us(locality(zones[one], zones[other])))
+                way_us = dice.uniform(*range_us(zone_tier(zones[one], zones[other])))
             rtt_us[one][other] = rtt_us[other][one] = way_us + access_us[one] + access_us[other]
         unlabelled = frozenset(dice.sample(range(nodes), round(nodes * _UNLABELLED)))
         return cls(zones, rtt_us, unlabelled)
@@ -47,6 +47,6 @@ class World:
         return Placement() if number in self.unlabelled else in_zone(self.zones[number])
 
 
-def locality(one: ZoneKey, other: ZoneKey) -> Locality:
+def zone_tier(one: ZoneKey, other: ZoneKey) -> Tier:
     """The tier of two nodes in these zones."""
-    return Locality.ZONE if one == other else relation(in_zone(one).path, in_zone(other).path)[0]
+    return Tier.ZONE if one == other else relation(in_zone(one).path, in_zone(other).path)[0]

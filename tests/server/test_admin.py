@@ -88,7 +88,7 @@ def test_requests_are_listed_newest_first_with_their_facts(rings: Rings) -> None
 
 
 def test_metrics_count_requests_bytes_and_the_store(rings: Rings) -> None:
-    node, labels = rings.asking, {"path": "hostport", "locality": "region"}
+    node, labels = rings.asking, {"path": "hostport", "tier": "region"}
     requests = node.metric("shorthaul_requests_total", kind="blob", source="peer", result="ok", **labels)
     sent = node.metric("shorthaul_bytes_total", **labels)
     rings.asking.blob(b"far has it")

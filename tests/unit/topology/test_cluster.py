@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tests.unit.twins import located, node, zone_key
 from topology.cluster import ClusterTopology, Timing
-from topology.placement import Locality, NodeName, Placement, ZoneKey
+from topology.placement import NodeName, Placement, Tier, ZoneKey
 from topology.ranking import rank
 from topology.snapshot import PRIORS_US, Snapshot, Source, Standing
 from topology.zones import Report
@@ -60,10 +60,10 @@ def standing(topology: ClusterTopology, name: str, now_s: float = 5.0) -> Standi
 
 def test_nothing_measured_costs_what_is_typical_of_the_tier() -> None:
     topology = cluster(near=located("r", "a"), next=located("r", "b"), far=located("q", "x"))
-    for name, locality in (("near", Locality.ZONE), ("next", Locality.REGION), ("far", Locality.REMOTE)):
+    for name, tier in (("near", Tier.ZONE), ("next", Tier.REGION), ("far", Tier.REMOTE)):
         known = standing(topology, name)
-        assert (known.locality, known.source) == (locality, Source.PRIOR)
-        assert known.cost_us == pytest.approx(PRIORS_US[locality])
+        assert (known.tier, known.source) == (tier, Source.PRIOR)
+        assert known.cost_us == pytest.approx(PRIORS_US[tier])
 
 
 def test_measured_latency_beats_the_zones_median() -> None:
@@ -134,13 +134,13 @@ def test_estimate_without_new_samples_decays_to_the_prior_and_never_beyond() -> 
     costs = [round(standing(topology, "near", now_s).cost_us, 6) for now_s in range(1, 3000, 30)]
     assert costs == sorted(costs, reverse=True)
     assert costs[0] == 3000.0
-    assert costs[-1] == PRIORS_US[Locality.ZONE]
+    assert costs[-1] == PRIORS_US[Tier.ZONE]
     assert standing(topology, "near", 3001.0).source is Source.PRIOR
 
 
 def test_own_node_costs_nothing() -> None:
     known = standing(cluster(), "own")
-    assert (known.cost_us, known.locality, known.source) == (0.0, Locality.NODE, Source.SELF)
+    assert (known.cost_us, known.tier, known.source) == (0.0, Tier.NODE, Source.SELF)
 
 
 @pytest.mark.parametrize("rtt_us", [math.nan, math.inf, -math.inf, -1.0, 0.0, 0.1, 2e7, 1e300])
@@ -258,7 +258,7 @@ def test_node_without_a_label_is_placed_by_own_samples() -> None:
     topology = three_zones(u=located("r"))
     measure(topology, "u", 310.0, 330.0, 320.0)
     assert placed_in(topology, "u") == A
-    assert standing(topology, "u").locality is Locality.ZONE
+    assert standing(topology, "u").tier is Tier.ZONE
 
 
 def test_node_without_a_label_is_placed_by_what_it_tells_itself() -> None:
@@ -272,7 +272,7 @@ def test_node_without_a_label_is_placed_by_what_others_tell_of_it() -> None:
     tell(topology, "c1", nodes={"u": 320.0})
     tell(topology, "b1", nodes={"u": 900.0})
     assert placed_in(topology, "u") == C
-    assert standing(topology, "u").locality is Locality.REGION
+    assert standing(topology, "u").tier is Tier.REGION
 
 
 def test_own_node_without_a_label_is_placed_by_its_samples() -> None:
@@ -280,14 +280,14 @@ def test_own_node_without_a_label_is_placed_by_its_samples() -> None:
     for name, rtt_us in (("a1", 900.0), ("b1", 310.0), ("b2", 330.0), ("c1", 920.0)):
         measure(topology, name, rtt_us, rtt_us, rtt_us)
     assert placed_in(topology, "own") == B
-    assert standing(topology, "b2").locality is Locality.ZONE
+    assert standing(topology, "b2").tier is Tier.ZONE
     assert standing(topology, "a2").cost_us == pytest.approx(900.0, rel=0.1)
 
 
 def test_own_node_without_any_label_or_measurement_still_has_an_order() -> None:
     topology = three_zones(located())
     snapshot = topology.refresh(5.0)
-    assert all(each.locality is Locality.REMOTE for name, each in snapshot.standings.items() if name != OWN)
+    assert all(each.tier is Tier.REMOTE for name, each in snapshot.standings.items() if name != OWN)
     measure(topology, "c1", 300.0)
     snapshot = topology.refresh(6.0)
     assert min((key, name) for name, key in snapshot.keys.items() if name != OWN)[1] == "c1"
@@ -440,7 +440,7 @@ def test_median_of_a_region_is_forgotten_with_the_last_pair_it_comes_from() -> N
     assert standing(topology, "d1").cost_us == pytest.approx(7000.0)
     for now_s in (700.0, 701.0):
         topology.refresh(now_s)
-    assert standing(topology, "d1", 702.0).cost_us == pytest.approx(PRIORS_US[Locality.REGION])
+    assert standing(topology, "d1", 702.0).cost_us == pytest.approx(PRIORS_US[Tier.REGION])
 
 
 def sizes(topology: ClusterTopology) -> dict[str, int]:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tests.unit.twins import located, node, zone_key
 from topology.graph import TopologyGraph
-from topology.placement import Locality, ZoneKey
+from topology.placement import Tier, ZoneKey
 from topology.snapshot import PRIORS_US, Source
 
 A, B, C, D = (zone_key(f"r/{name}") for name in "abcd")
@@ -31,10 +31,10 @@ def cost(graph: TopologyGraph, one: ZoneKey, other: ZoneKey) -> tuple[float, Sou
 
 def test_nothing_measured_costs_what_is_typical_of_the_level() -> None:
     graph = graph_of(A, B, FAR)
-    assert cost(graph, A, A) == (PRIORS_US[Locality.ZONE], Source.PRIOR)
-    assert cost(graph, A, B)[0] == pytest.approx(PRIORS_US[Locality.REGION])
+    assert cost(graph, A, A) == (PRIORS_US[Tier.ZONE], Source.PRIOR)
+    assert cost(graph, A, B)[0] == pytest.approx(PRIORS_US[Tier.REGION])
     assert cost(graph, A, B)[1] is Source.PRIOR
-    assert cost(graph, A, FAR)[0] == pytest.approx(PRIORS_US[Locality.REMOTE])
+    assert cost(graph, A, FAR)[0] == pytest.approx(PRIORS_US[Tier.REMOTE])
     assert cost(graph, A, FAR)[1] is Source.PRIOR
 
 
@@ -73,7 +73,7 @@ def test_zone_pair_that_was_not_measured_costs_the_median_of_its_region() -> Non
     graph.set_region_costs({frozenset({"r"}): 2000.0})
     assert cost(graph, A, C)[0] == pytest.approx(2000.0, rel=0.01)
     graph.set_region_costs({})
-    assert cost(graph, A, C)[0] == pytest.approx(PRIORS_US[Locality.REGION])
+    assert cost(graph, A, C)[0] == pytest.approx(PRIORS_US[Tier.REGION])
 
 
 def test_pair_that_is_not_known_any_more_costs_the_prior_again() -> None:
@@ -83,9 +83,9 @@ def test_pair_that_is_not_known_any_more_costs_the_prior_again() -> None:
     graph.join_zones(A, B, None)
     graph.join_zones(A, A, None)
     graph.join_zones(A, A, None)
-    assert cost(graph, A, B)[0] == pytest.approx(PRIORS_US[Locality.REGION])
+    assert cost(graph, A, B)[0] == pytest.approx(PRIORS_US[Tier.REGION])
     assert cost(graph, A, B)[1] is Source.PRIOR
-    assert cost(graph, A, A)[0] == PRIORS_US[Locality.ZONE]
+    assert cost(graph, A, A)[0] == PRIORS_US[Tier.ZONE]
 
 
 def test_zone_that_is_not_there_has_no_cost_and_joining_it_does_nothing() -> None:
@@ -99,8 +99,8 @@ def test_zones_of_one_name_in_two_regions_are_two() -> None:
     one, other = zone_key("eu/1"), zone_key("us/1")
     graph = graph_of(one, other)
     graph.join_zones(one, one, 100.0)
-    assert cost(graph, other, other)[0] == PRIORS_US[Locality.ZONE]
-    assert cost(graph, one, other)[0] == pytest.approx(PRIORS_US[Locality.REMOTE], rel=0.1)
+    assert cost(graph, other, other)[0] == PRIORS_US[Tier.ZONE]
+    assert cost(graph, one, other)[0] == pytest.approx(PRIORS_US[Tier.REMOTE], rel=0.1)
 
 
 def test_measured_latency_between_two_nodes_beats_all_else() -> None:
@@ -116,13 +116,13 @@ def test_no_path_leads_through_a_node() -> None:
     graph = graph_of(A, FAR)
     for end in ("r/a", "q/x"):
         graph.measure(node("middle"), node(end), 1.0)
-    assert cost(graph, A, FAR)[0] == pytest.approx(PRIORS_US[Locality.REMOTE])
+    assert cost(graph, A, FAR)[0] == pytest.approx(PRIORS_US[Tier.REMOTE])
 
 
 def test_node_without_a_zone_is_as_far_as_another_region() -> None:
     graph = graph_of(A)
     graph.place(node("lost"), ())
-    assert graph.cost_us(node("r/a"), node("lost")) == PRIORS_US[Locality.REMOTE]
+    assert graph.cost_us(node("r/a"), node("lost")) == PRIORS_US[Tier.REMOTE]
     assert graph.cost_us(node("lost"), node("lost")) == 0.0
 
 
@@ -143,7 +143,7 @@ def test_last_node_of_a_zone_takes_the_zone_and_its_measurements_with_it() -> No
     assert sorted(map(str, graph.graph)) == sorted(map(str, graph_of(A).graph))
     graph.place(node("r/b"), located("r", "b").path)
     assert cost(graph, A, B)[1] is Source.PRIOR
-    assert cost(graph, B, B)[0] == PRIORS_US[Locality.ZONE]
+    assert cost(graph, B, B)[0] == PRIORS_US[Tier.ZONE]
 
 
 PATHS = st.builds(

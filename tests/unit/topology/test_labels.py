@@ -19,7 +19,7 @@ from topology.labels import (
     path_levels,
     read_labels,
 )
-from topology.placement import Locality, Placement, relation
+from topology.placement import Placement, Tier, relation
 
 OLD_REGION, OLD_ZONE = "failure-domain.beta.kubernetes.io/region", "failure-domain.beta.kubernetes.io/zone"
 AZURE = {"kubernetes.azure.com/cluster": "MC_x", REGION_LABEL: "westeurope"}
@@ -160,7 +160,7 @@ def test_any_depth_is_read() -> None:
     levels = tuple(f"level-{number}" for number in range(100))
     placement, _ = read_labels(N, {**WHERE, **dict.fromkeys(levels, "x")}, finer_levels=levels)
     assert tuple(level for level, _ in placement.finer) == levels
-    assert relation(placement.path, placement.path) == (Locality.RACK, 102)
+    assert relation(placement.path, placement.path) == (Tier.RACK, 102)
 
 
 @pytest.mark.parametrize("value", ["", " ", "\t\n"])

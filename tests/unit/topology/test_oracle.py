@@ -16,7 +16,7 @@ import pytest
 
 from tests.unit.twins import located, node
 from topology.cluster import ClusterTopology
-from topology.placement import Locality, NodeName, Placement, relation
+from topology.placement import NodeName, Placement, Tier, relation
 from topology.ranking import rank
 
 CLUSTERS = 1000
@@ -33,11 +33,11 @@ class World:
     true_us: Mapping[NodeName, float]
     access: bool
 
-    def tier(self, name: NodeName) -> Locality:
+    def tier(self, name: NodeName) -> Tier:
         """How near a node is by its labels."""
         return relation(self.placements[OWN].path, self.placements[name].path)[0]
 
-    def nearest_tier(self, holders: list[NodeName]) -> Locality:
+    def nearest_tier(self, holders: list[NodeName]) -> Tier:
         """The nearest tier that has a holder."""
         return min(map(self.tier, holders))
 
@@ -60,10 +60,10 @@ def _world(dice: random.Random) -> World:
     for name, placement in placements.items():
         if name == OWN:
             continue
-        locality = relation(own.path, placement.path)[0]
-        if locality is Locality.ZONE:
+        tier = relation(own.path, placement.path)[0]
+        if tier is Tier.ZONE:
             way_us = dice.uniform(260, 410)
-        elif locality is Locality.REGION:
+        elif tier is Tier.REGION:
             way_us = dice.uniform(800, 1100)
         else:
             way_us = far_us[str(placement.region), str(placement.zone)] * dice.uniform(0.97, 1.03)
@@ -106,7 +106,7 @@ def test_oracle_agrees_in_99_of_100_choices(seed: int) -> None:
             chosen = rank(holders, topology.snapshot, digest=f"sha256:{number}-{choice}", limit=1)[0]
             best_us, second_us = world.nearest_two_us(holders)
             chosen_us = world.true_us[chosen.node]
-            assert chosen.locality is world.nearest_tier(holders), "labels are true: the tier is never missed"
+            assert chosen.tier is world.nearest_tier(holders), "labels are true: the tier is never missed"
             exact += chosen_us == best_us
             if second_us > 2 * JITTER * best_us:
                 clear += 1

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tests.unit.twins import located, node
 from topology.cluster import ClusterTopology
-from topology.placement import Locality, NodeName, Path
+from topology.placement import NodeName, Path, Tier
 from topology.ranking import Condition, Ranked, rank
 from topology.rtt import Estimate
 from topology.snapshot import SEED_BITS, Snapshot, Source, Standing, cost_steps, seed_of, tier_key
@@ -28,21 +28,21 @@ PLACES = {  # what a holder has in common with the own node
     "remote": located("q", "x"),
 }
 SHARED = {
-    "rack": (Locality.RACK, 4),
-    "row": (Locality.RACK, 3),
-    "zone": (Locality.ZONE, 2),
-    "region": (Locality.REGION, 1),
-    "remote": (Locality.REMOTE, 0),
+    "rack": (Tier.RACK, 4),
+    "row": (Tier.RACK, 3),
+    "zone": (Tier.ZONE, 2),
+    "region": (Tier.REGION, 1),
+    "remote": (Tier.REMOTE, 0),
 }
 TIERS = list(SHARED)
 COOLING, SATURATED, LOADED = Condition(cooling=True), Condition(saturated=True), Condition(load=4)
 
 
-def standing(tier: str, cost_us: float, estimate: Estimate | None = None) -> Standing:
-    locality, shared = SHARED[tier]
+def standing(place: str, cost_us: float, estimate: Estimate | None = None) -> Standing:
+    tier, shared = SHARED[place]
     return Standing(
-        placement=PLACES[tier],
-        locality=locality,
+        placement=PLACES[place],
+        tier=tier,
         shared=shared,
         cost_us=cost_us,
         source=Source.PRIOR if estimate is None else Source.MEASURED,
@@ -58,7 +58,7 @@ def snapshot_of(nodes: Mapping[str, Standing], own: NodeName = OWN) -> Snapshot:
         standings={node(name): each for name, each in nodes.items()},
         keys={
             node(name): (
-                (tier_key(each.locality, each.placement.path, each.shared) + cost_steps(each.cost_us))
+                (tier_key(each.tier, each.placement.path, each.shared) + cost_steps(each.cost_us))
                 << SEED_BITS
                 | seed_of(name)
             )
@@ -271,7 +271,7 @@ def test_ranking_is_a_permutation_with_places_from_one(
     ranked = rank(holders, snapshot, digest=digest, conditions=known)
     assert sorted(each.node for each in ranked) == sorted(set(holders))
     assert [each.rank for each in ranked] == list(range(1, len(ranked) + 1))
-    assert all(each.locality is snapshot.locality(each.node) for each in ranked)
+    assert all(each.tier is snapshot.tier(each.node) for each in ranked)
 
 
 @settings(max_examples=60)
@@ -298,9 +298,9 @@ def test_no_dominated_holder_is_preferred(
         assert (one.cooling, one.saturated) <= (other.cooling, other.saturated)
         if (one.cooling, one.saturated) != (other.cooling, other.saturated):
             continue
-        assert better.locality <= worse.locality
+        assert better.tier <= worse.tier
         a, b = better.standing, worse.standing
-        if a is None or b is None or better.locality is not worse.locality or a.shared != b.shared:
+        if a is None or b is None or better.tier is not worse.tier or a.shared != b.shared:
             continue
         assert a.cost_us <= max(b.cost_us, 1.0) * 1.65, "one step of the scale is all that is overlooked"
 

@@ -8,13 +8,13 @@ from hypothesis import strategies as st
 
 from tests.unit.twins import located, node
 from topology.cluster import ClusterTopology
-from topology.placement import Locality, Placement, relation
+from topology.placement import Placement, Tier, relation
 from topology.snapshot import SEED_BITS, TIER_WIDTH, cost_steps, seed_of, tier_key
 
 
 def key(own: Placement, other: Placement, cost_us: float) -> int:
-    locality, shared = relation(own.path, other.path)
-    return tier_key(locality, other.path, shared) + cost_steps(cost_us)
+    tier, shared = relation(own.path, other.path)
+    return tier_key(tier, other.path, shared) + cost_steps(cost_us)
 
 
 DEEP = [("layer", str(number)) for number in range(40)]
@@ -38,7 +38,7 @@ def test_tier_comes_before_any_cost_and_a_deeper_level_before_a_wider_one() -> N
 def test_no_depth_mixes_up_the_tiers(depth: int) -> None:
     own = located("r", "z", *DEEP[:depth])
     assert key(own, own, 0.0) // TIER_WIDTH >= 0
-    assert tier_key(Locality.NODE, (), 0) + cost_steps(0.0) < key(own, own, 0.0)
+    assert tier_key(Tier.NODE, (), 0) + cost_steps(0.0) < key(own, own, 0.0)
     assert key(own, own, 1e9) < key(own, located("r", "z"), 0.0)
 
 
@@ -71,7 +71,7 @@ def test_node_that_is_not_there_is_remote_and_behind_everybody() -> None:
     topology.update({node("far"): located("q", "x")}, 0.0)
     topology.sample(node("far"), 1e7, 1.0)
     snapshot = topology.refresh(1.0)
-    assert snapshot.locality(node("stranger")) is Locality.REMOTE
+    assert snapshot.tier(node("stranger")) is Tier.REMOTE
     assert snapshot.key(node("stranger")) > snapshot.key(node("far"))
     assert snapshot.zone_of(node("stranger")) is None
     assert snapshot.key(node("stranger")) % (1 << SEED_BITS) == seed_of("stranger")

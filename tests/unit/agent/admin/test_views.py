@@ -25,7 +25,7 @@ from agent.pull.bucket import TokenBucket
 from agent.pull.pace import Pace
 from agent.pull.policy import Policy
 from agent.pull.regard import Regard
-from agent.transfer.answers import Wanted
+from agent.transfer.answers import FetchRequest
 from agent.transfer.executor import Puller
 from agent.transfer.movers import Relays
 from agent.transfer.peers import PeerClient
@@ -165,7 +165,7 @@ def test_transfers_are_bodies_in_both_directions_and_whom_nobody_asks() -> None:
     regard.failed(node("b"), clock.now_s)
     regard.trust.distrust(sha256(1), node("c"), clock.now_s + 40.0)
     target = Addressed(registry=None, repository=Repository("a"), kind=Kind.BLOB, digest=sha256(2))
-    puller.running.add(puller.pull(Wanted(target=target)))
+    puller.running.add(puller.pull(FetchRequest(target=target)))
     clock.now_s += 2.0
     view = plain(transfers_view(puller, traffic, clock.now_s))
     assert view["uploads"] == [{"to": "192.0.2.7", "bytes": 300, "left_bytes": 700, "age_s": 2.0}]

@@ -1,11 +1,11 @@
-"""The roster: who is there, in rings by locality, and where this node is."""
+"""The roster: who is there, in rings by tier, and where this node is."""
 
 import pytest
 
 from agent.members.member import Peers
 from agent.members.roster import Roster
 from tests.unit.twins import located, node, peer, peers, placed
-from topology.placement import Locality, Placement, Region, Zone
+from topology.placement import Placement, Region, Tier, Zone
 
 RACK = Placement(region=Region("eu"), zone=Zone("eu-a"), finer=(("rack", "1"),))
 MEMBERS = peers(
@@ -31,7 +31,7 @@ def rings(roster: Roster) -> list[set[str]]:
 def test_before_the_first_list_there_is_nobody() -> None:
     alone = Roster(own=node("own"), placement=RACK)
     assert (rings(alone), len(alone)) == ([], 0)
-    assert alone.locality(node("own")) is Locality.NODE
+    assert alone.tier(node("own")) is Tier.NODE
 
 
 def test_rings_are_the_tiers_nearest_first_and_without_empty_ones(roster: Roster) -> None:
@@ -39,10 +39,10 @@ def test_rings_are_the_tiers_nearest_first_and_without_empty_ones(roster: Roster
     assert len(roster) == 5
 
 
-def test_locality_is_the_ring_and_remote_for_a_stranger(roster: Roster) -> None:
-    assert roster.locality(node("zone-1")) is Locality.ZONE
-    assert roster.locality(node("own")) is Locality.NODE
-    assert roster.locality(node("stranger")) is Locality.REMOTE
+def test_tier_is_the_ring_and_remote_for_a_stranger(roster: Roster) -> None:
+    assert roster.tier(node("zone-1")) is Tier.ZONE
+    assert roster.tier(node("own")) is Tier.NODE
+    assert roster.tier(node("stranger")) is Tier.REMOTE
     assert roster.peer(node("stranger")) is None
     assert roster.peer(node("rack")) == MEMBERS[node("rack")]
 
@@ -50,7 +50,7 @@ def test_locality_is_the_ring_and_remote_for_a_stranger(roster: Roster) -> None:
 def test_peer_that_moved_is_in_its_new_ring(roster: Roster) -> None:
     roster.update(peers(peer("far", RACK)))
     assert rings(roster) == [{"far"}]
-    assert roster.locality(node("rack")) is Locality.REMOTE
+    assert roster.tier(node("rack")) is Tier.REMOTE
 
 
 def test_listeners_hear_of_each_new_list_once_it_is_in_force(roster: Roster) -> None:
@@ -69,4 +69,4 @@ def test_own_placement_that_comes_late_gives_the_rings() -> None:
     assert rings(roster) == [{"rack"}, {"zone-1", "zone-2"}, {"region"}, {"far"}]
     roster.place(placed("us", "us-a"))
     assert rings(roster)[0] == {"far"}
-    assert roster.locality(node("rack")) is Locality.REMOTE
+    assert roster.tier(node("rack")) is Tier.REMOTE

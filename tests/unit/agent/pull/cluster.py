@@ -204,7 +204,7 @@ class Cluster:
     def _obey_one(self, command: Command) -> None:
         match command:
             case Lookup():
-                assert not self.lookups, "a look-up during another"
+                assert not self.lookups, "a rate-up during another"
                 self.lookups += 1
                 self.everyone_asked = self.everyone_asked or command.everyone
             case Fetch():
@@ -265,7 +265,7 @@ class Cluster:
         nodes = [holder.node for holder in command.holders]
         assert 0 < len(nodes) < self._lanes_max
         assert len({own.node, *nodes}) == len(nodes) + 1, "one holder twice"
-        assert all(holder.locality is own.locality for holder in command.holders)
+        assert all(holder.tier is own.tier for holder in command.holders)
         assert not self.shunned & set(nodes), "asks one that is shunned"
         assert not self._spent & set(nodes), "asks one that failed"
 
@@ -277,7 +277,7 @@ class Cluster:
         if self.now_s >= self.deadline_s:
             return
         assert self.everyone_asked, "gives up before everyone was asked"
-        assert not self.lookups, "gives up during a look-up"
+        assert not self.lookups, "gives up during a rate-up"
         assert self.now_s >= self.began_s + self._stubborn_s, "gives up too soon for such a client"
         if self._attempts - self._counted_from >= self.limits.attempts_max:
             return

@@ -39,13 +39,13 @@ from agent.pull.events import (
     WakeAt,
 )
 from agent.pull.machine import Pull, State
-from agent.pull.meter import Look
+from agent.pull.meter import Rate
 from tests.unit.twins import node
-from topology.placement import Locality
+from topology.placement import Tier
 from topology.ranking import Condition, Ranked
 
 LIMITS = Limits(patience_s=0.5, deadline_s=10.0, attempts_max=3)
-HEDGING = replace(LIMITS, hedge_s={Locality.ZONE: 0.125})
+HEDGING = replace(LIMITS, hedge_s={Tier.ZONE: 0.125})
 FLOORED = replace(LIMITS, floor_bytes_per_s=65536, floor_ratio=0.1)
 STRIPING = replace(LIMITS, stripe_min_bytes=64 << 20)
 DEADLINE = WakeAt(at_s=10.0)
@@ -53,8 +53,8 @@ GIB = 1 << 30
 Step = tuple[Event, float, tuple[Command, ...]]
 
 
-def ranked(name: str, locality: Locality = Locality.ZONE, condition: Condition | None = None) -> Ranked:
-    return Ranked(node=node(name), locality=locality, rank=1, condition=condition or Condition())
+def ranked(name: str, tier: Tier = Tier.ZONE, condition: Condition | None = None) -> Ranked:
+    return Ranked(node=node(name), tier=tier, rank=1, condition=condition or Condition())
 
 
 A, B, C, D = (ranked(name) for name in "abcd")
@@ -96,8 +96,8 @@ def progressed(
     usual: float = 0.0,
     lanes_max: int = 1,
 ) -> Progressed:
-    look = Look(bytes_per_s=bytes_per_s, over_s=over_s, source_bound=source_bound)
-    return Progressed(left_bytes=left_bytes, look=look, expected_bytes_per_s=usual, lanes_max=lanes_max)
+    rate = Rate(bytes_per_s=bytes_per_s, over_s=over_s, source_bound=source_bound)
+    return Progressed(left_bytes=left_bytes, rate=rate, expected_bytes_per_s=usual, lanes_max=lanes_max)
 
 
 def avoided(holder: Ranked) -> tuple[Command, ...]:
@@ -270,7 +270,7 @@ def test_hedge_goes_on_alone_and_is_hedged_itself_when_the_first_fails() -> None
 
 
 def test_tier_that_was_not_measured_is_hedged_when_patience_is_over() -> None:
-    far = ranked("far", Locality.REMOTE)
+    far = ranked("far", Tier.REMOTE)
     play(started(HEDGING), (found(far, A), 0.0, (Fetch(attempt=1, holder=far), WakeAt(at_s=0.5))))
 
 
@@ -641,7 +641,7 @@ def test_source_far_below_the_usual_goes_on_where_nobody_else_is_well() -> None:
 
 
 def test_source_slower_than_its_reader_is_helped_by_others_of_its_tier() -> None:
-    far, tired = ranked("far", Locality.REGION), ranked("tired", condition=Condition(cooling=True))
+    far, tired = ranked("far", Tier.REGION), ranked("tired", condition=Condition(cooling=True))
     pull = delivering(A, far, tired, B, C, D, limits=STRIPING)
     assert pull.on(progressed(50e6, over_s=1.0, lanes_max=3), 1.0) == (Stripe(holders=(B, C)),), (
         "of three lanes one is A's"

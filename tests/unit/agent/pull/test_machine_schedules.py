@@ -31,21 +31,21 @@ from agent.pull.events import (
     Stripe,
     Ticked,
 )
-from agent.pull.meter import Look
+from agent.pull.meter import Rate
 from tests.unit.agent.pull.cluster import Cluster
 from tests.unit.twins import node
-from topology.placement import Locality, NodeName
+from topology.placement import NodeName, Tier
 from topology.ranking import Condition, Ranked
 
 HOLDERS = tuple(
-    Ranked(node(name), locality, 1, None, condition)
-    for name, locality, condition in (
-        ("a", Locality.ZONE, Condition()),
-        ("b", Locality.ZONE, Condition()),
-        ("c", Locality.ZONE, Condition(saturated=True)),
-        ("d", Locality.ZONE, Condition()),
-        ("e", Locality.REGION, Condition()),
-        ("f", Locality.REGION, Condition(cooling=True)),
+    Ranked(node(name), tier, 1, None, condition)
+    for name, tier, condition in (
+        ("a", Tier.ZONE, Condition()),
+        ("b", Tier.ZONE, Condition()),
+        ("c", Tier.ZONE, Condition(saturated=True)),
+        ("d", Tier.ZONE, Condition()),
+        ("e", Tier.REGION, Condition()),
+        ("f", Tier.REGION, Condition(cooling=True)),
     )
 )
 BEFORE_BYTES = tuple(failure for failure in Failure if failure not in (Failure.SLOW, Failure.LAGGING))
@@ -56,7 +56,7 @@ SOME_BYTES = st.sampled_from((0, 1, 7000, PROGRESS_BYTES, 5 * PROGRESS_BYTES))
 
 @st.composite
 def limits(draw: st.DrawFn) -> Limits:
-    hedges = st.sampled_from(({}, {Locality.ZONE: 0.1}, {Locality.ZONE: 0.03, Locality.REGION: 0.3}))
+    hedges = st.sampled_from(({}, {Tier.ZONE: 0.1}, {Tier.ZONE: 0.03, Tier.REGION: 0.3}))
     return Limits(
         patience_s=draw(st.sampled_from((0.1, 0.3, 0.7, 3.0))),
         deadline_s=draw(st.sampled_from((0.3, 2.1, 10.0))),
@@ -81,7 +81,7 @@ def possible_events(cluster: Cluster) -> list[st.SearchStrategy[Event]]:
         st.builds(Responded, attempt=attempt),
     ]
     if cluster.lookups:
-        # A look-up that is repeated leaves out whom nobody may ask; an earlier one may be out of date.
+        # A rate-up that is repeated leaves out whom nobody may ask; an earlier one may be out of date.
         repeats = cluster.limits.stubborn_s or cluster.limits.stubborn_begun_s
         holders = [one for one in HOLDERS if not (repeats and one.node in cluster.shunned)]
         some = st.lists(st.sampled_from(holders), unique=True).map(tuple) if holders else st.just(())
@@ -96,14 +96,14 @@ def possible_events(cluster: Cluster) -> list[st.SearchStrategy[Event]]:
         return [st.builds(Broke, failure=st.just(cluster.given_up), offset=offset)]
     if not cluster.striped:
         rates = st.sampled_from((0.0, 1e5, 1e6, 1e9))
-        look = st.builds(
-            Look, bytes_per_s=rates, over_s=st.sampled_from((0.25, 3.0)), source_bound=st.booleans()
+        rate = st.builds(
+            Rate, bytes_per_s=rates, over_s=st.sampled_from((0.25, 3.0)), source_bound=st.booleans()
         )
         left, usual = st.sampled_from((1, 1 << 30)), st.sampled_from((0.0, 1e5, 1e8))
         progressed = st.builds(
             Progressed,
             left_bytes=left,
-            look=look,
+            rate=rate,
             expected_bytes_per_s=usual,
             lanes_max=st.sampled_from((1, 2, 4)),
         )
@@ -218,7 +218,7 @@ class Run:
         raise AssertionError("it does not end")
 
     def _tell(self, event: Event) -> None:
-        if isinstance(event, Found):  # whom this pull shunned meanwhile the look-up left out
+        if isinstance(event, Found):  # whom this pull shunned meanwhile the rate-up left out
             well = tuple(one for one in event.holders if one.node not in self.cluster.shunned)
             event = Found(holders=well, complete=event.complete)
         self.completed = self.completed or isinstance(event, Completed)
@@ -259,9 +259,9 @@ class Run:
     def _deliver(self, act: Act) -> None:
         offset = self._after(act.gives_bytes)
         left_bytes, slow = self._size_bytes - offset, act.failure is Failure.SLOW
-        look = Look(bytes_per_s=1.0 if slow else 50e6, over_s=3.0 if slow else 0.25, source_bound=True)
-        progressed = Progressed(left_bytes=left_bytes, look=look, expected_bytes_per_s=0.0, lanes_max=4)
-        self._later(look.over_s, progressed, of_delivery=True)
+        rate = Rate(bytes_per_s=1.0 if slow else 50e6, over_s=3.0 if slow else 0.25, source_bound=True)
+        progressed = Progressed(left_bytes=left_bytes, rate=rate, expected_bytes_per_s=0.0, lanes_max=4)
+        self._later(rate.over_s, progressed, of_delivery=True)
         if act is SOUND:
             self._later(GIVES_AFTER_S, Completed(), of_delivery=True)
         elif act.failure is not None and not slow:
@@ -301,7 +301,7 @@ RUN_LIMITS = Limits(
     stall_s=3.0,
     floor_bytes_per_s=65536.0,
     floor_ratio=0.1,
-    hedge_s={Locality.ZONE: 0.1},
+    hedge_s={Tier.ZONE: 0.1},
     stripe_min_bytes=8 * PROGRESS_BYTES,
 )
 

@@ -34,21 +34,21 @@ from agent.pull.events import (
     WakeAt,
 )
 from agent.pull.machine import TABLE, Pull, State
-from agent.pull.meter import Look
+from agent.pull.meter import Rate
 from tests.unit.twins import node
-from topology.placement import Locality
+from topology.placement import Tier
 from topology.ranking import Condition, Ranked
 
 EVENTS: tuple[type[Event], ...] = (
     Found, Responded, Failed, Broke, Progressed, LaneFailed, Gathered, Completed, Ticked, ClientGone,
 )  # fmt: skip
 HOLDERS = tuple(
-    Ranked(node=node(name), locality=locality, rank=1, condition=condition)
-    for name, locality, condition in (
-        ("a", Locality.ZONE, Condition()),
-        ("b", Locality.ZONE, Condition()),
-        ("c", Locality.REGION, Condition(cooling=True)),
-        ("d", Locality.ZONE, Condition()),
+    Ranked(node=node(name), tier=tier, rank=1, condition=condition)
+    for name, tier, condition in (
+        ("a", Tier.ZONE, Condition()),
+        ("b", Tier.ZONE, Condition()),
+        ("c", Tier.REGION, Condition(cooling=True)),
+        ("d", Tier.ZONE, Condition()),
     )
 )
 MIB = 1 << 20
@@ -66,7 +66,7 @@ def some_limits(dice: random.Random) -> Limits:
         stall_s=1.0,
         floor_bytes_per_s=1e5,
         floor_ratio=0.1,
-        hedge_s={Locality.ZONE: 0.1},
+        hedge_s={Tier.ZONE: 0.1},
         stripe_min_bytes=MIB,
         stubborn_s=stubborn_s,
         stubborn_begun_s=stubborn_s,
@@ -78,7 +78,7 @@ def some_event(dice: random.Random, offset: int, attempts: set[int], lanes: set[
     attempt = dice.choice([*sorted(attempts), 99])
     lane = dice.choice(sorted(lanes, key=lambda holder: holder.node) or HOLDERS)
     failure = dice.choice(tuple(Failure))
-    look = Look(
+    rate = Rate(
         bytes_per_s=dice.choice((0.0, 5e5, 5e7)),
         over_s=dice.choice((0.6, 3.0)),
         source_bound=dice.random() < 0.9,
@@ -90,7 +90,7 @@ def some_event(dice: random.Random, offset: int, attempts: set[int], lanes: set[
         lambda: Broke(failure=failure, offset=offset),
         lambda: Progressed(
             left_bytes=100 * MIB,
-            look=look,
+            rate=rate,
             expected_bytes_per_s=dice.choice((0.0, 1e9)),
             lanes_max=dice.choice((1, 3)),
         ),
@@ -109,8 +109,8 @@ def some_event(dice: random.Random, offset: int, attempts: set[int], lanes: set[
 
 def ends(*, exhaustive: bool, last: Event) -> list[Event]:
     """A body from two holders, both of which fail for good before ``last``."""
-    look = Look(bytes_per_s=5e5, over_s=0.6, source_bound=True)
-    progressed = Progressed(left_bytes=100 * MIB, look=look, expected_bytes_per_s=0.0, lanes_max=3)
+    rate = Rate(bytes_per_s=5e5, over_s=0.6, source_bound=True)
+    progressed = Progressed(left_bytes=100 * MIB, rate=rate, expected_bytes_per_s=0.0, lanes_max=3)
     failed = (
         LaneFailed(holder=holder, failure=Failure.INVALID, given_bytes=0, wait_s=0.0)
         for holder in HOLDERS[:2]

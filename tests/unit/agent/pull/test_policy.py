@@ -4,13 +4,13 @@ import pytest
 
 from agent.config import PullSettings, TransferSettings
 from agent.pull.events import Avoid, Commend, Relieve, Shun
-from agent.pull.meter import Look, Meter
+from agent.pull.meter import Meter, Rate
 from agent.pull.pace import Pace
 from agent.pull.policy import SHUN_COOLOFFS, Policy
 from agent.pull.regard import Regard
 from tests.unit.twins import node, placed, sha256
 from topology.cluster import ClusterTopology
-from topology.placement import Locality, NodeName
+from topology.placement import NodeName, Tier
 from topology.snapshot import Snapshot
 
 PULL, TRANSFER = PullSettings(), TransferSettings()
@@ -86,12 +86,12 @@ def test_busy_peers_are_asked_again_later_than_they_say_and_not_all_at_once(poli
 
 
 def test_pulls_share_what_is_expected_of_a_tier(policy: Policy) -> None:
-    look = Look(bytes_per_s=1.0, over_s=1.0, source_bound=True)
+    rate = Rate(bytes_per_s=1.0, over_s=1.0, source_bound=True)
     for _ in range(8):
-        policy.pace.body(Locality.ZONE, 1 << 30, 1.0)
-    told = policy.progressed(Locality.ZONE, look, left_bytes=5, pulls=4, lanes_max=3, in_chunks=False)
+        policy.pace.body(Tier.ZONE, 1 << 30, 1.0)
+    told = policy.progressed(Tier.ZONE, rate, left_bytes=5, pulls=4, lanes_max=3, in_chunks=False)
     assert (told.expected_bytes_per_s, told.lanes_max, told.left_bytes) == (1 << 28, 3, 5)
-    chunk = policy.progressed(Locality.REGION, look, left_bytes=5, pulls=0, lanes_max=3, in_chunks=True)
+    chunk = policy.progressed(Tier.REGION, rate, left_bytes=5, pulls=0, lanes_max=3, in_chunks=True)
     assert (chunk.expected_bytes_per_s, chunk.lanes_max) == (10e6, 1)
 
 
@@ -102,8 +102,8 @@ def test_rate_is_learned_only_where_the_source_was_waited_for(
     for _ in range(8):
         meter = Meter(0.0, window_s=3.0)
         meter.moved_bytes, meter.waited_s = 1 << 30, waited_s
-        policy.measured(Locality.ZONE, meter, took_s=10.0)
-    assert (policy.pace.usual_bytes_per_s(Locality.ZONE) is not None) == learned
+        policy.measured(Tier.ZONE, meter, took_s=10.0)
+    assert (policy.pace.usual_bytes_per_s(Tier.ZONE) is not None) == learned
 
 
 def test_source_that_broke_off_answers_for_a_wrong_body(policy: Policy) -> None:

@@ -17,7 +17,7 @@ from agent.oci.ranges import RangeSpec
 from agent.oci.reference import Addressed, Kind, Repository
 from agent.peering.dial import Dialer
 from agent.pull.bucket import TokenBucket
-from agent.transfer.answers import AttemptFailed, Wanted
+from agent.transfer.answers import AttemptFailed, FetchRequest
 from agent.transfer.peers import PeerClient
 from agent.transfer.sink import ClientGone, ClientSink
 from tests.unit.agent.transfer.scripted import AT_MOST_S, Connection, Script, ScriptedPeer, scripted, until
@@ -27,16 +27,16 @@ _RANGE = re.compile(r"range: bytes=(\d+)-(\d*)", re.IGNORECASE)
 
 
 def pattern(size_bytes: int, seed: int = 0) -> bytes:
-    """Bytes of which no part looks like another."""
+    """Bytes of which no part rates like another."""
     return random.Random(seed).randbytes(size_bytes)
 
 
-def wanted(content: bytes, start: int | None = None, stop: int | None = None) -> Wanted:
+def wanted(content: bytes, start: int | None = None, stop: int | None = None) -> FetchRequest:
     """All of a content, or a part of it."""
     digest = Digest(f"sha256:{hashlib.sha256(content).hexdigest()}")
     target = Addressed(registry=None, repository=Repository("a"), kind=Kind.BLOB, digest=digest)
     spec = None if start is None else RangeSpec(first=start, last=None if stop is None else stop - 1)
-    return Wanted(target=target, range_spec=spec, size_bytes=len(content))
+    return FetchRequest(target=target, range_spec=spec, size_bytes=len(content))
 
 
 def part_asked_for(head: str, content: bytes) -> tuple[int, int]:

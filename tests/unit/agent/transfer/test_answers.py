@@ -10,7 +10,7 @@ from agent.oci.ranges import ByteRange, RangeSpec, select
 from agent.oci.reference import Addressed, Kind, Registry, Repository
 from agent.peering.connections import ResponseHead
 from agent.pull.events import Failure
-from agent.transfer.answers import AttemptFailed, Wanted, check
+from agent.transfer.answers import AttemptFailed, FetchRequest, check
 from tests.unit.twins import sha256
 
 SIZE = 1000
@@ -27,8 +27,8 @@ def target(kind: Kind = Kind.BLOB, registry: str | None = None) -> Addressed:
     )
 
 
-def wanted(range_spec: RangeSpec | None = None, size_bytes: int | None = None) -> Wanted:
-    return Wanted(target=target(), range_spec=range_spec, size_bytes=size_bytes)
+def wanted(range_spec: RangeSpec | None = None, size_bytes: int | None = None) -> FetchRequest:
+    return FetchRequest(target=target(), range_spec=range_spec, size_bytes=size_bytes)
 
 
 def head(status: int, **headers: str | int) -> ResponseHead:
@@ -45,7 +45,7 @@ def part(start: int, stop: int, size_bytes: int = SIZE, length: int | None = Non
     return head(206, content_length=stop - start if length is None else length, content_range=content_range)
 
 
-def failure(answer: ResponseHead, asked: Wanted) -> AttemptFailed:
+def failure(answer: ResponseHead, asked: FetchRequest) -> AttemptFailed:
     with pytest.raises(AttemptFailed) as caught:
         check(answer, asked)
     return caught.value
@@ -54,15 +54,15 @@ def failure(answer: ResponseHead, asked: Wanted) -> AttemptFailed:
 @pytest.mark.parametrize(
     ("asked", "path"),
     [
-        (Wanted(target=target()), f"/v2/library/nginx/blobs/{sha256('content')}"),
-        (Wanted(target=target(Kind.MANIFEST)), f"/v2/library/nginx/manifests/{sha256('content')}"),
+        (FetchRequest(target=target()), f"/v2/library/nginx/blobs/{sha256('content')}"),
+        (FetchRequest(target=target(Kind.MANIFEST)), f"/v2/library/nginx/manifests/{sha256('content')}"),
         (
-            Wanted(target=target(registry="docker.io:443")),
+            FetchRequest(target=target(registry="docker.io:443")),
             f"/v2/library/nginx/blobs/{sha256('content')}?ns=docker.io:443",
         ),
     ],
 )
-def test_url_names_what_is_wanted(asked: Wanted, path: str) -> None:
+def test_url_names_what_is_wanted(asked: FetchRequest, path: str) -> None:
     assert asked.url_path == path
 
 
@@ -108,7 +108,7 @@ def test_part_is_right_where_exactly_that_was_asked_for(asked: RangeSpec, start:
     ],
 )
 def test_answer_that_contradicts_what_was_asked_or_itself_is_invalid(
-    answer: ResponseHead, asked: Wanted
+    answer: ResponseHead, asked: FetchRequest
 ) -> None:
     assert failure(answer, asked).failure is Failure.INVALID
 
@@ -117,7 +117,7 @@ def test_nothing_is_right_where_the_digest_is_that_of_nothing() -> None:
     empty = Addressed(
         registry=None, repository=Repository("a"), kind=Kind.BLOB, digest=digest_of(b"", like=sha256(1))
     )
-    assert check(head(200, content_length=0), Wanted(target=empty)) == (None, 0)
+    assert check(head(200, content_length=0), FetchRequest(target=empty)) == (None, 0)
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ def test_nothing_is_right_where_the_digest_is_that_of_nothing() -> None:
     ],
 )
 def test_other_size_than_a_manifest_says_is_told_apart_as_either_may_be_wrong(
-    answer: ResponseHead, asked: Wanted
+    answer: ResponseHead, asked: FetchRequest
 ) -> None:
     assert failure(answer, asked).failure is Failure.OTHER_SIZE
 
@@ -166,7 +166,7 @@ def test_range_that_selects_nothing_says_how_large_the_content_is() -> None:
         ("bytes */x", wanted(RangeSpec(first=SIZE, last=None))),
     ],
 )
-def test_416_to_what_is_satisfiable_is_just_an_error(content_range: str, asked: Wanted) -> None:
+def test_416_to_what_is_satisfiable_is_just_an_error(content_range: str, asked: FetchRequest) -> None:
     failed = failure(head(416, content_range=content_range), asked)
     assert (failed.failure, failed.size_bytes) == (Failure.ERROR, None)
 

@@ -17,7 +17,7 @@ from agent.content.store import Blob, ContentUnavailable, FileBlob, Identity
 from agent.peering.connections import PeerConnection
 from agent.pull.bucket import TokenBucket
 from agent.pull.events import Failure
-from agent.pull.meter import Look, Meter
+from agent.pull.meter import Meter, Rate
 from agent.transfer.answers import AttemptFailed
 from agent.transfer.movers import Relays, read_first, send_blob
 from agent.transfer.peers import PeerBody, PeerClient
@@ -58,7 +58,7 @@ class Relaying:
     start: int = 0
     stop: int | None = None
     stall_s: float = STALL_S
-    looks: list[Look] = field(default_factory=list)
+    rates: list[Rate] = field(default_factory=list)
     meter: Meter = field(default_factory=lambda: Meter(time.monotonic(), window_s=STALL_S))
     connection: PeerConnection | None = None
     body: PeerBody | None = None
@@ -69,7 +69,7 @@ class Relaying:
         self.connection = body.connection
         try:
             await sink.begin(body.first)
-            self.looks += [look async for look in self.relays.move(body, sink, self.meter, self.stall_s)]
+            self.rates += [rate async for rate in self.relays.move(body, sink, self.meter, self.stall_s)]
         finally:
             body.close()
 
@@ -230,8 +230,8 @@ async def test_peer_that_gives_a_little_again_and_again_is_not_silent(zero_copy:
         relaying = Relaying(relays, client, source, content, stall_s=1.0)
         async with exchanging(relaying, length=len(content)) as exchange:
             assert await delivered(exchange, len(content)) == content
-        assert relaying.looks, "it tells how it comes along"
-        assert all(look.source_bound for look in relaying.looks)
+        assert relaying.rates, "it tells how it comes along"
+        assert all(rate.source_bound for rate in relaying.rates)
         assert relaying.wakes_for_bytes == 1
     relays.close()
 

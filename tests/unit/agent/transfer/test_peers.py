@@ -14,7 +14,7 @@ from agent.oci.ranges import RangeSpec
 from agent.oci.reference import Addressed, Kind, Repository
 from agent.peering.dial import Dialer
 from agent.pull.events import Failure
-from agent.transfer.answers import AttemptFailed, Wanted
+from agent.transfer.answers import AttemptFailed, FetchRequest
 from agent.transfer.peers import VERIFIED_BYTES, PeerBody, PeerClient
 from tests.unit.agent.transfer.relay import KIB, close, pattern, serving, serving_until, stall
 from tests.unit.agent.transfer.scripted import (
@@ -42,10 +42,10 @@ MANIFEST = json.dumps(
 
 def of(
     content: bytes, kind: Kind = Kind.BLOB, *, config: bool = False, part: RangeSpec | None = None
-) -> Wanted:
+) -> FetchRequest:
     digest = Digest(f"sha256:{hashlib.sha256(content).hexdigest()}")
     target = Addressed(registry=None, repository=Repository("a"), kind=kind, digest=digest)
-    return Wanted(target=target, config=config, range_spec=part)
+    return FetchRequest(target=target, config=config, range_spec=part)
 
 
 @asynccontextmanager
@@ -69,7 +69,7 @@ def spoiled(content: bytes) -> bytes:
     return content[:-1] + bytes((content[-1] ^ 1,))
 
 
-async def failure(client: PeerClient, server: ScriptedPeer, wanted: Wanted) -> Failure:
+async def failure(client: PeerClient, server: ScriptedPeer, wanted: FetchRequest) -> Failure:
     with pytest.raises(AttemptFailed) as caught:
         await client.fetch(server.peer, wanted)
     return caught.value.failure
@@ -86,7 +86,7 @@ async def failure(client: PeerClient, server: ScriptedPeer, wanted: Wanted) -> F
     ids=["small blob", "config", "manifest", "manifest as a blob"],
 )
 async def test_small_ones_configs_and_manifests_are_whole_and_verified(
-    content: bytes, wanted: Wanted
+    content: bytes, wanted: FetchRequest
 ) -> None:
     async with asking(serving(content, pieces=lambda: 50_000)) as (server, client):
         for _ in range(2):
@@ -159,7 +159,7 @@ async def test_head_has_the_size_and_no_body_and_the_connection_is_kept() -> Non
 
     async with asking(script) as (server, client):
         for _ in range(2):
-            wanted = Wanted(target=of(LARGE).target, head=True)
+            wanted = FetchRequest(target=of(LARGE).target, head=True)
             body = await client.fetch(server.peer, wanted)
             assert (body.size_bytes, body.first, body.left_bytes) == (12345, b"", 0)
             body.close()

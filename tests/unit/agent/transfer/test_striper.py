@@ -13,7 +13,7 @@ import uvloop
 from agent.peering.connections import PeerConnection
 from agent.pull.events import Failure
 from agent.pull.stripes import SEGMENT_BYTES
-from agent.transfer.answers import AttemptFailed, Wanted
+from agent.transfer.answers import AttemptFailed, FetchRequest
 from agent.transfer.peers import PeerBody, PeerClient
 from agent.transfer.sink import ClientGone, ClientSink
 from agent.transfer.striper import StripeBuffers, StripeLimits, Striper
@@ -45,7 +45,7 @@ from tests.unit.agent.transfer.scripted import (
     until,
 )
 from tests.unit.twins import other_tasks
-from topology.placement import Locality
+from topology.placement import Tier
 from topology.ranking import Ranked
 
 SEGMENT = MIB  # here, so that bodies need not be large
@@ -109,9 +109,9 @@ class Striping:
     bug_in_fetch: int | None = None
 
     def ranked(self, place: int) -> Ranked:
-        return Ranked(node=self.peers[place].peer.name, locality=Locality.ZONE, rank=1)
+        return Ranked(node=self.peers[place].peer.name, tier=Tier.ZONE, rank=1)
 
-    async def fetch(self, holder: Ranked, asked: Wanted) -> PeerBody:
+    async def fetch(self, holder: Ranked, asked: FetchRequest) -> PeerBody:
         self.fetched += 1
         if self.fetched == self.bug_in_fetch:
             raise ZeroDivisionError
