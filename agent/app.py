@@ -39,7 +39,7 @@ from agent.holders.index import HolderIndex
 from agent.holders.tags import TagResolver
 from agent.holders.wire import QUESTIONS, Question, Reply
 from agent.latency.hearing import ReportDesk, hear_report
-from agent.latency.prober import PROBE_CONNECT_S, Prober
+from agent.latency.measurer import MEASURE_CONNECT_S, Measurer
 from agent.latency.samples import add_handshake
 from agent.listen.caller import REQUEST_PATHS
 from agent.listen.discovery import Discovery
@@ -104,11 +104,11 @@ class Outbound:
     """What this node asks of others."""
 
     dialer: Dialer
-    probe_dialer: Dialer
+    measure_dialer: Dialer
     channels: Channels[Question, Reply]
     asker: RingAsker
     index: HolderIndex
-    prober: Prober
+    measurer: Measurer
     client: PeerClient
     puller: Puller
     relays: Relays
@@ -223,8 +223,8 @@ def _make_policy(settings: Settings) -> Policy:
 def _make_outbound(settings: Settings, core: Core) -> Outbound:
     roster, policy, metrics, transfer = core.roster, core.policy, core.metrics, settings.transfer
     dialer = Dialer(connect_s=settings.pull.connect_s, connected=partial(add_handshake, roster, metrics))
-    # Peers know by the address who reports, so probes come from this node's own one.
-    probe_dialer = Dialer(connect_s=PROBE_CONNECT_S, local_address=_own_address(settings))
+    # Peers know by the address who reports, so measuring connections come from this node's own one.
+    measure_dialer = Dialer(connect_s=MEASURE_CONNECT_S, local_address=_own_address(settings))
     channels = Channels(dialer, QUESTIONS)
     roster.on_change(channels.keep)
     asker = RingAsker(
@@ -239,16 +239,16 @@ def _make_outbound(settings: Settings, core: Core) -> Outbound:
     relays = Relays(zero_copy=transfer.zero_copy)
     return Outbound(
         dialer=dialer,
-        probe_dialer=probe_dialer,
+        measure_dialer=measure_dialer,
         channels=channels,
         asker=asker,
         index=index,
-        prober=Prober(
+        measurer=Measurer(
             roster=roster,
             settings=settings.latency,
             metrics=metrics,
             load=lambda: core.traffic.uploads,
-            dialer=probe_dialer,
+            dialer=measure_dialer,
         ),
         client=client,
         puller=Puller(
@@ -345,7 +345,7 @@ def _make_admin(core: Core, outbound: Outbound) -> AdminServer:
         store=core.store,
         roster=core.roster,
         regard=regard,
-        prober=outbound.prober,
+        measurer=outbound.measurer,
         admission=core.traffic.admission,
         book=core.book,
         scrubber=core.scrubber,
@@ -365,7 +365,7 @@ def _make_admin(core: Core, outbound: Outbound) -> AdminServer:
             *metrics_routes(gauges, clock),
             *health_routes(readiness.reason),
             *explain_routes(explainer, clock),
-            *topology_routes(core.roster, regard, outbound.prober, clock),
+            *topology_routes(core.roster, regard, outbound.measurer, clock),
             *traffic_routes(outbound.puller, core.traffic, core.recent, clock),
             *flows_routes(core.book, clock),
             *scrub_routes(core.scrubber),
@@ -383,7 +383,7 @@ def _make_background(settings: Settings, core: Core, outbound: Outbound) -> Back
         "holder index": outbound.index.run,
         "announcer": partial(announce_store, core.store, outbound.index),
         "members": partial(membership.run, core.roster.update),
-        "probes": outbound.prober.run,
+        "latency": outbound.measurer.run,
         "topology": core.roster.follow,
         "verdicts": follower.run,
         "commits": partial(
@@ -398,7 +398,7 @@ def _registries(settings: Settings) -> Filter:
 
 
 def _own_address(settings: Settings) -> str | None:
-    """The address to probe from, so that peers know who speaks; None where any will be taken."""
+    """The address to measure from, so that peers know who speaks; None where any will be taken."""
     host = settings.listen.peer.host
     return None if host in ("0.0.0.0", "::") else host
 

@@ -50,11 +50,11 @@ async def run(parts: Parts) -> None:
     outbound = parts.outbound
     async with (
         outbound.dialer,
-        outbound.probe_dialer,
+        outbound.measure_dialer,
         outbound.channels,
         outbound.asker,
         outbound.client,
-        outbound.prober,
+        outbound.measurer,
         asyncio.TaskGroup() as tasks,
     ):
         background = [tasks.create_task(work(), name=name) for name, work in parts.background.items()]

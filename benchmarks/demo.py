@@ -39,7 +39,7 @@ _ZONES = {"r1": ["a", "b"], "r2": ["c"]}
 _LATE = "c2"  # this node is down until the registry is stopped
 _COLOURS = {"registry": "red", "rack": "green", "zone": "green", "region": "yellow", "remote": "magenta"}
 _ROUND_TRIPS = {"inside_us": 300.0, "zones_us": 900.0, "regions_us": 8000.0}  # as measured in clouds
-_PROBES_S = 4.0  # after this time the node that started last has probed every peer twice
+_MEASURED_S = 4.0  # after this time the node that started last has measured every peer twice
 _MB = 1_000_000
 _WIDE = 160  # columns of the full table; a narrower terminal gets colours instead of words
 
@@ -96,7 +96,7 @@ class Demo:
                     self._cluster.registry.stop()
                     self._start(_LATE)
                 self._pull(name, live)
-        time.sleep(_PROBES_S)
+        time.sleep(_MEASURED_S)
         self._measured = self._cluster.node(_LATE).shorthaul("topology")
         if self._cluster.real:
             self._proof = [_proof_of(pull.node) for pull in self._pulls.values()]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from agent.content.scrub import Scrubber
 from agent.content.store import ContentStore
 from agent.flows.book import FlowBook
-from agent.latency.prober import Prober
+from agent.latency.measurer import Measurer
 from agent.members.roster import Roster
 from agent.observe.metrics import Metrics
 from agent.pull.admission import Admission
@@ -21,7 +21,7 @@ class Gauges:
     store: ContentStore
     roster: Roster
     regard: Regard
-    prober: Prober
+    measurer: Measurer
     admission: Admission
     book: FlowBook
     scrubber: Scrubber
@@ -50,7 +50,7 @@ class Gauges:
             "unknown": unknown,
             "suspect": sum(1 for standing in standings if standing.suspect is not None),
         }
-        self.metrics.topology(nodes, problems=len(roster.problems), probed=len(self.prober.probed))
+        self.metrics.topology(nodes, problems=len(roster.problems), measured=len(self.measurer.measured))
         self.metrics.zone_rtts(
             {str(zone): cost_us for zone, (cost_us, _) in roster.topology.zone_costs.items()}
         )

@@ -16,7 +16,7 @@ from agent.documents.scrub import ScrubDocument
 from agent.documents.topology import LatencyDocument, TopologyDocument
 from agent.documents.transfers import CostsDocument, TransfersDocument
 from agent.flows.book import FlowBook
-from agent.latency.prober import Prober
+from agent.latency.measurer import Measurer
 from agent.listen.traffic import Traffic
 from agent.members.roster import Roster
 from agent.observe.metrics import Metrics
@@ -52,14 +52,14 @@ def metrics_routes(gauges: Gauges, clock: Clock) -> tuple[Route, ...]:
     return (Route(path="/metrics", handler=metrics),)
 
 
-def topology_routes(roster: Roster, regard: Regard, prober: Prober, clock: Clock) -> tuple[Route, ...]:
+def topology_routes(roster: Roster, regard: Regard, measurer: Measurer, clock: Clock) -> tuple[Route, ...]:
     """Who is where and how far away."""
 
     async def topology(_: web.BaseRequest) -> web.Response:
         return await document_response(await topology_view(roster, regard, clock()))
 
     async def latency(_: web.BaseRequest) -> web.Response:
-        return await document_response(await latency_view(roster, prober.probed, clock()))
+        return await document_response(await latency_view(roster, measurer.measured, clock()))
 
     return (
         Route(path=TopologyDocument.PATH, handler=topology),

@@ -69,16 +69,16 @@ async def topology_view(roster: Roster, regard: Regard, now_s: float) -> Topolog
     )
 
 
-async def latency_view(roster: Roster, probed: Iterable[NodeName], now_s: float) -> LatencyDocument:
+async def latency_view(roster: Roster, connected: Iterable[NodeName], now_s: float) -> LatencyDocument:
     """What this node measured itself, peer by peer, and what is known between zones."""
     snapshot = roster.snapshot
-    open_probes = frozenset(probed)
+    open_now = frozenset(connected)
     measured = []
     for name in sorted(roster.peers):
         rtt = _rtt(roster.topology.estimate(name, now_s))
-        if rtt is not None or name in open_probes:
+        if rtt is not None or name in open_now:
             tier = snapshot.tier(name).label
-            measured.append(_peer_latency(name, tier, rtt, probed=name in open_probes))
+            measured.append(_peer_latency(name, tier, rtt, measuring=name in open_now))
     zones = sorted(snapshot.zones, key=str)
     matrix_us, matrix_source = await _matrix(roster, zones)
     return LatencyDocument(
@@ -194,11 +194,11 @@ def _rtt(estimate: Estimate | None) -> RttEntry | None:
     )
 
 
-def _peer_latency(name: NodeName, tier: str, rtt: RttEntry | None, *, probed: bool) -> PeerLatencyEntry:
+def _peer_latency(name: NodeName, tier: str, rtt: RttEntry | None, *, measuring: bool) -> PeerLatencyEntry:
     return PeerLatencyEntry(
         node=name,
         tier=tier,
-        probed=probed,
+        measuring=measuring,
         low_us=None if rtt is None else rtt.low_us,
         min_us=None if rtt is None else rtt.min_us,
         jitter_us=None if rtt is None else rtt.jitter_us,

@@ -48,7 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
     from agent.preflight import PreflightTarget, run_checks
     from bpf.errors import BpfError
 
-    probe, local = settings.probe, settings.listen.local
+    probe, local = settings.probe, settings.listen.hostport
     checks = run_checks(
         PreflightTarget(
             host_port=local.port,

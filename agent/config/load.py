@@ -2,7 +2,7 @@
 
 import dataclasses
 import difflib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,6 +14,13 @@ from agent.config.values import ContainerdStore, Endpoint, InvalidValue, Labels,
 from agent.config.yamlfile import YamlInvalid, parse_yaml, read_yaml
 
 _T = TypeVar("_T")
+
+_RENAMED = {
+    "latency.probe": "latency.measure",
+    "listen.local": "listen.hostport",
+    "listen.service": "listen.nodeport",
+}
+"""Keys of earlier versions: one word for one thing, before 1.0."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,9 +125,7 @@ def _read(cls: type[_T], data: object, path: str, problems: list[Problem]) -> _T
     known = {entry.name: entry for entry in dataclasses.fields(cls)}  # type: ignore[arg-type]
     for key in data:
         if key not in known:
-            close = difflib.get_close_matches(str(key), known, n=1)
-            hint = f"did you mean {close[0]}?" if close else f"known here: {', '.join(known)}"
-            problems.append(Problem(key=f"{path}{key}", message="unknown key", hint=hint))
+            problems.append(_unknown_key(f"{path}{key}", str(key), known))
     values: dict[str, Any] = {}
     sound = True
     for name, entry in known.items():
@@ -144,6 +149,14 @@ def _read(cls: type[_T], data: object, path: str, problems: list[Problem]) -> _T
             problems.append(Problem(key=key, message=str(wrong), hint=wrong.hint))
             sound = False
     return cls(**values) if sound else None
+
+
+def _unknown_key(path: str, key: str, known: Collection[str]) -> Problem:
+    if path in _RENAMED:
+        return Problem(key=path, message=f"is now {_RENAMED[path]}", hint="rename the key; it means the same")
+    close = difflib.get_close_matches(key, known, n=1)
+    hint = f"did you mean {close[0]}?" if close else f"known here: {', '.join(known)}"
+    return Problem(key=path, message="unknown key", hint=hint)
 
 
 def _apply_override(data: dict[str, Any], override: str, problems: list[Problem]) -> None:
@@ -170,7 +183,7 @@ def _apply_override(data: dict[str, Any], override: str, problems: list[Problem]
 
 
 def _derive_listeners(data: dict[str, Any]) -> None:
-    # By default the peer and service listeners use the node's own address.
+    # By default the peer and NodePort listeners use the node's own address.
     node = data.get("node")
     if data.get("listen") is None:
         data["listen"] = {}
@@ -180,7 +193,7 @@ def _derive_listeners(data: dict[str, Any]) -> None:
         return
     host = f"[{address}]" if ":" in address else address
     listen.setdefault("peer", f"{host}:30020")
-    listen.setdefault("service", f"{host}:30022")
+    listen.setdefault("nodeport", f"{host}:30022")
 
 
 def _check_ports(settings: Settings, problems: list[Problem]) -> None:
@@ -201,11 +214,11 @@ def _check_ports(settings: Settings, problems: list[Problem]) -> None:
 
 def _check_latency(settings: Settings, problems: list[Problem]) -> None:
     latency = settings.latency
-    if latency.probe and latency.window_s < 3 * latency.interval_s:
+    if latency.measure and latency.window_s < 3 * latency.interval_s:
         problems.append(
             Problem(
                 key="latency.window_s",
-                message=f"{latency.window_s:g} s has no room for three probes, "
+                message=f"{latency.window_s:g} s has no room for three measurements, "
                 f"one every {latency.interval_s:g} s (latency.interval_s)",
                 hint="make it ten intervals: fewer samples may all be spikes",
             )

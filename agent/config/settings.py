@@ -90,7 +90,7 @@ class PlacementSettings:
 class ListenSettings:
     """The four listening sockets. The socket tells by which path a request came."""
 
-    local: Endpoint = option(
+    hostport: Endpoint = option(
         parse_local,
         "HostPort, for containerd on this node. Loopback only, because it has no authentication.",
         default=Endpoint(host="127.0.0.1", port=30020),
@@ -98,7 +98,7 @@ class ListenSettings:
     peer: Endpoint = option(
         parse_endpoint, "For other agents: the node's address, and port 30020 by convention."
     )
-    service: Endpoint = option(
+    nodeport: Endpoint = option(
         parse_endpoint,
         "The target of the NodePort Service (30021), which is the fallback of other nodes' containerds.",
     )
@@ -137,30 +137,30 @@ class TopologySettings:
 class LatencySettings:
     """Measuring round trips to peers."""
 
-    probe: bool = option(
+    measure: bool = option(
         parse_flag,
-        "Whether to keep probe connections to peers. Without them, only pulls and questions measure.",
+        "Whether to keep measuring connections to peers. Without them, only pulls and questions measure.",
         default=True,
     )
     own_zone: int = option(
         whole_number(most=1000),
-        "Probe connections to peers of this zone, rotating. Most bytes come from there.",
+        "Measuring connections to peers of this zone, rotating. Most bytes come from there.",
         default=32,
     )
     other_zones: int = option(
         whole_number(most=1000),
-        "Probe connections to peers of each other zone, rotating. A median needs three.",
+        "Measuring connections to peers of each other zone, rotating. A median needs three.",
         default=3,
     )
     connections_max: int = option(
         whole_number(most=5000),
-        "Probe connections in total. If the zones do not fit, they take turns.",
+        "Measuring connections in total. If the zones do not fit, they take turns.",
         default=192,
     )
     interval_s: float = option(
         seconds(least=0.25, most=3600),
-        "Seconds between two probes of a connection. It must be more than 0.2 s plus the round trip, because "
-        "the peer's kernel delays its acknowledgement otherwise.",
+        "Seconds between two measurements on a connection. It must be more than 0.2 s plus the round trip. "
+        "Otherwise the peer's kernel delays its acknowledgement.",
         default=2.0,
     )
     window_s: float = option(
@@ -176,12 +176,12 @@ class LatencySettings:
     )
     rotate_s: float = option(
         seconds(least=0.1, most=36000),
-        "Seconds after which a quarter of the probed peers is replaced by others.",
+        "Seconds after which a quarter of the measured peers is replaced by others.",
         default=30.0,
     )
     report_s: float = option(
         seconds(least=0.1, most=3600),
-        "Seconds between two reports of this node's measurements to each probed peer.",
+        "Seconds between two reports of this node's measurements to each measured peer.",
         default=15.0,
     )
 
@@ -457,7 +457,7 @@ class ProbeSettings:
     endpoints: tuple[Endpoint, ...] = option(
         parse_endpoints,
         "IP:PORT to which canaries are sent. None: this node's endpoints in the hosts.toml files, or "
-        "listen.local and the NodePort at node.address if there are none.",
+        "listen.hostport and the NodePort at node.address if there are none.",
         default=(),
     )
     hosts_dir: Path = option(

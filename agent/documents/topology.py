@@ -98,12 +98,12 @@ class TopologyDocument:
 class PeerLatencyEntry:
     """What the asked node measured of one peer; see `RttEntry`. All None before the first sample.
 
-    ``probed``: this node measures the round trip to it regularly, not only when it pulls from it.
+    ``measuring``: this node measures the round trip to it regularly, not only when it pulls from it.
     """
 
     node: str
     tier: str
-    probed: bool
+    measuring: bool
     low_us: float | None
     min_us: float | None
     jitter_us: float | None

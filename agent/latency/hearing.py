@@ -1,4 +1,4 @@
-"""Receiving what peers measured; the other end of ``latency/prober.py``.
+"""Receiving what peers measured; the other end of ``latency/measurer.py``.
 
 Nothing is ever sent on these connections: the peer measures how soon this node's kernel acknowledges, and a
 message would carry the acknowledgement. Connections are bounded in number and in messages. A peer that
@@ -24,15 +24,15 @@ _log = logging.getLogger(__name__)
 
 _IDLE_S = 2 * 3600.0  # longer than any interval that can be configured
 _LIMITS = AcceptLimits(
-    total_max=2048,  # each costs some 40 kB; a node of 5,000 is probed by about 60 others
-    address_max=4,  # a peer probes from its own address; its old connection may linger after a restart
+    total_max=2048,  # each costs some 40 kB; a node of 5,000 is measured by about 60 others
+    address_max=4,  # a peer measures from its own address; its old connection may linger after a restart
     message_max_bytes=REPORT_MAX_BYTES,
 )
 _BURST_MAX, _BURST_S = 40, 5.0  # messages; a peer sends four a second at most
 
 
 class ReportDesk:
-    """Holds the probing peers' connections, and hands on what they report.
+    """Holds the measuring peers' connections, and hands on what they report.
 
     ``received``: gets each report and the address that it came from. ``invalid``: is called for a message
     that is no report. ``upgraded``: see `agent.peering.accept.Upgraded`.

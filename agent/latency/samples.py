@@ -12,8 +12,8 @@ from topology.placement import NodeName
 def add_sample(roster: Roster, metrics: Metrics, name: NodeName, rtt_us: float, source: str) -> bool:
     """Add one sample. False if its value is absurd; it is then left out.
 
-    ``source``: what measured it: a ``probe``, a new ``connection``, an ``upload``, or the ``kernel``'s own
-    callback.
+    ``source``: where it comes from: a ``measurement``, a new ``connection``, an ``upload``, or the
+    ``kernel``'s own callback.
     """
     plausible = roster.sample(name, rtt_us)
     if plausible:

@@ -1,8 +1,8 @@
 """What a node tells its peers of its measurements: messages on ``/shorthaul/v1/latency``.
 
-The prober opens the connection. Every message is a probe as well, because the peer's kernel acknowledges it.
-An empty message is a probe and nothing else. The peer never answers: an answer would carry the
-acknowledgement, and the prober would measure the peer's process instead of the network. Reports are JSON of
+The measurer opens the connection. Every message is also a measurement, because the peer's kernel acknowledges
+it. An empty message is a measurement and nothing else. The peer never answers: an answer would carry the
+acknowledgement, and the measurer would measure the peer's process instead of the network. Reports are JSON of
 bounded size; zones are named by their labels. This module checks a report's form; the topology checks its
 values.
 """

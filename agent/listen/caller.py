@@ -20,9 +20,9 @@ from agent.oci.errors import Overloaded, TooManyRequests
 from topology.placement import NodeName
 
 REQUEST_PATHS = {
-    "local": RequestPath.HOSTPORT,
+    "hostport": RequestPath.HOSTPORT,
     "peer": RequestPath.PEER,
-    "service": RequestPath.NODEPORT,
+    "nodeport": RequestPath.NODEPORT,
 }
 """The listeners of the pull API, by their names in the settings."""
 

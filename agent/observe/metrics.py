@@ -128,13 +128,17 @@ class Metrics:
         )
         self._rtt_samples = self._counter(
             "rtt_samples_total",
-            "Round trips taken into the topology, by what measured them: probe, connection, upload, kernel.",
+            "Round trips taken into the topology, by their source: measurement, connection, upload, kernel.",
             "source",
         )
-        self._probes = self._counter(
-            "probes_total", "Probes by result: measured, lost, unreachable, absurd.", "result"
+        self._measurements = self._counter(
+            "latency_measurements_total",
+            "Measurements of round trips by result: measured, lost, unreachable, absurd.",
+            "result",
         )
-        self._probed = self._gauge("probe_connections", "Probe connections open now.")
+        self._measuring = self._gauge(
+            "latency_connections", "Measuring connections to peers that are open now."
+        )
         self._reports = self._counter(
             "latency_reports_total",
             "Reports of peers about what they measured: taken, invalid, or from a node that is no member.",
@@ -295,27 +299,25 @@ class Metrics:
         self._cooling.set(cooling)
 
     def rtt(self, tier: Tier, rtt_us: float, source: str) -> None:
-        """A round trip was measured by a ``probe``, a new ``connection``, an ``upload``, or the ``kernel``'s
-        eBPF callback.
-        """
+        """A round trip, from a ``measurement``, a new ``connection``, an ``upload`` or the ``kernel``."""
         self._rtt.labels(tier.label).observe(rtt_us / 1e6)
         self._rtt_samples.labels(source).inc()
 
-    def probe(self, result: str) -> None:
-        """A probe was ``measured``, ``lost``, ``absurd``, or its peer ``unreachable``."""
-        self._probes.labels(result).inc()
+    def measurement(self, result: str) -> None:
+        """A round trip was ``measured``, ``lost``, ``absurd``, or its peer ``unreachable``."""
+        self._measurements.labels(result).inc()
 
     def report(self, result: str, absurd: int = 0) -> None:
         """A peer's report was ``taken``, ``invalid``, or of a ``stranger``; so many values were absurd."""
         self._reports.labels(result).inc()
         self._absurd.inc(absurd)
 
-    def topology(self, nodes: Mapping[str, int], *, problems: int, probed: int) -> None:
+    def topology(self, nodes: Mapping[str, int], *, problems: int, measured: int) -> None:
         """The topology now: how many nodes are labelled, inferred, unknown, suspect."""
         for kind, count in nodes.items():
             self._placed.labels(kind).set(count)
         self._label_problems.set(problems)
-        self._probed.set(probed)
+        self._measuring.set(measured)
 
     def zone_rtts(self, rtts_us: Mapping[str, float]) -> None:
         """From this node's zone to each; a zone that is gone is forgotten."""

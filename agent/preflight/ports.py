@@ -136,14 +136,14 @@ def host_port(
         return bad(
             name,
             f"no agent listens on {where}{beside}",
-            hint=f"start the agent, with listen.local: {where}; its log says why it can't listen",
+            hint=f"start the agent, with listen.hostport: {where}; its log says why it can't listen",
         )
     strangers = [one for one in answering if one.pid is not None and not one.is_agent]
     if strangers:
         return bad(
             name,
             f"{where} is taken by {listed(map(str, strangers))}, which is not a shorthaul agent{beside}",
-            hint="stop that process: it gets containerd's pulls; or give listen.local another port",
+            hint="stop that process: it gets containerd's pulls; or give listen.hostport another port",
         )
     if any(one.pid is None for one in answering):
         return warn(
@@ -184,7 +184,7 @@ def node_port_squatter(target: PreflightTarget, listeners: tuple[Listener, ...] 
         return warn(
             name,
             f"the agent itself listens on the NodePort's number: {who}",
-            hint=f"give listen.service another port than {port}, so that both paths can be told apart",
+            hint=f"give listen.nodeport another port than {port}, so that both paths can be told apart",
         )
     return warn(name, f"{who} listens on {port}", hint=_UNSEEN_HINT)
 

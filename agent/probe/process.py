@@ -54,13 +54,13 @@ class WatchedNode:
 def watched_ports(settings: Settings) -> tuple[int, ...]:
     """The ports that clients on this node use to reach the agent, and the ports between agents."""
     listen, probe = settings.listen, settings.probe
-    ports = {listen.local.port, listen.peer.port, listen.service.port, probe.node_port}
+    ports = {listen.hostport.port, listen.peer.port, listen.nodeport.port, probe.node_port}
     return tuple(sorted(ports | {service.port for service in probe.services}))
 
 
 def watched_node(settings: Settings) -> WatchedNode:
     """The node to watch by these settings, as seen from the network namespace of this process."""
-    probe, local = settings.probe, settings.listen.local
+    probe, local = settings.probe, settings.listen.hostport
     view = NodeView(
         netns=netns_cookie(),
         host_port=local.port,

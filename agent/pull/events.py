@@ -72,10 +72,10 @@ class Limits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """The index answered. ``complete``: every peer was asked, so there is no use in asking more."""
+    """The index answered. ``exhaustive``: every peer was asked, so there is no use in asking more."""
 
     holders: tuple[Ranked, ...]
-    complete: bool
+    exhaustive: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -121,7 +121,7 @@ class Pull:
         if self._search.awaits_everyone:
             # Near holders that all fail must not hide a far one: it gets attempts of its own.
             self._budget += self.limits.attempts_max
-        self._search = self._search.answered(exhaustive=event.complete)
+        self._search = self._search.answered(exhaustive=event.exhaustive)
         self._candidates.found(event.holders)
         if not self.state.is_trying:
             return ()

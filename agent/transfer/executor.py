@@ -375,7 +375,7 @@ class RunningPull:
             puller.index.lookup_everyone(digest) if command.everyone else puller.index.lookup(digest)
         )
         ranked = self._policy.candidates(digest, holders.nodes, puller.roster.snapshot, puller.clock())
-        self._events.put_nowait(Found(holders=ranked, complete=holders.exhaustive))
+        self._events.put_nowait(Found(holders=ranked, exhaustive=holders.exhaustive))
 
     def _wanted_from(self, offset: int) -> FetchRequest:
         """What is left to fetch. Once the client has the head, no other part will do."""

@@ -116,9 +116,9 @@ class Node:
             "node": {"name": self.name, "address": self.address},
             "placement": place.labels,
             "listen": {
-                "local": f"{self.loopback}:{LOCAL_PORT}",
+                "hostport": f"{self.loopback}:{LOCAL_PORT}",
                 "peer": f"{self.address}:{self.peer_port}",
-                "service": f"{self.address}:{SERVICE_PORT}",
+                "nodeport": f"{self.address}:{SERVICE_PORT}",
                 "admin": f"{self.loopback}:{ADMIN_PORT}",
             },
             "store": store,

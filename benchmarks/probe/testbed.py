@@ -129,9 +129,9 @@ class Testbed:
         settings = {
             "node": {"name": "bench", "address": ADDRESS},
             "listen": {
-                "local": f"127.0.0.1:{WATCHED}",
+                "hostport": f"127.0.0.1:{WATCHED}",
                 "peer": f"{ADDRESS}:{WATCHED}",
-                "service": f"{ADDRESS}:30022",
+                "nodeport": f"{ADDRESS}:30022",
             },
             "probe": {
                 "socket": str(self.socket),

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from benchmarks.report import Report
 from benchmarks.topology.cloud import EQUAL_RATIO, SEED, jitter_us, node_name
-from benchmarks.topology.probing import DEFAULTS, probed_peers
+from benchmarks.topology.measuring import DEFAULTS, measured_peers
 from benchmarks.topology.vivaldi import VivaldiNode
 from benchmarks.topology.world import World, zone_tier
 from topology.cluster import ClusterTopology
@@ -23,7 +23,7 @@ Predict = Callable[[int, int], float]
 
 
 class Contest:
-    """All nodes of a world probe like agents. Topologies and coordinates get the same samples.
+    """All nodes of a world measure like agents. Topologies and coordinates get the same samples.
 
     There are two sets of coordinates. One gets each sample unchanged, as in the paper. The other gets, for
     each sample, the filtered estimate of that pair.
@@ -44,35 +44,35 @@ class Contest:
         self.measured: set[tuple[int, int]] = set()
 
     def turn(self, number: int) -> None:
-        """Simulate the time between two rotations: probe every interval, report, refresh."""
+        """Simulate the time between two rotations: measure every interval, report, refresh."""
         started_s = number * DEFAULTS.rotate_s
         ways = [
-            (prober, self._numbers[name])
-            for prober, topology in enumerate(self.topologies)
-            for name in probed_peers(topology.snapshot, number)
+            (measurer, self._numbers[name])
+            for measurer, topology in enumerate(self.topologies)
+            for name in measured_peers(topology.snapshot, number)
         ]
         for round_number in range(int(DEFAULTS.rotate_s / DEFAULTS.interval_s)):
             self._dice.shuffle(ways)
             now_s = started_s + round_number * DEFAULTS.interval_s
-            for prober, probed in ways:
-                self._sample(prober, probed, now_s)
+            for measurer, measured in ways:
+                self._sample(measurer, measured, now_s)
         self.measured.update(ways)
-        self.measured.update((probed, prober) for prober, probed in ways)
+        self.measured.update((measured, measurer) for measurer, measured in ways)
         self._tell(ways, started_s + DEFAULTS.rotate_s)
 
-    def _sample(self, prober: int, probed: int, now_s: float) -> None:
-        sample_us = self._world.rtt_us[prober][probed] + jitter_us(self._dice)
-        topology, name = self.topologies[prober], node_name(probed)
+    def _sample(self, measurer: int, measured: int, now_s: float) -> None:
+        sample_us = self._world.rtt_us[measurer][measured] + jitter_us(self._dice)
+        topology, name = self.topologies[measurer], node_name(measured)
         topology.sample(name, sample_us, now_s)
-        self.raw[prober].observe(self.raw[probed], sample_us)
+        self.raw[measurer].observe(self.raw[measured], sample_us)
         estimate = topology.estimate(name, now_s)
         assert estimate is not None
-        self.filtered[prober].observe(self.filtered[probed], estimate.low_us)
+        self.filtered[measurer].observe(self.filtered[measured], estimate.low_us)
 
     def _tell(self, ways: Iterable[tuple[int, int]], now_s: float) -> None:
         reports = [topology.report(now_s) for topology in self.topologies]
-        for prober, probed in ways:
-            self.topologies[probed].add_report(node_name(prober), reports[prober], now_s)
+        for measurer, measured in ways:
+            self.topologies[measured].add_report(node_name(measurer), reports[measurer], now_s)
         for topology in self.topologies:
             topology.refresh(now_s)
 

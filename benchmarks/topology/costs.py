@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 
 from benchmarks.report import Report
 from benchmarks.topology.cloud import SEED, jitter_us, node_name
+from benchmarks.topology.measuring import DEFAULTS
 from benchmarks.topology.memory import report_memory
-from benchmarks.topology.probing import DEFAULTS
 from benchmarks.topology.scene import LAYERED, PLAIN, SHAPES, Scene, Shape, without_own
 from topology.placement import NodeName
 from topology.ranking import Condition, rank
@@ -112,10 +112,10 @@ class Costs:
             yield RankingCase(shape.name, snapshot, holders, loads, target_us)
 
     def _samples(self, scene: Scene) -> None:
-        probed = scene.probed
+        measured = scene.measured
 
         def sample(number: int) -> None:
-            name = probed[number % len(probed)]
+            name = measured[number % len(measured)]
             scene.topology.sample(name, 300.0 + number % 100, scene.now_s)
 
         taken_s = _times_s(sample, self._repetitions * 10)
@@ -123,7 +123,7 @@ class Costs:
 
     def _refreshes(self, scene: Scene) -> None:
         """Measure one second's samples and a refresh, for many seconds."""
-        turns = itertools.cycle(scene.probed)
+        turns = itertools.cycle(scene.measured)
         taken_s = []
         for _ in range(self._repetitions):
             scene.now_s += 1.0

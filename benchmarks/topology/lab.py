@@ -1,4 +1,4 @@
-"""Real agents with known delays: probe traffic, errors of the estimates, and reaction to changes."""
+"""Real agents with known delays: measuring traffic, errors of the estimates, and reaction to changes."""
 
 import random
 import time
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from benchmarks.lab.cluster import Cluster, places
 from benchmarks.report import Report
 from benchmarks.topology.cloud import SEED
-from benchmarks.topology.probing import DEFAULTS
+from benchmarks.topology.measuring import DEFAULTS
 from benchmarks.topology.stated import stated_bytes_per_s
 from benchmarks.topology.swaps import report_swaps
 from benchmarks.topology.testbed import PER_ZONE, ZONES, Pair, Testbed
@@ -43,16 +43,16 @@ def report_lab(report: Report) -> None:
 
 
 def _report_bytes(report: Report, testbed: Testbed) -> None:
-    """Report the traffic while the windows fill, when there are only probes."""
+    """Report the traffic while the windows fill, when there are only measurements."""
     before = testbed.wire_bytes()
     started_s = time.monotonic()
     testbed.wait(_BYTES_S)
     passed_s = time.monotonic() - started_s
     rates = [(count - before[name]) / passed_s for name, count in testbed.wire_bytes().items()]
     connections = PER_ZONE - 1 + 2 * min(PER_ZONE, DEFAULTS.other_zones)
-    # Each node probes so many peers, and on average as many peers probe it.
+    # Each node measures so many peers, and on average as many peers measure it.
     stated = 2 * stated_bytes_per_s(connections, zones=3)
-    what = f"bytes on a node's interface: {connections} probed, probed by as many"
+    what = f"bytes on a node's interface: {connections} measured, measured by as many"
     report.spread(what, "B/s", rates, stated, bound=True)
 
 

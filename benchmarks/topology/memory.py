@@ -15,7 +15,7 @@ from benchmarks.topology.cloud import SEED
 from benchmarks.topology.scene import Scene, Shape, without_own
 
 _MIB = 1 << 20
-_TURNS = 20  # ten minutes, which is about as long as a probed peer is remembered
+_TURNS = 20  # ten minutes, which is about as long as a measured peer is remembered
 
 
 def report_memory(report: Report, shape: Shape, nodes: int) -> None:
@@ -45,7 +45,7 @@ def _grown(shape: Shape, nodes: int, weigh: Callable[[], int]) -> int:
     gc.collect()
     before = weigh()
     scene = Scene.unmeasured(placements, peers)
-    scene.probe(_TURNS, random.Random(SEED))
+    scene.measure(_TURNS, random.Random(SEED))
     gc.collect()
     grown = weigh() - before
     del small, scene

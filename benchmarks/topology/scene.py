@@ -5,14 +5,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from benchmarks.topology.cloud import in_zone, node_name, range_us, zone_key
-from benchmarks.topology.probing import DEFAULTS, probed_peers
+from benchmarks.topology.measuring import DEFAULTS, measured_peers
 from topology.cluster import ClusterTopology
 from topology.placement import NodeName, Placement
 
 OWN = node_name(0)
 _AWS_LAYER = "topology.k8s.aws/network-node-layer-"
 _LAYER_WIDTHS = (128, 32, 8)  # nodes per network node of each layer
-_TURNS = 4  # turns of probing before a scene is timed
+_TURNS = 4  # turns of measuring before a scene is timed
 _WINDOW = 10  # samples that fill a window
 _LATE_US = 100.0  # mean extra time of a sample
 
@@ -61,40 +61,40 @@ def without_own(placements: Mapping[NodeName, Placement]) -> dict[NodeName, Plac
 
 @dataclass(slots=True)
 class Scene:
-    """The topology of a shape's first node. It is filled by turns of probing, like an agent's."""
+    """The topology of a shape's first node. It is filled by turns of measuring, like an agent's."""
 
     placements: dict[NodeName, Placement]
     topology: ClusterTopology
-    probed: tuple[NodeName, ...] = ()
+    measured: tuple[NodeName, ...] = ()
     now_s: float = 0.0
 
     @classmethod
     def of(cls, shape: Shape, nodes: int, dice: random.Random) -> "Scene":
-        """A scene after some turns of probing, unless the shape stays unmeasured."""
+        """A scene after some turns of measuring, unless the shape stays unmeasured."""
         scene = cls.unmeasured(shape.placements(nodes))
         if shape.measured:
-            scene.probe(_TURNS, dice)
+            scene.measure(_TURNS, dice)
         return scene
 
     @classmethod
     def unmeasured(
         cls, placements: dict[NodeName, Placement], peers: Mapping[NodeName, Placement] | None = None
     ) -> "Scene":
-        """A scene before any probing. ``peers``: the placements without the own node, if already made."""
+        """A scene before any measuring. ``peers``: the placements without the own node, if already made."""
         topology = ClusterTopology(own=OWN, placement=placements[OWN])
         topology.update(without_own(placements) if peers is None else peers, 0.0)
         return cls(placements=placements, topology=topology)
 
-    def probe(self, turns: int, dice: random.Random) -> None:
-        """Probe for so many turns. Each probed peer gets a full window of samples."""
+    def measure(self, turns: int, dice: random.Random) -> None:
+        """Measure for so many turns. Each measured peer gets a full window of samples."""
         for turn in range(turns):
-            self.probed = probed_peers(self.topology.snapshot, turn)
+            self.measured = measured_peers(self.topology.snapshot, turn)
             self._measure(dice)
 
     def _measure(self, dice: random.Random) -> None:
         for _ in range(_WINDOW):
             self.now_s += DEFAULTS.interval_s
-            for name in self.probed:
+            for name in self.measured:
                 late_us = dice.expovariate(1 / _LATE_US)
                 self.topology.sample(name, self.true_us(name) + late_us, self.now_s)
         self.topology.refresh(self.now_s)

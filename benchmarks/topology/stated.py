@@ -1,26 +1,26 @@
-"""The computed limit of probing traffic, for clusters larger than the lab's."""
+"""The computed limit of measuring traffic, for clusters larger than the lab's."""
 
 from benchmarks.report import Report
-from benchmarks.topology.probing import DEFAULTS, probed_peers
+from benchmarks.topology.measuring import DEFAULTS, measured_peers
 from benchmarks.topology.scene import Scene, Shape
-from topology.probing import probe_bytes_per_s
+from topology.measuring import measuring_bytes_per_s
 
 _CLUSTERS = ((100, 3), (5000, 10))  # nodes, zones
 
 
 def report_stated(report: Report) -> None:
     """Report this section."""
-    report.begin("probing at the default settings, as the product states it")
+    report.begin("measuring at the default settings, as the product states it")
     for nodes, zones in _CLUSTERS:
         scene = Scene.unmeasured(Shape(name="", zones=zones).placements(nodes))
-        connections = len(probed_peers(scene.topology.snapshot, 0))
+        connections = len(measured_peers(scene.topology.snapshot, 0))
         what = f"{nodes} nodes in {zones} zones: {connections} connections"
         report.single(what, "B/s", stated_bytes_per_s(connections, zones=zones))
 
 
 def stated_bytes_per_s(connections: int, *, zones: int) -> float:
-    """The computed traffic of a node that probes so many peers, with default settings."""
-    return probe_bytes_per_s(
+    """The computed traffic of a node that measures so many peers, with default settings."""
+    return measuring_bytes_per_s(
         connections,
         interval_s=DEFAULTS.interval_s,
         report_s=DEFAULTS.report_s,

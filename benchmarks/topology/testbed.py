@@ -19,7 +19,7 @@ from benchmarks.topology.cloud import (
     SPIKE_SHARE,
     SPIKE_US,
 )
-from benchmarks.topology.probing import DEFAULTS
+from benchmarks.topology.measuring import DEFAULTS
 
 SETTLED_S = DEFAULTS.window_s + DEFAULTS.interval_s + 1.0
 ZONES = {"r1": ["a", "b"], "r2": ["c"]}
@@ -80,7 +80,7 @@ class Testbed:
         return found_us | {(other, one): rtt_us for (one, other), rtt_us in found_us.items()}
 
     def _actual_us(self, one: str, other: str) -> float:
-        """Send some frames and measure their delay, because not every pair is probed."""
+        """Send some frames and measure their delay, because not every pair is measured."""
         asker, peer = self.nodes[one], self.nodes[other]
         for _ in range(3):
             inside(asker.netns, lambda: socket.create_connection((peer.address, peer.peer_port), 5).close())
@@ -94,11 +94,11 @@ class Testbed:
             (name, peer["node"]): peer[what]
             for name in self.nodes
             for peer in self.asked(name, "/api/latency")["peers"]
-            if peer["probed"] and (peer["samples"] or 0) >= _FULL_SAMPLES
+            if peer["measuring"] and (peer["samples"] or 0) >= _FULL_SAMPLES
         }
 
     def smoothed_us(self) -> dict[Pair, float]:
-        """The kernel's smoothed round trip for each probe connection."""
+        """The kernel's smoothed round trip for each measuring connection."""
         names = {node.address: name for name, node in self.nodes.items()}
         found_us: dict[Pair, float] = {}
         for name, node in self.nodes.items():

@@ -20,7 +20,7 @@ import pytest
 
 from benchmarks.lab.cluster import ADMIN_PORT, Cluster, Node, Place
 from benchmarks.lab.process import enter
-from topology.probing import probe_bytes_per_s
+from topology.measuring import measuring_bytes_per_s
 
 pytestmark = pytest.mark.e2e
 
@@ -185,11 +185,11 @@ def test_node_whose_latency_contradicts_its_label_is_listed_as_suspect(cluster: 
 def test_kernel_measures_the_way_and_not_the_peers_process(cluster: Cluster, asker: Node) -> None:
     settle(asker, "one", "b1", 1000.0)
     frozen = cluster.node("one")
-    samples = asker.metric("shorthaul_probes_total", result="measured")
+    samples = asker.metric("shorthaul_latency_measurements_total", result="measured")
     os.kill(frozen.agent.pid, signal.SIGSTOP)
     try:
         eventually(
-            lambda: asker.metric("shorthaul_probes_total", result="measured") > samples + 40,
+            lambda: asker.metric("shorthaul_latency_measurements_total", result="measured") > samples + 40,
             lambda: seen(asker, "one"),
         )
         assert 0 < measured_us(asker, "one") < 1000.0
@@ -219,26 +219,27 @@ def test_probing_stays_within_the_stated_bytes(cluster: Cluster, asker: Node) ->
         return int(fields[0]) + int(fields[8])
 
     peers = len(PLACES) - 1
-    eventually(lambda: asker.metric("shorthaul_probe_connections") == peers, lambda: topology(asker))
+    eventually(lambda: asker.metric("shorthaul_latency_connections") == peers, lambda: topology(asker))
     before, started_s = wire_bytes(), time.monotonic()
     time.sleep(3.0)
     per_s = (wire_bytes() - before) / (time.monotonic() - started_s)
-    stated = probe_bytes_per_s(
+    stated = measuring_bytes_per_s(
         peers,
         interval_s=LATENCY["interval_s"],
         report_s=LATENCY["report_s"],
         rotate_s=LATENCY["rotate_s"],
         zones=2,
     )
-    # The peers probe this node as well; what else there is on this wire is ARP.
+    # The peers measure this node as well; what else there is on this wire is ARP.
     assert per_s < 2 * stated + 500
 
 
 def test_unreachable_peer_costs_probes_and_nothing_else(cluster: Cluster, asker: Node) -> None:
     cluster.delays.set_delay("asker", "b2", 9_000_000.0)
-    lost = asker.metric("shorthaul_probes_total", result="lost")
+    lost = asker.metric("shorthaul_latency_measurements_total", result="lost")
     eventually(
-        lambda: asker.metric("shorthaul_probes_total", result="lost") > lost + 2, lambda: topology(asker)
+        lambda: asker.metric("shorthaul_latency_measurements_total", result="lost") > lost + 2,
+        lambda: topology(asker),
     )
     assert asker.get("/readyz", port=ADMIN_PORT).status == 200
     answer = asker.get("/api/topology", port=ADMIN_PORT).body

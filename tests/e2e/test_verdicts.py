@@ -356,12 +356,12 @@ def six(node: Node) -> Iterator[Six]:
         scene.agent(
             scene.node.name,
             scene.node,
-            local=f"[::1]:{HOST_PORT}",
+            hostport=f"[::1]:{HOST_PORT}",
             peer=f"{here}:{HOST_PORT}",
-            service=f"{here}:{AGENT_PORT}",
+            nodeport=f"{here}:{AGENT_PORT}",
             admin="127.0.0.1:9092",
         ) as agent,
-        scene.agent("node2", remote, peer=f"{there}:{HOST_PORT}", service=f"{there}:{AGENT_PORT}") as far,
+        scene.agent("node2", remote, peer=f"{there}:{HOST_PORT}", nodeport=f"{there}:{AGENT_PORT}") as far,
     ):
         until(agent.follows_a_probe, "the agent follows the probe")
         yield Six(agent=agent, far=far, containerd=node.containerds["2.1"])

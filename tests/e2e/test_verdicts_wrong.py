@@ -147,7 +147,7 @@ def test_verify_names_what_a_stopped_kube_proxy_left(node: Node) -> None:
 
 @pytest.mark.parametrize("local", [f"127.0.0.1:{HOST_PORT + 79}", f"127.0.0.2:{HOST_PORT}"])
 def test_agent_bound_to_another_place_failed(node: Node, local: str) -> None:
-    with watched(node, DIRECT_URL, local=local) as (_, agent):
+    with watched(node, DIRECT_URL, hostport=local) as (_, agent):
         judged = node.pull(DIRECT_URL, falls_back=True, instead=agent)
         assert verdicts(judged) == {Verdict.FAILED}
         assert agent.metric(PROVED) == 0
@@ -175,7 +175,7 @@ def foreigner_in_place(node: Node) -> Iterator[RunningAgent]:
         foreigner(node, HOST_PORT),
         node.scene.probe(endpoints=[DIRECT_URL], canary_interval_s=1) as probe,
         node.scene.agent(
-            node.scene.node.name, node.scene.node, follow=probe, local=f"127.0.0.1:{HOST_PORT + 79}"
+            node.scene.node.name, node.scene.node, follow=probe, hostport=f"127.0.0.1:{HOST_PORT + 79}"
         ) as agent,
     ):
         until(agent.follows_a_probe, "the agent follows the probe")
@@ -194,7 +194,7 @@ def test_squatter_on_the_node_port_proves_nothing(node: Node) -> None:
     with (
         node.scene.rules(Mode.NFTABLES, node.scene.service(node.pod)),
         foreigner(node, NODE_PORT),
-        watched(node, LOCALHOST_NODE_PORT, local=f"127.0.0.1:{HOST_PORT + 79}") as (probe, agent),
+        watched(node, LOCALHOST_NODE_PORT, hostport=f"127.0.0.1:{HOST_PORT + 79}") as (probe, agent),
     ):
         judged = node.pull(LOCALHOST_NODE_PORT, falls_back=True, instead=agent)
         assert verdicts(judged) <= {Verdict.DIRECT, Verdict.UNKNOWN}

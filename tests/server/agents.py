@@ -152,9 +152,9 @@ class Node:
             "node": {"name": name, "address": self.address},
             "placement": {"region": "r", "zone": zone},
             "listen": {
-                "local": f"{self.address}:{LOCAL}",
+                "hostport": f"{self.address}:{LOCAL}",
                 "peer": f"{self.address}:{PEER}",
-                "service": f"{self.address}:{SERVICE}",
+                "nodeport": f"{self.address}:{SERVICE}",
                 "admin": f"{self.address}:{ADMIN}",
             },
             "store": f"oci-layout://{self.layout}",

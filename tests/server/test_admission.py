@@ -66,7 +66,7 @@ def _is_refused(answer: Answer) -> None:
 
 
 def _holder(site: Site, **transfer: Any) -> Node:
-    node = site.add("holder", transfer=transfer, latency={"probe": False})
+    node = site.add("holder", transfer=transfer, latency={"measure": False})
     node.put(_BIG, _SMALL)
     site.start()
     return node
@@ -197,7 +197,7 @@ def trio() -> Iterator[Trio]:
     """The agents that the askers' tests share."""
     with Site() as site:
         pull = {"deadline_s": 3.0, "stall_s": 1.0, "cooloff_s": 0, "floor_ratio": 0}
-        asking = site.add("asking", pull=pull, latency={"probe": False})
+        asking = site.add("asking", pull=pull, latency={"measure": False})
         honest, address = site.add("honest", zone="b"), fresh_address()
         site.add_member("near", address)
         site.start()
@@ -208,7 +208,7 @@ def trio() -> Iterator[Trio]:
 def test_an_asker_goes_to_the_next_holder_and_remembers(site: Site, zone: str) -> None:
     contents = [Random(f"remember {number}").randbytes(400_000) for number in range(12)]
     address = fresh_address()
-    asking, honest = site.add("asking", latency={"probe": False}), site.add("honest", zone=zone)
+    asking, honest = site.add("asking", latency={"measure": False}), site.add("honest", zone=zone)
     site.add_member("near", address)
     honest.put(*contents)
     site.start()

@@ -74,7 +74,7 @@ def stage() -> Iterator[Stage]:
     """The agents that all examples share."""
     with Site() as site:
         pull = {"deadline_s": 3.0, "stall_s": 0.8, "connect_s": 5.0, "patience_s": 0.2, "cooloff_s": 0}
-        settings: dict[str, Any] = {"pull": pull, "latency": {"probe": False}}
+        settings: dict[str, Any] = {"pull": pull, "latency": {"measure": False}}
         asking = site.add("asking", **settings)
         honest = site.add("honest", zone="b")
         addresses = tuple(fresh_address() for _ in range(3))

@@ -149,7 +149,7 @@ def _bytes_of(seed: str, size_bytes: int) -> bytes:
 
 _PLACED: dict[str, Any] = {
     "placement": {"region": "r", "zone": "a", "rack": "k"},
-    "latency": {"probe": False},
+    "latency": {"measure": False},
     # The holders come after the manifest that names what they have, and the nearest is to be found first.
     "lookup": {"negative_ttl_s": 0, "patience_s": 1.0},
 }
@@ -332,7 +332,7 @@ def alone() -> Iterator[Alone]:
     """The asking node and the holders."""
     with Site() as site, ExitStack() as stack:
         asking = site.add(
-            "asking", pull={**_PULL, "cooloff_s": 60}, lookup={"timeout_s": 3.0}, latency={"probe": False}
+            "asking", pull={**_PULL, "cooloff_s": 60}, lookup={"timeout_s": 3.0}, latency={"measure": False}
         )
         archive = site.add("archive", zone="c")
         impostors, holders, layers = {}, {}, []

@@ -177,10 +177,10 @@ def test_an_address_that_the_machine_does_not_have_is_exit_1_with_a_hint(site: S
 
 def test_a_bad_setting_is_exit_2_and_named_with_a_hint(site: Site) -> None:
     node = site.add("wrong")
-    command = [*node.command, "--set", "listen.local=192.0.2.1:1", "--set", "pull.stall=1"]
+    command = [*node.command, "--set", "listen.hostport=192.0.2.1:1", "--set", "pull.stall=1"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
     assert done.returncode == 2
-    assert "listen.local" in done.stderr
+    assert "listen.hostport" in done.stderr
     assert "pull.stall: unknown key" in done.stderr
     assert "did you mean stall_s?" in done.stderr
 

@@ -22,7 +22,7 @@ _PATIENT_S = 30.0  # a bound that only a hang reaches
 _REDIRECT: dict[str, Any] = {
     "transfer": {"mode": "redirect"},
     "pull": {"deadline_s": 3.0, "connect_s": 5.0, "cooloff_s": 0, "floor_ratio": 0},
-    "latency": {"probe": False},
+    "latency": {"measure": False},
 }
 _seeds = count(1)
 

@@ -44,7 +44,7 @@ class Stage:
 def _stage(site: Site, **settings: Any) -> Stage:
     transfer = {"stripe_min_bytes": _RANGE_BYTES, **settings.pop("transfer", {})}
     pull = {"stall_s": 1.0, "cooloff_s": 0}
-    settings |= {"latency": {"probe": False}, "lookup": {"negative_ttl_s": 0, "positive_ttl_s": 0}}
+    settings |= {"latency": {"measure": False}, "lookup": {"negative_ttl_s": 0, "positive_ttl_s": 0}}
     asking = site.add("asking", transfer=transfer, pull=pull, **settings)
     archive = site.add("archive", zone="d")
     addresses = tuple(fresh_address() for _ in range(4))

@@ -132,15 +132,15 @@ def test_round_trips_are_measured_and_shown(zones: Zones) -> None:
     assert holder["tier"] == "region"
     assert 0 < holder["rtt"]["min_us"] <= holder["rtt"]["low_us"]
     (peer,) = (each for each in page(zones.asking, "/api/latency")["peers"] if each["node"] == "holder")
-    assert peer["probed"]
+    assert peer["measuring"]
     assert peer["samples"] > 0
-    assert zones.asking.metric("shorthaul_rtt_samples_total", source="probe") > 0
+    assert zones.asking.metric("shorthaul_rtt_samples_total", source="measurement") > 0
 
 
 def test_peer_that_is_not_there_stands_at_its_zones_median(zones: Zones) -> None:
     wait_for(lambda: of(zones.asking, "gone")["source"] == "zone_pair", "the zone pair is measured")
     assert of(zones.asking, "gone")["rtt"] is None
-    assert zones.asking.metric("shorthaul_probes_total", result="unreachable") > 0
+    assert zones.asking.metric("shorthaul_latency_measurements_total", result="unreachable") > 0
 
 
 def test_bytes_between_zones_are_accounted_with_their_price(zones: Zones) -> None:
@@ -307,9 +307,9 @@ def test_peer_that_talks_without_end_is_dropped_and_does_not_hold_up_the_stop() 
     address = fresh_address()
     with Site() as site, chatterer(address) as opened:
         site.add_member("chatterer", address)
-        node = site.add("probing", latency=LATENCY)
+        node = site.add("measuring", latency=LATENCY)
         site.start()
-        wait_for(lambda: len(opened) >= 2, "it is probed, dropped, and probed again")
+        wait_for(lambda: len(opened) >= 2, "it is measured, dropped, and measured again")
         assert node.process.stop(at_most_s=10.0) == 0
 
 

@@ -205,7 +205,7 @@ class Scene:
             yaml.safe_dump(
                 {
                     "node": {"name": self.node.name, "address": self.node.address},
-                    "listen": {"local": DIRECT_URL, "service": f"{self.node.address}:{AGENT_PORT}"}
+                    "listen": {"hostport": DIRECT_URL, "nodeport": f"{self.node.address}:{AGENT_PORT}"}
                     | (listen or {}),
                     "probe": probe,
                 }
@@ -502,14 +502,14 @@ class Scene:
         settings = {
             "node": {"name": name, "address": address},
             "listen": {
-                "local": DIRECT_URL,
+                "hostport": DIRECT_URL,
                 "peer": f"{address}:{HOST_PORT}",
-                "service": f"{address}:{AGENT_PORT}",
+                "nodeport": f"{address}:{AGENT_PORT}",
                 "admin": f"127.0.0.1:{ADMIN_PORT}",
                 **listen,
             },
             "store": f"oci-layout://{self.layout}",
-            "latency": {"probe": False},
+            "latency": {"measure": False},
             "probe": {"socket": str(heard), "canary_interval_s": 1 if follow else 3600},
         }
         number = next(self._numbers)

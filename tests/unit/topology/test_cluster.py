@@ -714,7 +714,7 @@ def choice(topology: ClusterTopology, holders: list[NodeName], number: int) -> s
 def test_choice_swaps_within_the_stated_time_when_two_ways_swap(
     near_us: float, far_us: float, seed: int
 ) -> None:
-    """Probes every two seconds, jitter and spikes; pulls that measure their new connections in passing."""
+    """Measurements every two seconds, jitter and spikes; pulls measure their new connections in passing."""
     dice = random.Random(seed)
     topology = cluster(one=located("r", "a"), other=located("r", "a"))
     holders = [node("one"), node("other")]
@@ -738,7 +738,7 @@ def test_choice_swaps_within_the_stated_time_when_two_ways_swap(
 
 
 def test_one_bad_handshake_does_not_decide() -> None:
-    """A peer that was never probed is known by one connection, and that one met a spike."""
+    """A peer that was never measured is known by one connection, and that one met a spike."""
     topology = cluster(**{f"a{number}": located("r", "a") for number in range(4)})
     for number in range(3):
         measure(topology, f"a{number}", 300.0, 310.0, 305.0)

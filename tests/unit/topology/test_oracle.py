@@ -82,7 +82,7 @@ def _measured(world: World, dice: random.Random) -> ClusterTopology:
         seen.add(world.placements[name])
         if not first and dice.random() < unmeasured:
             continue
-        # Most were probed; some are known from a pull or two.
+        # Most were measured; some are known from a pull or two.
         for number in range(dice.randint(1, 2) if dice.random() < 0.1 else dice.randint(10, 15)):
             jitter_us = dice.expovariate(1 / 100)
             if dice.random() < 0.02:

@@ -49,9 +49,9 @@ def problems(path: Path, document: object, *overrides: str) -> dict[str, Problem
 def test_name_and_address_are_all_that_is_required(path: Path) -> None:
     settings = load(path, LEAST)
     assert settings.node.name == "node-1"
-    assert settings.listen.local == Endpoint(host="127.0.0.1", port=30020)
+    assert settings.listen.hostport == Endpoint(host="127.0.0.1", port=30020)
     assert settings.listen.peer == Endpoint(host="10.0.0.1", port=30020)
-    assert settings.listen.service.host == "10.0.0.1"
+    assert settings.listen.nodeport.host == "10.0.0.1"
     assert settings.membership.static is None
     assert settings.resolve_tags is True
 
@@ -64,7 +64,7 @@ def test_listeners_derived_from_an_ipv6_address_have_brackets(path: Path) -> Non
 def test_listener_that_is_configured_is_not_derived(path: Path) -> None:
     settings = load(path, {**LEAST, "listen": {"peer": "10.9.9.9:1"}})
     assert str(settings.listen.peer) == "10.9.9.9:1"
-    assert settings.listen.service.host == "10.0.0.1"
+    assert settings.listen.nodeport.host == "10.0.0.1"
 
 
 @pytest.mark.parametrize("document", ["", "# nothing\n", "{}"])
@@ -76,7 +76,7 @@ def test_every_mistake_is_reported_at_once(path: Path) -> None:
     document = {
         "node": {"name": "", "address": "not an address"},
         "placement": {"zone": True, "regoin": "eu"},
-        "listen": {"local": "10.0.0.1:30020", "peer": "10.0.0.1", "service": "h:1", "admin": 9090},
+        "listen": {"hostport": "10.0.0.1:30020", "peer": "10.0.0.1", "nodeport": "h:1", "admin": 9090},
         "store": "ftp:///x",
         "membership": {"static": 7},
         "index": "redis",
@@ -93,9 +93,9 @@ def test_every_mistake_is_reported_at_once(path: Path) -> None:
         "node.address",
         "placement.zone",
         "placement.regoin",
-        "listen.local",
+        "listen.hostport",
         "listen.peer",
-        "listen.service",
+        "listen.nodeport",
         "listen.admin",
         "store",
         "membership.static",
@@ -145,13 +145,13 @@ def test_number_of_a_label_is_text(path: Path) -> None:
 
 
 def test_listeners_at_one_address_are_a_mistake(path: Path) -> None:
-    document = {**LEAST, "listen": {"peer": "127.0.0.1:30020", "service": "127.0.0.1:9090"}}
+    document = {**LEAST, "listen": {"peer": "127.0.0.1:30020", "nodeport": "127.0.0.1:9090"}}
     assert set(problems(path, document)) == {"listen.peer", "listen.admin"}
 
 
 @pytest.mark.parametrize("address", ["10.0.0.1:30020", "0.0.0.0:30020", "[::]:30020"])
 def test_local_listener_is_loopback_only(path: Path, address: str) -> None:
-    assert set(problems(path, {**LEAST, "listen": {"local": address}})) == {"listen.local"}
+    assert set(problems(path, {**LEAST, "listen": {"hostport": address}})) == {"listen.hostport"}
 
 
 def test_missing_file_is_named(path: Path) -> None:
@@ -332,3 +332,17 @@ def _leaves(document: dict[str, Any], prefix: str = "") -> list[str]:
 def test_every_setting_is_documented() -> None:
     page = (REPOSITORY_ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
     assert [key for key, _ in describe_settings() if f"`{key}`" not in page] == []
+
+
+@pytest.mark.parametrize(
+    ("key", "new"),
+    [
+        ("listen.local", "listen.hostport"),
+        ("listen.service", "listen.nodeport"),
+        ("latency.probe", "latency.measure"),
+    ],
+)
+def test_key_of_an_earlier_version_is_told_its_new_name(path: Path, key: str, new: str) -> None:
+    group, _, name = key.partition(".")
+    for found in (problems(path, {**LEAST, group: {name: 1}}), problems(path, LEAST, f"{key}=1")):
+        assert new in str(found[key])

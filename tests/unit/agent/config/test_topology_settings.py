@@ -40,7 +40,7 @@ def test_nothing_has_to_be_said_of_topology(path: Path) -> None:
     assert settings.placement.labels == Labels()
     assert settings.placement.labels_file is None
     assert settings.topology.finer_levels == FINER_LEVELS
-    assert settings.latency.probe is True
+    assert settings.latency.measure is True
     assert settings.latency.interval_s < settings.latency.window_s
     assert (settings.costs.same_zone, settings.costs.pairs) == (0.0, ())
 
@@ -82,7 +82,7 @@ def test_levels_that_are_none_are_a_mistake(path: Path, levels: object) -> None:
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("probe", "yes"),
+        ("measure", "yes"),
         ("own_zone", -1),
         ("own_zone", 1.5),
         ("other_zones", True),
@@ -99,8 +99,8 @@ def test_latency_out_of_bounds_is_a_mistake(path: Path, key: str, value: object)
     assert mistakes(path, {"latency": {key: value}}) == {f"latency.{key}"}
 
 
-def test_no_probe_connections_at_all_can_be_configured(path: Path) -> None:
-    latency = {"probe": False, "own_zone": 0, "other_zones": 0, "connections_max": 0}
+def test_no_measuring_connections_at_all_can_be_configured(path: Path) -> None:
+    latency = {"measure": False, "own_zone": 0, "other_zones": 0, "connections_max": 0}
     assert load(path, {"latency": latency}).latency.connections_max == 0
 
 
@@ -145,7 +145,7 @@ DOCUMENTS = st.fixed_dictionaries(
         "topology": st.fixed_dictionaries({"finer_levels": st.lists(LEVEL, unique=True)}),
         "latency": st.fixed_dictionaries(
             {
-                "probe": st.booleans(),
+                "measure": st.booleans(),
                 "own_zone": st.integers(0, 1000),
                 "other_zones": st.integers(0, 1000),
                 "connections_max": st.integers(0, 5000),

@@ -135,7 +135,7 @@ class Cluster:
             case Found():
                 self.lookups -= 1
                 self._allowed += self.limits.attempts_max if self._known or self.everyone_asked else 0
-                self.everyone_asked = self.everyone_asked or event.complete
+                self.everyone_asked = self.everyone_asked or event.exhaustive
                 self._known |= {holder.node for holder in event.holders}
             case Failed() if event.attempt in self.open and event.attempt != self.delivering:
                 node = self.open.pop(event.attempt).holder.node

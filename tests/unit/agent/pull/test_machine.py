@@ -66,10 +66,10 @@ def started(limits: Limits = LIMITS) -> Pull:
     return pull
 
 
-def delivering(*holders: Ranked, limits: Limits = LIMITS, complete: bool = True) -> Pull:
+def delivering(*holders: Ranked, limits: Limits = LIMITS, exhaustive: bool = True) -> Pull:
     """A pull that delivers from the first of these since 0.25 s."""
     pull = started(limits)
-    pull.on(found(*holders, complete=complete), 0.0)
+    pull.on(found(*holders, exhaustive=exhaustive), 0.0)
     assert Deliver(attempt=1, holder=holders[0]) in pull.on(Responded(attempt=1), 0.25)
     return pull
 
@@ -79,8 +79,8 @@ def play(pull: Pull, *steps: Step) -> None:
         assert pull.on(event, now_s) == expected, f"step {number}: {event} at {now_s} s"
 
 
-def found(*holders: Ranked, complete: bool = False) -> Found:
-    return Found(holders=holders, complete=complete)
+def found(*holders: Ranked, exhaustive: bool = False) -> Found:
+    return Found(holders=holders, exhaustive=exhaustive)
 
 
 def failed(attempt: int, failure: Failure = Failure.UNREACHABLE, wait_s: float = 0.0) -> Failed:
@@ -132,7 +132,7 @@ def test_first_holder_that_responds_is_delivered() -> None:
 
 def test_nobody_has_it_after_everyone_was_asked_is_not_found_at_once() -> None:
     pull = started()
-    play(pull, (found(complete=True), 0.125, (NotFound(attempts=0),)))
+    play(pull, (found(exhaustive=True), 0.125, (NotFound(attempts=0),)))
     assert pull.state is State.DONE
 
 
@@ -140,7 +140,7 @@ def test_empty_cached_answer_makes_it_ask_everyone_before_not_found() -> None:
     play(
         started(),
         (found(), 0.125, (Lookup(everyone=True), DEADLINE)),
-        (found(complete=True), 0.25, (NotFound(attempts=0),)),
+        (found(exhaustive=True), 0.25, (NotFound(attempts=0),)),
     )
 
 
@@ -148,7 +148,7 @@ def test_holder_found_by_asking_everyone_is_tried() -> None:
     play(
         started(),
         (found(), 0.125, (Lookup(everyone=True), DEADLINE)),
-        (found(A, complete=True), 0.25, (Fetch(attempt=1, holder=A), WakeAt(at_s=0.75))),
+        (found(A, exhaustive=True), 0.25, (Fetch(attempt=1, holder=A), WakeAt(at_s=0.75))),
     )
 
 
@@ -177,7 +177,7 @@ def test_failed_holder_is_followed_by_the_next_without_a_wait() -> None:
 )
 def test_verdict_on_a_holder_fits_its_failure(failure: Failure, verdict: tuple[Command, ...]) -> None:
     pull = started()
-    pull.on(found(A, complete=True), 0.0)
+    pull.on(found(A, exhaustive=True), 0.0)
     assert pull.on(failed(1, failure), 0.25) == (*verdict, NotFound(attempts=1))
 
 
@@ -187,7 +187,7 @@ def test_when_all_known_holders_failed_everyone_is_asked_and_tried_ones_are_not_
         started(),
         (found(A), 0.0, (Fetch(attempt=1, holder=A), WakeAt(at_s=0.5))),
         (failed(1, missing), 0.25, (*forgotten(A), Lookup(everyone=True), DEADLINE)),
-        (found(A, B, complete=True), 0.5, (Fetch(attempt=2, holder=B), WakeAt(at_s=1.0))),
+        (found(A, B, exhaustive=True), 0.5, (Fetch(attempt=2, holder=B), WakeAt(at_s=1.0))),
         (failed(2, missing), 0.75, (*forgotten(B), NotFound(attempts=2))),
     )
 
@@ -198,7 +198,7 @@ def test_attempts_are_capped_and_then_everyone_is_asked() -> None:
     pull.on(failed(1), 0.1)
     pull.on(failed(2), 0.2)
     assert pull.on(failed(3), 0.3) == (*avoided(C), *forgotten(C), Lookup(everyone=True), DEADLINE)
-    pull.on(found(D, complete=True), 0.4)
+    pull.on(found(D, exhaustive=True), 0.4)
     assert pull.on(failed(4, Failure.MISSING), 0.5) == (*forgotten(D), NotFound(attempts=4))
 
 
@@ -207,7 +207,7 @@ def test_near_holders_that_all_fail_do_not_hide_a_far_one() -> None:
     pull.on(found(A, B, C), 0.0)
     pull.on(failed(1), 0.1)
     pull.on(failed(2), 0.2)
-    commands = pull.on(found(D, C, A, B, complete=True), 0.3)
+    commands = pull.on(found(D, C, A, B, exhaustive=True), 0.3)
     assert commands[0] == Fetch(attempt=3, holder=D), "by the newer ranking, without those tried"
     assert pull.on(Responded(attempt=3), 0.4)[-1] == Deliver(attempt=3, holder=D)
 
@@ -218,7 +218,7 @@ def test_tier_of_which_all_are_busy_or_ill_is_no_reason_not_to_go_to_the_next(co
     play(
         started(),
         (found(unwell), 0.0, (Lookup(everyone=True), DEADLINE)),
-        (found(B, unwell, complete=True), 0.25, (Fetch(attempt=1, holder=B), WakeAt(at_s=0.75))),
+        (found(B, unwell, exhaustive=True), 0.25, (Fetch(attempt=1, holder=B), WakeAt(at_s=0.75))),
         (
             failed(1, Failure.MISSING),
             0.5,
@@ -275,7 +275,7 @@ def test_tier_that_was_not_measured_is_hedged_when_patience_is_over() -> None:
 
 
 def test_nobody_is_left_to_hedge_with_so_patience_decides() -> None:
-    play(started(HEDGING), (found(A, complete=True), 0.0, (Fetch(attempt=1, holder=A), WakeAt(at_s=0.5))))
+    play(started(HEDGING), (found(A, exhaustive=True), 0.0, (Fetch(attempt=1, holder=A), WakeAt(at_s=0.5))))
 
 
 def test_slow_holder_stays_in_the_race_when_the_next_is_asked() -> None:
@@ -303,14 +303,14 @@ def test_everyone_is_asked_while_the_only_holder_is_slow_and_it_may_still_win() 
         (found(A), 0.0, (Fetch(attempt=1, holder=A), WakeAt(at_s=0.5))),
         (Ticked(), 0.5, (*avoided(A), Lookup(everyone=True), WakeAt(at_s=3.0))),
         (Responded(attempt=1), 0.75, (Deliver(attempt=1, holder=A),)),
-        (found(B, complete=True), 0.875, ()),
+        (found(B, exhaustive=True), 0.875, ()),
     )
 
 
 def test_slow_holder_is_waited_for_when_there_is_nobody_else() -> None:
     play(
         started(),
-        (found(A, complete=True), 0.0, (Fetch(attempt=1, holder=A), WakeAt(at_s=0.5))),
+        (found(A, exhaustive=True), 0.0, (Fetch(attempt=1, holder=A), WakeAt(at_s=0.5))),
         (Ticked(), 0.5, (*avoided(A), WakeAt(at_s=3.0))),
         (Responded(attempt=1), 2.75, (Deliver(attempt=1, holder=A),)),
     )
@@ -319,7 +319,7 @@ def test_slow_holder_is_waited_for_when_there_is_nobody_else() -> None:
 def test_holder_that_gives_nothing_for_the_stall_time_has_failed() -> None:
     play(
         started(),
-        (found(A, complete=True), 0.0, (Fetch(attempt=1, holder=A), WakeAt(at_s=0.5))),
+        (found(A, exhaustive=True), 0.0, (Fetch(attempt=1, holder=A), WakeAt(at_s=0.5))),
         (Ticked(), 0.5, (*avoided(A), WakeAt(at_s=3.0))),
         (Ticked(), 3.0, (Abandon(attempt=1, failure=Failure.SILENT), *shunned(A), NotFound(attempts=1))),
     )
@@ -354,7 +354,7 @@ def test_tick_at_the_very_time_asked_for_is_never_too_early() -> None:
     """4.3 + 0.3 - 4.3 is less than 0.3 in floating point: a clock that stands still would not get past."""
     pull = Pull(limits=replace(LIMITS, patience_s=0.3))
     pull.start(4.3)
-    wake = pull.on(found(A, complete=True), 4.3)[-1]
+    wake = pull.on(found(A, exhaustive=True), 4.3)[-1]
     assert isinstance(wake, WakeAt)
     assert pull.on(Ticked(), wake.at_s)[0] == Avoid(node=A.node)
 
@@ -371,7 +371,7 @@ def test_deadline_ends_every_open_attempt_with_not_found() -> None:
     pull = started(replace(LIMITS, stall_s=60.0))
     play(
         pull,
-        (found(A, B, complete=True), 0.0, (Fetch(attempt=1, holder=A), WakeAt(at_s=0.5))),
+        (found(A, B, exhaustive=True), 0.0, (Fetch(attempt=1, holder=A), WakeAt(at_s=0.5))),
         (Ticked(), 0.5, (*avoided(A), Fetch(attempt=2, holder=B), WakeAt(at_s=1.0))),
         (Ticked(), 1.0, (*avoided(B), DEADLINE)),
     )
@@ -398,7 +398,7 @@ def test_open_attempts_are_waited_for_when_the_cap_is_reached() -> None:
         (found(A, B, C), 0.0, (Fetch(attempt=1, holder=A), WakeAt(at_s=0.5))),
         (Ticked(), 0.5, (*avoided(A), Fetch(attempt=2, holder=B), WakeAt(at_s=1.0))),
         (failed(2, missing), 0.75, (*forgotten(B), Lookup(everyone=True), WakeAt(at_s=3.0))),
-        (found(A, B, complete=True), 0.875, (Fetch(attempt=3, holder=C), WakeAt(at_s=1.375))),
+        (found(A, B, exhaustive=True), 0.875, (Fetch(attempt=3, holder=C), WakeAt(at_s=1.375))),
         (failed(3, missing), 1.0, (*forgotten(C), WakeAt(at_s=3.0))),
         (Responded(attempt=1), 2.0, (Deliver(attempt=1, holder=A),)),
     )
@@ -420,7 +420,7 @@ def test_busy_holder_makes_way_for_the_next_and_is_neither_avoided_nor_forgotten
 def test_busy_holder_is_asked_again_when_the_time_that_it_said_is_over() -> None:
     play(
         started(),
-        (found(A, complete=True), 0.0, (Fetch(attempt=1, holder=A), WakeAt(at_s=0.5))),
+        (found(A, exhaustive=True), 0.0, (Fetch(attempt=1, holder=A), WakeAt(at_s=0.5))),
         (failed(1, Failure.BUSY, 2.0), 0.25, (Relieve(node=A.node, wait_s=2.0), WakeAt(at_s=2.25))),
         (Ticked(), 2.0, (WakeAt(at_s=2.25),)),
         (Ticked(), 2.25, (Fetch(attempt=2, holder=A), WakeAt(at_s=2.75))),
@@ -430,7 +430,7 @@ def test_busy_holder_is_asked_again_when_the_time_that_it_said_is_over() -> None
 
 def test_waiting_in_line_is_not_failing_so_no_attempts_are_used_up_by_it() -> None:
     pull = started(replace(LIMITS, attempts_max=1))
-    pull.on(found(A, complete=True), 0.0)
+    pull.on(found(A, exhaustive=True), 0.0)
     now_s = 0.0
     for attempt in range(1, 9):
         pull.on(failed(attempt, Failure.BUSY, 1.0), now_s)
@@ -446,7 +446,7 @@ def test_busy_holder_whose_time_ends_during_a_lookup_and_a_race_is_still_asked_a
     pull.on(Ticked(), 0.5)  # B is slow: C is asked as well
     assert Lookup(everyone=True) in pull.on(Ticked(), 1.0)  # and so is C
     asked = pull.on(Ticked(), 1.25)  # A's time is over
-    asked += pull.on(found(A, B, C, complete=True), 1.375)
+    asked += pull.on(found(A, B, C, exhaustive=True), 1.375)
     asked += pull.on(failed(2, Failure.MISSING), 1.5)
     asked += pull.on(failed(3, Failure.MISSING), 1.625)
     assert [command.holder for command in asked if isinstance(command, Fetch)] == [A]
@@ -456,7 +456,7 @@ def test_busy_holder_whose_time_ends_during_a_lookup_and_a_race_is_still_asked_a
 def test_busy_holder_that_says_a_time_past_the_deadline_is_not_waited_for() -> None:
     """containerd can be at the registry ten seconds sooner."""
     pull = started()
-    pull.on(found(A, complete=True), 0.0)
+    pull.on(found(A, exhaustive=True), 0.0)
     assert pull.on(failed(1, Failure.BUSY, 60.0), 0.25)[-1] == NotFound(attempts=1)
 
 
@@ -474,12 +474,12 @@ def test_body_that_breaks_goes_on_from_the_next_holder_at_the_exact_offset(failu
 
 
 def test_body_that_breaks_with_nobody_left_is_cut_after_everyone_was_asked() -> None:
-    pull = delivering(A, complete=False)
+    pull = delivering(A, exhaustive=False)
     lookup = (Abandon(attempt=1), *shunned(A), Lookup(everyone=True), WakeAt(at_s=15.0))
     play(
         pull,
         (Broke(failure=Failure.BROKEN, offset=1000), 5.0, lookup),
-        (found(A, complete=True), 5.25, (Cut(),)),
+        (found(A, exhaustive=True), 5.25, (Cut(),)),
     )
     assert pull.state is State.DONE
 
@@ -496,7 +496,7 @@ def test_holder_that_gave_plenty_before_it_broke_off_is_asked_once_more_after_al
             (Abandon(attempt=1), *avoided(A), first, WakeAt(at_s=5.5)),
         ),
         (failed(2, Failure.MISSING), 5.25, (*forgotten(B), Lookup(everyone=True), WakeAt(at_s=15.0))),
-        (found(A, B, complete=True), 5.25, (again, WakeAt(at_s=5.75))),
+        (found(A, B, exhaustive=True), 5.25, (again, WakeAt(at_s=5.75))),
         (Responded(attempt=3), 5.5, (Deliver(attempt=3, holder=A),)),
         (
             Broke(failure=Failure.BROKEN, offset=PROGRESS_BYTES + 5),
@@ -511,7 +511,7 @@ def test_holder_that_stalls_is_not_asked_again_however_much_it_gave(failure: Fai
     pull = delivering(A)
     commands = pull.on(Broke(failure=failure, offset=10 * PROGRESS_BYTES), 5.0)
     assert commands[:3] == (Abandon(attempt=1), *shunned(A))
-    assert pull.on(found(A, complete=True), 5.25) == (Cut(),)
+    assert pull.on(found(A, exhaustive=True), 5.25) == (Cut(),)
 
 
 def test_second_chance_is_measured_from_where_the_holder_began() -> None:
@@ -520,7 +520,7 @@ def test_second_chance_is_measured_from_where_the_holder_began() -> None:
     pull.on(Responded(attempt=2), 5.25)
     commands = pull.on(Broke(failure=Failure.BROKEN, offset=11 * PROGRESS_BYTES - 1), 6.0)
     assert commands[:3] == (Abandon(attempt=2), *shunned(B))
-    commands = pull.on(found(A, B, complete=True), 6.25)
+    commands = pull.on(found(A, B, exhaustive=True), 6.25)
     assert Fetch(attempt=3, holder=A, offset=11 * PROGRESS_BYTES - 1) in commands
 
 
@@ -529,7 +529,7 @@ def test_body_that_went_on_for_a_mebibyte_has_everyone_asked_anew() -> None:
     pull = delivering(A)
     commands = pull.on(Broke(failure=Failure.SILENT, offset=PROGRESS_BYTES), 300.0)
     assert commands == (Abandon(attempt=1), *shunned(A), Lookup(everyone=True), WakeAt(at_s=310.0))
-    assert Fetch(attempt=2, holder=D, offset=PROGRESS_BYTES) in pull.on(found(D, complete=True), 300.25)
+    assert Fetch(attempt=2, holder=D, offset=PROGRESS_BYTES) in pull.on(found(D, exhaustive=True), 300.25)
     pull = delivering(A)
     assert pull.on(Broke(failure=Failure.SILENT, offset=PROGRESS_BYTES - 1), 300.0)[-1] == Cut()
 
@@ -546,7 +546,7 @@ def test_body_that_went_on_for_a_mebibyte_starts_counting_attempts_anew() -> Non
 
 def test_loser_of_a_race_is_the_next_when_the_winner_breaks_off() -> None:
     pull = started(HEDGING)
-    pull.on(found(A, B, C, complete=True), 0.0)
+    pull.on(found(A, B, C, exhaustive=True), 0.0)
     pull.on(Ticked(), 0.125)
     pull.on(Responded(attempt=2), 0.25)
     commands = pull.on(Broke(failure=Failure.SILENT, offset=7), 1.0)
@@ -555,7 +555,7 @@ def test_loser_of_a_race_is_the_next_when_the_winner_breaks_off() -> None:
 
 def test_loser_that_was_too_slow_comes_after_those_not_asked_yet() -> None:
     pull = started(replace(LIMITS, attempts_max=5))
-    pull.on(found(A, B, C, complete=True), 0.0)
+    pull.on(found(A, B, C, exhaustive=True), 0.0)
     pull.on(Ticked(), 0.5)
     pull.on(Responded(attempt=2), 0.75)
     assert Fetch(attempt=3, holder=C, offset=7) in pull.on(Broke(failure=Failure.SILENT, offset=7), 1.0)
@@ -563,7 +563,7 @@ def test_loser_that_was_too_slow_comes_after_those_not_asked_yet() -> None:
 
 
 def test_deadline_runs_from_the_break_and_not_from_the_beginning() -> None:
-    pull = delivering(A, complete=False)
+    pull = delivering(A, exhaustive=False)
     pull.on(Broke(failure=Failure.BROKEN, offset=1), 100.0)
     assert pull.on(Ticked(), 109.0) == (WakeAt(at_s=110.0),)
     assert pull.on(Ticked(), 110.0) == (Cut(),)
@@ -573,7 +573,7 @@ def test_deadline_runs_from_the_break_and_not_from_the_beginning() -> None:
 def test_body_that_comes_byte_after_byte_from_one_after_the_other_keeps_its_deadline(
     more_bytes: int, deadline_s: float
 ) -> None:
-    pull = delivering(A, B, complete=False)
+    pull = delivering(A, B, exhaustive=False)
     pull.on(Broke(failure=Failure.SILENT, offset=1), 100.0)
     pull.on(Responded(attempt=2), 100.25)
     commands = pull.on(Broke(failure=Failure.SILENT, offset=1 + more_bytes), 105.0)
@@ -621,12 +621,12 @@ def test_source_far_below_the_usual_makes_way_for_another_is_not_blamed_and_may_
 
 
 def test_source_far_below_the_usual_goes_on_while_everyone_is_asked_who_else_has_it() -> None:
-    pull = delivering(A, limits=FLOORED, complete=False)
+    pull = delivering(A, limits=FLOORED, exhaustive=False)
     play(
         pull,
         (progressed(1e6, usual=11e6), 4.0, (Lookup(everyone=True),)),
         (progressed(1e6, usual=11e6), 4.25, ()),
-        (found(A, B, complete=True), 4.5, ()),
+        (found(A, B, exhaustive=True), 4.5, ()),
         (progressed(1e6, usual=11e6), 4.75, (GiveUp(failure=Failure.LAGGING),)),
     )
 
@@ -666,12 +666,12 @@ def test_body_is_not_striped_where_it_would_not_help(progress: Progressed) -> No
 
 
 def test_source_that_nobody_known_can_help_makes_it_ask_everyone_once() -> None:
-    pull = delivering(A, limits=STRIPING, complete=False)
+    pull = delivering(A, limits=STRIPING, exhaustive=False)
     play(
         pull,
         (progressed(50e6, lanes_max=3), 2.0, (Lookup(everyone=True),)),
         (progressed(50e6, lanes_max=3), 2.25, ()),
-        (found(A, B, complete=True), 2.5, ()),
+        (found(A, B, exhaustive=True), 2.5, ()),
         (progressed(50e6, lanes_max=3), 2.75, (Stripe(holders=(B,)),)),
     )
 
@@ -711,7 +711,7 @@ def test_lane_that_gave_plenty_before_it_broke_off_is_asked_once_more_after_all_
     commands = pull.on(Broke(failure=Failure.SILENT, offset=PROGRESS_BYTES), 2.0)
     assert Fetch(attempt=2, holder=D, offset=PROGRESS_BYTES) in commands
     assert Lookup(everyone=True) in pull.on(failed(2, Failure.MISSING), 2.25)
-    commands = pull.on(found(A, B, C, D, complete=True), 2.25)
+    commands = pull.on(found(A, B, C, D, exhaustive=True), 2.25)
     assert Fetch(attempt=3, holder=B, offset=PROGRESS_BYTES) in commands
     assert pull.on(failed(3, Failure.MISSING), 2.5)[-1] == Cut()
 
@@ -786,13 +786,13 @@ def look_again_until_the_end(
         assert now_s < wake.at_s <= now_s + 2.0
         now_s = wake.at_s
         assert pull.on(Ticked(), now_s)[0] == Lookup(everyone=True)
-        commands = pull.on(found(complete=True), now_s)
+        commands = pull.on(found(exhaustive=True), now_s)
     return commands[-1], now_s
 
 
 def test_not_found_to_a_client_that_resumes_waits_until_it_was_looked_for_again() -> None:
     pull = started(replace(LIMITS, stubborn_s=5.0))
-    end, now_s = look_again_until_the_end(pull, pull.on(found(complete=True), 0.25), 0.25)
+    end, now_s = look_again_until_the_end(pull, pull.on(found(exhaustive=True), 0.25), 0.25)
     assert end == NotFound(attempts=0)
     assert 5.0 <= now_s <= 7.0
 
@@ -810,11 +810,11 @@ def test_body_is_cut_at_once_unless_the_client_takes_that_badly() -> None:
 
 def test_client_that_resumes_is_given_what_a_later_look_up_finds() -> None:
     pull = started(replace(LIMITS, stubborn_s=5.0))
-    pull.on(found(A, complete=True), 0.0)
+    pull.on(found(A, exhaustive=True), 0.0)
     wake = pull.on(failed(1, Failure.UNREACHABLE), 0.0)[-1]
     assert isinstance(wake, WakeAt)
     assert pull.on(Ticked(), wake.at_s)[0] == Lookup(everyone=True)
-    assert Fetch(attempt=2, holder=A) in pull.on(found(A, complete=True), wake.at_s)
+    assert Fetch(attempt=2, holder=A) in pull.on(found(A, exhaustive=True), wake.at_s)
 
 
 # The end.
@@ -890,7 +890,7 @@ def test_event_about_what_never_began_changes_nothing(early: Event) -> None:
 
 def test_refusals_cost_no_attempts_and_those_not_asked_yet_come_first() -> None:
     pull = started(Limits(patience_s=0.5, deadline_s=10.0, attempts_max=2, stall_s=3.0))
-    pull.on(Found(holders=(A, B, C, D), complete=True), 0.0)
+    pull.on(Found(holders=(A, B, C, D), exhaustive=True), 0.0)
     asked = ["a"]
     for number in (1, 2, 3):
         commands = pull.on(Failed(attempt=number, failure=Failure.BUSY, wait_s=0.2), 0.1)
@@ -900,5 +900,5 @@ def test_refusals_cost_no_attempts_and_those_not_asked_yet_come_first() -> None:
 
 def test_range_that_nobody_has_is_told_at_once_to_a_client_that_resumes() -> None:
     pull = started(Limits(patience_s=0.5, deadline_s=10.0, attempts_max=2, stubborn_s=10.0))
-    pull.on(Found(holders=(A,), complete=True), 0.0)
+    pull.on(Found(holders=(A,), exhaustive=True), 0.0)
     assert NotFound(attempts=1) in pull.on(Failed(attempt=1, failure=Failure.UNSATISFIABLE), 0.1)

@@ -85,8 +85,8 @@ def possible_events(cluster: Cluster) -> list[st.SearchStrategy[Event]]:
         repeats = cluster.limits.stubborn_s or cluster.limits.stubborn_begun_s
         holders = [one for one in HOLDERS if not (repeats and one.node in cluster.shunned)]
         some = st.lists(st.sampled_from(holders), unique=True).map(tuple) if holders else st.just(())
-        complete = st.just(value=True) if cluster.everyone_asked else st.booleans()
-        events += [st.builds(Found, holders=some, complete=complete)] * 2
+        exhaustive = st.just(value=True) if cluster.everyone_asked else st.booleans()
+        events += [st.builds(Found, holders=some, exhaustive=exhaustive)] * 2
     if cluster.delivering is None:
         return events
     offset = SOME_BYTES.map(cluster.offset.__add__)
@@ -220,7 +220,7 @@ class Run:
     def _tell(self, event: Event) -> None:
         if isinstance(event, Found):  # whom this pull shunned meanwhile the rate-up left out
             well = tuple(one for one in event.holders if one.node not in self.cluster.shunned)
-            event = Found(holders=well, complete=event.complete)
+            event = Found(holders=well, exhaustive=event.exhaustive)
         self.completed = self.completed or isinstance(event, Completed)
         self._do(self.cluster.tell(event))
 
@@ -233,7 +233,7 @@ class Run:
             match command:
                 case Lookup():
                     known = HOLDERS if command.everyone else self._cached
-                    self._later(0.02, Found(holders=known, complete=command.everyone))
+                    self._later(0.02, Found(holders=known, exhaustive=command.everyone))
                 case Fetch():
                     act = self._acting[command.attempt] = next(self._acts[command.holder.node])
                     if act.gives_bytes is not None:
@@ -337,7 +337,7 @@ def test_every_holder_is_tried_in_order_until_one_responds(failures: list[Failur
     winner = min(winner, len(failures))
     cluster = Cluster(limits=Limits(patience_s=1.0, deadline_s=10.0, attempts_max=10))
     cluster.start(0.0)
-    commands = cluster.tell(Found(holders=HOLDERS, complete=True))
+    commands = cluster.tell(Found(holders=HOLDERS, exhaustive=True))
     for place, failure in enumerate(failures[:winner]):
         assert Fetch(attempt=place + 1, holder=HOLDERS[place]) in commands
         commands = cluster.tell(Failed(attempt=place + 1, failure=failure))

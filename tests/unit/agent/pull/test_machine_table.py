@@ -84,7 +84,7 @@ def some_event(dice: random.Random, offset: int, attempts: set[int], lanes: set[
         source_bound=dice.random() < 0.9,
     )
     makers: tuple[Callable[[], Event], ...] = (
-        lambda: Found(holders=tuple(dice.sample(HOLDERS, dice.randrange(5))), complete=dice.random() < 0.5),
+        lambda: Found(holders=tuple(dice.sample(HOLDERS, dice.randrange(5))), exhaustive=dice.random() < 0.5),
         lambda: Responded(attempt=attempt),
         lambda: Failed(attempt=attempt, failure=failure, wait_s=dice.choice((0.2, 60.0))),
         lambda: Broke(failure=failure, offset=offset),
@@ -115,7 +115,7 @@ def ends(*, exhaustive: bool, last: Event) -> list[Event]:
         LaneFailed(holder=holder, failure=Failure.INVALID, given_bytes=0, wait_s=0.0)
         for holder in HOLDERS[:2]
     )
-    found = Found(holders=HOLDERS[:2], complete=exhaustive)
+    found = Found(holders=HOLDERS[:2], exhaustive=exhaustive)
     return [found, Responded(attempt=1), progressed, *failed, last]
 
 
@@ -127,7 +127,7 @@ LAST_WORDS: tuple[Event, ...] = (
 # What chance hardly ever plays to its end.
 PLAYBOOKS = [
     *(ends(exhaustive=exhaustive, last=last) for exhaustive in (True, False) for last in LAST_WORDS),
-    [Found(holders=HOLDERS[:1], complete=True), Responded(attempt=1), LAST_WORDS[1]],
+    [Found(holders=HOLDERS[:1], exhaustive=True), Responded(attempt=1), LAST_WORDS[1]],
 ]
 
 

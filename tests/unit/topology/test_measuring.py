@@ -9,13 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.twins import node, zone_key
+from topology.measuring import MeasureLimits, choose_measured, measuring_bytes_per_s
 from topology.placement import NodeName, ZoneKey
-from topology.probing import ProbeLimits, choose_probed, probe_bytes_per_s
 
 OWN = node("own")
 HERE = zone_key("r/here")
 LIMITS = st.builds(
-    ProbeLimits, own_zone=st.integers(0, 40), other_zones=st.integers(0, 6), total=st.integers(0, 60)
+    MeasureLimits, own_zone=st.integers(0, 40), other_zones=st.integers(0, 6), total=st.integers(0, 60)
 )
 Zones = Mapping[ZoneKey | None, Sequence[NodeName]]
 
@@ -30,22 +30,22 @@ def zones_of(here: int, others: int, each: int) -> dict[ZoneKey | None, list[Nod
 def chosen(
     zones: Zones,
     turn: int = 0,
-    limits: ProbeLimits | None = None,
+    limits: MeasureLimits | None = None,
     *,
     own: NodeName = OWN,
     own_zone: ZoneKey | None = HERE,
 ) -> tuple[NodeName, ...]:
-    return choose_probed(zones, own=own, own_zone=own_zone, limits=limits or ProbeLimits(), turn=turn)
+    return choose_measured(zones, own=own, own_zone=own_zone, limits=limits or MeasureLimits(), turn=turn)
 
 
-def turns_until_all(zones: Zones, most: int, limits: ProbeLimits | None = None) -> int:
-    """In how many turns everybody was probed."""
+def turns_until_all(zones: Zones, most: int, limits: MeasureLimits | None = None) -> int:
+    """In how many turns everybody was measured."""
     missing = {name for members in zones.values() for name in members}
     for turn in range(most):
         missing -= set(chosen(zones, turn, limits))
         if not missing:
             return turn + 1
-    raise AssertionError(f"{len(missing)} were never probed, such as {sorted(missing)[:3]}")
+    raise AssertionError(f"{len(missing)} were never measured, such as {sorted(missing)[:3]}")
 
 
 def test_every_zone_is_measured_however_large_the_cluster_is() -> None:
@@ -68,7 +68,7 @@ def test_small_cluster_is_measured_whole() -> None:
     turn=st.integers(0, 10**9),
 )
 def test_no_limit_is_exceeded_and_nobody_is_there_twice(
-    here: int, others: int, each: int, limits: ProbeLimits, turn: int
+    here: int, others: int, each: int, limits: MeasureLimits, turn: int
 ) -> None:
     zones = zones_of(here, others, each)
     picked = chosen(zones, turn, limits)
@@ -86,13 +86,13 @@ def test_everybody_has_a_turn() -> None:
 @pytest.mark.parametrize("others", [5, 6, 7, 8, 12])
 def test_everybody_has_a_turn_when_zones_take_turns_as_well(others: int, each: int) -> None:
     zones = zones_of(here=1, others=others, each=each)
-    limits = ProbeLimits(own_zone=1, other_zones=3, total=1 + 3 * 4)
+    limits = MeasureLimits(own_zone=1, other_zones=3, total=1 + 3 * 4)
     turns_until_all(zones, 4 * others * each, limits)
 
 
 def test_other_zones_are_measured_even_if_the_own_one_could_take_all_connections() -> None:
     zones = zones_of(here=40, others=2, each=40)
-    turns = (chosen(zones, turn, ProbeLimits(total=32)) for turn in range(100))
+    turns = (chosen(zones, turn, MeasureLimits(total=32)) for turn in range(100))
     picked = set(itertools.chain.from_iterable(turns))
     assert picked & set(zones[zone_key("r/z0")])
     assert picked & set(zones[zone_key("r/z1")])
@@ -110,7 +110,7 @@ def test_same_nodes_and_turn_give_the_same_choice_in_whatever_order_they_come() 
     for turn in range(5):
         shuffled = [(zone, dice.sample(members, len(members))) for zone, members in zones.items()]
         dice.shuffle(shuffled)
-        limits = ProbeLimits(own_zone=8, other_zones=2, total=18)
+        limits = MeasureLimits(own_zone=8, other_zones=2, total=18)
         assert chosen(zones, turn, limits) == chosen(dict(shuffled), turn, limits)
 
 
@@ -139,7 +139,7 @@ def test_nobody_there_is_nobody_chosen() -> None:
 
 def test_bandwidth_grows_with_connections_and_shrinks_with_the_intervals() -> None:
     def bytes_per_s(connections: int, interval_s: float) -> float:
-        return probe_bytes_per_s(connections, interval_s=interval_s, report_s=15, rotate_s=30, zones=3)
+        return measuring_bytes_per_s(connections, interval_s=interval_s, report_s=15, rotate_s=30, zones=3)
 
     assert bytes_per_s(0, 2) == 0
     assert 0 < bytes_per_s(10, 2) < bytes_per_s(20, 2)

@@ -1,6 +1,6 @@
 """Which peers to measure.
 
-Decides which peers get a probe connection. Some peers of every zone are probed, so that no zone goes
+Decides which peers get a measuring connection. Some peers of every zone are measured, so that no zone goes
 unmeasured in a large cluster. (If 5 % of the peers are in a zone, 15 peers chosen at random include none of
 them 46 % of the time.) The set rotates, so that every peer gets its turn. Pure: the same nodes and turn
 give the same choice.
@@ -18,23 +18,23 @@ _T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ProbeLimits:
-    """How many probe connections: in this node's zone, in each other zone, and in total."""
+class MeasureLimits:
+    """How many measuring connections: in this node's zone, in each other zone, and in total."""
 
     own_zone: int = 32
     other_zones: int = 3
     total: int = 192
 
 
-def choose_probed(
+def choose_measured(
     zones: Mapping[ZoneKey | None, Sequence[NodeName]],
     *,
     own: NodeName,
     own_zone: ZoneKey | None,
-    limits: ProbeLimits,
+    limits: MeasureLimits,
     turn: int,
 ) -> tuple[NodeName, ...]:
-    """The peers to probe in this turn. Each turn replaces a quarter of a zone's probed peers, at least one.
+    """The peers to measure in this turn. Each turn replaces a quarter of a zone's peers, at least one.
 
     ``zones``: the peers by zone. Peers without a known zone are under None; a node without a zone treats
     them as its own zone. If ``total`` has no room for every zone, the zones take turns as well.
@@ -70,17 +70,17 @@ def _turn_of(members: Sequence[_T], count: int, own: NodeName, turn: int) -> Ite
     return [order[(start + place) % len(order)] for place in range(count)]
 
 
-def probe_bytes_per_s(
+def measuring_bytes_per_s(
     connections: int, *, interval_s: float, report_s: float, rotate_s: float, zones: int
 ) -> float:
-    """An upper bound of the bytes that a node's probing puts on the wire: both directions, with headers.
+    """An upper bound of the bytes that a node's measuring puts on the wire: both directions, with headers.
 
-    A probe is a frame of 6 bytes and its acknowledgement. A report has up to 60 bytes per zone (names of
+    A message is a frame of 6 bytes and its acknowledgement. A report has up to 60 bytes per zone (names of
     about 25 characters each). Opening and closing a connection costs about 1.6 kB. A turn replaces at most
     a third of the connections (one of three in other zones, a quarter in the node's own zone).
     """
     headers = 14 + 20 + 32  # Ethernet, IPv4, TCP with timestamps
-    probe = headers + 6 + headers
+    message = headers + 6 + headers
     report = 200 + 60 * min(zones, REPORT_ZONES_MAX)
     made = connections / 3 / rotate_s * 1600
-    return connections * (probe / interval_s + report / report_s) + made
+    return connections * (message / interval_s + report / report_s) + made

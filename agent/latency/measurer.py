@@ -1,8 +1,9 @@
-"""The probe connections: opens, measures, rotates and closes them.
+"""The measuring connections: opens, measures, rotates and closes them.
 
 Each connection sends an empty message every `interval_s`. The peer's kernel acknowledges it, and at the next
-turn this node's kernel says how long that took. Every `report_s` the message is a report. `topology.probing`
-chooses the peers. A peer that can't be probed may still serve: it only costs an attempt now and then.
+turn this node's kernel says how long that took. Every `report_s` the message is a report.
+`topology.measuring` chooses the peers. A peer that can't be measured may still serve: it only costs an
+attempt now and then.
 """
 
 import asyncio
@@ -21,22 +22,22 @@ from agent.members.roster import Roster
 from agent.observe.metrics import Metrics
 from agent.peering.dial import Dialer, Unreachable
 from agent.peering.websocket import PeerSocket
+from topology.measuring import MeasureLimits, choose_measured
 from topology.placement import NodeName, ZoneKey
-from topology.probing import ProbeLimits, choose_probed
 
 _log = logging.getLogger(__name__)
 
-PROBE_CONNECT_S = 3.0
-"""A probe connection is given up when it is not open after so long."""
+MEASURE_CONNECT_S = 3.0
+"""A measuring connection is given up when it is not open after so long."""
 
 _MESSAGE_MAX_BYTES = 1024  # the peer should send nothing at all
 _OPENING_MAX = 8  # at once, so that a rotation is no burst
-_LOST_MAX = 3  # probes in a row without an acknowledgement, then the connection is given up
+_LOST_MAX = 3  # messages in a row without an acknowledgement, then the connection is given up
 _RETRY_LEAST_S, _RETRY_MOST_S = 1.0, 60.0
 _SOON_S = 0.1
 
 
-class _Probe:
+class _Connection:
     """One open connection."""
 
     def __init__(self, peer: Peer, socket: PeerSocket, info: TcpInfo | None) -> None:
@@ -46,14 +47,14 @@ class _Probe:
         self._lost = 0
         self.reported_s = float("-inf")
         # The peer sends nothing here: whatever comes is its end, or shows that it is no agent.
-        self._watch = asyncio.create_task(socket.receive(), name="watch a probe")
+        self._watch = asyncio.create_task(socket.receive(), name="watch a measuring connection")
 
     @property
     def dead(self) -> bool:
         return self._watch.done() or self._lost >= _LOST_MAX
 
     def measure(self) -> float | None:
-        """What the last probe measured, in microseconds; None when nothing came back."""
+        """What the last message measured, in microseconds; None when nothing came back."""
         info = read_tcp_info(self._socket.kernel_socket)
         sample_us = None
         if info is not None and self._before is not None:
@@ -63,8 +64,8 @@ class _Probe:
         return sample_us
 
     async def send(self, message: bytes) -> None:
-        """Send a probe. Raises ConnectionError and TimeoutError."""
-        await self._socket.send(message, PROBE_CONNECT_S)
+        """Send a message, whose acknowledgement is measured. Raises ConnectionError and TimeoutError."""
+        await self._socket.send(message, MEASURE_CONNECT_S)
 
     async def close(self) -> None:
         """Close the connection, whatever the peer does."""
@@ -73,10 +74,10 @@ class _Probe:
         await self._socket.close()
 
 
-class Prober:
+class Measurer:
     """Keeps the roster's latencies measured. Use as an async context manager, and `run` it.
 
-    ``load``: how many bodies this node is sending to peers. ``dialer``: opens the probe connections. It
+    ``load``: how many bodies this node is sending to peers. ``dialer``: opens the measuring connections. It
     should connect from this node's own address, by which the peers know who reports.
     """
 
@@ -96,7 +97,7 @@ class Prober:
         self._load = load
         self._dialer = dialer
         self._clock = clock
-        self._probes: dict[NodeName, _Probe] = {}
+        self._connections: dict[NodeName, _Connection] = {}
         self._opening: dict[NodeName, asyncio.Task[None]] = {}
         self._closing: set[asyncio.Task[None]] = set()
         self._retry: dict[NodeName, tuple[float, float]] = {}  # when next, and how long to wait then
@@ -105,9 +106,9 @@ class Prober:
         self._last_report = float("-inf"), b""  # when it was made
 
     @property
-    def probed(self) -> tuple[NodeName, ...]:
+    def measured(self) -> tuple[NodeName, ...]:
         """The peers that have a connection now."""
-        return tuple(self._probes)
+        return tuple(self._connections)
 
     async def __aenter__(self) -> Self:
         return self
@@ -119,28 +120,28 @@ class Prober:
         for task in opening:
             task.cancel()
         await asyncio.gather(*opening, return_exceptions=True)
-        for probe in [*self._probes.values()]:
-            self._drop(probe)
+        for connection in [*self._connections.values()]:
+            self._drop(connection)
         await asyncio.gather(*self._closing, return_exceptions=True)
 
     async def run(self) -> None:
-        """Probe until cancelled. The probes are spread over the interval."""
-        if not self._settings.probe:
+        """Measure until cancelled. The messages are spread over the interval."""
+        if not self._settings.measure:
             return
         async with asyncio.TaskGroup() as tasks:
             while True:
                 self._plan(tasks)
                 started_s = self._clock()
-                probes = [*self._probes.values()]
-                for number, probe in enumerate(probes, start=1):
-                    await self._turn(probe)
-                    due_s = started_s + self._settings.interval_s * number / len(probes)
+                connections = [*self._connections.values()]
+                for number, connection in enumerate(connections, start=1):
+                    await self._turn(connection)
+                    due_s = started_s + self._settings.interval_s * number / len(connections)
                     await asyncio.sleep(max(0.0, due_s - self._clock()))
-                if not probes:
+                if not connections:
                     await asyncio.sleep(_SOON_S)
 
     def _plan(self, tasks: asyncio.TaskGroup) -> None:
-        """Decide who is probed now; close what is not, open what is missing."""
+        """Decide who is measured now; close what is not, open what is missing."""
         now_s = self._clock()
         turn = int(now_s / self._settings.rotate_s)
         plan = (self._roster.snapshot.generation, turn)
@@ -148,21 +149,21 @@ class Prober:
             self._planned = plan
             self._wanted = self._choose(turn)
         wanted = frozenset(self._wanted)
-        for name, probe in list(self._probes.items()):
+        for name, connection in list(self._connections.items()):
             peer = self._roster.peer(name)
-            moved = peer is None or peer.base_url != probe.peer.base_url
-            if name not in wanted or probe.dead or moved:
-                if probe.dead:
+            moved = peer is None or peer.base_url != connection.peer.base_url
+            if name not in wanted or connection.dead or moved:
+                if connection.dead:
                     self._retry[name] = now_s + _RETRY_LEAST_S, _RETRY_LEAST_S
-                self._drop(probe)
+                self._drop(connection)
         for name in self._wanted:
             if len(self._opening) >= _OPENING_MAX:
                 break
             peer = self._roster.peer(name)
             retry_s, _ = self._retry.get(name, (0.0, 0.0))
-            if peer is None or name in self._probes or name in self._opening or now_s < retry_s:
+            if peer is None or name in self._connections or name in self._opening or now_s < retry_s:
                 continue
-            task = tasks.create_task(self._open(peer), name="open a probe")
+            task = tasks.create_task(self._open(peer), name="open a measuring connection")
             self._opening[name] = task
             task.add_done_callback(lambda _, name=name: self._opening.pop(name, None))  # type: ignore[misc]
 
@@ -173,11 +174,11 @@ class Prober:
             zones.setdefault(snapshot.zone_of(name), []).append(name)
         settings = self._settings
         self._retry = {name: retry for name, retry in self._retry.items() if self._roster.peer(name)}
-        return choose_probed(
+        return choose_measured(
             zones,
             own=self._roster.own,
             own_zone=snapshot.zone_of(self._roster.own),
-            limits=ProbeLimits(
+            limits=MeasureLimits(
                 own_zone=settings.own_zone, other_zones=settings.other_zones, total=settings.connections_max
             ),
             turn=turn,
@@ -188,41 +189,41 @@ class Prober:
             socket = await self._dialer.open_websocket(
                 peer,
                 PATH,
-                timeout_s=PROBE_CONNECT_S,
+                timeout_s=MEASURE_CONNECT_S,
                 message_max_bytes=_MESSAGE_MAX_BYTES,
                 answers_pings=False,
             )
         except Unreachable as error:
-            self._metrics.probe("unreachable")
+            self._metrics.measurement("unreachable")
             _, waited_s = self._retry.get(peer.name, (0.0, 0.0))
             wait_s = min(_RETRY_MOST_S, max(_RETRY_LEAST_S, 2 * waited_s))
             self._retry[peer.name] = self._clock() + wait_s, wait_s
-            _log.debug("can't probe: %s", error, extra={"fields": {"node": peer.name}})
+            _log.debug("can't measure: %s", error, extra={"fields": {"node": peer.name}})
             return
         self._retry.pop(peer.name, None)
         info = read_tcp_info(socket.kernel_socket)
         if info is not None and info.handshake_us is not None:
             self._add_sample(peer.name, info.handshake_us)
-        self._probes[peer.name] = _Probe(peer, socket, info)
+        self._connections[peer.name] = _Connection(peer, socket, info)
 
-    async def _turn(self, probe: _Probe) -> None:
-        name = probe.peer.name
-        if self._probes.get(name) is not probe:
+    async def _turn(self, connection: _Connection) -> None:
+        name = connection.peer.name
+        if self._connections.get(name) is not connection:
             return
-        sample_us = probe.measure() if probe.reported_s > float("-inf") else None
+        sample_us = connection.measure() if connection.reported_s > float("-inf") else None
         if sample_us is not None:
             self._add_sample(name, sample_us)
-        elif probe.reported_s > float("-inf"):
-            self._metrics.probe("lost")
+        elif connection.reported_s > float("-inf"):
+            self._metrics.measurement("lost")
         message = b""
         now_s = self._clock()
-        if now_s - probe.reported_s >= self._settings.report_s:
-            probe.reported_s = now_s
+        if now_s - connection.reported_s >= self._settings.report_s:
+            connection.reported_s = now_s
             message = self._report(now_s)
         try:
-            await probe.send(message)
+            await connection.send(message)
         except (ConnectionError, TimeoutError):
-            self._drop(probe)
+            self._drop(connection)
 
     def _report(self, now_s: float) -> bytes:
         """The report, made once for all peers that get it in the same second."""
@@ -234,12 +235,12 @@ class Prober:
         return message
 
     def _add_sample(self, name: NodeName, sample_us: float) -> None:
-        plausible = add_sample(self._roster, self._metrics, name, sample_us, "probe")
-        self._metrics.probe("measured" if plausible else "absurd")
+        plausible = add_sample(self._roster, self._metrics, name, sample_us, "measurement")
+        self._metrics.measurement("measured" if plausible else "absurd")
 
-    def _drop(self, probe: _Probe) -> None:
-        task = asyncio.create_task(probe.close(), name="close a probe")
+    def _drop(self, connection: _Connection) -> None:
+        task = asyncio.create_task(connection.close(), name="close a measuring connection")
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
-        if self._probes.get(probe.peer.name) is probe:
-            del self._probes[probe.peer.name]
+        if self._connections.get(connection.peer.name) is connection:
+            del self._connections[connection.peer.name]

@@ -1,4 +1,4 @@
-"""The prober against real peers on loopback: it measures, reports, rotates, gives up, and leaves nothing."""
+"""The measurer against real peers on loopback: it reports, rotates, gives up, and leaves nothing."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -11,7 +11,7 @@ from aiohttp import web
 
 from agent.config import LatencySettings
 from agent.latency.hearing import ReportDesk
-from agent.latency.prober import Prober
+from agent.latency.measurer import Measurer
 from agent.latency.wire import PATH, NodeReport
 from agent.members.member import Peer, Peers
 from agent.members.roster import Roster
@@ -65,13 +65,13 @@ async def real_peer() -> AsyncIterator[RealPeer]:
 
 @dataclass
 class Running:
-    prober: Prober
+    measurer: Measurer
     roster: Roster
     metrics: Metrics
 
     def count(self, result: str) -> float:
-        """How many probes had this result."""
-        line = f'shorthaul_probes_total{{result="{result}"}} '
+        """How many measurements had this result."""
+        line = f'shorthaul_latency_measurements_total{{result="{result}"}} '
         found = [text for text in self.metrics.expose().decode().splitlines() if text.startswith(line)]
         return float(found[0].rpartition(" ")[2]) if found else 0.0
 
@@ -82,17 +82,17 @@ async def running(members: Peers, **settings: object) -> AsyncIterator[Running]:
     roster.update(members)
     metrics = Metrics()
     dialer = Dialer(connect_s=3.0)
-    prober = Prober(
+    measurer = Measurer(
         roster=roster,
         settings=LatencySettings(**{**QUICK, **settings}),  # type: ignore[arg-type]
         metrics=metrics,
         load=lambda: 3,
         dialer=dialer,
     )
-    async with dialer, prober:
-        task = asyncio.create_task(prober.run())
+    async with dialer, measurer:
+        task = asyncio.create_task(measurer.run())
         try:
-            yield Running(prober, roster, metrics)
+            yield Running(measurer, roster, metrics)
         finally:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
@@ -109,10 +109,10 @@ async def until(condition: Callable[[], bool], what: str) -> None:
 async def test_peer_is_measured_again_and_again() -> None:
     async with real_peer() as one, running(peers(one.member("p", located("r", "a")))) as run:
         await until(lambda: run.count("measured") >= 6, "samples")
-        estimate = run.roster.topology.estimate(node("p"), run.prober._clock())
+        estimate = run.roster.topology.estimate(node("p"), run.measurer._clock())
         assert estimate is not None
         assert 0 < estimate.low_us < 10_000_000
-        assert run.prober.probed == ("p",)
+        assert run.measurer.measured == ("p",)
         assert one.opened == 1
 
 
@@ -126,23 +126,23 @@ async def test_peer_hears_what_was_measured_and_how_busy_this_node_is() -> None:
         assert run.count("measured")
 
 
-async def test_peer_that_left_is_not_probed_any_more() -> None:
+async def test_peer_that_left_is_not_measured_any_more() -> None:
     async with real_peer() as one, real_peer() as other:
         stays, leaves = one.member("stays", located("r", "a")), other.member("leaves", located("r", "a"))
         async with running(peers(stays, leaves)) as run:
-            await until(lambda: set(run.prober.probed) == {"stays", "leaves"}, "two probes")
+            await until(lambda: set(run.measurer.measured) == {"stays", "leaves"}, "two connections")
             run.roster.update(peers(stays))
-            await until(lambda: run.prober.probed == ("stays",), "one probe")
+            await until(lambda: run.measurer.measured == ("stays",), "one connection")
             await until(lambda: not len(other.desk), "the other end closed")
 
 
-async def test_peer_that_moved_to_another_address_is_probed_there() -> None:
+async def test_peer_that_moved_to_another_address_is_measured_there() -> None:
     async with (
         real_peer() as one,
         real_peer() as other,
         running(peers(one.member("p", located("r", "a")))) as run,
     ):
-        await until(lambda: one.opened == 1, "a probe")
+        await until(lambda: one.opened == 1, "a measuring connection")
         run.roster.update(peers(other.member("p", located("r", "a"))))
         await until(lambda: bool(other.told), "a report at the new address")
 
@@ -155,10 +155,10 @@ async def test_peer_that_cannot_be_reached_is_counted_and_left_alone_for_a_while
         async with running(members) as run:
             await until(lambda: run.count("measured") >= 10, "the other is measured")
             assert run.count("unreachable") == 1
-            assert run.prober.probed == ("p",)
+            assert run.measurer.measured == ("p",)
 
 
-async def test_peer_that_closes_the_connection_is_probed_anew() -> None:
+async def test_peer_that_closes_the_connection_is_measured_anew() -> None:
     async with real_peer() as one, running(peers(one.member("p", located("r", "a")))) as run:
         await until(lambda: run.count("measured") >= 3, "samples")
         await one.desk.close()
@@ -167,7 +167,7 @@ async def test_peer_that_closes_the_connection_is_probed_anew() -> None:
         await until(lambda: run.count("measured") >= before + 3, "more samples")
 
 
-def test_peer_that_closes_the_connection_is_probed_anew_on_the_loop_of_the_agent() -> None:
+def test_peer_that_closes_the_connection_is_measured_anew_on_the_loop_of_the_agent() -> None:
     async def main() -> None:
         async with real_peer() as one, running(peers(one.member("p", located("r", "a")))) as run:
             for connections in range(2, 12):
@@ -193,7 +193,7 @@ async def test_peer_that_does_not_speak_the_protocol_is_unreachable() -> None:
         old = Peer(name=node("old"), address=host, port=port, placement=located("r", "a"))
         async with running(peers(old)) as run:
             await until(lambda: run.count("unreachable") == 1, "a refusal")
-            assert run.prober.probed == ()
+            assert run.measurer.measured == ()
 
 
 async def test_connections_are_bounded_and_everybody_has_a_turn() -> None:
@@ -203,8 +203,8 @@ async def test_connections_are_bounded_and_everybody_has_a_turn() -> None:
         async with running(members, own_zone=2, connections_max=2, rotate_s=0.1) as run:
 
             def all_seen() -> bool:
-                assert len(run.prober.probed) <= 2
-                seen.update(run.prober.probed)
+                assert len(run.measurer.measured) <= 2
+                seen.update(run.measurer.measured)
                 return len(seen) == 6
 
             await until(all_seen, "everybody")
@@ -214,22 +214,22 @@ async def test_probing_that_is_turned_off_opens_nothing() -> None:
     async with real_peer() as one:
         roster = Roster(own=node("own"), placement=located("r", "a"))
         roster.update(peers(one.member("p", located("r", "a"))))
-        prober = Prober(
+        measurer = Measurer(
             roster=roster,
-            settings=LatencySettings(probe=False),
+            settings=LatencySettings(measure=False),
             metrics=Metrics(),
             load=lambda: 0,
             dialer=Dialer(connect_s=3.0),
         )
-        async with prober:
-            await prober.run()
+        async with measurer:
+            await measurer.run()
         assert one.opened == 0
 
 
 async def test_node_without_peers_waits_for_some() -> None:
     async with real_peer() as one, running({}) as run:
         run.roster.update(peers(one.member("p", located("r", "a"))))
-        await until(lambda: run.prober.probed == ("p",), "a probe")
+        await until(lambda: run.measurer.measured == ("p",), "a measuring connection")
 
 
 @pytest.mark.parametrize("after", [0, 3])
@@ -239,11 +239,11 @@ async def test_prober_that_ends_leaves_no_task_and_no_connection(after: int) -> 
         async with running(peers(one.member("p", located("r", "a")))) as run:
             await until(lambda: run.count("measured") >= after, "samples")
         await until(lambda: not len(one.desk), "the other end closed")
-        assert run.prober.probed == ()
+        assert run.measurer.measured == ()
     await until(lambda: other_tasks() <= before, "no task is left")
 
 
-async def test_peers_that_vanish_without_a_word_are_probed_anew_and_leave_no_connection() -> None:
+async def test_peers_that_vanish_without_a_word_are_measured_anew_and_leave_no_connection() -> None:
     async def accept(connection: Connection) -> None:
         await accept_upgrade(connection)
         await connection.closed()
@@ -253,11 +253,11 @@ async def test_peers_that_vanish_without_a_word_are_probed_anew_and_leave_no_con
         members = peers(*(replace(near, name=node(f"p{number}")) for number in range(6)))
         before = len(descriptors())
         async with running(members, own_zone=6) as run:
-            await until(lambda: len(run.prober.probed) == 6, "six probes")
+            await until(lambda: len(run.measurer.measured) == 6, "six connections")
             for connection in server.connections[:6]:
                 await vanish(connection.writer)
             await until(lambda: len(server.connections) == 12, "six new connections")
-            await until(lambda: len(run.prober.probed) == 6, "six probes again")
+            await until(lambda: len(run.measurer.measured) == 6, "six connections again")
             await until(lambda: len(descriptors()) == before + 12 + 6, "the peers' own sockets are left")
         for connection in server.connections[:6]:
             connection.reset()
