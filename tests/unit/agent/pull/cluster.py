@@ -1,10 +1,14 @@
-"""A fictitious cluster around one pull: it obeys the pull's commands, and checks each against the rules."""
+"""A fictitious cluster around one pull: it obeys the pull's commands, and checks each against the rules.
 
-from collections.abc import Mapping
+What a verdict on a peer means is decided by the product's own policy.
+"""
+
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 
 from hypothesis import note
 
+from agent.config import PullSettings, TransferSettings
 from agent.pull.events import (
     PROGRESS_BYTES,
     Abandon,
@@ -36,8 +40,15 @@ from agent.pull.events import (
     WakeAt,
 )
 from agent.pull.machine import Pull, State
+from agent.pull.pace import Pace
+from agent.pull.policy import Policy
+from agent.pull.regard import Regard
+from tests.unit.twins import node, sha256
 from topology.placement import NodeName
 from topology.ranking import Ranked
+
+DIGEST = sha256("what is pulled")
+NODES = tuple(map(node, "abcdef"))
 
 
 @dataclass(slots=True)
@@ -69,7 +80,6 @@ class Cluster:
     lanes: dict[NodeName, Ranked] = field(default_factory=dict)  # those that give a striped body still
     given_up: Failure | None = None
     end: NotFound | Cut | None = None
-    shunned: set[NodeName] = field(default_factory=set)
     _known: set[NodeName] = field(default_factory=set)
     _asked: set[NodeName] = field(default_factory=set)
     _spent: set[NodeName] = field(default_factory=set)  # failed, and did not ask for patience
@@ -86,6 +96,15 @@ class Cluster:
 
     def __post_init__(self) -> None:
         self.pull = Pull(limits=self.limits)
+        regard = Regard(cooloff_s=PullSettings().cooloff_s)
+        regard.keep(NODES)
+        pace = Pace(patience_s=self.limits.patience_s)
+        self.policy = Policy(regard=regard, pace=pace, pull=PullSettings(), transfer=TransferSettings())
+
+    @property
+    def passed_over(self) -> Set[NodeName]:
+        """Whom no look-up names now, because what they gave was no good."""
+        return self.policy.passed_over(DIGEST, self.now_s)
 
     @property
     def _stubborn_s(self) -> float:
@@ -221,13 +240,15 @@ class Cluster:
             case WakeAt():
                 assert self.now_s <= command.at_s <= max(self.now_s, self.deadline_s), "out of time"
                 self.wake_s = command.at_s
-            case Avoid() | Shun() | Relieve() | Forget():
+            case Avoid() | Shun() | Relieve():
                 assert command.node in self._asked, "a verdict on one that was not asked"
-                if isinstance(command, Shun):
-                    self.shunned.add(command.node)
+                self.policy.heed(command, DIGEST, self.now_s)
+            case Forget():
+                assert command.node in self._asked, "a verdict on one that was not asked"
             case Commend():
                 assert self._given_bytes[command.node] >= PROGRESS_BYTES, "commended for little"
                 assert command.node not in self._blamed, "commended though it failed"
+                self.policy.heed(command, DIGEST, self.now_s)
             case Deliver():
                 assert self.delivering is None, "two at a time"
                 assert list(self.open) == [command.attempt], "the others still run"
@@ -251,7 +272,7 @@ class Cluster:
         assert self.delivering is None, "asks another while one delivers"
         assert command.attempt not in self.open
         assert node not in {opened.holder.node for opened in self.open.values()}, "one peer twice at a time"
-        assert node not in self.shunned, "asks one that is shunned"
+        assert node not in self.passed_over, "asks one that is shunned"
         assert node not in self._spent or self._looked_again, "asks again one that failed"
         assert self.now_s >= self._ready_s.get(node, 0.0), "asks a busy one sooner than it said"
         assert command.offset == self.offset, "leaves a gap, or sends bytes twice"
@@ -266,7 +287,7 @@ class Cluster:
         assert 0 < len(nodes) < self._lanes_max
         assert len({own.node, *nodes}) == len(nodes) + 1, "one holder twice"
         assert all(holder.tier is own.tier for holder in command.holders)
-        assert not self.shunned & set(nodes), "asks one that is shunned"
+        assert not self.passed_over & set(nodes), "asks one that is shunned"
         assert not self._spent & set(nodes), "asks one that failed"
 
     def _check_end(self, command: NotFound | Cut) -> None:
