@@ -68,7 +68,7 @@ def load(config: ProgramConfig) -> LoadedPrograms:
             if config.source is not None:
                 request["source"] = str(config.source)
             ours.send(json.dumps(request).encode())
-            _, said = child.communicate(timeout=_COMPILE_S)
+            _, stderr = child.communicate(timeout=_COMPILE_S)
             answer, fds, _, _ = socket.recv_fds(ours, 65536, _FDS_MAX, _CLOSE_ON_EXEC)
         except subprocess.TimeoutExpired as error:
             child.kill()
@@ -78,13 +78,13 @@ def load(config: ProgramConfig) -> LoadedPrograms:
             ) from error
         except OSError as error:
             child.kill()
-            _, said = child.communicate()
+            _, stderr = child.communicate()
             raise BpfError(
                 f"the compiling process failed: {error}",
                 hint="report this log",
-                log=_shorten(said.decode("utf-8", "replace")),
+                log=_shorten(stderr.decode("utf-8", "replace")),
             ) from error
-    log = said.decode("utf-8", "replace")
+    log = stderr.decode("utf-8", "replace")
     if not answer:
         raise BpfError(
             f"the compiling process ended with status {child.returncode}",
@@ -93,13 +93,13 @@ def load(config: ProgramConfig) -> LoadedPrograms:
             else "report this log",
             log=_shorten(log),
         )
-    told = json.loads(answer)
+    reply = json.loads(answer)
     if not fds:
-        raise _failure(told["failed"], told["message"], log)
+        raise _failure(reply["failed"], reply["message"], log)
     return LoadedPrograms(
-        fds=dict(zip(told["names"], fds, strict=True)),
-        bcc=told["bcc"],
-        netns_of_packets="NETNS_OF_PACKETS" in told["options"],
+        fds=dict(zip(reply["names"], fds, strict=True)),
+        bcc=reply["bcc"],
+        netns_of_packets="NETNS_OF_PACKETS" in reply["options"],
     )
 
 

@@ -317,7 +317,7 @@ class ClusterTopology:
     def _judge(self, nodes: Iterable[NodeName], now_s: float) -> bool:
         """Infer the zones of unlabelled nodes, and check the labels of the others. Whether any node moved."""
         border_us: Callable[[ZoneKey], float] = cache(
-            lambda zone: border_of(zone, self._zone_nodes, self._apart_us)
+            lambda zone: border_of(zone, self._zone_nodes, self._zone_rtt_us)
         )
         moved = False
         for node in nodes:
@@ -327,7 +327,7 @@ class ClusterTopology:
             evidence = self._evidence(node, now_s)
             if labelled.zone_key is not None:
                 reason = contradiction(
-                    labelled.zone_key, evidence, border_us, self._apart_us, suspect=node in self._suspects
+                    labelled.zone_key, evidence, border_us, self._zone_rtt_us, suspect=node in self._suspects
                 )
                 if reason is None:
                     self._suspects.pop(node, None)
@@ -362,7 +362,7 @@ class ClusterTopology:
         placement = self._labelled.get(node)
         return None if placement is None else placement.zone_key
 
-    def _apart_us(self, one: ZoneKey, other: ZoneKey) -> float:
+    def _zone_rtt_us(self, one: ZoneKey, other: ZoneKey) -> float:
         measured = self._matrix.rtt_us(one, other)
         return self._graph.usual_us(one, other) if measured is None else measured
 

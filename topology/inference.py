@@ -14,7 +14,7 @@ from topology.placement import ZoneKey
 Evidence = Mapping[ZoneKey, float]
 """The median round trip, in microseconds, between one node and each zone that measured it."""
 
-Apart = Callable[[ZoneKey, ZoneKey], float]
+ZoneRtt = Callable[[ZoneKey, ZoneKey], float]
 """The round trip between two zones, or inside one. A prior if nobody measured it."""
 
 Border = Callable[[ZoneKey], float]
@@ -51,7 +51,7 @@ def contradiction(
     labelled: ZoneKey,
     evidence: Evidence,
     border_us: Border,
-    apart_us: Apart,
+    zone_rtt_us: ZoneRtt,
     *,
     suspect: bool = False,
 ) -> str | None:
@@ -62,13 +62,13 @@ def contradiction(
     """
     lenience = _STAY if suspect else 1.0
     own_us = evidence.get(labelled)
-    inside_us = apart_us(labelled, labelled)
+    inside_us = zone_rtt_us(labelled, labelled)
     for zone, rtt_us in sorted(evidence.items(), key=lambda item: (item[1], str(item[0]))):
         if zone == labelled:
             continue
-        usual_us = apart_us(labelled, zone)
+        usual_us = zone_rtt_us(labelled, zone)
         nearer = own_us is None or rtt_us * _CLEARLY < own_us * lenience
-        limit_us = min(math.sqrt(usual_us * apart_us(zone, zone)), usual_us / 1.5)
+        limit_us = min(math.sqrt(usual_us * zone_rtt_us(zone, zone)), usual_us / 1.5)
         if nearer and rtt_us < limit_us * lenience:
             return (
                 f"labelled zone {labelled}, but {_ms(rtt_us)} from zone {zone}, "
@@ -79,10 +79,10 @@ def contradiction(
     return None
 
 
-def border_of(zone: ZoneKey, zones: Iterable[ZoneKey], apart_us: Apart) -> float:
+def border_of(zone: ZoneKey, zones: Iterable[ZoneKey], zone_rtt_us: ZoneRtt) -> float:
     """The largest round trip, in microseconds, of a node that counts as inside the zone."""
-    inside_us = apart_us(zone, zone)
-    next_us = min((apart_us(zone, other) for other in zones if other != zone), default=math.inf)
+    inside_us = zone_rtt_us(zone, zone)
+    next_us = min((zone_rtt_us(zone, other) for other in zones if other != zone), default=math.inf)
     if not math.isfinite(next_us):
         return 2 * inside_us
     return math.sqrt(inside_us * max(next_us, inside_us))

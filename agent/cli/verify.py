@@ -144,14 +144,14 @@ def _as_dict(
     proved: bool,
     why: str,
 ) -> dict[str, Any]:
-    told = [asdict(canary) for canary in canaries]
-    for canary in told:
+    documents = [asdict(canary) for canary in canaries]
+    for canary in documents:
         canary["endpoint"], canary["verdict"] = canary["endpoint"].value, canary["verdict"].value
         del canary["at_s"]
     return {
         "proved": proved,
         "why": why,
-        "canaries": told,
+        "canaries": documents,
         "preflight": [
             {"name": each.name, "status": each.status.value, "detail": each.detail, "hint": each.hint}
             for each in checks

@@ -101,37 +101,37 @@ _N = TypeVar("_N", int, float)
 def encode(message: Message) -> bytes:
     """A message as one line, with the newline."""
     if isinstance(message, Hello):
-        told: dict[str, Any] = {
+        document: dict[str, Any] = {
             "hello": VERSION,
             "node": message.node,
             "started_s": message.started_s,
             "programs": message.programs,
         }
     elif isinstance(message, Flows):
-        told = {
+        document = {
             "flows": [_pack(flow) for flow in message.flows],
             "rtts": [(ip.hex(), rtt_us) for ip, rtt_us in message.rtts],
         }
     else:
-        told = asdict(message)
-        for canary in told["canaries"]:
+        document = asdict(message)
+        for canary in document["canaries"]:
             canary["endpoint"] = canary["endpoint"].value
             canary["verdict"] = canary["verdict"].value
-        told = {"health": told}
-    return json.dumps(told, separators=(",", ":")).encode() + b"\n"
+        document = {"health": document}
+    return json.dumps(document, separators=(",", ":")).encode() + b"\n"
 
 
 def decode(line: bytes) -> Message:
     """The message in a line. Raises `MessageInvalid`."""
     try:
-        told = json.loads(line)
-        if "hello" in told:
-            return _hello(told)
-        if "health" in told:
-            return _health(told["health"])
+        document = json.loads(line)
+        if "hello" in document:
+            return _hello(document)
+        if "health" in document:
+            return _health(document["health"])
         return Flows(
-            flows=tuple(_unpack(packed) for packed in told["flows"]),
-            rtts=tuple((_ip(ip), _number(rtt_us)) for ip, rtt_us in told["rtts"]),
+            flows=tuple(_unpack(packed) for packed in document["flows"]),
+            rtts=tuple((_ip(ip), _number(rtt_us)) for ip, rtt_us in document["rtts"]),
         )
     except MessageInvalid:
         raise
@@ -139,17 +139,17 @@ def decode(line: bytes) -> Message:
         raise MessageInvalid(f"not a message of a probe: {error!r}") from error
 
 
-def _hello(told: dict[str, Any]) -> Hello:
-    if told["hello"] != VERSION:
-        raise MessageInvalid(f"the probe speaks version {told['hello']!r}, not {VERSION}")
+def _hello(document: dict[str, Any]) -> Hello:
+    if document["hello"] != VERSION:
+        raise MessageInvalid(f"the probe speaks version {document['hello']!r}, not {VERSION}")
     return Hello(
-        node=str(told["node"]),
-        started_s=_number(told["started_s"], float),
-        programs=tuple(_number(number) for number in told["programs"]),
+        node=str(document["node"]),
+        started_s=_number(document["started_s"], float),
+        programs=tuple(_number(number) for number in document["programs"]),
     )
 
 
-def _health(told: dict[str, Any]) -> Health:
+def _health(document: dict[str, Any]) -> Health:
     canaries = tuple(
         Canary(
             endpoint=EndpointName(canary["endpoint"]),
@@ -162,11 +162,14 @@ def _health(told: dict[str, Any]) -> Health:
             at_s=_number(canary["at_s"], float),
             taken_by=_number(canary["taken_by"]),
         )
-        for canary in told["canaries"]
+        for canary in document["canaries"]
     )
-    counts = {name: _number(told[name]) for name in _COUNTS}
+    counts = {name: _number(document[name]) for name in _COUNTS}
     return Health(
-        canaries=canaries, sure_of_intent=bool(told["sure_of_intent"]), alike=bool(told["alike"]), **counts
+        canaries=canaries,
+        sure_of_intent=bool(document["sure_of_intent"]),
+        alike=bool(document["alike"]),
+        **counts,
     )
 
 

@@ -67,8 +67,8 @@ class ProbeMetrics:
             "Canaries of the last round, by verdict.",
             labels=("endpoint", "verdict"),
         )
-        told = Counter((canary.endpoint.value, canary.verdict.value) for canary in health.canaries)
-        for labels, number in sorted(told.items()):
+        verdicts = Counter((canary.endpoint.value, canary.verdict.value) for canary in health.canaries)
+        for labels, number in sorted(verdicts.items()):
             canaries.add_metric(labels, number)
         rtts = GaugeMetricFamily(
             "shorthaul_probe_canary_rtt_seconds",

@@ -14,7 +14,7 @@
 #define ETHERTYPE_IPV6 0x86dd
 #define PROTOCOL_TCP 6
 #define FAMILY_IPV6 10
-#define TOLD_EVERY_NS 1000000000ULL
+#define RTT_EVERY_NS 1000000000ULL
 
 /* States of a socket whose handshake was completed. SYN-ACKs carry LISTEN, which is not one of them. */
 #define SYNCHRONISED (1 << BPF_TCP_ESTABLISHED | 1 << BPF_TCP_FIN_WAIT1 | 1 << BPF_TCP_FIN_WAIT2 | \
@@ -24,12 +24,12 @@
 struct flow {
 	__u64 connect_ns;
 	__u64 netns;
-	__u64 told_ns;         /* when the last EVENT_RTT was sent */
+	__u64 rtt_sent_ns;     /* when the last EVENT_RTT was sent */
 	__u32 pid;
 	__u32 rtt_us;
-	__u32 least_us;        /* the minimum round trip since told_ns */
+	__u32 least_us;        /* the minimum round trip since rtt_sent_ns */
 	__u8 flags;
-	__u8 told;             /* the flags of the last event that was sent */
+	__u8 sent_flags;       /* the flags of the last event that was sent */
 	char comm[16];
 	struct endpoint intent;
 	struct tuple wire;
@@ -122,7 +122,7 @@ static __always_inline void set_event(struct event *event, __u8 kind, struct flo
 
 /* cgroup/connect4 and connect6: the address that the process asked for (the intent). */
 
-static __always_inline int connecting(struct bpf_sock_addr *ctx, int first, int ipv6)
+static __always_inline int on_connect(struct bpf_sock_addr *ctx, int first, int ipv6)
 {
 	struct flow *flow;
 	__u16 port = bpf_ntohs(ctx->user_port);
@@ -146,7 +146,7 @@ static __always_inline int connecting(struct bpf_sock_addr *ctx, int first, int 
 	if (flow->flags & FLOW_FIRST && !first)
 		return ALLOW;
 	flow->flags = FLOW_INTENT | FLOW_CLIENT | (first ? FLOW_FIRST : 0);
-	flow->told = 0;
+	flow->sent_flags = 0;
 	flow->rtt_us = 0;
 	flow->connect_ns = bpf_ktime_get_ns();
 	flow->netns = bpf_get_netns_cookie(ctx);
@@ -165,22 +165,22 @@ static __always_inline int connecting(struct bpf_sock_addr *ctx, int first, int 
 
 int shorthaul_con4(struct bpf_sock_addr *ctx)
 {
-	return connecting(ctx, 0, 0);
+	return on_connect(ctx, 0, 0);
 }
 
 int shorthaul_con6(struct bpf_sock_addr *ctx)
 {
-	return connecting(ctx, 0, 1);
+	return on_connect(ctx, 0, 1);
 }
 
 int shorthaul_near4(struct bpf_sock_addr *ctx)
 {
-	return connecting(ctx, 1, 0);
+	return on_connect(ctx, 1, 0);
 }
 
 int shorthaul_near6(struct bpf_sock_addr *ctx)
 {
-	return connecting(ctx, 1, 1);
+	return on_connect(ctx, 1, 1);
 }
 
 /* cgroup_skb/egress: the addresses that the packet leaves with. */
@@ -194,7 +194,7 @@ int shorthaul_out(struct __sk_buff *skb)
 	struct event *event;
 	__u16 source, destination;
 	__u16 ports[2];
-	__u8 flags, told_later;
+	__u8 flags, sent_later;
 
 	if (!sk)
 		return ALLOW;
@@ -250,19 +250,19 @@ int shorthaul_out(struct __sk_buff *skb)
 	if (WATCHED(destination) && !WATCHED(source))
 		flags |= FLOW_CLIENT;
 	/* An untranslated flow has its socket's addresses, so there is nothing else to compare. */
-	if (flags == flow->told && (!(flags & FLOW_TRANSLATED) || same_tuple(&wire, &flow->wire)))
+	if (flags == flow->sent_flags && (!(flags & FLOW_TRANSLATED) || same_tuple(&wire, &flow->wire)))
 		return ALLOW;
-	told_later = flow->flags & FLOW_INTENT && !(flow->flags & FLOW_ESTABLISHED) && !(flags & FLOW_TRANSLATED);
+	sent_later = flow->flags & FLOW_INTENT && !(flow->flags & FLOW_ESTABLISHED) && !(flags & FLOW_TRANSLATED);
 	flow->flags = flags;
 	if (!same_tuple(&wire, &flow->wire)) {
 		flow->wire = wire;
-		flow->told = 0; /* so that it is sent again if there is no room for the event now */
+		flow->sent_flags = 0; /* so that it is sent again if there is no room for the event now */
 	}
 	/*
 	 * A SYN is reported when the handshake completes or when the socket closes. The packet that completes the
 	 * handshake leaves while the process waits in connect(), so the next packet reports it instead.
 	 */
-	if (!(flags & FLOW_ESTABLISHED) || told_later)
+	if (!(flags & FLOW_ESTABLISHED) || sent_later)
 		return ALLOW;
 #ifdef NETNS_OF_PACKETS
 	if (!flow->netns)
@@ -278,7 +278,7 @@ int shorthaul_out(struct __sk_buff *skb)
 	event->state = sk->state;
 	event->mark = skb->mark;
 	events.ringbuf_submit(event, BPF_RB_NO_WAKEUP);
-	flow->told = flags;
+	flow->sent_flags = flags;
 	count(EVENTS);
 	return ALLOW;
 
@@ -289,7 +289,7 @@ unreadable:
 
 /* sock_ops: when a flow begins and ends, and its round trips. */
 
-static __always_inline void tell(struct bpf_sock_ops *ctx, struct flow *flow, struct bpf_sock *sk, __u8 kind)
+static __always_inline void send_event(struct bpf_sock_ops *ctx, struct flow *flow, struct bpf_sock *sk, __u8 kind)
 {
 	struct event *event = events.ringbuf_reserve(sizeof(*event));
 
@@ -309,12 +309,12 @@ static __always_inline void tell(struct bpf_sock_ops *ctx, struct flow *flow, st
 }
 
 /* Keeps the callbacks that other programs asked for. */
-static __always_inline void call_back(struct bpf_sock_ops *ctx, int callbacks)
+static __always_inline void request_callbacks(struct bpf_sock_ops *ctx, int callbacks)
 {
 	bpf_sock_ops_cb_flags_set(ctx, ctx->bpf_sock_ops_cb_flags | callbacks);
 }
 
-static __always_inline void measured(struct bpf_sock_ops *ctx, struct flow *flow, struct bpf_sock *sk)
+static __always_inline void add_rtt_sample(struct bpf_sock_ops *ctx, struct flow *flow, struct bpf_sock *sk)
 {
 	__u64 now_ns = bpf_ktime_get_ns();
 	__u32 rtt_us = ctx->args[0]; /* from Linux 6.11 on the sample itself; older kernels give 0 here */
@@ -323,10 +323,10 @@ static __always_inline void measured(struct bpf_sock_ops *ctx, struct flow *flow
 		rtt_us = ctx->srtt_us >> 3;
 	if (rtt_us && (!flow->least_us || rtt_us < flow->least_us))
 		flow->least_us = rtt_us;
-	if (!flow->least_us || now_ns - flow->told_ns < TOLD_EVERY_NS)
+	if (!flow->least_us || now_ns - flow->rtt_sent_ns < RTT_EVERY_NS)
 		return;
-	flow->told_ns = now_ns;
-	tell(ctx, flow, sk, EVENT_RTT);
+	flow->rtt_sent_ns = now_ns;
+	send_event(ctx, flow, sk, EVENT_RTT);
 	flow->least_us = 0;
 }
 
@@ -384,28 +384,28 @@ int shorthaul_ops(struct bpf_sock_ops *ctx)
 		flow->flags |= FLOW_CLIENT | FLOW_BEGUN;
 		flow->netns = bpf_get_netns_cookie(ctx);
 		/* A loopback round trip is of no use, so the call for each packet is saved. */
-		call_back(ctx, BPF_SOCK_OPS_STATE_CB_FLAG | (is_loopback(sk) ? 0 : BPF_SOCK_OPS_RTT_CB_FLAG));
+		request_callbacks(ctx, BPF_SOCK_OPS_STATE_CB_FLAG | (is_loopback(sk) ? 0 : BPF_SOCK_OPS_RTT_CB_FLAG));
 		break;
 	case BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB:
 		flow->netns = bpf_get_netns_cookie(ctx);
 		if (!is_loopback(sk))
-			call_back(ctx, BPF_SOCK_OPS_RTT_CB_FLAG);
+			request_callbacks(ctx, BPF_SOCK_OPS_RTT_CB_FLAG);
 		break;
 	case BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB:
 		flow->rtt_us = ctx->srtt_us >> 3;
 		/* The destination was rewritten to an unwatched port, so its packets are not looked at. */
 		if (flow->flags & FLOW_INTENT && !WATCHED(bpf_ntohl(ctx->remote_port))) {
 			flow->flags |= FLOW_ESTABLISHED;
-			tell(ctx, flow, sk, EVENT_FLOW);
+			send_event(ctx, flow, sk, EVENT_FLOW);
 		}
 		break;
 	case BPF_SOCK_OPS_STATE_CB:
 		if (flow->flags & FLOW_CLIENT)
-			tell(ctx, flow, sk, EVENT_CLOSED);
-		flow->flags = flow->told = 0; /* the socket may connect again */
+			send_event(ctx, flow, sk, EVENT_CLOSED);
+		flow->flags = flow->sent_flags = 0; /* the socket may connect again */
 		break;
 	case BPF_SOCK_OPS_RTT_CB:
-		measured(ctx, flow, sk);
+		add_rtt_sample(ctx, flow, sk);
 		break;
 	}
 	return ALLOW;

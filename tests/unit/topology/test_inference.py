@@ -6,26 +6,26 @@ import random
 import pytest
 
 from tests.unit.twins import zone_key
-from topology.inference import Apart, border_of, contradiction, infer_zone
+from topology.inference import ZoneRtt, border_of, contradiction, infer_zone
 from topology.placement import ZoneKey
 
 A, B, C, FAR = zone_key("r/a"), zone_key("r/b"), zone_key("r/c"), zone_key("q/x")
 ZONES = (A, B, C, FAR)
 
 
-def apart_us(one: ZoneKey, other: ZoneKey) -> float:
+def zone_rtt_us(one: ZoneKey, other: ZoneKey) -> float:
     if one == other:
         return 320.0
     return 900.0 if one.region == other.region else 30_000.0
 
 
 def border_us(zone: ZoneKey) -> float:
-    return border_of(zone, ZONES, apart_us)
+    return border_of(zone, ZONES, zone_rtt_us)
 
 
 def lonely_us(zone: ZoneKey) -> float:
     """The border of a zone when there is no other."""
-    return border_of(zone, (zone,), apart_us)
+    return border_of(zone, (zone,), zone_rtt_us)
 
 
 def test_node_that_is_inside_of_one_zone_by_its_latency_is_placed_there() -> None:
@@ -83,33 +83,33 @@ def test_border_is_between_inside_and_next_door() -> None:
 
 
 def test_latency_that_fits_the_label_is_no_contradiction() -> None:
-    assert contradiction(A, {}, border_us, apart_us) is None
-    assert contradiction(A, {A: 330.0, B: 900.0}, border_us, apart_us) is None
-    assert contradiction(A, {B: 850.0}, border_us, apart_us) is None
+    assert contradiction(A, {}, border_us, zone_rtt_us) is None
+    assert contradiction(A, {A: 330.0, B: 900.0}, border_us, zone_rtt_us) is None
+    assert contradiction(A, {B: 850.0}, border_us, zone_rtt_us) is None
 
 
 def test_node_that_is_inside_of_another_zone_by_its_latency_is_suspect() -> None:
-    reason = contradiction(A, {A: 900.0, B: 310.0}, border_us, apart_us)
+    reason = contradiction(A, {A: 900.0, B: 310.0}, border_us, zone_rtt_us)
     assert reason is not None
     assert "r/a" in reason
     assert "r/b" in reason
-    assert contradiction(A, {B: 310.0}, border_us, apart_us) is not None
+    assert contradiction(A, {B: 310.0}, border_us, zone_rtt_us) is not None
 
 
 def test_node_that_is_far_from_its_own_zone_is_suspect() -> None:
-    assert contradiction(A, {A: 2000.0}, border_us, apart_us) is not None
+    assert contradiction(A, {A: 2000.0}, border_us, zone_rtt_us) is not None
 
 
 def test_slow_access_alone_is_a_suspicion_only_beyond_the_border() -> None:
-    assert contradiction(A, {A: 500.0, B: 1100.0}, border_us, apart_us) is None
+    assert contradiction(A, {A: 500.0, B: 1100.0}, border_us, zone_rtt_us) is None
 
 
 def test_suspicion_and_its_end_are_apart_so_that_jitter_does_not_flap_it() -> None:
     limit_us = max(2 * 320.0, border_us(A))
-    assert contradiction(A, {A: limit_us * 0.95}, border_us, apart_us) is None
-    assert contradiction(A, {A: limit_us * 1.05}, border_us, apart_us) is not None
-    assert contradiction(A, {A: limit_us * 0.95}, border_us, apart_us, suspect=True) is not None
-    assert contradiction(A, {A: 330.0}, border_us, apart_us, suspect=True) is None
+    assert contradiction(A, {A: limit_us * 0.95}, border_us, zone_rtt_us) is None
+    assert contradiction(A, {A: limit_us * 1.05}, border_us, zone_rtt_us) is not None
+    assert contradiction(A, {A: limit_us * 0.95}, border_us, zone_rtt_us, suspect=True) is not None
+    assert contradiction(A, {A: 330.0}, border_us, zone_rtt_us, suspect=True) is None
 
 
 def test_what_is_said_is_one_line_and_never_fails_for_any_evidence() -> None:
@@ -121,7 +121,7 @@ def test_what_is_said_is_one_line_and_never_fails_for_any_evidence() -> None:
         def apart(one: ZoneKey, other: ZoneKey, known: dict[tuple[ZoneKey, ZoneKey], float] = known) -> float:
             return known[one, other]
 
-        def border(zone: ZoneKey, apart: Apart = apart) -> float:
+        def border(zone: ZoneKey, apart: ZoneRtt = apart) -> float:
             return border_of(zone, ZONES, apart)
 
         reason = contradiction(A, evidence, border, apart)
