@@ -67,7 +67,8 @@ async def _ask(*words: str) -> list[dict[str, Any]]:
     except OSError:
         return []
     try:
-        said, _ = await asyncio.wait_for(process.communicate(), _TIMEOUT_S)
+        async with asyncio.timeout(_TIMEOUT_S):
+            said, _ = await process.communicate()
         answer = json.loads(said or b"[]")
     except (TimeoutError, ValueError):
         return []

@@ -202,8 +202,10 @@ class Probe:
     async def _keep_sending(self) -> None:
         while True:
             await self.send_canaries()
+            # Not wait_for: on Python 3.11 it loses a cancellation that comes with the result.
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._hurried.wait(), self._canary_s)
+                async with asyncio.timeout(self._canary_s):
+                    await self._hurried.wait()
                 await asyncio.sleep(_SOON_S)
             self._hurried.clear()
 
@@ -221,7 +223,8 @@ class Probe:
                     connection.close()
                 await self.drain()
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(asyncio.shield(judged), _JUDGED_S)
+                    async with asyncio.timeout(_JUDGED_S):
+                        await asyncio.shield(judged)
                 if not judged.done():
                     self._table.settle(connection.cookie)
                     await self.drain()

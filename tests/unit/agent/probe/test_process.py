@@ -37,7 +37,7 @@ def record(one: Event) -> bytes:
     )  # fmt: skip
 
 
-def subject(*endpoints: Endpoint, port: int = 30020) -> WatchedNode:
+def watched(*endpoints: Endpoint, port: int = 30020) -> WatchedNode:
     view = node(own_ips=own_ips(), host_port=port)
     return WatchedNode(name=OWN, address=HOST, view=view, endpoints=lambda: endpoints)
 
@@ -61,7 +61,7 @@ class Heard:
 
 def working(source: EventSource, *endpoints: Endpoint, port: int = 30020) -> tuple[Probe, Heard]:
     probe, heard = (
-        Probe(subject(*endpoints, port=port), source, canary_interval_s=1.0, programs=(7,)),
+        Probe(watched(*endpoints, port=port), source, canary_interval_s=1.0, programs=(7,)),
         Heard(),
     )
     probe.sinks.append(heard)
@@ -148,6 +148,23 @@ async def test_new_reader_is_told_hello_then_all_open_flows_then_health() -> Non
     flows = [message for message in first[1:-1] if isinstance(message, Flows)]
     assert all(len(message.flows) <= FLOWS_MAX for message in flows)
     assert len({flow.cookie for message in flows for flow in message.flows}) == 2500
+
+
+@pytest.mark.parametrize("ticks", range(5))
+async def test_probe_ends_when_it_is_cancelled_as_the_next_canaries_become_due(ticks: int) -> None:
+    with socket.create_server((HOST, 0)) as closed:
+        endpoint = Endpoint(host=HOST, port=closed.getsockname()[1])
+    probe, heard = working(ReplaySource([]), endpoint, port=endpoint.port)
+    running = asyncio.create_task(probe.run())
+    async with asyncio.timeout(20):
+        while not any(isinstance(each, Health) and each.canaries for each in heard.messages):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    probe.hasten_canaries()
+    for _ in range(ticks):
+        await asyncio.sleep(0)
+    running.cancel()
+    done, _ = await asyncio.wait([running], timeout=20)
+    assert done
 
 
 async def test_what_the_programs_lost_is_told_once_a_second() -> None:
