@@ -43,7 +43,7 @@ def _kill_all(cgroup: Path) -> None:
                 os.kill(int(pid), 9)
 
 
-def _remove(folder: Path, *, at_most_s: float = 5.0) -> None:
+def _remove(folder: Path, *, at_most_s: float = 30.0) -> None:
     until_s = time.monotonic() + at_most_s
     while True:
         try:

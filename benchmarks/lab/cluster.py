@@ -125,6 +125,7 @@ class Node:
             "membership": {"static": str(cluster.members)},
             "probe": {"socket": str(self.folder / "probe.sock"), "canary_interval_s": 2.0},
         }
+        self.settings |= cluster.settings
         if self.cgroup is not None:
             self.settings["probe"]["cgroup"] = str(self.cgroup)
         if self.containerd is not None:
@@ -227,6 +228,7 @@ class Cluster:
     ``real``: use namespaces and containerds, which needs root. Otherwise it uses loopback addresses and OCI
     layouts. ``containerd=False``: use OCI layouts in namespaces too, so that only agents have to start.
     ``delays``: frames between the namespaces take time, see `Cluster.delays`. This needs ``real``.
+    ``settings``: top-level settings of every agent.
     """
 
     def __init__(
@@ -237,12 +239,14 @@ class Cluster:
         versions: Sequence[str] = ("1.6",),
         delays: bool = False,
         containerd: bool = True,
+        settings: Mapping[str, Any] | None = None,
     ) -> None:
         if delays and not real:
             raise LabError("delays need namespaces (real=True)")
         self._places = nodes
         self._versions = versions
         self.real = real
+        self.settings = dict(settings or {})
         self.containerd = real and containerd
         self.network: Network | DelayNetwork | None = None
         self.cgroups: list[Path] = []

@@ -176,7 +176,7 @@ class Watcher:
         with self._changed:
             return list(self._found.values())
 
-    def find(self, flow: Flow, *, at_most_s: float = 5.0) -> Translation:
+    def find(self, flow: Flow, *, at_most_s: float = 60.0) -> Translation:
         """Wait until this flow of a client's socket was seen, and say what happened to it. Raises
         `LabError`.
         """

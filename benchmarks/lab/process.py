@@ -87,7 +87,7 @@ class Process:
         if self.running:
             self._child.send_signal(number)
 
-    def stop(self, *, at_most_s: float = 10.0) -> int:
+    def stop(self, *, at_most_s: float = 30.0) -> int:
         """Send SIGTERM, then SIGKILL. Returns the exit status."""
         self.signal(signal.SIGCONT)
         self.signal(signal.SIGTERM)
@@ -101,7 +101,7 @@ class Process:
         self.signal(signal.SIGKILL)
         return self._child.wait(10)
 
-    def wait_until(self, ready: Callable[[], bool], what: str, *, at_most_s: float = 60.0) -> None:
+    def wait_until(self, ready: Callable[[], bool], what: str, *, at_most_s: float = 120.0) -> None:
         """Wait for a condition that this process causes. Raises `LabError` if it ends or takes too long."""
         until_s = time.monotonic() + at_most_s
         while not ready():

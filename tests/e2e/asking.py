@@ -99,7 +99,7 @@ class Pulled:
     error: str
 
 
-def try_pull(node: Node, reference: str, *, at_most_s: float = 60.0) -> Pulled:
+def try_pull(node: Node, reference: str, *, at_most_s: float = 120.0) -> Pulled:
     """Pull, and tell how it went."""
     started_s = time.monotonic()
     try:

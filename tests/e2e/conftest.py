@@ -8,6 +8,7 @@ import pytest
 
 from benchmarks.lab.cluster import Cluster, Place
 from benchmarks.lab.image import build_image
+from tests.server.agents import PATIENT
 
 PLACES = [
     Place(name="a1", region="r1", zone="a", rack="a-1"),
@@ -25,7 +26,7 @@ def cluster() -> Iterator[Cluster]:
     """Five nodes, containerd 1.6, 1.7 and 2.1 among them, all agents running."""
     if os.geteuid() != 0:
         pytest.fail("needs root, for network namespaces and containerd: run `make test` as root")
-    with Cluster(PLACES, versions=("1.6", "1.7", "2.1")) as made:
+    with Cluster(PLACES, versions=("1.6", "1.7", "2.1"), settings=PATIENT) as made:
         made.start_agents()
         yield made
 

@@ -20,12 +20,13 @@ import pytest
 
 from benchmarks.lab.cluster import ADMIN_PORT, Cluster, Node, Place
 from benchmarks.lab.process import enter
+from tests.server.agents import PATIENT
 from topology.measuring import measuring_bytes_per_s
 
 pytestmark = pytest.mark.e2e
 
 LATENCY = {"interval_s": 0.25, "window_s": 2.0, "report_s": 0.5, "rotate_s": 60.0}
-PATIENCE_S = 30.0  # a busy machine may need longer; the claim is what is chosen then
+PATIENCE_S = 90.0  # a busy machine may need longer; the claim is what is chosen then
 
 PLACES = [
     Place(name="asker", region="r", zone="a"),
@@ -43,7 +44,7 @@ def cluster() -> Iterator[Cluster]:
     """Two zones 1 ms apart, 0.3 ms inside of one; the stray node is in zone b and has no label."""
     if os.geteuid() != 0:
         pytest.fail("needs root, for network namespaces: run `make test` as root")
-    with Cluster(PLACES, delays=True, containerd=False) as made:
+    with Cluster(PLACES, delays=True, containerd=False, settings=PATIENT) as made:
         lay_out(made)
         made.start_agents(latency=LATENCY)
         yield made
@@ -115,7 +116,7 @@ def settle(asker: Node, near: str, far: str, far_us: float) -> None:
     )
 
 
-@pytest.mark.parametrize(("near_us", "far_us"), [(300.0, 5300.0), (300.0, 1000.0)])
+@pytest.mark.parametrize(("near_us", "far_us"), [(300.0, 5300.0), (3000.0, 10_000.0)])
 def test_nearer_of_two_equally_labelled_nodes_is_chosen_and_a_swap_of_the_delays_swaps_the_choice(
     cluster: Cluster, asker: Node, near_us: float, far_us: float
 ) -> None:

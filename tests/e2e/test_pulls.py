@@ -20,7 +20,7 @@ from tests.e2e.conftest import Push
 pytestmark = pytest.mark.e2e
 
 
-def until(condition: Callable[[], bool], what: str, at_most_s: float = 5.0) -> None:
+def until(condition: Callable[[], bool], what: str, at_most_s: float = 60.0) -> None:
     """Wait for a condition, with a bound that only a failure reaches."""
     end_s = time.monotonic() + at_most_s
     while not condition():
@@ -186,8 +186,8 @@ def test_a_blob_that_garbage_collection_took_is_not_offered(cluster: Cluster, pu
     assert node.containerd is not None
     node.containerd.remove(reference)
     path = node.containerd.blobs / digest.partition(":")[2]
-    until(lambda: not path.exists(), "garbage collection", at_most_s=30)
-    until(lambda: not offered(), "the holder forgotten", at_most_s=3.0)
+    until(lambda: not path.exists(), "garbage collection")
+    until(lambda: not offered(), "the holder forgotten")
 
 
 def test_one_connection_serves_many_blobs(cluster: Cluster, push: Push) -> None:
@@ -241,11 +241,11 @@ def test_the_service_listener_serves_another_nodes_fallback(cluster: Cluster, pu
 
 @pytest.fixture
 def short_lived_tags(cluster: Cluster) -> Iterator[Cluster]:
-    """The same cluster with tags that peers answer for ten seconds."""
+    """The same cluster with tags that peers answer for twenty seconds."""
     names = ["a1", "b1", "c1"]
     for name in names:
         cluster.node(name).agent.stop()
-    cluster.start_agents(names, tag_max_age_s=10)
+    cluster.start_agents(names, tag_max_age_s=20)
     yield cluster
     for name in names:
         cluster.node(name).agent.stop()
@@ -261,9 +261,9 @@ def test_a_moved_tag_is_seen_within_its_age_even_behind_two_mirrors(
     first_s = time.monotonic()
     until(lambda: names_known(cluster.node("a1"), reference), "the first copy")
     cluster.node("b1").pull(reference)  # resolved by a1: b1's copy is not younger for it
-    assert time.monotonic() < first_s + 9.5, "the machine is too slow for this test's ten seconds"
+    assert time.monotonic() < first_s + 19.5, "the machine is too slow for this test's twenty seconds"
     push("e2e/moving", seed=902)
-    time.sleep(max(0.0, first_s + 10.1 - time.monotonic()))
+    time.sleep(max(0.0, first_s + 20.1 - time.monotonic()))
     reply = cluster.node("c1").get(f"/v2/e2e/moving/manifests/v1?ns={REGISTRY}", method="HEAD")
     assert reply.status == 404, "c1 has to ask the registry"
 

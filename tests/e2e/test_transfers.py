@@ -32,23 +32,14 @@ from tests.e2e.asking import (
     sent_bytes,
     try_pull,
 )
-from tests.server.agents import wait_for
+from tests.server.agents import PATIENT, wait_for
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
+pytestmark = pytest.mark.e2e
 
 _MIB = 1 << 20
-_LARGE_BYTES = 256 * _MIB
 _MEDIUM_BYTES = 128 * _MIB
 _SMALL_BYTES = 16 * _MIB
 _CHUNK_BYTES = 8 * _MIB
-
-_STALL_S = 3.0  # the default, which the bounds are about
-_KILLED_S = 1.0
-_FROZEN_S = _STALL_S + 2.0
-_MARGIN_S = 3.0
-"""On top of the two bounds: two cores run the containerds, the agents and the links, and two undisturbed
-pulls of the same layer differ by a second here.
-"""
 
 _HOLDERS = ("one", "other")
 _ASKING = ("old", "new", "chunks")
@@ -79,7 +70,7 @@ def cluster() -> Iterator[Cluster]:
     """Two holders and three nodes that ask."""
     if os.geteuid() != 0:
         pytest.fail("needs root, for network namespaces and containerd: run `make test` as root")
-    with Cluster(_PLACES, versions=_VERSIONS) as made:
+    with Cluster(_PLACES, versions=_VERSIONS, settings=PATIENT) as made:
         chunks = made.node("chunks").containerd
         assert chunks is not None
         chunks.fetch_in_chunks(_CHUNK_BYTES, at_once=4)
@@ -115,12 +106,6 @@ def _hold(cluster: Cluster, layer_bytes: int) -> Pushed:
     with ThreadPoolExecutor(len(_HOLDERS)) as pool:
         list(pool.map(lambda name: fill(cluster.node(name), pushed.reference, image), _HOLDERS))
     return pushed
-
-
-@pytest.fixture(scope="module")
-def large(cluster: Cluster) -> Pushed:
-    """A layer of 256 MiB."""
-    return _hold(cluster, _LARGE_BYTES)
 
 
 @pytest.fixture(scope="module")
@@ -189,9 +174,7 @@ def _pull_disturbed(
     before = {holder.name: sent_bytes(holder) for holder in holders}
     with ThreadPoolExecutor(1) as pool:
         pull = pool.submit(try_pull, asker, pushed.reference)
-        wait_for(
-            lambda: ingested_bytes(asker) >= behind_bytes or pull.done(), "a pull under way", at_most_s=60
-        )
+        wait_for(lambda: ingested_bytes(asker) >= behind_bytes or pull.done(), "a pull under way")
         assert not pull.done(), f"over before it could be disturbed: {pull.result()}"
         serving = max(holders, key=lambda holder: sent_bytes(holder) - before[holder.name])
         with disturbance(serving):
@@ -205,36 +188,33 @@ def _assert_whole_and_from_peers(cluster: Cluster, asker: Node, pushed: Pushed, 
 
 
 @pytest.mark.parametrize("stripe_buffer_bytes", [0, 32 * _MIB], ids=["one after another", "several at once"])
-def test_holder_that_is_killed_or_frozen_in_mid_pull_costs_seconds_and_no_byte_of_the_registry(
-    cluster: Cluster, large: Pushed, stripe_buffer_bytes: int
+def test_holder_that_is_killed_or_frozen_in_mid_pull_costs_one_wait_at_most_and_no_byte_of_the_registry(
+    cluster: Cluster, medium: Pushed, stripe_buffer_bytes: int
 ) -> None:
     transfer = {"stripe_buffer_bytes": stripe_buffer_bytes}
-    with shaped(cluster, 800, "one", "other", "old"):
-        with afresh(cluster, "old", transfer=transfer) as asker:
-            undisturbed = try_pull(asker, large.reference)
-            _assert_whole_and_from_peers(cluster, asker, large, undisturbed)
-        cases: list[tuple[Disturbance, float]] = [(killed, _KILLED_S), (frozen, _FROZEN_S)]
-        for disturbance, bound_s in cases:
+    # A killed holder is known to be gone by its FIN or RST, a frozen one by a single stall.
+    cases: list[tuple[Disturbance, int]] = [(killed, 0), (frozen, 1)]
+    with shaped(cluster, 250, "one", "other", "old"):
+        for disturbance, waits_most in cases:
             with afresh(cluster, "old", transfer=transfer) as asker:
-                pulled = _pull_disturbed(cluster, asker, large, disturbance, behind_bytes=_LARGE_BYTES // 4)
-                _assert_whole_and_from_peers(cluster, asker, large, pulled)
-                assert pulled.seconds < undisturbed.seconds + bound_s + _MARGIN_S, disturbance
-                if disturbance is killed:  # known to be gone by its FIN or RST, not by being waited for
-                    for waited in ("silent", "slow"):
-                        assert asker.metric("shorthaul_peer_attempts_total", result=waited) == 0
-                (record,) = records(asker, large.layer)
+                pulled = _pull_disturbed(cluster, asker, medium, disturbance, behind_bytes=_MEDIUM_BYTES // 4)
+                _assert_whole_and_from_peers(cluster, asker, medium, pulled)
+                attempts = "shorthaul_peer_attempts_total"
+                waits = sum(asker.metric(attempts, result=result) for result in ("silent", "slow"))
+                assert waits <= waits_most, disturbance
+                (record,) = records(asker, medium.layer)
                 assert {source["node"] for source in record["sources"]} == set(_HOLDERS)
 
 
-def test_bytes_of_two_slow_holders_add_up_to_one_whole_layer(cluster: Cluster, large: Pushed) -> None:
+def test_bytes_of_two_slow_holders_add_up_to_one_whole_layer(cluster: Cluster, medium: Pushed) -> None:
     before = {name: sent_bytes(cluster.node(name)) for name in _HOLDERS}
-    with shaped(cluster, 200, *_HOLDERS), afresh(cluster, "old") as asker:
-        pulled = try_pull(asker, large.reference)
-        _assert_whole_and_from_peers(cluster, asker, large, pulled)
+    with shaped(cluster, 150, *_HOLDERS), afresh(cluster, "old") as asker:
+        pulled = try_pull(asker, medium.reference)
+        _assert_whole_and_from_peers(cluster, asker, medium, pulled)
         for name in _HOLDERS:
-            assert sent_bytes(cluster.node(name)) - before[name] > _LARGE_BYTES // 4, name
+            assert sent_bytes(cluster.node(name)) - before[name] > _MEDIUM_BYTES // 4, name
         assert asker.metric("shorthaul_striped_bodies_total") == 1
-        (record,) = records(asker, large.layer)
+        (record,) = records(asker, medium.layer)
         assert {source["node"] for source in record["sources"]} == set(_HOLDERS)
         assert sum(source["bytes"] for source in record["sources"]) == record["bytes"]
 
@@ -306,7 +286,6 @@ def test_scrub_withdraws_a_corrupt_layer_until_its_file_is_replaced(
             wait_for(
                 lambda: one.metric("shorthaul_corrupt_blobs_total", found_by="scrub") == 1,
                 "the scrub finds it",
-                at_most_s=60,
             )
             assert not holds(one, pushed.layer)
             asker = stack.enter_context(afresh(cluster, "old"))

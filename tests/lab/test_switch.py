@@ -94,7 +94,7 @@ def has_about(found_us: list[int], rtt_us: float) -> bool:
     return rtt_us <= min(found_us) < rtt_us + MORE_US
 
 
-def until(condition: Callable[[], bool], what: str, at_most_s: float = 10.0) -> None:
+def until(condition: Callable[[], bool], what: str, at_most_s: float = 60.0) -> None:
     """Wait for a condition, with a bound that only a failure reaches."""
     end_s = time.monotonic() + at_most_s
     while not condition():

@@ -30,7 +30,7 @@ AT_MOST_S = 60.0
 """How long a test waits for what has to happen: a slow machine takes longer, and fails no test."""
 
 # A peer that answers late is not a peer that is missing: so long a loaded machine may take for an answer.
-_PATIENT = {"lookup": {"patience_s": 1.0, "timeout_s": 2.0}}
+PATIENT: dict[str, dict[str, float]] = {"lookup": {"patience_s": 1.0, "timeout_s": 2.0}}
 
 _NETWORKS = 100 * 250  # of 250 addresses each
 
@@ -160,7 +160,7 @@ class Node:
             "store": f"oci-layout://{self.layout}",
             "membership": {"static": str(members)},
         }
-        patient = {group: {**values, **settings.get(group, {})} for group, values in _PATIENT.items()}
+        patient = {group: {**values, **settings.get(group, {})} for group, values in PATIENT.items()}
         self.config.write_text(yaml.safe_dump({**base, **settings, **patient}))
         self._process: Process | None = None
 

@@ -29,7 +29,7 @@ VIP, VIP6, VIP_PORT = "10.96.0.30", "fd00:10:96::30", 30080
 DIRECT_URL = f"127.0.0.1:{HOST_PORT}"
 
 
-def until(condition: Callable[[], Any], what: str, at_most_s: float = 10.0) -> Any:
+def until(condition: Callable[[], Any], what: str, at_most_s: float = 60.0) -> Any:
     """Wait for a condition, with a bound that only a failure reaches; what it gave."""
     end_s = time.monotonic() + at_most_s
     while not (found := condition()):
@@ -102,7 +102,7 @@ class Tail:
             self.known[flow.cookie] = flow
             self.history.append(flow)
 
-    def wait(self, condition: Callable[[], Any], what: str, at_most_s: float = 10.0) -> Any:
+    def wait(self, condition: Callable[[], Any], what: str, at_most_s: float = 60.0) -> Any:
         """Wait until something is told; what the condition gave."""
         with self._changed:
             found = self._changed.wait_for(condition, at_most_s)

@@ -449,7 +449,7 @@ class Scene:
         return Judged(flow=flow, truth=truth)
 
     def dial(
-        self, host: str, port: int, *, netns: str | None = None, mapped: bool = False, at_most_s: float = 10.0
+        self, host: str, port: int, *, netns: str | None = None, mapped: bool = False, at_most_s: float = 60.0
     ) -> socket.socket:
         """A connection by a plain client of this node, or of a pod of it. ``mapped``: by an IPv6 socket."""
         family = socket.AF_INET6 if mapped or ":" in host else socket.AF_INET
