@@ -1,13 +1,20 @@
-"""How the tests are shared out among the workers of pytest-xdist, which `make test` starts.
+"""How a run of the tests begins, and how they are shared out among the workers of pytest-xdist.
 
 The tests of a module run in one worker, one after the other, so that its fixtures are made once. Where every
 test makes all it needs itself, any worker may take any of them.
 """
 
+import contextlib
+import os
 from pathlib import Path
 
 import pytest
 from xdist.scheduler import LoadScopeScheduling
+
+from benchmarks.lab.cgroups import sweep_cgroups
+from benchmarks.lab.folders import sweep_folders
+from benchmarks.lab.network import sweep
+from bpf.errors import BpfError
 
 _HERE = Path(__file__).parent
 # The longest modules come first: what starts last should be short.
@@ -26,6 +33,16 @@ class _Modules(LoadScopeScheduling):  # type: ignore[misc] # xdist has no types
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> LoadScopeScheduling:
     """The scheduler in place of xdist's own."""
     return _Modules(config, log)
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Remove what a run that was killed left behind. Once, before there are workers."""
+    if os.geteuid() == 0 and not hasattr(session.config, "workerinput"):
+        for prefix in ("shlab", "shprobe"):
+            sweep(prefix)
+            with contextlib.suppress(BpfError):  # no cgroup v2 on this machine
+                sweep_cgroups(prefix)
+            sweep_folders(prefix)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -1,13 +1,11 @@
 """A cluster in the lab: a registry, and nodes that each have a containerd (or a layout) and an agent."""
 
-import contextlib
 import http.client
 import itertools
 import json
 import os
 import shutil
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +15,7 @@ import yaml
 
 from benchmarks.lab.cgroups import make_cgroup, remove_cgroup, sweep_cgroups
 from benchmarks.lab.containerd import Containerd
+from benchmarks.lab.folders import make_folder, sweep_folders
 from benchmarks.lab.network import Network, inside, sweep
 from benchmarks.lab.process import LabError, Process, run, undisturbed
 from benchmarks.lab.registry import Registry
@@ -255,8 +254,8 @@ class Cluster:
         self._registry: Registry | None = None
 
     def __enter__(self) -> Self:
-        _sweep_folders()
-        self.folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}-{os.getpid()}-"))
+        sweep_folders(_PREFIX)
+        self.folder = make_folder(_PREFIX)
         self.members = self.folder / "peers.yaml"
         self.members.write_text("[]")
         try:
@@ -364,16 +363,3 @@ def _empty_layout(layout: Path) -> None:
     (layout / "blobs/sha256").mkdir(parents=True)
     (layout / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')
     (layout / "index.json").write_text('{"schemaVersion": 2, "manifests": []}')
-
-
-def _sweep_folders() -> None:
-    """Remove the directories of labs whose maker is gone, and the mounts below them."""
-    for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}-*-*"):
-        maker = folder.name.split("-")[1]
-        if maker.isdigit() and not Path(f"/proc/{maker}").exists():
-            for line in reversed(Path("/proc/self/mounts").read_text().splitlines()):
-                mount_point = line.split()[1]
-                if mount_point.startswith(f"{folder}/"):
-                    with contextlib.suppress(LabError):  # another process swept it first
-                        run(["umount", "--lazy", mount_point])
-            shutil.rmtree(folder, ignore_errors=True)

@@ -5,7 +5,6 @@ The containerds need root; without it these tests fail, so that nobody takes the
 
 import os
 import shutil
-import tempfile
 import time
 from collections.abc import Iterator
 from itertools import count
@@ -16,6 +15,7 @@ import pytest
 from agent.content.store import Blob, Change, ChangeKind, ContentMissing, ContentStore
 from agent.oci.digest import Digest
 from agent.oci.reference import Registry, Repository, Tag
+from benchmarks.lab.folders import make_folder
 
 from .owners import ContainerdOwner, LayoutOwner, Owner, digest_of
 from .running import RunningStore
@@ -31,7 +31,7 @@ _numbers = count()
 def owner(request: pytest.FixtureRequest) -> Iterator[Owner]:
     """One store with its owner for the whole module."""
     kind: str = request.param
-    folder = Path(tempfile.mkdtemp(prefix="shorthaul-store-test-"))
+    folder = make_folder("shlab", "store-")
     try:
         made = LayoutOwner(folder) if kind == "oci-layout" else _containerd(folder, kind)
         try:

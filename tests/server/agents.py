@@ -10,7 +10,6 @@ import os
 import shutil
 import socket
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,6 +21,7 @@ import yaml
 
 from agent.oci.manifest import OCI_MANIFEST
 from benchmarks.lab.cluster import metric_total
+from benchmarks.lab.folders import make_folder
 from benchmarks.lab.process import Process
 
 LOCAL, SERVICE, PEER, ADMIN = 30020, 30022, 30023, 9090
@@ -312,7 +312,7 @@ class Site:
     """Nodes that know each other. Use as a context manager: leaving ends and removes everything."""
 
     def __init__(self) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="shorthaul-server-test-"))
+        self.folder = make_folder("shlab", "server-")
         self.members = self.folder / "peers.yaml"
         self._entries: list[dict[str, Any]] = []
         self.members.write_text("[]")

@@ -10,7 +10,6 @@ import shutil
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -31,6 +30,7 @@ from benchmarks.lab.cluster import REGISTRY
 from benchmarks.lab.conntrack import Flow as Way
 from benchmarks.lab.conntrack import Translation, Watcher, turn_on
 from benchmarks.lab.containerd import Containerd
+from benchmarks.lab.folders import make_folder
 from benchmarks.lab.image import Image, build_image
 from benchmarks.lab.kubeproxy import Endpoint, Mode, NodeAddresses, Service
 from benchmarks.lab.network import inside
@@ -121,7 +121,7 @@ class Scene:
             self._stack.close()
 
     def _make(self) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}-{os.getpid()}-{self._name}-"))
+        self.folder = make_folder(_PREFIX, f"{self._name}-")
         self._stack.callback(shutil.rmtree, self.folder, ignore_errors=True)
         self._stack.enter_context(self.network)
         self.node, self.remotes = self.network.node, self.network.remotes

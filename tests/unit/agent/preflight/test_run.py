@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from agent.preflight import PreflightTarget, Status, run_checks
-from benchmarks.lab.network import sweep
 from benchmarks.lab.process import Process, run
 from tests.unit.agent.preflight.samples import (
     DUMPS,
@@ -48,8 +47,7 @@ def test_a_node_of_nothing_has_them_too(tmp_path: Path) -> None:
 @pytest.fixture
 def netns() -> Iterator[str]:
     """A network namespace that has a loopback only. Needs root."""
-    sweep("shpf")
-    name = f"shpf-{os.getpid()}"
+    name = f"shlab-{os.getpid()}-preflight"
     run(["ip", "netns", "add", name])
     try:
         run(["ip", "-n", name, "link", "set", "lo", "up"])
