@@ -64,10 +64,16 @@ class PullFailed(LabError):
 
 
 class Containerd:
-    """One daemon in one namespace."""
+    """One daemon in one namespace. ``config``: TOML behind the usual configuration."""
 
     def __init__(
-        self, folder: Path, *, netns: str | None, version: str = "1.6", cgroup: Path | None = None
+        self,
+        folder: Path,
+        *,
+        netns: str | None,
+        version: str = "1.6",
+        cgroup: Path | None = None,
+        config: str = "",
     ) -> None:
         binary = VERSIONS[version]
         if not binary.exists():
@@ -82,6 +88,7 @@ class Containerd:
         self._config_text = _CONFIG.format(
             root=self.root, state=folder / "state", socket=self.socket, certs=self.certs
         )
+        self._config_text += config
         self._config.write_text(self._config_text)
         self._binary = binary
         self._netns = netns

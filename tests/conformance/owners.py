@@ -18,6 +18,12 @@ from benchmarks.lab.image import Image, build_image
 from benchmarks.lab.process import LabError
 
 _NAME = "io.containerd.image.name"
+_NO_GARBAGE_COLLECTION = """\
+[plugins."io.containerd.gc.v1.scheduler"]
+  deletion_threshold = 1000000
+  mutation_threshold = 0
+  startup_delay = "24h"
+"""
 
 
 def digest_of(content: bytes) -> Digest:
@@ -134,7 +140,9 @@ class ContainerdOwner(Owner):
         super().__init__(folder)
         assert os.geteuid() == 0, "a real containerd needs root: run these tests as root"
         self._ctr = VERSIONS[version].parent / "ctr"
-        self._daemon = Containerd(folder / "containerd", netns=None, version=version)
+        self._daemon = Containerd(
+            folder / "containerd", netns=None, version=version, config=_NO_GARBAGE_COLLECTION
+        )
         self._leases = 0
 
     def store(self) -> ContentStore:
@@ -149,7 +157,7 @@ class ContainerdOwner(Owner):
         command = [str(self._ctr), "--address", str(self._daemon.socket), "-n", NAMESPACE]
         command += ["content", "ingest", "--expected-digest", digest, f"test-{digest[7:]}"]
         for attempt in range(5):
-            subprocess.run(command, input=content, capture_output=True, check=True, timeout=20)
+            subprocess.run(command, input=content, capture_output=True, check=True, timeout=60)
             try:
                 # Garbage collection leaves it alone from here on; one that was due may come in between.
                 self._daemon.ctr("content", "label", digest, "containerd.io/gc.root=now")
