@@ -1,9 +1,6 @@
-"""Content that is wrong: found on this node's own disk by reading it, and at a source by what came of it."""
+"""Content that is wrong on this node's own disk: found by reading it."""
 
 import os
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from random import Random
 from typing import Any
@@ -14,25 +11,18 @@ from .agents import (
     ADMIN,
     LOCAL,
     PEER,
-    SERVICE,
     Node,
-    Reply,
     Site,
     digest_of,
-    fresh_address,
     make_image,
     wait_for,
 )
-from .faults import Fault, Holder, Kind, asked_for
-from .impostor import Impostor
 from .websocket import questioning
-from .wire import Ending, raw_get
 
 _SIZE_BYTES = 400_000  # of layers: more than what is verified before a byte is sent
 _SMALL_BYTES = 50_000
 _SCRUB = {"bytes_per_s": 1 << 30, "round_s": 1}
 _NO_SCRUB = {"bytes_per_s": 0}
-_CONTAINERD = {"User-Agent": "containerd/2.1.9"}
 
 
 def _bytes_of(seed: str, size_bytes: int = _SIZE_BYTES) -> bytes:
@@ -336,215 +326,3 @@ def test_a_manifest_that_lies_about_a_size_costs_nobody_the_blob(site: Site) -> 
     empty.blob(content)  # whoever asks: that nobody has what the manifest says is nobody's fault
     assert empty.metric("shorthaul_peers_cooling") == 0
     assert empty.transfers()["not_asked"] == []
-
-
-# What containerd makes of what it was sent.
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Trial:
-    """An asking node, a near impostor and an honest holder further away."""
-
-    asking: Node
-    honest: Node
-    address: str
-
-
-def _trial(site: Site, **transfer: Any) -> Trial:
-    asking, honest = (
-        site.add("asking", transfer=transfer, pull={"deadline_s": 2.0}),
-        site.add("honest", zone="b"),
-    )
-    address = fresh_address()
-    site.add_member("near", address)
-    seen = _bytes_of("seen")
-    honest.put(seen)
-    site.start()
-    nothing = Holder()
-    with Impostor(address, nothing.serve, questioned=nothing.claim):  # so that nobody is taken for dead
-        # Nothing is concluded from what does not appear before something has.
-        assert _as_containerd(asking, seen).body == seen
-        asking.put(seen)
-    return Trial(asking=asking, honest=honest, address=address)
-
-
-@contextmanager
-def _garbling(trial: Trial, *contents: bytes) -> Iterator[Impostor]:
-    """The near one has these contents, each with one wrong byte."""
-    holder = Holder()
-    holder.put(*contents, afterwards=Fault(kind=Kind.GARBLES, at=1000))
-    with Impostor(trial.address, holder.serve, questioned=holder.claim) as impostor:
-        yield impostor
-
-
-def _suspects(node: Node) -> float:
-    return node.metric("shorthaul_suspect_sources_total")
-
-
-def _as_containerd(node: Node, content: bytes, *, port: int = LOCAL, **more: str) -> Reply:
-    return node.blob(content, port=port, headers={**_CONTAINERD, **more})
-
-
-def test_what_containerd_asks_for_again_comes_from_another_source(site: Site) -> None:
-    content = _bytes_of("again")
-    trial = _trial(site)
-    trial.honest.put(content)
-    with _garbling(trial, content) as impostor:
-        wrong = _as_containerd(trial.asking, content)
-        assert wrong.status == 200
-        assert len(wrong.body) == len(content)
-        assert wrong.body != content, "it is containerd that finds out"
-        assert _as_containerd(trial.asking, content).body == content
-        assert _as_containerd(trial.asking, content).status in (200, 404)
-        assert len(asked_for(impostor, content)) == 1
-        assert _suspects(trial.asking) >= 1
-        assert "near" in str(trial.asking.transfers()["not_asked"])
-
-
-def test_the_only_source_is_suspect_and_that_is_a_404(site: Site) -> None:
-    content, other = _bytes_of("only"), _bytes_of("other")
-    trial = _trial(site)
-    with _garbling(trial, content) as impostor:
-        assert _as_containerd(trial.asking, content).status == 200
-        for _ in range(3):
-            assert _as_containerd(trial.asking, content).status == 404
-        assert trial.asking.blob(content).status == 404, "suspect is suspect, whoever asks"
-        assert len(asked_for(impostor, content)) == 1
-        assert _suspects(trial.asking) == 1
-        assert trial.asking.blob(other).status == 404
-        assert trial.asking.metric("shorthaul_peers_cooling") == 0, "it is suspect for one digest only"
-
-
-def test_a_source_that_is_suspect_for_one_digest_still_gives_others(site: Site) -> None:
-    wrong, right = _bytes_of("wrong"), _bytes_of("right")
-    trial = _trial(site)
-    holder = Holder(right)
-    holder.put(wrong, afterwards=Fault(kind=Kind.GARBLES, at=1000))
-    with Impostor(trial.address, holder.serve, questioned=holder.claim):
-        assert [_as_containerd(trial.asking, wrong).status for _ in range(2)] == [200, 404]
-        assert _as_containerd(trial.asking, right).body == right
-
-
-def test_a_source_of_what_does_not_appear_in_the_store_becomes_suspect(site: Site) -> None:
-    wrong, right = _bytes_of("wrong"), _bytes_of("right")
-    trial = _trial(site, commit_s=1.0)
-    trial.honest.put(wrong, right)
-    with _garbling(trial, wrong):
-        # containerd commits the one and refuses the other.
-        assert _as_containerd(trial.asking, right).body == right
-        trial.asking.put(right)
-        assert _as_containerd(trial.asking, wrong).body != wrong
-        wait_for(lambda: _suspects(trial.asking) == 1, "its source is suspect")
-        assert "near" in str(trial.asking.transfers()["not_asked"])
-        assert "honest" not in str(trial.asking.transfers()["not_asked"])
-        assert trial.asking.blob(wrong).body == wrong
-
-
-def test_a_suspect_is_asked_again_after_suspect_s(site: Site) -> None:
-    content = _bytes_of("later")
-    trial = _trial(site, suspect_s=1.0)
-    holder = Holder()
-    holder.put(content, faults=(Fault(kind=Kind.GARBLES, at=1000),))
-    with Impostor(trial.address, holder.serve, questioned=holder.claim):
-        assert [_as_containerd(trial.asking, content).status for _ in range(2)] == [200, 404]
-        wait_for(lambda: _as_containerd(trial.asking, content).body == content, "it is asked again")
-
-
-def test_clients_that_commit_nothing_make_nobody_suspect(site: Site) -> None:
-    content = _bytes_of("curl")
-    trial = _trial(site, commit_s=0.5)
-    clock = _bytes_of("clock")
-    with _garbling(trial, content, clock) as impostor:
-        for _ in range(2):
-            assert trial.asking.blob(content).status == 200
-            assert trial.asking.blob(content, headers={"User-Agent": "curl/8"}).status == 200
-            # Another node's containerd, whose store is not this one's.
-            assert _as_containerd(trial.asking, content, port=SERVICE).status == 200
-        assert _as_containerd(trial.asking, clock).status == 200
-        wait_for(lambda: _suspects(trial.asking) == 1, "commit_s is over")
-        assert trial.asking.blob(content).status == 200
-        assert len(asked_for(impostor, content)) == 7
-
-
-def test_a_blob_in_parts_counts_when_all_parts_were_delivered(site: Site) -> None:
-    content = _bytes_of("parts")
-    trial = _trial(site)
-    with _garbling(trial, content):
-        half = _SIZE_BYTES // 2
-        assert _as_containerd(trial.asking, content, Range=f"bytes=0-{half - 1}").status == 206
-        assert _as_containerd(trial.asking, content, Range=f"bytes={half}-").status == 206
-        assert _suspects(trial.asking) == 0
-        assert _as_containerd(trial.asking, content).status == 404
-        assert _suspects(trial.asking) == 1
-
-
-def test_a_body_that_was_cut_makes_nobody_suspect(site: Site) -> None:
-    cut, clock = _bytes_of("cut"), _bytes_of("clock")
-    trial = _trial(site, commit_s=0.5)
-    holder = Holder(clock)
-    holder.put(cut, afterwards=Fault(kind=Kind.CLOSES, at=_SIZE_BYTES // 2))
-    with Impostor(trial.address, holder.serve, questioned=holder.claim):
-        path = f"/v2/library/app/blobs/{digest_of(cut)}"
-        reply = raw_get(trial.asking.address, LOCAL, path, User_Agent="containerd/2.1.9")
-        assert (reply.status, reply.ending) == (200, Ending.FIN)
-        assert _as_containerd(trial.asking, clock).status == 200
-        wait_for(lambda: _suspects(trial.asking) == 1, "commit_s is over")
-
-
-def test_nothing_is_concluded_by_a_node_whose_store_never_shows_anything(site: Site) -> None:
-    content = _bytes_of("never shown")
-    asking, holder = site.add("asking", transfer={"commit_s": 0.2}), site.add("holder")
-    holder.put(content)
-    site.start()
-    for _ in range(4):
-        assert _as_containerd(asking, content).body == content
-    assert _suspects(asking) == 0
-
-
-def test_two_pulls_of_the_same_blob_at_once_make_nobody_suspect(site: Site) -> None:
-    content = _bytes_of("twice")
-    trial = _trial(site)
-    gate = threading.Event()
-    holder = Holder(content)
-
-    def late(impostor: Impostor, connection: Any, asked: Any) -> None:
-        gate.wait(5.0)
-        holder.serve(impostor, connection, asked)
-
-    with Impostor(trial.address, late, questioned=holder.claim) as impostor:
-        bodies: list[bytes] = []
-        threads = [
-            threading.Thread(target=lambda: bodies.append(_as_containerd(trial.asking, content).body))
-            for _ in range(3)
-        ]
-        for thread in threads:
-            thread.start()
-        wait_for(lambda: len(asked_for(impostor, content)) == 3, "all three are asked for")
-        gate.set()
-        for thread in threads:
-            thread.join()
-        assert bodies == [content] * 3
-        assert _suspects(trial.asking) == 0
-
-
-def test_of_several_sources_the_one_that_broke_off_is_suspect_first_and_then_the_others(site: Site) -> None:
-    content = _bytes_of("both")
-    trial = _trial(site)
-    far = fresh_address()
-    site.add_member("far", far, zone="c")
-    wait_for(lambda: trial.asking.metric("shorthaul_peers") == 3, "the far one is known")
-    breaking, wrong = Holder(), Holder()
-    breaking.put(content, afterwards=Fault(kind=Kind.CLOSES, at=_SIZE_BYTES // 2))
-    wrong.put(content, afterwards=Fault(kind=Kind.GARBLES, at=1000))
-    with (
-        Impostor(trial.address, breaking.serve, questioned=breaking.claim) as near,
-        Impostor(far, wrong.serve, questioned=wrong.claim),
-    ):
-        for suspects in (0, 1):
-            reply = _as_containerd(trial.asking, content)
-            assert len(reply.body) == _SIZE_BYTES
-            assert reply.body != content
-            assert _suspects(trial.asking) == suspects
-        assert len(asked_for(near, content)) == 1
-        assert _as_containerd(trial.asking, content).status == 404
-        assert _suspects(trial.asking) == 2
