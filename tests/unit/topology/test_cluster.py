@@ -1,59 +1,29 @@
-"""The cluster as one node knows it: what beats what, who is placed where, and that increments add up."""
+"""The cluster as one node knows it: what beats what, what peers tell, what is forgotten, what changes."""
 
-import dataclasses
-import json
 import math
 import random
-from collections.abc import Mapping
 
 import pytest
-from hypothesis import example, given, settings
-from hypothesis import strategies as st
 
+from tests.unit.topology.clusters import (
+    FAR,
+    OWN,
+    TIMING,
+    A,
+    B,
+    C,
+    busy_cluster,
+    cluster,
+    measure,
+    named,
+    standing,
+    tell,
+)
 from tests.unit.twins import located, node, zone_key
-from topology.cluster import ClusterTopology, Timing
-from topology.placement import NodeName, Placement, Tier, ZoneKey
+from topology.cluster import ClusterTopology
+from topology.placement import NodeName, Tier
 from topology.ranking import rank
-from topology.snapshot import PRIORS_US, Snapshot, Source, Standing
-from topology.zones import Report
-
-OWN = node("own")
-A, B, C, FAR = zone_key("r/a"), zone_key("r/b"), zone_key("r/c"), zone_key("q/x")
-TIMING = Timing(window_s=20.0, half_life_s=120.0, report_ttl_s=600.0)
-
-
-def cluster(own: Placement | None = None, **places: Placement) -> ClusterTopology:
-    """The own node in zone a of region r unless said otherwise, and peers by name."""
-    topology = ClusterTopology(own=OWN, placement=located("r", "a") if own is None else own, timing=TIMING)
-    topology.update(named(places), 0.0)
-    return topology
-
-
-def named(places: Mapping[str, Placement]) -> dict[NodeName, Placement]:
-    return {node(name): placement for name, placement in places.items()}
-
-
-def measure(topology: ClusterTopology, name: str, *rtts_us: float, start_s: float = 1.0) -> None:
-    """Samples a second apart; a single one stands for three, as fewer do not count in full."""
-    for number, rtt_us in enumerate(rtts_us * 3 if len(rtts_us) == 1 else rtts_us):
-        assert topology.sample(node(name), rtt_us, start_s + number)
-
-
-def tell(
-    topology: ClusterTopology,
-    reporter: str,
-    now_s: float = 1.0,
-    *,
-    zones: Mapping[ZoneKey, float] | None = None,
-    nodes: Mapping[str, float] | None = None,
-) -> int:
-    mentioned = {node(name): rtt_us for name, rtt_us in (nodes or {}).items()}
-    return topology.add_report(node(reporter), Report(zones=zones or {}, nodes=mentioned), now_s)
-
-
-def standing(topology: ClusterTopology, name: str, now_s: float = 5.0) -> Standing:
-    return topology.refresh(now_s).standings[node(name)]
-
+from topology.snapshot import PRIORS_US, Source
 
 # What beats what
 
@@ -234,193 +204,6 @@ def test_report_is_bounded() -> None:
     assert len(report.nodes) <= 32
 
 
-# Nodes without a zone label
-
-
-def placed_in(topology: ClusterTopology, name: str, now_s: float = 5.0) -> ZoneKey | None:
-    """Where a node is; what was inferred is flagged, and what was not is not."""
-    known = standing(topology, name, now_s)
-    assert known.inferred == (known.placement.zone is not None)
-    return known.placement.zone_key
-
-
-def three_zones(own: Placement | None = None, **more: Placement) -> ClusterTopology:
-    """Two labelled nodes in each of three zones, which told their distances."""
-    places = {f"{zone}{number}": located("r", zone) for zone in "abc" for number in (1, 2)}
-    topology = cluster(own, **places, **more)
-    for name, placement in places.items():
-        zone = placement.zone_key
-        tell(topology, name, zones={other: 320.0 if other == zone else 900.0 for other in (A, B, C)})
-    return topology
-
-
-def test_node_without_a_label_is_placed_by_own_samples() -> None:
-    topology = three_zones(u=located("r"))
-    measure(topology, "u", 310.0, 330.0, 320.0)
-    assert placed_in(topology, "u") == A
-    assert standing(topology, "u").tier is Tier.ZONE
-
-
-def test_node_without_a_label_is_placed_by_what_it_tells_itself() -> None:
-    topology = three_zones(u=located("r"))
-    tell(topology, "u", zones={A: 900.0, B: 310.0, C: 950.0})
-    assert placed_in(topology, "u") == B
-
-
-def test_node_without_a_label_is_placed_by_what_others_tell_of_it() -> None:
-    topology = three_zones(u=located())
-    tell(topology, "c1", nodes={"u": 320.0})
-    tell(topology, "b1", nodes={"u": 900.0})
-    assert placed_in(topology, "u") == C
-    assert standing(topology, "u").tier is Tier.REGION
-
-
-def test_own_node_without_a_label_is_placed_by_its_samples() -> None:
-    topology = three_zones(located("r"), u=located("r"))
-    for name, rtt_us in (("a1", 900.0), ("b1", 310.0), ("b2", 330.0), ("c1", 920.0)):
-        measure(topology, name, rtt_us, rtt_us, rtt_us)
-    assert placed_in(topology, "own") == B
-    assert standing(topology, "b2").tier is Tier.ZONE
-    assert standing(topology, "a2").cost_us == pytest.approx(900.0, rel=0.1)
-
-
-def test_own_node_without_any_label_or_measurement_still_has_an_order() -> None:
-    topology = three_zones(located())
-    snapshot = topology.refresh(5.0)
-    assert all(each.tier is Tier.REMOTE for name, each in snapshot.standings.items() if name != OWN)
-    measure(topology, "c1", 300.0)
-    snapshot = topology.refresh(6.0)
-    assert min((key, name) for name, key in snapshot.keys.items() if name != OWN)[1] == "c1"
-
-
-def test_two_samples_are_not_enough_to_place_a_node() -> None:
-    topology = three_zones(u=located("r"))
-    measure(topology, "u", 310.0, 320.0)
-    assert placed_in(topology, "u") is None
-
-
-@pytest.mark.parametrize(
-    "told", [{A: 310.0, B: 320.0}, {A: 600.0, B: 650.0, C: 610.0}, {B: 900.0}, {FAR: 30_000.0}]
-)
-def test_nobody_is_placed_when_the_evidence_is_ambiguous(told: dict[ZoneKey, float]) -> None:
-    topology = three_zones(u=located("r"), x1=located("q", "x"))
-    tell(topology, "u", zones=told)
-    assert placed_in(topology, "u") is None
-
-
-def test_one_liar_among_several_does_not_place_a_node() -> None:
-    places = {f"c{number}": located("r", "c") for number in range(3, 7)}
-    topology = three_zones(u=located("r"), **places)
-    measure(topology, "u", 310.0, 320.0, 330.0)
-    for name in ("c1", "c2", *places):
-        tell(topology, name, nodes={"u": 1.0 if name == "c4" else 900.0})
-    assert placed_in(topology, "u") == A
-
-
-def test_placed_node_moves_when_its_latency_does() -> None:
-    topology = three_zones(u=located("r"))
-    tell(topology, "u", zones={A: 310.0, B: 900.0, C: 900.0})
-    assert placed_in(topology, "u") == A
-    tell(topology, "u", 10.0, zones={A: 900.0, B: 310.0, C: 900.0})
-    assert placed_in(topology, "u", 11.0) == B
-    assert topology.refresh(12.0).zones == {A: 3, B: 3, C: 2}
-
-
-def test_label_that_comes_later_wins_over_what_was_inferred() -> None:
-    topology = three_zones(u=located("r"))
-    tell(topology, "u", zones={A: 310.0, B: 900.0, C: 900.0})
-    assert placed_in(topology, "u") == A
-    places = {name: each.placement for name, each in topology.snapshot.standings.items() if name != OWN}
-    topology.update({**places, node("u"): located("r", "c")}, 6.0)
-    known = standing(topology, "u", 7.0)
-    assert known.placement.zone_key == C
-    assert not known.inferred
-
-
-def test_inferred_node_stays_placed_when_only_its_own_zones_evidence_fades() -> None:
-    """Zone b still says "one zone away", which fits: the node must not fall out of its zone."""
-    topology = three_zones(u=located("r"))
-    measure(topology, "u", 310.0, 320.0, 330.0)
-    assert placed_in(topology, "u") == A
-    tell(topology, "b1", 100.0, nodes={"u": 900.0})
-    for now_s in range(100, 400, 10):
-        topology.refresh(float(now_s))
-    assert placed_in(topology, "u", 400.0) == A
-
-
-def test_inferred_zone_never_contradicts_the_nodes_own_region_label() -> None:
-    topology = three_zones(u=located("eu"), x1=located("eu", "x"))
-    measure(topology, "u", 310.0, 320.0, 330.0)
-    known = standing(topology, "u")
-    assert known.placement.region == "eu"
-
-
-def test_generation_tells_that_a_node_was_placed_and_nothing_else() -> None:
-    topology = three_zones(u=located("r"))
-    before = topology.refresh(2.0).generation
-    measure(topology, "a1", 300.0)
-    assert topology.refresh(3.0).generation == before
-    tell(topology, "u", zones={A: 310.0, B: 900.0, C: 900.0})
-    assert topology.refresh(4.0).generation != before
-
-
-# Suspects
-
-
-def test_suspect_appears_and_disappears_with_the_evidence() -> None:
-    topology = three_zones(odd=located("r", "b"))
-    measure(topology, "odd", 300.0, 310.0, 320.0)
-    suspicion = standing(topology, "odd").suspect
-    assert suspicion is not None
-    assert "r/b" in suspicion
-    for number in range(40):
-        topology.sample(node("odd"), 900.0, 10.0 + number)
-    assert standing(topology, "odd", 50.0).suspect is None
-
-
-def test_suspicion_is_forgotten_when_its_evidence_is() -> None:
-    topology = three_zones(odd=located("r", "b"))
-    measure(topology, "odd", 300.0, 310.0, 320.0)
-    assert standing(topology, "odd").suspect is not None
-    for now_s in range(10, 2000, 100):
-        topology.refresh(float(now_s))
-    assert standing(topology, "odd", 2000.0).suspect is None
-
-
-def test_suspicion_is_forgotten_at_once_when_the_label_is_corrected() -> None:
-    places = {f"n{number}": located("r", "a") for number in range(300)}
-    topology = three_zones(odd=located("r", "b"), **places)
-    for name in places:
-        measure(topology, name, 310.0, 320.0, 330.0)
-    measure(topology, "odd", 300.0, 310.0, 320.0)
-    snapshot = topology.refresh(5.0)
-    assert snapshot.standings[node("odd")].suspect is not None
-    corrected = {name: each.placement for name, each in snapshot.standings.items() if name != OWN}
-    corrected[node("odd")] = located("r", "a")
-    topology.update(corrected, 6.0)
-    assert standing(topology, "odd", 7.0).suspect is None
-
-
-def test_suspicion_against_the_own_node_is_forgotten_with_the_last_of_the_evidence() -> None:
-    topology = cluster(b1=located("r", "b"))
-    measure(topology, "b1", 300.0, 310.0, 320.0)
-    tell(topology, "b1", zones={A: 900.0})
-    tell(topology, "b1", zones={})
-    if standing(topology, "own").suspect is None:
-        measure(topology, "b1", 100.0, 100.0, 100.0, start_s=6.0)
-    topology.update({}, 10.0)
-    for now_s in (11.0, 1000.0, 1001.0):
-        topology.refresh(now_s)
-    assert standing(topology, "own", 1002.0).suspect is None
-
-
-def test_suspect_is_mentioned_in_the_report_and_stays_where_its_label_says() -> None:
-    topology = three_zones(odd=located("r", "b"))
-    measure(topology, "odd", 300.0, 310.0, 320.0)
-    assert standing(topology, "odd").placement == located("r", "b")
-    assert topology.report(5.0).nodes.keys() == {"odd"}
-
-
 # Old knowledge
 
 
@@ -453,18 +236,6 @@ def sizes(topology: ClusterTopology) -> dict[str, int]:
     return kept
 
 
-def busy_cluster() -> tuple[ClusterTopology, dict[NodeName, Placement]]:
-    places = named({f"n{number}": located("r", f"z{number % 3}") for number in range(30)})
-    places |= named({f"u{number}": located("r") for number in range(5)})
-    topology = cluster()
-    topology.update(places, 0.0)
-    for name in places:
-        measure(topology, name, 900.0, 910.0, 920.0)
-        tell(topology, name, zones={A: 900.0, zone_key("r/z1"): 900.0}, nodes={"u1": 300.0, "n1": 900.0})
-    topology.refresh(5.0)
-    return topology, places
-
-
 def test_nodes_that_leave_are_forgotten_everywhere() -> None:
     topology, _ = busy_cluster()
     topology.update({}, 6.0)
@@ -492,159 +263,6 @@ def test_members_that_come_and_go_for_ever_leave_nothing_behind() -> None:
         tell(topology, f"n{number}", now_s, zones={A: 900.0}, nodes={"stays": 300.0})
         topology.refresh(now_s + 1)
     assert all(size <= 100 for size in sizes(topology).values()), sizes(topology)
-
-
-# Snapshots
-
-
-def frozen(snapshot: Snapshot) -> dict[str, object]:
-    """A copy of everything that a snapshot says."""
-    return {
-        entry.name: dict(value) if isinstance(value, Mapping) else value
-        for entry in dataclasses.fields(snapshot)
-        for value in [getattr(snapshot, entry.name)]
-    }
-
-
-def test_old_snapshot_does_not_change_when_newer_ones_are_made() -> None:
-    topology, places = busy_cluster()
-    old = topology.snapshot
-    before = frozen(old)
-    measure(topology, "n3", 5000.0, start_s=6.0)
-    tell(topology, "n1", 6.0, zones={A: 10.0, zone_key("r/z1"): 20.0}, nodes={"u2": 300.0})
-    topology.refresh(7.0)
-    topology.refresh(2000.0)
-    assert frozen(old) == before
-    topology.update({name: places[name] for name in list(places)[3:]} | {node("new"): located()}, 2001.0)
-    topology.refresh(2002.0)
-    assert frozen(old) == before
-
-
-def test_refresh_without_news_says_the_same_again() -> None:
-    topology, _ = busy_cluster()
-    one, other = topology.refresh(6.0), topology.refresh(6.0)
-    assert one.standings == other.standings
-    assert one.keys == other.keys
-    assert one.generation == other.generation
-
-
-# Increments
-
-ZONES = (A, B, C, FAR)
-MEMBERS = {
-    node(f"n{number}"): located(zone.region, zone.zone, *finer)
-    for number, (zone, finer) in enumerate(
-        [(zone, finer) for zone in ZONES for finer in ((), (("rack", "1"),), (("rack", "2"),))]
-    )
-}
-RTTS = st.sampled_from((200.0, 320.0, 900.0, 5000.0, 1e6)) | st.floats(1.0, 1e7)
-REFRESH = ("refresh", node(""), None)
-STEPS = st.one_of(
-    st.tuples(st.just("sample"), st.sampled_from(sorted(MEMBERS)), RTTS),
-    st.tuples(
-        st.just("hear"), st.sampled_from(sorted(MEMBERS)), st.dictionaries(st.sampled_from(ZONES), RTTS)
-    ),
-    st.just(REFRESH),
-)
-
-
-@example(  # a node with two samples only, in a zone whose cost lags a little
-    steps=[
-        ("hear", node("n0"), {A: 200.0, B: 6018730.0}),
-        REFRESH,
-        ("sample", node("n3"), 6018741.0),
-        ("sample", node("n3"), 6018741.0),
-    ]
-)
-@example(  # nobody votes again after what is usual in the region has changed
-    steps=[("hear", node("n3"), {A: 200.0}), REFRESH, ("hear", node("n3"), {A: 320.0}), REFRESH]
-)
-@given(steps=st.lists(STEPS, max_size=40))
-def test_snapshot_made_in_increments_is_the_one_made_at_once(
-    steps: list[tuple[str, NodeName, object]],
-) -> None:
-    """All within one window, so that nothing ages; a zone's cost may lag by the tenth that is no news, and
-    what is usual between regions by ten seconds.
-    """
-    own = located("r", "a", ("rack", "1"))
-    one, other = cluster(own), cluster(own)
-    for topology in (one, other):
-        topology.update(MEMBERS, 0.0)
-    now_s = 0.0
-    for what, name, value in steps:
-        now_s += 0.1
-        for topology in (one, other):
-            if what == "sample":
-                assert isinstance(value, float)
-                topology.sample(name, value, now_s)
-            elif what == "hear":
-                assert isinstance(value, dict)
-                topology.add_report(name, Report(zones=value, nodes={}), now_s)
-            elif topology is one:
-                topology.refresh(now_s)
-    made, fresh = one.refresh(now_s + 10.0), other.refresh(now_s + 10.0)
-    assert made.zones == fresh.zones
-    assert made.standings.keys() == fresh.standings.keys()
-    for name, known in made.standings.items():
-        expected = fresh.standings[name]
-        assert known[:3] == expected[:3]
-        assert known[4:7] == expected[4:7], (name, known, expected)
-        assert known.cost_us == pytest.approx(expected.cost_us, rel=0.1001)
-        # Few samples are blended with the zone's cost, which may lag.
-        if known.source is Source.MEASURED and known.estimate is not None and known.estimate.weight >= 1.0:
-            assert known.cost_us == expected.cost_us
-
-
-PLACES = [located(), located("r"), *(located(zone.region, zone.zone) for zone in ZONES)]
-PLACES += [located("r", "a", ("rack", "1")), located(None, "a"), located(None, None, ("rack", "1"))]
-
-
-@settings(max_examples=30)
-@given(seed=st.integers(0, 2**32))
-def test_any_history_leaves_a_snapshot_that_agrees_with_its_members(seed: int) -> None:
-    dice = random.Random(seed)
-    topology = cluster(dice.choice(PLACES))
-    names = [node(f"n{number}") for number in range(10)]
-    places: dict[NodeName, Placement] = {}
-    now_s = 0.0
-    for _ in range(30):
-        now_s += dice.choice((0.0, 0.5, 30.0, 400.0, -5.0))
-        what = dice.choice(("update", "sample", "sample", "hear", "refresh"))
-        if what == "update":
-            places = {name: dice.choice(PLACES) for name in names if dice.random() < 0.7}
-            topology.update(places, now_s)
-        elif what == "sample":
-            topology.sample(dice.choice(names), dice.choice((300.0, 900.0, 1e7, math.nan)), now_s)
-        elif what == "hear":
-            topology.add_report(
-                dice.choice(names),
-                Report(
-                    zones={
-                        zone: dice.choice((300.0, 900.0, math.inf)) for zone in ZONES if dice.random() < 0.7
-                    },
-                    nodes={name: dice.choice((300.0, 900.0, -1.0)) for name in names if dice.random() < 0.3},
-                ),
-                now_s,
-            )
-        snapshot = topology.refresh(now_s)
-        assert snapshot.standings.keys() == snapshot.keys.keys() == {OWN, *places}
-        assert snapshot.standings.keys() == snapshot.keys.keys()
-        members: dict[ZoneKey, int] = {}
-        for name, known in snapshot.standings.items():
-            zone = known.placement.zone_key
-            if zone is not None:
-                members[zone] = members.get(zone, 0) + 1
-            labelled = places.get(name)
-            if labelled is not None and labelled.zone is not None:
-                assert known.placement.zone == labelled.zone
-                assert not known.inferred
-            assert math.isfinite(known.cost_us)
-            assert topology.graph.path(name) == known.placement.path
-        assert snapshot.zones == members
-        json.dumps(
-            [cost for zone in snapshot.zones for cost, _ in topology.matrix_row(zone).values()],
-            allow_nan=False,
-        )
 
 
 # Sizes and extremes

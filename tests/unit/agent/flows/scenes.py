@@ -10,6 +10,7 @@ from bpf.events import Address, Event, Flag, Kind, Tuple, pack_ip
 
 HOST, POD_NETNS = 7, 8  # cookies of network namespaces
 NODE_IP, BRIDGE_IP, POD_IP, REMOTE_IP = "192.168.60.1", "10.244.1.254", "10.244.1.1", "10.244.2.1"
+OTHER_POD_IP = "10.244.3.3"  # nobody knows where
 VIP = "10.96.0.30:80"
 HOST_PORT, NODE_PORT = 30020, 30021
 NOWHERE = Address(b"\0" * 16, 0)
@@ -224,3 +225,8 @@ def evidence(**changes: Any) -> Evidence:
         "location": Location.HOST,
     }
     return Evidence(**values | changes)
+
+
+def table(view: NodeView | None = None, **options: Any) -> FlowTable:
+    """A table of the usual node."""
+    return FlowTable(node() if view is None else view, **options)
