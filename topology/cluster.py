@@ -8,15 +8,15 @@ for the nodes and zones that changed. Pure: no I/O. All times are seconds of one
 import statistics
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cache
-from typing import TypeGuard
 
 from topology.graph import TopologyGraph
 from topology.inference import border_of, contradiction, infer_zone
 from topology.labels import LabelProblem, complete
 from topology.placement import NodeName, Placement, Tier, ZoneKey, relation
-from topology.rtt import SURE_SAMPLES, Estimate, RttEstimator, blend, clamped, is_plausible
+from topology.rtt import Estimate, blend, clamped, is_plausible
+from topology.samples import OwnSamples
 from topology.snapshot import (
     PRIORS_US,
     SEED_BITS,
@@ -28,9 +28,8 @@ from topology.snapshot import (
     tier_key,
 )
 from topology.witnesses import Witnesses
-from topology.zones import REPORT_NODES_MAX, REPORT_ZONES_MAX, Pair, Report, ZoneMatrix
+from topology.zones import REPORT_NODES_MAX, REPORT_ZONES_MAX, Report, ZoneMatrix, ends_of
 
-_ESTIMATORS_MAX = 4096
 _REVIEW_NODES = 64  # nodes that each refresh checks only because their estimates and reports age
 _WORTH = 1.1  # a smaller change of a zone's cost would not change anybody's choice
 _SLOW = 1.25  # a node's own report counts if it is slower than its zone's median by this factor
@@ -67,7 +66,7 @@ class ClusterTopology:
         self._zone_nodes: dict[ZoneKey, set[NodeName]] = {}
         self._inferred: dict[NodeName, ZoneKey] = {}
         self._suspects: dict[NodeName, str] = {}
-        self._estimators: dict[NodeName, RttEstimator] = {}
+        self._samples = OwnSamples(window_s=self._timing.window_s, half_life_s=self._timing.half_life_s)
         self._witnesses = Witnesses(ttl_s=self._timing.report_ttl_s)
         self._matrix = ZoneMatrix(ttl_s=self._timing.report_ttl_s)
         self._graph = TopologyGraph()
@@ -119,7 +118,7 @@ class ClusterTopology:
         for node, placement in self._labelled.items():
             if placement.zone is not None:
                 self._inferred.pop(node, None)
-            whole = _with_zone(placement, self._inferred.get(node))
+            whole = placement.with_zone(self._inferred.get(node))
             if self._placements.get(node) != whole:
                 self._place(node, whole)
         self._generation += 1
@@ -131,13 +130,9 @@ class ClusterTopology:
         """Record a round trip that this node's kernel measured. False if the value can't be true."""
         if not is_plausible(rtt_us) or node not in self._labels or node == self._own:
             return False
-        estimator = self._estimators.pop(node, None)
-        if estimator is None:
-            estimator = RttEstimator(window_s=self._timing.window_s, half_life_s=self._timing.half_life_s)
-        self._estimators[node] = estimator  # now the last: the first has waited longest for a sample
-        if len(self._estimators) > _ESTIMATORS_MAX:
-            self._forget(next(iter(self._estimators)))
-        estimator.add(rtt_us, now_s)
+        crowded_out = self._samples.add(node, rtt_us, now_s)
+        if crowded_out is not None:
+            self._forget(crowded_out)
         self._pending.nodes.add(node)
         zone = self._placements[node].zone_key
         if zone is not None:
@@ -174,8 +169,7 @@ class ClusterTopology:
 
     def estimate(self, node: NodeName, now_s: float) -> Estimate | None:
         """The estimate for a peer from this node's own samples. None without samples."""
-        estimator = self._estimators.get(node)
-        return None if estimator is None else estimator.estimate(now_s)
+        return self._samples.estimate(node, now_s)
 
     def report(self, now_s: float, *, load: int = 0) -> Report:
         """What this node reports to its peers. Bounded: see `topology.zones`. O(measured peers).
@@ -189,12 +183,12 @@ class ClusterTopology:
             chosen = sorted(zones, key=lambda zone: seed_of(f"{self._own}\0{zone}"))[:REPORT_ZONES_MAX]
             zones = {zone: zones[zone] for zone in chosen}
         nodes: dict[NodeName, float] = {}
-        for node in self._estimators:
+        for node in self._samples.nodes():
             if len(nodes) == REPORT_NODES_MAX:
                 break
             if node in self._suspects or self._labelled[node].zone is None:
                 estimate = self.estimate(node, now_s)
-                if _is_sure(estimate):
+                if estimate is not None and estimate.is_sure:
                     nodes[node] = estimate.low_us
         return Report(zones=zones, nodes=nodes, load=load)
 
@@ -254,7 +248,7 @@ class ClusterTopology:
             self._graph.remove(node)
             self._leave_zone(node)
             del self._placements[node]
-            self._estimators.pop(node, None)
+            self._samples.forget(node)
             self._inferred.pop(node, None)
             self._suspects.pop(node, None)
         self._witnesses.forget(gone)
@@ -263,16 +257,16 @@ class ClusterTopology:
     def _review(self, now_s: float) -> list[NodeName]:
         """The next few nodes to check again. Estimates and reports age without any event."""
         if not self._to_review:
-            self._to_review = list(self._estimators.keys() | self._witnesses.reported_nodes)
+            self._to_review = list(self._samples.nodes() | self._witnesses.reported_nodes)
         nodes, self._to_review = self._to_review[:_REVIEW_NODES], self._to_review[_REVIEW_NODES:]
         for node in nodes:
-            if node in self._estimators and self.estimate(node, now_s) is None:
+            if node in self._samples.nodes() and self.estimate(node, now_s) is None:
                 self._forget(node)
         return nodes
 
     def _forget(self, node: NodeName) -> None:
         """Drop what this node measured to another node."""
-        del self._estimators[node]
+        self._samples.forget(node)
         self._graph.measure(self._own, node, None)
         self._pending.nodes.add(node)
 
@@ -303,12 +297,10 @@ class ClusterTopology:
     def _own_medians(self, zones: Iterable[ZoneKey], now_s: float) -> dict[ZoneKey, float]:
         medians: dict[ZoneKey, float] = {}
         for zone in zones:
-            measured = self._estimators.keys() & self._zone_nodes.get(zone, set())
             fresh = [
                 estimate.low_us
-                for node in measured
-                if node not in self._inferred and (estimate := self.estimate(node, now_s)) is not None
-                if estimate.weight > 0.5
+                for node, estimate in self._samples.fresh(self._zone_nodes.get(zone, set()), now_s)
+                if node not in self._inferred
             ]
             if fresh:
                 medians[zone] = statistics.median_low(fresh)
@@ -348,14 +340,16 @@ class ClusterTopology:
             del self._inferred[node]
         else:
             self._inferred[node] = zone
-        self._place(node, _with_zone(self._labelled[node], zone))
+        self._place(node, self._labelled[node].with_zone(zone))
         self._generation += 1
 
     def _evidence(self, node: NodeName, now_s: float) -> Mapping[ZoneKey, float]:
         if node == self._own:
             return self._own_medians(self._zone_nodes, now_s)
         own_zone, estimate = self._labelled[self._own].zone_key, self.estimate(node, now_s)
-        own = (own_zone, estimate.low_us) if own_zone is not None and _is_sure(estimate) else None
+        own = None
+        if own_zone is not None and estimate is not None and estimate.is_sure:
+            own = own_zone, estimate.low_us
         return self._witnesses.evidence(node, now_s, zone_of=self._labelled_zone, own=own)
 
     def _labelled_zone(self, node: NodeName) -> ZoneKey | None:
@@ -377,7 +371,7 @@ class ClusterTopology:
         elif not changed and not learned:
             return ()
         for pair in changed:
-            one, other = _ends(pair)
+            one, other = ends_of(pair)
             self._graph.join_zones(one, other, self._matrix.rtt_us(one, other))
         own_zone = self._placements[self._own].zone_key
         costs = {} if own_zone is None else self._costs_from(own_zone)
@@ -407,15 +401,8 @@ class ClusterTopology:
         """Recompute the usual costs between regions, which stand in for unmeasured pairs of zones. Whether
         any changed.
         """
-        measured: dict[frozenset[str | None], list[float]] = defaultdict(list)
         self._pairs_learned = len(self._matrix.pairs())
-        for pair in self._matrix.pairs():
-            median_us = self._matrix.rtt_us(*_ends(pair))
-            if len(pair) == 2 and median_us is not None:
-                measured[frozenset(zone.region for zone in pair)].append(median_us)
-        return self._graph.set_region_costs(
-            {regions: statistics.median_low(medians) for regions, medians in measured.items()}
-        )
+        return self._graph.set_region_costs(self._matrix.region_medians())
 
     def _level_medians(self, now_s: float) -> dict[int, float]:
         """The median round trip to the peers of this zone, by the number of shared steps."""
@@ -423,11 +410,9 @@ class ClusterTopology:
         if own.zone_key is None or not own.finer:
             return {}
         measured: dict[int, list[float]] = defaultdict(list)
-        for node in self._estimators.keys() & self._zone_nodes.get(own.zone_key, set()):
-            estimate = self.estimate(node, now_s)
-            if estimate is not None and estimate.weight > 0.5:
-                _, shared = relation(own.path, self._placements[node].path)
-                measured[shared].append(estimate.low_us)
+        for node, estimate in self._samples.fresh(self._zone_nodes.get(own.zone_key, set()), now_s):
+            _, shared = relation(own.path, self._placements[node].path)
+            measured[shared].append(estimate.low_us)
         return {shared: statistics.median_low(values) for shared, values in measured.items()}
 
     def _stand(self, node: NodeName, now_s: float) -> None:
@@ -478,22 +463,6 @@ class ClusterTopology:
             if reported_us is not None and reported_us > zone_cost[0] * _SLOW:
                 return cost_us * reported_us / zone_cost[0], Source.SAYS_SLOWER
         return cost_us, source
-
-
-def _is_sure(estimate: Estimate | None) -> TypeGuard[Estimate]:
-    return estimate is not None and estimate.samples >= SURE_SAMPLES and estimate.weight > 0.5
-
-
-def _with_zone(placement: Placement, zone: ZoneKey | None) -> Placement:
-    if zone is None or placement.zone is not None:
-        return placement
-    return replace(placement, region=zone.region, zone=zone.zone)
-
-
-def _ends(pair: Pair) -> tuple[ZoneKey, ZoneKey]:
-    """Both zones of a pair. For a pair within one zone: that zone twice."""
-    one, other = (*pair, *pair)[:2]
-    return one, other
 
 
 def _moved(before: tuple[float, Source] | None, after: tuple[float, Source]) -> bool:

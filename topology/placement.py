@@ -5,7 +5,7 @@ Source: Kubernetes well-known labels topology.kubernetes.io/region and /zone. Th
 (network layers, blocks, racks, hosts) differ between clouds and can be of any depth.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from typing import NewType
 
@@ -61,6 +61,12 @@ class Placement:
     # Computed once, because they are read for every node whenever zones move.
     path: Path = field(init=False, repr=False, compare=False)
     zone_key: ZoneKey | None = field(init=False, repr=False, compare=False)
+
+    def with_zone(self, zone: ZoneKey | None) -> "Placement":
+        """The same placement, in this zone if it has none of its own."""
+        if zone is None or self.zone is not None:
+            return self
+        return replace(self, region=zone.region, zone=zone.zone)
 
     def __post_init__(self) -> None:
         """Compute ``path`` (a missing level is left out) and ``zone_key``."""

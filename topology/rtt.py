@@ -37,6 +37,11 @@ class Estimate:
     weight: float
     freshness: float
 
+    @property
+    def is_sure(self) -> bool:
+        """Whether there are enough samples, and new ones, to conclude something from them alone."""
+        return self.samples >= SURE_SAMPLES and self.weight > 0.5
+
     def weight_against(self, usual_us: float) -> float:
         """The weight against the usual value. Jitter only ever adds time, so samples below the usual value
         count fully even if there are few of them.

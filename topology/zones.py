@@ -8,6 +8,7 @@ with network coordinates (Vivaldi) on the same samples.
 """
 
 import statistics
+from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
@@ -43,6 +44,12 @@ class Vote:
 
 Pair = frozenset[ZoneKey]
 """Two zones. A pair of one zone means round trips within that zone."""
+
+
+def ends_of(pair: Pair) -> tuple[ZoneKey, ZoneKey]:
+    """Both zones of a pair. For a pair within one zone: that zone twice."""
+    one, other = (*pair, *pair)[:2]
+    return one, other
 
 
 class ZoneMatrix:
@@ -105,6 +112,15 @@ class ZoneMatrix:
                 self._touch(pair)
             if not votes:
                 del self._votes[pair]
+
+    def region_medians(self) -> dict[frozenset[str | None], float]:
+        """The median over the measured pairs of zones that lie in these two regions. O(pairs)."""
+        measured: dict[frozenset[str | None], list[float]] = defaultdict(list)
+        for pair in self._votes:
+            median_us = self.rtt_us(*ends_of(pair))
+            if len(pair) == 2 and median_us is not None:
+                measured[frozenset(zone.region for zone in pair)].append(median_us)
+        return {regions: statistics.median_low(medians) for regions, medians in measured.items()}
 
     def _touch(self, pair: Pair) -> None:
         self._medians.pop(pair, None)
