@@ -178,7 +178,7 @@ class RunningAgent:
     ) -> None:
         self.name = name
         self.netns = netns
-        self.service = str(settings["listen"]["service"])
+        self.service = str(settings["listen"]["nodeport"])
         self._admin_port = int(str(settings["listen"]["admin"]).rpartition(":")[2])
         self._launch = launch
         self.process = launch()
