@@ -409,21 +409,32 @@ class Scene:
         ``since``: what conntrack knew before. The verdicts, counted.
         """
         tail = probe if isinstance(probe, Tail) else probe.tail
-        known, found, silent = frozenset(since), Counter[Verdict](), self._silent()
+        known, found = frozenset(since), Counter[Verdict]()
+        with contextlib.suppress(AssertionError):  # what is missing is said below
+            until(lambda: not self._missed(tail, known), "the probe tells of every connection")
+        assert not (missed := self._missed(tail, known)), f"missed connections: {missed}"
+        for truth, flow in self._local_legs(tail, known):
+            if flow is not None:
+                check(flow, truth, is_here=self.is_here)
+                found[flow.verdict] += 1
+        return found
+
+    def _missed(self, tail: Tail, known: Collection[Way]) -> list[Translation]:
+        """The connections that the probe has not told of, although their clients said something."""
+        untold = [truth for truth, flow in self._local_legs(tail, known) if flow is None]
+        silent = self._silent() if untold else set()
+        return [one for one in untold if (one.original.src, one.original.src_port) not in silent]
+
+    def _local_legs(self, tail: Tail, known: Collection[Way]) -> list[tuple[Translation, Flow | None]]:
+        """Every connection of the node to an endpoint, with its flow."""
         flows: dict[tuple[str, int], list[Flow]] = {}
         for flow in tail.all():
             flows.setdefault(end(flow.client), []).append(flow)
-        for truth in self.watcher.all():
-            original = truth.original
-            if original in known or not self._is_local_leg(original):
-                continue
-            told_flow = next((flow for flow in flows.get(truth.wire_source, ()) if told(flow, truth)), None)
-            if told_flow is None:
-                assert (original.src, original.src_port) in silent, f"a missed connection: {truth}"
-                continue
-            check(told_flow, truth, is_here=self.is_here)
-            found[told_flow.verdict] += 1
-        return found
+        return [
+            (truth, next((flow for flow in flows.get(truth.wire_source, ()) if told(flow, truth)), None))
+            for truth in self.watcher.all()
+            if truth.original not in known and self._is_local_leg(truth.original)
+        ]
 
     def _silent(self) -> set[tuple[str, int]]:
         """Clients that never said anything, such as a pool's spare connections: told of at their end."""
