@@ -201,7 +201,7 @@ def test_ten_thousand_mixed_connections_are_all_judged_and_none_wrongly(crowd: C
     truths = {found.original: found for found in scene.watcher.all() if found.original not in before}
 
     # Each connection of the node has been told of, and rightly; also every earlier word about it.
-    until(lambda: len(tail.cookies() - told_before) >= from_node + from_pod, "all are told", 20.0)
+    until(lambda: len(tail.cookies() - told_before) >= from_node + from_pod, "all are told", at_most_s=120.0)
     found = scene.compare_all(probe, since=before)
     assert found.total() == from_node
     assert set(found) == set(Verdict) - {Verdict.SOCKET_LB, Verdict.UNKNOWN}
