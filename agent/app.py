@@ -38,8 +38,8 @@ from agent.holders.factory import make_index, make_tag_finder
 from agent.holders.index import HolderIndex
 from agent.holders.tags import TagResolver
 from agent.holders.wire import QUESTIONS, Question, Reply
-from agent.latency.hearing import ReportDesk, hear_report
 from agent.latency.measurer import MEASURE_CONNECT_S, Measurer
+from agent.latency.receiver import ReportDesk, receive_report
 from agent.latency.samples import add_handshake
 from agent.listen.caller import REQUEST_PATHS
 from agent.listen.discovery import Discovery
@@ -171,7 +171,7 @@ def _make_core(settings: Settings) -> Core:
     own, metrics, store = NodeName(settings.node.name), Metrics(), make_store(settings)
     roster = _make_roster(settings, own)
     policy = _make_policy(settings)
-    roster.on_change(policy.regard.keep)
+    roster.on_change(policy.regard.members_changed)
     return Core(
         own=own,
         metrics=metrics,
@@ -226,7 +226,7 @@ def _make_outbound(settings: Settings, core: Core) -> Outbound:
     # Peers know by the address who reports, so measuring connections come from this node's own one.
     measure_dialer = Dialer(connect_s=MEASURE_CONNECT_S, local_address=_own_address(settings))
     channels = Channels(dialer, QUESTIONS)
-    roster.on_change(channels.keep)
+    roster.on_change(channels.members_changed)
     asker = RingAsker(
         roster=roster,
         regard=policy.regard,
@@ -279,7 +279,7 @@ def _make_inbound(
 ) -> Inbound:
     questions = QuestionDesk(outbound.resolver.reply_to, upgraded=end_with_peer)
     reports = ReportDesk(
-        partial(hear_report, core.roster, core.policy.regard, core.metrics),
+        partial(receive_report, core.roster, core.policy.regard, core.metrics),
         lambda: core.metrics.report("invalid"),
         upgraded=end_with_peer,
     )

@@ -25,7 +25,7 @@ _ANSWER_MAX_BYTES = 64 * 1024 * 1024  # 5,000 nodes are about 2 MB; whatever sen
 _IS_IT_RUNNING = "is it running? name its admin port with --url (listen.admin of its settings)"
 
 
-def ask(
+def request_json(
     url: str,
     path: str,
     query: dict[str, str] | None = None,

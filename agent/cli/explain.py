@@ -36,7 +36,7 @@ def run(arguments: argparse.Namespace) -> int:
     from agent.documents.explain import ExplainDocument
 
     try:
-        answer = adminclient.ask(arguments.url, ExplainDocument.PATH, query)
+        answer = adminclient.request_json(arguments.url, ExplainDocument.PATH, query)
         if arguments.json:
             drawing.write(json.dumps(answer, indent=2))
         else:

@@ -35,7 +35,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     path, method = _PAGES[arguments.do]
     try:
-        answer = adminclient.ask(arguments.url, path, method=method)
+        answer = adminclient.request_json(arguments.url, path, method=method)
         if arguments.json:
             drawing.write(json.dumps(answer, indent=2))
         scrub = adminclient.read(ScrubDocument, answer)

@@ -52,7 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
     from agent.documents.topology import TopologyDocument
 
     try:
-        answer = adminclient.ask(arguments.url, TopologyDocument.PATH)
+        answer = adminclient.request_json(arguments.url, TopologyDocument.PATH)
         if arguments.json:
             drawing.write(json.dumps(answer, indent=2))
             return 0

@@ -56,7 +56,7 @@ class Recorder:
         self.metrics.request(record)
         if record.kind in ("holders", "latency"):
             return  # a peer's standing connection, not a pull
-        self.traffic.account(record, exchange.caller)
+        self.traffic.record_costs(record, exchange.caller)
         self.recent.add(record)
         self.judged.judge(record, exchange.caller, _log_request)
 

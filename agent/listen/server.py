@@ -14,7 +14,7 @@ from aiohttp import web
 
 from agent.holders.answering import QuestionDesk
 from agent.holders.wire import PATH as HOLDERS_PATH
-from agent.latency.hearing import ReportDesk
+from agent.latency.receiver import ReportDesk
 from agent.latency.wire import PATH as LATENCY_PATH
 from agent.listen.discovery import Discovery
 from agent.listen.exchange import Exchange

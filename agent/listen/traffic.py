@@ -47,7 +47,7 @@ class Traffic:
         """Bytes and money by pair of zones."""
         yield from self._ledger.entries()
 
-    def account(self, record: RequestRecord, caller: Caller) -> None:
+    def record_costs(self, record: RequestRecord, caller: Caller) -> None:
         """Account an answered request: its bytes cost when they came from another node, or went to one."""
         if not record.body_bytes:
             return

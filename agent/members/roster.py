@@ -45,7 +45,7 @@ class Roster:
 
     @property
     def topology(self) -> ClusterTopology:
-        """Labels and latency. Change it by `sample`, `hear` and `refresh` only."""
+        """Labels and latency. Change it by `sample`, `receive_report` and `refresh` only."""
         return self._topology
 
     @property
@@ -120,7 +120,7 @@ class Roster:
         """This node's kernel measured a round trip to the peer. False if it can't be true."""
         return self._topology.sample(name, rtt_us, self._clock())
 
-    def hear(self, name: NodeName, report: Report, *, address: str) -> int | None:
+    def receive_report(self, name: NodeName, report: Report, *, address: str) -> int | None:
         """A node at this address reports what it measured. Returns how many of its values were absurd.
 
         None, and nothing is taken, if no member of that name has that address: no node speaks for another.

@@ -163,7 +163,9 @@ class Channels(Generic[Question, Reply]):
         self._channels: dict[_Key, _Channel[Question, Reply]] = {}
         self._opening: dict[_Key, asyncio.Task[_Channel[Question, Reply]]] = {}
         self._closing: set[asyncio.Task[None]] = set()
-        self._admitted: frozenset[_Key] | None = None  # None: everybody, until `keep` says who is a member
+        self._admitted: frozenset[_Key] | None = (
+            None  # None: everybody, until `members_changed` says who is a member
+        )
 
     async def __aenter__(self) -> Self:
         return self
@@ -202,7 +204,7 @@ class Channels(Generic[Question, Reply]):
         except (Unreachable, _ChannelClosed) as error:
             raise NoReply(f"{peer.name}: {error}") from error
 
-    def keep(self, members: Peers) -> None:
+    def members_changed(self, members: Peers) -> None:
         """Have channels to these peers only, at their present addresses; close the others.
 
         Call it with every new list of members. A channel that is being opened to somebody else fails.

@@ -48,7 +48,7 @@ class Candidates:
         """One that broke off after it had given plenty, if there is any; it counts as tried."""
         return self._try(self._second_chance) if self._second_chance else None
 
-    def take(self, most: int, fits: Callable[[Ranked], bool]) -> tuple[Ranked, ...]:
+    def next_matching(self, most: int, fits: Callable[[Ranked], bool]) -> tuple[Ranked, ...]:
         """The best ``most`` that were not tried yet and that fit; they count as tried."""
         chosen = [holder for holder in self._waiting if fits(holder)][: max(0, most)]
         self._tried.update(holder.node for holder in chosen)

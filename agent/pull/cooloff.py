@@ -35,11 +35,11 @@ class CoolOff:
         else:
             rest.until_s = max(rest.until_s, now_s + self._first_s)
 
-    def well(self, node: NodeName) -> None:
+    def succeeded(self, node: NodeName) -> None:
         """The peer proved to be well."""
         self._resting.pop(node, None)
 
-    def keep(self, nodes: Iterable[NodeName]) -> None:
+    def keep_only(self, nodes: Iterable[NodeName]) -> None:
         """Forget all but these."""
         kept = set(nodes)
         for node in [node for node in self._resting if node not in kept]:

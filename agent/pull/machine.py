@@ -279,7 +279,7 @@ class Pull:
 
     def _stripe(self, event: Progressed) -> Commands:
         holder = self._open[self._delivering].holder
-        lanes = self._candidates.take(
+        lanes = self._candidates.next_matching(
             event.lanes_max - 1, lambda other: other.tier is holder.tier and is_well(other)
         )
         if not lanes:

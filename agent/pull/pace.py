@@ -37,7 +37,7 @@ class Pace:
         """For each tier, how long to wait for a first byte before another peer is asked as well."""
         return {tier: self._hedge_s(self._first_bytes_s.get(tier, ())) for tier in Tier}
 
-    def usual_bytes_per_s(self, tier: Tier) -> float | None:
+    def median_bytes_per_s(self, tier: Tier) -> float | None:
         """The median rate of a tier's bodies; None until enough were seen."""
         rates = self._rates.get(tier, ())
         return sorted(rates)[len(rates) // 2] if len(rates) >= _ENOUGH else None

@@ -97,7 +97,7 @@ class Policy:
         """The peers that no pull of this digest may try now."""
         return self.regard.trust.distrusted(digest, now_s)
 
-    def heed(self, verdict: Verdict, digest: Digest, now_s: float) -> None:
+    def apply(self, verdict: Verdict, digest: Digest, now_s: float) -> None:
         """Do what a pull's verdict on a peer means for all pulls."""
         regard, node = self.regard, verdict.node
         match verdict:
@@ -105,7 +105,7 @@ class Policy:
                 regard.failed(node, now_s)
             case Commend():
                 regard.served(node)
-                regard.trust.well(node)
+                regard.trust.served(node)
             case Shun():
                 until_s = now_s + SHUN_COOLOFFS * regard.cooling_s(node, now_s)
                 regard.trust.distrust(digest, node, until_s)
@@ -122,7 +122,7 @@ class Policy:
         self, tier: Tier, rate: Rate, *, left_bytes: int, pulls: int, lanes_max: int, in_chunks: bool
     ) -> Progressed:
         """What the machine is told of a body. ``pulls``: how many run on this node now."""
-        tier_bytes_per_s = self.pace.usual_bytes_per_s(tier) or _UNKNOWN_BYTES_PER_S
+        tier_bytes_per_s = self.pace.median_bytes_per_s(tier) or _UNKNOWN_BYTES_PER_S
         return Progressed(
             left_bytes=left_bytes,
             rate=rate,
@@ -137,6 +137,8 @@ class Policy:
         if 2 * meter.waited_s >= took_s:  # else the reader's pace is what was measured
             self.pace.body(tier, meter.moved_bytes, took_s)
 
-    def answerable(self, given_bytes: Mapping[NodeName, int], failed: Set[NodeName]) -> Set[NodeName]:
+    def responsible_sources(
+        self, given_bytes: Mapping[NodeName, int], failed: Set[NodeName]
+    ) -> Set[NodeName]:
         """Who answers for a body that turns out wrong. One that broke off is likelier to be no good."""
         return (given_bytes.keys() & failed) or given_bytes.keys()

@@ -13,7 +13,7 @@ from topology.ranking import Condition
 
 
 class Regard:
-    """One node's regard for the members that `keep` names. Nothing is kept of anyone else.
+    """One node's regard for the members that `members_changed` names. Nothing is kept of anyone else.
 
     ``cooloff_s``: how long a peer that failed is left alone. It doubles with each failure in a row, up to
     ``cooloff_max_s``. ``load_ttl_s``: how long a load counts that a peer reported: two of its reports.
@@ -36,10 +36,10 @@ class Regard:
         self._reported: dict[NodeName, tuple[int, float]] = {}  # uploads, and when the peer said so
         self._fetching: dict[NodeName, int] = {}  # bodies that this node fetches from it
 
-    def keep(self, members: Iterable[NodeName]) -> None:
+    def members_changed(self, members: Iterable[NodeName]) -> None:
         """Regard these peers and no others."""
         self._members = frozenset(members)
-        self._cooloff.keep(self._members)
+        self._cooloff.keep_only(self._members)
         for known in (self._saturated_until_s, self._reported, self._fetching):
             for node in known.keys() - self._members:
                 del known[node]
@@ -56,7 +56,7 @@ class Regard:
 
     def served(self, node: NodeName) -> None:
         """The peer gave a body to its end: it is well. First bytes, or answers, would not prove as much."""
-        self._cooloff.well(node)
+        self._cooloff.succeeded(node)
         self._saturated_until_s.pop(node, None)
 
     def reported_load(self, node: NodeName, load: int, now_s: float) -> None:

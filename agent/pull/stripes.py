@@ -55,7 +55,7 @@ class Stripes:
         """Begin no more segments: what is pending is the last."""
         self._stop = self._next
 
-    def take(self, node: NodeName, *, room: bool) -> Segment | None:
+    def next_segment(self, node: NodeName, *, room: bool) -> Segment | None:
         """The next segment for this holder: one that another left, else a new one, if there is ``room``."""
         for segment in self.pending:
             if segment.owner is None and not segment.whole:

@@ -66,7 +66,7 @@ class Trust:
         """A body of it broke off there: pass the peer over for this digest until then."""
         _set(self._broke, digest, node, until_s)
 
-    def well(self, node: NodeName) -> None:
+    def served(self, node: NodeName) -> None:
         """The peer gave a large body to its end: what broke off there may be asked for again."""
         for nodes in self._broke.values():
             nodes.pop(node, None)
@@ -122,18 +122,18 @@ class Trust:
         delivery.whole_s, delivery.taken = math.inf, False
         _touch(self._deliveries, digest)
 
-    def appeared(self, digest: Digest) -> None:
+    def committed(self, digest: Digest) -> None:
         """The blob is in the store: whoever gave it gave the right one."""
         if self._deliveries.pop(digest, None) is not None:
             self._sees_commits = True
         self._warned.pop(digest, None)
 
-    def asked_from_start(self, digest: Digest, now_s: float) -> int:
+    def requested_again(self, digest: Digest, now_s: float) -> int:
         """All of it is asked for. How many sources became suspect: it was sent it before."""
         delivery = self._deliveries.pop(digest, None)
         return 0 if delivery is None or delivery.whole_s is None else self._suspect(digest, delivery, now_s)
 
-    def overdue(self, now_s: float, holds: Callable[[Digest], bool] = lambda _: False) -> int:
+    def suspect_overdue(self, now_s: float, holds: Callable[[Digest], bool] = lambda _: False) -> int:
         """Judge what should have appeared by now. How many sources became suspect.
 
         ``holds``: what the store has; a blob may appear before its delivery has ended here.
@@ -146,7 +146,7 @@ class Trust:
         suspects = 0
         for digest, delivery in late:
             if holds(digest):
-                self.appeared(digest)
+                self.committed(digest)
             else:
                 del self._deliveries[digest]
                 suspects += self._suspect(digest, delivery, now_s)

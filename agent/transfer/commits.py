@@ -18,13 +18,13 @@ async def follow_commits(
     async def appeared() -> None:
         async for change in store.watch():
             if change.kind is ChangeKind.ADDED:
-                trust.appeared(change.digest)
+                trust.committed(change.digest)
 
     async def overdue() -> None:
         while True:
             await asyncio.sleep(_LOOK_S)
             if store.problem is None:  # a store that does not answer has no say
-                metrics.suspects(trust.overdue(clock(), store.holds))
+                metrics.suspects(trust.suspect_overdue(clock(), store.holds))
 
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(appeared(), name="appeared")

@@ -94,7 +94,7 @@ class Puller:
         """This node's containerd asks: if it was sent all of it before, that was no good."""
         if wanted.range_spec is None or wanted.range_spec.first == 0:
             trust = self.policy.regard.trust
-            self.metrics.suspects(trust.asked_from_start(wanted.target.digest, self.clock()))
+            self.metrics.suspects(trust.requested_again(wanted.target.digest, self.clock()))
 
     def redirected(self, wanted: FetchRequest, node: NodeName, *, size_bytes: int) -> None:
         """This node's containerd was sent to a peer for a blob of this size."""
@@ -162,7 +162,9 @@ class RunningPull:
     def _answer_for_bytes(self) -> None:
         """Note who gave what this node's store is about to verify."""
         given_bytes = {node: size_bytes for node, (_, size_bytes) in self.given_bytes.items()}
-        sources = () if self._verified else self._policy.answerable(given_bytes, self._machine.failed)
+        sources = (
+            () if self._verified else self._policy.responsible_sources(given_bytes, self._machine.failed)
+        )
         self._policy.regard.trust.delivered(
             self.digest,
             sources,
@@ -349,7 +351,7 @@ class RunningPull:
                 case WakeAt():
                     self._wake_at_s = command.at_s
                 case Avoid() | Commend() | Shun() | Relieve():
-                    self._policy.heed(command, self.digest, self._puller.clock())
+                    self._policy.apply(command, self.digest, self._puller.clock())
                 case Forget():
                     self._puller.index.forget(self.digest, command.node)
                 case Deliver():

@@ -103,7 +103,7 @@ class Relays:
             with BodyReader(body, meter, stall_s, clock=self._clock) as reader:
                 while body.left_bytes:
                     most_bytes = min(_PIPE_BYTES, sink.piece_bytes or _PIPE_BYTES, body.left_bytes)
-                    turn += await reader.take(partial(_into_pipe, pipe, most_bytes))
+                    turn += await reader.receive(partial(_into_pipe, pipe, most_bytes))
                     await _out_of_pipe(pipe, sink, out_fd)
                     if turn >= _TURN_BYTES:
                         turn = 0
@@ -125,7 +125,7 @@ class Relays:
             BodyReader(body, meter, stall_s, clock=self._clock) as reader,
         ):
             while body.left_bytes:
-                taken = await reader.take(partial(receive_into, buffer[: body.left_bytes]))
+                taken = await reader.receive(partial(receive_into, buffer[: body.left_bytes]))
                 await sink.write(buffer[:taken], "copy")
                 await asyncio.sleep(0)  # where there are always bytes, nobody else would get a turn
                 if (rate := meter.rate(self._clock())) is not None:
@@ -176,7 +176,7 @@ async def _out_of_pipe(pipe: _Pipe, sink: ClientSink, out_fd: int) -> None:
             raise ClientGone(str(error)) from error
         else:
             pipe.held_bytes -= went
-            await sink.took(went, "splice")
+            await sink.record_sent(went, "splice")
 
 
 async def _sendfile(file_fd: int, out_fd: int, sink: ClientSink, start: int, stop: int) -> None:
@@ -201,7 +201,7 @@ async def _sendfile(file_fd: int, out_fd: int, sink: ClientSink, start: int, sto
             raise ContentUnavailable("the blob's file was cut short")
         start += sent
         turn += sent
-        await sink.took(sent, "sendfile")
+        await sink.record_sent(sent, "sendfile")
         if turn >= _TURN_BYTES:
             turn = 0
             await asyncio.sleep(0)

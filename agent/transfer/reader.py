@@ -20,7 +20,7 @@ _ENOUGH_BYTES = 192 * 1024  # to be woken for, while more than twice that is to 
 
 
 def receive_into(view: memoryview, source: socket.socket) -> int:
-    """Receive at most as many bytes as the view has; for `BodyReader.take`."""
+    """Receive at most as many bytes as the view has; for `BodyReader.receive`."""
     return source.recv_into(view)
 
 
@@ -55,7 +55,7 @@ class BodyReader:
         """Have the connection as it was."""
         self._wake_for(1)
 
-    async def take(self, receive: Callable[[socket.socket], int]) -> int:
+    async def receive(self, receive: Callable[[socket.socket], int]) -> int:
         """How many bytes ``receive`` took from the socket, at least one; it is asked until there are any.
 
         Raises `AttemptFailed` when the peer closes, or nothing comes for ``stall_s``.

@@ -78,7 +78,7 @@ class ClientSink:
                     await self._response.write(first)
         except (ConnectionError, TimeoutError) as error:
             raise ClientGone(str(error) or "it takes no bytes") from error
-        await self.took(len(first), "memory")
+        await self.record_sent(len(first), "memory")
 
     async def descriptor(self) -> int | None:
         """Where the kernel can write the rest to; None when no descriptor is left. Raises `ClientGone`."""
@@ -116,7 +116,7 @@ class ClientSink:
                     await self._response.write(bytes(content))
             except (ConnectionError, TimeoutError) as error:
                 raise ClientGone(str(error) or "it takes no bytes") from error
-            await self.took(len(content), way)
+            await self.record_sent(len(content), way)
             return
         view = memoryview(content)
         while view:
@@ -128,9 +128,9 @@ class ClientSink:
             except ConnectionError as error:
                 raise ClientGone(str(error)) from error
             view = view[written:]
-            await self.took(written, way)
+            await self.record_sent(written, way)
 
-    async def took(self, size_bytes: int, way: str) -> None:
+    async def record_sent(self, size_bytes: int, way: str) -> None:
         """So many bytes went to the client: count them, and wait if that was faster than allowed."""
         self.sent_bytes += size_bytes
         self.ways[way] += size_bytes

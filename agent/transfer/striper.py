@@ -49,7 +49,7 @@ class StripeBuffers:
         """How many holders one more body may be fetched from; 1: no room, or it was useless lately."""
         return _LANES_MAX if self.free >= _LEAST_SEGMENTS and now_s >= self._useless_until_s else 1
 
-    def useless(self, now_s: float) -> None:
+    def pause_striping(self, now_s: float) -> None:
         """Several holders were no faster than one: the way that they share is the narrow one."""
         self._useless_until_s = now_s + _USELESS_S
 
@@ -93,17 +93,17 @@ class StripeShare:
         """Whether one more segment may be received."""
         return bool(self._spare) or self._used < _LEAST_SEGMENTS or self._buffers.free > 0
 
-    def useless(self, now_s: float) -> None:
-        """See `StripeBuffers.useless`."""
-        self._buffers.useless(now_s)
+    def pause_striping(self, now_s: float) -> None:
+        """See `StripeBuffers.pause_striping`."""
+        self._buffers.pause_striping(now_s)
 
-    def take(self) -> mmap.mmap:
+    def acquire(self) -> mmap.mmap:
         """Memory for a segment."""
         memory = self._spare.pop() if self._spare else mmap.mmap(-1, self.segment_bytes)
         self._used += 1
         return memory
 
-    def give_back(self, memory: mmap.mmap) -> None:
+    def release(self, memory: mmap.mmap) -> None:
         """Its segment was delivered, and nobody receives into it any more."""
         self._used -= 1
         self._spare.append(memory)
@@ -231,7 +231,7 @@ class Striper:
                 gained = rate >= _GAIN_LEAST * self._alone_bytes_per_s
                 if not (gained or reader_bound or useless or self._lost):
                     useless = True
-                    self._share.useless(now_s)
+                    self._share.pause_striping(now_s)
                     self._stripes.finish()
                 since_s, sent_bytes, held_s = now_s, sink.sent_bytes, sink.held_s
             head = self._stripes.head
@@ -240,7 +240,7 @@ class Striper:
                 await self._send(sink, filled, min(head.received_bytes, filled.sent_bytes + _PIECE_BYTES))
                 if filled.sent_bytes == head.length:
                     del self._filled[self._stripes.delivered()]
-                    self._share.give_back(filled.memory)
+                    self._share.release(filled.memory)
                     self._ring()
                 continue
             for task in tasks:
@@ -270,7 +270,7 @@ class Striper:
         node = lane.holder.node
         try:
             while True:
-                segment = self._stripes.take(node, room=self._share.room)
+                segment = self._stripes.next_segment(node, room=self._share.room)
                 if segment is None:
                     self._dismiss_slower_than(lane)
                     await self._changed()
@@ -287,7 +287,7 @@ class Striper:
 
     async def _fill(self, lane: _Lane, segment: Segment) -> None:
         if segment not in self._filled:
-            self._filled[segment] = _Filled(self._share.take())
+            self._filled[segment] = _Filled(self._share.acquire())
         filled = self._filled[segment]
         lane.since_s, lane.segment_bytes = self._clock(), 0
         with memoryview(filled.memory) as view:
@@ -324,7 +324,7 @@ class Striper:
         if lane.reader is None:
             meter = Meter(self._clock(), window_s=self._limits.stall_s)
             lane.reader = BodyReader(lane.body, meter, self._limits.stall_s, clock=self._clock)
-        return await lane.reader.take(
+        return await lane.reader.receive(
             partial(receive_into, view[at : segment.length][: lane.body.left_bytes])
         )
 

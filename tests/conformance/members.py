@@ -84,7 +84,7 @@ class Implementations:
 
         own = NodeName("own")
         roster, regard = Roster(own=own, placement=_placement(OWN_ZONE)), Regard(cooloff_s=5.0)
-        roster.on_change(regard.keep)
+        roster.on_change(regard.members_changed)
         roster.update(
             {
                 NodeName(name): Peer(

@@ -39,7 +39,7 @@ def explainer(tmp_path: Path) -> Explainer:
     places = {"near": located("r", "a"), "far": located("r", "b"), "empty": located("r", "a")}
     roster.update(peers(*(peer(name, place) for name, place in places.items())))
     metrics, regard = Metrics(), Regard(cooloff_s=5.0)
-    regard.keep(roster.peers)
+    regard.members_changed(roster.peers)
     pull, transfer = PullSettings(), TransferSettings()
     policy = Policy(regard=regard, pace=Pace(patience_s=0.5), pull=pull, transfer=transfer)
     fakes = FakePeers(held={"near": {DIGEST}, "far": {DIGEST}})

@@ -74,7 +74,7 @@ def test_views_are_plain_json_whatever_happened(seed: int) -> None:
             nodes={name: dice.choice(values) for name in names},
         )
         reporter = dice.choice(names)
-        roster.hear(reporter, report, address=roster.peers[reporter].address)
+        roster.receive_report(reporter, report, address=roster.peers[reporter].address)
         if dice.random() < 0.5:
             roster.refresh()
     topology = plain(asyncio.run(topology_view(roster, Regard(cooloff_s=5.0), clock.now_s)))
@@ -94,7 +94,7 @@ def test_matrix_says_who_measured() -> None:
     for _ in range(3):
         roster.sample(node("b"), 900.0)
     told = Report(zones={zone_key("r/b"): 950.0}, nodes={})
-    roster.hear(node("c"), told, address=roster.peers[node("c")].address)
+    roster.receive_report(node("c"), told, address=roster.peers[node("c")].address)
     roster.refresh()
     view = plain(asyncio.run(topology_view(roster, Regard(cooloff_s=5.0), clock.now_s)))
     assert [zone["zone"] for zone in view["zones"]] == ["a", "b", "c"]
@@ -115,7 +115,7 @@ def test_costs_add_up_and_are_plain_json() -> None:
 
 def idle_puller(roster: Roster, clock: Clock) -> Puller:
     metrics, regard = Metrics(), Regard(cooloff_s=5.0)
-    regard.keep(roster.peers)
+    regard.members_changed(roster.peers)
     pull, transfer = PullSettings(), TransferSettings()
     asker = RingAsker(
         roster=roster, regard=regard, query=FakePeers().query, settings=LookupSettings(), metrics=metrics

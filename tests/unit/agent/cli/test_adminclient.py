@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from agent.cli.adminclient import ask, printable, read, read_topology
+from agent.cli.adminclient import printable, read, read_topology, request_json
 from agent.cli.errors import CommandError
 from agent.documents.explain import ExplainDocument
 from tests.unit.agent.cli.admin import ODD, SHOWN_ODD, admin, explanation, labels, own, small, topology
@@ -27,26 +27,26 @@ def url_of(listener: socket.socket) -> str:
 
 def failure(url: str, *, deadline_s: float = 10) -> CommandError:
     with pytest.raises(CommandError) as caught:
-        ask(url, "/api/topology", deadline_s=deadline_s)
+        request_json(url, "/api/topology", deadline_s=deadline_s)
     assert caught.value.hint
     return caught.value
 
 
 def test_answer_is_the_object_that_the_agent_sent() -> None:
     with admin({"a": [1, None]}) as twin:
-        assert ask(twin.url, "/api/topology") == {"a": [1, None]}
+        assert request_json(twin.url, "/api/topology") == {"a": [1, None]}
         assert twin.asked == ["/api/topology"]
 
 
 def test_query_is_encoded() -> None:
     with admin({}) as twin:
-        ask(twin.url, "/api/explain", {"image": "a&b=c d/ü:1"})
+        request_json(twin.url, "/api/explain", {"image": "a&b=c d/ü:1"})
         assert twin.asked == ["/api/explain?image=a%26b%3Dc+d%2F%C3%BC%3A1"]
 
 
 def test_path_of_the_url_comes_before_the_page() -> None:
     with admin({}) as twin:
-        ask(f"{twin.url}/behind/a/proxy/", "/api/topology")
+        request_json(f"{twin.url}/behind/a/proxy/", "/api/topology")
         assert twin.asked == ["/behind/a/proxy/api/topology"]
 
 

@@ -226,8 +226,12 @@ def real_roster() -> Roster:
     for _ in range(8):
         for name, rtt_us in (("a1", 300.0), ("b0", 900.0), ("b1", 900.0)):
             made.sample(NodeName(name), rtt_us)
-    made.hear(NodeName("b2"), Report(zones={zone_key("r/a"): 9000.0}, nodes={}), address="192.0.2.1")
-    made.hear(NodeName("c1"), Report(zones={zone_key("r/b"): 5000.0}, nodes={}), address="192.0.2.1")
+    made.receive_report(
+        NodeName("b2"), Report(zones={zone_key("r/a"): 9000.0}, nodes={}), address="192.0.2.1"
+    )
+    made.receive_report(
+        NodeName("c1"), Report(zones={zone_key("r/b"): 5000.0}, nodes={}), address="192.0.2.1"
+    )
     made.refresh()
     return made
 
@@ -235,7 +239,7 @@ def real_roster() -> Roster:
 def real_regard() -> Regard:
     """One peer failed a second ago."""
     made = Regard(cooloff_s=5.0)
-    made.keep([NodeName("d1")])
+    made.members_changed([NodeName("d1")])
     made.failed(NodeName("d1"), 100.0)
     return made
 

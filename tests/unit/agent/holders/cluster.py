@@ -73,7 +73,7 @@ def play(
 
     async def main() -> None:
         roster, regard = Roster(own=node("own"), placement=placed("eu", "eu-a")), Regard(cooloff_s=COOLOFF_S)
-        roster.on_change(regard.keep)
+        roster.on_change(regard.members_changed)
         roster.update(MEMBERS)
         metrics = Metrics()
         asker = RingAsker(

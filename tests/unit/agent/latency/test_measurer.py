@@ -10,8 +10,8 @@ import uvloop
 from aiohttp import web
 
 from agent.config import LatencySettings
-from agent.latency.hearing import ReportDesk
 from agent.latency.measurer import Measurer
+from agent.latency.receiver import ReportDesk
 from agent.latency.wire import PATH, NodeReport
 from agent.members.member import Peer, Peers
 from agent.members.roster import Roster

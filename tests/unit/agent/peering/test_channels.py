@@ -180,7 +180,7 @@ async def test_channel_is_closed_when_its_peer_leaves_and_others_stay() -> None:
     ):
         for server in (one, other):
             await made.query(server.peer, "x", AT_MOST_S)
-        made.keep(peers(one.peer))
+        made.members_changed(peers(one.peer))
         assert made.open == ("stays",)
         await until(lambda: other.connections[0].over, "it is closed")
         assert not one.connections[0].over
@@ -191,9 +191,9 @@ async def test_channel_is_closed_when_its_peer_leaves_and_others_stay() -> None:
 
 async def test_channel_is_closed_when_its_peer_moves_and_the_new_place_is_asked() -> None:
     async with scripted(answer_all) as one, scripted(answer_all) as other, channels() as made:
-        made.keep(peers(one.peer))
+        made.members_changed(peers(one.peer))
         await made.query(one.peer, "x", AT_MOST_S)
-        made.keep(peers(other.peer))
+        made.members_changed(peers(other.peer))
         await until(lambda: one.connections[0].over, "it is closed")
         await made.query(other.peer, "x", AT_MOST_S)
         assert made.open == ("p",)
@@ -211,7 +211,7 @@ async def test_question_to_a_peer_that_leaves_meanwhile_gets_no_reply_and_leaves
         await made.query(server.peer, "x", AT_MOST_S)
         waiting = asyncio.create_task(made.query(server.peer, "y", AT_MOST_S))
         await asked.wait()
-        made.keep({})
+        made.members_changed({})
         with pytest.raises(NoReply):
             await waiting
         assert made.open == ()
@@ -229,7 +229,7 @@ async def test_channel_that_opens_while_its_peer_leaves_is_not_kept() -> None:
     async with scripted(script) as server, channels() as made:
         waiting = asyncio.create_task(made.query(server.peer, "x", AT_MOST_S))
         await came.wait()
-        made.keep({})
+        made.members_changed({})
         left.set()
         with pytest.raises(NoReply):
             await waiting

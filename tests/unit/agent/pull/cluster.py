@@ -97,7 +97,7 @@ class Cluster:
     def __post_init__(self) -> None:
         self.pull = Pull(limits=self.limits)
         regard = Regard(cooloff_s=PullSettings().cooloff_s)
-        regard.keep(NODES)
+        regard.members_changed(NODES)
         pace = Pace(patience_s=self.limits.patience_s)
         self.policy = Policy(regard=regard, pace=pace, pull=PullSettings(), transfer=TransferSettings())
 
@@ -242,13 +242,13 @@ class Cluster:
                 self.wake_s = command.at_s
             case Avoid() | Shun() | Relieve():
                 assert command.node in self._asked, "a verdict on one that was not asked"
-                self.policy.heed(command, DIGEST, self.now_s)
+                self.policy.apply(command, DIGEST, self.now_s)
             case Forget():
                 assert command.node in self._asked, "a verdict on one that was not asked"
             case Commend():
                 assert self._given_bytes[command.node] >= PROGRESS_BYTES, "commended for little"
                 assert command.node not in self._blamed, "commended though it failed"
-                self.policy.heed(command, DIGEST, self.now_s)
+                self.policy.apply(command, DIGEST, self.now_s)
             case Deliver():
                 assert self.delivering is None, "two at a time"
                 assert list(self.open) == [command.attempt], "the others still run"

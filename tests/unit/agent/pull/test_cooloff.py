@@ -60,8 +60,8 @@ def test_echo_never_shortens_a_rest(cooloff: CoolOff) -> None:
 def test_peer_that_proved_to_be_well_starts_anew(cooloff: CoolOff) -> None:
     cooloff.failed(A, 0.0)
     cooloff.failed(A, 5.0)
-    cooloff.well(A)
-    cooloff.well(B)
+    cooloff.succeeded(A)
+    cooloff.succeeded(B)
     assert cooloff.left_s(A, 5.0) == 0.0
     cooloff.failed(A, 6.0)
     assert cooloff.left_s(A, 6.0) == FIRST_S
@@ -76,7 +76,7 @@ def test_failures_long_ago_do_not_count(cooloff: CoolOff) -> None:
 def test_members_that_left_are_forgotten(cooloff: CoolOff) -> None:
     cooloff.failed(A, 0.0)
     cooloff.failed(B, 0.0)
-    cooloff.keep([B, node("c")])
+    cooloff.keep_only([B, node("c")])
     assert list(cooloff.resting(1.0)) == [B]
 
 
@@ -104,7 +104,7 @@ def test_every_failure_leaves_a_peer_alone_for_the_first_time_at_least_and_the_m
     for after_s, well in failures:
         now_s += after_s
         if well:
-            cooloff.well(A)
+            cooloff.succeeded(A)
             assert cooloff.left_s(A, now_s) == 0.0
         cooloff.failed(A, now_s)
         left_s = cooloff.left_s(A, now_s)

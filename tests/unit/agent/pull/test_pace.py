@@ -52,11 +52,11 @@ def test_usual_rate_is_the_median_of_a_tiers_bodies_once_there_are_enough() -> N
     pace = Pace(patience_s=PATIENCE_S)
     for number in range(7):
         pace.body(Tier.ZONE, 10 * MIB, 1.0 + number)
-    assert pace.usual_bytes_per_s(Tier.ZONE) is None
+    assert pace.median_bytes_per_s(Tier.ZONE) is None
     pace.body(Tier.ZONE, 10 * MIB, 0.1)
     pace.body(Tier.ZONE, 10 * MIB, 0.1)
-    assert pace.usual_bytes_per_s(Tier.ZONE) == 10 * MIB / 3.0
-    assert pace.usual_bytes_per_s(Tier.REGION) is None
+    assert pace.median_bytes_per_s(Tier.ZONE) == 10 * MIB / 3.0
+    assert pace.median_bytes_per_s(Tier.REGION) is None
 
 
 @pytest.mark.parametrize(("size_bytes", "seconds"), [(4 * MIB - 1, 0.001), (10 * MIB, 0.0)])
@@ -64,4 +64,4 @@ def test_body_that_says_nothing_about_the_rate_does_not_count(size_bytes: int, s
     pace = Pace(patience_s=PATIENCE_S)
     for _ in range(20):
         pace.body(Tier.ZONE, size_bytes, seconds)
-    assert pace.usual_bytes_per_s(Tier.ZONE) is None
+    assert pace.median_bytes_per_s(Tier.ZONE) is None

@@ -21,7 +21,7 @@ PLACES = {"far": placed("us", "us-a"), "near": placed("eu", "eu-a"), "region": p
 @pytest.fixture
 def policy() -> Policy:
     regard = Regard(cooloff_s=PULL.cooloff_s)
-    regard.keep(map(node, PLACES))
+    regard.members_changed(map(node, PLACES))
     pace = Pace(patience_s=PULL.patience_s)
     return Policy(regard=regard, pace=pace, pull=PULL, transfer=TRANSFER, chance=lambda low, high: high)
 
@@ -41,8 +41,8 @@ def test_nearest_candidate_comes_first(policy: Policy, snapshot: Snapshot) -> No
 
 
 def test_avoided_peer_is_the_last_resort_behind_one_that_is_full(policy: Policy, snapshot: Snapshot) -> None:
-    policy.heed(Avoid(node=node("near")), DIGEST, 100.0)
-    policy.heed(Relieve(node=node("region"), wait_s=60.0), DIGEST, 100.0)
+    policy.apply(Avoid(node=node("near")), DIGEST, 100.0)
+    policy.apply(Relieve(node=node("region"), wait_s=60.0), DIGEST, 100.0)
     assert order(policy, snapshot) == ["far", "region", "near"]
     assert order(policy, snapshot, 100.0 + PULL.cooloff_s) == ["near", "far", "region"]
 
@@ -50,8 +50,8 @@ def test_avoided_peer_is_the_last_resort_behind_one_that_is_full(policy: Policy,
 def test_shunned_peer_is_no_candidate_for_that_digest_for_some_cool_offs(
     policy: Policy, snapshot: Snapshot
 ) -> None:
-    policy.heed(Avoid(node=node("near")), DIGEST, 100.0)
-    policy.heed(Shun(node=node("near")), DIGEST, 100.0)
+    policy.apply(Avoid(node=node("near")), DIGEST, 100.0)
+    policy.apply(Shun(node=node("near")), DIGEST, 100.0)
     end_s = 100.0 + SHUN_COOLOFFS * PULL.cooloff_s
     assert order(policy, snapshot, end_s - 0.1) == ["region", "far"]
     assert policy.passed_over(DIGEST, end_s - 0.1) == {"near"}
@@ -61,8 +61,8 @@ def test_shunned_peer_is_no_candidate_for_that_digest_for_some_cool_offs(
 
 def test_commended_peer_is_well_and_trusted_again(policy: Policy, snapshot: Snapshot) -> None:
     for verdict in (Avoid(node=node("near")), Shun(node=node("near"))):
-        policy.heed(verdict, DIGEST, 100.0)
-    policy.heed(Commend(node=node("near")), DIGEST, 101.0)
+        policy.apply(verdict, DIGEST, 100.0)
+    policy.apply(Commend(node=node("near")), DIGEST, 101.0)
     assert order(policy, snapshot, 101.0) == ["near", "region", "far"]
 
 
@@ -103,10 +103,10 @@ def test_rate_is_learned_only_where_the_source_was_waited_for(
         meter = Meter(0.0, window_s=3.0)
         meter.moved_bytes, meter.waited_s = 1 << 30, waited_s
         policy.measured(Tier.ZONE, meter, took_s=10.0)
-    assert (policy.pace.usual_bytes_per_s(Tier.ZONE) is not None) == learned
+    assert (policy.pace.median_bytes_per_s(Tier.ZONE) is not None) == learned
 
 
 def test_source_that_broke_off_answers_for_a_wrong_body(policy: Policy) -> None:
     given = {node("near"): 5, node("far"): 6}
-    assert policy.answerable(given, {node("far"), node("region")}) == {"far"}
-    assert policy.answerable(given, set()) == {"near", "far"}
+    assert policy.responsible_sources(given, {node("far"), node("region")}) == {"far"}
+    assert policy.responsible_sources(given, set()) == {"near", "far"}

@@ -16,7 +16,7 @@ MEMBERS = tuple(map(node, ("far", "rack", "region", "zone-1", "zone-2")))
 @pytest.fixture
 def regard() -> Regard:
     made = Regard(cooloff_s=COOLOFF_S)
-    made.keep(MEMBERS)
+    made.members_changed(MEMBERS)
     return made
 
 
@@ -64,7 +64,7 @@ def test_peer_that_fails_again_after_its_time_is_left_alone_for_twice_as_long(
 
 def test_longest_cool_off_can_be_set() -> None:
     made = Regard(cooloff_s=COOLOFF_S, cooloff_max_s=7.0)
-    made.keep(MEMBERS)
+    made.members_changed(MEMBERS)
     for now_s in (0.0, 5.0, 12.0):
         made.failed(node("rack"), now_s)
     assert made.cooling_s(node("rack"), 12.0) == 7.0
@@ -124,9 +124,9 @@ def test_nothing_is_kept_of_a_stranger(regard: Regard) -> None:
 def test_new_list_keeps_cooling_peers_that_stay_and_forgets_those_that_left(regard: Regard) -> None:
     regard.failed(node("rack"), 100.0)
     regard.failed(node("far"), 100.0)
-    regard.keep(name for name in MEMBERS if name != "far")
+    regard.members_changed(name for name in MEMBERS if name != "far")
     assert cooling(regard, 101.0) == {"rack"}
-    regard.keep(MEMBERS)
+    regard.members_changed(MEMBERS)
     assert not regard.is_cooling(node("far"), 101.0)
 
 
@@ -138,7 +138,7 @@ def test_peer_cools_off_or_is_well_and_its_condition_says_which(
     events: list[tuple[NodeName, str, float]],
 ) -> None:
     regard = Regard(cooloff_s=COOLOFF_S)
-    regard.keep(MEMBERS)
+    regard.members_changed(MEMBERS)
     now_s = 0.0
     for name, happened, later_s in events:
         now_s += later_s

@@ -19,7 +19,7 @@ def trust() -> Trust:
     """One that has seen its store's owner commit something."""
     trust = Trust(commit_s=COMMIT_S, suspect_s=SUSPECT_S)
     give(trust, A, digest=sha256("earlier"))
-    trust.appeared(sha256("earlier"))
+    trust.committed(sha256("earlier"))
     return trust
 
 
@@ -76,86 +76,86 @@ def test_oldest_evidence_goes_when_there_is_too_much(trust: Trust) -> None:
 
 def test_blob_that_appears_in_time_makes_nobody_suspect(trust: Trust) -> None:
     give(trust, A, B)
-    trust.appeared(LAYER)
-    assert trust.overdue(1e6) == 0
-    assert trust.asked_from_start(LAYER, 1e6) == 0
+    trust.committed(LAYER)
+    assert trust.suspect_overdue(1e6) == 0
+    assert trust.requested_again(LAYER, 1e6) == 0
     assert trust.distrusted(LAYER, 1e6) == frozenset()
 
 
 def test_blob_that_does_not_appear_in_time_makes_every_source_suspect(trust: Trust) -> None:
     give(trust, A, stop=400, now_s=0.0)
     give(trust, B, C, start=400, now_s=5.0)
-    assert trust.overdue(34.9) == 0, "its time runs from its last byte on"
-    assert trust.overdue(35.0) == 3
+    assert trust.suspect_overdue(34.9) == 0, "its time runs from its last byte on"
+    assert trust.suspect_overdue(35.0) == 3
     assert trust.distrusted(LAYER, 35.0) == {A, B, C}
     assert trust.distrusted(LAYER, 35.0 + SUSPECT_S) == frozenset()
-    assert trust.overdue(1e6) == 0, "once"
+    assert trust.suspect_overdue(1e6) == 0, "once"
 
 
 def test_blob_that_is_asked_for_again_from_its_start_makes_every_source_suspect_at_once(trust: Trust) -> None:
     give(trust, A, B)
-    assert trust.asked_from_start(LAYER, 1.0) == 2
+    assert trust.requested_again(LAYER, 1.0) == 2
     assert trust.distrusted(LAYER, 1.0) == {A, B}
-    assert trust.asked_from_start(LAYER, 2.0) == 0
+    assert trust.requested_again(LAYER, 2.0) == 0
 
 
 def test_blob_that_was_not_delivered_whole_says_nothing(trust: Trust) -> None:
     give(trust, A, stop=SIZE - 1)
-    assert trust.overdue(1e6) == 0
-    assert trust.asked_from_start(LAYER, 1e6) == 0
+    assert trust.suspect_overdue(1e6) == 0
+    assert trust.requested_again(LAYER, 1e6) == 0
 
 
 def test_parts_may_come_in_any_order_and_overlap(trust: Trust) -> None:
     for start, stop in ((600, 1000), (0, 300), (200, 500), (450, 700)):
-        assert trust.overdue(1e6) == 0
+        assert trust.suspect_overdue(1e6) == 0
         give(trust, A, start=start, stop=stop)
-    assert trust.overdue(1e6) == 1
+    assert trust.suspect_overdue(1e6) == 1
 
 
 def test_nothing_delivered_is_no_part(trust: Trust) -> None:
     give(trust, A, start=500, stop=500)
     give(trust, B)
-    trust.overdue(1e6)
+    trust.suspect_overdue(1e6)
     assert trust.distrusted(LAYER, 1e6) == {B}
 
 
 def test_source_that_was_verified_on_the_way_is_not_suspect(trust: Trust) -> None:
     give(trust)
-    assert trust.overdue(1e6) == 0
+    assert trust.suspect_overdue(1e6) == 0
 
 
 def test_blob_of_another_size_is_another_delivery(trust: Trust) -> None:
     give(trust, A, stop=900)
     give(trust, B, start=900, stop=2000, size_bytes=2000)
-    assert trust.overdue(1e6) == 0
+    assert trust.suspect_overdue(1e6) == 0
 
 
 def test_nothing_is_concluded_before_anything_that_was_delivered_ever_appeared() -> None:
     """The client may keep its content elsewhere."""
     trust = Trust(commit_s=COMMIT_S, suspect_s=SUSPECT_S)
     give(trust, A)
-    trust.appeared(OTHER)  # which came in another way
-    assert trust.overdue(1e6) == 0
+    trust.committed(OTHER)  # which came in another way
+    assert trust.suspect_overdue(1e6) == 0
     give(trust, A)
-    assert trust.asked_from_start(LAYER, 1e6) == 0
+    assert trust.requested_again(LAYER, 1e6) == 0
     assert trust.distrusted(LAYER, 1e6) == frozenset()
 
 
 def test_blob_that_was_perhaps_not_read_to_its_end_counts_the_second_time_only(trust: Trust) -> None:
     give(trust, A, taken=False)
-    assert trust.asked_from_start(LAYER, 1.0) == 0
+    assert trust.requested_again(LAYER, 1.0) == 0
     give(trust, A, taken=False)
-    assert trust.asked_from_start(LAYER, 2.0) == 1
+    assert trust.requested_again(LAYER, 2.0) == 1
     assert trust.distrusted(LAYER, 2.0) == {A}
 
 
 def test_blob_that_appeared_after_the_first_doubt_is_beyond_it(trust: Trust) -> None:
     give(trust, A, taken=False)
-    assert trust.overdue(100.0) == 0
+    assert trust.suspect_overdue(100.0) == 0
     give(trust, A, taken=False, now_s=100.0)
-    trust.appeared(LAYER)
+    trust.committed(LAYER)
     give(trust, A, taken=False, now_s=200.0)
-    assert trust.overdue(300.0) == 0
+    assert trust.suspect_overdue(300.0) == 0
 
 
 def test_peer_that_a_client_was_sent_to_is_judged_by_its_asking_again_only_and_the_second_time(
@@ -163,25 +163,25 @@ def test_peer_that_a_client_was_sent_to_is_judged_by_its_asking_again_only_and_t
 ) -> None:
     """How the transfer went nobody here saw."""
     trust.redirected(LAYER, A, size_bytes=SIZE)
-    assert trust.overdue(1e6) == 0
-    assert trust.asked_from_start(LAYER, 1e6) == 0
+    assert trust.suspect_overdue(1e6) == 0
+    assert trust.requested_again(LAYER, 1e6) == 0
     trust.redirected(LAYER, A, size_bytes=SIZE)
-    assert trust.asked_from_start(LAYER, 1e6) == 1
+    assert trust.requested_again(LAYER, 1e6) == 1
     assert trust.distrusted(LAYER, 1e6) == {A}
 
 
 def test_peer_that_a_client_was_sent_to_is_cleared_when_the_blob_appears(trust: Trust) -> None:
     for _ in range(3):
         trust.redirected(LAYER, A, size_bytes=SIZE)
-        trust.appeared(LAYER)
-        assert trust.asked_from_start(LAYER, 1.0) == 0
+        trust.committed(LAYER)
+        assert trust.requested_again(LAYER, 1.0) == 0
 
 
 def test_peer_that_proved_well_may_be_asked_for_what_broke_off_but_stays_suspect(trust: Trust) -> None:
     trust.distrust(LAYER, A, 100.0)
     give(trust, A, digest=OTHER)
-    assert trust.asked_from_start(OTHER, 0.0) == 1
-    trust.well(A)
+    assert trust.requested_again(OTHER, 0.0) == 1
+    trust.served(A)
     assert trust.distrusted(LAYER, 1.0) == frozenset()
     assert trust.distrusted(OTHER, 1.0) == {A}
 
@@ -195,7 +195,7 @@ def test_blob_is_whole_exactly_when_every_byte_was_delivered(
 ) -> None:
     trust = Trust(commit_s=COMMIT_S, suspect_s=SUSPECT_S)
     give(trust, "z", digest=OTHER)
-    trust.appeared(OTHER)
+    trust.committed(OTHER)
     covered: set[int] = set()
     sources: set[str] = set()
     for start, stop, source in parts:
@@ -203,20 +203,20 @@ def test_blob_is_whole_exactly_when_every_byte_was_delivered(
         covered.update(range(start, stop))
         sources |= {source} if start < stop else set()
     whole = len(covered) == 50
-    assert trust.overdue(COMMIT_S) == (len(sources) if whole else 0)
+    assert trust.suspect_overdue(COMMIT_S) == (len(sources) if whole else 0)
     assert trust.distrusted(LAYER, COMMIT_S) == (sources if whole else set())
 
 
 def test_blob_that_appeared_before_its_delivery_had_ended_convicts_nobody(trust: Trust) -> None:
-    trust.appeared(LAYER)
+    trust.committed(LAYER)
     give(trust, A)
-    assert trust.overdue(COMMIT_S + 1, holds=lambda digest: digest == LAYER) == 0
+    assert trust.suspect_overdue(COMMIT_S + 1, holds=lambda digest: digest == LAYER) == 0
     assert trust.distrusted(LAYER, COMMIT_S + 1) == frozenset()
 
 
 def test_peer_that_a_client_was_sent_to_in_vain_twice_is_suspect(trust: Trust) -> None:
     for suspects in (0, 1):
         trust.redirected(LAYER, A, size_bytes=SIZE)
-        assert trust.overdue(10 * COMMIT_S) == 0, "it may take long"
-        assert trust.asked_from_start(LAYER, 10 * COMMIT_S) == suspects
+        assert trust.suspect_overdue(10 * COMMIT_S) == 0, "it may take long"
+        assert trust.requested_again(LAYER, 10 * COMMIT_S) == suspects
     assert trust.distrusted(LAYER, 10 * COMMIT_S) == {A}

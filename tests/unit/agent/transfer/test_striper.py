@@ -384,7 +384,7 @@ async def test_reader_slower_than_its_sources_is_waited_for_and_memory_stays_bou
 async def test_bodies_share_the_memory_and_each_has_two_segments_for_certain() -> None:
     buffers = make_buffers(6 * SEGMENT)
     with buffers.share() as one:
-        taken = [one.take() for _ in range(4)]
+        taken = [one.acquire() for _ in range(4)]
         assert one.held == 4
         assert buffers.lanes_max(0.0) > 1
         with buffers.share() as other:
@@ -392,15 +392,15 @@ async def test_bodies_share_the_memory_and_each_has_two_segments_for_certain() -
             assert buffers.lanes_max(0.0) == 1, "no room for a third"
             assert not one.room
             assert other.room
-            two = [other.take(), other.take()]
+            two = [other.acquire(), other.acquire()]
             assert not other.room
-            one.give_back(taken.pop())
+            one.release(taken.pop())
             assert one.room, "its own memory is used again"
             assert not other.room
             for memory in two:
-                other.give_back(memory)
+                other.release(memory)
         for memory in taken:
-            one.give_back(memory)
+            one.release(memory)
     assert buffers.free == 6
 
 
@@ -413,7 +413,7 @@ def test_striping_that_was_useless_is_not_tried_for_a_while() -> None:
     buffers = make_buffers(4 * SEGMENT)
     assert buffers.lanes_max(100.0) == 4
     with buffers.share() as share:
-        share.useless(100.0)
+        share.pause_striping(100.0)
     assert buffers.lanes_max(159.0) == 1
     assert buffers.lanes_max(160.0) == 4
 

@@ -90,9 +90,11 @@ class ReportDesk:
             _log.warning("not a report: %s", error, extra={"fields": {"remote": address}})
 
 
-def hear_report(roster: Roster, regard: Regard, metrics: Metrics, received: NodeReport, address: str) -> None:
+def receive_report(
+    roster: Roster, regard: Regard, metrics: Metrics, received: NodeReport, address: str
+) -> None:
     """Take what a peer reports. Nothing is taken from an address that is not that of the node it names."""
-    absurd = roster.hear(received.node, received.report, address=address)
+    absurd = roster.receive_report(received.node, received.report, address=address)
     if absurd is None:
         metrics.report("stranger")
         return
