@@ -70,8 +70,8 @@ from agent.pull.regard import Regard
 from agent.pull.trust import Trust
 from agent.transfer.commits import follow_commits
 from agent.transfer.executor import Puller
-from agent.transfer.movers import Relays
 from agent.transfer.peers import PeerClient
+from agent.transfer.relays import Relays
 from agent.transfer.striper import StripeBuffers
 from topology.cluster import Timing
 from topology.ledger import CostLedger, Prices

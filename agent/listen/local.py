@@ -21,7 +21,7 @@ from agent.oci.manifest import SIZE_MAX_BYTES, Manifest
 from agent.oci.ranges import select
 from agent.oci.reference import Addressed
 from agent.pull.bucket import TokenBucket
-from agent.transfer.movers import read_first, send_blob
+from agent.transfer.blobs import read_first, send_blob
 from agent.transfer.peers import VERIFIED_BYTES
 from topology.placement import NodeName, Tier
 

@@ -47,8 +47,8 @@ from agent.pull.meter import Meter, Rate
 from agent.pull.policy import Policy
 from agent.transfer.answers import AttemptFailed, FetchRequest
 from agent.transfer.attempts import Attempts, Crashed, log_failure
-from agent.transfer.movers import Relays
 from agent.transfer.peers import PeerBody, PeerClient
+from agent.transfer.relays import Relays
 from agent.transfer.sink import ClientSink
 from agent.transfer.striper import StripeBuffers, StripeLimits, Striper
 from topology.placement import NodeName

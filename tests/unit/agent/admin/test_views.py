@@ -27,8 +27,8 @@ from agent.pull.policy import Policy
 from agent.pull.regard import Regard
 from agent.transfer.answers import FetchRequest
 from agent.transfer.executor import Puller
-from agent.transfer.movers import Relays
 from agent.transfer.peers import PeerClient
+from agent.transfer.relays import Relays
 from agent.transfer.striper import StripeBuffers
 from tests.unit.twins import FakePeers, located, node, peer, peers, sha256, zone_key
 from topology.labels import REGION_LABEL, ZONE_LABEL, read_labels

@@ -1,7 +1,7 @@
-"""The ways in which bytes get to a client: from a file, from a peer's socket, or through this process.
+"""Relaying a peer's body to a client: inside the kernel by splice(2), else by copying.
 
-Source: sendfile(2), splice(2). A file's bytes and those of a plain connection never enter this process: that
-takes about half the processor time of copying them (docs/benchmarks.md).
+Spliced bytes do not enter this process. That takes about half of the processor time that copying takes
+(docs/benchmarks.md).
 """
 
 import asyncio
@@ -14,7 +14,6 @@ import time
 from collections.abc import AsyncGenerator, Callable
 from functools import partial
 
-from agent.content.store import Blob, ContentUnavailable
 from agent.pull.meter import Meter, Rate
 from agent.transfer.peers import PeerBody
 from agent.transfer.reader import BodyReader, receive_into
@@ -22,39 +21,11 @@ from agent.transfer.sink import ClientGone, ClientSink
 
 _log = logging.getLogger(__name__)
 
-_FIRST_BYTES = 64 * 1024
-_SENDFILE_BYTES = 2 * 1024 * 1024
-_TURN_BYTES = 8 * 1024 * 1024  # others get a turn on the event loop after this much
-_READ_AHEAD_BYTES = 8 * 1024 * 1024
+_TURN_BYTES = 8 * 1024 * 1024  # other tasks get a turn on the event loop after this many bytes
 _COPY_BYTES = 256 * 1024
 _PIPE_BYTES = 1024 * 1024
 _PIPES_MAX = 32  # kept for reuse; an empty one holds no memory
 _FLAGS = os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK
-
-
-async def read_first(blob: Blob, start: int, stop: int) -> bytes:
-    """The first bytes of a body, to be in hand before its head is sent. Raises `ContentError`."""
-    first = await blob.read(start, min(_FIRST_BYTES, stop - start))
-    if not first and stop > start:
-        raise ContentUnavailable("the blob's file is shorter than it was a moment ago")
-    return first
-
-
-async def send_blob(blob: Blob, sink: ClientSink, start: int, stop: int) -> None:
-    """Send bytes ``start`` to ``stop`` of a blob of this node.
-
-    Raises `ClientGone`, or `ContentError` when the bytes can't be read.
-    """
-    out_fd = await sink.descriptor() if blob.fd is not None and sink.plain and start < stop else None
-    if blob.fd is not None and out_fd is not None:
-        await _sendfile(blob.fd, out_fd, sink, start, stop)
-        return
-    while start < stop:
-        chunk = await blob.read(start, min(_COPY_BYTES, stop - start))
-        if not chunk:
-            raise ContentUnavailable("the blob ended early")
-        await sink.write(chunk, "copy")
-        start += len(chunk)
 
 
 class Relays:
@@ -177,31 +148,3 @@ async def _out_of_pipe(pipe: _Pipe, sink: ClientSink, out_fd: int) -> None:
         else:
             pipe.held_bytes -= went
             await sink.record_sent(went, "splice")
-
-
-async def _sendfile(file_fd: int, out_fd: int, sink: ClientSink, start: int, stop: int) -> None:
-    turn = 0
-    ahead = start
-    while start < stop:
-        try:
-            if start >= ahead:
-                # Have the disk work while the network does: sendfile itself would wait for it.
-                os.posix_fadvise(file_fd, start, 2 * _READ_AHEAD_BYTES, os.POSIX_FADV_WILLNEED)
-                ahead = start + _READ_AHEAD_BYTES
-            piece_bytes = min(_SENDFILE_BYTES, sink.piece_bytes or _SENDFILE_BYTES, stop - start)
-            sent = os.sendfile(out_fd, file_fd, start, piece_bytes)
-        except BlockingIOError:
-            await sink.writable(out_fd)
-            continue
-        except ConnectionError as error:
-            raise ClientGone(str(error)) from error
-        except OSError as error:
-            raise ContentUnavailable(f"sendfile: {error.strerror}") from error
-        if sent == 0:
-            raise ContentUnavailable("the blob's file was cut short")
-        start += sent
-        turn += sent
-        await sink.record_sent(sent, "sendfile")
-        if turn >= _TURN_BYTES:
-            turn = 0
-            await asyncio.sleep(0)

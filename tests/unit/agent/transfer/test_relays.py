@@ -1,4 +1,4 @@
-"""Bytes on their way from a peer, or a file, to a client: exact in any chunking, and nothing left behind."""
+"""Bytes on their way from a peer to a client: exact in any chunking, and nothing left behind."""
 
 import asyncio
 import random
@@ -6,26 +6,23 @@ import socket
 import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import pytest
 import uvloop
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.content.store import Blob, ContentUnavailable, FileBlob, Identity
 from agent.peering.connections import PeerConnection
 from agent.pull.bucket import TokenBucket
 from agent.pull.events import Failure
 from agent.pull.meter import Meter, Rate
 from agent.transfer.answers import AttemptFailed
-from agent.transfer.movers import Relays, read_first, send_blob
 from agent.transfer.peers import PeerBody, PeerClient
+from agent.transfer.relays import Relays
 from agent.transfer.sink import ClientGone, ClientSink
 from tests.unit.agent.transfer.relay import (
     KIB,
     MIB,
-    Handler,
     Received,
     close,
     delivered,
@@ -397,86 +394,3 @@ def test_without_a_descriptor_left_bytes_are_copied_and_arrive_unchanged(
         relays.close()
 
     run(main())
-
-
-# From a file.
-
-
-@dataclass
-class ApiBlob:
-    """A blob without a file."""
-
-    content: bytes
-    fd: int | None = None
-    identity: Identity | None = None
-
-    def __post_init__(self) -> None:
-        self.size_bytes = self.available_bytes = len(self.content)
-
-    async def read(self, offset: int, length: int) -> bytes:
-        await asyncio.sleep(0)
-        return self.content[offset : offset + length]
-
-    def close(self) -> None:
-        pass
-
-
-def sending(blob: Blob, start: int, stop: int) -> Handler:
-    async def handler(sink: ClientSink) -> None:
-        first = await read_first(blob, start, stop)
-        await sink.begin(first)
-        await send_blob(blob, sink, start + len(first), stop)
-
-    return handler
-
-
-@pytest.mark.parametrize("kind", ["file", "api"])
-@pytest.mark.parametrize(("start", "stop"), [(0, len(LARGE)), (12_345, 9 * MIB + 1), (77, 78), (5, 5)])
-async def test_blob_is_sent_from_and_to_the_exact_byte(
-    kind: str, start: int, stop: int, tmp_path: Path
-) -> None:
-    (tmp_path / "blob").write_bytes(LARGE)
-    async with NoLeak():
-        blob: Blob = FileBlob(tmp_path / "blob") if kind == "file" else ApiBlob(LARGE)
-        async with exchanging(sending(blob, start, stop), length=stop - start) as exchange:
-            assert await delivered(exchange, stop - start) == LARGE[start:stop]
-            assert exchange.ways.keys() <= {"memory", "sendfile" if kind == "file" else "copy"}
-        blob.close()
-
-
-@pytest.mark.parametrize("kind", ["file", "api"])
-async def test_blob_that_became_shorter_is_unavailable_and_never_padded(kind: str, tmp_path: Path) -> None:
-    path = tmp_path / "blob"
-    path.write_bytes(LARGE[: 10 * MIB])
-    blob: Blob = FileBlob(path) if kind == "file" else ApiBlob(LARGE[: 10 * MIB])
-    async with exchanging(sending(blob, 0, len(LARGE)), length=len(LARGE)) as exchange:
-        await exchange.over.wait()
-        assert isinstance(exchange.error, ContentUnavailable)
-        await until(lambda: exchange.received.ended, "the client sees an end")
-        assert LARGE.startswith(bytes(exchange.received.body[: 10 * MIB]))
-    blob.close()
-
-
-async def test_blob_without_its_first_bytes_is_unavailable_before_a_head_is_sent(tmp_path: Path) -> None:
-    (tmp_path / "blob").write_bytes(b"short")
-    blob = FileBlob(tmp_path / "blob")
-    assert await read_first(blob, 0, 5) == b"short"
-    assert await read_first(blob, 5, 5) == b""
-    with pytest.raises(ContentUnavailable):
-        await read_first(blob, 5, 6)
-    blob.close()
-
-
-async def test_reader_of_a_file_that_takes_nothing_is_gone(tmp_path: Path) -> None:
-    (tmp_path / "blob").write_bytes(LARGE)
-
-    async def never(reader: asyncio.StreamReader, received: Received) -> None:
-        await asyncio.Event().wait()
-
-    async with NoLeak():
-        blob = FileBlob(tmp_path / "blob")
-        handler = sending(blob, 0, len(LARGE))
-        async with exchanging(handler, length=len(LARGE), client=never, stall_s=0.2) as exchange:
-            await exchange.over.wait()
-            assert isinstance(exchange.error, ClientGone)
-        blob.close()
