@@ -1,7 +1,7 @@
 """Why this node would take an image or a blob from where: ``/api/explain``."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from agent.content.store import ContentError, ContentStore
@@ -14,6 +14,7 @@ from agent.oci.digest import Digest, parse_digest
 from agent.oci.manifest import Descriptor, Manifest, is_manifest_type
 from agent.oci.reference import Addressed, Kind, Named, parse_reference
 from agent.pull.policy import Policy
+from agent.pull.trust import Distrust
 from agent.transfer.answers import FetchRequest
 from agent.transfer.executor import NobodyHasIt, Puller
 from topology.placement import NodeName
@@ -83,10 +84,7 @@ class Explainer:
             choice=self.own if local else (ranked[0].node if ranked else None),
             holders=tuple(_holder(each) for each in ranked),
             not_asked_in_full=_with_reason(policy.regard.cooling(now_s), "failed a moment ago"),
-            passed_over=_with_reason(
-                sorted(policy.passed_over(digest, now_s) & frozenset(holders)),
-                "what it gave of this before was no good",
-            ),
+            passed_over=_passed_over(policy.passed_over_reasons(digest, now_s), holders),
             content=tuple(content),
         )
 
@@ -156,6 +154,14 @@ class Explainer:
 
 def _with_reason(nodes: Iterable[NodeName], reason: str) -> tuple[PeerReasonEntry, ...]:
     return tuple(PeerReasonEntry(node=node, reason=reason) for node in nodes)
+
+
+def _passed_over(
+    reasons: Mapping[NodeName, Distrust], holders: Iterable[NodeName]
+) -> tuple[PeerReasonEntry, ...]:
+    """Those of the holders that no pull tries now, each with its reason."""
+    nodes = sorted(reasons.keys() & frozenset(holders))
+    return tuple(PeerReasonEntry(node=node, reason=reasons[node].value) for node in nodes)
 
 
 def _holder(ranked: Ranked) -> HolderEntry:

@@ -267,7 +267,7 @@ class Cut:
     """End the response visibly short, so that the client resumes elsewhere."""
 
 
-Verdict = Avoid | Commend | Shun | Relieve
+PeerFinding = Avoid | Commend | Shun | Relieve
 """What a pull found out about a peer, for all pulls."""
 
 Command = (

@@ -140,10 +140,10 @@ class Pull:
         if failure is Failure.UNSATISFIABLE:
             self._persistence = Persistence(useless=True)
         shun = failure in (Failure.SILENT, Failure.INVALID)
-        verdict = _verdict(holder.node, failure, event.wait_s, shun=shun)
+        finding = _finding(holder.node, failure, event.wait_s, shun=shun)
         if failure.is_peers_fault:
-            verdict = (*verdict, Forget(node=holder.node))
-        return (*verdict, *self._go_on(now_s))
+            finding = (*finding, Forget(node=holder.node))
+        return (*finding, *self._go_on(now_s))
 
     def _on_responded(self, event: Responded, _: float) -> Commands:
         attempt = self._open.pop(event.attempt, None)
@@ -190,7 +190,7 @@ class Pull:
             node = attempt.holder.node
             if now_s >= attempt.started_s + self.limits.stall_s:
                 del self._open[number]
-                commands += [Abandon(attempt=number, failure=Failure.SILENT), *_verdict(node, Failure.SILENT)]
+                commands += [Abandon(attempt=number, failure=Failure.SILENT), *_finding(node, Failure.SILENT)]
             elif not attempt.avoided and self._lost_patience(attempt, now_s):
                 attempt.avoided = True
                 commands.append(Avoid(node=node))
@@ -203,10 +203,10 @@ class Pull:
         if given_bytes >= PROGRESS_BYTES:
             self._budget = self.limits.attempts_max
             self._search = self._search.outdated()
-        verdict: Commands = ()
-        if not was_striping:  # otherwise each holder had its verdict already
-            verdict = self._on_lost(attempt.holder, event.failure, given_bytes, 0.0, now_s)
-        return (*abandoned, *verdict, *self._go_on(now_s))
+        finding: Commands = ()
+        if not was_striping:  # otherwise each holder had its finding already
+            finding = self._on_lost(attempt.holder, event.failure, given_bytes, 0.0, now_s)
+        return (*abandoned, *finding, *self._go_on(now_s))
 
     def _on_lane_failed(self, event: LaneFailed, now_s: float) -> Commands:
         return self._on_lost(event.holder, event.failure, event.given_bytes, event.wait_s, now_s)
@@ -253,7 +253,7 @@ class Pull:
         may_come_back = failure is Failure.LAGGING or gave_plenty
         if may_come_back:
             self._candidates.forgive(holder)
-        return _verdict(holder.node, failure, wait_s, shun=not may_come_back)
+        return _finding(holder.node, failure, wait_s, shun=not may_come_back)
 
     def _wait_for(self, holder: Ranked, wait_s: float, now_s: float) -> None:
         """Ask a busy holder again when it says."""
@@ -362,7 +362,7 @@ class Pull:
         return abandoned
 
 
-def _verdict(node: NodeName, failure: Failure, wait_s: float = 0.0, *, shun: bool = True) -> Commands:
+def _finding(node: NodeName, failure: Failure, wait_s: float = 0.0, *, shun: bool = True) -> Commands:
     """What a failure says of the peer, for all pulls."""
     if failure is Failure.MISSING:
         return (Forget(node=node),)
@@ -394,14 +394,14 @@ def _rule(
 
 
 _SEEKING, _RESUMING, _DELIVERING, _STRIPING, _DONE = State
-_VERDICTS = (Avoid, Shun, Relieve, Forget)
+_FINDINGS = (Avoid, Shun, Relieve, Forget)
 
 TABLE: Mapping[State, Mapping[type[Event], Rule]] = {
     _SEEKING: {
         # The first holder; nobody is there or well: everyone is asked; nobody at all: 404.
         Found: _rule(Pull._on_found, {_SEEKING, _DONE}, Lookup, Fetch, NotFound),
         # The next holder, and what the failure says of this one.
-        Failed: _rule(Pull._on_failed, {_SEEKING, _DONE}, *_VERDICTS, Lookup, Fetch, NotFound),
+        Failed: _rule(Pull._on_failed, {_SEEKING, _DONE}, *_FINDINGS, Lookup, Fetch, NotFound),
         # The first to respond wins. (One that was abandoned changes nothing.)
         Responded: _rule(Pull._on_responded, {_SEEKING, _DELIVERING}, Abandon, Deliver),
         # hedge_s over: a second holder. patience_s over: Avoid this one, the next. stall_s over: Abandon it.
@@ -412,7 +412,7 @@ TABLE: Mapping[State, Mapping[type[Event], Rule]] = {
     _RESUMING: {
         # As before the first byte, but from the byte reached, and the end is a cut.
         Found: _rule(Pull._on_found, {_RESUMING, _DONE}, Lookup, Fetch, Cut),
-        Failed: _rule(Pull._on_failed, {_RESUMING, _DONE}, *_VERDICTS, Lookup, Fetch, Cut),
+        Failed: _rule(Pull._on_failed, {_RESUMING, _DONE}, *_FINDINGS, Lookup, Fetch, Cut),
         Responded: _rule(Pull._on_responded, {_RESUMING, _DELIVERING}, Abandon, Deliver),
         Ticked: _rule(Pull._on_ticked, {_RESUMING, _DONE}, Abandon, Avoid, Shun, Lookup, Fetch, Cut),
         ClientGone: _rule(Pull._on_client_gone, {_DONE}, Abandon),
@@ -423,17 +423,17 @@ TABLE: Mapping[State, Mapping[type[Event], Rule]] = {
         # Far too slow: GiveUp, which Broke follows. Slower than the reader, and others have it: Stripe.
         Progressed: _rule(Pull._on_progressed, {_DELIVERING, _STRIPING}, GiveUp, Stripe, Lookup),
         # The next holder goes on at this byte.
-        Broke: _rule(Pull._on_broke, {_RESUMING, _DONE}, Abandon, *_VERDICTS, Lookup, Fetch, Cut),
+        Broke: _rule(Pull._on_broke, {_RESUMING, _DONE}, Abandon, *_FINDINGS, Lookup, Fetch, Cut),
         Completed: _rule(Pull._on_completed, {_DONE}, Abandon, Commend),
         ClientGone: _rule(Pull._on_client_gone, {_DONE}, Abandon),
     },
     _STRIPING: {
         Found: _rule(Pull._on_found, {_STRIPING}),
         # The other holders go on with what it leaves.
-        LaneFailed: _rule(Pull._on_lane_failed, {_STRIPING}, *_VERDICTS),
+        LaneFailed: _rule(Pull._on_lane_failed, {_STRIPING}, *_FINDINGS),
         # One is left, or several were no faster than one: one alone from here.
         Gathered: _rule(Pull._on_gathered, {_RESUMING, _DONE}, Abandon, Lookup, Fetch, Cut),
-        # None is left. Each had its verdict already.
+        # None is left. Each had its finding already.
         Broke: _rule(Pull._on_broke, {_RESUMING, _DONE}, Abandon, Lookup, Fetch, Cut),
         Completed: _rule(Pull._on_completed, {_DONE}, Abandon, Commend),
         ClientGone: _rule(Pull._on_client_gone, {_DONE}, Abandon),

@@ -1,8 +1,8 @@
-"""What is decided for all pulls together: their limits, whom they may try, and what each command means.
+"""What holds for all pulls of this node: their limits, the peers that they may try, what a command means.
 
-The machine decides one pull from its own events. This module decides what the pulls share, in one place:
-the executor, `explain` and simulations ask it and have no rule of their own. Pure: times are seconds of
-one monotonic clock.
+`agent.pull.machine` decides a single pull. This module decides what pulls have in common. The executor,
+`/api/explain` and simulations ask it, and have no rules of their own. Pure. Times are seconds of one
+monotonic clock.
 """
 
 import random
@@ -11,28 +11,29 @@ from typing import assert_never
 
 from agent.config.settings import PullSettings, TransferSettings
 from agent.oci.digest import Digest
-from agent.pull.events import Avoid, Commend, Limits, Progressed, Relieve, Shun, Verdict
+from agent.pull.events import Avoid, Commend, Limits, PeerFinding, Progressed, Relieve, Shun
 from agent.pull.meter import Meter, Rate
 from agent.pull.pace import Pace
 from agent.pull.regard import Regard
+from agent.pull.trust import Distrust
 from topology.placement import NodeName, Tier
 from topology.ranking import Ranked, rank
 from topology.snapshot import Snapshot
 
 SHUN_COOLOFFS = 4
-"""For so many cool-offs a peer is passed over for a digest of which it gave a bad body.
+"""A peer that gave a bad body of a digest is not asked for that digest for this many of its cool-offs.
 
-One cool-off is too short: a kubelet tries again after 10 s, and should then meet another peer.
+One cool-off is too short: a kubelet tries again after 10 s, and should then get another peer.
 """
 
-_UNKNOWN_BYTES_PER_S = 10e6  # taken for a tier of which no rate is known: less than any link between servers
-_RESUME_S = 0.5  # for a client that had a part already: a holder may have been too busy to answer
-_WAIT_SPREAD = 1.3  # all who were refused at once should not come back at once
-_CANDIDATES_FACTOR = 3  # attempts: the nearest holders, those of a second rate-up, and those that it repeats
+_UNKNOWN_BYTES_PER_S = 10e6  # assumed for a tier without measured rates: less than any link between servers
+_RESUME_S = 0.5  # for a client that has a part already: perhaps a holder was too busy to answer the look-up
+_WAIT_SPREAD = 1.3  # spreads the retries of pulls that were refused at the same moment
+_CANDIDATES_FACTOR = 3  # times attempts_max: nearest holders, those of a second look-up, and repetitions
 
 
 class Policy:
-    """One node's policy. ``chance``: gives a number between two others; spreads repetitions."""
+    """One node's policy. ``chance``: returns a random number between two limits; it spreads retries."""
 
     def __init__(
         self,
@@ -50,10 +51,10 @@ class Policy:
         self._chance = chance
 
     def limits(self, *, in_chunks: bool, resumes: bool) -> Limits:
-        """What one pull goes by.
+        """The limits of one pull.
 
-        ``in_chunks``: the client fetches the blob in parts and gives up all of it when one breaks off.
-        ``resumes``: the client has the beginning already.
+        ``in_chunks``: the client fetches the blob in parts. If one part breaks off, it gives up the blob.
+        ``resumes``: the client has the beginning of the blob already.
         """
         pull = self._pull
         stubborn_s = pull.deadline_s if in_chunks else _RESUME_S
@@ -95,12 +96,16 @@ class Policy:
 
     def passed_over(self, digest: Digest, now_s: float) -> Set[NodeName]:
         """The peers that no pull of this digest may try now."""
-        return self.regard.trust.distrusted(digest, now_s)
+        return self.passed_over_reasons(digest, now_s).keys()
 
-    def apply(self, verdict: Verdict, digest: Digest, now_s: float) -> None:
-        """Do what a pull's verdict on a peer means for all pulls."""
-        regard, node = self.regard, verdict.node
-        match verdict:
+    def passed_over_reasons(self, digest: Digest, now_s: float) -> Mapping[NodeName, Distrust]:
+        """The peers that no pull of this digest may try now, and why."""
+        return self.regard.trust.reasons(digest, now_s)
+
+    def apply(self, finding: PeerFinding, digest: Digest, now_s: float) -> None:
+        """Do what a pull's finding about a peer means for all pulls."""
+        regard, node = self.regard, finding.node
+        match finding:
             case Avoid():
                 regard.failed(node, now_s)
             case Commend():
@@ -110,35 +115,35 @@ class Policy:
                 until_s = now_s + SHUN_COOLOFFS * regard.cooling_s(node, now_s)
                 regard.trust.distrust(digest, node, until_s)
             case Relieve():
-                regard.saturated(node, verdict.wait_s, now_s)
+                regard.saturated(node, finding.wait_s, now_s)
             case _:
-                assert_never(verdict)
+                assert_never(finding)
 
     def busy_wait_s(self, told_s: float) -> float:
-        """When to ask a busy peer again that told how long it is busy."""
+        """How long to wait before asking a busy peer again. ``told_s``: what the peer said."""
         return told_s * self._chance(1.0, _WAIT_SPREAD)
 
     def progressed(
         self, tier: Tier, rate: Rate, *, left_bytes: int, pulls: int, lanes_max: int, in_chunks: bool
     ) -> Progressed:
-        """What the machine is told of a body. ``pulls``: how many run on this node now."""
+        """The event that reports a body's progress. ``pulls``: how many run on this node now."""
         tier_bytes_per_s = self.pace.median_bytes_per_s(tier) or _UNKNOWN_BYTES_PER_S
         return Progressed(
             left_bytes=left_bytes,
             rate=rate,
-            # The pulls share this node's link, and no peer may be blamed for that.
+            # The pulls share this node's link. That is not the peer's fault.
             expected_bytes_per_s=tier_bytes_per_s / max(1, pulls),
-            # What is fetched ahead for a client that leaves at the end of its chunk is thrown away.
+            # A client that fetches in chunks leaves at the end of each. What was fetched ahead would be lost.
             lanes_max=1 if in_chunks else lanes_max,
         )
 
     def measured(self, tier: Tier, meter: Meter, *, took_s: float) -> None:
-        """A body ended. ``took_s``: without what its reader was waited for."""
-        if 2 * meter.waited_s >= took_s:  # else the reader's pace is what was measured
+        """A body ended. ``took_s``: how long it took, without the time spent waiting for its reader."""
+        if 2 * meter.waited_s >= took_s:  # otherwise the reader's rate would be measured
             self.pace.body(tier, meter.moved_bytes, took_s)
 
     def responsible_sources(
         self, given_bytes: Mapping[NodeName, int], failed: Set[NodeName]
     ) -> Set[NodeName]:
-        """Who answers for a body that turns out wrong. One that broke off is likelier to be no good."""
+        """The peers to suspect if the body turns out wrong: those that failed, else all that gave bytes."""
         return (given_bytes.keys() & failed) or given_bytes.keys()

@@ -1,29 +1,41 @@
-"""Which peers are not asked for which content, because what they gave of it before was no good.
+"""Which peers no pull asks for which digest, and why.
 
-Decides from two kinds of evidence. A body that broke off, stalled or contradicted itself: the peer is
-passed over for that digest while it cools off, so that a client that resumes is told to go elsewhere at
-once instead of being fed byte by byte. And what the client made of a whole blob: containerd verifies
-layers when it commits them, so a blob that was delivered to its end and does not appear in the store, or
-is asked for again from its start, makes every source of it suspect; the second time only, where it is not
-known whether the client took all that it was sent. Nothing is concluded before something that was delivered
-appeared at all: the client may keep its content elsewhere. Pure; times are seconds of one
-monotonic clock. Bounded: the oldest evidence goes.
+There are two reasons (`Distrust`). Each holds for one peer and one digest, and for a limited time.
+
+A peer's body broke off, stalled or was invalid. A client that resumes is then served by another peer, or
+told at once that there is none.
+
+A peer is suspect. containerd verifies a blob when it commits it to its store. So a blob is doubtful if it was
+delivered whole and containerd does not commit it, or requests it again from its start. Every peer that gave a
+part of it then becomes suspect. If the client perhaps did not read all of it, the peers become suspect only
+when this happens a second time. No peer becomes suspect before this node's store has committed at least one
+delivered blob: the client may keep its content elsewhere.
+
+Pure. Times are seconds of one monotonic clock. The tables are bounded, and the oldest digests are dropped.
 """
 
 import math
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Any
 
 from agent.oci.digest import Digest
 from topology.placement import NodeName
 
 _DIGESTS_MAX = 4096
-_SPANS_MAX = 256  # of one delivery: nobody that means to have all of it leaves more gaps
+_SPANS_MAX = 256  # of one delivery; a client that wants the whole blob does not leave so many gaps
 
 _Table = OrderedDict[Digest, dict[NodeName, float]]
-"""Until when whom not to ask for what."""
+"""For each digest, the peers not to ask for it, and until when."""
+
+
+class Distrust(Enum):
+    """Why a peer is not asked for a digest. The value is what ``/api/explain`` says."""
+
+    BROKE_OFF = "its body of this digest broke off, stalled or was invalid"
+    SUSPECT = "suspect: what it gave of this digest was not committed"
 
 
 @dataclass(slots=True)
@@ -33,8 +45,8 @@ class _Delivery:
     size_bytes: int
     sources: set[NodeName] = field(default_factory=set)
     spans: list[tuple[int, int]] = field(default_factory=list)  # disjoint, sorted
-    whole_s: float | None = None  # when its last byte went
-    taken: bool = True  # all that was sent; else some of it may have been thrown away
+    whole_s: float | None = None  # when the client had been sent all of it
+    taken: bool = True  # False: the client may have discarded a part of what it was sent
 
     def add(self, start: int, stop: int, now_s: float) -> None:
         spans: list[tuple[int, int]] = []
@@ -49,8 +61,10 @@ class _Delivery:
 
 
 class Trust:
-    """``commit_s``: how long a store may take to have what was delivered; ``suspect_s``: how long a
-    source stays suspect.
+    """Who is not trusted with which digest.
+
+    ``commit_s``: a delivered blob has to be in the store after this time. ``suspect_s``: a source stays
+    suspect for this time.
     """
 
     def __init__(self, *, commit_s: float = 30.0, suspect_s: float = 600.0) -> None:
@@ -63,25 +77,29 @@ class Trust:
         self._sees_commits = False
 
     def distrust(self, digest: Digest, node: NodeName, until_s: float) -> None:
-        """A body of it broke off there: pass the peer over for this digest until then."""
+        """The peer's body of this digest was bad. Do not ask the peer for it until ``until_s``."""
         _set(self._broke, digest, node, until_s)
 
     def served(self, node: NodeName) -> None:
-        """The peer gave a large body to its end: what broke off there may be asked for again."""
+        """The peer delivered a large body whole, so forget which of its bodies were bad. It stays suspect."""
         for nodes in self._broke.values():
             nodes.pop(node, None)
 
     def distrusted(self, digest: Digest, now_s: float) -> frozenset[NodeName]:
-        """The peers to pass over for this digest."""
-        return frozenset(
-            node
-            for table in (self._broke, self._suspects)
+        """The peers not to ask for this digest."""
+        return frozenset(self.reasons(digest, now_s))
+
+    def reasons(self, digest: Digest, now_s: float) -> dict[NodeName, Distrust]:
+        """The peers not to ask for this digest, and why. If both reasons hold, it is SUSPECT."""
+        return {
+            node: reason
+            for reason, table in ((Distrust.BROKE_OFF, self._broke), (Distrust.SUSPECT, self._suspects))
             for node, until_s in table.get(digest, {}).items()
             if now_s < until_s
-        )
+        }
 
     def entries(self, now_s: float) -> Iterator[tuple[Digest, NodeName, float]]:
-        """All that is passed over: what, whom, and for how long still, in seconds."""
+        """Each digest, a peer that is not asked for it, and for how many more seconds."""
         for table in (self._broke, self._suspects):
             for digest, nodes in table.items():
                 yield from ((digest, node, end_s - now_s) for node, end_s in nodes.items() if now_s < end_s)
@@ -97,10 +115,10 @@ class Trust:
         taken: bool,
         now_s: float,
     ) -> None:
-        """The store's owner was sent these bytes of a blob of this size, from these peers.
+        """This node's containerd was sent bytes ``start`` to ``stop`` of a blob. They came from ``sources``.
 
-        ``sources``: none, if it was verified on the way. ``taken``: to the end of what was asked; one that
-        closes before may not have read all of it.
+        ``sources`` is empty if this agent verified the blob. ``taken``: the client stayed to the end of what
+        it asked for. A client that closes earlier may not have read all of it.
         """
         if start >= stop:
             return
@@ -116,27 +134,33 @@ class Trust:
         _touch(self._deliveries, digest)
 
     def redirected(self, digest: Digest, node: NodeName, *, size_bytes: int) -> None:
-        """The store's owner was sent to this peer for the blob: only its asking again tells how that went."""
+        """This node's containerd was redirected to this peer for the blob.
+
+        This agent does not see that transfer. It learns of a failure only if containerd requests it again.
+        """
         delivery = self._deliveries.setdefault(digest, _Delivery(size_bytes=size_bytes))
         delivery.sources.add(node)
         delivery.whole_s, delivery.taken = math.inf, False
         _touch(self._deliveries, digest)
 
     def committed(self, digest: Digest) -> None:
-        """The blob is in the store: whoever gave it gave the right one."""
+        """The blob is in the store, so its sources gave the right bytes."""
         if self._deliveries.pop(digest, None) is not None:
             self._sees_commits = True
         self._warned.pop(digest, None)
 
     def requested_again(self, digest: Digest, now_s: float) -> int:
-        """All of it is asked for. How many sources became suspect: it was sent it before."""
+        """containerd requests the whole blob. Returns how many sources became suspect.
+
+        They do if containerd was sent the whole blob before: it should have committed it.
+        """
         delivery = self._deliveries.pop(digest, None)
         return 0 if delivery is None or delivery.whole_s is None else self._suspect(digest, delivery, now_s)
 
     def suspect_overdue(self, now_s: float, holds: Callable[[Digest], bool] = lambda _: False) -> int:
-        """Judge what should have appeared by now. How many sources became suspect.
+        """Suspect the sources of blobs that should be in the store by now. Returns how many became suspect.
 
-        ``holds``: what the store has; a blob may appear before its delivery has ended here.
+        ``holds``: whether the store has a digest. A blob may be committed before its delivery ends here.
         """
         late = [
             (digest, delivery)
@@ -156,7 +180,8 @@ class Trust:
         if not self._sees_commits:
             return 0
         if not delivery.taken and digest not in self._warned:
-            # One that fetches in parts leaves each before its end: given up once, it may have been cancelled.
+            # A client that fetches a blob in parts leaves each part before its end. So this is no evidence
+            # the first time: the client may have cancelled the pull.
             self._warned[digest] = None
             _touch(self._warned, digest)
             return 0
@@ -172,7 +197,7 @@ def _set(table: _Table, digest: Digest, node: NodeName, until_s: float) -> None:
 
 
 def _touch(table: OrderedDict[Digest, Any], digest: Digest) -> None:
-    """The digest is the newest; beyond the bound the oldest goes."""
+    """Make this digest the newest entry. Drop the oldest one if there are too many."""
     table.move_to_end(digest)
     if len(table) > _DIGESTS_MAX:
         table.popitem(last=False)

@@ -21,6 +21,7 @@ from agent.pull.bucket import TokenBucket
 from agent.pull.pace import Pace
 from agent.pull.policy import Policy
 from agent.pull.regard import Regard
+from agent.pull.trust import Distrust
 from agent.transfer.executor import Puller
 from agent.transfer.peers import PeerClient
 from agent.transfer.relays import Relays
@@ -100,8 +101,18 @@ async def test_holder_that_no_pull_may_try_is_passed_over_with_a_reason(explaine
     assert explained.choice == "far"
     (passed_over,) = explained.passed_over
     assert passed_over.node == "near"
-    assert passed_over.reason
+    assert passed_over.reason == Distrust.BROKE_OFF.value
     assert (await explainer.digest(DIGEST, NOW_S + 10.0)).passed_over == ()
+
+
+async def test_holder_whose_blob_was_not_committed_is_passed_over_as_suspect(explainer: Explainer) -> None:
+    trust = explainer.policy.regard.trust
+    for digest in (sha256("earlier"), DIGEST):
+        trust.delivered(digest, [node("near")], start=0, stop=9, size_bytes=9, taken=True, now_s=NOW_S - 60.0)
+    trust.committed(sha256("earlier"))
+    assert trust.suspect_overdue(NOW_S) == 1
+    (passed_over,) = (await explainer.digest(DIGEST, NOW_S)).passed_over
+    assert (passed_over.node, passed_over.reason) == ("near", Distrust.SUSPECT.value)
 
 
 async def test_peer_that_failed_is_the_last_and_not_asked_in_full(explainer: Explainer) -> None:

@@ -1,6 +1,6 @@
 """A fictitious cluster around one pull: it obeys the pull's commands, and checks each against the rules.
 
-What a verdict on a peer means is decided by the product's own policy.
+What a finding on a peer means is decided by the product's own policy.
 """
 
 from collections.abc import Mapping, Set
@@ -241,10 +241,10 @@ class Cluster:
                 assert self.now_s <= command.at_s <= max(self.now_s, self.deadline_s), "out of time"
                 self.wake_s = command.at_s
             case Avoid() | Shun() | Relieve():
-                assert command.node in self._asked, "a verdict on one that was not asked"
+                assert command.node in self._asked, "a finding on one that was not asked"
                 self.policy.apply(command, DIGEST, self.now_s)
             case Forget():
-                assert command.node in self._asked, "a verdict on one that was not asked"
+                assert command.node in self._asked, "a finding on one that was not asked"
             case Commend():
                 assert self._given_bytes[command.node] >= PROGRESS_BYTES, "commended for little"
                 assert command.node not in self._blamed, "commended though it failed"

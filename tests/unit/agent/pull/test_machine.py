@@ -162,7 +162,7 @@ def test_failed_holder_is_followed_by_the_next_without_a_wait() -> None:
 
 
 @pytest.mark.parametrize(
-    ("failure", "verdict"),
+    ("failure", "finding"),
     [
         (Failure.UNREACHABLE, (*avoided(A), *forgotten(A))),
         (Failure.BROKEN, (*avoided(A), *forgotten(A))),
@@ -175,10 +175,10 @@ def test_failed_holder_is_followed_by_the_next_without_a_wait() -> None:
         (Failure.EXHAUSTED, ()),
     ],
 )
-def test_verdict_on_a_holder_fits_its_failure(failure: Failure, verdict: tuple[Command, ...]) -> None:
+def test_finding_about_a_holder_fits_its_failure(failure: Failure, finding: tuple[Command, ...]) -> None:
     pull = started()
     pull.on(found(A, exhaustive=True), 0.0)
-    assert pull.on(failed(1, failure), 0.25) == (*verdict, NotFound(attempts=1))
+    assert pull.on(failed(1, failure), 0.25) == (*finding, NotFound(attempts=1))
 
 
 def test_when_all_known_holders_failed_everyone_is_asked_and_tried_ones_are_not_repeated() -> None:
@@ -613,9 +613,9 @@ def test_source_that_is_fast_enough_goes_on(progress: Progressed) -> None:
 def test_source_far_below_the_usual_makes_way_for_another_is_not_blamed_and_may_come_back() -> None:
     pull = delivering(A, B, limits=FLOORED)
     assert pull.on(progressed(1e6, usual=11e6), 4.0) == (GiveUp(failure=Failure.LAGGING),)
-    abandon, verdict, *rest = pull.on(Broke(failure=Failure.LAGGING, offset=5), 4.0)
+    abandon, finding, *rest = pull.on(Broke(failure=Failure.LAGGING, offset=5), 4.0)
     assert abandon == Abandon(attempt=1)
-    assert isinstance(verdict, Relieve), "others come first for a while"
+    assert isinstance(finding, Relieve), "others come first for a while"
     assert rest == [Fetch(attempt=2, holder=B, offset=5), WakeAt(at_s=4.5)]
     assert Fetch(attempt=3, holder=A, offset=5) in pull.on(failed(2, Failure.MISSING), 4.25)
 
@@ -687,7 +687,7 @@ def lane_failed(holder: Ranked, failure: Failure, given_bytes: int = 0, wait_s: 
     return LaneFailed(holder=holder, failure=failure, given_bytes=given_bytes, wait_s=wait_s)
 
 
-def test_lane_that_fails_has_its_verdict_at_once_and_the_others_go_on() -> None:
+def test_lane_that_fails_has_its_finding_at_once_and_the_others_go_on() -> None:
     pull = striped(B, C)
     assert pull.on(lane_failed(B, Failure.SILENT), 2.0) == shunned(B)
     assert pull.on(lane_failed(C, Failure.MISSING), 2.0) == forgotten(C)

@@ -1,4 +1,4 @@
-"""The policy of all pulls: whom they may try, in which order, and what a verdict means."""
+"""The policy of all pulls: whom they may try, in which order, and what a finding means."""
 
 import pytest
 
@@ -60,8 +60,8 @@ def test_shunned_peer_is_no_candidate_for_that_digest_for_some_cool_offs(
 
 
 def test_commended_peer_is_well_and_trusted_again(policy: Policy, snapshot: Snapshot) -> None:
-    for verdict in (Avoid(node=node("near")), Shun(node=node("near"))):
-        policy.apply(verdict, DIGEST, 100.0)
+    for finding in (Avoid(node=node("near")), Shun(node=node("near"))):
+        policy.apply(finding, DIGEST, 100.0)
     policy.apply(Commend(node=node("near")), DIGEST, 101.0)
     assert order(policy, snapshot, 101.0) == ["near", "region", "far"]
 

@@ -1,11 +1,11 @@
-"""Whom not to ask for what: who was distrusted, and whose blobs never appeared in the store."""
+"""Which peers are not asked for which digest: a body of theirs was bad, or was not committed."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.oci.digest import Digest
-from agent.pull.trust import Trust
+from agent.pull.trust import Distrust, Trust
 from tests.unit.twins import node, sha256
 
 A, B, C = (node(name) for name in "abc")
@@ -57,6 +57,15 @@ def test_later_end_counts(trust: Trust) -> None:
     trust.distrust(LAYER, B, 7.0)
     assert trust.distrusted(LAYER, 6.0) == {A, B}
     assert trust.distrusted(LAYER, 8.0) == {A}
+
+
+def test_reasons_say_whether_a_body_broke_off_or_was_not_committed(trust: Trust) -> None:
+    trust.distrust(LAYER, A, 100.0)
+    assert trust.reasons(LAYER, 0.0) == {A: Distrust.BROKE_OFF}
+    give(trust, A, B)
+    trust.suspect_overdue(COMMIT_S)
+    assert trust.reasons(LAYER, COMMIT_S) == {A: Distrust.SUSPECT, B: Distrust.SUSPECT}
+    assert trust.reasons(LAYER, COMMIT_S + SUSPECT_S) == {}
 
 
 def test_entries_say_what_whom_and_for_how_long(trust: Trust) -> None:
