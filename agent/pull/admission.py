@@ -1,23 +1,23 @@
-"""How many bodies this node sends to other nodes at once, and who is told to come back later.
+"""How many bodies this node sends to other nodes at once, and which peers are refused for now.
 
-It decides at once and never queues. A refused peer has other holders to go to, and a peer in a queue would
-not know that it waits. Uploads are bounded by number and by the bytes still to be sent. Once half of either
-is used, no peer may have more than an equal share, so that one that pulls a large image does not shut the
-others out. Pure. Times are seconds of one monotonic clock.
+A request is admitted or refused at once. There is no queue: a refused peer can go to another holder, and a
+queued peer would not know that it waits. Uploads are bounded in number and in bytes still to be sent. Once
+half of either is used, each peer may have an equal share at most, so that a peer that pulls a large image
+does not shut out the others. Pure. Times are seconds of one monotonic clock.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-_REMEMBERED_S = 2.0  # a refused peer counts as one that wants something for this long
+_REMEMBERED_S = 2.0  # for this long a refused peer counts as one that wants to upload
 _WAIT_LEAST_S = 0.05
 _WAIT_MOST_S = 10.0
-_WAIT_UNKNOWN_S = 0.5  # while nothing was sent yet from which to estimate it
+_WAIT_UNKNOWN_S = 0.5  # while no upload has sent a byte from which to estimate the wait
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Upload:
-    """One body on its way. ``peer``: whom it counts for (`Caller.admission_key`)."""
+    """A body that is being sent. ``peer``: the peer that it counts for (`Caller.admission_key`)."""
 
     peer: str
     left_bytes: int
@@ -27,13 +27,13 @@ class Upload:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refused:
-    """No room now. ``wait_s``: the estimated time until there is some."""
+    """There is no room now. ``wait_s``: the estimated time until there is."""
 
     wait_s: float
 
 
 class Admission:
-    """Admits ``uploads_max`` bodies with ``bytes_max`` bytes still to be sent; one body in any case."""
+    """Admits ``uploads_max`` bodies with ``bytes_max`` bytes still to be sent. One body always fits."""
 
     def __init__(self, *, uploads_max: int, bytes_max: int) -> None:
         self._uploads_max = uploads_max
@@ -50,7 +50,7 @@ class Admission:
         return iter(self._uploads)
 
     def admit(self, peer: str, size_bytes: int, now_s: float) -> Upload | Refused:
-        """Decide on a body of this size for ``peer``."""
+        """Admit or refuse a body of this size for ``peer``."""
         if not self._has_room(peer, size_bytes, now_s):
             return self._refuse(peer, now_s)
         upload = Upload(peer=peer, left_bytes=size_bytes, started_s=now_s)
@@ -86,7 +86,7 @@ class Admission:
         number = len(self._uploads) + 1
         total_bytes = self._counted(size_bytes, *self._uploads)
         own = [upload for upload in self._uploads if upload.peer == peer]
-        # The last quarter is for those who have none yet.
+        # The last quarter is for peers that have no upload yet.
         uploads_max = self._uploads_max - (self._uploads_max // 4 if own else 0)
         bytes_max = self._bytes_max - (self._bytes_max // 4 if own else 0)
         if number > uploads_max or total_bytes > bytes_max:
@@ -99,7 +99,7 @@ class Admission:
         return not own or shares
 
     def _counted(self, size_bytes: int, *uploads: Upload) -> int:
-        """The bytes that count: of a huge body only those of the next seconds."""
+        """The bytes that count. A huge body counts as a quarter of ``bytes_max``: the rest is sent later."""
         most_bytes = self._bytes_max // 4
         return min(size_bytes, most_bytes) + sum(min(upload.left_bytes, most_bytes) for upload in uploads)
 

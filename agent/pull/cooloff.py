@@ -1,7 +1,7 @@
-"""How long a peer that failed is left alone: twice as long after each failure in a row.
+"""How long a peer that failed is left alone (cools off). The time doubles with each failure in a row.
 
-Pure; times are seconds of one monotonic clock. Failures that come while a peer cools off already are
-echoes of the same one, from pulls that ran beside, and count once.
+Failures during a cool-off come from other pulls that ran at the same time. They do not count as further
+failures in a row. Pure. Times are seconds of one monotonic clock.
 """
 
 from collections.abc import Iterable, Iterator
@@ -17,7 +17,7 @@ class _Rest:
 
 
 class CoolOff:
-    """Who cools off. ``first_s``: after a first failure; ``most_s``: at most."""
+    """Which peers cool off. ``first_s``: how long after a first failure. ``most_s``: how long at most."""
 
     def __init__(self, *, first_s: float, most_s: float) -> None:
         self._first_s = first_s
@@ -27,7 +27,7 @@ class CoolOff:
     def failed(self, node: NodeName, now_s: float) -> None:
         """The peer failed now."""
         rest = self._resting.get(node)
-        if rest is None or now_s >= rest.until_s + self._most_s:  # it was well, or is not known to be ill
+        if rest is None or now_s >= rest.until_s + self._most_s:  # no earlier failure, or long ago
             self._resting[node] = _Rest(until_s=now_s + self._first_s, lasts_s=self._first_s)
         elif now_s >= rest.until_s:
             rest.lasts_s = min(2 * rest.lasts_s, self._most_s)
@@ -36,17 +36,17 @@ class CoolOff:
             rest.until_s = max(rest.until_s, now_s + self._first_s)
 
     def succeeded(self, node: NodeName) -> None:
-        """The peer proved to be well."""
+        """The peer works: end its cool-off."""
         self._resting.pop(node, None)
 
     def keep_only(self, nodes: Iterable[NodeName]) -> None:
-        """Forget all but these."""
+        """Forget all other peers."""
         kept = set(nodes)
         for node in [node for node in self._resting if node not in kept]:
             del self._resting[node]
 
     def left_s(self, node: NodeName, now_s: float) -> float:
-        """How long the peer is still left alone; 0 for one that is not."""
+        """For how many more seconds the peer is left alone. 0: it is not."""
         rest = self._resting.get(node)
         return 0.0 if rest is None else max(0.0, rest.until_s - now_s)
 

@@ -1,6 +1,6 @@
-"""What a pull is told and what it commands: the vocabulary of the state machine. No I/O.
+"""The events and the commands of a pull's state machine. No I/O.
 
-Events say what happened, commands what to do about it. `agent.pull.machine` turns the former into the latter.
+Events say what happened. Commands say what to do. `agent.pull.machine` turns events into commands.
 """
 
 from collections.abc import Mapping
@@ -12,21 +12,25 @@ from topology.placement import NodeName, Tier
 from topology.ranking import Ranked
 
 PROGRESS_BYTES = 1 << 20
-"""A holder that gave so much before it failed had begun well; a body that got so much further begins anew."""
+"""This many bytes count as progress.
+
+A holder that gave them before it failed may be tried again. A pull that got so much further gets all its
+attempts again.
+"""
 
 
 class Failure(Enum):
-    """Why an attempt gave nothing, or not all. The value is its label in metrics."""
+    """Why an attempt gave nothing, or not everything. The value is its label in metrics."""
 
     UNREACHABLE = "unreachable"
     SILENT = "silent"
-    SLOW = "slow"  # below what is worth waiting for
-    LAGGING = "lagging"  # far below what is usual in its tier, and another has it
+    SLOW = "slow"  # below `floor_bytes_per_s`
+    LAGGING = "lagging"  # far below its tier's median rate, and another holder is there
     BROKEN = "broken"  # the connection ended early
-    INVALID = "invalid"  # an answer that can't be right: a length, a range, a digest
-    UNSATISFIABLE = "unsatisfiable"  # 416: the range selects nothing, says this peer
-    EXHAUSTED = "exhausted"  # no descriptor left here
-    OTHER_SIZE = "other_size"  # than a manifest says, or the peer before: either may be wrong
+    INVALID = "invalid"  # the answer can't be right: its length, range or digest
+    UNSATISFIABLE = "unsatisfiable"  # 416: this peer says that the range selects nothing
+    EXHAUSTED = "exhausted"  # this node has no descriptor left
+    OTHER_SIZE = "other_size"  # not the size that a manifest or an earlier peer said; either may be wrong
     MISSING = "missing"  # 404: the index was out of date
     BUSY = "busy"  # 429
     ERROR = "error"  # any other status
@@ -51,11 +55,12 @@ _INNOCENT = frozenset(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """See `PullSettings` and `TransferSettings` for most fields.
+    """The limits of one pull. See `PullSettings` and `TransferSettings` for most fields.
 
-    ``hedge_s``: for each tier, the wait for a first byte after which a second holder is asked (none:
-    ``patience_s``). ``stubborn_s``, and ``stubborn_begun_s`` once a body began: for how long to look again
-    when nobody is left, for a client that takes that badly.
+    ``hedge_s``: for each tier, how long to wait for a first byte before a second holder is asked as well
+    (``patience_s`` if the tier is missing). ``stubborn_s``: for how long to repeat the look-up when no holder
+    is left; it is above 0 for a client that handles a failure badly. ``stubborn_begun_s``: the same once a
+    body began.
     """
 
     patience_s: float
@@ -72,7 +77,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """The index answered. ``exhaustive``: every peer was asked, so there is no use in asking more."""
+    """The index answered. ``exhaustive``: it had asked every peer, so asking more peers is useless."""
 
     holders: tuple[Ranked, ...]
     exhaustive: bool
@@ -80,14 +85,14 @@ class Found:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Responded:
-    """The attempt has its headers checked and its first bytes in hand."""
+    """The attempt has received the first bytes, and the headers are valid."""
 
     attempt: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failed:
-    """The attempt ended before its first bytes. ``wait_s``: what a busy peer says."""
+    """The attempt ended before its first bytes. ``wait_s``: when a busy peer says to come back."""
 
     attempt: int
     failure: Failure
@@ -96,7 +101,7 @@ class Failed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Broke:
-    """What was being delivered ended early; ``offset`` bytes of the body have reached the client in all."""
+    """The delivery ended early. The client has ``offset`` bytes of the body in all."""
 
     failure: Failure
     offset: int
@@ -104,10 +109,10 @@ class Broke:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progressed:
-    """A part of the body was delivered, with ``left_bytes`` to come.
+    """A part of the body was delivered, and ``left_bytes`` are left.
 
-    ``expected_bytes_per_s``: of a body of this tier, when so many are under way. ``lanes_max``: from how many
-    holders it may be fetched at once now.
+    ``expected_bytes_per_s``: the rate to expect from this tier while this many pulls share the link.
+    ``lanes_max``: from how many holders at once the body may be fetched now.
     """
 
     left_bytes: int
@@ -118,7 +123,7 @@ class Progressed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LaneFailed:
-    """One of several holders that a body comes from failed; the others go on. ``given_bytes``: by it."""
+    """One of the holders of a striped body failed. The others go on. ``given_bytes``: what it had given."""
 
     holder: Ranked
     failure: Failure
@@ -128,8 +133,9 @@ class LaneFailed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gathered:
-    """Several holders ended what they had begun, at ``offset``: only one is left, or they were no faster
-    than one (``useless``).
+    """Striping ended, and the client has ``offset`` bytes of the body.
+
+    Only one holder is left, or several holders were no faster than one (``useless``).
     """
 
     offset: int
@@ -138,19 +144,19 @@ class Gathered:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Completed:
-    """The body was delivered whole; ``given_bytes``: of it, by whom."""
+    """The body was delivered whole. ``given_bytes``: how much of it each peer gave."""
 
     given_bytes: Mapping[NodeName, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ticked:
-    """The time asked for by `WakeAt` has come."""
+    """The time that `WakeAt` asked for has come."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClientGone:
-    """Nobody waits for this pull any more."""
+    """The client left, so nobody waits for this pull any more."""
 
 
 Event = (
@@ -160,16 +166,16 @@ Event = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lookup:
-    """Ask the index; with ``everyone`` all peers, passing by its cache. Answered by `Found`."""
+    """Ask the index. `Found` follows. ``everyone``: ask all peers, and do not use the index's cache."""
 
     everyone: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fetch:
-    """Start an attempt at the body from ``offset`` on. Answered by `Responded` or `Failed`.
+    """Start an attempt at the body from ``offset`` on. `Responded` or `Failed` follows.
 
-    ``hedge``: another one is open, and only slower than usual so far.
+    ``hedge``: another attempt is still open. It did not fail, but it is slower than usual.
     """
 
     attempt: int
@@ -180,7 +186,7 @@ class Fetch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Abandon:
-    """End an attempt; no answer is expected. ``failure``: why, where it is to blame itself."""
+    """End an attempt. No event follows. ``failure``: what its holder did wrong; None: nothing."""
 
     attempt: int
     failure: Failure | None = None
@@ -188,7 +194,7 @@ class Abandon:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WakeAt:
-    """Report `Ticked` at this time; replaces an earlier wish."""
+    """Report `Ticked` at this time. Replaces an earlier `WakeAt`."""
 
     at_s: float
 
@@ -202,14 +208,14 @@ class Avoid:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Commend:
-    """The peer gave so much that it is well: no longer avoid it, in all pulls."""
+    """The peer gave enough to show that it works: no longer avoid it, in all pulls."""
 
     node: NodeName
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shun:
-    """Do not ask the peer for this content at all, for some cool-offs (`agent.pull.policy.SHUN_COOLOFFS`)."""
+    """Do not ask the peer for this digest at all, for `agent.pull.policy.SHUN_COOLOFFS` cool-offs."""
 
     node: NodeName
 
@@ -224,16 +230,14 @@ class Relieve:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Forget:
-    """The peer does not have the digest, or can't give it: rate it up anew next time."""
+    """The peer does not have the digest or can't give it: remove it from the index's cached answer."""
 
     node: NodeName
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deliver:
-    """Send this attempt's bytes to the client. Answered by `Progressed`, `Completed`, `Broke` or
-    `ClientGone`.
-    """
+    """Send this attempt's bytes to the client. `Progressed`, `Completed`, `Broke` or `ClientGone` follows."""
 
     attempt: int
     holder: Ranked
@@ -241,8 +245,9 @@ class Deliver:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stripe:
-    """Go on from these holders as well as from the one that delivers. Answered by `LaneFailed`,
-    `Gathered`, `Completed`, `Broke` or `ClientGone`.
+    """Fetch from these holders as well as from the one that delivers.
+
+    `LaneFailed`, `Gathered`, `Completed`, `Broke` or `ClientGone` follows.
     """
 
     holders: tuple[Ranked, ...]
@@ -250,25 +255,25 @@ class Stripe:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GiveUp:
-    """End what is being delivered. Answered by `Broke` with this failure."""
+    """End the delivery. `Broke` with this failure follows."""
 
     failure: Failure
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NotFound:
-    """Nobody can serve it: answer 404. ``attempts``: how many were made."""
+    """No peer can serve it: answer 404. ``attempts``: how many were made."""
 
     attempts: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cut:
-    """End the response visibly short, so that the client resumes elsewhere."""
+    """End the response before its announced length, so that the client resumes."""
 
 
 PeerFinding = Avoid | Commend | Shun | Relieve
-"""What a pull found out about a peer, for all pulls."""
+"""What one pull found out about a peer. It matters to all pulls (`agent.pull.policy.Policy.apply`)."""
 
 Command = (
     Lookup

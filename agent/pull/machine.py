@@ -1,12 +1,17 @@
 """One pull from peers, as a state machine: events and the time in, commands out. No I/O.
 
-Decides whom to ask next, when to stop waiting, where to go on after a failure, and how the pull ends. The
-transfer room executes the commands and reports what came of them. `TABLE` says what each event does in each
-state. Sources: docs/decisions/0012; how containerd reacts to each kind of failure: docs/decisions/0003.
+The machine decides which holder to ask next, when to stop waiting, how to go on after a failure, and how the
+pull ends. The transfer room executes the commands and reports the results. `TABLE` says what each event does
+in each state. Sources: docs/decisions/0012; docs/decisions/0003 for how containerd reacts to each failure.
 
-When there is nobody to ask, in this order: ask everyone who has it; wait for open attempts; give a holder
-that broke off after it gave plenty a second chance; wait for what `agent.pull.search.Wait` lists; end. The
-end is `NotFound` before the first byte. After it the end is `Cut`: the client then resumes with a range.
+When no holder is left to ask, the pull does the first of these that is possible:
+
+1. Ask all peers who has the content.
+2. Wait for the attempts that are open.
+3. Try a holder a second time that broke off after it had given much.
+4. Wait for what `agent.pull.search.Wait` lists.
+5. End. Before the first byte the end is `NotFound`. After it the end is `Cut`, and the client resumes with a
+   range.
 """
 
 from collections.abc import Callable, Mapping, Set
@@ -51,23 +56,23 @@ from agent.pull.search import BusyHolder, LookAgain, Persistence, Search, Stretc
 from topology.placement import NodeName
 from topology.ranking import Ranked
 
-_STRIPE_AFTER_S = 0.5  # TCP is up to speed by then
-_STRIPE_BELOW_BYTES_PER_S = 400e6  # faster sources are as fast as copying from several would be
-_LAGGING_S = 5.0  # others come first for so long
+_STRIPE_AFTER_S = 0.5  # TCP has reached its full rate by then
+_STRIPE_BELOW_BYTES_PER_S = 400e6  # a faster source is as fast as copying from several sources
+_LAGGING_S = 5.0  # for this long the other holders go before one that lagged
 
 
 class State(Enum):
     """What a pull is doing."""
 
-    SEEKING = "seeking"  # nobody gave a byte yet: the client can still be told 404
-    RESUMING = "resuming"  # the client has a part: another holder has to go on at the same byte
+    SEEKING = "seeking"  # no holder gave a byte yet, so the answer can still be 404
+    RESUMING = "resuming"  # the client has a part, and another holder has to go on at the same byte
     DELIVERING = "delivering"  # one holder gives the body
-    STRIPING = "striping"  # several holders give parts of it
+    STRIPING = "striping"  # several holders give parts of the body
     DONE = "done"
 
     @property
     def is_trying(self) -> bool:
-        """Whether the pull asks holders for first bytes. Only then does it want to be woken."""
+        """Whether the pull asks holders for first bytes. It needs `Ticked` only in these states."""
         return self in (State.SEEKING, State.RESUMING)
 
 
@@ -92,16 +97,16 @@ class Pull:
     _persistence: Persistence = field(default_factory=Persistence)
     _open: dict[int, _Attempt] = field(default_factory=dict)
     _attempts: int = 0  # made so far
-    _budget: int = 0  # how many more may be made
-    _offset: int = 0  # how much of the body the client has
+    _budget: int = 0  # how many more attempts may be made
+    _offset: int = 0  # how many bytes of the body the client has
     _delivering: int = 0  # the attempt that gives the body, in DELIVERING and STRIPING
-    _lanes: dict[NodeName, Ranked] = field(default_factory=dict)  # of a striped body, those that are well
+    _lanes: dict[NodeName, Ranked] = field(default_factory=dict)  # the holders in STRIPING that did not fail
     _stripes_useless: bool = False
     _failed: set[NodeName] = field(default_factory=set)
 
     @property
     def failed(self) -> Set[NodeName]:
-        """The holders that failed after they had given a part of the body."""
+        """The holders that failed after they had begun to give the body."""
         return self._failed
 
     def start(self, now_s: float) -> Commands:
@@ -112,21 +117,21 @@ class Pull:
         return Lookup(everyone=False), WakeAt(at_s=self._stretch.deadline_s)
 
     def on(self, event: Event, now_s: float) -> Commands:
-        """What to do about ``event``. One that `TABLE` does not have in this state came too late."""
+        """What to do about ``event``. An event that `TABLE` lacks in this state came too late: do nothing."""
         rule = TABLE[self.state].get(type(event))
         commands = () if rule is None else rule.handle(self, event, now_s)
         return (*commands, WakeAt(at_s=self._wake_s(now_s))) if self.state.is_trying else commands
 
     def _on_found(self, event: Found, now_s: float) -> Commands:
         if self._search.awaits_everyone:
-            # Near holders that all fail must not hide a far one: it gets attempts of its own.
+            # If all near holders fail, there must be attempts left for a far one.
             self._budget += self.limits.attempts_max
         self._search = self._search.answered(exhaustive=event.exhaustive)
         self._candidates.found(event.holders)
         if not self.state.is_trying:
             return ()
         if not self._candidates.any_well and (further := self._look_further()):
-            return further  # that all of a tier are busy or ill is no reason not to go to the next one
+            return further  # the holders of this tier are busy or failed: there may be others farther away
         return self._go_on(now_s)
 
     def _on_failed(self, event: Failed, now_s: float) -> Commands:
@@ -135,7 +140,7 @@ class Pull:
             return ()
         holder, failure = attempt.holder, event.failure
         if failure is Failure.BUSY:
-            self._budget += 1  # a refusal costs a round trip: those behind it should not pay for it
+            self._budget += 1  # a refusal costs one round trip only, so it does not count as an attempt
             self._wait_for(holder, event.wait_s, now_s)
         if failure is Failure.UNSATISFIABLE:
             self._persistence = Persistence(useless=True)
@@ -149,7 +154,7 @@ class Pull:
         attempt = self._open.pop(event.attempt, None)
         if attempt is None:
             return ()
-        for other in self._open.values():  # slower, but as good as before if this one fails
+        for other in self._open.values():  # slower, but still good if this one fails
             if other.avoided:
                 self._candidates.put_last(other.holder)
             else:
@@ -184,7 +189,7 @@ class Pull:
         return commands
 
     def _lose_patience(self, now_s: float) -> Commands:
-        """Avoid those that are slow, end those that stall."""
+        """Avoid the holders that are slow. End the attempts that stall."""
         commands: list[Command] = []
         for number, attempt in [*self._open.items()]:
             node = attempt.holder.node
@@ -204,7 +209,7 @@ class Pull:
             self._budget = self.limits.attempts_max
             self._search = self._search.outdated()
         finding: Commands = ()
-        if not was_striping:  # otherwise each holder had its finding already
+        if not was_striping:  # in STRIPING each `LaneFailed` led to its finding already
             finding = self._on_lost(attempt.holder, event.failure, given_bytes, 0.0, now_s)
         return (*abandoned, *finding, *self._go_on(now_s))
 
@@ -232,7 +237,7 @@ class Pull:
 
     def _on_completed(self, event: Completed, _: float) -> Commands:
         self.state = State.DONE
-        # What is read along with a head proves little: a peer that stalls on every layer gives that, too.
+        # The bytes that come together with a head prove little: a peer that then stalls gives them, too.
         proved = [node for node, size_bytes in event.given_bytes.items() if size_bytes >= PROGRESS_BYTES]
         commended = (Commend(node=node) for node in proved if node not in self._failed)
         return (*self._abandon_open(), *commended)
@@ -244,7 +249,7 @@ class Pull:
     def _on_lost(
         self, holder: Ranked, failure: Failure, given_bytes: int, wait_s: float, now_s: float
     ) -> Commands:
-        """A holder that gave a part of the body gives no more."""
+        """A holder that gave a part of the body failed."""
         self._lanes.pop(holder.node, None)
         self._failed.add(holder.node)
         if failure is Failure.BUSY:
@@ -256,7 +261,7 @@ class Pull:
         return _finding(holder.node, failure, wait_s, shun=not may_come_back)
 
     def _wait_for(self, holder: Ranked, wait_s: float, now_s: float) -> None:
-        """Ask a busy holder again when it says."""
+        """Ask a busy holder again after the time that it named."""
         self._waits.add(BusyHolder(until_s=now_s + wait_s, holder=holder))
 
     def _stop_delivering(self, offset: int, now_s: float) -> tuple[_Attempt, Commands]:
@@ -289,12 +294,12 @@ class Pull:
         return (Stripe(holders=lanes),)
 
     def _go_on(self, now_s: float) -> Commands:
-        """The next holder, or whatever else may lead to one, or the end."""
+        """Try the next holder, or do what may lead to one, or end."""
         if self._candidates and self._budget > 0:
             return self._fetch(self._candidates.next(), now_s)
         if self._search.under_way:
             return ()
-        # Who could not be tried for want of attempts may have others behind it: that is worth a second rate.
+        # If attempts ran out before the holders did, asking everyone gives the pull new attempts.
         if further := self._look_further(again=bool(self._candidates)):
             return further
         if self._open:
@@ -306,7 +311,7 @@ class Pull:
         return self._end()
 
     def _looks_again(self, now_s: float) -> bool:
-        """Whether there will be another rate, for a client that takes an end badly."""
+        """Whether the pull will repeat the look-up, for a client that handles a failure badly."""
         begun = self.state is State.RESUMING
         stubborn_s = self.limits.stubborn_begun_s if begun else self.limits.stubborn_s
         again = self._persistence.look_again(now_s, self._stretch.began_s + stubborn_s)
@@ -318,7 +323,7 @@ class Pull:
         return True
 
     def _look_further(self, *, again: bool = False) -> Commands:
-        """Ask everyone, once; ``again``: also if the first answer came from everyone."""
+        """Ask all peers, once. ``again``: also if the first look-up happened to ask all of them."""
         if not self._search.may_widen(again=again):
             return ()
         self._search = self._search.widened()
@@ -363,12 +368,12 @@ class Pull:
 
 
 def _finding(node: NodeName, failure: Failure, wait_s: float = 0.0, *, shun: bool = True) -> Commands:
-    """What a failure says of the peer, for all pulls."""
+    """What a failure says about the peer, for all pulls."""
     if failure is Failure.MISSING:
         return (Forget(node=node),)
     if failure is Failure.BUSY:
         return (Relieve(node=node, wait_s=wait_s),)
-    if failure is Failure.LAGGING:  # to be slower than others is no failure
+    if failure is Failure.LAGGING:  # a peer that is slower than others did not fail
         return (Relieve(node=node, wait_s=_LAGGING_S),)
     if not failure.is_peers_fault:
         return ()
@@ -377,9 +382,9 @@ def _finding(node: NodeName, failure: Failure, wait_s: float = 0.0, *, shun: boo
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What an event does in a state: who handles it, which states may follow, which commands may come.
+    """What an event does in a state: its handler, the states that may follow, the commands that may come.
 
-    `WakeAt` comes last in every trying state, and is not listed.
+    In every trying state `WakeAt` comes last. It is not listed.
     """
 
     handle: Callable[[Pull, Any, float], Commands]
@@ -398,19 +403,19 @@ _FINDINGS = (Avoid, Shun, Relieve, Forget)
 
 TABLE: Mapping[State, Mapping[type[Event], Rule]] = {
     _SEEKING: {
-        # The first holder; nobody is there or well: everyone is asked; nobody at all: 404.
+        # Fetch from the first holder. If there is none, or none is well: ask everyone. Still none: 404.
         Found: _rule(Pull._on_found, {_SEEKING, _DONE}, Lookup, Fetch, NotFound),
-        # The next holder, and what the failure says of this one.
+        # The finding about this holder, then the next holder.
         Failed: _rule(Pull._on_failed, {_SEEKING, _DONE}, *_FINDINGS, Lookup, Fetch, NotFound),
-        # The first to respond wins. (One that was abandoned changes nothing.)
+        # The first to respond wins. (The response of an abandoned attempt changes nothing.)
         Responded: _rule(Pull._on_responded, {_SEEKING, _DELIVERING}, Abandon, Deliver),
-        # hedge_s over: a second holder. patience_s over: Avoid this one, the next. stall_s over: Abandon it.
-        # A wait over: the busy holder again, or everyone. Past the deadline: 404.
+        # After hedge_s: ask a second holder as well. After patience_s: Avoid this one, ask the next. After
+        # stall_s: Abandon it. After a wait: ask the busy holder again, or everyone. After the deadline: 404.
         Ticked: _rule(Pull._on_ticked, {_SEEKING, _DONE}, Abandon, Avoid, Shun, Lookup, Fetch, NotFound),
         ClientGone: _rule(Pull._on_client_gone, {_DONE}, Abandon),
     },
     _RESUMING: {
-        # As before the first byte, but from the byte reached, and the end is a cut.
+        # As in SEEKING, but from the byte that was reached, and the end is a cut.
         Found: _rule(Pull._on_found, {_RESUMING, _DONE}, Lookup, Fetch, Cut),
         Failed: _rule(Pull._on_failed, {_RESUMING, _DONE}, *_FINDINGS, Lookup, Fetch, Cut),
         Responded: _rule(Pull._on_responded, {_RESUMING, _DELIVERING}, Abandon, Deliver),
@@ -418,9 +423,9 @@ TABLE: Mapping[State, Mapping[type[Event], Rule]] = {
         ClientGone: _rule(Pull._on_client_gone, {_DONE}, Abandon),
     },
     _DELIVERING: {
-        # More to go on from, or to stripe with.
+        # More holders for a resume, or for striping.
         Found: _rule(Pull._on_found, {_DELIVERING}),
-        # Far too slow: GiveUp, which Broke follows. Slower than the reader, and others have it: Stripe.
+        # Far too slow: GiveUp, and then Broke follows. Slower than the reader, and others have it: Stripe.
         Progressed: _rule(Pull._on_progressed, {_DELIVERING, _STRIPING}, GiveUp, Stripe, Lookup),
         # The next holder goes on at this byte.
         Broke: _rule(Pull._on_broke, {_RESUMING, _DONE}, Abandon, *_FINDINGS, Lookup, Fetch, Cut),
@@ -431,15 +436,17 @@ TABLE: Mapping[State, Mapping[type[Event], Rule]] = {
         Found: _rule(Pull._on_found, {_STRIPING}),
         # The other holders go on with what it leaves.
         LaneFailed: _rule(Pull._on_lane_failed, {_STRIPING}, *_FINDINGS),
-        # One is left, or several were no faster than one: one alone from here.
+        # One holder is left, or several were no faster than one: go on with one.
         Gathered: _rule(Pull._on_gathered, {_RESUMING, _DONE}, Abandon, Lookup, Fetch, Cut),
-        # None is left. Each had its finding already.
+        # No holder is left. Each `LaneFailed` led to its finding already.
         Broke: _rule(Pull._on_broke, {_RESUMING, _DONE}, Abandon, Lookup, Fetch, Cut),
         Completed: _rule(Pull._on_completed, {_DONE}, Abandon, Commend),
         ClientGone: _rule(Pull._on_client_gone, {_DONE}, Abandon),
     },
     _DONE: {},
 }
-"""What each event does in each state. A tick in DELIVERING or STRIPING does nothing: there `Progressed`
-tells how the body comes along, and the transfer room notices a stall.
+"""What each event does in each state.
+
+`Ticked` does nothing in DELIVERING and STRIPING. There `Progressed` reports the rate, and the transfer room
+notices a stall.
 """

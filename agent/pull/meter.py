@@ -1,7 +1,4 @@
-"""How one body comes along: its rate of late, and whether its source or its reader is the slower one.
-
-Pure: told of bytes and waits, asked now and then.
-"""
+"""The recent rate of one body, and whether its source or its reader limits it. Pure."""
 
 from collections import deque
 from dataclasses import dataclass
@@ -12,7 +9,7 @@ _SOURCE_SHARE = 0.5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rate:
-    """The last ``over_s`` seconds of a body. ``source_bound``: mostly the source was waited for."""
+    """The rate over the last ``over_s`` seconds. ``source_bound``: the source is slower than the reader."""
 
     bytes_per_s: float
     over_s: float
@@ -20,17 +17,17 @@ class Rate:
 
 
 class Meter:
-    """One source's body. ``window_s``: how far back a look goes."""
+    """Measures the body of one source. ``window_s``: over how much time a rate is taken."""
 
     def __init__(self, now_s: float, *, window_s: float) -> None:
         self._window_s = window_s
         self._marks: deque[tuple[float, int, float]] = deque([(now_s, 0, 0.0)])
         self.started_s = now_s
         self.moved_bytes = 0
-        self.waited_s = 0.0  # for the source
+        self.waited_s = 0.0  # how long the source was waited for
 
     def rate(self, now_s: float) -> Rate | None:
-        """What there is to say, at most every `TICK_S`."""
+        """The rate now. None if the last one is less than `TICK_S` old."""
         if now_s - self._marks[-1][0] < TICK_S:
             return None
         self._marks.append((now_s, self.moved_bytes, self.waited_s))

@@ -1,7 +1,7 @@
-"""What is usual: how soon peers of a tier give a first byte, and how fast their bodies come.
+"""How soon the peers of a tier give a first byte, and how fast their bodies come.
 
-Decides how long to wait before another peer is asked as well. The 95th percentile of what a tier's peers
-took lately is the wait after which a second request costs one in twenty more and cuts off the tail.
+Decides how long to wait before a second peer is asked as well: as long as 95 % of the tier's recent first
+bytes took. Then one request in twenty is sent twice, and the slowest answers no longer delay a pull.
 Source: Dean and Barroso, "The tail at scale" (2013), "hedged requests".
 """
 
@@ -12,12 +12,12 @@ from topology.placement import Tier
 
 _KEPT = 64
 _ENOUGH = 8
-_LEAST_S = 0.01  # below, what this process does meanwhile would decide
-_WHOLE_BYTES = 4 * 1024 * 1024  # smaller bodies are over before TCP is up to speed
+_LEAST_S = 0.01  # a shorter wait would depend on what this process does at the moment
+_WHOLE_BYTES = 4 * 1024 * 1024  # smaller bodies end before TCP has reached its full rate
 
 
 class Pace:
-    """First bytes and rates by tier, the last 64 of each. ``patience_s``: the longest wait."""
+    """First bytes and rates by tier, the last 64 of each. ``patience_s``: the longest wait for a hedge."""
 
     def __init__(self, *, patience_s: float) -> None:
         self._patience_s = patience_s
@@ -25,20 +25,20 @@ class Pace:
         self._rates: dict[Tier, deque[float]] = {}
 
     def first_byte(self, tier: Tier, seconds: float) -> None:
-        """A peer took so long, or at least so long when it was no longer waited for."""
+        """A peer took this long. If the attempt was abandoned, the peer would have taken even longer."""
         self._first_bytes_s.setdefault(tier, deque(maxlen=_KEPT)).append(seconds)
 
     def body(self, tier: Tier, size_bytes: int, seconds: float) -> None:
-        """A body came from a peer; ``seconds``: without what its reader was waited for."""
+        """A body came from a peer. ``seconds``: without the time spent waiting for its reader."""
         if size_bytes >= _WHOLE_BYTES and seconds > 0:
             self._rates.setdefault(tier, deque(maxlen=_KEPT)).append(size_bytes / seconds)
 
     def hedge_s(self) -> Mapping[Tier, float]:
-        """For each tier, how long to wait for a first byte before another peer is asked as well."""
+        """For each tier, how long to wait for a first byte before a second peer is asked as well."""
         return {tier: self._hedge_s(self._first_bytes_s.get(tier, ())) for tier in Tier}
 
     def median_bytes_per_s(self, tier: Tier) -> float | None:
-        """The median rate of a tier's bodies; None until enough were seen."""
+        """The median rate of a tier's recent bodies. None until there are enough of them."""
         rates = self._rates.get(tier, ())
         return sorted(rates)[len(rates) // 2] if len(rates) >= _ENOUGH else None
 

@@ -1,7 +1,7 @@
-"""How this node regards each peer: who failed, who is full or busy, who is not trusted with what. Pure.
+"""How each peer is doing, as far as this node knows: failed, saturated, loaded, not trusted. Pure.
 
-Owns what pulls and look-ups learned of peers, for all of them together. Knows neither where a peer is
-(`agent.members.roster`) nor how it is asked. Times are seconds of one monotonic clock.
+Holds what all pulls and look-ups learned about peers. It does not know where a peer is
+(`agent.members.roster`), nor how it is asked. Times are seconds of one monotonic clock.
 """
 
 from collections.abc import Collection, Iterable, Iterator
@@ -13,11 +13,11 @@ from topology.ranking import Condition
 
 
 class Regard:
-    """One node's regard for the members that `members_changed` names. Nothing is kept of anyone else.
+    """What one node knows of its peers. It knows nothing of nodes that `members_changed` does not name.
 
-    ``cooloff_s``: how long a peer that failed is left alone. It doubles with each failure in a row, up to
-    ``cooloff_max_s``. ``load_ttl_s``: how long a load counts that a peer reported: two of its reports.
-    ``trust``: who is not asked for which content.
+    ``cooloff_s``: how long a peer that failed is left alone. The time doubles with each failure in a row, up
+    to ``cooloff_max_s``. ``load_ttl_s``: how long a reported load counts; twice the interval of reports.
+    ``trust``: which peer is not asked for which digest.
     """
 
     def __init__(
@@ -33,11 +33,11 @@ class Regard:
         self._load_ttl_s = load_ttl_s
         self._members: frozenset[NodeName] = frozenset()
         self._saturated_until_s: dict[NodeName, float] = {}
-        self._reported: dict[NodeName, tuple[int, float]] = {}  # uploads, and when the peer said so
-        self._fetching: dict[NodeName, int] = {}  # bodies that this node fetches from it
+        self._reported: dict[NodeName, tuple[int, float]] = {}  # the peer's uploads, and when it said so
+        self._fetching: dict[NodeName, int] = {}  # how many bodies this node fetches from the peer
 
     def members_changed(self, members: Iterable[NodeName]) -> None:
-        """Regard these peers and no others."""
+        """These are the members now. Forget all other peers."""
         self._members = frozenset(members)
         self._cooloff.keep_only(self._members)
         for known in (self._saturated_until_s, self._reported, self._fetching):
@@ -45,22 +45,22 @@ class Regard:
                 del known[node]
 
     def failed(self, node: NodeName, now_s: float) -> None:
-        """The peer did not answer or broke off: it is the last resort for a while."""
+        """The peer did not answer, or its body broke off. It cools off: all other holders go before it."""
         if node in self._members:
             self._cooloff.failed(node, now_s)
 
     def saturated(self, node: NodeName, wait_s: float, now_s: float) -> None:
-        """The peer is well but has no capacity for ``wait_s``: the others come first for so long."""
+        """The peer works, but has no capacity for ``wait_s``. For this long other holders go before it."""
         if node in self._members:
             self._saturated_until_s[node] = now_s + wait_s
 
     def served(self, node: NodeName) -> None:
-        """The peer gave a body to its end: it is well. First bytes, or answers, would not prove as much."""
+        """The peer delivered a body whole, so it works. First bytes or replies would not prove that."""
         self._cooloff.succeeded(node)
         self._saturated_until_s.pop(node, None)
 
     def reported_load(self, node: NodeName, load: int, now_s: float) -> None:
-        """The peer says how many bodies it sends now."""
+        """The peer reported how many bodies it sends now."""
         if node in self._members:
             self._reported[node] = (load, now_s)
 
@@ -73,19 +73,19 @@ class Regard:
             self._fetching.pop(node, None)
 
     def cooling(self, now_s: float) -> Iterator[NodeName]:
-        """The peers that failed a moment ago."""
+        """The peers that cool off now."""
         return self._cooloff.resting(now_s)
 
     def cooling_s(self, node: NodeName, now_s: float) -> float:
-        """How long the peer is still left alone; 0 for one that is well."""
+        """For how many more seconds the peer cools off. 0: it does not."""
         return self._cooloff.left_s(node, now_s)
 
     def is_cooling(self, node: NodeName, now_s: float) -> bool:
-        """Whether the peer failed a moment ago."""
+        """Whether the peer cools off now."""
         return self.cooling_s(node, now_s) > 0
 
     def conditions(self, now_s: float) -> dict[NodeName, Condition]:
-        """The condition of each peer that is not well and idle."""
+        """The condition of each peer. Peers that are well and idle are left out."""
         self._expire(now_s)
         cooling = frozenset(self.cooling(now_s))
         names = {*cooling, *self._saturated_until_s, *self._reported, *self._fetching}
@@ -93,7 +93,7 @@ class Regard:
         return {node: condition for node, condition in conditions.items() if any(condition)}
 
     def _condition(self, node: NodeName, cooling: Collection[NodeName]) -> Condition:
-        # What this node fetches is part of what the peer reports, a moment later.
+        # The bodies that this node fetches are in the peer's next report, so the two must not be added.
         load = max(self._reported.get(node, (0, 0.0))[0], self._fetching.get(node, 0))
         return Condition(load=load, saturated=node in self._saturated_until_s, cooling=node in cooling)
 

@@ -1,7 +1,6 @@
-"""How far the look-ups of one pull went, what it waits for when it has nobody to ask, and until when.
+"""How far the look-ups of one pull went, and what it waits for while it has no holder to ask. Pure values.
 
-Pure values. A further reason to wait is one more value of `Wait`, and one more case where the machine acts
-on those that are over.
+To add a reason to wait, add a value to `Wait` and a case to `Pull._on_ticked` in `agent.pull.machine`.
 """
 
 from dataclasses import dataclass, replace
@@ -15,50 +14,50 @@ _PAUSE_MOST_S = 2.0
 
 
 class Reach(Enum):
-    """Who was asked who has it, since the body last went on."""
+    """Which peers were asked for holders, since the body last made progress."""
 
-    NEAREST = "nearest"  # the nearest ring that has any, or a cache answered
-    EXHAUSTIVE = "exhaustive"  # the same look-up happened to ask everyone
-    EVERYONE = "everyone"  # everyone was asked on purpose
+    NEAREST = "nearest"  # the nearest ring that has a holder, or none (a cache answered)
+    EXHAUSTIVE = "exhaustive"  # all peers: a look-up of the nearest ring had to go through all rings
+    EVERYONE = "everyone"  # all peers, on purpose
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Search:
-    """``under_way``: an answer is expected. Every method returns the search that follows."""
+    """The look-ups of a pull. ``under_way``: an answer is expected. Each method returns a new search."""
 
     reach: Reach = Reach.NEAREST
     under_way: bool = False
 
     @property
     def awaits_everyone(self) -> bool:
-        """Whether the answer that is expected is one of everyone."""
+        """Whether an answer of all peers is expected."""
         return self.under_way and self.reach is Reach.EVERYONE
 
     def may_widen(self, *, again: bool) -> bool:
-        """Whether it is of use to ask everyone. ``again``: also if the first answer came from everyone."""
+        """Whether asking all peers can help. ``again``: also if the first look-up asked all of them."""
         return self.reach is Reach.NEAREST or (again and self.reach is Reach.EXHAUSTIVE)
 
     def started(self) -> "Search":
-        """The first look-up."""
+        """After the first look-up began."""
         return replace(self, under_way=True)
 
     def widened(self) -> "Search":
-        """Everyone is asked."""
+        """After a look-up at all peers began."""
         return Search(reach=Reach.EVERYONE, under_way=True)
 
     def answered(self, *, exhaustive: bool) -> "Search":
-        """The answer came. ``exhaustive``: from everyone."""
+        """After an answer. ``exhaustive``: all peers were asked."""
         reach = Reach.EXHAUSTIVE if exhaustive and self.reach is Reach.NEAREST else self.reach
         return Search(reach=reach, under_way=False)
 
     def outdated(self) -> "Search":
-        """The body went on for long: what was found then may be wrong by now."""
+        """After the body made progress: the answers are old by now, so all peers may be asked again."""
         return replace(self, reach=Reach.NEAREST)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BusyHolder:
-    """A holder is full and said when to ask again."""
+    """A holder is busy, and it said when to ask again."""
 
     until_s: float
     holder: Ranked
@@ -66,47 +65,47 @@ class BusyHolder:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LookAgain:
-    """Nobody is left, but the client takes an end badly: look once more after a pause."""
+    """No holder is left, but the client handles a failure badly: repeat the look-up after a pause."""
 
     until_s: float
 
 
 Wait = BusyHolder | LookAgain
-"""What a pull waits for while it has nobody to ask."""
+"""What a pull waits for while it has no holder to ask."""
 
 
 class Waits:
-    """What one pull waits for. A holder is waited for once, and so is a second look."""
+    """What one pull waits for: each busy holder once, and one repeated look-up."""
 
     def __init__(self) -> None:
         self._waits: dict[object, Wait] = {}
 
     def add(self, wait: Wait) -> None:
-        """Wait for this as well; it replaces an earlier wait for the same."""
+        """Wait for this as well. It replaces an earlier wait for the same thing."""
         self._waits[_subject(wait)] = wait
 
     def over(self, now_s: float) -> tuple[Wait, ...]:
-        """Those that are over, in the order in which they began. They are no longer waited for."""
+        """Remove and return the waits that are over, in the order in which they began."""
         ended = {subject: wait for subject, wait in self._waits.items() if now_s >= wait.until_s}
         for subject in ended:
             del self._waits[subject]
         return tuple(ended.values())
 
     def times_s(self) -> tuple[float, ...]:
-        """When each is over."""
+        """When each wait is over."""
         return tuple(wait.until_s for wait in self._waits.values())
 
     def worth_it(self, deadline_s: float) -> bool:
-        """Whether one of them can still lead to something."""
+        """Whether one of the waits ends early enough to help."""
         return any(isinstance(wait, LookAgain) or wait.until_s < deadline_s for wait in self._waits.values())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stretch:
-    """A part of the body with a clock of its own. ``began_at``: its first byte.
+    """A part of the body with its own deadline. ``began_at``: its first byte.
 
-    The clock begins anew where a source ends, once a MiB came since the last time. So a pull that gets
-    a few bytes from each holder still meets its deadline.
+    A new stretch begins where a source ends, but only after `PROGRESS_BYTES` more. So a pull that gets only a
+    few bytes from each holder does not get a new deadline each time.
     """
 
     began_s: float = 0.0
@@ -114,7 +113,7 @@ class Stretch:
     began_at: int | None = None  # None: no source ended yet
 
     def ended(self, offset: int, now_s: float, deadline_s: float) -> "Stretch":
-        """A source ended at this byte."""
+        """The stretch after a source ended at this byte."""
         if self.began_at is not None and offset - self.began_at < PROGRESS_BYTES:
             return self
         return Stretch(began_s=now_s, deadline_s=now_s + deadline_s, began_at=offset)
@@ -122,19 +121,19 @@ class Stretch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Persistence:
-    """How long to look again when nobody is left. ``pause_s``: before the next look; each is longer."""
+    """Repeating the look-up when no holder is left. ``pause_s``: the next pause; each is longer."""
 
     pause_s: float = _PAUSE_S
     useless: bool = False  # a peer said that the range selects nothing
 
     def look_again(self, now_s: float, end_s: float) -> LookAgain | None:
-        """The next pause, if it is not ``end_s`` yet."""
+        """The next wait. None if it is past ``end_s``."""
         if self.useless or now_s >= end_s:
             return None
         return LookAgain(until_s=min(now_s + self.pause_s, end_s))
 
     def paused(self) -> "Persistence":
-        """What follows a pause."""
+        """After a pause: the next one is longer."""
         return replace(self, pause_s=min(2 * self.pause_s, _PAUSE_MOST_S))
 
 

@@ -1,7 +1,7 @@
 """Which part of a body each of several holders fetches next.
 
-A body is cut into segments of equal size, taken in order by whichever holder is free: a faster one takes
-more. Pure; knows neither buffers nor sockets, only how many segments may be ahead of the reader.
+A body is cut into segments of equal size. Each free holder gets the next segment, so a faster holder gets
+more of them. Pure. Knows neither buffers nor sockets.
 """
 
 from dataclasses import dataclass
@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from topology.placement import NodeName
 
 SEGMENT_BYTES = 8 * 1024 * 1024
-"""Long enough that asking for one (a round trip) costs a few per cent, a quarter of the default buffer."""
+"""At this size the round trip of a request costs a few per cent. It is a quarter of the default buffer."""
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Segment:
-    """Bytes ``start`` to ``stop`` of a content; ``owner`` fetches them, from ``received_bytes`` on."""
+    """Bytes ``start`` to ``stop`` of a content. ``owner``: the holder that fetches what is not received."""
 
     start: int
     stop: int
@@ -23,17 +23,17 @@ class Segment:
 
     @property
     def length(self) -> int:
-        """How many bytes it has."""
+        """The size in bytes."""
         return self.stop - self.start
 
     @property
     def whole(self) -> bool:
-        """Whether all of it was received."""
+        """Whether all its bytes were received."""
         return self.received_bytes == self.length
 
 
 class Stripes:
-    """The segments from ``start`` to ``stop``. What is taken and not delivered is in `pending`, in order."""
+    """The segments from ``start`` to ``stop``. `pending`: those begun and not yet delivered, in order."""
 
     def __init__(self, start: int, stop: int, *, segment_bytes: int = SEGMENT_BYTES) -> None:
         self._next = start
@@ -43,7 +43,7 @@ class Stripes:
 
     @property
     def done(self) -> bool:
-        """Whether everything was taken and delivered."""
+        """Whether everything was delivered."""
         return not self.pending and self._next >= self._stop
 
     @property
@@ -52,11 +52,11 @@ class Stripes:
         return self.pending[0] if self.pending else None
 
     def finish(self) -> None:
-        """Begin no more segments: what is pending is the last."""
+        """Begin no more segments. Those that are pending are the last."""
         self._stop = self._next
 
     def next_segment(self, node: NodeName, *, room: bool) -> Segment | None:
-        """The next segment for this holder: one that another left, else a new one, if there is ``room``."""
+        """The next segment for this holder: one that another left, else a new one if there is ``room``."""
         for segment in self.pending:
             if segment.owner is None and not segment.whole:
                 segment.owner = node
@@ -71,11 +71,11 @@ class Stripes:
         return segment
 
     def leave(self, node: NodeName) -> None:
-        """This holder fetches no more: others go on with what it has begun."""
+        """This holder fetches no more. Others go on with its segments."""
         for segment in self.pending:
             if segment.owner == node:
                 segment.owner = None
 
     def delivered(self) -> Segment:
-        """The reader has all of the head; it is returned, and the next one is the head."""
+        """The reader has all of the head. Returns it; the next segment becomes the head."""
         return self.pending.pop(0)

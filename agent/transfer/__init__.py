@@ -1,1 +1,1 @@
-"""Moving bytes: from files to sockets, from peers to clients; executing what a pull decides."""
+"""Executes what a pull decides, and moves bytes: from files to clients, from peers to clients."""

@@ -1,4 +1,4 @@
-"""What to request from a peer, and whether the head of its answer can be right. Does no I/O."""
+"""What to request from a peer, and whether the head of its answer is valid. Does no I/O."""
 
 from dataclasses import dataclass
 
@@ -24,7 +24,8 @@ _WAIT_MOST_S = 60.0
 class AttemptFailed(Exception):
     """A fetch gave nothing usable, or broke off.
 
-    ``size_bytes``: the content's size, with UNSATISFIABLE; ``wait_s``: what a BUSY peer says.
+    ``size_bytes``: the content's size, if the failure is UNSATISFIABLE. ``wait_s``: after what time a BUSY
+    peer says to come back.
     """
 
     def __init__(
@@ -40,9 +41,9 @@ class AttemptFailed(Exception):
 class FetchRequest:
     """What to fetch from a peer.
 
-    ``size_bytes``: the content's size where a manifest named it. ``config``: a manifest says that this is
-    an image's config, to be verified like a manifest. ``chunk``: the client fetches a blob in parts and gives
-    up all of it when one breaks off.
+    ``size_bytes``: the content's size, if a manifest named it. ``config``: a manifest says that this is an
+    image's config, so verify it before it is delivered, like a manifest. ``chunk``: the client fetches a blob
+    in parts. If one part breaks off, it gives up the blob.
     """
 
     target: Addressed
@@ -54,7 +55,7 @@ class FetchRequest:
 
     @property
     def url_path(self) -> str:
-        """Path and query. The parts are checked; a colon and brackets in ``ns`` stay as they are."""
+        """Path and query. The parts are valid already. A colon and brackets in ``ns`` are not escaped."""
         target = self.target
         room = "blobs" if target.kind is Kind.BLOB else "manifests"
         query = "" if target.registry is None else f"?ns={target.registry}"
@@ -62,7 +63,7 @@ class FetchRequest:
 
 
 def check(head: ResponseHead, wanted: FetchRequest) -> tuple[ByteRange | None, int]:
-    """The range and the whole size that a head promises. Raises `AttemptFailed` when the head is useless."""
+    """The range and the whole size that a head announces. Raises `AttemptFailed` if the head is invalid."""
     _check_status(head, wanted)
     return _check_length(head, wanted)
 
@@ -90,10 +91,10 @@ def _wait_s(head: ResponseHead) -> float:
 
 
 def _check_length(head: ResponseHead, wanted: FetchRequest) -> tuple[ByteRange | None, int]:
-    """The range and the whole size that the head promises, if they fit what was asked and each other."""
+    """The range and the whole size that the head announces, if they fit the request and each other."""
     encoded = head.headers.get("content-encoding", "identity") != "identity"
     if encoded or "transfer-encoding" in head.headers:
-        raise AttemptFailed(Failure.INVALID, "the content in another encoding")
+        raise AttemptFailed(Failure.INVALID, "the content is in another encoding")
     text = head.headers.get("content-length", "")
     if not (text.isascii() and text.isdecimal() and len(text) < 20):
         raise AttemptFailed(Failure.INVALID, "no Content-Length")
@@ -101,18 +102,18 @@ def _check_length(head: ResponseHead, wanted: FetchRequest) -> tuple[ByteRange |
     if head.status == 206:
         selected = parse_content_range(head.headers.get("content-range"))
         if selected is None or selected.length != length or wanted.range_spec is None:
-            raise AttemptFailed(Failure.INVALID, "a Content-Range that does not fit")
+            raise AttemptFailed(Failure.INVALID, "the Content-Range does not fit")
         size_bytes = selected.size_bytes
     else:
         selected, size_bytes = None, length
     if size_bytes == 0 and digest_of(b"", like=wanted.target.digest) != wanted.target.digest:
-        raise AttemptFailed(Failure.INVALID, "no bytes, where the digest is not that of none")
+        raise AttemptFailed(Failure.INVALID, "the content is empty, and the digest is not that of no bytes")
     if wanted.size_bytes is not None and size_bytes != wanted.size_bytes:
         raise AttemptFailed(Failure.OTHER_SIZE, f"{size_bytes} bytes where it has {wanted.size_bytes}")
     try:
         expected = select(wanted.range_spec, size_bytes)
     except RangeInvalid as error:
-        raise AttemptFailed(Failure.INVALID, "a range outside of the content") from error
+        raise AttemptFailed(Failure.INVALID, "the range is outside of the content") from error
     if expected != selected:
-        raise AttemptFailed(Failure.INVALID, "not the range that was asked for")
+        raise AttemptFailed(Failure.INVALID, "not the range that was requested")
     return selected, size_bytes

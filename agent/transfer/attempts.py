@@ -1,6 +1,6 @@
-"""The attempts of one pull that are open: their tasks, and the bodies that they got.
+"""The open attempts of one pull: their tasks, and the bodies that they received.
 
-Starts and ends them as the pull commands, and reports what comes of each as an event.
+The pull commands when an attempt starts and ends. Each attempt's result is reported as an event.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ class Crashed:
 
 
 Report = Callable[[Event | Crashed], None]
-"""Takes what happened; must not wait."""
+"""Is called with what happened. Must not block."""
 
 FetchBody = Callable[[Ranked, FetchRequest], Awaitable[PeerBody]]
 """Ask a holder. Raises `AttemptFailed`."""
@@ -45,7 +45,7 @@ class _Attempt:
 
 
 class Attempts:
-    """The open attempts of one pull, by the numbers that the pull gave them. `close` it at the end."""
+    """The open attempts of one pull, by the pull's numbers for them. `close` it at the end."""
 
     def __init__(
         self,
@@ -63,7 +63,7 @@ class Attempts:
         self._clock = clock
         self._open: dict[int, _Attempt] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self.unsatisfiable_bytes: int | None = None  # the content's size, if a peer said that no range fits
+        self.unsatisfiable_bytes: int | None = None  # the content's size, if a peer answered 416
 
     def body(self, attempt: int) -> PeerBody:
         """The body of an attempt that responded."""
@@ -72,14 +72,14 @@ class Attempts:
         return body
 
     def start(self, command: Fetch, wanted: FetchRequest) -> None:
-        """Ask the holder; `Responded` or `Failed` is reported later."""
+        """Request the content from the holder. `Responded` or `Failed` is reported later."""
         attempt = self._open[command.attempt] = _Attempt(command.holder, self._clock())
         attempt.task = self.run(partial(self._ask, command, attempt, wanted))
         if command.hedge:
             self._metrics.hedge()
 
     def abandon(self, command: Abandon, *, client_left: bool) -> None:
-        """End an attempt. ``client_left``: it did not lose a race."""
+        """End an attempt. ``client_left``: the reason is that the client left."""
         attempt = self._open.pop(command.attempt, None)
         if attempt is None:  # it failed a moment ago
             return
@@ -87,26 +87,26 @@ class Attempts:
             attempt.task.cancel()
         if attempt.body is not None:
             attempt.body.close()
-        elif not client_left:  # the peer takes at least so long
+        elif not client_left:  # the peer would have taken at least this long
             waited_s = self._clock() - attempt.started_s
             self._policy.pace.first_byte(attempt.holder.tier, waited_s)
         if not attempt.counted:
             self._metrics.attempt("abandoned" if command.failure is None else command.failure.value)
 
     def count(self, number: int, result: str) -> None:
-        """The body of an attempt ended so; it is counted once, whatever becomes of the attempt."""
+        """Count an attempt whose body ended with this result. `abandon` will not count it again."""
         self._open[number].counted = True
         self._metrics.attempt(result)
 
     def run(self, work: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
-        """Work for this pull beside it. A bug in it ends the pull at once, not at its deadline."""
+        """Run work for this pull in a task. An unexpected error in it ends the pull at once."""
         task = asyncio.create_task(self._guarded(work))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
 
     async def close(self) -> None:
-        """End all that runs."""
+        """Cancel all tasks, and wait until they have ended."""
         tasks = [*self._tasks]
         for task in tasks:
             task.cancel()
@@ -138,6 +138,6 @@ class Attempts:
 def log_failure(
     what: str, holder: Ranked, wanted: FetchRequest, error: AttemptFailed, *, offset: int
 ) -> None:
-    """One line on a holder that failed. ``offset``: how many of the body's bytes the client has."""
+    """Log a holder's failure. ``offset``: how many bytes of the body the client has."""
     fields = {"node": holder.node, "failure": error.failure.value, "digest": wanted.target.digest}
     _log.info("%s: %s", what, error, extra={"fields": {**fields, "offset": offset}})

@@ -18,7 +18,7 @@ _COPY_BYTES = 256 * 1024
 
 
 async def read_first(blob: Blob, start: int, stop: int) -> bytes:
-    """The first bytes of a body, to be in hand before its head is sent. Raises `ContentError`."""
+    """The first bytes of a body. Read them before its head is sent. Raises `ContentError`."""
     first = await blob.read(start, min(_FIRST_BYTES, stop - start))
     if not first and stop > start:
         raise ContentUnavailable("the blob's file is shorter than it was a moment ago")
@@ -28,7 +28,7 @@ async def read_first(blob: Blob, start: int, stop: int) -> bytes:
 async def send_blob(blob: Blob, sink: ClientSink, start: int, stop: int) -> None:
     """Send bytes ``start`` to ``stop`` of a blob of this node.
 
-    Raises `ClientGone`, or `ContentError` when the bytes can't be read.
+    Raises `ClientGone`, and `ContentError` if the bytes can't be read.
     """
     out_fd = await sink.descriptor() if blob.fd is not None and sink.plain and start < stop else None
     if blob.fd is not None and out_fd is not None:
@@ -48,7 +48,7 @@ async def _sendfile(file_fd: int, out_fd: int, sink: ClientSink, start: int, sto
     while start < stop:
         try:
             if start >= ahead:
-                # Have the disk work while the network does: sendfile itself would wait for it.
+                # Read ahead, so that disk and network work at the same time. sendfile waits for the disk.
                 os.posix_fadvise(file_fd, start, 2 * _READ_AHEAD_BYTES, os.POSIX_FADV_WILLNEED)
                 ahead = start + _READ_AHEAD_BYTES
             piece_bytes = min(_SENDFILE_BYTES, sink.piece_bytes or _SENDFILE_BYTES, stop - start)

@@ -1,4 +1,4 @@
-"""What became of the blobs that this node's containerd was sent: the store tells, and time does."""
+"""Watches whether the blobs that this node's containerd was sent are committed to the store."""
 
 import asyncio
 from collections.abc import Callable
@@ -13,19 +13,19 @@ _LOOK_S = 1.0
 async def follow_commits(
     store: ContentStore, trust: Trust, metrics: Metrics, clock: Callable[[], float]
 ) -> None:
-    """Tell ``trust`` of every blob that appears, and have it judge those that do not. Until cancelled."""
+    """Report each committed blob to ``trust``, and let it suspect the sources of others. Until cancelled."""
 
-    async def appeared() -> None:
+    async def follow_store() -> None:
         async for change in store.watch():
             if change.kind is ChangeKind.ADDED:
                 trust.committed(change.digest)
 
-    async def overdue() -> None:
+    async def follow_time() -> None:
         while True:
             await asyncio.sleep(_LOOK_S)
-            if store.problem is None:  # a store that does not answer has no say
+            if store.problem is None:  # a store that does not answer proves nothing
                 metrics.suspects(trust.suspect_overdue(clock(), store.holds))
 
     async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(appeared(), name="appeared")
-        tasks.create_task(overdue(), name="overdue")
+        tasks.create_task(follow_store(), name="committed blobs")
+        tasks.create_task(follow_time(), name="overdue blobs")

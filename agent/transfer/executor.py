@@ -1,5 +1,7 @@
-"""Executes one pull: runs the attempts that the state machine commands, moves the bytes of the one that it
-chose, and tells it what came of both. Decides nothing: see `agent.pull.machine` and `agent.pull.policy`.
+"""Executes one pull: starts the attempts that the state machine commands, and delivers the chosen body.
+
+The results go to the machine as events. Nothing is decided here: see `agent.pull.machine` and
+`agent.pull.policy`.
 """
 
 import asyncio
@@ -56,20 +58,20 @@ from topology.ranking import Ranked
 
 
 class NobodyHasIt(Exception):
-    """No peer can serve the content now."""
+    """No peer can serve the content now. ``unsatisfiable_bytes``: its size, if no byte is in the range."""
 
     def __init__(self, attempts: int, unsatisfiable_bytes: int | None = None) -> None:
         super().__init__(f"no peer has it ({attempts} tried)")
-        self.unsatisfiable_bytes = unsatisfiable_bytes  # the content's size, if the range was the reason
+        self.unsatisfiable_bytes = unsatisfiable_bytes
 
 
 class BodyCut(Exception):
-    """A body ended before its end: cut the response, so that the client resumes."""
+    """A body can't be completed: cut the response, so that the client resumes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Puller:
-    """What every pull needs; `pull` makes one. ``running``: those under way."""
+    """What every pull needs. `pull` makes one. ``running``: the pulls that run now."""
 
     index: HolderIndex
     roster: Roster
@@ -84,28 +86,28 @@ class Puller:
     running: set["RunningPull"] = field(default_factory=set)
 
     def pull(self, wanted: FetchRequest, *, committed: bool = False) -> "RunningPull":
-        """A pull of ``wanted``; enter it to start it.
+        """A pull of ``wanted``. Enter it with ``async with``.
 
-        ``committed``: for a client that puts whole blobs into this node's store, and verifies them there.
+        ``committed``: the client commits whole blobs to this node's store, and so verifies them.
         """
         return RunningPull(self, wanted, committed=committed)
 
     def doubt(self, wanted: FetchRequest) -> None:
-        """This node's containerd asks: if it was sent all of it before, that was no good."""
+        """This node's containerd requests a blob. If it was sent all of it before, that blob was bad."""
         if wanted.range_spec is None or wanted.range_spec.first == 0:
             trust = self.policy.regard.trust
             self.metrics.suspects(trust.requested_again(wanted.target.digest, self.clock()))
 
     def redirected(self, wanted: FetchRequest, node: NodeName, *, size_bytes: int) -> None:
-        """This node's containerd was sent to a peer for a blob of this size."""
+        """This node's containerd was redirected to a peer for a blob of this size."""
         self.policy.regard.trust.redirected(wanted.target.digest, node, size_bytes=size_bytes)
 
 
 class RunningPull:
-    """One pull. ``async with`` it: leaving ends every attempt that is still open.
+    """One pull. Use it with ``async with``: leaving ends every attempt that is still open.
 
-    `first_bytes` comes first, then `deliver`. Cancelling either ends the pull. ``given_bytes``: how many
-    the client was sent of whom; ``resumes``: how often another holder went on where one had failed.
+    Call `first_bytes`, then `deliver`. Cancelling either ends the pull. ``given_bytes``: how many bytes the
+    client was sent from each peer. ``resumes``: how often another holder went on where one had failed.
     """
 
     def __init__(self, puller: Puller, wanted: FetchRequest, *, committed: bool) -> None:
@@ -125,26 +127,26 @@ class RunningPull:
         )
         self._wake_at_s = 0.0
         self._outcome: Deliver | NotFound | Cut | None = None  # what the machine decided last
-        self._change: Stripe | GiveUp | None = None  # how it wants the body otherwise that is being delivered
+        self._change: Stripe | GiveUp | None = None  # what the machine wants to change in the delivery
         self._leaving = False
-        self._verified = False  # the body, by this agent
-        self._bytes_per_s = 1.0  # of one holder, lately
+        self._verified = False  # this agent verified the body
+        self._bytes_per_s = 1.0  # the recent rate of the holder that delivers
         self._reason = ""
         self._begins = 0  # where in the content the body begins
         self._size_bytes = 0
         self.length = 0
-        self.offset = 0  # how many of the body's bytes the client was sent
+        self.offset = 0  # how many bytes of the body the client was sent
         self.resumes = 0
         self.given_bytes: dict[NodeName, tuple[Ranked, int]] = {}
 
     @property
     def digest(self) -> Digest:
-        """What is pulled."""
+        """The digest of the content that is pulled."""
         return self._wanted.target.digest
 
     @property
     def holder(self) -> Ranked | None:
-        """Who gives it now; None while nobody does."""
+        """The holder that gives the body now. None while none does."""
         return self._outcome.holder if isinstance(self._outcome, Deliver) else None
 
     async def __aenter__(self) -> "RunningPull":
@@ -156,11 +158,11 @@ class RunningPull:
         self._leaving = True
         self._tell(ClientGone())
         if self._committed:
-            self._answer_for_bytes()
-        await self._attempts.close()  # last: a cancelled caller may not get further
+            self._record_sources()
+        await self._attempts.close()  # last: if the caller is cancelled, nothing after this may run
 
-    def _answer_for_bytes(self) -> None:
-        """Note who gave what this node's store is about to verify."""
+    def _record_sources(self) -> None:
+        """Tell `Trust` which peers gave the bytes that containerd is about to verify and commit."""
         given_bytes = {node: size_bytes for node, (_, size_bytes) in self.given_bytes.items()}
         sources = (
             () if self._verified else self._policy.responsible_sources(given_bytes, self._machine.failed)
@@ -176,7 +178,7 @@ class RunningPull:
         )
 
     async def first_bytes(self) -> tuple[Ranked, PeerBody]:
-        """The holder that answers and its body, first bytes in hand. Raises `NobodyHasIt`."""
+        """The holder that answers, and its body with the first bytes. Raises `NobodyHasIt`."""
         puller = self._puller
         if self._committed:
             puller.doubt(self._wanted)
@@ -186,14 +188,14 @@ class RunningPull:
         self._begins, self._size_bytes, self.length = body.start, body.size_bytes, body.length
         if body.manifest is not None:
             self._credit(chosen.holder, body.length)
-        if self._wanted.head or body.manifest is not None:  # that is all there is to it
+        if self._wanted.head or body.manifest is not None:  # nothing is left to deliver
             self._completed(chosen)
         return chosen.holder, body
 
     async def deliver(self, sink: ClientSink) -> None:
-        """Send the body, from one holder after the other where need be. After `first_bytes`.
+        """Send the body. If a holder fails, the next one goes on. Call it after `first_bytes`.
 
-        Raises `BodyCut` when it ended early, and `sink.ClientGone`.
+        Raises `BodyCut` if the body can't be completed, and `sink.ClientGone`.
         """
         chosen, body = await self._next_body()
         with self._crediting(chosen.holder, sink):
@@ -225,7 +227,7 @@ class RunningPull:
         return chosen, body
 
     async def _next_body(self) -> tuple[Deliver, PeerBody]:
-        """The attempt that the machine chose. Raises `NobodyHasIt`, or `BodyCut` once a body began."""
+        """The attempt that the machine chooses next. Raises `NobodyHasIt`, or `BodyCut` once a body began."""
         while True:
             match self._outcome:
                 case Deliver() as chosen:
@@ -238,7 +240,7 @@ class RunningPull:
                     self._tell(await self._next_event())
 
     async def _move(self, holder: Ranked, body: PeerBody, sink: ClientSink) -> None:
-        """To the body's end, or to where the machine wants it otherwise."""
+        """Relay the body to its end, or until the machine wants a change."""
         if not body.left_bytes:
             return
         puller = self._puller
@@ -257,7 +259,7 @@ class RunningPull:
 
     def _progressed(self, holder: Ranked, rate: Rate) -> None:
         puller = self._puller
-        while not self._events.empty():  # a rate-up may have ended meanwhile
+        while not self._events.empty():  # a look-up may have ended meanwhile
             self._tell(_raised(self._events.get_nowait()))
         self._tell(
             self._policy.progressed(
@@ -271,7 +273,7 @@ class RunningPull:
         )
 
     async def _stripe(self, stripe: Stripe, holder: Ranked, body: PeerBody, sink: ClientSink) -> bool:
-        """To the body's end, or until that is no use any more. Whether it was none at all."""
+        """Stripe the body to its end, or until striping does not help. Returns whether it was useless."""
         puller, regard = self._puller, self._policy.regard
         puller.metrics.striped()
         limits = StripeLimits(
@@ -317,7 +319,7 @@ class RunningPull:
 
     @contextmanager
     def _crediting(self, holder: Ranked, sink: ClientSink) -> Iterator[None]:
-        """What the client is sent meanwhile comes from this holder."""
+        """Credit this holder with what the client is sent meanwhile."""
         try:
             yield
         finally:
@@ -380,7 +382,7 @@ class RunningPull:
         self._events.put_nowait(Found(holders=ranked, exhaustive=holders.exhaustive))
 
     def _wanted_from(self, offset: int) -> FetchRequest:
-        """What is left to fetch. Once the client has the head, no other part will do."""
+        """What is left to fetch. Once the client has the head, the rest has to fit that head."""
         if not offset:
             return self._wanted
         spec = RangeSpec(first=self._begins + offset, last=self._begins + self.length - 1)

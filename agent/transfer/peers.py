@@ -20,13 +20,12 @@ from agent.pull.events import Failure
 from agent.transfer.answers import AttemptFailed, FetchRequest, check
 
 VERIFIED_BYTES = 256 * 1024
-"""Whole contents up to this size are verified before a byte of them is sent: it takes under a millisecond."""
+"""A whole content up to this size is verified before its first byte is sent: that takes under a millisecond."""
 
 
 class PeerBody:
-    """A peer's checked answer: its first bytes, and the connection that brings the rest.
-
-    ``first`` came already. ``left_bytes`` are still to be read from ``connection``.
+    """A peer's checked answer. ``first``: the bytes received so far. ``left_bytes``: how many more will come
+    from ``connection``.
     """
 
     def __init__(
@@ -46,13 +45,13 @@ class PeerBody:
         self.first = head.first
         self.selected = selected
         self.size_bytes = size_bytes
-        self.verified = False  # it is all in ``first``, and hashes to the digest
+        self.verified = False  # ``first`` is the whole content, and it hashes to the digest
         self.manifest: Manifest | None = None  # verified and parsed, when a manifest was wanted
         self.left_bytes = self.length - len(self.first)
 
     @property
     def length(self) -> int:
-        """How many body bytes there are in all, the first ones included."""
+        """The size of the whole body, including ``first``."""
         return self.selected.length if self.selected else self.size_bytes
 
     @property
@@ -66,7 +65,7 @@ class PeerBody:
         return self.start + self.length - self.left_bytes
 
     async def read(self, most_bytes: int) -> bytes:
-        """The next bytes after the first ones, by copying. Raises `AttemptFailed` when there are none."""
+        """The next bytes after ``first``, by copying. Raises `AttemptFailed` if the peer closed."""
         assert self.connection is not None, "read after close"
         with translated():
             received = await self.connection.read(min(most_bytes, self.left_bytes))
@@ -76,7 +75,7 @@ class PeerBody:
         return received
 
     def close(self) -> None:
-        """Give the connection back if the body was read to its end, else close it."""
+        """Keep the connection for reuse if the body was read to its end. Else close it."""
         connection, self.connection = self.connection, None
         if connection is None:
             return
@@ -89,7 +88,7 @@ class PeerBody:
 class PeerClient:
     """Fetches content from all peers. Use as an async context manager; leaving it closes idle connections.
 
-    ``stall_s``: how long to wait for the next byte of what is read whole here.
+    ``stall_s``: how long to wait for the next byte of a content that is verified here.
     """
 
     def __init__(self, dialer: Dialer, *, stall_s: float) -> None:
@@ -105,9 +104,10 @@ class PeerClient:
         self._pool.close()
 
     async def fetch(self, peer: Peer, wanted: FetchRequest) -> PeerBody:
-        """The peer's answer, checked, with its first bytes; small ones and manifests whole and verified.
+        """The peer's answer with its first bytes. Its head is checked.
 
-        Raises `AttemptFailed`. Has no deadline before the first byte: the pull decides how long to wait.
+        Small contents, manifests and configs are received whole and verified. Raises `AttemptFailed`.
+        There is no deadline for the first byte: the pull decides how long to wait.
         """
         headers = {} if wanted.range_spec is None else {"Range": str(wanted.range_spec)}
         with translated():
@@ -117,7 +117,7 @@ class PeerClient:
         try:
             selected, size_bytes = check(head, wanted)
         except AttemptFailed:
-            if head.ended and head.keep_alive:  # a 404 or a 429: the next question may be answered
+            if head.ended and head.keep_alive:  # a 404 or a 429: the connection is still good
                 self._pool.give_back(peer, connection)
             else:
                 connection.close()
@@ -136,7 +136,7 @@ class PeerClient:
         return body
 
     async def _verify(self, body: PeerBody, wanted: FetchRequest) -> None:
-        """Read it whole: manifests steer everything after them, and small ones cost nothing."""
+        """Receive the whole body and verify it."""
         what = wanted.target.kind.value
         if body.size_bytes > SIZE_MAX_BYTES:
             raise AttemptFailed(Failure.INVALID, f"a {what} of {body.size_bytes} bytes")
@@ -168,7 +168,7 @@ def _is_verified(wanted: FetchRequest, body: PeerBody) -> bool:
 
 @contextlib.contextmanager
 def translated() -> Iterator[None]:
-    """Failures of the connection as `AttemptFailed`."""
+    """Translate failures of the connection to `AttemptFailed`."""
     try:
         yield
     except Unreachable as error:

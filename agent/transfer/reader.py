@@ -1,7 +1,7 @@
-"""Taking a peer's body off its connection, in large pieces, and noticing when nothing comes.
+"""Receives a peer's body from its connection, in large pieces, and notices a stall.
 
-SO_RCVLOWAT (socket(7)) has the loop woken for larger pieces; what is less is taken at the next tick all the
-same, so that a slow source is not mistaken for a silent one.
+SO_RCVLOWAT (socket(7)) lets the kernel wake the event loop only for large pieces. Smaller pieces are received
+at the next tick anyway, so that a slow source is not mistaken for a silent one.
 """
 
 import socket
@@ -16,16 +16,16 @@ from agent.transfer.answers import AttemptFailed
 from agent.transfer.peers import PeerBody, translated
 from agent.transfer.sink import is_ready
 
-_ENOUGH_BYTES = 192 * 1024  # to be woken for, while more than twice that is to come
+_ENOUGH_BYTES = 192 * 1024  # the kernel wakes the loop for this many bytes, while twice as many are left
 
 
 def receive_into(view: memoryview, source: socket.socket) -> int:
-    """Receive at most as many bytes as the view has; for `BodyReader.receive`."""
+    """Receive at most as many bytes as the view holds. For `BodyReader.receive`."""
     return source.recv_into(view)
 
 
 class BodyReader:
-    """Takes what is left of a body. Use as a context manager: leaving has the connection as it was."""
+    """Receives what is left of a body. Use as a context manager: leaving resets the connection's options."""
 
     def __init__(
         self,
@@ -52,20 +52,20 @@ class BodyReader:
         self.close()
 
     def close(self) -> None:
-        """Have the connection as it was."""
+        """Reset the connection's options."""
         self._wake_for(1)
 
-    async def receive(self, receive: Callable[[socket.socket], int]) -> int:
-        """How many bytes ``receive`` took from the socket, at least one; it is asked until there are any.
+    async def receive(self, receive_some: Callable[[socket.socket], int]) -> int:
+        """Call ``receive_some`` until it has received bytes. Returns how many, at least one.
 
-        Raises `AttemptFailed` when the peer closes, or nothing comes for ``stall_s``.
+        Raises `AttemptFailed` if the peer closes, or sends nothing for ``stall_s``.
         """
         body, since_s = self._body, self._clock()
         self._wake_for(_ENOUGH_BYTES if body.left_bytes > 2 * _ENOUGH_BYTES else 1)
         while True:
             try:
                 with translated():
-                    taken = receive(self._socket)
+                    received = receive_some(self._socket)
                 break
             except BlockingIOError:
                 now_s = self._clock()
@@ -73,11 +73,11 @@ class BodyReader:
                     raise AttemptFailed(Failure.SILENT, f"no byte for {self._stall_s} s") from None
                 await is_ready(self._socket.fileno(), min(TICK_S, self._stall_s))
                 self._meter.waited_s += self._clock() - now_s
-        if taken == 0:
+        if received == 0:
             raise AttemptFailed(Failure.BROKEN, f"{body.left_bytes} bytes short")
-        body.left_bytes -= taken
-        self._meter.moved_bytes += taken
-        return taken
+        body.left_bytes -= received
+        self._meter.moved_bytes += received
+        return received
 
     def _wake_for(self, wanted_bytes: int) -> None:
         if wanted_bytes != self._wakes_for_bytes and self._socket.fileno() >= 0:

@@ -29,7 +29,7 @@ _FLAGS = os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK
 
 
 class Relays:
-    """Moves peers' bodies to clients: the one place that decides between splicing and copying."""
+    """Moves peers' bodies to clients. Only this class decides between splicing and copying."""
 
     def __init__(self, *, zero_copy: bool, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -39,12 +39,12 @@ class Relays:
     async def move(
         self, body: PeerBody, sink: ClientSink, meter: Meter, stall_s: float
     ) -> AsyncGenerator[Rate, None]:
-        """Move the rest of a peer's body to the client; yields how it comes along, a few times a second.
+        """Move the rest of a peer's body to the client. Yields the rate, a few times a second.
 
-        Raises `AttemptFailed` when the peer fails, or gives nothing for ``stall_s``, and `ClientGone`.
+        Raises `AttemptFailed` if the peer fails or gives nothing for ``stall_s``, and `ClientGone`.
         """
         out_fd = await sink.descriptor() if self._zero_copy and sink.plain else None
-        pipe = None if out_fd is None else self._take_pipe()
+        pipe = None if out_fd is None else self._free_pipe()
         if out_fd is None or pipe is None:
             rates = self._copy(body, sink, meter, stall_s)
         else:
@@ -54,12 +54,12 @@ class Relays:
                 yield rate
 
     def close(self) -> None:
-        """Let go of the pipes."""
+        """Close the pipes that are kept for reuse."""
         while self._pipes:
             self._pipes.pop().close()
 
-    def _take_pipe(self) -> "_Pipe | None":
-        """None when no descriptor is left."""
+    def _free_pipe(self) -> "_Pipe | None":
+        """An empty pipe. None if no descriptor is left."""
         try:
             return self._pipes.pop() if self._pipes else _Pipe()
         except OSError as error:
@@ -90,21 +90,21 @@ class Relays:
     async def _copy(
         self, body: PeerBody, sink: ClientSink, meter: Meter, stall_s: float
     ) -> AsyncGenerator[Rate, None]:
-        """By way of this process."""
+        """Through this process's memory."""
         with (
             memoryview(bytearray(_COPY_BYTES)) as buffer,
             BodyReader(body, meter, stall_s, clock=self._clock) as reader,
         ):
             while body.left_bytes:
-                taken = await reader.receive(partial(receive_into, buffer[: body.left_bytes]))
-                await sink.write(buffer[:taken], "copy")
-                await asyncio.sleep(0)  # where there are always bytes, nobody else would get a turn
+                received = await reader.receive(partial(receive_into, buffer[: body.left_bytes]))
+                await sink.write(buffer[:received], "copy")
+                await asyncio.sleep(0)  # a socket that always has bytes must not block other tasks
                 if (rate := meter.rate(self._clock())) is not None:
                     yield rate
 
 
 class _Pipe:
-    """What the kernel splices through. Whoever leaves bytes in it closes it."""
+    """The pipe that the kernel splices through. If bytes are left in it, close it: do not use it again."""
 
     def __init__(self) -> None:
         self.out, self.into = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -118,7 +118,7 @@ class _Pipe:
 
 
 def _can_splice() -> bool:
-    """Whether this kernel splices from a socket to a socket; some sandboxes do not."""
+    """Whether this kernel can splice from a socket to a socket. Some sandboxes can't."""
     pipe = _Pipe()
     near, far = socket.socketpair()
     with near, far:
@@ -140,11 +140,11 @@ def _into_pipe(pipe: _Pipe, most_bytes: int, source: socket.socket) -> int:
 async def _out_of_pipe(pipe: _Pipe, sink: ClientSink, out_fd: int) -> None:
     while pipe.held_bytes:
         try:
-            went = os.splice(pipe.out, out_fd, pipe.held_bytes, flags=_FLAGS)
+            sent = os.splice(pipe.out, out_fd, pipe.held_bytes, flags=_FLAGS)
         except BlockingIOError:
             await sink.writable(out_fd)
         except OSError as error:
             raise ClientGone(str(error)) from error
         else:
-            pipe.held_bytes -= went
-            await sink.record_sent(went, "splice")
+            pipe.held_bytes -= sent
+            await sink.record_sent(sent, "splice")

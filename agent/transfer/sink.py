@@ -1,8 +1,8 @@
-"""The client's side of one response: its head by aiohttp, its body past it.
+"""The client's side of one response: aiohttp sends the head, the body bypasses aiohttp.
 
-Uses aiohttp's public surface only, on asyncio's loop and on uvloop alike. Once aiohttp's own buffer is
-empty, the body's bytes go to a duplicate of the socket's descriptor, as the loops refuse to watch one that
-a transport owns. Every wait on the client is bounded by ``stall_s``.
+Uses aiohttp's public interface only. Works on asyncio's loop and on uvloop. Once aiohttp's buffer is empty,
+the body is written to a duplicate of the socket's descriptor: the loops refuse to watch a descriptor that a
+transport owns. Every wait for the client is bounded by ``stall_s``.
 """
 
 import asyncio
@@ -23,14 +23,14 @@ _LINGER_S = 2.0
 
 
 class ClientGone(Exception):
-    """The client closed the connection or takes no bytes any more."""
+    """The client closed the connection, or it no longer takes bytes."""
 
 
 class ClientSink:
-    """Takes the body of one response. Close it at the end.
+    """Sends the body of one response. Close it at the end.
 
-    ``sent``: told of every byte that the client was sent. ``limit``: how fast they may go. ``duplicate``:
-    gives a second descriptor of the socket, or raises OSError.
+    ``sent``: is called with the size of each part that was sent. ``limit``: the rate limit. ``duplicate``:
+    returns a second descriptor of the socket, or raises OSError.
     """
 
     def __init__(
@@ -52,21 +52,21 @@ class ClientSink:
         self._fd: int | None = None
         self._exhausted = False
         self.sent_bytes = 0
-        self.ways: Counter[str] = Counter()  # how they went
+        self.ways: Counter[str] = Counter()  # how many bytes were sent in which way
         limit.takers += 1
         self._open = True
-        self.held_s = 0.0  # how long the client, or the limit, was waited for
+        self.held_s = 0.0  # how long the client or the rate limit was waited for
 
     @property
     def plain(self) -> bool:
-        """Whether the kernel can write to the client's connection by itself: not through TLS."""
+        """Whether the kernel can write the body to the client's connection. With TLS it can't."""
         transport = self._request.transport
         tls = transport is not None and transport.get_extra_info("sslcontext") is not None
         return not tls and not self._exhausted
 
     @property
     def piece_bytes(self) -> int | None:
-        """The most to send at a time under the limit; None: any amount."""
+        """The most bytes to send at a time under the rate limit. None: any number."""
         return self._limit.piece_bytes
 
     async def begin(self, first: bytes) -> None:
@@ -81,13 +81,13 @@ class ClientSink:
         await self.record_sent(len(first), "memory")
 
     async def descriptor(self) -> int | None:
-        """Where the kernel can write the rest to; None when no descriptor is left. Raises `ClientGone`."""
+        """The descriptor to write the rest to. None if this process has none left. Raises `ClientGone`."""
         if self._fd is not None:
             return self._fd
         transport = self._request.transport
         if transport is None:
             raise ClientGone("it closed the connection")
-        # Nothing may be left in aiohttp's buffer, or bytes would overtake each other.
+        # Wait until aiohttp's buffer is empty, or later bytes would overtake those in it.
         transport.set_write_buffer_limits(high=0)
         try:
             async with asyncio.timeout(self._stall_s):
@@ -112,7 +112,7 @@ class ClientSink:
         if fd is None:
             try:
                 async with asyncio.timeout(self._stall_s):
-                    # The transport keeps what it could not send yet, and the caller uses its buffer again.
+                    # Copy the bytes: the transport may keep them, and the caller uses its buffer again.
                     await self._response.write(bytes(content))
             except (ConnectionError, TimeoutError) as error:
                 raise ClientGone(str(error) or "it takes no bytes") from error
@@ -131,7 +131,7 @@ class ClientSink:
             await self.record_sent(written, way)
 
     async def record_sent(self, size_bytes: int, way: str) -> None:
-        """So many bytes went to the client: count them, and wait if that was faster than allowed."""
+        """Count bytes that the client was sent. Waits if they went faster than the rate limit allows."""
         self.sent_bytes += size_bytes
         self.ways[way] += size_bytes
         self._sent(size_bytes)
@@ -141,14 +141,14 @@ class ClientSink:
             await asyncio.sleep(wait_s)
 
     async def writable(self, fd: int) -> None:
-        """Wait until the client takes more by its `descriptor`. Raises `ClientGone`."""
+        """Wait until `descriptor` can be written to. Raises `ClientGone`."""
         started_s = time.monotonic()
         if not await is_ready(fd, self._stall_s, writing=True):
             raise ClientGone(f"it takes no bytes for {self._stall_s} s")
         self.held_s += time.monotonic() - started_s
 
     def close(self) -> None:
-        """Let go of the connection, which goes on."""
+        """Release the duplicate descriptor. The connection stays open."""
         if self._open:
             self._open = False
             self._limit.takers -= 1
@@ -158,7 +158,7 @@ class ClientSink:
 
 
 async def is_ready(fd: int, at_most_s: float, *, writing: bool = False) -> bool:
-    """Wait until a descriptor can be read from, or written to; false when it can't within the time."""
+    """Wait until a descriptor can be read or written. False if it can't within ``at_most_s``."""
     loop = asyncio.get_running_loop()
     ready: asyncio.Future[bool] = loop.create_future()
     timer = loop.call_later(at_most_s, _settle, ready, False)
@@ -171,11 +171,11 @@ async def is_ready(fd: int, at_most_s: float, *, writing: bool = False) -> bool:
 
 
 async def cut(request: web.BaseRequest) -> None:
-    """End a body visibly short: FIN, never RST.
+    """End a body before its announced length, with a FIN and never an RST.
 
-    containerd resumes after a FIN and fails the pull after an RST, and closing a socket with unread
-    input sends an RST. So only our side is closed, and the client's close is waited for, shortly:
-    it cancels the handler.
+    containerd resumes after a FIN, and fails the pull after an RST. Closing a socket with unread input sends
+    an RST. So this closes only our side, and waits a short time for the client to close: that cancels the
+    handler.
     """
     transport = request.transport
     if transport is None or transport.is_closing():

@@ -1,9 +1,9 @@
-"""One body from several holders at once, delivered in order.
+"""Fetches one body from several holders at once, and delivers it in order.
 
-Each holder is a lane: it fetches segments into memory, as `Stripes` deals them out, while the reader is
-sent what is there of the first. All bodies together hold a bounded number of segments, each of them two for
-certain (`StripeBuffers`). A lane that fails leaves its segment to the others, and so does one that keeps
-them waiting.
+Each holder is a lane. A lane fetches the segments that `Stripes` assigns to it into memory. The reader is
+sent the first segment while the others come in. The number of segments of all bodies is bounded, and each
+body is sure of two (`StripeBuffers`). If a lane fails, or keeps the others waiting, another lane gets its
+segment.
 """
 
 import asyncio
@@ -31,9 +31,9 @@ _PIECE_BYTES = 256 * 1024
 _LANES_MAX = 4  # as many segments as the default buffer holds
 _LEAST_SEGMENTS = 2  # one that is being sent, one that is being filled
 _JUDGED_S = 2.0
-_GAIN_LEAST = 1.2  # copying costs several times what splicing does: less gain is not worth it
+_GAIN_LEAST = 1.2  # copying costs several times what splicing costs, so a smaller gain is not worth it
 _USELESS_S = 60.0
-_MUCH_SLOWER = 2.0  # a lane that is so many times slower than one that waits for it is of no use
+_MUCH_SLOWER = 2.0  # a lane is dismissed if a lane that waits for it is this many times faster
 
 
 class StripeBuffers:
@@ -46,16 +46,16 @@ class StripeBuffers:
         self._useless_until_s = 0.0
 
     def lanes_max(self, now_s: float) -> int:
-        """How many holders one more body may be fetched from; 1: no room, or it was useless lately."""
+        """From how many holders one more body may be fetched. 1: no room, or striping did not help lately."""
         return _LANES_MAX if self.free >= _LEAST_SEGMENTS and now_s >= self._useless_until_s else 1
 
     def pause_striping(self, now_s: float) -> None:
-        """Several holders were no faster than one: the way that they share is the narrow one."""
+        """Do not stripe for a while: several holders were no faster than one. They share a narrow link."""
         self._useless_until_s = now_s + _USELESS_S
 
     @contextlib.contextmanager
     def share(self) -> Iterator["StripeShare"]:
-        """A body's share while it is entered: two segments for certain, more as long as there are."""
+        """The share of one body. Two segments are certain; more if there are any. Leaving returns them."""
         share = StripeShare(self)
         self._shares.add(share)
         try:
@@ -66,16 +66,16 @@ class StripeBuffers:
 
     @property
     def free(self) -> int:
-        """How many segments nobody has, or has a right to."""
+        """How many segments are neither in use nor reserved."""
         return self._segments - sum(max(share.held, _LEAST_SEGMENTS) for share in self._shares)
 
 
 class StripeShare:
-    """What one body holds."""
+    """The memory of one body."""
 
     def __init__(self, buffers: StripeBuffers) -> None:
         self._buffers = buffers
-        self._spare: list[mmap.mmap] = []  # a new one costs more than what is received into it
+        self._spare: list[mmap.mmap] = []  # reused, because new memory costs more than receiving into it
         self._used = 0
 
     @property
@@ -85,7 +85,7 @@ class StripeShare:
 
     @property
     def held(self) -> int:
-        """How many segments there is memory for."""
+        """How many segments this share has memory for."""
         return self._used + len(self._spare)
 
     @property
@@ -98,25 +98,25 @@ class StripeShare:
         self._buffers.pause_striping(now_s)
 
     def acquire(self) -> mmap.mmap:
-        """Memory for a segment."""
+        """Memory for one more segment."""
         memory = self._spare.pop() if self._spare else mmap.mmap(-1, self.segment_bytes)
         self._used += 1
         return memory
 
     def release(self, memory: mmap.mmap) -> None:
-        """Its segment was delivered, and nobody receives into it any more."""
+        """Return the memory of a segment that was delivered."""
         self._used -= 1
         self._spare.append(memory)
 
     def close(self) -> None:
-        """Give what is spare back to the system; what is used goes with its last user."""
+        """Return spare memory to the system. Memory in use is freed with its last user."""
         while self._spare:
-            with contextlib.suppress(BufferError):  # still in the traceback of a lane that failed
+            with contextlib.suppress(BufferError):  # the traceback of a failed lane still refers to it
                 self._spare.pop().close()
 
 
 Fetch = Callable[[Ranked, FetchRequest], Coroutine[Any, Any, PeerBody]]
-"""Ask a holder. Raises `AttemptFailed`."""
+"""Requests content from a holder. Raises `AttemptFailed`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,12 +130,12 @@ class StripeLimits:
 @dataclass(eq=False, slots=True)
 class _Lane:
     holder: Ranked
-    body: PeerBody | None = None  # one that is open already
-    reader: BodyReader | None = None  # of that
+    body: PeerBody | None = None
+    reader: BodyReader | None = None  # of ``body``
     task: asyncio.Task[None] | None = None
     received_bytes: int = 0
-    segment_bytes: int = 0  # of those, in its segment
-    since_s: float | None = None  # when it began with its segment; None between two
+    segment_bytes: int = 0  # received for the present segment
+    since_s: float | None = None  # when the present segment began; None between two segments
     last_bytes_per_s: float = 0.0  # in the segment before
 
     def close(self) -> None:
@@ -153,7 +153,7 @@ class _Lane:
 
 @dataclass(eq=False, slots=True)
 class _Filled:
-    """A segment's memory, and who filled which part of it."""
+    """A segment's memory, and which holder filled which part of it."""
 
     memory: mmap.mmap
     parts: deque[tuple[Ranked, int]] = field(default_factory=deque)
@@ -161,11 +161,11 @@ class _Filled:
 
 
 class Striper:
-    """Bytes ``start`` to ``stop`` of a content. `run` it once.
+    """Fetches and delivers bytes ``start`` to ``stop`` of a content. Call `run` once.
 
-    ``alone_bytes_per_s``: what one holder gave. ``judged_s``: how often the gain over that is judged.
-    ``failed`` is told of each lane that failed and how much it gave, ``credit`` of whose bytes the client
-    was sent.
+    ``alone_bytes_per_s``: the rate of one holder alone. ``judged_s``: how often the gain over it is judged.
+    ``failed``: is called for each lane that failed, with the number of bytes that it gave. ``credit``: is
+    called with a holder and how many of its bytes the client was sent.
     """
 
     def __init__(
@@ -195,17 +195,17 @@ class Striper:
         self._stripes = Stripes(start, stop, segment_bytes=share.segment_bytes)
         self._filled: dict[Segment, _Filled] = {}
         self._lanes: dict[NodeName, _Lane] = {}
-        self._bell = asyncio.Event()
-        self._lost = False  # a lane: what the others gain says nothing then
+        self._change = asyncio.Event()
+        self._lost = False  # a lane failed, so the rate of the others says nothing about striping
         self._last_failure = AttemptFailed(Failure.BROKEN, "no holder left")
 
     async def run(self, sink: ClientSink, first: Ranked, body: PeerBody, others: Iterable[Ranked]) -> bool:
-        """Deliver it, from ``first``, whose open body is at ``start``, and the others.
+        """Fetch from ``first``, whose open ``body`` is at ``start``, and from ``others``. Deliver in order.
 
-        All of it; or what was begun when one holder is left, or when they are no faster than one alone: then
-        true.
+        Delivers everything. If one holder is left, or if several are no faster than one, it delivers the
+        segments that began. Returns true if several were no faster than one.
 
-        Raises `AttemptFailed` when none is left, `ClientGone`, and whatever bug ended a lane.
+        Raises `AttemptFailed` if no holder is left, `ClientGone`, and any unexpected error of a lane.
         """
         for lane in (_Lane(first, body), *(_Lane(other) for other in others)):
             self._lanes[lane.holder.node] = lane
@@ -241,7 +241,7 @@ class Striper:
                 if filled.sent_bytes == head.length:
                     del self._filled[self._stripes.delivered()]
                     self._share.release(filled.memory)
-                    self._ring()
+                    self._notify()
                 continue
             for task in tasks:
                 if task.done() and not task.cancelled():
@@ -283,7 +283,7 @@ class Striper:
             self._lanes.pop(node, None)
             self._stripes.leave(node)
             lane.close()
-            self._ring()
+            self._notify()
 
     async def _fill(self, lane: _Lane, segment: Segment) -> None:
         if segment not in self._filled:
@@ -297,8 +297,8 @@ class Striper:
                 lane.received_bytes += received
                 lane.segment_bytes += received
                 filled.parts.append((lane.holder, received))
-                self._ring()
-                await asyncio.sleep(0)  # where there are always bytes, nobody else would get a turn
+                self._notify()
+                await asyncio.sleep(0)  # a socket that always has bytes must not block other tasks
                 now_s = self._clock()
                 too_slow = lane.bytes_per_s(now_s) < self._limits.floor_bytes_per_s
                 if too_slow and now_s - lane.since_s >= self._limits.stall_s:
@@ -306,7 +306,7 @@ class Striper:
         lane.last_bytes_per_s, lane.since_s = lane.bytes_per_s(self._clock()), None
 
     async def _receive(self, lane: _Lane, segment: Segment, view: memoryview) -> int:
-        """Put the next bytes of a segment into its place; ask for them first, where that was not done yet."""
+        """Receive the next bytes of a segment to their place. Request them first, if no body is open."""
         at = segment.received_bytes
         position = segment.start + at
         if lane.body is not None and (lane.body.position != position or not lane.body.left_bytes):
@@ -329,7 +329,7 @@ class Striper:
         )
 
     def _dismiss_slower_than(self, lane: _Lane) -> None:
-        """An idle lane does better on its own than behind one that holds up the reader."""
+        """Dismiss the lane that the reader waits for, if this idle lane is much faster."""
         head, now_s = self._stripes.head, self._clock()
         owner = None if head is None or head.owner is None or head.whole else self._lanes.get(head.owner)
         if owner is None or owner is lane or owner.since_s is None or owner.task is None:
@@ -338,17 +338,17 @@ class Striper:
             return
         if owner.bytes_per_s(now_s) * _MUCH_SLOWER < lane.bytes_per_s(now_s):
             self._lanes.pop(owner.holder.node, None)
-            owner.task.cancel()  # it leaves its segment when nothing can come into it any more
+            owner.task.cancel()  # it gives up its segment once it no longer receives into it
             slower = AttemptFailed(Failure.LAGGING, f"{owner.bytes_per_s(now_s):.0f} bytes/s beside others")
             self._failed(owner.holder, slower, owner.received_bytes)
 
-    def _ring(self) -> None:
-        """Wake everyone that waits for a change."""
-        self._bell.set()
-        self._bell.clear()
+    def _notify(self) -> None:
+        """Wake every task that waits for a change."""
+        self._change.set()
+        self._change.clear()
 
     async def _changed(self) -> None:
-        """Wait for a change, but not for long: how slow a lane is changes without one."""
+        """Wait for a change, but only for one tick: a lane's rate changes without one."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(TICK_S):
-                await self._bell.wait()
+                await self._change.wait()
