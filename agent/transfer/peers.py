@@ -20,7 +20,7 @@ from agent.pull.events import Failure
 from agent.transfer.answers import AttemptFailed, FetchRequest, check
 
 VERIFIED_BYTES = 256 * 1024
-"""A whole content up to this size is verified before its first byte is sent: that takes under a millisecond."""
+"""A whole content up to this size is verified before its first byte is sent. That takes under 1 ms."""
 
 
 class PeerBody:
