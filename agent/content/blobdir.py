@@ -10,12 +10,12 @@ Sources: inotify(7); OCI image spec, image-layout.md; measurements of containerd
 import asyncio
 import os
 import stat
-from collections.abc import Set
+from collections.abc import Callable, Set
 from pathlib import Path
 
 from asyncinotify import Event, Inotify, Mask
 
-from agent.content.store import Change, ChangeKind, Changes, ContentMissing, FileBlob, Identity
+from agent.content.store import Change, ChangeKind, ContentMissing, FileBlob, Identity, difference
 from agent.oci.digest import HEX_LENGTH, Digest, parse_digest
 from agent.oci.errors import DigestInvalid
 
@@ -30,14 +30,17 @@ _Fingerprint = tuple[Identity | None, ...]
 
 
 class BlobDirectory:
-    """The blobs below one ``blobs`` directory. The directory itself may come and go."""
+    """The blobs below one ``blobs`` directory. The directory itself may come and go.
 
-    def __init__(self, root: Path, changes: Changes) -> None:
+    ``publish`` is told each change right after it was made.
+    """
+
+    def __init__(self, root: Path, publish: Callable[[Change], None]) -> None:
         self._root = root
         self._sizes: dict[Digest, int] = {}
         self._bytes = 0
         self._withdrawn: dict[Digest, Identity] = {}  # corrupt files
-        self._changes = changes
+        self._publish = publish
         self.problem: str | None = "not read yet"
         self.scanned = asyncio.Event()  # set after the first scan, whether the directory exists or not
 
@@ -144,13 +147,13 @@ class BlobDirectory:
         self._sizes[digest] = size
         self._bytes += size - (known or 0)
         if known is None:
-            self._changes.publish(Change(ChangeKind.ADDED, digest))
+            self._publish(Change(ChangeKind.ADDED, digest))
 
     def _remove(self, digest: Digest) -> None:
         size = self._sizes.pop(digest, None)
         if size is not None:
             self._bytes -= size
-            self._changes.publish(Change(ChangeKind.REMOVED, digest))
+            self._publish(Change(ChangeKind.REMOVED, digest))
 
     def _is_withdrawn(self, digest: Digest) -> bool:
         spoiled = self._withdrawn.get(digest)
@@ -166,7 +169,8 @@ class BlobDirectory:
         for digest in [digest for digest in self._withdrawn if self._is_withdrawn(digest)]:
             found.pop(digest, None)
         before, self._sizes, self._bytes = self._sizes, found, sum(found.values())
-        self._changes.publish_difference(before.keys(), found.keys())
+        for change in difference(before.keys(), found.keys()):
+            self._publish(change)
 
     def _fingerprint(self) -> _Fingerprint:
         return tuple(_identity(self._root / name) for name in ("", *HEX_LENGTH))

@@ -10,7 +10,7 @@ def make_store(settings: Settings) -> ContentStore:
     store = settings.store
     if isinstance(store, ContainerdStore):
         # Imported only when used: gRPC costs memory that a layout store need not pay.
-        from agent.content.containerd import Containerd
+        from agent.content.containerd import Client, Containerd
 
-        return Containerd(socket=store.socket, namespace=store.namespace, root=store.root)
+        return Containerd(client=Client(store.socket, store.namespace), root=store.root)
     return OciLayout(store.directory)

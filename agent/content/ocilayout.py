@@ -30,7 +30,7 @@ class OciLayout:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._changes = Changes()
-        self._blobs = BlobDirectory(directory / "blobs", self._changes)
+        self._blobs = BlobDirectory(directory / "blobs", self._changes.publish)
         self._names = Names()
         self._digests: dict[Named, tuple[Digest, float]] = {}
         self._index_problem: str | None = "not read yet"

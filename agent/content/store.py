@@ -6,7 +6,7 @@ content. One conformance suite, ``tests/conformance/test_content_store.py``, run
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Iterable, Set
+from collections.abc import AsyncIterator, Iterable, Iterator, Set
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -196,6 +196,12 @@ class Names:
         )
 
 
+def difference(before: Set[Digest], after: Set[Digest]) -> Iterator[Change]:
+    """The changes that lead from ``before`` to ``after``, removals first."""
+    yield from (Change(ChangeKind.REMOVED, digest) for digest in before - after)
+    yield from (Change(ChangeKind.ADDED, digest) for digest in after - before)
+
+
 class Changes:
     """Sends each change to every watcher. A slow watcher loses the oldest changes, and blocks nobody."""
 
@@ -210,13 +216,6 @@ class Changes:
             if queue.full():
                 queue.get_nowait()
             queue.put_nowait(change)
-
-    def publish_difference(self, before: Set[Digest], after: Set[Digest]) -> None:
-        """Send all watchers the changes that lead from ``before`` to ``after``."""
-        for digest in before - after:
-            self.publish(Change(ChangeKind.REMOVED, digest))
-        for digest in after - before:
-            self.publish(Change(ChangeKind.ADDED, digest))
 
     def watch(self) -> AsyncIterator[Change]:
         """The changes from this call on, not from the first ``anext``."""

@@ -9,6 +9,7 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any
 
+from agent.content.containerd import Client
 from agent.content.containerd import Containerd as ContainerdContent
 from agent.content.ocilayout import OciLayout
 from agent.content.store import ContentStore
@@ -150,7 +151,7 @@ class ContainerdOwner(Owner):
 
     def view(self, root: Path) -> ContentStore:
         """Our view of the store, with another idea of where its files are."""
-        return ContainerdContent(socket=self._daemon.socket, namespace=NAMESPACE, root=root)
+        return ContainerdContent(client=Client(self._daemon.socket, NAMESPACE), root=root)
 
     def add(self, content: bytes) -> None:
         digest = digest_of(content)

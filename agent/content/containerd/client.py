@@ -22,7 +22,7 @@ class Client:
     """One connection to one containerd, for one namespace. The next call reconnects if necessary."""
 
     def __init__(self, socket: Path, namespace: str) -> None:
-        self._socket = socket
+        self.socket = socket
         self._channel = Channel(path=str(socket))
         self._metadata = {"containerd-namespace": namespace}
         self._list_images = UnaryUnaryMethod(
@@ -107,8 +107,8 @@ class Client:
             if error.status is Status.NOT_FOUND:
                 raise ContentMissing(error.message or "not found") from error
             raise ContentUnavailable(
-                f"containerd at {self._socket}: {error.message or error.status.name}"
+                f"containerd at {self.socket}: {error.message or error.status.name}"
             ) from error
         except (TimeoutError, OSError, StreamTerminatedError, ProtocolError) as error:
             reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-            raise ContentUnavailable(f"containerd at {self._socket} does not answer: {reason}") from error
+            raise ContentUnavailable(f"containerd at {self.socket} does not answer: {reason}") from error

@@ -10,10 +10,10 @@ import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Set
 from contextlib import aclosing
 from pathlib import Path
+from typing import Protocol
 
 from agent.content.blobdir import BlobDirectory
 from agent.content.containerd import api_pb2 as api
-from agent.content.containerd.client import Client
 from agent.content.store import (
     Blob,
     Change,
@@ -24,6 +24,7 @@ from agent.content.store import (
     Identity,
     Names,
     TaggedImage,
+    difference,
 )
 from agent.oci.digest import Digest, parse_digest
 from agent.oci.errors import DigestInvalid
@@ -38,15 +39,49 @@ _RESCAN_S = 30.0  # a daemon that hangs without closing its socket is noticed wi
 _API_POLL_S = 0.8  # so that new content is noticed within 1 s over the API too
 
 
-class Containerd:
-    """The store of one containerd namespace."""
+class ContainerdApi(Protocol):
+    """What the store needs of containerd's API: see `Client`, and the errors it raises."""
 
-    def __init__(self, *, socket: Path, namespace: str, root: Path) -> None:
-        self._client = Client(socket, namespace)
+    socket: Path
+
+    def image_events(self) -> AsyncGenerator[None, None]:
+        """See `Client.image_events`."""
+        ...
+
+    async def images(self) -> list[api.Image]:
+        """See `Client.images`."""
+        ...
+
+    async def sizes(self) -> dict[str, int]:
+        """See `Client.sizes`."""
+        ...
+
+    async def size_bytes(self, digest: str) -> int:
+        """See `Client.size_bytes`."""
+        ...
+
+    async def read(self, digest: str, offset: int, length: int) -> bytes:
+        """See `Client.read`."""
+        ...
+
+    def close(self) -> None:
+        """See `Client.close`."""
+        ...
+
+
+class Containerd:
+    """The store of one containerd namespace. It closes the client when it ends.
+
+    It holds the blobs that the files or the content API show. Both show a blob for a moment when a new node's
+    directory appears. A blob is announced when the first of the two shows it, and when the last stops.
+    """
+
+    def __init__(self, *, client: ContainerdApi, root: Path) -> None:
+        self._client = client
         self._changes = Changes()
-        self._blobs = BlobDirectory(root / _CONTENT / "blobs", self._changes)
+        self._blobs = BlobDirectory(root / _CONTENT / "blobs", self._file_changed)
         self._names = Names()
-        self._problem: str | None = f"not connected to containerd at {socket} yet"
+        self._problem: str | None = f"not connected to containerd at {client.socket} yet"
         self._content_problem: str | None = None
         self._api_sizes: dict[Digest, int] | None = None
         self._withdrawn: set[Digest] = set()  # corrupt blobs that the API lists
@@ -80,7 +115,7 @@ class Containerd:
             self._blobs.withdraw(digest, identity)
         elif self._api_sizes is not None and self._api_sizes.pop(digest, None) is not None:
             self._withdrawn.add(digest)
-            self._changes.publish(Change(ChangeKind.REMOVED, digest))
+            self._listing_changed(Change(ChangeKind.REMOVED, digest))
 
     def find(self, repository: Repository, tag: Tag, registry: Registry | None) -> tuple[TaggedImage, ...]:
         """See `ContentStore.find`."""
@@ -153,9 +188,17 @@ class Containerd:
                 via = "files" if sizes is None else f"content API ({self._blobs.problem})"
                 _log.warning("reading blobs by %s", via)
             before, self._api_sizes = self._api_sizes or {}, sizes
-            held = self._blobs.digests
-            self._changes.publish_difference(before.keys() | held, (sizes or {}).keys() | held)
+            for change in difference(before.keys(), (sizes or {}).keys()):
+                self._listing_changed(change)
             await asyncio.sleep(_API_POLL_S)
+
+    def _file_changed(self, change: Change) -> None:
+        if self._api_sizes is None or change.digest not in self._api_sizes:
+            self._changes.publish(change)
+
+    def _listing_changed(self, change: Change) -> None:
+        if change.digest not in self._blobs.digests:
+            self._changes.publish(change)
 
 
 async def _settled(events: AsyncIterator[None]) -> AsyncGenerator[None, None]:
@@ -210,7 +253,7 @@ class _ApiBlob:
     fd: int | None = None
     identity: Identity | None = None
 
-    def __init__(self, client: Client, digest: Digest, size_bytes: int) -> None:
+    def __init__(self, client: ContainerdApi, digest: Digest, size_bytes: int) -> None:
         self._client = client
         self._digest = digest
         self.size_bytes = size_bytes

@@ -1,0 +1,156 @@
+"""One announcement for each blob, whether the files, the content API or both show it. In virtual time."""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from agent.content.containerd.api_pb2 import Image
+from agent.content.containerd.store import Containerd
+from agent.content.store import Change, ChangeKind, ContentMissing
+from agent.oci.digest import Digest
+from tests.unit.twins import run_in_virtual_time, sha256
+
+BLOB, LATER = sha256("blob"), sha256("later")
+CONTENT = b"any bytes"
+MID_POLL_S = 0.4
+"""Between two polls of the content API, when every change of the files was seen."""
+
+POLL_S = 0.8  # of the content API
+
+
+@dataclass
+class MemoryApi:
+    """A containerd whose content is in memory."""
+
+    socket: Path = Path("/nowhere/containerd.sock")
+    contents: dict[str, bytes] = field(default_factory=dict)
+
+    async def image_events(self) -> AsyncGenerator[None, None]:
+        """Subscribed, and nothing ever happens."""
+        yield
+        await asyncio.sleep(3600.0)
+
+    async def images(self) -> list[Image]:
+        return []
+
+    async def sizes(self) -> dict[str, int]:
+        return {digest: len(content) for digest, content in self.contents.items()}
+
+    async def size_bytes(self, digest: str) -> int:
+        return len(await self.read(digest, 0, len(self.contents.get(digest, b""))))
+
+    async def read(self, digest: str, offset: int, length: int) -> bytes:
+        if digest not in self.contents:
+            raise ContentMissing(digest)
+        return self.contents[digest][offset : offset + length]
+
+    def close(self) -> None:
+        pass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """A running store, its containerd, and what it has announced."""
+
+    store: Containerd
+    api: MemoryApi
+    blobs: Path
+    changes: list[Change]
+
+    def write(self, *digests: Digest) -> None:
+        """Put blobs into the API's list and into files, as containerd does with a new node's first pull."""
+        self.blobs.mkdir(parents=True, exist_ok=True)
+        for digest in digests:
+            self.api.contents[digest] = CONTENT
+            (self.blobs / "new").write_bytes(CONTENT)
+            (self.blobs / "new").rename(self.path(digest))
+
+    def delete(self, digest: Digest) -> None:
+        """Take a blob out of both."""
+        del self.api.contents[digest]
+        self.path(digest).unlink()
+
+    def path(self, digest: Digest) -> Path:
+        return self.blobs / digest.removeprefix("sha256:")
+
+    def kinds(self, digest: Digest) -> list[ChangeKind]:
+        return [change.kind for change in self.changes if change.digest == digest]
+
+
+@asynccontextmanager
+async def running(root: Path, *listed: Digest) -> AsyncIterator[Stage]:
+    """A store without files, half a poll after the API listed these."""
+    api = MemoryApi(contents=dict.fromkeys(listed, CONTENT))
+    store = Containerd(client=api, root=root)
+    changes: list[Change] = []
+    watched = store.watch()
+
+    async def collect() -> None:
+        async for change in watched:
+            changes.append(change)
+
+    async with asyncio.TaskGroup() as tasks:
+        children = [tasks.create_task(collect()), tasks.create_task(store.run())]
+        await asyncio.sleep(MID_POLL_S)
+        blobs = root / "io.containerd.content.v1.content/blobs/sha256"
+        yield Stage(store=store, api=api, blobs=blobs, changes=changes)
+        for child in children:
+            child.cancel()
+
+
+def play(root: Path, scene: Callable[[Stage], Coroutine[None, None, None]], *listed: Digest) -> None:
+    """Run a scene against a store without files, half a poll after the API listed these."""
+
+    async def main() -> None:
+        async with running(root, *listed) as stage:
+            await scene(stage)
+
+    run_in_virtual_time(main())
+
+
+def test_a_blob_that_files_and_api_show_is_announced_removed_once(tmp_path: Path) -> None:
+    async def scene(stage: Stage) -> None:
+        stage.write(BLOB, LATER)
+        await asyncio.sleep(POLL_S / 4)
+        assert stage.kinds(LATER) == [ChangeKind.ADDED], "the files are followed"
+        stage.delete(BLOB)
+        await asyncio.sleep(2 * POLL_S)
+        assert not stage.store.holds(BLOB)
+        assert stage.kinds(BLOB) == [ChangeKind.ADDED, ChangeKind.REMOVED]
+
+    play(tmp_path, scene, BLOB)
+
+
+def test_a_blob_that_the_api_showed_is_not_announced_again_when_its_file_appears(tmp_path: Path) -> None:
+    async def scene(stage: Stage) -> None:
+        assert stage.kinds(BLOB) == [ChangeKind.ADDED]
+        stage.write(BLOB, LATER)
+        await asyncio.sleep(2 * POLL_S)
+        assert stage.store.holds(BLOB)
+        assert stage.kinds(BLOB) == stage.kinds(LATER) == [ChangeKind.ADDED]
+
+    play(tmp_path, scene, BLOB)
+
+
+def test_a_blob_that_the_api_listed_and_the_files_lack_is_announced_removed_once(tmp_path: Path) -> None:
+    async def scene(stage: Stage) -> None:
+        stage.write(LATER)
+        await asyncio.sleep(2 * POLL_S)
+        assert not stage.store.holds(BLOB)
+        assert stage.kinds(BLOB) == [ChangeKind.ADDED, ChangeKind.REMOVED]
+
+    play(tmp_path, scene, BLOB)
+
+
+def test_files_that_vanish_leave_what_the_api_lists(tmp_path: Path) -> None:
+    async def scene(stage: Stage) -> None:
+        stage.write(BLOB)
+        await asyncio.sleep(2 * POLL_S)
+        stage.blobs.parent.rename(tmp_path / "away")
+        await asyncio.sleep(2 * POLL_S)
+        assert stage.store.holds(BLOB)
+        assert stage.kinds(BLOB) == [ChangeKind.ADDED, ChangeKind.REMOVED, ChangeKind.ADDED]
+
+    play(tmp_path, scene)
