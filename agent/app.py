@@ -364,7 +364,7 @@ def _make_admin(core: Core, outbound: Outbound) -> AdminServer:
         [
             *metrics_routes(gauges, clock),
             *health_routes(readiness.reason),
-            *explain_routes(explainer, clock),
+            *explain_routes(explainer),
             *topology_routes(core.roster, regard, outbound.measurer, clock),
             *traffic_routes(outbound.puller, core.traffic, core.recent, clock),
             *flows_routes(core.book, clock),

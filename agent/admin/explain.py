@@ -1,7 +1,8 @@
 """Why this node would take an image or a blob from where: ``/api/explain``."""
 
 import asyncio
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from agent.content.store import ContentError, ContentStore
@@ -35,25 +36,26 @@ class Explainer:
     roster: Roster
     policy: Policy
     puller: Puller
+    clock: Callable[[], float] = time.monotonic
     # One at a time: a question goes to every peer, an image needs many of them, and pulls come first.
     one_at_a_time: asyncio.Lock = field(default_factory=asyncio.Lock)
 
-    async def digest(self, text: str, now_s: float) -> ExplainDocument:
+    async def digest(self, text: str) -> ExplainDocument:
         """Every holder of one digest in order, asked now. Raises `OciError`."""
         digest = parse_digest(text)
         async with self.one_at_a_time:
-            return await self._explain(digest, None, (), now_s)
+            return await self._explain(digest, None, ())
 
-    async def image(self, text: str, now_s: float) -> ExplainDocument:
+    async def image(self, text: str) -> ExplainDocument:
         """The same for an image's manifest, and the choice for all that it names.
 
         Raises `OciError`, also when nobody knows the tag.
         """
         reference = parse_reference(text)
         async with self.one_at_a_time:
-            return await self._image(reference, now_s)
+            return await self._image(reference)
 
-    async def _image(self, reference: Named | Addressed, now_s: float) -> ExplainDocument:
+    async def _image(self, reference: Named | Addressed) -> ExplainDocument:
         if isinstance(reference, Named):
             resolved = await self.resolver.resolve(reference, ask_peers=True)
             digest = resolved.descriptor.digest
@@ -66,14 +68,15 @@ class Explainer:
         else:
             target, digest = reference, reference.digest
         manifest = await self._manifest(target)
-        content = () if manifest is None else await self._content(target, manifest, now_s)
-        return await self._explain(digest, str(reference), content, now_s)
+        content = () if manifest is None else await self._content(target, manifest)
+        return await self._explain(digest, str(reference), content)
 
     async def _explain(
-        self, digest: Digest, image: str | None, content: Iterable[ContentEntry], now_s: float
+        self, digest: Digest, image: str | None, content: Iterable[ContentEntry]
     ) -> ExplainDocument:
         policy = self.policy
         holders = (await self.index.lookup_everyone(digest)).nodes
+        now_s = self.clock()  # after the peers answered
         ranked = policy.ranked(digest, holders, self.roster.snapshot, now_s)
         local = self.store.holds(digest)
         return ExplainDocument(
@@ -98,7 +101,7 @@ class Explainer:
             try:
                 return await read_manifest(blob, target.digest)
             except ContentError:
-                return None
+                pass  # a pull would ask the peers as well
         try:
             async with self.puller.pull(FetchRequest(target=target)) as pull:
                 _, body = await pull.first_bytes()
@@ -106,9 +109,9 @@ class Explainer:
         except NobodyHasIt:
             return None
 
-    async def _content(self, target: Addressed, manifest: Manifest, now_s: float) -> list[ContentEntry]:
+    async def _content(self, target: Addressed, manifest: Manifest) -> list[ContentEntry]:
         children = manifest.children[:_CONTENT_MAX]
-        rows = list(await asyncio.gather(*(self._row(child, manifest, now_s) for child in children)))
+        rows = list(await asyncio.gather(*(self._row(child, manifest) for child in children)))
         platforms = [child for child in children if is_manifest_type(child.media_type)]
         known = [
             child
@@ -126,14 +129,12 @@ class Explainer:
             )
             if nested is not None:
                 below = nested.children[: _CONTENT_MAX - len(rows)]
-                rows += await asyncio.gather(*(self._row(each, nested, now_s) for each in below))
+                rows += await asyncio.gather(*(self._row(each, nested) for each in below))
         return rows
 
-    async def _row(self, child: Descriptor, parent: Manifest, now_s: float) -> ContentEntry:
+    async def _row(self, child: Descriptor, parent: Manifest) -> ContentEntry:
         local = self.store.holds(child.digest)
-        choice, reason = (
-            (self.own, "in this node's store") if local else await self._choose(child.digest, now_s)
-        )
+        choice, reason = (self.own, "in this node's store") if local else await self._choose(child.digest)
         return ContentEntry(
             digest=child.digest,
             kind=_kind(child, parent),
@@ -143,10 +144,10 @@ class Explainer:
             reason=reason,
         )
 
-    async def _choose(self, digest: Digest, now_s: float) -> tuple[NodeName | None, str]:
+    async def _choose(self, digest: Digest) -> tuple[NodeName | None, str]:
         """The peer that a pull would try first, and why."""
         holders = (await self.index.lookup(digest)).nodes
-        ranked = self.policy.ranked(digest, holders, self.roster.snapshot, now_s, limit=1)
+        ranked = self.policy.ranked(digest, holders, self.roster.snapshot, self.clock(), limit=1)
         if ranked:
             return ranked[0].node, ranked[0].reason
         return None, "every holder is passed over" if holders else "nobody holds it"

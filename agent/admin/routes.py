@@ -117,16 +117,16 @@ def scrub_routes(scrubber: Scrubber) -> tuple[Route, ...]:
     )
 
 
-def explain_routes(explainer: Explainer, clock: Clock) -> tuple[Route, ...]:
+def explain_routes(explainer: Explainer) -> tuple[Route, ...]:
     """Where an image (``?image=``) or a blob (``?digest=``) would come from."""
 
     async def explain(request: web.BaseRequest) -> web.Response:
         image = request.query.get("image")
         try:
             if image is not None:
-                answer = await explainer.image(image, clock())
+                answer = await explainer.image(image)
             else:
-                answer = await explainer.digest(request.query.get("digest", ""), clock())
+                answer = await explainer.digest(request.query.get("digest", ""))
         except OciError as error:
             return await error_response(error.status, error.message, hint=error.hint)
         return await document_response(answer)

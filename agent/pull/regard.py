@@ -99,7 +99,7 @@ class Regard:
 
     def _expire(self, now_s: float) -> None:
         for node, (_, reported_s) in [*self._reported.items()]:
-            if not 0 <= now_s - reported_s <= self._load_ttl_s:
+            if now_s - reported_s > self._load_ttl_s:
                 del self._reported[node]
         for node, until_s in [*self._saturated_until_s.items()]:
             if now_s >= until_s:

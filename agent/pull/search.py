@@ -62,6 +62,15 @@ class BusyHolder:
     until_s: float
     holder: Ranked
 
+    @property
+    def subject(self) -> object:
+        """See `Wait`."""
+        return BusyHolder, self.holder.node
+
+    def can_help(self, deadline_s: float) -> bool:
+        """See `Wait`. The holder can still give the body, if it is asked before the deadline."""
+        return self.until_s < deadline_s
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LookAgain:
@@ -69,9 +78,22 @@ class LookAgain:
 
     until_s: float
 
+    @property
+    def subject(self) -> object:
+        """See `Wait`."""
+        return LookAgain
+
+    def can_help(self, deadline_s: float) -> bool:
+        """See `Wait`. A look-up can always find somebody."""
+        return True
+
 
 Wait = BusyHolder | LookAgain
-"""What a pull waits for while it has no holder to ask."""
+"""What a pull waits for while it has no holder to ask.
+
+``until_s``: when it is over at the latest. ``subject``: what is waited for; a new wait replaces the one for
+the same subject. ``can_help``: whether the pull should go on waiting for it rather than end.
+"""
 
 
 class Waits:
@@ -82,7 +104,11 @@ class Waits:
 
     def add(self, wait: Wait) -> None:
         """Wait for this as well. It replaces an earlier wait for the same thing."""
-        self._waits[_subject(wait)] = wait
+        self._waits[wait.subject] = wait
+
+    def end(self, subject: object) -> Wait | None:
+        """What was waited for has come: stop waiting. Returns the wait, if there was one."""
+        return self._waits.pop(subject, None)
 
     def over(self, now_s: float) -> tuple[Wait, ...]:
         """Remove and return the waits that are over, in the order in which they began."""
@@ -96,8 +122,8 @@ class Waits:
         return tuple(wait.until_s for wait in self._waits.values())
 
     def worth_it(self, deadline_s: float) -> bool:
-        """Whether one of the waits ends early enough to help."""
-        return any(isinstance(wait, LookAgain) or wait.until_s < deadline_s for wait in self._waits.values())
+        """Whether one of the waits can still help."""
+        return any(wait.can_help(deadline_s) for wait in self._waits.values())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,7 +161,3 @@ class Persistence:
     def paused(self) -> "Persistence":
         """After a pause: the next one is longer."""
         return replace(self, pause_s=min(2 * self.pause_s, _PAUSE_MOST_S))
-
-
-def _subject(wait: Wait) -> object:
-    return wait.holder.node if isinstance(wait, BusyHolder) else LookAgain

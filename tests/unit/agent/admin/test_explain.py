@@ -1,5 +1,6 @@
 """Why a node would take a blob from where: the same choice that a pull makes."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,7 @@ def explainer(tmp_path: Path) -> Explainer:
         ),
         roster=roster,
         policy=policy,
+        clock=lambda: NOW_S,
         puller=Puller(
             index=index,
             roster=roster,
@@ -88,7 +90,7 @@ def ranked(explained: ExplainDocument) -> list[tuple[int, str]]:
 
 
 async def test_holders_are_in_the_order_in_which_a_pull_tries_them(explainer: Explainer) -> None:
-    explained = await explainer.digest(DIGEST, NOW_S)
+    explained = await explainer.digest(DIGEST)
     assert ranked(explained) == [(1, "near"), (2, "far")]
     assert (explained.choice, explained.passed_over) == ("near", ())
 
@@ -96,13 +98,14 @@ async def test_holders_are_in_the_order_in_which_a_pull_tries_them(explainer: Ex
 async def test_holder_that_no_pull_may_try_is_passed_over_with_a_reason(explainer: Explainer) -> None:
     for name in ("near", "empty"):
         explainer.policy.regard.trust.distrust(DIGEST, node(name), NOW_S + 10.0)
-    explained = await explainer.digest(DIGEST, NOW_S)
+    explained = await explainer.digest(DIGEST)
     assert ranked(explained) == [(1, "far")]
     assert explained.choice == "far"
     (passed_over,) = explained.passed_over
     assert passed_over.node == "near"
     assert passed_over.reason == Distrust.BROKE_OFF.value
-    assert (await explainer.digest(DIGEST, NOW_S + 10.0)).passed_over == ()
+    later = replace(explainer, clock=lambda: NOW_S + 10.0)
+    assert (await later.digest(DIGEST)).passed_over == ()
 
 
 async def test_holder_whose_blob_was_not_committed_is_passed_over_as_suspect(explainer: Explainer) -> None:
@@ -111,12 +114,12 @@ async def test_holder_whose_blob_was_not_committed_is_passed_over_as_suspect(exp
         trust.delivered(digest, [node("near")], start=0, stop=9, size_bytes=9, taken=True, now_s=NOW_S - 60.0)
     trust.committed(sha256("earlier"))
     assert trust.suspect_overdue(NOW_S) == 1
-    (passed_over,) = (await explainer.digest(DIGEST, NOW_S)).passed_over
+    (passed_over,) = (await explainer.digest(DIGEST)).passed_over
     assert (passed_over.node, passed_over.reason) == ("near", Distrust.SUSPECT.value)
 
 
 async def test_peer_that_failed_is_the_last_and_not_asked_in_full(explainer: Explainer) -> None:
     explainer.policy.regard.failed(node("near"), NOW_S)
-    explained = await explainer.digest(DIGEST, NOW_S)
+    explained = await explainer.digest(DIGEST)
     assert explained.choice == "far"
     assert [peer.node for peer in explained.not_asked_in_full] == ["near"]

@@ -223,7 +223,7 @@ class Cluster:
     def _obey_one(self, command: Command) -> None:
         match command:
             case Lookup():
-                assert not self.lookups, "a rate-up during another"
+                assert not self.lookups, "a look-up during another"
                 self.lookups += 1
                 self.everyone_asked = self.everyone_asked or command.everyone
             case Fetch():
@@ -298,7 +298,7 @@ class Cluster:
         if self.now_s >= self.deadline_s:
             return
         assert self.everyone_asked, "gives up before everyone was asked"
-        assert not self.lookups, "gives up during a rate-up"
+        assert not self.lookups, "gives up during a look-up"
         assert self.now_s >= self.began_s + self._stubborn_s, "gives up too soon for such a client"
         if self._attempts - self._counted_from >= self.limits.attempts_max:
             return

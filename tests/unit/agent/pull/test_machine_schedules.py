@@ -81,7 +81,7 @@ def possible_events(cluster: Cluster) -> list[st.SearchStrategy[Event]]:
         st.builds(Responded, attempt=attempt),
     ]
     if cluster.lookups:
-        # A rate-up that is repeated leaves out whom nobody may ask; an earlier one may be out of date.
+        # A look-up that is repeated leaves out whom nobody may ask; an earlier one may be out of date.
         repeats = cluster.limits.stubborn_s or cluster.limits.stubborn_begun_s
         holders = [one for one in HOLDERS if not (repeats and one.node in cluster.passed_over)]
         some = st.lists(st.sampled_from(holders), unique=True).map(tuple) if holders else st.just(())
@@ -218,7 +218,7 @@ class Run:
         raise AssertionError("it does not end")
 
     def _tell(self, event: Event) -> None:
-        if isinstance(event, Found):  # whom this pull shunned meanwhile the rate-up left out
+        if isinstance(event, Found):  # whom this pull shunned meanwhile the look-up left out
             well = tuple(one for one in event.holders if one.node not in self.cluster.passed_over)
             event = Found(holders=well, exhaustive=event.exhaustive)
         self.completed = self.completed or isinstance(event, Completed)

@@ -151,3 +151,10 @@ def test_peer_cools_off_or_is_well_and_its_condition_says_which(
             cools = regard.is_cooling(member, now_s)
             assert cools == (member in cooling(regard, now_s)) == (regard.cooling_s(member, now_s) > 0)
             assert conditions.get(member, Condition()).cooling == cools
+
+
+def test_asking_with_an_older_time_forgets_no_report(regard: Regard) -> None:
+    """Whoever read its clock before it waited may be behind."""
+    regard.reported_load(node("rack"), 2, 100.0)
+    assert condition(regard, "rack", 90.0).load == 2
+    assert condition(regard, "rack", 101.0).load == 2
