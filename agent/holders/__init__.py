@@ -1,1 +1,1 @@
-"""Who else has a digest, or knows a tag."""
+"""Which other nodes have a digest, or know a tag."""

@@ -1,4 +1,4 @@
-"""Telling the holder index what this node's store has, and what it has no longer."""
+"""Tells the holder index what this node's store has, and what it no longer has."""
 
 from collections.abc import Iterable
 from typing import Protocol, assert_never
@@ -20,8 +20,8 @@ class DigestListener(Protocol):
 
 
 async def announce_store(store: ContentStore, index: DigestListener) -> None:
-    """Announce everything in the store, then follow its changes, until cancelled."""
-    changes = store.watch()  # before the store is read, so that no change is missed between the two
+    """Announce everything in the store. Then follow its changes until cancelled."""
+    changes = store.watch()  # begins before the store is read, so that no change is missed
     index.announce(store.digests)
     async for change in changes:
         match change.kind:

@@ -1,4 +1,4 @@
-"""Answering peers who ask what this node has; the other end of `agent.holders.wire.QUESTIONS`."""
+"""Answers peers that ask what this node has. The other end of `agent.holders.wire.QUESTIONS`."""
 
 from collections.abc import Callable
 
@@ -8,7 +8,7 @@ from agent.peering.accept import AcceptLimits, Acceptor, PeerRequest, PeerRespon
 from agent.peering.websocket import PeerSocket
 
 _SEND_S = 5.0
-_IDLE_S = 300.0  # an asker that is quiet for so long connects anew when it has a question
+_IDLE_S = 300.0  # a peer that was quiet for this long connects again when it has a question
 _LIMITS = AcceptLimits(
     total_max=2048,  # each costs some 40 kB; scatter is meant for 200 nodes
     address_max=64,  # behind one translated address there may be many agents
@@ -17,7 +17,7 @@ _LIMITS = AcceptLimits(
 
 
 class QuestionDesk:
-    """Holds the connections of the peers that ask, and answers what comes in on them.
+    """Holds the connections of the peers that ask, and answers their questions.
 
     ``upgraded``: see `agent.peering.accept.Upgraded`.
     """
@@ -31,7 +31,7 @@ class QuestionDesk:
         return await self._acceptor.serve(request, address, self._converse)
 
     async def close(self) -> None:
-        """Tell all peers that this agent goes away; those that do not take it are cut off."""
+        """Tell all peers that this agent stops. Cut the connections of peers that do not read that."""
         await self._acceptor.close()
 
     async def _converse(self, socket: PeerSocket, _address: str) -> None:

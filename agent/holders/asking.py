@@ -1,9 +1,9 @@
-"""Asking peers ring by ring, the nearest ring first: what the scatter index and the tag finder share.
+"""Asks peers ring by ring, the nearest ring first. The scatter index and the tag finder use it.
 
-A ring is asked all at once. The next ring is asked for what the nearer ones do not have, and also when a ring
-keeps us waiting longer than `patience_s`. Once a question is answered, peers that have not replied yet get as
-long again as the first answer took, because equal holders should share the work. Peers that failed a moment
-ago are asked last, and only for `patience_s`.
+All peers of a ring are asked at once. The next ring is asked for what the nearer rings do not have. It is
+also asked if a ring takes longer than `patience_s`. After a first answer the other peers get as much time
+again as that answer took, because equal holders should share the work. Peers that cool off are asked last,
+and get only `patience_s`.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ from agent.peering.channels import NoReply
 from agent.pull.regard import Regard
 
 GRACE_LEAST_S = 0.002
-"""Peers that have not replied get at least so long after the first answer."""
+"""After the first answer, the other peers get at least this much time."""
 
 Query = Callable[[Peer, Question, float], Awaitable[Reply]]
 """Put a question to one peer, with a deadline in seconds. Raises `NoReply`."""
@@ -71,20 +71,20 @@ class RingAsker:
     async def ask_by_ring(
         self, *, question: Callable[[], Question | None], on_reply: OnReply, enough: Callable[[], bool]
     ) -> None:
-        """Ask ring by ring. Peers that are slow go on in the background after the return.
+        """Ask ring by ring. Questions to slow peers go on in the background after the return.
 
-        ``question``: what is to be asked of the next ring; None ends the asking. ``on_reply``: gets every
-        reply, the late ones too. ``enough``: whether further replies are not worth waiting for.
+        ``question``: returns the question for the next ring, or None to stop. ``on_reply``: gets every reply,
+        even late ones. ``enough``: returns whether the replies so far are enough.
         """
         await self._ask(self._well(), question, on_reply, enough)
 
     async def ask_everyone(self, question: Question, on_reply: OnReply) -> None:
-        """Ask all peers at once and wait for all of them, the slow ones as long as the settings say."""
+        """Ask all peers at once, and wait for all of them, but not longer than `lookup.timeout_s`."""
         everyone = tuple(peer for ring in self._well() for peer in ring)
         await self._ask((everyone,), lambda: question, on_reply, lambda: False)
 
     def _well(self) -> Rings:
-        """The peers that did not fail a moment ago, nearest ring first; no ring is empty."""
+        """The peers that do not cool off, nearest ring first. No ring is empty."""
         cooling = frozenset(self._regard.cooling(self._clock()))
         if not cooling:
             return self._roster.rings
@@ -92,7 +92,7 @@ class RingAsker:
         return tuple(ring for ring in well if ring)
 
     def _cooling(self) -> tuple[Peer, ...]:
-        """The peers that failed a moment ago."""
+        """The peers that cool off."""
         peers = map(self._roster.peer, self._regard.cooling(self._clock()))
         return tuple(peer for peer in peers if peer is not None)
 
@@ -118,7 +118,7 @@ class RingAsker:
         if asked is not None and last_resort:
             pending |= self._start(last_resort, asked, on_reply, self._settings.patience_s)
             await self._wait(pending, self._settings.patience_s, enough)
-        # Open questions go on in the background: a late reply is worth keeping, a failure worth knowing.
+        # Open questions go on in the background: a late reply and a failure are both worth knowing.
 
     def _start(
         self, peers: Iterable[Peer], question: Question, on_reply: OnReply, timeout_s: float
@@ -145,7 +145,7 @@ class RingAsker:
     async def _wait(
         self, pending: set[asyncio.Task[None]], at_most_s: float, enough: Callable[[], bool]
     ) -> set[asyncio.Task[None]]:
-        """Wait for the tasks, but not long after there is enough. Returns those still running."""
+        """Wait for the tasks. Stop soon after there is enough. Returns those that still run."""
         started_s = self._clock()
         until_s = started_s + at_most_s
         graced = False

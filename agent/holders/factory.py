@@ -1,4 +1,4 @@
-"""Which implementation finds holders, by the settings. The one place that names them."""
+"""Makes the holder index and the tag finder that the settings name. Nothing else names an implementation."""
 
 from agent.config import Settings
 from agent.holders.asking import RingAsker
@@ -18,5 +18,5 @@ def make_index(settings: Settings, *, asker: RingAsker, metrics: Metrics) -> Hol
 
 
 def make_tag_finder(*, asker: RingAsker) -> TagFinder:
-    """The tag finder; every index goes with the same one."""
+    """The tag finder. It is the same one with every index."""
     return ScatterTagFinder(asker)

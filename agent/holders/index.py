@@ -1,8 +1,8 @@
-"""The contract of a holder index: who has which content. And the values that it speaks in.
+"""The contract of a holder index, which knows the nodes that have a digest, and its values.
 
 An index is soft state. It can be lost at any time and is rebuilt from the nodes' stores. A wrong entry costs
 one 404 from a peer. One conformance suite, ``tests/conformance/test_holder_index.py``, runs on every
-implementation. Tags are not its business: see `agent.holders.tagfinder`.
+implementation. For tags see `agent.holders.tagfinder`.
 """
 
 from collections.abc import Iterable, Sequence
@@ -15,7 +15,7 @@ from topology.placement import NodeName
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InFlight:
-    """A node that is fetching the content now. ``available_bytes``: it can serve so many, from the start."""
+    """A node that is fetching the content now. ``available_bytes``: how many it can serve, from byte 0 on."""
 
     node: NodeName
     available_bytes: int
@@ -23,10 +23,10 @@ class InFlight:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Holders:
-    """Who has a digest.
+    """The nodes that have a digest.
 
-    ``nodes`` have all of the content; ``in_flight`` have a part of it; no node is in both. ``exhaustive``:
-    every member was asked just now, so that asking more is of no use.
+    ``nodes`` have all of the content. ``in_flight`` have a part of it. No node is in both. ``exhaustive``:
+    every member was asked just now, so asking more of them is useless.
     """
 
     nodes: tuple[NodeName, ...]
@@ -38,42 +38,42 @@ class HolderIndex(Protocol):
     """Finds the other nodes that have a digest, and tells them what this node has."""
 
     def announce(self, digests: Iterable[Digest]) -> None:
-        """This node's store has these. Returns at once; `run` makes it known to the others."""
+        """This node's store has these digests. Returns at once; `run` tells the other nodes."""
         ...
 
     def withdraw(self, digests: Iterable[Digest]) -> None:
-        """This node's store does not have these any more. The last call for a digest counts."""
+        """This node's store no longer has these digests. For each digest the last call counts."""
         ...
 
     async def lookup(self, digest: Digest) -> Holders:
-        """Holders, the near ones at least. May come from a cache. Never names this node.
+        """The holders, at least the near ones. May come from a cache. Never contains this node.
 
-        Never raises because of a peer or of an index that is out of reach.
+        Never raises because of a peer, or because the index is out of reach.
         """
         ...
 
     async def lookup_everyone(self, digest: Digest) -> Holders:
-        """Every holder in the cluster, asked now and not from a cache. Never raises, as `lookup`.
+        """Every holder in the cluster, asked now and not from a cache. Like `lookup`, it never raises.
 
         The result is exhaustive, unless the index is out of reach.
         """
         ...
 
     def prefetch(self, digests: Sequence[Digest]) -> None:
-        """Look these up in the background: requests for them are about to come."""
+        """Look these digests up in the background. Requests for them will come soon."""
         ...
 
     def forget(self, digest: Digest, node: NodeName) -> None:
-        """A pull found that ``node`` does not have ``digest``: leave it out until it is found again."""
+        """A pull got no ``digest`` from ``node``: leave the node out until it is found again."""
         ...
 
     async def run(self) -> None:
-        """Keep the index in step with the calls of `announce` and `withdraw`, until cancelled.
+        """Bring the calls of `announce` and `withdraw` to the index, until cancelled.
 
-        Returns early where there is nothing to keep.
+        Returns early if there is nothing to do.
         """
         ...
 
     async def close(self) -> None:
-        """End what runs in the background. Closing twice does nothing."""
+        """Stop all background work. Closing twice does nothing."""
         ...

@@ -1,7 +1,8 @@
-"""The holder index without a server: ask the peers, ring by ring (see `agent.holders.asking`).
+"""The holder index without a server: it asks the peers, ring by ring (see `agent.holders.asking`).
 
-Caches: "has it" for `positive_ttl_s`, "nobody has it" for `negative_ttl_s`; at most `_CACHE_MAX` digests.
-Cost of one look-up: one question to each peer of the rings asked. Meant for up to about 200 nodes.
+It caches which peers have a digest for `positive_ttl_s`, and that no peer has it for `negative_ttl_s`, for at
+most `_CACHE_MAX` digests. A look-up costs one question to each peer of each ring that is asked. Meant for up
+to about 200 nodes.
 """
 
 import asyncio
@@ -23,7 +24,7 @@ _CACHE_MAX = 10_000
 
 @dataclass(slots=True)
 class _Cached:
-    """``nodes`` is an ordered set. It is empty when every peer was asked and none has the digest."""
+    """``nodes``: an ordered set. It is empty if every peer was asked and none has the digest."""
 
     nodes: dict[NodeName, None]
     expires_s: float
@@ -32,7 +33,7 @@ class _Cached:
 class ScatterIndex:
     """Looks digests up by asking peers, and remembers the answers for a short time. See `HolderIndex`.
 
-    ``asker``: is closed by whoever made it, after the index.
+    ``asker``: its maker closes it, after the index.
     """
 
     def __init__(
@@ -48,7 +49,7 @@ class ScatterIndex:
         self._metrics = metrics
         self._clock = clock
         self._cache: dict[Digest, _Cached] = {}
-        self._found: dict[Digest, asyncio.Future[None]] = {}  # of the digests that are being looked up
+        self._found: dict[Digest, asyncio.Future[None]] = {}  # for the digests that are being looked up
         self._lookups: set[asyncio.Task[None]] = set()
 
     def announce(self, digests: Iterable[Digest]) -> None:
@@ -58,7 +59,7 @@ class ScatterIndex:
         """Nothing to do: peers ask this node, and its store answers."""
 
     async def run(self) -> None:
-        """Returns at once: there is nothing to keep."""
+        """Returns at once: there is nothing to do."""
 
     async def lookup(self, digest: Digest) -> Holders:
         """See `HolderIndex.lookup`."""
@@ -66,11 +67,11 @@ class ScatterIndex:
         cached = self._fresh(digest)
         if cached is None:
             found = self._found.get(digest) or self._start((digest,))[digest]
-            # Others may wait for it as well: a caller that goes away must not end it.
+            # Other callers may wait for it as well, so a caller that leaves must not end it.
             await asyncio.shield(found)
             cached = self._cache.get(digest)
         self._metrics.lookup(self._clock() - started_s)
-        if cached is None:  # what was found is forgotten again already
+        if cached is None:  # the result was dropped from the cache already
             return Holders(nodes=(), exhaustive=False)
         return Holders(nodes=tuple(cached.nodes), exhaustive=not cached.nodes)
 
@@ -83,7 +84,7 @@ class ScatterIndex:
                 nodes[peer.name] = None
 
         await self._asker.ask_everyone(Question(digests=(digest,)), on_reply)
-        self._cache.pop(digest, None)  # what it says may be why the caller asks again
+        self._cache.pop(digest, None)  # it may be wrong: perhaps that is why the caller asks all peers
         self._remember(digest, nodes)
         return Holders(nodes=tuple(nodes), exhaustive=True)
 
@@ -109,7 +110,7 @@ class ScatterIndex:
         await asyncio.gather(*running, return_exceptions=True)
 
     def _start(self, digests: tuple[Digest, ...]) -> dict[Digest, asyncio.Future[None]]:
-        """Look digests up in the background; each future is done when there is an answer for its digest."""
+        """Look digests up in the background. Each digest's future is done when there is an answer for it."""
         loop = asyncio.get_running_loop()
         found: dict[Digest, asyncio.Future[None]] = {digest: loop.create_future() for digest in digests}
         self._found.update(found)
@@ -150,7 +151,7 @@ class ScatterIndex:
         return cached
 
     def _remember(self, digest: Digest, nodes: Iterable[NodeName]) -> None:
-        """Add holders to what is known. With none, and none known: everybody was asked, nobody has it."""
+        """Add holders to the cache. If none is given and none is known, no peer has the digest."""
         now_s = self._clock()
         cached = self._cache.pop(digest, None)
         known = dict(cached.nodes) if cached is not None and cached.expires_s > now_s else {}

@@ -1,4 +1,4 @@
-"""Finding the nodes that know a tag: the contract, and the one implementation, which asks the peers."""
+"""Finds the nodes that know a tag: the contract, and its only implementation, which asks the peers."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -22,19 +22,19 @@ class TagAnswer:
 
 
 class TagFinder(Protocol):
-    """Finds who knows a tag, and what it is there."""
+    """Finds the nodes that know a tag, and the digest that it has there."""
 
     async def find_tag(self, name: Named, *, max_age_s: float) -> tuple[TagAnswer, ...]:
         """Answers that are not older than ``max_age_s``, freshest first. Never raises because of a peer.
 
-        With a registry named: of the nearest ring that has any. Without: of every peer, so that the caller
-        sees whether the name is unique.
+        If the name has a registry, the answers come from the nearest ring that has any. If not, they come
+        from every peer, so that the caller sees whether the name is unique.
         """
         ...
 
 
 class ScatterTagFinder:
-    """Asks the peers anew each time. See `TagFinder`."""
+    """Asks the peers each time, without a cache. See `TagFinder`."""
 
     def __init__(self, asker: RingAsker) -> None:
         self._asker = asker

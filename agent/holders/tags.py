@@ -1,8 +1,8 @@
-"""Which digest a tag is, by this node's store or by a peer's.
+"""Resolves a tag to a digest, from this node's store or from a peer's.
 
-Decides whether an answer may be given at all: only with `resolve_tags`, and never for an excluded tag. The
-local store answers whenever it has the name. A peer's answer counts only within `tag_max_age_s` of when that
-peer last saw the tag from the registry.
+There is an answer only if `resolve_tags` is set and the tag is not excluded. The local store answers whenever
+it has the name. A peer's answer counts only if that peer saw the tag from the registry within the last
+`tag_max_age_s`.
 """
 
 import time
@@ -22,7 +22,7 @@ from topology.placement import NodeName
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resolved:
-    """A tag's digest. ``node`` None: this node's own store knew it."""
+    """A tag's digest. ``node``: the peer that knew it; None: this node's own store."""
 
     name: Named
     descriptor: Descriptor
@@ -32,7 +32,7 @@ class Resolved:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TagResolver:
-    """Answers tags for clients, and for peers what this node knows. Times are Unix seconds."""
+    """Resolves tags for clients, and replies to peers' questions. Times are Unix seconds."""
 
     store: ContentStore
     ages: TagAges
@@ -43,7 +43,7 @@ class TagResolver:
     clock: Callable[[], float] = time.time
 
     async def resolve(self, name: Named, *, ask_peers: bool) -> Resolved:
-        """The digest of ``name``. Raises `OciError` (404) with the reason when there is no answer."""
+        """The digest of ``name``. Raises `OciError` (404) with the reason if there is no answer."""
         if not self.enabled:
             raise unknown(name, "tags are not resolved here", hint="resolve_tags is false")
         if not self.tags.admits(name):
@@ -71,7 +71,7 @@ class TagResolver:
         )
 
     def reply_to(self, question: Question) -> Reply:
-        """What this node has of a peer's question."""
+        """This node's reply to a peer's question."""
         return Reply(
             held=frozenset(digest for digest in question.digests if self.store.holds(digest)),
             tags=tuple(self._known(dict.fromkeys(question.tags))) if self.enabled else (),

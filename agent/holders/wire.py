@@ -1,8 +1,8 @@
-"""What agents ask each other, and the reply: messages on ``/shorthaul/v1/holders`` of the peer listener.
+"""The questions between agents, and the replies: messages on ``/shorthaul/v1/holders`` of the peer listener.
 
-A message is JSON. It has many digests and tags, and a number that the reply repeats. Ages travel as
-durations, because the clocks of two nodes need not agree. A reply names a digest by its place in the
-question, so that its length grows with the hits only.
+A message is JSON. A question has many digests and tags, and a number that the reply repeats. Ages are sent as
+durations, because the clocks of two nodes may differ. A reply names a digest by its position in the question,
+so that its length grows only with the number of hits.
 """
 
 import json
@@ -24,7 +24,7 @@ REPLY_MAX_BYTES = 1 << 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """Who has these digests, who knows these tags."""
+    """Asks a peer which of these digests it has, and which of these tags it knows."""
 
     digests: tuple[Digest, ...] = ()
     tags: tuple[Named, ...] = ()
@@ -32,7 +32,7 @@ class Question:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KnownTag:
-    """One tag in a reply; the name has its registry."""
+    """A tag in a reply. Its name always has a registry."""
 
     name: Named
     descriptor: Descriptor
@@ -41,7 +41,7 @@ class KnownTag:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
-    """What the asked node has of the question."""
+    """The digests and tags of a question that the asked node has."""
 
     held: frozenset[Digest] = frozenset()
     tags: tuple[KnownTag, ...] = ()
@@ -59,7 +59,7 @@ def encode_question(number: int, question: Question) -> bytes:
 
 
 def decode_question(body: bytes) -> tuple[int, Question]:
-    """A question and its number from a message. Raises `OciError` when it is not one."""
+    """The number and the question in a message. Raises `OciError` if it is no question."""
     try:
         document = json.loads(body)
         digests, tags = document.get("digests", []), document.get("tags", [])
@@ -93,9 +93,9 @@ def encode_reply(number: int, question: Question, reply: Reply) -> bytes:
 
 
 def decode_reply(body: bytes) -> tuple[int, Callable[[Question], Reply]]:
-    """The number of the question that a message replies to, and the way to read it given that question.
+    """The number of the question that a message replies to, and a function that reads the reply.
 
-    Both raise `ReplyInvalid`.
+    The function needs the question of that number. Both raise `ReplyInvalid`.
     """
     try:
         document = json.loads(body)

@@ -1,1 +1,1 @@
-"""Measuring round trips to peers by the kernel's own counters, and telling peers what was measured."""
+"""Measures round trips to peers with the kernel's own counters, and reports them to peers."""

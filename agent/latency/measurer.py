@@ -1,9 +1,9 @@
-"""The measuring connections: opens, measures, rotates and closes them.
+"""Measures round trips to peers: opens, uses, rotates and closes the measuring connections.
 
-Each connection sends an empty message every `interval_s`. The peer's kernel acknowledges it, and at the next
-turn this node's kernel says how long that took. Every `report_s` the message is a report.
-`topology.measuring` chooses the peers. A peer that can't be measured may still serve: it only costs an
-attempt now and then.
+Each connection sends an empty message every `interval_s`. The peer's kernel acknowledges it. At the next turn
+this node's kernel says how long that took. Every `report_s` the message is a report. `topology.measuring`
+chooses the peers. If a peer can't be measured, pulls still use it, and a new connection is tried from time to
+time.
 """
 
 import asyncio
@@ -28,11 +28,11 @@ from topology.placement import NodeName, ZoneKey
 _log = logging.getLogger(__name__)
 
 MEASURE_CONNECT_S = 3.0
-"""A measuring connection is given up when it is not open after so long."""
+"""A measuring connection is given up if it is not open after this time."""
 
 _MESSAGE_MAX_BYTES = 1024  # the peer should send nothing at all
-_OPENING_MAX = 8  # at once, so that a rotation is no burst
-_LOST_MAX = 3  # messages in a row without an acknowledgement, then the connection is given up
+_OPENING_MAX = 8  # connections that open at once, so that a rotation is no burst
+_LOST_MAX = 3  # a connection is given up after this many messages in a row without an acknowledgement
 _RETRY_LEAST_S, _RETRY_MOST_S = 1.0, 60.0
 _SOON_S = 0.1
 
@@ -46,7 +46,7 @@ class _Connection:
         self._before = info
         self._lost = 0
         self.reported_s = float("-inf")
-        # The peer sends nothing here: whatever comes is its end, or shows that it is no agent.
+        # A peer sends nothing here. So what arrives is the end of the connection, or the peer is no agent.
         self._watch = asyncio.create_task(socket.receive(), name="watch a measuring connection")
 
     @property
@@ -54,7 +54,7 @@ class _Connection:
         return self._watch.done() or self._lost >= _LOST_MAX
 
     def measure(self) -> float | None:
-        """What the last message measured, in microseconds; None when nothing came back."""
+        """The round trip of the last message, in microseconds. None if it was not acknowledged."""
         info = read_tcp_info(self._socket.kernel_socket)
         sample_us = None
         if info is not None and self._before is not None:
@@ -64,11 +64,11 @@ class _Connection:
         return sample_us
 
     async def send(self, message: bytes) -> None:
-        """Send a message, whose acknowledgement is measured. Raises ConnectionError and TimeoutError."""
+        """Send a message. Its acknowledgement is measured. Raises ConnectionError and TimeoutError."""
         await self._socket.send(message, MEASURE_CONNECT_S)
 
     async def close(self) -> None:
-        """Close the connection, whatever the peer does."""
+        """Close the connection. The peer can't delay this."""
         self._watch.cancel()
         await asyncio.gather(self._watch, return_exceptions=True)
         await self._socket.close()
@@ -77,8 +77,8 @@ class _Connection:
 class Measurer:
     """Keeps the roster's latencies measured. Use as an async context manager, and `run` it.
 
-    ``load``: how many bodies this node is sending to peers. ``dialer``: opens the measuring connections. It
-    should connect from this node's own address, by which the peers know who reports.
+    ``load``: returns how many bodies this node sends to peers now. ``dialer``: opens the measuring
+    connections. It should connect from this node's own address: peers recognise the reporter by it.
     """
 
     def __init__(
@@ -100,10 +100,10 @@ class Measurer:
         self._connections: dict[NodeName, _Connection] = {}
         self._opening: dict[NodeName, asyncio.Task[None]] = {}
         self._closing: set[asyncio.Task[None]] = set()
-        self._retry: dict[NodeName, tuple[float, float]] = {}  # when next, and how long to wait then
+        self._retry: dict[NodeName, tuple[float, float]] = {}  # when to try again, and the wait before that
         self._planned: tuple[int, int] | None = None
         self._wanted: tuple[NodeName, ...] = ()
-        self._last_report = float("-inf"), b""  # when it was made
+        self._last_report = float("-inf"), b""  # when it was made, and the message
 
     @property
     def measured(self) -> tuple[NodeName, ...]:
@@ -141,7 +141,7 @@ class Measurer:
                     await asyncio.sleep(_SOON_S)
 
     def _plan(self, tasks: asyncio.TaskGroup) -> None:
-        """Decide who is measured now; close what is not, open what is missing."""
+        """Decide which peers are measured now. Close the other connections, and open the missing ones."""
         now_s = self._clock()
         turn = int(now_s / self._settings.rotate_s)
         plan = (self._roster.snapshot.generation, turn)
@@ -226,7 +226,7 @@ class Measurer:
             self._drop(connection)
 
     def _report(self, now_s: float) -> bytes:
-        """The report, made once for all peers that get it in the same second."""
+        """The report as a message. It is made once a second at most, for all peers."""
         made_s, message = self._last_report
         if now_s - made_s >= 1.0 or not message:
             report = self._roster.topology.report(now_s, load=self._load())

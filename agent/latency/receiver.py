@@ -1,8 +1,8 @@
-"""Receiving what peers measured; the other end of ``latency/measurer.py``.
+"""Receives the latency reports of peers. The other end of ``latency/measurer.py``.
 
-Nothing is ever sent on these connections: the peer measures how soon this node's kernel acknowledges, and a
-message would carry the acknowledgement. Connections are bounded in number and in messages. A peer that
-exceeds a bound is cut off.
+This node never sends anything on these connections. The peer measures how soon this node's kernel
+acknowledges, and a message from here would carry the acknowledgement. The number of connections and of
+messages is bounded. A peer that exceeds a bound is disconnected.
 """
 
 import logging
@@ -25,17 +25,17 @@ _log = logging.getLogger(__name__)
 _IDLE_S = 2 * 3600.0  # longer than any interval that can be configured
 _LIMITS = AcceptLimits(
     total_max=2048,  # each costs some 40 kB; a node of 5,000 is measured by about 60 others
-    address_max=4,  # a peer measures from its own address; its old connection may linger after a restart
+    address_max=4,  # a peer uses one; after a restart its old connection may still be open
     message_max_bytes=REPORT_MAX_BYTES,
 )
 _BURST_MAX, _BURST_S = 40, 5.0  # messages; a peer sends four a second at most
 
 
 class ReportDesk:
-    """Holds the measuring peers' connections, and hands on what they report.
+    """Holds the connections of the peers that measure, and passes their reports on.
 
-    ``received``: gets each report and the address that it came from. ``invalid``: is called for a message
-    that is no report. ``upgraded``: see `agent.peering.accept.Upgraded`.
+    ``received``: is called with each report and the address that it came from. ``invalid``: is called for
+    each message that is no report. ``upgraded``: see `agent.peering.accept.Upgraded`.
     """
 
     def __init__(
@@ -68,11 +68,11 @@ class ReportDesk:
         return await self._acceptor.serve(request, address, self._receive)
 
     async def close(self) -> None:
-        """End all connections; the peers know what that means."""
+        """End all connections, without a message to the peers."""
         await self._acceptor.close()
 
     async def _receive(self, socket: PeerSocket, address: str) -> None:
-        """Hand on reports until the peer leaves or misbehaves."""
+        """Pass reports on until the peer leaves or breaks a rule."""
         _acknowledge_at_once(socket.kernel_socket)
         started_s, messages = time.monotonic(), 0
         try:
@@ -93,7 +93,7 @@ class ReportDesk:
 def receive_report(
     roster: Roster, regard: Regard, metrics: Metrics, received: NodeReport, address: str
 ) -> None:
-    """Take what a peer reports. Nothing is taken from an address that is not that of the node it names."""
+    """Use a peer's report. A report is ignored if its address is not that of the node that it names."""
     absurd = roster.receive_report(received.node, received.report, address=address)
     if absurd is None:
         metrics.report("stranger")
@@ -103,11 +103,12 @@ def receive_report(
 
 
 def _acknowledge_at_once(sock: Any) -> None:
-    """Take the connection out of the kernel's interactive mode, in which it delays acknowledgements.
+    """Take the connection out of the kernel's interactive mode, which delays acknowledgements.
 
-    The handshake's answer put it into that mode. It does not come back, as nothing else is ever sent. After a
-    pause longer than the retransmission time-out (0.2 s) each message is then acknowledged at once.
-    Source: net/ipv4/tcp_input.c, tcp_event_data_recv(), and tcp(7), TCP_QUICKACK.
+    The answer to the WebSocket handshake put the connection into that mode. It does not come back, because
+    this node sends nothing else. After a pause of more than the retransmission time-out (0.2 s) the kernel
+    then acknowledges each message at once. Sources: net/ipv4/tcp_input.c, tcp_event_data_recv(); tcp(7),
+    TCP_QUICKACK.
     """
     with suppress(OSError, ValueError, AttributeError):  # closed meanwhile
         sock.setsockopt(SOL_TCP, TCP_QUICKACK, 1)

@@ -1,4 +1,4 @@
-"""Adding a round trip that the kernel measured to the topology and to the metrics."""
+"""Adds round trips that the kernel measured to the topology and to the metrics."""
 
 from typing import Any
 
@@ -10,10 +10,9 @@ from topology.placement import NodeName
 
 
 def add_sample(roster: Roster, metrics: Metrics, name: NodeName, rtt_us: float, source: str) -> bool:
-    """Add one sample. False if its value is absurd; it is then left out.
+    """Add one sample. False if its value is absurd. Then it is left out.
 
-    ``source``: where it comes from: a ``measurement``, a new ``connection``, an ``upload``, or the
-    ``kernel``'s own callback.
+    ``source``: ``measurement``, ``connection`` (a new one), ``upload``, or ``kernel`` (its own callback).
     """
     plausible = roster.sample(name, rtt_us)
     if plausible:
@@ -22,7 +21,7 @@ def add_sample(roster: Roster, metrics: Metrics, name: NodeName, rtt_us: float, 
 
 
 def add_handshake(roster: Roster, metrics: Metrics, peer: Peer, sock: Any) -> None:
-    """A connection to a peer was made: its handshake measured the round trip there."""
+    """Add the round trip that the handshake of a new connection to a peer measured."""
     info = read_tcp_info(sock)
     rtt_us = None if info is None else info.handshake_us
     if rtt_us is not None:

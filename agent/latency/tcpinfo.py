@@ -21,8 +21,8 @@ _PRECISION_US = 7  # the kernel keeps eighths of the smoothed value, and tells w
 class TcpInfo:
     """Round trips of one connection in microseconds, and segments counted since it was made.
 
-    ``rtt_us`` is smoothed over about eight samples. ``min_rtt_us`` is the least of the last 300 s: use it on
-    young connections only, as it keeps the old value for so long after the route became longer.
+    ``rtt_us`` is smoothed over about eight samples. ``min_rtt_us`` is the least of the last 300 s. Use it on
+    young connections only: for 300 s after the route became longer it is still the old value.
     """
 
     rtt_us: int
@@ -33,15 +33,15 @@ class TcpInfo:
 
     @property
     def handshake_us(self) -> int | None:
-        """On a connection just made: the round trip of its handshake, kernel to kernel.
+        """The round trip of the handshake, kernel to kernel. Only on a connection that was just made.
 
-        None when a segment of it was sent again: the kernel then measures by time stamps, in milliseconds.
+        None if a segment of the handshake was sent again: the kernel then measures in milliseconds only.
         """
         return None if self.retransmits else self.min_rtt_us
 
 
 def read_tcp_info(sock: Any) -> TcpInfo | None:
-    """The kernel's figures; None for what is no open TCP connection, or has no sample yet.
+    """The kernel's figures. None if there is no open TCP connection, or no sample yet.
 
     ``sock``: a socket, or what a transport's ``get_extra_info("socket")`` gives.
     """
@@ -58,11 +58,10 @@ def read_tcp_info(sock: Any) -> TcpInfo | None:
 
 
 def newest_sample_us(before: TcpInfo, after: TcpInfo) -> float | None:
-    """The round trip that the kernel measured between two readings; None when nothing came back.
+    """The round trip that the kernel measured between two readings. None if nothing was acknowledged.
 
-    One acknowledged segment is one sample m, which follows from the smoothing:
-    8·after = 8·before - before + m. With several segments, or one that was sent again (Karn's algorithm), the
-    result is the smoothed value.
+    One acknowledged segment is one sample m. It follows from the smoothing: 8·after = 8·before - before + m.
+    If there were several segments, or one was sent again (Karn's algorithm), it is the smoothed value.
     """
     arrived = after.delivered - before.delivered
     if arrived <= 0:

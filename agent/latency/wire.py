@@ -1,10 +1,9 @@
-"""What a node tells its peers of its measurements: messages on ``/shorthaul/v1/latency``.
+"""A node's reports about its measurements to its peers: messages on ``/shorthaul/v1/latency``.
 
 The measurer opens the connection. Every message is also a measurement, because the peer's kernel acknowledges
-it. An empty message is a measurement and nothing else. The peer never answers: an answer would carry the
-acknowledgement, and the measurer would measure the peer's process instead of the network. Reports are JSON of
-bounded size; zones are named by their labels. This module checks a report's form; the topology checks its
-values.
+it. An empty message is only a measurement. The peer never answers. An answer would carry the acknowledgement,
+and the measurer would measure the peer's process instead of the network. Reports are JSON of bounded size.
+They name zones by their labels. This module checks the form of a report. The topology checks its values.
 """
 
 import json
@@ -27,14 +26,14 @@ class ReportInvalid(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeReport:
-    """A report, and the name that its sender gives itself."""
+    """A report, and the node name that its sender claims."""
 
     node: NodeName
     report: Report
 
 
 def encode_report(node: NodeName, report: Report) -> bytes:
-    """The report as a message, in whole microseconds. Longer lists are halved until the message fits."""
+    """The report as a message, in whole microseconds. Lists that are too long are halved until it fits."""
     zones = [[zone.region, zone.zone, round(rtt_us)] for zone, rtt_us in report.zones.items()][
         :REPORT_ZONES_MAX
     ]
@@ -48,7 +47,7 @@ def encode_report(node: NodeName, report: Report) -> bytes:
 
 
 def decode_report(message: bytes) -> NodeReport:
-    """A report from a message. Raises `ReportInvalid`. Its values may still be absurd, or no numbers."""
+    """The report in a message. Raises `ReportInvalid`. Its values may still be absurd, or not finite."""
     try:
         document = json.loads(message)
         zones, nodes, load = document["zones"], document["nodes"], document["load"]

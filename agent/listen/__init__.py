@@ -1,1 +1,1 @@
-"""The listeners: sockets, HTTP, the OCI pull API, and the admin port."""
+"""The pull API: its listening sockets, HTTP, who asks (`caller`), and the way of a request (`server`)."""

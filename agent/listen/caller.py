@@ -1,12 +1,11 @@
-"""Who asks, known once: what every other module may know of the client behind a request.
+"""Who sent a request: all that other modules may know of the client behind it.
 
 A `Caller` is made once per connection and refined once per request. Everything that depends on who asks is
-a property here: nothing else looks at a listener, an address or a User-Agent. Pure.
+a property here. Nothing else looks at a listener, an address or a User-Agent. Pure.
 
-What a caller is believed to be rests on the listener and on its User-Agent. Nothing proves the latter yet.
+The kind of a caller follows from the listener and the User-Agent. Nothing proves the User-Agent yet.
 
-To add a kind: add it to `CallerKind`, say in `_kind` how it is told apart, and follow mypy to each
-`assert_never`.
+To add a kind: add it to `CallerKind`, recognise it in `_kind`, and follow mypy to each `assert_never`.
 """
 
 from collections.abc import Mapping
@@ -40,9 +39,9 @@ class CallerKind(Enum):
 class Caller:
     """The client behind a request.
 
-    ``listener``: the one that it came in by. ``address``: its IP address, without the port. ``cookie``: the
-    kernel's number of the connection (SO_COOKIE), 0 if unknown. ``connected_s``: when it connected, in
-    seconds of CLOCK_MONOTONIC.
+    ``listener``: the listener that it connected to. ``address``: its IP address, without the port.
+    ``cookie``: the kernel's number of the connection (SO_COOKIE), 0 if unknown. ``connected_s``: when it
+    connected, in seconds of CLOCK_MONOTONIC.
     """
 
     listener: RequestPath
@@ -52,7 +51,7 @@ class Caller:
     kind: CallerKind = CallerKind.STRANGER
 
     def refined(self, headers: Mapping[str, str]) -> "Caller":
-        """The caller of one request of the connection, by the request's headers (of any case)."""
+        """The caller of one request of the connection. ``headers``: the request's; case does not matter."""
         kind = _kind(self.listener, headers.get("User-Agent", ""))
         return self if kind is self.kind else replace(self, kind=kind)
 
@@ -66,7 +65,7 @@ class Caller:
 
     @property
     def opens_channels(self) -> bool:
-        """Whether it may open the standing connections of peers: questions about holders, reports."""
+        """Whether it may open the standing connections between agents: questions about holders, reports."""
         return self.listener is RequestPath.PEER
 
     @property
@@ -92,15 +91,15 @@ class Caller:
 
     @property
     def admission_key(self) -> str:
-        """Whom admission counts its uploads as."""
+        """The name under which admission counts its uploads."""
         return self.address
 
     @property
     def busy_error(self) -> type[TooManyRequests | Overloaded]:
-        """What it is answered when there is no room.
+        """The error that it gets when there is no room for another upload.
 
-        An agent understands 429 and goes to another peer. containerd repeats a 429 at once, so a client that
-        was redirected gets 503.
+        An agent understands 429 and goes to another peer. containerd repeats a request at once after a 429,
+        so a client that was redirected gets 503.
         """
         match self.kind:
             case CallerKind.AGENT:
@@ -112,9 +111,9 @@ class Caller:
 
     @property
     def crosses_zones(self) -> bool:
-        """Whether this node accounts the bytes that it sends to the caller as bytes for the caller's node.
+        """Whether this node counts the costs of the bytes that it sends to the caller.
 
-        An agent accounts what it fetches itself. A local client gets its bytes within the node.
+        An agent counts what it fetches itself. Bytes for a local client do not leave the node.
         """
         match self.kind:
             case CallerKind.AGENT | CallerKind.OWN_CONTAINERD:
@@ -131,11 +130,11 @@ class Caller:
 
     @property
     def peer_address(self) -> str:
-        """Whose word its reports are, and whom its standing connections count for."""
+        """The address that its reports and its standing connections count for."""
         return self.address
 
     def identity_headers(self, own: NodeName) -> dict[str, str]:
-        """What ``GET /v2/`` tells it of this agent: a canary learns who answered, and on which socket."""
+        """The headers of ``GET /v2/`` that tell a canary which node answered, and on which socket."""
         if self.listener is RequestPath.PEER:
             return {}
         return {NODE_HEADER: own, SOCKET_HEADER: str(self.cookie)}

@@ -1,8 +1,8 @@
 """Content discovery: the tags and the referrers that this node itself knows of.
 
-Source: OCI distribution spec 1.1, "Listing Tags" and "Listing Referrers". A mirror knows only a
-part of what the registry knows. So these answer only clients that name no registry and mean this node. A
-client that names a registry is told to go there.
+Source: OCI distribution spec 1.1, "Listing Tags" and "Listing Referrers". A mirror knows only a part of what
+the registry knows. So only requests that name no registry are answered. Those that name one get a 404, and
+the client asks the registry.
 """
 
 import json

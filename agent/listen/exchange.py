@@ -1,4 +1,4 @@
-"""One request on its way: who asks for what, the record that its way fills in, and where its body goes."""
+"""One request while it is answered: its caller, its record, and the sink for the body."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -17,7 +17,7 @@ from topology.placement import NodeName, Tier
 
 @dataclass(slots=True, kw_only=True)
 class Exchange:
-    """A request, its caller, and its record. The `Recorder` begins it and finishes it."""
+    """A request, its caller, and its record. The `Recorder` begins and finishes it."""
 
     request: web.BaseRequest
     caller: Caller
@@ -68,7 +68,7 @@ class Exchange:
         limit: TokenBucket,
         uploaded: Callable[[int], None] = lambda _: None,
     ) -> AsyncIterator[ClientSink]:
-        """Where the body of the response goes. What was sent is on the record afterwards.
+        """The sink for the response's body. What was sent is added to the record.
 
         ``uploaded``: is called with the size of each part that was sent.
         """

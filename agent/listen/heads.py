@@ -1,4 +1,4 @@
-"""The heads of responses with content, and what a request's head says of the part that it wants.
+"""The heads of responses with content, and the range that a request's head asks for.
 
 Source: OCI distribution spec 1.1, "Pull"; RFC 9110, 13.1.2 (If-None-Match), 14 (range requests).
 """
@@ -28,7 +28,7 @@ def content_headers(record: RequestRecord, digest: Digest, media_type: str) -> d
 
 
 def not_modified(exchange: Exchange, digest: Digest, headers: dict[str, str]) -> web.Response | None:
-    """A 304, on the record as well, if the client has this content already."""
+    """A 304 if the client has this content already, else None. Sets the record's status."""
     if not client_has(exchange.header("If-None-Match"), digest):
         return None
     exchange.record.status = 304
@@ -38,7 +38,7 @@ def not_modified(exchange: Exchange, digest: Digest, headers: dict[str, str]) ->
 def body_head(
     exchange: Exchange, selected: ByteRange | None, size_bytes: int, headers: dict[str, str]
 ) -> web.StreamResponse:
-    """The head of a 200, or of a 206 for a range, on the record as well. The body goes by `Exchange.sink`."""
+    """The head of a 200, or of a 206 for a range. Sets the status on the record."""
     headers = {**headers, "Content-Length": str(selected.length if selected else size_bytes)}
     if selected:
         headers["Content-Range"] = selected.content_range
@@ -47,9 +47,9 @@ def body_head(
 
 
 def wanted_range(exchange: Exchange, digest: Digest, size_bytes: int | None) -> RangeSpec | None:
-    """The range to send: none for a HEAD (RFC 9110, 14.2), nor when If-Range names other content.
+    """The range to send. None for a HEAD (RFC 9110, 14.2), and if If-Range names other content.
 
-    Raises `RangeInvalid` for a malformed one.
+    Raises `RangeInvalid` if the range is malformed.
     """
     if exchange.is_head or not if_range_holds(exchange.header("If-Range"), digest):
         return None
@@ -57,6 +57,6 @@ def wanted_range(exchange: Exchange, digest: Digest, size_bytes: int | None) -> 
 
 
 def _source(record: RequestRecord) -> str:
-    """Which node the bytes come from and why, in characters that any header may have."""
+    """Which node the bytes come from and why, in ASCII, as a header needs it."""
     reason = record.reason.encode("ascii", "replace").decode().replace("\\", "/").replace('"', "'")
     return f'node={record.node}; tier={record.tier_label}; reason="{reason}"'

@@ -1,8 +1,8 @@
 """HTTP serving on aiohttp's low-level server: no router, no middleware, one handler per listener.
 
-It adds what that server lacks: errors of the HTTP parser as OCI errors, a `Caller` for each connection, and a
-bound on how long the head of a request may take. The bound is aiohttp's keep-alive timer, which also runs
-before the first request.
+It adds what that server lacks: OCI errors for what the HTTP parser rejects, a `Caller` for each connection,
+and a time limit for the head of a request. The limit is aiohttp's keep-alive timer, which also runs before
+the first request.
 """
 
 import asyncio
@@ -24,16 +24,16 @@ from agent.probe.sockets import socket_cookie
 
 _log = logging.getLogger(__name__)
 
-_HALF_CLOSED_S = 0.2  # for aiohttp to finish the response after its handler
+_HALF_CLOSED_S = 0.2  # aiohttp may still finish the response after its handler returned
 
 STOPPING = "stopping"
-"""What a handler's cancellation says when the agent, not the client, ends the request."""
+"""The message of a handler's cancellation when the agent ends the request, and not the client."""
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
 class HeadTooLarge(RequestInvalid):
-    """RFC 6585, section 5."""
+    """The head of the request is too large (RFC 6585, section 5)."""
 
     status = 431
 
@@ -45,7 +45,7 @@ class ConnectionWatcher(Protocol):
         """A client connected."""
 
     def closed(self, cookie: int) -> None:
-        """The connection is gone."""
+        """The connection ended."""
 
 
 class HttpListener:
@@ -64,7 +64,7 @@ class HttpListener:
         watcher: ConnectionWatcher | None = None,
     ) -> None:
         self._socket = listener
-        # A client that goes away cancels its handler, so that nothing is fetched for nobody.
+        # A client that closes cancels its handler, so that nothing is fetched for a client that left.
         self._web = _Server(
             self._handle,
             handler_cancellation=True,
@@ -80,11 +80,11 @@ class HttpListener:
         self._server: asyncio.Server | None = None
 
     async def start(self) -> None:
-        """Accept from now on."""
+        """Accept connections from now on."""
         self._server = await asyncio.get_running_loop().create_server(self._web, sock=self._socket)
 
     async def stop_accepting(self) -> None:
-        """Close the listening socket and idle connections; running responses go on."""
+        """Close the listening socket and idle connections. Running responses go on."""
         if self._server is not None:
             self._server.close()
         self._web.pre_shutdown()
@@ -93,16 +93,16 @@ class HttpListener:
                 connection.force_close()
 
     async def drain(self, at_most_s: float) -> None:
-        """Wait for running responses, then end those that are left."""
+        """Wait for running responses, at most ``at_most_s``. Then end those that are left."""
         if self._running:
             await asyncio.wait(self._running, timeout=at_most_s)
         for task in self._running:
             task.cancel(STOPPING)
-        # aiohttp waits for its time-out twice. It gets a short one, and there is nothing left to wait for.
+        # aiohttp waits for this time-out twice. It is short, because nothing is left to wait for.
         await self._web.shutdown(1.0)
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Run the handler. Meanwhile its task is among those to drain, and its connection is busy."""
+        """Run the handler. Meanwhile `drain` waits for its task, and its connection counts as busy."""
         protocol, task = request.protocol, asyncio.current_task()
         assert isinstance(protocol, _Protocol)
         assert task is not None
@@ -113,7 +113,7 @@ class HttpListener:
         finally:
             protocol.busy = False
             self._running.discard(task)
-            if protocol.half_closed:  # no other request can follow; what is written is flushed first
+            if protocol.half_closed:  # no other request can follow; flush what is written, then close
                 asyncio.get_running_loop().call_later(_HALF_CLOSED_S, protocol.force_close)
 
 
@@ -128,36 +128,36 @@ def error_response(error: OciError) -> web.Response:
 
 
 def caller_of(request: web.BaseRequest) -> Caller:
-    """Who asks, as far as the connection and this request tell. For listeners that have a path."""
+    """The caller of this request. Only for listeners that have a path."""
     protocol = request.protocol
     assert isinstance(protocol, _Protocol)
     assert protocol.caller is not None, "a listener without a path"
     return protocol.caller.refined(request.headers)
 
 
-def is_first_look(request: web.BaseRequest) -> bool:
+def is_first_call_for_connection(request: web.BaseRequest) -> bool:
     """Whether this is the first call for the request's connection."""
     protocol = request.protocol
-    if not isinstance(protocol, _Protocol) or protocol.looked_at:
+    if not isinstance(protocol, _Protocol) or protocol.called_before:
         return False
-    protocol.looked_at = True
+    protocol.called_before = True
     return True
 
 
 def end_with_peer(request: web.BaseRequest) -> None:
-    """The connection became a WebSocket: it ends when the peer closes its side."""
+    """The connection became a WebSocket: end it when the peer closes its side."""
     if isinstance(request.protocol, _Protocol):
         request.protocol.upgraded = True
 
 
 class _Protocol(RequestHandler):
-    __slots__ = ("busy", "caller", "half_closed", "looked_at", "path", "upgraded", "watcher")
+    __slots__ = ("busy", "called_before", "caller", "half_closed", "path", "upgraded", "watcher")
 
     path: RequestPath | None
     watcher: ConnectionWatcher | None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.busy = self.half_closed = self.looked_at = self.upgraded = False
+        self.busy = self.half_closed = self.called_before = self.upgraded = False
         self.caller = None if self.path is None else _caller(self.path, transport)
         if self.watcher is not None and self.caller is not None and self.caller.is_judged:
             self.watcher.accepted(self.caller.cookie)
@@ -169,11 +169,11 @@ class _Protocol(RequestHandler):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        self.busy = True  # from the first byte of a request, not only while a handler runs
+        self.busy = True  # from the first byte of a request on, and not only while a handler runs
         super().data_received(data)
 
     def eof_received(self) -> bool:  # type: ignore[override] # asyncio.Protocol lets it say "stay open"
-        """A client that closes its side after its request still gets the answer, and then the end."""
+        """The client closed its side. It still gets the answer to its request. Then the connection ends."""
         self.half_closed = True
         return self.busy and not self.upgraded
 
@@ -185,7 +185,7 @@ class _Protocol(RequestHandler):
         message: str | None = None,
     ) -> web.StreamResponse:
         if isinstance(exc, ConnectionError):
-            raise exc  # the client went away: no error of ours, and nobody to answer
+            raise exc  # the client left: this is no error, and there is no client to answer
         if isinstance(exc, LineTooLong):
             error: OciError = HeadTooLarge(
                 "a line of the request's head is too long", hint="http.head_max_bytes is the limit"
@@ -216,7 +216,7 @@ def _caller(path: RequestPath, transport: asyncio.BaseTransport) -> Caller:
     peer = transport.get_extra_info("peername")
     return Caller(
         listener=path,
-        address=peer[0] if peer else "",  # none: gone already
+        address=peer[0] if peer else "",  # the connection has ended already
         cookie=_cookie(transport),
         connected_s=time.monotonic(),
     )
@@ -226,4 +226,4 @@ def _cookie(transport: asyncio.BaseTransport) -> int:
     try:
         return socket_cookie(transport.get_extra_info("socket"))
     except OSError:
-        return 0  # gone already
+        return 0  # the connection has ended already

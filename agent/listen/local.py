@@ -1,4 +1,4 @@
-"""Content of this node's store: opened, verified where that is quick, and sent.
+"""Answers with content of this node's store. Small contents are verified before they are sent.
 
 A blob that can't be read counts as missing as long as no byte of it was sent: a peer may have a sound copy.
 """
@@ -29,7 +29,7 @@ _log = logging.getLogger("shorthaul.request")
 
 
 class LocalContent:
-    """Answers from this node's store. ``upload_limit``: how fast bodies may go to other nodes."""
+    """Answers from this node's store. ``upload_limit``: the rate limit for bodies to other nodes."""
 
     def __init__(
         self,
@@ -50,7 +50,7 @@ class LocalContent:
         self._no_limit = TokenBucket(0)
 
     async def manifest(self, exchange: Exchange, target: Addressed) -> Manifest | None:
-        """The manifest, verified; None if it is not here. Raises `ManifestUnknown` for other content."""
+        """The manifest, verified. None if it is not here. Raises `ManifestUnknown` if it is no manifest."""
         blob = await self._open(target)
         if blob is None:
             return None
@@ -67,7 +67,7 @@ class LocalContent:
         return manifest
 
     async def blob(self, exchange: Exchange, target: Addressed) -> web.StreamResponse | None:
-        """The whole answer, its body sent; None if the blob is not here.
+        """Send the blob. Returns the response, or None if the blob is not here.
 
         Raises `OciError` when the range is wrong or there is no room for another upload, and `ClientGone`.
         """
@@ -75,7 +75,7 @@ class LocalContent:
         if blob is None:
             return None
         try:
-            await self._doubt(blob, target.digest)
+            await self._verify_if_small(blob, target.digest)
             return await self._send(exchange, target.digest, blob)
         except ContentError as error:  # before the first byte: a peer may have a sound copy
             self._withdraw_if_spoiled(blob, target.digest, error)
@@ -94,17 +94,17 @@ class LocalContent:
             _log.warning("local content unavailable: %s", error, extra={"fields": {"target": str(target)}})
             return None
 
-    async def _doubt(self, blob: Blob, digest: Digest) -> None:
-        """Verify what is quickly verified. Raises `ContentSpoiled`."""
+    async def _verify_if_small(self, blob: Blob, digest: Digest) -> None:
+        """Verify the blob if that is quick. Raises `ContentSpoiled`."""
         limit_bytes = SIZE_MAX_BYTES if self._sizes.is_config(digest) else VERIFIED_BYTES
         if blob.size_bytes <= limit_bytes:
             await read_verified(blob, digest)
         elif self._sizes.get(digest) not in (None, blob.size_bytes):
-            # Either the manifest is wrong, or the file.
+            # The manifest names another size: either the manifest or the file is wrong.
             self._scrubber.check_soon(digest, blob.identity)
 
     async def _send(self, exchange: Exchange, digest: Digest, blob: Blob) -> web.StreamResponse:
-        """Raises `ContentError` when the blob can't be read, but never after its first byte was sent."""
+        """Send the blob. Raises `ContentError` if it can't be read, but not after the first byte was sent."""
         spec = wanted_range(exchange, digest, blob.size_bytes)
         self._credit(exchange)
         headers = content_headers(exchange.record, digest, BLOB_TYPE)
@@ -123,7 +123,7 @@ class LocalContent:
     async def _send_body(
         self, exchange: Exchange, response: web.StreamResponse, blob: Blob, start: int, stop: int
     ) -> None:
-        """Send bytes ``start`` to ``stop``. Raises as `_send` does."""
+        """Send bytes ``start`` to ``stop``. Raises the same errors as `_send`."""
         record, caller = exchange.record, exchange.caller
         limit = self._upload_limit if caller.is_upload else self._no_limit
         with self._traffic.upload(caller, exchange.request, stop - start) as uploaded:

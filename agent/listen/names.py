@@ -1,4 +1,4 @@
-"""The digest of a request's tag, and the note of it that keeps the ages of tags true."""
+"""Resolves the tag of a request to a digest, and records when this node saw the tag."""
 
 import time
 from collections.abc import Callable
@@ -24,12 +24,12 @@ class RequestNames:
     clock: Callable[[], float] = time.time
 
     def require_mirrored(self, target: Named | Addressed) -> None:
-        """Raises `OciError` (404) for what the configuration leaves to the registry."""
+        """Raises `OciError` (404) if the configuration does not mirror the target's registry."""
         if not self.registries.admits(target):
             raise unknown(target, "not mirrored here", hint="registries.include and .exclude decide")
 
     async def resolve(self, name: Named, caller: Caller) -> Addressed:
-        """The manifest that the tag is. Raises `OciError` (404) with the reason when there is no answer."""
+        """The manifest that the tag names. Raises `OciError` (404) with the reason if there is no answer."""
         try:
             resolved = await self.resolver.resolve(name, ask_peers=caller.may_ask_peers)
         except OciError:

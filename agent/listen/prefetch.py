@@ -1,4 +1,4 @@
-"""Looking up holders before a client asks: it will want what the tag or the manifest that it gets names."""
+"""Looks up holders before a client asks: after a tag it requests the manifest, and then its children."""
 
 from collections.abc import Callable, Sequence
 
@@ -11,7 +11,7 @@ _DIGESTS_MAX = 256  # an image has at most 127 layers; a hostile manifest names 
 
 
 class Prefetcher:
-    """Looks up the holders of what the caller will ask for next and this node does not have.
+    """Looks up holders of what the caller will request next, unless this node has it.
 
     ``holds``: whether this node has a digest. ``look_up``: starts a look-up of holders and does not wait.
     """
@@ -28,11 +28,11 @@ class Prefetcher:
         self._sizes = sizes
 
     def answered_tag(self, digest: Digest, caller: Caller) -> None:
-        """The caller learns that a tag is this digest: it asks for the manifest next."""
+        """The caller learned that a tag is this digest. It will request the manifest next."""
         self._look_up([digest], caller)
 
     def answered_manifest(self, manifest: Manifest, caller: Caller) -> None:
-        """The caller gets this manifest: it asks for the manifest's children next."""
+        """The caller gets this manifest. It will request the manifest's children next."""
         self._sizes.learn(manifest)
         self._look_up([child.digest for child in manifest.children[:_DIGESTS_MAX]], caller)
 

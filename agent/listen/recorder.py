@@ -1,7 +1,7 @@
-"""The first and the last thing that happens to a request: its record begins, and its record is told.
+"""Begins the record of a request, and passes the finished record on.
 
-Finishing tells the metrics, the accounts, the API's list of recent requests and, once the connection has its
-verdict, the log.
+It goes to the metrics, the costs and the API's list of recent requests. It goes to the log once the
+connection has its verdict.
 """
 
 import logging
@@ -35,7 +35,7 @@ class Recorder:
     clock: Callable[[], float] = time.perf_counter
 
     def begin(self, request: web.BaseRequest) -> Exchange:
-        """A request came in."""
+        """Make the exchange of a request that came in."""
         caller = caller_of(request)
         return Exchange(
             request=request,
@@ -50,7 +50,7 @@ class Recorder:
         )
 
     def finish(self, exchange: Exchange) -> None:
-        """The request was answered, or its client is gone."""
+        """Pass the record on: the request was answered, or its client left."""
         record = exchange.record
         record.seconds = self.clock() - exchange.started_s
         self.metrics.request(record)

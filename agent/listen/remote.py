@@ -1,4 +1,4 @@
-"""Content that this node does not have: pulled from peers and passed on, or the client sent to a peer.
+"""Answers with content that this node does not have: relays it from a peer, or redirects the client to one.
 
 Only for callers that may make this agent ask its peers (`Caller.may_ask_peers`).
 """
@@ -23,7 +23,7 @@ from topology.ranking import Ranked
 
 
 class RemoteContent:
-    """Answers from peers. ``redirects``: send clients to a peer where this agent need not see the bytes."""
+    """Answers from peers. ``redirects``: redirect clients to a peer if this agent need not see the bytes."""
 
     def __init__(self, *, puller: Puller, sizes: ContentSizes, metrics: Metrics, redirects: bool) -> None:
         self._puller = puller
@@ -33,7 +33,7 @@ class RemoteContent:
         self._takes_chunks = False  # this node's containerd fetches layers in parallel parts
 
     async def manifest(self, exchange: Exchange, target: Addressed) -> Manifest:
-        """The manifest, verified. Raises `OciError` (404) when no peer gives it."""
+        """The manifest, verified. Raises `OciError` (404) if no peer gives it."""
         wanted = FetchRequest(target=target)
         async with self._puller.pull(wanted, committed=exchange.caller.committed) as pull:
             _, body = await _first_bytes(exchange, target, pull)
@@ -43,9 +43,9 @@ class RemoteContent:
         return body.manifest
 
     async def blob(self, exchange: Exchange, target: Addressed) -> web.StreamResponse:
-        """The whole answer, its body sent, or a redirect.
+        """Send the blob, or redirect the client. Returns the response.
 
-        Raises `OciError` when no peer gives it or the range is wrong, and `ClientGone`.
+        Raises `OciError` if no peer gives the blob or the range is wrong, and `ClientGone`.
         """
         wanted = self._wanted(exchange, target)
         if self._may_redirect(wanted):
@@ -56,11 +56,11 @@ class RemoteContent:
             return await self._relay(exchange, target, pull)
 
     def _wanted(self, exchange: Exchange, target: Addressed) -> FetchRequest:
-        """What to ask peers for. Raises `RangeInvalid`."""
+        """What to request from peers. Raises `RangeInvalid`."""
         size_bytes = self._sizes.get(target.digest)
         spec = wanted_range(exchange, target.digest, size_bytes)
         if size_bytes is not None:
-            select(spec, size_bytes)  # an impossible range is answered without asking anybody
+            select(spec, size_bytes)  # an impossible range is rejected without asking a peer
         if exchange.caller.committed and not exchange.is_head:
             self._notice_chunks(spec)
         return FetchRequest(
@@ -73,22 +73,28 @@ class RemoteContent:
         )
 
     def _notice_chunks(self, spec: RangeSpec | None) -> None:
-        """containerd 2.1 asks for a range from the start if it fetches in chunks, else only to resume."""
+        """Notice whether containerd fetches in chunks: then its first range begins at byte 0 (since 2.1).
+
+        Otherwise containerd requests a range only to resume.
+        """
         if spec is None or spec.first == 0:
             self._takes_chunks = spec is not None and spec.last is None
 
     def _may_redirect(self, wanted: FetchRequest) -> bool:
-        """Never a client that fetches in chunks: it gives up when one fails, and a relay can prevent that."""
+        """Never redirect a client that fetches in chunks.
+
+        It gives up the blob if one chunk fails. A relay can prevent that, a redirect can't.
+        """
         return self._redirects and not (wanted.head or wanted.config or wanted.chunk)
 
     async def _redirect(self, exchange: Exchange, wanted: FetchRequest) -> web.StreamResponse | None:
-        """Send the client to the nearest peer that says that it could give the blob now.
+        """Redirect the client to the nearest peer that could send the blob now.
 
-        None for a blob so small that it is better verified here.
+        None for a small blob: this agent relays it, because it can verify it.
         """
         puller, target, committed = self._puller, wanted.target, exchange.caller.committed
         if committed:
-            puller.doubt(wanted)
+            puller.note_request(wanted)
         async with puller.pull(replace(wanted, head=True, range_spec=None)) as pull:
             holder, body = await _first_bytes(exchange, target, pull)
         peer = puller.roster.peer(holder.node)
@@ -102,7 +108,7 @@ class RemoteContent:
         return web.Response(status=307, headers=headers | {"Location": f"{peer.base_url}{wanted.url_path}"})
 
     async def _relay(self, exchange: Exchange, target: Addressed, pull: RunningPull) -> web.StreamResponse:
-        """Pass the pull's body on. A body that ends short is on the record as cut."""
+        """Relay the pull's body to the client. If it can't be completed, the record says that it was cut."""
         record = exchange.record
         _, body = await _first_bytes(exchange, target, pull)
         headers = content_headers(record, target.digest, BLOB_TYPE)
@@ -125,7 +131,7 @@ class RemoteContent:
 
 
 async def _first_bytes(exchange: Exchange, target: Addressed, pull: RunningPull) -> tuple[Ranked, PeerBody]:
-    """Who gives the content, credited, and the first bytes. Raises `OciError` when nobody does."""
+    """The holder that gives the content, and the first bytes. Credits it. Raises `OciError` if none does."""
     try:
         holder, body = await pull.first_bytes()
     except NobodyHasIt as error:
@@ -137,7 +143,7 @@ async def _first_bytes(exchange: Exchange, target: Addressed, pull: RunningPull)
 
 
 def _sources(pull: RunningPull) -> tuple[SourceBytes, ...]:
-    """Who gave how much of what the pull delivered."""
+    """How many of the delivered bytes each holder gave."""
     return tuple(
         SourceBytes(holder.node, holder.tier, size_bytes)
         for holder, size_bytes in pull.given_bytes.values()

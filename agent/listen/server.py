@@ -1,9 +1,10 @@
 """The OCI pull API: the way of a request, from its path to its last byte.
 
-parse → filter → tag → this node's content (`local`) → peers (`remote`). One server stands behind the three
-listeners; the `Caller` says what is different for whom. Peers are answered from this node's content only, so
-no request ever travels in a circle. Source: OCI distribution spec 1.1, "Pull"; containerd's reactions as
-measured (docs/decisions/0003): never 200 before the first bytes are in hand, 404 to say "go elsewhere".
+parse → filter → tag → this node's content (`local`) → peers (`remote`). One server handles the requests of
+all three listeners. The `Caller` says what is different for whom. Peers are answered from this node's content
+only, so no request goes round in a circle. A 200 is sent only once the first bytes of the body are there. A
+404 makes containerd try its next host. Sources: OCI distribution spec 1.1, "Pull"; docs/decisions/0003 for
+containerd's reactions, as measured.
 """
 
 import asyncio
@@ -65,7 +66,7 @@ class OciServer:
         self._no_limit = TokenBucket(0)
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Answer one request and record it. Cancelled when the client goes away."""
+        """Answer one request and record it. Is cancelled when the client leaves."""
         exchange = self._recorder.begin(request)
         try:
             response = await self._answer(exchange)
@@ -78,12 +79,12 @@ class OciServer:
             if isinstance(error, asyncio.CancelledError):
                 raise
             if request.transport is not None:
-                request.transport.abort()  # a flush would wait for the client that takes no bytes
+                request.transport.abort()  # flushing would wait for a client that takes no bytes
             raise ConnectionResetError("client gone") from error
-        except Exception:  # noqa: BLE001 - the one boundary: a bug must not end the agent
+        except Exception:  # noqa: BLE001 - the only broad except: a bug must not end the agent
             _log.exception("request failed", extra={"fields": {"target": exchange.record.target}})
             exchange.record.result = Result.ERROR
-            if request.writer.output_size > 0:  # a second head would be taken for bytes of the body
+            if request.writer.output_size > 0:  # the client would take a second head for bytes of the body
                 self._recorder.finish(exchange)
                 await cut(request)
                 raise ConnectionResetError("body cut after a bug") from None
@@ -169,6 +170,6 @@ class OciServer:
 
 
 def _require_may_ask_peers(exchange: Exchange, target: Addressed) -> None:
-    """The loop guard. Raises `OciError` (404) for those who are answered from this node's content only."""
+    """The loop guard. Raises `OciError` (404) if the caller is served this node's content only."""
     if not exchange.caller.may_ask_peers:
         raise unknown(target, "not in this node's store")

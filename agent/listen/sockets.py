@@ -1,4 +1,4 @@
-"""Listening sockets, and which process has a port that is taken."""
+"""Opens listening sockets. If a port is taken, the error names the process that has it."""
 
 import errno
 import socket

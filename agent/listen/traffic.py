@@ -1,4 +1,4 @@
-"""Bytes between nodes: what they cost, how much load they are, and which round trips they show."""
+"""Bodies between nodes: what their bytes cost, the load that they are, and the round trips that they show."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -10,7 +10,7 @@ from aiohttp import web
 from agent.latency.samples import add_sample
 from agent.latency.tcpinfo import read_tcp_info
 from agent.listen.caller import Caller
-from agent.listen.http import is_first_look
+from agent.listen.http import is_first_call_for_connection
 from agent.members.roster import Roster
 from agent.observe.metrics import Metrics
 from agent.observe.requests import RequestRecord
@@ -20,10 +20,10 @@ from topology.ledger import CostLedger, Entry
 
 
 class Traffic:
-    """Accounts the bodies between this node and others. Bounds and watches those that it sends to others.
+    """Counts the costs of bodies between this node and others. Limits and measures its uploads to them.
 
-    ``young_s``: a connection's least round trip is taken only up to this age. The kernel keeps that value for
-    300 s, so one taken later could be from before a change.
+    ``young_s``: the least round trip of a connection is used only up to this age. The kernel keeps that value
+    for 300 s, so in an older connection it could be outdated.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class Traffic:
         yield from self._ledger.entries()
 
     def record_costs(self, record: RequestRecord, caller: Caller) -> None:
-        """Account an answered request: its bytes cost when they came from another node, or went to one."""
+        """Count the costs of an answered request, if its bytes came from another node or went to one."""
         if not record.body_bytes:
             return
         roster = self._roster
@@ -57,7 +57,7 @@ class Traffic:
         ways = [(snapshot.zone_of(part.node), own, part.size_bytes) for part in record.sources]
         if caller.crosses_zones:
             client = roster.peer_at(caller.address)
-            if client is not None:  # another node's containerd, by the NodePort or redirected
+            if client is not None:  # another node's containerd: by the NodePort, or redirected here
                 ways.append((own, snapshot.zone_of(client), record.body_bytes))
         for source, destination, size_bytes in ways:
             entry = self._ledger.add(source, destination, size_bytes)
@@ -74,8 +74,8 @@ class Traffic:
     ) -> Iterator[Callable[[int], None]]:
         """Enter this while a body of this size is sent. Yields a function to call with the size of each part.
 
-        A body for another node counts as load and measures the round trip to it. Raises `OciError` when there
-        is no room.
+        A body for another node counts as load. Its connection is used to measure the round trip. Raises
+        `OciError` if there is no room.
         """
         if not caller.is_upload:
             yield lambda _: None
@@ -91,7 +91,7 @@ class Traffic:
             self._measure(caller, request)
 
     def check_room(self, caller: Caller) -> None:
-        """For a caller that asks whether it could have a body. Raises `OciError` if it could not."""
+        """Raises `OciError` if the caller could not be sent a body now."""
         if not caller.is_upload:
             return
         refused = self.admission.would_refuse(caller.admission_key, self._clock())
@@ -109,7 +109,7 @@ class Traffic:
     def _measure(self, caller: Caller, request: web.BaseRequest) -> None:
         """Sample the round trip to the caller's node, once per connection, while it is young."""
         name = self._roster.peer_at(caller.address)
-        if name is None or request.transport is None or not is_first_look(request):
+        if name is None or request.transport is None or not is_first_call_for_connection(request):
             return
         if self._clock() - caller.connected_s > self._young_s:
             return

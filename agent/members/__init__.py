@@ -1,1 +1,1 @@
-"""Who is there, where, and at which address."""
+"""Which nodes there are, where they are, and at which address."""

@@ -1,4 +1,4 @@
-"""Which membership, by the settings. The one place that names the implementations."""
+"""Makes the membership that the settings name. Nothing else names an implementation."""
 
 from agent.config import Settings
 from agent.members.member import Membership

@@ -10,22 +10,22 @@ from topology.placement import NodeName, Placement
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Peer:
-    """Another agent: where to reach its peer listener and where it sits."""
+    """Another agent: the address of its peer listener, and its placement."""
 
     name: NodeName
     address: str
     port: int
     placement: Placement
-    problems: tuple[LabelProblem, ...] = ()  # with the labels that gave the placement
+    problems: tuple[LabelProblem, ...] = ()  # of the labels that the placement comes from
 
     @property
     def base_url(self) -> str:
-        """``http://ADDRESS:PORT``, IPv6 addresses in brackets."""
+        """``http://ADDRESS:PORT``, with brackets around an IPv6 address."""
         return f"http://{self.authority}"
 
     @property
     def authority(self) -> str:
-        """``ADDRESS:PORT``, as the Host header has it."""
+        """``ADDRESS:PORT``, as in the Host header."""
         host = f"[{self.address}]" if ":" in self.address else self.address
         return f"{host}:{self.port}"
 
@@ -34,8 +34,8 @@ Peers = Mapping[NodeName, Peer]
 
 
 class Membership(Protocol):
-    """The other agents, without this one. Calls ``changed`` with the whole new list."""
+    """Knows the other agents."""
 
     async def run(self, changed: Callable[[Peers], None]) -> None:
-        """Follow the membership until cancelled."""
+        """Call ``changed`` with each new list of all peers, without this node. Until cancelled."""
         ...

@@ -1,4 +1,4 @@
-"""Where this node is: what was configured outright, its labels, and the downward API's file."""
+"""This node's placement: from the settings, its labels, and the file of the downward API."""
 
 import logging
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ _log = logging.getLogger(__name__)
 def own_placement(
     own: NodeName, settings: PlacementSettings, finer_levels: Sequence[str]
 ) -> tuple[Placement, tuple[LabelProblem, ...]]:
-    """This node's placement, and what is wrong with its labels, which is logged as well."""
+    """This node's placement, and the problems with its labels. Logs the problems as well."""
     labels, problems = _labels(own, settings)
     placement, more = read_labels(
         own,
@@ -43,7 +43,7 @@ def _labels(own: NodeName, settings: PlacementSettings) -> tuple[dict[str, str],
                 LabelProblem(
                     node=own,
                     problem=f"label {key} is {labels[key]!r} in placement.labels and {value!r} in "
-                    "placement.labels_file: the former counts",
+                    "placement.labels_file; the first one is used",
                     hint="leave one of them out",
                 )
             )

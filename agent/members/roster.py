@@ -1,7 +1,7 @@
-"""Which agents there are, and where: the members, and the topology behind them.
+"""The members of the cluster, and their topology.
 
-Owns the one mutable picture of the cluster. Does not know how a peer is doing: that is
-`agent.pull.regard`. Knows no sockets. All times are seconds of the one monotonic clock it is given.
+Holds what changes in both. How a peer is doing is in `agent.pull.regard`. No I/O. All times are seconds of
+one monotonic clock.
 """
 
 import asyncio
@@ -60,7 +60,7 @@ class Roster:
 
     @property
     def problems(self) -> tuple[LabelProblem, ...]:
-        """What is wrong with anybody's labels."""
+        """The problems with the labels of this node and of all peers."""
         of_peers = (problem for peer in self._peers.values() for problem in peer.problems)
         return (*self._own_problems, *of_peers, *self.snapshot.problems)
 
@@ -70,11 +70,11 @@ class Roster:
         return self._rings
 
     def on_change(self, listener: Callable[[Peers], None]) -> None:
-        """Call ``listener`` with each new list of peers, after it is in force."""
+        """Call ``listener`` with each new list of peers, after the roster uses it."""
         self._listeners.append(listener)
 
     def update(self, peers: Peers) -> None:
-        """Take a new list of peers; O(peers)."""
+        """Use a new list of peers. O(peers)."""
         self._peers = dict(peers)
         self._by_address = {peer.address: name for name, peer in peers.items()}
         self._topology.update(self._placements(), self._clock())
@@ -83,13 +83,13 @@ class Roster:
             listener(self._peers)
 
     def place(self, placement: Placement, problems: Sequence[LabelProblem] = ()) -> None:
-        """This node's own placement, which may come late or change while the agent runs."""
+        """Set this node's own placement. It may change while the agent runs."""
         self._own_problems = tuple(problems)
         self._topology.update(self._placements(), self._clock(), own=placement)
         self._make_rings()
 
     def refresh(self) -> Snapshot:
-        """Bring the snapshot up to date with what was measured and heard."""
+        """Bring the snapshot up to date with new measurements and reports."""
         snapshot = self._topology.refresh(self._clock())
         if snapshot.generation != self._generation:
             self._make_rings()
@@ -110,7 +110,7 @@ class Roster:
         return self._by_address.get(address)
 
     def tier(self, name: NodeName) -> Tier:
-        """How near a node is; REMOTE for one that is not a member."""
+        """How near a node is. REMOTE if it is not a member."""
         return self.snapshot.tier(name)
 
     def __len__(self) -> int:
@@ -121,9 +121,10 @@ class Roster:
         return self._topology.sample(name, rtt_us, self._clock())
 
     def receive_report(self, name: NodeName, report: Report, *, address: str) -> int | None:
-        """A node at this address reports what it measured. Returns how many of its values were absurd.
+        """Use a report from this address. Returns how many of its values were absurd.
 
-        None, and nothing is taken, if no member of that name has that address: no node speaks for another.
+        None if no member of that name has that address. The report is then ignored: no node may report for
+        another.
         """
         peer = self._peers.get(name)
         if peer is None or peer.address != address:

@@ -1,8 +1,8 @@
-"""The membership in a YAML file, re-read when it changes.
+"""The membership in a YAML file. The file is read again when it changes.
 
-A list of ``{name, address, port, region, zone, rack, labels}``; all but the first three may be missing.
-``labels`` are those of the Kubernetes node; region, zone and rack win over them. A file that turns bad
-while the agent runs is reported and the last good list stays in force.
+It is a list of ``{name, address, port, region, zone, rack, labels}``. Only the first three are required.
+``labels`` are those of the Kubernetes node. region, zone and rack win over them. If the file becomes invalid
+while the agent runs, that is logged, and the last valid list is used.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ _KNOWN = {"name", "address", "port", "region", "zone", "rack", "labels"}
 
 
 class MembersInvalid(Exception):
-    """The file can't be used; the message has every mistake, one a line."""
+    """The file can't be used. The message has every mistake, one per line."""
 
 
 def read_members(path: Path, *, own: NodeName, finer_levels: Sequence[str] = FINER_LEVELS) -> Peers:
@@ -76,7 +76,7 @@ class StaticMembership:
             if current != known:
                 known = current
                 try:
-                    # In a thread: thousands of entries take a while, and pulls are served meanwhile.
+                    # In a thread: thousands of entries take a while, and the loop serves pulls meanwhile.
                     changed(await asyncio.to_thread(self._read))
                 except MembersInvalid as error:
                     _log.error("membership unchanged, as its file can't be used: %s", error)
@@ -94,7 +94,7 @@ class StaticMembership:
 
 
 class NoMembership:
-    """A node on its own."""
+    """The membership of a node without peers."""
 
     async def run(self, changed: Callable[[Peers], None]) -> None:
         """See `Membership.run`."""

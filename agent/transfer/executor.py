@@ -92,7 +92,7 @@ class Puller:
         """
         return RunningPull(self, wanted, committed=committed)
 
-    def doubt(self, wanted: FetchRequest) -> None:
+    def note_request(self, wanted: FetchRequest) -> None:
         """This node's containerd requests a blob. If it was sent all of it before, that blob was bad."""
         if wanted.range_spec is None or wanted.range_spec.first == 0:
             trust = self.policy.regard.trust
@@ -181,7 +181,7 @@ class RunningPull:
         """The holder that answers, and its body with the first bytes. Raises `NobodyHasIt`."""
         puller = self._puller
         if self._committed:
-            puller.doubt(self._wanted)
+            puller.note_request(self._wanted)
         self._execute(self._machine.start(puller.clock()))
         chosen, body = await self._next_body()
         self._verified = body.verified
