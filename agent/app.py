@@ -54,7 +54,7 @@ from agent.listen.server import OciServer
 from agent.listen.sockets import ListenError, ListenErrors, open_listener
 from agent.listen.traffic import Traffic
 from agent.members.factory import make_membership
-from agent.members.own import own_placement
+from agent.members.own import OwnPlacement
 from agent.members.roster import Roster
 from agent.observe.metrics import Metrics
 from agent.observe.requests import RecentRequests
@@ -92,6 +92,7 @@ class Core:
     store: ContentStore
     scrubber: Scrubber
     roster: Roster
+    placement: OwnPlacement
     policy: Policy
     traffic: Traffic
     book: FlowBook
@@ -169,7 +170,8 @@ def open_listeners(settings: Settings) -> dict[str, socket.socket]:
 
 def _make_core(settings: Settings) -> Core:
     own, metrics, store = NodeName(settings.node.name), Metrics(), make_store(settings)
-    roster = _make_roster(settings, own)
+    placement = OwnPlacement(own, settings.placement, settings.topology.finer_levels)
+    roster = _make_roster(settings, own, placement)
     policy = _make_policy(settings)
     roster.on_change(policy.regard.members_changed)
     return Core(
@@ -178,6 +180,7 @@ def _make_core(settings: Settings) -> Core:
         store=store,
         scrubber=Scrubber(store, settings.scrub, metrics),
         roster=roster,
+        placement=placement,
         policy=policy,
         traffic=Traffic(
             ledger=CostLedger(_prices(settings.costs)),
@@ -194,8 +197,8 @@ def _make_core(settings: Settings) -> Core:
     )
 
 
-def _make_roster(settings: Settings, own: NodeName) -> Roster:
-    placement, problems = own_placement(own, settings.placement, settings.topology.finer_levels)
+def _make_roster(settings: Settings, own: NodeName, placement_source: OwnPlacement) -> Roster:
+    placement, problems = placement_source.read()
     latency = settings.latency
     return Roster(
         own=own,
@@ -383,6 +386,7 @@ def _make_background(settings: Settings, core: Core, outbound: Outbound) -> Back
         "holder index": outbound.index.run,
         "announcer": partial(announce_store, core.store, outbound.index),
         "members": partial(membership.run, core.roster.update),
+        "placement": partial(core.placement.run, core.roster.place),
         "latency": outbound.measurer.run,
         "topology": core.roster.follow,
         "verdicts": follower.run,

@@ -61,9 +61,10 @@ async def run(parts: Parts) -> None:
         try:
             await _serve(parts, stop)
         finally:
-            await outbound.index.close()
             for task in background:
                 task.cancel()
+            await asyncio.gather(*background, return_exceptions=True)
+            await outbound.index.close()  # nobody uses it any more
 
 
 async def _serve(parts: Parts, stop: asyncio.Event) -> None:

@@ -81,7 +81,7 @@ class PlacementSettings:
     labels_file: Path | None = option(
         parse_path,
         'A file of the downward API with the pod\'s labels (KEY="VALUE" lines). Kubernetes 1.35 copies the '
-        "node's labels there. Relative to the configuration file.",
+        "node's labels there. Followed while the agent runs. Relative to the configuration file.",
         default=None,
     )
 

@@ -1,32 +1,67 @@
 """This node's placement: from the settings, its labels, and the file of the downward API."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from agent.config import PlacementSettings
+from agent.members.files import follow_file
 from topology.labels import LabelProblem, configured_placement, parse_downward_api, read_labels
 from topology.placement import NodeName, Placement
 
 _log = logging.getLogger(__name__)
 
 
-def own_placement(
-    own: NodeName, settings: PlacementSettings, finer_levels: Sequence[str]
-) -> tuple[Placement, tuple[LabelProblem, ...]]:
-    """This node's placement, and the problems with its labels. Logs the problems as well."""
-    labels, problems = _labels(own, settings)
-    placement, more = read_labels(
-        own,
-        labels,
-        configured=configured_placement(settings.region, settings.zone, settings.rack),
-        finer_levels=finer_levels,
-    )
-    for problem in (*problems, *more):
-        _log.warning("labels: %s", problem.problem, extra={"fields": {"hint": problem.hint}})
-    return placement, (*problems, *more)
+Placed = Callable[[Placement, tuple[LabelProblem, ...]], None]
+"""Is told where this node is from now on, and the problems with its labels."""
 
 
-def _labels(own: NodeName, settings: PlacementSettings) -> tuple[dict[str, str], list[LabelProblem]]:
+class OwnPlacement:
+    """Where this node is, and what is wrong with its labels. ``finer_levels``: see `read_labels`."""
+
+    def __init__(self, own: NodeName, settings: PlacementSettings, finer_levels: Sequence[str]) -> None:
+        self._own = own
+        self._settings = settings
+        self._finer_levels = finer_levels
+        self._last: tuple[Placement, tuple[LabelProblem, ...]] | None = None
+
+    def read(self) -> tuple[Placement, tuple[LabelProblem, ...]]:
+        """The placement now, and the problems with its labels. Logs new problems.
+
+        If the file can't be read any more, the last placement stays in force.
+        """
+        settings = self._settings
+        labels, problems = _labels(self._own, settings)
+        if labels is None and self._last is not None:
+            found = self._last[0], tuple(problems)
+        else:
+            placement, more = read_labels(
+                self._own,
+                labels or dict(settings.labels.items),
+                configured=configured_placement(settings.region, settings.zone, settings.rack),
+                finer_levels=self._finer_levels,
+            )
+            found = placement, (*problems, *more)
+        if self._last is None or found[1] != self._last[1]:
+            for problem in found[1]:
+                _log.warning("labels: %s", problem.problem, extra={"fields": {"hint": problem.hint}})
+        self._last = found
+        return found
+
+    async def run(self, placed: Placed) -> None:
+        """Follow the labels' file until cancelled; without one there is nothing to follow."""
+        path = self._settings.labels_file
+        if path is None:
+            return
+        async for _ in follow_file(path):
+            before = self._last
+            found = self.read()
+            if found != before:
+                _log.info("this node's labels changed", extra={"fields": {"placement": found[0].path}})
+                placed(*found)
+
+
+def _labels(own: NodeName, settings: PlacementSettings) -> tuple[dict[str, str] | None, list[LabelProblem]]:
+    """The labels of both sources; None if the file can't be read."""
     labels = dict(settings.labels.items)
     path = settings.labels_file
     if path is None:
@@ -35,7 +70,7 @@ def _labels(own: NodeName, settings: PlacementSettings) -> tuple[dict[str, str],
         text = path.read_text(errors="replace")
     except OSError as error:
         hint = "placement.labels_file names a downward API file with the pod's labels"
-        return labels, [LabelProblem(node=own, problem=f"{path}: {error.strerror}", hint=hint)]
+        return None, [LabelProblem(node=own, problem=f"{path}: {error.strerror}", hint=hint)]
     problems: list[LabelProblem] = []
     for key, value in parse_downward_api(text).items():
         if labels.setdefault(key, value) != value:

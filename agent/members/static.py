@@ -14,13 +14,13 @@ from typing import Any
 
 from agent.config.values import InvalidValue, Labels, parse_labels, parse_name
 from agent.config.yamlfile import YamlInvalid, read_yaml
+from agent.members.files import follow_file
 from agent.members.member import Peer, Peers
 from topology.labels import FINER_LEVELS, configured_placement, read_labels
 from topology.placement import NodeName
 
 _log = logging.getLogger(__name__)
 
-_POLL_S = 0.5
 _KNOWN = {"name", "address", "port", "region", "zone", "rack", "labels"}
 
 
@@ -70,27 +70,15 @@ class StaticMembership:
 
     async def run(self, changed: Callable[[Peers], None]) -> None:
         """See `Membership.run`."""
-        known: tuple[int, int, int] | None = None
-        while True:
-            current = self._fingerprint()
-            if current != known:
-                known = current
-                try:
-                    # In a thread: thousands of entries take a while, and the loop serves pulls meanwhile.
-                    changed(await asyncio.to_thread(self._read))
-                except MembersInvalid as error:
-                    _log.error("membership unchanged, as its file can't be used: %s", error)
-            await asyncio.sleep(_POLL_S)
+        async for _ in follow_file(self._path):
+            try:
+                # In a thread: thousands of entries take a while, and the loop serves pulls meanwhile.
+                changed(await asyncio.to_thread(self._read))
+            except MembersInvalid as error:
+                _log.error("membership unchanged, as its file can't be used: %s", error)
 
     def _read(self) -> Peers:
         return read_members(self._path, own=self._own, finer_levels=self._finer_levels)
-
-    def _fingerprint(self) -> tuple[int, int, int] | None:
-        try:
-            status = self._path.stat()
-        except OSError:
-            return None
-        return status.st_ino, status.st_mtime_ns, status.st_size
 
 
 class NoMembership:
