@@ -14,7 +14,7 @@ from agent.oci.digest import Digest, parse_digest
 from agent.oci.errors import OciError, RequestInvalid
 from agent.oci.manifest import Descriptor
 from agent.oci.reference import Named, parse_registry, parse_repository, parse_tag
-from agent.peering.channels import Codec, MessageInvalid
+from agent.peering.channel import Codec, MessageInvalid
 
 PATH = "/shorthaul/v1/holders"
 DIGESTS_MAX = 256  # an image has at most 127 layers

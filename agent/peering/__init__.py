@@ -1,1 +1,1 @@
-"""The one door between agents: dialling and accepting, for questions, reports and bodies."""
+"""All connections between agents, dialled and accepted: for questions, reports and bodies."""

@@ -1,7 +1,7 @@
 """The only place in the agent that accepts WebSockets from other agents.
 
-An `Acceptor` checks the request, bounds the connections, keeps a heartbeat on each, and ends all of them at
-stop. What the messages mean is up to its caller. A peer's signature is to be checked in `Acceptor.serve`.
+An `Acceptor` checks the request, bounds the number of connections, keeps a heartbeat on each, and ends all of
+them at stop. Its caller handles the messages. The check of a peer's signature will go into `Acceptor.serve`.
 """
 
 import asyncio
@@ -21,14 +21,14 @@ PeerResponse = web.StreamResponse
 _GOODBYE_S = 1.0
 
 Upgraded = Callable[[PeerRequest], None]
-"""Is told of each request that became a WebSocket: the connection is to end when the peer closes its side."""
+"""Is called with each request that became a WebSocket. The connection has to end when the peer closes it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AcceptLimits:
-    """How many WebSockets are open at once, from one address and in all, and how large a message may be.
+    """How many WebSockets may be open at once, in all and from one address, and how large a message may be.
 
-    Several agents can share an address, and a restarted peer's old connection may linger.
+    Several agents can share an address. The old connection of a restarted peer may still be open.
     """
 
     total_max: int
@@ -39,8 +39,8 @@ class AcceptLimits:
 class Acceptor:
     """The open WebSockets of one purpose.
 
-    ``purpose``: what comes over them, for error messages. ``sends``: false where this end must never send
-    anything; such connections end without a closing handshake.
+    ``purpose``: what they are for, in error messages. ``sends``: false if this end must never send anything.
+    Such connections end without a closing handshake.
     """
 
     def __init__(
@@ -67,11 +67,11 @@ class Acceptor:
     async def serve(
         self, request: PeerRequest, address: str, converse: Callable[[PeerSocket, str], Awaitable[None]]
     ) -> PeerResponse:
-        """Accept a WebSocket, and let ``converse`` use it, with the peer's address, until it returns.
+        """Accept a WebSocket, and run ``converse`` with it and the peer's address. Close it afterwards.
 
-        ``address``: the peer's, which the connection counts for; whoever takes the request knows who asks.
-        ``converse`` may raise TimeoutError and ConnectionError: the connection is then cut. Raises
-        `RequestInvalid` for anything but a WebSocket, and `Unavailable` beyond the limits.
+        ``address``: the peer's, for which the connection counts. If ``converse`` raises TimeoutError or
+        ConnectionError, the connection is cut. Raises `RequestInvalid` if the request is no WebSocket, and
+        `Unavailable` if there are too many connections.
         """
         websocket = web.WebSocketResponse(
             compress=False, max_msg_size=self._limits.message_max_bytes, timeout=_GOODBYE_S, autoping=False
@@ -89,7 +89,7 @@ class Acceptor:
             start_heartbeat(socket.kernel_socket, self._heartbeat)
             await converse(socket, address)
         except (TimeoutError, ConnectionError):
-            _abort(request)  # it sends nothing, or takes nothing: there is nobody to say good-bye to
+            _abort(request)  # the peer neither sends nor reads, so a closing handshake is useless
         finally:
             del self._open[websocket]
             self._of_address[address] -= 1

@@ -1,8 +1,8 @@
-"""HTTP/1.1 connections to peers, on sockets of our own, whose bodies the kernel can pass on by itself.
+"""HTTP/1.1 connections to peers on plain sockets, so that the kernel can splice a body to the client.
 
 aiohttp's client reads ahead into its own buffers. Here only the head is read, and the part of the body that
 came with it. h11 writes and parses the heads. A connection serves one request at a time. It is kept for the
-next request when the body was read to its end. Sources: RFC 9112; splice(2).
+next request if the body was read to its end. Sources: RFC 9112; splice(2).
 """
 
 import asyncio
@@ -15,11 +15,11 @@ import h11
 from agent.members.member import Peer
 from agent.peering.dial import Dialer, request_headers
 
-_IDLE_S = 15.0  # shorter than a server's http.idle_s, so that no request meets a connection that is closing
-_IDLE_MAX = 8  # kept for each peer
+_IDLE_S = 15.0  # shorter than a server's http.idle_s, so that no request goes to a connection that closes
+_IDLE_MAX = 8  # idle connections kept for each peer
 _HEAD_MAX_BYTES = 32 * 1024
 _READ_BYTES = 64 * 1024
-_INFORMATIONAL_MAX = 16  # heads before the one that counts; agents send none
+_INFORMATIONAL_MAX = 16  # 1xx heads before the final one; agents send none
 
 
 class Malformed(Exception):
@@ -28,9 +28,10 @@ class Malformed(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResponseHead:
-    """A response's status and headers (names in lower case), and the part of its body that came with them.
+    """A response's status and headers (names in lower case), and the part of the body that came with them.
 
-    ``ended``: that part is all of the body. ``keep_alive``: the connection can serve another request.
+    ``first``: that part. ``ended``: it is the whole body. ``keep_alive``: the connection can serve another
+    request.
     """
 
     status: int
@@ -41,7 +42,7 @@ class ResponseHead:
 
 
 class PeerConnection:
-    """One connection. Whoever gets it from the pool gives it back or closes it."""
+    """One connection. Its user gives it back to the pool, or closes it."""
 
     def __init__(self, own: socket.socket, *, peer: Peer) -> None:
         self.socket = own
@@ -91,7 +92,7 @@ class PeerConnection:
         return await asyncio.get_running_loop().sock_recv(self.socket, most_bytes)
 
     def close(self) -> None:
-        """Closing twice does nothing."""
+        """Close the connection. Closing twice does nothing."""
         self.socket.close()
 
     async def _response(self, parser: h11.Connection) -> h11.Response:
@@ -112,7 +113,7 @@ class PeerConnection:
                     raise _NothingCame if nothing_yet else ConnectionResetError("closed within a head")
                 nothing_yet = False
                 parser.receive_data(received)
-                await asyncio.sleep(0)  # a peer that never stops talking must not have the loop for itself
+                await asyncio.sleep(0)  # a peer that sends without end must not block other tasks
             elif isinstance(event, h11.InformationalResponse) and informational < _INFORMATIONAL_MAX:
                 informational += 1
             else:
@@ -122,7 +123,7 @@ class PeerConnection:
 
 
 class ConnectionPool:
-    """Connections to all peers, by the address that each one is reached at.
+    """Connections to all peers, by address and port.
 
     ``idle_s``: how long a connection without a request is kept.
     """
@@ -135,7 +136,7 @@ class ConnectionPool:
     async def request(
         self, peer: Peer, method: str, target: str, headers: Mapping[str, str]
     ) -> tuple[PeerConnection, ResponseHead]:
-        """Send a request to a peer; the connection and the response's head.
+        """Send a request to a peer. Returns the connection and the response's head.
 
         ``headers``: of this request only; `dial.request_headers` adds the common ones. Raises `Malformed`,
         OSError, and what `Dialer.connect` raises.
@@ -146,14 +147,14 @@ class ConnectionPool:
             )
             try:
                 return connection, await connection.request(method, target, headers)
-            except _Stale:  # the peer closed it while it was idle: that says nothing about the peer
+            except _Stale:  # the peer closed an idle connection: that is no failure
                 connection.close()
             except BaseException:
                 connection.close()
                 raise
 
     def give_back(self, peer: Peer, connection: PeerConnection) -> None:
-        """The answer was read to its end: keep the connection for the next request."""
+        """Keep the connection for the next request. Its response was read to the end."""
         idle = self._idle.setdefault((peer.address, peer.port), [])
         if len(idle) >= _IDLE_MAX:
             connection.close()
@@ -162,7 +163,7 @@ class ConnectionPool:
         idle.append((connection, timer))
 
     def close(self) -> None:
-        """Close what is idle."""
+        """Close the idle connections."""
         for idle in self._idle.values():
             for connection, timer in idle:
                 timer.cancel()
@@ -180,7 +181,7 @@ class ConnectionPool:
                 return connection
             except OSError:
                 pass
-            connection.close()  # the peer closed it, or sent bytes that nobody asked for
+            connection.close()  # the peer closed it, or sent bytes without a request
         return None
 
     def _expire(self, peer: Peer, connection: PeerConnection) -> None:

@@ -19,18 +19,18 @@ from agent.peering.heartbeat import Heartbeat, start_heartbeat
 from agent.peering.websocket import PeerSocket
 
 Connected = Callable[[Peer, Any], None]
-"""Is told of each new connection to a peer, with its TCP socket: the handshake measured a round trip."""
+"""Is called with each new connection to a peer and its TCP socket. Its handshake measured a round trip."""
 
 _EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 _IP_BIND_ADDRESS_NO_PORT = 24  # include/uapi/linux/in.h; the socket module does not name it
 
 
 class Unreachable(Exception):
-    """No connection: refused, no route, no answer in time, or no WebSocket there."""
+    """There is no connection: it was refused, had no route or no answer in time, or was no WebSocket."""
 
 
 class Exhausted(Exception):
-    """This process or this machine has no descriptor or no memory left for a socket."""
+    """This process or machine has no descriptor or memory left for a socket."""
 
 
 def request_headers(
@@ -39,17 +39,17 @@ def request_headers(
     """The headers of a request to a peer, without Host.
 
     Every request between agents gets its headers here. A signature over method, target, range and the names
-    of both nodes belongs here; ``peer``, ``method`` and ``target`` are passed for that. ``more``: headers of
-    this one request; they win.
+    of both nodes will go here. ``peer``, ``method`` and ``target`` are for that. ``more``: headers of this
+    request; they replace others of the same name.
     """
     return {"User-Agent": "shorthaul", "Accept-Encoding": "identity", **(more or {})}
 
 
 class Dialer:
-    """Opens connections to peers. Use as an async context manager, or `close` it; close what it opened first.
+    """Opens connections to peers. Use as an async context manager, or `close` it.
 
-    ``connect_s``: the longest time for a TCP connection. ``connected``: see `Connected`. ``local_address``:
-    the address to connect from; None for any.
+    Close the connections that it opened before that. ``connect_s``: the longest time for a TCP connection.
+    ``connected``: see `Connected`. ``local_address``: the address to connect from; None: any.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class Dialer:
         await self.close()
 
     async def connect(self, peer: Peer) -> socket.socket:
-        """A TCP connection for HTTP requests, as a non-blocking socket that the caller owns.
+        """Open a TCP connection for HTTP requests. Returns a non-blocking socket, which the caller closes.
 
         Raises `Unreachable` and `Exhausted`. Cancelling leaves nothing open.
         """
@@ -98,7 +98,7 @@ class Dialer:
     async def open_websocket(
         self, peer: Peer, path: str, *, timeout_s: float, message_max_bytes: int, answers_pings: bool = True
     ) -> PeerSocket:
-        """A WebSocket on a connection of its own, with a heartbeat. Raises `Unreachable`.
+        """Open a WebSocket with a heartbeat. Raises `Unreachable`.
 
         ``timeout_s``: for the connection and the opening handshake together.
         """
@@ -119,18 +119,18 @@ class Dialer:
         return opened
 
     async def close(self) -> None:
-        """End what is left of the WebSockets. Closing twice does nothing."""
+        """End the WebSockets that are still open. Closing twice does nothing."""
         session, self._session = self._session, None
         if session is not None:
             await session.close()
 
     def _opened_session(self) -> aiohttp.ClientSession:
-        """The session, made when first needed: it binds to the running loop, which a dialer need not have."""
+        """The session. It is made at the first use, because it needs a running loop."""
         if self._session is None:
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(
                     limit=0,
-                    force_close=True,  # a peer that refuses the WebSocket leaves no connection behind
+                    force_close=True,  # if a peer refuses the WebSocket, do not keep the connection
                     socket_factory=lambda address: self._new_socket(address[0]),
                 ),
                 cookie_jar=aiohttp.DummyCookieJar(),
@@ -139,13 +139,13 @@ class Dialer:
         return self._session
 
     def _new_socket(self, family: int) -> socket.socket:
-        """The one place that makes a socket for a peer. Raises OSError."""
+        """A socket for a peer. No other function makes one. Raises OSError."""
         own = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         try:
             own.setblocking(False)
             own.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if self._local_address is not None:
-                # The port is chosen when the peer is known: one port then serves many peers at once.
+                # The kernel chooses the port at connect: one port can then serve many peers at once.
                 own.setsockopt(socket.IPPROTO_IP, _IP_BIND_ADDRESS_NO_PORT, 1)
                 own.bind((self._local_address, 0))
         except BaseException:

@@ -1,8 +1,8 @@
-"""How this node notices that the other end of a standing connection vanished without closing it.
+"""Heartbeats: how this node notices that the peer of a standing connection vanished without closing it.
 
-The kernel sends the heartbeats (TCP keepalive). That costs this process nothing, and it works on latency
-connections, on which the accepting side must not send data. The peer's kernel answers, so a process that
-hangs goes unnoticed here: idle bounds and the deadlines of questions catch that. Source: tcp(7).
+The kernel sends the heartbeats (TCP keepalive). That costs this process nothing. It also works on latency
+connections, on which the accepting side must not send data. The peer's kernel answers, even if the peer's
+process hangs. Idle limits and the deadlines of questions are for that case. Source: tcp(7).
 """
 
 import socket
@@ -13,12 +13,12 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Heartbeat:
-    """When the kernel asks, and when it gives up.
+    """When the kernel sends heartbeats, and when it ends the connection.
 
-    ``idle_s``: the first heartbeat goes out after this time without traffic. ``interval_s``: the next ones
-    follow at this interval. ``lost_max``: the connection ends when so many stayed unanswered. The defaults
-    end a connection within 30 s: soon enough that a restarted peer's old connections do not pile up, and
-    long enough for a network to recover from a rerouting. The kernel takes whole seconds.
+    ``idle_s``: the first heartbeat is sent after this time without traffic. ``interval_s``: the next ones
+    follow at this interval. ``lost_max``: the connection ends after this many heartbeats without an answer.
+    The defaults end a connection within 30 s. That is soon enough to keep the old connections of restarted
+    peers few. It is long enough for a network to reroute. The kernel takes whole seconds.
     """
 
     idle_s: int = 15
@@ -27,16 +27,16 @@ class Heartbeat:
 
     @property
     def limit_s(self) -> int:
-        """A vanished peer's connection ends after this time, up to one interval more."""
+        """The connection to a vanished peer ends after this time, or up to one interval later."""
         return self.idle_s + self.interval_s * self.lost_max
 
 
 def start_heartbeat(sock: Any, heartbeat: Heartbeat) -> None:
-    """Let the kernel check that the other end is there. Does nothing on a connection that ended already.
+    """Let the kernel check that the peer is there. Does nothing if the connection has ended already.
 
-    ``sock``: a socket, or what a transport's ``get_extra_info("socket")`` gives. The connection then fails
-    with ETIMEDOUT. TCP_USER_TIMEOUT covers data that was sent and is not acknowledged: the kernel sends no
-    heartbeat while it retransmits, and would go on retransmitting for a quarter of an hour.
+    ``sock``: a socket, or what a transport's ``get_extra_info("socket")`` gives. If the peer vanishes, the
+    connection fails with ETIMEDOUT. TCP_USER_TIMEOUT is for data that the peer does not acknowledge: the
+    kernel sends no heartbeat while it retransmits, and would retransmit for a quarter of an hour.
     """
     if sock is None:
         return

@@ -1,7 +1,7 @@
-"""One WebSocket between two agents, as both ends see it: messages of bytes, nothing else.
+"""One WebSocket between two agents, for both ends: it carries messages of bytes and nothing else.
 
-Agents send binary messages only. Everything else is bounded here: aiohttp would answer any number of pings
-by itself, and so let one peer have the event loop. Source: RFC 6455, section 5.5.
+Agents send binary messages only. Other frames are bounded here. aiohttp alone would answer any number of
+pings, so one peer could keep the event loop busy. Source: RFC 6455, section 5.5.
 """
 
 import asyncio
@@ -12,16 +12,16 @@ from typing import Any
 import aiohttp
 from aiohttp import web
 
-_CONTROL_MAX, _CONTROL_WINDOW_S = 32, 10.0  # agents send no pings; this leaves room for somebody's tool
+_CONTROL_MAX, _CONTROL_WINDOW_S = 32, 10.0  # agents send no pings; a debugging tool may
 _CONTROL_FRAMES = (aiohttp.WSMsgType.PING, aiohttp.WSMsgType.PONG)
-_YIELD_EVERY = 16  # messages: those that wait already must not keep other tasks from running
+_YIELD_EVERY = 16  # messages: a long queue of them must not block other tasks
 _CLOSE_S = 0.5
 
 
 class PeerSocket:
-    """An open WebSocket. Its opener or acceptor closes it.
+    """An open WebSocket. The `Dialer`'s caller, or the `Acceptor`, closes it.
 
-    ``answers_pings``: false where nothing may be sent; a ping then ends the connection.
+    ``answers_pings``: false if this end must send nothing. A ping then ends the connection.
     """
 
     def __init__(
@@ -38,18 +38,18 @@ class PeerSocket:
 
     @property
     def closed(self) -> bool:
-        """Whether no message can be sent any more."""
+        """Whether the WebSocket is closed, so that no message can be sent."""
         return self._websocket.closed
 
     @property
     def kernel_socket(self) -> Any:
-        """The TCP socket, for reading and setting options; None when the connection is gone."""
+        """The TCP socket, for reading and setting options. None if the connection has ended."""
         return self._websocket.get_extra_info("socket")
 
     async def receive(self, timeout_s: float | None = None) -> bytes | None:
-        """The next message. None when the other end closed, vanished or broke the protocol.
+        """The next message. None if the peer closed, vanished or violated the protocol.
 
-        Raises TimeoutError when no message came for ``timeout_s``. After cancelling, close the socket.
+        Raises TimeoutError if no message came for ``timeout_s``. After cancelling, close the socket.
         """
         while True:
             self._received += 1
@@ -65,9 +65,9 @@ class PeerSocket:
                 await self._pong(message.data)
 
     async def send(self, message: bytes, timeout_s: float | None = None) -> None:
-        """Send a message. Raises ConnectionError, and TimeoutError when the other end takes none."""
+        """Send a message. Raises ConnectionError, and TimeoutError if the peer does not read it in time."""
         try:
-            if timeout_s is None:  # spares the time-out's cost, a tenth of a question
+            if timeout_s is None:  # saves the cost of a time-out: a tenth of that of a question
                 await self._websocket.send_bytes(message)
             else:
                 async with asyncio.timeout(timeout_s):
@@ -76,11 +76,11 @@ class PeerSocket:
             raise ConnectionResetError(str(error) or type(error).__name__) from error
 
     async def close(self) -> None:
-        """Close in `_CLOSE_S` at most, whatever the other end does. Closing twice does nothing."""
+        """Close. Takes `_CLOSE_S` at most, whatever the peer does. Closing twice does nothing."""
         await self._close(aiohttp.WSCloseCode.OK, b"")
 
     async def reject(self, reason: bytes) -> None:
-        """Close because of a message that can't be understood; ``reason`` is for the other end."""
+        """Close because a message can't be understood. ``reason`` is sent to the peer."""
         await self._close(aiohttp.WSCloseCode.UNSUPPORTED_DATA, reason)
 
     async def _close(self, code: int, reason: bytes) -> None:
@@ -96,5 +96,5 @@ class PeerSocket:
         return self._answers_pings and self._control_frames <= _CONTROL_MAX
 
     async def _pong(self, payload: bytes) -> None:
-        with suppress(ConnectionError, aiohttp.ClientError):  # `receive` is about to tell of it
+        with suppress(ConnectionError, aiohttp.ClientError):  # the next `receive` reports it
             await self._websocket.pong(payload)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from agent.members.member import Peer
-from agent.peering.channels import Codec, MessageInvalid
+from agent.peering.channel import Codec, MessageInvalid
 from agent.peering.heartbeat import Heartbeat
 from tests.frames import accept_head
 from tests.unit.agent.transfer.scripted import Connection, until
