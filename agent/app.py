@@ -41,7 +41,7 @@ from agent.holders.wire import QUESTIONS, Question, Reply
 from agent.latency.measurer import MEASURE_CONNECT_S, Measurer
 from agent.latency.receiver import ReportDesk, receive_report
 from agent.latency.samples import add_handshake
-from agent.listen.caller import REQUEST_PATHS
+from agent.listen.caller import REQUEST_PATHS, Callers
 from agent.listen.discovery import Discovery
 from agent.listen.http import HttpListener, end_with_peer
 from agent.listen.judged import JudgedRequests
@@ -60,6 +60,7 @@ from agent.observe.metrics import Metrics
 from agent.observe.requests import RecentRequests
 from agent.oci.patterns import Filter, parse_filter
 from agent.peering.channels import Channels
+from agent.peering.credentials import Credentials
 from agent.peering.dial import Dialer
 from agent.probe.follower import ProbeFollower
 from agent.pull.admission import Admission
@@ -88,6 +89,7 @@ class Core:
     """What this node has and knows. Opens no connection."""
 
     own: NodeName
+    credentials: Credentials
     metrics: Metrics
     store: ContentStore
     scrubber: Scrubber
@@ -176,6 +178,7 @@ def _make_core(settings: Settings) -> Core:
     roster.on_change(policy.regard.members_changed)
     return Core(
         own=own,
+        credentials=Credentials(own=own),
         metrics=metrics,
         store=store,
         scrubber=Scrubber(store, settings.scrub, metrics),
@@ -225,9 +228,15 @@ def _make_policy(settings: Settings) -> Policy:
 
 def _make_outbound(settings: Settings, core: Core) -> Outbound:
     roster, policy, metrics, transfer = core.roster, core.policy, core.metrics, settings.transfer
-    dialer = Dialer(connect_s=settings.pull.connect_s, connected=partial(add_handshake, roster, metrics))
+    dialer = Dialer(
+        credentials=core.credentials,
+        connect_s=settings.pull.connect_s,
+        connected=partial(add_handshake, roster, metrics),
+    )
     # Peers know by the address who reports, so measuring connections come from this node's own one.
-    measure_dialer = Dialer(connect_s=MEASURE_CONNECT_S, local_address=_own_address(settings))
+    measure_dialer = Dialer(
+        credentials=core.credentials, connect_s=MEASURE_CONNECT_S, local_address=_own_address(settings)
+    )
     channels = Channels(dialer, QUESTIONS)
     roster.on_change(channels.members_changed)
     asker = RingAsker(
@@ -308,6 +317,7 @@ def _make_server(
     return OciServer(
         own=core.own,
         recorder=Recorder(
+            callers=Callers(credentials=core.credentials, peer_at=core.roster.peer_at),
             metrics=core.metrics,
             traffic=core.traffic,
             recent=core.recent,

@@ -3,12 +3,14 @@
 A `Caller` is made once per connection and refined once per request. Everything that depends on who asks is
 a property here. Nothing else looks at a listener, an address or a User-Agent. Pure.
 
-The kind of a caller follows from the listener and the User-Agent. Nothing proves the User-Agent yet.
+The kind of a caller follows from the listener, from the credentials of agents, and from the User-Agent, which
+nothing proves yet.
 
-To add a kind: add it to `CallerKind`, recognise it in `_kind`, and follow mypy to each `assert_never`.
+To add a kind: add it to `CallerKind`, recognise it in `Callers`, and follow mypy to each `assert_never`. Then
+decide for each property that depends on the listener alone whether the new kind is different.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import assert_never
@@ -16,6 +18,7 @@ from typing import assert_never
 from agent.flows.messages import NODE_HEADER, SOCKET_HEADER
 from agent.observe.requests import RequestPath
 from agent.oci.errors import Overloaded, TooManyRequests
+from agent.peering.credentials import Credentials
 from topology.placement import NodeName
 
 REQUEST_PATHS = {
@@ -41,7 +44,7 @@ class Caller:
 
     ``listener``: the listener that it connected to. ``address``: its IP address, without the port.
     ``cookie``: the kernel's number of the connection (SO_COOKIE), 0 if unknown. ``connected_s``: when it
-    connected, in seconds of CLOCK_MONOTONIC.
+    connected, in seconds of CLOCK_MONOTONIC. ``node``: the member that has this address, if any.
     """
 
     listener: RequestPath
@@ -49,11 +52,7 @@ class Caller:
     cookie: int
     connected_s: float
     kind: CallerKind = CallerKind.STRANGER
-
-    def refined(self, headers: Mapping[str, str]) -> "Caller":
-        """The caller of one request of the connection. ``headers``: the request's; case does not matter."""
-        kind = _kind(self.listener, headers.get("User-Agent", ""))
-        return self if kind is self.kind else replace(self, kind=kind)
+    node: NodeName | None = None
 
     @property
     def may_ask_peers(self) -> bool:
@@ -110,7 +109,7 @@ class Caller:
                 assert_never(self.kind)
 
     @property
-    def crosses_zones(self) -> bool:
+    def costs_count_here(self) -> bool:
         """Whether this node counts the costs of the bytes that it sends to the caller.
 
         An agent counts what it fetches itself. Bytes for a local client do not leave the node.
@@ -128,11 +127,6 @@ class Caller:
         """Whether the probe is asked for the verdict on its connection."""
         return self.listener is not RequestPath.PEER
 
-    @property
-    def peer_address(self) -> str:
-        """The address that its reports and its standing connections count for."""
-        return self.address
-
     def identity_headers(self, own: NodeName) -> dict[str, str]:
         """The headers of ``GET /v2/`` that tell a canary which node answered, and on which socket."""
         if self.listener is RequestPath.PEER:
@@ -140,16 +134,30 @@ class Caller:
         return {NODE_HEADER: own, SOCKET_HEADER: str(self.cookie)}
 
 
-def _kind(listener: RequestPath, user_agent: str) -> CallerKind:
-    is_containerd = user_agent.startswith("containerd/")
-    match listener:
-        case RequestPath.HOSTPORT:
-            return CallerKind.OWN_CONTAINERD if is_containerd else CallerKind.STRANGER
-        case RequestPath.NODEPORT:
-            return CallerKind.OTHER_CONTAINERD if is_containerd else CallerKind.STRANGER
-        case RequestPath.PEER:
-            if user_agent.startswith("shorthaul"):
-                return CallerKind.AGENT
-            return CallerKind.OTHER_CONTAINERD if is_containerd else CallerKind.STRANGER
-        case _:
-            assert_never(listener)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Callers:
+    """Recognises callers. ``peer_at``: the member with an address."""
+
+    credentials: Credentials
+    peer_at: Callable[[str], NodeName | None]
+
+    def of(self, connection: Caller, method: str, target: str, headers: Mapping[str, str]) -> Caller:
+        """Who sent this request of a connection. ``headers``: of any case."""
+        kind = self._kind(connection.listener, method, target, headers)
+        return replace(connection, kind=kind, node=self.peer_at(connection.address))
+
+    def _kind(
+        self, listener: RequestPath, method: str, target: str, headers: Mapping[str, str]
+    ) -> CallerKind:
+        is_containerd = headers.get("User-Agent", "").startswith("containerd/")
+        match listener:
+            case RequestPath.HOSTPORT:
+                return CallerKind.OWN_CONTAINERD if is_containerd else CallerKind.STRANGER
+            case RequestPath.NODEPORT:
+                return CallerKind.OTHER_CONTAINERD if is_containerd else CallerKind.STRANGER
+            case RequestPath.PEER:
+                if self.credentials.is_agent(method, target, headers):
+                    return CallerKind.AGENT
+                return CallerKind.OTHER_CONTAINERD if is_containerd else CallerKind.STRANGER
+            case _:
+                assert_never(listener)

@@ -127,12 +127,12 @@ def error_response(error: OciError) -> web.Response:
     )
 
 
-def caller_of(request: web.BaseRequest) -> Caller:
-    """The caller of this request. Only for listeners that have a path."""
+def connection_caller(request: web.BaseRequest) -> Caller:
+    """The caller as far as the connection tells. Only for listeners that have a path."""
     protocol = request.protocol
     assert isinstance(protocol, _Protocol)
     assert protocol.caller is not None, "a listener without a path"
-    return protocol.caller.refined(request.headers)
+    return protocol.caller
 
 
 def is_first_call_for_connection(request: web.BaseRequest) -> bool:

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
+from agent.listen.caller import Callers
 from agent.listen.exchange import Exchange
-from agent.listen.http import caller_of
+from agent.listen.http import connection_caller
 from agent.listen.judged import JudgedRequests
 from agent.listen.traffic import Traffic
 from agent.observe.metrics import Metrics
@@ -27,6 +28,7 @@ _TARGET_MAX = 300  # characters of a path that goes into logs
 class Recorder:
     """Begins and finishes the exchanges of all listeners. ``send_stall_s``: see `ClientSink`."""
 
+    callers: Callers
     metrics: Metrics
     traffic: Traffic
     recent: RecentRequests
@@ -36,7 +38,8 @@ class Recorder:
 
     def begin(self, request: web.BaseRequest) -> Exchange:
         """Make the exchange of a request that came in."""
-        caller = caller_of(request)
+        connection = connection_caller(request)
+        caller = self.callers.of(connection, request.method, request.raw_path, request.headers)
         return Exchange(
             request=request,
             caller=caller,

@@ -101,10 +101,10 @@ class OciServer:
         request, caller, record = exchange.request, exchange.caller, exchange.record
         if caller.opens_channels and request.raw_path == HOLDERS_PATH:
             record.kind, record.status = "holders", 101
-            return await self._questions.serve(request, caller.peer_address)
+            return await self._questions.serve(request, caller.address)
         if caller.opens_channels and request.raw_path == LATENCY_PATH:
             record.kind, record.status = "latency", 101
-            return await self._reports.serve(request, caller.peer_address)
+            return await self._reports.serve(request, caller.address)
         if request.method not in ("GET", "HEAD"):
             raise Unsupported(
                 f"{request.method} is not supported: this is a read-only mirror",

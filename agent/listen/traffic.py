@@ -55,10 +55,9 @@ class Traffic:
         snapshot = roster.snapshot
         own = snapshot.zone_of(roster.own)
         ways = [(snapshot.zone_of(part.node), own, part.size_bytes) for part in record.sources]
-        if caller.crosses_zones:
-            client = roster.peer_at(caller.address)
-            if client is not None:  # another node's containerd: by the NodePort, or redirected here
-                ways.append((own, snapshot.zone_of(client), record.body_bytes))
+        if caller.costs_count_here and caller.node is not None:
+            # Another node's containerd: by the NodePort, or redirected here.
+            ways.append((own, snapshot.zone_of(caller.node), record.body_bytes))
         for source, destination, size_bytes in ways:
             entry = self._ledger.add(source, destination, size_bytes)
             self._metrics.received(entry.source, entry.destination, entry.size_bytes, entry.usd)
@@ -108,7 +107,7 @@ class Traffic:
 
     def _measure(self, caller: Caller, request: web.BaseRequest) -> None:
         """Sample the round trip to the caller's node, once per connection, while it is young."""
-        name = self._roster.peer_at(caller.address)
+        name = caller.node
         if name is None or request.transport is None or not is_first_call_for_connection(request):
             return
         if self._clock() - caller.connected_s > self._young_s:

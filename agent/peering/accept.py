@@ -1,7 +1,8 @@
 """The only place in the agent that accepts WebSockets from other agents.
 
 An `Acceptor` checks the request, bounds the number of connections, keeps a heartbeat on each, and ends all of
-them at stop. Its caller handles the messages. The check of a peer's signature will go into `Acceptor.serve`.
+them at stop. Its caller handles the messages. Who may connect was decided
+before: see `agent.peering.credentials`.
 """
 
 import asyncio

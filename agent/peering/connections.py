@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import h11
 
 from agent.members.member import Peer
-from agent.peering.dial import Dialer, request_headers
+from agent.peering.credentials import Credentials
+from agent.peering.dial import Dialer
 
 _IDLE_S = 15.0  # shorter than a server's http.idle_s, so that no request goes to a connection that closes
 _IDLE_MAX = 8  # idle connections kept for each peer
@@ -44,10 +45,11 @@ class ResponseHead:
 class PeerConnection:
     """One connection. Its user gives it back to the pool, or closes it."""
 
-    def __init__(self, own: socket.socket, *, peer: Peer) -> None:
+    def __init__(self, own: socket.socket, *, peer: Peer, credentials: Credentials) -> None:
         self.socket = own
         self.used = False
         self._peer = peer
+        self._credentials = credentials
 
     async def request(self, method: str, target: str, headers: Mapping[str, str]) -> ResponseHead:
         """Send a request without a body and return the response's head.
@@ -56,7 +58,7 @@ class PeerConnection:
         """
         loop = asyncio.get_running_loop()
         parser = h11.Connection(h11.CLIENT, max_incomplete_event_size=_HEAD_MAX_BYTES)
-        own_headers = request_headers(self._peer, method, target, headers)
+        own_headers = self._credentials.headers(self._peer, method, target, headers)
         fields = [("Host", self._peer.authority), *own_headers.items()]
         request = parser.send(h11.Request(method=method, target=target, headers=fields)) or b""
         self.used, was_used = True, self.used
@@ -138,12 +140,12 @@ class ConnectionPool:
     ) -> tuple[PeerConnection, ResponseHead]:
         """Send a request to a peer. Returns the connection and the response's head.
 
-        ``headers``: of this request only; `dial.request_headers` adds the common ones. Raises `Malformed`,
+        ``headers``: of this request only; `Credentials.headers` adds the common ones. Raises `Malformed`,
         OSError, and what `Dialer.connect` raises.
         """
         while True:
             connection = self._idle_connection(peer) or PeerConnection(
-                await self._dialer.connect(peer), peer=peer
+                await self._dialer.connect(peer), peer=peer, credentials=self._dialer.credentials
             )
             try:
                 return connection, await connection.request(method, target, headers)

@@ -1,13 +1,14 @@
-"""The only place in the agent that opens connections to other agents, and that decides on request headers.
+"""The only place in the agent that opens connections to other agents.
 
-Questions, latency reports and bodies all start here. A signature goes into `request_headers`; TLS goes into
-`Dialer.connect` and `Dialer.open_websocket`.
+Questions, latency reports and bodies all start here. `agent.peering.credentials` gives the headers. TLS goes
+into `Dialer.connect` and `Dialer.open_websocket`. Bodies are read from the socket itself. With TLS they have
+to be copied instead of spliced, which `agent.transfer.relays` decides.
 """
 
 import asyncio
 import errno
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
 
@@ -15,6 +16,7 @@ import aiohttp
 from yarl import URL
 
 from agent.members.member import Peer
+from agent.peering.credentials import Credentials
 from agent.peering.heartbeat import Heartbeat, start_heartbeat
 from agent.peering.websocket import PeerSocket
 
@@ -33,33 +35,24 @@ class Exhausted(Exception):
     """This process or machine has no descriptor or memory left for a socket."""
 
 
-def request_headers(
-    peer: Peer, method: str, target: str, more: Mapping[str, str] | None = None
-) -> dict[str, str]:
-    """The headers of a request to a peer, without Host.
-
-    Every request between agents gets its headers here. A signature over method, target, range and the names
-    of both nodes will go here. ``peer``, ``method`` and ``target`` are for that. ``more``: headers of this
-    request; they replace others of the same name.
-    """
-    return {"User-Agent": "shorthaul", "Accept-Encoding": "identity", **(more or {})}
-
-
 class Dialer:
     """Opens connections to peers. Use as an async context manager, or `close` it.
 
-    Close the connections that it opened before that. ``connect_s``: the longest time for a TCP connection.
-    ``connected``: see `Connected`. ``local_address``: the address to connect from; None: any.
+    Close the connections that it opened before that. ``credentials``: those of this agent. ``connect_s``: the
+    longest time for a TCP connection. ``connected``: see `Connected`. ``local_address``: the address to
+    connect from; None: any.
     """
 
     def __init__(
         self,
         *,
+        credentials: Credentials,
         connect_s: float,
         connected: Connected = lambda _peer, _socket: None,
         local_address: str | None = None,
         heartbeat: Heartbeat | None = None,
     ) -> None:
+        self.credentials = credentials
         self._connect_s = connect_s
         self._connected = connected
         self._local_address = local_address
@@ -106,7 +99,7 @@ class Dialer:
             async with asyncio.timeout(timeout_s):
                 websocket = await self._opened_session().ws_connect(
                     URL(f"{peer.base_url}{path}", encoded=True),
-                    headers=request_headers(peer, "GET", path),
+                    headers=self.credentials.headers(peer, "GET", path),
                     compress=0,
                     max_msg_size=message_max_bytes,
                     autoping=False,

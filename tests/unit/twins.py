@@ -14,6 +14,7 @@ from agent.oci.digest import Digest
 from agent.oci.manifest import OCI_INDEX, Descriptor
 from agent.oci.reference import Named, Registry, Repository, Tag
 from agent.peering.channels import NoReply
+from agent.peering.credentials import Credentials
 from topology.placement import NodeName, Placement, Region, Zone, ZoneKey
 
 _T = TypeVar("_T")
@@ -93,6 +94,9 @@ def named(repository: str = "library/nginx", tag: str = "1.27", registry: str | 
         repository=Repository(repository),
         tag=Tag(tag),
     )
+
+
+CREDENTIALS = Credentials(own=NodeName("own"))
 
 
 def node(name: str) -> NodeName:

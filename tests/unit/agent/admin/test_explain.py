@@ -27,7 +27,7 @@ from agent.transfer.executor import Puller
 from agent.transfer.peers import PeerClient
 from agent.transfer.relays import Relays
 from agent.transfer.striper import StripeBuffers
-from tests.unit.twins import FakePeers, located, node, peer, peers, sha256
+from tests.unit.twins import CREDENTIALS, FakePeers, located, node, peer, peers, sha256
 
 DIGEST = sha256("blob")
 NOW_S = 100.0
@@ -73,7 +73,7 @@ def explainer(tmp_path: Path) -> Explainer:
         puller=Puller(
             index=index,
             roster=roster,
-            client=PeerClient(Dialer(connect_s=1.0), stall_s=1.0),
+            client=PeerClient(Dialer(credentials=CREDENTIALS, connect_s=1.0), stall_s=1.0),
             policy=policy,
             stall_s=pull.stall_s,
             metrics=metrics,

@@ -30,7 +30,7 @@ from agent.transfer.executor import Puller
 from agent.transfer.peers import PeerClient
 from agent.transfer.relays import Relays
 from agent.transfer.striper import StripeBuffers
-from tests.unit.twins import FakePeers, located, node, peer, peers, sha256, zone_key
+from tests.unit.twins import CREDENTIALS, FakePeers, located, node, peer, peers, sha256, zone_key
 from topology.labels import REGION_LABEL, ZONE_LABEL, read_labels
 from topology.ledger import CostLedger, Prices
 from topology.placement import Placement
@@ -123,7 +123,7 @@ def idle_puller(roster: Roster, clock: Clock) -> Puller:
     return Puller(
         index=ScatterIndex(asker, settings=LookupSettings(), metrics=metrics),
         roster=roster,
-        client=PeerClient(Dialer(connect_s=1.0), stall_s=1.0),
+        client=PeerClient(Dialer(credentials=CREDENTIALS, connect_s=1.0), stall_s=1.0),
         policy=Policy(regard=regard, pace=Pace(patience_s=0.5), pull=pull, transfer=transfer),
         stall_s=pull.stall_s,
         metrics=metrics,

@@ -13,7 +13,7 @@ from agent.peering.channels import Channels, NoReply
 from agent.peering.dial import Dialer
 from tests.unit.agent.peering.raw import web_server
 from tests.unit.agent.transfer.scripted import NoLeak, until
-from tests.unit.twins import descriptor, named, sha256
+from tests.unit.twins import CREDENTIALS, descriptor, named, sha256
 
 AT_MOST_S = 10.0
 HELD, OTHER = sha256("held"), sha256("other")
@@ -34,7 +34,7 @@ async def asking() -> AsyncIterator[tuple[Channels[Question, Reply], Peer, Quest
     async with (
         NoLeak(),
         web_server(lambda request: desk.serve(request, "127.0.0.1")) as server,
-        Dialer(connect_s=5.0) as dialer,
+        Dialer(credentials=CREDENTIALS, connect_s=5.0) as dialer,
         Channels(dialer, QUESTIONS) as channels,
     ):
         yield channels, server.peer(), desk

@@ -19,7 +19,7 @@ from agent.observe.metrics import Metrics
 from agent.peering.dial import Dialer
 from tests.unit.agent.peering.raw import accept_upgrade, vanish
 from tests.unit.agent.transfer.scripted import Connection, descriptors, scripted
-from tests.unit.twins import located, node, other_tasks, peers, zone_key
+from tests.unit.twins import CREDENTIALS, located, node, other_tasks, peers, zone_key
 from topology.placement import Placement
 
 AT_MOST_S = 20.0
@@ -81,7 +81,7 @@ async def running(members: Peers, **settings: object) -> AsyncIterator[Running]:
     roster = Roster(own=node("own"), placement=located("r", "a"))
     roster.update(members)
     metrics = Metrics()
-    dialer = Dialer(connect_s=3.0)
+    dialer = Dialer(credentials=CREDENTIALS, connect_s=3.0)
     measurer = Measurer(
         roster=roster,
         settings=LatencySettings(**{**QUICK, **settings}),  # type: ignore[arg-type]
@@ -219,7 +219,7 @@ async def test_probing_that_is_turned_off_opens_nothing() -> None:
             settings=LatencySettings(measure=False),
             metrics=Metrics(),
             load=lambda: 0,
-            dialer=Dialer(connect_s=3.0),
+            dialer=Dialer(credentials=CREDENTIALS, connect_s=3.0),
         )
         async with measurer:
             await measurer.run()

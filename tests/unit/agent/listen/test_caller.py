@@ -1,11 +1,14 @@
 """What each kind of caller may do, and how it is treated, by its listener and its User-Agent."""
 
+from collections.abc import Mapping
+
 import pytest
 from multidict import CIMultiDict
 
-from agent.listen.caller import Caller, CallerKind
+from agent.listen.caller import Caller, CallerKind, Callers
 from agent.observe.requests import RequestPath
 from agent.oci.errors import Overloaded, TooManyRequests
+from agent.peering.credentials import Credentials
 from topology.placement import NodeName
 
 HOSTPORT, NODEPORT, PEER = RequestPath.HOSTPORT, RequestPath.NODEPORT, RequestPath.PEER
@@ -17,8 +20,22 @@ def connected(listener: RequestPath) -> Caller:
     return Caller(listener=listener, address="192.0.2.7", cookie=77, connected_s=1.0)
 
 
+CALLERS = Callers(credentials=Credentials(own=OWN), peer_at={"192.0.2.7": NodeName("node-7")}.get)
+
+
+def refined(connection: Caller, headers: Mapping[str, str]) -> Caller:
+    return CALLERS.of(connection, "GET", "/v2/", headers)
+
+
 def caller(listener: RequestPath, user_agent: str) -> Caller:
-    return connected(listener).refined({"User-Agent": user_agent})
+    return refined(connected(listener), {"User-Agent": user_agent})
+
+
+def test_member_is_known_by_its_address() -> None:
+    assert connected(PEER).node is None
+    assert caller(PEER, AGENT).node == "node-7"
+    elsewhere = Caller(listener=PEER, address="192.0.2.8", cookie=78, connected_s=1.0)
+    assert refined(elsewhere, {}).node is None
 
 
 @pytest.mark.parametrize(
@@ -30,6 +47,7 @@ def caller(listener: RequestPath, user_agent: str) -> Caller:
         (PEER, AGENT, CallerKind.AGENT),
         (HOSTPORT, AGENT, CallerKind.STRANGER),
         (HOSTPORT, "shorthaul-canary", CallerKind.STRANGER),
+        (PEER, "shorthaul-canary", CallerKind.STRANGER),
         (NODEPORT, AGENT, CallerKind.STRANGER),
         (HOSTPORT, CURL, CallerKind.STRANGER),
         (NODEPORT, CURL, CallerKind.STRANGER),
@@ -47,13 +65,13 @@ def test_kind_is_told_by_listener_and_user_agent(
 @pytest.mark.parametrize("listener", RequestPath)
 def test_connection_without_a_request_yet_is_a_stranger_s(listener: RequestPath) -> None:
     assert connected(listener).kind is CallerKind.STRANGER
-    assert connected(listener).refined({}).kind is CallerKind.STRANGER
+    assert refined(connected(listener), {}).kind is CallerKind.STRANGER
 
 
 def test_each_request_of_a_connection_is_refined_anew() -> None:
     first = caller(HOSTPORT, CONTAINERD)
-    assert first.refined(CIMultiDict({"user-agent": CURL})).kind is CallerKind.STRANGER
-    assert first.refined(CIMultiDict({"user-agent": CONTAINERD})) is first
+    assert refined(first, CIMultiDict({"user-agent": CURL})).kind is CallerKind.STRANGER
+    assert refined(first, CIMultiDict({"user-agent": CONTAINERD})) == first
 
 
 @pytest.mark.parametrize("user_agent", [CONTAINERD, AGENT, CURL])
@@ -103,7 +121,7 @@ def test_agent_is_refused_with_429_and_a_redirected_client_with_503() -> None:
 def test_bytes_are_accounted_for_callers_of_other_nodes_that_do_not_account_themselves(
     listener: RequestPath, user_agent: str, crosses: bool
 ) -> None:
-    assert caller(listener, user_agent).crosses_zones is crosses
+    assert caller(listener, user_agent).costs_count_here is crosses
 
 
 @pytest.mark.parametrize("user_agent", [CONTAINERD, AGENT, CURL])

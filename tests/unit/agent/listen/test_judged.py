@@ -14,7 +14,7 @@ from agent.flows.book import FlowBook
 from agent.flows.messages import Flows, Hello
 from agent.flows.table import Flow, FlowTable
 from agent.flows.verdicts import Verdict
-from agent.listen.http import HttpListener, caller_of
+from agent.listen.http import HttpListener, connection_caller
 from agent.listen.judged import JudgedRequests
 from agent.observe.metrics import Metrics
 from agent.observe.requests import RequestPath, RequestRecord
@@ -49,7 +49,7 @@ class Listener:
         assert transport is not None
         self.cookies.append(socket_cookie(transport.get_extra_info("socket")))
         record = RequestRecord(path=self.path, method=request.method)
-        self._judged.judge(record, caller_of(request), self.records.append)
+        self._judged.judge(record, connection_caller(request), self.records.append)
         return web.Response(text="{}")
 
     def verdicts(self) -> list[str | None]:

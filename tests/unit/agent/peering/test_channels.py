@@ -13,7 +13,7 @@ from agent.peering.dial import Dialer
 from tests.frames import BINARY, PING, PONG, frame
 from tests.unit.agent.peering.raw import ECHO, PATH, QUICK, accept_upgrade, read_frame, vanish
 from tests.unit.agent.transfer.scripted import Connection, NoLeak, Script, descriptors, scripted, until
-from tests.unit.twins import node, other_tasks, peers
+from tests.unit.twins import CREDENTIALS, node, other_tasks, peers
 
 AT_MOST_S = 10.0
 
@@ -21,7 +21,7 @@ AT_MOST_S = 10.0
 @asynccontextmanager
 async def channels(**options: float) -> AsyncIterator[Channels[str, str]]:
     """Channels with a quick heartbeat, which leave nothing open."""
-    async with NoLeak(), Dialer(connect_s=5.0, heartbeat=QUICK) as dialer:
+    async with NoLeak(), Dialer(credentials=CREDENTIALS, connect_s=5.0, heartbeat=QUICK) as dialer:
         async with Channels(dialer, ECHO, **options) as made:
             yield made
         assert made.open == ()

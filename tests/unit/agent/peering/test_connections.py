@@ -12,6 +12,7 @@ from agent.members.member import Peer
 from agent.peering.connections import ConnectionPool, Malformed, PeerConnection, ResponseHead
 from agent.peering.dial import Dialer, Unreachable
 from tests.unit.agent.transfer.scripted import Connection, NoLeak, answer, descriptors, scripted, until
+from tests.unit.twins import CREDENTIALS
 
 BODY = b"0123456789" * 10
 
@@ -20,7 +21,7 @@ BODY = b"0123456789" * 10
 async def pool() -> AsyncIterator[ConnectionPool]:
     """A pool, which leaves nothing open."""
     before = descriptors()
-    made = ConnectionPool(Dialer(connect_s=5.0))
+    made = ConnectionPool(Dialer(credentials=CREDENTIALS, connect_s=5.0))
     yield made
     made.close()
     await until(lambda: len(descriptors()) <= len(before), "all is closed")
@@ -376,7 +377,7 @@ def full() -> Iterator[tuple[str, int]]:
 
 
 async def test_peer_that_does_not_answer_is_unreachable_after_its_time(full: tuple[str, int]) -> None:
-    pool = ConnectionPool(Dialer(connect_s=0.05))
+    pool = ConnectionPool(Dialer(credentials=CREDENTIALS, connect_s=0.05))
     async with scripted(serve) as server:
         peer = replace(server.peer, address=full[0], port=full[1])
     with NoLeak(), pytest.raises(Unreachable, match=r"no answer within 0\.05 s"):
@@ -385,7 +386,11 @@ async def test_peer_that_does_not_answer_is_unreachable_after_its_time(full: tup
 
 async def test_every_new_connection_is_told_of_with_its_socket() -> None:
     told: list[tuple[Peer, tuple[str, int]]] = []
-    dialer = Dialer(connect_s=5.0, connected=lambda peer, own: told.append((peer, own.getpeername())))
+    dialer = Dialer(
+        credentials=CREDENTIALS,
+        connect_s=5.0,
+        connected=lambda peer, own: told.append((peer, own.getpeername())),
+    )
     pool = ConnectionPool(dialer)
     async with scripted(serve) as server:
         for _ in range(2):
@@ -413,7 +418,7 @@ async def test_cancelling_a_request_closes_its_connection(pool: ConnectionPool) 
 
 
 async def test_cancelling_while_it_connects_leaves_nothing(full: tuple[str, int]) -> None:
-    pool = ConnectionPool(Dialer(connect_s=5.0))
+    pool = ConnectionPool(Dialer(credentials=CREDENTIALS, connect_s=5.0))
     async with scripted(serve) as server:
         peer = replace(server.peer, address=full[0], port=full[1])
     async with NoLeak():
@@ -433,7 +438,7 @@ async def test_closing_the_pool_closes_what_is_idle(pool: ConnectionPool) -> Non
 
 
 async def test_idle_connection_is_closed_after_its_time() -> None:
-    pool = ConnectionPool(Dialer(connect_s=5.0), idle_s=0.05)
+    pool = ConnectionPool(Dialer(credentials=CREDENTIALS, connect_s=5.0), idle_s=0.05)
     async with scripted(serve) as server:
         connection, _ = await fetch(pool, server.peer)
         pool.give_back(server.peer, connection)
@@ -445,7 +450,7 @@ async def test_idle_connection_is_closed_after_its_time() -> None:
 
 def test_requests_work_on_the_loop_of_the_agent_as_well() -> None:
     async def main() -> None:
-        pool = ConnectionPool(Dialer(connect_s=5.0))
+        pool = ConnectionPool(Dialer(credentials=CREDENTIALS, connect_s=5.0))
         async with scripted(serve) as server:
             for _ in range(3):
                 connection, content = await fetch(pool, server.peer)

@@ -5,11 +5,11 @@ import asyncio
 
 import pytest
 
-from agent.peering.dial import Dialer, Unreachable, request_headers
+from agent.peering.dial import Dialer, Unreachable
 from agent.peering.heartbeat import Heartbeat
 from tests.unit.agent.peering.raw import PATH, accept_upgrade
 from tests.unit.agent.transfer.scripted import Connection, NoLeak, answer, scripted
-from tests.unit.twins import REPOSITORY_ROOT
+from tests.unit.twins import CREDENTIALS, REPOSITORY_ROOT
 
 CONNECTING = {"ClientSession", "ws_connect", "sock_connect", "open_connection"}
 
@@ -26,14 +26,14 @@ async def test_every_request_says_that_an_agent_asks() -> None:
         heads.append(await connection.request())
         await connection.send(answer(status=404))
 
-    async with scripted(script) as server, Dialer(connect_s=5.0) as dialer:
+    async with scripted(script) as server, Dialer(credentials=CREDENTIALS, connect_s=5.0) as dialer:
         with pytest.raises(Unreachable):
             await dialer.open_websocket(server.peer, PATH, timeout_s=5.0, message_max_bytes=10)
         assert heads[0].startswith(f"GET {PATH} HTTP/1.1\r\n")
-        for name, value in request_headers(server.peer, "GET", PATH).items():
+        for name, value in CREDENTIALS.headers(server.peer, "GET", PATH).items():
             assert f"\r\n{name}: {value}\r\n" in heads[0]
-        assert request_headers(server.peer, "GET", PATH)["User-Agent"] == "shorthaul"
-        more = request_headers(server.peer, "GET", PATH, {"Range": "bytes=0-1"})
+        assert CREDENTIALS.headers(server.peer, "GET", PATH)["User-Agent"] == "shorthaul"
+        more = CREDENTIALS.headers(server.peer, "GET", PATH, {"Range": "bytes=0-1"})
         assert more["Range"] == "bytes=0-1"
         assert more.keys() > {"User-Agent"}
 
@@ -46,7 +46,7 @@ async def test_connections_come_from_the_given_address() -> None:
         await accept_all(connection)
 
     async with NoLeak(), scripted(script) as server:
-        async with Dialer(connect_s=5.0, local_address="127.0.0.77") as dialer:
+        async with Dialer(credentials=CREDENTIALS, connect_s=5.0, local_address="127.0.0.77") as dialer:
             socket = await dialer.open_websocket(server.peer, PATH, timeout_s=5.0, message_max_bytes=10)
             await socket.close()
             own = await dialer.connect(server.peer)
@@ -60,7 +60,7 @@ async def test_address_that_cannot_be_connected_from_makes_peers_unreachable(loc
     async with (
         NoLeak(),
         scripted(accept_all) as server,
-        Dialer(connect_s=5.0, local_address=local_address) as dialer,
+        Dialer(credentials=CREDENTIALS, connect_s=5.0, local_address=local_address) as dialer,
     ):
         with pytest.raises(Unreachable):
             await dialer.open_websocket(server.peer, PATH, timeout_s=5.0, message_max_bytes=10)
@@ -74,7 +74,11 @@ async def test_every_new_connection_is_told_of() -> None:
     async with (
         NoLeak(),
         scripted(accept_all) as server,
-        Dialer(connect_s=5.0, connected=lambda peer, sock: told.append((peer, sock.getpeername()))) as dialer,
+        Dialer(
+            credentials=CREDENTIALS,
+            connect_s=5.0,
+            connected=lambda peer, sock: told.append((peer, sock.getpeername())),
+        ) as dialer,
     ):
         socket = await dialer.open_websocket(server.peer, PATH, timeout_s=5.0, message_max_bytes=10)
         own = await dialer.connect(server.peer)
@@ -87,13 +91,17 @@ async def test_peer_that_never_answers_the_handshake_is_unreachable_after_its_ti
     async def script(connection: Connection) -> None:
         await connection.closed()
 
-    async with NoLeak(), scripted(script) as server, Dialer(connect_s=5.0) as dialer:
+    async with NoLeak(), scripted(script) as server, Dialer(credentials=CREDENTIALS, connect_s=5.0) as dialer:
         with pytest.raises(Unreachable):
             await dialer.open_websocket(server.peer, PATH, timeout_s=0.1, message_max_bytes=10)
 
 
 async def test_many_websockets_to_one_peer_have_a_connection_each() -> None:
-    async with NoLeak(), scripted(accept_all) as server, Dialer(connect_s=5.0) as dialer:
+    async with (
+        NoLeak(),
+        scripted(accept_all) as server,
+        Dialer(credentials=CREDENTIALS, connect_s=5.0) as dialer,
+    ):
         opened = [
             await dialer.open_websocket(server.peer, PATH, timeout_s=5.0, message_max_bytes=10)
             for _ in range(5)

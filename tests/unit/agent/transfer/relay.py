@@ -21,6 +21,7 @@ from agent.transfer.answers import AttemptFailed, FetchRequest
 from agent.transfer.peers import PeerClient
 from agent.transfer.sink import ClientGone, ClientSink
 from tests.unit.agent.transfer.scripted import AT_MOST_S, Connection, Script, ScriptedPeer, scripted, until
+from tests.unit.twins import CREDENTIALS
 
 KIB, MIB = 1 << 10, 1 << 20
 _RANGE = re.compile(r"range: bytes=(\d+)-(\d*)", re.IGNORECASE)
@@ -230,7 +231,9 @@ async def holders(*scripts: Script) -> AsyncIterator[tuple[list[ScriptedPeer], P
             await stack.enter_async_context(scripted(script, f"p{place}"))
             for place, script in enumerate(scripts)
         ]
-        client = await stack.enter_async_context(PeerClient(Dialer(connect_s=5.0), stall_s=5.0))
+        client = await stack.enter_async_context(
+            PeerClient(Dialer(credentials=CREDENTIALS, connect_s=5.0), stall_s=5.0)
+        )
         yield peers, client
 
 

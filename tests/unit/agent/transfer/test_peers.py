@@ -26,6 +26,7 @@ from tests.unit.agent.transfer.scripted import (
     scripted,
     until,
 )
+from tests.unit.twins import CREDENTIALS
 
 SMALL = pattern(VERIFIED_BYTES)
 LARGE = pattern(VERIFIED_BYTES + 1)
@@ -53,7 +54,7 @@ async def asking(script: Script, *, stall_s: float = 5.0) -> AsyncIterator[tuple
     async with (
         NoLeak(),
         scripted(script) as server,
-        PeerClient(Dialer(connect_s=5.0), stall_s=stall_s) as client,
+        PeerClient(Dialer(credentials=CREDENTIALS, connect_s=5.0), stall_s=stall_s) as client,
     ):
         yield server, client
 
@@ -198,7 +199,7 @@ async def test_peer_that_breaks_off_before_its_first_byte_has_failed(
 async def test_peer_that_is_not_there_is_unreachable() -> None:
     async with asking(serving(LARGE)) as (server, client):
         pass
-    async with PeerClient(Dialer(connect_s=5.0), stall_s=5.0) as client:
+    async with PeerClient(Dialer(credentials=CREDENTIALS, connect_s=5.0), stall_s=5.0) as client:
         assert await failure(client, server, of(LARGE)) is Failure.UNREACHABLE
 
 
