@@ -1,7 +1,7 @@
-"""Makes every part of the agent out of its settings, and connects them. Awaits nothing, starts nothing.
+"""Makes every part of the agent from its settings, and connects the parts. Awaits nothing, starts nothing.
 
-`agent.lifecycle` starts and stops the parts. `build` has to be called inside the event loop that runs them:
-some parts bind to it.
+`agent.lifecycle` starts and stops the parts. Call `build` inside the event loop that will run them: some
+parts bind to the running loop.
 """
 
 import socket
@@ -78,15 +78,15 @@ from topology.cluster import Timing
 from topology.ledger import CostLedger, Prices
 from topology.placement import NodeName
 
-_REPORT_COUNTS_S = 600.0  # so long a peer's report counts at least; it comes a few times in that
+_REPORT_COUNTS_S = 600.0  # a peer's report counts for at least this long; several come in this time
 
 Background = Mapping[str, Callable[[], Coroutine[Any, Any, None]]]
-"""What runs until it is cancelled, by the names of the tasks."""
+"""The background tasks by name. Each runs until it is cancelled."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Core:
-    """What this node has and knows. Opens no connection."""
+    """What this node has and knows. These parts open no connection."""
 
     own: NodeName
     credentials: Credentials
@@ -104,7 +104,7 @@ class Core:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outbound:
-    """What this node asks of others."""
+    """What this node needs to ask other nodes."""
 
     dialer: Dialer
     measure_dialer: Dialer
@@ -120,7 +120,7 @@ class Outbound:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inbound:
-    """What others ask of this node. ``pull_listeners``: of the pull API."""
+    """What answers the requests of clients and of other nodes. ``pull_listeners``: those of the pull API."""
 
     questions: QuestionDesk
     reports: ReportDesk
@@ -130,7 +130,7 @@ class Inbound:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """The whole agent, connected and at rest."""
+    """All parts of the agent, connected and not started."""
 
     settings: Settings
     core: Core
@@ -140,7 +140,7 @@ class Parts:
 
 
 def build(settings: Settings, sockets: Mapping[str, socket.socket]) -> Parts:
-    """The agent of these settings. ``sockets``: see `open_listeners`."""
+    """The parts of an agent with these settings. ``sockets``: see `open_listeners`."""
     core = _make_core(settings)
     outbound = _make_outbound(settings, core)
     inbound = _make_inbound(settings, core, outbound, sockets)
@@ -154,7 +154,10 @@ def build(settings: Settings, sockets: Mapping[str, socket.socket]) -> Parts:
 
 
 def open_listeners(settings: Settings) -> dict[str, socket.socket]:
-    """The four listening sockets, by their names in the settings. Raises `ListenErrors`; all or none."""
+    """Open the four listening sockets. Returns them by their names in the settings.
+
+    Raises `ListenErrors` if one can't be opened. Then none stays open.
+    """
     opened: dict[str, socket.socket] = {}
     errors: list[ListenError] = []
     for entry in fields(settings.listen):
@@ -233,7 +236,7 @@ def _make_outbound(settings: Settings, core: Core) -> Outbound:
         connect_s=settings.pull.connect_s,
         connected=partial(add_handshake, roster, metrics),
     )
-    # Peers know by the address who reports, so measuring connections come from this node's own one.
+    # Peers recognise a reporter by its address, so measuring connections use this node's own address.
     measure_dialer = Dialer(
         credentials=core.credentials, connect_s=MEASURE_CONNECT_S, local_address=_own_address(settings)
     )
@@ -412,13 +415,13 @@ def _registries(settings: Settings) -> Filter:
 
 
 def _own_address(settings: Settings) -> str | None:
-    """The address to measure from, so that peers know who speaks; None where any will be taken."""
+    """The address for measuring connections: peers recognise this node by it. None: any address."""
     host = settings.listen.peer.host
     return None if host in ("0.0.0.0", "::") else host
 
 
 def _uploads_max(settings: Settings) -> int:
-    """As many as set, but no more than a rate limit can feed: peers give up what is too slow."""
+    """The limit from the settings, or less if a rate limit is set: peers give up bodies that are too slow."""
     transfer = settings.transfer
     if not transfer.upload_bytes_per_s or not settings.pull.floor_bytes_per_s:
         return transfer.uploads_max

@@ -1,9 +1,9 @@
 """Starts the agent's parts, waits for a signal, and stops them in order. Makes no part itself.
 
-    start   the background tasks, the admin port, the listeners
+    start   the background tasks, then the admin port, then the listeners of the pull API
     ready   until SIGTERM or SIGINT
-    drain   unready; no new connections; running responses end within `stop.drain_s`
-    stop    the admin port, the background tasks, the connections to peers
+    drain   unready, then no new connections; running responses end within `stop.drain_s`
+    stop    the admin port, then the background tasks, then the connections to peers
 
 A second signal ends the process at once.
 """
@@ -26,11 +26,11 @@ _ADMIN_DRAIN_S = 1.0
 
 
 def run_agent(settings: Settings) -> None:
-    """Run the agent until a signal asks it to stop. Raises `ListenErrors` when a port is taken."""
+    """Run the agent until a signal asks it to stop. Raises `ListenErrors` if a port is taken."""
     _raise_file_limit()
     sockets = open_listeners(settings)
 
-    # What the imports left never becomes garbage: collections need not look at it again and again.
+    # The objects that the imports made never become garbage, so garbage collections can skip them.
     gc.collect()
     gc.freeze()
 
@@ -45,7 +45,7 @@ def run_agent(settings: Settings) -> None:
 
 
 async def run(parts: Parts) -> None:
-    """Serve until a signal. A part that crashes ends the agent; the kubelet starts it again."""
+    """Serve until a signal. If a part crashes, the agent ends, and the kubelet starts it again."""
     stop = _stop_at_signal()
     outbound = parts.outbound
     async with (
@@ -98,7 +98,7 @@ async def _drain(parts: Parts) -> None:
 
 
 def _stop_at_signal() -> asyncio.Event:
-    """Is set by the first SIGTERM or SIGINT; the second one ends the process."""
+    """An event that the first SIGTERM or SIGINT sets. The second signal ends the process."""
     stop = asyncio.Event()
 
     def asked_to_stop() -> None:
@@ -113,6 +113,6 @@ def _stop_at_signal() -> asyncio.Event:
 
 
 def _raise_file_limit() -> None:
-    """As many open files as the system lets us have: each client and each peer needs one."""
+    """Allow as many open files as the system permits. Each client and each peer needs one."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

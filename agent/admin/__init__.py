@@ -1,1 +1,1 @@
-"""The admin port: what the agent says of itself, as typed documents."""
+"""The admin port: health, metrics, and the agent's state as typed documents."""

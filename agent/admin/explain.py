@@ -1,4 +1,4 @@
-"""Why this node would take an image or a blob from where: ``/api/explain``."""
+"""Where this node would get an image or a blob from, and why: ``/api/explain``."""
 
 import asyncio
 import time
@@ -22,7 +22,7 @@ from topology.placement import NodeName
 from topology.ranking import Ranked
 
 _CONTENT_MAX = 256
-_PLATFORMS_MAX = 4  # manifests of an index that are looked into
+_PLATFORMS_MAX = 4  # manifests of an index whose content is listed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,19 +37,22 @@ class Explainer:
     policy: Policy
     puller: Puller
     clock: Callable[[], float] = time.monotonic
-    # One at a time: a question goes to every peer, an image needs many of them, and pulls come first.
+    # One explanation at a time: it asks every peer, often many times, and pulls come first.
     one_at_a_time: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def digest(self, text: str) -> ExplainDocument:
-        """Every holder of one digest in order, asked now. Raises `OciError`."""
+        """All holders of one digest, in the order in which a pull tries them. Asks all peers.
+
+        Raises `OciError`.
+        """
         digest = parse_digest(text)
         async with self.one_at_a_time:
             return await self._explain(digest, None, ())
 
     async def image(self, text: str) -> ExplainDocument:
-        """The same for an image's manifest, and the choice for all that it names.
+        """The same for an image's manifest, and the choice for each blob that it names.
 
-        Raises `OciError`, also when nobody knows the tag.
+        Raises `OciError`, also if no node knows the tag.
         """
         reference = parse_reference(text)
         async with self.one_at_a_time:
@@ -92,7 +95,7 @@ class Explainer:
         )
 
     async def _manifest(self, target: Addressed) -> Manifest | None:
-        """The manifest from this node's store, else from a peer; None when nobody gives it."""
+        """The manifest, from this node's store or else from a peer. None if no node gives it."""
         try:
             blob = await self.store.open(target.digest)
         except ContentError:
@@ -150,7 +153,7 @@ class Explainer:
         ranked = self.policy.ranked(digest, holders, self.roster.snapshot, self.clock(), limit=1)
         if ranked:
             return ranked[0].node, ranked[0].reason
-        return None, "every holder is passed over" if holders else "nobody holds it"
+        return None, "no pull tries its holders now" if holders else "nobody holds it"
 
 
 def _with_reason(nodes: Iterable[NodeName], reason: str) -> tuple[PeerReasonEntry, ...]:

@@ -1,4 +1,4 @@
-"""What a scrape of the metrics reads at that moment. All else is counted when it happens."""
+"""The gauges, which are read when Prometheus scrapes. All other metrics are counted when they happen."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from agent.pull.regard import Regard
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gauges:
-    """Reads the state of the agent's parts. ``unready``: why the agent is not ready; None while it is."""
+    """Reads the state of the agent's parts. ``unready``: returns why the agent is not ready, or None."""
 
     metrics: Metrics
     store: ContentStore

@@ -6,7 +6,7 @@ from agent.content.store import ContentStore
 
 
 class Phase(Enum):
-    """Where the agent is between start and end. The value is what ``/readyz`` says."""
+    """The phase of the agent's life. The value is what ``/readyz`` says."""
 
     STARTING = "starting"
     SERVING = "serving"
@@ -21,5 +21,5 @@ class Readiness:
         self.phase = Phase.STARTING  # changed by the lifecycle only
 
     def reason(self) -> str | None:
-        """Why the agent is not ready; None while it is."""
+        """Why the agent is not ready. None while it is."""
         return self._store.problem if self.phase is Phase.SERVING else self.phase.value

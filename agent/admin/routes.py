@@ -1,4 +1,4 @@
-"""The routes of the admin port, by subject. Each takes the parts of the agent that it tells of."""
+"""The routes of the admin port, by subject. Each function takes the parts that its routes report on."""
 
 from collections.abc import Callable
 
@@ -29,7 +29,7 @@ Clock = Callable[[], float]
 
 
 def health_routes(unready: Callable[[], str | None]) -> tuple[Route, ...]:
-    """What the kubelet asks. ``unready``: why the agent is not ready; None while it is."""
+    """What the kubelet asks. ``unready``: returns why the agent is not ready, or None."""
 
     async def livez(_: web.BaseRequest) -> web.Response:
         return web.Response(text="ok\n")
@@ -53,7 +53,7 @@ def metrics_routes(gauges: Gauges, clock: Clock) -> tuple[Route, ...]:
 
 
 def topology_routes(roster: Roster, regard: Regard, measurer: Measurer, clock: Clock) -> tuple[Route, ...]:
-    """Who is where and how far away."""
+    """Where each node is, and how far away."""
 
     async def topology(_: web.BaseRequest) -> web.Response:
         return await document_response(await topology_view(roster, regard, clock()))
@@ -70,7 +70,7 @@ def topology_routes(roster: Roster, regard: Regard, measurer: Measurer, clock: C
 def traffic_routes(
     puller: Puller, traffic: Traffic, recent: RecentRequests, clock: Clock
 ) -> tuple[Route, ...]:
-    """What goes over the wire, what it costs, and the requests behind it."""
+    """The bodies under way, the costs of bytes between zones, and the last requests."""
 
     async def transfers(_: web.BaseRequest) -> web.Response:
         return await document_response(transfers_view(puller, traffic, clock()))
@@ -98,7 +98,7 @@ def flows_routes(book: FlowBook, clock: Clock) -> tuple[Route, ...]:
 
 
 def scrub_routes(scrubber: Scrubber) -> tuple[Route, ...]:
-    """The scrub's state, and the two actions, which answer with the state that they led to."""
+    """The state of the scrub, and its two actions. An action answers with the new state."""
 
     async def state(_: web.BaseRequest) -> web.Response:
         return await document_response(scrubber.document())

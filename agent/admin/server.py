@@ -1,7 +1,7 @@
-"""The admin port: a table of routes, and what holds for each of them.
+"""The admin port: a table of routes, and the rules for all of them.
 
-A page that only reads answers GET and HEAD. An action answers a POST that carries `ACTION_HEADER`. Every
-error of the API is an `ErrorDocument`.
+A page that only reads answers GET and HEAD. An action answers a POST with `ACTION_HEADER`. Every error of the
+API is an `ErrorDocument`.
 """
 
 import asyncio
@@ -15,12 +15,12 @@ from agent.documents.codec import encode_parts
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.Response]]
 
-_AT_ONCE_BYTES = 64 * 1024  # of JSON, a few milliseconds
+_AT_ONCE_BYTES = 64 * 1024  # this much JSON takes a few milliseconds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
-    """A path and what answers it. ``is_action``: it changes something."""
+    """A path and its handler. ``is_action``: it changes something."""
 
     path: str
     handler: Handler
@@ -42,7 +42,7 @@ class AdminServer:
 
 
 async def document_response(document: object, *, status: int = 200) -> web.Response:
-    """The document as JSON. A large one lets other work go on between its parts."""
+    """The document as JSON. While a large one is encoded, other tasks can run in between."""
     body = bytearray()
     pause_at_bytes = _AT_ONCE_BYTES
     for part in encode_parts(document):
@@ -54,12 +54,12 @@ async def document_response(document: object, *, status: int = 200) -> web.Respo
 
 
 async def error_response(status: int, message: str, *, hint: str) -> web.Response:
-    """The one shape of an error."""
+    """An error as a response."""
     return await document_response(ErrorDocument(message=message, hint=hint), status=status)
 
 
 async def _refusal(route: Route, request: web.BaseRequest) -> web.Response | None:
-    """The error of a request that this route does not take; None if it takes it."""
+    """The error for a request that this route does not allow. None if it allows it."""
     allowed = ("POST",) if route.is_action else ("GET", "HEAD")
     if request.method not in allowed:
         hint = "this path changes something" if route.is_action else "this page only reads"

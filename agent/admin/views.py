@@ -1,6 +1,6 @@
-"""The documents of the admin API, made of what the agent's parts know at this moment.
+"""Makes the documents of the admin API from the present state of the agent's parts.
 
-The larger ones let other work go on between their parts, because one loop also serves the pulls.
+While a large document is made, other tasks can run in between, because the same loop serves the pulls.
 """
 
 import asyncio
@@ -39,14 +39,14 @@ from topology.placement import NodeName, ZoneKey
 from topology.rtt import Estimate
 from topology.snapshot import Source, Standing
 
-_AT_ONCE = 500  # nodes, some milliseconds
+_AT_ONCE = 500  # this many nodes take some milliseconds
 
 _Costs = tuple[tuple[float | None, ...], ...]
 _Sources = tuple[tuple[str | None, ...], ...]
 
 
 async def topology_view(roster: Roster, regard: Regard, now_s: float) -> TopologyDocument:
-    """Every node with its place and cost, the zones and the matrix between them, and label problems."""
+    """Every node with its placement and cost, the zones, the matrix between them, and label problems."""
     snapshot = roster.snapshot
     zones = sorted(snapshot.zones, key=str)
     standings = sorted(snapshot.standings.items(), key=lambda item: (item[1].placement.path, item[0]))
@@ -70,7 +70,7 @@ async def topology_view(roster: Roster, regard: Regard, now_s: float) -> Topolog
 
 
 async def latency_view(roster: Roster, connected: Iterable[NodeName], now_s: float) -> LatencyDocument:
-    """What this node measured itself, peer by peer, and what is known between zones."""
+    """What this node measured itself, for each peer, and the costs between zones."""
     snapshot = roster.snapshot
     open_now = frozenset(connected)
     measured = []
@@ -91,7 +91,7 @@ async def latency_view(roster: Roster, connected: Iterable[NodeName], now_s: flo
 
 
 def costs_view(entries: Iterable[Entry]) -> CostsDocument:
-    """Bytes and money by pair of zones since the agent started."""
+    """Bytes and US dollars for each pair of zones since the agent started."""
     pairs = tuple(
         ZonePairCostEntry(
             source_zone=entry.source,
@@ -109,7 +109,7 @@ def costs_view(entries: Iterable[Entry]) -> CostsDocument:
 
 
 def flows_view(book: FlowBook, now_s: float) -> FlowsDocument:
-    """Whether the local path is proved, the last canaries, and the last connections judged."""
+    """Whether the local path is proved, the last canaries, and the last verdicts on connections."""
     proved, why = book.proved(now_s)
     return FlowsDocument(
         probe=book.connected,
@@ -209,7 +209,7 @@ def _peer_latency(name: NodeName, tier: str, rtt: RttEntry | None, *, measuring:
 
 
 async def _matrix(roster: Roster, zones: Sequence[ZoneKey]) -> tuple[_Costs, _Sources]:
-    """The cost between each two zones, and its source; None where a zone went away meanwhile."""
+    """The cost between each two zones, and its source. None if a zone disappeared meanwhile."""
     topology = roster.topology
     rows_us: list[tuple[float | None, ...]] = []
     rows_source: list[tuple[str | None, ...]] = []

@@ -1,7 +1,7 @@
-"""A client of a running agent's admin port: asks with a deadline, and reads the answer as a document.
+"""A client of a running agent's admin port: it requests a page, with a deadline, and decodes the document.
 
-Imported only when a command asks: the agent's own process has no use for it. Every text of a document
-is made printable here, because labels come from other machines, and a terminal obeys control characters.
+Only commands that need it import it, because the agent's process does not. Every text of a document is made
+printable here: labels come from other machines, and a terminal obeys control characters.
 """
 
 import http.client
@@ -17,11 +17,11 @@ from agent.documents.topology import TopologyDocument
 
 _T = TypeVar("_T")
 
-_HEADERS = {"Accept": "application/json", ACTION_HEADER: "1"}  # the latter where something is changed
+_HEADERS = {"Accept": "application/json", ACTION_HEADER: "1"}  # only actions need the second one
 
-_DEADLINE_S = 15.0  # an explanation waits for peers, and the agent bounds that at a few seconds
+_DEADLINE_S = 15.0  # an explanation waits for peers, a few seconds at most
 _PART_BYTES = 64 * 1024
-_ANSWER_MAX_BYTES = 64 * 1024 * 1024  # 5,000 nodes are about 2 MB; whatever sends more is no agent
+_ANSWER_MAX_BYTES = 64 * 1024 * 1024  # 5,000 nodes are about 2 MB; a server that sends more is no agent
 _IS_IT_RUNNING = "is it running? name its admin port with --url (listen.admin of its settings)"
 
 
@@ -33,9 +33,9 @@ def request_json(
     method: str = "GET",
     deadline_s: float = _DEADLINE_S,
 ) -> Any:
-    """The JSON object that the admin port at ``url`` gives for ``path``; else `CommandError`.
+    """The JSON object that the admin port at ``url`` answers for ``path``. Raises `CommandError`.
 
-    ``deadline_s`` bounds each wait for the agent, and the reading of the answer's body as a whole.
+    ``deadline_s``: the limit for each wait for the agent, and for reading the whole body.
     """
     base = _parse_url(url)
     target = f"{base.path.rstrip('/')}{path}" + (f"?{urlencode(query)}" if query else "")
@@ -47,7 +47,7 @@ def request_json(
 
 
 def read(kind: type[_T], answer: Any) -> _T:
-    """An answer as a document, its texts made printable; `CommandError` when it is something else."""
+    """The answer as a document, with printable texts. Raises `CommandError` if it is something else."""
     try:
         return decode(kind, answer, text=printable)
     except DocumentInvalid as error:
@@ -55,7 +55,7 @@ def read(kind: type[_T], answer: Any) -> _T:
 
 
 def read_topology(answer: Any) -> TopologyDocument:
-    """The answer of ``/api/topology``, whose matrices have a cell for each two zones; else `CommandError`."""
+    """The answer of ``/api/topology``. Raises `CommandError` if a cell of a matrix is missing."""
     topology = read(TopologyDocument, answer)
     sides = [len(topology.zones)] * len(topology.zones)
     for matrix in (topology.matrix_us, topology.matrix_source):
@@ -69,7 +69,7 @@ def read_topology(answer: Any) -> TopologyDocument:
 
 
 def printable(text: str) -> str:
-    r"""``text`` with everything that is no visible character or space as an escape such as ``\x1b``."""
+    r"""``text`` with escapes such as ``\x1b`` in place of characters that are not printable."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
@@ -101,7 +101,7 @@ def _exchange(base: SplitResult, method: str, target: str, deadline_s: float) ->
     try:
         connection.request(method, target, headers=_HEADERS)
         with connection.getresponse() as response:
-            end_s = time.monotonic() + deadline_s  # the socket's own time-out counts anew with every byte
+            end_s = time.monotonic() + deadline_s  # the socket's time-out begins again with every byte
             body = bytearray()
             while len(body) <= _ANSWER_MAX_BYTES and (part := response.read1(_PART_BYTES)):
                 body += part
@@ -117,7 +117,7 @@ def _unreachable(url: str, error: Exception, deadline_s: float) -> CommandError:
     if isinstance(error, TimeoutError):
         return CommandError(f"no answer from {url} within {deadline_s:g} s", hint=_IS_IT_RUNNING)
     if isinstance(error, http.client.HTTPException | ConnectionResetError | BrokenPipeError):
-        # Before OSError: RemoteDisconnected is both, and somebody did take the connection.
+        # Before OSError, because RemoteDisconnected is both, and here something accepted the connection.
         return CommandError(
             f"what answers at {url} does not speak HTTP as an agent does ({_words(error)})",
             hint="name the agent's admin port with --url, not one of its other listeners",
@@ -152,7 +152,7 @@ def _answer(url: str, path: str, status: int, body: bytes) -> Any:
 
 
 def _refused(url: str, path: str, status: int, answer: Any) -> CommandError:
-    """The agent's own error, or what an error of something else may mean."""
+    """The agent's own error. If something else answered, what its error may mean."""
     try:
         error = decode(ErrorDocument, answer, text=printable)
     except DocumentInvalid:

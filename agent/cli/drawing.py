@@ -1,7 +1,7 @@
 """What the commands show on the terminal: trees and tables.
 
-The door to rich for the command line; imported only when a command has something to show. Names and
-labels go into `Text`, never into markup: markup would read ``[a]`` as a style.
+Of the command line only this module imports rich, and only commands that show something import it. Names and
+labels go into `Text`, never into markup: markup would take ``[a]`` for a style.
 """
 
 import io
@@ -21,8 +21,8 @@ from agent.cli.formats import age, count, ms, or_far, plain_ms, size, zone_name
 from agent.documents.explain import ExplainDocument, PeerReasonEntry
 from agent.documents.topology import NodeEntry, TopologyDocument
 
-_SHOWN = 20  # of each group, unless all are asked for
-_ENDLESS = 10_000  # columns where no window ends the line: a file, a pipe
+_SHOWN = 20  # entries of each group, without --all
+_ENDLESS = 10_000  # columns, if the output is a file or a pipe
 _DIGEST_DIGITS = 12
 
 _TIER_STYLE = {
@@ -50,7 +50,7 @@ _SUSPECT_HINT = "compare its labels with where it really runs; what is measured 
 
 @dataclass(slots=True)
 class _Group:
-    """A place and what is directly in it. ``nearest_us`` and ``count`` are over everything below."""
+    """A place, and what is directly in it. ``nearest_us`` and ``count`` include everything below it."""
 
     level: str = ""
     value: str = ""
@@ -61,12 +61,12 @@ class _Group:
 
 
 def write(text: str) -> None:
-    """Text for another program: as it is, and no matter how long the lines."""
+    """Write text for another program: unchanged, with lines of any length."""
     make_console().out(text.removesuffix("\n"), highlight=False)
 
 
 def print_tree(view: TopologyDocument, *, show_all: bool) -> None:
-    """Region, zone, finer levels, nodes; below it what is wrong with labels, and the suspects."""
+    """The tree of regions, zones, finer levels and nodes. Then the label problems and the suspects."""
     limit = sys.maxsize if show_all else _SHOWN
     console = make_console()
     top = _grouped(view.nodes)
@@ -85,7 +85,7 @@ def print_tree(view: TopologyDocument, *, show_all: bool) -> None:
 
 
 def print_matrix(view: TopologyDocument) -> None:
-    """Milliseconds from zone to zone."""
+    """The matrix of milliseconds from zone to zone."""
     console = make_console()
     if not view.zones:
         console.print(Text(f"node {view.node} knows no zones: no node has a zone label"))
@@ -112,7 +112,7 @@ def print_matrix(view: TopologyDocument) -> None:
 
 
 def print_explanation(explanation: ExplainDocument) -> None:
-    """What was asked for, the choice, who holds it, and for an image the same of its content."""
+    """The digest, the choice, the holders. For an image, also the choice for each blob of it."""
     console = make_console()
     console.print(
         Text.assemble(
@@ -153,10 +153,10 @@ def _grouped(nodes: Iterable[NodeEntry]) -> _Group:
 
 
 def _add_group(tree: Tree, group: _Group, limit: int, left: int | None = None) -> int:
-    """Add what is in a group, nearest first, so that what is left out is far away.
+    """Add the content of a group, nearest first, so that only far nodes are left out.
 
-    ``left``: how many more nodes may be shown. The racks of a zone share this number. None above the
-    zones, where each group has its own. Returns how many were shown.
+    ``left``: how many more nodes may be shown. The racks of a zone share this number. It is None above the
+    zones, because each zone has its own number. Returns how many nodes were shown.
     """
     if left is None and group.level not in ("", "region"):
         left = limit

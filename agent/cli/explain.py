@@ -1,4 +1,4 @@
-"""``shorthaul explain``: where a running agent would take an image or a blob from, and why."""
+"""``shorthaul explain``: where a running agent would get an image or a blob from, and why."""
 
 import argparse
 import json
@@ -26,7 +26,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Ask the agent, then show what it said."""
+    """Ask the agent, then show its answer."""
     try:
         query = parse_question(arguments.what)
     except ValueError as error:
@@ -48,7 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def parse_question(what: str) -> dict[str, str]:
-    """The query for an image's name or a digest. Of NAME@DIGEST the digest is enough."""
+    """The query for an image's name or a digest. NAME@DIGEST is the same as the digest alone."""
     _, at, digest = what.rpartition("@")
     if _DIGEST.fullmatch(digest):
         return {"digest": digest}

@@ -1,7 +1,7 @@
-"""The cluster as a picture: Graphviz source, and what `dot` draws of it.
+"""The cluster as a picture: Graphviz source, and a PNG that `dot` draws from it.
 
-The door to Graphviz for the command line; imported only when a picture is asked for. Names and labels
-go through `_Picture._label`: Graphviz would read HTML, entities and escapes in them.
+Only this module imports Graphviz, and only a command that makes a picture imports this module. Names and
+labels go through `_Picture._label`: Graphviz would interpret HTML, entities and escapes in them.
 """
 
 import itertools
@@ -17,9 +17,9 @@ from agent.cli.errors import CommandError
 from agent.cli.formats import count, ms, or_far
 from agent.documents.topology import NodeEntry, TopologyDocument
 
-_DRAWN_NODES = 300  # with more, the picture has a box a zone
+_DRAWN_NODES = 300  # with more nodes, there is one box for each zone
 _DRAWN_ZONES = 100
-_PAIRED_ZONES = 8  # with more zones, lines between all pairs would cover everything else
+_PAIRED_ZONES = 8  # with more zones, the lines between all pairs would cover everything else
 _DRAWING_S = 120.0
 _SOMEBODY_MEASURED = ("measured", "told")
 
@@ -27,13 +27,13 @@ _SOMEBODY_MEASURED = ("measured", "told")
 def dot_source(view: TopologyDocument) -> str:
     """The picture as Graphviz source: the asked node on the left, its peers in their zones right of it.
 
-    A line to every measured peer; right of the zones the latencies from zone to zone.
+    There is a line to every measured peer. Right of the zones are the latencies from zone to zone.
     """
     return _Picture(view).source()
 
 
 def write_png(view: TopologyDocument, path: Path) -> None:
-    """Draw the picture to ``path``; `CommandError` when Graphviz is missing or the file can't be written."""
+    """Draw the picture to ``path``. Raises `CommandError` if that fails or Graphviz is missing."""
     try:
         done = subprocess.run(
             ["dot", "-Tpng"],
@@ -65,8 +65,8 @@ def write_png(view: TopologyDocument, path: Path) -> None:
 class _Picture:
     """The picture of one answer.
 
-    Boxes have numbers for identifiers: Graphviz gives a meaning to colons and to some words there.
-    Latencies between zones are boxes without a border, not edge labels: those may lie on one another.
+    Identifiers of boxes have numbers and no names: Graphviz gives colons and some words a meaning there.
+    Latencies between zones are boxes without a border. Edge labels could cover each other.
     """
 
     def __init__(self, view: TopologyDocument) -> None:
@@ -95,7 +95,7 @@ class _Picture:
         )
 
     def source(self) -> str:
-        """All of it."""
+        """The whole picture as Graphviz source."""
         drawn = self._drawn_zones()
         title = [f"as node {self._view.node} sees it, {count(len(self._view.nodes), 'node')}"]
         if len(drawn) < len(self._view.zones):
@@ -110,7 +110,7 @@ class _Picture:
         return str(self._graph.source)
 
     def _drawn_zones(self) -> list[int]:
-        """All zones, or the nearest where they are boxes and too many."""
+        """The indexes of the zones to draw: all of them, or the nearest if there are too many boxes."""
         every = range(len(self._view.zones))
         if self._single_nodes or len(every) <= _DRAWN_ZONES:
             return list(every)
@@ -163,7 +163,7 @@ class _Picture:
         if node.source == "measured" and node.cost_us is not None:
             colour = _colour(node.cost_us)
             self._graph.edge(own, other, ms(node.cost_us), color=colour, fontcolor=colour)
-        else:  # keeps the peer in the column of the others
+        else:  # an invisible edge keeps the peer in the same column as the others
             self._graph.edge(own, other, style="invis")
 
     def _add_zone_boxes(self, drawn: Sequence[int]) -> None:
@@ -205,7 +205,7 @@ class _Picture:
                 self._graph.edge(f"z{place}", box, color=colour, style=style, penwidth="2", arrowhead="none")
 
     def _between(self, first: int, second: int) -> tuple[float, bool] | None:
-        """The latency between two zones, and whether it is measured; the better known direction."""
+        """The latency between two zones, and whether it is measured. Uses the better known direction."""
         found = []
         for one, other in ((first, second), (second, first)):
             cost_us = self._view.matrix_us[one][other]
@@ -245,7 +245,7 @@ class _Picture:
         graph.attr(label=label, style="rounded,filled", fillcolor=fill, color="#9ca3af")
 
     def _label(self, *lines: str) -> str:
-        """Literal text: no backslash sequences, no HTML, and no entities, which Graphviz reads anywhere."""
+        """Literal text for Graphviz, without backslash sequences, HTML and entities."""
         escaped = [line.replace("&", "&amp;").replace("\\", "\\\\") for line in lines]
         label: str = graphviz.nohtml("\\n".join(escaped))
         return label

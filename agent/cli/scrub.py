@@ -1,4 +1,4 @@
-"""``shorthaul scrub``: how far a running agent is with reading its content again, and to pause it."""
+"""``shorthaul scrub``: shows, pauses or resumes a running agent's check of its own content."""
 
 import argparse
 import json
@@ -29,7 +29,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Ask the agent or tell it, then show where it is. 1 when it found something corrupt."""
+    """Do what was asked, then show the state of the scrub. Returns 1 if something corrupt was found."""
     # Imported here and not at the top, so that the agent's process does not load them.
     from agent.cli import adminclient, drawing
 
@@ -43,11 +43,11 @@ def run(arguments: argparse.Namespace) -> int:
         print(error.lines, file=sys.stderr)
         return error.status
     if not arguments.json:
-        drawing.write(_told(scrub))
+        drawing.write(_text(scrub))
     return 1 if scrub.withdrawn else 0
 
 
-def _told(scrub: ScrubDocument) -> str:
+def _text(scrub: ScrubDocument) -> str:
     """The answer in a few lines."""
     done = f"{scrub.round.done} of {scrub.round.of} blobs, {scrub.round.finished} rounds finished"
     corrupt = [f"corrupt, withdrawn: {digest:.150}" for digest in scrub.withdrawn]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from agent.cli.errors import CommandError
 
-DEFAULT_URL = "http://127.0.0.1:9090"  # where listen.admin is unless the settings say otherwise
+DEFAULT_URL = "http://127.0.0.1:9090"  # the default of listen.admin
 
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -28,7 +28,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     matrix = views.add_parser(
         "matrix", help="latencies from zone to zone", description="Show the latencies from zone to zone."
     )
-    # Suppressed defaults: else they would overwrite what was given before the word "matrix".
+    # The defaults are suppressed. Otherwise they would overwrite options that come before the word "matrix".
     add_url(matrix, default=argparse.SUPPRESS)
     matrix.add_argument(
         "--json", action="store_true", default=argparse.SUPPRESS, help="the agent's answer as it is"
@@ -37,14 +37,14 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 
 def add_url(parser: argparse.ArgumentParser, *, default: str = DEFAULT_URL) -> None:
-    """Add ``--url``, which every command has that asks a running agent."""
+    """Add ``--url``. Every command that asks a running agent has it."""
     parser.add_argument(
         "--url", default=default, metavar="URL", help=f"the agent's admin port (default {DEFAULT_URL})"
     )
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Ask the agent, then show what it said."""
+    """Ask the agent, then show its answer."""
     if arguments.view == "matrix" and (arguments.dot or arguments.png or arguments.all):
         arguments.wrong("matrix takes --url and --json only")
     # Imported here and not at the top, so that the agent's process does not load them.

@@ -1,11 +1,11 @@
-"""Documents to JSON and back, by the types of their fields. Pure.
+"""Encodes documents as JSON and decodes them, by the types of their fields. Pure.
 
 Documents and entries are frozen dataclasses whose fields are text, numbers, flags, other entries, tuples
 of these, or None where a value may be unknown. A field's name is its key, unless `json_key` names another.
 
-Encoding: every number in the JSON is finite. NaN and infinity become null, because JSON has no word for
-them. Decoding is strict on types. It ignores keys that it does not know, which a newer agent may send.
-A missing key and null are read as the field's default; a field that may be None needs no default for that.
+Encoding: every number in the JSON is finite. NaN and infinity become null, because JSON can't express them.
+Decoding is strict about types. It ignores unknown keys: a newer agent may send them. A missing key and null
+are read as the field's default. A field that may be None needs no default for that.
 """
 
 import json
@@ -25,7 +25,7 @@ _INT_BITS = 64  # the largest numbers are the kernel's cookies of sockets
 
 
 class DocumentInvalid(ValueError):
-    """A value that is missing or of another type. The message says which, and never quotes the value."""
+    """A value is missing or of another type. The message says which one, and never quotes the value."""
 
 
 def json_key(name: str) -> dict[str, str]:
@@ -41,7 +41,7 @@ def encode(document: object) -> str:
 def encode_parts(document: object) -> Iterator[str]:
     """The same text as `encode` in many parts: each item of the document's lists is a part.
 
-    The caller can let other work go on between the parts of a large document.
+    Between the parts of a large document the caller can let other tasks run.
     """
     if isinstance(document, tuple):
         yield from _list_parts(document)

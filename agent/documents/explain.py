@@ -1,4 +1,4 @@
-"""Where a node would take an image or a blob from, and why: ``/api/explain``."""
+"""Where a node would get an image or a blob from, and why: ``/api/explain``."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -6,10 +6,10 @@ from typing import ClassVar
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HolderEntry:
-    """A peer that has what was asked for. ``rank``: 1 for the one that a pull tries first.
+    """A peer that has the content. ``rank``: 1 for the one that a pull tries first.
 
-    ``load``: the bodies that it says it is sending, or those that the asked node fetches from it: the
-    larger of the two. ``source``: how the round trip is known.
+    ``load``: how many bodies the peer reported to send, or how many this node fetches from it: the larger of
+    the two. ``source``: how the round trip is known.
     """
 
     node: str
@@ -23,7 +23,7 @@ class HolderEntry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PeerReasonEntry:
-    """A peer, and why it is not treated as the others are."""
+    """A peer, and why it is treated differently."""
 
     node: str
     reason: str
@@ -46,11 +46,11 @@ class ContentEntry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExplainDocument:
-    """The choice for one digest, and for what an image's manifest names.
+    """The choice for one digest, and for each blob that an image's manifest names.
 
-    ``image``: None when a digest was asked for. ``choice``: as in `ContentEntry`. ``holders``: those that
-    a pull may try, in its order. ``not_asked_in_full``: peers that may hold more than this answer knows.
-    ``passed_over``: holders that no pull of this digest tries now.
+    ``image``: None if the question was a digest. ``choice``: as in `ContentEntry`. ``holders``: those that a
+    pull may try, in its order. ``not_asked_in_full``: peers that may have the content although they are not
+    among ``holders``. ``passed_over``: holders that no pull of this digest tries now, each with the reason.
     """
 
     PATH: ClassVar[str] = "/api/explain"

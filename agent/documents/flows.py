@@ -6,7 +6,7 @@ from typing import ClassVar
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CanaryEntry:
-    """A connection that the probe made itself. ``answered_by``: the node's name, empty for nobody."""
+    """A connection that the probe made itself. ``answered_by``: the node that answered; may be empty."""
 
     endpoint: str
     address: str
@@ -20,10 +20,10 @@ class CanaryEntry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FlowEntry:
-    """A connection that was judged.
+    """A connection that has a verdict.
 
-    ``client`` is its source on the wire, ``asked`` where connect() wanted to go, ``went`` its destination
-    on the wire, if that is known. ``cookie``: the kernel's number of the client's socket.
+    ``client``: its source on the wire. ``asked``: the destination of connect(). ``went``: its destination on
+    the wire, if that is known. ``cookie``: the kernel's number of the client's socket.
     """
 
     endpoint: str
@@ -43,7 +43,7 @@ class FlowsDocument:
     """The state of the proof, the last canaries, and the last flows, newest first.
 
     ``probe``: whether a probe is connected. ``proved``: whether the local path is proved to be direct.
-    ``why``: the reason for that in words.
+    ``why``: the reason for that.
     """
 
     PATH: ClassVar[str] = "/api/flows"

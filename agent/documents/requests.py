@@ -8,7 +8,7 @@ from agent.documents.codec import json_key
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceEntry:
-    """What one node gave of a body."""
+    """How many bytes of a body one node gave."""
 
     node: str
     tier: str
@@ -17,12 +17,12 @@ class SourceEntry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestDocument:
-    """One request. The page answers a list of them.
+    """One request. The page answers with a list of them.
 
-    ``path``: the listener it came in by. ``source``: ``local``, ``peer`` or ``none``. ``node`` and
-    ``tier``: who gave its bytes first, and how near that is. ``resumes``: how often another peer went on.
-    ``way``: how most of its bytes went. ``verdict``: of the connection it came by, if that is known.
-    ``seconds``: from its arrival to its last byte.
+    ``path``: the listener. ``source``: ``local``, ``peer`` or ``none``. ``node``: the node that gave its
+    first bytes. ``tier``: how near that node is. ``resumes``: how often another peer went on. ``way``: how
+    most of its bytes were sent. ``verdict``: that of its connection, if known. ``seconds``: from its arrival
+    to its last byte.
     """
 
     PATH: ClassVar[str] = "/api/requests"

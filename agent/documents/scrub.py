@@ -1,4 +1,4 @@
-"""How far the check of this node's own content is: ``/api/scrub``."""
+"""The progress of the scrub, which checks this node's own content: ``/api/scrub``."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -6,7 +6,7 @@ from typing import ClassVar
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoundEntry:
-    """One reading of all content: ``done`` blobs of ``of``. ``finished``: rounds since the start."""
+    """The present round through all content: ``done`` of ``of`` blobs. ``finished``: the rounds before it."""
 
     done: int
     of: int
@@ -15,9 +15,10 @@ class RoundEntry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScrubDocument:
-    """``bytes_per_s`` 0: the scrub is off. ``reading``: the digest of the blob that is being read.
+    """The state of the scrub. ``bytes_per_s``: its rate; 0: it is off.
 
-    ``withdrawn``: the digests that were found corrupt and were not written anew since.
+    ``reading``: the digest of the blob that is being read. ``withdrawn``: the digests whose blobs were found
+    corrupt and were not written again since.
     """
 
     PATH: ClassVar[str] = "/api/scrub"

@@ -1,6 +1,6 @@
-"""Where every node is and how far away: ``/api/topology`` and ``/api/latency``.
+"""Where each node is, and how far away: ``/api/topology`` and ``/api/latency``.
 
-Round trips in microseconds, ages in seconds. None: not known.
+Round trips are in microseconds, ages in seconds. None means unknown.
 """
 
 from dataclasses import dataclass, field
@@ -11,9 +11,9 @@ from agent.documents.codec import json_key
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RttEntry:
-    """What the asked node measured of one peer. ``low_us`` is the estimate that ranking uses.
+    """What the asked node measured for one peer. ``low_us``: the estimate that ranking uses.
 
-    ``weight``: from 0 to 1, how much the samples count against what is usual for such a peer.
+    ``weight``: from 0 to 1, how much the samples count, in comparison with the usual value for such a peer.
     """
 
     low_us: float
@@ -28,9 +28,9 @@ class RttEntry:
 class NodeEntry:
     """One node as the asked node sees it.
 
-    ``own``: it is the asked node. ``placement``: (level, value), coarse to fine; may be empty.
+    ``own``: it is the asked node. ``placement``: pairs of level and value, coarse to fine; may be empty.
     ``source``: how its cost is known. ``inferred``: its zone comes from latency, not from labels.
-    ``suspect``: why its latency contradicts its labels. ``cooling``: it failed a moment ago.
+    ``suspect``: why its latency contradicts its labels. ``cooling``: it failed and cools off.
     """
 
     name: str
@@ -56,7 +56,7 @@ class ZoneEntry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProblemEntry:
-    """What is wrong with a node's labels, and what to do about it."""
+    """A problem with a node's labels, and what to do about it."""
 
     node: str
     problem: str
@@ -67,8 +67,8 @@ class ProblemEntry:
 class TopologyDocument:
     """The cluster as one node sees it. The rows and columns of both matrices are ``zones``.
 
-    A cell of ``matrix_source`` is None only where the cost is None: nothing is known of the two zones.
-    ``levels``: the names of the levels of all placements, coarse to fine. ``age_s``: of this picture.
+    A cell of ``matrix_source`` is None only if the cost is None: the cost between the two zones is unknown.
+    ``levels``: the names of the levels of all placements, coarse to fine. ``age_s``: the age of the snapshot.
     """
 
     PATH: ClassVar[str] = "/api/topology"
@@ -84,7 +84,7 @@ class TopologyDocument:
 
     @property
     def own_zone(self) -> int | None:
-        """The place of the asked node's zone in ``zones``."""
+        """The index of the asked node's zone in ``zones``."""
         own = next((node for node in self.nodes if node.own), None)
         if own is None:
             return None
@@ -96,9 +96,9 @@ class TopologyDocument:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PeerLatencyEntry:
-    """What the asked node measured of one peer; see `RttEntry`. All None before the first sample.
+    """What the asked node measured for one peer; see `RttEntry`. All None before the first sample.
 
-    ``measuring``: this node measures the round trip to it regularly, not only when it pulls from it.
+    ``measuring``: the asked node has a measuring connection to the peer now.
     """
 
     node: str
@@ -122,7 +122,7 @@ class ZoneNameEntry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LatencyDocument:
-    """What the asked node measured itself, and what it knows between zones; see `TopologyDocument`."""
+    """What the asked node measured itself, and the costs between zones; see `TopologyDocument`."""
 
     PATH: ClassVar[str] = "/api/latency"
 

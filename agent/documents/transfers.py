@@ -1,4 +1,4 @@
-"""The bodies under way, and what bytes between zones cost: ``/api/transfers`` and ``/api/costs``."""
+"""The bodies under way, and the costs of bytes between zones: ``/api/transfers`` and ``/api/costs``."""
 
 from dataclasses import dataclass, field
 from typing import ClassVar
@@ -8,9 +8,9 @@ from agent.documents.codec import json_key
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DownloadEntry:
-    """A body that this node fetches. ``node``: from whom; None while nobody gives it.
+    """A body that this node fetches. ``node``: the peer that gives it now; None while none does.
 
-    ``length_bytes``: 0 until a peer has told it. ``resumes``: how often another peer went on with it.
+    ``length_bytes``: 0 until a peer has announced it. ``resumes``: how often another peer went on with it.
     """
 
     digest: str
@@ -32,7 +32,7 @@ class UploadEntry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CoolingEntry:
-    """A peer that failed a moment ago and is the last resort for ``left_s`` more."""
+    """A peer that failed. For ``left_s`` more seconds all other holders go before it."""
 
     node: str
     left_s: float
@@ -40,7 +40,10 @@ class CoolingEntry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NotAskedEntry:
-    """A peer that no pull of this digest asks for ``left_s`` more, as what it gave of it was no good."""
+    """A peer that gave a bad body of this digest. No pull asks it for the digest.
+
+    ``left_s``: for how many more seconds.
+    """
 
     digest: str
     node: str
@@ -51,7 +54,7 @@ class NotAskedEntry:
 class TransfersDocument:
     """The bodies under way in both directions, and the peers that are not asked.
 
-    ``uploads_refused``: how often since the start a peer was told to come back later.
+    ``uploads_refused``: how many uploads were refused since the start, because there was no room.
     """
 
     PATH: ClassVar[str] = "/api/transfers"
@@ -65,7 +68,7 @@ class TransfersDocument:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ZonePairCostEntry:
-    """What came from one zone to another."""
+    """The bytes from one zone to another, and their cost."""
 
     source_zone: str
     destination_zone: str
@@ -75,7 +78,7 @@ class ZonePairCostEntry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CostsDocument:
-    """Bytes and US dollars by pair of zones since the agent started, and their sums."""
+    """Bytes and US dollars for each pair of zones since the agent started, and their sums."""
 
     PATH: ClassVar[str] = "/api/costs"
 

@@ -1,1 +1,1 @@
-"""What the agent tells about itself: metrics, logs, the record of each request."""
+"""Metrics, logs, and the record of each request."""

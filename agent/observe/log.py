@@ -39,11 +39,11 @@ class TextFormatter(logging.Formatter):
 
 
 def configure(log_format: str, level: str) -> None:
-    """Log to standard error from now on, as ``json`` or ``text``, from this level up."""
+    """Log to standard error from now on, as ``json`` or ``text``, from this level on."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter() if log_format == "json" else TextFormatter())
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
-    # Our lines do not show these, and each costs a system call or a walk over the stack.
+    # The log lines do not show these, and each costs a system call or a walk through the stack.
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
 
 

@@ -1,8 +1,7 @@
-"""The agent's metrics, one method per fact, over an injected registry.
+"""The agent's metrics, one method per fact. The registry is injected.
 
-prometheus_client is imported here and by the probe's metrics only.
-
-Labels are bounded: path, kind, source, tier, result, zone (pairs). Never a node, an address or a digest.
+Only this module and the probe's metrics import prometheus_client. Labels are bounded: path, kind, source,
+tier, result, zone or pair of zones. A node, an address or a digest is never a label.
 """
 
 from collections.abc import Mapping, Sequence
@@ -37,7 +36,7 @@ class Metrics:
     def _define_requests(self) -> None:
         self._requests = self._counter(
             "requests_total",
-            "Requests answered, by the listener they came in by, what they asked for, and what came of them.",
+            "Requests answered, by listener, kind of content, source, and result.",
             "path",
             "kind",
             "source",
@@ -46,60 +45,60 @@ class Metrics:
         )
         self._bytes = self._counter(
             "bytes_total",
-            "Body bytes sent, by the listener and by how far away their source was (node: this one).",
+            "Body bytes sent, by listener and by the tier of their source (node: this node).",
             "path",
             "tier",
         )
         self._first_byte = self._histogram(
             "first_byte_seconds",
-            "From a request's arrival to its first body byte, by source.",
+            "Time from a request's arrival to its first body byte, by source.",
             "source",
             buckets=_FIRST_BYTE_BUCKETS_S,
         )
         self._sent_bytes = self._counter(
             "sent_bytes_total",
-            "Body bytes sent, by the way they took: sendfile and splice inside the kernel; copy, stripe and "
-            "memory (first bytes, small contents) through the agent.",
+            "Body bytes sent, by way. sendfile, splice: inside the kernel. copy, stripe, memory (first "
+            "bytes, small contents): through the agent.",
             "way",
         )
         self._redirects = self._counter(
-            "redirects_total", "Clients that were sent to a peer (transfer.mode)."
+            "redirects_total", "Clients that were redirected to a peer (transfer.mode)."
         )
         self._ready = self._gauge("ready", "1 while the agent is ready.")
 
     def _define_pulls(self) -> None:
         self._lookup = self._histogram(
             "lookup_seconds",
-            "Finding the holders of a digest, cached answers included.",
+            "Time to find the holders of a digest, cached answers included.",
             buckets=_LOOKUP_BUCKETS_S,
         )
         self._questions = self._counter(
-            "lookup_questions_total", "Questions put to peers about who has what, by result.", "result"
+            "lookup_questions_total", "Questions to peers about digests and tags, by result.", "result"
         )
         self._attempts = self._counter(
             "peer_attempts_total",
-            "Fetches started at a peer, by what came of them: ok is a body delivered to its end.",
+            "Fetches from a peer, by result. ok: the body was delivered to its end.",
             "result",
         )
         self._hedges = self._counter(
-            "hedges_total", "Second fetches because a first byte took longer than usual."
+            "hedges_total", "Fetches from a second peer because the first took longer than usual."
         )
         self._resumes = self._counter(
-            "resumes_total", "Bodies that broke off and were looked for elsewhere, by the failure.", "reason"
+            "resumes_total", "Bodies that broke off and needed another peer, by failure.", "reason"
         )
         self._striped = self._counter("striped_bodies_total", "Bodies fetched from several peers at once.")
         self._suspects = self._counter(
             "suspect_sources_total",
-            "Peers whose blob containerd did not commit: not asked for it again for a while.",
+            "Peers whose blob containerd did not commit. They are not asked for it again for a while.",
         )
 
     def _define_uploads(self) -> None:
-        self._uploads = self._gauge("uploads", "Bodies being sent to peers now.")
+        self._uploads = self._gauge("uploads", "Bodies that are being sent to peers now.")
         self._upload_bytes = self._gauge(
             "upload_bytes_in_flight", "Bytes of those bodies that are still to be sent."
         )
         self._refused = self._counter(
-            "uploads_refused_total", "Peers told to go elsewhere for want of capacity."
+            "uploads_refused_total", "Uploads that were refused because there was no room."
         )
 
     def _define_store(self) -> None:
@@ -114,21 +113,21 @@ class Metrics:
             "Blobs of this node that do not match their digest or size, and were withdrawn: an alarm.",
             "found_by",
         )
-        for found_by in ("read", "scrub"):  # a series that is born at 1 has no rate
+        for found_by in ("read", "scrub"):  # Prometheus sees no rate in a series that begins at 1
             self._corrupt.labels(found_by)
 
     def _define_latency(self) -> None:
         self._peers = self._gauge("peers", "Peers in the membership.")
-        self._cooling = self._gauge("peers_cooling", "Peers avoided because they failed a moment ago.")
+        self._cooling = self._gauge("peers_cooling", "Peers that cool off because they failed.")
         self._rtt = self._histogram(
             "rtt_seconds",
-            "Round trips to peers as measured by this node's kernel, by how far away the peer is.",
+            "Round trips to peers, measured by this node's kernel, by the peer's tier.",
             "tier",
             buckets=_RTT_BUCKETS_S,
         )
         self._rtt_samples = self._counter(
             "rtt_samples_total",
-            "Round trips taken into the topology, by their source: measurement, connection, upload, kernel.",
+            "Round trips added to the topology, by source: measurement, connection, upload, kernel.",
             "source",
         )
         self._measurements = self._counter(
@@ -141,18 +140,18 @@ class Metrics:
         )
         self._reports = self._counter(
             "latency_reports_total",
-            "Reports of peers about what they measured: taken, invalid, or from a node that is no member.",
+            "Latency reports of peers, by result: taken, invalid, stranger (not from a member).",
             "result",
         )
         self._absurd = self._counter(
-            "rtt_absurd_total", "Round trips that peers told and that can't be true: clamped or left out."
+            "rtt_absurd_total", "Round trips in peers' reports that can't be true: clamped or left out."
         )
 
     def _define_topology(self) -> None:
         self._placed = self._gauge(
             "topology_nodes",
-            "Nodes by how their zone is known: labelled, inferred, unknown; and those whose latency "
-            "contradicts their labels: suspect.",
+            "Nodes by how their zone is known: labelled, inferred, unknown. suspect: their latency "
+            "contradicts their labels.",
             "placed",
         )
         self._label_problems = self._gauge(
@@ -160,18 +159,18 @@ class Metrics:
         )
         self._zone_rtt = self._gauge(
             "zone_rtt_seconds",
-            "Round trip from this node's zone to each zone: measured, told, or the shortest path.",
+            "Round trip from this node's zone to each zone: measured, reported, or the shortest path.",
             "zone",
         )
         self._zone_bytes = self._counter(
             "zone_bytes_total",
-            "Body bytes between this node and others, by the zone they came from and the one they went to.",
+            "Body bytes between this node and others, by source zone and destination zone.",
             "source_zone",
             "destination_zone",
         )
         self._zone_usd = self._counter(
             "zone_cost_usd_total",
-            "What they cost, by the price table (costs.*).",
+            "Cost of the body bytes between this node and others, by the price table (costs.*).",
             "source_zone",
             "destination_zone",
         )
@@ -179,34 +178,34 @@ class Metrics:
     def _define_local_path(self) -> None:
         self._local_flows = self._counter(
             "local_flows_total",
-            "Connections of this node's clients to the agents, by the endpoint asked for and what the probe "
-            "proved of them.",
+            "Connections of this node's clients to the agents, by endpoint and by the probe's verdict.",
             "endpoint",
             "verdict",
         )
         self._local_requests = self._counter(
             "local_requests_total",
-            "Requests answered to this node's clients, by the same; a kept-alive connection has many.",
+            "Requests of this node's clients, by endpoint and by the probe's verdict on the connection.",
             "endpoint",
             "verdict",
         )
         self._remote_bytes = self._counter(
             "nodeport_remote_bytes_total",
-            "Bytes of local clients' connections that kube-proxy sent to another node, once they are closed.",
+            "Bytes of local clients' connections that kube-proxy sent to another node. They count at the end "
+            "of the connection.",
             "direction",
         )
         self._contradictions = self._counter(
-            "flow_contradictions_total", "Connections of which the two ends tell different things: an alarm."
+            "flow_contradictions_total", "Connections whose two ends contradict each other: an alarm."
         )
         self._path_proved = self._gauge(
             "local_path_proved",
-            "1 while the HostPort's path is proved to be direct: canary and connections since.",
+            "1 while the HostPort's path is proved to be direct, by the canary and by connections since.",
         )
         self._probe_connected = self._gauge(
             "probe_connected",
-            "1 while a probe tells of this node's flows; without one every verdict is UNKNOWN.",
+            "1 while a probe reports this node's flows. Without a probe every verdict is UNKNOWN.",
         )
-        for endpoint in EndpointName:  # a series that is born at 1 has no rate
+        for endpoint in EndpointName:  # Prometheus sees no rate in a series that begins at 1
             for verdict in Verdict:
                 self._local_flows.labels(endpoint.value, verdict.value)
 
@@ -231,35 +230,35 @@ class Metrics:
             self._first_byte.labels(record.source).observe(record.first_byte_s)
 
     def lookup(self, seconds: float) -> None:
-        """The holders of a digest were found, or not."""
+        """A look-up of a digest's holders ended."""
         self._lookup.observe(seconds)
 
     def question(self, result: str) -> None:
-        """A peer was asked who has what: ``answered`` or ``silent``."""
+        """A question to a peer was ``answered``, or the peer was ``silent``."""
         self._questions.labels(result).inc()
 
     def attempt(self, result: str) -> None:
-        """A fetch was delivered to its end (``ok``), ``abandoned``, or failed: a `Failure`'s value."""
+        """A fetch ended: ``ok`` (delivered to its end), ``abandoned``, or the value of a `Failure`."""
         self._attempts.labels(result).inc()
 
     def hedge(self) -> None:
-        """Another peer was asked because the first took longer than usual."""
+        """A second peer was asked because the first took longer than usual."""
         self._hedges.inc()
 
     def broke(self, reason: str) -> None:
-        """A body broke off and has to go on from elsewhere."""
+        """A body broke off, and another peer has to go on."""
         self._resumes.labels(reason).inc()
 
     def striped(self) -> None:
-        """A body is fetched from several peers from now on."""
+        """Striping began: a body is fetched from several peers."""
         self._striped.inc()
 
     def redirect(self) -> None:
-        """A client was sent to a peer."""
+        """A client was redirected to a peer."""
         self._redirects.inc()
 
     def sent(self, ways: Mapping[str, int]) -> None:
-        """Body bytes went to a client, by the way they took."""
+        """Body bytes were sent to a client. ``ways``: how many in which way."""
         for way, size_bytes in ways.items():
             self._sent_bytes.labels(way).inc(size_bytes)
 
@@ -269,11 +268,11 @@ class Metrics:
         self._upload_bytes.set(left_bytes)
 
     def refused(self) -> None:
-        """A peer was told to go elsewhere."""
+        """An upload was refused."""
         self._refused.inc()
 
     def suspects(self, number: int) -> None:
-        """So many sources of a blob became suspect."""
+        """This number of sources of a blob became suspect."""
         self._suspects.inc(number)
 
     def scrubbed(self, size_bytes: int) -> None:
@@ -285,7 +284,7 @@ class Metrics:
         self._scrub_paused.set(paused)
 
     def corrupt(self, found_by: str) -> None:
-        """A blob of this node is not what it should be: found by ``scrub`` or ``read``."""
+        """A blob of this node is corrupt. ``found_by``: ``scrub`` or ``read``."""
         self._corrupt.labels(found_by).inc()
 
     def store(self, blobs: int, size_bytes: int) -> None:
@@ -308,7 +307,7 @@ class Metrics:
         self._measurements.labels(result).inc()
 
     def report(self, result: str, absurd: int = 0) -> None:
-        """A peer's report was ``taken``, ``invalid``, or of a ``stranger``; so many values were absurd."""
+        """A peer's report was ``taken``, ``invalid``, or from a ``stranger``. ``absurd``: how many values."""
         self._reports.labels(result).inc()
         self._absurd.inc(absurd)
 
@@ -320,35 +319,35 @@ class Metrics:
         self._measuring.set(measured)
 
     def zone_rtts(self, rtts_us: Mapping[str, float]) -> None:
-        """From this node's zone to each; a zone that is gone is forgotten."""
+        """The round trips from this node's zone to each zone now. Other zones are dropped."""
         self._zone_rtt.clear()
         for zone, rtt_us in rtts_us.items():
             self._zone_rtt.labels(zone).set(rtt_us / 1e6)
 
     def received(self, source: str, destination: str, size_bytes: int, usd: float) -> None:
-        """Body bytes came from a peer's zone to this one's."""
+        """Body bytes went from one zone to another, for this cost."""
         self._zone_bytes.labels(source, destination).inc(size_bytes)
         self._zone_usd.labels(source, destination).inc(usd)
 
     def local_flows(self, endpoint: str, verdict: str, flows: int) -> None:
-        """So many connections had their verdict."""
+        """This number of connections got a verdict."""
         self._local_flows.labels(endpoint, verdict).inc(flows)
 
     def local_request(self, endpoint: str, verdict: str) -> None:
-        """A request of this node's own client was answered."""
+        """A request of a client of this node was answered."""
         self._local_requests.labels(endpoint, verdict).inc()
 
     def remote_bytes(self, received: int, sent: int) -> None:
-        """Bytes went over the NodePort to another node and back."""
+        """Bytes went over the NodePort to another node (sent) and back (received)."""
         self._remote_bytes.labels("received").inc(received)
         self._remote_bytes.labels("sent").inc(sent)
 
     def contradictions(self, number: int) -> None:
-        """So many connections' ends contradict each other."""
+        """The two ends of this number of connections contradict each other."""
         self._contradictions.inc(number)
 
     def proof(self, *, connected: bool, proved: bool) -> None:
-        """Whether a probe is there, and whether the local path is proved now."""
+        """Whether a probe is connected, and whether the local path is proved now."""
         self._probe_connected.set(connected)
         self._path_proved.set(proved)
 

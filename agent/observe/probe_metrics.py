@@ -1,7 +1,7 @@
-"""The probe's own metrics: what it saw, what it lost, who reads it. For the agent's metrics see `metrics`.
+"""The probe's own metrics: what it saw, what it lost, and its readers. For the agent's metrics see `metrics`.
 
-prometheus_client's own small server serves them from a thread. aiohttp would cost more memory than all the
-rest of the probe.
+The small server of prometheus_client serves them from a thread. aiohttp would need more memory than the rest
+of the probe.
 """
 
 from collections import Counter
@@ -14,7 +14,7 @@ from agent.flows.verdicts import EndpointName, Verdict
 
 
 class ProbeMetrics:
-    """Counts what the probe reports. A sink of its messages."""
+    """Counts what the probe reports. It receives each message of the probe."""
 
     def __init__(self) -> None:
         self._flows = {(endpoint.value, verdict.value): 0 for endpoint in EndpointName for verdict in Verdict}
@@ -34,7 +34,7 @@ class ProbeMetrics:
                     self._flows[flow.endpoint.value, flow.verdict.value] += 1
 
     def serve(self, host: str, port: int) -> None:
-        """Serve ``/metrics`` from a thread. Raises OSError when the port is taken."""
+        """Serve ``/metrics`` from a thread. Raises OSError if the port is taken."""
         start_http_server(port, host, registry=self._registry)
 
     def collect(self) -> list[Metric]:

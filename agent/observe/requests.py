@@ -1,4 +1,4 @@
-"""The record of one request, from its arrival to its last byte; what metrics, log and API tell of it."""
+"""The record of one request, from its arrival to its last byte, for metrics, log and API."""
 
 from collections import deque
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from topology.placement import NodeName, Tier
 
 
 class RequestPath(Enum):
-    """The listener a request came in by."""
+    """The listener that a request came in by."""
 
     HOSTPORT = "hostport"
     NODEPORT = "nodeport"
@@ -19,14 +19,14 @@ class RequestPath(Enum):
 
 
 class Result(Enum):
-    """What came of a request."""
+    """The result of a request."""
 
     OK = "ok"
-    REDIRECTED = "redirected"  # to a peer: what came of that is known there
+    REDIRECTED = "redirected"  # to a peer, which records its own result
     NOT_FOUND = "not_found"
-    BUSY = "busy"  # a peer that has to go elsewhere
+    BUSY = "busy"  # no room for another upload: the peer has to ask another node
     REJECTED = "rejected"  # the client's mistake: any other 4xx
-    CUT = "cut"  # a body that ended short; the client resumes
+    CUT = "cut"  # the body ended before its announced length; the client resumes
     CLIENT_GONE = "client_gone"
     UNAVAILABLE = "unavailable"
     ERROR = "error"  # a bug
@@ -43,7 +43,7 @@ class SourceBytes:
 
 @dataclass(slots=True, kw_only=True)
 class RequestRecord:
-    """Filled in on the way of the request. Durations in seconds, sizes in bytes."""
+    """Is filled in while the request is answered. Durations are in seconds, sizes in bytes."""
 
     path: RequestPath
     method: str
@@ -56,13 +56,13 @@ class RequestRecord:
     tier: Tier | None = None
     reason: str = ""
     body_bytes: int = 0
-    body_length: int = 0  # what the body has when it is whole
-    sources: tuple[SourceBytes, ...] = ()  # which peers gave the bytes; none for local content
+    body_length: int = 0  # the size of the whole body
+    sources: tuple[SourceBytes, ...] = ()  # the peers that gave the bytes; empty for local content
     resumes: int = 0  # how often another peer went on with the body
-    way: str | None = None  # how most of its bytes went; see `Metrics.sent`
+    way: str | None = None  # how most of its bytes were sent; see `Metrics.sent`
     first_byte_s: float | None = None
     seconds: float = 0.0
-    verdict: str | None = None  # of the connection it came by; None for another node's client
+    verdict: str | None = None  # that of its connection; None for a client of another node
 
     @property
     def source(self) -> str:
@@ -77,7 +77,7 @@ class RequestRecord:
         return "none" if self.tier is None else self.tier.label
 
     def document(self) -> RequestDocument:
-        """For the API."""
+        """The record as a document of the API."""
         return RequestDocument(
             path=self.path.value,
             method=self.method,
@@ -103,21 +103,21 @@ class RequestRecord:
         )
 
     def as_dict(self) -> dict[str, Any]:
-        """For the log: the same facts under the same names as in the API."""
+        """The record for the log, with the same names as in the API."""
         plain: dict[str, Any] = to_plain(self.document())
         return plain
 
 
 class RecentRequests:
-    """The last requests, for the API. Bounded. A verdict may come a moment after its request."""
+    """The last requests, for the API. Bounded. A verdict may be added a moment after its request."""
 
     def __init__(self, keep: int = 512) -> None:
         self._records: deque[RequestRecord] = deque(maxlen=keep)
 
     def add(self, record: RequestRecord) -> None:
-        """Remember it; the oldest goes."""
+        """Remember a request. Forget the oldest one if there are too many."""
         self._records.append(record)
 
     def newest_first(self) -> tuple[RequestDocument, ...]:
-        """All that is remembered."""
+        """The requests that are remembered, newest first."""
         return tuple(record.document() for record in reversed(self._records))
