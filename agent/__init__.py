@@ -1,7 +1,6 @@
-"""The node agent: serves containerd's pulls and streams blobs from the nearest peer that holds them.
+"""The node agent: serves containerd's pulls, from this node's store or from the nearest peer.
 
-The rooms stand in the order in which a pull walks through them: ``oci`` (the specs, pure),
-``listen`` (sockets and HTTP), ``content`` (what this node has), ``holders`` (who else has it),
-``members`` (who is there), ``pull`` (what to do next, pure), ``transfer`` (doing it), ``observe``.
-``app`` wires them together.
+`app` makes the parts and `lifecycle` runs them. `listen` takes requests. `content`, `holders` and `members`
+know who has what. `pull` decides, `transfer` moves bytes, `peering` reaches other agents. CONTRIBUTING.md
+says where to find what.
 """

@@ -7,9 +7,10 @@ Needs only Python 3.11. Arrows are imports between rooms (packages of `agent`); 
 also depends on it, directly or by way of others, so that the two can only be understood together.
 """
 
+import argparse
 import ast
+import contextlib
 import re
-import sys
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -107,4 +108,12 @@ def main(root: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1] if len(sys.argv) > 1 else Path(__file__).parent.parent).resolve())
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("directory", nargs="?", type=Path, default=Path(__file__).parent.parent)
+    directory = parser.parse_args().directory.resolve()
+    if not any(modules(directory)):
+        parser.error(f"{directory} is no checkout of this project: it has no agent/, bpf/ or topology/")
+    with contextlib.suppress(BrokenPipeError):
+        main(directory)
