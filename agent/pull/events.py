@@ -74,6 +74,10 @@ class Limits:
     stubborn_s: float = 0.0
     stubborn_begun_s: float = 0.0
 
+    def is_too_slow(self, bytes_per_s: float, *, over_s: float) -> bool:
+        """Whether to give up a holder whose rate was ``bytes_per_s`` for the last ``over_s``."""
+        return over_s >= self.stall_s and bytes_per_s < self.floor_bytes_per_s
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:

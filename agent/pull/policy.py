@@ -15,6 +15,7 @@ from agent.pull.events import Avoid, Commend, Limits, PeerFinding, Progressed, R
 from agent.pull.meter import Meter, Rate
 from agent.pull.pace import Pace
 from agent.pull.regard import Regard
+from agent.pull.striping import Striping
 from agent.pull.trust import Distrust
 from topology.placement import NodeName, Tier
 from topology.ranking import Ranked, rank
@@ -46,6 +47,7 @@ class Policy:
     ) -> None:
         self.regard = regard
         self.pace = pace
+        self.striping = Striping()
         self._pull = pull
         self._transfer = transfer
         self._chance = chance

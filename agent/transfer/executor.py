@@ -52,7 +52,7 @@ from agent.transfer.attempts import Attempts, Crashed, log_failure
 from agent.transfer.peers import PeerBody, PeerClient
 from agent.transfer.relays import Relays
 from agent.transfer.sink import ClientSink
-from agent.transfer.striper import StripeBuffers, StripeLimits, Striper
+from agent.transfer.striper import StripeBuffers, Striper
 from topology.placement import NodeName
 from topology.ranking import Ranked
 
@@ -267,7 +267,7 @@ class RunningPull:
                 rate,
                 left_bytes=self.length - self.offset,
                 pulls=len(puller.running),
-                lanes_max=puller.buffers.lanes_max(puller.clock()),
+                lanes_max=self._policy.striping.lanes_max(puller.buffers.free, puller.clock()),
                 in_chunks=self._wanted.chunk,
             )
         )
@@ -276,9 +276,6 @@ class RunningPull:
         """Stripe the body to its end, or until striping does not help. Returns whether it was useless."""
         puller, regard = self._puller, self._policy.regard
         puller.metrics.striped()
-        limits = StripeLimits(
-            stall_s=puller.stall_s, floor_bytes_per_s=self._machine.limits.floor_bytes_per_s
-        )
         with ExitStack() as stack:
             for lane in stripe.holders:
                 regard.fetching(lane.node, +1)
@@ -287,7 +284,8 @@ class RunningPull:
                 replace(self._wanted, size_bytes=self._size_bytes),
                 self._begins + self.offset,
                 self._begins + self.length,
-                limits=limits,
+                limits=self._machine.limits,
+                striping=self._policy.striping,
                 alone_bytes_per_s=max(1.0, self._bytes_per_s),
                 share=stack.enter_context(puller.buffers.share()),
                 fetch=self._fetch,

@@ -3,7 +3,7 @@
 Each holder is a lane. A lane fetches the segments that `Stripes` assigns to it into memory. The reader is
 sent the first segment while the others come in. The number of segments of all bodies is bounded, and each
 body is sure of two (`StripeBuffers`). If a lane fails, or keeps the others waiting, another lane gets its
-segment.
+segment. Nothing is decided here: see `agent.pull.striping`.
 """
 
 import asyncio
@@ -17,9 +17,10 @@ from functools import partial
 from typing import Any
 
 from agent.oci.ranges import RangeSpec
-from agent.pull.events import Failure
+from agent.pull.events import Failure, Limits
 from agent.pull.meter import TICK_S, Meter
 from agent.pull.stripes import SEGMENT_BYTES, Segment, Stripes
+from agent.pull.striping import JUDGED_S, SEGMENTS_LEAST, Gain, Striping, is_lagging
 from agent.transfer.answers import AttemptFailed, FetchRequest
 from agent.transfer.peers import PeerBody
 from agent.transfer.reader import BodyReader, receive_into
@@ -28,12 +29,6 @@ from topology.placement import NodeName
 from topology.ranking import Ranked
 
 _PIECE_BYTES = 256 * 1024
-_LANES_MAX = 4  # as many segments as the default buffer holds
-_LEAST_SEGMENTS = 2  # one that is being sent, one that is being filled
-_JUDGED_S = 2.0
-_GAIN_LEAST = 1.2  # copying costs several times what splicing costs, so a smaller gain is not worth it
-_USELESS_S = 60.0
-_MUCH_SLOWER = 2.0  # a lane is dismissed if a lane that waits for it is this many times faster
 
 
 class StripeBuffers:
@@ -43,15 +38,6 @@ class StripeBuffers:
         self.segment_bytes = segment_bytes
         self._segments = size_bytes // segment_bytes
         self._shares: set[StripeShare] = set()
-        self._useless_until_s = 0.0
-
-    def lanes_max(self, now_s: float) -> int:
-        """From how many holders one more body may be fetched. 1: no room, or striping did not help lately."""
-        return _LANES_MAX if self.free >= _LEAST_SEGMENTS and now_s >= self._useless_until_s else 1
-
-    def pause_striping(self, now_s: float) -> None:
-        """Do not stripe for a while: several holders were no faster than one. They share a narrow link."""
-        self._useless_until_s = now_s + _USELESS_S
 
     @contextlib.contextmanager
     def share(self) -> Iterator["StripeShare"]:
@@ -67,7 +53,7 @@ class StripeBuffers:
     @property
     def free(self) -> int:
         """How many segments are neither in use nor reserved."""
-        return self._segments - sum(max(share.held, _LEAST_SEGMENTS) for share in self._shares)
+        return self._segments - sum(max(share.held, SEGMENTS_LEAST) for share in self._shares)
 
 
 class StripeShare:
@@ -91,11 +77,7 @@ class StripeShare:
     @property
     def room(self) -> bool:
         """Whether one more segment may be received."""
-        return bool(self._spare) or self._used < _LEAST_SEGMENTS or self._buffers.free > 0
-
-    def pause_striping(self, now_s: float) -> None:
-        """See `StripeBuffers.pause_striping`."""
-        self._buffers.pause_striping(now_s)
+        return bool(self._spare) or self._used < SEGMENTS_LEAST or self._buffers.free > 0
 
     def acquire(self) -> mmap.mmap:
         """Memory for one more segment."""
@@ -117,14 +99,6 @@ class StripeShare:
 
 Fetch = Callable[[Ranked, FetchRequest], Coroutine[Any, Any, PeerBody]]
 """Requests content from a holder. Raises `AttemptFailed`."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StripeLimits:
-    """See `PullSettings`."""
-
-    stall_s: float
-    floor_bytes_per_s: float
 
 
 @dataclass(eq=False, slots=True)
@@ -163,7 +137,7 @@ class _Filled:
 class Striper:
     """Fetches and delivers bytes ``start`` to ``stop`` of a content. Call `run` once.
 
-    ``alone_bytes_per_s``: the rate of one holder alone. ``judged_s``: how often the gain over it is judged.
+    ``striping``: learns if striping was useless. ``alone_bytes_per_s``, ``judged_s``: see `Gain`.
     ``failed``: is called for each lane that failed, with the number of bytes that it gave. ``credit``: is
     called with a holder and how many of its bytes the client was sent.
     """
@@ -174,17 +148,19 @@ class Striper:
         start: int,
         stop: int,
         *,
-        limits: StripeLimits,
+        limits: Limits,
+        striping: Striping,
         alone_bytes_per_s: float,
         share: StripeShare,
         fetch: Fetch,
         failed: Callable[[Ranked, AttemptFailed, int], None],
         credit: Callable[[Ranked, int], None],
-        judged_s: float = _JUDGED_S,
+        judged_s: float = JUDGED_S,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._wanted = wanted
         self._limits = limits
+        self._striping = striping
         self._alone_bytes_per_s = alone_bytes_per_s
         self._share = share
         self._fetch = fetch
@@ -196,8 +172,7 @@ class Striper:
         self._filled: dict[Segment, _Filled] = {}
         self._lanes: dict[NodeName, _Lane] = {}
         self._change = asyncio.Event()
-        self._lost = False  # a lane failed, so the rate of the others says nothing about striping
-        self._last_failure = AttemptFailed(Failure.BROKEN, "no holder left")
+        self._last_failure: AttemptFailed | None = None
 
     async def run(self, sink: ClientSink, first: Ranked, body: PeerBody, others: Iterable[Ranked]) -> bool:
         """Fetch from ``first``, whose open ``body`` is at ``start``, and from ``others``. Deliver in order.
@@ -220,20 +195,20 @@ class Striper:
 
     async def _deliver(self, sink: ClientSink, tasks: list[asyncio.Task[None]]) -> bool:
         useless = False
-        since_s, sent_bytes, held_s = self._clock(), sink.sent_bytes, sink.held_s
+        gain = Gain(
+            self._clock(),
+            sent_bytes=sink.sent_bytes,
+            held_s=sink.held_s,
+            alone_bytes_per_s=self._alone_bytes_per_s,
+            judged_s=self._judged_s,
+        )
         while not self._stripes.done:
-            now_s = self._clock()
             if len(self._lanes) < 2:
                 self._stripes.finish()
-            elif now_s - since_s >= self._judged_s:
-                rate = (sink.sent_bytes - sent_bytes) / (now_s - since_s)
-                reader_bound = 2 * (sink.held_s - held_s) > now_s - since_s
-                gained = rate >= _GAIN_LEAST * self._alone_bytes_per_s
-                if not (gained or reader_bound or useless or self._lost):
-                    useless = True
-                    self._share.pause_striping(now_s)
-                    self._stripes.finish()
-                since_s, sent_bytes, held_s = now_s, sink.sent_bytes, sink.held_s
+            elif not useless and self._is_useless(gain, sink):
+                useless = True
+                self._striping.was_useless(self._clock())
+                self._stripes.finish()
             head = self._stripes.head
             filled = None if head is None else self._filled.get(head)
             if head is not None and filled is not None and filled.sent_bytes < head.received_bytes:
@@ -247,9 +222,17 @@ class Striper:
                 if task.done() and not task.cancelled():
                     task.result()  # a bug ends the pull
             if not self._lanes:
-                raise self._last_failure
+                raise self._last_failure or AttemptFailed(Failure.BROKEN, "no holder left")
             await self._changed()
         return useless
+
+    def _is_useless(self, gain: Gain, sink: ClientSink) -> bool:
+        return gain.is_too_small(
+            self._clock(),
+            sent_bytes=sink.sent_bytes,
+            held_s=sink.held_s,
+            lane_failed=self._last_failure is not None,
+        )
 
     async def _send(self, sink: ClientSink, filled: _Filled, stop: int) -> None:
         before = sink.sent_bytes
@@ -277,7 +260,7 @@ class Striper:
                 else:
                     await self._fill(lane, segment)
         except AttemptFailed as error:
-            self._last_failure, self._lost = error, True
+            self._last_failure = error
             self._failed(lane.holder, error, lane.received_bytes)
         finally:
             self._lanes.pop(node, None)
@@ -300,9 +283,9 @@ class Striper:
                 self._notify()
                 await asyncio.sleep(0)  # a socket that always has bytes must not block other tasks
                 now_s = self._clock()
-                too_slow = lane.bytes_per_s(now_s) < self._limits.floor_bytes_per_s
-                if too_slow and now_s - lane.since_s >= self._limits.stall_s:
-                    raise AttemptFailed(Failure.SLOW, f"{lane.bytes_per_s(now_s):.0f} bytes/s")
+                bytes_per_s = lane.bytes_per_s(now_s)
+                if self._limits.is_too_slow(bytes_per_s, over_s=now_s - lane.since_s):
+                    raise AttemptFailed(Failure.SLOW, f"{bytes_per_s:.0f} bytes/s")
         lane.last_bytes_per_s, lane.since_s = lane.bytes_per_s(self._clock()), None
 
     async def _receive(self, lane: _Lane, segment: Segment, view: memoryview) -> int:
@@ -334,12 +317,11 @@ class Striper:
         owner = None if head is None or head.owner is None or head.whole else self._lanes.get(head.owner)
         if owner is None or owner is lane or owner.since_s is None or owner.task is None:
             return
-        if now_s - owner.since_s < TICK_S:
-            return
-        if owner.bytes_per_s(now_s) * _MUCH_SLOWER < lane.bytes_per_s(now_s):
+        bytes_per_s = owner.bytes_per_s(now_s)
+        if is_lagging(bytes_per_s, lane.bytes_per_s(now_s), over_s=now_s - owner.since_s):
             self._lanes.pop(owner.holder.node, None)
             owner.task.cancel()  # it gives up its segment once it no longer receives into it
-            slower = AttemptFailed(Failure.LAGGING, f"{owner.bytes_per_s(now_s):.0f} bytes/s beside others")
+            slower = AttemptFailed(Failure.LAGGING, f"{bytes_per_s:.0f} bytes/s beside others")
             self._failed(owner.holder, slower, owner.received_bytes)
 
     def _notify(self) -> None:

@@ -11,12 +11,13 @@ import pytest
 import uvloop
 
 from agent.peering.connections import PeerConnection
-from agent.pull.events import Failure
+from agent.pull.events import Failure, Limits
 from agent.pull.stripes import SEGMENT_BYTES
+from agent.pull.striping import Striping
 from agent.transfer.answers import AttemptFailed, FetchRequest
 from agent.transfer.peers import PeerBody, PeerClient
 from agent.transfer.sink import ClientGone, ClientSink
-from agent.transfer.striper import StripeBuffers, StripeLimits, Striper
+from agent.transfer.striper import StripeBuffers, Striper
 from tests.unit.agent.transfer.relay import (
     KIB,
     MIB,
@@ -88,12 +89,13 @@ def answering(response: bytes) -> Script:
 
 
 @dataclass
-class Striping:
+class StripedBody:
     """Delivers a body from several peers, the first of which has begun with it."""
 
     peers: list[ScriptedPeer]
     client: PeerClient
     buffers: StripeBuffers
+    policy: Striping = field(default_factory=Striping)
     stall_s: float = 5.0
     floor_bytes_per_s: float = 0.0
     alone_bytes_per_s: float = 1.0
@@ -135,7 +137,14 @@ class Striping:
                 wanted(self.content),
                 body.position,
                 len(self.content),
-                limits=StripeLimits(stall_s=self.stall_s, floor_bytes_per_s=self.floor_bytes_per_s),
+                limits=Limits(
+                    patience_s=0.5,
+                    deadline_s=10.0,
+                    attempts_max=1,
+                    stall_s=self.stall_s,
+                    floor_bytes_per_s=self.floor_bytes_per_s,
+                ),
+                striping=self.policy,
                 alone_bytes_per_s=self.alone_bytes_per_s,
                 share=share,
                 fetch=self.fetch,
@@ -161,7 +170,7 @@ class Striping:
 class Outcome:
     """How a striped body went."""
 
-    striping: Striping
+    striping: StripedBody
     exchange: Exchange
 
     @property
@@ -181,12 +190,12 @@ async def striping(
     narrow: bool = False,
     buffers: StripeBuffers | None = None,
     **settings: object,
-) -> AsyncIterator[tuple[Striping, Exchange]]:
+) -> AsyncIterator[tuple[StripedBody, Exchange]]:
     """A body that is being delivered. At the end nothing of it may be left."""
     tasks = other_tasks()
     async with NoLeak(), holders(*scripts) as (peers, peer_client):
         buffers = buffers or make_buffers(4 * SEGMENT)
-        made = Striping(peers, peer_client, buffers, **settings)  # type: ignore[arg-type]
+        made = StripedBody(peers, peer_client, buffers, **settings)  # type: ignore[arg-type]
         length = len(made.content) - made.start
         async with exchanging(
             made, length=length, client=client, stall_s=sink_stall_s, narrow=narrow
@@ -386,10 +395,10 @@ async def test_bodies_share_the_memory_and_each_has_two_segments_for_certain() -
     with buffers.share() as one:
         taken = [one.acquire() for _ in range(4)]
         assert one.held == 4
-        assert buffers.lanes_max(0.0) > 1
+        assert Striping().lanes_max(buffers.free, 0.0) > 1
         with buffers.share() as other:
             assert buffers.free == 0
-            assert buffers.lanes_max(0.0) == 1, "no room for a third"
+            assert Striping().lanes_max(buffers.free, 0.0) == 1, "no room for a third"
             assert not one.room
             assert other.room
             two = [other.acquire(), other.acquire()]
@@ -406,16 +415,7 @@ async def test_bodies_share_the_memory_and_each_has_two_segments_for_certain() -
 
 @pytest.mark.parametrize("size_bytes", [0, SEGMENT, 2 * SEGMENT - 1])
 def test_without_memory_for_two_segments_nothing_is_striped(size_bytes: int) -> None:
-    assert make_buffers(size_bytes).lanes_max(0.0) == 1
-
-
-def test_striping_that_was_useless_is_not_tried_for_a_while() -> None:
-    buffers = make_buffers(4 * SEGMENT)
-    assert buffers.lanes_max(100.0) == 4
-    with buffers.share() as share:
-        share.pause_striping(100.0)
-    assert buffers.lanes_max(159.0) == 1
-    assert buffers.lanes_max(160.0) == 4
+    assert Striping().lanes_max(make_buffers(size_bytes).free, 0.0) == 1
 
 
 async def test_several_that_are_no_faster_than_one_end_what_they_have_begun() -> None:
@@ -429,7 +429,7 @@ async def test_several_that_are_no_faster_than_one_end_what_they_have_begun() ->
         assert 0 < sent < len(CONTENT)
         await until(lambda: len(exchange.received.body) >= sent, "it arrives")
         assert CONTENT.startswith(exchange.received.body)
-        assert made.buffers.lanes_max(time.monotonic()) == 1
+        assert made.policy.lanes_max(made.buffers.free, time.monotonic()) == 1
         assert made.failures == []
 
 
