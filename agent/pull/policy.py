@@ -11,7 +11,7 @@ from typing import assert_never
 
 from agent.config.settings import PullSettings, TransferSettings
 from agent.oci.digest import Digest
-from agent.pull.events import Avoid, Commend, Limits, PeerFinding, Progressed, Relieve, Shun
+from agent.pull.events import Avoid, Commend, Failure, Limits, PeerFinding, Progressed, Relieve, Shun
 from agent.pull.meter import Meter, Rate
 from agent.pull.pace import Pace
 from agent.pull.regard import Regard
@@ -29,7 +29,10 @@ One cool-off is too short: a kubelet tries again after 10 s, and should then get
 
 _UNKNOWN_BYTES_PER_S = 10e6  # assumed for a tier without measured rates: less than any link between servers
 _RESUME_S = 0.5  # for a client that has a part already: perhaps a holder was too busy to answer the look-up
-_WAIT_SPREAD = 1.3  # spreads the retries of pulls that were refused at the same moment
+_BUSY_WAIT_S = 1.0  # for a busy peer that does not say how long
+_BUSY_WAIT_LEAST_S = 0.05  # a peer that says 0 must not be asked in a loop
+_BUSY_WAIT_MOST_S = 60.0  # a peer that says a day must not be the last choice for a day
+_BUSY_WAIT_SPREAD = 1.3  # spreads the retries of pulls that were refused at the same moment
 _CANDIDATES_FACTOR = 3  # times attempts_max: nearest holders, those of a second look-up, and repetitions
 
 
@@ -121,9 +124,16 @@ class Policy:
             case _:
                 assert_never(finding)
 
-    def busy_wait_s(self, told_s: float) -> float:
-        """How long to wait before asking a busy peer again. ``told_s``: what the peer said."""
-        return told_s * self._chance(1.0, _WAIT_SPREAD)
+    def busy_wait_s(self, failure: Failure, told_s: float | None) -> float:
+        """How long to wait before asking a busy peer again. 0 if this failure is another one.
+
+        ``told_s``: how long the peer said to wait. None: it did not say.
+        """
+        if failure is not Failure.BUSY:
+            return 0.0
+        wait_s = _BUSY_WAIT_S if told_s is None else told_s
+        bounded_s = min(max(wait_s, _BUSY_WAIT_LEAST_S), _BUSY_WAIT_MOST_S)
+        return bounded_s * self._chance(1.0, _BUSY_WAIT_SPREAD)
 
     def progressed(
         self, tier: Tier, rate: Rate, *, left_bytes: int, pulls: int, lanes_max: int, in_chunks: bool

@@ -16,25 +16,26 @@ from agent.oci.reference import Addressed, Kind
 from agent.peering.connections import ResponseHead
 from agent.pull.events import Failure
 
-_WAIT_S = 1.0  # of a busy peer that does not say how long
-_WAIT_LEAST_S = 0.05
-_WAIT_MOST_S = 60.0
-
 
 class AttemptFailed(Exception):
     """A fetch gave nothing usable, or broke off.
 
-    ``size_bytes``: the content's size, if the failure is UNSATISFIABLE. ``wait_s``: after what time a BUSY
-    peer says to come back.
+    ``size_bytes``: the content's size, if the failure is UNSATISFIABLE. ``told_wait_s``: after what time a
+    BUSY peer says to come back; None if it does not say.
     """
 
     def __init__(
-        self, failure: Failure, message: str, *, size_bytes: int | None = None, wait_s: float = 0.0
+        self,
+        failure: Failure,
+        message: str,
+        *,
+        size_bytes: int | None = None,
+        told_wait_s: float | None = None,
     ) -> None:
         super().__init__(message)
         self.failure = failure
         self.size_bytes = size_bytes
-        self.wait_s = wait_s
+        self.told_wait_s = told_wait_s
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,15 +80,15 @@ def _check_status(head: ResponseHead, wanted: FetchRequest) -> None:
         if size_bytes is not None and is_unsatisfiable(wanted.range_spec, size_bytes):
             raise AttemptFailed(Failure.UNSATISFIABLE, "status 416", size_bytes=size_bytes)
     failure = {404: Failure.MISSING, 429: Failure.BUSY}.get(status, Failure.ERROR)
-    raise AttemptFailed(failure, f"status {status}", wait_s=_wait_s(head) if status == 429 else 0.0)
+    raise AttemptFailed(failure, f"status {status}", told_wait_s=_told_wait_s(head))
 
 
-def _wait_s(head: ResponseHead) -> float:
+def _told_wait_s(head: ResponseHead) -> float | None:
     exact, rough = head.headers.get(WAIT_HEADER.lower(), ""), head.headers.get("retry-after", "")
     for text, unit_s in ((exact, 0.001), (rough, 1.0)):
         if text.isascii() and text.isdecimal() and len(text) < 10:
-            return min(max(int(text) * unit_s, _WAIT_LEAST_S), _WAIT_MOST_S)
-    return _WAIT_S
+            return int(text) * unit_s
+    return None
 
 
 def _check_length(head: ResponseHead, wanted: FetchRequest) -> tuple[ByteRange | None, int]:

@@ -127,7 +127,7 @@ class Attempts:
             self._metrics.attempt(error.failure.value)
             self.unsatisfiable_bytes = error.size_bytes or self.unsatisfiable_bytes
             log_failure("attempt failed", attempt.holder, wanted, error, offset=command.offset)
-            wait_s = self._policy.busy_wait_s(error.wait_s)
+            wait_s = self._policy.busy_wait_s(error.failure, error.told_wait_s)
             self._report(Failed(attempt=number, failure=error.failure, wait_s=wait_s))
             return
         if not body.manifest:

@@ -298,10 +298,8 @@ class RunningPull:
     def _lane_failed(self, holder: Ranked, error: AttemptFailed, given_bytes: int) -> None:
         self._puller.metrics.attempt(error.failure.value)
         log_failure("a holder of several failed", holder, self._wanted, error, offset=self.offset)
-        failed = LaneFailed(
-            holder=holder, failure=error.failure, given_bytes=given_bytes, wait_s=error.wait_s
-        )
-        self._tell(failed)
+        wait_s = self._policy.busy_wait_s(error.failure, error.told_wait_s)
+        self._tell(LaneFailed(holder=holder, failure=error.failure, given_bytes=given_bytes, wait_s=wait_s))
 
     def _broke(self, chosen: Deliver, error: AttemptFailed) -> None:
         self._attempts.count(chosen.attempt, error.failure.value)

@@ -3,7 +3,7 @@
 import pytest
 
 from agent.config import PullSettings, TransferSettings
-from agent.pull.events import Avoid, Commend, Relieve, Shun
+from agent.pull.events import Avoid, Commend, Failure, Relieve, Shun
 from agent.pull.meter import Meter, Rate
 from agent.pull.pace import Pace
 from agent.pull.policy import SHUN_COOLOFFS, Policy
@@ -82,7 +82,20 @@ def test_client_that_resumes_is_answered_404_later(policy: Policy) -> None:
 
 
 def test_busy_peers_are_asked_again_later_than_they_say_and_not_all_at_once(policy: Policy) -> None:
-    assert policy.busy_wait_s(2.0) == pytest.approx(2.6)
+    assert policy.busy_wait_s(Failure.BUSY, 2.0) == pytest.approx(2.6)
+
+
+@pytest.mark.parametrize(
+    ("told_s", "wait_s"), [(None, 1.0), (0.0, 0.05), (0.04, 0.05), (3.0, 3.0), (60.0, 60.0), (1e9, 60.0)]
+)
+def test_wait_for_a_busy_peer_has_bounds_whatever_the_peer_says(
+    policy: Policy, told_s: float | None, wait_s: float
+) -> None:
+    assert policy.busy_wait_s(Failure.BUSY, told_s) == pytest.approx(1.3 * wait_s)
+
+
+def test_only_a_busy_peer_is_waited_for(policy: Policy) -> None:
+    assert policy.busy_wait_s(Failure.ERROR, 5.0) == 0.0
 
 
 def test_pulls_share_what_is_expected_of_a_tier(policy: Policy) -> None:
