@@ -403,9 +403,7 @@ def _make_background(settings: Settings, core: Core, outbound: Outbound) -> Back
         "latency": outbound.measurer.run,
         "topology": core.roster.follow,
         "verdicts": follower.run,
-        "commits": partial(
-            follow_commits, core.store, core.policy.regard.trust, core.metrics, time.monotonic
-        ),
+        "commits": partial(follow_commits, core.store, core.policy, core.metrics, time.monotonic),
         "scrub": core.scrubber.run,
     }
 

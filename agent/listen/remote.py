@@ -101,7 +101,7 @@ class RemoteContent:
         if peer is None or body.size_bytes <= VERIFIED_BYTES:
             return None
         if committed:
-            puller.redirected(wanted, holder.node, size_bytes=body.size_bytes)
+            puller.policy.redirected(target.digest, holder.node, size_bytes=body.size_bytes)
         exchange.record.status, exchange.record.result = 307, Result.REDIRECTED
         self._metrics.redirect()
         headers = content_headers(exchange.record, target.digest, BLOB_TYPE)

@@ -7,10 +7,12 @@ monotonic clock.
 
 import random
 from collections.abc import Callable, Iterable, Mapping, Set
+from dataclasses import dataclass
 from typing import assert_never
 
 from agent.config.settings import PullSettings, TransferSettings
 from agent.oci.digest import Digest
+from agent.oci.ranges import RangeSpec
 from agent.pull.events import Avoid, Commend, Failure, Limits, PeerFinding, Progressed, Relieve, Shun
 from agent.pull.meter import Meter, Rate
 from agent.pull.pace import Pace
@@ -34,6 +36,24 @@ _BUSY_WAIT_LEAST_S = 0.05  # a peer that says 0 must not be asked in a loop
 _BUSY_WAIT_MOST_S = 60.0  # a peer that says a day must not be the last choice for a day
 _BUSY_WAIT_SPREAD = 1.3  # spreads the retries of pulls that were refused at the same moment
 _CANDIDATES_FACTOR = 3  # times attempts_max: nearest holders, those of a second look-up, and repetitions
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivery:
+    """What one pull sent to this node's containerd: bytes ``start`` to ``stop`` of a blob.
+
+    ``given_bytes``: how many bytes the client was sent from each peer. ``failed``: the peers that failed in
+    this pull. ``verified``: this agent verified the bytes. ``taken``: the client was sent all that it asked
+    for.
+    """
+
+    start: int
+    stop: int
+    size_bytes: int
+    given_bytes: Mapping[NodeName, int]
+    failed: Set[NodeName]
+    verified: bool
+    taken: bool
 
 
 class Policy:
@@ -149,10 +169,61 @@ class Policy:
             lanes_max=1 if in_chunks else lanes_max,
         )
 
+    def first_byte(self, tier: Tier, took_s: float, *, manifest: bool) -> None:
+        """A peer answered. ``took_s``: how long its first byte took, or the whole body of a manifest."""
+        if not manifest:  # it was received and verified whole, which takes longer than a first byte
+            self.pace.first_byte(tier, took_s)
+
+    def no_first_byte(self, tier: Tier, waited_s: float, *, client_left: bool) -> None:
+        """An attempt was abandoned before its first byte: another was faster, it stalled, or the client left.
+
+        A client may leave at any moment, which says nothing about the peer. Otherwise the peer would have
+        taken at least this long. If this did not count, slow peers would look as fast as those that win.
+        """
+        if not client_left:
+            self.pace.first_byte(tier, waited_s)
+
     def measured(self, tier: Tier, meter: Meter, *, took_s: float) -> None:
         """A body ended. ``took_s``: how long it took, without the time spent waiting for its reader."""
         if 2 * meter.waited_s >= took_s:  # otherwise the reader's rate would be measured
             self.pace.body(tier, meter.moved_bytes, took_s)
+
+    def requested(self, digest: Digest, range_spec: RangeSpec | None, now_s: float) -> int:
+        """This node's containerd requests a blob. Returns how many peers became suspect.
+
+        If containerd was sent all of the blob before, that blob was bad. A request that does not begin at
+        the blob's start says nothing: it resumes an incomplete blob.
+        """
+        if range_spec is not None and range_spec.first != 0:
+            return 0
+        return self.regard.trust.requested_again(digest, now_s)
+
+    def redirected(self, digest: Digest, node: NodeName, *, size_bytes: int) -> None:
+        """This node's containerd was redirected to a peer for a blob of this size."""
+        self.regard.trust.redirected(digest, node, size_bytes=size_bytes)
+
+    def delivered(self, digest: Digest, delivery: Delivery, now_s: float) -> None:
+        """This node's containerd was sent a part of a blob, or all of it."""
+        self.regard.trust.delivered(
+            digest,
+            () if delivery.verified else self.responsible_sources(delivery.given_bytes, delivery.failed),
+            start=delivery.start,
+            stop=delivery.stop,
+            size_bytes=delivery.size_bytes,
+            taken=delivery.taken,
+            now_s=now_s,
+        )
+
+    def committed(self, digest: Digest) -> None:
+        """This node's store has the blob now, so its sources gave the right bytes."""
+        self.regard.trust.committed(digest)
+
+    def suspect_overdue(self, now_s: float, holds: Callable[[Digest], bool]) -> int:
+        """Suspect the sources of blobs that the store should have by now. Returns how many became suspect.
+
+        ``holds``: whether the store has a digest.
+        """
+        return self.regard.trust.suspect_overdue(now_s, holds)
 
     def responsible_sources(
         self, given_bytes: Mapping[NodeName, int], failed: Set[NodeName]

@@ -13,7 +13,10 @@ from topology.ranking import Condition
 
 
 class Regard:
-    """What one node knows of its peers. It knows nothing of nodes that `members_changed` does not name.
+    """What one node knows of its peers.
+
+    It keeps nothing of nodes that `members_changed` does not name. ``trust`` is the exception: a peer that
+    leaves may come back with the same content, and the content is judged only after its delivery.
 
     ``cooloff_s``: how long a peer that failed is left alone. The time doubles with each failure in a row, up
     to ``cooloff_max_s``. ``load_ttl_s``: how long a reported load counts; twice the interval of reports.

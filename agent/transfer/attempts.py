@@ -87,9 +87,9 @@ class Attempts:
             attempt.task.cancel()
         if attempt.body is not None:
             attempt.body.close()
-        elif not client_left:  # the peer would have taken at least this long
+        else:
             waited_s = self._clock() - attempt.started_s
-            self._policy.pace.first_byte(attempt.holder.tier, waited_s)
+            self._policy.no_first_byte(attempt.holder.tier, waited_s, client_left=client_left)
         if not attempt.counted:
             self._metrics.attempt("abandoned" if command.failure is None else command.failure.value)
 
@@ -130,8 +130,8 @@ class Attempts:
             wait_s = self._policy.busy_wait_s(error.failure, error.told_wait_s)
             self._report(Failed(attempt=number, failure=error.failure, wait_s=wait_s))
             return
-        if not body.manifest:
-            self._policy.pace.first_byte(attempt.holder.tier, self._clock() - attempt.started_s)
+        took_s = self._clock() - attempt.started_s
+        self._policy.first_byte(attempt.holder.tier, took_s, manifest=body.manifest is not None)
         self._report(Responded(attempt=number))
 
 

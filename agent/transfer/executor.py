@@ -46,7 +46,7 @@ from agent.pull.events import (
 )
 from agent.pull.machine import Pull
 from agent.pull.meter import Meter, Rate
-from agent.pull.policy import Policy
+from agent.pull.policy import Delivery, Policy
 from agent.transfer.answers import AttemptFailed, FetchRequest
 from agent.transfer.attempts import Attempts, Crashed, log_failure
 from agent.transfer.peers import PeerBody, PeerClient
@@ -94,13 +94,8 @@ class Puller:
 
     def note_request(self, wanted: FetchRequest) -> None:
         """This node's containerd requests a blob. If it was sent all of it before, that blob was bad."""
-        if wanted.range_spec is None or wanted.range_spec.first == 0:
-            trust = self.policy.regard.trust
-            self.metrics.suspects(trust.requested_again(wanted.target.digest, self.clock()))
-
-    def redirected(self, wanted: FetchRequest, node: NodeName, *, size_bytes: int) -> None:
-        """This node's containerd was redirected to a peer for a blob of this size."""
-        self.policy.regard.trust.redirected(wanted.target.digest, node, size_bytes=size_bytes)
+        suspects = self.policy.requested(wanted.target.digest, wanted.range_spec, self.clock())
+        self.metrics.suspects(suspects)
 
 
 class RunningPull:
@@ -162,20 +157,17 @@ class RunningPull:
         await self._attempts.close()  # last: if the caller is cancelled, nothing after this may run
 
     def _record_sources(self) -> None:
-        """Tell `Trust` which peers gave the bytes that containerd is about to verify and commit."""
-        given_bytes = {node: size_bytes for node, (_, size_bytes) in self.given_bytes.items()}
-        sources = (
-            () if self._verified else self._policy.responsible_sources(given_bytes, self._machine.failed)
-        )
-        self._policy.regard.trust.delivered(
-            self.digest,
-            sources,
+        """Tell the policy which peers gave the bytes that containerd is about to verify and commit."""
+        delivery = Delivery(
             start=self._begins,
             stop=self._begins + self.offset,
             size_bytes=self._size_bytes,
+            given_bytes=self._given_bytes(),
+            failed=self._machine.failed,
+            verified=self._verified,
             taken=self.offset == self.length,
-            now_s=self._puller.clock(),
         )
+        self._policy.delivered(self.digest, delivery, self._puller.clock())
 
     async def first_bytes(self) -> tuple[Ranked, PeerBody]:
         """The holder that answers, and its body with the first bytes. Raises `NobodyHasIt`."""
@@ -310,8 +302,10 @@ class RunningPull:
 
     def _completed(self, chosen: Deliver) -> None:
         self._attempts.count(chosen.attempt, "ok")
-        given_bytes = {node: size_bytes for node, (_, size_bytes) in self.given_bytes.items()}
-        self._tell(Completed(given_bytes=given_bytes))
+        self._tell(Completed(given_bytes=self._given_bytes()))
+
+    def _given_bytes(self) -> dict[NodeName, int]:
+        return {node: size_bytes for node, (_, size_bytes) in self.given_bytes.items()}
 
     @contextmanager
     def _crediting(self, holder: Ranked, sink: ClientSink) -> Iterator[None]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from agent.config.settings import PullSettings, TransferSettings
 from agent.holders.wire import KnownTag, Question, Reply
 from agent.members.member import Peer, Peers
 from agent.oci.digest import Digest
@@ -15,6 +16,9 @@ from agent.oci.manifest import OCI_INDEX, Descriptor
 from agent.oci.reference import Named, Registry, Repository, Tag
 from agent.peering.channels import NoReply
 from agent.peering.credentials import Credentials
+from agent.pull.pace import Pace
+from agent.pull.policy import Policy
+from agent.pull.regard import Regard
 from topology.placement import NodeName, Placement, Region, Zone, ZoneKey
 
 _T = TypeVar("_T")
@@ -166,3 +170,17 @@ class FakePeers:
     def asked_for(self, digest: Digest) -> Sequence[str]:
         """Who was asked for this digest, in order."""
         return [name for name, question in self.questions if digest in question.digests]
+
+
+def make_policy(
+    *, regard: Regard | None = None, pull: PullSettings | None = None, patience_s: float = 0.5
+) -> Policy:
+    """The policy of one node, with the default settings. It adds nothing to a wait at random."""
+    pull = pull or PullSettings()
+    return Policy(
+        regard=regard or Regard(cooloff_s=pull.cooloff_s),
+        pace=Pace(patience_s=patience_s),
+        pull=pull,
+        transfer=TransferSettings(),
+        chance=lambda least, most: least,
+    )

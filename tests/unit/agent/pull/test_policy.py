@@ -1,12 +1,15 @@
 """The policy of all pulls: whom they may try, in which order, and what a finding means."""
 
+from collections.abc import Callable, Set
+
 import pytest
 
 from agent.config import PullSettings, TransferSettings
+from agent.oci.ranges import RangeSpec
 from agent.pull.events import Avoid, Commend, Failure, Relieve, Shun
 from agent.pull.meter import Meter, Rate
 from agent.pull.pace import Pace
-from agent.pull.policy import SHUN_COOLOFFS, Policy
+from agent.pull.policy import SHUN_COOLOFFS, Delivery, Policy
 from agent.pull.regard import Regard
 from tests.unit.twins import node, placed, sha256
 from topology.cluster import ClusterTopology
@@ -123,3 +126,87 @@ def test_source_that_broke_off_answers_for_a_wrong_body(policy: Policy) -> None:
     given = {node("near"): 5, node("far"): 6}
     assert policy.responsible_sources(given, {node("far"), node("region")}) == {"far"}
     assert policy.responsible_sources(given, set()) == {"near", "far"}
+
+
+def hedge_s(policy: Policy, first_byte: Callable[[], None]) -> float:
+    """How long a second peer waits after many first bytes like this."""
+    for _ in range(64):
+        first_byte()
+    return policy.pace.hedge_s()[Tier.ZONE]
+
+
+def test_hedges_wait_as_long_as_first_bytes_of_blobs_take(policy: Policy) -> None:
+    assert hedge_s(policy, lambda: policy.first_byte(Tier.ZONE, 0.1, manifest=False)) == 0.1
+
+
+def test_manifests_say_nothing_about_first_bytes(policy: Policy) -> None:
+    assert hedge_s(policy, lambda: policy.first_byte(Tier.ZONE, 0.1, manifest=True)) == PULL.patience_s
+
+
+def test_peer_that_lost_the_race_took_at_least_as_long_as_it_was_waited_for(policy: Policy) -> None:
+    assert hedge_s(policy, lambda: policy.no_first_byte(Tier.ZONE, 0.2, client_left=False)) == 0.2
+
+
+def test_client_that_left_says_nothing_about_a_peers_first_byte(policy: Policy) -> None:
+    gone = hedge_s(policy, lambda: policy.no_first_byte(Tier.ZONE, 0.2, client_left=True))
+    assert gone == PULL.patience_s
+
+
+def delivery(*, stop: int = 10, verified: bool = False, failed: Set[NodeName] = frozenset()) -> Delivery:
+    given_bytes = {node("near"): 4, node("far"): stop - 4}
+    return Delivery(
+        start=0,
+        stop=stop,
+        size_bytes=10,
+        given_bytes=given_bytes,
+        failed=failed,
+        verified=verified,
+        taken=True,
+    )
+
+
+def suspects(policy: Policy, sent: Delivery, again: RangeSpec | None = None) -> Set[NodeName]:
+    """Who is suspect if containerd commits one blob, is sent another one, and requests that again."""
+    policy.delivered(sha256("good"), delivery(), 0.0)
+    policy.committed(sha256("good"))
+    policy.delivered(DIGEST, sent, 0.0)
+    count = policy.requested(DIGEST, again, 1.0)
+    found = policy.passed_over(DIGEST, 1.0)
+    assert count == len(found)
+    return found
+
+
+@pytest.mark.parametrize("again", [None, RangeSpec(first=0, last=None), RangeSpec(first=0, last=5)])
+def test_blob_that_is_requested_again_from_its_start_was_bad(policy: Policy, again: RangeSpec | None) -> None:
+    assert suspects(policy, delivery(), again) == {"near", "far"}
+
+
+@pytest.mark.parametrize("again", [RangeSpec(first=5, last=None), RangeSpec(first=None, last=5)])
+def test_blob_that_is_resumed_was_not_bad(policy: Policy, again: RangeSpec) -> None:
+    assert suspects(policy, delivery(), again) == set()
+
+
+def test_peer_that_failed_is_suspected_alone(policy: Policy) -> None:
+    assert suspects(policy, delivery(failed={node("near")})) == {"near"}
+
+
+@pytest.mark.parametrize("sent", [delivery(verified=True), delivery(stop=9)])
+def test_blob_that_was_verified_or_is_not_whole_makes_nobody_suspect(policy: Policy, sent: Delivery) -> None:
+    assert suspects(policy, sent) == set()
+
+
+def test_peer_to_which_containerd_was_redirected_is_suspect_the_second_time(policy: Policy) -> None:
+    policy.delivered(sha256("good"), delivery(), 0.0)
+    policy.committed(sha256("good"))
+    for expected in (0, 1):
+        policy.redirected(DIGEST, node("far"), size_bytes=10)
+        assert policy.requested(DIGEST, None, 1.0) == expected
+
+
+def test_blob_that_is_not_committed_in_time_makes_its_sources_suspect(policy: Policy) -> None:
+    policy.delivered(sha256("good"), delivery(), 0.0)
+    policy.committed(sha256("good"))
+    policy.delivered(DIGEST, delivery(), 0.0)
+    assert policy.suspect_overdue(29.0, lambda _: False) == 0
+    assert policy.suspect_overdue(31.0, lambda _: False) == 2
+    assert policy.passed_over(DIGEST, 31.0) == {"near", "far"}

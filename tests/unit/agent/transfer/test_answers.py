@@ -4,18 +4,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.config.settings import PullSettings, TransferSettings
 from agent.oci.digest import digest_of
 from agent.oci.errors import OciError, RangeInvalid, TooManyRequests
 from agent.oci.ranges import ByteRange, RangeSpec, select
 from agent.oci.reference import Addressed, Kind, Registry, Repository
 from agent.peering.connections import ResponseHead
 from agent.pull.events import Failure
-from agent.pull.pace import Pace
-from agent.pull.policy import Policy
-from agent.pull.regard import Regard
 from agent.transfer.answers import AttemptFailed, FetchRequest, check
-from tests.unit.twins import sha256
+from tests.unit.twins import make_policy, sha256
 
 SIZE = 1000
 MIDDLE = RangeSpec(first=200, last=499)
@@ -57,16 +53,8 @@ def failure(answer: ResponseHead, asked: FetchRequest) -> AttemptFailed:
 
 def wait_after(answer: ResponseHead) -> float:
     """How long a pull waits after this answer of a busy peer, without the spread."""
-    pull = PullSettings()
-    policy = Policy(
-        regard=Regard(cooloff_s=pull.cooloff_s),
-        pace=Pace(patience_s=pull.patience_s),
-        pull=pull,
-        transfer=TransferSettings(),
-        chance=lambda low, high: low,
-    )
     failed = failure(answer, wanted())
-    return policy.busy_wait_s(failed.failure, failed.told_wait_s)
+    return make_policy().busy_wait_s(failed.failure, failed.told_wait_s)
 
 
 @pytest.mark.parametrize(

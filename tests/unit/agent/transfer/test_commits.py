@@ -8,10 +8,11 @@ import pytest
 
 from agent.content.store import Change, ChangeKind, Changes
 from agent.observe.metrics import Metrics
+from agent.pull.regard import Regard
 from agent.pull.trust import Trust
 from agent.transfer.commits import follow_commits
 from tests.unit.agent.holders.test_tags import MemoryStore
-from tests.unit.twins import loop_clock, node, other_tasks, run_in_virtual_time, sha256
+from tests.unit.twins import loop_clock, make_policy, node, other_tasks, run_in_virtual_time, sha256
 from topology.placement import NodeName
 
 SUSPECTS = "shorthaul_suspect_sources_total"
@@ -35,6 +36,7 @@ class Following:
     def __init__(self) -> None:
         self.store = ToldStore()
         self.trust = Trust(commit_s=30.0, suspect_s=600.0)
+        self.policy = make_policy(regard=Regard(cooloff_s=5.0, trust=self.trust))
         self.metrics = Metrics()
 
     def deliver(self, seed: object) -> None:
@@ -59,7 +61,7 @@ class Following:
 @asynccontextmanager
 async def following() -> AsyncIterator[Following]:
     made = Following()
-    task = asyncio.create_task(follow_commits(made.store, made.trust, made.metrics, loop_clock))
+    task = asyncio.create_task(follow_commits(made.store, made.policy, made.metrics, loop_clock))
     made.deliver("first")
     await made.change("first")
     try:
