@@ -12,8 +12,11 @@ from topology.placement import NodeName
 
 @dataclass(slots=True)
 class _Rest:
+    """``lasts_s``: the time that doubles. ``failed_s``: when the peer failed last."""
+
     until_s: float
     lasts_s: float
+    failed_s: float
 
 
 class CoolOff:
@@ -27,13 +30,12 @@ class CoolOff:
     def failed(self, node: NodeName, now_s: float) -> None:
         """The peer failed now."""
         rest = self._resting.get(node)
-        if rest is None or now_s >= rest.until_s + self._most_s:  # no earlier failure, or long ago
-            self._resting[node] = _Rest(until_s=now_s + self._first_s, lasts_s=self._first_s)
-        elif now_s >= rest.until_s:
-            rest.lasts_s = min(2 * rest.lasts_s, self._most_s)
-            rest.until_s = now_s + rest.lasts_s
-        else:
+        if rest is not None and now_s < rest.until_s:
             rest.until_s = max(rest.until_s, now_s + self._first_s)
+            rest.failed_s = now_s
+        else:
+            lasts_s = self._next_s(rest, now_s)
+            self._resting[node] = _Rest(until_s=now_s + lasts_s, lasts_s=lasts_s, failed_s=now_s)
 
     def succeeded(self, node: NodeName) -> None:
         """The peer works: end its cool-off."""
@@ -49,6 +51,21 @@ class CoolOff:
         """For how many more seconds the peer is left alone. 0: it is not."""
         rest = self._resting.get(node)
         return 0.0 if rest is None else max(0.0, rest.until_s - now_s)
+
+    def of_failure_s(self, node: NodeName, now_s: float) -> float:
+        """How long a cool-off the peer's failure began. If it does not cool off: what a failure would begin.
+
+        Unlike `left_s`, it stays the same while the cool-off lasts.
+        """
+        rest = self._resting.get(node)
+        if rest is not None and now_s < rest.until_s:
+            return rest.until_s - rest.failed_s
+        return self._next_s(rest, now_s)
+
+    def _next_s(self, rest: _Rest | None, now_s: float) -> float:
+        if rest is None or now_s >= rest.until_s + self._most_s:  # no earlier failure, or long ago
+            return self._first_s
+        return min(2 * rest.lasts_s, self._most_s)
 
     def resting(self, now_s: float) -> Iterator[NodeName]:
         """The peers that are left alone now."""

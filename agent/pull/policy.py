@@ -137,7 +137,7 @@ class Policy:
                 regard.served(node)
                 regard.trust.served(node)
             case Shun():
-                until_s = now_s + SHUN_COOLOFFS * regard.cooling_s(node, now_s)
+                until_s = now_s + SHUN_COOLOFFS * regard.cooloff_of_failure_s(node, now_s)
                 regard.trust.distrust(digest, node, until_s)
             case Relieve():
                 regard.saturated(node, finding.wait_s, now_s)

@@ -83,6 +83,10 @@ class Regard:
         """For how many more seconds the peer cools off. 0: it does not."""
         return self._cooloff.left_s(node, now_s)
 
+    def cooloff_of_failure_s(self, node: NodeName, now_s: float) -> float:
+        """How long a cool-off the peer's failure began, or would begin now. 0: the node is no member."""
+        return self._cooloff.of_failure_s(node, now_s) if node in self._members else 0.0
+
     def is_cooling(self, node: NodeName, now_s: float) -> bool:
         """Whether the peer cools off now."""
         return self.cooling_s(node, now_s) > 0

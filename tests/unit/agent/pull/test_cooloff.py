@@ -111,3 +111,26 @@ def test_every_failure_leaves_a_peer_alone_for_the_first_time_at_least_and_the_m
         assert left_s + 1e-9 >= FIRST_S
         assert left_s <= MOST_S + 1e-9
         assert (A in cooloff.resting(now_s)) == (left_s > 0)
+
+
+def test_cool_off_that_a_failure_began_stays_the_same_while_it_lasts(cooloff: CoolOff) -> None:
+    cooloff.failed(A, 100.0)
+    assert [cooloff.of_failure_s(A, now_s) for now_s in (100.0, 104.0)] == [5.0, 5.0]
+    cooloff.failed(A, 105.0)
+    assert [cooloff.of_failure_s(A, now_s) for now_s in (105.0, 114.0)] == [10.0, 10.0]
+
+
+def test_cool_off_of_a_peer_that_does_not_cool_off_is_what_a_failure_would_begin(cooloff: CoolOff) -> None:
+    assert cooloff.of_failure_s(A, 0.0) == 5.0
+    cooloff.failed(A, 0.0)
+    assert cooloff.of_failure_s(A, 5.0) == 10.0
+    assert cooloff.of_failure_s(A, 5.0 + MOST_S) == 5.0
+    assert cooloff.left_s(A, 5.0) == 0.0, "asking changes nothing"
+
+
+@given(failures_s=st.lists(st.floats(0.0, 200.0), max_size=8))
+def test_cool_off_of_a_failure_is_what_is_left_at_once_after_it(failures_s: list[float]) -> None:
+    cooloff = CoolOff(first_s=FIRST_S, most_s=MOST_S)
+    for now_s in sorted(failures_s):
+        cooloff.failed(A, now_s)
+        assert cooloff.of_failure_s(A, now_s) == cooloff.left_s(A, now_s)

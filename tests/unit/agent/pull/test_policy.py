@@ -62,6 +62,23 @@ def test_shunned_peer_is_no_candidate_for_that_digest_for_some_cool_offs(
     assert order(policy, snapshot, end_s) == ["near", "region", "far"]
 
 
+@pytest.mark.parametrize("avoided_before_s", [None, 0.0, 4.0])
+def test_shunning_lasts_as_long_alone_and_late_as_together_with_avoiding(
+    policy: Policy, avoided_before_s: float | None
+) -> None:
+    if avoided_before_s is not None:
+        policy.apply(Avoid(node=node("near")), DIGEST, 100.0 - avoided_before_s)
+    policy.apply(Shun(node=node("near")), DIGEST, 100.0)
+    end_s = 100.0 + SHUN_COOLOFFS * PULL.cooloff_s
+    assert policy.passed_over(DIGEST, end_s - 0.1) == {"near"}
+    assert policy.passed_over(DIGEST, end_s) == set()
+
+
+def test_node_that_is_no_member_is_not_shunned(policy: Policy) -> None:
+    policy.apply(Shun(node=node("gone")), DIGEST, 100.0)
+    assert policy.passed_over(DIGEST, 100.0) == set()
+
+
 def test_commended_peer_is_well_and_trusted_again(policy: Policy, snapshot: Snapshot) -> None:
     for finding in (Avoid(node=node("near")), Shun(node=node("near"))):
         policy.apply(finding, DIGEST, 100.0)
