@@ -52,13 +52,13 @@ from agent.pull.events import (
     Ticked,
     WakeAt,
 )
+from agent.pull.findings import finding
 from agent.pull.search import BusyHolder, LookAgain, Persistence, Search, Stretch, Waits
 from topology.placement import NodeName
 from topology.ranking import Ranked
 
 _STRIPE_AFTER_S = 0.5  # TCP has reached its full rate by then
 _STRIPE_BELOW_BYTES_PER_S = 400e6  # a faster source is as fast as copying from several sources
-_LAGGING_S = 5.0  # for this long the other holders go before one that lagged
 
 
 class State(Enum):
@@ -145,10 +145,10 @@ class Pull:
         if failure is Failure.UNSATISFIABLE:
             self._persistence = Persistence(useless=True)
         shun = failure in (Failure.SILENT, Failure.INVALID)
-        finding = _finding(holder.node, failure, event.wait_s, shun=shun)
+        found = finding(holder.node, failure, event.wait_s, shun=shun)
         if failure.is_peers_fault:
-            finding = (*finding, Forget(node=holder.node))
-        return (*finding, *self._go_on(now_s))
+            found = (*found, Forget(node=holder.node))
+        return (*found, *self._go_on(now_s))
 
     def _on_responded(self, event: Responded, _: float) -> Commands:
         attempt = self._open.pop(event.attempt, None)
@@ -195,7 +195,7 @@ class Pull:
             node = attempt.holder.node
             if now_s >= attempt.started_s + self.limits.stall_s:
                 del self._open[number]
-                commands += [Abandon(attempt=number, failure=Failure.SILENT), *_finding(node, Failure.SILENT)]
+                commands += [Abandon(attempt=number, failure=Failure.SILENT), *finding(node, Failure.SILENT)]
             elif not attempt.avoided and self._lost_patience(attempt, now_s):
                 attempt.avoided = True
                 commands.append(Avoid(node=node))
@@ -258,7 +258,7 @@ class Pull:
         may_come_back = failure is Failure.LAGGING or gave_plenty
         if may_come_back:
             self._candidates.forgive(holder)
-        return _finding(holder.node, failure, wait_s, shun=not may_come_back)
+        return finding(holder.node, failure, wait_s, shun=not may_come_back)
 
     def _wait_for(self, holder: Ranked, wait_s: float, now_s: float) -> None:
         """Ask a busy holder again after the time that it named."""
@@ -365,19 +365,6 @@ class Pull:
         abandoned = tuple(Abandon(attempt=attempt) for attempt in self._open)
         self._open.clear()
         return abandoned
-
-
-def _finding(node: NodeName, failure: Failure, wait_s: float = 0.0, *, shun: bool = True) -> Commands:
-    """What a failure says about the peer, for all pulls."""
-    if failure is Failure.MISSING:
-        return (Forget(node=node),)
-    if failure is Failure.BUSY:
-        return (Relieve(node=node, wait_s=wait_s),)
-    if failure is Failure.LAGGING:  # a peer that is slower than others did not fail
-        return (Relieve(node=node, wait_s=_LAGGING_S),)
-    if not failure.is_peers_fault:
-        return ()
-    return (Avoid(node=node), Shun(node=node)) if shun else (Avoid(node=node),)
 
 
 @dataclass(frozen=True, slots=True)
