@@ -100,12 +100,10 @@ def _partial_head(start: int, stop: int, total: int) -> bytes:
 class Holder:
     """Contents, and the faults that requests for them meet, in order; once they are used up, none.
 
-    ``bytes_per_s``: how fast each connection is, 0 as fast as it can be. ``claim_s``: how long it takes to
-    answer a question. An asker that has one answer waits as long again for the others. So a loaded machine
-    hides no holder from the asker if each of them takes some time.
+    ``bytes_per_s``: how fast each connection is, 0 as fast as it can be.
     """
 
-    def __init__(self, *contents: bytes, bytes_per_s: int = 0, claim_s: float = 0.0) -> None:
+    def __init__(self, *contents: bytes, bytes_per_s: int = 0) -> None:
         self._bytes_per_s = bytes_per_s
         self._contents: dict[str, bytes] = {}
         self._faults: dict[str, deque[Fault]] = {}
@@ -113,7 +111,7 @@ class Holder:
         self._answers_from: dict[str, int] = {}
         self._sent: dict[str, int] = defaultdict(int)
         self._lock = threading.Lock()
-        self.claim: Behaviour = claims(self._contents.__contains__, after_s=claim_s)
+        self.claim: Behaviour = claims(self._contents.__contains__)
         self.put(*contents)
 
     def put(

@@ -83,11 +83,11 @@ def claims_everything(impostor: "Impostor", connection: socket.socket, asked: As
     _converse_as_peer(connection, asked, lambda _: True)
 
 
-def claims(holds: Callable[[str], bool], *, after_s: float = 0.0) -> Behaviour:
-    """Answer questions about holders, each after a time: it has the digests that ``holds`` says."""
+def claims(holds: Callable[[str], bool]) -> Behaviour:
+    """Answer questions about holders: it has the digests that ``holds`` says."""
 
-    def answer(impostor: "Impostor", connection: socket.socket, asked: Asked) -> None:
-        _converse_as_peer(connection, asked, lambda _: not impostor.closing.wait(after_s), holds)
+    def answer(_: "Impostor", connection: socket.socket, asked: Asked) -> None:
+        _converse_as_peer(connection, asked, lambda _: True, holds)
 
     return answer
 

@@ -19,7 +19,6 @@ from .wire import Ending, RawReply, connected, raw_get, request_bytes
 _RANGE_BYTES = 8 << 20
 _SIZE_BYTES = 40 << 20
 _RATE = 16 << 20  # of each connection to a holder
-_CLAIM_S = 0.4  # so that every pull knows all of its holders
 _CONTENT = Random(31).randbytes(1 << 20) * (_SIZE_BYTES >> 20)
 # Every MiB is another one: ranges in the wrong order would show.
 _CONTENT = b"".join(
@@ -74,7 +73,7 @@ def _standing(stage: Stage, *holders: Holder | None) -> Iterator[list[Impostor]]
 
 
 def _slow(*faults: Fault, rate: int = _RATE) -> Holder:
-    holder = Holder(bytes_per_s=rate, claim_s=_CLAIM_S)
+    holder = Holder(bytes_per_s=rate)
     holder.put(_CONTENT, faults=faults)
     return holder
 
@@ -133,7 +132,7 @@ _LANE_FAULTS = (
 def test_a_lane_that_fails_is_replaced_by_the_other_holder(site: Site, kind: Kind) -> None:
     stage = _stage(site)
     # It never gives the first bytes, so that it joins as a lane; then it fails in the middle of one.
-    one, two = _slow(), Holder(bytes_per_s=_RATE, claim_s=_CLAIM_S)
+    one, two = _slow(), Holder(bytes_per_s=_RATE)
     two.put(_CONTENT, answers_from=1, afterwards=Fault(kind=kind, at=3 << 20))
     with _standing(stage, one, two) as (_, lane):
         _is_whole(raw_get(stage.asking.address, LOCAL, _PATH))
@@ -146,7 +145,7 @@ def test_a_lane_that_fails_is_replaced_by_the_other_holder(site: Site, kind: Kin
 )
 @pytest.mark.parametrize("behind", [6 << 20, 25 << 20])
 def test_a_body_is_right_although_its_first_source_fails(stage: Stage, kind: Kind, behind: int) -> None:
-    one, two = _slow(Fault(kind=kind, at=behind)), Holder(bytes_per_s=_RATE, claim_s=_CLAIM_S)
+    one, two = _slow(Fault(kind=kind, at=behind)), Holder(bytes_per_s=_RATE)
     two.put(_CONTENT, answers_from=1)
     with _standing(stage, one, two):
         _is_whole(raw_get(stage.asking.address, LOCAL, _PATH))
@@ -154,7 +153,7 @@ def test_a_body_is_right_although_its_first_source_fails(stage: Stage, kind: Kin
 
 def test_a_body_of_which_every_holder_fails_for_good_is_cut(stage: Stage) -> None:
     gone = Fault(kind=Kind.MISSING)
-    one, two = Holder(bytes_per_s=_RATE, claim_s=_CLAIM_S), Holder(bytes_per_s=_RATE, claim_s=_CLAIM_S)
+    one, two = Holder(bytes_per_s=_RATE), Holder(bytes_per_s=_RATE)
     one.put(_CONTENT, faults=(Fault(kind=Kind.CLOSES, at=20 << 20),), afterwards=gone)
     two.put(_CONTENT, answers_from=1, faults=(Fault(kind=Kind.CLOSES, at=3 << 20),), afterwards=gone)
     with _standing(stage, one, two):
@@ -175,7 +174,7 @@ def test_holders_further_away_are_left_alone(stage: Stage) -> None:
 
 
 def test_a_holder_that_is_faster_than_its_client_is_enough(stage: Stage) -> None:
-    one, two = Holder(_CONTENT, claim_s=_CLAIM_S), Holder(_CONTENT, claim_s=_CLAIM_S)
+    one, two = Holder(_CONTENT), Holder(_CONTENT)
     before = stage.striped()
     with _standing(stage, one, two), connected(stage.asking.address, LOCAL, receive_bytes=65_536) as sock:
         sock.sendall(request_bytes(_PATH))
