@@ -14,8 +14,9 @@ from agent.observe.metrics import Metrics
 from agent.observe.requests import Result, SourceBytes
 from agent.oci.errors import RangeInvalid
 from agent.oci.manifest import Manifest
-from agent.oci.ranges import RangeSpec, select
+from agent.oci.ranges import select
 from agent.oci.reference import Addressed, unknown
+from agent.pull.chunks import Chunking
 from agent.transfer.answers import FetchRequest
 from agent.transfer.executor import BodyCut, NobodyHasIt, Puller, RunningPull
 from agent.transfer.peers import VERIFIED_BYTES, PeerBody
@@ -30,7 +31,7 @@ class RemoteContent:
         self._sizes = sizes
         self._metrics = metrics
         self._redirects = redirects
-        self._takes_chunks = False  # this node's containerd fetches layers in parallel parts
+        self._chunking = Chunking()
 
     async def manifest(self, exchange: Exchange, target: Addressed) -> Manifest:
         """The manifest, verified. Raises `OciError` (404) if no peer gives it."""
@@ -62,23 +63,15 @@ class RemoteContent:
         if size_bytes is not None:
             select(spec, size_bytes)  # an impossible range is rejected without asking a peer
         if exchange.caller.committed and not exchange.is_head:
-            self._notice_chunks(spec)
+            self._chunking = self._chunking.after(spec)
         return FetchRequest(
             target=target,
             range_spec=spec,
             head=exchange.is_head,
             size_bytes=size_bytes,
             config=self._sizes.is_config(target.digest),
-            chunk=spec is not None and exchange.caller.is_local and self._takes_chunks,
+            chunk=exchange.caller.is_local and self._chunking.is_chunk(spec),
         )
-
-    def _notice_chunks(self, spec: RangeSpec | None) -> None:
-        """Notice whether containerd fetches in chunks: then its first range begins at byte 0 (since 2.1).
-
-        Otherwise containerd requests a range only to resume.
-        """
-        if spec is None or spec.first == 0:
-            self._takes_chunks = spec is not None and spec.last is None
 
     def _may_redirect(self, wanted: FetchRequest) -> bool:
         """Never redirect a client that fetches in chunks.
