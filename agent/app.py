@@ -63,7 +63,7 @@ from agent.peering.channels import Channels
 from agent.peering.credentials import Credentials
 from agent.peering.dial import Dialer
 from agent.probe.follower import ProbeFollower
-from agent.pull.admission import Admission
+from agent.pull.admission import Admission, uploads_fed
 from agent.pull.bucket import TokenBucket
 from agent.pull.pace import Pace
 from agent.pull.policy import Policy
@@ -74,11 +74,9 @@ from agent.transfer.executor import Puller
 from agent.transfer.peers import PeerClient
 from agent.transfer.relays import Relays
 from agent.transfer.striper import StripeBuffers
-from topology.cluster import Timing
+from topology.cluster import Timing, report_ttl_s
 from topology.ledger import CostLedger, Prices
 from topology.placement import NodeName
-
-_REPORT_COUNTS_S = 600.0  # a peer's report counts for at least this long; several come in this time
 
 Background = Mapping[str, Callable[[], Coroutine[Any, Any, None]]]
 """The background tasks by name. Each runs until it is cancelled."""
@@ -193,7 +191,12 @@ def _make_core(settings: Settings) -> Core:
             roster=roster,
             metrics=metrics,
             admission=Admission(
-                uploads_max=_uploads_max(settings), bytes_max=settings.transfer.upload_bytes_max
+                uploads_max=uploads_fed(
+                    settings.transfer.uploads_max,
+                    upload_bytes_per_s=settings.transfer.upload_bytes_per_s,
+                    floor_bytes_per_s=settings.pull.floor_bytes_per_s,
+                ),
+                bytes_max=settings.transfer.upload_bytes_max,
             ),
             young_s=settings.latency.interval_s,
         ),
@@ -213,7 +216,7 @@ def _make_roster(settings: Settings, own: NodeName, placement_source: OwnPlaceme
         timing=Timing(
             window_s=latency.window_s,
             half_life_s=latency.half_life_s,
-            report_ttl_s=max(_REPORT_COUNTS_S, 4 * latency.report_s),
+            report_ttl_s=report_ttl_s(latency.report_s),
         ),
     )
 
@@ -223,7 +226,7 @@ def _make_policy(settings: Settings) -> Policy:
     regard = Regard(
         cooloff_s=pull.cooloff_s,
         cooloff_max_s=pull.cooloff_max_s,
-        load_ttl_s=2 * settings.latency.report_s,
+        report_s=settings.latency.report_s,
         trust=Trust(commit_s=transfer.commit_s, suspect_s=transfer.suspect_s),
     )
     return Policy(regard=regard, pace=Pace(patience_s=pull.patience_s), pull=pull, transfer=transfer)
@@ -416,15 +419,6 @@ def _own_address(settings: Settings) -> str | None:
     """The address for measuring connections: peers recognise this node by it. None: any address."""
     host = settings.listen.peer.host
     return None if host in ("0.0.0.0", "::") else host
-
-
-def _uploads_max(settings: Settings) -> int:
-    """The limit from the settings, or less if a rate limit is set: peers give up bodies that are too slow."""
-    transfer = settings.transfer
-    if not transfer.upload_bytes_per_s or not settings.pull.floor_bytes_per_s:
-        return transfer.uploads_max
-    fed = transfer.upload_bytes_per_s // (2 * settings.pull.floor_bytes_per_s)
-    return max(1, min(transfer.uploads_max, fed))
 
 
 def _prices(costs: CostSettings) -> Prices:

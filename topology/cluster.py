@@ -33,6 +33,8 @@ from topology.zones import REPORT_NODES_MAX, REPORT_ZONES_MAX, Report, ZoneMatri
 _REVIEW_NODES = 64  # nodes that each refresh checks only because their estimates and reports age
 _WORTH = 1.1  # a smaller change of a zone's cost would not change anybody's choice
 _SLOW = 1.25  # a node's own report counts if it is slower than its zone's median by this factor
+_REPORT_LEAST_S = 600.0  # a report counts at least for this time, however often peers report
+_REPORTS_KEPT = 4  # and for this many intervals: a few reports in a row may be late or lost
 _EXPIRE_S = 10.0  # how often old votes are dropped and the usual costs between regions are recomputed
 
 
@@ -42,7 +44,12 @@ class Timing:
 
     window_s: float = 20.0
     half_life_s: float = 120.0
-    report_ttl_s: float = 600.0
+    report_ttl_s: float = _REPORT_LEAST_S
+
+
+def report_ttl_s(report_s: float) -> float:
+    """How long a peer's report counts, if peers report every ``report_s`` seconds."""
+    return max(_REPORT_LEAST_S, _REPORTS_KEPT * report_s)
 
 
 @dataclass(slots=True)

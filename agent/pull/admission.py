@@ -12,6 +12,7 @@ from dataclasses import dataclass
 _REMEMBERED_S = 2.0  # for this long a refused peer counts as one that wants to upload
 _WAIT_LEAST_S = 0.05
 _WAIT_MOST_S = 10.0
+_FLOORS_FED = 2  # uploads do not share a limit evenly, so it has to give each of them twice the floor
 _WAIT_UNKNOWN_S = 0.5  # while no upload has sent a byte from which to estimate the wait
 
 
@@ -30,6 +31,18 @@ class Refused:
     """There is no room now. ``wait_s``: the estimated time until there is."""
 
     wait_s: float
+
+
+def uploads_fed(uploads_max: int, *, upload_bytes_per_s: int, floor_bytes_per_s: int) -> int:
+    """How many uploads to admit at once: ``uploads_max``, but no more than a rate limit can feed.
+
+    ``upload_bytes_per_s``: the limit for all uploads together; 0: no limit. ``floor_bytes_per_s``: peers give
+    up an upload that is slower.
+    """
+    if not upload_bytes_per_s or not floor_bytes_per_s:
+        return uploads_max
+    fed = upload_bytes_per_s // (_FLOORS_FED * floor_bytes_per_s)
+    return max(1, min(uploads_max, fed))
 
 
 class Admission:

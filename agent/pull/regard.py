@@ -11,6 +11,9 @@ from agent.pull.trust import Trust
 from topology.placement import NodeName
 from topology.ranking import Condition
 
+_LOAD_REPORTS = 2
+"""A reported load counts for this many intervals of reports. One report may be late or lost."""
+
 
 class Regard:
     """What one node knows of its peers.
@@ -19,7 +22,7 @@ class Regard:
     leaves may come back with the same content, and the content is judged only after its delivery.
 
     ``cooloff_s``: how long a peer that failed is left alone. The time doubles with each failure in a row, up
-    to ``cooloff_max_s``. ``load_ttl_s``: how long a reported load counts; twice the interval of reports.
+    to ``cooloff_max_s``. ``report_s``: how often peers report their load.
     ``trust``: which peer is not asked for which digest.
     """
 
@@ -28,12 +31,12 @@ class Regard:
         *,
         cooloff_s: float,
         cooloff_max_s: float = 80.0,
-        load_ttl_s: float = 30.0,
+        report_s: float = 15.0,
         trust: Trust | None = None,
     ) -> None:
         self.trust = trust or Trust()
         self._cooloff = CoolOff(first_s=cooloff_s, most_s=cooloff_max_s)
-        self._load_ttl_s = load_ttl_s
+        self._load_ttl_s = _LOAD_REPORTS * report_s
         self._members: frozenset[NodeName] = frozenset()
         self._saturated_until_s: dict[NodeName, float] = {}
         self._reported: dict[NodeName, tuple[int, float]] = {}  # the peer's uploads, and when it said so

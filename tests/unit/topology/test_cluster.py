@@ -20,7 +20,7 @@ from tests.unit.topology.clusters import (
     tell,
 )
 from tests.unit.twins import located, node, zone_key
-from topology.cluster import ClusterTopology
+from topology.cluster import ClusterTopology, report_ttl_s
 from topology.placement import NodeName, Tier
 from topology.ranking import rank
 from topology.snapshot import PRIORS_US, Source
@@ -390,3 +390,8 @@ def test_unchanged_members_change_nothing() -> None:
     generation = topology.snapshot.generation
     assert topology.update({node("b1"): located("r", "b")}, 9.0).generation == generation
     assert topology.update({node("b1"): located("r", "c")}, 9.0).generation > generation
+
+
+@pytest.mark.parametrize(("report_s", "ttl_s"), [(15.0, 600.0), (150.0, 600.0), (300.0, 1200.0)])
+def test_report_counts_for_ten_minutes_or_for_four_intervals(report_s: float, ttl_s: float) -> None:
+    assert report_ttl_s(report_s) == ttl_s

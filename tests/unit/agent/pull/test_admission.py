@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.pull.admission import Admission, Refused, Upload
+from agent.pull.admission import Admission, Refused, Upload, uploads_fed
 
 MANY_BYTES = 10**12
 
@@ -185,3 +185,14 @@ def test_bounds_hold_and_nothing_is_lost_whatever_is_asked(
         assert set(admission) == set(under_way)
         assert admission.left_bytes == sum(upload.left_bytes for upload in under_way)
         assert admission.refused == refusals
+
+
+@pytest.mark.parametrize(
+    ("upload_bytes_per_s", "floor_bytes_per_s", "uploads"),
+    [(0, 1000, 64), (10_000, 0, 64), (10_000, 1000, 5), (1_000_000, 1000, 64), (1500, 1000, 1)],
+)
+def test_no_more_uploads_than_a_rate_limit_can_feed(
+    upload_bytes_per_s: int, floor_bytes_per_s: int, uploads: int
+) -> None:
+    fed = uploads_fed(64, upload_bytes_per_s=upload_bytes_per_s, floor_bytes_per_s=floor_bytes_per_s)
+    assert fed == uploads

@@ -158,3 +158,11 @@ def test_asking_with_an_older_time_forgets_no_report(regard: Regard) -> None:
     regard.reported_load(node("rack"), 2, 100.0)
     assert condition(regard, "rack", 90.0).load == 2
     assert condition(regard, "rack", 101.0).load == 2
+
+
+def test_reported_load_counts_for_two_intervals_of_reports() -> None:
+    made = Regard(cooloff_s=COOLOFF_S, report_s=60.0)
+    made.members_changed(MEMBERS)
+    made.reported_load(node("rack"), 2, 100.0)
+    assert condition(made, "rack", 220.0).load == 2
+    assert made.conditions(220.1) == {}
