@@ -64,6 +64,7 @@ from agent.peering.credentials import Credentials
 from agent.peering.dial import Dialer
 from agent.probe.follower import ProbeFollower
 from agent.pull.admission import Admission, uploads_fed
+from agent.pull.asking import AskingPolicy
 from agent.pull.bucket import TokenBucket
 from agent.pull.pace import Pace
 from agent.pull.policy import Policy
@@ -247,9 +248,12 @@ def _make_outbound(settings: Settings, core: Core) -> Outbound:
     roster.on_change(channels.members_changed)
     asker = RingAsker(
         roster=roster,
-        regard=policy.regard,
+        policy=AskingPolicy(
+            regard=policy.regard,
+            patience_s=settings.lookup.patience_s,
+            timeout_s=settings.lookup.timeout_s,
+        ),
         query=channels.query,
-        settings=settings.lookup,
         metrics=metrics,
     )
     index = make_index(settings, asker=asker, metrics=metrics)

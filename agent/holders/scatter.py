@@ -11,12 +11,13 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from agent.config import LookupSettings
-from agent.holders.asking import GRACE_LEAST_S, RingAsker
+from agent.holders.asking import RingAsker
 from agent.holders.index import Holders
 from agent.holders.wire import DIGESTS_MAX, Question, Reply
 from agent.members.member import Peer
 from agent.observe.metrics import Metrics
 from agent.oci.digest import Digest
+from agent.pull.asking import grace_s
 from topology.placement import NodeName
 
 _CACHE_MAX = 10_000
@@ -137,8 +138,8 @@ class ScatterIndex:
                 self._remember(digest, (peer.name,))
                 if digest in missing:
                     del missing[digest]
-                    grace_s = max(GRACE_LEAST_S, self._clock() - started_s)
-                    asyncio.get_running_loop().call_later(grace_s, _resolve, found[digest])
+                    more_s = grace_s(self._clock() - started_s)
+                    asyncio.get_running_loop().call_later(more_s, _resolve, found[digest])
 
         await self._asker.ask_by_ring(question=question, on_reply=on_reply, enough=lambda: not missing)
         for digest in missing:

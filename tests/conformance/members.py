@@ -20,6 +20,7 @@ from agent.oci.digest import Digest
 from agent.oci.manifest import OCI_MANIFEST, Descriptor
 from agent.oci.reference import Named, Registry, Repository, Tag
 from agent.peering.channels import NoReply
+from agent.pull.asking import AskingPolicy
 from agent.pull.regard import Regard
 from topology.placement import NodeName, Placement, Region, Zone
 
@@ -95,7 +96,11 @@ class Implementations:
         )
         settings, metrics = LookupSettings(), Metrics()
         asker = RingAsker(
-            roster=roster, regard=regard, query=query, settings=settings, metrics=metrics, clock=clock
+            roster=roster,
+            policy=AskingPolicy(regard=regard, patience_s=settings.patience_s, timeout_s=settings.timeout_s),
+            query=query,
+            metrics=metrics,
+            clock=clock,
         )
         index = ScatterIndex(asker, settings=settings, metrics=metrics, clock=clock)
         self._built.append((index, asker))

@@ -18,6 +18,7 @@ from agent.members.roster import Roster
 from agent.observe.metrics import Metrics
 from agent.oci.patterns import parse_filter
 from agent.peering.dial import Dialer
+from agent.pull.asking import AskingPolicy
 from agent.pull.bucket import TokenBucket
 from agent.pull.pace import Pace
 from agent.pull.policy import Policy
@@ -47,9 +48,8 @@ def explainer(tmp_path: Path) -> Explainer:
     fakes = FakePeers(held={"near": {DIGEST}, "far": {DIGEST}})
     asker = RingAsker(
         roster=roster,
-        regard=regard,
+        policy=AskingPolicy(regard=regard, patience_s=0.05, timeout_s=0.5),
         query=fakes.query,
-        settings=LookupSettings(),
         metrics=metrics,
         clock=lambda: NOW_S,
     )

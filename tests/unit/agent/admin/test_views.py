@@ -21,6 +21,7 @@ from agent.observe.metrics import Metrics
 from agent.oci.reference import Addressed, Kind, Repository
 from agent.peering.dial import Dialer
 from agent.pull.admission import Admission, Upload
+from agent.pull.asking import AskingPolicy
 from agent.pull.bucket import TokenBucket
 from agent.pull.pace import Pace
 from agent.pull.policy import Policy
@@ -118,7 +119,10 @@ def idle_puller(roster: Roster, clock: Clock) -> Puller:
     regard.members_changed(roster.peers)
     pull, transfer = PullSettings(), TransferSettings()
     asker = RingAsker(
-        roster=roster, regard=regard, query=FakePeers().query, settings=LookupSettings(), metrics=metrics
+        roster=roster,
+        policy=AskingPolicy(regard=regard, patience_s=0.05, timeout_s=0.5),
+        query=FakePeers().query,
+        metrics=metrics,
     )
     return Puller(
         index=ScatterIndex(asker, settings=LookupSettings(), metrics=metrics),

@@ -11,6 +11,7 @@ from agent.holders.tagfinder import ScatterTagFinder
 from agent.members.roster import Roster
 from agent.observe.metrics import Metrics
 from agent.oci.digest import Digest
+from agent.pull.asking import AskingPolicy
 from agent.pull.regard import Regard
 from tests.unit.twins import (
     FakePeers,
@@ -78,9 +79,8 @@ def play(
         metrics = Metrics()
         asker = RingAsker(
             roster=roster,
-            regard=regard,
+            policy=AskingPolicy(regard=regard, patience_s=settings.patience_s, timeout_s=settings.timeout_s),
             query=fakes.query,
-            settings=settings,
             metrics=metrics,
             clock=loop_clock,
         )
