@@ -30,7 +30,7 @@ from benchmarks.lab.cgroups import make_cgroup, remove_cgroup, sweep_cgroups
 from benchmarks.lab.cluster import metric_total
 from benchmarks.lab.network import inside, sweep
 from benchmarks.lab.process import Process, enter, run, undisturbed
-from tests.server.agents import ADMIN, AT_MOST_S, LOCAL, Reply, wait_for
+from tests.server.agents import ADMIN, LOCAL, Reply, wait_for
 
 HOST, NODE_ADDRESS, METRICS = "127.0.0.1", "127.0.0.2", 9091
 NODE = "node-1"
@@ -332,7 +332,7 @@ class Listener:
         with self._lock:
             return Counter(self._verdicts)
 
-    def wait_for(self, verdict: Verdict, cookies: Sequence[int], *, at_most_s: float = AT_MOST_S) -> None:
+    def wait_for(self, verdict: Verdict, cookies: Sequence[int], *, at_most_s: float = 60.0) -> None:
         """Wait until all of these flows have this verdict."""
         deadline_s = time.monotonic() + at_most_s
         while (found := Counter(map(self.verdict, cookies))) != {verdict: len(cookies)}:
@@ -342,7 +342,7 @@ class Listener:
     def wait_for_healths(self, number: int) -> None:
         """Wait until the probe told that often more how it is: once a second."""
         enough = self.healths + number
-        wait_for(lambda: self.healths >= enough, f"the probe told {number} times more")
+        wait_for(lambda: self.healths >= enough, f"the probe told {number} times more", at_most_s=number + 60)
 
     def close(self) -> None:
         """End."""

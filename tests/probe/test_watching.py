@@ -37,7 +37,7 @@ def test_watch_shows_a_line_for_each_connection_that_the_running_probe_judges(pl
     assert direct(watch) == 7
     assert len(place.attached()) == 4  # it attached nothing of its own
     watch.signal(signal.SIGINT)
-    wait_for(lambda: not watch.running, "it ends")
+    wait_for(lambda: not watch.running, "it ends", at_most_s=60.0)
     assert watch.stop() == 0
     assert any("the probe of node-1" in line for line in lines(watch))
 
@@ -47,7 +47,7 @@ def test_watch_ends_when_the_probe_does(place: Place) -> None:
     watch = place.start("probe", "--watch")
     wait_for(lambda: place.probe_metric("shorthaul_probe_readers") == 1, "it follows the probe")
     assert probe.stop() == 0
-    wait_for(lambda: not watch.running, "it ends")
+    wait_for(lambda: not watch.running, "it ends", at_most_s=60.0)
     assert watch.stop() == 0
     assert "which is gone" in watch.log.read_text()
 
@@ -60,7 +60,7 @@ def test_watch_without_a_probe_is_one_itself_and_leaves_nothing(place: Place) ->
     worker("many", 3, HOST, LOCAL)
     wait_for(lambda: direct(watch) >= 3, "three lines")
     watch.signal(signal.SIGINT)
-    wait_for(lambda: not watch.running, "it ends")
+    wait_for(lambda: not watch.running, "it ends", at_most_s=60.0)
     assert watch.stop() == 0
     assert not place.attached()
     assert not place.socket.exists()

@@ -224,7 +224,7 @@ def test_requests_that_break_off_leak_no_descriptors(pair: Pair, node: Node) -> 
             sock.sendall(request_bytes(_path(pair.big)))
             sock.recv(1000)
     # Peers' connections may stay open for the next request, a bounded few of them.
-    wait_for(lambda: descriptors() <= before + 4, f"descriptors back at {before}")
+    wait_for(lambda: descriptors() <= before + 4, f"descriptors back at {before}", at_most_s=12.0)
 
 
 def test_a_file_that_shrinks_under_a_download_ends_it_short_by_a_fin(site: Site) -> None:

@@ -8,6 +8,7 @@ import signal
 import socket
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
 from random import Random
@@ -35,7 +36,7 @@ from .wire import Ending, RawReply, raw_get
 
 _seeds = count(100)
 _DEADLINE_S = 3.0
-_PATIENT_S = 30.0  # a bound that only a hang reaches
+_PATIENT_S = 20.0  # a few times what the agent may wait here; containerd itself would wait for 320 s
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +59,13 @@ class Trio:
         self.honest.put(image.config, *image.layers, image.manifest)
         return image
 
+    @contextmanager
+    def waiting(self, most: int) -> Iterator[None]:
+        """The asking node waits for a silent or a slow peer so often at most: each time for ``stall_s``."""
+        before = self.asking.waits()
+        yield
+        assert self.asking.waits() - before <= most
+
     def get(self, content: bytes, *, asked_range: str | None = None) -> RawReply:
         """Ask for a blob, and see how the reply ends."""
         path = f"/v2/library/app/blobs/{digest_of(content)}"
@@ -72,13 +80,13 @@ def trio() -> Iterator[Trio]:
     with Site() as made:
         address = fresh_address()
         settings: dict[str, Any] = {
-            # floor_ratio: on a loaded machine any peer may lag, and would come last for some seconds.
+            # floor_ratio: a loaded machine can make any peer ten times as slow as the others.
             "pull": {
                 "cooloff_s": 0,
-                "floor_ratio": 0,
+                "floor_ratio": 0.01,
                 "deadline_s": _DEADLINE_S,
                 "stall_s": 1.0,
-                "connect_s": 5.0,
+                "connect_s": 2.0,
             },
         }
         asking = made.add("asking", zone="a", **settings)
@@ -89,6 +97,7 @@ def trio() -> Iterator[Trio]:
 
 
 _OTHER = b"\0" * 100_000
+_MUTE = ("silent", "half a head", "head only, silent")  # only these are waited for
 _NO_ANSWERS: dict[str, Behaviour] = {
     "closes": says(),
     "silent": then_silent(),
@@ -115,10 +124,10 @@ _NO_ANSWERS: dict[str, Behaviour] = {
 }
 
 
-@pytest.mark.parametrize("behaviour", _NO_ANSWERS.values(), ids=_NO_ANSWERS.keys())
-def test_what_an_impostor_does_not_give_comes_from_the_other_holder(trio: Trio, behaviour: Behaviour) -> None:
+@pytest.mark.parametrize("name", _NO_ANSWERS)
+def test_what_an_impostor_does_not_give_comes_from_the_other_holder(trio: Trio, name: str) -> None:
     content = trio.blob()
-    with Impostor(trio.address, behaviour) as impostor:
+    with Impostor(trio.address, _NO_ANSWERS[name]) as impostor, trio.waiting(most=name in _MUTE):
         started_s = time.monotonic()
         reply = trio.get(content)
         assert time.monotonic() - started_s < _PATIENT_S
@@ -128,12 +137,10 @@ def test_what_an_impostor_does_not_give_comes_from_the_other_holder(trio: Trio, 
         assert impostor.fetches, "the impostor was not even asked"
 
 
-@pytest.mark.parametrize("behaviour", _NO_ANSWERS.values(), ids=_NO_ANSWERS.keys())
-def test_an_impostor_that_nobody_can_replace_is_a_404_in_bounded_time(
-    trio: Trio, behaviour: Behaviour
-) -> None:
+@pytest.mark.parametrize("name", _NO_ANSWERS)
+def test_an_impostor_that_nobody_can_replace_is_a_404_in_bounded_time(trio: Trio, name: str) -> None:
     content = Random(next(_seeds)).randbytes(1000)
-    with Impostor(trio.address, behaviour) as impostor:
+    with Impostor(trio.address, _NO_ANSWERS[name]) as impostor, trio.waiting(most=name in _MUTE):
         started_s = time.monotonic()
         reply = trio.get(content)
         assert time.monotonic() - started_s < _PATIENT_S
@@ -192,6 +199,7 @@ def test_a_peer_that_is_silent_to_a_question_is_avoided_soon(site: Site, behavio
     with Impostor(address, says(), questioned=behaviour):
         assert asking.blob(b"nobody has this").status == 404
         wait_for(lambda: asking.metric("shorthaul_peers_cooling") == 1, "the silent peer is avoided")
+        assert asking.metric("shorthaul_lookup_questions_total", result="silent") <= 2, "those of one pull"
 
 
 def test_a_peer_that_freezes_hides_no_other_holder_and_is_avoided_soon(site: Site) -> None:
@@ -211,6 +219,7 @@ def test_a_peer_that_freezes_hides_no_other_holder_and_is_avoided_soon(site: Sit
         assert asking.blob(content).body == content
         assert time.monotonic() - started_s < _PATIENT_S
     wait_for(lambda: asking.metric("shorthaul_peers_cooling") == 1, "the frozen peer is avoided")
+    assert asking.waits() <= 1, "it is not waited for again and again"
 
 
 def test_a_peer_that_comes_back_is_asked_again(site: Site) -> None:
@@ -247,12 +256,10 @@ _SHORT: dict[str, Behaviour] = {
 }
 
 
-@pytest.mark.parametrize("behaviour", _SHORT.values(), ids=_SHORT.keys())
-def test_a_small_body_that_is_short_or_wrong_is_replaced_before_a_byte_is_sent(
-    trio: Trio, behaviour: Behaviour
-) -> None:
+@pytest.mark.parametrize("name", _SHORT)
+def test_a_small_body_that_is_short_or_wrong_is_replaced_before_a_byte_is_sent(trio: Trio, name: str) -> None:
     content = trio.blob()
-    with Impostor(trio.address, behaviour) as impostor:
+    with Impostor(trio.address, _SHORT[name]) as impostor, trio.waiting(most=name in _MUTE):
         started_s = time.monotonic()
         reply = trio.get(content)
         assert time.monotonic() - started_s < _PATIENT_S
@@ -270,7 +277,7 @@ def _breaks_at(content: bytes, place: int) -> dict[str, Behaviour]:
 @pytest.mark.parametrize("how", ["closes", "silent", "resets"])
 def test_a_large_body_that_ends_short_goes_on_from_the_other_holder(trio: Trio, how: str) -> None:
     content = trio.blob(1_000_000)
-    with Impostor(trio.address, _breaks_at(content, 700_000)[how]):
+    with Impostor(trio.address, _breaks_at(content, 700_000)[how]), trio.waiting(most=how in _MUTE):
         started_s = time.monotonic()
         reply = trio.get(content)
         assert time.monotonic() - started_s < _PATIENT_S
@@ -284,7 +291,7 @@ def test_a_large_body_that_nobody_can_go_on_with_is_cut_by_a_fin_and_never_looks
     trio: Trio, how: str
 ) -> None:
     content = Random(next(_seeds)).randbytes(1_000_000)
-    with Impostor(trio.address, _breaks_at(content, 700_000)[how]):
+    with Impostor(trio.address, _breaks_at(content, 700_000)[how]), trio.waiting(most=how in _MUTE):
         started_s = time.monotonic()
         reply = trio.get(content)
         assert time.monotonic() - started_s < _PATIENT_S
@@ -417,17 +424,23 @@ def test_an_impostor_that_fails_is_avoided_for_the_next_pulls(site: Site) -> Non
 def test_equal_holders_of_which_one_is_silent_are_raced_every_time(site: Site) -> None:
     # A timer may fire a little early: that must not make the pull forget the others.
     address = fresh_address()
-    asking = site.add("asking", pull={"patience_s": 0.3, "cooloff_s": 0})
+    asking = site.add("asking", pull={"patience_s": 0.1, "cooloff_s": 0})
     honest = site.add("honest")
     site.add_member("impostor", address)
-    contents = [b"%d" % number * 1000 for number in range(24)]
+    contents = [b"%d" % number * 1000 for number in range(60)]
     honest.put(*contents)
     site.start()
+    impostor_comes_first = 0
     with Impostor(address, then_silent()) as impostor:
         for content in contents:
             _wait_for_holders(asking, content, {"honest", "impostor"})
+            first = asking.explain(digest_of(content))["choice"]
+            before = len(impostor.fetches)
             assert asking.blob(content).body == content
-        assert 4 < len(impostor.fetches) < 20
+            if first == "impostor":  # else it is asked only if a loaded machine makes the honest one late
+                impostor_comes_first += 1
+                assert len(impostor.fetches) == before + 1
+    assert 10 < impostor_comes_first < 50
 
 
 def test_a_slow_first_byte_still_wins_when_nobody_else_has_it(trio: Trio) -> None:

@@ -112,6 +112,7 @@ def test_a_corrupt_blob_is_counted_once_however_often_it_is_passed(site: Site) -
     wait_for(
         lambda: pair.spoiled.metric("shorthaul_scrubbed_bytes_total") >= before + 2 * len(good),
         "two more rounds",
+        at_most_s=60.0,
     )
     assert _corrupt(pair.spoiled, "scrub") == 1
     assert len(pair.spoiled.logged_errors()) == 1
@@ -171,6 +172,7 @@ def test_scrubbing_pauses_and_resumes(site: Site) -> None:
     wait_for(
         lambda: beside.metric("shorthaul_scrubbed_bytes_total") >= 3 * len(content),
         "three rounds elsewhere",
+        at_most_s=60.0,
     )
     assert node.metric("shorthaul_scrubbed_bytes_total") == before
     assert _corrupt(node, "scrub") == 0
@@ -215,6 +217,7 @@ def test_the_scrub_keeps_to_its_rate(site: Site) -> None:
     wait_for(
         lambda: beside.metric("shorthaul_scrubbed_bytes_total") >= 16 << 20,
         "a round elsewhere",
+        at_most_s=60.0,
     )
     # Sixteen seconds at its rate; the other one, at 64 times that rate, had hardly begun.
     assert slow.metric("shorthaul_scrubbed_bytes_total") < 16 << 20
@@ -234,6 +237,7 @@ def test_a_blob_that_goes_while_it_is_read_is_no_error(site: Site) -> None:
     wait_for(
         lambda: node.metric("shorthaul_scrubbed_bytes_total") >= before + 2 * len(kept),
         "it goes on",
+        at_most_s=60.0,
     )
     assert _corrupt(node, "scrub") == 0
     assert node.logged_errors() == []

@@ -212,6 +212,7 @@ def test_a_client_that_leaves_ends_every_lane(stage: Stage) -> None:
     wait_for(
         lambda: len(os.listdir(f"/proc/{stage.asking.process.pid}/fd")) <= descriptors + 6,  # noqa: PTH208
         "descriptors are back",
+        at_most_s=12.0,
     )
     assert stage.asking.metric("shorthaul_requests_total", result="error") == 0
 
