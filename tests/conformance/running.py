@@ -68,7 +68,7 @@ class RunningStore:
         """Whether the store has not given up."""
         return not any(task.done() for task in self._tasks)
 
-    def wait_for(self, condition: Callable[[], bool], what: str, *, at_most_s: float = 60.0) -> None:
+    def wait_for(self, condition: Callable[[], bool], what: str, *, at_most_s: float = 20.0) -> None:
         """Return as soon as the condition holds; fail if it never does, or if the store gave up."""
         until_s = time.monotonic() + at_most_s
         while not condition():

@@ -5,6 +5,7 @@ The containerds need root; without it these tests fail, so that nobody takes the
 
 import os
 import shutil
+import statistics
 import time
 from collections.abc import Iterator
 from itertools import count
@@ -21,9 +22,8 @@ from .owners import ContainerdOwner, LayoutOwner, Owner, digest_of
 from .running import RunningStore
 
 _VERSIONS = ["1.6", "1.7", "2.1"]
-_NOTICED_S = (
-    20.0  # the contract says 1 s. Nothing is noticed by chance within it: a whole scan is due in 30 s
-)
+_CONTRACT_S = 1.0
+_NOTICED_S = 20.0  # of a single change, on any machine. Before a whole scan, which is due in 30 s
 _numbers = count()
 
 
@@ -135,6 +135,18 @@ def test_a_blob_can_come_and_go_again_and_again(owner: Owner, running: RunningSt
         _wait_gone(running, content)
     running.wait_for(lambda: len(kinds()) >= 4, "all changes are announced", at_most_s=_NOTICED_S)
     assert kinds() == [ChangeKind.ADDED, ChangeKind.REMOVED] * 2
+
+
+def test_most_changes_are_noticed_within_the_contracts_second(owner: Owner, running: RunningStore) -> None:
+    # Most of them, because a loaded machine may delay any single one.
+    taken_s = []
+    for content in [_fresh() for _ in range(3)]:
+        for change, wait in ((owner.add, _wait_held), (owner.remove, _wait_gone)):
+            change(content)
+            began_s = time.monotonic()
+            wait(running, content)
+            taken_s.append(time.monotonic() - began_s)
+    assert statistics.median(taken_s) < _CONTRACT_S, taken_s
 
 
 def test_every_blob_of_many_is_noticed(owner: Owner, running: RunningStore) -> None:

@@ -19,6 +19,7 @@ PREFIX = "shlab"
 HOSTS = {"a": "10.9.1.1", "b": "10.9.2.1", "c": "10.9.3.1"}
 PORT = 5000
 SECOND_S = 1.0
+_TRIES, _TRIES_OF_A_BUSY_MACHINE = 3, 10
 
 
 class Lab:
@@ -33,10 +34,17 @@ class Lab:
         return stream_mbit_s(self.netns[one], self.netns[other], HOSTS[other])
 
     def rates_mbit_s(self, one: str, other: str, *, at_least: float) -> list[float]:
-        """The rates of one stream after another, until one is fast enough: a busy machine needs some."""
+        """The rates of one stream after another, until one is fast enough.
+
+        A stream of this machine to itself is the control. Only a stream that it shows to have been possible
+        counts as too slow. A busy machine gets a few tries more.
+        """
         rates: list[float] = []
         while not rates or rates[-1] <= at_least:
-            assert len(rates) < 30, f"none is faster than {at_least} Mbit/s: {rates}"
+            possible = stream_mbit_s(None, None, "127.0.0.1") / 2 > at_least
+            assert len(rates) < (_TRIES if possible else _TRIES_OF_A_BUSY_MACHINE), (
+                f"none is faster than {at_least} Mbit/s: {rates}"
+            )
             rates.append(self.mbit_s(one, other))
         return rates
 
