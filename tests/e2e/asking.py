@@ -141,6 +141,12 @@ def records(node: Node, digest: str) -> list[dict[str, Any]]:
     ]
 
 
+def waits_of(node: Node) -> int:
+    """How many attempts of the node's agent ended because no byte, or too few, had come for a stall."""
+    results = ("silent", "slow")
+    return int(sum(node.metric("shorthaul_peer_attempts_total", result=result) for result in results))
+
+
 def sent_bytes(node: Node) -> int:
     """What has left the node by its network interface so far."""
     shown = run(["cat", "/proc/net/dev"], netns=node.netns)

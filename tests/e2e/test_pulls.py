@@ -20,7 +20,7 @@ from tests.e2e.conftest import Push
 pytestmark = pytest.mark.e2e
 
 
-def until(condition: Callable[[], bool], what: str, at_most_s: float = 60.0) -> None:
+def until(condition: Callable[[], bool], what: str, at_most_s: float = 20.0) -> None:
     """Wait for a condition, with a bound that only a failure reaches."""
     end_s = time.monotonic() + at_most_s
     while not condition():
@@ -186,7 +186,7 @@ def test_a_blob_that_garbage_collection_took_is_not_offered(cluster: Cluster, pu
     assert node.containerd is not None
     node.containerd.remove(reference)
     path = node.containerd.blobs / digest.partition(":")[2]
-    until(lambda: not path.exists(), "garbage collection")
+    until(lambda: not path.exists(), "garbage collection", at_most_s=60.0)
     until(lambda: not offered(), "the holder forgotten")
 
 

@@ -31,6 +31,7 @@ from tests.e2e.asking import (
     records,
     sent_bytes,
     try_pull,
+    waits_of,
 )
 from tests.server.agents import PATIENT, wait_for
 
@@ -40,6 +41,9 @@ _MIB = 1 << 20
 _MEDIUM_BYTES = 128 * _MIB
 _SMALL_BYTES = 16 * _MIB
 _CHUNK_BYTES = 8 * _MIB
+
+_BOUND_S = 30.0
+"""No pull takes longer. Undisturbed, the links need 4.3 s. containerd alone would wait for minutes."""
 
 _HOLDERS = ("one", "other")
 _ASKING = ("old", "new", "chunks")
@@ -174,7 +178,9 @@ def _pull_disturbed(
     before = {holder.name: sent_bytes(holder) for holder in holders}
     with ThreadPoolExecutor(1) as pool:
         pull = pool.submit(try_pull, asker, pushed.reference)
-        wait_for(lambda: ingested_bytes(asker) >= behind_bytes or pull.done(), "a pull under way")
+        wait_for(
+            lambda: ingested_bytes(asker) >= behind_bytes or pull.done(), "a pull under way", at_most_s=60.0
+        )
         assert not pull.done(), f"over before it could be disturbed: {pull.result()}"
         serving = max(holders, key=lambda holder: sent_bytes(holder) - before[holder.name])
         with disturbance(serving):
@@ -199,11 +205,12 @@ def test_holder_that_is_killed_or_frozen_in_mid_pull_costs_one_wait_at_most_and_
             with afresh(cluster, "old", transfer=transfer) as asker:
                 pulled = _pull_disturbed(cluster, asker, medium, disturbance, behind_bytes=_MEDIUM_BYTES // 4)
                 _assert_whole_and_from_peers(cluster, asker, medium, pulled)
-                attempts = "shorthaul_peer_attempts_total"
-                waits = sum(asker.metric(attempts, result=result) for result in ("silent", "slow"))
-                assert waits <= waits_most, disturbance
-                (record,) = records(asker, medium.layer)
+                assert waits_of(asker) <= waits_most, disturbance
+                assert pulled.seconds < _BOUND_S, disturbance
+                (record,) = records(asker, medium.layer)  # one response
+                assert record["resumes"] <= 1, disturbance
                 assert {source["node"] for source in record["sources"]} == set(_HOLDERS)
+                assert sum(source["bytes"] for source in record["sources"]) == record["bytes"]
 
 
 def test_bytes_of_two_slow_holders_add_up_to_one_whole_layer(cluster: Cluster, medium: Pushed) -> None:
@@ -286,6 +293,7 @@ def test_scrub_withdraws_a_corrupt_layer_until_its_file_is_replaced(
             wait_for(
                 lambda: one.metric("shorthaul_corrupt_blobs_total", found_by="scrub") == 1,
                 "the scrub finds it",
+                at_most_s=60.0,
             )
             assert not holds(one, pushed.layer)
             asker = stack.enter_context(afresh(cluster, "old"))
