@@ -1,4 +1,4 @@
-"""Why a node would take a blob from where: the same choice that a pull makes."""
+"""Where a node would get a blob from, and why: the same choice that a pull makes."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The table of routes: what is answered, and what is refused with which error."""
+"""The table of routes: which requests are answered, and which error the others get."""
 
 import json
 from collections.abc import AsyncIterator
@@ -23,7 +23,7 @@ DOCUMENT = ScrubDocument(
 
 @dataclass
 class Admin:
-    """A server with a page and an action. ``acted``: how often."""
+    """A server with a page and an action. ``acted``: how often the action ran."""
 
     url: str = ""
     acted: list[str] = field(default_factory=list)

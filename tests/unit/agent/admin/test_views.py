@@ -1,4 +1,4 @@
-"""What the topology looks like as JSON: every number is one, whatever was measured and told."""
+"""The documents of the admin API as JSON: every number is finite, whatever was measured and reported."""
 
 import asyncio
 import json

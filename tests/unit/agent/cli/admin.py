@@ -1,4 +1,4 @@
-"""An admin port that serves prepared answers, and answers to prepare."""
+"""An admin port that serves prepared answers, and functions that prepare them."""
 
 import json
 import threading
@@ -22,7 +22,7 @@ SHOWN_ODD = '<b>"[red]x[/red]\\N\\\\" &lt; {a|b} :smile: 日本 e\u0301 \\u202e\
 
 @dataclass
 class AdminTwin:
-    """What is asked is in ``asked``; what is answered can be changed at any time."""
+    """``asked``: the requests so far. The answer can be changed at any time."""
 
     url: str
     body: bytes
@@ -32,7 +32,7 @@ class AdminTwin:
 
 @contextmanager
 def admin(answer: Json | bytes, *, status: int = 200) -> Iterator[AdminTwin]:
-    """A server on loopback that gives this answer to everything."""
+    """A server on loopback that gives this answer to every request."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -58,7 +58,7 @@ def admin(answer: Json | bytes, *, status: int = 200) -> Iterator[AdminTwin]:
 
 
 def node(name: str, placement: list[list[str]], cost_us: float | None = 312.0, **changes: Any) -> Json:
-    """A measured peer, but for the changes."""
+    """A measured peer, with these changes."""
     estimate = {
         "low_us": cost_us,
         "min_us": cost_us,
@@ -89,7 +89,7 @@ def own(name: str, placement: list[list[str]]) -> Json:
 
 
 def labels(region: str | None, zone: str, *rack: str) -> list[list[str]]:
-    """A placement; a rack under the name of a cloud's own level."""
+    """A placement. Its rack has the name of a cloud's own level."""
     return [
         *([["region", region]] if region is not None else []),
         ["zone", zone],
@@ -139,7 +139,7 @@ def small() -> Json:
 
 
 def large(nodes: int, zones: int, *, racks: int = 0) -> Json:
-    """Nodes dealt out to zones in three regions, and to racks if there are any."""
+    """Nodes spread over zones in three regions, and over racks if there are any."""
 
     def place(number: int) -> list[list[str]]:
         rack = [f"k{number % racks}"] if racks else []

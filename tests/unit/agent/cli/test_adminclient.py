@@ -1,4 +1,4 @@
-"""The client of the admin port: answers, and an error with a hint for everything that is none."""
+"""The client of the admin port: answers, and an error with a hint for everything that is no answer."""
 
 import json
 import socket

@@ -1,4 +1,4 @@
-"""``shorthaul explain``: what is asked, and what a user sees."""
+"""``shorthaul explain``: the request to the agent, and what a user sees."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""``shorthaul scrub``: what a user sees, and the status."""
+"""``shorthaul scrub``: what a user sees, and the exit status."""
 
 import json
 from typing import Any

@@ -56,7 +56,7 @@ def rows(out: str) -> list[list[str]]:
 
 
 def drawn(source: str, kind: str = "svg") -> str:
-    """What Graphviz makes of it; a word of complaint fails."""
+    """Graphviz's output for this source. Fails if Graphviz warns."""
     done = subprocess.run(["dot", f"-T{kind}"], input=source.encode(), capture_output=True, check=True)
     assert done.stderr == b""
     return done.stdout.decode()
@@ -212,7 +212,7 @@ def test_matrix_has_ms_and_marks_what_is_not_measured_and_the_own_zone(capsys: C
 
 
 def real_roster() -> Roster:
-    """Zones measured from here, told, on the way over another and unknown; a peer that says it is slow."""
+    """Zones of each kind: measured, told, over another zone, unknown. And a peer that says it is slow."""
     made = Roster(own=NodeName("own"), placement=located("r", "a"), clock=lambda: 100.0)
     made.update(
         peers(

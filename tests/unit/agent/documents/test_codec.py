@@ -1,4 +1,4 @@
-"""Documents as JSON and back: what is written is read, and what is of another shape is refused."""
+"""Documents as JSON and back: they round-trip, and JSON of another shape is refused."""
 
 import json
 import math
@@ -34,7 +34,7 @@ DOCUMENTS: tuple[type[Any], ...] = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """One part of `Example`."""
+    """A part of `Example`."""
 
     name: str = field(metadata=json_key("self"))
     size_bytes: int = 0

@@ -1,4 +1,4 @@
-"""Five fake peers in three rings, and what asks them. Virtual time."""
+"""Five fake peers in three rings, with a holder index and a tag finder that ask them. Virtual time."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ from tests.unit.twins import (
 
 SETTINGS = LookupSettings(patience_s=0.05, timeout_s=0.5, positive_ttl_s=10.0, negative_ttl_s=1.0)
 COOLOFF_S = 5.0
-HEALTHY_S = 0.02  # a look-up among healthy peers, all rings and the wait for equals included
+HEALTHY_S = 0.02  # a look-up among healthy peers: all rings, and the wait for more replies
 LAYER, OTHER = sha256("layer"), sha256("other")
 # Two peers in the own zone, two in the region's other zone, one across the sea.
 MEMBERS = peers(
@@ -53,13 +53,13 @@ class Cluster:
     regard: Regard
 
     async def lookup(self, digest: Digest = LAYER) -> tuple[set[str], float]:
-        """The holders found, and the seconds it took."""
+        """The holders found, and how many seconds that took."""
         started_s = loop_clock()
         holders = await self.scatter.lookup(digest)
         return set(holders.nodes), loop_clock() - started_s
 
     async def close(self) -> None:
-        """End what runs in the background."""
+        """Stop all background work."""
         await self.scatter.close()
         await self.asker.close()
 
@@ -70,7 +70,7 @@ class Cluster:
 def play(
     scenario: Callable[[Cluster], Awaitable[None]], fakes: FakePeers, settings: LookupSettings = SETTINGS
 ) -> None:
-    """Run the scenario, close the index, and see that nothing is left running."""
+    """Run the scenario, close the index, and check that nothing runs any more."""
 
     async def main() -> None:
         roster, regard = Roster(own=node("own"), placement=placed("eu", "eu-a")), Regard(cooloff_s=COOLOFF_S)

@@ -1,4 +1,4 @@
-"""What the index is told of the store: all of it at first, then every change, and nothing twice."""
+"""What is announced to the index: first the whole store, then each change, and nothing twice."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable
@@ -16,7 +16,7 @@ A, B, C = (sha256(name) for name in "abc")
 
 @dataclass
 class ChangingStore(MemoryStore):
-    """A store that tells of its changes."""
+    """A store that reports its changes."""
 
     changes: Changes = field(default_factory=Changes)
 
@@ -34,7 +34,7 @@ class ChangingStore(MemoryStore):
 
 @dataclass
 class NotingIndex:
-    """Notes what it is told."""
+    """Records what is announced to it."""
 
     told: list[tuple[str, set[Digest]]] = field(default_factory=list)
 

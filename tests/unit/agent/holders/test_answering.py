@@ -21,7 +21,7 @@ TAG = KnownTag(name=named(), descriptor=descriptor("v1"), age_s=12.5)
 
 
 def reply_to(question: Question) -> Reply:
-    """As a node that has one digest and knows one tag."""
+    """Replies as a node that has one digest and knows one tag."""
     return Reply(
         held=frozenset(question.digests) & {HELD}, tags=tuple(TAG for tag in question.tags if tag == TAG.name)
     )

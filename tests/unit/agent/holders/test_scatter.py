@@ -1,4 +1,4 @@
-"""Scatter: whom it asks and when, what it remembers, and that it leaves nothing running. Virtual time."""
+"""Scatter: which peers it asks and when, what it caches, and that nothing runs at the end. Virtual time."""
 
 import asyncio
 
@@ -320,7 +320,7 @@ def test_asking_everyone_drops_the_holder_that_was_remembered() -> None:
 
 
 def test_asking_everyone_finds_the_far_holder_although_a_near_one_answers_first() -> None:
-    """A near holder that answers questions but can't serve must not hide the one that could."""
+    """A near holder that answers questions but can't serve must not hide one that can."""
 
     async def scenario(cluster: Cluster) -> None:
         holders = await cluster.scatter.lookup_everyone(LAYER)

@@ -1,4 +1,4 @@
-"""Finding a tag: whom is asked, and which answers count. Virtual time."""
+"""Finding a tag: which peers are asked, and which answers count. Virtual time."""
 
 import pytest
 

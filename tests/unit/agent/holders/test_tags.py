@@ -1,4 +1,4 @@
-"""Which digest a tag is: when this node answers, from where, and what it tells its peers."""
+"""Resolving a tag: when this node answers, from where, and what it replies to its peers."""
 
 from collections.abc import AsyncIterator, Set
 from dataclasses import dataclass, field
@@ -22,7 +22,7 @@ MAX_AGE_S = 3600.0
 
 @dataclass
 class MemoryStore:
-    """A content store of names and digests only."""
+    """A content store that has names and digests only."""
 
     held: set[Digest] = field(default_factory=set)
     names: Names = field(default_factory=Names)
@@ -57,7 +57,7 @@ class MemoryStore:
 
 @dataclass
 class MemoryTagFinder:
-    """A tag finder that answers from a list, and notes what it was asked."""
+    """A tag finder that answers from a list, and records the questions."""
 
     answers: tuple[TagAnswer, ...] = ()
     asked: list[tuple[Named, float]] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""Questions and replies between agents: they round-trip, and no body raises an undocumented error."""
+"""Questions and replies between agents: they round-trip, and no message raises an undocumented error."""
 
 import contextlib
 import json
@@ -156,7 +156,7 @@ def test_no_parts_make_decoding_a_question_fail_in_another_way(digests: object, 
 
 
 def reply_with(**changes: object) -> bytes:
-    """A good reply with one tag, of which some parts are changed."""
+    """A valid reply with one tag, in which some parts are changed."""
     parts: dict[str, object] = {
         "name": ["docker.io", "library/nginx", "1.27"],
         "digest": sha256("v1"),

@@ -1,4 +1,4 @@
-"""The measurer against real peers on loopback: it reports, rotates, gives up, and leaves nothing."""
+"""The measurer against real peers on loopback: it reports, rotates, gives up, and leaves nothing open."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -70,7 +70,7 @@ class Running:
     metrics: Metrics
 
     def count(self, result: str) -> float:
-        """How many measurements had this result."""
+        """The number of measurements with this result."""
         line = f'shorthaul_latency_measurements_total{{result="{result}"}} '
         found = [text for text in self.metrics.expose().decode().splitlines() if text.startswith(line)]
         return float(found[0].rpartition(" ")[2]) if found else 0.0

@@ -33,7 +33,7 @@ def read(sock: object) -> TcpInfo:
 
 
 def exchange(client: socket.socket, server: socket.socket) -> None:
-    """One segment to the server and an answer, so that the client's kernel has its acknowledgement."""
+    """Send one segment to the server and one back, so that the client's kernel has its acknowledgement."""
     client.sendall(b"x")
     assert server.recv(1) == b"x"
     server.sendall(b"y")
@@ -137,7 +137,7 @@ def info(rtt_us: int, *, delivered: int, min_rtt_us: int = 1, retransmits: int =
 
 @given(samples=st.lists(st.integers(20, 100_000), min_size=2, max_size=40))
 def test_sample_is_recovered_from_the_smoothing_of_the_kernel(samples: list[int]) -> None:
-    """RFC 6298 in eighths, as the kernel keeps it and tells whole microseconds of it."""
+    """RFC 6298 in eighths of a microsecond, as in the kernel, which reports whole microseconds."""
     eighths = samples[0] * 8
     before = info(eighths >> 3, delivered=1, min_rtt_us=1)
     for count, sample in enumerate(samples[1:], start=2):

@@ -1,4 +1,4 @@
-"""Reports between nodes: what is written reads back, and no message is worse than an invalid one."""
+"""Reports between nodes: they round-trip, and every other message is an invalid report."""
 
 import json
 import math
@@ -63,7 +63,7 @@ def test_report_with_the_longest_labels_of_kubernetes_fits_into_a_message() -> N
 
 
 def test_report_with_labels_of_any_text_fits_into_a_message() -> None:
-    """The peer closes the connection on a longer one, and so would never hear anything."""
+    """The peer closes the connection after a longer message, so it would never get a report."""
     zones = {zone_key(f"{'é' * 253}/{number}{'é' * 250}"): 1e7 for number in range(64)}
     assert len(encode_report(node("n"), Report(zones=zones, nodes={}))) <= REPORT_MAX_BYTES
 

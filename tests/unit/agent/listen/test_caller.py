@@ -114,7 +114,7 @@ def test_agent_is_refused_with_429_and_a_redirected_client_with_503() -> None:
         (NODEPORT, AGENT, True),
         (NODEPORT, CURL, True),
         (PEER, CONTAINERD, True),
-        (PEER, AGENT, False),  # it accounts what it fetches itself
+        (PEER, AGENT, False),  # an agent counts what it fetches itself
         (PEER, CURL, True),
     ],
 )

@@ -1,4 +1,4 @@
-"""What the record says of a request that failed, or whose client left."""
+"""The record of a request that failed, or whose client left."""
 
 import time
 

@@ -1,4 +1,4 @@
-"""Which verdict a request gets: at once, when the probe tells of its connection, or when time is up."""
+"""The verdict of a request: at once, when the probe reports its connection, or after the longest wait."""
 
 import asyncio
 import socket
@@ -27,14 +27,14 @@ LATER_S = 60.0  # more than any request waits
 
 
 def flow_taken_by(cookie: int) -> Flow:
-    """A direct connection that the agent took with this socket."""
+    """A direct connection that the agent accepted with this socket."""
     scene = direct()
     (flow,) = play(FlowTable(node()), scene.client(), scene.server(cookie=cookie))
     return flow
 
 
 class Listener:
-    """A server that has every request judged; ``path``: as which listener's."""
+    """A server that asks for a verdict on every request. ``path``: the listener that it stands for."""
 
     def __init__(self, path: RequestPath) -> None:
         self.path = path
@@ -65,7 +65,7 @@ class Listener:
 
 @asynccontextmanager
 async def asked(listener: Listener, times: int = 1) -> AsyncIterator[None]:
-    """Requests over one connection that is kept."""
+    """Requests over one kept-alive connection."""
     bound = socket.create_server(("127.0.0.1", 0))
     host, port = bound.getsockname()
     server = HttpListener(

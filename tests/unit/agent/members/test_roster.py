@@ -1,4 +1,4 @@
-"""The roster: who is there, in rings by tier, and where this node is."""
+"""The roster: the members, in rings by tier, and this node's placement."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The membership file: what it gives, every mistake at once, and following its changes."""
+"""The membership file: its members, all its mistakes at once, and its changes."""
 
 import asyncio
 from collections.abc import Callable
@@ -31,7 +31,7 @@ def read(path: Path, document: object) -> Peers:
 
 
 def mistakes(path: Path, document: object) -> list[str]:
-    """Each mistake without the file's name, which they all begin with."""
+    """The mistakes, each without the file's name at its beginning."""
     with pytest.raises(MembersInvalid) as caught:
         read(path, document)
     lines = str(caught.value).splitlines()

@@ -1,4 +1,4 @@
-"""Both ends of a WebSocket by hand, and how a peer vanishes without a word."""
+"""Both ends of a WebSocket, written by hand, and peers that vanish without closing."""
 
 import asyncio
 import base64
@@ -30,13 +30,13 @@ _DROP_ALL = ctypes.create_string_buffer(struct.pack("HBBI", 0x06, 0, 0, 0))  # B
 
 
 async def vanish(writer: asyncio.StreamWriter) -> None:
-    """From now on the kernel drops every packet that comes for this connection, and acknowledges none.
+    """From now on the kernel drops every packet for this connection, and acknowledges none.
 
     The other end sees what it would see if this machine had lost its power. The connection must have no
     heartbeat of its own: that would notice, and reset the connection.
     """
     sock = writer.get_extra_info("socket")
-    # What is not acknowledged yet would be sent again and again, which a machine without power does not do.
+    # Otherwise the kernel would retransmit what is not acknowledged. A machine without power does not.
     await until(lambda: _unacknowledged_bytes(sock) == 0, "all is acknowledged")
     program = struct.pack("HL", 1, ctypes.addressof(_DROP_ALL))
     sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)
@@ -103,12 +103,12 @@ ECHO: Codec[str, str] = Codec(
 
 @dataclass(frozen=True)
 class WebServer:
-    """Where a handler of aiohttp listens."""
+    """The address that an aiohttp handler listens on."""
 
     address: tuple[str, int]
 
     def peer(self, name: str = "p") -> Peer:
-        """The server as a peer; one server may be many."""
+        """The server as a peer. One server can be several peers."""
         host, port = self.address
         return Peer(name=node(name), address=host, port=port, placement=placed("r", "z"))
 
@@ -117,7 +117,7 @@ class WebServer:
 async def web_server(
     handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]],
 ) -> AsyncIterator[WebServer]:
-    """Serve as the agent does: a handler ends with its client."""
+    """Serve as the agent does: a handler is cancelled when its client leaves."""
     runner = web.ServerRunner(web.Server(handler, handler_cancellation=True), shutdown_timeout=0.1)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()

@@ -1,4 +1,4 @@
-"""WebSockets that peers open, on real sockets: how many, how long, and what ends them."""
+"""WebSockets that peers open, on real sockets: how many there may be, for how long, and what ends them."""
 
 import asyncio
 from collections.abc import Callable
@@ -20,7 +20,7 @@ ROOMY = AcceptLimits(total_max=100, address_max=100, message_max_bytes=1024)
 
 
 class EchoServer:
-    """Sends every message back, over an acceptor, if the acceptor may send."""
+    """Sends every message back, if its acceptor may send."""
 
     def __init__(self, limits: AcceptLimits = ROOMY, *, sends: bool = True) -> None:
         self.acceptor = Acceptor(purpose="echoes", limits=limits, sends=sends, heartbeat=QUICK)

@@ -1,4 +1,4 @@
-"""Questions over standing connections, on real sockets: what is shared, repeated, bounded, and left."""
+"""Questions over channels, on real sockets: sharing, a second try, limits, and that nothing stays open."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -20,7 +20,7 @@ AT_MOST_S = 10.0
 
 @asynccontextmanager
 async def channels(**options: float) -> AsyncIterator[Channels[str, str]]:
-    """Channels with a quick heartbeat, which leave nothing open."""
+    """Channels with a quick heartbeat. At the end nothing may be open."""
     async with NoLeak(), Dialer(credentials=CREDENTIALS, connect_s=5.0, heartbeat=QUICK) as dialer:
         async with Channels(dialer, ECHO, **options) as made:
             yield made
@@ -36,7 +36,7 @@ async def answer_all(connection: Connection) -> None:
 
 
 def answer_once_then(behave: Script) -> Script:
-    """Reply to one question, then do this."""
+    """Reply to one question, then run ``behave``."""
 
     async def script(connection: Connection) -> None:
         await accept_upgrade(connection)

@@ -1,4 +1,4 @@
-"""Connections to peers, against real sockets: reuse, what is stale, what is no HTTP, and who closes what."""
+"""Connections to peers, on real sockets: reuse, stale connections, invalid HTTP, and who closes what."""
 
 import asyncio
 import socket
@@ -19,7 +19,7 @@ BODY = b"0123456789" * 10
 
 @pytest.fixture
 async def pool() -> AsyncIterator[ConnectionPool]:
-    """A pool, which leaves nothing open."""
+    """A pool. At the end nothing may be open."""
     before = descriptors()
     made = ConnectionPool(Dialer(credentials=CREDENTIALS, connect_s=5.0))
     yield made
@@ -35,7 +35,7 @@ async def serve(connection: Connection) -> None:
 
 
 async def body_of(connection: PeerConnection, head: ResponseHead) -> bytes:
-    """All of the body, however it comes."""
+    """Read the whole body."""
     content, length = head.first, int(head.headers["content-length"])
     while len(content) < length:
         received = await connection.read(length - len(content))
@@ -110,7 +110,7 @@ async def test_peers_do_not_share_connections(pool: ConnectionPool) -> None:
 async def test_idle_connection_that_the_peer_closed_is_replaced_silently(pool: ConnectionPool) -> None:
     async def script(connection: Connection) -> None:
         await connection.request()
-        await connection.send(answer(BODY))  # and closes, without saying so
+        await connection.send(answer(BODY))  # and closes, without a Connection header
 
     async with scripted(script) as server:
         for _ in range(3):
@@ -360,7 +360,7 @@ async def test_peer_that_refuses_connections_is_unreachable(pool: ConnectionPool
 
 @pytest.fixture
 def full() -> Iterator[tuple[str, int]]:
-    """A listener whose backlog is full: SYNs are not answered."""
+    """A listener whose backlog is full, so that it answers no SYN."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen(0)

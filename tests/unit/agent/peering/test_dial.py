@@ -1,4 +1,4 @@
-"""Opening connections to peers: from where, with which headers, and that nobody else does it."""
+"""Opening connections to peers: from which address, with which headers, and that no other module does it."""
 
 import ast
 import asyncio

@@ -61,34 +61,34 @@ class Opened:
 
 @dataclass
 class Cluster:
-    """What the pull was told and what it asked for. Use `start`, then `tell`.
+    """The pull's events and commands so far. Use `start`, then `tell`.
 
     A command against the rules fails the test at once.
     """
 
     limits: Limits
     now_s: float = 0.0
-    offset: int = 0  # of the body, as far as the client has it
+    offset: int = 0  # how many bytes of the body the client has
     wake_s: float = 0.0
     deadline_s: float = 0.0
     began_s: float = 0.0
-    lookups: int = 0  # asked and not answered yet
+    lookups: int = 0  # look-ups that are not answered yet
     everyone_asked: bool = False
     open: dict[int, Opened] = field(default_factory=dict)
     delivering: int | None = None
     striped: bool = False
-    lanes: dict[NodeName, Ranked] = field(default_factory=dict)  # those that give a striped body still
+    lanes: dict[NodeName, Ranked] = field(default_factory=dict)  # the holders that still give a striped body
     given_up: Failure | None = None
     end: NotFound | Cut | None = None
     _known: set[NodeName] = field(default_factory=set)
     _asked: set[NodeName] = field(default_factory=set)
-    _spent: set[NodeName] = field(default_factory=set)  # failed, and did not ask for patience
-    _blamed: set[NodeName] = field(default_factory=set)  # failed while they delivered
-    _ready_s: dict[NodeName, float] = field(default_factory=dict)  # of busy ones
+    _spent: set[NodeName] = field(default_factory=set)  # holders that failed and were not busy
+    _blamed: set[NodeName] = field(default_factory=set)  # holders that failed while they delivered
+    _ready_s: dict[NodeName, float] = field(default_factory=dict)  # when a busy holder may be asked again
     _attempts: int = 0
     _allowed: int = 0
     _counted_from: int = 0  # of the attempts
-    _stopped_at: int | None = None  # where the clock began anew
+    _stopped_at: int | None = None  # the byte at which the deadline began again
     _given_bytes: Mapping[NodeName, int] = field(default_factory=dict)
     _begun: bool = False
     _lanes_max: int = 1
@@ -103,7 +103,7 @@ class Cluster:
 
     @property
     def passed_over(self) -> Set[NodeName]:
-        """Whom no look-up names now, because what they gave was no good."""
+        """The peers that no look-up returns now, because what they gave was bad."""
         return self.policy.passed_over(DIGEST, self.now_s)
 
     @property
@@ -114,7 +114,7 @@ class Cluster:
 
     @property
     def _looked_again(self) -> bool:
-        """Whether the pull may have looked again, so that all may be asked anew."""
+        """Whether the pull may have repeated its look-up, so that every holder may be asked again."""
         return bool(self.limits.stubborn_begun_s if self._begun else self.limits.stubborn_s)
 
     @property
@@ -130,7 +130,7 @@ class Cluster:
         return self._obey(self.pull.start(now_s))
 
     def tell(self, event: Event) -> tuple[Command, ...]:
-        """Tell the pull at `now_s`; what it commands, all of which is found to be allowed."""
+        """Give the pull an event at `now_s`. Returns its commands, after it checked that all are allowed."""
         was_done, was_trying, was_wake_s = self.done, self.pull.state.is_trying, self.wake_s
         self._happens(event)
         commands = self.pull.on(event, self.now_s)
@@ -149,7 +149,7 @@ class Cluster:
         return commands
 
     def _happens(self, event: Event) -> None:
-        """What the event means to the world."""
+        """Apply the event to the cluster."""
         match event:
             case Found():
                 self.lookups -= 1
@@ -168,11 +168,11 @@ class Cluster:
             case Broke() if self.delivering is not None:
                 opened = self.open[self.delivering]
                 given_bytes = event.offset - opened.offset
-                if given_bytes >= PROGRESS_BYTES:  # the body went on: it starts counting anew
+                if given_bytes >= PROGRESS_BYTES:  # the body made progress: attempts are counted from zero
                     self._allowed = self._attempts + self.limits.attempts_max + len(self._ready_s)
                     self._counted_from = self._attempts
                     self.everyone_asked = False
-                if not self.striped:  # otherwise each lane that failed said so
+                if not self.striped:  # in a striped body `LaneFailed` reported each failure already
                     self._lost(opened.holder.node, event.failure, given_bytes, 0.0)
                 self._stopped(event.offset)
             case Gathered() if self.delivering is not None:
@@ -208,7 +208,7 @@ class Cluster:
         self.offset = offset
         self.lanes, self.striped, self.given_up, self.delivering = {}, False, None, None
         if self._stopped_at is None or offset - self._stopped_at >= PROGRESS_BYTES:
-            self._stopped_at = offset  # byte after byte would go on for ever
+            self._stopped_at = offset  # a few bytes at a time would never meet the deadline
             self._reset_clock()
 
     def _reset_clock(self) -> None:

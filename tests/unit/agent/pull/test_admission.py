@@ -1,4 +1,4 @@
-"""How many bodies go to peers at once, and who is told to come back later."""
+"""How many bodies go to peers at once, and which peers are refused for now."""
 
 import random
 from collections import Counter

@@ -1,4 +1,4 @@
-"""The token bucket: the rate in the long run, a bounded burst, and no limit where there is none."""
+"""The token bucket: the rate in the long run, a bounded burst, and no limit if it is 0."""
 
 import pytest
 from hypothesis import given

@@ -67,7 +67,7 @@ def started(limits: Limits = LIMITS) -> Pull:
 
 
 def delivering(*holders: Ranked, limits: Limits = LIMITS, exhaustive: bool = True) -> Pull:
-    """A pull that delivers from the first of these since 0.25 s."""
+    """A pull that delivers from the first of these holders since 0.25 s."""
     pull = started(limits)
     pull.on(found(*holders, exhaustive=exhaustive), 0.0)
     assert Deliver(attempt=1, holder=holders[0]) in pull.on(Responded(attempt=1), 0.25)
@@ -343,7 +343,7 @@ def test_stall_time_that_is_shorter_than_patience_decides() -> None:
 
 
 def test_tick_that_comes_early_does_not_lose_the_next_holder() -> None:
-    """Timers of an event loop are of milliseconds: a tick may come a little before its time."""
+    """An event loop's timers count milliseconds, so a tick may come a little early."""
     pull = started()
     pull.on(found(A, B), 0.0)
     assert pull.on(Ticked(), 0.4995) == (WakeAt(at_s=0.5),)
@@ -351,7 +351,7 @@ def test_tick_that_comes_early_does_not_lose_the_next_holder() -> None:
 
 
 def test_tick_at_the_very_time_asked_for_is_never_too_early() -> None:
-    """4.3 + 0.3 - 4.3 is less than 0.3 in floating point: a clock that stands still would not get past."""
+    """4.3 + 0.3 - 4.3 is less than 0.3 in floating point. The machine must not wait for ever for that."""
     pull = Pull(limits=replace(LIMITS, patience_s=0.3))
     pull.start(4.3)
     wake = pull.on(found(A, exhaustive=True), 4.3)[-1]
@@ -454,7 +454,7 @@ def test_busy_holder_whose_time_ends_during_a_lookup_and_a_race_is_still_asked_a
 
 
 def test_busy_holder_that_says_a_time_past_the_deadline_is_not_waited_for() -> None:
-    """containerd can be at the registry ten seconds sooner."""
+    """So containerd asks the registry ten seconds sooner."""
     pull = started()
     pull.on(found(A, exhaustive=True), 0.0)
     assert pull.on(failed(1, Failure.BUSY, 60.0), 0.25)[-1] == NotFound(attempts=1)
@@ -525,7 +525,7 @@ def test_second_chance_is_measured_from_where_the_holder_began() -> None:
 
 
 def test_body_that_went_on_for_a_mebibyte_has_everyone_asked_anew() -> None:
-    """Who had it when the body began may be long ago."""
+    """The look-up from before the body began may be old."""
     pull = delivering(A)
     commands = pull.on(Broke(failure=Failure.SILENT, offset=PROGRESS_BYTES), 300.0)
     assert commands == (Abandon(attempt=1), *shunned(A), Lookup(everyone=True), WakeAt(at_s=310.0))
@@ -717,7 +717,7 @@ def test_lane_that_gave_plenty_before_it_broke_off_is_asked_once_more_after_all_
 
 
 def test_striped_body_whose_lanes_were_all_refused_waits_for_the_first_that_has_room() -> None:
-    """Lanes ask anew for each part, so that a holder may refuse in the middle of a body."""
+    """A lane sends a request for each segment, so a holder may refuse in the middle of a body."""
     pull = striped(B)
     for lane, wait_s in ((A, 2.0), (B, 1.0)):
         assert pull.on(lane_failed(lane, Failure.BUSY, 0, wait_s), 2.0) == (
@@ -779,7 +779,7 @@ def test_body_of_which_one_lane_is_left_goes_on_from_that_one_and_may_be_striped
 def look_again_until_the_end(
     pull: Pull, commands: tuple[Command, ...], now_s: float
 ) -> tuple[Command, float]:
-    """Nobody has it, whenever it is looked for. What it comes to, and when."""
+    """No look-up finds a holder. Returns how the pull ends, and when."""
     while pull.state is not State.DONE:
         (wake,) = commands
         assert isinstance(wake, WakeAt)

@@ -1,4 +1,4 @@
-"""What the pull state machine keeps under every schedule of events; `Cluster` checks each command."""
+"""The rules that the pull machine keeps under every schedule of events. `Cluster` checks each command."""
 
 import heapq
 from dataclasses import dataclass
@@ -72,7 +72,7 @@ def limits(draw: st.DrawFn) -> Limits:
 
 
 def possible_events(cluster: Cluster) -> list[st.SearchStrategy[Event]]:
-    """What may happen next, and some that comes too late."""
+    """Events that may happen next, and some that come too late."""
     attempts = [*sorted(set(cluster.open) - {cluster.delivering}), 999]
     attempt = st.sampled_from(attempts)
     events: list[st.SearchStrategy[Event]] = [
@@ -81,7 +81,7 @@ def possible_events(cluster: Cluster) -> list[st.SearchStrategy[Event]]:
         st.builds(Responded, attempt=attempt),
     ]
     if cluster.lookups:
-        # A look-up that is repeated leaves out whom nobody may ask; an earlier one may be out of date.
+        # A repeated look-up leaves out the peers that no pull may ask. An earlier one may be out of date.
         repeats = cluster.limits.stubborn_s or cluster.limits.stubborn_begun_s
         holders = [one for one in HOLDERS if not (repeats and one.node in cluster.passed_over)]
         some = st.lists(st.sampled_from(holders), unique=True).map(tuple) if holders else st.just(())
@@ -123,13 +123,13 @@ def possible_events(cluster: Cluster) -> list[st.SearchStrategy[Event]]:
         given_bytes=SOME_BYTES,
         wait_s=SOME_S,
     )
-    # Where one failed, the others may have been dismissed as too slow for it.
+    # If one failed, others may have been dismissed because they were slower.
     return [*events, lane_failed, lane_failed, *ended, *([broke] if len(cluster.lanes) == 1 else [])]
 
 
 @given(limits=limits(), data=st.data())
 def test_any_schedule_keeps_the_rules_and_time_alone_ends_it(limits: Limits, data: st.DataObject) -> None:
-    """Which rules: see `Cluster`. At the end nothing more is answered: only the clock goes on."""
+    """For the rules see `Cluster`. At the end nothing answers any more, and only time passes."""
     cluster = Cluster(limits=limits)
     cluster.start(4.3)
     for _ in range(data.draw(st.integers(0, 30), label="events")):
@@ -177,7 +177,7 @@ GATHERED_BYTES = 3 * PROGRESS_BYTES
 
 
 class Run:
-    """One pull from start to end, in a time of its own. ``acts``: what each holder does, over and over."""
+    """One pull from start to end, in simulated time. ``acts``: what each holder does, again and again."""
 
     def __init__(
         self,
@@ -218,7 +218,7 @@ class Run:
         raise AssertionError("it does not end")
 
     def _tell(self, event: Event) -> None:
-        if isinstance(event, Found):  # whom this pull shunned meanwhile the look-up left out
+        if isinstance(event, Found):  # the look-up leaves out the peers that this pull shunned meanwhile
             well = tuple(one for one in event.holders if one.node not in self.cluster.passed_over)
             event = Found(holders=well, exhaustive=event.exhaustive)
         self.completed = self.completed or isinstance(event, Completed)
@@ -253,7 +253,7 @@ class Run:
                     pass
 
     def _after(self, given_bytes: int | None) -> int:
-        """Where the body is when somebody gave so much of it and not all."""
+        """The offset in the body after a holder gave this much of it and then failed."""
         return min(self.cluster.offset + (given_bytes or 0), self._size_bytes - 1)
 
     def _deliver(self, act: Act) -> None:

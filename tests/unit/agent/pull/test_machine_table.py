@@ -1,4 +1,4 @@
-"""The machine's table tells the truth: whatever happens is in it, and whatever is in it happens.
+"""The machine's table is correct: all that happens is in it, and all that is in it happens.
 
 As h11's tables are, this one is executed: an event without a rule changes nothing. What is left to check is
 what a rule says of the states and commands that may follow.
@@ -74,7 +74,7 @@ def some_limits(dice: random.Random) -> Limits:
 
 
 def some_event(dice: random.Random, offset: int, attempts: set[int], lanes: set[Ranked]) -> Event:
-    """Any event with any content, possible now or not. Mostly of ``attempts`` and ``lanes``."""
+    """Any event with any content, possible now or not. Most are about ``attempts`` and ``lanes``."""
     attempt = dice.choice([*sorted(attempts), 99])
     lane = dice.choice(sorted(lanes, key=lambda holder: holder.node) or HOLDERS)
     failure = dice.choice(tuple(Failure))
@@ -124,7 +124,7 @@ LAST_WORDS: tuple[Event, ...] = (
     Broke(failure=Failure.INVALID, offset=1),
     ClientGone(),
 )
-# What chance hardly ever plays to its end.
+# Schedules that random events hardly ever play to their end.
 PLAYBOOKS = [
     *(ends(exhaustive=exhaustive, last=last) for exhaustive in (True, False) for last in LAST_WORDS),
     [Found(holders=HOLDERS[:1], exhaustive=True), Responded(attempt=1), LAST_WORDS[1]],
@@ -132,7 +132,7 @@ PLAYBOOKS = [
 
 
 class Observed:
-    """What followed what, in the playbooks and in many schedules with fixed seeds."""
+    """The states and commands that followed each event, in playbooks and in schedules with fixed seeds."""
 
     def __init__(self) -> None:
         self.states: dict[Row, set[State]] = {}
@@ -148,8 +148,8 @@ class Observed:
 
     def _play(self, dice: random.Random) -> None:
         pull, now_s, offset = Pull(limits=some_limits(dice)), 0.0, 0
-        attempts: set[int] = set()  # that are open
-        lanes: set[Ranked] = set()  # of a striped body, those that did not fail
+        attempts: set[int] = set()  # the open attempts
+        lanes: set[Ranked] = set()  # the holders of a striped body that did not fail
         pull.start(now_s)
         for _ in range(STEPS):
             now_s += dice.choice((0.0, 0.01, 0.2, 0.6, 1.2, 5.0))

@@ -1,4 +1,4 @@
-"""How one body comes along: its rate over a window, and who waits for whom."""
+"""The rate of one body over a window, and whether its source or its reader limits it."""
 
 import pytest
 from hypothesis import given

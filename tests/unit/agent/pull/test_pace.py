@@ -1,4 +1,4 @@
-"""What is usual: how long to wait for a first byte, and how fast a tier's bodies are."""
+"""How long to wait for a first byte, and how fast a tier's bodies are."""
 
 import pytest
 from hypothesis import given

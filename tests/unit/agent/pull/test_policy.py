@@ -1,4 +1,4 @@
-"""The policy of all pulls: whom they may try, in which order, and what a finding means."""
+"""The policy of all pulls: the holders that they may try, in which order, and what a finding means."""
 
 from collections.abc import Callable, Set
 

@@ -1,4 +1,4 @@
-"""Regard: how long a peer that failed is avoided, and who comes behind the others."""
+"""Regard: how long a peer that failed is avoided, and which peers go after the others."""
 
 import pytest
 from hypothesis import given
@@ -154,7 +154,7 @@ def test_peer_cools_off_or_is_well_and_its_condition_says_which(
 
 
 def test_asking_with_an_older_time_forgets_no_report(regard: Regard) -> None:
-    """Whoever read its clock before it waited may be behind."""
+    """A caller that read the clock before it waited passes an older time."""
     regard.reported_load(node("rack"), 2, 100.0)
     assert condition(regard, "rack", 90.0).load == 2
     assert condition(regard, "rack", 101.0).load == 2

@@ -1,4 +1,4 @@
-"""Which part each of several holders fetches: everything once, in order, and never stuck."""
+"""Which part each of several holders fetches: every byte once, in order, and without a deadlock."""
 
 import random
 

@@ -16,7 +16,7 @@ SIZE = 1000
 
 @pytest.fixture
 def trust() -> Trust:
-    """One that has seen its store's owner commit something."""
+    """A trust that has seen this node's store commit something."""
     trust = Trust(commit_s=COMMIT_S, suspect_s=SUSPECT_S)
     give(trust, A, digest=sha256("earlier"))
     trust.committed(sha256("earlier"))
@@ -143,7 +143,7 @@ def test_nothing_is_concluded_before_anything_that_was_delivered_ever_appeared()
     """The client may keep its content elsewhere."""
     trust = Trust(commit_s=COMMIT_S, suspect_s=SUSPECT_S)
     give(trust, A)
-    trust.committed(OTHER)  # which came in another way
+    trust.committed(OTHER)  # it came in another way
     assert trust.suspect_overdue(1e6) == 0
     give(trust, A)
     assert trust.requested_again(LAYER, 1e6) == 0
@@ -170,7 +170,7 @@ def test_blob_that_appeared_after_the_first_doubt_is_beyond_it(trust: Trust) -> 
 def test_peer_that_a_client_was_sent_to_is_judged_by_its_asking_again_only_and_the_second_time(
     trust: Trust,
 ) -> None:
-    """How the transfer went nobody here saw."""
+    """This agent did not see that transfer."""
     trust.redirected(LAYER, A, size_bytes=SIZE)
     assert trust.suspect_overdue(1e6) == 0
     assert trust.requested_again(LAYER, 1e6) == 0

@@ -28,12 +28,12 @@ _RANGE = re.compile(r"range: bytes=(\d+)-(\d*)", re.IGNORECASE)
 
 
 def pattern(size_bytes: int, seed: int = 0) -> bytes:
-    """Bytes of which no part rates like another."""
+    """Bytes of which no two parts are alike."""
     return random.Random(seed).randbytes(size_bytes)
 
 
 def wanted(content: bytes, start: int | None = None, stop: int | None = None) -> FetchRequest:
-    """All of a content, or a part of it."""
+    """A request for all of a content, or for a part of it."""
     digest = Digest(f"sha256:{hashlib.sha256(content).hexdigest()}")
     target = Addressed(registry=None, repository=Repository("a"), kind=Kind.BLOB, digest=digest)
     spec = None if start is None else RangeSpec(first=start, last=None if stop is None else stop - 1)
@@ -41,7 +41,7 @@ def wanted(content: bytes, start: int | None = None, stop: int | None = None) ->
 
 
 def part_asked_for(head: str, content: bytes) -> tuple[int, int]:
-    """Which bytes a request wants."""
+    """The range of bytes that a request asks for."""
     match = _RANGE.search(head)
     if match is None:
         return 0, len(content)
@@ -49,7 +49,7 @@ def part_asked_for(head: str, content: bytes) -> tuple[int, int]:
 
 
 def head_for(head: str, content: bytes) -> bytes:
-    """The head of the right answer."""
+    """The head of the correct answer."""
     start, stop = part_asked_for(head, content)
     lines = [f"content-length: {stop - start}"]
     if _RANGE.search(head):
@@ -58,7 +58,7 @@ def head_for(head: str, content: bytes) -> bytes:
 
 
 def serving(content: bytes, *, pieces: Callable[[], int] = lambda: 256 * KIB, pause_s: float = 0.0) -> Script:
-    """Answer every request as an honest holder does, in pieces of such sizes with a pause behind each."""
+    """Answer every request as a correct holder does, in pieces of these sizes, with a pause after each."""
 
     async def script(connection: Connection) -> None:
         while True:
@@ -77,7 +77,7 @@ def serving(content: bytes, *, pieces: Callable[[], int] = lambda: 256 * KIB, pa
 
 
 def serving_until(content: bytes, at: int, then: Callable[[Connection], Awaitable[None]]) -> Script:
-    """Answer as an honest holder does up to that byte of the content, and then do something else."""
+    """Answer as a correct holder does up to this byte of the content. Then do something else."""
 
     async def script(connection: Connection) -> None:
         while True:
@@ -111,14 +111,14 @@ class Received:
     """What a client got."""
 
     body: bytearray = field(default_factory=bytearray)
-    ended: bool = False  # visibly: the connection was closed
+    ended: bool = False  # the connection was closed
 
 
 Client = Callable[[asyncio.StreamReader, Received], Awaitable[None]]
 
 
 async def eager(reader: asyncio.StreamReader, received: Received) -> None:
-    """Read all there is as fast as possible."""
+    """Read everything as fast as possible."""
     while part := await reader.read(256 * KIB):
         received.body += part
     received.ended = True
@@ -129,7 +129,7 @@ Handler = Callable[[ClientSink], Awaitable[None]]
 
 @dataclass
 class Exchange:
-    """One response to one client: what the client got, and what became of it on our side."""
+    """One response to one client: what the client got, and how the handler ended."""
 
     received: Received = field(default_factory=Received)
     sink: ClientSink | None = None
@@ -139,7 +139,7 @@ class Exchange:
 
     @property
     def ways(self) -> dict[str, int]:
-        """How the bytes went; without ways that none went."""
+        """How many bytes went in each way. Ways without bytes are left out."""
         assert self.sink is not None
         return {way: size_bytes for way, size_bytes in self.sink.ways.items() if size_bytes}
 
@@ -155,7 +155,7 @@ async def exchanging(
     narrow: bool = False,
     duplicate: Callable[[int], int] = os.dup,
 ) -> AsyncIterator[Exchange]:
-    """Ask for a response of this length whose body ``handler`` sends; the client reads it meanwhile.
+    """Request a response of this length, whose body ``handler`` sends. The client reads it meanwhile.
 
     ``narrow``: the kernel's buffers between them hold a few KiB only. ``duplicate``: see `ClientSink`.
     """
@@ -225,7 +225,7 @@ async def exchanging(
 
 @asynccontextmanager
 async def holders(*scripts: Script) -> AsyncIterator[tuple[list[ScriptedPeer], PeerClient]]:
-    """Peers, and a client that asks them."""
+    """Peers, and a client that fetches from them."""
     async with AsyncExitStack() as stack:
         peers = [
             await stack.enter_async_context(scripted(script, f"p{place}"))
@@ -238,7 +238,7 @@ async def holders(*scripts: Script) -> AsyncIterator[tuple[list[ScriptedPeer], P
 
 
 async def delivered(exchange: Exchange, length: int) -> bytes:
-    """What the client got, once all of it has arrived."""
+    """Wait until all of the body has arrived. Returns what the client got."""
     await exchange.over.wait()
     await until(lambda: len(exchange.received.body) >= length or exchange.received.ended, "all arrives")
     return bytes(exchange.received.body)

@@ -1,4 +1,4 @@
-"""A peer on loopback that does, connection by connection, what a test's script says."""
+"""A peer on loopback. On each connection it does what the test's script says."""
 
 import asyncio
 import socket
@@ -17,7 +17,7 @@ AT_MOST_S = 20.0
 
 @dataclass
 class Connection:
-    """One connection that was accepted, seen from the peer's side."""
+    """One accepted connection, from the peer's side."""
 
     number: int
     reader: asyncio.StreamReader
@@ -32,7 +32,7 @@ class Connection:
         return head
 
     async def send(self, *parts: bytes) -> None:
-        """Send these one after the other, each in a segment of its own if the kernel lets them be."""
+        """Send these pieces one after the other, each in its own segment if the kernel does so."""
         for part in parts:
             self.writer.write(part)
             await self.writer.drain()
@@ -58,7 +58,7 @@ Script = Callable[[Connection], Awaitable[None]]
 
 @dataclass
 class ScriptedPeer:
-    """Where it listens, and who came."""
+    """The address that the peer listens on, and the connections to it."""
 
     peer: Peer
     connections: list[Connection] = field(default_factory=list)
@@ -83,7 +83,7 @@ async def scripted(script: Script, name: str = "p") -> AsyncIterator[ScriptedPee
         try:
             await script(connection)
         except (asyncio.IncompleteReadError, ConnectionError):
-            pass  # the other side has had enough
+            pass  # the other side has closed
         finally:
             tasks.discard(task)
             connection.over = True
@@ -105,7 +105,7 @@ async def scripted(script: Script, name: str = "p") -> AsyncIterator[ScriptedPee
 
 
 def answer(body: bytes = b"", status: int = 200, **headers: str | int) -> bytes:
-    """A response; its Content-Length is the body's unless it is said otherwise. None leaves a header out."""
+    """A response. Its Content-Length is the body's if no other is given. None leaves a header out."""
     fields = {
         "content-length": len(body),
         **{name.replace("_", "-"): value for name, value in headers.items()},
@@ -129,7 +129,7 @@ def descriptors() -> dict[str, str]:
         try:
             found[entry.name] = str(entry.readlink())
         except OSError:
-            continue  # that of this very listing
+            continue  # the descriptor of this listing itself
     return found
 
 

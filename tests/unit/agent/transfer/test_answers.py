@@ -1,4 +1,4 @@
-"""Which answers of a peer can be right, and what each wrong one counts as."""
+"""Which answers of a peer are valid, and which failure each invalid one counts as."""
 
 import pytest
 from hypothesis import given

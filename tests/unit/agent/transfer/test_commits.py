@@ -1,4 +1,4 @@
-"""What the store shows of the blobs that its owner was sent. In virtual time."""
+"""Whether the blobs that this node's containerd was sent are committed to the store. In virtual time."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -20,7 +20,7 @@ A = node("a")
 
 
 class ToldStore(MemoryStore):
-    """A store whose changes a test tells."""
+    """A store whose changes the test makes."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -31,7 +31,7 @@ class ToldStore(MemoryStore):
 
 
 class Following:
-    """What is followed, with a trust that believes in commits from the start."""
+    """A store that is followed, and a trust that has seen a commit already."""
 
     def __init__(self) -> None:
         self.store = ToldStore()

@@ -1,4 +1,4 @@
-"""Fetching from peers: what is verified before anybody sees it, and what becomes of the connection."""
+"""Fetching from peers: what is verified before it is used, and what happens to the connection."""
 
 import asyncio
 import hashlib

@@ -46,7 +46,7 @@ ZERO_COPY = pytest.mark.parametrize("zero_copy", [True, False], ids=["splice", "
 
 @dataclass
 class Relaying:
-    """Moves one body; notes how it came along, and on which connection."""
+    """Relays one body. Records its rates and its connection."""
 
     relays: Relays
     client: PeerClient
@@ -72,7 +72,7 @@ class Relaying:
 
     @property
     def kept(self) -> bool:
-        """Whether the connection went back to the pool, and not to its end."""
+        """Whether the connection went back to the pool and was not closed."""
         assert self.connection is not None
         return self.connection.socket.fileno() >= 0
 
@@ -156,7 +156,7 @@ async def test_body_that_came_along_with_its_head_needs_no_moving(zero_copy: boo
 
 @dataclass
 class Broken:
-    """A relay that was to fail: what its client got before, and how."""
+    """A relay that failed: what its client had got before, and in which way."""
 
     got: bytes
     error: BaseException | None
@@ -209,7 +209,7 @@ async def test_peer_that_resets_broke_off(zero_copy: bool) -> None:
 async def test_peer_that_stalls_is_silent_and_what_it_gave_was_passed_on(
     zero_copy: bool,
 ) -> None:
-    at = 5 * MIB + 77  # few enough of them come last not to be worth waking up for
+    at = 5 * MIB + 77  # the last bytes are too few for the kernel to wake the loop
     outcome = await broken(serving_until(LARGE, at, stall), zero_copy=zero_copy, stall_s=0.4)
     assert isinstance(outcome.error, AttemptFailed)
     assert outcome.error.failure is Failure.SILENT
@@ -219,7 +219,7 @@ async def test_peer_that_stalls_is_silent_and_what_it_gave_was_passed_on(
 
 @ZERO_COPY
 async def test_peer_that_gives_a_little_again_and_again_is_not_silent(zero_copy: bool) -> None:
-    """Less than is worth waking up for, and less often than that would take."""
+    """The pieces are too small for the kernel to wake the loop, and they come rarely."""
     content = pattern(MIB)
     relays = Relays(zero_copy=zero_copy)
     slow = serving(content, pieces=lambda: 40 * KIB, pause_s=0.03)
@@ -254,7 +254,7 @@ async def test_reader_slower_than_its_source_is_waited_for_and_the_source_is_not
             while before != relaying.meter.moved_bytes:  # until the client's buffers are full
                 before = relaying.meter.moved_bytes
                 await asyncio.sleep(0.2)
-            await asyncio.sleep(0.5)  # longer than a source may be silent
+            await asyncio.sleep(0.5)  # longer than a source may stall
             may_read.set()
             assert await delivered(exchange, len(LARGE)) == LARGE
             assert exchange.error is None
@@ -366,7 +366,7 @@ async def test_limit_is_kept(zero_copy: bool) -> None:
 def test_without_a_descriptor_left_bytes_are_copied_and_arrive_unchanged(
     run: Callable[[Coroutine[None, None, None]], None], zero_copy: bool
 ) -> None:
-    """By aiohttp's transport, which may still hold what it was given when the next bytes come."""
+    """aiohttp's transport copies them. It may still hold earlier bytes when the next ones come."""
 
     def dup(_: int) -> int:
         raise OSError(24, "Too many open files")
@@ -380,7 +380,7 @@ def test_without_a_descriptor_left_bytes_are_copied_and_arrive_unchanged(
             relaying = Relaying(relays, client, source, CONTENT, 0, length)
 
             async def late(reader: asyncio.StreamReader, received: Received) -> None:
-                await asyncio.sleep(0.3)  # until no more goes into what is in between
+                await asyncio.sleep(0.3)  # until the buffers in between are full
                 await eager(reader, received)
 
             async with exchanging(

@@ -1,4 +1,4 @@
-"""The client's side of a response: the order of bytes, what is counted, who is gone, and a visible cut."""
+"""The client's side of a response: the order of bytes, what is counted, a client that leaves, and a cut."""
 
 import asyncio
 import os

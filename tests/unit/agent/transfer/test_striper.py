@@ -1,4 +1,4 @@
-"""One body from several holders: all bytes once and in order, whoever fails, and all memory given back."""
+"""One body from several holders: all bytes once and in order, whichever holder fails; all memory released."""
 
 import asyncio
 import time
@@ -60,7 +60,7 @@ def make_buffers(size_bytes: int) -> StripeBuffers:
 
 
 def after_segments(number: int, then: Callable[[Connection], Coroutine[None, None, None]]) -> Script:
-    """Serve so many whole segments by the rules, and break off within the next one."""
+    """Serve this many whole segments correctly, and break off within the next one."""
 
     async def script(connection: Connection) -> None:
         for _ in range(number):
@@ -78,7 +78,7 @@ def after_segments(number: int, then: Callable[[Connection], Coroutine[None, Non
 
 
 def answering(response: bytes) -> Script:
-    """Answer all requests with the same."""
+    """Answer all requests in the same way."""
 
     async def script(connection: Connection) -> None:
         while True:
@@ -168,7 +168,7 @@ class StripedBody:
 
 @dataclass
 class Outcome:
-    """How a striped body went."""
+    """The result of a striped body."""
 
     striping: StripedBody
     exchange: Exchange
@@ -191,7 +191,7 @@ async def striping(
     buffers: StripeBuffers | None = None,
     **settings: object,
 ) -> AsyncIterator[tuple[StripedBody, Exchange]]:
-    """A body that is being delivered. At the end nothing of it may be left."""
+    """A body that is being delivered. At the end no memory and no task of it may be left."""
     tasks = other_tasks()
     async with NoLeak(), holders(*scripts) as (peers, peer_client):
         buffers = buffers or make_buffers(4 * SEGMENT)
@@ -217,7 +217,7 @@ async def striped(*scripts: Script, **settings: object) -> Outcome:
 
 
 def check_credits(outcome: Outcome) -> None:
-    """What the client got beyond the first bytes was credited to those that gave it."""
+    """All bytes after the first ones were credited to the holders that gave them."""
     sink = outcome.exchange.sink
     assert sink is not None
     assert outcome.striping.credits.total() == sink.ways["stripe"]
@@ -334,7 +334,7 @@ async def test_when_all_lanes_fail_the_body_ends_with_a_failure_where_it_is() ->
 
 
 async def test_body_goes_on_from_one_alone_when_only_one_is_left() -> None:
-    """What was begun is delivered; the rest needs no memory and no copying."""
+    """The segments that began are delivered. The rest needs no memory and no copying."""
     outcome = await striped(SERVES, answering(answer(status=404)))
     assert outcome.exchange.error is None
     assert outcome.striping.useless is False
