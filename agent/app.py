@@ -4,6 +4,7 @@
 parts bind to the running loop.
 """
 
+import random
 import socket
 import time
 from collections.abc import Callable, Coroutine, Mapping
@@ -230,7 +231,13 @@ def _make_policy(settings: Settings) -> Policy:
         report_s=settings.latency.report_s,
         trust=Trust(commit_s=transfer.commit_s, suspect_s=transfer.suspect_s),
     )
-    return Policy(regard=regard, pace=Pace(patience_s=pull.patience_s), pull=pull, transfer=transfer)
+    return Policy(
+        regard=regard,
+        pace=Pace(patience_s=pull.patience_s),
+        pull=pull,
+        transfer=transfer,
+        chance=random.uniform,
+    )
 
 
 def _make_outbound(settings: Settings, core: Core) -> Outbound:

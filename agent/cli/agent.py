@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from agent.cli.settings import add_config, add_log, print_problems, read_settings
-from agent.config import ConfigError, dump_settings
+from agent.config.load import ConfigError, dump_settings
 from agent.members.static import MembersInvalid, read_members
 from agent.observe import log
 from topology.placement import NodeName

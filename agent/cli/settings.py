@@ -5,7 +5,8 @@ import socket
 import sys
 from pathlib import Path
 
-from agent.config import ConfigError, Settings, load_settings, make_settings
+from agent.config import Settings
+from agent.config.load import ConfigError, load_settings, make_settings
 
 
 def add_config(parser: argparse.ArgumentParser, *, required: bool) -> None:

@@ -1,13 +1,8 @@
-"""Settings: read and checked once, and frozen from then on."""
+"""Settings: read and checked once, and frozen from then on.
 
-from agent.config.load import (
-    ConfigError,
-    Problem,
-    describe_settings,
-    dump_settings,
-    load_settings,
-    make_settings,
-)
+The package is their types. `agent.config.load` reads them, and loads yaml: whoever reads settings imports it.
+"""
+
 from agent.config.settings import (
     CostSettings,
     HttpSettings,
@@ -23,7 +18,6 @@ from agent.config.settings import (
 from agent.config.values import ContainerdStore, Endpoint, OciLayoutStore
 
 __all__ = [
-    "ConfigError",
     "ContainerdStore",
     "CostSettings",
     "Endpoint",
@@ -33,13 +27,8 @@ __all__ = [
     "OciLayoutStore",
     "PlacementSettings",
     "ProbeSettings",
-    "Problem",
     "PullSettings",
     "ScrubSettings",
     "Settings",
     "TransferSettings",
-    "describe_settings",
-    "dump_settings",
-    "load_settings",
-    "make_settings",
 ]

@@ -5,7 +5,6 @@
 monotonic clock.
 """
 
-import random
 from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import dataclass
 from typing import assert_never
@@ -66,7 +65,7 @@ class Policy:
         pace: Pace,
         pull: PullSettings,
         transfer: TransferSettings,
-        chance: Callable[[float, float], float] = random.uniform,
+        chance: Callable[[float, float], float],
     ) -> None:
         self.regard = regard
         self.pace = pace

@@ -19,7 +19,7 @@ from typing import Any, Self
 
 import yaml
 
-from agent.config import load_settings
+from agent.config.load import load_settings
 from agent.flows.table import Flow
 from agent.flows.verdicts import Verdict
 from agent.probe.process import watched_ports

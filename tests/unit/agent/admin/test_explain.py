@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from agent.admin.explain import Explainer
-from agent.config import LookupSettings, PullSettings, TransferSettings
+from agent.config import LookupSettings, PullSettings
 from agent.content.ocilayout import OciLayout
 from agent.content.tags import TagAges
 from agent.documents.explain import ExplainDocument
@@ -20,15 +20,13 @@ from agent.oci.patterns import parse_filter
 from agent.peering.dial import Dialer
 from agent.pull.asking import AskingPolicy
 from agent.pull.bucket import TokenBucket
-from agent.pull.pace import Pace
-from agent.pull.policy import Policy
 from agent.pull.regard import Regard
 from agent.pull.trust import Distrust
 from agent.transfer.executor import Puller
 from agent.transfer.peers import PeerClient
 from agent.transfer.relays import Relays
 from agent.transfer.striper import StripeBuffers
-from tests.unit.twins import CREDENTIALS, FakePeers, located, node, peer, peers, sha256
+from tests.unit.twins import CREDENTIALS, FakePeers, located, make_policy, node, peer, peers, sha256
 
 DIGEST = sha256("blob")
 NOW_S = 100.0
@@ -43,8 +41,8 @@ def explainer(tmp_path: Path) -> Explainer:
     roster.update(peers(*(peer(name, place) for name, place in places.items())))
     metrics, regard = Metrics(), Regard(cooloff_s=5.0)
     regard.members_changed(roster.peers)
-    pull, transfer = PullSettings(), TransferSettings()
-    policy = Policy(regard=regard, pace=Pace(patience_s=0.5), pull=pull, transfer=transfer)
+    pull = PullSettings()
+    policy = make_policy(regard=regard, pull=pull)
     fakes = FakePeers(held={"near": {DIGEST}, "far": {DIGEST}})
     asker = RingAsker(
         roster=roster,

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.admin.views import costs_view, latency_view, topology_view, transfers_view
-from agent.config import LookupSettings, PullSettings, TransferSettings
+from agent.config import LookupSettings, PullSettings
 from agent.documents.codec import encode
 from agent.holders.asking import RingAsker
 from agent.holders.scatter import ScatterIndex
@@ -23,15 +23,13 @@ from agent.peering.dial import Dialer
 from agent.pull.admission import Admission, Upload
 from agent.pull.asking import AskingPolicy
 from agent.pull.bucket import TokenBucket
-from agent.pull.pace import Pace
-from agent.pull.policy import Policy
 from agent.pull.regard import Regard
 from agent.transfer.answers import FetchRequest
 from agent.transfer.executor import Puller
 from agent.transfer.peers import PeerClient
 from agent.transfer.relays import Relays
 from agent.transfer.striper import StripeBuffers
-from tests.unit.twins import CREDENTIALS, FakePeers, located, node, peer, peers, sha256, zone_key
+from tests.unit.twins import CREDENTIALS, FakePeers, located, make_policy, node, peer, peers, sha256, zone_key
 from topology.labels import REGION_LABEL, ZONE_LABEL, read_labels
 from topology.ledger import CostLedger, Prices
 from topology.placement import Placement
@@ -117,7 +115,7 @@ def test_costs_add_up_and_are_plain_json() -> None:
 def idle_puller(roster: Roster, clock: Clock) -> Puller:
     metrics, regard = Metrics(), Regard(cooloff_s=5.0)
     regard.members_changed(roster.peers)
-    pull, transfer = PullSettings(), TransferSettings()
+    pull = PullSettings()
     asker = RingAsker(
         roster=roster,
         policy=AskingPolicy(regard=regard, patience_s=0.05, timeout_s=0.5),
@@ -128,7 +126,7 @@ def idle_puller(roster: Roster, clock: Clock) -> Puller:
         index=ScatterIndex(asker, settings=LookupSettings(), metrics=metrics),
         roster=roster,
         client=PeerClient(Dialer(credentials=CREDENTIALS, connect_s=1.0), stall_s=1.0),
-        policy=Policy(regard=regard, pace=Pace(patience_s=0.5), pull=pull, transfer=transfer),
+        policy=make_policy(regard=regard, pull=pull),
         stall_s=pull.stall_s,
         metrics=metrics,
         relays=Relays(zero_copy=False),

@@ -8,17 +8,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.config import (
-    ConfigError,
-    ContainerdStore,
-    Endpoint,
-    OciLayoutStore,
-    Problem,
-    Settings,
-    describe_settings,
-    dump_settings,
-    load_settings,
-)
+from agent.config import ContainerdStore, Endpoint, OciLayoutStore, Settings
+from agent.config.load import ConfigError, Problem, describe_settings, dump_settings, load_settings
 from agent.config.values import InvalidValue, parse_endpoint, parse_store
 from tests.unit.twins import REPOSITORY_ROOT
 

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
-from agent.config import ConfigError, Settings, dump_settings, load_settings
+from agent.config import Settings
+from agent.config.load import ConfigError, dump_settings, load_settings
 from agent.config.values import Labels, ZonePrice
 from topology.labels import FINER_LEVELS, ZONE_LABEL
 

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
-from agent.config import Endpoint, make_settings
+from agent.config import Endpoint
+from agent.config.load import make_settings
 from agent.flows.messages import FLOWS_MAX, NODE_HEADER, SOCKET_HEADER, Canary, Flows, Health, Hello, Message
 from agent.flows.table import Flow
 from agent.flows.verdicts import EndpointName, Verdict

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from hypothesis import note
 
-from agent.config import PullSettings, TransferSettings
+from agent.config import PullSettings
 from agent.pull.events import (
     PROGRESS_BYTES,
     Abandon,
@@ -40,10 +40,8 @@ from agent.pull.events import (
     WakeAt,
 )
 from agent.pull.machine import Pull, State
-from agent.pull.pace import Pace
-from agent.pull.policy import Policy
 from agent.pull.regard import Regard
-from tests.unit.twins import node, sha256
+from tests.unit.twins import make_policy, node, sha256
 from topology.placement import NodeName
 from topology.ranking import Ranked
 
@@ -98,8 +96,7 @@ class Cluster:
         self.pull = Pull(limits=self.limits)
         regard = Regard(cooloff_s=PullSettings().cooloff_s)
         regard.members_changed(NODES)
-        pace = Pace(patience_s=self.limits.patience_s)
-        self.policy = Policy(regard=regard, pace=pace, pull=PullSettings(), transfer=TransferSettings())
+        self.policy = make_policy(regard=regard, patience_s=self.limits.patience_s)
 
     @property
     def passed_over(self) -> Set[NodeName]:

@@ -1,5 +1,7 @@
 """The policy of all pulls: the holders that they may try, in which order, and what a finding means."""
 
+import subprocess
+import sys
 from collections.abc import Callable, Set
 
 import pytest
@@ -11,7 +13,7 @@ from agent.pull.meter import Meter, Rate
 from agent.pull.pace import Pace
 from agent.pull.policy import SHUN_COOLOFFS, Delivery, Policy
 from agent.pull.regard import Regard
-from tests.unit.twins import node, placed, sha256
+from tests.unit.twins import make_policy, node, placed, sha256
 from topology.cluster import ClusterTopology
 from topology.placement import NodeName, Tier
 from topology.snapshot import Snapshot
@@ -86,9 +88,16 @@ def test_commended_peer_is_well_and_trusted_again(policy: Policy, snapshot: Snap
     assert order(policy, snapshot, 101.0) == ["near", "region", "far"]
 
 
+def test_importing_the_policy_loads_neither_yaml_nor_random() -> None:
+    heavy = "{'yaml', 'random', 'asyncio', 'aiohttp'}"
+    script = f"import sys, agent.pull.policy; print({heavy} & sys.modules.keys() or 'none')"
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True, text=True)
+    assert run.stdout.strip() == "none"
+
+
 def test_as_many_candidates_as_a_pull_can_try(snapshot: Snapshot) -> None:
     few = PullSettings(attempts_max=1)
-    policy = Policy(regard=Regard(cooloff_s=5.0), pace=Pace(patience_s=0.5), pull=few, transfer=TRANSFER)
+    policy = make_policy(pull=few)
     holders = [node(f"n{number}") for number in range(10)]
     assert len(policy.candidates(DIGEST, holders, snapshot, 0.0)) == 3
     assert len(policy.ranked(DIGEST, holders, snapshot, 0.0)) == 10
