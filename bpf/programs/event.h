@@ -1,7 +1,7 @@
 /*
  * The event record: one fixed layout for all kinds of events.
  *
- * bpf/events.py decodes it. tests/unit/bpf/test_layout.py checks that both agree. Change the version with any
+ * bpf/events.py decodes it. tests/unit/bpf/test_events_layout.py checks that both agree. Change the version with any
  * change of the layout. Addresses are 16 bytes, IPv4 as ::ffff:a.b.c.d. Ports are in host byte order.
  */
 #ifndef SHORTHAUL_EVENT_H
