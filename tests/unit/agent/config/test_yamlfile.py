@@ -1,0 +1,66 @@
+"""Whatever is wrong with a file that a person wrote, it is one kind of error, in one line."""
+
+import contextlib
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent.config.yamlfile import YamlInvalid, parse_yaml, read_yaml
+
+
+def test_document_is_what_is_written() -> None:
+    assert parse_yaml("a: [1, x, null]\nb: {c: 1.5}") == {"a": [1, "x", None], "b": {"c": 1.5}}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "- {",
+        "a: b: c",
+        "\t- a",
+        "[" * 2_000,
+        "!!timestamp foo",
+        "!!timestamp 2021-99-99",
+        "{port: !!bool foo}",
+        "!!python/object/apply:os.system [true]",
+        "1" * 5000,
+        "*unknown",
+        "\0",
+    ],
+)
+def test_what_is_no_yaml_is_refused_in_one_short_line(text: str) -> None:
+    with pytest.raises(YamlInvalid) as refused:
+        parse_yaml(text)
+    assert "\n" not in str(refused.value)
+    assert len(str(refused.value)) < 400
+
+
+@given(text=st.text(max_size=60))
+def test_any_text_is_a_document_or_that_error(text: str) -> None:
+    with contextlib.suppress(YamlInvalid):
+        parse_yaml(text)
+
+
+def test_file_is_read_as_utf8(tmp_path: Path) -> None:
+    path = tmp_path / "file.yaml"
+    path.write_bytes("zone: straße".encode())
+    assert read_yaml(path) == {"zone": "straße"}
+    path.write_bytes("zone: straße".encode("latin-1"))
+    with pytest.raises(YamlInvalid, match="not UTF-8"):
+        read_yaml(path)
+
+
+def test_what_is_no_regular_file_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for path in (pipe, tmp_path):
+        with pytest.raises(YamlInvalid, match="not a regular file"):
+            read_yaml(path)
+
+
+def test_missing_file_is_an_error_of_the_system(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        read_yaml(tmp_path / "none")

@@ -1,0 +1,27 @@
+"""How agents know each other: what one puts into a request, another finds there."""
+
+import pytest
+from multidict import CIMultiDict
+
+from agent.peering.credentials import Credentials
+from tests.unit.twins import located, node, peer
+
+ONE, OTHER = Credentials(own=node("one")), Credentials(own=node("other"))
+
+
+def test_agent_is_known_by_what_another_one_sent() -> None:
+    headers = ONE.headers(peer("other", located()), "GET", "/v2/", {"Range": "bytes=1-"})
+    assert headers["Range"] == "bytes=1-"
+    assert headers["Accept-Encoding"] == "identity"
+    assert OTHER.is_agent("GET", "/v2/", CIMultiDict({k.lower(): v for k, v in headers.items()}))
+
+
+@pytest.mark.parametrize("user_agent", [None, "", "containerd/2.1.9", "curl/8", "shorthaul-canary"])
+def test_nobody_else_is_an_agent(user_agent: str | None) -> None:
+    headers = {} if user_agent is None else {"User-Agent": user_agent}
+    assert not ONE.is_agent("GET", "/v2/", headers)
+
+
+def test_headers_of_one_request_win() -> None:
+    headers = ONE.headers(peer("other", located()), "GET", "/", {"Accept-Encoding": "gzip"})
+    assert headers["Accept-Encoding"] == "gzip"
