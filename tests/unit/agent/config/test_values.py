@@ -46,39 +46,44 @@ GOOD: list[tuple[Parser, object, object]] = [
     (values.limit(least=4, most=9), 0, 0),
     (values.limit(least=4, most=9), 4, 4),
 ]
+
+
+def each(parse: Parser, *bad: object) -> list[tuple[Parser, object]]:
+    """Each of these values with the parser."""
+    return [(parse, value) for value in bad]
+
+
 BAD: list[tuple[Parser, object]] = [
-    *((values.parse_endpoint, value) for value in ("x:1", "1.2.3.4", "1.2.3.4:0", "1.2.3.4:65536", ":1", 5)),
-    *((values.parse_endpoint, f"1.2.3.4:{port}") for port in ("²", "-1", "", "1 ")),
-    *((values.parse_local, value) for value in ("0.0.0.0:1", "10.0.0.1:1", "[::]:1")),
+    *each(values.parse_endpoint, "x:1", "1.2.3.4", "1.2.3.4:0", "1.2.3.4:65536", ":1", 5),
+    *each(values.parse_endpoint, "1.2.3.4:²", "1.2.3.4:-1", "1.2.3.4:", "1.2.3.4:1 "),
+    *each(values.parse_local, "0.0.0.0:1", "10.0.0.1:1", "[::]:1"),
     (values.parse_address, "node-1"),
-    *((values.parse_name, value) for value in ("", "a b", "a/b", "x" * 254, None, True)),
-    *((values.parse_optional_label, value) for value in (False, 'a"b', "a\nb", [])),
-    *(
-        (values.parse_store, value)
-        for value in (
-            1,
-            "file:///x",
-            "oci-layout://host/x",
-            "oci-layout:x",
-            "oci-layout:///x?a=1",
-            "http://[",
-        )
+    *each(values.parse_name, "", "a b", "a/b", "x" * 254, None, True),
+    *each(values.parse_optional_label, False, 'a"b', "a\nb", []),
+    *each(
+        values.parse_store,
+        1,
+        "file:///x",
+        "oci-layout://host/x",
+        "oci-layout:x",
+        "oci-layout:///x?a=1",
+        "http://[",
     ),
     (values.parse_store, "containerd:///c?nope=1"),
-    *((values.parse_path, value) for value in ("", 1)),
+    *each(values.parse_path, "", 1),
     (values.parse_file, None),
-    *((values.parse_endpoints, value) for value in ("1.2.3.4:5", [1])),
-    *((values.parse_uids, value) for value in (1, [-1], [True], ["0"])),
+    *each(values.parse_endpoints, "1.2.3.4:5", [1]),
+    *each(values.parse_uids, 1, [-1], [True], ["0"]),
     (values.parse_index, "valkey"),
     (values.parse_transfer_mode, "copy"),
-    *((values.parse_patterns, value) for value in ("*", [""], [1], ["a@b"], ["http://a"])),
-    *((values.parse_labels, value) for value in ([], {1: "a"}, {"": "a"}, {"a": True}, {"a": None})),
-    *((values.parse_levels, value) for value in ("a", [""], ["a", "a"], ["zone"], [1])),
-    *((values.parse_prices, value) for value in ({}, [{}], [{"from": "a", "to": "b", "usd_per_gb": -1}])),
-    *((values.parse_flag, value) for value in (1, "true", None)),
-    *((values.seconds(least=1, most=9), value) for value in (0.9, 9.1, "5", True, None, math.nan, math.inf)),
-    *((values.whole_number(most=5), value) for value in (1.0, -1, 6)),
-    *((values.limit(least=4, most=9), value) for value in (1, 3, 10, -1)),
+    *each(values.parse_patterns, "*", [""], [1], ["a@b"], ["http://a"]),
+    *each(values.parse_labels, [], {1: "a"}, {"": "a"}, {"a": True}, {"a": None}),
+    *each(values.parse_levels, "a", [""], ["a", "a"], ["zone"], [1]),
+    *each(values.parse_prices, {}, [{}], [{"from": "a", "to": "b", "usd_per_gb": -1}]),
+    *each(values.parse_flag, 1, "true", None),
+    *each(values.seconds(least=1, most=9), 0.9, 9.1, "5", True, None, math.nan, math.inf),
+    *each(values.whole_number(most=5), 1.0, -1, 6),
+    *each(values.limit(least=4, most=9), 1, 3, 10, -1),
 ]
 
 

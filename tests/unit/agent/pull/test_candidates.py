@@ -23,7 +23,7 @@ def candidates(*found: Ranked) -> Candidates:
 
 def tried(made: Candidates) -> list[str]:
     """All that are left, in the order in which they would be tried."""
-    names = []
+    names: list[str] = []
     while made:
         names.append(made.next().node)
     return names
