@@ -1,0 +1,134 @@
+"""What bodies between nodes cost, and which of them are load."""
+
+import contextlib
+from collections.abc import Iterator
+
+import pytest
+from aiohttp.test_utils import make_mocked_request
+
+from agent.listen.caller import Caller, CallerKind
+from agent.listen.traffic import Traffic
+from agent.members.roster import Roster
+from agent.observe.metrics import Metrics
+from agent.observe.requests import RequestPath, RequestRecord, SourceBytes
+from agent.oci.errors import OciError, Overloaded, TooManyRequests
+from agent.pull.admission import Admission
+from tests.unit.exposition import total
+from tests.unit.twins import located, node, peer, peers
+from topology.ledger import CostLedger, Prices
+from topology.placement import Tier
+
+GB = 10**9
+REQUEST = make_mocked_request("GET", "/v2/")
+
+
+def caller(listener: RequestPath, kind: CallerKind, name: str | None = None) -> Caller:
+    known = None if name is None else node(name)
+    return Caller(listener=listener, address="192.0.2.1", cookie=1, connected_s=0.0, kind=kind, node=known)
+
+
+OWN_CONTAINERD = caller(RequestPath.HOSTPORT, CallerKind.OWN_CONTAINERD)
+OTHER_CONTAINERD = caller(RequestPath.NODEPORT, CallerKind.OTHER_CONTAINERD, "far")
+AGENT = caller(RequestPath.PEER, CallerKind.AGENT, "far")
+REDIRECTED = caller(RequestPath.PEER, CallerKind.OTHER_CONTAINERD, "far")
+
+
+class Node:
+    """A node of zone a, with a peer in its zone and one in zone b. A GB across zones costs a cent."""
+
+    def __init__(self, *, uploads_max: int = 1) -> None:
+        roster = Roster(own=node("own"), placement=located("r", "a"), clock=lambda: 0.0)
+        roster.update(peers(peer("near", located("r", "a")), peer("far", located("r", "b"))))
+        self.metrics = Metrics()
+        self.traffic = Traffic(
+            ledger=CostLedger(Prices(cross_zone=0.01)),
+            roster=roster,
+            metrics=self.metrics,
+            admission=Admission(uploads_max=uploads_max, bytes_max=1 << 40),
+            young_s=1.0,
+            clock=lambda: 0.0,
+        )
+
+    def record(self, who: Caller, body_bytes: int = GB, **sources: int) -> None:
+        given = tuple(SourceBytes(node(name), Tier.ZONE, size) for name, size in sources.items())
+        made = RequestRecord(path=who.listener, method="GET", body_bytes=body_bytes, sources=given)
+        self.traffic.record_costs(made, who)
+
+    @property
+    def ways(self) -> list[tuple[str, str, int, float]]:
+        """From where, to where, how many bytes, for how much."""
+        return sorted(
+            (str(entry.source), str(entry.destination), entry.size_bytes, round(entry.usd, 6))
+            for entry in self.traffic.entries()
+        )
+
+
+def test_each_source_of_a_body_costs_by_its_own_zone() -> None:
+    made = Node()
+    made.record(OWN_CONTAINERD, near=GB // 4, far=GB)
+    assert made.ways == [("r/a", "r/a", GB // 4, 0.0), ("r/b", "r/a", GB, 0.01)]
+    assert total(made.metrics.expose(), "zone_bytes_total", source_zone="r/b") == GB
+
+
+@pytest.mark.parametrize("who", [OTHER_CONTAINERD, REDIRECTED])
+def test_bytes_of_another_node_s_containerd_are_counted_by_the_node_that_sends_them(who: Caller) -> None:
+    made = Node()
+    made.record(who)
+    assert made.ways == [("r/a", "r/b", GB, 0.01)]
+
+
+@pytest.mark.parametrize("who", [AGENT, OWN_CONTAINERD])
+def test_agent_counts_itself_and_local_bytes_cost_nothing(who: Caller) -> None:
+    made = Node()
+    made.record(who)
+    assert made.ways == []
+
+
+def test_answer_without_a_body_costs_nothing() -> None:
+    made = Node()
+    made.record(OTHER_CONTAINERD, body_bytes=0)
+    assert made.ways == []
+
+
+@contextlib.contextmanager
+def uploading(made: Node, who: Caller = AGENT) -> Iterator[None]:
+    with made.traffic.upload(who, REQUEST, 100) as sent:
+        sent(60)
+        yield
+
+
+def test_body_for_a_peer_is_load_until_it_ends() -> None:
+    made = Node()
+    with uploading(made):
+        assert made.traffic.uploads == 1
+        assert made.traffic.admission.left_bytes == 40
+    assert made.traffic.uploads == made.traffic.admission.left_bytes == 0
+
+
+def test_body_that_breaks_off_is_no_load_any_more() -> None:
+    made = Node()
+    with pytest.raises(ConnectionError), uploading(made):
+        raise ConnectionError
+    assert made.traffic.uploads == made.traffic.admission.left_bytes == 0
+
+
+def test_body_for_a_local_client_is_no_load_and_never_refused() -> None:
+    made = Node()
+    with uploading(made, OWN_CONTAINERD), uploading(made, OWN_CONTAINERD):
+        assert made.traffic.uploads == 0
+        made.traffic.check_room(OWN_CONTAINERD)
+
+
+@pytest.mark.parametrize(("who", "error"), [(AGENT, TooManyRequests), (REDIRECTED, Overloaded)])
+def test_without_room_a_peer_is_refused_in_the_way_that_it_understands(
+    who: Caller, error: type[OciError]
+) -> None:
+    made = Node()
+    with uploading(made):
+        with pytest.raises(error), uploading(made, who):
+            pass
+        with pytest.raises(error):
+            made.traffic.check_room(who)
+        assert made.traffic.uploads == 1
+    assert total(made.metrics.expose(), "uploads_refused_total") == 2
+    made.traffic.check_room(who)

@@ -1,0 +1,206 @@
+"""The open attempts of a pull: what is reported and counted, and that nothing goes on after the end."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import cast
+
+import pytest
+
+from agent.observe.metrics import Metrics
+from agent.oci.reference import Addressed, Kind, Repository
+from agent.pull.events import Abandon, Event, Failed, Failure, Fetch, Responded
+from agent.transfer.answers import AttemptFailed, FetchRequest
+from agent.transfer.attempts import Attempts, Crashed
+from agent.transfer.peers import PeerBody
+from tests.unit.exposition import total
+from tests.unit.twins import loop_clock, make_policy, node, other_tasks, run_in_virtual_time, sha256
+from topology.placement import Tier
+from topology.ranking import Ranked
+
+WANTED = FetchRequest(
+    target=Addressed(registry=None, repository=Repository("a"), kind=Kind.BLOB, digest=sha256("x"))
+)
+NEAR = Ranked(node=node("near"), tier=Tier.ZONE, rank=1)
+
+
+class Body:
+    """A peer's body, of which only the end matters here."""
+
+    manifest = None
+    closed = False
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@dataclass
+class Run:
+    """Attempts, and what they reported. The peer answers after ``takes_s``: with an error, or a body."""
+
+    takes_s: float = 1.0
+    error: Exception | None = None
+    body: Body = field(default_factory=Body)
+    reported: list[Event | Crashed] = field(default_factory=list)
+    metrics: Metrics = field(default_factory=Metrics)
+
+    def __post_init__(self) -> None:
+        self.policy = make_policy()
+        self.attempts = Attempts(
+            fetch=self._fetch,
+            report=self.reported.append,
+            policy=self.policy,
+            metrics=self.metrics,
+            clock=loop_clock,
+        )
+
+    async def _fetch(self, holder: Ranked, wanted: FetchRequest) -> PeerBody:
+        assert (holder, wanted) == (NEAR, WANTED)
+        await asyncio.sleep(self.takes_s)
+        if self.error is not None:
+            raise self.error
+        return cast(PeerBody, self.body)
+
+    def start(self, *, hedge: bool = False) -> None:
+        self.attempts.start(Fetch(attempt=1, holder=NEAR, hedge=hedge), WANTED)
+
+    def abandon(self, failure: Failure | None = None, *, client_left: bool = False) -> None:
+        self.attempts.abandon(Abandon(attempt=1, failure=failure), client_left=client_left)
+
+    def counted(self, result: str | None = None) -> float:
+        labels = {} if result is None else {"result": result}
+        return total(self.metrics.expose(), "peer_attempts_total", **labels)
+
+
+def play(run: Run, scenario: Callable[[], Awaitable[None]]) -> None:
+    """Run the scenario, close, and see that nothing is left running."""
+
+    async def main() -> None:
+        await scenario()
+        await run.attempts.close()
+        assert other_tasks() == set()
+
+    run_in_virtual_time(main())
+
+
+def test_attempt_with_its_first_bytes_responds_and_has_a_body() -> None:
+    run = Run()
+
+    async def scenario() -> None:
+        run.start()
+        await asyncio.sleep(0.9)
+        assert run.reported == []
+        await asyncio.sleep(0.2)
+        assert run.reported == [Responded(attempt=1)]
+        assert run.attempts.body(1) is cast(PeerBody, run.body)
+        assert run.counted() == 0, "its result is not known yet"
+
+    play(run, scenario)
+
+
+@pytest.mark.parametrize("failure", [Failure.MISSING, Failure.BROKEN, Failure.BUSY])
+def test_attempt_that_fails_is_reported_and_counted_by_its_failure(failure: Failure) -> None:
+    run = Run(error=AttemptFailed(failure, "no"))
+
+    async def scenario() -> None:
+        run.start()
+        await asyncio.sleep(2.0)
+        (failed,) = run.reported
+        assert isinstance(failed, Failed)
+        assert (failed.attempt, failed.failure) == (1, failure)
+        assert run.counted(failure.value) == run.counted() == 1
+        run.abandon()
+        assert run.counted() == 1, "it failed a moment ago, and counts once"
+
+    play(run, scenario)
+
+
+def test_size_that_a_416_told_is_kept() -> None:
+    run = Run(error=AttemptFailed(Failure.UNSATISFIABLE, "no", size_bytes=77))
+
+    async def scenario() -> None:
+        run.start()
+        await asyncio.sleep(2.0)
+        assert run.attempts.unsatisfiable_bytes == 77
+
+    play(run, scenario)
+
+
+@pytest.mark.parametrize(
+    ("failure", "result"), [(None, "abandoned"), (Failure.SILENT, "silent"), (Failure.SLOW, "slow")]
+)
+def test_attempt_that_is_given_up_before_it_answers_ends_at_once(
+    failure: Failure | None, result: str
+) -> None:
+    run = Run(takes_s=100.0)
+
+    async def scenario() -> None:
+        run.start()
+        await asyncio.sleep(0.5)
+        run.abandon(failure)
+        await asyncio.sleep(0)
+        assert other_tasks() == set()
+        assert run.counted(result) == run.counted() == 1
+        assert run.reported == []
+
+    play(run, scenario)
+
+
+def test_body_that_is_given_up_is_closed() -> None:
+    run = Run()
+
+    async def scenario() -> None:
+        run.start()
+        await asyncio.sleep(2.0)
+        run.abandon()
+        assert run.body.closed
+
+    play(run, scenario)
+
+
+def test_body_whose_end_was_counted_is_not_counted_again() -> None:
+    run = Run()
+
+    async def scenario() -> None:
+        run.start()
+        await asyncio.sleep(2.0)
+        run.attempts.count(1, "ok")
+        run.abandon()
+        assert run.counted("ok") == run.counted() == 1
+
+    play(run, scenario)
+
+
+def test_hedge_is_counted() -> None:
+    run = Run()
+
+    async def scenario() -> None:
+        run.start(hedge=True)
+        assert total(run.metrics.expose(), "hedges_total") == 1
+
+    play(run, scenario)
+
+
+def test_bug_in_an_attempt_is_reported_and_not_lost() -> None:
+    run = Run(error=ZeroDivisionError("a bug"))
+
+    async def scenario() -> None:
+        run.start()
+        await asyncio.sleep(2.0)
+        (crashed,) = run.reported
+        assert isinstance(crashed, Crashed)
+        assert crashed.error is run.error
+
+    play(run, scenario)
+
+
+def test_closing_ends_what_is_under_way() -> None:
+    run = Run(takes_s=100.0)
+
+    async def scenario() -> None:
+        run.start()
+        await asyncio.sleep(0.1)
+        assert len(other_tasks()) == 1
+
+    play(run, scenario)
+    assert run.reported == []
