@@ -150,7 +150,7 @@ def transfers_view(puller: Puller, traffic: Traffic, now_s: float) -> TransfersD
         ),
         not_asked=tuple(
             NotAskedEntry(digest=digest, node=node, left_s=round(left_s, 3))
-            for digest, node, left_s in regard.trust.entries(now_s)
+            for digest, node, left_s in regard.not_trusted(now_s)
         ),
     )
 

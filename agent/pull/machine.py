@@ -226,13 +226,11 @@ class Pull:
         rate, limits = event.rate, self.limits
         if not rate.source_bound or not event.left_bytes:
             return ()
-        if rate.over_s >= limits.stall_s:
-            if rate.bytes_per_s < limits.floor_bytes_per_s:
-                return (GiveUp(failure=Failure.SLOW),)
-            if rate.bytes_per_s < limits.floor_ratio * event.expected_bytes_per_s:
-                if self._candidates.any_well:
-                    return (GiveUp(failure=Failure.LAGGING),)
-                return self._look_further()
+        if limits.is_too_slow(rate.bytes_per_s, over_s=rate.over_s):
+            return (GiveUp(failure=Failure.SLOW),)
+        lags = rate.bytes_per_s < limits.floor_ratio * event.expected_bytes_per_s
+        if lags and rate.over_s >= limits.stall_s:
+            return (GiveUp(failure=Failure.LAGGING),) if self._candidates.any_well else self._look_further()
         return self._stripe(event) if self._is_worth_striping(event) else ()
 
     def _on_completed(self, event: Completed, _: float) -> Commands:

@@ -6,6 +6,7 @@ Holds what all pulls and look-ups learned about peers. It does not know where a 
 
 from collections.abc import Collection, Iterable, Iterator
 
+from agent.oci.digest import Digest
 from agent.pull.cooloff import CoolOff
 from agent.pull.trust import Trust
 from topology.placement import NodeName
@@ -93,6 +94,10 @@ class Regard:
     def is_cooling(self, node: NodeName, now_s: float) -> bool:
         """Whether the peer cools off now."""
         return self.cooling_s(node, now_s) > 0
+
+    def not_trusted(self, now_s: float) -> Iterator[tuple[Digest, NodeName, float]]:
+        """See `Trust.entries`."""
+        return self.trust.entries(now_s)
 
     def conditions(self, now_s: float) -> dict[NodeName, Condition]:
         """The condition of each peer. Peers that are well and idle are left out."""
