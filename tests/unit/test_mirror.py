@@ -47,7 +47,6 @@ ELSEWHERE = {
     "agent/listen/recorder.py": "driven whole by tests/server/test_admin.py",
     "agent/listen/remote.py": "driven whole by tests/server/test_fault_matrix.py and test_redirect.py",
     "agent/listen/server.py": "driven whole by tests/server/test_oci_pull.py",
-    "agent/admin/routes.py": "driven whole by tests/server/test_admin.py; its rules: test_server.py",
     "agent/admin/gauges.py": "driven whole by tests/server/test_admin.py",
     "agent/probe/follower.py": "driven whole by tests/probe/test_following.py",
     "agent/probe/run.py": "driven whole by tests/probe",
@@ -58,7 +57,6 @@ ELSEWHERE = {
     # Tested with the module that they are a half or a part of.
     "agent/cli/drawing.py": "agent/cli/test_topology.py",
     "agent/cli/picture.py": "agent/cli/test_topology.py",
-    "agent/flows/proof.py": "agent/flows/test_book.py",
     "agent/latency/receiver.py": "agent/latency/test_measurer.py, its other end",
     "agent/peering/channel.py": "agent/peering/test_channels.py",
     "agent/peering/websocket.py": "agent/peering/test_accept.py and test_channels.py, its two ends",
