@@ -40,7 +40,6 @@ ELSEWHERE = {
     "agent/content/containerd/client.py": "driven whole by tests/conformance/test_content_store.py",
     "agent/content/ocilayout.py": "driven whole by tests/conformance/test_content_store.py",
     "agent/lifecycle.py": "driven whole by tests/server/test_lifecycle.py",
-    "agent/listen/discovery.py": "driven whole by tests/server/test_oci_pull.py",
     "agent/listen/heads.py": "driven whole by tests/server/test_ranges.py and test_oci_pull.py",
     "agent/listen/http.py": "driven whole by tests/server/test_requests_out_of_line.py",
     "agent/listen/local.py": "driven whole by tests/server/test_bodies.py",
