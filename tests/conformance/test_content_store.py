@@ -301,9 +301,8 @@ def test_changes_add_up_to_what_is_held(owner: Owner, running: RunningStore) -> 
 
 
 def test_the_digests_are_those_that_are_held(owner: Owner, running: RunningStore) -> None:
-    content, store = _fresh(), running.store
-    _wait_held(running, b"there from the start")
-    assert digest_of(b"there from the start") in store.digests
+    content, store, first = _fresh(), running.store, digest_of(b"there from the start")
+    running.wait_for(lambda: first in store.digests, "the first scan", at_most_s=_NOTICED_S)
     assert digest_of(content) not in store.digests
     owner.add(content)
     _wait_held(running, content)

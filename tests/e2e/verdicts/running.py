@@ -71,6 +71,7 @@ class Tail:
         self.health = Health()
         self.hello: Hello | None = None
         self.error: Exception | None = None
+        self.ended = False  # the probe ended, or cut this reader off
         self._changed = threading.Condition()
         self._socket: socket.socket | None = None
         if path is not None:
@@ -107,7 +108,8 @@ class Tail:
         with self._changed:
             found = self._changed.wait_for(condition, at_most_s)
             last = "\n".join(shown(flow) for flow in list(self.known.values())[-8:])
-            assert found, f"not within {at_most_s} s: {what}; told last:\n{last}"
+            so_far = f"{len(self.known)} flows told, ended {self.ended} {self.error or ''}, {self.health}"
+            assert found, f"not within {at_most_s} s: {what}; {so_far}; told last:\n{last}"
             return found
 
     def all(self) -> list[Flow]:
@@ -146,6 +148,7 @@ class Tail:
                     self.take(decode(line))
             except (OSError, ValueError) as error:
                 self.error = error
+            self.ended = True
 
 
 class RunningProbe:
