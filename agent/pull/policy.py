@@ -114,7 +114,9 @@ class Policy:
     ) -> tuple[Ranked, ...]:
         """The first ``limit`` of the holders that a pull of this digest may try, in order; None: all."""
         passed_over = self.passed_over(digest, now_s)
-        nodes = [node for node in holders if node not in passed_over] if passed_over else holders
+        nodes = [node for node in holders if node not in passed_over] if passed_over else [*holders]
+        if not nodes:
+            return ()  # most look-ups of a rare image end here
         conditions = self.regard.conditions(now_s)
         return rank(nodes, snapshot, digest=digest, conditions=conditions, limit=limit)
 

@@ -39,7 +39,7 @@ class Search:
 
     def started(self) -> "Search":
         """After the first look-up began."""
-        return replace(self, under_way=True)
+        return Search(reach=self.reach, under_way=True)
 
     def widened(self) -> "Search":
         """After a look-up at all peers began."""
@@ -52,7 +52,7 @@ class Search:
 
     def outdated(self) -> "Search":
         """After the body made progress: the answers are old by now, so all peers may be asked again."""
-        return replace(self, reach=Reach.NEAREST)
+        return Search(under_way=self.under_way)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

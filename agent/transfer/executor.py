@@ -97,6 +97,13 @@ class Puller:
         suspects = self.policy.requested(wanted.target.digest, wanted.range_spec, self.clock())
         self.metrics.suspects(suspects)
 
+    async def fetch(self, holder: Ranked, wanted: FetchRequest) -> PeerBody:
+        """Ask a holder. Raises `AttemptFailed`."""
+        peer = self.roster.peer(holder.node)
+        if peer is None:
+            raise AttemptFailed(Failure.MISSING, "no longer a member")
+        return await self.client.fetch(peer, wanted)
+
 
 class RunningPull:
     """One pull. Use it with ``async with``: leaving ends every attempt that is still open.
@@ -113,8 +120,9 @@ class RunningPull:
         resumes = wanted.range_spec is not None and bool(wanted.range_spec.first)
         self._machine = Pull(limits=self._policy.limits(in_chunks=wanted.chunk, resumes=resumes))
         self._events: asyncio.Queue[Event | Crashed] = asyncio.Queue()
+        # Neither refers to this pull. Otherwise its buffers would be kept until the garbage collector runs.
         self._attempts = Attempts(
-            fetch=self._fetch,
+            fetch=puller.fetch,
             report=self._events.put_nowait,
             policy=puller.policy,
             metrics=puller.metrics,
@@ -280,7 +288,7 @@ class RunningPull:
                 striping=self._policy.striping,
                 alone_bytes_per_s=max(1.0, self._bytes_per_s),
                 share=stack.enter_context(puller.buffers.share()),
-                fetch=self._fetch,
+                fetch=puller.fetch,
                 failed=self._lane_failed,
                 credit=self._credit,
                 clock=puller.clock,
@@ -377,12 +385,6 @@ class RunningPull:
             return self._wanted
         spec = RangeSpec(first=self._begins + offset, last=self._begins + self.length - 1)
         return replace(self._wanted, range_spec=spec, size_bytes=self._size_bytes)
-
-    async def _fetch(self, holder: Ranked, wanted: FetchRequest) -> PeerBody:
-        peer = self._puller.roster.peer(holder.node)
-        if peer is None:
-            raise AttemptFailed(Failure.MISSING, "no longer a member")
-        return await self._puller.client.fetch(peer, wanted)
 
 
 def _raised(event: Event | Crashed) -> Event:

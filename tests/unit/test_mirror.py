@@ -49,7 +49,6 @@ ELSEWHERE = {
     "agent/admin/gauges.py": "driven whole by tests/server/test_admin.py",
     "agent/probe/follower.py": "driven whole by tests/probe/test_following.py",
     "agent/probe/run.py": "driven whole by tests/probe",
-    "agent/transfer/executor.py": "driven whole by tests/server/test_fault_matrix.py and its neighbours",
     "bpf/libbpf.py": "driven whole by tests/probe and tests/e2e/test_verdicts.py",
     "bpf/live.py": "driven whole by tests/probe and tests/e2e/test_verdicts.py",
     "bpf/loader.py": "driven whole by bpf/test_child.py",

@@ -1,0 +1,122 @@
+"""What a pull leaves behind. What it does is driven whole by tests/server/test_fault_matrix.py."""
+
+import contextlib
+import gc
+import weakref
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import cast
+
+import pytest
+
+from agent.holders.index import HolderIndex, Holders
+from agent.members.member import Peer
+from agent.members.roster import Roster
+from agent.observe.metrics import Metrics
+from agent.oci.digest import Digest
+from agent.oci.reference import Addressed, Kind, Repository
+from agent.pull.bucket import TokenBucket
+from agent.pull.events import Failure
+from agent.transfer.answers import AttemptFailed, FetchRequest
+from agent.transfer.executor import NobodyHasIt, Puller
+from agent.transfer.peers import PeerBody, PeerClient
+from agent.transfer.relays import Relays
+from agent.transfer.striper import StripeBuffers
+from tests.unit.twins import loop_clock, make_policy, node, peer, peers, placed, run_in_virtual_time, sha256
+from topology.placement import NodeName
+
+HEAD = FetchRequest(
+    target=Addressed(registry=None, repository=Repository("a"), kind=Kind.BLOB, digest=sha256("x")),
+    head=True,
+)
+
+
+@dataclass
+class Index:
+    """Every look-up finds these nodes."""
+
+    nodes: tuple[NodeName, ...]
+
+    async def lookup(self, digest: Digest) -> Holders:
+        return Holders(nodes=self.nodes, exhaustive=True)
+
+    lookup_everyone = lookup
+
+    def forget(self, digest: Digest, node: NodeName) -> None:
+        pass
+
+
+class Body:
+    """A peer's answer to a HEAD."""
+
+    manifest = None
+    verified = False
+    start, size_bytes, length = 0, 1000, 1000
+
+    def close(self) -> None:
+        pass
+
+
+@dataclass
+class Client:
+    """A peer that answers, or does not have the content."""
+
+    has_it: bool
+
+    async def fetch(self, peer: Peer, wanted: FetchRequest) -> PeerBody:
+        if not self.has_it:
+            raise AttemptFailed(Failure.MISSING, "404")
+        return cast(PeerBody, Body())
+
+
+def make_puller(holders: tuple[NodeName, ...], *, has_it: bool) -> Puller:
+    roster = Roster(own=node("own"), placement=placed("r", "z"), clock=loop_clock)
+    roster.update(peers(peer("near", placed("r", "z"))))
+    return Puller(
+        index=cast(HolderIndex, Index(holders)),
+        roster=roster,
+        policy=make_policy(),
+        client=cast(PeerClient, Client(has_it)),
+        stall_s=1.0,
+        metrics=Metrics(),
+        relays=Relays(zero_copy=False),
+        buffers=StripeBuffers(0),
+        limit=TokenBucket(0),
+        clock=loop_clock,
+    )
+
+
+@pytest.fixture
+def _no_collector() -> Iterator[None]:
+    """The garbage collector does not run."""
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.usefixtures("_no_collector")
+@pytest.mark.parametrize(
+    ("holders", "has_it"),
+    [
+        pytest.param((), False, id="nobody has it"),
+        pytest.param((node("near"),), True, id="a holder has it"),
+        pytest.param((node("near"),), False, id="a holder lost it"),
+        pytest.param((node("left"),), True, id="a holder is no member any more"),
+    ],
+)
+def test_a_pull_is_freed_when_it_ends_without_the_garbage_collector(
+    holders: tuple[NodeName, ...], *, has_it: bool
+) -> None:
+    async def pull(puller: Puller) -> "weakref.ref[object]":
+        async with puller.pull(HEAD) as running:
+            with contextlib.suppress(NobodyHasIt):
+                await running.first_bytes()
+            return weakref.ref(running)
+
+    async def main() -> None:
+        puller = make_puller(holders, has_it=has_it)
+        left = await pull(puller)
+        assert left() is None, "a pull is in a cycle of references, so its buffers live on"
+        assert not puller.running
+
+    run_in_virtual_time(main())
