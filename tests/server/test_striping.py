@@ -19,6 +19,7 @@ from .wire import Ending, RawReply, connected, raw_get, request_bytes
 _RANGE_BYTES = 8 << 20
 _SIZE_BYTES = 40 << 20
 _RATE = 16 << 20  # of each connection to a holder
+_TRIES = 5  # on a busy machine the client may be the slower side, and then one holder is enough
 _CONTENT = Random(31).randbytes(1 << 20) * (_SIZE_BYTES >> 20)
 # Every MiB is another one: ranges in the wrong order would show.
 _CONTENT = b"".join(
@@ -84,11 +85,14 @@ def _is_whole(reply: RawReply, start: int = 0) -> None:
 
 
 def test_a_body_comes_from_both_holders_and_is_right(stage: Stage) -> None:
-    one, two = _slow(), _slow()
     before = stage.striped()
-    with _standing(stage, one, two):
-        _is_whole(raw_get(stage.asking.address, LOCAL, _PATH))
-        given = [holder.sent_bytes(_CONTENT) for holder in (one, two)]
+    for _ in range(_TRIES):
+        one, two = _slow(), _slow()
+        with _standing(stage, one, two):
+            _is_whole(raw_get(stage.asking.address, LOCAL, _PATH))
+            given = [holder.sent_bytes(_CONTENT) for holder in (one, two)]
+        if stage.striped() > before:
+            break
     assert stage.striped() == before + 1
     assert min(given) >= _RANGE_BYTES
     assert sum(given) < 1.5 * _SIZE_BYTES, "fetched twice"
@@ -111,7 +115,10 @@ def test_a_part_of_a_body_comes_from_both_holders_and_is_right(stage: Stage, sta
     one, two = _slow(), _slow()
     before = stage.striped()
     with _standing(stage, one, two):
-        _is_whole(raw_get(stage.asking.address, LOCAL, _PATH, Range=f"bytes={start}-"), start)
+        for _ in range(_TRIES):
+            _is_whole(raw_get(stage.asking.address, LOCAL, _PATH, Range=f"bytes={start}-"), start)
+            if stage.striped() > before:
+                break
     assert stage.striped() == before + 1
 
 

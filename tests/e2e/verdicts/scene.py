@@ -455,9 +455,16 @@ class Scene:
 
     def compare(self, flow: Flow) -> Judged:
         """The flow with what conntrack has of it; fails when they don't agree."""
-        truth = next((found for found in self.watcher.all() if told(flow, found)), None)
-        check(flow, truth, is_here=self.is_here)
-        return Judged(flow=flow, truth=truth)
+
+        def truth() -> Translation | None:
+            return next((found for found in self.watcher.all() if told(flow, found)), None)
+
+        if flow.went is not None and flow.verdict is not Verdict.UNKNOWN:
+            with contextlib.suppress(AssertionError):  # `check` says what is missing
+                until(truth, "conntrack's word, which the probe may be ahead of", at_most_s=20.0)
+        found = truth()
+        check(flow, found, is_here=self.is_here)
+        return Judged(flow=flow, truth=found)
 
     def dial(
         self, host: str, port: int, *, netns: str | None = None, mapped: bool = False, at_most_s: float = 60.0
