@@ -85,10 +85,6 @@ class Trust:
         for nodes in self._broke.values():
             nodes.pop(node, None)
 
-    def distrusted(self, digest: Digest, now_s: float) -> frozenset[NodeName]:
-        """The peers not to ask for this digest."""
-        return frozenset(self.reasons(digest, now_s))
-
     def reasons(self, digest: Digest, now_s: float) -> dict[NodeName, Distrust]:
         """The peers not to ask for this digest, and why. If both reasons hold, it is SUSPECT."""
         return {

@@ -50,7 +50,7 @@ class Following:
         await asyncio.sleep(0.01)
 
     def distrusted(self, seed: object) -> frozenset[NodeName]:
-        return self.trust.distrusted(sha256(seed), loop_clock())
+        return frozenset(self.trust.reasons(sha256(seed), loop_clock()))
 
     @property
     def counted(self) -> float:
