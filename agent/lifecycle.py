@@ -19,6 +19,7 @@ import uvloop
 from agent.admin.readiness import Phase
 from agent.app import Parts, build, open_listeners
 from agent.config import Settings
+from agent.tasks import end_all
 
 _log = logging.getLogger("shorthaul")
 
@@ -61,9 +62,7 @@ async def run(parts: Parts) -> None:
         try:
             await _serve(parts, stop)
         finally:
-            for task in background:
-                task.cancel()
-            await asyncio.gather(*background, return_exceptions=True)
+            await end_all(background)
             await outbound.index.close()  # nobody uses it any more
 
 

@@ -16,6 +16,7 @@ from agent.members.roster import Roster
 from agent.observe.metrics import Metrics
 from agent.peering.channels import NoReply
 from agent.pull.asking import AskingPolicy, Step, grace_s
+from agent.tasks import end_all
 
 Query = Callable[[Peer, Question, float], Awaitable[Reply]]
 """Put a question to one peer, with a deadline in seconds. Raises `NoReply`."""
@@ -55,10 +56,7 @@ class RingAsker:
 
     async def close(self) -> None:
         """End the questions that are still open."""
-        running = [*self._questions]
-        for task in running:
-            task.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
+        await end_all(self._questions)
 
     async def ask_by_ring(
         self, *, question: Callable[[], Question | None], on_reply: OnReply, enough: Callable[[], bool]

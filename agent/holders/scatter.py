@@ -18,6 +18,7 @@ from agent.members.member import Peer
 from agent.observe.metrics import Metrics
 from agent.oci.digest import Digest
 from agent.pull.asking import grace_s
+from agent.tasks import end_all
 from topology.placement import NodeName
 
 _CACHE_MAX = 10_000
@@ -105,10 +106,7 @@ class ScatterIndex:
 
     async def close(self) -> None:
         """See `HolderIndex.close`."""
-        running = [*self._lookups]
-        for task in running:
-            task.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
+        await end_all(self._lookups)
 
     def _start(self, digests: tuple[Digest, ...]) -> dict[Digest, asyncio.Future[None]]:
         """Look digests up in the background. Each digest's future is done when there is an answer for it."""

@@ -22,6 +22,7 @@ from agent.members.roster import Roster
 from agent.observe.metrics import Metrics
 from agent.peering.dial import Dialer, Unreachable
 from agent.peering.websocket import PeerSocket
+from agent.tasks import end_all
 from topology.measuring import MeasureLimits, choose_measured
 from topology.placement import NodeName, ZoneKey
 
@@ -116,10 +117,7 @@ class Measurer:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        opening = [*self._opening.values()]
-        for task in opening:
-            task.cancel()
-        await asyncio.gather(*opening, return_exceptions=True)
+        await end_all(self._opening.values())
         for connection in [*self._connections.values()]:
             self._drop(connection)
         await asyncio.gather(*self._closing, return_exceptions=True)

@@ -14,6 +14,7 @@ from typing import Generic, Self
 from agent.members.member import Peer, Peers
 from agent.peering.channel import Channel, ChannelClosed, Codec, Question, Reply
 from agent.peering.dial import Dialer, Unreachable
+from agent.tasks import end_all
 from topology.placement import NodeName
 
 _OPEN_S = 5.0
@@ -94,10 +95,7 @@ class Channels(Generic[Question, Reply]):
     async def close(self) -> None:
         """Close all channels. No new one opens after that."""
         self._admitted = frozenset()
-        opening = [*self._opening.values()]
-        for task in opening:
-            task.cancel()
-        await asyncio.gather(*opening, return_exceptions=True)
+        await end_all(self._opening.values())
         channels, self._channels = [*self._channels.values()], {}
         await asyncio.gather(*(channel.close() for channel in channels), return_exceptions=True)
         await asyncio.gather(*self._closing, return_exceptions=True)

@@ -12,6 +12,7 @@ from functools import partial
 from agent.observe.metrics import Metrics
 from agent.pull.events import Abandon, Event, Failed, Fetch, Responded
 from agent.pull.policy import Policy
+from agent.tasks import end_all
 from agent.transfer.answers import AttemptFailed, FetchRequest
 from agent.transfer.peers import PeerBody
 from topology.ranking import Ranked
@@ -107,10 +108,7 @@ class Attempts:
 
     async def close(self) -> None:
         """Cancel all tasks, and wait until they have ended."""
-        tasks = [*self._tasks]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end_all(self._tasks)
 
     async def _guarded(self, work: Callable[[], Awaitable[None]]) -> None:
         try:

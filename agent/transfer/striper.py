@@ -21,6 +21,7 @@ from agent.pull.events import Failure, Limits
 from agent.pull.meter import TICK_S, Meter
 from agent.pull.stripes import SEGMENT_BYTES, Segment, Stripes
 from agent.pull.striping import JUDGED_S, SEGMENTS_LEAST, Gain, Striping, is_lagging
+from agent.tasks import end_all
 from agent.transfer.answers import AttemptFailed, FetchRequest
 from agent.transfer.peers import PeerBody
 from agent.transfer.reader import BodyReader, receive_into
@@ -189,9 +190,7 @@ class Striper:
         try:
             return await self._deliver(sink, tasks)
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await end_all(tasks)
 
     async def _deliver(self, sink: ClientSink, tasks: list[asyncio.Task[None]]) -> bool:
         useless = False
