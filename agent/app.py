@@ -296,9 +296,9 @@ def _make_outbound(settings: Settings, core: Core) -> Outbound:
             store=core.store,
             ages=TagAges(settings.state_dir / "tag-ages.json" if settings.state_dir else None),
             finder=make_tag_finder(asker=asker),
-            tags=parse_filter(("*",), settings.tag_exclude),
-            enabled=settings.resolve_tags,
-            max_age_s=settings.tag_max_age_s,
+            tags=parse_filter(("*",), settings.tags.exclude),
+            enabled=settings.tags.resolve,
+            max_age_s=settings.tags.max_age_s,
         ),
     )
 

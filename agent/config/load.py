@@ -19,6 +19,9 @@ _RENAMED = {
     "latency.probe": "latency.measure",
     "listen.local": "listen.hostport",
     "listen.service": "listen.nodeport",
+    "resolve_tags": "tags.resolve",
+    "tag_exclude": "tags.exclude",
+    "tag_max_age_s": "tags.max_age_s",
 }
 """Keys of earlier versions: one word for one thing, before 1.0."""
 

@@ -226,6 +226,26 @@ class RegistriesSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TagSettings:
+    """Which digest a tag has, and how long that is believed."""
+
+    resolve: bool = option(
+        parse_flag, "Whether tags are resolved here. false leaves every tag to the registry.", default=True
+    )
+    max_age_s: float = option(
+        seconds(most=10 * 365 * 86400),
+        "A peer's answer for a tag counts only if the peer last saw the tag from the registry at most so "
+        "many seconds ago. If a tag moves, a node that never pulled it may get the old image for this long.",
+        default=3600.0,
+    )
+    exclude: tuple[str, ...] = option(
+        parse_patterns,
+        "Globs of tags that are never resolved here. The default is latest, the tag that everybody moves.",
+        default=("*:latest",),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LookupSettings:
     """Asking peers which of them have a blob."""
 
@@ -528,20 +548,7 @@ class Settings:
     costs: CostSettings = group(CostSettings)
     index: str = option(parse_index, "How holders are found. scatter asks the peers.", default="scatter")
     registries: RegistriesSettings = group(RegistriesSettings)
-    resolve_tags: bool = option(
-        parse_flag, "Whether tags are resolved here. false leaves every tag to the registry.", default=True
-    )
-    tag_max_age_s: float = option(
-        seconds(most=10 * 365 * 86400),
-        "A peer's answer for a tag counts only if the peer last saw the tag from the registry at most so "
-        "many seconds ago. If a tag moves, a node that never pulled it may get the old image for this long.",
-        default=3600.0,
-    )
-    tag_exclude: tuple[str, ...] = option(
-        parse_patterns,
-        "Globs of tags that are never resolved here. The default is latest, the tag that everybody moves.",
-        default=("*:latest",),
-    )
+    tags: TagSettings = group(TagSettings)
     state_dir: Path | None = option(
         parse_path,
         "Directory in which the ages of mirrored tags are kept across a restart. None: only in memory. "

@@ -1,8 +1,8 @@
 """Resolves a tag to a digest, from this node's store or from a peer's.
 
-There is an answer only if `resolve_tags` is set and the tag is not excluded. The local store answers whenever
+There is an answer only if `tags.resolve` is set and the tag is not excluded. The local store answers whenever
 it has the name. A peer's answer counts only if that peer saw the tag from the registry within the last
-`tag_max_age_s`.
+`tags.max_age_s`.
 """
 
 import time
@@ -45,9 +45,9 @@ class TagResolver:
     async def resolve(self, name: Named, *, ask_peers: bool) -> Resolved:
         """The digest of ``name``. Raises `OciError` (404) with the reason if there is no answer."""
         if not self.enabled:
-            raise unknown(name, "tags are not resolved here", hint="resolve_tags is false")
+            raise unknown(name, "tags are not resolved here", hint="tags.resolve is false")
         if not self.tags.admits(name):
-            raise unknown(name, "this tag is never resolved here", hint="tag_exclude names it")
+            raise unknown(name, "this tag is never resolved here", hint="tags.exclude names it")
         local = self.store.find(name.repository, name.tag, name.registry)
         if name.registry is not None and local:
             return self._local(local[0])
@@ -60,7 +60,7 @@ class TagResolver:
             raise unknown(
                 name,
                 f"nobody saw this tag in the last {self.max_age_s:g} s",
-                hint="the first node to pull it asks the registry; tag_max_age_s is the limit",
+                hint="the first node to pull it asks the registry; tags.max_age_s is the limit",
             )
         freshest = answers[0]
         return Resolved(

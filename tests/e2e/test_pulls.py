@@ -247,7 +247,7 @@ def short_lived_tags(cluster: Cluster) -> Iterator[Cluster]:
     names = ["a1", "b1", "c1"]
     for name in names:
         cluster.node(name).agent.stop()
-    cluster.start_agents(names, tag_max_age_s=20)
+    cluster.start_agents(names, tags={"max_age_s": 20})
     yield cluster
     for name in names:
         cluster.node(name).agent.stop()

@@ -42,13 +42,13 @@ def policies() -> Iterator[Policies]:
     with Site() as made:
         picky: dict[str, Any] = {
             "registries": {"include": ["registry.test/*"], "exclude": ["registry.test/library/secret*"]},
-            "tag_exclude": ["registry.test/library/app:v1"],
+            "tags": {"exclude": ["registry.test/library/app:v1"]},
         }
         policies = Policies(
             holder=made.add("holder"),
             default=made.add("default"),
-            patient=made.add("patient", tag_max_age_s=10_800),
-            no_tags=made.add("no-tags", resolve_tags=False),
+            patient=made.add("patient", tags={"max_age_s": 10_800}),
+            no_tags=made.add("no-tags", tags={"resolve": False}),
             picky=made.add("picky", **picky),
             image=image,
             old=old,
@@ -73,10 +73,10 @@ def test_latest_is_not_resolved_unless_told_so(policies: Policies) -> None:
     for node in (policies.holder, policies.default):
         reply = policies.tag(node, "app:latest")
         assert (reply.status, reply.oci_code()) == (404, "MANIFEST_UNKNOWN")
-        assert b"tag_exclude" in reply.body
+        assert b"tags.exclude" in reply.body
 
 
-def test_tag_exclude_replaces_the_default_and_leaves_digests_alone(policies: Policies) -> None:
+def test_tags_exclude_replaces_the_default_and_leaves_digests_alone(policies: Policies) -> None:
     node = policies.picky
     assert policies.tag(node, "app:v1").status == 404
     assert policies.tag(node, "app:v2").status == 200
@@ -91,7 +91,7 @@ def test_a_tag_that_a_node_excludes_is_not_told_to_its_peers(policies: Policies)
     assert [entry[0][2] for entry in reply["tags"]] == ["v2"]
 
 
-def test_without_resolve_tags_only_digests_are_answered(policies: Policies) -> None:
+def test_without_tags_resolve_only_digests_are_answered(policies: Policies) -> None:
     node = policies.no_tags
     assert policies.tag(node, "app:v1").status == 404
     assert policies.tag(node, "app:v1", port=PEER).status == 404
@@ -123,12 +123,12 @@ def test_an_excluded_repository_stays_excluded_when_no_registry_is_named(policie
     assert policies.picky.ask("/v2/library/secret/manifests/v1").status == 404
 
 
-def test_a_peers_tag_older_than_tag_max_age_s_is_not_taken(policies: Policies) -> None:
+def test_a_peers_tag_older_than_tags_max_age_s_is_not_taken(policies: Policies) -> None:
     reply = policies.tag(policies.default, "old:v1")
     assert (reply.status, reply.oci_code()) == (404, "MANIFEST_UNKNOWN")
 
 
-def test_a_peers_tag_younger_than_tag_max_age_s_is_taken(policies: Policies) -> None:
+def test_a_peers_tag_younger_than_tags_max_age_s_is_taken(policies: Policies) -> None:
     assert policies.tag(policies.patient, "old:v1").body == policies.old.manifest
 
 
@@ -144,7 +144,7 @@ def test_an_old_digest_is_served_all_the_same(policies: Policies) -> None:
 def test_a_tag_learned_from_a_peer_does_not_become_younger_on_its_way(site: Site) -> None:
     image = make_image(b"a layer")
     first = site.add("first")
-    second, third = (site.add(name, tag_max_age_s=10_800) for name in ("second", "third"))
+    second, third = (site.add(name, tags={"max_age_s": 10_800}) for name in ("second", "third"))
     strict = site.add("strict")
     first.put_image(image, "registry.test/library/app:v1")
     long_ago_s = time.time() - 7200

@@ -44,7 +44,7 @@ def test_name_and_address_are_all_that_is_required(path: Path) -> None:
     assert settings.listen.peer == Endpoint(host="10.0.0.1", port=30020)
     assert settings.listen.nodeport.host == "10.0.0.1"
     assert settings.membership.static is None
-    assert settings.resolve_tags is True
+    assert settings.tags.resolve is True
 
 
 def test_listeners_derived_from_an_ipv6_address_have_brackets(path: Path) -> None:
@@ -72,8 +72,7 @@ def test_every_mistake_is_reported_at_once(path: Path) -> None:
         "membership": {"static": 7},
         "index": "redis",
         "registries": {"include": "docker.io/*", "exclude": ["https://docker.io"]},
-        "resolve_tags": "yes",
-        "tag_max_age_s": -1,
+        "tags": {"resolve": "yes", "max_age_s": -1},
         "lookup": {"patience_s": float("nan"), "timeout_s": "fast"},
         "pull": {"attempts_max": 0},
         "stop": ["drain_s"],
@@ -93,8 +92,8 @@ def test_every_mistake_is_reported_at_once(path: Path) -> None:
         "index",
         "registries.include",
         "registries.exclude",
-        "resolve_tags",
-        "tag_max_age_s",
+        "tags.resolve",
+        "tags.max_age_s",
         "lookup.patience_s",
         "lookup.timeout_s",
         "pull.attempts_max",
@@ -286,8 +285,7 @@ DOCUMENTS = st.fixed_dictionaries(
         "store": st.sampled_from(("oci-layout:///x", "containerd:///c.sock?namespace=a.b")),
         "membership": st.fixed_dictionaries({"static": st.none() | st.sampled_from(("m.yaml", "/a/m.yaml"))}),
         "registries": st.fixed_dictionaries({"include": PATTERNS, "exclude": PATTERNS}),
-        "resolve_tags": st.booleans(),
-        "tag_max_age_s": st.floats(0, 10**8),
+        "tags": st.fixed_dictionaries({"resolve": st.booleans(), "max_age_s": st.floats(0, 10**8)}),
         "state_dir": st.none() | st.just("state"),
         "lookup": st.fixed_dictionaries({"patience_s": st.floats(0.001, 10)}),
         "pull": st.fixed_dictionaries({"attempts_max": st.integers(1, 100)}),
@@ -329,6 +327,7 @@ def test_every_setting_is_documented() -> None:
     ("key", "new"),
     [
         ("listen.local", "listen.hostport"),
+        ("tag_max_age_s", "tags.max_age_s"),
         ("listen.service", "listen.nodeport"),
         ("latency.probe", "latency.measure"),
     ],

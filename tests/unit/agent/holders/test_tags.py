@@ -148,7 +148,7 @@ async def test_nothing_is_resolved_when_tags_are_switched_off() -> None:
     resolve, finder = resolver(image(named()), answers=(answer(named()),), enabled=False)
     with pytest.raises(ManifestUnknown) as caught:
         await resolve.resolve(named(), ask_peers=True)
-    assert "resolve_tags" in caught.value.hint
+    assert "tags.resolve" in caught.value.hint
     assert finder.asked == []
 
 
@@ -157,7 +157,7 @@ async def test_excluded_tag_is_never_resolved_even_from_the_local_store() -> Non
     resolve, finder = resolver(image(latest), answers=(answer(latest),))
     with pytest.raises(ManifestUnknown) as caught:
         await resolve.resolve(latest, ask_peers=True)
-    assert "tag_exclude" in caught.value.hint
+    assert "tags.exclude" in caught.value.hint
     assert finder.asked == []
 
 
