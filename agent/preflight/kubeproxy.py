@@ -14,6 +14,7 @@ from agent.preflight.ports import process_named
 from agent.preflight.reading import http_get, read_file, run_command
 from agent.preflight.rules import (
     Fate,
+    NodePortRule,
     ProxyMode,
     RuleSet,
     iptables_port_maps,
@@ -48,19 +49,20 @@ class Proxy:
     """kube-proxy and its rules.
 
     ``said``: the mode that kube-proxy itself reports, None if it does not. ``silence``: why it does not.
-    ``process``: whether a process with that name is visible. If ``sees_all`` is false, one may run unseen.
+    ``process``: whether a process with that name is visible in this network namespace; None if there is one
+    whose namespace can't be read. If ``sees_all`` is false, one may run unseen.
     """
 
     said: ProxyMode | None = None
     silence: str = ""
-    process: bool = False
+    process: bool | None = False
     sees_all: bool = True
     rules: Rules = Rules()
 
     @property
     def runs(self) -> bool:
         """Whether kube-proxy certainly runs."""
-        return self.said is not None or self.process
+        return self.said is not None or self.process is True
 
     @property
     def modes(self) -> tuple[ProxyMode, ...]:
@@ -182,7 +184,12 @@ def stale_rules(proxy: Proxy) -> Check:
                 hint=_CLEAN_UP,
             )
     elif sets and not proxy.process:
-        if proxy.sees_all:
+        if proxy.process is None:
+            detail = (
+                f"kube-proxy does not answer ({proxy.silence}), and whether the one that runs is this node's "
+                f"can't be read: the rules may be stale ({_named(sets)})"
+            )
+        elif proxy.sees_all:
             detail = f"kube-proxy does not run ({proxy.silence}), but its rules are there: {_named(sets)}"
         else:
             detail = (
@@ -254,7 +261,14 @@ def node_port_rule(target: PreflightTarget, proxy: Proxy) -> Check:
         if not chosen.hooked:
             detail = f"{port} has {where}, but OUTPUT does not lead to kube-proxy's chains"
             return warn(name, detail, hint="see: missing rules")
-        return good(name, f"{port} leads to {where}{_where_answered(chosen.mode, rule.addresses)}")
+        return good(name, f"{port} leads to {where}{_where_answered(chosen, rule, proxy.rules.sets)}")
+    if rule.fate is Fate.UNREAD:
+        return warn(
+            name,
+            f"{port} has a rule of kube-proxy ({chosen.source}), of a form that is not known here: where it "
+            "leads is not known",
+            hint="the canaries and flows of a running probe show where it leads: shorthaul verify",
+        )
     dropped = rule.fate is Fate.DROPPED
     what = "dropped: no endpoint that its policy allows" if dropped else "no endpoints: refused"
     return warn(
@@ -264,12 +278,21 @@ def node_port_rule(target: PreflightTarget, proxy: Proxy) -> Check:
     )
 
 
-def _where_answered(found: ProxyMode, addresses: Sequence[str]) -> str:
-    if not addresses:
+def _where_answered(chosen: RuleSet, rule: NodePortRule, sets: Sequence[RuleSet]) -> str:
+    """On which addresses the NodePort is translated. 127.0.0.1 matters: containerd may be told to use it."""
+    if not rule.addresses:
         return ""
-    local = any(one.startswith("127.") for one in addresses)
-    refused = "; refused on 127.0.0.1" if found is ProxyMode.NFTABLES and not local else ""
-    return f", on {listed(addresses, 3)}{refused}"
+    where = f", on {listed(rule.addresses, 3)}"
+    if any(one.startswith("127.") for one in rule.addresses):
+        return where
+    others = [
+        one
+        for one in sets
+        if one is not chosen and one.hooked and one.node_port is not None and not one.node_port.addresses
+    ]
+    if others:
+        return f"{where}; on 127.0.0.1 the rules of {_named(others)} decide"
+    return f"{where}; not on 127.0.0.1, where only a process that listens on it answers"
 
 
 def _named(sets: Sequence[RuleSet]) -> str:

@@ -1,4 +1,4 @@
-"""Checks who listens on the HostPort and on the NodePort, and whether NodePorts answer on 127.0.0.1.
+"""Checks who listens on the HostPort and on the NodePort, and where rules may lead 127.0.0.1.
 
 The command line tells whether a process is the agent. That finds mistakes but not forgery. Only the flows'
 own evidence proves the path.
@@ -47,28 +47,38 @@ def find_listeners(proc: Path, port: int) -> tuple[Listener, ...] | None:
     return tuple(dict.fromkeys(found))
 
 
-def process_named(proc: Path, name: str) -> bool:
-    """Whether a process of that name can be seen; not one of another network namespace."""
+def process_named(proc: Path, name: str) -> bool | None:
+    """Whether a process of that name can be seen in this network namespace.
+
+    None if there is one, but which namespace it is in can't be read.
+    """
+    unsure = False
     try:
         with _psutil(proc) as psutil:
             # Not process_iter, because it caches processes, and this may be another /proc than before.
             for pid in psutil.pids():
                 try:
-                    if psutil.Process(pid).name() == name and not _is_elsewhere(proc, pid):
-                        return True
+                    if psutil.Process(pid).name() != name:
+                        continue
                 except psutil.Error:
                     continue
+                here = process_is_here(proc, pid)
+                if here:
+                    return True
+                unsure = unsure or here is None
     except _UnreadableProc:
         return False
-    return False
+    return None if unsure else False
 
 
-def _is_elsewhere(proc: Path, pid: int) -> bool:
-    """Whether a process is known to be in another network namespace than this one."""
+def process_is_here(proc: Path, pid: int) -> bool | None:
+    """Whether a process is in this network namespace. None if that can't be read (another user's process)."""
     try:
-        return (proc / str(pid) / "ns/net").readlink() != (proc / "self/ns/net").readlink()
-    except OSError:
+        return (proc / str(pid) / "ns/net").readlink() == (proc / "self/ns/net").readlink()
+    except FileNotFoundError:  # it ended
         return False
+    except OSError:
+        return None
 
 
 class _UnreadableProc(Exception):
@@ -217,9 +227,10 @@ def route_localnet(target: PreflightTarget, *, iptables_proxy: bool, port_mapped
         )
     on = [one for one in interfaces if read_file(folder / one / "route_localnet").text.strip() == "1"]
     if not on:
-        return good(name, "0 everywhere: NodePorts don't answer on 127.0.0.1")
+        return good(name, "0 everywhere: iptables rules lead 127.0.0.1 to addresses of this node only")
     where = listed(on)
-    meaning = f"1 for {where}: NodePorts answer on 127.0.0.1" if "all" in on else f"1 for {where}"
+    leads = ": iptables rules may lead 127.0.0.1 anywhere" if "all" in on else ""
+    meaning = f"1 for {where}{leads}"
     if iptables_proxy and "all" in on:
         return good(name, f"{meaning}; kube-proxy's iptables mode sets it")
     if port_mapped and "all" not in on:

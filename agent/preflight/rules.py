@@ -21,7 +21,10 @@ _DNAT = re.compile(r"--to-destination (\S+)")
 _NFT_BLOCK = re.compile(r"^\t(?:chain|map|set) (\S+) \{$")
 _NFT_QUOTED = re.compile(r'"[^"\n]*"')
 _NFT_JUMP = re.compile(r"\b(?:jump|goto) ([^\s,}]+)")
-_NFT_DNAT = re.compile(r"\bdnat (?:ip6? )?to (\S+)")
+_NFT_DNAT = re.compile(r"\bdnat (?:ip6? )?to (.+)")
+_NFT_PLACE = re.compile(r"(?:\d[\d.]*|\[[0-9a-f:.]+\]):\d+(?=\s|$)")
+_NFT_MAP = re.compile(r"\bmap (?:\{([^}]*)\}|@(\S+))")
+_NFT_ELEMENT = re.compile(r":\s+([0-9a-f:.]+) \. (\d+)(?=[\s,}]|$)")
 
 
 class ProxyMode(Enum):
@@ -38,11 +41,15 @@ class Fate(Enum):
     SERVED = "served"
     REFUSED = "refused"  # the Service has no endpoints
     DROPPED = "dropped"  # it has no endpoint that its traffic policy allows
+    UNREAD = "unread"  # there are rules for it, of a form that this version does not know
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodePortRule:
-    """The rule for one NodePort. ``addresses``: the addresses that it answers on; empty means all."""
+    """The rule for one NodePort. ``addresses``: the addresses that it answers on; empty means all.
+
+    ``endpoints`` is empty unless it is served. If even one of them can't be read, it is UNREAD.
+    """
 
     fate: Fate
     endpoints: tuple[str, ...] = ()
@@ -115,7 +122,7 @@ def _iptables_node_port(nat: Chains, drops: Chains, port: int) -> NodePortRule |
     for rule in drops.get("KUBE-EXTERNAL-SERVICES", ()):
         if _is_for(rule, port) and (match := _JUMP.search(rule)):
             return NodePortRule(fate=Fate.DROPPED if match[1] == "DROP" else Fate.REFUSED)
-    return NodePortRule(fate=Fate.REFUSED) if targets else None
+    return NodePortRule(fate=Fate.UNREAD) if targets else None
 
 
 def _is_for(rule: str, port: int) -> bool:
@@ -147,9 +154,10 @@ def nft_rules(text: str, node_port: int, source: str) -> RuleSet | None:
 
 def nft_port_maps(text: str, host_port: int) -> tuple[str, ...]:
     """Where the CNI port map's nft table sends a HostPort, as ``IP:PORT``."""
-    lines = (line for block in _nft_blocks(text).values() for line in block)
+    blocks = _nft_blocks(text)
+    lines = (line for block in blocks.values() for line in block)
     wanted = re.compile(rf"\btcp dport {host_port}\b")
-    return _once(match[1] for line in lines if wanted.search(line) and (match := _NFT_DNAT.search(line)))
+    return _nft_destinations((line for line in lines if wanted.search(line)), blocks) or ()
 
 
 def _nft_blocks(text: str) -> dict[str, list[str]]:
@@ -172,14 +180,37 @@ def _nft_node_port(blocks: Chains, port: int) -> NodePortRule | None:
     served = element.search(" ".join(blocks.get("service-nodeports", ())))
     if served and served[1]:
         lines = (line for name in _reached(blocks, [served[1]], _NFT_JUMP) for line in blocks[name])
-        endpoints = _once(match[1] for line in lines if (match := _NFT_DNAT.search(line)))
+        endpoints = _nft_destinations(lines, blocks)
+        if endpoints is None:
+            return NodePortRule(fate=Fate.UNREAD, addresses=_nft_addresses(blocks))
         if endpoints:
-            addresses = _nft_addresses(blocks)
-            return NodePortRule(fate=Fate.SERVED, endpoints=endpoints, addresses=addresses)
+            return NodePortRule(fate=Fate.SERVED, endpoints=endpoints, addresses=_nft_addresses(blocks))
     refused = element.search(" ".join(blocks.get("no-endpoint-nodeports", ())))
     if refused:
         return NodePortRule(fate=Fate.REFUSED if refused[1] else Fate.DROPPED)
-    return NodePortRule(fate=Fate.REFUSED) if served else None
+    return NodePortRule(fate=Fate.UNREAD) if served else None
+
+
+def _nft_destinations(lines: Iterable[str], blocks: Chains) -> tuple[str, ...] | None:
+    """Where these rules send connections, as ``IP:PORT``. None if one of them has a form not known here.
+
+    Until 1.32 kube-proxy wrote one chain per endpoint (``dnat to IP:PORT``); 1.36 writes one rule for all of
+    them (``dnat ip to numgen random mod 2 map { 0 : IP . PORT, 1 : IP . PORT }``).
+    """
+    found: list[str] = []
+    for line in lines:
+        if (match := _NFT_DNAT.search(line)) is None:
+            continue
+        if (place := _NFT_PLACE.match(match[1])) is not None:
+            found.append(place[0])
+            continue
+        chosen = _NFT_MAP.search(match[1])
+        elements = "" if chosen is None else chosen[1] or " ".join(blocks.get(chosen[2] or "", ()))
+        places = [f"{_host(address)}:{port}" for address, port in _NFT_ELEMENT.findall(elements)]
+        if not places:
+            return None
+        found += places
+    return _once(found)
 
 
 def _nft_addresses(blocks: Chains) -> tuple[str, ...]:

@@ -108,3 +108,41 @@ def server(serve: Callable[[socket.socket], None]) -> Iterator[str]:
         thread.start()
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
     thread.join()
+
+
+def nft_one_rule(destinations: str, *, family: str = "ip", more: str = "") -> str:
+    """kube-proxy's table as 1.36 writes it: one rule for all endpoints of a Service, no chain for each."""
+    return f"""\
+table {family} kube-proxy {{
+	comment "rules for kube-proxy"
+{more}
+	set nodeport-ips {{
+		type ipv4_addr
+		elements = {{ 192.168.60.1 }}
+	}}
+
+	map service-nodeports {{
+		type inet_proto . inet_service : verdict
+		comment "NodePort traffic"
+		elements = {{ tcp . 30021 : goto external-2QRHZV4L-shorthaul/shorthaul/tcp/ }}
+	}}
+
+	chain service-2QRHZV4L-shorthaul/shorthaul/tcp/ {{
+		meta l4proto tcp dnat {family} to {destinations}
+	}}
+
+	chain external-2QRHZV4L-shorthaul/shorthaul/tcp/ {{
+		meta mark set meta mark | 0x00004000
+		goto service-2QRHZV4L-shorthaul/shorthaul/tcp/
+	}}
+
+	chain services {{
+		ip daddr @nodeport-ips meta l4proto . th dport vmap @service-nodeports
+	}}
+
+	chain nat-output {{
+		type nat hook output priority -100; policy accept;
+		jump services
+	}}
+}}
+"""

@@ -1,5 +1,7 @@
 """What is said of kube-proxy: its mode, and whether its rules are stale, missing or lead anywhere."""
 
+from dataclasses import replace
+
 import pytest
 
 from agent.preflight import PreflightTarget, Status
@@ -14,19 +16,32 @@ from agent.preflight.kubeproxy import (
     stale_rules,
 )
 from agent.preflight.rules import (
+    Fate,
+    NodePortRule,
     ProxyMode,
     RuleSet,
 )
 from tests.unit.agent.preflight.samples import IPTABLES, NFTABLES, sample, server
 
 
-def proxy(*sets: RuleSet, said: str = "", unseen: tuple[str, ...] = (), **facts: bool) -> Proxy:
+def proxy(
+    *sets: RuleSet,
+    said: str = "",
+    unseen: tuple[str, ...] = (),
+    process: bool | None = False,
+    sees_all: bool = True,
+) -> Proxy:
     return Proxy(
         said=ProxyMode(said) if said else None,
         silence="" if said else "connection refused",
         rules=Rules(sets=sets, unseen=unseen),
-        **facts,
+        process=process,
+        sees_all=sees_all,
     )
+
+
+def unread(rules: RuleSet) -> RuleSet:
+    return replace(rules, node_port=NodePortRule(fate=Fate.UNREAD))
 
 
 def unhooked(rules: RuleSet) -> RuleSet:
@@ -58,6 +73,7 @@ def test_the_mode_is_what_kube_proxy_says_or_what_its_rules_show(
         (proxy(), Status.GOOD, "none"),
         (proxy(IPTABLES), Status.WARN, "does not run"),
         (proxy(IPTABLES, sees_all=False), Status.WARN, "may be stale"),
+        (proxy(IPTABLES, process=None), Status.WARN, "may be stale"),
         (proxy(IPTABLES, NFTABLES, said="nftables"), Status.WARN, "also rules of iptables"),
         (proxy(IPTABLES, IPTABLES, said="iptables"), Status.WARN, "several sets"),
         (proxy(IPTABLES, NFTABLES, process=True), Status.WARN, "several sets"),
@@ -96,7 +112,15 @@ def test_flushed_rules_are_missed(found: Proxy, status: Status, words: str) -> N
     ("found", "status", "words"),
     [
         (proxy(IPTABLES), Status.GOOD, "30021 leads to 3 endpoints (10.244.1.2:30022"),
-        (proxy(NFTABLES, said="nftables"), Status.GOOD, "on 192.168.60.1; refused on 127.0.0.1"),
+        (proxy(NFTABLES, said="nftables"), Status.GOOD, "on 192.168.60.1; not on 127.0.0.1"),
+        # Rules that another mode left behind answer where the present ones do not.
+        (
+            proxy(NFTABLES, IPTABLES, said="nftables"),
+            Status.GOOD,
+            "on 192.168.60.1; on 127.0.0.1 the rules of iptables",
+        ),
+        (proxy(NFTABLES, unhooked(IPTABLES), said="nftables"), Status.GOOD, "; not on 127.0.0.1"),
+        (proxy(unread(NFTABLES), said="nftables"), Status.WARN, "where it leads is not known"),
         (proxy(), Status.GOOD, "nothing here translates"),
         (proxy(sample(name="nftables-none.nft")), Status.WARN, "no endpoints: refused"),
         (proxy(sample(30099)), Status.WARN, "no rule for 30021"),

@@ -1,7 +1,12 @@
-"""Who sits on the two ports, and whether NodePorts answer on 127.0.0.1."""
+"""Who sits on the two ports, and where rules may lead 127.0.0.1."""
 
 import os
+import shutil
 import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -13,6 +18,8 @@ from agent.preflight.ports import (
     host_port,
     is_agent_command,
     node_port_squatter,
+    process_is_here,
+    process_named,
     route_localnet,
 )
 from tests.unit.agent.preflight.samples import (
@@ -100,6 +107,40 @@ def test_a_real_squatter_is_named() -> None:
         target = PreflightTarget(host_port=port, node_port=port)
         assert host_port(target, found).status is node_port_squatter(target, found).status is Status.BAD
     assert find_listeners(Path("/proc"), port) == ()
+
+
+@contextmanager
+def sleeping(tmp_path: Path, *before: str) -> Iterator[int]:
+    """A process called kube-proxy. ``before``: words to put before its command."""
+    program = tmp_path / "kube-proxy"
+    shutil.copy("/bin/sleep", program)
+    with subprocess.Popen([*before, str(program), "600"]) as process:
+        try:
+            until_s = time.monotonic() + 60
+            while Path(f"/proc/{process.pid}/comm").read_text() != "kube-proxy\n":
+                assert time.monotonic() < until_s, "it did not start"
+                time.sleep(0.01)
+            yield process.pid
+        finally:
+            process.kill()
+
+
+def test_a_kube_proxy_of_another_network_namespace_is_not_this_nodes(tmp_path: Path) -> None:
+    with sleeping(tmp_path, "unshare", "--net") as pid:
+        assert process_is_here(Path("/proc"), pid) is False
+    with sleeping(tmp_path) as pid:
+        assert process_is_here(Path("/proc"), pid) is True
+        assert process_named(Path("/proc"), "kube-proxy") is True
+
+
+def test_a_kube_proxy_whose_network_namespace_is_hidden_is_not_taken_for_this_nodes(tmp_path: Path) -> None:
+    # As an ordinary user sees the process of another one: its name can be read, its namespaces can't.
+    place(tmp_path, "stat", Path("/proc/stat").read_text())
+    place(tmp_path, "7/ns/net", "a file, so that readlink fails")
+    fields = Path("/proc/self/stat").read_text().rpartition(")")[2]
+    place(tmp_path, "7/stat", f"7 (kube-proxy){fields}")
+    assert process_named(tmp_path, "kube-proxy") is None
+    assert process_named(tmp_path, "kube-router") is False
 
 
 @pytest.mark.parametrize("table", [None, JUNK, "  sl  local_address\n   0: 0100007F\n"])

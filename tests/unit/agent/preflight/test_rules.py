@@ -1,6 +1,8 @@
 """Rules as the preflight reads them: real ones, made-up ones, hostile ones."""
 
 import random
+import re
+import subprocess
 
 import pytest
 from hypothesis import given
@@ -34,6 +36,7 @@ from tests.unit.agent.preflight.samples import (
     PORT_MAP_NFT,
     THREE,
     dump,
+    nft_one_rule,
     sample,
 )
 
@@ -55,6 +58,79 @@ def test_a_node_port_without_endpoints_is_refused(name: str) -> None:
 def test_nft_rules_name_every_endpoint_and_the_address_that_is_answered() -> None:
     assert NFTABLES.hooked
     assert NFTABLES.node_port == NodePortRule(fate=Fate.SERVED, endpoints=THREE, addresses=("192.168.60.1",))
+
+
+@pytest.mark.parametrize(
+    ("destinations", "endpoints"),
+    [
+        (
+            "numgen random mod 3 map "
+            "{ 0 : 10.244.1.2 . 30022, 1 : 10.244.2.2 . 30022, 2 : 10.244.3.2 . 30022 }",
+            THREE,
+        ),
+        ("numgen random mod 1 map { 0 : 10.244.1.2 . 30022 }", THREE[:1]),
+        ("numgen random mod 2 map @two", THREE[:2]),
+        ("10.244.1.2:30022", THREE[:1]),
+        ("jhash ip saddr mod 2 map { 0 : 10.244.1.2 . 30022, 1 : 10.244.2.2 . 30022 }", THREE[:2]),
+    ],
+)
+def test_nft_rules_of_newer_kube_proxies_name_every_endpoint(
+    destinations: str, endpoints: tuple[str, ...]
+) -> None:
+    two = "\tmap two {\n\t\telements = { 0 : 10.244.1.2 . 30022,\n\t\t\t     1 : 10.244.2.2 . 30022 }\n\t}\n"
+    found = nft_rules(nft_one_rule(destinations, more=two), 30021, "nft")
+    assert found is not None
+    assert found.hooked
+    assert found.node_port == NodePortRule(fate=Fate.SERVED, endpoints=endpoints, addresses=("192.168.60.1",))
+
+
+def test_nft_rules_name_ipv6_endpoints_in_brackets() -> None:
+    destinations = "numgen random mod 2 map { 0 : fd00::1 . 30022, 1 : fd00:0:0:1::2 . 30022 }"
+    found = nft_rules(nft_one_rule(destinations, family="ip6"), 30021, "nft")
+    assert found is not None
+    assert found.node_port is not None
+    assert found.node_port.endpoints == ("[fd00::1]:30022", "[fd00:0:0:1::2]:30022")
+
+
+@pytest.mark.parametrize(
+    "destinations",
+    [
+        "numgen random mod 3 map @of-another-table",
+        "ct mark map { 0x1 : 10.244.1.2 }",
+        "numgen random mod 2 offset 1",
+        "10.244.1.2-10.244.1.9:30022",
+        "th dport",
+    ],
+)
+def test_a_rule_of_an_unknown_form_is_not_taken_for_endpoints(destinations: str) -> None:
+    found = nft_rules(nft_one_rule(destinations), 30021, "nft")
+    assert found is not None
+    assert found.node_port is not None
+    assert (found.node_port.fate, found.node_port.endpoints) == (Fate.UNREAD, ())
+
+
+def test_a_real_nft_prints_the_rule_in_the_form_that_is_read() -> None:
+    # With many endpoints: it must not matter whether nft breaks the line.
+    places = [f"10.244.{number}.2 . 30022" for number in range(200)]
+    numbered = ", ".join(f"{number} : {place}" for number, place in enumerate(places))
+    written = nft_one_rule(f"numgen random mod 200 map {{ {numbered} }}")
+    # nft wants a chain before the map that names it.
+    heads = re.findall(r"^\tchain (\S+) \{$", written, re.MULTILINE)
+    declared = "".join(f"add chain ip kube-proxy {name}\n" for name in heads if name != "nat-output")
+    script = "unshare --net sh -c 'nft -f - && nft list table ip kube-proxy'"
+    done = subprocess.run(
+        ["sh", "-c", script],
+        input=f"add table ip kube-proxy\n{declared}{written}",
+        text=True,
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    found = nft_rules(done.stdout, 30021, "nft")
+    assert found is not None
+    assert found.node_port is not None
+    assert found.node_port.endpoints == tuple(place.replace(" . ", ":") for place in places)
 
 
 @pytest.mark.parametrize("name", ["iptables-cluster.iptables-save", "nftables-cluster.nft"])

@@ -110,7 +110,9 @@ def test_real_nftables_rules_beside_iptables_ones_are_two_sets(netns: str) -> No
     run(["nft", "-f", str(DUMPS / "nftables-cluster.nft")], netns=netns)
     found = checks_in(netns)
     assert found["kube-proxy's mode"][1].startswith("nftables, by the rules")
-    assert found["NodePort's rule"][1].endswith("on 192.168.60.1; refused on 127.0.0.1")
+    assert found["NodePort's rule"][1].endswith(
+        "on 192.168.60.1; not on 127.0.0.1, where only a process that listens on it answers"
+    )
     run(["iptables-restore", str(DUMPS / "iptables-none.iptables-save")], netns=netns)
     found = checks_in(netns)
     assert found["kube-proxy's mode"][1].startswith("iptables, nftables")
