@@ -19,6 +19,7 @@ from agent.flows.verdicts import EndpointName, Verdict
 from agent.probe.canary import Answer, CanaryConnection
 from agent.probe.endpoints import named_endpoints
 from agent.probe.locate import Locator
+from agent.probe.routes import RouteChanges, route_changes
 from agent.probe.sockets import netns_cookie
 from bpf.events import Address, EventInvalid, decode, pack_ip
 from bpf.source import EventSource, LossCounts
@@ -27,7 +28,7 @@ _log = logging.getLogger(__name__)
 
 _DRAIN_S = 0.05  # a verdict is at most this late; reading the ring buffer costs about 20 µs
 _REFRESH_S = 5.0  # for addresses, other programs, containerd's cgroup
-_ROUTES_S = 30.0
+_ROUTES_S = 30.0  # locations are forgotten at each change of routes; this is for changes that are not told
 _HEALTH_S = 1.0
 _AT_ONCE = 250  # events between two chances for other work, about 4 ms
 _BATCHES = 40  # per drain: with more the probe can't keep up, and canaries wait for the drain
@@ -108,6 +109,7 @@ class Probe:
         self._view = node.view
         self._table = FlowTable(node.view)
         self._locator = Locator(node.address)
+        self._routes: RouteChanges | None = None  # while it runs
         self._draining = asyncio.Lock()
         self._awaited: dict[int, asyncio.Future[Flow]] = {}
         self._canaries: tuple[Canary, ...] = ()
@@ -126,7 +128,11 @@ class Probe:
 
     async def run(self) -> None:
         """Work until cancelled."""
-        async with asyncio.TaskGroup() as tasks:
+        async with contextlib.AsyncExitStack() as stack:
+            self._routes = route_changes()
+            if self._routes is not None:
+                stack.callback(self._routes.close)
+            tasks = await stack.enter_async_context(asyncio.TaskGroup())
             tasks.create_task(self._every(_DRAIN_S, self.drain), name="drain")
             tasks.create_task(self._every(_REFRESH_S, self._refresh_node), name="refresh")
             tasks.create_task(self._every(_ROUTES_S, self._forget_routes), name="routes")
@@ -175,6 +181,7 @@ class Probe:
     async def drain(self) -> None:
         """Process the waiting events and send what is new. Bounded: about 10,000 events per call."""
         async with self._draining:
+            self._follow_routes()
             for _ in range(_BATCHES):
                 records = self._source.read(_AT_ONCE)
                 rtts: list[tuple[bytes, int]] = []
@@ -245,8 +252,22 @@ class Probe:
 
     async def _locate(self) -> None:
         for ip in self._table.unlocated()[:_LOCATE_AT_ONCE]:
-            self._view.set_location(ip, await self._locator.locate(ip))
+            location = await self._locator.locate(ip)
+            if self._follow_routes():
+                return  # the answer may be of before the change: the next drain asks again
+            self._view.set_location(ip, location)
             self._table.rejudge_located()
+
+    def _follow_routes(self) -> bool:
+        """Forget what the routes said if they changed. Returns whether they did."""
+        if self._routes is None:
+            return False
+        changed = self._routes.drain()
+        if changed.addresses:
+            self._view.own_ips = own_ips()
+        if changed.routes:
+            self._view.forget_locations()
+        return changed.routes
 
     def _refresh_order(self) -> None:
         order = self._source.connect_order()

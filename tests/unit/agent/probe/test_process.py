@@ -1,11 +1,14 @@
 """The probe at work on events that are replayed: what is judged, told and counted, and its canaries."""
 
 import asyncio
+import contextlib
+import os
 import random
 import socket
 import struct
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -19,6 +22,8 @@ from agent.flows.verdicts import EndpointName, Verdict
 from agent.observe.probe_metrics import ProbeMetrics
 from agent.probe.process import Probe, WatchedNode, own_ips, watched_node, watched_ports
 from agent.probe.sockets import netns_cookie, socket_cookie
+from benchmarks.lab.network import inside
+from benchmarks.lab.process import run
 from bpf.events import LAYOUT, VERSION, Address, Event, Flag, Kind, Tuple, pack_ip
 from bpf.source import ConnectOrder, EventSource, LossCounts, ReplaySource
 from tests.unit.agent.flows.scenes import direct, event, node, node_port, portmap, way
@@ -180,6 +185,61 @@ async def test_what_the_programs_lost_is_told_once_a_second() -> None:
     assert (health.lost_events, health.lost_flows, health.lost_packets, health.lost_ends) == (3, 2, 1, 5)
     assert health.invalid_events == 1
     assert probe.lost == lost
+
+
+# Routes
+
+
+def _moving(netns: str) -> list[str]:
+    """The verdicts on two connections. Between them their endpoint moves to another node."""
+
+    async def follow() -> list[str]:
+        source = Growing()
+        watched = WatchedNode(name=OWN, address="192.168.60.1", view=node(own_ips=own_ips()), endpoints=tuple)
+        probe, heard = Probe(watched, source, canary_interval_s=60), Heard()
+        probe.sinks.append(heard)
+        working = asyncio.create_task(probe.run())
+        for cookie in (1, 2):
+            source.records.append(record(node_port(to="10.244.9.9", cookie=cookie).client()))
+            while len(heard.flows) < cookie:  # noqa: ASYNC110 - the probe reads when its time comes
+                await asyncio.sleep(0.01)
+            run(["ip", "-n", netns, "route", "replace", "10.244.9.9/32", "via", "192.168.60.2"])
+        working.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await working
+        return [flow.verdict.value for flow in heard.flows]
+
+    return asyncio.run(follow())
+
+
+class Growing(ReplaySource):
+    """A source to which a test adds records."""
+
+    def __init__(self) -> None:
+        super().__init__([])
+        self.records: list[bytes] = []
+
+    def read(self, at_most: int) -> list[bytes]:
+        taken, self.records[:at_most] = self.records[:at_most], []
+        return taken
+
+
+def test_an_endpoint_that_moves_to_another_node_is_remote_at_once() -> None:
+    netns = f"shprobe-{os.getpid()}-moves"
+    run(["ip", "netns", "add", netns])
+    try:
+        for command in (
+            ["link", "add", "eth0", "type", "veth", "peer", "name", "eth1"],
+            ["link", "add", "cni0", "type", "bridge"],
+            ["addr", "add", "192.168.60.1/24", "dev", "eth0"],
+            ["addr", "add", "10.244.9.254/24", "dev", "cni0"],
+            *(["link", "set", name, "up"] for name in ("lo", "eth0", "eth1", "cni0")),
+        ):
+            run(["ip", "-n", netns, *command])
+        found = inside(netns, partial(_moving, netns))
+        assert found == ["KUBE_PROXY", "KUBE_PROXY_REMOTE"]
+    finally:
+        run(["ip", "netns", "del", netns])
 
 
 # Canaries, in a namespace whose cookie the scenes' is not: the kernel's part is replayed
