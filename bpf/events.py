@@ -36,6 +36,7 @@ class Flag(IntFlag):
     CLIENT = 16
     FIRST = 32  # intent was read in containerd's own cgroup
     BEGUN = 64  # its beginning was seen; without an intent, it connected to an address that is not watched
+    TOLD = 128  # an earlier event told of this connection
 
 
 class Address(NamedTuple):

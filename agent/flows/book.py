@@ -41,7 +41,9 @@ class FlowBook:
 
     def __init__(self, *, own: str, canary_interval_s: float) -> None:
         self.proof = Proof(own=own, canary_interval_s=canary_interval_s)
-        self._known: OrderedDict[int, Verdict] = OrderedDict()  # verdicts already counted, by client's cookie
+        # Verdicts already counted, of open flows, by the client's cookie.
+        self._known: OrderedDict[int, Verdict] = OrderedDict()
+        self._pushed_out = 0
         self._by_own_cookie: OrderedDict[int, tuple[EndpointName, Verdict]] = (
             OrderedDict()
         )  # by the agent's cookie
@@ -117,18 +119,27 @@ class FlowBook:
         counts: Counter[tuple[EndpointName, Verdict]] = Counter()
         received = sent = 0
         for flow in message.flows:
-            if self._known.get(flow.cookie) is not flow.verdict:
+            if self._is_uncounted(flow):
                 counts[flow.endpoint, flow.verdict] += 1
                 self._note(flow, now_s)
             if flow.taken_by:
                 _keep(self._by_own_cookie, flow.taken_by, (flow.endpoint, flow.verdict))
                 self._answer(flow.taken_by, flow.verdict)
-            if flow.closed and flow.verdict is Verdict.KUBE_PROXY_REMOTE:
-                received, sent = received + flow.bytes_received, sent + flow.bytes_sent
+            if flow.closed:
+                self._known.pop(flow.cookie, None)  # it is not told again, not even by another probe
+                if flow.verdict is Verdict.KUBE_PROXY_REMOTE:
+                    received, sent = received + flow.bytes_received, sent + flow.bytes_sent
         return MetricsDelta(flows=counts, remote_received=received, remote_sent=sent)
 
+    def _is_uncounted(self, flow: Flow) -> bool:
+        """Whether this verdict on this flow was not counted yet."""
+        known = self._known.get(flow.cookie)
+        if known is None and self._pushed_out and not flow.verdict_is_new:
+            return False  # it was counted before others pushed it out
+        return known is not flow.verdict
+
     def _note(self, flow: Flow, now_s: float) -> None:
-        _keep(self._known, flow.cookie, flow.verdict)
+        self._pushed_out += _keep(self._known, flow.cookie, flow.verdict)
         self._recent.append(flow)
         self.proof.on_flow(flow, now_s)
 
@@ -139,8 +150,11 @@ class FlowBook:
                 callback(verdict)
 
 
-def _keep(table: OrderedDict[int, _T], key: int, value: _T) -> None:
+def _keep(table: OrderedDict[int, _T], key: int, value: _T) -> bool:
+    """Add an entry. Returns whether it pushed out the oldest one."""
     table[key] = value
     table.move_to_end(key)
-    if len(table) > _KEPT:
-        table.popitem(last=False)
+    if len(table) <= _KEPT:
+        return False
+    table.popitem(last=False)
+    return True

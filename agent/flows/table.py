@@ -23,8 +23,12 @@ _FLOWS_MAX = 8192  # open at the same time, 1.5 kB each; containerd has a few do
 _ENDS_MAX = 4096
 _ANY_NETNS = 0  # in place of a network namespace's cookie
 # Plain numbers, because an operation on a Flag makes another Flag, and there are 15,000 of them per second.
-_INTENT, _ESTABLISHED, _WIRE, _CLIENT, _FIRST, _BEGUN = (
-    int(flag) for flag in (Flag.INTENT, Flag.ESTABLISHED, Flag.WIRE, Flag.CLIENT, Flag.FIRST, Flag.BEGUN)
+_INTENT, _ESTABLISHED, _WIRE, _CLIENT, _FIRST, _BEGUN, _TOLD = (
+    int(flag)
+    for flag in (
+        *(Flag.INTENT, Flag.ESTABLISHED, Flag.WIRE, Flag.CLIENT),
+        *(Flag.FIRST, Flag.BEGUN, Flag.TOLD),
+    )
 )
 _SETTLE_S = 1.0  # both ends send events within one round trip of a request; the rest is scheduling
 
@@ -92,6 +96,7 @@ class _Entry:
     unlocated: bytes | None = None
     location: Location | None = None  # kept for the life of the flow: only new flows follow route changes
     contradicted: bool = False
+    told: bool = False  # it was published before it was pushed out by others
 
 
 class FlowTable:
@@ -136,8 +141,12 @@ class FlowTable:
             entry = self._flows.get(cookie)
             if entry is None or entry.finding is None:
                 continue
-            flows.append(_flow(cookie, entry))
-            entry.published = entry.finding.verdict
+            if entry.told and entry.published is None:
+                entry.published = entry.finding.verdict
+            # A flow that others pushed out lost its evidence with that: what was told then stands.
+            if not (entry.told and entry.finding.verdict is Verdict.UNKNOWN):
+                flows.append(_flow(cookie, entry))
+                entry.published = entry.finding.verdict
             if entry.closed:
                 self._forget(cookie)
         return flows
@@ -180,6 +189,7 @@ class FlowTable:
         entry = self._flows.get(event.cookie)
         if entry is None or entry.event.connect_ns != event.connect_ns:  # a socket may connect again
             entry = _Entry(endpoint, event, None, intent, self._is_sure(event))
+            entry.told = bool(event.flags & _TOLD)
             self._add(event.cookie, entry, now_s)
         self._flows.move_to_end(event.cookie)  # the flow that was silent longest is dropped first
         entry.event = event

@@ -25,6 +25,7 @@ enum flow_flags {
 	FLOW_CLIENT = 16,     /* this end called connect(), or sends to a watched port */
 	FLOW_FIRST = 32,      /* intent was read in containerd's own cgroup, before the parents' programs */
 	FLOW_BEGUN = 64,      /* its beginning was seen; without intent, it connected to an unwatched address */
+	FLOW_TOLD = 128,      /* an earlier event told of this connection */
 };
 
 struct endpoint {

@@ -194,7 +194,7 @@ int shorthaul_out(struct __sk_buff *skb)
 	struct event *event;
 	__u16 source, destination;
 	__u16 ports[2];
-	__u8 flags, sent_later;
+	__u8 flags, told, sent_later;
 
 	if (!sk)
 		return ALLOW;
@@ -254,6 +254,7 @@ int shorthaul_out(struct __sk_buff *skb)
 		return ALLOW;
 	sent_later = flow->flags & FLOW_INTENT && !(flow->flags & FLOW_ESTABLISHED) && !(flags & FLOW_TRANSLATED);
 	flow->flags = flags;
+	told = flow->sent_flags ? FLOW_TOLD : 0;
 	if (!same_tuple(&wire, &flow->wire)) {
 		flow->wire = wire;
 		flow->sent_flags = 0; /* so that it is sent again if there is no room for the event now */
@@ -274,6 +275,7 @@ int shorthaul_out(struct __sk_buff *skb)
 		return ALLOW;
 	}
 	set_event(event, EVENT_FLOW, flow, bpf_get_socket_cookie(skb));
+	event->flags |= told;
 	event->socket = own;
 	event->state = sk->state;
 	event->mark = skb->mark;
@@ -302,8 +304,12 @@ static __always_inline void send_event(struct bpf_sock_ops *ctx, struct flow *fl
 	event->state = ctx->state;
 	event->bytes_received = ctx->bytes_received;
 	event->bytes_acked = ctx->bytes_acked;
+	if (flow->sent_flags)
+		event->flags |= FLOW_TOLD;
 	if (kind == EVENT_RTT)
 		event->rtt_us = flow->least_us;
+	if (kind == EVENT_FLOW)
+		flow->sent_flags = flow->flags;
 	events.ringbuf_submit(event, BPF_RB_NO_WAKEUP);
 	count(EVENTS);
 }

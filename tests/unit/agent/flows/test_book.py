@@ -107,6 +107,33 @@ def test_probe_that_restarts_and_tells_all_again_counts_nothing_twice() -> None:
     assert tell(flows, judged(direct()), judged(node_port(cookie=2))).flows == Counter()
 
 
+@pytest.mark.parametrize("others_close", [True, False])
+def test_kept_alive_flow_is_counted_once_whatever_number_of_others_come(others_close: bool) -> None:
+    flows = book()
+    kept = judged(direct())
+    assert tell(flows, dataclasses.replace(kept, verdict_is_new=True)).flows.total() == 1
+    for cookie in range(10, 10_010):
+        other = dataclasses.replace(kept, cookie=cookie, verdict_is_new=True)
+        assert tell(flows, other).flows.total() == 1
+        if others_close:
+            assert (
+                tell(flows, dataclasses.replace(other, closed=True, verdict_is_new=False)).flows.total() == 0
+            )
+    later = dataclasses.replace(kept, closed=True, verdict_is_new=False)
+    assert tell(flows, later).flows == Counter()
+
+
+def test_socket_that_connects_twice_counts_as_two_flows() -> None:
+    flows = book()
+    flow = dataclasses.replace(judged(direct()), verdict_is_new=True)
+    counted = [
+        tell(flows, flow).flows.total(),
+        tell(flows, dataclasses.replace(flow, closed=True, verdict_is_new=False)).flows.total(),
+        tell(flows, flow).flows.total(),
+    ]
+    assert counted == [1, 0, 1]
+
+
 def test_bytes_count_once_for_closed_flows_that_left_the_node() -> None:
     flows = book()
     remote = judged(node_port(to=REMOTE_IP), closed=True, bytes_received=100, bytes_sent=7)

@@ -6,11 +6,12 @@ import pytest
 
 from agent.flows.table import RttSample
 from agent.flows.verdicts import Verdict
-from bpf.events import Event, Kind
+from bpf.events import Event, Flag, Kind
 from tests.unit.agent.flows.scenes import (
     HOST_PORT,
     NODE_IP,
     POD_NETNS,
+    Scene,
     address,
     direct,
     event,
@@ -29,6 +30,36 @@ def test_changes_are_told_once() -> None:
     assert len(play(flows, direct().client(), direct().server())) == 1
     assert flows.changes(0.1) == []
     assert flows.changes(9.0) == []
+
+
+def _seen_again(scene: Scene) -> Event:
+    """A later packet of a flow. The programs say that they told of it before."""
+    later = scene.client(time_ns=5000)
+    return later._replace(flags=later.flags | Flag.TOLD)
+
+
+def test_flow_that_others_pushed_out_is_not_told_as_new_when_it_is_seen_again() -> None:
+    flows = table(flows_max=2)
+    kept = node_port(40000, cookie=1)
+    assert [flow.verdict_is_new for flow in play(flows, kept.client())] == [True]
+    for cookie in (2, 3):
+        play(flows, node_port(40000 + cookie, cookie=cookie, masqueraded=50000 + cookie).client())
+    again = play(flows, _seen_again(kept), now_s=1.0)
+    assert [(flow.cookie, flow.verdict, flow.verdict_is_new) for flow in again] == [
+        (1, Verdict.KUBE_PROXY, False)
+    ]
+
+
+def test_flow_whose_evidence_was_pushed_out_keeps_what_was_told_of_it() -> None:
+    flows = table(flows_max=2)
+    kept = direct(40000, cookie=1)
+    assert verdicts(play(flows, kept.client(), kept.server())) == [Verdict.DIRECT]
+    for cookie in (2, 3):
+        other = direct(40000 + cookie, cookie=cookie)
+        play(flows, other.client(), other.server())
+    assert play(flows, _seen_again(kept), now_s=1.0) == []
+    assert flows.changes(9.0) == []  # and not UNKNOWN, for lack of the other end
+    assert play(flows, kept.closed(time_ns=6000), now_s=10.0) == []
 
 
 def test_other_end_that_comes_after_the_verdict_is_told_but_is_no_news() -> None:
