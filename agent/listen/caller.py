@@ -84,6 +84,17 @@ class Caller:
                 assert_never(self.kind)
 
     @property
+    def fetches_in_chunks(self) -> bool:
+        """Whether its open-ended ranges may be chunks of one content (`agent.pull.chunks`)."""
+        match self.kind:
+            case CallerKind.OWN_CONTAINERD | CallerKind.OTHER_CONTAINERD:
+                return True
+            case CallerKind.AGENT | CallerKind.STRANGER:
+                return False
+            case _:
+                assert_never(self.kind)
+
+    @property
     def is_upload(self) -> bool:
         """Whether a body for it is an upload to another node: admitted, limited in rate, and a load."""
         return self.listener is RequestPath.PEER

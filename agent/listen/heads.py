@@ -10,6 +10,7 @@ from agent.observe.requests import RequestRecord
 from agent.oci.conditional import client_has, etag, if_range_holds
 from agent.oci.digest import Digest
 from agent.oci.ranges import ByteRange, RangeSpec, parse_range
+from agent.pull.chunks import is_first_chunk
 
 API_VERSION = {"Docker-Distribution-Api-Version": "registry/2.0"}
 BLOB_TYPE = "application/octet-stream"
@@ -46,14 +47,23 @@ def body_head(
     return web.StreamResponse(status=exchange.record.status, headers=headers)
 
 
-def wanted_range(exchange: Exchange, digest: Digest, size_bytes: int | None) -> RangeSpec | None:
-    """The range to send. None for a HEAD (RFC 9110, 14.2), and if If-Range names other content.
+def requested_range(exchange: Exchange, digest: Digest, size_bytes: int | None) -> RangeSpec | None:
+    """The range that is asked for. None for a HEAD (RFC 9110, 14.2), and if If-Range names other content.
 
     Raises `RangeInvalid` if the range is malformed.
     """
     if exchange.is_head or not if_range_holds(exchange.header("If-Range"), digest):
         return None
     return parse_range(exchange.header("Range"), size_bytes)
+
+
+def wanted_range(exchange: Exchange, digest: Digest, size_bytes: int | None) -> RangeSpec | None:
+    """The range to send. None: all of it, also to a containerd that asks for the first of several chunks.
+
+    Raises `RangeInvalid` if the range is malformed.
+    """
+    spec = requested_range(exchange, digest, size_bytes)
+    return None if exchange.caller.fetches_in_chunks and is_first_chunk(spec) else spec
 
 
 def _source(record: RequestRecord) -> str:

@@ -18,7 +18,7 @@ from agent.observe.requests import Result
 from agent.oci.digest import Digest
 from agent.oci.errors import ManifestUnknown
 from agent.oci.manifest import SIZE_MAX_BYTES, Manifest
-from agent.oci.ranges import select
+from agent.oci.ranges import ByteRange, select
 from agent.oci.reference import Addressed
 from agent.pull.bucket import TokenBucket
 from agent.transfer.blobs import read_first, send_blob
@@ -116,17 +116,24 @@ class LocalContent:
         if exchange.is_head:
             self._traffic.check_room(exchange.caller)
             return response
-        start, stop = (selected.start, selected.stop) if selected else (0, blob.size_bytes)
-        await self._send_body(exchange, response, blob, start, stop)
+        await self._send_body(exchange, digest, response, blob, selected)
         return response
 
     async def _send_body(
-        self, exchange: Exchange, response: web.StreamResponse, blob: Blob, start: int, stop: int
+        self,
+        exchange: Exchange,
+        digest: Digest,
+        response: web.StreamResponse,
+        blob: Blob,
+        selected: ByteRange | None,
     ) -> None:
-        """Send bytes ``start`` to ``stop``. Raises the same errors as `_send`."""
+        """Send this range; None: all of it. Raises the same errors as `_send`."""
         record, caller = exchange.record, exchange.caller
+        start, stop = (selected.start, selected.stop) if selected else (0, blob.size_bytes)
         limit = self._upload_limit if caller.is_upload else self._no_limit
-        with self._traffic.upload(caller, exchange.request, stop - start) as uploaded:
+        with self._traffic.upload(
+            caller, exchange.request, stop - start, digest=digest, selected=selected
+        ) as uploaded:
             record.body_length = stop - start
             first = await read_first(blob, start, stop)
             async with exchange.sink(response, limit=limit, uploaded=uploaded) as sink:

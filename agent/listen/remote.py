@@ -9,7 +9,14 @@ from aiohttp import web
 
 from agent.content.sizes import ContentSizes
 from agent.listen.exchange import Exchange
-from agent.listen.heads import BLOB_TYPE, body_head, content_headers, not_modified, wanted_range
+from agent.listen.heads import (
+    BLOB_TYPE,
+    body_head,
+    content_headers,
+    not_modified,
+    requested_range,
+    wanted_range,
+)
 from agent.observe.metrics import Metrics
 from agent.observe.requests import Result, SourceBytes
 from agent.oci.errors import RangeInvalid
@@ -49,7 +56,7 @@ class RemoteContent:
         Raises `OciError` if no peer gives the blob or the range is wrong, and `ClientGone`.
         """
         wanted = self._wanted(exchange, target)
-        if self._may_redirect(wanted):
+        if self._may_redirect(exchange, wanted):
             redirected = await self._redirect(exchange, wanted)
             if redirected is not None:
                 return redirected
@@ -63,7 +70,7 @@ class RemoteContent:
         if size_bytes is not None:
             select(spec, size_bytes)  # an impossible range is rejected without asking a peer
         if exchange.caller.committed and not exchange.is_head:
-            self._chunking = self._chunking.after(spec)
+            self._chunking = self._chunking.after(requested_range(exchange, target.digest, size_bytes))
         return FetchRequest(
             target=target,
             range_spec=spec,
@@ -73,12 +80,13 @@ class RemoteContent:
             chunk=exchange.caller.is_local and self._chunking.is_chunk(spec),
         )
 
-    def _may_redirect(self, wanted: FetchRequest) -> bool:
-        """Never redirect a client that fetches in chunks.
+    def _may_redirect(self, exchange: Exchange, wanted: FetchRequest) -> bool:
+        """Never redirect a client that fetches in chunks, not even for the first of them.
 
         It gives up the blob if one chunk fails. A relay can prevent that, a redirect can't.
         """
-        return self._redirects and not (wanted.head or wanted.config or wanted.chunk)
+        in_chunks = exchange.caller.fetches_in_chunks and self._chunking.in_chunks
+        return self._redirects and not (wanted.head or wanted.config or wanted.chunk or in_chunks)
 
     async def _redirect(self, exchange: Exchange, wanted: FetchRequest) -> web.StreamResponse | None:
         """Redirect the client to the nearest peer that could send the blob now.

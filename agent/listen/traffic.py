@@ -14,7 +14,9 @@ from agent.listen.http import is_first_call_for_connection
 from agent.members.roster import Roster
 from agent.observe.metrics import Metrics
 from agent.observe.requests import RequestRecord
+from agent.oci.digest import Digest
 from agent.oci.errors import OciError
+from agent.oci.ranges import ByteRange
 from agent.pull.admission import Admission, Refused
 from topology.ledger import CostLedger, Entry
 
@@ -69,9 +71,17 @@ class Traffic:
 
     @contextmanager
     def upload(
-        self, caller: Caller, request: web.BaseRequest, size_bytes: int
+        self,
+        caller: Caller,
+        request: web.BaseRequest,
+        size_bytes: int,
+        *,
+        digest: Digest | None = None,
+        selected: ByteRange | None = None,
     ) -> Iterator[Callable[[int], None]]:
         """Enter this while a body of this size is sent. Yields a function to call with the size of each part.
+
+        ``selected``: the range of the blob ``digest`` that the body is; None: all of it.
 
         A body for another node counts as load. Its connection is used to measure the round trip. Raises
         `OciError` if there is no room.
@@ -80,13 +90,20 @@ class Traffic:
             yield lambda _: None
             return
         admission = self.admission
-        upload = admission.admit(caller.admission_key, size_bytes, self._clock())
+        upload = admission.admit(
+            caller.admission_key,
+            size_bytes,
+            self._clock(),
+            blob=digest,
+            start=selected.start if selected else 0,
+            part=selected is not None,
+        )
         if isinstance(upload, Refused):
             raise self._refusal(caller, upload)
         try:
             yield partial(admission.sent, upload)
         finally:
-            admission.ended(upload)
+            admission.ended(upload, self._clock())
             self._measure(caller, request)
 
     def check_room(self, caller: Caller) -> None:

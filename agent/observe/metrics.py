@@ -93,7 +93,9 @@ class Metrics:
         )
 
     def _define_uploads(self) -> None:
-        self._uploads = self._gauge("uploads", "Bodies that are being sent to peers now.")
+        self._uploads = self._gauge(
+            "uploads", "Bodies that are being sent to peers now. Parts of a blob for one peer are one body."
+        )
         self._upload_bytes = self._gauge(
             "upload_bytes_in_flight", "Bytes of those bodies that are still to be sent."
         )

@@ -44,11 +44,18 @@ class Answer:
 
 
 def _ask(
-    stack: ExitStack, node: Node, content: bytes, *, source: str, agent: str = _AGENT, port: int = PEER
+    stack: ExitStack,
+    node: Node,
+    content: bytes,
+    *,
+    source: str,
+    agent: str = _AGENT,
+    port: int = PEER,
+    **more: str,
 ) -> Answer:
     """Ask as the node with that address does, and read only the answer's head."""
     sock = stack.enter_context(connected(node.address, port, receive_bytes=65_536, source=source))
-    sock.sendall(request_bytes(_path(content), User_Agent=agent))
+    sock.sendall(request_bytes(_path(content), User_Agent=agent, **more))
     head = b""
     while not head.endswith(b"\r\n\r\n"):
         received = sock.recv(1)
@@ -181,6 +188,31 @@ def test_an_upload_ends_with_its_client(site: Site) -> None:
             assert _ask(stack, node, _BIG, source=fresh_address()).status == 200
         wait_for(lambda: node.metric("shorthaul_uploads") == 0, "the upload has ended")
     assert node.metric("shorthaul_upload_bytes_in_flight") == 0
+
+
+def test_five_nodes_are_each_sent_a_blob_in_twenty_open_ended_chunks(site: Site) -> None:
+    node = _holder(site, uploads_max=6, upload_bytes_max=8 * _BIG_BYTES)
+    with ExitStack() as stack:
+        for source in [fresh_address() for _ in range(5)]:
+            for number in range(20):
+                chunk = f"bytes={number << 20}-"
+                assert _ask(stack, node, _BIG, source=source, Range=chunk).status == 206
+        assert node.metric("shorthaul_uploads") == 5
+        assert node.metric("shorthaul_uploads_refused_total") == 0
+        assert node.metric("shorthaul_upload_bytes_in_flight") <= 5 * _BIG_BYTES
+    wait_for(lambda: node.metric("shorthaul_uploads") == 0, "every upload has ended")
+
+
+def test_next_chunk_is_let_in_while_nobody_else_is(site: Site) -> None:
+    node = _holder(site, uploads_max=1)
+    with ExitStack() as stack:
+        source = fresh_address()
+        half = _BIG_BYTES // 2
+        first = _ask(stack, node, _BIG, source=source, Range=f"bytes=0-{half - 1}")
+        second = _ask(stack, node, _BIG, source=source, Range=f"bytes={half}-{_BIG_BYTES - 1}")
+        assert (first.status, second.status) == (206, 206)
+        _is_refused(_ask(stack, node, _SMALL, source=source, Range="bytes=0-65535"))
+        _is_refused(_ask(stack, node, _BIG, source=fresh_address(), Range="bytes=0-65535"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -99,9 +99,9 @@ def test_a_containerd_that_fetches_in_parts_is_relayed(trio: Trio) -> None:
     # It takes no other holder for a part once it had the first: only a relay can go on for it.
     content = _layer()
     trio.honest.put(content)
-    for start in (0, 1000, 0):
+    for start, status in ((0, 200), (1000, 206), (0, 200)):
         reply = trio.get(content, Range=f"bytes={start}-", User_Agent="containerd/2.1.9")
-        assert (reply.status, reply.body) == (206, content[start:])
+        assert (reply.status, reply.body) == (status, content[start:])
     # From now on its requests come without a range again, and it can be sent away.
     assert trio.leads_to(trio.get(content, User_Agent="containerd/2.1.9")) == trio.honest.address
 

@@ -38,6 +38,15 @@ def test_member_is_known_by_its_address() -> None:
     assert refined(elsewhere, {}).node is None
 
 
+@pytest.mark.parametrize("listener", [HOSTPORT, NODEPORT, PEER])
+def test_open_ended_ranges_of_a_containerd_may_be_chunks_and_those_of_others_are_not(
+    listener: RequestPath,
+) -> None:
+    assert caller(listener, CONTAINERD).fetches_in_chunks
+    assert not caller(listener, AGENT).fetches_in_chunks
+    assert not caller(listener, CURL).fetches_in_chunks
+
+
 @pytest.mark.parametrize(
     ("listener", "user_agent", "kind"),
     [

@@ -7,9 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.pull.admission import Admission, Refused, Upload, uploads_fed
+from agent.oci.digest import Digest
+from agent.pull.admission import PARTS_MAX, Admission, Refused, Upload, uploads_fed
 
 MANY_BYTES = 10**12
+LAYER, OTHER = Digest("sha256:" + "a" * 64), Digest("sha256:" + "b" * 64)
+GIB, CHUNK_BYTES = 1 << 30, 16 << 20
 
 
 def let_in(admission: Admission, peer: str, size_bytes: int = 1, now_s: float = 0.0) -> Upload:
@@ -56,7 +59,7 @@ def test_one_body_is_let_in_however_large_it_is() -> None:
     admission = Admission(uploads_max=1, bytes_max=10)
     upload = let_in(admission, "a", 10**9)
     refused(admission, "b")
-    admission.ended(upload)
+    admission.ended(upload, 0.0)
     let_in(admission, "b", 10**9)
 
 
@@ -68,8 +71,8 @@ def test_bytes_that_went_make_room_and_so_does_an_end() -> None:
     assert (admission.left_bytes, uploads[0].sent_bytes, uploads[0].left_bytes) == (900, 100, 150)
     let_in(admission, "e", 100)
     refused(admission, "f", 200)
-    admission.ended(uploads[1])
-    admission.ended(uploads[1])
+    admission.ended(uploads[1], 0.0)
+    admission.ended(uploads[1], 0.0)
     assert admission.left_bytes == 750
     assert len(admission) == 4
     let_in(admission, "f", 200)
@@ -108,7 +111,7 @@ def test_peer_that_was_refused_a_moment_ago_counts_among_those_that_share() -> N
     uploads = [let_in(admission, peer) for peer in "aaab"]
     refused(admission, "c", now_s=0.0)
     for upload in uploads[:2]:
-        admission.ended(upload)
+        admission.ended(upload, 0.0)
     refused(admission, "a", now_s=1.0)
     let_in(admission, "a", now_s=10.0)  # c did not come back
 
@@ -148,6 +151,93 @@ def test_wait_has_bounds_and_a_guess_before_anything_was_sent() -> None:
     assert refused(admission, "b", now_s=100.0).wait_s == 0.05
 
 
+def let_in_part(
+    admission: Admission, peer: str, start: int, stop: int, now_s: float = 0.0, blob: Digest = LAYER
+) -> Upload:
+    answer = admission.admit(peer, stop - start, now_s, blob=blob, start=start, part=True)
+    assert isinstance(answer, Upload), f"{peer} was refused"
+    return answer
+
+
+def test_five_nodes_may_each_fetch_a_layer_in_twenty_open_ended_chunks_from_one_holder() -> None:
+    admission = Admission(uploads_max=32, bytes_max=8 * GIB)
+    for peer in "abcde":
+        for number in range(20):
+            let_in_part(admission, peer, number * CHUNK_BYTES, GIB)
+    assert len(admission) == 5, "the chunks of one layer for one node are one upload"
+    assert len([*admission]) == 100
+    assert admission.left_bytes == 5 * GIB, "open-ended chunks overlap, and their bytes are sent once"
+
+
+def test_bounded_chunks_count_as_what_they_are_going_to_take() -> None:
+    admission = Admission(uploads_max=32, bytes_max=8 * GIB)
+    parts = [let_in_part(admission, "a", at, at + 100) for at in (0, 100, 300)]
+    assert admission.left_bytes == 300
+    admission.sent(parts[0], 60)
+    assert admission.left_bytes == 240
+    admission.ended(parts[2], 0.0)
+    assert admission.left_bytes == 140
+
+
+def test_further_chunk_of_a_blob_that_is_being_sent_is_let_in_although_there_is_no_room() -> None:
+    admission = Admission(uploads_max=1, bytes_max=10)
+    let_in_part(admission, "a", 0, 10)
+    let_in_part(admission, "a", 10, 20)
+    refused(admission, "a")
+    refused(admission, "b")
+    other_blob = admission.admit("a", 10, 0.0, blob=OTHER, start=0, part=True)
+    assert isinstance(other_blob, Refused)
+    other_peer = admission.admit("b", 10, 0.0, blob=LAYER, start=20, part=True)
+    assert isinstance(other_peer, Refused)
+
+
+def test_rest_of_a_whole_body_that_is_being_sent_is_let_in_and_a_second_whole_body_is_not() -> None:
+    admission = Admission(uploads_max=1, bytes_max=MANY_BYTES)
+    whole = admission.admit("a", 100, 0.0, blob=LAYER)
+    assert isinstance(whole, Upload)
+    assert isinstance(admission.admit("a", 100, 0.0, blob=LAYER), Refused)
+    rest = let_in_part(admission, "a", 40, 100)
+    assert admission.left_bytes == 100
+    admission.ended(whole, 0.0)
+    assert (len(admission), admission.left_bytes) == (1, 60)
+    admission.ended(rest, 0.0)
+    assert len(admission) == 0
+
+
+def test_place_of_a_chunk_is_kept_for_the_next_one_and_no_longer() -> None:
+    admission = Admission(uploads_max=1, bytes_max=MANY_BYTES)
+    admission.ended(let_in_part(admission, "a", 0, 10), 5.0)
+    assert len(admission) == 0
+    refused(admission, "b", now_s=5.5)
+    admission.ended(let_in_part(admission, "a", 10, 20, 5.5), 6.0)
+    let_in(admission, "b", now_s=7.5)
+
+
+def test_place_that_is_only_kept_makes_room_for_another_body_of_the_same_peer() -> None:
+    admission = Admission(uploads_max=4, bytes_max=MANY_BYTES)
+    for number, blob in enumerate((LAYER, OTHER)):
+        admission.ended(let_in_part(admission, "a", number, number + 1, blob=blob), 0.0)
+    for _ in range(3):
+        let_in(admission, "a", now_s=0.1)
+
+
+def test_hostile_peer_opens_no_endless_number_of_parts_on_one_place() -> None:
+    admission = Admission(uploads_max=4, bytes_max=MANY_BYTES)
+    let_in_part(admission, "a", 0, 10)
+    answers = [admission.admit("a", 10, 0.0, blob=LAYER, start=0, part=True) for _ in range(10 * PARTS_MAX)]
+    assert sum(isinstance(answer, Upload) for answer in answers) < 4 * PARTS_MAX
+    let_in(admission, "b")
+
+
+def test_wait_of_a_client_in_chunks_is_told_by_all_of_its_chunks() -> None:
+    admission = Admission(uploads_max=1, bytes_max=MANY_BYTES)
+    done, under_way = let_in_part(admission, "a", 0, 900), let_in_part(admission, "a", 900, 1000)
+    admission.sent(done, 900)
+    admission.ended(done, 1.0)
+    admission.sent(under_way, 0)
+    assert refused(admission, "b", now_s=9.0).wait_s == pytest.approx(1.0)
+
+
 @given(seed=st.integers(0, 2**32), uploads_max=st.integers(1, 12), bytes_max=st.integers(1, 2000))
 def test_bounds_hold_and_nothing_is_lost_whatever_is_asked(
     seed: int, uploads_max: int, bytes_max: int
@@ -163,7 +253,7 @@ def test_bounds_hold_and_nothing_is_lost_whatever_is_asked(
             if dice.random() < 0.5:
                 admission.sent(upload, dice.randint(0, upload.left_bytes))
             else:
-                admission.ended(upload)
+                admission.ended(upload, now_s)
                 under_way.remove(upload)
         else:
             peer, alone = dice.choice("abcd"), not under_way
