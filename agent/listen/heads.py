@@ -7,13 +7,16 @@ from aiohttp import web
 
 from agent.listen.exchange import Exchange
 from agent.observe.requests import RequestRecord
+from agent.oci.accept import accepts
 from agent.oci.conditional import client_has, etag, if_range_holds
 from agent.oci.digest import Digest
+from agent.oci.errors import ManifestUnknown
 from agent.oci.ranges import ByteRange, RangeSpec, parse_range
+from agent.oci.reference import Addressed
 from agent.pull.chunks import is_first_chunk
 
 API_VERSION = {"Docker-Distribution-Api-Version": "registry/2.0"}
-BLOB_TYPE = "application/octet-stream"
+_BLOB_TYPE = "application/octet-stream"
 
 
 def content_headers(record: RequestRecord, digest: Digest, media_type: str) -> dict[str, str]:
@@ -23,9 +26,25 @@ def content_headers(record: RequestRecord, digest: Digest, media_type: str) -> d
         "Content-Type": media_type,
         "Docker-Content-Digest": digest,
         "ETag": etag(digest),
-        "Accept-Ranges": "bytes",
         "Shorthaul-Source": _source(record),
     }
+
+
+def blob_headers(record: RequestRecord, digest: Digest) -> dict[str, str]:
+    """The headers of a blob from the node that the record credits. Only blobs are sent in ranges."""
+    return content_headers(record, digest, _BLOB_TYPE) | {"Accept-Ranges": "bytes"}
+
+
+def require_accepted(exchange: Exchange, target: Addressed, media_type: str) -> None:
+    """Raise `ManifestUnknown` if the client's Accept headers exclude this media type, as registries do.
+
+    404 and not 406, so that containerd asks its next host.
+    """
+    if not accepts(exchange.request.headers.getall("Accept", ()), media_type):
+        raise ManifestUnknown(
+            f"{target}: its media type {media_type} is not among those that the client accepts",
+            hint=f"add {media_type} to the Accept header",
+        )
 
 
 def not_modified(exchange: Exchange, digest: Digest, headers: dict[str, str]) -> web.Response | None:

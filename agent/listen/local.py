@@ -12,7 +12,7 @@ from agent.content.sizes import ContentSizes
 from agent.content.store import Blob, ContentError, ContentMissing, ContentStore
 from agent.content.verified import ContentSpoiled, read_manifest, read_verified
 from agent.listen.exchange import Exchange
-from agent.listen.heads import BLOB_TYPE, body_head, content_headers, not_modified, wanted_range
+from agent.listen.heads import blob_headers, body_head, not_modified, wanted_range
 from agent.listen.traffic import Traffic
 from agent.observe.requests import Result
 from agent.oci.digest import Digest
@@ -107,7 +107,7 @@ class LocalContent:
         """Send the blob. Raises `ContentError` if it can't be read, but not after the first byte was sent."""
         spec = wanted_range(exchange, digest, blob.size_bytes)
         self._credit(exchange)
-        headers = content_headers(exchange.record, digest, BLOB_TYPE)
+        headers = blob_headers(exchange.record, digest)
         unchanged = not_modified(exchange, digest, headers)
         if unchanged is not None:
             return unchanged

@@ -10,9 +10,8 @@ from aiohttp import web
 from agent.content.sizes import ContentSizes
 from agent.listen.exchange import Exchange
 from agent.listen.heads import (
-    BLOB_TYPE,
+    blob_headers,
     body_head,
-    content_headers,
     not_modified,
     requested_range,
     wanted_range,
@@ -105,14 +104,14 @@ class RemoteContent:
             puller.policy.redirected(target.digest, holder.node, size_bytes=body.size_bytes)
         exchange.record.status, exchange.record.result = 307, Result.REDIRECTED
         self._metrics.redirect()
-        headers = content_headers(exchange.record, target.digest, BLOB_TYPE)
+        headers = blob_headers(exchange.record, target.digest)
         return web.Response(status=307, headers=headers | {"Location": f"{peer.base_url}{wanted.url_path}"})
 
     async def _relay(self, exchange: Exchange, target: Addressed, pull: RunningPull) -> web.StreamResponse:
         """Relay the pull's body to the client. If it can't be completed, the record says that it was cut."""
         record = exchange.record
         _, body = await _first_bytes(exchange, target, pull)
-        headers = content_headers(record, target.digest, BLOB_TYPE)
+        headers = blob_headers(record, target.digest)
         unchanged = not_modified(exchange, target.digest, headers)
         if unchanged is not None:
             return unchanged

@@ -19,7 +19,7 @@ from agent.latency.receiver import ReportDesk
 from agent.latency.wire import PATH as LATENCY_PATH
 from agent.listen.discovery import Discovery
 from agent.listen.exchange import Exchange
-from agent.listen.heads import API_VERSION, body_head, content_headers, not_modified
+from agent.listen.heads import API_VERSION, body_head, content_headers, not_modified, require_accepted
 from agent.listen.http import STOPPING, error_response
 from agent.listen.local import LocalContent
 from agent.listen.names import RequestNames
@@ -144,6 +144,7 @@ class OciServer:
         if manifest is None:
             _require_may_ask_peers(exchange, target)
             manifest = await self._remote.manifest(exchange, target)
+        require_accepted(exchange, target, manifest.media_type)
         self._prefetcher.answered_manifest(manifest, exchange.caller)
         return await self._send_manifest(exchange, target.digest, manifest)
 

@@ -1,10 +1,13 @@
 """Manifests: recognising one among other JSON, and reading which blobs it names.
 
 Source: OCI image spec 1.1 (manifest.md, image-index.md), Docker image manifest v2 schema 2.
-A content store keeps bytes only, so the media type is read from the document itself.
+A content store keeps bytes only, so the media type is read from the document itself. What containerd can pull
+from a registry is recognised here, even where the specifications say otherwise: what one node could pull,
+its peers can serve.
 """
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,6 +20,8 @@ OCI_INDEX = "application/vnd.oci.image.index.v1+json"
 DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 DOCKER_INDEX = "application/vnd.docker.distribution.manifest.list.v2+json"
 MEDIA_TYPES = frozenset((OCI_MANIFEST, OCI_INDEX, DOCKER_MANIFEST, DOCKER_INDEX))
+
+_MANIFEST_TYPE = re.compile(r"application/[a-z0-9.+-]*(?:manifest|index)[a-z0-9.+-]*", re.ASCII)
 
 SIZE_MAX_BYTES = 4 * 1024 * 1024  # the distribution spec asks registries to accept at least this much
 
@@ -71,17 +76,28 @@ def parse_manifest(content: bytes) -> Manifest | None:
 
 
 def _media_type(document: dict[str, Any]) -> str | None:
-    # mediaType is optional in OCI. The other fields tell an index from an image.
-    declared = document.get("mediaType")
-    if isinstance(declared, str) and declared in MEDIA_TYPES:
+    declared = base_type(document.get("mediaType"))
+    if is_manifest_type(declared):
         return declared
-    if document.get("schemaVersion") != 2 or declared is not None:
-        return None
+    # mediaType is optional in OCI, and registries go by the Content-Type of the push. The other fields tell
+    # an index from an image. Writers in Go put null in place of an empty list. An image's config has a
+    # ``config`` too, but that is no descriptor.
     if isinstance(document.get("manifests"), list):
         return OCI_INDEX
-    if isinstance(document.get("layers"), list) and isinstance(document.get("config"), dict):
+    config = document.get("config")
+    if isinstance(config, dict) and isinstance(config.get("digest"), str):
         return OCI_MANIFEST
+    if "manifests" in document and document["manifests"] is None and document.get("schemaVersion") == 2:
+        return OCI_INDEX
     return None
+
+
+def base_type(media_type: Any) -> str:
+    """A media type without its parameters, in lower case. Empty if it is no text.
+
+    containerd cuts parameters off the Content-Type too.
+    """
+    return media_type.partition(";")[0].strip().lower() if isinstance(media_type, str) else ""
 
 
 def _subject(document: dict[str, Any]) -> Digest | None:
@@ -109,12 +125,12 @@ def _annotations(document: dict[str, Any]) -> dict[str, str]:
 
 
 def is_manifest_type(media_type: str) -> bool:
-    """Whether content of this media type is a manifest or an index."""
-    return media_type in MEDIA_TYPES
+    """Whether content of this media type is a manifest or an index, of whatever kind (artifacts, too)."""
+    return media_type in MEDIA_TYPES or _MANIFEST_TYPE.fullmatch(media_type) is not None
 
 
 def _lists(document: dict[str, Any]) -> Iterator[Any]:
-    for key in ("layers", "manifests"):
+    for key in ("layers", "manifests", "blobs"):  # blobs: of the OCI artifact manifest, 1.1.0-rc
         value = document.get(key)
         yield from value if isinstance(value, list) else ()
 

@@ -80,9 +80,10 @@ def parse_range(header: str | None, size_bytes: int | None = None) -> RangeSpec 
 def select(spec: RangeSpec | None, size_bytes: int) -> ByteRange | None:
     """The bytes that ``spec`` selects from a content of ``size_bytes``. None: all of them.
 
-    Raises `RangeInvalid` (416, with the size) if the range selects nothing.
+    Raises `RangeInvalid` (416, with the size) if the range selects nothing. An empty content is always sent
+    whole, as registries do: a client that adds a range to each of its requests must not fail.
     """
-    if spec is None:
+    if spec is None or size_bytes == 0:
         return None
     if spec.first is None:
         length = min(spec.last or 0, size_bytes)

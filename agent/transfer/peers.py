@@ -154,7 +154,8 @@ class PeerClient:
         if wanted.target.kind is Kind.MANIFEST:
             body.manifest = parse_manifest(content)
             if body.manifest is None:
-                raise AttemptFailed(Failure.INVALID, "content that is not a manifest")
+                # The bytes are what the digest says, so the peer did nothing wrong.
+                raise AttemptFailed(Failure.MISSING, "content that is not a manifest")
 
 
 def _is_verified(wanted: FetchRequest, body: PeerBody) -> bool:

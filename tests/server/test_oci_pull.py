@@ -5,7 +5,7 @@ Source: opencontainers/distribution-spec 1.1, conformance/01_pull_test.go and sp
 
 import pytest
 
-from agent.oci.manifest import OCI_MANIFEST
+from agent.oci.manifest import OCI_INDEX, OCI_MANIFEST
 
 from .agents import LOCAL, PEER, SERVICE, digest_of
 from .conftest import Shelf
@@ -83,6 +83,27 @@ def test_an_existing_manifest_has_its_media_type_length_and_digest(
     assert reply.headers["Docker-Content-Digest"] == shelf.image.digest
     assert int(reply.headers["Content-Length"]) == len(shelf.image.manifest) > 0
     assert reply.body == (shelf.image.manifest if method == "GET" else b"")
+
+
+@pytest.mark.parametrize("method", ["HEAD", "GET"])
+def test_an_accept_that_excludes_the_type_is_honoured_as_registries_do(shelf: Shelf, method: str) -> None:
+    for by in (shelf.image.digest, "v1"):
+        path = f"/v2/library/app/manifests/{by}"
+        for accept in (OCI_INDEX, f"{OCI_MANIFEST};q=0, */*"):
+            refused = shelf.node.ask(path, method=method, headers={"Accept": accept})
+            assert refused.status == 404
+        for accept in (OCI_MANIFEST, "*/*", f"{OCI_INDEX}, {OCI_MANIFEST}"):
+            assert shelf.node.ask(path, method=method, headers={"Accept": accept}).status == 200
+    refused = shelf.node.ask(f"/v2/library/app/manifests/{shelf.image.digest}", headers={"Accept": OCI_INDEX})
+    assert refused.oci_code() == "MANIFEST_UNKNOWN"
+    assert "accept" in refused.body.decode().lower()
+
+
+def test_manifests_are_sent_whole_and_do_not_promise_ranges(shelf: Shelf) -> None:
+    path = f"/v2/library/app/manifests/{shelf.image.digest}"
+    reply = shelf.node.ask(path, headers={"Range": "bytes=1-2"})
+    assert (reply.status, reply.body) == (200, shelf.image.manifest)
+    assert reply.headers["Accept-Ranges"] is None
 
 
 def test_a_blob_that_is_no_manifest_is_no_manifest(shelf: Shelf) -> None:

@@ -21,6 +21,8 @@ from tests.unit.twins import sha256
 CONFIG = {"mediaType": "application/vnd.oci.image.config.v1+json", "digest": sha256("config"), "size": 7}
 LAYER = {"mediaType": "application/vnd.oci.image.layer.v1.tar+gzip", "digest": sha256("layer"), "size": 9}
 IMAGE = {"schemaVersion": 2, "config": CONFIG, "layers": [LAYER]}
+ARTIFACT = "application/vnd.oci.artifact.manifest.v1+json"
+DOCKER_SIGNED = "application/vnd.docker.distribution.manifest.v1+prettyjws"
 INDEX = {"schemaVersion": 2, "manifests": [{**LAYER, "mediaType": OCI_MANIFEST}]}
 
 
@@ -47,6 +49,40 @@ def test_fields_tell_an_image_from_an_index_when_the_media_type_is_left_out() ->
 
 
 @pytest.mark.parametrize(
+    ("document", "expected"),
+    [
+        ({**IMAGE, "mediaType": ""}, OCI_MANIFEST),
+        ({**IMAGE, "mediaType": None}, OCI_MANIFEST),
+        ({**INDEX, "mediaType": ""}, OCI_INDEX),
+        ({**IMAGE, "layers": None}, OCI_MANIFEST),
+        ({"config": IMAGE["config"]}, OCI_MANIFEST),
+        ({"schemaVersion": 2, "manifests": None}, OCI_INDEX),
+        ({"manifests": []}, OCI_INDEX),
+        ({**IMAGE, "mediaType": f"{OCI_MANIFEST}; charset=utf-8"}, OCI_MANIFEST),
+        ({**IMAGE, "mediaType": f" {OCI_MANIFEST.upper()} "}, OCI_MANIFEST),
+        # Registries go by the Content-Type of the push. containerd goes by the registry's.
+        ({**IMAGE, "mediaType": "application/json"}, OCI_MANIFEST),
+        ({**IMAGE, "mediaType": ["a"]}, OCI_MANIFEST),
+        ({"mediaType": ARTIFACT, "artifactType": "a/b", "blobs": None}, ARTIFACT),
+        (
+            {"mediaType": "application/vnd.x.manifest.v3+json"},
+            "application/vnd.x.manifest.v3+json",
+        ),
+        ({"schemaVersion": 1, "mediaType": DOCKER_SIGNED, "fsLayers": []}, DOCKER_SIGNED),
+    ],
+)
+def test_what_containerd_can_pull_from_a_registry_is_a_manifest(document: object, expected: str) -> None:
+    assert media_type(document) == expected
+
+
+def test_the_blobs_of_an_artifact_are_its_children() -> None:
+    layer = {"mediaType": "a/b", "digest": "sha256:" + "a" * 64, "size": 3}
+    manifest = parse_manifest(json.dumps({"mediaType": ARTIFACT, "blobs": [layer]}).encode())
+    assert manifest is not None
+    assert [child.digest for child in manifest.children] == [layer["digest"]]
+
+
+@pytest.mark.parametrize(
     "document",
     [
         {},
@@ -59,8 +95,11 @@ def test_fields_tell_an_image_from_an_index_when_the_media_type_is_left_out() ->
         {"layers": [], "config": {}},
         {"schemaVersion": 2, "layers": []},
         {"schemaVersion": 2, "config": {}, "layers": {}},
-        {**IMAGE, "mediaType": "application/json"},
-        {**IMAGE, "mediaType": ["a"]},
+        {"schemaVersion": 2, "mediaType": "application/json"},
+        {"mediaType": "application/vnd.oci.image.config.v1+json", "config": {}},
+        {"architecture": "amd64", "os": "linux", "config": {"Cmd": ["manifest"]}, "rootfs": {}},
+        {"manifests": None},
+        {"mediaType": "image/manifest+json"},
         {"architecture": "amd64", "os": "linux", "rootfs": {"type": "layers", "diff_ids": []}},
     ],
 )

@@ -95,6 +95,9 @@ def test_selection_is_what_python_slicing_says_or_416_with_the_size(
         expected = content[wanted.first :]
     else:
         expected = content[wanted.first : wanted.last + 1]
+    if not size_bytes:
+        assert select(wanted, size_bytes) is None  # as registries do
+        return
     if not expected:
         with pytest.raises(RangeInvalid) as caught:
             select(wanted, size_bytes)
@@ -111,7 +114,9 @@ def test_content_range_that_is_written_reads_back(wanted: RangeSpec, size_bytes:
         selected = select(wanted, size_bytes)
     except RangeInvalid:
         return
-    assert selected is not None
+    assert (selected is None) == (size_bytes == 0)
+    if selected is None:
+        return
     assert parse_content_range(selected.content_range) == selected
 
 

@@ -147,9 +147,9 @@ async def test_manifest_too_large_to_be_one_is_not_read() -> None:
         assert await failure(client, server, of(MANIFEST, Kind.MANIFEST)) is Failure.INVALID
 
 
-async def test_content_that_is_no_manifest_is_not_taken_for_one() -> None:
+async def test_content_that_is_no_manifest_is_not_taken_for_one_and_is_not_its_peers_fault() -> None:
     async with asking(serving(b"[]")) as (server, client):
-        assert await failure(client, server, of(b"[]", Kind.MANIFEST)) is Failure.INVALID
+        assert await failure(client, server, of(b"[]", Kind.MANIFEST)) is Failure.MISSING
 
 
 async def test_head_has_the_size_and_no_body_and_the_connection_is_kept() -> None:
