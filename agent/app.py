@@ -59,7 +59,7 @@ from agent.members.own import OwnPlacement
 from agent.members.roster import Roster
 from agent.observe.metrics import Metrics
 from agent.observe.requests import RecentRequests
-from agent.oci.patterns import Filter, parse_filter
+from agent.oci.filters import Filter, parse_filter
 from agent.peering.channels import Channels
 from agent.peering.credentials import Credentials
 from agent.peering.dial import Dialer
@@ -296,7 +296,7 @@ def _make_outbound(settings: Settings, core: Core) -> Outbound:
             store=core.store,
             ages=TagAges(settings.state_dir / "tag-ages.json" if settings.state_dir else None),
             finder=make_tag_finder(asker=asker),
-            tags=parse_filter(("*",), settings.tags.exclude),
+            tags=_tags(settings),
             enabled=settings.tags.resolve,
             max_age_s=settings.tags.max_age_s,
         ),
@@ -424,6 +424,11 @@ def _make_background(settings: Settings, core: Core, outbound: Outbound) -> Back
 
 def _registries(settings: Settings) -> Filter:
     return parse_filter(settings.registries.include, settings.registries.exclude)
+
+
+def _tags(settings: Settings) -> Filter:
+    latest = () if settings.tags.resolve_latest else ("*:latest",)
+    return parse_filter(("*",), (*settings.tags.exclude, *latest))
 
 
 def _own_address(settings: Settings) -> str | None:

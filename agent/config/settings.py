@@ -31,6 +31,7 @@ from agent.config.values import (
     parse_patterns,
     parse_prices,
     parse_store,
+    parse_tag_patterns,
     parse_transfer_mode,
     parse_uids,
     seconds,
@@ -239,9 +240,16 @@ class TagSettings:
         default=3600.0,
     )
     exclude: tuple[str, ...] = option(
-        parse_patterns,
-        "Globs of tags that are never resolved here. The default is latest, the tag that everybody moves.",
-        default=("*:latest",),
+        parse_tag_patterns,
+        "Globs of tags that are never resolved here, for example rc-*, *:stable or ghcr.io/acme/*. latest is "
+        "never resolved anyway.",
+        default=(),
+    )
+    resolve_latest: bool = option(
+        parse_flag,
+        "Whether the tag latest is resolved here, as far as tags.exclude allows it. The default is false, "
+        "because it is the tag that everybody moves.",
+        default=False,
     )
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import parse_qs, quote, urlsplit
 
+from agent.oci.patterntext import PatternInvalid, parse_pattern
 from topology.labels import REGION_LABEL, ZONE_LABEL
 
 
@@ -200,13 +201,24 @@ def parse_transfer_mode(value: object) -> str:
 
 
 def parse_patterns(value: object) -> tuple[str, ...]:
-    hint = 'write a list of globs on REGISTRY/REPOSITORY:TAG, for example ["docker.io/*", "*:v1.*"]'
+    """A list of patterns on images, in their canonical form. See `agent.oci.patterntext`."""
+    return _patterns(value, of_tags=False)
+
+
+def parse_tag_patterns(value: object) -> tuple[str, ...]:
+    """A list of patterns on tags: a single word is a tag."""
+    return _patterns(value, of_tags=True)
+
+
+def _patterns(value: object, *, of_tags: bool) -> tuple[str, ...]:
     if not isinstance(value, list):
+        hint = 'write a list of globs on REGISTRY/REPOSITORY:TAG, for example ["docker.io/*", "*:v1.*"]'
         raise InvalidValue(f"{value!r} is not a list", hint)
-    for pattern in value:
-        if not isinstance(pattern, str) or not pattern or "@" in pattern or "://" in pattern:
-            raise InvalidValue(f"{pattern!r} is not a pattern", hint)
-    return tuple(value)
+    try:
+        found = [str(parse_pattern(entry, of_tags=of_tags)) for entry in value]
+    except PatternInvalid as error:
+        raise InvalidValue(str(error), error.hint) from error
+    return tuple(dict.fromkeys(found))
 
 
 def parse_labels(value: object) -> Labels:

@@ -18,7 +18,8 @@ from agent.content.store import Change, Changes, FileBlob, Identity, Names, Tagg
 from agent.oci.digest import Digest, parse_digest
 from agent.oci.errors import DigestInvalid
 from agent.oci.manifest import Descriptor
-from agent.oci.reference import Named, Registry, Repository, Tag, parse_image
+from agent.oci.reference import Named, Repository, Tag, parse_image
+from agent.oci.registry import Registry
 
 _POLL_S = 0.5
 _NAME_ANNOTATIONS = ("io.containerd.image.name", "org.opencontainers.image.ref.name")

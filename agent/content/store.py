@@ -14,7 +14,8 @@ from typing import Protocol
 
 from agent.oci.digest import Digest
 from agent.oci.manifest import Descriptor
-from agent.oci.reference import Named, Registry, Repository, Tag
+from agent.oci.reference import Named, Repository, Tag
+from agent.oci.registry import Registry
 
 
 class ContentError(Exception):
@@ -175,9 +176,18 @@ class Names:
         self._images: dict[tuple[Repository, Tag], tuple[TaggedImage, ...]] = {}
 
     def replace(self, images: Iterable[TaggedImage]) -> None:
-        """Replace all known images by these."""
-        found: dict[tuple[Repository, Tag], tuple[TaggedImage, ...]] = {}
+        """Replace all known images by these.
+
+        An owner may have the same name twice, because a registry has several (docker.io, index.docker.io).
+        The image that was written last counts.
+        """
+        newest: dict[Named, TaggedImage] = {}
         for image in images:
+            known = newest.get(image.name)
+            if known is None or known.seen_s <= image.seen_s:
+                newest[image.name] = image
+        found: dict[tuple[Repository, Tag], tuple[TaggedImage, ...]] = {}
+        for image in newest.values():
             key = (image.name.repository, image.name.tag)
             found[key] = (*found.get(key, ()), image)
         self._images = found

@@ -14,8 +14,8 @@ from agent.content.tags import TagAges
 from agent.holders.tagfinder import TagFinder
 from agent.holders.wire import KnownTag, Question, Reply
 from agent.oci.errors import OciError
+from agent.oci.filters import Filter
 from agent.oci.manifest import Descriptor
-from agent.oci.patterns import Filter
 from agent.oci.reference import Named, unknown
 from topology.placement import NodeName
 
@@ -46,8 +46,7 @@ class TagResolver:
         """The digest of ``name``. Raises `OciError` (404) with the reason if there is no answer."""
         if not self.enabled:
             raise unknown(name, "tags are not resolved here", hint="tags.resolve is false")
-        if not self.tags.admits(name):
-            raise unknown(name, "this tag is never resolved here", hint="tags.exclude names it")
+        self.require_resolved_here(name)
         local = self.store.find(name.repository, name.tag, name.registry)
         if name.registry is not None and local:
             return self._local(local[0])
@@ -69,6 +68,13 @@ class TagResolver:
             seen_s=self.clock() - freshest.age_s,
             node=freshest.node,
         )
+
+    def require_resolved_here(self, name: Named) -> None:
+        """Raises `OciError` (404) if the settings leave this tag to the registry."""
+        if not self.tags.admits(name):
+            raise unknown(
+                name, "this tag is never resolved here", hint="tags.exclude or tags.resolve_latest says so"
+            )
 
     def reply_to(self, question: Question) -> Reply:
         """This node's reply to a peer's question."""

@@ -13,7 +13,8 @@ from typing import Any
 from agent.oci.digest import Digest, parse_digest
 from agent.oci.errors import OciError, RequestInvalid
 from agent.oci.manifest import Descriptor
-from agent.oci.reference import Named, parse_registry, parse_repository, parse_tag
+from agent.oci.reference import Named, parse_repository, parse_tag
+from agent.oci.registry import parse_registry
 from agent.peering.channel import Codec, MessageInvalid
 
 PATH = "/shorthaul/v1/holders"

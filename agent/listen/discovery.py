@@ -15,8 +15,8 @@ from aiohttp import web
 from agent.content.store import ContentError, ContentStore, TaggedImage
 from agent.content.verified import read_manifest
 from agent.oci.errors import NameUnknown
+from agent.oci.filters import Filter
 from agent.oci.manifest import OCI_INDEX
-from agent.oci.patterns import Filter
 from agent.oci.reference import ReferrerList, TagList
 
 

@@ -9,7 +9,7 @@ from agent.holders.tags import TagResolver
 from agent.listen.caller import Caller
 from agent.listen.prefetch import Prefetcher
 from agent.oci.errors import OciError
-from agent.oci.patterns import Filter
+from agent.oci.filters import Filter
 from agent.oci.reference import Addressed, Kind, Named, unknown
 
 
@@ -36,7 +36,9 @@ class RequestNames:
             if caller.is_local:
                 self.ages.declined(name, self.clock())
             raise
+        # A client may name no registry. Only now it is known which one decides.
         self.require_mirrored(resolved.name)
+        self.resolver.require_resolved_here(resolved.name)
         digest = resolved.descriptor.digest
         if caller.is_local:
             self.ages.resolved(resolved.name, digest, resolved.seen_s)

@@ -1,65 +1,92 @@
-"""Which images the mirror answers for: glob patterns on ``REGISTRY/REPOSITORY:TAG``.
+"""Patterns on ``REGISTRY/REPOSITORY:TAG``: which images one means, in one form for each meaning.
 
-The tag of a pattern follows the last colon after its last slash. A pattern without a tag means every tag.
-A digest has no tag, so a pattern with a tag decides about tags only. For example, with ``*:latest`` excluded
-the mirror does not say which digest *latest* is, but it still serves that digest's bytes.
+A pattern is two globs: one on the name (``REGISTRY/REPOSITORY``) and one on the tag. ``*`` stands for any
+text, slashes too; ``/**/`` also for one slash; ``?`` for one character; ``[…]`` for one of several.
+`agent.oci.patterntext` reads what people write.
 """
 
-from collections.abc import Iterable
+import re
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
+from functools import lru_cache
 
-from agent.oci.reference import Addressed, Named
+from agent.oci.reference import Addressed, Named, Repository
+from agent.oci.registry import DOCKER_HUB, DOCKER_HUB_NAMES
+
+ANY = "*"
+ADDRESS = re.compile(r"\[[0-9a-f.]*:[0-9a-f:.]*\]", re.ASCII)
+"""An IPv6 address at the start of a name. All other brackets are classes of characters."""
+
+_PIECE = re.compile(r"/\*\*/|\[!?[^\]]+\]|.", re.DOTALL)
+_PIECES = {"/**/": "/(?:.*/)?", "*": ".*", "?": "."}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Pattern:
-    """A pattern, split into its two globs."""
+    """The globs on the name and on the tag. ``name`` has a slash, or begins with ``*``. In lower case."""
 
     name: str
-    tag: str
+    tag: str = ANY
+
+    def __str__(self) -> str:
+        return self.name if self.tag == ANY else f"{self.name}:{self.tag}"
 
     def matches(self, target: Named | Addressed) -> bool:
-        """Whether ``target`` matches this pattern's name and, if it is a tag, its tag.
+        """Whether ``target`` matches the name and, if it is a tag, the tag.
 
-        If the client named no registry, only the pattern's repository part is compared.
+        If the client named no registry, the pattern matches if it matches the repository in any registry.
         """
         if not self._matches_name(target):
             return False
-        return not isinstance(target, Named) or fnmatchcase(target.tag, self.tag)
+        return not isinstance(target, Named) or _regex(self.tag).fullmatch(target.tag) is not None
+
+    def excludes(self, target: Named | Addressed) -> bool:
+        """Whether ``target`` is not admitted if this pattern is excluded.
+
+        A digest has no tag, so a pattern with a tag leaves it. A pattern of a whole registry says nothing
+        about a client that names none: the image may be of another registry.
+        """
+        if isinstance(target, Addressed) and self.tag != ANY:
+            return False
+        if target.registry is None and self._is_of_one_registry:
+            return False
+        return self.matches(target)
+
+    def covers(self, other: "Pattern") -> bool:
+        """Whether this pattern certainly matches all that ``other`` matches."""
+        names = _regex(self.name).fullmatch(other.name), _regex(self.tag).fullmatch(other.tag)
+        return all(names) and "?" not in self.name + self.tag and "[" not in self.name + self.tag
+
+    @property
+    def _is_of_one_registry(self) -> bool:
+        registry, _, repository = self.name.partition("/")
+        return repository == ANY and registry != ANY
 
     def _matches_name(self, target: Named | Addressed) -> bool:
-        if target.registry is not None:
-            return fnmatchcase(f"{target.registry}/{target.repository}", self.name)
-        _, slash, repository = self.name.partition("/")
-        return not slash or fnmatchcase(target.repository, repository)
+        if target.registry is None:
+            return self._matches_repository(target.repository)
+        # A glob such as *.docker.io/* means a name of Docker Hub that is not its name here.
+        names = DOCKER_HUB_NAMES if target.registry == DOCKER_HUB else (target.registry,)
+        return any(_regex(self.name).fullmatch(f"{name}/{target.repository}") for name in names)
+
+    def _matches_repository(self, repository: Repository) -> bool:
+        registry, slash, glob = self.name.partition("/")
+        if slash and _regex(glob).fullmatch(repository):
+            return True
+        # The first * may stand for the registry and the beginning of the repository: */nginx, *nginx*.
+        _, star, tail = self.name.partition(ANY)
+        return ANY in registry and _regex(star + tail).fullmatch(repository) is not None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Filter:
-    """Admits what at least one pattern includes and no pattern excludes."""
-
-    include: tuple[Pattern, ...]
-    exclude: tuple[Pattern, ...]
-
-    def admits(self, target: Named | Addressed) -> bool:
-        """Whether the mirror answers for ``target``."""
-        return any(pattern.matches(target) for pattern in self.include) and not any(
-            pattern.matches(target) and (isinstance(target, Named) or pattern.tag == "*")
-            for pattern in self.exclude
-        )
+@lru_cache(maxsize=4096)
+def _regex(glob: str) -> re.Pattern[str]:
+    address = ADDRESS.match(glob)
+    literal = address[0] if address else ""
+    return re.compile(re.escape(literal) + _PIECE.sub(_translated, glob[len(literal) :]), re.DOTALL)
 
 
-def parse_pattern(text: str) -> Pattern:
-    """A glob from the configuration, for example ``docker.io/*``, ``*:latest``, ``ghcr.io/acme/*:v1.*``."""
-    head, slash, last = text.rpartition("/")
-    name, colon, tag = last.partition(":")
-    return Pattern(name=f"{head}{slash}{name}", tag=tag if colon else "*")
-
-
-def parse_filter(include: Iterable[str], exclude: Iterable[str]) -> Filter:
-    """A `Filter` from the configuration's two lists."""
-    return Filter(
-        include=tuple(parse_pattern(text) for text in include),
-        exclude=tuple(parse_pattern(text) for text in exclude),
-    )
+def _translated(match: re.Match[str]) -> str:
+    piece = match[0]
+    if len(piece) > 1 and piece[0] == "[":
+        inside = piece[1:-1].replace("\\", r"\\").replace("^", r"\^")
+        return f"[^{inside[1:]}]" if inside[0] == "!" else f"[{inside}]"
+    return _PIECES.get(piece) or re.escape(piece)

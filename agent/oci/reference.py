@@ -13,8 +13,8 @@ from urllib.parse import parse_qsl, unquote
 
 from agent.oci.digest import Digest, parse_digest
 from agent.oci.errors import BlobUnknown, ManifestUnknown, NameInvalid, NameUnknown, OciError
+from agent.oci.registry import DOCKER_HUB, Registry, looks_like_registry, parse_registry
 
-Registry = NewType("Registry", str)
 Repository = NewType("Repository", str)
 Tag = NewType("Tag", str)
 
@@ -22,10 +22,6 @@ _REPOSITORY = re.compile(
     r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*", re.ASCII
 )
 _TAG = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}", re.ASCII)
-# host[:port]; the host may be an IPv6 literal in brackets. containerd writes docker.io for Docker Hub.
-_REGISTRY = re.compile(
-    r"(?:[a-zA-Z0-9](?:[a-zA-Z0-9.-]{0,251}[a-zA-Z0-9])?|\[[0-9a-fA-F:]+\])(?::[0-9]{1,5})?", re.ASCII
-)
 _ABSOLUTE = re.compile(r"https?://[^/?]*", re.IGNORECASE)
 _NAME_MAX = 255  # the spec allows implementations to limit a name, and known registries use 255
 
@@ -159,13 +155,6 @@ def parse_tag(text: str) -> Tag:
     return Tag(text)
 
 
-def parse_registry(text: str) -> Registry:
-    """A `Registry` from ``host[:port]``, in lower case. Raises `NameInvalid` if it is not one."""
-    if not _REGISTRY.fullmatch(text) or ".." in text:
-        raise NameInvalid(f"ns={text[:120]!r} is not a registry", hint="ns= takes host or host:port")
-    return Registry(text.lower())
-
-
 def parse_image(name: str) -> Named | None:
     """A name such as containerd's image names, ``REGISTRY/REPOSITORY:TAG``. None for anything else.
 
@@ -176,7 +165,7 @@ def parse_image(name: str) -> Named | None:
         return None
     host, _, rest = name.partition("/")
     repository, colon, tag = rest.rpartition(":")
-    if not colon or not ("." in host or ":" in host or host == "localhost"):
+    if not colon or not looks_like_registry(host):
         return None
     try:
         return Named(
@@ -195,20 +184,20 @@ def parse_reference(text: str) -> Named | Addressed:
     """
     name, at, digest = text.partition("@")
     host, slash, rest = name.partition("/")
-    if not slash or not ("." in host or ":" in host or host == "localhost"):
-        host, rest = "docker.io", name
-    if host == "index.docker.io":  # Docker Hub's old name
-        host = "docker.io"
+    if not slash or not looks_like_registry(host):
+        host, rest = DOCKER_HUB, name
     repository, colon, tag = rest.rpartition(":")
     if not colon:
         repository, tag = rest, "latest"
-    if host == "docker.io" and "/" not in repository:
-        repository = f"library/{repository}"
-    if not _REGISTRY.fullmatch(host) or not repository:
+    try:
+        registry = parse_registry(host)
+        if registry == DOCKER_HUB and repository and "/" not in repository:
+            repository = f"library/{repository}"
+        path = parse_repository(repository)
+    except NameInvalid as error:
         raise NameInvalid(
-            f"{text[:120]!r} is not an image", hint="write [REGISTRY/]REPOSITORY[:TAG] or …@DIGEST"
-        )
-    registry, path = parse_registry(host), parse_repository(repository)
+            f"{text[:120]!r} is not an image: {error}", hint="write [REGISTRY/]REPOSITORY[:TAG] or …@DIGEST"
+        ) from error
     if at:
         return Addressed(registry=registry, repository=path, kind=Kind.MANIFEST, digest=parse_digest(digest))
     return Named(registry=registry, repository=path, tag=parse_tag(tag))
@@ -228,9 +217,7 @@ def _no_endpoint(path: str) -> NameUnknown:
 
 
 def _registry_of(parameters: list[tuple[str, str]]) -> Registry | None:
-    named = {value for key, value in parameters if key == "ns"}
-    if not named:
-        return None
+    named = {parse_registry(value) for key, value in parameters if key == "ns"}
     if len(named) > 1:
         raise NameInvalid("ns= is given more than once", hint="name one registry")
-    return parse_registry(named.pop())
+    return named.pop() if named else None

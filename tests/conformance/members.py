@@ -18,7 +18,8 @@ from agent.members.roster import Roster
 from agent.observe.metrics import Metrics
 from agent.oci.digest import Digest
 from agent.oci.manifest import OCI_MANIFEST, Descriptor
-from agent.oci.reference import Named, Registry, Repository, Tag
+from agent.oci.reference import Named, Repository, Tag
+from agent.oci.registry import Registry
 from agent.peering.channels import NoReply
 from agent.pull.asking import AskingPolicy
 from agent.pull.regard import Regard

@@ -15,7 +15,8 @@ import pytest
 
 from agent.content.store import Blob, Change, ChangeKind, ContentMissing, ContentStore
 from agent.oci.digest import Digest
-from agent.oci.reference import Registry, Repository, Tag
+from agent.oci.reference import Repository, Tag
+from agent.oci.registry import Registry
 from benchmarks.lab.folders import make_folder
 
 from .owners import ContainerdOwner, LayoutOwner, Owner, digest_of

@@ -26,6 +26,7 @@ class Policies:
     patient: Node
     no_tags: Node
     picky: Node
+    movers: Node
     image: Image
     old: Image
 
@@ -42,7 +43,7 @@ def policies() -> Iterator[Policies]:
     with Site() as made:
         picky: dict[str, Any] = {
             "registries": {"include": ["registry.test/*"], "exclude": ["registry.test/library/secret*"]},
-            "tags": {"exclude": ["registry.test/library/app:v1"]},
+            "tags": {"exclude": ["Registry.test/library/app:v1"]},
         }
         policies = Policies(
             holder=made.add("holder"),
@@ -50,11 +51,12 @@ def policies() -> Iterator[Policies]:
             patient=made.add("patient", tags={"max_age_s": 10_800}),
             no_tags=made.add("no-tags", tags={"resolve": False}),
             picky=made.add("picky", **picky),
+            movers=made.add("movers", tags={"resolve_latest": True}),
             image=image,
             old=old,
         )
         names = ("app:v1", "app:v2", "app:latest", "secret:v1")
-        for node in (policies.holder, policies.picky, policies.no_tags):
+        for node in (policies.holder, policies.picky, policies.no_tags, policies.movers):
             node.put_image(image, *(f"registry.test/library/{name}" for name in names))
             node.put_image(image, "other.test/library/app:v1")
         policies.holder.put_image(old, "registry.test/library/old:v1")
@@ -76,11 +78,15 @@ def test_latest_is_not_resolved_unless_told_so(policies: Policies) -> None:
         assert b"tags.exclude" in reply.body
 
 
-def test_tags_exclude_replaces_the_default_and_leaves_digests_alone(policies: Policies) -> None:
+def test_latest_is_resolved_where_the_settings_say_so(policies: Policies) -> None:
+    assert policies.tag(policies.movers, "app:latest").body == policies.image.manifest
+
+
+def test_tags_exclude_adds_to_latest_and_leaves_digests_alone(policies: Policies) -> None:
     node = policies.picky
     assert policies.tag(node, "app:v1").status == 404
     assert policies.tag(node, "app:v2").status == 200
-    assert policies.tag(node, "app:latest").status == 200
+    assert policies.tag(node, "app:latest").status == 404
     assert policies.tag(node, policies.image.digest.replace("sha256:", "app:sha256:")).status == 200
 
 
@@ -220,3 +226,36 @@ def test_a_tag_without_ns_is_not_answered_from_a_registry_that_is_not_included(p
     wait_for(lambda: policies.default.ask(path).status == 200, "the name is known")
     assert policies.picky.ask(f"{path}?ns=third.test").status == 404
     assert policies.picky.ask(path).status == 404
+
+
+def test_a_client_without_ns_is_not_shut_out_by_an_excluded_registry_but_gets_nothing_of_it(
+    site: Site,
+) -> None:
+    ours, theirs = make_image(b"ours"), make_image(b"theirs")
+    node = site.add(
+        "node", registries={"exclude": ["theirs.test"]}, tags={"exclude": ["ours.test/library/*:rc"]}
+    )
+    node.put_image(ours, "ours.test/library/app:v1", "ours.test/library/app:rc")
+    node.put_image(theirs, "theirs.test/library/tool:v1")
+    site.start()
+    assert node.ask("/v2/library/app/manifests/v1").body == ours.manifest
+    assert node.ask(f"/v2/library/app/blobs/{digest_of(b'ours')}").body == b"ours"
+    assert node.ask("/v2/library/app/manifests/rc").status == 404
+    refused = node.ask("/v2/library/tool/manifests/v1")
+    assert (refused.status, b"registries.include" in refused.body) == (404, True)
+
+
+@pytest.mark.parametrize("stored", ["docker.io", "index.docker.io", "Registry-1.Docker.IO:443"])
+def test_docker_hub_is_one_registry_in_stores_between_agents_and_in_filters(site: Site, stored: str) -> None:
+    image = make_image(b"a layer", note=stored)
+    asking = site.add("asking", registries={"include": ["registry-1.docker.io"]})
+    holder = site.add("holder", registries={"exclude": ["index.docker.io/acme/*"]})
+    holder.put_image(image, f"{stored}/library/app:v1", f"{stored}/acme/app:v1")
+    site.start()
+    for name in ("docker.io", "index.docker.io", "registry-1.docker.io", "DOCKER.io.:443"):
+        assert asking.ask(f"/v2/library/app/manifests/v1?ns={name}").body == image.manifest
+        assert holder.ask(f"/v2/library/app/manifests/v1?ns={name}").body == image.manifest
+        assert holder.ask(f"/v2/acme/app/manifests/v1?ns={name}").status == 404
+    assert asking.ask("/v2/library/app/manifests/v1").body == image.manifest
+    tags = holder.ask("/v2/library/app/tags/list")
+    assert tags.json()["tags"] == ["v1"]

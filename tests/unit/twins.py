@@ -13,7 +13,8 @@ from agent.holders.wire import KnownTag, Question, Reply
 from agent.members.member import Peer, Peers
 from agent.oci.digest import Digest
 from agent.oci.manifest import OCI_INDEX, Descriptor
-from agent.oci.reference import Named, Registry, Repository, Tag
+from agent.oci.reference import Named, Repository, Tag
+from agent.oci.registry import Registry
 from agent.peering.channels import NoReply
 from agent.peering.credentials import Credentials
 from agent.pull.pace import Pace

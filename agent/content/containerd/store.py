@@ -29,7 +29,8 @@ from agent.content.store import (
 from agent.oci.digest import Digest, parse_digest
 from agent.oci.errors import DigestInvalid
 from agent.oci.manifest import Descriptor
-from agent.oci.reference import Registry, Repository, Tag, parse_image
+from agent.oci.reference import Repository, Tag, parse_image
+from agent.oci.registry import Registry
 
 _log = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ from agent.holders.tagfinder import ScatterTagFinder
 from agent.holders.tags import TagResolver
 from agent.members.roster import Roster
 from agent.observe.metrics import Metrics
-from agent.oci.patterns import parse_filter
+from agent.oci.filters import parse_filter
 from agent.peering.dial import Dialer
 from agent.pull.asking import AskingPolicy
 from agent.pull.bucket import TokenBucket

@@ -268,7 +268,10 @@ def test_endpoint_that_is_none_is_refused_with_a_hint(value: object) -> None:
 
 LABELS = st.none() | st.sampled_from(("eu", "1", "no", "null", "1e3", "2024-01-01", "~", "a: b", "zürich"))
 PATTERNS = st.lists(
-    st.sampled_from(("*", "docker.io/*", "*:latest", "ghcr.io/a/*:v1.*", "[a-c]*")), max_size=3
+    st.sampled_from(
+        ("*", "docker.io/*", "*:latest", "ghcr.io/a/*:v1.*", "[a-c]*/x", "GHCR.io", "[fd00::1]:5000/*")
+    ),
+    max_size=3,
 )
 DOCUMENTS = st.fixed_dictionaries(
     {
@@ -285,7 +288,13 @@ DOCUMENTS = st.fixed_dictionaries(
         "store": st.sampled_from(("oci-layout:///x", "containerd:///c.sock?namespace=a.b")),
         "membership": st.fixed_dictionaries({"static": st.none() | st.sampled_from(("m.yaml", "/a/m.yaml"))}),
         "registries": st.fixed_dictionaries({"include": PATTERNS, "exclude": PATTERNS}),
-        "tags": st.fixed_dictionaries({"resolve": st.booleans(), "max_age_s": st.floats(0, 10**8)}),
+        "tags": st.fixed_dictionaries(
+            {
+                "resolve": st.booleans(),
+                "max_age_s": st.floats(0, 10**8),
+                "exclude": st.lists(st.sampled_from(("rc-*", "*:rc", "ghcr.io/*"))),
+            }
+        ),
         "state_dir": st.none() | st.just("state"),
         "lookup": st.fixed_dictionaries({"patience_s": st.floats(0.001, 10)}),
         "pull": st.fixed_dictionaries({"attempts_max": st.integers(1, 100)}),

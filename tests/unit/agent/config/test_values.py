@@ -32,6 +32,8 @@ GOOD: list[tuple[Parser, object, object]] = [
     (values.parse_index, "scatter", "scatter"),
     (values.parse_transfer_mode, "redirect", "redirect"),
     (values.parse_patterns, ["docker.io/*"], ("docker.io/*",)),
+    (values.parse_patterns, ["GHCR.io", "ghcr.io/*"], ("ghcr.io/*",)),
+    (values.parse_tag_patterns, ["latest", "*:rc", "ghcr.io/*"], ("*:latest", "*:rc", "ghcr.io/*")),
     (values.parse_labels, {"a/b": 1}, Labels(items=(("a/b", "1"),))),
     (values.parse_levels, ["row", "rack"], ("row", "rack")),
     (

@@ -17,7 +17,8 @@ from agent.content.store import Blob, Change, ContentMissing, ContentUnavailable
 from agent.documents.scrub import RoundEntry
 from agent.observe.metrics import Metrics
 from agent.oci.digest import Digest
-from agent.oci.reference import Registry, Repository, Tag
+from agent.oci.reference import Repository, Tag
+from agent.oci.registry import Registry
 from tests.unit.twins import loop_clock, other_tasks, run_in_virtual_time
 
 MIB = 1 << 20

@@ -12,8 +12,9 @@ from agent.holders.tags import Resolved, TagResolver
 from agent.holders.wire import KnownTag, Question, Reply
 from agent.oci.digest import Digest
 from agent.oci.errors import ManifestUnknown
-from agent.oci.patterns import parse_filter
-from agent.oci.reference import Named, Registry, Repository, Tag
+from agent.oci.filters import parse_filter
+from agent.oci.reference import Named, Repository, Tag
+from agent.oci.registry import Registry
 from tests.unit.twins import descriptor, named, node, sha256
 
 NOW_S = 10_000.0

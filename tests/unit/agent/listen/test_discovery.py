@@ -6,8 +6,9 @@ import pytest
 
 from agent.listen.discovery import Discovery
 from agent.oci.errors import NameUnknown
-from agent.oci.patterns import parse_filter
-from agent.oci.reference import Registry, Repository, TagList
+from agent.oci.filters import parse_filter
+from agent.oci.reference import Repository, TagList
+from agent.oci.registry import Registry
 from tests.unit.agent.holders.test_tags import MemoryStore, image
 from tests.unit.twins import named
 

@@ -8,7 +8,7 @@ from agent.listen.names import RequestNames
 from agent.observe.requests import RequestPath
 from agent.oci.digest import Digest
 from agent.oci.errors import OciError
-from agent.oci.patterns import parse_filter
+from agent.oci.filters import parse_filter
 from tests.unit.agent.holders.test_tags import NOW_S, MemoryTagFinder, answer, image, resolver
 from tests.unit.agent.listen.test_prefetch import Node
 from tests.unit.twins import named, sha256

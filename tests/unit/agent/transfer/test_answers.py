@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from agent.oci.digest import digest_of
 from agent.oci.errors import OciError, RangeInvalid, TooManyRequests
 from agent.oci.ranges import ByteRange, RangeSpec, select
-from agent.oci.reference import Addressed, Kind, Registry, Repository
+from agent.oci.reference import Addressed, Kind, Repository
+from agent.oci.registry import Registry
 from agent.peering.connections import ResponseHead
 from agent.pull.events import Failure
 from agent.transfer.answers import AttemptFailed, FetchRequest, check
