@@ -8,9 +8,12 @@ Sources: inotify(7); OCI image spec, image-layout.md; measurements of containerd
 """
 
 import asyncio
+import errno
+import logging
 import os
 import stat
 from collections.abc import Callable, Set
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 from asyncinotify import Event, Inotify, Mask
@@ -19,12 +22,16 @@ from agent.content.store import Change, ChangeKind, ContentMissing, FileBlob, Id
 from agent.oci.digest import HEX_LENGTH, Digest, parse_digest
 from agent.oci.errors import DigestInvalid
 
+_log = logging.getLogger(__name__)
+
 _POLL_S = 0.5
 _ABSENT_POLL_S = 0.1
 _GONE = Mask.DELETE_SELF | Mask.MOVE_SELF | Mask.UNMOUNT | Mask.IGNORED | Mask.Q_OVERFLOW
 _CAME = Mask.CLOSE_WRITE | Mask.MOVED_TO
 _WENT = Mask.DELETE | Mask.MOVED_FROM
 _WATCHED = _CAME | _WENT | Mask.CREATE | Mask.DELETE_SELF | Mask.MOVE_SELF
+
+_NO_MORE = (errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.ENOMEM)
 
 _Fingerprint = tuple[Identity | None, ...]
 
@@ -42,6 +49,7 @@ class BlobDirectory:
         self._withdrawn: dict[Digest, Identity] = {}  # corrupt files
         self._publish = publish
         self.problem: str | None = "not read yet"
+        self._told = False  # that there are no watches left
         self.scanned = asyncio.Event()  # set after the first scan, whether the directory exists or not
 
     @property
@@ -59,7 +67,8 @@ class BlobDirectory:
             return digest in self._sizes
         if self._is_withdrawn(digest):
             return False
-        return self.path(digest).exists()  # the directory may just have come, with a node's first blob
+        # The directory may just have come, with a node's first blob. Path.exists raises if it can't be read.
+        return os.path.exists(self.path(digest))  # noqa: PTH110
 
     def path(self, digest: Digest) -> Path:
         """The path of a blob's file. Safe for any `Digest`, because its grammar has no separators."""
@@ -89,34 +98,64 @@ class BlobDirectory:
             try:
                 await self._follow()
             except OSError as error:
-                self.problem = f"{self._root}: {error.strerror}"
+                self.problem = f"{self._root}: {error.strerror or error}"
                 self._adopt({})
                 self.scanned.set()
                 await asyncio.sleep(_ABSENT_POLL_S)
 
     async def _follow(self) -> None:
-        """Follow until the directories themselves change. Raises OSError if they do not exist."""
-        with Inotify() as inotify:
-            os.stat(self._root)  # noqa: PTH116 - raises with strerror, which add_watch does not
-            inotify.add_watch(self._root, _WATCHED)
-            for algorithm in HEX_LENGTH:
-                if (self._root / algorithm).is_dir():
-                    inotify.add_watch(self._root / algorithm, _WATCHED)
+        """Follow until the directories themselves change. Raises OSError if they can't be read."""
+        os.stat(self._root)  # noqa: PTH116 - raises with strerror, which add_watch does not
+        inotify = self._watch()
+        with inotify or nullcontext():
             seen = self._fingerprint()
             self._adopt(await asyncio.to_thread(_scan, self._root))
             self.problem = None
             self.scanned.set()
             while True:
-                try:
-                    async with asyncio.timeout(_POLL_S):
-                        event = await inotify.get()
-                except TimeoutError:
+                event = None
+                if inotify is None:
+                    await asyncio.sleep(_POLL_S)
+                else:
+                    with suppress(TimeoutError):
+                        async with asyncio.timeout(_POLL_S):
+                            event = await inotify.get()
+                if event is None:
                     if self._fingerprint() != seen:
                         return
                     continue
                 if not self._apply(event):
                     return
                 seen = self._fingerprint()
+
+    def _watch(self) -> Inotify | None:
+        """Watches on the directories. None if the kernel gives no more: then the check of times has to do."""
+        inotify: Inotify | None = None
+        try:
+            inotify = Inotify()
+            inotify.add_watch(self._root, _WATCHED)
+            for algorithm in HEX_LENGTH:
+                if (self._root / algorithm).is_dir():
+                    inotify.add_watch(self._root / algorithm, _WATCHED)
+        except OSError as error:
+            if inotify is not None:
+                inotify.close()
+            if error.errno not in _NO_MORE:
+                raise
+            if not self._told:
+                self._told = True
+                _log.warning(
+                    "no inotify watches left, so new blobs are noticed within %.1f s only: %s",
+                    _POLL_S,
+                    error,
+                    extra={
+                        "fields": {
+                            "hint": "raise fs.inotify.max_user_instances and fs.inotify.max_user_watches"
+                        }
+                    },
+                )
+            return None
+        return inotify
 
     def _apply(self, event: Event) -> bool:
         """Apply one event. False if the watches have to be set up again."""
@@ -187,15 +226,20 @@ def _identity(path: Path) -> Identity | None:
 def _scan(root: Path) -> dict[Digest, int]:
     found: dict[Digest, int] = {}
     for algorithm in HEX_LENGTH:
-        try:
-            with os.scandir(root / algorithm) as entries:
-                for entry in entries:
-                    digest = _digest_of(Path(entry.path))
-                    if digest is not None and entry.is_file(follow_symlinks=False):
-                        found[digest] = entry.stat(follow_symlinks=False).st_size
-        except FileNotFoundError:
-            continue  # no blob with this algorithm yet, or removed during the scan: an event follows
+        with suppress(FileNotFoundError), os.scandir(root / algorithm) as entries:
+            for entry in entries:
+                digest = _digest_of(Path(entry.path))
+                if digest is not None and (size_bytes := _size_of(entry)) is not None:
+                    found[digest] = size_bytes
     return found
+
+
+def _size_of(entry: "os.DirEntry[str]") -> int | None:
+    """The size of a regular file. None for anything else, and for one that can't be looked at (any more)."""
+    try:
+        return entry.stat(follow_symlinks=False).st_size if entry.is_file(follow_symlinks=False) else None
+    except OSError:
+        return None  # removed during the scan: an event follows
 
 
 def _digest_of(path: Path) -> Digest | None:

@@ -22,6 +22,7 @@ from agent.oci.reference import Named, Repository, Tag, parse_image
 from agent.oci.registry import Registry
 
 _POLL_S = 0.5
+_UNKNOWN_S = 0.0  # when a tag was seen, if its manifest can't be looked at: too long ago to count
 _NAME_ANNOTATIONS = ("io.containerd.image.name", "org.opencontainers.image.ref.name")
 
 
@@ -84,14 +85,19 @@ class OciLayout:
     async def _follow_index(self) -> None:
         # Checking one file's status twice a second is cheaper than an event for each write to it.
         known: tuple[int, int, int] | None = None
+        blobs_were_well = False
         while True:
             path = self._directory / "index.json"
             try:
                 status = path.stat()
                 current = (status.st_ino, status.st_mtime_ns, status.st_size)
-                if current != known:
-                    self._read_index(path.read_bytes(), first=known is None)
+                # The ages of tags come from blobs, so they are read again when the blobs become readable.
+                blobs_are_well = self._blobs.problem is None
+                aged_anew = blobs_are_well and not blobs_were_well
+                if current != known or aged_anew:
+                    self._read_index(path.read_bytes(), first=known is None or aged_anew)
                     known = current
+                blobs_were_well = blobs_are_well
             except OSError as error:
                 self._drop_names(f"{path}: {error.strerror}")
                 known = None
@@ -126,14 +132,14 @@ class OciLayout:
         # The layout does not say when a tag was seen. A name that changes while we watch was seen now. A name
         # that was there at the start is at least as old as its manifest's file.
         known = self._digests.get(name)
-        if known and known[0] == digest:
+        if known and known[0] == digest and known[1] != _UNKNOWN_S:
             return known[1]
         if not first:
             return now_s
         try:
             return self._blobs.path(digest).stat().st_mtime
         except OSError:
-            return 0.0
+            return _UNKNOWN_S
 
 
 def _name_of(entry: Any) -> tuple[Named, Descriptor] | None:

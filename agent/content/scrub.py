@@ -6,6 +6,7 @@ be replaced while it is read.
 """
 
 import asyncio
+import errno
 import hashlib
 import logging
 import os
@@ -15,7 +16,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from agent.config import ScrubSettings
-from agent.content.store import Blob, ContentError, ContentMissing, ContentStore, Identity
+from agent.content.store import Blob, ContentError, ContentMissing, ContentStore, ContentUnavailable, Identity
 from agent.documents.scrub import RoundEntry, ScrubDocument
 from agent.observe.metrics import Metrics
 from agent.oci.digest import Digest
@@ -27,6 +28,8 @@ _PIECE_BYTES = 1024 * 1024
 _STORE_S = 0.5
 _SOON_MAX = 1024
 _FOUND_MAX = 100
+# A file system that went away, or a machine without memory: the blob itself may be sound.
+_NOT_OF_THE_BLOB = (errno.ESTALE, errno.ENOMEM, errno.EACCES, errno.ETIMEDOUT, errno.ENODEV, errno.ENXIO)
 
 
 class Scrubber:
@@ -157,6 +160,8 @@ class Scrubber:
                     piece = await _read(blob, offset)
                 except OSError as error:
                     _log.warning("blob unreadable: %s", error, extra={"fields": {"digest": digest}})
+                    if error.errno in _NOT_OF_THE_BLOB:
+                        raise ContentUnavailable(str(error)) from error
                     return False, blob.identity
                 await asyncio.to_thread(hashed.update, piece)
                 self._metrics.scrubbed(len(piece))

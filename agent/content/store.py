@@ -6,6 +6,7 @@ content. One conformance suite, ``tests/conformance/test_content_store.py``, run
 
 import asyncio
 import os
+import stat
 from collections.abc import AsyncIterator, Iterable, Iterator, Set
 from dataclasses import dataclass
 from enum import Enum
@@ -135,17 +136,26 @@ class ContentStore(Protocol):
         ...
 
 
+# O_NONBLOCK, so that a FIFO in a blob's place does not block. O_NOFOLLOW: a link could point anywhere.
+_OPENED = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+
+
 class FileBlob:
     """A blob in a file, opened once. It stays readable if the file is removed."""
 
     def __init__(self, path: Path) -> None:
+        self.fd: int | None = None
         try:
-            self.fd: int | None = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            self.fd = os.open(path, _OPENED)
+            status = os.fstat(self.fd)
         except FileNotFoundError as error:
             raise ContentMissing(f"no such blob: {path.name}") from error
         except OSError as error:
-            raise ContentUnavailable(f"{path}: {error.strerror}") from error
-        status = os.fstat(self.fd)
+            self.close()
+            raise ContentUnavailable(f"{path}: {error.strerror or error}") from error
+        if not stat.S_ISREG(status.st_mode):
+            self.close()
+            raise ContentUnavailable(f"{path}: not a regular file")
         self.size_bytes = status.st_size
         self.identity: Identity | None = (status.st_dev, status.st_ino, status.st_mtime_ns)
 

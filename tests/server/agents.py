@@ -170,12 +170,13 @@ class Node:
         patient = {group: {**values, **settings.get(group, {})} for group, values in PATIENT.items()}
         self.config.write_text(yaml.safe_dump({**base, **settings, **patient}))
         self._process: Process | None = None
+        self.before: tuple[str, ...] = ()  # words before the command, such as setpriv's
 
     @property
     def command(self) -> list[str]:
         """The command that runs this agent."""
         shorthaul = Path(sys.executable).parent / "shorthaul"
-        return [str(shorthaul), "agent", "--config", str(self.config), "--log-format", "json"]
+        return [*self.before, str(shorthaul), "agent", "--config", str(self.config), "--log-format", "json"]
 
     @property
     def process(self) -> Process:

@@ -35,7 +35,6 @@ ELSEWHERE = {
     "agent/cli/settings.py": "driven whole by tests/server/test_lifecycle.py and tests/probe",
     "agent/cli/verify.py": "driven whole by tests/e2e/test_verdicts.py; its checks in agent/preflight",
     "agent/cli/watch.py": "driven whole by tests/probe/test_watching.py",
-    "agent/content/blobdir.py": "driven whole by tests/conformance/test_content_store.py",
     "agent/content/containerd/client.py": "driven whole by tests/conformance/test_content_store.py",
     "agent/content/ocilayout.py": "driven whole by tests/conformance/test_content_store.py",
     "agent/lifecycle.py": "driven whole by tests/server/test_lifecycle.py",

@@ -9,6 +9,7 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Set
 from contextlib import aclosing
+from itertools import islice
 from pathlib import Path
 from typing import Protocol
 
@@ -37,6 +38,7 @@ _log = logging.getLogger(__name__)
 _CONTENT = "io.containerd.content.v1.content"
 _RETRY_S = 0.5
 _RESCAN_S = 30.0  # a daemon that hangs without closing its socket is noticed within this time
+_TRIED = 8  # blobs: one that is lost says nothing about the others
 _API_POLL_S = 0.8  # so that new content is noticed within 1 s over the API too
 
 
@@ -178,8 +180,8 @@ class Containerd:
             if self._blobs.problem is not None:
                 try:
                     listed = dict(_parsed(await self._client.sizes()))
-                    if listed:  # containerd may list content that it lost, so try to read one blob
-                        await self._client.read(next(iter(listed)), 0, 1)
+                    if listed:
+                        await self._require_readable(listed)
                         self._withdrawn &= listed.keys()
                         sizes = {d: size for d, size in listed.items() if d not in self._withdrawn}
                 except (ContentUnavailable, ContentMissing) as error:
@@ -192,6 +194,19 @@ class Containerd:
             for change in difference(before.keys(), (sizes or {}).keys()):
                 self._listing_changed(change)
             await asyncio.sleep(_API_POLL_S)
+
+    async def _require_readable(self, listed: Iterable[Digest]) -> None:
+        """Read a byte of some of the listed blobs: containerd may list content that it lost.
+
+        Raises `ContentMissing` or `ContentUnavailable` if none of the first few can be read.
+        """
+        for digest in islice(listed, _TRIED):
+            try:
+                await self._client.read(digest, 0, 1)
+            except ContentMissing:
+                continue
+            return
+        raise ContentMissing("containerd lists content, but has lost it")
 
     def _file_changed(self, change: Change) -> None:
         if self._api_sizes is None or change.digest not in self._api_sizes:
