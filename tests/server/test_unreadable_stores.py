@@ -71,8 +71,8 @@ def test_a_store_that_is_closed_to_the_agent_costs_no_crash_and_no_500(site: Sit
     _open_again(closed, "blobs")
     wait_for(closed.is_ready, "the store can be read again")
     tag = "/v2/library/app/manifests/v1?ns=registry.test"
-    wait_for(lambda: closed.ask(tag).status == 200, "the tag's age is known")
     for node in (closed, other):
+        wait_for(lambda node=node: node.ask(tag).status == 200, "the tag's age is known")  # type: ignore[misc]
         assert node.ask(tag).body == image.manifest
         assert node.blob(image.layers[0]).body == image.layers[0]
         assert node.logged_errors() == []
