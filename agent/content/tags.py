@@ -49,7 +49,12 @@ class TagAges:
         return min(entry.seen_s, image.seen_s)
 
     def resolved(self, name: Named, digest: Digest, seen_s: float) -> None:
-        """Record that this mirror resolved ``name`` to ``digest``, seen at the registry at ``seen_s``."""
+        """Record that this mirror resolved ``name`` to ``digest``, seen at the registry at ``seen_s``.
+
+        0 means that nobody knows when (a store that can't be read just now): nothing to record.
+        """
+        if not seen_s:
+            return
         key = str(name)
         entry = _Mirrored(digest=digest, seen_s=seen_s)
         if self._mirrored.get(key) == entry:
