@@ -133,13 +133,16 @@ class Node:
         self._probe: Process | None = None
         self.log = self.folder / "agent.log"
 
-    def start_agent(self, **overrides: Any) -> None:
-        """Start the agent, and wait until it is ready. ``overrides``: top-level settings."""
+    def start_agent(self, *, before: Sequence[str] = (), **overrides: Any) -> None:
+        """Start the agent, and wait until it is ready. ``overrides``: top-level settings.
+
+        ``before``: words to put before the command.
+        """
         path = self.folder / "agent.yaml"
         path.write_text(yaml.safe_dump({**self.settings, **overrides}))
         command = [str(Path(sys.executable).parent / "shorthaul"), "agent", "--config", str(path)]
         self._process = Process(
-            [*command, "--log-format", "json"], log=self.log, netns=self.netns, cgroup=self.cgroup
+            [*before, *command, "--log-format", "json"], log=self.log, netns=self.netns, cgroup=self.cgroup
         )
         self._process.wait_until(self.is_ready, f"the agent of {self.name}")
 

@@ -3,6 +3,7 @@
 import concurrent.futures
 import http.client
 import json
+import os
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -125,6 +126,39 @@ def test_a_pull_succeeds_from_the_registry_while_the_agent_is_down(cluster: Clus
         assert {client for client, *_ in asked_of_registry(cluster, reference)} == {node.address}
     finally:
         node.start_agent()
+
+
+def test_a_containerd_whose_files_are_closed_to_the_agent_is_read_over_its_api(
+    cluster: Cluster, push: Push
+) -> None:
+    reference = push()
+    holder, client = cluster.node("a2"), cluster.node("a1")
+    assert holder.containerd is not None
+    root = holder.containerd.root
+    mode = root.stat().st_mode & 0o777
+    holder.pull(reference)
+    until(lambda: names_known(holder, reference), "the image in the store")
+    cluster.registry.stop()
+    holder.agent.stop()
+    # Root without the right to pass over permissions meets them as an ordinary user does.
+    before = ("setpriv", "--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-all")
+    os.chown(root, 65534, 65534)
+    root.chmod(0o700)
+    try:
+        lines = len(holder.log.read_text().splitlines())
+        holder.start_agent(before=before)
+        until(lambda: names_known(holder, reference), "the image, over the API")
+        blobs = pull_and_tell(client, reference)
+        assert {(blob["node"], blob["status"]) for blob in blobs} == {("a2", 200)}
+        log = [json.loads(line) for line in holder.log.read_text().splitlines()[lines:]]
+        assert any("content API" in entry["message"] and "ermission" in entry["message"] for entry in log)
+        assert [entry for entry in log if "traceback" in entry or entry["level"] == "error"] == []
+    finally:
+        os.chown(root, 0, 0)
+        root.chmod(mode)
+        cluster.registry.start()
+        holder.agent.stop()
+        holder.start_agent()
 
 
 def test_an_unknown_image_is_refused_by_the_registry_not_by_the_mirror(cluster: Cluster) -> None:
