@@ -4,3 +4,6 @@
 know who has what. `pull` decides, `transfer` moves bytes, `peering` reaches other agents. CONTRIBUTING.md
 says where to find what.
 """
+
+__version__ = "0.1.0"
+"""The version of this release; a test holds it against pyproject.toml."""

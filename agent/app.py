@@ -4,6 +4,7 @@
 parts bind to the running loop.
 """
 
+import asyncio
 import random
 import socket
 import time
@@ -25,7 +26,7 @@ from agent.admin.routes import (
     traffic_routes,
 )
 from agent.admin.server import AdminServer
-from agent.config import CostSettings, Endpoint, Settings
+from agent.config import ContainerdStore, CostSettings, Endpoint, Settings
 from agent.content.factory import make_store
 from agent.content.scrub import Scrubber
 from agent.content.sizes import ContentSizes
@@ -57,6 +58,7 @@ from agent.listen.traffic import Traffic
 from agent.members.factory import make_membership
 from agent.members.own import OwnPlacement
 from agent.members.roster import Roster
+from agent.observe.components import Component, follow_components
 from agent.observe.metrics import Metrics
 from agent.observe.requests import RecentRequests
 from agent.oci.filters import Filter, parse_filter
@@ -100,6 +102,7 @@ class Core:
     book: FlowBook
     recent: RecentRequests
     readiness: Readiness
+    members_known: asyncio.Event  # set by the first list of peers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,6 +182,8 @@ def _make_core(settings: Settings) -> Core:
     roster = _make_roster(settings, own, placement)
     policy = _make_policy(settings)
     roster.on_change(policy.regard.members_changed)
+    members_known = asyncio.Event()
+    roster.on_change(lambda _: members_known.set())
     return Core(
         own=own,
         credentials=Credentials(own=own),
@@ -205,6 +210,7 @@ def _make_core(settings: Settings) -> Core:
         book=FlowBook(own=own, canary_interval_s=settings.probe.canary_interval_s),
         recent=RecentRequests(),
         readiness=Readiness(store),
+        members_known=members_known,
     )
 
 
@@ -419,7 +425,16 @@ def _make_background(settings: Settings, core: Core, outbound: Outbound) -> Back
         "verdicts": follower.run,
         "commits": partial(follow_commits, core.store, core.policy, core.metrics, time.monotonic),
         "scrub": core.scrubber.run,
+        "components": partial(follow_components, _components(settings, core)),
     }
+
+
+def _components(settings: Settings, core: Core) -> tuple[Component, ...]:
+    if isinstance(settings.store, ContainerdStore):
+        hint = "does containerd run, and may this agent use the socket and the root that `store` names?"
+    else:
+        hint = "may this agent read the image layout that `store` names?"
+    return (Component(name="the store", problem=lambda: core.store.problem, hint=hint),)
 
 
 def _registries(settings: Settings) -> Filter:

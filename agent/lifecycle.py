@@ -13,9 +13,12 @@ import gc
 import logging
 import resource
 import signal
+from contextlib import suppress
+from dataclasses import fields
 
 import uvloop
 
+from agent import __version__
 from agent.admin.readiness import Phase
 from agent.app import Parts, build, open_listeners
 from agent.config import Settings
@@ -24,6 +27,7 @@ from agent.tasks import end_all
 _log = logging.getLogger("shorthaul")
 
 _ADMIN_DRAIN_S = 1.0
+_MEMBERS_S = 0.5  # for the first list of peers, before the agent says how many it knows
 
 
 def run_agent(settings: Settings) -> None:
@@ -73,7 +77,7 @@ async def _serve(parts: Parts, stop: asyncio.Event) -> None:
         for listener in inbound.pull_listeners:
             await listener.start()
         core.readiness.phase = Phase.SERVING
-        _log.info("serving", extra={"fields": {"node": core.own, "store": str(parts.settings.store)}})
+        await _say_what_is_served(parts)
         await stop.wait()
         await _drain(parts)
     finally:
@@ -81,6 +85,30 @@ async def _serve(parts: Parts, stop: asyncio.Event) -> None:
         await inbound.admin_listener.drain(_ADMIN_DRAIN_S)
         parts.outbound.relays.close()
     _log.info("stopped")
+
+
+async def _say_what_is_served(parts: Parts) -> None:
+    """One line for whoever wonders what this agent is, where it listens, whom it knows and what it serves."""
+    core, settings = parts.core, parts.settings
+    with suppress(TimeoutError):  # a membership that can't be read says so itself
+        async with asyncio.timeout(_MEMBERS_S):
+            await core.members_known.wait()
+    _log.info(
+        "serving",
+        extra={
+            "fields": {
+                "node": core.own,
+                "version": __version__,
+                **{
+                    entry.name: str(getattr(settings.listen, entry.name)) for entry in fields(settings.listen)
+                },
+                "peers": len(core.roster),
+                "membership": str(settings.membership.static or "none"),
+                "store": str(settings.store),
+                "store_problem": core.store.problem,
+            }
+        },
+    )
 
 
 async def _drain(parts: Parts) -> None:

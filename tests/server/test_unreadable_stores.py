@@ -3,8 +3,11 @@
 import json
 import os
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
+
+from agent import __version__
 
 from .agents import ADMIN, Node, Site, digest_of, make_image, wait_for
 
@@ -41,7 +44,7 @@ def _answers(node: Node) -> bool:
         return False
 
 
-def _lines(node: Node, words: str) -> list[dict[str, str]]:
+def _lines(node: Node, words: str) -> list[dict[str, Any]]:
     events = [json.loads(line) for line in node.log.read_text().splitlines()]
     return [event for event in events if words in event["message"]]
 
@@ -68,6 +71,7 @@ def test_a_store_that_is_closed_to_the_agent_costs_no_crash_and_no_500(site: Sit
     # What it does not have itself it still gets from its peer: only its own store is closed.
     assert closed.blob(blob).body == blob
     assert closed.ask(f"/api/explain?digest={image.digest}", port=ADMIN).json()["local"] is False
+    wait_for(lambda: bool(_lines(closed, "the store does not work")), "the log says so")
     _open_again(closed, "blobs")
     wait_for(closed.is_ready, "the store can be read again")
     tag = "/v2/library/app/manifests/v1?ns=registry.test"
@@ -76,6 +80,35 @@ def test_a_store_that_is_closed_to_the_agent_costs_no_crash_and_no_500(site: Sit
         assert node.ask(tag).body == image.manifest
         assert node.blob(image.layers[0]).body == image.layers[0]
         assert node.logged_errors() == []
+    wait_for(lambda: bool(_lines(closed, "the store works again")), "the log says that it is back")
+    (failed,) = _lines(closed, "the store does not work")
+    assert "Permission denied" in failed["message"]
+    assert failed["hint"]
+
+
+def test_the_first_line_says_where_the_agent_listens_whom_it_knows_and_what_it_serves(site: Site) -> None:
+    node, _ = site.add("node"), site.add("other")
+    site.start()
+    wait_for(lambda: bool(_lines(node, "serving")), "the line")
+    (line,) = _lines(node, "serving")
+    assert line["version"] == __version__
+    assert {line[name].rpartition(":")[0] for name in ("hostport", "peer", "nodeport", "admin")} == {
+        node.address
+    }
+    assert (line["peers"], line["membership"]) == (1, str(site.members))
+    assert str(node.layout) in line["store"]
+
+
+def test_a_containerd_that_is_not_there_is_said_and_the_agent_waits_for_it(site: Site) -> None:
+    missing = site.folder / "no-such.sock"
+    node = site.add("node", store=f"containerd://{missing}")
+    node.launch()
+    wait_for(lambda: bool(_lines(node, "the store does not work")), "the log says so")
+    (line,) = _lines(node, "the store does not work")
+    assert str(missing) in line["message"]
+    assert "does containerd run" in line["hint"]
+    assert node.ask("/v2/library/app/manifests/v1").status == 404
+    assert node.logged_errors() == []
 
 
 def test_a_single_blob_that_is_closed_to_the_agent_comes_from_a_peer(site: Site) -> None:

@@ -166,8 +166,6 @@ class Containerd:
                         self._problem = None
                 self._problem = "containerd ended its event stream"
             except (ContentUnavailable, ContentMissing) as error:
-                if self._problem is None:
-                    _log.warning("store lost: %s", error)
                 self._problem = str(error)
             await asyncio.sleep(_RETRY_S)
 
