@@ -13,7 +13,7 @@ from agent.oci.ranges import (
     select,
 )
 from agent.oci.reference import Addressed, Kind
-from agent.peering.connections import ResponseHead
+from agent.peering.heads import ResponseHead
 from agent.pull.events import Failure
 
 

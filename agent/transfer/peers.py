@@ -14,13 +14,16 @@ from agent.oci.digest import digest_of
 from agent.oci.manifest import SIZE_MAX_BYTES, Manifest, parse_manifest
 from agent.oci.ranges import ByteRange
 from agent.oci.reference import Kind
-from agent.peering.connections import ConnectionPool, Malformed, PeerConnection, ResponseHead
+from agent.peering.connections import ConnectionPool, PeerConnection
 from agent.peering.dial import Dialer, Exhausted, Unreachable
+from agent.peering.heads import Malformed, ResponseHead
 from agent.pull.events import Failure
 from agent.transfer.answers import AttemptFailed, FetchRequest, check
 
 VERIFIED_BYTES = 256 * 1024
 """A whole content up to this size is verified before its first byte is sent. That takes under 1 ms."""
+
+_FIRST_BYTES = 16 * 1024  # are copied; what follows is spliced
 
 
 class PeerBody:
@@ -129,7 +132,7 @@ class PeerClient:
             elif _is_verified(wanted, body):
                 await self._verify(body, wanted)
             elif not body.first and body.left_bytes:
-                body.first = await body.read(VERIFIED_BYTES)
+                body.first = await body.read(_FIRST_BYTES)
         except BaseException:
             connection.close()
             raise

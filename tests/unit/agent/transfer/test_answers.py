@@ -9,7 +9,7 @@ from agent.oci.errors import OciError, RangeInvalid, TooManyRequests
 from agent.oci.ranges import ByteRange, RangeSpec, select
 from agent.oci.reference import Addressed, Kind, Repository
 from agent.oci.registry import Registry
-from agent.peering.connections import ResponseHead
+from agent.peering.heads import ResponseHead
 from agent.pull.events import Failure
 from agent.transfer.answers import AttemptFailed, FetchRequest, check
 from tests.unit.twins import make_policy, sha256
