@@ -73,7 +73,7 @@ class BlobDirectory:
     def path(self, digest: Digest) -> Path:
         """The path of a blob's file. Safe for any `Digest`, because its grammar has no separators."""
         algorithm, _, encoded = digest.partition(":")
-        return self._root / algorithm / encoded
+        return self._root.joinpath(algorithm, encoded)
 
     def withdraw(self, digest: Digest, identity: Identity | None) -> None:
         """Stop holding a blob whose file is corrupt, until another file takes its place."""

@@ -45,6 +45,10 @@ class HolderIndex(Protocol):
         """This node's store no longer has these digests. For each digest the last call counts."""
         ...
 
+    def remembered(self, digest: Digest) -> Holders | None:
+        """What `lookup` would return at once, from a cache. None if it would have to ask."""
+        ...
+
     async def lookup(self, digest: Digest) -> Holders:
         """The holders, at least the near ones. May come from a cache. Never contains this node.
 

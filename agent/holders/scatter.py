@@ -31,6 +31,10 @@ class _Cached:
     nodes: dict[NodeName, None]
     expires_s: float
 
+    @property
+    def holders(self) -> Holders:
+        return Holders(nodes=tuple(self.nodes), exhaustive=not self.nodes)
+
 
 class ScatterIndex:
     """Looks digests up by asking peers, and remembers the answers for a short time. See `HolderIndex`.
@@ -63,19 +67,27 @@ class ScatterIndex:
     async def run(self) -> None:
         """Returns at once: there is nothing to do."""
 
+    def remembered(self, digest: Digest) -> Holders | None:
+        """See `HolderIndex.remembered`."""
+        cached = self._fresh(digest)
+        if cached is None:
+            return None
+        self._metrics.lookup(0.0)
+        return cached.holders
+
     async def lookup(self, digest: Digest) -> Holders:
         """See `HolderIndex.lookup`."""
         started_s = self._clock()
-        cached = self._fresh(digest)
-        if cached is None:
-            found = self._found.get(digest) or self._start((digest,))[digest]
-            # Other callers may wait for it as well, so a caller that leaves must not end it.
-            await asyncio.shield(found)
-            cached = self._cache.get(digest)
+        if (known := self.remembered(digest)) is not None:
+            return known
+        found = self._found.get(digest) or self._start((digest,))[digest]
+        # Other callers may wait for it as well, so a caller that leaves must not end it.
+        await asyncio.shield(found)
         self._metrics.lookup(self._clock() - started_s)
+        cached = self._cache.get(digest)
         if cached is None:  # the result was dropped from the cache already
             return Holders(nodes=(), exhaustive=False)
-        return Holders(nodes=tuple(cached.nodes), exhaustive=not cached.nodes)
+        return cached.holders
 
     async def lookup_everyone(self, digest: Digest) -> Holders:
         """See `HolderIndex.lookup_everyone`."""

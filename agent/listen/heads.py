@@ -63,7 +63,7 @@ def body_head(
     if selected:
         headers["Content-Range"] = selected.content_range
     exchange.record.status = 206 if selected else 200
-    return web.StreamResponse(status=exchange.record.status, headers=headers)
+    return web.Response(status=exchange.record.status, headers=headers)
 
 
 def requested_range(exchange: Exchange, digest: Digest, size_bytes: int | None) -> RangeSpec | None:

@@ -22,6 +22,7 @@ _REPOSITORY = re.compile(
     r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*", re.ASCII
 )
 _TAG = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}", re.ASCII)
+_ENCODED_SEPARATOR = re.compile(r"%(?:2f|5c|00)", re.IGNORECASE)
 _ABSOLUTE = re.compile(r"https?://[^/?]*", re.IGNORECASE)
 _NAME_MAX = 255  # the spec allows implementations to limit a name, and known registries use 255
 
@@ -95,7 +96,7 @@ def parse_target(raw_path: str) -> Target:
     if not raw_path.startswith("/"):  # absolute-form, which every server must accept (RFC 9112, 3.2.2)
         raw_path = _ABSOLUTE.sub("", raw_path, count=1)
     encoded_path, _, query = raw_path.partition("?")
-    if re.search(r"%(?:2f|5c|00)", encoded_path, re.IGNORECASE):
+    if "%" in encoded_path and _ENCODED_SEPARATOR.search(encoded_path):
         raise NameInvalid(
             "the path has an encoded slash, backslash or NUL",
             hint="write the slashes of a repository name as they are",

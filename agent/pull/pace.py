@@ -22,11 +22,15 @@ class Pace:
     def __init__(self, *, patience_s: float) -> None:
         self._patience_s = patience_s
         self._first_bytes_s: dict[Tier, deque[float]] = {}
+        self._hedge_s: Mapping[Tier, float] = dict.fromkeys(Tier, patience_s)
         self._rates: dict[Tier, deque[float]] = {}
 
     def first_byte(self, tier: Tier, seconds: float) -> None:
         """A peer took this long. If the attempt was abandoned, the peer would have taken even longer."""
-        self._first_bytes_s.setdefault(tier, deque(maxlen=_KEPT)).append(seconds)
+        taken_s = self._first_bytes_s.setdefault(tier, deque(maxlen=_KEPT))
+        taken_s.append(seconds)
+        # Replaced and not changed: a pull keeps the limits that it began with.
+        self._hedge_s = {**self._hedge_s, tier: self._hedge_after_s(taken_s)}
 
     def body(self, tier: Tier, size_bytes: int, seconds: float) -> None:
         """A body came from a peer. ``seconds``: without the time spent waiting for its reader."""
@@ -35,14 +39,14 @@ class Pace:
 
     def hedge_s(self) -> Mapping[Tier, float]:
         """For each tier, how long to wait for a first byte before a second peer is asked as well."""
-        return {tier: self._hedge_s(self._first_bytes_s.get(tier, ())) for tier in Tier}
+        return self._hedge_s
 
     def median_bytes_per_s(self, tier: Tier) -> float | None:
         """The median rate of a tier's recent bodies. None until there are enough of them."""
         rates = self._rates.get(tier, ())
         return sorted(rates)[len(rates) // 2] if len(rates) >= _ENOUGH else None
 
-    def _hedge_s(self, taken_s: "deque[float] | tuple[()]") -> float:
+    def _hedge_after_s(self, taken_s: deque[float]) -> float:
         if len(taken_s) < _ENOUGH:
             return self._patience_s
         percentile_s = sorted(taken_s)[len(taken_s) * 95 // 100]

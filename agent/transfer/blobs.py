@@ -10,7 +10,7 @@ import os
 from agent.content.store import Blob, ContentUnavailable
 from agent.transfer.sink import ClientGone, ClientSink
 
-_FIRST_BYTES = 64 * 1024
+_FIRST_BYTES = 16 * 1024  # sent with the head by copying; more would delay the first byte
 _SENDFILE_BYTES = 2 * 1024 * 1024
 _TURN_BYTES = 8 * 1024 * 1024  # other tasks get a turn on the event loop after this many bytes
 _READ_AHEAD_BYTES = 8 * 1024 * 1024

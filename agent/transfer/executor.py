@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import assert_never
 
-from agent.holders.index import HolderIndex
+from agent.holders.index import HolderIndex, Holders
 from agent.members.roster import Roster
 from agent.observe.metrics import Metrics
 from agent.oci.digest import Digest
@@ -329,6 +329,8 @@ class RunningPull:
         self.given_bytes[holder.node] = holder, before + size_bytes
 
     async def _next_event(self) -> Event:
+        if not self._events.empty():
+            return _raised(self._events.get_nowait())
         left_s = self._wake_at_s - self._puller.clock()
         try:
             async with asyncio.timeout(max(0.0, left_s)):
@@ -343,7 +345,11 @@ class RunningPull:
         for command in commands:
             match command:
                 case Lookup():
-                    self._attempts.run(partial(self._look_up, command))
+                    known = None if command.everyone else self._puller.index.remembered(self.digest)
+                    if known is not None:  # the usual case: a task would cost a turn of the event loop
+                        self._found(known)
+                    else:
+                        self._attempts.run(partial(self._look_up, command))
                 case Fetch():
                     self._attempts.start(command, self._wanted_from(command.offset))
                 case Abandon():
@@ -376,7 +382,11 @@ class RunningPull:
         holders = await (
             puller.index.lookup_everyone(digest) if command.everyone else puller.index.lookup(digest)
         )
-        ranked = self._policy.candidates(digest, holders.nodes, puller.roster.snapshot, puller.clock())
+        self._found(holders)
+
+    def _found(self, holders: Holders) -> None:
+        puller = self._puller
+        ranked = self._policy.candidates(self.digest, holders.nodes, puller.roster.snapshot, puller.clock())
         self._events.put_nowait(Found(holders=ranked, exhaustive=holders.exhaustive))
 
     def _wanted_from(self, offset: int) -> FetchRequest:

@@ -231,3 +231,12 @@ async def test_closing_twice_does_nothing(make: Make) -> None:
     cluster.index.prefetch([A])
     await cluster.index.close()
     await cluster.index.close()
+
+
+async def test_only_what_needs_no_question_is_remembered(make: Make) -> None:
+    cluster = make({"near": Member(OWN_ZONE, {A})})
+    assert cluster.index.remembered(A) is None
+    found = await cluster.index.lookup(A)
+    assert cluster.index.remembered(A) in (found, None)
+    cluster.index.forget(A, NodeName("near"))
+    assert cluster.index.remembered(A) is None

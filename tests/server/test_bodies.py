@@ -18,7 +18,7 @@ from .websocket import questioning
 from .wire import Ending, connected, read_reply, read_to_end, request_bytes
 
 _BIG_BYTES = 48 << 20  # more than the kernel's buffers of both sides take
-_SIZES = [0, 1, 65_535, 65_536, 65_537, 300_000, 1 << 20, 3_000_001]
+_SIZES = [0, 1, 16_383, 16_384, 16_385, 300_000, 1 << 20, 3_000_001]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +77,17 @@ def test_many_blobs_over_one_connection_are_exact(pair: Pair, node: Node) -> Non
                 reply = connection.getresponse()
                 assert (reply.read(), int(reply.headers["Content-Length"])) == (b"", len(content))
         assert connection.sock is first_socket, "the connection was not kept"
+
+
+def test_head_and_first_bytes_come_together(pair: Pair, node: Node) -> None:
+    """One message wakes the reader once. The other agent is such a reader."""
+    for content in pair.blobs[5:]:
+        with connected(node.address, LOCAL) as sock:
+            sock.sendall(request_bytes(_path(content), Connection="close"))
+            head, _, first = sock.recv(1 << 16).partition(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 200 ")
+            assert first
+            assert content.startswith(first[: 16 << 10])
 
 
 def test_pipelined_requests_are_answered_in_order_and_exact(pair: Pair, node: Node) -> None:
