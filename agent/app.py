@@ -25,13 +25,14 @@ from agent.admin.routes import (
     topology_routes,
     traffic_routes,
 )
-from agent.admin.server import AdminServer
+from agent.admin.server import AdminServer, oci_error_response
 from agent.config import ContainerdStore, CostSettings, Endpoint, Settings
 from agent.content.factory import make_store
 from agent.content.scrub import Scrubber
 from agent.content.sizes import ContentSizes
 from agent.content.store import ContentStore
 from agent.content.tags import TagAges
+from agent.documents.times import Moment
 from agent.flows.book import FlowBook
 from agent.holders.announcer import announce_store
 from agent.holders.answering import QuestionDesk
@@ -61,6 +62,7 @@ from agent.members.roster import Roster
 from agent.observe.components import Component, follow_components
 from agent.observe.metrics import Metrics
 from agent.observe.requests import RecentRequests
+from agent.oci.browser import BrowserGuard
 from agent.oci.filters import Filter, parse_filter
 from agent.peering.channels import Channels
 from agent.peering.credentials import Credentials
@@ -92,6 +94,7 @@ class Core:
 
     own: NodeName
     credentials: Credentials
+    guard: BrowserGuard
     metrics: Metrics
     store: ContentStore
     scrubber: Scrubber
@@ -187,6 +190,7 @@ def _make_core(settings: Settings) -> Core:
     return Core(
         own=own,
         credentials=Credentials(own=own),
+        guard=BrowserGuard((own, *settings.http.host_names)),
         metrics=metrics,
         store=store,
         scrubber=Scrubber(store, settings.scrub, metrics),
@@ -319,15 +323,20 @@ def _make_inbound(
         upgraded=end_with_peer,
     )
     server = _make_server(settings, core, outbound, questions, reports)
-    admin = _make_admin(core, outbound)
+    listeners = {
+        name: HttpListener(sockets[name], server.handle, settings.http, path=path, watcher=core.book.proof)
+        for name, path in REQUEST_PATHS.items()
+    }
+    pull_listeners = tuple(listeners.values())
+    admin = _make_admin(core, outbound, listeners)
+    listeners["admin"] = HttpListener(
+        sockets["admin"], admin.handle, settings.http, respond=oci_error_response
+    )
     return Inbound(
         questions=questions,
         reports=reports,
-        pull_listeners=tuple(
-            HttpListener(sockets[name], server.handle, settings.http, path=path, watcher=core.book.proof)
-            for name, path in REQUEST_PATHS.items()
-        ),
-        admin_listener=HttpListener(sockets["admin"], admin.handle, settings.http),
+        pull_listeners=pull_listeners,
+        admin_listener=listeners["admin"],
     )
 
 
@@ -339,6 +348,7 @@ def _make_server(
     prefetcher = Prefetcher(holds=core.store.holds, look_up=outbound.index.prefetch, sizes=sizes)
     return OciServer(
         own=core.own,
+        guard=core.guard,
         recorder=Recorder(
             callers=Callers(credentials=core.credentials, peer_at=core.roster.peer_at),
             metrics=core.metrics,
@@ -374,8 +384,8 @@ def _make_server(
     )
 
 
-def _make_admin(core: Core, outbound: Outbound) -> AdminServer:
-    regard, readiness, clock = core.policy.regard, core.readiness, time.monotonic
+def _make_admin(core: Core, outbound: Outbound, listeners: Mapping[str, HttpListener]) -> AdminServer:
+    regard, readiness, clock = core.policy.regard, core.readiness, _now
     gauges = Gauges(
         metrics=core.metrics,
         store=core.store,
@@ -386,6 +396,7 @@ def _make_admin(core: Core, outbound: Outbound) -> AdminServer:
         book=core.book,
         scrubber=core.scrubber,
         unready=readiness.reason,
+        connections=lambda: {name: listener.connections for name, listener in listeners.items()},
     )
     explainer = Explainer(
         own=core.own,
@@ -397,15 +408,16 @@ def _make_admin(core: Core, outbound: Outbound) -> AdminServer:
         puller=outbound.puller,
     )
     return AdminServer(
-        [
+        guard=core.guard,
+        routes=[
             *metrics_routes(gauges, clock),
             *health_routes(readiness.reason),
             *explain_routes(explainer),
             *topology_routes(core.roster, regard, outbound.measurer, clock),
             *traffic_routes(outbound.puller, core.traffic, core.recent, clock),
             *flows_routes(core.book, clock),
-            *scrub_routes(core.scrubber),
-        ]
+            *scrub_routes(core.scrubber, clock),
+        ],
     )
 
 
@@ -437,6 +449,10 @@ def _components(settings: Settings, core: Core) -> tuple[Component, ...]:
     return (Component(name="the store", problem=lambda: core.store.problem, hint=hint),)
 
 
+def _now() -> Moment:
+    return Moment(now_s=time.monotonic(), unix_s=time.time())
+
+
 def _registries(settings: Settings) -> Filter:
     return parse_filter(settings.registries.include, settings.registries.exclude)
 
@@ -454,6 +470,7 @@ def _own_address(settings: Settings) -> str | None:
 
 def _prices(costs: CostSettings) -> Prices:
     return Prices(
+        registry=costs.registry,
         same_zone=costs.same_zone,
         cross_zone=costs.cross_zone,
         cross_region=costs.cross_region,

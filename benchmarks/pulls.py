@@ -61,7 +61,7 @@ class Client:
     def get(self, path: str) -> tuple[int, float, int]:
         """(status, seconds to the first byte, body bytes) of one GET."""
         started_s = time.perf_counter()
-        self._socket.sendall(f"GET {path} HTTP/1.1\r\nHost: mirror\r\n\r\n".encode())
+        self._socket.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
         received = self._socket.recv(65536)
         first_s = time.perf_counter() - started_s
         head, _, body = received.partition(b"\r\n\r\n")

@@ -17,8 +17,12 @@ _PAIRS_MAX = 128  # further pairs are added up under "other", because metrics ha
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prices:
-    """US dollars per GB. ``pairs``: exceptions by (source, destination), each ``zone`` or ``region/zone``."""
+    """US dollars per GB. ``pairs``: exceptions by (source, destination), each ``zone`` or ``region/zone``.
 
+    ``registry``: what a GB from the registry costs.
+    """
+
+    registry: float = 0.045
     same_zone: float = 0.0
     cross_zone: float = 0.02
     cross_region: float = 0.02
@@ -45,6 +49,14 @@ class Prices:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Savings:
+    """Bytes that clients got here and not from the registry, and what these would have cost there."""
+
+    size_bytes: int
+    usd: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
     """Bytes from one zone to another, and their price."""
 
@@ -55,12 +67,17 @@ class Entry:
 
 
 class CostLedger:
-    """Bytes and US dollars by pair of zones, since the start of the agent."""
+    """Bytes and US dollars by pair of zones, and what was saved at the registry, since the agent started.
+
+    Without a mirror, every byte that a client got here would have come from the registry. So the saved money
+    is these bytes times the registry's price, and the net saving is that minus the sums by pair of zones.
+    """
 
     def __init__(self, prices: Prices) -> None:
         self._prices = prices
         self._bytes: dict[tuple[str, str], int] = {}
         self._usd: dict[tuple[str, str], float] = {}
+        self._saved_bytes = 0
 
     def add(self, source: ZoneKey | None, destination: ZoneKey | None, size_bytes: int) -> Entry:
         """Add delivered bytes. Returns the added entry, with the zone names that it counts under."""
@@ -71,6 +88,19 @@ class CostLedger:
         self._bytes[pair] = self._bytes.get(pair, 0) + size_bytes
         self._usd[pair] = self._usd.get(pair, 0.0) + usd
         return Entry(source=pair[0], destination=pair[1], size_bytes=size_bytes, usd=usd)
+
+    def save(self, size_bytes: int) -> Savings:
+        """A client got these bytes here. Returns what that saves at the registry."""
+        self._saved_bytes += size_bytes
+        return self._savings(size_bytes)
+
+    @property
+    def savings(self) -> Savings:
+        """The sum of what was saved at the registry. What was paid between zones is not taken off."""
+        return self._savings(self._saved_bytes)
+
+    def _savings(self, size_bytes: int) -> Savings:
+        return Savings(size_bytes=size_bytes, usd=self._prices.registry * size_bytes / _GB)
 
     def entries(self) -> Iterable[Entry]:
         """The sums by pair of zones, most bytes first."""

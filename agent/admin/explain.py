@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from agent.content.store import ContentError, ContentStore
 from agent.content.verified import read_manifest
 from agent.documents.explain import ContentEntry, ExplainDocument, HolderEntry, PeerReasonEntry
+from agent.documents.times import utc
 from agent.holders.index import HolderIndex
 from agent.holders.tags import TagResolver
 from agent.members.roster import Roster
@@ -37,6 +38,7 @@ class Explainer:
     policy: Policy
     puller: Puller
     clock: Callable[[], float] = time.monotonic
+    calendar: Callable[[], float] = time.time
     # One explanation at a time: it asks every peer, often many times, and pulls come first.
     one_at_a_time: asyncio.Lock = field(default_factory=asyncio.Lock)
 
@@ -83,6 +85,7 @@ class Explainer:
         ranked = policy.ranked(digest, holders, self.roster.snapshot, now_s)
         local = self.store.holds(digest)
         return ExplainDocument(
+            time=utc(self.calendar()),
             node=self.own,
             image=image,
             digest=digest,

@@ -1,6 +1,6 @@
 """The gauges, which are read when Prometheus scrapes. All other metrics are counted when they happen."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from agent.content.scrub import Scrubber
@@ -15,7 +15,10 @@ from agent.pull.regard import Regard
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gauges:
-    """Reads the state of the agent's parts. ``unready``: returns why the agent is not ready, or None."""
+    """Reads the state of the agent's parts.
+
+    ``unready``: returns why the agent is not ready, or None. ``connections``: how many are open by listener.
+    """
 
     metrics: Metrics
     store: ContentStore
@@ -26,12 +29,16 @@ class Gauges:
     book: FlowBook
     scrubber: Scrubber
     unready: Callable[[], str | None]
+    connections: Callable[[], Mapping[str, int]]
 
     def expose(self, now_s: float) -> bytes:
         """All metrics in Prometheus' text format, as of now."""
         metrics = self.metrics
         metrics.store(*self.store.totals)
-        metrics.peers(len(self.roster), len([*self.regard.cooling(now_s)]))
+        cooling = frozenset(self.regard.cooling(now_s))
+        away = self.roster.peers.keys() & (cooling | self.measurer.unreachable)
+        metrics.peers(len(self.roster), cooling=len(cooling), reachable=len(self.roster) - len(away))
+        metrics.connections(self.connections())
         metrics.scrub_paused(self.scrubber.paused)
         metrics.uploads(len(self.admission), self.admission.left_bytes)
         self._read_topology()

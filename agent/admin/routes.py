@@ -6,26 +6,26 @@ from aiohttp import web
 
 from agent.admin.explain import Explainer
 from agent.admin.gauges import Gauges
-from agent.admin.server import Handler, Route, document_response, error_response
+from agent.admin.server import ApiError, Handler, Route, document_response, read_limit
 from agent.admin.views import costs_view, flows_view, latency_view, topology_view, transfers_view
 from agent.content.scrub import Scrubber
 from agent.documents.explain import ExplainDocument
 from agent.documents.flows import FlowsDocument
 from agent.documents.requests import RequestDocument
 from agent.documents.scrub import ScrubDocument
+from agent.documents.times import Moment
 from agent.documents.topology import LatencyDocument, TopologyDocument
 from agent.documents.transfers import CostsDocument, TransfersDocument
-from agent.flows.book import FlowBook
+from agent.flows.book import FLOWS_KEPT, FlowBook
 from agent.latency.measurer import Measurer
 from agent.listen.traffic import Traffic
 from agent.members.roster import Roster
 from agent.observe.metrics import Metrics
 from agent.observe.requests import RecentRequests
-from agent.oci.errors import OciError
 from agent.pull.regard import Regard
 from agent.transfer.executor import Puller
 
-Clock = Callable[[], float]
+Clock = Callable[[], Moment]
 
 
 def health_routes(unready: Callable[[], str | None]) -> tuple[Route, ...]:
@@ -47,7 +47,7 @@ def metrics_routes(gauges: Gauges, clock: Clock) -> tuple[Route, ...]:
     """What Prometheus scrapes."""
 
     async def metrics(_: web.BaseRequest) -> web.Response:
-        return web.Response(body=gauges.expose(clock()), headers={"Content-Type": Metrics.CONTENT_TYPE})
+        return web.Response(body=gauges.expose(clock().now_s), headers={"Content-Type": Metrics.CONTENT_TYPE})
 
     return (Route(path="/metrics", handler=metrics),)
 
@@ -71,37 +71,39 @@ def traffic_routes(
     puller: Puller, traffic: Traffic, recent: RecentRequests, clock: Clock
 ) -> tuple[Route, ...]:
     """The bodies under way, the costs of bytes between zones, and the last requests."""
+    began = clock()
 
     async def transfers(_: web.BaseRequest) -> web.Response:
         return await document_response(transfers_view(puller, traffic, clock()))
 
     async def costs(_: web.BaseRequest) -> web.Response:
-        return await document_response(costs_view(traffic.entries()))
+        return await document_response(costs_view(traffic.ledger, began, clock()))
 
-    async def requests(_: web.BaseRequest) -> web.Response:
-        return await document_response(recent.newest_first())
+    async def requests(request: web.BaseRequest) -> web.Response:
+        return await document_response(recent.newest_first(read_limit(request, most=recent.keep)))
 
     return (
         Route(path=TransfersDocument.PATH, handler=transfers),
         Route(path=CostsDocument.PATH, handler=costs),
-        Route(path=RequestDocument.PATH, handler=requests),
+        Route(path=RequestDocument.PATH, handler=requests, query=("limit",)),
     )
 
 
 def flows_routes(book: FlowBook, clock: Clock) -> tuple[Route, ...]:
     """The verdicts on connections."""
 
-    async def flows(_: web.BaseRequest) -> web.Response:
-        return await document_response(flows_view(book, clock()))
+    async def flows(request: web.BaseRequest) -> web.Response:
+        limit = read_limit(request, most=FLOWS_KEPT)
+        return await document_response(flows_view(book, clock(), limit=limit))
 
-    return (Route(path=FlowsDocument.PATH, handler=flows),)
+    return (Route(path=FlowsDocument.PATH, handler=flows, query=("limit",)),)
 
 
-def scrub_routes(scrubber: Scrubber) -> tuple[Route, ...]:
-    """The state of the scrub, and its two actions. An action answers with the new state."""
+def scrub_routes(scrubber: Scrubber, clock: Clock) -> tuple[Route, ...]:
+    """The state of the scrub, and its actions. An action answers with the new state."""
 
     async def state(_: web.BaseRequest) -> web.Response:
-        return await document_response(scrubber.document())
+        return await document_response(scrubber.document(clock()))
 
     def then_state(action: Callable[[], None]) -> Handler:
         async def act(request: web.BaseRequest) -> web.Response:
@@ -110,8 +112,18 @@ def scrub_routes(scrubber: Scrubber) -> tuple[Route, ...]:
 
         return act
 
+    def start() -> None:
+        if not scrubber.start():
+            raise ApiError(
+                409,
+                "SCRUB_OFF",
+                "the scrub is off: scrub.bytes_per_s is 0",
+                hint="set scrub.bytes_per_s and restart the agent",
+            )
+
     return (
         Route(path=ScrubDocument.PATH, handler=state),
+        Route(path=ScrubDocument.START_PATH, handler=then_state(start), is_action=True),
         Route(path=ScrubDocument.PAUSE_PATH, handler=then_state(scrubber.pause), is_action=True),
         Route(path=ScrubDocument.RESUME_PATH, handler=then_state(scrubber.resume), is_action=True),
     )
@@ -121,14 +133,16 @@ def explain_routes(explainer: Explainer) -> tuple[Route, ...]:
     """Where an image (``?image=``) or a blob (``?digest=``) would come from."""
 
     async def explain(request: web.BaseRequest) -> web.Response:
-        image = request.query.get("image")
-        try:
-            if image is not None:
-                answer = await explainer.image(image)
-            else:
-                answer = await explainer.digest(request.query.get("digest", ""))
-        except OciError as error:
-            return await error_response(error.status, error.message, hint=error.hint)
-        return await document_response(answer)
+        image, digest = request.query.get("image"), request.query.get("digest")
+        if (image is None) == (digest is None):
+            raise ApiError(
+                400,
+                "QUERY_INVALID",
+                "the question is either an image or a digest",
+                hint="write ?image=REGISTRY/NAME:TAG or ?digest=sha256:…",
+            )
+        if image is not None:
+            return await document_response(await explainer.image(image))
+        return await document_response(await explainer.digest(digest or ""))
 
-    return (Route(path=ExplainDocument.PATH, handler=explain),)
+    return (Route(path=ExplainDocument.PATH, handler=explain, query=("image", "digest")),)

@@ -1,7 +1,8 @@
 """The admin port: a table of routes, and the rules for all of them.
 
-A page that only reads answers GET and HEAD. An action answers a POST with `ACTION_HEADER`. Every error of the
-API is an `ErrorDocument`.
+A page that only reads answers GET and HEAD. An action answers a POST with `ACTION_HEADER`. A web page of
+another site gets nothing: see `agent.oci.browser`. A parameter that a page does not know is an error. Every
+error is an `ErrorDocument`.
 """
 
 import asyncio
@@ -11,34 +12,75 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from agent.documents.api import ACTION_HEADER, NO_SUCH_PAGE, ErrorDocument
-from agent.documents.codec import encode_parts
+from agent.documents.codec import encode, encode_parts
+from agent.oci.browser import BrowserGuard
+from agent.oci.errors import OciError
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.Response]]
 
 _AT_ONCE_BYTES = 64 * 1024  # this much JSON takes a few milliseconds
 
+_FOR_BROWSERS = {
+    # No page may read, frame or guess the type of an answer, and no proxy may keep it.
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+
+
+class ApiError(Exception):
+    """A request that can't be answered. See `ErrorDocument`."""
+
+    def __init__(self, status: int, code: str, message: str, *, hint: str) -> None:
+        super().__init__(message)
+        self.status, self.code, self.message, self.hint = status, code, message, hint
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
-    """A path and its handler. ``is_action``: it changes something."""
+    """A path and its handler. ``is_action``: it changes something. ``query``: its parameters."""
 
     path: str
     handler: Handler
     is_action: bool = False
+    query: tuple[str, ...] = ()
 
 
 class AdminServer:
-    """The handler behind the admin port."""
+    """The handler behind the admin port. ``guard``: refuses what other sites' pages ask."""
 
-    def __init__(self, routes: Iterable[Route]) -> None:
-        self._routes = {route.path: route for route in routes}
+    def __init__(self, routes: Iterable[Route], guard: BrowserGuard) -> None:
+        self.routes = {route.path: route for route in routes}
+        self._guard = guard
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request."""
-        route = self._routes.get(request.path)
+        try:
+            response = await self._answer(request)
+        except ApiError as error:
+            response = error_response(error.status, error.code, error.message, hint=error.hint)
+            if error.status == 405:
+                response.headers["Allow"] = ", ".join(_methods(self.routes[request.path]))
+        except OciError as error:
+            response = oci_error_response(error)
+        response.headers.update(_FOR_BROWSERS)
+        return response
+
+    async def _answer(self, request: web.BaseRequest) -> web.Response:
+        """The page. Raises `ApiError` and `OciError`."""
+        refused = self._guard.refusal(request.method, request.headers)
+        if refused is not None:
+            raise ApiError(403, refused.code, refused.message, hint=refused.hint)
+        route = self.routes.get(request.path)
         if route is None:
-            return await error_response(404, NO_SUCH_PAGE, hint=f"there are {', '.join(self._routes)}")
-        return await _refusal(route, request) or await route.handler(request)
+            pages = ", ".join(path for path, route in self.routes.items() if not route.is_action)
+            message = f"there is no page {request.path[:200]}"
+            raise ApiError(404, NO_SUCH_PAGE, message, hint=f"there are {pages}")
+        _check_method(route, request)
+        _check_query(route, request)
+        return await route.handler(request)
 
 
 async def document_response(document: object, *, status: int = 200) -> web.Response:
@@ -53,22 +95,61 @@ async def document_response(document: object, *, status: int = 200) -> web.Respo
     return web.Response(body=bytes(body), status=status, content_type="application/json", charset="utf-8")
 
 
-async def error_response(status: int, message: str, *, hint: str) -> web.Response:
+def error_response(status: int, code: str, message: str, *, hint: str) -> web.Response:
     """An error as a response."""
-    return await document_response(ErrorDocument(message=message, hint=hint), status=status)
+    text = encode(ErrorDocument(code=code, message=message, hint=hint))
+    response = web.Response(text=text, status=status, content_type="application/json")
+    response.headers.update(_FOR_BROWSERS)
+    return response
 
 
-async def _refusal(route: Route, request: web.BaseRequest) -> web.Response | None:
-    """The error for a request that this route does not allow. None if it allows it."""
-    allowed = ("POST",) if route.is_action else ("GET", "HEAD")
-    if request.method not in allowed:
-        hint = "this path changes something" if route.is_action else "this page only reads"
-        response = await error_response(405, f"{' and '.join(allowed)} only", hint=hint)
-        response.headers["Allow"] = ", ".join(allowed)
-        return response
-    if route.is_action and ACTION_HEADER not in request.headers:
-        hint = f"use `shorthaul scrub`, or send the header {ACTION_HEADER}: 1"
-        return await error_response(
-            403, "an action needs a header that no page in a browser sends", hint=hint
+def oci_error_response(error: OciError) -> web.Response:
+    """An error of the pull API's kind, in the shape of this port. What is no HTTP gets it too."""
+    return error_response(error.status, error.code, error.message, hint=error.hint)
+
+
+def read_limit(request: web.BaseRequest, *, most: int) -> int:
+    """The parameter ``limit``: how many entries are wanted, ``most`` without it. Raises `ApiError`."""
+    text = request.query.get("limit", str(most))
+    number = int(text) if text.isascii() and text.isdigit() and len(text) < 10 else 0
+    if not 1 <= number <= most:
+        raise ApiError(
+            400,
+            "QUERY_INVALID",
+            f"limit: {text[:80]!r} is no whole number from 1 to {most}",
+            hint=f"write for example ?limit=20; without it there are up to {most} entries",
         )
-    return None
+    return number
+
+
+def _check_method(route: Route, request: web.BaseRequest) -> None:
+    """Raises `ApiError` if the route does not allow the method, or an action lacks its header."""
+    if request.method not in _methods(route):
+        hint = "this path changes something" if route.is_action else "this page only reads"
+        raise ApiError(405, "METHOD_NOT_ALLOWED", f"{' and '.join(_methods(route))} only", hint=hint)
+    if route.is_action and ACTION_HEADER not in request.headers:
+        raise ApiError(
+            403,
+            "ACTION_HEADER_MISSING",
+            "an action needs a header that no page in a browser sends",
+            hint=f"use `shorthaul scrub`, or send the header {ACTION_HEADER}: 1",
+        )
+
+
+def _check_query(route: Route, request: web.BaseRequest) -> None:
+    """Raises `ApiError` for a parameter that the route does not know, or that is there twice."""
+    known = " and ".join(route.query) or "none"
+    for name in request.query:
+        if name not in route.query:
+            raise ApiError(
+                400,
+                "QUERY_INVALID",
+                f"{route.path} has no parameter {name[:80]!r}",
+                hint=f"its parameters: {known}",
+            )
+        if len(request.query.getall(name)) > 1:
+            raise ApiError(400, "QUERY_INVALID", f"{name} is there twice", hint=f"write {name} once")
+
+
+def _methods(route: Route) -> tuple[str, ...]:
+    return ("POST",) if route.is_action else ("GET", "HEAD")

@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import Iterable, Sequence
 
 from agent.documents.flows import CanaryEntry, FlowEntry, FlowsDocument
+from agent.documents.times import Moment
 from agent.documents.topology import (
     LatencyDocument,
     NodeEntry,
@@ -26,7 +27,7 @@ from agent.documents.transfers import (
     UploadEntry,
     ZonePairCostEntry,
 )
-from agent.flows.book import FlowBook
+from agent.flows.book import FLOWS_KEPT, FlowBook
 from agent.flows.messages import Canary
 from agent.flows.table import Flow
 from agent.listen.traffic import Traffic
@@ -34,7 +35,7 @@ from agent.members.roster import Roster
 from agent.pull.regard import Regard
 from agent.transfer.executor import Puller
 from topology.labels import path_levels
-from topology.ledger import Entry
+from topology.ledger import CostLedger
 from topology.placement import NodeName, ZoneKey
 from topology.rtt import Estimate
 from topology.snapshot import Source, Standing
@@ -45,14 +46,15 @@ _Costs = tuple[tuple[float | None, ...], ...]
 _Sources = tuple[tuple[str | None, ...], ...]
 
 
-async def topology_view(roster: Roster, regard: Regard, now_s: float) -> TopologyDocument:
+async def topology_view(roster: Roster, regard: Regard, moment: Moment) -> TopologyDocument:
     """Every node with its placement and cost, the zones, the matrix between them, and label problems."""
-    snapshot = roster.snapshot
+    snapshot, now_s = roster.snapshot, moment.now_s
     zones = sorted(snapshot.zones, key=str)
     standings = sorted(snapshot.standings.items(), key=lambda item: (item[1].placement.path, item[0]))
     nodes = await _nodes(standings, roster, regard, now_s)
     matrix_us, matrix_source = await _matrix(roster, zones)
     return TopologyDocument(
+        time=moment.text,
         node=snapshot.own,
         age_s=round(max(0.0, now_s - snapshot.made_s), 3),
         levels=path_levels(standing.placement.path for _, standing in standings),
@@ -69,9 +71,9 @@ async def topology_view(roster: Roster, regard: Regard, now_s: float) -> Topolog
     )
 
 
-async def latency_view(roster: Roster, connected: Iterable[NodeName], now_s: float) -> LatencyDocument:
+async def latency_view(roster: Roster, connected: Iterable[NodeName], moment: Moment) -> LatencyDocument:
     """What this node measured itself, for each peer, and the costs between zones."""
-    snapshot = roster.snapshot
+    snapshot, now_s = roster.snapshot, moment.now_s
     open_now = frozenset(connected)
     measured = []
     for name in sorted(roster.peers):
@@ -82,6 +84,7 @@ async def latency_view(roster: Roster, connected: Iterable[NodeName], now_s: flo
     zones = sorted(snapshot.zones, key=str)
     matrix_us, matrix_source = await _matrix(roster, zones)
     return LatencyDocument(
+        time=moment.text,
         node=snapshot.own,
         peers=tuple(measured),
         zones=tuple(ZoneNameEntry(region=zone.region, zone=zone.zone) for zone in zones),
@@ -90,8 +93,8 @@ async def latency_view(roster: Roster, connected: Iterable[NodeName], now_s: flo
     )
 
 
-def costs_view(entries: Iterable[Entry]) -> CostsDocument:
-    """Bytes and US dollars for each pair of zones since the agent started."""
+def costs_view(ledger: CostLedger, since: Moment, moment: Moment) -> CostsDocument:
+    """Bytes and US dollars for each pair of zones, and what was saved. ``since``: the agent's start."""
     pairs = tuple(
         ZonePairCostEntry(
             source_zone=entry.source,
@@ -99,31 +102,39 @@ def costs_view(entries: Iterable[Entry]) -> CostsDocument:
             size_bytes=entry.size_bytes,
             usd=round(entry.usd, 9),
         )
-        for entry in entries
+        for entry in ledger.entries()
     )
+    saved, usd = ledger.savings, sum(pair.usd for pair in pairs)
     return CostsDocument(
+        time=moment.text,
+        since=since.text,
         pairs=pairs,
         size_bytes=sum(pair.size_bytes for pair in pairs),
-        usd=round(sum(pair.usd for pair in pairs), 9),
+        usd=round(usd, 9),
+        registry_bytes_saved=saved.size_bytes,
+        registry_usd_saved=round(saved.usd, 9),
+        net_usd_saved=round(saved.usd - usd, 9),
     )
 
 
-def flows_view(book: FlowBook, now_s: float) -> FlowsDocument:
+def flows_view(book: FlowBook, moment: Moment, *, limit: int = FLOWS_KEPT) -> FlowsDocument:
     """Whether the local path is proved, the last canaries, and the last verdicts on connections."""
-    proved, why = book.proved(now_s)
+    proved, why = book.proved(moment.now_s)
     return FlowsDocument(
+        time=moment.text,
         probe=book.connected,
         proved=proved,
         why=why,
-        canaries=tuple(_canary(canary, now_s) for canary in book.proof.canaries),
-        flows=tuple(_flow(flow) for flow in book.newest_first()),
+        canaries=tuple(_canary(canary, moment) for canary in book.proof.canaries),
+        flows=tuple(_flow(flow, moment.text_of(at_s)) for at_s, flow in book.newest_first(limit)),
     )
 
 
-def transfers_view(puller: Puller, traffic: Traffic, now_s: float) -> TransfersDocument:
+def transfers_view(puller: Puller, traffic: Traffic, moment: Moment) -> TransfersDocument:
     """The bodies under way in both directions, and the peers that are not asked."""
-    admission, regard = traffic.admission, puller.policy.regard
+    admission, regard, now_s = traffic.admission, puller.policy.regard, moment.now_s
     return TransfersDocument(
+        time=moment.text,
         downloads=tuple(
             DownloadEntry(
                 digest=pull.digest,
@@ -136,6 +147,7 @@ def transfers_view(puller: Puller, traffic: Traffic, now_s: float) -> TransfersD
         ),
         uploads=tuple(
             UploadEntry(
+                started_at=moment.text_of(upload.started_s),
                 peer=upload.peer,
                 sent_bytes=upload.sent_bytes,
                 left_bytes=upload.left_bytes,
@@ -232,8 +244,9 @@ def _source(source: Source, *, is_own: bool) -> str:
     return str(source.value)
 
 
-def _canary(canary: Canary, now_s: float) -> CanaryEntry:
+def _canary(canary: Canary, moment: Moment) -> CanaryEntry:
     return CanaryEntry(
+        sent_at=moment.text_of(canary.at_s),
         endpoint=canary.endpoint.value,
         address=canary.address,
         verdict=canary.verdict.value,
@@ -241,12 +254,13 @@ def _canary(canary: Canary, now_s: float) -> CanaryEntry:
         went=canary.went,
         answered_by=canary.answered_by,
         rtt_us=canary.rtt_us,
-        age_s=round(max(0.0, now_s - canary.at_s), 3),
+        age_s=round(max(0.0, moment.now_s - canary.at_s), 3),
     )
 
 
-def _flow(flow: Flow) -> FlowEntry:
+def _flow(flow: Flow, judged_at: str) -> FlowEntry:
     return FlowEntry(
+        judged_at=judged_at,
         endpoint=flow.endpoint.value,
         verdict=flow.verdict.value,
         reason=flow.reason,

@@ -3,6 +3,7 @@
 import argparse
 from collections.abc import Sequence
 
+from agent import __version__
 from agent.cli import agent as agent_command
 from agent.cli import explain as explain_command
 from agent.cli import probe as probe_command
@@ -16,6 +17,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="shorthaul", description="An image mirror that streams every blob from the nearest peer."
     )
+    parser.add_argument("--version", action="version", version=f"shorthaul {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     agent_command.add_parser(commands)
     topology_command.add_parser(commands)

@@ -157,7 +157,7 @@ def _refused(url: str, path: str, status: int, answer: Any) -> CommandError:
         error = decode(ErrorDocument, answer, text=printable)
     except DocumentInvalid:
         error = None
-    if error is not None and error.message != NO_SUCH_PAGE:
+    if error is not None and error.code != NO_SUCH_PAGE:
         return CommandError(error.message, hint=error.hint or f"{url} answered {status}")
     if status == 404:
         return CommandError(

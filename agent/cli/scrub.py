@@ -1,4 +1,4 @@
-"""``shorthaul scrub``: shows, pauses or resumes a running agent's check of its own content."""
+"""``shorthaul scrub``: shows, starts, pauses or resumes a running agent's check of its own content."""
 
 import argparse
 import json
@@ -10,6 +10,7 @@ from agent.documents.scrub import ScrubDocument
 
 _PAGES = {
     "status": (ScrubDocument.PATH, "GET"),
+    "start": (ScrubDocument.START_PATH, "POST"),
     "pause": (ScrubDocument.PAUSE_PATH, "POST"),
     "resume": (ScrubDocument.RESUME_PATH, "POST"),
 }
@@ -19,10 +20,18 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     """Add this command."""
     parser = commands.add_parser(
         "scrub",
-        help="show, pause or resume the agent's check of its own content",
-        description="A running agent reads this node's blobs again, slowly, and withdraws corrupt ones.",
+        help="show, start, pause or resume the agent's check of its own content",
+        description="A running agent reads this node's blobs again, slowly, and withdraws corrupt ones. It "
+        "begins a round by itself every scrub.round_s. The exit status is 1 if it found a corrupt blob.",
     )
-    parser.add_argument("do", nargs="?", choices=tuple(_PAGES), default="status")
+    parser.add_argument(
+        "do",
+        nargs="?",
+        choices=tuple(_PAGES),
+        default="status",
+        help="status: show it (the default). start: begin the next round now, also if it is paused. "
+        "pause, resume: stop reading, and go on where it stopped",
+    )
     add_url(parser)
     parser.add_argument("--json", action="store_true", help="the agent's answer as it is")
     parser.set_defaults(run=run)

@@ -21,6 +21,7 @@ from agent.config.values import (
     parse_endpoints,
     parse_file,
     parse_flag,
+    parse_host_names,
     parse_index,
     parse_labels,
     parse_levels,
@@ -202,6 +203,12 @@ class CostSettings:
         amount(most=1000),
         "Between regions. The same list has 0.02 for near regions and up to 0.09 for far ones.",
         default=0.02,
+    )
+    registry: float = option(
+        amount(most=1000),
+        "From the registry to a node: what the mirror saves. The default is what the NAT gateways of AWS, "
+        "Azure and GCP bill per GB. Set 0 if your nodes reach the registry for nothing.",
+        default=0.045,
     )
     pairs: tuple[ZonePrice, ...] = option(
         parse_prices,
@@ -451,6 +458,13 @@ class HttpSettings:
         whole_number(least=1024, most=1 << 20),
         "Longest request line, and longest header field, in bytes.",
         default=8190,
+    )
+    host_names: tuple[str, ...] = option(
+        parse_host_names,
+        "Further names under which clients address this agent, on any listener. localhost, IP addresses and "
+        "node.name always work. Any other name is refused, because a web page could make its own name lead "
+        "here.",
+        default=(),
     )
 
 

@@ -4,6 +4,7 @@ A parser takes what YAML gave and returns the value, or raises `InvalidValue` wi
 """
 
 import ipaddress
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -198,6 +199,20 @@ def parse_transfer_mode(value: object) -> str:
     if value not in ("relay", "redirect"):
         raise InvalidValue(f"{value!r} is not a transfer mode", "write relay or redirect")
     return str(value)
+
+
+_HOST_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,252}")
+
+
+def parse_host_names(value: object) -> tuple[str, ...]:
+    """Names of hosts, without ports and without wildcards."""
+    hint = "write a list of names without ports, for example [shorthaul.kube-system.svc]"
+    if not isinstance(value, list):
+        raise InvalidValue(f"{value!r} is not a list", hint)
+    for name in value:
+        if not isinstance(name, str) or not _HOST_NAME.fullmatch(name):
+            raise InvalidValue(f"{name!r} is not the name of a host", hint)
+    return tuple(value)
 
 
 def parse_patterns(value: object) -> tuple[str, ...]:

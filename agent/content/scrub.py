@@ -18,6 +18,7 @@ from contextlib import suppress
 from agent.config import ScrubSettings
 from agent.content.store import Blob, ContentError, ContentMissing, ContentStore, ContentUnavailable, Identity
 from agent.documents.scrub import RoundEntry, ScrubDocument
+from agent.documents.times import Moment
 from agent.observe.metrics import Metrics
 from agent.oci.digest import Digest
 from agent.pull.bucket import TokenBucket
@@ -55,6 +56,7 @@ class Scrubber:
         self._found: deque[Digest] = deque(maxlen=_FOUND_MAX)
         self._reading: Digest | None = None
         self._rounds = self._done = self._of = 0
+        self._due_s = 0.0  # when the next round begins
 
     @property
     def paused(self) -> bool:
@@ -68,6 +70,15 @@ class Scrubber:
     def resume(self) -> None:
         """Continue where it was paused."""
         self._going.set()
+
+    def start(self) -> bool:
+        """Begin the next round now. A round that is under way goes on. False if the scrub is off."""
+        if not self._settings.bytes_per_s:
+            return False
+        self.resume()
+        self._due_s = self._clock()
+        self._asked.set()
+        return True
 
     def check_soon(self, digest: Digest, identity: Identity | None) -> None:
         """Check a doubtful blob next, unless the same file was found intact recently."""
@@ -86,9 +97,10 @@ class Scrubber:
             extra={"fields": {"digest": digest, "found_by": found_by}},
         )
 
-    def document(self) -> ScrubDocument:
-        """The state for the API."""
+    def document(self, moment: Moment) -> ScrubDocument:
+        """The state at this moment, for the API."""
         return ScrubDocument(
+            time=moment.text,
             bytes_per_s=self._settings.bytes_per_s,
             paused=self.paused,
             reading=self._reading,
@@ -100,10 +112,10 @@ class Scrubber:
         """Read round after round, until cancelled."""
         while True:
             await self._store_is_well()
-            started_s = self._clock()
+            self._due_s = self._clock() + self._settings.round_s
             if self._settings.bytes_per_s:
                 await self._round()
-            while (left_s := started_s + self._settings.round_s - self._clock()) > 0:
+            while (left_s := self._due_s - self._clock()) > 0:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(left_s):
                         await self._asked.wait()

@@ -51,10 +51,12 @@ class ExplainDocument:
     ``image``: None if the question was a digest. ``choice``: as in `ContentEntry`. ``holders``: those that a
     pull may try, in its order. ``not_asked_in_full``: peers that may have the content although they are not
     among ``holders``. ``passed_over``: holders that no pull of this digest tries now, each with the reason.
+    ``time``: when the document was made, UTC.
     """
 
     PATH: ClassVar[str] = "/api/explain"
 
+    time: str
     node: str
     image: str | None
     digest: str

@@ -6,8 +6,12 @@ from typing import ClassVar
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CanaryEntry:
-    """A connection that the probe made itself. ``answered_by``: the node that answered; may be empty."""
+    """A connection that the probe made itself. ``answered_by``: the node that answered; may be empty.
 
+    ``sent_at``: when it was made, UTC. ``age_s``: how many seconds ago that was.
+    """
+
+    sent_at: str
     endpoint: str
     address: str
     verdict: str
@@ -20,12 +24,13 @@ class CanaryEntry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FlowEntry:
-    """A connection that has a verdict.
+    """A connection that has a verdict. ``judged_at``: when the agent learned the verdict, UTC.
 
     ``client``: its source on the wire. ``asked``: the destination of connect(). ``went``: its destination on
     the wire, if that is known. ``cookie``: the kernel's number of the client's socket.
     """
 
+    judged_at: str
     endpoint: str
     verdict: str
     reason: str
@@ -43,11 +48,12 @@ class FlowsDocument:
     """The state of the proof, the last canaries, and the last flows, newest first.
 
     ``probe``: whether a probe is connected. ``proved``: whether the local path is proved to be direct.
-    ``why``: the reason for that.
+    ``why``: the reason for that. ``time``: when the document was made, UTC.
     """
 
     PATH: ClassVar[str] = "/api/flows"
 
+    time: str
     probe: bool
     proved: bool
     why: str

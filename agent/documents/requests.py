@@ -19,14 +19,15 @@ class SourceEntry:
 class RequestDocument:
     """One request. The page answers with a list of them.
 
-    ``path``: the listener. ``source``: ``local``, ``peer`` or ``none``. ``node``: the node that gave its
-    first bytes. ``tier``: how near that node is. ``resumes``: how often another peer went on. ``way``: how
-    most of its bytes were sent. ``verdict``: that of its connection, if known. ``seconds``: from its arrival
-    to its last byte.
+    ``started_at``: when it arrived, UTC. ``path``: the listener. ``source``: ``local``, ``peer`` or ``none``.
+    ``node``: the node that gave its first bytes. ``tier``: how near that node is. ``resumes``: how often
+    another peer went on. ``way``: how most of its bytes were sent. ``verdict``: that of its connection, if
+    known. ``seconds``: from its arrival to its last byte.
     """
 
     PATH: ClassVar[str] = "/api/requests"
 
+    started_at: str
     path: str
     method: str
     kind: str

@@ -69,10 +69,12 @@ class TopologyDocument:
 
     A cell of ``matrix_source`` is None only if the cost is None: the cost between the two zones is unknown.
     ``levels``: the names of the levels of all placements, coarse to fine. ``age_s``: the age of the snapshot.
+    ``time``: when the document was made, UTC. Ages count from there.
     """
 
     PATH: ClassVar[str] = "/api/topology"
 
+    time: str
     node: str
     age_s: float
     levels: tuple[str, ...]
@@ -122,10 +124,14 @@ class ZoneNameEntry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LatencyDocument:
-    """What the asked node measured itself, and the costs between zones; see `TopologyDocument`."""
+    """What the asked node measured itself, and the costs between zones; see `TopologyDocument`.
+
+    ``time``: when the document was made, UTC. Ages count from there.
+    """
 
     PATH: ClassVar[str] = "/api/latency"
 
+    time: str
     node: str
     peers: tuple[PeerLatencyEntry, ...]
     zones: tuple[ZoneNameEntry, ...]

@@ -22,8 +22,9 @@ class DownloadEntry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UploadEntry:
-    """A body that this node sends to the peer at address ``peer``."""
+    """A body that this node sends to the peer at address ``peer``. ``started_at``: since when, UTC."""
 
+    started_at: str
     peer: str = field(metadata=json_key("to"))
     sent_bytes: int = field(metadata=json_key("bytes"))
     left_bytes: int
@@ -55,10 +56,12 @@ class TransfersDocument:
     """The bodies under way in both directions, and the peers that are not asked.
 
     ``uploads_refused``: how many uploads were refused since the start, because there was no room.
+    ``time``: when the document was made, UTC. What is left of a time counts from there.
     """
 
     PATH: ClassVar[str] = "/api/transfers"
 
+    time: str
     downloads: tuple[DownloadEntry, ...]
     uploads: tuple[UploadEntry, ...]
     uploads_refused: int
@@ -78,10 +81,21 @@ class ZonePairCostEntry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CostsDocument:
-    """Bytes and US dollars for each pair of zones since the agent started, and their sums."""
+    """Bytes and US dollars for each pair of zones, their sums, and what the mirror saves.
+
+    ``since``: when the agent started, UTC; everything counts from there. ``time``: when the document was
+    made. ``registry_bytes_saved``: body bytes that clients got from this agent; without a mirror each of them
+    would have come from the registry. ``registry_usd_saved``: these bytes times ``costs.registry``.
+    ``net_usd_saved``: that minus ``usd``.
+    """
 
     PATH: ClassVar[str] = "/api/costs"
 
+    time: str
+    since: str
     pairs: tuple[ZonePairCostEntry, ...]
     size_bytes: int = field(metadata=json_key("bytes"))
     usd: float
+    registry_bytes_saved: int
+    registry_usd_saved: float
+    net_usd_saved: float

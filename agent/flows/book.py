@@ -7,6 +7,7 @@ are not counted twice.
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import TypeVar
 
 from agent.flows.messages import Flows, Health, Hello, Message
@@ -15,7 +16,9 @@ from agent.flows.table import Flow
 from agent.flows.verdicts import EndpointName, Verdict
 
 _KEPT = 8192  # connections; containerd has a few dozen at a time
-_RECENT = 200
+FLOWS_KEPT = 200
+"""How many of the last judged flows are remembered, for the API."""
+
 _WAIT_S = 1.5  # a little longer than the probe waits for a flow's evidence
 _WAITING_MAX = 10_000
 
@@ -48,7 +51,7 @@ class FlowBook:
             OrderedDict()
         )  # by the agent's cookie
         self._waiting: OrderedDict[int, tuple[float, list[VerdictCallback]]] = OrderedDict()
-        self._recent: deque[Flow] = deque(maxlen=_RECENT)
+        self._recent: deque[tuple[float, Flow]] = deque(maxlen=FLOWS_KEPT)
         self._contradictions = 0
         self._probe_started_s = 0.0
         self.connected = False
@@ -103,9 +106,9 @@ class FlowBook:
             return False, "no probe reports this node's flows"
         return self.proof.proved(now_s)
 
-    def newest_first(self) -> list[Flow]:
-        """The last flows that were judged, newest first."""
-        return list(reversed(self._recent))
+    def newest_first(self, limit: int = FLOWS_KEPT) -> list[tuple[float, Flow]]:
+        """The last flows that were judged, newest first, each with the time when its verdict came."""
+        return list(islice(reversed(self._recent), limit))
 
     def _health(self, health: Health, now_s: float) -> MetricsDelta:
         self.proof.on_health(health)
@@ -140,7 +143,7 @@ class FlowBook:
 
     def _note(self, flow: Flow, now_s: float) -> None:
         self._pushed_out += _keep(self._known, flow.cookie, flow.verdict)
-        self._recent.append(flow)
+        self._recent.append((now_s, flow))
         self.proof.on_flow(flow, now_s)
 
     def _answer(self, cookie: int, verdict: Verdict | None) -> None:

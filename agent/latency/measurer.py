@@ -111,6 +111,11 @@ class Measurer:
         """The peers that have a connection now."""
         return tuple(self._connections)
 
+    @property
+    def unreachable(self) -> frozenset[NodeName]:
+        """The peers to which the last attempt to open a measuring connection failed."""
+        return frozenset(self._retry)
+
     async def __aenter__(self) -> Self:
         return self
 

@@ -134,6 +134,14 @@ class Caller:
                 assert_never(self.kind)
 
     @property
+    def spares_registry(self) -> bool:
+        """Whether the bytes that it is sent would come from the registry if there were no mirror.
+
+        Not an agent's: those are counted where it sends them on.
+        """
+        return self.kind is not CallerKind.AGENT
+
+    @property
     def is_judged(self) -> bool:
         """Whether the probe is asked for the verdict on its connection."""
         return self.listener is not RequestPath.PEER

@@ -52,6 +52,7 @@ class HttpListener:
     """One listening socket and the handler behind it.
 
     ``path``: which listener of the pull API it is; None for the admin port, whose requests have no `Caller`.
+    ``respond``: makes the response for what never reaches the handler; the default is the OCI spec's error.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class HttpListener:
         *,
         path: RequestPath | None = None,
         watcher: ConnectionWatcher | None = None,
+        respond: Callable[[OciError], web.Response] | None = None,
     ) -> None:
         self._socket = listener
         # A client that closes cancels its handler, so that nothing is fetched for a client that left.
@@ -75,6 +77,7 @@ class HttpListener:
             lingering_time=1.0,
         )
         self._web.path, self._web.watcher = path, watcher
+        self._web.respond = respond or error_response
         self._handler = handler
         self._running: set[asyncio.Task[object]] = set()
         self._server: asyncio.Server | None = None
@@ -91,6 +94,11 @@ class HttpListener:
         for connection in self._web.connections:
             if isinstance(connection, _Protocol) and not connection.busy:
                 connection.force_close()
+
+    @property
+    def connections(self) -> int:
+        """How many connections are open now, standing ones of other agents included."""
+        return len(self._web.connections)
 
     async def drain(self, at_most_s: float) -> None:
         """Wait for running responses, at most ``at_most_s``. Then end those that are left."""
@@ -151,10 +159,11 @@ def end_with_peer(request: web.BaseRequest) -> None:
 
 
 class _Protocol(RequestHandler):
-    __slots__ = ("busy", "called_before", "caller", "half_closed", "path", "upgraded", "watcher")
+    __slots__ = ("busy", "called_before", "caller", "half_closed", "path", "respond", "upgraded", "watcher")
 
     path: RequestPath | None
     watcher: ConnectionWatcher | None
+    respond: Callable[[OciError], web.Response]
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.busy = self.half_closed = self.called_before = self.upgraded = False
@@ -197,7 +206,7 @@ class _Protocol(RequestHandler):
             error = Internal("internal error")
         if request.writer.output_size > 0:
             raise ConnectionError("a response is on its way already")
-        response = error_response(error)
+        response = self.respond(error)
         response.force_close()
         return response
 
@@ -205,10 +214,11 @@ class _Protocol(RequestHandler):
 class _Server(web.Server):
     path: RequestPath | None = None
     watcher: ConnectionWatcher | None = None
+    respond: Callable[[OciError], web.Response]
 
     def __call__(self) -> _Protocol:
         protocol = _Protocol(self, loop=self._loop, **self._kwargs)
-        protocol.path, protocol.watcher = self.path, self.watcher
+        protocol.path, protocol.watcher, protocol.respond = self.path, self.watcher, self.respond
         return protocol
 
 

@@ -35,6 +35,7 @@ class Recorder:
     judged: JudgedRequests
     send_stall_s: float
     clock: Callable[[], float] = time.perf_counter
+    calendar: Callable[[], float] = time.time
 
     def begin(self, request: web.BaseRequest) -> Exchange:
         """Make the exchange of a request that came in."""
@@ -44,7 +45,10 @@ class Recorder:
             request=request,
             caller=caller,
             record=RequestRecord(
-                path=caller.listener, method=request.method, target=request.raw_path[:_TARGET_MAX]
+                unix_s=self.calendar(),
+                path=caller.listener,
+                method=request.method,
+                target=request.raw_path[:_TARGET_MAX],
             ),
             started_s=self.clock(),
             send_stall_s=self.send_stall_s,

@@ -27,8 +27,9 @@ from agent.listen.prefetch import Prefetcher
 from agent.listen.recorder import Recorder
 from agent.listen.remote import RemoteContent
 from agent.observe.requests import Result
+from agent.oci.browser import BrowserGuard
 from agent.oci.digest import Digest
-from agent.oci.errors import Internal, OciError, Unsupported
+from agent.oci.errors import Denied, Internal, OciError, Unsupported
 from agent.oci.manifest import Manifest
 from agent.oci.reference import Addressed, Kind, Named, Ping, ReferrerList, TagList, parse_target, unknown
 from agent.pull.bucket import TokenBucket
@@ -45,6 +46,7 @@ class OciServer:
         self,
         *,
         own: NodeName,
+        guard: BrowserGuard,
         recorder: Recorder,
         questions: QuestionDesk,
         reports: ReportDesk,
@@ -55,6 +57,7 @@ class OciServer:
         remote: RemoteContent,
     ) -> None:
         self._own = own
+        self._guard = guard
         self._recorder = recorder
         self._questions = questions
         self._reports = reports
@@ -99,6 +102,9 @@ class OciServer:
 
     async def _answer(self, exchange: Exchange) -> web.StreamResponse:
         request, caller, record = exchange.request, exchange.caller, exchange.record
+        refused = self._guard.refusal(request.method, request.headers)
+        if refused is not None:
+            raise Denied(refused.message, hint=refused.hint)
         if caller.opens_channels and request.raw_path == HOLDERS_PATH:
             record.kind, record.status = "holders", 101
             return await self._questions.serve(request, caller.address)

@@ -18,7 +18,7 @@ from agent.oci.digest import Digest
 from agent.oci.errors import OciError
 from agent.oci.ranges import ByteRange
 from agent.pull.admission import Admission, Refused
-from topology.ledger import CostLedger, Entry
+from topology.ledger import CostLedger
 
 
 class Traffic:
@@ -38,21 +38,23 @@ class Traffic:
         young_s: float,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._ledger = ledger
+        self.ledger = ledger
         self._roster = roster
         self._metrics = metrics
         self._young_s = young_s
         self._clock = clock
         self.admission = admission
 
-    def entries(self) -> Iterator[Entry]:
-        """Bytes and money by pair of zones."""
-        yield from self._ledger.entries()
-
     def record_costs(self, record: RequestRecord, caller: Caller) -> None:
-        """Count the costs of an answered request, if its bytes came from another node or went to one."""
+        """Count the costs of an answered request, if its bytes came from another node or went to one.
+
+        Count what it saves at the registry, too.
+        """
         if not record.body_bytes:
             return
+        if caller.spares_registry:
+            saved = self.ledger.save(record.body_bytes)
+            self._metrics.saved(record.path.value, saved.size_bytes, saved.usd)
         roster = self._roster
         snapshot = roster.snapshot
         own = snapshot.zone_of(roster.own)
@@ -61,7 +63,7 @@ class Traffic:
             # Another node's containerd: by the NodePort, or redirected here.
             ways.append((own, snapshot.zone_of(caller.node), record.body_bytes))
         for source, destination, size_bytes in ways:
-            entry = self._ledger.add(source, destination, size_bytes)
+            entry = self.ledger.add(source, destination, size_bytes)
             self._metrics.received(entry.source, entry.destination, entry.size_bytes, entry.usd)
 
     @property

@@ -2,19 +2,26 @@
 
 Only this module and the probe's metrics import prometheus_client. Labels are bounded: path, kind, source,
 tier, result, zone or pair of zones. A node, an address or a digest is never a label.
+
+Each help text stands alone: what is counted, in which unit, and what the labels' values mean. Counters and
+histograms count since the agent started.
 """
 
 from collections.abc import Mapping, Sequence
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from agent.flows.verdicts import EndpointName, Verdict
+from agent.observe.exposition import WithoutCreated, add_build_info
 from agent.observe.requests import RequestRecord
 from topology.placement import Tier
 
 _FIRST_BYTE_BUCKETS_S = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
 _RTT_BUCKETS_S = (50e-6, 0.0001, 0.0002, 0.0003, 0.0005, 0.0007, 0.001, 0.0015, 0.002, 0.005, 0.02, 0.1, 0.5)
+_DURATION_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
+_SPEED_BUCKETS = (1e5, 1e6, 3e6, 1e7, 2e7, 5e7, 1e8, 2e8, 5e8, 1e9, 2e9)  # bytes per second
+_SPEED_LEAST_BYTES = 1 << 20  # a smaller body shows latency, not speed
 _LOOKUP_BUCKETS_S = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.1, 0.5, 1)
 
 
@@ -25,7 +32,10 @@ class Metrics:
 
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
         self._registry = registry or CollectorRegistry()
+        ProcessCollector(registry=self._registry)
+        add_build_info(self._registry)
         self._define_requests()
+        self._define_bodies()
         self._define_pulls()
         self._define_uploads()
         self._define_store()
@@ -36,7 +46,8 @@ class Metrics:
     def _define_requests(self) -> None:
         self._requests = self._counter(
             "requests_total",
-            "Requests answered, by listener, kind of content, source, and result.",
+            "Requests answered, by listener (path: hostport, nodeport, peer), kind of content, source of the"
+            " bytes (local, peer, none), tier of that source (node is this node), and result.",
             "path",
             "kind",
             "source",
@@ -45,96 +56,158 @@ class Metrics:
         )
         self._bytes = self._counter(
             "bytes_total",
-            "Body bytes sent, by listener and by the tier of their source (node: this node).",
+            "Body bytes sent to clients, by listener (path) and by the tier of the node that they came from "
+            "(node is this node). Its rate is the throughput in bytes per second.",
             "path",
             "tier",
         )
         self._first_byte = self._histogram(
             "first_byte_seconds",
-            "Time from a request's arrival to its first body byte, by source.",
+            "Seconds from a request's arrival to its first body byte, by source of the bytes (local, peer). "
+            "Requests without a body are left out.",
             "source",
             buckets=_FIRST_BYTE_BUCKETS_S,
         )
-        self._sent_bytes = self._counter(
-            "sent_bytes_total",
-            "Body bytes sent, by way. sendfile, splice: inside the kernel. copy, stripe, memory (first "
-            "bytes, small contents): through the agent.",
-            "way",
+        self._duration = self._histogram(
+            "request_duration_seconds",
+            "Seconds from the arrival of a request for a manifest or blob to the last byte of its answer, by"
+            " listener (path), tier of the source (none if there was none), and result.",
+            "path",
+            "tier",
+            "result",
+            buckets=_DURATION_BUCKETS_S,
         )
         self._redirects = self._counter(
-            "redirects_total", "Clients that were redirected to a peer (transfer.mode)."
+            "redirects_total", "Requests whose client was redirected to a peer (transfer.mode: redirect)."
         )
-        self._ready = self._gauge("ready", "1 while the agent is ready.")
+        self._ready = self._gauge("ready", "1 while the agent is ready to serve pulls, else 0.")
+        self._connections = self._gauge(
+            "connections",
+            "TCP connections that are open now, by listener (hostport, nodeport, peer, admin). The standing "
+            "connections of other agents are included.",
+            "listener",
+        )
+
+    def _define_bodies(self) -> None:
+        self._speed = self._histogram(
+            "body_speed_bytes_per_second",
+            "Speed of each body of at least 1 MiB, in bytes per second from its first byte to its last, by "
+            "listener (path) and tier of the source.",
+            "path",
+            "tier",
+            buckets=_SPEED_BUCKETS,
+        )
+        self._saved_bytes = self._counter(
+            "registry_saved_bytes_total",
+            "Body bytes that clients got from this agent, by listener (path). Without a mirror each of them "
+            "would have come from the registry.",
+            "path",
+        )
+        self._saved_usd = self._counter(
+            "registry_saved_usd_total",
+            "US dollars that those bytes would have cost from the registry, at costs.registry per 10^9 "
+            "bytes. The net saving is this minus shorthaul_zone_cost_usd_total, summed over all agents.",
+        )
+        self._sent_bytes = self._counter(
+            "sent_bytes_total",
+            "Body bytes sent to clients, by way. sendfile and splice: inside the kernel. copy, stripe and "
+            "memory (first bytes, small contents): through the agent, which takes more processor time.",
+            "way",
+        )
 
     def _define_pulls(self) -> None:
         self._lookup = self._histogram(
             "lookup_seconds",
-            "Time to find the holders of a digest, cached answers included.",
+            "Seconds to find out which peers hold a digest. Answers from the cache are included.",
             buckets=_LOOKUP_BUCKETS_S,
         )
         self._questions = self._counter(
-            "lookup_questions_total", "Questions to peers about digests and tags, by result.", "result"
+            "lookup_questions_total",
+            "Questions to peers about digests and tags, by result (answered, silent).",
+            "result",
         )
         self._attempts = self._counter(
             "peer_attempts_total",
-            "Fetches from a peer, by result. ok: the body was delivered to its end.",
+            "Fetches from a peer that ended, by result. ok: the body was delivered to its end. abandoned: it"
+            " was not needed any more. Any other result is the reason of the failure.",
             "result",
         )
         self._hedges = self._counter(
-            "hedges_total", "Fetches from a second peer because the first took longer than usual."
+            "hedges_total",
+            "Fetches from a second peer, begun because the first peer's first byte took longer than usual.",
         )
         self._resumes = self._counter(
-            "resumes_total", "Bodies that broke off and needed another peer, by failure.", "reason"
+            "resumes_total",
+            "Times that a body broke off and another peer had to continue it, by the reason of the failure.",
+            "reason",
         )
-        self._striped = self._counter("striped_bodies_total", "Bodies fetched from several peers at once.")
+        self._striped = self._counter(
+            "striped_bodies_total", "Bodies that were fetched from several peers at once."
+        )
         self._suspects = self._counter(
             "suspect_sources_total",
-            "Peers whose blob containerd did not commit. They are not asked for it again for a while.",
+            "Times that a peer became suspect, because containerd did not commit a blob that the peer gave. "
+            "The peer is not asked for that blob again for transfer.suspect_s.",
         )
 
     def _define_uploads(self) -> None:
         self._uploads = self._gauge(
-            "uploads", "Bodies that are being sent to peers now. Parts of a blob for one peer are one body."
+            "uploads",
+            "Bodies that this node is sending to peers now. Parts of a blob for one peer are one body.",
         )
         self._upload_bytes = self._gauge(
-            "upload_bytes_in_flight", "Bytes of those bodies that are still to be sent."
+            "upload_bytes_in_flight",
+            "Bytes that are left to send of the bodies that this node is sending to peers now.",
         )
         self._refused = self._counter(
-            "uploads_refused_total", "Uploads that were refused because there was no room."
+            "uploads_refused_total",
+            "Requests of peers that were refused, because as many bodies were being sent already.",
         )
 
     def _define_store(self) -> None:
-        self._store_blobs = self._gauge("store_blobs", "Blobs in this node's content store.")
-        self._store_bytes = self._gauge("store_bytes", "Bytes in this node's content store.")
-        self._scrub_paused = self._gauge("scrub_paused", "1 while somebody paused the scrub.")
+        self._store_blobs = self._gauge("store_blobs", "Blobs in this node's content store now.")
+        self._store_bytes = self._gauge("store_bytes", "Bytes of the blobs in this node's content store now.")
+        self._scrub_paused = self._gauge(
+            "scrub_paused", "1 while somebody paused the scrub of this node's content, else 0."
+        )
         self._scrubbed = self._counter(
-            "scrubbed_bytes_total", "Bytes of this node's content read again and hashed."
+            "scrubbed_bytes_total",
+            "Bytes of this node's content that the scrub read again and hashed, to find corrupt blobs.",
         )
         self._corrupt = self._counter(
             "corrupt_blobs_total",
-            "Blobs of this node that do not match their digest or size, and were withdrawn: an alarm.",
+            "Blobs of this node that did not match their digest or size and were withdrawn, by what found "
+            "them (read: a request; scrub). Any is an alarm.",
             "found_by",
         )
         for found_by in ("read", "scrub"):  # Prometheus sees no rate in a series that begins at 1
             self._corrupt.labels(found_by)
 
     def _define_latency(self) -> None:
-        self._peers = self._gauge("peers", "Peers in the membership.")
-        self._cooling = self._gauge("peers_cooling", "Peers that cool off because they failed.")
+        self._peers = self._gauge("peers", "Peers in the list of members now, without this node.")
+        self._cooling = self._gauge(
+            "peers_cooling", "Peers that cool off now because they failed: others are preferred to them."
+        )
+        self._reachable = self._gauge(
+            "peers_reachable",
+            "Peers that nothing speaks against now: they do not cool off, and the last attempt to open a "
+            "measuring connection to them, if there was one, did not fail.",
+        )
         self._rtt = self._histogram(
             "rtt_seconds",
-            "Round trips to peers, measured by this node's kernel, by the peer's tier.",
+            "Round trips to peers in seconds, as this node's kernel measured them, by the peer's tier.",
             "tier",
             buckets=_RTT_BUCKETS_S,
         )
         self._rtt_samples = self._counter(
             "rtt_samples_total",
-            "Round trips added to the topology, by source: measurement, connection, upload, kernel.",
+            "Measured round trips that were added to the topology, by source (measurement, connection, "
+            "upload, kernel).",
             "source",
         )
         self._measurements = self._counter(
             "latency_measurements_total",
-            "Measurements of round trips by result: measured, lost, unreachable, absurd.",
+            "Attempts to measure the round trip to a peer, by result (measured, lost, unreachable, absurd).",
             "result",
         )
         self._measuring = self._gauge(
@@ -142,37 +215,41 @@ class Metrics:
         )
         self._reports = self._counter(
             "latency_reports_total",
-            "Latency reports of peers, by result: taken, invalid, stranger (not from a member).",
+            "Latency reports that came from peers, by result (taken, invalid, stranger: not from a member).",
             "result",
         )
         self._absurd = self._counter(
-            "rtt_absurd_total", "Round trips in peers' reports that can't be true: clamped or left out."
+            "rtt_absurd_total",
+            "Round trips in peers' reports that can't be true, and were clamped or left out.",
         )
 
     def _define_topology(self) -> None:
         self._placed = self._gauge(
             "topology_nodes",
-            "Nodes by how their zone is known: labelled, inferred, unknown. suspect: their latency "
-            "contradicts their labels.",
+            "Nodes now, this one included, by how their zone is known (labelled, inferred, unknown). Those "
+            "whose latency contradicts their labels count as suspect as well.",
             "placed",
         )
         self._label_problems = self._gauge(
-            "label_problems", "Missing and contradictory labels; /api/topology lists them."
+            "label_problems", "Missing and contradictory labels of nodes now. /api/topology lists them."
         )
         self._zone_rtt = self._gauge(
             "zone_rtt_seconds",
-            "Round trip from this node's zone to each zone: measured, reported, or the shortest path.",
+            "Round trip now from this node's zone to each zone, in seconds: measured, reported by peers, or "
+            "the shortest path over other zones.",
             "zone",
         )
         self._zone_bytes = self._counter(
             "zone_bytes_total",
-            "Body bytes between this node and others, by source zone and destination zone.",
+            "Body bytes between this node and others, by source zone and destination zone. The agents of a "
+            "cluster count no byte twice.",
             "source_zone",
             "destination_zone",
         )
         self._zone_usd = self._counter(
             "zone_cost_usd_total",
-            "Cost of the body bytes between this node and others, by the price table (costs.*).",
+            "US dollars that the body bytes between this node and others cost, by the prices in costs.*, by "
+            "source zone and destination zone.",
             "source_zone",
             "destination_zone",
         )
@@ -180,32 +257,35 @@ class Metrics:
     def _define_local_path(self) -> None:
         self._local_flows = self._counter(
             "local_flows_total",
-            "Connections of this node's clients to the agents, by endpoint and by the probe's verdict.",
+            "Connections of this node's clients to agents, by endpoint and by the probe's verdict. A "
+            "connection whose verdict changes counts once for each.",
             "endpoint",
             "verdict",
         )
         self._local_requests = self._counter(
             "local_requests_total",
-            "Requests of this node's clients, by endpoint and by the probe's verdict on the connection.",
+            "Requests of this node's clients, by endpoint and by the probe's verdict on their connection.",
             "endpoint",
             "verdict",
         )
         self._remote_bytes = self._counter(
             "nodeport_remote_bytes_total",
-            "Bytes of local clients' connections that kube-proxy sent to another node. They count at the end "
-            "of the connection.",
+            "Bytes on connections of this node's clients that kube-proxy sent to another node, by direction "
+            "(received, sent). They count when the connection ends.",
             "direction",
         )
         self._contradictions = self._counter(
-            "flow_contradictions_total", "Connections whose two ends contradict each other: an alarm."
+            "flow_contradictions_total", "Connections whose two ends contradict each other. Any is an alarm."
         )
         self._path_proved = self._gauge(
             "local_path_proved",
-            "1 while the HostPort's path is proved to be direct, by the canary and by connections since.",
+            "1 while the path to the HostPort is proved to be direct, by the last canary and by all "
+            "connections since, else 0.",
         )
         self._probe_connected = self._gauge(
             "probe_connected",
-            "1 while a probe reports this node's flows. Without a probe every verdict is UNKNOWN.",
+            "1 while a probe reports this node's connections, else 0. Without a probe every verdict is "
+            "UNKNOWN.",
         )
         for endpoint in EndpointName:  # Prometheus sees no rate in a series that begins at 1
             for verdict in Verdict:
@@ -230,6 +310,21 @@ class Metrics:
             self._bytes.labels(record.path.value, tier).inc(record.body_bytes)
         if record.first_byte_s is not None:
             self._first_byte.labels(record.source).observe(record.first_byte_s)
+        if record.kind in ("manifest", "blob"):  # others are pings, or last as long as their connection
+            self._duration.labels(record.path.value, tier, record.result.value).observe(record.seconds)
+        if record.body_bytes >= _SPEED_LEAST_BYTES and record.first_byte_s is not None:
+            took_s = max(record.seconds - record.first_byte_s, 1e-6)
+            self._speed.labels(record.path.value, tier).observe(record.body_bytes / took_s)
+
+    def saved(self, path: str, size_bytes: int, usd: float) -> None:
+        """A client got these bytes here, which would have cost this much from the registry."""
+        self._saved_bytes.labels(path).inc(size_bytes)
+        self._saved_usd.inc(usd)
+
+    def connections(self, listeners: Mapping[str, int]) -> None:
+        """How many connections each listener has open now."""
+        for listener, number in listeners.items():
+            self._connections.labels(listener).set(number)
 
     def lookup(self, seconds: float) -> None:
         """A look-up of a digest's holders ended."""
@@ -294,10 +389,11 @@ class Metrics:
         self._store_blobs.set(blobs)
         self._store_bytes.set(size_bytes)
 
-    def peers(self, members: int, cooling: int) -> None:
+    def peers(self, members: int, *, cooling: int, reachable: int) -> None:
         """The membership now."""
         self._peers.set(members)
         self._cooling.set(cooling)
+        self._reachable.set(reachable)
 
     def rtt(self, tier: Tier, rtt_us: float, source: str) -> None:
         """A round trip, from a ``measurement``, a new ``connection``, an ``upload`` or the ``kernel``."""
@@ -359,4 +455,4 @@ class Metrics:
 
     def expose(self) -> bytes:
         """All metrics in Prometheus' text format."""
-        return generate_latest(self._registry)
+        return generate_latest(WithoutCreated(self._registry))

@@ -1,16 +1,13 @@
-"""The probe's own metrics: what it saw, what it lost, and its readers. For the agent's metrics see `metrics`.
-
-The small server of prometheus_client serves them from a thread. aiohttp would need more memory than the rest
-of the probe.
-"""
+"""The probe's own metrics: what it saw, what it lost, and its readers. The agent's are in `metrics`."""
 
 from collections import Counter
 
-from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from agent.flows.messages import Flows, Health, Message
 from agent.flows.verdicts import EndpointName, Verdict
+from agent.observe.exposition import WithoutCreated, add_build_info
 
 
 class ProbeMetrics:
@@ -23,6 +20,8 @@ class ProbeMetrics:
         self.readers = self.refused = self.cut_off = 0
         self._registry = CollectorRegistry()
         self._registry.register(self)
+        ProcessCollector(registry=self._registry)
+        add_build_info(self._registry)
 
     def on_message(self, message: Message) -> None:
         """Count a message of the probe."""
@@ -33,24 +32,26 @@ class ProbeMetrics:
                 if flow.verdict_is_new:
                     self._flows[flow.endpoint.value, flow.verdict.value] += 1
 
-    def serve(self, host: str, port: int) -> None:
-        """Serve ``/metrics`` from a thread. Raises OSError if the port is taken."""
-        start_http_server(port, host, registry=self._registry)
+    def expose(self) -> bytes:
+        """All metrics in Prometheus' text format."""
+        return generate_latest(WithoutCreated(self._registry))
 
     def collect(self) -> list[Metric]:
         """The metrics now. prometheus_client calls this for each scrape."""
         health = self._health
         flows = CounterMetricFamily(
-            "shorthaul_probe_flows", "Connections judged.", labels=("endpoint", "verdict")
+            "shorthaul_probe_flows",
+            "Connections of this node's clients to agents that the probe judged, by endpoint and verdict.",
+            labels=("endpoint", "verdict"),
         )
         for key, number in sorted(self._flows.items()):
             flows.add_metric(key, number)
         lost = CounterMetricFamily(
             "shorthaul_probe_lost",
-            "What was lost: events (the ring buffer was full; an open flow is reported again with its next "
-            "packet), ends of flows (the same, but nothing follows), flows (no memory for their state), "
-            "packets (headers not readable), invalid events (invalid), flows dropped before they were "
-            "reported (forgotten).",
+            "Things that the probe lost, by what it was: events (the ring buffer was full; an open flow is "
+            "reported again with its next packet), ends of flows (the same, but nothing follows), flows (no "
+            "memory for their state), packets (headers not readable), invalid events (invalid), flows that "
+            "were dropped before they were reported (forgotten).",
             labels=("what",),
         )
         for what, number in (
@@ -64,7 +65,7 @@ class ProbeMetrics:
             lost.add_metric((what,), number)
         canaries = GaugeMetricFamily(
             "shorthaul_probe_canaries",
-            "Canaries of the last round, by verdict.",
+            "Canaries (connections that the probe makes itself) of the last round, by endpoint and verdict.",
             labels=("endpoint", "verdict"),
         )
         verdicts = Counter((canary.endpoint.value, canary.verdict.value) for canary in health.canaries)
@@ -72,7 +73,7 @@ class ProbeMetrics:
             canaries.add_metric(labels, number)
         rtts = GaugeMetricFamily(
             "shorthaul_probe_canary_rtt_seconds",
-            "The longest handshake of the last round of canaries.",
+            "Seconds that the longest TCP handshake of the last round of canaries took, by endpoint.",
             labels=("endpoint",),
         )
         for name in sorted({canary.endpoint.value for canary in health.canaries if canary.rtt_us}):
@@ -83,22 +84,30 @@ class ProbeMetrics:
             lost,
             canaries,
             rtts,
-            CounterMetricFamily("shorthaul_probe_events", "Events of the programs.", value=self.delivered),
+            CounterMetricFamily(
+                "shorthaul_probe_events", "Events that the eBPF programs sent.", value=self.delivered
+            ),
             CounterMetricFamily(
                 "shorthaul_probe_contradictions",
-                "Connections whose two ends contradict each other.",
+                "Connections whose two ends contradict each other. Any is an alarm.",
                 value=health.contradictions,
             ),
             GaugeMetricFamily(
                 "shorthaul_probe_sure_of_intent",
-                "1 while no other program can rewrite a connect() before it is read.",
+                "1 while no other eBPF program can rewrite a connect() before the probe reads it, else 0.",
                 value=health.sure_of_intent,
             ),
-            GaugeMetricFamily("shorthaul_probe_readers", "Readers of its socket.", value=self.readers),
-            CounterMetricFamily(
-                "shorthaul_probe_readers_refused", "Readers of another user.", value=self.refused
+            GaugeMetricFamily(
+                "shorthaul_probe_readers", "Processes that read the probe's socket now.", value=self.readers
             ),
             CounterMetricFamily(
-                "shorthaul_probe_readers_cut_off", "Readers that were too slow.", value=self.cut_off
+                "shorthaul_probe_readers_refused",
+                "Readers that were refused because they run as another user.",
+                value=self.refused,
+            ),
+            CounterMetricFamily(
+                "shorthaul_probe_readers_cut_off",
+                "Readers that were cut off because they were too slow.",
+                value=self.cut_off,
             ),
         ]

@@ -3,10 +3,12 @@
 from collections import deque
 from dataclasses import dataclass
 from enum import Enum
+from itertools import islice
 from typing import Any
 
 from agent.documents.codec import to_plain
 from agent.documents.requests import RequestDocument, SourceEntry
+from agent.documents.times import utc
 from topology.placement import NodeName, Tier
 
 
@@ -43,8 +45,12 @@ class SourceBytes:
 
 @dataclass(slots=True, kw_only=True)
 class RequestRecord:
-    """Is filled in while the request is answered. Durations are in seconds, sizes in bytes."""
+    """Is filled in while the request is answered. Durations are in seconds, sizes in bytes.
 
+    ``unix_s``: when it arrived, in seconds since 1970.
+    """
+
+    unix_s: float = 0.0
     path: RequestPath
     method: str
     kind: str = "other"
@@ -79,6 +85,7 @@ class RequestRecord:
     def document(self) -> RequestDocument:
         """The record as a document of the API."""
         return RequestDocument(
+            started_at=utc(self.unix_s),
             path=self.path.value,
             method=self.method,
             kind=self.kind,
@@ -112,12 +119,13 @@ class RecentRequests:
     """The last requests, for the API. Bounded. A verdict may be added a moment after its request."""
 
     def __init__(self, keep: int = 512) -> None:
+        self.keep = keep
         self._records: deque[RequestRecord] = deque(maxlen=keep)
 
     def add(self, record: RequestRecord) -> None:
         """Remember a request. Forget the oldest one if there are too many."""
         self._records.append(record)
 
-    def newest_first(self) -> tuple[RequestDocument, ...]:
-        """The requests that are remembered, newest first."""
-        return tuple(record.document() for record in reversed(self._records))
+    def newest_first(self, limit: int | None = None) -> tuple[RequestDocument, ...]:
+        """The requests that are remembered, newest first. ``limit``: at most this many."""
+        return tuple(record.document() for record in islice(reversed(self._records), limit))

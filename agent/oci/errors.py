@@ -57,6 +57,12 @@ class RequestInvalid(OciError):
     status, code = 400, "UNSUPPORTED"
 
 
+class Denied(OciError):
+    """This client gets nothing here. containerd goes to its next host."""
+
+    status, code = 403, "DENIED"
+
+
 class NameUnknown(OciError):
     """No endpoint of the distribution API has this path."""
 

@@ -8,8 +8,10 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from agent.config import Endpoint, Settings
+from agent.config import Settings
 from agent.observe.probe_metrics import ProbeMetrics
+from agent.observe.scraping import MetricsServer
+from agent.oci.browser import BrowserGuard
 from agent.probe.process import Probe, watched_node, watched_ports
 from agent.probe.publisher import Publisher, SocketTaken
 from bpf.cgroups import find_root, is_whole
@@ -80,7 +82,7 @@ async def _run(settings: Settings, source: LiveSource) -> None:
     probe.sinks += [metrics.on_message, publisher.publish]
     async with publisher, asyncio.TaskGroup() as tasks:
         # After the socket, whose error says that another probe runs here.
-        _serve_metrics(metrics, settings.probe.metrics)
+        _serve_metrics(metrics, settings)
         working = [
             tasks.create_task(probe.run(), name="probe"),
             tasks.create_task(_count(probe, publisher, metrics), name="counts"),
@@ -91,9 +93,11 @@ async def _run(settings: Settings, source: LiveSource) -> None:
     _log.info("stopped")
 
 
-def _serve_metrics(metrics: ProbeMetrics, endpoint: Endpoint) -> None:
+def _serve_metrics(metrics: ProbeMetrics, settings: Settings) -> None:
+    endpoint = settings.probe.metrics
+    guard = BrowserGuard((settings.node.name, *settings.http.host_names))
     try:
-        metrics.serve(endpoint.host, endpoint.port)
+        MetricsServer(endpoint.host, endpoint.port, metrics.expose, guard).start()
     except OSError as error:
         raise SocketTaken(
             f"probe.metrics: {endpoint}: {error.strerror}",

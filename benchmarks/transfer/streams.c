@@ -54,7 +54,7 @@ static int ask(struct stream *stream)
 		return -1;
 	}
 	length = snprintf(request, sizeof(request),
-			  "GET %s HTTP/1.1\r\nHost: mirror\r\nUser-Agent: streams\r\n\r\n", stream->path);
+			  "GET %s HTTP/1.1\r\nHost: localhost\r\nUser-Agent: streams\r\n\r\n", stream->path);
 	if (send(fd, request, length, MSG_NOSIGNAL) != length)
 		snprintf(stream->problem, sizeof(stream->problem), "send: %s", strerror(errno));
 	return fd;

@@ -1,11 +1,20 @@
 """The admin port: health, metrics, and what the agent says of its choices."""
 
+import base64
+import json
+import re
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 
 import pytest
 
-from .agents import ADMIN, LOCAL, SERVICE, Node, Site, digest_of
+from agent.holders.wire import PATH as QUESTIONS_PATH
+from agent.latency.wire import PATH as REPORTS_PATH
+
+from .agents import ADMIN, LOCAL, PEER, REPLY_S, SERVICE, Node, Site, digest_of, wait_for
+from .wire import connected, read_reply
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,7 +31,7 @@ def rings() -> Iterator[Rings]:
     """The agents of this module."""
     with Site() as made:
         rings = Rings(
-            asking=made.add("asking", zone="a"),
+            asking=made.add("asking", zone="a", http={"host_names": ["mirror.corp.example"]}),
             near=made.add("near", zone="a"),
             far=made.add("far", zone="b"),
         )
@@ -71,8 +80,8 @@ def test_explain_says_when_nobody_has_it(rings: Rings) -> None:
 def test_explain_of_a_bad_digest_is_400_with_a_hint(rings: Rings, query: str) -> None:
     reply = rings.asking.ask(f"/api/explain{query}", port=ADMIN)
     assert reply.status == 400
-    assert reply.json()["error"]
-    assert reply.json()["hint"]
+    assert reply.json().keys() == {"code", "message", "hint"}
+    assert all(reply.json().values())
 
 
 def test_requests_are_listed_newest_first_with_their_facts(rings: Rings) -> None:
@@ -87,6 +96,147 @@ def test_requests_are_listed_newest_first_with_their_facts(rings: Rings) -> None
     assert far["seconds"] >= far["first_byte_s"] >= 0
 
 
+def test_requests_say_when_they_arrived(rings: Rings) -> None:
+    before_s = time.time()
+    rings.asking.blob(b"own")
+    after_s = time.time()
+    (newest,) = rings.asking.ask("/api/requests?limit=1", port=ADMIN).json()
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", newest["started_at"])
+    arrived_s = datetime.fromisoformat(newest["started_at"]).timestamp()
+    assert before_s - 0.002 <= arrived_s <= after_s
+
+
+@pytest.mark.parametrize("page", ["topology", "latency", "transfers", "costs", "flows", "scrub"])
+def test_document_says_when_it_was_made(rings: Rings, page: str) -> None:
+    made = datetime.fromisoformat(rings.asking.ask(f"/api/{page}", port=ADMIN).json()["time"])
+    assert abs(made.timestamp() - time.time()) < REPLY_S
+
+
+def test_explanation_says_when_it_was_made(rings: Rings) -> None:
+    assert rings.asking.explain(digest_of(b"own"))["time"].endswith("Z")
+
+
+@pytest.mark.parametrize("page", ["requests", "flows"])
+@pytest.mark.parametrize("limit", ["0", "-1", "513", "all", "1.5"])
+def test_limit_that_is_none_is_400_and_the_hint_says_what_to_write(
+    rings: Rings, page: str, limit: str
+) -> None:
+    reply = rings.asking.ask(f"/api/{page}?limit={limit}", port=ADMIN)
+    assert (reply.status, reply.json()["code"]) == (400, "QUERY_INVALID")
+    assert "?limit=20" in reply.json()["hint"]
+
+
+def test_what_is_no_http_gets_the_error_of_the_port_that_it_was_sent_to(rings: Rings) -> None:
+    for port, key in ((ADMIN, "code"), (LOCAL, "errors")):
+        with connected(rings.asking.address, port) as sock:
+            sock.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nContent-Length: x\r\n\r\n")
+            reply = read_reply(sock)
+        assert reply.status == 400
+        assert key in json.loads(reply.body)
+
+
+@pytest.mark.parametrize("port", [LOCAL, SERVICE, PEER, ADMIN])
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:9090", "localhost.evil.example", "far"])
+def test_page_whose_own_name_leads_here_reads_nothing_on_any_listener(
+    rings: Rings, port: int, host: str
+) -> None:
+    for path in ("/v2/", f"/v2/library/app/blobs/{digest_of(b'own')}", "/api/requests", "/metrics"):
+        reply = rings.asking.ask(path, port=port, headers={"Host": host})
+        assert reply.status == 403
+        assert "http.host_names" in reply.body.decode()
+        assert b"own" not in reply.body.replace(b"own name", b"")
+        assert not [name for name in reply.headers if name.lower().startswith("access-control-")]
+
+
+@pytest.mark.parametrize("port", [LOCAL, SERVICE, PEER])
+@pytest.mark.parametrize(
+    "host", ["localhost", "LOCALHOST:30020", "[::1]:30020", "asking", "ASKING:1", "mirror.corp.example"]
+)
+def test_client_may_use_addresses_localhost_the_nodes_name_and_names_of_the_settings(
+    rings: Rings, port: int, host: str
+) -> None:
+    reply = rings.asking.blob(b"own", port=port, headers={"Host": host})
+    assert (reply.status, reply.body) == (200, b"own")
+    assert rings.asking.ask("/api/costs", port=ADMIN, headers={"Host": host}).status == 200
+
+
+@pytest.mark.parametrize("port", [LOCAL, SERVICE, PEER, ADMIN])
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Origin": "http://evil.example"},
+        {"Origin": "null"},
+        {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors"},
+    ],
+)
+def test_page_of_another_site_can_not_make_a_browser_ask(
+    rings: Rings, port: int, headers: dict[str, str]
+) -> None:
+    asked = rings.near.metric("shorthaul_requests_total")
+    for path in (
+        f"/v2/library/app/blobs/{digest_of(b'both have it')}",
+        f"/api/explain?digest={digest_of(b'x')}",
+    ):
+        assert rings.asking.ask(path, port=port, headers=headers).status == 403
+    assert rings.near.metric("shorthaul_requests_total") == asked
+
+
+@pytest.mark.parametrize("path", [QUESTIONS_PATH, REPORTS_PATH])
+def test_page_in_a_browser_can_not_open_the_channels_of_agents(rings: Rings, path: str) -> None:
+    key = base64.b64encode(bytes(16)).decode()
+    upgrade = {
+        "Upgrade": "websocket",
+        "Connection": "Upgrade",
+        "Sec-WebSocket-Version": "13",
+        "Sec-WebSocket-Key": key,
+    }
+    for origin in ("http://evil.example", "null"):
+        reply = rings.asking.ask(path, port=PEER, headers={**upgrade, "Origin": origin})
+        assert (reply.status, reply.oci_code()) == (403, "DENIED")
+
+
+def test_refused_page_is_recorded_with_the_reason(rings: Rings) -> None:
+    rings.asking.blob(b"own", headers={"Host": "evil.example"})
+    (newest,) = rings.asking.ask("/api/requests?limit=1", port=ADMIN).json()
+    assert (newest["status"], newest["result"]) == (403, "rejected")
+    assert "evil.example" in newest["reason"]
+
+
+def test_open_connections_are_counted_by_listener(rings: Rings) -> None:
+    node = rings.asking
+
+    def open_now() -> float:
+        return node.metric("shorthaul_connections", listener="hostport")
+
+    before = open_now()
+    with connected(node.address, LOCAL), connected(node.address, LOCAL):
+        wait_for(
+            lambda: node.metric("shorthaul_connections", listener="hostport") == before + 2,
+            "both are counted",
+        )
+    wait_for(lambda: node.metric("shorthaul_connections", listener="hostport") <= before, "both are gone")
+    assert node.metric("shorthaul_connections", listener="admin") >= 1
+
+
+def test_bytes_that_clients_got_here_are_saved_at_the_registry_and_those_for_agents_are_not(
+    rings: Rings,
+) -> None:
+    node = rings.asking
+    agent, containerd = {"User-Agent": "shorthaul"}, {"User-Agent": "containerd/1.7"}
+    before, costs = (
+        node.metric("shorthaul_registry_saved_bytes_total"),
+        node.ask("/api/costs", port=ADMIN).json(),
+    )
+    node.blob(b"far has it", headers=containerd)
+    node.blob(b"own", port=SERVICE, headers=containerd)
+    node.blob(b"own", port=PEER, headers=agent)
+    wait_for(node.is_idle, "no body moves")
+    assert node.metric("shorthaul_registry_saved_bytes_total") == before + len(b"far has it") + len(b"own")
+    after = node.ask("/api/costs", port=ADMIN).json()
+    assert after["registry_bytes_saved"] == costs["registry_bytes_saved"] + len(b"far has it") + len(b"own")
+    assert after["net_usd_saved"] == pytest.approx(after["registry_usd_saved"] - after["usd"], abs=1e-8)
+
+
 def test_metrics_count_requests_bytes_and_the_store(rings: Rings) -> None:
     node, labels = rings.asking, {"path": "hostport", "tier": "region"}
     requests = node.metric("shorthaul_requests_total", kind="blob", source="peer", result="ok", **labels)
@@ -99,6 +249,8 @@ def test_metrics_count_requests_bytes_and_the_store(rings: Rings) -> None:
     assert node.metric("shorthaul_store_blobs") == 2
     assert node.metric("shorthaul_store_bytes") == len(b"own") + len(b"own and empty is not")
     assert node.metric("shorthaul_peers") == 2
+    assert node.metric("shorthaul_peers_reachable") == 2
+    assert node.metric("process_open_fds") > 0
     assert node.metric("shorthaul_ready") == 1
 
 

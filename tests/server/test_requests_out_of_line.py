@@ -115,7 +115,7 @@ def test_an_oversize_head_gets_an_oci_error_and_is_closed(shelf: Shelf, port: in
 
 def test_a_head_of_endlessly_many_fields_is_refused(shelf: Shelf) -> None:
     with connected(shelf.node.address, LOCAL) as sock:
-        sock.sendall(b"GET /v2/ HTTP/1.1\r\nHost: mirror\r\n")
+        sock.sendall(b"GET /v2/ HTTP/1.1\r\nHost: localhost\r\n")
         try:
             for number in range(200_000):
                 sock.sendall(b"X-Field-%d: %s\r\n" % (number, b"a" * 60))
@@ -136,9 +136,9 @@ def test_a_head_of_endlessly_many_fields_is_refused(shelf: Shelf) -> None:
         b"GET\r\n\r\n",
         b"GET /v2/ HTTP/9.9\r\n\r\n",
         b"GET /v2/ HTTP/1.1\r\nno colon here\r\n\r\n",
-        b"GET /v2/ HTTP/1.1\r\nHost: m\r\nContent-Length: x\r\n\r\n",
-        b"GET /v2/ HTTP/1.1\r\nHost: m\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
-        b"GET /v2/\xff\xfe HTTP/1.1\r\nHost: m\r\n\r\n",
+        b"GET /v2/ HTTP/1.1\r\nHost: localhost\r\nContent-Length: x\r\n\r\n",
+        b"GET /v2/ HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+        b"GET /v2/\xff\xfe HTTP/1.1\r\nHost: localhost\r\n\r\n",
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
     ],
     ids=["tls", "nul", "word", "method", "version", "field", "length", "smuggle", "bytes", "http2"],
@@ -157,7 +157,7 @@ def test_garbage_instead_of_http_is_answered_400_or_closed_and_never_served(
 
 
 def test_a_head_that_is_never_finished_is_closed_within_idle_s(shelf: Shelf) -> None:
-    starts = [b"", b"GET /v2/ HT", b"GET /v2/ HTTP/1.1\r\nHost: mirror\r\n"]
+    starts = [b"", b"GET /v2/ HT", b"GET /v2/ HTTP/1.1\r\nHost: localhost\r\n"]
     with ExitStack() as stack:
         started_s = time.monotonic()
         socks = []

@@ -185,13 +185,34 @@ def test_scrubbing_pauses_and_resumes(site: Site) -> None:
 def test_the_scrub_is_told_by_a_post_that_is_meant_so(site: Site) -> None:
     node = site.add("alone", scrub=_SCRUB)
     site.start()
-    for what in ("pause", "resume"):
+    for what in ("start", "pause", "resume"):
         assert node.ask(f"/api/scrub/{what}", port=ADMIN).status == 405
         # As a page in a browser could send it, unasked.
         assert node.ask(f"/api/scrub/{what}", port=ADMIN, method="POST").status == 403
         assert node.ask(f"/api/scrub/{what}", port=LOCAL, method="POST").status in (404, 405)
     assert node.ask("/api/scrub/stop", port=ADMIN, method="POST").status in (404, 405)
     assert _scrub(node)["paused"] is False
+
+
+def test_a_round_of_the_scrub_begins_when_it_is_started_even_if_it_was_paused(site: Site) -> None:
+    content = _bytes_of("started")
+    node = site.add("alone", scrub={"bytes_per_s": 1 << 30, "round_s": 86_400})
+    node.put(content)
+    site.start()
+    wait_for(lambda: _scrub(node)["round"]["finished"] == 1, "the first round is over")
+    _flip(node, content)
+    _scrub(node, "/pause")
+    assert _scrub(node, "/start")["paused"] is False
+    wait_for(lambda: _corrupt(node, "scrub") == 1, "it is found long before the next round is due")
+    wait_for(lambda: _scrub(node)["round"]["finished"] == 2, "the second round is over")
+
+
+def test_a_scrub_that_is_off_can_not_be_started_and_says_why(site: Site) -> None:
+    node = site.add("off", scrub=_NO_SCRUB)
+    site.start()
+    reply = node.ask("/api/scrub/start", port=ADMIN, method="POST", headers={"Shorthaul-Action": "1"})
+    assert (reply.status, reply.json()["code"]) == (409, "SCRUB_OFF")
+    assert "scrub.bytes_per_s" in reply.json()["hint"]
 
 
 def test_a_scrub_that_is_off_reads_nothing(site: Site) -> None:

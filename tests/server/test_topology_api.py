@@ -182,7 +182,7 @@ def test_image_is_explained_with_all_that_it_is_made_of(zones: Zones) -> None:
 def test_image_that_cannot_be_explained_gets_a_reason(zones: Zones, image: str, status: int) -> None:
     reply = zones.asking.ask(f"/api/explain?image={image}", port=ADMIN)
     assert reply.status == status
-    assert reply.json()["error"]
+    assert reply.json()["code"]
 
 
 def report(node: str, *, zones: dict[str, float] | None = None, load: int = 0) -> bytes:

@@ -59,7 +59,7 @@ def connected(
 
 def request_bytes(path: str, *, method: str = "GET", **headers: str) -> bytes:
     """A request's head; ``If_Range`` becomes ``If-Range``."""
-    lines = [f"{method} {path} HTTP/1.1", "Host: mirror"]
+    lines = [f"{method} {path} HTTP/1.1", "Host: localhost"]
     lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
     return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
 

@@ -16,7 +16,6 @@ ELSEWHERE = {
     "agent/config/settings.py": "held against docs/configuration.md by agent/config/test_load.py",
     "agent/content/containerd/api_pb2.py": "generated",
     "agent/content/factory.py": "chooses the store; tests/server and tests/e2e start each",
-    "agent/documents/api.py": "shapes; agent/documents/test_codec.py decodes all of them",
     "agent/documents/explain.py": "shapes; agent/documents/test_codec.py",
     "agent/documents/flows.py": "shapes; agent/documents/test_codec.py",
     "agent/documents/requests.py": "shapes; agent/documents/test_codec.py",

@@ -8,9 +8,15 @@ from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
 
 from agent.admin.explain import Explainer
-from agent.admin.routes import explain_routes, health_routes
-from agent.admin.server import Route
+from agent.admin.routes import explain_routes, health_routes, scrub_routes
+from agent.admin.server import ApiError, Route
+from agent.config import ScrubSettings
+from agent.content.scrub import Scrubber
+from agent.documents.times import Moment
+from agent.observe.metrics import Metrics
+from agent.oci.errors import OciError
 from tests.unit.agent.admin.test_explain import DIGEST, explainer
+from tests.unit.agent.content.test_scrub import MemoryStore
 
 __all__ = ["explainer"]  # the fixture
 
@@ -41,10 +47,27 @@ async def test_digest_is_explained(explainer: Explainer, tmp_path: Path) -> None
     assert (response.status, json.loads(text(response))["choice"]) == (200, "near")
 
 
-@pytest.mark.parametrize("query", ["", "?digest=x", "?image=", "?image=UPPER/case:v1"])
-async def test_what_is_neither_digest_nor_image_is_an_error_with_a_message(
+@pytest.mark.parametrize("query", ["", "?digest=x", "?image=", "?image=UPPER/case:v1", "?image=a&digest=b"])
+async def test_what_is_neither_digest_nor_image_is_an_error_of_the_client(
     explainer: Explainer, query: str
 ) -> None:
-    response = await get(explain_routes(explainer), f"/api/explain{query}")
-    assert 400 <= response.status < 500
-    assert json.loads(text(response)).keys() >= {"hint"}
+    with pytest.raises((ApiError, OciError)) as caught:
+        await get(explain_routes(explainer), f"/api/explain{query}")
+    error = caught.value
+    assert isinstance(error, ApiError | OciError)
+    assert 400 <= error.status < 500
+    assert error.hint or error.message
+
+
+async def test_scrub_that_is_off_is_not_started_and_the_error_says_why() -> None:
+    store = MemoryStore()
+    off = Scrubber(store, ScrubSettings(bytes_per_s=0), Metrics())
+    (start,) = (
+        route
+        for route in scrub_routes(off, lambda: Moment(now_s=0.0, unix_s=0.0))
+        if route.path == "/api/scrub/start"
+    )
+    with pytest.raises(ApiError) as caught:
+        await start.handler(make_mocked_request("POST", "/api/scrub/start"))
+    assert (caught.value.status, caught.value.code) == (409, "SCRUB_OFF")
+    assert "scrub.bytes_per_s" in caught.value.hint

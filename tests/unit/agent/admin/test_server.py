@@ -8,11 +8,14 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from agent.admin.server import AdminServer, Route, document_response
+from agent.admin.server import AdminServer, Route, document_response, oci_error_response, read_limit
 from agent.documents.api import ACTION_HEADER
 from agent.documents.scrub import RoundEntry, ScrubDocument
+from agent.oci.browser import BrowserGuard
+from agent.oci.errors import RequestInvalid
 
 DOCUMENT = ScrubDocument(
+    time="2026-08-01T12:00:00.000Z",
     bytes_per_s=1,
     paused=False,
     reading=None,
@@ -27,8 +30,10 @@ class Admin:
 
     url: str = ""
     acted: list[str] = field(default_factory=list)
+    limits: list[int] = field(default_factory=list)
 
-    async def page(self, _: web.BaseRequest) -> web.Response:
+    async def page(self, request: web.BaseRequest) -> web.Response:
+        self.limits.append(read_limit(request, most=50))
         return await document_response(DOCUMENT)
 
     async def act(self, request: web.BaseRequest) -> web.Response:
@@ -48,7 +53,11 @@ class Admin:
 async def admin() -> AsyncIterator[Admin]:
     made = Admin()
     server = AdminServer(
-        [Route(path="/page", handler=made.page), Route(path="/act", handler=made.act, is_action=True)]
+        [
+            Route(path="/page", handler=made.page, query=("limit",)),
+            Route(path="/act", handler=made.act, is_action=True),
+        ],
+        BrowserGuard([]),
     )
     runner = web.ServerRunner(web.Server(server.handle))
     await runner.setup()
@@ -79,6 +88,13 @@ async def test_action_is_a_post_that_no_page_in_a_browser_sends(admin: Admin) ->
     ("method", "path", "status", "allowed"),
     [
         ("GET", "/nothing", 404, None),
+        ("GET", "/page/", 404, None),
+        ("GET", "/page?limti=3", 400, None),
+        ("GET", "/page?limit=0", 400, None),
+        ("GET", "/page?limit=1&limit=2", 400, None),
+        ("POST", "/act?dry_run=1", 403, None),
+        ("DELETE", "/page", 405, "GET, HEAD"),
+        ("OPTIONS", "/act", 405, "POST"),
         ("POST", "/page", 405, "GET, HEAD"),
         ("GET", "/act", 405, "POST"),
         ("POST", "/act", 403, None),
@@ -90,5 +106,68 @@ async def test_every_error_has_one_shape(
     answered, headers, body = await admin.ask(method, path)
     assert (answered, headers.get("Allow")) == (status, allowed)
     error = json.loads(body)
-    assert error.keys() == {"error", "hint"}
+    assert error.keys() == {"code", "message", "hint"}
     assert all(isinstance(text, str) and text for text in error.values())
+    assert error["code"].isupper()
+    assert headers["Content-Type"].startswith("application/json")
+
+
+async def test_what_is_no_http_gets_an_error_of_the_same_shape(admin: Admin) -> None:
+    response = oci_error_response(RequestInvalid("not an HTTP request", hint="look at it"))
+    assert isinstance(response.body, bytes)
+    assert json.loads(response.body).keys() == {"code", "message", "hint"}
+    assert response.headers["X-Content-Type-Options"] == "nosniff"
+
+
+@pytest.mark.parametrize(("query", "limit"), [("", 50), ("?limit=1", 1), ("?limit=50", 50)])
+async def test_limit_is_what_is_asked_for_or_all(admin: Admin, query: str, limit: int) -> None:
+    assert (await admin.ask("GET", f"/page{query}"))[0] == 200
+    assert admin.limits == [limit]
+
+
+@pytest.mark.parametrize("limit", ["0", "-1", "51", "many", "", "1e1", "1.0", "+5", "%D9%A3", "9" * 5000])
+async def test_limit_that_is_none_is_an_error_that_says_what_to_write(admin: Admin, limit: str) -> None:
+    status, _, body = await admin.ask("GET", f"/page?limit={limit}")
+    error = json.loads(body)
+    assert (status, error["code"]) == (400, "QUERY_INVALID")
+    assert "1 to 50" in error["message"]
+    assert "?limit=20" in error["hint"]
+    assert len(error["message"]) < 200
+
+
+@pytest.mark.parametrize("path", ["/page", "/nothing", "/page?limit=0"])
+async def test_answer_may_be_read_framed_and_kept_by_nobody_else(admin: Admin, path: str) -> None:
+    _, headers, _ = await admin.ask("GET", path)
+    assert headers["X-Content-Type-Options"] == "nosniff"
+    assert headers["Cache-Control"] == "no-store"
+    assert "frame-ancestors 'none'" in headers["Content-Security-Policy"]
+    assert headers["Cross-Origin-Resource-Policy"] == "same-origin"
+    assert not [name for name in headers if name.lower().startswith("access-control-")]
+
+
+@pytest.mark.parametrize(
+    ("method", "headers"),
+    [
+        ("POST", {"Content-Type": "application/x-www-form-urlencoded"}),
+        ("POST", {"Content-Type": "text/plain", "Origin": "http://evil.example"}),
+        ("POST", {"Origin": "null", ACTION_HEADER: "1"}),
+        ("POST", {"Sec-Fetch-Site": "same-site", ACTION_HEADER: "1"}),
+        ("POST", {"Host": "evil.example", ACTION_HEADER: "1"}),
+        ("GET", {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors"}),
+        ("OPTIONS", {"Origin": "http://evil.example", "Access-Control-Request-Headers": ACTION_HEADER}),
+    ],
+)
+async def test_nothing_that_a_page_of_another_site_can_send_changes_anything(
+    admin: Admin, method: str, headers: dict[str, str]
+) -> None:
+    status, answered, _ = await admin.ask(method, "/act", **headers)
+    assert status in (403, 405)
+    assert not [name for name in answered if name.lower().startswith("access-control-")]
+    assert admin.acted == []
+
+
+@pytest.mark.parametrize("path", ["/page", "/act", "/nothing"])
+async def test_page_whose_own_name_leads_here_reads_nothing(admin: Admin, path: str) -> None:
+    status, _, body = await admin.ask("GET", path, Host="evil.example")
+    assert (status, json.loads(body)["code"]) == (403, "HOST_UNKNOWN")
+    assert "http.host_names" in json.loads(body)["hint"]

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from agent.admin.views import costs_view, latency_view, topology_view, transfers_view
 from agent.config import LookupSettings, PullSettings
 from agent.documents.codec import encode
+from agent.documents.times import Moment
 from agent.holders.asking import RingAsker
 from agent.holders.scatter import ScatterIndex
 from agent.listen.traffic import Traffic
@@ -43,6 +44,10 @@ class Clock:
 
     def __call__(self) -> float:
         return self.now_s
+
+    @property
+    def moment(self) -> Moment:
+        return Moment(now_s=self.now_s, unix_s=self.now_s)
 
 
 def plain(document: object) -> Any:
@@ -76,8 +81,8 @@ def test_views_are_plain_json_whatever_happened(seed: int) -> None:
         roster.receive_report(reporter, report, address=roster.peers[reporter].address)
         if dice.random() < 0.5:
             roster.refresh()
-    topology = plain(asyncio.run(topology_view(roster, Regard(cooloff_s=5.0), clock.now_s)))
-    latency = plain(asyncio.run(latency_view(roster, names[:2], clock.now_s)))
+    topology = plain(asyncio.run(topology_view(roster, Regard(cooloff_s=5.0), clock.moment)))
+    latency = plain(asyncio.run(latency_view(roster, names[:2], clock.moment)))
     assert [each["name"] for each in topology["nodes"]].count("own") == 1
     assert len(topology["nodes"]) == 9
     assert {each["node"] for each in latency["peers"]} >= set(names[:2])
@@ -95,7 +100,7 @@ def test_matrix_says_who_measured() -> None:
     told = Report(zones={zone_key("r/b"): 950.0}, nodes={})
     roster.receive_report(node("c"), told, address=roster.peers[node("c")].address)
     roster.refresh()
-    view = plain(asyncio.run(topology_view(roster, Regard(cooloff_s=5.0), clock.now_s)))
+    view = plain(asyncio.run(topology_view(roster, Regard(cooloff_s=5.0), clock.moment)))
     assert [zone["zone"] for zone in view["zones"]] == ["a", "b", "c"]
     assert view["matrix_source"][0][1] == "measured"
     assert view["matrix_source"][1][2] == "told"
@@ -106,10 +111,31 @@ def test_costs_add_up_and_are_plain_json() -> None:
     ledger = CostLedger(Prices(cross_zone=0.01))
     for number in range(300):
         ledger.add(zone_key(f"r/{number}"), None, 10**9)
-    view = plain(costs_view(ledger.entries()))
+    ledger.save(100 * 10**9)
+    start, later = Moment(now_s=0.0, unix_s=0.0), Moment(now_s=5.0, unix_s=5.0)
+    view = plain(costs_view(ledger, start, later))
     assert view["bytes"] == 300 * 10**9
     assert abs(view["usd"] - 3.0) < 1e-6
-    assert plain(costs_view([])) == {"pairs": [], "bytes": 0, "usd": 0}
+    assert plain(costs_view(CostLedger(Prices()), start, later)) == {
+        "time": "1970-01-01T00:00:05.000Z",
+        "since": "1970-01-01T00:00:00.000Z",
+        "pairs": [],
+        "bytes": 0,
+        "usd": 0,
+        "registry_bytes_saved": 0,
+        "registry_usd_saved": 0,
+        "net_usd_saved": 0,
+    }
+
+
+def test_net_saving_is_what_the_registry_would_have_cost_minus_what_was_paid_between_zones() -> None:
+    ledger = CostLedger(Prices(cross_zone=0.02, registry=0.045))
+    ledger.add(zone_key("r/a"), zone_key("r/b"), 10 * 10**9)
+    ledger.save(40 * 10**9)
+    now = Moment(now_s=0.0, unix_s=0.0)
+    view = plain(costs_view(ledger, now, now))
+    assert (view["registry_bytes_saved"], view["registry_usd_saved"]) == (40 * 10**9, 1.8)
+    assert (view["usd"], view["net_usd_saved"]) == (0.2, 1.6)
 
 
 def idle_puller(roster: Roster, clock: Clock) -> Puller:
@@ -151,13 +177,14 @@ def test_transfers_are_bodies_in_both_directions_and_whom_nobody_asks() -> None:
         clock=clock,
     )
     empty = {
+        "time": "1970-01-01T00:01:40.000Z",
         "downloads": [],
         "uploads": [],
         "uploads_refused": 0,
         "cooling": [],
         "not_asked": [],
     }
-    assert plain(transfers_view(puller, traffic, clock.now_s)) == empty
+    assert plain(transfers_view(puller, traffic, clock.moment)) == empty
 
     upload = admission.admit("192.0.2.7", 1000, clock.now_s)
     assert isinstance(upload, Upload)
@@ -169,8 +196,16 @@ def test_transfers_are_bodies_in_both_directions_and_whom_nobody_asks() -> None:
     target = Addressed(registry=None, repository=Repository("a"), kind=Kind.BLOB, digest=sha256(2))
     puller.running.add(puller.pull(FetchRequest(target=target)))
     clock.now_s += 2.0
-    view = plain(transfers_view(puller, traffic, clock.now_s))
-    assert view["uploads"] == [{"to": "192.0.2.7", "bytes": 300, "left_bytes": 700, "age_s": 2.0}]
+    view = plain(transfers_view(puller, traffic, clock.moment))
+    assert view["uploads"] == [
+        {
+            "started_at": "1970-01-01T00:01:40.000Z",
+            "to": "192.0.2.7",
+            "bytes": 300,
+            "left_bytes": 700,
+            "age_s": 2.0,
+        }
+    ]
     assert view["uploads_refused"] == 1
     assert view["cooling"] == [{"node": "b", "left_s": 3.0}]
     assert view["not_asked"] == [{"digest": sha256(1), "node": "c", "left_s": 38.0}]

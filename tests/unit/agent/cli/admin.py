@@ -106,6 +106,7 @@ def topology(nodes: list[Json], **changes: Any) -> Json:
             key = (where.get("region"), where["zone"])
             zones[key] = zones.get(key, 0) + 1
     return {
+        "time": "2026-08-01T12:00:00.000Z",
         "node": next((each["name"] for each in nodes if each["self"]), "nobody"),
         "age_s": 0.8,
         "levels": ["region", "zone", NETWORK],
@@ -153,6 +154,7 @@ def large(nodes: int, zones: int, *, racks: int = 0) -> Json:
 def explanation(**changes: Any) -> Json:
     """An answer of /api/explain for an image that two peers hold."""
     return {
+        "time": "2026-08-01T12:00:00.000Z",
         "node": "a1",
         "image": "docker.io/library/nginx:1.27",
         "digest": DIGEST,

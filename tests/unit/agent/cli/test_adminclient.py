@@ -131,7 +131,9 @@ def test_host_that_no_resolver_takes_is_an_error_and_no_crash(url: str) -> None:
 
 
 def test_older_agent_without_the_page_is_told_from_a_page_that_found_nothing() -> None:
-    with admin({"error": "no such page", "hint": "there are /metrics"}, status=404) as twin:
+    with admin(
+        {"code": "NOT_FOUND", "message": "there is no page /x", "hint": "there are /metrics"}, status=404
+    ) as twin:
         error = failure(twin.url)
     assert "has no /api/topology" in str(error)
     assert "as new as this command" in error.hint
@@ -139,7 +141,9 @@ def test_older_agent_without_the_page_is_told_from_a_page_that_found_nothing() -
 
 @pytest.mark.parametrize("status", [400, 404, 502])
 def test_error_of_the_agent_is_handed_on_with_its_hint(status: int) -> None:
-    with admin({"error": "unknown tag \x1b[2J", "hint": "pull it"}, status=status) as twin:
+    with admin(
+        {"code": "MANIFEST_UNKNOWN", "message": "unknown tag \x1b[2J", "hint": "pull it"}, status=status
+    ) as twin:
         error = failure(twin.url)
     assert (str(error), error.hint, error.status) == ("unknown tag \\x1b[2J", "pull it", 1)
 

@@ -108,7 +108,10 @@ def test_json_is_the_agents_answer(capsys: Captured) -> None:
 
 
 def test_error_of_the_agent_is_printed_with_its_hint(capsys: Captured) -> None:
-    with admin({"error": "nobody knows that tag", "hint": "name the registry too"}, status=404) as twin:
+    with admin(
+        {"code": "MANIFEST_UNKNOWN", "message": "nobody knows that tag", "hint": "name the registry too"},
+        status=404,
+    ) as twin:
         assert main(["explain", "nginx:nix", "--url", twin.url]) == 1
     out, err = capsys.readouterr()
     assert (out, err) == ("", "shorthaul: nobody knows that tag\n      hint: name the registry too\n")

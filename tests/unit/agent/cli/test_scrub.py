@@ -14,6 +14,7 @@ Captured = pytest.CaptureFixture[str]
 def scrub(**changes: Any) -> Json:
     """An answer of /api/scrub."""
     return {
+        "time": "2026-08-01T12:00:00.000Z",
         "bytes_per_s": 1000,
         "paused": False,
         "reading": None,

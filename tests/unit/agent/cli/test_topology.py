@@ -17,6 +17,7 @@ from agent.cli.adminclient import read_topology
 from agent.cli.drawing import print_matrix, print_tree
 from agent.cli.picture import dot_source
 from agent.documents.codec import encode
+from agent.documents.times import Moment
 from agent.members.roster import Roster
 from agent.pull.regard import Regard
 from tests.unit.agent.cli.admin import (
@@ -35,6 +36,7 @@ from tests.unit.twins import REPOSITORY_ROOT, located, peer, peers, zone_key
 from topology.placement import NodeName
 from topology.zones import Report
 
+MOMENT = Moment(now_s=101.0, unix_s=0.0)
 Captured = pytest.CaptureFixture[str]
 
 
@@ -245,7 +247,7 @@ def real_regard() -> Regard:
 
 
 async def test_what_the_agent_really_answers_is_read_and_shown(capsys: Captured) -> None:
-    answer = json.loads(encode(await topology_view(real_roster(), real_regard(), 101.0)))
+    answer = json.loads(encode(await topology_view(real_roster(), real_regard(), MOMENT)))
     view = read_topology(answer)
     print_tree(view, show_all=False)
     tree = capsys.readouterr().out
@@ -267,7 +269,7 @@ async def test_what_the_agent_really_answers_is_read_and_shown(capsys: Captured)
 
 async def test_zone_that_goes_while_the_agent_answers_is_unknown_in_the_matrix(capsys: Captured) -> None:
     roster = real_roster()
-    answering = asyncio.create_task(topology_view(roster, real_regard(), 101.0))
+    answering = asyncio.create_task(topology_view(roster, real_regard(), MOMENT))
     await asyncio.sleep(0)
     roster.update({name: peer for name, peer in roster.peers.items() if name != "d1"})
     print_matrix(read_topology(json.loads(encode(await answering))))

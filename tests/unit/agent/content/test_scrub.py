@@ -15,6 +15,7 @@ from agent.config import ScrubSettings
 from agent.content.scrub import Scrubber
 from agent.content.store import Blob, Change, ContentMissing, ContentUnavailable, Identity, TaggedImage
 from agent.documents.scrub import RoundEntry
+from agent.documents.times import Moment
 from agent.observe.metrics import Metrics
 from agent.oci.digest import Digest
 from agent.oci.reference import Repository, Tag
@@ -23,6 +24,7 @@ from tests.unit.twins import loop_clock, other_tasks, run_in_virtual_time
 
 MIB = 1 << 20
 DAY_S = 86400.0
+MOMENT = Moment(now_s=0.0, unix_s=0.0)
 
 
 def digest_of(content: bytes, algorithm: str = "sha256") -> Digest:
@@ -133,7 +135,7 @@ class Running:
     @property
     def finished(self) -> int:
         """How many rounds are over."""
-        number: int = self.scrubber.document().round.finished
+        number: int = self.scrubber.document(MOMENT).round.finished
         return number
 
     async def rounds(self, number: int = 1) -> None:
@@ -189,7 +191,7 @@ async def test_sound_blobs_are_read_whole_and_nothing_happens_to_them() -> None:
         await run.rounds()
         assert store.files.keys() == {*held, sha512}
         assert run.count(SCRUBBED) == sum(map(len, contents)) + len(b"another algorithm")
-        document = run.scrubber.document()
+        document = run.scrubber.document(MOMENT)
         assert document.round == RoundEntry(done=5, of=5, finished=1)
         assert (document.withdrawn, document.reading, document.paused) == ((), None, False)
         assert document.bytes_per_s == 8 * MIB
@@ -207,9 +209,9 @@ def test_corrupt_blob_is_withdrawn_as_the_file_that_was_read_counted_and_logged(
             assert store.withdrawn == [(corrupt, identity)]
             assert store.holds(sound)
             assert run.count(CORRUPT) == 1
-            assert run.scrubber.document().withdrawn == (corrupt,)
+            assert run.scrubber.document(MOMENT).withdrawn == (corrupt,)
             store.put(corrupt, b"right")
-            assert run.scrubber.document().withdrawn == (), "it was written anew"
+            assert run.scrubber.document(MOMENT).withdrawn == (), "it was written anew"
 
     with caplog.at_level(logging.ERROR):
         run_in_virtual_time(main())
@@ -368,8 +370,8 @@ async def test_pausing_takes_effect_within_a_piece_and_resuming_goes_on_there() 
         run.scrubber.pause()
         before = run.count(SCRUBBED)
         await asyncio.sleep(1000.0)
-        assert run.scrubber.document().paused
-        assert run.scrubber.document().reading == digest
+        assert run.scrubber.document(MOMENT).paused
+        assert run.scrubber.document(MOMENT).reading == digest
         assert run.count(SCRUBBED) <= before + MIB
         run.scrubber.resume()
         await run.rounds()
@@ -433,7 +435,7 @@ async def test_what_somebody_else_read_whole_and_found_wrong_is_withdrawn_at_onc
         run.scrubber.spoiled(digest, (1, 2, 3), "read")
         assert store.withdrawn == [(digest, (1, 2, 3))]
         assert run.count('shorthaul_corrupt_blobs_total{found_by="read"}') == 1
-        assert run.scrubber.document().withdrawn == (digest,)
+        assert run.scrubber.document(MOMENT).withdrawn == (digest,)
 
 
 @virtual

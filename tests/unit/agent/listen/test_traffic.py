@@ -59,7 +59,7 @@ class Node:
         """From where, to where, how many bytes, for how much."""
         return sorted(
             (str(entry.source), str(entry.destination), entry.size_bytes, round(entry.usd, 6))
-            for entry in self.traffic.entries()
+            for entry in self.traffic.ledger.entries()
         )
 
 

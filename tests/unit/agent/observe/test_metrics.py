@@ -35,6 +35,25 @@ def test_bytes_are_counted_by_the_tier_of_each_source() -> None:
     assert by_tier == [7, 5, 3]
 
 
+def test_duration_is_that_of_content_and_not_of_standing_connections() -> None:
+    metrics = Metrics()
+    metrics.request(answered(tier=Tier.ZONE, seconds=0.3))
+    metrics.request(RequestRecord(path=RequestPath.PEER, method="GET", kind="holders", seconds=7200.0))
+    labels = {"path": "hostport", "tier": "zone", "result": "ok"}
+    assert total(metrics.expose(), "request_duration_seconds_count") == 1
+    assert total(metrics.expose(), "request_duration_seconds_sum", **labels) == pytest.approx(0.3)
+
+
+def test_speed_is_that_of_bodies_that_are_large_enough_to_show_it() -> None:
+    metrics = Metrics()
+    metrics.request(answered(tier=Tier.ZONE, first_byte_s=0.1, seconds=0.3, body_bytes=2_000_000))
+    metrics.request(answered(tier=Tier.ZONE, first_byte_s=0.1, seconds=0.1, body_bytes=5_000_000))
+    metrics.request(answered(tier=Tier.ZONE, first_byte_s=0.1, seconds=0.3, body_bytes=1000))
+    speeds = {"path": "hostport", "tier": "zone"}
+    assert total(metrics.expose(), "body_speed_bytes_per_second_count", **speeds) == 2
+    assert total(metrics.expose(), "body_speed_bytes_per_second_bucket", le="1e+07", **speeds) == 1
+
+
 def test_first_byte_is_observed_only_where_there_was_one() -> None:
     metrics = Metrics()
     metrics.request(answered(tier=Tier.NODE, first_byte_s=0.002))
@@ -59,7 +78,11 @@ FACTS: list[tuple[Callable[[Metrics], None], str, dict[str, str], float]] = [
     (lambda metrics: metrics.remote_bytes(4, 5), "nodeport_remote_bytes_total", {"direction": "sent"}, 5),
     (lambda metrics: metrics.contradictions(2), "flow_contradictions_total", {}, 2),
     (lambda metrics: metrics.store(2, 700), "store_bytes", {}, 700),
-    (lambda metrics: metrics.peers(4, 1), "peers_cooling", {}, 1),
+    (lambda metrics: metrics.peers(4, cooling=1, reachable=2), "peers_cooling", {}, 1),
+    (lambda metrics: metrics.peers(4, cooling=1, reachable=2), "peers_reachable", {}, 2),
+    (lambda metrics: metrics.connections({"peer": 7}), "connections", {"listener": "peer"}, 7),
+    (lambda metrics: metrics.saved("peer", 9, 0.5), "registry_saved_bytes_total", {"path": "peer"}, 9),
+    (lambda metrics: metrics.saved("hostport", 9, 0.5), "registry_saved_usd_total", {}, 0.5),
     (lambda metrics: metrics.uploads(2, 90), "upload_bytes_in_flight", {}, 90),
     (lambda metrics: metrics.ready(True), "ready", {}, 1),
     (lambda metrics: metrics.proof(connected=True, proved=False), "probe_connected", {}, 1),

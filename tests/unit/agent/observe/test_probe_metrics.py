@@ -2,8 +2,6 @@
 
 import dataclasses
 
-from prometheus_client import CollectorRegistry, generate_latest
-
 from agent.flows.messages import Canary, Flows, Health
 from agent.flows.table import Flow, FlowTable
 from agent.flows.verdicts import EndpointName, Verdict
@@ -13,9 +11,7 @@ from tests.unit.exposition import total
 
 
 def exposed(metrics: ProbeMetrics) -> bytes:
-    registry = CollectorRegistry()
-    registry.register(metrics)
-    return generate_latest(registry)
+    return metrics.expose()
 
 
 def flow(**changes: object) -> Flow:

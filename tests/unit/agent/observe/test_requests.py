@@ -47,6 +47,18 @@ def test_log_has_the_same_facts_under_the_same_names_as_the_api() -> None:
     assert (logged["first_byte_s"], logged["seconds"]) == (0.001235, 1.0)
 
 
+def test_request_says_when_it_arrived() -> None:
+    assert record(unix_s=1_785_585_600.25).document().started_at == "2026-08-01T12:00:00.250Z"
+
+
+def test_limit_keeps_the_newest() -> None:
+    recent = RecentRequests(keep=3)
+    for number in range(5):
+        recent.add(record(str(number)))
+    assert [request.target for request in recent.newest_first(2)] == ["4", "3"]
+    assert len(recent.newest_first(100)) == 3
+
+
 def test_recent_requests_are_the_newest_ones_newest_first() -> None:
     recent = RecentRequests(keep=3)
     for number in range(5):

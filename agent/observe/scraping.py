@@ -1,0 +1,67 @@
+"""Serves ``/metrics`` from a thread, with the standard library alone.
+
+For the probe: aiohttp would need more memory than the rest of it.
+"""
+
+import socket
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler
+from ipaddress import ip_address
+from socketserver import TCPServer, ThreadingMixIn
+from threading import Thread
+
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+
+from agent.oci.browser import BrowserGuard
+
+_PATH = "/metrics"
+_IDLE_S = 30.0  # for a client that sends nothing
+
+
+class MetricsServer(ThreadingMixIn, TCPServer):
+    """One listening socket. ``expose``: returns the metrics now. ``guard``: refuses other sites' pages.
+
+    Raises OSError if the port is taken.
+    """
+
+    allow_reuse_address = True
+    daemon_threads = True
+
+    def __init__(self, host: str, port: int, expose: Callable[[], bytes], guard: BrowserGuard) -> None:
+        self.address_family = socket.AF_INET if ip_address(host).version == 4 else socket.AF_INET6
+        self.expose, self.guard = expose, guard
+        super().__init__((host, port), _Handler)
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A client that went away is no error, and one request must not end the probe."""
+
+    def start(self) -> None:
+        """Serve from a thread that ends with the process."""
+        Thread(target=self.serve_forever, name="metrics", daemon=True).start()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: MetricsServer
+    timeout = _IDLE_S
+
+    def do_GET(self) -> None:
+        refused = self.server.guard.refusal(
+            "GET", {key.title(): value for key, value in self.headers.items()}
+        )
+        if refused is not None:
+            self._answer(403, f"{refused.message}; {refused.hint}\n".encode(), "text/plain; charset=utf-8")
+        elif self.path.partition("?")[0] != _PATH:
+            self._answer(404, f"there is only {_PATH}\n".encode(), "text/plain; charset=utf-8")
+        else:
+            self._answer(200, self.server.expose(), CONTENT_TYPE_LATEST)
+
+    def _answer(self, status: int, body: bytes, content_type: str) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", content_type)
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("X-Content-Type-Options", "nosniff")
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
+        """Scrapes are not logged."""

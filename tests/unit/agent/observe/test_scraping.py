@@ -1,0 +1,61 @@
+"""The server of the probe's metrics, over a real socket."""
+
+import http.client
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from agent.observe.scraping import MetricsServer
+from agent.oci.browser import BrowserGuard
+
+
+@pytest.fixture(params=["127.0.0.1", "::1"])
+def server(request: pytest.FixtureRequest) -> Iterator[MetricsServer]:
+    made = MetricsServer(request.param, 0, lambda: b"up 1.0\n", BrowserGuard([]))
+    made.start()
+    try:
+        yield made
+    finally:
+        made.shutdown()
+        made.server_close()
+
+
+def ask(server: MetricsServer, method: str, path: str, **headers: str) -> tuple[int, bytes]:
+    host, port = server.server_address[:2]
+    connection = http.client.HTTPConnection(str(host), int(port), timeout=30)
+    try:
+        connection.request(method, path, headers=headers)
+        reply = connection.getresponse()
+        return reply.status, reply.read()
+    finally:
+        connection.close()
+
+
+def test_metrics_are_served(server: MetricsServer) -> None:
+    assert ask(server, "GET", "/metrics") == (200, b"up 1.0\n")
+    assert ask(server, "GET", "/metrics?name[]=up") == (200, b"up 1.0\n")
+
+
+def test_nothing_else_is_there_and_nothing_can_be_sent(server: MetricsServer) -> None:
+    assert ask(server, "GET", "/")[0] == 404
+    assert ask(server, "POST", "/metrics")[0] == 501
+
+
+def test_page_of_another_site_reads_nothing(server: MetricsServer) -> None:
+    assert ask(server, "GET", "/metrics", Host="evil.example")[0] == 403
+    assert ask(server, "GET", "/metrics", host="evil.example")[0] == 403
+    assert ask(server, "GET", "/metrics", Origin="http://evil.example")[0] == 403
+
+
+def test_client_that_goes_away_is_no_traceback(
+    server: MetricsServer, capfd: pytest.CaptureFixture[str]
+) -> None:
+    host, port = server.server_address[:2]
+    for _ in range(3):
+        sock = socket.create_connection((str(host), int(port)))
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        sock.sendall(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        sock.close()
+    assert ask(server, "GET", "/metrics")[0] == 200
+    assert "Traceback" not in capfd.readouterr().err
