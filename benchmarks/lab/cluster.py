@@ -16,7 +16,7 @@ import yaml
 from benchmarks.lab.cgroups import make_cgroup, remove_cgroup, sweep_cgroups
 from benchmarks.lab.containerd import Containerd
 from benchmarks.lab.folders import make_folder, sweep_folders
-from benchmarks.lab.network import Network, inside, sweep
+from benchmarks.lab.network import Network, inside, sent_bytes, sweep
 from benchmarks.lab.process import LabError, Process, run, undisturbed
 from benchmarks.lab.registry import Registry
 from benchmarks.lab.switch import DelayNetwork
@@ -214,6 +214,10 @@ class Node:
     def metric(self, name: str, **labels: str) -> float:
         """The sum of a metric's samples that have these labels."""
         return metric_total(self.get("/metrics", port=ADMIN_PORT).body, name, labels)
+
+    def sent_bytes(self) -> int:
+        """How many bytes the node has sent over its link so far, as the kernel counts them."""
+        return sent_bytes(self.netns)
 
     def stop(self) -> None:
         """Stop the agent, the probe and containerd."""

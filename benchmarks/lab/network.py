@@ -111,6 +111,19 @@ def sweep(prefix: str) -> None:
                     raise
 
 
+def sent_bytes(netns: str | None) -> int:
+    """How many bytes a host has sent over its link so far, as the kernel counts them."""
+
+    def read() -> int:
+        for line in Path("/proc/thread-self/net/dev").read_text().splitlines():
+            device, _, numbers = line.partition(":")
+            if device.strip() == "eth0":
+                return int(numbers.split()[8])
+        raise LabError(f"{netns} has no link")
+
+    return inside(netns, read)
+
+
 def inside(netns: str | None, work: Callable[[], _T]) -> _T:
     """Call a function in a namespace. The sockets that it makes stay in that namespace.
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import yaml
 
 from benchmarks.lab.image import Image
-from benchmarks.lab.network import inside
+from benchmarks.lab.network import inside, sent_bytes
 from benchmarks.lab.process import Process, run
 
 
@@ -71,6 +71,10 @@ class Registry:
             uri = str(entry["http.request.uri"])
             found.append((client, entry["http.request.method"], uri, entry["http.response.written"]))
         return found
+
+    def sent_bytes(self) -> int:
+        """How many bytes it has sent over its link so far, as the kernel counts them."""
+        return sent_bytes(self._netns)
 
     def _answers(self) -> bool:
         host, _, port = self.endpoint.rpartition(":")

@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from benchmarks.lab.cluster import Cluster, Node, Place
 from benchmarks.report import Report
 from benchmarks.transfer.pulls import Pulled, Scene
-from benchmarks.transfer.testbed import MIB, QUIET, sent_bytes
+from benchmarks.transfer.testbed import MIB, QUIET
 
 _HOLDERS = ("one", "two")
 _FREEZE_AFTER_S = 3.0
@@ -82,8 +82,8 @@ def _none(_scene: Scene, _pull: "Future[Pulled]") -> Callable[[], None]:
 
 def _kill(scene: Scene, pull: "Future[Pulled]") -> Callable[[], None]:
     half = scene.image.size_bytes / 2
-    before = sum(map(sent_bytes, scene.holders))
-    while sum(map(sent_bytes, scene.holders)) - before < half and not pull.done():
+    before = sum(holder.sent_bytes() for holder in scene.holders)
+    while sum(holder.sent_bytes() for holder in scene.holders) - before < half and not pull.done():
         time.sleep(0.02)
     source = _source(scene)
     source.agent.kill()
@@ -99,7 +99,7 @@ def _freeze(scene: Scene, _pull: "Future[Pulled]") -> Callable[[], None]:
 
 def _source(scene: Scene) -> Node:
     """The holder that sends more now."""
-    before = [sent_bytes(holder) for holder in scene.holders]
+    before = [holder.sent_bytes() for holder in scene.holders]
     time.sleep(_LOOK_S)
-    sent = [sent_bytes(holder) - was for holder, was in zip(scene.holders, before, strict=True)]
+    sent = [holder.sent_bytes() - was for holder, was in zip(scene.holders, before, strict=True)]
     return scene.holders[sent.index(max(sent))]

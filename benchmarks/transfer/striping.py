@@ -20,7 +20,6 @@ from benchmarks.transfer.testbed import (
     client_of,
     layout_blobs,
     put_blob,
-    sent_bytes,
 )
 
 _HOLDERS = ("one", "two")
@@ -47,10 +46,10 @@ def report_striping(report: Report, *, rounds: int, mib: int, link_mbit_s: float
         lesser: list[float] = []
         for _ in range(rounds):
             for asker in askers:
-                before = [sent_bytes(holder) for holder in holders]
+                before = [holder.sent_bytes() for holder in holders]
                 asker.take(digest)
                 if asker.node is striping:
-                    shares = [sent_bytes(holder) - was for holder, was in zip(holders, before, strict=True)]
+                    shares = [holder.sent_bytes() - was for holder, was in zip(holders, before, strict=True)]
                     lesser.append(min(shares) / sum(shares))
         both, one = askers
         report.spread("from both", "Mbit/s", both.mbit_s)

@@ -10,7 +10,6 @@ from typing import Any
 
 from benchmarks.lab.cgroups import make_cgroup
 from benchmarks.lab.cluster import LOCAL_PORT, REGISTRY, Cluster, Node
-from benchmarks.lab.network import inside
 from benchmarks.lab.process import LabError, enter, run
 from benchmarks.probe.testbed import Load
 
@@ -91,19 +90,6 @@ def layout_blobs(node: Node) -> Path:
 def asked_of_registry(cluster: Cluster, repository: str) -> int:
     """How many bytes of a repository's blobs the registry sent so far."""
     return sum(size for *_, uri, size in cluster.registry.served() if f"/{repository}/blobs/" in uri)
-
-
-def sent_bytes(node: Node) -> int:
-    """How many bytes a node sent over its link."""
-
-    def read() -> int:
-        for line in Path("/proc/thread-self/net/dev").read_text().splitlines():
-            device, _, numbers = line.partition(":")
-            if device.strip() == "eth0":
-                return int(numbers.split()[8])
-        raise LabError(f"{node.name} has no link")
-
-    return inside(node.netns, read)
 
 
 def _client(folder: Path) -> Path:

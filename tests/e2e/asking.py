@@ -17,7 +17,6 @@ import yaml
 from benchmarks.lab.cluster import ADMIN_PORT, REGISTRY, Cluster, Node
 from benchmarks.lab.containerd import PullFailed
 from benchmarks.lab.image import Image
-from benchmarks.lab.process import run
 from tests.server.agents import wait_for
 
 
@@ -145,13 +144,6 @@ def waits_of(node: Node) -> int:
     """How many attempts of the node's agent ended because no byte, or too few, had come for a stall."""
     results = ("silent", "slow")
     return int(sum(node.metric("shorthaul_peer_attempts_total", result=result) for result in results))
-
-
-def sent_bytes(node: Node) -> int:
-    """What has left the node by its network interface so far."""
-    shown = run(["cat", "/proc/net/dev"], netns=node.netns)
-    line = next(line for line in shown.splitlines() if line.strip().startswith("eth0:"))
-    return int(line.partition(":")[2].split()[8])
 
 
 def complaints(node: Node, since: int = 0) -> list[dict[str, Any]]:

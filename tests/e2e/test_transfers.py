@@ -29,7 +29,6 @@ from tests.e2e.asking import (
     is_whole,
     layer_of,
     records,
-    sent_bytes,
     try_pull,
     waits_of,
 )
@@ -175,14 +174,14 @@ def _pull_disturbed(
 ) -> Pulled:
     """Pull, and disturb the holder that has sent most once containerd has that many bytes of the layer."""
     holders = [cluster.node(name) for name in _HOLDERS]
-    before = {holder.name: sent_bytes(holder) for holder in holders}
+    before = {holder.name: holder.sent_bytes() for holder in holders}
     with ThreadPoolExecutor(1) as pool:
         pull = pool.submit(try_pull, asker, pushed.reference)
         wait_for(
             lambda: ingested_bytes(asker) >= behind_bytes or pull.done(), "a pull under way", at_most_s=60.0
         )
         assert not pull.done(), f"over before it could be disturbed: {pull.result()}"
-        serving = max(holders, key=lambda holder: sent_bytes(holder) - before[holder.name])
+        serving = max(holders, key=lambda holder: holder.sent_bytes() - before[holder.name])
         with disturbance(serving):
             return pull.result()
 
@@ -214,12 +213,12 @@ def test_holder_that_is_killed_or_frozen_in_mid_pull_costs_one_wait_at_most_and_
 
 
 def test_bytes_of_two_slow_holders_add_up_to_one_whole_layer(cluster: Cluster, medium: Pushed) -> None:
-    before = {name: sent_bytes(cluster.node(name)) for name in _HOLDERS}
+    before = {name: cluster.node(name).sent_bytes() for name in _HOLDERS}
     with shaped(cluster, 150, *_HOLDERS), afresh(cluster, "old") as asker:
         pulled = try_pull(asker, medium.reference)
         _assert_whole_and_from_peers(cluster, asker, medium, pulled)
         for name in _HOLDERS:
-            assert sent_bytes(cluster.node(name)) - before[name] > _MEDIUM_BYTES // 4, name
+            assert cluster.node(name).sent_bytes() - before[name] > _MEDIUM_BYTES // 4, name
         assert asker.metric("shorthaul_striped_bodies_total") == 1
         (record,) = records(asker, medium.layer)
         assert {source["node"] for source in record["sources"]} == set(_HOLDERS)

@@ -1,0 +1,1 @@
+"""Pulls whose containerd fetches each layer in parallel chunks."""
