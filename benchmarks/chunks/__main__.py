@@ -113,7 +113,7 @@ def measure_crossing(arguments: argparse.Namespace, console: Console) -> list[di
     chosen = [UNCHUNKED, *(each for each in arguments.chunks if each != UNCHUNKED)]
     rows: dict[Chunks, list[Crossed]] = {chunks: [] for chunks in chosen}
     layer_bytes = [arguments.layer_mib * MIB // 4] * 4
-    with crossing(layer_bytes, _QUIET) as stage:
+    with crossing(layer_bytes, settings=_QUIET) as stage:
         for _ in range(arguments.rounds):
             for chunks in chosen:
                 rows[chunks].append(crossed := stage.run(chunks))

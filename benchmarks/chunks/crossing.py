@@ -14,7 +14,6 @@ from benchmarks.chunks.stage import VERSION, Stage
 from benchmarks.lab.cluster import ADMIN_PORT, Cluster, Node, places
 
 _ZONES = {"r1": ["a", "b"], "r2": ["c"]}
-ORDER = ("a1", "b1", "c1", "a2", "b2", "c2")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,10 +39,17 @@ class Crossed:
 
 
 @contextmanager
-def crossing(layer_bytes: Sequence[int], settings: Mapping[str, Any] | None = None) -> Iterator["Crossing"]:
-    """Six nodes in three zones."""
-    with Cluster(places(_ZONES, 2), versions=(VERSION,)) as cluster:
-        yield Crossing(Stage(cluster, holders=(), askers=ORDER, layer_bytes=layer_bytes, settings=settings))
+def crossing(
+    layer_bytes: Sequence[int],
+    *,
+    settings: Mapping[str, Any] | None = None,
+    zones: Mapping[str, Sequence[str]] = _ZONES,
+) -> Iterator["Crossing"]:
+    """Two nodes in each zone of each region: three zones, if nothing else is said."""
+    nodes = sorted(places(zones, 2), key=lambda place: place.name[-1])  # a1, b1, c1, a2, b2, c2
+    with Cluster(nodes, versions=(VERSION,)) as cluster:
+        names = [place.name for place in nodes]
+        yield Crossing(Stage(cluster, holders=(), askers=names, layer_bytes=layer_bytes, settings=settings))
 
 
 class Crossing:
@@ -65,10 +71,11 @@ class Crossing:
                 seconds += pulled.seconds
                 failures += [pulled.failure] if pulled.failure else []
                 crossed_bytes += sum(other.sent_bytes() for other in far) - before
+            zones = {node.place.zone for node in stage.askers}
             return Crossed(
                 failures=tuple(failures),
                 seconds=seconds,
-                bound_bytes=stage.image.size_bytes * (sum(map(len, _ZONES.values())) - 1),
+                bound_bytes=stage.image.size_bytes * (len(zones) - 1),
                 crossed_bytes=crossed_bytes,
                 recorded_bytes=sum(self._recorded_bytes(node) for node in stage.askers),
                 accounted_bytes=sum(_accounted_bytes(node) for node in stage.askers),

@@ -216,7 +216,7 @@ class Node:
         return metric_total(self.get("/metrics", port=ADMIN_PORT).body, name, labels)
 
     def sent_bytes(self) -> int:
-        """How many bytes the node has sent over its link so far, as the kernel counts them."""
+        """How many bytes the node has sent so far, see `benchmarks.lab.network.sent_bytes`."""
         return sent_bytes(self.netns)
 
     def stop(self) -> None:

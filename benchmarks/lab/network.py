@@ -18,6 +18,7 @@ _CLONE_NEWNET = 0x40000000
 _BURST_S = 0.01  # seconds of the rate: how late a busy machine may wake up without slowing the link
 _BURST_LEAST_BYTES = 128 * 1024  # a segment of 64 KiB, as the kernel passes it on, must fit as a whole
 _QUEUE_S = 0.05
+_HEADERS_BYTES = 14 + 20 + 32  # Ethernet, IPv4, TCP with timestamps: once per segment, also per large one
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -112,13 +113,14 @@ def sweep(prefix: str) -> None:
 
 
 def sent_bytes(netns: str | None) -> int:
-    """How many bytes a host has sent over its link so far, as the kernel counts them."""
+    """How many bytes a host has sent over its link so far, as the kernel counts them, less their headers."""
 
     def read() -> int:
         for line in Path("/proc/thread-self/net/dev").read_text().splitlines():
             device, _, numbers = line.partition(":")
             if device.strip() == "eth0":
-                return int(numbers.split()[8])
+                sent, packets = numbers.split()[8:10]
+                return int(sent) - int(packets) * _HEADERS_BYTES
         raise LabError(f"{netns} has no link")
 
     return inside(netns, read)

@@ -73,7 +73,7 @@ class Registry:
         return found
 
     def sent_bytes(self) -> int:
-        """How many bytes it has sent over its link so far, as the kernel counts them."""
+        """How many bytes it has sent so far, see `benchmarks.lab.network.sent_bytes`."""
         return sent_bytes(self._netns)
 
     def _answers(self) -> bool:
