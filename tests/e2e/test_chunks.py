@@ -22,8 +22,10 @@ _ASKING = ("n1", "n2", "n3", "n4", "n5")
 _LAYER_BYTES = 64 * MIB
 _SETTINGS: dict[str, Any] = {
     **PATIENT,
-    # By default it is 8 GiB, which is eight layers of 1 GiB: as many of these.
+    # By default it is 8 GiB, which is eight layers of 1 GiB: as many of these. A pull that is refused for
+    # want of room has to be over in a shorter time, too.
     "transfer": {"upload_bytes_max": 8 * _LAYER_BYTES},
+    "pull": {"deadline_s": 4.0},
     "scrub": {"bytes_per_s": 0},
 }
 
