@@ -36,7 +36,7 @@ from agent.documents.times import Moment
 from agent.flows.book import FlowBook
 from agent.holders.announcer import announce_store
 from agent.holders.answering import QuestionDesk
-from agent.holders.asking import RingAsker
+from agent.holders.asking import PeerAsker
 from agent.holders.factory import make_index, make_tag_finder
 from agent.holders.index import HolderIndex
 from agent.holders.tags import TagResolver
@@ -115,7 +115,7 @@ class Outbound:
     dialer: Dialer
     measure_dialer: Dialer
     channels: Channels[Question, Reply]
-    asker: RingAsker
+    asker: PeerAsker
     index: HolderIndex
     measurer: Measurer
     client: PeerClient
@@ -263,13 +263,16 @@ def _make_outbound(settings: Settings, core: Core) -> Outbound:
     )
     channels = Channels(dialer, QUESTIONS)
     roster.on_change(channels.members_changed)
-    asker = RingAsker(
+    asking = AskingPolicy(
+        regard=policy.regard,
+        at_once=settings.lookup.at_once,
+        patience_s=settings.lookup.patience_s,
+        timeout_s=settings.lookup.timeout_s,
+    )
+    roster.on_change(asking.members_changed)
+    asker = PeerAsker(
         roster=roster,
-        policy=AskingPolicy(
-            regard=policy.regard,
-            patience_s=settings.lookup.patience_s,
-            timeout_s=settings.lookup.timeout_s,
-        ),
+        policy=asking,
         query=channels.query,
         metrics=metrics,
     )

@@ -264,10 +264,18 @@ class TagSettings:
 class LookupSettings:
     """Asking peers which of them have a blob."""
 
+    at_once: int = option(
+        whole_number(least=1, most=1024),
+        "How many peers are asked together, the nearest. Farther ones are asked tier by tier if none of "
+        "these has the blob. The default asks every peer of most clusters in one round trip, and costs a "
+        "node a few milliseconds of CPU time for a blob that nobody has.",
+        default=64,
+    )
     patience_s: float = option(
         seconds(least=0.001, most=10),
-        "Seconds to wait for the answers of a ring of peers before the next ring is asked too. The default "
-        "is 30 times a slow cross-zone round trip, so that only a sick peer takes longer.",
+        "Seconds to wait for the answers of the peers that were asked before farther ones are asked too, and "
+        "for a near peer while a farther one has answered, if it is not known how long the near one usually "
+        "takes. The default is 30 times a slow cross-zone round trip, so that only a sick peer takes longer.",
         default=0.05,
     )
     timeout_s: float = option(

@@ -1,12 +1,11 @@
-"""Asks peers ring by ring, the nearest ring first. The scatter index and the tag finder use it.
+"""Asks peers, the nearest first. The scatter index and the tag finder use it.
 
-A ring is asked all at once. The next ring is asked for what the nearer ones do not have. Who is asked when,
-and how long each peer is waited for, is decided in `agent.pull.asking`.
+Who is asked when, and how long each peer is waited for, is decided in `agent.pull.asking`.
 """
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Self
 
@@ -15,19 +14,26 @@ from agent.members.member import Peer
 from agent.members.roster import Roster
 from agent.observe.metrics import Metrics
 from agent.peering.channels import NoReply
-from agent.pull.asking import AskingPolicy, Step, grace_s
+from agent.pull.asking import Asked, AskingPolicy, Awaited, Step
 from agent.tasks import end_all
 
 Query = Callable[[Peer, Question, float], Awaitable[Reply]]
 """Put a question to one peer, with a deadline in seconds. Raises `NoReply`."""
 
-OnReply = Callable[[Peer, Reply], None]
+OnReply = Callable[[Peer, Reply, int], None]
+"""Is called with each reply, and with the ring of the peer. The nearest ring is 0."""
+
+Enough = Callable[[int], bool]
+"""Whether further replies are not worth waiting for.
+
+Is called when a peer replied, failed or became late, with `Awaited.nearest`.
+"""
 
 
-class RingAsker:
+class PeerAsker:
     """Asks the members of a roster. Use as an async context manager, or `close` it.
 
-    ``policy``: says who is asked when, and learns which peers did not reply.
+    ``policy``: says who is asked when, and learns which peers replied how soon.
     """
 
     def __init__(
@@ -58,71 +64,82 @@ class RingAsker:
         """End the questions that are still open."""
         await end_all(self._questions)
 
-    async def ask_by_ring(
-        self, *, question: Callable[[], Question | None], on_reply: OnReply, enough: Callable[[], bool]
+    async def ask_nearest(
+        self, *, question: Callable[[], Question | None], on_reply: OnReply, enough: Enough
     ) -> None:
-        """Ask ring by ring. Peers that are slow go on in the background after the return.
+        """Ask the nearest peers, then farther ones. Slow peers go on in the background after the return.
 
-        ``question``: what is to be asked of the next ring; None ends the asking. ``on_reply``: gets every
-        reply, the late ones too. ``enough``: whether further replies are not worth waiting for.
+        ``question``: what is to be asked in the next step; None ends the asking. ``on_reply``: gets every
+        reply, the late ones too.
         """
-        steps = self._policy.by_ring(self._roster.rings, self._clock())
+        steps = self._policy.nearest_first(self._roster.rings, self._clock())
         await self._ask(steps, question, on_reply, enough)
 
     async def ask_everyone(self, question: Question, on_reply: OnReply) -> None:
         """Ask all peers at once and wait for all of them, the slow ones as long as the settings say."""
         steps = self._policy.everyone(self._roster.rings, self._clock())
-        await self._ask(steps, lambda: question, on_reply, lambda: False)
+        await self._ask(steps, lambda: question, on_reply, lambda _: False)
 
     async def _ask(
         self,
         steps: tuple[Step[Peer], ...],
         question: Callable[[], Question | None],
         on_reply: OnReply,
-        enough: Callable[[], bool],
+        enough: Enough,
     ) -> None:
-        pending: set[asyncio.Task[None]] = set()
+        awaited, changed = Awaited(), asyncio.Event()
         for step in steps:
             asked = question()
             if asked is None:
                 break
-            pending |= self._start(step.peers, asked, on_reply, step.deadline_s)
-            pending = await self._wait(pending, step.wait_s, enough)
+            awaited.add(step.asked, self._clock())
+            for one in step.asked:
+                self._start(one, asked, on_reply, awaited, changed)
+            if await self._wait(awaited, changed, step.wait_s, enough):
+                break
         # Open questions go on in the background: a late reply is worth keeping, a failure worth knowing.
 
     def _start(
-        self, peers: Iterable[Peer], question: Question, on_reply: OnReply, timeout_s: float
-    ) -> set[asyncio.Task[None]]:
-        tasks = {
-            asyncio.create_task(self._ask_one(peer, question, on_reply, timeout_s), name="question")
-            for peer in peers
-        }
-        for task in tasks:
-            self._questions.add(task)
-            task.add_done_callback(self._questions.discard)
-        return tasks
+        self,
+        asked: Asked[Peer],
+        question: Question,
+        on_reply: OnReply,
+        awaited: Awaited,
+        changed: asyncio.Event,
+    ) -> None:
+        def ended(task: asyncio.Task[None]) -> None:
+            self._questions.discard(task)
+            awaited.ended(asked.peer.name)
+            changed.set()
 
-    async def _ask_one(self, peer: Peer, question: Question, on_reply: OnReply, timeout_s: float) -> None:
+        task = asyncio.create_task(self._ask_one(asked, question, on_reply), name="question")
+        self._questions.add(task)
+        task.add_done_callback(ended)
+
+    async def _ask_one(self, asked: Asked[Peer], question: Question, on_reply: OnReply) -> None:
+        started_s = self._clock()
         try:
-            reply = await self._query(peer, question, timeout_s)
+            reply = await self._query(asked.peer, question, asked.deadline_s)
         except NoReply:
             self._metrics.question("silent")
-            self._policy.silent(peer.name, self._clock())
+            now_s = self._clock()
+            self._policy.silent(asked.peer.name, now_s, waited_s=now_s - started_s)
             return
         self._metrics.question("answered")
-        on_reply(peer, reply)
+        self._policy.replied(asked.peer.name, self._clock() - started_s)
+        on_reply(asked.peer, reply, asked.ring)
 
-    async def _wait(
-        self, pending: set[asyncio.Task[None]], at_most_s: float, enough: Callable[[], bool]
-    ) -> set[asyncio.Task[None]]:
-        """Wait for the tasks, but not long after there is enough. Returns those still running."""
-        started_s = self._clock()
-        until_s = started_s + at_most_s
-        graced = False
-        while pending and (left_s := until_s - self._clock()) > 0:
-            _, pending = await asyncio.wait(pending, timeout=left_s, return_when=asyncio.FIRST_COMPLETED)
-            if not graced and enough():
-                graced = True
-                took_s = self._clock() - started_s
-                until_s = min(until_s, self._clock() + grace_s(took_s))
-        return pending
+    async def _wait(self, awaited: Awaited, changed: asyncio.Event, at_most_s: float, enough: Enough) -> bool:
+        """Wait until there is enough, which is returned, or all have replied, or the time is over."""
+        until_s = self._clock() + at_most_s
+        while not enough(awaited.nearest(now_s := self._clock())):
+            if not awaited.rings or now_s >= until_s:
+                return False
+            changed.clear()
+            late_s = awaited.next_late_s(now_s)
+            try:
+                async with asyncio.timeout((until_s if late_s is None else min(until_s, late_s)) - now_s):
+                    await changed.wait()
+            except TimeoutError:
+                pass
+        return True

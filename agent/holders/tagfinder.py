@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Protocol
 
-from agent.holders.asking import RingAsker
+from agent.holders.asking import PeerAsker
 from agent.holders.wire import Question, Reply
 from agent.members.member import Peer
 from agent.oci.manifest import Descriptor
@@ -36,30 +36,33 @@ class TagFinder(Protocol):
 class ScatterTagFinder:
     """Asks the peers each time, without a cache. See `TagFinder`."""
 
-    def __init__(self, asker: RingAsker) -> None:
+    def __init__(self, asker: PeerAsker) -> None:
         self._asker = asker
 
     async def find_tag(self, name: Named, *, max_age_s: float) -> tuple[TagAnswer, ...]:
         """See `TagFinder.find_tag`."""
         question = Question(tags=(name,))
-        answers: list[TagAnswer] = []
+        answers: dict[int, list[TagAnswer]] = {}  # by ring
 
-        def on_reply(peer: Peer, reply: Reply) -> None:
-            answers.extend(
-                TagAnswer(node=peer.name, name=tag.name, descriptor=tag.descriptor, age_s=tag.age_s)
-                for tag in reply.tags
-                if tag.age_s <= max_age_s and _fits(tag.name, name)
-            )
+        def on_reply(peer: Peer, reply: Reply, ring: int) -> None:
+            for tag in reply.tags:
+                if tag.age_s <= max_age_s and _fits(tag.name, name):
+                    answers.setdefault(ring, []).append(
+                        TagAnswer(node=peer.name, name=tag.name, descriptor=tag.descriptor, age_s=tag.age_s)
+                    )
 
         if name.registry is None:
             await self._asker.ask_everyone(question, on_reply)
+            found = [answer for ring in answers.values() for answer in ring]
         else:
-            await self._asker.ask_by_ring(
+            await self._asker.ask_nearest(
                 question=lambda: None if answers else question,
                 on_reply=on_reply,
-                enough=lambda: bool(answers),
+                # A peer that is as near as the first to answer may have a fresher answer.
+                enough=lambda nearest: bool(answers) and min(answers) < nearest,
             )
-        return tuple(sorted(answers, key=lambda answer: answer.age_s))
+            found = answers[min(answers)] if answers else []
+        return tuple(sorted(found, key=lambda answer: answer.age_s))
 
 
 def _fits(found: Named, wanted: Named) -> bool:

@@ -8,6 +8,7 @@ so that its length grows only with the number of hits.
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from agent.oci.digest import Digest, parse_digest
@@ -54,9 +55,14 @@ class ReplyInvalid(MessageInvalid):
 
 def encode_question(number: int, question: Question) -> bytes:
     """The question as a message."""
+    return b'{"number":%d,%b' % (number, _encoded(question))
+
+
+@lru_cache(maxsize=8)
+def _encoded(question: Question) -> bytes:
+    """What follows the number. It is the same for every peer that is asked."""
     tags = [[tag.registry, tag.repository, tag.tag] for tag in question.tags]
-    document = {"number": number, "digests": question.digests, "tags": tags}
-    return json.dumps(document, separators=(",", ":")).encode()
+    return json.dumps({"digests": question.digests, "tags": tags}, separators=(",", ":")).encode()[1:]
 
 
 def decode_question(body: bytes) -> tuple[int, Question]:

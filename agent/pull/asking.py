@@ -1,19 +1,25 @@
 """Which peers are asked a question when, and for how long each is waited for. Pure.
 
-A question goes to the nearest ring of peers first, and then to the next one. Peers that cool off are asked
-last and briefly: they will most probably not reply, but may be the only ones that know. A peer that does not
-reply cools off. `agent.holders.asking` executes this. Times are seconds of one monotonic clock.
+The nearest peers are asked together, up to `AskingPolicy.at_once` of them; farther ones follow ring by ring.
+Near peers are preferred when a holder is chosen: a near one that has not replied is waited for, as long as it
+usually takes, although a farther one has answered. Nobody waits for a farther peer than the nearest holder.
+Peers that cool off are asked last and briefly: they will most probably not reply, but may be the only ones
+that know. A peer that does not reply cools off. `agent.holders.asking` executes this. Times are seconds of
+one monotonic clock.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
 from agent.pull.regard import Regard
 from topology.placement import NodeName
 
-GRACE_LEAST_S = 0.002
-"""Peers that have not replied get at least so long after the first answer."""
+NOBODY = 1 << 30
+"""The ring of the nearest peer that is waited for, if none is. It is farther than any."""
+
+_LEAST_S = 0.005  # a shorter wait would depend on what this process does at the moment
+_SMOOTHING, _SPREAD_SMOOTHING, _SPREADS = 1 / 8, 1 / 4, 4  # RFC 6298: how long TCP waits for an answer
 
 
 class NamedPeer(Protocol):
@@ -29,56 +35,145 @@ P = TypeVar("P", bound=NamedPeer)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Asked(Generic[P]):
+    """A peer that is asked. ``ring``: how near it is; 0 is the nearest ring. ``deadline_s``: how long it has.
+
+    ``late_s``: after this time a holder in a farther ring is taken instead of waiting for it.
+    """
+
+    peer: P
+    ring: int
+    deadline_s: float
+    late_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Step(Generic[P]):
     """Ask these peers at once, and wait for them and for those of the steps before.
 
-    ``deadline_s``: how long each of these peers has for its reply. ``wait_s``: how long to wait before the
-    next step, unless the question is answered sooner.
+    ``wait_s``: how long to wait before the next step, unless the question is answered sooner, or nobody is
+    waited for any more.
     """
 
-    peers: tuple[P, ...]
-    deadline_s: float
+    asked: tuple[Asked[P], ...]
     wait_s: float
 
 
 class AskingPolicy:
-    """One node's policy for questions. ``patience_s``, ``timeout_s``: see `LookupSettings`."""
+    """One node's policy for questions. ``at_once``, ``patience_s``, ``timeout_s``: see `LookupSettings`."""
 
-    def __init__(self, *, regard: Regard, patience_s: float, timeout_s: float) -> None:
+    def __init__(self, *, regard: Regard, at_once: int, patience_s: float, timeout_s: float) -> None:
         self._regard = regard
+        self._at_once = at_once
         self._patience_s = patience_s
         self._timeout_s = timeout_s
+        self._usual: dict[NodeName, _Usual] = {}
 
-    def by_ring(self, rings: Iterable[Sequence[P]], now_s: float) -> tuple[Step[P], ...]:
+    def members_changed(self, members: Iterable[NodeName]) -> None:
+        """These are the members now. Forget how fast all other peers were."""
+        kept = frozenset(members)
+        self._usual = {node: usual for node, usual in self._usual.items() if node in kept}
+
+    def nearest_first(self, rings: Iterable[Sequence[P]], now_s: float) -> tuple[Step[P], ...]:
         """The steps for a question that the nearest peers may answer. ``rings``: the nearest first."""
-        cooling = frozenset(self._regard.cooling(now_s))
-        well: list[tuple[P, ...]] = []
-        last: list[P] = []
-        for ring in rings:
-            well.append(tuple(peer for peer in ring if peer.name not in cooling))
-            last += (peer for peer in ring if peer.name in cooling)
-        return self._steps(well, last)
+        well, cooling = self._sorted(rings, now_s)
+        first = (*well[: self._at_once], *cooling[: max(0, self._at_once - len(well))])
+        rest = well[self._at_once :]
+        steps = [self._step(first)] if first else []
+        for ring in sorted({asked.ring for asked in rest}):
+            steps.append(self._step(tuple(asked for asked in rest if asked.ring == ring)))
+        linger: Step[P] = Step(asked=(), wait_s=self._timeout_s)  # no farther ring is left
+        if left := cooling[max(0, self._at_once - len(well)) :]:
+            return (*steps, linger, self._step(left))
+        return (*steps, linger)
 
     def everyone(self, rings: Iterable[Sequence[P]], now_s: float) -> tuple[Step[P], ...]:
         """The steps for a question to all peers at once."""
-        return self.by_ring([[peer for ring in rings for peer in ring]], now_s)
+        well, cooling = self._sorted(rings, now_s)
+        return (Step(asked=(*well, *cooling), wait_s=self._timeout_s),)
 
-    def silent(self, node: NodeName, now_s: float) -> None:
-        """The peer did not reply before its deadline, or could not be reached. It failed."""
-        self._regard.failed(node, now_s)
+    def replied(self, node: NodeName, took_s: float) -> None:
+        """The peer replied after this time."""
+        usual = self._usual.get(node)
+        if usual is None:
+            self._usual[node] = _Usual(mean_s=took_s, spread_s=took_s / 2)
+        else:
+            usual.add(took_s)
 
-    def _steps(self, rings: Iterable[tuple[P, ...]], last: Iterable[P]) -> tuple[Step[P], ...]:
-        patience_s, timeout_s = self._patience_s, self._timeout_s
-        steps = [Step(peers=ring, deadline_s=timeout_s, wait_s=patience_s) for ring in rings if ring]
-        linger: Step[P] = Step(peers=(), deadline_s=timeout_s, wait_s=timeout_s)  # no farther ring is left
-        last_resort = Step(peers=tuple(last), deadline_s=patience_s, wait_s=patience_s)
-        return (*steps, linger, last_resort) if last_resort.peers else (*steps, linger)
+    def silent(self, node: NodeName, now_s: float, *, waited_s: float) -> None:
+        """The peer did not reply before its deadline, or could not be reached. It failed.
+
+        ``waited_s``: how long the wait was. If it was much longer than any deadline, this node was held up,
+        and the peer may well have replied meanwhile.
+        """
+        if waited_s < self._timeout_s + self._patience_s:
+            self._regard.failed(node, now_s)
+
+    def _sorted(
+        self, rings: Iterable[Sequence[P]], now_s: float
+    ) -> tuple[tuple[Asked[P], ...], tuple[Asked[P], ...]]:
+        """The peers that are well, and those that cool off, each the nearest first."""
+        resting = frozenset(self._regard.cooling(now_s))
+        well: list[Asked[P]] = []
+        cooling: list[Asked[P]] = []
+        for ring, peers in enumerate(rings):
+            for peer in peers:
+                usual_s = self._usual_s(peer.name)
+                if peer.name in resting:  # whoever is well comes first in the choice, however far away
+                    cooling.append(Asked(peer=peer, ring=ring, deadline_s=usual_s, late_s=0.0))
+                else:
+                    well.append(Asked(peer=peer, ring=ring, deadline_s=self._timeout_s, late_s=usual_s))
+        return tuple(well), tuple(cooling)
+
+    def _usual_s(self, node: NodeName) -> float:
+        """How long the peer usually takes at most."""
+        usual = self._usual.get(node)
+        return self._patience_s if usual is None else min(max(_LEAST_S, usual.bound_s), self._patience_s)
+
+    def _step(self, asked: tuple[Asked[P], ...]) -> Step[P]:
+        return Step(asked=asked, wait_s=self._patience_s)
 
 
-def grace_s(took_s: float) -> float:
-    """How long peers that have not replied yet are waited for after the first answer.
+@dataclass(slots=True)
+class _Usual:
+    """How long a peer usually takes to reply, and by how much that varies."""
 
-    ``took_s``: how long the first answer took. They get as long again, because equal holders should share
-    the work.
-    """
-    return max(GRACE_LEAST_S, took_s)
+    mean_s: float
+    spread_s: float
+
+    @property
+    def bound_s(self) -> float:
+        return self.mean_s + _SPREADS * self.spread_s
+
+    def add(self, took_s: float) -> None:
+        self.spread_s += _SPREAD_SMOOTHING * (abs(took_s - self.mean_s) - self.spread_s)
+        self.mean_s += _SMOOTHING * (took_s - self.mean_s)
+
+
+@dataclass(slots=True)
+class Awaited:
+    """The peers that were asked and have not replied. ``late_at_s``: until when each is waited for."""
+
+    rings: dict[NodeName, int] = field(default_factory=dict)
+    late_at_s: dict[NodeName, float] = field(default_factory=dict)
+
+    def add(self, asked: Iterable[Asked[P]], now_s: float) -> None:
+        """These peers are asked now."""
+        for one in asked:
+            self.rings[one.peer.name] = one.ring
+            self.late_at_s[one.peer.name] = now_s + one.late_s
+
+    def ended(self, node: NodeName) -> None:
+        """The peer replied, or it will not."""
+        self.rings.pop(node, None)
+        self.late_at_s.pop(node, None)
+
+    def nearest(self, now_s: float) -> int:
+        """The ring of the nearest peer that is not late. `NOBODY` if none is waited for."""
+        return min(
+            (ring for node, ring in self.rings.items() if now_s < self.late_at_s[node]), default=NOBODY
+        )
+
+    def next_late_s(self, now_s: float) -> float | None:
+        """When the next peer will be late. None: no further one will be."""
+        return min((at_s for at_s in self.late_at_s.values() if at_s > now_s), default=None)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from agent.config import LookupSettings
-from agent.holders.asking import RingAsker
+from agent.holders.asking import PeerAsker
 from agent.holders.index import HolderIndex
 from agent.holders.scatter import ScatterIndex
 from agent.holders.tagfinder import ScatterTagFinder, TagFinder
@@ -62,7 +62,7 @@ class Implementations:
     """Builds an index of each kind over members in memory, and closes what it built."""
 
     def __init__(self) -> None:
-        self._built: list[tuple[HolderIndex, RingAsker]] = []
+        self._built: list[tuple[HolderIndex, PeerAsker]] = []
 
     def scatter(self, members: dict[str, Member]) -> Cluster:
         """Asks the peers themselves."""
@@ -96,9 +96,14 @@ class Implementations:
             }
         )
         settings, metrics = LookupSettings(), Metrics()
-        asker = RingAsker(
+        asker = PeerAsker(
             roster=roster,
-            policy=AskingPolicy(regard=regard, patience_s=settings.patience_s, timeout_s=settings.timeout_s),
+            policy=AskingPolicy(
+                regard=regard,
+                at_once=settings.at_once,
+                patience_s=settings.patience_s,
+                timeout_s=settings.timeout_s,
+            ),
             query=query,
             metrics=metrics,
             clock=clock,

@@ -64,6 +64,10 @@ class _VirtualLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         return self._jumping.now_s
 
+    def hold_up(self, seconds: float) -> None:
+        """Let time pass in which the loop does nothing, as if the process got no processor."""
+        self._jumping.now_s += seconds
+
 
 def run_in_virtual_time(main: Coroutine[Any, Any, _T]) -> _T:
     """Run ``main`` on a loop with virtual time."""
@@ -74,6 +78,13 @@ def run_in_virtual_time(main: Coroutine[Any, Any, _T]) -> _T:
 def loop_clock() -> float:
     """The running loop's time, virtual or not."""
     return asyncio.get_running_loop().time()
+
+
+def hold_up(seconds: float) -> None:
+    """The process stands still for this long."""
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, _VirtualLoop)
+    loop.hold_up(seconds)
 
 
 def other_tasks() -> set[asyncio.Task[Any]]:
@@ -147,11 +158,14 @@ class FakePeers:
     tags: dict[str, tuple[KnownTag, ...]] = field(default_factory=dict)
     answer_s: dict[str, float] = field(default_factory=dict)  # how long each takes; 1 ms if not said
     silent: set[str] = field(default_factory=set)
+    refusing: set[str] = field(default_factory=set)
     questions: list[tuple[str, Question]] = field(default_factory=list)
 
     async def query(self, asked: Peer, question: Question, timeout_s: float) -> Reply:
         """Answer after the peer's own time, or be silent until the deadline."""
         self.questions.append((asked.name, question))
+        if asked.name in self.refusing:
+            raise NoReply(asked.name)
         answer_s = self.answer_s.get(asked.name, 0.001)
         if asked.name in self.silent or answer_s > timeout_s:
             await asyncio.sleep(timeout_s)

@@ -10,7 +10,7 @@ from agent.config import LookupSettings, PullSettings
 from agent.content.ocilayout import OciLayout
 from agent.content.tags import TagAges
 from agent.documents.explain import ExplainDocument
-from agent.holders.asking import RingAsker
+from agent.holders.asking import PeerAsker
 from agent.holders.scatter import ScatterIndex
 from agent.holders.tagfinder import ScatterTagFinder
 from agent.holders.tags import TagResolver
@@ -44,9 +44,9 @@ def explainer(tmp_path: Path) -> Explainer:
     pull = PullSettings()
     policy = make_policy(regard=regard, pull=pull)
     fakes = FakePeers(held={"near": {DIGEST}, "far": {DIGEST}})
-    asker = RingAsker(
+    asker = PeerAsker(
         roster=roster,
-        policy=AskingPolicy(regard=regard, patience_s=0.05, timeout_s=0.5),
+        policy=AskingPolicy(regard=regard, at_once=64, patience_s=0.05, timeout_s=0.5),
         query=fakes.query,
         metrics=metrics,
         clock=lambda: NOW_S,

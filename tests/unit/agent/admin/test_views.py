@@ -14,7 +14,7 @@ from agent.admin.views import costs_view, latency_view, topology_view, transfers
 from agent.config import LookupSettings, PullSettings
 from agent.documents.codec import encode
 from agent.documents.times import Moment
-from agent.holders.asking import RingAsker
+from agent.holders.asking import PeerAsker
 from agent.holders.scatter import ScatterIndex
 from agent.listen.traffic import Traffic
 from agent.members.roster import Roster
@@ -142,9 +142,9 @@ def idle_puller(roster: Roster, clock: Clock) -> Puller:
     metrics, regard = Metrics(), Regard(cooloff_s=5.0)
     regard.members_changed(roster.peers)
     pull = PullSettings()
-    asker = RingAsker(
+    asker = PeerAsker(
         roster=roster,
-        policy=AskingPolicy(regard=regard, patience_s=0.05, timeout_s=0.5),
+        policy=AskingPolicy(regard=regard, at_once=64, patience_s=0.05, timeout_s=0.5),
         query=FakePeers().query,
         metrics=metrics,
     )

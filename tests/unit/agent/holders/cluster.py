@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from agent.config import LookupSettings
-from agent.holders.asking import RingAsker
+from agent.holders.asking import PeerAsker
 from agent.holders.index import Holders
 from agent.holders.scatter import ScatterIndex
 from agent.holders.tagfinder import ScatterTagFinder
@@ -27,7 +27,8 @@ from tests.unit.twins import (
 
 SETTINGS = LookupSettings(patience_s=0.05, timeout_s=0.5, positive_ttl_s=10.0, negative_ttl_s=1.0)
 COOLOFF_S = 5.0
-HEALTHY_S = 0.02  # a look-up among healthy peers: all rings, and the wait for more replies
+ROUND_S = 0.0015  # one round of questions; each peer takes 1 ms
+HEALTHY_S = 0.02  # far less than patience
 LAYER, OTHER = sha256("layer"), sha256("other")
 # Two peers in the own zone, two in the region's other zone, one across the sea.
 MEMBERS = peers(
@@ -45,7 +46,7 @@ NOBODY = Holders(nodes=(), exhaustive=True)
 class Cluster:
     """A scatter index and a tag finder among fake peers."""
 
-    asker: RingAsker
+    asker: PeerAsker
     scatter: ScatterIndex
     finder: ScatterTagFinder
     fakes: FakePeers
@@ -77,9 +78,14 @@ def play(
         roster.on_change(regard.members_changed)
         roster.update(MEMBERS)
         metrics = Metrics()
-        asker = RingAsker(
+        asker = PeerAsker(
             roster=roster,
-            policy=AskingPolicy(regard=regard, patience_s=settings.patience_s, timeout_s=settings.timeout_s),
+            policy=AskingPolicy(
+                regard=regard,
+                at_once=settings.at_once,
+                patience_s=settings.patience_s,
+                timeout_s=settings.timeout_s,
+            ),
             query=fakes.query,
             metrics=metrics,
             clock=loop_clock,

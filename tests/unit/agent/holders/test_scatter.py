@@ -1,6 +1,7 @@
 """Scatter: which peers it asks and when, what it caches, and that nothing runs at the end. Virtual time."""
 
 import asyncio
+from dataclasses import replace
 
 from agent.holders.index import Holders
 from agent.holders.wire import DIGESTS_MAX
@@ -12,6 +13,7 @@ from tests.unit.agent.holders.cluster import (
     MEMBERS,
     NOBODY,
     OTHER,
+    ROUND_S,
     SETTINGS,
     Cluster,
     play,
@@ -25,34 +27,116 @@ from tests.unit.twins import (
 )
 
 
-def test_farther_rings_are_not_asked_when_the_nearest_has_it() -> None:
+def test_all_are_asked_at_once_and_the_nearest_holder_is_given() -> None:
     async def scenario(cluster: Cluster) -> None:
         found, took_s = await cluster.lookup()
         assert found == {"zone-1"}
-        assert sorted(cluster.fakes.asked) == ["zone-1", "zone-2"]
-        assert took_s < HEALTHY_S
+        assert sorted(cluster.fakes.asked) == EVERYONE
+        assert took_s < ROUND_S
 
     play(scenario, FakePeers(held={"zone-1": {LAYER}, "region-1": {LAYER}, "far-1": {LAYER}}))
 
 
-def test_rings_are_asked_nearest_first_until_one_has_it() -> None:
+def test_holder_anywhere_is_found_in_one_round_of_questions() -> None:
     async def scenario(cluster: Cluster) -> None:
         found, took_s = await cluster.lookup()
         assert found == {"region-2"}
-        assert set(cluster.fakes.asked[:2]) == {"zone-1", "zone-2"}
-        assert set(cluster.fakes.asked[2:]) == {"region-1", "region-2"}
-        assert took_s < HEALTHY_S
+        assert took_s < ROUND_S
 
     play(scenario, FakePeers(held={"region-2": {LAYER}, "far-1": {LAYER}}))
 
 
-def test_every_equal_holder_that_answers_about_as_fast_is_found() -> None:
+def test_nobody_has_it_takes_one_round_of_questions() -> None:
     async def scenario(cluster: Cluster) -> None:
-        assert (await cluster.lookup())[0] == {"zone-1", "zone-2"}
+        assert (await cluster.lookup())[1] < ROUND_S
+
+    play(scenario, FakePeers())
+
+
+def test_farther_rings_are_asked_only_beyond_the_number_that_is_asked_at_once() -> None:
+    async def scenario(cluster: Cluster) -> None:
+        assert (await cluster.lookup(LAYER))[0] == {"zone-1"}
+        assert sorted(cluster.fakes.asked) == ["zone-1", "zone-2"]
+        assert (await cluster.lookup(OTHER))[0] == {"region-2"}
+        assert sorted(cluster.fakes.asked_for(OTHER)) == ["region-1", "region-2", "zone-1", "zone-2"]
+
+    fakes = FakePeers(held={"zone-1": {LAYER}, "region-2": {OTHER}, "far-1": {LAYER, OTHER}})
+    play(scenario, fakes, replace(SETTINGS, at_once=2))
+
+
+def test_near_peer_that_takes_its_usual_time_is_preferred_to_a_faster_far_one() -> None:
+    async def scenario(cluster: Cluster) -> None:
+        assert (await cluster.lookup(OTHER))[0] == set()
+        found, took_s = await cluster.lookup(LAYER)
+        assert (found, round(took_s, 4)) == ({"zone-1"}, 0.02)
+
+    play(scenario, FakePeers(held={"zone-1": {LAYER}, "far-1": {LAYER}}, answer_s={"zone-1": 0.02}))
+
+
+def test_near_peer_that_takes_far_longer_than_usual_does_not_hold_what_a_far_one_has() -> None:
+    async def scenario(cluster: Cluster) -> None:
+        assert (await cluster.lookup(OTHER))[0] == set()
+        cluster.fakes.silent = {"zone-1"}
+        found, took_s = await cluster.lookup(LAYER)
+        assert found == {"far-1"}
+        assert took_s < HEALTHY_S
+
+    play(scenario, FakePeers(held={"far-1": {LAYER}}))
+
+
+def test_far_peer_is_not_waited_for_when_a_near_one_has_it() -> None:
+    async def scenario(cluster: Cluster) -> None:
+        found, took_s = await cluster.lookup()
+        assert (found, round(took_s, 4)) == ({"zone-1"}, 0.001)
+
+    play(scenario, FakePeers(held={"zone-1": {LAYER}}, answer_s={"region-1": 0.04, "far-1": 0.04}))
+
+
+def test_equal_holder_that_answers_later_is_not_waited_for_but_remembered() -> None:
+    async def scenario(cluster: Cluster) -> None:
+        found, took_s = await cluster.lookup()
+        assert (found, round(took_s, 4)) == ({"zone-1"}, 0.001)
+        await asyncio.sleep(0.002)
+        assert await cluster.lookup() == ({"zone-1", "zone-2"}, 0.0)
 
     fakes = FakePeers(held={"zone-1": {LAYER}, "zone-2": {LAYER}})
-    fakes.answer_s = {"zone-1": 0.001, "zone-2": 0.0015}
+    fakes.answer_s = {"zone-1": 0.001, "zone-2": 0.0025}
     play(scenario, fakes)
+
+
+def test_farther_holder_is_given_when_the_near_one_turned_out_not_to_have_it() -> None:
+    async def scenario(cluster: Cluster) -> None:
+        assert (await cluster.lookup())[0] == {"zone-1"}
+        cluster.scatter.forget(LAYER, node("zone-1"))
+        assert await cluster.lookup() == ({"far-1"}, 0.0)
+
+    play(scenario, FakePeers(held={"zone-1": {LAYER}, "far-1": {LAYER}}))
+
+
+def test_a_thousand_lookups_at_once_become_a_few_questions_to_each_peer() -> None:
+    digests = [sha256(number) for number in range(1000)]
+
+    async def scenario(cluster: Cluster) -> None:
+        found = await asyncio.gather(*(cluster.lookup(digest) for digest in digests))
+        assert all(nodes == {"zone-2"} for nodes, _ in found)
+        assert max(took_s for _, took_s in found) < HEALTHY_S
+        assert len(cluster.fakes.asked) <= 10 * len(EVERYONE)
+        assert {digest for _, question in cluster.fakes.questions for digest in question.digests} == set(
+            digests
+        )
+
+    play(scenario, FakePeers(held={"zone-2": set(digests)}))
+
+
+def test_lookup_that_is_gathered_ends_when_the_index_closes() -> None:
+    async def scenario(cluster: Cluster) -> None:
+        lookups = [asyncio.create_task(cluster.scatter.lookup(sha256(number))) for number in range(10)]
+        await asyncio.sleep(0.001)
+        await cluster.scatter.close()
+        assert not (await lookups[-1]).exhaustive
+        await asyncio.gather(*lookups)
+
+    play(scenario, FakePeers(silent=set(EVERYONE)))
 
 
 def test_nobody_has_it_only_after_every_peer_said_so() -> None:
@@ -77,7 +161,7 @@ def test_holder_is_remembered_for_the_positive_lifetime_and_asked_for_again_afte
         await cluster.lookup()
         await asyncio.sleep(SETTINGS.positive_ttl_s - 1)
         assert await cluster.lookup() == ({"zone-1"}, 0.0)
-        assert len(cluster.fakes.asked) == 2
+        assert len(cluster.fakes.asked) == len(EVERYONE)
         await asyncio.sleep(2)
         cluster.fakes.held.clear()
         assert (await cluster.lookup())[0] == set()
@@ -130,7 +214,7 @@ def test_digests_of_one_prefetch_share_one_request_to_each_peer() -> None:
     async def scenario(cluster: Cluster) -> None:
         cluster.scatter.prefetch(layers)
         assert all([(await cluster.lookup(layer))[0] == {"zone-1"} for layer in layers])
-        assert sorted(cluster.fakes.asked) == ["zone-1", "zone-2"]
+        assert sorted(cluster.fakes.asked) == EVERYONE
         assert all(question.digests == tuple(layers) for _, question in cluster.fakes.questions)
 
     play(scenario, FakePeers(held={"zone-1": set(layers)}))
@@ -143,7 +227,8 @@ def test_next_ring_is_asked_only_for_what_the_nearer_one_does_not_have() -> None
         assert (await cluster.lookup(OTHER))[0] == {"region-1"}
         assert set(cluster.fakes.asked_for(LAYER)) == {"zone-1", "zone-2"}
 
-    play(scenario, FakePeers(held={"zone-1": {LAYER}, "region-1": {LAYER, OTHER}}))
+    fakes = FakePeers(held={"zone-1": {LAYER}, "region-1": {LAYER, OTHER}})
+    play(scenario, fakes, replace(SETTINGS, at_once=2))
 
 
 def test_prefetch_asks_nothing_for_what_is_known_or_being_asked() -> None:
@@ -154,7 +239,7 @@ def test_prefetch_asks_nothing_for_what_is_known_or_being_asked() -> None:
         await cluster.lookup()
         cluster.scatter.prefetch([LAYER])
         await asyncio.sleep(0.1)
-        assert [question.digests for _, question in cluster.fakes.questions] == [(LAYER,), (LAYER,)]
+        assert [question.digests for _, question in cluster.fakes.questions] == 5 * [(LAYER,)]
 
     play(scenario, FakePeers(held={"zone-1": {LAYER}}))
 
@@ -163,7 +248,7 @@ def test_lookups_at_the_same_time_share_one_question() -> None:
     async def scenario(cluster: Cluster) -> None:
         results = await asyncio.gather(*(cluster.lookup() for _ in range(10)))
         assert all(found == {"zone-1"} for found, _ in results)
-        assert sorted(cluster.fakes.asked) == ["zone-1", "zone-2"]
+        assert sorted(cluster.fakes.asked) == EVERYONE
 
     play(scenario, FakePeers(held={"zone-1": {LAYER}}))
 
@@ -242,7 +327,7 @@ def test_lookup_returns_when_its_own_digest_is_found_though_others_of_the_prefet
     play(scenario, FakePeers(held={"zone-2": {LAYER}}, silent={"zone-1"}))
 
 
-def test_silent_peer_is_cooled_at_its_deadline_and_not_asked_by_the_next_lookup() -> None:
+def test_silent_peer_is_cooled_at_its_deadline_and_not_waited_for_by_the_next_lookup() -> None:
     async def scenario(cluster: Cluster) -> None:
         await cluster.lookup(LAYER)
         await asyncio.sleep(SETTINGS.timeout_s)
@@ -251,7 +336,6 @@ def test_silent_peer_is_cooled_at_its_deadline_and_not_asked_by_the_next_lookup(
         cluster.fakes.questions.clear()
         found, took_s = await cluster.lookup(OTHER)
         assert found == {"region-1"}
-        assert "zone-1" not in cluster.fakes.asked
         assert took_s < HEALTHY_S
 
     play(scenario, FakePeers(held={"region-1": {LAYER, OTHER}}, silent={"zone-1"}))

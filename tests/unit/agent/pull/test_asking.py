@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from agent.pull.asking import GRACE_LEAST_S, AskingPolicy, Step, grace_s
+from agent.pull.asking import NOBODY, Asked, AskingPolicy, Awaited, Step
 from agent.pull.regard import Regard
 from tests.unit.twins import node
 from topology.placement import NodeName
@@ -13,63 +13,147 @@ PATIENCE_S, TIMEOUT_S = 0.05, 0.5
 
 
 @dataclass(frozen=True)
-class Asked:
+class Someone:
     name: NodeName
 
 
-A, B, C, D = (Asked(node(name)) for name in "abcd")
+A, B, C, D = EVERYONE = tuple(Someone(node(name)) for name in "abcd")
 RINGS = ((A, B), (C,), (D,))
-LINGER: Step[Asked] = Step(peers=(), deadline_s=TIMEOUT_S, wait_s=TIMEOUT_S)
+RING_OF = {A: 0, B: 0, C: 1, D: 2}
+LINGER: Step[Someone] = Step(asked=(), wait_s=TIMEOUT_S)
 
 
 @pytest.fixture
 def regard() -> Regard:
     made = Regard(cooloff_s=5.0)
-    made.members_changed(one.name for one in (A, B, C, D))
+    made.members_changed(one.name for one in EVERYONE)
     return made
+
+
+def policy(regard: Regard, at_once: int = 64) -> AskingPolicy:
+    return AskingPolicy(regard=regard, at_once=at_once, patience_s=PATIENCE_S, timeout_s=TIMEOUT_S)
 
 
 @pytest.fixture
 def asking(regard: Regard) -> AskingPolicy:
-    return AskingPolicy(regard=regard, patience_s=PATIENCE_S, timeout_s=TIMEOUT_S)
+    return policy(regard)
 
 
-def asked(*peers: Asked) -> Step[Asked]:
-    return Step(peers=peers, deadline_s=TIMEOUT_S, wait_s=PATIENCE_S)
+def asked(*peers: Someone) -> tuple[Asked[Someone], ...]:
+    return tuple(
+        Asked(peer=peer, ring=RING_OF[peer], deadline_s=TIMEOUT_S, late_s=PATIENCE_S) for peer in peers
+    )
 
 
-def briefly(*peers: Asked) -> Step[Asked]:
-    return Step(peers=peers, deadline_s=PATIENCE_S, wait_s=PATIENCE_S)
+def briefly(*peers: Someone) -> tuple[Asked[Someone], ...]:
+    return tuple(Asked(peer=peer, ring=RING_OF[peer], deadline_s=PATIENCE_S, late_s=0.0) for peer in peers)
 
 
-def test_rings_are_asked_one_after_another_and_the_last_is_waited_for_longer(asking: AskingPolicy) -> None:
-    assert asking.by_ring(RINGS, 0.0) == (asked(A, B), asked(C), asked(D), LINGER)
+def step(*peers: Asked[Someone]) -> Step[Someone]:
+    return Step(asked=peers, wait_s=PATIENCE_S)
 
 
-def test_cooling_peers_are_asked_last_and_briefly(asking: AskingPolicy, regard: Regard) -> None:
+def late_s(asking: AskingPolicy, peer: Someone) -> float:
+    """How long a farther holder waits for this peer."""
+    (first, *_) = asking.nearest_first(RINGS, 0.0)
+    return next(one.late_s for one in first.asked if one.peer == peer)
+
+
+def test_all_are_asked_at_once_the_nearest_first(asking: AskingPolicy) -> None:
+    assert asking.nearest_first(RINGS, 0.0) == (step(*asked(A, B, C, D)), LINGER)
+
+
+@pytest.mark.parametrize(
+    ("at_once", "groups"),
+    [(1, [[A], [B], [C], [D]]), (2, [[A, B], [C], [D]]), (3, [[A, B, C], [D]]), (4, [[A, B, C, D]])],
+)
+def test_rings_follow_one_after_another_beyond_the_number_that_is_asked_at_once(
+    regard: Regard, at_once: int, groups: list[list[Someone]]
+) -> None:
+    steps = policy(regard, at_once).nearest_first(RINGS, 0.0)
+    assert steps == (*(step(*asked(*group)) for group in groups), LINGER)
+
+
+def test_cooling_peers_are_asked_after_all_others_and_briefly(asking: AskingPolicy, regard: Regard) -> None:
     for peer in (C, B):
         regard.failed(peer.name, 0.0)
-    assert asking.by_ring(RINGS, 1.0) == (asked(A), asked(D), LINGER, briefly(B, C))
-    assert asking.by_ring(RINGS, 5.0) == (asked(A, B), asked(C), asked(D), LINGER)
+    assert asking.nearest_first(RINGS, 1.0) == (step(*asked(A, D), *briefly(B, C)), LINGER)
+    assert asking.nearest_first(RINGS, 5.0) == (step(*asked(A, B, C, D)), LINGER)
 
 
-def test_everyone_is_asked_at_once_but_for_cooling_peers(asking: AskingPolicy, regard: Regard) -> None:
-    assert asking.everyone(RINGS, 0.0) == (asked(A, B, C, D), LINGER)
+def test_cooling_peers_beyond_the_number_that_is_asked_at_once_are_the_last_resort(regard: Regard) -> None:
+    for peer in (A, B):
+        regard.failed(peer.name, 0.0)
+    steps = policy(regard, 3).nearest_first(RINGS, 1.0)
+    assert steps == (step(*asked(C, D), *briefly(A)), LINGER, step(*briefly(B)))
+    steps = policy(regard, 1).nearest_first(RINGS, 1.0)
+    assert steps == (step(*asked(C)), step(*asked(D)), LINGER, step(*briefly(A, B)))
+
+
+def test_everyone_is_asked_at_once_and_cooling_peers_briefly(asking: AskingPolicy, regard: Regard) -> None:
     regard.failed(A.name, 0.0)
-    assert asking.everyone(RINGS, 1.0) == (asked(B, C, D), LINGER, briefly(A))
+    assert asking.everyone(RINGS, 1.0) == (Step(asked=(*asked(B, C, D), *briefly(A)), wait_s=TIMEOUT_S),)
+
+
+def test_everyone_is_everyone_whatever_the_number_that_is_asked_at_once(regard: Regard) -> None:
+    (only,) = policy(regard, 1).everyone(RINGS, 0.0)
+    assert only.asked == asked(A, B, C, D)
 
 
 def test_peer_that_does_not_reply_cools_off(asking: AskingPolicy, regard: Regard) -> None:
-    asking.silent(D.name, 0.0)
+    asking.silent(D.name, 0.0, waited_s=TIMEOUT_S)
     assert regard.is_cooling(D.name, 1.0)
-    assert asking.by_ring(RINGS, 1.0) == (asked(A, B), asked(C), LINGER, briefly(D))
+
+
+def test_peer_is_not_blamed_when_this_node_was_held_up(asking: AskingPolicy, regard: Regard) -> None:
+    asking.silent(D.name, 0.0, waited_s=TIMEOUT_S + PATIENCE_S)
+    assert not regard.is_cooling(D.name, 1.0)
 
 
 def test_nobody_is_asked_where_nobody_is(asking: AskingPolicy) -> None:
-    assert asking.by_ring((), 0.0) == (LINGER,)
-    assert asking.everyone((), 0.0) == (LINGER,)
+    assert asking.nearest_first((), 0.0) == (LINGER,)
+    assert asking.everyone((), 0.0) == (Step(asked=(), wait_s=TIMEOUT_S),)
 
 
-def test_peers_get_as_long_again_as_the_first_answer_took() -> None:
-    assert grace_s(0.03) == 0.03
-    assert grace_s(0.0) == GRACE_LEAST_S
+def test_peer_is_waited_for_as_long_as_it_usually_takes(asking: AskingPolicy) -> None:
+    assert late_s(asking, A) == PATIENCE_S, "nothing is known of it"
+    for _ in range(50):
+        asking.replied(A.name, 0.020)
+    assert late_s(asking, A) == pytest.approx(0.020, rel=0.01)
+    assert late_s(asking, B) == PATIENCE_S
+
+
+def test_wait_for_a_peer_has_bounds_and_follows_its_spread(asking: AskingPolicy) -> None:
+    for _ in range(50):
+        asking.replied(A.name, 0.0001)
+        asking.replied(B.name, 3.0)
+    for took_s in (0.005, 0.015) * 25:
+        asking.replied(C.name, took_s)
+    assert (late_s(asking, A), late_s(asking, B)) == (0.005, PATIENCE_S)
+    assert 0.020 < late_s(asking, C) < 0.045
+
+
+def test_usual_time_of_a_peer_that_left_is_forgotten(asking: AskingPolicy) -> None:
+    asking.replied(A.name, 0.010)
+    asking.replied(B.name, 0.010)
+    asking.members_changed([B.name])
+    assert late_s(asking, A) == PATIENCE_S
+    assert late_s(asking, B) < PATIENCE_S
+
+
+def test_nearest_peer_that_is_waited_for_changes_as_peers_reply_or_become_late() -> None:
+    awaited = Awaited()
+    assert awaited.nearest(0.0) == NOBODY
+    assert awaited.next_late_s(0.0) is None
+    one, two, three = (
+        Asked(peer=peer, ring=ring, deadline_s=9.0, late_s=late_s)
+        for peer, ring, late_s in ((A, 0, 0.5), (C, 1, 0.25), (D, 2, 0.75))
+    )
+    awaited.add([one, two], 1.0)
+    awaited.add([three], 2.0)
+    assert (awaited.nearest(1.0), awaited.next_late_s(1.0)) == (0, 1.25)
+    assert (awaited.nearest(1.25), awaited.next_late_s(1.25)) == (0, 1.5)
+    assert (awaited.nearest(1.5), awaited.next_late_s(1.5)) == (2, 2.75)
+    awaited.ended(D.name)
+    assert (awaited.nearest(1.5), awaited.next_late_s(1.5)) == (NOBODY, None)
+    assert set(awaited.rings) == {A.name, C.name}, "late, but their replies still count"
