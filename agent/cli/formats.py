@@ -19,6 +19,8 @@ def or_far(cost_us: float | None) -> float:
 def plain_ms(cost_us: float) -> str:
     """Milliseconds without the unit, for places that name it already."""
     cost_ms = cost_us / 1000
+    if 0 < cost_us < 10:  # on one machine; 0.00 would say that it takes no time
+        return f"{cost_ms:.3f}"
     return f"{cost_ms:.2f}" if cost_ms < 100 else f"{cost_ms:.0f}"
 
 

@@ -52,13 +52,18 @@ def run(arguments: argparse.Namespace) -> int:
         print(error.lines, file=sys.stderr)
         return error.status
     if not arguments.json:
-        drawing.write(_text(scrub))
+        drawing.write(_text(scrub, began=arguments.do == "start"))
     return 1 if scrub.withdrawn else 0
 
 
-def _text(scrub: ScrubDocument) -> str:
-    """The answer in a few lines."""
-    done = f"{scrub.round.done} of {scrub.round.of} blobs, {scrub.round.finished} rounds finished"
+def _text(scrub: ScrubDocument, *, began: bool) -> str:
+    """The answer in a few lines. ``began``: a round was just asked for, and may not read yet."""
+    from agent.cli.formats import count
+
+    finished = f"{count(scrub.round.finished, 'round')} finished"
+    if began and scrub.reading is None:
+        return f"a round begins; {finished} before"
+    done = f"{scrub.round.done} of {count(scrub.round.of, 'blob')}, {finished}"
     corrupt = [f"corrupt, withdrawn: {digest:.150}" for digest in scrub.withdrawn]
     return "\n".join([f"{_state(scrub)}: {done}", *corrupt])
 

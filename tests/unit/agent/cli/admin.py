@@ -22,12 +22,16 @@ SHOWN_ODD = '<b>"[red]x[/red]\\N\\\\" &lt; {a|b} :smile: 日本 e\u0301 \\u202e\
 
 @dataclass
 class AdminTwin:
-    """``asked``: the requests so far. The answer can be changed at any time."""
+    """``asked``: the requests so far. ``acted``: those that change something, with their header.
+
+    The answer can be changed at any time.
+    """
 
     url: str
     body: bytes
     status: int = 200
     asked: list[str] = field(default_factory=list)
+    acted: list[tuple[str, str | None]] = field(default_factory=list)
 
 
 @contextmanager
@@ -41,6 +45,10 @@ def admin(answer: Json | bytes, *, status: int = 200) -> Iterator[AdminTwin]:
             self.send_header("Content-Length", str(len(twin.body)))
             self.end_headers()
             self.wfile.write(twin.body)
+
+        def do_POST(self) -> None:
+            twin.acted.append((self.path, self.headers["Shorthaul-Action"]))
+            self.do_GET()
 
         def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's name
             pass

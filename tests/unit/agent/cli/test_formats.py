@@ -23,7 +23,15 @@ def test_unknown_costs_are_sorted_last() -> None:
 
 
 @pytest.mark.parametrize(
-    ("cost_us", "text"), [(None, "–"), (0.0, "0.00 ms"), (312.4, "0.31 ms"), (123_456.0, "123 ms")]
+    ("cost_us", "text"),
+    [
+        (None, "–"),
+        (0.0, "0.00 ms"),
+        (4.2, "0.004 ms"),
+        (10.0, "0.01 ms"),
+        (312.4, "0.31 ms"),
+        (123_456.0, "123 ms"),
+    ],
 )
 def test_costs_are_milliseconds(cost_us: float | None, text: str) -> None:
     assert formats.ms(cost_us) == text

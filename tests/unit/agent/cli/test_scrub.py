@@ -42,7 +42,20 @@ def shown(capsys: Captured, answer: Json, *arguments: str, status: int = 0) -> s
     ],
 )
 def test_state_is_one_line(capsys: Captured, answer: Json, state: str) -> None:
-    assert shown(capsys, answer) == f"{state}: 2 of 5 blobs, 1 rounds finished\n"
+    assert shown(capsys, answer) == f"{state}: 2 of 5 blobs, 1 round finished\n"
+
+
+def test_round_that_was_asked_for_begins(capsys: Captured) -> None:
+    assert shown(capsys, scrub(), "start") == "a round begins; 1 round finished before\n"
+    assert shown(capsys, scrub(reading=DIGEST), "start") == "reading: 2 of 5 blobs, 1 round finished\n"
+
+
+def test_actions_are_posts_with_the_header_that_no_browser_sends(capsys: Captured) -> None:
+    for action in ("start", "pause", "resume"):
+        with admin(scrub()) as twin:
+            assert main(["scrub", action, "--url", twin.url]) == 0
+        assert twin.acted == [(f"/api/scrub/{action}", "1")]
+    capsys.readouterr()
 
 
 def test_corrupt_blobs_are_listed_and_make_the_status_1(capsys: Captured) -> None:
