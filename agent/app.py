@@ -27,6 +27,7 @@ from agent.admin.routes import (
 )
 from agent.admin.server import AdminServer, oci_error_response
 from agent.config import ContainerdStore, CostSettings, Endpoint, Settings
+from agent.config.reload import SettingsReload
 from agent.content.factory import make_store
 from agent.content.scrub import Scrubber
 from agent.content.sizes import ContentSizes
@@ -34,6 +35,7 @@ from agent.content.store import ContentStore
 from agent.content.tags import TagAges
 from agent.documents.times import Moment
 from agent.flows.book import FlowBook
+from agent.hangup import Hangup
 from agent.holders.announcer import announce_store
 from agent.holders.answering import QuestionDesk
 from agent.holders.asking import PeerAsker
@@ -46,6 +48,7 @@ from agent.latency.receiver import ReportDesk, receive_report
 from agent.latency.samples import add_handshake
 from agent.listen.caller import REQUEST_PATHS, Callers
 from agent.listen.discovery import Discovery
+from agent.listen.filtering import Filtering
 from agent.listen.http import HttpListener, end_with_peer
 from agent.listen.judged import JudgedRequests
 from agent.listen.local import LocalContent
@@ -57,13 +60,16 @@ from agent.listen.server import OciServer
 from agent.listen.sockets import ListenError, ListenErrors, open_listener
 from agent.listen.traffic import Traffic
 from agent.members.factory import make_membership
+from agent.members.member import Membership
 from agent.members.own import OwnPlacement
+from agent.members.problems import Problem, Problems
 from agent.members.roster import Roster
+from agent.observe import log
 from agent.observe.components import Component, follow_components
 from agent.observe.metrics import Metrics
+from agent.observe.reloads import Reloads
 from agent.observe.requests import RecentRequests
 from agent.oci.browser import BrowserGuard
-from agent.oci.filters import Filter, parse_filter
 from agent.peering.channels import Channels
 from agent.peering.credentials import Credentials
 from agent.peering.dial import Dialer
@@ -106,6 +112,9 @@ class Core:
     recent: RecentRequests
     readiness: Readiness
     members_known: asyncio.Event  # set by the first list of peers
+    problems: Problems
+    reloads: Reloads
+    filtering: Filtering
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,7 +154,19 @@ class Parts:
     background: Background
 
 
-def build(settings: Settings, sockets: Mapping[str, socket.socket]) -> Parts:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rereading:
+    """When settings are read again, and how."""
+
+    hangup: Hangup
+    read: Callable[[], Settings]
+
+
+def build(
+    settings: Settings,
+    sockets: Mapping[str, socket.socket],
+    rereading: Rereading,
+) -> Parts:
     """The parts of an agent with these settings. ``sockets``: see `open_listeners`."""
     core = _make_core(settings)
     outbound = _make_outbound(settings, core)
@@ -155,7 +176,7 @@ def build(settings: Settings, sockets: Mapping[str, socket.socket]) -> Parts:
         core=core,
         outbound=outbound,
         inbound=inbound,
-        background=_make_background(settings, core, outbound),
+        background=_make_background(settings, core, outbound, rereading),
     )
 
 
@@ -181,7 +202,10 @@ def open_listeners(settings: Settings) -> dict[str, socket.socket]:
 
 def _make_core(settings: Settings) -> Core:
     own, metrics, store = NodeName(settings.node.name), Metrics(), make_store(settings)
-    placement = OwnPlacement(own, settings.placement, settings.topology.finer_levels)
+    reloads, problems, filtering = Reloads(metrics.reload), Problems(), Filtering(settings)
+    problems.found("filters", filtering.contradictions)
+    levels = settings.topology.finer_levels
+    placement = OwnPlacement(own, settings.placement, levels, reloads=reloads)
     roster = _make_roster(settings, own, placement)
     policy = _make_policy(settings)
     roster.on_change(policy.regard.members_changed)
@@ -215,6 +239,9 @@ def _make_core(settings: Settings) -> Core:
         recent=RecentRequests(),
         readiness=Readiness(store),
         members_known=members_known,
+        problems=problems,
+        reloads=reloads,
+        filtering=filtering,
     )
 
 
@@ -309,7 +336,7 @@ def _make_outbound(settings: Settings, core: Core) -> Outbound:
             store=core.store,
             ages=TagAges(settings.state_dir / "tag-ages.json" if settings.state_dir else None),
             finder=make_tag_finder(asker=asker),
-            tags=_tags(settings),
+            tags=core.filtering.tags,
             enabled=settings.tags.resolve,
             max_age_s=settings.tags.max_age_s,
         ),
@@ -346,7 +373,7 @@ def _make_inbound(
 def _make_server(
     settings: Settings, core: Core, outbound: Outbound, questions: QuestionDesk, reports: ReportDesk
 ) -> OciServer:
-    registries = _registries(settings)
+    registries = core.filtering.registries
     sizes = ContentSizes()
     prefetcher = Prefetcher(holds=core.store.holds, look_up=outbound.index.prefetch, sizes=sizes)
     return OciServer(
@@ -398,6 +425,7 @@ def _make_admin(core: Core, outbound: Outbound, listeners: Mapping[str, HttpList
         admission=core.traffic.admission,
         book=core.book,
         scrubber=core.scrubber,
+        problems=core.problems,
         unready=readiness.reason,
         connections=lambda: {name: listener.connections for name, listener in listeners.items()},
     )
@@ -416,7 +444,9 @@ def _make_admin(core: Core, outbound: Outbound, listeners: Mapping[str, HttpList
             *metrics_routes(gauges, clock),
             *health_routes(readiness.reason),
             *explain_routes(explainer),
-            *topology_routes(core.roster, regard, outbound.measurer, clock),
+            *topology_routes(
+                core.roster, regard, outbound.measurer, clock, problems=partial(_problems, core)
+            ),
             *traffic_routes(outbound.puller, core.traffic, core.recent, clock),
             *flows_routes(core.book, clock),
             *scrub_routes(core.scrubber, clock),
@@ -424,8 +454,13 @@ def _make_admin(core: Core, outbound: Outbound, listeners: Mapping[str, HttpList
     )
 
 
-def _make_background(settings: Settings, core: Core, outbound: Outbound) -> Background:
-    membership = make_membership(settings)
+def _problems(core: Core) -> tuple[Problem, ...]:
+    return (*core.problems.all, *core.filtering.unmatched)
+
+
+def _make_background(settings: Settings, core: Core, outbound: Outbound, rereading: Rereading) -> Background:
+    membership = make_membership(settings, core.problems, core.reloads)
+    reload = _make_reload(settings, core, membership, rereading.read)
     follower = ProbeFollower(
         settings.probe.socket, own=core.own, book=core.book, roster=core.roster, metrics=core.metrics
     )
@@ -441,6 +476,7 @@ def _make_background(settings: Settings, core: Core, outbound: Outbound) -> Back
         "commits": partial(follow_commits, core.store, core.policy, core.metrics, time.monotonic),
         "scrub": core.scrubber.run,
         "components": partial(follow_components, _components(settings, core)),
+        "reload": partial(rereading.hangup.follow, reload),
     }
 
 
@@ -456,13 +492,25 @@ def _now() -> Moment:
     return Moment(now_s=time.monotonic(), unix_s=time.time())
 
 
-def _registries(settings: Settings) -> Filter:
-    return parse_filter(settings.registries.include, settings.registries.exclude)
+def _make_reload(
+    settings: Settings, core: Core, membership: Membership, read: Callable[[], Settings]
+) -> Callable[[], Coroutine[Any, Any, None]]:
+    """What SIGHUP does: read the peers, the labels and the settings again."""
 
+    def use_filters(new: Settings) -> None:
+        core.filtering.use(new)
+        core.problems.found("filters", core.filtering.contradictions)
 
-def _tags(settings: Settings) -> Filter:
-    latest = () if settings.tags.resolve_latest else ("*:latest",)
-    return parse_filter(("*",), (*settings.tags.exclude, *latest))
+    changing = SettingsReload(settings, read, core.reloads)
+    changing.on(core.filtering.KEYS, use_filters)
+    changing.on(["log.level"], lambda new: log.set_level(new.log.level))
+
+    async def reload() -> None:
+        membership.reread()
+        core.placement.reread()
+        await changing.reload()
+
+    return reload
 
 
 def _own_address(settings: Settings) -> str | None:

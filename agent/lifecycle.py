@@ -1,7 +1,7 @@
 """Starts the agent's parts, waits for a signal, and stops them in order. Makes no part itself.
 
     start   the background tasks, then the admin port, then the listeners of the pull API
-    ready   until SIGTERM or SIGINT
+    ready   until SIGTERM or SIGINT; SIGHUP has the settings read again (`agent.hangup`)
     drain   unready, then no new connections; running responses end within `stop.drain_s`
     stop    the admin port, then the background tasks, then the connections to peers
 
@@ -20,7 +20,7 @@ import uvloop
 
 from agent import __version__
 from agent.admin.readiness import Phase
-from agent.app import Parts, build, open_listeners
+from agent.app import Parts, Rereading, build, open_listeners
 from agent.config import Settings
 from agent.tasks import end_all
 
@@ -30,7 +30,7 @@ _ADMIN_DRAIN_S = 1.0
 _MEMBERS_S = 0.5  # for the first list of peers, before the agent says how many it knows
 
 
-def run_agent(settings: Settings) -> None:
+def run_agent(settings: Settings, rereading: Rereading) -> None:
     """Run the agent until a signal asks it to stop. Raises `ListenErrors` if a port is taken."""
     _raise_file_limit()
     sockets = open_listeners(settings)
@@ -40,7 +40,7 @@ def run_agent(settings: Settings) -> None:
     gc.freeze()
 
     async def build_and_run() -> None:
-        await run(build(settings, sockets))
+        await run(build(settings, sockets, rereading))
 
     try:
         uvloop.run(build_and_run())

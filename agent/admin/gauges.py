@@ -7,6 +7,7 @@ from agent.content.scrub import Scrubber
 from agent.content.store import ContentStore
 from agent.flows.book import FlowBook
 from agent.latency.measurer import Measurer
+from agent.members.problems import Problems
 from agent.members.roster import Roster
 from agent.observe.metrics import Metrics
 from agent.pull.admission import Admission
@@ -28,6 +29,7 @@ class Gauges:
     admission: Admission
     book: FlowBook
     scrubber: Scrubber
+    problems: Problems
     unready: Callable[[], str | None]
     connections: Callable[[], Mapping[str, int]]
 
@@ -43,6 +45,7 @@ class Gauges:
         metrics.uploads(len(self.admission), self.admission.left_bytes)
         self._read_topology()
         metrics.proof(connected=self.book.connected, proved=self.book.proved(now_s)[0])
+        metrics.problems(len(self.problems.all))
         metrics.ready(self.unready() is None)
         return metrics.expose()
 

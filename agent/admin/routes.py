@@ -1,6 +1,6 @@
 """The routes of the admin port, by subject. Each function takes the parts that its routes report on."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from aiohttp import web
 
@@ -19,6 +19,7 @@ from agent.documents.transfers import CostsDocument, TransfersDocument
 from agent.flows.book import FLOWS_KEPT, FlowBook
 from agent.latency.measurer import Measurer
 from agent.listen.traffic import Traffic
+from agent.members.problems import Problem
 from agent.members.roster import Roster
 from agent.observe.metrics import Metrics
 from agent.observe.requests import RecentRequests
@@ -52,11 +53,18 @@ def metrics_routes(gauges: Gauges, clock: Clock) -> tuple[Route, ...]:
     return (Route(path="/metrics", handler=metrics),)
 
 
-def topology_routes(roster: Roster, regard: Regard, measurer: Measurer, clock: Clock) -> tuple[Route, ...]:
-    """Where each node is, and how far away."""
+def topology_routes(
+    roster: Roster,
+    regard: Regard,
+    measurer: Measurer,
+    clock: Clock,
+    *,
+    problems: Callable[[], Sequence[Problem]],
+) -> tuple[Route, ...]:
+    """Where each node is, and how far away. ``problems``: those that are not about labels."""
 
     async def topology(_: web.BaseRequest) -> web.Response:
-        return await document_response(await topology_view(roster, regard, clock()))
+        return await document_response(await topology_view(roster, regard, clock(), problems()))
 
     async def latency(_: web.BaseRequest) -> web.Response:
         return await document_response(await latency_view(roster, measurer.measured, clock()))

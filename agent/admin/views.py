@@ -31,10 +31,11 @@ from agent.flows.book import FLOWS_KEPT, FlowBook
 from agent.flows.messages import Canary
 from agent.flows.table import Flow
 from agent.listen.traffic import Traffic
+from agent.members.problems import Problem
 from agent.members.roster import Roster
 from agent.pull.regard import Regard
 from agent.transfer.executor import Puller
-from topology.labels import path_levels
+from topology.labels import LabelProblem, path_levels
 from topology.ledger import CostLedger
 from topology.placement import NodeName, ZoneKey
 from topology.rtt import Estimate
@@ -46,8 +47,13 @@ _Costs = tuple[tuple[float | None, ...], ...]
 _Sources = tuple[tuple[str | None, ...], ...]
 
 
-async def topology_view(roster: Roster, regard: Regard, moment: Moment) -> TopologyDocument:
-    """Every node with its placement and cost, the zones, the matrix between them, and label problems."""
+async def topology_view(
+    roster: Roster, regard: Regard, moment: Moment, problems: Sequence[Problem] = ()
+) -> TopologyDocument:
+    """Every node with its placement and cost, the zones, the matrix between them, and all problems.
+
+    ``problems``: those that are not about labels.
+    """
     snapshot, now_s = roster.snapshot, moment.now_s
     zones = sorted(snapshot.zones, key=str)
     standings = sorted(snapshot.standings.items(), key=lambda item: (item[1].placement.path, item[0]))
@@ -64,11 +70,12 @@ async def topology_view(roster: Roster, regard: Regard, moment: Moment) -> Topol
         ),
         matrix_us=matrix_us,
         matrix_source=matrix_source,
-        problems=tuple(
-            ProblemEntry(node=problem.node, problem=problem.problem, hint=problem.hint)
-            for problem in roster.problems
-        ),
+        problems=(*map(_problem, problems), *map(_problem, roster.problems)),
     )
+
+
+def _problem(found: Problem | LabelProblem) -> ProblemEntry:
+    return ProblemEntry(node=found.node, problem=found.problem, hint=found.hint)
 
 
 async def latency_view(roster: Roster, connected: Iterable[NodeName], moment: Moment) -> LatencyDocument:

@@ -2,10 +2,14 @@
 
 import argparse
 import sys
+from functools import partial
 from pathlib import Path
 
 from agent.cli.settings import add_config, add_log, print_problems, read_settings
 from agent.config.load import ConfigError, dump_settings
+from agent.hangup import Hangup
+from agent.members.checks import OwnAgent
+from agent.members.factory import own_agent
 from agent.members.static import MembersInvalid, read_members
 from agent.observe import log
 from topology.placement import NodeName
@@ -24,38 +28,43 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 def run(arguments: argparse.Namespace) -> int:
     """Check the settings, then serve until a signal."""
+    hangup = Hangup()
+    hangup.install()
     try:
         settings = read_settings(arguments)
     except ConfigError as error:
         print_problems(arguments.config, error)
-        _members_are_good(error.members, "")
+        _members_are_good(error.members, OwnAgent(name=NodeName(""), addresses=(), port=0))
         return 2
     if arguments.print_config:
         print(dump_settings(settings), end="")
-    if not _members_are_good(settings.membership.static, settings.node.name):
+    if not _members_are_good(settings.membership.static, own_agent(settings)):
         return 2
     if arguments.print_config:
         return 0
-    log.configure(arguments.log_format, arguments.log_level)
+    log.configure(arguments.log_format, settings.log.level)
     # After the settings are good: the server's imports take most of the start-up time.
+    from agent.app import Rereading
     from agent.lifecycle import run_agent
     from agent.listen.sockets import ListenErrors
 
     try:
-        run_agent(settings)
+        run_agent(settings, Rereading(hangup=hangup, read=partial(read_settings, arguments)))
     except ListenErrors as errors:
         for taken in errors.errors:
             print(f"shorthaul: {taken}\n      hint: {taken.hint}", file=sys.stderr)
         return 1
+    finally:
+        hangup.ignore()
     return 0
 
 
-def _members_are_good(path: Path | None, own: str) -> bool:
+def _members_are_good(path: Path | None, own: OwnAgent) -> bool:
     """Whether the peers file can be used, if there is one; else its mistakes are told."""
     if path is None:
         return True
     try:
-        read_members(path, own=NodeName(own))
+        read_members(path, own=own)
     except MembersInvalid as error:
         print(f"shorthaul: the list of peers can't be used:\n  {error}", file=sys.stderr)
         return False

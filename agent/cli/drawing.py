@@ -66,7 +66,7 @@ def write(text: str) -> None:
 
 
 def print_tree(view: TopologyDocument, *, show_all: bool) -> None:
-    """The tree of regions, zones, finer levels and nodes. Then the label problems and the suspects."""
+    """The tree of regions, zones, finer levels and nodes. Then the problems and the suspects."""
     limit = sys.maxsize if show_all else _SHOWN
     console = make_console()
     top = _grouped(view.nodes)
@@ -80,7 +80,7 @@ def print_tree(view: TopologyDocument, *, show_all: bool) -> None:
     shown = {node.source for node in view.nodes}
     _print_legend(console, {f"~ {_words(s)}": how for s, how in _NODE_SOURCES.items() if s in shown})
     suspects = [node for node in view.nodes if node.suspect is not None]
-    _print_list(console, "Label problems", [(p.node, p.problem, p.hint) for p in view.problems], limit)
+    _print_list(console, "Problems", [(p.node, p.problem, p.hint) for p in view.problems], limit)
     _print_list(console, "Suspects", [(n.name, n.suspect or "", _SUSPECT_HINT) for n in suspects], limit)
 
 

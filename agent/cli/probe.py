@@ -2,8 +2,10 @@
 
 import argparse
 import sys
+from functools import partial
 
-from agent.cli.settings import add_config, add_log, settings_or_none
+from agent.cli.settings import add_config, add_log, read_settings, settings_or_none
+from agent.hangup import Hangup
 from agent.observe import log
 
 
@@ -26,10 +28,13 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 def run(arguments: argparse.Namespace) -> int:
     """Check the settings, then run until a signal."""
+    hangup = Hangup()
+    if not arguments.watch:  # what is watched in a terminal ends with the terminal
+        hangup.install()
     settings = settings_or_none(arguments)
     if settings is None:
         return 2
-    log.configure(arguments.log_format, "error" if arguments.watch else arguments.log_level)
+    log.configure(arguments.log_format, "error" if arguments.watch else settings.log.level)
     from agent.probe.publisher import SocketTaken
     from bpf.errors import BpfError
 
@@ -42,7 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
         else:
             from agent.probe.run import run_probe
 
-            run_probe(settings)
+            run_probe(settings, hangup=hangup, read=partial(read_settings, arguments))
     except* BpfError as errors:
         print_bpf_error(_first(errors))
         return_code = 1
@@ -53,6 +58,9 @@ def run(arguments: argparse.Namespace) -> int:
     except* PermissionError as errors:
         print(f"shorthaul: {_first(errors)}", file=sys.stderr)
         return_code = 1
+    finally:
+        if not arguments.watch:
+            hangup.ignore()
     return return_code
 
 

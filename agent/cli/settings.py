@@ -26,15 +26,21 @@ def add_config(parser: argparse.ArgumentParser, *, required: bool) -> None:
 def add_log(parser: argparse.ArgumentParser) -> None:
     """Add the log options of a command that keeps running."""
     parser.add_argument("--log-format", choices=("json", "text"), default="text")
-    parser.add_argument("--log-level", choices=("debug", "info", "warning", "error"), default="info")
+    parser.add_argument(
+        "--log-level",
+        choices=("debug", "info", "warning", "error"),
+        help="the least level that is logged (default: log.level in the settings)",
+    )
 
 
 def read_settings(arguments: argparse.Namespace) -> Settings:
     """The settings. Without a file: the defaults, and this machine's name and address. Raises ConfigError."""
+    level = getattr(arguments, "log_level", None)
+    overrides = [*arguments.overrides, *([f"log.level={level}"] if level else [])]
     if arguments.config is not None:
-        return load_settings(arguments.config, arguments.overrides)
+        return load_settings(arguments.config, overrides)
     node = {"name": socket.gethostname(), "address": _own_address()}
-    return make_settings({"node": node}, arguments.overrides, base=Path.cwd())
+    return make_settings({"node": node}, overrides, base=Path.cwd())
 
 
 def settings_or_none(arguments: argparse.Namespace) -> Settings | None:

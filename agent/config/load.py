@@ -90,9 +90,7 @@ def _read_file(path: Path) -> dict[str, Any]:
             [Problem(key=str(path), message=error.strerror or str(error), hint="name a readable file")]
         ) from error
     except YamlInvalid as error:
-        raise ConfigError(
-            [Problem(key=str(path), message=str(error), hint="check the indentation and quotes there")]
-        ) from error
+        raise ConfigError([Problem(key=str(path), message=str(error), hint=error.hint)]) from error
     if data is None:
         data = {}
     if not isinstance(data, dict):

@@ -26,6 +26,7 @@ from agent.config.values import (
     parse_labels,
     parse_levels,
     parse_local,
+    parse_log_level,
     parse_name,
     parse_optional_label,
     parse_path,
@@ -545,6 +546,17 @@ class ProbeSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LogSettings:
+    """What is logged."""
+
+    level: str = option(
+        parse_log_level,
+        "The least level that is logged: debug, info, warning or error. --log-level wins over it.",
+        default="info",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StopSettings:
     """Stopping: the agent turns unready, accepts no more connections, drains, and ends."""
 
@@ -591,4 +603,5 @@ class Settings:
     scrub: ScrubSettings = group(ScrubSettings)
     http: HttpSettings = group(HttpSettings)
     probe: ProbeSettings = group(ProbeSettings)
+    log: LogSettings = group(LogSettings)
     stop: StopSettings = group(StopSettings)

@@ -100,7 +100,11 @@ def _ip(value: object, hint: str = "write an IPv4 or IPv6 address") -> str:
 
 
 def parse_address(value: object) -> str:
-    return _ip(value)
+    """The address of one node. Raises `InvalidValue` for an address that is nobody's own."""
+    address = ipaddress.ip_address(_ip(value))
+    if address.is_unspecified or address.is_multicast:
+        raise InvalidValue(f"{value!r} is the address of no node", "write the one at which peers reach it")
+    return str(address)
 
 
 def parse_name(value: object) -> str:
@@ -192,6 +196,13 @@ def parse_index(value: object) -> str:
     if value != "scatter":
         raise InvalidValue(f"{value!r} is not a known holder index", "write scatter")
     return "scatter"
+
+
+def parse_log_level(value: object) -> str:
+    """The least level that is logged."""
+    if value not in ("debug", "info", "warning", "error"):
+        raise InvalidValue(f"{value!r} is not a log level", "write debug, info, warning or error")
+    return str(value)
 
 
 def parse_transfer_mode(value: object) -> str:

@@ -56,7 +56,7 @@ class ZoneEntry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProblemEntry:
-    """A problem with a node's labels, and what to do about it."""
+    """A problem with a node's labels, with its entry in the peers file, or with the asked node's settings."""
 
     node: str
     problem: str

@@ -1,15 +1,34 @@
 """Makes the membership that the settings name. Nothing else names an implementation."""
 
 from agent.config import Settings
+from agent.members.checks import OwnAgent
 from agent.members.member import Membership
+from agent.members.problems import Problems
 from agent.members.static import NoMembership, StaticMembership
+from agent.observe.reloads import Reloads
 from topology.placement import NodeName
 
 
-def make_membership(settings: Settings) -> Membership:
+def make_membership(settings: Settings, problems: Problems, reloads: Reloads) -> Membership:
     """The membership that ``settings.membership`` names. Reads nothing yet."""
     static = settings.membership.static
     if static is None:
         return NoMembership()
-    own = NodeName(settings.node.name)
-    return StaticMembership(static, own=own, finer_levels=settings.topology.finer_levels)
+    return StaticMembership(
+        static,
+        own=own_agent(settings),
+        problems=problems,
+        reloads=reloads,
+        finer_levels=settings.topology.finer_levels,
+    )
+
+
+def own_agent(settings: Settings) -> OwnAgent:
+    """This node's agent, as peers reach it."""
+    listener = settings.listen.peer
+    addresses = dict.fromkeys((settings.node.address, listener.host))
+    return OwnAgent(
+        name=NodeName(settings.node.name),
+        addresses=tuple(address for address in addresses if address not in ("0.0.0.0", "::")),
+        port=listener.port,
+    )

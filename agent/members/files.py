@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 
 _POLL_S = 0.5
@@ -9,16 +10,23 @@ _POLL_S = 0.5
 _Fingerprint = tuple[int, int, int] | None
 
 
-async def follow_file(path: Path, *, poll_s: float = _POLL_S) -> AsyncIterator[None]:
+async def follow_file(
+    path: Path, *, poll_s: float = _POLL_S, again: asyncio.Event | None = None
+) -> AsyncIterator[None]:
     """Yield at once, and again whenever the file was written, replaced, removed or created.
 
     A symbolic link counts as the file behind it: Kubernetes replaces the files of a volume in that way.
+    ``again``: set it to have the file read once more, even if it did not change.
     """
+    again = again or asyncio.Event()
     known = _fingerprint(path)
     yield
     while True:
-        await asyncio.sleep(poll_s)
-        if (current := _fingerprint(path)) != known:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(poll_s):
+                await again.wait()
+        if (current := _fingerprint(path)) != known or again.is_set():
+            again.clear()
             known = current
             yield
 

@@ -39,3 +39,7 @@ class Membership(Protocol):
     async def run(self, changed: Callable[[Peers], None]) -> None:
         """Call ``changed`` with each new list of all peers, without this node. Until cancelled."""
         ...
+
+    def reread(self) -> None:
+        """Look again at once, because somebody asked for it."""
+        ...

@@ -1,10 +1,12 @@
 """This node's placement: from the settings, its labels, and the file of the downward API."""
 
+import asyncio
 import logging
 from collections.abc import Callable, Sequence
 
 from agent.config import PlacementSettings
 from agent.members.files import follow_file
+from agent.observe.reloads import Reloads
 from topology.labels import LabelProblem, configured_placement, parse_downward_api, read_labels
 from topology.placement import NodeName, Placement
 
@@ -16,12 +18,25 @@ Placed = Callable[[Placement, tuple[LabelProblem, ...]], None]
 
 
 class OwnPlacement:
-    """Where this node is, and what is wrong with its labels. ``finer_levels``: see `read_labels`."""
+    """Where this node is, and what is wrong with its labels.
 
-    def __init__(self, own: NodeName, settings: PlacementSettings, finer_levels: Sequence[str]) -> None:
+    ``finer_levels``: see `read_labels`. ``reloads``: is told each reading while the agent runs.
+    """
+
+    def __init__(
+        self,
+        own: NodeName,
+        settings: PlacementSettings,
+        finer_levels: Sequence[str],
+        *,
+        reloads: Reloads | None = None,
+    ) -> None:
         self._own = own
         self._settings = settings
         self._finer_levels = finer_levels
+        self._reloads = reloads or Reloads()
+        self._again = asyncio.Event()
+        self._unreadable = False
         self._last: tuple[Placement, tuple[LabelProblem, ...]] | None = None
 
     def read(self) -> tuple[Placement, tuple[LabelProblem, ...]]:
@@ -31,6 +46,7 @@ class OwnPlacement:
         """
         settings = self._settings
         labels, problems = _labels(self._own, settings)
+        self._unreadable = labels is None
         if labels is None and self._last is not None:
             found = self._last[0], tuple(problems)
         else:
@@ -52,12 +68,27 @@ class OwnPlacement:
         path = self._settings.labels_file
         if path is None:
             return
-        async for _ in follow_file(path):
+        first = True
+        async for _ in follow_file(path, again=self._again):
             before = self._last
             found = self.read()
             if found != before:
-                _log.info("this node's labels changed", extra={"fields": {"placement": found[0].path}})
                 placed(*found)
+            if not first or found != before:
+                self._tell(changed=found != before)
+            first = False
+
+    def reread(self) -> None:
+        """Read the labels' file at once, because somebody asked for it."""
+        self._again.set()
+
+    def _tell(self, *, changed: bool) -> None:
+        if self._unreadable:
+            self._reloads.count("labels", "failed")  # `read` said why
+        elif changed and self._last is not None:
+            self._reloads.changed("labels", {"placement": self._last[0].path})
+        else:
+            self._reloads.unchanged("labels")
 
 
 def _labels(own: NodeName, settings: PlacementSettings) -> tuple[dict[str, str] | None, list[LabelProblem]]:

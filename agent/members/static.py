@@ -2,25 +2,29 @@
 
 It is a list of ``{name, address, port, region, zone, rack, labels}``. Only the first three are required.
 ``labels`` are those of the Kubernetes node. region, zone and rack win over them. If the file becomes invalid
-while the agent runs, that is logged, and the last valid list is used.
+or empty while the agent runs, that is told, and the last valid list is used. ``[]`` is an empty list.
 """
 
 import asyncio
-import ipaddress
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from agent.config.values import InvalidValue, Labels, parse_labels, parse_name
+from agent.config.values import InvalidValue, Labels, parse_address, parse_labels, parse_name
 from agent.config.yamlfile import YamlInvalid, read_yaml
+from agent.members.checks import OwnAgent, check_members
 from agent.members.files import follow_file
 from agent.members.member import Peer, Peers
+from agent.members.problems import Problem, Problems
+from agent.observe.reloads import Reloads, first_names
 from topology.labels import FINER_LEVELS, configured_placement, read_labels
 from topology.placement import NodeName
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("shorthaul")
 
+_SOURCE = "peers file"
 _KNOWN = {"name", "address", "port", "region", "zone", "rack", "labels"}
 
 
@@ -28,22 +32,30 @@ class MembersInvalid(Exception):
     """The file can't be used. The message has every mistake, one per line."""
 
 
-def read_members(path: Path, *, own: NodeName, finer_levels: Sequence[str] = FINER_LEVELS) -> Peers:
-    """The peers in the file, without ``own``. Raises `MembersInvalid`.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listing:
+    """The peers in the file, without this node, and what is wrong with the list.
 
-    ``finer_levels``: see `topology.labels.read_labels`.
+    ``is_blank``: there is no list at all, as in a file that is being written. An empty list is ``[]``.
     """
+
+    peers: Peers
+    problems: tuple[Problem, ...]
+    is_blank: bool
+
+
+def read_members(path: Path, *, own: OwnAgent, finer_levels: Sequence[str] = FINER_LEVELS) -> Listing:
+    """What the file lists. Raises `MembersInvalid`. ``finer_levels``: see `topology.labels.read_labels`."""
     try:
-        entries = read_yaml(path)
+        document = read_yaml(path)
     except OSError as error:
         raise MembersInvalid(f"{path}: {error.strerror} (membership.static names this file)") from error
     except YamlInvalid as error:
-        raise MembersInvalid(f"{path}: {error}") from error
-    if entries is None:
-        entries = []
+        raise MembersInvalid(f"{path}: {error} ({error.hint})") from error
+    entries = [] if document is None else document
     if not isinstance(entries, list):
         raise MembersInvalid(f"{path}: not a list (write one '- {{name: …, address: …, port: …}}' a peer)")
-    peers: dict[NodeName, Peer] = {}
+    listed: dict[NodeName, Peer] = {}
     mistakes: list[str] = []
     for number, entry in enumerate(entries):
         own_mistakes = _mistakes(entry)
@@ -51,34 +63,83 @@ def read_members(path: Path, *, own: NodeName, finer_levels: Sequence[str] = FIN
         if own_mistakes:
             continue
         peer = _peer(entry, finer_levels)
-        if peer.name in peers:
+        if peer.name in listed:
             mistakes.append(f"{path}[{number}].name: {peer.name!r} is there twice (names are unique)")
-        peers[peer.name] = peer
+        listed[peer.name] = peer
     if mistakes:
         raise MembersInvalid("\n".join(mistakes))
-    peers.pop(own, None)
-    return peers
+    peers, problems = check_members(tuple(listed.values()), own)
+    return Listing(peers=peers, problems=problems, is_blank=document is None)
 
 
 class StaticMembership:
-    """Follows one file."""
+    """Follows one file. ``problems``: is told what is wrong with the list; ``reloads``: each reading."""
 
-    def __init__(self, path: Path, *, own: NodeName, finer_levels: Sequence[str] = FINER_LEVELS) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        own: OwnAgent,
+        problems: Problems,
+        reloads: Reloads,
+        finer_levels: Sequence[str] = FINER_LEVELS,
+    ) -> None:
         self._path = path
         self._own = own
+        self._problems = problems
+        self._reloads = reloads
         self._finer_levels = finer_levels
+        self._again = asyncio.Event()
+        self._last: Listing | None = None
 
     async def run(self, changed: Callable[[Peers], None]) -> None:
         """See `Membership.run`."""
-        async for _ in follow_file(self._path):
+        async for _ in follow_file(self._path, again=self._again):
             try:
                 # In a thread: thousands of entries take a while, and the loop serves pulls meanwhile.
-                changed(await asyncio.to_thread(self._read))
+                listing = await asyncio.to_thread(self._read)
+                self._require_list(listing)
             except MembersInvalid as error:
-                _log.error("membership unchanged, as its file can't be used: %s", error)
+                self._fail(error)
+            else:
+                self._use(listing, changed)
 
-    def _read(self) -> Peers:
+    def reread(self) -> None:
+        """See `Membership.reread`."""
+        self._again.set()
+
+    def _read(self) -> Listing:
         return read_members(self._path, own=self._own, finer_levels=self._finer_levels)
+
+    def _require_list(self, listing: Listing) -> None:
+        """Raises `MembersInvalid` if the file was emptied: so looks a file that is just being written."""
+        if listing.is_blank and self._last is not None and self._last.peers:
+            raise MembersInvalid(f"{self._path}: empty (write [] if there are no peers any more)")
+
+    def _use(self, listing: Listing, changed: Callable[[Peers], None]) -> None:
+        before, self._last = self._last, listing
+        self._problems.found(_SOURCE, listing.problems)
+        if before is None:
+            changed(listing.peers)
+            names = first_names(listing.peers)
+            _log.info("peers", extra={"fields": {"peers": len(listing.peers), "names": names}})
+        elif before.peers == listing.peers:
+            self._reloads.unchanged("peers")
+        else:
+            changed(listing.peers)
+            self._reloads.changed("peers", describe_change(before.peers, listing.peers))
+
+    def _fail(self, error: MembersInvalid) -> None:
+        mistakes = str(error).splitlines()
+        self._reloads.failed("peers", mistakes, "correct the file; it is read again when it changes")
+        last = self._last
+        instead = "the last good one stays in force" if last else "this node has no peers"
+        said = Problem(
+            node=self._own.name,
+            problem=f"the list can't be used, so {instead}: {mistakes[0]}",
+            hint="correct the file; the log has its mistakes",
+        )
+        self._problems.found(_SOURCE, (said, *(last.problems if last else ())))
 
 
 class NoMembership:
@@ -87,6 +148,20 @@ class NoMembership:
     async def run(self, changed: Callable[[Peers], None]) -> None:
         """See `Membership.run`."""
         changed({})
+
+    def reread(self) -> None:
+        """See `Membership.reread`. There is nothing to read."""
+
+
+def describe_change(before: Peers, after: Peers) -> dict[str, object]:
+    """How the members changed, for the log: how many there are, and who came, left and moved."""
+    moved = [name for name in before.keys() & after.keys() if before[name] != after[name]]
+    groups = {"came": after.keys() - before.keys(), "left": before.keys() - after.keys(), "moved": moved}
+    fields: dict[str, object] = {"peers": len(after)}
+    for what, names in groups.items():
+        if names:
+            fields |= {what: len(names), f"{what}_names": first_names(names)}
+    return fields
 
 
 def _mistakes(entry: Any) -> list[str]:
@@ -98,9 +173,9 @@ def _mistakes(entry: Any) -> list[str]:
     except InvalidValue as wrong:
         found.append(f".name: {wrong} (the peer's node.name: {wrong.hint})")
     try:
-        ipaddress.ip_address(str(entry.get("address")))
-    except ValueError:
-        found.append(f".address: {entry.get('address')!r} is not an IP address (the peer's node.address)")
+        parse_address(entry.get("address"))
+    except InvalidValue as wrong:
+        found.append(f".address: {wrong} (the peer's node.address)")
     port = entry.get("port")
     if isinstance(port, bool) or not isinstance(port, int) or not 0 < port < 65536:
         found.append(f".port: {port!r} is not a port (the peer's listen.peer port, 30020 by convention)")
@@ -127,7 +202,7 @@ def _peer(entry: dict[str, Any], finer_levels: Sequence[str]) -> Peer:
     )
     return Peer(
         name=name,
-        address=str(ipaddress.ip_address(str(entry["address"]))),
+        address=parse_address(entry["address"]),
         port=entry["port"],
         placement=placement,
         problems=problems,

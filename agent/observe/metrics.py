@@ -42,6 +42,7 @@ class Metrics:
         self._define_latency()
         self._define_topology()
         self._define_local_path()
+        self._define_reloads()
 
     def _define_requests(self) -> None:
         self._requests = self._counter(
@@ -291,6 +292,23 @@ class Metrics:
             for verdict in Verdict:
                 self._local_flows.labels(endpoint.value, verdict.value)
 
+    def _define_reloads(self) -> None:
+        self._reloads = self._counter(
+            "reloads_total",
+            "Readings of what may change while the agent runs (peers, labels, settings), by result: changed, "
+            "unchanged, failed. After a failed one the old state stays, and the log has the mistakes.",
+            "what",
+            "result",
+        )
+        for what in ("peers", "labels", "settings"):  # Prometheus sees no rate in a series that begins at 1
+            for result in ("changed", "unchanged", "failed"):
+                self._reloads.labels(what, result)
+        self._problems = self._gauge(
+            "problems",
+            "Contradictions in the peers file, the filters and what other agents say of themselves. "
+            "/api/topology lists them.",
+        )
+
     def _counter(self, name: str, meaning: str, *labels: str) -> Counter:
         return Counter(f"shorthaul_{name}", meaning, labels, registry=self._registry)
 
@@ -415,6 +433,14 @@ class Metrics:
             self._placed.labels(kind).set(count)
         self._label_problems.set(problems)
         self._measuring.set(measured)
+
+    def problems(self, problems: int) -> None:
+        """So many contradictions are known now."""
+        self._problems.set(problems)
+
+    def reload(self, what: str, result: str) -> None:
+        """Peers, labels or settings were read again: ``changed``, ``unchanged`` or ``failed``."""
+        self._reloads.labels(what, result).inc()
 
     def zone_rtts(self, rtts_us: Mapping[str, float]) -> None:
         """The round trips from this node's zone to each zone now. Other zones are dropped."""

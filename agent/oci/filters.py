@@ -49,6 +49,9 @@ class Filter:
 
 def parse_filter(include: Iterable[str], exclude: Iterable[str]) -> Filter:
     """A `Filter` from two lists of texts. Raises `PatternInvalid`."""
-    return Filter(
-        tuple(parse_pattern(text) for text in include), tuple(parse_pattern(text) for text in exclude)
-    )
+    return Filter(parse_patterns(include), parse_patterns(exclude))
+
+
+def parse_patterns(texts: Iterable[str]) -> tuple[Pattern, ...]:
+    """The patterns in a list of texts. Raises `PatternInvalid`."""
+    return tuple(parse_pattern(text) for text in texts)

@@ -5,11 +5,17 @@ import gc
 import logging
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
+from functools import partial
+from typing import Any
 
 from agent.config import Settings
+from agent.config.reload import SettingsReload
+from agent.hangup import Hangup
+from agent.observe import log
 from agent.observe.probe_metrics import ProbeMetrics
+from agent.observe.reloads import Reloads
 from agent.observe.scraping import MetricsServer
 from agent.oci.browser import BrowserGuard
 from agent.probe.process import Probe, watched_node, watched_ports
@@ -58,17 +64,24 @@ def make_probe(settings: Settings, source: LiveSource) -> Probe:
     )
 
 
-def run_probe(settings: Settings) -> None:
-    """Run the probe until a signal. Raises `BpfError`; `SocketTaken` for its socket or its metrics' port."""
+def run_probe(settings: Settings, *, hangup: Hangup, read: Callable[[], Settings]) -> None:
+    """Run the probe until a signal. Raises `BpfError`; `SocketTaken` for its socket or its metrics' port.
+
+    ``read``: reads the settings again, after a SIGHUP. Only the log level changes without a restart.
+    """
+    changing = SettingsReload(settings, read, Reloads())
+    changing.on(["log.level"], lambda new: log.set_level(new.log.level))
     with attached(settings) as source:
         # There is almost no cyclic garbage here, and looking for it would take a tenth of the time.
         gc.collect()
         gc.freeze()
         gc.set_threshold(50_000, 20, 20)
-        asyncio.run(_run(settings, source))
+        asyncio.run(_run(settings, source, partial(hangup.follow, changing.reload)))
 
 
-async def _run(settings: Settings, source: LiveSource) -> None:
+async def _run(
+    settings: Settings, source: LiveSource, reload: Callable[[], Coroutine[Any, Any, None]]
+) -> None:
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
@@ -86,6 +99,7 @@ async def _run(settings: Settings, source: LiveSource) -> None:
         working = [
             tasks.create_task(probe.run(), name="probe"),
             tasks.create_task(_count(probe, publisher, metrics), name="counts"),
+            tasks.create_task(reload(), name="reload"),
         ]
         await stop.wait()
         for task in working:

@@ -109,7 +109,7 @@ def test_node_that_says_that_it_is_slower_is_told_from_what_others_measured(caps
 
 
 def test_label_problems_and_suspects_are_below_the_tree_with_hints(capsys: Captured) -> None:
-    below = shown(capsys, small()).partition("Label problems: 1\n")[2]
+    below = shown(capsys, small()).partition("Problems: 1\n")[2]
     assert below.startswith("  odd: no zone label\n      hint: kubectl label node odd zone=ZONE\n")
     assert "Suspects: 1\n  b3: 7.40 ms to it" in below
 

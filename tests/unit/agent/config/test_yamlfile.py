@@ -38,6 +38,32 @@ def test_what_is_no_yaml_is_refused_in_one_short_line(text: str) -> None:
     assert len(str(refused.value)) < 400
 
 
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("a: 1\nb: 2\n'a': 3", 3),
+        ("- {a: 1, a: 1}", 1),
+        ("a:\n  b:\n    c: 1\n    c: 2", 4),
+        ("1: a\n1: b", 2),
+        ("a: &x {b: 1}\nc:\n  <<: *x\n  <<: *x", 4),
+    ],
+)
+def test_key_that_is_there_twice_is_refused_with_its_line(text: str, line: int) -> None:
+    with pytest.raises(YamlInvalid, match=rf"line {line}: the key .* is there twice") as refused:
+        parse_yaml(text)
+    assert "leave one" in refused.value.hint
+
+
+def test_key_that_wins_over_a_merged_one_is_not_there_twice() -> None:
+    text = "a: &a {x: 1, y: 1}\nb: &b {<<: *a, x: 2}\nc: {<<: *b, y: 3}\nd: *b"
+    assert parse_yaml(text) == {
+        "a": {"x": 1, "y": 1},
+        "b": {"x": 2, "y": 1},
+        "c": {"x": 2, "y": 3},
+        "d": {"x": 2, "y": 1},
+    }
+
+
 @given(text=st.text(max_size=60))
 def test_any_text_is_a_document_or_that_error(text: str) -> None:
     with contextlib.suppress(YamlInvalid):

@@ -1,0 +1,116 @@
+"""Holds a list of members against itself and against this node. Pure.
+
+One agent must be one peer, and no agent its own peer: otherwise a node ranks itself first, or goes from an
+agent that hangs to the same agent under another name. Such an entry is left out. Nothing here is fatal: the
+other entries are as good as before, and the same file is right for other nodes.
+"""
+
+import ipaddress
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from agent.members.member import Peer, Peers
+from agent.members.problems import Problem
+from topology.placement import NodeName
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OwnAgent:
+    """This node's agent. ``addresses``: where peers reach it; ``port``: that of its peer listener."""
+
+    name: NodeName
+    addresses: tuple[str, ...]
+    port: int
+
+    def __str__(self) -> str:
+        address = self.addresses[0] if self.addresses else "any address"
+        return f"[{address}]:{self.port}" if ":" in address else f"{address}:{self.port}"
+
+    def is_at(self, peer: Peer) -> bool:
+        """Whether a peer's address is that of this agent."""
+        return peer.port == self.port and plain_address(peer.address) in map(plain_address, self.addresses)
+
+
+def plain_address(address: str) -> str:
+    """The address in its only form: an IPv4 address inside of an IPv6 one is that IPv4 address."""
+    parsed = ipaddress.ip_address(address)
+    mapped = parsed.ipv4_mapped if isinstance(parsed, ipaddress.IPv6Address) else None
+    return str(mapped or parsed)
+
+
+def check_members(listed: Sequence[Peer], own: OwnAgent) -> tuple[Peers, tuple[Problem, ...]]:
+    """The peers among the listed members, and what is wrong with the list. O(members)."""
+    others = [peer for peer in listed if peer.name != own.name]
+    used = {peer.name: peer for peer in _each_once(others) if not own.is_at(peer)}
+    problems = (
+        *_about_this_node(listed, own),
+        *_about_addresses(others, own),
+        *_about_names(listed, own),
+    )
+    return used, problems
+
+
+def _about_this_node(listed: Sequence[Peer], own: OwnAgent) -> Iterator[Problem]:
+    if not listed:
+        yield Problem(
+            node=own.name,
+            problem="nobody is listed: this node has no peers",
+            hint="list every node of the cluster in membership.static, this one too",
+        )
+        return
+    own_entry = next((peer for peer in listed if peer.name == own.name), None)
+    if own_entry is None:
+        yield Problem(
+            node=own.name,
+            problem="this node is not listed, so nodes that read the same list do not know it",
+            hint="add it with its node.name, its node.address and the port of listen.peer",
+        )
+    elif not own.is_at(own_entry):
+        yield Problem(
+            node=own.name,
+            problem=f"{own_entry.authority} is listed with this node's name, but this node is at {own}",
+            hint="correct that entry; or give one of the two nodes another node.name, which must be unique",
+        )
+
+
+def _about_addresses(others: Sequence[Peer], own: OwnAgent) -> Iterator[Problem]:
+    used: dict[tuple[str, int], Peer] = {}
+    for peer in others:
+        if own.is_at(peer):
+            yield Problem(
+                node=peer.name,
+                problem=f"{peer.authority} is this node ({own.name}) itself: not used as a peer",
+                hint="correct the entry's address; or its name, if it is meant to be this node",
+            )
+            continue
+        first = used.setdefault(_place(peer), peer)
+        if first is not peer:
+            yield Problem(
+                node=peer.name,
+                problem=f"has the address {peer.authority} of {first.name}: only {first.name} is used",
+                hint="one agent has one name and one address: correct one of the two entries",
+            )
+
+
+def _about_names(listed: Sequence[Peer], own: OwnAgent) -> Iterator[Problem]:
+    known = {own.name.lower(): own.name}
+    for peer in listed:
+        first = known.setdefault(peer.name.lower(), peer.name)
+        if first != peer.name:
+            yield Problem(
+                node=peer.name,
+                problem=f"differs from {first} only in upper and lower case, and counts as another node",
+                hint="write names as Kubernetes has them: in lower case",
+            )
+
+
+def _each_once(others: Sequence[Peer]) -> Iterator[Peer]:
+    places: set[tuple[str, int]] = set()
+    for peer in others:
+        if _place(peer) not in places:
+            places.add(_place(peer))
+            yield peer
+
+
+def _place(peer: Peer) -> tuple[str, int]:
+    return plain_address(peer.address), peer.port

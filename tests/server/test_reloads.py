@@ -1,0 +1,230 @@
+"""What an agent reads again while it runs, and what it says of a peers file that contradicts itself or it."""
+
+import json
+import signal
+import time
+from typing import Any
+
+import pytest
+import yaml
+
+from .agents import ADMIN, PEER, Node, Site, fresh_address, make_image, wait_for
+
+
+def _problems(node: Node) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = node.ask("/api/topology", port=ADMIN).json()["problems"]
+    return found
+
+
+def _said(node: Node) -> str:
+    return "\n".join(f"{each['node']}: {each['problem']}" for each in _problems(node))
+
+
+def _logged(node: Node, message: str) -> list[dict[str, Any]]:
+    lines = [json.loads(line) for line in node.log.read_text().splitlines() if line.startswith("{")]
+    return [line for line in lines if message in line["message"]]
+
+
+def _peers(node: Node) -> set[str]:
+    nodes = node.ask("/api/topology", port=ADMIN).json()["nodes"]
+    return {each["name"] for each in nodes if not each["self"]}
+
+
+def _reloads(node: Node, what: str, result: str) -> int:
+    return int(node.metric("shorthaul_reloads_total", what=what, result=result))
+
+
+def _hang_up(node: Node) -> None:
+    """Send SIGHUP, and wait until the settings were read."""
+    before = _settings_read(node)
+    node.process.signal(signal.SIGHUP)
+    wait_for(lambda: _settings_read(node) > before, "the settings are read again")
+
+
+def _settings_read(node: Node) -> int:
+    return sum(_reloads(node, "settings", result) for result in ("changed", "unchanged", "failed"))
+
+
+def _change(node: Node, **settings: Any) -> None:
+    node.config.write_text(yaml.safe_dump({**yaml.safe_load(node.config.read_text()), **settings}))
+
+
+def _write(site: Site, *entries: dict[str, Any]) -> None:
+    new = site.members.with_suffix(".new")
+    new.write_text(yaml.safe_dump([*entries]))
+    new.rename(site.members)
+
+
+def _entry(name: str, address: str, port: int = PEER) -> dict[str, Any]:
+    return {"name": name, "address": address, "port": port, "region": "r", "zone": "a"}
+
+
+def test_sighup_replaces_filters_and_log_level_and_says_what_needs_a_restart(site: Site) -> None:
+    image = make_image(b"a layer")
+    node = site.add("node")
+    node.put_image(image, "docker.io/library/app:v1", "docker.io/library/app:latest")
+    site.start()
+    path = "/v2/library/app/manifests"
+    assert node.ask(f"{path}/v1?ns=docker.io").status == 200
+    _change(
+        node,
+        registries={"exclude": ["GHCR.io"]},
+        tags={"exclude": ["v1"], "resolve_latest": True},
+        log={"level": "debug"},
+        stop={"drain_s": 1.0},
+    )
+    _hang_up(node)
+    assert node.ask(f"{path}/v1?ns=docker.io").status == 404
+    assert node.ask(f"{path}/latest?ns=docker.io").status == 200
+    assert node.ask(f"{path}/{image.digest}?ns=ghcr.io").status == 404
+    assert node.ask(f"{path}/{image.digest}?ns=docker.io").status == 200
+    (changed,) = _logged(node, "settings changed")
+    assert changed["registries.exclude"] == "ghcr.io/*"
+    assert changed["log.level"] == "debug"
+    (waiting,) = _logged(node, "only a restart changes")
+    assert "stop.drain_s" in waiting["message"]
+    assert _reloads(node, "settings", "changed") == 1
+    _hang_up(node)
+    assert _reloads(node, "settings", "unchanged") == 1
+
+
+def test_broken_file_at_sighup_keeps_the_old_settings_and_is_logged_with_hints(site: Site) -> None:
+    image = make_image(b"a layer")
+    node = site.add("node", registries={"exclude": ["ghcr.io"]})
+    node.put_image(image, "docker.io/library/app:v1")
+    site.start()
+    good = node.config.read_text()
+    for broken in ("registries: [", "registries: {exclude: [https://docker.io]}\n" + good, "- a"):
+        node.config.write_text(broken)
+        _hang_up(node)
+    node.config.unlink()
+    _hang_up(node)
+    assert _reloads(node, "settings", "failed") == 4
+    assert all(line["hint"] for line in _logged(node, "settings can't be used"))
+    assert node.ask("/v2/library/app/manifests/v1?ns=docker.io").status == 200
+    assert node.ask(f"/v2/library/app/manifests/{image.digest}?ns=ghcr.io").status == 404
+    node.config.write_text(good)
+    _hang_up(node)
+    assert _reloads(node, "settings", "unchanged") == 1
+
+
+def test_sighup_reads_the_peers_file_and_the_labels_again(site: Site) -> None:
+    labels = site.folder / "labels"
+    labels.write_text('topology.kubernetes.io/zone="a"\n')
+    node = site.add("node", placement={"labels_file": str(labels)})
+    site.start()
+    node.process.signal(signal.SIGHUP)
+    for what in ("peers", "labels"):
+        wait_for(lambda what=what: _reloads(node, what, "unchanged") == 1, f"{what} read again")  # type: ignore[misc]
+
+
+def test_sighup_never_ends_an_agent_not_at_its_start_and_not_while_it_drains(site: Site) -> None:
+    node = site.add("node", stop={"unready_s": 3.0})
+    node.launch()
+    wait_for(lambda: _takes_hangups(node.process.pid), "the handler is there")
+    while not node.is_ready():
+        node.process.signal(signal.SIGHUP)
+        assert node.process.running
+        time.sleep(0.01)
+    node.process.signal(signal.SIGTERM)
+    wait_for(lambda: bool(_logged(node, "unready now")), "it drains")
+    for _ in range(100):
+        node.process.signal(signal.SIGHUP)
+    until_s = time.monotonic() + 60
+    while node.process.running and time.monotonic() < until_s:
+        node.process.signal(signal.SIGHUP)
+    assert node.process.kill() == 0
+    assert node.logged_errors() == []
+
+
+def _takes_hangups(pid: int) -> bool:
+    """Whether the process has a handler for SIGHUP."""
+    with open(f"/proc/{pid}/status") as status:
+        caught = next(line.split()[1] for line in status if line.startswith("SigCgt:"))
+    return bool(int(caught, 16) & 1 << (signal.SIGHUP - 1))
+
+
+def test_own_address_under_another_name_is_not_a_peer_and_is_said(site: Site) -> None:
+    node = site.add("node")
+    site.add_member("alias", node.address)
+    site.start()
+    wait_for(lambda: bool(_problems(node)), "the problem")
+    assert "alias: " in _said(node)
+    assert "itself" in _said(node)
+    assert _peers(node) == set()
+    assert node.metric("shorthaul_problems") == 1
+
+
+def test_two_members_with_one_address_are_one_peer_until_the_file_is_corrected(site: Site) -> None:
+    node = site.add("node")
+    address = fresh_address()
+    site.add_member("one", address)
+    site.add_member("two", address)
+    site.start()
+    wait_for(lambda: _peers(node) == {"one"}, "one peer")
+    assert "two: has the address" in _said(node)
+    _write(site, _entry("node", node.address), _entry("one", address), _entry("two", fresh_address()))
+    wait_for(lambda: _peers(node) == {"one", "two"}, "both")
+    assert _problems(node) == []
+    assert len(_logged(node, "over: has the address")) == 1
+    assert _logged(node, "peers changed")[-1]["came_names"] == "two"
+
+
+def test_node_that_the_peers_file_has_elsewhere_or_not_at_all_says_so(site: Site) -> None:
+    node = site.add("node")
+    _write(site, _entry("node", fresh_address()), _entry("other", fresh_address()))
+    site.start()
+    wait_for(lambda: "with this node's name" in _said(node), "elsewhere")
+    _write(site, _entry("other", fresh_address()))
+    wait_for(lambda: "not listed" in _said(node), "missing")
+    _write(site)
+    wait_for(lambda: "no peers" in _said(node), "empty")
+    assert _peers(node) == set()
+
+
+def test_broken_or_emptied_peers_file_keeps_the_peers_and_is_counted_and_said(site: Site) -> None:
+    node = site.add("node")
+    site.add_member("other", fresh_address())
+    site.start()
+    wait_for(lambda: _peers(node) == {"other"}, "the peer")
+    for number, broken in enumerate(("", "- {name: a, name: b}", "[", "- 7"), 1):
+        site.members.write_text(broken)
+        wait_for(lambda number=number: _reloads(node, "peers", "failed") >= number, "read")  # type: ignore[misc]
+        assert _peers(node) == {"other"}
+        assert "last good one stays" in _said(node)
+    site.members.write_text("[]")
+    wait_for(lambda: _peers(node) == set(), "an empty list is meant")
+
+
+def test_labels_file_that_goes_is_counted_and_keeps_the_place(site: Site) -> None:
+    labels = site.folder / "labels"
+    labels.write_text('topology.kubernetes.io/zone="z"\n')
+    node = site.add("node", placement={"region": "r", "labels_file": str(labels)})
+    site.start()
+    labels.unlink()
+    wait_for(lambda: _reloads(node, "labels", "failed") == 1, "the file is gone")
+    own = next(each for each in node.ask("/api/topology", port=ADMIN).json()["nodes"] if each["self"])
+    assert ["zone", "z"] in own["placement"]
+    labels.write_text('topology.kubernetes.io/zone="y"\n')
+    wait_for(lambda: _reloads(node, "labels", "changed") == 1, "another zone")
+
+
+def test_pattern_that_matched_nothing_yet_is_a_problem_until_it_does(site: Site) -> None:
+    node = site.add("node", registries={"exclude": ["ghcr.io/acme/*"]})
+    site.start()
+    assert "'ghcr.io/acme/*' has matched nothing yet" in _said(node)
+    node.ask("/v2/acme/app/manifests/v1?ns=ghcr.io")
+    assert _problems(node) == []
+
+
+@pytest.mark.parametrize("key", ["registries", "node"])
+def test_key_that_is_there_twice_in_the_configuration_ends_the_start_with_its_line(
+    site: Site, key: str
+) -> None:
+    node = site.add("node")
+    with node.config.open("a") as config:
+        config.write(f"registries: {{}}\n{key}: {{}}\n")
+    node.launch()
+    wait_for(lambda: not node.process.running, "the agent ends")
+    assert node.process.kill() == 2
+    assert f"the key '{key}' is there twice" in node.log.read_text()
