@@ -81,9 +81,10 @@ from agent.pull.pace import Pace
 from agent.pull.policy import Policy
 from agent.pull.regard import Regard
 from agent.pull.trust import Trust
-from agent.transfer.commits import follow_commits
+from agent.transfer.checks import Checks
+from agent.transfer.commits import Commits
 from agent.transfer.executor import Puller
-from agent.transfer.peers import PeerClient
+from agent.transfer.peers import PeerClient, fetch_from
 from agent.transfer.relays import Relays
 from agent.transfer.striper import StripeBuffers
 from topology.cluster import Timing, report_ttl_s
@@ -306,6 +307,13 @@ def _make_outbound(settings: Settings, core: Core) -> Outbound:
     index = make_index(settings, asker=asker, metrics=metrics)
     client = PeerClient(dialer, stall_s=settings.pull.stall_s)
     relays = Relays(zero_copy=transfer.zero_copy)
+    checks = Checks(
+        fetch=partial(fetch_from, roster, client),
+        policy=policy,
+        metrics=metrics,
+        stall_s=settings.pull.stall_s,
+    )
+    commits = Commits(store=core.store, policy=policy, checks=checks, metrics=metrics, clock=time.monotonic)
     return Outbound(
         dialer=dialer,
         measure_dialer=measure_dialer,
@@ -330,6 +338,8 @@ def _make_outbound(settings: Settings, core: Core) -> Outbound:
             relays=relays,
             buffers=StripeBuffers(transfer.stripe_buffer_bytes),
             limit=TokenBucket(transfer.download_bytes_per_s),
+            commits=commits,
+            checks=checks,
         ),
         relays=relays,
         resolver=TagResolver(
@@ -473,7 +483,8 @@ def _make_background(settings: Settings, core: Core, outbound: Outbound, rereadi
         "latency": outbound.measurer.run,
         "topology": core.roster.follow,
         "verdicts": follower.run,
-        "commits": partial(follow_commits, core.store, core.policy, core.metrics, time.monotonic),
+        "commits": outbound.puller.commits.run,
+        "checks": outbound.puller.checks.run,
         "scrub": core.scrubber.run,
         "components": partial(follow_components, _components(settings, core)),
         "reload": partial(rereading.hangup.follow, reload),

@@ -1,7 +1,8 @@
 """The order in which to try the holders of a blob.
 
 The order is, most important first:
-1. A holder that failed a moment ago is the last resort. A saturated holder comes behind the unsaturated
+1. A holder that is suspected of wrong bytes is the last resort. One that failed a moment ago comes before
+   it. A saturated holder comes behind the unsaturated
    holders of every tier, so that a saturated tier spills over to the next tier at once.
 2. Tier. Tiers are never mixed: no round trip makes up for a farther tier (docs/decisions/0007).
 3. Round trip, in bins: holders up to `_EQUAL_RATIO` times as slow as the nearest of the tier count as
@@ -40,6 +41,7 @@ class Condition(NamedTuple):
     load: int = 0  # bodies it is sending, as far as this node knows
     saturated: bool = False  # it refused a moment ago because it had no capacity
     cooling: bool = False  # it failed a moment ago
+    doubted: bool = False  # it is suspected of wrong bytes of the digest that is wanted
 
 
 _WELL = Condition()
@@ -135,12 +137,14 @@ def _bin(place: int, best: Mapping[int, int]) -> int:
     return tier * _BINS + (place - best[tier]) // _EQUAL_STEPS
 
 
-def _handicap(load: int, saturated: bool, cooling: bool) -> int:
+def _handicap(load: int, saturated: bool, cooling: bool, doubted: bool) -> int:
     """What a condition adds to a score.
 
-    Load counts within a bin, on a log scale. Saturation and cooling count more than anything else.
+    Load counts within a bin, on a log scale. The rest counts more than anything else.
     """
-    return (cooling * 2 + saturated) << _HANDICAP_SHIFT | min(load, _LOAD_MAX).bit_length() << SEED_BITS
+    return (doubted * 4 + cooling * 2 + saturated) << _HANDICAP_SHIFT | min(
+        load, _LOAD_MAX
+    ).bit_length() << SEED_BITS
 
 
 def _likely_first(
@@ -204,6 +208,8 @@ def _reasons(ranked: Ranked) -> Iterable[str]:
         yield "had no capacity a moment ago, behind all healthy holders"
     if condition.cooling:
         yield "failed a moment ago, last resort"
+    if condition.doubted:
+        yield "suspect: what it gave of this was not committed, the very last resort"
 
 
 _GUESSES = {

@@ -21,8 +21,8 @@ from agent.documents.topology import (
 from agent.documents.transfers import (
     CoolingEntry,
     CostsDocument,
+    DistrustEntry,
     DownloadEntry,
-    NotAskedEntry,
     TransfersDocument,
     UploadEntry,
     ZonePairCostEntry,
@@ -167,10 +167,16 @@ def transfers_view(puller: Puller, traffic: Traffic, moment: Moment) -> Transfer
             CoolingEntry(node=node, left_s=round(regard.cooling_s(node, now_s), 3))
             for node in regard.cooling(now_s)
         ),
-        not_asked=tuple(
-            NotAskedEntry(digest=digest, node=node, left_s=round(left_s, 3))
-            for digest, node, left_s in regard.not_trusted(now_s)
-        ),
+        not_asked=_distrusted(regard, now_s, is_out=True),
+        asked_last=_distrusted(regard, now_s, is_out=False),
+    )
+
+
+def _distrusted(regard: Regard, now_s: float, *, is_out: bool) -> tuple[DistrustEntry, ...]:
+    return tuple(
+        DistrustEntry(digest=digest, node=node, left_s=round(left_s, 3), reason=reason.value)
+        for digest, node, reason, left_s in regard.not_trusted(now_s)
+        if reason.is_out is is_out
     )
 
 

@@ -50,6 +50,7 @@ class BlobDirectory:
         self._publish = publish
         self.problem: str | None = "not read yet"
         self._told = False  # that there are no watches left
+        self.outages = 0  # how often it vanished, or changes may have been missed
         self.scanned = asyncio.Event()  # set after the first scan, whether the directory exists or not
 
     @property
@@ -97,7 +98,9 @@ class BlobDirectory:
         while True:
             try:
                 await self._follow()
+                self.outages += 1
             except OSError as error:
+                self.outages += self.problem is None
                 self.problem = f"{self._root}: {error.strerror or error}"
                 self._adopt({})
                 self.scanned.set()

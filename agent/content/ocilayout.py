@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from agent.content.blobdir import BlobDirectory
-from agent.content.store import Change, Changes, FileBlob, Identity, Names, TaggedImage
+from agent.content.store import Change, Changes, FileBlob, Identity, Names, Room, TaggedImage, room_at
 from agent.oci.digest import Digest, parse_digest
 from agent.oci.errors import DigestInvalid
 from agent.oci.manifest import Descriptor
@@ -41,6 +41,18 @@ class OciLayout:
     def problem(self) -> str | None:
         """See `ContentStore.problem`."""
         return self._index_problem or self._blobs.problem
+
+    @property
+    def outages(self) -> int:
+        """See `ContentStore.outages`."""
+        return self._blobs.outages
+
+    def room(self) -> Room | None:
+        """See `ContentStore.room`."""
+        return room_at(self._directory)
+
+    def receiving(self, _digest: Digest) -> None:
+        """See `ContentStore.receiving`. A layout does not say what its writers do."""
 
     @property
     def totals(self) -> tuple[int, int]:

@@ -59,6 +59,27 @@ Identity = tuple[int, int, int]
 """Device, inode and modification time (ns) of a file. Equal for the same, unchanged file."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Room:
+    """What is left on a store's disk, for ordinary users."""
+
+    free_bytes: int
+    free_files: int
+
+
+def room_at(path: Path) -> Room | None:
+    """The room on the disk that has this path. None if that can't be read."""
+    try:
+        status = os.statvfs(path)
+    except OSError:
+        return None
+    # A file system without a number of files of its own, like btrfs, says 0 of 0.
+    return Room(
+        free_bytes=status.f_bavail * status.f_frsize,
+        free_files=status.f_favail if status.f_files else 1 << 32,
+    )
+
+
 class Blob(Protocol):
     """An open blob. Whoever opened it closes it.
 
@@ -124,6 +145,22 @@ class ContentStore(Protocol):
 
     async def open(self, digest: Digest) -> Blob:
         """Open a blob. Raises `ContentMissing` or `ContentUnavailable`."""
+        ...
+
+    @property
+    def outages(self) -> int:
+        """How often since the start the store stopped working, or changes may have been missed."""
+        ...
+
+    def room(self) -> Room | None:
+        """The room on its disk. None if unknown. Cost: one system call."""
+        ...
+
+    def receiving(self, digest: Digest) -> bool | None:
+        """Whether its owner is writing this blob now, and has not committed it. None if that can't be seen.
+
+        Cost: a system call or a few.
+        """
         ...
 
     @property

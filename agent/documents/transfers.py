@@ -40,8 +40,8 @@ class CoolingEntry:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NotAskedEntry:
-    """A peer that gave a bad body of this digest. No pull asks it for the digest.
+class DistrustEntry:
+    """A peer that is not trusted with this digest. It is named once, with the gravest reason.
 
     ``left_s``: for how many more seconds.
     """
@@ -49,14 +49,16 @@ class NotAskedEntry:
     digest: str
     node: str
     left_s: float
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TransfersDocument:
-    """The bodies under way in both directions, and the peers that are not asked.
+    """The bodies under way in both directions, and the peers that pulls avoid.
 
     ``uploads_refused``: how many uploads were refused since the start, because there was no room.
     ``time``: when the document was made, UTC. What is left of a time counts from there.
+    ``not_asked``: no pull of the digest asks the peer. ``asked_last``: it is asked when no other is left.
     """
 
     PATH: ClassVar[str] = "/api/transfers"
@@ -66,7 +68,8 @@ class TransfersDocument:
     uploads: tuple[UploadEntry, ...]
     uploads_refused: int
     cooling: tuple[CoolingEntry, ...]
-    not_asked: tuple[NotAskedEntry, ...]
+    not_asked: tuple[DistrustEntry, ...]
+    asked_last: tuple[DistrustEntry, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -94,14 +94,21 @@ class RemoteContent:
         """
         puller, target, committed = self._puller, wanted.target, exchange.caller.committed
         if committed:
-            puller.note_request(wanted)
+            puller.commits.requested(target.digest, wanted.range_spec)
         async with puller.pull(replace(wanted, head=True, range_spec=None)) as pull:
             holder, body = await _first_bytes(exchange, target, pull)
         peer = puller.roster.peer(holder.node)
         if peer is None or body.size_bytes <= VERIFIED_BYTES:
             return None
         if committed:
-            puller.policy.redirected(target.digest, holder.node, size_bytes=body.size_bytes)
+            puller.checks.remember(target)
+            puller.policy.redirected(
+                target.digest,
+                holder.node,
+                size_bytes=body.size_bytes,
+                received=puller.commits.receiving(target.digest),
+                now_s=puller.clock(),
+            )
         exchange.record.status, exchange.record.result = 307, Result.REDIRECTED
         self._metrics.redirect()
         headers = blob_headers(exchange.record, target.digest)

@@ -12,8 +12,9 @@ from topology.ranking import Ranked
 
 
 def is_well(holder: Ranked) -> bool:
-    """Whether the holder has neither failed nor refused recently."""
-    return not (holder.condition.cooling or holder.condition.saturated)
+    """Whether the holder has neither failed nor refused recently, and is not suspected of wrong bytes."""
+    condition = holder.condition
+    return not (condition.cooling or condition.saturated or condition.doubted)
 
 
 class Candidates:

@@ -19,7 +19,7 @@ from agent.pull.regard import Regard
 from agent.pull.striping import Striping
 from agent.pull.trust import Distrust
 from topology.placement import NodeName, Tier
-from topology.ranking import Ranked, rank
+from topology.ranking import Condition, Ranked, rank
 from topology.snapshot import Snapshot
 
 SHUN_COOLOFFS = 4
@@ -43,7 +43,8 @@ class Delivery:
 
     ``given_bytes``: how many bytes the client was sent from each peer. ``failed``: the peers that failed in
     this pull. ``verified``: this agent verified the bytes. ``taken``: the client was sent all that it asked
-    for.
+    for. ``began_s``: when it asked. ``received``: whether the store's owner was writing the blob then; None:
+    that can't be seen.
     """
 
     start: int
@@ -53,6 +54,8 @@ class Delivery:
     failed: Set[NodeName]
     verified: bool
     taken: bool
+    began_s: float
+    received: bool | None = None
 
 
 class Policy:
@@ -113,11 +116,14 @@ class Policy:
         limit: int | None = None,
     ) -> tuple[Ranked, ...]:
         """The first ``limit`` of the holders that a pull of this digest may try, in order; None: all."""
-        passed_over = self.passed_over(digest, now_s)
-        nodes = [node for node in holders if node not in passed_over] if passed_over else [*holders]
+        distrust = self.regard.trust.reasons(digest, now_s)
+        out = {node for node, reason in distrust.items() if reason.is_out}
+        nodes = [node for node in holders if node not in out] if out else [*holders]
         if not nodes:
             return ()  # most look-ups of a rare image end here
         conditions = self.regard.conditions(now_s)
+        for node in distrust.keys() - out:
+            conditions[node] = conditions.get(node, Condition())._replace(doubted=True)
         return rank(nodes, snapshot, digest=digest, conditions=conditions, limit=limit)
 
     def passed_over(self, digest: Digest, now_s: float) -> Set[NodeName]:
@@ -126,7 +132,8 @@ class Policy:
 
     def passed_over_reasons(self, digest: Digest, now_s: float) -> Mapping[NodeName, Distrust]:
         """The peers that no pull of this digest may try now, and why."""
-        return self.regard.trust.reasons(digest, now_s)
+        reasons = self.regard.trust.reasons(digest, now_s)
+        return {node: reason for node, reason in reasons.items() if reason.is_out}
 
     def apply(self, finding: PeerFinding, digest: Digest, now_s: float) -> None:
         """Do what a pull's finding about a peer means for all pulls."""
@@ -189,19 +196,21 @@ class Policy:
         if 2 * meter.waited_s >= took_s:  # otherwise the reader's rate would be measured
             self.pace.body(tier, meter.moved_bytes, took_s)
 
-    def requested(self, digest: Digest, range_spec: RangeSpec | None, now_s: float) -> int:
-        """This node's containerd requests a blob. Returns how many peers became suspect.
+    def requested(self, digest: Digest, range_spec: RangeSpec | None, now_s: float) -> Set[NodeName]:
+        """This node's containerd requests a blob. Returns the peers that became suspect.
 
         If containerd was sent all of the blob before, that blob was bad. A request that does not begin at
         the blob's start says nothing: it resumes an incomplete blob.
         """
         if range_spec is not None and range_spec.first != 0:
-            return 0
+            return frozenset()
         return self.regard.trust.requested_again(digest, now_s)
 
-    def redirected(self, digest: Digest, node: NodeName, *, size_bytes: int) -> None:
+    def redirected(
+        self, digest: Digest, node: NodeName, *, size_bytes: int, received: bool | None, now_s: float
+    ) -> None:
         """This node's containerd was redirected to a peer for a blob of this size."""
-        self.regard.trust.redirected(digest, node, size_bytes=size_bytes)
+        self.regard.trust.redirected(digest, node, size_bytes=size_bytes, received=received, now_s=now_s)
 
     def delivered(self, digest: Digest, delivery: Delivery, now_s: float) -> None:
         """This node's containerd was sent a part of a blob, or all of it."""
@@ -212,19 +221,37 @@ class Policy:
             stop=delivery.stop,
             size_bytes=delivery.size_bytes,
             taken=delivery.taken,
+            began_s=delivery.began_s,
+            received=delivery.received,
             now_s=now_s,
         )
 
-    def committed(self, digest: Digest) -> None:
+    def committed(self, digest: Digest, now_s: float) -> None:
         """This node's store has the blob now, so its sources gave the right bytes."""
-        self.regard.trust.committed(digest)
+        self.regard.trust.committed(digest, now_s)
 
-    def suspect_overdue(self, now_s: float, holds: Callable[[Digest], bool]) -> int:
-        """Suspect the sources of blobs that the store should have by now. Returns how many became suspect.
+    def store_unwell(self, now_s: float) -> None:
+        """This node's store may have lost what it was sent until now."""
+        self.regard.trust.store_unwell(now_s)
 
-        ``holds``: whether the store has a digest.
-        """
-        return self.regard.trust.suspect_overdue(now_s, holds)
+    @property
+    def pending_bytes(self) -> int:
+        """The size of what containerd was sent and did not commit yet."""
+        return self.regard.trust.pending_bytes
+
+    def suspect_overdue(
+        self,
+        now_s: float,
+        *,
+        holds: Callable[[Digest], bool],
+        receiving: Callable[[Digest], bool | None],
+    ) -> Mapping[Digest, Set[NodeName]]:
+        """See `Trust.suspect_overdue`."""
+        return self.regard.trust.suspect_overdue(now_s, holds=holds, receiving=receiving)
+
+    def checked(self, digest: Digest, node: NodeName, *, right: bool, now_s: float) -> None:
+        """This agent fetched the whole content from a suspect and hashed it."""
+        self.regard.trust.checked(digest, node, right=right, now_s=now_s)
 
     def responsible_sources(
         self, given_bytes: Mapping[NodeName, int], failed: Set[NodeName]

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Iterator
 
 from agent.oci.digest import Digest
 from agent.pull.cooloff import CoolOff
-from agent.pull.trust import Trust
+from agent.pull.trust import Distrust, Trust
 from topology.placement import NodeName
 from topology.ranking import Condition
 
@@ -95,7 +95,7 @@ class Regard:
         """Whether the peer cools off now."""
         return self.cooling_s(node, now_s) > 0
 
-    def not_trusted(self, now_s: float) -> Iterator[tuple[Digest, NodeName, float]]:
+    def not_trusted(self, now_s: float) -> Iterator[tuple[Digest, NodeName, Distrust, float]]:
         """See `Trust.entries`."""
         return self.trust.entries(now_s)
 

@@ -29,7 +29,6 @@ from agent.pull.events import (
     Cut,
     Deliver,
     Event,
-    Failure,
     Fetch,
     Forget,
     Found,
@@ -49,7 +48,9 @@ from agent.pull.meter import Meter, Rate
 from agent.pull.policy import Delivery, Policy
 from agent.transfer.answers import AttemptFailed, FetchRequest
 from agent.transfer.attempts import Attempts, Crashed, log_failure
-from agent.transfer.peers import PeerBody, PeerClient
+from agent.transfer.checks import Checks
+from agent.transfer.commits import Commits
+from agent.transfer.peers import PeerBody, PeerClient, fetch_from
 from agent.transfer.relays import Relays
 from agent.transfer.sink import ClientSink
 from agent.transfer.striper import StripeBuffers, Striper
@@ -82,6 +83,8 @@ class Puller:
     relays: Relays
     buffers: StripeBuffers
     limit: TokenBucket
+    commits: Commits
+    checks: Checks
     clock: Callable[[], float] = time.monotonic
     running: set["RunningPull"] = field(default_factory=set)
 
@@ -92,17 +95,9 @@ class Puller:
         """
         return RunningPull(self, wanted, committed=committed)
 
-    def note_request(self, wanted: FetchRequest) -> None:
-        """This node's containerd requests a blob. If it was sent all of it before, that blob was bad."""
-        suspects = self.policy.requested(wanted.target.digest, wanted.range_spec, self.clock())
-        self.metrics.suspects(suspects)
-
     async def fetch(self, holder: Ranked, wanted: FetchRequest) -> PeerBody:
         """Ask a holder. Raises `AttemptFailed`."""
-        peer = self.roster.peer(holder.node)
-        if peer is None:
-            raise AttemptFailed(Failure.MISSING, "no longer a member")
-        return await self.client.fetch(peer, wanted)
+        return await fetch_from(self.roster, self.client, holder.node, wanted)
 
 
 class RunningPull:
@@ -132,6 +127,8 @@ class RunningPull:
         self._outcome: Deliver | NotFound | Cut | None = None  # what the machine decided last
         self._change: Stripe | GiveUp | None = None  # what the machine wants to change in the delivery
         self._leaving = False
+        self._began_s = puller.clock()
+        self._received: bool | None = None  # whether this node's containerd is writing the blob
         self._verified = False  # this agent verified the body
         self._bytes_per_s = 1.0  # the recent rate of the holder that delivers
         self._reason = ""
@@ -174,14 +171,18 @@ class RunningPull:
             failed=self._machine.failed,
             verified=self._verified,
             taken=self.offset == self.length,
+            began_s=self._began_s,
+            received=self._received,
         )
+        self._puller.checks.remember(self._wanted.target)
         self._policy.delivered(self.digest, delivery, self._puller.clock())
 
     async def first_bytes(self) -> tuple[Ranked, PeerBody]:
         """The holder that answers, and its body with the first bytes. Raises `NobodyHasIt`."""
         puller = self._puller
         if self._committed:
-            puller.note_request(self._wanted)
+            puller.commits.requested(self.digest, self._wanted.range_spec)
+            self._received = puller.commits.receiving(self.digest)
         self._execute(self._machine.start(puller.clock()))
         chosen, body = await self._next_body()
         self._verified = body.verified
@@ -347,7 +348,7 @@ class RunningPull:
                 case Lookup():
                     known = None if command.everyone else self._puller.index.remembered(self.digest)
                     if known is not None:  # the usual case: a task would cost a turn of the event loop
-                        self._found(known)
+                        self._found_near(known)
                     else:
                         self._attempts.run(partial(self._look_up, command))
                 case Fetch():
@@ -382,12 +383,33 @@ class RunningPull:
         holders = await (
             puller.index.lookup_everyone(digest) if command.everyone else puller.index.lookup(digest)
         )
-        self._found(holders)
+        if command.everyone:
+            await self._found_all(holders)
+        else:
+            self._found_near(holders)
 
-    def _found(self, holders: Holders) -> None:
-        puller = self._puller
-        ranked = self._policy.candidates(self.digest, holders.nodes, puller.roster.snapshot, puller.clock())
+    def _found_near(self, holders: Holders) -> None:
+        """Report the near holders without the suspects: those come last, after everybody was asked."""
+        ranked = self._candidates(holders)
+        sound = tuple(holder for holder in ranked if not holder.condition.doubted)
+        exhaustive = holders.exhaustive and len(sound) == len(ranked)
+        self._events.put_nowait(Found(holders=sound, exhaustive=exhaustive))
+
+    async def _found_all(self, holders: Holders) -> None:
+        """Report all holders. If only suspects are left, wait for their check for a while.
+
+        Then a wrong one need not fail this pull as well.
+        """
+        ranked = self._candidates(holders)
+        if ranked and all(holder.condition.doubted for holder in ranked):
+            until_s = self._began_s + self._machine.limits.deadline_s / 2
+            await self._puller.checks.settled(self.digest, until_s - self._puller.clock())
+            ranked = self._candidates(holders)
         self._events.put_nowait(Found(holders=ranked, exhaustive=holders.exhaustive))
+
+    def _candidates(self, holders: Holders) -> tuple[Ranked, ...]:
+        puller = self._puller
+        return self._policy.candidates(self.digest, holders.nodes, puller.roster.snapshot, puller.clock())
 
     def _wanted_from(self, offset: int) -> FetchRequest:
         """What is left to fetch. Once the client has the head, the rest has to fit that head."""

@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Self
 
 from agent.members.member import Peer
+from agent.members.roster import Roster
 from agent.oci.digest import digest_of
 from agent.oci.manifest import SIZE_MAX_BYTES, Manifest, parse_manifest
 from agent.oci.ranges import ByteRange
@@ -19,6 +20,7 @@ from agent.peering.dial import Dialer, Exhausted, Unreachable
 from agent.peering.heads import Malformed, ResponseHead
 from agent.pull.events import Failure
 from agent.transfer.answers import AttemptFailed, FetchRequest, check
+from topology.placement import NodeName
 
 VERIFIED_BYTES = 256 * 1024
 """A whole content up to this size is verified before its first byte is sent. That takes under 1 ms."""
@@ -159,6 +161,14 @@ class PeerClient:
             if body.manifest is None:
                 # The bytes are what the digest says, so the peer did nothing wrong.
                 raise AttemptFailed(Failure.MISSING, "content that is not a manifest")
+
+
+async def fetch_from(roster: Roster, client: PeerClient, node: NodeName, wanted: FetchRequest) -> PeerBody:
+    """The answer of the node of that name. Raises `AttemptFailed`, also if it has left the members."""
+    peer = roster.peer(node)
+    if peer is None:
+        raise AttemptFailed(Failure.MISSING, "no longer a member")
+    return await client.fetch(peer, wanted)
 
 
 def _is_verified(wanted: FetchRequest, body: PeerBody) -> bool:

@@ -106,7 +106,7 @@ class Holder:
     def __init__(self, *contents: bytes, bytes_per_s: int = 0) -> None:
         self._bytes_per_s = bytes_per_s
         self._contents: dict[str, bytes] = {}
-        self._faults: dict[str, deque[Fault]] = {}
+        self._faults: dict[str, deque[Fault | None]] = {}
         self._afterwards: dict[str, Fault | None] = {}
         self._answers_from: dict[str, int] = {}
         self._sent: dict[str, int] = defaultdict(int)
@@ -117,14 +117,15 @@ class Holder:
     def put(
         self,
         *contents: bytes,
-        faults: tuple[Fault, ...] = (),
+        faults: tuple[Fault | None, ...] = (),
         afterwards: Fault | None = None,
         answers_from: int = 0,
     ) -> None:
         """Have these from now on.
 
-        ``afterwards``: the fault of each request behind those of ``faults``. ``answers_from``: requests that
-        start before that byte are not answered at all, so that somebody else must give the first bytes.
+        ``faults``: None is no fault. ``afterwards``: the fault of each request behind those of ``faults``.
+        ``answers_from``: requests that start before that byte are not answered at all, so that somebody else
+        must give the first bytes.
         """
         for content in contents:
             digest = digest_of(content)

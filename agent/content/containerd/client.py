@@ -23,6 +23,7 @@ class Client:
 
     def __init__(self, socket: Path, namespace: str) -> None:
         self.socket = socket
+        self.namespace = namespace
         self._channel = Channel(path=str(socket))
         self._metadata = {"containerd-namespace": namespace}
         self._list_images = UnaryUnaryMethod(

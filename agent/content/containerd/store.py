@@ -15,6 +15,7 @@ from typing import Protocol
 
 from agent.content.blobdir import BlobDirectory
 from agent.content.containerd import api_pb2 as api
+from agent.content.containerd.ingests import Ingests
 from agent.content.store import (
     Blob,
     Change,
@@ -24,8 +25,10 @@ from agent.content.store import (
     ContentUnavailable,
     Identity,
     Names,
+    Room,
     TaggedImage,
     difference,
+    room_at,
 )
 from agent.oci.digest import Digest, parse_digest
 from agent.oci.errors import DigestInvalid
@@ -46,6 +49,7 @@ class ContainerdApi(Protocol):
     """What the store needs of containerd's API: see `Client`, and the errors it raises."""
 
     socket: Path
+    namespace: str
 
     def image_events(self) -> AsyncGenerator[None, None]:
         """See `Client.image_events`."""
@@ -82,7 +86,10 @@ class Containerd:
     def __init__(self, *, client: ContainerdApi, root: Path) -> None:
         self._client = client
         self._changes = Changes()
+        self._root = root
         self._blobs = BlobDirectory(root / _CONTENT / "blobs", self._file_changed)
+        self._ingests = Ingests(root / _CONTENT / "ingest", client.namespace)
+        self._outages = 0
         self._names = Names()
         self._problem: str | None = f"not connected to containerd at {client.socket} yet"
         self._content_problem: str | None = None
@@ -93,6 +100,19 @@ class Containerd:
     def problem(self) -> str | None:
         """See `ContentStore.problem`."""
         return self._problem or self._content_problem
+
+    @property
+    def outages(self) -> int:
+        """See `ContentStore.outages`."""
+        return self._outages + self._blobs.outages
+
+    def room(self) -> Room | None:
+        """See `ContentStore.room`."""
+        return room_at(self._root)
+
+    def receiving(self, digest: Digest) -> bool | None:
+        """See `ContentStore.receiving`."""
+        return None if self._api_sizes is not None else self._ingests.has(digest)
 
     @property
     def totals(self) -> tuple[int, int]:
@@ -165,7 +185,9 @@ class Containerd:
                         self._names.replace(_tagged(await self._client.images()))
                         self._problem = None
                 self._problem = "containerd ended its event stream"
+                self._outages += 1
             except (ContentUnavailable, ContentMissing) as error:
+                self._outages += self._problem is None
                 self._problem = str(error)
             await asyncio.sleep(_RETRY_S)
 

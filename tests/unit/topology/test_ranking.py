@@ -153,6 +153,13 @@ def test_holder_that_is_both_cooling_and_saturated_is_the_very_last() -> None:
     assert order(snapshot, conditions={"both": both, "cooling": COOLING}) == ["cooling", "both"]
 
 
+def test_doubted_holder_is_behind_every_other_one_and_still_there() -> None:
+    snapshot = cluster(doubted=("rack", 50), both=("remote", 80_000))
+    both = Condition(cooling=True, saturated=True, load=1000)
+    conditions = {"doubted": Condition(doubted=True), "both": both}
+    assert order(snapshot, conditions=conditions) == ["both", "doubted"]
+
+
 def test_stranger_is_behind_every_member_that_is_well() -> None:
     snapshot = cluster(far=("remote", 9_999_999))
     assert order(snapshot, "stranger", "far") == ["far", "stranger"]
@@ -294,9 +301,11 @@ def test_no_dominated_holder_is_preferred(
     snapshot, holders, known = case
     ranked = rank(holders, snapshot, digest="d", conditions=known)
     for better, worse in itertools.combinations(ranked, 2):
-        one, other = better.condition, worse.condition
-        assert (one.cooling, one.saturated) <= (other.cooling, other.saturated)
-        if (one.cooling, one.saturated) != (other.cooling, other.saturated):
+        first, second = (
+            (each.doubted, each.cooling, each.saturated) for each in (better.condition, worse.condition)
+        )
+        assert first <= second
+        if first != second:
             continue
         assert better.tier <= worse.tier
         a, b = better.standing, worse.standing
@@ -348,6 +357,7 @@ def random_case(dice: random.Random, size: int) -> tuple[Snapshot, list[NodeName
             load=dice.choice((0, 0, 1, 2, 1000)),
             saturated=dice.random() < 0.3,
             cooling=dice.random() < 0.3,
+            doubted=dice.random() < 0.2,
         )
         for name in dict.fromkeys(holders)
         if dice.random() < share
@@ -418,6 +428,7 @@ def test_reason_says_what_held_it_back() -> None:
     assert "load 7" in only(snapshot, "a", Condition(load=7)).reason
     assert "capacity" in only(snapshot, "a", SATURATED).reason
     assert "last resort" in only(snapshot, "a", COOLING).reason
+    assert "not committed" in only(snapshot, "a", Condition(doubted=True)).reason
 
 
 def test_reason_says_how_many_were_as_good() -> None:

@@ -26,6 +26,7 @@ from agent.transfer.executor import Puller
 from agent.transfer.peers import PeerClient
 from agent.transfer.relays import Relays
 from agent.transfer.striper import StripeBuffers
+from tests.unit.evidence import make_checks, make_commits
 from tests.unit.twins import CREDENTIALS, FakePeers, located, make_policy, node, peer, peers, sha256
 
 DIGEST = sha256("blob")
@@ -78,6 +79,8 @@ def explainer(tmp_path: Path) -> Explainer:
             relays=Relays(zero_copy=False),
             buffers=StripeBuffers(0),
             limit=TokenBucket(0),
+            commits=make_commits(policy, metrics, lambda: NOW_S),
+            checks=make_checks(policy, metrics, lambda: NOW_S),
             clock=lambda: NOW_S,
         ),
     )
@@ -106,14 +109,27 @@ async def test_holder_that_no_pull_may_try_is_passed_over_with_a_reason(explaine
     assert (await later.digest(DIGEST)).passed_over == ()
 
 
-async def test_holder_whose_blob_was_not_committed_is_passed_over_as_suspect(explainer: Explainer) -> None:
+async def test_holder_whose_blob_was_not_committed_is_the_last_and_says_so(explainer: Explainer) -> None:
     trust = explainer.policy.regard.trust
-    for digest in (sha256("earlier"), DIGEST):
-        trust.delivered(digest, [node("near")], start=0, stop=9, size_bytes=9, taken=True, now_s=NOW_S - 60.0)
-    trust.committed(sha256("earlier"))
-    assert trust.suspect_overdue(NOW_S) == 1
+    began_s = NOW_S - 60.0
+    trust.delivered(
+        DIGEST,
+        [node("near")],
+        start=0,
+        stop=9,
+        size_bytes=9,
+        taken=True,
+        began_s=began_s,
+        now_s=began_s,
+        received=True,
+    )
+    assert trust.suspect_overdue(NOW_S) == {DIGEST: {"near"}}
+    explained = await explainer.digest(DIGEST)
+    assert ranked(explained) == [(1, "far"), (2, "near")]
+    assert "suspect" in explained.holders[1].reason
+    trust.checked(DIGEST, node("near"), right=False, now_s=NOW_S)
     (passed_over,) = (await explainer.digest(DIGEST)).passed_over
-    assert (passed_over.node, passed_over.reason) == ("near", Distrust.SUSPECT.value)
+    assert (passed_over.node, passed_over.reason) == ("near", Distrust.WRONG.value)
 
 
 async def test_peer_that_failed_is_the_last_and_not_asked_in_full(explainer: Explainer) -> None:

@@ -3,7 +3,7 @@
 import pytest
 
 from agent.admin.readiness import Phase, Readiness
-from tests.unit.agent.holders.test_tags import MemoryStore
+from tests.unit.evidence import MemoryStore
 
 
 @pytest.mark.parametrize("phase", [Phase.STARTING, Phase.STOPPING])

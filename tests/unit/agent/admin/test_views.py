@@ -25,11 +25,13 @@ from agent.pull.admission import Admission, Upload
 from agent.pull.asking import AskingPolicy
 from agent.pull.bucket import TokenBucket
 from agent.pull.regard import Regard
+from agent.pull.trust import Distrust
 from agent.transfer.answers import FetchRequest
 from agent.transfer.executor import Puller
 from agent.transfer.peers import PeerClient
 from agent.transfer.relays import Relays
 from agent.transfer.striper import StripeBuffers
+from tests.unit.evidence import make_checks, make_commits
 from tests.unit.twins import CREDENTIALS, FakePeers, located, make_policy, node, peer, peers, sha256, zone_key
 from topology.labels import REGION_LABEL, ZONE_LABEL, read_labels
 from topology.ledger import CostLedger, Prices
@@ -148,16 +150,19 @@ def idle_puller(roster: Roster, clock: Clock) -> Puller:
         query=FakePeers().query,
         metrics=metrics,
     )
+    policy = make_policy(regard=regard, pull=pull)
     return Puller(
         index=ScatterIndex(asker, settings=LookupSettings(), metrics=metrics),
         roster=roster,
         client=PeerClient(Dialer(credentials=CREDENTIALS, connect_s=1.0), stall_s=1.0),
-        policy=make_policy(regard=regard, pull=pull),
+        policy=policy,
         stall_s=pull.stall_s,
         metrics=metrics,
         relays=Relays(zero_copy=False),
         buffers=StripeBuffers(0),
         limit=TokenBucket(0),
+        commits=make_commits(policy, metrics, clock),
+        checks=make_checks(policy, metrics, clock),
         clock=clock,
     )
 
@@ -183,6 +188,7 @@ def test_transfers_are_bodies_in_both_directions_and_whom_nobody_asks() -> None:
         "uploads_refused": 0,
         "cooling": [],
         "not_asked": [],
+        "asked_last": [],
     }
     assert plain(transfers_view(puller, traffic, clock.moment)) == empty
 
@@ -193,6 +199,18 @@ def test_transfers_are_bodies_in_both_directions_and_whom_nobody_asks() -> None:
     regard = puller.policy.regard
     regard.failed(node("b"), clock.now_s)
     regard.trust.distrust(sha256(1), node("c"), clock.now_s + 40.0)
+    regard.trust.delivered(
+        sha256(3),
+        [node("b")],
+        start=0,
+        stop=9,
+        size_bytes=9,
+        taken=True,
+        began_s=0.0,
+        now_s=0.0,
+        received=True,
+    )
+    regard.trust.requested_again(sha256(3), clock.now_s)
     target = Addressed(registry=None, repository=Repository("a"), kind=Kind.BLOB, digest=sha256(2))
     puller.running.add(puller.pull(FetchRequest(target=target)))
     clock.now_s += 2.0
@@ -208,6 +226,8 @@ def test_transfers_are_bodies_in_both_directions_and_whom_nobody_asks() -> None:
     ]
     assert view["uploads_refused"] == 1
     assert view["cooling"] == [{"node": "b", "left_s": 3.0}]
-    assert view["not_asked"] == [{"digest": sha256(1), "node": "c", "left_s": 38.0}]
+    broke_off, suspect = Distrust.BROKE_OFF.value, Distrust.SUSPECT.value
+    assert view["not_asked"] == [{"digest": sha256(1), "node": "c", "left_s": 38.0, "reason": broke_off}]
+    assert view["asked_last"] == [{"digest": sha256(3), "node": "b", "left_s": 598.0, "reason": suspect}]
     (download,) = view["downloads"]
     assert (download["digest"], download["node"], download["bytes"]) == (sha256(2), None, 0)

@@ -13,7 +13,7 @@ import pytest
 
 from agent.config import ScrubSettings
 from agent.content.scrub import Scrubber
-from agent.content.store import Blob, Change, ContentMissing, ContentUnavailable, Identity, TaggedImage
+from agent.content.store import Blob, Change, ContentMissing, ContentUnavailable, Identity, Room, TaggedImage
 from agent.documents.scrub import RoundEntry
 from agent.documents.times import Moment
 from agent.observe.metrics import Metrics
@@ -70,6 +70,7 @@ class MemoryStore:
     withdrawn: list[tuple[Digest, Identity | None]] = field(default_factory=list)
     opened: Callable[[Digest], object] = lambda _: None
     totals: tuple[int, int] = (0, 0)
+    outages: int = 0
     _written: dict[Digest, int] = field(default_factory=dict)
 
     def put(self, digest: Digest, content: bytes) -> Identity:
@@ -82,6 +83,12 @@ class MemoryStore:
         digest = digest_of(content)
         self.put(digest, content)
         return digest
+
+    def room(self) -> Room | None:
+        return None
+
+    def receiving(self, digest: Digest) -> bool | None:
+        return None
 
     def identity(self, digest: Digest) -> Identity:
         return 1, 2, self._written.get(digest, 0)

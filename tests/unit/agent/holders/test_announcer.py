@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from agent.content.store import Change, ChangeKind, Changes
 from agent.holders.announcer import announce_store
 from agent.oci.digest import Digest
-from tests.unit.agent.holders.test_tags import MemoryStore
 from tests.unit.agent.transfer.scripted import until
+from tests.unit.evidence import MemoryStore
 from tests.unit.twins import sha256
 
 A, B, C = (sha256(name) for name in "abc")

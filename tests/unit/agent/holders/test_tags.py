@@ -1,11 +1,10 @@
 """Resolving a tag: when this node answers, from where, and what it replies to its peers."""
 
-from collections.abc import AsyncIterator, Set
 from dataclasses import dataclass, field
 
 import pytest
 
-from agent.content.store import Blob, Change, ContentMissing, ContentStore, Identity, Names, TaggedImage
+from agent.content.store import ContentStore, TaggedImage
 from agent.content.tags import TagAges
 from agent.holders.tagfinder import TagAnswer, TagFinder
 from agent.holders.tags import Resolved, TagResolver
@@ -13,47 +12,12 @@ from agent.holders.wire import KnownTag, Question, Reply
 from agent.oci.digest import Digest
 from agent.oci.errors import ManifestUnknown
 from agent.oci.filters import parse_filter
-from agent.oci.reference import Named, Repository, Tag
-from agent.oci.registry import Registry
+from agent.oci.reference import Named
+from tests.unit.evidence import MemoryStore
 from tests.unit.twins import descriptor, named, node, sha256
 
 NOW_S = 10_000.0
 MAX_AGE_S = 3600.0
-
-
-@dataclass
-class MemoryStore:
-    """A content store that has names and digests only."""
-
-    held: set[Digest] = field(default_factory=set)
-    names: Names = field(default_factory=Names)
-    problem: str | None = None
-    totals: tuple[int, int] = (0, 0)
-
-    async def run(self) -> None:
-        return
-
-    def holds(self, digest: Digest) -> bool:
-        return digest in self.held
-
-    @property
-    def digests(self) -> Set[Digest]:
-        return self.held
-
-    def withdraw(self, digest: Digest, identity: Identity | None) -> None:
-        self.held.discard(digest)
-
-    def find(self, repository: Repository, tag: Tag, registry: Registry | None) -> tuple[TaggedImage, ...]:
-        return self.names.find(repository, tag, registry)
-
-    def images(self, repository: Repository) -> tuple[TaggedImage, ...]:
-        return self.names.of(repository)
-
-    async def open(self, digest: Digest) -> Blob:
-        raise ContentMissing(digest)
-
-    def watch(self) -> AsyncIterator[Change]:
-        raise NotImplementedError
 
 
 @dataclass

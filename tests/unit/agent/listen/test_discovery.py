@@ -9,7 +9,8 @@ from agent.oci.errors import NameUnknown
 from agent.oci.filters import parse_filter
 from agent.oci.reference import Repository, TagList
 from agent.oci.registry import Registry
-from tests.unit.agent.holders.test_tags import MemoryStore, image
+from tests.unit.agent.holders.test_tags import image
+from tests.unit.evidence import MemoryStore
 from tests.unit.twins import named
 
 

@@ -36,9 +36,10 @@ def tried(made: Candidates) -> list[str]:
         (Condition(load=9), True),
         (Condition(saturated=True), False),
         (Condition(cooling=True), False),
+        (Condition(doubted=True), False),
     ],
 )
-def test_holder_that_failed_or_refused_a_moment_ago_is_not_well(condition: Condition, well: bool) -> None:
+def test_holder_that_failed_refused_or_is_suspected_is_not_well(condition: Condition, well: bool) -> None:
     assert is_well(holder("a", condition=condition)) is well
     assert candidates(holder("a", condition=condition)).any_well is well
 

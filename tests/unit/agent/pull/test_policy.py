@@ -1,12 +1,14 @@
 """The policy of all pulls: the holders that they may try, in which order, and what a finding means."""
 
+import dataclasses
 import subprocess
 import sys
-from collections.abc import Callable, Set
+from collections.abc import Callable, Mapping, Set
 
 import pytest
 
 from agent.config import PullSettings, TransferSettings
+from agent.oci.digest import Digest
 from agent.oci.ranges import RangeSpec
 from agent.pull.events import Avoid, Commend, Failure, Relieve, Shun
 from agent.pull.meter import Meter, Rate
@@ -188,17 +190,21 @@ def delivery(*, stop: int = 10, verified: bool = False, failed: Set[NodeName] = 
         failed=failed,
         verified=verified,
         taken=True,
+        began_s=0.0,
     )
+
+
+FROM_NEAR = dataclasses.replace(delivery(), given_bytes={node("near"): 10}, received=True)
+"""The store's owner was seen to write this blob."""
 
 
 def suspects(policy: Policy, sent: Delivery, again: RangeSpec | None = None) -> Set[NodeName]:
     """Who is suspect if containerd commits one blob, is sent another one, and requests that again."""
     policy.delivered(sha256("good"), delivery(), 0.0)
-    policy.committed(sha256("good"))
+    policy.committed(sha256("good"), 0.0)
     policy.delivered(DIGEST, sent, 0.0)
-    count = policy.requested(DIGEST, again, 1.0)
-    found = policy.passed_over(DIGEST, 1.0)
-    assert count == len(found)
+    found = policy.requested(DIGEST, again, 1.0)
+    assert policy.passed_over(DIGEST, 1.0) == set(), "a suspect is not left out"
     return found
 
 
@@ -223,16 +229,50 @@ def test_blob_that_was_verified_or_is_not_whole_makes_nobody_suspect(policy: Pol
 
 def test_peer_to_which_containerd_was_redirected_is_suspect_the_second_time(policy: Policy) -> None:
     policy.delivered(sha256("good"), delivery(), 0.0)
-    policy.committed(sha256("good"))
-    for expected in (0, 1):
-        policy.redirected(DIGEST, node("far"), size_bytes=10)
+    policy.committed(sha256("good"), 0.0)
+    for expected in (set(), {"far"}):
+        policy.redirected(DIGEST, node("far"), size_bytes=10, received=None, now_s=0.0)
         assert policy.requested(DIGEST, None, 1.0) == expected
 
 
 def test_blob_that_is_not_committed_in_time_makes_its_sources_suspect(policy: Policy) -> None:
     policy.delivered(sha256("good"), delivery(), 0.0)
-    policy.committed(sha256("good"))
+    policy.committed(sha256("good"), 0.0)
     policy.delivered(DIGEST, delivery(), 0.0)
-    assert policy.suspect_overdue(29.0, lambda _: False) == 0
-    assert policy.suspect_overdue(31.0, lambda _: False) == 2
-    assert policy.passed_over(DIGEST, 31.0) == {"near", "far"}
+    assert overdue(policy, 29.0) == {}
+    assert overdue(policy, 31.0) == {DIGEST: {"near", "far"}}
+
+
+def overdue(policy: Policy, now_s: float) -> Mapping[Digest, Set[NodeName]]:
+    return policy.suspect_overdue(now_s, holds=lambda _: False, receiving=lambda _: None)
+
+
+def test_suspect_is_the_very_last_that_is_tried_but_never_left_out(
+    policy: Policy, snapshot: Snapshot
+) -> None:
+    policy.delivered(DIGEST, FROM_NEAR, 100.0)
+    assert policy.requested(DIGEST, None, 101.0) == {"near"}
+    policy.apply(Avoid(node=node("region")), DIGEST, 101.0)
+    policy.apply(Relieve(node=node("far"), wait_s=60.0), DIGEST, 101.0)
+    ranked = policy.candidates(DIGEST, map(node, PLACES), snapshot, 101.0)
+    assert [one.node for one in ranked] == ["far", "region", "near"]
+    assert [one.condition.doubted for one in ranked] == [False, False, True]
+    assert order(policy, snapshot, 101.0 + 601.0) == ["near", "region", "far"]
+
+
+@pytest.mark.parametrize(("right", "tried"), [(True, ["near", "region", "far"]), (False, ["region", "far"])])
+def test_check_brings_a_suspect_back_to_its_place_or_leaves_it_out(
+    policy: Policy, snapshot: Snapshot, right: bool, tried: list[str]
+) -> None:
+    policy.delivered(DIGEST, FROM_NEAR, 100.0)
+    policy.requested(DIGEST, None, 101.0)
+    policy.checked(DIGEST, node("near"), right=right, now_s=102.0)
+    assert order(policy, snapshot, 103.0) == tried
+
+
+def test_what_a_sick_store_lost_makes_nobody_suspect(policy: Policy) -> None:
+    policy.delivered(DIGEST, FROM_NEAR, 0.0)
+    assert policy.pending_bytes == 10
+    policy.store_unwell(1.0)
+    assert policy.pending_bytes == 0
+    assert policy.requested(DIGEST, None, 2.0) == set()

@@ -22,6 +22,7 @@ from agent.transfer.executor import NobodyHasIt, Puller
 from agent.transfer.peers import PeerBody, PeerClient
 from agent.transfer.relays import Relays
 from agent.transfer.striper import StripeBuffers
+from tests.unit.evidence import make_checks, make_commits
 from tests.unit.twins import loop_clock, make_policy, node, peer, peers, placed, run_in_virtual_time, sha256
 from topology.placement import NodeName
 
@@ -75,16 +76,19 @@ class Client:
 def make_puller(holders: tuple[NodeName, ...], *, has_it: bool) -> Puller:
     roster = Roster(own=node("own"), placement=placed("r", "z"), clock=loop_clock)
     roster.update(peers(peer("near", placed("r", "z"))))
+    policy, metrics = make_policy(), Metrics()
     return Puller(
         index=cast(HolderIndex, Index(holders)),
         roster=roster,
-        policy=make_policy(),
+        policy=policy,
         client=cast(PeerClient, Client(has_it)),
         stall_s=1.0,
-        metrics=Metrics(),
+        metrics=metrics,
         relays=Relays(zero_copy=False),
         buffers=StripeBuffers(0),
         limit=TokenBucket(0),
+        commits=make_commits(policy, metrics, loop_clock),
+        checks=make_checks(policy, metrics, loop_clock),
         clock=loop_clock,
     )
 

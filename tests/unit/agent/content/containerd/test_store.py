@@ -1,6 +1,8 @@
 """One announcement for each blob, whether the files, the content API or both show it. In virtual time."""
 
 import asyncio
+import hashlib
+import shutil
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -25,12 +27,15 @@ class MemoryApi:
     """A containerd whose content is in memory."""
 
     socket: Path = Path("/nowhere/containerd.sock")
+    namespace: str = "k8s.io"
+    events_ended: asyncio.Event = field(default_factory=asyncio.Event)
     contents: dict[str, bytes] = field(default_factory=dict)
 
     async def image_events(self) -> AsyncGenerator[None, None]:
-        """Subscribed, and nothing ever happens."""
+        """Subscribed, and nothing happens until containerd is killed."""
         yield
-        await asyncio.sleep(3600.0)
+        await self.events_ended.wait()
+        self.events_ended.clear()
 
     async def images(self) -> list[Image]:
         return []
@@ -154,3 +159,61 @@ def test_files_that_vanish_leave_what_the_api_lists(tmp_path: Path) -> None:
         assert stage.kinds(BLOB) == [ChangeKind.ADDED, ChangeKind.REMOVED, ChangeKind.ADDED]
 
     play(tmp_path, scene)
+
+
+def test_each_break_of_the_event_stream_is_an_outage_however_short(tmp_path: Path) -> None:
+    async def scene(stage: Stage) -> None:
+        assert stage.store.outages == 0
+        for outages in (1, 2):
+            stage.api.events_ended.set()
+            await asyncio.sleep(2 * POLL_S)
+            assert stage.store.problem is None, "it is back"
+            assert stage.store.outages == outages
+
+    play(tmp_path, scene)
+
+
+def test_directory_that_vanishes_is_an_outage(tmp_path: Path) -> None:
+    async def scene(stage: Stage) -> None:
+        stage.write(BLOB)
+        await asyncio.sleep(2 * POLL_S)
+        outages = stage.store.outages
+        stage.blobs.parent.rename(tmp_path / "away")
+        await asyncio.sleep(2 * POLL_S)
+        assert stage.store.outages > outages
+
+    play(tmp_path, scene)
+
+
+def test_blob_is_being_received_while_containerd_has_an_ingest_of_it(tmp_path: Path) -> None:
+    async def scene(stage: Stage) -> None:
+        assert stage.store.receiving(BLOB) is None, "there is no directory of ingests yet"
+        stage.write(LATER)
+        await asyncio.sleep(2 * POLL_S)
+        key = f"k8s.io/1/layer-{BLOB}".encode()
+        ingest = stage.blobs.parents[1] / "ingest" / hashlib.sha256(key).hexdigest()
+        ingest.mkdir(parents=True)
+        assert stage.store.receiving(BLOB) is True
+        assert stage.store.receiving(LATER) is False
+        ingest.rmdir()
+        assert stage.store.receiving(BLOB) is False
+
+    play(tmp_path, scene)
+
+
+def test_with_the_content_api_alone_nobody_sees_what_is_received(tmp_path: Path) -> None:
+    async def scene(stage: Stage) -> None:
+        assert stage.store.receiving(BLOB) is None
+
+    play(tmp_path, scene, BLOB)
+
+
+def test_room_is_that_of_the_disk_with_the_root(tmp_path: Path) -> None:
+    async def scene(stage: Stage) -> None:
+        room = stage.store.room()
+        assert room is not None
+        assert 0 < room.free_bytes <= shutil.disk_usage(tmp_path).total
+        assert room.free_files > 0
+
+    play(tmp_path, scene)
+    assert Containerd(client=MemoryApi(), root=tmp_path / "nowhere").room() is None

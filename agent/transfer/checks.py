@@ -1,0 +1,123 @@
+"""Fetches again what suspects gave, and hashes it: the only proof that a peer gives wrong bytes.
+
+A suspicion has many reasons that are no fault of the peer. A check ends it: the peer is cleared, or proved
+wrong. One content is checked at a time, so that checks cost little beside pulls.
+"""
+
+import asyncio
+import hashlib
+import logging
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Set
+
+from agent.observe.metrics import Metrics
+from agent.oci.digest import Digest
+from agent.oci.reference import Addressed
+from agent.pull.policy import Policy
+from agent.transfer.answers import AttemptFailed, FetchRequest
+from agent.transfer.peers import PeerBody
+from topology.placement import NodeName
+
+_log = logging.getLogger(__name__)
+
+_TARGETS_MAX = 4096
+_WAITING_MAX = 256  # more suspicions at once are no news about peers
+_PIECE_BYTES = 1 << 20
+_FIRST_BYTE_S = 10.0
+
+FetchFrom = Callable[[NodeName, FetchRequest], Awaitable[PeerBody]]
+"""Ask a node. Raises `AttemptFailed`."""
+
+
+class Checks:
+    """The checks of one node. `run` it.
+
+    ``stall_s``: a peer that sends nothing for this time is not checked. It stays suspect.
+    """
+
+    def __init__(
+        self,
+        *,
+        fetch: FetchFrom,
+        policy: Policy,
+        metrics: Metrics,
+        stall_s: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._fetch = fetch
+        self._policy = policy
+        self._metrics = metrics
+        self._stall_s = stall_s
+        self._clock = clock
+        self._targets: OrderedDict[Digest, Addressed] = OrderedDict()
+        self._waiting: OrderedDict[tuple[Digest, NodeName], asyncio.Event] = OrderedDict()
+        self._more = asyncio.Event()
+
+    def remember(self, target: Addressed) -> None:
+        """Peers can be asked for this digest in this way."""
+        self._targets[target.digest] = target
+        self._targets.move_to_end(target.digest)
+        if len(self._targets) > _TARGETS_MAX:
+            self._targets.popitem(last=False)
+
+    def begin(self, digest: Digest, nodes: Set[NodeName]) -> None:
+        """Check what these nodes give of the digest, soon. Does not wait."""
+        for node in sorted(nodes):
+            if digest in self._targets and len(self._waiting) < _WAITING_MAX:
+                self._waiting.setdefault((digest, node), asyncio.Event())
+                self._more.set()
+
+    async def settled(self, digest: Digest, at_most_s: float) -> None:
+        """Wait until no check of this digest is left, but not longer than ``at_most_s``."""
+        ended = [event.wait() for (checked, _), event in self._waiting.items() if checked == digest]
+        try:
+            async with asyncio.timeout(max(0.0, at_most_s)):
+                await asyncio.gather(*ended)
+        except TimeoutError:
+            return
+
+    async def run(self) -> None:
+        """Check one content after the other, until cancelled."""
+        while True:
+            await self._more.wait()
+            self._more.clear()
+            while self._waiting:
+                key = next(iter(self._waiting))
+                try:
+                    await self._check(*key)
+                finally:
+                    self._waiting.pop(key).set()
+
+    async def _check(self, digest: Digest, node: NodeName) -> None:
+        fields = {"fields": {"node": node, "digest": digest}}
+        try:
+            right = await self._is_right(node, FetchRequest(target=self._targets[digest]))
+        except (AttemptFailed, TimeoutError, KeyError) as error:
+            self._metrics.check("failed")
+            _log.info("a suspect could not be checked: %s", str(error) or "no byte", extra=fields)
+            return
+        self._metrics.check("right" if right else "wrong")
+        self._policy.checked(digest, node, right=right, now_s=self._clock())
+        if right:
+            _log.info("a suspect gives the right bytes: it is trusted again", extra=fields)
+        else:
+            _log.warning(
+                "a peer gives wrong bytes; run `shorthaul scrub` on it, check its disk", extra=fields
+            )
+
+    async def _is_right(self, node: NodeName, wanted: FetchRequest) -> bool:
+        """Whether the node gives the content. Raises `AttemptFailed`, and TimeoutError if it is silent."""
+        digest = wanted.target.digest
+        async with asyncio.timeout(_FIRST_BYTE_S):
+            body = await self._fetch(node, wanted)
+        try:
+            algorithm, _, expected = digest.partition(":")
+            hashed = hashlib.new(algorithm, body.first)
+            while body.left_bytes:
+                async with asyncio.timeout(self._stall_s):
+                    piece = await body.read(_PIECE_BYTES)
+                await asyncio.to_thread(hashed.update, piece)  # other tasks go on meanwhile
+            return hashed.hexdigest() == expected
+        finally:
+            body.close()

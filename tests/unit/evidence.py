@@ -1,0 +1,92 @@
+"""The parts that judge peers by this node's store, for tests of other parts."""
+
+from collections.abc import AsyncIterator, Callable, Set
+from dataclasses import dataclass, field
+
+from agent.content.store import Blob, Change, Changes, ContentMissing, Identity, Names, Room, TaggedImage
+from agent.observe.metrics import Metrics
+from agent.oci.digest import Digest
+from agent.oci.reference import Repository, Tag
+from agent.oci.registry import Registry
+from agent.pull.events import Failure
+from agent.pull.policy import Policy
+from agent.transfer.answers import AttemptFailed, FetchRequest
+from agent.transfer.checks import Checks, FetchFrom
+from agent.transfer.commits import Commits
+from agent.transfer.peers import PeerBody
+from topology.placement import NodeName
+
+
+@dataclass
+class MemoryStore:
+    """A content store that has names and digests only. The test changes it."""
+
+    held: set[Digest] = field(default_factory=set)
+    names: Names = field(default_factory=Names)
+    problem: str | None = None
+    totals: tuple[int, int] = (0, 0)
+    outages: int = 0
+    free: Room | None = None
+    writing: dict[Digest, bool] = field(default_factory=dict)
+    changes: Changes = field(default_factory=Changes)
+
+    async def run(self) -> None:
+        return
+
+    def holds(self, digest: Digest) -> bool:
+        return digest in self.held
+
+    @property
+    def digests(self) -> Set[Digest]:
+        return self.held
+
+    def withdraw(self, digest: Digest, identity: Identity | None) -> None:
+        self.held.discard(digest)
+
+    def find(self, repository: Repository, tag: Tag, registry: Registry | None) -> tuple[TaggedImage, ...]:
+        return self.names.find(repository, tag, registry)
+
+    def images(self, repository: Repository) -> tuple[TaggedImage, ...]:
+        return self.names.of(repository)
+
+    async def open(self, digest: Digest) -> Blob:
+        raise ContentMissing(digest)
+
+    def room(self) -> Room | None:
+        return self.free
+
+    def receiving(self, digest: Digest) -> bool | None:
+        return self.writing.get(digest)
+
+    def watch(self) -> AsyncIterator[Change]:
+        return self.changes.watch()
+
+
+async def give_nothing(_node: NodeName, _wanted: FetchRequest) -> PeerBody:
+    """A peer that does not have it."""
+    raise AttemptFailed(Failure.MISSING, "404")
+
+
+def make_checks(
+    policy: Policy, metrics: Metrics, clock: Callable[[], float], fetch: FetchFrom = give_nothing
+) -> Checks:
+    """The checks of one node."""
+    return Checks(fetch=fetch, policy=policy, metrics=metrics, stall_s=1.0, clock=clock)
+
+
+def make_commits(
+    policy: Policy,
+    metrics: Metrics,
+    clock: Callable[[], float],
+    *,
+    checks: Checks | None = None,
+    store: MemoryStore | None = None,
+) -> Commits:
+    """What follows the commits of one node."""
+    return Commits(
+        store=store or MemoryStore(),
+        policy=policy,
+        checks=checks or make_checks(policy, metrics, clock),
+        metrics=metrics,
+        clock=clock,
+    )
