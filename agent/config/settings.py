@@ -418,14 +418,14 @@ class TransferSettings:
     commit_s: float = option(
         seconds(least=0.1, most=3600),
         "Seconds within which a blob that containerd received whole must appear in its store. Otherwise the "
-        "peers that it came from are suspect. containerd needs 0.1 s, and more to sync a large file to a "
-        "slow disk.",
+        "peers that it came from are suspect: asked last, and checked. containerd needs 0.1 s, and more to "
+        "sync a large file to a slow disk.",
         default=30.0,
     )
     suspect_s: float = option(
         seconds(most=86400),
-        "Seconds for which a suspect peer is not asked for that blob again. Longer than a kubelet's longest "
-        "back-off of 300 s.",
+        "Seconds for which a peer is asked last for a blob that it is suspected of, or not at all if a check "
+        "found its bytes wrong. Longer than a kubelet's longest back-off of 300 s.",
         default=600.0,
     )
 

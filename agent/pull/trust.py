@@ -14,7 +14,7 @@ it again and hashes it (`agent.transfer.checks`).
 A peer is wrong. This agent hashed what the peer gives, and it is not the content. Only this is proof.
 
 What this node could not commit makes nobody suspect. A delivery counts only if its client is the containerd
-whose store this is, and if that store was well from the first byte to the verdict (docs/decisions/0018).
+whose store this is, and if that store was well from the first byte to the verdict (docs/decisions/0014).
 
 Pure. Times are seconds of one monotonic clock. The tables are bounded, and the oldest digests are dropped.
 """

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from grpclib import GRPCError
 from grpclib.client import Channel, UnaryUnaryMethod
+from grpclib.exceptions import StreamTerminatedError
 
 from benchmarks.lab import cri_pb2 as cri
 from benchmarks.lab.process import LabError, Process, run
@@ -111,6 +112,10 @@ class Containerd:
         self._process = Process(command, log=self.folder / "log", netns=self._netns, cgroup=self._cgroup)
         self._process.wait_until(self._answers, f"containerd {self.version}")
 
+    def kill(self) -> None:
+        """Kill the daemon, as the kernel does when memory runs out. Its mounts stay."""
+        self._process.kill()
+
     def stop(self) -> None:
         """Stop the daemon, and remove its mounts."""
         self._process.stop()
@@ -182,7 +187,7 @@ class Containerd:
                 await method(request, timeout=at_most_s)
             except GRPCError as error:
                 raise PullFailed(f"{name}: {error.message}") from error
-            except (OSError, TimeoutError) as error:
+            except (OSError, TimeoutError, StreamTerminatedError) as error:
                 raise LabError(f"{name}: {error!r}") from error
             finally:
                 channel.close()
