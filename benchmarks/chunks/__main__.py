@@ -176,7 +176,7 @@ def _parser() -> argparse.ArgumentParser:
         "--holders",
         type=_listed(Holders.parse),
         default="one,two,dying,freezing",
-        help="%(default)s; also dying-of-two and freezing-of-two, while the registry is down",
+        help="%(default)s; also restarting; dying-of-two and freezing-of-two while the registry is down",
     )
     parser.add_argument("--links", type=_listed(_link), default="none,1000,200", help="Mbit/s (%(default)s)")
     parser.add_argument("--nodes", type=_listed(int), default="1,5", help="how many at once (%(default)s)")

@@ -34,6 +34,7 @@ class Trouble(Enum):
     NONE = "none"
     KILLED = "killed"
     FROZEN = "frozen"
+    RESTARTED = "restarted"
 
 
 class Holders(Enum):
@@ -43,6 +44,7 @@ class Holders(Enum):
     TWO = ("two", 2, Trouble.NONE, True)
     DYING = ("dying", 1, Trouble.KILLED, True)
     FREEZING = ("freezing", 1, Trouble.FROZEN, True)
+    RESTARTING = ("restarting", 1, Trouble.RESTARTED, True)
     DYING_OF_TWO = ("dying-of-two", 2, Trouble.KILLED, False)
     FREEZING_OF_TWO = ("freezing-of-two", 2, Trouble.FROZEN, False)
 

@@ -147,8 +147,17 @@ class Stage:
                 busiest = max(holders, key=lambda node: node.sent_bytes() - before[node.name])
                 mending.enter_context(self._troubled(busiest, condition.holders.trouble))
             pulled = [pull.result() for pull in pulls]
-            self._wait_until_calm(watched)
+            self.wait_until_calm(watched)
             after = self._sent(watched)
+        return self._outcome(askers, before, after, pulled)
+
+    def _outcome(
+        self,
+        askers: Sequence[Node],
+        before: Mapping[str, int],
+        after: Mapping[str, int],
+        pulled: Sequence[Pulled],
+    ) -> Outcome:
         failures = tuple(one.failure for one in pulled if one.failure)
         return Outcome(
             failures=failures,
@@ -167,6 +176,23 @@ class Stage:
                 for pair in node.get("/api/costs", port=ADMIN_PORT).json()["pairs"]
             ),
         )
+
+    def leave(self, chunks: Chunks) -> Outcome:
+        """Kill the first node's containerd in mid-layer, when all buffers on the way to it are full."""
+        node, holder = self.askers[0], self.holders[0]
+        self.cluster.write_members([node.name, holder.name])
+        with self.ready([node], chunks, [holder.name]):
+            before = self._sent([holder])
+            pull = self._pool.submit(self.pull, node)
+            self._wait_for_a_part([node], [pull])
+            daemon(node).freeze()
+            self.wait_until_calm([holder])
+            daemon(node).kill()
+            pulled = pull.result()
+            wait_until(lambda: not _fetches(node), f"{node.name} goes on for nobody")
+            outcome = self._outcome([node], before, self._sent([holder]), [pulled])
+            daemon(node).forget_everything()
+            return outcome
 
     def _begin_holding(self, node: Node) -> None:
         node.start_agent(**self._settings)
@@ -205,18 +231,20 @@ class Stage:
 
     @contextmanager
     def _troubled(self, node: Node, trouble: Trouble) -> Iterator[None]:
-        """The node's agent is killed or stopped, and well again afterwards."""
-        if trouble is Trouble.KILLED:
-            node.agent.kill()
-        else:
+        """The node's agent is killed or stopped, and well again afterwards, or at once."""
+        if trouble is Trouble.FROZEN:
             node.agent.signal(signal.SIGSTOP)
+        else:
+            node.agent.kill()
+        if trouble is Trouble.RESTARTED:
+            node.start_agent(**self._settings)
         try:
             yield
         finally:
-            if trouble is Trouble.KILLED:
-                node.start_agent(**self._settings)
-            else:
+            if trouble is Trouble.FROZEN:
                 node.agent.signal(signal.SIGCONT)
+            elif trouble is Trouble.KILLED:
+                node.start_agent(**self._settings)
 
     @contextmanager
     def _registry_down(self) -> Iterator[None]:
@@ -234,7 +262,7 @@ class Stage:
         sent = {node.name: node.sent_bytes() for node in nodes}
         return sent | {"registry": self.cluster.registry.sent_bytes()}
 
-    def _wait_until_calm(self, nodes: Sequence[Node]) -> None:
+    def wait_until_calm(self, nodes: Sequence[Node]) -> None:
         """Wait until what was under way when containerd closed its connections has passed the links."""
 
         def calm() -> bool:
@@ -289,6 +317,11 @@ def _sees(node: Node, image: Image, holders: Sequence[str]) -> bool:
 
 def _explained(node: Node, digest: str) -> Any:
     return node.get(f"/api/explain?digest={digest}", port=ADMIN_PORT).json()
+
+
+def _fetches(node: Node) -> bool:
+    """Whether the node's agent fetches a body from a peer."""
+    return bool(node.get("/api/transfers", port=ADMIN_PORT).json()["downloads"])
 
 
 def _has_layers(node: Node, image: Image) -> bool:

@@ -2,6 +2,7 @@
 
 import asyncio
 import shutil
+import signal
 import subprocess
 from pathlib import Path
 
@@ -123,6 +124,10 @@ class Containerd:
             mount_point = line.split()[1]
             if mount_point.startswith(f"{self.folder}/"):
                 subprocess.run(["umount", "--lazy", mount_point], check=False)
+
+    def freeze(self) -> None:
+        """Stop the daemon in its tracks. It reads nothing more, and can only be killed."""
+        self._process.signal(signal.SIGSTOP)
 
     def fetch_in_chunks(self, chunk_bytes: int, *, at_once: int) -> None:
         """Restart the daemon so that it fetches layers in parallel chunks of this size, ``at_once`` in total.
