@@ -29,6 +29,7 @@ from agent.admin.server import AdminServer, oci_error_response
 from agent.config import ContainerdStore, CostSettings, Endpoint, Settings
 from agent.config.reload import SettingsReload
 from agent.content.factory import make_store
+from agent.content.offer import Offer
 from agent.content.scrub import Scrubber
 from agent.content.sizes import ContentSizes
 from agent.content.store import ContentStore
@@ -70,6 +71,7 @@ from agent.observe.metrics import Metrics
 from agent.observe.reloads import Reloads
 from agent.observe.requests import RecentRequests
 from agent.oci.browser import BrowserGuard
+from agent.oci.mirrors import MirrorNames
 from agent.peering.channels import Channels
 from agent.peering.credentials import Credentials
 from agent.peering.dial import Dialer
@@ -116,6 +118,7 @@ class Core:
     problems: Problems
     reloads: Reloads
     filtering: Filtering
+    offer: Offer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -243,6 +246,30 @@ def _make_core(settings: Settings) -> Core:
         problems=problems,
         reloads=reloads,
         filtering=filtering,
+        offer=_make_offer(settings, own, store, roster, filtering),
+    )
+
+
+def _make_offer(
+    settings: Settings, own: NodeName, store: ContentStore, roster: Roster, filtering: Filtering
+) -> Offer:
+    listen, tags = settings.listen, settings.tags
+    ages = TagAges(settings.state_dir / "tag-ages.json" if settings.state_dir else None)
+    store.on_tag(ages.written)
+    return Offer(
+        own=own,
+        store=store,
+        ages=ages,
+        registries=filtering.registries,
+        tags=filtering.tags,
+        resolve=tags.resolve,
+        share_imported=tags.share_imported,
+        mirrors=MirrorNames(
+            ports={listen.hostport.port, listen.peer.port, listen.nodeport.port, settings.probe.node_port},
+            hosts={own, settings.node.address, listen.peer.host, listen.nodeport.host},
+            services={(service.host, service.port) for service in settings.probe.services},
+            is_member=roster.is_member,
+        ),
     )
 
 
@@ -343,11 +370,8 @@ def _make_outbound(settings: Settings, core: Core) -> Outbound:
         ),
         relays=relays,
         resolver=TagResolver(
-            store=core.store,
-            ages=TagAges(settings.state_dir / "tag-ages.json" if settings.state_dir else None),
+            offer=core.offer,
             finder=make_tag_finder(asker=asker),
-            tags=core.filtering.tags,
-            enabled=settings.tags.resolve,
             max_age_s=settings.tags.max_age_s,
         ),
     )
@@ -383,7 +407,6 @@ def _make_inbound(
 def _make_server(
     settings: Settings, core: Core, outbound: Outbound, questions: QuestionDesk, reports: ReportDesk
 ) -> OciServer:
-    registries = core.filtering.registries
     sizes = ContentSizes()
     prefetcher = Prefetcher(holds=core.store.holds, look_up=outbound.index.prefetch, sizes=sizes)
     return OciServer(
@@ -399,13 +422,8 @@ def _make_server(
         ),
         questions=questions,
         reports=reports,
-        discovery=Discovery(store=core.store, registries=registries),
-        names=RequestNames(
-            resolver=outbound.resolver,
-            ages=outbound.resolver.ages,
-            registries=registries,
-            prefetcher=prefetcher,
-        ),
+        discovery=Discovery(offer=core.offer),
+        names=RequestNames(resolver=outbound.resolver, prefetcher=prefetcher),
         prefetcher=prefetcher,
         local=LocalContent(
             own=core.own,
@@ -477,7 +495,7 @@ def _make_background(settings: Settings, core: Core, outbound: Outbound, rereadi
     return {
         "store": core.store.run,
         "holder index": outbound.index.run,
-        "announcer": partial(announce_store, core.store, outbound.index),
+        "announcer": partial(announce_store, core.offer, outbound.index),
         "members": partial(membership.run, core.roster.update),
         "placement": partial(core.placement.run, core.roster.place),
         "latency": outbound.measurer.run,

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from agent.content.store import ContentError, ContentStore
 from agent.content.verified import read_manifest
@@ -63,7 +63,7 @@ class Explainer:
     async def _image(self, reference: Named | Addressed) -> ExplainDocument:
         if isinstance(reference, Named):
             resolved = await self.resolver.resolve(reference, ask_peers=True)
-            digest = resolved.descriptor.digest
+            digest, tag = resolved.descriptor.digest, resolved.source(self.own).document()
             target = Addressed(
                 registry=resolved.name.registry,
                 repository=reference.repository,
@@ -71,10 +71,10 @@ class Explainer:
                 digest=digest,
             )
         else:
-            target, digest = reference, reference.digest
+            target, digest, tag = reference, reference.digest, None
         manifest = await self._manifest(target)
         content = () if manifest is None else await self._content(target, manifest)
-        return await self._explain(digest, str(reference), content)
+        return replace(await self._explain(digest, str(reference), content), tag=tag)
 
     async def _explain(
         self, digest: Digest, image: str | None, content: Iterable[ContentEntry]

@@ -19,6 +19,7 @@ from rich.tree import Tree
 
 from agent.cli.formats import age, count, ms, or_far, plain_ms, size, zone_name
 from agent.documents.explain import ExplainDocument, PeerReasonEntry
+from agent.documents.requests import TagEntry
 from agent.documents.topology import NodeEntry, TopologyDocument
 
 _SHOWN = 20  # entries of each group, without --all
@@ -119,6 +120,7 @@ def print_explanation(explanation: ExplainDocument) -> None:
             (f"{explanation.image}\n  is " if explanation.image else ""),
             (explanation.digest, "bold"),
             f"\n  as node {explanation.node} sees it",
+            ("" if explanation.tag is None else f"\n  {_whose_word(explanation.tag)}"),
         )
     )
     console.print(_verdict(explanation))
@@ -128,6 +130,13 @@ def print_explanation(explanation: ExplainDocument) -> None:
     _print_peers(console, "hold it, but no pull of it tries them now:", explanation.passed_over)
     if explanation.content:
         console.print(_content(explanation))
+
+
+def _whose_word(tag: TagEntry) -> str:
+    """Who says that the tag is this digest."""
+    seen = "has it by an import" if tag.imported else "saw it at the registry"
+    told = "" if tag.told_by == tag.vouched_by else f", {tag.told_by} passed that on"
+    return f"because {tag.vouched_by} {seen} {tag.age_s:.0f} s ago{told}"
 
 
 def make_console() -> Console:

@@ -243,8 +243,10 @@ class TagSettings:
     )
     max_age_s: float = option(
         seconds(most=10 * 365 * 86400),
-        "A peer's answer for a tag counts only if the peer last saw the tag from the registry at most so "
-        "many seconds ago. If a tag moves, a node that never pulled it may get the old image for this long.",
+        "A tag is answered only if the registry was known to have it at most so many seconds ago, by this "
+        "node's own store or by a peer. After that, containerd is sent to the registry with one HEAD, and "
+        "the bytes still come from here or from peers. So a tag that moves is seen within this time. The "
+        "default makes the HEADs of a node that starts pods all day rare.",
         default=3600.0,
     )
     exclude: tuple[str, ...] = option(
@@ -257,6 +259,14 @@ class TagSettings:
         parse_flag,
         "Whether the tag latest is resolved here, as far as tags.exclude allows it. The default is false, "
         "because it is the tag that everybody moves.",
+        default=False,
+    )
+    share_imported: bool = option(
+        parse_flag,
+        "Whether tags are also answered that no registry is known to have had: those of images that were "
+        "imported or built on a node, and those of an OCI layout that does not say where its content is "
+        "from. They have no age. For clusters without a registry; set it on every node. By default a name "
+        "that somebody gave to content on one node stays on that node. Digests are always shared.",
         default=False,
     )
 

@@ -3,21 +3,36 @@
 Names come from an annotation in ``index.json``: ``org.opencontainers.image.ref.name``, or
 ``io.containerd.image.name`` as containerd's exports write it. Only a full REGISTRY/REPOSITORY:TAG counts.
 skopeo, buildah and containerd put a blob in place by rename. If a writer writes it in place instead, the blob
-counts as soon as the writer closes it. Source: OCI image spec 1.1, image-layout.md.
+counts as soon as the writer closes it.
+
+A layout does not say where its content came from, unless its writer repeats containerd's labels as
+annotations (see `agent.oci.origin`; containerd's own exports do). Without them, a name counts as imported.
+Source: OCI image spec 1.1, image-layout.md.
 """
 
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Iterator, Set
+from collections.abc import AsyncIterator, Callable, Iterator, Set
 from pathlib import Path
 from typing import Any
 
 from agent.content.blobdir import BlobDirectory
-from agent.content.store import Change, Changes, FileBlob, Identity, Names, Room, TaggedImage, room_at
+from agent.content.store import (
+    Change,
+    Changes,
+    FileBlob,
+    Identity,
+    Names,
+    Room,
+    TagChange,
+    TaggedImage,
+    room_at,
+)
 from agent.oci.digest import Digest, parse_digest
 from agent.oci.errors import DigestInvalid
 from agent.oci.manifest import Descriptor
+from agent.oci.origin import origin_of
 from agent.oci.reference import Named, Repository, Tag, parse_image
 from agent.oci.registry import Registry
 
@@ -80,6 +95,14 @@ class OciLayout:
         """See `ContentStore.images`."""
         return self._names.of(repository)
 
+    def repositories(self, digest: Digest) -> Set[tuple[Registry, Repository]]:
+        """See `ContentStore.repositories`."""
+        return self._names.repositories(digest)
+
+    def on_tag(self, listener: Callable[[TagChange], None]) -> None:
+        """See `ContentStore.on_tag`."""
+        self._names.on_tag(listener)
+
     async def open(self, digest: Digest) -> FileBlob:
         """See `ContentStore.open`."""
         return self._blobs.open(digest)
@@ -119,7 +142,7 @@ class OciLayout:
 
     def _drop_names(self, problem: str) -> None:
         self._index_problem = problem
-        self._names.replace(())
+        self._names.forget()
 
     def _read_index(self, content: bytes, *, first: bool) -> None:
         images = list(self._images(json.loads(content), time.time(), first=first))
@@ -137,7 +160,10 @@ class OciLayout:
                 continue
             name, descriptor = named
             yield TaggedImage(
-                name=name, descriptor=descriptor, seen_s=self._seen_s(name, descriptor.digest, now_s, first)
+                name=name,
+                descriptor=descriptor,
+                seen_s=self._seen_s(name, descriptor.digest, now_s, first),
+                origin=origin_of(name, entry["annotations"]),
             )
 
     def _seen_s(self, name: Named, digest: Digest, now_s: float, first: bool) -> float:

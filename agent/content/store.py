@@ -7,15 +7,17 @@ content. One conformance suite, ``tests/conformance/test_content_store.py``, run
 import asyncio
 import os
 import stat
-from collections.abc import AsyncIterator, Iterable, Iterator, Set
-from dataclasses import dataclass
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Set
+from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 from typing import Protocol
 
 from agent.oci.digest import Digest
 from agent.oci.manifest import Descriptor
-from agent.oci.reference import Named, Repository, Tag
+from agent.oci.origin import Origin
+from agent.oci.reference import Addressed, Named, Repository, Tag
 from agent.oci.registry import Registry
 
 
@@ -33,11 +35,30 @@ class ContentUnavailable(ContentError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaggedImage:
-    """A tag that the store knows. ``seen_s``: the Unix time at which the owner last wrote it."""
+    """A tag that the store knows.
+
+    ``seen_s``: the Unix time at which its owner, as far as the store tells, last heard of it from a registry
+    or a mirror. If it never did: at which it last wrote the name. ``noticed_s``: when this agent first saw it
+    so, in seconds of CLOCK_MONOTONIC.
+    """
 
     name: Named
     descriptor: Descriptor
     seen_s: float
+    origin: Origin
+    noticed_s: float = field(default_factory=time.monotonic, compare=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TagChange:
+    """A tag that was written. ``before``: what it was.
+
+    ``first``: it was there when the store was first read, so nothing is known of when it was written.
+    """
+
+    image: TaggedImage
+    before: TaggedImage | None
+    first: bool
 
 
 class ChangeKind(Enum):
@@ -143,6 +164,14 @@ class ContentStore(Protocol):
         """Every tag of a repository, in any registry. Cost: a walk over all names."""
         ...
 
+    def repositories(self, digest: Digest) -> Set[tuple[Registry, Repository]]:
+        """The repositories with a name for this digest. Empty for what no name points at, such as a layer."""
+        ...
+
+    def on_tag(self, listener: Callable[[TagChange], None]) -> None:
+        """Call ``listener`` with each tag that is written from now on, after `find` knows it."""
+        ...
+
     async def open(self, digest: Digest) -> Blob:
         """Open a blob. Raises `ContentMissing` or `ContentUnavailable`."""
         ...
@@ -217,13 +246,20 @@ class FileBlob:
 
 
 class Names:
-    """The tags of a store, by repository and tag. Always replaced as a whole."""
+    """The names of a store: tags by repository and tag, and names by digest. Always replaced as a whole."""
 
     def __init__(self) -> None:
         self._images: dict[tuple[Repository, Tag], tuple[TaggedImage, ...]] = {}
+        self._repositories: dict[Digest, set[tuple[Registry, Repository]]] = {}
+        self._listeners: list[Callable[[TagChange], None]] = []
+        self._read = False
 
-    def replace(self, images: Iterable[TaggedImage]) -> None:
-        """Replace all known images by these.
+    def on_tag(self, listener: Callable[[TagChange], None]) -> None:
+        """See `ContentStore.on_tag`."""
+        self._listeners.append(listener)
+
+    def replace(self, images: Iterable[TaggedImage], digests: Iterable[Addressed] = ()) -> None:
+        """Replace all known names by these. ``digests``: names that have a digest in place of a tag.
 
         An owner may have the same name twice, because a registry has several (docker.io, index.docker.io).
         The image that was written last counts.
@@ -234,10 +270,26 @@ class Names:
             if known is None or known.seen_s <= image.seen_s:
                 newest[image.name] = image
         found: dict[tuple[Repository, Tag], tuple[TaggedImage, ...]] = {}
-        for image in newest.values():
+        repositories: dict[Digest, set[tuple[Registry, Repository]]] = {}
+        changes: list[TagChange] = []
+        for new in newest.values():
+            before = self._known(new.name)
+            image = before if before == new else new  # it keeps the time at which it was noticed
+            if image is new:
+                changes.append(TagChange(image=image, before=before, first=not self._read))
             key = (image.name.repository, image.name.tag)
             found[key] = (*found.get(key, ()), image)
-        self._images = found
+            _add(repositories, image.descriptor.digest, image.name)
+        for addressed in digests:
+            _add(repositories, addressed.digest, addressed)
+        self._images, self._repositories, self._read = found, repositories, True
+        for change in changes:
+            for listener in self._listeners:
+                listener(change)
+
+    def forget(self) -> None:
+        """The store can't be read: know no name until it is read again, as if for the first time."""
+        self._images, self._repositories, self._read = {}, {}, False
 
     def find(self, repository: Repository, tag: Tag, registry: Registry | None) -> tuple[TaggedImage, ...]:
         """See `ContentStore.find`."""
@@ -251,6 +303,20 @@ class Names:
         return tuple(
             image for (name, _), images in self._images.items() if name == repository for image in images
         )
+
+    def repositories(self, digest: Digest) -> Set[tuple[Registry, Repository]]:
+        """See `ContentStore.repositories`."""
+        return self._repositories.get(digest, frozenset())
+
+    def _known(self, name: Named) -> TaggedImage | None:
+        return next(iter(self.find(name.repository, name.tag, name.registry)), None)
+
+
+def _add(
+    repositories: dict[Digest, set[tuple[Registry, Repository]]], digest: Digest, name: Named | Addressed
+) -> None:
+    assert name.registry is not None, "a name in a store has a registry"
+    repositories.setdefault(digest, set()).add((name.registry, name.repository))
 
 
 def difference(before: Set[Digest], after: Set[Digest]) -> Iterator[Change]:

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
+from agent.documents.requests import TagEntry
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HolderEntry:
@@ -52,6 +54,7 @@ class ExplainDocument:
     pull may try, in its order. ``not_asked_in_full``: peers that may have the content although they are not
     among ``holders``. ``passed_over``: holders that no pull of this digest tries now, each with the reason.
     ``time``: when the document was made, UTC.
+    ``tag``: whose word says that the image's tag is this digest.
     """
 
     PATH: ClassVar[str] = "/api/explain"
@@ -66,3 +69,4 @@ class ExplainDocument:
     not_asked_in_full: tuple[PeerReasonEntry, ...] = ()
     passed_over: tuple[PeerReasonEntry, ...] = ()
     content: tuple[ContentEntry, ...] = ()
+    tag: TagEntry | None = None

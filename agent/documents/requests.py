@@ -16,13 +16,29 @@ class SourceEntry:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TagEntry:
+    """Whose word says which digest a tag has.
+
+    ``told_by``: the node that was asked, perhaps this one. ``vouched_by``: the node that saw the tag at the
+    registry. ``age_s``: how many seconds ago. ``imported``: no registry was asked; the tag was imported into
+    ``vouched_by`` so long ago.
+    """
+
+    told_by: str
+    vouched_by: str
+    age_s: float
+    imported: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RequestDocument:
     """One request. The page answers with a list of them.
 
     ``started_at``: when it arrived, UTC. ``path``: the listener. ``source``: ``local``, ``peer`` or ``none``.
     ``node``: the node that gave its first bytes. ``tier``: how near that node is. ``resumes``: how often
     another peer went on. ``way``: how most of its bytes were sent. ``verdict``: that of its connection, if
-    known. ``seconds``: from its arrival to its last byte.
+    known. ``seconds``: from its arrival to its last byte. ``tag``: for a request by tag, whose word was taken
+    for its digest.
     """
 
     PATH: ClassVar[str] = "/api/requests"
@@ -35,6 +51,7 @@ class RequestDocument:
     digest: str | None
     status: int
     result: str
+    tag: TagEntry | None
     source: str
     node: str | None
     tier: str

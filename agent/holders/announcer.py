@@ -1,9 +1,10 @@
-"""Tells the holder index what this node's store has, and what it no longer has."""
+"""Tells the holder index what this node shares, and what it no longer has."""
 
 from collections.abc import Iterable
 from typing import Protocol, assert_never
 
-from agent.content.store import ChangeKind, ContentStore
+from agent.content.offer import Offer
+from agent.content.store import ChangeKind
 from agent.oci.digest import Digest
 
 
@@ -19,15 +20,52 @@ class DigestListener(Protocol):
         ...
 
 
-async def announce_store(store: ContentStore, index: DigestListener) -> None:
-    """Announce everything in the store. Then follow its changes until cancelled."""
+async def announce_store(offer: Offer, index: DigestListener) -> None:
+    """Announce everything in the store that is shared. Then follow its changes until cancelled."""
+    store = offer.store
     changes = store.watch()  # begins before the store is read, so that no change is missed
-    index.announce(store.digests)
+    teller = _Teller(offer, index)
+    store.on_tag(lambda change: teller.named(change.image.descriptor.digest))
+    teller.start()
     async for change in changes:
         match change.kind:
             case ChangeKind.ADDED:
-                index.announce((change.digest,))
+                teller.added(change.digest)
             case ChangeKind.REMOVED:
-                index.withdraw((change.digest,))
+                teller.removed(change.digest)
             case _:
                 assert_never(change.kind)
+
+
+class _Teller:
+    """Announces what is shared, and holds back what is not. The names of a blob are known after the blob."""
+
+    def __init__(self, offer: Offer, index: DigestListener) -> None:
+        self._offer = offer
+        self._index = index
+        self._held_back: set[Digest] = set()
+
+    def start(self) -> None:
+        digests = frozenset(self._offer.store.digests)
+        self._held_back = {digest for digest in digests if not self._offer.shares(digest)}
+        self._index.announce(digests - self._held_back)
+
+    def added(self, digest: Digest) -> None:
+        if self._offer.shares(digest):
+            self._index.announce((digest,))
+        else:
+            self._held_back.add(digest)
+
+    def removed(self, digest: Digest) -> None:
+        self._held_back.discard(digest)
+        self._index.withdraw((digest,))
+
+    def named(self, digest: Digest) -> None:
+        """A name of the digest was written: it may be shared from now on, or no longer."""
+        shares = self._offer.shares(digest)
+        if shares and digest in self._held_back:
+            self._held_back.discard(digest)
+            self._index.announce((digest,))
+        elif not shares and digest not in self._held_back and self._offer.store.holds(digest):
+            self._held_back.add(digest)
+            self._index.withdraw((digest,))

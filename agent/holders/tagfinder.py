@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Protocol
 
+from agent.content.offer import KnownTag
 from agent.holders.asking import PeerAsker
 from agent.holders.wire import Question, Reply
 from agent.members.member import Peer
@@ -13,22 +14,25 @@ from topology.placement import NodeName
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TagAnswer:
-    """What a peer knows of a tag. ``age_s``: seconds since that peer last saw it from the registry."""
+    """What a peer says of a tag. See `KnownTag`."""
 
     node: NodeName
     name: Named
     descriptor: Descriptor
     age_s: float
+    voucher: NodeName
+    imported: bool = False
 
 
 class TagFinder(Protocol):
     """Finds the nodes that know a tag, and the digest that it has there."""
 
     async def find_tag(self, name: Named, *, max_age_s: float) -> tuple[TagAnswer, ...]:
-        """Answers that are not older than ``max_age_s``, freshest first. Never raises because of a peer.
+        """Answers of a registry that are not older than ``max_age_s``, freshest first; then imported tags.
 
-        If the name has a registry, the answers come from the nearest ring that has any. If not, they come
-        from every peer, so that the caller sees whether the name is unique.
+        If the name has a registry, the answers come from the nearest ring with a registry's answer. If there
+        is none, or the name has no registry, they come from every peer, so that no import hides a registry's
+        answer, and the caller sees whether the name is unique. Never raises because of a peer.
         """
         ...
 
@@ -43,13 +47,16 @@ class ScatterTagFinder:
         """See `TagFinder.find_tag`."""
         question = Question(tags=(name,))
         answers: dict[int, list[TagAnswer]] = {}  # by ring
+        imports: list[TagAnswer] = []
 
         def on_reply(peer: Peer, reply: Reply, ring: int) -> None:
             for tag in reply.tags:
-                if tag.age_s <= max_age_s and _fits(tag.name, name):
-                    answers.setdefault(ring, []).append(
-                        TagAnswer(node=peer.name, name=tag.name, descriptor=tag.descriptor, age_s=tag.age_s)
-                    )
+                if not _fits(tag.name, name):
+                    continue
+                if tag.imported:
+                    imports.append(_answer(peer, tag))
+                elif tag.age_s <= max_age_s:
+                    answers.setdefault(ring, []).append(_answer(peer, tag))
 
         if name.registry is None:
             await self._asker.ask_everyone(question, on_reply)
@@ -62,7 +69,18 @@ class ScatterTagFinder:
                 enough=lambda nearest: bool(answers) and min(answers) < nearest,
             )
             found = answers[min(answers)] if answers else []
-        return tuple(sorted(found, key=lambda answer: answer.age_s))
+        return tuple(sorted([*found, *imports], key=lambda answer: (answer.imported, answer.age_s)))
+
+
+def _answer(peer: Peer, tag: KnownTag) -> TagAnswer:
+    return TagAnswer(
+        node=peer.name,
+        name=tag.name,
+        descriptor=tag.descriptor,
+        age_s=tag.age_s,
+        voucher=tag.voucher,
+        imported=tag.imported,
+    )
 
 
 def _fits(found: Named, wanted: Named) -> bool:

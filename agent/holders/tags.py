@@ -1,20 +1,20 @@
 """Resolves a tag to a digest, from this node's store or from a peer's.
 
-There is an answer only if `tags.resolve` is set and the tag is not excluded. The local store answers whenever
-it has the name. A peer's answer counts only if that peer saw the tag from the registry within the last
-`tags.max_age_s`.
+A registry's word comes first, wherever it was heard: this node's own store answers if its tag was seen at
+the registry within the last `tags.max_age_s`, and else the peer that saw it there last, within the same time.
+An imported tag is the answer only if no registry's word is known. If there is no answer, the 404 makes
+containerd ask the registry, with one HEAD. What a store's names are worth: `agent.content.offer`.
 """
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from agent.content.store import ContentStore, TaggedImage
-from agent.content.tags import TagAges
-from agent.holders.tagfinder import TagFinder
-from agent.holders.wire import KnownTag, Question, Reply
+from agent.content.offer import KnownTag, Offer
+from agent.holders.tagfinder import TagAnswer, TagFinder
+from agent.holders.wire import Question, Reply
+from agent.observe.requests import TagSource
 from agent.oci.errors import OciError
-from agent.oci.filters import Filter
 from agent.oci.manifest import Descriptor
 from agent.oci.reference import Named, unknown
 from topology.placement import NodeName
@@ -22,87 +22,120 @@ from topology.placement import NodeName
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resolved:
-    """A tag's digest. ``node``: the peer that knew it; None: this node's own store."""
+    """A tag's digest. ``node``: who said so; None: this node's own store.
+
+    ``voucher``: the node that saw the tag at the registry, ``age_s`` ago, at Unix time ``seen_s``. For an
+    ``imported`` tag: the node that has it, since when.
+    """
 
     name: Named
     descriptor: Descriptor
+    age_s: float
     seen_s: float
+    voucher: NodeName
+    imported: bool
     node: NodeName | None
+
+    def source(self, own: NodeName) -> TagSource:
+        """Whose word it is. ``own``: this node."""
+        return TagSource(
+            told_by=self.node or own, vouched_by=self.voucher, age_s=self.age_s, imported=self.imported
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TagResolver:
-    """Resolves tags for clients, and replies to peers' questions. Times are Unix seconds."""
+    """Resolves tags for clients, and replies to peers' questions. ``clock``: Unix seconds."""
 
-    store: ContentStore
-    ages: TagAges
+    offer: Offer
     finder: TagFinder
-    tags: Filter
-    enabled: bool
     max_age_s: float
     clock: Callable[[], float] = time.time
 
     async def resolve(self, name: Named, *, ask_peers: bool) -> Resolved:
         """The digest of ``name``. Raises `OciError` (404) with the reason if there is no answer."""
-        if not self.enabled:
-            raise unknown(name, "tags are not resolved here", hint="tags.resolve is false")
-        self.require_resolved_here(name)
-        local = self.store.find(name.repository, name.tag, name.registry)
-        if name.registry is not None and local:
-            return self._local(local[0])
+        offer = self.offer
+        problem = offer.problem(name)
+        if problem is not None:
+            raise problem
+        known = offer.known(name)
+        own = [self._own(tag) for tag in known if tag.imported or tag.age_s <= self.max_age_s]
+        if name.registry is not None and own and not own[0].imported:
+            return own[0]
         answers = await self.finder.find_tag(name, max_age_s=self.max_age_s) if ask_peers else ()
-        if name.registry is None:
-            _require_one_registry(name, [*(i.name for i in local), *(a.name for a in answers)])
-            if local:
-                return self._local(local[0])
-        if not answers:
-            raise unknown(
-                name,
-                f"nobody saw this tag in the last {self.max_age_s:g} s",
-                hint="the first node to pull it asks the registry; tags.max_age_s is the limit",
-            )
-        freshest = answers[0]
-        return Resolved(
-            name=freshest.name,
-            descriptor=freshest.descriptor,
-            seen_s=self.clock() - freshest.age_s,
-            node=freshest.node,
-        )
-
-    def require_resolved_here(self, name: Named) -> None:
-        """Raises `OciError` (404) if the settings leave this tag to the registry."""
-        if not self.tags.admits(name):
-            raise unknown(
-                name, "this tag is never resolved here", hint="tags.exclude or tags.resolve_latest says so"
-            )
+        told = [self._told(answer) for answer in answers if self._counts(answer)]
+        _require_one_digest(name, [*known, *told])
+        # The sort keeps the order of equals: this node's own word first, then the freshest.
+        words = sorted([*own, *told], key=lambda word: word.imported)
+        if not words:
+            raise self._refusal(name, known, answers)
+        return words[0]
 
     def reply_to(self, question: Question) -> Reply:
         """This node's reply to a peer's question."""
+        offer, store = self.offer, self.offer.store
         return Reply(
-            held=frozenset(digest for digest in question.digests if self.store.holds(digest)),
-            tags=tuple(self._known(dict.fromkeys(question.tags))) if self.enabled else (),
+            held=frozenset(
+                digest for digest in question.digests if store.holds(digest) and offer.shares(digest)
+            ),
+            tags=tuple(
+                tag
+                for name in dict.fromkeys(question.tags)
+                for tag in offer.known(offer.understood(name))
+                if store.holds(tag.descriptor.digest)
+            ),
         )
 
-    def _local(self, image: TaggedImage) -> Resolved:
+    def _counts(self, answer: TagAnswer) -> bool:
+        """Whether a peer's answer counts here: it may see another cluster of registries than this node."""
+        return self.offer.speaks_of(answer.name) and (self.offer.share_imported or not answer.imported)
+
+    def _own(self, tag: KnownTag) -> Resolved:
         return Resolved(
-            name=image.name, descriptor=image.descriptor, seen_s=self.ages.seen_s(image), node=None
+            name=tag.name,
+            descriptor=tag.descriptor,
+            age_s=tag.age_s,
+            seen_s=self.clock() - tag.age_s,
+            voucher=tag.voucher,
+            imported=tag.imported,
+            node=None,
         )
 
-    def _known(self, names: Iterable[Named]) -> Iterable[KnownTag]:
-        now_s = self.clock()
-        for name in names:
-            if not self.tags.admits(name):
-                continue
-            for image in self.store.find(name.repository, name.tag, name.registry):
-                if self.store.holds(image.descriptor.digest):
-                    # A clock that was set back must not make an age negative.
-                    age_s = max(0.0, now_s - self.ages.seen_s(image))
-                    yield KnownTag(name=image.name, descriptor=image.descriptor, age_s=age_s)
+    def _told(self, answer: TagAnswer) -> Resolved:
+        return Resolved(
+            name=answer.name,
+            descriptor=answer.descriptor,
+            age_s=answer.age_s,
+            seen_s=self.clock() - answer.age_s,
+            voucher=answer.voucher,
+            imported=answer.imported,
+            node=answer.node,
+        )
+
+    def _refusal(self, name: Named, known: Sequence[KnownTag], answers: Sequence[TagAnswer]) -> OciError:
+        left_out = [image.name for image in self.offer.found(name)] + [answer.name for answer in answers]
+        if name.registry is None and len(left_out) == 1:
+            problem = self.offer.problem(left_out[0])
+            if problem is not None:
+                return problem
+        reason = f"nobody saw this tag in the last {self.max_age_s:g} s"
+        doubts = self.offer.doubts(name)
+        if known:
+            reason += f"; this node did {min(tag.age_s for tag in known):.0f} s ago"
+        elif doubts:
+            reason += f"; this node has it, but {doubts[0].value}"
+        return unknown(
+            name,
+            reason,
+            hint="containerd asks the registry, with one HEAD; tags.max_age_s is the limit",
+        )
 
 
-def _require_one_registry(name: Named, found: list[Named]) -> None:
-    registries = sorted({str(each.registry) for each in found})
-    if len(registries) > 1:
+def _require_one_digest(name: Named, found: Iterable[KnownTag | Resolved]) -> None:
+    """Without a registry, a name must mean one thing. Several registries may agree on it."""
+    found = list(found)
+    registries = sorted({str(each.name.registry) for each in found})
+    if name.registry is None and len(registries) > 1 and len({each.descriptor.digest for each in found}) > 1:
         error: OciError = unknown(
             name, f"several registries have this name: {', '.join(registries)}", hint="add ?ns=REGISTRY"
         )

@@ -11,12 +11,15 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+from agent.config.values import parse_name
+from agent.content.offer import KnownTag
 from agent.oci.digest import Digest, parse_digest
 from agent.oci.errors import OciError, RequestInvalid
 from agent.oci.manifest import Descriptor
 from agent.oci.reference import Named, parse_repository, parse_tag
 from agent.oci.registry import parse_registry
 from agent.peering.channel import Codec, MessageInvalid
+from topology.placement import NodeName
 
 PATH = "/shorthaul/v1/holders"
 DIGESTS_MAX = 256  # an image has at most 127 layers
@@ -30,15 +33,6 @@ class Question:
 
     digests: tuple[Digest, ...] = ()
     tags: tuple[Named, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KnownTag:
-    """A tag in a reply. Its name always has a registry."""
-
-    name: Named
-    descriptor: Descriptor
-    age_s: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +87,8 @@ def encode_reply(number: int, question: Question, reply: Reply) -> bytes:
             tag.descriptor.size_bytes,
             tag.descriptor.media_type,
             round(tag.age_s, 3),
+            tag.voucher,
+            tag.imported,
         ]
         for tag in reply.tags
     ]
@@ -151,14 +147,18 @@ def _named(registry: Any, repository: Any, tag: Any) -> Named:
 
 
 def _known_tag(entry: Any) -> KnownTag:
-    name, digest, size, media_type, age = entry
+    name, digest, size, media_type, age, voucher, imported = entry
     if not isinstance(size, int) or size < 0 or not isinstance(media_type, str) or "\n" in media_type:
         raise ReplyInvalid("a malformed descriptor")
     age_s = float(age)
     if not age_s >= 0:  # NaN too
         raise ReplyInvalid("a negative age")
+    if not isinstance(imported, bool):
+        raise ReplyInvalid("neither imported nor not")
     return KnownTag(
         name=_named(*name),
         descriptor=Descriptor(digest=parse_digest(digest), size_bytes=size, media_type=media_type),
         age_s=age_s,
+        voucher=NodeName(parse_name(voucher)),  # it goes into headers and logs
+        imported=imported,
     )

@@ -2,7 +2,7 @@
 
 Source: OCI distribution spec 1.1, "Listing Tags" and "Listing Referrers". A mirror knows only a part of what
 the registry knows. So only requests that name no registry are answered. Those that name one get a 404, and
-the client asks the registry.
+the client asks the registry. A tag is listed if this node would say which digest it has.
 """
 
 import json
@@ -12,10 +12,10 @@ from urllib.parse import urlencode
 
 from aiohttp import web
 
-from agent.content.store import ContentError, ContentStore, TaggedImage
+from agent.content.offer import KnownTag, Offer
+from agent.content.store import ContentError, TaggedImage
 from agent.content.verified import read_manifest
 from agent.oci.errors import NameUnknown
-from agent.oci.filters import Filter
 from agent.oci.manifest import OCI_INDEX
 from agent.oci.reference import ReferrerList, TagList
 
@@ -24,12 +24,12 @@ from agent.oci.reference import ReferrerList, TagList
 class Discovery:
     """Lists from this node's store."""
 
-    store: ContentStore
-    registries: Filter
+    offer: Offer
 
     def tags(self, target: TagList) -> web.Response:
         """The tags of a repository in lexical order, after ``last``, at most ``limit`` of them."""
-        known = sorted({str(image.name.tag) for image in self._images(target)})
+        images, judge = self._images(target), self.offer.judge
+        known = sorted({str(image.name.tag) for image in images if isinstance(judge(image), KnownTag)})
         if not known:
             raise NameUnknown(f"{target.repository}: this node knows no tag of it")
         after = [tag for tag in known if target.last is None or tag > target.last]
@@ -54,19 +54,18 @@ class Discovery:
         index = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": list(found.values())}
         return web.Response(body=json.dumps(index).encode(), headers=headers)
 
-    def _images(self, target: TagList | ReferrerList) -> list[TaggedImage]:
+    def _images(self, target: TagList | ReferrerList) -> tuple[TaggedImage, ...]:
         if target.registry is not None:
             raise NameUnknown(
                 f"{target.registry}/{target.repository}: only the registry knows all of it",
                 hint="leave ns= out to see what this node knows",
             )
-        images = self.store.images(target.repository)
-        return [image for image in images if self.registries.admits(image.name)]
+        return self.offer.images(target.repository)
 
     async def _as_referrer(self, image: TaggedImage, target: ReferrerList) -> dict[str, Any] | None:
         digest = image.descriptor.digest
         try:
-            manifest = await read_manifest(await self.store.open(digest), digest)
+            manifest = await read_manifest(await self.offer.store.open(digest), digest)
         except ContentError:
             return None
         if manifest is None or manifest.subject != target.digest:

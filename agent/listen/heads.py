@@ -86,6 +86,15 @@ def wanted_range(exchange: Exchange, digest: Digest, size_bytes: int | None) -> 
 
 
 def _source(record: RequestRecord) -> str:
-    """Which node the bytes come from and why, in ASCII, as a header needs it."""
-    reason = record.reason.encode("ascii", "replace").decode().replace("\\", "/").replace('"', "'")
-    return f'node={record.node}; tier={record.tier_label}; reason="{reason}"'
+    """Which node the bytes come from and why, and whose word the tag is, in ASCII, as a header needs it."""
+    source = f'node={record.node}; tier={record.tier_label}; reason="{_quotable(record.reason)}"'
+    tag = record.tag
+    if tag is None:
+        return source
+    origin = "import" if tag.imported else "registry"
+    told_by, vouched_by = _quotable(tag.told_by), _quotable(tag.vouched_by)
+    return f"{source}; tag-told-by={told_by}; tag-vouched-by={vouched_by}; tag-{origin}-age-s={tag.age_s:.0f}"
+
+
+def _quotable(text: str) -> str:
+    return text.encode("ascii", "replace").decode().replace("\\", "/").replace('"', "'")

@@ -4,13 +4,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from agent.content.tags import TagAges
-from agent.holders.tags import TagResolver
+from agent.content.offer import Offer
+from agent.holders.tags import Resolved, TagResolver
 from agent.listen.caller import Caller
 from agent.listen.prefetch import Prefetcher
 from agent.oci.errors import OciError
-from agent.oci.filters import Filter
-from agent.oci.reference import Addressed, Kind, Named, unknown
+from agent.oci.reference import Named
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,31 +17,27 @@ class RequestNames:
     """Resolves tags for callers. ``clock``: Unix seconds."""
 
     resolver: TagResolver
-    ages: TagAges
-    registries: Filter
     prefetcher: Prefetcher
     clock: Callable[[], float] = time.time
 
-    def require_mirrored(self, target: Named | Addressed) -> None:
-        """Raises `OciError` (404) if the configuration does not mirror the target's registry."""
-        if not self.registries.admits(target):
-            raise unknown(target, "not mirrored here", hint="registries.include and .exclude decide")
+    @property
+    def offer(self) -> Offer:
+        """What this node answers for at all."""
+        return self.resolver.offer
 
-    async def resolve(self, name: Named, caller: Caller) -> Addressed:
-        """The manifest that the tag names. Raises `OciError` (404) with the reason if there is no answer."""
+    async def resolve(self, name: Named, caller: Caller) -> Resolved:
+        """The digest that the tag names. Raises `OciError` (404) with the reason if there is no answer."""
+        ages = self.offer.ages
+        if caller.committed:
+            ages.asked(name)
         try:
             resolved = await self.resolver.resolve(name, ask_peers=caller.may_ask_peers)
         except OciError:
             if caller.is_local:
-                self.ages.declined(name, self.clock())
+                ages.declined(name, self.clock())
             raise
-        # A client may name no registry. Only now it is known which one decides.
-        self.require_mirrored(resolved.name)
-        self.resolver.require_resolved_here(resolved.name)
         digest = resolved.descriptor.digest
-        if caller.is_local:
-            self.ages.resolved(resolved.name, digest, resolved.seen_s)
+        if caller.is_local and not resolved.imported:
+            ages.resolved(resolved.name, digest, resolved.seen_s, resolved.voucher)
         self.prefetcher.answered_tag(digest, caller)
-        return Addressed(
-            registry=resolved.name.registry, repository=name.repository, kind=Kind.MANIFEST, digest=digest
-        )
+        return resolved

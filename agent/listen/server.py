@@ -117,6 +117,8 @@ class OciServer:
                 hint="push to the registry itself",
             )
         target = parse_target(request.raw_path)
+        if not isinstance(target, Ping):
+            target = self._names.offer.understood(target)
         match target:
             case Ping():
                 record.kind, record.status = "ping", 200
@@ -137,13 +139,24 @@ class OciServer:
         record = exchange.record
         record.kind = "manifest" if isinstance(target, Named) else target.kind.value
         record.target = str(target)
-        self._names.require_mirrored(target)
+        self._names.offer.require(target)
         if isinstance(target, Named):
-            target = await self._names.resolve(target, exchange.caller)
+            target = await self._resolve(exchange, target)
         record.digest = target.digest
         if target.kind is Kind.MANIFEST:
             return await self._manifest(exchange, target)
         return await self._blob(exchange, target)
+
+    async def _resolve(self, exchange: Exchange, name: Named) -> Addressed:
+        """The manifest that the tag names. Raises `OciError` (404) if nobody vouches for the tag."""
+        resolved = await self._names.resolve(name, exchange.caller)
+        exchange.record.tag = resolved.source(self._own)
+        return Addressed(
+            registry=resolved.name.registry,
+            repository=name.repository,
+            kind=Kind.MANIFEST,
+            digest=resolved.descriptor.digest,
+        )
 
     async def _manifest(self, exchange: Exchange, target: Addressed) -> web.StreamResponse:
         manifest = await self._local.manifest(exchange, target)

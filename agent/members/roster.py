@@ -109,6 +109,10 @@ class Roster:
         """The peer that has this address."""
         return self._by_address.get(address)
 
+    def is_member(self, host: str) -> bool:
+        """Whether this is another member's address or name."""
+        return host in self._by_address or NodeName(host) in self._peers
+
     def tier(self, name: NodeName) -> Tier:
         """How near a node is. REMOTE if it is not a member."""
         return self.snapshot.tier(name)

@@ -7,7 +7,7 @@ from itertools import islice
 from typing import Any
 
 from agent.documents.codec import to_plain
-from agent.documents.requests import RequestDocument, SourceEntry
+from agent.documents.requests import RequestDocument, SourceEntry, TagEntry
 from agent.documents.times import utc
 from topology.placement import NodeName, Tier
 
@@ -43,6 +43,25 @@ class SourceBytes:
     size_bytes: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TagSource:
+    """Whose word says which digest a tag has. See `TagEntry`."""
+
+    told_by: NodeName
+    vouched_by: NodeName
+    age_s: float
+    imported: bool
+
+    def document(self) -> TagEntry:
+        """It as a part of the API's documents."""
+        return TagEntry(
+            told_by=self.told_by,
+            vouched_by=self.vouched_by,
+            age_s=round(self.age_s, 3),
+            imported=self.imported,
+        )
+
+
 @dataclass(slots=True, kw_only=True)
 class RequestRecord:
     """Is filled in while the request is answered. Durations are in seconds, sizes in bytes.
@@ -58,6 +77,7 @@ class RequestRecord:
     digest: str | None = None
     status: int = 0
     result: Result = Result.OK
+    tag: TagSource | None = None  # None: the request named a digest, or nobody vouches for the tag
     node: NodeName | None = None
     tier: Tier | None = None
     reason: str = ""
@@ -93,6 +113,7 @@ class RequestRecord:
             digest=self.digest,
             status=self.status,
             result=self.result.value,
+            tag=None if self.tag is None else self.tag.document(),
             source=self.source,
             node=self.node,
             tier=self.tier_label,

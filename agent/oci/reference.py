@@ -12,7 +12,14 @@ from typing import NewType
 from urllib.parse import parse_qsl, unquote
 
 from agent.oci.digest import Digest, parse_digest
-from agent.oci.errors import BlobUnknown, ManifestUnknown, NameInvalid, NameUnknown, OciError
+from agent.oci.errors import (
+    BlobUnknown,
+    DigestInvalid,
+    ManifestUnknown,
+    NameInvalid,
+    NameUnknown,
+    OciError,
+)
 from agent.oci.registry import DOCKER_HUB, Registry, looks_like_registry, parse_registry
 
 Repository = NewType("Repository", str)
@@ -173,6 +180,23 @@ def parse_image(name: str) -> Named | None:
             registry=parse_registry(host), repository=parse_repository(repository), tag=parse_tag(tag)
         )
     except (NameInvalid, ManifestUnknown):
+        return None
+
+
+def parse_named_digest(name: str) -> Addressed | None:
+    """containerd's other kind of image name, ``REGISTRY/REPOSITORY@DIGEST``. None for anything else."""
+    repository, at, digest = name.partition("@")
+    tagged = parse_image(f"{repository}:_") if at else None
+    if tagged is None:
+        return None
+    try:
+        return Addressed(
+            registry=tagged.registry,
+            repository=tagged.repository,
+            kind=Kind.MANIFEST,
+            digest=parse_digest(digest),
+        )
+    except DigestInvalid:
         return None
 
 

@@ -98,6 +98,7 @@ class Node:
         if cluster.real:
             self.cgroup = make_cgroup(f"{cluster.folder.name}-{place.name}")
             cluster.cgroups.append(self.cgroup)
+        tags: dict[str, Any] = {}
         if cluster.containerd:
             assert self.cgroup is not None
             self.containerd = Containerd(
@@ -111,6 +112,7 @@ class Node:
             self.layout = self.folder / "layout"
             _empty_layout(self.layout)
             store = f"oci-layout://{self.layout}"
+            tags = {"share_imported": True}  # skopeo does not say where an image came from
         self.settings: dict[str, Any] = {
             "node": {"name": self.name, "address": self.address},
             "placement": place.labels,
@@ -121,6 +123,7 @@ class Node:
                 "admin": f"{self.loopback}:{ADMIN_PORT}",
             },
             "store": store,
+            "tags": tags,
             "membership": {"static": str(cluster.members)},
             "probe": {"socket": str(self.folder / "probe.sock"), "canary_interval_s": 2.0},
         }

@@ -8,11 +8,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from agent.config import LookupSettings
+from agent.content.offer import KnownTag
 from agent.holders.asking import PeerAsker
 from agent.holders.index import HolderIndex
 from agent.holders.scatter import ScatterIndex
 from agent.holders.tagfinder import ScatterTagFinder, TagFinder
-from agent.holders.wire import KnownTag, Question, Reply
+from agent.holders.wire import Question, Reply
 from agent.members.member import Peer
 from agent.members.roster import Roster
 from agent.observe.metrics import Metrics
@@ -132,10 +133,21 @@ def tag_name(registry: str | None = "registry.test", tag: str = "v1") -> Named:
 
 
 def known_tag(
-    digest: Digest, *, age_s: float = 10.0, registry: str = "registry.test", tag: str = "v1"
+    digest: Digest,
+    *,
+    age_s: float = 10.0,
+    registry: str = "registry.test",
+    tag: str = "v1",
+    imported: bool = False,
 ) -> KnownTag:
     descriptor = Descriptor(digest=digest, size_bytes=100, media_type=OCI_MANIFEST)
-    return KnownTag(name=tag_name(registry), descriptor=descriptor, age_s=age_s)
+    return KnownTag(
+        name=tag_name(registry),
+        descriptor=descriptor,
+        age_s=age_s,
+        voucher=NodeName("seer"),
+        imported=imported,
+    )
 
 
 def _asked_for(question: Question, known: KnownTag) -> bool:

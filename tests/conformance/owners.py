@@ -14,6 +14,7 @@ from agent.content.containerd import Containerd as ContainerdContent
 from agent.content.ocilayout import OciLayout
 from agent.content.store import ContentStore
 from agent.oci.digest import Digest
+from agent.oci.origin import MARK
 from benchmarks.lab.containerd import NAMESPACE, VERSIONS, Containerd
 from benchmarks.lab.image import Image, build_image
 from benchmarks.lab.process import LabError
@@ -54,6 +55,10 @@ class Owner(ABC):
     @abstractmethod
     def add_image(self, image: Image) -> None:
         """Put an image into the store, its name being its tag."""
+
+    @abstractmethod
+    def mark(self, image: Image, registry: str, repository: str) -> None:
+        """Note that an image of the store came from there, as a pull does."""
 
     @abstractmethod
     def remove_name(self, name: str) -> None:
@@ -110,6 +115,10 @@ class LayoutOwner(Owner):
             self.add(path.read_bytes())
         (entry,) = json.loads((image.layout / "index.json").read_text())["manifests"]
         self._entries[image.tag] = entry
+        self._write_index()
+
+    def mark(self, image: Image, registry: str, repository: str) -> None:
+        self._entries[image.tag]["annotations"][f"{MARK}{registry}"] = repository
         self._write_index()
 
     def remove_name(self, name: str) -> None:
@@ -178,6 +187,10 @@ class ContainerdOwner(Owner):
             for name in ("oci-layout", "index.json", "blobs"):
                 tar.add(image.layout / name, arcname=name)
         self._daemon.ctr("images", "import", "--no-unpack", str(archive))
+
+    def mark(self, image: Image, registry: str, repository: str) -> None:
+        self._daemon.ctr("content", "label", image.manifest, f"{MARK}{registry}={repository}")
+        self._daemon.ctr("images", "label", image.tag, "pulled=yes")
 
     def remove_name(self, name: str) -> None:
         self._daemon.ctr("images", "rm", name)

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from agent.content.store import Blob, Change, ChangeKind, ContentMissing, ContentStore
+from agent.content.store import Blob, Change, ChangeKind, ContentMissing, ContentStore, TagChange
 from agent.oci.digest import Digest
+from agent.oci.origin import Origin
 from agent.oci.reference import Repository, Tag
 from agent.oci.registry import Registry
 from benchmarks.lab.folders import make_folder
@@ -258,6 +259,78 @@ def test_a_name_that_moves_is_found_at_its_new_place_and_seen_now(
         )
         seen_s += [found.seen_s for found in store.find(Repository("library/moves"), Tag("v1"), None)]
     assert seen_s[0] < seen_s[1]
+
+
+def _origin(store: ContentStore, repository: str) -> list[Origin]:
+    return [image.origin for image in store.find(Repository(repository), Tag("v1"), None)]
+
+
+def test_a_name_is_imported_until_the_store_says_where_its_content_came_from(
+    owner: Owner, running: RunningStore
+) -> None:
+    image = owner.new_image("registry.test:5000/library/came:v1", seed=40)
+    owner.add_image(image)
+    for came_from, origin in (
+        (None, Origin.IMPORTED),
+        ("library/other", Origin.ELSEWHERE),
+        ("library/other,library/came", Origin.REGISTRY),
+    ):
+        if came_from is not None:
+            owner.mark(image, "registry.test", came_from)
+        running.wait_for(
+            lambda origin=origin: _origin(running.store, "library/came") == [origin],  # type: ignore[misc]
+            f"it is {origin.value}",
+            at_most_s=_NOTICED_S,
+        )
+
+
+def test_each_name_that_is_written_is_told_with_what_it_was(owner: Owner, running: RunningStore) -> None:
+    name, told = "registry.test/library/told:v1", list[TagChange]()
+    running.wait_for(lambda: bool(_find(running.store, "library/start", "v1", None)), "names are known")
+    running.do(lambda: running.store.on_tag(told.append))
+    manifests = []
+    for seed in (50, 51):
+        image = owner.new_image(name, seed=seed)
+        owner.add_image(image)
+        manifests.append(image.manifest)
+
+        def last() -> str | None:
+            return told[-1].image.descriptor.digest if told else None
+
+        running.wait_for(lambda: last() == manifests[-1], "it is told", at_most_s=_NOTICED_S)
+    assert {str(change.image.name) for change in told} == {name}
+    assert not any(change.first for change in told)
+    before = [None if change.before is None else change.before.descriptor.digest for change in told]
+    assert before[0] is None
+    assert before[-1] in manifests
+    assert manifests[0] in before
+
+
+def test_a_name_that_is_there_at_the_start_is_told_as_such(owner: Owner) -> None:
+    told: list[TagChange] = []
+
+    def listened() -> ContentStore:
+        store = owner.store()
+        store.on_tag(told.append)
+        return store
+
+    with RunningStore(listened) as view:
+        view.wait_for(lambda: bool(told), "the names are told", at_most_s=_NOTICED_S)
+        assert all(change.first and change.before is None for change in told)
+
+
+def test_a_digest_has_the_repositories_of_its_names(owner: Owner, running: RunningStore) -> None:
+    image = owner.new_image("registry.test/library/placed:v1", seed=60)
+    owner.add_image(image)
+    expected = {("registry.test", "library/placed")}
+    running.wait_for(
+        lambda: running.store.repositories(Digest(image.manifest)) == expected, "known", at_most_s=_NOTICED_S
+    )
+    assert running.store.repositories(digest_of(b"never added")) == frozenset()
+    owner.remove_name(image.tag)
+    running.wait_for(
+        lambda: not running.store.repositories(Digest(image.manifest)), "forgotten", at_most_s=_NOTICED_S
+    )
 
 
 def test_a_removed_name_is_no_longer_found(owner: Owner, running: RunningStore) -> None:

@@ -46,6 +46,7 @@ async def test_a_tag_is_found_with_what_its_peer_knows_of_it(make: Make) -> None
     (answer,) = await cluster.finder.find_tag(tag_name(), max_age_s=60)
     assert (answer.node, answer.name, answer.descriptor) == ("far", tag_name(), known_tag(A).descriptor)
     assert answer.age_s == pytest.approx(30, abs=5)
+    assert (answer.voucher, answer.imported) == ("seer", False)
 
 
 @pytest.mark.parametrize("asked", [tag_name("other.test"), tag_name(tag="v2")])
@@ -76,6 +77,29 @@ async def test_answers_older_than_max_age_s_are_left_out(make: Make) -> None:
     answers = await cluster.finder.find_tag(tag_name(), max_age_s=60)
     assert [answer.node for answer in answers] == ["far"]
     assert await cluster.finder.find_tag(tag_name(), max_age_s=10) == ()
+
+
+async def test_an_imported_tag_comes_last_and_is_never_too_old(make: Make) -> None:
+    cluster = make(
+        {
+            "importer": Member(OWN_ZONE, tags=[known_tag(A, age_s=1000, imported=True)]),
+            "fresh importer": Member(OWN_ZONE, tags=[known_tag(B, age_s=1, imported=True)]),
+            "puller": Member(OWN_ZONE, tags=[known_tag(C, age_s=50)]),
+        }
+    )
+    answers = await cluster.finder.find_tag(tag_name(), max_age_s=60)
+    assert [answer.node for answer in answers] == ["puller", "fresh importer", "importer"]
+
+
+async def test_an_import_nearby_does_not_hide_what_a_far_peer_saw_at_the_registry(make: Make) -> None:
+    cluster = make(
+        {
+            "near": Member(OWN_ZONE, tags=[known_tag(A, imported=True)]),
+            "far": Member(FAR, tags=[known_tag(B, age_s=50)]),
+        }
+    )
+    answers = await cluster.finder.find_tag(tag_name(), max_age_s=60)
+    assert [answer.node for answer in answers] == ["far", "near"]
 
 
 async def test_without_a_registry_the_answers_of_every_registry_in_the_cluster_are_given(make: Make) -> None:

@@ -20,6 +20,7 @@ from typing import Any, Self
 import yaml
 
 from agent.oci.manifest import OCI_MANIFEST
+from agent.oci.origin import MARK
 from benchmarks.lab.cluster import metric_total
 from benchmarks.lab.folders import make_folder
 from benchmarks.lab.process import Process
@@ -247,18 +248,30 @@ class Node:
                 digest = digest_of(content)
                 wait_for(lambda digest=digest: self.explain(digest)["local"], "the blob is noticed")  # type: ignore[misc]
 
-    def put_image(self, image: Image, *names: str) -> None:
-        """An image under some names, each ``REGISTRY/REPOSITORY:TAG``."""
+    def put_image(self, image: Image, *names: str, origin: str | None = "") -> None:
+        """An image under some names, each ``REGISTRY/REPOSITORY:TAG``, from the registry that each name says.
+
+        ``origin``: from this ``REGISTRY/REPOSITORY`` instead. None: from nowhere, as an import is.
+        """
         self.put(image.config, *image.layers, image.manifest)
         for name in names:
+            annotations = {"org.opencontainers.image.ref.name": name}
+            if origin is not None:
+                host, _, repository = (origin or name.rpartition(":")[0]).partition("/")
+                annotations[f"{MARK}{host.partition(':')[0]}"] = repository
             self._entries.append(
                 {
                     "mediaType": OCI_MANIFEST,
                     "digest": image.digest,
                     "size": len(image.manifest),
-                    "annotations": {"org.opencontainers.image.ref.name": name},
+                    "annotations": annotations,
                 }
             )
+        self._write_index()
+
+    def remove_names(self) -> None:
+        """Take all names out of the layout. The content stays."""
+        self._entries.clear()
         self._write_index()
 
     def path_of(self, content: bytes) -> Path:

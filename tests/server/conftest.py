@@ -39,7 +39,7 @@ def shelf() -> Iterator[Shelf]:
     with Site() as made:
         node = made.add("shelf", http={"idle_s": 2.0})
         node.put_image(image, "registry.test/library/app:v1", "registry.test/library/shared:v1")
-        node.put_image(image, "registry.test/library/app:latest")
+        node.put_image(image, *(f"registry.test/library/app:{tag}" for tag in ("latest", "v0")))
         node.put_image(other, "other.test/library/shared:v1")
         node.put(b"")
         made.start()

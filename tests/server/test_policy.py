@@ -97,6 +97,26 @@ def test_a_tag_that_a_node_excludes_is_not_told_to_its_peers(policies: Policies)
     assert [entry[0][2] for entry in reply["tags"]] == ["v2"]
 
 
+def test_what_a_node_does_not_serve_it_tells_nobody_of(site: Site) -> None:
+    node = site.add("excluding", registries={"exclude": ["registry.test/library/secret"]})
+    secret, public = make_image(b"secret"), make_image(b"public")
+    node.put_image(secret, "registry.test/library/secret:v1")
+    node.put_image(public, "registry.test/library/app:v1")
+    site.start()
+    asked = [["registry.test", f"library/{name}", "v1"] for name in ("secret", "app")]
+    with questioning(node.address) as questioner:
+
+        def reply() -> dict[str, Any]:
+            return questioner.ask(tags=asked, digests=[secret.digest, public.digest])
+
+        wait_for(lambda: bool(reply()["tags"]), "the names are known")
+        assert [entry[0][1] for entry in reply()["tags"]] == ["library/app"]
+        assert reply()["held"] == [1]
+    path = f"/v2/library/secret/manifests/{secret.digest}?ns=registry.test"
+    assert node.ask(path, port=PEER).status == 404
+    assert node.ask("/v2/library/secret/tags/list").status == 404
+
+
 def test_without_tags_resolve_only_digests_are_answered(policies: Policies) -> None:
     node = policies.no_tags
     assert policies.tag(node, "app:v1").status == 404
@@ -138,8 +158,11 @@ def test_a_peers_tag_younger_than_tags_max_age_s_is_taken(policies: Policies) ->
     assert policies.tag(policies.patient, "old:v1").body == policies.old.manifest
 
 
-def test_a_nodes_own_tag_is_answered_at_any_age(policies: Policies) -> None:
-    assert policies.tag(policies.holder, "old:v1").body == policies.old.manifest
+def test_a_nodes_own_tag_older_than_tags_max_age_s_is_left_to_the_registry(policies: Policies) -> None:
+    reply = policies.tag(policies.holder, "old:v1")
+    assert (reply.status, reply.oci_code()) == (404, "MANIFEST_UNKNOWN")
+    assert b"this node did 7" in reply.body
+    assert b"tags.max_age_s" in reply.body
 
 
 def test_an_old_digest_is_served_all_the_same(policies: Policies) -> None:
@@ -168,6 +191,7 @@ def test_a_tag_learned_from_a_peer_does_not_become_younger_on_its_way(site: Site
 
         wait_for(lambda: len(known()) == 1, "the second node knows the tag")
         assert 7100 < known()[0][4] < 7300
+        assert known()[0][5] == "first", "who saw it at the registry goes with it"
     first.stop()
     assert third.ask(path).body == image.manifest
     assert strict.ask(path).status == 404

@@ -3,7 +3,17 @@
 from collections.abc import AsyncIterator, Callable, Set
 from dataclasses import dataclass, field
 
-from agent.content.store import Blob, Change, Changes, ContentMissing, Identity, Names, Room, TaggedImage
+from agent.content.store import (
+    Blob,
+    Change,
+    Changes,
+    ContentMissing,
+    Identity,
+    Names,
+    Room,
+    TagChange,
+    TaggedImage,
+)
 from agent.observe.metrics import Metrics
 from agent.oci.digest import Digest
 from agent.oci.reference import Repository, Tag
@@ -48,6 +58,12 @@ class MemoryStore:
 
     def images(self, repository: Repository) -> tuple[TaggedImage, ...]:
         return self.names.of(repository)
+
+    def repositories(self, digest: Digest) -> Set[tuple[Registry, Repository]]:
+        return self.names.repositories(digest)
+
+    def on_tag(self, listener: Callable[[TagChange], None]) -> None:
+        self.names.on_tag(listener)
 
     async def open(self, digest: Digest) -> Blob:
         raise ContentMissing(digest)

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from agent.config.settings import PullSettings, TransferSettings
-from agent.holders.wire import KnownTag, Question, Reply
+from agent.content.offer import KnownTag
+from agent.holders.wire import Question, Reply
 from agent.members.member import Peer, Peers
 from agent.oci.digest import Digest
 from agent.oci.manifest import OCI_INDEX, Descriptor
@@ -109,6 +110,19 @@ def named(repository: str = "library/nginx", tag: str = "1.27", registry: str | 
         registry=None if registry is None else Registry(registry),
         repository=Repository(repository),
         tag=Tag(tag),
+    )
+
+
+def known_tag(
+    name: Named | None = None, content: object = "v1", *, age_s: float = 1.0, imported: bool = False
+) -> KnownTag:
+    """What a node says of a tag that the node ``seer`` saw at the registry."""
+    return KnownTag(
+        name=name or named(),
+        descriptor=descriptor(content),
+        age_s=age_s,
+        voucher=NodeName("seer"),
+        imported=imported,
     )
 
 

@@ -25,13 +25,15 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"agent/content/containerd/api.proto\x12\x14shorthaul.containerd\x1a\x1fgoogle/protobuf/timestamp.proto\">\n\nDescriptor\x12\x12\n\nmedia_type\x18\x01 \x01(\t\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\x12\x0c\n\x04size\x18\x03 \x01(\x03\"w\n\x05Image\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x30\n\x06target\x18\x03 \x01(\x0b\x32 .shorthaul.containerd.Descriptor\x12.\n\nupdated_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"$\n\x11ListImagesRequest\x12\x0f\n\x07\x66ilters\x18\x01 \x03(\t\"A\n\x12ListImagesResponse\x12+\n\x06images\x18\x01 \x03(\x0b\x32\x1b.shorthaul.containerd.Image\"#\n\x10SubscribeRequest\x12\x0f\n\x07\x66ilters\x18\x01 \x03(\t\"\x19\n\x08\x45nvelope\x12\r\n\x05topic\x18\x03 \x01(\t\"$\n\x04Info\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\x12\x0c\n\x04size\x18\x02 \x01(\x03\"\x1d\n\x0bInfoRequest\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\"8\n\x0cInfoResponse\x12(\n\x04info\x18\x01 \x01(\x0b\x32\x1a.shorthaul.containerd.Info\"%\n\x12ListContentRequest\x12\x0f\n\x07\x66ilters\x18\x01 \x03(\t\"?\n\x13ListContentResponse\x12(\n\x04info\x18\x01 \x03(\x0b\x32\x1a.shorthaul.containerd.Info\"B\n\x12ReadContentRequest\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\x12\x0e\n\x06offset\x18\x02 \x01(\x03\x12\x0c\n\x04size\x18\x03 \x01(\x03\"3\n\x13ReadContentResponse\x12\x0e\n\x06offset\x18\x01 \x01(\x03\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"agent/content/containerd/api.proto\x12\x14shorthaul.containerd\x1a\x1fgoogle/protobuf/timestamp.proto\">\n\nDescriptor\x12\x12\n\nmedia_type\x18\x01 \x01(\t\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\x12\x0c\n\x04size\x18\x03 \x01(\x03\"w\n\x05Image\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x30\n\x06target\x18\x03 \x01(\x0b\x32 .shorthaul.containerd.Descriptor\x12.\n\nupdated_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"$\n\x11ListImagesRequest\x12\x0f\n\x07\x66ilters\x18\x01 \x03(\t\"A\n\x12ListImagesResponse\x12+\n\x06images\x18\x01 \x03(\x0b\x32\x1b.shorthaul.containerd.Image\"#\n\x10SubscribeRequest\x12\x0f\n\x07\x66ilters\x18\x01 \x03(\t\"\x19\n\x08\x45nvelope\x12\r\n\x05topic\x18\x03 \x01(\t\"\xbb\x01\n\x04Info\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\x12\x0c\n\x04size\x18\x02 \x01(\x03\x12.\n\nupdated_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x36\n\x06labels\x18\x05 \x03(\x0b\x32&.shorthaul.containerd.Info.LabelsEntry\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x1d\n\x0bInfoRequest\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\"8\n\x0cInfoResponse\x12(\n\x04info\x18\x01 \x01(\x0b\x32\x1a.shorthaul.containerd.Info\"%\n\x12ListContentRequest\x12\x0f\n\x07\x66ilters\x18\x01 \x03(\t\"?\n\x13ListContentResponse\x12(\n\x04info\x18\x01 \x03(\x0b\x32\x1a.shorthaul.containerd.Info\"B\n\x12ReadContentRequest\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\x12\x0e\n\x06offset\x18\x02 \x01(\x03\x12\x0c\n\x04size\x18\x03 \x01(\x03\"3\n\x13ReadContentResponse\x12\x0e\n\x06offset\x18\x01 \x01(\x03\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'agent.content.containerd.api_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_INFO_LABELSENTRY']._loaded_options = None
+  _globals['_INFO_LABELSENTRY']._serialized_options = b'8\001'
   _globals['_DESCRIPTOR']._serialized_start=93
   _globals['_DESCRIPTOR']._serialized_end=155
   _globals['_IMAGE']._serialized_start=157
@@ -44,18 +46,20 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SUBSCRIBEREQUEST']._serialized_end=418
   _globals['_ENVELOPE']._serialized_start=420
   _globals['_ENVELOPE']._serialized_end=445
-  _globals['_INFO']._serialized_start=447
-  _globals['_INFO']._serialized_end=483
-  _globals['_INFOREQUEST']._serialized_start=485
-  _globals['_INFOREQUEST']._serialized_end=514
-  _globals['_INFORESPONSE']._serialized_start=516
-  _globals['_INFORESPONSE']._serialized_end=572
-  _globals['_LISTCONTENTREQUEST']._serialized_start=574
-  _globals['_LISTCONTENTREQUEST']._serialized_end=611
-  _globals['_LISTCONTENTRESPONSE']._serialized_start=613
-  _globals['_LISTCONTENTRESPONSE']._serialized_end=676
-  _globals['_READCONTENTREQUEST']._serialized_start=678
-  _globals['_READCONTENTREQUEST']._serialized_end=744
-  _globals['_READCONTENTRESPONSE']._serialized_start=746
-  _globals['_READCONTENTRESPONSE']._serialized_end=797
+  _globals['_INFO']._serialized_start=448
+  _globals['_INFO']._serialized_end=635
+  _globals['_INFO_LABELSENTRY']._serialized_start=590
+  _globals['_INFO_LABELSENTRY']._serialized_end=635
+  _globals['_INFOREQUEST']._serialized_start=637
+  _globals['_INFOREQUEST']._serialized_end=666
+  _globals['_INFORESPONSE']._serialized_start=668
+  _globals['_INFORESPONSE']._serialized_end=724
+  _globals['_LISTCONTENTREQUEST']._serialized_start=726
+  _globals['_LISTCONTENTREQUEST']._serialized_end=763
+  _globals['_LISTCONTENTRESPONSE']._serialized_start=765
+  _globals['_LISTCONTENTRESPONSE']._serialized_end=828
+  _globals['_READCONTENTREQUEST']._serialized_start=830
+  _globals['_READCONTENTREQUEST']._serialized_end=896
+  _globals['_READCONTENTRESPONSE']._serialized_start=898
+  _globals['_READCONTENTRESPONSE']._serialized_end=949
 # @@protoc_insertion_point(module_scope)

@@ -81,9 +81,13 @@ class Client:
 
     async def size_bytes(self, digest: str) -> int:
         """The size of a committed blob."""
+        return (await self.info(digest)).size
+
+    async def info(self, digest: str) -> api.Info:
+        """What containerd notes of a committed blob, its labels among it."""
         with self._translated():
             reply = await self._info(api.InfoRequest(digest=digest), timeout=_CALL_S, metadata=self._metadata)
-            return reply.info.size
+            return reply.info
 
     async def sizes(self) -> dict[str, int]:
         """Every committed blob of the namespace with its size."""

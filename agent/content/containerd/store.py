@@ -7,7 +7,7 @@ remote snapshotter), the content API is used instead.
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Set
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Set
 from contextlib import aclosing
 from itertools import islice
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import Protocol
 from agent.content.blobdir import BlobDirectory
 from agent.content.containerd import api_pb2 as api
 from agent.content.containerd.ingests import Ingests
+from agent.content.containerd.names import RecordReader, named_digests
 from agent.content.store import (
     Blob,
     Change,
@@ -26,14 +27,14 @@ from agent.content.store import (
     Identity,
     Names,
     Room,
+    TagChange,
     TaggedImage,
     difference,
     room_at,
 )
 from agent.oci.digest import Digest, parse_digest
 from agent.oci.errors import DigestInvalid
-from agent.oci.manifest import Descriptor
-from agent.oci.reference import Repository, Tag, parse_image
+from agent.oci.reference import Repository, Tag
 from agent.oci.registry import Registry
 
 _log = logging.getLogger(__name__)
@@ -61,6 +62,10 @@ class ContainerdApi(Protocol):
 
     async def sizes(self) -> dict[str, int]:
         """See `Client.sizes`."""
+        ...
+
+    async def info(self, digest: str) -> api.Info:
+        """See `Client.info`."""
         ...
 
     async def size_bytes(self, digest: str) -> int:
@@ -91,6 +96,7 @@ class Containerd:
         self._ingests = Ingests(root / _CONTENT / "ingest", client.namespace)
         self._outages = 0
         self._names = Names()
+        self._records = RecordReader(client)
         self._problem: str | None = f"not connected to containerd at {client.socket} yet"
         self._content_problem: str | None = None
         self._api_sizes: dict[Digest, int] | None = None
@@ -148,6 +154,14 @@ class Containerd:
         """See `ContentStore.images`."""
         return self._names.of(repository)
 
+    def repositories(self, digest: Digest) -> Set[tuple[Registry, Repository]]:
+        """See `ContentStore.repositories`."""
+        return self._names.repositories(digest)
+
+    def on_tag(self, listener: Callable[[TagChange], None]) -> None:
+        """See `ContentStore.on_tag`."""
+        self._names.on_tag(listener)
+
     async def open(self, digest: Digest) -> Blob:
         """See `ContentStore.open`."""
         try:
@@ -182,7 +196,8 @@ class Containerd:
                     aclosing(_settled(events)) as settled,
                 ):
                     async for _ in settled:
-                        self._names.replace(_tagged(await self._client.images()))
+                        records = await self._client.images()
+                        self._names.replace(await self._records.tags(records), named_digests(records))
                         self._problem = None
                 self._problem = "containerd ended its event stream"
                 self._outages += 1
@@ -255,24 +270,6 @@ async def _settled(events: AsyncIterator[None]) -> AsyncGenerator[None, None]:
     finally:
         pending.cancel()
         await asyncio.gather(pending, return_exceptions=True)
-
-
-def _tagged(images: Iterable[api.Image]) -> Iterator[TaggedImage]:
-    for image in images:
-        name = parse_image(image.name)
-        if name is None:
-            continue
-        try:
-            digest = parse_digest(image.target.digest)
-        except DigestInvalid:
-            continue
-        yield TaggedImage(
-            name=name,
-            descriptor=Descriptor(
-                digest=digest, size_bytes=image.target.size, media_type=image.target.media_type
-            ),
-            seen_s=image.updated_at.seconds + image.updated_at.nanos / 1e9,
-        )
 
 
 def _parsed(sizes: dict[str, int]) -> Iterator[tuple[Digest, int]]:

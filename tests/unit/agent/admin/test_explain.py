@@ -8,7 +8,6 @@ import pytest
 from agent.admin.explain import Explainer
 from agent.config import LookupSettings, PullSettings
 from agent.content.ocilayout import OciLayout
-from agent.content.tags import TagAges
 from agent.documents.explain import ExplainDocument
 from agent.holders.asking import PeerAsker
 from agent.holders.scatter import ScatterIndex
@@ -16,7 +15,6 @@ from agent.holders.tagfinder import ScatterTagFinder
 from agent.holders.tags import TagResolver
 from agent.members.roster import Roster
 from agent.observe.metrics import Metrics
-from agent.oci.filters import parse_filter
 from agent.peering.dial import Dialer
 from agent.pull.asking import AskingPolicy
 from agent.pull.bucket import TokenBucket
@@ -26,6 +24,7 @@ from agent.transfer.executor import Puller
 from agent.transfer.peers import PeerClient
 from agent.transfer.relays import Relays
 from agent.transfer.striper import StripeBuffers
+from tests.unit.agent.holders.test_tags import make_offer
 from tests.unit.evidence import make_checks, make_commits
 from tests.unit.twins import CREDENTIALS, FakePeers, located, make_policy, node, peer, peers, sha256
 
@@ -53,19 +52,12 @@ def explainer(tmp_path: Path) -> Explainer:
         clock=lambda: NOW_S,
     )
     index = ScatterIndex(asker, settings=LookupSettings(), metrics=metrics)
-    store, everything = OciLayout(tmp_path), parse_filter(("*",), ())
+    store = OciLayout(tmp_path)
     return Explainer(
         own=own,
         store=store,
         index=index,
-        resolver=TagResolver(
-            store=store,
-            ages=TagAges(None),
-            finder=ScatterTagFinder(asker),
-            tags=everything,
-            enabled=True,
-            max_age_s=60.0,
-        ),
+        resolver=TagResolver(offer=make_offer(store), finder=ScatterTagFinder(asker), max_age_s=60.0),
         roster=roster,
         policy=policy,
         clock=lambda: NOW_S,

@@ -13,7 +13,16 @@ import pytest
 
 from agent.config import ScrubSettings
 from agent.content.scrub import Scrubber
-from agent.content.store import Blob, Change, ContentMissing, ContentUnavailable, Identity, Room, TaggedImage
+from agent.content.store import (
+    Blob,
+    Change,
+    ContentMissing,
+    ContentUnavailable,
+    Identity,
+    Room,
+    TagChange,
+    TaggedImage,
+)
 from agent.documents.scrub import RoundEntry
 from agent.documents.times import Moment
 from agent.observe.metrics import Metrics
@@ -121,6 +130,12 @@ class MemoryStore:
 
     def images(self, repository: Repository) -> tuple[TaggedImage, ...]:
         return ()
+
+    def repositories(self, digest: Digest) -> Set[tuple[Registry, Repository]]:
+        return frozenset()
+
+    def on_tag(self, listener: Callable[[TagChange], None]) -> None:
+        raise NotImplementedError
 
     def watch(self) -> AsyncIterator[Change]:
         raise NotImplementedError

@@ -2,12 +2,13 @@
 
 import pytest
 
-from agent.content.store import Names, TaggedImage
+from agent.content.store import Names, TagChange, TaggedImage
+from agent.oci.origin import Origin
 from tests.unit.twins import descriptor, named
 
 
 def image(content: str, seen_s: float) -> TaggedImage:
-    return TaggedImage(name=named(), descriptor=descriptor(content), seen_s=seen_s)
+    return TaggedImage(name=named(), descriptor=descriptor(content), seen_s=seen_s, origin=Origin.REGISTRY)
 
 
 @pytest.mark.parametrize("order", [1, -1])
@@ -16,3 +17,31 @@ def test_of_two_records_of_one_name_the_newer_one_counts(order: int) -> None:
     names.replace([image("old", 1.0), image("new", 2.0)][::order])
     for found in (names.find(named().repository, named().tag, None), names.of(named().repository)):
         assert [each.descriptor for each in found] == [descriptor("new")]
+
+
+def test_name_that_is_read_again_as_it_was_keeps_the_time_at_which_it_was_noticed() -> None:
+    names = Names()
+    names.replace([image("same", 1.0)])
+    (first,) = names.of(named().repository)
+    names.replace([image("same", 1.0)])
+    assert names.of(named().repository)[0].noticed_s == first.noticed_s
+    names.replace([image("same", 2.0)])
+    assert names.of(named().repository)[0].noticed_s > first.noticed_s
+
+
+def test_names_are_told_as_the_first_ones_again_after_the_store_could_not_be_read() -> None:
+    names, told = Names(), list[TagChange]()
+    names.on_tag(told.append)
+    names.replace([image("old", 1.0)])
+    names.replace([image("new", 2.0)])
+    names.forget()
+    names.replace([image("newer", 3.0)])
+    assert [change.first for change in told] == [True, False, True]
+    assert [change.before is None for change in told] == [True, False, True]
+
+
+def test_listener_finds_the_name_that_it_is_told_of() -> None:
+    names, found = Names(), list[int]()
+    names.on_tag(lambda change: found.append(len(names.of(change.image.name.repository))))
+    names.replace([image("new", 1.0)])
+    assert found == [1]

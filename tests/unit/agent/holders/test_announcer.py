@@ -2,14 +2,16 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from agent.content.store import Change, ChangeKind, Changes
 from agent.holders.announcer import announce_store
 from agent.oci.digest import Digest
+from tests.unit.agent.holders.test_tags import image, make_offer
 from tests.unit.agent.transfer.scripted import until
 from tests.unit.evidence import MemoryStore
-from tests.unit.twins import sha256
+from tests.unit.twins import named, sha256
 
 A, B, C = (sha256(name) for name in "abc")
 
@@ -45,15 +47,51 @@ class NotingIndex:
         self.told.append(("withdraw", set(digests)))
 
 
-async def test_the_store_is_announced_and_then_every_change_in_order() -> None:
-    store, index = ChangingStore(held={A, B}), NotingIndex()
-    following = asyncio.create_task(announce_store(store, index))
-    await until(lambda: index.told == [("announce", {A, B})], "what is there is announced")
-    store.add(C)
-    store.remove(A)
-    store.add(A)
-    changes = [("announce", {C}), ("withdraw", {A}), ("announce", {A})]
-    await until(lambda: index.told[1:] == changes, "the changes are told")
+@asynccontextmanager
+async def announcing(store: ChangingStore) -> AsyncIterator[NotingIndex]:
+    """What is announced of a store that excludes ``docker.io/acme/*``."""
+    index = NotingIndex()
+    following = asyncio.create_task(announce_store(make_offer(store, exclude=("docker.io/acme/*",)), index))
+    await until(lambda: bool(index.told), "what is there is announced")
+    yield index
     following.cancel()
     await asyncio.gather(following, return_exceptions=True)
     assert following.cancelled()
+
+
+async def test_what_is_not_served_is_not_announced() -> None:
+    store = ChangingStore(held={sha256("secret"), A})
+    store.names.replace([image(named(repository="acme/secret"), "secret")])
+    async with announcing(store) as index:
+        assert index.told == [("announce", {A})]
+
+
+async def test_blob_is_withdrawn_when_its_only_name_turns_out_to_be_excluded() -> None:
+    store = ChangingStore(held=set())
+    async with announcing(store) as index:
+        store.add(sha256("secret"))
+        await until(lambda: len(index.told) == 2, "it is announced while it has no name")
+        store.names.replace([image(named(repository="acme/secret"), "secret")])
+        assert index.told[2:] == [("withdraw", {sha256("secret")})]
+        store.names.replace(
+            [image(named(repository="acme/secret"), "secret"), image(named(), "secret")],
+        )
+        assert index.told[3:] == [("announce", {sha256("secret")})]
+
+
+async def test_name_of_content_that_is_not_here_announces_nothing() -> None:
+    store = ChangingStore(held={A})
+    async with announcing(store) as index:
+        store.names.replace([image(named(), "gone"), image(named(repository="acme/secret"), "away")])
+        assert index.told == [("announce", {A})]
+
+
+async def test_the_store_is_announced_and_then_every_change_in_order() -> None:
+    store = ChangingStore(held={A, B})
+    async with announcing(store) as index:
+        assert index.told == [("announce", {A, B})]
+        store.add(C)
+        store.remove(A)
+        store.add(A)
+        changes = [("announce", {C}), ("withdraw", {A}), ("announce", {A})]
+        await until(lambda: index.told[1:] == changes, "the changes are told")

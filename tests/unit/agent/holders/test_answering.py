@@ -7,17 +7,17 @@ from contextlib import asynccontextmanager
 import pytest
 
 from agent.holders.answering import QuestionDesk
-from agent.holders.wire import DIGESTS_MAX, QUESTIONS, KnownTag, Question, Reply
+from agent.holders.wire import DIGESTS_MAX, QUESTIONS, Question, Reply
 from agent.members.member import Peer
 from agent.peering.channels import Channels, NoReply
 from agent.peering.dial import Dialer
 from tests.unit.agent.peering.raw import web_server
 from tests.unit.agent.transfer.scripted import NoLeak, until
-from tests.unit.twins import CREDENTIALS, descriptor, named, sha256
+from tests.unit.twins import CREDENTIALS, known_tag, named, sha256
 
 AT_MOST_S = 10.0
 HELD, OTHER = sha256("held"), sha256("other")
-TAG = KnownTag(name=named(), descriptor=descriptor("v1"), age_s=12.5)
+TAG = known_tag(age_s=12.5)
 
 
 def reply_to(question: Question) -> Reply:

@@ -2,12 +2,13 @@
 
 import pytest
 
-from agent.holders.wire import KnownTag
+from agent.content.offer import KnownTag
 from agent.oci.reference import Named
 from tests.unit.agent.holders.cluster import EVERYONE, HEALTHY_S, SETTINGS, Cluster, play
 from tests.unit.twins import (
     FakePeers,
     descriptor,
+    known_tag,
     loop_clock,
     named,
     node,
@@ -15,7 +16,7 @@ from tests.unit.twins import (
 
 
 def known(age_s: float, *, registry: str = "docker.io", content: str = "v1") -> tuple[KnownTag, ...]:
-    return (KnownTag(name=named(registry=registry), descriptor=descriptor(content), age_s=age_s),)
+    return (known_tag(named(registry=registry), content, age_s=age_s),)
 
 
 def test_tag_of_the_nearest_ring_is_taken_though_a_farther_one_is_fresher() -> None:
@@ -58,7 +59,7 @@ def test_answer_to_another_name_than_the_one_asked_is_ignored(other: Named) -> N
     async def scenario(cluster: Cluster) -> None:
         assert await cluster.finder.find_tag(named(), max_age_s=60) == ()
 
-    play(scenario, FakePeers(tags={"zone-1": (KnownTag(name=other, descriptor=descriptor(1), age_s=1),)}))
+    play(scenario, FakePeers(tags={"zone-1": (known_tag(other, 1),)}))
 
 
 def test_name_without_registry_is_asked_of_everyone_so_that_a_second_registry_shows() -> None:

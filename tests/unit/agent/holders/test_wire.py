@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent.content.offer import KnownTag
 from agent.holders.wire import (
     DIGESTS_MAX,
     QUESTION_MAX_BYTES,
     REPLY_MAX_BYTES,
-    KnownTag,
     Question,
     Reply,
     ReplyInvalid,
@@ -24,7 +24,7 @@ from agent.oci.digest import Digest
 from agent.oci.errors import OciError
 from agent.oci.manifest import MEDIA_TYPES, Descriptor
 from agent.oci.reference import Named
-from tests.unit.twins import descriptor, named, sha256
+from tests.unit.twins import descriptor, known_tag, named, node, sha256
 
 SHA512 = Digest("sha512:" + "0123456789abcdef" * 8)
 DIGESTS = st.sampled_from([SHA512, *(sha256(number) for number in range(20))])
@@ -49,6 +49,8 @@ KNOWN_TAGS = st.builds(
         media_type=st.sampled_from(sorted(MEDIA_TYPES)),
     ),
     age_s=st.integers(0, 10**9).map(lambda milliseconds: milliseconds / 1000),
+    voucher=st.sampled_from(("a1", "node-1.example")).map(node),
+    imported=st.booleans(),
 )
 QUESTION = Question(digests=(sha256("a"), sha256("b")), tags=(named(),))
 JSON = st.recursive(
@@ -163,13 +165,15 @@ def reply_with(**changes: object) -> bytes:
         "size": 1234,
         "media_type": descriptor("v1").media_type,
         "age": 1.5,
+        "voucher": "seer",
+        "imported": False,
         **changes,
     }
     return json.dumps({"number": 1, "held": [0], "tags": [list(parts.values())]}).encode()
 
 
 def test_reply_that_the_broken_ones_are_made_of_is_good() -> None:
-    known = KnownTag(name=named(), descriptor=descriptor("v1"), age_s=1.5)
+    known = known_tag(age_s=1.5)
     assert read_reply(QUESTION, reply_with()) == Reply(held=frozenset((sha256("a"),)), tags=(known,))
 
 
@@ -198,6 +202,10 @@ def test_reply_that_the_broken_ones_are_made_of_is_good() -> None:
         b'{"number": 1, "held": [], "tags": [7]}',
         b'{"number": 1, "held": [], "tags": [[]]}',
         reply_with(name=["docker.io", "library/nginx"]),
+        reply_with(voucher=None),
+        reply_with(voucher=""),
+        reply_with(voucher="a1\r\nX: y"),
+        reply_with(imported=0),
         reply_with(name=["docker.io", "Library", "1"]),
         reply_with(name=["docker.io", "a", "!"]),
         reply_with(digest="sha256:short"),

@@ -4,24 +4,30 @@ import json
 
 import pytest
 
+from agent.content.store import TaggedImage
 from agent.listen.discovery import Discovery
 from agent.oci.errors import NameUnknown
-from agent.oci.filters import parse_filter
+from agent.oci.origin import Origin
 from agent.oci.reference import Repository, TagList
 from agent.oci.registry import Registry
-from tests.unit.agent.holders.test_tags import image
+from tests.unit.agent.holders.test_tags import image, make_offer
 from tests.unit.evidence import MemoryStore
 from tests.unit.twins import named
 
 
 def listed(
-    *tags: str, limit: int | None = None, last: str | None = None, exclude: tuple[str, ...] = ()
+    *tags: str,
+    limit: int | None = None,
+    last: str | None = None,
+    exclude: tuple[str, ...] = (),
+    exclude_tags: tuple[str, ...] = (),
+    more: tuple[TaggedImage, ...] = (),
 ) -> tuple[list[str], str | None]:
     """The tags that are shown of a store with these, and the link to the next page."""
     store = MemoryStore()
-    store.names.replace([image(named(tag=tag)) for tag in tags])
+    store.names.replace([*(image(named(tag=tag)) for tag in tags), *more])
     target = TagList(registry=None, repository=Repository("library/nginx"), limit=limit, last=last)
-    response = Discovery(store=store, registries=parse_filter(["*"], exclude)).tags(target)
+    response = Discovery(offer=make_offer(store, exclude=exclude, exclude_tags=exclude_tags)).tags(target)
     assert isinstance(response.body, bytes)
     return json.loads(response.body)["tags"], response.headers.get("Link")
 
@@ -44,6 +50,13 @@ def test_tags_that_are_not_mirrored_are_not_listed() -> None:
     assert listed("v1", "latest", exclude=("*:latest",))[0] == ["v1"]
 
 
+def test_tags_that_would_not_be_answered_are_not_listed() -> None:
+    assert listed("v1", "latest", exclude_tags=("*:latest",))[0] == ["v1"]
+    retagged = image(named(tag="v2"), origin=Origin.ELSEWHERE)
+    of_the_mirror = image(named(tag="v3", registry="127.0.0.1:30020"))
+    assert listed("v1", more=(retagged, of_the_mirror))[0] == ["v1"]
+
+
 def test_repository_of_which_no_tag_is_known_is_a_404() -> None:
     with pytest.raises(NameUnknown):
         listed()
@@ -54,5 +67,5 @@ def test_list_of_a_named_registry_is_the_registry_s_to_give() -> None:
         registry=Registry("docker.io"), repository=Repository("library/nginx"), limit=None, last=None
     )
     with pytest.raises(NameUnknown) as refused:
-        Discovery(store=MemoryStore(), registries=parse_filter(["*"], ())).tags(target)
+        Discovery(offer=make_offer(MemoryStore())).tags(target)
     assert "ns=" in refused.value.hint

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from agent.content.containerd.api_pb2 import Image
+from agent.content.containerd.api_pb2 import Image, Info
 from agent.content.containerd.store import Containerd
 from agent.content.store import Change, ChangeKind, ContentMissing
 from agent.oci.digest import Digest
@@ -39,6 +39,9 @@ class MemoryApi:
 
     async def images(self) -> list[Image]:
         return []
+
+    async def info(self, digest: str) -> Info:
+        return Info(digest=digest)
 
     async def sizes(self) -> dict[str, int]:
         return {digest: len(content) for digest, content in self.contents.items()}

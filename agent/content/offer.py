@@ -1,0 +1,161 @@
+"""What this node offers of its store: the one place that decides which names and digests it speaks of.
+
+Requests, answers to peers, announcements and lists all ask here, so that what is not served is not announced
+either. A tag is offered only if somebody vouches for it: the store says that its content came from the
+registry and repository of its name, and this node's containerd asked for it if it asks for tags here at all.
+An imported tag is offered only if `tags.share_imported` says so. docs/decisions/0018 has the reasons.
+"""
+
+import math
+from dataclasses import dataclass, replace
+from enum import Enum
+from typing import TypeVar
+
+from agent.content.store import ContentStore, TaggedImage
+from agent.content.tags import TagAges
+from agent.oci.digest import Digest
+from agent.oci.errors import OciError
+from agent.oci.filters import Filter
+from agent.oci.manifest import Descriptor
+from agent.oci.mirrors import MirrorNames
+from agent.oci.origin import Origin
+from agent.oci.reference import Addressed, Kind, Named, ReferrerList, Repository, TagList, unknown
+from topology.placement import NodeName
+
+_Target = TypeVar("_Target", bound=Named | Addressed | TagList | ReferrerList)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KnownTag:
+    """What a node says of a tag. Its name always has a registry.
+
+    ``age_s``: how long ago the tag was seen at the registry. ``voucher``: the node that saw it there. For an
+    ``imported`` tag, no registry was asked: ``age_s`` counts from the import, and bounds nothing.
+    """
+
+    name: Named
+    descriptor: Descriptor
+    age_s: float
+    voucher: NodeName
+    imported: bool = False
+
+
+class Doubt(Enum):
+    """Why nobody vouches for a tag of this node's store."""
+
+    RENAMED = "its content was pulled under another name and given this one here"
+    UNASKED = "it was given this name here: containerd did not ask for it"
+    IMPORTED = "it was imported or built here, and tags.share_imported is not set"
+    POSTDATED = "its record is dated in the future, so its age is not known"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Offer:
+    """What one node offers. ``resolve``: whether tags are resolved at all."""
+
+    own: NodeName
+    store: ContentStore
+    ages: TagAges
+    registries: Filter
+    tags: Filter
+    resolve: bool
+    share_imported: bool
+    mirrors: MirrorNames
+
+    def understood(self, target: _Target) -> _Target:
+        """The target without a registry, if the registry that it names is this mirror itself."""
+        if target.registry is None or not self.mirrors.has(target.registry):
+            return target
+        return replace(target, registry=None)
+
+    def admits(self, target: Named | Addressed) -> bool:
+        """Whether the configuration mirrors the target."""
+        return self.registries.admits(target)
+
+    def require(self, target: Named | Addressed) -> None:
+        """Raises `OciError` (404) if the configuration does not mirror the target."""
+        if not self.admits(target):
+            raise _not_mirrored(target)
+
+    def problem(self, name: Named) -> OciError | None:
+        """The 404 for a tag that the configuration leaves to the registry. None if it does not.
+
+        A client may name no registry. Only with the answer it is known which one decides.
+        """
+        if not self.resolve:
+            return unknown(name, "tags are not resolved here", hint="tags.resolve is false")
+        if not self.admits(name):
+            return _not_mirrored(name)
+        if not self.tags.admits(name):
+            hint = "tags.exclude or tags.resolve_latest says so"
+            return unknown(name, "this tag is never resolved here", hint=hint)
+        return None
+
+    def speaks_of(self, name: Named) -> bool:
+        """Whether the configuration lets a node answer for a tag. Never for the mirror's own names."""
+        return not self._is_mirror(name) and self.problem(name) is None
+
+    def found(self, name: Named) -> tuple[TaggedImage, ...]:
+        """The tags of this name in the store, whoever vouches for them."""
+        return self.store.find(name.repository, name.tag, name.registry)
+
+    def known(self, name: Named) -> tuple[KnownTag, ...]:
+        """What this node says of a tag, in each registry if the name has none. Whatever its age."""
+        said = (self.judge(image) for image in self.found(name))
+        return tuple(each for each in said if isinstance(each, KnownTag))
+
+    def doubts(self, name: Named) -> tuple[Doubt, ...]:
+        """Why this node says nothing of a tag that its store has."""
+        said = (self.judge(image) for image in self.found(name))
+        return tuple(each for each in said if isinstance(each, Doubt))
+
+    def judge(self, image: TaggedImage) -> KnownTag | Doubt | None:
+        """What this node says of a tag of its store. None: the configuration leaves it out."""
+        if not self.speaks_of(image.name):
+            return None
+        age_s = self.ages.age_s(image)
+        if image.origin is Origin.IMPORTED:
+            if not self.share_imported:
+                return Doubt.IMPORTED
+            age_s = 0.0 if math.isinf(age_s) else age_s
+        elif image.origin is Origin.ELSEWHERE:
+            return Doubt.RENAMED
+        elif not self.ages.was_asked_for(image):
+            return Doubt.UNASKED
+        elif math.isinf(age_s):
+            return Doubt.POSTDATED
+        return KnownTag(
+            name=image.name,
+            descriptor=image.descriptor,
+            age_s=age_s,
+            voucher=self.ages.voucher(image) or self.own,
+            imported=image.origin is Origin.IMPORTED,
+        )
+
+    def images(self, repository: Repository) -> tuple[TaggedImage, ...]:
+        """The images of a repository whose digests are served."""
+        images = self.store.images(repository)
+        return tuple(each for each in images if self.admits(each.name) and not self._is_mirror(each.name))
+
+    def shares(self, digest: Digest) -> bool:
+        """Whether peers are told that this node has the digest.
+
+        Not if all of its names are in repositories that are not mirrored here. What no name points at, such
+        as a layer, is shared.
+        """
+        repositories = self.store.repositories(digest)
+        return not repositories or any(
+            self.admits(
+                self.understood(
+                    Addressed(registry=registry, repository=repository, kind=Kind.MANIFEST, digest=digest)
+                )
+            )
+            for registry, repository in repositories
+        )
+
+    def _is_mirror(self, name: Named) -> bool:
+        return name.registry is not None and self.mirrors.has(name.registry)
+
+
+def _not_mirrored(target: Named | Addressed) -> OciError:
+    return unknown(target, "not mirrored here", hint="registries.include and .exclude decide")
