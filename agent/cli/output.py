@@ -10,7 +10,7 @@ import io
 import os
 import sys
 from collections.abc import Callable
-from contextlib import redirect_stdout
+from contextlib import redirect_stdout, suppress
 from typing import Any, TextIO
 
 INTERRUPTED, READER_GONE = 130, 141
@@ -117,5 +117,6 @@ def _report(ending: KeyboardInterrupt | OutputFailed) -> int:
     if ending.errno == errno.EPIPE:
         return READER_GONE
     hint = "give it a terminal, or a file on a disk with room"
-    print(f"shorthaul: the output can't be written: {ending}\n      hint: {hint}", file=sys.stderr)
+    with suppress(OSError):  # nor may anything else be
+        print(f"shorthaul: the output can't be written: {ending}\n      hint: {hint}", file=sys.stderr)
     return 1

@@ -5,6 +5,7 @@ import os
 import time
 from pathlib import Path
 
+from benchmarks.lab.makers import is_left_behind
 from bpf.cgroups import find_root
 
 
@@ -29,8 +30,7 @@ def sweep_cgroups(prefix: str) -> None:
     Several processes may sweep at once. What can't be removed yet is left for the next sweep.
     """
     for cgroup in find_root().glob(f"{prefix}-*"):
-        maker = cgroup.name.removeprefix(f"{prefix}-").partition("-")[0]
-        if maker.isdigit() and not Path(f"/proc/{maker}").exists():
+        if is_left_behind(cgroup, prefix):
             with contextlib.suppress(OSError):
                 _kill_all(cgroup)
                 remove_cgroup(cgroup)

@@ -6,6 +6,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from benchmarks.lab.makers import is_left_behind
 from benchmarks.lab.process import LabError, run
 
 
@@ -20,8 +21,7 @@ def sweep_folders(prefix: str) -> None:
     Several processes may sweep at once.
     """
     for folder in Path(tempfile.gettempdir()).glob(f"{prefix}-*-*"):
-        maker = folder.name.removeprefix(f"{prefix}-").partition("-")[0]
-        if maker.isdigit() and not Path(f"/proc/{maker}").exists():
+        if is_left_behind(folder, prefix):
             _unmount_below(folder)
             shutil.rmtree(folder, ignore_errors=True)
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+from benchmarks.lab.makers import is_left_behind
 from benchmarks.lab.process import LabError, run
 
 _T = TypeVar("_T")
@@ -100,16 +101,8 @@ def sweep(prefix: str) -> None:
     if not folder.is_dir():
         return
     for entry in folder.iterdir():
-        maker = entry.name.removeprefix(f"{prefix}-").partition("-")[0]
-        if entry.name.startswith(f"{prefix}-") and maker.isdigit() and not Path(f"/proc/{maker}").exists():
-            try:
-                for pid in run(["ip", "netns", "pids", entry.name]).split():
-                    with contextlib.suppress(ProcessLookupError):
-                        os.kill(int(pid), 9)
-                run(["ip", "netns", "del", entry.name])
-            except LabError:
-                if entry.exists():
-                    raise
+        if is_left_behind(entry, prefix):
+            _remove_with_processes(entry)
 
 
 def sent_bytes(netns: str | None) -> int:
@@ -124,6 +117,18 @@ def sent_bytes(netns: str | None) -> int:
         raise LabError(f"{netns} has no link")
 
     return inside(netns, read)
+
+
+def _remove_with_processes(entry: Path) -> None:
+    with contextlib.suppress(LabError):  # gone meanwhile, or no namespace is mounted there
+        for pid in run(["ip", "netns", "pids", entry.name]).split():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(pid), 9)
+    try:
+        run(["ip", "netns", "del", entry.name])
+    except LabError:
+        # `ip netns add` was killed before it mounted the namespace: what is left is a plain file.
+        entry.unlink(missing_ok=True)
 
 
 def inside(netns: str | None, work: Callable[[], _T]) -> _T:

@@ -15,11 +15,12 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 @contextmanager
 def undisturbed() -> Iterator[None]:
-    """A context that defers Ctrl-C and SIGTERM, so that a clean-up is not interrupted."""
+    """A context that ignores Ctrl-C, SIGTERM and SIGHUP, so that a clean-up is not interrupted."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in numbers}
     try:
         yield
     finally:
@@ -139,6 +140,7 @@ def run(
         timeout=at_most_s,
         check=False,
         env=env,
+        preexec_fn=_die_with_parent,
     )
     if done.returncode != 0:
         raise LabError(f"{' '.join(command)}: {(done.stderr or done.stdout).strip()[-1500:]}")

@@ -15,8 +15,9 @@ from pathlib import Path
 
 from tests.unit.twins import REPOSITORY_ROOT
 
+PYTHON = sys.executable
 SHORTHAUL = str(Path(sys.executable).parent / "shorthaul")
-CTRL_C, HANG_UP = b"\x03", b""
+CTRL_C = b"\x03"
 _AT_MOST_S = 60.0
 
 
@@ -24,17 +25,25 @@ class Terminal:
     """The person's side. ``shown``: what the command wrote so far, with the terminal's own escapes."""
 
     def __init__(self, pid: int, descriptor: int) -> None:
-        self._pid, self._descriptor = pid, descriptor
+        self.pid = pid
+        self._descriptor: int | None = descriptor
         self._status: int | None = None
         self.shown = ""
 
     def press(self, keys: bytes) -> None:
         """Type this."""
+        assert self._descriptor is not None
         os.write(self._descriptor, keys)
 
-    def wait_for(self, text: str) -> None:
+    def hang_up(self) -> None:
+        """Close the terminal."""
+        assert self._descriptor is not None
+        os.close(self._descriptor)
+        self._descriptor = None
+
+    def wait_for(self, text: str, *, at_most_s: float = _AT_MOST_S) -> None:
         """Return when the command has written this. Fails if it ends before."""
-        until_s = time.monotonic() + _AT_MOST_S
+        until_s = time.monotonic() + at_most_s
         while text not in self.shown:
             assert time.monotonic() < until_s, f"never shown: {text!r}\n{self.shown}"
             assert self._read(0.1), f"ended without {text!r}:\n{self.shown}"
@@ -47,7 +56,9 @@ class Terminal:
         return self._wait()
 
     def _read(self, at_most_s: float) -> bool:
-        """Read what there is. False: the command has ended."""
+        """Read what there is. False: the command has ended, or its terminal is closed."""
+        if self._descriptor is None:
+            return False
         if not select.select([self._descriptor], [], [], at_most_s)[0]:
             return True
         try:
@@ -59,7 +70,7 @@ class Terminal:
 
     def _wait(self) -> int:
         if self._status is None:
-            _, status = os.waitpid(self._pid, 0)
+            _, status = os.waitpid(self.pid, 0)
             self._status = os.waitstatus_to_exitcode(status)
         return self._status
 
@@ -67,9 +78,10 @@ class Terminal:
         """End the command, if it has not ended."""
         if self._status is None:
             with contextlib.suppress(ProcessLookupError):
-                os.kill(self._pid, 9)
+                os.kill(self.pid, 9)
             self._wait()
-        os.close(self._descriptor)
+        if self._descriptor is not None:
+            os.close(self._descriptor)
 
 
 @contextmanager

@@ -1,66 +1,38 @@
-"""``make demo``: shows how a multi-zone cluster pulls an image, node by node.
+"""The scenario of the demo: who pulls when, and what the agents, the registry and the probes say of it."""
 
-There are three zones in two regions, with two nodes each. Every node runs a real containerd and an agent.
-The first node gets the image from the registry, every other node from its nearest peer. Then the registry
-is stopped, and a node that was down until then still pulls the image. Frames between zones take as long as
-in a cloud. At the end a node shows what it measured of these delays. eBPF probes show the path of each
-containerd's connections to its own agent.
-"""
-
-import argparse
-import io
 import os
-import re
-import signal
-import sys
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 
 from rich.console import Console, Group
 from rich.live import Live
 from rich.rule import Rule
-from rich.table import Table
-from rich.terminal_theme import DIMMED_MONOKAI
-from rich.text import Text
 
 from agent.flows.verdicts import Verdict
 from agent.oci.manifest import parse_manifest
-from benchmarks.lab.cluster import Cluster, Node, places
+from benchmarks.demo.view import Row, Source, bytes_line, pulls_view
+from benchmarks.lab.cluster import Cluster, Node
 from benchmarks.lab.image import Image, build_image
 from benchmarks.lab.process import LabError
 
 _LAYERS = 8
 _LAYER_BYTES = 25_000_000
-_ZONES = {"r1": ["a", "b"], "r2": ["c"]}
-_LATE = "c2"  # this node is down until the registry is stopped
-_COLOURS = {"registry": "red", "rack": "green", "zone": "green", "region": "yellow", "remote": "magenta"}
-_ROUND_TRIPS = {"inside_us": 300.0, "zones_us": 900.0, "regions_us": 8000.0}  # as measured in clouds
+ZONES = {"r1": ["a", "b"], "r2": ["c"]}
+LATE = "c2"  # this node is down until the registry is stopped
+ROUND_TRIPS = {"inside_us": 300.0, "zones_us": 900.0, "regions_us": 8000.0}  # as measured in clouds
 _MEASURED_S = 4.0  # after this time the node that started last has measured every peer twice
 _MB = 1_000_000
-_WIDE = 160  # columns of the full table; a narrower terminal gets colours instead of words
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """Where a node got a blob from. ``tier``: "registry" for the registry."""
-
-    name: str
-    tier: str
-    size_bytes: int
 
 
 @dataclass(slots=True)
 class NodePull:
-    """What is known about one node's pull so far."""
+    """One node's pull, and what is known about it so far."""
 
     node: Node
-    state: str = "waiting"
-    seconds: float | None = None
-    sources: dict[str, Source] = field(default_factory=dict)
+    row: Row
     error: str = ""
 
 
@@ -78,11 +50,13 @@ class Demo:
     def __init__(self, cluster: Cluster, console: Console) -> None:
         self._cluster = cluster
         self._console = console
-        self._pulls = {name: NodePull(node) for name, node in cluster.nodes.items()}
+        self._pulls = {
+            name: NodePull(node, Row(name, f"{node.place.region}/{node.place.zone}"))
+            for name, node in cluster.nodes.items()
+        }
         self._columns: dict[str, str] = {}
         self._image: Image | None = None
         self._note = ""
-        self._wide = console.width >= _WIDE
         self._measured = ""
         self._proof: list[Proof] = []
 
@@ -91,22 +65,22 @@ class Demo:
         self._prepare()
         with Live(self._view(), console=self._console, refresh_per_second=10, transient=True) as live:
             for name in self._pulls:
-                if name == _LATE:
-                    self._note = f"The registry is stopped. {_LATE} was down until now and pulls at last."
+                if name == LATE:
+                    self._note = f"The registry is stopped. {LATE} was down until now and pulls at last."
                     self._cluster.registry.stop()
-                    self._start(_LATE)
+                    self._start(LATE)
                 self._pull(name, live)
         time.sleep(_MEASURED_S)
-        self._measured = self._cluster.node(_LATE).shorthaul("topology")
+        self._measured = self._cluster.node(LATE).shorthaul("topology")
         if self._cluster.real:
             self._proof = [_proof_of(pull.node) for pull in self._pulls.values()]
         return self.summarise(self._console)
 
     def summarise(self, console: Console) -> bool:
         """Print the table and the totals. Returns whether everything worked as it should."""
-        console.print(self._view())
+        console.print(self._view(console))
         good = self._conclude(console)
-        console.print(Rule(f"what {_LATE} measured (shorthaul topology)"))
+        console.print(Rule(f"what {LATE} measured (shorthaul topology)"))
         console.print(self._measured.rstrip(), markup=False)
         return good
 
@@ -128,7 +102,7 @@ class Demo:
         self._reference = cluster.registry.push(self._image, "demo/app", "v1")
         console.print("Starting the agents …")
         for name in self._pulls:
-            if name != _LATE:
+            if name != LATE:
                 self._start(name)
         self._note = f"Each node pulls {self._reference}, one after the other."
 
@@ -143,14 +117,14 @@ class Demo:
         pull = self._pulls[name]
         seen = len(self._cluster.registry.served())
         started_s = time.monotonic()
-        pull.state = "pulling"
+        pull.row.state = "pulling"
         thread = threading.Thread(target=self._pull_blocking, args=(pull,), daemon=True)
         thread.start()
         while thread.is_alive():
             thread.join(0.1)
             self._read_logs(pull, seen)
             live.update(self._view())
-        pull.seconds = time.monotonic() - started_s
+        pull.row.seconds = time.monotonic() - started_s
         time.sleep(0.6)  # for the last log lines, and until the new image's name is noticed
         self._read_logs(pull, seen)
         live.update(self._view())
@@ -160,47 +134,26 @@ class Demo:
     def _pull_blocking(self, pull: NodePull) -> None:
         try:
             pull.node.pull(self._reference)
-            pull.state = "done"
+            pull.row.state = "done"
         except LabError as error:
-            pull.state, pull.error = "failed", str(error)
+            pull.row.state, pull.error = "failed", str(error)
 
     def _read_logs(self, pull: NodePull, seen: int) -> None:
         """Read what the agent and the registry logged about this pull."""
         for entry in pull.node.requests():
             digest = entry["digest"]
             if entry["result"] == "ok" and entry["bytes"] and digest in self._columns:
-                pull.sources[digest] = Source(entry["node"], entry["tier"], entry["bytes"])
+                pull.row.sources[digest] = Source(entry["node"], entry["tier"], entry["bytes"])
         for _, method, uri, written in self._cluster.registry.served()[seen:]:
             digest = uri.partition("?")[0].rpartition("/")[2]
             if digest == "v1" and self._image is not None:
                 digest = self._image.manifest
             if method == "GET" and digest in self._columns:
-                pull.sources[digest] = Source("registry", "registry", written)
+                pull.row.sources[digest] = Source("registry", "registry", written)
 
-    def _view(self) -> Group:
-        table = Table(title=self._note, title_justify="left", title_style="bold", expand=False)
-        for heading in ("node", "zone", *self._columns.values()):
-            table.add_column(heading if self._wide else heading.replace("layer ", "L"), no_wrap=True)
-        table.add_column("MB", justify="right")
-        table.add_column("seconds", justify="right")
-        for name, pull in self._pulls.items():
-            cells = [self._cell(pull.sources.get(digest), pull.state) for digest in self._columns]
-            size = sum(source.size_bytes for source in pull.sources.values())
-            took = "" if pull.seconds is None else f"{pull.seconds:.2f}"
-            place = pull.node.place
-            table.add_row(name, f"{place.region}/{place.zone}", *cells, f"{size / _MB:.0f}", took)
-        legend = Text("source:  ")
-        for tier in ("registry", "zone", "region", "remote"):
-            legend.append(f"{tier}  ", style=_COLOURS[tier])
-        return Group(table, legend)
-
-    def _cell(self, source: Source | None, state: str) -> Text:
-        if source is None:
-            return Text("…" if state == "pulling" else "")
-        words = [source.name if self._wide else source.name[:3]]
-        if self._wide and source.tier != "registry":
-            words.append(source.tier)
-        return Text(" ".join(words), style=_COLOURS.get(source.tier, ""))
+    def _view(self, console: Console | None = None) -> Group:
+        rows = [pull.row for pull in self._pulls.values()]
+        return pulls_view(self._note, rows, self._columns, width=(console or self._console).width)
 
     def _conclude(self, console: Console) -> bool:
         assert self._image is not None
@@ -215,18 +168,17 @@ class Demo:
         across = by_tier.get("region", 0) + by_tier.get("remote", 0)
         bounds = {"registry": size, "across": (len(zones) - 1) * size, "inside": (count - len(zones)) * size}
         console.print(Rule("bytes, against the lower bound"))
-        console.print(_line("from the registry", registry, bounds["registry"], "one copy"))
-        console.print(_line("across zones", across, bounds["across"], "one copy for each further zone"))
-        console.print(_line("inside zones", inside, bounds["inside"], "all the rest"))
+        few = registry <= bounds["registry"]
+        near = across <= bounds["across"]
+        console.print(bytes_line("from the registry", registry, bounds["registry"], "one copy", good=few))
+        console.print(
+            bytes_line("across zones", across, bounds["across"], "one copy per further zone", good=near)
+        )
+        console.print(bytes_line("inside zones", inside, bounds["inside"], "all the rest", good=True))
         whole = registry + across + inside == count * size
         if not whole:
             console.print("[red]The bytes do not add up to one image a node.[/red]")
-        return (
-            whole
-            and registry <= bounds["registry"]
-            and across <= bounds["across"]
-            and self._show_proof(console)
-        )
+        return whole and few and near and self._show_proof(console)
 
     def _show_proof(self, console: Console) -> bool:
         """The path of the connections from each containerd to its agent, as the kernel saw it."""
@@ -248,7 +200,7 @@ class Demo:
 
     def _all_sources(self) -> Iterator[Source]:
         for pull in self._pulls.values():
-            yield from pull.sources.values()
+            yield from pull.row.sources.values()
 
 
 def _proof_of(node: Node) -> Proof:
@@ -265,52 +217,3 @@ def _proof_of(node: Node) -> Proof:
 
 def _blob_path(digest: str) -> str:
     return f"blobs/{digest.replace(':', '/')}"
-
-
-def _line(what: str, size: int, bound: int, why: str) -> str:
-    mark = "[green]✓[/green]" if size <= bound or what == "inside zones" else "[red]✗[/red]"
-    return f"{mark} {what:<18} {size / _MB:8.1f} MB    bound {bound / _MB:8.1f} MB ({why})"
-
-
-def _draw(demo: Demo, path: Path) -> None:
-    console = Console(width=_WIDE, record=True, file=io.StringIO(), force_terminal=True)
-    demo.summarise(console)
-    picture = console.export_svg(title="make demo", theme=DIMMED_MONOKAI)
-    # Use the reader's own monospace font, because a picture must not load anything from elsewhere.
-    path.write_text(re.sub(r"@font-face \{.*?\}", "", picture, flags=re.DOTALL))
-
-
-def main() -> int:
-    """Run the demo. Returns 0 if every node pulled, and no byte travelled further than necessary."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--svg", type=Path, metavar="FILE", help="also draw what was shown, for the README")
-    arguments = parser.parse_args()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    console = Console(width=None if sys.stdout.isatty() else _WIDE)
-    real = os.geteuid() == 0
-    if real:
-        console.print("A cluster of 6 nodes in network namespaces, a real containerd on each.")
-    else:
-        console.print(
-            "Not root: the same on loopback addresses, with skopeo and OCI layouts in place of containerds."
-        )
-    try:
-        with Cluster(places(_ZONES, 2), real=real, versions=("1.6",), delays=real) as cluster:
-            if real:
-                cluster.spread_zones(**_ROUND_TRIPS)
-            demo = Demo(cluster, console)
-            good = demo.run()
-            if arguments.svg:
-                _draw(demo, arguments.svg)
-    except KeyboardInterrupt:
-        console.print("Stopped; everything is cleaned up.")
-        return 130
-    except LabError as error:
-        console.print(f"[red]The demo failed:[/red] {error}", highlight=False)
-        return 1
-    console.print("Everything is cleaned up.")
-    return 0 if good else 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())
