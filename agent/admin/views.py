@@ -6,7 +6,7 @@ While a large document is made, other tasks can run in between, because the same
 import asyncio
 from collections.abc import Iterable, Sequence
 
-from agent.documents.flows import CanaryEntry, FlowEntry, FlowsDocument
+from agent.documents.flows import CanaryEntry, FlowsDocument
 from agent.documents.times import Moment
 from agent.documents.topology import (
     LatencyDocument,
@@ -28,8 +28,8 @@ from agent.documents.transfers import (
     ZonePairCostEntry,
 )
 from agent.flows.book import FLOWS_KEPT, FlowBook
+from agent.flows.entry import flow_entry
 from agent.flows.messages import Canary
-from agent.flows.table import Flow
 from agent.listen.traffic import Traffic
 from agent.members.problems import Problem
 from agent.members.roster import Roster
@@ -133,7 +133,7 @@ def flows_view(book: FlowBook, moment: Moment, *, limit: int = FLOWS_KEPT) -> Fl
         proved=proved,
         why=why,
         canaries=tuple(_canary(canary, moment) for canary in book.proof.canaries),
-        flows=tuple(_flow(flow, moment.text_of(at_s)) for at_s, flow in book.newest_first(limit)),
+        flows=tuple(flow_entry(flow, moment.text_of(at_s)) for at_s, flow in book.newest_first(limit)),
     )
 
 
@@ -268,20 +268,4 @@ def _canary(canary: Canary, moment: Moment) -> CanaryEntry:
         answered_by=canary.answered_by,
         rtt_us=canary.rtt_us,
         age_s=round(max(0.0, moment.now_s - canary.at_s), 3),
-    )
-
-
-def _flow(flow: Flow, judged_at: str) -> FlowEntry:
-    return FlowEntry(
-        judged_at=judged_at,
-        endpoint=flow.endpoint.value,
-        verdict=flow.verdict.value,
-        reason=flow.reason,
-        client=str(flow.client),
-        asked=str(flow.asked),
-        went=None if flow.went is None else str(flow.went),
-        process=flow.comm,
-        pid=flow.pid,
-        rtt_us=flow.rtt_us,
-        cookie=flow.cookie,
     )

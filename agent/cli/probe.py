@@ -22,8 +22,11 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         action="store_true",
         help="show connections and their verdicts live, from the running probe, or from one of its own",
     )
+    parser.add_argument(
+        "--json", action="store_true", help="with --watch: a JSON object for each verdict, as in /api/flows"
+    )
     add_log(parser)
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, wrong=parser.error)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -31,6 +34,8 @@ def run(arguments: argparse.Namespace) -> int:
     hangup = Hangup()
     if not arguments.watch:  # what is watched in a terminal ends with the terminal
         hangup.install()
+    if arguments.json and not arguments.watch:
+        arguments.wrong("--json is for --watch; the probe's own log has --log-format json")
     settings = settings_or_none(arguments)
     if settings is None:
         return 2
@@ -43,7 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.watch:
             from agent.cli.watch import watch
 
-            watch(settings)
+            watch(settings, as_json=arguments.json)
         else:
             from agent.probe.run import run_probe
 

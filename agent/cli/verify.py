@@ -171,7 +171,7 @@ def _print(checks: "tuple[Check, ...]", canaries: "tuple[Canary, ...]", proved: 
     styles = {Status.GOOD: "green", Status.WARN: "yellow", Status.BAD: "bold red"}
     looked = Table(box=None, pad_edge=False, title="The node", title_justify="left", show_header=False)
     for check in checks:
-        detail = Text(check.detail)
+        detail = Text(check.detail, overflow="fold")  # a path is worth nothing without its end
         if check.hint and check.status is not Status.GOOD:
             detail.append(f"\n→ {check.hint}", style="dim")
         looked.add_row(Text(check.status.value, style=styles[check.status]), check.name, detail)

@@ -14,6 +14,9 @@ from rich.text import Text
 from agent.cli.drawing import make_console
 from agent.cli.formats import ms
 from agent.config import Settings
+from agent.documents.codec import encode
+from agent.documents.times import utc
+from agent.flows.entry import flow_entry
 from agent.flows.messages import Flows, Health, Hello, Message
 from agent.flows.table import Flow
 from agent.flows.verdicts import Verdict
@@ -27,30 +30,40 @@ _WIDE, _NARROW = 120, 4  # the terminal width that all columns need, and how man
 _STYLES = {Verdict.DIRECT: "green", Verdict.UNKNOWN: "dim", Verdict.FAILED: "red"}
 
 
-def watch(settings: Settings) -> None:
-    """Show what this node's probe reports until Ctrl-C. If none runs, run one here. Raises `BpfError`."""
+def watch(settings: Settings, *, as_json: bool = False) -> None:
+    """Show what this node's probe reports until Ctrl-C. If none runs, run one here. Raises `BpfError`.
+
+    ``as_json``: a JSON object for each verdict, as in ``/api/flows``, and nothing else.
+    """
     with contextlib.suppress(KeyboardInterrupt, asyncio.CancelledError):
-        asyncio.run(_watch(settings))
+        asyncio.run(_watch(settings, as_json=as_json))
 
 
-async def _watch(settings: Settings) -> None:
+async def _watch(settings: Settings, *, as_json: bool) -> None:
     console = make_console()
     view = _View(wide=console.width >= _WIDE)
+    if as_json:
+        view.print = lambda flow: print(encode(flow_entry(flow, utc(time.time()))), flush=True)
+        await _follow(settings, view)
+        return
     if not console.is_terminal:
         view.print = lambda flow: console.print(_line(flow))
     with Live(view, console=console, refresh_per_second=_REFRESHES_A_SECOND, transient=False) as live:
         live.auto_refresh = console.is_terminal
-        reader = ProbeReader(
-            settings.probe.socket, node=None, on_message=view.on_message, on_gone=view.on_gone
-        )
-        with contextlib.suppress(FileNotFoundError, ConnectionRefusedError):
-            await reader.follow()
-            return
-        view.source = "a probe of its own, as none runs here"
-        with attached(settings) as source:
-            probe = make_probe(settings, source)
-            probe.sinks.append(view.on_message)
-            await probe.run()
+        await _follow(settings, view)
+
+
+async def _follow(settings: Settings, view: "_View") -> None:
+    """Pass everything that the probe reports to the view."""
+    reader = ProbeReader(settings.probe.socket, node=None, on_message=view.on_message, on_gone=view.on_gone)
+    with contextlib.suppress(FileNotFoundError, ConnectionRefusedError):
+        await reader.follow()
+        return
+    view.source = "a probe of its own, as none runs here"
+    with attached(settings) as source:
+        probe = make_probe(settings, source)
+        probe.sinks.append(view.on_message)
+        await probe.run()
 
 
 class _View:

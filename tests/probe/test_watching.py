@@ -1,5 +1,6 @@
 """``shorthaul probe --watch``, its output being no terminal: a line for each verdict."""
 
+import json
 import re
 import signal
 
@@ -40,6 +41,24 @@ def test_watch_shows_a_line_for_each_connection_that_the_running_probe_judges(pl
     wait_for(lambda: not watch.running, "it ends", at_most_s=60.0)
     assert watch.stop() == 0
     assert any("the probe of node-1" in line for line in lines(watch))
+
+
+def test_watch_in_json_is_an_object_for_each_verdict(place: Place) -> None:
+    worker = place.worker()
+    worker("listen", HOST, LOCAL)
+    place.probe()
+    wait_for(lambda: place.probe_metric("shorthaul_probe_canaries") == 2, "its canaries are over")
+    watch = place.start("probe", "--watch", "--json")
+    wait_for(lambda: place.probe_metric("shorthaul_probe_readers") == 1, "it follows the probe")
+    worker("many", 3, HOST, LOCAL)
+    wait_for(lambda: watch.log.read_text().count('"DIRECT"') >= 3, "three lines")
+    told = [json.loads(line) for line in lines(watch)]
+    assert all(
+        each.keys() >= {"judged_at", "endpoint", "verdict", "reason", "asked", "cookie"} for each in told
+    )
+    watch.signal(signal.SIGINT)
+    wait_for(lambda: not watch.running, "it ends", at_most_s=60.0)
+    assert watch.stop() == 0
 
 
 def test_watch_ends_when_the_probe_does(place: Place) -> None:

@@ -35,7 +35,7 @@ def test_help_names_every_command_and_the_exit_statuses() -> None:
     assert "141" in text
 
 
-@pytest.mark.parametrize("command", ["topology", "explain", "verify", "scrub"])
+@pytest.mark.parametrize("command", ["topology", "explain", "verify", "scrub", "probe"])
 def test_every_command_that_shows_something_has_json(
     command: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
