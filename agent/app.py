@@ -42,6 +42,7 @@ from agent.holders.answering import QuestionDesk
 from agent.holders.asking import PeerAsker
 from agent.holders.factory import make_index, make_tag_finder
 from agent.holders.index import HolderIndex
+from agent.holders.standing import StandingChannels
 from agent.holders.tags import TagResolver
 from agent.holders.wire import QUESTIONS, Question, Reply
 from agent.latency.measurer import MEASURE_CONNECT_S, Measurer
@@ -65,6 +66,7 @@ from agent.members.member import Membership
 from agent.members.own import OwnPlacement
 from agent.members.problems import Problem, Problems
 from agent.members.roster import Roster
+from agent.memory import settle
 from agent.observe import log
 from agent.observe.components import Component, follow_components
 from agent.observe.metrics import Metrics
@@ -129,6 +131,7 @@ class Outbound:
     measure_dialer: Dialer
     channels: Channels[Question, Reply]
     asker: PeerAsker
+    standing: StandingChannels
     index: HolderIndex
     measurer: Measurer
     client: PeerClient
@@ -346,6 +349,7 @@ def _make_outbound(settings: Settings, core: Core) -> Outbound:
         measure_dialer=measure_dialer,
         channels=channels,
         asker=asker,
+        standing=StandingChannels(roster=roster, greet=asker.greet, at_once=settings.lookup.at_once),
         index=index,
         measurer=Measurer(
             roster=roster,
@@ -499,6 +503,8 @@ def _make_background(settings: Settings, core: Core, outbound: Outbound, rereadi
         "members": partial(membership.run, core.roster.update),
         "placement": partial(core.placement.run, core.roster.place),
         "latency": outbound.measurer.run,
+        "standing channels": outbound.standing.run,
+        "memory": settle,
         "topology": core.roster.follow,
         "verdicts": follower.run,
         "commits": outbound.puller.commits.run,

@@ -6,6 +6,7 @@ Who is asked when, and how long each peer is waited for, is decided in `agent.pu
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
@@ -20,8 +21,8 @@ from agent.tasks import end_all
 Query = Callable[[Peer, Question, float], Awaitable[Reply]]
 """Put a question to one peer, with a deadline in seconds. Raises `NoReply`."""
 
-OnReply = Callable[[Peer, Reply, int], None]
-"""Is called with each reply, and with the ring of the peer. The nearest ring is 0."""
+OnReply = Callable[[Peer, Reply, int], bool]
+"""Is called with each reply, and with the ring of the peer; 0 is the nearest. Returns whether it helps."""
 
 Enough = Callable[[int], bool]
 """Whether further replies are not worth waiting for.
@@ -80,6 +81,13 @@ class PeerAsker:
         steps = self._policy.everyone(self._roster.rings, self._clock())
         await self._ask(steps, lambda: question, on_reply, lambda _: False)
 
+    async def greet(self, peer: Peer) -> None:
+        """Ask a peer nothing. That opens its connection, and tells how soon it replies."""
+        started_s = self._clock()
+        with suppress(NoReply):
+            await self._query(peer, Question(), self._policy.timeout_s)
+            self._policy.replied(peer.name, self._clock() - started_s)
+
     async def _ask(
         self,
         steps: tuple[Step[Peer], ...],
@@ -112,22 +120,26 @@ class PeerAsker:
             awaited.ended(asked.peer.name)
             changed.set()
 
-        task = asyncio.create_task(self._ask_one(asked, question, on_reply), name="question")
+        task = asyncio.create_task(self._ask_one(asked, question, on_reply, awaited), name="question")
         self._questions.add(task)
         task.add_done_callback(ended)
 
-    async def _ask_one(self, asked: Asked[Peer], question: Question, on_reply: OnReply) -> None:
-        started_s = self._clock()
+    async def _ask_one(
+        self, asked: Asked[Peer], question: Question, on_reply: OnReply, awaited: Awaited
+    ) -> None:
+        peer, started_s = asked.peer, self._clock()
         try:
-            reply = await self._query(asked.peer, question, asked.deadline_s)
+            reply = await self._query(peer, question, asked.deadline_s)
         except NoReply:
             self._metrics.question("silent")
             now_s = self._clock()
-            self._policy.silent(asked.peer.name, now_s, waited_s=now_s - started_s)
+            self._policy.silent(peer.name, now_s, waited_s=now_s - started_s)
             return
         self._metrics.question("answered")
-        self._policy.replied(asked.peer.name, self._clock() - started_s)
-        on_reply(asked.peer, reply, asked.ring)
+        now_s = self._clock()
+        self._policy.replied(peer.name, now_s - started_s)
+        if on_reply(peer, reply, asked.ring):
+            awaited.answered(asked.ring, now_s - started_s, now_s)
 
     async def _wait(self, awaited: Awaited, changed: asyncio.Event, at_most_s: float, enough: Enough) -> bool:
         """Wait until there is enough, which is returned, or all have replied, or the time is over."""

@@ -101,9 +101,10 @@ class ScatterIndex:
         """See `HolderIndex.lookup_everyone`."""
         rings: dict[NodeName, int] = {}
 
-        def on_reply(peer: Peer, reply: Reply, ring: int) -> None:
+        def on_reply(peer: Peer, reply: Reply, ring: int) -> bool:
             if digest in reply.held:
                 rings[peer.name] = ring
+            return digest in reply.held
 
         await self._asker.ask_everyone(Question(digests=(digest,)), on_reply)
         self._cache.pop(digest, None)  # it may be wrong: perhaps that is why the caller asks all peers
@@ -169,16 +170,17 @@ class ScatterIndex:
         def question() -> Question | None:
             return Question(digests=tuple(missing)) if missing else None
 
-        def on_reply(peer: Peer, reply: Reply, ring: int) -> None:
+        def on_reply(peer: Peer, reply: Reply, ring: int) -> bool:
             for digest in reply.held:
                 self._remember(digest, {peer.name: ring})
                 missing.pop(digest, None)
                 if not found[digest].done():
                     rings[digest] = min(ring, rings.get(digest, ring))
+            return bool(reply.held)
 
         def enough(nearest: int) -> bool:
             for digest, ring in [*rings.items()]:
-                if ring <= nearest:  # no nearer peer may still say that it has it
+                if ring < nearest:  # no peer that is as near is waited for
                     del rings[digest]
                     _resolve(found[digest])
             return not missing and not rings

@@ -49,7 +49,8 @@ class ScatterTagFinder:
         answers: dict[int, list[TagAnswer]] = {}  # by ring
         imports: list[TagAnswer] = []
 
-        def on_reply(peer: Peer, reply: Reply, ring: int) -> None:
+        def on_reply(peer: Peer, reply: Reply, ring: int) -> bool:
+            helps = False
             for tag in reply.tags:
                 if not _fits(tag.name, name):
                     continue
@@ -57,6 +58,8 @@ class ScatterTagFinder:
                     imports.append(_answer(peer, tag))
                 elif tag.age_s <= max_age_s:
                     answers.setdefault(ring, []).append(_answer(peer, tag))
+                    helps = True
+            return helps
 
         if name.registry is None:
             await self._asker.ask_everyone(question, on_reply)
@@ -65,7 +68,7 @@ class ScatterTagFinder:
             await self._asker.ask_nearest(
                 question=lambda: None if answers else question,
                 on_reply=on_reply,
-                # A peer that is as near as the first to answer may have a fresher answer.
+                # A peer that is as near may have a fresher answer.
                 enough=lambda nearest: bool(answers) and min(answers) < nearest,
             )
             found = answers[min(answers)] if answers else []

@@ -6,6 +6,7 @@ one monotonic clock.
 
 import asyncio
 import time
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 
 from agent.members.member import Peer, Peers
@@ -138,10 +139,14 @@ class Roster:
     def _placements(self) -> dict[NodeName, Placement]:
         return {name: peer.placement for name, peer in self._peers.items()}
 
+    def _place(self, name: NodeName) -> int:
+        """The order within a ring. Each node has its own, so that not all nodes ask the same peer first."""
+        return zlib.crc32(f"{self.own}\0{name}".encode())
+
     def _make_rings(self) -> None:
         snapshot = self.snapshot
         rings: dict[Tier, list[Peer]] = {}
-        for name, peer in self._peers.items():
-            rings.setdefault(snapshot.tier(name), []).append(peer)
+        for name in sorted(self._peers, key=self._place):
+            rings.setdefault(snapshot.tier(name), []).append(self._peers[name])
         self._rings = tuple(tuple(rings[tier]) for tier in sorted(rings))
         self._generation = snapshot.generation

@@ -2,7 +2,8 @@
 
 The nearest peers are asked together, up to `AskingPolicy.at_once` of them; farther ones follow ring by ring.
 Near peers are preferred when a holder is chosen: a near one that has not replied is waited for, as long as it
-usually takes, although a farther one has answered. Nobody waits for a farther peer than the nearest holder.
+usually takes, although a farther one has answered. Peers as near as the first holder get as long again as its
+answer took, because equal holders should share the work. Nobody waits for farther ones.
 Peers that cool off are asked last and briefly: they will most probably not reply, but may be the only ones
 that know. A peer that does not reply cools off. `agent.holders.asking` executes this. Times are seconds of
 one monotonic clock.
@@ -66,7 +67,7 @@ class AskingPolicy:
         self._regard = regard
         self._at_once = at_once
         self._patience_s = patience_s
-        self._timeout_s = timeout_s
+        self.timeout_s = timeout_s
         self._usual: dict[NodeName, _Usual] = {}
 
     def members_changed(self, members: Iterable[NodeName]) -> None:
@@ -82,7 +83,7 @@ class AskingPolicy:
         steps = [self._step(first)] if first else []
         for ring in sorted({asked.ring for asked in rest}):
             steps.append(self._step(tuple(asked for asked in rest if asked.ring == ring)))
-        linger: Step[P] = Step(asked=(), wait_s=self._timeout_s)  # no farther ring is left
+        linger: Step[P] = Step(asked=(), wait_s=self.timeout_s)  # no farther ring is left
         if left := cooling[max(0, self._at_once - len(well)) :]:
             return (*steps, linger, self._step(left))
         return (*steps, linger)
@@ -90,7 +91,7 @@ class AskingPolicy:
     def everyone(self, rings: Iterable[Sequence[P]], now_s: float) -> tuple[Step[P], ...]:
         """The steps for a question to all peers at once."""
         well, cooling = self._sorted(rings, now_s)
-        return (Step(asked=(*well, *cooling), wait_s=self._timeout_s),)
+        return (Step(asked=(*well, *cooling), wait_s=self.timeout_s),)
 
     def replied(self, node: NodeName, took_s: float) -> None:
         """The peer replied after this time."""
@@ -106,7 +107,7 @@ class AskingPolicy:
         ``waited_s``: how long the wait was. If it was much longer than any deadline, this node was held up,
         and the peer may well have replied meanwhile.
         """
-        if waited_s < self._timeout_s + self._patience_s:
+        if waited_s < self.timeout_s + self._patience_s:
             self._regard.failed(node, now_s)
 
     def _sorted(
@@ -122,7 +123,7 @@ class AskingPolicy:
                 if peer.name in resting:  # whoever is well comes first in the choice, however far away
                     cooling.append(Asked(peer=peer, ring=ring, deadline_s=usual_s, late_s=0.0))
                 else:
-                    well.append(Asked(peer=peer, ring=ring, deadline_s=self._timeout_s, late_s=usual_s))
+                    well.append(Asked(peer=peer, ring=ring, deadline_s=self.timeout_s, late_s=usual_s))
         return tuple(well), tuple(cooling)
 
     def _usual_s(self, node: NodeName) -> float:
@@ -167,6 +168,12 @@ class Awaited:
         """The peer replied, or it will not."""
         self.rings.pop(node, None)
         self.late_at_s.pop(node, None)
+
+    def answered(self, ring: int, took_s: float, now_s: float) -> None:
+        """A peer of this ring has what is asked for. Its reply took ``took_s``."""
+        for node, other in self.rings.items():
+            if other >= ring:
+                self.late_at_s[node] = min(self.late_at_s[node], now_s + took_s)
 
     def nearest(self, now_s: float) -> int:
         """The ring of the nearest peer that is not late. `NOBODY` if none is waited for."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 
 from agent.holders.wire import Question, Reply
 from agent.members.member import Peer
-from tests.unit.agent.holders.cluster import EVERYONE, LAYER, SETTINGS, Cluster, play
+from tests.unit.agent.holders.cluster import EVERYONE, HEALTHY_S, LAYER, MEMBERS, SETTINGS, Cluster, play
 from tests.unit.twins import FakePeers, hold_up, loop_clock, node, other_tasks
 
 NEAR, MIDDLE = {"zone-1", "zone-2"}, {"region-1", "region-2"}
@@ -27,7 +27,7 @@ class Asking:
         await self.cluster.asker.ask_nearest(
             question=self._question,
             on_reply=self._on_reply,
-            enough=lambda nearest: bool(self.holders) and min(self.holders.values()) <= nearest,
+            enough=lambda nearest: bool(self.holders) and min(self.holders.values()) < nearest,
         )
         return loop_clock() - started_s
 
@@ -35,10 +35,11 @@ class Asking:
         self.steps_most -= 1
         return QUESTION if self.steps_most >= 0 and not self.holders else None
 
-    def _on_reply(self, peer: Peer, reply: Reply, ring: int) -> None:
+    def _on_reply(self, peer: Peer, reply: Reply, ring: int) -> bool:
         self.replied.append(peer.name)
         if reply.held:
             self.holders[peer.name] = ring
+        return bool(reply.held)
 
 
 def test_replies_come_with_the_ring_of_the_peer() -> None:
@@ -80,6 +81,26 @@ def test_late_reply_still_counts_after_the_return() -> None:
 
     slow = {"zone-1": 2 * SETTINGS.patience_s, "zone-2": 2 * SETTINGS.patience_s}
     play(scenario, FakePeers(held={"region-1": {LAYER}, "zone-1": {LAYER}}, answer_s=slow))
+
+
+def test_after_a_first_answer_equal_peers_get_as_much_time_again() -> None:
+    async def scenario(cluster: Cluster) -> None:
+        asking = Asking(cluster)
+        assert await asking.run() < 0.02
+        assert [*asking.holders] == ["zone-1", "zone-2"]
+
+    both = {name: {LAYER} for name in NEAR}
+    play(scenario, FakePeers(held=both, answer_s={"zone-1": 0.010, "zone-2": 0.019, "far-1": 0.04}))
+
+
+def test_equal_peer_that_is_much_later_than_the_first_answer_is_not_waited_for() -> None:
+    async def scenario(cluster: Cluster) -> None:
+        asking = Asking(cluster)
+        assert await asking.run() < 0.0201
+        assert [*asking.holders] == ["zone-1"]
+
+    both = {name: {LAYER} for name in NEAR}
+    play(scenario, FakePeers(held=both, answer_s={"zone-1": 0.010, "zone-2": 0.045}))
 
 
 def test_refusing_peer_is_not_waited_for() -> None:
@@ -124,7 +145,12 @@ def test_everyone_is_asked_at_once_and_waited_for_until_the_deadline() -> None:
     async def scenario(cluster: Cluster) -> None:
         replied: list[str] = []
         started_s = loop_clock()
-        await cluster.asker.ask_everyone(QUESTION, lambda peer, *_: replied.append(peer.name))
+
+        def on_reply(peer: Peer, _reply: Reply, _ring: int) -> bool:
+            replied.append(peer.name)
+            return False
+
+        await cluster.asker.ask_everyone(QUESTION, on_reply)
         assert sorted(cluster.fakes.asked) == EVERYONE
         assert sorted(replied) == sorted(set(EVERYONE) - {"far-1"})
         assert loop_clock() - started_s == SETTINGS.timeout_s
@@ -135,7 +161,7 @@ def test_everyone_is_asked_at_once_and_waited_for_until_the_deadline() -> None:
 def test_everyone_does_not_include_those_that_cool_off_unless_nothing_else_is_left() -> None:
     async def scenario(cluster: Cluster) -> None:
         cluster.regard.failed(node("zone-1"), loop_clock())
-        await cluster.asker.ask_everyone(QUESTION, lambda *_: None)
+        await cluster.asker.ask_everyone(QUESTION, lambda *_: False)
         assert cluster.fakes.asked[-1] == "zone-1"
 
     play(scenario, FakePeers())
@@ -150,3 +176,15 @@ def test_closing_ends_the_questions_that_are_open() -> None:
         assert asking.replied == []
 
     play(scenario, FakePeers(answer_s=dict.fromkeys(EVERYONE, 0.4)))
+
+
+def test_greeting_tells_how_soon_a_peer_replies_and_blames_nobody() -> None:
+    async def scenario(cluster: Cluster) -> None:
+        for peer in MEMBERS.values():
+            await cluster.asker.greet(peer)
+        assert [question for _, question in cluster.fakes.questions] == len(EVERYONE) * [Question()]
+        assert not any(map(cluster.is_cooling, EVERYONE))
+        cluster.fakes.silent.add("zone-1")
+        assert await Asking(cluster).run() < HEALTHY_S, "its usual time is known"
+
+    play(scenario, FakePeers(held={"far-1": {LAYER}}, refusing={"region-1"}))

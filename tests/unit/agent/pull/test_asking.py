@@ -157,3 +157,16 @@ def test_nearest_peer_that_is_waited_for_changes_as_peers_reply_or_become_late()
     awaited.ended(D.name)
     assert (awaited.nearest(1.5), awaited.next_late_s(1.5)) == (NOBODY, None)
     assert set(awaited.rings) == {A.name, C.name}, "late, but their replies still count"
+
+
+def test_equal_peers_get_as_long_again_as_the_first_answer_took() -> None:
+    awaited = Awaited()
+    near, equal, far = (
+        Asked(peer=peer, ring=ring, deadline_s=9.0, late_s=8.0) for peer, ring in ((A, 0), (C, 1), (D, 2))
+    )
+    awaited.add([near, equal, far], 1.0)
+    awaited.answered(1, 0.5, 1.5)
+    assert awaited.nearest(1.75) == 0
+    awaited.ended(A.name)
+    assert awaited.nearest(1.75) == 1
+    assert awaited.nearest(2.0) == NOBODY
