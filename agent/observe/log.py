@@ -28,13 +28,16 @@ class JsonFormatter(logging.Formatter):
 
 
 class TextFormatter(logging.Formatter):
-    """Time, level, message, then the fields as key=value. Empty fields are left out."""
+    """Time, level, message, then the fields as key=value. Empty fields are left out.
+
+    A value with spaces or quotes is in quotes. What a terminal would obey is escaped: others choose names.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
         """See `logging.Formatter.format`."""
         fields = getattr(record, "fields", {})
-        shown = "".join(f" {key}={value}" for key, value in fields.items() if value not in (None, ""))
-        line = f"{_timestamp(record)} {record.levelname:<7} {record.getMessage()}{shown}"
+        shown = "".join(f" {key}={_shown(value)}" for key, value in fields.items() if _is_told(value))
+        line = f"{_timestamp(record)} {record.levelname:<7} {_printable(record.getMessage())}{shown}"
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
 
 
@@ -50,6 +53,25 @@ def configure(log_format: str, level: str) -> None:
 def set_level(level: str) -> None:
     """Log from this level on."""
     logging.getLogger().setLevel(level.upper())
+
+
+def _is_told(value: object) -> bool:
+    return value is not None and value not in ("", (), [])
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, list | dict | tuple):
+        return json.dumps(value, default=str)
+    text = str(value)
+    plain = text.isprintable() and not any(mark in text for mark in ' "=')
+    return text if plain else json.dumps(text, ensure_ascii=not text.isprintable())
+
+
+def _printable(text: str) -> str:
+    """One line without escapes that a terminal obeys."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _timestamp(record: logging.LogRecord) -> str:

@@ -14,7 +14,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from agent.flows.verdicts import EndpointName, Verdict
 from agent.observe.exposition import WithoutCreated, add_build_info
-from agent.observe.requests import RequestRecord
+from agent.observe.requests import RequestPath, RequestRecord
 from topology.placement import Tier
 
 _FIRST_BYTE_BUCKETS_S = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
@@ -104,6 +104,8 @@ class Metrics:
             "would have come from the registry.",
             "path",
         )
+        for path in RequestPath:  # Prometheus sees no rate in a series that begins at 1
+            self._saved_bytes.labels(path.value)
         self._saved_usd = self._counter(
             "registry_saved_usd_total",
             "US dollars that those bytes would have cost from the registry, at costs.registry per 10^9 "

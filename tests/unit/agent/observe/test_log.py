@@ -46,6 +46,25 @@ def test_text_line_leaves_empty_fields_out_but_not_zero() -> None:
     assert line == "1970-01-01T00:00:00.005Z INFO    pulled node=near bytes=0"
 
 
+def test_text_value_with_spaces_or_quotes_is_in_quotes_so_that_a_line_can_be_taken_apart() -> None:
+    line = TextFormatter().format(
+        event(
+            "request", reason='tier zone, "rtt" 0.3 ms', target="/v2/", sources=[], ports=[1, 2], zone="r=a"
+        )
+    )
+    told = line.partition("request ")[2]
+    assert told == 'reason="tier zone, \\"rtt\\" 0.3 ms" target=/v2/ ports=[1, 2] zone="r=a"'
+
+
+def test_text_line_is_one_line_without_escapes_that_a_terminal_obeys() -> None:
+    line = TextFormatter().format(
+        event("odd \x1b[2J\nname", node="a\x1b]0;x\x07\n2026 ERROR made up", city="Zürich")
+    )
+    assert line.isprintable()
+    assert "\\u001b" in line
+    assert "city=Zürich" in line
+
+
 def test_message_with_line_breaks_is_one_line_of_json() -> None:
     assert "\n" not in JsonFormatter().format(event("one\ntwo", target="a\nb"))
 
