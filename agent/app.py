@@ -349,7 +349,9 @@ def _make_outbound(settings: Settings, core: Core) -> Outbound:
         measure_dialer=measure_dialer,
         channels=channels,
         asker=asker,
-        standing=StandingChannels(roster=roster, greet=asker.greet, at_once=settings.lookup.at_once),
+        standing=StandingChannels(
+            roster=roster, greet=asker.greet, meet=client.meet, at_once=settings.lookup.at_once
+        ),
         index=index,
         measurer=Measurer(
             roster=roster,

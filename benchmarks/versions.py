@@ -11,12 +11,14 @@ import hashlib
 import http.client
 import os
 import shutil
+import socket
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
@@ -33,6 +35,10 @@ _SMALL_BYTES = 64 << 10
 _LARGE_BYTES = 1 << 30
 _BLOBS = 150
 _IDLE_S = 4.0
+_SETTLED_S = 7.0  # an agent arranges its memory a few seconds after its start
+_ASKED_IDLE = 200
+_PAUSE_S = 0.015  # between two requests to one agent, which is idle meanwhile
+_IDLE_BYTES = 1 << 20
 
 Values = dict[str, float]
 """One round's figures of one checkout, by name. For each, less is better."""
@@ -110,28 +116,40 @@ class _Agent:
             connection.close()
 
 
+@dataclass(frozen=True, slots=True)
+class _Cluster:
+    """A holder and an asker in one zone, and two agents elsewhere. ``start_s``: how long the asker took."""
+
+    holder: _Agent
+    asker: _Agent
+    start_s: float
+
+
 @contextmanager
-def _pair(checkout: Path) -> Iterator[tuple[_Agent, _Agent, float]]:
-    """A holder and an asker, and the seconds that the asker took to start."""
+def _cluster(checkout: Path, network: str = "127.77.0") -> Iterator[_Cluster]:
     folder = Path(tempfile.mkdtemp(prefix="shversions-"))
-    addresses = {"holder": "127.77.0.1", "asker": "127.77.0.2"}
     members = [
-        {"name": name, "address": address, "port": _PORTS["peer"], "region": "r", "zone": "z"}
-        for name, address in addresses.items()
+        {
+            "name": name,
+            "address": f"{network}.{number}",
+            "port": _PORTS["peer"],
+            "region": region,
+            "zone": zone,
+        }
+        for number, (name, region, zone) in enumerate(_MEMBERS, start=1)
     ]
-    agents = {name: _Agent(checkout, folder, name, address, members) for name, address in addresses.items()}
-    try:
-        agents["holder"].start()
-        try:
-            took_s = agents["asker"].start()
-            try:
-                yield agents["holder"], agents["asker"], took_s
-            finally:
-                agents["asker"].stop()
-        finally:
-            agents["holder"].stop()
-    finally:
-        shutil.rmtree(folder)
+    with ExitStack() as stack:
+        stack.callback(shutil.rmtree, folder)
+        agents: dict[str, _Agent] = {}
+        for member in members:
+            name = str(member["name"])
+            agents[name] = _Agent(checkout, folder, name, str(member["address"]), members)
+            start_s = agents[name].start()
+            stack.callback(agents[name].stop)
+        yield _Cluster(agents["holder"], agents["asker"], start_s)
+
+
+_MEMBERS = [("holder", "r", "z"), ("next", "r", "y"), ("far", "q", "x"), ("asker", "r", "z")]
 
 
 def _get(connection: http.client.HTTPConnection, digest: str) -> tuple[float, int]:
@@ -151,8 +169,9 @@ _BUFFER = bytearray(1 << 20)
 
 def measure(checkout: Path) -> Values:
     """One round of one checkout."""
-    with _pair(checkout) as (holder, asker, start_s):
-        values: Values = {"start-up, s": start_s}
+    with _cluster(checkout) as cluster:
+        holder, asker = cluster.holder, cluster.asker
+        values: Values = {"start-up, s": cluster.start_s}
         time.sleep(_IDLE_S)
         values["RSS of an idle agent, MiB"] = asker.measured.memory_info().rss / (1 << 20)
         own = asker.put(os.urandom(_SMALL_BYTES))
@@ -192,22 +211,102 @@ def _relay(holder: _Agent, asker: _Agent) -> Values:
     return {"relay of 1 GiB, s": took_s, "relay of 1 GiB, CPU-s of the relaying agent": cpu_s}
 
 
+def measure_idle(checkouts: Mapping[str, Path]) -> dict[str, Values]:
+    """One round of requests to idle agents, each over a connection of its own.
+
+    The agents of all checkouts run, and get one request each in turn. So they meet the same noise.
+    """
+    with ExitStack() as stack:
+        clusters = {
+            name: stack.enter_context(_cluster(checkout, f"127.{80 + number}.0"))
+            for number, (name, checkout) in enumerate(checkouts.items())
+        }
+        theirs = {name: cluster.holder.put(os.urandom(_IDLE_BYTES)) for name, cluster in clusters.items()}
+        own = {name: cluster.asker.put(os.urandom(_IDLE_BYTES)) for name, cluster in clusters.items()}
+        time.sleep(_SETTLED_S)
+        values: dict[str, Values] = {name: {} for name in clusters}
+        for name, cluster in clusters.items():
+            values[name]["very first of a peer, ms"] = 1000 * _first_byte_s(cluster.asker, theirs[name], 200)
+        for what, digest_of, status in (
+            ("a blob of a peer", theirs.__getitem__, 200),
+            ("a 404 that nobody has", lambda _: f"sha256:{os.urandom(32).hex()}", 404),
+            ("a local blob", own.__getitem__, 200),
+        ):
+            for name, found in _ask_in_turn(clusters, digest_of, status).items():
+                values[name].update({f"{what}, {figure}": value for figure, value in found.items()})
+    return values
+
+
+def _ask_in_turn(
+    clusters: Mapping[str, _Cluster], digest_of: Callable[[str], str], status: int
+) -> dict[str, Values]:
+    times_s: dict[str, list[float]] = {name: [] for name in clusters}
+    before = {name: _spent(cluster) for name, cluster in clusters.items()}
+    for number in range(_ASKED_IDLE):
+        for name in sorted(clusters, reverse=bool(number % 2)):
+            time.sleep(_PAUSE_S / len(clusters))
+            times_s[name].append(_first_byte_s(clusters[name].asker, digest_of(name), status))
+    values: dict[str, Values] = {}
+    for name, cluster in clusters.items():
+        cpu_s, wakes = (after - start for after, start in zip(_spent(cluster), before[name], strict=True))
+        ordered_s = sorted(times_s[name])
+        values[name] = {
+            "p50 ms": 1000 * statistics.median(ordered_s),
+            "p99 ms": 1000 * ordered_s[len(ordered_s) * 99 // 100],
+            "CPU ms of asker and holder": 1000 * cpu_s / _ASKED_IDLE,
+            "wake-ups of asker and holder": wakes / _ASKED_IDLE,
+        }
+    return values
+
+
+def _spent(cluster: _Cluster) -> tuple[float, int]:
+    """The CPU seconds and the wake-ups of the asker and the holder so far."""
+    agents = (cluster.asker.measured, cluster.holder.measured)
+    cpu_s = sum(sum(agent.cpu_times()[:2]) for agent in agents)
+    return cpu_s, sum(agent.num_ctx_switches().voluntary for agent in agents)
+
+
+def _first_byte_s(asker: _Agent, digest: str, status: int) -> float:
+    """Seconds from connecting to the first byte of the body, on a plain socket: the client costs little."""
+    request = (
+        f"GET /v2/library/app/blobs/{digest} HTTP/1.1\r\nHost: {asker.address}\r\n"
+        "User-Agent: containerd/2.1\r\nConnection: close\r\n\r\n"
+    ).encode()
+    began_s = time.perf_counter()
+    with socket.create_connection((asker.address, _PORTS["hostport"]), timeout=60) as sock:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.sendall(request)
+        received = b""
+        while not received.partition(b"\r\n\r\n")[2]:
+            piece = sock.recv(1 << 16)
+            assert piece, "no body"
+            received += piece
+        took_s = time.perf_counter() - began_s
+        assert int(received[9:12]) == status, received[:200]
+        while sock.recv_into(_BUFFER):
+            pass
+    return took_s
+
+
 def main() -> int:
     """Measure both, and report the ratios."""
     parser = make_parser("benchmarks.versions", __doc__)
     parser.add_argument("other", type=Path, metavar="OTHER_CHECKOUT")
     parser.add_argument("--rounds", type=int, default=7, help="rounds (default 7)")
+    parser.add_argument("--only-idle", action="store_true", help="only the requests to idle agents")
     arguments = parse(parser)
     checkouts = {"this": _HERE, "other": arguments.other.resolve()}
     rounds: dict[str, list[Values]] = {name: [] for name in checkouts}
     report = Report(make_console())
     for number in range(arguments.rounds):
+        found = measure_idle(checkouts)
         for name in sorted(checkouts, reverse=bool(number % 2)):
-            rounds[name].append(measure(checkouts[name]))
-    for name, found in rounds.items():
+            idle = {f"idle, fresh connection: {what}": value for what, value in found[name].items()}
+            rounds[name].append(idle if arguments.only_idle else idle | measure(checkouts[name]))
+    for name, of_rounds in rounds.items():
         report.begin(name)
-        for what in found[0]:
-            report.spread(what, "", [values[what] for values in found])
+        for what in of_rounds[0]:
+            report.spread(what, "", [values[what] for values in of_rounds])
     report.begin("this / other, round by round")
     for what in rounds["this"][0]:
         pairs = zip(rounds["this"], rounds["other"], strict=True)

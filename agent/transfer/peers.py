@@ -108,6 +108,17 @@ class PeerClient:
     ) -> None:
         self._pool.close()
 
+    async def meet(self, peer: Peer) -> None:
+        """Request nothing of a peer, so that a connection to it is open. It may fail: that says nothing."""
+        with contextlib.suppress(AttemptFailed, TimeoutError):
+            async with asyncio.timeout(self._stall_s):
+                with translated():
+                    connection, head = await self._pool.request(peer, "GET", "/v2/", {})
+            if head.ended and head.keep_alive:
+                self._pool.give_back(peer, connection)
+            else:
+                connection.close()
+
     async def fetch(self, peer: Peer, wanted: FetchRequest) -> PeerBody:
         """The peer's answer with its first bytes. Its head is checked.
 

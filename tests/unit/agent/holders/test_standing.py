@@ -20,9 +20,13 @@ class Greeted:
 
     roster: Roster
     names: list[str] = field(default_factory=list)
+    met: list[str] = field(default_factory=list)
 
     async def greet(self, peer: Peer) -> None:
         self.names.append(peer.name)
+
+    async def meet(self, peer: Peer) -> None:
+        self.met.append(peer.name)
 
     def forget(self) -> None:
         self.names.clear()
@@ -32,7 +36,11 @@ def play(scenario: Callable[[Greeted], Awaitable[None]], at_once: int = 64) -> N
     async def main() -> None:
         greeted = Greeted(Roster(own=node("own"), placement=placed("eu", "eu-a")))
         standing = StandingChannels(
-            roster=greeted.roster, greet=greeted.greet, at_once=at_once, every_s=EVERY_S
+            roster=greeted.roster,
+            greet=greeted.greet,
+            meet=greeted.meet,
+            at_once=at_once,
+            every_s=EVERY_S,
         )
         running = asyncio.create_task(standing.run())
         try:
@@ -96,5 +104,28 @@ def test_peer_that_left_or_moved_meanwhile_is_not_greeted_where_it_was() -> None
         greeted.forget()
         await asyncio.sleep(PASS_S)
         assert greeted.names == ["far-1"]
+
+    play(scenario)
+
+
+def test_only_the_nearest_few_are_met_and_each_once() -> None:
+    async def scenario(greeted: Greeted) -> None:
+        greeted.roster.update(MEMBERS)
+        await asyncio.sleep(3 * EVERY_S)
+        assert len(greeted.names) > 2 * len(EVERYONE)
+        assert set(greeted.met) == set(EVERYONE) - {"far-1"}
+        assert len(greeted.met) == 4
+
+    play(scenario)
+
+
+def test_peer_that_moved_is_met_again() -> None:
+    async def scenario(greeted: Greeted) -> None:
+        far = MEMBERS[node("far-1")]
+        greeted.roster.update({far.name: far})
+        await asyncio.sleep(PASS_S)
+        greeted.roster.update({far.name: replace(far, address="192.0.2.99")})
+        await asyncio.sleep(PASS_S)
+        assert greeted.met == ["far-1", "far-1"]
 
     play(scenario)

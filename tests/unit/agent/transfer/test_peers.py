@@ -233,3 +233,41 @@ async def test_cancelling_a_fetch_closes_its_connection(at: int) -> None:
         with pytest.raises(asyncio.CancelledError):
             await task
         await until(lambda: server.connections[0].over, "the connection is closed")
+
+
+async def test_first_body_comes_on_the_connection_on_which_the_peer_was_met() -> None:
+    async def script(connection: Connection) -> None:
+        await connection.request()
+        await connection.send(answer(b"{}"))
+        await connection.request()
+        await connection.send(answer(SMALL))
+
+    async with asking(script) as (server, client):
+        await client.meet(server.peer)
+        body = await client.fetch(server.peer, of(SMALL))
+        body.close()
+        assert body.first == SMALL
+        assert len(server.connections) == 1
+        assert server.requests[0].startswith("GET /v2/ ")
+
+
+@pytest.mark.parametrize("response", [b"", b"SSH-2.0\r\n\r\n", answer(b"{}", connection="close")])
+async def test_peer_that_can_not_be_met_is_left_alone(response: bytes) -> None:
+    async def script(connection: Connection) -> None:
+        await connection.request()
+        await connection.send(response)
+
+    async with asking(script) as (server, client):
+        await client.meet(server.peer)
+    with NoLeak():
+        async with PeerClient(Dialer(credentials=CREDENTIALS, connect_s=5.0), stall_s=5.0) as client:
+            await client.meet(server.peer)  # it refuses now
+
+
+async def test_peer_that_is_silent_when_it_is_met_is_not_waited_for_longer_than_for_a_byte() -> None:
+    async def script(connection: Connection) -> None:
+        await connection.request()
+        await connection.closed()
+
+    async with asking(script, stall_s=0.05) as (server, client):
+        await client.meet(server.peer)
