@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 from pathlib import Path
+from types import FrameType
 
 from rich.console import Console
 
@@ -26,15 +27,22 @@ def make_parser(module: str, description: str | None, *, quick: str | None = Non
 
 
 def parse(parser: argparse.ArgumentParser, *, root_for: str | None = None) -> argparse.Namespace:
-    """The arguments of this process. From now on, SIGTERM ends it after cleaning up.
+    """The arguments of this process. From now on, Ctrl-C, SIGTERM and SIGHUP end it after cleaning up, with
+    128 + the signal's number.
 
     ``root_for``: why every run needs root; a run without root ends with an error then.
     """
     arguments = parser.parse_args()
     if root_for is not None:
         require_root(parser, root_for)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup, and the background jobs of a script
+            signal.signal(number, _end)
     return arguments
+
+
+def _end(number: int, _: FrameType | None) -> None:
+    sys.exit(128 + number)
 
 
 def require_root(parser: argparse.ArgumentParser, root_for: str) -> None:

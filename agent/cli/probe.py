@@ -61,7 +61,8 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"shorthaul: {taken}\n      hint: {getattr(taken, 'hint', '')}", file=sys.stderr)
         return_code = 1
     except* PermissionError as errors:
-        print(f"shorthaul: {_first(errors)}", file=sys.stderr)
+        hint = "run as root, and let it write to the folder of its socket (probe.socket)"
+        print(f"shorthaul: {_first(errors)}\n      hint: {hint}", file=sys.stderr)
         return_code = 1
     finally:
         if not arguments.watch:

@@ -1,6 +1,7 @@
 """The documents of the admin API as JSON: every number is finite, whatever was measured and reported."""
 
 import asyncio
+import dataclasses
 import json
 import math
 import random
@@ -10,10 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.admin.views import costs_view, latency_view, topology_view, transfers_view
+from agent.admin.views import costs_view, flows_view, latency_view, topology_view, transfers_view
 from agent.config import LookupSettings, PullSettings
 from agent.documents.codec import encode
 from agent.documents.times import Moment
+from agent.flows.book import FlowBook
+from agent.flows.messages import Flows, Health, Hello
+from agent.flows.table import FlowTable
 from agent.holders.asking import PeerAsker
 from agent.holders.scatter import ScatterIndex
 from agent.listen.traffic import Traffic
@@ -31,6 +35,9 @@ from agent.transfer.executor import Puller
 from agent.transfer.peers import PeerClient
 from agent.transfer.relays import Relays
 from agent.transfer.striper import StripeBuffers
+from tests.unit.agent.flows.scenes import direct, play
+from tests.unit.agent.flows.scenes import node as scene_node
+from tests.unit.agent.observe.test_probe_metrics import canary
 from tests.unit.evidence import make_checks, make_commits
 from tests.unit.twins import CREDENTIALS, FakePeers, located, make_policy, node, peer, peers, sha256, zone_key
 from topology.labels import REGION_LABEL, ZONE_LABEL, read_labels
@@ -231,3 +238,33 @@ def test_transfers_are_bodies_in_both_directions_and_whom_nobody_asks() -> None:
     assert view["asked_last"] == [{"digest": sha256(3), "node": "b", "left_s": 598.0, "reason": suspect}]
     (download,) = view["downloads"]
     assert (download["digest"], download["node"], download["bytes"]) == (sha256(2), None, 0)
+
+
+def test_flows_and_canaries_say_when_they_were_judged_and_sent() -> None:
+    flows, scene = FlowTable(scene_node()), direct()
+    play(flows, scene.client(), scene.server())
+    flows.changes(9.0)
+    judged = dataclasses.replace(flows.open_flows()[-1], verdict_is_new=True)
+    book = FlowBook(own="node-1", canary_interval_s=30.0)
+    book.apply(Hello(node="node-1"), 90.0)
+    book.apply(Health(canaries=(canary(50),)), 95.0)
+    book.apply(Flows(flows=(judged,)), 96.5)
+    view = plain(flows_view(book, Moment(now_s=100.0, unix_s=1000.0)))
+    assert view["time"] == "1970-01-01T00:16:40.000Z"
+    assert [flow["judged_at"] for flow in view["flows"]] == ["1970-01-01T00:16:36.500Z"]
+    assert [(each["sent_at"], each["age_s"]) for each in view["canaries"]] == [
+        ("1970-01-01T00:15:01.000Z", 99.0)
+    ]
+
+
+def test_flows_are_limited_to_the_newest() -> None:
+    flows, scene = FlowTable(scene_node()), direct()
+    play(flows, scene.client(), scene.server())
+    flows.changes(9.0)
+    judged = dataclasses.replace(flows.open_flows()[-1], verdict_is_new=True)
+    book = FlowBook(own="node-1", canary_interval_s=30.0)
+    for cookie in range(1, 6):
+        book.apply(Flows(flows=(dataclasses.replace(judged, cookie=cookie),)), float(cookie))
+    now = Moment(now_s=10.0, unix_s=10.0)
+    assert [flow["cookie"] for flow in plain(flows_view(book, now, limit=2))["flows"]] == [5, 4]
+    assert len(plain(flows_view(book, now))["flows"]) == 5
