@@ -62,6 +62,7 @@ from agent.listen.server import OciServer
 from agent.listen.sockets import ListenError, ListenErrors, open_listener
 from agent.listen.traffic import Traffic
 from agent.members.factory import make_membership
+from agent.members.identities import Identities
 from agent.members.member import Membership
 from agent.members.own import OwnPlacement
 from agent.members.problems import Problem, Problems
@@ -95,6 +96,8 @@ from topology.cluster import Timing, report_ttl_s
 from topology.ledger import CostLedger, Prices
 from topology.placement import NodeName
 
+_CLAIM_REPORTS, _CLAIM_LEAST_S = 4, 15.0  # a name that an agent claimed counts for so many of its reports
+
 Background = Mapping[str, Callable[[], Coroutine[Any, Any, None]]]
 """The background tasks by name. Each runs until it is cancelled."""
 
@@ -118,6 +121,7 @@ class Core:
     readiness: Readiness
     members_known: asyncio.Event  # set by the first list of peers
     problems: Problems
+    identities: Identities
     reloads: Reloads
     filtering: Filtering
     offer: Offer
@@ -211,6 +215,7 @@ def _make_core(settings: Settings) -> Core:
     own, metrics, store = NodeName(settings.node.name), Metrics(), make_store(settings)
     reloads, problems, filtering = Reloads(metrics.reload), Problems(), Filtering(settings)
     problems.found("filters", filtering.contradictions)
+    credentials = Credentials(own=own)
     levels = settings.topology.finer_levels
     placement = OwnPlacement(own, settings.placement, levels, reloads=reloads)
     roster = _make_roster(settings, own, placement)
@@ -220,7 +225,7 @@ def _make_core(settings: Settings) -> Core:
     roster.on_change(lambda _: members_known.set())
     return Core(
         own=own,
-        credentials=Credentials(own=own),
+        credentials=credentials,
         guard=BrowserGuard((own, *settings.http.host_names)),
         metrics=metrics,
         store=store,
@@ -247,6 +252,12 @@ def _make_core(settings: Settings) -> Core:
         readiness=Readiness(store),
         members_known=members_known,
         problems=problems,
+        identities=Identities(
+            instance=credentials.instance,
+            roster=roster,
+            problems=problems,
+            report_ttl_s=_CLAIM_REPORTS * max(_CLAIM_LEAST_S, settings.latency.report_s),
+        ),
         reloads=reloads,
         filtering=filtering,
         offer=_make_offer(settings, own, store, roster, filtering),
@@ -314,10 +325,14 @@ def _make_outbound(settings: Settings, core: Core) -> Outbound:
         credentials=core.credentials,
         connect_s=settings.pull.connect_s,
         connected=partial(add_handshake, roster, metrics),
+        introduced=core.identities.answered,
     )
     # Peers recognise a reporter by its address, so measuring connections use this node's own address.
     measure_dialer = Dialer(
-        credentials=core.credentials, connect_s=MEASURE_CONNECT_S, local_address=_own_address(settings)
+        credentials=core.credentials,
+        connect_s=MEASURE_CONNECT_S,
+        introduced=core.identities.answered,
+        local_address=_own_address(settings),
     )
     channels = Channels(dialer, QUESTIONS)
     roster.on_change(channels.members_changed)
@@ -386,11 +401,13 @@ def _make_outbound(settings: Settings, core: Core) -> Outbound:
 def _make_inbound(
     settings: Settings, core: Core, outbound: Outbound, sockets: Mapping[str, socket.socket]
 ) -> Inbound:
-    questions = QuestionDesk(outbound.resolver.reply_to, upgraded=end_with_peer)
+    introduction = core.credentials.introduction
+    questions = QuestionDesk(outbound.resolver.reply_to, upgraded=end_with_peer, introduction=introduction)
     reports = ReportDesk(
-        partial(receive_report, core.roster, core.policy.regard, core.metrics),
+        partial(receive_report, core.roster, core.identities, core.policy.regard, core.metrics),
         lambda: core.metrics.report("invalid"),
         upgraded=end_with_peer,
+        introduction=introduction,
     )
     server = _make_server(settings, core, outbound, questions, reports)
     listeners = {
@@ -512,6 +529,7 @@ def _make_background(settings: Settings, core: Core, outbound: Outbound, rereadi
         "commits": outbound.puller.commits.run,
         "checks": outbound.puller.checks.run,
         "scrub": core.scrubber.run,
+        "identities": core.identities.run,
         "components": partial(follow_components, _components(settings, core)),
         "reload": partial(rereading.hangup.follow, reload),
     }

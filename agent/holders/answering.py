@@ -1,6 +1,6 @@
 """Answers peers that ask what this node has. The other end of `agent.holders.wire.QUESTIONS`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from agent.holders.wire import QUESTION_MAX_BYTES, Question, Reply, decode_question, encode_reply
 from agent.oci.errors import OciError
@@ -19,12 +19,20 @@ _LIMITS = AcceptLimits(
 class QuestionDesk:
     """Holds the connections of the peers that ask, and answers their questions.
 
-    ``upgraded``: see `agent.peering.accept.Upgraded`.
+    ``upgraded``: see `agent.peering.accept.Upgraded`. ``introduction``: see `Acceptor`.
     """
 
-    def __init__(self, reply_to: Callable[[Question], Reply], *, upgraded: Upgraded) -> None:
+    def __init__(
+        self,
+        reply_to: Callable[[Question], Reply],
+        *,
+        upgraded: Upgraded,
+        introduction: Mapping[str, str] | None = None,
+    ) -> None:
         self._reply_to = reply_to
-        self._acceptor = Acceptor(purpose="questions about holders", limits=_LIMITS, upgraded=upgraded)
+        self._acceptor = Acceptor(
+            purpose="questions about holders", limits=_LIMITS, upgraded=upgraded, introduction=introduction
+        )
 
     async def serve(self, request: PeerRequest, address: str) -> PeerResponse:
         """Answer the peer at this address until it leaves. Raises what `Acceptor.serve` raises."""

@@ -7,12 +7,13 @@ messages is bounded. A peer that exceeds a bound is disconnected.
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from socket import SOL_TCP, TCP_QUICKACK
 from typing import Any
 
 from agent.latency.wire import REPORT_MAX_BYTES, NodeReport, ReportInvalid, decode_report
+from agent.members.identities import Identities
 from agent.members.roster import Roster
 from agent.observe.metrics import Metrics
 from agent.peering.accept import AcceptLimits, Acceptor, PeerRequest, PeerResponse, Upgraded
@@ -35,7 +36,8 @@ class ReportDesk:
     """Holds the connections of the peers that measure, and passes their reports on.
 
     ``received``: is called with each report and the address that it came from. ``invalid``: is called for
-    each message that is no report. ``upgraded``: see `agent.peering.accept.Upgraded`.
+    each message that is no report. ``upgraded``: see `agent.peering.accept.Upgraded`. ``introduction``: see
+    `Acceptor`.
     """
 
     def __init__(
@@ -45,6 +47,7 @@ class ReportDesk:
         *,
         upgraded: Upgraded = lambda _request: None,
         heartbeat: Heartbeat | None = None,
+        introduction: Mapping[str, str] | None = None,
     ) -> None:
         self._received = received
         self._invalid = invalid
@@ -54,6 +57,7 @@ class ReportDesk:
             sends=False,
             upgraded=upgraded,
             heartbeat=heartbeat,
+            introduction=introduction,
         )
 
     def __len__(self) -> int:
@@ -91,12 +95,18 @@ class ReportDesk:
 
 
 def receive_report(
-    roster: Roster, regard: Regard, metrics: Metrics, received: NodeReport, address: str
+    roster: Roster,
+    identities: Identities,
+    regard: Regard,
+    metrics: Metrics,
+    received: NodeReport,
+    address: str,
 ) -> None:
     """Use a peer's report. A report is ignored if its address is not that of the node that it names."""
     absurd = roster.receive_report(received.node, received.report, address=address)
     if absurd is None:
         metrics.report("stranger")
+        identities.reported(received.node, address)
         return
     regard.reported_load(received.node, received.report.load, time.monotonic())
     metrics.report("taken", absurd=absurd)

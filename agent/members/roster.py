@@ -37,6 +37,8 @@ class Roster:
         self.own = own
         self._clock = clock
         self._own_problems = tuple(problems)
+        self._listed: Peers = {}
+        self._excluded: set[tuple[NodeName, str]] = set()
         self._peers: Peers = {}
         self._by_address: Mapping[str, NodeName] = {}
         self._rings: Rings = ()
@@ -60,6 +62,11 @@ class Roster:
         return self._peers
 
     @property
+    def listed(self) -> Peers:
+        """The peers as the membership lists them, with those that `exclude` left out."""
+        return self._listed
+
+    @property
     def problems(self) -> tuple[LabelProblem, ...]:
         """The problems with the labels of this node and of all peers."""
         of_peers = (problem for peer in self._peers.values() for problem in peer.problems)
@@ -76,12 +83,19 @@ class Roster:
 
     def update(self, peers: Peers) -> None:
         """Use a new list of peers. O(peers)."""
-        self._peers = dict(peers)
+        self._listed = dict(peers)
+        peers = {name: peer for name, peer in peers.items() if (name, peer.authority) not in self._excluded}
+        self._peers = peers
         self._by_address = {peer.address: name for name, peer in peers.items()}
         self._topology.update(self._placements(), self._clock())
         self._make_rings()
         for listener in self._listeners:
             listener(self._peers)
+
+    def exclude(self, peer: Peer) -> None:
+        """Leave this peer out from now on, as long as it has this address: it is this node itself."""
+        self._excluded.add((peer.name, peer.authority))
+        self.update(self._listed)
 
     def place(self, placement: Placement, problems: Sequence[LabelProblem] = ()) -> None:
         """Set this node's own placement. It may change while the agent runs."""

@@ -16,9 +16,9 @@ import aiohttp
 from yarl import URL
 
 from agent.members.member import Peer
-from agent.peering.credentials import Credentials
+from agent.peering.credentials import Credentials, Introduced
 from agent.peering.heartbeat import Heartbeat, start_heartbeat
-from agent.peering.websocket import PeerSocket
+from agent.peering.websocket import AnsweredWebSocket, PeerSocket
 
 Connected = Callable[[Peer, Any], None]
 """Is called with each new connection to a peer and its TCP socket. Its handshake measured a round trip."""
@@ -39,8 +39,8 @@ class Dialer:
     """Opens connections to peers. Use as an async context manager, or `close` it.
 
     Close the connections that it opened before that. ``credentials``: those of this agent. ``connect_s``: the
-    longest time for a TCP connection. ``connected``: see `Connected`. ``local_address``: the address to
-    connect from; None: any.
+    longest time for a TCP connection. ``connected``: see `Connected`. ``introduced``: see `Introduced`.
+    ``local_address``: the address to connect from; None: any.
     """
 
     def __init__(
@@ -49,12 +49,14 @@ class Dialer:
         credentials: Credentials,
         connect_s: float,
         connected: Connected = lambda _peer, _socket: None,
+        introduced: Introduced = lambda _peer, _name, _instance: None,
         local_address: str | None = None,
         heartbeat: Heartbeat | None = None,
     ) -> None:
         self.credentials = credentials
         self._connect_s = connect_s
         self._connected = connected
+        self._introduced = introduced
         self._local_address = local_address
         self._heartbeat = heartbeat or Heartbeat()
         self._session: aiohttp.ClientSession | None = None
@@ -109,6 +111,9 @@ class Dialer:
         opened = PeerSocket(websocket, answers_pings=answers_pings)
         start_heartbeat(opened.kernel_socket, self._heartbeat)
         self._connected(peer, opened.kernel_socket)
+        who = self.credentials.introduced(opened.headers)
+        if who is not None:
+            self._introduced(peer, *who)
         return opened
 
     async def close(self) -> None:
@@ -127,6 +132,7 @@ class Dialer:
                     socket_factory=lambda address: self._new_socket(address[0]),
                 ),
                 cookie_jar=aiohttp.DummyCookieJar(),
+                ws_response_class=AnsweredWebSocket,
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._connect_s),
             )
         return self._session

@@ -6,6 +6,7 @@ pings, so one peer could keep the event loop busy. Source: RFC 6455, section 5.5
 
 import asyncio
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -16,6 +17,16 @@ _CONTROL_MAX, _CONTROL_WINDOW_S = 32, 10.0  # agents send no pings; a debugging 
 _CONTROL_FRAMES = (aiohttp.WSMsgType.PING, aiohttp.WSMsgType.PONG)
 _YIELD_EVERY = 16  # messages: a long queue of them must not block other tasks
 _CLOSE_S = 0.5
+
+
+class AnsweredWebSocket(aiohttp.ClientWebSocketResponse):
+    """A client's WebSocket that keeps the headers of the answer which opened it."""
+
+    def __init__(
+        self, reader: Any, writer: Any, protocol: Any, response: Any, *rest: Any, **more: Any
+    ) -> None:
+        super().__init__(reader, writer, protocol, response, *rest, **more)
+        self.headers: Mapping[str, str] = response.headers
 
 
 class PeerSocket:
@@ -40,6 +51,11 @@ class PeerSocket:
     def closed(self) -> bool:
         """Whether the WebSocket is closed, so that no message can be sent."""
         return self._websocket.closed
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The headers of the answer that opened it. Empty at the accepting end."""
+        return self._websocket.headers if isinstance(self._websocket, AnsweredWebSocket) else {}
 
     @property
     def kernel_socket(self) -> Any:

@@ -2,7 +2,11 @@
 
 import json
 import signal
+import socket
+import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import pytest
@@ -45,7 +49,7 @@ def _settings_read(node: Node) -> int:
     return sum(_reloads(node, "settings", result) for result in ("changed", "unchanged", "failed"))
 
 
-def _change(node: Node, **settings: Any) -> None:
+def _change(node: Node, /, **settings: Any) -> None:
     node.config.write_text(yaml.safe_dump({**yaml.safe_load(node.config.read_text()), **settings}))
 
 
@@ -228,3 +232,90 @@ def test_key_that_is_there_twice_in_the_configuration_ends_the_start_with_its_li
     wait_for(lambda: not node.process.running, "the agent ends")
     assert node.process.kill() == 2
     assert f"the key '{key}' is there twice" in node.log.read_text()
+
+
+_REPORTING = {"interval_s": 0.25, "window_s": 1.0, "report_s": 0.2}
+
+
+def test_agent_that_is_not_who_the_list_says_is_told_and_asked_all_the_same(site: Site) -> None:
+    asking, holder = site.add("asking", latency=_REPORTING), site.add("holder", latency=_REPORTING)
+    holder.put(b"content")
+    _write(site, _entry("asking", asking.address), _entry("other", holder.address))
+    site.start()
+    assert asking.blob(b"content").body == b"content"
+    wait_for(lambda: "is listed as other, but its agent calls itself 'holder'" in _said(asking), "said")
+    _write(site, _entry("asking", asking.address), _entry("holder", holder.address))
+    assert asking.blob(b"content").body == b"content"
+    wait_for(lambda: _problems(asking) == [], "it is over")
+    assert len(_logged(asking, "other agents: over: ")) >= 1
+
+
+def test_two_agents_with_one_name_are_told_at_both_and_at_a_third(site: Site) -> None:
+    """Each of the two has a file of its own, in which the other one has another name."""
+    one, third = site.add("twin", latency=_REPORTING), site.add("third", latency=_REPORTING)
+    lists = site.folder / "of-the-other.yaml"
+    other = site.add("other", latency=_REPORTING)
+    _write(site, _entry("twin", one.address), _entry("third", third.address), _entry("b", other.address))
+    lists.write_text(
+        yaml.safe_dump(
+            [_entry("a", one.address), _entry("third", third.address), _entry("twin", other.address)]
+        )
+    )
+    _change(other, node={"name": "twin", "address": other.address}, membership={"static": str(lists)})
+    site.start()
+    own = "but its agent has this node's name, twin"
+    wait_for(lambda: f"is listed as b, {own}" in _said(one), "told at the one")
+    wait_for(lambda: f"is listed as a, {own}" in _said(other), "told at the other")
+    wait_for(lambda: "is listed as b, but its agent calls itself 'twin'" in _said(third), "told at the third")
+
+
+def test_entry_that_leads_back_to_this_node_is_found_by_the_answer_and_left_out(site: Site) -> None:
+    node = site.add("node", latency=_REPORTING)
+    elsewhere = fresh_address()
+    with _forwarding(elsewhere, node.address):
+        site.add_member("alias", elsewhere)
+        site.start()
+        wait_for(lambda: "leads to this node (node) itself" in _said(node), "found")
+        wait_for(lambda: _peers(node) == set(), "left out")
+
+
+@contextmanager
+def _forwarding(source: str, target: str) -> Iterator[None]:
+    """Connections to the peer port of one address go on to that of another, as through a load balancer."""
+    ends: list[socket.socket] = [socket.create_server((source, PEER))]
+    threads: list[threading.Thread] = []
+
+    def start(work: Callable[..., None], *arguments: socket.socket) -> None:
+        threads.append(threading.Thread(target=work, args=arguments))
+        threads[-1].start()
+
+    def pump(one: socket.socket, other: socket.socket) -> None:
+        with suppress(OSError):
+            while data := one.recv(65536):
+                other.sendall(data)
+        with suppress(OSError):
+            other.shutdown(socket.SHUT_WR)
+
+    def accept(listener: socket.socket) -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = listener.accept()
+                ends.append(client)
+                ends.append(socket.create_connection((target, PEER)))
+                start(pump, *ends[-2:])
+                start(pump, *ends[:-3:-1])
+
+    start(accept, ends[0])
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            ends[0].shutdown(socket.SHUT_RDWR)
+        threads[0].join()
+        for end in ends[1:]:
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+        for thread in threads[1:]:
+            thread.join()
+        for end in ends:
+            end.close()

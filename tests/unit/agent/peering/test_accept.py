@@ -8,13 +8,15 @@ import pytest
 import uvloop
 from aiohttp import web
 
+from agent.members.member import Peer
 from agent.oci.errors import OciError
 from agent.peering.accept import AcceptLimits, Acceptor
+from agent.peering.dial import Dialer
 from agent.peering.websocket import PeerSocket
 from tests.frames import BINARY, CLOSE, PING, PONG, frame
 from tests.unit.agent.peering.raw import QUICK, read_frame, upgraded, vanish, web_server
 from tests.unit.agent.transfer.scripted import descriptors, until
-from tests.unit.twins import other_tasks
+from tests.unit.twins import CREDENTIALS, located, node, other_tasks
 
 ROOMY = AcceptLimits(total_max=100, address_max=100, message_max_bytes=1024)
 
@@ -51,6 +53,32 @@ async def test_messages_come_and_go() -> None:
             assert await read_frame(reader) == (BINARY, payload)
         assert len(echo.acceptor) == 1
     await until(lambda: len(echo.acceptor) == 0, "it is forgotten")
+
+
+async def test_dialer_is_told_who_accepted_and_nothing_by_who_does_not_say() -> None:
+    told: list[tuple[str, str, str]] = []
+    for introduction in (CREDENTIALS.introduction, None):
+        acceptor = Acceptor(purpose="echoes", limits=ROOMY, heartbeat=QUICK, introduction=introduction)
+
+        async def listen(socket: PeerSocket, _address: str) -> None:
+            await socket.receive()
+
+        async def handle(request: web.BaseRequest, acceptor: Acceptor = acceptor) -> web.StreamResponse:
+            return await acceptor.serve(request, request.remote or "", listen)
+
+        async with (
+            web_server(handle) as server,
+            Dialer(
+                credentials=CREDENTIALS,
+                connect_s=5.0,
+                introduced=lambda peer, name, instance: told.append((peer.name, name, instance)),
+            ) as dialer,
+        ):
+            host, port = server.address
+            peer = Peer(name=node("listed"), address=host, port=port, placement=located())
+            socket = await dialer.open_websocket(peer, "/", timeout_s=20.0, message_max_bytes=10)
+            await socket.close()
+    assert told == [("listed", CREDENTIALS.own, CREDENTIALS.instance)]
 
 
 async def test_request_that_is_no_websocket_is_refused() -> None:

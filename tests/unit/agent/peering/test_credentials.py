@@ -25,3 +25,23 @@ def test_nobody_else_is_an_agent(user_agent: str | None) -> None:
 def test_headers_of_one_request_win() -> None:
     headers = ONE.headers(peer("other", located()), "GET", "/", {"Accept-Encoding": "gzip"})
     assert headers["Accept-Encoding"] == "gzip"
+
+
+def test_agent_introduces_itself_and_every_process_is_another_instance() -> None:
+    headers = CIMultiDict({k.lower(): v for k, v in ONE.introduction.items()})
+    assert OTHER.introduced(headers) == ("one", ONE.instance)
+    assert Credentials(own=node("one")).instance != ONE.instance
+
+
+@pytest.mark.parametrize("headers", [{}, {"Shorthaul-Node": "one"}, {"Shorthaul-Instance": "x"}])
+def test_peer_that_does_not_introduce_itself_says_nothing(headers: dict[str, str]) -> None:
+    assert ONE.introduced(headers) is None
+
+
+def test_name_that_a_peer_gives_is_printable_and_short() -> None:
+    name, _ = ONE.introduced({"Shorthaul-Node": "a\x1b[2J" + "x" * 5000, "Shorthaul-Instance": "i"}) or (
+        "",
+        "",
+    )
+    assert name.isprintable()
+    assert len(name) < 300
