@@ -25,7 +25,8 @@ def _said(node: Node) -> str:
 
 
 def _logged(node: Node, message: str) -> list[dict[str, Any]]:
-    lines = [json.loads(line) for line in node.log.read_text().splitlines() if line.startswith("{")]
+    written = node.log.read_text().split("\n")[:-1]  # the last line may be half written
+    lines = [json.loads(line) for line in written if line.startswith("{")]
     return [line for line in lines if message in line["message"]]
 
 
