@@ -20,13 +20,13 @@ _BLOB_TYPE = "application/octet-stream"
 
 
 def content_headers(record: RequestRecord, digest: Digest, media_type: str) -> dict[str, str]:
-    """The headers of content from the node that the record credits."""
-    assert record.tier is not None, "nobody was credited"
+    """The headers of content from the node that the record credits, if it does already."""
+    source = {} if record.tier is None else {"Shorthaul-Source": _source(record)}
     return API_VERSION | {
         "Content-Type": media_type,
         "Docker-Content-Digest": digest,
         "ETag": etag(digest),
-        "Shorthaul-Source": _source(record),
+        **source,
     }
 
 

@@ -3,50 +3,54 @@
 Only for callers that may make this agent ask its peers (`Caller.may_ask_peers`).
 """
 
+import time
+from collections.abc import Callable
 from dataclasses import replace
 
 from aiohttp import web
 
 from agent.content.sizes import ContentSizes
 from agent.listen.exchange import Exchange
-from agent.listen.heads import (
-    blob_headers,
-    body_head,
-    not_modified,
-    requested_range,
-    wanted_range,
-)
+from agent.listen.heads import blob_headers, requested_range, wanted_range
+from agent.listen.relay import PartRelay, first_bytes_of, relay, sources_of
 from agent.observe.metrics import Metrics
-from agent.observe.requests import Result, SourceBytes
-from agent.oci.errors import RangeInvalid
+from agent.observe.requests import Result
 from agent.oci.manifest import Manifest
 from agent.oci.ranges import select
-from agent.oci.reference import Addressed, unknown
-from agent.pull.chunks import Chunking
+from agent.oci.reference import Addressed
+from agent.pull.chunks import ChunkedLayers
 from agent.transfer.answers import FetchRequest
-from agent.transfer.executor import BodyCut, NobodyHasIt, Puller, RunningPull
-from agent.transfer.peers import VERIFIED_BYTES, PeerBody
-from topology.ranking import Ranked
+from agent.transfer.executor import Puller
+from agent.transfer.peers import VERIFIED_BYTES
 
 
 class RemoteContent:
     """Answers from peers. ``redirects``: redirect clients to a peer if this agent need not see the bytes."""
 
-    def __init__(self, *, puller: Puller, sizes: ContentSizes, metrics: Metrics, redirects: bool) -> None:
+    def __init__(
+        self,
+        *,
+        puller: Puller,
+        sizes: ContentSizes,
+        metrics: Metrics,
+        redirects: bool,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._puller = puller
         self._sizes = sizes
         self._metrics = metrics
         self._redirects = redirects
-        self._chunking = Chunking()
+        self._clock = clock
+        self._layers = ChunkedLayers()
 
     async def manifest(self, exchange: Exchange, target: Addressed) -> Manifest:
         """The manifest, verified. Raises `OciError` (404) if no peer gives it."""
         wanted = FetchRequest(target=target)
         async with self._puller.pull(wanted, committed=exchange.caller.committed) as pull:
-            _, body = await _first_bytes(exchange, target, pull)
+            _, body = await first_bytes_of(exchange, target, pull)
         assert body.manifest is not None, "a manifest was wanted"
         if not exchange.is_head:
-            exchange.record.sources = _sources(pull)
+            exchange.record.sources = sources_of(pull)
         return body.manifest
 
     async def blob(self, exchange: Exchange, target: Addressed) -> web.StreamResponse:
@@ -59,8 +63,15 @@ class RemoteContent:
             redirected = await self._redirect(exchange, wanted)
             if redirected is not None:
                 return redirected
-        async with self._puller.pull(wanted, committed=exchange.caller.committed) as pull:
-            return await self._relay(exchange, target, pull)
+        start = _rest_of_a_layer(exchange, wanted)
+        if start is None:
+            async with self._puller.pull(wanted, committed=exchange.caller.committed) as pull:
+                return await relay(exchange, target, pull, self._puller.limit)
+        part = self._layers.begin(target.digest, start, self._clock())
+        try:
+            return await PartRelay(self._puller, exchange, wanted, part).send()
+        finally:
+            self._layers.end(part, self._clock())
 
     def _wanted(self, exchange: Exchange, target: Addressed) -> FetchRequest:
         """What to request from peers. Raises `RangeInvalid`."""
@@ -69,14 +80,13 @@ class RemoteContent:
         if size_bytes is not None:
             select(spec, size_bytes)  # an impossible range is rejected without asking a peer
         if exchange.caller.committed and not exchange.is_head:
-            self._chunking = self._chunking.after(requested_range(exchange, target.digest, size_bytes))
+            self._layers.note(requested_range(exchange, target.digest, size_bytes))
         return FetchRequest(
             target=target,
             range_spec=spec,
             head=exchange.is_head,
             size_bytes=size_bytes,
             config=self._sizes.is_config(target.digest),
-            chunk=exchange.caller.is_local and self._chunking.is_chunk(spec),
         )
 
     def _may_redirect(self, exchange: Exchange, wanted: FetchRequest) -> bool:
@@ -84,8 +94,8 @@ class RemoteContent:
 
         It gives up the blob if one chunk fails. A relay can prevent that, a redirect can't.
         """
-        in_chunks = exchange.caller.fetches_in_chunks and self._chunking.in_chunks
-        return self._redirects and not (wanted.head or wanted.config or wanted.chunk or in_chunks)
+        in_chunks = exchange.caller.fetches_in_chunks and self._layers.in_chunks
+        return self._redirects and not (wanted.head or wanted.config or in_chunks)
 
     async def _redirect(self, exchange: Exchange, wanted: FetchRequest) -> web.StreamResponse | None:
         """Redirect the client to the nearest peer that could send the blob now.
@@ -96,7 +106,7 @@ class RemoteContent:
         if committed:
             puller.commits.requested(target.digest, wanted.range_spec)
         async with puller.pull(replace(wanted, head=True, range_spec=None)) as pull:
-            holder, body = await _first_bytes(exchange, target, pull)
+            holder, body = await first_bytes_of(exchange, target, pull)
         peer = puller.roster.peer(holder.node)
         if peer is None or body.size_bytes <= VERIFIED_BYTES:
             return None
@@ -114,45 +124,12 @@ class RemoteContent:
         headers = blob_headers(exchange.record, target.digest)
         return web.Response(status=307, headers=headers | {"Location": f"{peer.base_url}{wanted.url_path}"})
 
-    async def _relay(self, exchange: Exchange, target: Addressed, pull: RunningPull) -> web.StreamResponse:
-        """Relay the pull's body to the client. If it can't be completed, the record says that it was cut."""
-        record = exchange.record
-        _, body = await _first_bytes(exchange, target, pull)
-        headers = blob_headers(record, target.digest)
-        unchanged = not_modified(exchange, target.digest, headers)
-        if unchanged is not None:
-            return unchanged
-        response = body_head(exchange, body.selected, body.size_bytes, headers)
-        if exchange.is_head:
-            return response
-        record.body_length = body.length
-        try:
-            async with exchange.sink(response, limit=self._puller.limit) as sink:
-                await pull.deliver(sink)
-        except BodyCut as error:
-            record.result, record.reason = Result.CUT, str(error)
-        finally:
-            record.resumes = pull.resumes
-            record.sources = _sources(pull)
-        return response
 
-
-async def _first_bytes(exchange: Exchange, target: Addressed, pull: RunningPull) -> tuple[Ranked, PeerBody]:
-    """The holder that gives the content, and the first bytes. Credits it. Raises `OciError` if none does."""
-    try:
-        holder, body = await pull.first_bytes()
-    except NobodyHasIt as error:
-        if error.unsatisfiable_bytes is not None:
-            raise RangeInvalid("the range selects nothing", size_bytes=error.unsatisfiable_bytes) from error
-        raise unknown(target, str(error)) from error
-    exchange.credit(holder.node, holder.tier, holder.reason)
-    return holder, body
-
-
-def _sources(pull: RunningPull) -> tuple[SourceBytes, ...]:
-    """How many of the delivered bytes each holder gave."""
-    return tuple(
-        SourceBytes(holder.node, holder.tier, size_bytes)
-        for holder, size_bytes in pull.given_bytes.values()
-        if size_bytes
-    )
+def _rest_of_a_layer(exchange: Exchange, wanted: FetchRequest) -> int | None:
+    """Where this node's containerd wants the rest of a blob from. None: it wants something else."""
+    spec = wanted.range_spec
+    rest = spec is not None and spec.first is not None and spec.last is None
+    if not (rest and exchange.caller.committed) or exchange.header("If-None-Match") is not None:
+        return None
+    assert spec is not None, "it has a range"
+    return spec.first

@@ -15,7 +15,7 @@ from agent.peering.dial import Dialer
 from agent.peering.heads import HeadReader, ResponseHead, request_head
 
 _IDLE_S = 15.0  # shorter than a server's http.idle_s, so that no request goes to a connection that closes
-_IDLE_MAX = 8  # idle connections kept for each peer
+_IDLE_MAX = 32  # idle connections kept for each peer: as many as a containerd in chunks uses at once
 _READ_BYTES = 16 * 1024  # a head and the first bytes; more would delay the first byte
 
 

@@ -30,6 +30,7 @@ One cool-off is too short: a kubelet tries again after 10 s, and should then get
 
 _UNKNOWN_BYTES_PER_S = 10e6  # assumed for a tier without measured rates: less than any link between servers
 _RESUME_S = 0.5  # for a client that has a part already: perhaps a holder was too busy to answer the look-up
+_CHUNK_S = 2.0  # for a part of a blob: an agent that restarts is back by then; else the blob is handed over
 _BUSY_WAIT_S = 1.0  # for a busy peer that does not say how long
 _BUSY_WAIT_LEAST_S = 0.05  # a peer that says 0 must not be asked in a loop
 _BUSY_WAIT_MOST_S = 60.0  # a peer that says a day must not be the last choice for a day
@@ -80,11 +81,11 @@ class Policy:
     def limits(self, *, in_chunks: bool, resumes: bool) -> Limits:
         """The limits of one pull.
 
-        ``in_chunks``: the client fetches the blob in parts. If one part breaks off, it gives up the blob.
+        ``in_chunks``: the client fetches the blob in parts, and gives it up if this part fails.
         ``resumes``: the client has the beginning of the blob already.
         """
         pull = self._pull
-        stubborn_s = pull.deadline_s if in_chunks else _RESUME_S
+        stubborn_s = _CHUNK_S if in_chunks else _RESUME_S
         return Limits(
             patience_s=pull.patience_s,
             deadline_s=pull.deadline_s,
@@ -95,7 +96,7 @@ class Policy:
             hedge_s=self.pace.hedge_s(),
             stripe_min_bytes=self._transfer.stripe_min_bytes,
             stubborn_s=stubborn_s if resumes else 0.0,
-            stubborn_begun_s=pull.deadline_s if in_chunks else 0.0,
+            stubborn_begun_s=_CHUNK_S if in_chunks else 0.0,
         )
 
     def candidates(

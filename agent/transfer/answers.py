@@ -44,7 +44,7 @@ class FetchRequest:
 
     ``size_bytes``: the content's size, if a manifest named it. ``config``: a manifest says that this is an
     image's config, so verify it before it is delivered, like a manifest. ``chunk``: the client fetches a blob
-    in parts. If one part breaks off, it gives up the blob.
+    in parts, and has the head of an earlier one. If this one fails, it gives up the blob.
     """
 
     target: Addressed

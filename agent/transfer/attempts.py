@@ -72,6 +72,14 @@ class Attempts:
         assert body is not None, "an attempt is chosen when it has a body"
         return body
 
+    async def next_piece(self, attempt: int, wanted: FetchRequest) -> PeerBody:
+        """The next piece of an attempt's body, which was read to its end. Raises `AttemptFailed`."""
+        opened = self._open[attempt]
+        assert opened.body is not None, "it has no body to go on with"
+        opened.body.close()
+        opened.body = await self._fetch(opened.holder, wanted)
+        return opened.body
+
     def start(self, command: Fetch, wanted: FetchRequest) -> None:
         """Request the content from the holder. `Responded` or `Failed` is reported later."""
         attempt = self._open[command.attempt] = _Attempt(command.holder, self._clock())

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, aclosing, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import assert_never
+from typing import Protocol, assert_never
 
 from agent.holders.index import HolderIndex, Holders
 from agent.members.roster import Roster
@@ -29,6 +29,7 @@ from agent.pull.events import (
     Cut,
     Deliver,
     Event,
+    Failure,
     Fetch,
     Forget,
     Found,
@@ -70,6 +71,34 @@ class BodyCut(Exception):
     """A body can't be completed: cut the response, so that the client resumes."""
 
 
+class Pieces(Protocol):
+    """A client that may leave before the end of the body. So the body is fetched piece by piece.
+
+    Positions are bytes of the content.
+    """
+
+    @property
+    def in_chunks(self) -> bool:
+        """Whether the client leaves before the end, as far as it is known."""
+        ...
+
+    def piece_stop(self, position: int) -> int | None:
+        """The end of the piece that begins at this byte. None: the end of the content."""
+        ...
+
+    def is_chunk_end(self, position: int) -> bool:
+        """Whether the client wanted the bytes up to this one and no more."""
+        ...
+
+    def pause_s(self, position: int) -> float:
+        """How long to wait for the client to leave, before more is fetched for it."""
+        ...
+
+    def stayed(self, position: int) -> None:
+        """The client was sent the bytes up to this one, and did not leave within the pause."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Puller:
     """What every pull needs. `pull` makes one. ``running``: the pulls that run now."""
@@ -88,12 +117,15 @@ class Puller:
     clock: Callable[[], float] = time.monotonic
     running: set["RunningPull"] = field(default_factory=set)
 
-    def pull(self, wanted: FetchRequest, *, committed: bool = False) -> "RunningPull":
+    def pull(
+        self, wanted: FetchRequest, *, committed: bool = False, pieces: Pieces | None = None
+    ) -> "RunningPull":
         """A pull of ``wanted``. Enter it with ``async with``.
 
-        ``committed``: the client commits whole blobs to this node's store, and so verifies them.
+        ``committed``: the client commits whole blobs to this node's store, and so verifies them. ``pieces``:
+        how to fetch an open-ended range piece by piece.
         """
-        return RunningPull(self, wanted, committed=committed)
+        return RunningPull(self, wanted, committed=committed, pieces=pieces)
 
     async def fetch(self, holder: Ranked, wanted: FetchRequest) -> PeerBody:
         """Ask a holder. Raises `AttemptFailed`."""
@@ -107,8 +139,11 @@ class RunningPull:
     client was sent from each peer. ``resumes``: how often another holder went on where one had failed.
     """
 
-    def __init__(self, puller: Puller, wanted: FetchRequest, *, committed: bool) -> None:
+    def __init__(
+        self, puller: Puller, wanted: FetchRequest, *, committed: bool, pieces: Pieces | None
+    ) -> None:
         self._puller = puller
+        self._pieces = pieces
         self._policy = puller.policy
         self._wanted = wanted
         self._committed = committed and not wanted.head
@@ -136,6 +171,7 @@ class RunningPull:
         self._size_bytes = 0
         self.length = 0
         self.offset = 0  # how many bytes of the body the client was sent
+        self._sent_before = 0  # what the sink had sent before this pull delivered
         self.resumes = 0
         self.given_bytes: dict[NodeName, tuple[Ranked, int]] = {}
 
@@ -170,7 +206,7 @@ class RunningPull:
             given_bytes=self._given_bytes(),
             failed=self._machine.failed,
             verified=self._verified,
-            taken=self.offset == self.length,
+            taken=self.offset == self.length or self._has_chunk,
             began_s=self._began_s,
             received=self._received,
         )
@@ -187,6 +223,8 @@ class RunningPull:
         chosen, body = await self._next_body()
         self._verified = body.verified
         self._begins, self._size_bytes, self.length = body.start, body.size_bytes, body.length
+        if self._pieces is not None:
+            self.length = body.size_bytes - body.start
         if body.manifest is not None:
             self._credit(chosen.holder, body.length)
         if self._wanted.head or body.manifest is not None:  # nothing is left to deliver
@@ -199,6 +237,7 @@ class RunningPull:
         Raises `BodyCut` if the body can't be completed, and `sink.ClientGone`.
         """
         chosen, body = await self._next_body()
+        self._sent_before = sink.sent_bytes
         with self._crediting(chosen.holder, sink):
             await sink.begin(body.first)
         while True:
@@ -213,6 +252,9 @@ class RunningPull:
                         continue
                 elif isinstance(change, GiveUp):
                     raise AttemptFailed(change.failure, f"{self._bytes_per_s:.0f} bytes/s")
+                elif self.offset < self.length:
+                    body = await self._next_piece(chosen, sink)
+                    continue
             except AttemptFailed as error:
                 self._broke(chosen, error)
             else:
@@ -226,6 +268,24 @@ class RunningPull:
         with self._crediting(chosen.holder, sink):
             await sink.write(body.first, "memory")
         return chosen, body
+
+    async def _next_piece(self, chosen: Deliver, sink: ClientSink) -> PeerBody:
+        """The next piece from the same holder. First waits for a client that is about to leave."""
+        assert self._pieces is not None, "a body ended before its end"
+        body = self._attempts.body(chosen.attempt)
+        body.close()  # the connection can serve another chunk meanwhile
+        position = self._begins + self.offset
+        if pause_s := self._pieces.pause_s(position):
+            await sink.stays(pause_s)
+            self._pieces.stayed(position)
+        try:
+            async with asyncio.timeout(self._puller.stall_s):
+                body = await self._attempts.next_piece(chosen.attempt, self._wanted_from(self.offset))
+        except TimeoutError as error:
+            raise AttemptFailed(Failure.SILENT, f"no byte for {self._puller.stall_s} s") from error
+        with self._crediting(chosen.holder, sink):
+            await sink.write(body.first, "memory")
+        return body
 
     async def _next_body(self) -> tuple[Deliver, PeerBody]:
         """The attempt that the machine chooses next. Raises `NobodyHasIt`, or `BodyCut` once a body began."""
@@ -250,7 +310,7 @@ class RunningPull:
         with self._crediting(holder, sink):
             async with aclosing(rates):
                 async for rate in rates:
-                    self._credit(holder, sink.sent_bytes - self.offset)
+                    self._credit(holder, sink.sent_bytes - self._sent_before - self.offset)
                     self._bytes_per_s = rate.bytes_per_s
                     self._progressed(holder, rate)
                     if self._change is not None:
@@ -269,7 +329,7 @@ class RunningPull:
                 left_bytes=self.length - self.offset,
                 pulls=len(puller.running),
                 lanes_max=self._policy.striping.lanes_max(puller.buffers.free, puller.clock()),
-                in_chunks=self._wanted.chunk,
+                in_chunks=self._pieces is not None and self._pieces.in_chunks,
             )
         )
 
@@ -313,6 +373,11 @@ class RunningPull:
         self._attempts.count(chosen.attempt, "ok")
         self._tell(Completed(given_bytes=self._given_bytes()))
 
+    @property
+    def _has_chunk(self) -> bool:
+        """Whether the client was sent exactly the chunk that it wanted."""
+        return self._pieces is not None and self._pieces.is_chunk_end(self._begins + self.offset)
+
     def _given_bytes(self) -> dict[NodeName, int]:
         return {node: size_bytes for node, (_, size_bytes) in self.given_bytes.items()}
 
@@ -322,7 +387,7 @@ class RunningPull:
         try:
             yield
         finally:
-            self._credit(holder, sink.sent_bytes - self.offset)
+            self._credit(holder, sink.sent_bytes - self._sent_before - self.offset)
 
     def _credit(self, holder: Ranked, size_bytes: int) -> None:
         self.offset += size_bytes
@@ -412,11 +477,19 @@ class RunningPull:
         return self._policy.candidates(self.digest, holders.nodes, puller.roster.snapshot, puller.clock())
 
     def _wanted_from(self, offset: int) -> FetchRequest:
-        """What is left to fetch. Once the client has the head, the rest has to fit that head."""
-        if not offset:
+        """What is left to fetch, or the next piece of it. Once the client has the head, it fits that."""
+        if offset:
+            first, end = self._begins + offset, self._begins + self.length
+            stop = self._piece_stop(first)
+            spec = RangeSpec(first=first, last=(end if stop is None else min(stop, end)) - 1)
+            return replace(self._wanted, range_spec=spec, size_bytes=self._size_bytes)
+        asked = self._wanted.range_spec
+        if asked is None or asked.first is None or (stop := self._piece_stop(asked.first)) is None:
             return self._wanted
-        spec = RangeSpec(first=self._begins + offset, last=self._begins + self.length - 1)
-        return replace(self._wanted, range_spec=spec, size_bytes=self._size_bytes)
+        return replace(self._wanted, range_spec=replace(asked, last=stop - 1))
+
+    def _piece_stop(self, position: int) -> int | None:
+        return None if self._pieces is None else self._pieces.piece_stop(position)
 
 
 def _raised(event: Event | Crashed) -> Event:

@@ -70,7 +70,10 @@ class ClientSink:
         return self._limit.piece_bytes
 
     async def begin(self, first: bytes) -> None:
-        """Send the head and the first bytes. Raises `ClientGone`."""
+        """Send the head, unless it was sent already, and the first bytes. Raises `ClientGone`."""
+        if self._fd is not None:
+            await self.write(first, "memory")
+            return
         try:
             async with asyncio.timeout(self._stall_s):
                 await self._response.prepare(self._request)
@@ -147,6 +150,17 @@ class ClientSink:
             raise ClientGone(f"it takes no bytes for {self._stall_s} s")
         self.held_s += time.monotonic() - started_s
 
+    async def stays(self, at_least_s: float) -> None:
+        """Return if the client does not close its side within this time. Else raises `ClientGone`.
+
+        aiohttp does not tell: a client may close its side and still read the answer.
+        """
+        fd = await self.descriptor()
+        if fd is None:
+            await asyncio.sleep(at_least_s)
+        elif await is_ready(fd, at_least_s) and _is_closed(fd):
+            raise ClientGone("it closed its side")
+
     def close(self) -> None:
         """Release the duplicate descriptor. The connection stays open."""
         if self._open:
@@ -183,6 +197,19 @@ async def cut(request: web.BaseRequest) -> None:
     if transport.can_write_eof():
         transport.write_eof()
     await asyncio.sleep(_LINGER_S)
+
+
+def _is_closed(fd: int) -> bool:
+    """Whether the other side of a connection that can be read closed it."""
+    own = socket.socket(fileno=fd)
+    try:
+        return not own.recv(1, socket.MSG_PEEK)
+    except BlockingIOError:  # it sent something, which aiohttp took
+        return False
+    except OSError:
+        return True
+    finally:
+        own.detach()
 
 
 def _settle(ready: "asyncio.Future[bool]", outcome: bool) -> None:

@@ -38,7 +38,10 @@ class Asked:
 
 @dataclass
 class ChunkedClient:
-    """Fetches one blob. ``hosts``: the mirror, then the registry. ``header_s``: 30 in containerd 2.3."""
+    """Fetches one blob. ``hosts``: the mirror, then the registry. ``header_s``: 30 in containerd 2.3.
+
+    ``body``: what it has already, to be resumed.
+    """
 
     hosts: Sequence[tuple[str, int]]
     path: str

@@ -41,6 +41,7 @@ ELSEWHERE = {
     "agent/listen/http.py": "driven whole by tests/server/test_requests_out_of_line.py",
     "agent/listen/local.py": "driven whole by tests/server/test_bodies.py",
     "agent/listen/recorder.py": "driven whole by tests/server/test_admin.py",
+    "agent/listen/relay.py": "driven whole by tests/server/test_fault_matrix.py and test_chunks.py",
     "agent/listen/remote.py": "driven whole by tests/server/test_fault_matrix.py and test_redirect.py",
     "agent/listen/server.py": "driven whole by tests/server/test_oci_pull.py",
     "agent/admin/gauges.py": "driven whole by tests/server/test_admin.py",

@@ -93,10 +93,10 @@ async def test_connections_in_use_are_not_shared(pool: ConnectionPool) -> None:
 
 async def test_connections_that_are_kept_for_a_peer_are_bounded(pool: ConnectionPool) -> None:
     async with scripted(serve) as server:
-        taken = [await fetch(pool, server.peer) for _ in range(12)]
+        taken = [await fetch(pool, server.peer) for _ in range(40)]
         for connection, _ in taken:
             pool.give_back(server.peer, connection)
-        assert sum(connection.socket.fileno() >= 0 for connection, _ in taken) == 8
+        assert sum(connection.socket.fileno() >= 0 for connection, _ in taken) == 32
 
 
 async def test_peers_do_not_share_connections(pool: ConnectionPool) -> None:

@@ -109,7 +109,7 @@ def test_client_that_resumes_is_answered_404_later(policy: Policy) -> None:
     assert policy.limits(in_chunks=False, resumes=False).stubborn_s == 0.0
     assert policy.limits(in_chunks=False, resumes=True).stubborn_s == 0.5
     chunks = policy.limits(in_chunks=True, resumes=True)
-    assert (chunks.stubborn_s, chunks.stubborn_begun_s) == (PULL.deadline_s, PULL.deadline_s)
+    assert (chunks.stubborn_s, chunks.stubborn_begun_s) == (2.0, 2.0), "then the layer is handed over"
 
 
 def test_busy_peers_are_asked_again_later_than_they_say_and_not_all_at_once(policy: Policy) -> None:

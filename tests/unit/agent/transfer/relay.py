@@ -154,10 +154,12 @@ async def exchanging(
     limit: TokenBucket | None = None,
     narrow: bool = False,
     duplicate: Callable[[int], int] = os.dup,
+    closes: bool = False,
 ) -> AsyncIterator[Exchange]:
     """Request a response of this length, whose body ``handler`` sends. The client reads it meanwhile.
 
     ``narrow``: the kernel's buffers between them hold a few KiB only. ``duplicate``: see `ClientSink`.
+    ``closes``: the client closes when it has read what it wants.
     """
     exchange = Exchange()
 
@@ -211,6 +213,8 @@ async def exchanging(
             async def read() -> None:
                 await reader.readuntil(b"\r\n\r\n")
                 await client(reader, exchange.received)
+                if closes:
+                    writer.close()
 
             reading = asyncio.create_task(read())
             yield exchange

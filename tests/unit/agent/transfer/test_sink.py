@@ -94,6 +94,42 @@ async def test_client_that_takes_no_first_bytes_is_gone_after_its_time() -> None
         assert isinstance(exchange.error, ClientGone)
 
 
+async def test_body_that_is_begun_twice_has_one_head_and_its_bytes_in_order() -> None:
+    async def handler(sink: ClientSink) -> None:
+        await sink.begin(b"")
+        await sink.begin(CONTENT[:MIB])
+        await sink.write(CONTENT[MIB : 9 * MIB], "copy")
+        await sink.begin(CONTENT[9 * MIB : 10 * MIB])
+
+    async with exchanging(handler, length=10 * MIB) as exchange:
+        assert await delivered(exchange, 10 * MIB) == CONTENT[: 10 * MIB]
+
+
+async def test_client_that_closes_its_side_does_not_stay() -> None:
+    async def some(reader: asyncio.StreamReader, received: Received) -> None:
+        received.body += await reader.readexactly(MIB)
+
+    async def handler(sink: ClientSink) -> None:
+        await sink.begin(CONTENT[:MIB])
+        await sink.stays(2 * AT_MOST_S)
+
+    async with exchanging(handler, length=len(CONTENT), client=some, closes=True) as exchange:
+        await exchange.over.wait()
+        assert isinstance(exchange.error, ClientGone)
+        assert exchange.sink is not None
+        assert exchange.sink.sent_bytes == MIB
+
+
+async def test_client_that_stays_gets_the_rest() -> None:
+    async def handler(sink: ClientSink) -> None:
+        await sink.begin(CONTENT[:MIB])
+        await sink.stays(0.01)
+        await sink.write(CONTENT[MIB:], "copy")
+
+    async with exchanging(handler, length=len(CONTENT)) as exchange:
+        assert await delivered(exchange, len(CONTENT)) == CONTENT
+
+
 async def test_time_in_which_the_client_takes_nothing_is_told() -> None:
     async def late(reader: asyncio.StreamReader, received: Received) -> None:
         await asyncio.sleep(0.2)
