@@ -3,7 +3,7 @@
 An agent is idle most of the time, and a request after a pause finds nothing of it in the processor's caches.
 So it matters how many places its code and objects are in. Objects that stay are set aside, so that garbage
 collections leave them alone. The pages that hold them are gathered into large ones, so that far fewer
-address translations are missing (docs/decisions/0024). Sources: gc.freeze(); madvise(2), MADV_COLLAPSE.
+address translations are missing (docs/decisions/0022). Sources: gc.freeze(); madvise(2), MADV_COLLAPSE.
 """
 
 import asyncio

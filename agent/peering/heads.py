@@ -1,7 +1,7 @@
 """The heads of requests to peers and of their responses, as bytes. Pure.
 
 This reads the HTTP/1.1 that agents speak and refuses everything else, because agents get answers from other
-agents only. A general parser did more work for each head than the rest of a fetch (docs/decisions/0018).
+agents only. A general parser did more work for each head than the rest of a fetch (docs/decisions/0022).
 Sources: RFC 9112, sections 4 to 6 and 9.3; RFC 9110, section 5.5.
 """
 
