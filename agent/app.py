@@ -79,6 +79,7 @@ from agent.peering.channels import Channels
 from agent.peering.credentials import Credentials
 from agent.peering.dial import Dialer
 from agent.probe.follower import ProbeFollower
+from agent.pull.absence import not_asked
 from agent.pull.admission import Admission, uploads_fed
 from agent.pull.asking import AskingPolicy
 from agent.pull.bucket import TokenBucket
@@ -394,6 +395,7 @@ def _make_outbound(settings: Settings, core: Core) -> Outbound:
             offer=core.offer,
             finder=make_tag_finder(asker=asker),
             max_age_s=settings.tags.max_age_s,
+            not_asked=lambda: not_asked(policy.unasked(time.monotonic())),
         ),
     )
 

@@ -7,7 +7,13 @@ from dataclasses import dataclass, field, replace
 
 from agent.content.store import ContentError, ContentStore
 from agent.content.verified import read_manifest
-from agent.documents.explain import ContentEntry, ExplainDocument, HolderEntry, PeerReasonEntry
+from agent.documents.explain import (
+    ContentEntry,
+    ExplainDocument,
+    HolderEntry,
+    PeerFailureEntry,
+    PeerReasonEntry,
+)
 from agent.documents.times import utc
 from agent.holders.index import HolderIndex
 from agent.holders.tags import TagResolver
@@ -16,6 +22,7 @@ from agent.oci.digest import Digest, parse_digest
 from agent.oci.manifest import Descriptor, Manifest, is_manifest_type
 from agent.oci.reference import Addressed, Kind, Named, parse_reference
 from agent.pull.policy import Policy
+from agent.pull.regard import Regard
 from agent.pull.trust import Distrust
 from agent.transfer.answers import FetchRequest
 from agent.transfer.executor import NobodyHasIt, Puller
@@ -23,6 +30,7 @@ from topology.placement import NodeName
 from topology.ranking import Ranked
 
 _CONTENT_MAX = 256
+_FAILURES_MAX = 100
 _PLATFORMS_MAX = 4  # manifests of an index whose content is listed
 
 
@@ -92,8 +100,11 @@ class Explainer:
             local=local,
             choice=self.own if local else (ranked[0].node if ranked else None),
             holders=tuple(_holder(each) for each in ranked),
-            not_asked_in_full=_with_reason(policy.regard.cooling(now_s), "failed a moment ago"),
+            not_asked_in_full=tuple(
+                PeerReasonEntry(node=node, reason=reason) for node, reason in policy.unasked(now_s).items()
+            ),
             passed_over=_passed_over(policy.passed_over_reasons(digest, now_s), holders),
+            failures=_failures(policy.regard, now_s),
             content=tuple(content),
         )
 
@@ -159,8 +170,12 @@ class Explainer:
         return None, "no pull tries its holders now" if holders else "nobody holds it"
 
 
-def _with_reason(nodes: Iterable[NodeName], reason: str) -> tuple[PeerReasonEntry, ...]:
-    return tuple(PeerReasonEntry(node=node, reason=reason) for node in nodes)
+def _failures(regard: Regard, now_s: float) -> tuple[PeerFailureEntry, ...]:
+    newest = sorted(regard.failures(), key=lambda each: (-each[1].at_s, each[0]))[:_FAILURES_MAX]
+    return tuple(
+        PeerFailureEntry(node=node, failure=failure.words, age_s=round(max(0.0, now_s - failure.at_s), 3))
+        for node, failure in newest
+    )
 
 
 def _passed_over(

@@ -64,7 +64,8 @@ def topology_routes(
     """Where each node is, and how far away. ``problems``: those that are not about labels."""
 
     async def topology(_: web.BaseRequest) -> web.Response:
-        return await document_response(await topology_view(roster, regard, clock(), problems()))
+        view = await topology_view(roster, regard, clock(), problems(), measurer.why_unreachable)
+        return await document_response(view)
 
     async def latency(_: web.BaseRequest) -> web.Response:
         return await document_response(await latency_view(roster, measurer.measured, clock()))

@@ -4,7 +4,7 @@ While a large document is made, other tasks can run in between, because the same
 """
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from agent.documents.flows import CanaryEntry, FlowsDocument
 from agent.documents.times import Moment
@@ -33,6 +33,7 @@ from agent.flows.messages import Canary
 from agent.listen.traffic import Traffic
 from agent.members.problems import Problem
 from agent.members.roster import Roster
+from agent.pull.absence import ago
 from agent.pull.regard import Regard
 from agent.transfer.executor import Puller
 from topology.labels import LabelProblem, path_levels
@@ -48,16 +49,21 @@ _Sources = tuple[tuple[str | None, ...], ...]
 
 
 async def topology_view(
-    roster: Roster, regard: Regard, moment: Moment, problems: Sequence[Problem] = ()
+    roster: Roster,
+    regard: Regard,
+    moment: Moment,
+    problems: Sequence[Problem] = (),
+    unreachable: Mapping[NodeName, str] | None = None,
 ) -> TopologyDocument:
     """Every node with its placement and cost, the zones, the matrix between them, and all problems.
 
-    ``problems``: those that are not about labels.
+    ``problems``: those that are not about labels. ``unreachable``: the peers that can't be measured, and why.
     """
     snapshot, now_s = roster.snapshot, moment.now_s
     zones = sorted(snapshot.zones, key=str)
     standings = sorted(snapshot.standings.items(), key=lambda item: (item[1].placement.path, item[0]))
-    nodes = await _nodes(standings, roster, regard, now_s)
+    silent = {**_silent(regard, now_s), **(unreachable or {})}
+    nodes = await _nodes(standings, roster, regard, silent, now_s)
     matrix_us, matrix_source = await _matrix(roster, zones)
     return TopologyDocument(
         time=moment.text,
@@ -164,7 +170,11 @@ def transfers_view(puller: Puller, traffic: Traffic, moment: Moment) -> Transfer
         ),
         uploads_refused=admission.refused,
         cooling=tuple(
-            CoolingEntry(node=node, left_s=round(regard.cooling_s(node, now_s), 3))
+            CoolingEntry(
+                node=node,
+                left_s=round(regard.cooling_s(node, now_s), 3),
+                reason=puller.policy.why_cooling(node, now_s),
+            )
             for node in regard.cooling(now_s)
         ),
         not_asked=_distrusted(regard, now_s, is_out=True),
@@ -181,17 +191,32 @@ def _distrusted(regard: Regard, now_s: float, *, is_out: bool) -> tuple[Distrust
 
 
 async def _nodes(
-    standings: Sequence[tuple[NodeName, Standing]], roster: Roster, regard: Regard, now_s: float
+    standings: Sequence[tuple[NodeName, Standing]],
+    roster: Roster,
+    regard: Regard,
+    silent: Mapping[NodeName, str],
+    now_s: float,
 ) -> tuple[NodeEntry, ...]:
     nodes = []
     for number, (name, standing) in enumerate(standings):
         if number % _AT_ONCE == 0:
             await asyncio.sleep(0)
-        nodes.append(_node(name, standing, roster, regard, now_s))
+        nodes.append(_node(name, standing, roster, regard, silent.get(name), now_s))
     return tuple(nodes)
 
 
-def _node(name: NodeName, standing: Standing, roster: Roster, regard: Regard, now_s: float) -> NodeEntry:
+def _silent(regard: Regard, now_s: float) -> dict[NodeName, str]:
+    """The peers that gave no sign of life since they failed, and how they failed."""
+    return {
+        node: ago(failure.words, now_s - failure.at_s)
+        for node, failure in regard.failures()
+        if regard.silence(node) is not None
+    }
+
+
+def _node(
+    name: NodeName, standing: Standing, roster: Roster, regard: Regard, silent: str | None, now_s: float
+) -> NodeEntry:
     return NodeEntry(
         name=name,
         own=name == roster.own,
@@ -203,6 +228,7 @@ def _node(name: NodeName, standing: Standing, roster: Roster, regard: Regard, no
         inferred=standing.inferred,
         suspect=standing.suspect,
         cooling=regard.is_cooling(name, now_s),
+        silent=silent,
     )
 
 

@@ -48,6 +48,8 @@ _MATRIX_SOURCES = {
 _MARKS = {"told": "°", "path": "~", "prior": "~~"}  # the matrix has no room for words
 _SUSPECT_HINT = "compare its labels with where it really runs; what is measured contradicts them"
 
+_SILENT_HINT = "check that node, and the network policy for port 30020; pulls work without it"
+
 
 @dataclass(slots=True)
 class _Group:
@@ -82,6 +84,8 @@ def print_tree(view: TopologyDocument, *, show_all: bool) -> None:
     _print_legend(console, {f"~ {_words(s)}": how for s, how in _NODE_SOURCES.items() if s in shown})
     suspects = [node for node in view.nodes if node.suspect is not None]
     _print_list(console, "Problems", [(p.node, p.problem, p.hint) for p in view.problems], limit)
+    silent = [node for node in view.nodes if node.silent is not None]
+    _print_list(console, "Do not answer", [(n.name, n.silent or "", _SILENT_HINT) for n in silent], limit)
     _print_list(console, "Suspects", [(n.name, n.suspect or "", _SUSPECT_HINT) for n in suspects], limit)
 
 
@@ -128,6 +132,12 @@ def print_explanation(explanation: ExplainDocument) -> None:
         console.print(_holders(explanation))
     _print_peers(console, "not asked in full:", explanation.not_asked_in_full)
     _print_peers(console, "hold it, but no pull of it tries them now:", explanation.passed_over)
+    if explanation.failures:
+        console.print(Text("last failures of peers, whatever they were asked for:"))
+    for peer in explanation.failures[:_SHOWN]:
+        console.print(Text(f"  {peer.node}: {peer.failure}, {age(peer.age_s)}"))
+    if more := explanation.failures[_SHOWN:]:
+        console.print(Text(f"  … and {len(more)} more (--json)", style="dim"))
     if explanation.content:
         console.print(_content(explanation))
 
@@ -206,6 +216,8 @@ def _node_line(node: NodeEntry, width: int) -> Text:
     if node.suspect is not None:
         line.append("  *suspect*", style="bold red")
         line.append(f" {node.suspect}", style="red")
+    if node.silent is not None:
+        line.append("  does not answer", style="bold yellow")
     if node.cooling:
         line.append("  cooling", style="yellow")
     return line
@@ -278,7 +290,8 @@ def _verdict(explanation: ExplainDocument) -> Text:
         return Text.assemble("choice: ", (explanation.choice, "bold green"))
     if explanation.holders or explanation.passed_over:
         return Text("choice: none of the holders: containerd will go to the registry", style="yellow")
-    return Text("nobody holds it: containerd will go to the registry", style="yellow")
+    nobody = "nobody that was asked in full" if explanation.not_asked_in_full else "nobody"
+    return Text(f"{nobody} holds it: containerd will go to the registry", style="yellow")
 
 
 def _holders(explanation: ExplainDocument) -> Table:
@@ -316,8 +329,10 @@ def _content(explanation: ExplainDocument) -> Table:
 def _print_peers(console: Console, title: str, peers: Sequence[PeerReasonEntry]) -> None:
     if peers:
         console.print(Text(title))
-    for peer in peers:
+    for peer in peers[:_SHOWN]:
         console.print(Text(f"  {peer.node}: {peer.reason}"))
+    if more := peers[_SHOWN:]:
+        console.print(Text(f"  … and {len(more)} more (--json)", style="dim"))
 
 
 def _table(*headings: str, right: Sequence[str]) -> Table:

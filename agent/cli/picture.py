@@ -147,13 +147,15 @@ class _Picture:
         marks = [word for word, is_so in (("inferred", node.inferred), ("cooling", node.cooling)) if is_so]
         if node.suspect is not None:
             marks.append("suspect")
+        if node.silent is not None:
+            marks.append("does not answer")
         if not node.own and node.source != "measured":
             marks.append(f"~ {ms(node.cost_us)}")
         words += [", ".join(marks)] if marks else []
         attributes = {"style": "rounded,filled,dashed" if node.inferred else "rounded,filled"}
         if node.own:
             attributes |= {"fillcolor": "#bfdbfe", "penwidth": "2"}
-        elif node.cooling:
+        elif node.cooling or node.silent is not None:
             attributes |= {"fillcolor": "#fef3c7"}
         if node.suspect is not None:
             attributes |= {"color": "#dc2626", "fontcolor": "#dc2626", "penwidth": "2"}

@@ -32,6 +32,15 @@ class PeerReasonEntry:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PeerFailureEntry:
+    """A peer's last failure, whatever it was asked for, in words. ``age_s``: how long ago it was."""
+
+    node: str
+    failure: str
+    age_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ContentEntry:
     """One blob of an image. ``choice``: the node it would come from; None: the registry.
 
@@ -53,6 +62,7 @@ class ExplainDocument:
     ``image``: None if the question was a digest. ``choice``: as in `ContentEntry`. ``holders``: those that a
     pull may try, in its order. ``not_asked_in_full``: peers that may have the content although they are not
     among ``holders``. ``passed_over``: holders that no pull of this digest tries now, each with the reason.
+    ``failures``: the last failures of peers, the newest first, up to 100.
     ``time``: when the document was made, UTC.
     ``tag``: whose word says that the image's tag is this digest.
     """
@@ -68,5 +78,6 @@ class ExplainDocument:
     holders: tuple[HolderEntry, ...]
     not_asked_in_full: tuple[PeerReasonEntry, ...] = ()
     passed_over: tuple[PeerReasonEntry, ...] = ()
+    failures: tuple[PeerFailureEntry, ...] = ()
     content: tuple[ContentEntry, ...] = ()
     tag: TagEntry | None = None

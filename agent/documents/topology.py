@@ -31,6 +31,7 @@ class NodeEntry:
     ``own``: it is the asked node. ``placement``: pairs of level and value, coarse to fine; may be empty.
     ``source``: how its cost is known. ``inferred``: its zone comes from latency, not from labels.
     ``suspect``: why its latency contradicts its labels. ``cooling``: it failed and cools off.
+    ``silent``: why the asked node takes it for one that does not answer, in words.
     """
 
     name: str
@@ -43,6 +44,7 @@ class NodeEntry:
     inferred: bool
     suspect: str | None
     cooling: bool
+    silent: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -33,10 +33,14 @@ class UploadEntry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CoolingEntry:
-    """A peer that failed. For ``left_s`` more seconds all other holders go before it."""
+    """A peer that failed. For ``left_s`` more seconds all other holders go before it.
+
+    ``reason``: how it failed, in words.
+    """
 
     node: str
     left_s: float
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,7 +15,7 @@ from agent.members.member import Peer
 from agent.members.roster import Roster
 from agent.observe.metrics import Metrics
 from agent.peering.channels import NoReply
-from agent.pull.asking import Asked, AskingPolicy, Awaited, Step
+from agent.pull.asking import CATCH_UP_S, HELD_UP_S, Asked, AskingPolicy, Awaited, Step
 from agent.tasks import end_all
 
 Query = Callable[[Peer, Question, float], Awaitable[Reply]]
@@ -86,7 +86,8 @@ class PeerAsker:
         started_s = self._clock()
         with suppress(NoReply):
             await self._query(peer, Question(), self._policy.timeout_s)
-            self._policy.replied(peer.name, self._clock() - started_s)
+            now_s = self._clock()
+            self._policy.replied(peer.name, now_s - started_s, now_s)
 
     async def _ask(
         self,
@@ -130,14 +131,15 @@ class PeerAsker:
         peer, started_s = asked.peer, self._clock()
         try:
             reply = await self._query(peer, question, asked.deadline_s)
-        except NoReply:
+        except NoReply as error:
             self._metrics.question("silent")
             now_s = self._clock()
-            self._policy.silent(peer.name, now_s, waited_s=now_s - started_s)
+            if not error.own:
+                self._policy.silent(peer.name, str(error), now_s, waited_s=now_s - started_s)
             return
         self._metrics.question("answered")
         now_s = self._clock()
-        self._policy.replied(peer.name, now_s - started_s)
+        self._policy.replied(peer.name, now_s - started_s, now_s)
         if on_reply(peer, reply, asked.ring):
             awaited.answered(asked.ring, now_s - started_s, now_s)
 
@@ -149,9 +151,13 @@ class PeerAsker:
                 return False
             changed.clear()
             late_s = awaited.next_late_s(now_s)
+            due_s = until_s if late_s is None else min(until_s, late_s)
             try:
-                async with asyncio.timeout((until_s if late_s is None else min(until_s, late_s)) - now_s):
+                async with asyncio.timeout(due_s - now_s):
                     await changed.wait()
             except TimeoutError:
-                pass
+                held_up_s = self._clock() - due_s
+                if held_up_s > HELD_UP_S:  # this node did not run; the replies may be there, unread
+                    until_s += held_up_s + CATCH_UP_S
+                    awaited.shift(held_up_s + CATCH_UP_S)
         return True

@@ -26,7 +26,8 @@ class Holders:
     """The nodes that have a digest.
 
     ``nodes`` have all of the content. ``in_flight`` have a part of it. No node is in both. ``exhaustive``:
-    every member was asked just now, so asking more of them is useless.
+    every member was asked so recently that asking more of them is useless. Some may not have answered:
+    see `agent.pull.policy.Policy.unasked`.
     """
 
     nodes: tuple[NodeName, ...]

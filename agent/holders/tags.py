@@ -45,12 +45,16 @@ class Resolved:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TagResolver:
-    """Resolves tags for clients, and replies to peers' questions. ``clock``: Unix seconds."""
+    """Resolves tags for clients, and replies to peers' questions. ``clock``: Unix seconds.
+
+    ``not_asked``: the end of a sentence that says which peers were not asked; see `agent.pull.absence`.
+    """
 
     offer: Offer
     finder: TagFinder
     max_age_s: float
     clock: Callable[[], float] = time.time
+    not_asked: Callable[[], str] = str
 
     async def resolve(self, name: Named, *, ask_peers: bool) -> Resolved:
         """The digest of ``name``. Raises `OciError` (404) with the reason if there is no answer."""
@@ -126,7 +130,7 @@ class TagResolver:
             reason += f"; this node has it, but {doubts[0].value}"
         return unknown(
             name,
-            reason,
+            reason + self.not_asked(),
             hint="containerd asks the registry, with one HEAD; tags.max_age_s is the limit",
         )
 

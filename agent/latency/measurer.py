@@ -20,7 +20,7 @@ from agent.latency.wire import PATH, encode_report
 from agent.members.member import Peer
 from agent.members.roster import Roster
 from agent.observe.metrics import Metrics
-from agent.peering.dial import Dialer, Unreachable
+from agent.peering.dial import Dialer, OwnFault, Unreachable
 from agent.peering.websocket import PeerSocket
 from agent.tasks import end_all
 from topology.measuring import MeasureLimits, choose_measured
@@ -102,6 +102,7 @@ class Measurer:
         self._opening: dict[NodeName, asyncio.Task[None]] = {}
         self._closing: set[asyncio.Task[None]] = set()
         self._retry: dict[NodeName, tuple[float, float]] = {}  # when to try again, and the wait before that
+        self.why_unreachable: dict[NodeName, str] = {}  # of the peers whose connection did not open
         self._planned: tuple[int, int] | None = None
         self._wanted: tuple[NodeName, ...] = ()
         self._last_report = float("-inf"), b""  # when it was made, and the message
@@ -177,6 +178,8 @@ class Measurer:
             zones.setdefault(snapshot.zone_of(name), []).append(name)
         settings = self._settings
         self._retry = {name: retry for name, retry in self._retry.items() if self._roster.peer(name)}
+        for name in [name for name in self.why_unreachable if name not in self._retry]:
+            del self.why_unreachable[name]
         return choose_measured(
             zones,
             own=self._roster.own,
@@ -196,14 +199,16 @@ class Measurer:
                 message_max_bytes=_MESSAGE_MAX_BYTES,
                 answers_pings=False,
             )
-        except Unreachable as error:
+        except (Unreachable, OwnFault) as error:
             self._metrics.measurement("unreachable")
+            self.why_unreachable[peer.name] = str(error)
             _, waited_s = self._retry.get(peer.name, (0.0, 0.0))
             wait_s = min(_RETRY_MOST_S, max(_RETRY_LEAST_S, 2 * waited_s))
             self._retry[peer.name] = self._clock() + wait_s, wait_s
             _log.debug("can't measure: %s", error, extra={"fields": {"node": peer.name}})
             return
         self._retry.pop(peer.name, None)
+        self.why_unreachable.pop(peer.name, None)
         info = read_tcp_info(socket.kernel_socket)
         if info is not None and info.handshake_us is not None:
             self._add_sample(peer.name, info.handshake_us)

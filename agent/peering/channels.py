@@ -13,17 +13,25 @@ from typing import Generic, Self
 
 from agent.members.member import Peer, Peers
 from agent.peering.channel import Channel, ChannelClosed, Codec, Question, Reply
-from agent.peering.dial import Dialer, Unreachable
+from agent.peering.dial import Dialer, OwnFault, Unreachable
 from agent.tasks import end_all
 from topology.placement import NodeName
 
 _OPEN_S = 5.0
 _GIVE_UP_S = 0.2  # a shorter wait without a reply says nothing about the connection
+_HELD_UP_S = 0.5  # a time-out that is so late shows that this process did not run
 _IDLE_S = 330.0  # the accepting side closes after 300 s; if it does not, something is wrong
 
 
 class NoReply(Exception):
-    """A peer gave no usable reply: it is unreachable or too slow, or its message can't be understood."""
+    """A peer gave no usable reply: it is unreachable or too slow, or its message can't be understood.
+
+    ``own``: this node could not ask, so the peer has no part in it.
+    """
+
+    def __init__(self, message: str, *, own: bool = False) -> None:
+        super().__init__(message)
+        self.own = own
 
 
 _Key = tuple[NodeName, str]
@@ -58,7 +66,19 @@ class Channels(Generic[Question, Reply]):
         return tuple(name for name, _ in self._channels)
 
     async def query(self, peer: Peer, question: Question, timeout_s: float) -> Reply:
-        """Ask a peer. Raises `NoReply` if there is no usable reply within ``timeout_s``."""
+        """Ask a peer. Raises `NoReply` if there is no usable reply within ``timeout_s``.
+
+        Time in which this node did not run does not count: it asks once more.
+        """
+        started_s = time.monotonic()
+        try:
+            return await self._query(peer, question, timeout_s)
+        except NoReply:
+            if time.monotonic() - started_s < timeout_s + _HELD_UP_S:
+                raise
+        return await self._query(peer, question, timeout_s)
+
+    async def _query(self, peer: Peer, question: Question, timeout_s: float) -> Reply:
         channel: Channel[Question, Reply] | None = None
         started_s = time.monotonic()
         try:
@@ -75,11 +95,15 @@ class Channels(Generic[Question, Reply]):
         except TimeoutError as error:
             # No reply to any question came meanwhile. The peer hangs or has vanished: both look the same. So
             # the next question opens a new channel, and other questions on this one end now.
-            if channel is not None and channel.last_reply_s < started_s and timeout_s >= _GIVE_UP_S:
+            held_up = time.monotonic() - started_s >= timeout_s + _HELD_UP_S
+            quiet = channel is not None and channel.last_reply_s < started_s
+            if channel is not None and quiet and timeout_s >= _GIVE_UP_S and not held_up:
                 await channel.close()
-            raise NoReply(f"{peer.name}: no reply within {timeout_s} s") from error
+            raise NoReply(f"no reply to a question within {timeout_s:.3g} s") from error
+        except OwnFault as error:
+            raise NoReply(str(error), own=True) from error
         except (Unreachable, ChannelClosed) as error:
-            raise NoReply(f"{peer.name}: {error}") from error
+            raise NoReply(str(error)) from error
 
     def members_changed(self, members: Peers) -> None:
         """These are the members now. Close the channels to other peers, and to other addresses.

@@ -7,7 +7,9 @@ to be copied instead of spliced, which `agent.transfer.relays` decides.
 
 import asyncio
 import errno
+import os
 import socket
+import time
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
@@ -24,6 +26,8 @@ Connected = Callable[[Peer, Any], None]
 """Is called with each new connection to a peer and its TCP socket. Its handshake measured a round trip."""
 
 _EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+_CUT_OFF = {errno.ENETUNREACH, errno.ENETDOWN, errno.EADDRNOTAVAIL, errno.EPERM, errno.EACCES}
+_LATE_S = 0.5  # a timer that is so late shows that this process did not run
 _IP_BIND_ADDRESS_NO_PORT = 24  # include/uapi/linux/in.h; the socket module does not name it
 
 
@@ -31,8 +35,44 @@ class Unreachable(Exception):
     """There is no connection: it was refused, had no route or no answer in time, or was no WebSocket."""
 
 
-class Exhausted(Exception):
+class OwnFault(Exception):
+    """This node can't connect now, to this peer or to any other. The peer has no part in it."""
+
+
+class Exhausted(OwnFault):
     """This process or machine has no descriptor or memory left for a socket."""
+
+
+class CutOff(OwnFault):
+    """This node has no network, no route or no address, a local rule forbids it, or it was suspended."""
+
+
+def translated_error(error: Exception, otherwise: str, late_s: float = 0.0) -> Unreachable | OwnFault:
+    """What it means that a connection failed with this error.
+
+    ``otherwise``: what to say if the error has no text. ``late_s``: by how much a time-out came too late.
+    """
+    message, caught = str(error) or otherwise, _os_error(error)
+    if caught is not None and caught.errno:
+        message = os.strerror(caught.errno).lower()
+        if caught.errno in _EXHAUSTED:
+            return Exhausted(message)
+        if caught.errno in _CUT_OFF:
+            return CutOff(message)
+    if isinstance(error, TimeoutError) and late_s > _LATE_S:
+        return CutOff(f"this node was held up for {late_s:.1f} s")
+    return Unreachable(message)
+
+
+def _os_error(error: BaseException | None) -> OSError | None:
+    """The system's error behind an error. None: there is none."""
+    while error is not None:
+        if isinstance(error, aiohttp.ClientConnectorError):
+            return error.os_error
+        if isinstance(error, OSError) and error.errno:
+            return error
+        error = error.__cause__
+    return None
 
 
 class Dialer:
@@ -72,18 +112,20 @@ class Dialer:
     async def connect(self, peer: Peer) -> socket.socket:
         """Open a TCP connection for HTTP requests. Returns a non-blocking socket, which the caller closes.
 
-        Raises `Unreachable` and `Exhausted`. Cancelling leaves nothing open.
+        Raises `Unreachable` and `OwnFault`. Cancelling leaves nothing open.
         """
         try:
             own = self._new_socket(socket.AF_INET6 if ":" in peer.address else socket.AF_INET)
         except OSError as error:
-            raise (Exhausted if error.errno in _EXHAUSTED else Unreachable)(str(error)) from error
+            raise translated_error(error, "no socket") from error
+        started_s = time.monotonic()
         try:
             async with asyncio.timeout(self._connect_s):
                 await asyncio.get_running_loop().sock_connect(own, (peer.address, peer.port))
         except (OSError, TimeoutError) as error:
             own.close()
-            raise Unreachable(str(error) or f"no answer within {self._connect_s} s") from error
+            late_s = time.monotonic() - started_s - self._connect_s
+            raise translated_error(error, f"no answer within {self._connect_s:g} s", late_s) from error
         except BaseException:
             own.close()
             raise
@@ -93,10 +135,11 @@ class Dialer:
     async def open_websocket(
         self, peer: Peer, path: str, *, timeout_s: float, message_max_bytes: int, answers_pings: bool = True
     ) -> PeerSocket:
-        """Open a WebSocket with a heartbeat. Raises `Unreachable`.
+        """Open a WebSocket with a heartbeat. Raises `Unreachable` and `OwnFault`.
 
         ``timeout_s``: for the connection and the opening handshake together.
         """
+        started_s = time.monotonic()
         try:
             async with asyncio.timeout(timeout_s):
                 websocket = await self._opened_session().ws_connect(
@@ -107,7 +150,8 @@ class Dialer:
                     autoping=False,
                 )
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            raise Unreachable(str(error) or f"no WebSocket within {timeout_s} s") from error
+            late_s = time.monotonic() - started_s - timeout_s
+            raise translated_error(error, f"no WebSocket within {timeout_s:g} s", late_s) from error
         opened = PeerSocket(websocket, answers_pings=answers_pings)
         start_heartbeat(opened.kernel_socket, self._heartbeat)
         self._connected(peer, opened.kernel_socket)

@@ -19,6 +19,12 @@ from topology.placement import NodeName
 NOBODY = 1 << 30
 """The ring of the nearest peer that is waited for, if none is. It is farther than any."""
 
+HELD_UP_S = 0.5
+"""A timer that is so late shows that this node did not run: it was suspended, or far too busy."""
+
+CATCH_UP_S = 1.0
+"""Then it gets so long to read what has arrived meanwhile, and to ask again."""
+
 _LEAST_S = 0.005  # a shorter wait would depend on what this process does at the moment
 _SMOOTHING, _SPREAD_SMOOTHING, _SPREADS = 1 / 8, 1 / 4, 4  # RFC 6298: how long TCP waits for an answer
 
@@ -93,22 +99,23 @@ class AskingPolicy:
         well, cooling = self._sorted(rings, now_s)
         return (Step(asked=(*well, *cooling), wait_s=self.timeout_s),)
 
-    def replied(self, node: NodeName, took_s: float) -> None:
+    def replied(self, node: NodeName, took_s: float, now_s: float) -> None:
         """The peer replied after this time."""
+        self._regard.heard(node, now_s)
         usual = self._usual.get(node)
         if usual is None:
             self._usual[node] = _Usual(mean_s=took_s, spread_s=took_s / 2)
         else:
             usual.add(took_s)
 
-    def silent(self, node: NodeName, now_s: float, *, waited_s: float) -> None:
+    def silent(self, node: NodeName, words: str, now_s: float, *, waited_s: float) -> None:
         """The peer did not reply before its deadline, or could not be reached. It failed.
 
-        ``waited_s``: how long the wait was. If it was much longer than any deadline, this node was held up,
-        and the peer may well have replied meanwhile.
+        ``words``: what happened. ``waited_s``: how long the wait was. If it was much longer than any
+        deadline, this node was held up, and the peer may well have replied meanwhile.
         """
         if waited_s < self.timeout_s + self._patience_s:
-            self._regard.failed(node, now_s)
+            self._regard.unanswered(node, words, now_s)
 
     def _sorted(
         self, rings: Iterable[Sequence[P]], now_s: float
@@ -163,6 +170,10 @@ class Awaited:
         for one in asked:
             self.rings[one.peer.name] = one.ring
             self.late_at_s[one.peer.name] = now_s + one.late_s
+
+    def shift(self, by_s: float) -> None:
+        """This node did not run for so long: wait for each of them as much longer."""
+        self.late_at_s = {node: at_s + by_s for node, at_s in self.late_at_s.items()}
 
     def ended(self, node: NodeName) -> None:
         """The peer replied, or it will not."""

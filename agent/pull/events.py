@@ -29,7 +29,8 @@ class Failure(Enum):
     BROKEN = "broken"  # the connection ended early
     INVALID = "invalid"  # the answer can't be right: its length, range or digest
     UNSATISFIABLE = "unsatisfiable"  # 416: this peer says that the range selects nothing
-    EXHAUSTED = "exhausted"  # this node has no descriptor left
+    EXHAUSTED = "exhausted"  # this node has no descriptor or memory left
+    CUT_OFF = "cut_off"  # this node has no network, or was suspended
     OTHER_SIZE = "other_size"  # not the size that a manifest or an earlier peer said; either may be wrong
     MISSING = "missing"  # 404: the index was out of date
     BUSY = "busy"  # 429
@@ -45,6 +46,7 @@ _INNOCENT = frozenset(
     (
         Failure.LAGGING,
         Failure.EXHAUSTED,
+        Failure.CUT_OFF,
         Failure.OTHER_SIZE,
         Failure.MISSING,
         Failure.BUSY,

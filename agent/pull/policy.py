@@ -12,6 +12,7 @@ from typing import assert_never
 from agent.config.settings import PullSettings, TransferSettings
 from agent.oci.digest import Digest
 from agent.oci.ranges import RangeSpec
+from agent.pull.absence import ago
 from agent.pull.events import Avoid, Commend, Failure, Limits, PeerFinding, Progressed, Relieve, Shun
 from agent.pull.meter import Meter, Rate
 from agent.pull.pace import Pace
@@ -136,6 +137,22 @@ class Policy:
         reasons = self.regard.trust.reasons(digest, now_s)
         return {node: reason for node, reason in reasons.items() if reason.is_out}
 
+    def unasked(self, now_s: float, digest: Digest | None = None) -> dict[NodeName, str]:
+        """The peers that are not asked now, or not in full, and why in words.
+
+        ``digest``: names also the peers that are not trusted with it.
+        """
+        reasons = {node: self.why_cooling(node, now_s) for node in self.regard.cooling(now_s)}
+        if digest is not None:
+            passed_over = self.passed_over_reasons(digest, now_s)
+            reasons |= {node: reason.value for node, reason in passed_over.items()}
+        return reasons
+
+    def why_cooling(self, node: NodeName, now_s: float) -> str:
+        """Why a peer cools off, in words, and since when."""
+        failure = self.regard.failure(node)
+        return "it failed" if failure is None else ago(failure.words, now_s - failure.at_s)
+
     def apply(self, finding: PeerFinding, digest: Digest, now_s: float) -> None:
         """Do what a pull's finding about a peer means for all pulls."""
         regard, node = self.regard, finding.node
@@ -143,7 +160,7 @@ class Policy:
             case Avoid():
                 regard.failed(node, now_s)
             case Commend():
-                regard.served(node)
+                regard.served(node, now_s)
                 regard.trust.served(node)
             case Shun():
                 until_s = now_s + SHUN_COOLOFFS * regard.cooloff_of_failure_s(node, now_s)

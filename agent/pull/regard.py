@@ -4,7 +4,9 @@ Holds what all pulls and look-ups learned about peers. It does not know where a 
 (`agent.members.roster`), nor how it is asked. Times are seconds of one monotonic clock.
 """
 
+import math
 from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
 
 from agent.oci.digest import Digest
 from agent.pull.cooloff import CoolOff
@@ -12,8 +14,25 @@ from agent.pull.trust import Distrust, Trust
 from topology.placement import NodeName
 from topology.ranking import Condition
 
+_SPELL_LEAST, _SPELL_ENOUGH = 2, 3
+"""So many peers that did not answer, one after the other, point at this node's own network: all of them if
+there are fewer than the second number, but never fewer than the first.
+"""
+
+_WORDS_MOST = 80  # characters of a failure
+
+_SAME_FAILURE_S = 1.0  # what was noted so shortly before is what the peer failed by
+
 _LOAD_REPORTS = 2
 """A reported load counts for this many intervals of reports. One report may be late or lost."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeerFailure:
+    """A peer's last failure, in words, and when it was."""
+
+    words: str
+    at_s: float
 
 
 class Regard:
@@ -42,12 +61,17 @@ class Regard:
         self._saturated_until_s: dict[NodeName, float] = {}
         self._reported: dict[NodeName, tuple[int, float]] = {}  # the peer's uploads, and when it said so
         self._fetching: dict[NodeName, int] = {}  # how many bodies this node fetches from the peer
+        self._failures: dict[NodeName, PeerFailure] = {}  # the last one of each peer
+        self._heard_s: dict[NodeName, float] = {}  # when each peer gave a sign of life last
+        self._spell: set[NodeName] = set()  # did not answer since any peer gave a sign of life
 
     def members_changed(self, members: Iterable[NodeName]) -> None:
         """These are the members now. Forget all other peers."""
         self._members = frozenset(members)
         self._cooloff.keep_only(self._members)
-        for known in (self._saturated_until_s, self._reported, self._fetching):
+        self._spell &= self._members
+        kept = (self._saturated_until_s, self._reported, self._fetching, self._failures, self._heard_s)
+        for known in kept:
             for node in known.keys() - self._members:
                 del known[node]
 
@@ -55,15 +79,60 @@ class Regard:
         """The peer did not answer, or its body broke off. It cools off: all other holders go before it."""
         if node in self._members:
             self._cooloff.failed(node, now_s)
+            known = self._failures.get(node)
+            if known is None or now_s - known.at_s > _SAME_FAILURE_S:
+                self.noted(node, "it did not answer in time", now_s)
+
+    def noted(self, node: NodeName, words: str, now_s: float) -> None:
+        """What went wrong with the peer, in words. It has no consequence by itself."""
+        if node in self._members:
+            self._failures[node] = PeerFailure(words=words[:_WORDS_MOST], at_s=now_s)
+
+    def unanswered(self, node: NodeName, words: str, now_s: float) -> None:
+        """The peer did not answer a question, or could not be reached. It failed."""
+        self.noted(node, words, now_s)
+        self.failed(node, now_s)
+        if node in self._members:
+            self._spell.add(node)
+
+    def heard(self, node: NodeName, now_s: float) -> None:
+        """The peer answered a question.
+
+        If it and many others had not answered before, and nobody had in between, this node's own network was
+        down. Then none of them cools off any longer. An answer alone does not prove that the peer works.
+        """
+        if node in self._members:
+            self._heard_s[node] = now_s
+        if not self._spell:
+            return
+        many = max(_SPELL_LEAST, min(_SPELL_ENOUGH, len(self._members)))
+        if node in self._spell and len(self._spell) >= many:
+            for each in self._spell:
+                self._cooloff.succeeded(each)
+        self._spell.clear()
+
+    def failure(self, node: NodeName) -> PeerFailure | None:
+        """The peer's last failure. None: it never failed."""
+        return self._failures.get(node)
+
+    def silence(self, node: NodeName) -> PeerFailure | None:
+        """The peer's last failure, if it gave no sign of life since. None: it answers, or nobody knows."""
+        failure = self._failures.get(node)
+        return None if failure is None or self._heard_s.get(node, -math.inf) >= failure.at_s else failure
+
+    def failures(self) -> Iterator[tuple[NodeName, PeerFailure]]:
+        """The last failure of each peer that ever failed."""
+        yield from self._failures.items()
 
     def saturated(self, node: NodeName, wait_s: float, now_s: float) -> None:
         """The peer works, but has no capacity for ``wait_s``. For this long other holders go before it."""
         if node in self._members:
             self._saturated_until_s[node] = now_s + wait_s
 
-    def served(self, node: NodeName) -> None:
+    def served(self, node: NodeName, now_s: float) -> None:
         """The peer delivered a body whole, so it works. First bytes or replies would not prove that."""
         self._cooloff.succeeded(node)
+        self._heard_s[node] = now_s
         self._saturated_until_s.pop(node, None)
 
     def reported_load(self, node: NodeName, load: int, now_s: float) -> None:

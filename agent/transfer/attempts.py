@@ -15,6 +15,7 @@ from agent.pull.policy import Policy
 from agent.tasks import end_all
 from agent.transfer.answers import AttemptFailed, FetchRequest
 from agent.transfer.peers import PeerBody
+from topology.placement import NodeName
 from topology.ranking import Ranked
 
 _log = logging.getLogger(__name__)
@@ -64,6 +65,7 @@ class Attempts:
         self._clock = clock
         self._open: dict[int, _Attempt] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self.failures: dict[NodeName, str] = {}  # what the peers that failed did, in words
         self.unsatisfiable_bytes: int | None = None  # the content's size, if a peer answered 416
 
     def body(self, attempt: int) -> PeerBody:
@@ -99,6 +101,8 @@ class Attempts:
         else:
             waited_s = self._clock() - attempt.started_s
             self._policy.no_first_byte(attempt.holder.tier, waited_s, client_left=client_left)
+        if command.failure is not None:
+            self.failed(attempt.holder.node, f"no first byte for {self._clock() - attempt.started_s:.3g} s")
         if not attempt.counted:
             self._metrics.attempt("abandoned" if command.failure is None else command.failure.value)
 
@@ -106,6 +110,11 @@ class Attempts:
         """Count an attempt whose body ended with this result. `abandon` will not count it again."""
         self._open[number].counted = True
         self._metrics.attempt(result)
+
+    def failed(self, node: NodeName, words: str) -> None:
+        """Note what a peer did, for this pull and for all."""
+        self.failures[node] = words
+        self._policy.regard.noted(node, words, self._clock())
 
     def run(self, work: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
         """Run work for this pull in a task. An unexpected error in it ends the pull at once."""
@@ -133,6 +142,7 @@ class Attempts:
             self._metrics.attempt(error.failure.value)
             self.unsatisfiable_bytes = error.size_bytes or self.unsatisfiable_bytes
             log_failure("attempt failed", attempt.holder, wanted, error, offset=command.offset)
+            self.failed(attempt.holder.node, str(error))
             wait_s = self._policy.busy_wait_s(error.failure, error.told_wait_s)
             self._report(Failed(attempt=number, failure=error.failure, wait_s=wait_s))
             return

@@ -17,6 +17,7 @@ from agent.members.roster import Roster
 from agent.observe.metrics import Metrics
 from agent.oci.digest import Digest
 from agent.oci.ranges import RangeSpec
+from agent.pull.absence import nobody_gave_it, without
 from agent.pull.bucket import TokenBucket
 from agent.pull.events import (
     Abandon,
@@ -58,12 +59,15 @@ from agent.transfer.striper import StripeBuffers, Striper
 from topology.placement import NodeName
 from topology.ranking import Ranked
 
+_LATE_S = 0.5  # a timer that is so late shows that this node did not run
+_READ_S = 1.0  # then it gets so long to read what has arrived meanwhile
+
 
 class NobodyHasIt(Exception):
     """No peer can serve the content now. ``unsatisfiable_bytes``: its size, if no byte is in the range."""
 
-    def __init__(self, attempts: int, unsatisfiable_bytes: int | None = None) -> None:
-        super().__init__(f"no peer has it ({attempts} tried)")
+    def __init__(self, why: str, unsatisfiable_bytes: int | None = None) -> None:
+        super().__init__(why)
         self.unsatisfiable_bytes = unsatisfiable_bytes
 
 
@@ -163,6 +167,7 @@ class RunningPull:
         self._change: Stripe | GiveUp | None = None  # what the machine wants to change in the delivery
         self._leaving = False
         self._began_s = puller.clock()
+        self._held_up_s = 0.0  # for how long this node did not run meanwhile
         self._received: bool | None = None  # whether this node's containerd is writing the blob
         self._verified = False  # this agent verified the body
         self._bytes_per_s = 1.0  # the recent rate of the holder that delivers
@@ -219,7 +224,7 @@ class RunningPull:
         if self._committed:
             puller.commits.requested(self.digest, self._wanted.range_spec)
             self._received = puller.commits.receiving(self.digest)
-        self._execute(self._machine.start(puller.clock()))
+        self._execute(self._machine.start(self._machine_s()))
         chosen, body = await self._next_body()
         self._verified = body.verified
         self._begins, self._size_bytes, self.length = body.start, body.size_bytes, body.length
@@ -294,11 +299,16 @@ class RunningPull:
                 case Deliver() as chosen:
                     return chosen, self._attempts.body(chosen.attempt)
                 case NotFound(attempts=attempts):
-                    raise NobodyHasIt(attempts, self._attempts.unsatisfiable_bytes)
+                    raise NobodyHasIt(self._why_nobody(attempts), self._attempts.unsatisfiable_bytes)
                 case Cut():
                     raise BodyCut(f"{self._reason}; {self.length - self.offset} bytes short")
                 case None:
                     self._tell(await self._next_event())
+
+    def _why_nobody(self, attempts: int) -> str:
+        tried = self._attempts.failures
+        unasked = self._policy.unasked(self._puller.clock(), self.digest)
+        return nobody_gave_it(attempts, tried, without(tried, unasked))
 
     async def _move(self, holder: Ranked, body: PeerBody, sink: ClientSink) -> None:
         """Relay the body to its end, or until the machine wants a change."""
@@ -359,12 +369,14 @@ class RunningPull:
     def _lane_failed(self, holder: Ranked, error: AttemptFailed, given_bytes: int) -> None:
         self._puller.metrics.attempt(error.failure.value)
         log_failure("a holder of several failed", holder, self._wanted, error, offset=self.offset)
+        self._attempts.failed(holder.node, str(error))
         wait_s = self._policy.busy_wait_s(error.failure, error.told_wait_s)
         self._tell(LaneFailed(holder=holder, failure=error.failure, given_bytes=given_bytes, wait_s=wait_s))
 
     def _broke(self, chosen: Deliver, error: AttemptFailed) -> None:
         self._attempts.count(chosen.attempt, error.failure.value)
         log_failure("body broke off", chosen.holder, self._wanted, error, offset=self.offset)
+        self._attempts.failed(chosen.holder.node, str(error))
         self._reason, self._change = str(error), None
         self._puller.metrics.broke(error.failure.value)
         self._tell(Broke(failure=error.failure, offset=self.offset))
@@ -395,17 +407,25 @@ class RunningPull:
         self.given_bytes[holder.node] = holder, before + size_bytes
 
     async def _next_event(self) -> Event:
-        if not self._events.empty():
-            return _raised(self._events.get_nowait())
-        left_s = self._wake_at_s - self._puller.clock()
-        try:
-            async with asyncio.timeout(max(0.0, left_s)):
-                return _raised(await self._events.get())
-        except TimeoutError:
-            return Ticked()
+        while True:
+            left_s = self._wake_at_s - self._machine_s()
+            try:
+                async with asyncio.timeout(max(0.0, left_s)):
+                    return _raised(await self._events.get())
+            except TimeoutError:
+                late_s = self._machine_s() - max(self._wake_at_s, self._wake_at_s - left_s)
+                if late_s <= _LATE_S:
+                    return Ticked()
+                # This node did not run: it was suspended, or far too busy. The answers of peers may be there,
+                # unread. So that time does not count, and they are read before anybody is called silent.
+                self._held_up_s += late_s + _READ_S
+
+    def _machine_s(self) -> float:
+        """The machine's time, which stands still while this node does not run."""
+        return self._puller.clock() - self._held_up_s
 
     def _tell(self, event: Event) -> None:
-        self._execute(self._machine.on(event, self._puller.clock()))
+        self._execute(self._machine.on(event, self._machine_s()))
 
     def _execute(self, commands: Commands) -> None:
         for command in commands:

@@ -5,6 +5,7 @@ Exceptions of the connection become `AttemptFailed`. Cancelling a fetch closes i
 
 import asyncio
 import contextlib
+import errno
 from collections.abc import Iterator
 from types import TracebackType
 from typing import Self
@@ -16,7 +17,7 @@ from agent.oci.manifest import SIZE_MAX_BYTES, Manifest, parse_manifest
 from agent.oci.ranges import ByteRange
 from agent.oci.reference import Kind
 from agent.peering.connections import ConnectionPool, PeerConnection
-from agent.peering.dial import Dialer, Exhausted, Unreachable
+from agent.peering.dial import Dialer, Exhausted, OwnFault, Unreachable
 from agent.peering.heads import Malformed, ResponseHead
 from agent.pull.events import Failure
 from agent.transfer.answers import AttemptFailed, FetchRequest, check
@@ -26,6 +27,9 @@ VERIFIED_BYTES = 256 * 1024
 """A whole content up to this size is verified before its first byte is sent. That takes under 1 ms."""
 
 _FIRST_BYTES = 16 * 1024  # are copied; what follows is spliced
+
+
+_OWN_MEMORY = {errno.ENOMEM, errno.ENOBUFS}
 
 
 class PeerBody:
@@ -200,9 +204,12 @@ def translated() -> Iterator[None]:
         raise AttemptFailed(Failure.UNREACHABLE, str(error)) from error
     except Exhausted as error:
         raise AttemptFailed(Failure.EXHAUSTED, str(error)) from error
+    except OwnFault as error:
+        raise AttemptFailed(Failure.CUT_OFF, str(error)) from error
     except Malformed as error:
         raise AttemptFailed(Failure.INVALID, str(error)) from error
     except BlockingIOError:
         raise
     except OSError as error:
-        raise AttemptFailed(Failure.BROKEN, str(error) or type(error).__name__) from error
+        failure = Failure.EXHAUSTED if error.errno in _OWN_MEMORY else Failure.BROKEN
+        raise AttemptFailed(failure, str(error) or type(error).__name__) from error

@@ -173,6 +173,7 @@ class FakePeers:
     answer_s: dict[str, float] = field(default_factory=dict)  # how long each takes; 1 ms if not said
     silent: set[str] = field(default_factory=set)
     refusing: set[str] = field(default_factory=set)
+    cut_off: set[str] = field(default_factory=set)  # this node has no way to these
     questions: list[tuple[str, Question]] = field(default_factory=list)
 
     async def query(self, asked: Peer, question: Question, timeout_s: float) -> Reply:
@@ -180,6 +181,8 @@ class FakePeers:
         self.questions.append((asked.name, question))
         if asked.name in self.refusing:
             raise NoReply(asked.name)
+        if asked.name in self.cut_off:
+            raise NoReply("no network", own=True)
         answer_s = self.answer_s.get(asked.name, 0.001)
         if asked.name in self.silent or answer_s > timeout_s:
             await asyncio.sleep(timeout_s)

@@ -232,7 +232,7 @@ def test_transfers_are_bodies_in_both_directions_and_whom_nobody_asks() -> None:
         }
     ]
     assert view["uploads_refused"] == 1
-    assert view["cooling"] == [{"node": "b", "left_s": 3.0}]
+    assert view["cooling"] == [{"node": "b", "left_s": 3.0, "reason": "it did not answer in time, 2 s ago"}]
     broke_off, suspect = Distrust.BROKE_OFF.value, Distrust.SUSPECT.value
     assert view["not_asked"] == [{"digest": sha256(1), "node": "c", "left_s": 38.0, "reason": broke_off}]
     assert view["asked_last"] == [{"digest": sha256(3), "node": "b", "left_s": 598.0, "reason": suspect}]

@@ -188,3 +188,17 @@ def test_greeting_tells_how_soon_a_peer_replies_and_blames_nobody() -> None:
         assert await Asking(cluster).run() < HEALTHY_S, "its usual time is known"
 
     play(scenario, FakePeers(held={"far-1": {LAYER}}, refusing={"region-1"}))
+
+
+def test_peer_that_this_node_could_not_ask_is_not_blamed_and_one_that_was_silent_is_with_words() -> None:
+    async def scenario(cluster: Cluster) -> None:
+        await Asking(cluster).run()
+        await asyncio.sleep(SETTINGS.timeout_s)
+        regard = cluster.regard
+        assert set(regard.cooling(loop_clock())) == {"zone-2"}
+        failure = regard.failure(node("zone-2"))
+        assert failure is not None
+        assert failure.words == "zone-2"
+        assert regard.failure(node("zone-1")) is None
+
+    play(scenario, FakePeers(silent={"zone-2"}, cut_off={"zone-1"}))

@@ -315,3 +315,23 @@ async def test_closing_ends_what_is_open_and_opens_no_more() -> None:
         with pytest.raises(NoReply):
             await made.query(server.peer, "x", AT_MOST_S)
     await until(lambda: other_tasks() <= before, "no task is left")
+
+
+@pytest.mark.parametrize(("local_address", "own"), [("192.0.2.1", True), (None, False)])
+async def test_question_that_this_node_could_not_put_is_told_from_one_that_the_peer_did_not_answer(
+    local_address: str | None, own: bool
+) -> None:
+    """It has no such address, as when its network is gone; otherwise the peer refuses."""
+
+    async def refuse(connection: Connection) -> None:
+        connection.writer.close()
+
+    async with (
+        scripted(refuse) as server,
+        Dialer(credentials=CREDENTIALS, connect_s=5.0, local_address=local_address) as dialer,
+        Channels(dialer, ECHO) as made,
+    ):
+        with pytest.raises(NoReply) as caught:
+            await made.query(server.peer, "one", AT_MOST_S)
+        assert caught.value.own is own
+        assert str(caught.value)

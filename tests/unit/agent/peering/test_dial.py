@@ -2,10 +2,14 @@
 
 import ast
 import asyncio
+import errno
+import os
 
+import aiohttp
 import pytest
+from aiohttp.client_reqrep import ConnectionKey
 
-from agent.peering.dial import Dialer, Unreachable
+from agent.peering.dial import CutOff, Dialer, Exhausted, Unreachable, translated_error
 from agent.peering.heartbeat import Heartbeat
 from tests.unit.agent.peering.raw import PATH, accept_upgrade
 from tests.unit.agent.transfer.scripted import Connection, NoLeak, answer, scripted
@@ -55,18 +59,58 @@ async def test_connections_come_from_the_given_address() -> None:
         assert set(sources) == {"127.0.0.77"}
 
 
-@pytest.mark.parametrize("local_address", ["192.0.2.1", "::1"])
-async def test_address_that_cannot_be_connected_from_makes_peers_unreachable(local_address: str) -> None:
+@pytest.mark.parametrize(("local_address", "error"), [("192.0.2.1", CutOff), ("::1", Unreachable)])
+async def test_address_that_cannot_be_connected_from_connects_to_nobody(
+    local_address: str, error: type[Exception]
+) -> None:
     async with (
         NoLeak(),
         scripted(accept_all) as server,
         Dialer(credentials=CREDENTIALS, connect_s=5.0, local_address=local_address) as dialer,
     ):
-        with pytest.raises(Unreachable):
+        with pytest.raises(error):
             await dialer.open_websocket(server.peer, PATH, timeout_s=5.0, message_max_bytes=10)
-        with pytest.raises(Unreachable):
+        with pytest.raises(error):
             await dialer.connect(server.peer)
         assert server.connections == []
+
+
+@pytest.mark.parametrize(
+    ("number", "expected"),
+    [
+        (errno.EMFILE, Exhausted),
+        (errno.ENFILE, Exhausted),
+        (errno.ENOBUFS, Exhausted),
+        (errno.ENOMEM, Exhausted),
+        (errno.ENETUNREACH, CutOff),
+        (errno.ENETDOWN, CutOff),
+        (errno.EADDRNOTAVAIL, CutOff),
+        (errno.EPERM, CutOff),
+        (errno.EACCES, CutOff),
+        (errno.ECONNREFUSED, Unreachable),
+        (errno.EHOSTUNREACH, Unreachable),
+        (errno.ETIMEDOUT, Unreachable),
+    ],
+)
+def test_error_of_this_node_is_no_fault_of_the_peer_however_it_is_wrapped(
+    number: int, expected: type[Exception]
+) -> None:
+    plain = OSError(number, os.strerror(number))
+    assert type(translated_error(plain, "")) is expected
+    key = ConnectionKey("host", 1, False, True, None, None, None)
+    wrapped = aiohttp.ClientConnectorError(key, plain)
+    assert type(translated_error(wrapped, "")) is expected
+    caused = RuntimeError("session")
+    caused.__cause__ = plain
+    assert type(translated_error(caused, "")) is expected
+
+
+@pytest.mark.parametrize(("late_s", "expected"), [(0.0, Unreachable), (0.4, Unreachable), (3.0, CutOff)])
+def test_time_out_that_comes_far_too_late_is_this_nodes(late_s: float, expected: type[Exception]) -> None:
+    """It was suspended, or its event loop was blocked."""
+    found = translated_error(TimeoutError(), "no answer within 1 s", late_s)
+    assert type(found) is expected
+    assert ("held up" in str(found)) is (expected is CutOff)
 
 
 async def test_every_new_connection_is_told_of() -> None:

@@ -101,12 +101,12 @@ def test_everyone_is_everyone_whatever_the_number_that_is_asked_at_once(regard: 
 
 
 def test_peer_that_does_not_reply_cools_off(asking: AskingPolicy, regard: Regard) -> None:
-    asking.silent(D.name, 0.0, waited_s=TIMEOUT_S)
+    asking.silent(D.name, "no reply", 0.0, waited_s=TIMEOUT_S)
     assert regard.is_cooling(D.name, 1.0)
 
 
 def test_peer_is_not_blamed_when_this_node_was_held_up(asking: AskingPolicy, regard: Regard) -> None:
-    asking.silent(D.name, 0.0, waited_s=TIMEOUT_S + PATIENCE_S)
+    asking.silent(D.name, "no reply", 0.0, waited_s=TIMEOUT_S + PATIENCE_S)
     assert not regard.is_cooling(D.name, 1.0)
 
 
@@ -118,24 +118,24 @@ def test_nobody_is_asked_where_nobody_is(asking: AskingPolicy) -> None:
 def test_peer_is_waited_for_as_long_as_it_usually_takes(asking: AskingPolicy) -> None:
     assert late_s(asking, A) == PATIENCE_S, "nothing is known of it"
     for _ in range(50):
-        asking.replied(A.name, 0.020)
+        asking.replied(A.name, 0.020, 0.0)
     assert late_s(asking, A) == pytest.approx(0.020, rel=0.01)
     assert late_s(asking, B) == PATIENCE_S
 
 
 def test_wait_for_a_peer_has_bounds_and_follows_its_spread(asking: AskingPolicy) -> None:
     for _ in range(50):
-        asking.replied(A.name, 0.0001)
-        asking.replied(B.name, 3.0)
+        asking.replied(A.name, 0.0001, 0.0)
+        asking.replied(B.name, 3.0, 0.0)
     for took_s in (0.005, 0.015) * 25:
-        asking.replied(C.name, took_s)
+        asking.replied(C.name, took_s, 0.0)
     assert (late_s(asking, A), late_s(asking, B)) == (0.005, PATIENCE_S)
     assert 0.020 < late_s(asking, C) < 0.045
 
 
 def test_usual_time_of_a_peer_that_left_is_forgotten(asking: AskingPolicy) -> None:
-    asking.replied(A.name, 0.010)
-    asking.replied(B.name, 0.010)
+    asking.replied(A.name, 0.010, 0.0)
+    asking.replied(B.name, 0.010, 0.0)
     asking.members_changed([B.name])
     assert late_s(asking, A) == PATIENCE_S
     assert late_s(asking, B) < PATIENCE_S

@@ -7,6 +7,7 @@ from agent.pull.events import Failure
 INNOCENT = {
     Failure.LAGGING: "it is slower than others, which is no failure",
     Failure.EXHAUSTED: "it is this node that has no descriptor left",
+    Failure.CUT_OFF: "it is this node that has no network",
     Failure.OTHER_SIZE: "the manifest may be wrong, or an earlier peer",
     Failure.MISSING: "the index was out of date",
     Failure.BUSY: "it said so",

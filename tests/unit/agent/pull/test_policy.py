@@ -276,3 +276,17 @@ def test_what_a_sick_store_lost_makes_nobody_suspect(policy: Policy) -> None:
     policy.store_unwell(1.0)
     assert policy.pending_bytes == 0
     assert policy.requested(DIGEST, None, 2.0) == set()
+
+
+def test_those_that_are_not_asked_in_full_are_told_with_the_reason_in_words(policy: Policy) -> None:
+    regard = policy.regard
+    regard.unanswered(node("far"), "no reply to a question within 0.5 s", 100.0)
+    policy.apply(Avoid(node=node("region")), DIGEST, 102.0)
+    regard.trust.checked(DIGEST, node("near"), right=False, now_s=102.0)
+    assert policy.unasked(104.0) == {
+        "far": "no reply to a question within 0.5 s, 4 s ago",
+        "region": "it did not answer in time, 2 s ago",
+    }
+    assert policy.unasked(104.0, DIGEST).keys() == {"far", "region", "near"}
+    assert policy.unasked(104.0, DIGEST)[node("near")].startswith("wrong")
+    assert policy.unasked(1000.0, sha256("other")) == {}

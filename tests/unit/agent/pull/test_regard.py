@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.pull.regard import Regard
+from agent.pull.regard import PeerFailure, Regard
 from tests.unit.twins import node
 from topology.placement import NodeName
 from topology.ranking import Condition
@@ -72,7 +72,7 @@ def test_longest_cool_off_can_be_set() -> None:
 
 def test_peer_that_served_is_well_at_once(regard: Regard) -> None:
     regard.failed(node("rack"), 100.0)
-    regard.served(node("rack"))
+    regard.served(node("rack"), 100.0)
     assert not regard.is_cooling(node("rack"), 100.1)
     assert condition(regard, "rack", 100.1) == Condition()
 
@@ -80,7 +80,7 @@ def test_peer_that_served_is_well_at_once(regard: Regard) -> None:
 def test_peer_that_served_starts_with_the_shortest_time_again(regard: Regard) -> None:
     regard.failed(node("rack"), 100.0)
     regard.failed(node("rack"), 105.0)
-    regard.served(node("rack"))
+    regard.served(node("rack"), 100.0)
     regard.failed(node("rack"), 106.0)
     assert regard.cooling_s(node("rack"), 106.0) == COOLOFF_S
 
@@ -95,7 +95,7 @@ def test_saturated_peer_is_so_for_as_long_as_it_says(regard: Regard) -> None:
 
 def test_saturated_peer_that_served_is_not_saturated_any_more(regard: Regard) -> None:
     regard.saturated(node("rack"), 60.0, 100.0)
-    regard.served(node("rack"))
+    regard.served(node("rack"), 100.0)
     assert regard.conditions(100.0) == {}
 
 
@@ -145,7 +145,7 @@ def test_peer_cools_off_or_is_well_and_its_condition_says_which(
         if happened == "failed":
             regard.failed(name, now_s)
         else:
-            regard.served(name)
+            regard.served(name, now_s)
         conditions = regard.conditions(now_s)
         for member in MEMBERS:
             cools = regard.is_cooling(member, now_s)
@@ -166,3 +166,69 @@ def test_reported_load_counts_for_two_intervals_of_reports() -> None:
     made.reported_load(node("rack"), 2, 100.0)
     assert condition(made, "rack", 220.0).load == 2
     assert made.conditions(220.1) == {}
+
+
+# What is said of failures
+
+
+def test_last_failure_of_a_peer_is_kept_in_words_with_its_time(regard: Regard) -> None:
+    rack = node("rack")
+    assert regard.failure(rack) is None
+    regard.noted(rack, "no byte for 3 s", 100.0)
+    regard.failed(rack, 100.5)
+    assert regard.failure(rack) == PeerFailure(words="no byte for 3 s", at_s=100.0)
+    regard.failed(rack, 200.0)
+    assert regard.failure(rack) == PeerFailure(words="it did not answer in time", at_s=200.0)
+    regard.served(rack, 300.0)
+    assert dict(regard.failures()).keys() == {rack}, "it is kept after the peer works again"
+
+
+def test_peer_is_silent_from_its_failure_until_its_next_sign_of_life(regard: Regard) -> None:
+    rack = node("rack")
+    assert regard.silence(rack) is None
+    regard.unanswered(rack, "no reply", 100.0)
+    assert regard.silence(rack) == PeerFailure(words="no reply", at_s=100.0)
+    regard.heard(rack, 101.0)
+    assert regard.silence(rack) is None
+    regard.unanswered(rack, "no reply", 102.0)
+    assert regard.silence(rack) is not None
+    regard.served(rack, 103.0)
+    assert regard.silence(rack) is None
+
+
+def test_nothing_is_kept_of_a_peer_that_left(regard: Regard) -> None:
+    regard.unanswered(node("rack"), "no reply", 100.0)
+    regard.heard(node("zone-1"), 100.0)
+    regard.members_changed([])
+    assert list(regard.failures()) == []
+    regard.noted(node("stranger"), "no reply", 100.0)
+    regard.heard(node("stranger"), 100.0)
+    assert list(regard.failures()) == []
+
+
+def test_when_all_fell_silent_and_one_is_back_it_was_this_nodes_own_network(regard: Regard) -> None:
+    for member in MEMBERS:
+        regard.unanswered(member, "no reply", 100.0)
+    assert set(regard.cooling(100.0)) == set(MEMBERS)
+    regard.heard(MEMBERS[0], 101.0)
+    assert set(regard.cooling(101.0)) == set()
+    regard.unanswered(MEMBERS[0], "no reply", 102.0)
+    assert regard.cooling_s(MEMBERS[0], 102.0) == COOLOFF_S, "its time did not double"
+
+
+def test_peers_that_are_silent_while_others_answer_are_to_blame(regard: Regard) -> None:
+    *dead, alive = MEMBERS
+    for now_s in (100.0, 101.0, 102.0):
+        regard.heard(alive, now_s)
+        for member in dead:
+            regard.unanswered(member, "no reply", now_s)
+    regard.heard(alive, 103.0)
+    assert set(regard.cooling(103.0)) == set(dead)
+
+
+def test_single_peer_that_answers_questions_but_stalls_bodies_still_cools_off() -> None:
+    made = Regard(cooloff_s=COOLOFF_S)
+    made.members_changed([node("only")])
+    made.unanswered(node("only"), "no reply", 100.0)
+    made.heard(node("only"), 101.0)
+    assert made.is_cooling(node("only"), 101.0)

@@ -1,10 +1,11 @@
 """What a pull leaves behind. What it does is driven whole by tests/server/test_fault_matrix.py."""
 
+import asyncio
 import contextlib
 import gc
 import weakref
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import pytest
@@ -23,7 +24,17 @@ from agent.transfer.peers import PeerBody, PeerClient
 from agent.transfer.relays import Relays
 from agent.transfer.striper import StripeBuffers
 from tests.unit.evidence import make_checks, make_commits
-from tests.unit.twins import loop_clock, make_policy, node, peer, peers, placed, run_in_virtual_time, sha256
+from tests.unit.twins import (
+    hold_up,
+    loop_clock,
+    make_policy,
+    node,
+    peer,
+    peers,
+    placed,
+    run_in_virtual_time,
+    sha256,
+)
 from topology.placement import NodeName
 
 HEAD = FetchRequest(
@@ -125,5 +136,49 @@ def test_a_pull_is_freed_when_it_ends_without_the_garbage_collector(
         left = await pull(puller)
         assert left() is None, "a pull is in a cycle of references, so its buffers live on"
         assert not puller.running
+
+    run_in_virtual_time(main())
+
+
+@dataclass
+class SlowClient:
+    """A peer whose answer takes a second."""
+
+    held_up_s: float
+
+    async def fetch(self, peer: Peer, wanted: FetchRequest) -> PeerBody:
+        hold_up(self.held_up_s)
+        await asyncio.sleep(0.05)
+        return cast(PeerBody, Body())
+
+
+def test_time_in_which_this_node_did_not_run_is_held_against_nobody() -> None:
+    """It was suspended for a minute, and the peer's answer came meanwhile: nobody lost patience."""
+
+    async def main() -> None:
+        puller = make_puller((node("near"),), has_it=True)
+        puller = replace(puller, client=cast(PeerClient, SlowClient(held_up_s=60.0)))
+        puller.policy.regard.members_changed([node("near")])
+        async with puller.pull(HEAD) as running:
+            holder, _ = await running.first_bytes()
+        assert holder.node == "near"
+        assert not puller.policy.regard.is_cooling(node("near"), loop_clock())
+
+    run_in_virtual_time(main())
+
+
+def test_pull_that_finds_nobody_says_who_was_tried_and_who_was_not_asked() -> None:
+    async def main() -> None:
+        puller = make_puller((node("near"),), has_it=False)
+        regard = puller.policy.regard
+        regard.members_changed([node("near"), node("silent")])
+        regard.unanswered(node("silent"), "no reply to a question within 0.5 s", loop_clock() - 2.0)
+        async with puller.pull(HEAD) as running:
+            with pytest.raises(NobodyHasIt) as caught:
+                await running.first_bytes()
+        assert str(caught.value) == (
+            "no peer that was asked in full gives it (1 tried: near (404)); "
+            "not asked in full: silent (no reply to a question within 0.5 s, 2 s ago)"
+        )
 
     run_in_virtual_time(main())
