@@ -167,7 +167,10 @@ class Explainer:
         ranked = self.policy.ranked(digest, holders, self.roster.snapshot, self.clock(), limit=1)
         if ranked:
             return ranked[0].node, ranked[0].reason
-        return None, "no pull tries its holders now" if holders else "nobody holds it"
+        if holders:
+            return None, "no pull tries its holders now"
+        unasked = any(True for _ in self.policy.regard.cooling(self.clock()))
+        return None, "nobody that was asked in full holds it" if unasked else "nobody holds it"
 
 
 def _failures(regard: Regard, now_s: float) -> tuple[PeerFailureEntry, ...]:

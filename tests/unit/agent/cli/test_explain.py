@@ -88,6 +88,40 @@ def test_holders_that_no_pull_tries_are_told_apart_from_nobody(capsys: Captured)
     assert "hold it, but no pull of it tries them now:\n  bad: gave wrong bytes\n" in out
 
 
+def test_nobody_is_said_of_those_only_that_were_asked_in_full(capsys: Captured) -> None:
+    reason = "no reply to a question within 0.5 s, 4 s ago"
+    out = shown(
+        capsys,
+        explanation(
+            image=None,
+            choice=None,
+            holders=[],
+            not_asked_in_full=[{"node": "a2", "reason": reason}],
+            content=[],
+        ),
+    )
+    assert out.splitlines()[2:] == [
+        "nobody that was asked in full holds it: containerd will go to the registry",
+        "not asked in full:",
+        f"  a2: {reason}",
+    ]
+
+
+def test_last_failures_of_peers_are_told_with_their_age_twenty_at_most(capsys: Captured) -> None:
+    failures = [{"node": f"n{number}", "failure": "no byte for 3 s", "age_s": 4.0} for number in range(25)]
+    lines = shown(capsys, explanation(failures=failures, content=[])).splitlines()
+    start = lines.index("last failures of peers, whatever they were asked for:")
+    assert lines[start + 1] == "  n0: no byte for 3 s, 4 s ago"
+    assert lines[start + 21] == "  … and 5 more (--json)"
+
+
+def test_in_a_cluster_of_thousands_twenty_peers_are_named(capsys: Captured) -> None:
+    unasked = [{"node": f"n{number}", "reason": "no reply, 4 s ago"} for number in range(5000)]
+    lines = shown(capsys, explanation(not_asked_in_full=unasked, content=[])).splitlines()
+    assert "  … and 4980 more (--json)" in lines
+    assert len(lines) < 60
+
+
 def test_odd_characters_are_shown_as_they_are(capsys: Captured) -> None:
     answer = explanation(image=ODD, choice=ODD, not_asked_in_full=[{"node": ODD, "reason": ODD}])
     answer["holders"][0] |= {"node": ODD, "tier": ODD, "reason": ODD}

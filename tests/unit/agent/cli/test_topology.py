@@ -81,6 +81,16 @@ def test_tree_nests_the_levels_and_counts_nodes(capsys: Captured) -> None:
     ]
 
 
+def test_node_that_does_not_answer_is_marked_and_its_reason_is_listed(capsys: Captured) -> None:
+    view = small()
+    silent = next(node for node in view["nodes"] if node["name"] == "a3")
+    silent["silent"] = "connection refused, 3 s ago"
+    out = shown(capsys, view)
+    assert "does not answer" in line_with("── a3", out)
+    assert "does not answer" not in line_with("── a2", out)
+    assert "Do not answer: 1\n  a3: connection refused, 3 s ago\n      hint: " in out
+
+
 def test_node_line_tells_cost_and_how_it_is_known(capsys: Captured) -> None:
     out = shown(capsys, small())
     assert line_with("── a2", out).endswith("0.21 ms  ±0.02, 12 samples, 2 s ago")
