@@ -2,8 +2,8 @@
 
 A node asks many peers before it has a first byte, so the cost of one question counts several times. On a
 standing connection a question takes a fraction of the CPU time of an HTTP request (docs/decisions/0005).
-A channel opens at the first question (see `agent.holders.standing`). It closes if its peer leaves the members,
-moves to another address or vanishes, and after `_IDLE_S` without a reply.
+A channel opens at the first question (see `agent.holders.standing`). It closes if its peer leaves the
+members, moves to another address or vanishes, and after `_IDLE_S` without a reply.
 """
 
 import asyncio
