@@ -35,9 +35,11 @@ class Pattern:
 
         If the client named no registry, the pattern matches if it matches the repository in any registry.
         """
-        if not self._matches_name(target):
+        if self.name != ANY and not self._matches_name(target):
             return False
-        return not isinstance(target, Named) or _regex(self.tag).fullmatch(target.tag) is not None
+        if self.tag == ANY or not isinstance(target, Named):
+            return True
+        return _regex(self.tag).fullmatch(target.tag) is not None
 
     def excludes(self, target: Named | Addressed) -> bool:
         """Whether ``target`` is not admitted if this pattern is excluded.
@@ -64,9 +66,15 @@ class Pattern:
     def _matches_name(self, target: Named | Addressed) -> bool:
         if target.registry is None:
             return self._matches_repository(target.repository)
+        regex = _regex(self.name)
+        if regex.fullmatch(f"{target.registry}/{target.repository}"):
+            return True
         # A glob such as *.docker.io/* means a name of Docker Hub that is not its name here.
-        names = DOCKER_HUB_NAMES if target.registry == DOCKER_HUB else (target.registry,)
-        return any(_regex(self.name).fullmatch(f"{name}/{target.repository}") for name in names)
+        return (
+            target.registry == DOCKER_HUB
+            and not self.name.startswith(f"{DOCKER_HUB}/")
+            and any(regex.fullmatch(f"{name}/{target.repository}") for name in DOCKER_HUB_NAMES)
+        )
 
     def _matches_repository(self, repository: Repository) -> bool:
         registry, slash, glob = self.name.partition("/")
