@@ -64,7 +64,7 @@ class Explainer:
 
         Raises `OciError`, also if no node knows the tag.
         """
-        reference = parse_reference(text)
+        reference = self.resolver.offer.understood(parse_reference(text))
         async with self.one_at_a_time:
             return await self._image(reference)
 

@@ -4,7 +4,7 @@ Errors of the transport and of the daemon become `ContentUnavailable`. NOT_FOUND
 Source: containerd/api/services/{images,content,events}/v1.
 """
 
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -88,6 +88,18 @@ class Client:
         with self._translated():
             reply = await self._info(api.InfoRequest(digest=digest), timeout=_CALL_S, metadata=self._metadata)
             return reply.info
+
+    async def infos(self, digests: Collection[str]) -> dict[str, api.Info]:
+        """What containerd notes of those of these blobs that it has. Costs a walk over all its content."""
+        with self._translated():
+            async with self._list_content.open(timeout=_CALL_S, metadata=self._metadata) as stream:
+                await stream.send_message(api.ListContentRequest(), end=True)
+                return {
+                    info.digest: info
+                    async for reply in stream
+                    for info in reply.info
+                    if info.digest in digests
+                }
 
     async def sizes(self) -> dict[str, int]:
         """Every committed blob of the namespace with its size."""

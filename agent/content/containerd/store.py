@@ -7,7 +7,7 @@ remote snapshotter), the content API is used instead.
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Set
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Iterable, Iterator, Set
 from contextlib import aclosing
 from itertools import islice
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import Protocol
 from agent.content.blobdir import BlobDirectory
 from agent.content.containerd import api_pb2 as api
 from agent.content.containerd.ingests import Ingests
-from agent.content.containerd.names import RecordReader, named_digests
+from agent.content.containerd.names import RecordReader
 from agent.content.store import (
     Blob,
     Change,
@@ -66,6 +66,10 @@ class ContainerdApi(Protocol):
 
     async def info(self, digest: str) -> api.Info:
         """See `Client.info`."""
+        ...
+
+    async def infos(self, digests: Collection[str]) -> dict[str, api.Info]:
+        """See `Client.infos`."""
         ...
 
     async def size_bytes(self, digest: str) -> int:
@@ -196,8 +200,8 @@ class Containerd:
                     aclosing(_settled(events)) as settled,
                 ):
                     async for _ in settled:
-                        records = await self._client.images()
-                        self._names.replace(await self._records.tags(records), named_digests(records))
+                        names = await self._records.read(await self._client.images())
+                        self._names.replace(names.tags, names.digests)
                         self._problem = None
                 self._problem = "containerd ended its event stream"
                 self._outages += 1

@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 import shutil
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -42,6 +42,9 @@ class MemoryApi:
 
     async def info(self, digest: str) -> Info:
         return Info(digest=digest)
+
+    async def infos(self, digests: Collection[str]) -> dict[str, Info]:
+        return {digest: Info(digest=digest) for digest in digests}
 
     async def sizes(self) -> dict[str, int]:
         return {digest: len(content) for digest, content in self.contents.items()}
