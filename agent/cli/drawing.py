@@ -144,7 +144,7 @@ def print_explanation(explanation: ExplainDocument) -> None:
 
 def _whose_word(tag: TagEntry) -> str:
     """Who says that the tag is this digest."""
-    seen = "has it by an import" if tag.imported else "saw it at the registry"
+    seen = "imported it" if tag.imported else "saw it at the registry"
     told = "" if tag.told_by == tag.vouched_by else f", {tag.told_by} passed that on"
     return f"because {tag.vouched_by} {seen} {tag.age_s:.0f} s ago{told}"
 

@@ -3,7 +3,7 @@
 Requests, answers to peers, announcements and lists all ask here, so that what is not served is not announced
 either. A tag is offered only if somebody vouches for it: the store says that its content came from the
 registry and repository of its name, and this node's containerd asked for it if it asks for tags here at all.
-An imported tag is offered only if `tags.share_imported` says so. docs/decisions/0018 has the reasons.
+An imported tag is offered only if `tags.share_imported` says so. docs/decisions/0023 has the reasons.
 """
 
 import math

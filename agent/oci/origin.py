@@ -4,7 +4,7 @@ A pull puts a label ``containerd.io/distribution.source.HOST = REPOSITORY[,REPOS
 when the blob was there already, and also when a mirror sent it: HOST is that of the image's name. An import,
 a build and ``ctr images tag`` put none. The label has no port and no tag. So it can't tell two registries on
 one host apart, nor two tags of one repository. Pure. Source: containerd, core/remotes/docker/handler.go;
-measured with 1.6, 1.7 and 2.1 (docs/decisions/0018).
+measured with 1.6, 1.7 and 2.1 (docs/decisions/0023).
 """
 
 from collections.abc import Mapping

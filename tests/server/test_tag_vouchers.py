@@ -114,6 +114,8 @@ def test_a_pull_by_the_mirrors_own_name_makes_the_name_ambiguous_for_nobody(site
         assert node.ask(path).body == real.manifest
         own_name = f"{path}?ns={node.address}:{LOCAL}"
         assert node.ask(own_name).body == real.manifest, "the mirror's own name is no registry"
+        explained = node.ask(f"/api/explain?image={node.address}:{LOCAL}/library/app:v1", port=ADMIN)
+        assert explained.json()["digest"] == real.digest
     assert first.ask("/v2/library/app/tags/list").json()["tags"] == ["v1"]
     assert second.ask("/v2/library/app/tags/list").status == 404
 

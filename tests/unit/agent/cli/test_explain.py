@@ -62,6 +62,27 @@ def test_image_has_its_digest_choice_holders_and_content(capsys: Captured) -> No
     assert "not asked in full:\n  a3: failed a moment ago\n" in out
 
 
+@pytest.mark.parametrize(
+    ("tag", "line"),
+    [
+        (
+            {"told_by": "a1", "vouched_by": "a1", "age_s": 61.4, "imported": False},
+            "  because a1 saw it at the registry 61 s ago\n",
+        ),
+        (
+            {"told_by": "a2", "vouched_by": "b1", "age_s": 0.0, "imported": False},
+            "  because b1 saw it at the registry 0 s ago, a2 passed that on\n",
+        ),
+        (
+            {"told_by": "a1", "vouched_by": "a1", "age_s": 99.0, "imported": True},
+            "  because a1 imported it 99 s ago\n",
+        ),
+    ],
+)
+def test_image_by_tag_says_whose_word_it_is(capsys: Captured, tag: Json, line: str) -> None:
+    assert f"  as node a1 sees it\n{line}" in shown(capsys, explanation(tag=tag))
+
+
 def test_holders_are_in_the_order_of_their_rank(capsys: Captured) -> None:
     holders = list(reversed(explanation()["holders"]))
     assert [row[0] for row in rows(shown(capsys, explanation(holders=holders, content=[])))] == ["1", "2"]
