@@ -287,7 +287,12 @@ def test_a_name_is_imported_until_the_store_says_where_its_content_came_from(
 def test_each_name_that_is_written_is_told_with_what_it_was(owner: Owner, running: RunningStore) -> None:
     name, told = "registry.test/library/told:v1", list[TagChange]()
     running.wait_for(lambda: bool(_find(running.store, "library/start", "v1", None)), "names are known")
-    running.do(lambda: running.store.on_tag(told.append))
+
+    def listen(change: TagChange) -> None:
+        if str(change.image.name) == name:  # an owner may write other names at any time
+            told.append(change)
+
+    running.do(lambda: running.store.on_tag(listen))
     manifests = []
     for seed in (50, 51):
         image = owner.new_image(name, seed=seed)
@@ -298,7 +303,6 @@ def test_each_name_that_is_written_is_told_with_what_it_was(owner: Owner, runnin
             return told[-1].image.descriptor.digest if told else None
 
         running.wait_for(lambda: last() == manifests[-1], "it is told", at_most_s=_NOTICED_S)
-    assert {str(change.image.name) for change in told} == {name}
     assert not any(change.first for change in told)
     before = [None if change.before is None else change.before.descriptor.digest for change in told]
     assert before[0] is None
