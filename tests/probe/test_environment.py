@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.lab.network import inside
+from tests.server.agents import wait_for
 
 from .places import HOST, METRICS, Place
 
@@ -201,7 +202,7 @@ def test_probe_needs_no_more_capabilities_than_two(place: Place) -> None:
     place.agent()
     place.probe(through=LEAST)
     listener = place.listener()
-    listener.wait_for_healths(1)
+    wait_for(lambda: len(listener.canaries) == 2, "the first canaries are over")
     assert [canary.verdict.value for canary in listener.canaries] == ["DIRECT", "FAILED"]
 
 
