@@ -6,6 +6,7 @@ Exceptions of the connection become `AttemptFailed`. Cancelling a fetch closes i
 import asyncio
 import contextlib
 import errno
+import time
 from collections.abc import Iterator
 from types import TracebackType
 from typing import Self
@@ -29,6 +30,7 @@ VERIFIED_BYTES = 256 * 1024
 _FIRST_BYTES = 16 * 1024  # are copied; what follows is spliced
 
 
+_HELD_UP_S = 0.5  # a time-out that is so late shows that this process did not run
 _OWN_MEMORY = {errno.ENOMEM, errno.ENOBUFS}
 
 
@@ -161,12 +163,15 @@ class PeerClient:
         if body.size_bytes > SIZE_MAX_BYTES:
             raise AttemptFailed(Failure.INVALID, f"a {what} of {body.size_bytes} bytes")
         parts = [body.first]
-        try:
-            while body.left_bytes:
+        while body.left_bytes:
+            started_s = time.monotonic()
+            try:
                 async with asyncio.timeout(self._stall_s):
                     parts.append(await body.read(VERIFIED_BYTES))
-        except TimeoutError as error:
-            raise AttemptFailed(Failure.SILENT, f"no byte for {self._stall_s} s") from error
+            except TimeoutError as error:
+                held_up = time.monotonic() - started_s >= self._stall_s + _HELD_UP_S
+                failure = Failure.CUT_OFF if held_up else Failure.SILENT
+                raise AttemptFailed(failure, f"no byte for {self._stall_s} s") from error
         body.first = content = b"".join(parts)
         if digest_of(content, like=wanted.target.digest) != wanted.target.digest:
             raise AttemptFailed(Failure.INVALID, f"a {what} that does not match its digest")

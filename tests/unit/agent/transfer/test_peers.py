@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import json
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
@@ -135,6 +136,16 @@ async def test_small_blob_that_does_not_come_whole_has_failed(
     script = serving_until(SMALL, 1000, then)  # type: ignore[arg-type]
     async with asking(script, stall_s=0.1) as (server, client):
         assert await failure(client, server, of(SMALL)) is expected
+
+
+async def test_time_in_which_this_node_did_not_run_is_no_silence_of_the_peer() -> None:
+    async def hold_up(connection: Connection) -> None:
+        await asyncio.sleep(0.02)  # the client waits for the next byte now
+        time.sleep(1.5)  # noqa: ASYNC251 - the whole process stands still
+        await connection.closed()
+
+    async with asking(serving_until(SMALL, 1000, hold_up), stall_s=0.5) as (server, client):
+        assert await failure(client, server, of(SMALL)) is Failure.CUT_OFF
 
 
 async def test_manifest_too_large_to_be_one_is_not_read() -> None:
