@@ -395,7 +395,7 @@ def _make_outbound(settings: Settings, core: Core) -> Outbound:
             offer=core.offer,
             finder=make_tag_finder(asker=asker),
             max_age_s=settings.tags.max_age_s,
-            not_asked=lambda: not_asked(policy.unasked(time.monotonic())),
+            not_asked=partial(_not_asked, policy),
         ),
     )
 
@@ -568,6 +568,12 @@ def _make_reload(
         await changing.reload()
 
     return reload
+
+
+def _not_asked(policy: Policy) -> str:
+    """The end of a sentence that says which peers were not asked about a tag."""
+    now_s = time.monotonic()
+    return not_asked(policy.unasked(now_s), policy.own_trouble(now_s))
 
 
 def _own_address(settings: Settings) -> str | None:

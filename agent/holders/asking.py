@@ -134,7 +134,9 @@ class PeerAsker:
         except NoReply as error:
             self._metrics.question("silent")
             now_s = self._clock()
-            if not error.own:
+            if error.own:
+                self._policy.could_not_ask(str(error), now_s)
+            else:
                 self._policy.silent(peer.name, str(error), now_s, waited_s=now_s - started_s)
             return
         self._metrics.question("answered")

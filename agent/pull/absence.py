@@ -11,23 +11,27 @@ _NAMED_MOST = 3
 _WORDS_MOST = 100  # characters of one reason
 
 
-def nobody_gave_it(attempts: int, tried: Mapping[NodeName, str], unasked: Mapping[NodeName, str]) -> str:
+def nobody_gave_it(
+    attempts: int, tried: Mapping[NodeName, str], unasked: Mapping[NodeName, str], own: str = ""
+) -> str:
     """Why a pull ends with a 404.
 
     ``attempts``: how many were made. ``tried``: what the peers did that were tried. ``unasked``: the peers
-    that may have it all the same, and why they were not asked, or not in full.
+    that may have it all the same, and why they were not asked, or not in full. ``own``: why this node could
+    not ask.
     """
-    if unasked:
+    if unasked or own:
         begin = f"no peer that was asked in full gives it ({attempts} tried"
     else:
         begin = f"no peer has it ({attempts} tried" if not tried else f"no peer gives it ({attempts} tried"
     told = f": {listed(tried)})" if tried else ")"
-    return f"{begin}{told}{not_asked(unasked)}"
+    return f"{begin}{told}{not_asked(unasked, own)}"
 
 
-def not_asked(unasked: Mapping[NodeName, str]) -> str:
+def not_asked(unasked: Mapping[NodeName, str], own: str = "") -> str:
     """The end of a sentence that says who was not asked. Empty if everybody was."""
-    return f"; not asked in full: {listed(unasked)}" if unasked else ""
+    ends = [f"; not asked in full: {listed(unasked)}"] if unasked else []
+    return "".join([*ends, f"; this node could not ask: {_cut(own)}"] if own else ends)
 
 
 def listed(reasons: Mapping[NodeName, str]) -> str:

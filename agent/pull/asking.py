@@ -108,6 +108,10 @@ class AskingPolicy:
         else:
             usual.add(took_s)
 
+    def could_not_ask(self, words: str, now_s: float) -> None:
+        """See `Regard.could_not_ask`."""
+        self._regard.could_not_ask(words, now_s)
+
     def silent(self, node: NodeName, words: str, now_s: float, *, waited_s: float) -> None:
         """The peer did not reply before its deadline, or could not be reached. It failed.
 

@@ -29,6 +29,7 @@ SHUN_COOLOFFS = 4
 One cool-off is too short: a kubelet tries again after 10 s, and should then get another peer.
 """
 
+_OWN_TROUBLE_S = 5.0  # for so long a failure of this node explains why it knows of no holder
 _UNKNOWN_BYTES_PER_S = 10e6  # assumed for a tier without measured rates: less than any link between servers
 _RESUME_S = 0.5  # for a client that has a part already: perhaps a holder was too busy to answer the look-up
 _CHUNK_S = 2.0  # for a part of a blob: an agent that restarts is back by then; else the blob is handed over
@@ -147,6 +148,13 @@ class Policy:
             passed_over = self.passed_over_reasons(digest, now_s)
             reasons |= {node: reason.value for node, reason in passed_over.items()}
         return reasons
+
+    def own_trouble(self, now_s: float) -> str:
+        """Why this node could not ask peers a moment ago, in words. Empty if it could."""
+        failure = self.regard.own_failure
+        if failure is None or now_s - failure.at_s > _OWN_TROUBLE_S:
+            return ""
+        return ago(failure.words, now_s - failure.at_s)
 
     def why_cooling(self, node: NodeName, now_s: float) -> str:
         """Why a peer cools off, in words, and since when."""

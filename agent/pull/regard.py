@@ -63,6 +63,7 @@ class Regard:
         self._fetching: dict[NodeName, int] = {}  # how many bodies this node fetches from the peer
         self._failures: dict[NodeName, PeerFailure] = {}  # the last one of each peer
         self._heard_s: dict[NodeName, float] = {}  # when each peer gave a sign of life last
+        self.own_failure: PeerFailure | None = None  # when this node itself could not ask last, and why
         self._spell: set[NodeName] = set()  # did not answer since any peer gave a sign of life
 
     def members_changed(self, members: Iterable[NodeName]) -> None:
@@ -94,6 +95,10 @@ class Regard:
         self.failed(node, now_s)
         if node in self._members:
             self._spell.add(node)
+
+    def could_not_ask(self, words: str, now_s: float) -> None:
+        """This node itself could not reach a peer. That says nothing about the peer."""
+        self.own_failure = PeerFailure(words=words[:_WORDS_MOST], at_s=now_s)
 
     def heard(self, node: NodeName, now_s: float) -> None:
         """The peer answered a question.

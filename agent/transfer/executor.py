@@ -307,8 +307,9 @@ class RunningPull:
 
     def _why_nobody(self, attempts: int) -> str:
         tried = self._attempts.failures
-        unasked = self._policy.unasked(self._puller.clock(), self.digest)
-        return nobody_gave_it(attempts, tried, without(tried, unasked))
+        now_s = self._puller.clock()
+        unasked = without(tried, self._policy.unasked(now_s, self.digest))
+        return nobody_gave_it(attempts, tried, unasked, self._policy.own_trouble(now_s))
 
     async def _move(self, holder: Ranked, body: PeerBody, sink: ClientSink) -> None:
         """Relay the body to its end, or until the machine wants a change."""

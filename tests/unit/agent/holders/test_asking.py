@@ -200,5 +200,7 @@ def test_peer_that_this_node_could_not_ask_is_not_blamed_and_one_that_was_silent
         assert failure is not None
         assert failure.words == "zone-2"
         assert regard.failure(node("zone-1")) is None
+        assert regard.own_failure is not None
+        assert regard.own_failure.words == "no network"
 
     play(scenario, FakePeers(silent={"zone-2"}, cut_off={"zone-1"}))

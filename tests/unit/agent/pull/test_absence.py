@@ -29,6 +29,17 @@ def test_sentence_without_anybody_has_no_end() -> None:
     assert not_asked({node("n1"): "it failed"}) == "; not asked in full: n1 (it failed)"
 
 
+def test_node_that_could_not_ask_says_so_and_of_nobody_that_it_has_nothing() -> None:
+    told = nobody_gave_it(0, {}, {}, "network is unreachable, 1 s ago")
+    assert told == (
+        "no peer that was asked in full gives it (0 tried); "
+        "this node could not ask: network is unreachable, 1 s ago"
+    )
+    assert not_asked({node("n1"): "it failed"}, "no network") == (
+        "; not asked in full: n1 (it failed); this node could not ask: no network"
+    )
+
+
 def test_of_five_thousand_nodes_three_are_named_and_the_others_counted() -> None:
     told = nobody_gave_it(9, reasons(9), reasons(5000, "x" * 1000))
     assert "n0002" in told

@@ -290,3 +290,11 @@ def test_those_that_are_not_asked_in_full_are_told_with_the_reason_in_words(poli
     assert policy.unasked(104.0, DIGEST).keys() == {"far", "region", "near"}
     assert policy.unasked(104.0, DIGEST)[node("near")].startswith("wrong")
     assert policy.unasked(1000.0, sha256("other")) == {}
+
+
+def test_node_that_could_not_ask_a_moment_ago_tells_why_for_a_while(policy: Policy) -> None:
+    assert policy.own_trouble(100.0) == ""
+    policy.regard.could_not_ask("network is unreachable", 100.0)
+    assert policy.own_trouble(101.0) == "network is unreachable, 1 s ago"
+    assert policy.own_trouble(106.0) == ""
+    assert policy.unasked(101.0) == {}, "no peer is to blame"
