@@ -1,5 +1,7 @@
 """Who vouches for a tag: which names spread, and who is named for it in header, log, API and explain."""
 
+import os
+import time
 from typing import Any
 
 from .agents import ADMIN, LOCAL, Image, Node, Reply, Site, digest_of, make_image, wait_for
@@ -46,6 +48,18 @@ def test_an_imported_image_is_shared_by_digest_and_by_tag_only_if_the_setting_sa
         "tag-told-by=sharing; tag-vouched-by=sharing; tag-import-age-s=" in reply.headers["Shorthaul-Source"]
     )
     assert second.ask(PATH).status == 404, "it does not believe imports"
+
+
+def test_a_tag_whose_record_is_dated_a_year_ahead_is_fresh_for_nobody(site: Site) -> None:
+    first, second = two_nodes(site)
+    image = make_image(b"layer")
+    first.put_image(image, NAME)
+    next_year_s = time.time() + 365 * 86400
+    os.utime(first.path_of(image.manifest), (next_year_s, next_year_s))
+    site.start()
+    wait_for(lambda: b"dated in the future" in first.ask(PATH).body, "the name is known")
+    assert second.ask(PATH).status == 404
+    assert second.ask(f"/v2/library/app/manifests/{image.digest}").body == image.manifest
 
 
 def entry_of(reply: Reply, node: Node) -> dict[str, Any]:

@@ -4,6 +4,8 @@ import pytest
 
 from agent.content.store import Names, TagChange, TaggedImage
 from agent.oci.origin import Origin
+from agent.oci.reference import Addressed, Kind, Repository
+from agent.oci.registry import Registry
 from tests.unit.twins import descriptor, named
 
 
@@ -45,3 +47,18 @@ def test_listener_finds_the_name_that_it_is_told_of() -> None:
     names.on_tag(lambda change: found.append(len(names.of(change.image.name.repository))))
     names.replace([image("new", 1.0)])
     assert found == [1]
+
+
+def test_digest_has_the_repositories_of_its_tags_and_of_its_names_by_digest() -> None:
+    names, tagged = Names(), image("one", 1.0)
+    by_digest = Addressed(
+        registry=Registry("ghcr.io"),
+        repository=Repository("acme/app"),
+        kind=Kind.MANIFEST,
+        digest=tagged.descriptor.digest,
+    )
+    names.replace([tagged], [by_digest])
+    expected = {(named().registry, named().repository), ("ghcr.io", "acme/app")}
+    assert names.repositories(tagged.descriptor.digest) == expected
+    names.replace([])
+    assert not names.repositories(tagged.descriptor.digest)
