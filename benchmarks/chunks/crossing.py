@@ -20,8 +20,9 @@ _ZONES = {"r1": ["a", "b"], "r2": ["c"]}
 class Crossed:
     """What crossed zones. Sizes are in bytes.
 
-    ``crossed_bytes``: what left the links of other zones' nodes while a node pulled, as the kernel counts.
-    ``recorded_bytes``, ``accounted_bytes``: what the receivers say of it, see `Outcome`.
+    ``seconds``: of all pulls but the first, which is the registry's. ``crossed_bytes``: what left the links
+    of other zones' nodes while a node pulled, as the kernel counts. ``recorded_bytes``,
+    ``accounted_bytes``: what the receivers say of it, see `Outcome`.
     """
 
     failures: tuple[str, ...]
@@ -68,7 +69,7 @@ class Crossing:
                 far = [other for other in stage.askers if other.place.zone != node.place.zone]
                 before = sum(other.sent_bytes() for other in far)
                 pulled = stage.pull(node)
-                seconds += pulled.seconds
+                seconds += pulled.seconds if node is not stage.askers[0] else 0.0
                 failures += [pulled.failure] if pulled.failure else []
                 crossed_bytes += sum(other.sent_bytes() for other in far) - before
             zones = {node.place.zone for node in stage.askers}
