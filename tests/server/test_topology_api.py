@@ -285,6 +285,8 @@ def chatterer(address: str) -> Iterator[list[int]]:
                 while not head.endswith(b"\r\n\r\n"):
                     head += sock.recv(1) or b"\r\n\r\n"
                 fields = dict(line.split(": ", 1) for line in head.decode().split("\r\n")[1:] if ": " in line)
+                if "Sec-WebSocket-Key" not in fields:
+                    return  # a request of another kind: this peer only talks
                 sock.sendall(accept_head(fields["Sec-WebSocket-Key"]))
                 opened.append(1)
                 while True:

@@ -65,7 +65,7 @@ class Asker:
     """A client that asks over and over on one connection."""
 
     def __init__(self, connected: socket.socket) -> None:
-        self._connection = http.client.HTTPConnection("shorthaul")
+        self._connection = http.client.HTTPConnection("localhost")
         self._connection.sock = connected
         self.way = Way.of(connected)
 
