@@ -10,13 +10,13 @@ import asyncio
 import ctypes
 import gc
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 _SETTLED_S = 3.0  # the stores are read, and the peers greeted
 _PAUSE_S = 0.02  # between two large pages: a request must not wait for all of them
 _MADV_COLLAPSE = 25  # include/uapi/asm-generic/mman-common.h; Linux 6.1
-_FULL = 7 / 8  # a mapping is gathered if this much of it is in memory: gathering brings in the rest
+_FULL = 31 / 32  # a mapping is gathered if this much of it is in memory: gathering brings in the rest
 _TRANSPARENT = Path("/sys/kernel/mm/transparent_hugepage")
 _MAPPING = re.compile(r"([0-9a-f]+)-([0-9a-f]+) rw-p \S+ \S+ 0 *(\[heap\])?\n")
 _RESIDENT = re.compile(r"Rss: +([0-9]+) kB\n")
@@ -29,19 +29,18 @@ async def settle(after_s: float = _SETTLED_S, pause_s: float = _PAUSE_S) -> None
     gc.freeze()
     large_bytes = _large_bytes()
     if large_bytes is not None:
-        smaps = await asyncio.to_thread(Path("/proc/self/smaps").read_text)
-        for address in full_pages(smaps, large_bytes):
+        for address in await asyncio.to_thread(_own_full_pages, large_bytes):
             await asyncio.to_thread(gather, address, large_bytes)
             await asyncio.sleep(pause_s)
 
 
-def full_pages(smaps: str, large_bytes: int) -> Iterator[int]:
+def full_pages(smaps: Iterable[str], large_bytes: int) -> Iterator[int]:
     """The addresses of the large pages that fit into this process's private memory, where it is nearly full.
 
-    ``smaps``: the content of /proc/self/smaps.
+    ``smaps``: the lines of /proc/self/smaps.
     """
     start = stop = 0
-    for line in smaps.splitlines(keepends=True):
+    for line in smaps:
         if "-" in line and (mapping := _MAPPING.fullmatch(line)):
             start, stop = int(mapping[1], 16), int(mapping[2], 16)
         elif resident := _RESIDENT.fullmatch(line):
@@ -58,6 +57,11 @@ def gather(address: int, size_bytes: int) -> bool:
     madvise = ctypes.CDLL(None).madvise
     madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
     return bool(madvise(address, size_bytes, _MADV_COLLAPSE) == 0)
+
+
+def _own_full_pages(large_bytes: int) -> list[int]:
+    with Path("/proc/self/smaps").open() as lines:
+        return [*full_pages(lines, large_bytes)]
 
 
 def _large_bytes() -> int | None:

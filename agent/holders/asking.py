@@ -22,7 +22,10 @@ Query = Callable[[Peer, Question, float], Awaitable[Reply]]
 """Put a question to one peer, with a deadline in seconds. Raises `NoReply`."""
 
 OnReply = Callable[[Peer, Reply, int], bool]
-"""Is called with each reply, and with the ring of the peer; 0 is the nearest. Returns whether it helps."""
+"""Is called with each reply, and with the ring of the peer; 0 is the nearest.
+
+Returns whether it is of use, so that equally near peers need not be waited for much longer.
+"""
 
 Enough = Callable[[int], bool]
 """Whether further replies are not worth waiting for.

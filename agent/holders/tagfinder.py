@@ -50,7 +50,6 @@ class ScatterTagFinder:
         imports: list[TagAnswer] = []
 
         def on_reply(peer: Peer, reply: Reply, ring: int) -> bool:
-            helps = False
             for tag in reply.tags:
                 if not _fits(tag.name, name):
                     continue
@@ -58,8 +57,7 @@ class ScatterTagFinder:
                     imports.append(_answer(peer, tag))
                 elif tag.age_s <= max_age_s:
                     answers.setdefault(ring, []).append(_answer(peer, tag))
-                    helps = True
-            return helps
+            return False  # an equally near peer gets all of its usual time: its answer may be fresher
 
         if name.registry is None:
             await self._asker.ask_everyone(question, on_reply)
@@ -68,7 +66,6 @@ class ScatterTagFinder:
             await self._asker.ask_nearest(
                 question=lambda: None if answers else question,
                 on_reply=on_reply,
-                # A peer that is as near may have a fresher answer.
                 enough=lambda nearest: bool(answers) and min(answers) < nearest,
             )
             found = answers[min(answers)] if answers else []

@@ -20,7 +20,7 @@ def mapping(
 
 def pages(*mappings: str) -> list[int]:
     """The large pages that would be gathered, by number."""
-    return [address // LARGE for address in full_pages("".join(mappings), LARGE)]
+    return [address // LARGE for address in full_pages("".join(mappings).splitlines(keepends=True), LARGE)]
 
 
 def test_large_pages_fit_between_their_boundaries() -> None:
@@ -33,7 +33,7 @@ def test_large_pages_fit_between_their_boundaries() -> None:
 
 def test_memory_that_is_mostly_not_there_is_left_alone() -> None:
     thread_stack = mapping(10 * LARGE, 4 * LARGE, LARGE)
-    full = mapping(20 * LARGE, 4 * LARGE, 4 * LARGE - LARGE // 2)
+    full = mapping(20 * LARGE, 4 * LARGE, 4 * LARGE - LARGE // 8)
     assert pages(thread_stack, full) == [20, 21, 22, 23]
 
 
@@ -56,7 +56,7 @@ def test_gathered_memory_keeps_its_content() -> None:
     with mmap.mmap(-1, 8 * LARGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as memory:
         content = bytes(range(256)) * (len(memory) // 256)
         memory[:] = content
-        for address in full_pages(Path("/proc/self/smaps").read_text(), LARGE):
+        for address in full_pages(Path("/proc/self/smaps").read_text().splitlines(keepends=True), LARGE):
             gather(address, LARGE)
         assert memory[:] == content
 
