@@ -48,7 +48,7 @@ _MATRIX_SOURCES = {
 _MARKS = {"told": "°", "path": "~", "prior": "~~"}  # the matrix has no room for words
 _SUSPECT_HINT = "compare its labels with where it really runs; what is measured contradicts them"
 
-_SILENT_HINT = "check that node, and the network policy for port 30020; pulls work without it"
+_SILENT_HINT = "check that node, and that port 30020 is open; pulls work without it"
 
 
 @dataclass(slots=True)
@@ -218,7 +218,7 @@ def _node_line(node: NodeEntry, width: int) -> Text:
         line.append(f" {node.suspect}", style="red")
     if node.silent is not None:
         line.append("  does not answer", style="bold yellow")
-    if node.cooling:
+    elif node.cooling:
         line.append("  cooling", style="yellow")
     return line
 
