@@ -527,6 +527,7 @@ class Scene:
                 **listen,
             },
             "store": f"oci-layout://{self.layout}",
+            "tags": {"share_imported": True},  # no registry had these images
             "latency": {"measure": False},
             "probe": {"socket": str(heard), "canary_interval_s": 1 if follow else 3600},
         }
