@@ -8,11 +8,16 @@ from agent.documents.codec import json_key
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceEntry:
-    """How many bytes of a body one node gave."""
+    """How many bytes of a body one node gave: ``bytes``.
+
+    ``received_bytes``: how many came from it for this request, by the kernel's count. Heads count, and so
+    does what the client was not sent: attempts that were abandoned, what was on its way when the client left.
+    """
 
     node: str
     tier: str
     size_bytes: int = field(metadata=json_key("bytes"))
+    received_bytes: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

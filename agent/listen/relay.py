@@ -27,6 +27,7 @@ from agent.transfer.peers import PeerBody
 from agent.transfer.sink import ClientSink
 from topology.ranking import Ranked
 
+_HEAD_BYTES = 4096  # more than the head of an answer and an error's body
 _NOTICE_S = 0.05  # to notice that a client has left that is sent nothing
 
 
@@ -54,7 +55,6 @@ async def relay(
         record.result, record.reason = Result.CUT, str(error)
     finally:
         record.resumes = pull.resumes
-        record.sources = sources_of(pull)
     return response
 
 
@@ -123,23 +123,24 @@ class PartRelay:
             chunk=not self._part.opens,
             size_bytes=self._part.opening.size_bytes or self._wanted.size_bytes,
         )
-        async with self._puller.pull(wanted, committed=exchange.caller.committed, pieces=self._part) as pull:
-            try:
+        pull = self._puller.pull(wanted, committed=exchange.caller.committed, pieces=self._part)
+        try:
+            async with pull:
                 holder, body = await self._first_bytes(stack, pull)
                 if self._sink is None:
                     exchange.credit(holder.node, holder.tier, holder.reason)
                     self._part.answered(body.size_bytes)
                 sink = await self._begun(stack)
                 await pull.deliver(sink)
-            except NobodyHasIt as error:
-                if error.unsatisfiable_bytes is not None and self._part.opens:
-                    raise _unsatisfiable(error.unsatisfiable_bytes) from error
-                return str(error)
-            except BodyCut as error:
-                return str(error)
-            finally:
-                record.resumes += pull.resumes
-                record.sources = _merged((*record.sources, *sources_of(pull)))
+        except NobodyHasIt as error:
+            if error.unsatisfiable_bytes is not None and self._part.opens:
+                raise _unsatisfiable(error.unsatisfiable_bytes) from error
+            return str(error)
+        except BodyCut as error:
+            return str(error)
+        finally:
+            record.resumes += pull.resumes
+            record.sources = _merged((*record.sources, *sources_of(pull)))
         return None
 
     async def _first_bytes(self, stack: AsyncExitStack, pull: RunningPull) -> tuple[Ranked, PeerBody]:
@@ -190,12 +191,17 @@ async def first_bytes_of(exchange: Exchange, target: Addressed, pull: RunningPul
 
 
 def sources_of(pull: RunningPull) -> tuple[SourceBytes, ...]:
-    """How many of the delivered bytes each holder gave."""
-    return tuple(
-        SourceBytes(holder.node, holder.tier, size_bytes)
-        for holder, size_bytes in pull.given_bytes.values()
-        if size_bytes
-    )
+    """How many of the delivered bytes each holder gave, and how many came from it. Only after the pull's end.
+
+    A holder of which no byte was delivered is left out if it sent no more than heads.
+    """
+    sources = []
+    for node in dict.fromkeys((*pull.given_bytes, *pull.received_bytes)):
+        holder, received_bytes = pull.received_bytes.get(node, (None, 0))
+        given_by, given_bytes = pull.given_bytes.get(node, (holder, 0))
+        if given_by is not None and (given_bytes or received_bytes > _HEAD_BYTES):
+            sources.append(SourceBytes(node, given_by.tier, given_bytes, received_bytes))
+    return tuple(sources)
 
 
 def _merged(sources: Iterable[SourceBytes]) -> tuple[SourceBytes, ...]:
@@ -203,8 +209,14 @@ def _merged(sources: Iterable[SourceBytes]) -> tuple[SourceBytes, ...]:
     merged: dict[str, SourceBytes] = {}
     for source in sources:
         before = merged.get(source.node)
-        size_bytes = source.size_bytes + (0 if before is None else before.size_bytes)
-        merged[source.node] = replace(source, size_bytes=size_bytes)
+        both = source
+        if before is not None:
+            both = replace(
+                source,
+                size_bytes=source.size_bytes + before.size_bytes,
+                received_bytes=source.received_bytes + before.received_bytes,
+            )
+        merged[source.node] = both
     return tuple(merged.values())
 
 

@@ -46,11 +46,14 @@ class RemoteContent:
     async def manifest(self, exchange: Exchange, target: Addressed) -> Manifest:
         """The manifest, verified. Raises `OciError` (404) if no peer gives it."""
         wanted = FetchRequest(target=target)
-        async with self._puller.pull(wanted, committed=exchange.caller.committed) as pull:
-            _, body = await first_bytes_of(exchange, target, pull)
+        pull = self._puller.pull(wanted, committed=exchange.caller.committed)
+        try:
+            async with pull:
+                _, body = await first_bytes_of(exchange, target, pull)
+        finally:
+            if not exchange.is_head:
+                exchange.record.sources = sources_of(pull)
         assert body.manifest is not None, "a manifest was wanted"
-        if not exchange.is_head:
-            exchange.record.sources = sources_of(pull)
         return body.manifest
 
     async def blob(self, exchange: Exchange, target: Addressed) -> web.StreamResponse:
@@ -65,8 +68,12 @@ class RemoteContent:
                 return redirected
         start = _rest_of_a_layer(exchange, wanted)
         if start is None:
-            async with self._puller.pull(wanted, committed=exchange.caller.committed) as pull:
-                return await relay(exchange, target, pull, self._puller.limit)
+            pull = self._puller.pull(wanted, committed=exchange.caller.committed)
+            try:
+                async with pull:
+                    return await relay(exchange, target, pull, self._puller.limit)
+            finally:
+                exchange.record.sources = sources_of(pull)
         part = self._layers.begin(target.digest, start, self._clock())
         try:
             return await PartRelay(self._puller, exchange, wanted, part).send()

@@ -50,16 +50,17 @@ class Traffic:
 
         Count what it saves at the registry, too.
         """
-        if not record.body_bytes:
-            return
-        if caller.spares_registry:
+        if record.body_bytes and caller.spares_registry:
             saved = self.ledger.save(record.body_bytes)
             self._metrics.saved(record.path.value, saved.size_bytes, saved.usd)
         roster = self._roster
         snapshot = roster.snapshot
         own = snapshot.zone_of(roster.own)
-        ways = [(snapshot.zone_of(part.node), own, part.size_bytes) for part in record.sources]
-        if caller.costs_count_here and caller.node is not None:
+        ways = [
+            (snapshot.zone_of(part.node), own, max(part.received_bytes, part.size_bytes))
+            for part in record.sources
+        ]
+        if record.body_bytes and caller.costs_count_here and caller.node is not None:
             # Another node's containerd: by the NodePort, or redirected here.
             ways.append((own, snapshot.zone_of(caller.node), record.body_bytes))
         for source, destination, size_bytes in ways:

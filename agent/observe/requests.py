@@ -36,11 +36,12 @@ class Result(Enum):
 
 @dataclass(frozen=True, slots=True)
 class SourceBytes:
-    """How many bytes of a body one node gave."""
+    """How many bytes of a body one node gave. ``received_bytes``: see `SourceEntry`."""
 
     node: NodeName
     tier: Tier
     size_bytes: int
+    received_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,7 +121,12 @@ class RequestRecord:
             reason=self.reason,
             body_bytes=self.body_bytes,
             sources=tuple(
-                SourceEntry(node=part.node, tier=part.tier.label, size_bytes=part.size_bytes)
+                SourceEntry(
+                    node=part.node,
+                    tier=part.tier.label,
+                    size_bytes=part.size_bytes,
+                    received_bytes=part.received_bytes,
+                )
                 for part in self.sources
             ),
             resumes=self.resumes,

@@ -7,24 +7,35 @@ to its end. Source: splice(2).
 
 import asyncio
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from agent.members.member import Peer
 from agent.peering.credentials import Credentials
 from agent.peering.dial import Dialer
 from agent.peering.heads import HeadReader, ResponseHead, request_head
+from agent.peering.received import received_bytes
 
 _IDLE_S = 15.0  # shorter than a server's http.idle_s, so that no request goes to a connection that closes
 _IDLE_MAX = 32  # idle connections kept for each peer: as many as a containerd in chunks uses at once
 _READ_BYTES = 16 * 1024  # a head and the first bytes; more would delay the first byte
 
 
+Account = Callable[[int], None]
+"""Is called with how many bytes came on a connection for one request, by the kernel's count."""
+
+
 class PeerConnection:
-    """One connection. Its user gives it back to the pool, or closes it."""
+    """One connection. Its user gives it back to the pool, or closes it.
+
+    ``account``: is told what came for the present request: the head, and all of the body that crossed the
+    network, whether it was read or not.
+    """
 
     def __init__(self, own: socket.socket, *, peer: Peer, credentials: Credentials) -> None:
         self.socket = own
         self.used = False
+        self.account: Account | None = None
+        self._accounted_bytes = 0
         self._peer = peer
         self._credentials = credentials
 
@@ -51,8 +62,18 @@ class PeerConnection:
         """The next bytes of a body; empty when the peer closed. Raises ConnectionError."""
         return await asyncio.get_running_loop().sock_recv(self.socket, most_bytes)
 
+    def settle(self) -> None:
+        """The present request ended: account for what came."""
+        account, self.account = self.account, None
+        if account is None:
+            return
+        total_bytes = received_bytes(self.socket)
+        account(max(0, total_bytes - self._accounted_bytes))
+        self._accounted_bytes = total_bytes
+
     def close(self) -> None:
         """Close the connection. Closing twice does nothing."""
+        self.settle()
         self.socket.close()
 
     async def _response(self, reader: HeadReader) -> ResponseHead:
@@ -85,10 +106,16 @@ class ConnectionPool:
         self._idle: dict[tuple[str, int], list[tuple[PeerConnection, asyncio.TimerHandle]]] = {}
 
     async def request(
-        self, peer: Peer, method: str, target: str, headers: Mapping[str, str]
+        self,
+        peer: Peer,
+        method: str,
+        target: str,
+        headers: Mapping[str, str],
+        account: Account | None = None,
     ) -> tuple[PeerConnection, ResponseHead]:
         """Send a request to a peer. Returns the connection and the response's head.
 
+        ``account``: is told what came for this request, when the connection is given back or closed.
         ``headers``: of this request only; `Credentials.headers` adds the common ones. Raises `Malformed`,
         OSError, and what `Dialer.connect` raises.
         """
@@ -96,6 +123,7 @@ class ConnectionPool:
             connection = self._idle_connection(peer) or PeerConnection(
                 await self._dialer.connect(peer), peer=peer, credentials=self._dialer.credentials
             )
+            connection.account = account
             try:
                 return connection, await connection.request(method, target, headers)
             except _Stale:  # the peer closed an idle connection: that is no failure
@@ -106,6 +134,7 @@ class ConnectionPool:
 
     def give_back(self, peer: Peer, connection: PeerConnection) -> None:
         """Keep the connection for the next request. Its response was read to the end."""
+        connection.settle()
         idle = self._idle.setdefault((peer.address, peer.port), [])
         if len(idle) >= _IDLE_MAX:
             connection.close()

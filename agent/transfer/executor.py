@@ -6,7 +6,7 @@ The results go to the machine as events. Nothing is decided here: see `agent.pul
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, aclosing, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -131,9 +131,30 @@ class Puller:
         """
         return RunningPull(self, wanted, committed=committed, pieces=pieces)
 
-    async def fetch(self, holder: Ranked, wanted: FetchRequest) -> PeerBody:
+    async def fetch(
+        self, holder: Ranked, wanted: FetchRequest, account: Callable[[int], None] | None = None
+    ) -> PeerBody:
         """Ask a holder. Raises `AttemptFailed`."""
-        return await fetch_from(self.roster, self.client, holder.node, wanted)
+        return await fetch_from(self.roster, self.client, holder.node, wanted, account)
+
+
+class Crossing:
+    """Fetches for one pull, and counts what came from each holder: ``received_bytes``, by the kernel's count.
+
+    Heads count, and so does what no client was sent.
+    """
+
+    def __init__(self, puller: Puller) -> None:
+        self._puller = puller
+        self.received_bytes: dict[NodeName, tuple[Ranked, int]] = {}
+
+    async def fetch(self, holder: Ranked, wanted: FetchRequest) -> PeerBody:
+        """See `Puller.fetch`."""
+        return await self._puller.fetch(holder, wanted, partial(self._add, holder))
+
+    def _add(self, holder: Ranked, size_bytes: int) -> None:
+        _, before = self.received_bytes.get(holder.node, (holder, 0))
+        self.received_bytes[holder.node] = holder, before + size_bytes
 
 
 class RunningPull:
@@ -154,9 +175,10 @@ class RunningPull:
         resumes = wanted.range_spec is not None and bool(wanted.range_spec.first)
         self._machine = Pull(limits=self._policy.limits(in_chunks=wanted.chunk, resumes=resumes))
         self._events: asyncio.Queue[Event | Crashed] = asyncio.Queue()
-        # Neither refers to this pull. Otherwise its buffers would be kept until the garbage collector runs.
+        self._crossing = Crossing(puller)
+        # None of these refers to this pull. Otherwise its buffers were kept until the garbage collector runs.
         self._attempts = Attempts(
-            fetch=puller.fetch,
+            fetch=self._crossing.fetch,
             report=self._events.put_nowait,
             policy=puller.policy,
             metrics=puller.metrics,
@@ -179,6 +201,11 @@ class RunningPull:
         self._sent_before = 0  # what the sink had sent before this pull delivered
         self.resumes = 0
         self.given_bytes: dict[NodeName, tuple[Ranked, int]] = {}
+
+    @property
+    def received_bytes(self) -> Mapping[NodeName, tuple[Ranked, int]]:
+        """How many bytes came from each holder, by the kernel's count. Complete once the pull was left."""
+        return self._crossing.received_bytes
 
     @property
     def digest(self) -> Digest:
@@ -360,7 +387,7 @@ class RunningPull:
                 striping=self._policy.striping,
                 alone_bytes_per_s=max(1.0, self._bytes_per_s),
                 share=stack.enter_context(puller.buffers.share()),
-                fetch=puller.fetch,
+                fetch=self._crossing.fetch,
                 failed=self._lane_failed,
                 credit=self._credit,
                 clock=puller.clock,

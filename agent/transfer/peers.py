@@ -17,7 +17,7 @@ from agent.oci.digest import digest_of
 from agent.oci.manifest import SIZE_MAX_BYTES, Manifest, parse_manifest
 from agent.oci.ranges import ByteRange
 from agent.oci.reference import Kind
-from agent.peering.connections import ConnectionPool, PeerConnection
+from agent.peering.connections import Account, ConnectionPool, PeerConnection
 from agent.peering.dial import Dialer, Exhausted, OwnFault, Unreachable
 from agent.peering.heads import Malformed, ResponseHead
 from agent.pull.events import Failure
@@ -125,16 +125,17 @@ class PeerClient:
             else:
                 connection.close()
 
-    async def fetch(self, peer: Peer, wanted: FetchRequest) -> PeerBody:
+    async def fetch(self, peer: Peer, wanted: FetchRequest, account: Account | None = None) -> PeerBody:
         """The peer's answer with its first bytes. Its head is checked.
 
+        ``account``: is told how many bytes came, when the connection is no longer used for this request.
         Small contents, manifests and configs are received whole and verified. Raises `AttemptFailed`.
         There is no deadline for the first byte: the pull decides how long to wait.
         """
         headers = {} if wanted.range_spec is None else {"Range": str(wanted.range_spec)}
         with translated():
             connection, head = await self._pool.request(
-                peer, "HEAD" if wanted.head else "GET", wanted.url_path, headers
+                peer, "HEAD" if wanted.head else "GET", wanted.url_path, headers, account
             )
         try:
             selected, size_bytes = check(head, wanted)
@@ -183,12 +184,14 @@ class PeerClient:
                 raise AttemptFailed(Failure.MISSING, "content that is not a manifest")
 
 
-async def fetch_from(roster: Roster, client: PeerClient, node: NodeName, wanted: FetchRequest) -> PeerBody:
+async def fetch_from(
+    roster: Roster, client: PeerClient, node: NodeName, wanted: FetchRequest, account: Account | None = None
+) -> PeerBody:
     """The answer of the node of that name. Raises `AttemptFailed`, also if it has left the members."""
     peer = roster.peer(node)
     if peer is None:
         raise AttemptFailed(Failure.MISSING, "no longer a member")
-    return await client.fetch(peer, wanted)
+    return await client.fetch(peer, wanted, account)
 
 
 def _is_verified(wanted: FetchRequest, body: PeerBody) -> bool:

@@ -85,7 +85,7 @@ class Crossing:
 
     def _recorded_bytes(self, node: Node) -> int:
         return sum(
-            source["bytes"]
+            source["received_bytes"]
             for record in self._stage.records(node)
             for source in record["sources"]
             if source["tier"] in ("region", "remote")

@@ -165,7 +165,7 @@ class Stage:
             needed_bytes=self.image.size_bytes * (len(askers) - len(failures)),
             sent_bytes={name: after[name] - before[name] for name in after},
             recorded_bytes=sum(
-                source["bytes"]
+                source["received_bytes"]
                 for node in askers
                 for record in self.records(node)
                 for source in record["sources"]

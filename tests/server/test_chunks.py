@@ -14,11 +14,11 @@ from typing import Any
 
 import pytest
 
-from .agents import LOCAL, PEER, SERVICE, Node, Site, digest_of, fresh_address, wait_for
+from .agents import ADMIN, LOCAL, PEER, SERVICE, Node, Site, digest_of, fresh_address, wait_for
 from .chunked import ChunkedClient, PullFailed
 from .faults import Fault, Holder, Kind, asked_for
 from .impostor import Impostor
-from .wire import raw_get
+from .wire import connected, raw_get, request_bytes, reset
 
 _MIB = 1 << 20
 _LAYER = Random(61).randbytes(_MIB) * 12
@@ -122,6 +122,24 @@ def test_peers_are_asked_for_chunks_with_an_end_on_few_connections(site: Site) -
         assert _client(asking, has_bytes=777).pull() == _LAYER
         ranges = [asked.headers["Range"] for asked in asked_for(impostor, _LAYER)]
     assert all(re.fullmatch(r"bytes=\d+-\d+", value) for value in ranges), ranges
+
+
+def test_bytes_that_crossed_for_a_client_that_left_are_accounted(site: Site) -> None:
+    asking, holder = site.add("asking"), site.add("holder", zone="b")
+    holder.put(_LAYER)
+    site.start()
+    with connected(asking.address, LOCAL, receive_bytes=65_536) as sock:
+        sock.sendall(request_bytes(_path(_LAYER), User_Agent=_CONTAINERD))
+        assert sock.recv(65_536)
+        wait_for(lambda: bool(asking.transfers()["downloads"]), "a body under way")
+        reset(sock)
+    record = asking.newest(_LAYER)
+    (source,) = record["sources"]
+    assert record["result"] == "client_gone"
+    assert record["bytes"] == source["bytes"] < source["received_bytes"]
+    (pair,) = asking.ask("/api/costs", port=ADMIN).json()["pairs"]
+    assert pair["bytes"] == source["received_bytes"]
+    assert asking.metric("shorthaul_zone_bytes_total", source_zone="r/b") == source["received_bytes"]
 
 
 @contextmanager

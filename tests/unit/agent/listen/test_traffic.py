@@ -84,6 +84,14 @@ def test_agent_counts_itself_and_local_bytes_cost_nothing(who: Caller) -> None:
     assert made.ways == []
 
 
+def test_bytes_that_crossed_cost_also_if_the_client_was_not_sent_them() -> None:
+    made = Node()
+    given = (SourceBytes(node("far"), Tier.ZONE, 0, received_bytes=GB),)
+    record = RequestRecord(path=RequestPath.HOSTPORT, method="GET", body_bytes=0, sources=given)
+    made.traffic.record_costs(record, OWN_CONTAINERD)
+    assert made.ways == [("r/b", "r/a", GB, 0.01)]
+
+
 def test_answer_without_a_body_costs_nothing() -> None:
     made = Node()
     made.record(OTHER_CONTAINERD, body_bytes=0)

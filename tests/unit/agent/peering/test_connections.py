@@ -12,6 +12,7 @@ from agent.members.member import Peer
 from agent.peering.connections import ConnectionPool, PeerConnection
 from agent.peering.dial import Dialer, Unreachable
 from agent.peering.heads import Malformed, ResponseHead
+from agent.peering.received import received_bytes
 from tests.unit.agent.transfer.scripted import Connection, NoLeak, answer, descriptors, scripted, until
 from tests.unit.twins import CREDENTIALS
 
@@ -97,6 +98,36 @@ async def test_connections_that_are_kept_for_a_peer_are_bounded(pool: Connection
         for connection, _ in taken:
             pool.give_back(server.peer, connection)
         assert sum(connection.socket.fileno() >= 0 for connection, _ in taken) == 32
+
+
+async def test_what_came_is_accounted_for_each_request_when_it_ends(pool: ConnectionPool) -> None:
+    async with scripted(serve) as server:
+        came: list[int] = []
+        for _ in range(2):  # the second on the same connection
+            connection, _ = await pool.request(server.peer, "GET", "/", {}, came.append)
+            assert came == came[:1] or len(came) == 1
+            pool.give_back(server.peer, connection)
+        assert len(server.connections) == 1
+        assert len(came) == 2
+        assert came[0] == came[1] >= len(BODY)
+
+
+async def test_what_came_and_was_not_read_is_accounted_when_the_connection_is_closed(
+    pool: ConnectionPool,
+) -> None:
+    async def script(connection: Connection) -> None:
+        await connection.request()
+        await connection.send(answer(b"x" * 30_000))
+        await connection.closed()
+
+    async with scripted(script) as server:
+        came: list[int] = []
+        connection, head = await pool.request(server.peer, "GET", "/", {}, came.append)
+        await until(lambda: received_bytes(connection.socket) > 30_000, "all has come")
+        connection.close()
+        connection.close()
+        (size_bytes,) = came
+        assert size_bytes > 30_000 > len(head.first)
 
 
 async def test_peers_do_not_share_connections(pool: ConnectionPool) -> None:

@@ -78,7 +78,7 @@ class Client:
 
     has_it: bool
 
-    async def fetch(self, peer: Peer, wanted: FetchRequest) -> PeerBody:
+    async def fetch(self, peer: Peer, wanted: FetchRequest, account: object = None) -> PeerBody:
         if not self.has_it:
             raise AttemptFailed(Failure.MISSING, "404")
         return cast(PeerBody, Body())
@@ -146,7 +146,7 @@ class SlowClient:
 
     held_up_s: float
 
-    async def fetch(self, peer: Peer, wanted: FetchRequest) -> PeerBody:
+    async def fetch(self, peer: Peer, wanted: FetchRequest, account: object = None) -> PeerBody:
         hold_up(self.held_up_s)
         await asyncio.sleep(0.05)
         return cast(PeerBody, Body())
