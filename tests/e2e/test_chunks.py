@@ -108,3 +108,10 @@ def test_other_holder_goes_on_with_the_chunks_while_the_registry_is_down(
     outcome = stage.run(Condition(holders=holders, link_mbit_s=200, nodes=2), _MANY)
     assert outcome.failures == ()
     assert min(outcome.sent_bytes[name] for name in _HOLDERS) > _LAYER_BYTES // 8
+
+
+def test_bytes_that_containerd_leaves_unread_are_counted_for_who_sent_them(stage: Stage) -> None:
+    outcome = stage.leave(_MANY)
+    assert outcome.failures, "it was over before containerd was killed"
+    assert abs(outcome.from_peers_bytes - outcome.accounted_bytes) <= _CONSTANT_BYTES
+    assert outcome.recorded_bytes == outcome.accounted_bytes
