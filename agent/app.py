@@ -36,6 +36,7 @@ from agent.content.store import ContentStore
 from agent.content.tags import TagAges
 from agent.documents.times import Moment
 from agent.flows.book import FlowBook
+from agent.flows.sockets import AcceptedSockets
 from agent.hangup import Hangup
 from agent.holders.announcer import announce_store
 from agent.holders.answering import QuestionDesk
@@ -79,6 +80,7 @@ from agent.peering.channels import Channels
 from agent.peering.credentials import Credentials
 from agent.peering.dial import Dialer
 from agent.probe.follower import ProbeFollower
+from agent.probe.reader import OwnSockets
 from agent.pull.absence import not_asked
 from agent.pull.admission import Admission, uploads_fed
 from agent.pull.asking import AskingPolicy
@@ -118,6 +120,7 @@ class Core:
     policy: Policy
     traffic: Traffic
     book: FlowBook
+    accepted: AcceptedSockets
     recent: RecentRequests
     readiness: Readiness
     members_known: asyncio.Event  # set by the first list of peers
@@ -188,7 +191,7 @@ def build(
         core=core,
         outbound=outbound,
         inbound=inbound,
-        background=_make_background(settings, core, outbound, rereading),
+        background=_make_background(settings, core, outbound, sockets, rereading),
     )
 
 
@@ -249,6 +252,7 @@ def _make_core(settings: Settings) -> Core:
             young_s=settings.latency.interval_s,
         ),
         book=FlowBook(own=own, canary_interval_s=settings.probe.canary_interval_s),
+        accepted=AcceptedSockets(),
         recent=RecentRequests(),
         readiness=Readiness(store),
         members_known=members_known,
@@ -413,7 +417,7 @@ def _make_inbound(
     )
     server = _make_server(settings, core, outbound, questions, reports)
     listeners = {
-        name: HttpListener(sockets[name], server.handle, settings.http, path=path, watcher=core.book.proof)
+        name: HttpListener(sockets[name], server.handle, settings.http, path=path, watcher=core.accepted)
         for name, path in REQUEST_PATHS.items()
     }
     pull_listeners = tuple(listeners.values())
@@ -511,11 +515,21 @@ def _problems(core: Core) -> tuple[Problem, ...]:
     return (*core.problems.all, *core.filtering.unmatched)
 
 
-def _make_background(settings: Settings, core: Core, outbound: Outbound, rereading: Rereading) -> Background:
+def _make_background(
+    settings: Settings,
+    core: Core,
+    outbound: Outbound,
+    sockets: Mapping[str, socket.socket],
+    rereading: Rereading,
+) -> Background:
     membership = make_membership(settings, core.problems, core.reloads)
     reload = _make_reload(settings, core, membership, rereading.read)
     follower = ProbeFollower(
-        settings.probe.socket, own=core.own, book=core.book, roster=core.roster, metrics=core.metrics
+        settings.probe.socket,
+        own=OwnSockets(node=core.own, listeners=tuple(sockets.values()), accepted=core.accepted),
+        book=core.book,
+        roster=core.roster,
+        metrics=core.metrics,
     )
     return {
         "store": core.store.run,

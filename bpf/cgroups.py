@@ -50,18 +50,35 @@ def is_whole(cgroup: Path) -> bool:
     return (cgroup / "cgroup.procs").exists() and not (cgroup / "cgroup.events").exists()
 
 
-def find_containerd(root: Path, proc: Path = Path("/proc")) -> Path | None:
-    """containerd's cgroup below the root. By its process if that is visible, else by its systemd unit."""
+def find_containerds(root: Path, proc: Path = Path("/proc")) -> tuple[Path, ...]:
+    """The cgroups below the root in which a containerd runs, each once. By its processes if they are
+    visible, else by its systemd units. A node may have several: Docker's beside Kubernetes', for example.
+    """
+    found: dict[Path, None] = {}
+    for entry in containerd_processes(proc):
+        try:
+            cgroup = _cgroup_of(entry, root)
+        except OSError:
+            continue  # the process ended meanwhile
+        if cgroup is not None and cgroup != root:
+            found[cgroup] = None
+    if not found:
+        found = dict.fromkeys(place for unit in _UNITS for place in sorted(root.glob(f"*/{unit}")))
+    return tuple(found)
+
+
+def containerd_processes(proc: Path = Path("/proc"), *, below: Path | None = None) -> list[Path]:
+    """The procfs directories of processes named containerd. ``below``: only of those in this cgroup."""
+    found = []
     for entry in _processes(proc):
         try:
             if (entry / "comm").read_text(errors="replace").strip() != "containerd":
                 continue
-            found = _cgroup_of(entry, root)
+            if below is None or _cgroup_of(entry, below) is not None:
+                found.append(entry)
         except OSError:
-            continue  # the process ended meanwhile
-        if found is not None and found != root:
-            return found
-    return next((found for unit in _UNITS for found in sorted(root.glob(f"*/{unit}"))), None)
+            continue
+    return found
 
 
 def own_cgroup(root: Path, proc: Path = Path("/proc")) -> Path | None:

@@ -22,12 +22,16 @@ _LOG_LINES = 12
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProgramConfig:
-    """How to compile the programs. ``ports``: the watched ports. ``ring_pages``: size of the ring buffer in
-    pages, a power of two. ``source``: a C file to use instead of bpf/programs/flows.c.
+    """How to compile the programs. ``ports``: the watched ports. ``netns``: the cookie of the only network
+    namespace whose connections are reported; 0 for all. ``ring_pages``: size of the ring buffer in pages, a
+    power of two. ``own_ips``: how many addresses the node may have. ``source``: a C file to use instead of
+    bpf/programs/flows.c.
     """
 
     ports: tuple[int, ...]
+    netns: int = 0
     ring_pages: int = 512
+    own_ips: int = 4096  # 64 kB; a node with kube-proxy's IPVS mode has an address for each Service
     source: Path | None = None
 
 
@@ -64,7 +68,12 @@ def load(config: ProgramConfig) -> LoadedPrograms:
                 stderr=subprocess.PIPE,
             )
         try:
-            request = {"ports": config.ports, "ring_pages": config.ring_pages}
+            request = {
+                "ports": config.ports,
+                "netns": config.netns,
+                "ring_pages": config.ring_pages,
+                "own_ips": config.own_ips,
+            }
             if config.source is not None:
                 request["source"] = str(config.source)
             ours.send(json.dumps(request).encode())

@@ -10,9 +10,9 @@ from enum import IntEnum, IntFlag
 from functools import lru_cache
 from typing import NamedTuple
 
-VERSION = 1
-LAYOUT = struct.Struct("=HHBBBBQQQQQQIII16s16sHH16sHH16sHH16sHH16sHH")
-"""version, size, kind, flags, state, reserved; time_ns, connect_ns, cookie, netns, bytes_received,
+VERSION = 2
+LAYOUT = struct.Struct("=HHBBBBQQQQQQQIII16s16sHH16sHH16sHH16sHH16sHH")
+"""version, size, kind, flags, state, owner; time_ns, connect_ns, cookie, netns, cgroup, bytes_received,
 bytes_acked; pid, mark, rtt_us; comm; intent; socket source and destination; wire source and destination."""
 
 _MAPPED = b"\0" * 10 + b"\xff\xff"
@@ -39,6 +39,13 @@ class Flag(IntFlag):
     TOLD = 128  # an earlier event told of this connection
 
 
+class Owner(IntFlag):
+    """Whose the socket is."""
+
+    ROOT = 1  # the client's belongs to user 0
+    AGENT = 2  # one of the agent's own listening sockets took this connection
+
+
 class Address(NamedTuple):
     """An IP address, 16 bytes, and a port."""
 
@@ -63,7 +70,9 @@ class Tuple(NamedTuple):
 
 
 class Event(NamedTuple):
-    """One event. Times in nanoseconds of CLOCK_MONOTONIC. ``netns`` and ``connect_ns`` are 0 if not known."""
+    """One event. Times in nanoseconds of CLOCK_MONOTONIC. ``netns``, ``cgroup`` and ``connect_ns`` are 0 if
+    not known. ``owner``: of `Owner`.
+    """
 
     kind: Kind
     flags: int
@@ -81,6 +90,8 @@ class Event(NamedTuple):
     intent: Address
     socket: Tuple
     wire: Tuple
+    cgroup: int = 0
+    owner: int = 0
 
 
 class EventInvalid(ValueError):
@@ -95,8 +106,8 @@ def decode(raw: bytes) -> Event:
     if len(raw) < LAYOUT.size:
         raise EventInvalid(f"{len(raw)} bytes, not {LAYOUT.size}")
     (
-        version, size, kind, flags, state, _,
-        time_ns, connect_ns, cookie, netns, received, acked,
+        version, size, kind, flags, state, owner,
+        time_ns, connect_ns, cookie, netns, cgroup, received, acked,
         pid, mark, rtt_us, comm,
         intent_ip, intent_port, _,
         source_ip, source_port, _, destination_ip, destination_port, _,
@@ -123,6 +134,8 @@ def decode(raw: bytes) -> Event:
         Address(intent_ip, intent_port),
         Tuple(Address(source_ip, source_port), Address(destination_ip, destination_port)),
         Tuple(Address(wire_source_ip, wire_source_port), Address(wire_destination_ip, wire_destination_port)),
+        cgroup,
+        owner,
     )
 
 

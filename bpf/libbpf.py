@@ -33,12 +33,24 @@ class _ProgramInfo(ct.Structure):
     _fields_ = [("type", ct.c_uint32), ("id", ct.c_uint32), ("tag", ct.c_uint8 * 8)]
 
 
+class _MapInfo(ct.Structure):
+    # The beginning of struct bpf_map_info.
+    _fields_ = [
+        ("type", ct.c_uint32),
+        ("id", ct.c_uint32),
+        ("key_size", ct.c_uint32),
+        ("value_size", ct.c_uint32),
+    ]
+
+
 _ARGUMENTS: dict[str, list[Any]] = {
     "bpf_link_create": [ct.c_int, ct.c_int, ct.c_int, ct.c_void_p],
     "bpf_prog_query": [ct.c_int, ct.c_int, ct.c_uint32, ct.c_void_p, ct.c_void_p, ct.c_void_p],
     "bpf_prog_get_fd_by_id": [ct.c_uint32],
     "bpf_obj_get_info_by_fd": [ct.c_int, ct.c_void_p, ct.c_void_p],
     "bpf_map_lookup_elem": [ct.c_int, ct.c_void_p, ct.c_void_p],
+    "bpf_map_update_elem": [ct.c_int, ct.c_void_p, ct.c_void_p, ct.c_uint64],
+    "bpf_map_delete_elem": [ct.c_int, ct.c_void_p],
 }
 _SAMPLE = ct.CFUNCTYPE(ct.c_int, ct.c_void_p, ct.c_void_p, ct.c_size_t)
 _LOOK = "`shorthaul verify` shows what this kernel lacks"
@@ -102,6 +114,26 @@ class LibBpf:
             return self.tag(fd)
         finally:
             os.close(fd)
+
+    def store(self, storage: int, sock: int, value: bytes) -> None:
+        """Write a socket's entry in a socket storage; the rest of the entry is zero. Raises `BpfError`."""
+        info, size = _MapInfo(), ct.c_uint32(ct.sizeof(_MapInfo))
+        result = self.lib.bpf_obj_get_info_by_fd(storage, ct.byref(info), ct.byref(size))
+        if result >= 0:
+            entry = ct.create_string_buffer(value, info.value_size)
+            result = self.lib.bpf_map_update_elem(storage, ct.byref(ct.c_int(sock)), entry, 0)
+        if result < 0:
+            raise _failed("marking a socket", -result)
+
+    def add(self, table: int, key: bytes) -> None:
+        """Add a key, whose value is a byte, to a hash table. Raises `BpfError`, also when it is full."""
+        result = self.lib.bpf_map_update_elem(table, key, ct.byref(ct.c_uint8(1)), 0)
+        if result < 0:
+            raise _failed("writing a table", -result)
+
+    def remove(self, table: int, key: bytes) -> None:
+        """Remove a key from a hash table, if it is there."""
+        self.lib.bpf_map_delete_elem(table, key)
 
     def sums(self, array: int, entries: int) -> list[int]:
         """Each 64-bit entry of a per-CPU array, summed over all processors. Raises `BpfError`."""

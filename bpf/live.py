@@ -13,9 +13,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
-from bpf.cgroups import find_containerd, own_cgroup
+from bpf.cgroups import find_containerds, own_cgroup
 from bpf.child import LoadedPrograms, ProgramConfig, load
 from bpf.errors import BpfError, BpfUnsupported
+from bpf.events import Owner
 from bpf.libbpf import PREORDER, Hook, LibBpf, RingBuffer
 from bpf.source import ConnectOrder, LossCounts
 
@@ -25,7 +26,7 @@ _log = logging.getLogger(__name__)
 _CONNECTS = {"shorthaul_con4": Hook.CONNECT4, "shorthaul_con6": Hook.CONNECT6}
 _NEAR = {"shorthaul_near4": Hook.CONNECT4, "shorthaul_near6": Hook.CONNECT6}
 _OTHERS = {"shorthaul_out": Hook.EGRESS, "shorthaul_ops": Hook.SOCK_OPS}
-_CGROUPS_MAX = 20_000  # checked once at the start, about 15 µs each
+_CGROUPS_MAX = 20_000  # checked at the start, and every 5 s if containerd's is not known; about 15 µs each
 
 
 class LiveSource:
@@ -33,8 +34,9 @@ class LiveSource:
 
     The argument of connect() (the *intent*) is trusted only if it is read before another program can rewrite
     it. From Linux 6.15 on, a program can be attached in front of all others (``preorder``). Before that,
-    intent is trusted in two cgroups only, where it is read before the programs of the parent cgroups:
-    containerd's (``containerd``; searched for if None or gone) and this process's.
+    intent is trusted in a few cgroups only, where it is read before the programs of the parent cgroups:
+    those of the node's containerds (``containerd`` is the only one; all are searched for if it is None) and
+    this process's.
 
     ``known``: ids of another probe's programs, which rewrite nothing.
     """
@@ -50,7 +52,10 @@ class LiveSource:
     ) -> None:
         self._libbpf = LibBpf()
         self._root = root
-        self.containerd = containerd
+        self._given = containerd
+        self.containerds: tuple[Path, ...] = ()
+        self.clients: frozenset[int] = frozenset()
+        self._own_ips: frozenset[bytes] = frozenset()
         self._own_cgroup = own_cgroup(root)
         self._near: list[_Near] = []
         self.preordered = False
@@ -82,19 +87,49 @@ class LiveSource:
 
     def lost(self) -> LossCounts:
         """See `EventSource`."""
-        events, flows, packets, ends, delivered = self._libbpf.sums(self.loaded.fds["counters"], 5)
-        return LossCounts(events=events, flows=flows, packets=packets, ends=ends, delivered=delivered)
+        events, flows, packets, ends, delivered, foreign, held = self._libbpf.sums(
+            self.loaded.fds["counters"], 7
+        )
+        return LossCounts(
+            events=events,
+            flows=flows,
+            packets=packets,
+            ends=ends,
+            delivered=delivered,
+            foreign=foreign,
+            held_back=held,
+        )
+
+    def own_listener(self, fd: int) -> None:
+        """See `EventSource`."""
+        self._libbpf.store(self.loaded.fds["flows"], fd, bytes([Owner.AGENT]))
+
+    def own_addresses(self, ips: frozenset[bytes]) -> None:
+        """See `EventSource`."""
+        table = self.loaded.fds["own_ips"]
+        for ip in self._own_ips - ips:
+            self._libbpf.remove(table, ip)
+        try:
+            for ip in ips - self._own_ips:
+                self._libbpf.add(table, ip)
+        except BpfError as error:
+            if ips != self._own_ips:
+                _log.warning("connections to some of this node's addresses are not judged: %s", error)
+        self._own_ips = ips
 
     def follow_containerd(self) -> None:
         """See `EventSource`."""
-        if self.containerd is None or not self.containerd.is_dir():
-            self.containerd = find_containerd(self._root)
-        self._alike = self.containerd is None or self._others(self.containerd) == self._others(
-            self._own_cgroup or self._root
-        )
+        found = (self._given,) if self._given is not None and self._given.is_dir() else None
+        self.containerds = found or find_containerds(self._root)
+        self.clients = frozenset(inode for place in self.containerds if (inode := _inode(place)) is not None)
+        if self.containerds:
+            own = self._others(self._own_cgroup or self._root)
+            self._alike = all(self._others(place) == own for place in self.containerds)
+        else:
+            self._alike = self._is_alone(at_root=False)
         if self.preordered:
             return
-        wanted = {place for place in (self.containerd, self._own_cgroup) if place not in (None, self._root)}
+        wanted = {place for place in (*self.containerds, self._own_cgroup) if place not in (None, self._root)}
         for near in list(self._near):
             if near.place not in wanted or near.inode != _inode(near.place):
                 self._near.remove(near)
@@ -172,9 +207,10 @@ class LiveSource:
                 return False
         return True
 
-    def _is_alone(self) -> bool:
-        """Whether no other tool's program runs on connect() in any cgroup. Asked before attaching ours."""
-        if any(not self._is_ours(program) for ids in self._programs(self._root) for program in ids):
+    def _is_alone(self, *, at_root: bool = True) -> bool:
+        """Whether no other tool's program runs on connect() in any cgroup. ``at_root``: nor in the root."""
+        in_root = itertools.chain(*self._programs(self._root))
+        if at_root and any(not self._is_ours(program) for program in in_root):
             return False
         folders = itertools.islice((path for path in self._root.rglob("*") if path.is_dir()), _CGROUPS_MAX)
         return all(

@@ -29,7 +29,7 @@ _FUNCTIONS = {
 # so the loader tries with all options first. NETNS_OF_PACKETS, a packet's network namespace, needs Linux
 # 6.15. COMM, the process's name in connect(), needs CAP_PERFMON.
 _OPTIONS = (("NETNS_OF_PACKETS", "COMM"), ("NETNS_OF_PACKETS",), ("COMM",), ())
-_MAPS = ("events", "counters")
+_MAPS = ("events", "counters", "flows", "own_ips")
 
 
 class _Failed(Exception):
@@ -80,6 +80,8 @@ def _compile(
         f"-I{_PROGRAMS}",
         f"-DWATCHED(port)=({watched})",
         f"-DRING_PAGES={int(config['ring_pages'])}",
+        f"-DNODE_NETNS={int(config['netns'])}ULL",
+        f"-DOWN_IPS={int(config['own_ips'])}",
         f"-DPAGE_SIZE={os.sysconf('SC_PAGE_SIZE')}",
         *(f"-D{option}" for option in options),
     ]
@@ -96,10 +98,11 @@ def _compile(
         names.append(name)
         fds.append(function.fd)
     for name in _MAPS:
-        try:
-            fds.append(module[name.encode()].map_fd)
-        except KeyError:
-            raise _Failed("source", f"the programs have no map {name}") from None
+        # Not module[name]: bcc has no class for socket storage.
+        fd = bcc.lib.bpf_table_fd(module.module, name.encode())
+        if fd < 0:
+            raise _Failed("source", f"the programs have no map {name}")
+        fds.append(fd)
         names.append(name)
     return module, {"names": names, "bcc": bcc.__version__, "options": options}, fds
 

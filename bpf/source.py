@@ -1,18 +1,24 @@
 """Sources of events: the kernel (`bpf.live`), or a recording."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LossCounts:
-    """What the programs lost since they were loaded. ``delivered``: the events that they did not lose."""
+    """What the programs lost or left out since they were loaded.
+
+    ``delivered``: the events that they did not lose. ``foreign``: connections of other network namespaces.
+    """
 
     events: int = 0  # the ring buffer was full
     flows: int = 0  # no memory for a flow's state
     packets: int = 0  # packets of a watched port whose headers could not be read
     ends: int = 0  # the ring buffer was full when a flow closed, so the flow seems to stay open
     delivered: int = 0
+    foreign: int = 0
+    held_back: int = 0  # too many accepting ends in a second; each is tried again with its next packet
 
 
 class ConnectOrder(NamedTuple):
@@ -22,7 +28,8 @@ class ConnectOrder(NamedTuple):
     ``near``: the same, but only in the cgroups where ours runs first (see `Flag.FIRST`).
     ``alone``: no other tool's program runs on any connect(), and none did when ours were attached.
     ``alike``: the same programs run on containerd's connect() as on this process's. So whatever happens to a
-    canary happens to containerd's connections too.
+    canary happens to containerd's connections too. If containerd's cgroup is not known: no other tool's
+    program runs on connect() in any cgroup but the root.
     """
 
     everywhere: bool
@@ -46,6 +53,20 @@ class EventSource(Protocol):
     def follow_containerd(self) -> None:
         """Attach to containerd's cgroup again if it changed, as after a restart of containerd."""
 
+    @property
+    def clients(self) -> frozenset[int]:
+        """The ids of the cgroups that containerd's connections belong to. Empty if they are not known."""
+
+    def own_listener(self, fd: int) -> None:
+        """Mark a listening socket as the agent's own. The sockets that it accepts from now on have
+        `Owner.AGENT`. Raises `BpfError`.
+        """
+
+    def own_addresses(self, ips: frozenset[bytes]) -> None:
+        """The node's addresses, 16 bytes each. Only clients with such an address, or on loopback, are told
+        of by the ends that accept their connections.
+        """
+
     def close(self) -> None:
         """Detach the programs."""
 
@@ -54,9 +75,15 @@ class ReplaySource:
     """Events from a list, for tests and recordings."""
 
     def __init__(
-        self, records: list[bytes], *, lost: LossCounts | None = None, order: ConnectOrder | None = None
+        self,
+        records: list[bytes],
+        *,
+        lost: LossCounts | None = None,
+        order: ConnectOrder | None = None,
+        clients: Collection[int] = (),
     ) -> None:
         self._records = list(records)
+        self.clients = frozenset(clients)
         self._lost = lost or LossCounts()
         self._order = order or ConnectOrder(everywhere=True, near=True, alone=True)
 
@@ -74,6 +101,12 @@ class ReplaySource:
         return self._order
 
     def follow_containerd(self) -> None:
+        """See `EventSource`."""
+
+    def own_listener(self, fd: int) -> None:
+        """See `EventSource`."""
+
+    def own_addresses(self, ips: frozenset[bytes]) -> None:
         """See `EventSource`."""
 
     def close(self) -> None:

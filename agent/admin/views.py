@@ -138,6 +138,7 @@ def flows_view(book: FlowBook, moment: Moment, *, limit: int = FLOWS_KEPT) -> Fl
         probe=book.connected,
         proved=proved,
         why=why,
+        foreign=book.foreign,
         canaries=tuple(_canary(canary, moment) for canary in book.proof.canaries),
         flows=tuple(flow_entry(flow, moment.text_of(at_s)) for at_s, flow in book.newest_first(limit)),
     )

@@ -6,7 +6,9 @@ The exit status is 0 only if the path to the HostPort is proved to be direct and
 import argparse
 import asyncio
 import json
-from dataclasses import asdict
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from agent.cli.settings import add_config, settings_or_none
@@ -19,10 +21,17 @@ if TYPE_CHECKING:
 
     from agent.flows.messages import Canary
     from agent.preflight import Check
+    from agent.probe.inquiry import ProbeWord
 
 
 _WIDE = 120  # columns that the table needs; a narrower terminal gets a list
-_OWNER = "HostPort"  # the check that says which process has the port, which no canary can show
+_MIRRORS = "hosts.toml"  # the check that says what containerd is told to use
+_AGENT_S = 5.0
+_HEARD_S, _AGAIN_S = 2.0, 0.1  # the agent hears of the canaries a moment later than this command
+_NO_AGENT = (
+    "No agent told this probe its sockets: is it running, with the same probe.socket, and is its user root "
+    "or among probe.readers?"
+)
 
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -31,7 +40,8 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "verify",
         help="prove that this node's path to the agent is direct (needs root)",
         description="Check the node, make one connection to each endpoint, and show what the kernel saw. "
-        "The exit status is 0 only if the path to the HostPort is proved to be direct.",
+        "A probe that runs here is asked; otherwise this command is one for a moment. The exit status is 0 "
+        "only if the path to the HostPort is proved to be direct, and the agent says so too.",
     )
     add_config(parser, required=False)
     parser.add_argument("--json", action="store_true", help="the findings as JSON")
@@ -39,37 +49,31 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Check the node, send canaries, print the result."""
+    """Check the node, ask its probe and its agent, print the result."""
     settings = settings_or_none(arguments)
     if settings is None:
         return 2
     log.configure("text", "error")
     # Imported here, because other commands do not need these.
-    from agent.preflight import PreflightTarget, run_checks
+    from agent.probe.inquiry import ProbeSilent, ask_probe
+    from agent.probe.publisher import SocketTaken
     from bpf.errors import BpfError
 
-    probe, local = settings.probe, settings.listen.hostport
-    checks = run_checks(
-        PreflightTarget(
-            host_port=local.port,
-            node_port=probe.node_port,
-            host_address=local.host,
-            cgroup=probe.cgroup,
-            containerd_cgroup=probe.containerd_cgroup,
-        )
-    )
-    canaries: tuple[Canary, ...] = ()
-    alike = True
-    failure: BpfError | None = None
+    checks = _checks(settings)
+    word: ProbeWord[AgentWord] | None = None
+    failure: BpfError | SocketTaken | ProbeSilent | None = None
     try:
-        canaries, alike = _send_canaries(settings)
-    except BpfError as error:
+        if not wrong_namespace(checks):  # a probe of another namespace would only mislead the agent
+            word = asyncio.run(ask_probe(settings, lambda: _ask_agent(settings)))
+    except (BpfError, SocketTaken, ProbeSilent) as error:
         failure = error
-    proved, why = _conclude(
-        checks, canaries, settings.node.name if arguments.config else None, alike, failure
-    )
+    if word is not None:
+        proved, why = conclude(checks, word, settings.node.name if arguments.config else None)
+    else:
+        proved, why = False, wrong_namespace(checks) or f"Not proved: {failure}."
+    canaries = () if word is None else word.canaries
     if arguments.json:
-        print(json.dumps(_as_dict(checks, canaries, failure, proved, why), indent=2))
+        print(json.dumps(_as_dict(checks, word, failure, proved, why), indent=2))
     else:
         _print(checks, canaries, proved, why)
     if failure is not None:
@@ -79,45 +83,81 @@ def run(arguments: argparse.Namespace) -> int:
     return 0 if proved else 1
 
 
-def _send_canaries(settings: Settings) -> "tuple[tuple[Canary, ...], bool]":
-    """The canaries' results, and whether the same eBPF programs run on containerd's connect()."""
-    from agent.probe.run import attached, make_probe
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentWord:
+    """What the agent says of its path: `FlowsDocument`. ``why``: also why it could not be asked."""
 
-    with attached(settings, known=_known_programs(settings)) as source:
-        probe = make_probe(settings, source)
-        canaries = asyncio.run(probe.send_canaries())
-        return canaries, probe.health().alike
-
-
-def _known_programs(settings: Settings) -> tuple[int, ...]:
-    """The programs of the probe that already runs on this node. Empty if none runs."""
-    from agent.probe.reader import read_hello
-
-    try:
-        return asyncio.run(read_hello(settings.probe.socket)).programs
-    except (OSError, ValueError, TimeoutError):
-        return ()
+    answered: bool
+    proved: bool
+    why: str
 
 
-def _conclude(
-    checks: "tuple[Check, ...]",
-    canaries: "tuple[Canary, ...]",
-    node: str | None,
-    alike: bool,
-    failure: Exception | None,
-) -> tuple[bool, str]:
-    """Whether the path is proved, and why, as a sentence. ``node``: the node whose agent must answer."""
+def _checks(settings: Settings) -> "tuple[Check, ...]":
+    from agent.preflight import PreflightTarget, ToldMirrors, mirrors, run_checks
+    from agent.probe.endpoints import named_mirrors
+    from agent.probe.process import watched_node
+    from bpf.events import Address, pack_ip
+
+    probe, local = settings.probe, settings.listen.hostport
+    target = PreflightTarget(
+        host_port=local.port,
+        node_port=probe.node_port,
+        host_address=local.host,
+        cgroup=probe.cgroup,
+        containerd_cgroup=probe.containerd_cgroup,
+    )
+    named, view = named_mirrors(probe.hosts_dir, {local.port, probe.node_port}), watched_node(settings).view
+    own = [one for one in named.endpoints if view.endpoint(Address(pack_ip(one.host), one.port)) is not None]
+    told = ToldMirrors(
+        folder=probe.hosts_dir,
+        files=named.files,
+        own=[str(one) for one in own],
+        others=(*named.others, *(str(one) for one in named.endpoints if one not in own)),
+        by_settings=[str(one) for one in probe.endpoints],
+    )
+    return (*run_checks(target), mirrors(target, told))
+
+
+def _ask_agent(settings: Settings) -> AgentWord:
+    """What this node's agent says. It knows what containerd's own connections met."""
+    from agent.cli.adminclient import read, request_json
+    from agent.cli.errors import CommandError
+    from agent.documents.flows import FlowsDocument
+
+    url, until_s = f"http://{settings.listen.admin}", time.monotonic() + _HEARD_S
+    while True:
+        try:
+            document = read(FlowsDocument, request_json(url, FlowsDocument.PATH, deadline_s=_AGENT_S))
+        except CommandError as error:
+            return AgentWord(answered=False, proved=False, why=f"{error}")
+        if document.proved or time.monotonic() > until_s:
+            return AgentWord(answered=True, proved=document.proved, why=document.why)
+        time.sleep(_AGAIN_S)
+
+
+def conclude(checks: "Sequence[Check]", word: "ProbeWord[AgentWord]", node: str | None) -> tuple[bool, str]:
+    """Whether the path is proved, and why, as a sentence. ``node``: the node whose agent must answer.
+
+    It never says more than the agent does: the agent also knows what containerd's own connections met.
+    """
     from agent.flows.verdicts import EndpointName, Verdict
     from agent.preflight import Status
 
-    if failure is not None:
-        return False, f"Not proved: {failure}."
-    to_host_port = [canary for canary in canaries if canary.endpoint is EndpointName.HOSTPORT]
+    if not word.is_here:
+        return False, (
+            "Not proved: this is not the network namespace that this node's probe watches. Run verify in the "
+            "node's own (in a pod: hostNetwork: true; else nsenter --target CONTAINERD_PID --net)."
+        )
+    for check in checks:
+        if check.name == _MIRRORS and check.status is Status.BAD:
+            return False, f"Not proved: {check.detail}."
+    to_host_port = [canary for canary in word.canaries if canary.endpoint is EndpointName.HOSTPORT]
     if not to_host_port:
         return False, "Not proved: nothing was sent to the HostPort."
     for canary in to_host_port:
         if canary.verdict is not Verdict.DIRECT:
-            return False, f"Not proved: {canary.address} is {canary.verdict.value}: {canary.reason}."
+            unknown = "" if word.agents or canary.verdict is not Verdict.UNKNOWN else f" {_NO_AGENT}"
+            return False, f"Not proved: {canary.address} is {canary.verdict.value}: {canary.reason}.{unknown}"
         if not canary.answered_by:
             return (
                 False,
@@ -125,32 +165,46 @@ def _conclude(
             )
         if node is not None and canary.answered_by != node:
             return False, f"Not proved: {canary.address} was answered by {canary.answered_by}, not by {node}."
-    if not alike:
+    if not word.alike:
         return False, (
-            "Not proved: other eBPF programs run on containerd's connect() than on the canary's; "
-            "`bpftool cgroup tree` lists them."
+            "Not proved: other eBPF programs run on containerd's connect() than on the canary's, or "
+            "containerd's cgroup is not known and some cgroup has such programs; `bpftool cgroup tree` lists "
+            "them, and probe.containerd_cgroup names containerd's."
         )
-    for check in checks:
-        if check.name == _OWNER and check.status is Status.BAD:
-            return False, f"Not proved, although {to_host_port[0].address} is direct: {check.detail}."
+    agent = word.meanwhile
+    if not agent.proved:
+        says = "the agent says" if agent.answered else "the agent can't be asked what containerd's own met"
+        return False, f"Not proved, although {to_host_port[0].address} is direct now: {says}: {agent.why}."
     addresses = ", ".join(canary.address for canary in to_host_port)
     return True, f"Proved: {addresses} is direct, and {to_host_port[0].answered_by}'s agent answered."
 
 
+def wrong_namespace(checks: "Sequence[Check]") -> str:
+    """Why a proof from here is about another network namespace than containerd's. Empty if it is not."""
+    from agent.preflight import NETWORK_NAMESPACE, Status
+
+    for check in checks:
+        if check.name == NETWORK_NAMESPACE and check.status is Status.BAD:
+            return f"Not proved: this network namespace is {check.detail}. {check.hint}."
+    return ""
+
+
 def _as_dict(
     checks: "tuple[Check, ...]",
-    canaries: "tuple[Canary, ...]",
+    word: "ProbeWord[AgentWord] | None",
     failure: Exception | None,
     proved: bool,
     why: str,
 ) -> dict[str, Any]:
-    documents = [asdict(canary) for canary in canaries]
+    documents = [] if word is None else [asdict(canary) for canary in word.canaries]
     for canary in documents:
         canary["endpoint"], canary["verdict"] = canary["endpoint"].value, canary["verdict"].value
         del canary["at_s"]
     return {
         "proved": proved,
         "why": why,
+        "asked": None if word is None else "running probe" if word.was_running else "own probe",
+        "agent": None if word is None else {"proved": word.meanwhile.proved, "why": word.meanwhile.why},
         "canaries": documents,
         "preflight": [
             {"name": each.name, "status": each.status.value, "detail": each.detail, "hint": each.hint}

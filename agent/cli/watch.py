@@ -21,13 +21,18 @@ from agent.flows.messages import Flows, Health, Hello, Message
 from agent.flows.table import Flow
 from agent.flows.verdicts import Verdict
 from agent.probe.reader import ProbeReader
-from agent.probe.run import attached, make_probe
+from agent.probe.run import attached, make_probe, make_publisher
 
 _SHOWN = 30
 _REFRESHES_A_SECOND = 4
 _COLUMNS = ("verdict", "endpoint", "asked for", "process", "on the wire to", "RTT", "", "why")
 _WIDE, _NARROW = 120, 4  # the terminal width that all columns need, and how many columns fit into 80
-_STYLES = {Verdict.DIRECT: "green", Verdict.UNKNOWN: "dim", Verdict.FAILED: "red"}
+_STYLES = {
+    Verdict.DIRECT: "green",
+    Verdict.UNKNOWN: "dim",
+    Verdict.FAILED: "red",
+    Verdict.PROXIED: "red",
+}
 
 
 def watch(settings: Settings, *, as_json: bool = False) -> None:
@@ -63,7 +68,8 @@ async def _follow(settings: Settings, view: "_View") -> None:
     with attached(settings) as source:
         probe = make_probe(settings, source)
         probe.sinks.append(view.on_message)
-        await probe.run()
+        async with make_publisher(settings, probe):  # so that the agent tells its sockets
+            await probe.run()
 
 
 class _View:
@@ -125,7 +131,10 @@ class _View:
         )
         lines.append(f"connections: {counts or 'none yet'}")
         lost = health.lost_events + health.lost_flows + health.lost_packets + health.invalid_events
-        lines.append(f"lost: {lost}   contradictions: {health.contradictions}\n")
+        lines.append(
+            f"lost: {lost}   contradictions: {health.contradictions}   "
+            f"of other network namespaces: {health.foreign}\n"
+        )
         return Text("\n".join(lines))
 
 

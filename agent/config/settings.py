@@ -501,8 +501,9 @@ class ProbeSettings:
     )
     readers: tuple[int, ...] = option(
         parse_uids,
-        "Numeric user ids that may read from this socket, besides root and the probe's own user. Add the "
-        "agent's user id if it is a different one.",
+        "Numeric user ids that may read from this socket, and that are believed when they say which sockets "
+        "are the agent's, besides root and the probe's own user. Add the agent's user id if it is a "
+        "different one: without it no connection is DIRECT.",
         default=(),
     )
     node_port: int = option(
@@ -523,7 +524,8 @@ class ProbeSettings:
     )
     hosts_dir: Path = option(
         parse_file,
-        "containerd's directory of REGISTRY/hosts.toml files.",
+        "containerd's directory of REGISTRY/hosts.toml files. `verify` proves nothing if none of them names "
+        "this node's agent, unless probe.endpoints says what containerd uses.",
         default=Path("/etc/containerd/certs.d"),
     )
     canary_interval_s: float = option(
@@ -539,12 +541,14 @@ class ProbeSettings:
     )
     containerd_cgroup: Path | None = option(
         parse_path,
-        "containerd's own cgroup. Before Linux 6.15, connect() is read there first. None: search for it.",
+        "containerd's own cgroup, which tells its connections from others': only they and canaries count for "
+        "the proof. Before Linux 6.15, connect() is read there first. None: search for it, and take all if "
+        "the node has several containerds.",
         default=None,
     )
     ring_bytes: int = option(
         whole_number(least=65536, most=1 << 28),
-        "Size of the ring buffer, rounded up to a power of two. 1 MiB holds 5,400 events, and the probe "
+        "Size of the ring buffer, rounded up to a power of two. 1 MiB holds 5,200 events, and the probe "
         "reads it 20 times a second. It counts twice in the probe's memory.",
         default=1 << 20,
     )

@@ -48,7 +48,8 @@ class FlowsDocument:
     """The state of the proof, the last canaries, and the last flows, newest first.
 
     ``probe``: whether a probe is connected. ``proved``: whether the local path is proved to be direct.
-    ``why``: the reason for that. ``time``: when the document was made, UTC.
+    ``why``: the reason for that. ``time``: when the document was made, UTC. ``foreign``: connections of other
+    network namespaces (pods) to the watched ports since the probe started; nothing else is known of them.
     """
 
     PATH: ClassVar[str] = "/api/flows"
@@ -57,5 +58,6 @@ class FlowsDocument:
     probe: bool
     proved: bool
     why: str
+    foreign: int
     canaries: tuple[CanaryEntry, ...]
     flows: tuple[FlowEntry, ...]

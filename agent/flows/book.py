@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import TypeVar
 
-from agent.flows.messages import Flows, Health, Hello, Message
+from agent.flows.messages import Flows, Health, Hello, Introduced, Message
 from agent.flows.proof import Proof
 from agent.flows.table import Flow
 from agent.flows.verdicts import EndpointName, Verdict
@@ -47,13 +47,13 @@ class FlowBook:
         # Verdicts already counted, of open flows, by the client's cookie.
         self._known: OrderedDict[int, Verdict] = OrderedDict()
         self._pushed_out = 0
-        self._by_own_cookie: OrderedDict[int, tuple[EndpointName, Verdict]] = (
-            OrderedDict()
-        )  # by the agent's cookie
+        # By the agent's cookie; whether containerd made the connection comes last.
+        self._by_own_cookie: OrderedDict[int, tuple[EndpointName, Verdict, bool]] = OrderedDict()
         self._waiting: OrderedDict[int, tuple[float, list[VerdictCallback]]] = OrderedDict()
         self._recent: deque[tuple[float, Flow]] = deque(maxlen=FLOWS_KEPT)
         self._contradictions = 0
         self._probe_started_s = 0.0
+        self.foreign = 0  # connections of other network namespaces, since the probe started
         self.connected = False
 
     def apply(self, message: Message, now_s: float) -> MetricsDelta:
@@ -64,7 +64,9 @@ class FlowBook:
                 self._probe_started_s, self._contradictions = message.started_s, 0
             return MetricsDelta()
         if isinstance(message, Health):
-            return self._health(message, now_s)
+            return self._health(message)
+        if isinstance(message, Introduced):
+            return MetricsDelta()
         return self._flows(message, now_s)
 
     def on_probe_lost(self) -> None:
@@ -83,8 +85,8 @@ class FlowBook:
 
     def when_judged(self, cookie: int, callback: VerdictCallback, now_s: float) -> None:
         """Call ``callback`` with the verdict as soon as it is known, or with None if none is expected."""
-        endpoint, verdict = self._by_own_cookie.get(cookie, (None, None))
-        if endpoint is EndpointName.HOSTPORT and verdict is not None:
+        endpoint, verdict, by_containerd = self._by_own_cookie.get(cookie, (None, None, False))
+        if endpoint is EndpointName.HOSTPORT and verdict is not None and by_containerd:
             self.proof.on_request(verdict, now_s)
         if verdict is not None or not self.connected or len(self._waiting) >= _WAITING_MAX:
             callback(verdict)
@@ -93,7 +95,6 @@ class FlowBook:
 
     def tick(self, now_s: float) -> None:
         """Call the callbacks that waited too long, with None."""
-        self.proof.tick(now_s)
         while self._waiting:
             cookie, (until_s, _) = next(iter(self._waiting.items()))
             if until_s > now_s:
@@ -110,12 +111,11 @@ class FlowBook:
         """The last flows that were judged, newest first, each with the time when its verdict came."""
         return list(islice(reversed(self._recent), limit))
 
-    def _health(self, health: Health, now_s: float) -> MetricsDelta:
+    def _health(self, health: Health) -> MetricsDelta:
         self.proof.on_health(health)
+        self.foreign = health.foreign
         new = max(0, health.contradictions - self._contradictions)
         self._contradictions = health.contradictions
-        if new:
-            self.proof.disprove("the two ends of a connection contradict each other", now_s)
         return MetricsDelta(contradictions=new)
 
     def _flows(self, message: Flows, now_s: float) -> MetricsDelta:
@@ -126,7 +126,7 @@ class FlowBook:
                 counts[flow.endpoint, flow.verdict] += 1
                 self._note(flow, now_s)
             if flow.taken_by:
-                _keep(self._by_own_cookie, flow.taken_by, (flow.endpoint, flow.verdict))
+                _keep(self._by_own_cookie, flow.taken_by, (flow.endpoint, flow.verdict, flow.by_containerd))
                 self._answer(flow.taken_by, flow.verdict)
             if flow.closed:
                 self._known.pop(flow.cookie, None)  # it is not told again, not even by another probe

@@ -1,7 +1,10 @@
-"""The messages from the probe to its readers: one JSON text per line, over a Unix socket. Pure.
+"""The messages between the probe and its readers: one JSON text per line, over a Unix socket. Pure.
 
-The probe sends a new reader `Hello`, then every open flow, then `Health`, then everything that is new. Both
-ends come from the same release, so a different version is an error and there is no negotiation.
+The probe sends a new reader `Hello`, then every open flow, then `Health`, then everything that is new. A
+reader that is an agent sends `Introduction`, with its listening sockets beside it (SCM_RIGHTS). The probe
+answers `Introduced` when the kernel marks what they take, and the agent then sends `Claims`: what they took
+before. Any reader may send `SendCanaries`. Both ends come from the same release, so a different version is an
+error and there is no negotiation.
 """
 
 import json
@@ -13,7 +16,7 @@ from agent.flows.table import Flow
 from agent.flows.verdicts import EndpointName, Verdict
 from bpf.events import Address
 
-VERSION = 1
+VERSION = 2
 LINE_MAX = 1 << 20
 FLOWS_MAX = 100  # per message, so that decoding one does not delay the agent's pulls
 NODE_HEADER = "Shorthaul-Node"
@@ -29,10 +32,12 @@ class MessageInvalid(ValueError):
 class Hello:
     """The first message: which node's probe this is. ``programs``: the ids of its eBPF programs.
 
-    ``started_s``: when the probe started, in CLOCK_MONOTONIC. Its counts start then.
+    ``started_s``: when the probe started, in CLOCK_MONOTONIC. Its counts start then. ``netns``: the cookie of
+    the network namespace that it watches.
     """
 
     node: str
+    netns: int = 0
     started_s: float = 0.0
     programs: tuple[int, ...] = ()
 
@@ -69,7 +74,10 @@ class Health:
     """The state of the probe, sent once a second and after each round of canaries.
 
     The counts start when the probe starts. ``forgotten``: flows that were dropped before they were judged
-    and reported. ``sure_of_intent``: no other program can rewrite a connect() before it is read.
+    and reported. ``foreign``: connections of other network namespaces, which nothing else is told of.
+    ``held_back``: ends that were left for their next packet, because there were too many in a second.
+    ``sure_of_intent``: no other program can rewrite a connect() before it is read. ``agents``: how many
+    agents told their sockets.
     """
 
     canaries: tuple[Canary, ...] = ()
@@ -80,11 +88,44 @@ class Health:
     invalid_events: int = 0
     forgotten: int = 0
     contradictions: int = 0
+    foreign: int = 0
+    held_back: int = 0
+    agents: int = 0
     sure_of_intent: bool = True
     alike: bool = True  # whatever happens to canaries happens to containerd's connections too
 
 
-Message = Hello | Flows | Health
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Introduced:
+    """To an agent alone: from now on the kernel marks what its listening sockets take."""
+
+
+Message = Hello | Flows | Health | Introduced
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Introduction:
+    """From an agent: which node it belongs to. Its listening sockets come with it."""
+
+    node: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claims:
+    """From an agent: the cookies of sockets that it accepted. ``complete``: it accepted no others before it
+    was told `Introduced`.
+    """
+
+    cookies: tuple[int, ...]
+    complete: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SendCanaries:
+    """From any reader: send canaries soon, and tell of them."""
+
+
+Request = Introduction | Claims | SendCanaries
 
 _COUNTS = (
     "lost_events",
@@ -94,6 +135,9 @@ _COUNTS = (
     "invalid_events",
     "forgotten",
     "contradictions",
+    "foreign",
+    "held_back",
+    "agents",
 )
 _N = TypeVar("_N", int, float)
 
@@ -104,6 +148,7 @@ def encode(message: Message) -> bytes:
         document: dict[str, Any] = {
             "hello": VERSION,
             "node": message.node,
+            "netns": message.netns,
             "started_s": message.started_s,
             "programs": message.programs,
         }
@@ -112,6 +157,8 @@ def encode(message: Message) -> bytes:
             "flows": [_pack(flow) for flow in message.flows],
             "rtts": [(ip.hex(), rtt_us) for ip, rtt_us in message.rtts],
         }
+    elif isinstance(message, Introduced):
+        document = {"introduced": True}
     else:
         document = asdict(message)
         for canary in document["canaries"]:
@@ -129,6 +176,8 @@ def decode(line: bytes) -> Message:
             return _hello(document)
         if "health" in document:
             return _health(document["health"])
+        if "introduced" in document:
+            return Introduced()
         return Flows(
             flows=tuple(_unpack(packed) for packed in document["flows"]),
             rtts=tuple((_ip(ip), _number(rtt_us)) for ip, rtt_us in document["rtts"]),
@@ -139,11 +188,43 @@ def decode(line: bytes) -> Message:
         raise MessageInvalid(f"not a message of a probe: {error!r}") from error
 
 
+def encode_request(request: Request) -> bytes:
+    """What a reader sends, as one line, with the newline."""
+    if isinstance(request, Introduction):
+        document: dict[str, Any] = {"agent": VERSION, "node": request.node}
+    elif isinstance(request, Claims):
+        document = {"claims": request.cookies, "complete": request.complete}
+    else:
+        document = {"canaries": True}
+    return json.dumps(document, separators=(",", ":")).encode() + b"\n"
+
+
+def decode_request(line: bytes) -> Request:
+    """What a reader sent in a line. Raises `MessageInvalid`."""
+    try:
+        document = json.loads(line)
+        if "agent" in document:
+            if document["agent"] != VERSION:
+                raise MessageInvalid(f"the agent speaks version {document['agent']!r}, not {VERSION}")
+            return Introduction(node=str(document["node"]))
+        if "claims" in document:
+            cookies = tuple(_number(cookie) for cookie in document["claims"])
+            return Claims(cookies=cookies, complete=bool(document["complete"]))
+        if document["canaries"]:
+            return SendCanaries()
+    except MessageInvalid:
+        raise
+    except (ValueError, TypeError, LookupError, RecursionError) as error:
+        raise MessageInvalid(f"not a message of a reader: {error!r}") from error
+    raise MessageInvalid("not a message of a reader")
+
+
 def _hello(document: dict[str, Any]) -> Hello:
     if document["hello"] != VERSION:
         raise MessageInvalid(f"the probe speaks version {document['hello']!r}, not {VERSION}")
     return Hello(
         node=str(document["node"]),
+        netns=_number(document["netns"]),
         started_s=_number(document["started_s"], float),
         programs=tuple(_number(number) for number in document["programs"]),
     )
@@ -208,6 +289,8 @@ def _pack(flow: Flow) -> list[Any]:
         flow.verdict_is_new,
         flow.canary,
         flow.translated,
+        flow.by_containerd,
+        flow.contradicted,
     ]
 
 
@@ -215,7 +298,7 @@ def _unpack(packed: list[Any]) -> Flow:
     (
         cookie, taken_by, endpoint, verdict, reason, client_ip, client_port, asked_ip, asked_port,
         went_ip, went_port, pid, comm, rtt_us, closed, received, sent, verdict_is_new, canary,
-        translated,
+        translated, by_containerd, contradicted,
     ) = packed  # fmt: skip
     return Flow(
         cookie=_number(cookie),
@@ -235,4 +318,6 @@ def _unpack(packed: list[Any]) -> Flow:
         verdict_is_new=bool(verdict_is_new),
         canary=bool(canary),
         translated=bool(translated),
+        by_containerd=bool(by_containerd),
+        contradicted=bool(contradicted),
     )

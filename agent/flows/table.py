@@ -14,10 +14,11 @@ from agent.flows.verdicts import (
     Evidence,
     Finding,
     Location,
+    Taker,
     Verdict,
     judge,
 )
-from bpf.events import Address, Event, Flag, Kind, Tuple
+from bpf.events import Address, Event, Flag, Kind, Owner, Tuple
 
 _FLOWS_MAX = 8192  # open at the same time, 1.5 kB each; containerd has a few dozen
 _ENDS_MAX = 4096
@@ -30,6 +31,7 @@ _INTENT, _ESTABLISHED, _WIRE, _CLIENT, _FIRST, _BEGUN, _TOLD = (
         *(Flag.FIRST, Flag.BEGUN, Flag.TOLD),
     )
 )
+_ROOT, _AGENT = int(Owner.ROOT), int(Owner.AGENT)
 _SETTLE_S = 1.0  # both ends send events within one round trip of a request; the rest is scheduling
 
 
@@ -41,8 +43,9 @@ class Flow:
     connection, 0 if not known. ``asked``: the destination that connect() asked for. ``went``: the destination
     on the wire. ``client``: the source on the wire, as the other end sees it. ``bytes_*`` are known when the
     flow is closed. ``verdict_is_new``: the verdict changed, and not only another field. ``canary``: the probe
-    made the connection itself. ``translated``: a packet had other addresses than its socket, whatever the
-    verdict.
+    made the connection itself. ``by_containerd``: this node's containerd made it, by its cgroup.
+    ``translated``: a packet had other addresses than its socket, whatever the verdict. ``contradicted``: its
+    two ends contradict each other.
     """
 
     cookie: int
@@ -62,6 +65,8 @@ class Flow:
     verdict_is_new: bool = False
     canary: bool = False
     translated: bool = False
+    by_containerd: bool = False
+    contradicted: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +102,8 @@ class _Entry:
     location: Location | None = None  # kept for the life of the flow: only new flows follow route changes
     contradicted: bool = False
     told: bool = False  # it was published before it was pushed out by others
+    taker: Taker = Taker.UNSURE  # the agent's stays the agent's: one that is gone has closed its sockets
+    by_containerd: bool = False
 
 
 class FlowTable:
@@ -112,6 +119,7 @@ class FlowTable:
         self._ends: OrderedDict[tuple[int, Tuple], Accepted] = OrderedDict()
         self._undecided: OrderedDict[int, float] = OrderedDict()  # deadline for more evidence, by cookie
         self._unlocated: dict[bytes, set[int]] = {}
+        self._unnamed: set[int] = set()  # cookies of flows whose taker's name is looked for
         self._changed: dict[int, None] = {}
         self.tally = Tally()
 
@@ -171,6 +179,25 @@ class FlowTable:
         """The addresses that flows were translated to and whose location is not known."""
         return list(self._unlocated)
 
+    @property
+    def has_unnamed(self) -> bool:
+        """Whether a flow waits for the name of the process that took it."""
+        return bool(self._unnamed)
+
+    def rejudge_named(self) -> None:
+        """Judge the flows again that waited for a process's name (`NodeView.set_owners`)."""
+        waiting, self._unnamed = self._unnamed, set()
+        for cookie in waiting:
+            entry = self._flows.get(cookie)
+            if entry is not None:
+                self._judge(cookie, entry)
+
+    def rejudge_taken(self) -> None:
+        """Judge the flows again that no agent is known to have taken (`NodeView.agents`)."""
+        for cookie, entry in list(self._flows.items()):
+            if entry.taker is not Taker.AGENT and (entry.accepted is not None or entry.wire is not None):
+                self._judge(cookie, entry)
+
     def rejudge_located(self) -> None:
         """Judge the flows again that waited for a location (`NodeView.set_location`)."""
         waiting, self._unlocated = self._unlocated, {}
@@ -181,6 +208,8 @@ class FlowTable:
                     self._judge(cookie, entry)
 
     def _client(self, event: Event, now_s: float) -> None:
+        if event.netns not in (_ANY_NETNS, self._node.netns):
+            return  # the programs count them; they say nothing of this node's path
         intent = event.intent if event.flags & _INTENT else None
         asked = intent or event.socket.destination
         endpoint = self._node.endpoint(asked)
@@ -193,6 +222,7 @@ class FlowTable:
             self._add(event.cookie, entry, now_s)
         self._flows.move_to_end(event.cookie)  # the flow that was silent longest is dropped first
         entry.event = event
+        entry.by_containerd |= self._node.is_clients(event.cgroup, bool(event.owner & _ROOT))
         entry.established |= bool(event.flags & _ESTABLISHED)
         entry.closed |= event.kind is Kind.CLOSED
         if event.flags & _WIRE and (entry.wire is None or entry.wire == entry.event.socket):
@@ -211,7 +241,8 @@ class FlowTable:
         return node.sure_of_intent or (node.sure_of_intent_near and bool(event.flags & _FIRST))
 
     def _server(self, event: Event) -> None:
-        end = Accepted(event.cookie, event.netns, event.socket, event.wire, event.time_ns)
+        ours = bool(event.owner & _AGENT)
+        end = Accepted(event.cookie, event.netns, event.socket, event.wire, event.time_ns, ours)
         as_sent = event.socket.mirrored
         cookie = self._by_wire.get(as_sent)
         entry = None if cookie is None else self._flows.get(cookie)
@@ -244,6 +275,8 @@ class FlowTable:
             entry.unlocated = entry.wire.destination.ip
             self._unlocated.setdefault(entry.unlocated, set()).add(cookie)
         finding = judge(evidence)
+        if evidence.taker is Taker.OTHER and evidence.owner is None and not evidence.complete:
+            self._unnamed.add(cookie)
         if finding.alarm and not entry.contradicted:
             entry.contradicted = True
             self.tally.contradictions += 1
@@ -262,6 +295,11 @@ class FlowTable:
         entry.sure_of_intent = entry.sure_of_intent and (entry.complete or self._is_sure(event))
         if entry.location is None and entry.wire is not None:
             entry.location = node.location(entry.wire.destination.ip)
+        if entry.taker is not Taker.AGENT and entry.accepted is not None:
+            entry.taker = node.taker(entry.accepted, event.connect_ns)
+        taker = entry.taker
+        if entry.accepted is None and entry.wire not in (None, event.socket):
+            taker = node.taker_at(entry.wire.destination)
         return Evidence(
             endpoint=entry.endpoint,
             same_netns=None if event.netns == 0 else event.netns == node.netns,
@@ -274,6 +312,10 @@ class FlowTable:
             mark=event.mark,
             accepted=entry.accepted,
             location=entry.location,
+            taker=taker,
+            owner=None
+            if taker is not Taker.OTHER or entry.wire is None
+            else node.owner(entry.wire.destination),
             complete=entry.complete,
         )
 
@@ -290,6 +332,7 @@ class FlowTable:
         entry = self._flows.pop(cookie, None)
         self._undecided.pop(cookie, None)
         self._changed.pop(cookie, None)
+        self._unnamed.discard(cookie)
         if entry is None:
             return
         self._forget_wire(cookie, entry)
@@ -307,8 +350,6 @@ class FlowTable:
             return
         self._forget_wire(cookie, entry)
         entry.wire, entry.location = wire, None
-        if entry.event.netns not in (_ANY_NETNS, self._node.netns):
-            return  # such a flow is never judged, and its addresses may equal those of one that is
         self._by_wire[wire] = cookie
         netns = self._node.netns if self._node.is_own(wire.destination.ip) else _ANY_NETNS
         end = self._ends.pop((netns, wire), None)
@@ -344,4 +385,6 @@ def _flow(cookie: int, entry: _Entry) -> Flow:
         bytes_sent=event.bytes_acked,
         verdict_is_new=finding.verdict is not entry.published,
         translated=entry.wire is not None and entry.wire != event.socket,
+        by_containerd=entry.by_containerd,
+        contradicted=entry.contradicted,
     )

@@ -19,7 +19,8 @@ PORTMAP_MARK = 0x2000  # CNI's portmap plugin marks connections from loopback, w
 class Verdict(Enum):
     """What was proved about a flow. The values are metric labels."""
 
-    DIRECT = "DIRECT"  # to the agent on this node; nothing was translated
+    DIRECT = "DIRECT"  # to the agent on this node, whose own socket took it; nothing was translated
+    PROXIED = "PROXIED"  # taken on this node by a socket that is not the agent's
     HOSTPORT_NAT = "HOSTPORT_NAT"  # translated to a pod of this node by the CNI port map
     KUBE_PROXY = "KUBE_PROXY"  # translated by kube-proxy to this node
     KUBE_PROXY_REMOTE = "KUBE_PROXY_REMOTE"  # translated by kube-proxy to another node
@@ -45,10 +46,20 @@ class Location(Enum):
     UNSURE = "unsure"  # the routes do not say
 
 
+class Taker(Enum):
+    """Whose socket took a connection on this node."""
+
+    AGENT = "agent"  # one that this node's agent opened, or that it says it accepted
+    OTHER = "other"  # another process's
+    UNSURE = "unsure"  # an agent may still claim it
+    NOBODY = "nobody"  # no agent told the probe its sockets
+
+
 class Accepted(NamedTuple):
     """The other end: a socket on this node that accepted the connection.
 
     ``socket``: the addresses as that socket sees them. ``wire``: the addresses of the packets that it sent.
+    ``ours``: one of the agent's own listening sockets took it.
     """
 
     cookie: int
@@ -56,6 +67,7 @@ class Accepted(NamedTuple):
     socket: Tuple
     wire: Tuple
     time_ns: int = 0
+    ours: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +77,7 @@ class Evidence:
     ``same_netns``: whether the client's socket is in the node's own network namespace. ``intent``: the
     argument of connect(). ``sure_of_intent``: no other program can have rewritten it without a trace.
     ``wire``: the addresses of the client's packets. ``location``: where the destination on the wire is.
+    ``taker``: whose socket took it. ``owner``: the process that listens there, in words.
     ``complete``: no more evidence is expected.
     """
 
@@ -79,6 +92,8 @@ class Evidence:
     mark: int = 0
     accepted: Accepted | None = None
     location: Location | None = None
+    taker: Taker = Taker.UNSURE
+    owner: str | None = None
     complete: bool = False
 
     @property
@@ -168,6 +183,8 @@ def _judge_translated(evidence: Evidence, wire: Tuple) -> Finding:
             if evidence.complete
             else _WAITING
         )
+    if evidence.location is Location.HOST and evidence.taker is Taker.OTHER:
+        return _judge_other(evidence, to)
     if evidence.location is Location.REMOTE:
         return Finding(Verdict.KUBE_PROXY_REMOTE, f"translated to {to}, which is not on this node")
     # The port map leads to pods and keeps the source port. kube-proxy's masquerade picks a random one.
@@ -180,6 +197,8 @@ def _judge_translated(evidence: Evidence, wire: Tuple) -> Finding:
 
 def _judge_untranslated(evidence: Evidence) -> Finding:
     accepted = evidence.accepted
+    if accepted is not None and evidence.taker is Taker.OTHER:
+        return _judge_other(evidence, accepted.socket.source)
     if evidence.intent is None and not evidence.sure_of_intent:
         return _missing(evidence, "connect() was not seen, and another program may rewrite it")
     if not evidence.sure_of_intent:
@@ -188,10 +207,26 @@ def _judge_untranslated(evidence: Evidence) -> Finding:
         return _missing(evidence, "no socket of this node was seen to take it")
     if not accepted.socket.mirrored == evidence.wire == accepted.wire.mirrored:
         return _missing(evidence, "the socket that took it has other addresses")
+    if evidence.taker is Taker.NOBODY:  # nothing else is expected, so it is not kept
+        return Finding(Verdict.UNKNOWN, "no agent of this node has told the probe its sockets")
+    if evidence.taker is not Taker.AGENT:
+        return _missing(evidence, "no agent of this node has told the probe that this socket is its own")
     reason = f"taken by {accepted.socket.source}, nothing translated at either end"
     if evidence.intent is None:
         reason += "; its connect() was not seen"
     return Finding(Verdict.DIRECT, reason)
+
+
+def _judge_other(evidence: Evidence, where: Address) -> Finding:
+    """A socket that is not the agent's took it.
+
+    Waits to the end: an agent that has just started may still say that it is its own. Meanwhile it is looked
+    up who listens there.
+    """
+    if not evidence.complete:
+        return _WAITING
+    who = evidence.owner or "another process"
+    return Finding(Verdict.PROXIED, f"taken by {who} at {where}, which is not this node's agent")
 
 
 def _missing(evidence: Evidence, what: str) -> Finding:

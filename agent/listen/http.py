@@ -39,7 +39,7 @@ class HeadTooLarge(RequestInvalid):
 
 
 class ConnectionWatcher(Protocol):
-    """Is told of the connections that the probe judges, by their cookies (SO_COOKIE)."""
+    """Is told of the connections of the pull API, by their cookies (SO_COOKIE)."""
 
     def accepted(self, cookie: int) -> None:
         """A client connected."""
@@ -168,12 +168,12 @@ class _Protocol(RequestHandler):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.busy = self.half_closed = self.called_before = self.upgraded = False
         self.caller = None if self.path is None else _caller(self.path, transport)
-        if self.watcher is not None and self.caller is not None and self.caller.is_judged:
+        if self.watcher is not None and self.caller is not None:
             self.watcher.accepted(self.caller.cookie)
         super().connection_made(transport)
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        if self.watcher is not None and self.caller is not None and self.caller.is_judged:
+        if self.watcher is not None and self.caller is not None:
             self.watcher.closed(self.caller.cookie)
         super().connection_lost(exc)
 

@@ -51,7 +51,8 @@ class ProbeMetrics:
             "Things that the probe lost, by what it was: events (the ring buffer was full; an open flow is "
             "reported again with its next packet), ends of flows (the same, but nothing follows), flows (no "
             "memory for their state), packets (headers not readable), invalid events (invalid), flows that "
-            "were dropped before they were reported (forgotten).",
+            "were dropped before they were reported (forgotten), accepting ends that were too many in a "
+            "second (held_back; each is tried again with its next packet).",
             labels=("what",),
         )
         for what, number in (
@@ -61,6 +62,7 @@ class ProbeMetrics:
             ("packets", health.lost_packets),
             ("invalid", health.invalid_events),
             ("forgotten", health.forgotten),
+            ("held_back", health.held_back),
         ):
             lost.add_metric((what,), number)
         canaries = GaugeMetricFamily(
@@ -91,6 +93,14 @@ class ProbeMetrics:
                 "shorthaul_probe_contradictions",
                 "Connections whose two ends contradict each other. Any is an alarm.",
                 value=health.contradictions,
+            ),
+            CounterMetricFamily(
+                "shorthaul_probe_foreign_connections",
+                "Connections of other network namespaces (pods) to the watched ports. They are not judged.",
+                value=health.foreign,
+            ),
+            GaugeMetricFamily(
+                "shorthaul_probe_agents", "Agents that told their sockets.", value=health.agents
             ),
             GaugeMetricFamily(
                 "shorthaul_probe_sure_of_intent",

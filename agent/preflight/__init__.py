@@ -5,6 +5,16 @@ evidence. They do not import rich, bcc or aiohttp, so that whoever runs them sta
 """
 
 from agent.preflight.check import Check, PreflightTarget, Status
+from agent.preflight.mirrors import ToldMirrors, mirrors
+from agent.preflight.node import NETWORK_NAMESPACE
 from agent.preflight.run import run_checks
 
-__all__ = ["Check", "PreflightTarget", "Status", "run_checks"]
+__all__ = [
+    "NETWORK_NAMESPACE",
+    "Check",
+    "PreflightTarget",
+    "Status",
+    "ToldMirrors",
+    "mirrors",
+    "run_checks",
+]

@@ -7,14 +7,16 @@ Source of the kernel versions: the commits of the BPF helpers. bpf_get_netns_coo
 import re
 from pathlib import Path
 
-from agent.preflight.check import Check, PreflightTarget, bad, good, shown, warn
+from agent.preflight.check import Check, PreflightTarget, bad, good, listed, shown, warn
 from agent.preflight.reading import read_file
 from bpf import cgroups
 from bpf.errors import BpfError
 
+NETWORK_NAMESPACE = "network namespace"
+"""The check that says whether a proof from here is about containerd."""
+
 _NEEDED = (5, 15)
 _NETNS_OF_PACKETS = (6, 15)
-_FIRST_OF_ALL = (6, 15)  # BPF_F_PREORDER
 _NET_ADMIN, _SYS_ADMIN, _BPF = 1 << 12, 1 << 21, 1 << 39  # linux/capability.h
 _IN_A_POD = "in a pod: a hostPath volume of /sys/fs/cgroup"
 _SECURITY_CONTEXT = "securityContext.capabilities.add: [BPF, NET_ADMIN]"
@@ -92,56 +94,55 @@ def containerd_cgroup(target: PreflightTarget, root: Path | None) -> Check:
     """Find containerd's own cgroup. Its programs run before those of the root."""
     name = "containerd's cgroup"
     if target.containerd_cgroup is not None:
-        found: Path | None = target.containerd_cgroup
+        found: tuple[Path, ...] = (target.containerd_cgroup,)
         if not (target.containerd_cgroup / "cgroup.procs").exists():
             return warn(
                 name,
-                f"{shown(str(found))} is not a cgroup v2 directory: connect() is read at the root, "
+                f"{shown(str(found[0]))} is not a cgroup v2 directory: connect() is read at the root, "
                 "after other programs there",
                 hint="name the cgroup of containerd's unit, or leave the setting out to search for it",
             )
     else:
         try:
-            found = cgroups.find_containerd(root, target.proc) if root else None
+            found = cgroups.find_containerds(root, target.proc) if root else ()
         except (OSError, ValueError):
-            found = None
-    if found is None:
-        version = kernel_version(read_file(target.proc / "sys/kernel/osrelease").text)
-        if version is not None and version >= _FIRST_OF_ALL:
-            return good(name, "not found, and not needed: this kernel puts a program before all others")
+            found = ()
+    if not found:
         return warn(
             name,
-            "not found: connect() is read at the root, after other programs there",
-            hint=f"run containerd in a cgroup of its own, as its systemd unit does; {_IN_A_POD}",
+            "not found: which connections are containerd's is guessed by their user (root), and before Linux "
+            "6.15 connect() is read after other programs",
+            hint="set probe.containerd_cgroup to the cgroup of containerd's unit, or run containerd in a "
+            f"cgroup of its own, as its systemd unit does; {_IN_A_POD}",
         )
-    return good(name, shown(str(found)))
+    if len(found) > 1:
+        return warn(
+            name,
+            f"several containerds: {listed(map(str, found))}; the connections of all of them count",
+            hint="set probe.containerd_cgroup to the one that pulls for Kubernetes",
+        )
+    return good(name, shown(str(found[0])))
 
 
-def network_namespace(target: PreflightTarget) -> Check:
-    """Check whether containerd is in this network namespace, if its process is visible."""
-    name, own = "network namespace", _netns(target.proc / "self")
-    seen = {_netns(process) for process in _containerds(target.proc)} - {None}
+def network_namespace(target: PreflightTarget, root: Path | None) -> Check:
+    """Check whether containerd is in this network namespace, if its process is visible. ``root``: of the
+    cgroups that are watched.
+    """
+    name, own = NETWORK_NAMESPACE, _netns(target.proc / "self")
+    processes = [] if root is None else cgroups.containerd_processes(target.proc, below=root)
+    seen = {_netns(each) for each in processes} - {None}
     if own is None or not seen:
         return good(name, f"{own or 'not known'}; whether it is containerd's can't be seen from here")
+    others = ", ".join(sorted(str(other) for other in seen - {own}))
     if own in seen:
-        return good(name, f"{own}, the same as containerd's")
-    return warn(
+        beside = f"; another containerd's is {others}" if others else ""
+        return good(name, f"{own}, the same as containerd's{beside}")
+    return bad(
         name,
-        f"{own}, but containerd's is {', '.join(sorted(str(other) for other in seen))}",
-        hint="in a pod: hostNetwork: true. A proof from here says nothing about containerd's connections",
+        f"{own}, but containerd's is {others}",
+        hint="in a pod: hostNetwork: true; else nsenter --target CONTAINERD_PID --net. A proof from here "
+        "says nothing about containerd's connections",
     )
-
-
-def _containerds(proc: Path) -> list[Path]:
-    found = []
-    try:
-        for process in proc.iterdir():
-            comm = process / "comm"
-            if process.name.isdigit() and read_file(comm).text.strip() == "containerd":
-                found.append(process)
-    except OSError:
-        pass
-    return found
 
 
 def _netns(process: Path) -> str | None:

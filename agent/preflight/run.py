@@ -22,7 +22,7 @@ def run_checks(target: PreflightTarget) -> tuple[Check, ...]:
         node.btf(target),
         cgroup,
         node.containerd_cgroup(target, root),
-        node.network_namespace(target),
+        node.network_namespace(target, root),
         node.tracefs(target),
         node.capabilities(target),
         node.lockdown(target),

@@ -7,6 +7,7 @@ containerd's docs/hosts.md.
 import ipaddress
 import tomllib
 from collections.abc import Collection
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -16,12 +17,28 @@ _FILES_MAX = 200
 _BYTES_MAX = 1 << 20
 
 
-def named_endpoints(hosts_dir: Path, ports: Collection[int]) -> tuple[Endpoint, ...]:
-    """The endpoints with one of these ports in any ``REGISTRY/hosts.toml``, each once, in order.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NamedMirrors:
+    """What the hosts.toml files name. ``endpoints``: those with one of the agent's ports, in order.
 
-    Empty if there is none. Files that are not TOML are skipped, as containerd does.
+    ``others``: all other addresses in words. ``files``: how many files were read.
     """
+
+    endpoints: tuple[Endpoint, ...] = ()
+    others: tuple[str, ...] = ()
+    files: int = 0
+
+
+def named_endpoints(hosts_dir: Path, ports: Collection[int]) -> tuple[Endpoint, ...]:
+    """The endpoints with one of these ports in any ``REGISTRY/hosts.toml``, each once, in order."""
+    return named_mirrors(hosts_dir, ports).endpoints
+
+
+def named_mirrors(hosts_dir: Path, ports: Collection[int]) -> NamedMirrors:
+    """What any ``REGISTRY/hosts.toml`` names. Files that are not TOML are skipped, as containerd does."""
     found: dict[Endpoint, None] = {}
+    others: dict[str, None] = {}
+    files = 0
     for path in sorted(hosts_dir.glob("*/hosts.toml"))[:_FILES_MAX]:
         try:
             if not path.is_file():  # reading a pipe would block for ever
@@ -30,12 +47,15 @@ def named_endpoints(hosts_dir: Path, ports: Collection[int]) -> tuple[Endpoint, 
                 hosts = tomllib.loads(file.read(_BYTES_MAX).decode()).get("host", {})
         except (OSError, ValueError, RecursionError):
             continue
+        files += 1
         if isinstance(hosts, dict):
             for url in hosts:
                 endpoint = _endpoint(url)
                 if endpoint is not None and endpoint.port in ports:
                     found[endpoint] = None
-    return tuple(found)
+                else:
+                    others[str(url)] = None
+    return NamedMirrors(endpoints=tuple(found), others=tuple(others), files=files)
 
 
 def _endpoint(url: str) -> Endpoint | None:

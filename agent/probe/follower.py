@@ -9,7 +9,7 @@ from agent.flows.messages import Flows, Message
 from agent.latency.samples import add_sample
 from agent.members.roster import Roster
 from agent.observe.metrics import Metrics
-from agent.probe.reader import ProbeReader
+from agent.probe.reader import OwnSockets, ProbeReader
 from bpf.events import format_ip
 
 _TICK_S = 0.25
@@ -18,8 +18,12 @@ _TICK_S = 0.25
 class ProbeFollower:
     """Follows this node's probe for as long as the agent runs. Waits for one if there is none."""
 
-    def __init__(self, path: Path, *, own: str, book: FlowBook, roster: Roster, metrics: Metrics) -> None:
-        self._reader = ProbeReader(path, node=own, on_message=self._on_message, on_gone=book.on_probe_lost)
+    def __init__(
+        self, path: Path, *, own: OwnSockets, book: FlowBook, roster: Roster, metrics: Metrics
+    ) -> None:
+        self._reader = ProbeReader(
+            path, node=own.node, on_message=self._on_message, on_gone=book.on_probe_lost, own=own
+        )
         self._book = book
         self._roster = roster
         self._metrics = metrics

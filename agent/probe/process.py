@@ -8,19 +8,33 @@ import contextlib
 import logging
 import socket
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from agent.config import Endpoint, Settings
-from agent.flows.messages import FLOWS_MAX, Canary, Flows, Health, Hello, Message
-from agent.flows.node import NodeView
+from agent.flows.messages import (
+    FLOWS_MAX,
+    Canary,
+    Claims,
+    Flows,
+    Health,
+    Hello,
+    Introduced,
+    Introduction,
+    Message,
+    MessageInvalid,
+    Request,
+)
+from agent.flows.node import KnownAgent, NodeView
 from agent.flows.table import Flow, FlowTable, RttSample
 from agent.flows.verdicts import EndpointName, Verdict
 from agent.probe.canary import Answer, CanaryConnection
 from agent.probe.endpoints import named_endpoints
 from agent.probe.locate import Locator
+from agent.probe.owners import find_owners
 from agent.probe.routes import RouteChanges, route_changes
-from agent.probe.sockets import netns_cookie
+from agent.probe.sockets import netns_cookie, options_memory
+from bpf.errors import BpfError
 from bpf.events import Address, EventInvalid, decode, pack_ip
 from bpf.source import EventSource, LossCounts
 
@@ -34,6 +48,7 @@ _AT_ONCE = 250  # events between two chances for other work, about 4 ms
 _BATCHES = 40  # per drain: with more the probe can't keep up, and canaries wait for the drain
 _LOCATE_AT_ONCE = 8
 _SOON_S = 1.0  # an agent that starts opens its listeners a moment after it has found the probe
+_OPTIONS_MEMORY_LEAST = 4096  # bytes that a socket may use for options; a mark needs some 300 of them
 _JUDGED_S = 0.3  # how long a canary that was answered waits for its verdict
 
 Sink = Callable[[Message], None]
@@ -118,6 +133,7 @@ class Probe:
         self._alike = True
         self._lost = LossCounts()
         self._hurried = asyncio.Event()
+        self.introduced = asyncio.Event()  # set when the first agent told its sockets
         self.sinks: list[Sink] = []
         self.refresh_node()
 
@@ -139,18 +155,64 @@ class Probe:
             tasks.create_task(self._every(_HEALTH_S, self._send_health), name="health")
             tasks.create_task(self._keep_sending(), name="canaries")
 
-    def hasten_canaries(self) -> None:
-        """Send the next canaries soon if the last ones to the HostPort failed.
+    def came(self, reader: Hashable) -> None:
+        """See `ReaderDesk`."""
 
-        Called for each new reader: it may be an agent that has just started.
-        """
+    def requested(
+        self, reader: Hashable, request: Request, sockets: Sequence[socket.socket]
+    ) -> Message | None:
+        """See `ReaderDesk`."""
+        if isinstance(request, Introduction):
+            return self._introduced(reader, request, sockets)
+        if isinstance(request, Claims):
+            agent = self._view.agents.get(reader)
+            if agent is None:
+                raise MessageInvalid("an agent that did not introduce itself")
+            agent.claimed, agent.complete = frozenset(request.cookies), request.complete
+            self._table.rejudge_taken()
+            self._hasten_canaries()
+        else:
+            self._hurried.set()
+        return None
+
+    def left(self, reader: Hashable) -> None:
+        """See `ReaderDesk`."""
+        self._view.agents.pop(reader, None)
+
+    def _introduced(
+        self, reader: Hashable, agent: Introduction, listeners: Sequence[socket.socket]
+    ) -> Introduced:
+        """An agent came. From now on the kernel marks what it takes."""
+        if agent.node != self._node.name:
+            raise MessageInvalid(f"an agent of node {agent.node}, not of {self._node.name}")
+        known = KnownAgent(listeners=tuple(where for one in listeners if (where := _place(one)) is not None))
+        try:
+            if options_memory() < _OPTIONS_MEMORY_LEAST:  # then the kernel would accept nothing
+                raise BpfError(f"net.core.optmem_max is below {_OPTIONS_MEMORY_LEAST}", hint="make it larger")
+            for listener in listeners:
+                self._source.own_listener(listener.fileno())
+            known.marked_ns = time.monotonic_ns()
+        except BpfError as error:
+            _log.warning("can't tell the agent's new connections from others': %s", error)
+        self._view.agents[reader] = known
+        self.introduced.set()
+        self._table.rejudge_taken()
+        return Introduced()
+
+    def _hasten_canaries(self) -> None:
+        """Send the next canaries soon if the last ones to the HostPort proved nothing: an agent came."""
         to_host_port = [canary for canary in self._canaries if canary.endpoint is EndpointName.HOSTPORT]
-        if any(canary.verdict is Verdict.FAILED for canary in to_host_port):
+        if any(canary.verdict is not Verdict.DIRECT for canary in to_host_port):
             self._hurried.set()
 
     def initial_messages(self) -> Iterable[Message]:
         """The messages for a new reader."""
-        yield Hello(node=self._node.name, programs=self._programs, started_s=self._started_s)
+        yield Hello(
+            node=self._node.name,
+            netns=self._view.netns,
+            programs=self._programs,
+            started_s=self._started_s,
+        )
         flows = self._table.open_flows()
         for start in range(0, len(flows), FLOWS_MAX):
             yield Flows(flows=tuple(flows[start : start + FLOWS_MAX]))
@@ -168,14 +230,19 @@ class Probe:
             invalid_events=self._invalid,
             forgotten=tally.forgotten,
             contradictions=tally.contradictions,
+            foreign=lost.foreign,
+            held_back=lost.held_back,
+            agents=len(self._view.agents),
             sure_of_intent=self._view.sure_of_intent or self._view.sure_of_intent_near,
             alike=self._alike,
         )
 
     def refresh_node(self) -> None:
         """Read again what may have changed: the node's addresses, containerd's cgroup, others' programs."""
-        self._view.own_ips = own_ips()
+        self._read_addresses()
         self._source.follow_containerd()
+        self._view.clients = self._source.clients
+        self._view.forget_owners()
         self._refresh_order()
 
     async def drain(self) -> None:
@@ -194,6 +261,7 @@ class Probe:
                         if sample is not None:
                             rtts.append((sample.address.ip, sample.rtt_us))
                 await self._locate()
+                await self._name()
                 self._send_changes(rtts)
                 if len(records) < _AT_ONCE:
                     break
@@ -258,16 +326,26 @@ class Probe:
             self._view.set_location(ip, location)
             self._table.rejudge_located()
 
+    def _read_addresses(self) -> None:
+        self._view.own_ips = own_ips()
+        self._source.own_addresses(self._view.own_ips)
+
     def _follow_routes(self) -> bool:
         """Forget what the routes said if they changed. Returns whether they did."""
         if self._routes is None:
             return False
         changed = self._routes.drain()
         if changed.addresses:
-            self._view.own_ips = own_ips()
+            self._read_addresses()
         if changed.routes:
             self._view.forget_locations()
         return changed.routes
+
+    async def _name(self) -> None:
+        """Look up who listens where, if a flow waits for it: at most once in `_REFRESH_S`."""
+        if self._table.has_unnamed:
+            self._view.set_owners(await asyncio.to_thread(find_owners))
+            self._table.rejudge_named()
 
     def _refresh_order(self) -> None:
         order = self._source.connect_order()
@@ -307,6 +385,15 @@ class Probe:
         while True:
             await work()
             await asyncio.sleep(seconds)
+
+
+def _place(listener: socket.socket) -> Address | None:
+    """Where a socket listens. None if it is not a TCP socket."""
+    try:
+        host, port = listener.getsockname()[:2]
+        return Address(pack_ip(host), port)
+    except (OSError, ValueError, TypeError):
+        return None
 
 
 def _canary(name: EndpointName, endpoint: Endpoint, flow: Flow | None, answer: Answer) -> Canary:

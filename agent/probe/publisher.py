@@ -1,7 +1,7 @@
 """Publishes the probe's messages over a Unix socket to the readers that are allowed, above all the agent.
 
 A reader that is too slow is cut off. When it connects again it gets every open flow again, so it misses
-nothing that still matters.
+nothing that still matters. What readers send, and the sockets that come with it, goes to the probe.
 """
 
 import asyncio
@@ -9,17 +9,19 @@ import contextlib
 import logging
 import os
 import socket
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
 from pathlib import Path
-from typing import Self
+from typing import Protocol, Self
 
-from agent.flows.messages import Message, encode
+from agent.flows.messages import LINE_MAX, Message, MessageInvalid, Request, decode_request, encode
 from agent.probe.sockets import peer_uid
 
 _log = logging.getLogger(__name__)
 
 _BEHIND_MAX = 4 << 20  # bytes that a reader may leave unread
 _READERS_MAX = 16
+_FDS_MAX = 8  # sockets with a message; an agent has four
+_PART_BYTES = 65536
 
 
 class SocketTaken(Exception):
@@ -30,10 +32,41 @@ class SocketTaken(Exception):
         self.hint = hint
 
 
+class ReaderDesk(Protocol):
+    """Is told of the readers. ``reader`` stands for one connection."""
+
+    def came(self, reader: Hashable) -> None:
+        """A reader connected."""
+
+    def requested(
+        self, reader: Hashable, request: Request, sockets: Sequence[socket.socket]
+    ) -> Message | None:
+        """A reader sent this, with these sockets, which are closed afterwards. Returns what to answer.
+
+        Raises `MessageInvalid` if the reader is to be cut off.
+        """
+
+    def left(self, reader: Hashable) -> None:
+        """A reader disconnected."""
+
+
+class _NoDesk:
+    def came(self, reader: Hashable) -> None:
+        pass
+
+    def requested(
+        self, reader: Hashable, request: Request, sockets: Sequence[socket.socket]
+    ) -> Message | None:
+        pass
+
+    def left(self, reader: Hashable) -> None:
+        pass
+
+
 class Publisher:
     """The socket and its readers. ``initial_messages``: the messages for a new reader.
 
-    ``uids``: the users that may read. ``on_reader``: called for each new reader.
+    ``uids``: the users that may read, and that are believed when they say that a socket is an agent's.
     """
 
     def __init__(
@@ -42,14 +75,14 @@ class Publisher:
         *,
         initial_messages: Callable[[], Iterable[Message]],
         uids: Collection[int],
-        on_reader: Callable[[], None] = lambda: None,
+        desk: ReaderDesk | None = None,
     ) -> None:
         self._path = path
         self._initial_messages = initial_messages
-        self._on_reader = on_reader
+        self._desk: ReaderDesk = desk or _NoDesk()
         self._uids = frozenset({0, os.getuid(), *uids})
         self._for_all = bool(uids)
-        self._readers: set[asyncio.StreamWriter] = set()
+        self._readers: set[_Reader] = set()
         self._server: asyncio.Server | None = None
         self._logged: set[int] = set()
         self.refused = 0
@@ -65,8 +98,8 @@ class Publisher:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             _remove_stale(self._path)
-            self._server = await asyncio.start_unix_server(
-                self._serve, sock=_listening(self._path, for_all=self._for_all)
+            self._server = await asyncio.get_running_loop().create_unix_server(
+                lambda: _Reader(self), sock=_listening(self._path, for_all=self._for_all)
             )
             self._inode = self._path.stat().st_ino
         except OSError as error:
@@ -80,7 +113,7 @@ class Publisher:
         if self._server is not None:
             self._server.close()
         for reader in list(self._readers):
-            reader.close()
+            reader.transport.close()
         with contextlib.suppress(OSError):
             if self._path.stat().st_ino == self._inode:  # else it is another probe's socket by now
                 self._path.unlink()
@@ -91,14 +124,15 @@ class Publisher:
             return
         line = encode(message)
         for reader in list(self._readers):
-            reader.write(line)
+            reader.transport.write(line)
             if reader.transport.get_write_buffer_size() > _BEHIND_MAX:
                 self.cut_off += 1
-                self._readers.discard(reader)
                 reader.transport.abort()
+                self.left(reader)
 
-    async def _serve(self, incoming: asyncio.StreamReader, outgoing: asyncio.StreamWriter) -> None:
-        uid = peer_uid(outgoing.get_extra_info("socket"))
+    def admits(self, reader: "_Reader") -> bool:
+        """Whether this connection may read. If so, it is told what every new reader is told."""
+        uid = peer_uid(reader.transport.get_extra_info("socket"))
         if uid not in self._uids or len(self._readers) >= _READERS_MAX:
             self.refused += 1
             if uid not in self._logged:  # once per user, because anybody may try as often as they like
@@ -106,20 +140,98 @@ class Publisher:
                 _log.warning(
                     "refused a reader", extra={"fields": {"uid": uid, "readers": len(self._readers)}}
                 )
-            outgoing.close()
-            return
+            return False
         for message in self._initial_messages():
-            outgoing.write(encode(message))
-        self._readers.add(outgoing)
-        self._on_reader()
+            reader.transport.write(encode(message))
+        self._readers.add(reader)
+        self._desk.came(reader)
+        return True
+
+    def requested(self, reader: "_Reader", line: bytes, sockets: Sequence[socket.socket]) -> None:
+        """A reader sent a line. Raises `MessageInvalid`."""
+        answer = self._desk.requested(reader, decode_request(line), sockets)
+        if answer is not None:
+            reader.transport.write(encode(answer))
+
+    def left(self, reader: "_Reader") -> None:
+        """A reader is gone, or cut off."""
+        if reader in self._readers:
+            self._readers.discard(reader)
+            self._desk.left(reader)
+
+
+class _Reader(asyncio.Protocol):
+    """One connection. asyncio only writes to it: it drops the sockets that come with a message, so a
+    duplicate of the connection is read here.
+    """
+
+    transport: asyncio.Transport
+
+    def __init__(self, publisher: Publisher) -> None:
+        self._publisher = publisher
+        self._loop = asyncio.get_running_loop()
+        self._incoming: socket.socket | None = None
+        self._line = bytearray()
+        self._sockets: list[socket.socket] = []
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+        self._loop.call_soon(self._begin)  # after asyncio has begun to read, which can't be prevented before
+
+    def _begin(self) -> None:
+        self.transport.pause_reading()
+        if self.transport.is_closing():
+            return
+        if not self._publisher.admits(self):
+            self.transport.close()
+            return
+        self._incoming = socket.socket(fileno=os.dup(self.transport.get_extra_info("socket").fileno()))
+        self._loop.add_reader(self._incoming.fileno(), self._read)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop()
+        self._publisher.left(self)
+
+    def _read(self) -> None:
+        assert self._incoming is not None
         try:
-            while await incoming.read(4096):  # readers send nothing; this waits until they disconnect
-                pass
+            data, fds, _, _ = socket.recv_fds(self._incoming, _PART_BYTES, _FDS_MAX)
+        except (BlockingIOError, InterruptedError):
+            return
         except OSError:
-            pass
-        finally:
-            self._readers.discard(outgoing)
-            outgoing.close()
+            data, fds = b"", []
+        self._sockets += [socket.socket(fileno=fd) for fd in fds]
+        if not data or len(self._sockets) > _FDS_MAX:
+            self._end()
+            return
+        self._line += data
+        try:
+            while b"\n" in self._line:
+                line, _, rest = self._line.partition(b"\n")
+                self._line = rest
+                self._publisher.requested(self, bytes(line), self._sockets)
+                self._drop_sockets()
+            if len(self._line) > LINE_MAX:
+                raise MessageInvalid(f"a line of more than {LINE_MAX} bytes")
+        except MessageInvalid as error:
+            _log.warning("cut a reader off: %s", error)
+            self._end()
+
+    def _end(self) -> None:
+        self._stop()
+        self.transport.close()
+
+    def _stop(self) -> None:
+        self._drop_sockets()
+        if self._incoming is not None:
+            self._loop.remove_reader(self._incoming.fileno())
+            self._incoming.close()
+            self._incoming = None
+
+    def _drop_sockets(self) -> None:
+        while self._sockets:
+            self._sockets.pop().close()
 
 
 def _listening(path: Path, *, for_all: bool) -> socket.socket:

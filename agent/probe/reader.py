@@ -1,19 +1,46 @@
-"""Reads a probe's messages, and connects again when the probe comes back."""
+"""Reads a probe's messages, and connects again when the probe comes back.
+
+An agent also tells the probe its sockets, so that the probe can tell them from other processes'.
+"""
 
 import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import Callable
+import socket
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from agent.flows.messages import LINE_MAX, Hello, Message, MessageInvalid, decode
+from agent.flows.messages import (
+    LINE_MAX,
+    Claims,
+    Hello,
+    Introduced,
+    Introduction,
+    Message,
+    MessageInvalid,
+    Request,
+    decode,
+    encode_request,
+)
+from agent.flows.sockets import AcceptedSockets
 from agent.probe.sockets import peer_uid
 
 _log = logging.getLogger(__name__)
 
 _AGAIN_S = 1.0
 _HELLO_S = 2.0
+_QUEUED_S = 1.0  # what waited to be accepted when the kernel began to mark is accepted by then
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OwnSockets:
+    """What an agent tells the probe. ``listeners``: its listening sockets. ``accepted``: what they took."""
+
+    node: str
+    listeners: Sequence[socket.socket]
+    accepted: AcceptedSockets
 
 
 async def read_hello(path: Path) -> Hello:
@@ -34,12 +61,29 @@ def _as_hello(message: Message) -> Hello:
 
 
 async def _connect(path: Path) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    incoming, outgoing = await asyncio.open_unix_connection(path, limit=LINE_MAX)
-    uid = peer_uid(outgoing.get_extra_info("socket"))
-    if uid not in (0, os.getuid()):
-        outgoing.close()
-        raise PermissionError(f"{path} is served by user {uid}, which is neither root nor this user")
-    return incoming, outgoing
+    connection = await _trusted(path)
+    return await asyncio.open_unix_connection(sock=connection, limit=LINE_MAX)
+
+
+async def _trusted(path: Path) -> socket.socket:
+    """A connection to a process of root or of this user."""
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        connection.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(connection, str(path))
+        uid = peer_uid(connection)
+        if uid not in (0, os.getuid()):
+            raise PermissionError(f"{path} is served by user {uid}, which is neither root nor this user")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def introduce(connection: socket.socket, own: OwnSockets) -> None:
+    """Send an agent's introduction over a new connection. Raises OSError."""
+    line = encode_request(Introduction(node=own.node))
+    socket.send_fds(connection, [line], [fd for listener in own.listeners if (fd := listener.fileno()) >= 0])
 
 
 async def _line(incoming: asyncio.StreamReader) -> bytes:
@@ -52,7 +96,8 @@ async def _line(incoming: asyncio.StreamReader) -> bytes:
 class ProbeReader:
     """Follows a probe. ``on_message`` gets each message. ``on_gone`` is called when the probe disconnects.
 
-    ``node``: the node that the probe must belong to; None for any.
+    ``node``: the node that the probe must belong to; None for any. ``own``: what to tell it, if this is an
+    agent.
     """
 
     def __init__(
@@ -62,8 +107,11 @@ class ProbeReader:
         node: str | None,
         on_message: Callable[[Message], None],
         on_gone: Callable[[], None],
+        own: OwnSockets | None = None,
     ) -> None:
         self._path = path
+        self._own = own
+        self._outgoing: asyncio.StreamWriter | None = None
         self._node = node
         self._on_message = on_message
         self._on_gone = on_gone
@@ -82,8 +130,13 @@ class ProbeReader:
 
     async def follow(self) -> None:
         """Follow one connection to its end. Raises OSError, `MessageInvalid`."""
-        incoming, outgoing = await _connect(self._path)
+        connection = await _trusted(self._path)
+        if self._own is not None:
+            introduce(connection, self._own)
+        incoming, outgoing = await asyncio.open_unix_connection(sock=connection, limit=LINE_MAX)
+        self._outgoing = outgoing
         heard = False
+        claiming: asyncio.Task[None] | None = None
         try:
             while line := await _line(incoming):
                 message = decode(line)
@@ -92,6 +145,8 @@ class ProbeReader:
                     heard = True
                     self._logged = ""
                     _log.info("connected to the probe", extra={"fields": {"socket": self._path}})
+                if isinstance(message, Introduced) and self._own is not None:
+                    claiming = asyncio.create_task(_claim(outgoing, self._own.accepted), name="claims")
                 self._on_message(message)
                 await asyncio.sleep(0)  # so that a backlog does not delay the agent's pulls
             if not heard:
@@ -102,12 +157,20 @@ class ProbeReader:
             if not heard:
                 raise  # otherwise the probe is gone, which may happen at any time
         finally:
+            self._outgoing = None
+            if claiming is not None:
+                claiming.cancel()
             outgoing.close()
             with contextlib.suppress(OSError):
                 await outgoing.wait_closed()
             if heard:
                 self._on_gone()
                 _log.warning("the probe is gone", extra={"fields": {"socket": self._path}})
+
+    def request(self, request: Request) -> None:
+        """Ask the probe for something, if it is connected."""
+        if self._outgoing is not None:
+            self._outgoing.write(encode_request(request))
 
     def _check_hello(self, message: Message) -> None:
         hello = _as_hello(message)
@@ -119,3 +182,12 @@ class ProbeReader:
         if problem != self._logged:
             self._logged = problem
             _log.info("no probe", extra={"fields": {"reason": problem}})
+
+
+async def _claim(outgoing: asyncio.StreamWriter, accepted: AcceptedSockets) -> None:
+    """Tell what was accepted before the kernel began to mark: what is known now, then the rest."""
+    cookies, _ = accepted.cookies()
+    outgoing.write(encode_request(Claims(cookies=cookies)))
+    await asyncio.sleep(_QUEUED_S)
+    cookies, every = accepted.cookies()
+    outgoing.write(encode_request(Claims(cookies=cookies, complete=every)))

@@ -20,6 +20,7 @@ from agent.observe.scraping import MetricsServer
 from agent.oci.browser import BrowserGuard
 from agent.probe.process import Probe, watched_node, watched_ports
 from agent.probe.publisher import Publisher, SocketTaken
+from agent.probe.sockets import netns_cookie
 from bpf.cgroups import find_root, is_whole
 from bpf.child import ProgramConfig
 from bpf.live import LiveSource
@@ -41,11 +42,13 @@ def attached(settings: Settings, *, known: tuple[int, ...] = ()) -> Iterator[Liv
             root,
         )
     pages = -(-probe.ring_bytes // os.sysconf("SC_PAGE_SIZE"))
-    config = ProgramConfig(ports=watched_ports(settings), ring_pages=1 << (pages - 1).bit_length())
+    config = ProgramConfig(
+        ports=watched_ports(settings), netns=netns_cookie(), ring_pages=1 << (pages - 1).bit_length()
+    )
     with LiveSource(config, root=root, containerd=probe.containerd_cgroup, known=known) as source:
         fields = {
             "cgroup": root,
-            "containerd": source.containerd or "not found",
+            "containerd": ",".join(map(str, source.containerds)) or "not found",
             "first_on_connect": source.connect_order().everywhere,
             "ports": ",".join(map(str, config.ports)),
             "bcc": source.loaded.bcc,
@@ -62,6 +65,18 @@ def make_probe(settings: Settings, source: LiveSource) -> Probe:
         canary_interval_s=settings.probe.canary_interval_s,
         programs=source.programs,
     )
+
+
+def make_publisher(settings: Settings, probe: Probe) -> Publisher:
+    """The socket of a probe, by which the agent tells its sockets and hears of its flows."""
+    publisher = Publisher(
+        settings.probe.socket,
+        initial_messages=probe.initial_messages,
+        uids=settings.probe.readers,
+        desk=probe,
+    )
+    probe.sinks.append(publisher.publish)
+    return publisher
 
 
 def run_probe(settings: Settings, *, hangup: Hangup, read: Callable[[], Settings]) -> None:
@@ -86,13 +101,8 @@ async def _run(
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     probe, metrics = make_probe(settings, source), ProbeMetrics()
-    publisher = Publisher(
-        settings.probe.socket,
-        initial_messages=probe.initial_messages,
-        uids=settings.probe.readers,
-        on_reader=probe.hasten_canaries,
-    )
-    probe.sinks += [metrics.on_message, publisher.publish]
+    publisher = make_publisher(settings, probe)
+    probe.sinks.append(metrics.on_message)
     async with publisher, asyncio.TaskGroup() as tasks:
         # After the socket, whose error says that another probe runs here.
         _serve_metrics(metrics, settings)

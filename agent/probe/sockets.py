@@ -2,9 +2,11 @@
 
 import socket
 import struct
+from pathlib import Path
 
 _SO_COOKIE = 57
 _SO_NETNS_COOKIE = 71
+_OPTMEM_DEFAULT = 20_480  # the least that any kernel starts with
 
 
 def socket_cookie(sock: socket.socket) -> int:
@@ -24,3 +26,11 @@ def peer_uid(sock: socket.socket) -> int:
     """The user id of the process at the other end of a Unix socket (SO_PEERCRED)."""
     uid: int = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[1]
     return uid
+
+
+def options_memory() -> int:
+    """How many bytes a socket may use for its options and its storage (net.core.optmem_max)."""
+    try:
+        return int(Path("/proc/sys/net/core/optmem_max").read_text())
+    except (OSError, ValueError):
+        return _OPTMEM_DEFAULT

@@ -66,7 +66,9 @@ class PullFailed(LabError):
 
 
 class Containerd:
-    """One daemon in one namespace. ``config``: TOML behind the usual configuration."""
+    """One daemon in one namespace. ``config``: TOML behind the usual configuration. ``group``: its
+    process's group id.
+    """
 
     def __init__(
         self,
@@ -76,6 +78,7 @@ class Containerd:
         version: str = "1.6",
         cgroup: Path | None = None,
         config: str = "",
+        group: int | None = None,
     ) -> None:
         binary = VERSIONS[version]
         if not binary.exists():
@@ -95,6 +98,7 @@ class Containerd:
         self._binary = binary
         self._netns = netns
         self._cgroup = cgroup
+        self._through = [] if group is None else ["setpriv", f"--regid={group}", "--clear-groups"]
         self.start()
 
     @property
@@ -109,7 +113,7 @@ class Containerd:
 
     def start(self) -> None:
         """Start the daemon, and wait until it answers over CRI."""
-        command = [str(self._binary), "--config", str(self._config)]
+        command = [*self._through, str(self._binary), "--config", str(self._config)]
         self._process = Process(command, log=self.folder / "log", netns=self._netns, cgroup=self._cgroup)
         self._process.wait_until(self._answers, f"containerd {self.version}")
 

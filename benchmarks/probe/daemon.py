@@ -19,7 +19,8 @@ from agent.flows.messages import Flows, Health, MessageInvalid, decode
 from agent.flows.verdicts import EndpointName
 from benchmarks.lab.network import inside
 from benchmarks.lab.process import LabError, Process
-from benchmarks.probe.testbed import WATCHED, Testbed
+from benchmarks.lab.vouching import vouched
+from benchmarks.probe.testbed import NODE, WATCHED, Testbed
 from benchmarks.report import Report
 
 _TARGET_MIB = 40
@@ -97,7 +98,7 @@ def report_daemon(report: Report, testbed: Testbed, *, idle_s: float, load_s: in
         try:
             probe.wait_until(testbed.socket.exists, "the probe")
             process = psutil.Process(probe.pid)
-            with Listener(testbed.socket) as listener:
+            with vouched(testbed.socket, node=NODE, pid=load.pid), Listener(testbed.socket) as listener:
                 time.sleep(_SETTLE_S)
                 before = _usage(process)
                 time.sleep(idle_s)

@@ -15,6 +15,7 @@ from benchmarks.lab.process import LabError, _prepare, enter, run, undisturbed
 
 WATCHED, NODE_PORT, OTHER = 30020, 30021, 8080
 PORTS = (WATCHED, NODE_PORT, 30022)  # what the probe watches by default
+NODE = "bench"
 ADDRESS = "10.9.0.1"
 _PREFIX = "shprobebench"
 _HERE = Path(__file__).parent
@@ -44,6 +45,11 @@ class Load:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    @property
+    def pid(self) -> int:
+        """The pid of the program, because nsenter replaces itself by it."""
+        return self._child.pid
 
     def ask(self, line: str) -> str:
         """Send a command and return the answer. Raises `LabError` if the program ended."""
@@ -127,7 +133,7 @@ class Testbed:
         """Write the probe's settings to a file."""
         path = self.folder / "probe.yaml"
         settings = {
-            "node": {"name": "bench", "address": ADDRESS},
+            "node": {"name": NODE, "address": ADDRESS},
             "listen": {
                 "hostport": f"127.0.0.1:{WATCHED}",
                 "peer": f"{ADDRESS}:{WATCHED}",

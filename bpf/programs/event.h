@@ -9,7 +9,7 @@
 
 #include <linux/types.h>
 
-#define EVENT_VERSION 1
+#define EVENT_VERSION 2
 
 enum event_kind {
 	EVENT_FLOW = 1,   /* a packet showed this flow, and how it was translated */
@@ -26,6 +26,11 @@ enum flow_flags {
 	FLOW_FIRST = 32,      /* intent was read in containerd's own cgroup, before the parents' programs */
 	FLOW_BEGUN = 64,      /* its beginning was seen; without intent, it connected to an unwatched address */
 	FLOW_TOLD = 128,      /* an earlier event told of this connection */
+};
+
+enum flow_owner {
+	OWNER_ROOT = 1,   /* the client's socket belongs to user 0 */
+	OWNER_AGENT = 2,  /* one of the agent's own listening sockets took this connection */
 };
 
 struct endpoint {
@@ -45,11 +50,12 @@ struct event {
 	__u8 kind;             /* enum event_kind */
 	__u8 flags;            /* enum flow_flags */
 	__u8 state;            /* of the socket, as in linux/tcp.h (BPF_TCP_*) */
-	__u8 reserved;
+	__u8 owner;            /* enum flow_owner */
 	__u64 time_ns;         /* CLOCK_MONOTONIC */
 	__u64 connect_ns;      /* of connect(); 0 if it was not seen */
 	__u64 cookie;          /* of the socket (SO_COOKIE) */
 	__u64 netns;           /* cookie of its network namespace (SO_NETNS_COOKIE); 0 if not known */
+	__u64 cgroup;          /* id of its cgroup, which is its directory's inode; 0 if not known */
 	__u64 bytes_received;
 	__u64 bytes_acked;
 	__u32 pid;             /* of the process that called connect() */
@@ -68,7 +74,9 @@ enum counter {
 	LOST_PACKETS = 2,  /* a packet of a watched port whose headers could not be read */
 	LOST_ENDS = 3,     /* the ring buffer was full for a closed flow's event, which is never sent again */
 	EVENTS = 4,        /* events that were sent */
-	COUNTERS = 5,
+	FOREIGN = 5,       /* connections of other network namespaces to watched ports: no events */
+	HELD_BACK = 6,     /* accepting ends beyond FAR_ENDS_MAX; each is tried again with its next packet */
+	COUNTERS = 7,
 };
 
 #endif

@@ -4,6 +4,13 @@
  * The loader defines WATCHED(port), so that packets of other ports return after two comparisons. The state
  * of a flow is kept with its socket (sk_storage). It needs no look-up by tuple, can't be confused with another
  * flow's state, and is freed with the socket.
+ *
+ * User space marks the agent's listening sockets with OWNER_AGENT. The kernel copies a listener's state to each
+ * socket that it accepts (BPF_F_CLONE), so who took a connection is known before the agent itself knows of it.
+ *
+ * Nothing that another network namespace does costs an event, or room in the ring buffer. The loader defines
+ * NODE_NETNS, the cookie of the node's own namespace. An accepting end tells only of clients on this node:
+ * their addresses are loopback's or in "own_ips".
  */
 #include <uapi/linux/bpf.h>
 #include "event.h"
@@ -15,6 +22,8 @@
 #define PROTOCOL_TCP 6
 #define FAMILY_IPV6 10
 #define RTT_EVERY_NS 1000000000ULL
+#define FAR_ENDS_MAX 2000 /* events a second and processor of ends whose client may be a masqueraded pod */
+#define IS_FOREIGN(netns) (NODE_NETNS && (netns) && (netns) != NODE_NETNS)
 
 /* States of a socket whose handshake was completed. SYN-ACKs carry LISTEN, which is not one of them. */
 #define SYNCHRONISED (1 << BPF_TCP_ESTABLISHED | 1 << BPF_TCP_FIN_WAIT1 | 1 << BPF_TCP_FIN_WAIT2 | \
@@ -22,20 +31,44 @@
 #define JUDGED (SYNCHRONISED | 1 << BPF_TCP_SYN_SENT)
 
 struct flow {
+	__u8 owner;            /* first, because user space writes it */
+	__u8 flags;
+	__u8 sent_flags;       /* the flags of the last event that was sent */
 	__u64 connect_ns;
 	__u64 netns;
+	__u64 cgroup;
 	__u64 rtt_sent_ns;     /* when the last EVENT_RTT was sent */
 	__u32 pid;
 	__u32 rtt_us;
 	__u32 least_us;        /* the minimum round trip since rtt_sent_ns */
-	__u8 flags;
-	__u8 sent_flags;       /* the flags of the last event that was sent */
 	char comm[16];
 	struct endpoint intent;
 	struct tuple wire;
 };
 
-BPF_SK_STORAGE(flows, struct flow);
+struct spent {
+	__u64 second;
+	__u64 events;
+};
+
+struct address {
+	__u8 bytes[16];
+};
+
+/* BPF_SK_STORAGE with one more flag. */
+struct flows_table_t {
+	int key;
+	struct flow leaf;
+	void *(*sk_storage_get)(void *, void *, int);
+	int (*sk_storage_delete)(void *);
+	__u32 flags;
+};
+__attribute__((section("maps/sk_storage")))
+struct flows_table_t flows = { .flags = BPF_F_NO_PREALLOC | BPF_F_CLONE };
+BPF_ANNOTATE_KV_PAIR(flows, int, struct flow);
+
+BPF_HASH(own_ips, struct address, __u8, OWN_IPS);
+BPF_PERCPU_ARRAY(spent, struct spent, 1);
 BPF_RINGBUF_OUTPUT(events, RING_PAGES);
 BPF_PERCPU_ARRAY(counters, __u64, COUNTERS);
 
@@ -45,6 +78,23 @@ static __always_inline void count(int which)
 
 	if (counter)
 		*counter += 1;
+}
+
+/* Whether there is room for one more event of an end whose client is not on loopback. */
+static __always_inline int is_affordable(void)
+{
+	int zero = 0;
+	struct spent *now = spent.lookup(&zero);
+	__u64 second = bpf_ktime_get_ns() / 1000000000ULL;
+
+	if (!now)
+		return 0;
+	if (now->second != second) {
+		now->second = second;
+		now->events = 0;
+	}
+	now->events += 1;
+	return now->events <= FAR_ENDS_MAX;
 }
 
 static __always_inline void set_ipv4(__u8 *address, __u32 ipv4)
@@ -105,11 +155,12 @@ static __always_inline void set_event(struct event *event, __u8 kind, struct flo
 	event->size = sizeof(*event);
 	event->kind = kind;
 	event->flags = flow->flags;
-	event->reserved = 0;
+	event->owner = flow->owner;
 	event->time_ns = bpf_ktime_get_ns();
 	event->connect_ns = flow->connect_ns;
 	event->cookie = cookie;
 	event->netns = flow->netns;
+	event->cgroup = flow->cgroup;
 	event->bytes_received = 0;
 	event->bytes_acked = 0;
 	event->pid = flow->pid;
@@ -126,6 +177,7 @@ static __always_inline int on_connect(struct bpf_sock_addr *ctx, int first, int 
 {
 	struct flow *flow;
 	__u16 port = bpf_ntohs(ctx->user_port);
+	__u64 netns;
 
 	if (ctx->type != STREAM || !ctx->sk)
 		return ALLOW;
@@ -137,9 +189,10 @@ static __always_inline int on_connect(struct bpf_sock_addr *ctx, int first, int 
 			flow->flags = 0;
 		return ALLOW;
 	}
+	netns = bpf_get_netns_cookie(ctx);
 	flow = flows.sk_storage_get(ctx->sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
 	if (!flow) {
-		count(LOST_FLOWS);
+		count(IS_FOREIGN(netns) ? FOREIGN : LOST_FLOWS);
 		return ALLOW;
 	}
 	/* A child cgroup's programs run before its parent's, so what the child's program read is original. */
@@ -149,7 +202,13 @@ static __always_inline int on_connect(struct bpf_sock_addr *ctx, int first, int 
 	flow->sent_flags = 0;
 	flow->rtt_us = 0;
 	flow->connect_ns = bpf_ktime_get_ns();
-	flow->netns = bpf_get_netns_cookie(ctx);
+	flow->netns = netns;
+	if (IS_FOREIGN(netns)) {
+		count(FOREIGN);
+		return ALLOW;
+	}
+	flow->cgroup = bpf_get_current_cgroup_id();
+	flow->owner = (__u32)bpf_get_current_uid_gid() ? 0 : OWNER_ROOT;
 	flow->pid = bpf_get_current_pid_tgid() >> 32;
 #ifdef COMM
 	bpf_get_current_comm(flow->comm, sizeof(flow->comm));
@@ -183,6 +242,14 @@ int shorthaul_near6(struct bpf_sock_addr *ctx)
 	return on_connect(ctx, 1, 1);
 }
 
+static __always_inline int is_loopback(struct bpf_sock *sk)
+{
+	/* dst_ip4 is valid in v4-mapped sockets too. In other IPv6 sockets it may hold anything. */
+	if (sk->family == FAMILY_IPV6 && (sk->dst_ip6[0] || sk->dst_ip6[1] || sk->dst_ip6[2] != bpf_htonl(0xffff)))
+		return !sk->dst_ip6[0] && !sk->dst_ip6[1] && !sk->dst_ip6[2] && sk->dst_ip6[3] == bpf_htonl(1);
+	return (sk->dst_ip4 & bpf_htonl(0xff000000)) == bpf_htonl(0x7f000000);
+}
+
 /* cgroup_skb/egress: the addresses that the packet leaves with. */
 
 int shorthaul_out(struct __sk_buff *skb)
@@ -194,7 +261,7 @@ int shorthaul_out(struct __sk_buff *skb)
 	struct event *event;
 	__u16 source, destination;
 	__u16 ports[2];
-	__u8 flags, told, sent_later;
+	__u8 flags, told, sent_later, client;
 
 	if (!sk)
 		return ALLOW;
@@ -204,6 +271,22 @@ int shorthaul_out(struct __sk_buff *skb)
 		return ALLOW;
 	sk = bpf_sk_fullsock(sk);
 	if (!sk || sk->protocol != PROTOCOL_TCP || !(1 << (sk->state & 31) & JUDGED))
+		return ALLOW;
+	flow = flows.sk_storage_get(sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+	if (!flow) {
+#ifdef NETNS_OF_PACKETS
+		if (IS_FOREIGN(bpf_get_netns_cookie(skb)))
+			return ALLOW;
+#endif
+		count(LOST_FLOWS);
+		return ALLOW;
+	}
+#ifdef NETNS_OF_PACKETS
+	if (!flow->netns)
+		flow->netns = bpf_get_netns_cookie(skb);
+#endif
+	client = flow->flags & FLOW_CLIENT || (WATCHED(destination) && !WATCHED(source));
+	if (client && IS_FOREIGN(flow->netns))
 		return ALLOW;
 
 	data = (void *)(long)skb->data;
@@ -236,18 +319,13 @@ int shorthaul_out(struct __sk_buff *skb)
 	wire.source.unused = wire.destination.unused = 0;
 	set_socket(&own, sk, source, destination);
 
-	flow = flows.sk_storage_get(sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
-	if (!flow) {
-		count(LOST_FLOWS);
-		return ALLOW;
-	}
 	flags = flow->flags & ~FLOW_TRANSLATED;
 	flags |= FLOW_WIRE;
 	if (1 << (sk->state & 31) & SYNCHRONISED)
 		flags |= FLOW_ESTABLISHED;
 	if (!same_tuple(&own, &wire))
 		flags |= FLOW_TRANSLATED;
-	if (WATCHED(destination) && !WATCHED(source))
+	if (client)
 		flags |= FLOW_CLIENT;
 	/* An untranslated flow has its socket's addresses, so there is nothing else to compare. */
 	if (flags == flow->sent_flags && (!(flags & FLOW_TRANSLATED) || same_tuple(&wire, &flow->wire)))
@@ -265,10 +343,18 @@ int shorthaul_out(struct __sk_buff *skb)
 	 */
 	if (!(flags & FLOW_ESTABLISHED) || sent_later)
 		return ALLOW;
-#ifdef NETNS_OF_PACKETS
-	if (!flow->netns)
-		flow->netns = bpf_get_netns_cookie(skb);
-#endif
+	if (client) {
+		if (!flow->cgroup) { /* it is older than the programs */
+			flow->cgroup = bpf_skb_cgroup_id(skb);
+			flow->owner = bpf_get_socket_uid(skb) ? 0 : OWNER_ROOT;
+		}
+	} else if (is_loopback(sk) ? IS_FOREIGN(flow->netns) : !own_ips.lookup((struct address *)&own.destination)) {
+		flow->sent_flags = flags; /* its client is not of this node, and neither are its next packets */
+		return ALLOW;
+	} else if (!is_loopback(sk) && !is_affordable()) {
+		count(HELD_BACK);
+		return ALLOW;
+	}
 	event = events.ringbuf_reserve(sizeof(*event));
 	if (!event) {
 		count(LOST_EVENTS);
@@ -336,14 +422,6 @@ static __always_inline void add_rtt_sample(struct bpf_sock_ops *ctx, struct flow
 	flow->least_us = 0;
 }
 
-static __always_inline int is_loopback(struct bpf_sock *sk)
-{
-	/* dst_ip4 is valid in v4-mapped sockets too. In other IPv6 sockets it may hold anything. */
-	if (sk->family == FAMILY_IPV6 && (sk->dst_ip6[0] || sk->dst_ip6[1] || sk->dst_ip6[2] != bpf_htonl(0xffff)))
-		return !sk->dst_ip6[0] && !sk->dst_ip6[1] && !sk->dst_ip6[2] && sk->dst_ip6[3] == bpf_htonl(1);
-	return (sk->dst_ip4 & bpf_htonl(0xff000000)) == bpf_htonl(0x7f000000);
-}
-
 int shorthaul_ops(struct bpf_sock_ops *ctx)
 {
 	struct bpf_sock *sk = ctx->sk;
@@ -379,10 +457,14 @@ int shorthaul_ops(struct bpf_sock_ops *ctx)
 		return ALLOW;
 	flow = flows.sk_storage_get(sk, 0, create);
 	if (!flow) {
-		if (create)
+		if (create && !IS_FOREIGN(bpf_get_netns_cookie(ctx)))
 			count(LOST_FLOWS);
 		return ALLOW;
 	}
+	if (create)
+		flow->netns = bpf_get_netns_cookie(ctx);
+	if (IS_FOREIGN(flow->netns))
+		return ALLOW;
 	switch (ctx->op) {
 	case BPF_SOCK_OPS_TCP_CONNECT_CB:
 		if (!(flow->flags & FLOW_INTENT) && !create)
@@ -393,7 +475,7 @@ int shorthaul_ops(struct bpf_sock_ops *ctx)
 		request_callbacks(ctx, BPF_SOCK_OPS_STATE_CB_FLAG | (is_loopback(sk) ? 0 : BPF_SOCK_OPS_RTT_CB_FLAG));
 		break;
 	case BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB:
-		flow->netns = bpf_get_netns_cookie(ctx);
+		flow->rtt_sent_ns = bpf_ktime_get_ns(); /* so that many short connections send nothing */
 		if (!is_loopback(sk))
 			request_callbacks(ctx, BPF_SOCK_OPS_RTT_CB_FLAG);
 		break;

@@ -1,17 +1,14 @@
 """Nodes on which something is wrong: who answers is not the agent, or not here; and what ``verify`` says."""
 
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
 
 from agent.flows.verdicts import EndpointName, Verdict
-from benchmarks.lab import portmap
 from benchmarks.lab.conntrack import Kind
 from benchmarks.lab.kubeproxy import Endpoint, Mode
-from benchmarks.lab.portmap import HostPort
 from tests.e2e.verdicts import (
     AGENT_PORT,
     DIRECT_URL,
@@ -22,16 +19,15 @@ from tests.e2e.verdicts import (
     Node,
     Rewriter,
     RunningAgent,
-    RunningProbe,
     make_node,
     until,
     verdicts,
 )
+from tests.e2e.verdicts.watching import PROVED, foreigner, port_mapped, watched
 
 pytestmark = pytest.mark.e2e
 
 LOCALHOST_NODE_PORT = f"127.0.0.1:{NODE_PORT}"
-PROVED = "shorthaul_local_path_proved"
 
 
 @pytest.fixture(scope="module")
@@ -42,52 +38,17 @@ def node() -> Iterator[Node]:
         yield made
 
 
-@contextmanager
-def port_mapped(node: Node) -> Iterator[None]:
-    port = HostPort(host_port=HOST_PORT, container_port=AGENT_PORT)
-    portmap.add(node.scene.node, node.local_pod, port)
-    try:
-        yield
-    finally:
-        portmap.remove(node.scene.node, node.local_pod, port)
-
-
-@contextmanager
-def foreigner(node: Node, port: int) -> Iterator[None]:
-    """A process that speaks HTTP on 127.0.0.1 and is no agent."""
-
-    def answers() -> bool:
-        try:
-            node.scene.dial("127.0.0.1", port).close()
-        except OSError:
-            return False
-        return True
-
-    command = [sys.executable, "-m", "http.server", str(port), "--bind", "127.0.0.1", "--directory"]
-    process = node.scene.run([*command, str(node.scene.folder / "layout")], "a foreigner", ready=answers)
-    try:
-        yield
-    finally:
-        process.kill()
-
-
-@contextmanager
-def watched(node: Node, *endpoints: str, **listen: str) -> Iterator[tuple[RunningProbe, RunningAgent]]:
-    """In the place of the usual ones a probe that sends canaries each second, and an agent that hears it."""
-    with (
-        node.host.away(),
-        node.scene.probe(endpoints=list(endpoints), canary_interval_s=1) as probe,
-        node.scene.agent(node.scene.node.name, node.scene.node, follow=probe, **listen) as agent,
-    ):
-        until(agent.follows_a_probe, "the agent follows the probe")
-        rounds = {canary.at_s for canary in probe.tail.health.canaries}
-        until(lambda: rounds.isdisjoint({c.at_s for c in probe.tail.health.canaries}), "canaries")
-        yield probe, agent
+@pytest.fixture
+def fresh(node: Node) -> None:
+    """The agent has forgotten what earlier tests disproved."""
+    with node.host.away():
+        pass
 
 
 # verify
 
 
+@pytest.mark.usefixtures("fresh")
 def test_verify_proves_the_direct_path(node: Node) -> None:
     status, found = node.scene.verify()
     assert (status, found["proved"], found["error"]) == (0, True, None)
@@ -131,6 +92,7 @@ def test_verify_does_not_take_a_node_port_for_the_host_port(node: Node, mode: Mo
     assert (canary["went"], canary["answered_by"]) == (agent.service, agent.name)
 
 
+@pytest.mark.usefixtures("fresh")
 def test_verify_names_what_a_stopped_kube_proxy_left(node: Node) -> None:
     gone = Endpoint(ip=node.client_pod.address, port=AGENT_PORT, local=True)
     with node.scene.rules(Mode.IPTABLES, node.scene.service(gone)):
@@ -159,12 +121,12 @@ def test_agent_bound_to_another_place_failed(node: Node, local: str) -> None:
 def test_foreign_process_on_the_host_port_proves_nothing(node: Node) -> None:
     with foreigner_in_place(node) as agent:
         judged = node.pull(DIRECT_URL, falls_back=True, instead=agent)
-        assert verdicts(judged) == {Verdict.DIRECT}, "its connections are direct; it is just no agent"
+        assert verdicts(judged) == {Verdict.PROXIED}
         assert agent.metric(PROVED) == 0
-        assert "not this agent's" in agent.api("/api/flows")["why"]
+        assert "not this node's agent" in agent.api("/api/flows")["why"]
         status, found = node.scene.verify()
     assert (status, found["proved"]) == (1, False)
-    assert "no shorthaul agent" in found["why"]
+    assert "PROXIED" in found["why"]
     assert any(check["status"] == "bad" and "30020" in check["detail"] for check in found["preflight"])
 
 
@@ -178,8 +140,8 @@ def foreigner_in_place(node: Node) -> Iterator[RunningAgent]:
             node.scene.node.name, node.scene.node, follow=probe, hostport=f"127.0.0.1:{HOST_PORT + 79}"
         ) as agent,
     ):
-        until(agent.follows_a_probe, "the agent follows the probe")
-        until(lambda: agent.api("/api/flows")["canaries"], "canaries")
+        until(lambda: probe.tail.health.agents == 2, "the probe knows this agent and the pod's")
+        until(lambda: "PROXIED" in agent.api("/api/flows")["why"], "canaries")
         yield agent
 
 
@@ -187,7 +149,7 @@ def test_another_nodes_agent_on_the_host_port_proves_nothing(node: Node) -> None
     with node.host.away(), node.scene.agent("stranger", node.scene.node):
         status, found = node.scene.verify()
     assert (status, found["proved"]) == (1, False)
-    assert "stranger" in found["why"]
+    assert found["canaries"][0]["verdict"] == "PROXIED"
 
 
 def test_squatter_on_the_node_port_proves_nothing(node: Node) -> None:
@@ -197,7 +159,7 @@ def test_squatter_on_the_node_port_proves_nothing(node: Node) -> None:
         watched(node, LOCALHOST_NODE_PORT, hostport=f"127.0.0.1:{HOST_PORT + 79}") as (probe, agent),
     ):
         judged = node.pull(LOCALHOST_NODE_PORT, falls_back=True, instead=agent)
-        assert verdicts(judged) <= {Verdict.DIRECT, Verdict.UNKNOWN}
+        assert verdicts(judged) == {Verdict.PROXIED}
         assert {one.flow.endpoint for one in judged} == {EndpointName.NODEPORT}
         assert {one.truth.kind for one in judged if one.truth} == {Kind.NONE}
         assert agent.metric(PROVED) == 0

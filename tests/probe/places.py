@@ -116,7 +116,7 @@ class Place:
 
     def worker(self) -> "Orders":
         """A process in this node that connects as it is told."""
-        orders = Orders(self._inside([sys.executable, "-m", "tests.probe.worker"]))
+        orders = Orders(self._inside([sys.executable, "-m", "tests.probe.worker", str(self.socket), NODE]))
         self._undo.callback(orders.close)
         return orders
 
@@ -226,6 +226,7 @@ class Place:
                 "socket": str(self.socket),
                 "cgroup": str(self.cgroup),
                 "hosts_dir": str(self.folder / "certs.d"),
+                "endpoints": [f"{HOST}:30020", f"{NODE_ADDRESS}:30021"],
                 "canary_interval_s": 3600,  # one round, at the start
             },
         }

@@ -1,6 +1,7 @@
 """A client and a server in a cgroup and a network namespace of the tests. Run as a process of its own.
 
-Orders come as JSON, one a line, and so do the answers; it ends with its input.
+Orders come as JSON, one a line, and so do the answers; it ends with its input. Run with the path of a probe's
+socket and a node's name: its server is that node's agent in the eyes of the probe, whenever there is one.
 """
 
 import contextlib
@@ -15,7 +16,11 @@ import socket
 import struct
 import sys
 import threading
+import time
+from pathlib import Path
 from typing import Any
+
+from benchmarks.lab.vouching import Voucher
 
 _SO_ATTACH_FILTER, _SO_COOKIE = 26, 57
 _ACCEPT_ALL = 0x06, 0, 0, 0xFFFFFFFF
@@ -29,11 +34,14 @@ class Worker:
     def __init__(self) -> None:
         self._kept: list[socket.socket] = []
 
-    def listen(self, host: str, port: int) -> None:
-        """Take connections, and send back what comes."""
+    def listen(self, host: str, port: int, *, ours: bool = True) -> None:
+        """Take connections, and send back what comes. ``ours``: tell the probe that an agent does."""
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         server = socket.create_server((host, port), family=family, backlog=4096)
-        threading.Thread(target=_serve, args=(server,), daemon=True).start()
+        taken: set[int] = set()
+        threading.Thread(target=_serve, args=(server, taken), daemon=True).start()
+        if ours:
+            threading.Thread(target=_vouch, args=(server, taken), daemon=True).start()
 
     def open(self, number: int, host: str, port: int, *, fill: bool = False) -> list[int]:
         """Connections that stay; the cookies of their sockets. ``fill``: without memory for more options."""
@@ -136,7 +144,18 @@ def _attach(sock: socket.socket, length: int) -> bool:
     return True
 
 
-def _serve(server: socket.socket) -> None:
+def _vouch(server: socket.socket, taken: set[int]) -> None:
+    path, node = Path(sys.argv[1]), sys.argv[2]
+    while True:
+        with (
+            contextlib.suppress(OSError),
+            Voucher(path, node=node, listeners=[server], cookies=lambda: tuple(taken)) as voucher,
+        ):
+            voucher.gone.wait()
+        time.sleep(0.02)
+
+
+def _serve(server: socket.socket, taken: set[int]) -> None:
     with selectors.DefaultSelector() as selector:
         selector.register(server, selectors.EVENT_READ)
         while True:
@@ -145,6 +164,7 @@ def _serve(server: socket.socket) -> None:
                 assert isinstance(sock, socket.socket)
                 if sock is server:
                     accepted, _ = server.accept()
+                    taken.add(_cookie(accepted))
                     selector.register(accepted, selectors.EVENT_READ)
                     continue
                 said = b""

@@ -32,7 +32,6 @@ ELSEWHERE = {
     "agent/cli/agent.py": "driven whole by tests/server/test_lifecycle.py",
     "agent/cli/probe.py": "driven whole by tests/probe",
     "agent/cli/settings.py": "driven whole by tests/server/test_lifecycle.py and tests/probe",
-    "agent/cli/verify.py": "driven whole by tests/e2e/test_verdicts.py; its checks in agent/preflight",
     "agent/cli/watch.py": "driven whole by tests/probe/test_watching.py",
     "agent/content/containerd/client.py": "driven whole by tests/conformance/test_content_store.py",
     "agent/content/ocilayout.py": "driven whole by tests/conformance/test_content_store.py",

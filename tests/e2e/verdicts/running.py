@@ -91,7 +91,7 @@ class Tail:
                 self.hello = message
             elif isinstance(message, Health):
                 self.health = message
-            else:
+            elif isinstance(message, Flows):
                 self._take_flows(message)
             self._changed.notify_all()
 

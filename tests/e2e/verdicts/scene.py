@@ -23,7 +23,8 @@ from agent.config.load import load_settings
 from agent.flows.table import Flow
 from agent.flows.verdicts import Verdict
 from agent.probe.process import watched_ports
-from agent.probe.run import make_probe
+from agent.probe.run import make_probe, make_publisher
+from agent.probe.sockets import netns_cookie
 from benchmarks.lab import kubeproxy
 from benchmarks.lab.cgroups import make_cgroup, remove_cgroup, sweep_cgroups
 from benchmarks.lab.cluster import REGISTRY
@@ -37,6 +38,7 @@ from benchmarks.lab.network import inside
 from benchmarks.lab.pods import NatNode, Pod, PodNetwork
 from benchmarks.lab.process import Process, enter, run, undisturbed
 from benchmarks.lab.registry import Registry
+from benchmarks.lab.vouching import vouched
 from bpf.child import ProgramConfig
 from bpf.live import LiveSource
 from tests.e2e.verdicts.running import (
@@ -98,6 +100,7 @@ class Scene:
         self._name = name
         self._images = images
         self._numbers = iter(range(10_000))
+        self._agents: list[RunningAgent] = []
         self._stack = contextlib.ExitStack()
         self.network = PodNetwork(
             remotes=remotes, dual_stack=True, bridge_first=bridge_first, name=f"vd-{name}"
@@ -156,6 +159,20 @@ class Scene:
         self._stack.callback(containerd.stop)
         return containerd
 
+    @contextlib.contextmanager
+    def containerd_of_group(self, group: int) -> Iterator[Containerd]:
+        """Another client for a while, in the usual one's cgroup, whose processes have this group."""
+        containerd = Containerd(
+            self.folder / f"containerd-{group}",
+            netns=self.node.netns,
+            cgroup=self.cgroup / "containerd",
+            group=group,
+        )
+        try:
+            yield containerd
+        finally:
+            containerd.stop()
+
     def start_agents(self, *agents: tuple[str, NatNode | Pod]) -> list[RunningAgent]:
         """Agents at once, each by its node's name and where it runs; of other nodes outside of the cgroup."""
         started = [self._start_agent(name, where) for name, where in agents]
@@ -163,10 +180,16 @@ class Scene:
 
     @contextlib.contextmanager
     def agent(
-        self, name: str, where: NatNode | Pod, *, follow: "RunningProbe | None" = None, **listen: str
+        self,
+        name: str,
+        where: NatNode | Pod,
+        *,
+        follow: "RunningProbe | None" = None,
+        interval_s: int = 1,
+        **listen: str,
     ) -> Iterator[RunningAgent]:
         """An agent for a while. ``listen``: other listeners than usual. ``follow``: another probe's flows."""
-        agent = self._start_agent(name, where, follow=follow, **listen)
+        agent = self._start_agent(name, where, follow=follow, interval_s=interval_s, **listen)
         try:
             yield agent.wait()
         finally:
@@ -183,9 +206,28 @@ class Scene:
         """A probe for a while."""
         probe = self._start_probe(**settings)
         try:
+            with self.vouched(probe.socket):
+                yield probe
+        finally:
+            probe.close()
+
+    @contextlib.contextmanager
+    def probe_alone(self, **settings: Any) -> Iterator[RunningProbe]:
+        """A probe for a while that no agent knows."""
+        probe = self._start_probe(**settings)
+        try:
             yield probe
         finally:
             probe.close()
+
+    @contextlib.contextmanager
+    def vouched(self, path: Path) -> Iterator[None]:
+        """The agents that run on this node now, and follow another probe, are known to this one as well."""
+        with contextlib.ExitStack() as stack:
+            for agent in self._agents:
+                if agent.name == self.node.name and agent.process.running:
+                    stack.enter_context(vouched(path, node=agent.name, pid=agent.process.pid))
+            yield
 
     def config(self, *, listen: dict[str, str] | None = None, **settings: Any) -> Path:
         """A file of settings for a probe or for ``verify``."""
@@ -213,10 +255,17 @@ class Scene:
         )
         return path
 
-    def verify(self, *, config: Path | None = None, **settings: Any) -> tuple[int, dict[str, Any]]:
-        """``shorthaul verify --json`` on this node: its exit status and what it found."""
-        command = [*enter(self.node.netns), _SHORTHAUL, "verify", "--json", "--config"]
-        command.append(str(config or self.config(**settings)))
+    def verify(
+        self, *, config: Path | None = None, netns: str | None = None, **settings: Any
+    ) -> tuple[int, dict[str, Any]]:
+        """``shorthaul verify --json`` on this node: its exit status and what it found. It asks the probe of
+        the scene, or one with these settings. ``netns``: from another network namespace.
+        """
+        if settings:
+            with self.probe(**settings) as probe:
+                return self.verify(config=probe.config, netns=netns)
+        command = [*enter(netns or self.node.netns), _SHORTHAUL, "verify", "--json", "--config"]
+        command.append(str(config or self.config(socket=str(self.folder / "probe.sock"))))
         with self.seated("probe"):
             child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         try:
@@ -252,14 +301,15 @@ class Scene:
             probe.sinks.append(tail.take)
             assert task is not None
             stop.append(functools.partial(asyncio.get_running_loop().call_soon_threadsafe, task.cancel))
-            ready.set()
             with contextlib.suppress(asyncio.CancelledError):
-                await probe.run()
+                async with make_publisher(settings, probe):
+                    ready.set()
+                    await probe.run()
 
         def work() -> None:
             near = settings.probe.containerd_cgroup
             try:
-                wanted = ProgramConfig(ports=watched_ports(settings))
+                wanted = ProgramConfig(ports=watched_ports(settings), netns=netns_cookie())
                 with LiveSource(wanted, root=self.cgroup, containerd=near, preorder=False) as source:
                     asyncio.run(follow(source))
             except BaseException as error:  # noqa: BLE001 - told to the one who waits
@@ -272,8 +322,9 @@ class Scene:
             ready.wait(60)
             try:
                 assert not errors, errors
-                tail.wait(lambda: tail.health.canaries, "its canaries")
-                yield tail
+                with self.vouched(settings.probe.socket):
+                    tail.wait(lambda: tail.health.canaries, "its canaries")
+                    yield tail
             finally:
                 for each in stop:
                     each()
@@ -513,7 +564,13 @@ class Scene:
         return images
 
     def _start_agent(
-        self, name: str, where: NatNode | Pod, *, follow: RunningProbe | None = None, **listen: str
+        self,
+        name: str,
+        where: NatNode | Pod,
+        *,
+        follow: RunningProbe | None = None,
+        interval_s: int = 1,
+        **listen: str,
     ) -> RunningAgent:
         address = where.address
         heard = self.folder / "probe.sock" if follow is None else follow.socket
@@ -529,7 +586,7 @@ class Scene:
             "store": f"oci-layout://{self.layout}",
             "tags": {"share_imported": True},  # no registry had these images
             "latency": {"measure": False},
-            "probe": {"socket": str(heard), "canary_interval_s": 1 if follow else 3600},
+            "probe": {"socket": str(heard), "canary_interval_s": interval_s if follow else 3600},
         }
         number = next(self._numbers)
         config = self.folder / f"agent-{number}.yaml"
@@ -543,6 +600,7 @@ class Scene:
         )
         agent = RunningAgent(name, where.netns, settings, launch)
         self._stack.callback(agent.kill)
+        self._agents.append(agent)
         return agent
 
     def _start_probe(self, **settings: Any) -> RunningProbe:

@@ -44,6 +44,9 @@ def check(flow: Flow, truth: Translation | None, *, is_here: Callable[[str], boo
     if flow.verdict is Verdict.DIRECT:
         assert truth is not None, said
         assert not translated, said
+    elif flow.verdict is Verdict.PROXIED:
+        assert truth is not None, said
+        assert translated is flow.translated, said
     elif flow.verdict in _TRANSLATED:
         assert truth is not None, said
         assert truth.kind is Kind.DNAT, said

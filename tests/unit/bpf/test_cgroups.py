@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from bpf.cgroups import find_containerd, find_root, is_whole, own_cgroup
+from bpf.cgroups import containerd_processes, find_containerds, find_root, is_whole, own_cgroup
 from bpf.errors import BpfMissing
 
 V2_ONLY = "cgroup2 /sys/fs/cgroup cgroup2 rw,nosuid,nodev,noexec,relatime 0 0\n"
@@ -111,13 +111,13 @@ def test_containerd_is_found_by_its_process(proc: Path, root: Path) -> None:
     process(proc, 1, "systemd", "0::/init.scope\n")
     process(proc, 7, "containerd-shim", "0::/kubepods/pod1\n")
     process(proc, 8, "containerd", "12:cpu:/elsewhere\n0::/system.slice/containerd.service\n")
-    assert find_containerd(root, proc) == own
+    assert find_containerds(root, proc) == (own,)
 
 
 def test_containerd_is_found_by_its_unit_when_processes_are_out_of_sight(proc: Path, root: Path) -> None:
     own = cgroup(root, "/system.slice/containerd.service")
     process(proc, 1, "shorthaul", "0::/\n")
-    assert find_containerd(root, proc) == own
+    assert find_containerds(root, proc) == (own,)
 
 
 @pytest.mark.parametrize(
@@ -125,22 +125,32 @@ def test_containerd_is_found_by_its_unit_when_processes_are_out_of_sight(proc: P
     ["k3s.service", "k3s-agent.service", "rke2-agent.service", "snap.microk8s.daemon-containerd.service"],
 )
 def test_units_that_have_containerd_inside_are_known(proc: Path, root: Path, unit: str) -> None:
-    assert find_containerd(root, proc) is None
+    assert find_containerds(root, proc) == ()
     own = cgroup(root, f"/system.slice/{unit}")
-    assert find_containerd(root, proc) == own
+    assert find_containerds(root, proc) == (own,)
 
 
-def test_containerds_own_unit_is_preferred(proc: Path, root: Path) -> None:
-    cgroup(root, "/system.slice/k3s.service")
+def test_every_unit_that_may_have_a_containerd_is_taken_its_own_first(proc: Path, root: Path) -> None:
+    other = cgroup(root, "/system.slice/k3s.service")
     own = cgroup(root, "/system.slice/containerd.service")
-    assert find_containerd(root, proc) == own
+    assert find_containerds(root, proc) == (own, other)
+
+
+def test_of_several_containerds_none_is_chosen_silently(proc: Path, root: Path) -> None:
+    first = cgroup(root, "/system.slice/docker.service")
+    second = cgroup(root, "/system.slice/k3s.service")
+    process(proc, 7, "containerd", "0::/system.slice/docker.service\n")
+    process(proc, 8, "containerd", "0::/system.slice/k3s.service\n")
+    process(proc, 9, "containerd", "0::/system.slice/k3s.service\n")
+    assert sorted(find_containerds(root, proc)) == [first, second]
+    assert len(containerd_processes(proc)) == len(containerd_processes(proc, below=root)) == 3
 
 
 def test_process_is_believed_rather_than_a_units_name(proc: Path, root: Path) -> None:
     cgroup(root, "/system.slice/containerd.service")
     own = cgroup(root, "/podruntime.slice/runtime")
     process(proc, 8, "containerd", "0::/podruntime.slice/runtime\n")
-    assert find_containerd(root, proc) == own
+    assert find_containerds(root, proc) == (own,)
 
 
 def test_process_that_ends_meanwhile_is_passed_over(proc: Path, root: Path) -> None:
@@ -148,7 +158,7 @@ def test_process_that_ends_meanwhile_is_passed_over(proc: Path, root: Path) -> N
     process(proc, 7, "containerd", None)
     (proc / "9").mkdir()
     process(proc, 8, "containerd", "0::/system.slice/k3s.service\n")
-    assert find_containerd(root, proc) == own
+    assert find_containerds(root, proc) == (own,)
 
 
 def test_of_several_one_with_a_cgroup_of_its_own_is_taken(proc: Path, root: Path) -> None:
@@ -157,14 +167,14 @@ def test_of_several_one_with_a_cgroup_of_its_own_is_taken(proc: Path, root: Path
     process(proc, 8, "containerd", "0::/gone\n")
     process(proc, 9, "containerd", "0::/system.slice/docker.service\n")
     process(proc, 10, "containerd", "5:cpu:/system.slice/docker.service\n")
-    assert find_containerd(root, proc) == own
+    assert find_containerds(root, proc) == (own,)
 
 
 def test_cgroup_that_was_deleted_is_found_under_its_name_if_made_again(proc: Path, root: Path) -> None:
     process(proc, 8, "containerd", "0::/system.slice/containerd.service (deleted)\n")
-    assert find_containerd(root, proc) is None
+    assert find_containerds(root, proc) == ()
     own = cgroup(root, "/system.slice/containerd.service")
-    assert find_containerd(root, proc) == own
+    assert find_containerds(root, proc) == (own,)
 
 
 @pytest.mark.parametrize("path", ["/..", "/../..", "/../beside", "/a/../../beside"])
@@ -173,11 +183,11 @@ def test_cgroup_outside_of_what_this_namespace_sees_is_not_taken(proc: Path, roo
     (root.parent / "beside").mkdir()
     cgroup(root, "/a")
     process(proc, 8, "containerd", f"0::{path}\n")
-    assert find_containerd(root, proc) is None
+    assert find_containerds(root, proc) == ()
 
 
 def test_without_proc_nothing_is_found(tmp_path: Path, root: Path) -> None:
-    assert find_containerd(root, tmp_path / "nowhere") is None
+    assert find_containerds(root, tmp_path / "nowhere") == ()
 
 
 # Our own

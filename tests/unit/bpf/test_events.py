@@ -29,7 +29,7 @@ def record(
     *, version: int = VERSION, size: int = LAYOUT.size, kind: int = 1, comm: bytes = b"containerd"
 ) -> bytes:
     nothing = (b"\0" * 16, 0, 0)
-    head = (version, size, kind, 0, 0, 0, *(0,) * 6, *(0,) * 3, comm)
+    head = (version, size, kind, 0, 0, 0, *(0,) * 7, *(0,) * 3, comm)
     return LAYOUT.pack(*head, LOOPBACK, 30020, 0, *nothing * 4)
 
 

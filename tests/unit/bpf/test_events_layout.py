@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bpf.events import LAYOUT, VERSION, Address, Event, Flag, Kind, Tuple, decode
+from bpf.events import LAYOUT, VERSION, Address, Event, Flag, Kind, Owner, Tuple, decode
 from bpf.source import LossCounts
 
 PROGRAMS = Path(__file__).parents[3] / "bpf" / "programs"
@@ -15,8 +15,8 @@ PROGRAMS = Path(__file__).parents[3] / "bpf" / "programs"
 # As C names them.
 _ENDPOINT = ("address", "port", "unused")
 FIELDS = [
-    *("version", "size", "kind", "flags", "state", "reserved"),
-    *("time_ns", "connect_ns", "cookie", "netns", "bytes_received", "bytes_acked"),
+    *("version", "size", "kind", "flags", "state", "owner"),
+    *("time_ns", "connect_ns", "cookie", "netns", "cgroup", "bytes_received", "bytes_acked"),
     *("pid", "mark", "rtt_us", "comm"),
     *(f"intent.{part}" for part in _ENDPOINT),
     *(
@@ -31,8 +31,9 @@ FLAGS = [
     *("FLOW_INTENT", "FLOW_ESTABLISHED", "FLOW_WIRE", "FLOW_TRANSLATED", "FLOW_CLIENT"),
     *("FLOW_FIRST", "FLOW_BEGUN", "FLOW_TOLD"),
 ]
-COUNTERS = ["LOST_EVENTS", "LOST_FLOWS", "LOST_PACKETS", "LOST_ENDS", "EVENTS"]
-CONSTANTS = ["EVENT_VERSION", *KINDS, *FLAGS, *COUNTERS, "COUNTERS"]
+OWNERS = ["OWNER_ROOT", "OWNER_AGENT"]
+COUNTERS = ["LOST_EVENTS", "LOST_FLOWS", "LOST_PACKETS", "LOST_ENDS", "EVENTS", "FOREIGN", "HELD_BACK"]
+CONSTANTS = ["EVENT_VERSION", *KINDS, *FLAGS, *OWNERS, *COUNTERS, "COUNTERS"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,11 +123,12 @@ def test_each_field_comes_back_from_where_c_puts_it(layout: Layout) -> None:
         kind=2,
         flags=0x2B,
         state=7,
-        reserved=0xEE,
+        owner=0xEE,
         time_ns=1 << 60 | 1,
         connect_ns=1 << 60 | 2,
         cookie=1 << 60 | 3,
         netns=1 << 60 | 4,
+        cgroup=1 << 60 | 11,
         bytes_received=1 << 60 | 5,
         bytes_acked=1 << 60 | 6,
         pid=1 << 30 | 7,
@@ -153,6 +155,7 @@ def test_each_field_comes_back_from_where_c_puts_it(layout: Layout) -> None:
         connect_ns=1 << 60 | 2,
         cookie=1 << 60 | 3,
         netns=1 << 60 | 4,
+        cgroup=1 << 60 | 11,
         bytes_received=1 << 60 | 5,
         bytes_acked=1 << 60 | 6,
         pid=1 << 30 | 7,
@@ -162,6 +165,7 @@ def test_each_field_comes_back_from_where_c_puts_it(layout: Layout) -> None:
         intent=Address(b"A" * 16, 101),
         socket=Tuple(Address(b"B" * 16, 102), Address(b"C" * 16, 103)),
         wire=Tuple(Address(b"D" * 16, 104), Address(b"E" * 16, 105)),
+        owner=0xEE,
     )
 
 
@@ -173,7 +177,7 @@ def test_greatest_value_of_a_field_changes_no_other(layout: Layout, field: str) 
     raw[offset : offset + size] = b"\xff" * size
     other = decode(bytes(raw))
     differing = [name for name in Event._fields if getattr(plain, name) != getattr(other, name)]
-    silent = field == "reserved" or field.endswith("unused")
+    silent = field.endswith("unused")
     assert differing == ([] if silent else [field.partition(".")[0]])
 
 
@@ -186,6 +190,8 @@ def test_kinds_and_flags_are_the_same_on_both_sides(layout: Layout) -> None:
     assert kinds == {kind.name: kind.value for kind in Kind}
     flags = {name.removeprefix("FLOW_"): layout.constants[name] for name in FLAGS}
     assert flags == {flag.name: flag.value for flag in Flag}
+    owners = {name.removeprefix("OWNER_"): layout.constants[name] for name in OWNERS}
+    assert owners == {owner.name: owner.value for owner in Owner}
 
 
 def test_header_has_no_constant_that_is_not_compared() -> None:
@@ -196,7 +202,7 @@ def test_header_has_no_constant_that_is_not_compared() -> None:
 
 def test_counters_are_read_in_the_order_of_their_indexes(layout: Layout) -> None:
     """`LiveSource.lost` unpacks them by position."""
-    assert [layout.constants[name] for name in COUNTERS] == [0, 1, 2, 3, 4]
+    assert [layout.constants[name] for name in COUNTERS] == list(range(7))
     assert layout.constants["COUNTERS"] == len(COUNTERS)
     assert [field.name for field in dataclasses.fields(LossCounts)] == [
         "events",
@@ -204,4 +210,6 @@ def test_counters_are_read_in_the_order_of_their_indexes(layout: Layout) -> None
         "packets",
         "ends",
         "delivered",
+        "foreign",
+        "held_back",
     ]

@@ -3,16 +3,17 @@
 from dataclasses import dataclass
 from typing import Any
 
-from agent.flows.node import NodeView
+from agent.flows.node import KnownAgent, NodeView
 from agent.flows.table import Flow, FlowTable
-from agent.flows.verdicts import Accepted, EndpointName, Evidence, Location, Verdict
-from bpf.events import Address, Event, Flag, Kind, Tuple, pack_ip
+from agent.flows.verdicts import Accepted, EndpointName, Evidence, Location, Taker, Verdict
+from bpf.events import Address, Event, Flag, Kind, Owner, Tuple, pack_ip
 
 HOST, POD_NETNS = 7, 8  # cookies of network namespaces
 NODE_IP, BRIDGE_IP, POD_IP, REMOTE_IP = "192.168.60.1", "10.244.1.254", "10.244.1.1", "10.244.2.1"
 OTHER_POD_IP = "10.244.3.3"  # nobody knows where
 VIP = "10.96.0.30:80"
 HOST_PORT, NODE_PORT = 30020, 30021
+CONTAINERD, USERS = 70, 71  # cgroups
 NOWHERE = Address(b"\0" * 16, 0)
 
 
@@ -27,14 +28,25 @@ def way(source: str, destination: str) -> Tuple:
     return Tuple(address(source), address(destination))
 
 
+def known_agent(*listeners: str, **changes: Any) -> KnownAgent:
+    """An agent that listens at the HostPort's number on every address, and that told all its sockets."""
+    places = listeners or (f"0.0.0.0:{HOST_PORT}",)
+    values: dict[str, Any] = {"marked_ns": 0, "complete": True}
+    return KnownAgent(listeners=tuple(map(address, places)), **values | changes)
+
+
 def node(**changes: Any) -> NodeView:
-    """A node with a HostPort, a NodePort, one Service, and an address of its own besides loopback."""
+    """A node with a HostPort, a NodePort, one Service, an address of its own besides loopback, and an agent
+    that told its sockets.
+    """
     defaults: dict[str, Any] = {
         "netns": HOST,
         "host_port": HOST_PORT,
         "node_port": NODE_PORT,
         "services": frozenset({address(VIP)}),
         "own_ips": frozenset({pack_ip(NODE_IP), pack_ip(BRIDGE_IP), pack_ip("fd00::1")}),
+        "clients": frozenset({CONTAINERD}),
+        "agents": {"agent": known_agent()},
     }
     view = NodeView(**defaults | changes)
     view.set_location(pack_ip(POD_IP), Location.POD)
@@ -72,7 +84,8 @@ class Scene:
 
     ``wire``: the client's packets, if they were translated. ``taken``: the server's own socket, as it sees
     it, if it is on this node; ``answer``: its packets, if they were translated. ``old``: connect() was
-    before the probe. ``connect_ns``: when; events follow it.
+    before the probe. ``connect_ns``: when; events follow it. ``ours``: the agent's own listener took it.
+    ``cgroup``: the client's.
     """
 
     socket: Tuple
@@ -87,6 +100,8 @@ class Scene:
     old: bool = False
     first: bool = False
     connect_ns: int = 1000
+    ours: bool = True
+    cgroup: int = CONTAINERD
 
     @property
     def packets(self) -> Tuple:
@@ -121,6 +136,7 @@ class Scene:
         taken = self.taken or self.packets.mirrored
         return event(
             flags=Flag.WIRE | Flag.ESTABLISHED,
+            owner=Owner.AGENT if self.ours else 0,
             time_ns=time_ns or self.connect_ns + 20,
             cookie=cookie or self.cookie + 1000,
             netns=self.server_netns,
@@ -145,6 +161,7 @@ class Scene:
             netns=self.netns,
             pid=0 if self.old else 42,
             comm="" if self.old else "containerd",
+            cgroup=self.cgroup,
             mark=self.mark if seen else 0,
             intent=NOWHERE if self.old else intent,
             socket=self.socket,
@@ -223,6 +240,7 @@ def evidence(**changes: Any) -> Evidence:
         "closed": False,
         "accepted": Accepted(1001, HOST, scene.socket.mirrored, scene.socket.mirrored),
         "location": Location.HOST,
+        "taker": Taker.AGENT,
     }
     return Evidence(**values | changes)
 

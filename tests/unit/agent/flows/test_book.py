@@ -9,7 +9,17 @@ from agent.flows.book import FlowBook, MetricsDelta
 from agent.flows.messages import Canary, Flows, Health, Hello
 from agent.flows.table import Flow, FlowTable
 from agent.flows.verdicts import EndpointName, Verdict
-from tests.unit.agent.flows.scenes import NODE_IP, REMOTE_IP, Scene, direct, node, node_port, play, portmap
+from tests.unit.agent.flows.scenes import (
+    NODE_IP,
+    REMOTE_IP,
+    USERS,
+    Scene,
+    direct,
+    node,
+    node_port,
+    play,
+    portmap,
+)
 
 HOSTPORT, NODEPORT = EndpointName.HOSTPORT, EndpointName.NODEPORT
 OWN = "node-1"
@@ -19,8 +29,6 @@ STARTED = 7.0
 
 def book(*, connected: bool = True) -> FlowBook:
     made = FlowBook(own=OWN, canary_interval_s=10.0)
-    for cookie in (TAKEN, *range(2000, 2100)):
-        made.proof.accepted(cookie)
     if connected:
         made.apply(Hello(node=OWN, started_s=STARTED), 0.0)
     return made
@@ -335,15 +343,6 @@ def test_health_without_canaries_keeps_the_last_round() -> None:
     assert [one.at_s for one in flows.proof.canaries] == [1.0]
 
 
-def test_canary_that_another_socket_took_disproves() -> None:
-    flows = book()
-    flows.apply(canaries(canary(at_s=1.0, taken_by=TAKEN + 1)), 1.0)
-    assert flows.proved(2.0) == (
-        False,
-        "the canary to 127.0.0.1:30020 was taken by a socket that is not this agent's",
-    )
-
-
 def test_translated_connection_to_the_host_port_disproves_for_ten_intervals() -> None:
     """Whatever others are: rules can tell clients apart."""
     flows = book()
@@ -370,40 +369,6 @@ def test_masquerade_disproves_although_nobody_can_be_named() -> None:
     flows.apply(canaries(canary(at_s=1.0)), 1.0)
     tell(flows, judged(direct(), verdict=Verdict.UNKNOWN, translated=True, reason="masquerade"), now_s=2.0)
     assert "masquerade" in flows.proved(3.0)[1]
-
-
-def test_direct_connection_that_another_socket_took_disproves() -> None:
-    flows = book()
-    flows.apply(canaries(canary(at_s=1.0)), 1.0)
-    tell(flows, judged(direct(), taken_by=77_777, comm="ctr", verdict_is_new=True), now_s=2.0)
-    flows.tick(3.9)
-    assert flows.proved(3.9)[0]  # the agent may be about to accept it
-    flows.tick(4.0)
-    assert flows.proved(4.0) == (
-        False,
-        "a connection of ctr to 127.0.0.1:30020 was taken by a socket that is not this agent's",
-    )
-
-
-def test_connection_that_the_agent_accepts_a_moment_later_disproves_nothing() -> None:
-    flows = book()
-    flows.apply(canaries(canary(at_s=1.0)), 1.0)
-    tell(flows, judged(direct(), taken_by=77_777, verdict_is_new=True), now_s=2.0)
-    flows.proof.accepted(77_777)
-    flows.proof.closed(77_777)
-    flows.tick(9.0)
-    assert flows.proved(9.0)[0]
-
-
-def test_canarys_socket_is_looked_for_once_and_not_again_after_thousands_of_others() -> None:
-    flows = book()
-    flows.apply(canaries(canary(at_s=1.0)), 1.0)
-    for cookie in range(10_000, 40_000):
-        flows.proof.accepted(cookie)
-        flows.proof.closed(cookie)
-    flows.proof.closed(TAKEN)
-    flows.apply(canaries(canary(at_s=1.0)), 2.0)
-    assert flows.proved(2.0)[0]
 
 
 def test_canary_proves_nothing_of_containerd_where_other_programs_run_on_its_connects() -> None:
@@ -435,23 +400,35 @@ def test_what_disproved_is_not_told_again_by_a_probe_that_restarts() -> None:
         judged(direct()),
         judged(node_port()),
         judged(node_port(to=REMOTE_IP)),
-        judged(direct(netns=8)),
+        judged(portmap(cgroup=USERS)),
+        judged(direct(cgroup=USERS, ours=False)),
         failed(direct()),
     ],
     ids=lambda flow: f"{flow.endpoint.value} {flow.verdict.value}",
 )
-def test_other_connections_disprove_nothing_of_the_host_port(flow: Flow) -> None:
+def test_other_connections_and_other_users_disprove_nothing_of_the_host_port(flow: Flow) -> None:
     flows = book()
     flows.apply(canaries(canary(at_s=1.0)), 1.0)
     tell(flows, flow, now_s=2.0)
     assert flows.proved(3.0)[0]
 
 
-def test_contradiction_disproves_for_ten_intervals() -> None:
+def test_contradiction_of_containerds_disproves_for_ten_intervals_and_anothers_is_only_counted() -> None:
     flows = book()
     flows.apply(canaries(canary(at_s=1.0)), 1.0)
-    flows.apply(canaries(canary(at_s=1.0), contradictions=1), 2.0)
+    assert flows.apply(canaries(canary(at_s=1.0), contradictions=1), 2.0).contradictions == 1
+    flow = judged(direct(), verdict=Verdict.UNKNOWN, contradicted=True)
+    tell(flows, dataclasses.replace(flow, by_containerd=False), now_s=2.0)
+    assert flows.proved(3.0)[0]
+    tell(flows, dataclasses.replace(flow, cookie=2), now_s=2.0)
     assert flows.proved(3.0) == (False, "the two ends of a connection contradict each other")
     flows.apply(canaries(canary(at_s=100.0), contradictions=1), 101.0)
     assert not flows.proved(101.9)[0]
     assert flows.proved(102.0)[0]
+
+
+def test_connections_of_other_namespaces_are_a_number_and_nothing_else() -> None:
+    flows = book()
+    assert flows.apply(Health(foreign=12), 1.0).flows == Counter()
+    assert flows.foreign == 12
+    assert flows.newest_first() == []

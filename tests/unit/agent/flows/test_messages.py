@@ -13,13 +13,20 @@ from agent.flows.messages import (
     LINE_MAX,
     VERSION,
     Canary,
+    Claims,
     Flows,
     Health,
     Hello,
+    Introduced,
+    Introduction,
     Message,
     MessageInvalid,
+    Request,
+    SendCanaries,
     decode,
+    decode_request,
     encode,
+    encode_request,
 )
 from agent.flows.table import Flow, FlowTable
 from agent.flows.verdicts import EndpointName, Verdict
@@ -46,6 +53,9 @@ FLOWS = st.builds(
     bytes_received=COUNTS,
     bytes_sent=COUNTS,
     verdict_is_new=st.booleans(),
+    translated=st.booleans(),
+    by_containerd=st.booleans(),
+    contradicted=st.booleans(),
 )
 CANARIES = st.builds(
     Canary,
@@ -59,7 +69,8 @@ CANARIES = st.builds(
     at_s=st.floats(0, 1e12),
 )
 MESSAGES: st.SearchStrategy[Message] = st.one_of(
-    st.builds(Hello, node=st.text()),
+    st.builds(Hello, node=st.text(), netns=COUNTS),
+    st.just(Introduced()),
     st.builds(
         Flows,
         flows=st.lists(FLOWS, max_size=5).map(tuple),
@@ -74,6 +85,9 @@ MESSAGES: st.SearchStrategy[Message] = st.one_of(
         invalid_events=COUNTS,
         forgotten=COUNTS,
         contradictions=COUNTS,
+        foreign=COUNTS,
+        held_back=COUNTS,
+        agents=COUNTS,
         sure_of_intent=st.booleans(),
     ),
 )
@@ -203,3 +217,34 @@ def test_verdict_nobody_knows_is_refused() -> None:
     line = encode(Flows(flows=tuple(play(FlowTable(node()), node_port().client()))))
     with pytest.raises(MessageInvalid):
         decode(line.replace(b"KUBE_PROXY", b"KUBE_MAGIC"))
+
+
+# What readers send
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        Introduction(node="node-1"),
+        Claims(cookies=(1, 1 << 60)),
+        Claims(cookies=(), complete=True),
+        SendCanaries(),
+    ],
+)
+def test_request_comes_back_as_it_was_on_one_line(request_: Request) -> None:
+    line = encode_request(request_)
+    assert line.endswith(b"\n")
+    assert line.count(b"\n") == 1
+    assert decode_request(line) == request_
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        *(b"", b"[]", b"7", b"{}", b"[" * 100_000, b'{"agent":1,"node":"x"}'),
+        *(b'{"claims":["x"],"complete":true}', b'{"claims":[1]}', b'{"canaries":false}'),
+    ],
+)
+def test_what_is_no_request_is_refused(line: bytes) -> None:
+    with pytest.raises(MessageInvalid):
+        decode_request(line)

@@ -5,19 +5,23 @@ import dataclasses
 import pytest
 
 from agent.flows.verdicts import EndpointName, Verdict
-from bpf.events import Tuple
+from bpf.events import Owner, Tuple
 from tests.unit.agent.flows.scenes import (
+    CONTAINERD,
     HOST_PORT,
     NODE_IP,
     NODE_PORT,
     POD_IP,
     POD_NETNS,
     REMOTE_IP,
+    USERS,
     VIP,
     Scene,
     address,
     balanced,
     direct,
+    known_agent,
+    node,
     node_port,
     node_port_to_host,
     play,
@@ -98,7 +102,6 @@ def test_keep_alive_is_told_once_however_often_its_packets_are() -> None:
         (balanced(), Verdict.SOCKET_LB),
         (balanced(asked=VIP), Verdict.SOCKET_LB),
         (balanced(asked=f"127.0.0.1:{HOST_PORT}"), Verdict.SOCKET_LB),
-        (direct(netns=POD_NETNS, server_netns=POD_NETNS), Verdict.UNKNOWN),
         (direct(netns=0), Verdict.UNKNOWN),
     ],
     ids=lambda value: "" if isinstance(value, Scene) else str(value.value),
@@ -193,8 +196,9 @@ def test_connection_that_failed_behind_a_translation_names_the_endpoint() -> Non
     assert (told.verdict, told.went) == (Verdict.FAILED, address(f"{POD_IP}:5000"))
 
 
-def test_failure_in_a_pods_namespace_is_unknown() -> None:
-    assert verdicts(play(table(), direct(netns=POD_NETNS).failed())) == [Verdict.UNKNOWN]
+def test_failure_in_a_pods_namespace_is_nothing_of_this_nodes() -> None:
+    flows = table()
+    assert play(flows, direct(netns=POD_NETNS).failed()) == flows.open_flows() == []
 
 
 # The same addresses again
@@ -272,7 +276,7 @@ def test_same_addresses_in_a_pods_namespace_at_the_same_time_are_kept_apart(host
         flows = table()
         play(flows, *(order if host_first else order[1:] + order[:1]))
         flows.changes(1.0)
-        assert verdicts(flows.open_flows()) == [Verdict.UNKNOWN] * 2
+        assert [(flow.cookie, flow.verdict) for flow in flows.open_flows()] == [(1, Verdict.UNKNOWN)]
 
 
 def test_pods_flow_does_not_take_the_hosts_evidence_away() -> None:
@@ -282,7 +286,7 @@ def test_pods_flow_does_not_take_the_hosts_evidence_away() -> None:
     told = {flow.cookie: flow for flow in flows.changes(1.0) + flows.open_flows()}
     assert told[1].verdict is Verdict.DIRECT
     assert told[1].taken_by == 1001
-    assert told[2].verdict is Verdict.UNKNOWN
+    assert 2 not in told
 
 
 def test_other_end_in_a_pods_namespace_proves_nothing_of_the_nodes_own_address() -> None:
@@ -303,3 +307,127 @@ def test_address_of_a_service_held_by_a_pod_is_not_the_agent_of_this_node() -> N
     play(flows, scene.client(), scene.server())
     flows.changes(1.0)
     assert verdicts(flows.open_flows()) == [Verdict.UNKNOWN]
+
+
+def test_flows_of_other_namespaces_are_not_kept_and_push_nothing_out() -> None:
+    flows = table(flows_max=2)
+    mine = direct()
+    play(flows, mine.client(), mine.server())
+    for number in range(2, 100):
+        pod = direct(40000 + number, cookie=number, netns=POD_NETNS, server_netns=POD_NETNS)
+        assert play(flows, pod.client(), pod.server(), pod.closed()) == []
+    assert [flow.cookie for flow in flows.open_flows()] == [1]
+    assert flows.tally.forgotten == 0
+
+
+# Who took it
+
+
+def test_connection_that_no_agent_is_known_for_is_unknown() -> None:
+    flows = table(node(agents={}))
+    assert verdicts(play(flows, direct().client(), direct().server())) == [Verdict.UNKNOWN]
+    assert [flow.closed for flow in play(flows, direct().closed())] == [True], "and is not kept for later"
+    assert flows.open_flows() == []
+
+
+@pytest.mark.parametrize("port", [HOST_PORT, NODE_PORT])
+def test_connection_that_another_socket_took_is_proxied_and_names_its_process(port: int) -> None:
+    view = node(agents={"agent": known_agent("127.0.0.1:40404")})
+    flows = table(view)
+    scene = direct(socket=way("127.0.0.1:40000", f"127.0.0.1:{port}"), ours=False)
+    assert play(flows, scene.client(), scene.server()) == []
+    assert flows.has_unnamed
+    view.set_owners({address(f"127.0.0.1:{port}"): "kube-proxy (pid 7)"})
+    flows.rejudge_named()
+    assert flows.changes(0.9) == [], "an agent that has just started may still claim it"
+    (told,) = flows.changes(1.0)
+    assert told.verdict is Verdict.PROXIED
+    assert f"kube-proxy (pid 7) at 127.0.0.1:{port}" in told.reason
+
+
+def test_connection_that_another_socket_took_does_not_wait_for_a_name_for_ever() -> None:
+    flows = table(node(agents={"agent": known_agent("127.0.0.1:40404")}))
+    scene = direct(ours=False)
+    play(flows, scene.client(), scene.server())
+    (told,) = flows.changes(1.0)
+    assert (told.verdict, "another process" in told.reason) == (Verdict.PROXIED, True)
+
+
+def test_transparent_proxy_before_the_agents_own_listener_is_proxied() -> None:
+    """Nobody but the agent listens there, and still another socket took it: TPROXY."""
+    scene, flows = direct(ours=False), table()
+    play(flows, scene.client(), scene.server())
+    (told,) = flows.changes(1.0)
+    assert (told.verdict, "TPROXY" in told.reason) == (Verdict.PROXIED, True)
+
+
+def test_connection_that_is_redirected_to_a_process_of_the_node_is_proxied() -> None:
+    """Its port is not watched, so its socket is not seen."""
+    flows = table()
+    scene = direct(wire=way("127.0.0.1:40000", "127.0.0.1:9999"))
+    play(flows, scene.client())
+    (told,) = flows.changes(1.0)
+    assert (told.verdict, told.translated) == (Verdict.PROXIED, True)
+    assert "127.0.0.1:9999" in told.reason
+
+
+def test_connection_from_before_the_marking_is_direct_once_the_agent_claims_its_socket() -> None:
+    agent = known_agent(marked_ns=10**9, complete=False)
+    flows = table(node(agents={"agent": agent}))
+    scene = direct(ours=False)
+    play(flows, scene.client(), scene.server())
+    assert verdicts(flows.changes(1.0)) == [Verdict.UNKNOWN]
+    agent.claimed = frozenset({1001})
+    flows.rejudge_taken()
+    assert verdicts(flows.changes(1.1)) == [Verdict.DIRECT]
+
+
+def test_connection_from_before_the_marking_that_nobody_claims_is_proxied_when_all_is_claimed() -> None:
+    agent = known_agent("127.0.0.1:1", marked_ns=10**9, complete=False)
+    flows = table(node(agents={"agent": agent}))
+    scene = direct(ours=False)
+    play(flows, scene.client(), scene.server())
+    flows.changes(1.0)
+    agent.complete = True
+    flows.rejudge_taken()
+    assert verdicts(flows.changes(1.1)) == [Verdict.PROXIED]
+
+
+def test_verdict_stays_when_the_agent_that_took_the_connection_is_gone() -> None:
+    view = node()
+    flows = table(view)
+    scene = direct()
+    assert verdicts(play(flows, scene.client(), scene.server())) == [Verdict.DIRECT]
+    view.agents.clear()
+    (told,) = play(flows, scene.closed())
+    assert (told.verdict, told.verdict_is_new) == (Verdict.DIRECT, False)
+
+
+def test_connection_is_containerds_by_its_cgroup_and_not_by_its_name() -> None:
+    for cgroup in (CONTAINERD, USERS):
+        scene = direct(cgroup=cgroup)
+        (told,) = play(table(), scene.client(), scene.server())
+        assert (told.comm, told.by_containerd) == ("containerd", cgroup == CONTAINERD)
+
+
+@pytest.mark.parametrize("root", [True, False])
+def test_where_containerds_cgroup_is_not_known_any_of_roots_may_be_its(root: bool) -> None:
+    scene = direct(cgroup=USERS)
+    (told,) = play(
+        table(node(clients=frozenset())),
+        scene.client()._replace(owner=Owner.ROOT if root else 0),
+        scene.server(),
+    )
+    assert told.by_containerd is root
+
+
+def test_connection_that_a_second_agent_claims_after_all_is_direct() -> None:
+    """It has just started, beside the one that it replaces."""
+    view = node()
+    flows = table(view)
+    scene = direct(ours=False)
+    play(flows, scene.client(), scene.server())
+    assert verdicts(flows.changes(1.0)) == [Verdict.PROXIED]
+    view.agents["second"] = known_agent(claimed=frozenset({1001}))
+    flows.rejudge_taken()
+    assert verdicts(flows.changes(1.1)) == [Verdict.DIRECT]

@@ -235,7 +235,10 @@ def test_nothing_lost_means_every_verdict_is_the_true_one(name: str, order: list
         play(flows, scene.failed()) if name == "failed" else play(flows, *(events[index] for index in order))
     )
     told += flows.changes(1.0)
-    assert told[-1].verdict in (expected or {Verdict.UNKNOWN})
+    if name.startswith("pod's"):
+        assert told == []
+    else:
+        assert told[-1].verdict in (expected or {Verdict.UNKNOWN})
 
 
 def test_ten_thousand_mixed_connections_are_all_judged_as_they_were() -> None:

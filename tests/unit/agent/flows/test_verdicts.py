@@ -11,6 +11,7 @@ from agent.flows.verdicts import (
     EndpointName,
     Evidence,
     Location,
+    Taker,
     Verdict,
     is_asked_for,
     judge,
@@ -53,6 +54,7 @@ def proof(scene: Scene, endpoint: EndpointName, location: Location | None, **cha
         "mark": scene.mark,
         "accepted": Accepted(1001, scene.server_netns, taken, scene.answer or taken),
         "location": location,
+        "taker": Taker.AGENT,
     }
     return Evidence(**values | changes)
 

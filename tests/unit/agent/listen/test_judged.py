@@ -68,9 +68,7 @@ async def asked(listener: Listener, times: int = 1) -> AsyncIterator[None]:
     """Requests over one kept-alive connection."""
     bound = socket.create_server(("127.0.0.1", 0))
     host, port = bound.getsockname()
-    server = HttpListener(
-        bound, listener.serve, HttpSettings(), path=listener.path, watcher=listener.book.proof
-    )
+    server = HttpListener(bound, listener.serve, HttpSettings(), path=listener.path)
     await server.start()
     try:
         async with ClientSession(connector=TCPConnector(limit=1)) as client:

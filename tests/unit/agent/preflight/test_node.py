@@ -13,6 +13,7 @@ from agent.preflight.node import (
     containerd_cgroup,
     kernel,
     lockdown,
+    network_namespace,
     tracefs,
 )
 from tests.unit.agent.preflight.samples import JUNK, place
@@ -148,3 +149,47 @@ def test_no_lockdown_stands_in_the_way(tmp_path: Path, text: str | bytes | None,
     check = lockdown(PreflightTarget(sys=tmp_path))
     assert check.status is Status.GOOD
     assert words in check.detail
+
+
+# Namespaces
+
+
+def process(proc: Path, pid: str, comm: str, netns: str, cgroup: str = "0::/runtime\n") -> None:
+    place(proc, f"{pid}/comm", f"{comm}\n")
+    place(proc, f"{pid}/cgroup", cgroup)
+    (proc / pid / "ns").mkdir()
+    (proc / pid / "ns/net").symlink_to(netns)
+
+
+@pytest.mark.parametrize(
+    ("containerds", "status", "words"),
+    [
+        (["net:[1]"], Status.GOOD, "the same as containerd's"),
+        (["net:[1]", "net:[2]"], Status.GOOD, "another containerd's is net:[2]"),
+        ([], Status.GOOD, "can't be seen"),
+        (["net:[2]"], Status.BAD, "containerd's is net:[2]"),
+    ],
+)
+def test_namespace_that_is_not_containerds_is_bad(
+    tmp_path: Path, containerds: list[str], status: Status, words: str
+) -> None:
+    proc, root = tmp_path / "proc", tmp_path / "cgroup"
+    (root / "runtime").mkdir(parents=True)
+    process(proc, "self", "shorthaul", "net:[1]")
+    for pid, netns in enumerate(containerds, 10):
+        process(proc, str(pid), "containerd", netns)
+    check = network_namespace(PreflightTarget(proc=proc), root)
+    assert (check.status, words in check.detail) == (status, True)
+    assert bool(check.hint) == (status is Status.BAD)
+
+
+def test_several_containerds_are_all_named(tmp_path: Path) -> None:
+    proc, root = tmp_path / "proc", tmp_path / "cgroup"
+    for number, name in enumerate(("docker", "k3s"), 10):
+        (root / name).mkdir(parents=True)
+        process(proc, str(number), "containerd", "net:[1]", f"0::/{name}\n")
+    check = containerd_cgroup(PreflightTarget(proc=proc), root)
+    assert check.status is Status.WARN
+    assert check.detail.startswith("several containerds: ")
+    assert len(check.detail.split(", ")) == 2
+    assert "probe.containerd_cgroup" in check.hint

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from agent.config import Endpoint
-from agent.probe.endpoints import named_endpoints
+from agent.probe.endpoints import NamedMirrors, named_endpoints, named_mirrors
 
 PORTS = (30020, 30021)
 LOOPBACK = Endpoint(host="127.0.0.1", port=30020)
@@ -114,3 +114,11 @@ def test_there_may_be_none(tmp_path: Path) -> None:
     (tmp_path / "quay.io").mkdir()
     (tmp_path / "quay.io" / "hosts.toml").mkdir()
     assert named(tmp_path) == ()
+
+
+def test_all_else_that_the_files_name_is_said_too(tmp_path: Path) -> None:
+    write(tmp_path, "docker.io", host("http://127.0.0.1:8000") + host("http://127.0.0.1:30020"))
+    write(tmp_path, "quay.io", "not TOML")
+    assert named_mirrors(tmp_path, PORTS) == NamedMirrors(
+        endpoints=(LOOPBACK,), others=("http://127.0.0.1:8000",), files=1
+    )

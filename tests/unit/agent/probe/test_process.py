@@ -16,7 +16,17 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from agent.config import Endpoint
 from agent.config.load import make_settings
-from agent.flows.messages import FLOWS_MAX, NODE_HEADER, SOCKET_HEADER, Canary, Flows, Health, Hello, Message
+from agent.flows.messages import (
+    FLOWS_MAX,
+    NODE_HEADER,
+    SOCKET_HEADER,
+    Canary,
+    Flows,
+    Health,
+    Hello,
+    Message,
+    SendCanaries,
+)
 from agent.flows.table import Flow
 from agent.flows.verdicts import EndpointName, Verdict
 from agent.observe.probe_metrics import ProbeMetrics
@@ -24,7 +34,7 @@ from agent.probe.process import Probe, WatchedNode, own_ips, watched_node, watch
 from agent.probe.sockets import netns_cookie, socket_cookie
 from benchmarks.lab.network import inside
 from benchmarks.lab.process import run
-from bpf.events import LAYOUT, VERSION, Address, Event, Flag, Kind, Tuple, pack_ip
+from bpf.events import LAYOUT, VERSION, Address, Event, Flag, Kind, Owner, Tuple, pack_ip
 from bpf.source import ConnectOrder, EventSource, LossCounts, ReplaySource
 from tests.unit.agent.flows.scenes import direct, event, node, node_port, portmap, way
 
@@ -36,8 +46,8 @@ def record(one: Event) -> bytes:
     """An event as the kernel's programs write it."""
     ends = (one.intent, *one.socket, *one.wire)
     return LAYOUT.pack(
-        VERSION, LAYOUT.size, one.kind, one.flags, one.state, 0,
-        one.time_ns, one.connect_ns, one.cookie, one.netns, one.bytes_received, one.bytes_acked,
+        VERSION, LAYOUT.size, one.kind, one.flags, one.state, one.owner,
+        one.time_ns, one.connect_ns, one.cookie, one.netns, one.cgroup, one.bytes_received, one.bytes_acked,
         one.pid, one.mark, one.rtt_us, one.comm.encode(),
         *(field for end in ends for field in (end.ip, end.port, 0)),
     )  # fmt: skip
@@ -165,7 +175,7 @@ async def test_probe_ends_when_it_is_cancelled_as_the_next_canaries_become_due(t
     async with asyncio.timeout(20):
         while not any(isinstance(each, Health) and each.canaries for each in heard.messages):  # noqa: ASYNC110
             await asyncio.sleep(0.01)
-    probe.hasten_canaries()
+    probe.requested(None, SendCanaries(), [])
     for _ in range(ticks):
         await asyncio.sleep(0)
     running.cancel()
@@ -248,8 +258,10 @@ def test_an_endpoint_that_moves_to_another_node_is_remote_at_once() -> None:
 class Kernel:
     """Tells of the connections that a server took, as the programs would; ``seen``: which ends it sees."""
 
-    def __init__(self, *, server: bool = True, client: bool = True) -> None:
-        self._server, self._client = server, client
+    def __init__(self, *, server: bool = True, client: bool = True, ours: bool = True) -> None:
+        self._server, self._client, self._ours = server, client, ours
+        self.marked: list[int] = []
+        self.clients: frozenset[int] = frozenset()
         self._records: list[bytes] = []
 
     def saw(self, accepted: socket.socket) -> None:
@@ -267,8 +279,10 @@ class Kernel:
             self._records.append(record(one._replace(rtt_us=42)))
         if self._server:
             back = ends.mirrored
-            flags = Flag.WIRE | Flag.ESTABLISHED
-            taken = event(flags=flags, time_ns=30, cookie=socket_cookie(accepted), socket=back, wire=back)
+            flags, owner = Flag.WIRE | Flag.ESTABLISHED, Owner.AGENT if self._ours else Owner(0)
+            taken = event(
+                flags=flags, time_ns=30, cookie=socket_cookie(accepted), socket=back, wire=back, owner=owner
+            )
             self._records.append(record(taken))
 
     def read(self, at_most: int) -> list[bytes]:
@@ -282,6 +296,12 @@ class Kernel:
         return ConnectOrder(everywhere=True, near=True, alone=True)
 
     def follow_containerd(self) -> None:
+        pass
+
+    def own_listener(self, fd: int) -> None:
+        self.marked.append(fd)
+
+    def own_addresses(self, ips: frozenset[bytes]) -> None:
         pass
 
     def close(self) -> None:
@@ -462,7 +482,8 @@ def test_metrics_tell_health_as_it_was_told_last() -> None:
     metrics.on_message(
         Health(
             canaries=(canary,), lost_events=1, lost_flows=2, lost_packets=3, lost_ends=11,
-            invalid_events=4, forgotten=5, contradictions=6, sure_of_intent=False,
+            invalid_events=4, forgotten=5, contradictions=6, sure_of_intent=False, foreign=12, held_back=13,
+            agents=14,
         )
     )  # fmt: skip
     metrics.delivered, metrics.readers, metrics.refused, metrics.cut_off = 7, 8, 9, 10
@@ -474,6 +495,9 @@ def test_metrics_tell_health_as_it_was_told_last() -> None:
         'shorthaul_probe_lost_total{what="ends"}': 11,
         'shorthaul_probe_lost_total{what="invalid"}': 4,
         'shorthaul_probe_lost_total{what="forgotten"}': 5,
+        'shorthaul_probe_lost_total{what="held_back"}': 13,
+        "shorthaul_probe_foreign_connections_total": 12,
+        "shorthaul_probe_agents": 14,
         'shorthaul_probe_canaries{endpoint="hostport",verdict="DIRECT"}': 1,
         'shorthaul_probe_canary_rtt_seconds{endpoint="hostport"}': 0.00025,
         "shorthaul_probe_events_total": 7,

@@ -5,18 +5,34 @@ import json
 import os
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
 from agent.flows.book import FlowBook
-from agent.flows.messages import FLOWS_MAX, LINE_MAX, Flows, Health, Hello, Message, MessageInvalid, encode
+from agent.flows.messages import (
+    FLOWS_MAX,
+    LINE_MAX,
+    VERSION,
+    Claims,
+    Flows,
+    Health,
+    Hello,
+    Introduced,
+    Introduction,
+    Message,
+    MessageInvalid,
+    Request,
+    SendCanaries,
+    encode,
+)
+from agent.flows.sockets import AcceptedSockets
 from agent.flows.table import Flow, FlowTable
 from agent.flows.verdicts import Verdict
 from agent.probe.publisher import Publisher, SocketTaken
-from agent.probe.reader import ProbeReader, read_hello
+from agent.probe.reader import OwnSockets, ProbeReader, introduce, read_hello
 from agent.probe.sockets import peer_uid
 from tests.unit.agent.flows.scenes import direct, node, play
 
@@ -208,7 +224,7 @@ async def test_reader_of_a_user_that_the_settings_name_is_told_all(tmp_path: Pat
     path = open_to_all(tmp_path) / "probe.sock"
     async with publisher(path, uids=(NOBODY,)) as probe:
         said, _ = await (await as_nobody(_AS_NOBODY, str(path))).communicate()
-        assert json.loads(said)["hello"] == 1
+        assert json.loads(said)["hello"] == VERSION
         assert probe.refused == 0
 
 
@@ -252,6 +268,89 @@ async def test_only_so_many_readers_are_served(path: Path) -> None:
             outgoing.close()
         await until(lambda: probe.readers == 0)
         assert (await read_hello(path)).node == OWN
+
+
+# What readers tell
+
+
+class Desk:
+    """Keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.requests: list[Request] = []
+        self.listening: list[int] = []  # the ports of the sockets that came
+        self.came_and_left: list[str] = []
+
+    def came(self, reader: Hashable) -> None:
+        self.came_and_left.append("came")
+
+    def requested(
+        self, reader: Hashable, request: Request, sockets: Sequence[socket.socket]
+    ) -> Message | None:
+        self.requests.append(request)
+        self.listening += [one.getsockname()[1] for one in sockets]
+        return Introduced() if isinstance(request, Introduction) else None
+
+    def left(self, reader: Hashable) -> None:
+        self.came_and_left.append("left")
+
+
+async def test_agent_tells_its_sockets_then_what_they_took_then_that_these_are_all(path: Path) -> None:
+    desk, accepted = Desk(), AcceptedSockets()
+    messages: list[Message] = []
+    accepted.accepted(7)
+    with socket.create_server(("127.0.0.1", 0)) as listener, socket.create_server(("127.0.0.1", 0)) as other:
+        own = OwnSockets(node=OWN, listeners=[listener, other], accepted=accepted)
+        reader = ProbeReader(path, node=OWN, on_message=messages.append, on_gone=lambda: None, own=own)
+        made = Publisher(path, initial_messages=told_first(), uids=(), desk=desk)
+        async with made, running(reader):
+            await until(lambda: len(desk.requests) == 2)
+            accepted.accepted(8)
+            await until(lambda: len(desk.requests) == 3)
+            reader.request(SendCanaries())
+            await until(lambda: len(desk.requests) == 4)
+        assert desk.listening == [listener.getsockname()[1], other.getsockname()[1]]
+    assert desk.requests == [
+        Introduction(node=OWN),
+        Claims(cookies=(7,)),
+        Claims(cookies=(7, 8), complete=True),
+        SendCanaries(),
+    ]
+    assert desk.came_and_left == ["came", "left"]
+    assert messages[0] == Hello(node=OWN, programs=(1, 2))
+
+
+async def test_sockets_that_come_with_a_message_are_closed_after_it(path: Path) -> None:
+    desk = Desk()
+    async with Publisher(path, initial_messages=told_first(), uids=(), desk=desk):
+        with socket.create_server(("127.0.0.1", 0)) as listener, socket.socket(socket.AF_UNIX) as agent:
+            await asyncio.to_thread(agent.connect, str(path))
+            own = OwnSockets(node=OWN, listeners=[listener], accepted=AcceptedSockets())
+            introduce(agent, own)
+            await until(lambda: len(desk.requests) == 1)
+            address = listener.getsockname()
+            listener.close()
+            with pytest.raises(ConnectionRefusedError):
+                socket.create_connection(address).close()
+
+
+@pytest.mark.parametrize(
+    "line", [b"nonsense\n", b"{}\n", b'{"agent":1,"node":"node-1"}\n', b"x" * (LINE_MAX + 9)]
+)
+async def test_reader_that_talks_nonsense_is_cut_off_and_others_are_not(path: Path, line: bytes) -> None:
+    desk = Desk()
+    async with Publisher(path, initial_messages=told_first(), uids=(), desk=desk) as probe:
+        heard = Heard(path)
+        async with running(heard.reader):
+            await until(lambda: probe.readers == 1)
+            incoming, outgoing = await asyncio.open_unix_connection(path)
+            outgoing.write(line)
+            async with asyncio.timeout(20):
+                await incoming.read()
+            await until(lambda: probe.readers == 1)
+            outgoing.close()
+            assert heard.gone == 0
+    assert desk.requests == []
 
 
 # The place of the socket
@@ -350,7 +449,7 @@ GARBAGE = {
     "nothing": [],
     "no JSON": [b"\x00\xff\n"],
     "no hello": [encode(Health())],
-    "another version": [b'{"hello":2,"node":"node-1","programs":[]}\n'],
+    "another version": [b'{"hello":1,"node":"node-1","programs":[]}\n'],
     "half a line": [HELLO, b'{"flows":[[1,2'],
     "a list": [HELLO, b"[1,2,3]\n"],
     "a number that is none": [HELLO, b'{"flows":[],"rtts":[["' + b"0" * 32 + b'",NaN]]}\n'],

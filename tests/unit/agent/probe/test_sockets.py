@@ -2,8 +2,9 @@
 
 import os
 import socket
+from pathlib import Path
 
-from agent.probe.sockets import netns_cookie, peer_uid, socket_cookie
+from agent.probe.sockets import netns_cookie, options_memory, peer_uid, socket_cookie
 
 
 def test_each_socket_has_a_cookie_that_stays() -> None:
@@ -19,3 +20,7 @@ def test_user_at_the_other_end_of_a_unix_socket_is_known() -> None:
     one, other = socket.socketpair(socket.AF_UNIX)
     with one, other:
         assert peer_uid(one) == os.getuid()
+
+
+def test_memory_for_a_socket_s_options_is_what_sysctl_says() -> None:
+    assert options_memory() == int(Path("/proc/sys/net/core/optmem_max").read_text()) > 0
