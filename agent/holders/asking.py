@@ -24,7 +24,7 @@ Query = Callable[[Peer, Question, float], Awaitable[Reply]]
 OnReply = Callable[[Peer, Reply, int], bool]
 """Is called with each reply, and with the ring of the peer; 0 is the nearest.
 
-Returns whether it is of use, so that equally near peers need not be waited for much longer.
+Returns whether the peer has what is asked for.
 """
 
 Enough = Callable[[int], bool]
@@ -69,20 +69,25 @@ class PeerAsker:
         await end_all(self._questions)
 
     async def ask_nearest(
-        self, *, question: Callable[[], Question | None], on_reply: OnReply, enough: Enough
+        self,
+        *,
+        question: Callable[[], Question | None],
+        on_reply: OnReply,
+        enough: Enough,
+        patient: bool = False,
     ) -> None:
         """Ask the nearest peers, then farther ones. Slow peers go on in the background after the return.
 
         ``question``: what is to be asked in the next step; None ends the asking. ``on_reply``: gets every
-        reply, the late ones too.
+        reply, the late ones too. ``patient``: see `Awaited`.
         """
         steps = self._policy.nearest_first(self._roster.rings, self._clock())
-        await self._ask(steps, question, on_reply, enough)
+        await self._ask(steps, question, on_reply, enough, Awaited(patient=patient))
 
     async def ask_everyone(self, question: Question, on_reply: OnReply) -> None:
         """Ask all peers at once and wait for all of them, the slow ones as long as the settings say."""
         steps = self._policy.everyone(self._roster.rings, self._clock())
-        await self._ask(steps, lambda: question, on_reply, lambda _: False)
+        await self._ask(steps, lambda: question, on_reply, lambda _: False, Awaited())
 
     async def greet(self, peer: Peer) -> None:
         """Ask a peer nothing. That opens its connection, and tells how soon it replies."""
@@ -98,8 +103,9 @@ class PeerAsker:
         question: Callable[[], Question | None],
         on_reply: OnReply,
         enough: Enough,
+        awaited: Awaited,
     ) -> None:
-        awaited, changed = Awaited(), asyncio.Event()
+        changed = asyncio.Event()
         for step in steps:
             asked = question()
             if asked is None:

@@ -50,6 +50,7 @@ class ScatterTagFinder:
         imports: list[TagAnswer] = []
 
         def on_reply(peer: Peer, reply: Reply, ring: int) -> bool:
+            has = False
             for tag in reply.tags:
                 if not _fits(tag.name, name):
                     continue
@@ -57,7 +58,8 @@ class ScatterTagFinder:
                     imports.append(_answer(peer, tag))
                 elif tag.age_s <= max_age_s:
                     answers.setdefault(ring, []).append(_answer(peer, tag))
-            return False  # an equally near peer gets all of its usual time: its answer may be fresher
+                    has = True
+            return has
 
         if name.registry is None:
             await self._asker.ask_everyone(question, on_reply)
@@ -67,6 +69,7 @@ class ScatterTagFinder:
                 question=lambda: None if answers else question,
                 on_reply=on_reply,
                 enough=lambda nearest: bool(answers) and min(answers) < nearest,
+                patient=True,  # an equally near peer may have a fresher answer
             )
             found = answers[min(answers)] if answers else []
         return tuple(sorted([*found, *imports], key=lambda answer: (answer.imported, answer.age_s)))

@@ -164,8 +164,12 @@ class _Usual:
 
 @dataclass(slots=True)
 class Awaited:
-    """The peers that were asked and have not replied. ``late_at_s``: until when each is waited for."""
+    """The peers that were asked and have not replied. ``late_at_s``: until when each is waited for.
 
+    ``patient``: peers as near as the first that has what is asked for get at least their usual time.
+    """
+
+    patient: bool = False
     rings: dict[NodeName, int] = field(default_factory=dict)
     late_at_s: dict[NodeName, float] = field(default_factory=dict)
 
@@ -187,8 +191,9 @@ class Awaited:
     def answered(self, ring: int, took_s: float, now_s: float) -> None:
         """A peer of this ring has what is asked for. Its reply took ``took_s``."""
         for node, other in self.rings.items():
-            if other >= ring:
-                self.late_at_s[node] = min(self.late_at_s[node], now_s + took_s)
+            if other == ring:
+                again_s = now_s + took_s
+                self.late_at_s[node] = max(again_s, self.late_at_s[node]) if self.patient else again_s
 
     def nearest(self, now_s: float) -> int:
         """The ring of the nearest peer that is not late. `NOBODY` if none is waited for."""
