@@ -191,9 +191,11 @@ class Awaited:
     def answered(self, ring: int, took_s: float, now_s: float) -> None:
         """A peer of this ring has what is asked for. Its reply took ``took_s``."""
         for node, other in self.rings.items():
-            if other == ring:
-                again_s = now_s + took_s
-                self.late_at_s[node] = max(again_s, self.late_at_s[node]) if self.patient else again_s
+            again_s = now_s + took_s  # if this node is slow at the moment, all others may be as late
+            if other < ring or (other == ring and self.patient):
+                self.late_at_s[node] = max(again_s, self.late_at_s[node])
+            elif other == ring:
+                self.late_at_s[node] = again_s
 
     def nearest(self, now_s: float) -> int:
         """The ring of the nearest peer that is not late. `NOBODY` if none is waited for."""

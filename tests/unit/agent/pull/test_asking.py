@@ -180,3 +180,13 @@ def test_equal_peers_get_at_least_their_usual_time_from_a_patient_asker() -> Non
     awaited.add([usual, late], 1.0)
     awaited.answered(0, 0.5, 1.5)
     assert awaited.late_at_s == {A.name: 3.0, B.name: 2.0}
+
+
+def test_nearer_peers_are_not_late_as_long_as_a_farther_one_was_as_slow() -> None:
+    awaited = Awaited()
+    near, far = (Asked(peer=peer, ring=ring, deadline_s=9.0, late_s=0.25) for peer, ring in ((A, 0), (C, 1)))
+    awaited.add([near, far], 1.0)
+    awaited.ended(C.name)
+    awaited.answered(1, 2.0, 3.0)
+    assert awaited.nearest(4.0) == 0
+    assert awaited.nearest(5.0) == NOBODY
