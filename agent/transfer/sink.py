@@ -77,8 +77,7 @@ class ClientSink:
         try:
             async with asyncio.timeout(self._stall_s):
                 await self._response.prepare(self._request)
-                if first:
-                    await self._response.write(first)
+                await self._response.write(first)  # the head goes with it, also if it is empty
         except (ConnectionError, TimeoutError) as error:
             raise ClientGone(str(error) or "it takes no bytes") from error
         await self.record_sent(len(first), "memory")

@@ -236,6 +236,14 @@ class Node:
         explained: dict[str, Any] = self.ask(f"/api/explain?digest={digest}", port=ADMIN).json()
         return explained
 
+    def wait_for_holders(self, content: bytes, names: set[str]) -> None:
+        """Wait until it knows that these have it: an answer that is late counts for the next request."""
+
+        def found() -> set[str]:
+            return {holder["node"] for holder in self.explain(digest_of(content))["holders"]}
+
+        wait_for(lambda: names <= found(), f"{names} are found")
+
     def put(self, *contents: bytes, notice: bool = True) -> None:
         """Rename blobs into place, as a layout's writers do; wait until a running agent noticed."""
         for content in contents:

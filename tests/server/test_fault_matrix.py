@@ -184,6 +184,7 @@ def test_a_layer_whose_holder_fails_goes_on_from_the_other_one_in_the_same_respo
     starts = name not in _HEADLESS and (fault.at != 0 or name in _SLOW)
     other.put(content, answers_from=1 if starts else 0)
     with _standing(ground.rack, failing) as impostor, _standing(ground.region, other) as second:
+        ground.asking.wait_for_holders(content, {"rack", "region"})
         reply = _get(ground.asking, content)
         _is_whole(reply, content)
         assert first_bytes_asked(impostor, content) == [0], "the failing one is asked first, and once"
@@ -214,6 +215,7 @@ def test_a_wrong_rest_is_replaced_by_the_next_holders(ground: Ground, name: str)
         stack.enter_context(_standing(ground.rack, breaking))
         second = stack.enter_context(_standing(ground.zone, wrong))
         stack.enter_context(_standing(ground.region, right))
+        ground.asking.wait_for_holders(content, {"rack", "zone", "region"})
         _is_whole(_get(ground.asking, content), content)
         assert _SIZE_BYTES // 2 in first_bytes_asked(second, content)
 
@@ -228,6 +230,7 @@ def test_a_wrong_rest_that_nobody_can_replace_cuts_the_body(ground: Ground, name
     wrong.put(content, answers_from=1, afterwards=_NO_PARTS[name])
     with _standing(ground.rack, breaking), _standing(ground.zone, wrong) as second:
         before = ground.asking.metric("shorthaul_requests_total", result="cut")
+        ground.asking.wait_for_holders(content, {"rack", "zone"})
         reply = _get(ground.asking, content)
         _is_cut(reply, content)
         assert len(reply.body) >= _SIZE_BYTES // 2
@@ -246,6 +249,7 @@ def test_a_wrong_answer_to_a_range_is_replaced_or_a_404(ground: Ground, name: st
         impostor = stack.enter_context(_standing(ground.rack, wrong))
         if other:
             stack.enter_context(_standing(ground.region, right))
+        ground.asking.wait_for_holders(content, {"rack", "region"} if other else {"rack"})
         reply = _get(ground.asking, content, asked_range="bytes=1000-")
         assert impostor.fetches
         if other:
@@ -275,6 +279,7 @@ def test_what_is_verified_before_a_byte_is_sent_is_replaced_or_a_404(
         if family in ("layer", "config"):
             ground.archive.put(image.manifest)
             assert ground.asking.ask(f"/v2/library/app/manifests/{image.digest}").status == 200
+        ground.asking.wait_for_holders(content, {"rack", "region"} if other else {"rack"})
         path = f"/v2/library/app/{room}/{digest_of(content)}"
         started_s = time.monotonic()
         reply = raw_get(ground.asking.address, LOCAL, path)

@@ -128,7 +128,7 @@ _NO_ANSWERS: dict[str, Behaviour] = {
 def test_what_an_impostor_does_not_give_comes_from_the_other_holder(trio: Trio, name: str) -> None:
     content = trio.blob()
     with Impostor(trio.address, _NO_ANSWERS[name]) as impostor, trio.waiting(most=name in _MUTE):
-        _wait_for_holders(trio.asking, content, {"honest", "impostor"})
+        trio.asking.wait_for_holders(content, {"honest", "impostor"})
         started_s = time.monotonic()
         reply = trio.get(content)
         assert time.monotonic() - started_s < _PATIENT_S
@@ -261,7 +261,7 @@ _SHORT: dict[str, Behaviour] = {
 def test_a_small_body_that_is_short_or_wrong_is_replaced_before_a_byte_is_sent(trio: Trio, name: str) -> None:
     content = trio.blob()
     with Impostor(trio.address, _SHORT[name]) as impostor, trio.waiting(most=name in _MUTE):
-        _wait_for_holders(trio.asking, content, {"honest", "impostor"})
+        trio.asking.wait_for_holders(content, {"honest", "impostor"})
         started_s = time.monotonic()
         reply = trio.get(content)
         assert time.monotonic() - started_s < _PATIENT_S
@@ -280,7 +280,7 @@ def _breaks_at(content: bytes, place: int) -> dict[str, Behaviour]:
 def test_a_large_body_that_ends_short_goes_on_from_the_other_holder(trio: Trio, how: str) -> None:
     content = trio.blob(1_000_000)
     with Impostor(trio.address, _breaks_at(content, 700_000)[how]), trio.waiting(most=how in _MUTE):
-        _wait_for_holders(trio.asking, content, {"honest", "impostor"})
+        trio.asking.wait_for_holders(content, {"honest", "impostor"})
         started_s = time.monotonic()
         reply = trio.get(content)
         assert time.monotonic() - started_s < _PATIENT_S
@@ -328,7 +328,7 @@ def test_a_length_other_than_the_manifests_is_refused(trio: Trio, wrong_by: int)
     manifest = trio.asking.ask(f"/v2/library/app/manifests/{image.digest}")
     assert manifest.body == image.manifest
     with Impostor(trio.address, says(response(200, b"a" * (len(layer) + wrong_by)))) as impostor:
-        _wait_for_holders(trio.asking, layer, {"impostor"})
+        trio.asking.wait_for_holders(layer, {"impostor"})
         reply = trio.get(layer)
         assert (reply.status, reply.body) == (200, layer)
         assert impostor.fetches
@@ -353,7 +353,7 @@ _WRONG_RANGES: dict[str, Behaviour] = {
 def test_a_wrong_answer_to_a_range_is_replaced_by_the_other_holders(trio: Trio, behaviour: Behaviour) -> None:
     content = trio.blob()
     with Impostor(trio.address, behaviour) as impostor:
-        _wait_for_holders(trio.asking, content, {"honest", "impostor"})
+        trio.asking.wait_for_holders(content, {"honest", "impostor"})
         reply = trio.get(content, asked_range="bytes=1000-1099")
         assert (reply.status, reply.ending) == (206, Ending.WHOLE)
         assert reply.body == content[1000:1100]
@@ -376,7 +376,7 @@ _WRONG_MANIFESTS: dict[str, Behaviour] = {
 def test_a_wrong_manifest_is_replaced_by_the_other_holders(trio: Trio, behaviour: Behaviour) -> None:
     image = trio.image()
     with Impostor(trio.address, behaviour) as impostor:
-        _wait_for_holders(trio.asking, image.manifest, {"honest", "impostor"})
+        trio.asking.wait_for_holders(image.manifest, {"honest", "impostor"})
         started_s = time.monotonic()
         reply = trio.asking.ask(f"/v2/library/app/manifests/{image.digest}")
         assert time.monotonic() - started_s < _PATIENT_S
@@ -438,7 +438,7 @@ def test_equal_holders_of_which_one_is_silent_are_raced_every_time(site: Site) -
     impostor_comes_first = 0
     with Impostor(address, then_silent()) as impostor:
         for content in contents:
-            _wait_for_holders(asking, content, {"honest", "impostor"})
+            asking.wait_for_holders(content, {"honest", "impostor"})
             first = asking.explain(digest_of(content))["choice"]
             before = len(impostor.fetches)
             assert asking.blob(content).body == content
@@ -475,15 +475,6 @@ def test_holders_that_die_during_a_pull_of_an_image_leave_it_to_the_ones_that_li
             holders[1].stop()
         reply = asking.blob(content)
         assert (reply.status, reply.body) == (200, content)
-
-
-def _wait_for_holders(node: Node, content: bytes, names: set[str]) -> None:
-    """Wait until the node knows that these have it: an answer that is late counts for the next request."""
-
-    def found() -> set[str]:
-        return {holder["node"] for holder in node.explain(digest_of(content))["holders"]}
-
-    wait_for(lambda: names <= found(), f"{names} are found")
 
 
 def test_claiming_is_not_holding(trio: Trio) -> None:
