@@ -186,7 +186,12 @@ class _Reader(asyncio.Protocol):
         if not self._publisher.admits(self):
             self.transport.close()
             return
-        self._incoming = socket.socket(fileno=os.dup(self.transport.get_extra_info("socket").fileno()))
+        try:
+            self._incoming = self.transport.get_extra_info("socket").dup()
+        except OSError as error:
+            _log.warning("cut a reader off: %s", error)
+            self._end()
+            return
         self._loop.add_reader(self._incoming.fileno(), self._read)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -196,17 +201,14 @@ class _Reader(asyncio.Protocol):
     def _read(self) -> None:
         assert self._incoming is not None
         try:
-            data, fds, _, _ = socket.recv_fds(self._incoming, _PART_BYTES, _FDS_MAX)
-        except (BlockingIOError, InterruptedError):
-            return
-        except OSError:
-            data, fds = b"", []
-        self._sockets += [socket.socket(fileno=fd) for fd in fds]
-        if not data or len(self._sockets) > _FDS_MAX:
-            self._end()
-            return
-        self._line += data
-        try:
+            data, sockets = _received(self._incoming)
+            self._sockets += sockets
+            if len(self._sockets) > _FDS_MAX:
+                raise MessageInvalid(f"more than {_FDS_MAX} sockets with a message")
+            if not data:
+                self._end()
+                return
+            self._line += data
             while b"\n" in self._line:
                 line, _, rest = self._line.partition(b"\n")
                 self._line = rest
@@ -214,6 +216,10 @@ class _Reader(asyncio.Protocol):
                 self._drop_sockets()
             if len(self._line) > LINE_MAX:
                 raise MessageInvalid(f"a line of more than {LINE_MAX} bytes")
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            self._end()
         except MessageInvalid as error:
             _log.warning("cut a reader off: %s", error)
             self._end()
@@ -232,6 +238,35 @@ class _Reader(asyncio.Protocol):
     def _drop_sockets(self) -> None:
         while self._sockets:
             self._sockets.pop().close()
+
+
+def _received(incoming: socket.socket) -> tuple[bytes, list[socket.socket]]:
+    """What a reader sent, and the sockets that came with it. Raises `OSError` if it can't be read.
+
+    Raises `MessageInvalid` if other descriptors came, or some were lost. Then all that came are closed.
+    """
+    data, fds, flags, _ = socket.recv_fds(incoming, _PART_BYTES, _FDS_MAX, socket.MSG_CMSG_CLOEXEC)
+    sockets: list[socket.socket] = []
+    try:
+        if flags & socket.MSG_CTRUNC:  # also if this process may open no more
+            raise MessageInvalid("not all descriptors of a message could be taken")
+        for fd in fds:
+            sockets.append(_socket_of(fd))
+    except MessageInvalid:
+        for one in sockets:
+            one.close()
+        for fd in fds[len(sockets) :]:
+            os.close(fd)
+        raise
+    return data, sockets
+
+
+def _socket_of(fd: int) -> socket.socket:
+    """The socket of a descriptor. Raises `MessageInvalid` if it is none; then it stays open."""
+    try:
+        return socket.socket(fileno=fd)
+    except OSError as error:
+        raise MessageInvalid(f"a descriptor that is no socket: {error.strerror or error}") from error
 
 
 def _listening(path: Path, *, for_all: bool) -> socket.socket:

@@ -353,6 +353,37 @@ async def test_reader_that_talks_nonsense_is_cut_off_and_others_are_not(path: Pa
     assert desk.requests == []
 
 
+def open_fds() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+@pytest.mark.parametrize("what", ["a pipe", "a pipe after a socket", "too many at once"])
+async def test_reader_that_passes_other_descriptors_is_cut_off_and_none_stays_open(
+    path: Path, what: str
+) -> None:
+    desk = Desk()
+    async with Publisher(path, initial_messages=told_first(), uids=(), desk=desk) as probe:
+        await read_hello(path)
+        await until(lambda: probe.readers == 0)
+        before = open_fds()
+        for _ in range(3):
+            with socket.socket(socket.AF_UNIX) as client, socket.socket() as other:
+                await asyncio.to_thread(client.connect, str(path))
+                await until(lambda: probe.readers == 1)
+                reading, writing = os.pipe()
+                passed = {
+                    "a pipe": [reading, other.fileno(), writing],
+                    "a pipe after a socket": [other.fileno(), reading],
+                    "too many at once": [other.fileno()] * 9,
+                }[what]
+                socket.send_fds(client, [b"{"], passed)
+                os.close(reading)
+                os.close(writing)
+                await until(lambda: probe.readers == 0)
+        await until(lambda: open_fds() <= before)
+    assert desk.requests == []
+
+
 # The place of the socket
 
 
