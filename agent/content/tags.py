@@ -25,9 +25,13 @@ from agent.oci.registry import Registry
 from topology.placement import NodeName
 
 _log = logging.getLogger(__name__)
+_K = TypeVar("_K")
 _V = TypeVar("_V")
 
 _ENTRIES_MAX = 10_000  # tags; the oldest are dropped first
+_QUESTIONS_MAX = 1_000  # of each registry
+_STRANGERS_MAX = 16  # registries that were asked for, and that no record names; anybody may make some up
+_FORGIVING_S = 3600.0  # a question that was dropped may be of a pull that takes so long
 _AHEAD_S = 60.0  # a file server's clock may be ahead by seconds; the clock of one node is not ahead of itself
 
 
@@ -43,6 +47,33 @@ class _Mirrored:
     seen_s: float
     voucher: NodeName
     sent_to_registry_s: float | None = None
+
+
+class _Questions:
+    """The owner's questions about one registry's tags that were not written since.
+
+    Questions are dropped if there are too many. For a while after ``dropped_s`` it is not known of a tag that
+    nobody asked for it.
+    """
+
+    __slots__ = ("_any", "_dropped_s", "_open")
+
+    def __init__(self, dropped_s: float = -math.inf) -> None:
+        self._open: dict[str, None] = {}  # an ordered set
+        self._any = False
+        self._dropped_s = dropped_s
+
+    def add(self, tag: str, now_s: float) -> None:
+        """The owner asks for this tag."""
+        self._any = True
+        if _remember(self._open, tag, None, at_most=_QUESTIONS_MAX):
+            self._dropped_s = now_s
+
+    def close(self, tag: str, now_s: float) -> bool:
+        """The owner wrote this tag. False if it asks for tags of this registry, but did not for this one."""
+        asked = tag in self._open
+        self._open.pop(tag, None)
+        return asked or not self._any or now_s - self._dropped_s < _FORGIVING_S
 
 
 class TagAges:
@@ -62,8 +93,11 @@ class TagAges:
         self._clock = clock
         self._ticks = ticks
         self._mirrored: dict[str, _Mirrored] = _load(path) if path else {}
-        self._questions: dict[str, None] = {}  # an ordered set: tags asked for, and not written since
-        self._asking: set[Registry] = set()  # the registries for whose tags the owner asks this mirror
+        # What the owner asks, by registry: of those that its records name, and of others. A client may ask
+        # for what it likes, but it can't make up a record.
+        self._questions: dict[Registry | None, _Questions] = {}
+        self._strangers: dict[Registry, _Questions] = {}
+        self._strangers_dropped_s = -math.inf
         self._unasked: dict[str, Digest] = {}
 
     def seen_s(self, image: TaggedImage) -> float:
@@ -93,19 +127,32 @@ class TagAges:
 
     def asked(self, name: Named) -> None:
         """The store's owner asks this mirror for a tag. It will write the tag soon, if a registry has it."""
-        if name.registry is not None:
-            self._asking.add(name.registry)
-            _remember(self._questions, str(name), None)
+        registry, now_s = name.registry, self._ticks()
+        if registry is None:
+            return
+        questions = self._questions.get(registry)
+        if questions is None:
+            questions = self._strangers.get(registry) or _Questions(self._strangers_dropped_s)
+            if _remember(self._strangers, registry, questions, at_most=_STRANGERS_MAX):
+                self._strangers_dropped_s = now_s
+        questions.add(str(name), now_s)
 
     def written(self, change: TagChange) -> None:
         """The store's owner wrote a tag."""
         image, key = change.image, str(change.image.name)
-        asked = key in self._questions
-        self._questions.pop(key, None)
-        if change.first or asked or image.name.registry not in self._asking:
+        asked = self._questions_about(image.name.registry).close(key, self._ticks())
+        if change.first or asked:
             self._unasked.pop(key, None)
         elif change.before is None or change.before.descriptor.digest != image.descriptor.digest:
             _remember(self._unasked, key, image.descriptor.digest)
+
+    def _questions_about(self, registry: Registry | None) -> _Questions:
+        """The questions about a registry that a record names."""
+        questions = self._questions.get(registry)
+        if questions is None:
+            stranger = None if registry is None else self._strangers.pop(registry, None)
+            questions = self._questions[registry] = stranger or _Questions(self._strangers_dropped_s)
+        return questions
 
     def resolved(self, name: Named, digest: Digest, seen_s: float, voucher: NodeName) -> None:
         """Record that this mirror resolved ``name`` to ``digest``, seen at the registry at ``seen_s``."""
@@ -148,11 +195,14 @@ class TagAges:
             _log.warning("tag ages not saved to %s: %s", self._path, error)
 
 
-def _remember(entries: dict[str, _V], key: str, value: _V) -> None:
+def _remember(entries: dict[_K, _V], key: _K, value: _V, *, at_most: int = _ENTRIES_MAX) -> bool:
+    """Add an entry as the newest. Returns whether the oldest one was dropped for it."""
     entries.pop(key, None)
     entries[key] = value
-    if len(entries) > _ENTRIES_MAX:
-        del entries[next(iter(entries))]
+    if len(entries) <= at_most:
+        return False
+    del entries[next(iter(entries))]
+    return True
 
 
 def _load(path: Path) -> dict[str, _Mirrored]:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
@@ -293,3 +294,47 @@ def test_owner_that_never_asks_for_tags_of_a_registry_is_not_expected_to() -> No
     assert write(ages, "v3", before="v2")
     ages.asked(named(registry=None))
     assert write(ages, "v4", before="v3")
+
+
+def flood(ages: TagAges, *, registry: str | None = None) -> None:
+    """Ask for many made-up tags: of one registry, or each of another one."""
+    for number in range(20_000):
+        ages.asked(named(registry=registry or f"r{number}.example", tag=str(number)))
+
+
+@pytest.mark.parametrize("recorded", [False, True])
+@pytest.mark.parametrize("registry", [None, "docker.io", "ghcr.io"])
+def test_flood_of_questions_makes_no_honest_pull_an_unasked_one(registry: str | None, recorded: bool) -> None:
+    ages = asking() if recorded else TagAges()
+    ages.asked(NAME)
+    flood(ages, registry=registry)
+    ages.asked(named(tag="other"))
+    assert write(ages, "v2", before="v1")
+
+
+@pytest.mark.parametrize("registry", [None, "ghcr.io"])
+def test_flood_about_other_registries_hides_no_unasked_tag_of_a_recorded_one(registry: str | None) -> None:
+    ages = asking()
+    flood(ages, registry=registry)
+    assert not write(ages, "v2", before="v1")
+
+
+def test_flood_about_a_registry_is_over_after_an_hour() -> None:
+    clocks = Clocks()
+    clocks.ages.asked(NAME)
+    assert write(clocks.ages, "v1")
+    flood(clocks.ages, registry=NAME.registry)
+    assert write(clocks.ages, "v2", before="v1")
+    clocks.pass_s(3601)
+    assert not write(clocks.ages, "v3", before="v2")
+
+
+@pytest.mark.parametrize("registry", [None, "docker.io"])
+def test_flood_of_questions_takes_bounded_memory(registry: str | None) -> None:
+    ages = TagAges()
+    tracemalloc.start()
+    try:
+        flood(ages, registry=registry)
+        assert tracemalloc.get_traced_memory()[0] < 1 << 20
+    finally:
+        tracemalloc.stop()
