@@ -55,11 +55,12 @@ class Identities:
     def answered(self, peer: Peer, name: str, instance: str) -> None:
         """The agent at this peer's address says that it has this name, and is this instance."""
         key, problem = (peer.name, peer.authority), self._about(peer, name, instance)
-        if problem is None:
-            self._answers.pop(key, None)
-        else:
-            self._answers[key] = problem
-        self._tell()
+        if problem != self._answers.get(key):  # each new connection answers, nearly always the same
+            if problem is None:
+                del self._answers[key]
+            else:
+                self._answers[key] = problem
+            self._tell()
         if instance == self._instance:
             self._roster.exclude(peer)
 

@@ -29,6 +29,7 @@ class Problems:
 
     def __init__(self) -> None:
         self._found: dict[str, tuple[Problem, ...]] = {}
+        self._more: dict[str, int] = {}  # how many others a source has
 
     @property
     def all(self) -> tuple[Problem, ...]:
@@ -38,7 +39,8 @@ class Problems:
     def found(self, source: str, problems: Iterable[Problem]) -> None:
         """These are the problems of this source now. Logs the new ones, and those that are over."""
         before, now = self._found.get(source, ()), tuple(dict.fromkeys(problems))
-        self._found[source] = now[:_EACH_MAX]
+        more_before, more = self._more.get(source, 0), max(0, len(now) - _EACH_MAX)
+        self._found[source], self._more[source] = now[:_EACH_MAX], more
         for problem in now[:_EACH_MAX]:
             if problem not in before:
                 _log.warning(
@@ -47,8 +49,8 @@ class Problems:
                     problem.problem,
                     extra={"fields": {"node": problem.node, "hint": problem.hint}},
                 )
-        if len(now) > _EACH_MAX:
-            _log.warning("%s: %s more problems", source, len(now) - _EACH_MAX)
+        if more and more != more_before:
+            _log.warning("%s: %s more problems", source, more)
         for problem in before:
             if problem not in now:
                 _log.info("%s: over: %s", source, problem.problem, extra={"fields": {"node": problem.node}})

@@ -1,12 +1,13 @@
 """Agents that are not who the list says: told, and only this very process is left out."""
 
 import asyncio
+from collections.abc import Iterable
 
 import pytest
 
 from agent.members.identities import Identities
 from agent.members.member import Peer
-from agent.members.problems import Problems
+from agent.members.problems import Problem, Problems
 from agent.members.roster import Roster
 from tests.unit.twins import located, node, run_in_virtual_time
 
@@ -139,3 +140,19 @@ def test_thousand_claims_from_one_liar_are_bounded(cluster: Cluster) -> None:
         cluster.identities.reported(node("own"), f"10.1.{number // 250}.{number % 250}")
     assert len(cluster.said) <= 20
     assert list(cluster.roster.peers) == ["a", "b"]
+
+
+def test_agent_that_answers_as_before_is_not_told_again(cluster: Cluster) -> None:
+    class CountedProblems(Problems):
+        times = 0
+
+        def found(self, source: str, problems: Iterable[Problem]) -> None:
+            self.times += 1
+            super().found(source, problems)
+
+    counted = CountedProblems()
+    identities = Identities(instance="mine", roster=cluster.roster, problems=counted, report_ttl_s=TTL_S)
+    for _ in range(100):
+        identities.answered(A, "c", "one")
+        identities.answered(B, "b", "two")
+    assert counted.times == 1

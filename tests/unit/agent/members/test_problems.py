@@ -39,3 +39,11 @@ def test_thousand_problems_at_once_are_a_few_lines(caplog: pytest.LogCaptureFixt
     assert len(problems.all) == 20
     assert len(caplog.records) == 21
     assert "980 more" in caplog.records[-1].message
+
+
+def test_number_of_further_problems_is_told_when_it_changes(caplog: pytest.LogCaptureFixture) -> None:
+    problems = Problems()
+    for many in (25, 25, 25, 26, 26, 20, 26):
+        problems.found("source", [problem(str(number)) for number in range(many)])
+    more = [record.message for record in caplog.records if "more" in record.message]
+    assert more == ["source: 5 more problems", "source: 6 more problems", "source: 6 more problems"]
