@@ -8,11 +8,13 @@ import contextlib
 import itertools
 import logging
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Self
 
+from bpf.addresses import AddressTable
 from bpf.cgroups import find_containerds, own_cgroup
 from bpf.child import LoadedPrograms, ProgramConfig, load
 from bpf.errors import BpfError, BpfUnsupported
@@ -55,7 +57,6 @@ class LiveSource:
         self._given = containerd
         self.containerds: tuple[Path, ...] = ()
         self.clients: frozenset[int] = frozenset()
-        self._own_ips: frozenset[bytes] = frozenset()
         self._own_cgroup = own_cgroup(root)
         self._near: list[_Near] = []
         self.preordered = False
@@ -63,6 +64,10 @@ class LiveSource:
         with contextlib.ExitStack() as stack:
             self.loaded: LoadedPrograms = load(config)
             stack.callback(self.loaded.close)
+            table = self.loaded.fds["own_ips"]
+            self._own_ips = AddressTable(
+                partial(self._libbpf.add, table), partial(self._libbpf.remove, table), at_most=config.own_ips
+            )
             self.programs = tuple(number for fd in self.loaded.fds.values() if (number := _program_id(fd)))
             self._ours = dict.fromkeys((*self.programs, *known), True)
             connects = (self.loaded.fds[name] for name in (*_CONNECTS, *_NEAR))
@@ -104,18 +109,9 @@ class LiveSource:
         """See `EventSource`."""
         self._libbpf.store(self.loaded.fds["flows"], fd, bytes([Owner.AGENT]))
 
-    def own_addresses(self, ips: frozenset[bytes]) -> None:
+    def own_addresses(self, ips: Sequence[bytes]) -> None:
         """See `EventSource`."""
-        table = self.loaded.fds["own_ips"]
-        for ip in self._own_ips - ips:
-            self._libbpf.remove(table, ip)
-        try:
-            for ip in ips - self._own_ips:
-                self._libbpf.add(table, ip)
-        except BpfError as error:
-            if ips != self._own_ips:
-                _log.warning("connections to some of this node's addresses are not judged: %s", error)
-        self._own_ips = ips
+        self._own_ips.use(ips)
 
     def follow_containerd(self) -> None:
         """See `EventSource`."""

@@ -1,6 +1,6 @@
 """Sources of events: the kernel (`bpf.live`), or a recording."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -62,9 +62,9 @@ class EventSource(Protocol):
         `Owner.AGENT`. Raises `BpfError`.
         """
 
-    def own_addresses(self, ips: frozenset[bytes]) -> None:
-        """The node's addresses, 16 bytes each. Only clients with such an address, or on loopback, are told
-        of by the ends that accept their connections.
+    def own_addresses(self, ips: Sequence[bytes]) -> None:
+        """The node's addresses, 16 bytes each, the most important first. Only clients with such an address,
+        or on loopback, are told of by the ends that accept their connections.
         """
 
     def close(self) -> None:
@@ -106,7 +106,7 @@ class ReplaySource:
     def own_listener(self, fd: int) -> None:
         """See `EventSource`."""
 
-    def own_addresses(self, ips: frozenset[bytes]) -> None:
+    def own_addresses(self, ips: Sequence[bytes]) -> None:
         """See `EventSource`."""
 
     def close(self) -> None:

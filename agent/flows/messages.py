@@ -16,7 +16,7 @@ from agent.flows.table import Flow
 from agent.flows.verdicts import EndpointName, Verdict
 from bpf.events import Address
 
-VERSION = 2
+VERSION = 3
 LINE_MAX = 1 << 20
 FLOWS_MAX = 100  # per message, so that decoding one does not delay the agent's pulls
 NODE_HEADER = "Shorthaul-Node"
@@ -73,6 +73,9 @@ class Canary:
 class Health:
     """The state of the probe, sent once a second and after each round of canaries.
 
+    ``round_s``: when the round of these canaries began, by the clock of their ``at_s``; 0 before the first. A
+    round is empty if no endpoint is this node's.
+
     The counts start when the probe starts. ``forgotten``: flows that were dropped before they were judged
     and reported. ``foreign``: connections of other network namespaces, which nothing else is told of.
     ``held_back``: ends that were left for their next packet, because there were too many in a second.
@@ -81,6 +84,7 @@ class Health:
     """
 
     canaries: tuple[Canary, ...] = ()
+    round_s: float = 0.0
     lost_events: int = 0
     lost_flows: int = 0
     lost_packets: int = 0
@@ -248,6 +252,7 @@ def _health(document: dict[str, Any]) -> Health:
     counts = {name: _number(document[name]) for name in _COUNTS}
     return Health(
         canaries=canaries,
+        round_s=_number(document["round_s"], float),
         sure_of_intent=bool(document["sure_of_intent"]),
         alike=bool(document["alike"]),
         **counts,

@@ -35,7 +35,7 @@ from agent.probe.owners import find_owners
 from agent.probe.routes import RouteChanges, route_changes
 from agent.probe.sockets import netns_cookie, options_memory
 from bpf.errors import BpfError
-from bpf.events import Address, EventInvalid, decode, pack_ip
+from bpf.events import Address, EventInvalid, decode, is_loopback, pack_ip
 from bpf.source import EventSource, LossCounts
 
 _log = logging.getLogger(__name__)
@@ -128,6 +128,7 @@ class Probe:
         self._draining = asyncio.Lock()
         self._awaited: dict[int, asyncio.Future[Flow]] = {}
         self._canaries: tuple[Canary, ...] = ()
+        self._round_s = 0.0
         self._started_s = time.monotonic()
         self._invalid = 0
         self._alike = True
@@ -223,6 +224,7 @@ class Probe:
         tally, lost = self._table.tally, self._lost
         return Health(
             canaries=self._canaries,
+            round_s=self._round_s,
             lost_events=lost.events,
             lost_flows=lost.flows,
             lost_packets=lost.packets,
@@ -269,8 +271,10 @@ class Probe:
 
     async def send_canaries(self) -> tuple[Canary, ...]:
         """Make one connection to each endpoint. Returns what the kernel saw of them."""
+        began_s = time.monotonic()
         found = [await self._send_canary(endpoint) for endpoint in self._node.endpoints()]
         self._canaries = tuple(canary for canary in found if canary is not None)
+        self._round_s = began_s
         await self._send_health()
         return self._canaries
 
@@ -328,7 +332,10 @@ class Probe:
 
     def _read_addresses(self) -> None:
         self._view.own_ips = own_ips()
-        self._source.own_addresses(self._view.own_ips)
+        # Where a node has more than the kernel's table holds, most are of Services (IPVS).
+        own = pack_ip(self._node.address)
+        ranked = sorted(self._view.own_ips, key=lambda ip: (ip != own, not is_loopback(ip), ip))
+        self._source.own_addresses(ranked)
 
     def _follow_routes(self) -> bool:
         """Forget what the routes said if they changed. Returns whether they did."""

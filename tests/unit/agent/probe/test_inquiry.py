@@ -25,11 +25,14 @@ def canary(at_s: float) -> Canary:
 
 
 class Desk:
-    """Answers the wish for canaries. ``ends``: it cuts whoever asks off instead."""
+    """Answers the wish for canaries. ``ends``: it cuts whoever asks off instead. ``empty``: no endpoint is
+    this node's.
+    """
 
-    def __init__(self, *, ends: bool = False) -> None:
+    def __init__(self, *, ends: bool = False, empty: bool = False) -> None:
         self.asked: list[Request] = []
         self._ends = ends
+        self._empty = empty
 
     def came(self, reader: Hashable) -> None:
         pass
@@ -41,7 +44,8 @@ class Desk:
         if self._ends:
             reader.transport.abort()  # type: ignore[attr-defined]
             return None
-        return Health(canaries=(canary(time.monotonic()),), agents=1)
+        now_s = time.monotonic()
+        return Health(canaries=() if self._empty else (canary(now_s),), round_s=now_s, agents=1)
 
     def left(self, reader: Hashable) -> None:
         pass
@@ -63,13 +67,21 @@ async def test_running_probe_is_asked_for_new_canaries_and_old_ones_do_not_count
     netns = netns_cookie() if here else netns_cookie() + 1
 
     def first() -> list[Message]:
-        return [Hello(node="node-1", netns=netns), Health(canaries=(canary(1.0),))]
+        return [Hello(node="node-1", netns=netns), Health(canaries=(canary(1.0),), round_s=1.0)]
 
     async with Publisher(path, initial_messages=first, uids=(), desk=desk):
         word = await ask_probe(settings_of(path), lambda: "besides")
     assert desk.asked == [SendCanaries()]
     assert (word.was_running, word.is_here, word.agents, word.meanwhile) == (True, here, 1, "besides")
     assert [one.at_s > 1.0 for one in word.canaries] == [True]
+
+
+async def test_round_without_canaries_is_an_answer(tmp_path: Path) -> None:
+    path = tmp_path / "probe.sock"
+    first: list[Message] = [Hello(node="node-1"), Health(round_s=1.0)]
+    async with Publisher(path, initial_messages=lambda: first, uids=(), desk=Desk(empty=True)):
+        word = await ask_probe(settings_of(path), lambda: None)
+    assert (word.was_running, word.canaries) == (True, ())
 
 
 async def test_probe_that_ends_meanwhile_is_an_error_with_a_hint(tmp_path: Path) -> None:

@@ -6,7 +6,8 @@ import os
 import random
 import socket
 import struct
-from collections.abc import AsyncIterator, Iterable
+import time
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -34,7 +35,19 @@ from agent.probe.process import Probe, WatchedNode, own_ips, watched_node, watch
 from agent.probe.sockets import netns_cookie, socket_cookie
 from benchmarks.lab.network import inside
 from benchmarks.lab.process import run
-from bpf.events import LAYOUT, VERSION, Address, Event, Flag, Kind, Owner, Tuple, pack_ip
+from bpf.events import (
+    LAYOUT,
+    VERSION,
+    Address,
+    Event,
+    Flag,
+    Kind,
+    Owner,
+    Tuple,
+    format_ip,
+    is_loopback,
+    pack_ip,
+)
 from bpf.source import ConnectOrder, EventSource, LossCounts, ReplaySource
 from tests.unit.agent.flows.scenes import direct, event, node, node_port, portmap, way
 
@@ -301,7 +314,7 @@ class Kernel:
     def own_listener(self, fd: int) -> None:
         self.marked.append(fd)
 
-    def own_addresses(self, ips: frozenset[bytes]) -> None:
+    def own_addresses(self, ips: Sequence[bytes]) -> None:
         pass
 
     def close(self) -> None:
@@ -417,7 +430,31 @@ async def test_canary_to_another_node_is_not_sent() -> None:
     assert await probe.send_canaries() == ()
 
 
+async def test_round_without_canaries_is_told_too() -> None:
+    probe, _ = working(ReplaySource([]), Endpoint(host="192.0.2.77", port=30021))
+    assert probe.health().round_s == 0
+    began_s = time.monotonic()
+    await probe.send_canaries()
+    assert probe.health().round_s >= began_s
+
+
 # What is watched
+
+
+def test_kernel_is_told_of_the_node_s_address_and_of_loopback_before_all_others() -> None:
+    class Ranked(ReplaySource):
+        ips: Sequence[bytes] = ()
+
+        def own_addresses(self, ips: Sequence[bytes]) -> None:
+            self.ips = ips
+
+    source, address = Ranked([]), max(own_ips())
+    watched = WatchedNode(name=OWN, address=format_ip(address), view=node(), endpoints=tuple)
+    Probe(watched, source, canary_interval_s=60).refresh_node()
+    assert source.ips[0] == address
+    others = [is_loopback(ip) for ip in source.ips[1:]]
+    assert others == sorted(others, reverse=True)
+    assert set(source.ips) == own_ips()
 
 
 def test_subject_is_this_machine_s_and_has_canaries_without_hosts_toml(tmp_path: Path) -> None:
