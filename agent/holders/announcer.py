@@ -21,11 +21,14 @@ class DigestListener(Protocol):
 
 
 async def announce_store(offer: Offer, index: DigestListener) -> None:
-    """Announce everything in the store that is shared. Then follow its changes until cancelled."""
+    """Announce everything in the store that is shared. Then follow the changes of the store and of the filter
+    until cancelled.
+    """
     store = offer.store
     changes = store.watch()  # begins before the store is read, so that no change is missed
     teller = _Teller(offer, index)
     store.on_tag(lambda change: teller.named(change.image.descriptor.digest))
+    offer.registries.on_change(teller.rejudge)
     teller.start()
     async for change in changes:
         match change.kind:
@@ -49,6 +52,15 @@ class _Teller:
         digests = frozenset(self._offer.store.digests)
         self._held_back = {digest for digest in digests if not self._offer.shares(digest)}
         self._index.announce(digests - self._held_back)
+
+    def rejudge(self) -> None:
+        """The filter changed: withdraw what is excluded now, announce what is not excluded any more."""
+        digests, before = frozenset(self._offer.store.digests), self._held_back
+        self._held_back = {digest for digest in digests if not self._offer.shares(digest)}
+        if excluded := self._held_back - before:
+            self._index.withdraw(excluded)
+        if included := (digests & before) - self._held_back:
+            self._index.announce(included)
 
     def added(self, digest: Digest) -> None:
         if self._offer.shares(digest):

@@ -1,6 +1,6 @@
 """Which images the mirror answers for, by two lists of patterns; and which patterns had no effect yet."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from agent.oci.patterns import Pattern
 from agent.oci.patterntext import parse_pattern
@@ -12,6 +12,7 @@ class Filter:
 
     def __init__(self, include: Iterable[Pattern], exclude: Iterable[Pattern]) -> None:
         self._matched: set[Pattern] = set()
+        self._listeners: list[Callable[[], None]] = []
         self.replace(include, exclude)
 
     def replace(self, include: Iterable[Pattern], exclude: Iterable[Pattern]) -> None:
@@ -20,6 +21,12 @@ class Filter:
         listed = {*self._include, *self._exclude}
         self._matched &= listed
         self._unmatched = listed - self._matched
+        for listener in self._listeners:
+            listener()
+
+    def on_change(self, listener: Callable[[], None]) -> None:
+        """Call this each time that the lists were replaced."""
+        self._listeners.append(listener)
 
     def admits(self, target: Named | Addressed) -> bool:
         """Whether the mirror answers for ``target``."""

@@ -5,9 +5,11 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
+from agent.content.offer import Offer
 from agent.content.store import Change, ChangeKind, Changes
 from agent.holders.announcer import announce_store
 from agent.oci.digest import Digest
+from agent.oci.filters import parse_patterns
 from tests.unit.agent.holders.test_tags import image, make_offer
 from tests.unit.agent.transfer.scripted import until
 from tests.unit.evidence import MemoryStore
@@ -48,10 +50,11 @@ class NotingIndex:
 
 
 @asynccontextmanager
-async def announcing(store: ChangingStore) -> AsyncIterator[NotingIndex]:
-    """What is announced of a store that excludes ``docker.io/acme/*``."""
+async def announcing(store: ChangingStore, offer: Offer | None = None) -> AsyncIterator[NotingIndex]:
+    """What is announced of a store. The usual ``offer`` excludes ``docker.io/acme/*``."""
     index = NotingIndex()
-    following = asyncio.create_task(announce_store(make_offer(store, exclude=("docker.io/acme/*",)), index))
+    offer = offer or make_offer(store, exclude=("docker.io/acme/*",))
+    following = asyncio.create_task(announce_store(offer, index))
     await until(lambda: bool(index.told), "what is there is announced")
     yield index
     following.cancel()
@@ -95,3 +98,17 @@ async def test_the_store_is_announced_and_then_every_change_in_order() -> None:
         store.add(A)
         changes = [("announce", {C}), ("withdraw", {A}), ("announce", {A})]
         await until(lambda: index.told[1:] == changes, "the changes are told")
+
+
+async def test_filter_that_changes_withdraws_what_it_excludes_and_announces_what_it_admits() -> None:
+    store = ChangingStore(held={sha256("secret"), sha256("open"), A})
+    store.names.replace(
+        [image(named(repository="acme/secret"), "secret"), image(named(repository="other/open"), "open")]
+    )
+    offer = make_offer(store, exclude=("docker.io/acme/*",))
+    async with announcing(store, offer) as index:
+        assert index.told == [("announce", {sha256("open"), A})]
+        offer.registries.replace(parse_patterns(["*"]), parse_patterns(["docker.io/other/*"]))
+        assert index.told[1:] == [("withdraw", {sha256("open")}), ("announce", {sha256("secret")})]
+        offer.registries.replace(parse_patterns(["*"]), parse_patterns(["docker.io/other/*"]))
+        assert len(index.told) == 3
