@@ -358,10 +358,13 @@ def _make_outbound(settings: Settings, core: Core) -> Outbound:
     client = PeerClient(dialer, stall_s=settings.pull.stall_s)
     relays = Relays(zero_copy=transfer.zero_copy)
     checks = Checks(
-        fetch=partial(fetch_from, roster, client),
+        fetch=lambda node, wanted: fetch_from(
+            roster, client, node, wanted, partial(core.traffic.fetched, node)
+        ),
         policy=policy,
         metrics=metrics,
         stall_s=settings.pull.stall_s,
+        floor_bytes_per_s=settings.pull.floor_bytes_per_s,
     )
     commits = Commits(store=core.store, policy=policy, checks=checks, metrics=metrics, clock=time.monotonic)
     return Outbound(

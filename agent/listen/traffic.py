@@ -19,6 +19,7 @@ from agent.oci.errors import OciError
 from agent.oci.ranges import ByteRange
 from agent.pull.admission import Admission, Refused
 from topology.ledger import CostLedger
+from topology.placement import NodeName
 
 
 class Traffic:
@@ -53,19 +54,20 @@ class Traffic:
         if record.body_bytes and caller.spares_registry:
             saved = self.ledger.save(record.body_bytes)
             self._metrics.saved(record.path.value, saved.size_bytes, saved.usd)
-        roster = self._roster
-        snapshot = roster.snapshot
-        own = snapshot.zone_of(roster.own)
-        ways = [
-            (snapshot.zone_of(part.node), own, max(part.received_bytes, part.size_bytes))
-            for part in record.sources
-        ]
+        for part in record.sources:
+            self.fetched(part.node, max(part.received_bytes, part.size_bytes))
         if record.body_bytes and caller.costs_count_here and caller.node is not None:
             # Another node's containerd: by the NodePort, or redirected here.
-            ways.append((own, snapshot.zone_of(caller.node), record.body_bytes))
-        for source, destination, size_bytes in ways:
-            entry = self.ledger.add(source, destination, size_bytes)
-            self._metrics.received(entry.source, entry.destination, entry.size_bytes, entry.usd)
+            self._crossed(self._roster.own, caller.node, record.body_bytes)
+
+    def fetched(self, node: NodeName, size_bytes: int) -> None:
+        """Count the costs of bytes that came from another node, also if no client asked for them."""
+        self._crossed(node, self._roster.own, size_bytes)
+
+    def _crossed(self, source: NodeName, destination: NodeName, size_bytes: int) -> None:
+        zone_of = self._roster.snapshot.zone_of
+        entry = self.ledger.add(zone_of(source), zone_of(destination), size_bytes)
+        self._metrics.received(entry.source, entry.destination, entry.size_bytes, entry.usd)
 
     @property
     def uploads(self) -> int:

@@ -25,6 +25,7 @@ _TARGETS_MAX = 4096
 _WAITING_MAX = 256  # more suspicions at once are no news about peers
 _PIECE_BYTES = 1 << 20
 _FIRST_BYTE_S = 10.0
+_CHECK_MOST_S = 300.0  # no suspect keeps the others from being checked for longer than this
 
 FetchFrom = Callable[[NodeName, FetchRequest], Awaitable[PeerBody]]
 """Ask a node. Raises `AttemptFailed`."""
@@ -33,7 +34,8 @@ FetchFrom = Callable[[NodeName, FetchRequest], Awaitable[PeerBody]]
 class Checks:
     """The checks of one node. `run` it.
 
-    ``stall_s``: a peer that sends nothing for this time is not checked. It stays suspect.
+    ``floor_bytes_per_s``: a peer that is slower than this for ``stall_s`` is not checked. It stays suspect,
+    and what else it is to be checked for comes after the checks of other peers.
     """
 
     def __init__(
@@ -43,12 +45,14 @@ class Checks:
         policy: Policy,
         metrics: Metrics,
         stall_s: float,
+        floor_bytes_per_s: int,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._fetch = fetch
         self._policy = policy
         self._metrics = metrics
         self._stall_s = stall_s
+        self._turn_bytes = max(1, int(floor_bytes_per_s * stall_s))
         self._clock = clock
         self._targets: OrderedDict[Digest, Addressed] = OrderedDict()
         self._waiting: OrderedDict[tuple[Digest, NodeName], asyncio.Event] = OrderedDict()
@@ -95,7 +99,8 @@ class Checks:
             right = await self._is_right(node, FetchRequest(target=self._targets[digest]))
         except (AttemptFailed, TimeoutError, KeyError) as error:
             self._metrics.check("failed")
-            _log.info("a suspect could not be checked: %s", str(error) or "no byte", extra=fields)
+            _log.info("a suspect could not be checked: %s", str(error) or "too slow", extra=fields)
+            self._put_last(node)
             return
         self._metrics.check("right" if right else "wrong")
         self._policy.checked(digest, node, right=right, now_s=self._clock())
@@ -106,18 +111,30 @@ class Checks:
                 "a peer gives wrong bytes; run `shorthaul scrub` on it, check its disk", extra=fields
             )
 
+    def _put_last(self, node: NodeName) -> None:
+        for key in [key for key in self._waiting if key[1] == node]:
+            self._waiting.move_to_end(key)
+
     async def _is_right(self, node: NodeName, wanted: FetchRequest) -> bool:
-        """Whether the node gives the content. Raises `AttemptFailed`, and TimeoutError if it is silent."""
+        """Whether the node gives the content. Raises `AttemptFailed`, and TimeoutError if it is slow."""
         digest = wanted.target.digest
         async with asyncio.timeout(_FIRST_BYTE_S):
             body = await self._fetch(node, wanted)
         try:
             algorithm, _, expected = digest.partition(":")
             hashed = hashlib.new(algorithm, body.first)
-            while body.left_bytes:
-                async with asyncio.timeout(self._stall_s):
-                    piece = await body.read(_PIECE_BYTES)
-                await asyncio.to_thread(hashed.update, piece)  # other tasks go on meanwhile
+            async with asyncio.timeout(_CHECK_MOST_S):
+                while body.left_bytes:
+                    async with asyncio.timeout(self._stall_s):
+                        await self._take(body, hashed.update)
             return hashed.hexdigest() == expected
         finally:
             body.close()
+
+    async def _take(self, body: PeerBody, update: Callable[[bytes], None]) -> None:
+        """Read and hash as many bytes as a peer that is fast enough gives within ``stall_s``, or the rest."""
+        left_bytes = self._turn_bytes
+        while left_bytes > 0 and body.left_bytes:
+            piece = await body.read(_PIECE_BYTES)
+            left_bytes -= len(piece)
+            await asyncio.to_thread(update, piece)  # other tasks go on meanwhile

@@ -120,12 +120,15 @@ def test_only_source_that_turns_out_right_gives_the_blob_although_it_was_suspect
     content = _bytes_of("lost here")
     trial = _trial(site)
     holder = Holder(content)
+    before = trial.asking.metric("shorthaul_zone_bytes_total")
     with Impostor(trial.address, holder.serve, questioned=holder.claim) as impostor:
         for _ in range(4):
             assert _as_containerd(trial.asking, content).body == content
         assert _suspects(trial.asking) == 1
         assert trial.asking.metric("shorthaul_suspect_checks_total", result="right") == 1
         assert len(asked_for(impostor, content)) == 5, "four for containerd, and one check"
+        costly = before + 5 * len(content)
+        wait_for(lambda: trial.asking.metric("shorthaul_zone_bytes_total") >= costly, "a check costs as well")
         assert _distrusted(trial.asking, "not_asked") == _distrusted(trial.asking, "asked_last") == {}
 
 

@@ -87,7 +87,9 @@ def make_checks(
     policy: Policy, metrics: Metrics, clock: Callable[[], float], fetch: FetchFrom = give_nothing
 ) -> Checks:
     """The checks of one node."""
-    return Checks(fetch=fetch, policy=policy, metrics=metrics, stall_s=1.0, clock=clock)
+    return Checks(
+        fetch=fetch, policy=policy, metrics=metrics, stall_s=1.0, floor_bytes_per_s=1000, clock=clock
+    )
 
 
 def make_commits(

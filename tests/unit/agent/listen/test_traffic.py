@@ -70,6 +70,13 @@ def test_each_source_of_a_body_costs_by_its_own_zone() -> None:
     assert total(made.metrics.expose(), "zone_bytes_total", source_zone="r/b") == GB
 
 
+def test_bytes_that_this_node_fetched_for_itself_cost_as_those_for_a_client() -> None:
+    made = Node()
+    made.traffic.fetched(node("far"), GB)
+    assert made.ways == [("r/b", "r/a", GB, 0.01)]
+    assert total(made.metrics.expose(), "zone_bytes_total", source_zone="r/b") == GB
+
+
 @pytest.mark.parametrize("who", [OTHER_CONTAINERD, REDIRECTED])
 def test_bytes_of_another_node_s_containerd_are_counted_by_the_node_that_sends_them(who: Caller) -> None:
     made = Node()

@@ -29,22 +29,24 @@ WRONG = CONTENT[:-1] + b"?"
 
 @dataclass
 class Body:
-    """A peer's body in pieces. It is silent for ``pause_s`` before each."""
+    """A peer's body. It is silent for ``pause_s`` before each ``piece_bytes``."""
 
-    pieces: list[bytes]
+    rest: bytes
     pause_s: float = 0.0
+    piece_bytes: int = 1 << 30
     first: bytes = b""
     closed: bool = False
 
     @property
     def left_bytes(self) -> int:
-        return sum(map(len, self.pieces))
+        return len(self.rest)
 
     async def read(self, _most_bytes: int) -> bytes:
         await asyncio.sleep(self.pause_s)
-        if not self.pieces:
+        if not self.rest:
             raise AttemptFailed(Failure.BROKEN, "closed")
-        return self.pieces.pop(0)
+        piece, self.rest = self.rest[: self.piece_bytes], self.rest[self.piece_bytes :]
+        return piece
 
     def close(self) -> None:
         self.closed = True
@@ -56,6 +58,7 @@ class Peers:
 
     given: dict[NodeName, bytes | Exception]
     pause_s: float = 0.0
+    piece_bytes: dict[NodeName, int] = field(default_factory=dict)
     bodies: list[Body] = field(default_factory=list)
     asked: list[tuple[NodeName, FetchRequest]] = field(default_factory=list)
 
@@ -65,7 +68,8 @@ class Peers:
         if isinstance(given, Exception):
             raise given
         half = len(given) // 2
-        body = Body([given[half:]], pause_s=self.pause_s, first=given[:half])
+        most_bytes = self.piece_bytes.get(asked, len(given))
+        body = Body(given[half:], pause_s=self.pause_s, piece_bytes=most_bytes, first=given[:half])
         self.bodies.append(body)
         return cast(PeerBody, body)
 
@@ -85,6 +89,10 @@ class Made:
         return metric_total(exposed, "shorthaul_suspect_checks_total", {"result": result})
 
 
+def addressed(digest: Digest) -> Addressed:
+    return Addressed(registry=None, repository=Repository("a"), kind=Kind.BLOB, digest=digest)
+
+
 @asynccontextmanager
 async def checking(
     given: dict[NodeName, bytes | Exception], *, algorithm: str = "sha256", pause_s: float = 0.0
@@ -92,7 +100,7 @@ async def checking(
     digest = Digest(f"{algorithm}:{hashlib.new(algorithm, CONTENT).hexdigest()}")
     policy, metrics, peers = make_policy(), Metrics(), Peers(given, pause_s)
     checks = make_checks(policy, metrics, loop_clock, peers.fetch)
-    checks.remember(Addressed(registry=None, repository=Repository("a"), kind=Kind.BLOB, digest=digest))
+    checks.remember(addressed(digest))
     now_s = loop_clock()
     trust = policy.regard.trust
     trust.delivered(
@@ -145,6 +153,40 @@ def test_silent_suspect_ends_the_check_and_stays_suspect() -> None:
     async def main() -> None:
         async with checking({A: CONTENT}, pause_s=60.0) as made:
             assert made.reasons == {A: Distrust.SUSPECT}
+            assert made.counted("failed") == 1
+
+    run_in_virtual_time(main())
+
+
+def test_dripping_suspect_ends_its_check_and_the_other_checks_of_it_come_after_those_of_others() -> None:
+    async def main() -> None:
+        async with checking({}) as made:
+            made.peers.given, made.peers.pause_s = {A: CONTENT, B: WRONG}, 0.9
+            made.peers.piece_bytes = {A: 1}
+            others = [Digest("sha256:" + name * 64) for name in "12"]
+            for digest in others:
+                made.checks.remember(addressed(digest))
+            started_s = loop_clock()
+            for digest in (*others, made.digest):
+                made.checks.begin(digest, {A})
+            made.checks.begin(made.digest, {B})
+            await made.checks.settled(made.digest, 100.0)
+            assert [asked for asked, _ in made.peers.asked] == [A, B, A, A]
+            assert loop_clock() - started_s < 5.0
+            assert (made.counted("failed"), made.counted("wrong")) == (3, 1)
+
+    run_in_virtual_time(main())
+
+
+def test_suspect_that_is_just_fast_enough_keeps_the_others_waiting_for_a_bounded_time() -> None:
+    async def main() -> None:
+        async with checking({}) as made:
+            made.peers.given, made.peers.pause_s = {A: CONTENT * 200}, 0.9
+            made.peers.piece_bytes = {A: 1000}
+            made.checks.begin(made.digest, {A})
+            started_s = loop_clock()
+            await made.checks.settled(made.digest, 10_000.0)
+            assert loop_clock() - started_s == pytest.approx(300.0)
             assert made.counted("failed") == 1
 
     run_in_virtual_time(main())
