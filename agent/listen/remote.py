@@ -99,9 +99,12 @@ class RemoteContent:
     def _may_redirect(self, exchange: Exchange, wanted: FetchRequest) -> bool:
         """Never redirect a client that fetches in chunks, not even for the first of them.
 
-        It gives up the blob if one chunk fails. A relay can prevent that, a redirect can't.
+        It gives up the blob if one chunk fails. A relay can prevent that, a redirect can't. A range that goes
+        on from within a blob may be a chunk, also if this agent saw none of the chunks before it.
         """
-        in_chunks = exchange.caller.fetches_in_chunks and self._layers.in_chunks
+        spec = wanted.range_spec
+        may_be_chunk = self._layers.in_chunks or (spec is not None and bool(spec.first) and spec.last is None)
+        in_chunks = exchange.caller.fetches_in_chunks and may_be_chunk
         return self._redirects and not (wanted.head or wanted.config or in_chunks)
 
     async def _redirect(self, exchange: Exchange, wanted: FetchRequest) -> web.StreamResponse | None:

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from .agents import LOCAL, PEER, Node, Reply, Site, digest_of, fresh_address, make_image, wait_for
+from .agents import LOCAL, PEER, SERVICE, Node, Reply, Site, digest_of, fresh_address, make_image, wait_for
 from .faults import Fault, Holder, Kind, asked_for
 from .impostor import Behaviour, Impostor, response, says, then_silent
 from .wire import Ending, connected, raw_get, read_reply, request_bytes
@@ -103,6 +103,19 @@ def test_a_containerd_that_fetches_in_parts_is_relayed(trio: Trio) -> None:
         reply = trio.get(content, Range=f"bytes={start}-", User_Agent="containerd/2.1.9")
         assert (reply.status, reply.body) == (status, content[start:])
     # From now on its requests come without a range again, and it can be sent away.
+    assert trio.leads_to(trio.get(content, User_Agent="containerd/2.1.9")) == trio.honest.address
+
+
+@pytest.mark.parametrize("port", [LOCAL, SERVICE])
+def test_a_containerd_that_goes_on_with_chunks_is_relayed_by_an_agent_that_saw_none_before(
+    trio: Trio, port: int
+) -> None:
+    content = _layer()
+    trio.honest.put(content)
+    headers = {"Range": "bytes=1000-", "User-Agent": "containerd/2.1.9"}
+    reply = trio.asking.ask(_path(content), port=port, headers=headers)
+    assert (reply.status, reply.body) == (206, content[1000:])
+    # It does not follow that whole layers come in chunks.
     assert trio.leads_to(trio.get(content, User_Agent="containerd/2.1.9")) == trio.honest.address
 
 
