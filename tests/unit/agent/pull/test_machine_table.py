@@ -124,9 +124,11 @@ LAST_WORDS: tuple[Event, ...] = (
     Broke(failure=Failure.INVALID, offset=1),
     ClientGone(),
 )
+MISSED = LaneFailed(holder=HOLDERS[0], failure=Failure.MISSING, given_bytes=0, wait_s=0.0)
 # Schedules that random events hardly ever play to their end.
 PLAYBOOKS = [
     *(ends(exhaustive=exhaustive, last=last) for exhaustive in (True, False) for last in LAST_WORDS),
+    [*ends(exhaustive=True, last=Completed())[:3], MISSED, Completed(given_bytes={node("b"): 2 * MIB})],
     [Found(holders=HOLDERS[:1], exhaustive=True), Responded(attempt=1), LAST_WORDS[1]],
 ]
 
