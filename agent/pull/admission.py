@@ -11,7 +11,7 @@ fetches in chunks asks for the rest of the blob each time, and leaves after its 
 of one monotonic clock.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set
 from dataclasses import dataclass, field
 
 from agent.oci.digest import Digest
@@ -21,7 +21,13 @@ _WAIT_LEAST_S = 0.05
 _WAIT_MOST_S = 10.0
 _FLOORS_FED = 2  # uploads do not share a limit evenly, so it has to give each of them twice the floor
 _WAIT_UNKNOWN_S = 0.5  # while no upload has sent a byte from which to estimate the wait
-_KEPT_S = 1.0  # a part's place is kept for the next part of its blob, which comes within a few round trips
+_SPARED_S = 0.25  # no other peer gets an idle place so soon: the next part comes within a few round trips
+
+KEPT_S = 3.0
+"""A part's place is kept so long for the next part of its blob, while no other peer needs it.
+
+A client that reads on beyond its chunk is waited for (`chunks.LEAVES_S`) before more is asked for.
+"""
 
 PARTS_MAX = 64
 """How many parts of a blob share one place. containerd fetches 3 by default, 20 where it was tuned."""
@@ -132,8 +138,10 @@ class Admission:
         self._expire(now_s)
         place = None if blob is None or not part else self._shared.get((peer, blob))
         if place is None or len(place.uploads) >= PARTS_MAX:
-            if not self._makes_room(peer, size_bytes, now_s):
+            idle = self._in_the_way(peer, size_bytes, now_s)
+            if idle is None:
                 return self._refuse(peer, now_s)
+            self._remove_all(idle)
             place = self._new_place(peer, blob, now_s)
         upload = Upload(
             peer=peer,
@@ -151,7 +159,7 @@ class Admission:
     def would_refuse(self, peer: str, now_s: float) -> Refused | None:
         """What a peer would be told if it asked for a small body now."""
         self._expire(now_s)
-        return None if self._makes_room(peer, 1, now_s) else self._refuse(peer, now_s)
+        return self._refuse(peer, now_s) if self._in_the_way(peer, 1, now_s) is None else None
 
     def sent(self, upload: Upload, size_bytes: int) -> None:
         """Note that this many more bytes of it were sent."""
@@ -184,7 +192,7 @@ class Admission:
             del self._shared[place.peer, place.blob]
 
     def _expire(self, now_s: float) -> None:
-        self._remove_all(p for p in self._places if p.idle_s is not None and now_s - p.idle_s >= _KEPT_S)
+        self._remove_all(p for p in self._places if p.idle_s is not None and now_s - p.idle_s >= KEPT_S)
 
     def _remove_all(self, places: Iterable[_Place]) -> None:
         for place in [*places]:
@@ -195,20 +203,32 @@ class Admission:
         self.refused += 1
         return Refused(wait_s=self._wait_s(now_s))
 
-    def _makes_room(self, peer: str, size_bytes: int, now_s: float) -> bool:
-        """Whether there is room. If needed, the places that are only kept for this peer make room."""
-        if self._has_room(peer, size_bytes, now_s):
-            return True
-        kept = [place for place in self._places if place.peer == peer and not place.uploads]
-        self._remove_all(kept)
-        return bool(kept) and self._has_room(peer, size_bytes, now_s)
+    def _in_the_way(self, peer: str, size_bytes: int, now_s: float) -> list[_Place] | None:
+        """The idle places to remove so that there is room. None: there would still be none.
 
-    def _has_room(self, peer: str, size_bytes: int, now_s: float) -> bool:
-        if not self._places:
+        Those that are kept for this peer go first, then those of others, the one that is idle longest first.
+        """
+        idle = [
+            place
+            for place in self._places
+            if place.idle_s is not None and (place.peer == peer or now_s - place.idle_s >= _SPARED_S)
+        ]
+        idle.sort(key=lambda place: (place.peer != peer, place.idle_s))
+        if self._has_room(self._places, peer, size_bytes, now_s):
+            return []
+        if not self._has_room(self._places.difference(idle), peer, size_bytes, now_s):
+            return None
+        number = 1
+        while not self._has_room(self._places.difference(idle[:number]), peer, size_bytes, now_s):
+            number += 1
+        return idle[:number]
+
+    def _has_room(self, places: Set[_Place], peer: str, size_bytes: int, now_s: float) -> bool:
+        if not places:
             return True
-        number = len(self._places) + 1
-        total_bytes = self._counted(size_bytes, self._places)
-        own = [place for place in self._places if place.peer == peer]
+        number = len(places) + 1
+        total_bytes = self._counted(size_bytes, places)
+        own = [place for place in places if place.peer == peer]
         # The last quarter is for peers that have no upload yet.
         uploads_max = self._uploads_max - (self._uploads_max // 4 if own else 0)
         bytes_max = self._bytes_max - (self._bytes_max // 4 if own else 0)
@@ -216,7 +236,7 @@ class Admission:
             return False
         if 2 * number <= self._uploads_max and 2 * total_bytes <= self._bytes_max:
             return True
-        rivals = len({place.peer for place in self._places} | self._wanting(now_s) | {peer})
+        rivals = len({place.peer for place in places} | self._wanting(now_s) | {peer})
         own_bytes = self._counted(size_bytes, own)
         shares = (len(own) + 1) * rivals <= self._uploads_max and own_bytes * rivals <= self._bytes_max
         return not own or shares
@@ -232,10 +252,12 @@ class Admission:
         return set(self._refused_s)
 
     def _wait_s(self, now_s: float) -> float:
-        """Until the first upload ends, at the rate that each had so far."""
+        """Until the first upload ends, at the rate that each had so far, or an idle place may be removed."""
         waits_s = [
             place.left_bytes * (now_s - place.started_s) / place.sent_bytes
             for place in self._places
-            if place.sent_bytes
+            if place.sent_bytes and place.uploads
         ]
+        spared_s = [place.idle_s + _SPARED_S - now_s for place in self._places if place.idle_s is not None]
+        waits_s += [left_s for left_s in spared_s if left_s > 0]
         return min(max(min(waits_s, default=_WAIT_UNKNOWN_S), _WAIT_LEAST_S), _WAIT_MOST_S)

@@ -41,7 +41,9 @@ containerd 2.3 gives the pull up if no head comes for 30 s. After the head it wa
 HAND_OVER_S = 0.3
 """How long to wait with the FIN that hands a layer over. A request for a lower chunk may be on its way."""
 
-_LEAVES_S = 1.0  # a client that has its chunk closes at once; one that does not reads on
+LEAVES_S = 1.0
+"""A client that has its chunk closes at once. If it has not closed after this time, it reads on."""
+
 _SHOWS_S = (
     0.05  # once; the next request, which shows the size of a chunk, comes a moment after the first head
 )
@@ -178,7 +180,7 @@ class Part:
     def pause_s(self, position: int) -> float:
         """How long to wait for the client to leave, before more is fetched for it."""
         if self.is_chunk_end(position):
-            return _LEAVES_S
+            return LEAVES_S
         unknown = self.in_chunks and self.opening.chunk_bytes is None
         return _SHOWS_S if unknown and position == self.start + self.opening.guess_bytes else 0.0
 

@@ -107,10 +107,14 @@ class Failed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Broke:
-    """The delivery ended early. The client has ``offset`` bytes of the body in all."""
+    """The delivery ended early. The client has ``offset`` bytes of the body in all.
+
+    ``wait_s``: when a busy peer says to come back.
+    """
 
     failure: Failure
     offset: int
+    wait_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

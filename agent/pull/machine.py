@@ -210,7 +210,7 @@ class Pull:
             self._search = self._search.outdated()
         finding: Commands = ()
         if not was_striping:  # in STRIPING each `LaneFailed` led to its finding already
-            finding = self._on_lost(attempt.holder, event.failure, given_bytes, 0.0, now_s)
+            finding = self._on_lost(attempt.holder, event.failure, given_bytes, event.wait_s, now_s)
         return (*abandoned, *finding, *self._go_on(now_s))
 
     def _on_lane_failed(self, event: LaneFailed, now_s: float) -> Commands:

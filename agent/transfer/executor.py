@@ -407,7 +407,8 @@ class RunningPull:
         self._attempts.failed(chosen.holder.node, str(error))
         self._reason, self._change = str(error), None
         self._puller.metrics.broke(error.failure.value)
-        self._tell(Broke(failure=error.failure, offset=self.offset))
+        wait_s = self._policy.busy_wait_s(error.failure, error.told_wait_s)
+        self._tell(Broke(failure=error.failure, offset=self.offset, wait_s=wait_s))
 
     def _completed(self, chosen: Deliver) -> None:
         self._attempts.count(chosen.attempt, "ok")

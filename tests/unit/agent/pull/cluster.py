@@ -170,7 +170,7 @@ class Cluster:
                     self._counted_from = self._attempts
                     self.everyone_asked = False
                 if not self.striped:  # in a striped body `LaneFailed` reported each failure already
-                    self._lost(opened.holder.node, event.failure, given_bytes, 0.0)
+                    self._lost(opened.holder.node, event.failure, given_bytes, event.wait_s)
                 self._stopped(event.offset)
             case Gathered() if self.delivering is not None:
                 self._allowed += 1

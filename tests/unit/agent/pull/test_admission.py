@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.oci.digest import Digest
-from agent.pull.admission import PARTS_MAX, Admission, Refused, Upload, uploads_fed
+from agent.pull.admission import KEPT_S, PARTS_MAX, Admission, Refused, Upload, uploads_fed
+from agent.pull.chunks import LEAVES_S
 
 MANY_BYTES = 10**12
 LAYER, OTHER = Digest("sha256:" + "a" * 64), Digest("sha256:" + "b" * 64)
@@ -204,13 +205,52 @@ def test_rest_of_a_whole_body_that_is_being_sent_is_let_in_and_a_second_whole_bo
     assert len(admission) == 0
 
 
-def test_place_of_a_chunk_is_kept_for_the_next_one_and_no_longer() -> None:
+def test_place_of_a_chunk_goes_to_no_other_peer_before_the_next_one_can_come() -> None:
     admission = Admission(uploads_max=1, bytes_max=MANY_BYTES)
     admission.ended(let_in_part(admission, "a", 0, 10), 5.0)
     assert len(admission) == 0
-    refused(admission, "b", now_s=5.5)
-    admission.ended(let_in_part(admission, "a", 10, 20, 5.5), 6.0)
-    let_in(admission, "b", now_s=7.5)
+    refused(admission, "b", now_s=5.2)
+    admission.ended(let_in_part(admission, "a", 10, 20, 5.2), 6.0)
+    let_in(admission, "b", now_s=6.3)
+
+
+def test_places_that_are_only_kept_refuse_no_other_peer_and_the_one_idle_longest_goes_first() -> None:
+    admission = Admission(uploads_max=8, bytes_max=MANY_BYTES)
+    for number in range(8):
+        admission.ended(let_in_part(admission, f"peer {number}", 0, 10), number / 100)
+    assert admission.would_refuse("late", 0.5) is None
+    for number in range(7):
+        let_in(admission, f"other {number}", now_s=0.5)
+    let_in_part(admission, "peer 7", 10, 20, 0.5)
+    refused(admission, "peer 0", now_s=0.5)
+
+
+def test_places_that_are_only_kept_stay_if_their_removal_would_make_no_room() -> None:
+    admission = Admission(uploads_max=100, bytes_max=8)
+    admission.ended(let_in_part(admission, "a", 0, 1), 0.0)
+    for peer in "bcde":
+        let_in(admission, peer, 8, now_s=0.5)
+    refused(admission, "f", 8, now_s=0.5)
+    let_in_part(admission, "a", 1, 10, 0.5)
+
+
+def test_wait_for_a_place_that_is_only_kept_is_until_it_may_be_taken() -> None:
+    admission = Admission(uploads_max=1, bytes_max=MANY_BYTES)
+    upload = let_in_part(admission, "a", 0, 10)
+    admission.sent(upload, 10)
+    admission.ended(upload, 1.0)
+    answer = refused(admission, "b", now_s=1.1)
+    assert answer.wait_s == pytest.approx(0.15)
+    let_in(admission, "b", now_s=1.11 + answer.wait_s)
+
+
+def test_place_is_kept_clearly_longer_than_a_client_is_waited_for_that_may_have_its_chunk() -> None:
+    assert KEPT_S >= 2 * LEAVES_S
+    admission = Admission(uploads_max=2, bytes_max=MANY_BYTES)
+    admission.ended(let_in_part(admission, "a", 0, 10), 0.0)
+    let_in(admission, "b")
+    let_in_part(admission, "a", 10, 20, 1.5 * LEAVES_S)
+    assert len(admission) == 2, "it had its place still"
 
 
 def test_place_that_is_only_kept_makes_room_for_another_body_of_the_same_peer() -> None:

@@ -16,6 +16,7 @@ from agent.pull.events import (
     Fetch,
     Lookup,
     NotFound,
+    Relieve,
     Responded,
     Ticked,
     WakeAt,
@@ -39,6 +40,13 @@ from tests.unit.agent.pull.playbook import (
 )
 
 # After the first byte.
+
+
+def test_holder_that_becomes_busy_between_two_pieces_is_asked_again_after_the_time_that_it_named() -> None:
+    pull = delivering(A)
+    commands = pull.on(Broke(failure=Failure.BUSY, offset=10, wait_s=2.0), 5.0)
+    assert commands == (Abandon(attempt=1), Relieve(node=A.node, wait_s=2.0), WakeAt(at_s=7.0))
+    assert Fetch(attempt=2, holder=A, offset=10) in pull.on(Ticked(), 7.0)
 
 
 @pytest.mark.parametrize("failure", [Failure.BROKEN, Failure.SILENT, Failure.SLOW, Failure.INVALID])

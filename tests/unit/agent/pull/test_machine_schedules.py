@@ -265,7 +265,8 @@ class Run:
         if act is SOUND:
             self._later(GIVES_AFTER_S, Completed(), of_delivery=True)
         elif act.failure is not None and not slow:
-            self._later(GIVES_AFTER_S, Broke(failure=act.failure, offset=offset), of_delivery=True)
+            broke = Broke(failure=act.failure, offset=offset, wait_s=act.wait_s)
+            self._later(GIVES_AFTER_S, broke, of_delivery=True)
 
     def _stripe(self) -> None:
         cluster = self.cluster
