@@ -6,6 +6,7 @@ test makes all it needs itself, any worker may take any of them.
 
 import contextlib
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,16 @@ class _Modules(LoadScopeScheduling):  # type: ignore[misc] # xdist has no types
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> LoadScopeScheduling:
     """The scheduler in place of xdist's own."""
     return _Modules(config, log)
+
+
+def pytest_configure() -> None:
+    """Let signals end what the tests start.
+
+    A background job of a script ignores Ctrl-C, and its children inherit that.
+    """
+    for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:

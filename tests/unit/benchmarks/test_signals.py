@@ -32,7 +32,10 @@ def test_benchmark_cleans_up_and_ends_quietly(number: signal.Signals) -> None:
         assert child.stdout is not None
         assert child.stdout.readline() == "runs\n"
         child.send_signal(number)
-        out, err = child.communicate(timeout=60)
+        try:
+            out, err = child.communicate(timeout=60)
+        finally:
+            child.kill()
     assert (child.returncode, out, err) == (128 + number, "cleaned up\n", "")
 
 
@@ -49,5 +52,8 @@ def test_hang_up_that_is_ignored_stays_ignored() -> None:
         assert child.stdout.readline() == "runs\n"
         child.send_signal(signal.SIGHUP)  # as nohup has it
         child.send_signal(signal.SIGTERM)
-        child.communicate(timeout=60)
+        try:
+            child.communicate(timeout=60)
+        finally:
+            child.kill()
     assert child.returncode == 128 + signal.SIGTERM
