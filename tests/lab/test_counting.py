@@ -58,8 +58,9 @@ def test_sent_bytes_are_those_of_the_streams_without_headers(
     network.shape("a", limit_mbit_s)
     before = sent_bytes(one), sent_bytes(other)
     _stream(one, other, _STREAM_BYTES)
-    # Segments that were lost are sent again: at most a few in this queue.
-    assert _STREAM_BYTES <= sent_bytes(one) - before[0] < 1.01 * _STREAM_BYTES
+    # Segments that were lost are sent again: at most a few in this queue. An ARP packet is shorter than the
+    # headers that are taken off for each packet.
+    assert _STREAM_BYTES - 1000 <= sent_bytes(one) - before[0] < 1.01 * _STREAM_BYTES
     assert sent_bytes(other) - before[1] < 0.01 * _STREAM_BYTES, "acknowledgements are hardly more"
 
 

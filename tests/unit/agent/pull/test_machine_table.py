@@ -130,6 +130,14 @@ PLAYBOOKS = [
     *(ends(exhaustive=exhaustive, last=last) for exhaustive in (True, False) for last in LAST_WORDS),
     [*ends(exhaustive=True, last=Completed())[:3], MISSED, Completed(given_bytes={node("b"): 2 * MIB})],
     [Found(holders=HOLDERS[:1], exhaustive=True), Responded(attempt=1), LAST_WORDS[1]],
+    [*ends(exhaustive=True, last=ClientGone())[:3], Completed(given_bytes={HOLDERS[0].node: 2 * MIB})],
+    *(
+        [
+            *ends(exhaustive=True, last=ClientGone())[:3],
+            LaneFailed(holder=HOLDERS[1], failure=failure, given_bytes=0, wait_s=0.2),
+        ]
+        for failure in Failure
+    ),
 ]
 
 
