@@ -5,7 +5,7 @@ Who is asked when, and how long each peer is waited for, is decided in `agent.pu
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from types import TracebackType
 from typing import Self
@@ -15,8 +15,11 @@ from agent.members.member import Peer
 from agent.members.roster import Roster
 from agent.observe.metrics import Metrics
 from agent.peering.channels import NoReply
-from agent.pull.asking import CATCH_UP_S, HELD_UP_S, Asked, AskingPolicy, Awaited, Step
+from agent.pull.asking import Asked, AskingPolicy, Awaited, Step
+from agent.pull.lateness import CATCH_UP_S, held_up
 from agent.tasks import end_all
+
+_BUSY_STATUS = 503  # the peer has as many channels as it takes
 
 Query = Callable[[Peer, Question, float], Awaitable[Reply]]
 """Put a question to one peer, with a deadline in seconds. Raises `NoReply`."""
@@ -99,7 +102,7 @@ class PeerAsker:
 
     async def _ask(
         self,
-        steps: tuple[Step[Peer], ...],
+        steps: Iterable[Step[Peer]],
         question: Callable[[], Question | None],
         on_reply: OnReply,
         enough: Enough,
@@ -145,8 +148,10 @@ class PeerAsker:
             now_s = self._clock()
             if error.own:
                 self._policy.could_not_ask(str(error), now_s)
+            elif error.status is not None:
+                self._policy.refused(peer.name, str(error), now_s, busy=error.status == _BUSY_STATUS)
             else:
-                self._policy.silent(peer.name, str(error), now_s, waited_s=now_s - started_s)
+                self._policy.silent(peer.name, str(error), now_s)
             return
         self._metrics.question("answered")
         now_s = self._clock()
@@ -161,14 +166,14 @@ class PeerAsker:
             if not awaited.rings or now_s >= until_s:
                 return False
             changed.clear()
-            late_s = awaited.next_late_s(now_s)
-            due_s = until_s if late_s is None else min(until_s, late_s)
+            next_s = awaited.next_late_s(now_s)
+            due_s = until_s if next_s is None else min(until_s, next_s)
             try:
                 async with asyncio.timeout(due_s - now_s):
                     await changed.wait()
             except TimeoutError:
-                held_up_s = self._clock() - due_s
-                if held_up_s > HELD_UP_S:  # this node did not run; the replies may be there, unread
-                    until_s += held_up_s + CATCH_UP_S
-                    awaited.shift(held_up_s + CATCH_UP_S)
+                late_s = self._clock() - due_s
+                if held_up(late_s):  # this node did not run; the replies may be there, unread
+                    until_s += late_s + CATCH_UP_S
+                    awaited.shift(late_s + CATCH_UP_S)
         return True

@@ -13,25 +13,27 @@ from typing import Generic, Self
 
 from agent.members.member import Peer, Peers
 from agent.peering.channel import Channel, ChannelClosed, Codec, Question, Reply
-from agent.peering.dial import Dialer, OwnFault, Unreachable
+from agent.peering.dial import Dialer, OwnFault, Refused, Unreachable
+from agent.pull.lateness import held_up, in_words
 from agent.tasks import end_all
 from topology.placement import NodeName
 
 _OPEN_S = 5.0
 _GIVE_UP_S = 0.2  # a shorter wait without a reply says nothing about the connection
-_HELD_UP_S = 0.5  # a time-out that is so late shows that this process did not run
 _IDLE_S = 330.0  # the accepting side closes after 300 s; if it does not, something is wrong
 
 
 class NoReply(Exception):
     """A peer gave no usable reply: it is unreachable or too slow, or its message can't be understood.
 
-    ``own``: this node could not ask, so the peer has no part in it.
+    ``own``: this node could not ask, or did not run meanwhile, so the peer has no part in it. ``status``:
+    the HTTP status by which the peer refused the channel, so it is alive.
     """
 
-    def __init__(self, message: str, *, own: bool = False) -> None:
+    def __init__(self, message: str, *, own: bool = False, status: int | None = None) -> None:
         super().__init__(message)
         self.own = own
+        self.status = status
 
 
 _Key = tuple[NodeName, str]
@@ -74,9 +76,12 @@ class Channels(Generic[Question, Reply]):
         try:
             return await self._query(peer, question, timeout_s)
         except NoReply:
-            if time.monotonic() - started_s < timeout_s + _HELD_UP_S:
+            if not held_up(late_s := time.monotonic() - started_s - timeout_s):
                 raise
-        return await self._query(peer, question, timeout_s)
+        try:
+            return await self._query(peer, question, timeout_s)
+        except NoReply as error:  # perhaps this node's network is not back yet
+            raise NoReply(in_words(late_s), own=True) from error
 
     async def _query(self, peer: Peer, question: Question, timeout_s: float) -> Reply:
         channel: Channel[Question, Reply] | None = None
@@ -95,13 +100,15 @@ class Channels(Generic[Question, Reply]):
         except TimeoutError as error:
             # No reply to any question came meanwhile. The peer hangs or has vanished: both look the same. So
             # the next question opens a new channel, and other questions on this one end now.
-            held_up = time.monotonic() - started_s >= timeout_s + _HELD_UP_S
+            late = held_up(time.monotonic() - started_s - timeout_s)
             quiet = channel is not None and channel.last_reply_s < started_s
-            if channel is not None and quiet and timeout_s >= _GIVE_UP_S and not held_up:
-                await channel.close()
+            if channel is not None and quiet and timeout_s >= _GIVE_UP_S and not late:
+                self._close_soon(_key(peer), channel)
             raise NoReply(f"no reply to a question within {timeout_s:.3g} s") from error
         except OwnFault as error:
             raise NoReply(str(error), own=True) from error
+        except Refused as error:
+            raise NoReply(str(error), status=error.status) from error
         except (Unreachable, ChannelClosed) as error:
             raise NoReply(str(error)) from error
 
@@ -112,9 +119,7 @@ class Channels(Generic[Question, Reply]):
         """
         self._admitted = frozenset(_key(peer) for peer in members.values())
         for key in self._channels.keys() - self._admitted:
-            task = asyncio.create_task(self._channels.pop(key).close(), name="close a channel")
-            self._closing.add(task)
-            task.add_done_callback(self._closing.discard)
+            self._close_soon(key, self._channels[key])
 
     async def close(self) -> None:
         """Close all channels. No new one opens after that."""
@@ -123,6 +128,15 @@ class Channels(Generic[Question, Reply]):
         channels, self._channels = [*self._channels.values()], {}
         await asyncio.gather(*(channel.close() for channel in channels), return_exceptions=True)
         await asyncio.gather(*self._closing, return_exceptions=True)
+
+    def _close_soon(self, key: _Key, channel: Channel[Question, Reply]) -> None:
+        """Close a channel in the background. A peer that hangs may take its time, and nobody should wait."""
+        if self._channels.get(key) is not channel:
+            return  # it ends already
+        del self._channels[key]
+        task = asyncio.create_task(channel.close(), name="close a channel")
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
 
     async def _channel(self, peer: Peer) -> Channel[Question, Reply]:
         key = _key(peer)

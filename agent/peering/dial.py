@@ -21,18 +21,26 @@ from agent.members.member import Peer
 from agent.peering.credentials import Credentials, Introduced
 from agent.peering.heartbeat import Heartbeat, start_heartbeat
 from agent.peering.websocket import AnsweredWebSocket, PeerSocket
+from agent.pull.lateness import held_up, in_words
 
 Connected = Callable[[Peer, Any], None]
 """Is called with each new connection to a peer and its TCP socket. Its handshake measured a round trip."""
 
 _EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 _CUT_OFF = {errno.ENETUNREACH, errno.ENETDOWN, errno.EADDRNOTAVAIL, errno.EPERM, errno.EACCES}
-_LATE_S = 0.5  # a timer that is so late shows that this process did not run
 _IP_BIND_ADDRESS_NO_PORT = 24  # include/uapi/linux/in.h; the socket module does not name it
 
 
 class Unreachable(Exception):
     """There is no connection: it was refused, had no route or no answer in time, or was no WebSocket."""
+
+
+class Refused(Unreachable):
+    """The peer answered a request for a WebSocket with this HTTP status. So it is alive."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(f"status {status}")
+        self.status = status
 
 
 class OwnFault(Exception):
@@ -52,6 +60,8 @@ def translated_error(error: Exception, otherwise: str, late_s: float = 0.0) -> U
 
     ``otherwise``: what to say if the error has no text. ``late_s``: by how much a time-out came too late.
     """
+    if isinstance(error, aiohttp.WSServerHandshakeError) and error.status >= 300:
+        return Refused(error.status)
     message, caught = str(error) or otherwise, _os_error(error)
     if caught is not None and caught.errno:
         message = os.strerror(caught.errno).lower()
@@ -59,8 +69,8 @@ def translated_error(error: Exception, otherwise: str, late_s: float = 0.0) -> U
             return Exhausted(message)
         if caught.errno in _CUT_OFF:
             return CutOff(message)
-    if isinstance(error, TimeoutError) and late_s > _LATE_S:
-        return CutOff(f"this node was held up for {late_s:.1f} s")
+    if isinstance(error, TimeoutError) and held_up(late_s):
+        return CutOff(in_words(late_s))
     return Unreachable(message)
 
 

@@ -9,8 +9,9 @@ that know. A peer that does not reply cools off. `agent.holders.asking` executes
 one monotonic clock.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby, islice
 from typing import Generic, Protocol, TypeVar
 
 from agent.pull.regard import Regard
@@ -18,12 +19,6 @@ from topology.placement import NodeName
 
 NOBODY = 1 << 30
 """The ring of the nearest peer that is waited for, if none is. It is farther than any."""
-
-HELD_UP_S = 0.5
-"""A timer that is so late shows that this node did not run: it was suspended, or far too busy."""
-
-CATCH_UP_S = 1.0
-"""Then it gets so long to read what has arrived meanwhile, and to ask again."""
 
 _LEAST_S = 0.005  # a shorter wait would depend on what this process does at the moment
 _SMOOTHING, _SPREAD_SMOOTHING, _SPREADS = 1 / 8, 1 / 4, 4  # RFC 6298: how long TCP waits for an answer
@@ -81,22 +76,28 @@ class AskingPolicy:
         kept = frozenset(members)
         self._usual = {node: usual for node, usual in self._usual.items() if node in kept}
 
-    def nearest_first(self, rings: Iterable[Sequence[P]], now_s: float) -> tuple[Step[P], ...]:
-        """The steps for a question that the nearest peers may answer. ``rings``: the nearest first."""
-        well, cooling = self._sorted(rings, now_s)
-        first = (*well[: self._at_once], *cooling[: max(0, self._at_once - len(well))])
-        rest = well[self._at_once :]
-        steps = [self._step(first)] if first else []
-        for ring in sorted({asked.ring for asked in rest}):
-            steps.append(self._step(tuple(asked for asked in rest if asked.ring == ring)))
-        linger: Step[P] = Step(asked=(), wait_s=self.timeout_s)  # no farther ring is left
-        if left := cooling[max(0, self._at_once - len(well)) :]:
-            return (*steps, linger, self._step(left))
-        return (*steps, linger)
+    def nearest_first(self, rings: Iterable[Sequence[P]], now_s: float) -> Iterator[Step[P]]:
+        """The steps for a question that the nearest peers may answer. ``rings``: the nearest first.
+
+        Each step is made when it is needed: most questions end with the first.
+        """
+        cooling: list[Asked[P]] = []
+        well = self._well(rings, now_s, cooling)
+        first = (*islice(well, self._at_once),)
+        room = self._at_once - len(first)  # if there is any, nobody else is well
+        first += (*cooling[:room],)
+        if first:
+            yield self._step(first)
+        for _, ring in groupby(well, key=lambda asked: asked.ring):
+            yield self._step((*ring,))
+        yield Step(asked=(), wait_s=self.timeout_s)  # no farther ring is left
+        if left := (*cooling[room:],):
+            yield self._step(left)
 
     def everyone(self, rings: Iterable[Sequence[P]], now_s: float) -> tuple[Step[P], ...]:
         """The steps for a question to all peers at once."""
-        well, cooling = self._sorted(rings, now_s)
+        cooling: list[Asked[P]] = []
+        well = (*self._well(rings, now_s, cooling),)
         return (Step(asked=(*well, *cooling), wait_s=self.timeout_s),)
 
     def replied(self, node: NodeName, took_s: float, now_s: float) -> None:
@@ -112,30 +113,32 @@ class AskingPolicy:
         """See `Regard.could_not_ask`."""
         self._regard.could_not_ask(words, now_s)
 
-    def silent(self, node: NodeName, words: str, now_s: float, *, waited_s: float) -> None:
+    def silent(self, node: NodeName, words: str, now_s: float) -> None:
         """The peer did not reply before its deadline, or could not be reached. It failed.
 
-        ``words``: what happened. ``waited_s``: how long the wait was. If it was much longer than any
-        deadline, this node was held up, and the peer may well have replied meanwhile.
+        ``words``: what happened.
         """
-        if waited_s < self.timeout_s + self._patience_s:
-            self._regard.unanswered(node, words, now_s)
+        self._regard.unanswered(node, words, now_s)
 
-    def _sorted(
-        self, rings: Iterable[Sequence[P]], now_s: float
-    ) -> tuple[tuple[Asked[P], ...], tuple[Asked[P], ...]]:
-        """The peers that are well, and those that cool off, each the nearest first."""
+    def refused(self, node: NodeName, words: str, now_s: float, *, busy: bool) -> None:
+        """The peer answered, but takes no question. ``busy``: it may the next time. Else it failed."""
+        self._regard.noted(node, words, now_s)
+        if not busy:
+            self._regard.failed(node, now_s)
+        self._regard.heard(node, now_s)
+
+    def _well(
+        self, rings: Iterable[Sequence[P]], now_s: float, cooling: list[Asked[P]]
+    ) -> Iterator[Asked[P]]:
+        """The peers that are well, the nearest first. Those that cool off are added to ``cooling``."""
         resting = frozenset(self._regard.cooling(now_s))
-        well: list[Asked[P]] = []
-        cooling: list[Asked[P]] = []
         for ring, peers in enumerate(rings):
             for peer in peers:
                 usual_s = self._usual_s(peer.name)
                 if peer.name in resting:  # whoever is well comes first in the choice, however far away
                     cooling.append(Asked(peer=peer, ring=ring, deadline_s=usual_s, late_s=0.0))
                 else:
-                    well.append(Asked(peer=peer, ring=ring, deadline_s=self.timeout_s, late_s=usual_s))
-        return tuple(well), tuple(cooling)
+                    yield Asked(peer=peer, ring=ring, deadline_s=self.timeout_s, late_s=usual_s)
 
     def _usual_s(self, node: NodeName) -> float:
         """How long the peer usually takes at most."""

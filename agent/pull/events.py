@@ -41,6 +41,21 @@ class Failure(Enum):
         """Whether the peer should be avoided for a while."""
         return self not in _INNOCENT
 
+    @property
+    def is_own(self) -> bool:
+        """Whether it is this node that failed, so that it says nothing about the peer."""
+        return self in (Failure.EXHAUSTED, Failure.CUT_OFF)
+
+    @property
+    def is_silence(self) -> bool:
+        """Whether nothing came from the peer."""
+        return self in (Failure.UNREACHABLE, Failure.SILENT)
+
+    @property
+    def is_answer(self) -> bool:
+        """Whether the peer answered, though not with what was wanted."""
+        return self in _ANSWERS
+
 
 _INNOCENT = frozenset(
     (
@@ -53,6 +68,10 @@ _INNOCENT = frozenset(
         Failure.UNSATISFIABLE,
     )
 )
+
+_ANSWERS = frozenset(
+    (Failure.UNSATISFIABLE, Failure.OTHER_SIZE, Failure.MISSING, Failure.BUSY, Failure.ERROR)
+)  # all of them are an HTTP status, or a head that was understood
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

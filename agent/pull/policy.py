@@ -178,6 +178,15 @@ class Policy:
             case _:
                 assert_never(finding)
 
+    def attempt_failed(self, node: NodeName, failure: Failure, words: str, now_s: float) -> None:
+        """Remember how a fetch from the peer failed. The pulls' findings say what follows: see `apply`."""
+        if failure.is_own:
+            self.regard.could_not_ask(words, now_s)
+            return
+        self.regard.noted(node, words, now_s, silent=failure.is_silence)
+        if failure.is_answer:
+            self.regard.heard(node, now_s)
+
     def busy_wait_s(self, failure: Failure, told_s: float | None) -> float:
         """How long to wait before asking a busy peer again. 0 if this failure is another one.
 

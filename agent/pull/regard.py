@@ -29,10 +29,11 @@ _LOAD_REPORTS = 2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PeerFailure:
-    """A peer's last failure, in words, and when it was."""
+    """A peer's last failure, in words, and when it was. ``silent``: nothing came from it."""
 
     words: str
     at_s: float
+    silent: bool = False
 
 
 class Regard:
@@ -82,16 +83,19 @@ class Regard:
             self._cooloff.failed(node, now_s)
             known = self._failures.get(node)
             if known is None or now_s - known.at_s > _SAME_FAILURE_S:
-                self.noted(node, "it did not answer in time", now_s)
+                self.noted(node, "it did not answer in time", now_s, silent=True)
 
-    def noted(self, node: NodeName, words: str, now_s: float) -> None:
-        """What went wrong with the peer, in words. It has no consequence by itself."""
+    def noted(self, node: NodeName, words: str, now_s: float, *, silent: bool = False) -> None:
+        """What went wrong with the peer, in words. It has no consequence by itself.
+
+        ``silent``: nothing came from the peer.
+        """
         if node in self._members:
-            self._failures[node] = PeerFailure(words=words[:_WORDS_MOST], at_s=now_s)
+            self._failures[node] = PeerFailure(words=words[:_WORDS_MOST], at_s=now_s, silent=silent)
 
     def unanswered(self, node: NodeName, words: str, now_s: float) -> None:
         """The peer did not answer a question, or could not be reached. It failed."""
-        self.noted(node, words, now_s)
+        self.noted(node, words, now_s, silent=True)
         self.failed(node, now_s)
         if node in self._members:
             self._spell.add(node)
@@ -101,7 +105,7 @@ class Regard:
         self.own_failure = PeerFailure(words=words[:_WORDS_MOST], at_s=now_s)
 
     def heard(self, node: NodeName, now_s: float) -> None:
-        """The peer answered a question.
+        """The peer answered a question or a request, in whatever way.
 
         If it and many others had not answered before, and nobody had in between, this node's own network was
         down. Then none of them cools off any longer. An answer alone does not prove that the peer works.
@@ -121,9 +125,14 @@ class Regard:
         return self._failures.get(node)
 
     def silence(self, node: NodeName) -> PeerFailure | None:
-        """The peer's last failure, if it gave no sign of life since. None: it answers, or nobody knows."""
+        """The peer's last failure, if it was silent, and gave no sign of life since.
+
+        None: it answers, or nobody knows.
+        """
         failure = self._failures.get(node)
-        return None if failure is None or self._heard_s.get(node, -math.inf) >= failure.at_s else failure
+        if failure is None or not failure.silent or self._heard_s.get(node, -math.inf) >= failure.at_s:
+            return None
+        return failure
 
     def failures(self) -> Iterator[tuple[NodeName, PeerFailure]]:
         """The last failure of each peer that ever failed."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from agent.observe.metrics import Metrics
-from agent.pull.events import Abandon, Event, Failed, Fetch, Responded
+from agent.pull.events import Abandon, Event, Failed, Failure, Fetch, Responded
 from agent.pull.policy import Policy
 from agent.tasks import end_all
 from agent.transfer.answers import AttemptFailed, FetchRequest
@@ -102,7 +102,8 @@ class Attempts:
             waited_s = self._clock() - attempt.started_s
             self._policy.no_first_byte(attempt.holder.tier, waited_s, client_left=client_left)
         if command.failure is not None:
-            self.failed(attempt.holder.node, f"no first byte for {self._clock() - attempt.started_s:.3g} s")
+            words = f"no first byte for {self._clock() - attempt.started_s:.3g} s"
+            self.failed(attempt.holder.node, command.failure, words)
         if not attempt.counted:
             self._metrics.attempt("abandoned" if command.failure is None else command.failure.value)
 
@@ -111,10 +112,10 @@ class Attempts:
         self._open[number].counted = True
         self._metrics.attempt(result)
 
-    def failed(self, node: NodeName, words: str) -> None:
+    def failed(self, node: NodeName, failure: Failure, words: str) -> None:
         """Note what a peer did, for this pull and for all."""
         self.failures[node] = words
-        self._policy.regard.noted(node, words, self._clock())
+        self._policy.attempt_failed(node, failure, words, self._clock())
 
     def run(self, work: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
         """Run work for this pull in a task. An unexpected error in it ends the pull at once."""
@@ -142,7 +143,7 @@ class Attempts:
             self._metrics.attempt(error.failure.value)
             self.unsatisfiable_bytes = error.size_bytes or self.unsatisfiable_bytes
             log_failure("attempt failed", attempt.holder, wanted, error, offset=command.offset)
-            self.failed(attempt.holder.node, str(error))
+            self.failed(attempt.holder.node, error.failure, str(error))
             wait_s = self._policy.busy_wait_s(error.failure, error.told_wait_s)
             self._report(Failed(attempt=number, failure=error.failure, wait_s=wait_s))
             return

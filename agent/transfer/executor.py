@@ -30,7 +30,6 @@ from agent.pull.events import (
     Cut,
     Deliver,
     Event,
-    Failure,
     Fetch,
     Forget,
     Found,
@@ -45,6 +44,7 @@ from agent.pull.events import (
     Ticked,
     WakeAt,
 )
+from agent.pull.lateness import CATCH_UP_S, held_up
 from agent.pull.machine import Pull
 from agent.pull.meter import Meter, Rate
 from agent.pull.policy import Delivery, Policy
@@ -52,15 +52,13 @@ from agent.transfer.answers import AttemptFailed, FetchRequest
 from agent.transfer.attempts import Attempts, Crashed, log_failure
 from agent.transfer.checks import Checks
 from agent.transfer.commits import Commits
+from agent.transfer.patience import not_silent_for
 from agent.transfer.peers import PeerBody, PeerClient, fetch_from
 from agent.transfer.relays import Relays
 from agent.transfer.sink import ClientSink
 from agent.transfer.striper import StripeBuffers, Striper
 from topology.placement import NodeName
 from topology.ranking import Ranked
-
-_LATE_S = 0.5  # a timer that is so late shows that this node did not run
-_READ_S = 1.0  # then it gets so long to read what has arrived meanwhile
 
 
 class NobodyHasIt(Exception):
@@ -310,11 +308,8 @@ class RunningPull:
         if pause_s := self._pieces.pause_s(position):
             await sink.stays(pause_s)
             self._pieces.stayed(position)
-        try:
-            async with asyncio.timeout(self._puller.stall_s):
-                body = await self._attempts.next_piece(chosen.attempt, self._wanted_from(self.offset))
-        except TimeoutError as error:
-            raise AttemptFailed(Failure.SILENT, f"no byte for {self._puller.stall_s} s") from error
+        async with not_silent_for(self._puller.stall_s):
+            body = await self._attempts.next_piece(chosen.attempt, self._wanted_from(self.offset))
         with self._crediting(chosen.holder, sink):
             await sink.write(body.first, "memory")
         return body
@@ -397,14 +392,14 @@ class RunningPull:
     def _lane_failed(self, holder: Ranked, error: AttemptFailed, given_bytes: int) -> None:
         self._puller.metrics.attempt(error.failure.value)
         log_failure("a holder of several failed", holder, self._wanted, error, offset=self.offset)
-        self._attempts.failed(holder.node, str(error))
+        self._attempts.failed(holder.node, error.failure, str(error))
         wait_s = self._policy.busy_wait_s(error.failure, error.told_wait_s)
         self._tell(LaneFailed(holder=holder, failure=error.failure, given_bytes=given_bytes, wait_s=wait_s))
 
     def _broke(self, chosen: Deliver, error: AttemptFailed) -> None:
         self._attempts.count(chosen.attempt, error.failure.value)
         log_failure("body broke off", chosen.holder, self._wanted, error, offset=self.offset)
-        self._attempts.failed(chosen.holder.node, str(error))
+        self._attempts.failed(chosen.holder.node, error.failure, str(error))
         self._reason, self._change = str(error), None
         self._puller.metrics.broke(error.failure.value)
         wait_s = self._policy.busy_wait_s(error.failure, error.told_wait_s)
@@ -443,11 +438,11 @@ class RunningPull:
                     return _raised(await self._events.get())
             except TimeoutError:
                 late_s = self._machine_s() - max(self._wake_at_s, self._wake_at_s - left_s)
-                if late_s <= _LATE_S:
+                if not held_up(late_s):
                     return Ticked()
                 # This node did not run: it was suspended, or far too busy. The answers of peers may be there,
                 # unread. So that time does not count, and they are read before anybody is called silent.
-                self._held_up_s += late_s + _READ_S
+                self._held_up_s += late_s + CATCH_UP_S
 
     def _machine_s(self) -> float:
         """The machine's time, which stands still while this node does not run."""

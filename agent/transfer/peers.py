@@ -6,7 +6,6 @@ Exceptions of the connection become `AttemptFailed`. Cancelling a fetch closes i
 import asyncio
 import contextlib
 import errno
-import time
 from collections.abc import Iterator
 from types import TracebackType
 from typing import Self
@@ -22,6 +21,7 @@ from agent.peering.dial import Dialer, Exhausted, OwnFault, Unreachable
 from agent.peering.heads import Malformed, ResponseHead
 from agent.pull.events import Failure
 from agent.transfer.answers import AttemptFailed, FetchRequest, check
+from agent.transfer.patience import not_silent_for
 from topology.placement import NodeName
 
 VERIFIED_BYTES = 256 * 1024
@@ -29,8 +29,6 @@ VERIFIED_BYTES = 256 * 1024
 
 _FIRST_BYTES = 16 * 1024  # are copied; what follows is spliced
 
-
-_HELD_UP_S = 0.5  # a time-out that is so late shows that this process did not run
 _OWN_MEMORY = {errno.ENOMEM, errno.ENOBUFS}
 
 
@@ -165,14 +163,8 @@ class PeerClient:
             raise AttemptFailed(Failure.INVALID, f"a {what} of {body.size_bytes} bytes")
         parts = [body.first]
         while body.left_bytes:
-            started_s = time.monotonic()
-            try:
-                async with asyncio.timeout(self._stall_s):
-                    parts.append(await body.read(VERIFIED_BYTES))
-            except TimeoutError as error:
-                held_up = time.monotonic() - started_s >= self._stall_s + _HELD_UP_S
-                failure = Failure.CUT_OFF if held_up else Failure.SILENT
-                raise AttemptFailed(failure, f"no byte for {self._stall_s} s") from error
+            async with not_silent_for(self._stall_s):
+                parts.append(await body.read(VERIFIED_BYTES))
         body.first = content = b"".join(parts)
         if digest_of(content, like=wanted.target.digest) != wanted.target.digest:
             raise AttemptFailed(Failure.INVALID, f"a {what} that does not match its digest")

@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Self
 
 from agent.pull.events import Failure
+from agent.pull.lateness import held_up
 from agent.pull.meter import TICK_S, Meter
 from agent.transfer.answers import AttemptFailed
 from agent.transfer.peers import PeerBody, translated
@@ -71,8 +72,12 @@ class BodyReader:
                 now_s = self._clock()
                 if now_s - since_s >= self._stall_s:
                     raise AttemptFailed(Failure.SILENT, f"no byte for {self._stall_s} s") from None
-                await is_ready(self._socket.fileno(), min(TICK_S, self._stall_s))
-                self._meter.waited_s += self._clock() - now_s
+                tick_s = min(TICK_S, self._stall_s)
+                await is_ready(self._socket.fileno(), tick_s)
+                waited_s = self._clock() - now_s
+                self._meter.waited_s += waited_s
+                if held_up(waited_s - tick_s):  # this node did not run, so that time does not count
+                    since_s += waited_s
         if received == 0:
             raise AttemptFailed(Failure.BROKEN, f"{body.left_bytes} bytes short")
         body.left_bytes -= received

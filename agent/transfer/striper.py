@@ -23,6 +23,7 @@ from agent.pull.stripes import SEGMENT_BYTES, Segment, Stripes
 from agent.pull.striping import JUDGED_S, SEGMENTS_LEAST, Gain, Striping, is_lagging
 from agent.tasks import end_all
 from agent.transfer.answers import AttemptFailed, FetchRequest
+from agent.transfer.patience import not_silent_for
 from agent.transfer.peers import PeerBody
 from agent.transfer.reader import BodyReader, receive_into
 from agent.transfer.sink import ClientSink
@@ -295,11 +296,8 @@ class Striper:
             lane.close()
         if lane.body is None:
             spec = RangeSpec(first=position, last=segment.stop - 1)
-            try:
-                async with asyncio.timeout(self._limits.stall_s):
-                    lane.body = await self._fetch(lane.holder, replace(self._wanted, range_spec=spec))
-            except TimeoutError as error:
-                raise AttemptFailed(Failure.SILENT, f"no byte for {self._limits.stall_s} s") from error
+            async with not_silent_for(self._limits.stall_s):
+                lane.body = await self._fetch(lane.holder, replace(self._wanted, range_spec=spec))
             first = lane.body.first
             view[at : at + len(first)] = first
             return len(first)

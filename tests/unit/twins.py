@@ -18,6 +18,7 @@ from agent.oci.reference import Named, Repository, Tag
 from agent.oci.registry import Registry
 from agent.peering.channels import NoReply
 from agent.peering.credentials import Credentials
+from agent.pull.lateness import held_up
 from agent.pull.pace import Pace
 from agent.pull.policy import Policy
 from agent.pull.regard import Regard
@@ -174,6 +175,7 @@ class FakePeers:
     silent: set[str] = field(default_factory=set)
     refusing: set[str] = field(default_factory=set)
     cut_off: set[str] = field(default_factory=set)  # this node has no way to these
+    busy: set[str] = field(default_factory=set)  # have as many channels as they take
     questions: list[tuple[str, Question]] = field(default_factory=list)
 
     async def query(self, asked: Peer, question: Question, timeout_s: float) -> Reply:
@@ -183,10 +185,13 @@ class FakePeers:
             raise NoReply(asked.name)
         if asked.name in self.cut_off:
             raise NoReply("no network", own=True)
+        if asked.name in self.busy:
+            raise NoReply("status 503", status=503)
         answer_s = self.answer_s.get(asked.name, 0.001)
         if asked.name in self.silent or answer_s > timeout_s:
+            due_s = loop_clock() + timeout_s
             await asyncio.sleep(timeout_s)
-            raise NoReply(asked.name)
+            raise NoReply(asked.name, own=held_up(loop_clock() - due_s))
         await asyncio.sleep(answer_s)
         held = self.held.get(asked.name, set())
         return Reply(

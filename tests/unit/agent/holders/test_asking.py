@@ -204,3 +204,12 @@ def test_peer_that_this_node_could_not_ask_is_not_blamed_and_one_that_was_silent
         assert regard.own_failure.words == "no network"
 
     play(scenario, FakePeers(silent={"zone-2"}, cut_off={"zone-1"}))
+
+
+def test_peer_that_is_too_busy_for_a_channel_is_neither_silent_nor_left_alone() -> None:
+    async def scenario(cluster: Cluster) -> None:
+        await Asking(cluster).run()
+        assert not cluster.is_cooling("zone-1")
+        assert cluster.regard.silence(node("zone-1")) is None
+
+    play(scenario, FakePeers(busy={"zone-1"}))

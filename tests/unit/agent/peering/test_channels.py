@@ -1,6 +1,7 @@
 """Questions over channels, on real sockets: sharing, a second try, limits, and that nothing stays open."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -335,3 +336,49 @@ async def test_question_that_this_node_could_not_put_is_told_from_one_that_the_p
             await made.query(server.peer, "one", AT_MOST_S)
         assert caught.value.own is own
         assert str(caught.value)
+
+
+async def test_peer_that_freezes_is_at_fault_and_asked_once() -> None:
+    """It sends no closing frame either: what it takes to close the channel is not this node's lateness."""
+
+    async def freeze(connection: Connection) -> None:
+        await accept_upgrade(connection)
+        await connection.closed()
+
+    async with scripted(freeze) as server, channels() as made:
+        with pytest.raises(NoReply) as caught:
+            await made.query(server.peer, "x", 0.25)
+        assert not caught.value.own
+        assert len(server.connections) == 1
+
+
+@pytest.mark.parametrize("answers", [True, False])
+async def test_time_in_which_this_node_did_not_run_is_no_silence_of_the_peer(answers: bool) -> None:
+    async def script(connection: Connection) -> None:
+        await accept_upgrade(connection)
+        await read_frame(connection.reader)
+        time.sleep(1.5)  # noqa: ASYNC251 - the whole process stands still
+        again = await read_frame(connection.reader)
+        if answers:
+            await connection.send(frame(again[1]))
+        await connection.closed()
+
+    async with scripted(script) as server, channels() as made:
+        if answers:
+            assert await made.query(server.peer, "x", 0.5) == "x: x"
+            return
+        with pytest.raises(NoReply, match="this node was held up") as caught:
+            await made.query(server.peer, "x", 0.5)
+        assert caught.value.own
+
+
+async def test_peer_that_refuses_a_channel_is_told_from_one_that_is_silent() -> None:
+    async def refuse(connection: Connection) -> None:
+        await connection.request()
+        await connection.send(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n")
+        await connection.closed()
+
+    async with scripted(refuse) as server, channels() as made:
+        with pytest.raises(NoReply, match="status 503") as caught:
+            await made.query(server.peer, "x", AT_MOST_S)
+        assert (caught.value.status, caught.value.own) == (503, False)

@@ -1,11 +1,13 @@
 """Who is asked when, and how long peers are waited for."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import cast
 
 import pytest
 
 from agent.pull.asking import NOBODY, Asked, AskingPolicy, Awaited, Step
-from agent.pull.regard import Regard
+from agent.pull.regard import PeerFailure, Regard
 from tests.unit.twins import node
 from topology.placement import NodeName
 
@@ -60,7 +62,7 @@ def late_s(asking: AskingPolicy, peer: Someone) -> float:
 
 
 def test_all_are_asked_at_once_the_nearest_first(asking: AskingPolicy) -> None:
-    assert asking.nearest_first(RINGS, 0.0) == (step(*asked(A, B, C, D)), LINGER)
+    assert (*asking.nearest_first(RINGS, 0.0),) == (step(*asked(A, B, C, D)), LINGER)
 
 
 @pytest.mark.parametrize(
@@ -70,23 +72,23 @@ def test_all_are_asked_at_once_the_nearest_first(asking: AskingPolicy) -> None:
 def test_rings_follow_one_after_another_beyond_the_number_that_is_asked_at_once(
     regard: Regard, at_once: int, groups: list[list[Someone]]
 ) -> None:
-    steps = policy(regard, at_once).nearest_first(RINGS, 0.0)
+    steps = (*policy(regard, at_once).nearest_first(RINGS, 0.0),)
     assert steps == (*(step(*asked(*group)) for group in groups), LINGER)
 
 
 def test_cooling_peers_are_asked_after_all_others_and_briefly(asking: AskingPolicy, regard: Regard) -> None:
     for peer in (C, B):
         regard.failed(peer.name, 0.0)
-    assert asking.nearest_first(RINGS, 1.0) == (step(*asked(A, D), *briefly(B, C)), LINGER)
-    assert asking.nearest_first(RINGS, 5.0) == (step(*asked(A, B, C, D)), LINGER)
+    assert (*asking.nearest_first(RINGS, 1.0),) == (step(*asked(A, D), *briefly(B, C)), LINGER)
+    assert (*asking.nearest_first(RINGS, 5.0),) == (step(*asked(A, B, C, D)), LINGER)
 
 
 def test_cooling_peers_beyond_the_number_that_is_asked_at_once_are_the_last_resort(regard: Regard) -> None:
     for peer in (A, B):
         regard.failed(peer.name, 0.0)
-    steps = policy(regard, 3).nearest_first(RINGS, 1.0)
+    steps = (*policy(regard, 3).nearest_first(RINGS, 1.0),)
     assert steps == (step(*asked(C, D), *briefly(A)), LINGER, step(*briefly(B)))
-    steps = policy(regard, 1).nearest_first(RINGS, 1.0)
+    steps = (*policy(regard, 1).nearest_first(RINGS, 1.0),)
     assert steps == (step(*asked(C)), step(*asked(D)), LINGER, step(*briefly(A, B)))
 
 
@@ -101,17 +103,35 @@ def test_everyone_is_everyone_whatever_the_number_that_is_asked_at_once(regard: 
 
 
 def test_peer_that_does_not_reply_cools_off(asking: AskingPolicy, regard: Regard) -> None:
-    asking.silent(D.name, "no reply", 0.0, waited_s=TIMEOUT_S)
+    asking.silent(D.name, "no reply", 0.0)
     assert regard.is_cooling(D.name, 1.0)
 
 
-def test_peer_is_not_blamed_when_this_node_was_held_up(asking: AskingPolicy, regard: Regard) -> None:
-    asking.silent(D.name, "no reply", 0.0, waited_s=TIMEOUT_S + PATIENCE_S)
-    assert not regard.is_cooling(D.name, 1.0)
+@pytest.mark.parametrize("busy", [True, False])
+def test_peer_that_refuses_a_question_is_alive_and_cools_off_unless_it_is_busy(
+    asking: AskingPolicy, regard: Regard, busy: bool
+) -> None:
+    asking.refused(D.name, "status 503", 0.0, busy=busy)
+    assert regard.is_cooling(D.name, 1.0) is not busy
+    assert regard.failure(D.name) == PeerFailure(words="status 503", at_s=0.0)
+    assert regard.silence(D.name) is None
+
+
+def test_first_step_costs_nothing_for_the_peers_of_the_steps_after_it(regard: Regard) -> None:
+    seen: list[Someone] = []
+
+    def looked_at(ring: tuple[Someone, ...]) -> Iterator[Someone]:
+        for one in ring:
+            seen.append(one)
+            yield one
+
+    rings = cast(tuple[tuple[Someone, ...], ...], [looked_at(ring) for ring in RINGS])
+    assert next(policy(regard, 2).nearest_first(rings, 0.0)) == step(*asked(A, B))
+    assert seen == [A, B]
 
 
 def test_nobody_is_asked_where_nobody_is(asking: AskingPolicy) -> None:
-    assert asking.nearest_first((), 0.0) == (LINGER,)
+    assert (*asking.nearest_first((), 0.0),) == (LINGER,)
     assert asking.everyone((), 0.0) == (Step(asked=(), wait_s=TIMEOUT_S),)
 
 

@@ -22,3 +22,10 @@ def test_peer_is_at_fault_unless_there_is_a_reason_why_not(failure: Failure) -> 
 
 def test_each_failure_has_a_label_of_its_own() -> None:
     assert len({failure.value for failure in Failure}) == len(Failure)
+
+
+@pytest.mark.parametrize("failure", Failure)
+def test_failure_says_at_most_one_of_own_fault_silence_and_answer(failure: Failure) -> None:
+    assert failure.is_own + failure.is_silence + failure.is_answer <= 1
+    assert not (failure.is_own and failure.is_peers_fault)
+    assert failure.is_silence is (failure in (Failure.UNREACHABLE, Failure.SILENT))

@@ -178,7 +178,7 @@ def test_last_failure_of_a_peer_is_kept_in_words_with_its_time(regard: Regard) -
     regard.failed(rack, 100.5)
     assert regard.failure(rack) == PeerFailure(words="no byte for 3 s", at_s=100.0)
     regard.failed(rack, 200.0)
-    assert regard.failure(rack) == PeerFailure(words="it did not answer in time", at_s=200.0)
+    assert regard.failure(rack) == PeerFailure(words="it did not answer in time", at_s=200.0, silent=True)
     regard.served(rack, 300.0)
     assert dict(regard.failures()).keys() == {rack}, "it is kept after the peer works again"
 
@@ -187,13 +187,15 @@ def test_peer_is_silent_from_its_failure_until_its_next_sign_of_life(regard: Reg
     rack = node("rack")
     assert regard.silence(rack) is None
     regard.unanswered(rack, "no reply", 100.0)
-    assert regard.silence(rack) == PeerFailure(words="no reply", at_s=100.0)
+    assert regard.silence(rack) == PeerFailure(words="no reply", at_s=100.0, silent=True)
     regard.heard(rack, 101.0)
     assert regard.silence(rack) is None
     regard.unanswered(rack, "no reply", 102.0)
     assert regard.silence(rack) is not None
     regard.served(rack, 103.0)
     assert regard.silence(rack) is None
+    regard.noted(rack, "100 bytes/s", 104.0)
+    assert regard.silence(rack) is None, "bytes came from it"
 
 
 def test_nothing_is_kept_of_a_peer_that_left(regard: Regard) -> None:

@@ -204,3 +204,28 @@ def test_closing_ends_what_is_under_way() -> None:
 
     play(run, scenario)
     assert run.reported == []
+
+
+@pytest.mark.parametrize(
+    ("failure", "silent"),
+    [
+        *((failure, True) for failure in (Failure.UNREACHABLE, Failure.SILENT)),
+        *((failure, False) for failure in Failure if not failure.is_silence),
+    ],
+)
+def test_only_a_peer_from_which_nothing_came_does_not_answer(failure: Failure, silent: bool) -> None:
+    run = Run(error=AttemptFailed(failure, "words"))
+    regard = run.policy.regard
+    regard.members_changed([NEAR.node])
+
+    async def scenario() -> None:
+        regard.unanswered(NEAR.node, "no reply", loop_clock())
+        run.start()
+        await asyncio.sleep(2.0)
+        assert (regard.silence(NEAR.node) is not None) is (silent or failure.is_own), "it was silent before"
+        noted = regard.failure(NEAR.node)
+        assert noted is not None
+        assert noted.words == ("no reply" if failure.is_own else "words")
+        assert (regard.own_failure is not None) is failure.is_own
+
+    play(run, scenario)

@@ -217,6 +217,24 @@ async def test_peer_that_stalls_is_silent_and_what_it_gave_was_passed_on(
     assert outcome.relaying.meter.waited_s >= 0.4
 
 
+async def test_time_in_which_this_node_did_not_run_is_no_silence_of_a_peer_that_then_goes_on() -> None:
+    at = 5 * MIB
+
+    async def hold_up(connection: Connection) -> None:
+        await asyncio.sleep(0.02)  # the relay waits for the next byte now
+        time.sleep(1.8)  # noqa: ASYNC251 - the whole process stands still
+        await asyncio.sleep(0.2)  # the relay runs before the peer
+        await connection.send(LARGE[at:])
+        await connection.closed()
+
+    relays = Relays(zero_copy=False)
+    async with holders(serving_until(LARGE, at, hold_up)) as ((source,), client):
+        relaying = Relaying(relays, client, source, LARGE, stall_s=1.0)
+        async with exchanging(relaying, length=len(LARGE)) as exchange:
+            assert await delivered(exchange, len(LARGE)) == LARGE
+    relays.close()
+
+
 @ZERO_COPY
 async def test_peer_that_gives_a_little_again_and_again_is_not_silent(zero_copy: bool) -> None:
     """The pieces are too small for the kernel to wake the loop, and they come rarely."""
