@@ -209,7 +209,7 @@ class PodNetwork:
 
 class Echo:
     """A TCP server. It sends the line ``NAME ADDRESS PORT``, with its own name and the client's address and
-    port, and then echoes.
+    port, and then echoes. ``listener``: its socket.
     """
 
     def __init__(self, netns: str, port: int, *, name: str, dual_stack: bool = False) -> None:
@@ -221,11 +221,11 @@ class Echo:
             dualstack_ipv6=dual_stack,
             backlog=128,
         )
-        self._listener = inside(netns, listen)
-        self._listener.setblocking(False)
+        self.listener = inside(netns, listen)
+        self.listener.setblocking(False)
         self._end, self._stop = socket.socketpair()
         self._selector = selectors.DefaultSelector()
-        self._selector.register(self._listener, selectors.EVENT_READ)
+        self._selector.register(self.listener, selectors.EVENT_READ)
         self._selector.register(self._stop, selectors.EVENT_READ)
         self._thread = threading.Thread(target=self._work, name=f"echo in {netns}", daemon=True)
         self._thread.start()
@@ -246,7 +246,7 @@ class Echo:
                             assert isinstance(key.fileobj, socket.socket)
                             key.fileobj.close()
                         return
-                    if one is self._listener:
+                    if one is self.listener:
                         self._welcome()
                     elif not self._answer(one):
                         self._selector.unregister(one)
@@ -254,7 +254,7 @@ class Echo:
 
     def _welcome(self) -> None:
         try:
-            connection, peer = self._listener.accept()
+            connection, peer = self.listener.accept()
         except OSError:  # the client is gone already
             return
         self._selector.register(connection, selectors.EVENT_READ)
