@@ -29,6 +29,7 @@ from agent.content.store import (
     TaggedImage,
     room_at,
 )
+from agent.files import read_regular
 from agent.oci.digest import Digest, parse_digest
 from agent.oci.errors import DigestInvalid
 from agent.oci.manifest import Descriptor
@@ -37,6 +38,7 @@ from agent.oci.reference import Named, Repository, Tag, parse_image
 from agent.oci.registry import Registry
 
 _POLL_S = 0.5
+_INDEX_MAX_BYTES = 64 << 20  # some 200,000 names
 _UNKNOWN_S = 0.0  # when a tag was seen, if its manifest can't be looked at: too long ago to count
 _NAME_ANNOTATIONS = ("io.containerd.image.name", "org.opencontainers.image.ref.name")
 
@@ -130,11 +132,12 @@ class OciLayout:
                 blobs_are_well = self._blobs.problem is None
                 aged_anew = blobs_are_well and not blobs_were_well
                 if current != known or aged_anew:
-                    self._read_index(path.read_bytes(), first=known is None or aged_anew)
+                    content = read_regular(path, most_bytes=_INDEX_MAX_BYTES)
+                    self._read_index(content, first=known is None or aged_anew)
                     known = current
                 blobs_were_well = blobs_are_well
             except OSError as error:
-                self._drop_names(f"{path}: {error.strerror}")
+                self._drop_names(f"{path}: {error.strerror or error}")
                 known = None
             except (ValueError, RecursionError) as error:
                 self._drop_names(f"{path}: not an image index: {error}")

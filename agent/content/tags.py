@@ -19,12 +19,15 @@ from pathlib import Path
 from typing import TypeVar
 
 from agent.content.store import TagChange, TaggedImage
+from agent.files import read_regular
 from agent.oci.digest import Digest
 from agent.oci.reference import Named
 from agent.oci.registry import Registry
 from topology.placement import NodeName
 
 _log = logging.getLogger(__name__)
+
+_FILE_MAX_BYTES = 64 << 20
 _K = TypeVar("_K")
 _V = TypeVar("_V")
 
@@ -207,6 +210,7 @@ def _remember(entries: dict[_K, _V], key: _K, value: _V, *, at_most: int = _ENTR
 
 def _load(path: Path) -> dict[str, _Mirrored]:
     try:
+        entries = json.loads(read_regular(path, most_bytes=_FILE_MAX_BYTES))
         return {
             str(name): _Mirrored(
                 digest=Digest(str(digest)),
@@ -214,7 +218,9 @@ def _load(path: Path) -> dict[str, _Mirrored]:
                 sent_to_registry_s=None if sent is None else _time(sent),
                 voucher=NodeName(str(voucher)),
             )
-            for name, (digest, seen_s, sent, voucher) in json.loads(path.read_text()).items()
+            for name, (digest, seen_s, sent, voucher) in json.loads(
+                read_regular(path, most_bytes=_FILE_MAX_BYTES)
+            ).items()
         }
     except FileNotFoundError:
         return {}

@@ -18,6 +18,7 @@ from aiohttp.web_protocol import RequestHandler
 
 from agent.config import HttpSettings
 from agent.listen.caller import Caller
+from agent.listen.sockets import BACKLOG
 from agent.observe.requests import RequestPath
 from agent.oci.errors import Internal, OciError, RequestInvalid
 from agent.probe.sockets import socket_cookie
@@ -84,7 +85,9 @@ class HttpListener:
 
     async def start(self) -> None:
         """Accept connections from now on."""
-        self._server = await asyncio.get_running_loop().create_server(self._web, sock=self._socket)
+        loop = asyncio.get_running_loop()
+        # Without the backlog, asyncio sets the socket's to 100 again.
+        self._server = await loop.create_server(self._web, sock=self._socket, backlog=BACKLOG)
 
     async def stop_accepting(self) -> None:
         """Close the listening socket and idle connections. Running responses go on."""

@@ -5,7 +5,8 @@ import socket
 
 from agent.config import Endpoint
 
-_BACKLOG = 1024
+BACKLOG = 1024
+"""How many connections may wait to be accepted. A burst beyond that loses its SYNs, each for a second."""
 
 
 class ListenError(Exception):
@@ -36,7 +37,7 @@ def open_listener(name: str, endpoint: Endpoint) -> socket.socket:
         if family == socket.AF_INET6:
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         listener.bind((endpoint.host, endpoint.port))
-        listener.listen(_BACKLOG)
+        listener.listen(BACKLOG)
     except OSError as error:
         listener.close()
         raise _explain(name, endpoint, error) from error

@@ -5,12 +5,15 @@ import logging
 from collections.abc import Callable, Sequence
 
 from agent.config import PlacementSettings
+from agent.files import read_regular
 from agent.members.files import follow_file
 from agent.observe.reloads import Reloads
 from topology.labels import LabelProblem, configured_placement, parse_downward_api, read_labels
 from topology.placement import NodeName, Placement
 
 _log = logging.getLogger(__name__)
+
+_LABELS_MAX_BYTES = 1 << 20  # Kubernetes allows 256 KiB of labels and annotations together
 
 
 Placed = Callable[[Placement, tuple[LabelProblem, ...]], None]
@@ -98,7 +101,7 @@ def _labels(own: NodeName, settings: PlacementSettings) -> tuple[dict[str, str] 
     if path is None:
         return labels, []
     try:
-        text = path.read_text(errors="replace")
+        text = read_regular(path, most_bytes=_LABELS_MAX_BYTES).decode(errors="replace")
     except OSError as error:
         hint = "placement.labels_file names a downward API file with the pod's labels"
         return None, [LabelProblem(node=own, problem=f"{path}: {error.strerror}", hint=hint)]

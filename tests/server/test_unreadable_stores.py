@@ -2,6 +2,7 @@
 
 import json
 import os
+import subprocess
 from collections.abc import Iterator
 from typing import Any
 
@@ -109,6 +110,39 @@ def test_a_containerd_that_is_not_there_is_said_and_the_agent_waits_for_it(site:
     assert "does containerd run" in line["hint"]
     assert node.ask("/v2/library/app/manifests/v1").status == 404
     assert node.logged_errors() == []
+
+
+def test_pipes_in_the_place_of_files_stop_nothing_and_are_said(site: Site) -> None:
+    labels = site.folder / "labels"
+    state = site.folder / "state"
+    state.mkdir()
+    for path in (labels, state / "tag-ages.json"):
+        os.mkfifo(path)
+    node = site.add("node", state_dir=str(state), placement={"zone": "a", "labels_file": str(labels)})
+    image = make_image(b"layer" * 1000)
+    node.put_image(image, "registry.test/library/app:v1")
+    site.start()
+    index = node.layout / "index.json"
+    good = index.read_bytes()
+    index.unlink()
+    os.mkfifo(index)
+    wait_for(lambda: not node.is_ready(), "the store has a problem")
+    assert "not a regular file" in node.ask("/readyz", port=ADMIN).body.decode()
+    assert node.blob(image.layers[0]).status == 200
+    index.unlink()
+    index.write_bytes(good)
+    wait_for(node.is_ready, "the store works again")
+    assert sum("not a regular file" in line for line in node.log.read_text().splitlines()) >= 2
+    assert node.logged_errors() == []
+
+
+def test_a_burst_of_connections_is_not_refused(site: Site) -> None:
+    node = site.add("node")
+    site.start()
+    listening = subprocess.run(
+        ["ss", "-ltnH", "src", node.address], capture_output=True, text=True, check=True
+    )
+    assert {line.split()[2] for line in listening.stdout.splitlines()} == {"1024"}
 
 
 def test_a_single_blob_that_is_closed_to_the_agent_comes_from_a_peer(site: Site) -> None:
