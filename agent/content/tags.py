@@ -218,9 +218,7 @@ def _load(path: Path) -> dict[str, _Mirrored]:
                 sent_to_registry_s=None if sent is None else _time(sent),
                 voucher=NodeName(str(voucher)),
             )
-            for name, (digest, seen_s, sent, voucher) in json.loads(
-                read_regular(path, most_bytes=_FILE_MAX_BYTES)
-            ).items()
+            for name, (digest, seen_s, sent, voucher) in entries.items()
         }
     except FileNotFoundError:
         return {}
