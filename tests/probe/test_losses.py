@@ -12,6 +12,9 @@ from tests.server.agents import LOCAL, wait_for
 from .places import HOST, Listener, Orders, Place, memory_kib
 
 RSS_MOST_KIB = 40 * 1024
+# After a flood that another process takes. Its flows wait a second for an agent to claim them, 2.3 kB each:
+# 43 MiB after 5,100 of them, 50 after 6,800, and the table has room for 8,192. Python keeps the memory.
+FLOODED_MOST_KIB = 56 * 1024
 PEAK_MOST_KIB = 64 * 1024  # 42 MiB where the probe has enough CPU to fall behind only now and then
 RING_BYTES = 65536
 RING_EVENTS = RING_BYTES // 200
@@ -178,7 +181,7 @@ def test_as_many_connections_as_this_machine_can_make_break_nothing(place: Place
         Verdict.PROXIED,  # the servers of the load are no agent's
     }
     assert probe.running
-    assert memory_kib(probe.pid) <= RSS_MOST_KIB
+    assert memory_kib(probe.pid) <= FLOODED_MOST_KIB
     assert memory_kib(probe.pid, "VmHWM") <= PEAK_MOST_KIB
     assert agent.running
     wait_for(lambda: place.agent_metric("shorthaul_probe_connected") == 1, "the agent follows the probe")
