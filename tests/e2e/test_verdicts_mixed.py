@@ -260,6 +260,7 @@ def test_ten_thousand_mixed_connections_are_all_judged_and_none_wrongly(crowd: C
     # The oracle: complete, and it knows every connection that the clients had.
     for way in (*made, *by_pods):
         scene.watcher.find(way)
+    until(lambda: len(ways(crowd)) >= from_node + from_pod, "conntrack's word on the refused ones as well")
     assert scene.watcher.overruns == 0
     truths = ways(crowd)
 
