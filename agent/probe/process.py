@@ -271,6 +271,7 @@ class Probe:
 
     async def send_canaries(self) -> tuple[Canary, ...]:
         """Make one connection to each endpoint. Returns what the kernel saw of them."""
+        self.refresh_node()  # what was attached a moment ago counts
         began_s = time.monotonic()
         found = [await self._send_canary(endpoint) for endpoint in self._node.endpoints()]
         self._canaries = tuple(canary for canary in found if canary is not None)

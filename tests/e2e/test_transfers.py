@@ -259,11 +259,11 @@ def test_redirecting_agent_moves_no_bytes_of_layers(cluster: Cluster, name: str)
 def test_redirected_pull_goes_on_when_its_holder_is_killed(
     cluster: Cluster, medium: Pushed, name: str
 ) -> None:
-    # Not in chunks: containerd gives a pull up when any chunk of it breaks off.
+    # Not in chunks: containerd gives a pull up when any chunk of it breaks off. What it resumes is relayed.
     with shaped(cluster, 400, *_HOLDERS), afresh(cluster, name, transfer={"mode": "redirect"}) as asker:
         pulled = _pull_disturbed(cluster, asker, medium, killed, behind_bytes=_MEDIUM_BYTES // 4)
         _assert_whole_and_from_peers(cluster, asker, medium, pulled)
-        assert asker.metric("shorthaul_redirects_total") >= 2
+        assert asker.metric("shorthaul_redirects_total") >= 1
         assert asker.metric("shorthaul_sent_bytes_total") < 1 * _MIB
 
 

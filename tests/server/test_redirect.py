@@ -188,6 +188,7 @@ def test_nobody_is_sent_to_a_holder_that_does_not_answer_well(trio: Trio, name: 
     content = _layer()
     trio.honest.put(content)
     with Impostor(trio.address, _NO_ANSWERS[name], questioned=Holder(content).claim) as impostor:
+        trio.asking.wait_for_holders(content, {"honest", "impostor"})
         started_s = time.monotonic()
         assert trio.leads_to(trio.get(content)) == trio.honest.address
         assert time.monotonic() - started_s < _PATIENT_S
