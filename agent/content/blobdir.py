@@ -208,8 +208,9 @@ class BlobDirectory:
         return True
 
     def _adopt(self, found: dict[Digest, int]) -> None:
-        for digest in [digest for digest in self._withdrawn if self._is_withdrawn(digest)]:
-            found.pop(digest, None)
+        for digest in list(self._withdrawn):  # a list: what was replaced is removed meanwhile
+            if self._is_withdrawn(digest):
+                found.pop(digest, None)
         before, self._sizes, self._bytes = self._sizes, found, sum(found.values())
         for change in difference(before.keys(), found.keys()):
             self._publish(change)

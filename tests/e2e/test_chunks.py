@@ -115,5 +115,6 @@ def test_other_holder_goes_on_with_the_chunks_while_the_registry_is_down(
 def test_bytes_that_containerd_leaves_unread_are_counted_for_who_sent_them(stage: Stage) -> None:
     outcome = stage.leave(_MANY)
     assert outcome.failures, "it was over before containerd was killed"
-    assert abs(outcome.from_peers_bytes - outcome.accounted_bytes) <= _CONSTANT_BYTES
+    resent_bytes = outcome.from_peers_bytes * _EXCESS  # see `_assert_no_byte_too_many`
+    assert abs(outcome.from_peers_bytes - outcome.accounted_bytes) <= _CONSTANT_BYTES + resent_bytes
     assert outcome.recorded_bytes == outcome.accounted_bytes

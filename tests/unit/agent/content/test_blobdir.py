@@ -118,6 +118,25 @@ async def test_opening_a_pipe_in_a_blobs_place_does_not_wait_for_a_writer(tmp_pa
         BlobDirectory(tmp_path, lambda _: None).open(A)
 
 
+async def test_withdrawn_blobs_that_are_replaced_before_a_scan_are_held_again(tmp_path: Path) -> None:
+    root = tmp_path / "blobs"
+    put(root, A)
+    put(root, B)
+    blobs = BlobDirectory(root, lambda _: None)
+    for digest in (A, B):
+        status = blobs.path(digest).stat()
+        blobs.withdraw(digest, (status.st_dev, status.st_ino, status.st_mtime_ns))
+        blobs.path(digest).unlink()
+        put(root, digest)
+    task = asyncio.create_task(blobs.run())
+    try:
+        await until(lambda: task.done() or set(blobs.digests) == {A, B})
+        assert not task.done(), "it crashed"
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
 async def test_a_blob_that_goes_during_the_scan_does_not_hide_the_others(tmp_path: Path) -> None:
     root = tmp_path / "blobs"
     digests = [Digest(sha256(str(number))) for number in range(3000)]
