@@ -63,11 +63,11 @@ class TagResolver:
         if problem is not None:
             raise problem
         known = offer.known(name)
-        own = [self._own(tag) for tag in known if tag.imported or tag.age_s <= self.max_age_s]
+        own = [self._resolved(tag, None) for tag in known if tag.imported or tag.age_s <= self.max_age_s]
         if name.registry is not None and own and not own[0].imported:
             return own[0]
         answers = await self.finder.find_tag(name, max_age_s=self.max_age_s) if ask_peers else ()
-        told = [self._told(answer) for answer in answers if self._counts(answer)]
+        told = [self._resolved(answer, answer.node) for answer in answers if self._counts(answer)]
         _require_one_digest(name, [*known, *told])
         # The sort keeps the order of equals: this node's own word first, then the freshest.
         words = sorted([*own, *told], key=lambda word: word.imported)
@@ -94,7 +94,7 @@ class TagResolver:
         """Whether a peer's answer counts here: it may see another cluster of registries than this node."""
         return self.offer.speaks_of(answer.name) and (self.offer.share_imported or not answer.imported)
 
-    def _own(self, tag: KnownTag) -> Resolved:
+    def _resolved(self, tag: KnownTag | TagAnswer, node: NodeName | None) -> Resolved:
         return Resolved(
             name=tag.name,
             descriptor=tag.descriptor,
@@ -102,18 +102,7 @@ class TagResolver:
             seen_s=self.clock() - tag.age_s,
             voucher=tag.voucher,
             imported=tag.imported,
-            node=None,
-        )
-
-    def _told(self, answer: TagAnswer) -> Resolved:
-        return Resolved(
-            name=answer.name,
-            descriptor=answer.descriptor,
-            age_s=answer.age_s,
-            seen_s=self.clock() - answer.age_s,
-            voucher=answer.voucher,
-            imported=answer.imported,
-            node=answer.node,
+            node=node,
         )
 
     def _refusal(self, name: Named, known: Sequence[KnownTag], answers: Sequence[TagAnswer]) -> OciError:
