@@ -173,7 +173,7 @@ with socket.socket(socket.AF_UNIX) as client:
     sys.stdout.buffer.write(client.makefile("rb").readline())
 """
 _PROBE_OF_NOBODY = """
-import os, socket, sys, threading
+import contextlib, os, socket, sys
 os.setgid(65534); os.setuid(65534)
 with socket.socket(socket.AF_UNIX) as server:
     server.bind(sys.argv[1])
@@ -181,8 +181,8 @@ with socket.socket(socket.AF_UNIX) as server:
     print("ready", flush=True)
     while True:
         client, _ = server.accept()
-        client.sendall(sys.argv[2].encode() + b"\\n")
-        client.close()
+        with client, contextlib.suppress(BrokenPipeError):  # a reader that does not believe us leaves
+            client.sendall(sys.argv[2].encode() + b"\\n")
 """
 
 
