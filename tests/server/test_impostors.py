@@ -242,6 +242,7 @@ def test_a_peer_that_refuses_connections_hides_no_other_holder(trio: Trio) -> No
 def test_a_peer_that_dies_between_lookup_and_fetch_hides_no_other_holder(trio: Trio) -> None:
     content = trio.blob()
     with Impostor(trio.address, says(), questioned=claims_and_dies) as impostor:
+        trio.asking.wait_for_holders(content, {"honest", "impostor"})
         reply = trio.get(content)
         assert (reply.status, reply.body) == (200, content)
         assert impostor.questions
