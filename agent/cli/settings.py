@@ -1,25 +1,45 @@
-"""``--config`` and ``--set``, for the commands that read the settings, and the report of mistakes."""
+"""``--config`` and ``--set``, for the commands that read the settings, and the report of mistakes.
+
+In a pod the environment says both, so that every command works there without arguments: ``SHORTHAUL_CONFIG``
+names the file, and ``SHORTHAUL_SET`` has overrides, one a line, which come before those of ``--set``.
+"""
 
 import argparse
+import os
 import socket
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from agent.config import Settings
 from agent.config.load import ConfigError, load_settings, make_settings
 
 
-def add_config(parser: argparse.ArgumentParser, *, required: bool) -> None:
+CONFIG_VARIABLE, SET_VARIABLE = "SHORTHAUL_CONFIG", "SHORTHAUL_SET"
+
+
+def add_config(
+    parser: argparse.ArgumentParser, *, required: bool, environment: Mapping[str, str] = os.environ
+) -> None:
     """Add the options."""
+    file = environment.get(CONFIG_VARIABLE) or None
     text = "settings, as YAML" if required else "the agent's settings, as YAML (default: built-in settings)"
-    parser.add_argument("--config", type=Path, required=required, metavar="FILE", help=text)
+    parser.add_argument(
+        "--config",
+        type=Path,
+        required=required and file is None,
+        default=file,
+        metavar="FILE",
+        help=f"{text}; {CONFIG_VARIABLE} names it too",
+    )
     parser.add_argument(
         "--set",
         action="append",
-        default=[],
+        default=[line.strip() for line in environment.get(SET_VARIABLE, "").splitlines() if line.strip()],
         metavar="KEY=VALUE",
         dest="overrides",
-        help="override one setting, for example --set placement.zone=b (repeatable)",
+        help="override one setting, for example --set placement.zone=b (repeatable); "
+        f"{SET_VARIABLE} has overrides too, one a line",
     )
 
 

@@ -31,7 +31,6 @@ ELSEWHERE = {
     # Driven whole, over real sockets, files or a real kernel.
     "agent/cli/agent.py": "driven whole by tests/server/test_lifecycle.py",
     "agent/cli/probe.py": "driven whole by tests/probe",
-    "agent/cli/settings.py": "driven whole by tests/server/test_lifecycle.py and tests/probe",
     "agent/cli/watch.py": "driven whole by tests/probe/test_watching.py",
     "agent/content/containerd/client.py": "driven whole by tests/conformance/test_content_store.py",
     "agent/content/ocilayout.py": "driven whole by tests/conformance/test_content_store.py",
