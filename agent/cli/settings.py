@@ -14,7 +14,6 @@ from pathlib import Path
 from agent.config import Settings
 from agent.config.load import ConfigError, load_settings, make_settings
 
-
 CONFIG_VARIABLE, SET_VARIABLE = "SHORTHAUL_CONFIG", "SHORTHAUL_SET"
 
 
