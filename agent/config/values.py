@@ -5,9 +5,9 @@ A parser takes what YAML gave and returns the value, or raises `InvalidValue` wi
 
 import ipaddress
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qs, quote, urlsplit
 
 from agent.oci.patterntext import PatternInvalid, parse_pattern
@@ -289,7 +289,7 @@ def parse_prices(value: object) -> tuple[ZonePrice, ...]:
             ZonePrice(
                 source=_label(entry["from"]),
                 destination=_label(entry["to"]),
-                usd_per_gb=float(_number(entry["usd_per_gb"], least=0, most=1000)),
+                usd_per_gb=_usd_per_gb(entry["usd_per_gb"]),
             )
         )
     return tuple(prices)
@@ -301,47 +301,51 @@ def parse_flag(value: object) -> bool:
     return value
 
 
-def seconds(*, least: float = 0.0, most: float) -> Callable[[object], float]:
-    return lambda value: float(_number(value, least=least, most=most))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NumberParser:
+    """Parses numbers within bounds. ``whole``: without fractions. ``none``: what 0 means below them."""
+
+    least: float
+    most: float
+    whole: bool = False
+    none: str = ""
+
+    @property
+    def hint(self) -> str:
+        """What to write."""
+        kind = "a whole number" if self.whole else "a number"
+        zero = f"0 for {self.none}, or " if self.none else ""
+        return f"write {zero}{kind} from {self.least:.12g} to {self.most:.15g}"
+
+    def __call__(self, value: object) -> Any:
+        """The number. Raises `InvalidValue`."""
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise InvalidValue(f"{value!r} is not a number", self.hint)
+        if self.whole and isinstance(value, float):
+            raise InvalidValue(f"{value!r} is not a whole number", self.hint)
+        if not self.least <= value <= self.most and not (self.none and value == 0):  # also for NaN
+            raise InvalidValue(f"{value!r} is out of bounds", self.hint)
+        return value if self.whole else float(value)
 
 
-def amount(*, most: float) -> Callable[[object], float]:
+def seconds(*, least: float = 0.0, most: float) -> NumberParser:
+    """A parser of seconds."""
+    return NumberParser(least=least, most=most)
+
+
+def amount(*, most: float) -> NumberParser:
     """A parser of amounts from 0 to ``most``."""
-    return seconds(most=most)
+    return NumberParser(least=0.0, most=most)
 
 
-def whole_number(*, least: int = 0, most: int) -> Callable[[object], int]:
+def whole_number(*, least: int = 0, most: int) -> NumberParser:
     """A parser of whole numbers within bounds."""
-
-    def parse(value: object) -> int:
-        if isinstance(value, float):
-            raise InvalidValue(
-                f"{value!r} is not a whole number", f"write a whole number from {least} to {most}"
-            )
-        return int(_number(value, least=least, most=most))
-
-    return parse
+    return NumberParser(least=least, most=most, whole=True)
 
 
-def limit(*, least: int, most: int) -> Callable[[object], int]:
+def limit(*, least: int, most: int) -> NumberParser:
     """A parser of limits: 0 for no limit, or a whole number of at least ``least``."""
-    number = whole_number(most=most)
-
-    def parse(value: object) -> int:
-        parsed = number(value)
-        if 0 < parsed < least:
-            raise InvalidValue(
-                f"{value!r} is too low to work with", f"write 0 for no limit, or {least} or more"
-            )
-        return parsed
-
-    return parse
+    return NumberParser(least=least, most=most, whole=True, none="no limit")
 
 
-def _number(value: object, *, least: float, most: float) -> float:
-    hint = f"write a number from {least:.12g} to {most:.15g}"
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise InvalidValue(f"{value!r} is not a number", hint)
-    if not least <= value <= most:  # also false for NaN
-        raise InvalidValue(f"{value!r} is out of bounds", hint)
-    return value
+_usd_per_gb = amount(most=1000)
