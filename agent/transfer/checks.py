@@ -1,7 +1,8 @@
 """Fetches again what suspects gave, and hashes it: the only proof that a peer gives wrong bytes.
 
 A suspicion has many reasons that are no fault of the peer. A check ends it: the peer is cleared, or proved
-wrong. One content is checked at a time, so that checks cost little beside pulls.
+wrong. One content is checked at a time, so that checks cost little beside pulls. Which one is next:
+`agent.pull.turns`.
 """
 
 import asyncio
@@ -15,6 +16,7 @@ from agent.observe.metrics import Metrics
 from agent.oci.digest import Digest
 from agent.oci.reference import Addressed
 from agent.pull.policy import Policy
+from agent.pull.turns import Turn, Turns
 from agent.transfer.answers import AttemptFailed, FetchRequest
 from agent.transfer.peers import PeerBody
 from topology.placement import NodeName
@@ -22,7 +24,6 @@ from topology.placement import NodeName
 _log = logging.getLogger(__name__)
 
 _TARGETS_MAX = 4096
-_WAITING_MAX = 256  # more suspicions at once are no news about peers
 _PIECE_BYTES = 1 << 20
 _FIRST_BYTE_S = 10.0
 _CHECK_MOST_S = 300.0  # no suspect keeps the others from being checked for longer than this
@@ -55,7 +56,8 @@ class Checks:
         self._turn_bytes = max(1, int(floor_bytes_per_s * stall_s))
         self._clock = clock
         self._targets: OrderedDict[Digest, Addressed] = OrderedDict()
-        self._waiting: OrderedDict[tuple[Digest, NodeName], asyncio.Event] = OrderedDict()
+        self._turns = Turns()
+        self._waiting: dict[Turn, asyncio.Event] = {}  # set when the check is over, or had to make room
         self._more = asyncio.Event()
 
     def remember(self, target: Addressed) -> None:
@@ -68,7 +70,12 @@ class Checks:
     def begin(self, digest: Digest, nodes: Set[NodeName]) -> None:
         """Check what these nodes give of the digest, soon. Does not wait."""
         for node in sorted(nodes):
-            if digest in self._targets and len(self._waiting) < _WAITING_MAX:
+            if digest not in self._targets:
+                continue
+            waits, dropped = self._turns.add(digest, node)
+            if dropped is not None:
+                self._waiting.pop(dropped).set()
+            if waits:
                 self._waiting.setdefault((digest, node), asyncio.Event())
                 self._more.set()
 
@@ -86,22 +93,24 @@ class Checks:
         while True:
             await self._more.wait()
             self._more.clear()
-            while self._waiting:
-                key = next(iter(self._waiting))
+            while self._turns:
+                digest, node = self._turns.next()
+                gave = False
                 try:
-                    await self._check(*key)
+                    gave = await self._check(digest, node)
                 finally:
-                    self._waiting.pop(key).set()
+                    self._turns.ended(digest, node, failed=not gave)
+                    self._waiting.pop((digest, node)).set()
 
-    async def _check(self, digest: Digest, node: NodeName) -> None:
+    async def _check(self, digest: Digest, node: NodeName) -> bool:
+        """Check one content. Returns whether the node gave it."""
         fields = {"fields": {"node": node, "digest": digest}}
         try:
             right = await self._is_right(node, FetchRequest(target=self._targets[digest]))
         except (AttemptFailed, TimeoutError, KeyError) as error:
             self._metrics.check("failed")
             _log.info("a suspect could not be checked: %s", str(error) or "too slow", extra=fields)
-            self._put_last(node)
-            return
+            return False
         self._metrics.check("right" if right else "wrong")
         self._policy.checked(digest, node, right=right, now_s=self._clock())
         if right:
@@ -110,10 +119,7 @@ class Checks:
             _log.warning(
                 "a peer gives wrong bytes; run `shorthaul scrub` on it, check its disk", extra=fields
             )
-
-    def _put_last(self, node: NodeName) -> None:
-        for key in [key for key in self._waiting if key[1] == node]:
-            self._waiting.move_to_end(key)
+        return True
 
     async def _is_right(self, node: NodeName, wanted: FetchRequest) -> bool:
         """Whether the node gives the content. Raises `AttemptFailed`, and TimeoutError if it is slow."""

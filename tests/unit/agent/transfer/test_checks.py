@@ -237,3 +237,21 @@ def test_number_of_waiting_checks_is_bounded_and_unknown_content_is_not_checked(
             assert len(made.peers.asked) == 1 + 256
 
     run_in_virtual_time(main())
+
+
+def test_peer_that_fills_all_places_does_not_keep_another_from_being_checked() -> None:
+    async def main() -> None:
+        async with checking({B: WRONG}) as made:
+            made.peers.given = {A: AttemptFailed(Failure.BUSY, "429"), B: WRONG}
+            for number in range(300):
+                digest = Digest(f"sha256:{number:064x}")
+                made.checks.remember(addressed(digest))
+                made.checks.begin(digest, {A})
+            made.checks.remember(addressed(made.digest))
+            made.checks.begin(made.digest, {B})
+            await made.checks.settled(Digest(f"sha256:{255:064x}"), 0.0)  # it made room: nobody waits for it
+            await made.checks.settled(made.digest, 100.0)
+            assert [asked for asked, _ in made.peers.asked][1:3] == [A, B]
+            assert made.counted("wrong") == 2
+
+    run_in_virtual_time(main())
