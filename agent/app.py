@@ -89,6 +89,7 @@ from agent.pull.pace import Pace
 from agent.pull.policy import Policy
 from agent.pull.regard import Regard
 from agent.pull.trust import Trust
+from agent.pull.ways import Ways
 from agent.transfer.checks import Checks
 from agent.transfer.commits import Commits
 from agent.transfer.executor import Puller
@@ -326,11 +327,13 @@ def _make_policy(settings: Settings) -> Policy:
 
 def _make_outbound(settings: Settings, core: Core) -> Outbound:
     roster, policy, metrics, transfer = core.roster, core.policy, core.metrics, settings.transfer
+    ways = Ways()
     dialer = Dialer(
         credentials=core.credentials,
         connect_s=settings.pull.connect_s,
         connected=partial(add_handshake, roster, metrics),
         introduced=core.identities.answered,
+        ways=ways,
     )
     # Peers recognise a reporter by its address, so measuring connections use this node's own address.
     measure_dialer = Dialer(
@@ -338,6 +341,7 @@ def _make_outbound(settings: Settings, core: Core) -> Outbound:
         connect_s=MEASURE_CONNECT_S,
         introduced=core.identities.answered,
         local_address=_own_address(settings),
+        ways=ways,
     )
     channels = Channels(dialer, QUESTIONS)
     roster.on_change(channels.members_changed)

@@ -22,12 +22,13 @@ from agent.peering.credentials import Credentials, Introduced
 from agent.peering.heartbeat import Heartbeat, start_heartbeat
 from agent.peering.websocket import AnsweredWebSocket, PeerSocket
 from agent.pull.lateness import held_up, in_words
+from agent.pull.ways import Ways
 
 Connected = Callable[[Peer, Any], None]
 """Is called with each new connection to a peer and its TCP socket. Its handshake measured a round trip."""
 
 _EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
-_CUT_OFF = {errno.ENETUNREACH, errno.ENETDOWN, errno.EADDRNOTAVAIL, errno.EPERM, errno.EACCES}
+_BY_THE_NETWORK = {errno.ENETUNREACH, errno.EACCES}  # without these words they sound like this node's trouble
 _IP_BIND_ADDRESS_NO_PORT = 24  # include/uapi/linux/in.h; the socket module does not name it
 
 
@@ -55,30 +56,36 @@ class CutOff(OwnFault):
     """This node has no network, no route or no address, a local rule forbids it, or it was suspended."""
 
 
-def translated_error(error: Exception, otherwise: str, late_s: float = 0.0) -> Unreachable | OwnFault:
-    """What it means that a connection failed with this error.
-
-    ``otherwise``: what to say if the error has no text. ``late_s``: by how much a time-out came too late.
-    """
+def _translated(
+    error: Exception, otherwise: str, late_s: float, peer: Peer, ways: Ways, has_route: Callable[[], bool]
+) -> Unreachable | OwnFault:
+    """See `Dialer.failure`. ``has_route``: asks this node's routing table."""
     if isinstance(error, aiohttp.WSServerHandshakeError) and error.status >= 300:
         return Refused(error.status)
-    message, caught = str(error) or otherwise, _os_error(error)
-    if caught is not None and caught.errno:
-        message = os.strerror(caught.errno).lower()
-        if caught.errno in _EXHAUSTED:
-            return Exhausted(message)
-        if caught.errno in _CUT_OFF:
-            return CutOff(message)
+    caught = _os_error(error)
+    number = None if caught is None else caught.errno
+    words = otherwise if number is None or number <= 0 else os.strerror(number).lower()
+    if number in _EXHAUSTED:
+        return Exhausted(words)
+    if ways.has_none(number, has_route):
+        own = ways.is_own(peer.name, number)
+        return CutOff(words) if own else Unreachable(f"no way from here to this peer alone: {words}")
+    if number in _BY_THE_NETWORK:
+        return Unreachable(f"the network answered: {words}")
     if isinstance(error, TimeoutError) and held_up(late_s):
         return CutOff(in_words(late_s))
-    return Unreachable(message)
+    if isinstance(error, aiohttp.ClientResponseError):
+        return Unreachable("it answered, but not as an agent does")
+    if isinstance(error, aiohttp.ServerDisconnectedError):
+        return Unreachable("it closed the connection without an answer")
+    return Unreachable(words)
 
 
 def _os_error(error: BaseException | None) -> OSError | None:
     """The system's error behind an error. None: there is none."""
     while error is not None:
         if isinstance(error, aiohttp.ClientConnectorError):
-            return error.os_error
+            error = error.os_error
         if isinstance(error, OSError) and error.errno:
             return error
         error = error.__cause__
@@ -90,7 +97,7 @@ class Dialer:
 
     Close the connections that it opened before that. ``credentials``: those of this agent. ``connect_s``: the
     longest time for a TCP connection. ``connected``: see `Connected`. ``introduced``: see `Introduced`.
-    ``local_address``: the address to connect from; None: any.
+    ``local_address``: the address to connect from; None: any. ``ways``: shared by the dialers of one node.
     """
 
     def __init__(
@@ -102,6 +109,7 @@ class Dialer:
         introduced: Introduced = lambda _peer, _name, _instance: None,
         local_address: str | None = None,
         heartbeat: Heartbeat | None = None,
+        ways: Ways | None = None,
     ) -> None:
         self.credentials = credentials
         self._connect_s = connect_s
@@ -109,6 +117,7 @@ class Dialer:
         self._introduced = introduced
         self._local_address = local_address
         self._heartbeat = heartbeat or Heartbeat()
+        self._ways = ways or Ways()
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
@@ -125,9 +134,9 @@ class Dialer:
         Raises `Unreachable` and `OwnFault`. Cancelling leaves nothing open.
         """
         try:
-            own = self._new_socket(socket.AF_INET6 if ":" in peer.address else socket.AF_INET)
+            own = self._new_socket(_family(peer))
         except OSError as error:
-            raise translated_error(error, "no socket") from error
+            raise self.failure(peer, error, "no socket") from error
         started_s = time.monotonic()
         try:
             async with asyncio.timeout(self._connect_s):
@@ -135,10 +144,11 @@ class Dialer:
         except (OSError, TimeoutError) as error:
             own.close()
             late_s = time.monotonic() - started_s - self._connect_s
-            raise translated_error(error, f"no answer within {self._connect_s:g} s", late_s) from error
+            raise self.failure(peer, error, f"no answer within {self._connect_s:g} s", late_s) from error
         except BaseException:
             own.close()
             raise
+        self._ways.reached(peer.name)
         self._connected(peer, own)
         return own
 
@@ -161,7 +171,8 @@ class Dialer:
                 )
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             late_s = time.monotonic() - started_s - timeout_s
-            raise translated_error(error, f"no WebSocket within {timeout_s:g} s", late_s) from error
+            raise self.failure(peer, error, f"no answer within {timeout_s:g} s", late_s) from error
+        self._ways.reached(peer.name)
         opened = PeerSocket(websocket, answers_pings=answers_pings)
         start_heartbeat(opened.kernel_socket, self._heartbeat)
         self._connected(peer, opened.kernel_socket)
@@ -175,6 +186,27 @@ class Dialer:
         session, self._session = self._session, None
         if session is not None:
             await session.close()
+
+    def failure(
+        self, peer: Peer, error: Exception, otherwise: str, late_s: float = 0.0
+    ) -> Unreachable | OwnFault:
+        """What it means that a connection to this peer failed with this error, in one plain sentence.
+
+        ``otherwise``: what to say if the error has no plain words. ``late_s``: by how much a time-out came
+        too late.
+        """
+        return _translated(error, otherwise, late_s, peer, self._ways, lambda: self._has_route(peer))
+
+    def _has_route(self, peer: Peer) -> bool:
+        """Whether this node's routing table has a way to the peer. Sends nothing."""
+        try:
+            with socket.socket(_family(peer), socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as asking:
+                if self._local_address is not None:
+                    asking.bind((self._local_address, 0))
+                asking.connect((peer.address, peer.port))
+        except OSError:
+            return False
+        return True
 
     def _opened_session(self) -> aiohttp.ClientSession:
         """The session. It is made at the first use, because it needs a running loop."""
@@ -205,3 +237,7 @@ class Dialer:
             own.close()
             raise
         return own
+
+
+def _family(peer: Peer) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in peer.address else socket.AF_INET

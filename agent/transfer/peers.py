@@ -6,6 +6,7 @@ Exceptions of the connection become `AttemptFailed`. Cancelling a fetch closes i
 import asyncio
 import contextlib
 import errno
+import os
 from collections.abc import Iterator
 from types import TracebackType
 from typing import Self
@@ -212,4 +213,5 @@ def translated() -> Iterator[None]:
         raise
     except OSError as error:
         failure = Failure.EXHAUSTED if error.errno in _OWN_MEMORY else Failure.BROKEN
-        raise AttemptFailed(failure, str(error) or type(error).__name__) from error
+        words = os.strerror(error.errno).lower() if error.errno else "the connection broke off"
+        raise AttemptFailed(failure, words) from error

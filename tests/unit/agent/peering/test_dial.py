@@ -4,17 +4,23 @@ import ast
 import asyncio
 import errno
 import os
+import socket
+from typing import cast
 
 import aiohttp
 import pytest
 from aiohttp.client_reqrep import ConnectionKey
 
-from agent.peering.dial import CutOff, Dialer, Exhausted, Unreachable, translated_error
+from agent.members.member import Peer
+from agent.peering.dial import CutOff, Dialer, Exhausted, OwnFault, Unreachable
 from agent.peering.heartbeat import Heartbeat
 from tests.unit.agent.peering.raw import PATH, accept_upgrade
 from tests.unit.agent.transfer.scripted import Connection, NoLeak, answer, scripted
 from tests.unit.twins import CREDENTIALS, REPOSITORY_ROOT
+from topology.placement import NodeName, Placement
 
+KEY = ConnectionKey("host", 1, False, True, None, None, None)
+NO_REQUEST = cast(aiohttp.RequestInfo, None)
 CONNECTING = {"ClientSession", "ws_connect", "sock_connect", "open_connection"}
 
 
@@ -75,6 +81,17 @@ async def test_address_that_cannot_be_connected_from_connects_to_nobody(
         assert server.connections == []
 
 
+def at(name: str, address: str) -> Peer:
+    return Peer(name=NodeName(name), address=address, port=1, placement=Placement())
+
+
+async def failure(error: Exception, *, late_s: float = 0.0) -> Unreachable | OwnFault:
+    """What a dialer says of this error of a connect()."""
+    peer = at("near", "127.0.0.1")
+    async with Dialer(credentials=CREDENTIALS, connect_s=5.0) as dialer:
+        return dialer.failure(peer, error, "no answer within 5 s", late_s)
+
+
 @pytest.mark.parametrize(
     ("number", "expected"),
     [
@@ -82,33 +99,80 @@ async def test_address_that_cannot_be_connected_from_connects_to_nobody(
         (errno.ENFILE, Exhausted),
         (errno.ENOBUFS, Exhausted),
         (errno.ENOMEM, Exhausted),
-        (errno.ENETUNREACH, CutOff),
         (errno.ENETDOWN, CutOff),
         (errno.EADDRNOTAVAIL, CutOff),
         (errno.EPERM, CutOff),
-        (errno.EACCES, CutOff),
-        (errno.ECONNREFUSED, Unreachable),
+        (errno.EINVAL, CutOff),
+        (errno.ENETUNREACH, Unreachable),  # there is a route to 127.0.0.1, so the network said so
+        (errno.EACCES, Unreachable),
         (errno.EHOSTUNREACH, Unreachable),
+        (errno.ECONNREFUSED, Unreachable),
         (errno.ETIMEDOUT, Unreachable),
     ],
 )
-def test_error_of_this_node_is_no_fault_of_the_peer_however_it_is_wrapped(
+async def test_error_of_this_node_is_no_fault_of_the_peer_however_it_is_wrapped(
     number: int, expected: type[Exception]
 ) -> None:
     plain = OSError(number, os.strerror(number))
-    assert type(translated_error(plain, "")) is expected
-    key = ConnectionKey("host", 1, False, True, None, None, None)
-    wrapped = aiohttp.ClientConnectorError(key, plain)
-    assert type(translated_error(wrapped, "")) is expected
+    assert type(await failure(plain)) is expected
+    wrapped = aiohttp.ClientConnectorError(KEY, plain)
+    assert type(await failure(wrapped)) is expected
     caused = RuntimeError("session")
     caused.__cause__ = plain
-    assert type(translated_error(caused, "")) is expected
+    assert type(await failure(caused)) is expected
+
+
+@pytest.mark.parametrize("number", [errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EACCES])
+async def test_peer_without_a_route_is_this_nodes_trouble_until_others_are_reached(number: int) -> None:
+    error = OSError(number, os.strerror(number))
+    nowhere = at("nowhere", "255.255.255.255")  # no TCP and no datagram may go there
+    async with (
+        NoLeak(),
+        scripted(accept_all) as server,
+        Dialer(credentials=CREDENTIALS, connect_s=5.0) as dialer,
+    ):
+        assert type(dialer.failure(nowhere, error, "")) is CutOff
+        (await dialer.connect(server.peer)).close()
+        found = dialer.failure(nowhere, error, "")
+        assert type(found) is Unreachable
+        assert str(found) == f"no way from here to this peer alone: {os.strerror(number).lower()}"
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (aiohttp.ClientConnectorError(KEY, OSError(errno.ECONNREFUSED, "x")), "connection refused"),
+        (aiohttp.ClientConnectorError(KEY, OSError("Multiple exceptions: …")), "no answer within 5 s"),
+        (OSError(errno.ECONNREFUSED, "Connect call failed ('127.0.0.1', 1)"), "connection refused"),
+        (OSError(errno.ENETUNREACH, "x"), "the network answered: network is unreachable"),
+        (OSError(errno.EACCES, "x"), "the network answered: permission denied"),
+        (OSError(errno.EHOSTUNREACH, "x"), "no route to host"),
+        (socket.gaierror(socket.EAI_ADDRFAMILY, "Address family not supported"), "no answer within 5 s"),
+        (aiohttp.ConnectionTimeoutError("Connection timeout to host http://x/"), "no answer within 5 s"),
+        (aiohttp.ServerDisconnectedError(), "it closed the connection without an answer"),
+        (
+            aiohttp.WSServerHandshakeError(NO_REQUEST, (), status=101, message="Invalid upgrade header"),
+            "it answered, but not as an agent does",
+        ),
+        (
+            aiohttp.ClientResponseError(NO_REQUEST, (), status=400, message="Bad status line 'x'"),
+            "it answered, but not as an agent does",
+        ),
+        (TimeoutError(), "no answer within 5 s"),
+    ],
+)
+async def test_peer_that_cannot_be_reached_is_told_of_in_one_short_plain_sentence(
+    error: Exception, words: str
+) -> None:
+    assert str(await failure(error)) == words
 
 
 @pytest.mark.parametrize(("late_s", "expected"), [(0.0, Unreachable), (0.4, Unreachable), (3.0, CutOff)])
-def test_time_out_that_comes_far_too_late_is_this_nodes(late_s: float, expected: type[Exception]) -> None:
+async def test_time_out_that_comes_far_too_late_is_this_nodes(
+    late_s: float, expected: type[Exception]
+) -> None:
     """It was suspended, or its event loop was blocked."""
-    found = translated_error(TimeoutError(), "no answer within 1 s", late_s)
+    found = await failure(TimeoutError(), late_s=late_s)
     assert type(found) is expected
     assert ("held up" in str(found)) is (expected is CutOff)
 
