@@ -123,8 +123,9 @@ class HttpListener:
             return await self._handler(request)
         finally:
             protocol.busy = False
+            protocol.answered += 1
             self._running.discard(task)
-            if protocol.half_closed:  # no other request can follow; flush what is written, then close
+            if protocol.half_closed and not protocol.owes_answers:  # flush what is written, then close
                 asyncio.get_running_loop().call_later(_HALF_CLOSED_S, protocol.force_close)
 
 
@@ -162,7 +163,17 @@ def end_with_peer(request: web.BaseRequest) -> None:
 
 
 class _Protocol(RequestHandler):
-    __slots__ = ("busy", "called_before", "caller", "half_closed", "path", "respond", "upgraded", "watcher")
+    __slots__ = (
+        "answered",
+        "busy",
+        "called_before",
+        "caller",
+        "half_closed",
+        "path",
+        "respond",
+        "upgraded",
+        "watcher",
+    )
 
     path: RequestPath | None
     watcher: ConnectionWatcher | None
@@ -170,6 +181,7 @@ class _Protocol(RequestHandler):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.busy = self.half_closed = self.called_before = self.upgraded = False
+        self.answered = 0
         self.caller = None if self.path is None else _caller(self.path, transport)
         if self.watcher is not None and self.caller is not None:
             self.watcher.accepted(self.caller.cookie)
@@ -184,10 +196,18 @@ class _Protocol(RequestHandler):
         self.busy = True  # from the first byte of a request on, and not only while a handler runs
         super().data_received(data)
 
+    @property
+    def owes_answers(self) -> bool:
+        """Whether a request came whole, or something that is none, and is not answered yet."""
+        return self._request_count > self.answered
+
     def eof_received(self) -> bool:  # type: ignore[override] # asyncio.Protocol lets it say "stay open"
-        """The client closed its side. It still gets the answer to its request. Then the connection ends."""
+        """The client closed its side. It still gets the answers to its requests. Then the connection ends.
+
+        Half a head will never be a request: then it ends now.
+        """
         self.half_closed = True
-        return self.busy and not self.upgraded
+        return self.owes_answers and not self.upgraded
 
     def handle_error(
         self,

@@ -2,19 +2,32 @@
 
 import contextlib
 import socket
+import subprocess
 import time
+from collections.abc import Iterator
 from contextlib import ExitStack
 
 import pytest
 
 from tests.frames import frame
 
-from .agents import ADMIN, LOCAL, PEER, SERVICE, digest_of, wait_for
+from .agents import ADMIN, LOCAL, PEER, SERVICE, Node, Site, digest_of, wait_for
 from .conftest import Shelf
 from .websocket import Closed, questioning, read_frame
 from .wire import Ending, connected, read_reply, read_to_end, request_bytes
 
 _DIGEST = digest_of(b"x")
+
+
+@pytest.fixture(scope="module")
+def patient() -> Iterator[Node]:
+    """An agent that waits long for the rest of a head."""
+    with Site() as site:
+        node = site.add("patient", http={"idle_s": 600.0})
+        site.start()
+        yield node
+
+
 _IDLE_S = 2.0  # the shelf's http.idle_s
 _MARGIN_S = 20.0  # together less than the default
 
@@ -181,6 +194,55 @@ def test_the_second_head_of_a_connection_that_only_drips_is_closed_within_idle_s
         sock.sendall(request_bytes("/v2/"))
         assert read_reply(sock).status == 200
         assert _drips_until_closed(sock) < _IDLE_S + _MARGIN_S
+
+
+_HALVES = [b"", b"GET /v2/ HT", b"GET /v2/ HTTP/1.1\r\nHost: localhost\r\nX: "]
+
+
+@pytest.mark.parametrize("before", ["nothing", "an answer"])
+def test_half_a_head_of_a_client_that_closes_is_closed_at_once(patient: Node, before: str) -> None:
+    with ExitStack() as stack:
+        socks = []
+        for port in (LOCAL, SERVICE, PEER, ADMIN):
+            for half in _HALVES:
+                socks.append(stack.enter_context(connected(patient.address, port)))
+                if before == "an answer":
+                    socks[-1].sendall(request_bytes("/livez" if port == ADMIN else "/v2/"))
+                    assert read_reply(socks[-1]).status == 200
+                socks[-1].sendall(half)
+                socks[-1].shutdown(socket.SHUT_WR)
+        for sock in socks:
+            assert read_to_end(sock) == (b"", Ending.FIN)
+
+
+def test_client_that_closes_its_side_gets_the_answers_to_all_that_it_asked(patient: Node) -> None:
+    for rest in _HALVES:
+        with connected(patient.address, LOCAL) as sock:
+            sock.sendall(request_bytes("/v2/") * 3 + rest)
+            sock.shutdown(socket.SHUT_WR)
+            received, ending = read_to_end(sock)
+            assert received.count(b"HTTP/1.1 200 OK") == 3
+            assert ending is Ending.FIN
+
+
+def test_many_halves_of_heads_leave_nothing_open(patient: Node) -> None:
+    def leave() -> None:
+        with connected(patient.address, LOCAL) as sock:
+            sock.sendall(_HALVES[1])
+
+    for _ in range(2000):
+        leave()
+    wait_for(lambda: _kept(patient) == 0, "all of them are closed long before http.idle_s")
+    assert patient.ask("/v2/").status == 200
+
+
+def _kept(node: Node) -> int:
+    """Connections to the HostPort that the agent keeps although their clients closed them."""
+    source = f"{node.address}:{LOCAL}"
+    listed = subprocess.run(
+        ["ss", "-tnH", "state", "close-wait", "src", source], capture_output=True, text=True, check=True
+    )
+    return len(listed.stdout.splitlines())
 
 
 def test_an_idle_connection_is_closed_after_idle_s_and_not_before(shelf: Shelf) -> None:
