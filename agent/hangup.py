@@ -2,12 +2,15 @@
 
 By default SIGHUP kills. So the handler is installed before anything else, and stays until the end: also
 before the event loop runs, and after it. (A handler of the loop itself would be gone with the loop.)
+
+`agent.cli` has SIGHUP wait from its first line until then, because the imports in between take long.
 """
 
 import asyncio
 import logging
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 
 _log = logging.getLogger("shorthaul")
 
@@ -20,8 +23,22 @@ class Hangup:
         self._wake: Callable[[], object] | None = None
 
     def install(self) -> None:
-        """Take SIGHUP from now on. Call it in the main thread."""
+        """Take SIGHUP from now on, and one that waits. Call it in the main thread."""
         signal.signal(signal.SIGHUP, lambda _number, _frame: self.arrived())
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
+
+    @contextmanager
+    def taken(self) -> Iterator[None]:
+        """Take SIGHUP in this block, and ignore it afterwards, whatever ends the block."""
+        self.install()
+        try:
+            yield
+        finally:
+            self.ignore()
+
+    def decline(self) -> None:
+        """SIGHUP ends this process, as usual. So does one that waits."""
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
 
     def ignore(self) -> None:
         """Ignore SIGHUP from now on, because the process ends. (Python itself would restore the default.)"""

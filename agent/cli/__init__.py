@@ -1,20 +1,48 @@
 """The command line: ``shorthaul COMMAND``. One file a command.
 
-Nothing is imported before `main` runs, so that Ctrl-C at any moment ends a command quietly.
+Nothing is imported before `main` runs, so that Ctrl-C at any moment ends a command quietly, and SIGHUP never
+ends the agent or the probe. What comes before the interpreter is here can't be helped.
 """
 
-from collections.abc import Sequence
+TYPE_CHECKING = False  # typing's own costs an import
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_FOLLOW_HANGUPS = ("agent", "probe")
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status.
+def main(argv: "Sequence[str] | None" = None) -> int:
+    """Run the command line; returns the exit status. ``argv``: None for this process's own.
 
     0 good, 1 failed, 2 wrong usage, 130 Ctrl-C, 141 the reader of the output closed it.
     """
     try:
-        from agent.cli.commands import run
-        from agent.cli.output import run_command
-
-        return run_command(lambda: run(argv))
+        return _run_process() if argv is None else _run(argv)
     except KeyboardInterrupt:
         return 130
+
+
+def _run_process() -> int:
+    import _signal as signal  # type: ignore[import-not-found] # that of the library itself takes milliseconds
+    import sys
+
+    # SIGHUP waits until the command says what it means (`agent.hangup`). Ctrl-C waits until the imports are
+    # done, because an exception in the middle of one may come out as another one.
+    interrupt, hangup = (signal.SIGINT,), (signal.SIGHUP,)
+    follows = sys.argv[1:2] and sys.argv[1] in _FOLLOW_HANGUPS
+    signal.pthread_sigmask(signal.SIG_BLOCK, interrupt + hangup if follows else interrupt)
+    try:
+        import agent.cli.commands
+        import agent.cli.output  # noqa: F401 - `_run` uses it
+
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, interrupt)
+        return _run(None)
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # the interpreter's end has no use for an exception
+
+
+def _run(argv: "Sequence[str] | None") -> int:
+    from agent.cli.commands import run
+    from agent.cli.output import run_command
+
+    return run_command(lambda: run(argv))

@@ -29,7 +29,11 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 def run(arguments: argparse.Namespace) -> int:
     """Check the settings, then serve until a signal."""
     hangup = Hangup()
-    hangup.install()
+    with hangup.taken():
+        return _run(arguments, hangup)
+
+
+def _run(arguments: argparse.Namespace, hangup: Hangup) -> int:
     try:
         settings = read_settings(arguments)
     except ConfigError as error:
@@ -54,8 +58,6 @@ def run(arguments: argparse.Namespace) -> int:
         for taken in errors.errors:
             print(f"shorthaul: {taken}\n      hint: {taken.hint}", file=sys.stderr)
         return 1
-    finally:
-        hangup.ignore()
     return 0
 
 

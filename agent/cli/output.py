@@ -83,7 +83,7 @@ def run_command(command: Callable[[], int]) -> int:
     with redirect_stdout(stdout):
         try:
             return _run_to_the_last_byte(command, output)
-        except (KeyboardInterrupt, OutputFailed, BaseExceptionGroup) as error:
+        except (KeyboardInterrupt, OutputFailed, BaseExceptionGroup, RuntimeError) as error:
             ending = _ending(error)
             if ending is None:
                 raise
@@ -105,6 +105,9 @@ def _ending(error: BaseException) -> KeyboardInterrupt | OutputFailed | None:
     """Why the command ends. Concurrent tasks may report it in a group. None: for another reason."""
     if isinstance(error, KeyboardInterrupt | OutputFailed):
         return error
+    # Python 3.11 makes a RuntimeError of any exception while it makes an enum, in the middle of an import.
+    if isinstance(error, RuntimeError) and isinstance(error.__cause__, KeyboardInterrupt):
+        return error.__cause__
     if isinstance(error, BaseExceptionGroup):
         found = [_ending(each) for each in error.exceptions]
         return found[0] if None not in found else None

@@ -32,8 +32,14 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 def run(arguments: argparse.Namespace) -> int:
     """Check the settings, then run until a signal."""
     hangup = Hangup()
-    if not arguments.watch:  # what is watched in a terminal ends with the terminal
-        hangup.install()
+    if arguments.watch:  # what is watched in a terminal ends with the terminal
+        hangup.decline()
+        return _run(arguments, hangup)
+    with hangup.taken():
+        return _run(arguments, hangup)
+
+
+def _run(arguments: argparse.Namespace, hangup: Hangup) -> int:
     if arguments.json and not arguments.watch:
         arguments.wrong("--json is for --watch; the probe's own log has --log-format json")
     settings = settings_or_none(arguments)
@@ -64,9 +70,6 @@ def run(arguments: argparse.Namespace) -> int:
         hint = "run as root, and let it write to the folder of its socket (probe.socket)"
         print(f"shorthaul: {_first(errors)}\n      hint: {hint}", file=sys.stderr)
         return_code = 1
-    finally:
-        if not arguments.watch:
-            hangup.ignore()
     return return_code
 
 

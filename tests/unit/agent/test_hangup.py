@@ -91,3 +91,20 @@ async def test_signal_during_a_reload_asks_for_another_one(hangup: Hangup) -> No
         await asyncio.sleep(0)
     assert reloaded.times == 2
     task.cancel()
+
+
+async def test_signal_that_was_blocked_before_the_handler_was_there_is_kept() -> None:
+    before = signal.getsignal(signal.SIGHUP)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+    os.kill(os.getpid(), signal.SIGHUP)
+    hangup, reloaded = Hangup(), Reloaded()
+    try:
+        with hangup.taken():
+            task = asyncio.create_task(hangup.follow(reloaded))
+            await _until_reloaded(reloaded)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+        os.kill(os.getpid(), signal.SIGHUP)  # and afterwards it is ignored
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert reloaded.times == 1

@@ -82,15 +82,22 @@ def test_ctrl_c_while_the_agent_does_not_answer_ends_the_command_with_130(argume
     assert opened.shown.replace("^C", "").strip() == ""
 
 
+def caused(error: BaseException, cause: BaseException) -> BaseException:
+    """``error``, raised from ``cause``."""
+    error.__cause__ = cause
+    return error
+
+
 @pytest.mark.parametrize(
     ("raised", "status"),
     [
         (KeyboardInterrupt, 130),
         (lambda: ExceptionGroup("tasks", [OutputFailed(BrokenPipeError(32, "Broken pipe"))]), 141),
         (lambda: BaseExceptionGroup("tasks", [KeyboardInterrupt()]), 130),
+        (lambda: caused(RuntimeError("__set_name__"), KeyboardInterrupt()), 130),
     ],
 )
-def test_ending_that_tasks_report_in_a_group_is_the_same(
+def test_ending_that_comes_out_inside_of_another_error_is_the_same(
     raised: Callable[[], BaseException], status: int
 ) -> None:
     def command() -> int:
