@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
-from agent.documents.api import ACTION_HEADER, NO_SUCH_PAGE, ErrorDocument
+from agent.documents.api import ACTION, ACTION_HEADER, NO_SUCH_PAGE, ErrorDocument
 from agent.documents.codec import encode, encode_parts
 from agent.oci.browser import BrowserGuard
 from agent.oci.errors import OciError
@@ -127,13 +127,20 @@ def _check_method(route: Route, request: web.BaseRequest) -> None:
     if request.method not in _methods(route):
         hint = "this path changes something" if route.is_action else "this page only reads"
         raise ApiError(405, "METHOD_NOT_ALLOWED", f"{' and '.join(_methods(route))} only", hint=hint)
-    if route.is_action and ACTION_HEADER not in request.headers:
-        raise ApiError(
-            403,
-            "ACTION_HEADER_MISSING",
-            "an action needs a header that no page in a browser sends",
-            hint=f"use `shorthaul scrub`, or send the header {ACTION_HEADER}: 1",
-        )
+    if route.is_action:
+        _check_is_meant(request)
+
+
+def _check_is_meant(request: web.BaseRequest) -> None:
+    """Raises `ApiError` unless the request has the action's header, once, with its one value."""
+    values = request.headers.getall(ACTION_HEADER, [])
+    hint = f"use `shorthaul scrub`, or send the header {ACTION_HEADER}: {ACTION}"
+    if not values:
+        message = "an action needs a header that no page in a browser sends"
+        raise ApiError(403, "ACTION_HEADER_MISSING", message, hint=hint)
+    if values != [ACTION]:
+        message = f"{ACTION_HEADER}: {', '.join(values)[:80]!r} is not {ACTION}"
+        raise ApiError(403, "ACTION_HEADER_INVALID", message, hint=hint)
 
 
 def _check_query(route: Route, request: web.BaseRequest) -> None:

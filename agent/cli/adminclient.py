@@ -11,13 +11,13 @@ from typing import Any, TypeVar
 from urllib.parse import SplitResult, urlencode, urlsplit
 
 from agent.cli.errors import CommandError
-from agent.documents.api import ACTION_HEADER, NO_SUCH_PAGE, ErrorDocument
+from agent.documents.api import ACTION, ACTION_HEADER, NO_SUCH_PAGE, ErrorDocument
 from agent.documents.codec import DocumentInvalid, decode
 from agent.documents.topology import TopologyDocument
 
 _T = TypeVar("_T")
 
-_HEADERS = {"Accept": "application/json", ACTION_HEADER: "1"}  # only actions need the second one
+_HEADERS = {"Accept": "application/json", ACTION_HEADER: ACTION}  # only actions need the second one
 
 _DEADLINE_S = 15.0  # an explanation waits for peers, a few seconds at most
 _PART_BYTES = 64 * 1024

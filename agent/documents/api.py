@@ -5,6 +5,9 @@ from dataclasses import dataclass
 ACTION_HEADER = "Shorthaul-Action"
 """A request that changes something must have it. A web page of another site can't make a browser send it."""
 
+ACTION = "1"
+"""The one value of that header. Another one, such as 0, is nobody's intention to change something."""
+
 NO_SUCH_PAGE = "NOT_FOUND"
 """The code of a path that the agent does not know. An older agent gives it for a newer page."""
 

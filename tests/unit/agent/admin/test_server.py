@@ -17,10 +17,14 @@ from agent.oci.errors import RequestInvalid
 DOCUMENT = ScrubDocument(
     time="2026-08-01T12:00:00.000Z",
     bytes_per_s=1,
+    state="waiting",
+    held_up=None,
     paused=False,
     reading=None,
     round=RoundEntry(done=1, of=2, finished=0),
     withdrawn=tuple(f"sha256:{number:064}" for number in range(3000)),
+    unreadable=(),
+    unreadable_blobs=0,
 )
 
 
@@ -82,6 +86,18 @@ async def test_action_is_a_post_that_no_page_in_a_browser_sends(admin: Admin) ->
     assert admin.acted == []
     assert (await admin.ask("POST", "/act", **{ACTION_HEADER: "1"}))[0] == 200
     assert admin.acted == ["/act"]
+
+
+@pytest.mark.parametrize("value", ["", "0", "false", "no", "2", "1, 1", "one", "11", "true"])
+async def test_action_with_another_value_than_the_one_changes_nothing_and_says_which(
+    admin: Admin, value: str
+) -> None:
+    status, _, body = await admin.ask("POST", "/act", **{ACTION_HEADER: value})
+    assert status == 403
+    error = json.loads(body)
+    assert error["code"] == "ACTION_HEADER_INVALID"
+    assert f"{ACTION_HEADER}: 1" in error["hint"]
+    assert admin.acted == []
 
 
 @pytest.mark.parametrize(
