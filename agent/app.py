@@ -32,7 +32,7 @@ from agent.content.factory import make_store
 from agent.content.offer import Offer
 from agent.content.scrub import Scrubber
 from agent.content.sizes import ContentSizes
-from agent.content.store import ContentStore
+from agent.content.store import ContentStore, unreadable_in_words
 from agent.content.tags import TagAges
 from agent.documents.times import Moment
 from agent.flows.book import FlowBook
@@ -563,7 +563,14 @@ def _components(settings: Settings, core: Core) -> tuple[Component, ...]:
         hint = "does containerd run, and may this agent use the socket and the root that `store` names?"
     else:
         hint = "may this agent read the image layout that `store` names?"
-    return (Component(name="the store", problem=lambda: core.store.problem, hint=hint),)
+    return (
+        Component(name="the store", problem=lambda: core.store.problem, hint=hint),
+        Component(
+            name="part of this node's content",
+            problem=partial(unreadable_in_words, core.store),
+            hint="let the agent read these files; `shorthaul scrub` lists them; no peer is told",
+        ),
+    )
 
 
 def _now() -> Moment:

@@ -106,7 +106,12 @@ class Explainer:
             passed_over=_passed_over(policy.passed_over_reasons(digest, now_s), holders),
             failures=_failures(policy.regard, now_s),
             content=tuple(content),
+            flaw=self._flaw(digest),
         )
+
+    def _flaw(self, digest: Digest) -> str | None:
+        flaw = self.store.flaw(digest)
+        return None if flaw is None else f"held, but {flaw}"
 
     async def _manifest(self, target: Addressed) -> Manifest | None:
         """The manifest, from this node's store or else from a peer. None if no node gives it."""
@@ -152,13 +157,14 @@ class Explainer:
     async def _row(self, child: Descriptor, parent: Manifest) -> ContentEntry:
         local = self.store.holds(child.digest)
         choice, reason = (self.own, "in this node's store") if local else await self._choose(child.digest)
+        flaw = self._flaw(child.digest)
         return ContentEntry(
             digest=child.digest,
             kind=_kind(child, parent),
             size_bytes=child.size_bytes,
             local=local,
             choice=choice,
-            reason=reason,
+            reason=reason if flaw is None else f"{reason}; here it is {flaw}",
         )
 
     async def _choose(self, digest: Digest) -> tuple[NodeName | None, str]:

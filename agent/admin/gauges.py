@@ -36,7 +36,7 @@ class Gauges:
     def expose(self, now_s: float) -> bytes:
         """All metrics in Prometheus' text format, as of now."""
         metrics = self.metrics
-        metrics.store(*self.store.totals)
+        metrics.store(*self.store.totals, unreadable=len(self.store.unreadable))
         cooling = frozenset(self.regard.cooling(now_s))
         away = self.roster.peers.keys() & (cooling | self.measurer.unreachable)
         metrics.peers(len(self.roster), cooling=len(cooling), reachable=len(self.roster) - len(away))

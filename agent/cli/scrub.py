@@ -6,7 +6,7 @@ import sys
 
 from agent.cli.errors import CommandError
 from agent.cli.topology import add_url
-from agent.documents.scrub import ScrubDocument
+from agent.documents.scrub import OFF, ScrubDocument
 
 _PAGES = {
     "status": (ScrubDocument.PATH, "GET"),
@@ -22,7 +22,8 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "scrub",
         help="show, start, pause or resume the agent's check of its own content",
         description="A running agent reads this node's blobs again, slowly, and withdraws corrupt ones. It "
-        "begins a round by itself every scrub.round_s. The exit status is 1 if it found a corrupt blob.",
+        "begins a round by itself every scrub.round_s. The exit status is 1 if a blob is corrupt or "
+        "can't be read.",
     )
     parser.add_argument(
         "do",
@@ -38,7 +39,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Do what was asked, then show the state of the scrub. Returns 1 if something corrupt was found."""
+    """Do what was asked, then show the state of the scrub. Returns 1 if a blob is corrupt or unreadable."""
     # Imported here and not at the top, so that the agent's process does not load them.
     from agent.cli import adminclient, drawing
 
@@ -52,25 +53,32 @@ def run(arguments: argparse.Namespace) -> int:
         print(error.lines, file=sys.stderr)
         return error.status
     if not arguments.json:
-        drawing.write(_text(scrub, began=arguments.do == "start"))
-    return 1 if scrub.withdrawn else 0
+        drawing.write(_text(scrub))
+    return 1 if scrub.withdrawn or scrub.unreadable_blobs else 0
 
 
-def _text(scrub: ScrubDocument, *, began: bool) -> str:
-    """The answer in a few lines. ``began``: a round was just asked for, and may not read yet."""
+def _text(scrub: ScrubDocument) -> str:
+    """The answer in a few lines."""
     from agent.cli.formats import count
 
     finished = f"{count(scrub.round.finished, 'round')} finished"
-    if began and scrub.reading is None:
-        return f"a round begins; {finished} before"
-    done = f"{scrub.round.done} of {count(scrub.round.of, 'blob')}, {finished}"
-    corrupt = [f"corrupt, withdrawn: {digest:.150}" for digest in scrub.withdrawn]
-    return "\n".join([f"{_state(scrub)}: {done}", *corrupt])
+    lines = [f"{_state(scrub)}: {scrub.round.done} of {count(scrub.round.of, 'blob')}, {finished}"]
+    if scrub.held_up is not None and scrub.state != OFF:
+        lines.append(f"held up: {scrub.held_up}")
+    lines += [f"corrupt, withdrawn: {digest:.150}" for digest in scrub.withdrawn]
+    lines += [f"unreadable, not offered: {each.digest:.150} ({each.reason})" for each in scrub.unreadable]
+    if more := scrub.unreadable_blobs - len(scrub.unreadable):
+        lines.append(f"… and {count(more, 'unreadable blob')} more")
+    return "\n".join(lines)
 
 
 def _state(scrub: ScrubDocument) -> str:
-    if not scrub.bytes_per_s:
-        return "off (scrub.bytes_per_s is 0)"
-    if scrub.paused:
-        return "paused"
-    return "waiting for the next round" if scrub.reading is None else "reading"
+    match scrub.state:
+        case "off":
+            return "off (scrub.bytes_per_s is 0)"
+        case "queued":
+            return "a round begins"
+        case "waiting":
+            return "waiting for the next round"
+        case state:
+            return state

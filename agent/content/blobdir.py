@@ -1,10 +1,13 @@
 """A directory of blobs, ``blobs/ALGORITHM/HEX``, as both containerd and the OCI image layout have it.
 
-It knows which blobs are there without reading the disk for each question. inotify reports changes at once. A
-check of the directories' modification times every half second finds what inotify missed (an overflow, a
+It knows which blobs are there, and can be read, without reading the disk for each question. inotify reports
+changes at once. A check of the directories' times every half second finds what inotify missed (an overflow, a
 network file system). containerd's own content events are not enough: containerd 1.6 and 1.7 send none, and
 no version announces garbage collection.
 Sources: inotify(7); OCI image spec, image-layout.md; measurements of containerd's content store.
+
+A blob that can't be read is not held. A scan asks the kernel by faccessat, which costs less than to open each
+file; a blob that fails all the same is found when it is opened. docs/decisions/0002 has the reasons.
 """
 
 import asyncio
@@ -12,13 +15,28 @@ import errno
 import logging
 import os
 import stat
-from collections.abc import Callable, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from contextlib import nullcontext, suppress
+from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 from asyncinotify import Event, Inotify, Mask
 
-from agent.content.store import Change, ChangeKind, ContentMissing, FileBlob, Identity, difference
+from agent.content.store import (
+    CORRUPT,
+    LINK,
+    NO_FILE,
+    Change,
+    ChangeKind,
+    ContentMissing,
+    ContentUnavailable,
+    ContentUnreadable,
+    FileBlob,
+    Identity,
+    difference,
+    reason_of,
+)
 from agent.oci.digest import HEX_LENGTH, Digest, parse_digest
 from agent.oci.errors import DigestInvalid
 
@@ -26,14 +44,23 @@ _log = logging.getLogger(__name__)
 
 _POLL_S = 0.5
 _ABSENT_POLL_S = 0.1
+_TRIED_AGAIN = 500  # unreadable blobs, at each poll: some milliseconds
 _GONE = Mask.DELETE_SELF | Mask.MOVE_SELF | Mask.UNMOUNT | Mask.IGNORED | Mask.Q_OVERFLOW
 _CAME = Mask.CLOSE_WRITE | Mask.MOVED_TO
 _WENT = Mask.DELETE | Mask.MOVED_FROM
-_WATCHED = _CAME | _WENT | Mask.CREATE | Mask.DELETE_SELF | Mask.MOVE_SELF
+_WATCHED = _CAME | _WENT | Mask.CREATE | Mask.ATTRIB | Mask.DELETE_SELF | Mask.MOVE_SELF
 
 _NO_MORE = (errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.ENOMEM)
 
 _Fingerprint = tuple[Identity | None, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Found:
+    """What a scan found: the sizes of the blobs that can be read, and why others can't."""
+
+    sizes: dict[Digest, int] = field(default_factory=dict)
+    unreadable: dict[Digest, str] = field(default_factory=dict)
 
 
 class BlobDirectory:
@@ -46,6 +73,7 @@ class BlobDirectory:
         self._root = root
         self._sizes: dict[Digest, int] = {}
         self._bytes = 0
+        self._unreadable: dict[Digest, str] = {}  # those to be tried again first come first
         self._withdrawn: dict[Digest, Identity] = {}  # corrupt files
         self._publish = publish
         self.problem: str | None = "not read yet"
@@ -60,16 +88,28 @@ class BlobDirectory:
 
     @property
     def digests(self) -> Set[Digest]:
-        """All blobs, as a live view."""
+        """All blobs that can be read, as a live view."""
         return self._sizes.keys()
+
+    @property
+    def unreadable(self) -> Mapping[Digest, str]:
+        """The blobs that are there and can't be read, and why, as a live view."""
+        return self._unreadable
+
+    def flaw(self, digest: Digest) -> str | None:
+        """See `ContentStore.flaw`."""
+        if self._is_withdrawn(digest):
+            return CORRUPT
+        reason = self._unreadable.get(digest)
+        return None if reason is None else f"unreadable: {reason}"
 
     def __contains__(self, digest: Digest) -> bool:
         if self.problem is None:
             return digest in self._sizes
         if self._is_withdrawn(digest):
             return False
-        # The directory may just have come, with a node's first blob. Path.exists raises if it can't be read.
-        return os.path.exists(self.path(digest))  # noqa: PTH110
+        # The directory may just have come, with a node's first blob.
+        return isinstance(_look(self.path(digest)), int)
 
     def path(self, digest: Digest) -> Path:
         """The path of a blob's file. Safe for any `Digest`, because its grammar has no separators."""
@@ -81,17 +121,24 @@ class BlobDirectory:
         if identity is None or _identity(self.path(digest)) not in (None, identity):
             return
         self._withdrawn[digest] = identity
-        self._remove(digest)
+        self._note(digest, None)
 
     def open(self, digest: Digest) -> FileBlob:
-        """Open a blob. If its file is gone and the event has not arrived yet, the blob is dropped at once."""
+        """Open a blob. If it is gone, can't be read, or can be read again, that counts at once."""
         try:
             if self._is_withdrawn(digest):
                 raise ContentMissing(f"corrupt: {digest}")
-            return FileBlob(self.path(digest))
+            blob = FileBlob(self.path(digest))
         except ContentMissing:
-            self._remove(digest)
+            self._note(digest, None)
             raise
+        except ContentUnreadable as error:
+            if digest in self._sizes:  # nothing is noted of digests that somebody made up
+                self._note(digest, error.reason)
+            raise
+        if digest in self._unreadable:
+            self._note(digest, blob.size_bytes)
+        return blob
 
     async def run(self) -> None:
         """Follow the directory until cancelled, also when it is removed and comes back."""
@@ -102,7 +149,7 @@ class BlobDirectory:
             except OSError as error:
                 self.outages += self.problem is None
                 self.problem = f"{self._root}: {error.strerror or error}"
-                self._adopt({})
+                self._adopt(_Found())
                 self.scanned.set()
                 await asyncio.sleep(_ABSENT_POLL_S)
 
@@ -115,6 +162,8 @@ class BlobDirectory:
             self._adopt(await asyncio.to_thread(_scan, self._root))
             self.problem = None
             self.scanned.set()
+            clock = asyncio.get_running_loop().time
+            try_again_s = clock() + _POLL_S
             while True:
                 event = None
                 if inotify is None:
@@ -123,6 +172,9 @@ class BlobDirectory:
                     with suppress(TimeoutError):
                         async with asyncio.timeout(_POLL_S):
                             event = await inotify.get()
+                if self._unreadable and clock() >= try_again_s:
+                    await self._try_unreadable()
+                    try_again_s = clock() + _POLL_S
                 if event is None:
                     if self._fingerprint() != seen:
                         return
@@ -164,38 +216,48 @@ class BlobDirectory:
         """Apply one event. False if the watches have to be set up again."""
         if event.mask & _GONE or event.path is None:
             return False
-        if event.mask & Mask.ISDIR:
-            return event.path.name not in HEX_LENGTH
+        if event.mask & Mask.ISDIR and (event.path.name in HEX_LENGTH or event.path == self._root):
+            return False
         digest = _digest_of(event.path)
         if digest is None:
             return True
         if event.mask & _WENT:
-            self._remove(digest)
-        elif event.mask & _CAME or _is_linked(event.path):
-            self._add(digest, event.path)
+            self._note(digest, None)
+        elif event.mask & Mask.ATTRIB:  # of a file that is still being written, perhaps
+            if digest in self._sizes or digest in self._unreadable:
+                self._look_again(digest, event.path)
+        elif event.mask & _CAME or _is_complete(event.path):
+            self._look_again(digest, event.path)
         return True
 
-    def _add(self, digest: Digest, path: Path) -> None:
-        try:
-            status = path.lstat()
-        except OSError:
-            return  # it is gone again, and an event for that follows
-        if not stat.S_ISREG(status.st_mode):
-            return  # a link could point anywhere
-        if self._is_withdrawn(digest):
+    def _look_again(self, digest: Digest, path: Path) -> None:
+        if not self._is_withdrawn(digest):
+            self._note(digest, _look(path))
+
+    async def _try_unreadable(self) -> None:
+        """Try to open the blobs that could not be read, a bounded number at a time, in turn."""
+        digests = list(islice(self._unreadable, _TRIED_AGAIN))
+        results = await asyncio.to_thread(_try_to_open, [self.path(digest) for digest in digests])
+        for digest, result in zip(digests, results, strict=True):
+            if digest in self._unreadable:
+                self._note(digest, result)
+
+    def _note(self, digest: Digest, found: int | str | None) -> None:
+        """What is known of a blob from now on: its size, or why it can't be read, or None: it is gone."""
+        self._unreadable.pop(digest, None)
+        if isinstance(found, str):
+            self._unreadable[digest] = found
+        if not isinstance(found, int):
+            size = self._sizes.pop(digest, None)
+            if size is not None:
+                self._bytes -= size
+                self._publish(Change(ChangeKind.REMOVED, digest))
             return
-        size = status.st_size
         known = self._sizes.get(digest)
-        self._sizes[digest] = size
-        self._bytes += size - (known or 0)
+        self._sizes[digest] = found
+        self._bytes += found - (known or 0)
         if known is None:
             self._publish(Change(ChangeKind.ADDED, digest))
-
-    def _remove(self, digest: Digest) -> None:
-        size = self._sizes.pop(digest, None)
-        if size is not None:
-            self._bytes -= size
-            self._publish(Change(ChangeKind.REMOVED, digest))
 
     def _is_withdrawn(self, digest: Digest) -> bool:
         spoiled = self._withdrawn.get(digest)
@@ -207,16 +269,19 @@ class BlobDirectory:
             return False
         return True
 
-    def _adopt(self, found: dict[Digest, int]) -> None:
+    def _adopt(self, found: _Found) -> None:
         for digest in list(self._withdrawn):  # a list: what was replaced is removed meanwhile
             if self._is_withdrawn(digest):
-                found.pop(digest, None)
-        before, self._sizes, self._bytes = self._sizes, found, sum(found.values())
-        for change in difference(before.keys(), found.keys()):
+                found.sizes.pop(digest, None)
+                found.unreadable.pop(digest, None)
+        before = self._sizes
+        self._sizes, self._bytes = found.sizes, sum(found.sizes.values())
+        self._unreadable = found.unreadable
+        for change in difference(before.keys(), found.sizes.keys()):
             self._publish(change)
 
     def _fingerprint(self) -> _Fingerprint:
-        return tuple(_identity(self._root / name) for name in ("", *HEX_LENGTH))
+        return tuple(_state(self._root / name) for name in ("", *HEX_LENGTH))
 
 
 def _identity(path: Path) -> Identity | None:
@@ -227,23 +292,69 @@ def _identity(path: Path) -> Identity | None:
     return status.st_dev, status.st_ino, status.st_mtime_ns
 
 
-def _scan(root: Path) -> dict[Digest, int]:
-    found: dict[Digest, int] = {}
+def _state(directory: Path) -> Identity | None:
+    """What changes with what a directory has, and with who may use it. None: it can't be looked at."""
+    try:
+        status = directory.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino, status.st_ctime_ns
+
+
+def _scan(root: Path) -> _Found:
+    found = _Found()
     for algorithm in HEX_LENGTH:
         with suppress(FileNotFoundError), os.scandir(root / algorithm) as entries:
             for entry in entries:
                 digest = _digest_of(Path(entry.path))
-                if digest is not None and (size_bytes := _size_of(entry)) is not None:
-                    found[digest] = size_bytes
+                if digest is None:
+                    continue
+                match _look(entry):
+                    case int() as size_bytes:
+                        found.sizes[digest] = size_bytes
+                    case str() as reason:
+                        found.unreadable[digest] = reason
     return found
 
 
-def _size_of(entry: "os.DirEntry[str]") -> int | None:
-    """The size of a regular file. None for anything else, and for one that can't be looked at (any more)."""
+def _look(file: "Path | os.DirEntry[str]") -> int | str | None:
+    """The size of a blob's file, or why it can't be read. None: it is gone, and an event follows.
+
+    Opens nothing if the file can be read, and tells nothing of a file whose disk is broken.
+    """
     try:
-        return entry.stat(follow_symlinks=False).st_size if entry.is_file(follow_symlinks=False) else None
-    except OSError:
-        return None  # removed during the scan: an event follows
+        status = file.stat(follow_symlinks=False)
+        if not stat.S_ISREG(status.st_mode):
+            return LINK if stat.S_ISLNK(status.st_mode) else NO_FILE
+        if os.access(file, os.R_OK, effective_ids=True):
+            return status.st_size
+        # It does not say why, and a filter of system calls may refuse the question itself.
+        FileBlob(Path(file)).close()
+    except (FileNotFoundError, ContentMissing):
+        return None
+    except OSError as error:
+        return reason_of(error)
+    except ContentUnreadable as error:
+        return error.reason
+    except ContentUnavailable:  # the machine has no descriptors left, for example
+        pass
+    return status.st_size
+
+
+def _try_to_open(paths: Sequence[Path]) -> list[int | str | None]:
+    """As `_look`, but each file is opened, because that is what failed before."""
+    results: list[int | str | None] = []
+    for path in paths:
+        try:
+            blob = FileBlob(path)
+        except ContentMissing:
+            results.append(None)
+        except ContentUnavailable as error:
+            results.append(error.reason if isinstance(error, ContentUnreadable) else str(error))
+        else:
+            results.append(blob.size_bytes)
+            blob.close()
+    return results
 
 
 def _digest_of(path: Path) -> Digest | None:
@@ -253,9 +364,10 @@ def _digest_of(path: Path) -> Digest | None:
         return None
 
 
-def _is_linked(path: Path) -> bool:
+def _is_complete(path: Path) -> bool:
     # A file that is still being written has one name. A file that was linked here is complete.
     try:
-        return path.lstat().st_nlink > 1
+        status = path.lstat()
     except OSError:
         return False
+    return status.st_nlink > 1 or not stat.S_ISREG(status.st_mode)

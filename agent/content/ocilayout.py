@@ -13,7 +13,7 @@ Source: OCI image spec 1.1, image-layout.md.
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Set
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Set
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +84,15 @@ class OciLayout:
     def digests(self) -> Set[Digest]:
         """See `ContentStore.digests`."""
         return self._blobs.digests
+
+    @property
+    def unreadable(self) -> Mapping[Digest, str]:
+        """See `ContentStore.unreadable`."""
+        return self._blobs.unreadable
+
+    def flaw(self, digest: Digest) -> str | None:
+        """See `ContentStore.flaw`."""
+        return self._blobs.flaw(digest)
 
     def withdraw(self, digest: Digest, identity: Identity | None) -> None:
         """See `ContentStore.withdraw`."""

@@ -14,10 +14,20 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from contextlib import suppress
+from itertools import islice
 
 from agent.config import ScrubSettings
 from agent.content.store import Blob, ContentError, ContentMissing, ContentStore, ContentUnavailable, Identity
-from agent.documents.scrub import RoundEntry, ScrubDocument
+from agent.documents.scrub import (
+    OFF,
+    PAUSED,
+    QUEUED,
+    READING,
+    WAITING,
+    RoundEntry,
+    ScrubDocument,
+    UnreadableEntry,
+)
 from agent.documents.times import Moment
 from agent.observe.metrics import Metrics
 from agent.oci.digest import Digest
@@ -29,6 +39,7 @@ _PIECE_BYTES = 1024 * 1024
 _STORE_S = 0.5
 _SOON_MAX = 1024
 _FOUND_MAX = 100
+_UNREADABLE_MAX = 100
 # A file system that went away, or a machine without memory: the blob itself may be sound.
 _NOT_OF_THE_BLOB = (errno.ESTALE, errno.ENOMEM, errno.EACCES, errno.ETIMEDOUT, errno.ENODEV, errno.ENXIO)
 
@@ -56,6 +67,7 @@ class Scrubber:
         self._found: deque[Digest] = deque(maxlen=_FOUND_MAX)
         self._reading: Digest | None = None
         self._rounds = self._done = self._of = 0
+        self._in_round = False
         self._due_s = 0.0  # when the next round begins
 
     @property
@@ -72,13 +84,25 @@ class Scrubber:
         self._going.set()
 
     def start(self) -> bool:
-        """Begin the next round now. A round that is under way goes on. False if the scrub is off."""
+        """Begin the next round now, or go on with the one that is under way. False if the scrub is off."""
         if not self._settings.bytes_per_s:
             return False
         self.resume()
-        self._due_s = self._clock()
-        self._asked.set()
+        if not self._in_round:
+            self._due_s = self._clock()
+            self._asked.set()
         return True
+
+    @property
+    def state(self) -> str:
+        """See `ScrubDocument.state`."""
+        if not self._settings.bytes_per_s:
+            return OFF
+        if self.paused:
+            return PAUSED
+        if self._in_round or self._reading is not None:
+            return READING
+        return QUEUED if self._due_s <= self._clock() else WAITING
 
     def check_soon(self, digest: Digest, identity: Identity | None) -> None:
         """Check a doubtful blob next, unless the same file was found intact recently."""
@@ -99,13 +123,21 @@ class Scrubber:
 
     def document(self, moment: Moment) -> ScrubDocument:
         """The state at this moment, for the API."""
+        unreadable = self._store.unreadable
         return ScrubDocument(
             time=moment.text,
             bytes_per_s=self._settings.bytes_per_s,
+            state=self.state,
+            held_up=self._store.problem,
             paused=self.paused,
             reading=self._reading,
             round=RoundEntry(done=self._done, of=self._of, finished=self._rounds),
             withdrawn=tuple(digest for digest in self._found if not self._store.holds(digest)),
+            unreadable=tuple(
+                UnreadableEntry(digest=digest, reason=reason)
+                for digest, reason in islice(unreadable.items(), _UNREADABLE_MAX)
+            ),
+            unreadable_blobs=len(unreadable),
         )
 
     async def run(self) -> None:
@@ -114,7 +146,9 @@ class Scrubber:
             await self._store_is_well()
             self._due_s = self._clock() + self._settings.round_s
             if self._settings.bytes_per_s:
+                self._in_round = True
                 await self._round()
+                self._in_round = False
             while (left_s := self._due_s - self._clock()) > 0:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(left_s):

@@ -5,10 +5,11 @@ content. One conformance suite, ``tests/conformance/test_content_store.py``, run
 """
 
 import asyncio
+import errno
 import os
 import stat
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Set
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -31,6 +32,14 @@ class ContentMissing(ContentError):
 
 class ContentUnavailable(ContentError):
     """The store itself does not answer. Try elsewhere, and try the store again later."""
+
+
+class ContentUnreadable(ContentUnavailable):
+    """This one blob can't be read, whatever the others do. ``reason``: why, in words."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(f"{path}: {reason}")
+        self.reason = reason
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,7 +150,10 @@ class ContentStore(Protocol):
         ...
 
     def holds(self, digest: Digest) -> bool:
-        """Whether the store has this blob complete. At most a second old. Cost: a set look-up."""
+        """Whether the store has this blob complete, and this agent can read it, as far as it knows.
+
+        At most a second old. Cost: a set look-up.
+        """
         ...
 
     @property
@@ -154,6 +166,18 @@ class ContentStore(Protocol):
 
         ``identity``: the file that was read. Does nothing if another file has taken its place.
         """
+        ...
+
+    @property
+    def unreadable(self) -> Mapping[Digest, str]:
+        """The blobs that are there but that this agent can't read, and why. They are not held.
+
+        They are tried again, so that one that becomes readable is held soon.
+        """
+        ...
+
+    def flaw(self, digest: Digest) -> str | None:
+        """Why a blob that is there is not held: unreadable or corrupt. None: it is held, or not there."""
         ...
 
     def find(self, repository: Repository, tag: Tag, registry: Registry | None) -> tuple[TaggedImage, ...]:
@@ -205,6 +229,21 @@ class ContentStore(Protocol):
 # O_NONBLOCK, so that a FIFO in a blob's place does not block. O_NOFOLLOW: a link could point anywhere.
 _OPENED = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
+LINK = "it is a symbolic link, which could point anywhere"
+NO_FILE = "it is no regular file"
+CORRUPT = "corrupt: its bytes do not match the digest"
+
+# Of the blob alone. Without descriptors or memory, or with a lost file system, no blob could be opened.
+_OF_THE_BLOB = (errno.EACCES, errno.EPERM, errno.ELOOP, errno.EIO, errno.ENXIO, errno.ENODEV)
+
+
+def reason_of(error: OSError) -> str:
+    """Why a blob's file can't be read, in words."""
+    if error.errno == errno.ELOOP:
+        return LINK
+    text = error.strerror or str(error)
+    return text[:1].lower() + text[1:]
+
 
 class FileBlob:
     """A blob in a file, opened once. It stays readable if the file is removed."""
@@ -218,10 +257,12 @@ class FileBlob:
             raise ContentMissing(f"no such blob: {path.name}") from error
         except OSError as error:
             self.close()
+            if error.errno in _OF_THE_BLOB:
+                raise ContentUnreadable(path, reason_of(error)) from error
             raise ContentUnavailable(f"{path}: {error.strerror or error}") from error
         if not stat.S_ISREG(status.st_mode):
             self.close()
-            raise ContentUnavailable(f"{path}: not a regular file")
+            raise ContentUnreadable(path, NO_FILE)
         self.size_bytes = status.st_size
         self.identity: Identity | None = (status.st_dev, status.st_ino, status.st_mtime_ns)
 
@@ -243,6 +284,15 @@ class FileBlob:
         if self.fd is not None:
             os.close(self.fd)
             self.fd = None
+
+
+def unreadable_in_words(store: ContentStore) -> str | None:
+    """How many blobs of a store can't be read, and one of them. None: all can."""
+    unreadable = store.unreadable
+    first = next(iter(unreadable.items()), None)
+    if first is None:
+        return None
+    return f"blobs that can't be read: {len(unreadable)}, among them {first[0]} ({first[1]})"
 
 
 class Names:

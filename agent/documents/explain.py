@@ -64,7 +64,8 @@ class ExplainDocument:
     among ``holders``. ``passed_over``: holders that no pull of this digest tries now, each with the reason.
     ``failures``: the last failures of peers, the newest first, up to 100.
     ``time``: when the document was made, UTC.
-    ``tag``: whose word says that the image's tag is this digest.
+    ``tag``: whose word says that the image's tag is this digest. ``flaw``: why this node does not use its own
+    copy; None: it has none, or uses it.
     """
 
     PATH: ClassVar[str] = "/api/explain"
@@ -81,3 +82,4 @@ class ExplainDocument:
     failures: tuple[PeerFailureEntry, ...] = ()
     content: tuple[ContentEntry, ...] = ()
     tag: TagEntry | None = None
+    flaw: str | None = None

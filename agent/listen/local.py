@@ -9,7 +9,7 @@ from aiohttp import web
 
 from agent.content.scrub import Scrubber
 from agent.content.sizes import ContentSizes
-from agent.content.store import Blob, ContentError, ContentMissing, ContentStore
+from agent.content.store import Blob, ContentError, ContentMissing, ContentStore, ContentUnreadable
 from agent.content.verified import ContentSpoiled, read_manifest, read_verified
 from agent.listen.exchange import Exchange
 from agent.listen.heads import blob_headers, body_head, not_modified, wanted_range
@@ -57,7 +57,7 @@ class LocalContent:
         try:
             manifest = await read_manifest(blob, target.digest)
         except ContentError as error:
-            self._withdraw_if_spoiled(blob, target.digest, error)
+            self._doubt(blob, target.digest, error)
             return None
         if manifest is None:
             raise ManifestUnknown(
@@ -78,7 +78,7 @@ class LocalContent:
             await self._verify_if_small(blob, target.digest)
             return await self._send(exchange, target.digest, blob)
         except ContentError as error:  # before the first byte: a peer may have a sound copy
-            self._withdraw_if_spoiled(blob, target.digest, error)
+            self._doubt(blob, target.digest, error)
             _log.warning("local blob unreadable: %s", error, extra={"fields": {"target": str(target)}})
             exchange.discredit()
             return None
@@ -88,7 +88,7 @@ class LocalContent:
     async def _open(self, target: Addressed) -> Blob | None:
         try:
             return await self._store.open(target.digest)
-        except ContentMissing:
+        except (ContentMissing, ContentUnreadable):  # the store itself tells of the latter, once
             return None
         except ContentError as error:
             _log.warning("local content unavailable: %s", error, extra={"fields": {"target": str(target)}})
@@ -142,10 +142,14 @@ class LocalContent:
                     await send_blob(blob, sink, start + len(first), stop)
                 except ContentError as error:
                     record.result, record.reason = Result.CUT, str(error)
+                    self._doubt(blob, digest, error)
 
     def _credit(self, exchange: Exchange) -> None:
         exchange.credit(self._own, Tier.NODE, "in this node's store")
 
-    def _withdraw_if_spoiled(self, blob: Blob, digest: Digest, error: ContentError) -> None:
+    def _doubt(self, blob: Blob, digest: Digest, error: ContentError) -> None:
+        """A blob could not be read, or is spoiled: peers should not be told of it any longer."""
         if isinstance(error, ContentSpoiled):
             self._scrubber.spoiled(digest, blob.identity, "read")
+        else:
+            self._scrubber.check_soon(digest, blob.identity)

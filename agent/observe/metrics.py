@@ -178,6 +178,10 @@ class Metrics:
     def _define_store(self) -> None:
         self._store_blobs = self._gauge("store_blobs", "Blobs in this node's content store now.")
         self._store_bytes = self._gauge("store_bytes", "Bytes of the blobs in this node's content store now.")
+        self._store_unreadable = self._gauge(
+            "store_unreadable_blobs",
+            "Blobs in this node's content store that the agent can't read now. No peer is told of them.",
+        )
         self._scrub_paused = self._gauge(
             "scrub_paused", "1 while somebody paused the scrub of this node's content, else 0."
         )
@@ -416,8 +420,9 @@ class Metrics:
         """A blob of this node is corrupt. ``found_by``: ``scrub`` or ``read``."""
         self._corrupt.labels(found_by).inc()
 
-    def store(self, blobs: int, size_bytes: int) -> None:
-        """The store's size now."""
+    def store(self, blobs: int, size_bytes: int, *, unreadable: int) -> None:
+        """The store's size now. ``unreadable``: how many others it has that can't be read."""
+        self._store_unreadable.set(unreadable)
         self._store_blobs.set(blobs)
         self._store_bytes.set(size_bytes)
 

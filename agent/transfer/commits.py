@@ -64,9 +64,13 @@ class Commits:
             await asyncio.sleep(_LOOK_S)
             self._look()
             overdue = self._policy.suspect_overdue(
-                self._clock(), holds=self._store.holds, receiving=self._store.receiving
+                self._clock(), holds=self._is_committed, receiving=self._store.receiving
             )
             self._suspected(overdue)
+
+    def _is_committed(self, digest: Digest) -> bool:
+        """Whether the store has the blob. One that this agent can't read is no peer's fault."""
+        return self._store.holds(digest) or digest in self._store.unreadable
 
     def _look(self) -> None:
         """If the store was not well since the last look, what it was sent meanwhile proves nothing."""

@@ -202,7 +202,8 @@ def test_a_round_of_the_scrub_begins_when_it_is_started_even_if_it_was_paused(si
     wait_for(lambda: _scrub(node)["round"]["finished"] == 1, "the first round is over")
     _flip(node, content)
     _scrub(node, "/pause")
-    assert _scrub(node, "/start")["paused"] is False
+    begun = _scrub(node, "/start")
+    assert (begun["paused"], begun["state"] in ("queued", "reading")) == (False, True)
     wait_for(lambda: _corrupt(node, "scrub") == 1, "it is found long before the next round is due")
     wait_for(lambda: _scrub(node)["round"]["finished"] == 2, "the second round is over")
 

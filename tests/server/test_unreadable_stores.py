@@ -4,13 +4,15 @@ import json
 import os
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from agent import __version__
 
-from .agents import ADMIN, Node, Site, digest_of, make_image, wait_for
+from .agents import ADMIN, PEER, Node, Site, digest_of, make_image, wait_for
+from .websocket import questioning
 
 # Root without the right to pass over permissions: as an ordinary user, files of others are closed to it.
 _ORDINARY = ("setpriv", "--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-all")
@@ -145,19 +147,98 @@ def test_a_burst_of_connections_is_not_refused(site: Site) -> None:
     assert {line.split()[2] for line in listening.stdout.splitlines()} == {"1024"}
 
 
-def test_a_single_blob_that_is_closed_to_the_agent_comes_from_a_peer(site: Site) -> None:
+def _held(node: Node, blob: bytes) -> bool:
+    """Whether the agent tells its peers that it has the blob."""
+    with questioning(node.address) as questioner:
+        return bool(questioner.ask(digests=[digest_of(blob)], tags=[])["held"])
+
+
+def _shut(path: Path) -> None:
+    os.chown(path, _SOMEBODY, _SOMEBODY)
+    path.chmod(0o600)
+
+
+@pytest.mark.parametrize("before", [_ORDINARY, _WITHOUT_INOTIFY], ids=["inotify", "no inotify"])
+def test_a_blob_that_can_not_be_read_is_not_announced_and_everybody_says_why_until_it_can(
+    site: Site, before: tuple[str, ...]
+) -> None:
     closed, other = site.add("closed"), site.add("other")
-    closed.before = _ORDINARY
-    blob = b"both have it" * 1000
+    closed.before = before
+    blob, beside = b"both have it" * 1000, b"nobody closed this" * 1000
     for node in (closed, other):
-        node.put(blob)
-    os.chown(closed.path_of(blob), _SOMEBODY, _SOMEBODY)
-    closed.path_of(blob).chmod(0o600)
+        node.put(blob, beside)
+    _shut(closed.path_of(blob))
     site.start()
+    assert (_held(closed, beside), _held(closed, blob)) == (True, False)
+    assert closed.blob(blob, port=PEER).status == 404
+    explained = closed.explain(digest_of(blob))
+    assert (explained["local"], explained["choice"]) == (False, "other")
+    assert explained["flaw"] == "held, but unreadable: permission denied"
+    scrub = closed.ask("/api/scrub", port=ADMIN).json()
+    assert scrub["unreadable"] == [{"digest": digest_of(blob), "reason": "permission denied"}]
+    assert closed.metric("shorthaul_store_unreadable_blobs") == 1
+    assert closed.metric("shorthaul_store_blobs") == 1
+    wait_for(lambda: bool(_lines(closed, "part of this node's content does not work")), "the log says so")
     reply = closed.blob(blob)
     assert (reply.status, reply.body) == (200, blob)
     assert reply.headers["Shorthaul-Source"].startswith("node=other; ")
+    os.chown(closed.path_of(blob), 0, 0)
+    closed.path_of(blob).chmod(0o644)
+    wait_for(lambda: _held(closed, blob), "it is announced again")
+    assert closed.explain(digest_of(blob))["flaw"] is None
+    assert closed.blob(blob, port=PEER).body == blob
+    wait_for(lambda: bool(_lines(closed, "part of this node's content works again")), "the log says so")
     assert closed.logged_errors() == []
+
+
+@pytest.mark.parametrize("before", [_ORDINARY, _WITHOUT_INOTIFY], ids=["inotify", "no inotify"])
+def test_a_blob_that_is_closed_while_the_agent_runs_is_withdrawn_at_the_latest_when_it_is_asked_for(
+    site: Site, before: tuple[str, ...]
+) -> None:
+    closed = site.add("closed")
+    closed.before = before
+    blob = b"open at first" * 1000
+    closed.put(blob)
+    site.start()
+    assert _held(closed, blob)
+    _shut(closed.path_of(blob))
+    assert closed.blob(blob, port=PEER).status == 404
+    assert not _held(closed, blob)
+    assert closed.explain(digest_of(blob))["flaw"] == "held, but unreadable: permission denied"
+
+
+def test_a_directory_whose_files_can_not_be_reached_is_told_blob_by_blob(site: Site) -> None:
+    closed = site.add("closed")
+    closed.before = _ORDINARY
+    blobs = [b"one" * 1000, b"two" * 1000]
+    closed.put(*blobs)
+    site.start()
+    folder = closed.path_of(blobs[0]).parent
+    os.chown(folder, _SOMEBODY, _SOMEBODY)
+    folder.chmod(0o744)  # its list can be read, and nothing else
+    wait_for(lambda: closed.metric("shorthaul_store_unreadable_blobs") == 2, "both are named")
+    assert not any(_held(closed, blob) for blob in blobs)
+    folder.chmod(0o755)
+    wait_for(lambda: all(_held(closed, blob) for blob in blobs), "both are announced again")
+    assert closed.metric("shorthaul_store_unreadable_blobs") == 0
+
+
+def test_a_link_in_a_blobs_place_is_not_announced_and_everybody_says_why(site: Site) -> None:
+    node = site.add("node")
+    blob = b"linked" * 1000
+    node.put(blob)
+    site.start()
+    path = node.path_of(blob)
+    aside = path.rename(site.folder / "aside")
+    link = site.folder / "link"
+    link.symlink_to(aside)
+    link.rename(path)
+    wait_for(lambda: not _held(node, blob), "it is withdrawn")
+    wait_for(lambda: node.explain(digest_of(blob))["flaw"] is not None, "the reason is known")
+    explained = node.explain(digest_of(blob))
+    assert explained["local"] is False
+    assert explained["flaw"].startswith("held, but unreadable: it is a symbolic link")
+    assert node.blob(blob, port=PEER).status == 404
 
 
 def test_without_inotify_blobs_are_noticed_all_the_same_and_the_log_says_what_is_missing(site: Site) -> None:

@@ -1,6 +1,6 @@
 """The parts that judge peers by this node's store, for tests of other parts."""
 
-from collections.abc import AsyncIterator, Callable, Set
+from collections.abc import AsyncIterator, Callable, Mapping, Set
 from dataclasses import dataclass, field
 
 from agent.content.store import (
@@ -36,6 +36,7 @@ class MemoryStore:
     problem: str | None = None
     totals: tuple[int, int] = (0, 0)
     outages: int = 0
+    unreadable: Mapping[Digest, str] = field(default_factory=dict)
     free: Room | None = None
     writing: dict[Digest, bool] = field(default_factory=dict)
     changes: Changes = field(default_factory=Changes)
@@ -49,6 +50,9 @@ class MemoryStore:
     @property
     def digests(self) -> Set[Digest]:
         return self.held
+
+    def flaw(self, digest: Digest) -> str | None:
+        return self.unreadable.get(digest)
 
     def withdraw(self, digest: Digest, identity: Identity | None) -> None:
         self.held.discard(digest)

@@ -2,12 +2,21 @@
 
 Names come over gRPC. An image event is the signal to read them again. Blobs are listed and read from
 containerd's files, because sendfile needs a file. If the files can't be read (another root, no permission, a
-remote snapshotter), the content API is used instead.
+remote snapshotter), the content API is used instead: for all of them, or for the few that can't be read.
 """
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Iterable, Iterator, Set
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Callable,
+    Collection,
+    Iterable,
+    Iterator,
+    Mapping,
+    Set,
+)
 from contextlib import aclosing
 from itertools import islice
 from pathlib import Path
@@ -18,12 +27,14 @@ from agent.content.containerd import api_pb2 as api
 from agent.content.containerd.ingests import Ingests
 from agent.content.containerd.names import RecordReader
 from agent.content.store import (
+    CORRUPT,
     Blob,
     Change,
     ChangeKind,
     Changes,
     ContentMissing,
     ContentUnavailable,
+    ContentUnreadable,
     Identity,
     Names,
     Room,
@@ -43,6 +54,7 @@ _CONTENT = "io.containerd.content.v1.content"
 _RETRY_S = 0.5
 _RESCAN_S = 30.0  # a daemon that hangs without closing its socket is noticed within this time
 _TRIED = 8  # blobs: one that is lost says nothing about the others
+_ASKED_AT_ONCE = 64  # single blobs whose files can't be read, at each poll
 _API_POLL_S = 0.8  # so that new content is noticed within 1 s over the API too
 
 
@@ -103,7 +115,9 @@ class Containerd:
         self._records = RecordReader(client)
         self._problem: str | None = f"not connected to containerd at {client.socket} yet"
         self._content_problem: str | None = None
-        self._api_sizes: dict[Digest, int] | None = None
+        self._by_files = True
+        self._api_sizes: dict[Digest, int] = {}  # what the content API gives and the files do not
+        self._asked: dict[Digest, tuple[float, int | None]] = {}  # unreadable files: when, and its size
         self._withdrawn: set[Digest] = set()  # corrupt blobs that the API lists
 
     @property
@@ -122,31 +136,42 @@ class Containerd:
 
     def receiving(self, digest: Digest) -> bool | None:
         """See `ContentStore.receiving`."""
-        return None if self._api_sizes is not None else self._ingests.has(digest)
+        return self._ingests.has(digest) if self._by_files else None
 
     @property
     def totals(self) -> tuple[int, int]:
         """See `ContentStore.totals`."""
-        if self._api_sizes is not None:
-            return len(self._api_sizes), sum(self._api_sizes.values())
-        return self._blobs.totals
+        number, size_bytes = self._blobs.totals if self._by_files else (0, 0)
+        return number + len(self._api_sizes), size_bytes + sum(self._api_sizes.values())
 
     def holds(self, digest: Digest) -> bool:
         """See `ContentStore.holds`."""
-        return digest in self._blobs or (self._api_sizes is not None and digest in self._api_sizes)
+        return digest in self._blobs or digest in self._api_sizes
 
     @property
     def digests(self) -> Set[Digest]:
         """See `ContentStore.digests`."""
-        return (
-            self._blobs.digests if self._api_sizes is None else self._blobs.digests | self._api_sizes.keys()
-        )
+        return self._blobs.digests | self._api_sizes.keys() if self._api_sizes else self._blobs.digests
+
+    @property
+    def unreadable(self) -> Mapping[Digest, str]:
+        """See `ContentStore.unreadable`. What the content API gives can be read."""
+        unreadable = self._blobs.unreadable
+        if not self._api_sizes:
+            return unreadable
+        return {digest: reason for digest, reason in unreadable.items() if digest not in self._api_sizes}
+
+    def flaw(self, digest: Digest) -> str | None:
+        """See `ContentStore.flaw`."""
+        if self.holds(digest):
+            return None
+        return CORRUPT if digest in self._withdrawn else self._blobs.flaw(digest)
 
     def withdraw(self, digest: Digest, identity: Identity | None) -> None:
         """See `ContentStore.withdraw`."""
         if identity is not None:
             self._blobs.withdraw(digest, identity)
-        elif self._api_sizes is not None and self._api_sizes.pop(digest, None) is not None:
+        elif self._api_sizes.pop(digest, None) is not None:
             self._withdrawn.add(digest)
             self._listing_changed(Change(ChangeKind.REMOVED, digest))
 
@@ -171,7 +196,10 @@ class Containerd:
         try:
             return self._blobs.open(digest)
         except ContentMissing:
-            if self._api_sizes is None or digest not in self._api_sizes:
+            if digest not in self._api_sizes:
+                raise
+        except ContentUnreadable:
+            if digest in self._withdrawn:
                 raise
         except ContentUnavailable as error:
             _log.warning("blob file unreadable, using the content API: %s", error)
@@ -214,25 +242,56 @@ class Containerd:
         # A missing directory means that this containerd never pulled, unless its API lists content.
         await self._blobs.scanned.wait()
         while True:
-            sizes: dict[Digest, int] | None = None
             self._content_problem = None
-            if self._blobs.problem is not None:
-                try:
-                    listed = dict(_parsed(await self._client.sizes()))
-                    if listed:
-                        await self._require_readable(listed)
-                        self._withdrawn &= listed.keys()
-                        sizes = {d: size for d, size in listed.items() if d not in self._withdrawn}
-                except (ContentUnavailable, ContentMissing) as error:
-                    sizes = None
-                    self._content_problem = f"neither files nor content API: {self._blobs.problem}; {error}"
-            if (sizes is None) != (self._api_sizes is None):
-                via = "files" if sizes is None else f"content API ({self._blobs.problem})"
+            if self._blobs.problem is None:
+                by_files, sizes = True, await self._unreadable_over_api()
+            else:
+                sizes = await self._listed()
+                by_files = not sizes
+            if by_files != self._by_files:
+                via = "files" if by_files else f"content API ({self._blobs.problem})"
                 _log.warning("reading blobs by %s", via)
-            before, self._api_sizes = self._api_sizes or {}, sizes
-            for change in difference(before.keys(), (sizes or {}).keys()):
+            self._by_files = by_files
+            before, self._api_sizes = self._api_sizes, sizes
+            for change in difference(before.keys(), sizes.keys()):
                 self._listing_changed(change)
             await asyncio.sleep(_API_POLL_S)
+
+    async def _listed(self) -> dict[Digest, int]:
+        """What the content API gives. Nothing if it has a problem, which is noted, or lists nothing."""
+        try:
+            listed = dict(_parsed(await self._client.sizes()))
+            if listed:
+                await self._require_readable(listed)
+                self._withdrawn &= listed.keys()
+        except (ContentUnavailable, ContentMissing) as error:
+            self._content_problem = f"neither files nor content API: {self._blobs.problem}; {error}"
+            return {}
+        return {digest: size for digest, size in listed.items() if digest not in self._withdrawn}
+
+    async def _unreadable_over_api(self) -> dict[Digest, int]:
+        """Those of the unreadable files whose content the API gives. Each is asked for every `_RESCAN_S`."""
+        now_s = asyncio.get_running_loop().time()
+        unreadable = tuple(self._blobs.unreadable)
+        asked = {digest: self._asked[digest] for digest in unreadable if digest in self._asked}
+        due = (d for d in unreadable if d not in asked or now_s - asked[d][0] >= _RESCAN_S)
+        for digest in tuple(islice(due, _ASKED_AT_ONCE)):
+            try:
+                size_bytes = await self._client.size_bytes(digest)
+                await self._client.read(digest, 0, 1)
+            except ContentMissing:
+                asked[digest] = now_s, None
+            except ContentUnavailable:  # it says nothing about the others either
+                asked[digest] = now_s, None
+                break
+            else:
+                asked[digest] = now_s, size_bytes
+        self._asked = asked
+        return {
+            digest: size_bytes
+            for digest, (_, size_bytes) in asked.items()
+            if size_bytes is not None and digest not in self._withdrawn
+        }
 
     async def _require_readable(self, listed: Iterable[Digest]) -> None:
         """Read a byte of some of the listed blobs: containerd may list content that it lost.
@@ -248,7 +307,7 @@ class Containerd:
         raise ContentMissing("containerd lists content, but has lost it")
 
     def _file_changed(self, change: Change) -> None:
-        if self._api_sizes is None or change.digest not in self._api_sizes:
+        if change.digest not in self._api_sizes:
             self._changes.publish(change)
 
     def _listing_changed(self, change: Change) -> None:

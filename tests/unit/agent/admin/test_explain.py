@@ -1,5 +1,6 @@
 """Where a node would get a blob from, and why: the same choice that a pull makes."""
 
+import asyncio
 from dataclasses import replace
 from pathlib import Path
 
@@ -129,3 +130,23 @@ async def test_peer_that_failed_is_the_last_and_not_asked_in_full(explainer: Exp
     explained = await explainer.digest(DIGEST)
     assert explained.choice == "far"
     assert [peer.node for peer in explained.not_asked_in_full] == ["near"]
+
+
+async def test_own_blob_that_can_not_be_read_is_not_local_and_the_reason_is_told(
+    explainer: Explainer, tmp_path: Path
+) -> None:
+    path = tmp_path / "blobs" / DIGEST.replace(":", "/")
+    path.parent.mkdir(parents=True)
+    path.symlink_to(tmp_path / "elsewhere")
+    following = asyncio.create_task(explainer.store.run())
+    try:
+        async with asyncio.timeout(20):
+            while DIGEST not in explainer.store.unreadable:  # noqa: ASYNC110 - a scan has no event
+                await asyncio.sleep(0.01)
+        explained = await explainer.digest(DIGEST)
+        assert (explained.local, explained.choice) == (False, "near")
+        assert explained.flaw is not None
+        assert explained.flaw.startswith("held, but unreadable: it is a symbolic link")
+    finally:
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)

@@ -16,10 +16,14 @@ def scrub(**changes: Any) -> Json:
     return {
         "time": "2026-08-01T12:00:00.000Z",
         "bytes_per_s": 1000,
+        "state": "waiting",
+        "held_up": None,
         "paused": False,
         "reading": None,
         "round": {"done": 2, "of": 5, "finished": 1},
         "withdrawn": [],
+        "unreadable": [],
+        "unreadable_blobs": 0,
         **changes,
     }
 
@@ -36,18 +40,20 @@ def shown(capsys: Captured, answer: Json, *arguments: str, status: int = 0) -> s
     ("answer", "state"),
     [
         (scrub(), "waiting for the next round"),
-        (scrub(reading=DIGEST), "reading"),
-        (scrub(reading=DIGEST, paused=True), "paused"),
-        (scrub(bytes_per_s=0), "off (scrub.bytes_per_s is 0)"),
+        (scrub(reading=DIGEST, state="reading"), "reading"),
+        (scrub(reading=DIGEST, paused=True, state="paused"), "paused"),
+        (scrub(state="queued"), "a round begins"),
+        (scrub(bytes_per_s=0, state="off"), "off (scrub.bytes_per_s is 0)"),
     ],
 )
 def test_state_is_one_line(capsys: Captured, answer: Json, state: str) -> None:
     assert shown(capsys, answer) == f"{state}: 2 of 5 blobs, 1 round finished\n"
 
 
-def test_round_that_was_asked_for_begins(capsys: Captured) -> None:
-    assert shown(capsys, scrub(), "start") == "a round begins; 1 round finished before\n"
-    assert shown(capsys, scrub(reading=DIGEST), "start") == "reading: 2 of 5 blobs, 1 round finished\n"
+def test_round_that_waits_for_the_store_says_so(capsys: Captured) -> None:
+    out = shown(capsys, scrub(state="queued", held_up=f"no {ODD}"), "start")
+    assert out == f"a round begins: 2 of 5 blobs, 1 round finished\nheld up: no {SHOWN_ODD}\n"
+    assert "held up" not in shown(capsys, scrub(state="off", held_up="gone"))
 
 
 def test_actions_are_posts_with_the_header_that_no_browser_sends(capsys: Captured) -> None:
@@ -63,6 +69,15 @@ def test_corrupt_blobs_are_listed_and_make_the_status_1(capsys: Captured) -> Non
     out = shown(capsys, found, status=1)
     assert out.splitlines()[1:] == [f"corrupt, withdrawn: {text}" for text in (DIGEST, SHOWN_ODD)]
     assert json.loads(shown(capsys, found, "--json", status=1)) == found
+
+
+def test_unreadable_blobs_are_listed_with_their_reasons_and_make_the_status_1(capsys: Captured) -> None:
+    entry = {"digest": DIGEST, "reason": ODD}
+    out = shown(capsys, scrub(unreadable=[entry], unreadable_blobs=3), status=1)
+    assert out.splitlines()[1:] == [
+        f"unreadable, not offered: {DIGEST} ({SHOWN_ODD})",
+        "… and 2 unreadable blobs more",
+    ]
 
 
 def test_answer_of_another_shape_is_an_error(capsys: Captured) -> None:

@@ -5,6 +5,7 @@ EACCES needs an agent without root's rights: tests/server/test_unreadable_stores
 
 import asyncio
 import os
+import resource
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from agent.content.blobdir import BlobDirectory
-from agent.content.store import ContentError, ContentUnavailable
+from agent.content.store import LINK, NO_FILE, Change, ChangeKind, ContentError, ContentUnavailable
 from agent.oci.digest import Digest
 from tests.unit.twins import sha256
 
@@ -114,7 +115,7 @@ async def test_opening_a_pipe_in_a_blobs_place_does_not_wait_for_a_writer(tmp_pa
     path = tmp_path / A.replace(":", "/")
     path.parent.mkdir()
     os.mkfifo(path)
-    with pytest.raises(ContentUnavailable, match="not a regular file"):
+    with pytest.raises(ContentUnavailable, match="no regular file"):
         BlobDirectory(tmp_path, lambda _: None).open(A)
 
 
@@ -153,3 +154,104 @@ async def test_a_blob_that_goes_during_the_scan_does_not_hide_the_others(tmp_pat
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_blob_whose_file_is_replaced_by_a_link_is_withdrawn_and_comes_back_with_its_file(
+    tmp_path: Path,
+) -> None:
+    path = put(tmp_path, A)
+    changes: list[Change] = []
+    blobs = BlobDirectory(tmp_path, changes.append)
+    task = asyncio.create_task(blobs.run())
+    try:
+        await until(lambda: A in blobs.digests)
+        aside = path.rename(tmp_path / "aside")
+        link = tmp_path / "link"
+        link.symlink_to(aside)
+        link.rename(path)
+        await until(lambda: A in blobs.unreadable)
+        assert A not in blobs
+        assert blobs.flaw(A) == f"unreadable: {LINK}"
+        assert blobs.totals == (0, 0)
+        with pytest.raises(ContentError):
+            blobs.open(A)
+        path.unlink()
+        await until(lambda: A not in blobs.unreadable)
+        assert blobs.flaw(A) is None
+        put(tmp_path, A)
+        await until(lambda: A in blobs.digests)
+        told = [change.kind for change in changes]
+        assert told[:3] == [ChangeKind.ADDED, ChangeKind.REMOVED, ChangeKind.ADDED]
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+@pytest.mark.parametrize("when", ["before", "meanwhile"])
+@pytest.mark.parametrize(("odd", "reason"), [("link", LINK), ("directory", NO_FILE), ("pipe", NO_FILE)])
+async def test_what_is_no_file_is_named_with_its_reason(
+    tmp_path: Path, odd: str, reason: str, when: str
+) -> None:
+    put(tmp_path, A)
+    path = tmp_path / B.replace(":", "/")
+
+    def make() -> None:
+        match odd:
+            case "link":
+                path.symlink_to(tmp_path / A.replace(":", "/"))
+            case "directory":
+                path.mkdir()
+            case _:
+                os.mkfifo(path)
+
+    if when == "before":
+        make()
+    async with followed(tmp_path) as blobs:
+        await blobs.scanned.wait()
+        if when == "meanwhile":
+            make()
+        await until(lambda: dict(blobs.unreadable) == {B: reason})
+        assert set(blobs.digests) == {A}
+        assert blobs.flaw(A) is None
+
+
+async def test_file_that_is_still_being_written_is_not_held_because_its_mode_changes(tmp_path: Path) -> None:
+    put(tmp_path, A)
+    path = tmp_path / B.replace(":", "/")
+    async with followed(tmp_path) as blobs:
+        await blobs.scanned.wait()
+        with path.open("wb") as file:
+            file.write(b"half")
+            os.fchmod(file.fileno(), 0o640)
+            put(tmp_path, sha256("c"))
+            await until(lambda: sha256("c") in blobs.digests)  # so events up to here were seen
+            assert B not in blobs
+            assert B not in blobs.unreadable
+        await until(lambda: B in blobs.digests)
+
+
+async def test_machine_without_descriptors_makes_no_blob_unreadable(tmp_path: Path) -> None:
+    put(tmp_path, A)
+    async with followed(tmp_path) as blobs:
+        await blobs.scanned.wait()
+        limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (3, limits[1]))
+        try:
+            with pytest.raises(ContentUnavailable, match="Too many open files"):
+                blobs.open(A)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        assert A in blobs
+        assert not blobs.unreadable
+        blobs.open(A).close()
+
+
+async def test_nothing_is_noted_of_digests_that_somebody_made_up(tmp_path: Path) -> None:
+    put(tmp_path, A)
+    async with followed(tmp_path) as blobs:
+        await blobs.scanned.wait()
+        (tmp_path / "sha512").symlink_to(tmp_path / "sha512")  # ELOOP, whatever the digest
+        for number in range(10):
+            with pytest.raises(ContentError):
+                blobs.open(Digest(f"sha512:{number:0128}"))
+        assert not blobs.unreadable

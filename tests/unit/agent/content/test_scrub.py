@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import logging
 import os
-from collections.abc import AsyncIterator, Callable, Coroutine, Set
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Set
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,7 +23,7 @@ from agent.content.store import (
     TagChange,
     TaggedImage,
 )
-from agent.documents.scrub import RoundEntry
+from agent.documents.scrub import RoundEntry, UnreadableEntry
 from agent.documents.times import Moment
 from agent.observe.metrics import Metrics
 from agent.oci.digest import Digest
@@ -80,6 +80,7 @@ class MemoryStore:
     opened: Callable[[Digest], object] = lambda _: None
     totals: tuple[int, int] = (0, 0)
     outages: int = 0
+    unreadable: Mapping[Digest, str] = field(default_factory=dict)
     _written: dict[Digest, int] = field(default_factory=dict)
 
     def put(self, digest: Digest, content: bytes) -> Identity:
@@ -108,6 +109,9 @@ class MemoryStore:
 
     def holds(self, digest: Digest) -> bool:
         return digest in self.files
+
+    def flaw(self, digest: Digest) -> str | None:
+        return self.unreadable.get(digest)
 
     def withdraw(self, digest: Digest, identity: Identity | None) -> None:
         self.withdrawn.append((digest, identity))
@@ -399,6 +403,53 @@ async def test_pausing_takes_effect_within_a_piece_and_resuming_goes_on_there() 
         await run.rounds()
         assert not run.scrubber.paused
         assert [offset for _, _, offset in store.reads] == [place * MIB for place in range(10)]
+
+
+@virtual
+async def test_state_is_told_from_the_moment_at_which_something_was_asked_for() -> None:
+    store = MemoryStore()
+    store.add(bytes(10 * MIB))
+    async with scrubbing(store, bytes_per_s=MIB) as run:
+        scrubber = run.scrubber
+        assert scrubber.state == "queued", "the first round, before anything ran"
+        await asyncio.sleep(2.5)
+        assert scrubber.state == "reading"
+        scrubber.pause()
+        assert scrubber.state == "paused"
+        assert scrubber.start()
+        assert scrubber.state == "reading", "the round that is under way"
+        await run.rounds()
+        await asyncio.sleep(100.0)
+        assert (scrubber.state, run.finished) == ("waiting", 1), "it asked for no other round"
+        assert scrubber.start()
+        assert scrubber.state == "queued"
+        store.problem = "gone"
+        await asyncio.sleep(100.0)
+        document = scrubber.document(MOMENT)
+        assert (document.state, document.held_up) == ("queued", "gone")
+        store.problem = None
+        await asyncio.sleep(2.5)
+        assert scrubber.state == "reading"
+
+
+@virtual
+async def test_scrub_that_is_off_says_so_whatever_it_is_told() -> None:
+    async with scrubbing(MemoryStore(), bytes_per_s=0) as run:
+        assert not run.scrubber.start()
+        assert run.scrubber.state == "off"
+        run.scrubber.pause()
+        assert run.scrubber.state == "off"
+
+
+@virtual
+async def test_blobs_that_can_not_be_read_are_named_up_to_a_number() -> None:
+    digests = [digest_of(bytes([number])) for number in range(150)]
+    store = MemoryStore(unreadable=dict.fromkeys(digests, "permission denied"))
+    async with scrubbing(store) as run:
+        document = run.scrubber.document(MOMENT)
+        assert document.unreadable_blobs == 150
+        assert len(document.unreadable) == 100
+        assert document.unreadable[0] == UnreadableEntry(digest=digests[0], reason="permission denied")
 
 
 @virtual

@@ -212,3 +212,15 @@ def test_slow_disk_that_is_still_writing_is_waited_for() -> None:
             assert made.counted == 0
 
     run_in_virtual_time(main())
+
+
+def test_delivered_blob_that_this_agent_can_not_read_makes_nobody_suspect() -> None:
+    async def main() -> None:
+        async with following() as run:
+            run.deliver("closed")
+            run.store.unreadable = {sha256("closed"): "permission denied"}
+            await asyncio.sleep(100.0)
+            assert not run.distrusted("closed")
+            assert run.counted == 0
+
+    run_in_virtual_time(main())

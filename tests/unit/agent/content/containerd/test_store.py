@@ -214,6 +214,63 @@ def test_with_the_content_api_alone_nobody_sees_what_is_received(tmp_path: Path)
     play(tmp_path, scene, BLOB)
 
 
+def make_unreadable(stage: Stage, digest: Digest) -> None:
+    """Put a link in the place of its file, which is not followed. Closed files need an ordinary user."""
+    stage.path(digest).rename(stage.blobs.parent / "aside")
+    (stage.blobs.parent / "link").symlink_to(stage.blobs.parent / "aside")
+    (stage.blobs.parent / "link").rename(stage.path(digest))
+
+
+def test_file_that_can_not_be_read_is_read_over_the_api_and_the_others_as_files(tmp_path: Path) -> None:
+    async def scene(stage: Stage) -> None:
+        stage.write(BLOB, LATER)
+        await asyncio.sleep(2 * POLL_S)
+        make_unreadable(stage, BLOB)
+        await asyncio.sleep(2 * POLL_S)
+        store = stage.store
+        assert store.holds(BLOB)
+        assert (store.unreadable, store.flaw(BLOB)) == ({}, None)
+        assert store.totals == (2, 2 * len(CONTENT))
+        assert set(store.digests) == {BLOB, LATER}
+        for digest, descriptor in ((BLOB, False), (LATER, True)):
+            blob = await store.open(digest)
+            assert await blob.read(0, 100) == CONTENT
+            assert (blob.fd is not None) == descriptor
+            blob.close()
+        (stage.blobs.parent / "aside").rename(stage.path(BLOB))
+        await asyncio.sleep(2 * POLL_S)
+        assert stage.kinds(BLOB) == [ChangeKind.ADDED, ChangeKind.REMOVED, ChangeKind.ADDED]
+        assert store.totals == (2, 2 * len(CONTENT))
+        stage.delete(BLOB)
+        await asyncio.sleep(2 * POLL_S)
+        assert not store.holds(BLOB)
+        assert stage.kinds(BLOB)[3:] == [ChangeKind.REMOVED]
+
+    play(tmp_path, scene)
+
+
+def test_blob_that_neither_its_file_nor_the_api_gives_is_not_held_until_one_does(tmp_path: Path) -> None:
+    async def scene(stage: Stage) -> None:
+        stage.write(BLOB, LATER)
+        await asyncio.sleep(2 * POLL_S)
+        del stage.api.contents[BLOB]
+        make_unreadable(stage, BLOB)
+        await asyncio.sleep(2 * POLL_S)
+        assert not stage.store.holds(BLOB)
+        assert set(stage.store.unreadable) == {BLOB}
+        flaw = stage.store.flaw(BLOB)
+        assert flaw is not None
+        assert flaw.startswith("unreadable: ")
+        assert stage.store.problem is None, "it is one blob"
+        assert stage.kinds(BLOB) == [ChangeKind.ADDED, ChangeKind.REMOVED]
+        stage.api.contents[BLOB] = CONTENT
+        await asyncio.sleep(30.0 + 2 * POLL_S)
+        assert stage.store.holds(BLOB)
+        assert stage.kinds(BLOB)[2:] == [ChangeKind.ADDED]
+
+    play(tmp_path, scene)
+
+
 def test_room_is_that_of_the_disk_with_the_root(tmp_path: Path) -> None:
     async def scene(stage: Stage) -> None:
         room = stage.store.room()
