@@ -3,10 +3,10 @@ PYTHON := .venv/bin/python
 # Tests wait more than they work, so there are more workers than processors. tests/conftest.py says who gets what.
 TEST_WORKERS := 4
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint bench lock proto clean
+.PHONY: help setup demo test lint bench lock proto chart-docs clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: ## install everything; leaves the command at .venv/bin/shorthaul
 	@tools/setup all
@@ -37,6 +37,9 @@ lock: ## resolve pyproject.toml's ranges into requirements.lock anew
 
 proto: ## make the messages of containerd's API anew (needs grpcio-tools)
 	@$(PYTHON) -m grpc_tools.protoc -I. --python_out=. --pyi_out=. agent/content/containerd/api.proto
+
+chart-docs: ## make the chart's schema and README anew from the settings and values.yaml
+	@$(PYTHON) tools/chart.py
 
 clean: ## remove what set-up made (Debian packages stay)
 	rm -rf .venv .cache *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

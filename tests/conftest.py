@@ -19,7 +19,7 @@ from bpf.errors import BpfError
 
 _HERE = Path(__file__).parent
 # The longest modules come first: what starts last should be short.
-_FOLDERS = ("e2e", "probe", "server", "lab", "conformance", "unit")
+_FOLDERS = ("e2e", "probe", "server", "lab", "conformance", "chart", "unit")
 _SPREAD = ("tests/probe/",)
 
 

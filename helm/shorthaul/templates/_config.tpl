@@ -1,0 +1,36 @@
+{{/* The agents' configuration, one for all nodes: what the chart knows, and the values below `config`. JSON is YAML. */}}
+
+{{- define "shorthaul.config" -}}
+{{- $host := eq .Values.network "host" -}}
+{{- $paths := include "shorthaul.paths" . | fromYaml -}}
+{{- $admin := .Values.metrics.enabled | ternary .Values.metrics.address ($host | ternary "127.0.0.1" "0.0.0.0") -}}
+{{- $listen := dict "admin" (include "shorthaul.endpoint" (list $admin .Values.ports.admin)) -}}
+{{- if $host }}{{ $_ := set $listen "hostport" (printf "127.0.0.1:%d" (int .Values.ports.hostport)) }}{{ end -}}
+{{- $kubernetes := dict
+      "service" (printf "%s-peers" (include "shorthaul.fullname" .))
+      "namespace" .Release.Namespace
+      "port_name" "peer"
+      "node_labels" .Values.membership.nodeLabels -}}
+{{- $store := printf "containerd://%s?namespace=%s&root=%s" $paths.socket (.Values.containerd.namespace | urlquery) ($paths.root | urlquery) -}}
+{{- $metrics := .Values.metrics.enabled | ternary .Values.metrics.address "127.0.0.1" -}}
+{{- $probe := dict
+      "socket" "/run/shorthaul-pod/probe.sock"
+      "hosts_dir" (printf "/host%s" $paths.certsDirectory)
+      "node_port" (int .Values.nodePort.port)
+      "metrics" (include "shorthaul.endpoint" (list $metrics .Values.ports.probe)) -}}
+{{- $own := dict
+      "listen" $listen
+      "store" $store
+      "membership" (dict "kubernetes" $kubernetes)
+      "health" (dict "socket" "/run/shorthaul-pod/health.sock")
+      "probe" $probe -}}
+{{- if $host }}{{ $_ := set $own "handover" (dict "socket" "/run/shorthaul/handover.sock") }}{{ end -}}
+{{- if not .Values.membership.nodeLabels }}{{ $_ := set $own "placement" (dict "labels_file" "/etc/podinfo/labels") }}{{ end -}}
+{{- with .Values.stateDirectory }}{{ $_ := set $own "state_dir" . }}{{ end -}}
+{{- mustMergeOverwrite (deepCopy .Values.config) $own | mustToPrettyJson -}}
+{{- end -}}
+
+{{- define "shorthaul.endpoint" -}}
+{{- $address := index . 0 -}}
+{{- contains ":" $address | ternary (printf "[%s]" $address) $address }}:{{ index . 1 }}
+{{- end -}}

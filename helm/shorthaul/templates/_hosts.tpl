@@ -1,0 +1,67 @@
+{{/* The containers that write containerd's hosts.toml and take it out again. */}}
+
+{{- define "shorthaul.whichNode" -}}
+{{- $said := .Values.containerd -}}
+{{- $paths := include "shorthaul.paths" . | fromYaml -}}
+--root /host --flavour {{ include "shorthaul.flavour" . }}
+{{- if or $said.certsDirectory $said.configDirectory }} --certs-d {{ squote $paths.certsDirectory }}{{ end }}
+{{- end -}}
+
+{{- define "shorthaul.configureArguments" -}}
+{{- $paths := include "shorthaul.paths" . | fromYaml -}}
+{{- include "shorthaul.whichNode" . }}
+{{- if .Values.containerd.configDirectory }} --containerd-config {{ squote (printf "%s/config.toml" $paths.configDirectory) }}{{ end }}
+{{- range .Values.configure.registries }} --registry {{ squote . }}{{ end }}
+{{- $endpoints := include "shorthaul.endpoints" . | fromJsonArray }} --endpoints {{ join "," $endpoints }}
+{{- if has "hostport" $endpoints }} --hostport 127.0.0.1:{{ .Values.ports.hostport }}{{ end }}
+{{- if has "nodeport" $endpoints }} --nodeport "$HOST_IP:{{ .Values.nodePort.port }}"{{ end }}
+{{- if has "clusterip" $endpoints }} --clusterip "${{ include "shorthaul.localServiceVariable" . }}:{{ .Values.nodePort.port }}"{{ end }} --capabilities {{ join "," .Values.configure.capabilities }}
+{{- with .Values.configure.dialTimeout }} --dial-timeout {{ . }}{{ end }}
+{{- if .Values.configure.dropIn }} --drop-in{{ end }}
+{{- end -}}
+
+{{/* Where Kubernetes says the Service's address. Services come before the pods that use them. */}}
+{{- define "shorthaul.localServiceVariable" -}}
+{{ printf "%s-local" (include "shorthaul.fullname" .) | upper | replace "-" "_" }}_SERVICE_HOST
+{{- end -}}
+
+{{/*
+The pod's word on hosts.toml: the file is there while this container runs. Old and new pods of a node may overlap, so
+each holds a shared lock; who leaves last takes the file out. A pod that leaves while another stays has that one write
+the file again, because the two may not agree (a roll-back). No $( ) here: the kubelet would look at it.
+*/}}
+{{- define "shorthaul.hostsScript" -}}
+shared=/run/shorthaul
+mine=/run/shorthaul-pod
+
+leave() { # with this exit status
+    trap '' TERM INT
+    [ -z "$sleeper" ] || kill "$sleeper" 2>/dev/null || true
+    flock --unlock 9
+    if flock --exclusive --nonblock 9; then
+        shorthaul unconfigure {{ include "shorthaul.whichNode" . }}
+    else
+        echo "another pod of this node stays: hosts.toml stays too"
+        : >"$shared/hosts.again"
+    fi
+    exit "$1"
+}
+
+write() {
+    : >"$mine/hosts.writing"
+    shorthaul configure {{ include "shorthaul.configureArguments" . }} || leave 1
+    mv "$mine/hosts.writing" "$mine/hosts.written"
+}
+
+sleeper=
+exec 9>"$shared/hosts.lock"
+trap 'leave 0' TERM INT
+flock --shared 9
+write
+while :; do
+    sleep 10 &
+    sleeper=$!
+    wait "$sleeper" || true
+    if [ "$shared/hosts.again" -nt "$mine/hosts.written" ]; then write; fi
+done
+{{- end -}}

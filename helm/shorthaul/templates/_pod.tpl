@@ -1,0 +1,101 @@
+{{/* The containers of the pod. */}}
+
+{{- define "shorthaul.container" -}}
+image: {{ include "shorthaul.image" . | quote }}
+imagePullPolicy: {{ .Values.image.pullPolicy }}
+{{- end -}}
+
+{{/* No right but those named. */}}
+{{- define "shorthaul.security" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities:
+  drop: [ALL]
+  {{- with . }}
+  add: {{ toJson . }}
+  {{- end }}
+{{- end -}}
+
+{{/* containerd's configuration, below /host. certs.d is a mount of its own: the only directory that may be written. */}}
+{{- define "shorthaul.configMounts" -}}
+- {name: containerd-config, mountPath: {{ printf "/host%s" .paths.configDirectory | quote }}, readOnly: {{ not .whole }}}
+- {name: containerd-certs, mountPath: {{ printf "/host%s" .paths.certsDirectory | quote }}, readOnly: {{ not .writable }}}
+{{- end -}}
+
+{{- define "shorthaul.rollingUpdate" -}}
+{{- $host := eq .Values.network "host" -}}
+{{- $said := .Values.updateStrategy -}}
+maxSurge: {{ eq (toString $said.maxSurge) "" | ternary ($host | ternary 1 0) $said.maxSurge }}
+maxUnavailable: {{ eq (toString $said.maxUnavailable) "" | ternary ($host | ternary 0 1) $said.maxUnavailable }}
+{{- end -}}
+
+{{- define "shorthaul.podHostport" -}}
+{{- /* In the pod, the HostPort's target: another port than those of peers, which have no business there. */ -}}
+30029
+{{- end -}}
+
+{{- define "shorthaul.agent" -}}
+{{- $host := eq .Values.network "host" -}}
+{{- $paths := include "shorthaul.paths" . | fromYaml -}}
+{{ include "shorthaul.container" . }}
+args: {{ concat (list "agent" "--log-format" .Values.agent.logFormat) .Values.agent.extraArgs | toJson }}
+env: {{- include "shorthaul.agentEnv" . | nindent 2 }}
+{{- if not $host }}
+ports:
+  - {name: hostport, containerPort: {{ include "shorthaul.podHostport" . }}, hostPort: {{ .Values.ports.hostport }}, hostIP: 127.0.0.1}
+{{- end }}
+# Only this pod's own agent may answer: until it has the ports, the one that it replaces would answer the other probes.
+startupProbe:
+  exec: {command: [shorthaul, ready, --socket, /run/shorthaul-pod/health.sock]}
+  periodSeconds: 1
+  timeoutSeconds: 5
+  failureThreshold: 300
+readinessProbe:
+  httpGet: {path: /readyz, port: {{ .Values.ports.admin }}{{ if $host }}, host: 127.0.0.1{{ end }}}
+  periodSeconds: 2
+  timeoutSeconds: 5
+  failureThreshold: 2
+livenessProbe:
+  httpGet: {path: /livez, port: {{ .Values.ports.admin }}{{ if $host }}, host: 127.0.0.1{{ end }}}
+  periodSeconds: 10
+  timeoutSeconds: 5
+  failureThreshold: 3
+lifecycle:
+  preStop:
+    exec: {command: [sleep, {{ .Values.preStopSeconds | quote }}]}
+resources: {{- toYaml .Values.agent.resources | nindent 2 }}
+securityContext: {{- include "shorthaul.security" (list "DAC_READ_SEARCH") | nindent 2 }}
+volumeMounts:
+  - {name: config, mountPath: /etc/shorthaul, readOnly: true}
+  - {name: node, mountPath: /run/shorthaul}
+  - {name: pod, mountPath: /run/shorthaul-pod}
+  - {name: tmp, mountPath: /tmp}
+  - {name: containerd-run, mountPath: {{ dir $paths.socket | quote }}, readOnly: true}
+  # Names who has a port that the agent needs.
+  - {name: cgroup, mountPath: /sys/fs/cgroup, readOnly: true}
+  - {name: content, mountPath: {{ printf "%s/io.containerd.content.v1.content" $paths.root | quote }}, readOnly: true}
+  - {name: token, mountPath: /var/run/secrets/kubernetes.io/serviceaccount, readOnly: true}
+  {{- if not .Values.membership.nodeLabels }}
+  - {name: labels, mountPath: /etc/podinfo, readOnly: true}
+  {{- end }}
+  {{- with .Values.stateDirectory }}
+  - {name: state, mountPath: {{ . | quote }}}
+  {{- end }}
+  {{- include "shorthaul.configMounts" (dict "paths" $paths "writable" false "whole" false) | nindent 2 }}
+  {{- with .Values.extraVolumeMounts }}{{ toYaml . | nindent 2 }}{{ end }}
+{{- end -}}
+
+{{- define "shorthaul.probe" -}}
+{{- $paths := include "shorthaul.paths" . | fromYaml -}}
+{{ include "shorthaul.container" . }}
+args: {{ list "probe" "--log-format" .Values.agent.logFormat | toJson }}
+env: {{- include "shorthaul.agentEnv" . | nindent 2 }}
+resources: {{- toYaml .Values.probe.resources | nindent 2 }}
+securityContext: {{- include "shorthaul.security" (list "BPF" "NET_ADMIN") | nindent 2 }}
+volumeMounts:
+  - {name: config, mountPath: /etc/shorthaul, readOnly: true}
+  - {name: pod, mountPath: /run/shorthaul-pod}
+  - {name: tmp, mountPath: /tmp}
+  - {name: cgroup, mountPath: /sys/fs/cgroup, readOnly: true}
+  {{- include "shorthaul.configMounts" (dict "paths" $paths "writable" false "whole" false) | nindent 2 }}
+{{- end -}}

@@ -1,0 +1,114 @@
+"""Values with which the chart is rendered: each switch at least once, and the combinations that matter."""
+
+from typing import Any
+
+SAMPLES: dict[str, dict[str, Any]] = {
+    "defaults": {},
+    "hostport mode": {"network": "hostPort"},
+    "hostport mode, everything on": {
+        "network": "hostPort",
+        "metrics": {"enabled": True, "monitor": "ServiceMonitor"},
+        "networkPolicy": {"nodeCIDRs": ["10.0.0.0/16"]},
+        "updateStrategy": {"maxUnavailable": "10%"},
+    },
+    "hostport alone": {"nodePort": {"enabled": False}},
+    "clusterip": {"configure": {"endpoints": ["hostport", "clusterip"]}},
+    "registries by name": {
+        "configure": {
+            "registries": ["docker.io", "registry.example.com:5000"],
+            "capabilities": ["pull"],
+            "dialTimeout": "",
+            "dropIn": True,
+        }
+    },
+    "nothing written": {"configure": {"enabled": False}},
+    "no probe": {"probe": {"enabled": False}},
+    "no right to nodes": {"membership": {"nodeLabels": False}},
+    "no objects of its own": {
+        "serviceAccount": {"create": False, "name": "mine"},
+        "rbac": {"create": False},
+        "networkPolicy": {"enabled": False},
+    },
+    "metrics for a ServiceMonitor": {
+        "metrics": {"enabled": True, "monitor": "ServiceMonitor", "monitorLabels": {"release": "prometheus"}}
+    },
+    "metrics for a PodMonitor, on IPv6": {
+        "metrics": {"enabled": True, "address": "::", "monitor": "PodMonitor"}
+    },
+    "policies": {
+        "networkPolicy": {
+            "nodeCIDRs": ["10.0.0.0/16", "fd00::/64"],
+            "metricsFrom": [{"namespaceSelector": {}}],
+            "cilium": True,
+        },
+        "metrics": {"enabled": True},
+    },
+    "part of the nodes": {
+        "nodeSelector": {"pool": "a"},
+        "tolerations": [],
+        "affinity": {
+            "nodeAffinity": {
+                "requiredDuringSchedulingIgnoredDuringExecution": {
+                    "nodeSelectorTerms": [{"matchExpressions": [{"key": "gpu", "operator": "DoesNotExist"}]}]
+                }
+            }
+        },
+    },
+    "operations": {
+        "podDisruptionBudget": {"enabled": True, "minAvailable": 3},
+        "priorityClassQuota": True,
+        "updateStrategy": {"maxSurge": "5%"},
+        "imagePullSecrets": [{"name": "pull"}],
+        "podAnnotations": {"a/b": "c"},
+        "podLabels": {"team": "x"},
+        "podSecurityContext": {"seLinuxOptions": {"type": "spc_t"}},
+        "stateDirectory": "/var/lib/shorthaul",
+        "serviceAccount": {"annotations": {"x": "y"}},
+    },
+    "a secret and an object more": {
+        "extraVolumes": [{"name": "key", "secret": {"secretName": "key"}}],
+        "extraVolumeMounts": [{"name": "key", "mountPath": "/etc/key", "readOnly": True}],
+        "extraObjects": [
+            {
+                "apiVersion": "v1",
+                "kind": "Secret",
+                "metadata": {"name": '{{ include "shorthaul.fullname" . }}-key', "namespace": "images"},
+                "stringData": {"key": "value"},
+            }
+        ],
+    },
+    "pinned": {
+        "image": {"repository": "registry.example.com:5000/a/shorthaul", "digest": "sha256:" + "a" * 64}
+    },
+    "other ports": {
+        "ports": {"hostport": 31020, "peer": 31020, "nodeport": 31022, "admin": 31090, "probe": 31091},
+        "nodePort": {"port": 31021},
+    },
+    "configured": {
+        "config": {
+            "lookup": {"at_once": 32},
+            "transfer": {"upload_bytes_max": 8589934592, "upload_bytes_per_s": 1 << 30},
+            "tags": {"exclude": ["rc-*", "ghcr.io/acme/*"]},
+            "registries": {"include": ["docker.io/*", "*:v1.*"]},
+            "placement": {"region": "eu"},
+            "costs": {"pairs": [{"from": "a", "to": "b", "usd_per_gb": 0.01}]},
+            "probe": {"canary_interval_s": 20, "services": ["10.96.0.10:30021"]},
+            "log": {"level": "debug"},
+            "stop": {"drain_s": 20},
+        },
+        "agent": {"logFormat": "text", "extraArgs": ["--log-level", "debug"]},
+    },
+    **{
+        f"flavour {name}": {"containerd": {"flavour": name}}
+        for name in ("k3s", "rke2", "k0s", "microk8s", "talos", "gke", "eks", "aks")
+    },
+    "paths by hand": {
+        "containerd": {
+            "socket": "/run/c/c.sock",
+            "root": "/data/containerd",
+            "configDirectory": "/etc/c",
+            "certsDirectory": "/etc/c/mirrors",
+            "namespace": "images",
+        }
+    },
+}
