@@ -93,8 +93,8 @@ class AgentWord:
 
 
 def _checks(settings: Settings) -> "tuple[Check, ...]":
+    from agent.hosts.named import named_mirrors
     from agent.preflight import PreflightTarget, ToldMirrors, mirrors, run_checks
-    from agent.probe.endpoints import named_mirrors
     from agent.probe.process import watched_node
     from bpf.events import Address, pack_ip
 

@@ -1,6 +1,6 @@
 """Checks whether containerd is told to use this node's agent: the proof is worth nothing if it is not.
 
-Source: containerd's docs/hosts.md. `agent.probe.endpoints` reads the files. This says what they mean.
+Source: containerd's docs/hosts.md. `agent.hosts.named` reads the files. This says what they mean.
 """
 
 from collections.abc import Sequence

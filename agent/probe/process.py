@@ -28,8 +28,8 @@ from agent.flows.messages import (
 from agent.flows.node import KnownAgent, NodeView
 from agent.flows.table import Flow, FlowTable, RttSample
 from agent.flows.verdicts import EndpointName, Verdict
+from agent.hosts.named import named_endpoints
 from agent.probe.canary import Answer, CanaryConnection
-from agent.probe.endpoints import named_endpoints
 from agent.probe.locate import Locator
 from agent.probe.owners import find_owners
 from agent.probe.routes import RouteChanges, route_changes

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from agent.config import Endpoint
-from agent.probe.endpoints import NamedMirrors, named_endpoints, named_mirrors
+from agent.hosts.named import NamedMirrors, named_endpoints, named_mirrors
 
 PORTS = (30020, 30021)
 LOOPBACK = Endpoint(host="127.0.0.1", port=30020)

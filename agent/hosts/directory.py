@@ -1,0 +1,161 @@
+"""containerd's directory of registries on this node: read, locked against another run, changed.
+
+The lock is on the directory itself, so it leaves nothing behind.
+"""
+
+import errno
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from agent.files import read_regular
+from agent.hosts.part import Made
+from agent.hosts.plan import Change, Entry, Tree
+from agent.hosts.replace import owner_of, remove_file, replace_file, sync_directory
+from agent.hosts.toml import BYTES_MAX, decode, parse
+from agent.hosts.tree import NodeTree
+
+FILE = "hosts.toml"
+BACKUP = "hosts.toml.before-shorthaul"
+_CERTIFICATES = (".crt", ".cert", ".key")
+_MODE = 0o755
+_LOCK_S, _AGAIN_S = 30.0, 0.05
+
+
+class Busy(OSError):
+    """Another run has the lock."""
+
+
+class RegistryDirectory:
+    """One directory of registries, such as /etc/containerd/certs.d. ``path``: as the node names it."""
+
+    def __init__(self, node: NodeTree, path: Path) -> None:
+        self._node = node
+        self.path = path
+
+    def read(self) -> Tree:
+        """What is in it. Raises OSError if that can't be read."""
+        found = self._node.find(self.path)
+        try:
+            names = sorted(each.name for each in found.iterdir())
+        except FileNotFoundError:
+            return Tree(exists=False)
+        entries = {}
+        for name in names:
+            folder = self._node.find(self.path / name)
+            if folder.is_dir():
+                entries[name] = self._entry(folder, name)
+        return Tree(entries=entries)
+
+    @contextmanager
+    def locked(self, *, create: bool, at_most_s: float = _LOCK_S) -> Iterator[bool]:
+        """The directory for this run alone. Yields whether it had to be made; raises OSError, `Busy`.
+
+        ``create``: make it if it is not there (its parent must be).
+        """
+        made = False
+        until_s = time.monotonic() + at_most_s
+        while True:
+            found = self._node.find(self.path)
+            if create:
+                with suppress(FileExistsError):
+                    found.mkdir(_MODE)
+                    found.chmod(_MODE)  # whatever the umask is
+                    sync_directory(found.parent)
+                    made = True
+            descriptor = os.open(found, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                _lock(descriptor, until_s)
+                if not _is(descriptor, found):  # another run removed it while this one waited
+                    continue
+                yield made
+                return
+            finally:
+                os.close(descriptor)
+
+    def apply(self, change: Change) -> tuple[str, ...]:
+        """Make one change. Returns what a person should know. Raises OSError; then the old file is there."""
+        folder = self._node.find(self.path / change.name)
+        if change.after is None:
+            return self._remove(change, folder)
+        if change.name not in (".", "..") and not folder.exists():
+            folder.mkdir(_MODE)
+            folder.chmod(_MODE)
+            sync_directory(folder.parent)
+        file, backup = self._node.find(self.path / change.name / FILE), folder / BACKUP
+        owner = owner_of(file)
+        taken_out = b"# >>> shorthaul >>>" not in change.after
+        if not taken_out and change.owned and not _has_part(change.before) and not backup.exists():
+            replace_file(backup, change.before or b"", like=owner)
+        replace_file(file, change.after, like=owner, check=_check)
+        return self._drop_backup(change, backup) if taken_out else ()
+
+    def remove(self) -> None:
+        """Remove the directory if it is empty."""
+        found = self._node.find(self.path)
+        with suppress(OSError):
+            found.rmdir()
+            sync_directory(found.parent)
+
+    def _entry(self, folder: Path, name: str) -> Entry:
+        certificates = tuple(sorted(each.name for each in folder.iterdir() if each.suffix in _CERTIFICATES))
+        try:
+            hosts = read_regular(self._node.find(self.path / name / FILE), most_bytes=BYTES_MAX + 1)
+        except FileNotFoundError:
+            return Entry(certificates=certificates)
+        except OSError as error:
+            return Entry(certificates=certificates, hosts=b"", problem=error.strerror or str(error))
+        return Entry(hosts=hosts, certificates=certificates)
+
+    def _remove(self, change: Change, folder: Path) -> tuple[str, ...]:
+        remove_file(folder / FILE)
+        if Made.DIRECTORY in change.made:
+            try:
+                folder.rmdir()
+                sync_directory(folder.parent)
+            except OSError as error:
+                if error.errno != errno.ENOTEMPTY:
+                    raise
+                return (f"{change.name} stays: somebody put other files into it",)
+        return ()
+
+    def _drop_backup(self, change: Change, backup: Path) -> tuple[str, ...]:
+        """Remove the copy if the file is again what it was. Otherwise somebody changed the file meanwhile."""
+        try:
+            kept = read_regular(backup, most_bytes=BYTES_MAX + 1)
+        except FileNotFoundError:
+            return ()
+        if kept == change.after:
+            remove_file(backup)
+            return ()
+        return (f"somebody changed it since: {BACKUP} beside it is what it was before shorthaul",)
+
+
+def _has_part(data: bytes | None) -> bool:
+    return data is not None and b"# >>> shorthaul >>>" in data
+
+
+def _check(data: bytes) -> None:
+    parse(decode(data))
+
+
+def _lock(descriptor: int, until_s: float) -> None:
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > until_s:
+                raise Busy(errno.EBUSY, "another run of shorthaul holds the directory") from None
+            time.sleep(_AGAIN_S)
+        else:
+            return
+
+
+def _is(descriptor: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False

@@ -1,0 +1,209 @@
+"""The directory on a disk: links, modes, backups, two runs at once, and nothing left behind."""
+
+import os
+import stat
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from agent.hosts.directory import BACKUP, Busy, RegistryDirectory
+from agent.hosts.mirror import Mirror
+from agent.hosts.plan import DEFAULT, Tree, plan_configure, plan_unconfigure
+from agent.hosts.tree import NodeTree
+from tests.unit.agent.hosts.texts import HOSTPORT, MIRROR
+
+CERTS_D = Path("/etc/containerd/certs.d")
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    (tmp_path / "etc/containerd").mkdir(parents=True)
+    return tmp_path
+
+
+def directory(root: Path) -> RegistryDirectory:
+    return RegistryDirectory(NodeTree(root), CERTS_D)
+
+
+def configure(root: Path, registries: Sequence[str] = (), mirror: Mirror = MIRROR) -> list[str]:
+    found = directory(root)
+    with found.locked(create=True) as made:
+        tree = found.read()
+        plan = plan_configure(Tree(exists=not made, entries=tree.entries), mirror, registries)
+        return [remark for change in plan.changes if change.changes for remark in found.apply(change)]
+
+
+def unconfigure(root: Path) -> list[str]:
+    found = directory(root)
+    with found.locked(create=False):
+        changes = plan_unconfigure(found.read()).changes
+        remarks = [remark for change in changes for remark in found.apply(change)]
+        if any(change.after is None for change in changes):
+            found.remove()
+        return remarks
+
+
+def snapshot(root: Path) -> dict[str, tuple[str, int, bytes | str]]:
+    """All that is below: kind, mode, and content or target."""
+    found: dict[str, tuple[str, int, bytes | str]] = {}
+    for path in sorted(root.rglob("*")):
+        mode = stat.S_IMODE(path.lstat().st_mode)
+        name = str(path.relative_to(root))
+        if path.is_symlink():
+            found[name] = ("link", 0, str(path.readlink()))
+        elif path.is_dir():
+            found[name] = ("directory", mode, "")
+        else:
+            found[name] = ("file", mode, path.read_bytes())
+    return found
+
+
+def write(root: Path, name: str, text: str, mode: int = 0o644) -> Path:
+    file = root / "etc/containerd/certs.d" / name / "hosts.toml"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text)
+    file.chmod(mode)
+    return file
+
+
+def test_a_missing_directory_is_made_and_goes_again(root: Path) -> None:
+    before = snapshot(root)
+    configure(root)
+    assert stat.S_IMODE((root / "etc/containerd/certs.d").stat().st_mode) == 0o755
+    assert (root / "etc/containerd/certs.d/_default/hosts.toml").read_text().startswith("# >>> shorthaul")
+    unconfigure(root)
+    assert snapshot(root) == before
+
+
+def test_without_its_parent_nothing_is_made(root: Path) -> None:
+    (root / "etc/containerd").rmdir()
+    with pytest.raises(FileNotFoundError):
+        configure(root)
+    assert snapshot(root) == {"etc": ("directory", 0o755, "")}
+
+
+def test_an_owners_file_is_kept_once_and_comes_back_with_its_mode(root: Path) -> None:
+    file = write(root, "docker.io", '[host."http://m".header]\n  authorization = "secret"\n', 0o600)
+    (file.parent / "ca.crt").write_text("PEM")
+    before = snapshot(root)
+    configure(root)
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert stat.S_IMODE((file.parent / BACKUP).stat().st_mode) == 0o600
+    configure(root, mirror=Mirror(endpoints=(HOSTPORT,)))
+    assert "secret" in (file.parent / BACKUP).read_text()
+    assert "shorthaul" not in (file.parent / BACKUP).read_text(), "the first one is kept"
+    assert unconfigure(root) == []
+    assert snapshot(root) == before
+
+
+def test_a_file_that_its_owner_changed_meanwhile_keeps_the_change_and_the_copy(root: Path) -> None:
+    file = write(root, "docker.io", "# one\n")
+    configure(root)
+    file.write_text(file.read_text() + "# two\n")
+    assert "changed it since" in unconfigure(root)[0]
+    assert file.read_text() == "# one\n# two\n"
+    assert (file.parent / BACKUP).read_text() == "# one\n"
+
+
+def test_a_file_that_another_tool_replaced_is_the_other_tools(root: Path) -> None:
+    file = write(root, "docker.io", "# one\n")
+    configure(root, ["docker.io"])
+    file.write_text('[host."http://other"]\n')
+    assert unconfigure(root) == []
+    assert file.read_text() == '[host."http://other"]\n'
+    configure(root, ["docker.io"])
+    assert (file.parent / BACKUP).read_text() == "# one\n"
+
+
+def test_links_stay_links_and_what_they_mean_is_changed(root: Path) -> None:
+    (root / "data/shared").mkdir(parents=True)
+    (root / "data/shared/hub.toml").write_text("# hub\n")
+    (root / "data/certs/docker.io").mkdir(parents=True)
+    (root / "data/certs/docker.io/hosts.toml").symlink_to("/data/shared/hub.toml")
+    (root / "etc/containerd/certs.d").symlink_to("/data/certs")
+    (root / "data/certs/quay.io").symlink_to("docker.io")
+    before = snapshot(root)
+    configure(root)
+    assert "shorthaul" in (root / "data/shared/hub.toml").read_text()
+    assert (root / "data/certs/docker.io/hosts.toml").is_symlink()
+    assert (root / "data/certs/_default/hosts.toml").is_file()
+    unconfigure(root)
+    assert snapshot(root) == before
+
+
+def test_files_of_others_keep_their_directory(root: Path) -> None:
+    configure(root, ["docker.io"])
+    (root / "etc/containerd/certs.d/docker.io/ca.crt").write_text("PEM")
+    assert "other files" in unconfigure(root)[0]
+    assert list(snapshot(root / "etc/containerd/certs.d/docker.io")) == ["ca.crt"]
+
+
+def test_what_is_no_file_is_refused_and_the_rest_is_done(root: Path) -> None:
+    (root / "etc/containerd/certs.d/docker.io/hosts.toml").mkdir(parents=True)
+    file = write(root, "quay.io", "")
+    file.unlink()
+    os.mkfifo(file)
+    plan = plan_configure(directory(root).read(), MIRROR, ["docker.io", "quay.io"])
+    assert [each.name for each in plan.refusals] == ["docker.io", "quay.io"]
+    configure(root)
+    assert (root / f"etc/containerd/certs.d/{DEFAULT}/hosts.toml").is_file()
+
+
+def test_two_runs_wait_for_each_other(root: Path) -> None:
+    (root / "etc/containerd/certs.d").mkdir()
+    found = directory(root)
+    with found.locked(create=False), pytest.raises(Busy), found.locked(create=False, at_most_s=0.0):
+        pass
+    inside = threading.Event()
+    done: list[str] = []
+
+    def other() -> None:
+        inside.set()
+        configure(root)
+        done.append("configured")
+
+    with found.locked(create=False):
+        thread = threading.Thread(target=other)
+        thread.start()
+        inside.wait()
+        assert not done
+        assert snapshot(root / "etc/containerd/certs.d") == {}
+    thread.join()
+    assert done
+
+
+def test_many_runs_at_once_end_as_one_does(root: Path) -> None:
+    write(root, "docker.io", "# hub\n")
+    threads = [threading.Thread(target=configure, args=(root,)) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    together = snapshot(root)
+    unconfigure(root)
+    configure(root)
+    assert snapshot(root) == together
+
+
+def test_a_directory_that_goes_while_a_run_waits_is_made_anew(root: Path) -> None:
+    configure(root)
+    found = directory(root)
+    waiting = threading.Event()
+
+    def other() -> None:
+        waiting.set()
+        configure(root)
+
+    with found.locked(create=False):
+        thread = threading.Thread(target=other)
+        thread.start()
+        waiting.wait()
+        for change in plan_unconfigure(found.read()).changes:
+            found.apply(change)
+        found.remove()
+    thread.join()
+    assert (root / "etc/containerd/certs.d/_default/hosts.toml").is_file()
+    unconfigure(root)
+    assert not (root / "etc/containerd/certs.d").exists()

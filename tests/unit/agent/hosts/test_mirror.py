@@ -1,0 +1,30 @@
+"""The tables of our hosts, as containerd takes them."""
+
+import tomllib
+
+import pytest
+
+from agent.config import Endpoint
+from agent.hosts.mirror import Mirror, is_duration
+
+
+def test_each_endpoint_is_a_table_in_order() -> None:
+    mirror = Mirror(
+        endpoints=(Endpoint(host="127.0.0.1", port=1), Endpoint(host="fd00::1", port=2)),
+        capabilities=("pull",),
+        dial_timeout="500ms",
+    )
+    said = tomllib.loads("\n".join(mirror.tables(mirror.urls)))["host"]
+    assert list(said) == ["http://127.0.0.1:1", "http://[fd00::1]:2"]
+    assert said["http://[fd00::1]:2"] == {"capabilities": ["pull"], "dial_timeout": "500ms"}
+
+
+def test_no_time_out_is_no_line() -> None:
+    mirror = Mirror(endpoints=(Endpoint(host="127.0.0.1", port=1),))
+    assert "dial_timeout" not in "\n".join(mirror.tables(mirror.urls))
+
+
+@pytest.mark.parametrize(("text", "good"), [("1s", True), ("500ms", True), ("1m30s", True), ("1.5s", True),
+    ("1", False), ("s", False), ("", False), ("-1s", False), ("1 s", False), ("1sec", False)])  # fmt: skip
+def test_only_what_go_takes_for_a_time_is_one(text: str, good: bool) -> None:
+    assert is_duration(text) is good

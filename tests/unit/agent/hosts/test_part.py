@@ -1,0 +1,45 @@
+"""What of a file is ours, and what was made with it."""
+
+import pytest
+
+from agent.hosts.part import Made, PartBroken, find_part, make_part, owners_text
+
+
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+@pytest.mark.parametrize("made", [(), (Made.FILE,), (Made.NEWLINE,), tuple(Made)])
+def test_what_was_made_is_in_the_mark(made: tuple[Made, ...], newline: str) -> None:
+    text = make_part(f"a = 1{newline}", made, newline)
+    part = find_part(text)
+    assert part is not None
+    assert part.made == set(made)
+    assert (part.start, part.end) == (0, len(text))
+
+
+def test_a_newline_that_was_added_goes_too_unless_more_follows() -> None:
+    part = make_part("a = 1\n", [Made.NEWLINE], "\n")
+    assert owners_text(f"x = 1\n{part}") == "x = 1"
+    assert owners_text(f"x = 1\n{part}y = 2") == "x = 1\ny = 2"
+
+
+def test_a_file_without_a_part_is_its_owners() -> None:
+    assert find_part("a = 1\n") is None
+    assert owners_text("a = 1\n") == "a = 1\n"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "# >>> shorthaul >>> x\na = 1\n",
+        "a = 1\n# <<< shorthaul <<<\n",
+        "# <<< shorthaul <<<\n# >>> shorthaul >>>\n",
+        2 * make_part("", [], "\n"),
+    ],
+)
+def test_marks_that_do_not_belong_together_are_an_error(text: str) -> None:
+    with pytest.raises(PartBroken):
+        find_part(text)
+
+
+def test_a_part_of_an_older_release_with_other_words_is_found() -> None:
+    text = "a = 1\n# >>> shorthaul >>> written in other words [file]\nb = 1\n# <<< shorthaul <<< the end"
+    assert owners_text(text) == "a = 1\n"
