@@ -3,10 +3,12 @@
 import json
 import os
 import platform
+import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,7 +61,7 @@ def load(config: ProgramConfig) -> LoadedPrograms:
     """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours:
-        with theirs:
+        with theirs, _hangups_blocked():
             child = subprocess.Popen(
                 [sys.executable, "-m", "bpf.loader", str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
@@ -110,6 +112,16 @@ def load(config: ProgramConfig) -> LoadedPrograms:
         bcc=reply["bcc"],
         netns_of_packets="NETNS_OF_PACKETS" in reply["options"],
     )
+
+
+@contextmanager
+def _hangups_blocked() -> Iterator[None]:
+    """A child that is started here never takes SIGHUP. A terminal sends it to the whole process group."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _failure(kind: str, message: str, log: str) -> BpfError:

@@ -98,6 +98,41 @@ def fake_bcc(folder: Path, text: str) -> Path:
     return folder
 
 
+_HANGING_UP = """
+import os, signal, threading, time
+from bpf.child import ProgramConfig, load
+
+os.setpgid(0, 0)
+signal.signal(signal.SIGHUP, lambda *_: None)
+over = threading.Event()
+
+def hang_up():
+    while not over.wait(0.002):
+        os.killpg(0, signal.SIGHUP)
+
+thread = threading.Thread(target=hang_up)
+thread.start()
+try:
+    load(ProgramConfig(ports=(30020,))).close()
+finally:
+    over.set()
+    thread.join()
+print("loaded", signal.SIGHUP in signal.pthread_sigmask(signal.SIG_BLOCK, ()))
+"""
+
+
+def test_sighup_to_the_whole_process_group_does_not_end_the_child() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _HANGING_UP],
+        env={**os.environ, "PYTHONPATH": str(_REPOSITORY), "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert (done.returncode, done.stdout.split()) == (0, ["loaded", "False"]), done.stderr
+
+
 # What is handed over
 
 
