@@ -3,7 +3,8 @@
 Decides the zone of a node without a zone label, and whether a labelled node's latency contradicts its
 label. The evidence is the median round trip between the node and each zone, no matter who measured it.
 The border between "inside this zone" and "in the next zone" is the geometric mean of the two usual round
-trips, because round-trip times differ by ratios. In doubt the answer is None.
+trips, because round-trip times differ by ratios. Only where they are so small that the difference is noise
+(`NOISE_US`), no ratio counts. In doubt the answer is None.
 """
 
 import math
@@ -19,6 +20,14 @@ ZoneRtt = Callable[[ZoneKey, ZoneKey], float]
 
 Border = Callable[[ZoneKey], float]
 """The largest round trip, in microseconds, of a node inside a zone. See `border_of`."""
+
+NOISE_US = 100.0
+"""A difference of round trips, in microseconds, that contradicts no label.
+
+10 km of cable add as much to a round trip: what is nearer is hardly another zone. On one machine, ratios say
+nothing: a handshake over loopback takes 7 µs, and up to 64 µs while the processors are busy, as if one process
+were nine times as far away as another. A label that is wrong by less makes no pull noticeably slower.
+"""
 
 _CLEARLY = 1.25  # a zone must be nearer than the next candidate by this factor
 _STAY = 1.2  # a node moves to another zone only if that zone is nearer by this factor
@@ -58,23 +67,25 @@ def contradiction(
     """One line that says why a node with this evidence can't be in its labelled zone. None if it can be.
 
     ``suspect``: whether the evidence contradicted the label before. Then clearer evidence is needed to
-    clear the node.
+    clear the node. Differences below `NOISE_US` clear it at once.
     """
     lenience = _STAY if suspect else 1.0
+    least_us = NOISE_US * _STAY / lenience
     own_us = evidence.get(labelled)
     inside_us = zone_rtt_us(labelled, labelled)
     for zone, rtt_us in sorted(evidence.items(), key=lambda item: (item[1], str(item[0]))):
         if zone == labelled:
             continue
         usual_us = zone_rtt_us(labelled, zone)
-        nearer = own_us is None or rtt_us * _CLEARLY < own_us * lenience
+        nearer = own_us is None or (rtt_us * _CLEARLY < own_us * lenience and own_us - rtt_us >= least_us)
         limit_us = min(math.sqrt(usual_us * zone_rtt_us(zone, zone)), usual_us / 1.5)
-        if nearer and rtt_us < limit_us * lenience:
+        if nearer and rtt_us < limit_us * lenience and usual_us - rtt_us >= least_us:
             return (
                 f"labelled zone {labelled}, but {_ms(rtt_us)} from zone {zone}, "
                 f"where {_ms(usual_us)} is usual between the two"
             )
-    if own_us is not None and own_us * lenience > max(border_us(labelled), 2 * inside_us):
+    too_far = own_us is not None and own_us * lenience > max(border_us(labelled), 2 * inside_us)
+    if own_us is not None and too_far and own_us - inside_us >= least_us:
         return f"labelled zone {labelled}, but {_ms(own_us)} from it, where {_ms(inside_us)} is usual"
     return None
 

@@ -4,9 +4,11 @@ import math
 import random
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.unit.twins import zone_key
-from topology.inference import ZoneRtt, border_of, contradiction, infer_zone
+from topology.inference import NOISE_US, ZoneRtt, border_of, contradiction, infer_zone
 from topology.placement import ZoneKey
 
 A, B, C, FAR = zone_key("r/a"), zone_key("r/b"), zone_key("r/c"), zone_key("q/x")
@@ -128,3 +130,58 @@ def test_what_is_said_is_one_line_and_never_fails_for_any_evidence() -> None:
         assert reason is None or (reason.isprintable() and "nan" not in reason)
         found = infer_zone(evidence, border)
         assert found is None or found in evidence
+
+
+def test_microseconds_on_one_machine_contradict_no_label() -> None:
+    """Agents on loopback: 7 µs are usual, and one of them is answered later because a processor is busy."""
+
+    def loopback_us(one: ZoneKey, other: ZoneKey) -> float:
+        return 7.0 if one == other else 14.0
+
+    for evidence in ({A: 64.0, B: 7.0}, {A: 64.0}, {B: 5.0}, {A: 30.0, B: 6.0, C: 90.0}):
+        assert contradiction(A, evidence, lonely_us, loopback_us) is None
+        assert contradiction(A, evidence, lonely_us, loopback_us, suspect=True) is None
+
+
+_ZONES = st.sampled_from(ZONES)
+
+
+@given(
+    base_us=st.floats(1.0, 1e6),
+    usual=st.dictionaries(st.frozensets(_ZONES, min_size=1, max_size=2), st.floats(0.0, 0.99)),
+    measured=st.dictionaries(_ZONES, st.floats(0.0, 0.99)),
+    suspect=st.booleans(),
+)
+def test_differences_below_the_noise_contradict_no_label_however_large_their_ratio(
+    base_us: float,
+    usual: dict[frozenset[ZoneKey], float],
+    measured: dict[ZoneKey, float],
+    suspect: bool,
+) -> None:
+    def apart_us(one: ZoneKey, other: ZoneKey) -> float:
+        return base_us + NOISE_US * usual.get(frozenset((one, other)), 0.5)
+
+    evidence = {zone: base_us + NOISE_US * share for zone, share in measured.items()}
+    border = {zone: border_of(zone, ZONES, apart_us) for zone in ZONES}
+    assert contradiction(A, evidence, border.__getitem__, apart_us, suspect=suspect) is None
+
+
+@given(
+    usual=st.dictionaries(st.frozensets(_ZONES, min_size=1, max_size=2), st.floats(1.0, 1e5)),
+    evidence=st.dictionaries(_ZONES, st.floats(1.0, 1e5)),
+)
+def test_contradiction_rests_on_a_difference_above_the_noise_and_does_not_end_by_being_stated(
+    usual: dict[frozenset[ZoneKey], float], evidence: dict[ZoneKey, float]
+) -> None:
+    def apart_us(one: ZoneKey, other: ZoneKey) -> float:
+        return usual.get(frozenset((one, other)), 500.0)
+
+    def border(zone: ZoneKey) -> float:
+        return border_of(zone, ZONES, apart_us)
+
+    if contradiction(A, evidence, border, apart_us) is None:
+        return
+    differences = [apart_us(A, zone) - us for zone, us in evidence.items() if zone != A]
+    differences += [evidence[A] - apart_us(A, A)] if A in evidence else []
+    assert max(differences) >= NOISE_US
+    assert contradiction(A, evidence, border, apart_us, suspect=True) is not None
