@@ -7,6 +7,7 @@ from agent.config import Settings
 from agent.members.problems import Problem
 from agent.oci.filters import Filter, parse_filter, parse_patterns
 from agent.oci.patterns import ANY, Pattern
+from agent.oci.registry import DOCKER_HUB, OFFICIAL
 from topology.placement import NodeName
 
 _LATEST = "*:latest"
@@ -48,10 +49,7 @@ class Filtering:
     def unmatched(self) -> tuple[Problem, ...]:
         """Each configured pattern that has matched nothing yet: perhaps it is not what was meant."""
         found = [
-            self._problem(
-                f"{key}: {str(pattern)!r} has matched nothing yet",
-                "compare it with the names in /api/requests: REGISTRY/REPOSITORY:TAG",
-            )
+            self._problem(f"{key}: {str(pattern)!r} has matched nothing yet", _compare_hint(pattern))
             for key, patterns in self._configured.items()
             for pattern in patterns
             if str(pattern) not in (ANY, _LATEST) and pattern in self._filter(key).unmatched
@@ -74,3 +72,10 @@ class Filtering:
 
     def _problem(self, problem: str, hint: str) -> Problem:
         return Problem(node=self._own, problem=problem, hint=hint)
+
+
+def _compare_hint(pattern: Pattern) -> str:
+    hint = "compare it with the names in /api/requests: REGISTRY/REPOSITORY:TAG"
+    name = pattern.name.removeprefix(f"{DOCKER_HUB}/{OFFICIAL}")
+    is_official_image = name != pattern.name and not any(glob in name for glob in "*?[")
+    return f"{hint}; for a namespace write {DOCKER_HUB}/{name}/*" if is_official_image else hint

@@ -9,15 +9,20 @@ import re
 
 from agent.oci.errors import NameInvalid
 from agent.oci.patterns import ADDRESS, ANY, Pattern
-from agent.oci.registry import DOCKER_HUB, looks_like_registry, parse_registry
+from agent.oci.registry import DOCKER_HUB, OFFICIAL, looks_like_registry, parse_registry
 
 _EXAMPLES = "write globs on REGISTRY/REPOSITORY:TAG, for example docker.io/* or *:v1.*"
 _COLONS = "tags have no colon, digests have no tag, and an IPv6 address goes in brackets: [fd00::1]:5000/*"
+_IN_BRACKETS = "write letters, digits and ranges of them, the smaller one first, for example [a-f0-9]"
 _EXPRESSION = re.compile(r"[\\^$(){}|+]|(?:^|[/:])\.\*")
 _CLASS = re.compile(r"\[!?[^\[\]!:]+\]")
+_CLASS_OF_NAMES = re.compile(r"\[!?(?:[a-zA-Z0-9]-[a-zA-Z0-9]|[a-zA-Z0-9._])+-?\]", re.ASCII)
+_RANGE = re.compile(r"([a-zA-Z0-9])-([a-zA-Z0-9])", re.ASCII)
 _NAME = re.compile(r"[a-z0-9._/:*?-]*", re.ASCII)
 _TAG = re.compile(r"[a-zA-Z0-9_*?][a-zA-Z0-9._*?-]*", re.ASCII)
 _PORT = re.compile(r"[0-9]{2,5}", re.ASCII)
+_API = re.compile(r"^([^/]+/)v[12](?:/|$)")  # https://index.docker.io/v1/, https://registry-1.docker.io/v2/
+_WEB_SITE = "hub.docker.com"  # of Docker Hub, which serves no images
 _DOMAIN = re.compile(r".*\.[a-z]{2,}|[0-9]+(?:\.[0-9]+){3}|localhost", re.ASCII | re.IGNORECASE)
 
 
@@ -52,7 +57,7 @@ def _require_glob(value: object, text: str) -> None:
     if not text:
         raise _refused(value, "is empty", _EXAMPLES)
     if "://" in text:
-        raise _refused(value, "has a scheme", _suggested(text.rpartition("://")[2]))
+        raise _refused(value, "has a scheme", _suggested(_API.sub(r"\1", text.rpartition("://")[2])))
     if "@" in text:
         raise _refused(value, "has an @, but patterns decide by name", _suggested(text.partition("@")[0]))
     if "," in text or any(character.isspace() for character in text):
@@ -68,6 +73,10 @@ def _require_glob(value: object, text: str) -> None:
     address = ADDRESS.match(text.lower())
     if set("[]") & set(_CLASS.sub("", text[address.end() if address else 0 :])):
         raise _refused(value, "has brackets that hold neither characters nor an IPv6 address", _EXAMPLES)
+    for each in _CLASS.findall(text, address.end() if address else 0):
+        backwards = any(first > last for first, last in _RANGE.findall(each))
+        if backwards or not _CLASS_OF_NAMES.fullmatch(each):
+            raise _refused(value, f"has {each}, which stands for no character of a name", _IN_BRACKETS)
 
 
 def _split(value: object, text: str) -> tuple[str, str]:
@@ -79,7 +88,10 @@ def _split(value: object, text: str) -> tuple[str, str]:
     if address and not slash and (not colon or tag.isdigit()):  # a registry alone, perhaps with its port
         name, colon, tag = last, "", ""
     if colon and not tag:
-        raise _refused(value, "has nothing after the colon", f"write {text.rstrip(':')} for all tags")
+        name = text.rstrip(":")
+        raise _refused(
+            value, "has nothing after the colon", f"write {name} for all tags" if name else _EXAMPLES
+        )
     if ":" in tag:
         raise _refused(value, "has a colon too many", _COLONS)
     return (text[:start] + head + slash + name).lower(), tag if colon else ANY
@@ -87,6 +99,11 @@ def _split(value: object, text: str) -> tuple[str, str]:
 
 def _single(value: object, name: str, tag: str, *, of_tags: bool) -> Pattern:
     """The pattern without a slash: a registry, a glob on everything, or a tag."""
+    if not name:
+        if _PORT.fullmatch(tag) and not of_tags:
+            both = f"write *:{tag} for a tag, *:{tag}/* for the registries with this port"
+            raise _refused(value, "could mean several things", both)
+        return Pattern(ANY, _tag(value, tag))
     if of_tags and tag == ANY and name != ANY and not ADDRESS.match(name):
         word = str(value).strip()
         if _DOMAIN.fullmatch(word):
@@ -110,9 +127,16 @@ def _single(value: object, name: str, tag: str, *, of_tags: bool) -> Pattern:
 def _registry(value: object, text: str) -> str:
     """The registry's part of a name: a registry, or a glob on registries."""
     if any(character in text for character in "*?") or _CLASS.search(text):
-        return text.removesuffix(":443").removesuffix(".")
+        host = text.removesuffix(":443")
+        if host != text and host[-1:] in "*?]":
+            why = "has the default port after a glob, and no registry is known by that port"
+            raise _refused(value, why, f"write {host}/… for any port, {host[:-1]}NAME/… for one registry")
+        return host.removesuffix(".")
     if not text:
-        raise _refused(value, "begins with a slash", f"write */{str(value).strip().lstrip('/')}")
+        rest = str(value).strip().lstrip("/")
+        raise _refused(value, "begins with a slash", _suggested(f"*/{rest}") if rest else _EXAMPLES)
+    if text == _WEB_SITE:
+        raise _refused(value, "is a web site", "write docker.io/* or docker.io/NAMESPACE/NAME")
     if not looks_like_registry(text):
         word = str(value).strip()
         raise _refused(
@@ -129,6 +153,11 @@ def _registry(value: object, text: str) -> str:
 
 def _named(value: object, registry: str, path: str) -> str:
     """The name, from the registry and what follows its slash. A trailing slash means all below it."""
+    if registry == DOCKER_HUB and path in ("v1/", "v2/"):
+        raise _refused(value, "is the address of an API", f"write {DOCKER_HUB}/*")
+    if registry == DOCKER_HUB and f"{path}/" == OFFICIAL:
+        why = f"names no image: {OFFICIAL} is where the official ones are"
+        raise _refused(value, why, f"write {DOCKER_HUB}/{OFFICIAL}* for all official images")
     path = f"{path}{ANY}" if path == "" or path.endswith("/") else path
     components = path.split("/")
     outside = _CLASS.sub("", path)
@@ -140,7 +169,7 @@ def _named(value: object, registry: str, path: str) -> str:
                 value, "can match no name: its parts begin and end with a letter or a digit", _EXAMPLES
             )
     if registry == DOCKER_HUB and len(components) == 1 and not any(glob in path for glob in "*?["):
-        path = f"library/{path}"  # as in the name of an image
+        path = f"{OFFICIAL}{path}"  # as in the name of an image
     return f"{registry}/{path}"
 
 

@@ -20,7 +20,7 @@ from agent.oci.errors import (
     NameUnknown,
     OciError,
 )
-from agent.oci.registry import DOCKER_HUB, Registry, looks_like_registry, parse_registry
+from agent.oci.registry import DOCKER_HUB, OFFICIAL, Registry, looks_like_registry, parse_registry
 
 Repository = NewType("Repository", str)
 Tag = NewType("Tag", str)
@@ -217,7 +217,7 @@ def parse_reference(text: str) -> Named | Addressed:
     try:
         registry = parse_registry(host)
         if registry == DOCKER_HUB and repository and "/" not in repository:
-            repository = f"library/{repository}"
+            repository = f"{OFFICIAL}{repository}"
         path = parse_repository(repository)
     except NameInvalid as error:
         raise NameInvalid(

@@ -18,6 +18,9 @@ DOCKER_HUB = Registry("docker.io")
 DOCKER_HUB_NAMES = (DOCKER_HUB, "index.docker.io", "registry-1.docker.io", "registry.hub.docker.com")
 """The names under which Docker Hub serves the pull API. All of them lead to the same images."""
 
+OFFICIAL = "library/"
+"""Before the name of an official image of Docker Hub. People leave it out."""
+
 # host[:port]; the host may be an IPv6 literal in brackets.
 _REGISTRY = re.compile(
     r"(?P<host>[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?\.?|\[(?P<ipv6>[0-9a-f:.]+)\])(?::(?P<port>[0-9]{1,5}))?",

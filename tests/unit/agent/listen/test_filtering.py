@@ -53,3 +53,11 @@ def test_filters_that_can_not_be_meant_are_contradictions() -> None:
     (undone,) = texts("registries.include=[ghcr.io/acme/*, docker.io]", "registries.exclude=[ghcr.io]")
     assert "'ghcr.io/acme/*' is undone by registries.exclude: 'ghcr.io/*'" in undone
     assert len(texts("registries.exclude=['*']")) == 1
+
+
+def test_official_image_that_matched_nothing_may_be_meant_as_a_namespace_and_the_hint_has_that() -> None:
+    (problem,) = Filtering(settings("registries.exclude=[docker.io/bitnami]")).unmatched
+    assert problem.hint.endswith("for a namespace write docker.io/bitnami/*")
+    for pattern in ("docker.io/bitnami/*", "docker.io/bit?ami", "ghcr.io/bitnami"):
+        (problem,) = Filtering(settings(f"registries.exclude=[{pattern}]")).unmatched
+        assert "namespace" not in problem.hint

@@ -50,7 +50,7 @@ def test_pattern_matches_what_its_globs_match(text: str) -> None:
     "text",
     [
         "ghcr.io/*",
-        "docker.io/library",
+        "docker.io/acme",
         "*:latest",
         "*/nginx:2.*",
         "*/ngin",
@@ -75,6 +75,49 @@ def test_glob_on_names_of_docker_hub_that_are_not_its_name_here_means_it_too() -
     assert parse_pattern("*.docker.io/*").matches(NGINX)
     assert parse_pattern("registry-?.docker.io/library/*").matches(NGINX)
     assert not parse_pattern("*.docker.io/*").matches(APP)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "docker.io/n?inx",
+        "docker.io/ngin[x-z]",
+        "docker.io/nginx*",
+        "docker.io/n*x",
+        "docker.io/????x",
+        "*.docker.io/nginx",
+        "index.*/nginx",
+        "registry-1.docker.?o/ng*",
+        "*.io/nginx",
+        "docker.*/nginx:1.*",
+        "DOCKER.IO/N?INX",
+        "index.docker.io/n?inx",
+        "index.docker.io/library/n?inx",
+        "registry.hub.docker.com/ngin*",
+    ],
+)
+def test_official_image_of_docker_hub_is_meant_by_its_short_name_too(text: str) -> None:
+    assert parse_pattern(text).matches(NGINX)
+    assert parse_pattern(text).excludes(by_digest("library/nginx", "docker.io")) is (":" not in text)
+    assert parse_pattern(text).matches(named("library/nginx", "1.27", None))
+    assert not parse_pattern(text).matches(named("library/redis", "1.27", "docker.io"))
+    assert not parse_pattern(text).matches(named("library/nginx", "1.27", "ghcr.io"))
+
+
+def test_short_name_is_one_of_docker_hub_only() -> None:
+    assert not parse_pattern("ghcr.io/n?inx").matches(named("library/nginx", "1", "ghcr.io"))
+    assert not parse_pattern("ghcr.io/n?inx").matches(named("library/nginx", "1", None))
+    assert not parse_pattern("docker.io/a?p").matches(named("acme/app", "1", "docker.io"))
+
+
+def test_glob_on_a_short_name_still_means_namespaces() -> None:
+    assert parse_pattern("docker.io/nginx*").matches(named("nginxinc/nginx-unprivileged", "1", "docker.io"))
+    assert parse_pattern("docker.io/bitnami/").matches(named("bitnami/redis", "1", "docker.io"))
+
+
+def test_one_character_is_never_a_slash() -> None:
+    for text in ("ghcr.io/acme?app", "ghcr.io/acme[!x]app", "ghcr.io?acme/app"):
+        assert not parse_pattern(text).matches(APP)
 
 
 def test_port_of_a_registry_is_no_tag() -> None:

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from agent.oci.patterns import Pattern
 from agent.oci.patterntext import PatternInvalid, parse_pattern
+from tests.unit.twins import named
 
 
 def refused(value: object, *, of_tags: bool = False) -> PatternInvalid:
@@ -49,6 +50,15 @@ def test_tag_is_what_follows_the_last_colon_behind_the_last_slash(text: str, nam
         ("docker.io/nginx", "docker.io/library/nginx"),
         ("index.docker.io/nginx:1", "docker.io/library/nginx:1"),
         ("docker.io/nginx*", "docker.io/nginx*"),
+        ("docker.io/N?INX", "docker.io/n?inx"),
+        ("*.DOCKER.IO/*", "*.docker.io/*"),
+        ("*.docker.io", "*.docker.io/*"),
+        ("index.docker.io/*", "docker.io/*"),
+        ("index.docker.io/ngin[X-Z]", "docker.io/ngin[x-z]"),
+        ("docker.io/library/", "docker.io/library/*"),
+        ("docker.io:443/acme/", "docker.io/acme/*"),
+        (":v1", "*:v1"),
+        (":V1.*", "*:V1.*"),
         ("REG.lab:5000", "reg.lab:5000/*"),
         ("10.0.0.1:5000", "10.0.0.1:5000/*"),
         ("localhost", "localhost/*"),
@@ -71,7 +81,15 @@ def test_what_is_meant_is_understood(text: str, meant: str) -> None:
 
 @pytest.mark.parametrize(
     ("word", "meant"),
-    [("latest", "*:latest"), ("v1.*", "*:v1.*"), ("1.27", "*:1.27"), ("*-RC?", "*:*-RC?"), ("*", "*")],
+    [
+        ("latest", "*:latest"),
+        ("v1.*", "*:v1.*"),
+        ("1.27", "*:1.27"),
+        ("*-RC?", "*:*-RC?"),
+        ("*", "*"),
+        (":v1", "*:v1"),
+        (":5000", "*:5000"),
+    ],
 )
 def test_single_word_in_a_list_about_tags_is_a_tag(word: str, meant: str) -> None:
     assert str(parse_pattern(word, of_tags=True)) == meant
@@ -88,6 +106,7 @@ def test_single_word_in_a_list_about_tags_is_a_tag(word: str, meant: str) -> Non
         ("ghcr*", ("ghcr*/*", "*/ghcr*")),
         ("library/nginx", ("docker.io/library/nginx", "*/library/nginx")),
         ("acme/*", ("docker.io/acme/*", "*/acme/*")),
+        (":5000", ("*:5000", "*:5000/*")),
     ],
 )
 def test_what_could_mean_several_things_is_refused_and_the_hint_has_all_of_them(
@@ -111,9 +130,27 @@ def test_word_that_could_be_a_registry_or_a_tag_is_refused_in_a_list_about_tags(
     [
         ("https://ghcr.io", "write ghcr.io/*"),
         ("http://GHCR.io/acme:v1", "write ghcr.io/acme:v1"),
+        ("https://*.docker.io/*", "write *.docker.io/*"),
+        ("https://index.docker.io/v1/", "write docker.io/*"),
+        ("https://registry-1.docker.io/v2/", "write docker.io/*"),
+        ("https://ghcr.io/v2/acme/app", "write ghcr.io/acme/app"),
+        ("index.docker.io/v1/", "write docker.io/*"),
+        ("hub.docker.com", "write docker.io/*"),
+        ("https://hub.docker.com/r/acme/app", "write docker.io/*"),
+        ("docker.io/library", "write docker.io/library/*"),
+        ("index.docker.io/Library:v1", "write docker.io/library/*"),
+        ("*:443/acme/*", "write */… for any port"),
         ("ghcr.io/acme@sha256:12", "write ghcr.io/acme"),
         ("!ghcr.io/*", "write ghcr.io/* in the opposite list"),
         ("/nginx", "write */nginx"),
+        ("/:v1", "write */*:v1"),
+        ("/", "REGISTRY/REPOSITORY:TAG"),
+        (":", "REGISTRY/REPOSITORY:TAG"),
+        ("ghcr.io/[z-a]*", "the smaller one first"),
+        ("*:[9-0]", "the smaller one first"),
+        ("ghcr.io/[ü]", "letters, digits"),
+        ("[a-z,]*/x", "an entry of its own"),
+        ("ghcr.io/[a;b]", "letters, digits"),
         ("ghcr.io/acme:", "write ghcr.io/acme for all tags"),
         ("fd00::1:5000/*", "brackets"),
         ("*:sha256:12", "digest"),
@@ -158,3 +195,7 @@ def test_any_text_is_understood_or_refused_and_what_is_understood_means_itself(
         return
     assert parse_pattern(str(pattern), of_tags=of_tags) == pattern
     assert parse_pattern(str(pattern)) == pattern
+    pattern.excludes(NGINX)  # it can be compared, whatever is in its brackets
+
+
+NGINX = named("library/nginx", "1.27", "docker.io")
