@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import errno
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,7 +88,7 @@ def _read_file(path: Path) -> dict[str, Any]:
         data: Any = read_yaml(path)
     except OSError as error:
         raise ConfigError(
-            [Problem(key=str(path), message=error.strerror or str(error), hint="name a readable file")]
+            [Problem(key=str(path), message=error.strerror or str(error), hint=_file_hint(path, error))]
         ) from error
     except YamlInvalid as error:
         raise ConfigError([Problem(key=str(path), message=str(error), hint=error.hint)]) from error
@@ -98,6 +99,19 @@ def _read_file(path: Path) -> dict[str, Any]:
             [Problem(key=str(path), message="not a mapping", hint="write KEY: VALUE lines, as in the README")]
         )
     return data
+
+
+def _file_hint(path: Path, error: OSError) -> str:
+    match error.errno:
+        case errno.EISDIR:
+            files = sorted(each.name for each in path.glob("*.y*ml"))
+            return f"name the file in it, for example {path / (files[0] if files else 'agent.yaml')}"
+        case errno.ENOENT | errno.ENOTDIR:
+            return "name a file that exists: relative paths start at the working directory"
+        case errno.EACCES | errno.EPERM:
+            return "let this user read it, or start the agent as another user"
+        case _:
+            return "name a readable file: settings are read more than once, so a pipe can't be used"
 
 
 def dump_settings(settings: Settings) -> str:
@@ -169,10 +183,8 @@ def _apply_override(data: dict[str, Any], override: str, problems: list[Problem]
         return
     try:
         value = parse_yaml(text)
-    except YamlInvalid:
-        problems.append(
-            Problem(key=f"--set {override}", message="the value is not YAML", hint="put it in quotes")
-        )
+    except YamlInvalid as error:
+        problems.append(Problem(key=f"--set {override}", message=f"its value: {error}", hint=error.hint))
         return
     *parents, last = key.split(".")
     for parent in parents:

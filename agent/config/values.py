@@ -71,6 +71,9 @@ class OciLayoutStore:
         return f"oci-layout://{self.directory}"
 
 
+_BROADCAST = ipaddress.IPv4Address("255.255.255.255")
+
+
 def parse_endpoint(value: object) -> Endpoint:
     """``host:port`` or ``[ipv6]:port``. The host must be an IP address."""
     hint = "write IP:PORT, for example 127.0.0.1:30020 or [::1]:30020"
@@ -94,15 +97,18 @@ def parse_local(value: object) -> Endpoint:
 
 def _ip(value: object, hint: str = "write an IPv4 or IPv6 address") -> str:
     try:
-        return str(ipaddress.ip_address(str(value)))
+        address = ipaddress.ip_address(str(value))
     except ValueError:
         raise InvalidValue(f"{value!r} is not an IP address", hint) from None
+    # A socket of one family never has an address of the other, so ::ffff:10.0.0.1 can only mean 10.0.0.1.
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return str(mapped or address)
 
 
 def parse_address(value: object) -> str:
     """The address of one node. Raises `InvalidValue` for an address that is nobody's own."""
     address = ipaddress.ip_address(_ip(value))
-    if address.is_unspecified or address.is_multicast:
+    if address.is_unspecified or address.is_multicast or address == _BROADCAST:
         raise InvalidValue(f"{value!r} is the address of no node", "write the one at which peers reach it")
     return str(address)
 

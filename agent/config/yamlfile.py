@@ -1,15 +1,15 @@
 """Reads YAML that a person wrote. Whatever is wrong with it becomes one kind of error."""
 
-import os
-import stat
 from pathlib import Path
 
 import yaml
 
+from agent.files import read_regular
+
 # What PyYAML raises for tags that do not fit their value, impossible dates, and deep nesting.
 _ESCAPES = (ValueError, KeyError, AttributeError, IndexError, TypeError, OverflowError, RecursionError)
 
-
+_FILE_MAX_BYTES = 64 << 20  # 10,000 peers with all their labels take a few MB
 _DIGITS_MAX = 40  # no number here is that long, and Python refuses to print one with 4,300 digits
 
 
@@ -33,10 +33,8 @@ def parse_yaml(text: str) -> object:
 
 def read_yaml(path: Path) -> object:
     """The document in a regular file. Raises `YamlInvalid`, or OSError if the file can't be read."""
-    if not stat.S_ISREG(os.stat(path).st_mode):  # noqa: PTH116 - reading a FIFO would wait for ever
-        raise YamlInvalid("not a regular file")
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_regular(path, most_bytes=_FILE_MAX_BYTES).decode()
     except UnicodeDecodeError as error:
         raise YamlInvalid(f"not YAML: not UTF-8: {error}") from error
     return parse_yaml(text)

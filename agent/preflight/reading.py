@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from agent.files import read_beginning
 from agent.preflight.check import shown
 
 _FILE_MAX_BYTES = 1 << 20
@@ -38,19 +39,9 @@ class Reading:
 def read_file(path: Path, *, most_bytes: int = _FILE_MAX_BYTES) -> Reading:
     """The beginning of a file. Bytes that are not UTF-8 are replaced."""
     try:
-        # O_NONBLOCK, so that a FIFO in place of a file does not block.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        return Reading(text=read_beginning(path, most_bytes=most_bytes).decode(errors="replace"))
     except (OSError, ValueError) as error:
         return Reading(problem=_reason(error))
-    data = bytearray()
-    try:
-        while len(data) < most_bytes and (chunk := os.read(descriptor, most_bytes - len(data))):
-            data += chunk
-    except OSError as error:
-        return Reading(problem=_reason(error))
-    finally:
-        os.close(descriptor)
-    return Reading(text=data.decode(errors="replace"))
 
 
 def run_command(

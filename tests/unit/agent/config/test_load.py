@@ -1,5 +1,6 @@
 """Reading settings: defaults, overrides, every mistake at once with key and hint, and writing them back."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -145,8 +146,53 @@ def test_local_listener_is_loopback_only(path: Path, address: str) -> None:
 
 
 def test_missing_file_is_named(path: Path) -> None:
-    with pytest.raises(ConfigError, match="No such file"):
+    (problem,) = problems_of(path)
+    assert problem.message == "No such file or directory"
+    assert "name a file that exists" in problem.hint
+
+
+def problems_of(path: Path) -> list[Problem]:
+    with pytest.raises(ConfigError) as caught:
         load_settings(path, [])
+    return caught.value.problems
+
+
+def test_directory_is_told_as_such_and_the_hint_names_a_file_in_it(tmp_path: Path) -> None:
+    (problem,) = problems_of(tmp_path)
+    assert problem.message == "a directory, not a file"
+    assert problem.hint == f"name the file in it, for example {tmp_path}/agent.yaml"
+    (tmp_path / "shorthaul.yml").touch()
+    (problem,) = problems_of(tmp_path)
+    assert problem.hint.endswith("/shorthaul.yml")
+
+
+def test_pipe_is_told_as_such(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (problem,) = problems_of(tmp_path / "pipe")
+    assert problem.message == "not a regular file, but a FIFO"
+    assert "a pipe can't be used" in problem.hint
+
+
+def test_file_below_a_file_is_missing(path: Path) -> None:
+    path.touch()
+    (problem,) = problems_of(path / "below")
+    assert "name a file that exists" in problem.hint
+
+
+@pytest.mark.parametrize("address", ["::ffff:10.0.0.1", "::FFFF:a00:1"])
+def test_ipv4_address_in_an_ipv6_one_is_the_ipv4_address_everywhere(path: Path, address: str) -> None:
+    document = {
+        "node": {"name": "n", "address": address},
+        "listen": {"hostport": "[::ffff:127.0.0.1]:30020", "admin": f"[{address}]:9090"},
+        "probe": {"services": [f"[{address}]:30022"]},
+    }
+    settings = load(path, document)
+    assert settings.node.address == "10.0.0.1"
+    assert str(settings.listen.peer) == "10.0.0.1:30020"
+    assert str(settings.listen.nodeport) == "10.0.0.1:30022"
+    assert str(settings.listen.hostport) == "127.0.0.1:30020"
+    assert str(settings.listen.admin) == "10.0.0.1:9090"
+    assert str(settings.probe.services[0]) == "10.0.0.1:30022"
 
 
 @pytest.mark.parametrize("document", ["a: [", "\t- a", "a: 'b", "a: !!python/object:x.y {}", "a: \x01"])
@@ -193,6 +239,13 @@ def test_override_of_the_address_moves_the_derived_listeners(path: Path) -> None
 @pytest.mark.parametrize("override", ["pull.stall_s", "=1", ".a=1", "a..b=1", "a.=1", "", "a=["])
 def test_override_that_is_none_is_a_mistake_among_the_others(path: Path, override: str) -> None:
     assert set(problems(path, {**LEAST, "index": "x"}, override)) == {f"--set {override}", "index"}
+
+
+def test_override_with_a_key_that_is_there_twice_is_told_as_such(path: Path) -> None:
+    override = "registries={include: ['*'], include: [ghcr.io]}"
+    problem = problems(path, LEAST, override)[f"--set {override}"]
+    assert "the key 'include' is there twice" in problem.message
+    assert problem.hint == "leave one of them, or put what belongs together below one key"
 
 
 def test_override_of_an_unknown_key_is_reported_like_one_in_the_file(path: Path) -> None:
@@ -253,7 +306,9 @@ def test_store_that_is_written_reads_back(root: str) -> None:
 
 @given(address=st.ip_addresses(), port=st.integers(1, 65535))
 def test_endpoint_that_is_written_reads_back(address: object, port: int) -> None:
-    endpoint = Endpoint(host=str(address), port=port)
+    endpoint = parse_endpoint(str(Endpoint(host=str(address), port=port)))
+    mapped = getattr(address, "ipv4_mapped", None)
+    assert endpoint == Endpoint(host=str(mapped or address), port=port)
     assert parse_endpoint(str(endpoint)) == endpoint
 
 

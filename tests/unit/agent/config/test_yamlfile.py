@@ -82,8 +82,8 @@ def test_file_is_read_as_utf8(tmp_path: Path) -> None:
 def test_what_is_no_regular_file_is_refused_and_not_waited_for(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
-    for path in (pipe, tmp_path):
-        with pytest.raises(YamlInvalid, match="not a regular file"):
+    for path, kind in ((pipe, "a FIFO"), (tmp_path, "a directory"), (Path("/dev/null"), "a device")):
+        with pytest.raises(OSError, match=kind):
             read_yaml(path)
 
 

@@ -15,11 +15,15 @@ from tests.unit.agent.preflight.samples import JUNK, server
 
 
 def test_files_are_read_without_blocking_and_not_for_ever(tmp_path: Path) -> None:
-    fifo = tmp_path / "fifo"
+    fifo, huge = tmp_path / "fifo", tmp_path / "huge"
     os.mkfifo(fifo)
-    assert read_file(fifo) == Reading()
-    assert len(read_file(Path("/dev/zero")).text) == 1 << 20
-    for path in (tmp_path, tmp_path / "none", Path("/proc/self/mem"), Path("x\0y")):
+    huge.touch()
+    os.truncate(huge, 1 << 40)
+    assert len(read_file(huge).text) == 1 << 20
+    assert "VmRSS" in read_file(Path("/proc/self/status")).text
+    assert read_file(fifo) == Reading(problem="not a regular file, but a fifo")
+    devices = (Path("/dev/zero"), Path("/proc/self/mem"))
+    for path in (tmp_path, tmp_path / "none", *devices, Path("x\0y")):
         found = read_file(path)
         assert found.problem
         assert not found.text
