@@ -382,6 +382,7 @@ def _make_outbound(settings: Settings, core: Core) -> Outbound:
         index=index,
         measurer=Measurer(
             roster=roster,
+            regard=policy.regard,
             settings=settings.latency,
             metrics=metrics,
             load=lambda: core.traffic.uploads,
@@ -414,10 +415,17 @@ def _make_outbound(settings: Settings, core: Core) -> Outbound:
 def _make_inbound(
     settings: Settings, core: Core, outbound: Outbound, sockets: Mapping[str, socket.socket]
 ) -> Inbound:
-    introduction = core.credentials.introduction
+    introduction = core.credentials.introduction()
     questions = QuestionDesk(outbound.resolver.reply_to, upgraded=end_with_peer, introduction=introduction)
     reports = ReportDesk(
-        partial(receive_report, core.roster, core.identities, core.policy.regard, core.metrics),
+        partial(
+            receive_report,
+            core.roster,
+            core.identities,
+            core.policy.regard,
+            core.metrics,
+            outbound.standing.returned,
+        ),
         lambda: core.metrics.report("invalid"),
         upgraded=end_with_peer,
         introduction=introduction,
@@ -448,6 +456,7 @@ def _make_server(
     return OciServer(
         own=core.own,
         guard=core.guard,
+        introduction=core.credentials.introduction,
         recorder=Recorder(
             callers=Callers(credentials=core.credentials, peer_at=core.roster.peer_at),
             metrics=core.metrics,
@@ -504,6 +513,7 @@ def _make_admin(core: Core, outbound: Outbound, listeners: Mapping[str, HttpList
     )
     return AdminServer(
         guard=core.guard,
+        introduction=core.credentials.introduction("admin"),
         routes=[
             *metrics_routes(gauges, clock),
             *health_routes(readiness.reason),

@@ -25,8 +25,8 @@ NOISE_US = 100.0
 """A difference of round trips, in microseconds, that contradicts no label.
 
 10 km of cable add as much to a round trip: what is nearer is hardly another zone. On one machine, ratios say
-nothing: a handshake over loopback takes 7 µs, and up to 64 µs while the processors are busy, as if one process
-were nine times as far away as another. A label that is wrong by less makes no pull noticeably slower.
+nothing: a handshake over loopback takes 7 µs, and up to 64 µs while the processors are busy, as if one
+process were nine times as far away as another. A label that is wrong by less makes no pull noticeably slower.
 """
 
 _CLEARLY = 1.25  # a zone must be nearer than the next candidate by this factor

@@ -182,7 +182,12 @@ class Explainer:
 def _failures(regard: Regard, now_s: float) -> tuple[PeerFailureEntry, ...]:
     newest = sorted(regard.failures(), key=lambda each: (-each[1].at_s, each[0]))[:_FAILURES_MAX]
     return tuple(
-        PeerFailureEntry(node=node, failure=failure.words, age_s=round(max(0.0, now_s - failure.at_s), 3))
+        PeerFailureEntry(
+            node=node,
+            failure=failure.words,
+            age_s=round(max(0.0, now_s - failure.at_s), 3),
+            answered_since=regard.answered_since(node),
+        )
         for node, failure in newest
     )
 

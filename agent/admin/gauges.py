@@ -38,7 +38,8 @@ class Gauges:
         metrics = self.metrics
         metrics.store(*self.store.totals, unreadable=len(self.store.unreadable))
         cooling = frozenset(self.regard.cooling(now_s))
-        away = self.roster.peers.keys() & (cooling | self.measurer.unreachable)
+        silent = {node for node, _ in self.regard.failures() if self.regard.silence(node) is not None}
+        away = self.roster.peers.keys() & (cooling | silent)
         metrics.peers(len(self.roster), cooling=len(cooling), reachable=len(self.roster) - len(away))
         metrics.connections(self.connections())
         metrics.scrub_paused(self.scrubber.paused)

@@ -64,7 +64,7 @@ def topology_routes(
     """Where each node is, and how far away. ``problems``: those that are not about labels."""
 
     async def topology(_: web.BaseRequest) -> web.Response:
-        view = await topology_view(roster, regard, clock(), problems(), measurer.why_unreachable)
+        view = await topology_view(roster, regard, clock(), problems())
         return await document_response(view)
 
     async def latency(_: web.BaseRequest) -> web.Response:

@@ -6,7 +6,7 @@ error is an `ErrorDocument`.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from aiohttp import web
@@ -49,11 +49,18 @@ class Route:
 
 
 class AdminServer:
-    """The handler behind the admin port. ``guard``: refuses what other sites' pages ask."""
+    """The handler behind the admin port. ``guard``: refuses what other sites' pages ask.
 
-    def __init__(self, routes: Iterable[Route], guard: BrowserGuard) -> None:
+    ``introduction``: headers that say whose admin port this is, for who asks for a page that is not there:
+    an agent with a wrong port in its list of peers does.
+    """
+
+    def __init__(
+        self, routes: Iterable[Route], guard: BrowserGuard, introduction: Mapping[str, str] | None = None
+    ) -> None:
         self.routes = {route.path: route for route in routes}
         self._guard = guard
+        self._introduction = introduction or {}
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request."""
@@ -63,6 +70,8 @@ class AdminServer:
             response = error_response(error.status, error.code, error.message, hint=error.hint)
             if error.status == 405:
                 response.headers["Allow"] = ", ".join(_methods(self.routes[request.path]))
+            if error.code == NO_SUCH_PAGE:
+                response.headers.update(self._introduction)
         except OciError as error:
             response = oci_error_response(error)
         response.headers.update(_FOR_BROWSERS)

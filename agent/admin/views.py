@@ -53,16 +53,15 @@ async def topology_view(
     regard: Regard,
     moment: Moment,
     problems: Sequence[Problem] = (),
-    unreachable: Mapping[NodeName, str] | None = None,
 ) -> TopologyDocument:
     """Every node with its placement and cost, the zones, the matrix between them, and all problems.
 
-    ``problems``: those that are not about labels. ``unreachable``: the peers that can't be measured, and why.
+    ``problems``: those that are not about labels.
     """
     snapshot, now_s = roster.snapshot, moment.now_s
     zones = sorted(snapshot.zones, key=str)
     standings = sorted(snapshot.standings.items(), key=lambda item: (item[1].placement.path, item[0]))
-    silent = {**_silent(regard, now_s), **(unreachable or {})}
+    silent = _silent(regard, now_s)
     nodes = await _nodes(standings, roster, regard, silent, now_s)
     matrix_us, matrix_source = await _matrix(roster, zones)
     return TopologyDocument(

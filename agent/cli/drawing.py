@@ -137,7 +137,8 @@ def print_explanation(explanation: ExplainDocument) -> None:
     if explanation.failures:
         console.print(Text("last failures of peers, whatever they were asked for:"))
     for peer in explanation.failures[:_SHOWN]:
-        console.print(Text(f"  {peer.node}: {peer.failure}, {age(peer.age_s)}"))
+        since = "; it has answered since" if peer.answered_since else ""
+        console.print(Text(f"  {peer.node}: {peer.failure}, {age(peer.age_s)}{since}"))
     if more := explanation.failures[_SHOWN:]:
         console.print(Text(f"  … and {len(more)} more (--json)", style="dim"))
     if explanation.content:

@@ -33,11 +33,15 @@ class PeerReasonEntry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PeerFailureEntry:
-    """A peer's last failure, whatever it was asked for, in words. ``age_s``: how long ago it was."""
+    """A peer's last failure, whatever it was asked for, in words. ``age_s``: how long ago it was.
+
+    ``answered_since``: it answered something since, so it is there again. It may cool off all the same.
+    """
 
     node: str
     failure: str
     age_s: float
+    answered_since: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
@@ -20,8 +21,9 @@ from agent.latency.wire import PATH, encode_report
 from agent.members.member import Peer
 from agent.members.roster import Roster
 from agent.observe.metrics import Metrics
-from agent.peering.dial import Dialer, OwnFault, Unreachable
+from agent.peering.dial import Dialer, OwnFault, Refused, Unreachable
 from agent.peering.websocket import PeerSocket
+from agent.pull.regard import Regard
 from agent.tasks import end_all
 from topology.measuring import MeasureLimits, choose_measured
 from topology.placement import NodeName, ZoneKey
@@ -36,6 +38,15 @@ _OPENING_MAX = 8  # connections that open at once, so that a rotation is no burs
 _LOST_MAX = 3  # a connection is given up after this many messages in a row without an acknowledgement
 _RETRY_LEAST_S, _RETRY_MOST_S = 1.0, 60.0
 _SOON_S = 0.1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Retry:
+    """When a peer is tried again. ``waits_s``: the wait before that. ``is_silent``: it did not answer."""
+
+    at_s: float
+    waits_s: float
+    is_silent: bool = False
 
 
 class _Connection:
@@ -78,14 +89,16 @@ class _Connection:
 class Measurer:
     """Keeps the roster's latencies measured. Use as an async context manager, and `run` it.
 
-    ``load``: returns how many bodies this node sends to peers now. ``dialer``: opens the measuring
-    connections. It should connect from this node's own address: peers recognise the reporter by it.
+    ``regard``: is told which peers answer, and how those fail that do not. ``load``: returns how many bodies
+    this node sends to peers now. ``dialer``: opens the measuring connections. It should connect from this
+    node's own address: peers recognise the reporter by it.
     """
 
     def __init__(
         self,
         *,
         roster: Roster,
+        regard: Regard,
         settings: LatencySettings,
         metrics: Metrics,
         load: Callable[[], int],
@@ -93,6 +106,7 @@ class Measurer:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._roster = roster
+        self._regard = regard
         self._settings = settings
         self._metrics = metrics
         self._load = load
@@ -101,8 +115,7 @@ class Measurer:
         self._connections: dict[NodeName, _Connection] = {}
         self._opening: dict[NodeName, asyncio.Task[None]] = {}
         self._closing: set[asyncio.Task[None]] = set()
-        self._retry: dict[NodeName, tuple[float, float]] = {}  # when to try again, and the wait before that
-        self.why_unreachable: dict[NodeName, str] = {}  # of the peers whose connection did not open
+        self._retry: dict[NodeName, _Retry] = {}  # of the peers whose connection did not open, or ended
         self._planned: tuple[int, int] | None = None
         self._wanted: tuple[NodeName, ...] = ()
         self._last_report = float("-inf"), b""  # when it was made, and the message
@@ -111,11 +124,6 @@ class Measurer:
     def measured(self) -> tuple[NodeName, ...]:
         """The peers that have a connection now."""
         return tuple(self._connections)
-
-    @property
-    def unreachable(self) -> frozenset[NodeName]:
-        """The peers to which the last attempt to open a measuring connection failed."""
-        return frozenset(self._retry)
 
     async def __aenter__(self) -> Self:
         return self
@@ -158,18 +166,28 @@ class Measurer:
             moved = peer is None or peer.base_url != connection.peer.base_url
             if name not in wanted or connection.dead or moved:
                 if connection.dead:
-                    self._retry[name] = now_s + _RETRY_LEAST_S, _RETRY_LEAST_S
+                    self._retry[name] = _Retry(at_s=now_s + _RETRY_LEAST_S, waits_s=_RETRY_LEAST_S)
                 self._drop(connection)
         for name in self._wanted:
             if len(self._opening) >= _OPENING_MAX:
                 break
             peer = self._roster.peer(name)
-            retry_s, _ = self._retry.get(name, (0.0, 0.0))
-            if peer is None or name in self._connections or name in self._opening or now_s < retry_s:
+            if peer is None or name in self._connections or name in self._opening:
+                continue
+            if not self._is_due(name, now_s):
                 continue
             task = tasks.create_task(self._open(peer), name="open a measuring connection")
             self._opening[name] = task
             task.add_done_callback(lambda _, name=name: self._opening.pop(name, None))  # type: ignore[misc]
+
+    def _is_due(self, name: NodeName, now_s: float) -> bool:
+        """Whether a peer may be tried now. One that was silent is not waited for once it answered others."""
+        retry = self._retry.get(name)
+        if retry is None or now_s >= retry.at_s:
+            return True
+        failed_s = retry.at_s - retry.waits_s
+        answers = retry.is_silent and self._regard.silence(name) is None
+        return answers and now_s >= failed_s + _RETRY_LEAST_S
 
     def _choose(self, turn: int) -> tuple[NodeName, ...]:
         snapshot = self._roster.snapshot
@@ -178,8 +196,6 @@ class Measurer:
             zones.setdefault(snapshot.zone_of(name), []).append(name)
         settings = self._settings
         self._retry = {name: retry for name, retry in self._retry.items() if self._roster.peer(name)}
-        for name in [name for name in self.why_unreachable if name not in self._retry]:
-            del self.why_unreachable[name]
         return choose_measured(
             zones,
             own=self._roster.own,
@@ -200,19 +216,28 @@ class Measurer:
                 answers_pings=False,
             )
         except (Unreachable, OwnFault) as error:
-            self._metrics.measurement("unreachable")
-            self.why_unreachable[peer.name] = str(error)
-            _, waited_s = self._retry.get(peer.name, (0.0, 0.0))
-            wait_s = min(_RETRY_MOST_S, max(_RETRY_LEAST_S, 2 * waited_s))
-            self._retry[peer.name] = self._clock() + wait_s, wait_s
-            _log.debug("can't measure: %s", error, extra={"fields": {"node": peer.name}})
+            self._failed(peer.name, error)
             return
         self._retry.pop(peer.name, None)
-        self.why_unreachable.pop(peer.name, None)
+        self._regard.heard(peer.name, self._clock())
         info = read_tcp_info(socket.kernel_socket)
         if info is not None and info.handshake_us is not None:
             self._add_sample(peer.name, info.handshake_us)
         self._connections[peer.name] = _Connection(peer, socket, info)
+
+    def _failed(self, name: NodeName, error: Unreachable | OwnFault) -> None:
+        """The connection did not open. It is tried again after a wait that doubles each time."""
+        self._metrics.measurement("unreachable")
+        _log.debug("can't measure: %s", error, extra={"fields": {"node": name}})
+        now_s, before = self._clock(), self._retry.get(name)
+        waits_s = _RETRY_LEAST_S if before is None else min(_RETRY_MOST_S, 2 * before.waits_s)
+        is_silent = isinstance(error, Unreachable) and not isinstance(error, Refused)
+        self._retry[name] = _Retry(at_s=now_s + waits_s, waits_s=waits_s, is_silent=is_silent)
+        if isinstance(error, OwnFault):
+            return  # that is no news of the peer
+        self._regard.noted(name, str(error), now_s, silent=is_silent)
+        if not is_silent:
+            self._regard.heard(name, now_s)
 
     async def _turn(self, connection: _Connection) -> None:
         name = connection.peer.name

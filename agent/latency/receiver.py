@@ -20,6 +20,7 @@ from agent.peering.accept import AcceptLimits, Acceptor, PeerRequest, PeerRespon
 from agent.peering.heartbeat import Heartbeat
 from agent.peering.websocket import PeerSocket
 from agent.pull.regard import Regard
+from topology.placement import NodeName
 
 _log = logging.getLogger(__name__)
 
@@ -99,10 +100,14 @@ def receive_report(
     identities: Identities,
     regard: Regard,
     metrics: Metrics,
+    returned: Callable[[NodeName], None],
     received: NodeReport,
     address: str,
 ) -> None:
-    """Use a peer's report. A report is ignored if its address is not that of the node that it names."""
+    """Use a peer's report. A report is ignored if its address is not that of the node that it names.
+
+    ``returned``: is called with a peer that reports although it did not answer before.
+    """
     absurd = roster.receive_report(received.node, received.report, address=address)
     if absurd is None:
         metrics.report("stranger")
@@ -110,6 +115,8 @@ def receive_report(
         return
     regard.reported_load(received.node, received.report.load, time.monotonic())
     metrics.report("taken", absurd=absurd)
+    if regard.silence(received.node) is not None:
+        returned(received.node)
 
 
 def _acknowledge_at_once(sock: Any) -> None:

@@ -9,6 +9,7 @@ containerd's reactions, as measured.
 
 import asyncio
 import logging
+from collections.abc import Callable, Mapping
 from typing import assert_never
 
 from aiohttp import web
@@ -29,7 +30,7 @@ from agent.listen.remote import RemoteContent
 from agent.observe.requests import Result
 from agent.oci.browser import BrowserGuard
 from agent.oci.digest import Digest
-from agent.oci.errors import Denied, Internal, OciError, Unsupported
+from agent.oci.errors import Denied, Internal, NameUnknown, OciError, Unsupported
 from agent.oci.manifest import Manifest
 from agent.oci.reference import Addressed, Kind, Named, Ping, ReferrerList, TagList, parse_target, unknown
 from agent.pull.bucket import TokenBucket
@@ -38,15 +39,21 @@ from topology.placement import NodeName
 
 _log = logging.getLogger("shorthaul.request")
 
+_CHANNELS = (HOLDERS_PATH, LATENCY_PATH)
+
 
 class OciServer:
-    """The handler behind the three listeners of the pull API."""
+    """The handler behind the three listeners of the pull API.
+
+    ``introduction``: the headers that tell another agent who this one is, and which listener it reached.
+    """
 
     def __init__(
         self,
         *,
         own: NodeName,
         guard: BrowserGuard,
+        introduction: Callable[[str], Mapping[str, str]],
         recorder: Recorder,
         questions: QuestionDesk,
         reports: ReportDesk,
@@ -58,6 +65,7 @@ class OciServer:
     ) -> None:
         self._own = own
         self._guard = guard
+        self._introduction = introduction
         self._recorder = recorder
         self._questions = questions
         self._reports = reports
@@ -94,6 +102,8 @@ class OciServer:
             exchange.record.status = 500
             response = error_response(Internal("internal error", hint="see the agent's log"))
             response.force_close()
+        if request.raw_path in _CHANNELS and not response.prepared:  # refused: say who does so
+            response.headers.update(self._introduction(exchange.caller.listener.value))
         self._recorder.finish(exchange)
         if exchange.record.result is Result.CUT:
             response.force_close()
@@ -105,12 +115,8 @@ class OciServer:
         refused = self._guard.refusal(request.method, request.headers)
         if refused is not None:
             raise Denied(refused.message, hint=refused.hint)
-        if caller.opens_channels and request.raw_path == HOLDERS_PATH:
-            record.kind, record.status = "holders", 101
-            return await self._questions.serve(request, caller.address)
-        if caller.opens_channels and request.raw_path == LATENCY_PATH:
-            record.kind, record.status = "latency", 101
-            return await self._reports.serve(request, caller.address)
+        if request.raw_path in _CHANNELS:
+            return await self._channel(exchange)
         if request.method not in ("GET", "HEAD"):
             raise Unsupported(
                 f"{request.method} is not supported: this is a read-only mirror",
@@ -134,6 +140,20 @@ class OciServer:
                 return await self._content(exchange, target)
             case _:
                 assert_never(target)
+
+    async def _channel(self, exchange: Exchange) -> web.StreamResponse:
+        """Another agent's standing connection. Raises `OciError` (404) if this is not the peer listener."""
+        request, caller, record = exchange.request, exchange.caller, exchange.record
+        if not caller.opens_channels:
+            raise NameUnknown(
+                f"this is listen.{caller.listener.value}, and agents talk to listen.peer",
+                hint="correct the port in the list of peers",
+            )
+        if request.raw_path == HOLDERS_PATH:
+            record.kind, record.status = "holders", 101
+            return await self._questions.serve(request, caller.address)
+        record.kind, record.status = "latency", 101
+        return await self._reports.serve(request, caller.address)
 
     async def _content(self, exchange: Exchange, target: Named | Addressed) -> web.StreamResponse:
         record = exchange.record

@@ -1,7 +1,10 @@
 """Makes the membership that the settings name. Nothing else names an implementation."""
 
-from agent.config import Settings
-from agent.members.checks import OwnAgent
+from dataclasses import fields
+
+from agent.config import Endpoint, Settings
+from agent.members.checks import OwnAgent, OwnListener
+from agent.members.introduction import PEER_LISTENER
 from agent.members.member import Membership
 from agent.members.problems import Problems
 from agent.members.static import NoMembership, StaticMembership
@@ -31,4 +34,15 @@ def own_agent(settings: Settings) -> OwnAgent:
         name=NodeName(settings.node.name),
         addresses=tuple(address for address in addresses if address not in ("0.0.0.0", "::")),
         port=listener.port,
+        others=_other_listeners(settings),
     )
+
+
+def _other_listeners(settings: Settings) -> tuple[OwnListener, ...]:
+    """This node's listeners that are not for peers."""
+    found = []
+    for entry in fields(settings.listen):
+        endpoint: Endpoint = getattr(settings.listen, entry.name)
+        if entry.name != PEER_LISTENER:
+            found.append(OwnListener(name=entry.name, host=endpoint.host, port=endpoint.port))
+    return tuple(found)

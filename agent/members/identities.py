@@ -1,8 +1,9 @@
 """Holds what other agents say of themselves against the list of members.
 
-An agent tells its name when it is asked (`answered`) and when it reports (`reported`). Nothing here proves a
-name, and anybody may claim one. So what is found is told and decides nothing, with one exception: an agent
-that is this very process is no peer, whatever its entry says. The number of problems is bounded.
+An agent tells its name when it is asked (`answered`) and when it reports (`reported`). Listeners that are not
+for peers tell which they are. Nothing here proves a name, and anybody may claim one. So what is found is told
+and decides nothing, with one exception: an agent that is this very process is no peer, whatever its entry
+says. The number of problems is bounded.
 """
 
 import asyncio
@@ -10,6 +11,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from agent.members.checks import listen_peer_hint
+from agent.members.introduction import PEER_LISTENER, Answer, Introduction
 from agent.members.member import Peer, Peers
 from agent.members.problems import Problem, Problems
 from agent.members.roster import Roster
@@ -52,33 +55,43 @@ class Identities:
         self._claims: dict[tuple[NodeName, str], _Claim] = {}
         roster.on_change(self._members_changed)
 
-    def answered(self, peer: Peer, name: str, instance: str) -> None:
-        """The agent at this peer's address says that it has this name, and is this instance."""
-        key, problem = (peer.name, peer.authority), self._about(peer, name, instance)
+    def answered(self, peer: Peer, answer: Answer | None) -> None:
+        """This answered at the peer's address. None: nobody did, or it is not known who."""
+        key, problem = (peer.name, peer.authority), None if answer is None else self._about(peer, answer)
         if problem != self._answers.get(key):  # each new connection answers, nearly always the same
             if problem is None:
                 del self._answers[key]
             else:
                 self._answers[key] = problem
             self._tell()
-        if instance == self._instance:
+        if answer is not None and answer.who is not None and answer.who.instance == self._instance:
             self._roster.exclude(peer)
 
-    def _about(self, peer: Peer, name: str, instance: str) -> Problem | None:
-        own = self._roster.own
-        if instance == self._instance:
+    def _about(self, peer: Peer, answer: Answer) -> Problem | None:
+        own, who = self._roster.own, answer.who
+        if who is None:
+            why = f"what answers there is no shorthaul agent (it answers {answer.how})"
+            hint = listen_peer_hint(peer.name)
+        elif who.listener != PEER_LISTENER:
+            why = f"that is no peer listener: it is {self._whose(who)} listen.{who.listener}"
+            hint = listen_peer_hint(peer.name)
+        elif who.instance == self._instance:
             why = f"leads to this node ({own}) itself"
             hint = "correct the address of that entry; it is not used as a peer"
-        elif name == own:
+        elif who.name == own:
             why = f"its agent has this node's name, {own}"
             hint = "node.name must be unique: change it on one of the two nodes"
-        elif name != peer.name:
-            why, hint = f"its agent calls itself {name!r}", "correct the entry, or that node's node.name"
+        elif who.name != peer.name:
+            why, hint = f"its agent calls itself {who.name!r}", "correct the entry, or that node's node.name"
         else:
             return None
         return Problem(
             node=peer.name, problem=f"{peer.authority} is listed as {peer.name}, but {why}", hint=hint
         )
+
+    def _whose(self, who: Introduction) -> str:
+        own = who.instance == self._instance
+        return f"this node's own ({self._roster.own})" if own else f"{who.name}'s"
 
     def reported(self, name: NodeName, address: str) -> None:
         """A report in this name came from an address that is not the one of a member with this name."""
@@ -124,5 +137,12 @@ class Identities:
         self._tell()
 
     def _tell(self) -> None:
-        claims = (claim.problem for claim in self._claims.values())
+        told = {self._roster.peer_at(address) for _, address in self._claims} & {
+            node for node, _ in self._answers
+        }
+        claims = (
+            claim.problem
+            for (_, address), claim in self._claims.items()
+            if self._roster.peer_at(address) not in told  # its answers say the same already
+        )
         self._problems.found(_SOURCE, (*self._answers.values(), *claims))

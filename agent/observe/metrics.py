@@ -205,8 +205,8 @@ class Metrics:
         )
         self._reachable = self._gauge(
             "peers_reachable",
-            "Peers that nothing speaks against now: they do not cool off, and the last attempt to open a "
-            "measuring connection to them, if there was one, did not fail.",
+            "Peers that nothing speaks against now: they do not cool off, and those that once did not answer "
+            "have answered since.",
         )
         self._rtt = self._histogram(
             "rtt_seconds",

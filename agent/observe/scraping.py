@@ -44,6 +44,10 @@ class _Handler(BaseHTTPRequestHandler):
     server: MetricsServer
     timeout = _IDLE_S
 
+    def version_string(self) -> str:
+        """The header Server. An agent with this port in its list of peers tells it to the operator."""
+        return "shorthaul-probe"
+
     def do_GET(self) -> None:
         refused = self.server.guard.refusal(
             "GET", {key.title(): value for key, value in self.headers.items()}

@@ -9,15 +9,20 @@ import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from agent.members.introduction import PEER_LISTENER, Answer, Introduction
 from agent.members.member import Peer
 from topology.labels import clean_value
 from topology.placement import NodeName
 
 _USER_AGENT = "shorthaul"
-_NAME_HEADER, _INSTANCE_HEADER = "Shorthaul-Node", "Shorthaul-Instance"
+_NAME_HEADER, _INSTANCE_HEADER, _LISTENER_HEADER = (
+    "Shorthaul-Node",
+    "Shorthaul-Instance",
+    "Shorthaul-Listener",
+)
 
-Introduced = Callable[[Peer, str, str], None]
-"""Is told the name and the instance that the agent at a peer's address gives. Nothing proves either."""
+Introduced = Callable[[Peer, Answer | None], None]
+"""Is told what answered at a peer's address. None: nobody, or somebody who accepted and did not say who."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,13 +42,18 @@ class Credentials:
         """Whether this request comes from another agent of the cluster. ``headers``: of any case."""
         return headers.get("User-Agent") == _USER_AGENT
 
-    @property
-    def introduction(self) -> dict[str, str]:
-        """The headers with which this agent accepts a WebSocket: who it is."""
-        return {_NAME_HEADER: self.own, _INSTANCE_HEADER: self.instance}
+    def introduction(self, listener: str = PEER_LISTENER) -> dict[str, str]:
+        """The headers with which this agent answers another one on one of its listeners: who it is.
+
+        Those that are not for peers say so, because a peer that comes there has a wrong port in its list.
+        """
+        return {_NAME_HEADER: self.own, _INSTANCE_HEADER: self.instance, _LISTENER_HEADER: listener}
 
     @staticmethod
-    def introduced(headers: Mapping[str, str]) -> tuple[str, str] | None:
-        """The name and the instance in the answer's headers. None if it has none."""
+    def introduced(headers: Mapping[str, str]) -> Introduction | None:
+        """Who answered, by the answer's headers. None if they do not say."""
         name, instance = headers.get(_NAME_HEADER), headers.get(_INSTANCE_HEADER)
-        return None if name is None or instance is None else (clean_value(name), instance)
+        if name is None or instance is None:
+            return None
+        listener = clean_value(headers.get(_LISTENER_HEADER, PEER_LISTENER))
+        return Introduction(name=clean_value(name), instance=instance, listener=listener)

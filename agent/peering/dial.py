@@ -10,25 +10,28 @@ import errno
 import os
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, Self
 
 import aiohttp
 from yarl import URL
 
+from agent.members.introduction import Answer
 from agent.members.member import Peer
 from agent.peering.credentials import Credentials, Introduced
 from agent.peering.heartbeat import Heartbeat, start_heartbeat
 from agent.peering.websocket import AnsweredWebSocket, PeerSocket
 from agent.pull.lateness import held_up, in_words
 from agent.pull.ways import Ways
+from topology.labels import clean_value
 
 Connected = Callable[[Peer, Any], None]
 """Is called with each new connection to a peer and its TCP socket. Its handshake measured a round trip."""
 
 _EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 _BY_THE_NETWORK = {errno.ENETUNREACH, errno.EACCES}  # without these words they sound like this node's trouble
+_SOFTWARE_MOST = 40  # characters of what a server calls itself
 _IP_BIND_ADDRESS_NO_PORT = 24  # include/uapi/linux/in.h; the socket module does not name it
 
 
@@ -37,7 +40,7 @@ class Unreachable(Exception):
 
 
 class Refused(Unreachable):
-    """The peer answered a request for a WebSocket with this HTTP status. So it is alive."""
+    """Something answered a request for a WebSocket with this HTTP status. So it is alive."""
 
     def __init__(self, status: int) -> None:
         super().__init__(f"status {status}")
@@ -60,7 +63,7 @@ def _translated(
     error: Exception, otherwise: str, late_s: float, peer: Peer, ways: Ways, has_route: Callable[[], bool]
 ) -> Unreachable | OwnFault:
     """See `Dialer.failure`. ``has_route``: asks this node's routing table."""
-    if isinstance(error, aiohttp.WSServerHandshakeError) and error.status >= 300:
+    if isinstance(error, aiohttp.WSServerHandshakeError) and error.status >= 200:
         return Refused(error.status)
     caught = _os_error(error)
     number = None if caught is None else caught.errno
@@ -106,7 +109,7 @@ class Dialer:
         credentials: Credentials,
         connect_s: float,
         connected: Connected = lambda _peer, _socket: None,
-        introduced: Introduced = lambda _peer, _name, _instance: None,
+        introduced: Introduced = lambda _peer, _answer: None,
         local_address: str | None = None,
         heartbeat: Heartbeat | None = None,
         ways: Ways | None = None,
@@ -171,15 +174,28 @@ class Dialer:
                 )
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             late_s = time.monotonic() - started_s - timeout_s
-            raise self.failure(peer, error, f"no answer within {timeout_s:g} s", late_s) from error
+            failure = self.failure(peer, error, f"no answer within {timeout_s:g} s", late_s)
+            if not isinstance(failure, OwnFault):
+                self._introduced(peer, self._answer(error))
+            raise failure from error
         self._ways.reached(peer.name)
         opened = PeerSocket(websocket, answers_pings=answers_pings)
         start_heartbeat(opened.kernel_socket, self._heartbeat)
         self._connected(peer, opened.kernel_socket)
         who = self.credentials.introduced(opened.headers)
-        if who is not None:
-            self._introduced(peer, *who)
+        self._introduced(peer, None if who is None else Answer(who=who, how="as an agent"))
         return opened
+
+    def _answer(self, error: Exception) -> Answer | None:
+        """What answered, if a WebSocket could not be opened because of that."""
+        if not isinstance(error, aiohttp.ClientResponseError):
+            return None
+        if not isinstance(error, aiohttp.WSServerHandshakeError):  # its bytes could not be parsed
+            return Answer(who=None, how="not in HTTP")
+        headers: Mapping[str, str] = error.headers or {}
+        software = clean_value(headers.get("Server", ""))[:_SOFTWARE_MOST]
+        how = f"HTTP {error.status}{f' by {software}' if software else ''}"
+        return Answer(who=self.credentials.introduced(headers), how=how)
 
     async def close(self) -> None:
         """End the WebSockets that are still open. Closing twice does nothing."""

@@ -159,7 +159,10 @@ class Policy:
     def why_cooling(self, node: NodeName, now_s: float) -> str:
         """Why a peer cools off, in words, and since when."""
         failure = self.regard.failure(node)
-        return "it failed" if failure is None else ago(failure.words, now_s - failure.at_s)
+        if failure is None:
+            return "it failed"
+        since = ", and has answered since" if self.regard.answered_since(node) else ""
+        return f"{ago(failure.words, now_s - failure.at_s)}{since}"
 
     def apply(self, finding: PeerFinding, digest: Digest, now_s: float) -> None:
         """Do what a pull's finding about a peer means for all pulls."""

@@ -130,9 +130,14 @@ class Regard:
         None: it answers, or nobody knows.
         """
         failure = self._failures.get(node)
-        if failure is None or not failure.silent or self._heard_s.get(node, -math.inf) >= failure.at_s:
-            return None
-        return failure
+        return None if failure is None or not failure.silent or self.answered_since(node) else failure
+
+    def answered_since(self, node: NodeName) -> bool:
+        """Whether the peer gave a sign of life after its last failure, if it was silent then."""
+        failure = self._failures.get(node)
+        if failure is None or not failure.silent:
+            return False
+        return self._heard_s.get(node, -math.inf) >= failure.at_s
 
     def failures(self) -> Iterator[tuple[NodeName, PeerFailure]]:
         """The last failure of each peer that ever failed."""

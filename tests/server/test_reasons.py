@@ -11,7 +11,7 @@ import pytest
 
 from agent.latency.wire import PATH as LATENCY_PATH
 
-from .agents import ADMIN, Node, Reply, Site, digest_of, fresh_address
+from .agents import ADMIN, Node, Reply, Site, digest_of, fresh_address, wait_for
 from .faults import Fault, Holder, Kind
 from .impostor import Asked, Behaviour, Impostor, then_silent
 
@@ -79,6 +79,38 @@ def test_explain_keeps_the_last_failure_in_words_and_topology_shows_who_does_not
     assert nodes["asking"]["silent"] is None
     (cooling,) = asking.transfers()["cooling"]
     assert cooling["reason"]
+
+
+def _silent(node: Node, name: str) -> str | None:
+    shown = {each["name"]: each for each in node.ask("/api/topology", port=ADMIN).json()["nodes"]}
+    why: str | None = shown[name]["silent"]
+    return why
+
+
+def test_peer_that_answers_again_is_not_shown_as_silent_any_more(site: Site) -> None:
+    """It is found by measuring, and would be tried again only after a wait that doubles each time."""
+    asking, near = site.add("asking"), site.add("near", latency={"measure": False})
+    site.start([asking])
+    wait_for(lambda: _silent(asking, "near") is not None, "nobody is there")
+    assert "connection refused" in str(_silent(asking, "near"))
+    assert asking.metric("shorthaul_peers_reachable") == 0
+    site.start([near])
+    asking.explain(digest_of(b"anything"))  # everybody is asked, and it answers
+    assert _silent(asking, "near") is None
+    explained = asking.explain(digest_of(b"anything"))
+    assert [each["answered_since"] for each in explained["failures"]] == [True]
+    assert all("has answered since" in each["reason"] for each in explained["not_asked_in_full"])
+
+
+def test_peer_that_shows_itself_again_is_asked_at_once_although_no_pull_needs_it(site: Site) -> None:
+    """A node that does not measure would greet it after two minutes only."""
+    asking = site.add("asking", latency={"measure": False})
+    near = site.add("near", latency={"interval_s": 0.25, "window_s": 1.0, "report_s": 0.2})
+    site.start([asking])
+    asking.explain(digest_of(b"anything"))
+    assert _silent(asking, "near") is not None
+    site.start([near])
+    wait_for(lambda: _silent(asking, "near") is None, "it reported, and was asked")
 
 
 @pytest.mark.parametrize("meanwhile", ["question", "fetch"])

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 import yaml
 
-from .agents import ADMIN, PEER, Node, Site, fresh_address, make_image, wait_for
+from .agents import ADMIN, LOCAL, PEER, SERVICE, Node, Site, fresh_address, make_image, wait_for
+from .impostor import Impostor, response, says
 
 
 def _problems(node: Node) -> list[dict[str, Any]]:
@@ -280,9 +281,79 @@ def test_entry_that_leads_back_to_this_node_is_found_by_the_answer_and_left_out(
         wait_for(lambda: _peers(node) == set(), "left out")
 
 
+@pytest.mark.parametrize(("port", "listener"), [(LOCAL, "hostport"), (SERVICE, "nodeport"), (ADMIN, "admin")])
+def test_entry_with_another_port_of_a_node_says_which_listener_is_there(
+    site: Site, port: int, listener: str
+) -> None:
+    node, other = site.add("node", latency=_REPORTING), site.add("other", latency=_REPORTING)
+    _write(site, _entry("node", node.address), _entry("other", other.address, port))
+    site.start()
+    said = f"that is no peer listener: it is other's listen.{listener}"
+    wait_for(lambda: said in _said(node), "said")
+    (logged,) = _logged(node, said)
+    assert "port of listen.peer on other" in logged["hint"]
+    (problem,) = _problems(node)
+    assert problem["node"] == "other"
+    shown = {each["name"]: each for each in node.ask("/api/topology", port=ADMIN).json()["nodes"]}
+    assert shown["other"]["silent"] is None, "it answers"
+    _write(site, _entry("node", node.address), _entry("other", other.address))
+    wait_for(lambda: _problems(node) == [], "it is over")
+    other.put(b"content")
+    assert node.blob(b"content").body == b"content"
+
+
+@pytest.mark.parametrize(("port", "listener"), [(LOCAL, "hostport"), (SERVICE, "nodeport"), (ADMIN, "admin")])
+def test_own_listener_in_the_peers_file_is_found_by_the_list_and_by_the_answer(
+    site: Site, port: int, listener: str
+) -> None:
+    node = site.add("node", latency=_REPORTING)
+    elsewhere = fresh_address()
+    with _forwarding(elsewhere, node.address, port):
+        _write(
+            site, _entry("node", node.address), _entry("one", node.address, port), _entry("two", elsewhere)
+        )
+        site.start()
+        own = f"no peer listener: it is this node's own (node) listen.{listener}"
+        wait_for(lambda: f"one: {node.address}:{port} is {own}" in _said(node), "found in the list")
+        wait_for(lambda: f"is listed as two, but that is {own}" in _said(node), "found by the answer")
+        wait_for(lambda: _peers(node) == set(), "left out")
+        assert len(_problems(node)) == 2
+
+
+def test_own_entry_with_the_port_of_another_listener_says_what_to_write(site: Site) -> None:
+    node = site.add("node")
+    _write(site, _entry("node", node.address, SERVICE), _entry("other", fresh_address()))
+    site.start()
+    wait_for(lambda: "it is its listen.nodeport, which is not for peers" in _said(node), "said")
+    (problem,) = (each for each in _problems(node) if each["node"] == "node")
+    assert f"write {node.address}:{PEER}" in problem["hint"]
+
+
+def test_what_is_no_agent_at_a_peers_address_is_said_until_an_agent_is_there(site: Site) -> None:
+    node, web = site.add("node", latency=_REPORTING), fresh_address()
+    _write(site, _entry("node", node.address), _entry("web", web))
+    page = says(response(200, b"hello", Server="pages/1"))
+    with Impostor(web, page, questioned=page):
+        site.start([node])
+        said = "what answers there is no shorthaul agent (it answers HTTP 200 by pages/1)"
+        wait_for(lambda: said in _said(node), "said")
+    wait_for(lambda: _problems(node) == [], "nobody is there any more")
+
+
+def test_peer_that_answers_another_name_is_listed_once_under_the_problems(site: Site) -> None:
+    """Its answers say it, and its reports do."""
+    node, other = site.add("node", latency=_REPORTING), site.add("other", latency=_REPORTING)
+    _write(site, _entry("node", node.address), _entry("listed", other.address))
+    site.start()
+    wait_for(lambda: "its agent calls itself 'other'" in _said(node), "answered")
+    reports = {"result": "stranger"}
+    wait_for(lambda: node.metric("shorthaul_latency_reports_total", **reports) >= 2, "reported")
+    assert [each["node"] for each in _problems(node)] == ["listed"]
+
+
 @contextmanager
-def _forwarding(source: str, target: str) -> Iterator[None]:
-    """Connections to the peer port of one address go on to that of another, as through a load balancer."""
+def _forwarding(source: str, target: str, port: int = PEER) -> Iterator[None]:
+    """Connections to the peer port of one address go on to a port of another, as through a load balancer."""
     ends: list[socket.socket] = [socket.create_server((source, PEER))]
     threads: list[threading.Thread] = []
 
@@ -302,7 +373,7 @@ def _forwarding(source: str, target: str) -> Iterator[None]:
             while True:
                 client, _ = listener.accept()
                 ends.append(client)
-                ends.append(socket.create_connection((target, PEER)))
+                ends.append(socket.create_connection((target, port)))
                 start(pump, *ends[-2:])
                 start(pump, *ends[:-3:-1])
 

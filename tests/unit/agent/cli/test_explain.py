@@ -128,6 +128,14 @@ def test_nobody_is_said_of_those_only_that_were_asked_in_full(capsys: Captured) 
     ]
 
 
+def test_failure_that_is_over_is_told_as_such(capsys: Captured) -> None:
+    failure = {"node": "n1", "failure": "connection refused", "age_s": 4.0}
+    failures = [failure, {**failure, "node": "n2", "answered_since": True}]
+    out = shown(capsys, explanation(failures=failures, content=[]))
+    assert "n1: connection refused, 4 s ago\n" in out
+    assert "n2: connection refused, 4 s ago; it has answered since\n" in out
+
+
 def test_last_failures_of_peers_are_told_with_their_age_twenty_at_most(capsys: Captured) -> None:
     failures = [{"node": f"n{number}", "failure": "no byte for 3 s", "age_s": 4.0} for number in range(25)]
     lines = shown(capsys, explanation(failures=failures, content=[])).splitlines()

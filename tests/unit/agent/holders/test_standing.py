@@ -9,6 +9,7 @@ from agent.members.member import Peer
 from agent.members.roster import Roster
 from tests.unit.agent.holders.cluster import EVERYONE, MEMBERS
 from tests.unit.twins import node, placed, run_in_virtual_time
+from topology.placement import NodeName
 
 EVERY_S = 100.0
 PASS_S = 1.0  # far more than it takes to greet all
@@ -21,6 +22,7 @@ class Greeted:
     roster: Roster
     names: list[str] = field(default_factory=list)
     met: list[str] = field(default_factory=list)
+    returned: Callable[[NodeName], None] = lambda _: None
 
     async def greet(self, peer: Peer) -> None:
         self.names.append(peer.name)
@@ -42,6 +44,7 @@ def play(scenario: Callable[[Greeted], Awaitable[None]], at_once: int = 64) -> N
             at_once=at_once,
             every_s=EVERY_S,
         )
+        greeted.returned = standing.returned
         running = asyncio.create_task(standing.run())
         try:
             await scenario(greeted)
@@ -129,3 +132,19 @@ def test_peer_that_moved_is_met_again() -> None:
         assert greeted.met == ["far-1", "far-1"]
 
     play(scenario)
+
+
+def test_peer_that_shows_itself_again_is_greeted_at_once_and_nobody_else_is() -> None:
+    async def scenario(greeted: Greeted) -> None:
+        greeted.roster.update(MEMBERS)
+        await asyncio.sleep(PASS_S)
+        greeted.forget()
+        for name in ("far-1", "stranger", "far-1"):
+            greeted.returned(node(name))
+        await asyncio.sleep(PASS_S)
+        assert greeted.names == ["far-1"]
+        greeted.returned(node("far-1"))
+        await asyncio.sleep(PASS_S)
+        assert greeted.names == ["far-1"] * 2
+
+    play(scenario, at_once=1)

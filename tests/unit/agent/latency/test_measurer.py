@@ -1,6 +1,8 @@
 """The measurer against real peers on loopback: it reports, rotates, gives up, and leaves nothing open."""
 
 import asyncio
+import socket
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -17,6 +19,7 @@ from agent.members.member import Peer, Peers
 from agent.members.roster import Roster
 from agent.observe.metrics import Metrics
 from agent.peering.dial import Dialer
+from agent.pull.regard import Regard
 from tests.unit.agent.peering.raw import accept_upgrade, vanish
 from tests.unit.agent.transfer.scripted import Connection, descriptors, scripted
 from tests.unit.twins import CREDENTIALS, located, node, other_tasks, peers, zone_key
@@ -41,7 +44,7 @@ class RealPeer:
 
 
 @asynccontextmanager
-async def real_peer() -> AsyncIterator[RealPeer]:
+async def real_peer(at_port: int = 0) -> AsyncIterator[RealPeer]:
     made: list[RealPeer] = []
     desk = ReportDesk(lambda told, _address: made[0].told.append(told), lambda: None)
 
@@ -52,7 +55,7 @@ async def real_peer() -> AsyncIterator[RealPeer]:
 
     runner = web.ServerRunner(web.Server(serve), shutdown_timeout=0.1)
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
+    site = web.TCPSite(runner, "127.0.0.1", at_port, reuse_address=True)
     await site.start()
     host, port = runner.addresses[0][:2]
     made.append(RealPeer(address=(host, port), desk=desk))
@@ -68,6 +71,7 @@ class Running:
     measurer: Measurer
     roster: Roster
     metrics: Metrics
+    regard: Regard
 
     def count(self, result: str) -> float:
         """The number of measurements with this result."""
@@ -82,8 +86,12 @@ async def running(members: Peers, **settings: object) -> AsyncIterator[Running]:
     roster.update(members)
     metrics = Metrics()
     dialer = Dialer(credentials=CREDENTIALS, connect_s=3.0)
+    regard = Regard(cooloff_s=5.0)
+    roster.on_change(regard.members_changed)
+    regard.members_changed(roster.peers)
     measurer = Measurer(
         roster=roster,
+        regard=regard,
         settings=LatencySettings(**{**QUICK, **settings}),  # type: ignore[arg-type]
         metrics=metrics,
         load=lambda: 3,
@@ -92,7 +100,7 @@ async def running(members: Peers, **settings: object) -> AsyncIterator[Running]:
     async with dialer, measurer:
         task = asyncio.create_task(measurer.run())
         try:
-            yield Running(measurer, roster, metrics)
+            yield Running(measurer, roster, metrics, regard)
         finally:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
@@ -156,6 +164,29 @@ async def test_peer_that_cannot_be_reached_is_counted_and_left_alone_for_a_while
             await until(lambda: run.count("measured") >= 10, "the other is measured")
             assert run.count("unreachable") == 1
             assert run.measurer.measured == ("p",)
+            silence = run.regard.silence(node("gone"))
+            assert silence is not None
+            assert silence.words == "connection refused"
+
+
+async def test_peer_that_was_silent_is_measured_as_soon_as_it_answered_anything() -> None:
+    """Otherwise it would be left alone for up to a minute, because it failed often before."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        host, port = free.getsockname()
+    came_back = Peer(name=node("p"), address=host, port=port, placement=located("r", "a"))
+    async with running(peers(came_back)) as run:
+        await until(lambda: run.count("unreachable") >= 2, "it failed twice: now it is left alone for 2 s")
+        async with real_peer(port) as peer:
+            run.regard.heard(node("p"), time.monotonic())
+            await until(lambda: peer.opened == 1, "a measuring connection")
+            assert run.regard.silence(node("p")) is None
+
+
+async def test_connection_that_opens_is_a_sign_of_life() -> None:
+    async with real_peer() as one, running(peers(one.member("p", located("r", "a")))) as run:
+        run.regard.noted(node("p"), "connection refused", time.monotonic(), silent=True)
+        await one.desk.close()
+        await until(lambda: run.regard.silence(node("p")) is None, "it is heard")
 
 
 async def test_peer_that_closes_the_connection_is_measured_anew() -> None:
@@ -194,6 +225,10 @@ async def test_peer_that_does_not_speak_the_protocol_is_unreachable() -> None:
         async with running(peers(old)) as run:
             await until(lambda: run.count("unreachable") == 1, "a refusal")
             assert run.measurer.measured == ()
+            assert run.regard.silence(node("old")) is None  # it answers, although nothing useful
+            failure = run.regard.failure(node("old"))
+            assert failure is not None
+            assert failure.words == "status 404"
 
 
 async def test_connections_are_bounded_and_everybody_has_a_turn() -> None:
@@ -216,6 +251,7 @@ async def test_probing_that_is_turned_off_opens_nothing() -> None:
         roster.update(peers(one.member("p", located("r", "a"))))
         measurer = Measurer(
             roster=roster,
+            regard=Regard(cooloff_s=5.0),
             settings=LatencySettings(measure=False),
             metrics=Metrics(),
             load=lambda: 0,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from agent.members.checks import OwnAgent, check_members, plain_address
+from agent.members.checks import OwnAgent, OwnListener, check_members
 from agent.members.member import Peer
 from tests.unit.twins import node
 from topology.placement import Placement
@@ -26,7 +26,7 @@ def test_list_with_this_node_and_others_is_in_order() -> None:
     assert checked(ME, ("a", "10.0.0.1", 30020), ("b", "10.0.0.1", 30021)) == (["a", "b"], [])
 
 
-@pytest.mark.parametrize("address", ["10.0.0.9", "fd00::9", "::ffff:10.0.0.9"])
+@pytest.mark.parametrize("address", ["10.0.0.9", "fd00::9"])
 def test_own_address_under_another_name_is_no_peer(address: str) -> None:
     used, (problem,) = checked(ME, ("a", "10.0.0.1", 30020), ("also-me", address, 30020))
     assert used == ["a"]
@@ -59,7 +59,7 @@ def test_empty_list_is_told() -> None:
 
 
 def test_two_members_with_one_address_are_one_peer_and_both_are_named() -> None:
-    used, (problem,) = checked(ME, ("a", "10.0.0.1", 30020), ("b", "::ffff:10.0.0.1", 30020))
+    used, (problem,) = checked(ME, ("a", "10.0.0.1", 30020), ("b", "10.0.0.1", 30020))
     assert used == ["a"]
     assert problem.startswith("b: ")
     assert "only a is used" in problem
@@ -83,11 +83,48 @@ def test_node_that_listens_on_every_address_is_found_by_the_one_that_is_known() 
     assert len(problems) == 1
 
 
-@pytest.mark.parametrize(
-    ("address", "plain"), [("::ffff:10.0.0.1", "10.0.0.1"), ("10.0.0.1", "10.0.0.1"), ("fd00::1", "fd00::1")]
+LISTENING = OwnAgent(
+    name=node("own"),
+    addresses=("10.0.0.9",),
+    port=30020,
+    others=(
+        OwnListener(name="hostport", host="127.0.0.1", port=30020),
+        OwnListener(name="nodeport", host="10.0.0.9", port=30022),
+        OwnListener(name="admin", host="0.0.0.0", port=9090),
+    ),
 )
-def test_address_has_one_form(address: str, plain: str) -> None:
-    assert plain_address(address) == plain
+
+
+@pytest.mark.parametrize(
+    ("address", "port", "listener"),
+    [
+        ("127.0.0.1", 30020, "hostport"),
+        ("10.0.0.9", 30022, "nodeport"),
+        ("10.0.0.9", 9090, "admin"),
+        ("127.0.0.1", 9090, "admin"),
+        ("127.8.9.1", 9090, "admin"),
+    ],
+)
+def test_own_listener_that_is_not_for_peers_is_no_peer_and_is_named(
+    address: str, port: int, listener: str
+) -> None:
+    used, (problem,) = checked(ME, ("a", address, port), ("b", "10.0.0.1", 30020), own=LISTENING)
+    assert used == ["b"]
+    own = f"this node's own (own) listen.{listener}"
+    assert problem == f"a: {address}:{port} is no peer listener: it is {own}; not used as a peer"
+
+
+@pytest.mark.parametrize(
+    ("address", "port"), [("10.0.0.1", 30022), ("127.0.0.2", 30020), ("10.0.0.9", 30021), ("10.0.0.8", 9090)]
+)
+def test_same_port_elsewhere_is_not_this_nodes(address: str, port: int) -> None:
+    assert checked(ME, ("a", address, port), own=LISTENING) == (["a"], [])
+
+
+def test_own_entry_with_the_port_of_another_listener_says_which_one_and_what_to_write() -> None:
+    used, (problem,) = checked(("own", "10.0.0.9", 30022), ("a", "10.0.0.1", 30020), own=LISTENING)
+    assert used == ["a"]
+    assert "listen.nodeport, which is not for peers" in problem
 
 
 def test_agent_is_shown_as_an_address_with_a_port() -> None:

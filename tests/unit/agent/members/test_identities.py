@@ -6,6 +6,7 @@ from collections.abc import Iterable
 import pytest
 
 from agent.members.identities import Identities
+from agent.members.introduction import Answer, Introduction
 from agent.members.member import Peer
 from agent.members.problems import Problem, Problems
 from agent.members.roster import Roster
@@ -16,6 +17,10 @@ TTL_S = 60.0
 
 def peer(name: str, address: str) -> Peer:
     return Peer(name=node(name), address=address, port=30020, placement=located("r", "a"))
+
+
+def said_to_be(name: str, instance: str, listener: str = "peer") -> Answer:
+    return Answer(who=Introduction(name=name, instance=instance, listener=listener), how="HTTP 404")
 
 
 A, B = peer("a", "10.0.0.1"), peer("b", "10.0.0.2")
@@ -51,27 +56,27 @@ def cluster() -> Cluster:
 
 
 def test_agents_that_are_who_the_list_says_are_no_problem(cluster: Cluster) -> None:
-    cluster.identities.answered(A, "a", "one")
-    cluster.identities.answered(B, "b", "two")
+    cluster.identities.answered(A, said_to_be("a", "one"))
+    cluster.identities.answered(B, said_to_be("b", "two"))
     assert cluster.said == []
 
 
 def test_agent_with_another_name_than_listed_is_told_until_it_has_the_right_one(cluster: Cluster) -> None:
-    cluster.identities.answered(A, "c", "one")
+    cluster.identities.answered(A, said_to_be("c", "one"))
     assert cluster.said == ["a: 10.0.0.1:30020 is listed as a, but its agent calls itself 'c'"]
     assert node("a") in cluster.roster.peers
-    cluster.identities.answered(A, "a", "two")
+    cluster.identities.answered(A, said_to_be("a", "two"))
     assert cluster.said == []
 
 
 def test_agent_with_this_nodes_name_is_told(cluster: Cluster) -> None:
-    cluster.identities.answered(A, "own", "another")
+    cluster.identities.answered(A, said_to_be("own", "another"))
     assert cluster.said == ["a: 10.0.0.1:30020 is listed as a, but its agent has this node's name, own"]
     assert node("a") in cluster.roster.peers
 
 
 def test_entry_that_leads_to_this_node_itself_is_left_out_until_it_is_corrected(cluster: Cluster) -> None:
-    cluster.identities.answered(A, "own", "mine")
+    cluster.identities.answered(A, said_to_be("own", "mine"))
     assert list(cluster.roster.peers) == ["b"]
     assert "leads to this node (own) itself" in cluster.said[0]
     cluster.listing(A, B)
@@ -82,7 +87,7 @@ def test_entry_that_leads_to_this_node_itself_is_left_out_until_it_is_corrected(
 
 
 def test_what_was_told_of_a_peer_that_left_is_over(cluster: Cluster) -> None:
-    cluster.identities.answered(A, "c", "one")
+    cluster.identities.answered(A, said_to_be("c", "one"))
     cluster.listing(B)
     assert cluster.said == []
 
@@ -153,6 +158,45 @@ def test_agent_that_answers_as_before_is_not_told_again(cluster: Cluster) -> Non
     counted = CountedProblems()
     identities = Identities(instance="mine", roster=cluster.roster, problems=counted, report_ttl_s=TTL_S)
     for _ in range(100):
-        identities.answered(A, "c", "one")
-        identities.answered(B, "b", "two")
+        identities.answered(A, said_to_be("c", "one"))
+        identities.answered(B, said_to_be("b", "two"))
     assert counted.times == 1
+
+
+@pytest.mark.parametrize("listener", ["hostport", "nodeport", "admin"])
+def test_listener_that_is_not_for_peers_is_told_with_its_node_and_stays_listed(
+    cluster: Cluster, listener: str
+) -> None:
+    cluster.identities.answered(A, said_to_be("c", "one", listener))
+    (problem,) = cluster.problems.all
+    assert problem.problem == (
+        f"10.0.0.1:30020 is listed as a, but that is no peer listener: it is c's listen.{listener}"
+    )
+    assert "port of listen.peer on a" in problem.hint
+    assert list(cluster.roster.peers) == ["a", "b"]
+
+
+def test_own_listener_that_is_not_for_peers_is_told_and_left_out(cluster: Cluster) -> None:
+    cluster.identities.answered(A, said_to_be("own", "mine", "nodeport"))
+    assert "it is this node's own (own) listen.nodeport" in cluster.said[0]
+    assert list(cluster.roster.peers) == ["b"]
+
+
+def test_what_answers_but_is_no_agent_is_told_until_it_answers_no_more(cluster: Cluster) -> None:
+    cluster.identities.answered(A, Answer(who=None, how="HTTP 404 by nginx/1.27"))
+    assert cluster.said == [
+        "a: 10.0.0.1:30020 is listed as a, but what answers there is no shorthaul agent "
+        "(it answers HTTP 404 by nginx/1.27)"
+    ]
+    cluster.identities.answered(A, None)
+    assert cluster.said == []
+
+
+def test_agent_that_is_not_who_the_list_says_is_listed_once_although_it_reports_too(cluster: Cluster) -> None:
+    cluster.identities.answered(B, said_to_be("c", "one"))
+    cluster.identities.reported(node("c"), "10.0.0.2")
+    cluster.identities.answered(A, said_to_be("own", "two"))
+    cluster.identities.reported(node("own"), "10.0.0.1")
+    assert [each.partition(":")[0] for each in cluster.said] == ["b", "a"]
+    cluster.identities.answered(B, None)  # it does not accept connections any more, but still reports
+    assert len(cluster.said) == 2

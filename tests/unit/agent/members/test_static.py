@@ -69,6 +69,13 @@ def test_empty_list_is_no_mistake(path: Path, document: str) -> None:
     assert read(path, document) == {}
 
 
+def test_ipv4_address_in_an_ipv6_one_is_the_ipv4_address(path: Path) -> None:
+    (peer,) = read(path, [entry("a", address="::FFFF:10.0.0.1")]).values()
+    assert (peer.address, peer.base_url) == ("10.0.0.1", "http://10.0.0.1:30020")
+    listed = [entry("a", address="10.0.0.1"), entry("b", address="::ffff:10.0.0.1")]
+    assert list(read(path, listed)) == ["a"], "they are one agent"
+
+
 def test_ipv6_address_is_normalised_and_has_brackets_in_urls(path: Path) -> None:
     (peer,) = read(path, [entry("a", address="FD00:0::1")]).values()
     assert (peer.address, peer.base_url) == ("fd00::1", "http://[fd00::1]:30020")
@@ -90,6 +97,8 @@ def test_ipv4_url_has_no_brackets(path: Path) -> None:
         (entry("a", address=None), "[0].address:"),
         (entry("a", address="10.0.0.1:30020"), "[0].address:"),
         (entry("a", address="0.0.0.0"), "[0].address:"),
+        (entry("a", address="::ffff:0.0.0.0"), "[0].address:"),
+        (entry("a", address="255.255.255.255"), "[0].address:"),
         (entry("a", address="ff02::1"), "[0].address:"),
         (entry("a", port=0), "[0].port:"),
         (entry("a", port=65536), "[0].port:"),

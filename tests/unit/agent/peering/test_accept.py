@@ -8,6 +8,7 @@ import pytest
 import uvloop
 from aiohttp import web
 
+from agent.members.introduction import Answer, Introduction
 from agent.members.member import Peer
 from agent.oci.errors import OciError
 from agent.peering.accept import AcceptLimits, Acceptor
@@ -56,8 +57,8 @@ async def test_messages_come_and_go() -> None:
 
 
 async def test_dialer_is_told_who_accepted_and_nothing_by_who_does_not_say() -> None:
-    told: list[tuple[str, str, str]] = []
-    for introduction in (CREDENTIALS.introduction, None):
+    told: list[Answer | None] = []
+    for introduction in (CREDENTIALS.introduction(), None):
         acceptor = Acceptor(purpose="echoes", limits=ROOMY, heartbeat=QUICK, introduction=introduction)
 
         async def listen(socket: PeerSocket, _address: str) -> None:
@@ -71,14 +72,15 @@ async def test_dialer_is_told_who_accepted_and_nothing_by_who_does_not_say() -> 
             Dialer(
                 credentials=CREDENTIALS,
                 connect_s=5.0,
-                introduced=lambda peer, name, instance: told.append((peer.name, name, instance)),
+                introduced=lambda _peer, answer: told.append(answer),
             ) as dialer,
         ):
             host, port = server.address
             peer = Peer(name=node("listed"), address=host, port=port, placement=located())
             socket = await dialer.open_websocket(peer, "/", timeout_s=20.0, message_max_bytes=10)
             await socket.close()
-    assert told == [("listed", CREDENTIALS.own, CREDENTIALS.instance)]
+    who = Introduction(name=CREDENTIALS.own, instance=CREDENTIALS.instance, listener="peer")
+    assert told == [Answer(who=who, how="as an agent"), None]
 
 
 async def test_request_that_is_no_websocket_is_refused() -> None:

@@ -3,6 +3,7 @@
 import pytest
 from multidict import CIMultiDict
 
+from agent.members.introduction import Introduction
 from agent.peering.credentials import Credentials
 from tests.unit.twins import located, node, peer
 
@@ -28,8 +29,10 @@ def test_headers_of_one_request_win() -> None:
 
 
 def test_agent_introduces_itself_and_every_process_is_another_instance() -> None:
-    headers = CIMultiDict({k.lower(): v for k, v in ONE.introduction.items()})
-    assert OTHER.introduced(headers) == ("one", ONE.instance)
+    for listener in ("peer", "admin"):
+        headers = CIMultiDict({k.lower(): v for k, v in ONE.introduction(listener).items()})
+        who = Introduction(name="one", instance=ONE.instance, listener=listener)
+        assert OTHER.introduced(headers) == who
     assert Credentials(own=node("one")).instance != ONE.instance
 
 
@@ -39,9 +42,10 @@ def test_peer_that_does_not_introduce_itself_says_nothing(headers: dict[str, str
 
 
 def test_name_that_a_peer_gives_is_printable_and_short() -> None:
-    name, _ = ONE.introduced({"Shorthaul-Node": "a\x1b[2J" + "x" * 5000, "Shorthaul-Instance": "i"}) or (
-        "",
-        "",
-    )
-    assert name.isprintable()
-    assert len(name) < 300
+    odd = "a\x1b[2J" + "x" * 5000
+    headers = {"Shorthaul-Node": odd, "Shorthaul-Instance": "i", "Shorthaul-Listener": odd}
+    who = ONE.introduced(headers)
+    assert who is not None
+    for text in (who.name, who.listener):
+        assert text.isprintable()
+        assert len(text) < 300

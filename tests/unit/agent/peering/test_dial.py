@@ -11,8 +11,9 @@ import aiohttp
 import pytest
 from aiohttp.client_reqrep import ConnectionKey
 
+from agent.members.introduction import Answer, Introduction
 from agent.members.member import Peer
-from agent.peering.dial import CutOff, Dialer, Exhausted, OwnFault, Unreachable
+from agent.peering.dial import CutOff, Dialer, Exhausted, OwnFault, Refused, Unreachable
 from agent.peering.heartbeat import Heartbeat
 from tests.unit.agent.peering.raw import PATH, accept_upgrade
 from tests.unit.agent.transfer.scripted import Connection, NoLeak, answer, scripted
@@ -202,6 +203,66 @@ async def test_peer_that_never_answers_the_handshake_is_unreachable_after_its_ti
     async with NoLeak(), scripted(script) as server, Dialer(credentials=CREDENTIALS, connect_s=5.0) as dialer:
         with pytest.raises(Unreachable):
             await dialer.open_websocket(server.peer, PATH, timeout_s=0.1, message_max_bytes=10)
+
+
+@pytest.mark.parametrize(
+    ("said", "how", "error"),
+    [
+        (answer(status=404, Server="nginx/1.27\t(x)"), r"HTTP 404 by nginx/1.27\t(x)", Refused),
+        (answer(status=200), "HTTP 200", Refused),
+        (b"SSH-2.0-OpenSSH_9.9\r\n", "not in HTTP", Unreachable),
+        (b"\x00\x00\x12\x04\x00\x00\x00\x00\x00", "not in HTTP", Unreachable),
+        (b"\x15\x03\x01\x00\x02\x02\x16", "not in HTTP", Unreachable),
+    ],
+    ids=["a web server", "one that knows every path", "ssh", "http/2", "tls"],
+)
+async def test_what_answers_and_is_no_agent_is_told(said: bytes, how: str, error: type[Exception]) -> None:
+    async def script(connection: Connection) -> None:
+        await connection.request()
+        await connection.send(said)
+
+    told: list[Answer | None] = []
+    async with (
+        NoLeak(),
+        scripted(script) as server,
+        Dialer(
+            credentials=CREDENTIALS, connect_s=5.0, introduced=lambda _peer, answer: told.append(answer)
+        ) as dialer,
+    ):
+        with pytest.raises(Unreachable) as caught:
+            await dialer.open_websocket(server.peer, PATH, timeout_s=20.0, message_max_bytes=10)
+        assert type(caught.value) is error
+    assert told == [Answer(who=None, how=how)]
+
+
+async def test_agents_other_listener_that_refuses_is_told_by_its_introduction() -> None:
+    async def script(connection: Connection) -> None:
+        await connection.request()
+        await connection.send(answer(b"", 404, **CREDENTIALS.introduction("nodeport")))
+
+    told: list[Answer | None] = []
+    async with (
+        scripted(script) as server,
+        Dialer(
+            credentials=CREDENTIALS, connect_s=5.0, introduced=lambda _peer, answer: told.append(answer)
+        ) as dialer,
+    ):
+        with pytest.raises(Refused):
+            await dialer.open_websocket(server.peer, PATH, timeout_s=20.0, message_max_bytes=10)
+    who = Introduction(name=CREDENTIALS.own, instance=CREDENTIALS.instance, listener="nodeport")
+    assert told == [Answer(who=who, how="HTTP 404")]
+
+
+async def test_address_where_nobody_answers_is_told_as_such() -> None:
+    told: list[Answer | None] = []
+    async with scripted(accept_all) as server:
+        gone = server.peer
+    async with Dialer(
+        credentials=CREDENTIALS, connect_s=5.0, introduced=lambda _peer, answer: told.append(answer)
+    ) as dialer:
+        with pytest.raises(Unreachable):
+            await dialer.open_websocket(gone, PATH, timeout_s=20.0, message_max_bytes=10)
+    assert told == [None]
 
 
 async def test_many_websockets_to_one_peer_have_a_connection_each() -> None:

@@ -288,6 +288,8 @@ def test_those_that_are_not_asked_in_full_are_told_with_the_reason_in_words(poli
         "region": "it did not answer in time, 2 s ago",
     }
     assert policy.unasked(104.0, DIGEST).keys() == {"far", "region", "near"}
+    regard.heard(node("far"), 103.0)
+    assert policy.unasked(104.0)[node("far")].endswith("within 0.5 s, 4 s ago, and has answered since")
     assert policy.unasked(104.0, DIGEST)[node("near")].startswith("wrong")
     assert policy.unasked(1000.0, sha256("other")) == {}
 

@@ -234,3 +234,16 @@ def test_single_peer_that_answers_questions_but_stalls_bodies_still_cools_off() 
     made.unanswered(node("only"), "no reply", 100.0)
     made.heard(node("only"), 101.0)
     assert made.is_cooling(node("only"), 101.0)
+
+
+def test_peer_that_was_silent_and_answered_since_is_known_as_such(regard: Regard) -> None:
+    rack = node("rack")
+    assert not regard.answered_since(rack), "it never failed"
+    regard.unanswered(rack, "connection refused", 100.0)
+    assert not regard.answered_since(rack)
+    regard.heard(rack, 101.0)
+    assert regard.answered_since(rack)
+    assert regard.is_cooling(rack, 101.0), "an answer alone does not prove that it works"
+    regard.noted(rack, "its body broke off", 102.0)
+    regard.heard(rack, 103.0)
+    assert not regard.answered_since(rack), "it was not silent"
