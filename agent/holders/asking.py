@@ -6,7 +6,6 @@ Who is asked when, and how long each peer is waited for, is decided in `agent.pu
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable
-from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
@@ -93,12 +92,16 @@ class PeerAsker:
         await self._ask(steps, lambda: question, on_reply, lambda _: False, Awaited())
 
     async def greet(self, peer: Peer) -> None:
-        """Ask a peer nothing. That opens its connection, and tells how soon it replies."""
+        """Ask a peer nothing. That opens its connection, and tells how soon it replies. Blames nobody."""
         started_s = self._clock()
-        with suppress(NoReply):
+        try:
             await self._query(peer, Question(), self._policy.timeout_s)
-            now_s = self._clock()
-            self._policy.replied(peer.name, now_s - started_s, now_s)
+        except NoReply as error:
+            if error.status is not None:
+                self._policy.heard(peer.name, self._clock())
+            return
+        now_s = self._clock()
+        self._policy.replied(peer.name, now_s - started_s, now_s)
 
     async def _ask(
         self,

@@ -109,6 +109,10 @@ class AskingPolicy:
         else:
             usual.add(took_s)
 
+    def heard(self, node: NodeName, now_s: float) -> None:
+        """See `Regard.heard`."""
+        self._regard.heard(node, now_s)
+
     def could_not_ask(self, words: str, now_s: float) -> None:
         """See `Regard.could_not_ask`."""
         self._regard.could_not_ask(words, now_s)

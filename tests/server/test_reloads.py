@@ -6,7 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 import pytest
@@ -281,43 +281,51 @@ def test_entry_that_leads_back_to_this_node_is_found_by_the_answer_and_left_out(
         wait_for(lambda: _peers(node) == set(), "left out")
 
 
-@pytest.mark.parametrize(("port", "listener"), [(LOCAL, "hostport"), (SERVICE, "nodeport"), (ADMIN, "admin")])
-def test_entry_with_another_port_of_a_node_says_which_listener_is_there(
-    site: Site, port: int, listener: str
-) -> None:
+_NOT_FOR_PEERS = {"hostport": LOCAL, "nodeport": SERVICE, "admin": ADMIN}
+
+
+def test_entry_with_another_port_of_a_node_says_which_listener_is_there(site: Site) -> None:
     node, other = site.add("node", latency=_REPORTING), site.add("other", latency=_REPORTING)
-    _write(site, _entry("node", node.address), _entry("other", other.address, port))
+    own = _entry("node", node.address)
+    _write(site, own, *(_entry(name, other.address, port) for name, port in _NOT_FOR_PEERS.items()))
     site.start()
-    said = f"that is no peer listener: it is other's listen.{listener}"
-    wait_for(lambda: said in _said(node), "said")
-    (logged,) = _logged(node, said)
-    assert "port of listen.peer on other" in logged["hint"]
-    (problem,) = _problems(node)
-    assert problem["node"] == "other"
-    shown = {each["name"]: each for each in node.ask("/api/topology", port=ADMIN).json()["nodes"]}
-    assert shown["other"]["silent"] is None, "it answers"
-    _write(site, _entry("node", node.address), _entry("other", other.address))
-    wait_for(lambda: _problems(node) == [], "it is over")
+    for listener in _NOT_FOR_PEERS:
+        said = f"is listed as {listener}, but that is no peer listener: it is other's listen.{listener}"
+        wait_for(lambda said=said: said in _said(node), said)  # type: ignore[misc]
+        (logged,) = _logged(node, said)
+        assert f"port of listen.peer on {listener}" in logged["hint"]
+
+    def silent() -> list[str]:
+        nodes = node.ask("/api/topology", port=ADMIN).json()["nodes"]
+        return [each["name"] for each in nodes if each["silent"]]
+
+    wait_for(lambda: silent() == [], "they answer")
+    assert len(_problems(node)) == len(_NOT_FOR_PEERS)
+    _write(site, own, _entry("other", other.address))
+    wait_for(lambda: _peers(node) == {"other"} and _problems(node) == [], "it is over")
     other.put(b"content")
     assert node.blob(b"content").body == b"content"
 
 
-@pytest.mark.parametrize(("port", "listener"), [(LOCAL, "hostport"), (SERVICE, "nodeport"), (ADMIN, "admin")])
-def test_own_listener_in_the_peers_file_is_found_by_the_list_and_by_the_answer(
-    site: Site, port: int, listener: str
-) -> None:
+def test_own_listeners_in_the_peers_file_are_found_by_the_list_and_by_the_answer(site: Site) -> None:
     node = site.add("node", latency=_REPORTING)
-    elsewhere = fresh_address()
-    with _forwarding(elsewhere, node.address, port):
-        _write(
-            site, _entry("node", node.address), _entry("one", node.address, port), _entry("two", elsewhere)
-        )
+    with ExitStack() as stack:
+        listed = [_entry("node", node.address)]
+        for listener, port in _NOT_FOR_PEERS.items():
+            elsewhere = fresh_address()
+            stack.enter_context(_forwarding(elsewhere, node.address, port))
+            listed += [_entry(f"{listener}-here", node.address, port), _entry(f"{listener}-there", elsewhere)]
+        _write(site, *listed)
         site.start()
-        own = f"no peer listener: it is this node's own (node) listen.{listener}"
-        wait_for(lambda: f"one: {node.address}:{port} is {own}" in _said(node), "found in the list")
-        wait_for(lambda: f"is listed as two, but that is {own}" in _said(node), "found by the answer")
+        for listener, port in _NOT_FOR_PEERS.items():
+            own = f"no peer listener: it is this node's own (node) listen.{listener}"
+            for said in (
+                f"{node.address}:{port} is {own}",
+                f"is listed as {listener}-there, but that is {own}",
+            ):
+                wait_for(lambda said=said: said in _said(node), said)  # type: ignore[misc]
         wait_for(lambda: _peers(node) == set(), "left out")
-        assert len(_problems(node)) == 2
+        assert len(_problems(node)) == 2 * len(_NOT_FOR_PEERS)
 
 
 def test_own_entry_with_the_port_of_another_listener_says_what_to_write(site: Site) -> None:

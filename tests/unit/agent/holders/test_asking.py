@@ -190,6 +190,17 @@ def test_greeting_tells_how_soon_a_peer_replies_and_blames_nobody() -> None:
     play(scenario, FakePeers(held={"far-1": {LAYER}}, refusing={"region-1"}))
 
 
+def test_peer_that_refuses_a_greeting_is_there_again_and_one_that_does_not_answer_is_not() -> None:
+    async def scenario(cluster: Cluster) -> None:
+        names = [node("zone-1"), node("zone-2")]
+        for name in names:
+            cluster.regard.unanswered(name, "connection refused", loop_clock())
+            await cluster.asker.greet(MEMBERS[name])
+        assert [cluster.regard.silence(name) is None for name in names] == [True, False]
+
+    play(scenario, FakePeers(busy={"zone-1"}, refusing={"zone-2"}))
+
+
 def test_peer_that_this_node_could_not_ask_is_not_blamed_and_one_that_was_silent_is_with_words() -> None:
     async def scenario(cluster: Cluster) -> None:
         await Asking(cluster).run()
