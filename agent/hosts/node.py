@@ -1,5 +1,6 @@
 """containerd on this node: its flavour, its configuration and its directory of registries."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,11 +50,22 @@ def look_at(
 
 
 def _configured(tree: NodeTree, config: ContainerdConfig) -> Path | None:
-    """The directory that containerd is told to read, if that is one for all releases, and it is there."""
+    """The directory that containerd is told to read, if it is one for all releases and can be written.
+
+    One that can't be written is not mounted as the one to use, and is a matter for the advice.
+    """
     told = {reading.config_path for reading in config.readings()}
     if config.problem or len(told) != 1:
         return None
     path = told.pop()
     if path is None or ":" in path or not path.startswith("/"):
         return None
-    return Path(path) if tree.exists(Path(path)) or tree.exists(Path(path).parent) else None
+    return Path(path) if any(_is_writable(tree, each) for each in (Path(path), Path(path).parent)) else None
+
+
+def _is_writable(tree: NodeTree, path: Path) -> bool:
+    try:
+        found = tree.find(path)
+    except OSError:
+        return False
+    return found.is_dir() and os.access(found, os.W_OK)

@@ -1,0 +1,219 @@
+"""Real containerds use what ``shorthaul configure`` writes: HostPort, then NodePort, then the registry."""
+
+import contextlib
+import os
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from agent.hosts.part import owners_text
+from benchmarks.lab import kubeproxy
+from benchmarks.lab.cluster import REGISTRY, SERVICE_PORT, Cluster, Node, Place
+from benchmarks.lab.containerd import VERSIONS, Containerd, PullFailed
+from benchmarks.lab.kubeproxy import Endpoint, Mode, NodeAddresses, Service
+from benchmarks.lab.process import run
+from tests.e2e.conftest import Push
+from tests.e2e.test_pulls import asked_of_registry, names_known, until
+from tests.server.agents import PATIENT
+from tests.unit.agent.hosts.configs import CASES, Case
+
+pytestmark = pytest.mark.e2e
+
+SHORTHAUL = str(Path(sys.executable).parent / "shorthaul")
+NODE_PORT = 30021
+CLIENTS = {"1.6": "a1", "1.7": "a2", "2.1": "a3"}
+HOLDER = "b1"
+LAYERS_BYTES = 3 * 300_000
+OWNERS = '# the registry in the cellar\nserver = "http://{0}"  # no TLS there\r\n'
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    """A client with each containerd, and a node that has the images."""
+    if os.geteuid() != 0:
+        pytest.fail("needs root, for network namespaces and containerd: run `make test` as root")
+    places = [Place(name=name, region="r1", zone=name[0]) for name in (*CLIENTS.values(), HOLDER)]
+    with Cluster(places, versions=tuple(CLIENTS), settings=PATIENT) as made:
+        made.start_agents()
+        yield made
+
+
+def containerd_of(node: Node) -> Containerd:
+    assert node.containerd is not None
+    return node.containerd
+
+
+def hosts_file(node: Node, registry: str = REGISTRY) -> Path:
+    return containerd_of(node).certs / registry / "hosts.toml"
+
+
+def shorthaul(node: Node, command: str, *options: str) -> str:
+    """Run a command on the node's own files. Returns what it said."""
+    folder = containerd_of(node).folder
+    place = ["--certs-d", str(folder / "certs.d"), "--containerd-config", str(folder / "config.toml")]
+    return run([SHORTHAUL, command, *place, *options], netns=node.netns)
+
+
+def send_node_port(cluster: Cluster, node: Node, *to: str) -> None:
+    """Have kube-proxy's rules send the node's NodePort to these nodes' agents. None: to nobody."""
+    assert node.netns is not None
+    endpoints = tuple(Endpoint(ip=cluster.node(name).address, port=SERVICE_PORT, local=False) for name in to)
+    service = Service(
+        namespace="shorthaul",
+        name="shorthaul",
+        port_name="http",
+        cluster_ip="10.96.0.50",
+        port=NODE_PORT,
+        node_port=NODE_PORT,
+        endpoints=endpoints,
+    )
+    addresses = NodeAddresses(addresses=(node.address,), pod_cidrs=("10.244.0.0/16",))
+    kubeproxy.install(node.netns, kubeproxy.rules(Mode.IPTABLES, [service], addresses))
+
+
+@contextlib.contextmanager
+def configured(cluster: Cluster, node: Node) -> Iterator[str]:
+    """The node's containerd, told by ``shorthaul configure``. The owner's file is as it was at the end."""
+    text = OWNERS.format(cluster.registry.endpoint)
+    hosts_file(node).write_bytes(text.encode())
+    said = shorthaul(node, "configure", "--registry", REGISTRY, "--nodeport", f"{node.address}:{NODE_PORT}")
+    try:
+        yield said
+    finally:
+        shorthaul(node, "unconfigure")
+    assert hosts_file(node).read_bytes() == text.encode()
+    assert sorted(os.listdir(hosts_file(node).parent)) == ["hosts.toml"]  # noqa: PTH208
+
+
+def counted(cluster: Cluster) -> dict[str, float]:
+    """Requests and bytes of all agents by path."""
+    found: dict[str, float] = {}
+    for node in (node for node in cluster.nodes.values() if node.is_ready()):
+        for path in ("hostport", "nodeport"):
+            for what in ("requests", "bytes"):
+                value = node.metric(f"shorthaul_{what}_total", path=path)
+                found[f"{path} {what}"] = found.get(f"{path} {what}", 0) + value
+    return found
+
+
+def gained(cluster: Cluster, before: dict[str, float], path: str) -> float:
+    """How many bytes went this way since. 0 if there was not even a request."""
+    now = counted(cluster)
+    if now[f"{path} requests"] == before[f"{path} requests"]:
+        assert now[f"{path} bytes"] == before[f"{path} bytes"]
+        return 0
+    return max(now[f"{path} bytes"] - before[f"{path} bytes"], 1)
+
+
+@pytest.mark.parametrize("version", CLIENTS)
+def test_each_path_is_used_when_the_one_before_is_down_and_counted_apart(
+    cluster: Cluster, push: Push, version: str
+) -> None:
+    node, holder = cluster.node(CLIENTS[version]), cluster.node(HOLDER)
+    references = [push() for _ in range(3)]
+    for reference in references[:2]:
+        holder.pull(reference)
+        until(lambda reference=reference: names_known(holder, reference), "the holder has it")  # type: ignore[misc]
+    with configured(cluster, node) as said:
+        assert "from the next pull on, without a restart" in said
+        send_node_port(cluster, node, HOLDER)
+
+        before = counted(cluster)
+        node.pull(references[0])
+        until(lambda: gained(cluster, before, "hostport") > LAYERS_BYTES, "all of the pull on the record")
+        assert gained(cluster, before, "nodeport") == 0
+        assert not clients_of_registry(cluster, references[0]) - {holder.address}
+
+        node.agent.stop()
+        try:
+            before = counted(cluster)
+            node.pull(references[1])
+            until(lambda: gained(cluster, before, "nodeport") > LAYERS_BYTES, "all of the pull on the record")
+            assert gained(cluster, before, "hostport") == 0
+            assert not clients_of_registry(cluster, references[1]) - {holder.address}
+
+            send_node_port(cluster, node)
+            before = counted(cluster)
+            node.pull(references[2])
+            assert clients_of_registry(cluster, references[2]) == {node.address}
+            assert counted(cluster) == before
+        finally:
+            node.start_agent()
+
+
+def clients_of_registry(cluster: Cluster, reference: str) -> set[str]:
+    """Who fetched something of this image from the registry."""
+    return {client for client, *_ in asked_of_registry(cluster, reference)}
+
+
+@pytest.mark.parametrize("version", CLIENTS)
+def test_a_registry_without_a_file_of_its_own_is_mirrored_by_the_default_one(
+    cluster: Cluster, version: str
+) -> None:
+    node = cluster.node(CLIENTS[version])
+    hosts_file(node).unlink()
+    hosts_file(node).parent.rmdir()
+    shorthaul(node, "configure")
+    since = len(list(node.requests()))
+    with pytest.raises(PullFailed):
+        node.pull("none.invalid/a:v1", at_most_s=60)  # the mirror is asked; there is no such registry
+    until(
+        lambda: any("none.invalid" in each["target"] for each in list(node.requests())[since:]),
+        "the mirror was asked",
+    )
+    shorthaul(node, "unconfigure")
+    assert list(containerd_of(node).certs.iterdir()) == []
+    hosts_file(node).parent.mkdir()
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_our_reading_of_config_toml_is_containerds(case: Case, version: str, tmp_path: Path) -> None:
+    """`agent.hosts.registry` is held against the same cases."""
+    for name, text in {"config.toml": case.text, **case.imported}.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text.replace("DIR", str(tmp_path)))
+    dump = subprocess.run(
+        [str(VERSIONS[version]), "--config", str(tmp_path / "config.toml"), "config", "dump"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    new = version == "2.1"
+    if case.only and not new:
+        return  # 1.x is not meant to read it
+    plugins = tomllib.loads(dump.stdout)["plugins"]
+    plugin = plugins["io.containerd.cri.v1.images" if new else "io.containerd.grpc.v1.cri"]
+    assert (plugin["registry"]["config_path"] or None) == (case.new if new else case.old)
+
+
+def test_a_full_disk_leaves_the_old_file(cluster: Cluster, tmp_path: Path) -> None:
+    """On a file system of its own, because a full disk is hard to imitate."""
+    run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(tmp_path)])
+    try:
+        file = tmp_path / "docker.io/hosts.toml"
+        file.parent.mkdir()
+        file.write_text('server = "https://registry-1.docker.io"\n')
+        before = file.read_bytes()
+        with contextlib.suppress(OSError), (tmp_path / "fill").open("wb", buffering=0) as fill:
+            while True:
+                fill.write(b"x" * 4096)
+        command = [SHORTHAUL, "configure", "--certs-d", str(tmp_path), "--hostport", "127.0.0.1:30020"]
+        ended = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert ended.returncode == 1
+        assert "No space left on device" in ended.stderr
+        assert "make room on the disk" in ended.stderr
+        assert file.read_bytes() == before
+        (tmp_path / "fill").unlink()
+        assert subprocess.run(command, capture_output=True, check=False).returncode == 0
+        assert owners_text(file.read_text()).encode() == before
+        run(["mount", "-o", "remount,ro", str(tmp_path)])
+        changed = subprocess.run([*command[:-1], "127.0.0.1:1"], capture_output=True, text=True, check=False)
+        assert changed.returncode == 1
+        assert "Read-only file system" in changed.stderr
+    finally:
+        run(["umount", str(tmp_path)])
