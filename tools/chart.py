@@ -56,12 +56,15 @@ _LABEL = r"^[^\x00-\x1f\"\\]{0,253}$"
 _BUILT_IN_LEVELS = [*values._BUILT_IN_LEVELS]  # the parser's own list
 
 
+_NO_PATTERN = "|".join((r"://", r"@", r"\S[,\s]+\S", r"[\\^$(){}|+]", r"(^|[/:])\.\*", r"^\s*!", r"^\s*/"))
+_ONE_WORD = r"^\s*[a-zA-Z0-9_-]+(:[a-zA-Z0-9_.-]+)?\s*$"
+_LOCALHOST = r"^\s*[Ll][Oo][Cc][Aa][Ll][Hh][Oo][Ss][Tt]\s*(:|$)"
+
+
 def _pattern(*, of_tags: bool) -> Schema:
     """What a pattern on images can't be, as far as a schema can say it; the agent itself knows more."""
-    wrong = [r"://", r"@", r"[,\s]", r"[\\^$(){}|+]", r"(^|[/:])\.\*", r"^!", r"^/"]
-    if not of_tags:
-        wrong += [r"^[a-zA-Z0-9_-]+$", r"^[a-zA-Z0-9_-]+:[a-zA-Z0-9_.-]+$"]
-    return {**_WORD, "not": {"pattern": "|".join(f"({each})" for each in wrong)}}
+    ambiguous: Schema = {"pattern": _ONE_WORD, "not": {"pattern": _LOCALHOST}}
+    return {**_WORD, "not": {"anyOf": [{"pattern": _NO_PATTERN}, *([] if of_tags else [ambiguous])]}}
 
 
 SCHEMAS: Mapping[Callable[..., object], Schema] = {

@@ -37,7 +37,7 @@ mine=/run/shorthaul-pod
 leave() { # with this exit status
     trap '' TERM INT
     [ -z "$sleeper" ] || kill "$sleeper" 2>/dev/null || true
-    flock --unlock 9
+    flock --unlock 9 || true
     if flock --exclusive --nonblock 9; then
         shorthaul unconfigure {{ include "shorthaul.whichNode" . }}
     else
@@ -54,8 +54,9 @@ write() {
 }
 
 sleeper=
-exec 9>"$shared/hosts.lock"
 trap 'leave 0' TERM INT
+rm -f "$mine/hosts.written"
+exec 9>"$shared/hosts.lock"
 flock --shared 9
 write
 while :; do

@@ -1,0 +1,229 @@
+"""hosts.toml is there while a pod of the node is there, and no longer.
+
+The script is the one that the chart renders, in its own shell, with real locks. `configure` and `unconfigure`
+are doubles that write a file and take it out, and log when they began and ended.
+"""
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from tests.chart.rendering import containers
+
+_WAIT_S = 60.0
+_COMMANDS = """#!/bin/sh
+echo "$1 begins $POD" >>"$NODE/log"
+[ ! -e "$NODE/slow-$1" ] || sleep 0.5
+[ ! -e "$NODE/fail-$1" ] || exit 3
+case $1 in
+configure) echo "$POD" >"$NODE/hosts.toml" ;;
+unconfigure) rm -f "$NODE/hosts.toml" ;;
+esac
+echo "$1 ends $POD" >>"$NODE/log"
+"""
+
+
+@dataclass
+class Node:
+    """A node of which the containers `hosts` of several pods run."""
+
+    folder: Path
+    running: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        (self.folder / "run").mkdir()
+        command = self.folder / "bin" / "shorthaul"
+        command.parent.mkdir()
+        command.write_text(_COMMANDS)
+        command.chmod(0o755)
+
+    @property
+    def configured(self) -> str | None:
+        """The pod that wrote hosts.toml last; None if there is no such file."""
+        with suppress(FileNotFoundError):
+            return (self.folder / "hosts.toml").read_text().strip()
+        return None
+
+    @property
+    def log(self) -> list[str]:
+        """What the commands did."""
+        with suppress(FileNotFoundError):
+            return (self.folder / "log").read_text().splitlines()
+        return []
+
+    def start(self, pod: str, *, ready: bool = True) -> subprocess.Popen[bytes]:
+        """Start the container of a pod, and wait until its startup probe would pass."""
+        container = containers()["hosts"]
+        own = self.folder / pod
+        own.mkdir(exist_ok=True)
+        self.written(pod).unlink(missing_ok=True)  # of a container that ran before in this pod
+        (script,) = container["args"]
+        for place, stands_for in (("/run/shorthaul-pod", own), ("/run/shorthaul", self.folder / "run")):
+            script = script.replace(place, str(stands_for))
+        process = subprocess.Popen(
+            [*container["command"], script.replace("sleep 10", "sleep 0.1")],
+            env={
+                "PATH": f"{self.folder / 'bin'}:{os.environ['PATH']}",
+                "NODE": str(self.folder),
+                "POD": pod,
+                "HOST_IP": "192.0.2.7",
+            },
+            start_new_session=True,
+        )
+        self.running.append(process)
+        if ready:
+            wait(self.written(pod).exists)
+        return process
+
+    def written(self, pod: str) -> Path:
+        """The file that the startup probe looks for."""
+        *_, name = containers()["hosts"]["startupProbe"]["exec"]["command"]
+        return self.folder / pod / Path(name).name
+
+
+def wait(until: Callable[[], object]) -> None:
+    deadline_s = time.monotonic() + _WAIT_S
+    while not until():
+        assert time.monotonic() < deadline_s, "it does not come about"
+        time.sleep(0.01)
+
+
+def end(*processes: subprocess.Popen[bytes]) -> list[int]:
+    """Ask the containers to end, as the kubelet does, all before any has ended. Their exit statuses."""
+    for process in processes:
+        process.terminate()
+    return [process.wait(_WAIT_S) for process in processes]
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Iterator[Node]:
+    made = Node(tmp_path)
+    yield made
+    for process in made.running:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def test_file_is_there_while_the_pod_is_there(node: Node) -> None:
+    process = node.start("a")
+    assert node.configured == "a"
+    assert end(process) == [0]
+    assert node.configured is None
+
+
+def test_file_stays_when_another_pod_of_the_node_has_come(node: Node) -> None:
+    old = node.start("old")
+    new = node.start("new")
+    assert end(old) == [0]
+    assert node.configured == "new"
+    assert not [line for line in node.log if line.startswith("unconfigure")]
+    assert end(new) == [0]
+    assert node.configured is None
+
+
+def test_pod_that_stays_writes_again_when_the_other_leaves(node: Node) -> None:
+    """A roll-back: the new pod never became ready, and what it wrote is not what the old one wants."""
+    node.start("old")
+    new = node.start("new")
+    assert node.configured == "new"
+    end(new)
+    wait(lambda: node.configured == "old")
+
+
+def test_file_goes_when_all_pods_leave_at_once(node: Node) -> None:
+    for turn in range(5):
+        processes = [node.start(f"{turn}-{pod}") for pod in range(3)]
+        assert end(*processes) == [0, 0, 0]
+        assert node.configured is None, f"turn {turn}"
+
+
+def test_new_pod_waits_until_the_old_one_has_taken_the_file_out(node: Node) -> None:
+    old = node.start("old")
+    (node.folder / "slow-unconfigure").touch()
+    old.terminate()
+    wait(lambda: "unconfigure begins old" in node.log)
+    node.start("new")
+    assert old.wait(_WAIT_S) == 0
+    assert node.log.index("unconfigure ends old") < node.log.index("configure begins new")
+    assert node.configured == "new"
+
+
+def test_pod_that_is_asked_to_end_while_it_writes_takes_the_file_out(node: Node) -> None:
+    (node.folder / "slow-configure").touch()
+    process = node.start("a", ready=False)
+    wait(lambda: "configure begins a" in node.log)
+    assert end(process) == [0]
+    assert node.configured is None
+
+
+def test_killed_container_leaves_the_file_to_the_next_one(node: Node) -> None:
+    process = node.start("a")
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert node.configured == "a", "its node goes on to the next endpoint meanwhile"
+    end(node.start("a"))
+    assert node.configured is None
+
+
+def test_container_that_can_not_write_ends_and_leaves_nothing(node: Node) -> None:
+    (node.folder / "hosts.toml").write_text("of an earlier version")
+    (node.folder / "fail-configure").touch()
+    process = node.start("a", ready=False)
+    assert process.wait(_WAIT_S) == 1
+    assert node.configured is None
+    assert not node.written("a").exists(), "the pod is not ready"
+
+
+def test_container_that_can_not_write_leaves_the_other_pods_file(node: Node) -> None:
+    node.start("old")
+    (node.folder / "fail-configure").touch()
+    assert node.start("new", ready=False).wait(_WAIT_S) == 1
+    assert node.configured == "old"
+
+
+def test_container_that_starts_again_is_not_ready_by_what_it_wrote_before(node: Node) -> None:
+    os.killpg(node.start("a").pid, signal.SIGKILL)
+    (node.folder / "slow-configure").touch()
+    (node.folder / "a" / "hosts.written").touch()
+    node.start("a", ready=False)
+    wait(lambda: node.log.count("configure begins a") == 2)
+    assert not node.written("a").exists()
+
+
+def test_pod_is_ready_only_when_the_file_is_written(node: Node) -> None:
+    (node.folder / "slow-configure").touch()
+    node.start("a", ready=False)
+    wait(lambda: "configure begins a" in node.log)
+    assert not node.written("a").exists()
+    wait(node.written("a").exists)
+    assert node.configured == "a"
+
+
+def test_script_has_nothing_that_the_kubelet_would_expand() -> None:
+    """The kubelet replaces $(NAME), and makes $$ a $."""
+    for name in ("configure", "hosts"):
+        (script,) = containers()[name]["args"]
+        assert "$(" not in script
+        assert "$$" not in script
+
+
+def test_whole_uninstall_is_that_no_hook_is_needed() -> None:
+    """A hook that can't run keeps a release from going; see docs/decisions."""
+    from tests.chart.rendering import manifests
+    from tests.chart.samples import SAMPLES
+
+    hooks = [
+        each["metadata"]["annotations"]["helm.sh/hook"]
+        for values in SAMPLES.values()
+        for each in manifests(values)
+        if "helm.sh/hook" in each["metadata"].get("annotations", {})
+    ]
+    assert set(hooks) <= {"test"}
