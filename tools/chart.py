@@ -195,7 +195,9 @@ def described_values() -> list[Described]:
     """The values that values.yaml describes, in its order."""
     text = (CHART / "values.yaml").read_text(encoding="utf-8")
     defaults = yaml.safe_load(text)
-    found, path, said = [], [], ""
+    found: list[Described] = []
+    path: list[str] = []
+    said = ""
     for line in text.splitlines():
         if comment := re.match(r" *# -- (.*)", line):
             said = comment[1]

@@ -5,19 +5,29 @@ are doubles that write a file and take it out, and log when they began and ended
 """
 
 import os
+import re
 import signal
 import subprocess
+import sys
 import time
+import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+import yaml
 
-from tests.chart.rendering import containers
+from agent.hosts.flavours import FLAVOURS
+from tests.chart.rendering import CHART, containers, manifests
+from tests.chart.samples import SAMPLES
 
 _WAIT_S = 60.0
+_CONFIG = """version = 2
+[plugins."io.containerd.grpc.v1.cri".registry]
+  config_path = "/etc/containerd/certs.d"
+"""
 _COMMANDS = """#!/bin/sh
 echo "$1 begins $POD" >>"$NODE/log"
 [ ! -e "$NODE/slow-$1" ] || sleep 0.5
@@ -67,6 +77,7 @@ class Node:
         (script,) = container["args"]
         for place, stands_for in (("/run/shorthaul-pod", own), ("/run/shorthaul", self.folder / "run")):
             script = script.replace(place, str(stands_for))
+        script = script.replace("--root /host ", f"--root {self.folder / 'host'} ")
         process = subprocess.Popen(
             [*container["command"], script.replace("sleep 10", "sleep 0.1")],
             env={
@@ -207,6 +218,90 @@ def test_pod_is_ready_only_when_the_file_is_written(node: Node) -> None:
     assert node.configured == "a"
 
 
+class TestWithTheRealCommands:
+    """On a directory that stands for a node's root, below which the pod has it at /host."""
+
+    @pytest.fixture
+    def root(self, node: Node) -> Path:
+        (node.folder / "bin" / "shorthaul").unlink()
+        (node.folder / "bin" / "shorthaul").symlink_to(Path(sys.executable).parent / "shorthaul")
+        root = node.folder / "host"
+        (root / "etc/containerd/certs.d").mkdir(parents=True)
+        (root / "etc/containerd/config.toml").write_text(_CONFIG)
+        return root
+
+    def test_container_writes_what_containerd_reads_and_takes_it_out(self, node: Node, root: Path) -> None:
+        process = node.start("a")
+        told = tomllib.loads((root / "etc/containerd/certs.d/_default/hosts.toml").read_text())
+        assert [*told["host"]] == ["http://127.0.0.1:30020", "http://192.0.2.7:30021"]
+        assert told["host"]["http://127.0.0.1:30020"]["capabilities"] == ["pull", "resolve"]
+        assert end(process) == [0]
+        assert not list((root / "etc/containerd/certs.d").rglob("hosts.toml*"))
+
+    def test_users_own_file_is_again_as_it_was(self, node: Node, root: Path) -> None:
+        own = root / "etc/containerd/certs.d/ghcr.io/hosts.toml"
+        own.parent.mkdir()
+        own.write_text('# ours\nserver = "https://ghcr.io"\n[host."https://cache.example"]\n')
+        before = own.read_bytes()
+        process = node.start("a")
+        assert own.read_bytes() != before
+        end(process)
+        assert own.read_bytes() == before
+
+    def test_init_container_writes_nothing_and_says_what_it_would(self, node: Node, root: Path) -> None:
+        container = containers()["configure"]
+        (script,) = container["args"]
+        told = subprocess.run(
+            [*container["command"], script.replace("/host ", f"{root} ")],
+            env={"PATH": f"{node.folder / 'bin'}:{os.environ['PATH']}", "HOST_IP": "fd00::7"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert told.returncode == 0, told.stdout + told.stderr
+        assert "certs.d/_default/hosts.toml (not written) is new" in told.stdout
+        assert not list((root / "etc/containerd/certs.d").rglob("*"))
+
+    def test_commands_know_the_arguments_of_every_sample(self, node: Node, root: Path) -> None:
+        commands: set[str] = set()
+        for values in SAMPLES.values():
+            every = containers(values)
+            if "hosts" in every:
+                dry = every["configure"]["args"][0].removeprefix("exec ")
+                (write,) = re.findall(r"shorthaul configure .*(?= \|\|)", every["hosts"]["args"][0])
+                (out,) = re.findall(r"shorthaul unconfigure .*", every["hosts"]["args"][0])
+                assert dry == write.replace("configure", "configure --dry-run", 1)
+                commands |= {dry, f"{out} --dry-run"}
+        environment = {
+            "PATH": f"{node.folder / 'bin'}:{os.environ['PATH']}",
+            "HOST_IP": "192.0.2.7",
+            "SHORTHAUL_LOCAL_SERVICE_HOST": "10.96.0.9",
+        }
+        assert len(commands) > len(FLAVOURS)
+        for command in commands:
+            told = subprocess.run(
+                ["/bin/sh", "-c", command.replace("/host ", f"{root} ")],
+                env=environment,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            assert told.returncode == 0, f"{command}: {told.stdout}{told.stderr}"
+
+
+def test_flavours_are_those_that_the_commands_know() -> None:
+    known = yaml.safe_load((CHART / "files/flavours.yaml").read_text(encoding="utf-8"))
+    assert known == {
+        each.name: {
+            "configDirectory": str(each.config.parent),
+            "certsDirectory": str(each.certs_d),
+            "socket": str(each.socket),
+            "root": str(each.root),
+        }
+        for each in FLAVOURS
+    }
+
+
 def test_script_has_nothing_that_the_kubelet_would_expand() -> None:
     """The kubelet replaces $(NAME), and makes $$ a $."""
     for name in ("configure", "hosts"):
@@ -217,9 +312,6 @@ def test_script_has_nothing_that_the_kubelet_would_expand() -> None:
 
 def test_whole_uninstall_is_that_no_hook_is_needed() -> None:
     """A hook that can't run keeps a release from going; see docs/decisions."""
-    from tests.chart.rendering import manifests
-    from tests.chart.samples import SAMPLES
-
     hooks = [
         each["metadata"]["annotations"]["helm.sh/hook"]
         for values in SAMPLES.values()

@@ -1,22 +1,18 @@
 {{/* The containers that write containerd's hosts.toml and take it out again. */}}
 
 {{- define "shorthaul.whichNode" -}}
-{{- $said := .Values.containerd -}}
 {{- $paths := include "shorthaul.paths" . | fromYaml -}}
---root /host --flavour {{ include "shorthaul.flavour" . }}
-{{- if or $said.certsDirectory $said.configDirectory }} --certs-d {{ squote $paths.certsDirectory }}{{ end }}
+--root /host --flavour {{ include "shorthaul.flavour" . }} --certs-d {{ $paths.certsDirectory }}
+{{- if .Values.containerd.configDirectory }} --containerd-config {{ $paths.configDirectory }}/config.toml{{ end }}
 {{- end -}}
 
 {{- define "shorthaul.configureArguments" -}}
-{{- $paths := include "shorthaul.paths" . | fromYaml -}}
 {{- include "shorthaul.whichNode" . }}
-{{- if .Values.containerd.configDirectory }} --containerd-config {{ squote (printf "%s/config.toml" $paths.configDirectory) }}{{ end }}
 {{- range .Values.configure.registries }} --registry {{ squote . }}{{ end }}
 {{- $endpoints := include "shorthaul.endpoints" . | fromJsonArray }} --endpoints {{ join "," $endpoints }}
 {{- if has "hostport" $endpoints }} --hostport 127.0.0.1:{{ .Values.ports.hostport }}{{ end }}
 {{- if has "nodeport" $endpoints }} --nodeport "$HOST_IP:{{ .Values.nodePort.port }}"{{ end }}
-{{- if has "clusterip" $endpoints }} --clusterip "${{ include "shorthaul.localServiceVariable" . }}:{{ .Values.nodePort.port }}"{{ end }} --capabilities {{ join "," .Values.configure.capabilities }}
-{{- with .Values.configure.dialTimeout }} --dial-timeout {{ . }}{{ end }}
+{{- if has "clusterip" $endpoints }} --clusterip "${{ include "shorthaul.localServiceVariable" . }}:{{ .Values.nodePort.port }}"{{ end }} --capabilities {{ join "," .Values.configure.capabilities }} --dial-timeout {{ .Values.configure.dialTimeout | default "0" }}
 {{- if .Values.configure.dropIn }} --drop-in{{ end }}
 {{- end -}}
 
