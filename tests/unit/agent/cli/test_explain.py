@@ -160,6 +160,12 @@ def test_odd_characters_are_shown_as_they_are(capsys: Captured) -> None:
     assert "\x1b" not in out
 
 
+def test_own_copy_that_is_not_used_is_told_with_the_reason(capsys: Captured) -> None:
+    out = shown(capsys, explanation(flaw=f"held, but unreadable: {ODD}"))
+    assert f"choice: a2\nthis node's own copy is held, but unreadable: {SHOWN_ODD}\n" in out
+    assert "own copy" not in shown(capsys, explanation())
+
+
 def test_digest_of_another_algorithm_keeps_its_name_when_shortened(capsys: Captured) -> None:
     answer = explanation()
     answer["content"][0]["digest"] = "sha512:" + "12" * 64
