@@ -6,39 +6,32 @@ network file system). containerd's own content events are not enough: containerd
 no version announces garbage collection.
 Sources: inotify(7); OCI image spec, image-layout.md; measurements of containerd's content store.
 
-A blob that can't be read is not held. A scan asks the kernel by faccessat, which costs less than to open each
-file; a blob that fails all the same is found when it is opened. docs/decisions/0002 has the reasons.
+A blob that can't be read is not held: see `agent.content.blobfiles`.
 """
 
 import asyncio
 import errno
 import logging
 import os
-import stat
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Set
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
 from asyncinotify import Event, Inotify, Mask
 
+from agent.content.blobfiles import Found, digest_of, is_complete, look, scan, try_to_open
 from agent.content.store import (
     CORRUPT,
-    LINK,
-    NO_FILE,
     Change,
     ChangeKind,
     ContentMissing,
-    ContentUnavailable,
     ContentUnreadable,
     FileBlob,
     Identity,
     difference,
-    reason_of,
 )
-from agent.oci.digest import HEX_LENGTH, Digest, parse_digest
-from agent.oci.errors import DigestInvalid
+from agent.oci.digest import HEX_LENGTH, Digest
 
 _log = logging.getLogger(__name__)
 
@@ -53,14 +46,6 @@ _WATCHED = _CAME | _WENT | Mask.CREATE | Mask.ATTRIB | Mask.DELETE_SELF | Mask.M
 _NO_MORE = (errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.ENOMEM)
 
 _Fingerprint = tuple[Identity | None, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Found:
-    """What a scan found: the sizes of the blobs that can be read, and why others can't."""
-
-    sizes: dict[Digest, int] = field(default_factory=dict)
-    unreadable: dict[Digest, str] = field(default_factory=dict)
 
 
 class BlobDirectory:
@@ -109,7 +94,7 @@ class BlobDirectory:
         if self._is_withdrawn(digest):
             return False
         # The directory may just have come, with a node's first blob.
-        return isinstance(_look(self.path(digest)), int)
+        return isinstance(look(self.path(digest)), int)
 
     def path(self, digest: Digest) -> Path:
         """The path of a blob's file. Safe for any `Digest`, because its grammar has no separators."""
@@ -149,7 +134,7 @@ class BlobDirectory:
             except OSError as error:
                 self.outages += self.problem is None
                 self.problem = f"{self._root}: {error.strerror or error}"
-                self._adopt(_Found())
+                self._adopt(Found())
                 self.scanned.set()
                 await asyncio.sleep(_ABSENT_POLL_S)
 
@@ -159,7 +144,7 @@ class BlobDirectory:
         inotify = self._watch()
         with inotify or nullcontext():
             seen = self._fingerprint()
-            self._adopt(await asyncio.to_thread(_scan, self._root))
+            self._adopt(await asyncio.to_thread(scan, self._root))
             self.problem = None
             self.scanned.set()
             clock = asyncio.get_running_loop().time
@@ -218,7 +203,7 @@ class BlobDirectory:
             return False
         if event.mask & Mask.ISDIR and (event.path.name in HEX_LENGTH or event.path == self._root):
             return False
-        digest = _digest_of(event.path)
+        digest = digest_of(event.path)
         if digest is None:
             return True
         if event.mask & _WENT:
@@ -226,18 +211,18 @@ class BlobDirectory:
         elif event.mask & Mask.ATTRIB:  # of a file that is still being written, perhaps
             if digest in self._sizes or digest in self._unreadable:
                 self._look_again(digest, event.path)
-        elif event.mask & _CAME or _is_complete(event.path):
+        elif event.mask & _CAME or is_complete(event.path):
             self._look_again(digest, event.path)
         return True
 
     def _look_again(self, digest: Digest, path: Path) -> None:
         if not self._is_withdrawn(digest):
-            self._note(digest, _look(path))
+            self._note(digest, look(path))
 
     async def _try_unreadable(self) -> None:
         """Try to open the blobs that could not be read, a bounded number at a time, in turn."""
         digests = list(islice(self._unreadable, _TRIED_AGAIN))
-        results = await asyncio.to_thread(_try_to_open, [self.path(digest) for digest in digests])
+        results = await asyncio.to_thread(try_to_open, [self.path(digest) for digest in digests])
         for digest, result in zip(digests, results, strict=True):
             if digest in self._unreadable:
                 self._note(digest, result)
@@ -269,7 +254,7 @@ class BlobDirectory:
             return False
         return True
 
-    def _adopt(self, found: _Found) -> None:
+    def _adopt(self, found: Found) -> None:
         for digest in list(self._withdrawn):  # a list: what was replaced is removed meanwhile
             if self._is_withdrawn(digest):
                 found.sizes.pop(digest, None)
@@ -299,75 +284,3 @@ def _state(directory: Path) -> Identity | None:
     except OSError:
         return None
     return status.st_dev, status.st_ino, status.st_ctime_ns
-
-
-def _scan(root: Path) -> _Found:
-    found = _Found()
-    for algorithm in HEX_LENGTH:
-        with suppress(FileNotFoundError), os.scandir(root / algorithm) as entries:
-            for entry in entries:
-                digest = _digest_of(Path(entry.path))
-                if digest is None:
-                    continue
-                match _look(entry):
-                    case int() as size_bytes:
-                        found.sizes[digest] = size_bytes
-                    case str() as reason:
-                        found.unreadable[digest] = reason
-    return found
-
-
-def _look(file: "Path | os.DirEntry[str]") -> int | str | None:
-    """The size of a blob's file, or why it can't be read. None: it is gone, and an event follows.
-
-    Opens nothing if the file can be read, and tells nothing of a file whose disk is broken.
-    """
-    try:
-        status = file.stat(follow_symlinks=False)
-        if not stat.S_ISREG(status.st_mode):
-            return LINK if stat.S_ISLNK(status.st_mode) else NO_FILE
-        if os.access(file, os.R_OK, effective_ids=True):
-            return status.st_size
-        # It does not say why, and a filter of system calls may refuse the question itself.
-        FileBlob(Path(file)).close()
-    except (FileNotFoundError, ContentMissing):
-        return None
-    except OSError as error:
-        return reason_of(error)
-    except ContentUnreadable as error:
-        return error.reason
-    except ContentUnavailable:  # the machine has no descriptors left, for example
-        pass
-    return status.st_size
-
-
-def _try_to_open(paths: Sequence[Path]) -> list[int | str | None]:
-    """As `_look`, but each file is opened, because that is what failed before."""
-    results: list[int | str | None] = []
-    for path in paths:
-        try:
-            blob = FileBlob(path)
-        except ContentMissing:
-            results.append(None)
-        except ContentUnavailable as error:
-            results.append(error.reason if isinstance(error, ContentUnreadable) else str(error))
-        else:
-            results.append(blob.size_bytes)
-            blob.close()
-    return results
-
-
-def _digest_of(path: Path) -> Digest | None:
-    try:
-        return parse_digest(f"{path.parent.name}:{path.name}")
-    except DigestInvalid:
-        return None
-
-
-def _is_complete(path: Path) -> bool:
-    # A file that is still being written has one name. A file that was linked here is complete.
-    try:
-        status = path.lstat()
-    except OSError:
-        return False
-    return status.st_nlink > 1 or not stat.S_ISREG(status.st_mode)

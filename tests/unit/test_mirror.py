@@ -51,6 +51,7 @@ ELSEWHERE = {
     "bpf/loader.py": "driven whole by bpf/test_child.py",
     # Tested with the module that they are a half or a part of.
     "agent/cli/drawing.py": "agent/cli/test_topology.py",
+    "agent/content/blobfiles.py": "agent/content/test_blobdir.py",
     "agent/cli/hosts.py": "agent/cli/test_configure.py and test_unconfigure.py, which it serves",
     "agent/cli/picture.py": "agent/cli/test_topology.py",
     "agent/latency/receiver.py": "agent/latency/test_measurer.py, its other end",
