@@ -196,19 +196,21 @@ class CostSettings:
     same_zone: float = option(amount(most=1000), "Within a zone. Free on the large clouds.", default=0.0)
     cross_zone: float = option(
         amount(most=1000),
-        "Between zones of a region. The large clouds bill 0.01 on each side (AWS: EC2 On-Demand Pricing, "
-        "Data Transfer).",
+        "Between zones of a region. AWS bills 0.01 on each side (EC2 On-Demand Pricing, Data Transfer). Google "
+        "bills 0.01 once (VPC pricing, VM-to-VM): set 0.01. Azure has billed nothing since 2024: set 0.",
         default=0.02,
     )
     cross_region: float = option(
         amount(most=1000),
-        "Between regions. The same list has 0.02 for near regions and up to 0.09 for far ones.",
+        "Between regions. AWS has 0.02 for near regions and up to 0.09 for far ones.",
         default=0.02,
     )
     registry: float = option(
         amount(most=1000),
-        "From the registry to a node: what the mirror saves. The default is what the NAT gateways of AWS, "
-        "Azure and GCP bill per GB. Set 0 if your nodes reach the registry for nothing.",
+        "From the registry to a node: what the mirror saves. The default is what a NAT gateway costs for a GB "
+        "that passes it: 0.045 on AWS in the US (Amazon VPC Pricing; 0.059 in Singapore, for example) and on "
+        "Azure (Virtual Network pricing), and 0.045 for a GiB on Google (Cloud NAT pricing). Set 0 if your nodes "
+        "reach the registry without one.",
         default=0.045,
     )
     pairs: tuple[ZonePrice, ...] = option(
