@@ -74,7 +74,7 @@ def check_members(listed: Sequence[Peer], own: OwnAgent) -> tuple[Peers, tuple[P
     problems = (
         *_about_this_node(listed, own),
         *_about_addresses(others, own),
-        *_about_names(listed, own),
+        *_about_names([*used.values()], own),
     )
     return used, problems
 

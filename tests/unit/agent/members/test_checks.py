@@ -71,6 +71,15 @@ def test_names_that_differ_in_case_only_are_told_and_used() -> None:
     assert problem.startswith("A: differs from a only")
 
 
+@pytest.mark.parametrize("entry", [("A", "10.0.0.1", 1), ("OWN", "10.0.0.9", 30020)])
+def test_entry_that_is_left_out_is_told_once_whatever_else_is_wrong_with_it(
+    entry: tuple[str, str, int],
+) -> None:
+    used, (problem,) = checked(ME, ("a", "10.0.0.1", 1), entry)
+    assert used == ["a"]
+    assert problem.startswith(f"{entry[0]}: ")
+
+
 def test_own_name_in_another_case_is_told() -> None:
     used, problems = checked(("OWN", "10.0.0.2", 30020))
     assert used == ["OWN"]

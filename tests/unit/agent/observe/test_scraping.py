@@ -42,6 +42,15 @@ def test_nothing_else_is_there_and_nothing_can_be_sent(server: MetricsServer) ->
     assert ask(server, "POST", "/metrics")[0] == 501
 
 
+def test_it_calls_itself_the_probe(server: MetricsServer) -> None:
+    """An agent whose list of peers has this port tells that to the operator."""
+    host, port = server.server_address[:2]
+    connection = http.client.HTTPConnection(str(host), int(port), timeout=30)
+    connection.request("GET", "/shorthaul/v1/latency")
+    assert connection.getresponse().headers["Server"] == "shorthaul-probe"
+    connection.close()
+
+
 def test_page_of_another_site_reads_nothing(server: MetricsServer) -> None:
     assert ask(server, "GET", "/metrics", Host="evil.example")[0] == 403
     assert ask(server, "GET", "/metrics", host="evil.example")[0] == 403
