@@ -42,8 +42,12 @@ _SOON_S = 0.1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Retry:
-    """When a peer is tried again. ``waits_s``: the wait before that. ``is_silent``: it did not answer."""
+    """When a peer is tried again at this address. ``waits_s``: the wait before that.
 
+    ``is_silent``: it did not answer.
+    """
+
+    authority: str
     at_s: float
     waits_s: float
     is_silent: bool = False
@@ -166,7 +170,8 @@ class Measurer:
             moved = peer is None or peer.base_url != connection.peer.base_url
             if name not in wanted or connection.dead or moved:
                 if connection.dead:
-                    self._retry[name] = _Retry(at_s=now_s + _RETRY_LEAST_S, waits_s=_RETRY_LEAST_S)
+                    authority, waits_s = connection.peer.authority, _RETRY_LEAST_S
+                    self._retry[name] = _Retry(authority=authority, at_s=now_s + waits_s, waits_s=waits_s)
                 self._drop(connection)
         for name in self._wanted:
             if len(self._opening) >= _OPENING_MAX:
@@ -174,19 +179,19 @@ class Measurer:
             peer = self._roster.peer(name)
             if peer is None or name in self._connections or name in self._opening:
                 continue
-            if not self._is_due(name, now_s):
+            if not self._is_due(peer, now_s):
                 continue
             task = tasks.create_task(self._open(peer), name="open a measuring connection")
             self._opening[name] = task
             task.add_done_callback(lambda _, name=name: self._opening.pop(name, None))  # type: ignore[misc]
 
-    def _is_due(self, name: NodeName, now_s: float) -> bool:
+    def _is_due(self, peer: Peer, now_s: float) -> bool:
         """Whether a peer may be tried now. One that was silent is not waited for once it answered others."""
-        retry = self._retry.get(name)
-        if retry is None or now_s >= retry.at_s:
+        retry = self._retry.get(peer.name)
+        if retry is None or now_s >= retry.at_s or retry.authority != peer.authority:
             return True
         failed_s = retry.at_s - retry.waits_s
-        answers = retry.is_silent and self._regard.silence(name) is None
+        answers = retry.is_silent and self._regard.silence(peer.name) is None
         return answers and now_s >= failed_s + _RETRY_LEAST_S
 
     def _choose(self, turn: int) -> tuple[NodeName, ...]:
@@ -216,7 +221,7 @@ class Measurer:
                 answers_pings=False,
             )
         except (Unreachable, OwnFault) as error:
-            self._failed(peer.name, error)
+            self._failed(peer, error)
             return
         self._retry.pop(peer.name, None)
         self._regard.heard(peer.name, self._clock())
@@ -225,14 +230,18 @@ class Measurer:
             self._add_sample(peer.name, info.handshake_us)
         self._connections[peer.name] = _Connection(peer, socket, info)
 
-    def _failed(self, name: NodeName, error: Unreachable | OwnFault) -> None:
+    def _failed(self, peer: Peer, error: Unreachable | OwnFault) -> None:
         """The connection did not open. It is tried again after a wait that doubles each time."""
+        name = peer.name
         self._metrics.measurement("unreachable")
         _log.debug("can't measure: %s", error, extra={"fields": {"node": name}})
         now_s, before = self._clock(), self._retry.get(name)
-        waits_s = _RETRY_LEAST_S if before is None else min(_RETRY_MOST_S, 2 * before.waits_s)
+        waited_s = 0.0 if before is None or before.authority != peer.authority else before.waits_s
+        waits_s = min(_RETRY_MOST_S, max(_RETRY_LEAST_S, 2 * waited_s))
         is_silent = isinstance(error, Unreachable) and not isinstance(error, Refused)
-        self._retry[name] = _Retry(at_s=now_s + waits_s, waits_s=waits_s, is_silent=is_silent)
+        self._retry[name] = _Retry(
+            authority=peer.authority, at_s=now_s + waits_s, waits_s=waits_s, is_silent=is_silent
+        )
         if isinstance(error, OwnFault):
             return  # that is no news of the peer
         self._regard.noted(name, str(error), now_s, silent=is_silent)

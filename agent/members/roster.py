@@ -82,9 +82,23 @@ class Roster:
         self._listeners.append(listener)
 
     def update(self, peers: Peers) -> None:
-        """Use a new list of peers. O(peers)."""
+        """Use a new list of peers. O(peers).
+
+        A peer with another address than before leaves first, and joins again: what was known of the agent at
+        the old address, its failures above all, says nothing about the one at the new address.
+        """
         self._listed = dict(peers)
         peers = {name: peer for name, peer in peers.items() if (name, peer.authority) not in self._excluded}
+        staying = {name: peer for name, peer in peers.items() if not self._has_moved(peer)}
+        if len(staying) < len(peers):
+            self._use(staying)
+        self._use(peers)
+
+    def _has_moved(self, peer: Peer) -> bool:
+        before = self._peers.get(peer.name)
+        return before is not None and before.authority != peer.authority
+
+    def _use(self, peers: Peers) -> None:
         self._peers = peers
         self._by_address = {peer.address: name for name, peer in peers.items()}
         self._topology.update(self._placements(), self._clock())

@@ -301,6 +301,9 @@ def test_entry_with_another_port_of_a_node_says_which_listener_is_there(site: Si
 
     wait_for(lambda: silent() == [], "they answer")
     assert len(_problems(node)) == len(_NOT_FOR_PEERS)
+    _write(site, own, _entry("admin", other.address))
+    wait_for(lambda: _peers(node) == {"admin"}, "the port of one is corrected")
+    assert node.transfers()["cooling"] == [], "what was held against the wrong port is forgotten"
     _write(site, own, _entry("other", other.address))
     wait_for(lambda: _peers(node) == {"other"} and _problems(node) == [], "it is over")
     other.put(b"content")

@@ -155,6 +155,17 @@ async def test_peer_that_moved_to_another_address_is_measured_there() -> None:
         await until(lambda: bool(other.told), "a report at the new address")
 
 
+async def test_peer_that_was_listed_at_a_wrong_address_is_measured_at_the_right_one_at_once() -> None:
+    async with real_peer() as gone:
+        pass
+    async with real_peer() as one, running(peers(gone.member("p", located("r", "a")))) as run:
+        await until(lambda: run.count("unreachable") >= 2, "it failed twice")
+        run.roster.update(peers(one.member("p", located("r", "a"))))
+        assert run.regard.failure(node("p")) is None, "that was somebody else"
+        await until(lambda: run.measurer.measured == ("p",), "a measuring connection")
+        assert run.count("unreachable") == 2
+
+
 async def test_peer_that_cannot_be_reached_is_counted_and_left_alone_for_a_while() -> None:
     async with real_peer() as gone:
         pass

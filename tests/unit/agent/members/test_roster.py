@@ -1,5 +1,7 @@
 """The roster: the members, in rings by tier, and this node's placement."""
 
+from dataclasses import replace
+
 import pytest
 
 from agent.members.member import Peers
@@ -59,6 +61,19 @@ def test_listeners_hear_of_each_new_list_once_it_is_in_force(roster: Roster) -> 
     roster.update(peers(peer("far", RACK)))
     roster.update({})
     assert heard == [(peers(peer("far", RACK)), 1), ({}, 0)]
+
+
+def test_peer_at_another_address_leaves_and_joins_so_that_nothing_is_held_against_it(roster: Roster) -> None:
+    heard: list[list[str]] = []
+    roster.on_change(lambda members: heard.append(sorted(members)))
+    moved = replace(MEMBERS[node("zone-1")], address="10.9.9.9")
+    others = {name for name in MEMBERS if name != moved.name}
+    roster.update({**MEMBERS, moved.name: moved})
+    assert heard == [sorted(others), sorted(MEMBERS)]
+    assert roster.peers[moved.name] == moved
+    heard.clear()
+    roster.update({**MEMBERS, moved.name: replace(moved, placement=RACK)})
+    assert heard == [sorted(MEMBERS)], "its labels changed, not its address"
 
 
 def test_own_placement_that_comes_late_gives_the_rings() -> None:
