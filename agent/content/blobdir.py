@@ -37,7 +37,7 @@ _log = logging.getLogger(__name__)
 
 _POLL_S = 0.5
 _ABSENT_POLL_S = 0.1
-_TRIED_AGAIN = 500  # unreadable blobs, at each poll: some milliseconds
+_TRIED_AGAIN = 200  # unreadable blobs, at each poll: some milliseconds
 _GONE = Mask.DELETE_SELF | Mask.MOVE_SELF | Mask.UNMOUNT | Mask.IGNORED | Mask.Q_OVERFLOW
 _CAME = Mask.CLOSE_WRITE | Mask.MOVED_TO
 _WENT = Mask.DELETE | Mask.MOVED_FROM
