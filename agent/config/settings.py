@@ -197,7 +197,8 @@ class CostSettings:
     cross_zone: float = option(
         amount(most=1000),
         "Between zones of a region. AWS bills 0.01 on each side (EC2 On-Demand Pricing, Data Transfer). "
-        "Google bills 0.01 once (VPC pricing, VM-to-VM): set 0.01. Azure has billed nothing since 2024: set 0.",
+        "Google bills 0.01 once (VPC pricing, VM-to-VM): set 0.01. Azure has billed nothing since 2024: "
+        "set 0.",
         default=0.02,
     )
     cross_region: float = option(
@@ -207,10 +208,10 @@ class CostSettings:
     )
     registry: float = option(
         amount(most=1000),
-        "From the registry to a node: what the mirror saves. The default is what a NAT gateway costs for a "
-        "GB that passes it: 0.045 on AWS in the US (Amazon VPC Pricing; 0.059 in Singapore, for example) and "
-        "on Azure (Virtual Network pricing), and 0.045 for a GiB on Google (Cloud NAT pricing). Set 0 if your "
-        "nodes reach the registry without one.",
+        "From the registry to a node: what the mirror saves. The default is what a NAT gateway costs for "
+        "a GB that passes it: 0.045 on AWS in the US (Amazon VPC Pricing; 0.059 in Singapore, for example) "
+        "and on Azure (Virtual Network pricing), and 0.045 for a GiB on Google (Cloud NAT pricing). Set 0 if "
+        "your nodes reach the registry without one.",
         default=0.045,
     )
     pairs: tuple[ZonePrice, ...] = option(
