@@ -3,6 +3,7 @@
 import dataclasses
 import difflib
 import errno
+import ipaddress
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,7 +77,8 @@ def make_settings(data: dict[str, Any], overrides: list[str], *, base: Path) -> 
     _derive_listeners(data)
     settings = _read(Settings, data, "", problems)
     if settings is not None:
-        _check_ports(settings, problems)
+        if _hostport_is_good(settings, problems):
+            _check_ports(settings, problems)
         _check_latency(settings, problems)
     if problems or settings is None:
         raise ConfigError(problems)
@@ -207,6 +209,21 @@ def _derive_listeners(data: dict[str, Any]) -> None:
     host = f"[{address}]" if ":" in address else address
     listen.setdefault("peer", f"{host}:30020")
     listen.setdefault("nodeport", f"{host}:30022")
+
+
+def _hostport_is_good(settings: Settings, problems: list[Problem]) -> bool:
+    local = settings.listen.hostport
+    if settings.node.pod_network or ipaddress.ip_address(local.host).is_loopback:
+        return True
+    problems.append(
+        Problem(
+            key="listen.hostport",
+            message=f"{local} is not a loopback address",
+            hint="the local listener has no authentication: bind it to 127.0.0.1 or [::1] (or set "
+            "node.pod_network in a pod with a hostPort)",
+        )
+    )
+    return False
 
 
 def _check_ports(settings: Settings, problems: list[Problem]) -> None:

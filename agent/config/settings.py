@@ -25,7 +25,6 @@ from agent.config.values import (
     parse_index,
     parse_labels,
     parse_levels,
-    parse_local,
     parse_log_level,
     parse_name,
     parse_optional_label,
@@ -67,6 +66,13 @@ class NodeSettings:
 
     name: str = option(parse_name, "The node's name, unique in the cluster; in Kubernetes the Node's name.")
     address: str = option(parse_address, "The IP address at which peers reach this node.")
+    pod_network: bool = option(
+        parse_flag,
+        "Whether this agent is in a pod that is not on the host's network. Then a hostPort of the pod leads "
+        "to listen.hostport, which is an address of the pod, and any pod that reaches it may read images: "
+        "close it with a NetworkPolicy.",
+        default=False,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +100,7 @@ class ListenSettings:
     """The four listening sockets. The socket tells by which path a request came."""
 
     hostport: Endpoint = option(
-        parse_local,
+        parse_endpoint,
         "HostPort, for containerd on this node. Loopback only, because it has no authentication.",
         default=Endpoint(host="127.0.0.1", port=30020),
     )

@@ -85,16 +85,6 @@ def parse_endpoint(value: object) -> Endpoint:
     return Endpoint(host=_ip(host.removeprefix("[").removesuffix("]"), hint), port=int(port))
 
 
-def parse_local(value: object) -> Endpoint:
-    endpoint = parse_endpoint(value)
-    if not ipaddress.ip_address(endpoint.host).is_loopback:
-        raise InvalidValue(
-            f"{value!r} is not a loopback address",
-            "the local listener has no authentication: bind it to 127.0.0.1 or [::1]",
-        )
-    return endpoint
-
-
 def _ip(value: object, hint: str = "write an IPv4 or IPv6 address") -> str:
     try:
         address = ipaddress.ip_address(str(value))

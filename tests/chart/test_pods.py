@@ -4,7 +4,17 @@ from typing import Any
 
 import pytest
 
-from tests.chart.rendering import NODE, VERSIONS, containers, environment, manifests, notes, one, pod
+from tests.chart.rendering import (
+    NODE,
+    VERSIONS,
+    configuration,
+    containers,
+    environment,
+    manifests,
+    notes,
+    one,
+    pod,
+)
 from tests.chart.samples import SAMPLES
 
 HOST = {"network": "host"}
@@ -185,8 +195,9 @@ class TestHostPortMode:
         ]
 
     def test_an_update_removes_before_it_adds_and_the_notes_say_so(self) -> None:
-        rolling = one("DaemonSet", HOSTPORT)["spec"]["updateStrategy"]["rollingUpdate"]
-        assert rolling == {"maxSurge": 0, "maxUnavailable": 1}
+        for name in ("shorthaul", "shorthaul-probe"):
+            rolling = one("DaemonSet", HOSTPORT, name=name)["spec"]["updateStrategy"]["rollingUpdate"]
+            assert rolling == {"maxSurge": 0, "maxUnavailable": 1}
         assert "in an upgrade each node has no\nagent for a second or two" in notes(HOSTPORT)
         assert "second or two" not in notes()
 
@@ -203,7 +214,36 @@ class TestHostPortMode:
             'listen.peer="10.1.2.3:30020"',
             'listen.nodeport="10.1.2.3:30022"',
             'listen.hostport="10.1.2.3:30029"',
+            "node.pod_network=true",
         ]
+
+    def test_the_probe_is_where_containerd_is(self) -> None:
+        assert "probe" not in containers(HOSTPORT)
+        spec = one("DaemonSet", HOSTPORT, name="shorthaul-probe")["spec"]["template"]["spec"]
+        (probe,) = spec["containers"]
+        assert spec["hostNetwork"] is True
+        assert probe["securityContext"] == containers()["probe"]["securityContext"]
+        assert "ports" not in probe
+        assert environment(probe, NODE)["SHORTHAUL_SET"].splitlines() == [
+            'node.name="n1.example"',
+            'node.address="192.0.2.7"',
+            'listen.hostport="127.0.0.1:30020"',
+        ]
+
+    def test_agent_and_probe_find_each_other_in_the_nodes_directory(self) -> None:
+        socket = configuration(HOSTPORT)["probe"]["socket"]
+        assert socket == "/run/shorthaul/probe.sock"
+        for name in ("shorthaul", "shorthaul-probe"):
+            spec = one("DaemonSet", HOSTPORT, name=name)["spec"]["template"]["spec"]
+            volumes = {each["name"]: each for each in spec["volumes"]}
+            mounts = {each["mountPath"]: each["name"] for each in spec["containers"][-1]["volumeMounts"]}
+            assert volumes[mounts["/run/shorthaul"]]["hostPath"]["path"] == "/run/shorthaul"
+
+    def test_no_service_leads_to_the_probe(self) -> None:
+        labels = one("DaemonSet", HOSTPORT, name="shorthaul-probe")["spec"]["template"]["metadata"]["labels"]
+        selectors = [each["spec"]["selector"] for each in manifests(HOSTPORT) if each["kind"] == "Service"]
+        assert selectors
+        assert not [selector for selector in selectors if selector.items() <= labels.items()]
 
 
 def test_node_says_who_it_is_in_every_container_that_reads_the_settings() -> None:

@@ -14,7 +14,7 @@
 {{- $store := printf "containerd://%s?namespace=%s&root=%s" $paths.socket (.Values.containerd.namespace | urlquery) ($paths.root | urlquery) -}}
 {{- $metrics := .Values.metrics.enabled | ternary .Values.metrics.address "127.0.0.1" -}}
 {{- $probe := dict
-      "socket" "/run/shorthaul-pod/probe.sock"
+      "socket" (printf "/run/%s/probe.sock" ($host | ternary "shorthaul-pod" "shorthaul"))
       "hosts_dir" (printf "/host%s" $paths.certsDirectory)
       "node_port" (int .Values.nodePort.port)
       "metrics" (include "shorthaul.endpoint" (list $metrics .Values.ports.probe)) -}}

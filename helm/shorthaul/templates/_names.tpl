@@ -15,13 +15,19 @@
 {{- end -}}
 {{- end -}}
 
-{{- define "shorthaul.selector" -}}
+{{- define "shorthaul.identity" -}}
 app.kubernetes.io/name: {{ include "shorthaul.name" . }}
 app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end -}}
 
+{{/* What selects the agents' pods. */}}
+{{- define "shorthaul.selector" -}}
+{{ include "shorthaul.identity" . }}
+app.kubernetes.io/component: agent
+{{- end -}}
+
 {{- define "shorthaul.labels" -}}
-{{ include "shorthaul.selector" . }}
+{{ include "shorthaul.identity" . }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name (.Chart.Version | replace "+" "_") }}

@@ -56,23 +56,42 @@ root: {{ $said.root | default $paths.root | quote }}
   valueFrom: {fieldRef: {fieldPath: status.hostIP}}
 {{- end -}}
 
-{{/* The environment of the agent and the probe. The variables of this node go into the one configuration of all. */}}
+{{/* The environment of the agent and the probe. What differs by node goes over the one configuration of all. */}}
 {{- define "shorthaul.agentEnv" -}}
+{{- $pod := eq .Values.network "hostPort" -}}
+{{- $address := $pod | ternary "$(POD_IP)" "$(HOST_IP)" -}}
 {{ include "shorthaul.nodeEnv" . }}
+{{- if $pod }}
 - name: POD_IP
   valueFrom: {fieldRef: {fieldPath: status.podIP}}
+{{- end }}
+{{ include "shorthaul.settingsEnv" . }}
+- name: SHORTHAUL_SET
+  value: |-
+    node.name="$(NODE_NAME)"
+    node.address="{{ $address }}"
+    listen.peer="{{ $address }}:{{ .Values.ports.peer }}"
+    listen.nodeport="{{ $address }}:{{ .Values.ports.nodeport }}"
+    {{- if $pod }}
+    listen.hostport="{{ $address }}:{{ include "shorthaul.podHostport" . }}"
+    node.pod_network=true
+    {{- end }}
+{{- end -}}
+
+{{/* The same for a probe in a pod of its own: on the host's network, where containerd's connections begin. */}}
+{{- define "shorthaul.probeEnv" -}}
+{{ include "shorthaul.nodeEnv" . }}
+{{ include "shorthaul.settingsEnv" . }}
+- name: SHORTHAUL_SET
+  value: |-
+    node.name="$(NODE_NAME)"
+    node.address="$(HOST_IP)"
+    listen.hostport="127.0.0.1:{{ .Values.ports.hostport }}"
+{{- end -}}
+
+{{- define "shorthaul.settingsEnv" -}}
 - name: SHORTHAUL_CONFIG
   value: /etc/shorthaul/agent.yaml
 - name: SHORTHAUL_ROOT
   value: /host
-- name: SHORTHAUL_SET
-  value: |-
-    node.name="$(NODE_NAME)"
-    {{- $address := eq .Values.network "host" | ternary "$(HOST_IP)" "$(POD_IP)" }}
-    node.address="{{ $address }}"
-    listen.peer="{{ $address }}:{{ .Values.ports.peer }}"
-    listen.nodeport="{{ $address }}:{{ .Values.ports.nodeport }}"
-    {{- if eq .Values.network "hostPort" }}
-    listen.hostport="{{ $address }}:{{ include "shorthaul.podHostport" . }}"
-    {{- end }}
 {{- end -}}

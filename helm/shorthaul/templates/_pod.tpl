@@ -87,15 +87,69 @@ volumeMounts:
 
 {{- define "shorthaul.probe" -}}
 {{- $paths := include "shorthaul.paths" . | fromYaml -}}
+{{- $apart := eq .Values.network "hostPort" -}}
 {{ include "shorthaul.container" . }}
 args: {{ list "probe" "--log-format" .Values.agent.logFormat | toJson }}
-env: {{- include "shorthaul.agentEnv" . | nindent 2 }}
+env: {{- include ($apart | ternary "shorthaul.probeEnv" "shorthaul.agentEnv") . | nindent 2 }}
 resources: {{- toYaml .Values.probe.resources | nindent 2 }}
 securityContext: {{- include "shorthaul.security" (list "BPF" "NET_ADMIN") | nindent 2 }}
 volumeMounts:
   - {name: config, mountPath: /etc/shorthaul, readOnly: true}
+  {{- if $apart }}
+  - {name: node, mountPath: /run/shorthaul}
+  {{- else }}
   - {name: pod, mountPath: /run/shorthaul-pod}
+  {{- end }}
   - {name: tmp, mountPath: /tmp}
   - {name: cgroup, mountPath: /sys/fs/cgroup, readOnly: true}
   {{- include "shorthaul.configMounts" (dict "paths" $paths "writable" false "whole" false) | nindent 2 }}
+{{- end -}}
+
+{{/* What the pods of both DaemonSets have in common. */}}
+{{- define "shorthaul.scheduling" -}}
+# The node's own view of names. The agents need no name of the cluster: they reach the API server by its address.
+dnsPolicy: Default
+automountServiceAccountToken: false
+{{- with .Values.priorityClassName }}
+priorityClassName: {{ . }}
+{{- end }}
+terminationGracePeriodSeconds: {{ .Values.terminationGracePeriodSeconds }}
+nodeSelector: {{- merge (dict "kubernetes.io/os" "linux") .Values.nodeSelector | toYaml | nindent 2 }}
+{{- with .Values.tolerations }}
+tolerations: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.affinity }}
+affinity: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.imagePullSecrets }}
+imagePullSecrets: {{- toYaml . | nindent 2 }}
+{{- end }}
+securityContext:
+  {{- $own := dict "runAsUser" 0 "runAsGroup" 0 "seccompProfile" (dict "type" "RuntimeDefault") }}
+  {{- mergeOverwrite $own .Values.podSecurityContext | toYaml | nindent 2 }}
+{{- end -}}
+
+{{- define "shorthaul.podAnnotations" -}}
+checksum/config: {{ include "shorthaul.config" . | sha256sum }}
+{{- with .Values.podAnnotations }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{/* The volumes of both DaemonSets' pods. */}}
+{{- define "shorthaul.volumes" -}}
+{{- $paths := include "shorthaul.paths" . | fromYaml -}}
+- name: config
+  configMap: {name: {{ include "shorthaul.fullname" . }}}
+- name: tmp
+  emptyDir: {sizeLimit: 64Mi}
+- name: cgroup
+  hostPath: {path: /sys/fs/cgroup, type: Directory}
+- name: containerd-config
+  hostPath: {path: {{ $paths.configDirectory | quote }}, type: DirectoryOrCreate}
+- name: containerd-certs
+  hostPath: {path: {{ $paths.certsDirectory | quote }}, type: DirectoryOrCreate}
+# Shared by the old and the new pod of a node: the hand-over of sockets, and the lock on hosts.toml.
+- name: node
+  hostPath: {path: /run/shorthaul, type: DirectoryOrCreate}
 {{- end -}}

@@ -68,7 +68,7 @@ def test_every_mistake_is_reported_at_once(path: Path) -> None:
     document = {
         "node": {"name": "", "address": "not an address"},
         "placement": {"zone": True, "regoin": "eu"},
-        "listen": {"hostport": "10.0.0.1:30020", "peer": "10.0.0.1", "nodeport": "h:1", "admin": 9090},
+        "listen": {"hostport": "10.0.0.1", "peer": "10.0.0.1", "nodeport": "h:1", "admin": 9090},
         "store": "ftp:///x",
         "membership": {"static": 7},
         "index": "redis",
@@ -143,6 +143,11 @@ def test_listeners_at_one_address_are_a_mistake(path: Path) -> None:
 @pytest.mark.parametrize("address", ["10.0.0.1:30020", "0.0.0.0:30020", "[::]:30020"])
 def test_local_listener_is_loopback_only(path: Path, address: str) -> None:
     assert set(problems(path, {**LEAST, "listen": {"hostport": address}})) == {"listen.hostport"}
+
+
+def test_local_listener_of_a_pod_with_a_hostport_is_at_the_pods_address(path: Path) -> None:
+    document = {"node": {**LEAST["node"], "pod_network": True}, "listen": {"hostport": "10.0.0.1:30029"}}
+    assert str(load(path, document).listen.hostport) == "10.0.0.1:30029"
 
 
 def test_missing_file_is_named(path: Path) -> None:
