@@ -8,14 +8,14 @@ import asyncio
 import random
 import socket
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
 from typing import Any
 
 from agent.admin.explain import Explainer
 from agent.admin.gauges import Gauges
-from agent.admin.readiness import Readiness
+from agent.admin.readiness import Phase, Readiness
 from agent.admin.routes import (
     explain_routes,
     flows_routes,
@@ -51,7 +51,9 @@ from agent.latency.receiver import ReportDesk, receive_report
 from agent.latency.samples import add_handshake
 from agent.listen.caller import REQUEST_PATHS, Callers
 from agent.listen.discovery import Discovery
+from agent.listen.draining import Draining
 from agent.listen.filtering import Filtering
+from agent.listen.health import ListenerHealth
 from agent.listen.http import HttpListener, end_with_peer
 from agent.listen.judged import JudgedRequests
 from agent.listen.local import LocalContent
@@ -60,7 +62,7 @@ from agent.listen.prefetch import Prefetcher
 from agent.listen.recorder import Recorder
 from agent.listen.remote import RemoteContent
 from agent.listen.server import OciServer
-from agent.listen.sockets import ListenError, ListenErrors, open_listener
+from agent.listen.sockets import ListenError, ListenErrors, inherited, open_listener
 from agent.listen.traffic import Traffic
 from agent.members.factory import make_membership
 from agent.members.identities import Identities
@@ -72,6 +74,7 @@ from agent.memory import settle
 from agent.observe import log
 from agent.observe.components import Component, follow_components
 from agent.observe.metrics import Metrics
+from agent.observe.pulse import Pulse
 from agent.observe.reloads import Reloads
 from agent.observe.requests import RecentRequests
 from agent.oci.browser import BrowserGuard
@@ -101,6 +104,9 @@ from topology.ledger import CostLedger, Prices
 from topology.placement import NodeName
 
 _CLAIM_REPORTS, _CLAIM_LEAST_S = 4, 15.0  # a name that an agent claimed counts for so many of its reports
+
+HEALTH = "health"
+"""The name of the listening Unix socket at ``health.socket``, among the listening sockets."""
 
 Background = Mapping[str, Callable[[], Coroutine[Any, Any, None]]]
 """The background tasks by name. Each runs until it is cancelled."""
@@ -151,12 +157,16 @@ class Outbound:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inbound:
-    """What answers the requests of clients and of other nodes. ``pull_listeners``: those of the pull API."""
+    """What answers the requests of clients and of other nodes.
+
+    ``listeners``: by their names in the settings. ``health_listener``: what ``health.socket`` is for.
+    """
 
     questions: QuestionDesk
     reports: ReportDesk
-    pull_listeners: tuple[HttpListener, ...]
-    admin_listener: HttpListener
+    draining: Draining
+    listeners: Mapping[str, HttpListener]
+    health_listener: HttpListener | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,7 +193,10 @@ def build(
     sockets: Mapping[str, socket.socket],
     rereading: Rereading,
 ) -> Parts:
-    """The parts of an agent with these settings. ``sockets``: see `open_listeners`."""
+    """The parts of an agent with these settings.
+
+    ``sockets``: see `open_listeners`. One more, named `HEALTH`, answers for this agent alone.
+    """
     core = _make_core(settings)
     outbound = _make_outbound(settings, core)
     inbound = _make_inbound(settings, core, outbound, sockets)
@@ -192,28 +205,34 @@ def build(
         core=core,
         outbound=outbound,
         inbound=inbound,
-        background=_make_background(settings, core, outbound, sockets, rereading),
+        background=_make_background(settings, core, outbound, inbound, rereading),
     )
 
 
-def open_listeners(settings: Settings) -> dict[str, socket.socket]:
-    """Open the four listening sockets. Returns them by their names in the settings.
+def open_listeners(settings: Settings, given: Sequence[socket.socket] = ()) -> dict[str, socket.socket]:
+    """The four listening sockets, by their names in the settings.
 
-    Raises `ListenErrors` if one can't be opened. Then none stays open.
+    ``given``: those of an older agent of this node. The ones that fit are used, the others are left alone.
+    Raises `ListenErrors` if one can't be opened. Then none that was opened here stays open.
     """
-    opened: dict[str, socket.socket] = {}
+    found: dict[str, socket.socket] = {}
+    opened: list[socket.socket] = []
     errors: list[ListenError] = []
     for entry in fields(settings.listen):
         endpoint: Endpoint = getattr(settings.listen, entry.name)
         try:
-            opened[entry.name] = open_listener(entry.name, endpoint)
+            listener = inherited(given, endpoint)
+            if listener is None:
+                listener = open_listener(entry.name, endpoint)
+                opened.append(listener)
+            found[entry.name] = listener
         except ListenError as error:
             errors.append(error)
     if errors:
-        for listener in opened.values():
+        for listener in opened:
             listener.close()
         raise ListenErrors(errors)
-    return opened
+    return found
 
 
 def _make_core(settings: Settings) -> Core:
@@ -255,7 +274,7 @@ def _make_core(settings: Settings) -> Core:
         book=FlowBook(own=own, canary_interval_s=settings.probe.canary_interval_s),
         accepted=AcceptedSockets(),
         recent=RecentRequests(),
-        readiness=Readiness(store),
+        readiness=Readiness(),
         members_known=members_known,
         problems=problems,
         identities=Identities(
@@ -430,26 +449,35 @@ def _make_inbound(
         upgraded=end_with_peer,
         introduction=introduction,
     )
-    server = _make_server(settings, core, outbound, questions, reports)
+    draining = Draining()
+    server = _make_server(settings, core, outbound, questions, reports, draining)
     listeners = {
         name: HttpListener(sockets[name], server.handle, settings.http, path=path, watcher=core.accepted)
         for name, path in REQUEST_PATHS.items()
     }
-    pull_listeners = tuple(listeners.values())
     admin = _make_admin(core, outbound, listeners)
-    listeners["admin"] = HttpListener(
-        sockets["admin"], admin.handle, settings.http, respond=oci_error_response
-    )
+    answering = {
+        name: HttpListener(sockets[name], admin.handle, settings.http, respond=oci_error_response)
+        for name in ("admin", HEALTH)
+        if name in sockets
+    }
+    listeners["admin"] = answering["admin"]
     return Inbound(
         questions=questions,
         reports=reports,
-        pull_listeners=pull_listeners,
-        admin_listener=listeners["admin"],
+        draining=draining,
+        listeners=listeners,
+        health_listener=answering.get(HEALTH),
     )
 
 
 def _make_server(
-    settings: Settings, core: Core, outbound: Outbound, questions: QuestionDesk, reports: ReportDesk
+    settings: Settings,
+    core: Core,
+    outbound: Outbound,
+    questions: QuestionDesk,
+    reports: ReportDesk,
+    draining: Draining,
 ) -> OciServer:
     sizes = ContentSizes()
     prefetcher = Prefetcher(holds=core.store.holds, look_up=outbound.index.prefetch, sizes=sizes)
@@ -457,6 +485,7 @@ def _make_server(
         own=core.own,
         guard=core.guard,
         introduction=core.credentials.introduction,
+        draining=draining,
         recorder=Recorder(
             callers=Callers(credentials=core.credentials, peer_at=core.roster.peer_at),
             metrics=core.metrics,
@@ -516,7 +545,7 @@ def _make_admin(core: Core, outbound: Outbound, listeners: Mapping[str, HttpList
         introduction=core.credentials.introduction("admin"),
         routes=[
             *metrics_routes(gauges, clock),
-            *health_routes(readiness.reason),
+            *health_routes(readiness),
             *explain_routes(explainer),
             *topology_routes(
                 core.roster, regard, outbound.measurer, clock, problems=partial(_problems, core)
@@ -536,19 +565,29 @@ def _make_background(
     settings: Settings,
     core: Core,
     outbound: Outbound,
-    sockets: Mapping[str, socket.socket],
+    inbound: Inbound,
     rereading: Rereading,
 ) -> Background:
     membership = make_membership(settings, core.problems, core.reloads)
     reload = _make_reload(settings, core, membership, rereading.read)
     follower = ProbeFollower(
         settings.probe.socket,
-        own=OwnSockets(node=core.own, listeners=tuple(sockets.values()), accepted=core.accepted),
+        own=OwnSockets(
+            node=core.own,
+            listeners=tuple(one.socket for one in inbound.listeners.values()),
+            accepted=core.accepted,
+        ),
         book=core.book,
         roster=core.roster,
         metrics=core.metrics,
     )
+    pulse = Pulse(core.metrics.loop_lag)
+    listening = ListenerHealth(inbound.listeners, expected=lambda: core.readiness.phase is Phase.SERVING)
+    components = _components(settings, core, inbound, listening, pulse)
+    core.readiness.watch(components)
     return {
+        "pulse": pulse.run,
+        "listeners": listening.run,
         "store": core.store.run,
         "holder index": outbound.index.run,
         "announcer": partial(announce_store, core.offer, outbound.index),
@@ -563,24 +602,74 @@ def _make_background(
         "checks": outbound.puller.checks.run,
         "scrub": core.scrubber.run,
         "identities": core.identities.run,
-        "components": partial(follow_components, _components(settings, core)),
+        "components": partial(follow_components, components),
         "reload": partial(rereading.hangup.follow, reload),
     }
 
 
-def _components(settings: Settings, core: Core) -> tuple[Component, ...]:
+def _components(
+    settings: Settings, core: Core, inbound: Inbound, listening: ListenerHealth, pulse: Pulse
+) -> tuple[Component, ...]:
+    listeners = (
+        Component(
+            name=f"listen.{name}",
+            problem=partial(listening.problem, name),
+            hint="see `ss -ltnp` and the limit of open files; a restart opens the socket again",
+            state=partial(_connections, listener),
+        )
+        for name, listener in inbound.listeners.items()
+    )
+    return (
+        *_store_components(settings, core),
+        *listeners,
+        Component(
+            name="the membership",
+            problem=lambda: _membership_problem(settings, core),
+            hint="see the log: it says why the list of peers can't be read",
+            required=False,
+            state=lambda: f"{len(core.roster)} peers",
+        ),
+        Component(
+            name="the probe",
+            problem=lambda: None,  # a node without one serves as well; its metrics tell
+            hint="",
+            required=False,
+            state=lambda: core.book.proved(time.monotonic())[1],
+        ),
+        Component(name="the event loop", problem=lambda: None, hint="", required=False, state=pulse.state),
+    )
+
+
+def _store_components(settings: Settings, core: Core) -> tuple[Component, ...]:
     if isinstance(settings.store, ContainerdStore):
         hint = "does containerd run, and may this agent use the socket and the root that `store` names?"
     else:
         hint = "may this agent read the image layout that `store` names?"
+
+    def state() -> str:
+        blobs, size_bytes = core.store.totals
+        return f"{blobs} blobs, {size_bytes / 1e9:.1f} GB"
+
     return (
-        Component(name="the store", problem=lambda: core.store.problem, hint=hint),
+        Component(name="the store", problem=lambda: core.store.problem, hint=hint, state=state),
         Component(
             name="part of this node's content",
             problem=partial(unreadable_in_words, core.store),
             hint="let the agent read these files; `shorthaul scrub` lists them; no peer is told",
+            required=False,
+            state=lambda: "all of it can be read",
         ),
     )
+
+
+def _connections(listener: HttpListener) -> str:
+    return f"{listener.connections} connections"
+
+
+def _membership_problem(settings: Settings, core: Core) -> str | None:
+    if settings.membership.static is None or core.members_known.is_set():
+        return None
+    return "no list of peers was read yet"
 
 
 def _now() -> Moment:

@@ -6,6 +6,7 @@ from aiohttp import web
 
 from agent.admin.explain import Explainer
 from agent.admin.gauges import Gauges
+from agent.admin.readiness import Readiness
 from agent.admin.server import ApiError, Handler, Route, document_response, read_limit
 from agent.admin.views import costs_view, flows_view, latency_view, topology_view, transfers_view
 from agent.content.scrub import Scrubber
@@ -29,19 +30,23 @@ from agent.transfer.executor import Puller
 Clock = Callable[[], Moment]
 
 
-def health_routes(unready: Callable[[], str | None]) -> tuple[Route, ...]:
-    """What the kubelet asks. ``unready``: returns why the agent is not ready, or None."""
+def health_routes(readiness: Readiness) -> tuple[Route, ...]:
+    """What the kubelet asks. ``/livez`` says that the event loop runs: a restart mends nothing else."""
 
     async def livez(_: web.BaseRequest) -> web.Response:
         return web.Response(text="ok\n")
 
-    async def readyz(_: web.BaseRequest) -> web.Response:
-        reason = unready()
-        if reason is None:
-            return web.Response(text="ok\n")
-        return web.Response(status=503, text=f"{reason}\n")
+    async def readyz(request: web.BaseRequest) -> web.Response:
+        reason = readiness.reason()
+        status = 200 if reason is None else 503
+        if "verbose" in request.query:
+            return web.Response(status=status, text=readiness.report())
+        return web.Response(status=status, text="ok\n" if reason is None else f"{reason}\n")
 
-    return Route(path="/livez", handler=livez), Route(path="/readyz", handler=readyz)
+    return (
+        Route(path="/livez", handler=livez),
+        Route(path="/readyz", handler=readyz, query=("verbose",)),
+    )
 
 
 def metrics_routes(gauges: Gauges, clock: Clock) -> tuple[Route, ...]:

@@ -17,6 +17,15 @@ def main(argv: "Sequence[str] | None" = None) -> int:
     0 good, 1 failed, 2 wrong usage, 130 Ctrl-C, 141 the reader of the output closed it.
     """
     try:
+        import sys
+
+        words = sys.argv[1:] if argv is None else [*argv]
+        if words[:1] == ["ready"]:
+            from agent.cli.ready import only_asks, report
+
+            health_socket = only_asks(words)
+            if health_socket is not None:  # asked every second while an agent starts: imports nothing more
+                return report(health_socket)
         return _run_process() if argv is None else _run(argv)
     except KeyboardInterrupt:
         return 130

@@ -580,12 +580,40 @@ class LogSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HealthSettings:
+    """Asking this very agent how it is."""
+
+    socket: Path | None = option(
+        parse_path,
+        "Unix socket on which this agent answers what listen.admin answers. During an upgrade another agent "
+        "may have that port; `shorthaul ready` asks here. In a pod: in a volume of its own. None: no such "
+        "socket, because one process on a node is told from others by its port.",
+        default=None,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HandoverSettings:
+    """Upgrading without a gap: a newer agent of this node takes over the older one's listening sockets."""
+
+    socket: Path | None = option(
+        parse_path,
+        "Unix socket at which the running agent gives its listening sockets to a newer one of the same node, "
+        "which then serves in its place. In pods: in a directory of the node, the same for the old and the "
+        "new pod. None: an agent whose ports another agent has does not start.",
+        default=None,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StopSettings:
     """Stopping: the agent turns unready, accepts no more connections, drains, and ends."""
 
     unready_s: float = option(
         seconds(most=300),
-        "Seconds between turning unready and closing the listeners. kube-proxy follows within 20 to 70 ms.",
+        "Seconds between turning unready and closing listen.peer and listen.nodeport. The HostPort answers "
+        "503 from the first moment to the last, because containerd then goes to its next host. kube-proxy "
+        "follows within 20 to 70 ms. Neither applies if a newer agent has taken over.",
         default=0.2,
     )
     drain_s: float = option(
@@ -627,4 +655,6 @@ class Settings:
     http: HttpSettings = group(HttpSettings)
     probe: ProbeSettings = group(ProbeSettings)
     log: LogSettings = group(LogSettings)
+    health: HealthSettings = group(HealthSettings)
+    handover: HandoverSettings = group(HandoverSettings)
     stop: StopSettings = group(StopSettings)

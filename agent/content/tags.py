@@ -13,10 +13,11 @@ import json
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from agent.content.store import TagChange, TaggedImage
 from agent.files import read_regular
@@ -35,6 +36,7 @@ _ENTRIES_MAX = 10_000  # tags; the oldest are dropped first
 _QUESTIONS_MAX = 1_000  # of each registry
 _STRANGERS_MAX = 16  # registries that were asked for, and that no record names; anybody may make some up
 _FORGIVING_S = 3600.0  # a question that was dropped may be of a pull that takes so long
+_UNREADABLE = (ValueError, TypeError, AttributeError, OverflowError, RecursionError)
 _AHEAD_S = 60.0  # a file server's clock may be ahead by seconds; the clock of one node is not ahead of itself
 
 
@@ -66,6 +68,11 @@ class _Questions:
         self._any = False
         self._dropped_s = dropped_s
 
+    @property
+    def open(self) -> list[str]:
+        """The tags that it asked for and did not write since."""
+        return [*self._open]
+
     def add(self, tag: str, now_s: float) -> None:
         """The owner asks for this tag."""
         self._any = True
@@ -96,6 +103,7 @@ class TagAges:
         self._clock = clock
         self._ticks = ticks
         self._mirrored: dict[str, _Mirrored] = _load(path) if path else {}
+        self._given = False  # a newer agent keeps them, and writes the file
         # What the owner asks, by registry: of those that its records name, and of others. A client may ask
         # for what it likes, but it can't make up a record.
         self._questions: dict[Registry | None, _Questions] = {}
@@ -173,6 +181,32 @@ class TagAges:
             self._mirrored[key] = replace(entry, sent_to_registry_s=now_s)
             self._save()
 
+    def give(self) -> dict[str, Any]:
+        """All that is known, for a newer agent of this node. Nothing is saved here until `take`."""
+        self._given = True
+        asked = {registry: questions.open for registry, questions in self._questions.items() if registry}
+        return {"mirrored": self._entries(), "asked": asked}
+
+    def take(self, given: Mapping[str, Any] | None) -> None:
+        """What an older agent of this node knew, or nothing. It is saved here from now on."""
+        if self._given and self._path is not None:  # a newer agent may have written the file meanwhile
+            self._mirrored |= _load(self._path)
+        self._given = False
+        with suppress(*_UNREADABLE):
+            for name, entry in _parse((given or {}).get("mirrored", {})).items():
+                _remember(self._mirrored, name, entry)
+            for registry, names in (given or {}).get("asked", {}).items():
+                questions = self._questions_about(Registry(str(registry)))
+                for name in names:
+                    questions.add(str(name), self._ticks())
+        self._save()
+
+    def _entries(self) -> dict[str, Any]:
+        return {
+            name: [entry.digest, entry.seen_s, entry.sent_to_registry_s, entry.voucher]
+            for name, entry in self._mirrored.items()
+        }
+
     def _inherited(self, image: TaggedImage) -> _Mirrored | None:
         """The answer of this mirror from which the store has the tag, if it has it from one."""
         entry = self._mirrored.get(str(image.name))
@@ -183,16 +217,12 @@ class TagAges:
         return entry
 
     def _save(self) -> None:
-        if self._path is None:
+        if self._path is None or self._given:
             return
-        lines = {
-            name: [entry.digest, entry.seen_s, entry.sent_to_registry_s, entry.voucher]
-            for name, entry in self._mirrored.items()
-        }
         new = self._path.with_suffix(".new")
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            new.write_text(json.dumps(lines))
+            new.write_text(json.dumps(self._entries()))
             new.replace(self._path)
         except OSError as error:
             _log.warning("tag ages not saved to %s: %s", self._path, error)
@@ -210,21 +240,25 @@ def _remember(entries: dict[_K, _V], key: _K, value: _V, *, at_most: int = _ENTR
 
 def _load(path: Path) -> dict[str, _Mirrored]:
     try:
-        entries = json.loads(read_regular(path, most_bytes=_FILE_MAX_BYTES))
-        return {
-            str(name): _Mirrored(
-                digest=Digest(str(digest)),
-                seen_s=_time(seen_s),
-                sent_to_registry_s=None if sent is None else _time(sent),
-                voucher=NodeName(str(voucher)),
-            )
-            for name, (digest, seen_s, sent, voucher) in entries.items()
-        }
+        return _parse(json.loads(read_regular(path, most_bytes=_FILE_MAX_BYTES)))
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+    except (OSError, *_UNREADABLE) as error:
         _log.warning("tag ages in %s can't be read, starting without them: %s", path, error)
         return {}
+
+
+def _parse(entries: Any) -> dict[str, _Mirrored]:
+    """Raises `_UNREADABLE`."""
+    return {
+        str(name): _Mirrored(
+            digest=Digest(str(digest)),
+            seen_s=_time(seen_s),
+            sent_to_registry_s=None if sent is None else _time(sent),
+            voucher=NodeName(str(voucher)),
+        )
+        for name, (digest, seen_s, sent, voucher) in entries.items()
+    }
 
 
 def _time(value: object) -> float:

@@ -4,6 +4,7 @@ The agent tells them to a probe that starts after them. What the agent accepts l
 """
 
 from collections import OrderedDict
+from collections.abc import Sequence
 
 _GONE_MAX = 1024  # closed a moment ago; the probe may still judge them
 _CLAIMED_MAX = 16_384  # 320 kB in one message
@@ -15,6 +16,8 @@ class AcceptedSockets:
     def __init__(self) -> None:
         self._open: dict[int, None] = {}
         self._gone: OrderedDict[int, None] = OrderedDict()
+        self._inherited: tuple[int, ...] = ()
+        self._every = True
 
     def accepted(self, cookie: int) -> None:
         """A client connected."""
@@ -27,7 +30,13 @@ class AcceptedSockets:
         if len(self._gone) > _GONE_MAX:
             self._gone.popitem(last=False)
 
+    def inherit(self, cookies: Sequence[int], *, every: bool) -> None:
+        """An older agent of this node accepted these, on the very same listening sockets. ``every``: that is
+        all it accepted.
+        """
+        self._inherited, self._every = tuple(cookies), every
+
     def cookies(self) -> tuple[tuple[int, ...], bool]:
         """The cookies of open and of recently closed connections, and whether these are all."""
-        every = (*self._gone, *self._open)
-        return every[-_CLAIMED_MAX:], len(every) <= _CLAIMED_MAX
+        every = (*self._inherited, *self._gone, *self._open)
+        return every[-_CLAIMED_MAX:], self._every and len(every) <= _CLAIMED_MAX

@@ -1,8 +1,8 @@
 """HTTP serving on aiohttp's low-level server: no router, no middleware, one handler per listener.
 
 It adds what that server lacks: OCI errors for what the HTTP parser rejects, a `Caller` for each connection,
-and a time limit for the head of a request. The limit is aiohttp's keep-alive timer, which also runs before
-the first request.
+a time limit for the head of a request, and an end without a lost request. The limit is aiohttp's keep-alive
+timer, which also runs before the first request.
 """
 
 import asyncio
@@ -10,21 +10,26 @@ import logging
 import socket
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Protocol
 
-from aiohttp import web
+from aiohttp import StreamReader, web
+from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http_exceptions import LineTooLong
+from aiohttp.http_parser import RawRequestMessage
 from aiohttp.web_protocol import RequestHandler
 
 from agent.config import HttpSettings
 from agent.listen.caller import Caller
-from agent.listen.sockets import BACKLOG
+from agent.listen.sockets import BACKLOG, accepted_now, waiting_connections
 from agent.observe.requests import RequestPath
 from agent.oci.errors import Internal, OciError, RequestInvalid
 from agent.probe.sockets import socket_cookie
 
 _log = logging.getLogger(__name__)
 
+_FRESH_S = 1.0  # a client sends its request right after it has connected
+_LOOK_S = 0.05
 _HALF_CLOSED_S = 0.2  # aiohttp may still finish the response after its handler returned
 
 STOPPING = "stopping"
@@ -66,10 +71,11 @@ class HttpListener:
         watcher: ConnectionWatcher | None = None,
         respond: Callable[[OciError], web.Response] | None = None,
     ) -> None:
-        self._socket = listener
+        self.socket = listener
         # A client that closes cancels its handler, so that nothing is fetched for a client that left.
         self._web = _Server(
             self._handle,
+            request_factory=self._request,
             handler_cancellation=True,
             access_log=None,
             keepalive_timeout=settings.idle_s,
@@ -82,35 +88,127 @@ class HttpListener:
         self._handler = handler
         self._running: set[asyncio.Task[object]] = set()
         self._server: asyncio.Server | None = None
+        self._ending = False
 
     async def start(self) -> None:
-        """Accept connections from now on."""
+        """Accept connections from now on, also after `pause`."""
         loop = asyncio.get_running_loop()
-        # Without the backlog, asyncio sets the socket's to 100 again.
-        self._server = await loop.create_server(self._web, sock=self._socket, backlog=BACKLOG)
+        self._ending = False
+        accepting = self.socket.dup()  # what asyncio closes at `pause` is not the last hold on the socket
+        if accepting.family == socket.AF_UNIX:
+            self._server = await loop.create_unix_server(self._web, sock=accepting, backlog=BACKLOG)
+        else:  # without the backlog, asyncio sets the socket's to 100 again
+            self._server = await loop.create_server(self._web, sock=accepting, backlog=BACKLOG)
 
-    async def stop_accepting(self) -> None:
-        """Close the listening socket and idle connections. Running responses go on."""
+    @property
+    def place(self) -> tuple[str, int]:
+        """Where it listens. Not for a Unix socket."""
+        host, port = self.socket.getsockname()[:2]
+        return host, port
+
+    def pause(self) -> None:
+        """Accept no more connections. What waits to be accepted keeps waiting. Open connections go on."""
         if self._server is not None:
             self._server.close()
-        self._web.pre_shutdown()
-        for connection in self._web.connections:
-            if isinstance(connection, _Protocol) and not connection.busy:
-                connection.force_close()
+            self._server = None
+
+    def end_connections(self, *, idle: bool) -> None:
+        """End each connection with its next response, which says so. ``idle``: also those that have none.
+
+        A client that has just connected, or just had a response, may be about to ask: it has a second.
+        """
+        self._ending = True
+        if idle:
+            for connection in self._web.connections:
+                if isinstance(connection, _Protocol):
+                    self._end_idle(connection)
+
+    def _end_idle(self, connection: "_Protocol") -> None:
+        if connection.busy:
+            return  # its response ends it
+        left_s = connection.used_s + _FRESH_S - time.monotonic()
+        if left_s <= 0:
+            connection.force_close()
+        else:
+            asyncio.get_running_loop().call_later(left_s, self._end_idle, connection)
+
+    async def stop_accepting(self) -> None:
+        """Take what waits to be accepted, and close the listening socket. Idle connections end.
+
+        If another process holds the socket too, what waits is left to it: call `release`.
+        """
+        self.pause()
+        waiting = accepted_now(self.socket)
+        self.socket.close()
+        for connection in waiting:
+            with suppress(OSError):  # it has left again
+                await asyncio.get_running_loop().connect_accepted_socket(self._web, connection)
+        self.end_connections(idle=True)
+
+    def release(self) -> None:
+        """Let go of the listening socket, which another process serves. Idle connections end."""
+        self.pause()
+        self.socket.close()
+        self.end_connections(idle=True)
 
     @property
     def connections(self) -> int:
         """How many connections are open now, standing ones of other agents included."""
         return len(self._web.connections)
 
+    @property
+    def accepts(self) -> bool:
+        """Whether it accepts connections now."""
+        return self._server is not None
+
+    @property
+    def accepted(self) -> int:
+        """How many connections it accepted so far."""
+        return self._web.accepted
+
+    def waiting(self) -> int:
+        """How many connections wait to be accepted. Raises OSError if the socket does not listen."""
+        return waiting_connections(self.socket)
+
     async def drain(self, at_most_s: float) -> None:
         """Wait for running responses, at most ``at_most_s``. Then end those that are left."""
-        if self._running:
-            await asyncio.wait(self._running, timeout=at_most_s)
+        await self.finish(at_most_s)
         for task in self._running:
             task.cancel(STOPPING)
         # aiohttp waits for this time-out twice. It is short, because nothing is left to wait for.
         await self._web.shutdown(1.0)
+
+    async def finish(self, at_most_s: float, is_between: Callable[[], bool] = lambda: False) -> None:
+        """Wait until no response runs, at most ``at_most_s``. It may go on accepting meanwhile.
+
+        ``is_between``: whether another response may follow soon.
+        """
+        until_s = time.monotonic() + at_most_s
+        while (left_s := until_s - time.monotonic()) > 0:
+            if self._running:
+                await asyncio.wait(self._running, timeout=min(left_s, _LOOK_S))
+            elif is_between() or self._awaited():
+                await asyncio.sleep(min(left_s, _LOOK_S))
+            else:
+                return
+
+    def _awaited(self) -> bool:
+        """Whether a client may be about to ask, see `end_connections`."""
+        now_s = time.monotonic()
+        connections = (one for one in self._web.connections if isinstance(one, _Protocol))
+        return any(not one.busy and now_s - one.used_s < _FRESH_S for one in connections)
+
+    def _request(
+        self,
+        message: RawRequestMessage,
+        payload: StreamReader,
+        protocol: RequestHandler,
+        writer: AbstractStreamWriter,
+        task: asyncio.Task[None],
+    ) -> web.BaseRequest:
+        if self._ending:  # as if the client had said so: every response then says that it is the last one
+            message = message._replace(should_close=True)
+        return web.BaseRequest(message, payload, protocol, writer, task, asyncio.get_running_loop())
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Run the handler. Meanwhile `drain` waits for its task, and its connection counts as busy."""
@@ -124,6 +222,7 @@ class HttpListener:
         finally:
             protocol.busy = False
             protocol.answered += 1
+            protocol.used_s = time.monotonic()
             self._running.discard(task)
             if protocol.half_closed and not protocol.owes_answers:  # flush what is written, then close
                 asyncio.get_running_loop().call_later(_HALF_CLOSED_S, protocol.force_close)
@@ -172,6 +271,7 @@ class _Protocol(RequestHandler):
         "path",
         "respond",
         "upgraded",
+        "used_s",
         "watcher",
     )
 
@@ -182,6 +282,7 @@ class _Protocol(RequestHandler):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.busy = self.half_closed = self.called_before = self.upgraded = False
         self.answered = 0
+        self.used_s = time.monotonic()  # when it connected, or when its last response ended
         self.caller = None if self.path is None else _caller(self.path, transport)
         if self.watcher is not None and self.caller is not None:
             self.watcher.accepted(self.caller.cookie)
@@ -238,8 +339,10 @@ class _Server(web.Server):
     path: RequestPath | None = None
     watcher: ConnectionWatcher | None = None
     respond: Callable[[OciError], web.Response]
+    accepted = 0
 
     def __call__(self) -> _Protocol:
+        self.accepted += 1
         protocol = _Protocol(self, loop=self._loop, **self._kwargs)
         protocol.path, protocol.watcher, protocol.respond = self.path, self.watcher, self.respond
         return protocol

@@ -9,6 +9,7 @@ containerd's reactions, as measured.
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Mapping
 from typing import assert_never
 
@@ -19,6 +20,7 @@ from agent.holders.wire import PATH as HOLDERS_PATH
 from agent.latency.receiver import ReportDesk
 from agent.latency.wire import PATH as LATENCY_PATH
 from agent.listen.discovery import Discovery
+from agent.listen.draining import Draining
 from agent.listen.exchange import Exchange
 from agent.listen.heads import API_VERSION, body_head, content_headers, not_modified, require_accepted
 from agent.listen.http import STOPPING, error_response
@@ -54,6 +56,7 @@ class OciServer:
         own: NodeName,
         guard: BrowserGuard,
         introduction: Callable[[str], Mapping[str, str]],
+        draining: Draining,
         recorder: Recorder,
         questions: QuestionDesk,
         reports: ReportDesk,
@@ -66,6 +69,7 @@ class OciServer:
         self._own = own
         self._guard = guard
         self._introduction = introduction
+        self._draining = draining
         self._recorder = recorder
         self._questions = questions
         self._reports = reports
@@ -115,6 +119,9 @@ class OciServer:
         refused = self._guard.refusal(request.method, request.headers)
         if refused is not None:
             raise Denied(refused.message, hint=refused.hint)
+        stopping = self._draining.refusal(caller, exchange.header("Range"), time.monotonic())
+        if stopping is not None:
+            raise stopping
         if request.raw_path in _CHANNELS:
             return await self._channel(exchange)
         if request.method not in ("GET", "HEAD"):

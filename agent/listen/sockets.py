@@ -2,8 +2,15 @@
 
 import errno
 import socket
+import struct
+from collections.abc import Iterable
+from ipaddress import ip_address
 
 from agent.config import Endpoint
+from agent.listen.owners import owner_of
+from agent.probe.sockets import netns_cookie, socket_netns
+
+_INFO_BYTES, _UNACKED_AT = 28, 24  # of struct tcp_info (linux/tcp.h)
 
 BACKLOG = 1024
 """How many connections may wait to be accepted. A burst beyond that loses its SYNs, each for a second."""
@@ -45,10 +52,71 @@ def open_listener(name: str, endpoint: Endpoint) -> socket.socket:
     return listener
 
 
+def listens_at(listener: socket.socket, endpoint: Endpoint) -> bool:
+    """Whether a socket that another process gave is a listening TCP socket for just this endpoint, in this
+    process's network namespace.
+    """
+    try:
+        is_tcp = listener.family in (socket.AF_INET, socket.AF_INET6) and listener.type == socket.SOCK_STREAM
+        if not is_tcp or not listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+            return False
+        host, port = listener.getsockname()[:2]
+        same = ip_address(host) == ip_address(endpoint.host) and port == endpoint.port
+        return same and _is_here(listener)
+    except (OSError, ValueError):
+        return False
+
+
+def _is_here(listener: socket.socket) -> bool:
+    """Whether a socket is of this process's network namespace. True where the kernel does not tell."""
+    try:
+        return socket_netns(listener) == netns_cookie()
+    except OSError:
+        return True  # before Linux 5.14
+
+
+def inherited(sockets: Iterable[socket.socket], endpoint: Endpoint) -> socket.socket | None:
+    """The one of these sockets that listens at this endpoint, ready to accept. None if none does."""
+    for listener in sockets:
+        if listens_at(listener, endpoint):
+            listener.setblocking(False)
+            listener.listen(BACKLOG)  # another release may have another backlog
+            return listener
+    return None
+
+
+def accepted_now(listener: socket.socket) -> list[socket.socket]:
+    """Accept all connections that wait. The socket must not block."""
+    found: list[socket.socket] = []
+    while True:
+        try:
+            connection, _ = listener.accept()
+        except ConnectionAbortedError:
+            continue
+        except OSError:  # none is left, or no descriptor
+            return found
+        connection.setblocking(False)
+        found.append(connection)
+
+
+def waiting_connections(listener: socket.socket) -> int:
+    """How many connections wait to be accepted (``tcpi_unacked`` of a listening socket, tcp(7)).
+
+    Raises OSError if it does not listen.
+    """
+    if not listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+        raise OSError(errno.EINVAL, "the socket does not listen any more")
+    if listener.family == socket.AF_UNIX:
+        return 0
+    info = listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _INFO_BYTES)
+    waiting: int = struct.unpack_from("=I", info, _UNACKED_AT)[0]
+    return waiting
+
+
 def _explain(name: str, endpoint: Endpoint, error: OSError) -> ListenError:
     if error.errno == errno.EADDRINUSE:
         return ListenError(
-            f"listen.{name}: {endpoint} is taken by {_owner(endpoint)}",
+            f"listen.{name}: {endpoint} is taken by {owner_of(endpoint)}",
             f"stop that process, or give this listener another port with --set listen.{name}=IP:PORT",
         )
     if error.errno == errno.EADDRNOTAVAIL:
@@ -59,25 +127,3 @@ def _explain(name: str, endpoint: Endpoint, error: OSError) -> ListenError:
     if error.errno == errno.EACCES:
         return ListenError(f"listen.{name}: {endpoint}: no permission", "choose a port above 1023")
     return ListenError(f"listen.{name}: {endpoint}: {error.strerror}", "see `ip addr` and `ss -ltnp`")
-
-
-def _owner(endpoint: Endpoint) -> str:
-    """The process that listens there, as ``NAME (pid N)``."""
-    import psutil
-
-    wildcards = {"0.0.0.0", "::"}
-    # A bound socket that does not listen yet takes the port as well.
-    taking = (psutil.CONN_LISTEN, psutil.CONN_NONE, psutil.CONN_CLOSE)
-    try:
-        for connection in psutil.net_connections(kind="tcp"):
-            taken = connection.laddr
-            if not taken or taken.port != endpoint.port or connection.status not in taking:
-                continue
-            host = taken.ip.removeprefix("::ffff:")
-            meets = host == endpoint.host or host in wildcards or endpoint.host in wildcards
-            if meets and connection.pid:
-                process = psutil.Process(connection.pid)
-                return f"{process.name()} (pid {connection.pid}: {' '.join(process.cmdline())[:120]})"
-    except psutil.Error:
-        pass
-    return "a process that this user can't see (as root: ss -ltnp)"

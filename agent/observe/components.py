@@ -1,6 +1,7 @@
-"""Says in the log when a part of the agent stops working, why, and when it works again.
+"""The parts of the agent that may stop working, and what the log says of them.
 
-A log that says "serving" and then nothing is taken for one of an agent that serves.
+It says when a part stops working, why, and when it works again. A log that says "serving" and then nothing is
+taken for one of an agent that serves.
 """
 
 import asyncio
@@ -20,12 +21,15 @@ _REPEAT_S = 60.0  # so often at most another reason is logged while it lasts
 class Component:
     """A part of the agent that may stop working. ``problem``: why it does not work now; None: it works.
 
-    ``hint``: what a person can do about it.
+    ``hint``: what a person can do about it. ``required``: without it the agent is not ready. ``state``: a few
+    words about it while it works.
     """
 
     name: str
     problem: Callable[[], str | None]
     hint: str
+    required: bool = True
+    state: Callable[[], str] = lambda: ""
 
 
 @dataclass(slots=True, kw_only=True)

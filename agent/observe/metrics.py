@@ -22,6 +22,7 @@ _RTT_BUCKETS_S = (50e-6, 0.0001, 0.0002, 0.0003, 0.0005, 0.0007, 0.001, 0.0015, 
 _DURATION_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 _SPEED_BUCKETS = (1e5, 1e6, 3e6, 1e7, 2e7, 5e7, 1e8, 2e8, 5e8, 1e9, 2e9)  # bytes per second
 _SPEED_LEAST_BYTES = 1 << 20  # a smaller body shows latency, not speed
+_LAG_BUCKETS_S = (0.001, 0.005, 0.025, 0.1, 0.5, 2.5, 10)
 _LOOKUP_BUCKETS_S = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.1, 0.5, 1)
 
 
@@ -82,6 +83,12 @@ class Metrics:
             "redirects_total", "Requests whose client was redirected to a peer (transfer.mode: redirect)."
         )
         self._ready = self._gauge("ready", "1 while the agent is ready to serve pulls, else 0.")
+        self._loop_lag = self._histogram(
+            "event_loop_lag_seconds",
+            "Seconds that the agent's event loop was late, measured twice a second. Every request waits that "
+            "long. A loop that is stuck answers no liveness probe.",
+            buckets=_LAG_BUCKETS_S,
+        )
         self._connections = self._gauge(
             "connections",
             "TCP connections that are open now, by listener (hostport, nodeport, peer, admin). The standing "
@@ -497,6 +504,10 @@ class Metrics:
     def ready(self, ready: bool) -> None:
         """Whether the agent is ready now."""
         self._ready.set(ready)
+
+    def loop_lag(self, seconds: float) -> None:
+        """The event loop was that late."""
+        self._loop_lag.observe(seconds)
 
     def expose(self) -> bytes:
         """All metrics in Prometheus' text format."""

@@ -7,6 +7,7 @@ from ipaddress import ip_address
 from pathlib import Path
 
 from agent.flows.node import UNSEEN_OWNER
+from agent.probe.sockdiag import unseen_owners
 from bpf.events import Address, pack_ip
 
 _NAME_MAX = 40
@@ -22,8 +23,10 @@ def find_owners() -> dict[Address, str]:
     """
     listening = dict(_listening())
     pids = _pids(set(listening))
+    unseen = {} if len(pids) == len(listening) else unseen_owners()
     return {
-        where: _name(pids[inode]) if inode in pids else UNSEEN_OWNER for inode, where in listening.items()
+        where: _name(pids[inode]) if inode in pids else unseen.get(int(inode), UNSEEN_OWNER)
+        for inode, where in listening.items()
     }
 
 

@@ -1,12 +1,13 @@
 """Runs the probe: attach, serve the socket and the metrics, work until a signal, detach."""
 
 import asyncio
+import errno
 import gc
 import logging
 import os
 import signal
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
 
@@ -105,8 +106,9 @@ async def _run(
     probe.sinks.append(metrics.on_message)
     async with publisher, asyncio.TaskGroup() as tasks:
         # After the socket, whose error says that another probe runs here.
-        _serve_metrics(metrics, settings)
+        waiting = _serve_metrics(metrics, settings)
         working = [
+            *([tasks.create_task(waiting, name="metrics")] if waiting is not None else []),
             tasks.create_task(probe.run(), name="probe"),
             tasks.create_task(_count(probe, publisher, metrics), name="counts"),
             tasks.create_task(reload(), name="reload"),
@@ -117,16 +119,38 @@ async def _run(
     _log.info("stopped")
 
 
-def _serve_metrics(metrics: ProbeMetrics, settings: Settings) -> None:
+def _serve_metrics(metrics: ProbeMetrics, settings: Settings) -> Coroutine[Any, Any, None] | None:
+    """Serve the metrics. During an upgrade the older pod's probe has the port: returns what is left to do.
+
+    Raises `SocketTaken` if the port is taken for good.
+    """
     endpoint = settings.probe.metrics
-    guard = BrowserGuard((settings.node.name, *settings.http.host_names))
     try:
-        MetricsServer(endpoint.host, endpoint.port, metrics.expose, guard).start()
+        _open_metrics(metrics, settings)
     except OSError as error:
+        if error.errno == errno.EADDRINUSE and settings.handover.socket is not None:
+            return _serve_metrics_later(metrics, settings)
         raise SocketTaken(
             f"probe.metrics: {endpoint}: {error.strerror}",
             "give it another port with --set probe.metrics=IP:PORT",
         ) from error
+    return None
+
+
+def _open_metrics(metrics: ProbeMetrics, settings: Settings) -> None:
+    endpoint = settings.probe.metrics
+    guard = BrowserGuard((settings.node.name, *settings.http.host_names))
+    MetricsServer(endpoint.host, endpoint.port, metrics.expose, guard).start()
+
+
+async def _serve_metrics_later(metrics: ProbeMetrics, settings: Settings) -> None:
+    _log.info("no metrics while the older pod's probe has %s", settings.probe.metrics)
+    while True:
+        await asyncio.sleep(_COUNT_S)
+        with suppress(OSError):
+            _open_metrics(metrics, settings)
+            _log.info("metrics at %s", settings.probe.metrics)
+            return
 
 
 async def _count(probe: Probe, publisher: Publisher, metrics: ProbeMetrics) -> None:

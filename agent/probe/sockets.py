@@ -18,8 +18,13 @@ def socket_cookie(sock: socket.socket) -> int:
 def netns_cookie() -> int:
     """The number that identifies this process's network namespace (SO_NETNS_COOKIE, Linux 5.14)."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        cookie: int = struct.unpack("=Q", probe.getsockopt(socket.SOL_SOCKET, _SO_NETNS_COOKIE, 8))[0]
-        return cookie
+        return socket_netns(probe)
+
+
+def socket_netns(sock: socket.socket) -> int:
+    """The number that identifies a socket's network namespace (SO_NETNS_COOKIE, Linux 5.14)."""
+    cookie: int = struct.unpack("=Q", sock.getsockopt(socket.SOL_SOCKET, _SO_NETNS_COOKIE, 8))[0]
+    return cookie
 
 
 def peer_uid(sock: socket.socket) -> int:

@@ -10,7 +10,7 @@ import pytest
 
 from tests.frames import frame
 
-from .agents import ADMIN, AT_MOST_S, LOCAL, PEER, Node, Site, digest_of, wait_for
+from .agents import ADMIN, AT_MOST_S, LOCAL, PEER, SERVICE, Node, Site, digest_of, wait_for
 from .websocket import questioning
 from .wire import Ending, connected, raw_get, read_reply, read_to_end, request_bytes
 
@@ -35,9 +35,9 @@ def _exit_status(node: Node, *, at_most_s: float = AT_MOST_S) -> int:
     return node.process.kill()
 
 
-def _refuses(node: Node) -> bool:
+def _refuses(node: Node, port: int) -> bool:
     try:
-        with connected(node.address, LOCAL):
+        with connected(node.address, port):
             return False
     except OSError:
         return True
@@ -58,7 +58,9 @@ def test_sigterm_turns_unready_completes_running_downloads_and_exits_0(site: Sit
         node.process.signal(signal.SIGTERM)
         wait_for(lambda: _readiness(node) == 503, "unready")
         assert node.ask("/livez", port=ADMIN).status == 200
-        wait_for(lambda: _refuses(node), "no new connections")
+        wait_for(lambda: _refuses(node, PEER) and _refuses(node, SERVICE), "no new connections")
+        idle.sendall(request_bytes("/v2/"))
+        assert read_reply(idle).status == 503
         assert read_to_end(idle) == (b"", Ending.FIN)
         assert node.process.running
         assert read_reply(sock).body == content
@@ -66,13 +68,36 @@ def test_sigterm_turns_unready_completes_running_downloads_and_exits_0(site: Sit
     assert "Traceback" not in node.log.read_text()
 
 
-def test_an_agent_still_serves_between_turning_unready_and_closing_its_listeners(site: Site) -> None:
+def test_an_agent_still_serves_other_nodes_between_turning_unready_and_closing_its_listeners(
+    site: Site,
+) -> None:
     node = site.add("stopping", stop={"unready_s": 30.0})
     node.put(b"content")
     site.start()
     node.process.signal(signal.SIGTERM)
     wait_for(lambda: _readiness(node) == 503, "unready")
-    assert node.blob(b"content").body == b"content"
+    for port in (PEER, SERVICE):
+        assert node.blob(b"content", port=port).body == b"content"
+
+
+def test_an_agent_that_stops_sends_new_pulls_of_its_containerd_to_the_next_host_at_once(site: Site) -> None:
+    content = b"\7" * _BIG_BYTES
+    node = site.add("stopping", stop={"unready_s": 0, "drain_s": _LONG_S})
+    node.put(content)
+    site.start()
+    with ExitStack() as stack:
+        sock = _start_download(node, content, stack)
+        node.process.signal(signal.SIGTERM)
+        wait_for(lambda: _readiness(node) == 503, "unready")
+        for headers in ({}, {"Range": "bytes=0-"}):
+            refused = node.blob(content, headers=headers)
+            assert (refused.status, refused.oci_code()) == (503, "UNAVAILABLE")
+            assert refused.headers["Connection"] == "close"
+        # containerd resumes a body, or fetches it in ranges: after the first one a 503 fails the pull.
+        rest = node.blob(content, headers={"Range": f"bytes={_BIG_BYTES - 5}-"})
+        assert (rest.status, rest.body) == (206, content[-5:])
+        assert read_reply(sock).body == content
+    assert _exit_status(node) == 0
 
 
 def test_draining_ends_after_drain_s(site: Site) -> None:

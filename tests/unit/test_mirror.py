@@ -35,6 +35,7 @@ ELSEWHERE = {
     "agent/cli/watch.py": "driven whole by tests/probe/test_watching.py",
     "agent/content/containerd/client.py": "driven whole by tests/conformance/test_content_store.py",
     "agent/content/ocilayout.py": "driven whole by tests/conformance/test_content_store.py",
+    "agent/succession.py": "driven whole by tests/server/test_handover.py",
     "agent/lifecycle.py": "driven whole by tests/server/test_lifecycle.py",
     "agent/listen/heads.py": "driven whole by tests/server/test_ranges.py and test_oci_pull.py",
     "agent/listen/http.py": "driven whole by tests/server/test_requests_out_of_line.py",
@@ -50,6 +51,7 @@ ELSEWHERE = {
     "bpf/live.py": "driven whole by tests/probe and tests/e2e/test_verdicts.py",
     "bpf/loader.py": "driven whole by bpf/test_child.py",
     # Tested with the module that they are a half or a part of.
+    "agent/handover/link.py": "agent/handover/test_giving.py and test_taking.py, its two ends",
     "agent/cli/drawing.py": "agent/cli/test_topology.py",
     "agent/content/blobfiles.py": "agent/content/test_blobdir.py",
     "agent/cli/hosts.py": "agent/cli/test_configure.py and test_unconfigure.py, which it serves",

@@ -8,11 +8,13 @@ from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
 
 from agent.admin.explain import Explainer
+from agent.admin.readiness import Phase, Readiness
 from agent.admin.routes import explain_routes, health_routes, scrub_routes
 from agent.admin.server import ApiError, Route
 from agent.config import ScrubSettings
 from agent.content.scrub import Scrubber
 from agent.documents.times import Moment
+from agent.observe.components import Component
 from agent.observe.metrics import Metrics
 from agent.oci.errors import OciError
 from tests.unit.agent.admin.test_explain import DIGEST, explainer
@@ -34,12 +36,26 @@ def text(response: web.Response) -> str:
 
 @pytest.mark.parametrize(("reason", "status", "said"), [(None, 200, "ok\n"), ("no store", 503, "no store\n")])
 async def test_readiness_says_why_not(reason: str | None, status: int, said: str) -> None:
-    response = await get(health_routes(lambda: reason), "/readyz")
+    response = await get(health_routes(serving(reason)), "/readyz")
     assert (response.status, text(response)) == (status, said)
 
 
+@pytest.mark.parametrize(("reason", "status"), [(None, 200), ("no store", 503)])
+async def test_verbose_readiness_lists_the_parts(reason: str | None, status: int) -> None:
+    response = await get(health_routes(serving(reason)), "/readyz?verbose")
+    assert (response.status, text(response)) == (status, serving(reason).report())
+
+
 async def test_agent_that_is_not_ready_is_alive() -> None:
-    assert (await get(health_routes(lambda: "no store"), "/livez")).status == 200
+    assert (await get(health_routes(serving("no store")), "/livez")).status == 200
+
+
+def serving(problem: str | None) -> Readiness:
+    """An agent with one part."""
+    readiness = Readiness()
+    readiness.watch([Component(name="the store", problem=lambda: problem, hint="")])
+    readiness.phase = Phase.SERVING
+    return readiness
 
 
 async def test_digest_is_explained(explainer: Explainer, tmp_path: Path) -> None:

@@ -338,3 +338,40 @@ def test_flood_of_questions_takes_bounded_memory(registry: str | None) -> None:
         assert tracemalloc.get_traced_memory()[0] < 1 << 20
     finally:
         tracemalloc.stop()
+
+
+def test_a_newer_agent_of_the_node_knows_what_the_older_one_knew() -> None:
+    newer = TagAges()
+    newer.take(json.loads(json.dumps(answered().give())))
+    assert newer.seen_s(image(WRITTEN_S)) == OLD_S
+    assert newer.voucher(image(WRITTEN_S)) == SEER
+
+
+def test_a_pull_that_began_with_the_older_agent_was_asked_for() -> None:
+    older, newer = TagAges(), TagAges()
+    older.written(TagChange(image=image(OLD_S), before=None, first=True))  # a record names the registry
+    older.asked(NAME)
+    newer.take(json.loads(json.dumps(older.give())))
+    newer.asked(named(tag="another"))
+    newer.written(TagChange(image=image(WRITTEN_S, "v2"), before=None, first=False))
+    assert newer.was_asked_for(image(WRITTEN_S, "v2"))
+
+
+def test_an_older_agent_that_stands_by_does_not_overwrite_what_the_newer_one_saves(tmp_path: Path) -> None:
+    path = tmp_path / "ages.json"
+    older = answered(path)
+    newer = TagAges(path)
+    newer.take(older.give())
+    newer.resolved(NAME, sha256("v2"), ANSWERED_S, SEER)
+    older.resolved(NAME, sha256("v3"), ANSWERED_S, SEER)  # a last request on an old connection
+    assert TagAges(path).seen_s(image(WRITTEN_S, "v2")) == ANSWERED_S
+    older.take({})  # the newer one is gone
+    assert older.seen_s(image(WRITTEN_S, "v2")) == ANSWERED_S
+    assert TagAges(path).seen_s(image(WRITTEN_S, "v2")) == ANSWERED_S
+
+
+@pytest.mark.parametrize("given", [None, {}, {"mirrored": 1}, {"mirrored": {"a": 1}}, {"asked": []}])
+def test_what_an_older_agent_says_may_make_no_sense(given: dict[str, object] | None) -> None:
+    ages = answered()
+    ages.take(given)
+    assert ages.seen_s(image(WRITTEN_S)) == OLD_S

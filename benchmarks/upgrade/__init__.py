@@ -1,0 +1,1 @@
+"""What an upgrade of the agents costs their clients. Needs root."""
