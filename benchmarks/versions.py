@@ -4,12 +4,14 @@
 
 Both need a virtual environment (`make setup`). Each round measures both in turn, beginning with the other one
 each time, so that noise meets both. Agents run on loopback addresses, with OCI layouts as stores. No root is
-needed. Every figure is a ratio: this checkout's value divided by the other one's.
+needed. Every figure is a ratio: this checkout's value divided by the other one's. Requests to idle agents are
+measured beside requests to bare servers, too (`benchmarks.bare`), because they depend on the machine most.
 """
 
 import hashlib
 import http.client
 import os
+import random
 import shutil
 import socket
 import statistics
@@ -20,6 +22,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import psutil
 import yaml
@@ -40,8 +43,30 @@ _ASKED_IDLE = 200
 _PAUSE_S = 0.015  # between two requests to one agent, which is idle meanwhile
 _IDLE_BYTES = 1 << 20
 
+_BARE = "bare servers in a row"
+
 Values = dict[str, float]
 """One round's figures of one checkout, by name. For each, less is better."""
+
+
+class _Server(Protocol):
+    """Whatever answers requests."""
+
+    @property
+    def address(self) -> str: ...
+
+    @property
+    def measured(self) -> psutil.Process: ...
+
+
+class _Chain(Protocol):
+    """A server that gets requests, and the one that it asks."""
+
+    @property
+    def asker(self) -> _Server: ...
+
+    @property
+    def holder(self) -> _Server: ...
 
 
 class _Agent:
@@ -149,6 +174,49 @@ def _cluster(checkout: Path, network: str = "127.77.0") -> Iterator[_Cluster]:
         yield _Cluster(agents["holder"], agents["asker"], start_s)
 
 
+class _BareServer:
+    """A server that decides nothing. ``upstream``: what it asks."""
+
+    def __init__(self, address: str, log: Path, upstream: "_BareServer | None" = None) -> None:
+        self.address = address
+        asked = [] if upstream is None else [f"{upstream.address}:{_PORTS['hostport']}"]
+        command = [sys.executable, "-m", "benchmarks.bare", address, str(_PORTS["hostport"]), *asked]
+        self._process = Process(command, log=log)
+        self._process.wait_until(self._is_ready, "a bare server")
+
+    def stop(self) -> None:
+        self._process.stop()
+
+    @property
+    def measured(self) -> psutil.Process:
+        return psutil.Process(self._process.pid)
+
+    def _is_ready(self) -> bool:
+        try:
+            socket.create_connection((self.address, _PORTS["hostport"]), timeout=5).close()
+        except OSError:
+            return False
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class _BareChain:
+    asker: _BareServer
+    holder: _BareServer
+
+
+@contextmanager
+def _bare_chain(network: str) -> Iterator[_BareChain]:
+    folder = Path(tempfile.mkdtemp(prefix="shversions-"))
+    with ExitStack() as stack:
+        stack.callback(shutil.rmtree, folder)
+        holder = _BareServer(f"{network}.1", folder / "holder.log")
+        stack.callback(holder.stop)
+        asker = _BareServer(f"{network}.2", folder / "asker.log", holder)
+        stack.callback(asker.stop)
+        yield _BareChain(asker, holder)
+
+
 _MEMBERS = [("holder", "r", "z"), ("next", "r", "y"), ("far", "q", "x"), ("asker", "r", "z")]
 
 
@@ -214,7 +282,8 @@ def _relay(holder: _Agent, asker: _Agent) -> Values:
 def measure_idle(checkouts: Mapping[str, Path]) -> dict[str, Values]:
     """One round of requests to idle agents, each over a connection of its own.
 
-    The agents of all checkouts run, and get one request each in turn. So they meet the same noise.
+    The agents of all checkouts run, and get one request each in turn. So do bare servers, which ask each
+    other as often as the agents do. So all meet the same noise.
     """
     with ExitStack() as stack:
         clusters = {
@@ -223,32 +292,42 @@ def measure_idle(checkouts: Mapping[str, Path]) -> dict[str, Values]:
         }
         theirs = {name: cluster.holder.put(os.urandom(_IDLE_BYTES)) for name, cluster in clusters.items()}
         own = {name: cluster.asker.put(os.urandom(_IDLE_BYTES)) for name, cluster in clusters.items()}
+        chains: dict[str, _Chain] = {**clusters, _BARE: stack.enter_context(_bare_chain("127.79.0"))}
         time.sleep(_SETTLED_S)
-        values: dict[str, Values] = {name: {} for name in clusters}
-        for name, cluster in clusters.items():
-            values[name]["very first of a peer, ms"] = 1000 * _first_byte_s(cluster.asker, theirs[name], 200)
-        for what, digest_of, status in (
-            ("a blob of a peer", theirs.__getitem__, 200),
-            ("a 404 that nobody has", lambda _: f"sha256:{os.urandom(32).hex()}", 404),
-            ("a local blob", own.__getitem__, 200),
+        values: dict[str, Values] = {name: {} for name in chains}
+        # The first request for a blob needs a question to the holder, and then a fetch.
+        firsts = {**theirs, _BARE: _asking(2)}
+        for name in random.sample([*chains], k=len(chains)):
+            took_s = _first_byte_s(chains[name].asker, firsts[name], 200)
+            values[name]["very first of a peer, ms"] = 1000 * took_s
+        for what, digest_of, status, asks in (
+            ("a blob of a peer", theirs.__getitem__, 200, 1),
+            ("a 404 that nobody has", lambda _: f"sha256:{os.urandom(32).hex()}", 404, 1),
+            ("a local blob", own.__getitem__, 200, 0),
         ):
-            for name, found in _ask_in_turn(clusters, digest_of, status).items():
+            for name, found in _ask_in_turn(chains, digest_of, status, asks).items():
                 values[name].update({f"{what}, {figure}": value for figure, value in found.items()})
     return values
 
 
+def _asking(times: int) -> str:
+    """The end of a path for which a bare server asks the other one so often."""
+    return str(times)
+
+
 def _ask_in_turn(
-    clusters: Mapping[str, _Cluster], digest_of: Callable[[str], str], status: int
+    chains: Mapping[str, _Chain], digest_of: Callable[[str], str], status: int, asks: int
 ) -> dict[str, Values]:
-    times_s: dict[str, list[float]] = {name: [] for name in clusters}
-    before = {name: _spent(cluster) for name, cluster in clusters.items()}
+    times_s: dict[str, list[float]] = {name: [] for name in chains}
+    before = {name: _spent(chain) for name, chain in chains.items()}
     for number in range(_ASKED_IDLE):
-        for name in sorted(clusters, reverse=bool(number % 2)):
-            time.sleep(_PAUSE_S / len(clusters))
-            times_s[name].append(_first_byte_s(clusters[name].asker, digest_of(name), status))
+        for name in sorted(chains, reverse=bool(number % 2)):
+            time.sleep(_PAUSE_S / len(chains))
+            wanted, expected = (_asking(asks), 200) if name == _BARE else (digest_of(name), status)
+            times_s[name].append(_first_byte_s(chains[name].asker, wanted, expected))
     values: dict[str, Values] = {}
-    for name, cluster in clusters.items():
-        cpu_s, wakes = (after - start for after, start in zip(_spent(cluster), before[name], strict=True))
+    for name, chain in chains.items():
+        cpu_s, wakes = (after - start for after, start in zip(_spent(chain), before[name], strict=True))
         ordered_s = sorted(times_s[name])
         values[name] = {
             "p50 ms": 1000 * statistics.median(ordered_s),
@@ -259,14 +338,14 @@ def _ask_in_turn(
     return values
 
 
-def _spent(cluster: _Cluster) -> tuple[float, int]:
+def _spent(chain: _Chain) -> tuple[float, int]:
     """The CPU seconds and the wake-ups of the asker and the holder so far."""
-    agents = (cluster.asker.measured, cluster.holder.measured)
+    agents = (chain.asker.measured, chain.holder.measured)
     cpu_s = sum(sum(agent.cpu_times()[:2]) for agent in agents)
     return cpu_s, sum(agent.num_ctx_switches().voluntary for agent in agents)
 
 
-def _first_byte_s(asker: _Agent, digest: str, status: int) -> float:
+def _first_byte_s(asker: _Server, digest: str, status: int) -> float:
     """Seconds from connecting to the first byte of the body, on a plain socket: the client costs little."""
     request = (
         f"GET /v2/library/app/blobs/{digest} HTTP/1.1\r\nHost: {asker.address}\r\n"
@@ -296,21 +375,26 @@ def main() -> int:
     parser.add_argument("--only-idle", action="store_true", help="only the requests to idle agents")
     arguments = parse(parser)
     checkouts = {"this": _HERE, "other": arguments.other.resolve()}
-    rounds: dict[str, list[Values]] = {name: [] for name in checkouts}
+    rounds: dict[str, list[Values]] = {name: [] for name in (*checkouts, _BARE)}
     report = Report(make_console())
     for number in range(arguments.rounds):
-        found = measure_idle(checkouts)
+        found = {
+            name: {f"idle, fresh connection: {what}": value for what, value in values.items()}
+            for name, values in measure_idle(checkouts).items()
+        }
         for name in sorted(checkouts, reverse=bool(number % 2)):
-            idle = {f"idle, fresh connection: {what}": value for what, value in found[name].items()}
-            rounds[name].append(idle if arguments.only_idle else idle | measure(checkouts[name]))
+            more = {} if arguments.only_idle else measure(checkouts[name])
+            rounds[name].append(found[name] | more)
+        rounds[_BARE].append(found[_BARE])
     for name, of_rounds in rounds.items():
         report.begin(name)
         for what in of_rounds[0]:
             report.spread(what, "", [values[what] for values in of_rounds])
-    report.begin("this / other, round by round")
-    for what in rounds["this"][0]:
-        pairs = zip(rounds["this"], rounds["other"], strict=True)
-        report.spread(what, "x", [mine[what] / max(other[what], 1e-9) for mine, other in pairs])
+    for other in ("other", _BARE):
+        report.begin(f"this / {other}, round by round")
+        for what in rounds[other][0]:
+            pairs = zip(rounds["this"], rounds[other], strict=True)
+            report.spread(what, "x", [mine[what] / max(theirs[what], 1e-9) for mine, theirs in pairs])
     return finish(report, arguments)
 
 
