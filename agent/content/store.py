@@ -37,7 +37,7 @@ class ContentUnavailable(ContentError):
 class ContentUnreadable(ContentUnavailable):
     """This one blob can't be read, whatever the others do. ``reason``: why, in words."""
 
-    def __init__(self, path: Path, reason: str) -> None:
+    def __init__(self, path: Path | str, reason: str) -> None:
         super().__init__(f"{path}: {reason}")
         self.reason = reason
 
@@ -248,13 +248,13 @@ def reason_of(error: OSError) -> str:
 class FileBlob:
     """A blob in a file, opened once. It stays readable if the file is removed."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path | str) -> None:
         self.fd: int | None = None
         try:
             self.fd = os.open(path, _OPENED)
             status = os.fstat(self.fd)
         except FileNotFoundError as error:
-            raise ContentMissing(f"no such blob: {path.name}") from error
+            raise ContentMissing(f"no such blob: {path}") from error
         except OSError as error:
             self.close()
             if error.errno in _OF_THE_BLOB:

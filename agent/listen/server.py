@@ -11,6 +11,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import assert_never
 
 from aiohttp import web
@@ -86,8 +87,7 @@ class OciServer:
         try:
             response = await self._answer(exchange)
         except OciError as error:
-            exchange.failed(error)
-            response = error_response(error)
+            return await self._refuse(exchange, error)
         except (ClientGone, asyncio.CancelledError) as error:
             exchange.client_left(stopping=STOPPING in error.args)
             self._recorder.finish(exchange)
@@ -106,13 +106,30 @@ class OciServer:
             exchange.record.status = 500
             response = error_response(Internal("internal error", hint="see the agent's log"))
             response.force_close()
-        if request.raw_path in _CHANNELS and not response.prepared:  # refused: say who does so
-            response.headers.update(self._introduction(exchange.caller.listener.value))
+        self._introduce(exchange, response)
         self._recorder.finish(exchange)
         if exchange.record.result is Result.CUT:
             response.force_close()
             await cut(request)
         return response
+
+    async def _refuse(self, exchange: Exchange, error: OciError) -> web.StreamResponse:
+        """Answer with an error, then record it. The client should not wait for the record."""
+        exchange.failed(error)
+        response = error_response(error)
+        self._introduce(exchange, response)
+        try:
+            with suppress(ConnectionError):  # the client left, which aiohttp notices, too
+                await response.prepare(exchange.request)
+                await response.write_eof()
+        finally:
+            self._recorder.finish(exchange)
+        return response
+
+    def _introduce(self, exchange: Exchange, response: web.StreamResponse) -> None:
+        """If a channel between agents is refused, say who does so."""
+        if exchange.request.raw_path in _CHANNELS and not response.prepared:
+            response.headers.update(self._introduction(exchange.caller.listener.value))
 
     async def _answer(self, exchange: Exchange) -> web.StreamResponse:
         request, caller, record = exchange.request, exchange.caller, exchange.record

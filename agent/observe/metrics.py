@@ -136,6 +136,8 @@ class Metrics:
             "Questions to peers about digests and tags, by result (answered, silent).",
             "result",
         )
+        for result in ("answered", "silent"):  # Prometheus sees no rate in a series that begins at 1
+            self._questions.labels(result)
         self._attempts = self._counter(
             "peer_attempts_total",
             "Fetches from a peer that ended, by result. ok: the body was delivered to its end. abandoned: it"
