@@ -236,10 +236,15 @@ def _patterns(value: object, *, of_tags: bool) -> tuple[str, ...]:
     if not isinstance(value, list):
         hint = 'write a list of globs on REGISTRY/REPOSITORY:TAG, for example ["docker.io/*", "*:v1.*"]'
         raise InvalidValue(f"{value!r} is not a list", hint)
-    try:
-        found = [str(parse_pattern(entry, of_tags=of_tags)) for entry in value]
-    except PatternInvalid as error:
-        raise InvalidValue(str(error), error.hint) from error
+    found, errors = [], []
+    for entry in value:
+        try:
+            found.append(str(parse_pattern(entry, of_tags=of_tags)))
+        except PatternInvalid as error:
+            errors.append(error)
+    if errors:
+        hints = dict.fromkeys(error.hint for error in errors)
+        raise InvalidValue("; ".join(map(str, errors)), "; ".join(hints)) from errors[0]
     return tuple(dict.fromkeys(found))
 
 

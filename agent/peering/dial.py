@@ -17,7 +17,7 @@ from typing import Any, Self
 import aiohttp
 from yarl import URL
 
-from agent.members.introduction import Answer
+from agent.members.introduction import PEER_LISTENER, Answer
 from agent.members.member import Peer
 from agent.peering.credentials import Credentials, Introduced
 from agent.peering.heartbeat import Heartbeat, start_heartbeat
@@ -42,8 +42,8 @@ class Unreachable(Exception):
 class Refused(Unreachable):
     """Something answered a request for a WebSocket with this HTTP status. So it is alive."""
 
-    def __init__(self, status: int) -> None:
-        super().__init__(f"status {status}")
+    def __init__(self, status: int, by: str = "") -> None:
+        super().__init__(f"status {status}{by}")
         self.status = status
 
 
@@ -82,6 +82,14 @@ def _translated(
     if isinstance(error, aiohttp.ServerDisconnectedError):
         return Unreachable("it closed the connection without an answer")
     return Unreachable(words)
+
+
+def _by(answer: Answer) -> str:
+    """Who refused, if it is not a peer listener, for the words that are kept of the failure."""
+    if answer.who is None:
+        return ", and not by an agent"
+    is_peer_listener = answer.who.listener == PEER_LISTENER
+    return "" if is_peer_listener else f" by its listen.{answer.who.listener}, which is not for peers"
 
 
 def _os_error(error: BaseException | None) -> OSError | None:
@@ -176,7 +184,10 @@ class Dialer:
             late_s = time.monotonic() - started_s - timeout_s
             failure = self.failure(peer, error, f"no answer within {timeout_s:g} s", late_s)
             if not isinstance(failure, OwnFault):
-                self._introduced(peer, self._answer(error))
+                answer = self._answer(error)
+                self._introduced(peer, answer)
+                if isinstance(failure, Refused) and answer is not None:
+                    failure = Refused(failure.status, by=_by(answer))
             raise failure from error
         self._ways.reached(peer.name)
         opened = PeerSocket(websocket, answers_pings=answers_pings)

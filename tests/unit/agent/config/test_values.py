@@ -110,3 +110,12 @@ def test_endpoint_is_written_as_it_is_read(text: str) -> None:
 )
 def test_store_is_written_as_it_is_read(text: str) -> None:
     assert str(values.parse_store(text)) == text
+
+
+def test_every_pattern_that_is_refused_is_told_at_once() -> None:
+    with pytest.raises(InvalidValue) as caught:
+        values.parse_patterns(["docker.io/library", "ghcr.io/*", "hub.docker.com", "nginx"])
+    for refused in ("'docker.io/library'", "'hub.docker.com'", "'nginx'"):
+        assert refused in str(caught.value)
+    assert "ghcr" not in str(caught.value)
+    assert caught.value.hint.count("write ") == 3

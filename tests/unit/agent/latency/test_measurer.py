@@ -239,7 +239,7 @@ async def test_peer_that_does_not_speak_the_protocol_is_unreachable() -> None:
             assert run.regard.silence(node("old")) is None  # it answers, although nothing useful
             failure = run.regard.failure(node("old"))
             assert failure is not None
-            assert failure.words == "status 404"
+            assert failure.words == "status 404, and not by an agent"
 
 
 async def test_connections_are_bounded_and_everybody_has_a_turn() -> None:

@@ -247,7 +247,7 @@ async def test_agents_other_listener_that_refuses_is_told_by_its_introduction() 
             credentials=CREDENTIALS, connect_s=5.0, introduced=lambda _peer, answer: told.append(answer)
         ) as dialer,
     ):
-        with pytest.raises(Refused):
+        with pytest.raises(Refused, match=r"^status 404 by its listen\.nodeport, which is not for peers$"):
             await dialer.open_websocket(server.peer, PATH, timeout_s=20.0, message_max_bytes=10)
     who = Introduction(name=CREDENTIALS.own, instance=CREDENTIALS.instance, listener="nodeport")
     assert told == [Answer(who=who, how="HTTP 404")]
