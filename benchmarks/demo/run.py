@@ -92,4 +92,5 @@ def _draw(demo: Demo, path: Path) -> None:
     demo.summarise(console)
     picture = console.export_svg(title="make demo", theme=DIMMED_MONOKAI)
     # Use the reader's own monospace font, because a picture must not load anything from elsewhere.
-    path.write_text(re.sub(r"@font-face \{.*?\}", "", picture, flags=re.DOTALL))
+    picture = re.sub(r"@font-face \{.*?\}", "", picture, flags=re.DOTALL)
+    path.write_text(picture.replace("<svg ", '<svg xml:space="preserve" ', 1))  # some viewers trim each text
