@@ -55,7 +55,7 @@ def test_what_cannot_be_read_is_a_problem(tmp_path: Path) -> None:
     assert "/etc/gone.toml: No such file" in read_config(NodeTree(tmp_path), CONFIG).problem
     (tmp_path / "etc/containerd/config.toml").unlink()
     (tmp_path / "etc/containerd/config.toml").mkdir()
-    assert "not a regular file" in read_config(NodeTree(tmp_path), CONFIG).problem
+    assert "a directory, not a file" in read_config(NodeTree(tmp_path), CONFIG).problem
 
 
 def test_imports_without_end_are_read_no_further(tmp_path: Path) -> None:
