@@ -15,6 +15,8 @@ LAYOUT = struct.Struct("=HHBBBBQQQQQQQIII16s16sHH16sHH16sHH16sHH16sHH")
 """version, size, kind, flags, state, owner; time_ns, connect_ns, cookie, netns, cgroup, bytes_received,
 bytes_acked; pid, mark, rtt_us; comm; intent; socket source and destination; wire source and destination."""
 
+_INTENT, _DESTINATION = slice(92, 112), slice(132, 152)  # as bytes, with the port
+_SOCKET, _WIRE = slice(112, 152), slice(152, 192)
 _MAPPED = b"\0" * 10 + b"\xff\xff"
 
 
@@ -44,6 +46,7 @@ class Owner(IntFlag):
 
     ROOT = 1  # the client's belongs to user 0
     AGENT = 2  # one of the agent's own listening sockets took this connection
+    PROBE = 4  # the client's belongs to the probe's user, who is not user 0
 
 
 class Address(NamedTuple):
@@ -102,7 +105,10 @@ _KINDS = {int(kind): kind for kind in Kind}
 
 
 def decode(raw: bytes) -> Event:
-    """Decode a record of the ring buffer. Raises `EventInvalid`."""
+    """Decode a record of the ring buffer. Raises `EventInvalid`.
+
+    Equal addresses are one object, because thousands of events may be kept.
+    """
     if len(raw) < LAYOUT.size:
         raise EventInvalid(f"{len(raw)} bytes, not {LAYOUT.size}")
     (
@@ -117,6 +123,15 @@ def decode(raw: bytes) -> Event:
         raise EventInvalid(f"version {version}, {size} bytes; version {VERSION} has {LAYOUT.size}")
     if kind not in _KINDS:
         raise EventInvalid(f"an event of kind {kind}")
+    destination = Address(_shared(destination_ip), destination_port)
+    own = Tuple(Address(_shared(source_ip), source_port), destination)
+    if raw[_WIRE] == raw[_SOCKET]:
+        wire = own
+    else:
+        wire = Tuple(
+            Address(_shared(wire_source_ip), wire_source_port),
+            Address(_shared(wire_destination_ip), wire_destination_port),
+        )
     return Event(
         _KINDS[kind],
         flags,
@@ -131,12 +146,18 @@ def decode(raw: bytes) -> Event:
         mark,
         rtt_us,
         _words(comm.partition(b"\0")[0]),
-        Address(intent_ip, intent_port),
-        Tuple(Address(source_ip, source_port), Address(destination_ip, destination_port)),
-        Tuple(Address(wire_source_ip, wire_source_port), Address(wire_destination_ip, wire_destination_port)),
+        destination if raw[_INTENT] == raw[_DESTINATION] else Address(_shared(intent_ip), intent_port),
+        own,
+        wire,
         cgroup,
         owner,
     )
+
+
+@lru_cache(maxsize=1024)
+def _shared(ip: bytes) -> bytes:
+    """The same bytes, as one object for all events."""
+    return ip
 
 
 @lru_cache(maxsize=1024)

@@ -76,6 +76,8 @@ class LiveSource:
             self._attach(preorder, stack)
             self._ring = RingBuffer(self._libbpf, self.loaded.fds["events"])
             stack.callback(self._ring.close)
+            self._others_ring = RingBuffer(self._libbpf, self.loaded.fds["others"])
+            stack.callback(self._others_ring.close)
             stack.callback(self._detach_near)
             self.follow_containerd()
             self._stack = stack.pop_all()
@@ -87,8 +89,11 @@ class LiveSource:
         self.close()
 
     def read(self, at_most: int) -> list[bytes]:
-        """See `EventSource`."""
-        return self._ring.read(at_most)
+        """See `EventSource`. Those of other users come last."""
+        records = self._ring.read(at_most)
+        if len(records) < at_most:
+            records += self._others_ring.read(at_most - len(records))
+        return records
 
     def lost(self) -> LossCounts:
         """See `EventSource`."""

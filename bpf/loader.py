@@ -29,7 +29,7 @@ _FUNCTIONS = {
 # so the loader tries with all options first. NETNS_OF_PACKETS, a packet's network namespace, needs Linux
 # 6.15. COMM, the process's name in connect(), needs CAP_PERFMON.
 _OPTIONS = (("NETNS_OF_PACKETS", "COMM"), ("NETNS_OF_PACKETS",), ("COMM",), ())
-_MAPS = ("events", "counters", "flows", "own_ips")
+_MAPS = ("events", "others", "counters", "flows", "own_ips")
 
 
 class _Failed(Exception):
@@ -82,6 +82,7 @@ def _compile(
         f"-DRING_PAGES={int(config['ring_pages'])}",
         f"-DNODE_NETNS={int(config['netns'])}ULL",
         f"-DOWN_IPS={int(config['own_ips'])}",
+        f"-DPROBE_UID={os.getuid()}",
         f"-DPAGE_SIZE={os.sysconf('SC_PAGE_SIZE')}",
         *(f"-D{option}" for option in options),
     ]

@@ -18,7 +18,7 @@ class LossCounts:
     ends: int = 0  # the ring buffer was full when a flow closed, so the flow seems to stay open
     delivered: int = 0
     foreign: int = 0
-    held_back: int = 0  # too many accepting ends in a second; each is tried again with its next packet
+    held_back: int = 0  # events of other users' connections that were too many in a second
 
 
 class ConnectOrder(NamedTuple):

@@ -27,13 +27,16 @@ class FlowEntry:
     """A connection that has a verdict. ``judged_at``: when the agent learned the verdict, UTC.
 
     ``client``: its source on the wire. ``asked``: the destination of connect(). ``went``: its destination on
-    the wire, if that is known. ``cookie``: the kernel's number of the client's socket.
+    the wire, if that is known. ``cookie``: the kernel's number of the client's socket. ``made_by``:
+    ``containerd``, ``canary`` (the probe itself) or ``other``, which proves and disproves nothing. Where
+    containerd's cgroup is not known, ``containerd`` is any process of root.
     """
 
     judged_at: str
     endpoint: str
     verdict: str
     reason: str
+    made_by: str
     client: str
     asked: str
     went: str | None

@@ -11,6 +11,7 @@ def flow_entry(flow: Flow, judged_at: str) -> FlowEntry:
         endpoint=flow.endpoint.value,
         verdict=flow.verdict.value,
         reason=flow.reason,
+        made_by="canary" if flow.canary else "containerd" if flow.by_containerd else "other",
         client=str(flow.client),
         asked=str(flow.asked),
         went=None if flow.went is None else str(flow.went),

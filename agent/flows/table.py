@@ -1,11 +1,15 @@
 """The flows of this node. Joins the events of both ends, and judges a flow whenever its evidence changes.
 
-Pure: times are seconds of one monotonic clock. Bounded: if there are too many flows, the one that was silent
-longest is dropped, and it is counted if it was not judged and reported yet.
+Pure: times are seconds of one monotonic clock. Bounded: if there are too many flows, the one that was
+silent longest is dropped, and it is counted if it was not judged and reported yet. The connections that
+count for the proof (containerd's and canaries) are not dropped for those of others, which have a bound of
+their own.
 """
 
 from collections import OrderedDict
+from collections.abc import Container
 from dataclasses import dataclass
+from functools import lru_cache
 
 from agent.flows.node import NodeView
 from agent.flows.verdicts import (
@@ -20,7 +24,9 @@ from agent.flows.verdicts import (
 )
 from bpf.events import Address, Event, Flag, Kind, Owner, Tuple
 
-_FLOWS_MAX = 8192  # open at the same time, 1.5 kB each; containerd has a few dozen
+_FLOWS_MAX = 3072  # open at the same time, 1.2 kB each; containerd has a few dozen
+_OTHERS_MAX = 2048  # of those, other processes' than containerd and the probe
+_UNDECIDED_MAX = 1024  # wait for more evidence at the same time
 _ENDS_MAX = 4096
 _ANY_NETNS = 0  # in place of a network namespace's cookie
 # Plain numbers, because an operation on a Flag makes another Flag, and there are 15,000 of them per second.
@@ -68,6 +74,11 @@ class Flow:
     by_containerd: bool = False
     contradicted: bool = False
 
+    @property
+    def counts(self) -> bool:
+        """Whether it counts for the proof. Other processes' connections prove and disprove nothing."""
+        return self.by_containerd or self.canary
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RttSample:
@@ -82,7 +93,7 @@ class Tally:
     """Counts for the probe's metrics."""
 
     contradictions: int = 0
-    forgotten: int = 0  # flows that were dropped unjudged or unreported, because there were too many
+    forgotten: int = 0  # dropped unjudged or unreported, or UNKNOWN too early, because there were too many
 
 
 @dataclass(slots=True)
@@ -104,16 +115,38 @@ class _Entry:
     told: bool = False  # it was published before it was pushed out by others
     taker: Taker = Taker.UNSURE  # the agent's stays the agent's: one that is gone has closed its sockets
     by_containerd: bool = False
+    canary: bool = False
+
+    @property
+    def counts(self) -> bool:
+        return self.by_containerd or self.canary
 
 
 class FlowTable:
-    """Events in, judged flows out."""
+    """Events in, judged flows out.
 
-    def __init__(self, node: NodeView, *, flows_max: int = _FLOWS_MAX, settle_s: float = _SETTLE_S) -> None:
+    ``canaries``: the cookies of the sockets that the probe itself connects. ``flows_max``: how many flows are
+    kept, ``others_max``: those of others among them. ``undecided_max``: how many wait for more evidence.
+    """
+
+    def __init__(
+        self,
+        node: NodeView,
+        *,
+        canaries: Container[int] = (),
+        flows_max: int = _FLOWS_MAX,
+        others_max: int = _OTHERS_MAX,
+        undecided_max: int = _UNDECIDED_MAX,
+        settle_s: float = _SETTLE_S,
+    ) -> None:
         self._node = node
+        self._canaries = canaries
         self._flows_max = flows_max
+        self._others_max = others_max
+        self._undecided_max = undecided_max
         self._settle_s = settle_s
         self._flows: OrderedDict[int, _Entry] = OrderedDict()
+        self._others: OrderedDict[int, None] = OrderedDict()  # those that do not count for the proof
         self._by_wire: dict[Tuple, int] = {}  # the client's cookie, by the addresses of its packets
         # Accepting sockets whose client was not seen yet, by namespace and the client's packets' addresses.
         self._ends: OrderedDict[tuple[int, Tuple], Accepted] = OrderedDict()
@@ -219,10 +252,12 @@ class FlowTable:
         if entry is None or entry.event.connect_ns != event.connect_ns:  # a socket may connect again
             entry = _Entry(endpoint, event, None, intent, self._is_sure(event))
             entry.told = bool(event.flags & _TOLD)
+            entry.canary = event.cookie in self._canaries
+            self._know_client(event.cookie, entry, event)
             self._add(event.cookie, entry, now_s)
-        self._flows.move_to_end(event.cookie)  # the flow that was silent longest is dropped first
+        self._know_client(event.cookie, entry, event)
+        self._touch(event.cookie)
         entry.event = event
-        entry.by_containerd |= self._node.is_clients(event.cgroup, bool(event.owner & _ROOT))
         entry.established |= bool(event.flags & _ESTABLISHED)
         entry.closed |= event.kind is Kind.CLOSED
         if event.flags & _WIRE and (entry.wire is None or entry.wire == entry.event.socket):
@@ -231,6 +266,11 @@ class FlowTable:
         self._judge(event.cookie, entry)
         if entry.closed:
             self._changed[event.cookie] = None  # its byte counts are known now
+
+    def _know_client(self, cookie: int, entry: _Entry, event: Event) -> None:
+        if not entry.by_containerd and self._node.is_clients(event.cgroup, bool(event.owner & _ROOT)):
+            entry.by_containerd = True
+            self._others.pop(cookie, None)  # containerd's cgroup became known a moment ago
 
     def _is_sure(self, event: Event) -> bool:
         """Whether no other program can have changed the process's destination without a trace."""
@@ -247,7 +287,7 @@ class FlowTable:
         cookie = self._by_wire.get(as_sent)
         entry = None if cookie is None else self._flows.get(cookie)
         if cookie is not None and entry is not None and self._is_end(entry, end):
-            entry.accepted = end
+            entry.accepted = _shared_end(end, entry)
             self._judge(cookie, entry)
             if entry.finding is not None:
                 self._changed[cookie] = None  # the agent knows the flow by this end
@@ -274,7 +314,7 @@ class FlowTable:
         if evidence.translated and evidence.location is None and entry.wire is not None:
             entry.unlocated = entry.wire.destination.ip
             self._unlocated.setdefault(entry.unlocated, set()).add(cookie)
-        finding = judge(evidence)
+        finding = _shared_finding(judge(evidence))
         if evidence.taker is Taker.OTHER and evidence.owner is None and not evidence.complete:
             self._unnamed.add(cookie)
         if finding.alarm and not entry.contradicted:
@@ -316,20 +356,49 @@ class FlowTable:
             owner=None
             if taker is not Taker.OTHER or entry.wire is None
             else node.owner(entry.wire.destination),
+            counts=entry.counts,
             complete=entry.complete,
         )
 
     def _add(self, cookie: int, entry: _Entry, now_s: float) -> None:
         self._forget(cookie)
         self._flows[cookie] = entry
+        if not entry.counts:
+            self._others[cookie] = None
         self._undecided[cookie] = now_s + self._settle_s
-        if len(self._flows) > self._flows_max:
-            oldest = next(iter(self._flows))
-            self.tally.forgotten += self._flows[oldest].finding is None or oldest in self._changed
-            self._forget(oldest)
+        if len(self._undecided) > self._undecided_max:
+            self._hurry()
+        if len(self._others) > self._others_max:
+            self._drop(next(iter(self._others)))
+        elif len(self._flows) > self._flows_max:
+            self._drop(next(iter(self._flows)))
+
+    def _touch(self, cookie: int) -> None:
+        """There is news of this flow. The one that was silent longest is dropped first."""
+        self._flows.move_to_end(cookie)
+        if cookie in self._others:
+            self._others.move_to_end(cookie)
+
+    def _hurry(self) -> None:
+        """Judge the flow that waits longest for evidence by what there is. Later evidence still counts."""
+        cookie = next((each for each in self._undecided if not self._flows[each].canary), None)
+        if cookie is None:
+            return
+        entry = self._flows[cookie]
+        had_none = entry.finding is None
+        self.settle(cookie)
+        self.tally.forgotten += (
+            had_none and entry.finding is not None and entry.finding.verdict is Verdict.UNKNOWN
+        )
+
+    def _drop(self, cookie: int) -> None:
+        """Forget a flow, because there are too many."""
+        self.tally.forgotten += self._flows[cookie].finding is None or cookie in self._changed
+        self._forget(cookie)
 
     def _forget(self, cookie: int) -> None:
         entry = self._flows.pop(cookie, None)
+        self._others.pop(cookie, None)
         self._undecided.pop(cookie, None)
         self._changed.pop(cookie, None)
         self._unnamed.discard(cookie)
@@ -354,7 +423,7 @@ class FlowTable:
         netns = self._node.netns if self._node.is_own(wire.destination.ip) else _ANY_NETNS
         end = self._ends.pop((netns, wire), None)
         if end is not None and self._is_end(entry, end):
-            entry.accepted = end
+            entry.accepted = _shared_end(end, entry)
 
     def _sample(self, event: Event) -> RttSample | None:
         to = event.socket.destination
@@ -362,6 +431,21 @@ class FlowTable:
         if not is_ours or not event.rtt_us or self._node.is_own(to.ip):
             return None
         return RttSample(address=to, rtt_us=event.rtt_us)
+
+
+@lru_cache(maxsize=256)
+def _shared_finding(finding: Finding) -> Finding:
+    """The same finding, as one object for all flows that it is about."""
+    return finding
+
+
+def _shared_end(end: Accepted, entry: _Entry) -> Accepted:
+    """The same end. If it has the client's own addresses, they are kept once."""
+    client = entry.event.socket
+    if end.socket != client.mirrored:
+        return end
+    socket = client.mirrored
+    return end._replace(socket=socket, wire=socket if end.wire == socket else end.wire)
 
 
 def _flow(cookie: int, entry: _Entry) -> Flow:
@@ -384,6 +468,7 @@ def _flow(cookie: int, entry: _Entry) -> Flow:
         bytes_received=event.bytes_received,
         bytes_sent=event.bytes_acked,
         verdict_is_new=finding.verdict is not entry.published,
+        canary=entry.canary,
         translated=entry.wire is not None and entry.wire != event.socket,
         by_containerd=entry.by_containerd,
         contradicted=entry.contradicted,

@@ -77,8 +77,8 @@ class Evidence:
     ``same_netns``: whether the client's socket is in the node's own network namespace. ``intent``: the
     argument of connect(). ``sure_of_intent``: no other program can have rewritten it without a trace.
     ``wire``: the addresses of the client's packets. ``location``: where the destination on the wire is.
-    ``taker``: whose socket took it. ``owner``: the process that listens there, in words.
-    ``complete``: no more evidence is expected.
+    ``taker``: whose socket took it. ``owner``: the process that listens there, in words. ``counts``: for the
+    proof, because containerd or the probe made it. ``complete``: no more evidence is expected.
     """
 
     endpoint: EndpointName
@@ -94,6 +94,7 @@ class Evidence:
     location: Location | None = None
     taker: Taker = Taker.UNSURE
     owner: str | None = None
+    counts: bool = True
     complete: bool = False
 
     @property
@@ -218,12 +219,13 @@ def _judge_untranslated(evidence: Evidence) -> Finding:
 
 
 def _judge_other(evidence: Evidence, where: Address) -> Finding:
-    """A socket that is not the agent's took it.
+    """A socket that is not the agent's took it: no agent that is known can claim it.
 
-    Waits to the end: an agent that has just started may still say that it is its own. Meanwhile it is looked
-    up who listens there.
+    If it counts, it waits to the end: an agent that has just started may still say that it is its own.
+    Meanwhile it is looked up who listens there. What others make only waits for that name: a flood of it
+    would cost memory, and a wrong verdict costs no proof.
     """
-    if not evidence.complete:
+    if not evidence.complete and (evidence.counts or evidence.owner is None):
         return _WAITING
     who = evidence.owner or "another process"
     return Finding(Verdict.PROXIED, f"taken by {who} at {where}, which is not this node's agent")

@@ -281,8 +281,16 @@ class Metrics:
     def _define_local_path(self) -> None:
         self._local_flows = self._counter(
             "local_flows_total",
-            "Connections of this node's clients to agents, by endpoint and by the probe's verdict. A "
+            "Connections of this node's containerd and of the probe's canaries to agents, by endpoint and by "
+            "the probe's verdict. Where containerd's cgroup is not known, those of any process of root. A "
             "connection whose verdict changes counts once for each.",
+            "endpoint",
+            "verdict",
+        )
+        self._other_flows = self._counter(
+            "other_flows_total",
+            "Connections of all other processes of this node to agents (not of pods with a network of their "
+            "own), by endpoint and by the probe's verdict. They prove and disprove nothing.",
             "endpoint",
             "verdict",
         )
@@ -294,8 +302,8 @@ class Metrics:
         )
         self._remote_bytes = self._counter(
             "nodeport_remote_bytes_total",
-            "Bytes on connections of this node's clients that kube-proxy sent to another node, by direction "
-            "(received, sent). They count when the connection ends.",
+            "Bytes on connections of this node's containerd that kube-proxy sent to another node, by "
+            "direction (received, sent). They count when the connection ends.",
             "direction",
         )
         self._contradictions = self._counter(
@@ -314,6 +322,7 @@ class Metrics:
         for endpoint in EndpointName:  # Prometheus sees no rate in a series that begins at 1
             for verdict in Verdict:
                 self._local_flows.labels(endpoint.value, verdict.value)
+                self._other_flows.labels(endpoint.value, verdict.value)
 
     def _define_reloads(self) -> None:
         self._reloads = self._counter(
@@ -482,8 +491,12 @@ class Metrics:
         self._zone_usd.labels(source, destination).inc(usd)
 
     def local_flows(self, endpoint: str, verdict: str, flows: int) -> None:
-        """This number of connections got a verdict."""
+        """This number of containerd's connections and of canaries got a verdict."""
         self._local_flows.labels(endpoint, verdict).inc(flows)
+
+    def other_flows(self, endpoint: str, verdict: str, flows: int) -> None:
+        """This number of other processes' connections got a verdict."""
+        self._other_flows.labels(endpoint, verdict).inc(flows)
 
     def local_request(self, endpoint: str, verdict: str) -> None:
         """A request of a client of this node was answered."""

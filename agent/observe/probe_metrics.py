@@ -15,6 +15,7 @@ class ProbeMetrics:
 
     def __init__(self) -> None:
         self._flows = {(endpoint.value, verdict.value): 0 for endpoint in EndpointName for verdict in Verdict}
+        self._others = dict(self._flows)
         self._health = Health()
         self.delivered = 0
         self.readers = self.refused = self.cut_off = 0
@@ -30,7 +31,8 @@ class ProbeMetrics:
         elif isinstance(message, Flows):
             for flow in message.flows:
                 if flow.verdict_is_new:
-                    self._flows[flow.endpoint.value, flow.verdict.value] += 1
+                    counted = self._flows if flow.counts else self._others
+                    counted[flow.endpoint.value, flow.verdict.value] += 1
 
     def expose(self) -> bytes:
         """All metrics in Prometheus' text format."""
@@ -41,18 +43,28 @@ class ProbeMetrics:
         health = self._health
         flows = CounterMetricFamily(
             "shorthaul_probe_flows",
-            "Connections of this node's clients to agents that the probe judged, by endpoint and verdict.",
+            "Connections of this node's containerd and canaries to agents that the probe judged, by endpoint "
+            "and verdict. Where containerd's cgroup is not known, those of any process of root.",
             labels=("endpoint", "verdict"),
         )
         for key, number in sorted(self._flows.items()):
             flows.add_metric(key, number)
+        others = CounterMetricFamily(
+            "shorthaul_probe_other_flows",
+            "Connections of all other processes of this node to agents that the probe judged, by endpoint "
+            "and verdict. They prove and disprove nothing.",
+            labels=("endpoint", "verdict"),
+        )
+        for key, number in sorted(self._others.items()):
+            others.add_metric(key, number)
         lost = CounterMetricFamily(
             "shorthaul_probe_lost",
             "Things that the probe lost, by what it was: events (the ring buffer was full; an open flow is "
             "reported again with its next packet), ends of flows (the same, but nothing follows), flows (no "
             "memory for their state), packets (headers not readable), invalid events (invalid), flows that "
-            "were dropped before they were reported (forgotten), accepting ends that were too many in a "
-            "second (held_back; each is tried again with its next packet).",
+            "were dropped before they were reported, or judged UNKNOWN too early, because there were too "
+            "many (forgotten), events of other users' connections that were too many in a second "
+            "(held_back; an open connection is tried again with its next packet).",
             labels=("what",),
         )
         for what, number in (
@@ -83,6 +95,7 @@ class ProbeMetrics:
             rtts.add_metric((name,), worst / 1e6)
         return [
             flows,
+            others,
             lost,
             canaries,
             rtts,

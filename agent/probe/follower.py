@@ -40,6 +40,8 @@ class ProbeFollower:
         delta = self._book.apply(message, time.monotonic())
         for (endpoint, verdict), flows in delta.flows.items():
             self._metrics.local_flows(endpoint.value, verdict.value, flows)
+        for (endpoint, verdict), flows in delta.others.items():
+            self._metrics.other_flows(endpoint.value, verdict.value, flows)
         if delta.remote_received or delta.remote_sent:
             self._metrics.remote_bytes(delta.remote_received, delta.remote_sent)
         if delta.contradictions:

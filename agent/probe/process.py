@@ -9,7 +9,7 @@ import logging
 import socket
 import time
 from collections.abc import Awaitable, Callable, Hashable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from agent.config import Endpoint, Settings
 from agent.flows.messages import (
@@ -122,11 +122,11 @@ class Probe:
         self._source = source
         self._canary_s = canary_interval_s
         self._view = node.view
-        self._table = FlowTable(node.view)
+        self._awaited: dict[int, asyncio.Future[Flow]] = {}
+        self._table = FlowTable(node.view, canaries=self._awaited)
         self._locator = Locator(node.address)
         self._routes: RouteChanges | None = None  # while it runs
         self._draining = asyncio.Lock()
-        self._awaited: dict[int, asyncio.Future[Flow]] = {}
         self._canaries: tuple[Canary, ...] = ()
         self._round_s = 0.0
         self._started_s = time.monotonic()
@@ -364,8 +364,6 @@ class Probe:
 
     def _send_changes(self, rtts: list[tuple[bytes, int]]) -> None:
         flows = self._table.changes(time.monotonic())
-        if self._awaited:
-            flows = [replace(flow, canary=flow.cookie in self._awaited) for flow in flows]
         for flow in flows:
             waiting = self._awaited.get(flow.cookie)
             if waiting is not None and not waiting.done():

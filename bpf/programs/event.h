@@ -31,6 +31,7 @@ enum flow_flags {
 enum flow_owner {
 	OWNER_ROOT = 1,   /* the client's socket belongs to user 0 */
 	OWNER_AGENT = 2,  /* one of the agent's own listening sockets took this connection */
+	OWNER_PROBE = 4,  /* the client's socket belongs to the probe's user, who is not user 0 */
 };
 
 struct endpoint {
@@ -75,7 +76,7 @@ enum counter {
 	LOST_ENDS = 3,     /* the ring buffer was full for a closed flow's event, which is never sent again */
 	EVENTS = 4,        /* events that were sent */
 	FOREIGN = 5,       /* connections of other network namespaces to watched ports: no events */
-	HELD_BACK = 6,     /* accepting ends beyond FAR_ENDS_MAX; each is tried again with its next packet */
+	HELD_BACK = 6,     /* events beyond OTHERS_MAX; an open connection is tried again with its next packet */
 	COUNTERS = 7,
 };
 

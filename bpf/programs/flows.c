@@ -11,6 +11,9 @@
  * Nothing that another network namespace does costs an event, or room in the ring buffer. The loader defines
  * NODE_NETNS, the cookie of the node's own namespace. An accepting end tells only of clients on this node:
  * their addresses are loopback's or in "own_ips".
+ *
+ * Neither can other users of the node. Connections of root, which may be containerd's, and of the probe's own user
+ * (PROBE_UID), whose canaries are, have the ring buffer "events". All others share "others", and a bound.
  */
 #include <uapi/linux/bpf.h>
 #include "event.h"
@@ -22,7 +25,11 @@
 #define PROTOCOL_TCP 6
 #define FAMILY_IPV6 10
 #define RTT_EVERY_NS 1000000000ULL
-#define FAR_ENDS_MAX 2000 /* events a second and processor of ends whose client may be a masqueraded pod */
+/* Events of other users' connections, and of clients that may be masqueraded pods: some 4,000 a second. */
+#define OTHERS_MAX 256
+#define OTHERS_SPELL_NS_LOG2 26 /* in 67 ms */
+#define OTHERS_BYTES 131072 /* 680 events: those of a spell, and as many ends */
+#define SPARED_MAX 4096 /* connections at a time between their first packet and the other end's */
 #define IS_FOREIGN(netns) (NODE_NETNS && (netns) && (netns) != NODE_NETNS)
 
 /* States of a socket whose handshake was completed. SYN-ACKs carry LISTEN, which is not one of them. */
@@ -47,7 +54,7 @@ struct flow {
 };
 
 struct spent {
-	__u64 second;
+	__u64 spell;
 	__u64 events;
 };
 
@@ -68,8 +75,10 @@ struct flows_table_t flows = { .flags = BPF_F_NO_PREALLOC | BPF_F_CLONE };
 BPF_ANNOTATE_KV_PAIR(flows, int, struct flow);
 
 BPF_HASH(own_ips, struct address, __u8, OWN_IPS);
-BPF_PERCPU_ARRAY(spent, struct spent, 1);
+BPF_TABLE("lru_hash", struct endpoint, __u8, spared, SPARED_MAX); /* the clients that are always told of */
+BPF_ARRAY(spent, struct spent, 1);
 BPF_RINGBUF_OUTPUT(events, RING_PAGES);
+BPF_RINGBUF_OUTPUT(others, OTHERS_BYTES / PAGE_SIZE);
 BPF_PERCPU_ARRAY(counters, __u64, COUNTERS);
 
 static __always_inline void count(int which)
@@ -80,21 +89,36 @@ static __always_inline void count(int which)
 		*counter += 1;
 }
 
-/* Whether there is room for one more event of an end whose client is not on loopback. */
+/* Whether one more event of others may be sent. The bound is rough where a spell begins. */
 static __always_inline int is_affordable(void)
 {
 	int zero = 0;
 	struct spent *now = spent.lookup(&zero);
-	__u64 second = bpf_ktime_get_ns() / 1000000000ULL;
+	__u64 spell = bpf_ktime_get_ns() >> OTHERS_SPELL_NS_LOG2;
 
 	if (!now)
 		return 0;
-	if (now->second != second) {
-		now->second = second;
+	if (now->spell != spell) {
+		now->spell = spell;
 		now->events = 0;
 	}
-	now->events += 1;
-	return now->events <= FAR_ENDS_MAX;
+	if (now->events >= OTHERS_MAX)
+		return 0;
+	__sync_fetch_and_add(&now->events, 1);
+	return 1;
+}
+
+static __always_inline __u8 owner_of(__u32 uid)
+{
+	if (!uid)
+		return OWNER_ROOT;
+	return uid == PROBE_UID ? OWNER_PROBE : 0;
+}
+
+/* Whether a client is one of those that are always told of. */
+static __always_inline int is_spared(struct flow *flow)
+{
+	return flow->owner & (OWNER_ROOT | OWNER_PROBE);
 }
 
 static __always_inline void set_ipv4(__u8 *address, __u32 ipv4)
@@ -208,7 +232,7 @@ static __always_inline int on_connect(struct bpf_sock_addr *ctx, int first, int 
 		return ALLOW;
 	}
 	flow->cgroup = bpf_get_current_cgroup_id();
-	flow->owner = (__u32)bpf_get_current_uid_gid() ? 0 : OWNER_ROOT;
+	flow->owner = owner_of(bpf_get_current_uid_gid());
 	flow->pid = bpf_get_current_pid_tgid() >> 32;
 #ifdef COMM
 	bpf_get_current_comm(flow->comm, sizeof(flow->comm));
@@ -261,7 +285,7 @@ int shorthaul_out(struct __sk_buff *skb)
 	struct event *event;
 	__u16 source, destination;
 	__u16 ports[2];
-	__u8 flags, told, sent_later, client;
+	__u8 flags, told, sent_later, client, ours;
 
 	if (!sk)
 		return ALLOW;
@@ -333,9 +357,15 @@ int shorthaul_out(struct __sk_buff *skb)
 	sent_later = flow->flags & FLOW_INTENT && !(flow->flags & FLOW_ESTABLISHED) && !(flags & FLOW_TRANSLATED);
 	flow->flags = flags;
 	told = flow->sent_flags ? FLOW_TOLD : 0;
+	if (client && !flow->cgroup) { /* it is older than the programs */
+		flow->cgroup = bpf_skb_cgroup_id(skb);
+		flow->owner = owner_of(bpf_get_socket_uid(skb));
+	}
 	if (!same_tuple(&wire, &flow->wire)) {
 		flow->wire = wire;
 		flow->sent_flags = 0; /* so that it is sent again if there is no room for the event now */
+		if (client && is_spared(flow))
+			spared.update(&wire.source, &client); /* so that the other end is told of as well */
 	}
 	/*
 	 * A SYN is reported when the handshake completes or when the socket closes. The packet that completes the
@@ -344,20 +374,19 @@ int shorthaul_out(struct __sk_buff *skb)
 	if (!(flags & FLOW_ESTABLISHED) || sent_later)
 		return ALLOW;
 	if (client) {
-		if (!flow->cgroup) { /* it is older than the programs */
-			flow->cgroup = bpf_skb_cgroup_id(skb);
-			flow->owner = bpf_get_socket_uid(skb) ? 0 : OWNER_ROOT;
-		}
+		ours = is_spared(flow);
 	} else if (is_loopback(sk) ? IS_FOREIGN(flow->netns) : !own_ips.lookup((struct address *)&own.destination)) {
 		flow->sent_flags = flags; /* its client is not of this node, and neither are its next packets */
 		return ALLOW;
-	} else if (!is_loopback(sk) && !is_affordable()) {
-		count(HELD_BACK);
-		return ALLOW;
+	} else {
+		ours = !!spared.lookup(&own.destination);
 	}
-	event = events.ringbuf_reserve(sizeof(*event));
+	if (ours)
+		event = events.ringbuf_reserve(sizeof(*event));
+	else
+		event = is_affordable() ? others.ringbuf_reserve(sizeof(*event)) : 0;
 	if (!event) {
-		count(LOST_EVENTS);
+		count(ours ? LOST_EVENTS : HELD_BACK);
 		return ALLOW;
 	}
 	set_event(event, EVENT_FLOW, flow, bpf_get_socket_cookie(skb));
@@ -379,10 +408,17 @@ unreadable:
 
 static __always_inline void send_event(struct bpf_sock_ops *ctx, struct flow *flow, struct bpf_sock *sk, __u8 kind)
 {
-	struct event *event = events.ringbuf_reserve(sizeof(*event));
+	int ours = is_spared(flow) || !(flow->flags & FLOW_CLIENT);
+	/* The end of what was told costs nothing, else it would seem to stay open. */
+	int free = kind == EVENT_CLOSED && flow->sent_flags;
+	struct event *event;
 
+	if (ours)
+		event = events.ringbuf_reserve(sizeof(*event));
+	else
+		event = free || is_affordable() ? others.ringbuf_reserve(sizeof(*event)) : 0;
 	if (!event) {
-		count(kind == EVENT_CLOSED ? LOST_ENDS : LOST_EVENTS);
+		count(!ours ? HELD_BACK : kind == EVENT_CLOSED ? LOST_ENDS : LOST_EVENTS);
 		return;
 	}
 	set_event(event, kind, flow, bpf_get_socket_cookie(ctx));

@@ -47,7 +47,7 @@ PORTS, AT_ONCE = range(15_000, 25_000), 5
 CONNECTIONS = len(PORTS)
 NODE_IP = "192.168.60.1"
 SWAP_S = 0.3  # so often the Service's endpoints change
-AHEAD_MAX = 3000  # a busy machine's probe is not flooded; a flood and its losses have a test of their own
+AHEAD_MAX = 1000  # their events fit into the ring buffer; a flood and its losses have a test of their own
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -289,9 +289,15 @@ def test_ten_thousand_mixed_connections_are_all_judged_and_none_wrongly(crowd: C
     assert (health.invalid_events, health.contradictions) == (0, 0)
     news = Counter((flow.endpoint.value, flow.verdict.value) for flow in tail.history if flow.verdict_is_new)
     for (endpoint, verdict), number in news.items():
-        assert probe.metric("shorthaul_probe_flows_total", endpoint=endpoint, verdict=verdict) >= number
+        assert counted(probe, endpoint=endpoint, verdict=verdict) >= number
     assert sum(news.values()) >= from_node
     assert tail.error is None
+
+
+def counted(probe: RunningProbe, **labels: str) -> float:
+    """How many flows the probe counted, whoever made the connections."""
+    names = ("shorthaul_probe_flows_total", "shorthaul_probe_other_flows_total")
+    return sum(probe.metric(name, **labels) for name in names)
 
 
 def none_is_falsely_direct(flows: Iterable[Flow], truths: Mapping[Way, Translation]) -> None:

@@ -132,12 +132,20 @@ class Place:
         self._undo.callback(listener.close)
         return listener
 
-    def blast(self, *, seconds: float = 60.0, most: int = 1 << 40, threads: int = 4) -> tuple[int, float]:
-        """Connect to the HostPort as fast as this machine can; how often, and in how many seconds."""
+    def blast(
+        self, *, seconds: float = 60.0, most: int = 1 << 40, threads: int = 4, uid: int | None = None
+    ) -> tuple[int, float]:
+        """Connect to the HostPort as fast as this machine can; how often, and in how many seconds.
+
+        ``uid``: as this user instead of root.
+        """
         program = self.folder / "blast"
         if not program.exists():
             run(["gcc", "-O2", "-pthread", "-o", str(program), str(_HERE / "blast.c")])
         words = [str(program), str(LOCAL), str(seconds), str(most), str(threads)]
+        if uid is not None:
+            self.folder.chmod(0o711)
+            words = ["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups", *words]
         number, took_s = run(self._inside(words)).split()
         return int(number), float(took_s)
 
@@ -310,6 +318,7 @@ class Listener:
         self.hello: Hello | None = None
         self.health = Health()
         self.healths = 0
+        self.rounds: list[tuple[Canary, ...]] = []
         self._thread = threading.Thread(target=self._follow, name="listener")
         self._thread.start()
 
@@ -376,6 +385,8 @@ class Listener:
             if isinstance(message, Hello):
                 self.hello = message
             elif isinstance(message, Health):
+                if message.canaries and message.round_s != self.health.round_s:
+                    self.rounds.append(message.canaries)
                 self.health = message
                 self.healths += 1
             elif isinstance(message, Flows):

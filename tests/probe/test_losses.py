@@ -12,13 +12,14 @@ from tests.server.agents import LOCAL, wait_for
 from .places import HOST, Listener, Orders, Place, memory_kib
 
 RSS_MOST_KIB = 40 * 1024
-# After a flood that another process takes. Its flows wait a second for an agent to claim them, 2.3 kB each:
-# 43 MiB after 5,100 of them, 50 after 6,800, and the table has room for 8,192. Python keeps the memory.
-FLOODED_MOST_KIB = 56 * 1024
 PEAK_MOST_KIB = 64 * 1024  # 42 MiB where the probe has enough CPU to fall behind only now and then
+USER = 54321
+OTHERS_MOST = 4000  # events a second
 RING_BYTES = 65536
 RING_EVENTS = RING_BYTES // 200
 OVERFLOW = 3000
+OPEN, OTHER_HOST = 5000, "127.0.0.9"  # more than the probe keeps
+AT_ONCE = 1000  # their events fit into the ring buffer, however busy the machine is
 CANARY_EVENTS = 12  # of two rounds that may fall into the time
 NOT_TOLD = ("events", "ends")
 
@@ -84,6 +85,21 @@ def test_probe_stays_below_40_mib_idle_and_after_20_000_connections(place: Place
     assert made == 20_000
     listener.wait_for_healths(2)
     assert memory_kib(probe.pid) <= RSS_MOST_KIB
+
+
+def test_probe_stays_below_40_mib_with_more_open_connections_than_it_keeps(
+    place: Place, worker: Orders
+) -> None:
+    """To the agent, and then to another process: those wait for an agent that may have just started."""
+    probe = place.probe()
+    listener = settled(place)
+    worker("listen", OTHER_HOST, LOCAL, ours=False)
+    for host, verdict in ((HOST, Verdict.DIRECT), (OTHER_HOST, Verdict.PROXIED)):
+        for _ in range(OPEN // AT_ONCE):
+            listener.wait_for(verdict, worker("open", AT_ONCE, host, LOCAL))
+        listener.wait_for_healths(2)
+        assert memory_kib(probe.pid) <= RSS_MOST_KIB
+        worker("drop")
 
 
 def test_events_that_overflow_the_ring_buffer_are_counted_and_their_flows_judged_at_their_next_packet(
@@ -181,7 +197,7 @@ def test_as_many_connections_as_this_machine_can_make_break_nothing(place: Place
         Verdict.PROXIED,  # the servers of the load are no agent's
     }
     assert probe.running
-    assert memory_kib(probe.pid) <= FLOODED_MOST_KIB
+    assert memory_kib(probe.pid) <= RSS_MOST_KIB
     assert memory_kib(probe.pid, "VmHWM") <= PEAK_MOST_KIB
     assert agent.running
     wait_for(lambda: place.agent_metric("shorthaul_probe_connected") == 1, "the agent follows the probe")
@@ -189,3 +205,29 @@ def test_as_many_connections_as_this_machine_can_make_break_nothing(place: Place
         wait_for(lambda: Counts.of(place).minus(before).agree, "the agent counted what the probe judged")
     assert place.worker()("get", HOST, LOCAL, "/v2/") == 200
     wait_for(lambda: place.ask("/api/requests").json()[0]["verdict"] == "DIRECT", "the request is judged")
+
+
+def test_flood_of_another_user_costs_no_evidence_and_is_counted_apart(place: Place) -> None:
+    """However fast it is: it leaves room for every canary, even in the smallest ring buffer."""
+    probe, agent = place.probe(ring_bytes=RING_BYTES, canary_interval_s=1), place.agent()
+    listener = settled(place)
+    wait_for(lambda: place.agent_metric("shorthaul_local_path_proved") == 1, "the path is proved")
+    listener.wait_for_healths(1)
+    before, rounds_before = Counts.of(place), len(listener.rounds)
+    _, took_s = place.blast(seconds=5, uid=USER)
+    after, rounds = Counts.of(place), listener.rounds[rounds_before:]
+    new = after.minus(before)
+    assert new.lost == 0
+    assert new.told <= OTHERS_MOST * 2 * (took_s + 2), "an end of what was told is always told"
+    assert place.probe_metric("shorthaul_probe_lost_total", what="held_back") > 0
+    canaries = [canary for canary_round in rounds for canary in canary_round]
+    host_port = [canary.verdict for canary in canaries if canary.endpoint is EndpointName.HOSTPORT]
+    assert set(host_port) == {Verdict.DIRECT}
+    wait_for(lambda: place.agent_metric("shorthaul_local_path_proved") == 1, "the path is proved")
+    listener.wait_for_healths(2)
+    assert place.probe_metric("shorthaul_probe_other_flows_total") > 0
+    assert place.probe_metric("shorthaul_probe_flows_total", verdict="PROXIED") == 0
+    assert place.agent_metric("shorthaul_other_flows_total", verdict="PROXIED") > 0
+    assert place.agent_metric("shorthaul_local_flows_total", verdict="PROXIED") == 0
+    assert memory_kib(probe.pid) <= RSS_MOST_KIB
+    assert agent.running

@@ -10,6 +10,7 @@ import errno
 import http.client
 import json
 import os
+import resource
 import select
 import selectors
 import socket
@@ -178,6 +179,8 @@ def _serve(server: socket.socket, taken: set[int]) -> None:
 
 def main() -> None:
     """Take orders."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     worker = Worker()
     while line := _next_line():
         order: dict[str, Any] = json.loads(line)

@@ -19,7 +19,7 @@ _REPOSITORY = Path(__file__).parents[3]
 _RELEASE = os.uname().release
 _CONTEXTS = {"CGROUP_SOCK_ADDR": "bpf_sock_addr", "CGROUP_SKB": "__sk_buff", "SOCK_OPS": "bpf_sock_ops"}
 _MAPS = "BPF_RINGBUF_OUTPUT(events, RING_PAGES);\nBPF_PERCPU_ARRAY(counters, u64, 4);\n" + (
-    "BPF_ARRAY(flows, u64, 1);\nBPF_ARRAY(own_ips, u64, 1);\n"
+    "BPF_ARRAY(flows, u64, 1);\nBPF_ARRAY(own_ips, u64, 1);\nBPF_ARRAY(others, u64, 1);\n"
 )
 
 _SCRIPT = """
@@ -141,7 +141,7 @@ def test_all_programs_and_maps_are_handed_over_and_closed_again() -> None:
     assert "error" not in told
     kinds = {name: target.removeprefix("anon_inode:") for name, target in told["fds"].items()}
     assert kinds == dict.fromkeys(_FUNCTIONS, "bpf-prog") | dict.fromkeys(
-        ("events", "counters", "flows", "own_ips"), "bpf-map"
+        ("events", "others", "counters", "flows", "own_ips"), "bpf-map"
     )
     assert told["bcc"]
 
@@ -154,7 +154,7 @@ def test_parent_stays_small() -> None:
 def test_another_source_is_compiled_in_its_place(tmp_path: Path) -> None:
     source = tmp_path / "own.c"
     source.write_text(programs())
-    assert set(loading(source)["fds"]) == {*_FUNCTIONS, "events", "counters", "flows", "own_ips"}
+    assert set(loading(source)["fds"]) == {*_FUNCTIONS, "events", "others", "counters", "flows", "own_ips"}
 
 
 def test_without_the_helper_for_packets_namespaces_the_programs_are_loaded_all_the_same(

@@ -62,6 +62,35 @@ def test_name_of_a_process_may_be_any_bytes(comm: bytes, text: str) -> None:
     assert decode(record(comm=comm)).comm == text
 
 
+def test_equal_addresses_of_one_event_are_one_object() -> None:
+    """Thousands are kept."""
+    here, there = (LOOPBACK, 40000, 0), (LOOPBACK, 30020, 0)
+    head = (VERSION, LAYOUT.size, 1, 0, 0, 0, *(0,) * 10, b"containerd")
+    raw = LAYOUT.pack(*head, *there, *here, *there, *here, *there)
+    event = decode(raw)
+    assert event.wire is event.socket
+    assert event.intent is event.socket.destination
+    assert event.socket.source.ip is event.socket.destination.ip
+    found = (event.intent, *event.socket, *event.wire)
+    for place, number in (
+        (92, 0),
+        (108, 0),
+        (112, 1),
+        (128, 1),
+        (132, 2),
+        (148, 2),
+        (152, 3),
+        (172, 4),
+        (188, 4),
+    ):
+        other = bytearray(raw)
+        other[place] ^= 1  # a byte of an address or a port
+        changed = decode(bytes(other))
+        ends = (changed.intent, *changed.socket, *changed.wire)
+        assert [one != two for one, two in zip(ends, found, strict=True)].index(True) == number
+        assert sum(one != two for one, two in zip(ends, found, strict=True)) == 1
+
+
 def test_ring_buffer_may_hand_out_more_than_the_record() -> None:
     assert decode(record() + b"\0" * 8) == decode(record())
 

@@ -6,7 +6,7 @@ from typing import Any
 from agent.flows.node import KnownAgent, NodeView
 from agent.flows.table import Flow, FlowTable
 from agent.flows.verdicts import Accepted, EndpointName, Evidence, Location, Taker, Verdict
-from bpf.events import Address, Event, Flag, Kind, Owner, Tuple, pack_ip
+from bpf.events import LAYOUT, VERSION, Address, Event, Flag, Kind, Owner, Tuple, pack_ip
 
 HOST, POD_NETNS = 7, 8  # cookies of network namespaces
 NODE_IP, BRIDGE_IP, POD_IP, REMOTE_IP = "192.168.60.1", "10.244.1.254", "10.244.1.1", "10.244.2.1"
@@ -76,6 +76,17 @@ def event(**changes: Any) -> Event:
         "wire": nothing,
     }
     return Event(**values | changes)
+
+
+def packed(one: Event) -> bytes:
+    """An event as the kernel's programs write it."""
+    ends = (one.intent, *one.socket, *one.wire)
+    return LAYOUT.pack(
+        VERSION, LAYOUT.size, one.kind, one.flags, one.state, one.owner,
+        one.time_ns, one.connect_ns, one.cookie, one.netns, one.cgroup, one.bytes_received, one.bytes_acked,
+        one.pid, one.mark, one.rtt_us, one.comm.encode(),
+        *(field for end in ends for field in (end.ip, end.port, 0)),
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

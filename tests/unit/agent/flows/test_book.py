@@ -260,7 +260,45 @@ def test_the_number_of_those_who_wait_and_of_what_is_kept_is_bounded() -> None:
     tell(flows, *told)
     assert flows.verdict(10**7) is None
     assert flows.verdict(10**7 + 19_999) is Verdict.DIRECT
-    assert max(len(value) for value in vars(flows).values() if hasattr(value, "__len__")) <= 16_384
+    assert flows.verdict(10**7 + 19_999 - 8192) is None
+
+
+# Other processes of the node
+
+
+def of_others(flow: Flow, **changes: object) -> Flow:
+    return dataclasses.replace(flow, by_containerd=False, verdict_is_new=True, **changes)  # type: ignore[arg-type]
+
+
+def test_other_processes_connections_are_counted_apart_from_containerds_and_canaries() -> None:
+    flows, flow = book(), judged(direct())
+    canary_flow = of_others(flow, cookie=2, canary=True)
+    other = of_others(flow, cookie=3, verdict=Verdict.PROXIED)
+    news = tell(flows, flow, canary_flow, other)
+    assert news.flows == Counter({(HOSTPORT, Verdict.DIRECT): 2})
+    assert news.others == Counter({(HOSTPORT, Verdict.PROXIED): 1})
+    again = tell(flows, dataclasses.replace(other, closed=True, verdict_is_new=False))
+    assert again.others == Counter()
+
+
+def test_flood_of_other_processes_pushes_nothing_of_containerds_out() -> None:
+    flows, kept = book(), judged(direct())
+    tell(flows, dataclasses.replace(kept, verdict_is_new=True), now_s=1.0)
+    for one in range(20_000):
+        tell(flows, of_others(kept, cookie=10**6 + one, taken_by=10**7 + one), now_s=2.0)
+    assert flows.verdict(kept.taken_by) is Verdict.DIRECT
+    assert flows.verdict(10**7) is None, "theirs are bounded"
+    assert tell(flows, dataclasses.replace(kept, closed=True, verdict_is_new=False)).flows == Counter()
+    listed = [flow.cookie for _, flow in flows.newest_first()]
+    assert listed == [*range(10**6 + 19_999, 10**6 + 19_949, -1), kept.cookie]
+    assert [flow.cookie for _, flow in flows.newest_first(1)] == [10**6 + 19_999]
+
+
+def test_bytes_that_another_process_sent_to_another_node_are_not_containerds() -> None:
+    flow = judged(node_port(to=REMOTE_IP), closed=True, bytes_received=5, bytes_sent=7)
+    mine, theirs = tell(book(), flow), tell(book(), of_others(flow))
+    assert (mine.remote_received, mine.remote_sent) == (5, 7)
+    assert (theirs.remote_received, theirs.remote_sent) == (0, 0)
 
 
 # Whether the path is proved

@@ -1,11 +1,12 @@
 """Playbooks: events in, judged flows out."""
 
 import dataclasses
+import tracemalloc
 
 import pytest
 
 from agent.flows.verdicts import EndpointName, Verdict
-from bpf.events import Owner, Tuple
+from bpf.events import Owner, Tuple, decode
 from tests.unit.agent.flows.scenes import (
     CONTAINERD,
     HOST_PORT,
@@ -24,6 +25,7 @@ from tests.unit.agent.flows.scenes import (
     node,
     node_port,
     node_port_to_host,
+    packed,
     play,
     portmap,
     table,
@@ -431,3 +433,112 @@ def test_connection_that_a_second_agent_claims_after_all_is_direct() -> None:
     view.agents["second"] = known_agent(claimed=frozenset({1001}))
     flows.rejudge_taken()
     assert verdicts(flows.changes(1.1)) == [Verdict.DIRECT]
+
+
+# Floods
+
+
+def others(number: int, **changes: object) -> Scene:
+    """A connection of another user's."""
+    values: dict[str, object] = {"cookie": number, "connect_ns": 1000 * number, "cgroup": USERS}
+    return direct(10_000 + number, **values | changes)
+
+
+def test_other_users_open_connections_never_push_out_containerds() -> None:
+    flows = table(others_max=3)
+    play(flows, direct().client(), direct().server())
+    for number in range(2, 50):
+        play(flows, others(number).client(), others(number).server())
+    assert sorted(flow.cookie for flow in flows.open_flows()) == [1, 47, 48, 49]
+    play(flows, others(47).client())
+    play(flows, others(50).client(), others(50).server())
+    assert sorted(flow.cookie for flow in flows.open_flows()) == [1, 47, 49, 50], "the silent one goes first"
+
+
+def test_what_is_containerds_is_known_even_if_its_cgroup_became_known_late() -> None:
+    view = node(clients=frozenset())
+    flows = table(view, others_max=1)
+    play(flows, direct().client(), direct().server())
+    view.clients = frozenset({CONTAINERD})
+    play(flows, direct().client())
+    play(flows, others(2).client(), others(2).server())
+    play(flows, others(3).client(), others(3).server())
+    assert [(flow.cookie, flow.by_containerd) for flow in flows.open_flows()] == [(1, True), (3, False)]
+
+
+def test_other_users_connection_to_another_process_is_judged_as_soon_as_that_has_a_name() -> None:
+    """Every agent's mark is older, and no proof depends on it: so it costs no memory while it waits."""
+    view = node(agents={"agent": known_agent("192.168.60.1:30020")})
+    flows = table(view)
+    scene = others(2, ours=False)
+    assert play(flows, scene.client(), scene.server()) == []
+    assert flows.has_unnamed
+    view.set_owners({scene.socket.destination: "nginx (pid 7)"})
+    flows.rejudge_named()
+    (told,) = flows.changes(0.0)
+    assert (told.verdict, told.counts) == (Verdict.PROXIED, False)
+    assert "nginx (pid 7)" in told.reason
+    assert verdicts(play(flows, others(3, ours=False).client(), others(3, ours=False).server())) == [
+        Verdict.PROXIED
+    ]
+
+
+@pytest.mark.parametrize("canary", [True, False])
+def test_connection_that_counts_waits_for_an_agent_that_has_just_started(canary: bool) -> None:
+    view = node()
+    view.set_owners({})
+    flows = table(view, canaries={2} if canary else ())
+    scene = others(2, ours=False, cgroup=USERS if canary else CONTAINERD)
+    assert play(flows, scene.client(), scene.server()) == []
+    view.agents["second"] = known_agent(claimed=frozenset({1002}))
+    flows.rejudge_taken()
+    (told,) = flows.changes(0.5)
+    assert (told.verdict, told.canary, told.counts) == (Verdict.DIRECT, canary, True)
+
+
+def test_canary_is_one_to_its_end() -> None:
+    canaries = {1}
+    flows = table(canaries=canaries)
+    (told,) = play(flows, direct(cgroup=USERS).client(), direct().server())
+    canaries.clear()  # the probe has what it wanted
+    (closed,) = play(flows, direct(cgroup=USERS).closed())
+    assert (told.canary, closed.canary, closed.closed) == (True, True, True)
+
+
+def test_number_that_waits_for_evidence_is_bounded_and_what_is_hurried_is_unknown_and_counted() -> None:
+    flows = table(undecided_max=10, canaries={1})
+    told = play(flows, *(others(number, cgroup=CONTAINERD).client() for number in range(1, 31)))
+    assert verdicts(told) == [Verdict.UNKNOWN] * 20
+    assert 1 not in {flow.cookie for flow in told}, "no canary is hurried"
+    assert flows.tally.forgotten == 20
+    (late,) = play(flows, others(2).server())
+    assert late.verdict is Verdict.DIRECT, "evidence that comes later still counts"
+
+
+def test_connection_that_waits_for_an_agents_claim_is_never_direct_when_it_is_hurried() -> None:
+    """The agent has just begun to mark: what began before may be its own, or may not."""
+    agent = known_agent(marked_ns=10**9, complete=False)
+    flows = table(node(agents={"agent": agent}), undecided_max=1)
+    scene = others(2, ours=False)
+    (told,) = play(flows, scene.client(), scene.server(), others(3).client())
+    assert (told.cookie, told.verdict) == (2, Verdict.UNKNOWN)
+    assert "no agent of this node has told" in told.reason
+    assert flows.tally.forgotten == 1
+
+
+@pytest.mark.parametrize("ours", [True, False])
+def test_connection_takes_little_memory_while_it_is_kept(ours: bool) -> None:
+    """Some 1.2 kB: as many as are kept fit into what the probe may take."""
+    number = 1000
+    flows = table()
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        for cookie in range(number):
+            scene = others(cookie, cgroup=CONTAINERD, ours=ours)
+            for one in (scene.client(), scene.server()):
+                flows.add_event(decode(packed(one)), 0.0)
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert after - before <= 1600 * number

@@ -76,6 +76,12 @@ FACTS: list[tuple[Callable[[Metrics], None], str, dict[str, str], float]] = [
     (lambda metrics: metrics.measurement("lost"), "latency_measurements_total", {"result": "lost"}, 1),
     (lambda metrics: metrics.report("taken", absurd=2), "rtt_absurd_total", {}, 2),
     (lambda metrics: metrics.remote_bytes(4, 5), "nodeport_remote_bytes_total", {"direction": "sent"}, 5),
+    (
+        lambda metrics: metrics.other_flows("hostport", "FAILED", 3),
+        "other_flows_total",
+        {"verdict": "FAILED"},
+        3,
+    ),
     (lambda metrics: metrics.contradictions(2), "flow_contradictions_total", {}, 2),
     (lambda metrics: metrics.store(2, 700, unreadable=3), "store_bytes", {}, 700),
     (lambda metrics: metrics.store(2, 700, unreadable=3), "store_unreadable_blobs", {}, 3),
@@ -104,6 +110,7 @@ def test_series_of_alarms_are_there_before_the_first_one() -> None:
     exposed = Metrics().expose().decode()
     assert 'shorthaul_corrupt_blobs_total{found_by="scrub"} 0.0' in exposed
     assert 'shorthaul_local_flows_total{endpoint="hostport",verdict="KUBE_PROXY"} 0.0' in exposed
+    assert 'shorthaul_other_flows_total{endpoint="hostport",verdict="PROXIED"} 0.0' in exposed
 
 
 def test_zone_that_is_gone_is_no_longer_exposed() -> None:

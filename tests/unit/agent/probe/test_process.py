@@ -49,21 +49,20 @@ from bpf.events import (
     pack_ip,
 )
 from bpf.source import ConnectOrder, EventSource, LossCounts, ReplaySource
-from tests.unit.agent.flows.scenes import direct, event, node, node_port, portmap, way
+from tests.unit.agent.flows.scenes import (
+    CONTAINERD,
+    USERS,
+    direct,
+    event,
+    node,
+    node_port,
+    packed,
+    portmap,
+    way,
+)
 
 OWN = "node-1"
 HOST = "127.0.0.1"
-
-
-def record(one: Event) -> bytes:
-    """An event as the kernel's programs write it."""
-    ends = (one.intent, *one.socket, *one.wire)
-    return LAYOUT.pack(
-        VERSION, LAYOUT.size, one.kind, one.flags, one.state, one.owner,
-        one.time_ns, one.connect_ns, one.cookie, one.netns, one.cgroup, one.bytes_received, one.bytes_acked,
-        one.pid, one.mark, one.rtt_us, one.comm.encode(),
-        *(field for end in ends for field in (end.ip, end.port, 0)),
-    )  # fmt: skip
 
 
 def watched(*endpoints: Endpoint, port: int = 30020) -> WatchedNode:
@@ -100,7 +99,7 @@ def working(source: EventSource, *endpoints: Endpoint, port: int = 30020) -> tup
 def both_ends(number: int) -> list[bytes]:
     """A direct connection's two events."""
     scene = direct(10000 + number, cookie=number + 1, connect_ns=1000 + number)
-    return [record(scene.client()), record(scene.server(cookie=100_000 + number))]
+    return [packed(scene.client()), packed(scene.server(cookie=100_000 + number))]
 
 
 # Events
@@ -159,7 +158,7 @@ async def test_order_of_programs_is_looked_at_before_flows_are_judged() -> None:
 async def test_round_trips_to_other_nodes_are_told_and_others_are_not() -> None:
     def rtt(to: str, rtt_us: int) -> bytes:
         ends = way("192.168.60.1:40000", to)
-        return record(event(kind=Kind.RTT, flags=Flag.CLIENT | Flag.ESTABLISHED, socket=ends, rtt_us=rtt_us))
+        return packed(event(kind=Kind.RTT, flags=Flag.CLIENT | Flag.ESTABLISHED, socket=ends, rtt_us=rtt_us))
 
     probe, heard = working(ReplaySource([rtt("192.0.2.9:30022", 300), rtt(f"{HOST}:30020", 50)]))
     await probe.drain()
@@ -168,7 +167,8 @@ async def test_round_trips_to_other_nodes_are_told_and_others_are_not() -> None:
 
 
 async def test_new_reader_is_told_hello_then_all_open_flows_then_health() -> None:
-    probe, _ = working(ReplaySource([raw for number in range(2500) for raw in both_ends(number)]))
+    records = [raw for number in range(2500) for raw in both_ends(number)]
+    probe, _ = working(ReplaySource(records, clients={CONTAINERD}))
     await probe.drain()
     first = list(probe.initial_messages())
     assert isinstance(first[0], Hello)
@@ -223,7 +223,7 @@ def _moving(netns: str) -> list[str]:
         probe.sinks.append(heard)
         working = asyncio.create_task(probe.run())
         for cookie in (1, 2):
-            source.records.append(record(node_port(to="10.244.9.9", cookie=cookie).client()))
+            source.records.append(packed(node_port(to="10.244.9.9", cookie=cookie).client()))
             while len(heard.flows) < cookie:  # noqa: ASYNC110 - the probe reads when its time comes
                 await asyncio.sleep(0.01)
             run(["ip", "-n", netns, "route", "replace", "10.244.9.9/32", "via", "192.168.60.2"])
@@ -289,14 +289,14 @@ class Kernel:
             one = event(
                 flags=flags, time_ns=20, connect_ns=10, cookie=cookie, intent=to, socket=ends, wire=ends
             )
-            self._records.append(record(one._replace(rtt_us=42)))
+            self._records.append(packed(one._replace(rtt_us=42)))
         if self._server:
             back = ends.mirrored
             flags, owner = Flag.WIRE | Flag.ESTABLISHED, Owner.AGENT if self._ours else Owner(0)
             taken = event(
                 flags=flags, time_ns=30, cookie=socket_cookie(accepted), socket=back, wire=back, owner=owner
             )
-            self._records.append(record(taken))
+            self._records.append(packed(taken))
 
     def read(self, at_most: int) -> list[bytes]:
         taken, self._records = self._records[:at_most], self._records[at_most:]
@@ -498,11 +498,15 @@ async def test_metrics_count_flows_by_endpoint_and_verdict_once() -> None:
     by_node_port = node_port(40003, cookie=4, socket=way(f"{HOST}:40003", f"{HOST}:30021"))
     scenes = [direct(cookie=1), direct(40001, cookie=2), portmap(40002, cookie=3), by_node_port]
     records: Iterable[Event] = [one for scene in scenes for one in (scene.client(), scene.server())]
-    probe, _ = working(ReplaySource([*map(record, records), *(record(scene.closed()) for scene in scenes)]))
+    told = [*map(packed, records), *(packed(scene.closed()) for scene in scenes)]
+    other = direct(40009, cookie=9, cgroup=USERS)
+    told += [packed(other.client()), packed(other.server())]
+    probe, _ = working(ReplaySource(told, clients={CONTAINERD}))
     metrics = ProbeMetrics()
     probe.sinks.append(metrics.on_message)
     await probe.drain()
     found = exposed(metrics)
+    assert found['shorthaul_probe_other_flows_total{endpoint="hostport",verdict="DIRECT"}'] == 1
     assert found['shorthaul_probe_flows_total{endpoint="hostport",verdict="DIRECT"}'] == 2
     assert found['shorthaul_probe_flows_total{endpoint="hostport",verdict="HOSTPORT_NAT"}'] == 1
     assert found['shorthaul_probe_flows_total{endpoint="nodeport",verdict="KUBE_PROXY"}'] == 1
@@ -525,7 +529,7 @@ def test_metrics_tell_health_as_it_was_told_last() -> None:
     )  # fmt: skip
     metrics.delivered, metrics.readers, metrics.refused, metrics.cut_off = 7, 8, 9, 10
     found = exposed(metrics)
-    assert {name: value for name, value in found.items() if "probe_flows" not in name} == {
+    assert {name: value for name, value in found.items() if "_flows_total{" not in name} == {
         'shorthaul_probe_lost_total{what="events"}': 1,
         'shorthaul_probe_lost_total{what="flows"}': 2,
         'shorthaul_probe_lost_total{what="packets"}': 3,
