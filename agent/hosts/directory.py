@@ -80,7 +80,7 @@ class RegistryDirectory:
         """Make one change. Returns what a person should know. Raises OSError; then the old file is there."""
         folder = self._node.find(self.path / change.name)
         if change.after is None:
-            return self._remove(change, folder)
+            return self._remove(change, folder, self._node.find(self.path / change.name / FILE))
         if change.name not in (".", "..") and not folder.exists():
             folder.mkdir(_MODE)
             folder.chmod(_MODE)
@@ -110,8 +110,8 @@ class RegistryDirectory:
             return Entry(certificates=certificates, hosts=b"", problem=error.strerror or str(error))
         return Entry(hosts=hosts, certificates=certificates)
 
-    def _remove(self, change: Change, folder: Path) -> tuple[str, ...]:
-        remove_file(folder / FILE)
+    def _remove(self, change: Change, folder: Path, file: Path) -> tuple[str, ...]:
+        remove_file(file)
         if Made.DIRECTORY in change.made:
             try:
                 folder.rmdir()

@@ -131,16 +131,16 @@ def _read(files: Sequence[ConfigFile], release: str) -> Reading:
     registry = _table(section, "registry")
     path = registry.get("config_path")
     configs = _table(registry, "configs").values()
-    discards = section.get(
-        "discard_unpacked_layers", _table(section, "containerd").get("discard_unpacked_layers")
-    )
+    # 2.x does not take over where 1.x has it.
+    owner = _table(section, "containerd") if release == OLD else section
+    discards = owner.get("discard_unpacked_layers") is True
     return Reading(
         release=release,
         config_path=path if isinstance(path, str) and path else None,
         mirrors=bool(_table(registry, "mirrors"))
         or any("tls" in each for each in configs if isinstance(each, dict)),
-        discards=discards is True,
-        pulls_locally=release == NEW and (section.get("use_local_image_pull") is True or discards is True),
+        discards=discards,
+        pulls_locally=release == NEW and (section.get("use_local_image_pull") is True or discards),
     )
 
 

@@ -189,6 +189,8 @@ def test_our_reading_of_config_toml_is_containerds(case: Case, version: str, tmp
     plugins = tomllib.loads(dump.stdout)["plugins"]
     plugin = plugins["io.containerd.cri.v1.images" if new else "io.containerd.grpc.v1.cri"]
     assert (plugin["registry"]["config_path"] or None) == (case.new if new else case.old)
+    owner = plugin if new else plugin["containerd"]
+    assert owner["discard_unpacked_layers"] is case.discards[new]
 
 
 def test_a_full_disk_leaves_the_old_file(cluster: Cluster, tmp_path: Path) -> None:

@@ -21,13 +21,15 @@ SystemdCgroup = true
 class Case:
     """``text``: config.toml, where ``DIR`` stands for its directory. ``imported``: files beside it by name.
 
-    ``old``, ``new``: the config_path of 1.x and of 2.x; None: unset. ``starts``: the releases that take it.
+    ``old``, ``new``: the config_path of 1.x and of 2.x; None: unset. ``discards``: discard_unpacked_layers of
+    both. ``only``: the release that is meant to read it, if it is one.
     """
 
     text: str
     imported: dict[str, str] = field(default_factory=dict)
     old: str | None = None
     new: str | None = None
+    discards: tuple[bool, bool] = (False, False)
     only: str = ""
 
 
@@ -41,6 +43,16 @@ CASES = {
     "version 2, a list": Case(text="version = 2\n" + TWO.format("/a:/b"), old="/a:/b", new="/a:/b"),
     "version 3": Case(text="version = 3\n" + THREE.format("/a"), new="/a", only="2.x"),
     "version 3, and the name of 2": Case(text="version = 3\n" + TWO.format("/a"), only="2.x"),
+    "discarded layers, as 1.x has it": Case(
+        text="version = 2\n"
+        '[plugins."io.containerd.grpc.v1.cri".containerd]\ndiscard_unpacked_layers = true\n',
+        discards=(True, False),
+    ),
+    "discarded layers, as 2.x has it": Case(
+        text='version = 3\n[plugins."io.containerd.cri.v1.images"]\ndiscard_unpacked_layers = true\n',
+        discards=(False, True),
+        only="2.x",
+    ),
     "an import": Case(
         text='version = 2\nimports = ["DIR/conf.d/*.toml"]\n',
         imported={"conf.d/a.toml": "version = 2\n" + TWO.format("/a")},

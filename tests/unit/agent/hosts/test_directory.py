@@ -133,6 +133,17 @@ def test_links_stay_links_and_what_they_mean_is_changed(root: Path) -> None:
     assert snapshot(root) == before
 
 
+def test_a_link_to_nothing_gets_its_file_and_stays_a_link(root: Path) -> None:
+    (root / "data").mkdir()
+    (root / "etc/containerd/certs.d/docker.io").mkdir(parents=True)
+    (root / "etc/containerd/certs.d/docker.io/hosts.toml").symlink_to("/data/hub.toml")
+    before = snapshot(root)
+    configure(root, ["docker.io"])
+    assert (root / "data/hub.toml").is_file()
+    unconfigure(root)
+    assert snapshot(root) == before
+
+
 def test_files_of_others_keep_their_directory(root: Path) -> None:
     configure(root, ["docker.io"])
     (root / "etc/containerd/certs.d/docker.io/ca.crt").write_text("PEM")

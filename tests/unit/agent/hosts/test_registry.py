@@ -23,9 +23,10 @@ def test_the_directory_is_the_one_that_the_release_reads(case: Case, tmp_path: P
         (tmp_path / name).write_text(text.replace("DIR", str(tmp_path)))
     found = read_config(NodeTree(Path("/")), tmp_path / "config.toml")
     assert found.problem == ""
+    old, new = found.readings(OLD)[0], found.readings(NEW)[0]
     if case.only != "2.x":
-        assert found.readings(OLD)[0].config_path == case.old
-    assert found.readings(NEW)[0].config_path == case.new
+        assert (old.config_path, old.discards) == (case.old, case.discards[0])
+    assert (new.config_path, new.discards) == (case.new, case.discards[1])
 
 
 @pytest.mark.parametrize(
