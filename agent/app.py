@@ -66,7 +66,8 @@ from agent.listen.sockets import ListenError, ListenErrors, inherited, open_list
 from agent.listen.traffic import Traffic
 from agent.members.factory import make_membership
 from agent.members.identities import Identities
-from agent.members.member import Membership
+from agent.members.introduction import Answer
+from agent.members.member import Membership, Peer
 from agent.members.own import OwnPlacement
 from agent.members.problems import Problem, Problems
 from agent.members.roster import Roster
@@ -123,6 +124,7 @@ class Core:
     store: ContentStore
     scrubber: Scrubber
     roster: Roster
+    membership: Membership
     placement: OwnPlacement
     policy: Policy
     traffic: Traffic
@@ -239,10 +241,10 @@ def _make_core(settings: Settings) -> Core:
     own, metrics, store = NodeName(settings.node.name), Metrics(), make_store(settings)
     reloads, problems, filtering = Reloads(metrics.reload), Problems(), Filtering(settings)
     problems.found("filters", filtering.contradictions)
-    credentials = Credentials(own=own)
     levels = settings.topology.finer_levels
     placement = OwnPlacement(own, settings.placement, levels, reloads=reloads)
     roster = _make_roster(settings, own, placement)
+    credentials = Credentials(own=own, placement=lambda: roster.placement)
     policy = _make_policy(settings)
     roster.on_change(policy.regard.members_changed)
     members_known = asyncio.Event()
@@ -255,6 +257,7 @@ def _make_core(settings: Settings) -> Core:
         store=store,
         scrubber=Scrubber(store, settings.scrub, metrics),
         roster=roster,
+        membership=make_membership(settings, problems, reloads, placement.learn),
         placement=placement,
         policy=policy,
         traffic=Traffic(
@@ -346,19 +349,19 @@ def _make_policy(settings: Settings) -> Policy:
 
 def _make_outbound(settings: Settings, core: Core) -> Outbound:
     roster, policy, metrics, transfer = core.roster, core.policy, core.metrics, settings.transfer
-    ways = Ways()
+    ways, introduced = Ways(), partial(_introduced, core.identities, core.membership)
     dialer = Dialer(
         credentials=core.credentials,
         connect_s=settings.pull.connect_s,
         connected=partial(add_handshake, roster, metrics),
-        introduced=core.identities.answered,
+        introduced=introduced,
         ways=ways,
     )
     # Peers recognise a reporter by its address, so measuring connections use this node's own address.
     measure_dialer = Dialer(
         credentials=core.credentials,
         connect_s=MEASURE_CONNECT_S,
-        introduced=core.identities.answered,
+        introduced=introduced,
         local_address=_own_address(settings),
         ways=ways,
     )
@@ -434,7 +437,7 @@ def _make_outbound(settings: Settings, core: Core) -> Outbound:
 def _make_inbound(
     settings: Settings, core: Core, outbound: Outbound, sockets: Mapping[str, socket.socket]
 ) -> Inbound:
-    introduction = core.credentials.introduction()
+    introduction = core.credentials.introduction
     questions = QuestionDesk(outbound.resolver.reply_to, upgraded=end_with_peer, introduction=introduction)
     reports = ReportDesk(
         partial(
@@ -444,6 +447,7 @@ def _make_inbound(
             core.policy.regard,
             core.metrics,
             outbound.standing.returned,
+            core.membership.placed,
         ),
         lambda: core.metrics.report("invalid"),
         upgraded=end_with_peer,
@@ -529,6 +533,7 @@ def _make_admin(core: Core, outbound: Outbound, listeners: Mapping[str, HttpList
         scrubber=core.scrubber,
         problems=core.problems,
         unready=readiness.reason,
+        members_silent_s=lambda: core.membership.silent_s,
         connections=lambda: {name: listener.connections for name, listener in listeners.items()},
     )
     explainer = Explainer(
@@ -568,8 +573,7 @@ def _make_background(
     inbound: Inbound,
     rereading: Rereading,
 ) -> Background:
-    membership = make_membership(settings, core.problems, core.reloads)
-    reload = _make_reload(settings, core, membership, rereading.read)
+    reload = _make_reload(settings, core, rereading.read)
     follower = ProbeFollower(
         settings.probe.socket,
         own=OwnSockets(
@@ -591,7 +595,7 @@ def _make_background(
         "store": core.store.run,
         "holder index": outbound.index.run,
         "announcer": partial(announce_store, core.offer, outbound.index),
-        "members": partial(membership.run, core.roster.update),
+        "members": partial(core.membership.run, core.roster.update),
         "placement": partial(core.placement.run, core.roster.place),
         "latency": outbound.measurer.run,
         "standing channels": outbound.standing.run,
@@ -625,7 +629,7 @@ def _components(
         Component(
             name="the membership",
             problem=lambda: _membership_problem(settings, core),
-            hint="see the log: it says why the list of peers can't be read",
+            hint=lambda: core.membership.hint or "see the log: it says why the list of peers can't be read",
             required=False,
             state=lambda: f"{len(core.roster)} peers",
         ),
@@ -667,7 +671,9 @@ def _connections(listener: HttpListener) -> str:
 
 
 def _membership_problem(settings: Settings, core: Core) -> str | None:
-    if settings.membership.static is None or core.members_known.is_set():
+    if core.membership.problem is not None:
+        return core.membership.problem
+    if settings.membership.name == "none" or core.members_known.is_set():
         return None
     return "no list of peers was read yet"
 
@@ -677,7 +683,7 @@ def _now() -> Moment:
 
 
 def _make_reload(
-    settings: Settings, core: Core, membership: Membership, read: Callable[[], Settings]
+    settings: Settings, core: Core, read: Callable[[], Settings]
 ) -> Callable[[], Coroutine[Any, Any, None]]:
     """What SIGHUP does: read the peers, the labels and the settings again."""
 
@@ -690,11 +696,19 @@ def _make_reload(
     changing.on(["log.level"], lambda new: log.set_level(new.log.level))
 
     async def reload() -> None:
-        membership.reread()
+        core.membership.reread()
         core.placement.reread()
         await changing.reload()
 
     return reload
+
+
+def _introduced(identities: Identities, membership: Membership, peer: Peer, answer: Answer | None) -> None:
+    """This answered at the peer's address, and perhaps said where it is."""
+    identities.answered(peer, answer)
+    who = None if answer is None else answer.who
+    if who is not None and who.placement is not None and who.name == peer.name:
+        membership.placed(peer, who.placement)
 
 
 def _not_asked(policy: Policy) -> str:

@@ -192,7 +192,7 @@ async def _say_what_is_served(parts: Parts) -> None:
                     entry.name: str(getattr(settings.listen, entry.name)) for entry in fields(settings.listen)
                 },
                 "peers": len(core.roster),
-                "membership": str(settings.membership.static or "none"),
+                "membership": settings.membership.name,
                 "store": str(settings.store),
                 "store_problem": core.store.problem,
             }

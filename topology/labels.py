@@ -190,7 +190,8 @@ def complete(
                 completed[node] = replace(placement, region=region_of[placement.zone])
     known = _levels_in_use(completed.values())
     for node, placement in completed.items():
-        problems.extend(_missing(node, placements[node], placement, known))
+        if not placement.partial:
+            problems.extend(_missing(node, placements[node], placement, known))
     problems.extend(_odd_ones_out(completed))
     return completed, tuple(problems)
 

@@ -52,12 +52,14 @@ class ZoneKey:
 class Placement:
     """Where a node sits. None: the node does not have that label.
 
-    ``finer``: the levels below the zone, widest first, of any depth.
+    ``finer``: the levels below the zone, widest first, of any depth. ``partial``: a level that is missing
+    here is one that is not known yet, and not one that the node lacks.
     """
 
     region: Region | None = None
     zone: Zone | None = None
     finer: Path = ()
+    partial: bool = False
     # Computed once, because they are read for every node whenever zones move.
     path: Path = field(init=False, repr=False, compare=False)
     zone_key: ZoneKey | None = field(init=False, repr=False, compare=False)

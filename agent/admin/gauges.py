@@ -18,7 +18,8 @@ from agent.pull.regard import Regard
 class Gauges:
     """Reads the state of the agent's parts.
 
-    ``unready``: returns why the agent is not ready, or None. ``connections``: how many are open by listener.
+    ``unready``: returns why the agent is not ready, or None. ``members_silent_s``: see `Membership.silent_s`.
+    ``connections``: how many are open by listener.
     """
 
     metrics: Metrics
@@ -31,6 +32,7 @@ class Gauges:
     scrubber: Scrubber
     problems: Problems
     unready: Callable[[], str | None]
+    members_silent_s: Callable[[], float | None]
     connections: Callable[[], Mapping[str, int]]
 
     def expose(self, now_s: float) -> bytes:
@@ -48,6 +50,7 @@ class Gauges:
         metrics.proof(connected=self.book.connected, proved=self.book.proved(now_s)[0])
         metrics.problems(len(self.problems.all))
         metrics.ready(self.unready() is None)
+        metrics.members_silent(self.members_silent_s())
         return metrics.expose()
 
     def _read_topology(self) -> None:

@@ -46,7 +46,7 @@ class Readiness:
             if problem is None:
                 lines.append(f"[+] {one.name}: {one.state() or 'works'}")
             else:
-                lines.append(f"[{'-' if one.required else '!'}] {one.name}: {problem} ({one.hint})")
+                lines.append(f"[{'-' if one.required else '!'}] {one.name}: {problem} ({one.advice})")
         reason = self.reason()
         lines.append("ready" if reason is None else f"not ready: {reason}")
         return "\n".join(lines) + "\n"

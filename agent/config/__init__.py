@@ -6,6 +6,7 @@ The package is their types. `agent.config.load` reads them, and loads yaml: whoe
 from agent.config.settings import (
     CostSettings,
     HttpSettings,
+    KubernetesSettings,
     LatencySettings,
     LookupSettings,
     PlacementSettings,
@@ -22,6 +23,7 @@ __all__ = [
     "CostSettings",
     "Endpoint",
     "HttpSettings",
+    "KubernetesSettings",
     "LatencySettings",
     "LookupSettings",
     "OciLayoutStore",

@@ -80,6 +80,7 @@ def make_settings(data: dict[str, Any], overrides: list[str], *, base: Path) -> 
         if _hostport_is_good(settings, problems):
             _check_ports(settings, problems)
         _check_latency(settings, problems)
+        _check_membership(settings, problems)
     if problems or settings is None:
         raise ConfigError(problems)
     return _resolve_paths(settings, base)
@@ -149,6 +150,8 @@ def _read(cls: type[_T], data: object, path: str, problems: list[Problem]) -> _T
         key = f"{path}{name}"
         nested = entry.metadata.get("group")
         if nested is not None:
+            if entry.metadata.get("optional") and data.get(name) is None:
+                continue  # absent; an empty mapping is a group of defaults
             if name in data or entry.default_factory is dataclasses.MISSING:
                 values[name] = _read(
                     nested, {} if data.get(name) is None else data[name], f"{key}.", problems
@@ -255,6 +258,17 @@ def _check_latency(settings: Settings, problems: list[Problem]) -> None:
         )
 
 
+def _check_membership(settings: Settings, problems: list[Problem]) -> None:
+    if settings.membership.static is not None and settings.membership.kubernetes is not None:
+        problems.append(
+            Problem(
+                key="membership",
+                message="static and kubernetes are both there",
+                hint="the peers come from one list: leave one of them out",
+            )
+        )
+
+
 def _overlap(one: Endpoint, other: Endpoint) -> bool:
     wildcards = ("0.0.0.0", "::")
     hosts_meet = one.host == other.host or one.host in wildcards or other.host in wildcards
@@ -263,13 +277,20 @@ def _overlap(one: Endpoint, other: Endpoint) -> bool:
 
 def _resolve_paths(settings: Settings, base: Path) -> Settings:
     static, state_dir = settings.membership.static, settings.state_dir
-    labels_file = settings.placement.labels_file
+    labels_file, kubernetes = settings.placement.labels_file, settings.membership.kubernetes
+    if kubernetes is not None:
+        ca_file, token_file = kubernetes.ca_file, kubernetes.token_file
+        kubernetes = dataclasses.replace(
+            kubernetes,
+            ca_file=base / ca_file if ca_file else None,
+            token_file=base / token_file if token_file else None,
+        )
     return dataclasses.replace(
         settings,
         placement=dataclasses.replace(
             settings.placement, labels_file=base / labels_file if labels_file else None
         ),
-        membership=MembershipSettings(static=base / static if static else None),
+        membership=MembershipSettings(static=base / static if static else None, kubernetes=kubernetes),
         state_dir=base / state_dir if state_dir else None,
     )
 

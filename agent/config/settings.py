@@ -17,6 +17,7 @@ from agent.config.values import (
     amount,
     limit,
     parse_address,
+    parse_dns_label,
     parse_endpoint,
     parse_endpoints,
     parse_file,
@@ -35,6 +36,7 @@ from agent.config.values import (
     parse_tag_patterns,
     parse_transfer_mode,
     parse_uids,
+    parse_url,
     seconds,
     whole_number,
 )
@@ -53,6 +55,11 @@ def option(parse: Callable[[object], object], doc: str, *, default: object = _RE
 def group(cls: type[_T]) -> Any:
     """A nested group whose own fields all have defaults."""
     return field(metadata={"group": cls}, default_factory=cls)
+
+
+def optional_group(cls: type[_T]) -> Any:
+    """A nested group that may be absent: None then, which is not the same as a group of defaults."""
+    return field(metadata={"group": cls, "optional": True}, default=None)
 
 
 def required_group(cls: type[_T]) -> Any:
@@ -119,15 +126,63 @@ class ListenSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class KubernetesSettings:
+    """The agents of a Kubernetes cluster. If this group is there, even empty (``{}``), they are the peers."""
+
+    service: str = option(
+        parse_dns_label,
+        "The Service whose EndpointSlices list the agents (label kubernetes.io/service-name).",
+        default="shorthaul-peers",
+    )
+    namespace: str = option(parse_dns_label, "The namespace of that Service.", default="shorthaul")
+    port_name: str = option(
+        parse_dns_label, "The name of the Service's port that leads to listen.peer.", default="peer"
+    )
+    node_labels: bool = option(
+        parse_flag,
+        "Whether to read and watch this node's own Node for its labels, which takes a permission. false: "
+        "placement.labels_file, and the zone in the EndpointSlice, say where this node is.",
+        default=True,
+    )
+    api: str | None = option(
+        parse_url,
+        "URL of the API server, for an agent outside of a pod. None: that of the pod's cluster.",
+        default=None,
+    )
+    ca_file: Path | None = option(
+        parse_path,
+        "File with the certificate of the API server's issuer. It is read again when it changes. Relative to "
+        "the configuration file. None: that of the pod's service account; with membership.kubernetes.api, "
+        "those of the system.",
+        default=None,
+    )
+    token_file: Path | None = option(
+        parse_path,
+        "File with the token for the API server. It is read at each request. Relative to the configuration "
+        "file. None: that of the pod's service account; with membership.kubernetes.api, no token.",
+        default=None,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MembershipSettings:
     """Where the list of peers comes from."""
 
     static: Path | None = option(
         parse_path,
         "YAML file with a list of {name, address, port, region, zone, rack, labels}. It is read again when "
-        "it changes. Relative to the configuration file. None: this node has no peers.",
+        "it changes. Relative to the configuration file. None: this node has no peers, unless "
+        "membership.kubernetes is there.",
         default=None,
     )
+    kubernetes: KubernetesSettings | None = optional_group(KubernetesSettings)
+
+    @property
+    def name(self) -> str:
+        """What is used, in a word or two."""
+        if self.kubernetes is not None:
+            return f"kubernetes ({self.kubernetes.namespace}/{self.kubernetes.service})"
+        return str(self.static or "none")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

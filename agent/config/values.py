@@ -208,6 +208,34 @@ def parse_transfer_mode(value: object) -> str:
     return str(value)
 
 
+_DNS_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+
+
+def parse_dns_label(value: object) -> str:
+    """The name of a Kubernetes object. It goes into paths and queries."""
+    if not isinstance(value, str) or not _DNS_LABEL.fullmatch(value):
+        hint = "write small letters, digits and '-', at most 63, as in kubectl get services"
+        raise InvalidValue(f"{value!r} is not the name of a Service, port or namespace", hint)
+    return value
+
+
+def parse_url(value: object) -> str | None:
+    """``http[s]://HOST[:PORT]``."""
+    if value is None:
+        return None
+    hint = "write https://HOST:PORT, for example https://10.0.0.10:6443"
+    if not isinstance(value, str) or not value.isascii() or not value.isprintable():
+        raise InvalidValue(f"{value!r} is not a URL", hint)
+    try:
+        url = urlsplit(value)
+        whole = url.scheme in ("http", "https") and url.hostname and url.port != 0
+    except ValueError as error:
+        raise InvalidValue(f"{value!r} is not a URL: {error}", hint) from error
+    if not whole or url.username or url.query or url.fragment or url.path not in ("", "/"):
+        raise InvalidValue(f"{value!r} is not a URL of that form", hint)
+    return value.removesuffix("/")
+
+
 _HOST_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,252}")
 
 

@@ -27,7 +27,7 @@ class QuestionDesk:
         reply_to: Callable[[Question], Reply],
         *,
         upgraded: Upgraded,
-        introduction: Mapping[str, str] | None = None,
+        introduction: Callable[[], Mapping[str, str]] = dict,
     ) -> None:
         self._reply_to = reply_to
         self._acceptor = Acceptor(

@@ -272,7 +272,7 @@ class Measurer:
         made_s, message = self._last_report
         if now_s - made_s >= 1.0 or not message:
             report = self._roster.topology.report(now_s, load=self._load())
-            message = encode_report(self._roster.own, report)
+            message = encode_report(self._roster.own, report, self._roster.placement)
             self._last_report = now_s, message
         return message
 

@@ -12,15 +12,16 @@ from contextlib import suppress
 from socket import SOL_TCP, TCP_QUICKACK
 from typing import Any
 
+from agent.heartbeat import Heartbeat
 from agent.latency.wire import REPORT_MAX_BYTES, NodeReport, ReportInvalid, decode_report
 from agent.members.identities import Identities
+from agent.members.member import Peer
 from agent.members.roster import Roster
 from agent.observe.metrics import Metrics
 from agent.peering.accept import AcceptLimits, Acceptor, PeerRequest, PeerResponse, Upgraded
-from agent.peering.heartbeat import Heartbeat
 from agent.peering.websocket import PeerSocket
 from agent.pull.regard import Regard
-from topology.placement import NodeName
+from topology.placement import NodeName, Placement
 
 _log = logging.getLogger(__name__)
 
@@ -48,7 +49,7 @@ class ReportDesk:
         *,
         upgraded: Upgraded = lambda _request: None,
         heartbeat: Heartbeat | None = None,
-        introduction: Mapping[str, str] | None = None,
+        introduction: Callable[[], Mapping[str, str]] = dict,
     ) -> None:
         self._received = received
         self._invalid = invalid
@@ -101,18 +102,23 @@ def receive_report(
     regard: Regard,
     metrics: Metrics,
     returned: Callable[[NodeName], None],
+    placed: Callable[[Peer, Placement], None],
     received: NodeReport,
     address: str,
 ) -> None:
     """Use a peer's report. A report is ignored if its address is not that of the node that it names.
 
     ``returned``: is called with a peer that reports although it did not answer before.
+    ``placed``: see `Membership.placed`.
     """
     absurd = roster.receive_report(received.node, received.report, address=address)
     if absurd is None:
         metrics.report("stranger")
         identities.reported(received.node, address)
         return
+    peer = roster.peer(received.node)
+    if peer is not None and received.placement is not None:
+        placed(peer, received.placement)
     regard.reported_load(received.node, received.report.load, time.monotonic())
     metrics.report("taken", absurd=absurd)
     if regard.silence(received.node) is not None:

@@ -3,7 +3,8 @@
 The measurer opens the connection. Every message is also a measurement, because the peer's kernel acknowledges
 it. An empty message is only a measurement. The peer never answers. An answer would carry the acknowledgement,
 and the measurer would measure the peer's process instead of the network. Reports are JSON of bounded size.
-They name zones by their labels. This module checks the form of a report. The topology checks its values.
+They name zones by their labels, and say where the sender is. This module checks the form of a report. The
+topology checks its values.
 """
 
 import json
@@ -11,8 +12,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from agent.members.placements import PlacementInvalid, encode_placement, from_json, to_json
 from topology.labels import clean_value
-from topology.placement import NodeName, Region, Zone, ZoneKey
+from topology.placement import NodeName, Placement, Region, Zone, ZoneKey
 from topology.zones import REPORT_NODES_MAX, REPORT_ZONES_MAX, Report
 
 PATH = "/shorthaul/v1/latency"
@@ -26,20 +28,27 @@ class ReportInvalid(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeReport:
-    """A report, and the node name that its sender claims."""
+    """A report, and the node name that its sender claims.
+
+    ``placement``: where it says that it is, if it does.
+    """
 
     node: NodeName
     report: Report
+    placement: Placement | None = None
 
 
-def encode_report(node: NodeName, report: Report) -> bytes:
+def encode_report(node: NodeName, report: Report, placement: Placement | None = None) -> bytes:
     """The report as a message, in whole microseconds. Lists that are too long are halved until it fits."""
+    told = None if placement is None or encode_placement(placement) is None else to_json(placement)
     zones = [[zone.region, zone.zone, round(rtt_us)] for zone, rtt_us in report.zones.items()][
         :REPORT_ZONES_MAX
     ]
     nodes = [[name, round(rtt_us)] for name, rtt_us in report.nodes.items()][:REPORT_NODES_MAX]
     while True:
-        document = {"node": node, "zones": zones, "nodes": nodes, "load": report.load}
+        document: dict[str, Any] = {"node": node, "zones": zones, "nodes": nodes, "load": report.load}
+        if told is not None:
+            document["placement"] = told
         message = json.dumps(document, separators=(",", ":")).encode()
         if len(message) <= REPORT_MAX_BYTES or not (zones or nodes):
             return message
@@ -56,9 +65,20 @@ def decode_report(message: bytes) -> NodeReport:
         return NodeReport(
             node=NodeName(_text(document["node"])),
             report=Report(zones=_zones(zones), nodes=_nodes(nodes), load=_load(load)),
+            placement=_placement(document.get("placement")),
         )
     except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
         raise ReportInvalid(str(error)) from error
+
+
+def _placement(document: Any) -> Placement | None:
+    """Where the sender is. None if it does not say, as agents of before, or in a form of agents to come."""
+    if document is None:
+        return None
+    try:
+        return from_json(document)
+    except PlacementInvalid:
+        return None
 
 
 def _zones(entries: Any) -> Mapping[ZoneKey, float]:

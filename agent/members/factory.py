@@ -1,20 +1,42 @@
 """Makes the membership that the settings name. Nothing else names an implementation."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 
 from agent.config import Endpoint, Settings
 from agent.members.checks import OwnAgent, OwnListener
 from agent.members.introduction import PEER_LISTENER
 from agent.members.member import Membership
+from agent.members.own import Learned
 from agent.members.problems import Problems
 from agent.members.static import NoMembership, StaticMembership
 from agent.observe.reloads import Reloads
 from topology.placement import NodeName
 
 
-def make_membership(settings: Settings, problems: Problems, reloads: Reloads) -> Membership:
-    """The membership that ``settings.membership`` names. Reads nothing yet."""
-    static = settings.membership.static
+def make_membership(
+    settings: Settings,
+    problems: Problems,
+    reloads: Reloads,
+    learned: Callable[[Learned, Mapping[str, str]], None],
+) -> Membership:
+    """The membership that ``settings.membership`` names. Reads nothing yet.
+
+    ``learned``: is told labels of this node that the membership knows.
+    """
+    static, kubernetes = settings.membership.static, settings.membership.kubernetes
+    if kubernetes is not None:
+        # Only here: an agent with another membership does not carry what it imports.
+        from agent.members.kubernetes.membership import KubernetesMembership
+
+        return KubernetesMembership(
+            kubernetes,
+            own=own_agent(settings),
+            own_address=settings.node.address,
+            labelled=learned,
+            problems=problems,
+            reloads=reloads,
+        )
     if static is None:
         return NoMembership()
     return StaticMembership(

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from agent.observe.reloads import first_names
 from topology.labels import LabelProblem
 from topology.placement import NodeName, Placement
 
@@ -43,3 +44,36 @@ class Membership(Protocol):
     def reread(self) -> None:
         """Look again at once, because somebody asked for it."""
         ...
+
+    def placed(self, peer: Peer, placement: Placement) -> None:
+        """The agent at this peer's address says that it is there.
+
+        A membership that knows better ignores it.
+        """
+        ...
+
+    @property
+    def problem(self) -> str | None:
+        """Why the list may be out of date. None if it is not. The last list stays in use."""
+        ...
+
+    @property
+    def hint(self) -> str:
+        """What a person can do about the problem."""
+        ...
+
+    @property
+    def silent_s(self) -> float | None:
+        """Seconds since its source was last heard. None if it has no source that speaks by itself."""
+        ...
+
+
+def describe_change(before: Peers, after: Peers) -> dict[str, object]:
+    """How the members changed, for the log: how many there are, and who came, left and moved."""
+    moved = [name for name in before.keys() & after.keys() if before[name] != after[name]]
+    groups = {"came": after.keys() - before.keys(), "left": before.keys() - after.keys(), "moved": moved}
+    fields: dict[str, object] = {"peers": len(after)}
+    for what, names in groups.items():
+        if names:
+            fields |= {what: len(names), f"{what}_names": first_names(names)}
+    return fields

@@ -37,6 +37,7 @@ class Roster:
         self.own = own
         self._clock = clock
         self._own_problems = tuple(problems)
+        self._placement = placement
         self._listed: Peers = {}
         self._excluded: set[tuple[NodeName, str]] = set()
         self._peers: Peers = {}
@@ -45,6 +46,11 @@ class Roster:
         self._listeners: list[Callable[[Peers], None]] = []
         self._topology = ClusterTopology(own=own, placement=placement, timing=timing)
         self._generation = self._topology.snapshot.generation
+
+    @property
+    def placement(self) -> Placement:
+        """Where this node is, by its labels."""
+        return self._placement
 
     @property
     def topology(self) -> ClusterTopology:
@@ -114,6 +120,7 @@ class Roster:
     def place(self, placement: Placement, problems: Sequence[LabelProblem] = ()) -> None:
         """Set this node's own placement. It may change while the agent runs."""
         self._own_problems = tuple(problems)
+        self._placement = placement
         self._topology.update(self._placements(), self._clock(), own=placement)
         self._make_rings()
 

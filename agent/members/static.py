@@ -16,11 +16,11 @@ from agent.config.values import InvalidValue, Labels, parse_address, parse_label
 from agent.config.yamlfile import YamlInvalid, read_yaml
 from agent.members.checks import OwnAgent, check_members
 from agent.members.files import follow_file
-from agent.members.member import Peer, Peers
+from agent.members.member import Peer, Peers, describe_change
 from agent.members.problems import Problem, Problems
 from agent.observe.reloads import Reloads, first_names
 from topology.labels import FINER_LEVELS, configured_placement, read_labels
-from topology.placement import NodeName
+from topology.placement import NodeName, Placement
 
 _log = logging.getLogger("shorthaul")
 
@@ -72,7 +72,18 @@ def read_members(path: Path, *, own: OwnAgent, finer_levels: Sequence[str] = FIN
     return Listing(peers=peers, problems=problems, is_blank=document is None)
 
 
-class StaticMembership:
+class _Listed:
+    """A membership whose list is complete, and is at hand."""
+
+    problem: str | None = None
+    hint = ""
+    silent_s: float | None = None
+
+    def placed(self, peer: Peer, placement: Placement) -> None:
+        """See `Membership.placed`. The list says where the peers are."""
+
+
+class StaticMembership(_Listed):
     """Follows one file. ``problems``: is told what is wrong with the list; ``reloads``: each reading."""
 
     def __init__(
@@ -142,7 +153,7 @@ class StaticMembership:
         self._problems.found(_SOURCE, (said, *(last.problems if last else ())))
 
 
-class NoMembership:
+class NoMembership(_Listed):
     """The membership of a node without peers."""
 
     async def run(self, changed: Callable[[Peers], None]) -> None:
@@ -151,17 +162,6 @@ class NoMembership:
 
     def reread(self) -> None:
         """See `Membership.reread`. There is nothing to read."""
-
-
-def describe_change(before: Peers, after: Peers) -> dict[str, object]:
-    """How the members changed, for the log: how many there are, and who came, left and moved."""
-    moved = [name for name in before.keys() & after.keys() if before[name] != after[name]]
-    groups = {"came": after.keys() - before.keys(), "left": before.keys() - after.keys(), "moved": moved}
-    fields: dict[str, object] = {"peers": len(after)}
-    for what, names in groups.items():
-        if names:
-            fields |= {what: len(names), f"{what}_names": first_names(names)}
-    return fields
 
 
 def _mistakes(entry: Any) -> list[str]:

@@ -27,9 +27,14 @@ class Component:
 
     name: str
     problem: Callable[[], str | None]
-    hint: str
+    hint: str | Callable[[], str]
     required: bool = True
     state: Callable[[], str] = lambda: ""
+
+    @property
+    def advice(self) -> str:
+        """The hint of now."""
+        return self.hint if isinstance(self.hint, str) else self.hint()
 
 
 @dataclass(slots=True, kw_only=True)
@@ -70,5 +75,5 @@ async def follow_components(
             if message is not None and problem is None:
                 _log.info("%s %s", component.name, message)
             elif message is not None:
-                _log.warning("%s %s", component.name, message, extra={"fields": {"hint": component.hint}})
+                _log.warning("%s %s", component.name, message, extra={"fields": {"hint": component.advice}})
         await asyncio.sleep(_POLL_S)

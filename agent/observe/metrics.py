@@ -209,6 +209,11 @@ class Metrics:
 
     def _define_latency(self) -> None:
         self._peers = self._gauge("peers", "Peers in the list of members now, without this node.")
+        self._members_silent = self._gauge(
+            "api_server_silent_seconds",
+            "Seconds since the Kubernetes API server was last heard (membership.kubernetes). While all is "
+            "well it speaks about once a minute. 0 with another membership.",
+        )
         self._cooling = self._gauge(
             "peers_cooling", "Peers that cool off now because they failed: others are preferred to them."
         )
@@ -449,6 +454,10 @@ class Metrics:
         self._peers.set(members)
         self._cooling.set(cooling)
         self._reachable.set(reachable)
+
+    def members_silent(self, seconds: float | None) -> None:
+        """For so long the source of the list of peers was not heard. None: it never speaks by itself."""
+        self._members_silent.set(0.0 if seconds is None else seconds)
 
     def rtt(self, tier: Tier, rtt_us: float, source: str) -> None:
         """A round trip, from a ``measurement``, a new ``connection``, an ``upload`` or the ``kernel``."""

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 from aiohttp import WSCloseCode, web
 
+from agent.heartbeat import Heartbeat, start_heartbeat
 from agent.oci.errors import RequestInvalid, Unavailable
-from agent.peering.heartbeat import Heartbeat, start_heartbeat
 from agent.peering.websocket import PeerSocket
 
 PeerRequest = web.BaseRequest
@@ -41,7 +41,8 @@ class Acceptor:
     """The open WebSockets of one purpose.
 
     ``purpose``: what they are for, in error messages. ``sends``: false if this end must never send anything.
-    Such connections end without a closing handshake. ``introduction``: headers that say who this agent is.
+    Such connections end without a closing handshake. ``introduction``: gives the headers that say who this
+    agent is.
     """
 
     def __init__(
@@ -52,14 +53,14 @@ class Acceptor:
         sends: bool = True,
         upgraded: Upgraded = lambda _request: None,
         heartbeat: Heartbeat | None = None,
-        introduction: Mapping[str, str] | None = None,
+        introduction: Callable[[], Mapping[str, str]] = dict,
     ) -> None:
         self._purpose = purpose
         self._limits = limits
         self._sends = sends
         self._upgraded = upgraded
         self._heartbeat = heartbeat or Heartbeat()
-        self._introduction = introduction or {}
+        self._introduction = introduction
         self._open: dict[web.WebSocketResponse, PeerRequest] = {}
         self._of_address: Counter[str] = Counter()
 
@@ -79,7 +80,7 @@ class Acceptor:
         websocket = web.WebSocketResponse(
             compress=False, max_msg_size=self._limits.message_max_bytes, timeout=_GOODBYE_S, autoping=False
         )
-        websocket.headers.update(self._introduction)
+        websocket.headers.update(self._introduction())
         if not websocket.can_prepare(request):
             raise RequestInvalid(f"{self._purpose} come over a WebSocket")
         if len(self._open) >= self._limits.total_max or self._of_address[address] >= self._limits.address_max:

@@ -11,15 +11,13 @@ from dataclasses import dataclass, field
 
 from agent.members.introduction import PEER_LISTENER, Answer, Introduction
 from agent.members.member import Peer
+from agent.members.placements import PlacementInvalid, decode_placement, encode_placement
 from topology.labels import clean_value
-from topology.placement import NodeName
+from topology.placement import NodeName, Placement
 
 _USER_AGENT = "shorthaul"
-_NAME_HEADER, _INSTANCE_HEADER, _LISTENER_HEADER = (
-    "Shorthaul-Node",
-    "Shorthaul-Instance",
-    "Shorthaul-Listener",
-)
+_NAME_HEADER, _INSTANCE_HEADER = "Shorthaul-Node", "Shorthaul-Instance"
+_LISTENER_HEADER, _PLACEMENT_HEADER = "Shorthaul-Listener", "Shorthaul-Placement"
 
 Introduced = Callable[[Peer, Answer | None], None]
 """Is told what answered at a peer's address. None: nobody, or somebody who accepted and did not say who."""
@@ -27,10 +25,14 @@ Introduced = Callable[[Peer, Answer | None], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Credentials:
-    """Those of one agent. ``own``: its node. ``instance``: a word that only this process uses."""
+    """Those of one agent. ``own``: its node. ``instance``: a word that only this process uses.
+
+    ``placement``: where it is now.
+    """
 
     own: NodeName
     instance: str = field(default_factory=lambda: secrets.token_hex(8))
+    placement: Callable[[], Placement] = Placement
 
     def headers(
         self, peer: Peer, method: str, target: str, more: Mapping[str, str] | None = None
@@ -43,17 +45,31 @@ class Credentials:
         return headers.get("User-Agent") == _USER_AGENT
 
     def introduction(self, listener: str = PEER_LISTENER) -> dict[str, str]:
-        """The headers with which this agent answers another one on one of its listeners: who it is.
+        """The headers with which this agent answers another one on one of its listeners: who it is, and
+        where.
 
-        Those that are not for peers say so, because a peer that comes there has a wrong port in its list.
+        Listeners that are not for peers say so, because a peer that comes there has a wrong port in its list.
         """
-        return {_NAME_HEADER: self.own, _INSTANCE_HEADER: self.instance, _LISTENER_HEADER: listener}
+        headers = {_NAME_HEADER: self.own, _INSTANCE_HEADER: self.instance, _LISTENER_HEADER: listener}
+        placement = encode_placement(self.placement()) if listener == PEER_LISTENER else None
+        return headers if placement is None else {**headers, _PLACEMENT_HEADER: placement}
 
     @staticmethod
     def introduced(headers: Mapping[str, str]) -> Introduction | None:
-        """Who answered, by the answer's headers. None if they do not say."""
+        """Who answered, by the answer's headers.
+
+        None if they do not say. Agents of before say no placement.
+        """
         name, instance = headers.get(_NAME_HEADER), headers.get(_INSTANCE_HEADER)
         if name is None or instance is None:
             return None
-        listener = clean_value(headers.get(_LISTENER_HEADER, PEER_LISTENER))
-        return Introduction(name=clean_value(name), instance=instance, listener=listener)
+        try:
+            placement = decode_placement(headers[_PLACEMENT_HEADER])
+        except (KeyError, PlacementInvalid):
+            placement = None
+        return Introduction(
+            name=clean_value(name),
+            instance=instance,
+            listener=clean_value(headers.get(_LISTENER_HEADER, PEER_LISTENER)),
+            placement=placement,
+        )

@@ -17,10 +17,10 @@ from typing import Any, Self
 import aiohttp
 from yarl import URL
 
+from agent.heartbeat import Heartbeat, start_heartbeat
 from agent.members.introduction import PEER_LISTENER, Answer
 from agent.members.member import Peer
 from agent.peering.credentials import Credentials, Introduced
-from agent.peering.heartbeat import Heartbeat, start_heartbeat
 from agent.peering.websocket import AnsweredWebSocket, PeerSocket
 from agent.pull.lateness import held_up, in_words
 from agent.pull.ways import Ways

@@ -1,6 +1,7 @@
 """Labels to placements: which count, in which order they nest, and what is said of those that are wrong."""
 
 import string
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -327,3 +328,12 @@ def test_no_labels_file_is_fatal(text: str) -> None:
 def test_levels_that_occur_are_listed_coarsest_first() -> None:
     paths = [located("r", "z", ("zzz", "1"), (RACK, "1")).path, located(None, "z", ("aaa", "1")).path]
     assert path_levels(paths) == ("region", "zone", "aaa", "zzz", RACK)
+
+
+def test_level_that_is_not_known_yet_is_no_problem_and_is_completed() -> None:
+    whole = located("eu", "eu-a")
+    partial = replace(located(None, "eu-a"), partial=True)
+    lacking = located(None, "eu-a")
+    completed, problems = complete({node("whole"): whole, node("partial"): partial, node("lacking"): lacking})
+    assert completed[node("partial")].path == whole.path
+    assert [problem.node for problem in problems] == ["lacking"]

@@ -346,7 +346,22 @@ DOCUMENTS = st.fixed_dictionaries(
     optional={
         "placement": st.fixed_dictionaries({"region": LABELS, "zone": LABELS, "rack": LABELS}),
         "store": st.sampled_from(("oci-layout:///x", "containerd:///c.sock?namespace=a.b")),
-        "membership": st.fixed_dictionaries({"static": st.none() | st.sampled_from(("m.yaml", "/a/m.yaml"))}),
+        "membership": st.fixed_dictionaries({"static": st.none() | st.sampled_from(("m.yaml", "/a/m.yaml"))})
+        | st.fixed_dictionaries(
+            {
+                "kubernetes": st.none()
+                | st.fixed_dictionaries(
+                    {},
+                    optional={
+                        "namespace": st.just("kube-system"),
+                        "node_labels": st.booleans(),
+                        "api": st.none() | st.just("https://10.0.0.1:6443"),
+                        "ca_file": st.sampled_from(("ca.crt", "/a/ca.crt")),
+                        "token_file": st.just("token"),
+                    },
+                )
+            }
+        ),
         "registries": st.fixed_dictionaries({"include": PATTERNS, "exclude": PATTERNS}),
         "tags": st.fixed_dictionaries(
             {
@@ -371,8 +386,60 @@ def test_settings_that_are_dumped_load_to_the_same_from_anywhere(
     assert load(tmp_path_factory.mktemp("two") / "agent.yaml", dumped) == settings
 
 
+def test_kubernetes_group_is_used_if_it_is_there_even_empty_and_not_if_it_is_null(path: Path) -> None:
+    kubernetes = load(path, {**LEAST, "membership": {"kubernetes": {}}}).membership.kubernetes
+    assert kubernetes is not None
+    assert (kubernetes.namespace, kubernetes.service, kubernetes.port_name) == (
+        "shorthaul",
+        "shorthaul-peers",
+        "peer",
+    )
+    for document in ({}, {"kubernetes": None}, {"static": None}):
+        assert load(path, {**LEAST, "membership": document}).membership.kubernetes is None
+    overridden = load(path, LEAST, "membership.kubernetes.node_labels=false").membership
+    assert overridden.kubernetes is not None
+    assert overridden.kubernetes.node_labels is False
+
+
+def test_files_of_the_kubernetes_group_start_at_the_files_own_directory(path: Path) -> None:
+    files = {"ca_file": "ca.crt", "token_file": "/abs/token"}
+    kubernetes = load(path, {**LEAST, "membership": {"kubernetes": files}}).membership.kubernetes
+    assert kubernetes is not None
+    assert kubernetes.ca_file == path.parent / "ca.crt"
+    assert kubernetes.token_file == Path("/abs/token")
+
+
+def test_static_and_kubernetes_together_are_a_mistake(path: Path) -> None:
+    document = {**LEAST, "membership": {"static": "peers.yaml", "kubernetes": {}}}
+    assert "leave one of them out" in problems(path, document)["membership"].hint
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("service", "Peers"),
+        ("service", "a/../b"),
+        ("namespace", ""),
+        ("namespace", 7),
+        ("port_name", "-x"),
+        ("api", "10.0.0.1:6443"),
+        ("api", "ftp://x"),
+        ("api", "https://"),
+        ("api", "https://u:p@x"),
+        ("api", "https://x/path"),
+        ("api", "https://[x"),
+        ("api", "https://x:0"),
+        ("node_labels", "no"),
+        ("nodes", True),
+    ],
+)
+def test_mistake_in_the_kubernetes_group_is_told_with_its_key(path: Path, key: str, value: object) -> None:
+    document = {**LEAST, "membership": {"kubernetes": {key: value}}}
+    assert set(problems(path, document)) == {f"membership.kubernetes.{key}"}
+
+
 def test_every_setting_is_described_once_and_dumped(path: Path) -> None:
-    dumped = yaml.safe_load(dump_settings(load(path, LEAST)))
+    dumped = yaml.safe_load(dump_settings(load(path, {**LEAST, "membership": {"kubernetes": {}}})))
     described = [key for key, _ in describe_settings()]
     assert described == list(_leaves(dumped))
     assert all(text.strip() for _, text in describe_settings())

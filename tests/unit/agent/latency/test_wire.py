@@ -144,6 +144,27 @@ def test_names_are_made_plain() -> None:
     assert all(text.isprintable() and len(text) <= 253 for text in texts)
 
 
+def test_sender_says_where_it_is_and_older_agents_understand_the_rest() -> None:
+    where = located("eu", "eu-a", ("rack", "7"))
+    sent = encode_report(node("n"), Report(zones={}, nodes={}, load=3), where)
+    assert decode_report(sent).placement == where
+    assert json.loads(sent) == {
+        **json.loads(encode_report(node("n"), Report(zones={}, nodes={}, load=3))),
+        "placement": ["eu", "eu-a", [["rack", "7"]]],
+    }
+
+
+@pytest.mark.parametrize(
+    "placement", [None, 7, "x", [], ["r", "z", [["rack", "1"], ["rack", "2"]]], ["r"] * 9]
+)
+def test_report_of_an_agent_that_does_not_say_where_it_is_or_in_another_form_counts(
+    placement: object,
+) -> None:
+    told = decode_report(message(placement=placement, load=5))
+    assert told.placement is None
+    assert told.report.load == 5
+
+
 def test_unknown_parts_are_left_out() -> None:
     assert decode_report(message(version=9, extra=[1])).report == Report(zones={}, nodes={})
 

@@ -8,7 +8,7 @@ import pytest
 
 from agent.config import PlacementSettings
 from agent.config.values import Labels
-from agent.members.own import OwnPlacement
+from agent.members.own import Learned, OwnPlacement
 from tests.unit.twins import located, node, run_in_virtual_time
 from topology.labels import FINER_LEVELS, REGION_LABEL, ZONE_LABEL, LabelProblem
 from topology.placement import Placement
@@ -99,4 +99,48 @@ def test_file_that_goes_away_leaves_the_node_where_it_was_and_says_so(tmp_path: 
 
     ((where, (problem,)),) = following(placement, scenario)
     assert where == located("r", "a")
+    assert "No such file" in problem.problem
+
+
+def test_labels_that_the_membership_learns_place_this_node_late_and_again() -> None:
+    placement = own(PlacementSettings())
+
+    async def scenario(told: Told) -> None:
+        assert told == []
+        placement.learn(Learned.SLICE, {ZONE_LABEL: "a"})
+        await asyncio.sleep(1.0)
+        placement.learn(Learned.NODE, {ZONE_LABEL: "b", REGION_LABEL: "r", "rack": "7"})
+        await asyncio.sleep(1.0)
+        placement.learn(Learned.NODE, {ZONE_LABEL: "b", REGION_LABEL: "r", "rack": "7", "unrelated": "x"})
+        await asyncio.sleep(1.0)
+
+    told = following(placement, scenario)
+    assert [where for where, _ in told] == [located(None, "a"), located("r", "b", ("rack", "7"))]
+    assert all(problems == () for _, problems in told)
+
+
+def test_node_wins_over_the_file_that_was_written_once_and_that_over_the_slice(tmp_path: Path) -> None:
+    path = tmp_path / "labels"
+    write(path, "r", "file")
+    placement = own(PlacementSettings(labels_file=path))
+    placement.learn(Learned.SLICE, {ZONE_LABEL: "slice"})
+    assert placement.read() == (located("r", "file"), ())
+    placement.learn(Learned.NODE, {ZONE_LABEL: "node"})
+    assert placement.read() == (located("r", "node"), ())
+
+
+def test_settings_win_over_the_node_and_that_they_differ_is_told() -> None:
+    labels = Labels(items=((ZONE_LABEL, "set"),))
+    placement = own(PlacementSettings(labels=labels))
+    placement.learn(Learned.NODE, {ZONE_LABEL: "node"})
+    where, (problem,) = placement.read()
+    assert where == located(None, "set")
+    assert "in its Node" in problem.problem
+
+
+def test_file_that_can_not_be_read_is_told_and_the_node_counts(tmp_path: Path) -> None:
+    placement = own(PlacementSettings(labels_file=tmp_path / "missing"))
+    placement.learn(Learned.NODE, {ZONE_LABEL: "node"})
+    where, (problem,) = placement.read()
+    assert where == located(None, "node")
     assert "No such file" in problem.problem

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
+from agent.heartbeat import Heartbeat
 from agent.members.member import Peer
 from agent.peering.channel import Codec, MessageInvalid
-from agent.peering.heartbeat import Heartbeat
 from tests.frames import accept_head
 from tests.unit.agent.transfer.scripted import Connection, until
 from tests.unit.twins import node, placed

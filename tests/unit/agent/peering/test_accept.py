@@ -1,7 +1,7 @@
 """WebSockets that peers open, on real sockets: how many there may be, for how long, and what ends them."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 
 import pytest
@@ -58,7 +58,8 @@ async def test_messages_come_and_go() -> None:
 
 async def test_dialer_is_told_who_accepted_and_nothing_by_who_does_not_say() -> None:
     told: list[Answer | None] = []
-    for introduction in (CREDENTIALS.introduction(), None):
+    introductions: tuple[Callable[[], Mapping[str, str]], ...] = (CREDENTIALS.introduction, dict)
+    for introduction in introductions:
         acceptor = Acceptor(purpose="echoes", limits=ROOMY, heartbeat=QUICK, introduction=introduction)
 
         async def listen(socket: PeerSocket, _address: str) -> None:

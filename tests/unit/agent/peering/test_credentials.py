@@ -29,11 +29,39 @@ def test_headers_of_one_request_win() -> None:
 
 
 def test_agent_introduces_itself_and_every_process_is_another_instance() -> None:
-    for listener in ("peer", "admin"):
+    for listener, placement in (("peer", located()), ("admin", None)):
         headers = CIMultiDict({k.lower(): v for k, v in ONE.introduction(listener).items()})
-        who = Introduction(name="one", instance=ONE.instance, listener=listener)
+        who = Introduction(name="one", instance=ONE.instance, listener=listener, placement=placement)
         assert OTHER.introduced(headers) == who
     assert Credentials(own=node("one")).instance != ONE.instance
+
+
+def test_agent_says_where_it_is_now() -> None:
+    now = [located("eu", "eu-a")]
+    moving = Credentials(own=node("one"), placement=lambda: now[0])
+    now[0] = located("eu", "eu-a", ("rack", "7"))
+    told = OTHER.introduced(moving.introduction())
+    assert told is not None
+    assert told.placement == now[0]
+
+
+@pytest.mark.parametrize(
+    "placement", [None, "", "[]", "{", '["r","z",[["rack","1"],["rack","2"]]]', "[" * 3000]
+)
+def test_agent_of_before_or_with_a_placement_that_is_none_is_introduced_without_one(
+    placement: str | None,
+) -> None:
+    headers = {"Shorthaul-Node": "one", "Shorthaul-Instance": "i"}
+    if placement is not None:
+        headers["Shorthaul-Placement"] = placement
+    assert OTHER.introduced(headers) == Introduction(name="one", instance="i", placement=None)
+
+
+def test_placement_that_is_too_long_for_a_head_is_not_told() -> None:
+    long = located("eu", "eu-a", *((f"level-{number}", "x" * 250) for number in range(30)))
+    told = OTHER.introduced(Credentials(own=node("one"), placement=lambda: long).introduction())
+    assert told is not None
+    assert told.placement is None
 
 
 @pytest.mark.parametrize("headers", [{}, {"Shorthaul-Node": "one"}, {"Shorthaul-Instance": "x"}])

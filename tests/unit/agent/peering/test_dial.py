@@ -11,10 +11,10 @@ import aiohttp
 import pytest
 from aiohttp.client_reqrep import ConnectionKey
 
+from agent.heartbeat import Heartbeat
 from agent.members.introduction import Answer, Introduction
 from agent.members.member import Peer
 from agent.peering.dial import CutOff, Dialer, Exhausted, OwnFault, Refused, Unreachable
-from agent.peering.heartbeat import Heartbeat
 from tests.unit.agent.peering.raw import PATH, accept_upgrade
 from tests.unit.agent.transfer.scripted import Connection, NoLeak, answer, scripted
 from tests.unit.twins import CREDENTIALS, REPOSITORY_ROOT

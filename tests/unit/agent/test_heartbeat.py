@@ -2,7 +2,7 @@
 
 import socket
 
-from agent.peering.heartbeat import Heartbeat, start_heartbeat
+from agent.heartbeat import Heartbeat, start_heartbeat
 
 
 def test_kernel_is_told_when_to_probe_and_when_to_give_up() -> None:

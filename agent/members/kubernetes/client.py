@@ -1,0 +1,330 @@
+"""One request to the API server: bounded in time and size, with errors in words. Nothing else knows the
+package ``kubernetes``.
+
+Of its asyncio client this takes the transport, which knows certificates, proxies and timeouts. Its generated
+classes would cost 20 MiB in every agent, for a dozen fields that are read as JSON here. The token and the
+certificate of the API server are read again when they change: the kubelet replaces the token every hour.
+"""
+
+import asyncio
+import importlib.util
+import json
+import os
+import ssl
+import sys
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType, TracebackType
+from typing import Any, Self
+from urllib.parse import urlencode
+
+import aiohttp
+
+from agent.files import read_regular
+from agent.heartbeat import Heartbeat, start_heartbeat
+
+
+@contextmanager
+def _bare_packages(*names: str) -> Iterator[None]:
+    """Let modules be imported from these packages without what the packages themselves import."""
+    before = {name: sys.modules.get(name) for name in names}
+    for name in names:
+        spec = importlib.util.find_spec(name)
+        if spec is None or spec.submodule_search_locations is None:
+            raise ModuleNotFoundError(f"no package {name}", name=name)
+        bare = ModuleType(name)
+        bare.__path__, bare.__spec__ = spec.submodule_search_locations, spec
+        sys.modules[name] = bare
+    try:
+        yield
+    finally:
+        for name, module in before.items():
+            del sys.modules[name]
+            if module is not None:
+                sys.modules[name] = module
+
+
+with _bare_packages("kubernetes", "kubernetes.aio", "kubernetes.aio.client", "kubernetes.aio.utils"):
+    from kubernetes.aio.client.configuration import Configuration
+    from kubernetes.aio.client.rest import RESTClientObject
+
+LIST_MAX_BYTES = 64 << 20
+"""Longest list: that of 5,000 agents has 1.3 MB."""
+
+EVENT_MAX_BYTES = 8 << 20
+"""Longest event of a watch: etcd keeps objects of up to 1.5 MiB."""
+
+_ERROR_MAX_BYTES = 64 << 10
+_SECRET_MAX_BYTES = 1 << 20
+_CONNECT_S, _HEAD_S, _LIST_S = 5.0, 30.0, 60.0
+SILENCE_S = 150.0
+"""A watch on which nothing comes for so long is given up. Bookmarks come about once a minute."""
+
+_SHOWN_MAX = 300
+_METADATA = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json;q=0.9"
+_METADATA_KINDS = frozenset({"PartialObjectMetadata"})
+
+
+class Failed(Exception):
+    """A request failed. ``hint``: what a person can do about it. ``retry_after_s``: what the server asked
+    for.
+
+    ``status``: the HTTP status. 0: there was none.
+    """
+
+    def __init__(self, message: str, *, hint: str, status: int = 0, retry_after_s: float = 0.0) -> None:
+        super().__init__(message)
+        self.hint = hint
+        self.status = status
+        self.retry_after_s = retry_after_s
+
+    @staticmethod
+    def of_status(document: Any, status: int = 0, retry_after_s: float = 0.0) -> "Failed | Expired":
+        """What a ``Status`` object means, or an answer of this status that is none."""
+        fields = document if isinstance(document, dict) else {}
+        code = fields.get("code")
+        code = code if isinstance(code, int) and not isinstance(code, bool) else status
+        message = fields.get("message")
+        said = _short(message) if isinstance(message, str) and message else "an answer without a message"
+        if code == 410:
+            return Expired(said)
+        return Failed(
+            f"{said} (status {code})",
+            hint=_HINTS.get(code, "the API server's log says more"),
+            status=code,
+            retry_after_s=retry_after_s,
+        )
+
+
+class Malformed(Failed):
+    """An answer that is none."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, hint="does an API server answer at this address, or something in between?")
+
+
+class Expired(Exception):
+    """The server no longer has the version from which to go on: status 410."""
+
+
+_HINTS = {
+    401: "is the token of the pod's service account mounted, and is it one of this cluster?",
+    403: "grant the service account what docs/decisions/0026 lists",
+    404: "is the name right, and does this API server have this kind of object?",
+    429: "the API server has too much to do; it is asked again later",
+}
+_REACH = "is the API server up, and does the network let this node reach it? What was known stays in use"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Access:
+    """How to reach the API server. ``url``: without a final slash. The files may not be there yet."""
+
+    url: str
+    ca_file: Path | None
+    token_file: Path | None
+
+
+_POD = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+
+
+def access(
+    api: str | None,
+    ca_file: Path | None,
+    token_file: Path | None,
+    environment: Mapping[str, str] = os.environ,
+) -> Access:
+    """The access that is configured.
+
+    What is left out is the pod's own, which its service account gives it.
+    """
+    if api is not None:
+        return Access(url=api.rstrip("/"), ca_file=ca_file, token_file=token_file)
+    host = environment.get("KUBERNETES_SERVICE_HOST", "kubernetes.default.svc")
+    port = environment.get("KUBERNETES_SERVICE_PORT", "443")
+    return Access(
+        url=f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}",
+        ca_file=ca_file or _POD / "ca.crt",
+        token_file=token_file or _POD / "token",
+    )
+
+
+class ApiServer:
+    """One API server. Use as an async context manager. ``agent``: the User-Agent."""
+
+    def __init__(self, access: Access, *, agent: str) -> None:
+        self._access = access
+        self._agent = agent
+        self._client: Any = None
+        self._client_ca: bytes | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._close()
+
+    async def read(
+        self, path: str, query: Mapping[str, str], *, kinds: Collection[str], metadata_only: bool = False
+    ) -> dict[str, Any]:
+        """A list or an object of one of these kinds. Raises `Failed` and `Expired`."""
+        async with self._get(path, query, metadata_only=metadata_only, silence_s=_HEAD_S) as response:
+            try:
+                async with asyncio.timeout(_LIST_S):
+                    body = await _whole(response, LIST_MAX_BYTES)
+            except TimeoutError as error:
+                raise self._unreachable(f"no end of an answer within {_LIST_S:g} s") from error
+        document = _parsed(body)
+        if document.get("kind") not in {*kinds, *(_METADATA_KINDS if metadata_only else ())}:
+            raise Malformed(f"an answer of the kind {_short(str(document.get('kind')))}")
+        return document
+
+    @asynccontextmanager
+    async def watch(
+        self, path: str, query: Mapping[str, str], *, metadata_only: bool = False
+    ) -> AsyncIterator[AsyncIterator[Any]]:
+        """The events of a watch, until the server ends it.
+
+        Raises `Failed` and `Expired`, also between events.
+        """
+        async with self._get(path, query, metadata_only=metadata_only, silence_s=SILENCE_S) as response:
+            connection = response.connection
+            transport = None if connection is None else connection.transport
+            if transport is not None:
+                start_heartbeat(transport.get_extra_info("socket"), Heartbeat())
+            yield _events(response)
+
+    @asynccontextmanager
+    async def _get(
+        self, path: str, query: Mapping[str, str], *, metadata_only: bool, silence_s: float
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """The answer to a request, if it is a good one."""
+        url = f"{self._access.url}{path}" + (f"?{urlencode(query)}" if query else "")
+        headers = {"User-Agent": self._agent, "Accept": _METADATA if metadata_only else "application/json"}
+        response: aiohttp.ClientResponse | None = None
+        try:
+            client = await self._opened()
+            token = await self._token()
+            if token:
+                headers["Authorization"] = f"Bearer {token}"
+            async with asyncio.timeout(_HEAD_S):
+                answer = await client.request(
+                    "GET",
+                    url,
+                    headers=headers,
+                    _request_timeout=aiohttp.ClientTimeout(
+                        total=None, sock_connect=_CONNECT_S, sock_read=silence_s
+                    ),
+                )
+            response = answer.response
+            if response.status != 200:
+                raise await self._refusal(response)
+            yield response
+        except TimeoutError as error:
+            raise self._unreachable(str(error) or f"no answer within {_HEAD_S:g} s") from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise self._unreachable(_in_words(error)) from error
+        finally:
+            if response is not None:
+                response.close()
+
+    async def _refusal(self, response: aiohttp.ClientResponse) -> "Failed | Expired":
+        retry_after = response.headers.get("Retry-After", "")
+        try:
+            document = json.loads(await _whole(response, _ERROR_MAX_BYTES))
+        except (ValueError, RecursionError, Malformed):
+            document = {}
+        wait_s = float(retry_after) if retry_after.isascii() and retry_after.isdigit() else 0.0
+        return Failed.of_status(document, response.status, wait_s)
+
+    async def _token(self) -> str:
+        path = self._access.token_file
+        if path is None:
+            return ""
+        content = await asyncio.to_thread(read_regular, path, most_bytes=_SECRET_MAX_BYTES)
+        token = content.decode("ascii", errors="replace").strip()
+        if not token or not token.isascii() or not token.isprintable():
+            raise Failed(f"{path}: not a token", hint=_HINTS[401])
+        return token
+
+    async def _opened(self) -> Any:
+        """The transport. A new one if the certificate was replaced."""
+        path = self._access.ca_file
+        ca = None
+        if path is not None and self._access.url.startswith("https:"):
+            ca = await asyncio.to_thread(read_regular, path, most_bytes=_SECRET_MAX_BYTES)
+        if self._client is None or ca != self._client_ca:
+            old, self._client, self._client_ca = self._client, _transport(self._access.url, ca), ca
+            if old is not None:
+                await old.close()
+        return self._client
+
+    async def _close(self) -> None:
+        client, self._client = self._client, None
+        if client is not None:
+            await client.close()
+
+    def _unreachable(self, why: str) -> Failed:
+        return Failed(f"{self._access.url}: {why}", hint=_REACH)
+
+
+def _transport(url: str, ca: bytes | None) -> Any:
+    """Connections to the API server. Raises OSError for a certificate that is none."""
+    configuration = Configuration(
+        host=url,
+        ca_cert_data=None if ca is None else ca.decode("ascii", errors="replace"),
+        connection_pool_maxsize=8,  # two watches and a list
+        client_session_kwargs={"read_bufsize": 1 << 18, "cookie_jar": aiohttp.DummyCookieJar()},
+    )
+    return RESTClientObject(configuration)
+
+
+async def _whole(response: aiohttp.ClientResponse, most_bytes: int) -> bytes:
+    body = bytearray()
+    async for chunk in response.content.iter_any():
+        body += chunk
+        if len(body) > most_bytes:
+            raise Malformed(f"an answer of more than {most_bytes} bytes")
+    return bytes(body)
+
+
+async def _events(response: aiohttp.ClientResponse) -> AsyncIterator[Any]:
+    """The lines of a watch. A line that the server did not finish is no event."""
+    line = bytearray()
+    async for chunk in response.content.iter_any():
+        first, *others = chunk.split(b"\n")
+        line += first
+        for other in others:
+            if line.strip():
+                yield _parsed(bytes(line))
+            line = bytearray(other)
+        if len(line) > EVENT_MAX_BYTES:
+            raise Malformed(f"an event of more than {EVENT_MAX_BYTES} bytes")
+
+
+def _parsed(text: bytes) -> dict[str, Any]:
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise Malformed(f"not JSON: {_short(str(error))}") from error
+    if not isinstance(document, dict):
+        raise Malformed("JSON, but no object")
+    return document
+
+
+def _in_words(error: Exception) -> str:
+    """The system's own words for an error of the network, where it has some."""
+    cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
+    if isinstance(cause, OSError) and cause.errno and not isinstance(cause, ssl.SSLError):
+        where = f"{cause.filename}: " if cause.filename else ""
+        return f"{where}{os.strerror(cause.errno).lower()}"
+    return _short(str(error) or type(error).__name__)
+
+
+def _short(text: str) -> str:
+    plain = "".join(character if character.isprintable() else " " for character in text)
+    return plain if len(plain) <= _SHOWN_MAX else f"{plain[:_SHOWN_MAX]}…"

@@ -1,0 +1,34 @@
+"""A certificate authority of a test's own, made by openssl."""
+
+import ssl
+import subprocess
+from pathlib import Path
+
+
+class Authority:
+    """An issuer, and a server's certificate for 127.0.0.1 from it."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir()
+        self._folder = folder
+        key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+        issuer = ["-keyout", "ca.key", "-out", "ca.crt", "-subj", "/CN=ca", "-days", "2"]
+        self._openssl("req", "-x509", *key, *issuer, "-addext", "keyUsage=critical,keyCertSign")
+        self._openssl("req", *key, "-keyout", "server.key", "-out", "server.csr", "-subj", "/CN=server")
+        (folder / "names").write_text("subjectAltName=IP:127.0.0.1\nauthorityKeyIdentifier=keyid\n")
+        by = ["-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2", "-extfile", "names"]
+        self._openssl("x509", "-req", "-in", "server.csr", "-out", "server.crt", *by)
+
+    @property
+    def certificate(self) -> bytes:
+        """The issuer's, which clients have to know."""
+        return (self._folder / "ca.crt").read_bytes()
+
+    def server_context(self) -> ssl.SSLContext:
+        """What a server listens with."""
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(self._folder / "server.crt", self._folder / "server.key")
+        return context
+
+    def _openssl(self, *arguments: str) -> None:
+        subprocess.run(["openssl", *arguments], cwd=self._folder, check=True, capture_output=True)

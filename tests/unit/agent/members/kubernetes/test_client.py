@@ -1,0 +1,212 @@
+"""Requests to the API server: bounds, credentials that are replaced, answers that are none."""
+
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from agent.members.kubernetes.client import (
+    EVENT_MAX_BYTES,
+    Access,
+    ApiServer,
+    Expired,
+    Failed,
+    Malformed,
+    access,
+)
+from benchmarks.lab.apiserver import NODES, SLICES, FakeApiServer, Pod, node_object, slice_object
+from tests.unit.agent.members.kubernetes.authority import Authority
+from tests.unit.twins import REPOSITORY_ROOT
+
+LIST = "/apis/discovery.k8s.io/v1/namespaces/shorthaul/endpointslices"
+KINDS = frozenset({"EndpointSliceList"})
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[FakeApiServer]:
+    async with FakeApiServer() as running:
+        running.put(SLICES, slice_object("one", [Pod(node="a", address="10.0.0.1")]))
+        yield running
+
+
+def api(url: str, **more: Any) -> ApiServer:
+    return ApiServer(
+        Access(**{"url": url, "ca_file": None, "token_file": None, **more}), agent="shorthaul/test"
+    )
+
+
+async def read(server: ApiServer) -> dict[str, Any]:
+    return await server.read(LIST, {"resourceVersion": "0"}, kinds=KINDS)
+
+
+async def watched(server: ApiServer) -> list[Any]:
+    async with server.watch(LIST, {"watch": "true", "resourceVersion": "0"}) as events:
+        return [event async for event in events]
+
+
+async def test_list_is_read_and_watched_from(server: FakeApiServer) -> None:
+    async with api(server.url) as client:
+        document = await read(client)
+        assert [item["metadata"]["name"] for item in document["items"]] == ["one"]
+        server.watch_s = 0.05
+        assert [event["type"] for event in await watched(client)] == ["ADDED"]
+
+
+async def test_only_metadata_of_a_node_is_asked_for(server: FakeApiServer) -> None:
+    server.put(NODES, node_object("n1", {"zone": "a"}))
+    async with api(server.url) as client:
+        document = await client.read("/api/v1/nodes/n1", {}, kinds={"Node"}, metadata_only=True)
+    assert document["metadata"]["labels"]["zone"] == "a"
+    assert "status" not in document
+
+
+async def test_token_is_read_at_each_request_as_it_is_replaced_every_hour(
+    server: FakeApiServer, tmp_path: Path
+) -> None:
+    token = tmp_path / "token"
+    async with api(server.url, token_file=token) as client:
+        for secret in ("first", "second"):
+            token.write_text(f"{secret}\n")
+            server.token = secret
+            await read(client)
+        server.token = "third"
+        with pytest.raises(Failed, match="401") as caught:
+            await read(client)
+        assert "token" in caught.value.hint
+        for content in ("", "two\nlines", "ünicode"):
+            token.write_text(content)
+            with pytest.raises(Failed, match="not a token"):
+                await read(client)
+        token.unlink()
+        with pytest.raises(Failed, match="no such file"):
+            await read(client)
+    assert server.asked.tokens[:2] == ["first", "second"]
+
+
+async def test_certificate_of_the_server_is_followed_when_it_is_replaced(tmp_path: Path) -> None:
+    one, two = Authority(tmp_path / "one"), Authority(tmp_path / "two")
+    ca_file = tmp_path / "ca.crt"
+    ca_file.write_bytes(one.certificate)
+    async with (
+        FakeApiServer(tls=one.server_context()) as first,
+        FakeApiServer(tls=two.server_context()) as second,
+    ):
+        async with api(first.url, ca_file=ca_file) as client:
+            await read(client)
+        async with api(second.url, ca_file=ca_file) as client:
+            with pytest.raises(Failed, match="CERTIFICATE_VERIFY_FAILED"):
+                await read(client)
+            ca_file.write_bytes(two.certificate)
+            await read(client)
+            ca_file.write_text("no certificate")
+            with pytest.raises(Failed):
+                await read(client)
+
+
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        (b"<html>", "not JSON"),
+        (b"[]", "no object"),
+        (b'{"kind": "PodList"}', "PodList"),
+        (b"{}", "kind"),
+        (b"[" * 100_000, "not JSON"),
+        (b"", "not JSON"),
+    ],
+)
+async def test_answer_that_is_none_is_told_as_such(server: FakeApiServer, body: bytes, why: str) -> None:
+    server.answer = lambda _request: web.Response(body=body, content_type="application/json")
+    async with api(server.url) as client:
+        with pytest.raises(Malformed, match=why):
+            await read(client)
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "said"),
+    [
+        (403, b'{"kind": "Status", "code": 403, "message": "endpointslices is forbidden"}', "is forbidden"),
+        (404, b"404 page not found", "without a message"),
+        (429, b'{"code": 429, "message": "too many requests"}', "too many"),
+        (500, b"\x00" * 200_000, "500"),
+        (503, b'{"code": true, "message": 7}', "503"),
+    ],
+)
+async def test_refusal_is_said_in_the_servers_words_with_a_hint(
+    server: FakeApiServer, status: int, body: bytes, said: str
+) -> None:
+    server.answer = lambda _request: web.Response(status=status, body=body, headers={"Retry-After": "7"})
+    async with api(server.url) as client:
+        with pytest.raises(Failed, match=said) as caught:
+            await read(client)
+    assert caught.value.hint
+    assert len(str(caught.value)) < 500
+
+
+async def test_server_says_when_to_come_back(server: FakeApiServer) -> None:
+    server.answer = lambda _request: web.Response(status=429, headers={"Retry-After": "7"})
+    async with api(server.url) as client:
+        with pytest.raises(Failed) as caught:
+            await read(client)
+    assert caught.value.retry_after_s == 7.0
+
+
+async def test_410_is_expired_as_a_status_and_as_an_event(server: FakeApiServer) -> None:
+    assert isinstance(Failed.of_status({"code": 410, "message": "too old"}), Expired)
+    server.answer = lambda _request: web.Response(status=410)
+    async with api(server.url) as client:
+        with pytest.raises(Expired):
+            await read(client)
+
+
+async def test_nobody_listens(server: FakeApiServer) -> None:
+    await server.stop()
+    async with api(server.url) as client:
+        with pytest.raises(Failed, match="refused") as caught:
+            await read(client)
+    assert "stays in use" in caught.value.hint
+
+
+async def test_event_without_an_end_is_given_up_and_does_not_fill_the_memory(server: FakeApiServer) -> None:
+    server.watch_lines = [b"x" * (1 << 20)] * ((EVENT_MAX_BYTES >> 20) + 3)
+    async with api(server.url) as client:
+        with pytest.raises(Malformed, match="more than"):
+            await watched(client)
+
+
+async def test_half_an_event_at_the_end_of_a_watch_is_none(server: FakeApiServer) -> None:
+    server.watch_lines = [b'{"type": "ADDED"}\n\n', b'{"type": "MODI']
+    async with api(server.url) as client:
+        assert await watched(client) == [{"type": "ADDED"}]
+
+
+async def test_connection_that_breaks_in_the_middle_is_a_failure(server: FakeApiServer) -> None:
+    async with api(server.url) as client:
+        server.watch_lines = [b'{"type": "ADDED"}\n']
+        server.cut = True
+        with pytest.raises(Failed):
+            await watched(client)
+
+
+def test_pod_finds_its_api_server_and_what_it_was_given() -> None:
+    environment = {"KUBERNETES_SERVICE_HOST": "fd00::1", "KUBERNETES_SERVICE_PORT": "6443"}
+    found = access(None, None, None, environment)
+    assert found.url == "https://[fd00::1]:6443"
+    assert found.token_file == Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
+    assert access("http://127.0.0.1:8001/", None, None, environment) == Access(
+        url="http://127.0.0.1:8001", ca_file=None, token_file=None
+    )
+
+
+def test_transport_alone_is_imported_and_the_rest_of_the_package_stays_usable() -> None:
+    script = (
+        "import sys; import agent.members.kubernetes.client\n"
+        "assert 'pydantic' not in sys.modules and 'requests' not in sys.modules, sorted(sys.modules)\n"
+        "heavy = ('kubernetes.client', 'kubernetes.aio.client.models')\n"
+        "assert not [name for name in sys.modules if name.startswith(heavy)]\n"
+        "from kubernetes.aio.client import ApiClient\n"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, cwd=REPOSITORY_ROOT)
