@@ -111,7 +111,7 @@ class Expired(Exception):
 
 _HINTS = {
     401: "is the token of the pod's service account mounted, and is it one of this cluster?",
-    403: "grant the service account what docs/decisions/0026 lists",
+    403: "grant the service account list and watch on endpointslices (discovery.k8s.io) in that namespace",
     404: "is the name right, and does this API server have this kind of object?",
     429: "the API server has too much to do; it is asked again later",
 }

@@ -8,7 +8,7 @@ import pytest
 import uvloop
 from aiohttp import web
 
-from agent.members.introduction import Answer, Introduction
+from agent.members.introduction import Answer
 from agent.members.member import Peer
 from agent.oci.errors import OciError
 from agent.peering.accept import AcceptLimits, Acceptor
@@ -80,7 +80,8 @@ async def test_dialer_is_told_who_accepted_and_nothing_by_who_does_not_say() -> 
             peer = Peer(name=node("listed"), address=host, port=port, placement=located())
             socket = await dialer.open_websocket(peer, "/", timeout_s=20.0, message_max_bytes=10)
             await socket.close()
-    who = Introduction(name=CREDENTIALS.own, instance=CREDENTIALS.instance, listener="peer")
+    who = CREDENTIALS.introduced(CREDENTIALS.introduction())
+    assert who is not None
     assert told == [Answer(who=who, how="as an agent"), None]
 
 

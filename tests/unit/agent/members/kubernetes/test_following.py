@@ -227,7 +227,7 @@ async def test_event_of_a_kind_that_is_not_known_yet_is_passed_over(server: Fake
 
 @pytest.mark.parametrize("items", [b"null", b"[]"])
 async def test_empty_list_may_be_written_as_null(server: FakeApiServer, items: bytes) -> None:
-    body = b'{"kind": "EndpointSliceList", "metadata": {"resourceVersion": "5"}, "items": ' + items + b"}"
+    body = b'{"kind": "EndpointSliceList", "metadata": {"resourceVersion": "101"}, "items": ' + items + b"}"
     server.answer = lambda request: None if "watch" in request.query else web.Response(body=body)
     async with follow(server) as told:
         await until(lambda: told.lists == 1, "the list")
