@@ -75,7 +75,10 @@ def carry_out(
     """
     try:
         if dry_run:
-            return _preview(node, make_plan(node.directory.read()), show)
+            tree = node.directory.read()
+            if create and not tree.exists and not node.tree.exists(node.certs_d.parent):
+                raise FileNotFoundError
+            return _preview(node, make_plan(tree), show)
         if not create and not node.directory.read().exists:
             return True
         with node.directory.locked(create=create) as made:

@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from agent.cli.errors import CommandError
@@ -46,7 +47,10 @@ def _unconfigure(arguments: argparse.Namespace, node: "ContainerdNode") -> bool:
         for remark in change.remarks:
             print(f"    note: {remark}")
 
-    done = carry_out(node, plan_unconfigure, show, dry_run=arguments.dry_run, create=False)
+    done = True
+    for certs_d in (node.certs_d,) if arguments.certs_d else node.every_directory:
+        one = replace(node, certs_d=certs_d)
+        done = carry_out(one, plan_unconfigure, show, dry_run=arguments.dry_run, create=False) and done
     done = _remove_drop_ins(arguments, node, shown) and done
     if done and not shown:
         print(f"nothing of shorthaul's is in {node.certs_d}")

@@ -86,7 +86,8 @@ class RegistryDirectory:
             folder.chmod(_MODE)
             sync_directory(folder.parent)
         file, backup = self._node.find(self.path / change.name / FILE), folder / BACKUP
-        owner = owner_of(file)
+        like = self._node.find(self.path / change.like / FILE) if change.like else file
+        owner = owner_of(like) or owner_of(file)
         taken_out = b"# >>> shorthaul >>>" not in change.after
         if not taken_out and change.owned and not _has_part(change.before) and not backup.exists():
             replace_file(backup, change.before or b"", like=owner)

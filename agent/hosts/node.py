@@ -1,6 +1,7 @@
 """containerd on this node: its flavour, its configuration and its directory of registries."""
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +28,18 @@ class ContainerdNode:
     def directory(self) -> RegistryDirectory:
         """The directory, to read and to change it."""
         return RegistryDirectory(self.tree, self.certs_d)
+
+    @property
+    def every_directory(self) -> tuple[Path, ...]:
+        """Where hosts.toml files of ours may be, each once: config_path may have been another one before."""
+        told = [
+            each for reading in self.config.readings() for each in reading.directories if each.is_absolute()
+        ]
+        places: dict[Path, Path] = {}
+        for each in (self.certs_d, self.flavour.certs_d, *told):
+            with suppress(OSError):  # links in a circle
+                places.setdefault(self.tree.find(each), each)
+        return tuple(each for place, each in places.items() if place.is_dir())
 
     def advice(self, release: str = "") -> Advice:
         """Whether containerd reads the directory. ``release``: ``1.x`` or ``2.x``, if it is known."""

@@ -53,6 +53,7 @@ class Change:
     server: str = ""
     owned: bool = False
     made: frozenset[Made] = frozenset()
+    like: str = ""
     remarks: tuple[str, ...] = ()
 
     @property
@@ -182,6 +183,7 @@ class _Planner:
                 server=str(parse(merged.text).get("server", "")),
                 owned=bool(known.owner),
                 made=made,
+                like=DEFAULT if self._copies_default(name, known, made) else "",
                 remarks=tuple(remarks),
             )
         )
@@ -230,6 +232,9 @@ class _Planner:
         if self._made_certs_d:
             made |= {Made.CERTS_D}
         return merge_copy(self._said_before(name, made), self._mirror, made), made
+
+    def _copies_default(self, name: str, known: _Known, made: frozenset[Made]) -> bool:
+        return not known.owner and Made.DIRECTORY in made and name != DEFAULT
 
     def _said_before(self, name: str, made: frozenset[Made]) -> str:
         """What containerd read for this registry before it had a hosts.toml of its own."""

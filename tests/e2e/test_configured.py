@@ -170,8 +170,15 @@ def test_a_registry_without_a_file_of_its_own_is_mirrored_by_the_default_one(
     hosts_file(node).parent.mkdir()
 
 
-@pytest.mark.parametrize("version", VERSIONS)
-@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+@pytest.mark.parametrize(
+    ("case", "version"),
+    [
+        pytest.param(case, version, id=f"{name}, {version}")
+        for name, case in CASES.items()
+        for version in VERSIONS
+        if not case.only or version == "2.1"
+    ],
+)
 def test_our_reading_of_config_toml_is_containerds(case: Case, version: str, tmp_path: Path) -> None:
     """`agent.hosts.registry` is held against the same cases."""
     for name, text in {"config.toml": case.text, **case.imported}.items():
@@ -184,13 +191,29 @@ def test_our_reading_of_config_toml_is_containerds(case: Case, version: str, tmp
         check=False,
     )
     new = version == "2.1"
-    if case.only and not new:
-        return  # 1.x is not meant to read it
     plugins = tomllib.loads(dump.stdout)["plugins"]
     plugin = plugins["io.containerd.cri.v1.images" if new else "io.containerd.grpc.v1.cri"]
     assert (plugin["registry"]["config_path"] or None) == (case.new if new else case.old)
     owner = plugin if new else plugin["containerd"]
     assert owner["discard_unpacked_layers"] is case.discards[new]
+
+
+@pytest.mark.parametrize(("version", "says"), [("1.6", 2), ("1.7", 2), ("2.1", 2), ("2.1", 3)])
+def test_a_drop_in_sets_the_directory_and_nothing_else(version: str, says: int, tmp_path: Path) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text(f'version = {says}\nimports = ["{tmp_path}/conf.d/*.toml"]\noom_score = -999\n')
+    (tmp_path / "conf.d").mkdir()
+    dump = [str(VERSIONS[version]), "--config", str(config), "config", "dump"]
+    before = subprocess.run(dump, capture_output=True, text=True, check=True).stdout.splitlines()
+    place = ["--certs-d", str(tmp_path / "certs.d"), "--containerd-config", str(config)]
+    run([SHORTHAUL, "configure", *place, "--drop-in"])
+    after = subprocess.run(dump, capture_output=True, text=True, check=True).stdout.splitlines()
+    different = [new.strip() for old, new in zip(before, after, strict=True) if old != new]
+    path = f"{tmp_path}/certs.d"
+    expected = [f"config_path = '{path}'"] if version == "2.1" else [f'config_path = "{path}"']
+    assert [line for line in different if not line.startswith("imports")] == expected
+    run([SHORTHAUL, "unconfigure", *place])
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["conf.d", "config.toml"]
 
 
 def test_a_full_disk_leaves_the_old_file(cluster: Cluster, tmp_path: Path) -> None:

@@ -186,8 +186,9 @@ def test_without_config_path_the_exact_lines_are_said_and_the_files_are_written(
 
 
 def test_a_missing_mount_is_said(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert configure(root, "--certs-d", "/var/lib/k/certs.d") == 1
-    assert "mount the node's /var/lib/k" in capsys.readouterr().err
+    for more in ((), ("--dry-run",)):
+        assert configure(root, "--certs-d", "/var/lib/k/certs.d", *more) == 1
+        assert "mount the node's /var/lib/k" in capsys.readouterr().err
 
 
 def test_a_drop_in_is_written_where_it_can_do_no_harm(root: Path, capsys: pytest.CaptureFixture[str]) -> None:

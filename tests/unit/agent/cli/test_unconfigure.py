@@ -64,3 +64,24 @@ def test_a_broken_part_is_left_alone_with_an_error(root: Path, capsys: pytest.Ca
     assert run("unconfigure", root) == 1
     assert file.read_text() == "# >>> shorthaul >>> half\n"
     assert "hosts.toml.before-shorthaul" in capsys.readouterr().err
+
+
+def test_files_in_the_directory_of_before_are_taken_out_too(root: Path) -> None:
+    before = snapshot(root)
+    assert run("configure", root) == 0
+    config = root / "etc/containerd/config.toml"
+    text = config.read_text()
+    (root / "cfg").mkdir()
+    config.write_text('version = 3\n[plugins."io.containerd.cri.v1.images".registry]\nconfig_path = "/cfg"\n')
+    assert run("configure", root) == 0
+    assert (root / "cfg/_default/hosts.toml").is_file()
+    assert run("unconfigure", root) == 0
+    (root / "cfg").rmdir()
+    config.write_text(text)
+    assert snapshot(root) == before
+
+
+def test_a_directory_that_is_given_is_the_only_one_looked_at(root: Path) -> None:
+    assert run("configure", root) == 0
+    assert run("unconfigure", root, "--certs-d", "/etc/containerd/other") == 0
+    assert (root / "etc/containerd/certs.d/_default/hosts.toml").is_file()

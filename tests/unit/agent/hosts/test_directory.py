@@ -117,6 +117,20 @@ def test_a_file_that_another_tool_replaced_is_the_other_tools(root: Path) -> Non
     assert (file.parent / BACKUP).read_text() == "# one\n"
 
 
+def test_a_copy_of_the_default_is_as_closed_as_the_default(root: Path) -> None:
+    default = write(
+        root, DEFAULT, '[host."http://m"]\n[host."http://m".header]\nauthorization = "secret"\n', 0o600
+    )
+    configure(root, ["docker.io"])
+    copy = root / "etc/containerd/certs.d/docker.io/hosts.toml"
+    assert "secret" in copy.read_text()
+    assert stat.S_IMODE(copy.stat().st_mode) == 0o600
+    default.chmod(0o640)
+    default.write_text(default.read_text() + "# more\n")
+    configure(root, ["docker.io"])
+    assert stat.S_IMODE(copy.stat().st_mode) == 0o640
+
+
 def test_links_stay_links_and_what_they_mean_is_changed(root: Path) -> None:
     (root / "data/shared").mkdir(parents=True)
     (root / "data/shared/hub.toml").write_text("# hub\n")
