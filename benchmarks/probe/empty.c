@@ -5,6 +5,7 @@ BPF_RINGBUF_OUTPUT(events, 1);
 BPF_PERCPU_ARRAY(counters, __u64, 4);
 BPF_ARRAY(flows, __u64, 1);
 BPF_HASH(own_ips, __u64, __u8, 1);
+BPF_ARRAY(others, __u64, 1);
 
 int shorthaul_con4(struct bpf_sock_addr *ctx)
 {
