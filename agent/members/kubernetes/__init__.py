@@ -9,5 +9,5 @@
     membership   puts these together
 
 Sources: Kubernetes "API concepts" (efficient detection of changes, bookmarks, 410 Gone); the API reference of
-discovery.k8s.io/v1; client-go's reflector.
+discovery.k8s.io/v1; client-go's reflector. docs/decisions/0027 has the load on the API server.
 """

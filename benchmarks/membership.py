@@ -1,0 +1,188 @@
+"""What membership in a Kubernetes cluster costs: an agent's memory and time, and the API server's bytes.
+
+    python -m benchmarks.membership [--agents 5000]
+
+A real agent follows the double of the API server. Sizes on the wire are those of the double, whose objects
+have the fields of the recorded ones (`tests/unit/benchmarks/lab/test_apiserver.py`).
+"""
+
+import argparse
+import gzip
+import json
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import yaml
+
+from agent.members.kubernetes.slices import SliceTable, Source
+from agent.members.member import Peer
+from agent.members.roster import Roster
+from benchmarks.lab.apiserver import NODES, SLICES, Asked, Pod, ThreadedApiServer, node_object, slice_object
+from benchmarks.lab.process import Process
+from topology.placement import NodeName, Placement, Region, Zone
+
+_EACH = 100  # endpoints of a slice, as Kubernetes makes them
+_CHANGES = 40
+_SETTLED_S = 8.0
+
+
+def pods(number: int) -> list[Pod]:
+    """Agents of three zones, with names as long as clouds make them.
+
+    They are at addresses that refuse at once.
+    """
+    return [
+        Pod(
+            node=f"ip-10-{each // 250}-{each % 250}-1.eu-west-1.compute.internal",
+            address=f"127.{1 + each // 250}.{each % 250}.9",
+            zone=f"eu-west-1{'abc'[each % 3]}",
+        )
+        for each in range(number)
+    ]
+
+
+def measured_ms(work: Callable[[], object], times: int = _CHANGES) -> float:
+    """The median of so many runs, in milliseconds."""
+    took: list[float] = []
+    for _ in range(times):
+        started_s = time.perf_counter()
+        work()
+        took.append((time.perf_counter() - started_s) * 1000)
+    return statistics.median(took)
+
+
+def costs_of_one_change(agents: list[Pod]) -> dict[str, str]:
+    """What one event costs an agent, and one change of its peers."""
+    text = [
+        json.dumps(slice_object(f"s{at}", agents[at : at + _EACH])) for at in range(0, len(agents), _EACH)
+    ]
+    table = SliceTable(Source(service="shorthaul-peers", namespace="shorthaul", port_name="peer", family=4))
+    started_s = time.perf_counter()
+    table.replace(json.loads(each) for each in text)
+    first_ms = (time.perf_counter() - started_s) * 1000
+    again_ms = measured_ms(lambda: table.replace(json.loads(each) for each in text), 3)
+    turn = iter(range(10**6))
+
+    def event() -> None:
+        document = json.loads(text[0])
+        document["endpoints"][5]["conditions"]["ready"] = bool(next(turn) % 2)
+        table.apply(document, deleted=False)
+
+    peers = {
+        listed.node: Peer(
+            name=listed.node,
+            address=listed.address,
+            port=listed.port,
+            placement=Placement(zone=listed.zone, partial=True),
+        )
+        for listed in table.agents.values()
+    }
+    roster = Roster(own=NodeName("own"), placement=Placement(region=Region("eu"), zone=Zone("eu-west-1a")))
+    roster.update(peers)
+    fewer = {name: peer for name, peer in peers.items() if name != agents[7].node}
+
+    def change() -> None:
+        roster.update(fewer if next(turn) % 2 else peers)
+
+    line = json.dumps(json.loads(text[0]), separators=(",", ":"))
+    whole = json.dumps([json.loads(each) for each in text], separators=(",", ":")).encode()
+    return {
+        "an event of one slice, bytes": f"{len(line)}",
+        "the whole list, bytes": f"{len(whole)}",
+        "the same with gzip, as API servers send it": f"{len(gzip.compress(whole, 1))}",
+        "reading the first list, ms; the same list again": f"{first_ms:.0f}; {again_ms:.0f}",
+        "reading an event, ms": f"{measured_ms(event):.2f}",
+        "using one agent more or less (topology and rings), ms": f"{measured_ms(change):.0f}",
+    }
+
+
+def agent(folder: Path, membership: dict[str, Any] | None, number: int) -> tuple[Process, Path]:
+    """An agent with this membership, at addresses of its own."""
+    layout = folder / f"layout-{number}"
+    (layout / "blobs" / "sha256").mkdir(parents=True)
+    (layout / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')
+    (layout / "index.json").write_text('{"schemaVersion": 2, "manifests": []}')
+    config, host = folder / f"agent-{number}.yaml", f"127.200.0.{number}"
+    settings = {
+        "node": {"name": f"own-{number}", "address": host},
+        "listen": {
+            name: f"{host}:{30020 + at}" for at, name in enumerate(("hostport", "peer", "nodeport", "admin"))
+        },
+        "store": f"oci-layout://{layout}",
+        **({} if membership is None else {"membership": membership}),
+    }
+    config.write_text(yaml.safe_dump(settings))
+    command = [str(Path(sys.executable).parent / "shorthaul"), "agent", "--config", str(config)]
+    return Process(command, log=folder / f"agent-{number}.log"), config
+
+
+def rss_mib(process: Process) -> float:
+    """The resident memory of a process."""
+    return float(psutil.Process(process.pid).memory_info().rss) / 2**20
+
+
+def memory(api: ThreadedApiServer, numbers: list[int]) -> dict[str, str]:
+    """The memory of idle agents without peers, with a few and with many."""
+    found: dict[str, str] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for at, number in enumerate(numbers, start=1):
+            everybody = pods(number)
+
+            def prepare(server: Any, at: int = at, everybody: list[Pod] = everybody) -> None:
+                server.put_slices([*everybody, Pod(node=f"own-{at}", address=f"127.200.0.{at}")])
+                server.put(NODES, node_object(f"own-{at}", {"topology.kubernetes.io/zone": "eu-west-1a"}))
+                server.asked = Asked()
+
+            api.do(prepare)
+            membership = {"kubernetes": {"api": api.url}} if number else None
+            process, _ = agent(Path(folder), membership, at)
+            time.sleep(_SETTLED_S)
+            what = (
+                f"an idle agent, {number} others"
+                if number
+                else "an idle agent without peers, without kubernetes"
+            )
+            found[f"{what}: RSS, MiB"] = f"{rss_mib(process):.1f}"
+            asked = api.asked
+            if number:
+                found[f"{what}: requests in {_SETTLED_S:g} s"] = (
+                    f"{sum(asked.lists.values())} lists or reads, {sum(asked.watches.values())} watches"
+                )
+                found[f"{what}: bytes at the start"] = f"{asked.sent_bytes}"
+                before_bytes = asked.sent_bytes
+                api.do(
+                    lambda server, everybody=everybody: server.put(
+                        SLICES,
+                        slice_object(  # type: ignore[misc]
+                            "shorthaul-peers-000", everybody[1:_EACH]
+                        ),
+                    )
+                )
+                time.sleep(2.0)
+                found[f"{what}: bytes of a change"] = f"{api.asked.sent_bytes - before_bytes}"
+            process.kill()
+    return found
+
+
+def main() -> None:
+    """Measure, and print what was found."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--agents", type=int, default=5000)
+    arguments = parser.parse_args()
+    rows = costs_of_one_change(pods(arguments.agents))
+    with ThreadedApiServer() as api:
+        rows |= memory(api, [0, 10, 200, arguments.agents])
+    for what, value in rows.items():
+        print(f"| {what} | {value} |")
+
+
+if __name__ == "__main__":
+    main()
