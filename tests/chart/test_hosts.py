@@ -49,6 +49,7 @@ class Node:
 
     def __post_init__(self) -> None:
         (self.folder / "run").mkdir()
+        (self.folder / "host/etc/containerd/certs.d").mkdir(parents=True)
         command = self.folder / "bin" / "shorthaul"
         command.parent.mkdir()
         command.write_text(_COMMANDS)
@@ -77,9 +78,12 @@ class Node:
         (script,) = container["args"]
         for place, stands_for in (("/run/shorthaul-pod", own), ("/run/shorthaul", self.folder / "run")):
             script = script.replace(place, str(stands_for))
-        script = script.replace("--root /host ", f"--root {self.folder / 'host'} ")
+        script = script.replace("/host/", f"{self.folder / 'host'}/").replace(
+            "--root /host ", f"--root {self.folder / 'host'} "
+        )
+        script = script.replace("pause 10", "pause 0.1").replace("pause 60", "pause 0.1")
         process = subprocess.Popen(
-            [*container["command"], script.replace("sleep 10", "sleep 0.1")],
+            [*container["command"], script],
             env={
                 "PATH": f"{self.folder / 'bin'}:{os.environ['PATH']}",
                 "NODE": str(self.folder),
@@ -226,7 +230,6 @@ class TestWithTheRealCommands:
         (node.folder / "bin" / "shorthaul").unlink()
         (node.folder / "bin" / "shorthaul").symlink_to(Path(sys.executable).parent / "shorthaul")
         root = node.folder / "host"
-        (root / "etc/containerd/certs.d").mkdir(parents=True)
         (root / "etc/containerd/config.toml").write_text(_CONFIG)
         return root
 
@@ -248,6 +251,31 @@ class TestWithTheRealCommands:
         end(process)
         assert own.read_bytes() == before
 
+    def test_file_that_another_tool_removes_or_replaces_is_written_again(
+        self, node: Node, root: Path
+    ) -> None:
+        """k3s writes hosts.toml anew at each of its starts."""
+        process = node.start("a")
+        ours = root / "etc/containerd/certs.d/_default/hosts.toml"
+        ours.unlink()
+        wait(lambda: ours.exists() and "127.0.0.1:30020" in ours.read_text())
+        other = root / "etc/containerd/certs.d/docker.io/hosts.toml"
+        other.parent.mkdir()
+        other.write_text('server = "https://registry-1.docker.io"\n')
+        wait(lambda: "127.0.0.1:30020" in other.read_text())
+        end(process)
+        assert other.read_text() == 'server = "https://registry-1.docker.io"\n'
+
+    def test_broken_file_of_another_tool_ends_nothing(self, node: Node, root: Path) -> None:
+        process = node.start("a")
+        other = root / "etc/containerd/certs.d/docker.io/hosts.toml"
+        other.parent.mkdir()
+        other.write_text("server = ")
+        checked = node.folder / "a" / "hosts.checked"
+        wait(lambda: checked.stat().st_mtime_ns > other.stat().st_mtime_ns)
+        assert process.poll() is None
+        assert other.read_text() == "server = "
+
     def test_init_container_writes_nothing_and_says_what_it_would(self, node: Node, root: Path) -> None:
         container = containers()["configure"]
         (script,) = container["args"]
@@ -268,7 +296,7 @@ class TestWithTheRealCommands:
             every = containers(values)
             if "hosts" in every:
                 dry = every["configure"]["args"][0].removeprefix("exec ")
-                (write,) = re.findall(r"shorthaul configure .*(?= \|\|)", every["hosts"]["args"][0])
+                (write,) = re.findall(r"shorthaul configure .*", every["hosts"]["args"][0])
                 (out,) = re.findall(r"shorthaul unconfigure .*", every["hosts"]["args"][0])
                 assert dry == write.replace("configure", "configure --dry-run", 1)
                 commands |= {dry, f"{out} --dry-run"}

@@ -24,11 +24,24 @@
 {{/*
 The pod's word on hosts.toml: the file is there while this container runs. Old and new pods of a node may overlap, so
 each holds a shared lock; who leaves last takes the file out. A pod that leaves while another stays has that one write
-the file again, because the two may not agree (a roll-back). No $( ) here: the kubelet would look at it.
+the file again, because the two may not agree (a roll-back). What other tools change is merged again, at most once a
+minute. No $( ) here: the kubelet would look at it.
 */}}
 {{- define "shorthaul.hostsScript" -}}
 shared=/run/shorthaul
 mine=/run/shorthaul-pod
+sleeper=
+
+configure() {
+    : >"$mine/hosts.checked" # before it reads: what changes meanwhile is newer, also by its own hand, which it then finds good
+    shorthaul configure {{ include "shorthaul.configureArguments" . }}
+}
+
+write() {
+    : >"$mine/hosts.writing"
+    configure || leave 1
+    mv "$mine/hosts.writing" "$mine/hosts.written"
+}
 
 leave() { # with this exit status
     trap '' TERM INT
@@ -37,28 +50,34 @@ leave() { # with this exit status
     if flock --exclusive --nonblock 9; then
         shorthaul unconfigure {{ include "shorthaul.whichNode" . }}
     else
-        echo "another pod of this node stays: hosts.toml stays too"
+        echo "another pod of this node stays, and so does hosts.toml"
         : >"$shared/hosts.again"
     fi
     exit "$1"
 }
 
-write() {
-    : >"$mine/hosts.writing"
-    shorthaul configure {{ include "shorthaul.configureArguments" . }} || leave 1
-    mv "$mine/hosts.writing" "$mine/hosts.written"
+changed() { # whether anybody was at it since
+    find /host{{ (include "shorthaul.paths" . | fromYaml).certsDirectory }} -newer "$mine/hosts.checked" | grep -q .
 }
 
-sleeper=
+pause() { # for so many seconds
+    sleep "$1" &
+    sleeper=$!
+    wait "$sleeper" || true
+}
+
 trap 'leave 0' TERM INT
 rm -f "$mine/hosts.written"
 exec 9>"$shared/hosts.lock"
 flock --shared 9
 write
 while :; do
-    sleep 10 &
-    sleeper=$!
-    wait "$sleeper" || true
-    if [ "$shared/hosts.again" -nt "$mine/hosts.written" ]; then write; fi
+    pause 10
+    if [ "$shared/hosts.again" -nt "$mine/hosts.written" ]; then
+        write
+    elif changed; then
+        configure || true
+        pause 60
+    fi
 done
 {{- end -}}
