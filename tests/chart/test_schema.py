@@ -94,6 +94,20 @@ def test_every_parser_of_a_setting_has_its_schema() -> None:
     ]
 
 
+def test_what_the_chart_sets_itself_is_a_setting_or_a_group() -> None:
+    known = {".".join(key.split(".")[:depth]) for key in _every() for depth in (1, 2, 3)}
+    assert not OWNED.keys() - known
+
+
+def _every(cls: type = Settings, prefix: str = "") -> list[str]:
+    found: list[str] = []
+    for entry in dataclasses.fields(cls):
+        nested = entry.metadata.get("group")
+        key = f"{prefix}{entry.name}"
+        found += _every(nested, f"{key}.") if nested else [key]
+    return found
+
+
 @settings(max_examples=250, deadline=None)
 @given(key=st.sampled_from(sorted(SETTINGS)), value=_ANYTHING)
 @example(key="registries.include", value=["docker.io/* ", "localhost", "localhost:5000", "a.b:5000", "*"])

@@ -1,0 +1,156 @@
+"""The agent's own loader and the commands' own parsers take what the chart renders."""
+
+import argparse
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent.cli.commands import make_parser
+from agent.cli.settings import add_config, read_settings
+from agent.config import ContainerdStore, Settings
+from tests.chart.rendering import NODE, VERSIONS, configuration, containers, environment, one, pod
+from tests.chart.samples import SAMPLES
+
+_IPV6 = {"spec.nodeName": "n-6", "status.hostIP": "fd00::7", "status.podIP": "fd00:1::9"}
+
+
+def _settings(
+    folder: Path,
+    values: Mapping[str, Any] | None = None,
+    version: str = VERSIONS[-1],
+    *,
+    container: str = "agent",
+    node: Mapping[str, str] = NODE,
+    daemonset: str = "shorthaul",
+) -> Settings:
+    """The settings of a container on a node, by the environment that it gets and the file that is mounted."""
+    file = folder / "agent.yaml"
+    file.write_text(one("ConfigMap", values, version)["data"]["agent.yaml"])
+    spec = one("DaemonSet", values, version, name=daemonset)["spec"]["template"]["spec"]
+    every = [*spec.get("initContainers", []), *spec["containers"]]
+    given = environment(next(each for each in every if each["name"] == container), node)
+    assert given["SHORTHAUL_CONFIG"] == "/etc/shorthaul/agent.yaml"
+    parser = argparse.ArgumentParser()
+    add_config(parser, required=True, environment={**given, "SHORTHAUL_CONFIG": str(file)})
+    return read_settings(parser.parse_args([]))
+
+
+@pytest.mark.parametrize("sample", SAMPLES)
+def test_agent_takes_the_configuration_of_every_sample(sample: str, tmp_path: Path) -> None:
+    for version in VERSIONS:
+        for node in (NODE, _IPV6):
+            settings = _settings(tmp_path, SAMPLES[sample], version, node=node)
+            assert settings.node.name == node["spec.nodeName"]
+
+
+def test_agent_knows_its_node_its_store_and_its_peers(tmp_path: Path) -> None:
+    settings = _settings(tmp_path)
+    assert str(settings.listen.hostport) == "127.0.0.1:30020"
+    assert str(settings.listen.peer) == "192.0.2.7:30020"
+    assert str(settings.listen.nodeport) == "192.0.2.7:30022"
+    assert str(settings.listen.admin) == "127.0.0.1:9090"
+    assert settings.store == ContainerdStore(
+        socket=Path("/run/containerd/containerd.sock"), namespace="k8s.io", root=Path("/var/lib/containerd")
+    )
+    peers = settings.membership.kubernetes
+    assert peers is not None
+    assert (peers.namespace, peers.service, peers.node_labels) == ("images", "shorthaul-peers", True)
+    (port,) = one("Service", name=peers.service)["spec"]["ports"]
+    assert (port["name"], port["port"]) == (peers.port_name, settings.listen.peer.port)
+
+
+def test_settings_of_the_user_are_the_agents(tmp_path: Path) -> None:
+    settings = _settings(tmp_path, SAMPLES["configured"])
+    assert settings.lookup.at_once == 32
+    assert settings.transfer.upload_bytes_max == 8589934592
+    assert settings.tags.exclude == ("*:rc-*", "ghcr.io/acme/*")
+    assert settings.placement.region == "eu"
+    assert settings.probe.canary_interval_s == 20
+    assert settings.log.level == "debug"
+
+
+@pytest.mark.parametrize("sample", SAMPLES)
+def test_every_path_of_the_configuration_is_mounted(sample: str, tmp_path: Path) -> None:
+    settings = _settings(tmp_path, SAMPLES[sample])
+    assert isinstance(settings.store, ContainerdStore)
+    mounts = {each["mountPath"]: each for each in containers(SAMPLES[sample])["agent"]["volumeMounts"]}
+    read = [
+        settings.store.socket.parent,
+        settings.store.root / "io.containerd.content.v1.content",
+        settings.probe.hosts_dir,
+        *([settings.placement.labels_file.parent] if settings.placement.labels_file else []),
+    ]
+    written = [
+        settings.health.socket,
+        settings.probe.socket,
+        settings.handover.socket,
+        settings.state_dir / "file" if settings.state_dir else None,
+    ]
+    assert [path for path in read if str(path) not in mounts] == []
+    assert [
+        path
+        for path in written
+        if path is not None and mounts.get(str(path.parent), {"readOnly": True}).get("readOnly")
+    ] == []
+
+
+def test_old_and_new_pod_hand_over_in_a_directory_of_the_node_and_are_asked_in_their_own(
+    tmp_path: Path,
+) -> None:
+    settings = _settings(tmp_path)
+    volumes = {each["name"]: each for each in pod()["volumes"]}
+    mounts = {each["mountPath"]: volumes[each["name"]] for each in containers()["agent"]["volumeMounts"]}
+    assert settings.handover.socket is not None
+    assert settings.health.socket is not None
+    assert "hostPath" in mounts[str(settings.handover.socket.parent)]
+    assert "emptyDir" in mounts[str(settings.health.socket.parent)]
+    assert str(settings.health.socket) in containers()["agent"]["startupProbe"]["exec"]["command"]
+
+
+def test_hostport_mode_hands_nothing_over(tmp_path: Path) -> None:
+    """Two pods of a node can't have one hostPort, so they never overlap."""
+    assert _settings(tmp_path, {"network": "hostPort"}).handover.socket is None
+
+
+def test_probe_and_agent_of_hostport_mode_mean_the_same_port(tmp_path: Path) -> None:
+    values = {"network": "hostPort"}
+    node = {**NODE, "status.podIP": "10.1.2.3"}
+    agent = _settings(tmp_path, values, node=node)
+    probe = _settings(tmp_path, values, container="probe", daemonset="shorthaul-probe", node=node)
+    (port,) = containers(values)["agent"]["ports"]
+    assert agent.node.pod_network
+    assert str(agent.listen.hostport) == f"10.1.2.3:{port['containerPort']}"
+    assert str(probe.listen.hostport) == f"127.0.0.1:{port['hostPort']}"
+    assert agent.probe.socket == probe.probe.socket
+    assert agent.node.name == probe.node.name
+
+
+def test_zone_comes_by_the_downward_api_where_nodes_may_not_be_read(tmp_path: Path) -> None:
+    settings = _settings(tmp_path, {"membership": {"nodeLabels": False}})
+    assert settings.membership.kubernetes is not None
+    assert settings.membership.kubernetes.node_labels is False
+    assert settings.placement.labels_file == Path("/etc/podinfo/labels")
+    (volume,) = [
+        each for each in pod({"membership": {"nodeLabels": False}})["volumes"] if each["name"] == "labels"
+    ]
+    (item,) = volume["downwardAPI"]["items"]
+    assert (item["path"], item["fieldRef"]) == ("labels", {"fieldPath": "metadata.labels"})
+
+
+def test_configuration_is_one_for_all_nodes() -> None:
+    assert "$(" not in str(configuration())
+    assert "node" not in configuration()
+
+
+@pytest.mark.parametrize("sample", ["defaults", "configured", "hostport mode"])
+def test_commands_of_the_pod_are_commands(sample: str) -> None:
+    parser = make_parser()
+    for name in ("agent", "probe"):
+        found = containers(SAMPLES[sample]).get(name)
+        if found is not None:
+            parser.parse_args([*found["args"], "--config", "/etc/shorthaul/agent.yaml"])
+    program, *arguments = containers(SAMPLES[sample])["agent"]["startupProbe"]["exec"]["command"]
+    assert program == "shorthaul"
+    parser.parse_args(arguments)
