@@ -59,21 +59,18 @@ root: {{ $said.root | default $paths.root | quote }}
 {{/* The environment of the agent and the probe. What differs by node goes over the one configuration of all. */}}
 {{- define "shorthaul.agentEnv" -}}
 {{- $pod := eq .Values.network "hostPort" -}}
-{{- $address := $pod | ternary "$(POD_IP)" "$(HOST_IP)" -}}
 {{ include "shorthaul.nodeEnv" . }}
-{{- if $pod }}
 - name: POD_IP
   valueFrom: {fieldRef: {fieldPath: status.podIP}}
-{{- end }}
 {{ include "shorthaul.settingsEnv" . }}
 - name: SHORTHAUL_SET
   value: |-
     node.name="$(NODE_NAME)"
-    node.address="{{ $address }}"
-    listen.peer="{{ $address }}:{{ .Values.ports.peer }}"
-    listen.nodeport="{{ $address }}:{{ .Values.ports.nodeport }}"
+    node.address="$(POD_IP)"
+    listen.peer="$(POD_IP):{{ .Values.ports.peer }}"
+    listen.nodeport="$(POD_IP):{{ .Values.ports.nodeport }}"
     {{- if $pod }}
-    listen.hostport="{{ $address }}:{{ include "shorthaul.podHostport" . }}"
+    listen.hostport="$(POD_IP):{{ include "shorthaul.podHostport" . }}"
     node.pod_network=true
     {{- end }}
 {{- end -}}
