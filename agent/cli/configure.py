@@ -149,7 +149,7 @@ def _write_drop_in(
 ) -> "tuple[ContainerdNode, bool]":
     """Write the drop-in if containerd needs one. Returns the node as it is then, and whether all is well."""
     from agent.hosts.dropin import plan_drop_in
-    from agent.hosts.dropins import first_line, write_drop_in
+    from agent.hosts.dropinfile import first_line, write_drop_in
     from agent.hosts.shown import diff
 
     if node.advice(release).used:

@@ -58,7 +58,7 @@ def _unconfigure(arguments: argparse.Namespace, node: "ContainerdNode") -> bool:
 
 
 def _remove_drop_ins(arguments: argparse.Namespace, node: "ContainerdNode", shown: list[str]) -> bool:
-    from agent.hosts.dropins import find_drop_ins, remove_drop_in
+    from agent.hosts.dropinfile import find_drop_ins, remove_drop_in
 
     done = True
     for path in find_drop_ins(node.tree, node.config, node.flavour):

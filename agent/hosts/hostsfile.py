@@ -41,6 +41,13 @@ class HostsFile:
     problem: str = ""
 
     @property
+    def old_problem(self) -> str:
+        """Why containerd 1.6 and 1.7 ignore the file although later ones read it. Empty if they do not."""
+        if any("[" in host.url or "]" in host.url for host in self.hosts):
+            return "it names an IPv6 address"
+        return "" if self.hosts else "it names no host, only the registry"
+
+    @property
     def has_part(self) -> bool:
         """Whether some of it was written by ``shorthaul configure``."""
         return any(host.ours for host in self.hosts)

@@ -18,6 +18,7 @@ from agent.hosts.toml import TomlInvalid, parse, parses
 
 _HEADER = re.compile(r"^[ \t]*\[", re.MULTILINE)
 _COMMENT = re.compile(r"[ \t]*#")
+_TRIES_MAX = 100
 
 
 class CantMerge(Exception):
@@ -117,9 +118,18 @@ def _headers(text: str) -> list[_Header]:
     """The tables of a TOML text. A line that looks like a header may be a part of a string or of a list."""
     found: list[_Header] = []
     last = 0  # what is between two headers is a document of its own
+    tries = _TRIES_MAX
     for match in _HEADER.finditer(text):
         line = text[match.start() : _line_end(text, match.start())]
-        if not parses(line) or not parses(text[last : match.start()]):
+        if not parses(line):
+            continue
+        if not parses(text[last : match.start()]):
+            tries -= 1
+            if not tries:  # each try reads all of that string again
+                raise CantMerge(
+                    f"one of its strings has {_TRIES_MAX} lines that look like tables",
+                    hint="shorten that string",
+                )
             continue
         last = match.start()
         found.append(_Header(last, _path(parse(line))))

@@ -5,17 +5,21 @@ no directory. So a registry with a file of its own needs our hosts in that file,
 registry has to say all that ``_default`` said for it before.
 """
 
-import ipaddress
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from agent.hosts.hostsfile import read_hosts_file
 from agent.hosts.merge import CantMerge, Merged, merge, merge_copy
 from agent.hosts.mirror import Mirror
 from agent.hosts.part import Made, Part, PartBroken, find_part
 from agent.hosts.toml import TomlInvalid, decode, parse, quoted, with_paths
+from agent.oci.mirrors import is_loopback
 
 DEFAULT = "_default"
 """The directory that containerd reads for registries without one of their own."""
+
+_PORT = re.compile(r"(?::\d+|_\d+_)$")  # containerd knows both forms
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,13 +178,18 @@ class _Planner:
         if not merged.in_order:
             wanted = ", ".join(self._mirror.urls)
             remarks.append(f"containerd does not try {wanted} first and in this order: move them in the file")
+        said = read_hosts_file(merged.text.encode())
+        if said.problem:
+            remarks.append(f"containerd ignores this file: {said.problem}")
+        elif said.old_problem and not any("[" in url for url in self._mirror.urls):
+            remarks.append(f"containerd 1.6 and 1.7 ignore this file: {said.old_problem}")
         self._changes.append(
             Change(
                 name=name,
                 before=entry.hosts if entry else None,
                 after=merged.text.encode(),
                 hosts=merged.hosts,
-                server=str(parse(merged.text).get("server", "")),
+                server=said.server,
                 owned=bool(known.owner),
                 made=made,
                 like=DEFAULT if self._copies_default(name, known, made) else "",
@@ -285,11 +294,5 @@ def _beside_default(path: str) -> str:
 
 
 def _is_this_node(name: str) -> bool:
-    host = name.split("_")[0].rpartition(":")[0] if ":" in name or "_" in name else name
-    host = (host or name.split("_")[0]).removeprefix("[").removesuffix("]")
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+    """Whether the registry of this directory is another one on each node."""
+    return is_loopback(_PORT.sub("", name).removeprefix("[").removesuffix("]"))

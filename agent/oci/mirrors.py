@@ -40,7 +40,7 @@ class MirrorNames:
             return True
         if int(port) not in self._ports:
             return False
-        return _is_loopback(host) or host in self._hosts or self._is_member(host)
+        return is_loopback(host) or host in self._hosts or self._is_member(host)
 
 
 def _plain(host: str) -> str:
@@ -53,7 +53,8 @@ def _plain(host: str) -> str:
     return str(mapped or address)
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether this name or address means the node itself, on every node."""
     if host == "localhost":
         return True
     try:

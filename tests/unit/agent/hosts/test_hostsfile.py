@@ -53,6 +53,21 @@ def test_what_makes_containerd_drop_the_file_is_said(data: bytes, words: str) ->
     assert words in read_hosts_file(data).problem
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('[host."http://[::1]:1"]\n', "IPv6"),
+        ('server = "https://a"\n', "no host"),
+        ('[host."http://127.0.0.1:1"]\n', ""),
+    ],
+)
+def test_what_makes_only_1x_ignore_the_file_is_told_apart(text: str, words: str) -> None:
+    found = read_hosts_file(text.encode())
+    assert found.problem == ""
+    assert words in found.old_problem
+    assert bool(words) == bool(found.old_problem)
+
+
 def test_an_address_counts_in_plain_http_only() -> None:
     assert Host(url="http://127.0.0.1:30020/v2").endpoint == Endpoint(host="127.0.0.1", port=30020)
     assert Host(url="https://127.0.0.1:30020").endpoint is None

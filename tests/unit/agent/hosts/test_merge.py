@@ -134,6 +134,7 @@ def test_the_nodeport_of_the_owner_comes_after_our_hostport() -> None:
         "host = []\n",
         "[[host]]\n",
         '[host]\n"http://b" = 3\n',
+        'note = """\n' + "[x]\n" * 100_000 + '"""\n',  # and it takes no minutes
     ],
 )
 def test_a_file_that_takes_no_more_tables_is_refused(text: str) -> None:

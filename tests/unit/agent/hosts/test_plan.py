@@ -225,6 +225,17 @@ def test_what_is_tried_is_said_with_what_the_owner_should_know() -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('[host."https://m"]\ncapabilities = ["pull", "referrers"]\n', "containerd ignores this file"),
+        ('[host."https://[fd00::9]:5000"]\n', "1.6 and 1.7 ignore this file: it names an IPv6 address"),
+    ],
+)
+def test_a_file_that_containerd_ignores_for_what_its_owner_wrote_is_noted(text: str, words: str) -> None:
+    assert any(words in each for each in change(plan_configure(tree({"a.io": text}), MIRROR), "a.io").remarks)
+
+
+@pytest.mark.parametrize(
     ("registry", "present", "expected"),
     [
         ("docker.io", [], "docker.io"),

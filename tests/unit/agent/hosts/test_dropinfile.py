@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from agent.hosts.dropin import FIRST_LINE, NAME
-from agent.hosts.dropins import find_drop_ins, first_line, remove_drop_in, write_drop_in
+from agent.hosts.dropinfile import find_drop_ins, first_line, remove_drop_in, write_drop_in
 from agent.hosts.flavours import flavour
 from agent.hosts.registry import ConfigFile, ContainerdConfig
 from agent.hosts.toml import TomlInvalid
