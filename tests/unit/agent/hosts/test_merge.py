@@ -134,7 +134,7 @@ def test_the_nodeport_of_the_owner_comes_after_our_hostport() -> None:
         "host = []\n",
         "[[host]]\n",
         '[host]\n"http://b" = 3\n',
-        'note = """\n' + "[x]\n" * 100_000 + '"""\n',  # and it takes no minutes
+        pytest.param('note = """\n' + "[x]\n" * 100_000 + '"""\n', id="and it takes no minutes"),
     ],
 )
 def test_a_file_that_takes_no_more_tables_is_refused(text: str) -> None:
@@ -144,7 +144,14 @@ def test_a_file_that_takes_no_more_tables_is_refused(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["[host", "a = 1\na = 2\n", "x", '[host."a"]\n[host."a"]\n', "x = " + "[" * 5000]
+    "text",
+    [
+        "[host",
+        "a = 1\na = 2\n",
+        "x",
+        '[host."a"]\n[host."a"]\n',
+        pytest.param("x = " + "[" * 5000, id="nested"),
+    ],
 )
 def test_a_file_that_is_not_toml_is_refused(text: str) -> None:
     with pytest.raises(TomlInvalid):
