@@ -306,6 +306,9 @@ class TestWithTheRealCommands:
             "SHORTHAUL_LOCAL_SERVICE_HOST": "10.96.0.9",
         }
         assert len(commands) > len(FLAVOURS)
+        said = re.findall(r"--certs-d '?(/[^' ]+)", "\n".join(commands))
+        for mounted in (*said, *(str(each.certs_d) for each in FLAVOURS)):
+            (root / mounted.lstrip("/")).mkdir(parents=True, exist_ok=True)
         for command in commands:
             told = subprocess.run(
                 ["/bin/sh", "-c", command.replace("/host ", f"{root} ")],
