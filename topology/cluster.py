@@ -14,7 +14,7 @@ from functools import cache
 from topology.graph import TopologyGraph
 from topology.inference import border_of, contradiction, infer_zone
 from topology.labels import LabelProblem, complete
-from topology.placement import NodeName, Placement, Tier, ZoneKey, relation
+from topology.placement import NodeName, Path, Placement, Tier, ZoneKey, relation
 from topology.rtt import Estimate, blend, clamped, is_plausible
 from topology.samples import OwnSamples
 from topology.snapshot import (
@@ -56,7 +56,10 @@ def report_ttl_s(report_s: float) -> float:
 class _Pending:
     """What changed since the last snapshot. ``members``: whether any node came, left or moved."""
 
-    nodes: set[NodeName] = field(default_factory=set)  # nodes that were measured or reported about
+    nodes: set[NodeName] = field(
+        default_factory=set
+    )  # nodes that came, moved, were measured or reported about
+    gone: set[NodeName] = field(default_factory=set)
     zones: set[ZoneKey] = field(default_factory=set)  # zones in which a node was measured
     members: bool = True
 
@@ -84,6 +87,7 @@ class ClusterTopology:
         self._standings: dict[NodeName, Standing] = {}
         self._keys: dict[NodeName, int] = {}
         self._pending = _Pending()
+        self._stood_at: Path | None = None  # this node's path when the standings were made
         self._generation = 0
         self._pairs_learned = 0
         self._to_review: list[NodeName] = []
@@ -118,16 +122,19 @@ class ClusterTopology:
             self._matrix.forget((self._own,))  # its votes were for another zone
         if labels == self._labels and self._labelled:
             return self.refresh(now_s)
-        self._forget_members(self._labels.keys() - labels.keys())
+        gone = self._labels.keys() - labels.keys()
+        self._pending.gone |= gone
+        self._forget_members(gone)
         self._labels = labels
         self._labelled, self._problems = complete(labels)
         self._seeds = {node: self._seeds.get(node) or seed_of(node) for node in labels}
         for node, placement in self._labelled.items():
-            if placement.zone is not None:
-                self._inferred.pop(node, None)
+            if placement.zone is not None and self._inferred.pop(node, None) is not None:
+                self._pending.nodes.add(node)
             whole = placement.with_zone(self._inferred.get(node))
             if self._placements.get(node) != whole:
                 self._place(node, whole)
+                self._pending.nodes.add(node)
         self._generation += 1
         self._pending.members = True
         self._pending.nodes.update(self._inferred, self._suspects)
@@ -202,8 +209,8 @@ class ClusterTopology:
     def refresh(self, now_s: float) -> Snapshot:
         """Make the snapshot for now.
 
-        O(nodes that were measured or reported + nodes of the zones whose cost changed by `_WORTH`), plus a
-        copy of two tables. O(nodes) after a node came, left or moved.
+        O(nodes that came, left, moved, were measured or reported + nodes of the zones whose cost changed by
+        `_WORTH`), plus a copy of two tables. O(nodes) after this node itself moved.
         """
         pending, self._pending = self._pending, _Pending(members=False)
         expiring = not 0 <= now_s - self._expired_s < _EXPIRE_S
@@ -218,13 +225,17 @@ class ClusterTopology:
         if expiring or pending.members or len(self._matrix.pairs()) != self._pairs_learned:
             learned = self._learn_regions()
         moved = self._settle_zones(now_s, everything=pending.members, learned=learned)
-        if pending.members:
-            self._standings, self._keys = {}, {}
+        own_path = self._placements[self._own].path
+        if own_path != self._stood_at:
+            self._standings, self._keys, self._stood_at = {}, {}, own_path
             affected: Iterable[NodeName] = self._placements
         else:
             affected = pending.nodes.union(*(self._zone_nodes.get(zone, ()) for zone in moved))
-            if affected:
+            if affected or pending.gone:
                 self._standings, self._keys = dict(self._standings), dict(self._keys)
+        for node in pending.gone - self._placements.keys():
+            self._standings.pop(node, None)
+            self._keys.pop(node, None)
         for node in affected:
             self._stand(node, now_s)
         self._snapshot = Snapshot(

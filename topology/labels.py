@@ -181,13 +181,17 @@ def complete(
     gaps = any(placement.zone is None or placement.region is None for placement in completed.values())
     for _ in range(2 if gaps else 0):  # a finer level may imply a zone, and the zone then a region
         region_of, zone_of = _implied(completed.values())
+        made: dict[int, Placement] = {}  # thousands of nodes may share one placement: by its identity
         for node, placement in completed.items():
             if placement.zone is None:
                 implied = next((zone_of[step] for step in reversed(placement.finer) if step in zone_of), None)
                 if implied is not None and placement.region in (None, implied[0]):
                     completed[node] = replace(placement, region=implied[0], zone=implied[1])
             elif placement.region is None and placement.zone in region_of:
-                completed[node] = replace(placement, region=region_of[placement.zone])
+                whole = made.get(id(placement))
+                if whole is None:
+                    whole = made[id(placement)] = replace(placement, region=region_of[placement.zone])
+                completed[node] = whole
     known = _levels_in_use(completed.values())
     for node, placement in completed.items():
         if not placement.partial:

@@ -7,7 +7,8 @@ import ipaddress
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from types import NoneType
+from typing import Any, TypeVar, get_args
 
 import yaml
 
@@ -186,11 +187,16 @@ def _apply_override(data: dict[str, Any], override: str, problems: list[Problem]
             Problem(key=f"--set {override}", message="not an assignment", hint="write --set a.b=VALUE")
         )
         return
+    value: object
     try:
         value = parse_yaml(text)
     except YamlInvalid as error:
-        problems.append(Problem(key=f"--set {override}", message=f"its value: {error}", hint=error.hint))
-        return
+        if not _is_text(key):
+            problems.append(Problem(key=f"--set {override}", message=f"its value: {error}", hint=error.hint))
+            return
+        value = text
+    if value is not None and not isinstance(value, str) and _is_text(key):
+        value = text  # a node may be called 012 or 1e3, and an address is [fd00::1]:30020
     *parents, last = key.split(".")
     for parent in parents:
         below = data.get(parent)
@@ -198,6 +204,22 @@ def _apply_override(data: dict[str, Any], override: str, problems: list[Problem]
             below = data[parent] = {}
         data = below
     data[last] = value
+
+
+_TEXT = {str, Path, Endpoint, ContainerdStore, OciLayoutStore, NoneType}
+
+
+def _is_text(key: str) -> bool:
+    """Whether the value of this setting is written as one text."""
+    cls: type = Settings
+    *parents, last = key.split(".")
+    for name in parents:
+        entry = next((each for each in dataclasses.fields(cls) if each.name == name), None)
+        if entry is None or "group" not in entry.metadata:
+            return False
+        cls = entry.metadata["group"]
+    found = next((each for each in dataclasses.fields(cls) if each.name == last), None)
+    return found is not None and {*(get_args(found.type) or (found.type,))} <= _TEXT
 
 
 def _derive_listeners(data: dict[str, Any]) -> None:

@@ -44,6 +44,11 @@ class Departures(Generic[_Agent]):
         """The agents that are kept."""
         return {node: gone.agent for node, gone in self._gone.items() if gone.until_s is not None}
 
+    def agent(self, node: NodeName) -> _Agent | None:
+        """This node's agent, if it is kept."""
+        gone = self._gone.get(node)
+        return gone.agent if gone is not None and gone.until_s is not None else None
+
     def vanished(self, node: NodeName, agent: _Agent, now_s: float) -> None:
         """The agent is listed no more, or is not ready."""
         self._gone[node] = _Gone(agent=agent, since_s=now_s)
@@ -78,10 +83,6 @@ class Departures(Generic[_Agent]):
         for node in new:
             self._gone[node].until_s = self._gone[node].since_s + KEPT_S
         return over | new
-
-    def next_s(self) -> float | None:
-        """When `look` has something to do again. None: not before something else happens."""
-        return min((gone.until_s for gone in self._gone.values() if gone.until_s is not None), default=None)
 
 
 def _is_old(gone: "_Gone[_Agent]", now_s: float) -> bool:

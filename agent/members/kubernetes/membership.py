@@ -81,9 +81,8 @@ class KubernetesMembership:
             )
         )
         self._departures: Departures[Listed] = Departures()
-        self._said: dict[
-            NodeName, tuple[str, Placement]
-        ] = {}  # where an agent is, and at which address it said so
+        # Where an agent says that it is, and at which address it said so.
+        self._said: dict[NodeName, tuple[str, Placement]] = {}
         self._started_s = clock()
         self._heard_s: float | None = None
         self._heard_at: str | None = None  # the same, for people
@@ -94,9 +93,9 @@ class KubernetesMembership:
         self._all: dict[NodeName, Peer] = {}
         self._peers: Peers | None = None  # as they were last told
         self._wake = asyncio.Event()
-        self._elsewhere: dict[
-            NodeName, tuple[Zone, Zone]
-        ] = {}  # the zone that an agent says, and its slice's
+        self._in_zone: dict[Zone | None, Placement] = {}  # of all agents of a zone that did not say more
+        # The zone that an agent says, and that of its slice.
+        self._elsewhere: dict[NodeName, tuple[Zone, Zone]] = {}
 
     @property
     def problem(self) -> str | None:
@@ -237,7 +236,7 @@ class KubernetesMembership:
     def _renew(self, node: NodeName) -> None:
         """Make a node's peer anew."""
         self._elsewhere.pop(node, None)
-        listed = self._table.agents.get(node) or self._departures.kept.get(node)
+        listed = self._table.agents.get(node) or self._departures.agent(node)
         if node == self._own.name and listed is not None and listed.zone is not None:
             self._labelled(Learned.SLICE, {ZONE_LABEL: listed.zone})
         if listed is None or node == self._own.name:
@@ -251,14 +250,15 @@ class KubernetesMembership:
 
     def _placement(self, listed: Listed) -> Placement:
         address, said = self._said.get(listed.node, ("", Placement()))
+        in_zone = self._in_zone.setdefault(listed.zone, Placement(zone=listed.zone, partial=True))
         if address != listed.address:
-            return Placement(zone=listed.zone, partial=True)
+            return in_zone
         if listed.zone is None or said.zone == listed.zone:
             return said
         if said.zone is None:
             return replace(said, zone=listed.zone, partial=said.region is None)
         self._elsewhere[listed.node] = said.zone, listed.zone
-        return Placement(zone=listed.zone, partial=True)
+        return in_zone
 
     def _usable(self) -> dict[NodeName, Peer]:
         """The peers, each address once: of two nodes with one address, the one that came later is real."""

@@ -125,6 +125,46 @@ def test_snapshot_made_in_increments_is_the_one_made_at_once(
             assert known.cost_us == expected.cost_us
 
 
+PASSING = [node(f"p{number}") for number in range(6)]
+ANYWHERE = [located(), located("r"), located(None, "a"), *MEMBERS.values(), located("new", "zone")]
+COMINGS = st.dictionaries(st.sampled_from(PASSING), st.sampled_from(ANYWHERE))
+
+
+@given(steps=st.lists(st.one_of(STEPS, st.tuples(st.just("come"), st.just(node("")), COMINGS)), max_size=40))
+def test_members_that_come_go_and_move_one_by_one_stand_as_if_they_had_been_there_at_once(
+    steps: list[tuple[str, NodeName, object]],
+) -> None:
+    """The members that are measured stay. All within one window, as above."""
+    own = located("r", "a", ("rack", "1"))
+    one, other = cluster(own), cluster(own)
+    came = [value for what, _, value in steps if what == "come" and isinstance(value, dict)]
+    passing = came[-1] if came else {}
+    one.update(MEMBERS, 0.0)
+    other.update({**MEMBERS, **passing}, 0.0)
+    now_s = 0.0
+    for what, name, value in steps:
+        now_s += 0.1
+        if what == "come":
+            assert isinstance(value, dict)
+            one.update({**MEMBERS, **value}, now_s)
+        elif what == "refresh":
+            one.refresh(now_s)
+        for topology in (one, other):
+            if what == "sample":
+                assert isinstance(value, float)
+                topology.sample(name, value, now_s)
+            elif what == "hear":
+                assert isinstance(value, dict)
+                topology.add_report(name, Report(zones=value, nodes={}), now_s)
+    made, fresh = one.refresh(now_s + 10.0), other.refresh(now_s + 10.0)
+    assert made.zones == fresh.zones
+    assert made.standings.keys() == fresh.standings.keys() == made.keys.keys()
+    for name, known in made.standings.items():
+        expected = fresh.standings[name]
+        assert known[:3] == expected[:3]
+        assert known.cost_us == pytest.approx(expected.cost_us, rel=0.1001)
+
+
 PLACES = [located(), located("r"), *(located(zone.region, zone.zone) for zone in ZONES)]
 PLACES += [located("r", "a", ("rack", "1")), located(None, "a"), located(None, None, ("rack", "1"))]
 

@@ -253,6 +253,19 @@ def test_override_with_a_key_that_is_there_twice_is_told_as_such(path: Path) -> 
     assert problem.hint == "leave one of them, or put what belongs together below one key"
 
 
+@pytest.mark.parametrize("name", ["012", "1e3", "0x10", "on", "2026-11-26", "1_0", "node-1", "123"])
+def test_override_of_a_text_is_that_text_whatever_yaml_takes_it_for(path: Path, name: str) -> None:
+    assert load(path, LEAST, f"node.name={name}").node.name == name
+
+
+def test_override_of_a_listener_may_have_brackets_and_of_a_path_may_be_null(path: Path) -> None:
+    settings = load(path, {**LEAST, "membership": {"static": "m.yaml"}}, "listen.peer=[fd00::1]:30020")
+    assert str(settings.listen.peer) == "[fd00::1]:30020"
+    assert settings.membership.static is not None
+    assert load(path, {**LEAST, "state_dir": "x"}, "state_dir=null").state_dir is None
+    assert load(path, LEAST, "placement.zone='7'").placement.zone == "7"
+
+
 def test_override_of_an_unknown_key_is_reported_like_one_in_the_file(path: Path) -> None:
     found = problems(path, LEAST, "pull.stall=3", "pul.stall_s=3")
     assert found["pull.stall"].hint == "did you mean stall_s?"
@@ -260,7 +273,8 @@ def test_override_of_an_unknown_key_is_reported_like_one_in_the_file(path: Path)
 
 
 def test_override_that_yaml_takes_for_an_impossible_date_is_a_mistake_and_no_crash(path: Path) -> None:
-    problems(path, LEAST, "placement.rack=2024-13-45")
+    problems(path, LEAST, "tags.exclude=2024-13-45")
+    assert load(path, LEAST, "placement.rack=2024-13-45").placement.rack == "2024-13-45"
 
 
 def test_relative_paths_are_taken_from_the_files_directory(path: Path) -> None:

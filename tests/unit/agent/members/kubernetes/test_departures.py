@@ -22,7 +22,8 @@ def test_less_than_half_or_a_single_agent_go_at_once() -> None:
 def test_more_than_half_are_kept_and_go_when_the_time_is_over() -> None:
     made = departed(6, listed=4)
     assert set(made.kept) == set(NAMES[:6])
-    assert made.next_s() == KEPT_S
+    assert made.agent(NAMES[0]) == "agent"
+    assert made.agent(NAMES[6]) is None
     assert not made.look(4, KEPT_S - 1)
     assert made.look(4, KEPT_S) == set(NAMES[:6])
     assert not made.kept
