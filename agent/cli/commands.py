@@ -4,7 +4,18 @@ import argparse
 from collections.abc import Sequence
 
 from agent import __version__
-from agent.cli import agent, configure, explain, probe, ready, scrub, topology, unconfigure, verify
+from agent.cli import (
+    agent,
+    configure,
+    everywhere,
+    explain,
+    probe,
+    ready,
+    scrub,
+    topology,
+    unconfigure,
+    verify,
+)
 
 _STATUS = "exit status: 0 good, 1 failed, 2 wrong usage, 130 Ctrl-C, 141 the reader of the output closed it"
 
@@ -25,6 +36,17 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"shorthaul {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for command in (agent, configure, unconfigure, topology, explain, probe, verify, scrub, ready):
+    for command in (
+        agent,
+        configure,
+        unconfigure,
+        topology,
+        explain,
+        probe,
+        verify,
+        scrub,
+        ready,
+        everywhere,
+    ):
         command.add_parser(commands)
     return parser

@@ -45,8 +45,18 @@ def _rendered(values: str, version: str, name: str) -> dict[str, str]:
 def manifests(
     values: Values | None = None, version: str = NEWEST, *, name: str = "shorthaul"
 ) -> list[Manifest]:
-    """All objects. They are the same ones each time: don't change them."""
-    return _manifests(json.dumps(values or {}), version, name)
+    """All objects of a release. They are the same ones each time: don't change them."""
+    return [each for each in _manifests(json.dumps(values or {}), version, name) if not hook(each)]
+
+
+def hooks(values: Values | None = None, version: str = NEWEST, *, name: str = "shorthaul") -> list[Manifest]:
+    """The objects that Helm makes for a moment only."""
+    return [each for each in _manifests(json.dumps(values or {}), version, name) if hook(each)]
+
+
+def hook(manifest: Manifest) -> str:
+    """When Helm makes it. Empty: it is a part of the release."""
+    return str(manifest["metadata"].get("annotations", {}).get("helm.sh/hook", ""))
 
 
 @cache

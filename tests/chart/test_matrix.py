@@ -7,7 +7,7 @@ import helm_python
 import kubernetes_validate
 import pytest
 
-from tests.chart.rendering import CHART, OLDEST, VERSIONS, Manifest, manifests, notes, strings
+from tests.chart.rendering import CHART, OLDEST, VERSIONS, Manifest, hooks, manifests, notes, strings
 from tests.chart.samples import SAMPLES
 
 _NO_SCHEMA = {
@@ -40,7 +40,7 @@ def _check(manifest: Manifest, version: str) -> None:
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_every_object_is_one_that_the_version_takes(sample: str, version: str) -> None:
-    for manifest in manifests(SAMPLES[sample], version):
+    for manifest in [*manifests(SAMPLES[sample], version), *hooks(SAMPLES[sample], version)]:
         _check(manifest, version)
 
 
@@ -53,7 +53,7 @@ def test_helm_finds_nothing_to_complain_of(sample: str, version: str) -> None:
 
 def test_objects_have_names_of_their_own_and_say_their_namespace(sample: str) -> None:
     for version in VERSIONS:
-        found = manifests(SAMPLES[sample], version)
+        found = [*manifests(SAMPLES[sample], version), *hooks(SAMPLES[sample], version)]
         names = [(each["kind"], each["metadata"]["name"]) for each in found]
         assert len(set(names)) == len(names)
         for each in found:

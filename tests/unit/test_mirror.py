@@ -55,6 +55,7 @@ ELSEWHERE = {
     "agent/cli/drawing.py": "agent/cli/test_topology.py",
     "agent/content/blobfiles.py": "agent/content/test_blobdir.py",
     "agent/cli/hosts.py": "agent/cli/test_configure.py and test_unconfigure.py, which it serves",
+    "agent/cli/everywhere.py": "agent/fleet/test_execution.py",
     "agent/cli/picture.py": "agent/cli/test_topology.py",
     "agent/latency/receiver.py": "agent/latency/test_measurer.py, its other end",
     "agent/peering/channel.py": "agent/peering/test_channels.py",

@@ -12,7 +12,7 @@ import json
 import os
 import ssl
 import sys
-from collections.abc import AsyncIterator, Collection, Iterator, Mapping
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -199,6 +199,35 @@ class ApiServer:
             yield _events(response)
 
     @asynccontextmanager
+    async def messages(
+        self, path: str, query: Sequence[tuple[str, str]], *, protocol: str
+    ) -> AsyncIterator[AsyncIterator[bytes]]:
+        """The messages of a WebSocket that are not empty, until the server ends it. Raises `Failed`.
+
+        The caller bounds the time.
+        """
+        client, token = await self._opened(), await self._token()
+        headers = {"User-Agent": self._agent, **({"Authorization": f"Bearer {token}"} if token else {})}
+        connector = aiohttp.TCPConnector(ssl=client.ssl_context)
+        url = f"{self._access.url}{path}?{urlencode(query)}"
+        try:
+            async with (
+                aiohttp.ClientSession(connector=connector) as session,
+                session.ws_connect(
+                    url, protocols=[protocol], headers=headers, max_msg_size=EVENT_MAX_BYTES
+                ) as socket,
+            ):
+                yield _messages(socket)
+        except aiohttp.WSServerHandshakeError as error:
+            raise Failed(
+                f"{_short(error.message)} (status {error.status})",
+                hint=_HINTS.get(error.status, "the API server's log says more"),
+                status=error.status,
+            ) from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise self._unreachable(_in_words(error)) from error
+
+    @asynccontextmanager
     async def _get(
         self, path: str, query: Mapping[str, str], *, metadata_only: bool, silence_s: float
     ) -> AsyncIterator[aiohttp.ClientResponse]:
@@ -290,6 +319,13 @@ async def _whole(response: aiohttp.ClientResponse, most_bytes: int) -> bytes:
         if len(body) > most_bytes:
             raise Malformed(f"an answer of more than {most_bytes} bytes")
     return bytes(body)
+
+
+async def _messages(socket: aiohttp.ClientWebSocketResponse) -> AsyncIterator[bytes]:
+    async for message in socket:
+        content = message.data.encode() if message.type is aiohttp.WSMsgType.TEXT else message.data
+        if isinstance(content, bytes) and content:
+            yield content
 
 
 async def _events(response: aiohttp.ClientResponse) -> AsyncIterator[Any]:

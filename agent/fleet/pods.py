@@ -1,0 +1,84 @@
+"""The agents' pods, as the API server lists them, and what a command said in each. Pure."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentPod:
+    """A pod, and the node that it is on."""
+
+    name: str
+    node: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Said:
+    """What a command said in a pod. ``status``: its exit status. ``failure``: why it did not run, or end."""
+
+    pod: AgentPod
+    status: int = 0
+    output: str = ""
+    failure: str = ""
+
+    @property
+    def good(self) -> bool:
+        """Whether it ran, and found nothing wrong."""
+        return self.status == 0 and not self.failure
+
+
+def agent_pods(listed: Mapping[str, Any]) -> tuple[AgentPod, ...]:
+    """The pods of a list that have a node and are not about to end, by node."""
+    found = []
+    for item in _mappings(listed.get("items")):
+        metadata, spec = _mapping(item.get("metadata")), _mapping(item.get("spec"))
+        name, node = metadata.get("name"), spec.get("nodeName")
+        if isinstance(name, str) and isinstance(node, str) and "deletionTimestamp" not in metadata:
+            found.append(AgentPod(name=name, node=node))
+    return tuple(sorted(found, key=lambda pod: (pod.node, pod.name)))
+
+
+def exit_status(document: object) -> tuple[int, str]:
+    """The exit status in the ``Status`` with which a command ends, and why there is none, if so."""
+    status = _mapping(document)
+    if status.get("status") == "Success":
+        return 0, ""
+    for cause in _mappings(_mapping(status.get("details")).get("causes")):
+        number = cause.get("message")
+        if cause.get("reason") == "ExitCode" and isinstance(number, str) and number.isdecimal():
+            return int(number), ""
+    return 0, str(status.get("message") or "the API server does not say how the command ended")
+
+
+def report(command: Sequence[str], every: Sequence[Said], shown_max: int = 20) -> str:
+    """What a person reads: the nodes where something is wrong, with all that was said there."""
+    bad = [said for said in every if not said.good]
+    parts = [_section(said) for said in bad[:shown_max]]
+    if len(bad) > shown_max:
+        parts.append(f"and {len(bad) - shown_max} nodes more: " + ", ".join(_nodes(bad[shown_max:])))
+    if not every:
+        parts.append("There is no pod of an agent.")
+    else:
+        parts.append(
+            f"{' '.join(('shorthaul', *command))}: good on {len(every) - len(bad)} of {len(every)} nodes."
+        )
+    return "\n\n".join(parts)
+
+
+def _section(said: Said) -> str:
+    why = said.failure or f"exit status {said.status}"
+    lines = "".join(f"\n    {line}" for line in said.output.rstrip().splitlines())
+    return f"{said.pod.node} ({said.pod.name}): {why}{lines}"
+
+
+def _nodes(every: Iterable[Said]) -> list[str]:
+    return [said.pod.node for said in every]
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _mappings(value: object) -> list[Mapping[str, Any]]:
+    return [each for each in value if isinstance(each, Mapping)] if isinstance(value, list) else []
