@@ -82,8 +82,12 @@ def carry_out(
         if not create and not node.directory.read().exists:
             return True
         with node.directory.locked(create=create) as made:
+            node.directory.sweep()
             tree = node.directory.read()
-            return _apply(node, make_plan(replace(tree, exists=not made)), show)
+            done = _apply(node, make_plan(replace(tree, exists=not made)), show)
+            if made and not done:
+                node.directory.remove()  # if nothing could be written into it
+            return done
     except FileNotFoundError as error:
         parent = node.certs_d.parent
         raise CommandError(

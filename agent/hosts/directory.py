@@ -6,15 +6,16 @@ The lock is on the directory itself, so it leaves nothing behind.
 import errno
 import fcntl
 import os
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from agent.files import read_regular
-from agent.hosts.part import Made
+from agent.hosts.part import Made, has_marks
 from agent.hosts.plan import Change, Entry, Tree
-from agent.hosts.replace import owner_of, remove_file, replace_file, sync_directory
+from agent.hosts.replace import LEFTOVER, Owner, owner_of, remove_file, replace_file, sync_directory
 from agent.hosts.toml import BYTES_MAX, decode, parse
 from agent.hosts.tree import NodeTree
 
@@ -46,6 +47,8 @@ class RegistryDirectory:
         entries = {}
         for name in names:
             folder = self._node.find(self.path / name)
+            if name.endswith(LEFTOVER):  # of a run that was killed
+                continue
             if folder.is_dir():
                 entries[name] = self._entry(folder, name)
         return Tree(entries=entries)
@@ -80,19 +83,26 @@ class RegistryDirectory:
         """Make one change. Returns what a person should know. Raises OSError; then the old file is there."""
         folder = self._node.find(self.path / change.name)
         if change.after is None:
-            return self._remove(change, folder, self._node.find(self.path / change.name / FILE))
-        if change.name not in (".", "..") and not folder.exists():
-            folder.mkdir(_MODE)
-            folder.chmod(_MODE)
-            sync_directory(folder.parent)
+            return self._remove(change, folder)
         file, backup = self._node.find(self.path / change.name / FILE), folder / BACKUP
         like = self._node.find(self.path / change.like / FILE) if change.like else file
         owner = owner_of(like) or owner_of(file)
-        taken_out = b"# >>> shorthaul >>>" not in change.after
-        if not taken_out and change.owned and not _has_part(change.before) and not backup.exists():
+        if not folder.exists():
+            _make_folder(folder, change.after, owner)
+            return ()
+        taken_out = not has_marks(change.after)
+        if not taken_out and change.owned and not has_marks(change.before or b"") and not backup.exists():
             replace_file(backup, change.before or b"", like=owner)
         replace_file(file, change.after, like=owner, check=_check)
         return self._drop_backup(change, backup) if taken_out else ()
+
+    def sweep(self) -> None:
+        """Remove what a run that was killed left behind. Raises OSError."""
+        found = self._node.find(self.path)
+        for folder in list(found.glob(f".*{LEFTOVER}")):
+            shutil.rmtree(folder)
+        for file in list(found.glob(f"*/.*{LEFTOVER}")):
+            file.unlink()
 
     def remove(self) -> None:
         """Remove the directory if it is empty."""
@@ -111,16 +121,18 @@ class RegistryDirectory:
             return Entry(certificates=certificates, hosts=b"", problem=error.strerror or str(error))
         return Entry(hosts=hosts, certificates=certificates)
 
-    def _remove(self, change: Change, folder: Path, file: Path) -> tuple[str, ...]:
-        remove_file(file)
-        if Made.DIRECTORY in change.made:
-            try:
-                folder.rmdir()
-                sync_directory(folder.parent)
-            except OSError as error:
-                if error.errno != errno.ENOTEMPTY:
-                    raise
-                return (f"{change.name} stays: somebody put other files into it",)
+    def _remove(self, change: Change, folder: Path) -> tuple[str, ...]:
+        if Made.DIRECTORY not in change.made:
+            remove_file(self._node.find(self.path / change.name / FILE))
+            return ()
+        if {each.name for each in folder.iterdir()} - {FILE}:
+            remove_file(folder / FILE)
+            return (f"{change.name} stays: somebody put other files into it",)
+        # The two go together, as they came: an empty directory hides the default.
+        old = folder.with_name(f".{folder.name}{LEFTOVER}")
+        folder.rename(old)
+        shutil.rmtree(old)
+        sync_directory(folder.parent)
         return ()
 
     def _drop_backup(self, change: Change, backup: Path) -> tuple[str, ...]:
@@ -135,8 +147,22 @@ class RegistryDirectory:
         return (f"somebody changed it since: {BACKUP} beside it is what it was before shorthaul",)
 
 
-def _has_part(data: bytes | None) -> bool:
-    return data is not None and b"# >>> shorthaul >>>" in data
+def _make_folder(folder: Path, data: bytes, owner: Owner | None) -> None:
+    """Make a registry's directory with its file in it.
+
+    The two appear together: for a registry with an empty directory containerd reads no ``_default``.
+    """
+    new = folder.with_name(f".{folder.name}{LEFTOVER}")
+    shutil.rmtree(new, ignore_errors=True)  # of a run that was killed
+    try:
+        new.mkdir(_MODE)
+        new.chmod(_MODE)  # whatever the umask is
+        replace_file(new / FILE, data, like=owner, check=_check)
+        new.rename(folder)
+    except BaseException:
+        shutil.rmtree(new, ignore_errors=True)
+        raise
+    sync_directory(folder.parent)
 
 
 def _check(data: bytes) -> None:

@@ -54,6 +54,11 @@ def make_part(body: str, made: Iterable[Made], newline: str) -> str:
     return f"{_BEGIN} {_SAYS}{f' [{words}]' if words else ''}{newline}{body}{_END}{newline}"
 
 
+def has_marks(data: bytes) -> bool:
+    """Whether a file has a mark of ours, whole or broken, without a look at what it says."""
+    return any(re.search(b"^" + re.escape(mark.encode()), data, re.MULTILINE) for mark in (_BEGIN, _END))
+
+
 def find_part(text: str) -> Part | None:
     """Our part. None if there is none. Raises `PartBroken`."""
     begins, ends = list(_BEGINS.finditer(text)), list(_ENDS.finditer(text))

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from agent.hosts.hostsfile import read_hosts_file
 from agent.hosts.merge import CantMerge, Merged, merge, merge_copy
 from agent.hosts.mirror import Mirror
-from agent.hosts.part import Made, Part, PartBroken, find_part
+from agent.hosts.part import Made, Part, PartBroken, find_part, has_marks
 from agent.hosts.toml import TomlInvalid, decode, parse, quoted, with_paths
 from agent.oci.mirrors import is_loopback
 
@@ -200,7 +200,7 @@ class _Planner:
     def take_out(self, name: str) -> None:
         """Plan this registry's file without our part, if it has one."""
         entry = self._tree.entries[name]
-        if entry.hosts is None or b"shorthaul" not in entry.hosts:
+        if entry.hosts is None or not has_marks(entry.hosts):
             return
         try:
             known = self._read(name)

@@ -7,7 +7,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-_NEW = ".shorthaul-new"  # one name: whoever writes has the directory's lock, and a leftover is overwritten
+LEFTOVER = ".shorthaul-new"
+"""The end of the names of what is not in its place yet. A run that was killed leaves such files behind."""
+
 _PLAIN_MODE = 0o644
 
 
@@ -40,7 +42,7 @@ def replace_file(
 
     ``check``: raises if this content may not take the file's place. Raises OSError; then the old file stays.
     """
-    new = path.with_name(f".{path.name}{_NEW}")
+    new = path.with_name(f".{path.name}{LEFTOVER}")
     try:
         with _opened(new) as descriptor:
             _write(descriptor, data)
@@ -61,7 +63,7 @@ def replace_file(
 def remove_file(path: Path) -> None:
     """Remove a file for good, and what a run that was killed left beside it. Raises OSError."""
     path.unlink(missing_ok=True)
-    path.with_name(f".{path.name}{_NEW}").unlink(missing_ok=True)
+    path.with_name(f".{path.name}{LEFTOVER}").unlink(missing_ok=True)
     sync_directory(path.parent)
 
 

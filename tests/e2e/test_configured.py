@@ -233,6 +233,8 @@ def test_a_full_disk_leaves_the_old_file(cluster: Cluster, tmp_path: Path) -> No
         assert "No space left on device" in ended.stderr
         assert "make room on the disk" in ended.stderr
         assert file.read_bytes() == before
+        assert sorted(each.name for each in tmp_path.iterdir()) == ["docker.io", "fill"]
+        assert sorted(each.name for each in file.parent.iterdir()) == ["hosts.toml"]
         (tmp_path / "fill").unlink()
         assert subprocess.run(command, capture_output=True, check=False).returncode == 0
         assert owners_text(file.read_text()).encode() == before

@@ -2,15 +2,20 @@
 
 import os
 import stat
+import subprocess
+import sys
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from agent.hosts.directory import BACKUP, Busy, RegistryDirectory
+from agent.hosts.merge import merge
 from agent.hosts.mirror import Mirror
 from agent.hosts.plan import DEFAULT, Tree, plan_configure, plan_unconfigure
+from agent.hosts.toml import TomlInvalid
 from agent.hosts.tree import NodeTree
 from tests.unit.agent.hosts.texts import HOSTPORT, MIRROR
 
@@ -30,6 +35,7 @@ def directory(root: Path) -> RegistryDirectory:
 def configure(root: Path, registries: Sequence[str] = (), mirror: Mirror = MIRROR) -> list[str]:
     found = directory(root)
     with found.locked(create=True) as made:
+        found.sweep()
         tree = found.read()
         plan = plan_configure(Tree(exists=not made, entries=tree.entries), mirror, registries)
         return [remark for change in plan.changes if change.changes for remark in found.apply(change)]
@@ -176,6 +182,25 @@ def test_what_is_no_file_is_refused_and_the_rest_is_done(root: Path) -> None:
     assert (root / f"etc/containerd/certs.d/{DEFAULT}/hosts.toml").is_file()
 
 
+def test_a_directory_appears_with_its_file_or_not_at_all(root: Path) -> None:
+    """An empty one would keep containerd from reading the default."""
+    (root / "etc/containerd/certs.d/.docker.io.shorthaul-new").mkdir(parents=True)
+    (root / "etc/containerd/certs.d/.docker.io.shorthaul-new/hosts.toml").write_text("half")
+    found = directory(root)
+    assert found.read().entries == {}, "what a killed run left is no registry"
+    with found.locked(create=False):
+        (change,) = plan_configure(found.read(), MIRROR, ["docker.io"]).changes
+        with pytest.raises(TomlInvalid):
+            found.apply(replace(change, after=b"["))
+        assert snapshot(root / "etc/containerd/certs.d") == {}
+        found.apply(change)
+    assert list(snapshot(root / "etc/containerd/certs.d")) == ["docker.io", "docker.io/hosts.toml"]
+    (root / "etc/containerd/certs.d/.quay.io.shorthaul-new").mkdir()
+    (root / "etc/containerd/certs.d/docker.io/.hosts.toml.shorthaul-new").write_text("half")
+    found.sweep()
+    assert list(snapshot(root / "etc/containerd/certs.d")) == ["docker.io", "docker.io/hosts.toml"]
+
+
 def test_two_runs_wait_for_each_other(root: Path) -> None:
     (root / "etc/containerd/certs.d").mkdir()
     found = directory(root)
@@ -232,3 +257,43 @@ def test_a_directory_that_goes_while_a_run_waits_is_made_anew(root: Path) -> Non
     assert (root / "etc/containerd/certs.d/_default/hosts.toml").is_file()
     unconfigure(root)
     assert not (root / "etc/containerd/certs.d").exists()
+
+
+_FOREVER = """
+import sys
+from pathlib import Path
+from tests.unit.agent.hosts.test_directory import configure, unconfigure
+from tests.unit.agent.hosts.texts import HOSTPORT, MIRROR
+from agent.hosts.merge import merge
+from agent.hosts.mirror import Mirror
+root = Path(sys.argv[1])
+while True:
+    configure(root)
+    configure(root, ["docker.io", "quay.io"], Mirror(endpoints=(HOSTPORT,)))
+    unconfigure(root)
+    print(flush=True)
+"""
+
+
+@pytest.mark.parametrize("rounds", range(1, 7))
+def test_a_run_that_is_killed_leaves_whole_files_and_the_next_one_leaves_nothing(
+    root: Path, rounds: int
+) -> None:
+    owners = '# mine\n[host."http://m"]\n'
+    file = write(root, "docker.io", owners)
+    before = snapshot(root)
+    states = {owners, *(merge(owners, mirror).text for mirror in (MIRROR, Mirror(endpoints=(HOSTPORT,))))}
+    child = subprocess.Popen([sys.executable, "-c", _FOREVER, str(root)], stdout=subprocess.PIPE)
+    assert child.stdout is not None
+    for _ in range(rounds):
+        child.stdout.readline()
+    child.kill()
+    child.wait()
+    child.stdout.close()
+    assert file.read_text() in states
+    for name in ("_default", "quay.io"):
+        folder = root / "etc/containerd/certs.d" / name
+        assert not folder.exists() or "hosts.toml" in os.listdir(folder), "the default would not be read"  # noqa: PTH208
+    configure(root)
+    unconfigure(root)
+    assert snapshot(root) == before

@@ -2,7 +2,7 @@
 
 import pytest
 
-from agent.hosts.part import Made, PartBroken, find_part, make_part, owners_text
+from agent.hosts.part import Made, PartBroken, find_part, has_marks, make_part, owners_text
 
 
 @pytest.mark.parametrize("newline", ["\n", "\r\n"])
@@ -43,3 +43,9 @@ def test_marks_that_do_not_belong_together_are_an_error(text: str) -> None:
 def test_a_part_of_an_older_release_with_other_words_is_found() -> None:
     text = "a = 1\n# >>> shorthaul >>> written in other words [file]\nb = 1\n# <<< shorthaul <<< the end"
     assert owners_text(text) == "a = 1\n"
+
+
+def test_marks_are_seen_also_in_what_is_no_text() -> None:
+    assert has_marks(b"\xff\n# >>> shorthaul >>> x")
+    assert has_marks(b"# <<< shorthaul <<<\r\n")
+    assert not has_marks(b"# about shorthaul\n x # >>> shorthaul >>>\n")
