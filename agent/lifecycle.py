@@ -24,7 +24,9 @@ import uvloop
 
 from agent import __version__
 from agent.admin.readiness import Phase
-from agent.app import HEALTH, Parts, Rereading, build, open_listeners
+from agent.app.background import Rereading
+from agent.app.inbound import HEALTH
+from agent.app.parts import Parts, build, open_listeners
 from agent.config import Settings
 from agent.handover.taking import HandoverError, Older, ask
 from agent.listen.caller import REQUEST_PATHS
@@ -181,7 +183,7 @@ async def _say_what_is_served(parts: Parts) -> None:
     core, settings = parts.core, parts.settings
     with suppress(TimeoutError):  # a membership that can't be read says so itself
         async with asyncio.timeout(_MEMBERS_S):
-            await core.members_known.wait()
+            await core.members.known.wait()
     _log.info(
         "serving",
         extra={
@@ -191,17 +193,17 @@ async def _say_what_is_served(parts: Parts) -> None:
                 **{
                     entry.name: str(getattr(settings.listen, entry.name)) for entry in fields(settings.listen)
                 },
-                "peers": len(core.roster),
+                "peers": len(core.members.roster),
                 "membership": settings.membership.name,
                 "store": str(settings.store),
-                "store_problem": core.store.problem,
+                "store_problem": core.content.store.problem,
             }
         },
     )
 
 
 async def _drain(parts: Parts, succession: Succession) -> None:
-    readiness = parts.core.readiness
+    readiness = parts.core.records.readiness
     readiness.phase = Phase.STOPPING
     replaced = await succession.leave()
     readiness.phase = Phase.STOPPING  # an agent that was asked to serve again may have said so

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from agent.admin.readiness import Phase
-from agent.app import Parts
+from agent.app.parts import Parts
 from agent.handover.giving import Giver
 from agent.handover.messages import Claims, Yielded
 from agent.handover.taking import Older
@@ -50,7 +50,7 @@ class Succession:
         older = self._older
         if older is None:
             return
-        self._parts.core.readiness.phase = Phase.TAKING_OVER
+        self._parts.core.records.readiness.phase = Phase.TAKING_OVER
         self._listening = asyncio.create_task(self._follow(older), name="the older agent")
         fit = asyncio.create_task(self._fit(older), name="getting ready")
         urgent = asyncio.create_task(older.urgent.wait(), name="the older agent stops")
@@ -68,12 +68,12 @@ class Succession:
         if self._older is not None:
             yielded = await self._older.serving([listener.place for listener in inbound.listeners.values()])
             if yielded is not None:
-                core.offer.ages.take(yielded.ages)
-                core.accepted.inherit(yielded.cookies, every=yielded.every)
+                core.content.offer.ages.take(yielded.ages)
+                core.records.accepted.inherit(yielded.cookies, every=yielded.every)
             _log.info(
                 "took over from the agent of this node", extra={"fields": {"version": self._older.agent}}
             )
-        core.readiness.phase = Phase.SERVING
+        core.records.readiness.phase = Phase.SERVING
         if self._giver is not None:
             self._giver.listen()
 
@@ -93,32 +93,32 @@ class Succession:
 
     def claims(self) -> Claims:
         """See `agent.handover.giving.Desk`."""
-        cookies, every = self._parts.core.accepted.cookies()
+        cookies, every = self._parts.core.records.accepted.cookies()
         return Claims(cookies=cookies, every=every)
 
     def proved(self) -> bool:
         """See `agent.handover.giving.Desk`."""
-        return self._parts.core.book.proved(time.monotonic())[0]
+        return self._parts.core.records.book.proved(time.monotonic())[0]
 
     async def yield_to(self, places: Sequence[tuple[str, int]]) -> Yielded:
         """See `agent.handover.giving.Desk`."""
         core = self._parts.core
-        if core.readiness.phase is Phase.SERVING:
-            core.readiness.phase = Phase.STANDING_BY
+        if core.records.readiness.phase is Phase.SERVING:
+            core.records.readiness.phase = Phase.STANDING_BY
         for listener in self._open():
             if listener.place in places:  # where the newer agent does not listen, this one goes on
                 listener.pause()
                 listener.end_connections(idle=False)
-        cookies, every = core.accepted.cookies()
-        return Yielded(cookies=cookies, every=every, ages=core.offer.ages.give())
+        cookies, every = core.records.accepted.cookies()
+        return Yielded(cookies=cookies, every=every, ages=core.content.offer.ages.give())
 
     async def resume(self) -> None:
         """See `agent.handover.giving.Desk`."""
         for listener in self._open():
             if not listener.accepts:
                 await listener.start()
-        self._parts.core.offer.ages.take({})
-        self._parts.core.readiness.phase = Phase.SERVING
+        self._parts.core.content.offer.ages.take({})
+        self._parts.core.records.readiness.phase = Phase.SERVING
 
     def _open(self) -> list[HttpListener]:
         return [one for one in self._parts.inbound.listeners.values() if one.socket.fileno() >= 0]
@@ -128,7 +128,7 @@ class Succession:
         try:
             while not following.done():
                 if older.claims is not None:
-                    self._parts.core.accepted.inherit(older.claims.cookies, every=older.claims.every)
+                    self._parts.core.records.accepted.inherit(older.claims.cookies, every=older.claims.every)
                 await asyncio.wait((following,), timeout=_POLL_S)
         finally:
             following.cancel()
@@ -136,11 +136,11 @@ class Succession:
 
     async def _fit(self, older: Older) -> None:
         core = self._parts.core
-        while core.store.problem is not None:  # noqa: ASYNC110 - a store does not tell when it works
+        while core.content.store.problem is not None:  # noqa: ASYNC110 - a store does not tell when it works
             await asyncio.sleep(_POLL_S)
         with suppress(TimeoutError):
             async with asyncio.timeout(_MEMBERS_S if self._parts.settings.membership.static else 0):
-                await core.members_known.wait()
+                await core.members.known.wait()
         if older.proved:
             with suppress(TimeoutError):
                 async with asyncio.timeout(_PROOF_S):

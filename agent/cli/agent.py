@@ -48,7 +48,7 @@ def _run(arguments: argparse.Namespace, hangup: Hangup) -> int:
         return 0
     log.configure(arguments.log_format, settings.log.level)
     # After the settings are good: the server's imports take most of the start-up time.
-    from agent.app import Rereading
+    from agent.app.background import Rereading
     from agent.lifecycle import run_agent
     from agent.listen.sockets import ListenErrors
 

@@ -12,7 +12,12 @@ _PACKAGES = ("agent", "topology", "bpf")
 
 ELSEWHERE = {
     # Values, contracts and wiring: nothing in them decides anything.
-    "agent/app.py": "makes the parts; every test in tests/server starts it",
+    "agent/app/admin.py": "makes parts; every test in tests/server starts it",
+    "agent/app/background.py": "makes parts; every test in tests/server starts it",
+    "agent/app/core.py": "makes parts; every test in tests/server starts it",
+    "agent/app/inbound.py": "makes parts; every test in tests/server starts it",
+    "agent/app/outbound.py": "makes parts; every test in tests/server starts it",
+    "agent/app/parts.py": "makes parts; every test in tests/server starts it",
     "agent/config/settings.py": "held against docs/configuration.md by agent/config/test_load.py",
     "agent/content/containerd/api_pb2.py": "generated",
     "agent/content/factory.py": "chooses the store; tests/server and tests/e2e start each",

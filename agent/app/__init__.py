@@ -1,0 +1,1 @@
+"""The wiring: makes every part of the agent from its settings, and connects the parts."""

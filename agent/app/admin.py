@@ -1,0 +1,74 @@
+"""Makes the admin port."""
+
+import time
+from collections.abc import Mapping
+from functools import partial
+
+from agent.admin.explain import Explainer
+from agent.admin.gauges import Gauges
+from agent.admin.routes import (
+    explain_routes,
+    flows_routes,
+    health_routes,
+    metrics_routes,
+    scrub_routes,
+    topology_routes,
+    traffic_routes,
+)
+from agent.admin.server import AdminServer
+from agent.app.core import Core
+from agent.app.outbound import Outbound
+from agent.documents.times import Moment
+from agent.listen.http import HttpListener
+from agent.members.problems import Problem
+
+
+def make_admin(core: Core, outbound: Outbound, listeners: Mapping[str, HttpListener]) -> AdminServer:
+    """The admin port. ``listeners``: whose connections are counted."""
+    regard, readiness, clock = core.members.policy.regard, core.records.readiness, _now
+    gauges = Gauges(
+        metrics=core.records.metrics,
+        store=core.content.store,
+        roster=core.members.roster,
+        regard=regard,
+        measurer=outbound.measurer,
+        admission=core.records.traffic.admission,
+        book=core.records.book,
+        scrubber=core.content.scrubber,
+        problems=core.records.problems,
+        unready=readiness.reason,
+        members_silent_s=lambda: core.members.membership.silent_s,
+        connections=lambda: {name: listener.connections for name, listener in listeners.items()},
+    )
+    explainer = Explainer(
+        own=core.own,
+        store=core.content.store,
+        index=outbound.index,
+        resolver=outbound.resolver,
+        roster=core.members.roster,
+        policy=core.members.policy,
+        puller=outbound.puller,
+    )
+    return AdminServer(
+        guard=core.guard,
+        introduction=core.credentials.introduction("admin"),
+        routes=[
+            *metrics_routes(gauges, clock),
+            *health_routes(readiness),
+            *explain_routes(explainer),
+            *topology_routes(
+                core.members.roster, regard, outbound.measurer, clock, problems=partial(_problems, core)
+            ),
+            *traffic_routes(outbound.puller, core.records.traffic, core.records.recent, clock),
+            *flows_routes(core.records.book, clock),
+            *scrub_routes(core.content.scrubber, clock),
+        ],
+    )
+
+
+def _problems(core: Core) -> tuple[Problem, ...]:
+    return (*core.records.problems.all, *core.content.filtering.unmatched)
+
+
+def _now() -> Moment:
+    return Moment(now_s=time.monotonic(), unix_s=time.time())

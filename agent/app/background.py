@@ -1,0 +1,174 @@
+"""Makes the background tasks, the components whose state is watched, and what SIGHUP does."""
+
+import time
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from agent.admin.readiness import Phase
+from agent.app.core import Core
+from agent.app.inbound import Inbound
+from agent.app.outbound import Outbound
+from agent.config import ContainerdStore, Settings
+from agent.config.reload import SettingsReload
+from agent.content.store import unreadable_in_words
+from agent.hangup import Hangup
+from agent.holders.announcer import announce_store
+from agent.listen.health import ListenerHealth
+from agent.listen.http import HttpListener
+from agent.memory import settle
+from agent.observe import log
+from agent.observe.components import Component, follow_components
+from agent.observe.pulse import Pulse
+from agent.probe.follower import ProbeFollower
+from agent.probe.reader import OwnSockets
+
+Background = Mapping[str, Callable[[], Coroutine[Any, Any, None]]]
+"""The background tasks by name. Each runs until it is cancelled."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rereading:
+    """When settings are read again, and how."""
+
+    hangup: Hangup
+    read: Callable[[], Settings]
+
+
+def make_background(
+    settings: Settings,
+    core: Core,
+    outbound: Outbound,
+    inbound: Inbound,
+    rereading: Rereading,
+) -> Background:
+    """The background tasks. Each runs until it is cancelled."""
+    reload = _make_reload(settings, core, rereading.read)
+    follower = ProbeFollower(
+        settings.probe.socket,
+        own=OwnSockets(
+            node=core.own,
+            listeners=tuple(one.socket for one in inbound.listeners.values()),
+            accepted=core.records.accepted,
+        ),
+        book=core.records.book,
+        roster=core.members.roster,
+        metrics=core.records.metrics,
+    )
+    pulse = Pulse(core.records.metrics.loop_lag)
+    listening = ListenerHealth(
+        inbound.listeners, expected=lambda: core.records.readiness.phase is Phase.SERVING
+    )
+    components = _components(settings, core, inbound, listening, pulse)
+    core.records.readiness.watch(components)
+    return {
+        "pulse": pulse.run,
+        "listeners": listening.run,
+        "store": core.content.store.run,
+        "holder index": outbound.index.run,
+        "announcer": partial(announce_store, core.content.offer, outbound.index),
+        "members": partial(core.members.membership.run, core.members.roster.update),
+        "placement": partial(core.members.placement.run, core.members.roster.place),
+        "latency": outbound.measurer.run,
+        "standing channels": outbound.standing.run,
+        "memory": settle,
+        "topology": core.members.roster.follow,
+        "verdicts": follower.run,
+        "commits": outbound.puller.commits.run,
+        "checks": outbound.puller.checks.run,
+        "scrub": core.content.scrubber.run,
+        "identities": core.members.identities.run,
+        "components": partial(follow_components, components),
+        "reload": partial(rereading.hangup.follow, reload),
+    }
+
+
+def _components(
+    settings: Settings, core: Core, inbound: Inbound, listening: ListenerHealth, pulse: Pulse
+) -> tuple[Component, ...]:
+    listeners = (
+        Component(
+            name=f"listen.{name}",
+            problem=partial(listening.problem, name),
+            hint="see `ss -ltnp` and the limit of open files; a restart opens the socket again",
+            state=partial(_connections, listener),
+        )
+        for name, listener in inbound.listeners.items()
+    )
+    return (
+        *_store_components(settings, core),
+        *listeners,
+        Component(
+            name="the membership",
+            problem=lambda: _membership_problem(settings, core),
+            hint=lambda: (
+                core.members.membership.hint or "see the log: it says why the list of peers can't be read"
+            ),
+            required=False,
+            state=lambda: f"{len(core.members.roster)} peers",
+        ),
+        Component(
+            name="the probe",
+            problem=lambda: None,  # a node without one serves as well; its metrics tell
+            hint="",
+            required=False,
+            state=lambda: core.records.book.proved(time.monotonic())[1],
+        ),
+        Component(name="the event loop", problem=lambda: None, hint="", required=False, state=pulse.state),
+    )
+
+
+def _store_components(settings: Settings, core: Core) -> tuple[Component, ...]:
+    if isinstance(settings.store, ContainerdStore):
+        hint = "does containerd run, and may this agent use the socket and the root that `store` names?"
+    else:
+        hint = "may this agent read the image layout that `store` names?"
+
+    def state() -> str:
+        blobs, size_bytes = core.content.store.totals
+        return f"{blobs} blobs, {size_bytes / 1e9:.1f} GB"
+
+    return (
+        Component(name="the store", problem=lambda: core.content.store.problem, hint=hint, state=state),
+        Component(
+            name="part of this node's content",
+            problem=partial(unreadable_in_words, core.content.store),
+            hint="let the agent read these files; `shorthaul scrub` lists them; no peer is told",
+            required=False,
+            state=lambda: "all of it can be read",
+        ),
+    )
+
+
+def _connections(listener: HttpListener) -> str:
+    return f"{listener.connections} connections"
+
+
+def _membership_problem(settings: Settings, core: Core) -> str | None:
+    if core.members.membership.problem is not None:
+        return core.members.membership.problem
+    if settings.membership.name == "none" or core.members.known.is_set():
+        return None
+    return "no list of peers was read yet"
+
+
+def _make_reload(
+    settings: Settings, core: Core, read: Callable[[], Settings]
+) -> Callable[[], Coroutine[Any, Any, None]]:
+    """What SIGHUP does: read the peers, the labels and the settings again."""
+
+    def use_filters(new: Settings) -> None:
+        core.content.filtering.use(new)
+        core.records.problems.found("filters", core.content.filtering.contradictions)
+
+    changing = SettingsReload(settings, read, core.records.reloads)
+    changing.on(core.content.filtering.KEYS, use_filters)
+    changing.on(["log.level"], lambda new: log.set_level(new.log.level))
+
+    async def reload() -> None:
+        core.members.membership.reread()
+        core.members.placement.reread()
+        await changing.reload()
+
+    return reload

@@ -1,0 +1,133 @@
+"""Makes the parts that answer clients and other nodes."""
+
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+
+from agent.admin.server import oci_error_response
+from agent.app.admin import make_admin
+from agent.app.core import Core
+from agent.app.outbound import Outbound
+from agent.config import Settings
+from agent.content.sizes import ContentSizes
+from agent.holders.answering import QuestionDesk
+from agent.latency.receiver import ReportDesk, receive_report
+from agent.listen.caller import REQUEST_PATHS, Callers
+from agent.listen.discovery import Discovery
+from agent.listen.draining import Draining
+from agent.listen.http import HttpListener, end_with_peer
+from agent.listen.judged import JudgedRequests
+from agent.listen.local import LocalContent
+from agent.listen.names import RequestNames
+from agent.listen.prefetch import Prefetcher
+from agent.listen.recorder import Recorder
+from agent.listen.remote import RemoteContent
+from agent.listen.server import OciServer
+from agent.pull.bucket import TokenBucket
+
+HEALTH = "health"
+"""The name of the listening Unix socket at ``health.socket``, among the listening sockets."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inbound:
+    """What answers the requests of clients and of other nodes.
+
+    ``listeners``: by their names in the settings. ``health_listener``: what ``health.socket`` is for.
+    """
+
+    questions: QuestionDesk
+    reports: ReportDesk
+    draining: Draining
+    listeners: Mapping[str, HttpListener]
+    health_listener: HttpListener | None
+
+
+def make_inbound(
+    settings: Settings, core: Core, outbound: Outbound, sockets: Mapping[str, socket.socket]
+) -> Inbound:
+    """The parts that answer. ``sockets``: see `agent.app.build`."""
+    introduction = core.credentials.introduction
+    questions = QuestionDesk(outbound.resolver.reply_to, upgraded=end_with_peer, introduction=introduction)
+    reports = ReportDesk(
+        partial(
+            receive_report,
+            core.members.roster,
+            core.members.identities,
+            core.members.policy.regard,
+            core.records.metrics,
+            outbound.standing.returned,
+            core.members.membership.placed,
+        ),
+        lambda: core.records.metrics.report("invalid"),
+        upgraded=end_with_peer,
+        introduction=introduction,
+    )
+    draining = Draining()
+    server = _make_server(settings, core, outbound, questions, reports, draining)
+    listeners = {
+        name: HttpListener(
+            sockets[name], server.handle, settings.http, path=path, watcher=core.records.accepted
+        )
+        for name, path in REQUEST_PATHS.items()
+    }
+    admin = make_admin(core, outbound, listeners)
+    answering = {
+        name: HttpListener(sockets[name], admin.handle, settings.http, respond=oci_error_response)
+        for name in ("admin", HEALTH)
+        if name in sockets
+    }
+    listeners["admin"] = answering["admin"]
+    return Inbound(
+        questions=questions,
+        reports=reports,
+        draining=draining,
+        listeners=listeners,
+        health_listener=answering.get(HEALTH),
+    )
+
+
+def _make_server(
+    settings: Settings,
+    core: Core,
+    outbound: Outbound,
+    questions: QuestionDesk,
+    reports: ReportDesk,
+    draining: Draining,
+) -> OciServer:
+    sizes = ContentSizes()
+    prefetcher = Prefetcher(holds=core.content.store.holds, look_up=outbound.index.prefetch, sizes=sizes)
+    return OciServer(
+        own=core.own,
+        guard=core.guard,
+        introduction=core.credentials.introduction,
+        draining=draining,
+        recorder=Recorder(
+            callers=Callers(credentials=core.credentials, peer_at=core.members.roster.peer_at),
+            metrics=core.records.metrics,
+            traffic=core.records.traffic,
+            recent=core.records.recent,
+            judged=JudgedRequests(core.records.book, core.records.metrics),
+            send_stall_s=settings.http.send_stall_s,
+        ),
+        questions=questions,
+        reports=reports,
+        discovery=Discovery(offer=core.content.offer),
+        names=RequestNames(resolver=outbound.resolver, prefetcher=prefetcher),
+        prefetcher=prefetcher,
+        local=LocalContent(
+            own=core.own,
+            store=core.content.store,
+            sizes=sizes,
+            scrubber=core.content.scrubber,
+            traffic=core.records.traffic,
+            upload_limit=TokenBucket(settings.transfer.upload_bytes_per_s),
+        ),
+        remote=RemoteContent(
+            puller=outbound.puller,
+            sizes=sizes,
+            metrics=core.records.metrics,
+            redirects=settings.transfer.mode == "redirect",
+        ),
+    )

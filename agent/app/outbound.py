@@ -1,0 +1,160 @@
+"""Makes the parts that ask other nodes."""
+
+import time
+from dataclasses import dataclass
+from functools import partial
+
+from agent.app.core import Core
+from agent.config import Settings
+from agent.holders.asking import PeerAsker
+from agent.holders.factory import make_index, make_tag_finder
+from agent.holders.index import HolderIndex
+from agent.holders.standing import StandingChannels
+from agent.holders.tags import TagResolver
+from agent.holders.wire import QUESTIONS, Question, Reply
+from agent.latency.measurer import MEASURE_CONNECT_S, Measurer
+from agent.latency.samples import add_handshake
+from agent.members.identities import Identities
+from agent.members.introduction import Answer
+from agent.members.member import Membership, Peer
+from agent.peering.channels import Channels
+from agent.peering.dial import Dialer
+from agent.pull.absence import not_asked
+from agent.pull.asking import AskingPolicy
+from agent.pull.bucket import TokenBucket
+from agent.pull.policy import Policy
+from agent.pull.ways import Ways
+from agent.transfer.checks import Checks
+from agent.transfer.commits import Commits
+from agent.transfer.executor import Puller
+from agent.transfer.peers import PeerClient, fetch_from
+from agent.transfer.relays import Relays
+from agent.transfer.striper import StripeBuffers
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outbound:
+    """What this node needs to ask other nodes."""
+
+    dialer: Dialer
+    measure_dialer: Dialer
+    channels: Channels[Question, Reply]
+    asker: PeerAsker
+    standing: StandingChannels
+    index: HolderIndex
+    measurer: Measurer
+    client: PeerClient
+    puller: Puller
+    relays: Relays
+    resolver: TagResolver
+
+
+def make_outbound(settings: Settings, core: Core) -> Outbound:
+    """The parts that ask other nodes."""
+    roster, policy = core.members.roster, core.members.policy
+    metrics, transfer = core.records.metrics, settings.transfer
+    ways, introduced = Ways(), partial(_introduced, core.members.identities, core.members.membership)
+    dialer = Dialer(
+        credentials=core.credentials,
+        connect_s=settings.pull.connect_s,
+        connected=partial(add_handshake, roster, metrics),
+        introduced=introduced,
+        ways=ways,
+    )
+    # Peers recognise a reporter by its address, so measuring connections use this node's own address.
+    measure_dialer = Dialer(
+        credentials=core.credentials,
+        connect_s=MEASURE_CONNECT_S,
+        introduced=introduced,
+        local_address=_own_address(settings),
+        ways=ways,
+    )
+    channels = Channels(dialer, QUESTIONS)
+    roster.on_change(channels.members_changed)
+    asking = AskingPolicy(
+        regard=policy.regard,
+        at_once=settings.lookup.at_once,
+        patience_s=settings.lookup.patience_s,
+        timeout_s=settings.lookup.timeout_s,
+    )
+    roster.on_change(asking.members_changed)
+    asker = PeerAsker(
+        roster=roster,
+        policy=asking,
+        query=channels.query,
+        metrics=metrics,
+    )
+    index = make_index(settings, asker=asker, metrics=metrics)
+    client = PeerClient(dialer, stall_s=settings.pull.stall_s)
+    relays = Relays(zero_copy=transfer.zero_copy)
+    checks = Checks(
+        fetch=lambda node, wanted: fetch_from(
+            roster, client, node, wanted, partial(core.records.traffic.fetched, node)
+        ),
+        policy=policy,
+        metrics=metrics,
+        stall_s=settings.pull.stall_s,
+        floor_bytes_per_s=settings.pull.floor_bytes_per_s,
+    )
+    commits = Commits(
+        store=core.content.store, policy=policy, checks=checks, metrics=metrics, clock=time.monotonic
+    )
+    return Outbound(
+        dialer=dialer,
+        measure_dialer=measure_dialer,
+        channels=channels,
+        asker=asker,
+        standing=StandingChannels(
+            roster=roster, greet=asker.greet, meet=client.meet, at_once=settings.lookup.at_once
+        ),
+        index=index,
+        measurer=Measurer(
+            roster=roster,
+            regard=policy.regard,
+            settings=settings.latency,
+            metrics=metrics,
+            load=lambda: core.records.traffic.uploads,
+            dialer=measure_dialer,
+        ),
+        client=client,
+        puller=Puller(
+            index=index,
+            roster=roster,
+            policy=policy,
+            client=client,
+            stall_s=settings.pull.stall_s,
+            metrics=metrics,
+            relays=relays,
+            buffers=StripeBuffers(transfer.stripe_buffer_bytes),
+            limit=TokenBucket(transfer.download_bytes_per_s),
+            commits=commits,
+            checks=checks,
+        ),
+        relays=relays,
+        resolver=TagResolver(
+            offer=core.content.offer,
+            finder=make_tag_finder(asker=asker),
+            max_age_s=settings.tags.max_age_s,
+            not_asked=partial(_not_asked, policy),
+        ),
+    )
+
+
+def _introduced(identities: Identities, membership: Membership, peer: Peer, answer: Answer | None) -> None:
+    """This answered at the peer's address, and perhaps said where it is."""
+    identities.answered(peer, answer)
+    who = None if answer is None else answer.who
+    if who is not None and who.placement is not None and who.name == peer.name:
+        membership.placed(peer, who.placement)
+
+
+def _not_asked(policy: Policy) -> str:
+    """The end of a sentence that says which peers were not asked about a tag."""
+    now_s = time.monotonic()
+    return not_asked(policy.unasked(now_s), policy.own_trouble(now_s))
+
+
+def _own_address(settings: Settings) -> str | None:
+    """The address for measuring connections: peers recognise this node by it. None: any address."""
+    host = settings.listen.peer.host
+    return None if host in ("0.0.0.0", "::") else host
