@@ -39,7 +39,9 @@ def named_mirrors(hosts_dir: Path, ports: Collection[int]) -> NamedMirrors:
     files = 0
     for path in sorted(hosts_dir.glob("*/hosts.toml"))[:_FILES_MAX]:
         file = _read(path)
-        if file.problem:
+        if file.problem or path.parent.name.startswith(
+            "."
+        ):  # no registry: a directory that is just being made
             continue
         files += 1
         for host in file.hosts:

@@ -106,6 +106,11 @@ def test_file_that_is_no_hosts_toml_is_passed_over(tmp_path: Path, junk: bytes) 
     assert named(tmp_path) == (LOOPBACK,)
 
 
+def test_a_directory_that_is_just_being_made_is_no_registry(tmp_path: Path) -> None:
+    write(tmp_path, ".docker.io.shorthaul-new", host("http://127.0.0.1:30020"))
+    assert named(tmp_path) == ()
+
+
 def test_there_may_be_none(tmp_path: Path) -> None:
     assert named(tmp_path) == ()
     assert named(tmp_path / "not there") == ()
