@@ -27,6 +27,9 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     )
     parser.add_argument("--namespace", help="the agents' (default: that of the pod which this runs in)")
     parser.add_argument("--selector", default=_SELECTOR, help=f"of the agents' pods (default: {_SELECTOR})")
+    parser.add_argument(
+        "--daemonset", metavar="NAME", help="of the agents: then nodes that should have a pod count too"
+    )
     parser.add_argument("--container", default="agent", help="in which it runs (default: agent)")
     parser.add_argument(
         "--timeout", type=float, default=60.0, metavar="SECONDS", help="for one pod (default: 60)"
@@ -44,15 +47,15 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         if not command:
             raise CommandError("no command", hint="write for example: shorthaul everywhere doctor", status=2)
-        every = asyncio.run(_run(arguments, command))
+        every, missing = asyncio.run(_run(arguments, command))
     except CommandError as error:
         print(error.lines, file=sys.stderr)
         return error.status
-    print(report(command, every))
-    return 0 if every and all(said.good for said in every) else 1
+    print(report(command, every, missing=missing))
+    return 0 if every and not missing and all(said.good for said in every) else 1
 
 
-async def _run(arguments: argparse.Namespace, command: Sequence[str]) -> tuple["Said", ...]:
+async def _run(arguments: argparse.Namespace, command: Sequence[str]) -> tuple[tuple["Said", ...], int]:
     from agent.fleet.execution import Fleet
     from agent.members.kubernetes.client import ApiServer, Failed, access
 
@@ -66,10 +69,11 @@ async def _run(arguments: argparse.Namespace, command: Sequence[str]) -> tuple["
         )
         try:
             pods = await fleet.pods()
+            missing = await fleet.missing(arguments.daemonset, pods) if arguments.daemonset else 0
         except (Failed, OSError) as error:
             hint = error.hint if isinstance(error, Failed) else "run it in a pod, or name --api"
-            raise CommandError(f"the agents' pods can't be listed: {error}", hint=hint) from error
-        return await fleet.run(["shorthaul", *command], pods)
+            raise CommandError(f"the agents can't be listed: {error}", hint=hint) from error
+        return await fleet.run(["shorthaul", *command], pods), missing
 
 
 def _own_namespace() -> str:

@@ -6,10 +6,11 @@ channel: 1 what the command prints, 2 its errors, 3 a ``Status`` with how it end
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from agent.fleet.pods import AgentPod, Said, agent_pods, exit_status
+from agent.fleet.pods import AgentPod, Said, agent_pods, exit_status, nodes_without
 from agent.members.kubernetes.client import ApiServer, Expired, Failed
 
 PROTOCOL = "v4.channel.k8s.io"
@@ -33,11 +34,18 @@ class Fleet:
     async def pods(self) -> tuple[AgentPod, ...]:
         """All pods of agents. Raises `Failed`."""
         path = f"/api/v1/namespaces/{self.namespace}/pods"
+        return agent_pods(await self._read(path, {"labelSelector": self.selector}, "PodList"))
+
+    async def missing(self, daemonset: str, pods: Sequence[AgentPod]) -> int:
+        """How many nodes should have one of these pods, and have none. Raises `Failed`."""
+        path = f"/apis/apps/v1/namespaces/{self.namespace}/daemonsets/{daemonset}"
+        return nodes_without(await self._read(path, {}, "DaemonSet"), pods)
+
+    async def _read(self, path: str, query: Mapping[str, str], kind: str) -> dict[str, Any]:
         try:
-            listed = await self.api.read(path, {"labelSelector": self.selector}, kinds={"PodList"})
-        except Expired as error:  # no list without a version expires
+            return await self.api.read(path, query, kinds={kind})
+        except Expired as error:  # nothing that is read without a version expires
             raise Failed(str(error), hint="try again") from error
-        return agent_pods(listed)
 
     async def run(self, command: Sequence[str], pods: Sequence[AgentPod]) -> tuple[Said, ...]:
         """What the command says in each pod, in their order."""

@@ -7,10 +7,11 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentPod:
-    """A pod, and the node that it is on."""
+    """A pod, and the node that it is on. ``ready``: whether Kubernetes takes it for ready."""
 
     name: str
     node: str
+    ready: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,8 +25,8 @@ class Said:
 
     @property
     def good(self) -> bool:
-        """Whether it ran, and found nothing wrong."""
-        return self.status == 0 and not self.failure
+        """Whether it ran, and found nothing wrong, in a pod that is ready."""
+        return self.status == 0 and not self.failure and self.pod.ready
 
 
 def agent_pods(listed: Mapping[str, Any]) -> tuple[AgentPod, ...]:
@@ -35,8 +36,14 @@ def agent_pods(listed: Mapping[str, Any]) -> tuple[AgentPod, ...]:
         metadata, spec = _mapping(item.get("metadata")), _mapping(item.get("spec"))
         name, node = metadata.get("name"), spec.get("nodeName")
         if isinstance(name, str) and isinstance(node, str) and "deletionTimestamp" not in metadata:
-            found.append(AgentPod(name=name, node=node))
+            found.append(AgentPod(name=name, node=node, ready=_is_ready(_mapping(item.get("status")))))
     return tuple(sorted(found, key=lambda pod: (pod.node, pod.name)))
+
+
+def nodes_without(daemonset: Mapping[str, Any], pods: Iterable[AgentPod]) -> int:
+    """How many nodes should have a pod by the DaemonSet's own count, and have none."""
+    desired = _mapping(daemonset.get("status")).get("desiredNumberScheduled")
+    return max(0, desired - len({pod.node for pod in pods})) if isinstance(desired, int) else 0
 
 
 def exit_status(document: object) -> tuple[int, str]:
@@ -51,12 +58,17 @@ def exit_status(document: object) -> tuple[int, str]:
     return 0, str(status.get("message") or "the API server does not say how the command ended")
 
 
-def report(command: Sequence[str], every: Sequence[Said], shown_max: int = 20) -> str:
-    """What a person reads: the nodes where something is wrong, with all that was said there."""
+def report(command: Sequence[str], every: Sequence[Said], *, missing: int = 0, shown_max: int = 20) -> str:
+    """What a person reads: the nodes where something is wrong, with all that was said there.
+
+    ``missing``: how many nodes have no pod.
+    """
     bad = [said for said in every if not said.good]
     parts = [_section(said) for said in bad[:shown_max]]
     if len(bad) > shown_max:
         parts.append(f"and {len(bad) - shown_max} nodes more: " + ", ".join(_nodes(bad[shown_max:])))
+    if missing:
+        parts.append(f"Nodes without a pod, which should have one: {missing}.")
     if not every:
         parts.append("There is no pod of an agent.")
     else:
@@ -67,9 +79,15 @@ def report(command: Sequence[str], every: Sequence[Said], shown_max: int = 20) -
 
 
 def _section(said: Said) -> str:
-    why = said.failure or f"exit status {said.status}"
+    ended = said.failure or (f"exit status {said.status}" if said.status else "")
+    why = ", ".join(part for part in ("" if said.pod.ready else "the pod is not ready", ended) if part)
     lines = "".join(f"\n    {line}" for line in said.output.rstrip().splitlines())
     return f"{said.pod.node} ({said.pod.name}): {why}{lines}"
+
+
+def _is_ready(status: Mapping[str, Any]) -> bool:
+    conditions = _mappings(status.get("conditions"))
+    return any(each.get("type") == "Ready" and each.get("status") == "True" for each in conditions)
 
 
 def _nodes(every: Iterable[Said]) -> list[str]:

@@ -15,6 +15,7 @@ def test_doctor_is_asked_in_the_pods_of_all_agents() -> None:
     labels = one("DaemonSet")["spec"]["template"]["metadata"]["labels"]
     wanted = dict(label.split("=") for label in arguments.selector.split(","))
     assert arguments.command == ["doctor"]
+    assert arguments.daemonset == one("DaemonSet")["metadata"]["name"]
     assert wanted.items() <= labels.items()
     assert wanted["app.kubernetes.io/component"] == "agent"
 
@@ -29,6 +30,12 @@ def test_rights_are_those_of_the_test_alone_and_go_with_it() -> None:
     assert role["rules"] == [
         {"apiGroups": [""], "resources": ["pods"], "verbs": ["list"]},
         {"apiGroups": [""], "resources": ["pods/exec"], "verbs": ["get", "create"]},
+        {
+            "apiGroups": ["apps"],
+            "resources": ["daemonsets"],
+            "resourceNames": ["shorthaul"],
+            "verbs": ["get"],
+        },
     ]
     account = _hook("ServiceAccount")["metadata"]["name"]
     assert [each["name"] for each in binding["subjects"]] == [account]

@@ -25,6 +25,7 @@ class Cluster:
         self.speak: dict[str, Speak] = {}
         self.asked: list[web.Request] = []
         self.forbidden = False
+        self.desired = 2
         self.at_once = self.at_once_most = 0
         self.url = ""
 
@@ -33,8 +34,15 @@ class Cluster:
         if self.forbidden:
             message = 'pods is forbidden: User "a" cannot list resource "pods"'
             return web.json_response({"kind": "Status", "message": message, "code": 403}, status=403)
-        items = [{"metadata": {"name": name}, "spec": {"nodeName": node}} for node, name in self.pods.items()]
+        ready = {"conditions": [{"type": "Ready", "status": "True"}]}
+        items = [
+            {"metadata": {"name": name}, "spec": {"nodeName": node}, "status": ready}
+            for node, name in self.pods.items()
+        ]
         return web.json_response({"kind": "PodList", "items": items})
+
+    async def read_daemonset(self, request: web.Request) -> web.Response:
+        return web.json_response({"kind": "DaemonSet", "status": {"desiredNumberScheduled": self.desired}})
 
     async def execute(self, request: web.Request) -> web.StreamResponse:
         self.asked.append(request)
@@ -59,6 +67,7 @@ async def cluster() -> AsyncIterator[Cluster]:
     app = web.Application()
     app.router.add_get("/api/v1/namespaces/images/pods", double.list_pods)
     app.router.add_get("/api/v1/namespaces/images/pods/{pod}/exec", double.execute)
+    app.router.add_get("/apis/apps/v1/namespaces/images/daemonsets/mirror", double.read_daemonset)
     runner = web.AppRunner(app)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
@@ -178,6 +187,10 @@ async def test_command_is_good_only_if_it_is_on_every_node(
     del cluster.speak["p2"]
     assert await _everywhere(cluster, "doctor") == 1
     assert "n2 (p2): " in capsys.readouterr().out
+    cluster.pods, cluster.speak = {"n1": "p1"}, {"p1": says(SUCCESS)}
+    assert await _everywhere(cluster, "doctor") == 0
+    assert await _everywhere(cluster, "--daemonset", "mirror", "doctor") == 1
+    assert "Nodes without a pod, which should have one: 1." in capsys.readouterr().out
     cluster.pods = {}
     assert await _everywhere(cluster, "doctor") == 1
 
@@ -190,4 +203,4 @@ async def test_no_command_and_no_right_are_told_with_what_to_do(
     assert await _everywhere(cluster, "doctor") == 1
     told = capsys.readouterr().err
     assert "write for example: shorthaul everywhere doctor" in told
-    assert "the agents' pods can't be listed" in told
+    assert "the agents can't be listed" in told

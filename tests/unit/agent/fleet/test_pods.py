@@ -4,11 +4,16 @@ from typing import Any
 
 import pytest
 
-from agent.fleet.pods import AgentPod, Said, agent_pods, exit_status, report
+from agent.fleet.pods import AgentPod, Said, agent_pods, exit_status, nodes_without, report
 
 
 def _pod(name: str, node: str | None, **metadata: object) -> dict[str, Any]:
-    return {"metadata": {"name": name, **metadata}, "spec": {} if node is None else {"nodeName": node}}
+    conditions = [{"type": "Initialized", "status": "True"}, {"type": "Ready", "status": "True"}]
+    return {
+        "metadata": {"name": name, **metadata},
+        "spec": {} if node is None else {"nodeName": node},
+        "status": {"conditions": conditions},
+    }
 
 
 def _said(node: str, **fields: Any) -> Said:
@@ -30,6 +35,29 @@ def test_pods_that_end_or_have_no_node_yet_are_not_asked() -> None:
 )
 def test_list_that_makes_no_sense_has_no_pods(listed: dict[str, Any]) -> None:
     assert agent_pods(listed) == ()
+
+
+def test_pod_that_is_not_ready_is_told_whatever_the_command_says() -> None:
+    listed = {
+        "items": [{**_pod("p", "n1"), "status": {"conditions": [{"type": "Ready", "status": "False"}]}}]
+    }
+    (pod,) = agent_pods(listed)
+    said = Said(pod=pod)
+    assert not said.good
+    assert report(["doctor"], [said]).startswith("n1 (p): the pod is not ready\n")
+
+
+@pytest.mark.parametrize(
+    ("status", "missing"), [({"desiredNumberScheduled": 3}, 1), ({"desiredNumberScheduled": 2}, 0), ({}, 0)]
+)
+def test_nodes_without_a_pod_are_counted(status: dict[str, int], missing: int) -> None:
+    pods = [AgentPod(name=name, node=node) for name, node in (("a", "n1"), ("b", "n2"), ("new", "n2"))]
+    assert nodes_without({"status": status}, pods) == missing
+
+
+def test_report_says_how_many_nodes_have_no_pod() -> None:
+    text = report(["doctor"], [_said("n1")], missing=2)
+    assert text.splitlines()[0] == "Nodes without a pod, which should have one: 2."
 
 
 def test_success_is_status_0() -> None:
