@@ -112,8 +112,11 @@ class RegistryDirectory:
             sync_directory(found.parent)
 
     def _entry(self, folder: Path, name: str) -> Entry:
-        certificates = tuple(sorted(each.name for each in folder.iterdir() if each.suffix in _CERTIFICATES))
+        certificates: tuple[str, ...] = ()
         try:
+            certificates = tuple(
+                sorted(each.name for each in folder.iterdir() if each.suffix in _CERTIFICATES)
+            )
             hosts = read_regular(self._node.find(self.path / name / FILE), most_bytes=BYTES_MAX + 1)
         except FileNotFoundError:
             return Entry(certificates=certificates)

@@ -154,7 +154,7 @@ class _Planner:
             return False
         try:
             owner = self._read(name).owner
-        except (TomlInvalid, PartBroken):
+        except (TomlInvalid, PartBroken, CantMerge):
             return True  # and it is refused, with its reason
         if not owner or not owner.strip():
             return False
@@ -200,6 +200,8 @@ class _Planner:
     def take_out(self, name: str) -> None:
         """Plan this registry's file without our part, if it has one."""
         entry = self._tree.entries[name]
+        if entry.problem:
+            self._remarks.append(f"{name} may have lines of ours, but can't be read: {entry.problem}")
         if entry.hosts is None or not has_marks(entry.hosts):
             return
         try:
@@ -216,11 +218,13 @@ class _Planner:
         )
 
     def _read(self, name: str) -> _Known:
-        """Raises `TomlInvalid`, `PartBroken`."""
+        """Raises `TomlInvalid`, `PartBroken`, and `CantMerge` for a file that can't be read."""
         if name not in self._known:
             entry = self._tree.entries.get(name)
             if entry is not None and entry.problem:
-                raise TomlInvalid(entry.problem)
+                raise CantMerge(
+                    f"it can't be read: {entry.problem}", hint="let root read it, and run this again"
+                )
             if entry is None or entry.hosts is None:
                 self._known[name] = _Known(None, None)
             else:
@@ -256,7 +260,7 @@ class _Planner:
             if owner:
                 parse(owner)
                 return with_paths(owner, _beside_default)
-        except (TomlInvalid, PartBroken):
+        except (TomlInvalid, PartBroken, CantMerge):
             pass  # containerd can't read it either, and takes the certificates beside it
         return _certificates([_beside_default(each) for each in default.certificates])
 

@@ -216,6 +216,27 @@ def test_a_drop_in_sets_the_directory_and_nothing_else(version: str, says: int, 
     assert sorted(each.name for each in tmp_path.iterdir()) == ["conf.d", "config.toml"]
 
 
+def test_root_without_capabilities_does_what_it_may_and_says_the_rest(tmp_path: Path) -> None:
+    """As in a pod that drops all of them: files of other owners are out of reach."""
+    for name in ("mine.io", "others.io", "closed.io"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "hosts.toml").write_text('server = "https://registry"\n')
+    os.chown(tmp_path / "others.io/hosts.toml", 65534, 65534)
+    os.chown(tmp_path / "closed.io", 65534, 65534)
+    (tmp_path / "closed.io").chmod(0o700)
+    bare = ["setpriv", "--bounding-set=-all", "--inh-caps=-all", SHORTHAUL]
+    ended = subprocess.run(
+        [*bare, "configure", "--certs-d", str(tmp_path)], capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 1
+    assert "others.io/hosts.toml: Operation not permitted; the old file stays" in ended.stderr
+    assert "closed.io/hosts.toml is left as it is: it can't be read" in ended.stderr
+    assert "127.0.0.1:30020" in (tmp_path / "mine.io/hosts.toml").read_text()
+    assert "127.0.0.1:30020" in (tmp_path / "_default/hosts.toml").read_text()
+    run([*bare, "unconfigure", "--certs-d", str(tmp_path)])
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["closed.io", "mine.io", "others.io"]
+
+
 def test_a_full_disk_leaves_the_old_file(cluster: Cluster, tmp_path: Path) -> None:
     """On a file system of its own, because a full disk is hard to imitate."""
     run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(tmp_path)])

@@ -211,9 +211,14 @@ def test_broken_marks_are_refused_with_the_way_out() -> None:
     assert plan_unconfigure(tree({DEFAULT: "# >>> shorthaul >>> x\n"})).refusals
 
 
-def test_a_file_that_cannot_be_read_is_refused() -> None:
-    broken = Tree(entries={"docker.io": Entry(hosts=b"", problem="Permission denied")})
-    assert "Permission denied" in plan_configure(broken, MIRROR, ["docker.io"]).refusals[0].why
+def test_a_file_that_cannot_be_read_is_refused_and_noted_at_the_end() -> None:
+    closed = Tree(entries={"docker.io": Entry(hosts=b"", problem="Permission denied")})
+    plan = plan_configure(closed, MIRROR, ["docker.io"])
+    assert "Permission denied" in plan.refusals[0].why
+    assert "let root read it" in plan.refusals[0].hint
+    assert [each.name for each in plan_configure(closed, MIRROR).refusals] == ["docker.io"]
+    assert "can't be read" in plan_unconfigure(closed).remarks[0]
+    assert not plan_unconfigure(closed).refusals
 
 
 def test_what_is_tried_is_said_with_what_the_owner_should_know() -> None:
