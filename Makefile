@@ -3,7 +3,7 @@ PYTHON := .venv/bin/python
 # Tests wait more than they work, so there are more workers than processors. tests/conftest.py says who gets what.
 TEST_WORKERS := 4
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint bench lock proto chart-docs clean
+.PHONY: help setup demo test lint bench lock image proto chart-docs clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,10 +30,17 @@ bench: setup ## measure and print the figures of the README
 	@$(PYTHON) -m benchmarks.probe
 	@$(PYTHON) -m benchmarks.transfer
 
-lock: ## resolve pyproject.toml's ranges into requirements.lock anew
+image: ## build the images into dist/, as root (BASE=IMAGE: on another Debian 13 than one made here)
+	@tools/setup image
+	@$(PYTHON) tools/image.py $(if $(BASE),--base $(BASE))
+
+lock: ## resolve pyproject.toml's ranges anew: requirements.lock for development, requirements-image.lock for the image
 	@CUSTOM_COMPILE_COMMAND="make lock" $(PYTHON) -m piptools compile --quiet --strip-extras --extra dev --generate-hashes \
 		--no-emit-index-url --no-emit-find-links --no-emit-trusted-host --allow-unsafe \
 		--output-file requirements.lock pyproject.toml
+	@CUSTOM_COMPILE_COMMAND="make lock" $(PYTHON) -m piptools compile --quiet --strip-extras --generate-hashes \
+		--no-emit-index-url --no-emit-find-links --no-emit-trusted-host --allow-unsafe \
+		--constraint requirements.lock --output-file requirements-image.lock pyproject.toml
 
 proto: ## make the messages of containerd's API anew (needs grpcio-tools)
 	@$(PYTHON) -m grpc_tools.protoc -I. --python_out=. --pyi_out=. agent/content/containerd/api.proto
@@ -42,4 +49,4 @@ chart-docs: ## make the chart's schema and README anew from the settings and val
 	@$(PYTHON) tools/chart.py
 
 clean: ## remove what set-up made (Debian packages stay)
-	rm -rf .venv .cache *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .cache dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -19,14 +19,17 @@ from bpf.errors import BpfError
 
 _HERE = Path(__file__).parent
 # The longest modules come first: what starts last should be short.
-_FOLDERS = ("e2e", "probe", "server", "lab", "conformance", "chart", "unit")
+_FOLDERS = ("image", "e2e", "probe", "server", "lab", "conformance", "chart", "unit")
 _SPREAD = ("tests/probe/",)
+_TOGETHER = ("tests/image/",)  # one worker builds the images, for all modules
 
 
 class _Modules(LoadScopeScheduling):  # type: ignore[misc] # xdist has no types
     """Modules as units of work. (xdist's own marks for groups have no effect since pytest 9.2.)"""
 
     def _split_scope(self, nodeid: str) -> str:
+        if nodeid.startswith(_TOGETHER):
+            return nodeid.rpartition("/")[0]
         return nodeid if nodeid.startswith(_SPREAD) else nodeid.partition("::")[0]
 
 

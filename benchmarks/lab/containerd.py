@@ -67,7 +67,7 @@ class PullFailed(LabError):
 
 class Containerd:
     """One daemon in one namespace. ``config``: TOML behind the usual configuration. ``group``: its
-    process's group id.
+    process's group id. ``binary``: where it is; its ctr is beside it.
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class Containerd:
         )
         self._config_text += config
         self._config.write_text(self._config_text)
-        self._binary = binary
+        self.binary = binary
         self._netns = netns
         self._cgroup = cgroup
         self._through = [] if group is None else ["setpriv", f"--regid={group}", "--clear-groups"]
@@ -113,7 +113,7 @@ class Containerd:
 
     def start(self) -> None:
         """Start the daemon, and wait until it answers over CRI."""
-        command = [*self._through, str(self._binary), "--config", str(self._config)]
+        command = [*self._through, str(self.binary), "--config", str(self._config)]
         self._process = Process(command, log=self.folder / "log", netns=self._netns, cgroup=self._cgroup)
         self._process.wait_until(self._answers, f"containerd {self.version}")
 
@@ -165,7 +165,7 @@ class Containerd:
 
     def ctr(self, *arguments: str) -> str:
         """Run ``ctr`` on this daemon, in the kubelet's containerd namespace. Returns its output."""
-        ctr = self._binary.parent / "ctr"
+        ctr = self.binary.parent / "ctr"
         return run([str(ctr), "--address", str(self.socket), "-n", NAMESPACE, *arguments], netns=self._netns)
 
     def forget_everything(self) -> None:

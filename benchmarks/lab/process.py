@@ -102,6 +102,13 @@ class Process:
         self.signal(signal.SIGKILL)
         return self._child.wait(10)
 
+    def wait(self, at_most_s: float = 30.0) -> int:
+        """Wait until it has ended. Returns the exit status. Raises `LabError`."""
+        try:
+            return self._child.wait(at_most_s)
+        except subprocess.TimeoutExpired as error:
+            raise LabError(f"did not end within {at_most_s:g} s: {' '.join(self._command)}") from error
+
     def wait_until(self, ready: Callable[[], bool], what: str, *, at_most_s: float = 120.0) -> None:
         """Wait for a condition that this process causes. Raises `LabError` if it ends or takes too long."""
         until_s = time.monotonic() + at_most_s
