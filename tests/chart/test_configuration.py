@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from agent.cli.commands import make_parser
 from agent.cli.settings import add_config, read_settings
 from agent.config import ContainerdStore, Settings
-from tests.chart.rendering import NODE, VERSIONS, configuration, containers, environment, one, pod
+from tests.chart.rendering import NODE, VERSIONS, configuration, containers, environment, manifests, one, pod
 from tests.chart.samples import SAMPLES
 
 _IPV6 = {"spec.nodeName": "n-6", "status.hostIP": "fd00::7", "status.podIP": "fd00:1::9"}
@@ -107,6 +108,28 @@ def test_old_and_new_pod_hand_over_in_a_directory_of_the_node_and_are_asked_in_t
     assert "hostPath" in mounts[str(settings.handover.socket.parent)]
     assert "emptyDir" in mounts[str(settings.health.socket.parent)]
     assert str(settings.health.socket) in containers()["agent"]["startupProbe"]["exec"]["command"]
+
+
+def test_agents_of_another_release_are_handed_nothing() -> None:
+    """They would take the ports from each other for ever. Like this the second one says who has them."""
+    sockets = {
+        yaml.safe_load(each["data"]["agent.yaml"])["handover"]["socket"]
+        for release in ("shorthaul", "mirror")
+        for each in manifests(name=release)
+        if each["kind"] == "ConfigMap"
+    }
+    assert len(sockets) == 2
+    assert {str(Path(socket).parent) for socket in sockets} == {"/run/shorthaul"}
+
+
+def test_admin_port_is_the_nodes_own_unless_it_is_published(tmp_path: Path) -> None:
+    assert str(_settings(tmp_path).listen.admin) == "127.0.0.1:9090"
+    assert str(_settings(tmp_path).probe.metrics) == "127.0.0.1:9091"
+    published = _settings(tmp_path, {"metrics": {"enabled": True, "address": "::"}})
+    assert (str(published.listen.admin), str(published.probe.metrics)) == ("[::]:9090", "[::]:9091")
+    assert str(_settings(tmp_path, {"network": "hostPort"}).listen.admin) == "0.0.0.0:9090", (
+        "the kubelet's probes"
+    )
 
 
 def test_hostport_mode_hands_nothing_over(tmp_path: Path) -> None:

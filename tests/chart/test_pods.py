@@ -178,6 +178,8 @@ class TestOnTheHostsNetwork:
         agent = containers()["agent"]
         for kind, path in (("readinessProbe", "/readyz"), ("livenessProbe", "/livez")):
             assert agent[kind]["httpGet"] == {"path": path, "port": 9090, "host": "127.0.0.1"}
+            over6 = containers(SAMPLES["metrics for a PodMonitor, on IPv6"])["agent"][kind]["httpGet"]
+            assert over6["host"] == "::1", "a socket for [::] takes no IPv4"
 
     def test_old_and_new_pod_share_a_directory(self) -> None:
         volumes = {each["name"]: each for each in pod()["volumes"]}

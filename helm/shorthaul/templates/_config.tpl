@@ -3,7 +3,8 @@
 {{- define "shorthaul.config" -}}
 {{- $host := eq .Values.network "host" -}}
 {{- $paths := include "shorthaul.paths" . | fromYaml -}}
-{{- $admin := .Values.metrics.enabled | ternary .Values.metrics.address ($host | ternary "127.0.0.1" "0.0.0.0") -}}
+{{- /* In a pod on the pod network the kubelet asks the pod's address. */ -}}
+{{- $admin := or .Values.metrics.enabled (not $host) | ternary .Values.metrics.address "127.0.0.1" -}}
 {{- $listen := dict "admin" (include "shorthaul.endpoint" (list $admin .Values.ports.admin)) -}}
 {{- if $host }}{{ $_ := set $listen "hostport" (printf "127.0.0.1:%d" (int .Values.ports.hostport)) }}{{ end -}}
 {{- $kubernetes := dict
@@ -24,7 +25,9 @@
       "membership" (dict "kubernetes" $kubernetes)
       "health" (dict "socket" "/run/shorthaul-pod/health.sock")
       "probe" $probe -}}
-{{- if $host }}{{ $_ := set $own "handover" (dict "socket" "/run/shorthaul/handover.sock") }}{{ end -}}
+{{- /* Of this release alone: agents of two releases would take the ports from each other for ever. */ -}}
+{{- $release := printf "%s/%s" .Release.Namespace (include "shorthaul.fullname" .) | sha256sum | trunc 8 -}}
+{{- if $host }}{{ $_ := set $own "handover" (dict "socket" (printf "/run/shorthaul/handover-%s.sock" $release)) }}{{ end -}}
 {{- if not .Values.membership.nodeLabels }}{{ $_ := set $own "placement" (dict "labels_file" "/etc/podinfo/labels") }}{{ end -}}
 {{- with .Values.stateDirectory }}{{ $_ := set $own "state_dir" . }}{{ end -}}
 {{- mustMergeOverwrite (deepCopy .Values.config) $own | mustToPrettyJson -}}

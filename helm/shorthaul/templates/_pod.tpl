@@ -37,6 +37,8 @@ maxUnavailable: {{ eq (toString $said.maxUnavailable) "" | ternary ($host | tern
 {{- define "shorthaul.agent" -}}
 {{- $host := eq .Values.network "host" -}}
 {{- $paths := include "shorthaul.paths" . | fromYaml -}}
+{{- /* The agent's sockets for IPv6 take IPv6 only. */ -}}
+{{- $local := and .Values.metrics.enabled (contains ":" .Values.metrics.address) | ternary "\"::1\"" "127.0.0.1" -}}
 {{ include "shorthaul.container" . }}
 args: {{ concat (list "agent" "--log-format" .Values.agent.logFormat) .Values.agent.extraArgs | toJson }}
 env: {{- include "shorthaul.agentEnv" . | nindent 2 }}
@@ -51,12 +53,12 @@ startupProbe:
   timeoutSeconds: 5
   failureThreshold: 300
 readinessProbe:
-  httpGet: {path: /readyz, port: {{ .Values.ports.admin }}{{ if $host }}, host: 127.0.0.1{{ end }}}
+  httpGet: {path: /readyz, port: {{ .Values.ports.admin }}{{ if $host }}, host: {{ $local }}{{ end }}}
   periodSeconds: 2
   timeoutSeconds: 5
   failureThreshold: 2
 livenessProbe:
-  httpGet: {path: /livez, port: {{ .Values.ports.admin }}{{ if $host }}, host: 127.0.0.1{{ end }}}
+  httpGet: {path: /livez, port: {{ .Values.ports.admin }}{{ if $host }}, host: {{ $local }}{{ end }}}
   periodSeconds: 10
   timeoutSeconds: 5
   failureThreshold: 3
