@@ -1,6 +1,6 @@
 """Whether containerd will use a directory of registries, and the exact lines to add if not. Pure."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,7 +52,10 @@ def advise(
     readings = config.readings(release)
     bad = [(each, why) for each in readings if (why := _why_not(each, certs_d, config, same))]
     if not bad:
-        return Advice(used=True, why=f"containerd reads {certs_d}, by config_path in {_where_set(config)}")
+        only = _while(readings)
+        return Advice(
+            used=True, why=f"containerd reads {certs_d}, by config_path in {_where_set(config)}{only}"
+        )
     only = f"containerd {bad[0][0].release}: " if len(bad) < len(readings) else ""
     first = _MIRRORS_FIRST if any(each.mirrors for each in readings) else ""
     return Advice(
@@ -84,6 +87,16 @@ def _why_not(
             f"config_path is a list ({path}), which containerd 2.x takes for one path: it reads no hosts.toml"
         )
     return f"config_path is {path}, so containerd reads the files there and not those in {certs_d}"
+
+
+def _while(readings: Iterable[Reading]) -> str:
+    """On what it depends that a list is read, if that is about to change."""
+    if any(":" in (each.config_path or "") and each.release != OLD and each.discards for each in readings):
+        return (
+            ", a list, which containerd 2.x reads only while discard_unpacked_layers is true; that has to be "
+            "false for layers to be shared, so name one directory as well"
+        )
+    return ""
 
 
 def _where_set(config: ContainerdConfig) -> str:

@@ -38,7 +38,12 @@ def plan_drop_in(
 ) -> DropIn:
     """The drop-in that makes containerd read this directory. ``first_lines``: of the files of ``config``."""
     if config.problem:
-        return DropIn(why_not=f"{config.problem}")
+        return DropIn(why_not=config.problem)
+    if any(reading.mirrors for reading in config.readings(release)):
+        return DropIn(
+            why_not="the CRI plugin does not start with config_path and registry.mirrors or "
+            "registry.configs.*.tls"
+        )
     if flavour.merges_in is not None and "k0s_managed=true" in first_lines.get(config.path, ""):
         return _drop_in(config, flavour.merges_in / NAME, certs_d)
     if not config.files:

@@ -73,7 +73,9 @@ def test_a_list_is_fine_for_a_containerd_that_is_known_to_be_1x() -> None:
 
 def test_a_list_is_read_by_2x_while_it_pulls_in_the_old_way() -> None:
     plugin = '[plugins."io.containerd.cri.v1.images"]\ndiscard_unpacked_layers = true\n'
-    assert advice(f"version = 3\n{plugin}" + THREE.format(f"{CERTS_D}:/b")).used is True
+    found = advice(f"version = 3\n{plugin}" + THREE.format(f"{CERTS_D}:/b"))
+    assert found.used is True
+    assert "only while discard_unpacked_layers is true" in found.why
 
 
 def test_tables_that_exclude_config_path_have_to_go_first() -> None:

@@ -62,6 +62,15 @@ def test_none_is_written_where_a_later_file_has_the_last_word() -> None:
 
 
 @pytest.mark.parametrize(
+    "line",
+    ['registry.mirrors."docker.io".endpoint = ["https://m"]', 'registry.configs."a".tls.ca_file = "x"'],
+)
+def test_none_is_written_beside_tables_with_which_the_plugin_would_not_start(line: str) -> None:
+    files = {str(CONFIG): f'version = 3\n{IMPORTS}[plugins."io.containerd.cri.v1.images"]\n{line}\n'}
+    assert "does not start" in plan(files).why_not
+
+
+@pytest.mark.parametrize(
     "imports",
     [
         "",

@@ -58,3 +58,55 @@ def test_a_flavour_and_a_file_that_are_given_are_taken(tmp_path: Path) -> None:
     write(tmp_path, "/etc/mine.toml", "version = 2\n")
     found = look_at(tmp_path, name="eks", config=Path("/etc/mine.toml"))
     assert (found.flavour.name, len(found.config.files)) == ("eks", 1)
+
+
+RANCHER = "/var/lib/rancher/k3s/agent/etc/containerd"
+MIRRORS = '[plugins."io.containerd.grpc.v1.cri".registry.mirrors."docker.io"]\nendpoint = ["https://m"]\n'
+DISCARD = '[plugins."io.containerd.cri.v1.images"]\ndiscard_unpacked_layers = true\n'
+SHIPPED: dict[str, tuple[dict[str, str], bool, str]] = {
+    "k3s": ({f"{RANCHER}/config.toml": "version = 3\n" + THREE.format(f"{RANCHER}/certs.d")}, True, ""),
+    "k0s": ({"/etc/k0s/containerd.toml": "# k0s_managed=true\nversion = 3\n"}, False, "no config_path"),
+    "talos": (
+        {
+            "/etc/cri/containerd.toml": 'version = 3\nimports = ["/etc/cri/conf.d/cri.toml"]\n',
+            "/etc/cri/conf.d/cri.toml": "version = 3\n" + THREE.format("/etc/cri/conf.d/hosts"),
+        },
+        True,
+        "",
+    ),
+    "gke": (
+        {"/etc/containerd/config.toml": f"version = 2\n{MIRRORS}", "/home/kubernetes/bin/x": ""},
+        False,
+        "no config_path",
+    ),
+    "eks": (
+        {
+            "/etc/containerd/config.toml": f"version = 3\n{DISCARD}"
+            + THREE.format("/etc/containerd/certs.d:/etc/docker/certs.d"),
+            "/etc/eks/x": "",
+        },
+        True,
+        "only while discard_unpacked_layers is true",
+    ),
+    "aks": (
+        {
+            "/etc/containerd/config.toml": "version = 2\n" + TWO.format("/etc/containerd/certs.d"),
+            "/etc/kubernetes/azure.json": "",
+        },
+        True,
+        "",
+    ),
+}
+"""What the flavours ship, in the few lines that count here. Read from their documentation, not tried."""
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_what_a_flavour_ships_is_found_and_understood(name: str, tmp_path: Path) -> None:
+    files, used, words = SHIPPED[name]
+    for path, text in files.items():
+        write(tmp_path, path, text)
+    found = look_at(tmp_path)
+    assert found.flavour.name == name
+    assert found.certs_d == found.flavour.certs_d
+    assert found.advice().used is used
+    assert words in found.advice().why
