@@ -9,10 +9,11 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 
+from agent import __version__
 from agent.admin.readiness import Phase
 from agent.app.parts import Parts
 from agent.handover.giving import Giver
-from agent.handover.messages import Claims, Yielded
+from agent.handover.messages import Claims, Offer, Yielded
 from agent.handover.taking import Older
 from agent.listen.http import HttpListener
 
@@ -31,6 +32,8 @@ class Succession:
         self._older = older
         self._listening: asyncio.Task[None] | None = None
         self._giver: Giver | None = None
+        if older is not None:
+            parts.core.records.book.known_programs = older.offer.programs
         path = parts.settings.handover.socket
         if path is not None:
             self._giver = Giver(
@@ -71,7 +74,8 @@ class Succession:
                 core.content.offer.ages.take(yielded.ages)
                 core.records.accepted.inherit(yielded.cookies, every=yielded.every)
             _log.info(
-                "took over from the agent of this node", extra={"fields": {"version": self._older.agent}}
+                "took over from the agent of this node",
+                extra={"fields": {"version": self._older.offer.agent}},
             )
         core.records.readiness.phase = Phase.SERVING
         if self._giver is not None:
@@ -96,9 +100,11 @@ class Succession:
         cookies, every = self._parts.core.records.accepted.cookies()
         return Claims(cookies=cookies, every=every)
 
-    def proved(self) -> bool:
+    def offer(self) -> Offer:
         """See `agent.handover.giving.Desk`."""
-        return self._parts.core.records.book.proved(time.monotonic())[0]
+        return Offer(
+            agent=__version__, proved=self._is_proved(), programs=self._parts.core.records.book.programs
+        )
 
     async def yield_to(self, places: Sequence[tuple[str, int]]) -> Yielded:
         """See `agent.handover.giving.Desk`."""
@@ -134,15 +140,18 @@ class Succession:
             following.cancel()
             await asyncio.gather(following, return_exceptions=True)
 
+    def _is_proved(self) -> bool:
+        return self._parts.core.records.book.proved(time.monotonic())[0]
+
     async def _fit(self, older: Older) -> None:
         core = self._parts.core
         while core.content.store.problem is not None:  # noqa: ASYNC110 - a store does not tell when it works
             await asyncio.sleep(_POLL_S)
         with suppress(TimeoutError):
-            async with asyncio.timeout(_MEMBERS_S if self._parts.settings.membership.static else 0):
+            async with asyncio.timeout(_MEMBERS_S if self._parts.settings.membership.name != "none" else 0):
                 await core.members.known.wait()
-        if older.proved:
+        if older.offer.proved:
             with suppress(TimeoutError):
                 async with asyncio.timeout(_PROOF_S):
-                    while not self.proved():  # noqa: ASYNC110 - see above
+                    while not self._is_proved():  # noqa: ASYNC110 - see above
                         await asyncio.sleep(_POLL_S)

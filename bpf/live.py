@@ -72,7 +72,7 @@ class LiveSource:
             self._ours = dict.fromkeys((*self.programs, *known), True)
             connects = (self.loaded.fds[name] for name in (*_CONNECTS, *_NEAR))
             self._tags = {tag for fd in connects if (tag := self._libbpf.tag(fd)) is not None}
-            self._was_alone = self._is_alone()
+            self._at_start = frozenset(self._strangers())
             self._attach(preorder, stack)
             self._ring = RingBuffer(self._libbpf, self.loaded.fds["events"])
             stack.callback(self._ring.close)
@@ -114,6 +114,10 @@ class LiveSource:
         """See `EventSource`."""
         self._libbpf.store(self.loaded.fds["flows"], fd, bytes([Owner.AGENT]))
 
+    def know(self, programs: Collection[int]) -> None:
+        """See `EventSource`."""
+        self._ours |= dict.fromkeys(programs, True)
+
     def own_addresses(self, ips: Sequence[bytes]) -> None:
         """See `EventSource`."""
         self._own_ips.use(ips)
@@ -127,7 +131,7 @@ class LiveSource:
             own = self._others(self._own_cgroup or self._root)
             self._alike = all(self._others(place) == own for place in self.containerds)
         else:
-            self._alike = self._is_alone(at_root=False)
+            self._alike = next(self._strangers(at_root=False), None) is None
         if self.preordered:
             return
         wanted = {place for place in (*self.containerds, self._own_cgroup) if place not in (None, self._root)}
@@ -150,7 +154,7 @@ class LiveSource:
         return ConnectOrder(
             everywhere=self.preordered and in_front[0],
             near=bool(self._near) and all(in_front[1:]),
-            alone=self._was_alone
+            alone=all(self._is_ours(program) for program in self._at_start)
             and all(self._is_ours(program) for programs in lists for program in itertools.chain(*programs)),
             alike=self._alike,
         )
@@ -208,17 +212,13 @@ class LiveSource:
                 return False
         return True
 
-    def _is_alone(self, *, at_root: bool = True) -> bool:
-        """Whether no other tool's program runs on connect() in any cgroup. ``at_root``: nor in the root."""
-        in_root = itertools.chain(*self._programs(self._root))
-        if at_root and any(not self._is_ours(program) for program in in_root):
-            return False
+    def _strangers(self, *, at_root: bool = True) -> Iterator[int]:
+        """The programs of other tools that run on connect() in any cgroup. ``at_root``: the root's, too."""
         folders = itertools.islice((path for path in self._root.rglob("*") if path.is_dir()), _CGROUPS_MAX)
-        return all(
-            self._is_ours(program)
-            for folder in folders
-            for program in itertools.chain(*self._programs(folder, effective=False))
-        )
+        found = (self._programs(folder, effective=False) for folder in folders)
+        everywhere = itertools.chain([self._programs(self._root)] if at_root else [], found)
+        for programs in everywhere:
+            yield from (one for one in itertools.chain(*programs) if not self._is_ours(one))
 
     def _is_ours(self, program: int) -> bool:
         """Whether a program is ours, or the very same code in another probe. Such code rewrites nothing."""

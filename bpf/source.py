@@ -62,6 +62,9 @@ class EventSource(Protocol):
         `Owner.AGENT`. Raises `BpfError`.
         """
 
+    def know(self, programs: Collection[int]) -> None:
+        """These are programs of another probe, by their ids. They rewrite nothing, whatever their code is."""
+
     def own_addresses(self, ips: Sequence[bytes]) -> None:
         """The node's addresses, 16 bytes each, the most important first. Only clients with such an address,
         or on loopback, are told of by the ends that accept their connections.
@@ -104,6 +107,9 @@ class ReplaySource:
         """See `EventSource`."""
 
     def own_listener(self, fd: int) -> None:
+        """See `EventSource`."""
+
+    def know(self, programs: Collection[int]) -> None:
         """See `EventSource`."""
 
     def own_addresses(self, ips: Sequence[bytes]) -> None:

@@ -51,6 +51,7 @@ def make_background(
             node=core.own,
             listeners=tuple(one.socket for one in inbound.listeners.values()),
             accepted=core.records.accepted,
+            known=lambda: core.records.book.known_programs,
         ),
         book=core.records.book,
         roster=core.members.roster,

@@ -92,6 +92,8 @@ class FlowBook:
         self._waiting: OrderedDict[int, tuple[float, list[VerdictCallback]]] = OrderedDict()
         self._contradictions = 0
         self._probe_started_s = 0.0
+        self.programs: tuple[int, ...] = ()  # the ids of the last probe's eBPF programs
+        self.known_programs: tuple[int, ...] = ()  # those of another probe, see `Introduction.known`
         self.foreign = 0  # connections of other network namespaces, since the probe started
         self.connected = False
 
@@ -99,6 +101,7 @@ class FlowBook:
         """Apply a message of the probe. Returns what it adds to the metrics."""
         if isinstance(message, Hello):
             self.connected = True
+            self.programs = message.programs
             if message.started_s != self._probe_started_s:  # another probe, which counts from its own start
                 self._probe_started_s, self._contradictions = message.started_s, 0
             return MetricsDelta()

@@ -16,7 +16,7 @@ from agent.flows.table import Flow
 from agent.flows.verdicts import EndpointName, Verdict
 from bpf.events import Address
 
-VERSION = 3
+VERSION = 4
 LINE_MAX = 1 << 20
 FLOWS_MAX = 100  # per message, so that decoding one does not delay the agent's pulls
 NODE_HEADER = "Shorthaul-Node"
@@ -109,9 +109,14 @@ Message = Hello | Flows | Health | Introduced
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Introduction:
-    """From an agent: which node it belongs to. Its listening sockets come with it."""
+    """From an agent: which node it belongs to. Its listening sockets come with it.
+
+    ``known``: the ids of the programs of another probe of this node: that of the older pod, in an upgrade.
+    They rewrite nothing.
+    """
 
     node: str
+    known: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,7 +200,7 @@ def decode(line: bytes) -> Message:
 def encode_request(request: Request) -> bytes:
     """What a reader sends, as one line, with the newline."""
     if isinstance(request, Introduction):
-        document: dict[str, Any] = {"agent": VERSION, "node": request.node}
+        document: dict[str, Any] = {"agent": VERSION, "node": request.node, "known": request.known}
     elif isinstance(request, Claims):
         document = {"claims": request.cookies, "complete": request.complete}
     else:
@@ -210,7 +215,8 @@ def decode_request(line: bytes) -> Request:
         if "agent" in document:
             if document["agent"] != VERSION:
                 raise MessageInvalid(f"the agent speaks version {document['agent']!r}, not {VERSION}")
-            return Introduction(node=str(document["node"]))
+            known = tuple(_number(program) for program in document["known"])
+            return Introduction(node=str(document["node"]), known=known)
         if "claims" in document:
             cookies = tuple(_number(cookie) for cookie in document["claims"])
             return Claims(cookies=cookies, complete=bool(document["complete"]))

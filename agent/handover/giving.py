@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from agent import __version__
 from agent.handover.link import Link, is_trusted
 from agent.handover.messages import (
     Claim,
@@ -38,6 +37,7 @@ _TAKE_S = 5.0  # an heir says what it wants at once
 _TAKE_MAX_BYTES = 4096
 _HURRIED_S = 3.0  # an heir that was still getting ready serves by then, or it is of no use
 _AT_ONCE_MAX = 8
+_AGAIN_S = 1.0
 
 
 class Desk(Protocol):
@@ -46,8 +46,8 @@ class Desk(Protocol):
     def claims(self) -> Claims:
         """What it accepted so far."""
 
-    def proved(self) -> bool:
-        """Whether its path is proved to be direct now."""
+    def offer(self) -> Offer:
+        """What goes with the sockets."""
 
     async def yield_to(self, places: Sequence[tuple[str, int]]) -> Yielded:
         """Stop accepting at these addresses. Nothing that was accepted ends."""
@@ -124,7 +124,12 @@ class Giver:
     async def _accept(self, listener: socket.socket) -> None:
         loop = asyncio.get_running_loop()
         while True:
-            connection, _ = await loop.sock_accept(listener)
+            try:
+                connection, _ = await loop.sock_accept(listener)
+            except OSError as error:  # no descriptor is left, for now
+                _log.warning("can't be asked for this agent's sockets: %s", error.strerror or error)
+                await asyncio.sleep(_AGAIN_S)
+                continue
             if len(self._conversations) >= _AT_ONCE_MAX:
                 connection.close()
                 continue
@@ -164,8 +169,8 @@ class Giver:
         if refusal is not None:
             connection.send(encode(refusal))
             return None
-        offer = Offer(agent=__version__, proved=self._desk.proved())
-        socket.send_fds(connection, [encode(offer)], [one.fileno() for one in self._sockets()])
+        descriptors = [one.fileno() for one in self._sockets()]
+        socket.send_fds(connection, [encode(self._desk.offer())], descriptors)
         self._heir = link = await Link.open(connection)
         if self._leaving:
             link.say(Leaving())

@@ -48,10 +48,14 @@ class Take:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Offer:
-    """To the heir, with the listening sockets. ``proved``: this agent's path is proved to be direct."""
+    """To the heir, with the listening sockets. ``proved``: this agent's path is proved to be direct.
+
+    ``programs``: the ids of the eBPF programs of this agent's probe.
+    """
 
     agent: str = _key(_text, "")
     proved: bool = _key(bool, False)
+    programs: tuple[int, ...] = _key(_numbers, ())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -34,7 +34,7 @@ from agent.handover.messages import (
 
 _log = logging.getLogger("shorthaul.handover")
 
-ANSWER_S = 10.0
+ANSWER_S = 5.0
 """How long an older agent may take to answer. A busy one takes milliseconds, so it hangs or is frozen."""
 
 _AGAIN_S = 0.2
@@ -58,14 +58,13 @@ class HandoverError(Exception):
 class Older:
     """The older agent of this node, which gave its listening sockets.
 
-    ``sockets``: those, until somebody takes them. ``proved``: its path was proved to be direct. ``urgent`` is
-    set when it stops or is gone: nobody may serve then until this agent does.
+    ``sockets``: those, until somebody takes them. ``offer``: what it said with them. ``urgent`` is set when
+    it stops or is gone: nobody may serve then until this agent does.
     """
 
     def __init__(self, connection: socket.socket, offer: Offer, sockets: Sequence[socket.socket]) -> None:
         self._connection = connection
-        self.agent = offer.agent
-        self.proved = offer.proved
+        self.offer = offer
         self.sockets = [*sockets]
         self.urgent = asyncio.Event()
         self.claims: Claims | None = None

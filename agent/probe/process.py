@@ -186,6 +186,7 @@ class Probe:
         """An agent came. From now on the kernel marks what it takes."""
         if agent.node != self._node.name:
             raise MessageInvalid(f"an agent of node {agent.node}, not of {self._node.name}")
+        self._source.know(agent.known)
         known = KnownAgent(listeners=tuple(where for one in listeners if (where := _place(one)) is not None))
         try:
             if options_memory() < _OPTIONS_MEMORY_LEAST:  # then the kernel would accept nothing

@@ -36,11 +36,15 @@ _QUEUED_S = 1.0  # what waited to be accepted when the kernel began to mark is a
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OwnSockets:
-    """What an agent tells the probe. ``listeners``: its listening sockets. ``accepted``: what they took."""
+    """What an agent tells the probe. ``listeners``: its listening sockets. ``accepted``: what they took.
+
+    ``known``: returns the programs of another probe, see `Introduction`.
+    """
 
     node: str
     listeners: Sequence[socket.socket]
     accepted: AcceptedSockets
+    known: Callable[[], tuple[int, ...]] = lambda: ()
 
 
 async def read_hello(path: Path) -> Hello:
@@ -82,7 +86,7 @@ async def _trusted(path: Path) -> socket.socket:
 
 def introduce(connection: socket.socket, own: OwnSockets) -> None:
     """Send an agent's introduction over a new connection. Raises OSError."""
-    line = encode_request(Introduction(node=own.node))
+    line = encode_request(Introduction(node=own.node, known=own.known()))
     socket.send_fds(connection, [line], [fd for listener in own.listeners if (fd := listener.fileno()) >= 0])
 
 

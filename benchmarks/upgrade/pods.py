@@ -100,6 +100,10 @@ class Rollout:
         self._stack.callback(pod.stop)
         return pod
 
+    def change(self, settings: dict[str, Any]) -> None:
+        """The settings of the pods that start from now on."""
+        self._settings = settings
+
     def upgrade(self, name: str) -> None:
         """Replace a node's pod as a DaemonSet does with maxSurge 1 and maxUnavailable 0."""
         older, began_s = self.pods[name], time.monotonic()

@@ -1,6 +1,8 @@
 """How an agent starts and stops: taken ports, bad settings, draining, and being told twice."""
 
 import json
+import os
+import resource
 import signal
 import socket
 import subprocess
@@ -225,6 +227,54 @@ def test_an_agent_is_unready_while_its_store_is_gone_and_still_relays(site: Site
     away.rename(node.layout)
     wait_for(lambda: _readiness(node) == 200, "ready again")
     assert node.blob(b"local content").body == b"local content"
+
+
+def test_a_store_of_100000_blobs_never_makes_an_agent_that_starts_fail_its_liveness_probe(site: Site) -> None:
+    node = site.add("big")
+    blobs = node.layout / "blobs/sha256"
+    for number in range(100_000):
+        content = b"%d" % number
+        file = os.open(blobs / digest_of(content).removeprefix("sha256:"), os.O_CREAT | os.O_WRONLY)
+        os.write(file, content)
+        os.close(file)
+    node.launch()
+    node.process.wait_until(lambda: _alive(node), "the agent")
+    while not node.is_ready():
+        assert _alive(node)
+    assert node.metric("shorthaul_store_blobs") == 100_000
+    assert _alive(node)
+
+
+def _alive(node: Node) -> bool:
+    """What a kubelet's liveness probe finds (``timeoutSeconds: 5`` in the chart)."""
+    try:
+        return node.ask("/livez", port=ADMIN, timeout_s=5.0).status == 200
+    except OSError:
+        return False
+
+
+def test_an_agent_that_can_accept_nothing_more_is_unready_and_says_which_listener(site: Site) -> None:
+    node = site.add("full")
+    site.start()
+    pid = node.process.pid
+    with ExitStack() as stack:
+        admin = stack.enter_context(connected(node.address, ADMIN))
+        admin.sendall(request_bytes("/livez"))
+        assert read_reply(admin).status == 200  # it is accepted already
+        before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (3, before[1]))  # what is open stays open
+        said = ""
+
+        def unready() -> bool:
+            nonlocal said
+            admin.sendall(request_bytes("/readyz?verbose"))
+            reply = read_reply(admin)
+            said = reply.body.decode()
+            return reply.status == 503
+
+        wait_for(lambda: unready() and "[-] listen.hostport: Too many open files" in said, "unready")
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
+        wait_for(lambda: not unready(), "ready again")
 
 
 def test_a_restarted_agent_can_take_its_ports_again_at_once(site: Site) -> None:

@@ -522,3 +522,25 @@ async def test_doubts_are_bounded() -> None:
         run.scrubber.resume()
         await run.rounds()
         assert len(store.reads) <= 3000 + 1024
+
+
+@virtual
+async def test_round_through_files_that_are_all_empty_lets_everybody_else_run() -> None:
+    store = MemoryStore()
+    for number in range(500):  # what a file system may leave after a power failure
+        store.put(digest_of(b"%d" % number), b"")
+    turns = 0
+
+    async def somebody_else() -> None:
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    async with scrubbing(store) as run:
+        other = asyncio.create_task(somebody_else())
+        while run.scrubber.document(MOMENT).round.done < 250:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        other.cancel()
+        await asyncio.gather(other, return_exceptions=True)
+    assert 250 <= turns <= 1000

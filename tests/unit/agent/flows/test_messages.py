@@ -226,6 +226,7 @@ def test_verdict_nobody_knows_is_refused() -> None:
     "request_",
     [
         Introduction(node="node-1"),
+        Introduction(node="node-1", known=(7, 8)),
         Claims(cookies=(1, 1 << 60)),
         Claims(cookies=(), complete=True),
         SendCanaries(),

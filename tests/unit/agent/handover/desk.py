@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from agent.handover.giving import Giver
-from agent.handover.messages import Claims, Yielded
+from agent.handover.messages import Claims, Offer, Yielded
 
 NOBODY = 65534
 
@@ -21,13 +21,12 @@ class MemoryDesk:
     def __init__(self) -> None:
         self.told: list[object] = []
         self.accepted = (1, 2)
-        self.is_proved = True
 
     def claims(self) -> Claims:
         return Claims(cookies=self.accepted, every=True)
 
-    def proved(self) -> bool:
-        return self.is_proved
+    def offer(self) -> Offer:
+        return Offer(agent="1", proved=True, programs=(5,))
 
     async def yield_to(self, places: Sequence[tuple[str, int]]) -> Yielded:
         self.told.append(tuple(places))

@@ -25,7 +25,7 @@ from agent.handover.messages import (
 
 EVERY: list[Message] = [
     Take(node="n", agent="1.0"),
-    Offer(agent="1.0", proved=True),
+    Offer(agent="1.0", proved=True, programs=(1, 2)),
     Refusal(reason="no", again=True),
     Claim(),
     Claims(cookies=(1, 1 << 63), every=True),

@@ -99,7 +99,7 @@ def test_an_agent_that_is_busy_is_asked_again(tmp_path: Path) -> None:
     with answering(path, lambda connection: connection.sendall(encode(answers.pop(0)))):
         older = ask(path, node="n")
         assert older is not None
-        assert (older.agent, older.sockets) == ("1", [])
+        assert (older.offer.agent, older.sockets) == ("1", [])
         older.close()
 
 
@@ -121,7 +121,7 @@ async def test_the_newer_agent_gets_the_very_same_sockets(tmp_path: Path) -> Non
         older_agent.listen()
         older = await asyncio.to_thread(ask, path, node="n")
         assert older is not None
-        assert older.proved
+        assert older.offer.proved
         assert [one.getsockname() for one in older.sockets] == [one.getsockname() for one in sockets]
         with socket.create_connection(sockets[2].getsockname(), timeout=30):
             older.sockets[2].accept()[0].close()

@@ -7,7 +7,7 @@ import random
 import socket
 import struct
 import time
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -313,6 +313,9 @@ class Kernel:
 
     def own_listener(self, fd: int) -> None:
         self.marked.append(fd)
+
+    def know(self, programs: Collection[int]) -> None:
+        pass
 
     def own_addresses(self, ips: Sequence[bytes]) -> None:
         pass
