@@ -143,8 +143,10 @@ def _labels(
         problems.append(LabelProblem(node=own, problem=why, hint=hint))
         if not learned:
             return None, problems
+    # A label that the Node does not have any more must not come back from a slice that did not change since.
+    in_slice = {} if Learned.NODE in learned else learned.get(Learned.SLICE, {})
     found = {
-        **{key: (value, "its EndpointSlice") for key, value in learned.get(Learned.SLICE, {}).items()},
+        **{key: (value, "its EndpointSlice") for key, value in in_slice.items()},
         **{key: (value, "placement.labels_file") for key, value in file.items()},
         **{key: (value, "its Node") for key, value in node.items()},
     }

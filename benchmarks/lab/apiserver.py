@@ -12,7 +12,7 @@ import json
 import ssl
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -160,6 +160,9 @@ class FakeApiServer:
         self.forbidden: set[str] = set()  # kinds that may not be read
         self.silent = False  # accept requests, and never answer
         self.answer: Callable[[web.BaseRequest], web.StreamResponse | None] = lambda _request: None  # a lie
+        self.lie: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]] | None = (
+            None  # for every request
+        )
         self.watch_lines: Sequence[bytes] | None = None  # what every watch says instead
         self.cut = False  # cut the connection after that
         self._tls = tls
@@ -257,6 +260,8 @@ class FakeApiServer:
         self.asked.queries.append((request.path, query))
         self.asked.tokens.append(request.headers.get("Authorization", "").removeprefix("Bearer "))
         (self.asked.watches if "watch" in query else self.asked.lists)[kind] += 1
+        if self.lie is not None:
+            return await self.lie(request)
         lie = self.answer(request)
         if lie is not None:
             return lie

@@ -50,17 +50,27 @@ with _bare_packages("kubernetes", "kubernetes.aio", "kubernetes.aio.client", "ku
     from kubernetes.aio.client.configuration import Configuration
     from kubernetes.aio.client.rest import RESTClientObject
 
-LIST_MAX_BYTES = 64 << 20
-"""Longest list: that of 5,000 agents has 1.3 MB."""
-
-EVENT_MAX_BYTES = 8 << 20
-"""Longest event of a watch: etcd keeps objects of up to 1.5 MiB."""
-
 _ERROR_MAX_BYTES = 64 << 10
 _SECRET_MAX_BYTES = 1 << 20
-_CONNECT_S, _HEAD_S, _LIST_S = 5.0, 30.0, 60.0
-SILENCE_S = 150.0
-"""A watch on which nothing comes for so long is given up. Bookmarks come about once a minute."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """The bounds on an answer.
+
+    ``connect_s``, ``head_s``: for the connection, and for the first byte. ``list_s``: for a whole list or
+    object. ``silence_s``: a watch on which nothing comes for so long is given up; bookmarks come about once a
+    minute. ``list_max_bytes``: the list of 5,000 agents has 1.7 MB. ``event_max_bytes``: etcd keeps objects
+    of up to 1.5 MiB.
+    """
+
+    connect_s: float = 5.0
+    head_s: float = 30.0
+    list_s: float = 60.0
+    silence_s: float = 150.0
+    list_max_bytes: int = 64 << 20
+    event_max_bytes: int = 8 << 20
+
 
 _SHOWN_MAX = 300
 _METADATA = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json;q=0.9"
@@ -154,9 +164,10 @@ def access(
 class ApiServer:
     """One API server. Use as an async context manager. ``agent``: the User-Agent."""
 
-    def __init__(self, access: Access, *, agent: str) -> None:
+    def __init__(self, access: Access, *, agent: str, limits: Limits | None = None) -> None:
         self._access = access
         self._agent = agent
+        self._limits = limits or Limits()
         self._client: Any = None
         self._client_ca: bytes | None = None
 
@@ -172,12 +183,14 @@ class ApiServer:
         self, path: str, query: Mapping[str, str], *, kinds: Collection[str], metadata_only: bool = False
     ) -> dict[str, Any]:
         """A list or an object of one of these kinds. Raises `Failed` and `Expired`."""
-        async with self._get(path, query, metadata_only=metadata_only, silence_s=_HEAD_S) as response:
+        async with self._get(
+            path, query, metadata_only=metadata_only, silence_s=self._limits.head_s
+        ) as response:
             try:
-                async with asyncio.timeout(_LIST_S):
-                    body = await _whole(response, LIST_MAX_BYTES)
+                async with asyncio.timeout(self._limits.list_s):
+                    body = await _whole(response, self._limits.list_max_bytes)
             except TimeoutError as error:
-                raise self._unreachable(f"no end of an answer within {_LIST_S:g} s") from error
+                raise self._unreachable(f"no end of an answer within {self._limits.list_s:g} s") from error
         document = _parsed(body)
         if document.get("kind") not in {*kinds, *(_METADATA_KINDS if metadata_only else ())}:
             raise Malformed(f"an answer of the kind {_short(str(document.get('kind')))}")
@@ -191,12 +204,14 @@ class ApiServer:
 
         Raises `Failed` and `Expired`, also between events.
         """
-        async with self._get(path, query, metadata_only=metadata_only, silence_s=SILENCE_S) as response:
+        async with self._get(
+            path, query, metadata_only=metadata_only, silence_s=self._limits.silence_s
+        ) as response:
             connection = response.connection
             transport = None if connection is None else connection.transport
             if transport is not None:
                 start_heartbeat(transport.get_extra_info("socket"), Heartbeat())
-            yield _events(response)
+            yield _events(response, self._limits.event_max_bytes)
 
     @asynccontextmanager
     async def messages(
@@ -214,7 +229,7 @@ class ApiServer:
             async with (
                 aiohttp.ClientSession(connector=connector) as session,
                 session.ws_connect(
-                    url, protocols=[protocol], headers=headers, max_msg_size=EVENT_MAX_BYTES
+                    url, protocols=[protocol], headers=headers, max_msg_size=self._limits.event_max_bytes
                 ) as socket,
             ):
                 yield _messages(socket)
@@ -240,13 +255,13 @@ class ApiServer:
             token = await self._token()
             if token:
                 headers["Authorization"] = f"Bearer {token}"
-            async with asyncio.timeout(_HEAD_S):
+            async with asyncio.timeout(self._limits.head_s):
                 answer = await client.request(
                     "GET",
                     url,
                     headers=headers,
                     _request_timeout=aiohttp.ClientTimeout(
-                        total=None, sock_connect=_CONNECT_S, sock_read=silence_s
+                        total=None, sock_connect=self._limits.connect_s, sock_read=silence_s
                     ),
                 )
             response = answer.response
@@ -254,7 +269,7 @@ class ApiServer:
                 raise await self._refusal(response)
             yield response
         except TimeoutError as error:
-            raise self._unreachable(str(error) or f"no answer within {_HEAD_S:g} s") from error
+            raise self._unreachable(str(error) or f"no answer within {self._limits.head_s:g} s") from error
         except (aiohttp.ClientError, OSError) as error:
             raise self._unreachable(_in_words(error)) from error
         finally:
@@ -328,7 +343,7 @@ async def _messages(socket: aiohttp.ClientWebSocketResponse) -> AsyncIterator[by
             yield content
 
 
-async def _events(response: aiohttp.ClientResponse) -> AsyncIterator[Any]:
+async def _events(response: aiohttp.ClientResponse, most_bytes: int) -> AsyncIterator[Any]:
     """The lines of a watch. A line that the server did not finish is no event."""
     line = bytearray()
     async for chunk in response.content.iter_any():
@@ -338,8 +353,8 @@ async def _events(response: aiohttp.ClientResponse) -> AsyncIterator[Any]:
             if line.strip():
                 yield _parsed(bytes(line))
             line = bytearray(other)
-        if len(line) > EVENT_MAX_BYTES:
-            raise Malformed(f"an event of more than {EVENT_MAX_BYTES} bytes")
+        if len(line) > most_bytes:
+            raise Malformed(f"an event of more than {most_bytes} bytes")
 
 
 def _parsed(text: bytes) -> dict[str, Any]:

@@ -129,6 +129,13 @@ def test_node_wins_over_the_file_that_was_written_once_and_that_over_the_slice(t
     assert placement.read() == (located("r", "node"), ())
 
 
+def test_zone_that_the_node_lost_does_not_come_back_from_the_slice() -> None:
+    placement = own(PlacementSettings())
+    placement.learn(Learned.SLICE, {ZONE_LABEL: "slice"})
+    placement.learn(Learned.NODE, {REGION_LABEL: "r"})
+    assert placement.read() == (located("r", None), ())
+
+
 def test_settings_win_over_the_node_and_that_they_differ_is_told() -> None:
     labels = Labels(items=((ZONE_LABEL, "set"),))
     placement = own(PlacementSettings(labels=labels))

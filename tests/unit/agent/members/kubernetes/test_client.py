@@ -1,5 +1,8 @@
 """Requests to the API server: bounds, credentials that are replaced, answers that are none."""
 
+import asyncio
+import contextlib
+import gzip
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -10,11 +13,11 @@ import pytest
 from aiohttp import web
 
 from agent.members.kubernetes.client import (
-    EVENT_MAX_BYTES,
     Access,
     ApiServer,
     Expired,
     Failed,
+    Limits,
     Malformed,
     access,
 )
@@ -33,10 +36,9 @@ async def server() -> AsyncIterator[FakeApiServer]:
         yield running
 
 
-def api(url: str, **more: Any) -> ApiServer:
-    return ApiServer(
-        Access(**{"url": url, "ca_file": None, "token_file": None, **more}), agent="shorthaul/test"
-    )
+def api(url: str, *, limits: Limits | None = None, **more: Any) -> ApiServer:
+    where = Access(**{"url": url, "ca_file": None, "token_file": None, **more})
+    return ApiServer(where, agent="shorthaul/test", limits=limits)
 
 
 async def read(server: ApiServer) -> dict[str, Any]:
@@ -170,11 +172,65 @@ async def test_nobody_listens(server: FakeApiServer) -> None:
     assert "stays in use" in caught.value.hint
 
 
-async def test_event_without_an_end_is_given_up_and_does_not_fill_the_memory(server: FakeApiServer) -> None:
-    server.watch_lines = [b"x" * (1 << 20)] * ((EVENT_MAX_BYTES >> 20) + 3)
-    async with api(server.url) as client:
-        with pytest.raises(Malformed, match="more than"):
+SMALL = Limits(
+    connect_s=5.0, head_s=0.3, list_s=0.3, silence_s=0.3, list_max_bytes=100_000, event_max_bytes=50_000
+)
+
+
+async def test_answer_without_an_end_is_given_up_and_does_not_fill_the_memory(server: FakeApiServer) -> None:
+    sent = 0
+
+    async def endless(request: web.BaseRequest) -> web.StreamResponse:
+        nonlocal sent
+        response = web.StreamResponse()
+        await response.prepare(request)
+        with contextlib.suppress(ConnectionError):
+            while sent < 50_000_000:
+                await response.write(b" " * 10_000)
+                sent += 10_000
+        return response
+
+    server.lie = endless
+    async with api(server.url, limits=SMALL) as client:
+        with pytest.raises(Malformed, match="more than 100000 bytes"):
+            await read(client)
+        with pytest.raises(Malformed, match="more than 50000 bytes"):
             await watched(client)
+    assert sent < 20_000_000
+
+
+async def test_compressed_answer_is_bounded_by_what_it_becomes(server: FakeApiServer) -> None:
+    bomb = gzip.compress(b" " * 10_000_000)
+    server.answer = lambda _request: web.Response(body=bomb, headers={"Content-Encoding": "gzip"})
+    async with api(server.url, limits=SMALL) as client:
+        with pytest.raises(Malformed, match="more than 100000 bytes"):
+            await read(client)
+
+
+async def test_answer_that_comes_byte_by_byte_is_given_up(server: FakeApiServer) -> None:
+    async def dripping(request: web.BaseRequest) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        with contextlib.suppress(ConnectionError):
+            for _ in range(1000):
+                await response.write(b" ")
+                await asyncio.sleep(0.02)
+        return response
+
+    server.lie = dripping
+    async with api(server.url, limits=SMALL) as client:
+        with pytest.raises(Failed, match="no end of an answer"):
+            await read(client)
+
+
+async def test_server_that_never_answers_or_falls_silent_is_given_up(server: FakeApiServer) -> None:
+    async with api(server.url, limits=SMALL) as client:
+        with pytest.raises(Failed, match=r"[Tt]imeout|no answer"):
+            async with client.watch(LIST, {"watch": "true", "resourceVersion": "101"}) as events:
+                assert [event async for event in events] == []
+        server.silent = True
+        with pytest.raises(Failed, match=r"[Tt]imeout|no answer"):
+            await read(client)
 
 
 async def test_half_an_event_at_the_end_of_a_watch_is_none(server: FakeApiServer) -> None:
