@@ -62,7 +62,6 @@ ELSEWHERE = {
     "agent/cli/hosts.py": "agent/cli/test_configure.py and test_unconfigure.py, which it serves",
     "agent/cli/everywhere.py": "agent/fleet/test_execution.py",
     "agent/cli/picture.py": "agent/cli/test_topology.py",
-    "agent/latency/receiver.py": "agent/latency/test_measurer.py, its other end",
     "agent/peering/channel.py": "agent/peering/test_channels.py",
     "agent/peering/websocket.py": "agent/peering/test_accept.py and test_channels.py, its two ends",
     "agent/probe/reader.py": "agent/probe/test_publisher.py, its other end",
