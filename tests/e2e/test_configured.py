@@ -1,12 +1,16 @@
 """Real containerds use what ``shorthaul configure`` writes: HostPort, then NodePort, then the registry."""
 
 import contextlib
+import http.server
 import os
+import shutil
 import subprocess
 import sys
+import threading
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Self
 
 import pytest
 
@@ -15,11 +19,13 @@ from benchmarks.lab import kubeproxy
 from benchmarks.lab.cluster import REGISTRY, SERVICE_PORT, Cluster, Node, Place
 from benchmarks.lab.containerd import VERSIONS, Containerd, PullFailed
 from benchmarks.lab.kubeproxy import Endpoint, Mode, NodeAddresses, Service
+from benchmarks.lab.network import inside
 from benchmarks.lab.process import run
 from tests.e2e.conftest import Push
 from tests.e2e.test_pulls import asked_of_registry, names_known, until
 from tests.server.agents import PATIENT
 from tests.unit.agent.hosts.configs import CASES, Case
+from tests.unit.agent.members.kubernetes.authority import Authority
 
 pytestmark = pytest.mark.e2e
 
@@ -168,6 +174,80 @@ def test_a_registry_without_a_file_of_its_own_is_mirrored_by_the_default_one(
     shorthaul(node, "unconfigure")
     assert list(containerd_of(node).certs.iterdir()) == []
     hosts_file(node).parent.mkdir()
+
+
+class TlsRegistry:
+    """A registry with a certificate that only its own issuer vouches for. It has nothing."""
+
+    def __init__(self, node: Node, folder: Path) -> None:
+        self.asked: list[str] = []
+        authority = Authority(folder, node.address)
+        self.certificate = authority.certificate
+        asked = self.asked
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_HEAD(self) -> None:
+                asked.append(self.path)
+                self.send_error(404)
+
+            def do_GET(self) -> None:
+                self.do_HEAD()
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self._server = inside(node.netns, lambda: http.server.ThreadingHTTPServer((node.address, 0), Handler))
+        self._server.socket = authority.server_context().wrap_socket(self._server.socket, server_side=True)
+        self.name = f"{node.address}:{self._server.server_port}"
+        self._thread = threading.Thread(target=self._server.serve_forever)
+        self._thread.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+
+@pytest.mark.parametrize("version", CLIENTS)
+def test_certificates_of_the_owner_still_count_in_files_that_are_new(
+    cluster: Cluster, version: str, tmp_path: Path
+) -> None:
+    node = cluster.node(CLIENTS[version])
+    certs = containerd_of(node).certs
+    with TlsRegistry(node, tmp_path / "authority") as registry:
+        assert not reached(node, registry, f"{registry.name}/a:v1"), "nobody vouches for it yet"
+
+        # Certificates beside no hosts.toml, which containerd finds by itself.
+        (certs / registry.name).mkdir()
+        (certs / registry.name / "ca.crt").write_bytes(registry.certificate)
+        assert reached(node, registry, f"{registry.name}/a:v1")
+        shorthaul(node, "configure", "--registry", registry.name, "--hostport", "127.0.0.1:1")
+        assert reached(node, registry, f"{registry.name}/a:v1")
+
+        # A default of the owner's, which a file for one registry would hide.
+        (certs / "_default").mkdir()
+        (certs / "_default/own.crt").write_bytes(registry.certificate)
+        (certs / "_default/hosts.toml").write_text(f'[host."https://{registry.name}"]\n  ca = "own.crt"\n')
+        assert reached(node, registry, "none.invalid/a:v1")
+        shorthaul(node, "configure", "--registry", "none.invalid", "--hostport", "127.0.0.1:1")
+        assert hosts_file(node, "none.invalid").is_file()
+        assert reached(node, registry, "none.invalid/a:v1")
+
+        shorthaul(node, "unconfigure")
+        assert not hosts_file(node, "none.invalid").parent.exists()
+        for name in ("_default", registry.name):
+            shutil.rmtree(certs / name)
+
+
+def reached(node: Node, registry: TlsRegistry, reference: str) -> bool:
+    """Whether a pull of something that is nowhere asks this registry."""
+    registry.asked.clear()
+    with pytest.raises(PullFailed):
+        containerd_of(node).pull(reference, at_most_s=60)
+    return bool(registry.asked)
 
 
 @pytest.mark.parametrize(

@@ -6,16 +6,16 @@ from pathlib import Path
 
 
 class Authority:
-    """An issuer, and a server's certificate for 127.0.0.1 from it."""
+    """An issuer, and a server's certificate from it, for this IP address."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, address: str = "127.0.0.1") -> None:
         folder.mkdir()
         self._folder = folder
         key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
         issuer = ["-keyout", "ca.key", "-out", "ca.crt", "-subj", "/CN=ca", "-days", "2"]
         self._openssl("req", "-x509", *key, *issuer, "-addext", "keyUsage=critical,keyCertSign")
         self._openssl("req", *key, "-keyout", "server.key", "-out", "server.csr", "-subj", "/CN=server")
-        (folder / "names").write_text("subjectAltName=IP:127.0.0.1\nauthorityKeyIdentifier=keyid\n")
+        (folder / "names").write_text(f"subjectAltName=IP:{address}\nauthorityKeyIdentifier=keyid\n")
         by = ["-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2", "-extfile", "names"]
         self._openssl("x509", "-req", "-in", "server.csr", "-out", "server.crt", *by)
 
