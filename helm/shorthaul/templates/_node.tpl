@@ -48,28 +48,30 @@ root: {{ $said.root | default $paths.root | quote }}
 {{- if has .endpoint (include "shorthaul.endpoints" .root | fromJsonArray) -}}true{{- end -}}
 {{- end -}}
 
-{{/* The environment of every container: who this node is. */}}
-{{- define "shorthaul.nodeEnv" -}}
-- name: NODE_NAME
-  valueFrom: {fieldRef: {fieldPath: spec.nodeName}}
+{{- define "shorthaul.hostIp" -}}
 - name: HOST_IP
   valueFrom: {fieldRef: {fieldPath: status.hostIP}}
 {{- end -}}
 
+{{- define "shorthaul.settingsEnv" -}}
+- name: NODE_NAME
+  valueFrom: {fieldRef: {fieldPath: spec.nodeName}}
+- name: SHORTHAUL_CONFIG
+  value: /etc/shorthaul/agent.yaml
+{{- end -}}
+
 {{/* The environment of the agent and the probe. What differs by node goes over the one configuration of all. */}}
 {{- define "shorthaul.agentEnv" -}}
-{{- $pod := eq .Values.network "hostPort" -}}
-{{ include "shorthaul.nodeEnv" . }}
+{{ include "shorthaul.settingsEnv" . }}
 - name: POD_IP
   valueFrom: {fieldRef: {fieldPath: status.podIP}}
-{{ include "shorthaul.settingsEnv" . }}
 - name: SHORTHAUL_SET
   value: |-
     node.name="$(NODE_NAME)"
     node.address="$(POD_IP)"
     listen.peer="$(POD_IP):{{ .Values.ports.peer }}"
     listen.nodeport="$(POD_IP):{{ .Values.ports.nodeport }}"
-    {{- if $pod }}
+    {{- if eq .Values.network "hostPort" }}
     listen.hostport="$(POD_IP):{{ include "shorthaul.podHostport" . }}"
     node.pod_network=true
     {{- end }}
@@ -77,18 +79,11 @@ root: {{ $said.root | default $paths.root | quote }}
 
 {{/* The same for a probe in a pod of its own: on the host's network, where containerd's connections begin. */}}
 {{- define "shorthaul.probeEnv" -}}
-{{ include "shorthaul.nodeEnv" . }}
 {{ include "shorthaul.settingsEnv" . }}
+{{ include "shorthaul.hostIp" . }}
 - name: SHORTHAUL_SET
   value: |-
     node.name="$(NODE_NAME)"
     node.address="$(HOST_IP)"
     listen.hostport="127.0.0.1:{{ .Values.ports.hostport }}"
-{{- end -}}
-
-{{- define "shorthaul.settingsEnv" -}}
-- name: SHORTHAUL_CONFIG
-  value: /etc/shorthaul/agent.yaml
-- name: SHORTHAUL_ROOT
-  value: /host
 {{- end -}}
