@@ -18,7 +18,7 @@ import time
 from collections.abc import Coroutine
 from contextlib import suppress
 from dataclasses import fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import uvloop
 
@@ -28,13 +28,15 @@ from agent.app.background import Rereading
 from agent.app.inbound import HEALTH
 from agent.app.parts import Parts, build, open_listeners
 from agent.config import Settings
-from agent.handover.taking import HandoverError, Older, ask
 from agent.listen.caller import REQUEST_PATHS
 from agent.listen.http import HttpListener
 from agent.listen.sockets import ListenError, ListenErrors
 from agent.succession import Succession
 from agent.tasks import end_all
 from agent.unixsocket import UnixListener
+
+if TYPE_CHECKING:
+    from agent.handover.taking import Older
 
 _log = logging.getLogger("shorthaul")
 
@@ -70,7 +72,7 @@ def run_agent(settings: Settings, rereading: Rereading) -> None:
             listener.close()
 
 
-def find_sockets(settings: Settings) -> tuple[Older | None, dict[str, socket.socket]]:
+def find_sockets(settings: Settings) -> "tuple[Older | None, dict[str, socket.socket]]":
     """The listening sockets: those of the agent that serves this node now, if there is one, else new ones.
 
     Raises `ListenErrors`. Then the older agent goes on as before.
@@ -97,11 +99,14 @@ def find_sockets(settings: Settings) -> tuple[Older | None, dict[str, socket.soc
         return older, sockets
 
 
-def _ask(settings: Settings) -> tuple[Older | None, ListenError | None]:
+def _ask(settings: Settings) -> "tuple[Older | None, ListenError | None]":
     """The agent that serves this node now, or why it gives no sockets."""
     path = settings.handover.socket
     if path is None:
         return None, None
+    # An agent without a hand-over does without its memory.
+    from agent.handover.taking import HandoverError, ask
+
     try:
         return ask(path, node=settings.node.name), None
     except HandoverError as error:
@@ -121,7 +126,7 @@ def _health_listener(settings: Settings) -> UnixListener | None:
         raise ListenErrors([problem]) from error
 
 
-async def run(parts: Parts, older: Older | None = None) -> None:
+async def run(parts: Parts, older: "Older | None" = None) -> None:
     """Serve until a signal. If a part crashes, the agent ends, and the kubelet starts it again.
 
     ``older``: the agent that gave its sockets.

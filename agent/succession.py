@@ -8,14 +8,17 @@ import logging
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from agent import __version__
 from agent.admin.readiness import Phase
 from agent.app.parts import Parts
-from agent.handover.giving import Giver
-from agent.handover.messages import Claims, Offer, Yielded
-from agent.handover.taking import Older
 from agent.listen.http import HttpListener
+
+if TYPE_CHECKING:
+    from agent.handover.giving import Giver
+    from agent.handover.messages import Claims, Offer, Yielded
+    from agent.handover.taking import Older
 
 _log = logging.getLogger("shorthaul")
 
@@ -27,18 +30,13 @@ _PROOF_S = 10.0  # a canary takes two seconds; a probe that is not there must no
 class Succession:
     """The listeners of this agent, and who serves on them. ``older``: the agent that gave them, if any."""
 
-    def __init__(self, parts: Parts, older: Older | None) -> None:
+    def __init__(self, parts: Parts, older: "Older | None") -> None:
         self._parts = parts
         self._older = older
         self._listening: asyncio.Task[None] | None = None
-        self._giver: Giver | None = None
         if older is not None:
             parts.core.records.book.known_programs = older.offer.programs
-        path = parts.settings.handover.socket
-        if path is not None:
-            self._giver = Giver(
-                path, node=parts.core.own, sockets=lambda: [one.socket for one in self._open()], desk=self
-            )
+        self._giver = self._make_giver()
 
     @property
     def replaced(self) -> bool:
@@ -95,19 +93,25 @@ class Succession:
             self._listening.cancel()
             await asyncio.gather(self._listening, return_exceptions=True)
 
-    def claims(self) -> Claims:
+    def claims(self) -> "Claims":
         """See `agent.handover.giving.Desk`."""
+        from agent.handover.messages import Claims
+
         cookies, every = self._parts.core.records.accepted.cookies()
         return Claims(cookies=cookies, every=every)
 
-    def offer(self) -> Offer:
+    def offer(self) -> "Offer":
         """See `agent.handover.giving.Desk`."""
+        from agent.handover.messages import Offer
+
         return Offer(
             agent=__version__, proved=self._is_proved(), programs=self._parts.core.records.book.programs
         )
 
-    async def yield_to(self, places: Sequence[tuple[str, int]]) -> Yielded:
+    async def yield_to(self, places: Sequence[tuple[str, int]]) -> "Yielded":
         """See `agent.handover.giving.Desk`."""
+        from agent.handover.messages import Yielded
+
         core = self._parts.core
         if core.records.readiness.phase is Phase.SERVING:
             core.records.readiness.phase = Phase.STANDING_BY
@@ -126,10 +130,19 @@ class Succession:
         self._parts.core.content.offer.ages.take({})
         self._parts.core.records.readiness.phase = Phase.SERVING
 
+    def _make_giver(self) -> "Giver | None":
+        path = self._parts.settings.handover.socket
+        if path is None:
+            return None
+        from agent.handover.giving import Giver
+
+        node = self._parts.core.own
+        return Giver(path, node=node, sockets=lambda: [one.socket for one in self._open()], desk=self)
+
     def _open(self) -> list[HttpListener]:
         return [one for one in self._parts.inbound.listeners.values() if one.socket.fileno() >= 0]
 
-    async def _follow(self, older: Older) -> None:
+    async def _follow(self, older: "Older") -> None:
         following = asyncio.create_task(older.run(), name="what the older agent says")
         try:
             while not following.done():
@@ -143,7 +156,7 @@ class Succession:
     def _is_proved(self) -> bool:
         return self._parts.core.records.book.proved(time.monotonic())[0]
 
-    async def _fit(self, older: Older) -> None:
+    async def _fit(self, older: "Older") -> None:
         core = self._parts.core
         while core.content.store.problem is not None:  # noqa: ASYNC110 - a store does not tell when it works
             await asyncio.sleep(_POLL_S)

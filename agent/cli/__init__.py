@@ -26,32 +26,32 @@ def main(argv: "Sequence[str] | None" = None) -> int:
             health_socket = only_asks(words)
             if health_socket is not None:  # asked every second while an agent starts: imports nothing more
                 return report(health_socket)
-        return _run_process() if argv is None else _run(argv)
+        return _run_process(words) if argv is None else _run(words)
     except KeyboardInterrupt:
         return 130
 
 
-def _run_process() -> int:
+def _run_process(words: "list[str]") -> int:
     import _signal as signal  # type: ignore[import-not-found] # that of the library itself takes milliseconds
-    import sys
 
     # SIGHUP waits until the command says what it means (`agent.hangup`). Ctrl-C waits until the imports are
     # done, because an exception in the middle of one may come out as another one.
     interrupt, hangup = (signal.SIGINT,), (signal.SIGHUP,)
-    follows = sys.argv[1:2] and sys.argv[1] in _FOLLOW_HANGUPS
+    follows = words[:1] and words[0] in _FOLLOW_HANGUPS
     signal.pthread_sigmask(signal.SIG_BLOCK, interrupt + hangup if follows else interrupt)
     try:
-        import agent.cli.commands
         import agent.cli.output  # noqa: F401 - `_run` uses it
+        from agent.cli.commands import import_commands
 
+        import_commands(words)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, interrupt)
-        return _run(None)
+        return _run(words)
     finally:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # the interpreter's end has no use for an exception
 
 
-def _run(argv: "Sequence[str] | None") -> int:
+def _run(words: "list[str]") -> int:
     from agent.cli.commands import run
     from agent.cli.output import run_command
 
-    return run_command(lambda: run(argv))
+    return run_command(lambda: run(words))

@@ -2,33 +2,45 @@
 
 import argparse
 from collections.abc import Sequence
+from importlib import import_module
+from types import ModuleType
 
 from agent import __version__
-from agent.cli import (
-    agent,
-    configure,
-    everywhere,
-    explain,
-    probe,
-    ready,
-    scrub,
-    topology,
-    unconfigure,
-    verify,
+
+_NAMES = (
+    "agent",
+    "configure",
+    "unconfigure",
+    "topology",
+    "explain",
+    "probe",
+    "verify",
+    "scrub",
+    "ready",
+    "everywhere",
 )
 
 _STATUS = "exit status: 0 good, 1 failed, 2 wrong usage, 130 Ctrl-C, 141 the reader of the output closed it"
 
 
-def run(argv: Sequence[str] | None) -> int:
+def run(argv: Sequence[str]) -> int:
     """Run the command that the arguments name; returns its exit status. Raises SystemExit for wrong usage."""
-    arguments = make_parser().parse_args(argv)
+    arguments = make_parser(argv).parse_args(argv)
     status: int = arguments.run(arguments)
     return status
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """The parser of all commands."""
+def import_commands(argv: Sequence[str]) -> list[ModuleType]:
+    """The modules of the commands that these arguments need: the one that they name first, or else all.
+
+    An agent runs for months, and the other commands would stay in its memory.
+    """
+    named = [name for name in argv[:1] if name in _NAMES]
+    return [import_module(f"agent.cli.{name}") for name in named or _NAMES]
+
+
+def make_parser(argv: Sequence[str] = ()) -> argparse.ArgumentParser:
+    """The parser for these arguments. Without any, that of all commands."""
     parser = argparse.ArgumentParser(
         prog="shorthaul",
         description="An image mirror that streams every blob from the nearest peer.",
@@ -36,17 +48,6 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"shorthaul {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for command in (
-        agent,
-        configure,
-        unconfigure,
-        topology,
-        explain,
-        probe,
-        verify,
-        scrub,
-        ready,
-        everywhere,
-    ):
+    for command in import_commands(argv):
         command.add_parser(commands)
     return parser

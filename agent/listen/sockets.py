@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from ipaddress import ip_address
 
 from agent.config import Endpoint
-from agent.listen.owners import owner_of
 from agent.probe.sockets import netns_cookie, socket_netns
 
 _INFO_BYTES, _UNACKED_AT = 28, 24  # of struct tcp_info (linux/tcp.h)
@@ -115,6 +114,9 @@ def waiting_connections(listener: socket.socket) -> int:
 
 def _explain(name: str, endpoint: Endpoint, error: OSError) -> ListenError:
     if error.errno == errno.EADDRINUSE:
+        # Few agents ever need it, and it would stay in the memory of all.
+        from agent.listen.owners import owner_of
+
         return ListenError(
             f"listen.{name}: {endpoint} is taken by {owner_of(endpoint)}",
             f"stop that process, or give this listener another port with --set listen.{name}=IP:PORT",

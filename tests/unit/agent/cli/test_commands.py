@@ -28,6 +28,11 @@ def test_wrong_usage_is_2_and_says_what_is_right(
     assert "error:" in told
 
 
+def test_the_parser_of_one_command_takes_what_that_of_all_takes() -> None:
+    for argv in (["agent", "--config", "x"], ["scrub", "start"], ["configure", "--dry-run"], ["ready"]):
+        assert vars(make_parser(argv).parse_args(argv)) == vars(make_parser().parse_args(argv))
+
+
 def test_help_names_every_command_and_the_exit_statuses() -> None:
     text = make_parser().format_help()
     for command in ("agent", "topology", "explain", "probe", "verify", "scrub"):

@@ -50,6 +50,22 @@ def test_nothing_is_imported_before_the_first_line() -> None:
     assert done.stdout.split() == ["agent", "agent.cli"]
 
 
+_AGENT_ALONE = """
+import sys
+from agent.cli.commands import make_parser
+make_parser(["agent", "--config", "agent.yaml"])
+import agent.app, agent.lifecycle
+commands = ("agent.cli.configure", "agent.cli.topology", "agent.cli.verify", "agent.hosts", "agent.preflight")
+unused = ("agent.handover.", "agent.members.kubernetes", "agent.listen.owners", "agent.probe.sockdiag")
+print(*sorted(name for name in sys.modules if name.startswith(commands + unused)))
+"""
+
+
+def test_an_agent_has_no_other_command_and_nothing_that_is_not_configured_in_its_memory() -> None:
+    done = subprocess.run([sys.executable, "-c", _AGENT_ALONE], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
+
+
 def test_ctrl_c_during_the_imports_ends_the_command_with_130_and_without_a_word() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"
