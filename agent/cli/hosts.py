@@ -158,6 +158,7 @@ def _hint(error: OSError) -> str:
         errno.EACCES: "run this as root",
         errno.EPERM: "run this as root; a file of another owner needs CAP_CHOWN as well",
         errno.EBUSY: "wait for the other run, or end it",
+        errno.EAGAIN: "run this again",
     }.get(error.errno or 0, "look at this path on the node")
 
 

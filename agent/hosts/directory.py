@@ -30,6 +30,10 @@ class Busy(OSError):
     """Another run has the lock."""
 
 
+class Changed(OSError):
+    """The file is no longer what the change was planned for."""
+
+
 class RegistryDirectory:
     """One directory of registries, such as /etc/containerd/certs.d. ``path``: as the node names it."""
 
@@ -82,15 +86,20 @@ class RegistryDirectory:
     def apply(self, change: Change) -> tuple[str, ...]:
         """Make one change. Returns what a person should know. Raises OSError; then the old file is there."""
         folder = self._node.find(self.path / change.name)
-        if change.after is None:
-            return self._remove(change, folder)
         file, backup = self._node.find(self.path / change.name / FILE), folder / BACKUP
+        now = _content(file)
+        if now not in (change.before, change.after):
+            raise Changed(errno.EAGAIN, "somebody changed it just now")
+        if change.after is None:
+            return self._remove(change, folder) if folder.exists() else ()
+        taken_out = not has_marks(change.after)
+        if now == change.after:  # by another name of the same file
+            return self._drop_backup(change, backup) if taken_out else ()
         like = self._node.find(self.path / change.like / FILE) if change.like else file
         owner = owner_of(like) or owner_of(file)
         if not folder.exists():
             _make_folder(folder, change.after, owner)
             return ()
-        taken_out = not has_marks(change.after)
         if not taken_out and change.owned and not has_marks(change.before or b"") and not backup.exists():
             replace_file(backup, change.before or b"", like=owner)
         replace_file(file, change.after, like=owner, check=_check)
@@ -140,12 +149,10 @@ class RegistryDirectory:
 
     def _drop_backup(self, change: Change, backup: Path) -> tuple[str, ...]:
         """Remove the copy if the file is again what it was. Otherwise somebody changed the file meanwhile."""
-        try:
-            kept = read_regular(backup, most_bytes=BYTES_MAX + 1)
-        except FileNotFoundError:
-            return ()
+        kept = _content(backup)
         if kept == change.after:
             remove_file(backup)
+        if kept in (None, change.after):
             return ()
         return (f"somebody changed it since: {BACKUP} beside it is what it was before shorthaul",)
 
@@ -166,6 +173,13 @@ def _make_folder(folder: Path, data: bytes, owner: Owner | None) -> None:
         shutil.rmtree(new, ignore_errors=True)
         raise
     sync_directory(folder.parent)
+
+
+def _content(file: Path) -> bytes | None:
+    try:
+        return read_regular(file, most_bytes=BYTES_MAX + 1)
+    except FileNotFoundError:
+        return None
 
 
 def _check(data: bytes) -> None:

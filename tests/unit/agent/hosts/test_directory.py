@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.hosts.directory import BACKUP, Busy, RegistryDirectory
+from agent.hosts.directory import BACKUP, Busy, Changed, RegistryDirectory
 from agent.hosts.merge import merge
 from agent.hosts.mirror import Mirror
 from agent.hosts.plan import DEFAULT, Tree, plan_configure, plan_unconfigure
@@ -199,6 +199,20 @@ def test_a_directory_appears_with_its_file_or_not_at_all(root: Path) -> None:
     (root / "etc/containerd/certs.d/docker.io/.hosts.toml.shorthaul-new").write_text("half")
     found.sweep()
     assert list(snapshot(root / "etc/containerd/certs.d")) == ["docker.io", "docker.io/hosts.toml"]
+
+
+def test_a_file_that_changed_since_it_was_read_is_left_to_who_changed_it(root: Path) -> None:
+    file = write(root, "docker.io", "# one\n")
+    found = directory(root)
+    with found.locked(create=False):
+        (change,) = plan_configure(found.read(), MIRROR, ["docker.io"]).changes
+        file.write_text("# two\n")
+        with pytest.raises(Changed):
+            found.apply(change)
+        file.unlink()
+        with pytest.raises(Changed):
+            found.apply(change)
+    assert list(snapshot(file.parent)) == []
 
 
 def test_two_runs_wait_for_each_other(root: Path) -> None:
