@@ -43,7 +43,7 @@ _SHARE, _PAUSE_MOST_S = (
     1.0,
 )  # using a change may take a tenth of the time, and is late by a second at most
 _LOOK_S = 15.0  # how often it is looked whether something is over
-_UNLISTED_S = 60.0  # a pod takes a while to become ready and to be listed
+_UNLISTED_S = 60.0  # a pod takes a while to become ready and to be listed, and one that stops ends before
 
 
 class KubernetesMembership:
@@ -83,7 +83,7 @@ class KubernetesMembership:
         self._departures: Departures[Listed] = Departures()
         # Where an agent says that it is, and at which address it said so.
         self._said: dict[NodeName, tuple[str, Placement]] = {}
-        self._started_s = clock()
+        self._started_s = self._own_listed_s = clock()
         self._heard_s: float | None = None
         self._heard_at: str | None = None  # the same, for people
         self._problem: str | None = None
@@ -269,13 +269,16 @@ class KubernetesMembership:
 
     def _check(self) -> None:
         """Tell what is wrong."""
+        now_s = self._clock()
+        if self._own.name in self._table.agents or self._table.stops(self._own.name):
+            self._own_listed_s = now_s
         self._problems.found(
             _SOURCE,
             slice_problems(
                 self._table,
                 self._settings,
                 own=self._own,
-                unlisted=self._clock() - self._started_s > _UNLISTED_S,
+                unlisted=now_s - self._own_listed_s > _UNLISTED_S,
                 kept=len(self._departures.kept),
                 unused=self._all.keys() - (self._peers or {}).keys(),
                 elsewhere=self._elsewhere,

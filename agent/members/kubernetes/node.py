@@ -6,6 +6,7 @@ the agent may not read its Node, that is said once, and its labels come from els
 
 from collections.abc import Callable, Mapping
 from typing import Any
+from urllib.parse import quote
 
 from agent.members.kubernetes.client import Failed
 from agent.members.kubernetes.following import Resource
@@ -22,7 +23,7 @@ def node_resource(own: NodeName) -> Resource:
         path="/api/v1/nodes",
         kinds=frozenset({"Node"}),
         selector={"fieldSelector": f"metadata.name={own}"},
-        single=own,
+        single=quote(own, safe=""),
         metadata_only=True,
     )
 

@@ -19,8 +19,9 @@ FIRST_S, LONGEST_S = 0.5, 60.0
 BRIEF_S = 10.0
 """A watch that ends sooner ends too soon. Servers end a healthy one after minutes."""
 
-BRIEF_LONGEST_S = 30.0
-"""The longest wait for a server that answers, and ends each watch at once: its answers are worth having."""
+BRIEF_LONGEST_S, BRIEF_SOON_S = 30.0, 2.0
+"""The longest wait for a server that answers, and ends each watch at once. Its answers are worth having: a
+few agents come back within the second of these times, and many together a hundred times a second."""
 
 Chance = Callable[[float, float], float]
 """A number between two others, such as `random.uniform`."""
@@ -49,7 +50,8 @@ class Pacing:
             self.brief = 0
             return self.chance(0.0, min(self._spread_s(RESUMES_PER_S), BRIEF_S))
         self.brief += 1
-        return self._jittered(min(BRIEF_LONGEST_S, FIRST_S * 2.0 ** min(self.brief - 1, 16)))
+        longest_s = min(BRIEF_LONGEST_S, max(BRIEF_SOON_S, self.agents() / RELISTS_PER_S))
+        return self._jittered(min(longest_s, FIRST_S * 2.0 ** min(self.brief - 1, 16)))
 
     def expired(self) -> float:
         """The server no longer knows where this agent was: it has to list anew. Returns how long to wait."""

@@ -22,7 +22,7 @@ def slice_problems(
 ) -> Iterator[Problem]:
     """The problems of now.
 
-    ``unlisted``: this node should be listed by now. ``kept``: how many agents are used although they
+    ``unlisted``: this node was not listed for too long. ``kept``: how many agents are used although they
     vanished. ``unused``: nodes whose address is another's or this node's. ``elsewhere``: nodes that say that
     they are in another zone than their slice has, with both.
     """

