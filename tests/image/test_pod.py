@@ -1,0 +1,244 @@
+"""The rendered pod, run from the image by a real containerd and runc, with just the rights that it names."""
+
+import json
+import os
+import ssl
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.lab.apiserver import NODES, SLICES, ThreadedApiServer, node_object, slice_object
+from benchmarks.lab.apiserver import Pod as Endpoint
+from benchmarks.lab.cluster import REGISTRY, Cluster, Node, Place
+from benchmarks.lab.containerd import Containerd
+from benchmarks.lab.image import build_image
+from benchmarks.lab.network import inside
+from benchmarks.lab.process import LabError
+from tests.chart.rendering import containers, one
+from tests.chart.rendering import pod as rendered_pod
+from tests.image.pod import Pod
+from tools import image
+from tools.image import Built
+
+pytestmark = pytest.mark.timeout(3000)  # the first test waits until the images are built
+
+_TOKEN = b"a.token.of-the-pod"
+_LAYERS_BYTES = (300_000, 2_000_000)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """A node with the pod, and a node with an agent that has an image."""
+
+    cluster: Cluster
+    node: Node
+    holder: Node
+    pod: Pod
+    owners: bytes  # the hosts.toml of before
+    hosts_file: Path
+
+    @property
+    def containerd(self) -> Containerd:
+        """The one of the pod's node."""
+        assert self.node.containerd is not None
+        return self.node.containerd
+
+
+def until(condition: Callable[[], Any], what: str, at_most_s: float = 120.0) -> Any:
+    """Wait for a condition; what it gave."""
+    end_s = time.monotonic() + at_most_s
+    while not (found := condition()):
+        assert time.monotonic() < end_s, f"not within {at_most_s} s: {what}"
+        time.sleep(0.2)
+    return found
+
+
+def values(node: Node) -> dict[str, Any]:
+    """The chart's values for a node whose containerd is the lab's."""
+    assert node.containerd is not None
+    folder = node.containerd.folder
+    return {
+        "containerd": {
+            "socket": str(node.containerd.socket),
+            "root": str(node.containerd.root),
+            "configDirectory": str(folder),
+            "certsDirectory": str(node.containerd.certs),
+        },
+        "configure": {"registries": [REGISTRY], "endpoints": ["hostport"]},
+        "config": {"probe": {"canary_interval_s": 2.0}},
+    }
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the API server's key and certificate, which is its own authority."""
+    folder = tmp_path_factory.mktemp("certificate")
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
+    command += ["-subj", "/CN=kubernetes", "-addext", "subjectAltName=IP:127.0.0.1", "-days", "2"]
+    command += ["-keyout", str(folder / "key.pem"), "-out", str(folder / "ca.crt")]
+    subprocess.run(command, check=True, capture_output=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    if os.geteuid() != 0:
+        pytest.fail("needs root, for containerd and runc: run `make test` as root")
+    places = [Place(name=name, region="r1", zone="a") for name in ("n1", "n2")]
+    with Cluster(places, versions=("1.7", "1.6")) as made:  # 1.6's ctr can not set a user
+        made.node("n2").start_agent()
+        yield made
+
+
+@pytest.fixture(scope="module")
+def api(cluster: Cluster, certificate: Path) -> Iterator[ThreadedApiServer]:
+    """The API server's double, on the loopback of the pod's node."""
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(certificate / "ca.crt", certificate / "key.pem")
+    server = ThreadedApiServer(tls=tls, token=_TOKEN.decode())
+    inside(cluster.node("n1").netns, server.__enter__)
+    try:
+        agents = [Endpoint(node=node.name, address=node.address) for node in cluster.nodes.values()]
+        zone = {"topology.kubernetes.io/zone": "a", "topology.kubernetes.io/region": "r1"}
+        server.do(lambda double: double.put(SLICES, slice_object("peers-1", agents, namespace="images")))
+        server.do(lambda double: double.put(NODES, node_object("n1", zone)))
+        yield server
+    finally:
+        server.__exit__(None, None, None)
+
+
+@pytest.fixture(scope="module")
+def stage(
+    cluster: Cluster, api: ThreadedApiServer, certificate: Path, built: dict[str, Built]
+) -> Iterator[Stage]:
+    """The pod, started as a kubelet starts it: init containers, side cars, then the others."""
+    node = cluster.node("n1")
+    containerd = node.containerd
+    assert containerd is not None
+    assert node.cgroup is not None
+    containerd.use_mirrors(REGISTRY, cluster.registry.endpoint, [])
+    hosts_file = containerd.certs / REGISTRY / "hosts.toml"
+    owners = hosts_file.read_bytes()
+    containerd.ctr("images", "import", "--base-name", "localhost/shorthaul", str(built["shorthaul"].archive))
+    chosen = values(node)
+    config = one("ConfigMap", chosen)["data"]["agent.yaml"].encode()
+    folder = cluster.folder / "pod"
+    folder.mkdir()
+    pod = Pod(
+        "pod",
+        rendered_pod(chosen),
+        containerd=containerd,
+        netns=node.netns,
+        image=containers(chosen)["agent"]["image"],
+        folder=folder,
+        fields={
+            "spec.nodeName": node.name,
+            "status.hostIP": node.address,
+            "status.podIP": node.address,
+        },
+        files={
+            "config": {"agent.yaml": config},
+            "token": {
+                "token": _TOKEN,
+                "ca.crt": (certificate / "ca.crt").read_bytes(),
+                "namespace": b"images",
+            },
+        },
+        host={"/run/shorthaul": cluster.folder / "run"},
+        cgroup=node.cgroup,
+        more_environment={
+            "KUBERNETES_SERVICE_HOST": "127.0.0.1",
+            "KUBERNETES_SERVICE_PORT": api.url.rpartition(":")[2],
+            "PATH": "/opt/shorthaul/bin:/usr/bin:/bin",
+        },
+    )
+    try:
+        pod.run("configure")
+        for name in ("probe", "hosts", "agent"):
+            pod.start(name)
+        for name in ("hosts", "agent"):
+            command = pod.container(name)["startupProbe"]["exec"]["command"]
+            until(lambda name=name, command=command: passes(pod, name, command), f"{name}: {command}")  # type: ignore[misc]
+        yield Stage(
+            cluster=cluster,
+            node=node,
+            holder=cluster.node("n2"),
+            pod=pod,
+            owners=owners,
+            hosts_file=hosts_file,
+        )
+    finally:
+        for name in ("probe", "hosts", "agent"):
+            print(f"--- {name}\n{pod.log(name)[-3000:] if (folder / f'{name}.log').exists() else '(none)'}")
+        pod.close()
+
+
+def passes(pod: Pod, name: str, command: list[str]) -> bool:
+    """Whether an exec probe passes now."""
+    try:
+        pod.execute(name, command)
+    except LabError:
+        return False
+    return True
+
+
+def test_image_of_the_chart_is_the_one_that_is_built(stage: Stage) -> None:
+    assert stage.pod.container("agent")["image"] == f"localhost/shorthaul:{image.version()}"
+
+
+def test_configure_writes_hosts_toml_and_keeps_what_was_there(stage: Stage) -> None:
+    text = stage.hosts_file.read_text()
+    assert "http://127.0.0.1:30020" in text
+    assert stage.owners.decode().splitlines()[0] in text
+
+
+def test_agent_finds_its_peer_through_the_api_server(stage: Stage) -> None:
+    until(lambda: stage.node.metric("shorthaul_peers") == 1, "one peer")
+    assert stage.node.is_ready()
+
+
+def test_pull_by_the_nodes_containerd_comes_from_the_peer(stage: Stage, tmp_path: Path) -> None:
+    built = build_image(tmp_path / "image", layer_bytes=_LAYERS_BYTES, seed=7)
+    reference = stage.cluster.registry.push(built, "lab/app", "v1")
+    stage.holder.pull(reference)
+    before = len(stage.cluster.registry.served())
+    stage.containerd.pull(reference)
+    asked = [path for _, method, path, _ in stage.cluster.registry.served()[before:] if method == "GET"]
+    assert [path for path in asked if "/lab/app/blobs/" in path] == []
+    assert stage.node.metric("shorthaul_bytes_total", tier="zone") >= sum(_LAYERS_BYTES)
+
+
+def test_probe_proves_the_path_direct(stage: Stage) -> None:
+    until(lambda: stage.node.metric("shorthaul_local_path_proved") == 1, "the path is proved")
+    said = stage.pod.execute("agent", ["shorthaul", "verify"])
+    assert "Proved" in said
+
+
+def test_containers_have_no_right_that_the_chart_does_not_name(stage: Stage) -> None:
+    wanted = {"agent": {"DAC_READ_SEARCH": 2}, "probe": {"BPF": 39, "NET_ADMIN": 12}, "hosts": {}}
+    for name, capabilities in wanted.items():
+        status = stage.pod.execute(name, ["cat", "/proc/1/status"])
+        fields = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
+        mask = sum(1 << number for number in capabilities.values())
+        assert {int(fields[each], 16) for each in ("CapPrm", "CapEff", "CapBnd")} == {mask}, name
+        assert fields["NoNewPrivs"] == "1", name
+        assert fields["Seccomp"] == "2", name
+        with pytest.raises(LabError, match="Read-only file system"):
+            stage.pod.execute(name, ["touch", "/opt/shorthaul/x"])
+
+
+def test_hosts_toml_is_as_before_after_the_pod_is_gone(stage: Stage) -> None:
+    stage.pod.stop("hosts")
+    assert stage.hosts_file.read_bytes() == stage.owners
+    stage.pod.stop("agent")
+    assert "Traceback" not in "".join(stage.pod.log(name) for name in ("agent", "probe", "hosts"))
+
+
+def test_nothing_is_logged_as_an_error(stage: Stage) -> None:
+    lines = [line for line in stage.pod.log("agent").splitlines() if line.startswith("{")]
+    assert [line for line in lines if json.loads(line)["level"] == "error"] == []
