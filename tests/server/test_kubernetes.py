@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import psutil
 import pytest
 
 from benchmarks.lab.apiserver import NODES, Pod, ThreadedApiServer, node_object
@@ -128,6 +129,11 @@ def test_api_server_that_is_away_is_said_and_costs_neither_readiness_nor_a_peer(
     wait_for(lambda: n1.metric("shorthaul_api_server_silent_seconds") < 2.5, "the gauge")
     cluster.list("n1", "n2", "n3")
     wait_for(lambda: set(seen(n1)) == {"n1", "n2", "n3"}, "n3 is back")
+
+
+def test_agent_with_this_membership_is_small(cluster: Cluster) -> None:
+    for node in cluster.nodes.values():
+        assert psutil.Process(node.process.pid).memory_info().rss < 84 << 20
 
 
 def test_agents_that_vanish_together_stay_peers_and_that_is_a_problem(cluster: Cluster) -> None:

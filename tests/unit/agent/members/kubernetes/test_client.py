@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import gzip
+import random
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -245,6 +246,56 @@ async def test_connection_that_breaks_in_the_middle_is_a_failure(server: FakeApi
         server.cut = True
         with pytest.raises(Failed):
             await watched(client)
+
+
+_LISTED = b'{"kind":"EndpointSliceList","metadata":{"resourceVersion":"1"},"items":[]}'
+_ANSWERS = [
+    b"",
+    b"SSH-2.0-OpenSSH\r\n\r\n",
+    b"HTTP/1.1 999999 OK\r\n\r\n",
+    b"HTTP/1.1 101 Switching Protocols\r\n\r\n",
+    b"HTTP/1.1 302 Found\r\nLocation: http://[x\r\nContent-Length: 0\r\n\r\n",
+    b"HTTP/1.1 302 Found\r\nLocation: /\r\nContent-Length: 0\r\n\r\n",
+    b"HTTP/1.1 429 Too Many\r\nRetry-After: 99999999999999999999\r\nContent-Length: 0\r\n\r\n",
+    b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nabc\r\n",
+    b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n{}",
+    b"HTTP/1.1 200 OK\r\nContent-Length: -5\r\n\r\n{}",
+    b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 5\r\n\r\nabcde",
+    b"HTTP/1.1 200 OK\r\nContent-Encoding: br\r\nContent-Length: 5\r\n\r\nabcde",
+    b"HTTP/1.1 200 OK\r\nX: " + b"a" * 100_000 + b"\r\n\r\n",
+    b"HTTP/1.1 200 OK\r\nX\x00: a\r\n\r\n{}",
+    b'HTTP/1.1 200 OK\r\nContent-Length: 9002\r\n\r\n{"a":' + b"9" * 8996 + b"}",
+    b'HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n"\xff\xfe"  ',
+    b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(_LISTED) + _LISTED,
+]
+
+
+def _damaged(seed: int) -> bytes:
+    """One of the answers, with a few other bytes in it."""
+    dice = random.Random(seed)
+    answer = bytearray(dice.choice(_ANSWERS)[:3000])
+    for _ in range(dice.randint(1, 5) if answer else 0):
+        answer[dice.randrange(len(answer))] = dice.randrange(256)
+    return bytes(answer)
+
+
+async def test_whatever_answers_no_error_but_those_that_are_named_comes_of_it() -> None:
+    answers = iter([answer for answer in (*_ANSWERS, *map(_damaged, range(60))) for _ in range(2)])
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError, StopIteration):
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(next(answers))
+            await writer.drain()
+        writer.close()
+
+    raw = await asyncio.start_server(answer, "127.0.0.1", 0)
+    host, port = raw.sockets[0].getsockname()
+    async with raw, api(f"http://{host}:{port}", limits=SMALL) as client:
+        for _ in range(len(_ANSWERS) + 60):
+            for ask in (read, watched):
+                with contextlib.suppress(Failed, Expired):
+                    await ask(client)
 
 
 def test_pod_finds_its_api_server_and_what_it_was_given() -> None:
