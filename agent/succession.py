@@ -118,7 +118,8 @@ class Succession:
         for listener in self._open():
             if listener.place in places:  # where the newer agent does not listen, this one goes on
                 listener.pause()
-                listener.end_connections(idle=False)
+                # Clients move to the newer agent with their next response, but scrapers get none here.
+                listener.end_connections(idle=listener is self._parts.inbound.listeners["admin"])
         cookies, every = core.records.accepted.cookies()
         return Yielded(cookies=cookies, every=every, ages=core.content.offer.ages.give())
 

@@ -17,7 +17,7 @@ import pytest
 from benchmarks.lab.process import Process
 
 from .agents import ADMIN, AT_MOST_S, LOCAL, PEER, SERVICE, Node, Site, digest_of, fresh_address, wait_for
-from .wire import connected, read_reply, request_bytes
+from .wire import Ending, connected, read_reply, read_to_end, request_bytes
 
 _BIG_BYTES = 48 << 20  # more than the kernel's buffers of both sides take
 _LONG_S = 300.0
@@ -300,6 +300,30 @@ def test_an_older_agent_that_hangs_is_named_and_keeps_its_ports(pods: Pods) -> N
     assert "Traceback" not in said
     assert pods.node.blob(b"content").body == b"content"
     pods.start("again")
+
+
+def test_an_older_agent_that_hangs_while_the_newer_one_gets_ready_is_not_waited_for(pods: Pods) -> None:
+    old = pods.start("old")
+    new = pods.launch("new", f"store=oci-layout://{pods.node.layout}.missing")
+    new.wait_for_phase("getting ready to take over")
+    old.process.signal(signal.SIGSTOP)
+    pods.node.layout.with_suffix(".missing").symlink_to(pods.node.layout)
+    new.wait()
+    assert pods.node.blob(b"content").body == b"content"
+    assert "does not say that it stopped" in new.log.read_text()
+    old.process.signal(signal.SIGCONT)
+    old.wait_for_phase("standing by")
+
+
+def test_a_scraper_that_keeps_its_connection_open_asks_the_newer_agent_next(pods: Pods) -> None:
+    old = pods.start("old")
+    with connected(pods.node.address, ADMIN) as scraper:
+        scraper.sendall(request_bytes("/readyz"))
+        assert read_reply(scraper).status == 200
+        pods.start("new")
+        old.wait_for_phase("standing by")
+        assert read_to_end(scraper) == (b"", Ending.FIN)
+    assert pods.node.metric("shorthaul_ready") == 1
 
 
 def test_two_new_agents_at_once_serve_one_after_the_other(pods: Pods) -> None:

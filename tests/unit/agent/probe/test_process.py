@@ -25,6 +25,8 @@ from agent.flows.messages import (
     Flows,
     Health,
     Hello,
+    Introduced,
+    Introduction,
     Message,
     SendCanaries,
 )
@@ -274,6 +276,7 @@ class Kernel:
     def __init__(self, *, server: bool = True, client: bool = True, ours: bool = True) -> None:
         self._server, self._client, self._ours = server, client, ours
         self.marked: list[int] = []
+        self.known: list[int] = []
         self.clients: frozenset[int] = frozenset()
         self._records: list[bytes] = []
 
@@ -315,7 +318,7 @@ class Kernel:
         self.marked.append(fd)
 
     def know(self, programs: Collection[int]) -> None:
-        pass
+        self.known += programs
 
     def own_addresses(self, ips: Sequence[bytes]) -> None:
         pass
@@ -369,6 +372,13 @@ async def send(kernel: Kernel, answer: bytes) -> Canary:
         assert health.canaries == (canary,)
         assert canary.address == str(endpoint)
         return canary
+
+
+async def test_agent_tells_the_programs_of_the_older_pod_s_probe_which_are_no_strangers() -> None:
+    kernel = Kernel()
+    probe, _ = working(kernel, Endpoint(host=HOST, port=1), port=1)
+    assert probe.requested("reader", Introduction(node=OWN, known=(7, 8)), []) == Introduced()
+    assert kernel.known == [7, 8]
 
 
 @pytest.mark.parametrize("cookie", ["1", "0", "", "-1", "x", "9" * 30])
