@@ -90,6 +90,14 @@ class Failed(Exception):
         self.status = status
         self.retry_after_s = retry_after_s
 
+    @property
+    def doubts_version(self) -> bool:
+        """Whether the version from which to go on may be the reason: one that the server does not have yet.
+
+        A server that is away or busy says nothing about it.
+        """
+        return self.status in _OF_VERSIONS
+
     @staticmethod
     def of_status(document: Any, status: int = 0, retry_after_s: float = 0.0) -> "Failed | Expired":
         """What a ``Status`` object means, or an answer of this status that is none."""
@@ -114,11 +122,17 @@ class Malformed(Failed):
     def __init__(self, message: str) -> None:
         super().__init__(message, hint="does an API server answer at this address, or something in between?")
 
+    @property
+    def doubts_version(self) -> bool:
+        """See `Failed.doubts_version`."""
+        return True
+
 
 class Expired(Exception):
     """The server no longer has the version from which to go on: status 410."""
 
 
+_OF_VERSIONS = frozenset({400, 500, 504})
 _HINTS = {
     401: "is the token of the pod's service account mounted, and is it one of this cluster?",
     403: "grant the service account list and watch on endpointslices (discovery.k8s.io) in that namespace",

@@ -1,9 +1,9 @@
 """Follows objects of the API server: list or read them, then watch from there, for ever.
 
 A watch goes on from the last version that was heard of, which bookmarks keep young. So a connection that ends
-costs one small request. If the server has forgotten that version (410), or if watching fails again and
-again, the objects are listed anew, from the server's cache, and not older than what is known already. What
-is known stays known while nothing works. Sources: Kubernetes "API concepts"; client-go,
+costs one small request, also after hours. If the server has forgotten that version (410), or if watching
+fails again and again, the objects are listed anew, from the server's cache, and not older than what is known
+already. What is known stays known while nothing works. Sources: Kubernetes "API concepts"; client-go,
 tools/cache/reflector.go.
 """
 
@@ -19,7 +19,7 @@ from agent.members.kubernetes.pacing import Chance, Pacing
 
 _WATCH_LEAST_S, _WATCH_MOST_S = 300, 600  # for how long one watch is asked for; as client-go does
 _VERSION_MAX = 64  # characters
-_WATCHES_MAX = 3  # watches in a row that fail before the objects are listed anew
+_DOUBTS_MAX = 3  # failures in a row that speak against the last version, before the objects are listed anew
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +82,7 @@ class Following:
         self._chance = chance
         self._clock = clock
         self._version: str | None = None  # from which to watch; None: list first
+        self._doubts = 0
         self._oldest = "0"  # a list may not be older than this version; 0: any that the server has at hand
 
     async def run(self) -> None:
@@ -103,9 +104,9 @@ class Following:
         except Failed as error:
             least_s = self._told.failed(error)
             wait_s = max(least_s, self._pacing.failed(error.retry_after_s))
-            if self._pacing.failures % _WATCHES_MAX == 0:
-                # The last version may be one that the server does not have yet, or no more.
-                self._version, self._oldest = None, "0"
+            self._doubts += error.doubts_version
+            if self._doubts >= _DOUBTS_MAX:
+                self._version, self._oldest, self._doubts = None, "0", 0
             return wait_s
         return self._pacing.ended(self._clock() - started_s)
 
@@ -154,6 +155,7 @@ class Following:
             raise Malformed("an event without a resourceVersion")
         self._told.heard()
         self._pacing.worked()
+        self._doubts = 0
         self._version = self._oldest = version
         if kind in ("ADDED", "MODIFIED", "DELETED"):
             self._told.changed(document, deleted=kind == "DELETED")

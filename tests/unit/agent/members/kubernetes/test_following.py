@@ -164,6 +164,23 @@ async def test_version_that_the_server_has_forgotten_is_listed_anew_and_not_olde
     assert int(relist["resourceVersion"]) > 100
 
 
+async def test_server_that_was_away_for_long_is_asked_to_go_on_and_not_for_a_list(
+    server: FakeApiServer,
+) -> None:
+    async with follow(server) as told:
+        await until(lambda: server.asked.watches[SLICES] == 1, "it watches")
+        server.refuse = 503
+        server.end_watches()
+        await until(lambda: len(told.failures) >= 2, "it is refused")
+        await server.stop()
+        await until(lambda: len(told.failures) >= 4, "it is not reached")
+        server.refuse = None
+        put(server, "two")
+        await server.start()
+        await until(lambda: "two" in told.objects, "what changed meanwhile")
+    assert told.lists == 1
+
+
 async def test_server_that_was_restored_and_counts_anew_is_listed_again(server: FakeApiServer) -> None:
     async with follow(server) as told:
         await until(lambda: server.asked.watches[SLICES] == 1, "it watches")
