@@ -48,7 +48,7 @@ class Gauges:
         metrics.uploads(len(self.admission), self.admission.left_bytes)
         self._read_topology()
         metrics.proof(connected=self.book.connected, proved=self.book.proved(now_s)[0])
-        metrics.problems(len(self.problems.all))
+        metrics.problems(len(self.problems))
         metrics.ready(self.unready() is None)
         metrics.members_silent(self.members_silent_s())
         return metrics.expose()

@@ -1,7 +1,6 @@
 """Reads a configuration. Reports *all* its mistakes together, each with its key and a hint."""
 
 import dataclasses
-import difflib
 import errno
 import ipaddress
 from collections.abc import Collection, Mapping
@@ -175,6 +174,8 @@ def _read(cls: type[_T], data: object, path: str, problems: list[Problem]) -> _T
 def _unknown_key(path: str, key: str, known: Collection[str]) -> Problem:
     if path in _RENAMED:
         return Problem(key=path, message=f"is now {_RENAMED[path]}", hint="rename the key; it means the same")
+    import difflib  # half a megabyte, for a mistake that good settings do not have
+
     close = difflib.get_close_matches(key, known, n=1)
     hint = f"did you mean {close[0]}?" if close else f"known here: {', '.join(known)}"
     return Problem(key=path, message="unknown key", hint=hint)

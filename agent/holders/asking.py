@@ -154,7 +154,7 @@ class PeerAsker:
             elif error.status is not None:
                 self._policy.refused(peer.name, str(error), now_s, busy=error.status == _BUSY_STATUS)
             else:
-                self._policy.silent(peer.name, str(error), now_s)
+                self._policy.unanswered(peer.name, str(error), now_s)
             return
         self._metrics.question("answered")
         now_s = self._clock()

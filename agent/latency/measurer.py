@@ -244,9 +244,10 @@ class Measurer:
         )
         if isinstance(error, OwnFault):
             return  # that is no news of the peer
-        self._regard.noted(name, str(error), now_s, silent=is_silent)
-        if not is_silent:
-            self._regard.heard(name, now_s)
+        if is_silent:
+            self._regard.noted(name, str(error), now_s, silent=True)
+        else:
+            self._regard.refused(name, str(error), now_s)
 
     async def _turn(self, connection: _Connection) -> None:
         name = connection.peer.name

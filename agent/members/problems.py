@@ -7,6 +7,7 @@ appears and when it is over, not each time that it is found again.
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import islice
 
 from topology.placement import NodeName
 
@@ -28,29 +29,44 @@ class Problems:
     """The problems of now, by their sources."""
 
     def __init__(self) -> None:
-        self._found: dict[str, tuple[Problem, ...]] = {}
-        self._more: dict[str, int] = {}  # how many others a source has
+        self._found: dict[str, dict[Problem, None]] = {}
+        self._logged: dict[str, dict[Problem, None]] = {}  # of those, the ones that the log has
+        self._more: dict[str, int] = {}  # how many others a source had when the log was told last
 
     @property
     def all(self) -> tuple[Problem, ...]:
-        """All problems, by source."""
-        return tuple(problem for found in self._found.values() for problem in found)
+        """All problems, by source; of one source the first few."""
+        return tuple(problem for found in self._found.values() for problem in islice(found, _EACH_MAX))
+
+    def __len__(self) -> int:
+        """How many there are, those that are not listed included."""
+        return sum(map(len, self._found.values()))
 
     def found(self, source: str, problems: Iterable[Problem]) -> None:
-        """These are the problems of this source now. Logs the new ones, and those that are over."""
-        before, now = self._found.get(source, ()), tuple(dict.fromkeys(problems))
-        more_before, more = self._more.get(source, 0), max(0, len(now) - _EACH_MAX)
-        self._found[source], self._more[source] = now[:_EACH_MAX], more
-        for problem in now[:_EACH_MAX]:
+        """These are the problems of this source now. Logs the new ones, and those that are over.
+
+        Of many it logs a few, also if they come and go one by one.
+        """
+        before, now = self._found.get(source, {}), dict.fromkeys(problems)
+        logged = self._logged.setdefault(source, {})
+        self._found[source] = now
+        for problem in islice(now, _EACH_MAX):
             if problem not in before:
+                logged[problem] = None
                 _log.warning(
                     "%s: %s",
                     source,
                     problem.problem,
                     extra={"fields": {"node": problem.node, "hint": problem.hint}},
                 )
-        if more and more != more_before:
+        self._log_more(source, max(0, len(now) - _EACH_MAX))
+        for problem in [problem for problem in logged if problem not in now]:
+            del logged[problem]
+            _log.info("%s: over: %s", source, problem.problem, extra={"fields": {"node": problem.node}})
+
+    def _log_more(self, source: str, more: int) -> None:
+        if more > 2 * self._more.get(source, 0):
             _log.warning("%s: %s more problems", source, more)
-        for problem in before:
-            if problem not in now:
-                _log.info("%s: over: %s", source, problem.problem, extra={"fields": {"node": problem.node}})
+            self._more[source] = more
+        elif not more:
+            self._more[source] = 0

@@ -343,7 +343,7 @@ class Metrics:
         self._problems = self._gauge(
             "problems",
             "Contradictions in the peers file, the filters and what other agents say of themselves. "
-            "/api/topology lists them.",
+            "/api/topology lists up to 20 of each kind.",
         )
 
     def _counter(self, name: str, meaning: str, *labels: str) -> Counter:

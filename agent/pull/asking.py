@@ -117,7 +117,7 @@ class AskingPolicy:
         """See `Regard.could_not_ask`."""
         self._regard.could_not_ask(words, now_s)
 
-    def silent(self, node: NodeName, words: str, now_s: float) -> None:
+    def unanswered(self, node: NodeName, words: str, now_s: float) -> None:
         """The peer did not reply before its deadline, or could not be reached. It failed.
 
         ``words``: what happened.
@@ -126,10 +126,9 @@ class AskingPolicy:
 
     def refused(self, node: NodeName, words: str, now_s: float, *, busy: bool) -> None:
         """The peer answered, but takes no question. ``busy``: it may the next time. Else it failed."""
-        self._regard.noted(node, words, now_s)
+        self._regard.refused(node, words, now_s)
         if not busy:
             self._regard.failed(node, now_s)
-        self._regard.heard(node, now_s)
 
     def _well(
         self, rings: Iterable[Sequence[P]], now_s: float, cooling: list[Asked[P]]

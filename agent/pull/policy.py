@@ -186,9 +186,10 @@ class Policy:
         if failure.is_own:
             self.regard.could_not_ask(words, now_s)
             return
-        self.regard.noted(node, words, now_s, silent=failure.is_silence)
         if failure.is_answer:
-            self.regard.heard(node, now_s)
+            self.regard.refused(node, words, now_s)
+        else:
+            self.regard.noted(node, words, now_s, silent=failure.is_silence)
 
     def busy_wait_s(self, failure: Failure, told_s: float | None) -> float:
         """How long to wait before asking a busy peer again. 0 if this failure is another one.

@@ -2,6 +2,21 @@
 
 Holds what all pulls and look-ups learned about peers. It does not know where a peer is
 (`agent.members.roster`), nor how it is asked. Times are seconds of one monotonic clock.
+
+What can be said of a peer. A sign of life ends its silence, and perhaps a spell in which nobody answered.
+
+    verb           who says it                                   does it cool off?   words     sign of life?
+    failed         a pull that avoids it; a question refused     yes                 if none*  no
+    noted          an attempt or a measurement that failed       as before           yes       no
+    refused        the same, or a question: it answered no       as before           yes       yes
+    unanswered     a question without a reply                    yes                 silent    no: a spell begins
+    heard          a reply, a greeting, a measurement            as before**         no        yes
+    served         a pull that got a body whole from it          no more             no        yes
+    saturated      a pull that it told to wait                   as before***        no        no: `refused` is
+    reported_load  its own report                                as before           no        no: nobody asked
+    could_not_ask  whoever could not send to it                  as before           of this node
+
+    * only if nothing was noted a moment ago   ** except at the end of a spell   *** but others go first
 """
 
 import math
@@ -100,6 +115,11 @@ class Regard:
         if node in self._members:
             self._spell.add(node)
 
+    def refused(self, node: NodeName, words: str, now_s: float) -> None:
+        """The peer answered, but not with what was asked for. That is all that it means by itself."""
+        self.noted(node, words, now_s)
+        self.heard(node, now_s)
+
     def could_not_ask(self, words: str, now_s: float) -> None:
         """This node itself could not reach a peer. That says nothing about the peer."""
         self.own_failure = PeerFailure(words=words[:_WORDS_MOST], at_s=now_s)
@@ -150,8 +170,8 @@ class Regard:
 
     def served(self, node: NodeName, now_s: float) -> None:
         """The peer delivered a body whole, so it works. First bytes or replies would not prove that."""
+        self.heard(node, now_s)
         self._cooloff.succeeded(node)
-        self._heard_s[node] = now_s
         self._saturated_until_s.pop(node, None)
 
     def reported_load(self, node: NodeName, load: int, now_s: float) -> None:

@@ -46,7 +46,7 @@ class Ways:
         if number in _NEVER_THE_PEERS:
             return True
         if node in self._alone:
-            return False
+            return bool(self._without)  # others lost their way since: perhaps the network is gone again
         if len(self._without) + len(self._alone) >= _MOST:  # they left long ago, most of them
             self._without.clear()
             self._alone.clear()

@@ -41,9 +41,27 @@ def test_thousand_problems_at_once_are_a_few_lines(caplog: pytest.LogCaptureFixt
     assert "980 more" in caplog.records[-1].message
 
 
-def test_number_of_further_problems_is_told_when_it_changes(caplog: pytest.LogCaptureFixture) -> None:
+def test_number_of_further_problems_is_told_when_it_has_more_than_doubled(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     problems = Problems()
-    for many in (25, 25, 25, 26, 26, 20, 26):
+    for many in (25, 25, 26, 30, 31, 25, 20, 26):
         problems.found("source", [problem(str(number)) for number in range(many)])
     more = [record.message for record in caplog.records if "more" in record.message]
-    assert more == ["source: 5 more problems", "source: 6 more problems", "source: 6 more problems"]
+    assert more == ["source: 5 more problems", "source: 11 more problems", "source: 6 more problems"]
+
+
+def test_thousand_problems_that_come_and_go_one_by_one_are_a_few_lines(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO", "shorthaul")
+    problems, all_of_them = Problems(), [problem(str(number)) for number in range(1000)]
+    for many in range(1001):
+        problems.found("source", all_of_them[:many])
+    assert len(problems) == 1000
+    for gone in range(1001):
+        problems.found("source", all_of_them[gone:])
+    assert len(caplog.records) < 60
+    said = [record.message for record in caplog.records]
+    assert sum(message.startswith("source: over: ") for message in said) == 20
+    assert problems.all == ()

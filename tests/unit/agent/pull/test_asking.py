@@ -103,7 +103,7 @@ def test_everyone_is_everyone_whatever_the_number_that_is_asked_at_once(regard: 
 
 
 def test_peer_that_does_not_reply_cools_off(asking: AskingPolicy, regard: Regard) -> None:
-    asking.silent(D.name, "no reply", 0.0)
+    asking.unanswered(D.name, "no reply", 0.0)
     assert regard.is_cooling(D.name, 1.0)
 
 

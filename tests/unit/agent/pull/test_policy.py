@@ -92,7 +92,10 @@ def test_commended_peer_is_well_and_trusted_again(policy: Policy, snapshot: Snap
 
 def test_importing_the_policy_loads_neither_yaml_nor_random() -> None:
     heavy = "{'yaml', 'random', 'asyncio', 'aiohttp'}"
-    script = f"import sys, agent.pull.policy; print({heavy} & sys.modules.keys() or 'none')"
+    script = (
+        "import sys; before = {*sys.modules}; import agent.pull.policy; "  # a machine's own hooks import, too
+        f"print({heavy} & (sys.modules.keys() - before) or 'none')"
+    )
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True, text=True)
     assert run.stdout.strip() == "none"
 

@@ -247,3 +247,34 @@ def test_peer_that_was_silent_and_answered_since_is_known_as_such(regard: Regard
     regard.noted(rack, "its body broke off", 102.0)
     regard.heard(rack, 103.0)
     assert not regard.answered_since(rack), "it was not silent"
+
+
+def test_body_that_one_peer_delivered_meanwhile_shows_that_the_others_silence_was_theirs(
+    regard: Regard,
+) -> None:
+    one, other, third, delivers, _ = MEMBERS
+    regard.unanswered(one, "no reply", 100.0)
+    regard.unanswered(other, "no reply", 100.0)
+    regard.served(delivers, 100.5)
+    regard.unanswered(third, "no reply", 100.6)
+    regard.heard(third, 101.0)
+    assert cooling(regard, 101.0) == {one, other, third}
+
+
+def test_nothing_is_kept_of_a_stranger_that_served(regard: Regard) -> None:
+    stranger = node("stranger")
+    regard.served(stranger, 100.0)
+    regard.members_changed([*MEMBERS, stranger])
+    regard.noted(stranger, "connection refused", 99.0, silent=True)
+    assert regard.silence(stranger) is not None
+
+
+def test_refusal_is_kept_in_words_and_is_a_sign_of_life_and_cools_nobody_off(regard: Regard) -> None:
+    rack = node("rack")
+    regard.noted(rack, "connection refused", 100.0, silent=True)
+    regard.refused(rack, "status 404", 101.0)
+    failure = regard.failure(rack)
+    assert failure is not None
+    assert failure.words == "status 404"
+    assert regard.silence(rack) is None
+    assert not regard.is_cooling(rack, 101.0)

@@ -57,6 +57,17 @@ def test_network_that_came_back_blames_no_peer_that_is_reached() -> None:
     assert all(ways.is_own(each, errno.ENETUNREACH) for each in (A, B, C))
 
 
+def test_peer_not_dialled_between_two_outages_is_not_blamed_for_the_second() -> None:
+    ways = Ways()
+    for each in (A, B, C):
+        ways.is_own(each, errno.ENETUNREACH)
+    ways.reached(A)  # nobody dialled B and C
+    assert ways.is_own(A, errno.ENETUNREACH), "the network is gone again"
+    assert ways.is_own(B, errno.ENETUNREACH)
+    ways.reached(A)
+    assert not ways.is_own(B, errno.ENETUNREACH)
+
+
 def test_missing_address_or_port_is_never_the_peers_trouble() -> None:
     ways = Ways()
     ways.is_own(A, errno.EADDRNOTAVAIL)
