@@ -5,18 +5,19 @@ Holds what all pulls and look-ups learned about peers. It does not know where a 
 
 What can be said of a peer. A sign of life ends its silence, and perhaps a spell in which nobody answered.
 
-    verb           who says it                                   does it cool off?   words     sign of life?
-    failed         a pull that avoids it; a question refused     yes                 if none*  no
-    noted          an attempt or a measurement that failed       as before           yes       no
-    refused        the same, or a question: it answered no       as before           yes       yes
-    unanswered     a question without a reply                    yes                 silent    no: a spell begins
-    heard          a reply, a greeting, a measurement            as before**         no        yes
-    served         a pull that got a body whole from it          no more             no        yes
-    saturated      a pull that it told to wait                   as before***        no        no: `refused` is
-    reported_load  its own report                                as before           no        no: nobody asked
-    could_not_ask  whoever could not send to it                  as before           of this node
+    verb           who says it                                        cools off?    words?    sign of life?
+    failed         a pull that avoids it; a question that it refused  yes           if none*  no
+    noted          an attempt or a measurement that failed            as before     yes       no
+    refused        the same, or a question, if it answered            as before     yes       yes
+    unanswered     a question without a reply                         yes           yes       no: a spell
+    heard          a reply, a greeting, a measurement                 as before**   no        yes
+    served         a pull that got a body whole from it               no more       no        yes
+    saturated      a pull that it told to wait                        as before***  no        no: `refused` is
+    reported_load  its own report                                     as before     no        no: nobody asked
+    could_not_ask  whoever could not send to it                       as before     own       no
 
     * only if nothing was noted a moment ago   ** except at the end of a spell   *** but others go first
+    own: kept as this node's failure, not as the peer's
 """
 
 import math
