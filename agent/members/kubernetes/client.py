@@ -315,6 +315,8 @@ class ApiServer:
         ca = None
         if path is not None and self._access.url.startswith("https:"):
             ca = await asyncio.to_thread(read_regular, path, most_bytes=_SECRET_MAX_BYTES)
+            if not ca.strip():  # without a certificate, those of the system would count
+                raise Failed(f"{path}: empty", hint="it has to be the certificate of the API server's issuer")
         if self._client is None or ca != self._client_ca:
             old, self._client, self._client_ca = self._client, _transport(self._access.url, ca), ca
             if old is not None:
@@ -334,10 +336,13 @@ def _transport(url: str, ca: bytes | None) -> Any:
     """Connections to the API server. Raises OSError for a certificate that is none."""
     configuration = Configuration(
         host=url,
-        ca_cert_data=None if ca is None else ca.decode("ascii", errors="replace"),
+        ca_cert_data=None if ca is None else ca.decode("ascii", errors="ignore"),
         connection_pool_maxsize=8,  # two watches and a list
         client_session_kwargs={"read_bufsize": 1 << 18, "cookie_jar": aiohttp.DummyCookieJar()},
     )
+    # Python 3.13 refuses certificates that are not strictly those of RFC 5280, as clusters have them: without
+    # the identifier of their issuer's key, for example. Go, and so everything else in a cluster, takes them.
+    configuration.disable_strict_ssl_verification = True
     return RESTClientObject(configuration)
 
 

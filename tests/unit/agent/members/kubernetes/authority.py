@@ -15,7 +15,9 @@ class Authority:
         issuer = ["-keyout", "ca.key", "-out", "ca.crt", "-subj", "/CN=ca", "-days", "2"]
         self._openssl("req", "-x509", *key, *issuer, "-addext", "keyUsage=critical,keyCertSign")
         self._openssl("req", *key, "-keyout", "server.key", "-out", "server.csr", "-subj", "/CN=server")
-        (folder / "names").write_text(f"subjectAltName=IP:{address}\nauthorityKeyIdentifier=keyid\n")
+        # As older clusters have them, without the identifier of the issuer's key.
+        identifiers = "authorityKeyIdentifier=none\nsubjectKeyIdentifier=none\n"
+        (folder / "names").write_text(f"subjectAltName=IP:{address}\n{identifiers}")
         by = ["-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2", "-extfile", "names"]
         self._openssl("x509", "-req", "-in", "server.csr", "-out", "server.crt", *by)
 

@@ -105,9 +105,10 @@ async def test_certificate_of_the_server_is_followed_when_it_is_replaced(tmp_pat
                 await read(client)
             ca_file.write_bytes(two.certificate)
             await read(client)
-            ca_file.write_text("no certificate")
-            with pytest.raises(Failed):
-                await read(client)
+            for content in ("no certificate", "", " \n", "\N{SNOWMAN}"):
+                ca_file.write_text(content)
+                with pytest.raises(Failed):
+                    await read(client)
 
 
 @pytest.mark.parametrize(
