@@ -230,8 +230,9 @@ class KubernetesMembership:
         changed(peers)
         if before is None:
             _log.info("peers", extra={"fields": {"peers": len(peers), "names": first_names(peers)}})
-        else:
+        elif _have_moved(before, peers):
             self._reloads.changed("peers", describe_change(before, peers))
+        # Where agents say that they are is no news for the log: each says so once.
 
     def _renew(self, node: NodeName) -> None:
         """Make a node's peer anew."""
@@ -284,6 +285,15 @@ class KubernetesMembership:
                 elsewhere=self._elsewhere,
             ),
         )
+
+
+def _have_moved(before: Peers, after: Peers) -> bool:
+    """Whether a peer came, left or has another address."""
+    if before.keys() != after.keys():
+        return True
+    return any(
+        (one.address, one.port) != (after[name].address, after[name].port) for name, one in before.items()
+    )
 
 
 def _slices_resource(settings: KubernetesSettings) -> Resource:

@@ -206,6 +206,20 @@ async def test_agent_says_its_region_and_its_rack(server: FakeApiServer) -> None
         assert len(followed.lists) == told
 
 
+async def test_log_tells_who_came_and_left_and_not_that_agents_say_where_they_are(
+    server: FakeApiServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    async with following(server) as followed:
+        await followed.until_peers("a", "b", "c")
+        followed.membership.placed(at("a"), located("eu", "a"))
+        await until(lambda: not followed.lists[-1][node("a")].placement.partial, "where a says that it is")
+        assert not [line for line in caplog.messages if "changed" in line]
+        server.put_slices(pods("a", "b"))
+        await followed.until_peers("a", "b")
+        await until(lambda: "peers changed" in caplog.messages, "that c has left")
+
+
 async def test_agent_does_not_talk_itself_into_another_zone(server: FakeApiServer) -> None:
     async with following(server) as followed:
         await followed.until_peers("a", "b", "c")
