@@ -3,8 +3,8 @@
 Decides the zone of a node without a zone label, and whether a labelled node's latency contradicts its
 label. The evidence is the median round trip between the node and each zone, no matter who measured it.
 The border between "inside this zone" and "in the next zone" is the geometric mean of the two usual round
-trips, because round-trip times differ by ratios. Only where they are so small that the difference is noise
-(`NOISE_US`), no ratio counts. In doubt the answer is None.
+trips, because round-trip times differ by ratios. Only a difference that may be noise (`NOISE_US`) contradicts
+no label, whatever its ratio. In doubt the answer is None.
 """
 
 import math

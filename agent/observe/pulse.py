@@ -67,6 +67,7 @@ class Pulse:
             await asyncio.get_running_loop().create_future()
         finally:
             self._ended.set()
+            self._came.set()  # nothing comes any more, and the thread would wait for it
 
     def _beat(self, loop: asyncio.AbstractEventLoop, ident: int) -> None:
         while not self._ended.wait(self._beat_s):
