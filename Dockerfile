@@ -27,8 +27,11 @@ COPY topology /src/topology
 COPY bpf /src/bpf
 COPY agent /src/agent
 RUN /opt/shorthaul/bin/python -m pip install --no-cache-dir --no-compile --no-deps --no-build-isolation /src
-# What no process of ours reads goes. Byte code is checked by nothing, so it is the same whenever it is made.
+# What no process of ours reads goes: above all the generated classes of the Kubernetes client, 115 MB, of which the
+# agent takes the transport only. Byte code is checked by nothing, so it is the same whenever it is made.
 RUN /opt/shorthaul/bin/python -m pip uninstall --yes --quiet pip \
+    && cd /opt/shorthaul/lib/python3*/site-packages/kubernetes \
+    && rm -rf client dynamic aio/dynamic aio/client/api aio/client/models aio/client/api_client.py \
     && find /opt/shorthaul -depth -type d \( -name tests -o -name __pycache__ \) -exec rm -rf {} + \
     && find /opt/shorthaul -name '*.pyx' -delete -o -name '*.c' -path '*uvloop*' -delete \
     && python3 -m compileall -q -j 1 --invalidation-mode unchecked-hash /opt/shorthaul/lib

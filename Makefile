@@ -3,7 +3,7 @@ PYTHON := .venv/bin/python
 # Tests wait more than they work, so there are more workers than processors. tests/conftest.py says who gets what.
 TEST_WORKERS := 4
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint bench lock image proto chart-docs clean
+.PHONY: help setup demo test lint bench lock image chart proto chart-docs clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,7 +32,11 @@ bench: setup ## measure and print the figures of the README
 
 image: ## build the images into dist/, as root (BASE=IMAGE: on another Debian 13 than one made here)
 	@tools/setup image
-	@$(PYTHON) tools/image.py $(if $(BASE),--base $(BASE))
+	@$(PYTHON) -m tools.image $(if $(BASE),--base $(BASE))
+
+chart: ## pack the chart into dist/, with the digest of the image that make image built
+	@tools/setup image
+	@$(PYTHON) -m tools.package $(if $(REPOSITORY),--repository $(REPOSITORY))
 
 lock: ## resolve pyproject.toml's ranges anew: requirements.lock for development, requirements-image.lock for the image
 	@CUSTOM_COMPILE_COMMAND="make lock" $(PYTHON) -m piptools compile --quiet --strip-extras --extra dev --generate-hashes \

@@ -69,6 +69,11 @@ def test_image_has_exactly_the_locked_packages(contents: dict[str, dict[str, int
     assert found == {**locked(), "shorthaul": image.version()}
 
 
+@pytest.mark.parametrize(("target", "most_mb"), [("shorthaul", 150), ("agent", 70)])
+def test_image_is_not_larger_than_it_has_to_be(built: dict[str, Built], target: str, most_mb: int) -> None:
+    assert sum(built[target].layers) <= most_mb * 1_000_000
+
+
 def test_bcc_is_debians_and_only_in_the_image_with_the_probe(contents: dict[str, dict[str, int]]) -> None:
     bcc = "usr/lib/python3/dist-packages/bcc/__init__.py"
     llvm = re.compile(r"usr/lib/.*/libLLVM")
