@@ -69,7 +69,7 @@ def test_image_has_exactly_the_locked_packages(contents: dict[str, dict[str, int
     assert found == {**locked(), "shorthaul": image.version()}
 
 
-@pytest.mark.parametrize(("target", "most_mb"), [("shorthaul", 150), ("agent", 70)])
+@pytest.mark.parametrize(("target", "most_mb"), [("shorthaul", 160), ("agent", 75)])
 def test_image_is_not_larger_than_it_has_to_be(built: dict[str, Built], target: str, most_mb: int) -> None:
     assert sum(built[target].layers) <= most_mb * 1_000_000
 
