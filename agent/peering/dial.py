@@ -245,6 +245,7 @@ class Dialer:
                     socket_factory=lambda address: self._new_socket(address[0]),
                 ),
                 cookie_jar=aiohttp.DummyCookieJar(),
+                trace_configs=[_without_redirects()],
                 ws_response_class=AnsweredWebSocket,
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._connect_s),
             )
@@ -264,6 +265,21 @@ class Dialer:
             own.close()
             raise
         return own
+
+
+def _without_redirects() -> aiohttp.TraceConfig:
+    """A redirect is a refusal. aiohttp would follow it, to whatever address the other end names."""
+
+    async def refuse(_session: Any, _context: Any, told: aiohttp.TraceRequestRedirectParams) -> None:
+        answered = told.response
+        answered.close()
+        raise aiohttp.WSServerHandshakeError(
+            answered.request_info, (), status=answered.status, headers=answered.headers
+        )
+
+    watching = aiohttp.TraceConfig()
+    watching.on_request_redirect.append(refuse)
+    return watching
 
 
 def _family(peer: Peer) -> socket.AddressFamily:

@@ -235,6 +235,27 @@ async def test_what_answers_and_is_no_agent_is_told(said: bytes, how: str, error
     assert told == [Answer(who=None, how=how)]
 
 
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+async def test_redirect_is_a_refusal_and_leads_nowhere(status: int) -> None:
+    async with NoLeak(), scripted(accept_all) as elsewhere:
+
+        async def script(connection: Connection) -> None:
+            await connection.request()
+            await connection.send(answer(b"", status, Location=f"{elsewhere.peer.base_url}{PATH}"))
+
+        told: list[Answer | None] = []
+        async with (
+            scripted(script) as server,
+            Dialer(
+                credentials=CREDENTIALS, connect_s=5.0, introduced=lambda _peer, answer: told.append(answer)
+            ) as dialer,
+        ):
+            with pytest.raises(Refused, match=f"^status {status}, and not by an agent$"):
+                await dialer.open_websocket(server.peer, PATH, timeout_s=20.0, message_max_bytes=10)
+        assert told == [Answer(who=None, how=f"HTTP {status}")]
+        assert elsewhere.connections == []
+
+
 async def test_agents_other_listener_that_refuses_is_told_by_its_introduction() -> None:
     async def script(connection: Connection) -> None:
         await connection.request()
