@@ -36,8 +36,8 @@ def _blocks_ctrl_c(pid: int) -> bool:
 
 
 def _is_past(pid: int) -> bool:
-    """Whether the imports are done, or almost: this one comes with them."""
-    return "/_asyncio." in Path(f"/proc/{pid}/maps").read_text()
+    """Whether the first imports are done: this one comes with asyncio, or when `topology` is about to ask."""
+    return "/_ssl." in Path(f"/proc/{pid}/maps").read_text()
 
 
 def _mask(pid: int, name: str) -> int:
@@ -56,7 +56,8 @@ from agent.cli.commands import make_parser
 make_parser(["agent", "--config", "agent.yaml"])
 import agent.app, agent.lifecycle
 commands = ("agent.cli.configure", "agent.cli.topology", "agent.cli.verify", "agent.hosts", "agent.preflight")
-unused = ("difflib", "agent.handover.", "agent.members.kubernetes", "agent.listen.owners", "agent.probe.sockdiag")
+unused = ("agent.handover.", "agent.members.kubernetes", "agent.listen.owners", "agent.probe.sockdiag")
+unused += ("difflib",)
 print(*sorted(name for name in sys.modules if name.startswith(commands + unused)))
 """
 
