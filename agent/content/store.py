@@ -289,10 +289,10 @@ class FileBlob:
 def unreadable_in_words(store: ContentStore) -> str | None:
     """How many blobs of a store can't be read, and one of them. None: all can."""
     unreadable = store.unreadable
-    first = next(iter(unreadable.items()), None)
-    if first is None:
+    if not unreadable:
         return None
-    return f"blobs that can't be read: {len(unreadable)}, among them {first[0]} ({first[1]})"
+    one = min(unreadable)  # always the same one: the order changes, and other words are logged again
+    return f"blobs that can't be read: {len(unreadable)}, among them {one} ({unreadable[one]})"
 
 
 class Names:

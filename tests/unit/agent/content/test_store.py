@@ -1,8 +1,11 @@
 """The names in a store: the same name twice is one, and the image that was written last counts."""
 
+from types import SimpleNamespace
+from typing import cast
+
 import pytest
 
-from agent.content.store import Names, TagChange, TaggedImage
+from agent.content.store import ContentStore, Names, TagChange, TaggedImage, unreadable_in_words
 from agent.oci.origin import Origin
 from agent.oci.reference import Addressed, Kind, Repository
 from agent.oci.registry import Registry
@@ -62,3 +65,13 @@ def test_digest_has_the_repositories_of_its_tags_and_of_its_names_by_digest() ->
     assert names.repositories(tagged.descriptor.digest) == expected
     names.replace([])
     assert not names.repositories(tagged.descriptor.digest)
+
+
+def test_words_about_unreadable_blobs_stay_the_same_whichever_is_tried_next() -> None:
+    def words(*digests: str) -> str | None:
+        unreadable = dict.fromkeys(digests, "permission denied")
+        return unreadable_in_words(cast(ContentStore, SimpleNamespace(unreadable=unreadable)))
+
+    said = "blobs that can't be read: 2, among them sha256:a (permission denied)"
+    assert words("sha256:a", "sha256:b") == words("sha256:b", "sha256:a") == said
+    assert words() is None
