@@ -108,7 +108,7 @@ def _every(cls: type = Settings, prefix: str = "") -> list[str]:
     return found
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(key=st.sampled_from(sorted(SETTINGS)), value=_ANYTHING)
 @example(key="registries.include", value=["docker.io/* ", "localhost", "localhost:5000", "a.b:5000", "*"])
 @example(key="tags.exclude", value=["rc-*", "latest", "*:stable", "ghcr.io/acme/*"])
@@ -121,7 +121,7 @@ def test_schema_takes_whatever_the_agent_takes(key: str, value: object) -> None:
         assert _helm_takes(key, value)
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(
     key=st.sampled_from(sorted(key for key, parse in SETTINGS.items() if parse not in _LOOSE)),
     value=_ANYTHING,
