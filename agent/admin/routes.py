@@ -12,6 +12,7 @@ from agent.admin.views import costs_view, flows_view, latency_view, topology_vie
 from agent.content.scrub import Scrubber
 from agent.documents.explain import ExplainDocument
 from agent.documents.flows import FlowsDocument
+from agent.documents.reach import ReachDocument
 from agent.documents.requests import RequestDocument
 from agent.documents.scrub import ScrubDocument
 from agent.documents.times import Moment
@@ -24,6 +25,7 @@ from agent.members.problems import Problem
 from agent.members.roster import Roster
 from agent.observe.metrics import Metrics
 from agent.observe.requests import RecentRequests
+from agent.peering.reach import Reacher
 from agent.pull.regard import Regard
 from agent.transfer.executor import Puller
 
@@ -79,6 +81,17 @@ def topology_routes(
         Route(path=TopologyDocument.PATH, handler=topology),
         Route(path=LatencyDocument.PATH, handler=latency),
     )
+
+
+def reach_routes(roster: Roster, reacher: Reacher, clock: Clock) -> tuple[Route, ...]:
+    """Whether this node and some peers of every zone reach each other. The question tries it."""
+
+    async def reach(_: web.BaseRequest) -> web.Response:
+        asked = await reacher.ask()
+        document = ReachDocument(time=clock().text, node=roster.own, peers=len(roster), asked=asked)
+        return await document_response(document)
+
+    return (Route(path=ReachDocument.PATH, handler=reach),)
 
 
 def traffic_routes(

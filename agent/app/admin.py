@@ -11,6 +11,7 @@ from agent.admin.routes import (
     flows_routes,
     health_routes,
     metrics_routes,
+    reach_routes,
     scrub_routes,
     topology_routes,
     traffic_routes,
@@ -59,6 +60,7 @@ def make_admin(core: Core, outbound: Outbound, listeners: Mapping[str, HttpListe
             *topology_routes(
                 core.members.roster, regard, outbound.measurer, clock, problems=partial(_problems, core)
             ),
+            *reach_routes(core.members.roster, outbound.reacher, clock),
             *traffic_routes(outbound.puller, core.records.traffic, core.records.recent, clock),
             *flows_routes(core.records.book, clock),
             *scrub_routes(core.content.scrubber, clock),

@@ -24,6 +24,7 @@ from agent.listen.prefetch import Prefetcher
 from agent.listen.recorder import Recorder
 from agent.listen.remote import RemoteContent
 from agent.listen.server import OciServer
+from agent.peering.reach import ReachDesk
 from agent.pull.bucket import TokenBucket
 
 HEALTH = "health"
@@ -113,6 +114,7 @@ def _make_server(
         ),
         questions=questions,
         reports=reports,
+        reach=ReachDesk(roster=core.members.roster, dialer=outbound.measure_dialer),
         discovery=Discovery(offer=core.content.offer),
         names=RequestNames(resolver=outbound.resolver, prefetcher=prefetcher),
         prefetcher=prefetcher,

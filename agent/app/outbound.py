@@ -19,6 +19,7 @@ from agent.members.introduction import Answer
 from agent.members.member import Membership, Peer
 from agent.peering.channels import Channels
 from agent.peering.dial import Dialer
+from agent.peering.reach import Reacher
 from agent.pull.absence import not_asked
 from agent.pull.asking import AskingPolicy
 from agent.pull.bucket import TokenBucket
@@ -47,6 +48,7 @@ class Outbound:
     puller: Puller
     relays: Relays
     resolver: TagResolver
+    reacher: Reacher
 
 
 def make_outbound(settings: Settings, core: Core) -> Outbound:
@@ -137,6 +139,7 @@ def make_outbound(settings: Settings, core: Core) -> Outbound:
             max_age_s=settings.tags.max_age_s,
             not_asked=partial(_not_asked, policy),
         ),
+        reacher=Reacher(roster=roster, dialer=measure_dialer, suspects=policy.regard.silent),
     )
 
 

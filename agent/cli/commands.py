@@ -15,6 +15,7 @@ _NAMES = (
     "explain",
     "probe",
     "verify",
+    "doctor",
     "scrub",
     "ready",
     "everywhere",

@@ -152,10 +152,11 @@ def _whose_word(tag: TagEntry) -> str:
     return f"because {tag.vouched_by} {seen} {tag.age_s:.0f} s ago{told}"
 
 
-def make_console() -> Console:
+def make_console(*, piped_width: int = _ENDLESS) -> Console:
+    """The terminal. ``piped_width``: columns if the output is a file or a pipe; it is for people as well."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal without Unicode gets a "?", not a traceback
-    return Console(width=None if sys.stdout.isatty() else _ENDLESS, highlight=False)
+    return Console(width=None if sys.stdout.isatty() else piped_width, highlight=False)
 
 
 def _grouped(nodes: Iterable[NodeEntry]) -> _Group:

@@ -18,15 +18,21 @@ Show = Callable[["Change", str], None]
 
 
 def add_place(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say where containerd is, and the one that changes nothing."""
+    add_node(parser, default_root=Path("/"))
+    parser.add_argument("--dry-run", action="store_true", help="show the changes and write nothing")
+
+
+def add_node(parser: argparse.ArgumentParser, *, default_root: Path) -> None:
     """Add the options that say where containerd is."""
     from agent.hosts.flavours import NAMES
 
     parser.add_argument(
         "--root",
         type=Path,
-        default=Path("/"),
+        default=default_root,
         metavar="DIR",
-        help="where the node's file system is mounted (default: /)",
+        help=f"where the node's file system is mounted (default: {default_root})",
     )
     parser.add_argument(
         "--flavour",
@@ -47,23 +53,25 @@ def add_place(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="containerd's config.toml, as the node names it (default: the flavour's)",
     )
-    parser.add_argument("--dry-run", action="store_true", help="show the changes and write nothing")
 
 
 def find_node(arguments: argparse.Namespace) -> "ContainerdNode":
     """containerd on the node that the options mean. Raises `CommandError`."""
     from agent.hosts.node import look_at
 
-    if not arguments.root.is_dir():
-        raise CommandError(
-            f"--root {arguments.root} is not a directory", hint="mount the node's files there", status=2
-        )
+    check_root(arguments.root)
     return look_at(
         arguments.root,
         name=arguments.flavour,
         certs_d=arguments.certs_d,
         config=arguments.containerd_config,
     )
+
+
+def check_root(root: Path) -> None:
+    """Raises `CommandError` if the node's file system is not there."""
+    if not root.is_dir():
+        raise CommandError(f"--root {root} is not a directory", hint="mount the node's files there", status=2)
 
 
 def carry_out(

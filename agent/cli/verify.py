@@ -215,20 +215,13 @@ def _as_dict(
 
 
 def _print(checks: "tuple[Check, ...]", canaries: "tuple[Canary, ...]", proved: bool, why: str) -> None:
-    from rich.table import Table
     from rich.text import Text
 
     from agent.cli import drawing
-    from agent.preflight import Status
+    from agent.cli.findings import checks_table
 
     console = drawing.make_console()
-    styles = {Status.GOOD: "green", Status.WARN: "yellow", Status.BAD: "bold red"}
-    looked = Table(box=None, pad_edge=False, title="The node", title_justify="left", show_header=False)
-    for check in checks:
-        detail = Text(check.detail, overflow="fold")  # a path is worth nothing without its end
-        if check.hint and check.status is not Status.GOOD:
-            detail.append(f"\n→ {check.hint}", style="dim")
-        looked.add_row(Text(check.status.value, style=styles[check.status]), check.name, detail)
+    looked = checks_table(checks, title="The node")
     console.print(looked)
     if canaries:
         console.print(Text("\nOne connection to each endpoint", style="italic"))

@@ -20,6 +20,7 @@ from agent.holders.answering import QuestionDesk
 from agent.holders.wire import PATH as HOLDERS_PATH
 from agent.latency.receiver import ReportDesk
 from agent.latency.wire import PATH as LATENCY_PATH
+from agent.listen.caller import CallerKind
 from agent.listen.discovery import Discovery
 from agent.listen.draining import Draining
 from agent.listen.exchange import Exchange
@@ -36,6 +37,8 @@ from agent.oci.digest import Digest
 from agent.oci.errors import Denied, Internal, NameUnknown, OciError, Unsupported
 from agent.oci.manifest import Manifest
 from agent.oci.reference import Addressed, Kind, Named, Ping, ReferrerList, TagList, parse_target, unknown
+from agent.peering.reach import PATH as REACH_PATH
+from agent.peering.reach import ReachDesk
 from agent.pull.bucket import TokenBucket
 from agent.transfer.sink import ClientGone, cut
 from topology.placement import NodeName
@@ -43,6 +46,7 @@ from topology.placement import NodeName
 _log = logging.getLogger("shorthaul.request")
 
 _CHANNELS = (HOLDERS_PATH, LATENCY_PATH)
+_BETWEEN_AGENTS = (*_CHANNELS, REACH_PATH)
 
 
 class OciServer:
@@ -61,6 +65,7 @@ class OciServer:
         recorder: Recorder,
         questions: QuestionDesk,
         reports: ReportDesk,
+        reach: ReachDesk,
         discovery: Discovery,
         names: RequestNames,
         prefetcher: Prefetcher,
@@ -74,6 +79,7 @@ class OciServer:
         self._recorder = recorder
         self._questions = questions
         self._reports = reports
+        self._reach = reach
         self._discovery = discovery
         self._names = names
         self._prefetcher = prefetcher
@@ -139,8 +145,8 @@ class OciServer:
         stopping = self._draining.refusal(caller, exchange.header("Range"), time.monotonic())
         if stopping is not None:
             raise stopping
-        if request.raw_path in _CHANNELS:
-            return await self._channel(exchange)
+        if request.raw_path in _BETWEEN_AGENTS:
+            return await self._between_agents(exchange)
         if request.method not in ("GET", "HEAD"):
             raise Unsupported(
                 f"{request.method} is not supported: this is a read-only mirror",
@@ -165,14 +171,23 @@ class OciServer:
             case _:
                 assert_never(target)
 
-    async def _channel(self, exchange: Exchange) -> web.StreamResponse:
-        """Another agent's standing connection. Raises `OciError` (404) if this is not the peer listener."""
+    async def _between_agents(self, exchange: Exchange) -> web.StreamResponse:
+        """Another agent's standing connection or question.
+
+        Raises `OciError` (404) if this is not the peer listener.
+        """
         request, caller, record = exchange.request, exchange.caller, exchange.record
         if not caller.opens_channels:
             raise NameUnknown(
                 f"this is listen.{caller.listener.value}, and agents talk to listen.peer",
                 hint="correct the port in the list of peers",
             )
+        if request.raw_path == REACH_PATH:
+            if caller.kind is not CallerKind.AGENT:
+                raise Denied("only agents are told", hint="ask with `shorthaul doctor`")
+            record.kind, record.status = "reach", 200
+            body = await self._reach.answer(caller.address)
+            return web.Response(body=body, content_type="application/json")
         if request.raw_path == HOLDERS_PATH:
             record.kind, record.status = "holders", 101
             return await self._questions.serve(request, caller.address)

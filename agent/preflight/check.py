@@ -12,20 +12,23 @@ class Status(Enum):
     GOOD = "ok"
     WARN = "warn"  # it may work, but a person should know
     BAD = "bad"  # the proof, or the path itself, can't work like this
+    UNKNOWN = "?"  # it could not be looked at, which is no success
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
     """One finding. ``detail``: what was found. ``hint``: what to do, empty if there is nothing to do.
 
-    Both are plain text on one line without control characters, whatever the node's files and processes
-    contain. They may contain square brackets, which must be escaped before they are printed as rich markup.
+    ``lines``: what to write into a file, as it is. All are plain text on one line without control characters,
+    whatever the node's files and processes contain. They may contain square brackets, which must be
+    escaped before they are printed as rich markup.
     """
 
     name: str
     status: Status
     detail: str
     hint: str = ""
+    lines: tuple[str, ...] = ()
 
 
 def good(name: str, detail: str) -> Check:
@@ -38,9 +41,14 @@ def warn(name: str, detail: str, *, hint: str) -> Check:
     return Check(name=name, status=Status.WARN, detail=detail, hint=hint)
 
 
-def bad(name: str, detail: str, *, hint: str) -> Check:
+def bad(name: str, detail: str, *, hint: str, lines: tuple[str, ...] = ()) -> Check:
     """A finding that can't work."""
-    return Check(name=name, status=Status.BAD, detail=detail, hint=hint)
+    return Check(name=name, status=Status.BAD, detail=detail, hint=hint, lines=lines)
+
+
+def unknown(name: str, why: str, *, hint: str = "") -> Check:
+    """Nothing was found out."""
+    return Check(name=name, status=Status.UNKNOWN, detail=f"not known: {why}", hint=hint)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

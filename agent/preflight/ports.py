@@ -5,9 +5,9 @@ own evidence proves the path.
 """
 
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path, PurePath
 from typing import Any
@@ -21,20 +21,29 @@ _procfs = threading.Lock()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listener:
-    """A listening TCP socket. ``pid``: None if its process can't be seen from here."""
+    """A listening TCP socket. ``pid``: None if its process can't be seen from here.
+
+    ``owner``: who it is in words, as far as the kernel tells, if the process can't be seen.
+    """
 
     address: str
     pid: int | None
     name: str = ""
     is_agent: bool = False
+    owner: str = ""
 
     def __str__(self) -> str:
-        who = f"{self.name} (pid {self.pid})" if self.pid else "a process that can't be seen from here"
-        return f"{who} at {self.address}"
+        unseen = self.owner or "a process that can't be seen from here"
+        return f"{f'{self.name} (pid {self.pid})' if self.pid else unseen} at {self.address}"
 
 
-def find_listeners(proc: Path, port: int) -> tuple[Listener, ...] | None:
-    """Every listener on a port in this network namespace. None if they can't be read."""
+def find_listeners(
+    proc: Path, port: int, *, unseen: Callable[[], Mapping[str, str]] = dict
+) -> tuple[Listener, ...] | None:
+    """Every listener on a port in this network namespace. None if they can't be read.
+
+    ``unseen``: who has the port at each address, in words, for those whose process can't be seen.
+    """
     found = []
     try:
         with _psutil(proc) as psutil:
@@ -44,6 +53,12 @@ def find_listeners(proc: Path, port: int) -> tuple[Listener, ...] | None:
                     found.append(_listener(psutil, place.ip.removeprefix("::ffff:"), connection.pid))
     except _UnreadableProc:
         return None
+    if any(one.pid is None for one in found):
+        with suppress(OSError):
+            words = unseen()
+            found = [
+                replace(one, owner=words.get(one.address, "")) if one.pid is None else one for one in found
+            ]
     return tuple(dict.fromkeys(found))
 
 

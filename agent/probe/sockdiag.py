@@ -59,6 +59,13 @@ def unseen_owners() -> dict[int, str]:
     return {one.inode: unseen(one, places) for one in found}
 
 
+def unseen_listeners(port: int) -> dict[str, str]:
+    """Who listens on a port, in words, by the address. Raises OSError if the kernel does not tell."""
+    found = [one for one in listening_sockets() if one.port == port]
+    places = cgroup_paths({one.cgroup for one in found})
+    return {one.host.removeprefix("::ffff:"): unseen(one, places) for one in found}
+
+
 def unseen(one: ListeningSocket, places: dict[int, str]) -> str:
     """A socket's owner in words. ``places``: the paths of cgroups, by their ids."""
     who = f"a process of user {one.uid} that can't be seen from here"

@@ -164,6 +164,10 @@ class Regard:
         """The last failure of each peer that ever failed."""
         yield from self._failures.items()
 
+    def silent(self) -> tuple[NodeName, ...]:
+        """The peers that failed by silence, and gave no sign of life since."""
+        return tuple(node for node in self._failures if self.silence(node) is not None)
+
     def saturated(self, node: NodeName, wait_s: float, now_s: float) -> None:
         """The peer works, but has no capacity for ``wait_s``. For this long other holders go before it."""
         if node in self._members:

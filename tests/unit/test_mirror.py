@@ -21,8 +21,10 @@ ELSEWHERE = {
     "agent/config/settings.py": "held against docs/configuration.md by agent/config/test_load.py",
     "agent/content/containerd/api_pb2.py": "generated",
     "agent/content/factory.py": "chooses the store; tests/server and tests/e2e start each",
+    "agent/documents/doctor.py": "shapes; agent/cli/test_doctor.py prints them",
     "agent/documents/explain.py": "shapes; agent/documents/test_codec.py",
     "agent/documents/flows.py": "shapes; agent/documents/test_codec.py",
+    "agent/documents/reach.py": "shapes; agent/documents/test_codec.py",
     "agent/documents/requests.py": "shapes; agent/documents/test_codec.py",
     "agent/documents/scrub.py": "shapes; agent/documents/test_codec.py",
     "agent/documents/topology.py": "shapes; agent/documents/test_codec.py",
@@ -57,6 +59,7 @@ ELSEWHERE = {
     "bpf/loader.py": "driven whole by bpf/test_child.py",
     # Tested with the module that they are a half or a part of.
     "agent/handover/link.py": "agent/handover/test_giving.py and test_taking.py, its two ends",
+    "agent/cli/findings.py": "agent/cli/test_doctor.py prints it",
     "agent/cli/drawing.py": "agent/cli/test_topology.py",
     "agent/content/blobfiles.py": "agent/content/test_blobdir.py",
     "agent/cli/hosts.py": "agent/cli/test_configure.py and test_unconfigure.py, which it serves",

@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from google.protobuf.empty_pb2 import Empty
 from grpclib import GRPCError, Status
 from grpclib.client import Channel, UnaryStreamMethod, UnaryUnaryMethod
 from grpclib.exceptions import ProtocolError, StreamTerminatedError
@@ -50,6 +51,9 @@ class Client:
             api.ListContentRequest,
             api.ListContentResponse,
         )
+        self._version = UnaryUnaryMethod(
+            self._channel, "/containerd.services.version.v1.Version/Version", Empty, api.VersionResponse
+        )
         self._read = UnaryStreamMethod(
             self._channel,
             "/containerd.services.content.v1.Content/Read",
@@ -60,6 +64,12 @@ class Client:
     def close(self) -> None:
         """Close the connection."""
         self._channel.close()
+
+    async def version(self) -> str:
+        """containerd's version, such as ``v2.1.4`` or ``1.7.24~ds1``."""
+        with self._translated():
+            reply = await self._version(Empty(), timeout=_CALL_S)
+            return str(reply.version)
 
     async def images(self) -> list[api.Image]:
         """All image records of the namespace."""

@@ -176,7 +176,10 @@ def access(
 
 
 class ApiServer:
-    """One API server. Use as an async context manager. ``agent``: the User-Agent."""
+    """One API server. Use as an async context manager. ``agent``: the User-Agent.
+
+    ``date``: the time that it said last, as HTTP has it.
+    """
 
     def __init__(self, access: Access, *, agent: str, limits: Limits | None = None) -> None:
         self._access = access
@@ -184,6 +187,7 @@ class ApiServer:
         self._limits = limits or Limits()
         self._client: Any = None
         self._client_ca: bytes | None = None
+        self.date = ""
 
     async def __aenter__(self) -> Self:
         return self
@@ -279,6 +283,7 @@ class ApiServer:
                     ),
                 )
             response = answer.response
+            self.date = response.headers.get("Date", self.date)
             if response.status != 200:
                 raise await self._refusal(response)
             yield response

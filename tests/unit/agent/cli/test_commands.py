@@ -35,12 +35,12 @@ def test_the_parser_of_one_command_takes_what_that_of_all_takes() -> None:
 
 def test_help_names_every_command_and_the_exit_statuses() -> None:
     text = make_parser().format_help()
-    for command in ("agent", "topology", "explain", "probe", "verify", "scrub"):
+    for command in ("agent", "topology", "explain", "probe", "verify", "doctor", "scrub"):
         assert f"\n    {command}" in text
     assert "141" in text
 
 
-@pytest.mark.parametrize("command", ["topology", "explain", "verify", "scrub", "probe"])
+@pytest.mark.parametrize("command", ["topology", "explain", "verify", "doctor", "scrub", "probe"])
 def test_every_command_that_shows_something_has_json(
     command: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -14,6 +14,7 @@ from agent.documents.api import ErrorDocument
 from agent.documents.codec import DocumentInvalid, decode, encode, encode_parts, json_key
 from agent.documents.explain import ExplainDocument
 from agent.documents.flows import FlowsDocument
+from agent.documents.reach import ReachDocument
 from agent.documents.requests import RequestDocument
 from agent.documents.scrub import ScrubDocument
 from agent.documents.topology import LatencyDocument, TopologyDocument
@@ -25,6 +26,7 @@ DOCUMENTS: tuple[type[Any], ...] = (
     ExplainDocument,
     FlowsDocument,
     LatencyDocument,
+    ReachDocument,
     RequestDocument,
     ScrubDocument,
     TopologyDocument,

@@ -84,6 +84,7 @@ class Refusing:
             recorder=recorder,
             questions=unused,
             reports=unused,
+            reach=unused,
             discovery=unused,
             names=unused,
             prefetcher=unused,

@@ -109,6 +109,16 @@ def test_a_real_squatter_is_named() -> None:
     assert find_listeners(Path("/proc"), port) == ()
 
 
+def test_a_squatter_whose_process_can_not_be_seen_is_named_in_other_words(tmp_path: Path) -> None:
+    (tmp_path / "net").mkdir()
+    with socket.create_server(("127.0.0.1", 0)) as squatter:
+        port = squatter.getsockname()[1]
+        (tmp_path / "net/tcp").write_text(Path("/proc/net/tcp").read_text())
+        found = find_listeners(tmp_path, port, unseen=lambda: {"127.0.0.1": "a process of user 7"})
+    assert found is not None
+    assert [str(one) for one in found] == ["a process of user 7 at 127.0.0.1"]
+
+
 @contextmanager
 def sleeping(tmp_path: Path, *before: str) -> Iterator[int]:
     """A process called kube-proxy. ``before``: words to put before its command."""

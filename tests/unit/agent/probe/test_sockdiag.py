@@ -10,7 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from agent.probe.sockdiag import ListeningSocket, cgroup_paths, listening_sockets, unseen, unseen_owners
+from agent.probe.sockdiag import (
+    ListeningSocket,
+    cgroup_paths,
+    listening_sockets,
+    unseen,
+    unseen_listeners,
+    unseen_owners,
+)
 from benchmarks.lab.cgroups import make_cgroup, remove_cgroup
 from bpf.cgroups import find_root
 
@@ -95,3 +102,10 @@ def test_cgroups_are_found_by_their_ids(tmp_path: Path) -> None:
     found = cgroup_paths(ids, tmp_path)
     assert sorted(found.values()) == ["", "a/b"]
     assert find_root().stat().st_ino in cgroup_paths({find_root().stat().st_ino})
+
+
+def test_listeners_on_a_port_have_an_owner_in_words_by_their_address() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        found = unseen_listeners(server.getsockname()[1])
+    assert found.keys() == {"127.0.0.1"}
+    assert found["127.0.0.1"].startswith("a process of user ")

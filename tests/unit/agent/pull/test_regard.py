@@ -278,3 +278,11 @@ def test_refusal_is_kept_in_words_and_is_a_sign_of_life_and_cools_nobody_off(reg
     assert failure.words == "status 404"
     assert regard.silence(rack) is None
     assert not regard.is_cooling(rack, 101.0)
+
+
+def test_silent_peers_are_those_that_gave_no_sign_of_life_since(regard: Regard) -> None:
+    regard.unanswered(node("rack"), "no reply", 100.0)
+    regard.noted(node("zone"), "status 500", 100.0)
+    assert regard.silent() == (node("rack"),)
+    regard.heard(node("rack"), 101.0)
+    assert regard.silent() == ()

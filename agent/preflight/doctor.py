@@ -1,0 +1,169 @@
+"""Looks at everything that serving pulls needs, side by side, and then says what it means.
+
+All looks have one deadline together. The questions to the agent go to its own socket, so that during an
+upgrade this pod's agent is asked and not the other one.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from agent.config import ContainerdStore, Endpoint, Settings
+from agent.documents.flows import FlowsDocument
+from agent.documents.reach import ReachDocument
+from agent.documents.topology import TopologyDocument
+from agent.hosts.hostsfile import Host
+from agent.hosts.node import ContainerdNode
+from agent.preflight import answering, apiserver, resolving
+from agent.preflight.agentword import agent_parts, around, zone_label
+from agent.preflight.canaries import canaries
+from agent.preflight.check import Check
+from agent.preflight.clocks import clock
+from agent.preflight.containerdfiles import (
+    content,
+    hosts_files,
+    look_at_content,
+    look_at_directory,
+    look_at_told,
+)
+from agent.preflight.daemon import SocketFacts, daemon, look_at_socket
+from agent.preflight.gather import Unknown, gather
+from agent.preflight.pages import AgentPages
+from agent.preflight.ports import Listener
+from agent.preflight.reach import peers_reached
+from agent.preflight.registries import ToldContainerd, told
+
+AT_MOST_S = 9.0
+_PAGE_S = 4.0
+_REACH_S = 8.0  # a peer that drops everything is waited for
+
+Listeners = Callable[[int], tuple[Listener, ...] | None]
+"""Who listens on a port of this network namespace. None: that can't be read."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DoctorTarget:
+    """The node to look at. ``node``: its containerd. ``listeners``: see `Listeners`."""
+
+    settings: Settings
+    node: ContainerdNode
+    listeners: Listeners
+    proc: Path = Path("/proc")
+
+
+def examine(target: DoctorTarget) -> tuple[Check, ...]:
+    """Everything that was found, in the order in which a pull meets it. Takes ten seconds at most."""
+    return judge(target, gather(_looks(target), at_most_s=AT_MOST_S))
+
+
+def _looks(target: DoctorTarget) -> dict[str, Callable[[], Any]]:
+    settings, node = target.settings, target.node
+    pages = AgentPages(admin=settings.listen.admin, path=settings.health.socket)
+    host_port, node_port = settings.listen.hostport, settings.probe.node_port
+    looks: dict[str, Callable[[], Any]] = {
+        "ready": lambda: pages.ask("/readyz?verbose", at_most_s=_PAGE_S),
+        "topology": lambda: pages.document(TopologyDocument, TopologyDocument.PATH, at_most_s=_PAGE_S),
+        "flows": lambda: pages.document(FlowsDocument, f"{FlowsDocument.PATH}?limit=1", at_most_s=_PAGE_S),
+        "reach": lambda: pages.document(ReachDocument, ReachDocument.PATH, at_most_s=_REACH_S),
+        "content": lambda: look_at_content(settings.store),
+        "host port": lambda: answering.ask(host_port),
+        "at host port": lambda: target.listeners(host_port.port),
+        "at node port": lambda: target.listeners(node_port),
+        "fallbacks": lambda: _ask_fallbacks(settings, node),
+        "names": lambda: resolving.resolve(resolving.registry_names(_files(node))),
+    }
+    store, kubernetes = settings.store, settings.membership.kubernetes
+    if isinstance(store, ContainerdStore):
+        looks["socket"] = lambda: look_at_socket(store.socket, store.namespace, proc=target.proc)
+    if kubernetes is not None:
+        looks["api server"] = lambda: apiserver.look_at_api_server(kubernetes)
+    return looks
+
+
+def judge(target: DoctorTarget, found: Mapping[str, Any]) -> tuple[Check, ...]:
+    """What the facts mean."""
+    settings, at_host_port = target.settings, found["at host port"]
+    socket = found.get("socket")
+    kubernetes = settings.membership.kubernetes
+    host_port = answering.host_port(
+        settings.listen.hostport, settings.node.name, found["host port"], at_host_port
+    )
+    return (
+        *agent_parts(found["ready"]),
+        *(daemon(socket) if socket is not None else ()),
+        content(found["content"]),
+        *told(_told(target.node, socket), lambda host: name_of(host, settings)),
+        host_port,
+        answering.node_port_socket(
+            settings.probe.node_port, found["at node port"], used=_uses_node_port(found["fallbacks"])
+        ),
+        *_fallbacks(found["fallbacks"]),
+        *canaries(found["flows"]),
+        *resolving.resolved(found["names"]),
+        *apiserver.api_server(found.get("api server"), "" if kubernetes is None else kubernetes.service),
+        *peers_reached(found["reach"], settings.listen.peer.port),
+        *zone_label(found["topology"]),
+        *around(found["topology"]),
+        clock(_ahead_s(found)),
+    )
+
+
+def name_of(host: Host, settings: Settings) -> str:
+    """Which of the agent's addresses a host of hosts.toml is. Empty: none of them."""
+    endpoint = host.endpoint
+    if endpoint is None:
+        return ""
+    local = settings.listen.hostport
+    if endpoint == local or (endpoint.port == local.port and endpoint.host in ("127.0.0.1", "::1")):
+        return "hostport"
+    if endpoint.port == settings.probe.node_port:
+        return "nodeport"
+    return "clusterip" if endpoint in settings.probe.services else ""
+
+
+def _told(node: ContainerdNode, socket: SocketFacts | Unknown | None) -> ToldContainerd | Unknown:
+    release = socket.release if isinstance(socket, SocketFacts) else ""
+    try:
+        return look_at_told(node, release)
+    except OSError as error:
+        return Unknown(why=f"{error.filename or node.certs_d}: {(error.strerror or str(error)).lower()}")
+
+
+def _files(node: ContainerdNode) -> Any:
+    return hosts_files(look_at_directory(node, node.certs_d))
+
+
+def _ask_fallbacks(
+    settings: Settings, node: ContainerdNode
+) -> tuple[tuple[Endpoint, str, answering.Answerer], ...]:
+    """Who answers at the other addresses of the agents that the files name."""
+    named: dict[Endpoint, str] = {}
+    for file in _files(node).values():
+        for host in file.hosts:
+            name = name_of(host, settings)
+            if name not in ("", "hostport") and host.endpoint is not None:
+                named[host.endpoint] = name
+    return tuple((endpoint, name, answering.ask(endpoint)) for endpoint, name in [*named.items()][:2])
+
+
+def _fallbacks(found: Any) -> tuple[Check, ...]:
+    if isinstance(found, Unknown):
+        return ()  # `told` says why the files can't be read
+    return tuple(answering.fallback(endpoint, name, answer) for endpoint, name, answer in found)
+
+
+def _uses_node_port(found: Any) -> bool:
+    return not isinstance(found, Unknown) and any(name == "nodeport" for _, name, _ in found)
+
+
+def _ahead_s(found: Mapping[str, Any]) -> dict[str, float]:
+    reach, api = found["reach"], found.get("api server")
+    ahead_s: dict[str, float] = {}
+    if isinstance(reach, ReachDocument):
+        ahead_s = {
+            each.node: each.ahead_s for each in reach.asked if each.ahead_s is not None and not each.own
+        }
+    if isinstance(api, apiserver.ApiFacts) and api.ahead_s is not None:
+        ahead_s["the API server"] = api.ahead_s
+    return ahead_s

@@ -1,0 +1,101 @@
+"""What containerd is told, as findings."""
+
+from pathlib import Path
+
+import pytest
+
+from agent.hosts.advice import Advice
+from agent.hosts.hostsfile import Host, HostsFile, read_hosts_file
+from agent.preflight.check import Check, Status
+from agent.preflight.gather import Unknown
+from agent.preflight.registries import CONFIG_PATH, FILES, LAYERS, ORDER, ToldContainerd, told
+
+OURS = Host(url="http://127.0.0.1:30020", ours=True)
+NODE_PORT = Host(url="http://10.0.0.1:30021", ours=True)
+OTHER = Host(url="http://127.0.0.1:5555")
+READ = Advice(used=True, why="containerd reads /etc/containerd/certs.d")
+
+
+def name_of(host: Host) -> str:
+    return {OURS.url: "hostport", NODE_PORT.url: "nodeport"}.get(host.url, "")
+
+
+def judged(files: dict[str, HostsFile], **more: object) -> dict[str, Check]:
+    values: dict[str, object] = {"certs_d": Path("/etc/containerd/certs.d"), "advice": READ, "files": files}
+    found = told(ToldContainerd(**(values | more)), name_of)  # type: ignore[arg-type]
+    return {check.name: check for check in reversed(found)}
+
+
+def test_files_that_name_the_agent_first_are_good() -> None:
+    checks = judged({"_default": HostsFile(hosts=(OURS, NODE_PORT))})
+    assert {check.status for check in checks.values()} == {Status.GOOD}
+    assert ORDER not in checks
+    by_hand = judged({"_default": HostsFile(hosts=(Host(url=OURS.url),))})[FILES]
+    assert by_hand.status is Status.GOOD
+    assert "not all of them are written by" in by_hand.detail
+
+
+@pytest.mark.parametrize(
+    ("hosts", "words"),
+    [
+        ((NODE_PORT, OURS), "has the NodePort before the HostPort"),
+        ((NODE_PORT,), "has the NodePort and not the HostPort"),
+        ((OTHER, OURS), "has other hosts before this node's agent"),
+    ],
+)
+def test_an_order_that_leads_elsewhere_first_is_a_warning(hosts: tuple[Host, ...], words: str) -> None:
+    check = judged({"_default": HostsFile(hosts=hosts)})[ORDER]
+    assert check.status is Status.WARN
+    assert words in check.detail
+
+
+def test_a_file_that_containerd_drops_is_bad() -> None:
+    check = judged({"_default": HostsFile(hosts=(OURS,)), "x": read_hosts_file(b"[")})[FILES]
+    assert check.status is Status.BAD
+    assert "drops this file without a word" in check.detail
+
+
+def test_a_file_that_lost_our_part_was_overwritten() -> None:
+    check = judged({"x": HostsFile(hosts=(OTHER,))}, kept=frozenset({"x"}))[FILES]
+    assert check.status is Status.BAD
+    assert "was overwritten by another tool" in check.detail
+    assert "http://127.0.0.1:5555" in check.detail
+
+
+def test_files_of_others_alone_are_bad_and_beside_ours_a_warning() -> None:
+    alone = judged({"x": HostsFile(hosts=(OTHER,))})[FILES]
+    assert (alone.status, "overwritten by another tool" in alone.detail) == (Status.BAD, True)
+    beside = judged({"x": HostsFile(hosts=(OTHER,)), "_default": HostsFile(hosts=(OURS,))})[FILES]
+    assert (beside.status, "not mirrored: x" in beside.detail) == (Status.WARN, True)
+
+
+def test_no_file_and_no_directory_are_told_apart() -> None:
+    assert "no REGISTRY/hosts.toml" in judged({})[FILES].detail
+    assert "there is no /etc/containerd/certs.d" in judged({}, exists=False)[FILES].detail
+
+
+def test_a_directory_that_containerd_does_not_read_comes_with_the_lines_to_add() -> None:
+    advice = Advice(
+        used=False, why="no config_path", lines=("[a]", "b = 1"), where="write into X", then="restart"
+    )
+    check = judged({}, advice=advice)[CONFIG_PATH]
+    assert (check.status, check.hint) == (Status.BAD, "write into X:")
+    assert check.lines == ("[a]", "b = 1", "", "restart")
+    unclear = judged(
+        {}, advice=Advice(used=None, why="X is not mounted", lines=("[a]",), where="X should have")
+    )
+    assert unclear[CONFIG_PATH].status is Status.UNKNOWN
+    assert unclear[CONFIG_PATH].lines == ("[a]",)
+
+
+def test_discarded_layers_are_bad_and_how_to_keep_them_is_said() -> None:
+    check = judged({}, discards=("[x]", "  discard_unpacked_layers = false"), config="/c.toml", restart="r")[
+        LAYERS
+    ]
+    assert check.status is Status.BAD
+    assert check.hint == "write into /c.toml, and pull the images again:"
+    assert check.lines[-1] == "then: r"
+
+
+def test_what_could_not_be_read_is_no_success() -> None:
+    assert {check.status for check in told(Unknown(why="x"), name_of)} == {Status.UNKNOWN}
