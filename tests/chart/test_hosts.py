@@ -23,7 +23,7 @@ import yaml
 
 from agent.cli.commands import make_parser
 from agent.hosts.flavours import FLAVOURS
-from tests.chart.rendering import CHART, containers, hook, hooks
+from tests.chart.rendering import CHART, containers, hook, hooks, pod
 from tests.chart.samples import SAMPLES
 
 _WAIT_S = 60.0
@@ -303,6 +303,9 @@ class TestWithTheRealCommands:
                 (out,) = re.findall(r"shorthaul unconfigure .*", every["hosts"]["args"][0])
                 assert dry == write.replace("configure", "configure --dry-run", 1)
                 commands |= {dry, f"{out} --dry-run"}
+                for volume in pod(values)["volumes"]:  # as the kubelet makes them
+                    if volume.get("hostPath", {}).get("type") == "DirectoryOrCreate":
+                        (root / volume["hostPath"]["path"][1:]).mkdir(parents=True, exist_ok=True)
         variables = {"HOST_IP": "192.0.2.7", "SHORTHAUL_LOCAL_SERVICE_HOST": "10.96.0.9"}
         assert len(commands) > len(FLAVOURS)
         for command in commands:
