@@ -1,6 +1,7 @@
 """The probe's own metrics: what it saw, what it lost, and its readers. The agent's are in `metrics`."""
 
 from collections import Counter
+from collections.abc import Mapping
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -41,22 +42,18 @@ class ProbeMetrics:
     def collect(self) -> list[Metric]:
         """The metrics now. prometheus_client calls this for each scrape."""
         health = self._health
-        flows = CounterMetricFamily(
+        flows = _by_verdict(
             "shorthaul_probe_flows",
             "Connections of this node's containerd and canaries to agents that the probe judged, by endpoint "
             "and verdict. Where containerd's cgroup is not known, those of any process of root.",
-            labels=("endpoint", "verdict"),
+            self._flows,
         )
-        for key, number in sorted(self._flows.items()):
-            flows.add_metric(key, number)
-        others = CounterMetricFamily(
+        others = _by_verdict(
             "shorthaul_probe_other_flows",
             "Connections of all other processes of this node to agents that the probe judged, by endpoint "
             "and verdict. They prove and disprove nothing.",
-            labels=("endpoint", "verdict"),
+            self._others,
         )
-        for key, number in sorted(self._others.items()):
-            others.add_metric(key, number)
         lost = CounterMetricFamily(
             "shorthaul_probe_lost",
             "Things that the probe lost, by what it was: events (the ring buffer was full; an open flow is "
@@ -134,3 +131,10 @@ class ProbeMetrics:
                 value=self.cut_off,
             ),
         ]
+
+
+def _by_verdict(name: str, meaning: str, numbers: Mapping[tuple[str, str], int]) -> CounterMetricFamily:
+    family = CounterMetricFamily(name, meaning, labels=("endpoint", "verdict"))
+    for key, number in sorted(numbers.items()):
+        family.add_metric(key, number)
+    return family
