@@ -42,7 +42,7 @@ _log = logging.getLogger("shorthaul")
 
 _ADMIN_DRAIN_S = 1.0
 _MEMBERS_S = 0.5  # for the first list of peers, before the agent says how many it knows
-_TAKEN_S, _AGAIN_S = 3.0, 0.2  # an agent that starts just now has its ports a moment before it can be asked
+_TAKEN_S, _AGAIN_S = 15.0, 0.5  # an agent that starts just now has its ports before it can be asked
 _LAST_S = 1.0  # for what came while the HostPort was closed
 
 
@@ -88,7 +88,7 @@ def find_sockets(settings: Settings) -> "tuple[Older | None, dict[str, socket.so
                 older.close()
             elif refused is not None:
                 raise ListenErrors([refused, *errors.errors]) from errors
-            elif settings.handover.socket is not None and time.monotonic() < until_s:
+            elif settings.handover.socket is not None and errors.of_agents and time.monotonic() < until_s:
                 time.sleep(_AGAIN_S)
                 continue
             raise

@@ -14,6 +14,7 @@ from agent import __version__
 from agent.admin.readiness import Phase
 from agent.app.parts import Parts
 from agent.listen.http import HttpListener
+from agent.observe.components import Component
 
 if TYPE_CHECKING:
     from agent.handover.giving import Giver
@@ -135,10 +136,19 @@ class Succession:
         path = self._parts.settings.handover.socket
         if path is None:
             return None
-        from agent.handover.giving import Giver
+        from agent.handover.giving import HINT, Giver
 
         node = self._parts.core.own
-        return Giver(path, node=node, sockets=lambda: [one.socket for one in self._open()], desk=self)
+        giver = Giver(path, node=node, sockets=lambda: [one.socket for one in self._open()], desk=self)
+        part = Component(
+            name="the hand-over",
+            problem=lambda: giver.problem,
+            hint=HINT,
+            required=False,
+            state=lambda: "a newer agent serves" if giver.stands_by else f"a newer agent can ask at {path}",
+        )
+        self._parts.core.records.readiness.watch([part])
+        return giver
 
     def _open(self) -> list[HttpListener]:
         return [one for one in self._parts.inbound.listeners.values() if one.socket.fileno() >= 0]

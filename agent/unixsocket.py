@@ -28,6 +28,11 @@ class UnixListener:
             self.socket.close()
             raise
 
+    @property
+    def is_gone(self) -> bool:
+        """Whether nothing is at the path any more, so that nobody can connect."""
+        return not os.path.lexists(self._path)  # Path.exists raises if it can't be looked at
+
     def close(self) -> None:
         """Stop listening. The path goes, unless another process has put its own socket there."""
         self.socket.close()

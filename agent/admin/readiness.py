@@ -24,8 +24,8 @@ class Readiness:
         self.phase = Phase.STARTING  # changed by the lifecycle only
 
     def watch(self, components: Sequence[Component]) -> None:
-        """These are the parts. Once, before anything starts."""
-        self._components = tuple(components)
+        """These are parts, too. Before anything starts."""
+        self._components += tuple(components)
 
     def reason(self) -> str | None:
         """Why the agent is not ready. None while it is."""

@@ -33,6 +33,10 @@ from agent.unixsocket import UnixListener
 
 _log = logging.getLogger("shorthaul.handover")
 
+HINT = "handover.socket must be in a directory that this user may write"
+"""What to do if no newer agent can ask."""
+
+_KEEP_S = 5.0
 _TAKE_S = 5.0  # an heir says what it wants at once
 _TAKE_MAX_BYTES = 4096
 _HURRIED_S = 3.0  # an heir that was still getting ready serves by then, or it is of no use
@@ -57,17 +61,29 @@ class Desk(Protocol):
 
 
 class Giver:
-    """Serves the path of ``handover.socket``. ``sockets``: the listening sockets now."""
+    """Serves the path of ``handover.socket``. ``sockets``: the listening sockets now.
+
+    ``keep_s``: so often it looks whether the path still leads here.
+    """
 
     def __init__(
-        self, path: Path, *, node: str, sockets: Callable[[], Sequence[socket.socket]], desk: Desk
+        self,
+        path: Path,
+        *,
+        node: str,
+        sockets: Callable[[], Sequence[socket.socket]],
+        desk: Desk,
+        keep_s: float = _KEEP_S,
     ) -> None:
         self._path = path
         self._node = node
         self._sockets = sockets
         self._desk = desk
         self._listener: UnixListener | None = None
+        self._keep_s = keep_s
+        self._keeping: asyncio.Task[None] | None = None
         self._accepting: asyncio.Task[None] | None = None
+        self.problem: str | None = None  # why no newer agent can ask
         self._conversations: set[asyncio.Task[None]] = set()
         self._heir: Link | None = None
         self._heir_serves = asyncio.Event()
@@ -80,17 +96,28 @@ class Giver:
 
     def listen(self) -> None:
         """Let a newer agent ask from now on."""
+        self._open()
+        self._keeping = asyncio.create_task(self._keep(), name="the path for heirs")
+
+    def _open(self) -> None:
         try:
             self._listener = UnixListener(self._path)
         except OSError as error:
-            _log.warning(
-                "no newer agent can take over: %s: %s",
-                self._path,
-                error.strerror or error,
-                extra={"fields": {"hint": "handover.socket must be in a directory that this user may write"}},
-            )
+            problem = f"{self._path}: {error.strerror or error}"
+            if problem != self.problem:
+                _log.warning("no newer agent can take over: %s", problem, extra={"fields": {"hint": HINT}})
+            self.problem = problem
             return
+        self.problem = None
         self._accepting = asyncio.create_task(self._accept(self._listener.socket), name="heirs")
+
+    async def _keep(self) -> None:
+        """Listen again if somebody removed the socket, or if the directory can be written by now."""
+        while True:
+            await asyncio.sleep(self._keep_s)
+            if self._listener is None or self._listener.is_gone:
+                await self._stop_listening()
+                self._open()
 
     async def leave(self) -> bool:
         """This agent stops. Returns whether an heir serves in its place.
@@ -114,6 +141,12 @@ class Giver:
         await end_all(self._conversations)
 
     async def _deafen(self) -> None:
+        if self._keeping is not None:
+            await end_all([self._keeping])
+            self._keeping = None
+        await self._stop_listening()
+
+    async def _stop_listening(self) -> None:
         if self._accepting is not None:
             await end_all([self._accepting])
             self._accepting = None

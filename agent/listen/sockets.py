@@ -30,6 +30,12 @@ class ListenErrors(Exception):
         super().__init__("\n".join(str(error) for error in errors))
         self.errors = errors
 
+    @property
+    def of_agents(self) -> bool:
+        """Whether each port may be another agent's, as far as its owner can be seen."""
+        words = ("shorthaul", "can't be seen", "can't see")
+        return all(any(word in str(error) for word in words) for error in self.errors)
+
 
 def open_listener(name: str, endpoint: Endpoint) -> socket.socket:
     """A listening, non-blocking TCP socket. Raises `ListenError`.

@@ -49,7 +49,7 @@ def listeners(number: int = 4) -> Iterator[list[socket.socket]]:
 
 def giver(path: Path, sockets: Sequence[socket.socket], desk: MemoryDesk, *, node: str = "n") -> Giver:
     """An agent of the node that gives these sockets."""
-    return Giver(path, node=node, sockets=lambda: sockets, desk=desk)
+    return Giver(path, node=node, sockets=lambda: sockets, desk=desk, keep_s=0.05)
 
 
 @contextmanager

@@ -188,3 +188,27 @@ async def test_whoever_says_something_else_gets_nothing_and_disturbs_nobody(
 
         assert await asyncio.to_thread(disturb) == (b"", [])
         await scene.heir()
+
+
+async def test_a_socket_that_somebody_removed_is_made_again(tmp_path: Path) -> None:
+    async with older_agent(tmp_path) as scene:
+        scene.path.unlink()
+        while not scene.path.exists():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        await scene.heir()
+
+
+async def test_a_directory_that_can_t_be_written_is_told_and_tried_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    blocked = tmp_path / "run"
+    blocked.write_text("a file in the directory's place")
+    async with older_agent(blocked) as scene:
+        assert scene.giver.problem is not None
+        assert "run" in scene.giver.problem
+        await asyncio.sleep(0.2)
+        assert len(caplog.records) == 1
+        blocked.unlink()
+        while scene.giver.problem is not None:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        await scene.heir()
