@@ -17,7 +17,7 @@ PROTOCOL = "v4.channel.k8s.io"
 OUTPUT_MAX_BYTES = 256 << 10
 """What is kept of a pod's output."""
 
-_AT_ONCE = 16
+_AT_ONCE = 64  # a doctor takes seconds, Helm waits five minutes, and a cluster may have thousands of nodes
 _OUTPUT, _ERRORS, _STATUS = 1, 2, 3
 
 

@@ -15,6 +15,7 @@ def test_doctor_is_asked_in_the_pods_of_all_agents() -> None:
     labels = one("DaemonSet")["spec"]["template"]["metadata"]["labels"]
     wanted = dict(label.split("=") for label in arguments.selector.split(","))
     assert arguments.command == ["doctor"]
+    assert make_parser().parse_args(arguments.command).command == "doctor"
     assert arguments.daemonset == one("DaemonSet")["metadata"]["name"]
     assert wanted.items() <= labels.items()
     assert wanted["app.kubernetes.io/component"] == "agent"
