@@ -96,6 +96,7 @@ def _target(arguments: argparse.Namespace, settings: Settings) -> "DoctorTarget"
     )
     return DoctorTarget(
         settings=settings,
+        name=settings.node.name if arguments.config else None,
         node=node,
         listeners=lambda port: find_listeners(Path("/proc"), port, unseen=lambda: unseen_listeners(port)),
     )

@@ -40,13 +40,21 @@ def ask(endpoint: Endpoint) -> Answerer:
 
 
 def host_port(
-    endpoint: Endpoint, own: str, answer: Answerer | Unknown, listeners: tuple[Listener, ...] | Unknown | None
+    endpoint: Endpoint,
+    own: str | None,
+    answer: Answerer | Unknown,
+    listeners: tuple[Listener, ...] | Unknown | None,
 ) -> Check:
-    """Whether this node's agent answers at its HostPort, and who does if not. ``own``: this node's name."""
+    """Whether this node's agent answers at its HostPort, and who does if not.
+
+    ``own``: this node's name, if it is known.
+    """
     if isinstance(answer, Unknown):
         return unknown(HOSTPORT, answer.why)
     there = _at(endpoint, listeners)
     strangers = [one for one in there if not one.is_agent]
+    if answer.node and own is None:
+        return good(HOSTPORT, f"{endpoint}: the agent of {answer.node} answers")
     if answer.node == own:
         return good(HOSTPORT, f"{endpoint}: this node's agent answers")
     if answer.node:

@@ -1,6 +1,7 @@
 """Reads what containerd is told, and whether this node's content can be read."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -16,6 +17,7 @@ from agent.preflight.registries import ToldContainerd
 
 CONTENT = "content files"
 _TRIED_MAX = 50
+_START_S = 1.0  # a tool that writes the file and starts containerd at once
 
 
 def find_containerd(
@@ -80,8 +82,11 @@ def hosts_files(found: dict[str, bytes | str]) -> dict[str, HostsFile]:
     }
 
 
-def look_at_told(node: ContainerdNode, release: str) -> ToldContainerd:
-    """What containerd is told. ``release``: ``1.x``, ``2.x``, or empty. Raises OSError."""
+def look_at_told(node: ContainerdNode, release: str, *, started_s: float | None = None) -> ToldContainerd:
+    """What containerd is told. ``release``: ``1.x``, ``2.x``, or empty. Raises OSError.
+
+    ``started_s``: when containerd started, in seconds since the epoch; None: not known.
+    """
     files = hosts_files(look_at_directory(node, node.certs_d))
     discarding = [each for each in node.config.readings(release) if each.discards]
     return ToldContainerd(
@@ -93,7 +98,16 @@ def look_at_told(node: ContainerdNode, release: str) -> ToldContainerd:
         files=files,
         kept=frozenset(name for name in files if node.tree.exists(node.certs_d / name / BACKUP)),
         exists=node.tree.exists(node.certs_d),
+        changed_since=() if started_s is None else tuple(_changed_since(node, started_s)),
     )
+
+
+def _changed_since(node: ContainerdNode, started_s: float) -> Iterator[str]:
+    """The files of containerd's configuration that are newer than its start."""
+    for file in node.config.files:
+        with suppress(OSError):
+            if node.tree.find(file.path).stat().st_mtime > started_s + _START_S:
+                yield str(file.path)
 
 
 def _switch_off(registry_table: str, reading: Reading) -> tuple[str, ...]:

@@ -30,7 +30,8 @@ class SocketFacts:
     """What was found at the socket's path. ``error``: the number of the error of connecting; 0: none.
 
     ``mounted``: the socket file itself is a mount. ``replaced``: its file is not in any directory any more.
-    ``version``: what the daemon says; ``silence``: why it does not.
+    ``version``: what the daemon says; ``silence``: why it does not. ``started_s``: when it made the socket,
+    in seconds since the epoch; None: not known.
     """
 
     path: Path
@@ -39,6 +40,7 @@ class SocketFacts:
     replaced: bool = False
     version: str = ""
     silence: str = ""
+    started_s: float | None = None
 
     @property
     def release(self) -> str:
@@ -63,7 +65,8 @@ def look_at_socket(path: Path, namespace: str, *, proc: Path = Path("/proc")) ->
         version = asyncio.run(_version(path, namespace))
     except ContentError as error:
         return SocketFacts(**facts, silence=str(error))  # type: ignore[arg-type]
-    return SocketFacts(**facts, version=version.removeprefix("v"))  # type: ignore[arg-type]
+    started_s = None if mounted else path.stat().st_mtime
+    return SocketFacts(**facts, version=version.removeprefix("v"), started_s=started_s)  # type: ignore[arg-type]
 
 
 async def _version(path: Path, namespace: str) -> str:

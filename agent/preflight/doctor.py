@@ -44,9 +44,13 @@ Listeners = Callable[[int], tuple[Listener, ...] | None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DoctorTarget:
-    """The node to look at. ``node``: its containerd. ``listeners``: see `Listeners`."""
+    """The node to look at. ``node``: its containerd. ``listeners``: see `Listeners`.
+
+    ``name``: the node whose agent should answer; None: that of the settings is only a guess.
+    """
 
     settings: Settings
+    name: str | None
     node: ContainerdNode
     listeners: Listeners
     proc: Path = Path("/proc")
@@ -86,18 +90,14 @@ def judge(target: DoctorTarget, found: Mapping[str, Any]) -> tuple[Check, ...]:
     settings, at_host_port = target.settings, found["at host port"]
     socket = found.get("socket")
     kubernetes = settings.membership.kubernetes
-    host_port = answering.host_port(
-        settings.listen.hostport, settings.node.name, found["host port"], at_host_port
-    )
+    host_port = answering.host_port(settings.listen.hostport, target.name, found["host port"], at_host_port)
     return (
         *agent_parts(found["ready"]),
         *(daemon(socket) if socket is not None else ()),
         content(found["content"]),
-        *told(_told(target.node, socket), lambda host: name_of(host, settings)),
+        *told(_told(target, socket), lambda host: name_of(host, settings)),
         host_port,
-        answering.node_port_socket(
-            settings.probe.node_port, found["at node port"], used=_uses_node_port(found["fallbacks"])
-        ),
+        _node_port(settings, found),
         *_fallbacks(found["fallbacks"]),
         *canaries(found["flows"]),
         *resolving.resolved(found["names"]),
@@ -111,21 +111,25 @@ def judge(target: DoctorTarget, found: Mapping[str, Any]) -> tuple[Check, ...]:
 
 def name_of(host: Host, settings: Settings) -> str:
     """Which of the agent's addresses a host of hosts.toml is. Empty: none of them."""
-    endpoint = host.endpoint
+    endpoint, local = host.endpoint, settings.listen.hostport
     if endpoint is None:
         return ""
-    local = settings.listen.hostport
-    if endpoint == local or (endpoint.port == local.port and endpoint.host in ("127.0.0.1", "::1")):
+    is_loopback = endpoint.host in ("127.0.0.1", "::1")
+    # Of a pod on the pod network, listen.hostport is another address than the one that leads to it.
+    if endpoint == local or (is_loopback and (endpoint.port == local.port or settings.node.pod_network)):
         return "hostport"
     if endpoint.port == settings.probe.node_port:
         return "nodeport"
-    return "clusterip" if endpoint in settings.probe.services else ""
+    is_service = endpoint in settings.probe.services or (host.ours and not is_loopback)
+    return "clusterip" if is_service else ""
 
 
-def _told(node: ContainerdNode, socket: SocketFacts | Unknown | None) -> ToldContainerd | Unknown:
-    release = socket.release if isinstance(socket, SocketFacts) else ""
+def _told(target: DoctorTarget, socket: SocketFacts | Unknown | None) -> ToldContainerd | Unknown:
+    node, facts = target.node, socket if isinstance(socket, SocketFacts) else None
     try:
-        return look_at_told(node, release)
+        return look_at_told(
+            node, facts.release if facts else "", started_s=facts.started_s if facts else None
+        )
     except OSError as error:
         return Unknown(why=f"{error.filename or node.certs_d}: {(error.strerror or str(error)).lower()}")
 
@@ -153,8 +157,12 @@ def _fallbacks(found: Any) -> tuple[Check, ...]:
     return tuple(answering.fallback(endpoint, name, answer) for endpoint, name, answer in found)
 
 
-def _uses_node_port(found: Any) -> bool:
-    return not isinstance(found, Unknown) and any(name == "nodeport" for _, name, _ in found)
+def _node_port(settings: Settings, found: Mapping[str, Any]) -> Check:
+    listeners, fallbacks = found["at node port"], found["fallbacks"]
+    if settings.node.pod_network:
+        listeners = Unknown(why="this is the network of a pod, and not the node's")
+    used = not isinstance(fallbacks, Unknown) and any(name == "nodeport" for _, name, _ in fallbacks)
+    return answering.node_port_socket(settings.probe.node_port, listeners, used=used)
 
 
 def _ahead_s(found: Mapping[str, Any]) -> dict[str, float]:

@@ -10,7 +10,13 @@ from agent.preflight.answering import spelled
 from agent.preflight.check import Check, bad, good, listed, shown, unknown, warn
 from agent.preflight.gather import Unknown
 
-CONFIG_PATH, FILES, ORDER, LAYERS = "config_path", "hosts.toml", "order of hosts", "unpacked layers"
+CONFIG_PATH, FILES, ORDER, LAYERS, RESTART = (
+    "config_path",
+    "hosts.toml",
+    "order of hosts",
+    "unpacked layers",
+    "a restart",
+)
 _CONFIGURE = "run `shorthaul configure` (in Kubernetes the agent's pod does: kubectl rollout restart)"
 
 
@@ -21,7 +27,8 @@ class ToldContainerd:
     ``advice``: whether it reads ``certs_d``. ``discards``: how `discard_unpacked_layers` is switched off, if
     it is on: the lines, for the file ``config``. ``restart``: how containerd is restarted, in words.
     ``files``: the hosts.toml files by the name of their directory. ``kept``: the directories that have the
-    copy that ``configure`` makes of a file of another owner.
+    copy that ``configure`` makes of a file of another owner. ``changed_since``: the files of containerd's
+    configuration that were changed after it started.
     """
 
     certs_d: Path
@@ -32,13 +39,14 @@ class ToldContainerd:
     files: Mapping[str, HostsFile] = field(default_factory=dict)
     kept: frozenset[str] = frozenset()
     exists: bool = True
+    changed_since: tuple[str, ...] = ()
 
 
 def told(found: ToldContainerd | Unknown, name_of: Callable[[Host], str]) -> tuple[Check, ...]:
     """All that containerd is told. ``name_of``: hostport, nodeport, clusterip; empty: not of the agents."""
     if isinstance(found, Unknown):
         return (unknown(CONFIG_PATH, found.why), unknown(FILES, found.why))
-    return (_config_path(found.advice), *_layers(found), *_files(found, name_of))
+    return (_config_path(found.advice), *_restart(found), *_layers(found), *_files(found, name_of))
 
 
 def _config_path(advice: Advice) -> Check:
@@ -52,6 +60,16 @@ def _config_path(advice: Advice) -> Check:
         )
     lines = (*advice.lines, *(("", advice.then) if advice.then else ()))
     return bad(CONFIG_PATH, shown(advice.why, 300), hint=shown(hint, 400), lines=lines)
+
+
+def _restart(found: ToldContainerd) -> Iterator[Check]:
+    if found.changed_since:
+        yield warn(
+            RESTART,
+            f"{listed(found.changed_since, 3, width=120)} was changed after containerd started, so it may "
+            "run with what it said before",
+            hint=f"if the change matters: {found.restart}",
+        )
 
 
 def _layers(found: ToldContainerd) -> Iterator[Check]:

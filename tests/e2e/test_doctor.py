@@ -123,7 +123,7 @@ def doctor(node: Node, *options: str, before: tuple[str, ...] = ()) -> Seen:
 
 @contextlib.contextmanager
 def rewritten(path: Path, change: Callable[[str], str]) -> Iterator[None]:
-    before = path.read_text()
+    before, times = path.read_text(), path.stat()
     after = change(before)
     assert after != before
     path.write_text(after)
@@ -131,6 +131,7 @@ def rewritten(path: Path, change: Callable[[str], str]) -> Iterator[None]:
         yield
     finally:
         path.write_text(before)
+        os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
 
 
 def config_path(node: Node, line: str) -> Made:
@@ -431,6 +432,20 @@ def test_sixteen_of_sixteen_seeded_faults_are_named(cluster: Cluster) -> None:
     until(lambda: doctor(cluster.node("b1")).status == 0, "all is well again")
 
 
+def test_a_configuration_that_containerd_has_not_read_yet_is_told(cluster: Cluster) -> None:
+    node = cluster.node("b1")
+    file, now_s = config_file(node), time.time()
+    times = file.stat()
+    os.utime(file, (now_s + 60, now_s + 60))
+    try:
+        found = {each["subject"]: each for each in doctor(node).findings}
+    finally:
+        os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert found["a restart"]["status"] == "warn"
+    assert "systemctl restart containerd" in found["a restart"]["advice"]
+    assert "a restart" not in {each["subject"] for each in doctor(node).findings}
+
+
 def test_a_filtered_port_is_seen_from_both_sides(cluster: Cluster) -> None:
     with filtered(cluster.node("a1")):
         seen: list[Mapping[str, Any]] = []
@@ -444,6 +459,18 @@ def test_a_filtered_port_is_seen_from_both_sides(cluster: Cluster) -> None:
         until(found, "b1 says that a1 does not answer")
         assert "a1 at 10.9.1.1:30020 (no answer within 2 s)" in seen[0]["found"]
         assert "a NetworkPolicy, a firewall or a security group" in seen[0]["advice"]
+
+
+def test_from_a_pod_a_foreign_process_is_named_by_its_unit(cluster: Cluster) -> None:
+    """Without the host's PIDs, and with no more rights than the agent's container has."""
+    node = cluster.node("b1")
+    in_pod = ("unshare", "--pid", "--fork", "--mount-proc", "setpriv", "--bounding-set=-all,+dac_read_search")
+    with taken_host_port(node):
+        seen = doctor(node, before=(*in_pod, "--inh-caps=-all"))
+    (found,) = [each for each in seen.findings if each["subject"] == "the HostPort"]
+    assert found["status"] == "bad"
+    assert "is taken by a process of user 0 that can't be seen from here, in " in found["found"]
+    assert seen.with_status("bad") != ()
 
 
 def test_the_table_fits_into_eighty_columns(cluster: Cluster) -> None:

@@ -71,6 +71,11 @@ def test_the_host_port_is_this_nodes_agents_or_somebody_is_named(
     assert words in check.detail
 
 
+def test_without_settings_any_agent_is_this_nodes() -> None:
+    assert host_port(HERE, None, Answerer(node="b1"), ()).status is Status.GOOD
+    assert host_port(HERE, None, Answerer(status=404), ()).status is Status.BAD
+
+
 @pytest.mark.parametrize(
     ("listeners", "used", "status"),
     [

@@ -68,6 +68,14 @@ def test_files_that_can_not_be_read_have_their_problem_and_copies_are_noticed(tm
     assert told.kept == {"x"}
 
 
+def test_files_that_are_newer_than_containerds_start_are_told(tmp_path: Path) -> None:
+    place(tmp_path, "etc/containerd/config.toml", "version = 2")
+    node, now_s = find_containerd(tmp_path), (tmp_path / "etc/containerd/config.toml").stat().st_mtime
+    assert look_at_told(node, "", started_s=now_s - 60).changed_since == ("/etc/containerd/config.toml",)
+    assert look_at_told(node, "", started_s=now_s).changed_since == ()
+    assert look_at_told(node, "").changed_since == ()
+
+
 def test_content_is_opened_and_a_missing_home_is_a_fault(tmp_path: Path) -> None:
     store = ContainerdStore(socket=tmp_path / "s", namespace="k8s.io", root=tmp_path / "root")
     facts = look_at_content(store)

@@ -20,7 +20,9 @@ SETTINGS: dict[str, Any] = {"node": {"name": "a1", "address": "10.0.0.1"}, "list
 
 def target(tmp_path: Path, **more: Any) -> DoctorTarget:
     settings = make_settings(SETTINGS | more, [], base=tmp_path)
-    return DoctorTarget(settings=settings, node=find_containerd(tmp_path), listeners=lambda _port: ())
+    return DoctorTarget(
+        settings=settings, name="a1", node=find_containerd(tmp_path), listeners=lambda _port: ()
+    )
 
 
 def test_a_node_where_nothing_runs_has_faults_and_every_look_says_something(tmp_path: Path) -> None:
@@ -57,3 +59,28 @@ def test_when_no_look_comes_back_nothing_is_a_success(tmp_path: Path) -> None:
 def test_the_agents_addresses_are_known(tmp_path: Path, url: str, name: str) -> None:
     settings = target(tmp_path, probe={"services": ["10.96.0.5:80"]}).settings
     assert name_of(Host(url=url), settings) == name
+
+
+def test_what_configure_wrote_is_known_without_the_settings_saying_it(tmp_path: Path) -> None:
+    on_host, in_pod = (
+        target(tmp_path).settings,
+        target(tmp_path, node=SETTINGS["node"] | {"pod_network": True}),
+    )
+    cluster_ip = Host(url="http://10.96.0.7:80", ours=True)
+    assert name_of(cluster_ip, on_host) == "clusterip"
+    assert name_of(Host(url="http://127.0.0.1:30020", ours=True), on_host) == ""  # nobody listens there
+    assert name_of(Host(url="http://127.0.0.1:30020", ours=True), in_pod.settings) == "hostport"
+    looks = (
+        "ready",
+        "topology",
+        "flows",
+        "reach",
+        "content",
+        "host port",
+        "at host port",
+        "fallbacks",
+        "names",
+    )
+    found = {**dict.fromkeys(looks, Unknown(why="x")), "at node port": ()}
+    (check,) = [each for each in judge(in_pod, found) if each.name == "the NodePort"]
+    assert check.status is Status.UNKNOWN  # the node's sockets are in another namespace

@@ -8,7 +8,7 @@ from agent.hosts.advice import Advice
 from agent.hosts.hostsfile import Host, HostsFile, read_hosts_file
 from agent.preflight.check import Check, Status
 from agent.preflight.gather import Unknown
-from agent.preflight.registries import CONFIG_PATH, FILES, LAYERS, ORDER, ToldContainerd, told
+from agent.preflight.registries import CONFIG_PATH, FILES, LAYERS, ORDER, RESTART, ToldContainerd, told
 
 OURS = Host(url="http://127.0.0.1:30020", ours=True)
 NODE_PORT = Host(url="http://10.0.0.1:30021", ours=True)
@@ -95,6 +95,14 @@ def test_discarded_layers_are_bad_and_how_to_keep_them_is_said() -> None:
     assert check.status is Status.BAD
     assert check.hint == "write into /c.toml, and pull the images again:"
     assert check.lines[-1] == "then: r"
+
+
+def test_a_configuration_that_is_newer_than_containerd_is_a_warning() -> None:
+    check = judged(
+        {}, changed_since=("/etc/containerd/config.toml",), restart="systemctl restart containerd"
+    )[RESTART]
+    assert check.status is Status.WARN
+    assert check.hint.endswith("systemctl restart containerd")
 
 
 def test_what_could_not_be_read_is_no_success() -> None:
