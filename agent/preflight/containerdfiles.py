@@ -98,6 +98,7 @@ def look_at_told(node: ContainerdNode, release: str, *, started_s: float | None 
         files=files,
         kept=frozenset(name for name in files if node.tree.exists(node.certs_d / name / BACKUP)),
         exists=node.tree.exists(node.certs_d),
+        release=release,
         changed_since=() if started_s is None else tuple(_changed_since(node, started_s)),
     )
 

@@ -37,7 +37,10 @@ def mirrors(target: PreflightTarget, told: ToldMirrors) -> Check:
         return good(
             NAME, f"no file in {told.folder} names the agent; by probe.endpoints {listed(told.by_settings)}"
         )
-    hint = f"write {to_write} into {told.folder}/_default/hosts.toml, or set probe.hosts_dir"
+    hint = (
+        f"run `shorthaul configure`, or write {to_write} into {told.folder}/_default/hosts.toml; set "
+        "probe.hosts_dir if containerd reads another directory"
+    )
     if not told.files:
         return bad(NAME, f"{told.folder} has no REGISTRY/hosts.toml: containerd uses no mirror", hint=hint)
     named = f"only {listed(told.others)}" if told.others else "no mirror"

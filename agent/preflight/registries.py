@@ -6,6 +6,7 @@ from pathlib import Path
 
 from agent.hosts.advice import Advice
 from agent.hosts.hostsfile import Host, HostsFile
+from agent.hosts.registry import OLD
 from agent.preflight.answering import spelled
 from agent.preflight.check import Check, bad, good, listed, shown, unknown, warn
 from agent.preflight.gather import Unknown
@@ -22,7 +23,7 @@ _CONFIGURE = "run `shorthaul configure` (in Kubernetes the agent's pod does: kub
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToldContainerd:
-    """What containerd is told.
+    """What containerd is told. ``release``: of containerd, ``1.x`` or ``2.x``; empty: not known.
 
     ``advice``: whether it reads ``certs_d``. ``discards``: how `discard_unpacked_layers` is switched off, if
     it is on: the lines, for the file ``config``. ``restart``: how containerd is restarted, in words.
@@ -40,6 +41,11 @@ class ToldContainerd:
     kept: frozenset[str] = frozenset()
     exists: bool = True
     changed_since: tuple[str, ...] = ()
+    release: str = ""
+
+    def drops(self, file: HostsFile) -> str:
+        """Why this containerd drops a file. Empty if it does not."""
+        return file.problem or (file.old_problem if self.release == OLD and file.hosts else "")
 
 
 def told(found: ToldContainerd | Unknown, name_of: Callable[[Host], str]) -> tuple[Check, ...]:
@@ -85,14 +91,14 @@ def _layers(found: ToldContainerd) -> Iterator[Check]:
 
 def _files(found: ToldContainerd, name_of: Callable[[Host], str]) -> Iterator[Check]:
     own = {name: [name_of(host) for host in file.hosts] for name, file in found.files.items()}
-    naming = [name for name, names in own.items() if any(names) and not found.files[name].problem]
+    naming = [name for name, names in own.items() if any(names) and not found.drops(found.files[name])]
     others: list[str] = []
     for name, file in found.files.items():
         path = shown(f"{found.certs_d}/{name}/hosts.toml", 200)
-        if file.problem:
+        if why := found.drops(file):
             yield bad(
                 FILES,
-                f"{path}: containerd drops this file without a word: {shown(file.problem, 200)}",
+                f"{path}: containerd drops this file without a word: {shown(why, 200)}",
                 hint=f"mend it, or remove it; then {_CONFIGURE}",
             )
         elif any(own[name]):

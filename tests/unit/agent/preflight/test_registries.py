@@ -55,6 +55,13 @@ def test_a_file_that_containerd_drops_is_bad() -> None:
     assert "drops this file without a word" in check.detail
 
 
+def test_what_only_old_releases_drop_is_bad_where_one_runs() -> None:
+    file = HostsFile(hosts=(OURS, Host(url="http://[::1]:30021")))
+    assert judged({"_default": file}, release="1.x")[FILES].status is Status.BAD
+    assert judged({"_default": file}, release="2.x")[FILES].status is Status.GOOD
+    assert judged({"_default": file})[FILES].status is Status.GOOD
+
+
 def test_a_file_that_lost_our_part_was_overwritten() -> None:
     check = judged({"x": HostsFile(hosts=(OTHER,))}, kept=frozenset({"x"}))[FILES]
     assert check.status is Status.BAD
