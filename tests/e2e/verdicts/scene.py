@@ -29,7 +29,7 @@ from benchmarks.lab import kubeproxy
 from benchmarks.lab.cgroups import make_cgroup, remove_cgroup, sweep_cgroups
 from benchmarks.lab.cluster import REGISTRY
 from benchmarks.lab.conntrack import Flow as Way
-from benchmarks.lab.conntrack import Translation, Watcher, turn_on
+from benchmarks.lab.conntrack import Translation, Watcher, lookup, turn_on
 from benchmarks.lab.containerd import Containerd
 from benchmarks.lab.folders import make_folder
 from benchmarks.lab.image import Image, build_image
@@ -508,7 +508,8 @@ class Scene:
         """The flow with what conntrack has of it; fails when they don't agree."""
 
         def truth() -> Translation | None:
-            return next((found for found in self.watcher.all() if told(flow, found)), None)
+            seen = next((found for found in self.watcher.all() if told(flow, found)), None)
+            return seen or self._asked_of_conntrack(flow)
 
         if flow.went is not None and flow.verdict is not Verdict.UNKNOWN:
             with contextlib.suppress(AssertionError):  # `check` says what is missing
@@ -516,6 +517,14 @@ class Scene:
         found = truth()
         check(flow, found, is_here=self.is_here)
         return Judged(flow=flow, truth=found)
+
+    def _asked_of_conntrack(self, flow: Flow) -> Translation | None:
+        """What conntrack answers about a flow. In a flood its events come late, or are lost."""
+        (src, src_port), (dst, dst_port) = end(flow.client), end(flow.asked)
+        found = lookup(
+            self.node.netns, Way(src=plain(src), src_port=src_port, dst=plain(dst), dst_port=dst_port)
+        )
+        return found if found is not None and told(flow, found) else None
 
     def dial(
         self, host: str, port: int, *, netns: str | None = None, mapped: bool = False, at_most_s: float = 60.0
