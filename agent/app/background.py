@@ -133,6 +133,13 @@ def _store_components(settings: Settings, core: Core) -> tuple[Component, ...]:
     return (
         Component(name="the store", problem=lambda: core.content.store.problem, hint=hint, state=state),
         Component(
+            name="reading the store's files",
+            problem=lambda: core.content.store.detour,
+            hint="let the agent read them (in a pod: mount containerd's content, add DAC_READ_SEARCH): the "
+            "other way costs several times the processor",
+            required=False,
+        ),
+        Component(
             name="part of this node's content",
             problem=partial(unreadable_in_words, core.content.store),
             hint="let the agent read these files; `shorthaul scrub` lists them; no peer is told",

@@ -60,6 +60,10 @@ class OciLayout:
         return self._index_problem or self._blobs.problem
 
     @property
+    def detour(self) -> None:
+        """See `ContentStore.detour`. There is no other way."""
+
+    @property
     def outages(self) -> int:
         """See `ContentStore.outages`."""
         return self._blobs.outages

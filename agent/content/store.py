@@ -149,6 +149,11 @@ class ContentStore(Protocol):
         """Why the store does not work now. None while it works."""
         ...
 
+    @property
+    def detour(self) -> str | None:
+        """Why all content comes in a costlier way than from its files. None: it does not."""
+        ...
+
     def holds(self, digest: Digest) -> bool:
         """Whether the store has this blob complete, and this agent can read it, as far as it knows.
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.lab.cluster import LOCAL_PORT, REGISTRY, SERVICE_PORT, Cluster, Node
+from benchmarks.lab.cluster import ADMIN_PORT, LOCAL_PORT, REGISTRY, SERVICE_PORT, Cluster, Node
 from benchmarks.lab.containerd import PullFailed
 from benchmarks.lab.network import inside
 from benchmarks.lab.process import run
@@ -153,6 +153,9 @@ def test_a_containerd_whose_files_are_closed_to_the_agent_is_read_over_its_api(
         log = [json.loads(line) for line in holder.log.read_text().splitlines()[lines:]]
         assert any("content API" in entry["message"] and "ermission" in entry["message"] for entry in log)
         assert [entry for entry in log if "traceback" in entry or entry["level"] == "error"] == []
+        told = holder.get("/readyz?verbose", port=ADMIN_PORT)
+        assert told.status == 200  # it serves, at a higher cost
+        assert "[!] reading the store's files: blobs come from containerd's content API" in told.body.decode()
     finally:
         os.chown(root, 0, 0)
         root.chmod(mode)

@@ -34,6 +34,7 @@ class MemoryStore:
     held: set[Digest] = field(default_factory=set)
     names: Names = field(default_factory=Names)
     problem: str | None = None
+    detour: str | None = None
     totals: tuple[int, int] = (0, 0)
     outages: int = 0
     unreadable: Mapping[Digest, str] = field(default_factory=dict)

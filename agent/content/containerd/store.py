@@ -126,6 +126,11 @@ class Containerd:
         return self._problem or self._content_problem
 
     @property
+    def detour(self) -> str | None:
+        """See `ContentStore.detour`."""
+        return None if self._by_files else f"blobs come from containerd's content API ({self._blobs.problem})"
+
+    @property
     def outages(self) -> int:
         """See `ContentStore.outages`."""
         return self._outages + self._blobs.outages

@@ -73,6 +73,7 @@ class MemoryStore:
     files: dict[Digest, bytes] = field(default_factory=dict)
     on_disk: dict[Digest, Path] = field(default_factory=dict)  # these have a descriptor
     problem: str | None = None
+    detour: str | None = None
     unavailable: bool = False
     open_blobs: int = 0
     reads: list[tuple[float, Digest, int]] = field(default_factory=list)
