@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from benchmarks.lab.containerd import NAMESPACE, Containerd
+from benchmarks.lab.makers import is_left_behind
 from benchmarks.lab.process import Process, run
 from tests.chart.rendering import Manifest, environment, expanded
 
@@ -20,8 +21,18 @@ _GIVEN = (
 )  # fmt: skip
 
 
+_RUNC = Path("/run/containerd/runc") / NAMESPACE  # one for all containerds of the machine
+
+
+def sweep_pods(prefix: str = "shlab") -> None:
+    """Remove the containers of tests that were killed: they outlive them."""
+    for left in _RUNC.glob(f"{prefix}-*"):
+        if is_left_behind(left, prefix):
+            run(["runc", "--root", str(_RUNC), "delete", "--force", left.name])
+
+
 class Pod:
-    """One pod on one node. ``files``: the contents of ConfigMaps and projected volumes by volume and path."""
+    """One pod on one node. ``name``: begins with the lab's prefix and the maker's pid. ``files``: the contents of ConfigMaps and projected volumes by volume and path."""
 
     def __init__(
         self,

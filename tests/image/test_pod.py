@@ -21,7 +21,7 @@ from benchmarks.lab.network import inside
 from benchmarks.lab.process import LabError
 from tests.chart.rendering import containers, one
 from tests.chart.rendering import pod as rendered_pod
-from tests.image.pod import Pod
+from tests.image.pod import Pod, sweep_pods
 from tools import image
 from tools.image import Built
 
@@ -70,7 +70,8 @@ def values(node: Node) -> dict[str, Any]:
             "certsDirectory": str(node.containerd.certs),
         },
         "configure": {"registries": [REGISTRY], "endpoints": ["hostport"]},
-        "config": {"probe": {"canary_interval_s": 2.0}},
+        # Without a cgroup of its own this probe would watch the connections of all other tests, too.
+        "config": {"probe": {"canary_interval_s": 2.0, "cgroup": str(node.cgroup)}},
     }
 
 
@@ -129,8 +130,9 @@ def stage(
     config = one("ConfigMap", chosen)["data"]["agent.yaml"].encode()
     folder = cluster.folder / "pod"
     folder.mkdir()
+    sweep_pods()
     pod = Pod(
-        "pod",
+        cluster.folder.name,
         rendered_pod(chosen),
         containerd=containerd,
         netns=node.netns,
