@@ -32,7 +32,11 @@ def sweep_pods(prefix: str = "shlab") -> None:
 
 
 class Pod:
-    """One pod on one node. ``name``: begins with the lab's prefix and the maker's pid. ``files``: the contents of ConfigMaps and projected volumes by volume and path."""
+    """One pod on one node.
+
+    ``name``: begins with the lab's prefix and the maker's pid. ``files``: the contents of ConfigMaps and
+    projected volumes by volume and path.
+    """
 
     def __init__(
         self,

@@ -221,6 +221,13 @@ def test_probe_proves_the_path_direct(stage: Stage) -> None:
     assert "Proved" in said
 
 
+def test_doctor_in_the_pod_finds_nothing_wrong(stage: Stage) -> None:
+    until(lambda: stage.node.metric("shorthaul_local_path_proved") == 1, "the path is proved")
+    said = json.loads(stage.pod.execute("agent", ["shorthaul", "doctor", "--json"]))
+    wrong = [each for each in said["findings"] if each["status"] != "ok"]
+    assert wrong == []
+
+
 def test_containers_have_no_right_that_the_chart_does_not_name(stage: Stage) -> None:
     wanted = {"agent": {"DAC_READ_SEARCH": 2}, "probe": {"BPF": 39, "NET_ADMIN": 12}, "hosts": {}}
     for name, capabilities in wanted.items():
