@@ -245,7 +245,7 @@ class ApiServer:
         url = f"{self._access.url}{path}?{urlencode(query)}"
         try:
             async with (
-                aiohttp.ClientSession(connector=connector) as session,
+                aiohttp.ClientSession(connector=connector, trace_configs=[_without_redirects()]) as session,
                 session.ws_connect(
                     url, protocols=[protocol], headers=headers, max_msg_size=self._limits.event_max_bytes
                 ) as socket,
@@ -343,12 +343,28 @@ def _transport(url: str, ca: bytes | None) -> Any:
         host=url,
         ca_cert_data=None if ca is None else ca.decode("ascii", errors="ignore"),
         connection_pool_maxsize=8,  # two watches and a list
-        client_session_kwargs={"read_bufsize": 1 << 18, "cookie_jar": aiohttp.DummyCookieJar()},
+        client_session_kwargs={
+            "read_bufsize": 1 << 18,
+            "cookie_jar": aiohttp.DummyCookieJar(),
+            "trace_configs": [_without_redirects()],
+        },
     )
     # Python 3.13 refuses certificates that are not strictly those of RFC 5280, as clusters have them: without
     # the identifier of their issuer's key, for example. Go, and so everything else in a cluster, takes them.
     configuration.disable_strict_ssl_verification = True
     return RESTClientObject(configuration)
+
+
+def _without_redirects() -> aiohttp.TraceConfig:
+    """An API server redirects nobody. aiohttp would ask whatever address the answer names, and believe it."""
+
+    async def refuse(_session: Any, _context: Any, told: aiohttp.TraceRequestRedirectParams) -> None:
+        told.response.close()
+        raise Malformed(f"a redirect (status {told.response.status}), which is not followed")
+
+    watching = aiohttp.TraceConfig()
+    watching.on_request_redirect.append(refuse)
+    return watching
 
 
 async def _whole(response: aiohttp.ClientResponse, most_bytes: int) -> bytes:

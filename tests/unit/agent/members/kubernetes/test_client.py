@@ -249,6 +249,30 @@ async def test_connection_that_breaks_in_the_middle_is_a_failure(server: FakeApi
             await watched(client)
 
 
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+async def test_redirect_is_not_followed_and_nobody_else_gets_the_token(
+    server: FakeApiServer, tmp_path: Path, status: int
+) -> None:
+    token = tmp_path / "token"
+    token.write_text("secret")
+    async with FakeApiServer() as elsewhere:
+
+        def redirect(request: web.BaseRequest) -> web.StreamResponse:
+            return web.Response(status=status, headers={"Location": f"{elsewhere.url}{request.path_qs}"})
+
+        server.answer = redirect
+        async with api(server.url, token_file=token) as client:
+            for ask in (read, watched, _messages):
+                with pytest.raises(Malformed, match=f"redirect .status {status}."):
+                    await ask(client)
+    assert (elsewhere.asked.tokens, elsewhere.asked.queries) == ([], [])
+
+
+async def _messages(client: ApiServer) -> None:
+    async with client.messages(LIST, [("command", "true")], protocol="v4.channel.k8s.io"):
+        pass
+
+
 _LISTED = b'{"kind":"EndpointSliceList","metadata":{"resourceVersion":"1"},"items":[]}'
 _ANSWERS = [
     b"",
