@@ -19,7 +19,7 @@ from agent.members.roster import Roster
 from topology.placement import NodeName
 
 _SOURCE = "other agents"
-_CLAIMS_MAX = 64
+_CLAIMS_MAX, _CLAIMS_OF_ONE_MAX = 64, 4  # of all addresses, and of one
 _PRUNE_S = 5.0
 
 
@@ -96,9 +96,14 @@ class Identities:
     def reported(self, name: NodeName, address: str) -> None:
         """A report in this name came from an address that is not the one of a member with this name."""
         problem, key = self._about_claim(name, address), (name, address)
-        if problem is not None and (len(self._claims) < _CLAIMS_MAX or key in self._claims):
+        if problem is not None and (key in self._claims or self._has_room(address)):
             self._claims[key] = _Claim(problem=problem, until_s=self._clock() + self._report_ttl_s)
             self._tell()
+
+    def _has_room(self, address: str) -> bool:
+        """Whether one more claim is kept. A liar with many names must not crowd out what others say."""
+        of_this_one = sum(one == address for _, one in self._claims)
+        return len(self._claims) < _CLAIMS_MAX and of_this_one < _CLAIMS_OF_ONE_MAX
 
     def _about_claim(self, name: NodeName, address: str) -> Problem | None:
         listed, at_address = self._roster.listed.get(name), self._roster.peer_at(address)

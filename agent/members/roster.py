@@ -94,6 +94,7 @@ class Roster:
         the old address, its failures above all, says nothing about the one at the new address.
         """
         self._listed = dict(peers)
+        self._excluded = {(name, at) for name, at in self._excluded if _is_listed(peers, name, at)}
         peers = {name: peer for name, peer in peers.items() if (name, peer.authority) not in self._excluded}
         staying = {name: peer for name, peer in peers.items() if not self._has_moved(peer)}
         if len(staying) < len(peers):
@@ -113,7 +114,7 @@ class Roster:
             listener(self._peers)
 
     def exclude(self, peer: Peer) -> None:
-        """Leave this peer out from now on, as long as it has this address: it is this node itself."""
+        """Leave this peer out as long as it is listed at this address: it is this node itself."""
         self._excluded.add((peer.name, peer.authority))
         self.update(self._listed)
 
@@ -185,3 +186,8 @@ class Roster:
             rings.setdefault(snapshot.tier(name), []).append(self._peers[name])
         self._rings = tuple(tuple(rings[tier]) for tier in sorted(rings))
         self._generation = snapshot.generation
+
+
+def _is_listed(peers: Peers, name: NodeName, authority: str) -> bool:
+    peer = peers.get(name)
+    return peer is not None and peer.authority == authority

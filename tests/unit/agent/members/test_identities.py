@@ -147,6 +147,15 @@ def test_thousand_claims_from_one_liar_are_bounded(cluster: Cluster) -> None:
     assert list(cluster.roster.peers) == ["a", "b"]
 
 
+def test_liar_at_one_address_with_all_names_of_the_list_leaves_room_for_others(cluster: Cluster) -> None:
+    cluster.listing(*(peer(f"n{number}", f"10.2.0.{number}") for number in range(200)))
+    for number in range(200):
+        cluster.identities.reported(node(f"n{number}"), "10.9.9.9")
+    assert len(cluster.said) == 4
+    cluster.identities.reported(node("own"), "10.8.8.8")
+    assert cluster.said[-1] == "own: an agent at 10.8.8.8 has this node's name too"
+
+
 def test_agent_that_answers_as_before_is_not_told_again(cluster: Cluster) -> None:
     class CountedProblems(Problems):
         times = 0

@@ -85,3 +85,14 @@ def test_own_placement_that_comes_late_gives_the_rings() -> None:
     roster.place(placed("us", "us-a"))
     assert rings(roster)[0] == {"far"}
     assert roster.tier(node("rack")) is Tier.REMOTE
+
+
+def test_peer_that_was_left_out_is_judged_anew_after_its_entry_was_gone(roster: Roster) -> None:
+    """Or what was left out once would be remembered for ever, and by and by ever more of it."""
+    zone = MEMBERS[node("zone-1")]
+    roster.exclude(zone)
+    roster.update(MEMBERS)
+    assert node("zone-1") not in roster.peers
+    roster.update({name: each for name, each in MEMBERS.items() if name != zone.name})
+    roster.update(MEMBERS)
+    assert node("zone-1") in roster.peers
