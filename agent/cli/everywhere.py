@@ -72,6 +72,8 @@ async def _run(arguments: argparse.Namespace, command: Sequence[str]) -> tuple[t
             missing = await fleet.missing(arguments.daemonset, pods) if arguments.daemonset else 0
         except (Failed, OSError) as error:
             hint = error.hint if isinstance(error, Failed) else "run it in a pod, or name --api"
+            if isinstance(error, Failed) and error.status == 403:
+                hint = "it needs the rights to list pods and to create pods/exec: `helm test` has them"
             raise CommandError(f"the agents can't be listed: {error}", hint=hint) from error
         return await fleet.run(["shorthaul", *command], pods), missing
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from agent.fleet.pods import AgentPod, Said, agent_pods, exit_status, nodes_without
+from agent.fleet.pods import AgentPod, Said, agent_pods, exit_status, in_order, next_page, nodes_without
 from agent.members.kubernetes.client import ApiServer, Expired, Failed
 
 PROTOCOL = "v4.channel.k8s.io"
@@ -18,6 +18,7 @@ OUTPUT_MAX_BYTES = 256 << 10
 """What is kept of a pod's output."""
 
 _AT_ONCE = 64  # a doctor takes seconds, Helm waits five minutes, and a cluster may have thousands of nodes
+_PAGE = 500  # pods, of some 15 KB each
 _OUTPUT, _ERRORS, _STATUS = 1, 2, 3
 
 
@@ -34,7 +35,15 @@ class Fleet:
     async def pods(self) -> tuple[AgentPod, ...]:
         """All pods of agents. Raises `Failed`."""
         path = f"/api/v1/namespaces/{self.namespace}/pods"
-        return agent_pods(await self._read(path, {"labelSelector": self.selector}, "PodList"))
+        query = {"labelSelector": self.selector, "limit": str(_PAGE)}
+        found: list[AgentPod] = []
+        while True:
+            page = await self._read(path, query, "PodList")
+            found += agent_pods(page)
+            more = next_page(page)
+            if not more:
+                return in_order(found)
+            query["continue"] = more
 
     async def missing(self, daemonset: str, pods: Sequence[AgentPod]) -> int:
         """How many nodes should have one of these pods, and have none. Raises `Failed`."""

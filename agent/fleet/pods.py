@@ -37,7 +37,18 @@ def agent_pods(listed: Mapping[str, Any]) -> tuple[AgentPod, ...]:
         name, node = metadata.get("name"), spec.get("nodeName")
         if isinstance(name, str) and isinstance(node, str) and "deletionTimestamp" not in metadata:
             found.append(AgentPod(name=name, node=node, ready=_is_ready(_mapping(item.get("status")))))
-    return tuple(sorted(found, key=lambda pod: (pod.node, pod.name)))
+    return in_order(found)
+
+
+def in_order(pods: Iterable[AgentPod]) -> tuple[AgentPod, ...]:
+    """These pods by node."""
+    return tuple(sorted(pods, key=lambda pod: (pod.node, pod.name)))
+
+
+def next_page(listed: Mapping[str, Any]) -> str:
+    """What has to be asked for to get the rest of a list. Empty: this is its end."""
+    more = _mapping(listed.get("metadata")).get("continue")
+    return more if isinstance(more, str) else ""
 
 
 def nodes_without(daemonset: Mapping[str, Any], pods: Iterable[AgentPod]) -> int:

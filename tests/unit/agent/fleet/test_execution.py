@@ -26,6 +26,7 @@ class Cluster:
         self.asked: list[web.Request] = []
         self.forbidden = False
         self.desired = 2
+        self.page = 500
         self.at_once = self.at_once_most = 0
         self.url = ""
 
@@ -39,7 +40,10 @@ class Cluster:
             {"metadata": {"name": name}, "spec": {"nodeName": node}, "status": ready}
             for node, name in self.pods.items()
         ]
-        return web.json_response({"kind": "PodList", "items": items})
+        first = int(request.query.get("continue", "0"))
+        rest = first + self.page
+        metadata = {"continue": str(rest)} if rest < len(items) else {}
+        return web.json_response({"kind": "PodList", "metadata": metadata, "items": items[first:rest]})
 
     async def read_daemonset(self, request: web.Request) -> web.Response:
         return web.json_response({"kind": "DaemonSet", "status": {"desiredNumberScheduled": self.desired}})
@@ -95,6 +99,14 @@ def says(*messages: bytes) -> Speak:
 async def test_pods_are_listed_by_their_labels(cluster: Cluster, fleet: Fleet) -> None:
     assert await fleet.pods() == (POD,)
     assert cluster.asked[0].query["labelSelector"] == "a=b"
+
+
+async def test_pods_of_a_large_cluster_are_listed_in_parts(cluster: Cluster, fleet: Fleet) -> None:
+    cluster.pods = {f"n{number}": f"p{number}" for number in range(7)}
+    cluster.page = 3
+    assert [pod.name for pod in await fleet.pods()] == [f"p{number}" for number in range(7)]
+    assert [asked.query.get("continue") for asked in cluster.asked] == [None, "3", "6"]
+    assert {asked.query["limit"] for asked in cluster.asked} == {"500"}
 
 
 async def test_missing_right_to_list_says_so(cluster: Cluster, fleet: Fleet) -> None:
@@ -204,3 +216,5 @@ async def test_no_command_and_no_right_are_told_with_what_to_do(
     told = capsys.readouterr().err
     assert "write for example: shorthaul everywhere doctor" in told
     assert "the agents can't be listed" in told
+    assert "pods/exec" in told
+    assert "endpointslices" not in told

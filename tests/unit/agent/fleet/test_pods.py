@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from agent.fleet.pods import AgentPod, Said, agent_pods, exit_status, nodes_without, report
+from agent.fleet.pods import AgentPod, Said, agent_pods, exit_status, next_page, nodes_without, report
 
 
 def _pod(name: str, node: str | None, **metadata: object) -> dict[str, Any]:
@@ -35,6 +35,19 @@ def test_pods_that_end_or_have_no_node_yet_are_not_asked() -> None:
 )
 def test_list_that_makes_no_sense_has_no_pods(listed: dict[str, Any]) -> None:
     assert agent_pods(listed) == ()
+
+
+@pytest.mark.parametrize(
+    ("listed", "more"),
+    [
+        ({"metadata": {"continue": "abc"}}, "abc"),
+        ({"metadata": {"continue": ""}}, ""),
+        ({"metadata": 1}, ""),
+        ({}, ""),
+    ],
+)
+def test_rest_of_a_list_is_asked_for_until_there_is_none(listed: dict[str, Any], more: str) -> None:
+    assert next_page(listed) == more
 
 
 def test_pod_that_is_not_ready_is_told_whatever_the_command_says() -> None:
