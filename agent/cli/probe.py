@@ -1,10 +1,12 @@
 """``shorthaul probe``: runs the eBPF probe of this node, or shows what one finds."""
 
 import argparse
+import signal
 import sys
 from functools import partial
 
 from agent.cli.settings import add_config, add_log, read_settings, settings_or_none
+from agent.config import Settings
 from agent.hangup import Hangup
 from agent.observe import log
 
@@ -25,6 +27,14 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     parser.add_argument(
         "--json", action="store_true", help="with --watch: a JSON object for each verdict, as in /api/flows"
     )
+    parser.add_argument(
+        "--retry",
+        type=float,
+        default=0.0,
+        metavar="SECONDS",
+        help="where it can't run, say why, and try again after so long (default: end with status 1). A pod "
+        "stays ready in this way on a node without eBPF",
+    )
     add_log(parser)
     parser.set_defaults(run=run, wrong=parser.error)
 
@@ -42,10 +52,30 @@ def run(arguments: argparse.Namespace) -> int:
 def _run(arguments: argparse.Namespace, hangup: Hangup) -> int:
     if arguments.json and not arguments.watch:
         arguments.wrong("--json is for --watch; the probe's own log has --log-format json")
+    if arguments.watch and arguments.retry:
+        arguments.wrong("--retry is not for --watch")
     settings = settings_or_none(arguments)
     if settings is None:
         return 2
     log.configure(arguments.log_format, "error" if arguments.watch else settings.log.level)
+    while (status := _attempt(arguments, settings, hangup)) and arguments.retry > 0:
+        print(f"      it is tried again in {arguments.retry:g} s", file=sys.stderr, flush=True)
+        if _asked_to_stop(arguments.retry):
+            return 0
+    return status
+
+
+def _asked_to_stop(at_most_s: float) -> bool:
+    """Wait for SIGTERM or SIGINT. By themselves they do nothing to the first process of a container."""
+    asked = {signal.SIGTERM, signal.SIGINT}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, asked)
+    try:
+        return signal.sigtimedwait(asked, at_most_s) is not None
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _attempt(arguments: argparse.Namespace, settings: Settings, hangup: Hangup) -> int:
     from agent.probe.publisher import SocketTaken
     from bpf.errors import BpfError
 

@@ -33,7 +33,7 @@ from agent.probe.canary import Answer, CanaryConnection
 from agent.probe.locate import Locator
 from agent.probe.owners import find_owners
 from agent.probe.routes import RouteChanges, route_changes
-from agent.probe.sockets import netns_cookie, options_memory
+from agent.probe.sockets import options_memory, own_netns
 from bpf.errors import BpfError
 from bpf.events import Address, EventInvalid, decode, is_loopback, pack_ip
 from bpf.source import EventSource, LossCounts
@@ -78,7 +78,7 @@ def watched_node(settings: Settings) -> WatchedNode:
     """The node to watch by these settings, as seen from the network namespace of this process."""
     probe, local = settings.probe, settings.listen.hostport
     view = NodeView(
-        netns=netns_cookie(),
+        netns=own_netns(),
         host_port=local.port,
         node_port=probe.node_port,
         services=frozenset(Address(pack_ip(entry.host), entry.port) for entry in probe.services),

@@ -21,9 +21,10 @@ from agent.observe.scraping import MetricsServer
 from agent.oci.browser import BrowserGuard
 from agent.probe.process import Probe, watched_node, watched_ports
 from agent.probe.publisher import Publisher, SocketTaken
-from agent.probe.sockets import netns_cookie
+from agent.probe.sockets import own_netns
 from bpf.cgroups import find_root, is_whole
 from bpf.child import ProgramConfig
+from bpf.errors import BpfUnsupported
 from bpf.live import LiveSource
 
 _log = logging.getLogger("shorthaul")
@@ -42,9 +43,14 @@ def attached(settings: Settings, *, known: tuple[int, ...] = ()) -> Iterator[Liv
             "node's /sys/fs/cgroup, or set probe.cgroup",
             root,
         )
+    netns = own_netns()
+    if not netns:
+        raise BpfUnsupported(
+            "this kernel does not tell network namespaces apart", hint="the probe needs Linux 5.15 or newer"
+        )
     pages = -(-probe.ring_bytes // os.sysconf("SC_PAGE_SIZE"))
     config = ProgramConfig(
-        ports=watched_ports(settings), netns=netns_cookie(), ring_pages=1 << (pages - 1).bit_length()
+        ports=watched_ports(settings), netns=netns, ring_pages=1 << (pages - 1).bit_length()
     )
     with LiveSource(config, root=root, containerd=probe.containerd_cgroup, known=known) as source:
         fields = {

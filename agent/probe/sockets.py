@@ -2,6 +2,7 @@
 
 import socket
 import struct
+from collections.abc import Callable
 from pathlib import Path
 
 _SO_COOKIE = 57
@@ -19,6 +20,14 @@ def netns_cookie() -> int:
     """The number that identifies this process's network namespace (SO_NETNS_COOKIE, Linux 5.14)."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         return socket_netns(probe)
+
+
+def own_netns(ask: Callable[[], int] = netns_cookie) -> int:
+    """The number of this process's network namespace. 0: this kernel has none."""
+    try:
+        return ask()
+    except OSError:
+        return 0
 
 
 def socket_netns(sock: socket.socket) -> int:

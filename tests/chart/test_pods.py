@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from agent.cli.commands import make_parser
 from tests.chart.rendering import (
     NODE,
     VERSIONS,
@@ -103,6 +104,23 @@ def test_pods_tolerate_every_taint_and_are_critical() -> None:
     assert spec["priorityClassName"] == "system-node-critical"
 
 
+def test_virtual_nodes_get_no_pod() -> None:
+    """They tolerate to be chosen, never run the pod, and each would hold a place of maxSurge for ever."""
+    for values in (HOST, HOSTPORT):
+        (term,) = pod(values)["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"][
+            "nodeSelectorTerms"
+        ]
+        assert term["matchExpressions"] == [
+            {"key": "eks.amazonaws.com/compute-type", "operator": "NotIn", "values": ["fargate"]},
+            {"key": "type", "operator": "NotIn", "values": ["virtual-kubelet"]},
+        ]
+
+
+def test_affinity_of_the_values_is_taken_as_it_is() -> None:
+    mine: dict[str, Any] = {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": []}}
+    assert pod({"affinity": mine})["affinity"] == mine
+
+
 def test_node_selector_of_a_partial_rollout_is_added() -> None:
     assert pod({"nodeSelector": {"pool": "a"}})["nodeSelector"] == {"pool": "a", "kubernetes.io/os": "linux"}
 
@@ -136,6 +154,20 @@ def test_probe_is_a_native_sidecar_since_1_29() -> None:
 @pytest.mark.parametrize("version", ["1.29.4-gke.100", "v1.29.0+k3s1", "1.29.3-eks-abc123", "1.29+"])
 def test_version_of_a_distribution_counts_as_that_version(version: str) -> None:
     assert "restartPolicy" in containers({}, version)["probe"]
+
+
+@pytest.mark.parametrize("values", [HOST, HOSTPORT])
+def test_probe_that_cannot_run_on_a_node_does_not_make_its_pod_unready(values: dict[str, Any]) -> None:
+    """A node without eBPF is not proved. Its agent serves, and its peers use it."""
+    every = [each for each in manifests(values) if each["kind"] == "DaemonSet"]
+    specs = [each["spec"]["template"]["spec"] for each in every]
+    (probe,) = [
+        each
+        for spec in specs
+        for each in (*spec.get("initContainers", ()), *spec["containers"])
+        if each["name"] == "probe"
+    ]
+    assert make_parser().parse_args(probe["args"]).retry > 0
 
 
 def test_without_the_probe_there_is_none() -> None:

@@ -1,6 +1,8 @@
 """Nothing of the probe survives it, and no other tool's programs suffer from it."""
 
 import asyncio
+import os
+import signal
 
 from agent.probe.reader import read_hello
 from tests.server.agents import wait_for
@@ -9,6 +11,7 @@ from .places import HOST, NODE, OtherTool, Place, programs_left, wait_until_gone
 
 OTHER_PORT = 30040  # not watched by the probe
 KILLS = 20
+FIRST_PROCESS = ["unshare", "--pid", "--fork", "--kill-child"]
 
 
 def test_probe_that_is_told_to_stop_leaves_nothing(place: Place) -> None:
@@ -65,6 +68,32 @@ def test_second_probe_with_the_same_socket_ends_and_the_first_goes_on(place: Pla
     assert first.running
     assert asyncio.run(read_hello(place.socket)) == hello
     assert len(place.attached()) == 4
+
+
+def test_probe_where_there_can_be_none_yet_tries_again_until_there_can(place: Place) -> None:
+    cgroup = place.folder / "cgroup"
+    words = ("--retry", "0.1", "--set", f"probe.cgroup={cgroup}")
+    probe = place.start("probe", *words)
+    probe.wait_until(lambda: probe.log.read_text().count("it is tried again in 0.1 s") > 1, "a second try")
+    cgroup.symlink_to(place.cgroup)
+    probe.wait_until(place.is_served, "the probe")
+    assert probe.stop() == 0
+
+
+def test_probe_that_waits_to_try_again_ends_at_once_when_told_so(place: Place) -> None:
+    """As the first process of a container it would outlive a SIGTERM that nobody takes."""
+    probe = place.start(
+        "probe", "--retry", "3600", "--set", f"probe.cgroup={place.folder / 'none'}", through=FIRST_PROCESS
+    )
+    probe.wait_until(lambda: "it is tried again in 3600 s" in probe.log.read_text(), "the first try")
+    (child,) = _children(probe.pid)
+    os.kill(child, signal.SIGTERM)
+    assert probe.wait() == 0
+
+
+def _children(pid: int) -> list[int]:
+    with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as file:
+        return [int(word) for word in file.read().split()]
 
 
 def wait_until_all_count(tools: list[OtherTool]) -> None:

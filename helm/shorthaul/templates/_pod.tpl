@@ -91,7 +91,8 @@ volumeMounts:
 {{- $paths := include "shorthaul.paths" . | fromYaml -}}
 {{- $apart := eq .Values.network "hostPort" -}}
 {{ include "shorthaul.container" . }}
-args: {{ list "probe" "--log-format" .Values.agent.logFormat | toJson }}
+# It tries again by itself: a container that ends makes the pod unready, and its agent would be left out by all others.
+args: {{ list "probe" "--retry" "30" "--log-format" .Values.agent.logFormat | toJson }}
 env: {{- include ($apart | ternary "shorthaul.probeEnv" "shorthaul.agentEnv") . | nindent 2 }}
 resources: {{- toYaml .Values.probe.resources | nindent 2 }}
 securityContext: {{- include "shorthaul.security" (list "BPF" "NET_ADMIN") | nindent 2 }}
@@ -120,9 +121,18 @@ nodeSelector: {{- merge (dict "kubernetes.io/os" "linux") .Values.nodeSelector |
 {{- with .Values.tolerations }}
 tolerations: {{- toYaml . | nindent 2 }}
 {{- end }}
-{{- with .Values.affinity }}
-affinity: {{- toYaml . | nindent 2 }}
-{{- end }}
+affinity:
+  {{- with .Values.affinity }}
+  {{- toYaml . | nindent 2 }}
+  {{- else }}
+  # Virtual nodes have no containerd. A pod that never gets ready there would hold up every upgrade.
+  nodeAffinity:
+    requiredDuringSchedulingIgnoredDuringExecution:
+      nodeSelectorTerms:
+        - matchExpressions:
+            - {key: eks.amazonaws.com/compute-type, operator: NotIn, values: [fargate]}
+            - {key: type, operator: NotIn, values: [virtual-kubelet]}
+  {{- end }}
 {{- with .Values.imagePullSecrets }}
 imagePullSecrets: {{- toYaml . | nindent 2 }}
 {{- end }}
