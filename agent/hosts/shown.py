@@ -2,11 +2,16 @@
 
 import difflib
 import re
+from collections.abc import Sequence
+
+from agent.hosts.toml import parses
 
 _TABLE = re.compile(r"^\s*\[(?P<path>.*)\]\s*(?:#.*)?$")
 _HEADER_TABLE = re.compile(r"(?:^|\.)\s*[\"']?header[\"']?\s*$")
 _VALUE = re.compile(r"^(?P<key>[^=\n]+=\s*).*?(?P<end>\r?\n?)$", re.DOTALL)
-_INLINE = re.compile(r"^(?P<key>\s*(?:[^=]*\.)?[\"']?header[\"']?[^=]*=\s*).*?(?P<end>\r?\n?)$", re.DOTALL)
+_INLINE = re.compile(r"^(?P<key>[\s#]*(?:[^=]*\.)?[\"']?header[\"']?[^=]*=\s*).*?(?P<end>\r?\n?)$", re.DOTALL)
+_HIDDEN = "(not shown)"
+_VALUE_LINES_MAX = 100  # each look for the end of a value reads all of it again
 
 
 def diff(path: str, before: bytes | None, after: bytes | None) -> str:
@@ -21,17 +26,25 @@ def diff(path: str, before: bytes | None, after: bytes | None) -> str:
 
 def _lines(data: bytes | None) -> list[str]:
     text = (data or b"").decode(errors="replace")
-    found, secret = [], False
-    for line in text.splitlines(keepends=True):
+    found, secret, unfinished = [], False, 0
+    lines = text.splitlines(keepends=True)
+    for number, line in enumerate(lines):
+        if (
+            number < unfinished
+        ):  # a hidden value goes on: none of its lines is a table, whatever it looks like
+            found.append(f"{_HIDDEN}\n")
+            continue
         table = _TABLE.match(line)
         if table is not None:
             secret = _HEADER_TABLE.search(table["path"]) is not None
-        found.append(line if table else _shown(line, secret))
+        shown = line if table else (_VALUE if secret else _INLINE).sub(rf"\g<key>{_HIDDEN}\g<end>", line)
+        if shown != line and not line.lstrip().startswith("#"):
+            unfinished = _end(lines, number)
+        found.append(shown)
     return found
 
 
-def _shown(line: str, secret: bool) -> str:
-    if secret and line.strip() and not line.lstrip().startswith("#"):
-        hidden = _VALUE.sub(r"\g<key>(not shown)\g<end>", line)
-        return hidden if hidden != line else "(not shown)\n"  # a value of several lines
-    return _INLINE.sub(r"\g<key>(not shown)\g<end>", line)
+def _end(lines: Sequence[str], start: int) -> int:
+    """The line after the value that begins in this one. After the last line, if its end is far or missing."""
+    ends = range(start + 1, min(len(lines), start + _VALUE_LINES_MAX) + 1)
+    return next((end for end in ends if parses("".join(lines[start:end]))), len(lines))

@@ -28,6 +28,12 @@ def test_a_missing_last_newline_is_said() -> None:
         '[header]\nauthorization = """\nsecret\n"""\n',
         "[host.'http://m'.'header'] # secretless\nauthorization = 'secret'\n",
         'host."http://m".header.authorization = "secret"\n',
+        '[host."http://m"]\nheader.authorization = [\n  "secret",\n]\n',
+        '[host."http://m"]\nheader = {authorization = [\n  "a", # b\n  "secret"]}\n',
+        '[host."http://m".header]\nauthorization = """\n[no.table]\nsecret\n"""\n',
+        '[host."http://m"]\n  # header.authorization = "secret"\n',
+        '[host."http://m".header]\n# authorization = "secret"\n',
+        '[host."http://m"]\nheader.x = [\n' + '  "secret",\n' * 200 + "]\n",
     ],
 )
 def test_what_a_header_holds_is_not_shown(secret: str) -> None:
@@ -35,3 +41,10 @@ def test_what_a_header_holds_is_not_shown(secret: str) -> None:
     assert "secret" not in text.replace("secretless", "")
     assert "c2VjcmV0" not in text
     assert "127.0.0.1:30020" in text
+
+
+def test_what_follows_a_hidden_value_is_shown() -> None:
+    before = b'[host.a]\nheader.x = [\n  "secret",\n]\nskip_verify = true\n'
+    text = diff("/a", before, before + b"new = 1\n")
+    assert "secret" not in text
+    assert " skip_verify = true\n+new = 1\n" in text
