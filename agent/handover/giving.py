@@ -86,6 +86,7 @@ class Giver:
         self.problem: str | None = None  # why no newer agent can ask
         self._conversations: set[asyncio.Task[None]] = set()
         self._heir: Link | None = None
+        self._given = False  # somebody has the sockets, or is just getting them
         self._heir_serves = asyncio.Event()
         self._leaving = False
 
@@ -184,7 +185,7 @@ class Giver:
             while (message := await link.heard()) is not None:
                 await self._answer(link, message)
         finally:
-            self._heir = None
+            self._heir, self._given = None, False
             await link.close()
         await self._bereaved()
 
@@ -202,9 +203,14 @@ class Giver:
         if refusal is not None:
             connection.send(encode(refusal))
             return None
-        descriptors = [one.fileno() for one in self._sockets()]
-        socket.send_fds(connection, [encode(self._desk.offer())], descriptors)
-        self._heir = link = await Link.open(connection)
+        self._given = True  # at once: another one may ask while this one's link is made
+        try:
+            descriptors = [one.fileno() for one in self._sockets()]
+            socket.send_fds(connection, [encode(self._desk.offer())], descriptors)
+            self._heir = link = await Link.open(connection)
+        except BaseException:
+            self._given = False
+            raise
         if self._leaving:
             link.say(Leaving())
         _log.info("a newer agent of this node gets ready", extra={"fields": {"version": take.agent}})
@@ -213,7 +219,7 @@ class Giver:
     def _refusal(self, take: Take) -> Refusal | None:
         if take.node != self._node:
             return Refusal(reason=f"it is the agent of node {self._node}, not of {take.node}")
-        if self._heir is not None:
+        if self._given:
             return Refusal(reason="another new agent takes over just now", again=True)
         return None
 

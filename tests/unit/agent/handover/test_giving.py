@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from agent.handover.giving import Giver
+from agent.handover.messages import Offer, Refusal, Take, decode, encode
 from agent.handover.taking import HandoverError, Older, ask
 
 from .desk import NOBODY, MemoryDesk, giver, listeners, open_folder
@@ -84,6 +85,21 @@ async def test_the_older_agent_yields_when_the_newer_one_serves_and_not_before(t
         assert scene.desk.told == [(("127.0.0.1", 1), ("127.0.0.1", 2))]
         assert scene.giver.stands_by
         assert ask(scene.path, node="n") is None  # the newer one listens there from now on
+
+
+async def test_of_several_that_ask_at_the_same_moment_one_gets_the_sockets(tmp_path: Path) -> None:
+    async with older_agent(tmp_path) as scene:
+        asking = [socket.socket(socket.AF_UNIX) for _ in range(4)]
+        for one in asking:  # all of them before the older agent looks
+            one.settimeout(10.0)
+            one.connect(str(scene.path))
+            one.sendall(encode(Take(node="n")))
+        said = [decode(line) for line in [await asyncio.to_thread(one.recv, 4096) for one in asking]]
+        for one in asking:
+            one.close()
+        assert [isinstance(one, Offer) for one in said].count(True) == 1
+        assert [one.again for one in said if isinstance(one, Refusal)] == [True, True, True]
+        await scene.heir()  # once the first is gone, the next one gets them
 
 
 async def test_a_newer_agent_that_dies_before_it_serves_changes_nothing(tmp_path: Path) -> None:
