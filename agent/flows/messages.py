@@ -224,7 +224,7 @@ def decode_request(line: bytes) -> Request:
             return SendCanaries()
     except MessageInvalid:
         raise
-    except (ValueError, TypeError, LookupError, RecursionError) as error:
+    except (ValueError, TypeError, LookupError, ArithmeticError, RecursionError) as error:
         raise MessageInvalid(f"not a message of a reader: {error!r}") from error
     raise MessageInvalid("not a message of a reader")
 

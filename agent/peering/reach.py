@@ -8,6 +8,7 @@ clocks are compared. It is asked for by people (`shorthaul doctor`), so nothing 
 
 import asyncio
 import json
+import math
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -185,10 +186,7 @@ async def _question(connection: PeerConnection) -> dict[str, Any]:
 
 
 def _entry(peer: Peer, said: dict[str, Any], now_s: float, instance: str) -> ReachEntry:
-    reaches, at_s = said.get("reaches"), said.get("time")
-    ahead_s = None
-    if isinstance(at_s, int | float) and not isinstance(at_s, bool):
-        ahead_s = round(at_s - now_s, 3)
+    reaches = said.get("reaches")
     return ReachEntry(
         node=peer.name,
         address=peer.authority,
@@ -198,8 +196,19 @@ def _entry(peer: Peer, said: dict[str, Any], now_s: float, instance: str) -> Rea
         returned=_text(said.get("why")),
         called=_text(said.get("node")) or None,
         own=said.get("instance") == instance,
-        ahead_s=ahead_s,
+        ahead_s=_ahead_s(said.get("time"), now_s),
     )
+
+
+def _ahead_s(at_s: object, now_s: float) -> float | None:
+    """How far a clock that shows this is ahead. None if it is no time, or one that no float holds."""
+    if isinstance(at_s, bool) or not isinstance(at_s, int | float):
+        return None
+    try:
+        ahead_s = at_s - now_s
+    except OverflowError:
+        return None
+    return round(ahead_s, 3) if math.isfinite(ahead_s) else None
 
 
 def _text(value: object) -> str:

@@ -243,7 +243,12 @@ def test_request_comes_back_as_it_was_on_one_line(request_: Request) -> None:
     "line",
     [
         *(b"", b"[]", b"7", b"{}", b"[" * 100_000, b'{"agent":1,"node":"x"}'),
-        *(b'{"claims":["x"],"complete":true}', b'{"claims":[1]}', b'{"canaries":false}'),
+        *(
+            b'{"claims":["x"],"complete":true}',
+            b'{"claims":[1]}',
+            b'{"claims":[1' + b"0" * 400 + b"]}",
+            b'{"canaries":false}',
+        ),
     ],
 )
 def test_what_is_no_request_is_refused(line: bytes) -> None:

@@ -89,6 +89,9 @@ async def test_what_answers_otherwise_is_reached_and_nothing_is_known(answer: by
     [
         {"reaches": "yes", "time": "now", "node": 7, "why": None, "kind": []},
         {"time": True, "node": "x\x1b" * 1000},
+        {"time": 10**400},
+        {"time": float("nan")},
+        {"time": -float("inf")},
         {},
     ],
 )
