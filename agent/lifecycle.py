@@ -121,7 +121,8 @@ def _health_listener(settings: Settings) -> UnixListener | None:
         return UnixListener(path)
     except OSError as error:
         problem = ListenError(
-            f"health.socket: {path}: {error.strerror or error}", "name a writable directory"
+            f"health.socket: {path}: {error.strerror or error}",
+            "name a path in a directory that this user may write",
         )
         raise ListenErrors([problem]) from error
 

@@ -6,7 +6,7 @@ import secrets
 import socket
 from pathlib import Path
 
-_LONGEST = 100  # sun_path has 108 bytes (unix(7)), and the path gets a suffix for a moment
+_LONGEST = 98  # sun_path has 108 bytes with a zero (unix(7)), and the path gets a suffix of 9 for a moment
 
 
 class UnixListener:
@@ -19,7 +19,7 @@ class UnixListener:
         self._path = path
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.exists() and not path.is_socket():
-            raise FileExistsError(f"{path} is there, and is no socket")
+            raise FileExistsError("it is there, and is no socket")
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             self.socket.setblocking(False)
@@ -44,7 +44,7 @@ class UnixListener:
 def _bind(listener: socket.socket, path: Path) -> int:
     """Bind beside the path, listen, and move it there: nobody meets a socket that nobody serves."""
     if len(os.fsencode(path)) > _LONGEST:
-        raise OSError(f"{path} is too long for a Unix socket")
+        raise OSError(f"the path is too long for a Unix socket: {_LONGEST} bytes at most")
     new = path.with_name(f"{path.name}.{secrets.token_hex(4)}")  # processes of two pods may have one pid
     mask = os.umask(0o177)
     try:
