@@ -22,7 +22,7 @@ import pytest
 import yaml
 
 from agent.cli.commands import make_parser
-from agent.hosts.flavours import FLAVOURS
+from agent.hosts.flavours import FLAVOURS, Flavour
 from tests.chart.rendering import CHART, containers, hook, hooks, pod
 from tests.chart.samples import SAMPLES
 
@@ -319,12 +319,20 @@ def test_flavours_are_those_that_the_commands_know() -> None:
     assert known == {
         each.name: {
             "configDirectory": str(each.config.parent),
+            "configFile": each.config.name,
             "certsDirectory": str(each.certs_d),
             "socket": str(each.socket),
             "root": str(each.root),
         }
         for each in FLAVOURS
     }
+
+
+@pytest.mark.parametrize("flavour", FLAVOURS, ids=lambda flavour: flavour.name)
+def test_configuration_in_another_directory_has_the_name_that_the_flavour_gives_it(flavour: Flavour) -> None:
+    values = {"containerd": {"flavour": flavour.name, "configDirectory": "/etc/other"}}
+    (script,) = containers(values)["hosts"]["args"]
+    assert f"--containerd-config /etc/other/{flavour.config.name} " in script
 
 
 def test_script_has_nothing_that_the_kubelet_would_expand() -> None:

@@ -66,7 +66,7 @@ def test_texts_have_no_rests_of_templates(sample: str) -> None:
     assert not [text for text in texts if "<no value>" in text or "%!" in text or "{{" in text]
 
 
-@pytest.mark.parametrize("name", ["a", "prod-shorthaul", "x" * 53])
+@pytest.mark.parametrize("name", ["a", "prod-shorthaul", "x" * 53, "true"])
 def test_release_of_any_name_renders(name: str) -> None:
     found = manifests({"metrics": {"enabled": True}}, name=name)
     for each in found:

@@ -2,9 +2,10 @@
 
 from typing import Any
 
+import helm_python
 import pytest
 
-from tests.chart.rendering import refusal
+from tests.chart.rendering import manifests, refusal, rendered
 
 BY_SCHEMA: list[tuple[dict[str, Any], str]] = [
     ({"nodeport": {}}, "'nodePort'"),
@@ -63,6 +64,9 @@ BY_TEMPLATE: list[tuple[dict[str, Any], str]] = [
     ({"ports": {"nodeport": 30020}}, "30020 is taken by ports.peer"),
     ({"ports": {"hostport": 9090}}, "9090 is taken by ports.hostport"),
     ({"nodePort": {"port": 30022}}, "kube-proxy would take it away"),
+    ({"ports": {"admin": 30021}}, "kube-proxy would take it away"),
+    ({"ports": {"probe": 30021}}, "kube-proxy would take it away"),
+    ({"fullnameOverride": "1st"}, "begins with a letter"),
     ({"priorityClassQuota": True, "priorityClassName": ""}, "set priorityClassName"),
 ]
 
@@ -82,3 +86,11 @@ def test_templates_refuse(values: dict[str, Any], told: str) -> None:
 def test_every_mistake_is_told_at_once() -> None:
     message = refusal({"network": "x", "ports": {"peer": 0}, "config": {"log": {"level": "loud"}}})
     assert all(at in message for at in ("/network", "/ports/peer", "/config/log/level"))
+
+
+@pytest.mark.parametrize("name", ["1", "1st", "my.mirror"])
+def test_a_release_name_that_no_service_may_have_is_refused(name: str) -> None:
+    with pytest.raises(helm_python.HelmError, match=r"begins with a letter.* set fullnameOverride"):
+        rendered(name=name)
+    found = manifests({"fullnameOverride": "shorthaul"}, name=name)
+    assert {each["metadata"]["labels"]["app.kubernetes.io/instance"] for each in found} == {name}

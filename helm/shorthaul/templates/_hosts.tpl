@@ -3,7 +3,7 @@
 {{- define "shorthaul.whichNode" -}}
 {{- $paths := include "shorthaul.paths" . | fromYaml -}}
 --root /host --flavour {{ include "shorthaul.flavour" . }} --certs-d {{ $paths.certsDirectory }}
-{{- if .Values.containerd.configDirectory }} --containerd-config {{ $paths.configDirectory }}/config.toml{{ end }}
+{{- if .Values.containerd.configDirectory }} --containerd-config {{ $paths.configDirectory }}/{{ $paths.configFile }}{{ end }}
 {{- end -}}
 
 {{- define "shorthaul.configureArguments" -}}

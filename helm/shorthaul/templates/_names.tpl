@@ -16,8 +16,8 @@
 {{- end -}}
 
 {{- define "shorthaul.identity" -}}
-app.kubernetes.io/name: {{ include "shorthaul.name" . }}
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/name: {{ include "shorthaul.name" . | quote }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end -}}
 
 {{/* What selects the agents' pods. */}}

@@ -31,6 +31,7 @@
 {{- $config := $said.configDirectory | default $paths.configDirectory -}}
 {{- $moved := $paths.certsDirectory | replace $paths.configDirectory $config -}}
 configDirectory: {{ $config | quote }}
+configFile: {{ $paths.configFile | quote }}
 certsDirectory: {{ $said.certsDirectory | default $moved | quote }}
 socket: {{ $said.socket | default $paths.socket | quote }}
 root: {{ $said.root | default $paths.root | quote }}
