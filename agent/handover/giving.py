@@ -228,7 +228,11 @@ class Giver:
             case Claim():
                 link.say(self._desk.claims())
             case Serving():
-                yielded = await self._desk.yield_to(message.places)
+                try:
+                    yielded = await self._desk.yield_to(message.places)
+                except Exception:
+                    await self._desk.resume()  # some listeners may have stopped
+                    raise
                 await self._deafen()
                 self._heir_serves.set()
                 link.say(yielded)

@@ -21,6 +21,7 @@ class MemoryDesk:
     def __init__(self) -> None:
         self.told: list[object] = []
         self.accepted = (1, 2)
+        self.fails = False  # half-way, when it is to yield
 
     def claims(self) -> Claims:
         return Claims(cookies=self.accepted, every=True)
@@ -29,6 +30,8 @@ class MemoryDesk:
         return Offer(agent="1", proved=True, programs=(5,))
 
     async def yield_to(self, places: Sequence[tuple[str, int]]) -> Yielded:
+        if self.fails:
+            raise OSError("no")
         self.told.append(tuple(places))
         return Yielded(cookies=(*self.accepted, 3), every=True, ages={"a": 1})
 

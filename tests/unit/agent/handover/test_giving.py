@@ -121,6 +121,17 @@ async def test_a_newer_agent_that_dies_while_it_serves_is_replaced_by_the_older_
         assert scene.giver.stands_by
 
 
+async def test_an_older_agent_that_fails_to_stop_accepting_goes_on(tmp_path: Path) -> None:
+    async with older_agent(tmp_path) as scene:
+        heir = await scene.heir()
+        scene.desk.fails = True
+        assert await heir.serving([]) is None
+        assert scene.desk.told == ["resume"]
+        assert not scene.giver.stands_by
+        scene.desk.fails = False
+        assert await (await scene.heir()).serving([]) is not None  # and the next one takes over
+
+
 async def test_a_newer_agent_that_leaves_waits_until_the_older_one_serves(tmp_path: Path) -> None:
     async with older_agent(tmp_path) as scene:
         heir = await scene.heir()
