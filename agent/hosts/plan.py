@@ -151,17 +151,27 @@ class _Planner:
                     f"{name} has certificates and no hosts.toml, so pulls from it use no mirror; name it "
                     "with --registry if they should"
                 )
+            else:
+                self._hides_default(name, "no hosts.toml")
             return False
         try:
-            owner = self._read(name).owner
+            known = self._read(name)
         except (TomlInvalid, PartBroken, CantMerge):
             return True  # and it is refused, with its reason
-        if not owner or not owner.strip():
+        if not known.owner or not known.owner.strip():
+            if known.part is None:
+                self._hides_default(name, "an empty hosts.toml")
             return False
         if _is_this_node(name):
             self._remarks.append(f"{name} is left alone: it is another registry on each node")
             return False
         return True
+
+    def _hides_default(self, name: str, has: str) -> None:
+        if not name.startswith(".") and not _is_this_node(name):
+            self._remarks.append(
+                f"{name} has {has}, so pulls from it use no mirror; remove it, or name it with --registry"
+            )
 
     def add(self, name: str) -> None:
         """Plan this registry's file with the mirror in it."""

@@ -155,6 +155,21 @@ def test_a_directory_of_certificates_is_left_alone_and_said() -> None:
     assert "corp.example has certificates and no hosts.toml" in plan.remarks[0]
 
 
+@pytest.mark.parametrize("content", [(), "", " \n"])
+def test_a_directory_that_only_hides_the_default_is_left_alone_and_said(
+    content: str | tuple[str, ...],
+) -> None:
+    before = tree({"a.io": content, ".git": content, "localhost:5000": content})
+    plan = plan_configure(before, MIRROR)
+    assert [each.name for each in plan.changes] == [DEFAULT]
+    (remark,) = plan.remarks
+    assert remark.startswith("a.io has ")
+    assert "use no mirror" in remark
+    named = configured(before, "a.io")
+    assert hosts(named, "a.io") == [FIRST, SECOND]
+    assert not any("a.io" in each for each in plan_configure(named, MIRROR).remarks)
+
+
 def test_a_new_file_says_which_certificates_containerd_found_by_itself() -> None:
     after = configured(tree({"corp.example": ("ca.crt", "me.cert", "me.key", "you.cert")}), "corp.example")
     said = document(after, "corp.example")
