@@ -40,7 +40,7 @@ def slice_problems(
         )
     for node, addresses in sorted(table.double.items()):
         yield problem(
-            f"{node} has ready agents at {', '.join(addresses)}: only {addresses[0]} is used",
+            f"{node} has ready agents at {first_names(addresses)}: only {addresses[0]} is used",
             "is shorthaul installed twice on this cluster? A node may have one agent",
             node,
         )

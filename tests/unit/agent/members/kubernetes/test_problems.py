@@ -85,3 +85,11 @@ def test_agents_that_are_kept_shared_addresses_and_zones_that_contradict_each_ot
     assert "7 agents vanished" in only(problems(OWN_POD, kept=7))
     assert "a, b" in only(problems(OWN_POD, unused=("b", "a")))
     assert "zone 'b'" in only(problems(OWN_POD, elsewhere={"a": "a"}))
+
+
+def test_a_node_with_thousands_of_addresses_is_told_in_a_line() -> None:
+    many = [Pod(node="b", address=f"10.2.{number // 250}.{number % 250}") for number in range(1000)]
+    told = only(problems(OWN_POD, *many))
+    assert "b has ready agents at 10.2.0.0, " in told
+    assert "more: only 10.2.0.0 is used" in told
+    assert len(told) < 200
