@@ -121,12 +121,13 @@ def _switch_off(registry_table: str, reading: Reading) -> tuple[str, ...]:
 class ContentFacts:
     """The directory of blobs, how many of them were opened, and the first reason why one could not be.
 
-    ``by_api``: the agent asks containerd for what it can't read.
+    ``missing``: there is no such store. ``by_api``: the agent asks containerd for what it can't read.
     """
 
     blobs: Path
     opened: int = 0
     problem: str = ""
+    missing: bool = False
     by_api: bool = False
 
 
@@ -137,18 +138,19 @@ def look_at_content(store: ContainerdStore | OciLayoutStore) -> ContentFacts:
         blobs, home = store.root / "io.containerd.content.v1.content/blobs/sha256", store.root
     else:
         blobs, home = store.directory / "blobs/sha256", store.directory
-    opened, problem = 0, ""
+    opened, problem, missing = 0, "", False
     try:
         for blob in islice(blobs.iterdir(), _TRIED_MAX):
             with blob.open("rb") as file:
                 file.read(1)
             opened += 1
     except FileNotFoundError:
-        if not home.exists():  # containerd makes the rest of it with the first pull
+        missing = not home.exists()  # containerd makes the rest of it with the first pull
+        if missing:
             problem = f"there is no {home}"
     except OSError as error:
         problem = f"{error.filename}: {(error.strerror or str(error)).lower()}"
-    return ContentFacts(blobs=blobs, opened=opened, problem=problem, by_api=by_api)
+    return ContentFacts(blobs=blobs, opened=opened, problem=problem, missing=missing, by_api=by_api)
 
 
 def content(facts: ContentFacts | Unknown) -> Check:
@@ -160,7 +162,8 @@ def content(facts: ContentFacts | Unknown) -> Check:
         return good(CONTENT, f"{facts.opened} files of {where} can be read" if facts.opened else "none yet")
     rights = "run the agent as root"
     if not facts.by_api:
-        return bad(CONTENT, shown(facts.problem, 300), hint=rights)
+        hint = "name the store in the settings, and the settings with --config" if facts.missing else rights
+        return bad(CONTENT, shown(facts.problem, 300), hint=hint)
     return warn(
         CONTENT,
         f"{shown(facts.problem, 300)}: the agent asks containerd for each blob, at several times the cost",

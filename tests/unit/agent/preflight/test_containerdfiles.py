@@ -86,6 +86,7 @@ def test_content_is_opened_and_a_missing_home_is_a_fault(tmp_path: Path) -> None
     assert content(look_at_content(store)).status is Status.GOOD
     layout = look_at_content(OciLayoutStore(directory=tmp_path / "none"))
     assert content(layout).status is Status.BAD
+    assert "--config" in content(layout).hint  # nobody has said where the store is
     assert content(Unknown(why="x")).status is Status.UNKNOWN
 
 
