@@ -72,6 +72,8 @@ class Crossing:
                 seconds += pulled.seconds if node is not stage.askers[0] else 0.0
                 failures += [pulled.failure] if pulled.failure else []
                 crossed_bytes += sum(other.sent_bytes() for other in far) - before
+                if not pulled.failure:
+                    stage.wait_until_held(node)  # else the next one may not find it here yet
             zones = {node.place.zone for node in stage.askers}
             return Crossed(
                 failures=tuple(failures),

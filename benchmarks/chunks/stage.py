@@ -197,7 +197,7 @@ class Stage:
     def _begin_holding(self, node: Node) -> None:
         node.start_agent(**self._settings)
         node.pull(self.reference, at_most_s=self._pull_s)
-        wait_until(lambda: _holds(node, self.image), f"{node.name} does not hold the image")
+        self.wait_until_held(node)
 
     def _prepare(self, node: Node, chunks: Chunks, holders: Sequence[str]) -> None:
         """Give the node a containerd with this setting, and an agent that knows nothing yet but its peers."""
@@ -261,6 +261,10 @@ class Stage:
     def _sent(self, nodes: Sequence[Node]) -> dict[str, int]:
         sent = {node.name: node.sent_bytes() for node in nodes}
         return sent | {"registry": self.cluster.registry.sent_bytes()}
+
+    def wait_until_held(self, node: Node) -> None:
+        """Wait until the node's agent has noticed the whole image."""
+        wait_until(lambda: _holds(node, self.image), f"{node.name} does not hold the image")
 
     def wait_until_calm(self, nodes: Sequence[Node]) -> None:
         """Wait until what was under way when containerd closed its connections has passed the links."""

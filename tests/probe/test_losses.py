@@ -95,8 +95,10 @@ def test_probe_stays_below_40_mib_with_more_open_connections_than_it_keeps(
     listener = settled(place)
     worker("listen", OTHER_HOST, LOCAL, ours=False)
     for host, verdict in ((HOST, Verdict.DIRECT), (OTHER_HOST, Verdict.PROXIED)):
+        # Of other processes' connections as many wait for evidence as there is room for.
+        lost_most = 0 if verdict is Verdict.DIRECT else AT_ONCE // 10
         for _ in range(OPEN // AT_ONCE):
-            listener.wait_for(verdict, worker("open", AT_ONCE, host, LOCAL))
+            listener.wait_for(verdict, worker("open", AT_ONCE, host, LOCAL), lost_most=lost_most)
         listener.wait_for_healths(2)
         assert memory_kib(probe.pid) <= RSS_MOST_KIB
         worker("drop")
@@ -215,6 +217,7 @@ def test_flood_of_another_user_costs_no_evidence_and_is_counted_apart(place: Pla
     listener.wait_for_healths(1)
     before, rounds_before = Counts.of(place), len(listener.rounds)
     _, took_s = place.blast(seconds=5, uid=USER)
+    wait_for(lambda: len(listener.rounds) > rounds_before, "canaries were sent meanwhile")
     after, rounds = Counts.of(place), listener.rounds[rounds_before:]
     new = after.minus(before)
     assert new.lost == 0

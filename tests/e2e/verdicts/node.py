@@ -75,8 +75,13 @@ class Node:
             lambda: wanted <= witness.counted("shorthaul_local_flows_total") - before,
             f"the agent counts {wanted}",
         )
-        listed = {flow["cookie"]: flow["verdict"] for flow in witness.api("/api/flows")["flows"]}
-        assert {one.flow.cookie: one.verdict.value for one in judged}.items() <= listed.items()
+        told = {one.flow.cookie: one.verdict.value for one in judged}
+
+        def listed() -> dict[int, str]:
+            flows = witness.api("/api/flows")["flows"]  # the newest first; a verdict may change
+            return {flow["cookie"]: flow["verdict"] for flow in reversed(flows)}
+
+        until(lambda: told.items() <= listed().items(), f"the agent lists {told}")
 
 
 @contextlib.contextmanager
