@@ -65,7 +65,8 @@ class Crossing:
         with stage.ready(stage.askers, chunks, ()):
             registry_bytes = stage.cluster.registry.sent_bytes()
             crossed_bytes, failures, seconds = 0, [], 0.0
-            for node in stage.askers:
+            for number, node in enumerate(stage.askers):
+                stage.wait_until_all_seen(node, [other.name for other in stage.askers[:number]])
                 far = [other for other in stage.askers if other.place.zone != node.place.zone]
                 before = sum(other.sent_bytes() for other in far)
                 pulled = stage.pull(node)

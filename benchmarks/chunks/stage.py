@@ -266,6 +266,16 @@ class Stage:
         """Wait until the node's agent has noticed the whole image."""
         wait_until(lambda: _holds(node, self.image), f"{node.name} does not hold the image")
 
+    def wait_until_all_seen(self, node: Node, holders: Sequence[str]) -> None:
+        """Wait until the node's agent knows all these holders of each blob.
+
+        On a busy machine the nearest one may answer late, and then a farther one is taken, rightly.
+        """
+        wait_until(
+            lambda: all(_sees_blob(node, digest, holders) for digest in self.image.blobs),
+            f"{node.name} does not see every holder",
+        )
+
     def wait_until_calm(self, nodes: Sequence[Node]) -> None:
         """Wait until what was under way when containerd closed its connections has passed the links."""
 
@@ -315,7 +325,10 @@ def _holds(node: Node, image: Image) -> bool:
 
 
 def _sees(node: Node, image: Image, holders: Sequence[str]) -> bool:
-    digest = max(image.blobs, key=lambda one: image.blobs[one])
+    return _sees_blob(node, max(image.blobs, key=lambda one: image.blobs[one]), holders)
+
+
+def _sees_blob(node: Node, digest: str, holders: Sequence[str]) -> bool:
     return {found["node"] for found in _explained(node, digest)["holders"]} >= set(holders)
 
 

@@ -132,7 +132,7 @@ def stage(
     folder.mkdir()
     sweep_pods()
     pod = Pod(
-        cluster.folder.name,
+        f"shlab-{os.getpid()}-pod",
         rendered_pod(chosen),
         containerd=containerd,
         netns=node.netns,
