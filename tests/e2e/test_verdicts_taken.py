@@ -2,7 +2,8 @@
 
 import contextlib
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
@@ -21,6 +22,7 @@ from tests.e2e.verdicts import (
     verdicts,
     went,
 )
+from tests.e2e.verdicts.running import Judged
 from tests.e2e.verdicts.watching import PROVED, forwarder, watched
 
 pytestmark = pytest.mark.e2e
@@ -57,6 +59,18 @@ def rules(netns: str, *rules: str) -> Iterator[None]:
 # Another process takes it
 
 
+def pull_named(pull: Callable[[], list[Judged]]) -> list[Judged]:
+    """Pull, and once more if the listener was too new for its name to be known.
+
+    The probe looks up who listens where at most once in five seconds.
+    """
+    judged = pull()
+    if any("taken by python" in one.flow.reason for one in judged):
+        return judged
+    time.sleep(6)
+    return pull()
+
+
 def test_user_space_proxy_of_the_node_port_is_proxied_and_named(node: Node) -> None:
     """As kube-proxy's own one for localhost is, in nftables mode: nothing is translated at either side."""
     far = node.far[0]
@@ -64,7 +78,7 @@ def test_user_space_proxy_of_the_node_port_is_proxied_and_named(node: Node) -> N
         node.scene.rules(Mode.NFTABLES, node.scene.service(far)),
         forwarder(node, LOCALHOST_NODE_PORT, far.service),
     ):
-        judged = node.pull(LOCALHOST_NODE_PORT, by=None)
+        judged = pull_named(lambda: node.pull(LOCALHOST_NODE_PORT, by=None))
         status, found = node.scene.verify(endpoints=[DIRECT_URL, LOCALHOST_NODE_PORT])
     assert verdicts(judged) == {Verdict.PROXIED}
     assert {one.flow.endpoint for one in judged} == {EndpointName.NODEPORT}
@@ -99,7 +113,7 @@ def test_redirect_to_a_process_of_the_node_is_proxied(node: Node) -> None:
         forwarder(node, PROXY, node.far[0].service),
         rules(node.scene.node.netns, redirect),
     ):
-        judged = node.pull(DIRECT_URL, instead=agent)
+        judged = pull_named(lambda: node.pull(DIRECT_URL, instead=agent))
         until(lambda: agent.metric(PROVED) == 0, "it is not proved any more")
     assert verdicts(judged) == {Verdict.PROXIED}
     assert went(judged) == {PROXY}
