@@ -25,7 +25,7 @@ from typing import Any
 import helm_python
 import yaml
 
-from tools.image import ROOT, commit_time, describe, version
+from tools.image import ROOT, BuildFailed, commit_time, describe, version
 
 CHART = ROOT / "helm" / "shorthaul"
 _CONFIG = "application/vnd.cncf.helm.config.v1+json"
@@ -33,12 +33,8 @@ _CONTENT = "application/vnd.cncf.helm.chart.content.v1.tar+gzip"
 _MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 
 
-class PackingFailed(Exception):
-    """The chart can't be packed. ``hint``: what to do."""
-
-    def __init__(self, message: str, hint: str) -> None:
-        super().__init__(message)
-        self.hint = hint
+class PackingFailed(BuildFailed):
+    """The chart can't be packed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,7 +134,7 @@ def main() -> int:
     try:
         digest = arguments.digest or image_digest(arguments.out)
         packed = pack(arguments.out, digest, arguments.repository)
-    except PackingFailed as error:
+    except BuildFailed as error:
         print(f"chart: {error}\nhint: {error.hint}", file=sys.stderr)
         return 1
     print(f"{packed.archive}: installs the image {digest}")
