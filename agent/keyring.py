@@ -9,7 +9,6 @@ Source: RFC 2104; NIST SP 800-108 for one key per purpose.
 import base64
 import hashlib
 import hmac
-import os
 import secrets
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -180,7 +179,7 @@ def _derived(text: str) -> Key:
 
 def _status(path: Path) -> tuple[int, ...] | None:
     try:
-        found = os.stat(path)  # of the file behind a link: Kubernetes replaces a link to change a Secret
+        found = path.stat()  # of the file behind a link: Kubernetes replaces a link to change a Secret
     except OSError:
         return None
     return found.st_dev, found.st_ino, found.st_mtime_ns, found.st_ctime_ns, found.st_size

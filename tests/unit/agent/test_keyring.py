@@ -119,8 +119,8 @@ def test_changed_file_is_read_again_and_an_unchanged_one_is_not(tmp_path: Path) 
     assert file.reread(5.0)
     assert file.ring == parse_keys(f"{OLD}\n{NEW}")
     assert not file.reread(10.0)
-    os.chmod(path, 0)
-    os.chmod(path, 0o600)
+    path.chmod(0)
+    path.chmod(0o600)
     assert not file.reread(15.0)
 
 
