@@ -84,7 +84,7 @@ def _target(arguments: argparse.Namespace, settings: Settings) -> "DoctorTarget"
     from agent.preflight.containerdfiles import find_containerd
     from agent.preflight.doctor import DoctorTarget
     from agent.preflight.ports import find_listeners
-    from agent.probe.sockdiag import unseen_listeners
+    from agent.probe.unseen import unseen_listeners
 
     hosts_dir = settings.probe.hosts_dir
     node = find_containerd(

@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 
 from agent.config import Endpoint
-from agent.probe.sockdiag import ListeningSocket, cgroup_paths, listening_sockets, unseen
+from agent.probe.unseen import cgroup_paths, unseen
+from agent.sockdiag import TcpSocket, listening_sockets
 
 _WILDCARDS = {"0.0.0.0", "::"}
 _UNKNOWN = "a process that this user can't see (as root: ss -ltnp)"
@@ -36,7 +37,7 @@ def _visible(endpoint: Endpoint) -> Iterator[str]:
 
 def _hidden(endpoint: Endpoint) -> Iterator[str]:
     try:
-        found: list[ListeningSocket] = listening_sockets()
+        found: list[TcpSocket] = listening_sockets()
     except OSError:
         return
     for one in found:

@@ -7,7 +7,7 @@ from ipaddress import ip_address
 from pathlib import Path
 
 from agent.flows.node import UNSEEN_OWNER
-from agent.probe.sockdiag import unseen_owners
+from agent.probe.unseen import unseen_owners
 from bpf.events import Address, pack_ip
 
 _NAME_MAX = 40

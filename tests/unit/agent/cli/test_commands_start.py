@@ -56,7 +56,7 @@ from agent.cli.commands import make_parser
 make_parser(["agent", "--config", "agent.yaml"])
 import agent.app, agent.lifecycle
 commands = ("agent.cli.configure", "agent.cli.topology", "agent.cli.verify", "agent.hosts", "agent.preflight")
-unused = ("agent.handover.", "agent.members.kubernetes", "agent.listen.owners", "agent.probe.sockdiag")
+unused = ("agent.handover.", "agent.members.kubernetes", "agent.listen.owners", "agent.probe.unseen")
 unused += ("difflib",)
 print(*sorted(name for name in sys.modules if name.startswith(commands + unused)))
 """

@@ -10,14 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.probe.sockdiag import (
-    ListeningSocket,
-    cgroup_paths,
-    listening_sockets,
-    unseen,
-    unseen_listeners,
-    unseen_owners,
-)
+from agent.probe.unseen import cgroup_paths, unseen, unseen_listeners, unseen_owners
+from agent.sockdiag import TcpSocket
 from benchmarks.lab.cgroups import make_cgroup, remove_cgroup
 from bpf.cgroups import find_root
 
@@ -48,16 +42,6 @@ def stranger(cgroup: Path) -> Iterator[tuple[int, int]]:
         process.communicate("")
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
-def test_each_listening_socket_is_told_with_its_user_and_its_inode(host: str) -> None:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.create_server((host, 0), family=family) as listener:
-        port, inode = listener.getsockname()[1], os.fstat(listener.fileno()).st_ino
-        (found,) = (one for one in listening_sockets() if one.port == port)
-    assert (found.host, found.uid, found.inode) == (host, os.getuid(), inode)
-    assert found.cgroup > 0
-
-
 def test_the_cgroup_of_a_socket_tells_the_unit_that_made_it() -> None:
     cgroup = make_cgroup(f"shprobe-{os.getpid()}-owner.service")
     try:
@@ -85,14 +69,14 @@ def test_the_cgroup_of_a_socket_tells_the_unit_that_made_it() -> None:
     ],
 )
 def test_an_owner_in_words_has_its_unit_or_its_pod(place: str | None, said: str) -> None:
-    one = ListeningSocket(host="127.0.0.1", port=1, uid=33, inode=5, cgroup=7)
+    one = TcpSocket(host="127.0.0.1", port=1, uid=33, inode=5, cgroup=7)
     words = unseen(one, {} if place is None else {7: place})
     assert words.startswith("a process of user 33 that can't be seen from here")
     assert said in words
 
 
 def test_a_kernel_that_tells_no_cgroup_leaves_the_user() -> None:
-    one = ListeningSocket(host="127.0.0.1", port=1, uid=33, inode=5)
+    one = TcpSocket(host="127.0.0.1", port=1, uid=33, inode=5)
     assert unseen(one, {}) == "a process of user 33 that can't be seen from here"
 
 
