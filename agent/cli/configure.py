@@ -5,6 +5,7 @@ It writes hosts.toml files, which containerd reads again at each pull. It never 
 
 import argparse
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agent.cli.errors import CommandError
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from agent.hosts.mirror import Mirror
     from agent.hosts.node import ContainerdNode
     from agent.hosts.plan import Change
+    from agent.keyring import KeyRing
 
 _NAMES = ("hostport", "nodeport", "clusterip")
 
@@ -76,6 +78,20 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         help="where containerd has no config_path and its config.toml imports a directory, write a file "
         "there that sets it; it counts when containerd is restarted",
     )
+    parser.add_argument(
+        "--key-file",
+        type=Path,
+        metavar="FILE",
+        help="the cluster's key (peering.key): containerd gets the token that is made from its first line, "
+        "for the NodePort and the ClusterIP, and the file is for its owner alone (mode 0600). Run this again "
+        "when the key changes. No token is ever shown",
+    )
+    parser.add_argument(
+        "--pod-network",
+        action="store_true",
+        help="the agent is in a pod on the pod network, where the kernel can't tell who asks: containerd "
+        "sends the token to the HostPort as well",
+    )
     parser.set_defaults(run=run)
 
 
@@ -122,12 +138,17 @@ def _show(change: "Change", path: str, *, dry_run: bool) -> None:
         done = "is as it should be"
     elif change.before is None:
         done = "is new"
+    elif change.before == change.after:
+        done = f"is now for its owner alone: mode {change.mode:04o}"
     else:
         done = "has our lines in front of its own hosts" if change.owned else "is written anew"
     print(f"{path} {'(not written) ' if dry_run and change.changes else ''}{done}")
     if change.hosts:
         last = change.server or "the registry"
-        print(f"    containerd asks {', then '.join((*change.hosts, last))}")
+        hosts = [
+            f"{url} (with the cluster's token)" if url in change.with_token else url for url in change.hosts
+        ]
+        print(f"    containerd asks {', then '.join((*hosts, last))}")
     for remark in change.remarks:
         print(f"    note: {remark}")
 
@@ -181,10 +202,30 @@ def _mirror(arguments: argparse.Namespace, release: str) -> "Mirror":
             f"--dial-timeout {timeout} is not a time", hint="write for example 1s or 500ms", status=2
         )
     endpoints = _endpoints(arguments, release)
-    return Mirror(endpoints=endpoints, capabilities=capabilities, dial_timeout=timeout)
+    keys = _keys(arguments)
+    return Mirror(
+        endpoints=tuple(endpoints),
+        capabilities=capabilities,
+        dial_timeout=timeout,
+        token=keys.service_tokens[0] if keys else "",
+        closed=tuple(each for each, name in endpoints.items() if name != "hostport" or arguments.pod_network),
+    )
 
 
-def _endpoints(arguments: argparse.Namespace, release: str) -> "tuple[Endpoint, ...]":
+def _keys(arguments: argparse.Namespace) -> "KeyRing | None":
+    """The cluster's keys, if their file is named. Raises `CommandError`."""
+    from agent.keyring import KeysInvalid, read_keys
+
+    if arguments.key_file is None:
+        return None
+    try:
+        return read_keys(arguments.key_file)
+    except KeysInvalid as error:
+        raise CommandError(f"--key-file {arguments.key_file}: {error}", hint=error.hint) from error
+
+
+def _endpoints(arguments: argparse.Namespace, release: str) -> "dict[Endpoint, str]":
+    """What containerd is to ask, in order, and what each is."""
     import ipaddress
 
     from agent.config.values import InvalidValue, parse_endpoint
@@ -216,7 +257,7 @@ def _endpoints(arguments: argparse.Namespace, release: str) -> "tuple[Endpoint, 
         raise CommandError("no endpoint is left", hint="write --hostport 127.0.0.1:30020")
     if next(iter(found.values())) != "hostport":
         print(f"note: {next(iter(found.values()))} comes first, so pulls go through kube-proxy")
-    return tuple(found)
+    return found
 
 
 def _registries(values: list[str]) -> tuple[str, ...]:

@@ -7,9 +7,11 @@ import errno
 import fcntl
 import os
 import shutil
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 from agent.files import read_regular
@@ -93,16 +95,19 @@ class RegistryDirectory:
         if change.after is None:
             return self._remove(change, folder) if folder.exists() else ()
         taken_out = not has_marks(change.after)
-        if now == change.after:  # by another name of the same file
+        if now == change.after:  # by another name of the same file, or its mode alone is to change
+            if change.mode is not None:
+                file.chmod(change.mode)
             return self._drop_backup(change, backup) if taken_out else ()
         like = self._node.find(self.path / change.like / FILE) if change.like else file
         owner = owner_of(like) or owner_of(file)
+        new_owner = _with_mode(owner, change.mode)
         if not folder.exists():
-            _make_folder(folder, change.after, owner)
+            _make_folder(folder, change.after, new_owner)
             return ()
         if not taken_out and change.owned and not has_marks(change.before or b"") and not backup.exists():
             replace_file(backup, change.before or b"", like=owner)
-        replace_file(file, change.after, like=owner, check=_check)
+        replace_file(file, change.after, like=new_owner, check=_check)
         return self._drop_backup(change, backup) if taken_out else ()
 
     def sweep(self) -> None:
@@ -126,12 +131,14 @@ class RegistryDirectory:
             certificates = tuple(
                 sorted(each.name for each in folder.iterdir() if each.suffix in _CERTIFICATES)
             )
-            hosts = read_regular(self._node.find(self.path / name / FILE), most_bytes=BYTES_MAX + 1)
+            file = self._node.find(self.path / name / FILE)
+            hosts = read_regular(file, most_bytes=BYTES_MAX + 1)
+            mode = stat.S_IMODE(file.stat().st_mode)
         except FileNotFoundError:
             return Entry(certificates=certificates)
         except OSError as error:
             return Entry(certificates=certificates, hosts=b"", problem=error.strerror or str(error))
-        return Entry(hosts=hosts, certificates=certificates)
+        return Entry(hosts=hosts, certificates=certificates, mode=mode)
 
     def _remove(self, change: Change, folder: Path) -> tuple[str, ...]:
         if Made.DIRECTORY not in change.made:
@@ -173,6 +180,15 @@ def _make_folder(folder: Path, data: bytes, owner: Owner | None) -> None:
         shutil.rmtree(new, ignore_errors=True)
         raise
     sync_directory(folder.parent)
+
+
+def _with_mode(owner: Owner | None, mode: int | None) -> Owner | None:
+    """The owner of a file with this mode, if there is one to be set. None: whoever writes it."""
+    if mode is None:
+        return owner
+    return (
+        Owner(uid=os.geteuid(), gid=os.getegid(), mode=mode) if owner is None else replace(owner, mode=mode)
+    )
 
 
 def _content(file: Path) -> bytes | None:

@@ -8,7 +8,7 @@ first host's table. Hosts that the owner wrote with an address of ours are left 
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from agent.hosts.hostsfile import endpoint_of
@@ -33,13 +33,14 @@ class CantMerge(Exception):
 class Merged:
     """The new text. ``hosts``: all that containerd tries, in order. ``kept``: addresses of ours that the
     owner wrote, and that were therefore not added. ``in_order``: whether ours are tried in the order asked
-    for, and before any other.
+    for, and before any other. ``secret``: whether ours hold a token.
     """
 
     text: str
     hosts: tuple[str, ...]
     kept: tuple[str, ...] = ()
     in_order: bool = True
+    secret: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +51,16 @@ class _Header:
     path: tuple[str, ...] = field(default=())
 
 
-def merge(text: str, mirror: Mirror, made: Iterable[Made] = ()) -> Merged:
-    """The owner's text with our part. Raises `TomlInvalid`, `CantMerge`."""
+def merge(text: str, mirror: Mirror, made: Iterable[Made] = (), *, mode: int | None = None) -> Merged:
+    """The owner's text with our part. Raises `TomlInvalid`, `CantMerge`.
+
+    ``mode``: the owner's mode of the file, to be kept in mind if a token makes it another one.
+    """
     before = parse(text)
     kept = {url: name for url in mirror.urls if (name := _named(_hosts(before), url)) is not None}
     added = [url for url in mirror.urls if url not in kept]
     new = text
+    secret = any(mirror.has_token(url) for url in added)
     if added:
         newline = newline_of(text)
         at = _place(text, mirror, added, kept)
@@ -63,7 +68,9 @@ def merge(text: str, mirror: Mirror, made: Iterable[Made] = ()) -> Merged:
         if head and not head.endswith("\n"):
             head += newline
             reasons.add(Made.NEWLINE)
-        new = head + make_part(_body(mirror, added, newline), reasons, newline) + text[at:]
+        kept_mode = mode if secret and mode is not None and mode != closed_mode(mode) else None
+        part = make_part(_body(mirror, added, newline), reasons, newline, mode=kept_mode)
+        new = head + part + text[at:]
     hosts = _checked(new, before, mirror, added)
     wanted = [kept.get(url, url) for url in mirror.urls]
     return Merged(
@@ -71,6 +78,7 @@ def merge(text: str, mirror: Mirror, made: Iterable[Made] = ()) -> Merged:
         hosts=tuple(hosts),
         kept=tuple(kept.values()),
         in_order=list(hosts)[: len(wanted)] == wanted,
+        secret=secret,
     )
 
 
@@ -88,7 +96,12 @@ def merge_copy(text: str, mirror: Mirror, made: Iterable[Made]) -> Merged:
     if not body.endswith("\n"):
         body += newline
     new = make_part(body, {*made, Made.FILE}, newline)
-    return Merged(text=new, hosts=merged.hosts, kept=merged.kept, in_order=merged.in_order)
+    return replace(merged, text=new)
+
+
+def closed_mode(mode: int | None) -> int:
+    """The mode of a file with a token in it: nothing but what its owner has. None: a new file's."""
+    return 0o600 if mode is None else (mode & 0o600) or 0o600
 
 
 def newline_of(text: str) -> str:

@@ -7,7 +7,7 @@ not know differs by version: a capability (``referrers``) makes 1.6 to 2.1 drop 
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from agent.config import Endpoint
 from agent.hosts.toml import quoted
@@ -23,24 +23,35 @@ class Mirror:
     """The endpoints in the order in which containerd is to try them, and what it may ask them for.
 
     ``dial_timeout``: how long containerd 2.1 and later wait for a connection, as Go writes durations. Empty:
-    their own 30 s.
+    their own 30 s. ``token``: what proves to the endpoints in ``closed`` that a node of the cluster asks.
+    Empty: nothing is sent.
     """
 
     endpoints: tuple[Endpoint, ...]
     capabilities: tuple[str, ...] = CAPABILITIES
     dial_timeout: str = ""
+    token: str = field(default="", repr=False)
+    closed: tuple[Endpoint, ...] = ()
 
     @property
     def urls(self) -> tuple[str, ...]:
         """The endpoints as hosts.toml names them."""
         return tuple(f"http://{endpoint}" for endpoint in self.endpoints)
 
+    def has_token(self, url: str) -> bool:
+        """Whether the table of this address has the token in it."""
+        return bool(self.token) and url in {f"http://{endpoint}" for endpoint in self.closed}
+
     def table(self, url: str) -> list[str]:
-        """The lines of one host's table."""
+        """The lines of one host's table, and of the table of its headers if it has one."""
         lines = [f"[host.{quoted(url)}]"]
         lines.append(f"  capabilities = [{', '.join(quoted(name) for name in self.capabilities)}]")
         if self.dial_timeout:
             lines.append(f"  dial_timeout = {quoted(self.dial_timeout)}")
+        if self.has_token(url):
+            # containerd's debug log leaves this header out, and Go takes it off when another host is asked.
+            lines.append(f"  [host.{quoted(url)}.header]")
+            lines.append(f"    Authorization = [{quoted(f'Bearer {self.token}')}]")
         return lines
 
     def tables(self, urls: Sequence[str]) -> list[str]:

@@ -2,7 +2,7 @@
 
 All else in the file is its owner's. Taking the part out gives back the owner's text byte for byte; what
 cannot be told from the text (that we made the file, its directory, or the newline before the part) is in the
-mark.
+mark, and so is the file's mode, if it was another one before the part had a token in it.
 """
 
 import re
@@ -27,17 +27,23 @@ class PartBroken(Exception):
 _BEGIN = "# >>> shorthaul >>>"
 _END = "# <<< shorthaul <<<"
 _SAYS = "Written by `shorthaul configure`; `shorthaul unconfigure` takes it out. Changes in here get lost."
-_BEGINS = re.compile(rf"^{re.escape(_BEGIN)}[^\n]*?(?: \[(?P<made>[a-z., ]*)\])?\r?$", re.MULTILINE)
+_MODE = " The file's mode was {:04o}."
+_BEGINS = re.compile(
+    rf"^{re.escape(_BEGIN)}[^\n]*?(?: The file's mode was (?P<mode>[0-7]{{4}})\.)?"
+    r"(?: \[(?P<made>[a-z., ]*)\])?\r?$",
+    re.MULTILINE,
+)
 _ENDS = re.compile(rf"^{re.escape(_END)}[^\n]*(?:\n|\Z)", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """Where the part is in the text, and what was made with it."""
+    """Where the part is in the text. ``made``: with it. ``mode``: the file's until then, if another."""
 
     start: int
     end: int
     made: frozenset[Made] = frozenset()
+    mode: int | None = None
 
     def cut_from(self, text: str) -> str:
         """The owner's text."""
@@ -47,11 +53,13 @@ class Part:
         return before + after
 
 
-def make_part(body: str, made: Iterable[Made], newline: str) -> str:
-    """The text of a part with this body. Both end with a newline."""
+def make_part(body: str, made: Iterable[Made], newline: str, *, mode: int | None = None) -> str:
+    """The text of a part with this body. Both end with a newline. ``mode``: to give the file back later."""
     reasons = set(made)
     words = ", ".join(each.value for each in Made if each in reasons)
-    return f"{_BEGIN} {_SAYS}{f' [{words}]' if words else ''}{newline}{body}{_END}{newline}"
+    # Before the brackets, where versions that know of no mode look over it.
+    says = _SAYS + ("" if mode is None else _MODE.format(mode))
+    return f"{_BEGIN} {says}{f' [{words}]' if words else ''}{newline}{body}{_END}{newline}"
 
 
 def has_marks(data: bytes) -> bool:
@@ -73,6 +81,7 @@ def find_part(text: str) -> Part | None:
         start=begins[0].start(),
         end=ends[0].end(),
         made=frozenset(each for each in Made if each.value in words),
+        mode=int(begins[0]["mode"], 8) if begins[0]["mode"] else None,
     )
 
 

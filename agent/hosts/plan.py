@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from agent.hosts.hostsfile import read_hosts_file
-from agent.hosts.merge import CantMerge, Merged, merge, merge_copy
+from agent.hosts.merge import CantMerge, Merged, closed_mode, merge, merge_copy
 from agent.hosts.mirror import Mirror
 from agent.hosts.part import Made, Part, PartBroken, find_part, has_marks
 from agent.hosts.toml import TomlInvalid, decode, parse, quoted, with_paths
@@ -26,12 +26,13 @@ _PORT = re.compile(r"(?::\d+|_\d+_)$")  # containerd knows both forms
 class Entry:
     """A registry's directory. ``hosts``: its hosts.toml, None if there is none. ``certificates``: the names
     of its certificate and key files, which containerd uses if there is no hosts.toml. ``problem``: why its
-    hosts.toml can't be read, empty if it can.
+    hosts.toml can't be read, empty if it can. ``mode``: who may read and write its hosts.toml.
     """
 
     hosts: bytes | None = None
     certificates: tuple[str, ...] = ()
     problem: str = ""
+    mode: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +49,8 @@ class Change:
 
     ``hosts``: what containerd will try, in order. ``server``: the registry's own address, if the file says
     it. ``owned``: whether somebody else wrote a part of it. ``remarks``: what a person should know.
+    ``mode``: who may read and write it then; None: those of now. ``with_token``: those of ``hosts`` to which
+    containerd is to prove that it is a node of this cluster.
     """
 
     name: str
@@ -59,11 +62,19 @@ class Change:
     made: frozenset[Made] = frozenset()
     like: str = ""
     remarks: tuple[str, ...] = ()
+    mode: int | None = None
+    mode_before: int | None = None
+    with_token: frozenset[str] = frozenset()
 
     @property
     def changes(self) -> bool:
         """Whether anything is to be done."""
-        return self.before != self.after
+        return self.before != self.after or self.changes_mode
+
+    @property
+    def changes_mode(self) -> bool:
+        """Whether others are to read or write the file than now."""
+        return None not in (self.after, self.mode) and self.mode != self.mode_before
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +101,17 @@ class _Known:
 
     owner: str | None
     part: Part | None
+    mode: int | None = None
+
+    @property
+    def mode_to_return(self) -> int | None:
+        """The owner's mode of the file, if our part made it another one."""
+        return self.part.mode if self.part else None
+
+    @property
+    def owners_mode(self) -> int | None:
+        """The file's mode without our part."""
+        return self.mode if self.mode_to_return is None else self.mode_to_return
 
 
 def plan_configure(tree: Tree, mirror: Mirror, registries: Sequence[str] = ()) -> Plan:
@@ -185,6 +207,8 @@ class _Planner:
         remarks = []
         if merged.kept:
             remarks.append(f"it named {', '.join(merged.kept)} already: left where it is")
+        if tokenless := [url for url in merged.kept if self._mirror.has_token(url)]:
+            remarks.append(f"what it says for {', '.join(tokenless)} has no token of ours: take it out there")
         if not merged.in_order:
             wanted = ", ".join(self._mirror.urls)
             remarks.append(f"containerd does not try {wanted} first and in this order: move them in the file")
@@ -204,6 +228,11 @@ class _Planner:
                 made=made,
                 like=DEFAULT if self._copies_default(name, known, made) else "",
                 remarks=tuple(remarks),
+                mode=closed_mode(known.owners_mode) if merged.secret else known.mode_to_return,
+                mode_before=known.mode,
+                with_token=frozenset(
+                    url for url in merged.hosts if url not in merged.kept and self._mirror.has_token(url)
+                ),
             )
         )
 
@@ -224,7 +253,15 @@ class _Planner:
         gone = Made.FILE in known.part.made and not known.owner
         after = None if gone else (known.owner or "").encode()
         self._changes.append(
-            Change(name=name, before=entry.hosts, after=after, owned=not gone, made=known.part.made)
+            Change(
+                name=name,
+                before=entry.hosts,
+                after=after,
+                owned=not gone,
+                made=known.part.made,
+                mode=known.mode_to_return,
+                mode_before=known.mode,
+            )
         )
 
     def _read(self, name: str) -> _Known:
@@ -240,7 +277,8 @@ class _Planner:
             else:
                 text = decode(entry.hosts)
                 part = find_part(text)
-                self._known[name] = _Known(text if part is None else part.cut_from(text), part)
+                owner = text if part is None else part.cut_from(text)
+                self._known[name] = _Known(owner, part, entry.mode)
         return self._known[name]
 
     def _merged(self, name: str, known: _Known) -> tuple[Merged, frozenset[Made]]:
@@ -248,7 +286,7 @@ class _Planner:
         old = known.part.made if known.part else frozenset()
         if known.owner or (known.owner is not None and Made.FILE not in old):
             made = old - {Made.NEWLINE}
-            return merge(known.owner, self._mirror, made), made
+            return merge(known.owner, self._mirror, made, mode=known.owners_mode), made
         made = old | {Made.FILE}
         if name not in self._tree.entries:
             made |= {Made.DIRECTORY}

@@ -18,6 +18,8 @@ def diff(path: str, before: bytes | None, after: bytes | None) -> str:
     """The change of one file. Values of header tables, which hold tokens, are not shown."""
     old, new = (_lines(each) for each in (before, after))
     names = [path if each is not None else "/dev/null" for each in (before, after)]
+    if old == new and before != after:
+        return f"--- {names[0]}\n+++ {names[1]}\n(only what is not shown here changes)\n"
     lines = difflib.unified_diff(old, new, names[0], names[1])
     return "".join(
         line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n" for line in lines

@@ -4,6 +4,7 @@ import contextlib
 import http.server
 import os
 import shutil
+import stat
 import subprocess
 import sys
 import threading
@@ -15,12 +16,13 @@ from typing import Self
 import pytest
 
 from agent.hosts.part import owners_text
+from agent.keyring import new_key, parse_keys
 from benchmarks.lab import kubeproxy
 from benchmarks.lab.cluster import REGISTRY, SERVICE_PORT, Cluster, Node, Place
 from benchmarks.lab.containerd import VERSIONS, Containerd, PullFailed
 from benchmarks.lab.kubeproxy import Endpoint, Mode, NodeAddresses, Service
 from benchmarks.lab.network import inside
-from benchmarks.lab.process import run
+from benchmarks.lab.process import LabError, run
 from tests.e2e.conftest import Push
 from tests.e2e.test_pulls import asked_of_registry, names_known, until
 from tests.server.agents import PATIENT
@@ -240,6 +242,86 @@ def test_certificates_of_the_owner_still_count_in_files_that_are_new(
         assert not hosts_file(node, "none.invalid").parent.exists()
         for name in ("_default", registry.name):
             shutil.rmtree(certs / name)
+
+
+class Listener:
+    """Something plain on the node that writes down who shows what. ``to``: where it sends who asks."""
+
+    def __init__(self, node: Node, to: str = "", *, host: str = "") -> None:
+        self.shown: list[str | None] = []
+        shown = self.shown
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_HEAD(self) -> None:
+                shown.append(self.headers.get("Authorization"))
+                self.send_response(307 if to else 404)
+                self.send_header("Location", f"{to}{self.path}")
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+            def do_GET(self) -> None:
+                self.do_HEAD()
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self._server = inside(
+            node.netns, lambda: http.server.ThreadingHTTPServer((host or node.address, 0), Handler)
+        )
+        self.address = f"{host or node.address}:{self._server.server_port}"
+        self._thread = threading.Thread(target=self._server.serve_forever)
+        self._thread.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+
+@pytest.mark.parametrize("version", CLIENTS)
+def test_containerd_shows_the_token_to_the_nodeport_and_to_nobody_else(
+    cluster: Cluster, version: str, tmp_path: Path
+) -> None:
+    """Not to the HostPort, not to the host that the NodePort sends it to, and not in a debug log."""
+    node = cluster.node(CLIENTS[version])
+    containerd = containerd_of(node)
+    (tmp_path / "keys").write_text(key := new_key())
+    token = parse_keys(key).service_tokens[0]
+    with (
+        Listener(node) as host_port,
+        Listener(node, host="127.0.0.1") as other,
+        Listener(node, f"http://{other.address}") as node_port,
+    ):
+        addresses = ["--hostport", host_port.address, "--nodeport", node_port.address]
+        said = shorthaul(node, "configure", *addresses, "--key-file", str(tmp_path / "keys"))
+        file = hosts_file(node, "_default")
+        try:
+            assert stat.S_IMODE(file.stat().st_mode) == 0o600
+            with pytest.raises(PullFailed):
+                containerd.pull("none.invalid/a:v1", at_most_s=60)
+            log = debug_log(node, "none.invalid/a:v1")
+        finally:
+            shorthaul(node, "unconfigure")
+    assert {*node_port.shown} == {f"Bearer {token}"}
+    assert {*host_port.shown} == {None}
+    assert {*other.shown} == {None}
+    assert token not in said
+    assert f'url="http://{node_port.address}' in log
+    assert token not in log
+
+
+def debug_log(node: Node, reference: str) -> str:
+    """All that containerd's client says about a pull that fails."""
+    containerd = containerd_of(node)
+    ctr = [str(containerd.binary.parent / "ctr"), "--debug", "--address", str(containerd.socket)]
+    pull = ["images", "pull", "--hosts-dir", str(containerd.certs)]
+    pull += ["--local"] if containerd.version == "2.1" else []
+    with pytest.raises(LabError) as failed:
+        run([*ctr, *pull, reference], netns=node.netns, at_most_s=60)
+    return str(failed.value)
 
 
 def reached(node: Node, registry: TlsRegistry, reference: str) -> bool:

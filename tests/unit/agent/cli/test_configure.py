@@ -1,14 +1,17 @@
 """What ``shorthaul configure`` writes and says, run as a person runs it, on a node below a directory."""
 
+import stat
 import tomllib
 from pathlib import Path
 
 import pytest
 
 from agent.cli import main
+from agent.keyring import parse_keys
 from tests.unit.agent.hosts.configs import CGROUP, THREE, TWO
 
 CERTS_D = "/etc/containerd/certs.d"
+OLD, NEW = "old-key-0123456789abcdefghijklmnopqrst", "new-key-ABCDEFGHIJKLMNOPQRSTUVWXYZ-9876"
 
 
 @pytest.fixture
@@ -219,3 +222,109 @@ def test_a_nodeport_on_loopback_and_one_that_comes_first_are_noted(
     said = capsys.readouterr().out
     assert "nftables mode refuses 127.0.0.1:30021" in said
     assert "nodeport comes first" in said
+
+
+NODE_PORT = "http://192.168.60.1:30021"
+
+
+@pytest.fixture
+def key_file(tmp_path: Path) -> Path:
+    path = tmp_path / "keys"
+    path.write_text(f"# the second one is old\n{NEW}\n{OLD}\n")
+    return path
+
+
+def with_key(root: Path, key_file: Path, *options: str) -> int:
+    return configure(root, "--nodeport", "192.168.60.1:30021", "--key-file", str(key_file), *options)
+
+
+def tables(root: Path) -> dict[str, dict[str, object]]:
+    text = (root / "etc/containerd/certs.d/_default/hosts.toml").read_text()
+    found: dict[str, dict[str, object]] = tomllib.loads(text)["host"]
+    return found
+
+
+def secrets_in(text: str) -> list[str]:
+    tokens = [token for ring in (parse_keys(NEW), parse_keys(OLD)) for token in ring.service_tokens]
+    return [each for each in (NEW, OLD, *tokens) if each in text]
+
+
+def test_token_of_the_first_key_is_for_the_nodeport_and_the_file_for_root(
+    root: Path, key_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert with_key(root, key_file) == 0
+    (token,) = parse_keys(NEW).service_tokens
+    assert tables(root)[NODE_PORT]["header"] == {"Authorization": [f"Bearer {token}"]}
+    assert "header" not in tables(root)["http://127.0.0.1:30020"]
+    file = root / "etc/containerd/certs.d/_default/hosts.toml"
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    said = capsys.readouterr().out
+    assert f"then {NODE_PORT} (with the cluster's token), then the registry" in said
+    assert secrets_in(said) == []
+    assert NEW not in file.read_text()
+
+
+def test_pod_on_the_pod_network_gets_the_token_at_its_hostport_too(root: Path, key_file: Path) -> None:
+    assert with_key(root, key_file, "--pod-network", "--clusterip", "10.96.0.1:3") == 0
+    assert all("header" in table for table in tables(root).values())
+    assert len(tables(root)) == 3
+
+
+def test_second_run_after_a_rotation_writes_the_new_token_and_shows_none(
+    root: Path, key_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    key_file.write_text(f"{OLD}\n{NEW}\n")
+    assert with_key(root, key_file) == 0
+    key_file.write_text(f"{NEW}\n{OLD}\n")
+    assert with_key(root, key_file, "--dry-run") == 0
+    assert "only what is not shown here changes" in capsys.readouterr().out
+    assert with_key(root, key_file) == 0
+    assert f"Bearer {parse_keys(NEW).service_tokens[0]}" in str(tables(root)[NODE_PORT]["header"])
+    key_file.write_text(f"{NEW}\n")
+    capsys.readouterr()
+    assert with_key(root, key_file) == 0
+    assert "is as it should be" in capsys.readouterr().out, "an old key that goes changes no token"
+
+
+@pytest.mark.parametrize("dry", [True, False])
+def test_dry_run_and_diff_never_show_a_token_or_a_key(
+    root: Path, key_file: Path, dry: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(root, "docker.io", '[host."http://other".header]\nAuthorization = "Bearer their-own"\n')
+    assert with_key(root, key_file, *(["--dry-run"] if dry else [])) == 0
+    said = capsys.readouterr()
+    assert secrets_in(said.out + said.err) == []
+    assert "their-own" not in said.out + said.err
+    if dry:
+        assert "Authorization = (not shown)" in said.out
+
+
+@pytest.mark.parametrize("text", ["", "# nothing\n", "short\n", None])
+def test_key_file_that_is_no_use_changes_nothing_and_says_why(
+    root: Path, key_file: Path, text: str | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What containerd was told before may still be right: the agent keeps its last good keys, too."""
+    assert with_key(root, key_file) == 0
+    before = (root / "etc/containerd/certs.d/_default/hosts.toml").read_bytes()
+    if text is None:
+        key_file.unlink()
+    else:
+        key_file.write_text(text)
+    capsys.readouterr()
+    assert with_key(root, key_file) == 1
+    assert (root / "etc/containerd/certs.d/_default/hosts.toml").read_bytes() == before
+    said = capsys.readouterr().err
+    assert f"--key-file {key_file}" in said
+    assert "short\n" not in said
+
+
+def test_without_a_key_file_an_old_token_goes_and_the_file_may_be_read_again(
+    root: Path, key_file: Path
+) -> None:
+    file = write(root, "docker.io", 'server = "https://a"\n')
+    file.chmod(0o644)
+    assert with_key(root, key_file) == 0
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert configure(root, "--nodeport", "192.168.60.1:30021") == 0
+    assert "header" not in file.read_text()
+    assert stat.S_IMODE(file.stat().st_mode) == 0o644

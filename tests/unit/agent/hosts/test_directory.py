@@ -17,7 +17,7 @@ from agent.hosts.mirror import Mirror
 from agent.hosts.plan import DEFAULT, Tree, plan_configure, plan_unconfigure
 from agent.hosts.toml import TomlInvalid
 from agent.hosts.tree import NodeTree
-from tests.unit.agent.hosts.texts import HOSTPORT, MIRROR
+from tests.unit.agent.hosts.texts import CLOSED, HOSTPORT, MIRROR
 
 CERTS_D = Path("/etc/containerd/certs.d")
 
@@ -135,6 +135,51 @@ def test_a_copy_of_the_default_is_as_closed_as_the_default(root: Path) -> None:
     default.write_text(default.read_text() + "# more\n")
     configure(root, ["docker.io"])
     assert stat.S_IMODE(copy.stat().st_mode) == 0o640
+
+
+@pytest.mark.parametrize("mode", [0o644, 0o600, 0o640])
+def test_owners_file_with_a_token_is_for_its_owner_alone_and_has_its_mode_back_later(
+    root: Path, mode: int
+) -> None:
+    file = write(root, "docker.io", "# one\n", mode)
+    before = snapshot(root)
+    configure(root, mirror=CLOSED)
+    assert "s3cret" in file.read_text()
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert stat.S_IMODE((file.parent / BACKUP).stat().st_mode) == mode
+    configure(root, mirror=replace(CLOSED, token="another"))
+    unconfigure(root)
+    assert snapshot(root) == before
+
+
+def test_file_and_copy_that_are_made_are_for_root_alone_if_they_have_a_token(root: Path) -> None:
+    write(root, DEFAULT, '[host."http://m"]\n', 0o644)
+    before = snapshot(root)
+    configure(root, mirror=CLOSED)
+    configure(root, ["docker.io"], mirror=CLOSED)
+    copy = root / "etc/containerd/certs.d/docker.io/hosts.toml"
+    assert stat.S_IMODE(copy.stat().st_mode) == 0o600
+    assert stat.S_IMODE((root / "etc/containerd/certs.d/_default/hosts.toml").stat().st_mode) == 0o644
+    unconfigure(root)
+    assert snapshot(root) == before
+
+
+def test_file_without_a_token_gets_one_and_is_closed_by_the_same_write(root: Path) -> None:
+    configure(root)
+    file = root / "etc/containerd/certs.d/_default/hosts.toml"
+    assert stat.S_IMODE(file.stat().st_mode) == 0o644
+    configure(root, mirror=CLOSED)
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
+def test_mode_that_somebody_changed_is_mended_without_another_write(root: Path) -> None:
+    configure(root, mirror=CLOSED)
+    file = root / "etc/containerd/certs.d/_default/hosts.toml"
+    file.chmod(0o644)
+    inode = file.stat().st_ino
+    configure(root, mirror=CLOSED)
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert file.stat().st_ino == inode
 
 
 def test_links_stay_links_and_what_they_mean_is_changed(root: Path) -> None:

@@ -7,11 +7,19 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from agent.config import Endpoint
-from agent.hosts.merge import CantMerge, merge, merge_copy
+from agent.hosts.merge import CantMerge, closed_mode, merge, merge_copy
 from agent.hosts.mirror import Mirror
 from agent.hosts.part import Made, find_part, owners_text
 from agent.hosts.toml import TomlInvalid
-from tests.unit.agent.hosts.texts import FIRST, HOSTPORT, MIRROR, NODEPORT, SECOND, owners_texts
+from tests.unit.agent.hosts.texts import (
+    CLOSED,
+    FIRST,
+    HOSTPORT,
+    MIRROR,
+    NODEPORT,
+    SECOND,
+    owners_texts,
+)
 
 
 def hosts(text: str) -> list[str]:
@@ -172,3 +180,31 @@ def test_a_copy_is_wholly_ours_and_says_the_same(text: str) -> None:
 def test_the_endpoints_come_in_the_order_asked_for() -> None:
     turned = Mirror(endpoints=(NODEPORT, HOSTPORT))
     assert merge('[host."http://b"]\n', turned).hosts == (SECOND, FIRST, "http://b")
+
+
+@given(owners_texts())
+def test_token_goes_into_any_file_for_the_nodeport_alone_and_comes_out_with_the_rest(text: str) -> None:
+    merged = merge(text, CLOSED, mode=0o644)
+    said = tomllib.loads(merged.text)["host"]
+    assert said[SECOND]["header"] == {"Authorization": ["Bearer s3cret-token"]}
+    assert "header" not in said[FIRST]
+    assert merged.secret
+    assert hosts(merged.text)[:2] == [FIRST, SECOND]
+    assert owners_text(merged.text) == text
+
+
+@pytest.mark.parametrize(
+    ("mode", "closed", "kept"),
+    [(0o644, 0o600, 0o644), (0o600, 0o600, None), (0o400, 0o400, None), (0o440, 0o400, 0o440),
+     (0o777, 0o600, 0o777), (0, 0o600, 0), (None, 0o600, None)],
+)  # fmt: skip
+def test_mode_is_kept_in_mind_only_if_the_token_makes_it_another_one(
+    mode: int | None, closed: int, kept: int | None
+) -> None:
+    assert closed_mode(mode) == closed
+    part = find_part(merge("a = 1\n", CLOSED, mode=mode).text)
+    assert part is not None
+    assert part.mode == kept
+    open_part = find_part(merge("a = 1\n", MIRROR, mode=mode).text)
+    assert open_part is not None
+    assert open_part.mode is None

@@ -1,5 +1,7 @@
 """What of a file is ours, and what was made with it."""
 
+import re
+
 import pytest
 
 from agent.hosts.part import Made, PartBroken, find_part, has_marks, make_part, owners_text
@@ -49,3 +51,22 @@ def test_marks_are_seen_also_in_what_is_no_text() -> None:
     assert has_marks(b"\xff\n# >>> shorthaul >>> x")
     assert has_marks(b"# <<< shorthaul <<<\r\n")
     assert not has_marks(b"# about shorthaul\n x # >>> shorthaul >>>\n")
+
+
+@pytest.mark.parametrize("made", [(), (Made.NEWLINE,)])
+@pytest.mark.parametrize("mode", [0o644, 0o4755, 0o40])
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+def test_mode_that_the_file_had_is_in_the_mark(mode: int, made: tuple[Made, ...], newline: str) -> None:
+    part = find_part(make_part(f"a = 1{newline}", made, newline, mode=mode))
+    assert part is not None
+    assert part.mode == mode
+    assert part.made == set(made)
+
+
+def test_release_that_knows_no_modes_still_finds_what_was_made() -> None:
+    """After a roll-back: the pattern of that release."""
+    text = make_part("a = 1\n", [Made.FILE, Made.DIRECTORY], "\n", mode=0o644)
+    older = re.compile(r"^# >>> shorthaul >>>[^\n]*?(?: \[(?P<made>[a-z., ]*)\])?\r?$", re.MULTILINE)
+    found = older.search(text)
+    assert found is not None
+    assert found["made"] == "file, directory"

@@ -2,6 +2,7 @@
 
 import tomllib
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -20,7 +21,7 @@ from agent.hosts.plan import (
     plan_configure,
     plan_unconfigure,
 )
-from tests.unit.agent.hosts.texts import FIRST, HOSTPORT, MIRROR, SECOND, owners_texts
+from tests.unit.agent.hosts.texts import CLOSED, FIRST, HOSTPORT, MIRROR, SECOND, owners_texts
 
 HUB = 'server = "https://registry-1.docker.io"\n'
 
@@ -46,7 +47,8 @@ def done(before: Tree, plan: Plan) -> Tree:
             if Made.DIRECTORY in change.made:
                 del entries[change.name]
         else:
-            entries[change.name] = Entry(hosts=change.after, certificates=old.certificates)
+            mode = old.mode if change.mode is None else change.mode
+            entries[change.name] = Entry(hosts=change.after, certificates=old.certificates, mode=mode)
     if any(change.after is None and Made.CERTS_D in change.made for change in plan.changes):
         exists = bool(entries)
     return Tree(exists=exists, entries=entries)
@@ -97,6 +99,45 @@ def test_unconfigure_gives_back_what_was_there_whatever_was_configured(
     assert done(once, plan_unconfigure(once)) == before
     twice = configured(once, *then)
     assert done(twice, plan_unconfigure(twice)) == before
+
+
+@few
+@given(TREES, st.lists(st.tuples(REGISTRIES, st.sampled_from([CLOSED, MIRROR])), min_size=1, max_size=3))
+def test_files_are_closed_while_a_token_is_in_them_and_then_as_they_were(
+    before: Tree, turns: list[tuple[list[str], Mirror]]
+) -> None:
+    """Whether the key came later, changed or went again meanwhile."""
+    before = Tree(
+        exists=before.exists,
+        entries={
+            name: each if each.hosts is None else replace(each, mode=0o644)
+            for name, each in before.entries.items()
+        },
+    )
+    now = before
+    for registries, mirror in turns:
+        now = configured(now, *registries, mirror=mirror)
+        for entry in now.entries.values():
+            if b"s3cret" in (entry.hosts or b""):
+                assert entry.mode == 0o600
+        again = plan_configure(now, mirror, registries)
+        assert not [each for each in again.changes if each.changes]
+    assert done(now, plan_unconfigure(now)) == before
+
+
+def test_file_that_somebody_opened_is_closed_again() -> None:
+    now = configured(Tree(), mirror=CLOSED)
+    opened = Tree(entries={DEFAULT: replace(now.entries[DEFAULT], mode=0o644)})
+    planned = change(plan_configure(opened, CLOSED), DEFAULT)
+    assert planned.changes
+    assert (planned.before, planned.mode) == (planned.after, 0o600)
+
+
+def test_address_that_the_owner_wrote_has_no_token_and_that_is_said() -> None:
+    planned = change(plan_configure(tree({"docker.io": f'[host."{SECOND}"]\n'}), CLOSED), "docker.io")
+    assert planned.with_token == frozenset()
+    assert f"what it says for {SECOND} has no token of ours" in "".join(planned.remarks)
+    assert b"s3cret" not in (planned.after or b"")
 
 
 @few

@@ -48,3 +48,11 @@ def test_what_follows_a_hidden_value_is_shown() -> None:
     text = diff("/a", before, before + b"new = 1\n")
     assert "secret" not in text
     assert " skip_verify = true\n+new = 1\n" in text
+
+
+def test_change_of_what_is_not_shown_is_said() -> None:
+    old, new = (f'[host.a.header]\nAuthorization = ["Bearer {each}"]\n'.encode() for each in ("a1", "b2"))
+    text = diff("/a", old, new)
+    assert "only what is not shown here changes" in text
+    assert "a1" not in text
+    assert "b2" not in text

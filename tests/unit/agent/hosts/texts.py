@@ -9,6 +9,8 @@ HOSTPORT = Endpoint(host="127.0.0.1", port=30020)
 NODEPORT = Endpoint(host="192.168.60.1", port=30021)
 MIRROR = Mirror(endpoints=(HOSTPORT, NODEPORT), dial_timeout="1s")
 FIRST, SECOND = MIRROR.urls
+CLOSED = Mirror(endpoints=(HOSTPORT, NODEPORT), dial_timeout="1s", token="s3cret-token", closed=(NODEPORT,))
+"""The same with a token for the NodePort."""
 
 _HOSTS = [
     "https://mirror.example",
