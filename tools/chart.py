@@ -94,6 +94,18 @@ SCHEMAS: Mapping[Callable[..., object], Schema] = {
         "uniqueItems": True,
         "items": {**_WORD, "not": {"enum": _BUILT_IN_LEVELS}},
     },
+    values.parse_authorizations: {
+        "type": "array",
+        "items": {
+            "type": "object",
+            "required": ["match", "by"],
+            "properties": {
+                "match": _pattern(of_tags=False),
+                "by": {"enum": ["registry", "mirror"]},
+            },
+            "additionalProperties": False,
+        },
+    },
     values.parse_prices: {
         "type": "array",
         "items": {

@@ -161,6 +161,7 @@ def _make_offer(
         ages=ages,
         registries=filtering.registries,
         tags=filtering.tags,
+        authorities=filtering.authorities,
         resolve=tags.resolve,
         share_imported=tags.share_imported,
         mirrors=MirrorNames(

@@ -12,7 +12,15 @@ from typing import Any, TypeVar, get_args
 import yaml
 
 from agent.config.settings import MembershipSettings, Settings
-from agent.config.values import ContainerdStore, Endpoint, InvalidValue, Labels, OciLayoutStore, ZonePrice
+from agent.config.values import (
+    Authorization,
+    ContainerdStore,
+    Endpoint,
+    InvalidValue,
+    Labels,
+    OciLayoutStore,
+    ZonePrice,
+)
 from agent.config.yamlfile import YamlInvalid, parse_yaml, read_yaml
 
 _T = TypeVar("_T")
@@ -325,6 +333,8 @@ def _plain(value: object) -> object:
         return [_plain(each) for each in value]
     if isinstance(value, Labels):
         return dict(value.items)
+    if isinstance(value, Authorization):
+        return {"match": value.match, "by": value.by}
     if isinstance(value, ZonePrice):
         return {"from": value.source, "to": value.destination, "usd_per_gb": value.usd_per_gb}
     if dataclasses.is_dataclass(value):

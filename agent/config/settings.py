@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from agent.config.values import (
+    Authorization,
     ContainerdStore,
     Endpoint,
     Labels,
@@ -17,6 +18,7 @@ from agent.config.values import (
     amount,
     limit,
     parse_address,
+    parse_authorizations,
     parse_dns_label,
     parse_endpoint,
     parse_endpoints,
@@ -294,6 +296,14 @@ class RegistriesSettings:
     exclude: tuple[str, ...] = option(
         parse_patterns,
         "Globs of images not to mirror, even if they are included. containerd goes to the registry for them.",
+        default=(),
+    )
+    authorize: tuple[Authorization, ...] = option(
+        parse_authorizations,
+        "A list of {match: PATTERN, by: registry or mirror}: who decides which pod may have an image. The "
+        "first pattern that matches counts. registry: containerd asks the registry with the pod's own "
+        "credentials, and then takes the bytes from peers. mirror, also for what no pattern matches: any pod "
+        "gets it without credentials, so that pods start while the registry is down.",
         default=(),
     )
 

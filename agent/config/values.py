@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, quote, urlsplit
 
+from agent.oci.authority import Authority
+from agent.oci.patterns import ANY
 from agent.oci.patterntext import PatternInvalid, parse_pattern
 from topology.labels import REGION_LABEL, ZONE_LABEL
 
@@ -47,6 +49,17 @@ class ZonePrice:
     source: str
     destination: str
     usd_per_gb: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Authorization:
+    """Who decides on the images that match: ``registry`` or ``mirror``."""
+
+    match: str
+    by: str
+
+    def __str__(self) -> str:
+        return f"{self.match}: {self.by}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -322,6 +335,29 @@ def parse_prices(value: object) -> tuple[ZonePrice, ...]:
             )
         )
     return tuple(prices)
+
+
+def parse_authorizations(value: object) -> tuple[Authorization, ...]:
+    """A list of ``{match, by}``. The patterns have no tag, because a digest has none."""
+    hint = "write a list of {match: PATTERN, by: registry}, for example {match: ghcr.io/acme/*, by: registry}"
+    if not isinstance(value, list):
+        raise InvalidValue(f"{value!r} is not a list", hint)
+    found: list[Authorization] = []
+    for entry in value:
+        if not isinstance(entry, dict) or entry.keys() != {"match", "by"}:
+            raise InvalidValue(f"{entry!r} does not say who decides on what", hint)
+        if entry["by"] not in [each.value for each in Authority]:
+            raise InvalidValue(f"{entry['by']!r} can't decide", "write registry or mirror")
+        try:
+            pattern = parse_pattern(entry["match"])
+        except PatternInvalid as error:
+            raise InvalidValue(str(error), error.hint) from error
+        if pattern.tag != ANY:
+            raise InvalidValue(
+                f"{entry['match']!r} has a tag, and a digest has none", f"write {pattern.name} for all tags"
+            )
+        found.append(Authorization(match=str(pattern), by=entry["by"]))
+    return tuple(dict.fromkeys(found))
 
 
 def parse_flag(value: object) -> bool:

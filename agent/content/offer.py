@@ -7,12 +7,13 @@ An imported tag is offered only if `tags.share_imported` says so. docs/decisions
 """
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import TypeVar
 
 from agent.content.store import ContentStore, TaggedImage
 from agent.content.tags import TagAges
+from agent.oci.authority import Authorities
 from agent.oci.digest import Digest
 from agent.oci.errors import OciError
 from agent.oci.filters import Filter
@@ -61,6 +62,7 @@ class Offer:
     resolve: bool
     share_imported: bool
     mirrors: MirrorNames
+    authorities: Authorities = field(default_factory=Authorities)
 
     def understood(self, target: _Target) -> _Target:
         """The target without a registry, if the registry that it names is this mirror itself."""
@@ -77,6 +79,14 @@ class Offer:
         if not self.admits(target):
             raise _not_mirrored(target)
 
+    def require_head(self, target: Addressed) -> None:
+        """Raises `OciError` (404) for a HEAD that has to go to the registry, which decides who may have it.
+
+        containerd asks the registry next, with the pod's credentials. It GETs only what a HEAD answered for.
+        """
+        if self.authorities.leaves_to_registry(target):
+            raise _decided_by_registry(target)
+
     def problem(self, name: Named) -> OciError | None:
         """The 404 for a tag that the configuration leaves to the registry. None if it does not.
 
@@ -86,6 +96,8 @@ class Offer:
             return unknown(name, "tags are not resolved here", hint="tags.resolve is false")
         if not self.admits(name):
             return _not_mirrored(name)
+        if self.authorities.leaves_to_registry(name):
+            return _decided_by_registry(name)
         if not self.tags.admits(name):
             hint = "tags.exclude or tags.resolve_latest says so"
             return unknown(name, "this tag is never resolved here", hint=hint)
@@ -134,8 +146,11 @@ class Offer:
 
     def images(self, repository: Repository) -> tuple[TaggedImage, ...]:
         """The images of a repository whose digests are served."""
-        images = self.store.images(repository)
-        return tuple(each for each in images if self.admits(each.name) and not self._is_mirror(each.name))
+        return tuple(each for each in self.store.images(repository) if self._is_listed(each.name))
+
+    def _is_listed(self, name: Named) -> bool:
+        is_open = self.admits(name) and not self.authorities.leaves_to_registry(name)
+        return is_open and not self._is_mirror(name)
 
     def shares(self, digest: Digest) -> bool:
         """Whether peers are told that this node has the digest.
@@ -155,6 +170,14 @@ class Offer:
 
     def _is_mirror(self, name: Named) -> bool:
         return name.registry is not None and self.mirrors.has(name.registry)
+
+
+def _decided_by_registry(target: Named | Addressed) -> OciError:
+    return unknown(
+        target,
+        "shorthaul leaves it to the registry who may have this image",
+        hint="registries.authorize says so; containerd asks the registry next, with the pod's credentials",
+    )
 
 
 def _not_mirrored(target: Named | Addressed) -> OciError:

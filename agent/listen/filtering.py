@@ -5,8 +5,10 @@ from typing import ClassVar
 
 from agent.config import Settings
 from agent.members.problems import Problem
+from agent.oci.authority import Authorities, Authority, AuthorityRule
 from agent.oci.filters import Filter, parse_filter, parse_patterns
 from agent.oci.patterns import ANY, Pattern
+from agent.oci.patterntext import parse_pattern
 from agent.oci.registry import DOCKER_HUB, OFFICIAL
 from topology.placement import NodeName
 
@@ -15,15 +17,25 @@ _LISTED_MAX = 20
 
 
 class Filtering:
-    """``registries``: which images are mirrored. ``tags``: which tags are resolved here."""
+    """``registries``: which images are mirrored. ``tags``: which tags are resolved here.
 
-    KEYS: ClassVar = ("registries.include", "registries.exclude", "tags.exclude", "tags.resolve_latest")
+    ``authorities``: who decides which pod may have an image.
+    """
+
+    KEYS: ClassVar = (
+        "registries.include",
+        "registries.exclude",
+        "registries.authorize",
+        "tags.exclude",
+        "tags.resolve_latest",
+    )
 
     def __init__(self, settings: Settings) -> None:
         self._own = NodeName(settings.node.name)
         self._configured: dict[str, tuple[Pattern, ...]] = {}
         self.registries = parse_filter((), ())
         self.tags = parse_filter((), ())
+        self.authorities = Authorities()
         self.use(settings)
 
     def use(self, settings: Settings) -> None:
@@ -34,6 +46,10 @@ class Filtering:
         latest = () if settings.tags.resolve_latest else parse_patterns([_LATEST])
         self.registries.replace(include, exclude)
         self.tags.replace(parse_patterns([ANY]), (*tags, *latest))
+        self.authorities.replace(
+            AuthorityRule(match=parse_pattern(rule.match), by=Authority(rule.by))
+            for rule in settings.registries.authorize
+        )
         self._configured = {
             "registries.include": include,
             "registries.exclude": exclude,

@@ -201,6 +201,9 @@ class OciServer:
         self._names.offer.require(target)
         if isinstance(target, Named):
             target = await self._resolve(exchange, target)
+        elif exchange.is_head and exchange.caller.kind is not CallerKind.AGENT:
+            # An agent asks for the head of what it then redirects its client to.
+            self._names.offer.require_head(target)
         record.digest = target.digest
         if target.kind is Kind.MANIFEST:
             return await self._manifest(exchange, target)

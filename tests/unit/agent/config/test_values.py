@@ -7,7 +7,15 @@ from pathlib import Path
 import pytest
 
 from agent.config import values
-from agent.config.values import ContainerdStore, Endpoint, InvalidValue, Labels, OciLayoutStore, ZonePrice
+from agent.config.values import (
+    Authorization,
+    ContainerdStore,
+    Endpoint,
+    InvalidValue,
+    Labels,
+    OciLayoutStore,
+    ZonePrice,
+)
 
 Parser = Callable[[object], object]
 
@@ -39,6 +47,11 @@ GOOD: list[tuple[Parser, object, object]] = [
         values.parse_prices,
         [{"from": "a", "to": 1, "usd_per_gb": 0.02}],
         (ZonePrice(source="a", destination="1", usd_per_gb=0.02),),
+    ),
+    (
+        values.parse_authorizations,
+        [{"match": "GHCR.io/acme/", "by": "registry"}],
+        (Authorization(match="ghcr.io/acme/*", by="registry"),),
     ),
     (values.parse_flag, False, False),
     (values.seconds(least=1, most=9), 9, 9.0),
@@ -80,6 +93,9 @@ BAD: list[tuple[Parser, object]] = [
     *each(values.parse_labels, [], {1: "a"}, {"": "a"}, {"a": True}, {"a": None}),
     *each(values.parse_levels, "a", [""], ["a", "a"], ["zone"], [1]),
     *each(values.parse_prices, {}, [{}], [{"from": "a", "to": "b", "usd_per_gb": -1}]),
+    *each(values.parse_authorizations, {}, [{}], [{"match": "ghcr.io/*", "by": "me"}]),
+    *each(values.parse_authorizations, [{"match": "nginx", "by": "mirror"}]),
+    *each(values.parse_authorizations, [{"match": "a.b/c:v1", "by": "mirror"}]),
     *each(values.parse_flag, 1, "true", None),
     *each(values.seconds(least=1, most=9), 0.9, 9.1, "5", True, None, math.nan, math.inf),
     *each(values.whole_number(most=5), 1.0, -1, 6),

@@ -61,3 +61,11 @@ def test_official_image_that_matched_nothing_may_be_meant_as_a_namespace_and_the
     for pattern in ("docker.io/bitnami/*", "docker.io/bit?ami", "ghcr.io/bitnami"):
         (problem,) = Filtering(settings(f"registries.exclude=[{pattern}]")).unmatched
         assert "namespace" not in problem.hint
+
+
+def test_reload_changes_who_decides_for_those_that_hold_the_rules() -> None:
+    filtering = Filtering(settings())
+    authorities = filtering.authorities
+    filtering.use(settings("registries.authorize=[{match: ghcr.io, by: registry}]"))
+    assert authorities.leaves_to_registry(named("acme/app", "v1", "ghcr.io"))
+    assert not authorities.leaves_to_registry(named())
