@@ -17,7 +17,6 @@ import socket
 import time
 from collections.abc import Coroutine
 from contextlib import suppress
-from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 import uvloop
@@ -196,9 +195,7 @@ async def _say_what_is_served(parts: Parts) -> None:
             "fields": {
                 "node": core.own,
                 "version": __version__,
-                **{
-                    entry.name: str(getattr(settings.listen, entry.name)) for entry in fields(settings.listen)
-                },
+                **{name: str(endpoint) for name, endpoint in settings.listen.endpoints.items()},
                 "peers": len(core.members.roster),
                 "membership": settings.membership.name,
                 "store": str(settings.store),

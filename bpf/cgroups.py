@@ -4,6 +4,7 @@ A socket belongs to the cgroup that its process was in when it made the socket (
 """
 
 import re
+from collections.abc import Collection
 from pathlib import Path
 
 from bpf.errors import BpfMissing
@@ -19,6 +20,9 @@ _UNITS = (
     "k0scontroller.service",
     "snap.microk8s.daemon-containerd.service",
 )
+
+# Where container runtimes put containers: Kubernetes' pods, Docker's, Podman's, and those of `ctr run`.
+_CONTAINERS = re.compile(r"kubepods|(^|/)(docker|crio|cri-containerd|libpod|default)([-/_]|$)")
 
 
 def find_root(proc: Path = Path("/proc")) -> Path:
@@ -64,6 +68,23 @@ def find_containerds(root: Path, proc: Path = Path("/proc")) -> tuple[Path, ...]
             found[cgroup] = None
     if not found:
         found = dict.fromkeys(place for unit in _UNITS for place in sorted(root.glob(f"*/{unit}")))
+    return tuple(found)
+
+
+def trusted_containerds(root: Path, users: Collection[int], proc: Path = Path("/proc")) -> tuple[Path, ...]:
+    """The cgroups below the root that are containerd's whoever else names itself so, each once.
+
+    Only the node's root can make a unit's cgroup. A process counts by its name only if one of these users
+    runs it, outside of any container: a pod on the host's network may call its process what it likes.
+    """
+    found = dict.fromkeys(place for unit in _UNITS for place in sorted(root.glob(f"*/{unit}")))
+    for entry in containerd_processes(proc):
+        try:
+            cgroup = _cgroup_of(entry, root) if entry.stat().st_uid in users else None
+        except OSError:
+            continue  # the process ended meanwhile
+        if cgroup is not None and cgroup != root and not _CONTAINERS.search(str(cgroup.relative_to(root))):
+            found[cgroup] = None
     return tuple(found)
 
 

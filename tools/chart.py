@@ -78,6 +78,7 @@ SCHEMAS: Mapping[Callable[..., object], Schema] = {
     values.parse_index: {"enum": ["scatter"]},
     values.parse_log_level: {"enum": ["debug", "info", "warning", "error"]},
     values.parse_transfer_mode: {"enum": ["relay", "redirect"]},
+    values.parse_local_callers: {"enum": ["any", "root", "containerd"]},
     values.parse_host_names: {
         "type": "array",
         "items": {"type": "string", "pattern": "^[A-Za-z0-9_][A-Za-z0-9._-]{0,252}$"},

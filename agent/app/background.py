@@ -101,6 +101,13 @@ def _components(
         *_store_components(settings, core),
         *listeners,
         Component(
+            name="who is at the HostPort",
+            problem=lambda: inbound.clients.problem,
+            hint=lambda: inbound.clients.hint,
+            required=False,  # other nodes' containerds are served as well without it
+            state=inbound.clients.state,
+        ),
+        Component(
             name="the membership",
             problem=lambda: _membership_problem(settings, core),
             hint=lambda: (

@@ -15,17 +15,21 @@ from agent.holders.answering import QuestionDesk
 from agent.latency.receiver import ReportDesk, receive_report
 from agent.listen.caller import REQUEST_PATHS, Callers
 from agent.listen.discovery import Discovery
+from agent.listen.doors import Doors
 from agent.listen.draining import Draining
 from agent.listen.http import HttpListener, end_with_peer
 from agent.listen.judged import JudgedRequests
 from agent.listen.local import LocalContent
+from agent.listen.localclients import ContainerdCgroups, LocalClients
 from agent.listen.names import RequestNames
 from agent.listen.prefetch import Prefetcher
 from agent.listen.recorder import Recorder
 from agent.listen.remote import RemoteContent
 from agent.listen.server import OciServer
+from agent.observe.requests import RequestPath
 from agent.peering.reach import ReachDesk
 from agent.pull.bucket import TokenBucket
+from agent.sockdiag import SocketAsker
 
 HEALTH = "health"
 """The name of the listening Unix socket at ``health.socket``, among the listening sockets."""
@@ -35,13 +39,15 @@ HEALTH = "health"
 class Inbound:
     """What answers the requests of clients and of other nodes.
 
-    ``listeners``: by their names in the settings. ``health_listener``: what ``health.socket`` is for.
+    ``listeners``: by their names in the settings. ``clients``: who is at the HostPort. ``health_listener``:
+    what ``health.socket`` is for.
     """
 
     questions: QuestionDesk
     reports: ReportDesk
     draining: Draining
     listeners: Mapping[str, HttpListener]
+    clients: LocalClients
     health_listener: HttpListener | None
 
 
@@ -66,10 +72,24 @@ def make_inbound(
         introduction=introduction,
     )
     draining = Draining()
-    server = _make_server(settings, core, outbound, questions, reports, draining)
+    clients = _local_clients(settings)
+    doors = Doors(
+        own=core.own,
+        local=clients,
+        callers=settings.listen.local_callers,
+        tokens=lambda: (),
+        is_open=True,
+        refused=core.records.metrics.turned_away,
+    )
+    server = _make_server(settings, core, outbound, questions, reports, draining, doors)
     listeners = {
         name: HttpListener(
-            sockets[name], server.handle, settings.http, path=path, watcher=core.records.accepted
+            sockets[name],
+            server.handle,
+            settings.http,
+            path=path,
+            watcher=core.records.accepted,
+            clients=clients if path is RequestPath.HOSTPORT else None,
         )
         for name, path in REQUEST_PATHS.items()
     }
@@ -85,6 +105,7 @@ def make_inbound(
         reports=reports,
         draining=draining,
         listeners=listeners,
+        clients=clients,
         health_listener=answering.get(HEALTH),
     )
 
@@ -96,11 +117,13 @@ def _make_server(
     questions: QuestionDesk,
     reports: ReportDesk,
     draining: Draining,
+    doors: Doors,
 ) -> OciServer:
     sizes = ContentSizes()
     prefetcher = Prefetcher(holds=core.content.store.holds, look_up=outbound.index.prefetch, sizes=sizes)
     return OciServer(
         own=core.own,
+        doors=doors,
         guard=core.guard,
         introduction=core.credentials.introduction,
         draining=draining,
@@ -133,3 +156,14 @@ def _make_server(
             redirects=settings.transfer.mode == "redirect",
         ),
     )
+
+
+def _local_clients(settings: Settings) -> LocalClients:
+    """Who is at the HostPort. In a pod with a network of its own, its clients are not on it."""
+    clients = LocalClients(
+        settings.listen.local_callers,
+        asker=None if settings.node.pod_network else SocketAsker(),
+        cgroups=ContainerdCgroups(settings.probe.containerd_cgroup),
+    )
+    clients.begin(settings.listen.hostport.host)
+    return clients

@@ -6,13 +6,13 @@ parts bind to the running loop.
 
 import socket
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 from agent.app.background import Background, Rereading, make_background
 from agent.app.core import Core, make_core
 from agent.app.inbound import Inbound, make_inbound
 from agent.app.outbound import Outbound, make_outbound
-from agent.config import Endpoint, Settings
+from agent.config import Settings
 from agent.listen.sockets import ListenError, ListenErrors, inherited, open_listener
 
 
@@ -57,14 +57,13 @@ def open_listeners(settings: Settings, given: Sequence[socket.socket] = ()) -> d
     found: dict[str, socket.socket] = {}
     opened: list[socket.socket] = []
     errors: list[ListenError] = []
-    for entry in fields(settings.listen):
-        endpoint: Endpoint = getattr(settings.listen, entry.name)
+    for name, endpoint in settings.listen.endpoints.items():
         try:
             listener = inherited(given, endpoint)
             if listener is None:
-                listener = open_listener(entry.name, endpoint)
+                listener = open_listener(name, endpoint)
                 opened.append(listener)
-            found[entry.name] = listener
+            found[name] = listener
         except ListenError as error:
             errors.append(error)
     if errors:

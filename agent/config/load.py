@@ -253,7 +253,7 @@ def _hostport_is_good(settings: Settings, problems: list[Problem]) -> bool:
         Problem(
             key="listen.hostport",
             message=f"{local} is not a loopback address",
-            hint="the local listener has no authentication: bind it to 127.0.0.1 or [::1] (or set "
+            hint="the kernel knows the clients on this node only: bind it to 127.0.0.1 or [::1] (or set "
             "node.pod_network in a pod with a hostPort)",
         )
     )
@@ -262,14 +262,13 @@ def _hostport_is_good(settings: Settings, problems: list[Problem]) -> bool:
 
 def _check_ports(settings: Settings, problems: list[Problem]) -> None:
     taken: dict[Endpoint, str] = {}
-    for entry in dataclasses.fields(settings.listen):
-        endpoint = getattr(settings.listen, entry.name)
-        other = next((name for known, name in taken.items() if _overlap(known, endpoint)), None)
-        taken[endpoint] = entry.name
+    for name, endpoint in settings.listen.endpoints.items():
+        other = next((one for known, one in taken.items() if _overlap(known, endpoint)), None)
+        taken[endpoint] = name
         if other is not None:
             problems.append(
                 Problem(
-                    key=f"listen.{entry.name}",
+                    key=f"listen.{name}",
                     message=f"{endpoint} is also taken by listen.{other}",
                     hint="give each listener its own address: the socket tells by which path a request came",
                 )

@@ -4,7 +4,7 @@ A test checks that ``docs/configuration.md`` lists every setting of this module.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -28,6 +28,7 @@ from agent.config.values import (
     parse_index,
     parse_labels,
     parse_levels,
+    parse_local_callers,
     parse_log_level,
     parse_name,
     parse_optional_label,
@@ -110,7 +111,8 @@ class ListenSettings:
 
     hostport: Endpoint = option(
         parse_endpoint,
-        "HostPort, for containerd on this node. Loopback only, because it has no authentication.",
+        "HostPort, for containerd on this node. Loopback only, because the kernel says whose a client's "
+        "socket is if the client is on this node.",
         default=Endpoint(host="127.0.0.1", port=30020),
     )
     peer: Endpoint = option(
@@ -122,9 +124,25 @@ class ListenSettings:
     )
     admin: Endpoint = option(
         parse_endpoint,
-        "Metrics, health and API. Loopback, so that publishing them is a decision.",
+        "Metrics, health and API. Loopback, so that publishing them is a decision. Who comes from elsewhere "
+        "needs the cluster's admin token for all but /livez, /readyz and /metrics.",
         default=Endpoint(host="127.0.0.1", port=9090),
     )
+    local_callers: str = option(
+        parse_local_callers,
+        "Which processes of this node the HostPort answers, by the maker of the socket. root: those of root "
+        "and of the agent's own user, so that a pod on the host's network that runs as an ordinary user gets "
+        "nothing. containerd: of these only those in containerd's cgroup (see probe.containerd_cgroup). any: "
+        "all, so every process of this node may read every image that the mirror answers for. Who sends the "
+        "cluster's service token is always answered.",
+        default="root",
+    )
+
+    @property
+    def endpoints(self) -> dict[str, Endpoint]:
+        """The four addresses, by their names in the settings."""
+        found = {entry.name: getattr(self, entry.name) for entry in fields(self)}
+        return {name: value for name, value in found.items() if isinstance(value, Endpoint)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

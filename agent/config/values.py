@@ -221,6 +221,15 @@ def parse_transfer_mode(value: object) -> str:
     return str(value)
 
 
+def parse_local_callers(value: object) -> str:
+    """Which processes of this node are answered at the HostPort. Raises `InvalidValue` for anything else."""
+    if value not in ("any", "root", "containerd"):
+        raise InvalidValue(
+            f"{value!r} does not say whom the HostPort answers", "write any, root or containerd"
+        )
+    return str(value)
+
+
 _DNS_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 
 

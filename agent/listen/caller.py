@@ -16,6 +16,7 @@ from enum import Enum
 from typing import assert_never
 
 from agent.flows.messages import NODE_HEADER, SOCKET_HEADER
+from agent.listen.refusals import Refusal
 from agent.observe.requests import RequestPath
 from agent.oci.errors import Overloaded, TooManyRequests
 from agent.peering.credentials import Credentials
@@ -39,12 +40,21 @@ class CallerKind(Enum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Maker:
+    """Who made a client's socket, by the kernel's word. ``cgroup``: its id, 0 if the kernel does not tell."""
+
+    uid: int
+    cgroup: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
     """The client behind a request.
 
     ``listener``: the listener that it connected to. ``address``: its IP address, without the port.
     ``cookie``: the kernel's number of the connection (SO_COOKIE), 0 if unknown. ``connected_s``: when it
-    connected, in seconds of CLOCK_MONOTONIC. ``node``: the member that has this address, if any.
+    connected, in seconds of CLOCK_MONOTONIC. ``node``: the member that has this address, if any. ``maker``:
+    who made a local client's socket, or why that is not known; None: nobody asked.
     """
 
     listener: RequestPath
@@ -53,6 +63,7 @@ class Caller:
     connected_s: float
     kind: CallerKind = CallerKind.STRANGER
     node: NodeName | None = None
+    maker: Maker | Refusal | None = None
 
     @property
     def may_ask_peers(self) -> bool:
@@ -170,6 +181,7 @@ class Callers:
             connected_s=connection.connected_s,
             kind=kind,
             node=self.peer_at(connection.address),
+            maker=connection.maker,
         )
 
     def _kind(

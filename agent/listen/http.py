@@ -20,7 +20,8 @@ from aiohttp.http_parser import RawRequestMessage
 from aiohttp.web_protocol import RequestHandler
 
 from agent.config import HttpSettings
-from agent.listen.caller import Caller
+from agent.listen.caller import Caller, Maker
+from agent.listen.refusals import Refusal
 from agent.listen.sockets import BACKLOG, accepted_now, waiting_connections
 from agent.observe.requests import RequestPath
 from agent.oci.errors import Internal, OciError, RequestInvalid
@@ -54,11 +55,23 @@ class ConnectionWatcher(Protocol):
         """The connection ended."""
 
 
+class ClientAsker(Protocol):
+    """Knows who is at the other end of a local connection."""
+
+    @property
+    def asks(self) -> bool:
+        """Whether it is to be asked at all."""
+
+    def maker(self, client: tuple[str, int], listener: tuple[str, int]) -> Maker | Refusal:
+        """Who made the socket of a client that just connected."""
+
+
 class HttpListener:
     """One listening socket and the handler behind it.
 
     ``path``: which listener of the pull API it is; None for the admin port, whose requests have no `Caller`.
-    ``respond``: makes the response for what never reaches the handler; the default is the OCI spec's error.
+    ``clients``: is asked who made a client's socket, once per connection. ``respond``: makes the response for
+    what never reaches the handler; the default is the OCI spec's error.
     """
 
     def __init__(
@@ -69,6 +82,7 @@ class HttpListener:
         *,
         path: RequestPath | None = None,
         watcher: ConnectionWatcher | None = None,
+        clients: ClientAsker | None = None,
         respond: Callable[[OciError], web.Response] | None = None,
     ) -> None:
         self.socket = listener
@@ -84,6 +98,7 @@ class HttpListener:
             lingering_time=1.0,
         )
         self._web.path, self._web.watcher = path, watcher
+        self._web.clients = clients if clients is not None and clients.asks else None
         self._web.respond = respond or error_response
         self._handler = handler
         self._running: set[asyncio.Task[object]] = set()
@@ -267,6 +282,7 @@ class _Protocol(RequestHandler):
         "busy",
         "called_before",
         "caller",
+        "clients",
         "half_closed",
         "path",
         "respond",
@@ -277,13 +293,14 @@ class _Protocol(RequestHandler):
 
     path: RequestPath | None
     watcher: ConnectionWatcher | None
+    clients: ClientAsker | None
     respond: Callable[[OciError], web.Response]
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.busy = self.half_closed = self.called_before = self.upgraded = False
         self.answered = 0
         self.used_s = time.monotonic()  # when it connected, or when its last response ended
-        self.caller = None if self.path is None else _caller(self.path, transport)
+        self.caller = None if self.path is None else _caller(self.path, transport, self.clients)
         if self.watcher is not None and self.caller is not None:
             self.watcher.accepted(self.caller.cookie)
         super().connection_made(transport)
@@ -338,6 +355,7 @@ class _Protocol(RequestHandler):
 class _Server(web.Server):
     path: RequestPath | None = None
     watcher: ConnectionWatcher | None = None
+    clients: ClientAsker | None = None
     respond: Callable[[OciError], web.Response]
     accepted = 0
 
@@ -345,16 +363,19 @@ class _Server(web.Server):
         self.accepted += 1
         protocol = _Protocol(self, loop=self._loop, **self._kwargs)
         protocol.path, protocol.watcher, protocol.respond = self.path, self.watcher, self.respond
+        protocol.clients = self.clients
         return protocol
 
 
-def _caller(path: RequestPath, transport: asyncio.BaseTransport) -> Caller:
+def _caller(path: RequestPath, transport: asyncio.BaseTransport, clients: ClientAsker | None) -> Caller:
     peer = transport.get_extra_info("peername")
+    own = transport.get_extra_info("sockname")
     return Caller(
         listener=path,
         address=peer[0] if peer else "",  # the connection has ended already
         cookie=_cookie(transport),
         connected_s=time.monotonic(),
+        maker=clients.maker(peer[:2], own[:2]) if clients is not None and peer and own else None,
     )
 
 

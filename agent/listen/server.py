@@ -1,10 +1,10 @@
 """The OCI pull API: the way of a request, from its path to its last byte.
 
-parse → filter → tag → this node's content (`local`) → peers (`remote`). One server handles the requests of
-all three listeners. The `Caller` says what is different for whom. Peers are answered from this node's content
-only, so no request goes round in a circle. A 200 is sent only once the first bytes of the body are there. A
-404 makes containerd try its next host. Sources: OCI distribution spec 1.1, "Pull"; docs/decisions/0003 for
-containerd's reactions, as measured.
+door → parse → filter → tag → this node's content (`local`) → peers (`remote`). One server handles the
+requests of all three listeners. The `Doors` say who is let in at all, and the `Caller` what is different for
+whom. Peers are answered from this node's content only, so no request goes round in a circle. A 200 is sent
+only once the first bytes of the body are there. A 404 makes containerd try its next host. Sources: OCI
+distribution spec 1.1, "Pull"; docs/decisions/0003 for containerd's reactions, as measured.
 """
 
 import asyncio
@@ -22,6 +22,7 @@ from agent.latency.receiver import ReportDesk
 from agent.latency.wire import PATH as LATENCY_PATH
 from agent.listen.caller import CallerKind
 from agent.listen.discovery import Discovery
+from agent.listen.doors import Doors
 from agent.listen.draining import Draining
 from agent.listen.exchange import Exchange
 from agent.listen.heads import API_VERSION, body_head, content_headers, not_modified, require_accepted
@@ -59,6 +60,7 @@ class OciServer:
         self,
         *,
         own: NodeName,
+        doors: Doors,
         guard: BrowserGuard,
         introduction: Callable[[str], Mapping[str, str]],
         draining: Draining,
@@ -73,6 +75,7 @@ class OciServer:
         remote: RemoteContent,
     ) -> None:
         self._own = own
+        self._doors = doors
         self._guard = guard
         self._introduction = introduction
         self._draining = draining
@@ -89,6 +92,9 @@ class OciServer:
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request and record it. Is cancelled when the client leaves."""
+        turned_away = await self._doors.turned_away(request)
+        if turned_away is not None:
+            return turned_away
         exchange = self._recorder.begin(request)
         try:
             response = await self._answer(exchange)

@@ -1,9 +1,8 @@
 """Makes the membership that the settings name. Nothing else names an implementation."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import fields
 
-from agent.config import Endpoint, Settings
+from agent.config import Settings
 from agent.members.checks import OwnAgent, OwnListener
 from agent.members.introduction import PEER_LISTENER
 from agent.members.member import Membership
@@ -62,9 +61,8 @@ def own_agent(settings: Settings) -> OwnAgent:
 
 def _other_listeners(settings: Settings) -> tuple[OwnListener, ...]:
     """This node's listeners that are not for peers."""
-    found = []
-    for entry in fields(settings.listen):
-        endpoint: Endpoint = getattr(settings.listen, entry.name)
-        if entry.name != PEER_LISTENER:
-            found.append(OwnListener(name=entry.name, host=endpoint.host, port=endpoint.port))
-    return tuple(found)
+    return tuple(
+        OwnListener(name=name, host=endpoint.host, port=endpoint.port)
+        for name, endpoint in settings.listen.endpoints.items()
+        if name != PEER_LISTENER
+    )

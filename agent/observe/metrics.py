@@ -179,6 +179,12 @@ class Metrics:
             "upload_bytes_in_flight",
             "Bytes that are left to send of the bodies that this node is sending to peers now.",
         )
+        self._turned_away = self._counter(
+            "refused_total",
+            "Requests that were refused before anything was done for them, by listener and reason.",
+            "listener",
+            "reason",
+        )
         self._refused = self._counter(
             "uploads_refused_total",
             "Requests of peers that were refused, because as many bodies were being sent already.",
@@ -418,6 +424,10 @@ class Metrics:
         """The bodies that are being sent to peers now."""
         self._uploads.set(number)
         self._upload_bytes.set(left_bytes)
+
+    def turned_away(self, listener: str, reason: str) -> None:
+        """A client was refused before anything was done for it."""
+        self._turned_away.labels(listener, reason).inc()
 
     def refused(self) -> None:
         """An upload was refused."""

@@ -57,6 +57,16 @@ class RequestInvalid(OciError):
     status, code = 400, "UNSUPPORTED"
 
 
+class Unauthorized(OciError):
+    """This client did not prove that it belongs to the cluster. containerd goes to its next host.
+
+    There is no WWW-Authenticate: containerd would answer it with the credentials that a pod has for the
+    registry, and try again.
+    """
+
+    status, code = 401, "UNAUTHORIZED"
+
+
 class Denied(OciError):
     """This client gets nothing here. containerd goes to its next host."""
 

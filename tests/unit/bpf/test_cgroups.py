@@ -1,10 +1,18 @@
 """Finding cgroup v2 and containerd's own cgroup in all sorts of /proc."""
 
+import os
 from pathlib import Path
 
 import pytest
 
-from bpf.cgroups import containerd_processes, find_containerds, find_root, is_whole, own_cgroup
+from bpf.cgroups import (
+    containerd_processes,
+    find_containerds,
+    find_root,
+    is_whole,
+    own_cgroup,
+    trusted_containerds,
+)
 from bpf.errors import BpfMissing
 
 V2_ONLY = "cgroup2 /sys/fs/cgroup cgroup2 rw,nosuid,nodev,noexec,relatime 0 0\n"
@@ -213,3 +221,38 @@ def test_own_cgroup_of_this_process_is_below_the_root() -> None:
     own = own_cgroup(root)
     assert own is not None
     assert own.is_relative_to(root)
+
+
+# The cgroups that are trusted to be containerd's
+
+
+def test_units_are_trusted_and_processes_of_the_right_users(proc: Path, root: Path) -> None:
+    unit, own = cgroup(root, "system.slice/containerd.service"), cgroup(root, "lab")
+    process(proc, 7, "containerd", "0::/lab\n")
+    assert trusted_containerds(root, {os.getuid()}, proc) == (unit, own)
+    assert trusted_containerds(root, {os.getuid() + 1}, proc) == (unit,)
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod1.slice/cri-containerd-5.scope",
+        "kubepods/besteffort/pod1/5",
+        "system.slice/docker-5.scope",
+        "docker/5",
+        "machine.slice/libpod-5.scope",
+        "default/web",
+    ],
+)
+def test_a_container_that_calls_its_process_containerd_is_not_trusted(
+    proc: Path, root: Path, place: str
+) -> None:
+    cgroup(root, place)
+    process(proc, 7, "containerd", f"0::/{place}\n")
+    assert find_containerds(root, proc)
+    assert trusted_containerds(root, {os.getuid()}, proc) == ()
+
+
+def test_a_unit_of_a_user_s_own_is_not_trusted(proc: Path, root: Path) -> None:
+    cgroup(root, "user.slice/user-1000.slice/containerd.service")
+    assert trusted_containerds(root, {0}, proc) == ()

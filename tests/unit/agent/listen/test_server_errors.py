@@ -68,6 +68,11 @@ class Recorder:
         self.finished.append((exchange.record.result, self._writer.sent))
 
 
+class OpenDoors:
+    async def turned_away(self, _: web.BaseRequest) -> None:
+        return None
+
+
 class Refusing:
     """A server that refuses a request. ``fails``: what happens to the answer."""
 
@@ -76,8 +81,10 @@ class Refusing:
         recorder: Any = Recorder(self._writer)
         self._recorder: Recorder = recorder
         unused: Any = None
+        doors: Any = OpenDoors()
         self._server = OciServer(
             own=node("own"),
+            doors=doors,
             guard=BrowserGuard(()),
             introduction=unused,
             draining=unused,
