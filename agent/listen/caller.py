@@ -16,7 +16,7 @@ from enum import Enum
 from typing import assert_never
 
 from agent.flows.messages import NODE_HEADER, SOCKET_HEADER
-from agent.listen.refusals import Refusal
+from agent.observe.refusals import Reason
 from agent.observe.requests import RequestPath
 from agent.oci.errors import Overloaded, TooManyRequests
 from agent.peering.credentials import Credentials
@@ -63,7 +63,7 @@ class Caller:
     connected_s: float
     kind: CallerKind = CallerKind.STRANGER
     node: NodeName | None = None
-    maker: Maker | Refusal | None = None
+    maker: Maker | Reason | None = None
 
     @property
     def may_ask_peers(self) -> bool:

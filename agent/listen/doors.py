@@ -12,8 +12,8 @@ from aiohttp import web
 from agent.listen.caller import Caller, Maker
 from agent.listen.http import connection_caller, error_response
 from agent.listen.localclients import LocalClients
-from agent.listen.refusals import Refusal
 from agent.listen.tokens import token_refusal
+from agent.observe.refusals import Reason
 from agent.observe.requests import RequestPath
 from agent.oci.errors import Denied, OciError, Unauthorized
 from topology.placement import NodeName
@@ -38,7 +38,7 @@ class Doors:
         callers: str,
         tokens: Callable[[], Sequence[str]],
         is_open: bool,
-        refused: Callable[[str, str], None],
+        refused: Callable[[str, Reason], None],
     ) -> None:
         self._own = own
         self._local = local
@@ -75,7 +75,7 @@ class Doors:
         reason = await self._local.refusal(connection.maker)
         if reason is None or token_refusal(headers, self._tokens()) is None:
             return None
-        self._refused("hostport", reason.value)
+        self._refused("hostport", reason)
         return _denied(reason, self._callers, connection.maker)
 
     def _at_nodeport(self, headers: Mapping[str, str]) -> OciError | None:
@@ -85,20 +85,20 @@ class Doors:
         reason = token_refusal(headers, tokens)
         if reason is None:
             return None
-        self._refused("nodeport", reason.value)
-        what = "this listener answers" if reason is Refusal.TOKEN_MISSING else "that is no token of"
+        self._refused("nodeport", reason)
+        what = "this listener answers" if reason is Reason.NO_PROOF else "that is no token of"
         return Unauthorized(f"{what} this cluster's nodes only", hint=_TOKEN_HINT)
 
 
-def _denied(reason: Refusal, callers: str, maker: Maker | Refusal | None) -> OciError:
+def _denied(reason: Reason, callers: str, maker: Maker | Reason | None) -> OciError:
     value = f"listen.local_callers: {callers}"
     whom = "root" if callers == "root" else "this node's containerd"
     match reason:
-        case Refusal.USER:
+        case Reason.USER:
             assert isinstance(maker, Maker)
             message = f"this agent answers {whom} only ({value}), and you are user {maker.uid}"
             hint = "as root: sudo curl …; or ask `shorthaul explain IMAGE` where an image would come from"
-        case Refusal.CGROUP:
+        case Reason.CGROUP:
             message = f"this agent answers {whom} only ({value}), and you are not in its cgroup"
             hint = "pull with containerd (crictl pull, ctr), or ask `shorthaul explain IMAGE`"
         case _:

@@ -21,8 +21,8 @@ from aiohttp.web_protocol import RequestHandler
 
 from agent.config import HttpSettings
 from agent.listen.caller import Caller, Maker
-from agent.listen.refusals import Refusal
 from agent.listen.sockets import BACKLOG, accepted_now, waiting_connections
+from agent.observe.refusals import Reason
 from agent.observe.requests import RequestPath
 from agent.oci.errors import Internal, OciError, RequestInvalid
 from agent.probe.sockets import socket_cookie
@@ -62,7 +62,7 @@ class ClientAsker(Protocol):
     def asks(self) -> bool:
         """Whether it is to be asked at all."""
 
-    def maker(self, client: tuple[str, int], listener: tuple[str, int]) -> Maker | Refusal:
+    def maker(self, client: tuple[str, int], listener: tuple[str, int]) -> Maker | Reason:
         """Who made the socket of a client that just connected."""
 
 

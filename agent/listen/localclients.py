@@ -14,7 +14,7 @@ from contextlib import closing
 from pathlib import Path
 
 from agent.listen.caller import Maker
-from agent.listen.refusals import Refusal
+from agent.observe.refusals import Reason
 from agent.sockdiag import SocketAsker, SocketUnknown
 from bpf.cgroups import find_root, trusted_containerds
 from bpf.errors import BpfMissing
@@ -97,23 +97,23 @@ class LocalClients:
         """Whether the kernel is asked at all."""
         return self._callers != "any" and self._asker is not None
 
-    def maker(self, client: tuple[str, int], listener: tuple[str, int]) -> Maker | Refusal:
+    def maker(self, client: tuple[str, int], listener: tuple[str, int]) -> Maker | Reason:
         """Who made the socket of a client that just connected. Takes some 10 µs and never waits."""
         if self._asker is None:
-            return Refusal.UNKNOWN
+            return Reason.UNKNOWN
         try:
             found = self._asker.at(client, listener)
         except SocketUnknown as error:
             if error.gone:
-                return Refusal.GONE
+                return Reason.CLOSED
             self._blind = f"{_KERNEL}: {error}"
-            return Refusal.UNKNOWN
+            return Reason.UNKNOWN
         if found.uid == self._nobody:  # a user without a number here may be anyone
-            return Refusal.UNKNOWN
+            return Reason.UNKNOWN
         self._blind = ""
         return Maker(uid=found.uid, cgroup=found.cgroup)
 
-    async def refusal(self, maker: Maker | Refusal | None) -> Refusal | None:
+    async def refusal(self, maker: Maker | Reason | None) -> Reason | None:
         """Why a client is not admitted. None: it is. ``maker``: as told when it connected.
 
         It waits only if containerd may have moved to another cgroup.
@@ -121,15 +121,15 @@ class LocalClients:
         if self._callers == "any":
             return None
         if not isinstance(maker, Maker):
-            return maker or Refusal.UNKNOWN
+            return maker or Reason.UNKNOWN
         if maker.uid not in self._users:
-            return Refusal.USER
+            return Reason.USER
         if self._callers == "root" or maker.cgroup in self._cgroups.ids:
             return None
         if not maker.cgroup:
-            return Refusal.UNKNOWN
+            return Reason.UNKNOWN
         await self._cgroups.look_again()
-        return None if maker.cgroup in self._cgroups.ids else Refusal.CGROUP
+        return None if maker.cgroup in self._cgroups.ids else Reason.CGROUP
 
     def begin(self, host: str) -> None:
         """Try what the kernel tells, with a connection of one's own at this address. Blocks some ms."""
@@ -141,12 +141,12 @@ class LocalClients:
             told = self._try(host)
         except OSError:
             return  # the listener's own error says more
-        if isinstance(told, Refusal) and not self._blind:
+        if isinstance(told, Reason) and not self._blind:
             self._blind = "this agent's user namespace has no numbers for the node's users"
         elif isinstance(told, Maker) and not told.cgroup and self._callers == "containerd":
             self._blind = "this kernel does not tell a socket's cgroup"
 
-    def _try(self, host: str) -> Maker | Refusal:
+    def _try(self, host: str) -> Maker | Reason:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         with (
             closing(socket.create_server((host, 0), family=family)) as server,

@@ -14,6 +14,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from agent.flows.verdicts import EndpointName, Verdict
 from agent.observe.exposition import WithoutCreated, add_build_info
+from agent.observe.refusals import Reason
 from agent.observe.requests import RequestPath, RequestRecord
 from topology.placement import Tier
 
@@ -425,9 +426,9 @@ class Metrics:
         self._uploads.set(number)
         self._upload_bytes.set(left_bytes)
 
-    def turned_away(self, listener: str, reason: str) -> None:
+    def turned_away(self, listener: str, reason: Reason) -> None:
         """A client was refused before anything was done for it."""
-        self._turned_away.labels(listener, reason).inc()
+        self._turned_away.labels(listener, reason.value).inc()
 
     def refused(self) -> None:
         """An upload was refused."""

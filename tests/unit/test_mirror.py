@@ -19,7 +19,7 @@ ELSEWHERE = {
     "agent/app/outbound.py": "makes parts; every test in tests/server starts it",
     "agent/app/parts.py": "makes parts; every test in tests/server starts it",
     "agent/config/settings.py": "held against docs/configuration.md by agent/config/test_load.py",
-    "agent/listen/refusals.py": "reasons; agent/listen/test_doors.py",
+    "agent/observe/refusals.py": "reasons; agent/listen/test_doors.py",
     "agent/content/containerd/api_pb2.py": "generated",
     "agent/content/factory.py": "chooses the store; tests/server and tests/e2e start each",
     "agent/documents/doctor.py": "shapes; agent/cli/test_doctor.py prints them",

@@ -9,7 +9,7 @@ from multidict import CIMultiDict
 from agent.listen.caller import Caller, Maker
 from agent.listen.doors import Doors
 from agent.listen.localclients import ContainerdCgroups, LocalClients
-from agent.listen.refusals import Refusal
+from agent.observe.refusals import Reason
 from agent.observe.requests import RequestPath
 from agent.oci.errors import OciError
 from agent.sockdiag import SocketAsker
@@ -22,7 +22,7 @@ def refused(
     listener: RequestPath,
     headers: Mapping[str, str] | None = None,
     *,
-    maker: Maker | Refusal | None = None,
+    maker: Maker | Reason | None = None,
     callers: str = "root",
     tokens: tuple[str, ...] = ("token-of-the-cluster",),
     is_open: bool = False,
@@ -36,7 +36,7 @@ def refused(
         callers=callers,
         tokens=lambda: tokens,
         is_open=is_open,
-        refused=lambda *what: counted.append(what),
+        refused=lambda listener, reason: counted.append((listener, reason.value)),
     )
     connection = Caller(listener=listener, address="127.0.0.1", cookie=1, connected_s=0.0, maker=maker)
     return asyncio.run(doors.refusal(connection, CIMultiDict(headers or {}))), counted
@@ -60,12 +60,12 @@ def test_a_developer_is_told_who_is_answered_who_he_is_and_what_to_do() -> None:
     [
         (Maker(uid=1000, cgroup=5), "user", "containerd only (listen.local_callers: containerd)"),
         (Maker(uid=0, cgroup=5), "cgroup", "you are not in its cgroup"),
-        (Refusal.GONE, "gone", "the kernel does not say who you are"),
+        (Reason.CLOSED, "closed", "the kernel does not say who you are"),
         (None, "unknown", "the kernel does not say who you are"),
     ],
 )
 def test_each_refusal_at_the_hostport_says_why_and_is_counted(
-    maker: Maker | Refusal | None, reason: str, words: str
+    maker: Maker | Reason | None, reason: str, words: str
 ) -> None:
     error, counted = refused(RequestPath.HOSTPORT, maker=maker, callers="containerd")
     assert error is not None
@@ -75,7 +75,7 @@ def test_each_refusal_at_the_hostport_says_why_and_is_counted(
 
 
 def test_the_token_opens_the_hostport_where_the_kernel_does_not_know() -> None:
-    assert refused(RequestPath.HOSTPORT, TOKEN, maker=Refusal.UNKNOWN) == (None, [])
+    assert refused(RequestPath.HOSTPORT, TOKEN, maker=Reason.UNKNOWN) == (None, [])
 
 
 def test_the_nodeport_opens_with_the_token_alone() -> None:
@@ -85,7 +85,7 @@ def test_the_nodeport_opens_with_the_token_alone() -> None:
 
 @pytest.mark.parametrize("is_open", [False, True])
 @pytest.mark.parametrize(
-    ("headers", "reason"), [({}, "token_missing"), ({"Authorization": "Bearer guess"}, "token_wrong")]
+    ("headers", "reason"), [({}, "no_proof"), ({"Authorization": "Bearer guess"}, "wrong_proof")]
 )
 def test_a_stranger_at_the_nodeport_gets_401_without_a_challenge(
     headers: dict[str, str], reason: str, is_open: bool

@@ -10,7 +10,7 @@ import pytest
 
 from agent.listen.caller import Maker
 from agent.listen.localclients import ContainerdCgroups, LocalClients, unmapped_user
-from agent.listen.refusals import Refusal
+from agent.observe.refusals import Reason
 from agent.sockdiag import SocketAsker, SocketUnknown, TcpSocket
 from tests.unit.twins import REPOSITORY_ROOT
 
@@ -43,7 +43,7 @@ def clients(
     return LocalClients(callers, asker=kernel, cgroups=found, users={0, OWN}, nobody=nobody)
 
 
-def refusal(known: LocalClients) -> Refusal | None:
+def refusal(known: LocalClients) -> Reason | None:
     """Of a client that connects now."""
     return asyncio.run(known.refusal(known.maker(CLIENT, LISTENER) if known.asks else None))
 
@@ -54,12 +54,12 @@ def refusal(known: LocalClients) -> Refusal | None:
         ("any", 1000, None),
         ("root", 0, None),
         ("root", OWN, None),
-        ("root", 1000, Refusal.USER),
-        ("root", 65534, Refusal.USER),
-        ("containerd", 1000, Refusal.USER),
+        ("root", 1000, Reason.USER),
+        ("root", 65534, Reason.USER),
+        ("containerd", 1000, Reason.USER),
     ],
 )
-def test_the_user_of_the_socket_decides(callers: str, uid: int, refused: Refusal | None) -> None:
+def test_the_user_of_the_socket_decides(callers: str, uid: int, refused: Reason | None) -> None:
     assert refusal(clients(callers, Kernel(uid=uid))) is refused
 
 
@@ -73,7 +73,7 @@ def folder(tmp_path: Path) -> Path:
 def test_only_containerds_cgroup_is_admitted_where_the_settings_say_so(folder: Path) -> None:
     cgroups = ContainerdCgroups(folder)
     assert refusal(clients("containerd", Kernel(cgroup=folder.stat().st_ino), cgroups=cgroups)) is None
-    assert refusal(clients("containerd", Kernel(cgroup=5), cgroups=cgroups)) is Refusal.CGROUP
+    assert refusal(clients("containerd", Kernel(cgroup=5), cgroups=cgroups)) is Reason.CGROUP
     assert refusal(clients("root", Kernel(cgroup=5), cgroups=cgroups)) is None
 
 
@@ -92,7 +92,7 @@ def test_containerd_that_restarted_in_a_new_cgroup_is_admitted_by_its_first_conn
     kernel.cgroup = new.stat().st_ino
     assert refusal(known) is None
     kernel.cgroup = old.stat().st_ino
-    assert refusal(known) is Refusal.CGROUP
+    assert refusal(known) is Reason.CGROUP
 
 
 def test_a_thousand_strangers_at_once_make_one_search_for_containerd() -> None:
@@ -100,11 +100,11 @@ def test_a_thousand_strangers_at_once_make_one_search_for_containerd() -> None:
     cgroups = ContainerdCgroups(search=lambda: searches.append(1) or ())  # type: ignore[func-returns-value]
     known = clients("containerd", Kernel(cgroup=5), cgroups=cgroups)
 
-    async def all_of_them() -> list[Refusal | None]:
+    async def all_of_them() -> list[Reason | None]:
         maker = known.maker(CLIENT, LISTENER)
         return await asyncio.gather(*(known.refusal(maker) for _ in range(1000)))
 
-    assert set(asyncio.run(all_of_them())) == {Refusal.CGROUP}
+    assert set(asyncio.run(all_of_them())) == {Reason.CGROUP}
     assert len(searches) == 1
 
 
@@ -112,12 +112,12 @@ def test_a_thousand_strangers_at_once_make_one_search_for_containerd() -> None:
 @pytest.mark.parametrize(
     ("error", "refused"),
     [
-        (SocketUnknown("it was closed", gone=True), Refusal.GONE),
-        (SocketUnknown("Operation not permitted", gone=False), Refusal.UNKNOWN),
+        (SocketUnknown("it was closed", gone=True), Reason.CLOSED),
+        (SocketUnknown("Operation not permitted", gone=False), Reason.UNKNOWN),
     ],
 )
 def test_whoever_the_kernel_does_not_tell_is_not_admitted(
-    callers: str, error: SocketUnknown, refused: Refusal
+    callers: str, error: SocketUnknown, refused: Reason
 ) -> None:
     assert refusal(clients(callers, Kernel(fails=error))) is refused
     assert refusal(clients("any", Kernel(fails=error))) is None
@@ -144,7 +144,7 @@ def test_a_kernel_without_cgroups_is_reported_where_they_are_needed(folder: Path
     known = clients("containerd", Kernel(cgroup=0), cgroups=ContainerdCgroups(folder))
     known.begin("127.0.0.1")
     assert "does not tell a socket's cgroup" in (known.problem or "")
-    assert refusal(known) is Refusal.UNKNOWN
+    assert refusal(known) is Reason.UNKNOWN
     root = clients("root", Kernel(cgroup=0))
     root.begin("127.0.0.1")
     assert root.problem is None
@@ -161,7 +161,7 @@ def test_a_node_without_a_containerd_is_reported() -> None:
 def test_in_a_pod_with_a_network_of_its_own_only_the_token_counts(callers: str) -> None:
     known = clients(callers)
     assert not known.asks
-    assert refusal(known) is Refusal.UNKNOWN
+    assert refusal(known) is Reason.UNKNOWN
     assert "not on this network namespace" in (known.problem or "")
     assert "--pod-network" in known.hint
 
@@ -174,7 +174,7 @@ def test_a_user_without_a_number_here_is_not_taken_for_the_agents_own() -> None:
         users={0, 65534},
         nobody=65534,
     )
-    assert refusal(known) is Refusal.UNKNOWN
+    assert refusal(known) is Reason.UNKNOWN
     known.begin("127.0.0.1")
     assert "user namespace" in (known.problem or "")
 
@@ -193,7 +193,7 @@ def test_the_real_kernel_tells_this_process_at_the_start() -> None:
     known.begin("127.0.0.1")
     known.begin("::1")
     assert known.problem is None
-    assert known.maker(CLIENT, LISTENER) is Refusal.GONE  # there is no such socket
+    assert known.maker(CLIENT, LISTENER) is Reason.CLOSED  # there is no such socket
     asker.close()
 
 
@@ -223,9 +223,9 @@ def test_strangers_that_spend_the_searches_do_not_have_a_restarted_containerd_re
         "containerd", Kernel(), cgroups=ContainerdCgroups(search=lambda: tuple(found), again_s=0.1)
     )
 
-    async def one_after_the_other() -> tuple[Refusal | None, Refusal | None]:
+    async def one_after_the_other() -> tuple[Reason | None, Reason | None]:
         stranger = await known.refusal(Maker(uid=0, cgroup=5))
         found.append(tmp_path)
         return stranger, await known.refusal(Maker(uid=0, cgroup=inode))
 
-    assert asyncio.run(one_after_the_other()) == (Refusal.CGROUP, None)
+    assert asyncio.run(one_after_the_other()) == (Reason.CGROUP, None)
