@@ -5,7 +5,7 @@ can't read is ignored without a word to the user: it then asks the registry alon
 """
 
 import ipaddress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -18,11 +18,15 @@ _KNOWN_CAPABILITIES = ("pull", "resolve", "push")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Host:
-    """One host that containerd tries before the registry. ``ours``: written by ``shorthaul configure``."""
+    """One host that containerd tries before the registry. ``ours``: written by ``shorthaul configure``.
+
+    ``authorization``: the header of that name which containerd sends to it; empty: none.
+    """
 
     url: str
     capabilities: tuple[str, ...] = ()
     ours: bool = False
+    authorization: str = field(default="", repr=False)
 
     @property
     def endpoint(self) -> Endpoint | None:
@@ -100,7 +104,23 @@ def _ours(text: str) -> frozenset[str]:
 def _host(url: str, table: dict[str, Any], ours: bool) -> Host:
     capabilities = table.get("capabilities", ())
     names = capabilities if isinstance(capabilities, list) else ()
-    return Host(url=url, capabilities=tuple(str(name) for name in names), ours=ours)
+    return Host(
+        url=url,
+        capabilities=tuple(str(name) for name in names),
+        ours=ours,
+        authorization=_authorization(table.get("header")),
+    )
+
+
+def _authorization(header: object) -> str:
+    """The value in a table of headers. One that no head of a request may have is not taken."""
+    if not isinstance(header, dict):
+        return ""
+    for name, value in header.items():
+        values = value if isinstance(value, list) else [value]
+        if name.lower() == "authorization" and len(values) == 1 and isinstance(values[0], str):
+            return values[0] if values[0].isascii() and values[0].isprintable() else ""
+    return ""
 
 
 def _problem(table: dict[str, Any]) -> str:

@@ -3,8 +3,8 @@
 Only addresses with this node's HostPort or NodePort count, because the files also name the registry.
 """
 
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from agent.config import Endpoint
@@ -19,12 +19,14 @@ _BYTES_MAX = 1 << 20
 class NamedMirrors:
     """What the hosts.toml files name. ``endpoints``: those with one of the agent's ports, in order.
 
-    ``others``: all other addresses in words. ``files``: how many files were read.
+    ``others``: all other addresses in words. ``files``: how many files were read. ``authorizations``: the
+    header that containerd sends to an endpoint, if it sends one.
     """
 
     endpoints: tuple[Endpoint, ...] = ()
     others: tuple[str, ...] = ()
     files: int = 0
+    authorizations: Mapping[Endpoint, str] = field(default_factory=dict, repr=False)
 
 
 def named_endpoints(hosts_dir: Path, ports: Collection[int]) -> tuple[Endpoint, ...]:
@@ -36,6 +38,7 @@ def named_mirrors(hosts_dir: Path, ports: Collection[int]) -> NamedMirrors:
     """What any ``REGISTRY/hosts.toml`` names. Files that containerd ignores are skipped."""
     found: dict[Endpoint, None] = {}
     others: dict[str, None] = {}
+    authorizations: dict[Endpoint, str] = {}
     files = 0
     for path in sorted(hosts_dir.glob("*/hosts.toml"))[:_FILES_MAX]:
         file = _read(path)
@@ -48,9 +51,13 @@ def named_mirrors(hosts_dir: Path, ports: Collection[int]) -> NamedMirrors:
             endpoint = endpoint_of(host.url)
             if endpoint is not None and endpoint.port in ports:
                 found[endpoint] = None
+                if host.authorization:
+                    authorizations[endpoint] = host.authorization
             else:
                 others[host.url] = None
-    return NamedMirrors(endpoints=tuple(found), others=tuple(others), files=files)
+    return NamedMirrors(
+        endpoints=tuple(found), others=tuple(others), files=files, authorizations=authorizations
+    )
 
 
 def _read(path: Path) -> HostsFile:

@@ -22,11 +22,12 @@ class Answerer:
     error: str = ""
 
 
-def ask(endpoint: Endpoint) -> Answerer:
-    """Ask who is there. Blocks for some seconds at most."""
+def ask(endpoint: Endpoint, authorization: str = "") -> Answerer:
+    """Ask who is there. ``authorization``: what containerd sends. Blocks for some seconds at most."""
     connection = http.client.HTTPConnection(endpoint.host, endpoint.port, timeout=_AT_MOST_S)
     try:
-        connection.request("GET", "/v2/", headers={"User-Agent": "shorthaul-doctor"})
+        proof = {"Authorization": authorization} if authorization else {}
+        connection.request("GET", "/v2/", headers={"User-Agent": "shorthaul-doctor", **proof})
         reply = connection.getresponse()
         return Answerer(node=shown(reply.getheader(NODE_HEADER, ""), 80), status=reply.status)
     except TimeoutError:
@@ -108,6 +109,12 @@ def fallback(endpoint: Endpoint, name: str, answer: Answerer) -> Check:
     what = f"by the {spelled(name)}"
     if answer.node:
         return good(what, f"{endpoint}: the agent of {answer.node} answers")
+    if answer.status == 401:
+        return warn(
+            what,
+            f"{endpoint}: what answers there refuses what hosts.toml makes containerd send (HTTP 401)",
+            hint="write the token of the cluster's key of now: `shorthaul configure` with --key-file",
+        )
     detail = f"{endpoint}: {answer.error or f'no agent answers (HTTP {answer.status})'}"
     hint = (
         "containerd has no way to an agent when this node's own is down: is the Service there, has it ready "

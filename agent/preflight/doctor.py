@@ -142,13 +142,16 @@ def _ask_fallbacks(
     settings: Settings, node: ContainerdNode
 ) -> tuple[tuple[Endpoint, str, answering.Answerer], ...]:
     """Who answers at the other addresses of the agents that the files name."""
-    named: dict[Endpoint, str] = {}
+    named: dict[Endpoint, tuple[str, str]] = {}
     for file in _files(node).values():
         for host in file.hosts:
             name = name_of(host, settings)
             if name not in ("", "hostport") and host.endpoint is not None:
-                named[host.endpoint] = name
-    return tuple((endpoint, name, answering.ask(endpoint)) for endpoint, name in [*named.items()][:2])
+                named[host.endpoint] = name, host.authorization
+    return tuple(
+        (endpoint, name, answering.ask(endpoint, authorization))
+        for endpoint, (name, authorization) in [*named.items()][:2]
+    )
 
 
 def _fallbacks(found: Any) -> tuple[Check, ...]:

@@ -34,10 +34,14 @@ class Answer:
 
 
 class CanaryConnection:
-    """A context manager around one canary's socket. The socket stays open so that the flow can be judged."""
+    """A context manager around one canary's socket. The socket stays open so that the flow can be judged.
 
-    def __init__(self, endpoint: Endpoint) -> None:
+    ``authorization``: the header that containerd sends to the endpoint; empty: none.
+    """
+
+    def __init__(self, endpoint: Endpoint, authorization: str = "") -> None:
         self._endpoint = endpoint
+        self._authorization = authorization
         family = socket.AF_INET6 if ":" in endpoint.host else socket.AF_INET
         self._socket = socket.socket(family, socket.SOCK_STREAM)
         self.cookie = socket_cookie(self._socket)
@@ -55,7 +59,10 @@ class CanaryConnection:
     def request(self) -> Answer:
         """Connect and send ``GET /v2/``. Blocks for at most `_ALL_S`."""
         until_s = time.monotonic() + _ALL_S
-        request = f"GET /v2/ HTTP/1.1\r\nHost: {self._endpoint}\r\nUser-Agent: shorthaul-canary\r\n\r\n"
+        lines = ["GET /v2/ HTTP/1.1", f"Host: {self._endpoint}", "User-Agent: shorthaul-canary"]
+        if self._authorization:
+            lines.append(f"Authorization: {self._authorization}")
+        request = "\r\n".join((*lines, "", ""))
         head = b""
         try:
             self._socket.settimeout(_ALL_S)

@@ -28,7 +28,7 @@ from agent.flows.messages import (
 from agent.flows.node import KnownAgent, NodeView
 from agent.flows.table import Flow, FlowTable, RttSample
 from agent.flows.verdicts import EndpointName, Verdict
-from agent.hosts.named import named_endpoints
+from agent.hosts.named import NamedMirrors, named_mirrors
 from agent.probe.canary import Answer, CanaryConnection
 from agent.probe.locate import Locator
 from agent.probe.owners import find_owners
@@ -59,12 +59,14 @@ class WatchedNode:
     """The node that the probe watches. ``view``: what the probe knows about it.
 
     ``endpoints``: where to send canaries. Called for each round, because hosts.toml may change.
+    ``authorization``: the header that containerd sends there, by the same files; empty: none.
     """
 
     name: str
     address: str
     view: NodeView
     endpoints: Callable[[], tuple[Endpoint, ...]]
+    authorization: Callable[[Endpoint], str] = lambda _: ""
 
 
 def watched_ports(settings: Settings) -> tuple[int, ...]:
@@ -86,11 +88,20 @@ def watched_node(settings: Settings) -> WatchedNode:
     )
     node_port = Endpoint(host=settings.node.address, port=probe.node_port)
 
-    def endpoints() -> tuple[Endpoint, ...]:
-        named = probe.endpoints or named_endpoints(probe.hosts_dir, {local.port, probe.node_port})
-        return named or (local, node_port)
+    told = NamedMirrors()
 
-    return WatchedNode(name=settings.node.name, address=settings.node.address, view=view, endpoints=endpoints)
+    def endpoints() -> tuple[Endpoint, ...]:
+        nonlocal told
+        told = named_mirrors(probe.hosts_dir, {local.port, probe.node_port})
+        return probe.endpoints or told.endpoints or (local, node_port)
+
+    return WatchedNode(
+        name=settings.node.name,
+        address=settings.node.address,
+        view=view,
+        endpoints=endpoints,
+        authorization=lambda endpoint: told.authorizations.get(endpoint, ""),
+    )
 
 
 def own_ips() -> frozenset[bytes]:
@@ -296,7 +307,7 @@ class Probe:
         name = self._view.endpoint(address)
         if name is None:
             return None
-        with CanaryConnection(endpoint) as connection:
+        with CanaryConnection(endpoint, self._node.authorization(endpoint)) as connection:
             judged = self._awaited[connection.cookie] = asyncio.get_running_loop().create_future()
             try:
                 answer = await asyncio.to_thread(connection.request)

@@ -71,3 +71,23 @@ def test_what_makes_only_1x_ignore_the_file_is_told_apart(text: str, words: str)
 def test_an_address_counts_in_plain_http_only() -> None:
     assert Host(url="http://127.0.0.1:30020/v2").endpoint == Endpoint(host="127.0.0.1", port=30020)
     assert Host(url="https://127.0.0.1:30020").endpoint is None
+
+
+@pytest.mark.parametrize(
+    ("header", "found"),
+    [
+        ('Authorization = ["Bearer t0k3n"]', "Bearer t0k3n"),
+        ('authorization = "Bearer t0k3n"', "Bearer t0k3n"),
+        ('X-Other = "a"', ""),
+        ('Authorization = ["Bearer a", "Bearer b"]', ""),
+        ("Authorization = []", ""),
+        ("Authorization = 5", ""),
+        ('Authorization = "Bearer a\\r\\nHost: b"', ""),
+        ('Authorization = "Bearer ü"', ""),
+    ],
+)
+def test_what_containerd_sends_to_a_host_is_read_and_never_shown(header: str, found: str) -> None:
+    text = f'[host."http://10.0.0.1:30021"]\ncapabilities = ["pull"]\n[host."http://10.0.0.1:30021".header]\n{header}\n'
+    (host,) = read_hosts_file(text.encode()).hosts
+    assert host.authorization == found
+    assert "t0k3n" not in repr(host)

@@ -127,3 +127,11 @@ def test_all_else_that_the_files_name_is_said_too(tmp_path: Path) -> None:
     assert named_mirrors(tmp_path, PORTS) == NamedMirrors(
         endpoints=(LOOPBACK,), others=("http://127.0.0.1:8000",), files=1
     )
+
+
+def test_what_containerd_sends_to_an_endpoint_is_found_and_not_shown(tmp_path: Path) -> None:
+    table = '[host."http://192.168.60.1:30021".header]\nAuthorization = ["Bearer t0k3n"]\n'
+    write(tmp_path, "docker.io", host("http://127.0.0.1:30020") + host("http://192.168.60.1:30021", table))
+    found = named_mirrors(tmp_path, PORTS)
+    assert found.authorizations == {Endpoint(host="192.168.60.1", port=30021): "Bearer t0k3n"}
+    assert "t0k3n" not in repr(found)

@@ -1,5 +1,6 @@
 """Who answers at an address."""
 
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -100,3 +101,20 @@ def test_a_fallback_that_nobody_answers_is_a_warning() -> None:
     check = fallback(HERE, "nodeport", Answerer(error="connection refused"))
     assert (check.name, check.status) == ("by the NodePort", Status.WARN)
     assert spelled("clusterip") == "ClusterIP"
+
+
+def test_a_fallback_that_refuses_what_hosts_toml_says_is_told_apart() -> None:
+    check = fallback(HERE, "nodeport", Answerer(status=401))
+    assert (check.status, "refuses what hosts.toml" in check.detail) == (Status.WARN, True)
+    assert "--key-file" in check.hint
+
+
+def test_who_is_asked_gets_what_containerd_would_send() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        endpoint = Endpoint(host="127.0.0.1", port=server.getsockname()[1])
+        thread = threading.Thread(target=ask, args=(endpoint, "Bearer t0k3n"))
+        thread.start()
+        connection, _ = server.accept()
+        with connection:
+            assert b"\r\nAuthorization: Bearer t0k3n\r\n" in connection.recv(4096)
+        thread.join()

@@ -74,3 +74,23 @@ def test_refused_connection_is_an_error() -> None:
         endpoint = Endpoint(host="127.0.0.1", port=taken.getsockname()[1])
         with CanaryConnection(endpoint) as canary:
             assert canary.request() == Answer(error="Connection refused")
+
+
+@pytest.mark.parametrize(("authorization", "lines"), [("", 0), ("Bearer t0k3n", 1)])
+def test_a_canary_sends_what_containerd_sends(authorization: str, lines: int) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        endpoint = Endpoint(host="127.0.0.1", port=server.getsockname()[1])
+        heads: list[bytes] = []
+
+        def answer() -> None:
+            connection, _ = server.accept()
+            with connection:
+                heads.append(connection.recv(4096))
+                connection.sendall(b"HTTP/1.1 401 Unauthorized\r\n\r\n")
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        with CanaryConnection(endpoint, authorization) as canary:
+            assert canary.request() == Answer()
+        thread.join()
+    assert heads[0].count(b"Authorization: Bearer t0k3n\r\n") == lines

@@ -486,14 +486,17 @@ def test_subject_is_this_machine_s_and_has_canaries_without_hosts_toml(tmp_path:
 def test_subject_takes_its_canaries_from_hosts_toml(tmp_path: Path) -> None:
     (tmp_path / "docker.io").mkdir()
     (tmp_path / "docker.io/hosts.toml").write_text(
-        '[host."http://[::1]:30020"]\n[host."https://registry.test"]\n'
+        '[host."http://[::1]:30020"]\n[host."http://[::1]:30020".header]\nAuthorization = "Bearer t0k3n"\n'
+        '[host."https://registry.test"]\n'
     )
     settings = make_settings(
         {"node": {"name": OWN, "address": "192.0.2.7"}, "probe": {"hosts_dir": str(tmp_path)}},
         [],
         base=tmp_path,
     )
-    assert watched_node(settings).endpoints() == (Endpoint(host="::1", port=30020),)
+    made, own = watched_node(settings), Endpoint(host="::1", port=30020)
+    assert made.endpoints() == (own,)
+    assert (made.authorization(own), made.authorization(Endpoint(host="::1", port=1))) == ("Bearer t0k3n", "")
 
 
 # Metrics
