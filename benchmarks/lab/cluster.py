@@ -13,6 +13,7 @@ from typing import Any, Self
 
 import yaml
 
+from benchmarks.lab.accounts import Account
 from benchmarks.lab.cgroups import make_cgroup, remove_cgroup, sweep_cgroups
 from benchmarks.lab.containerd import Containerd
 from benchmarks.lab.folders import make_folder, sweep_folders
@@ -262,6 +263,7 @@ class Cluster:
         self._delays = delays
         self.nodes: dict[str, Node] = {}
         self._registry: Registry | None = None
+        self._more_registries: list[Registry] = []
 
     def __enter__(self) -> Self:
         sweep_folders(_PREFIX)
@@ -290,6 +292,27 @@ class Cluster:
         if not isinstance(self.network, DelayNetwork):
             raise LabError("this cluster has no delays (delays=True)")
         return self.network
+
+    def add_registry(self, name: str, accounts: Sequence[Account] = (), *, tokens: bool = False) -> Registry:
+        """One more registry, see `Registry`. Every node pulls from it through its agent. Needs ``real``."""
+        if self.network is None:
+            raise LabError("more registries need namespaces (real=True)")
+        number = 3 + len(self._more_registries)
+        address = f"10.9.0.{number}"
+        made = Registry(
+            self.folder / f"registry-{number}",
+            name=name,
+            address=address,
+            port=5000,
+            netns=self.network.add_host(f"registry-{number}", address),
+            accounts=accounts,
+            tokens=tokens,
+        )
+        self._more_registries.append(made)
+        for node in self.nodes.values():
+            if node.containerd is not None:
+                node.containerd.use_mirrors(name, made.endpoint, [f"127.0.0.1:{LOCAL_PORT}"])
+        return made
 
     def node(self, name: str) -> Node:
         """The node with this name."""
@@ -338,6 +361,8 @@ class Cluster:
     def _remove_everything(self) -> None:
         for node in self.nodes.values():
             node.stop()
+        while self._more_registries:
+            self._more_registries.pop().close()
         if self._registry is not None:
             self._registry.stop()
         if self.network is not None:

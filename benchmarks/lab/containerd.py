@@ -11,6 +11,7 @@ from grpclib.client import Channel, UnaryUnaryMethod
 from grpclib.exceptions import StreamTerminatedError
 
 from benchmarks.lab import cri_pb2 as cri
+from benchmarks.lab.accounts import Account
 from benchmarks.lab.process import LabError, Process, run
 
 _CACHE = Path(__file__).resolve().parents[2] / ".cache"
@@ -145,19 +146,25 @@ class Containerd:
         self._config.write_text(self._config_text + chunks)
         self.start()
 
-    def use_mirrors(self, registry: str, server: str, mirrors: list[str]) -> None:
-        """Write a registry's hosts.toml: the mirrors in this order, then the registry itself."""
+    def use_mirrors(self, registry: str, server: str, mirrors: list[str], *, resolve: bool = True) -> None:
+        """Write a registry's hosts.toml: the mirrors in this order, then the registry itself.
+
+        ``resolve``: whether the mirrors are asked for tags.
+        """
         folder = self.certs / registry
         folder.mkdir(exist_ok=True)
         lines = [f'server = "http://{server}"', ""]
         for mirror in mirrors:
-            lines += [f'[host."http://{mirror}"]', '  capabilities = ["pull", "resolve"]', ""]
+            capabilities = '["pull", "resolve"]' if resolve else '["pull"]'
+            lines += [f'[host."http://{mirror}"]', f"  capabilities = {capabilities}", ""]
         lines += [f'[host."http://{server}"]', '  capabilities = ["pull", "resolve"]', ""]
         (folder / "hosts.toml").write_text("\n".join(lines))
 
-    def pull(self, reference: str, *, at_most_s: float = 120.0) -> None:
-        """Pull an image through CRI. Raises `PullFailed`."""
-        self._call("PullImage", cri.PullImageRequest(image=cri.ImageSpec(image=reference)), at_most_s)
+    def pull(self, reference: str, account: Account | None = None, *, at_most_s: float = 120.0) -> None:
+        """Pull an image through CRI. ``account``: the pod's pull secret. Raises `PullFailed`."""
+        auth = None if account is None else cri.AuthConfig(username=account.user, password=account.password)
+        request = cri.PullImageRequest(image=cri.ImageSpec(image=reference), auth=auth)
+        self._call("PullImage", request, at_most_s)
 
     def remove(self, reference: str) -> None:
         """Remove an image through CRI. Garbage collection removes its blobs."""

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x62\x65nchmarks/lab/cri.proto\x12\x11shorthaul.lab.cri\"\x1a\n\tImageSpec\x12\r\n\x05image\x18\x01 \x01(\t\"?\n\x10PullImageRequest\x12+\n\x05image\x18\x01 \x01(\x0b\x32\x1c.shorthaul.lab.cri.ImageSpec\"&\n\x11PullImageResponse\x12\x11\n\timage_ref\x18\x01 \x01(\t\"A\n\x12RemoveImageRequest\x12+\n\x05image\x18\x01 \x01(\x0b\x32\x1c.shorthaul.lab.cri.ImageSpec\"\x15\n\x13RemoveImageResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x62\x65nchmarks/lab/cri.proto\x12\x11shorthaul.lab.cri\"\x1a\n\tImageSpec\x12\r\n\x05image\x18\x01 \x01(\t\"0\n\nAuthConfig\x12\x10\n\x08username\x18\x01 \x01(\t\x12\x10\n\x08password\x18\x02 \x01(\t\"l\n\x10PullImageRequest\x12+\n\x05image\x18\x01 \x01(\x0b\x32\x1c.shorthaul.lab.cri.ImageSpec\x12+\n\x04\x61uth\x18\x02 \x01(\x0b\x32\x1d.shorthaul.lab.cri.AuthConfig\"&\n\x11PullImageResponse\x12\x11\n\timage_ref\x18\x01 \x01(\t\"A\n\x12RemoveImageRequest\x12+\n\x05image\x18\x01 \x01(\x0b\x32\x1c.shorthaul.lab.cri.ImageSpec\"\x15\n\x13RemoveImageResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,12 +33,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_IMAGESPEC']._serialized_start=47
   _globals['_IMAGESPEC']._serialized_end=73
-  _globals['_PULLIMAGEREQUEST']._serialized_start=75
-  _globals['_PULLIMAGEREQUEST']._serialized_end=138
-  _globals['_PULLIMAGERESPONSE']._serialized_start=140
-  _globals['_PULLIMAGERESPONSE']._serialized_end=178
-  _globals['_REMOVEIMAGEREQUEST']._serialized_start=180
-  _globals['_REMOVEIMAGEREQUEST']._serialized_end=245
-  _globals['_REMOVEIMAGERESPONSE']._serialized_start=247
-  _globals['_REMOVEIMAGERESPONSE']._serialized_end=268
+  _globals['_AUTHCONFIG']._serialized_start=75
+  _globals['_AUTHCONFIG']._serialized_end=123
+  _globals['_PULLIMAGEREQUEST']._serialized_start=125
+  _globals['_PULLIMAGEREQUEST']._serialized_end=233
+  _globals['_PULLIMAGERESPONSE']._serialized_start=235
+  _globals['_PULLIMAGERESPONSE']._serialized_end=273
+  _globals['_REMOVEIMAGEREQUEST']._serialized_start=275
+  _globals['_REMOVEIMAGEREQUEST']._serialized_end=340
+  _globals['_REMOVEIMAGERESPONSE']._serialized_start=342
+  _globals['_REMOVEIMAGERESPONSE']._serialized_end=363
 # @@protoc_insertion_point(module_scope)

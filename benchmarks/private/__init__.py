@@ -1,0 +1,1 @@
+"""Pulls of private images through the mirror, with and without the right to them."""
