@@ -1,6 +1,7 @@
 """The admin port: a table of routes, and the rules for all of them.
 
-A page that only reads answers GET and HEAD. An action answers a POST with `ACTION_HEADER`. A web page of
+A page that only reads answers GET and HEAD. An action answers a POST with `ACTION_HEADER`, on the agent's own
+Unix socket only. Who comes from elsewhere needs a token for most: see `agent.admin.access`. A web page of
 another site gets nothing: see `agent.oci.browser`. A parameter that a page does not know is an error. Every
 error is an `ErrorDocument`.
 """
@@ -8,9 +9,11 @@ error is an `ErrorDocument`.
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from aiohttp import web
 
+from agent.admin.access import Access, Way, way_of
 from agent.documents.api import ACTION, ACTION_HEADER, NO_SUCH_PAGE, ErrorDocument
 from agent.documents.codec import encode, encode_parts
 from agent.oci.browser import BrowserGuard
@@ -19,6 +22,10 @@ from agent.oci.errors import OciError
 Handler = Callable[[web.BaseRequest], Awaitable[web.Response]]
 
 _AT_ONCE_BYTES = 64 * 1024  # this much JSON takes a few milliseconds
+
+_WITHOUT_TOKEN = "from elsewhere, only /livez, /readyz and /metrics are answered without the admin token"
+_WITHOUT_TOKEN_HINT = "ask on the node itself, or name the cluster's key with --key-file (see peering.key)"
+_ACTION_ELSEWHERE = "what changes something is done at the agent's own Unix socket only"
 
 _FOR_BROWSERS = {
     # No page may read, frame or guess the type of an answer, and no proxy may keep it.
@@ -51,13 +58,22 @@ class Route:
 class AdminServer:
     """The handler behind the admin port. ``guard``: refuses what other sites' pages ask.
 
+    ``access``: who may ask for what. ``socket``: the path of the agent's own Unix socket, for hints.
     ``introduction``: headers that say whose admin port this is, for who asks for a page that is not there:
     an agent with a wrong port in its list of peers does.
     """
 
     def __init__(
-        self, routes: Iterable[Route], guard: BrowserGuard, introduction: Mapping[str, str] | None = None
+        self,
+        routes: Iterable[Route],
+        guard: BrowserGuard,
+        *,
+        access: Access | None = None,
+        socket: Path | None = None,
+        introduction: Mapping[str, str] | None = None,
     ) -> None:
+        self._access = access or Access()
+        self._socket = socket
         self.routes = {route.path: route for route in routes}
         self._guard = guard
         self._introduction = introduction or {}
@@ -79,6 +95,9 @@ class AdminServer:
 
     async def _answer(self, request: web.BaseRequest) -> web.Response:
         """The page. Raises `ApiError` and `OciError`."""
+        way = way_of(request)
+        if self._access.refusal(request, way) is not None:
+            raise ApiError(401, "UNAUTHORIZED", _WITHOUT_TOKEN, hint=_WITHOUT_TOKEN_HINT)
         refused = self._guard.refusal(request.method, request.headers)
         if refused is not None:
             raise ApiError(403, refused.code, refused.message, hint=refused.hint)
@@ -88,8 +107,15 @@ class AdminServer:
             message = f"there is no page {request.path[:200]}"
             raise ApiError(404, NO_SUCH_PAGE, message, hint=f"there are {pages}")
         _check_method(route, request)
+        if route.is_action and way is not Way.SOCKET:
+            raise ApiError(403, "ACTION_ELSEWHERE", _ACTION_ELSEWHERE, hint=self._action_hint())
         _check_query(route, request)
         return await route.handler(request)
+
+    def _action_hint(self) -> str:
+        if self._socket is None:
+            return "set health.socket to the path of one, and restart the agent"
+        return f"as root or as the agent's user: `shorthaul scrub … --socket {self._socket}`"
 
 
 async def document_response(document: object, *, status: int = 200) -> web.Response:

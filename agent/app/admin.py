@@ -4,6 +4,7 @@ import time
 from collections.abc import Mapping
 from functools import partial
 
+from agent.admin.access import Access
 from agent.admin.explain import Explainer
 from agent.admin.gauges import Gauges
 from agent.admin.routes import (
@@ -19,12 +20,15 @@ from agent.admin.routes import (
 from agent.admin.server import AdminServer
 from agent.app.core import Core
 from agent.app.outbound import Outbound
+from agent.config import Settings
 from agent.documents.times import Moment
 from agent.listen.http import HttpListener
 from agent.members.problems import Problem
 
 
-def make_admin(core: Core, outbound: Outbound, listeners: Mapping[str, HttpListener]) -> AdminServer:
+def make_admin(
+    settings: Settings, core: Core, outbound: Outbound, listeners: Mapping[str, HttpListener]
+) -> AdminServer:
     """The admin port. ``listeners``: whose connections are counted."""
     regard, readiness, clock = core.members.policy.regard, core.records.readiness, _now
     gauges = Gauges(
@@ -52,6 +56,8 @@ def make_admin(core: Core, outbound: Outbound, listeners: Mapping[str, HttpListe
     )
     return AdminServer(
         guard=core.guard,
+        access=Access(refused=partial(core.records.metrics.turned_away, "admin")),
+        socket=settings.health.socket,
         introduction=core.credentials.introduction("admin"),
         routes=[
             *metrics_routes(gauges, clock),

@@ -93,7 +93,7 @@ def make_inbound(
         )
         for name, path in REQUEST_PATHS.items()
     }
-    admin = make_admin(core, outbound, listeners)
+    admin = make_admin(settings, core, outbound, listeners)
     answering = {
         name: HttpListener(sockets[name], admin.handle, settings.http, respond=oci_error_response)
         for name in ("admin", HEALTH)

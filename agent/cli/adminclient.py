@@ -1,12 +1,18 @@
 """A client of a running agent's admin port: it requests a page, with a deadline, and decodes the document.
 
+The port may be another node's: then it is shown the cluster's admin token, if it asks for one. It may be the
+agent's own Unix socket, as ``unix:PATH``.
+
 Only commands that need it import it, because the agent's process does not. Every text of a document is made
 printable here: labels come from other machines, and a terminal obeys control characters.
 """
 
 import http.client
 import json
+import socket
 import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, TypeVar
 from urllib.parse import SplitResult, urlencode, urlsplit
 
@@ -16,6 +22,9 @@ from agent.documents.codec import DocumentInvalid, decode
 from agent.documents.topology import TopologyDocument
 
 _T = TypeVar("_T")
+
+UNIX = "unix:"
+"""What a URL begins with that is the path of a Unix socket."""
 
 _HEADERS = {"Accept": "application/json", ACTION_HEADER: ACTION}  # only actions need the second one
 
@@ -32,15 +41,21 @@ def request_json(
     *,
     method: str = "GET",
     deadline_s: float = _DEADLINE_S,
+    token: Callable[[], str | None] = lambda: None,
 ) -> Any:
     """The JSON object that the admin port at ``url`` answers for ``path``. Raises `CommandError`.
 
-    ``deadline_s``: the limit for each wait for the agent, and for reading the whole body.
+    ``deadline_s``: the limit for each wait for the agent, and for reading the whole body. ``token``: the
+    cluster's admin token, None without one; it is asked for only if the agent wants one.
     """
-    base = _parse_url(url)
-    target = f"{base.path.rstrip('/')}{path}" + (f"?{urlencode(query)}" if query else "")
+    place = _place(url)
+    target = f"{place.prefix}{path}" + (f"?{urlencode(query)}" if query else "")
     try:
-        status, body = _exchange(base, method, target, deadline_s)
+        status, body = _exchange(place, method, target, deadline_s, _HEADERS)
+        shown = token() if status == http.client.UNAUTHORIZED else None
+        if shown is not None:
+            proof = {"Authorization": f"Bearer {shown}"}
+            status, body = _exchange(place, method, target, deadline_s, _HEADERS | proof)
     except (OSError, http.client.HTTPException, ValueError) as error:  # ValueError: an impossible host
         raise _unreachable(url, error, deadline_s) from error
     return _answer(printable(url), path, status, body)
@@ -96,10 +111,46 @@ def _parse_url(url: str) -> SplitResult:
     return parts
 
 
-def _exchange(base: SplitResult, method: str, target: str, deadline_s: float) -> tuple[int, bytes]:
-    connection = http.client.HTTPConnection(base.hostname or "", base.port or 80, timeout=deadline_s)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Place:
+    """Where to connect to. ``socket``: a Unix socket; else a host and a port."""
+
+    host: str = "localhost"
+    port: int = 80
+    prefix: str = ""
+    socket: str = ""
+
+    def connection(self, timeout_s: float) -> http.client.HTTPConnection:
+        """A connection that is not open yet."""
+        if self.socket:
+            return _UnixConnection(self.socket, timeout_s)
+        return http.client.HTTPConnection(self.host, self.port, timeout=timeout_s)
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: str, timeout_s: float) -> None:
+        super().__init__("localhost", timeout=timeout_s)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+
+def _place(url: str) -> _Place:
+    if url.startswith(UNIX):
+        return _Place(socket=url.removeprefix(UNIX))
+    base = _parse_url(url)
+    return _Place(host=base.hostname or "", port=base.port or 80, prefix=base.path.rstrip("/"))
+
+
+def _exchange(
+    place: _Place, method: str, target: str, deadline_s: float, headers: Mapping[str, str]
+) -> tuple[int, bytes]:
+    connection = place.connection(deadline_s)
     try:
-        connection.request(method, target, headers=_HEADERS)
+        connection.request(method, target, headers=headers)
         with connection.getresponse() as response:
             end_s = time.monotonic() + deadline_s  # the socket's time-out begins again with every byte
             body = bytearray()
@@ -122,7 +173,10 @@ def _unreachable(url: str, error: Exception, deadline_s: float) -> CommandError:
             f"what answers at {url} does not speak HTTP as an agent does ({_words(error)})",
             hint="name the agent's admin port with --url, not one of its other listeners",
         )
-    return CommandError(f"no agent answers at {url} ({_words(error)})", hint=_IS_IT_RUNNING)
+    hint = _IS_IT_RUNNING
+    if url.startswith(UNIX):
+        hint = "is it running, is that its health.socket, and do you ask as root or as its user?"
+    return CommandError(f"no agent answers at {url} ({_words(error)})", hint=hint)
 
 
 def _words(error: Exception) -> str:

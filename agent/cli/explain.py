@@ -6,7 +6,7 @@ import re
 import sys
 
 from agent.cli.errors import CommandError
-from agent.cli.topology import add_url
+from agent.cli.topology import add_url, admin_token
 
 _DIGEST = re.compile(r"[a-z0-9]+:[0-9a-f]{32,}")
 _CUT_DIGEST = re.compile(r"sha(?:256|512):.*", re.DOTALL)
@@ -36,7 +36,9 @@ def run(arguments: argparse.Namespace) -> int:
     from agent.documents.explain import ExplainDocument
 
     try:
-        answer = adminclient.request_json(arguments.url, ExplainDocument.PATH, query)
+        answer = adminclient.request_json(
+            arguments.url, ExplainDocument.PATH, query, token=admin_token(arguments)
+        )
         if arguments.json:
             drawing.write(json.dumps(answer, indent=2))
         else:

@@ -3,9 +3,10 @@
 import argparse
 import json
 import sys
+from pathlib import Path
 
 from agent.cli.errors import CommandError
-from agent.cli.topology import add_url
+from agent.cli.topology import DEFAULT_URL, add_url, admin_token
 from agent.documents.scrub import OFF, ScrubDocument
 
 _PAGES = {
@@ -34,6 +35,13 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "pause, resume: stop reading, and go on where it stopped",
     )
     add_url(parser)
+    parser.add_argument(
+        "--socket",
+        type=Path,
+        metavar="PATH",
+        help="health.socket of the agent, at which alone it is told anything (default: that of the settings "
+        "that SHORTHAUL_CONFIG names)",
+    )
     parser.add_argument("--json", action="store_true", help="the agent's answer as it is")
     parser.set_defaults(run=run)
 
@@ -45,7 +53,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     path, method = _PAGES[arguments.do]
     try:
-        answer = adminclient.request_json(arguments.url, path, method=method)
+        url = _url(arguments, acts=method == "POST")
+        answer = adminclient.request_json(url, path, method=method, token=admin_token(arguments))
         if arguments.json:
             drawing.write(json.dumps(answer, indent=2))
         scrub = adminclient.read(ScrubDocument, answer)
@@ -55,6 +64,24 @@ def run(arguments: argparse.Namespace) -> int:
     if not arguments.json:
         drawing.write(_text(scrub))
     return 1 if scrub.withdrawn or scrub.unreadable_blobs else 0
+
+
+def _url(arguments: argparse.Namespace, *, acts: bool) -> str:
+    """Where to ask. ``acts``: something is to be changed. Raises `CommandError`."""
+    from agent.cli.adminclient import UNIX
+    from agent.cli.settings import health_socket
+
+    named: str = arguments.url
+    if arguments.socket is None and (named != DEFAULT_URL or not acts):
+        return named
+    socket = arguments.socket or health_socket()
+    if socket is None:
+        raise CommandError(
+            "an agent is told something at its own Unix socket only, and none is named",
+            hint="name its health.socket with --socket PATH, or set it if it has none",
+            status=2,
+        )
+    return f"{UNIX}{socket}"
 
 
 def _text(scrub: ScrubDocument) -> str:

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from agent.cli.errors import CommandError
 from agent.config import Settings
 from agent.config.load import ConfigError, load_settings, make_settings
 
@@ -69,6 +70,40 @@ def settings_or_none(arguments: argparse.Namespace) -> Settings | None:
     except ConfigError as error:
         print_problems(arguments.config or "the command line", error)
         return None
+
+
+def health_socket(environment: Mapping[str, str] = os.environ) -> Path | None:
+    """``health.socket`` of the settings that the environment names. None: it names none, or none is set.
+
+    Raises `CommandError` if the settings have mistakes.
+    """
+    settings = _of_environment(environment)
+    return None if settings is None else settings.health.socket
+
+
+def key_file(environment: Mapping[str, str] = os.environ) -> Path | None:
+    """``peering.key`` of the settings that the environment names. None: it names none, or none is set.
+
+    Raises `CommandError` if the settings have mistakes.
+    """
+    settings = _of_environment(environment)
+    found: Path | None = getattr(getattr(settings, "peering", None), "key", None)
+    return found
+
+
+def _of_environment(environment: Mapping[str, str]) -> Settings | None:
+    parser = argparse.ArgumentParser()
+    add_config(parser, required=False, environment=environment)
+    arguments = parser.parse_args([])
+    if arguments.config is None:
+        return None
+    try:
+        return read_settings(arguments)
+    except ConfigError as error:
+        raise CommandError(
+            f"{arguments.config} can't be used: {error.problems[0].key}: {error.problems[0].message}",
+            hint=error.problems[0].hint,
+        ) from error
 
 
 def print_problems(source: object, error: ConfigError) -> None:

@@ -3,6 +3,7 @@
 import argparse
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from agent.cli.errors import CommandError
@@ -29,30 +30,56 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "matrix", help="latencies from zone to zone", description="Show the latencies from zone to zone."
     )
     # The defaults are suppressed. Otherwise they would overwrite options that come before the word "matrix".
-    add_url(matrix, default=argparse.SUPPRESS)
+    add_url(matrix, default=argparse.SUPPRESS, key_file=argparse.SUPPRESS)
     matrix.add_argument(
         "--json", action="store_true", default=argparse.SUPPRESS, help="the agent's answer as it is"
     )
     matrix.set_defaults(view="matrix")
 
 
-def add_url(parser: argparse.ArgumentParser, *, default: str = DEFAULT_URL) -> None:
-    """Add ``--url``. Every command that asks a running agent has it."""
+def add_url(
+    parser: argparse.ArgumentParser, *, default: str = DEFAULT_URL, key_file: str | None = None
+) -> None:
+    """Add ``--url`` and ``--key-file``. Every command that asks a running agent has them."""
     parser.add_argument(
         "--url", default=default, metavar="URL", help=f"the agent's admin port (default {DEFAULT_URL})"
     )
+    parser.add_argument(
+        "--key-file",
+        type=Path,
+        default=key_file,
+        metavar="FILE",
+        help="the cluster's key, for the admin port of another node (default: peering.key of the settings "
+        "that SHORTHAUL_CONFIG names)",
+    )
+
+
+def admin_token(arguments: argparse.Namespace) -> Callable[[], str | None]:
+    """Reads the cluster's admin token where it is wanted. None if no key is named. Raises `CommandError`."""
+
+    def read() -> str | None:
+        from agent.cli.settings import key_file
+        from agent.keyring import KeysInvalid, read_keys
+
+        path = arguments.key_file or key_file()
+        try:
+            return None if path is None else read_keys(path).admin_tokens[0]
+        except KeysInvalid as error:
+            raise CommandError(f"{path}: {error}", hint=error.hint) from error
+
+    return read
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Ask the agent, then show its answer."""
     if arguments.view == "matrix" and (arguments.dot or arguments.png or arguments.all):
-        arguments.wrong("matrix takes --url and --json only")
+        arguments.wrong("matrix takes --url, --key-file and --json only")
     # Imported here and not at the top, so that the agent's process does not load them.
     from agent.cli import adminclient, drawing
     from agent.documents.topology import TopologyDocument
 
     try:
-        answer = adminclient.request_json(arguments.url, TopologyDocument.PATH)
+        answer = adminclient.request_json(arguments.url, TopologyDocument.PATH, token=admin_token(arguments))
         if arguments.json:
             drawing.write(json.dumps(answer, indent=2))
             return 0

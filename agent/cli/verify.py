@@ -120,11 +120,14 @@ def _checks(settings: Settings) -> "tuple[Check, ...]":
 
 def _ask_agent(settings: Settings) -> AgentWord:
     """What this node's agent says. It knows what containerd's own connections met."""
-    from agent.cli.adminclient import read, request_json
+    from agent.cli.adminclient import UNIX, read, request_json
     from agent.cli.errors import CommandError
     from agent.documents.flows import FlowsDocument
 
-    url, until_s = f"http://{settings.listen.admin}", time.monotonic() + _HEARD_S
+    # Its own socket asks for no token, wherever the admin port listens.
+    socket, until_s = settings.health.socket, time.monotonic() + _HEARD_S
+    by_socket = socket is not None and socket.exists()
+    url = f"{UNIX}{socket}" if by_socket else f"http://{settings.listen.admin}"
     while True:
         try:
             document = read(FlowsDocument, request_json(url, FlowsDocument.PATH, deadline_s=_AGENT_S))

@@ -1,11 +1,17 @@
 """Content that is wrong on this node's own disk: found by reading it."""
 
 import os
+import subprocess
+import sys
 from dataclasses import dataclass
+from pathlib import Path
 from random import Random
 from typing import Any
 
 import pytest
+
+from agent.cli.adminclient import request_json
+from agent.cli.errors import CommandError
 
 from .agents import (
     ADMIN,
@@ -41,11 +47,23 @@ def _corrupt(node: Node, found_by: str) -> float:
 
 def _scrub(node: Node, what: str = "") -> dict[str, Any]:
     """Tell the scrub something, or nothing; what it says."""
-    headers = {"Shorthaul-Action": "1"}
-    reply = node.ask(f"/api/scrub{what}", port=ADMIN, method="POST" if what else "GET", headers=headers)
-    assert reply.status == 200
-    state: dict[str, Any] = reply.json()
-    return state
+    if not what:
+        reply = node.ask("/api/scrub", port=ADMIN)
+        assert reply.status == 200
+        state: dict[str, Any] = reply.json()
+        return state
+    told: dict[str, Any] = request_json(f"unix:{_socket(node)}", f"/api/scrub{what}", method="POST")
+    return told
+
+
+def _socket(node: Node) -> Path:
+    """Where the agent is told something."""
+    return node.config.with_suffix(".sock")
+
+
+def _add(site: Site, name: str, **settings: Any) -> Node:
+    """A node with such a socket."""
+    return site.add(name, health={"socket": str(site.folder / f"{name}.sock")}, **settings)
 
 
 def _is_withdrawn(node: Node, content: bytes) -> None:
@@ -93,7 +111,7 @@ def test_a_corrupt_blob_is_found_withdrawn_counted_and_taken_from_a_peer(site: S
 
 
 def test_a_corrupt_blob_that_nobody_else_has_is_a_404(site: Site) -> None:
-    node = site.add("alone", scrub=_SCRUB)
+    node = _add(site, "alone", scrub=_SCRUB)
     content = _bytes_of("alone")
     node.put(content)
     site.start()
@@ -120,7 +138,7 @@ def test_a_corrupt_blob_is_counted_once_however_often_it_is_passed(site: Site) -
 
 def test_a_blob_that_is_replaced_is_offered_again_and_counts_again(site: Site) -> None:
     content = _bytes_of("again")
-    node = site.add("alone", scrub=_SCRUB)
+    node = _add(site, "alone", scrub=_SCRUB)
     node.put(content)
     site.start()
     for times in (1, 2):
@@ -134,7 +152,7 @@ def test_a_blob_that_is_replaced_is_offered_again_and_counts_again(site: Site) -
 
 def test_a_corrupt_blob_that_is_removed_and_comes_back_is_offered_again(site: Site) -> None:
     content = _bytes_of("comes back")
-    node = site.add("alone", scrub=_SCRUB)
+    node = _add(site, "alone", scrub=_SCRUB)
     node.put(content)
     site.start()
     _flip(node, content)
@@ -158,7 +176,7 @@ def test_a_peer_goes_elsewhere_once_the_near_copy_is_withdrawn(site: Site) -> No
 
 def test_scrubbing_pauses_and_resumes(site: Site) -> None:
     content = _bytes_of("paused")
-    node = site.add("alone", scrub=_SCRUB)
+    node = _add(site, "alone", scrub=_SCRUB)
     node.put(content)
     site.start()
     wait_for(lambda: node.metric("shorthaul_scrubbed_bytes_total") >= len(content), "a round is over")
@@ -183,12 +201,14 @@ def test_scrubbing_pauses_and_resumes(site: Site) -> None:
 
 
 def test_the_scrub_is_told_by_a_post_that_is_meant_so(site: Site) -> None:
-    node = site.add("alone", scrub=_SCRUB)
+    node = _add(site, "alone", scrub=_SCRUB)
     site.start()
     for what in ("start", "pause", "resume"):
         assert node.ask(f"/api/scrub/{what}", port=ADMIN).status == 405
-        # As a page in a browser could send it, unasked.
+        # As a page in a browser could send it, unasked, and as no page can.
         assert node.ask(f"/api/scrub/{what}", port=ADMIN, method="POST").status == 403
+        meant = node.ask(f"/api/scrub/{what}", port=ADMIN, method="POST", headers={"Shorthaul-Action": "1"})
+        assert (meant.status, meant.json()["code"]) == (403, "ACTION_ELSEWHERE")
         assert node.ask(f"/api/scrub/{what}", port=LOCAL, method="POST").status in (404, 405)
     assert node.ask("/api/scrub/stop", port=ADMIN, method="POST").status in (404, 405)
     assert _scrub(node)["paused"] is False
@@ -196,7 +216,7 @@ def test_the_scrub_is_told_by_a_post_that_is_meant_so(site: Site) -> None:
 
 def test_a_round_of_the_scrub_begins_when_it_is_started_even_if_it_was_paused(site: Site) -> None:
     content = _bytes_of("started")
-    node = site.add("alone", scrub={"bytes_per_s": 1 << 30, "round_s": 86_400})
+    node = _add(site, "alone", scrub={"bytes_per_s": 1 << 30, "round_s": 86_400})
     node.put(content)
     site.start()
     wait_for(lambda: _scrub(node)["round"]["finished"] == 1, "the first round is over")
@@ -209,11 +229,12 @@ def test_a_round_of_the_scrub_begins_when_it_is_started_even_if_it_was_paused(si
 
 
 def test_a_scrub_that_is_off_can_not_be_started_and_says_why(site: Site) -> None:
-    node = site.add("off", scrub=_NO_SCRUB)
+    node = _add(site, "off", scrub=_NO_SCRUB)
     site.start()
-    reply = node.ask("/api/scrub/start", port=ADMIN, method="POST", headers={"Shorthaul-Action": "1"})
-    assert (reply.status, reply.json()["code"]) == (409, "SCRUB_OFF")
-    assert "scrub.bytes_per_s" in reply.json()["hint"]
+    with pytest.raises(CommandError) as caught:
+        _scrub(node, "/start")
+    assert "scrub.bytes_per_s is 0" in str(caught.value)
+    assert "scrub.bytes_per_s" in caught.value.hint
 
 
 def test_a_scrub_that_is_off_reads_nothing(site: Site) -> None:
@@ -352,3 +373,22 @@ def test_a_manifest_that_lies_about_a_size_costs_nobody_the_blob(site: Site) -> 
     empty.blob(content)  # whoever asks: that nobody has what the manifest says is nobody's fault
     assert empty.metric("shorthaul_peers_cooling") == 0
     assert empty.transfers()["not_asked"] == []
+
+
+def test_only_root_and_the_agents_user_can_open_the_socket_that_takes_orders(site: Site) -> None:
+    node = _add(site, "alone", scrub=_SCRUB)
+    site.start()
+    assert _socket(node).stat().st_mode & 0o777 == 0o600
+    command = [str(Path(sys.executable).parent / "shorthaul"), "scrub", "pause"]
+    by_settings = {**os.environ, "SHORTHAUL_CONFIG": str(node.config)}
+    assert subprocess.run(command, env=by_settings, check=False).returncode == 0
+    assert _scrub(node)["paused"] is True
+    nobody = subprocess.run(
+        [*command, "--socket", str(_socket(node))], user=65534, capture_output=True, text=True, check=False
+    )
+    assert nobody.returncode == 1
+    assert "do you ask as root or as its user?" in nobody.stderr
+    unnamed = {name: value for name, value in os.environ.items() if name != "SHORTHAUL_CONFIG"}
+    lost = subprocess.run(command, env=unnamed, capture_output=True, text=True, check=False)
+    assert lost.returncode == 2
+    assert "health.socket" in lost.stderr

@@ -3,6 +3,7 @@
 import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import aiohttp
 import pytest
@@ -33,6 +34,7 @@ class Admin:
     """A server with a page and an action. ``acted``: how often the action ran."""
 
     url: str = ""
+    socket: str = ""
     acted: list[str] = field(default_factory=list)
     limits: list[int] = field(default_factory=list)
 
@@ -46,27 +48,38 @@ class Admin:
 
     async def ask(self, method: str, path: str, **headers: str) -> tuple[int, dict[str, str], str]:
         """Status, headers and body of the answer."""
+        return await self._ask(None, method, path, headers)
+
+    async def at_socket(self, method: str, path: str, **headers: str) -> tuple[int, dict[str, str], str]:
+        """The same at the Unix socket."""
+        return await self._ask(aiohttp.UnixConnector(self.socket), method, path, headers)
+
+    async def _ask(
+        self, connector: aiohttp.UnixConnector | None, method: str, path: str, headers: dict[str, str]
+    ) -> tuple[int, dict[str, str], str]:
         async with (
-            aiohttp.ClientSession() as session,
+            aiohttp.ClientSession(connector=connector) as session,
             session.request(method, f"{self.url}{path}", headers=headers) as reply,
         ):
             return reply.status, dict(reply.headers), await reply.text()
 
 
 @pytest.fixture
-async def admin() -> AsyncIterator[Admin]:
-    made = Admin()
+async def admin(tmp_path: Path) -> AsyncIterator[Admin]:
+    made = Admin(socket=str(tmp_path / "own.sock"))
     server = AdminServer(
         [
             Route(path="/page", handler=made.page, query=("limit",)),
             Route(path="/act", handler=made.act, is_action=True),
         ],
         BrowserGuard([]),
+        socket=Path(made.socket),
     )
     runner = web.ServerRunner(web.Server(server.handle))
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
+    await web.UnixSite(runner, made.socket).start()
     made.url = site.name if not site.name.endswith(":0") else f"http://127.0.0.1:{runner.addresses[0][1]}"
     try:
         yield made
@@ -81,11 +94,22 @@ async def test_page_is_the_document_as_json(admin: Admin) -> None:
 
 
 async def test_action_is_a_post_that_no_page_in_a_browser_sends(admin: Admin) -> None:
-    assert (await admin.ask("POST", "/act"))[0] == 403
-    assert (await admin.ask("GET", "/act", **{ACTION_HEADER: "1"}))[0] == 405
+    assert (await admin.at_socket("POST", "/act"))[0] == 403
+    assert (await admin.at_socket("GET", "/act", **{ACTION_HEADER: "1"}))[0] == 405
     assert admin.acted == []
-    assert (await admin.ask("POST", "/act", **{ACTION_HEADER: "1"}))[0] == 200
+    assert (await admin.at_socket("POST", "/act", **{ACTION_HEADER: "1"}))[0] == 200
     assert admin.acted == ["/act"]
+
+
+async def test_nothing_that_comes_by_tcp_changes_anything_and_the_hint_names_the_socket(admin: Admin) -> None:
+    status, _, body = await admin.ask("POST", "/act", **{ACTION_HEADER: "1"})
+    error = json.loads(body)
+    assert (status, error["code"], admin.acted) == (403, "ACTION_ELSEWHERE", [])
+    assert f"--socket {admin.socket}" in error["hint"]
+
+
+async def test_the_socket_reads_as_well(admin: Admin) -> None:
+    assert (await admin.at_socket("GET", "/page"))[0] == 200
 
 
 @pytest.mark.parametrize("value", ["", "0", "false", "no", "2", "1, 1", "one", "11", "true"])

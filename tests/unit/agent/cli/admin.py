@@ -24,6 +24,8 @@ SHOWN_ODD = '<b>"[red]x[/red]\\N\\\\" &lt; {a|b} :smile: 日本 e\u0301 \\u202e\
 class AdminTwin:
     """``asked``: the requests so far. ``acted``: those that change something, with their header.
 
+    ``shown``: their tokens.
+
     The answer can be changed at any time.
     """
 
@@ -32,6 +34,7 @@ class AdminTwin:
     status: int = 200
     asked: list[str] = field(default_factory=list)
     acted: list[tuple[str, str | None]] = field(default_factory=list)
+    shown: list[str | None] = field(default_factory=list)
 
 
 @contextmanager
@@ -41,6 +44,7 @@ def admin(answer: Json | bytes, *, status: int = 200) -> Iterator[AdminTwin]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             twin.asked.append(self.path)
+            twin.shown.append(self.headers["Authorization"])
             self.send_response(twin.status)
             self.send_header("Content-Length", str(len(twin.body)))
             self.end_headers()

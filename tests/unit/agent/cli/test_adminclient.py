@@ -5,6 +5,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -216,3 +217,28 @@ def test_explanation_of_an_older_agent_is_read_without_what_it_lacks() -> None:
         del holder["rtt_us"], holder["load"]
     view = read(ExplainDocument, answer)
     assert (view.image, view.content, view.holders[0].rtt_us, view.holders[0].load) == (None, (), None, None)
+
+
+def test_the_token_is_shown_only_to_who_asks_for_it() -> None:
+    asked: list[int] = []
+
+    def token() -> str:
+        asked.append(1)
+        return "t0k3n"
+
+    with admin({}) as twin:
+        request_json(twin.url, "/api/topology", token=token)
+        assert (twin.shown, asked) == ([None], [])
+    with admin({"code": "UNAUTHORIZED", "message": "m", "hint": "h"}, status=401) as twin:
+        with pytest.raises(CommandError):
+            request_json(twin.url, "/api/topology", token=token)
+        assert twin.shown == [None, "Bearer t0k3n"]
+        with pytest.raises(CommandError) as caught:
+            request_json(twin.url, "/api/topology")
+        assert (str(caught.value), caught.value.hint) == ("m", "h")
+
+
+def test_a_unix_socket_that_is_not_there_is_an_error_with_a_hint(tmp_path: Path) -> None:
+    error = failure(f"unix:{tmp_path}/none.sock")
+    assert "no agent answers at unix:" in str(error)
+    assert "health.socket" in error.hint
