@@ -42,6 +42,15 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "by commas; default: all of them)",
     )
     parser.add_argument(
+        "--no-tags",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a registry that containerd is to ask itself what a tag is, with the pod's credentials: one "
+        "that decides who may have its images (registries.authorize). Bytes still come from the mirror "
+        "(repeatable, or separated by commas)",
+    )
+    parser.add_argument(
         "--endpoints",
         metavar="LIST",
         help="what containerd tries, in order: hostport, nodeport, clusterip (default: those that have an "
@@ -101,7 +110,7 @@ def run(arguments: argparse.Namespace) -> int:
         node = find_node(arguments)
         release = _release(arguments, node)
         mirror = _mirror(arguments, release)
-        registries = _registries(arguments.registry)
+        registries = _registries(arguments.registry, "--registry")
         return _configure(arguments, node, mirror, registries, release)
     except CommandError as error:
         print(error.lines, file=sys.stderr)
@@ -117,9 +126,10 @@ def _configure(
 ) -> int:
     from agent.hosts.plan import plan_configure
 
+    tagless = _registries(arguments.no_tags, "--no-tags")
     done = carry_out(
         node,
-        lambda tree: plan_configure(tree, mirror, registries),
+        lambda tree: plan_configure(tree, mirror, registries, tagless=tagless),
         lambda change, path: _show(change, path, dry_run=arguments.dry_run),
         dry_run=arguments.dry_run,
         create=True,
@@ -260,7 +270,7 @@ def _endpoints(arguments: argparse.Namespace, release: str) -> "dict[Endpoint, s
     return found
 
 
-def _registries(values: list[str]) -> tuple[str, ...]:
+def _registries(values: list[str], option: str) -> tuple[str, ...]:
     from agent.hosts.plan import DEFAULT
     from agent.oci.errors import NameInvalid
     from agent.oci.registry import DOCKER_HUB, parse_registry
@@ -273,7 +283,7 @@ def _registries(values: list[str]) -> tuple[str, ...]:
             parsed = parse_registry(name)
         except NameInvalid as error:
             raise CommandError(
-                f"--registry {name[:80]!r} is not a registry", hint="write HOST or HOST:PORT", status=2
+                f"{option} {name[:80]!r} is not a registry", hint="write HOST or HOST:PORT", status=2
             ) from error
         # The directory has the name as images have it: containerd does not drop a port 443.
         found[DOCKER_HUB if parsed == DOCKER_HUB else name.lower()] = None

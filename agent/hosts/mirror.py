@@ -7,7 +7,7 @@ not know differs by version: a capability (``referrers``) makes 1.6 to 2.1 drop 
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from agent.config import Endpoint
 from agent.hosts.toml import quoted
@@ -37,6 +37,11 @@ class Mirror:
     def urls(self) -> tuple[str, ...]:
         """The endpoints as hosts.toml names them."""
         return tuple(f"http://{endpoint}" for endpoint in self.endpoints)
+
+    @property
+    def without_tags(self) -> "Mirror":
+        """The same for bytes only: containerd then asks the registry itself what a tag is."""
+        return replace(self, capabilities=("pull",))
 
     def has_token(self, url: str) -> bool:
         """Whether the table of this address has the token in it."""

@@ -114,13 +114,20 @@ class _Known:
         return self.mode if self.mode_to_return is None else self.mode_to_return
 
 
-def plan_configure(tree: Tree, mirror: Mirror, registries: Sequence[str] = ()) -> Plan:
-    """Put the mirror into the files of these registries, and into no other. None given: of all registries."""
-    planner = _Planner(tree, mirror)
+def plan_configure(
+    tree: Tree, mirror: Mirror, registries: Sequence[str] = (), *, tagless: Sequence[str] = ()
+) -> Plan:
+    """Put the mirror into the files of these registries, and into no other. None given: of all registries.
+
+    ``tagless``: those of which it is asked for bytes only. Each needs a file of its own for that.
+    """
+    apart = [directory_of(registry, tree.entries) for registry in tagless]
+    planner = _Planner(tree, mirror, frozenset(apart))
     if registries:
         names = dict.fromkeys(directory_of(registry, tree.entries) for registry in registries)
     else:
-        names = dict.fromkeys([DEFAULT, *(name for name in sorted(tree.entries) if planner.takes(name))])
+        taken = (name for name in sorted(tree.entries) if planner.takes(name))
+        names = dict.fromkeys([DEFAULT, *taken, *apart])
     for name in names:
         planner.add(name)
     for name in sorted(tree.entries.keys() - names.keys()):
@@ -145,8 +152,9 @@ def directory_of(registry: str, present: Iterable[str]) -> str:
 
 
 class _Planner:
-    def __init__(self, tree: Tree, mirror: Mirror) -> None:
+    def __init__(self, tree: Tree, mirror: Mirror, tagless: frozenset[str] = frozenset()) -> None:
         self._tree = tree
+        self._tagless = tagless
         self._mirror = mirror
         self._known: dict[str, _Known] = {}
         self._changes: list[Change] = []
@@ -283,16 +291,17 @@ class _Planner:
 
     def _merged(self, name: str, known: _Known) -> tuple[Merged, frozenset[Made]]:
         """The new file, and what is made with it. Raises `TomlInvalid`, `CantMerge`."""
+        mirror = self._mirror.without_tags if name in self._tagless else self._mirror
         old = known.part.made if known.part else frozenset()
         if known.owner or (known.owner is not None and Made.FILE not in old):
             made = old - {Made.NEWLINE}
-            return merge(known.owner, self._mirror, made, mode=known.owners_mode), made
+            return merge(known.owner, mirror, made, mode=known.owners_mode), made
         made = old | {Made.FILE}
         if name not in self._tree.entries:
             made |= {Made.DIRECTORY}
         if self._made_certs_d:
             made |= {Made.CERTS_D}
-        return merge_copy(self._said_before(name, made), self._mirror, made), made
+        return merge_copy(self._said_before(name, made), mirror, made), made
 
     def _copies_default(self, name: str, known: _Known, made: frozenset[Made]) -> bool:
         return not known.owner and Made.DIRECTORY in made and name != DEFAULT

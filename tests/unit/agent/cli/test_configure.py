@@ -328,3 +328,16 @@ def test_without_a_key_file_an_old_token_goes_and_the_file_may_be_read_again(
     assert configure(root, "--nodeport", "192.168.60.1:30021") == 0
     assert "header" not in file.read_text()
     assert stat.S_IMODE(file.stat().st_mode) == 0o644
+
+
+def test_registry_that_decides_is_named_by_an_option(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert configure(root, "--no-tags", "private.example:5000,Ghcr.io") == 0
+    for name, capabilities in (
+        ("private.example:5000", ["pull"]),
+        ("ghcr.io", ["pull"]),
+        ("_default", ["pull", "resolve"]),
+    ):
+        text = (root / f"etc/containerd/certs.d/{name}/hosts.toml").read_text()
+        assert [each["capabilities"] for each in tomllib.loads(text)["host"].values()] == [capabilities]
+    assert configure(root, "--no-tags", "not/a registry") == 2
+    assert "--no-tags 'not/a registry' is not a registry" in capsys.readouterr().err

@@ -318,3 +318,23 @@ def test_what_is_made_goes_with_the_last_file() -> None:
     named = configured(made, "docker.io")
     assert Made.CERTS_D in change(plan_unconfigure(named), "docker.io").made
     assert done(named, plan_unconfigure(named)) == nothing
+
+
+def test_registry_that_decides_is_asked_for_its_tags_by_containerd_itself() -> None:
+    before = tree({DEFAULT: 'ca = "x.crt"\n', "quay.io": HUB})
+    after = done(before, plan_configure(before, CLOSED, tagless=["private.example:5000", "quay.io"]))
+    for name in ("private.example:5000", "quay.io"):
+        assert [table["capabilities"] for table in document(after, name)["host"].values()] == [["pull"]] * 2
+    assert document(after, "private.example:5000")["ca"] == "../_default/x.crt"
+    assert document(after, "quay.io")["server"] == "https://registry-1.docker.io"
+    assert document(after, DEFAULT)["host"][FIRST]["capabilities"] == ["pull", "resolve"]
+    later = done(after, plan_configure(after, CLOSED))
+    assert "private.example:5000" not in later.entries
+    assert document(later, "quay.io")["host"][FIRST]["capabilities"] == ["pull", "resolve"]
+    assert done(after, plan_unconfigure(after)).entries["quay.io"].hosts == before.entries["quay.io"].hosts
+
+
+def test_registry_that_decides_and_is_not_mirrored_gets_no_file() -> None:
+    plan = plan_configure(Tree(), MIRROR, ["docker.io"], tagless=["private.example", "docker.io"])
+    assert [each.name for each in plan.changes] == ["docker.io"]
+    assert b'capabilities = ["pull"]' in (change(plan, "docker.io").after or b"")
