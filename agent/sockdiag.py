@@ -10,9 +10,9 @@ import errno
 import os
 import socket
 import struct
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from ipaddress import IPv6Address, ip_address
 
 _NETLINK_SOCK_DIAG, _SOCK_DIAG_BY_FAMILY = 4, 20
 _REQUEST, _DUMP = 1, 0x300
@@ -80,8 +80,9 @@ class SocketAsker:
         TIME_WAIT, and the kernel then tells user 0: that must not pass for root.
         """
         source, target = _packed(own[0]), _packed(other[0])
+        ports = _ports(own[1], other[1])
         family = socket.AF_INET if len(source) == 4 else socket.AF_INET6
-        identity = (*_ports(own[1], other[1]), source, target, 0, _NO_COOKIE, _NO_COOKIE)
+        identity = (*ports, source, target, 0, _NO_COOKIE, _NO_COOKIE)
         question = _QUESTION.pack(family, socket.IPPROTO_TCP, 0, _ANY_STATE, *identity)
         try:
             answer = self._ask(question)
@@ -90,10 +91,11 @@ class SocketAsker:
         except OSError as error:
             self.close()
             raise SocketUnknown(error.strerror or str(error), gone=False) from error
-        found, state, ends = _read(answer)
-        if state in (_LISTENING, _TIME_WAIT) or ends != (*own, *other) or found.inode == 0:
+        found, state, _, ends = _fields(answer)
+        if state in (_LISTENING, _TIME_WAIT) or ends != (*ports, source, target) or found[1] == 0:
             raise SocketUnknown("it was closed", gone=True)
-        return found
+        uid, inode = found
+        return TcpSocket(host=own[0], port=own[1], uid=uid, inode=inode, cgroup=_cgroup(answer))
 
     def _ask(self, question: bytes) -> bytes:
         if self._netlink is None:
@@ -143,38 +145,46 @@ def _dump(family: int) -> Iterator[TcpSocket]:
                     return
                 if kind == _ERROR or length < _HEADER.size:
                     raise OSError(f"sock_diag: error {part[16:20].hex()}")
-                yield _read(part[_HEADER.size : length])[0]
+                yield _read(part[_HEADER.size : length])
                 part = part[(length + 3) & ~3 :]
 
 
-def _read(message: bytes) -> tuple[TcpSocket, int, tuple[str, int, str, int]]:
-    """The socket, its state, and both ends: own address and port, the other's."""
+def _read(message: bytes) -> TcpSocket:
+    (uid, inode), _, family, (port, _, source, _) = _fields(message)
+    host = socket.inet_ntop(socket.AF_INET if len(source) == 4 else family, source)
+    number = int.from_bytes(port, "big")
+    return TcpSocket(host=host, port=number, uid=uid, inode=inode, cgroup=_cgroup(message))
+
+
+def _fields(message: bytes) -> tuple[tuple[int, int], int, int, tuple[bytes, bytes, bytes, bytes]]:
+    """User and inode; the state; the family; both ends: own port, the other's, own address, the other's."""
     family, state, _, _, port, other_port, source, target, *_rest, uid, inode = _ANSWER.unpack_from(message)
-    cgroup, at = 0, _ANSWER.size
+    ends = (port, other_port, _plain(family, source), _plain(family, target))
+    return (uid, inode), state, family, ends
+
+
+def _cgroup(message: bytes) -> int:
+    at = _ANSWER.size
     while at + _ATTRIBUTE.size <= len(message):
         length, kind = _ATTRIBUTE.unpack_from(message, at)
         if kind == _CGROUP_ID and length >= _ATTRIBUTE.size + 8:
-            cgroup = struct.unpack_from("=Q", message, at + _ATTRIBUTE.size)[0]
+            return int.from_bytes(message[at + _ATTRIBUTE.size : at + _ATTRIBUTE.size + 8], sys.byteorder)
         at += max((length + 3) & ~3, _ATTRIBUTE.size)
-    host, number = _shown(family, source), int.from_bytes(port, "big")
-    found = TcpSocket(host=host, port=number, uid=uid, inode=inode, cgroup=cgroup)
-    return found, state, (host, number, _shown(family, target), int.from_bytes(other_port, "big"))
-
-
-def _shown(family: int, address: bytes) -> str:
-    if family == socket.AF_INET:
-        return socket.inet_ntop(socket.AF_INET, address[:4])
-    if address[:12] == _MAPPED:
-        return socket.inet_ntop(socket.AF_INET, address[12:])
-    return socket.inet_ntop(socket.AF_INET6, address)
+    return 0
 
 
 def _packed(host: str) -> bytes:
     """The address in 4 bytes, or in 16. The kernel finds a v4-mapped one among the IPv4 ones."""
-    address = ip_address(host)
-    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
-        return address.ipv4_mapped.packed
-    return address.packed
+    if ":" not in host:
+        return socket.inet_pton(socket.AF_INET, host)
+    return _plain(socket.AF_INET6, socket.inet_pton(socket.AF_INET6, host.partition("%")[0]))
+
+
+def _plain(family: int, address: bytes) -> bytes:
+    """The same in 4 bytes if it is of IPv4, also if a socket for IPv6 has it."""
+    if family == socket.AF_INET:
+        return address[:4]
+    return address[12:] if address.startswith(_MAPPED) else address
 
 
 def _ports(own: int, other: int) -> tuple[bytes, bytes]:

@@ -98,7 +98,8 @@ class HttpListener:
             lingering_time=1.0,
         )
         self._web.path, self._web.watcher = path, watcher
-        self._web.clients = clients if clients is not None and clients.asks else None
+        if clients is not None and clients.asks:
+            self._web.clients, self._web.place = clients, self.place
         self._web.respond = respond or error_response
         self._handler = handler
         self._running: set[asyncio.Task[object]] = set()
@@ -285,6 +286,7 @@ class _Protocol(RequestHandler):
         "clients",
         "half_closed",
         "path",
+        "place",
         "respond",
         "upgraded",
         "used_s",
@@ -294,13 +296,14 @@ class _Protocol(RequestHandler):
     path: RequestPath | None
     watcher: ConnectionWatcher | None
     clients: ClientAsker | None
+    place: tuple[str, int]
     respond: Callable[[OciError], web.Response]
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.busy = self.half_closed = self.called_before = self.upgraded = False
         self.answered = 0
         self.used_s = time.monotonic()  # when it connected, or when its last response ended
-        self.caller = None if self.path is None else _caller(self.path, transport, self.clients)
+        self.caller = None if self.path is None else _caller(self.path, transport, self.clients, self.place)
         if self.watcher is not None and self.caller is not None:
             self.watcher.accepted(self.caller.cookie)
         super().connection_made(transport)
@@ -356,6 +359,7 @@ class _Server(web.Server):
     path: RequestPath | None = None
     watcher: ConnectionWatcher | None = None
     clients: ClientAsker | None = None
+    place = ("", 0)
     respond: Callable[[OciError], web.Response]
     accepted = 0
 
@@ -363,19 +367,20 @@ class _Server(web.Server):
         self.accepted += 1
         protocol = _Protocol(self, loop=self._loop, **self._kwargs)
         protocol.path, protocol.watcher, protocol.respond = self.path, self.watcher, self.respond
-        protocol.clients = self.clients
+        protocol.clients, protocol.place = self.clients, self.place
         return protocol
 
 
-def _caller(path: RequestPath, transport: asyncio.BaseTransport, clients: ClientAsker | None) -> Caller:
+def _caller(
+    path: RequestPath, transport: asyncio.BaseTransport, clients: ClientAsker | None, place: tuple[str, int]
+) -> Caller:
     peer = transport.get_extra_info("peername")
-    own = transport.get_extra_info("sockname")
     return Caller(
         listener=path,
         address=peer[0] if peer else "",  # the connection has ended already
         cookie=_cookie(transport),
         connected_s=time.monotonic(),
-        maker=clients.maker(peer[:2], own[:2]) if clients is not None and peer and own else None,
+        maker=clients.maker(peer[:2], place) if clients is not None and peer else None,
     )
 
 
