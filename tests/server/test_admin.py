@@ -148,6 +148,33 @@ def test_page_whose_own_name_leads_here_reads_nothing_on_any_listener(
         assert not [name for name in reply.headers if name.lower().startswith("access-control-")]
 
 
+@pytest.mark.parametrize(
+    ("target", "hosts"),
+    [
+        ("/api/costs", ["localhost", "evil.example"]),
+        ("/api/costs", ["evil.example", "localhost"]),
+        ("/api/costs", ["localhost", "localhost"]),
+        ("/api/costs", ["localhost, evil.example"]),
+        ("/api/costs", ["localhost:9090:evil.example"]),
+        ("/api/costs", ["localhost@evil.example"]),
+        ("/api/costs", ["127.0.0.1.evil.example."]),
+        ("/api/costs", ["[::1].evil.example"]),
+        ("/api/costs", ["localhost\x00.evil.example"]),
+        ("/api/costs", ["localhost..", "localhost"]),
+        ("http://localhost/api/costs", ["evil.example"]),
+        ("http://user@localhost:9090/api/costs", ["evil.example:9090"]),
+        ("//localhost/api/costs", ["evil.example"]),
+    ],
+)
+def test_no_trick_with_names_opens_the_admin_port(rings: Rings, target: str, hosts: list[str]) -> None:
+    lines = [f"GET {target} HTTP/1.1", *(f"Host: {host}" for host in hosts)]
+    with connected(rings.asking.address, ADMIN) as sock:
+        sock.sendall("".join(f"{line}\r\n" for line in (*lines, "")).encode("latin-1"))
+        reply = read_reply(sock)
+    assert reply.status in (400, 403)
+    assert b"usd" not in reply.body
+
+
 @pytest.mark.parametrize("port", [LOCAL, SERVICE, PEER])
 @pytest.mark.parametrize(
     "host", ["localhost", "LOCALHOST:30020", "[::1]:30020", "asking", "ASKING:1", "mirror.corp.example"]
