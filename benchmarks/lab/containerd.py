@@ -68,7 +68,7 @@ class PullFailed(LabError):
 
 class Containerd:
     """One daemon in one namespace. ``config``: TOML behind the usual configuration. ``group``: its
-    process's group id. ``binary``: where it is; its ctr is beside it.
+    process's group id. ``debug``: it logs all that it can. ``binary``: where it is; its ctr is beside it.
     """
 
     def __init__(
@@ -80,6 +80,7 @@ class Containerd:
         cgroup: Path | None = None,
         config: str = "",
         group: int | None = None,
+        debug: bool = False,
     ) -> None:
         binary = VERSIONS[version]
         if not binary.exists():
@@ -99,6 +100,7 @@ class Containerd:
         self.binary = binary
         self._netns = netns
         self._cgroup = cgroup
+        self._debug = ["--log-level", "debug"] if debug else []
         self._through = [] if group is None else ["setpriv", f"--regid={group}", "--clear-groups"]
         self.start()
 
@@ -114,7 +116,7 @@ class Containerd:
 
     def start(self) -> None:
         """Start the daemon, and wait until it answers over CRI."""
-        command = [*self._through, str(self.binary), "--config", str(self._config)]
+        command = [*self._through, str(self.binary), "--config", str(self._config), *self._debug]
         self._process = Process(command, log=self.folder / "log", netns=self._netns, cgroup=self._cgroup)
         self._process.wait_until(self._answers, f"containerd {self.version}")
 
