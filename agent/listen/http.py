@@ -13,14 +13,15 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Protocol
 
-from aiohttp import StreamReader, web
+from aiohttp import HttpVersion11, StreamReader, web
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http_exceptions import LineTooLong
 from aiohttp.http_parser import RawRequestMessage
-from aiohttp.web_protocol import RequestHandler
+from aiohttp.web_protocol import ERROR, RequestHandler
 
 from agent.config import HttpSettings
 from agent.listen.caller import Caller, Maker
+from agent.listen.headcheck import head_problem
 from agent.listen.sockets import BACKLOG, accepted_now, waiting_connections
 from agent.observe.refusals import Reason
 from agent.observe.requests import RequestPath
@@ -222,7 +223,11 @@ class HttpListener:
         writer: AbstractStreamWriter,
         task: asyncio.Task[None],
     ) -> web.BaseRequest:
-        if self._ending:  # as if the client had said so: every response then says that it is the last one
+        assert isinstance(protocol, _Protocol)
+        protocol.refused = None if message is ERROR else _problem_of(message)  # ERROR: refused already
+        if protocol.refused is not None:  # what follows is not to be taken for a request
+            message = message._replace(should_close=True, version=HttpVersion11)
+        elif self._ending:  # as if the client had said so: every response then says that it is the last one
             message = message._replace(should_close=True)
         return web.BaseRequest(message, payload, protocol, writer, task, asyncio.get_running_loop())
 
@@ -234,6 +239,8 @@ class HttpListener:
         self._running.add(task)
         protocol.busy = True
         try:
+            if protocol.refused is not None:
+                return self._refuse(protocol.refused)
             return await self._handler(request)
         finally:
             protocol.busy = False
@@ -242,6 +249,18 @@ class HttpListener:
             self._running.discard(task)
             if protocol.half_closed and not protocol.owes_answers:  # flush what is written, then close
                 asyncio.get_running_loop().call_later(_HALF_CLOSED_S, protocol.force_close)
+
+    def _refuse(self, problem: str) -> web.StreamResponse:
+        response = self._web.respond(
+            RequestInvalid(f"this request is refused: {problem}", hint="send what RFC 9112 allows")
+        )
+        response.force_close()
+        return response
+
+
+def _problem_of(message: RawRequestMessage) -> str | None:
+    version = (message.version.major, message.version.minor)
+    return head_problem(message.method, message.path, version, message.headers)
 
 
 def error_response(error: OciError) -> web.Response:
@@ -272,9 +291,12 @@ def is_first_call_for_connection(request: web.BaseRequest) -> bool:
 
 
 def end_with_peer(request: web.BaseRequest) -> None:
-    """The connection became a WebSocket: end it when the peer closes its side."""
-    if isinstance(request.protocol, _Protocol):
-        request.protocol.upgraded = True
+    """The connection became a WebSocket: end it when the peer closes its side, or if it has already."""
+    protocol = request.protocol
+    if isinstance(protocol, _Protocol):
+        protocol.upgraded = True
+        if protocol.half_closed and protocol.transport is not None:
+            protocol.transport.close()
 
 
 class _Protocol(RequestHandler):
@@ -287,6 +309,7 @@ class _Protocol(RequestHandler):
         "half_closed",
         "path",
         "place",
+        "refused",
         "respond",
         "upgraded",
         "used_s",
@@ -298,6 +321,7 @@ class _Protocol(RequestHandler):
     clients: ClientAsker | None
     place: tuple[str, int]
     respond: Callable[[OciError], web.Response]
+    refused: str | None  # why the request just read is refused
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.busy = self.half_closed = self.called_before = self.upgraded = False

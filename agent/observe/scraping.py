@@ -59,6 +59,10 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self._answer(200, self.server.expose(), CONTENT_TYPE_LATEST)
 
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        """Answer what is no request. The base class would repeat parts of it in the status line."""
+        super().send_error(code)
+
     def _answer(self, status: int, body: bytes, content_type: str) -> None:
         self.send_response(status)
         self.send_header("Content-Type", content_type)

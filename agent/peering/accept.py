@@ -81,7 +81,7 @@ class Acceptor:
             compress=False, max_msg_size=self._limits.message_max_bytes, timeout=_GOODBYE_S, autoping=False
         )
         websocket.headers.update(self._introduction())
-        if not websocket.can_prepare(request):
+        if not _can_prepare(websocket, request):
             raise RequestInvalid(f"{self._purpose} come over a WebSocket")
         if len(self._open) >= self._limits.total_max or self._of_address[address] >= self._limits.address_max:
             raise Unavailable(f"too many connections for {self._purpose}")
@@ -117,6 +117,13 @@ class Acceptor:
         except TimeoutError:
             for request in self._open.values():
                 _abort(request)
+
+
+def _can_prepare(websocket: web.WebSocketResponse, request: PeerRequest) -> bool:
+    try:
+        return bool(websocket.can_prepare(request))
+    except ValueError:  # a key that is not even ASCII
+        return False
 
 
 def _close(request: PeerRequest) -> None:

@@ -103,8 +103,31 @@ def test_a_tag_outside_of_the_grammar_is_404_because_no_such_tag_can_exist(shelf
 
 
 def test_a_request_in_absolute_form_is_accepted(shelf: Shelf) -> None:
-    # RFC 9112, 3.2.2: a server MUST accept it.
-    assert _ask_raw(shelf, f"http://{shelf.node.address}:{LOCAL}/v2/")[0] == 200
+    # RFC 9112, 3.2.2: a server MUST accept it, and a client MUST send the same host as its Host.
+    assert _ask_raw(shelf, "http://localhost/v2/")[0] == 200
+
+
+def test_a_request_in_absolute_form_for_another_host_than_its_host_field_is_refused(shelf: Shelf) -> None:
+    with connected(shelf.node.address, LOCAL) as sock:
+        sock.sendall(request_bytes("http://evil.example/v2/") + request_bytes("/v2/"))
+        assert read_reply(sock).status == 400
+        assert read_to_end(sock) == (b"", Ending.FIN)
+
+
+def test_a_websocket_whose_peer_has_closed_its_side_already_is_closed(shelf: Shelf) -> None:
+    fields = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec_WebSocket_Version": "13"}
+    head = request_bytes("/shorthaul/v1/holders", Sec_WebSocket_Key="dGhlIHNhbXBsZSBub25jZQ==", **fields)
+    with connected(shelf.node.address, PEER) as sock:
+        sock.sendall(head)
+        sock.shutdown(socket.SHUT_WR)
+        assert read_to_end(sock)[1] is Ending.FIN
+
+
+def test_a_handshake_with_a_key_that_is_no_text_is_400(shelf: Shelf) -> None:
+    fields = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec_WebSocket_Version": "13"}
+    with connected(shelf.node.address, PEER) as sock:
+        sock.sendall(request_bytes("/shorthaul/v1/holders", Sec_WebSocket_Key="\xff\xfe", **fields))
+        assert read_reply(sock).status == 400
 
 
 @pytest.mark.parametrize("port", [LOCAL, SERVICE, PEER])

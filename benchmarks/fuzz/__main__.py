@@ -1,0 +1,66 @@
+"""Sends mutated requests to every listener of a node, and says what none of them may bring about.
+
+It needs no root. Two agents run on loopback addresses: the attacked one, and a peer that holds what it lacks.
+Nothing may happen but an answer below 500 or a closed connection: no 5xx (but 501, 503, 505), no traceback,
+no connection that stays, no more responses than RFC 9112 counts requests, no growth, and a well-behaved
+client is served all the while. A case depends on its number alone: ``--only`` repeats one.
+"""
+
+import sys
+
+from benchmarks.arguments import finish, make_console, make_parser, parse
+from benchmarks.fuzz.listeners import NAMES, listener
+from benchmarks.fuzz.run import Verdict, attack
+from benchmarks.fuzz.site import running
+from benchmarks.report import Report
+
+_ADDRESSES = ("127.98.8.1", "127.98.8.2")
+_GROWTH_MIB = 20.0
+
+
+def main() -> int:
+    """Attack, print what was found, and write the figures with ``--json``. 1 if anything was wrong."""
+    parser = make_parser("benchmarks.fuzz", __doc__, quick="1,000 cases a listener instead of 100,000")
+    parser.add_argument("--cases", type=int, default=100_000, help="cases for each listener")
+    parser.add_argument("--seed", type=int, default=0, help="the first case's number")
+    parser.add_argument("--listener", choices=NAMES, action="append", help="only this one; may be repeated")
+    parser.add_argument("--only", type=int, metavar="NUMBER", help="only the case of this number")
+    arguments = parse(parser)
+    cases = 1000 if arguments.quick else arguments.cases
+    numbers = range(arguments.seed, arguments.seed + cases)
+    if arguments.only is not None:
+        numbers = range(arguments.only, arguments.only + 1)
+    report, wrong = Report(make_console()), 0
+    for name in arguments.listener or NAMES:
+        report.begin(name)
+        with running(*_ADDRESSES, settings={}) as site, listener(name, site, {}) as attacked:
+            wrong += _tell(report, attack(attacked, numbers, warm=len(numbers) // 10))
+    finish(report, arguments)
+    return 1 if wrong else 0
+
+
+def _tell(report: Report, verdict: Verdict) -> int:
+    assert verdict.before is not None
+    assert verdict.after is not None
+    report.single("cases", "", verdict.cases)
+    report.single("a second", "/s", verdict.cases / verdict.seconds)
+    report.single("violations", "", len(verdict.wrong), target=0)
+    report.single(
+        "memory gained after a tenth",
+        "MiB",
+        verdict.after.rss_mib - verdict.before.rss_mib,
+        target=_GROWTH_MIB,
+    )
+    report.single("descriptors gained", "", verdict.after.descriptors - verdict.before.descriptors, target=0)
+    report.single("threads gained", "", verdict.after.threads - verdict.before.threads, target=0)
+    report.single("requests of a well-behaved client", "", verdict.honest)
+    report.single("the slowest of them", "s", verdict.honest_slowest_s)
+    shown = ", ".join(f"{status or 'none'}: {count}" for status, count in sorted(verdict.responses.items()))
+    report.console.print(f"  first answers: {shown}", highlight=False)
+    for line in verdict.wrong[:20]:
+        report.console.print(f"  WRONG {line}", highlight=False, markup=False)
+    return len(verdict.wrong)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
