@@ -668,9 +668,10 @@ class HealthSettings:
 
     socket: Path | None = option(
         parse_path,
-        "Unix socket on which this agent answers what listen.admin answers. During an upgrade another agent "
-        "may have that port; `shorthaul ready` asks here. In a pod: in a volume of its own. None: no such "
-        "socket, because one process on a node is told from others by its port.",
+        "Unix socket on which this agent answers what listen.admin answers, and the only place where it "
+        "takes orders (`shorthaul scrub start`): root and the agent's user can open it. During an upgrade "
+        "another agent may have that port; `shorthaul ready` asks here. In a pod: in a volume of its own. "
+        "None: no such socket, because two agents with one path would take it from each other.",
         default=None,
     )
 

@@ -98,6 +98,31 @@ def test_a_listener_on_the_port_of_a_client_that_left_is_not_taken_for_it() -> N
     assert caught.value.gone
 
 
+_ELSEWHERE = """
+import socket, sys
+server = socket.create_server(("127.0.0.1", 0))
+client = socket.create_connection(server.getsockname())
+print(client.getsockname()[1], client.getpeername()[1], flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_socket_of_another_network_namespace_is_not_known_here() -> None:
+    start = 'ip link set lo up && exec "$@"'
+    process = subprocess.Popen(
+        ["unshare", "--net", "sh", "-c", start, "sh", sys.executable, "-c", _ELSEWHERE],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    client, server = map(int, process.stdout.readline().split())
+    with pytest.raises(SocketUnknown) as caught:
+        looked_up(("127.0.0.1", client), ("127.0.0.1", server))
+    assert caught.value.gone
+    process.communicate("")
+
+
 def test_one_asker_answers_again_after_a_question_without_an_answer() -> None:
     with closing(SocketAsker()) as asker, connection() as (_, server):
         own = server.getsockname()
