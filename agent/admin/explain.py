@@ -107,6 +107,7 @@ class Explainer:
             failures=_failures(policy.regard, now_s),
             content=tuple(content),
             flaw=self._flaw(digest),
+            given=self.resolver.offer.sharing.audience(digest).in_words if local else None,
         )
 
     def _flaw(self, digest: Digest) -> str | None:

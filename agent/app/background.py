@@ -67,6 +67,7 @@ def make_background(
         "pulse": pulse.run,
         "listeners": listening.run,
         "store": core.content.store.run,
+        "references": core.content.tracer.run,
         "holder index": outbound.index.run,
         "announcer": partial(announce_store, core.content.offer, outbound.index),
         "members": partial(core.members.membership.run, core.members.roster.update),
@@ -139,6 +140,11 @@ def _store_components(settings: Settings, core: Core) -> tuple[Component, ...]:
 
     return (
         Component(name="the store", problem=lambda: core.content.store.problem, hint=hint, state=state),
+        Component(
+            name="what the store's names reference",
+            problem=lambda: core.content.tracer.problem,
+            hint="ten thousand images take some seconds; if the store has a problem, mend that first",
+        ),
         Component(
             name="reading the store's files",
             problem=lambda: core.content.store.detour,

@@ -9,8 +9,10 @@ from agent.config import CostSettings, Settings
 from agent.content.factory import make_store
 from agent.content.offer import Offer
 from agent.content.scrub import Scrubber
+from agent.content.sharing import Sharing
 from agent.content.store import ContentStore
 from agent.content.tags import TagAges
+from agent.content.tracing import Tracer
 from agent.flows.book import FlowBook
 from agent.flows.sockets import AcceptedSockets
 from agent.listen.filtering import Filtering
@@ -47,6 +49,7 @@ class Content:
     scrubber: Scrubber
     filtering: Filtering
     offer: Offer
+    tracer: Tracer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,6 +103,7 @@ def make_core(settings: Settings) -> Core:
     roster.on_change(policy.regard.members_changed)
     members_known = asyncio.Event()
     roster.on_change(lambda _: members_known.set())
+    offer = _make_offer(settings, own, store, roster, filtering)
     return Core(
         own=own,
         credentials=credentials,
@@ -108,7 +112,8 @@ def make_core(settings: Settings) -> Core:
             store=store,
             scrubber=Scrubber(store, settings.scrub, metrics),
             filtering=filtering,
-            offer=_make_offer(settings, own, store, roster, filtering),
+            offer=offer,
+            tracer=Tracer(store, offer.sharing),
         ),
         members=Members(
             roster=roster,
@@ -159,17 +164,25 @@ def _make_offer(
         own=own,
         store=store,
         ages=ages,
-        registries=filtering.registries,
+        sharing=Sharing(
+            exclusive=store.exclusive,
+            registries=filtering.registries,
+            authorities=filtering.authorities,
+            mirrors=MirrorNames(
+                ports={
+                    listen.hostport.port,
+                    listen.peer.port,
+                    listen.nodeport.port,
+                    settings.probe.node_port,
+                },
+                hosts={own, settings.node.address, listen.peer.host, listen.nodeport.host},
+                services={(service.host, service.port) for service in settings.probe.services},
+                is_member=roster.is_member,
+            ),
+        ),
         tags=filtering.tags,
-        authorities=filtering.authorities,
         resolve=tags.resolve,
         share_imported=tags.share_imported,
-        mirrors=MirrorNames(
-            ports={listen.hostport.port, listen.peer.port, listen.nodeport.port, settings.probe.node_port},
-            hosts={own, settings.node.address, listen.peer.host, listen.nodeport.host},
-            services={(service.host, service.port) for service in settings.probe.services},
-            is_member=roster.is_member,
-        ),
     )
 
 

@@ -144,6 +144,7 @@ def _make_server(
         local=LocalContent(
             own=core.own,
             store=core.content.store,
+            sharing=core.content.offer.sharing,
             sizes=sizes,
             scrubber=core.content.scrubber,
             traffic=core.records.traffic,

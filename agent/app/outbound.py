@@ -87,7 +87,7 @@ def make_outbound(settings: Settings, core: Core) -> Outbound:
         metrics=metrics,
     )
     index = make_index(settings, asker=asker, metrics=metrics)
-    client = PeerClient(dialer, stall_s=settings.pull.stall_s)
+    client = PeerClient(dialer, stall_s=settings.pull.stall_s, authorities=core.content.filtering.authorities)
     relays = Relays(zero_copy=transfer.zero_copy)
     checks = Checks(
         fetch=lambda node, wanted: fetch_from(

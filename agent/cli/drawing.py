@@ -130,6 +130,8 @@ def print_explanation(explanation: ExplainDocument) -> None:
     console.print(_verdict(explanation))
     if explanation.flaw is not None:
         console.print(Text(f"this node's own copy is {explanation.flaw}", style="yellow"))
+    if explanation.given is not None:
+        console.print(Text(f"this node gives its own copy {explanation.given}"))
     if explanation.holders:
         console.print(_holders(explanation))
     _print_peers(console, "not asked in full:", explanation.not_asked_in_full)

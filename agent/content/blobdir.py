@@ -101,6 +101,11 @@ class BlobDirectory:
         algorithm, _, encoded = digest.partition(":")
         return self._root.joinpath(algorithm, encoded)
 
+    def written_ns(self, digest: Digest) -> int | None:
+        """When the blob's file was written, in Unix nanoseconds. None: there is none. For any thread."""
+        identity = _identity(self.path(digest))
+        return None if identity is None else identity[2]
+
     def withdraw(self, digest: Digest, identity: Identity | None) -> None:
         """Stop holding a blob whose file is corrupt, until another file takes its place."""
         if identity is None or _identity(self.path(digest)) not in (None, identity):

@@ -114,6 +114,24 @@ class OciLayout:
         """See `ContentStore.repositories`."""
         return self._names.repositories(digest)
 
+    @property
+    def named(self) -> Mapping[Digest, Set[tuple[Registry, Repository]]]:
+        """See `ContentStore.named`."""
+        return self._names.named
+
+    def on_names(self, listener: Callable[[], None]) -> None:
+        """See `ContentStore.on_names`."""
+        self._names.on_names(listener)
+
+    @property
+    def exclusive(self) -> bool:
+        """See `ContentStore.exclusive`. Whoever writes a layout has put all of it there."""
+        return True
+
+    def was_fetched_for(self, _digest: Digest, _manifest: Digest) -> bool:
+        """See `ContentStore.was_fetched_for`. Nobody's pull gets a name by what is there already."""
+        return True
+
     def on_tag(self, listener: Callable[[TagChange], None]) -> None:
         """See `ContentStore.on_tag`."""
         self._names.on_tag(listener)

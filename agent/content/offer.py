@@ -7,10 +7,11 @@ An imported tag is offered only if `tags.share_imported` says so. docs/decisions
 """
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TypeVar
 
+from agent.content.sharing import Sharing
 from agent.content.store import ContentStore, TaggedImage
 from agent.content.tags import TagAges
 from agent.oci.authority import Authorities
@@ -57,12 +58,25 @@ class Offer:
     own: NodeName
     store: ContentStore
     ages: TagAges
-    registries: Filter
+    sharing: Sharing
     tags: Filter
     resolve: bool
     share_imported: bool
-    mirrors: MirrorNames
-    authorities: Authorities = field(default_factory=Authorities)
+
+    @property
+    def mirrors(self) -> MirrorNames:
+        """The names of the mirror itself."""
+        return self.sharing.mirrors
+
+    @property
+    def registries(self) -> Filter:
+        """Which names are mirrored here."""
+        return self.sharing.registries
+
+    @property
+    def authorities(self) -> Authorities:
+        """Who decides on which names."""
+        return self.sharing.authorities
 
     def understood(self, target: _Target) -> _Target:
         """The target without a registry, if the registry that it names is this mirror itself."""
@@ -122,8 +136,11 @@ class Offer:
         return tuple(each for each in said if isinstance(each, Doubt))
 
     def judge(self, image: TaggedImage) -> KnownTag | Doubt | None:
-        """What this node says of a tag of its store. None: the configuration leaves it out."""
-        if not self.speaks_of(image.name):
+        """What this node says of a tag of its store.
+
+        None: the configuration leaves it out, or its content is given under other names only.
+        """
+        if not self.speaks_of(image.name) or not self._gives_manifest(image):
             return None
         age_s = self.ages.age_s(image)
         if image.origin is Origin.IMPORTED:
@@ -146,26 +163,28 @@ class Offer:
 
     def images(self, repository: Repository) -> tuple[TaggedImage, ...]:
         """The images of a repository whose digests are served."""
-        return tuple(each for each in self.store.images(repository) if self._is_listed(each.name))
+        return tuple(each for each in self.store.images(repository) if self._is_listed(each))
 
-    def _is_listed(self, name: Named) -> bool:
-        is_open = self.admits(name) and not self.authorities.leaves_to_registry(name)
-        return is_open and not self._is_mirror(name)
+    def _is_listed(self, image: TaggedImage) -> bool:
+        name = image.name
+        if not self.admits(name) or self.authorities.leaves_to_registry(name) or self._is_mirror(name):
+            return False
+        return self._gives_manifest(image)
 
     def shares(self, digest: Digest) -> bool:
-        """Whether peers are told that this node has the digest.
+        """Whether peers are told that this node has the digest: it is given under some name."""
+        return self.sharing.shares(digest)
 
-        Not if all of its names are in repositories that are not mirrored here. What no name points at, such
-        as a layer, is shared.
-        """
-        repositories = self.store.repositories(digest)
-        return not repositories or any(
-            self.admits(
-                self.understood(
-                    Addressed(registry=registry, repository=repository, kind=Kind.MANIFEST, digest=digest)
-                )
-            )
-            for registry, repository in repositories
+    def fetching(self, target: Addressed) -> None:
+        """This node's containerd asks for a content. If it is not here, it will be soon."""
+        if not self.store.holds(target.digest):
+            self.sharing.fetching(target)
+
+    def _gives_manifest(self, image: TaggedImage) -> bool:
+        """Whether a tag's manifest is given under the tag's name."""
+        name, digest = image.name, image.descriptor.digest
+        return self.sharing.gives(
+            Addressed(registry=name.registry, repository=name.repository, kind=Kind.MANIFEST, digest=digest)
         )
 
     def _is_mirror(self, name: Named) -> bool:

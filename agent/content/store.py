@@ -197,6 +197,33 @@ class ContentStore(Protocol):
         """The repositories with a name for this digest. Empty for what no name points at, such as a layer."""
         ...
 
+    @property
+    def named(self) -> Mapping[Digest, Set[tuple[Registry, Repository]]]:
+        """All digests that have a name, each with its `repositories`. Never changes: another one replaces it.
+
+        Empty while the names can't be read.
+        """
+        ...
+
+    def on_names(self, listener: Callable[[], None]) -> None:
+        """Call ``listener`` each time that all names were read."""
+        ...
+
+    @property
+    def exclusive(self) -> bool:
+        """Whether all of its content is there for this agent, also what no name references.
+
+        False: it may have content of other users, whose names this agent does not see.
+        """
+        ...
+
+    def was_fetched_for(self, digest: Digest, manifest: Digest) -> bool:
+        """Whether the store's owner fetched the blob because it had this manifest, as far as the store knows.
+
+        Not if the blob was there already. Cost: two system calls. May be called in any thread.
+        """
+        ...
+
     def on_tag(self, listener: Callable[[TagChange], None]) -> None:
         """Call ``listener`` with each tag that is written from now on, after `find` knows it."""
         ...
@@ -307,11 +334,21 @@ class Names:
         self._images: dict[tuple[Repository, Tag], tuple[TaggedImage, ...]] = {}
         self._repositories: dict[Digest, set[tuple[Registry, Repository]]] = {}
         self._listeners: list[Callable[[TagChange], None]] = []
+        self._readers: list[Callable[[], None]] = []
         self._read = False
 
     def on_tag(self, listener: Callable[[TagChange], None]) -> None:
         """See `ContentStore.on_tag`."""
         self._listeners.append(listener)
+
+    def on_names(self, listener: Callable[[], None]) -> None:
+        """See `ContentStore.on_names`."""
+        self._readers.append(listener)
+
+    @property
+    def named(self) -> Mapping[Digest, Set[tuple[Registry, Repository]]]:
+        """See `ContentStore.named`."""
+        return self._repositories
 
     def replace(self, images: Iterable[TaggedImage], digests: Iterable[Addressed] = ()) -> None:
         """Replace all known names by these. ``digests``: names that have a digest in place of a tag.
@@ -341,6 +378,8 @@ class Names:
         for change in changes:
             for listener in self._listeners:
                 listener(change)
+        for reader in self._readers:
+            reader()
 
     def forget(self) -> None:
         """The store can't be read: know no name until it is read again, as if for the first time."""

@@ -70,6 +70,7 @@ class ExplainDocument:
     ``time``: when the document was made, UTC.
     ``tag``: whose word says that the image's tag is this digest. ``flaw``: why this node does not use its own
     copy; None: it has none, or uses it.
+    ``given``: under which names this node gives its copy; None: it has none.
     """
 
     PATH: ClassVar[str] = "/api/explain"
@@ -87,3 +88,4 @@ class ExplainDocument:
     content: tuple[ContentEntry, ...] = ()
     tag: TagEntry | None = None
     flaw: str | None = None
+    given: str | None = None

@@ -27,8 +27,7 @@ async def announce_store(offer: Offer, index: DigestListener) -> None:
     store = offer.store
     changes = store.watch()  # begins before the store is read, so that no change is missed
     teller = _Teller(offer, index)
-    store.on_tag(lambda change: teller.named(change.image.descriptor.digest))
-    offer.registries.on_change(teller.rejudge)
+    offer.sharing.on_change(teller.rejudge)
     teller.start()
     async for change in changes:
         match change.kind:
@@ -53,14 +52,23 @@ class _Teller:
         self._held_back = {digest for digest in digests if not self._offer.shares(digest)}
         self._index.announce(digests - self._held_back)
 
-    def rejudge(self) -> None:
-        """The filter changed: withdraw what is excluded now, announce what is not excluded any more."""
+    def rejudge(self, less: bool) -> None:
+        """More is shared than before, or (``less``) less may be: announce and withdraw what changed."""
+        if not less:
+            self._announce_held_back()
+            return
         digests, before = frozenset(self._offer.store.digests), self._held_back
         self._held_back = {digest for digest in digests if not self._offer.shares(digest)}
         if excluded := self._held_back - before:
             self._index.withdraw(excluded)
         if included := (digests & before) - self._held_back:
             self._index.announce(included)
+
+    def _announce_held_back(self) -> None:
+        shared = {digest for digest in self._held_back if self._offer.shares(digest)}
+        self._held_back -= shared
+        if shared:
+            self._index.announce(shared)
 
     def added(self, digest: Digest) -> None:
         if self._offer.shares(digest):
@@ -71,13 +79,3 @@ class _Teller:
     def removed(self, digest: Digest) -> None:
         self._held_back.discard(digest)
         self._index.withdraw((digest,))
-
-    def named(self, digest: Digest) -> None:
-        """A name of the digest was written: it may be shared from now on, or no longer."""
-        shares = self._offer.shares(digest)
-        if shares and digest in self._held_back:
-            self._held_back.discard(digest)
-            self._index.announce((digest,))
-        elif not shares and digest not in self._held_back and self._offer.store.holds(digest):
-            self._held_back.add(digest)
-            self._index.withdraw((digest,))

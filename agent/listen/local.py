@@ -8,13 +8,16 @@ import logging
 from aiohttp import web
 
 from agent.content.scrub import Scrubber
+from agent.content.sharing import Sharing
 from agent.content.sizes import ContentSizes
 from agent.content.store import Blob, ContentError, ContentMissing, ContentStore, ContentUnreadable
 from agent.content.verified import ContentSpoiled, read_manifest, read_verified
+from agent.listen.caller import CallerKind
 from agent.listen.exchange import Exchange
 from agent.listen.heads import blob_headers, body_head, not_modified, wanted_range
 from agent.listen.traffic import Traffic
 from agent.observe.requests import Result
+from agent.oci.authority import AUTHORITY_HEADER
 from agent.oci.digest import Digest
 from agent.oci.errors import ManifestUnknown
 from agent.oci.manifest import SIZE_MAX_BYTES, Manifest
@@ -36,6 +39,7 @@ class LocalContent:
         *,
         own: NodeName,
         store: ContentStore,
+        sharing: Sharing,
         sizes: ContentSizes,
         scrubber: Scrubber,
         traffic: Traffic,
@@ -43,15 +47,23 @@ class LocalContent:
     ) -> None:
         self._own = own
         self._store = store
+        self._sharing = sharing
         self._sizes = sizes
         self._scrubber = scrubber
         self._traffic = traffic
         self._upload_limit = upload_limit
         self._no_limit = TokenBucket(0)
 
+    def withholds(self, exchange: Exchange, target: Addressed) -> bool:
+        """Whether the content is here, and is not given under this name."""
+        return self._store.holds(target.digest) and not self._gives(exchange, target)
+
     async def manifest(self, exchange: Exchange, target: Addressed) -> Manifest | None:
-        """The manifest, verified. None if it is not here. Raises `ManifestUnknown` if it is no manifest."""
-        blob = await self._open(target)
+        """The manifest, verified. None if it is not here, or not for this name.
+
+        Raises `ManifestUnknown` if it is no manifest.
+        """
+        blob = await self._open(exchange, target)
         if blob is None:
             return None
         try:
@@ -67,11 +79,11 @@ class LocalContent:
         return manifest
 
     async def blob(self, exchange: Exchange, target: Addressed) -> web.StreamResponse | None:
-        """Send the blob. Returns the response, or None if the blob is not here.
+        """Send the blob. Returns the response. None if the blob is not here, or not for this name.
 
         Raises `OciError` when the range is wrong or there is no room for another upload, and `ClientGone`.
         """
-        blob = await self._open(target)
+        blob = await self._open(exchange, target)
         if blob is None:
             return None
         try:
@@ -85,7 +97,13 @@ class LocalContent:
         finally:
             blob.close()
 
-    async def _open(self, target: Addressed) -> Blob | None:
+    def _gives(self, exchange: Exchange, target: Addressed) -> bool:
+        decided = exchange.caller.kind is not CallerKind.AGENT or AUTHORITY_HEADER in exchange.request.headers
+        return self._sharing.gives(target, registry_decided=decided)
+
+    async def _open(self, exchange: Exchange, target: Addressed) -> Blob | None:
+        if not self._gives(exchange, target):
+            return None
         try:
             return await self._store.open(target.digest)
         except (ContentMissing, ContentUnreadable):  # the store itself tells of the latter, once

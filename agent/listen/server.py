@@ -35,7 +35,7 @@ from agent.listen.remote import RemoteContent
 from agent.observe.requests import Result
 from agent.oci.browser import BrowserGuard
 from agent.oci.digest import Digest
-from agent.oci.errors import Denied, Internal, NameUnknown, OciError, Unsupported
+from agent.oci.errors import Denied, Internal, NameUnknown, OciError, Unsupported, Withheld
 from agent.oci.manifest import Manifest
 from agent.oci.reference import Addressed, Kind, Named, Ping, ReferrerList, TagList, parse_target, unknown
 from agent.peering.reach import PATH as REACH_PATH
@@ -211,6 +211,8 @@ class OciServer:
             # An agent asks for the head of what it then redirects its client to.
             self._names.offer.require_head(target)
         record.digest = target.digest
+        if exchange.caller.committed and not exchange.is_head:
+            self._names.offer.fetching(target)
         if target.kind is Kind.MANIFEST:
             return await self._manifest(exchange, target)
         return await self._blob(exchange, target)
@@ -229,7 +231,7 @@ class OciServer:
     async def _manifest(self, exchange: Exchange, target: Addressed) -> web.StreamResponse:
         manifest = await self._local.manifest(exchange, target)
         if manifest is None:
-            _require_may_ask_peers(exchange, target)
+            self._require_may_ask_peers(exchange, target)
             manifest = await self._remote.manifest(exchange, target)
         require_accepted(exchange, target, manifest.media_type)
         self._prefetcher.answered_manifest(manifest, exchange.caller)
@@ -238,7 +240,7 @@ class OciServer:
     async def _blob(self, exchange: Exchange, target: Addressed) -> web.StreamResponse:
         response = await self._local.blob(exchange, target)
         if response is None:
-            _require_may_ask_peers(exchange, target)
+            self._require_may_ask_peers(exchange, target)
             response = await self._remote.blob(exchange, target)
         return response
 
@@ -256,8 +258,10 @@ class OciServer:
                 await sink.begin(manifest.content)
         return response
 
-
-def _require_may_ask_peers(exchange: Exchange, target: Addressed) -> None:
-    """The loop guard. Raises `OciError` (404) if the caller is served this node's content only."""
-    if not exchange.caller.may_ask_peers:
+    def _require_may_ask_peers(self, exchange: Exchange, target: Addressed) -> None:
+        """The loop guard. Raises `OciError` (404) if the caller is served this node's content only."""
+        if exchange.caller.may_ask_peers:
+            return
+        if exchange.caller.kind is CallerKind.AGENT and self._local.withholds(exchange, target):
+            raise Withheld(f"{target}: it is given under other names only")
         raise unknown(target, "not in this node's store")

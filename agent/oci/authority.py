@@ -58,6 +58,11 @@ class Authorities:
         """Call this each time that the rules were replaced."""
         self._listeners.append(listener)
 
+    @property
+    def decide(self) -> bool:
+        """Whether any rule leaves anything to a registry."""
+        return any(rule.by is Authority.REGISTRY for rule in self.rules)
+
     def of(self, registry: Registry | None, repository: Repository) -> Authority:
         """Who decides on a repository.
 

@@ -12,6 +12,9 @@ from typing import Any, ClassVar
 WAIT_HEADER = "Shorthaul-Wait-Ms"
 """Milliseconds until there is capacity. Retry-After can only say whole seconds."""
 
+WITHHELD_HEADER = "Shorthaul-Withheld"
+"""In a 404 for another agent: the content is here, and given under other names only."""
+
 
 class OciError(Exception):
     """An error with an HTTP status, an OCI code, a message, and a hint for the person who reads it."""
@@ -83,6 +86,16 @@ class ManifestUnknown(OciError):
     """The manifest is not available here. The client should go to its next host."""
 
     status, code = 404, "MANIFEST_UNKNOWN"
+
+
+class Withheld(OciError):
+    """For another agent: this node gives the content under other names only. Nobody is to blame."""
+
+    status, code = 404, "MANIFEST_UNKNOWN"
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {WITHHELD_HEADER: "name"}
 
 
 class BlobUnknown(OciError):

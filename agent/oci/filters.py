@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable
 
-from agent.oci.patterns import Pattern
+from agent.oci.patterns import ANY, Pattern
 from agent.oci.patterntext import parse_pattern
 from agent.oci.reference import Addressed, Named
 
@@ -34,6 +34,13 @@ class Filter:
             self._learn(target)
         return any(pattern.matches(target) for pattern in self._include) and not any(
             pattern.excludes(target) for pattern in self._exclude
+        )
+
+    @property
+    def admits_all_digests(self) -> bool:
+        """Whether digests are admitted whatever their repository is."""
+        return any(pattern.name == ANY for pattern in self._include) and all(
+            pattern.tag != ANY for pattern in self._exclude
         )
 
     @property

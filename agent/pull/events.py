@@ -33,6 +33,7 @@ class Failure(Enum):
     CUT_OFF = "cut_off"  # this node has no network, or was suspended
     OTHER_SIZE = "other_size"  # not the size that a manifest or an earlier peer said; either may be wrong
     MISSING = "missing"  # 404: the index was out of date
+    WITHHELD = "withheld"  # 404: the peer has it, but gives it under other names only
     BUSY = "busy"  # 429
     ERROR = "error"  # any other status
 
@@ -64,6 +65,7 @@ _INNOCENT = frozenset(
         Failure.CUT_OFF,
         Failure.OTHER_SIZE,
         Failure.MISSING,
+        Failure.WITHHELD,
         Failure.BUSY,
         Failure.UNSATISFIABLE,
     )

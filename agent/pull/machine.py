@@ -58,6 +58,7 @@ from topology.placement import NodeName
 from topology.ranking import Ranked
 
 _STRIPE_AFTER_S = 0.5  # TCP has reached its full rate by then
+_WITHHELD_MAX = 16  # so many refusals by name cost a pull no attempt; each of them is a round trip
 _STRIPE_BELOW_BYTES_PER_S = 400e6  # a faster source is as fast as copying from several sources
 
 
@@ -97,6 +98,7 @@ class Pull:
     _persistence: Persistence = field(default_factory=Persistence)
     _open: dict[int, _Attempt] = field(default_factory=dict)
     _attempts: int = 0  # made so far
+    _withheld: int = 0  # of them, those that a holder withheld
     _budget: int = 0  # how many more attempts may be made
     _offset: int = 0  # how many bytes of the body the client has
     _delivering: int = 0  # the attempt that gives the body, in DELIVERING and STRIPING
@@ -142,6 +144,9 @@ class Pull:
         if failure is Failure.BUSY:
             self._budget += 1  # a refusal costs one round trip only, so it does not count as an attempt
             self._wait_for(holder, event.wait_s, now_s)
+        if failure is Failure.WITHHELD:
+            self._withheld += 1
+            self._budget += self._withheld <= _WITHHELD_MAX  # another holder may give it under this name
         if failure is Failure.UNSATISFIABLE:
             self._persistence = Persistence(useless=True)
         shun = failure in (Failure.SILENT, Failure.INVALID)
@@ -334,7 +339,7 @@ class Pull:
         return (Fetch(attempt=self._attempts, holder=holder, offset=self._offset, hedge=hedge),)
 
     def _end(self) -> Commands:
-        end = Cut() if self.state is State.RESUMING else NotFound(attempts=self._attempts)
+        end = Cut() if self.state is State.RESUMING else NotFound(attempts=self._attempts - self._withheld)
         self.state = State.DONE
         return (*self._abandon_open(), end)
 

@@ -186,7 +186,9 @@ class Policy:
         if failure.is_own:
             self.regard.could_not_ask(words, now_s)
             return
-        if failure.is_answer:
+        if failure is Failure.WITHHELD:  # its rules say so, and it has the content
+            self.regard.heard(node, now_s)
+        elif failure.is_answer:
             self.regard.refused(node, words, now_s)
         else:
             self.regard.noted(node, words, now_s, silent=failure.is_silence)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from agent.oci.digest import digest_of
-from agent.oci.errors import WAIT_HEADER, RangeInvalid
+from agent.oci.errors import WAIT_HEADER, WITHHELD_HEADER, RangeInvalid
 from agent.oci.ranges import (
     ByteRange,
     RangeSpec,
@@ -80,6 +80,8 @@ def _check_status(head: ResponseHead, wanted: FetchRequest) -> None:
         if size_bytes is not None and is_unsatisfiable(wanted.range_spec, size_bytes):
             raise AttemptFailed(Failure.UNSATISFIABLE, "status 416", size_bytes=size_bytes)
     failure = {404: Failure.MISSING, 429: Failure.BUSY}.get(status, Failure.ERROR)
+    if failure is Failure.MISSING and WITHHELD_HEADER.lower() in head.headers:
+        failure = Failure.WITHHELD
     raise AttemptFailed(failure, f"status {status}", told_wait_s=_told_wait_s(head))
 
 

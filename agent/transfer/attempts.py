@@ -114,7 +114,8 @@ class Attempts:
 
     def failed(self, node: NodeName, failure: Failure, words: str) -> None:
         """Note what a peer did, for this pull and for all."""
-        self.failures[node] = words
+        if failure is not Failure.WITHHELD:  # whoever asks under a wrong name is not told who has it
+            self.failures[node] = words
         self._policy.attempt_failed(node, failure, words, self._clock())
 
     def run(self, work: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:

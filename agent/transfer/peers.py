@@ -13,6 +13,7 @@ from typing import Self
 
 from agent.members.member import Peer
 from agent.members.roster import Roster
+from agent.oci.authority import AUTHORITY_HEADER, Authorities, Authority
 from agent.oci.digest import digest_of
 from agent.oci.manifest import SIZE_MAX_BYTES, Manifest, parse_manifest
 from agent.oci.ranges import ByteRange
@@ -98,12 +99,14 @@ class PeerBody:
 class PeerClient:
     """Fetches content from all peers. Use as an async context manager; leaving it closes idle connections.
 
-    ``stall_s``: how long to wait for the next byte of a content that is verified here.
+    ``stall_s``: how long to wait for the next byte of a content that is verified here. ``authorities``: this
+    node's rules on names, which each request to a peer tells.
     """
 
-    def __init__(self, dialer: Dialer, *, stall_s: float) -> None:
+    def __init__(self, dialer: Dialer, *, stall_s: float, authorities: Authorities | None = None) -> None:
         self._pool = ConnectionPool(dialer)
         self._stall_s = stall_s
+        self._authorities = authorities or Authorities()
 
     async def __aenter__(self) -> Self:
         return self
@@ -132,6 +135,8 @@ class PeerClient:
         There is no deadline for the first byte: the pull decides how long to wait.
         """
         headers = {} if wanted.range_spec is None else {"Range": str(wanted.range_spec)}
+        if self._authorities.leaves_to_registry(wanted.target):
+            headers[AUTHORITY_HEADER] = Authority.REGISTRY.value
         with translated():
             connection, head = await self._pool.request(
                 peer, "HEAD" if wanted.head else "GET", wanted.url_path, headers, account

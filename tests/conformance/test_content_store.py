@@ -3,6 +3,7 @@
 The containerds need root; without it these tests fail, so that nobody takes them for passed.
 """
 
+import asyncio
 import os
 import shutil
 import statistics
@@ -13,11 +14,17 @@ from pathlib import Path
 
 import pytest
 
+from agent.content.sharing import Sharing
 from agent.content.store import Blob, Change, ChangeKind, ContentMissing, ContentStore, TagChange
+from agent.content.tracing import Tracer
+from agent.oci.authority import Authorities
 from agent.oci.digest import Digest
+from agent.oci.filters import parse_filter
+from agent.oci.mirrors import MirrorNames
 from agent.oci.origin import Origin
 from agent.oci.reference import Repository, Tag
 from agent.oci.registry import Registry
+from agent.tasks import end_all
 from benchmarks.lab.folders import make_folder
 
 from .owners import ContainerdOwner, LayoutOwner, Owner, digest_of
@@ -335,6 +342,34 @@ def test_a_digest_has_the_repositories_of_its_names(owner: Owner, running: Runni
     running.wait_for(
         lambda: not running.store.repositories(Digest(image.manifest)), "forgotten", at_most_s=_NOTICED_S
     )
+
+
+def test_names_reach_what_their_images_list_and_nothing_else(owner: Owner, running: RunningStore) -> None:
+    image, stranger = owner.new_image("registry.test/library/reached:v1", seed=70), _fresh()
+    sharing = Sharing(
+        exclusive=False,
+        registries=parse_filter(["*"], []),
+        authorities=Authorities(),
+        mirrors=MirrorNames(ports=(), hosts=()),
+    )
+
+    def shared() -> set[bool]:
+        return {sharing.shares(Digest(digest)) for digest in image.blobs}
+
+    async def trace() -> "asyncio.Task[None]":
+        tracer = Tracer(running.store, sharing, quiet_s=0.1)
+        return asyncio.create_task(tracer.run())
+
+    owner.add(stranger)
+    tracing = running.call(trace())
+    assert shared() == {False}
+    owner.add_image(image)
+    running.wait_for(lambda: shared() == {True}, "all of it is reached", at_most_s=_NOTICED_S)
+    owner.remove_name(image.tag)
+    running.wait_for(lambda: shared() == {False}, "nothing is reached any more", at_most_s=_NOTICED_S)
+    _wait_held(running, stranger)
+    assert not sharing.shares(digest_of(stranger))
+    running.call(end_all({tracing}))
 
 
 def test_a_removed_name_is_no_longer_found(owner: Owner, running: RunningStore) -> None:

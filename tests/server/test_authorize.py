@@ -1,44 +1,64 @@
 """Where the registry decides who may have an image: it is asked first, and then the bytes come from here."""
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
-from .agents import LOCAL, SERVICE, Image, Node, Reply, Site, digest_of, make_image
+from agent.oci.manifest import OCI_INDEX, OCI_MANIFEST
+
+from .agents import LOCAL, PEER, SERVICE, Image, Node, Reply, Site, digest_of, make_image
 
 RULES: dict[str, Any] = {"registries": {"authorize": [{"match": "private.test/*", "by": "registry"}]}}
 PRIVATE = "private.test/acme/app"
+BASE = b"a base layer that an open image has, too"
+UNNAMED = b"content of an unknown user of the store"
 OF_THE_MIRROR = f"localhost:{LOCAL}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cluster:
-    """A holder of a private image and of an open one, and a node that has nothing."""
+    """A holder of a private image and of an open one, and a node that has nothing.
+
+    Both images have a base layer in common. ``index`` is another tenant's, and lists the private manifest.
+    """
 
     holder: Node
     other: Node
     private: Image
     open: Image
+    index: bytes
 
     def ask(self, node: Node, path: str, *, ns: str = "private.test", method: str = "GET") -> Reply:
         """Ask for a path below the repository acme/app."""
         return node.ask(f"/v2/acme/app/{path}" + (f"?ns={ns}" if ns else ""), method=method)
 
 
+def index_of(image: Image) -> bytes:
+    """An index that lists an image's manifest."""
+    listed = {"mediaType": OCI_MANIFEST, "digest": image.digest, "size": len(image.manifest)}
+    return json.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [listed]}).encode()
+
+
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
     """The agents of this module; its tests only read."""
+    private = make_image(b"a secret layer", BASE, note="private")
     with Site() as made:
         cluster = Cluster(
             holder=made.add("holder", **RULES),
             other=made.add("other", **RULES),
-            private=make_image(b"a secret layer", note="private"),
-            open=make_image(b"a public layer", note="open"),
+            private=private,
+            open=make_image(BASE, b"a public layer", note="open"),
+            index=index_of(private),
         )
         cluster.holder.put_image(cluster.private, f"{PRIVATE}:v1")
         cluster.holder.put_image(cluster.open, "open.test/acme/app:v1")
+        evil = Image(manifest=cluster.index, config=private.config, layers=())
+        cluster.holder.put_image(evil, "open.test/evil/app:v1")
+        cluster.holder.put(UNNAMED)
         made.start()
         yield cluster
 
@@ -99,3 +119,115 @@ def test_open_image_is_given_to_whoever_names_it(cluster: Cluster, asked: Node) 
         for method in ("HEAD", "GET"):
             path = f"/v2/acme/app/manifests/{image.digest}?ns=open.test"
             assert asked.ask(path, method=method, port=port).status == 200
+
+
+OTHER_NAMES = [
+    ("acme/app", "open.test"),
+    ("evil/app", "open.test"),
+    ("any/thing", "docker.io"),
+    ("evil/app", "private.test"),
+    ("acme/app", ""),
+    ("acme/app", OF_THE_MIRROR),
+    ("acme/app", f"127.0.0.1:{LOCAL}"),
+]
+
+
+def _parts(image: Image) -> list[bytes]:
+    return [image.manifest, image.config, image.layers[0]]
+
+
+def _paths(content: bytes) -> list[str]:
+    return [f"{kind}/{digest_of(content)}" for kind in ("manifests", "blobs")]
+
+
+@pytest.mark.parametrize(("repository", "ns"), OTHER_NAMES)
+def test_private_content_is_given_under_no_other_name(
+    cluster: Cluster, asked: Node, repository: str, ns: str
+) -> None:
+    layer = cluster.private.layers[0]
+    for content in _parts(cluster.private):
+        if content is layer and ns == "private.test":
+            continue  # layers are given under all private names of their registry
+        for path in _paths(content):
+            for port in (LOCAL, SERVICE, PEER):
+                for method in ("GET", "HEAD"):
+                    query = f"?ns={ns}" if ns else ""
+                    reply = asked.ask(f"/v2/{repository}/{path}{query}", method=method, port=port)
+                    assert reply.status == 404, (path, port, method)
+
+
+@pytest.mark.parametrize("headers", [{"Range": "bytes=0-"}, {"If-None-Match": "*"}, {"Accept": "text/plain"}])
+def test_no_header_makes_a_difference(cluster: Cluster, asked: Node, headers: dict[str, str]) -> None:
+    for content in _parts(cluster.private):
+        for path in _paths(content):
+            for method in ("GET", "HEAD"):
+                target = f"/v2/any/thing/{path}?ns=docker.io"
+                assert asked.ask(target, method=method, headers=headers).status == 404
+
+
+def test_answer_does_not_tell_private_content_from_content_that_nobody_has(
+    cluster: Cluster, asked: Node
+) -> None:
+    unknown = digest_of(b"nobody ever had this")
+    for content in _parts(cluster.private):
+        digest = digest_of(content)
+        for ns in ("open.test", ""):
+            for port in (LOCAL, SERVICE, PEER):
+                query = f"?ns={ns}" if ns else ""
+                for kind in ("manifests", "blobs"):
+                    private = asked.ask(f"/v2/acme/app/{kind}/{digest}{query}", port=port)
+                    missing = asked.ask(f"/v2/acme/app/{kind}/{unknown}{query}", port=port)
+                    assert private.body.replace(digest.encode(), b"") == missing.body.replace(
+                        unknown.encode(), b""
+                    )
+                    assert sorted(private.headers.keys()) == sorted(missing.headers.keys())
+
+
+def test_layer_that_an_open_image_has_too_is_given_under_its_name(cluster: Cluster, asked: Node) -> None:
+    assert cluster.ask(asked, f"blobs/{digest_of(BASE)}", ns="open.test").body == BASE
+
+
+def test_index_of_another_tenant_is_given_and_opens_nothing(cluster: Cluster, asked: Node) -> None:
+    path = f"/v2/evil/app/manifests/{digest_of(cluster.index)}?ns=open.test"
+    assert asked.ask(path).body == cluster.index
+
+
+def test_tag_of_an_open_name_whose_content_is_private_is_not_resolved() -> None:
+    private = make_image(b"a secret layer", note="private")
+    with Site() as made:
+        node = made.add("node", **RULES)
+        node.put_image(private, f"{PRIVATE}:v1", "open.test/evil/app:v1")
+        made.start()
+        assert node.ask("/v2/evil/app/manifests/v1?ns=open.test").status == 404
+        assert node.ask("/v2/evil/app/tags/list").status == 404
+
+
+def test_content_without_a_name_is_not_given_where_anything_is_held_back(
+    cluster: Cluster, asked: Node
+) -> None:
+    assert cluster.ask(asked, f"blobs/{digest_of(UNNAMED)}", ns="open.test").status == 404
+
+
+def test_holder_that_withholds_is_not_blamed_and_gives_to_the_right_name_at_once(cluster: Cluster) -> None:
+    image, other = cluster.private, cluster.other
+    for _ in range(5):
+        assert other.ask(f"/v2/any/thing/manifests/{image.digest}?ns=docker.io").status == 404
+        assert cluster.ask(other, f"manifests/{image.digest}").body == image.manifest
+    explained = other.explain(image.digest)
+    assert [holder["node"] for holder in explained["holders"]] == ["holder"]
+    assert explained["failures"] == explained["passed_over"] == []
+
+
+def test_asker_without_the_rule_gets_nothing_private_from_a_holder_that_has_it() -> None:
+    private = make_image(b"a secret layer", note="private")
+    with Site() as made:
+        holder, naive = made.add("holder", **RULES), made.add("naive")
+        holder.put_image(private, f"{PRIVATE}:v1")
+        made.start()
+        naive.wait_for_holders(private.manifest, {"holder"})
+        for method in ("HEAD", "GET"):
+            for content in _parts(private):
+                for path in _paths(content):
+                    reply = naive.ask(f"/v2/acme/app/{path}?ns=private.test", method=method)
+                    assert reply.status == 404
+        assert naive.ask("/v2/acme/app/manifests/v1?ns=private.test").status == 404

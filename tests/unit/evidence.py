@@ -3,11 +3,13 @@
 from collections.abc import AsyncIterator, Callable, Mapping, Set
 from dataclasses import dataclass, field
 
+from agent.content.sharing import Sharing
 from agent.content.store import (
     Blob,
     Change,
     Changes,
     ContentMissing,
+    ContentStore,
     Identity,
     Names,
     Room,
@@ -41,6 +43,7 @@ class MemoryStore:
     free: Room | None = None
     writing: dict[Digest, bool] = field(default_factory=dict)
     changes: Changes = field(default_factory=Changes)
+    exclusive: bool = True
 
     async def run(self) -> None:
         return
@@ -67,6 +70,16 @@ class MemoryStore:
     def repositories(self, digest: Digest) -> Set[tuple[Registry, Repository]]:
         return self.names.repositories(digest)
 
+    @property
+    def named(self) -> Mapping[Digest, Set[tuple[Registry, Repository]]]:
+        return self.names.named
+
+    def on_names(self, listener: Callable[[], None]) -> None:
+        self.names.on_names(listener)
+
+    def was_fetched_for(self, digest: Digest, manifest: Digest) -> bool:
+        return True
+
     def on_tag(self, listener: Callable[[TagChange], None]) -> None:
         self.names.on_tag(listener)
 
@@ -81,6 +94,21 @@ class MemoryStore:
 
     def watch(self) -> AsyncIterator[Change]:
         return self.changes.watch()
+
+
+def follow_at_once(store: ContentStore, sharing: Sharing) -> None:
+    """Follow the names of a store whenever they or the rules change, as a `Tracer` does soon afterwards."""
+
+    def follow() -> None:
+        said = [(digest, sharing.says(place)) for digest, places in store.named.items() for place in places]
+        for _ in sharing.references.rebuild(said):
+            pass
+        sharing.changed(less=True)
+
+    store.on_names(follow)
+    sharing.registries.on_change(follow)
+    sharing.authorities.on_change(follow)
+    follow()
 
 
 async def give_nothing(_node: NodeName, _wanted: FetchRequest) -> PeerBody:

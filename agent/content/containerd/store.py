@@ -192,6 +192,28 @@ class Containerd:
         """See `ContentStore.repositories`."""
         return self._names.repositories(digest)
 
+    @property
+    def named(self) -> Mapping[Digest, Set[tuple[Registry, Repository]]]:
+        """See `ContentStore.named`."""
+        return self._names.named
+
+    def on_names(self, listener: Callable[[], None]) -> None:
+        """See `ContentStore.on_names`."""
+        self._names.on_names(listener)
+
+    @property
+    def exclusive(self) -> bool:
+        """See `ContentStore.exclusive`. All namespaces have the same files."""
+        return False
+
+    def was_fetched_for(self, digest: Digest, manifest: Digest) -> bool:
+        """See `ContentStore.was_fetched_for`.
+
+        containerd commits a manifest before it fetches what that lists, and does not fetch what it has.
+        """
+        came_ns, before_ns = self._blobs.written_ns(digest), self._blobs.written_ns(manifest)
+        return came_ns is not None and before_ns is not None and before_ns < came_ns
+
     def on_tag(self, listener: Callable[[TagChange], None]) -> None:
         """See `ContentStore.on_tag`."""
         self._names.on_tag(listener)

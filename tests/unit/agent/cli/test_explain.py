@@ -166,6 +166,14 @@ def test_own_copy_that_is_not_used_is_told_with_the_reason(capsys: Captured) -> 
     assert "own copy" not in shown(capsys, explanation())
 
 
+def test_names_under_which_the_own_copy_is_given_are_told(capsys: Captured) -> None:
+    out = shown(
+        capsys, explanation(given="under the names of ghcr.io/acme/app alone, as the registry decides")
+    )
+    assert "this node gives its own copy under the names of ghcr.io/acme/app alone" in out
+    assert "gives its own copy" not in shown(capsys, explanation())
+
+
 def test_digest_of_another_algorithm_keeps_its_name_when_shortened(capsys: Captured) -> None:
     answer = explanation()
     answer["content"][0]["digest"] = "sha512:" + "12" * 64

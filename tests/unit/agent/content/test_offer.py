@@ -6,8 +6,10 @@ import pytest
 
 from agent.content.offer import Doubt, KnownTag, Offer
 from agent.content.store import TagChange, TaggedImage
+from agent.oci.authority import Authorities, Authority, AuthorityRule
 from agent.oci.errors import OciError
 from agent.oci.origin import Origin
+from agent.oci.patterntext import parse_pattern
 from agent.oci.reference import Addressed, Kind, ReferrerList, Repository, TagList
 from agent.oci.registry import Registry
 from tests.unit.agent.holders.test_tags import NOW_S, image, make_ages, make_offer
@@ -114,7 +116,17 @@ def test_digest_is_shared_unless_all_of_its_names_are_excluded() -> None:
         exclude=("docker.io/acme/*",),
     )
     shared = {seed: offer.shares(sha256(seed)) for seed in ("secret", "both", "by the mirror", "a layer")}
-    assert shared == {"secret": False, "both": True, "by the mirror": False, "a layer": True}
+    assert shared == {"secret": False, "both": True, "by the mirror": False, "a layer": False}
+
+
+def test_content_without_a_name_is_shared_if_all_content_is_this_agents_and_nothing_is_held_back() -> None:
+    private = Authorities([AuthorityRule(match=parse_pattern("ghcr.io"), by=Authority.REGISTRY)])
+    others = MemoryStore(exclusive=False)
+    assert offer_of().shares(sha256("a layer"))
+    assert offer_of(exclude=("*:latest",)).shares(sha256("a layer"))
+    assert not offer_of(exclude=("docker.io/acme/*",)).shares(sha256("a layer"))
+    assert not make_offer(MemoryStore(), authorize=private).shares(sha256("a layer"))
+    assert not make_offer(others).shares(sha256("a layer"))
 
 
 def test_excluded_tag_leaves_its_digest_shared() -> None:

@@ -139,6 +139,20 @@ class MemoryStore:
     def repositories(self, digest: Digest) -> Set[tuple[Registry, Repository]]:
         return frozenset()
 
+    @property
+    def named(self) -> Mapping[Digest, Set[tuple[Registry, Repository]]]:
+        return {}
+
+    def on_names(self, listener: Callable[[], None]) -> None:
+        raise NotImplementedError
+
+    @property
+    def exclusive(self) -> bool:
+        return True
+
+    def was_fetched_for(self, digest: Digest, manifest: Digest) -> bool:
+        raise NotImplementedError
+
     def on_tag(self, listener: Callable[[TagChange], None]) -> None:
         raise NotImplementedError
 

@@ -11,6 +11,7 @@ from agent.holders.announcer import announce_store
 from agent.oci.digest import Digest
 from agent.oci.filters import parse_patterns
 from tests.unit.agent.holders.test_tags import image, make_offer
+from tests.unit.agent.oci.test_patterns import by_digest
 from tests.unit.agent.transfer.scripted import until
 from tests.unit.evidence import MemoryStore
 from tests.unit.twins import named, sha256
@@ -63,35 +64,45 @@ async def announcing(store: ChangingStore, offer: Offer | None = None) -> AsyncI
 
 
 async def test_what_is_not_served_is_not_announced() -> None:
-    store = ChangingStore(held={sha256("secret"), A})
-    store.names.replace([image(named(repository="acme/secret"), "secret")])
+    store = ChangingStore(held={sha256("secret"), A, B})
+    store.names.replace([image(named(repository="acme/secret"), "secret"), image(named(), "a")])
     async with announcing(store) as index:
         assert index.told == [("announce", {A})]
 
 
-async def test_blob_is_withdrawn_when_its_only_name_turns_out_to_be_excluded() -> None:
-    store = ChangingStore(held=set())
+async def test_blob_is_announced_when_a_name_of_it_is_mirrored_and_withdrawn_when_none_is_any_more() -> None:
+    store = ChangingStore(held={sha256("secret")})
+    secret = image(named(repository="acme/secret"), "secret")
     async with announcing(store) as index:
-        store.add(sha256("secret"))
-        await until(lambda: len(index.told) == 2, "it is announced while it has no name")
-        store.names.replace([image(named(repository="acme/secret"), "secret")])
+        store.names.replace([secret])
+        store.names.replace([secret, image(named(), "secret")])
+        assert index.told[1:] == [("announce", {sha256("secret")})]
+        store.names.replace([secret])
         assert index.told[2:] == [("withdraw", {sha256("secret")})]
-        store.names.replace(
-            [image(named(repository="acme/secret"), "secret"), image(named(), "secret")],
-        )
-        assert index.told[3:] == [("announce", {sha256("secret")})]
+
+
+async def test_blob_that_is_fetched_is_announced_as_soon_as_it_is_there() -> None:
+    store = ChangingStore(held=set())
+    offer = make_offer(store, exclude=("docker.io/acme/*",))
+    async with announcing(store, offer) as index:
+        offer.fetching(by_digest("library/nginx", "docker.io", A))
+        store.add(B)
+        store.add(A)
+        await until(lambda: len(index.told) == 2, "it is announced before it has a name")
+        assert index.told[1:] == [("announce", {A})]
 
 
 async def test_name_of_content_that_is_not_here_announces_nothing() -> None:
     store = ChangingStore(held={A})
+    store.names.replace([image(named(), "a")])
     async with announcing(store) as index:
-        store.names.replace([image(named(), "gone"), image(named(repository="acme/secret"), "away")])
+        store.names.replace([image(named(), "a"), image(named(repository="other/b"), "gone")])
         assert index.told == [("announce", {A})]
 
 
 async def test_the_store_is_announced_and_then_every_change_in_order() -> None:
     store = ChangingStore(held={A, B})
-    async with announcing(store) as index:
+    async with announcing(store, make_offer(store)) as index:
         assert index.told == [("announce", {A, B})]
         store.add(C)
         store.remove(A)
@@ -101,13 +112,13 @@ async def test_the_store_is_announced_and_then_every_change_in_order() -> None:
 
 
 async def test_filter_that_changes_withdraws_what_it_excludes_and_announces_what_it_admits() -> None:
-    store = ChangingStore(held={sha256("secret"), sha256("open"), A})
+    store = ChangingStore(held={sha256("secret"), sha256("open")})
     store.names.replace(
         [image(named(repository="acme/secret"), "secret"), image(named(repository="other/open"), "open")]
     )
     offer = make_offer(store, exclude=("docker.io/acme/*",))
     async with announcing(store, offer) as index:
-        assert index.told == [("announce", {sha256("open"), A})]
+        assert index.told == [("announce", {sha256("open")})]
         offer.registries.replace(parse_patterns(["*"]), parse_patterns(["docker.io/other/*"]))
         assert index.told[1:] == [("withdraw", {sha256("open")}), ("announce", {sha256("secret")})]
         offer.registries.replace(parse_patterns(["*"]), parse_patterns(["docker.io/other/*"]))

@@ -5,18 +5,20 @@ from dataclasses import dataclass, field
 import pytest
 
 from agent.content.offer import KnownTag, Offer
+from agent.content.sharing import Sharing
 from agent.content.store import ContentStore, TaggedImage
 from agent.content.tags import TagAges
 from agent.holders.tagfinder import TagAnswer, TagFinder
 from agent.holders.tags import Resolved, TagResolver
 from agent.holders.wire import Question, Reply
+from agent.oci.authority import Authorities
 from agent.oci.digest import Digest
 from agent.oci.errors import ManifestUnknown
 from agent.oci.filters import parse_filter
 from agent.oci.mirrors import MirrorNames
 from agent.oci.origin import Origin
 from agent.oci.reference import Named
-from tests.unit.evidence import MemoryStore
+from tests.unit.evidence import MemoryStore, follow_at_once
 from tests.unit.twins import descriptor, named, node, sha256
 
 NOW_S, TICKS_S = 10_000.0, 50.0
@@ -68,20 +70,27 @@ def make_offer(
     *,
     exclude: tuple[str, ...] = (),
     exclude_tags: tuple[str, ...] = ("*:latest",),
+    authorize: Authorities | None = None,
     resolve: bool = True,
     share_imported: bool = False,
     ages: TagAges | None = None,
 ) -> Offer:
     """What the node ``own`` at 10.0.0.1 offers of a store."""
+    sharing = Sharing(
+        exclusive=store.exclusive,
+        registries=parse_filter(["*"], exclude),
+        authorities=authorize or Authorities(),
+        mirrors=MirrorNames(ports={30020, 30021}, hosts={"own", "10.0.0.1"}),
+    )
+    follow_at_once(store, sharing)
     return Offer(
         own=node("own"),
         store=store,
         ages=ages or make_ages(),
-        registries=parse_filter(["*"], exclude),
+        sharing=sharing,
         tags=parse_filter(["*"], exclude_tags),
         resolve=resolve,
         share_imported=share_imported,
-        mirrors=MirrorNames(ports={30020, 30021}, hosts={"own", "10.0.0.1"}),
     )
 
 

@@ -2,6 +2,7 @@
 
 import pytest
 
+from agent.oci.digest import Digest
 from agent.oci.patterns import Pattern
 from agent.oci.patterntext import parse_pattern
 from agent.oci.reference import Addressed, Kind, Repository
@@ -14,12 +15,12 @@ LOCAL = named("acme/app", "v1.2", "localhost:5000")
 IPV6 = named("acme/app", "v1.2", "[fd00::1]:5000")
 
 
-def by_digest(repository: str, registry: str | None) -> Addressed:
+def by_digest(repository: str, registry: str | None, digest: Digest | None = None) -> Addressed:
     return Addressed(
         registry=None if registry is None else parse_registry(registry),
         repository=Repository(repository),
         kind=Kind.BLOB,
-        digest=sha256("blob"),
+        digest=digest or sha256("blob"),
     )
 
 

@@ -84,6 +84,7 @@ class Cluster:
     _blamed: set[NodeName] = field(default_factory=set)  # holders that failed while they delivered
     _ready_s: dict[NodeName, float] = field(default_factory=dict)  # when a busy holder may be asked again
     _attempts: int = 0
+    _withheld: int = 0
     _allowed: int = 0
     _counted_from: int = 0  # of the attempts
     _stopped_at: int | None = None  # the byte at which the deadline began again
@@ -155,6 +156,8 @@ class Cluster:
                 self._known |= {holder.node for holder in event.holders}
             case Failed() if event.attempt in self.open and event.attempt != self.delivering:
                 node = self.open.pop(event.attempt).holder.node
+                self._withheld += event.failure is Failure.WITHHELD
+                self._allowed += event.failure is Failure.WITHHELD
                 self._no_such_range = self._no_such_range or event.failure is Failure.UNSATISFIABLE
                 self._lost(node, event.failure, 0, event.wait_s, second_chance=False)
             case Progressed():
@@ -291,7 +294,7 @@ class Cluster:
         assert isinstance(command, Cut) == self._begun, "404 after a body began, or a cut before"
         assert not self.open, "gives up while an attempt runs"
         if isinstance(command, NotFound):
-            assert command.attempts == self._attempts
+            assert command.attempts == self._attempts - self._withheld, "tells who withheld it"
         if self.now_s >= self.deadline_s:
             return
         assert self.everyone_asked, "gives up before everyone was asked"

@@ -10,6 +10,7 @@ INNOCENT = {
     Failure.CUT_OFF: "it is this node that has no network",
     Failure.OTHER_SIZE: "the manifest may be wrong, or an earlier peer",
     Failure.MISSING: "the index was out of date",
+    Failure.WITHHELD: "it has it, for other names",
     Failure.BUSY: "it said so",
     Failure.UNSATISFIABLE: "the range may really select nothing",
 }

@@ -225,7 +225,8 @@ def test_only_a_peer_from_which_nothing_came_does_not_answer(failure: Failure, s
         assert (regard.silence(NEAR.node) is not None) is (silent or failure.is_own), "it was silent before"
         noted = regard.failure(NEAR.node)
         assert noted is not None
-        assert noted.words == ("no reply" if failure.is_own else "words")
+        blames_nobody = failure.is_own or failure is Failure.WITHHELD
+        assert noted.words == ("no reply" if blames_nobody else "words")
         assert (regard.own_failure is not None) is failure.is_own
 
     play(run, scenario)
