@@ -590,6 +590,7 @@ class Scene:
                 "peer": f"{address}:{HOST_PORT}",
                 "nodeport": f"{address}:{AGENT_PORT}",
                 "admin": f"127.0.0.1:{ADMIN_PORT}",
+                "local_callers": "any",  # in pods, too: what is asked here is which way a connection takes
                 **listen,
             },
             "store": f"oci-layout://{self.layout}",
