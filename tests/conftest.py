@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
+from benchmarks.lab.certificates import Authority
 from benchmarks.lab.cgroups import sweep_cgroups
 from benchmarks.lab.folders import sweep_folders
 from benchmarks.lab.network import sweep
@@ -57,6 +58,12 @@ def pytest_sessionstart(session: pytest.Session) -> None:
             with contextlib.suppress(BpfError):  # no cgroup v2 on this machine
                 sweep_cgroups(prefix)
             sweep_folders(prefix)
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """A CA that signs the certificates of agents."""
+    return Authority(tmp_path_factory.mktemp("authority"))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

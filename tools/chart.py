@@ -71,6 +71,7 @@ SCHEMAS: Mapping[Callable[..., object], Schema] = {
     values.parse_flag: {"type": "boolean"},
     values.parse_path: {"type": ["string", "null"], "minLength": 1},
     values.parse_file: _WORD,
+    values.parse_certificate_name: {"type": ["string", "null"], "minLength": 1, "pattern": r"^[^*, ]+$"},
     values.parse_optional_label: {"type": ["string", "integer", "null"], "pattern": _LABEL},
     values.parse_endpoint: _ENDPOINT,
     values.parse_endpoints: {"type": "array", "items": _ENDPOINT},
@@ -234,9 +235,8 @@ def _configurable(cls: type = Settings, prefix: str = "") -> list[Described]:
         if nested is not None:
             found += _configurable(nested, f"{key}.")
         else:
-            found.append(
-                Described(key=f"config.{key}", default=_plain(entry.default), text=entry.metadata["doc"])
-            )
+            default = None if entry.default is dataclasses.MISSING else _plain(entry.default)
+            found.append(Described(key=f"config.{key}", default=default, text=entry.metadata["doc"]))
     return found
 
 

@@ -1,5 +1,6 @@
 """Makes the background tasks, the components whose state is watched, and what SIGHUP does."""
 
+import asyncio
 import time
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
@@ -20,7 +21,9 @@ from agent.listen.http import HttpListener
 from agent.memory import settle
 from agent.observe import log
 from agent.observe.components import Component, follow_components
+from agent.observe.metrics import Metrics
 from agent.observe.pulse import Pulse
+from agent.peering.tls import LOOK_S, PeerTls
 from agent.probe.follower import ProbeFollower
 from agent.probe.reader import OwnSockets
 
@@ -81,6 +84,7 @@ def make_background(
         "checks": outbound.puller.checks.run,
         "scrub": core.content.scrubber.run,
         "identities": core.members.identities.run,
+        **_follow_tls(core),
         "components": partial(follow_components, components),
         "reload": partial(rereading.hangup.follow, reload),
     }
@@ -117,6 +121,7 @@ def _components(
             required=False,
             state=lambda: f"{len(core.members.roster)} peers",
         ),
+        *_tls_components(core.tls),
         Component(
             name="the probe",
             problem=lambda: None,  # a node without one serves as well; its metrics tell
@@ -162,6 +167,34 @@ def _store_components(settings: Settings, core: Core) -> tuple[Component, ...]:
     )
 
 
+def _tls_components(tls: PeerTls | None) -> tuple[Component, ...]:
+    if tls is None:
+        return ()
+    return (
+        Component(
+            name="the certificate for peers",
+            problem=lambda: tls.problem,
+            hint=lambda: tls.hint,
+            required=False,  # this node's own content is served as before
+            state=lambda: tls.state,
+        ),
+    )
+
+
+def _follow_tls(core: Core) -> Background:
+    if core.tls is None:
+        return {}
+    return {"certificate": partial(_follow_certificate, core.tls, core.records.metrics)}
+
+
+async def _follow_certificate(tls: PeerTls, metrics: Metrics) -> None:
+    """Use a renewed certificate soon after its files changed, until cancelled."""
+    while True:
+        tls.reread(time.monotonic())
+        metrics.certificate_ends(tls.certificate.not_after_s)
+        await asyncio.sleep(LOOK_S)
+
+
 def _connections(listener: HttpListener) -> str:
     return f"{listener.connections} connections"
 
@@ -188,6 +221,8 @@ def _make_reload(
     changing.on(["log.level"], lambda new: log.set_level(new.log.level))
 
     async def reload() -> None:
+        if core.tls is not None:
+            core.tls.reread(time.monotonic(), at_once=True)
         core.members.membership.reread()
         core.members.placement.reread()
         await changing.reload()

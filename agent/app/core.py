@@ -29,6 +29,7 @@ from agent.observe.requests import RecentRequests
 from agent.oci.browser import BrowserGuard
 from agent.oci.mirrors import MirrorNames
 from agent.peering.credentials import Credentials
+from agent.peering.tls import PeerTls
 from agent.pull.admission import Admission, uploads_fed
 from agent.pull.pace import Pace
 from agent.pull.policy import Policy
@@ -84,6 +85,7 @@ class Core:
 
     own: NodeName
     credentials: Credentials
+    tls: PeerTls | None
     guard: BrowserGuard
     content: Content
     members: Members
@@ -107,6 +109,7 @@ def make_core(settings: Settings) -> Core:
     return Core(
         own=own,
         credentials=credentials,
+        tls=_make_tls(settings, own, reloads, metrics),
         guard=BrowserGuard((own, *settings.http.host_names)),
         content=Content(
             store=store,
@@ -199,6 +202,13 @@ def _make_roster(settings: Settings, own: NodeName, placement_source: OwnPlaceme
             report_ttl_s=report_ttl_s(latency.report_s),
         ),
     )
+
+
+def _make_tls(settings: Settings, own: NodeName, reloads: Reloads, metrics: Metrics) -> PeerTls | None:
+    tls = settings.peering.tls
+    if tls is None:
+        return None
+    return PeerTls(tls, own=own, address=settings.node.address, reloads=reloads, count=metrics.tls_failed)
 
 
 def _make_policy(settings: Settings) -> Policy:

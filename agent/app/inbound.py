@@ -26,8 +26,11 @@ from agent.listen.prefetch import Prefetcher
 from agent.listen.recorder import Recorder
 from agent.listen.remote import RemoteContent
 from agent.listen.server import OciServer
+from agent.listen.tlsgate import FailureLog, TlsGate
 from agent.observe.requests import RequestPath
+from agent.peering.certificate import Certificate
 from agent.peering.reach import ReachDesk
+from agent.peering.tls import ACCEPTED
 from agent.pull.bucket import TokenBucket
 from agent.sockdiag import SocketAsker
 
@@ -80,8 +83,10 @@ def make_inbound(
         tokens=lambda: (),
         is_open=True,
         refused=core.records.metrics.turned_away,
+        is_of_member=partial(_is_of_member, core),
     )
     server = _make_server(settings, core, outbound, questions, reports, draining, doors)
+    tls_failed = partial(core.records.metrics.tls_failed, ACCEPTED)
     listeners = {
         name: HttpListener(
             sockets[name],
@@ -90,6 +95,8 @@ def make_inbound(
             path=path,
             watcher=core.records.accepted,
             clients=clients if path is RequestPath.HOSTPORT else None,
+            gate=_make_gate(core) if path is RequestPath.PEER else None,
+            heard_tls=partial(FailureLog(tls_failed).heard_tls, name),
         )
         for name, path in REQUEST_PATHS.items()
     }
@@ -108,6 +115,21 @@ def make_inbound(
         clients=clients,
         health_listener=answering.get(HEALTH),
     )
+
+
+def _is_of_member(core: Core, certificate: Certificate) -> bool:
+    roster, shared = core.members.roster, None if core.tls is None else core.tls.shared
+    if certificate.is_of_any(roster.peers, shared):
+        return True
+    return any(roster.peer_at(str(address)) is not None for address in certificate.addresses)
+
+
+def _make_gate(core: Core) -> TlsGate | None:
+    """What opens the connections of other agents, if they are encrypted."""
+    if core.tls is None:
+        return None
+    peer_at = core.members.roster.peer_at
+    return TlsGate(core.tls, is_member=lambda address: peer_at(address) is not None)
 
 
 def _make_server(

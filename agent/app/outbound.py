@@ -62,6 +62,7 @@ def make_outbound(settings: Settings, core: Core) -> Outbound:
         connected=partial(add_handshake, roster, metrics),
         introduced=introduced,
         ways=ways,
+        tls=core.tls,
     )
     # Peers recognise a reporter by its address, so measuring connections use this node's own address.
     measure_dialer = Dialer(
@@ -70,6 +71,7 @@ def make_outbound(settings: Settings, core: Core) -> Outbound:
         introduced=introduced,
         local_address=_own_address(settings),
         ways=ways,
+        tls=core.tls,
     )
     channels = Channels(dialer, QUESTIONS)
     roster.on_change(channels.members_changed)

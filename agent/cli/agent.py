@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from agent.cli.settings import add_config, add_log, print_problems, read_settings
+from agent.config import Settings
 from agent.config.load import ConfigError, dump_settings
 from agent.hangup import Hangup
 from agent.members.checks import OwnAgent
@@ -44,6 +45,8 @@ def _run(arguments: argparse.Namespace, hangup: Hangup) -> int:
         print(dump_settings(settings), end="")
     if not _members_are_good(settings.membership.static, own_agent(settings)):
         return 2
+    if not _certificate_is_good(settings):
+        return 2
     if arguments.print_config:
         return 0
     log.configure(arguments.log_format, settings.log.level)
@@ -59,6 +62,21 @@ def _run(arguments: argparse.Namespace, hangup: Hangup) -> int:
             print(f"shorthaul: {taken}\n      hint: {taken.hint}", file=sys.stderr)
         return 1
     return 0
+
+
+def _certificate_is_good(settings: Settings) -> bool:
+    """Whether the files of peering.tls can be used, if there are any; else what is wrong is told."""
+    tls = settings.peering.tls
+    if tls is None:
+        return True
+    from agent.peering.tlsfiles import TlsFilesInvalid, make_contexts, read_contents
+
+    try:
+        make_contexts(read_contents(tls))
+    except TlsFilesInvalid as error:
+        print(f"shorthaul: {error}\n      hint: {error.hint}", file=sys.stderr)
+        return False
+    return True
 
 
 def _members_are_good(path: Path | None, own: OwnAgent) -> bool:

@@ -89,6 +89,7 @@ def make_settings(data: dict[str, Any], overrides: list[str], *, base: Path) -> 
             _check_ports(settings, problems)
         _check_latency(settings, problems)
         _check_membership(settings, problems)
+        _check_peering(settings, problems)
     if problems or settings is None:
         raise ConfigError(problems)
     return _resolve_paths(settings, base)
@@ -299,6 +300,17 @@ def _check_membership(settings: Settings, problems: list[Problem]) -> None:
         )
 
 
+def _check_peering(settings: Settings, problems: list[Problem]) -> None:
+    if settings.peering.tls is not None and settings.transfer.mode == "redirect":
+        problems.append(
+            Problem(
+                key="transfer.mode",
+                message="redirect can't be used with peering.tls: containerd has no certificate of an agent",
+                hint="set transfer.mode: relay, or leave peering.tls out",
+            )
+        )
+
+
 def _overlap(one: Endpoint, other: Endpoint) -> bool:
     wildcards = ("0.0.0.0", "::")
     hosts_meet = one.host == other.host or one.host in wildcards or other.host in wildcards
@@ -315,8 +327,14 @@ def _resolve_paths(settings: Settings, base: Path) -> Settings:
             ca_file=base / ca_file if ca_file else None,
             token_file=base / token_file if token_file else None,
         )
+    tls = settings.peering.tls
+    if tls is not None:
+        tls = dataclasses.replace(
+            tls, certificate=base / tls.certificate, key=base / tls.key, ca=base / tls.ca
+        )
     return dataclasses.replace(
         settings,
+        peering=dataclasses.replace(settings.peering, tls=tls),
         placement=dataclasses.replace(
             settings.placement, labels_file=base / labels_file if labels_file else None
         ),

@@ -19,6 +19,7 @@ from agent.config.values import (
     limit,
     parse_address,
     parse_authorizations,
+    parse_certificate_name,
     parse_dns_label,
     parse_endpoint,
     parse_endpoints,
@@ -203,6 +204,37 @@ class MembershipSettings:
         if self.kubernetes is not None:
             return f"kubernetes ({self.kubernetes.namespace}/{self.kubernetes.service})"
         return str(self.static or "none")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TlsSettings:
+    """TLS between agents: this node's certificate, and who may sign those of the others."""
+
+    certificate: Path = option(
+        parse_file,
+        "This node's certificate in PEM, with its chain: cert-manager's tls.crt. Relative to the "
+        "configuration file, as the other two are. All three are read again when they change.",
+    )
+    key: Path = option(parse_file, "The key of the certificate in PEM, without a password: tls.key.")
+    ca: Path = option(
+        parse_file,
+        "The CAs that sign agents' certificates, in PEM: ca.crt. Whoever gets a certificate from one of them "
+        "with a name that is asked for here is an agent, so let it be a CA of the agents alone.",
+    )
+    name: str | None = option(
+        parse_certificate_name,
+        "The DNS name or URI that the certificates of all agents have. A Secret of cert-manager is one "
+        "certificate for all pods of a DaemonSet, so it can have no node's name. By default each certificate "
+        "has to have its node's name (as a DNS name, or as a URI that ends in /node/NAME) or its address.",
+        default=None,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeeringSettings:
+    """How agents know each other."""
+
+    tls: TlsSettings | None = optional_group(TlsSettings)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -720,6 +752,7 @@ class Settings:
         default=OciLayoutStore(directory=Path("/var/lib/shorthaul")),
     )
     membership: MembershipSettings = group(MembershipSettings)
+    peering: PeeringSettings = group(PeeringSettings)
     topology: TopologySettings = group(TopologySettings)
     latency: LatencySettings = group(LatencySettings)
     costs: CostSettings = group(CostSettings)

@@ -182,6 +182,19 @@ def parse_file(value: object) -> Path:
     return path
 
 
+def parse_certificate_name(value: object) -> str | None:
+    """A DNS name or a URI, as a certificate has it."""
+    if value is None:
+        return None
+    if not isinstance(value, str) or not value or not value.isascii() or not value.isprintable():
+        raise InvalidValue(f"{value!r} is no name", "write a DNS name or a URI that all certificates have")
+    if any(character in value for character in "*, "):
+        raise InvalidValue(
+            f"{value!r} is not one name", "write one DNS name or URI; a wildcard would be the name of nobody"
+        )
+    return value
+
+
 def parse_endpoints(value: object) -> tuple[Endpoint, ...]:
     """A list of ``IP:PORT``."""
     if not isinstance(value, list):

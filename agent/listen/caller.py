@@ -19,6 +19,7 @@ from agent.flows.messages import NODE_HEADER, SOCKET_HEADER
 from agent.observe.refusals import Reason
 from agent.observe.requests import RequestPath
 from agent.oci.errors import Overloaded, TooManyRequests
+from agent.peering.certificate import Certificate
 from agent.peering.credentials import Credentials
 from topology.placement import NodeName
 
@@ -54,7 +55,8 @@ class Caller:
     ``listener``: the listener that it connected to. ``address``: its IP address, without the port.
     ``cookie``: the kernel's number of the connection (SO_COOKIE), 0 if unknown. ``connected_s``: when it
     connected, in seconds of CLOCK_MONOTONIC. ``node``: the member that has this address, if any. ``maker``:
-    who made a local client's socket, or why that is not known; None: nobody asked.
+    who made a local client's socket, or why that is not known; None: nobody asked. ``certificate``: the one
+    that it showed; None: the connection has no TLS.
     """
 
     listener: RequestPath
@@ -64,6 +66,7 @@ class Caller:
     kind: CallerKind = CallerKind.STRANGER
     node: NodeName | None = None
     maker: Maker | Reason | None = None
+    certificate: Certificate | None = None
 
     @property
     def may_ask_peers(self) -> bool:
@@ -182,6 +185,7 @@ class Callers:
             kind=kind,
             node=self.peer_at(connection.address),
             maker=connection.maker,
+            certificate=connection.certificate,
         )
 
     def _kind(

@@ -23,15 +23,18 @@ from agent.config import HttpSettings
 from agent.listen.caller import Caller, Maker
 from agent.listen.headcheck import head_problem
 from agent.listen.sockets import BACKLOG, accepted_now, waiting_connections
+from agent.listen.tlsgate import TlsAccepting, TlsGate
 from agent.observe.refusals import Reason
 from agent.observe.requests import RequestPath
 from agent.oci.errors import Internal, OciError, RequestInvalid
+from agent.peering.tlssocket import peer_certificate
 from agent.probe.sockets import socket_cookie
 
 _log = logging.getLogger(__name__)
 
 _FRESH_S = 1.0  # a client sends its request right after it has connected
 _LOOK_S = 0.05
+_HTTPS = "HTTPS traffic"  # aiohttp's word for a TLS handshake where a request should be
 _HALF_CLOSED_S = 0.2  # aiohttp may still finish the response after its handler returned
 
 STOPPING = "stopping"
@@ -72,7 +75,9 @@ class HttpListener:
 
     ``path``: which listener of the pull API it is; None for the admin port, whose requests have no `Caller`.
     ``clients``: is asked who made a client's socket, once per connection. ``respond``: makes the response for
-    what never reaches the handler; the default is the OCI spec's error.
+    what never reaches the handler; the default is the OCI spec's error. ``gate``: opens its connections with
+    TLS; None: they have none. ``heard_tls``: is called with the address of a client that speaks TLS to a
+    listener without it.
     """
 
     def __init__(
@@ -85,8 +90,11 @@ class HttpListener:
         watcher: ConnectionWatcher | None = None,
         clients: ClientAsker | None = None,
         respond: Callable[[OciError], web.Response] | None = None,
+        gate: TlsGate | None = None,
+        heard_tls: Callable[[str], None] = lambda _address: None,
     ) -> None:
         self.socket = listener
+        self._gate = gate
         # A client that closes cancels its handler, so that nothing is fetched for a client that left.
         self._web = _Server(
             self._handle,
@@ -98,13 +106,14 @@ class HttpListener:
             max_field_size=settings.head_max_bytes,
             lingering_time=1.0,
         )
+        self._web.heard_tls = heard_tls
         self._web.path, self._web.watcher = path, watcher
         if clients is not None and clients.asks:
             self._web.clients, self._web.place = clients, self.place
         self._web.respond = respond or error_response
         self._handler = handler
         self._running: set[asyncio.Task[object]] = set()
-        self._server: asyncio.Server | None = None
+        self._server: asyncio.Server | TlsAccepting | None = None
         self._ending = False
 
     async def start(self) -> None:
@@ -112,7 +121,9 @@ class HttpListener:
         loop = asyncio.get_running_loop()
         self._ending = False
         accepting = self.socket.dup()  # what asyncio closes at `pause` is not the last hold on the socket
-        if accepting.family == socket.AF_UNIX:
+        if self._gate is not None:
+            self._server = self._gate.accept_from(accepting, self._web)
+        elif accepting.family == socket.AF_UNIX:
             self._server = await loop.create_unix_server(self._web, sock=accepting, backlog=BACKLOG)
         else:  # without the backlog, asyncio sets the socket's to 100 again
             self._server = await loop.create_server(self._web, sock=accepting, backlog=BACKLOG)
@@ -158,6 +169,9 @@ class HttpListener:
         waiting = accepted_now(self.socket)
         self.socket.close()
         for connection in waiting:
+            if self._gate is not None:
+                self._gate.begin(connection, self._web)
+                continue
             with suppress(OSError):  # it has left again
                 await asyncio.get_running_loop().connect_accepted_socket(self._web, connection)
         self.end_connections(idle=True)
@@ -192,6 +206,8 @@ class HttpListener:
         await self.finish(at_most_s)
         for task in self._running:
             task.cancel(STOPPING)
+        if self._gate is not None:
+            await self._gate.close()
         # aiohttp waits for this time-out twice. It is short, because nothing is left to wait for.
         await self._web.shutdown(1.0)
 
@@ -307,6 +323,8 @@ class _Protocol(RequestHandler):
         "caller",
         "clients",
         "half_closed",
+        "heard_tls",
+        "is_tls",
         "path",
         "place",
         "refused",
@@ -322,9 +340,11 @@ class _Protocol(RequestHandler):
     place: tuple[str, int]
     respond: Callable[[OciError], web.Response]
     refused: str | None  # why the request just read is refused
+    heard_tls: Callable[[str], None]
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.busy = self.half_closed = self.called_before = self.upgraded = False
+        self.is_tls = transport.get_extra_info("sslcontext") is not None
         self.answered = 0
         self.used_s = time.monotonic()  # when it connected, or when its last response ended
         self.caller = None if self.path is None else _caller(self.path, transport, self.clients, self.place)
@@ -349,10 +369,10 @@ class _Protocol(RequestHandler):
     def eof_received(self) -> bool:  # type: ignore[override] # asyncio.Protocol lets it say "stay open"
         """The client closed its side. It still gets the answers to its requests. Then the connection ends.
 
-        Half a head will never be a request: then it ends now.
+        Half a head will never be a request: then it ends now. TLS has no half of a connection.
         """
         self.half_closed = True
-        return self.owes_answers and not self.upgraded
+        return self.owes_answers and not self.upgraded and not self.is_tls
 
     def handle_error(
         self,
@@ -367,6 +387,9 @@ class _Protocol(RequestHandler):
             error: OciError = HeadTooLarge(
                 "a line of the request's head is too long", hint="http.head_max_bytes is the limit"
             )
+        elif status < 500 and _HTTPS in (message or ""):
+            self.heard_tls(request.remote or "")
+            error = RequestInvalid("this port speaks no TLS")
         elif status < 500:
             error = RequestInvalid(f"not an HTTP request: {(message or '').partition(chr(10))[0]}")
         else:
@@ -385,6 +408,7 @@ class _Server(web.Server):
     clients: ClientAsker | None = None
     place = ("", 0)
     respond: Callable[[OciError], web.Response]
+    heard_tls: Callable[[str], None]
     accepted = 0
 
     def __call__(self) -> _Protocol:
@@ -392,6 +416,7 @@ class _Server(web.Server):
         protocol = _Protocol(self, loop=self._loop, **self._kwargs)
         protocol.path, protocol.watcher, protocol.respond = self.path, self.watcher, self.respond
         protocol.clients, protocol.place = self.clients, self.place
+        protocol.clients, protocol.heard_tls = self.clients, self.heard_tls
         return protocol
 
 
@@ -402,6 +427,7 @@ def _caller(
     return Caller(
         listener=path,
         address=peer[0] if peer else "",  # the connection has ended already
+        certificate=peer_certificate(transport.get_extra_info("ssl_object")),
         cookie=_cookie(transport),
         connected_s=time.monotonic(),
         maker=clients.maker(peer[:2], place) if clients is not None and peer else None,

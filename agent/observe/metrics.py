@@ -44,6 +44,7 @@ class Metrics:
         self._define_latency()
         self._define_topology()
         self._define_local_path()
+        self._define_tls()
         self._define_reloads()
 
     def _define_requests(self) -> None:
@@ -336,15 +337,32 @@ class Metrics:
                 self._local_flows.labels(endpoint.value, verdict.value)
                 self._other_flows.labels(endpoint.value, verdict.value)
 
+    def _define_tls(self) -> None:
+        self._tls_failures = self._counter(
+            "tls_failures_total",
+            "Connections between agents that TLS ended, by the end that this node is (dialled, accepted) and "
+            "by the reason: expired, not_yet_valid, issuer (of no known CA), name (of another node), "
+            "purpose, no_certificate, bad_certificate, no_tls (one end speaks none), version, silent, "
+            "closed, too_many, other.",
+            "end",
+            "reason",
+        )
+        self._certificate_ends = self._gauge(
+            "certificate_not_after_seconds",
+            "When this node's certificate for other agents ends, in seconds since 1970. 0 without TLS.",
+        )
+
     def _define_reloads(self) -> None:
         self._reloads = self._counter(
             "reloads_total",
-            "Readings of what may change while the agent runs (peers, labels, settings), by result: changed, "
-            "unchanged, failed. After a failed one the old state stays, and the log has the mistakes.",
+            "Readings of what may change while the agent runs (peers, labels, settings, certificate), by "
+            "result: changed, unchanged, failed. After a failed one the old state stays, and the log has the "
+            "mistakes.",
             "what",
             "result",
         )
-        for what in ("peers", "labels", "settings"):  # Prometheus sees no rate in a series that begins at 1
+        # Prometheus sees no rate in a series that begins at 1.
+        for what in ("peers", "labels", "settings", "certificate"):
             for result in ("changed", "unchanged", "failed"):
                 self._reloads.labels(what, result)
         self._problems = self._gauge(
@@ -498,6 +516,14 @@ class Metrics:
     def reload(self, what: str, result: str) -> None:
         """Peers, labels or settings were read again: ``changed``, ``unchanged`` or ``failed``."""
         self._reloads.labels(what, result).inc()
+
+    def tls_failed(self, end: str, reason: str) -> None:
+        """TLS ended a connection that this node ``dialled`` or ``accepted``. ``reason``: a `TlsReason`."""
+        self._tls_failures.labels(end, reason).inc()
+
+    def certificate_ends(self, unix_s: float) -> None:
+        """When this node's certificate for other agents ends."""
+        self._certificate_ends.set(unix_s)
 
     def zone_rtts(self, rtts_us: Mapping[str, float]) -> None:
         """The round trips from this node's zone to each zone now. Other zones are dropped."""

@@ -12,4 +12,5 @@ class Reason(Enum):
     USER = "user"  # the maker of the client's socket is another user than those who are answered
     CGROUP = "cgroup"  # its maker is not in containerd's cgroup
     CLOSED = "closed"  # nobody has the client's socket any more, so nobody can say who made it
+    CERTIFICATE = "certificate"  # the certificate that it showed is of no member, or not of who asks
     UNKNOWN = "unknown"  # the kernel does not tell who made it

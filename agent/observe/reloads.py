@@ -14,7 +14,8 @@ Count = Callable[[str, str], None]
 class Reloads:
     """Logs and counts each reload. ``count``: see `Count`.
 
-    ``what`` is ``peers``, ``labels`` or ``settings``. The results are ``changed``, ``unchanged``, ``failed``.
+    ``what`` is ``peers``, ``labels``, ``settings`` or ``certificate``. The results are ``changed``,
+    ``unchanged``, ``failed``.
     """
 
     def __init__(self, count: Count = lambda _what, _result: None) -> None:

@@ -1,4 +1,4 @@
-"""HTTP/1.1 connections to peers on plain sockets, so that the kernel can splice a body to the client.
+"""HTTP/1.1 connections to peers on sockets of our own, so that the kernel can splice a body to the client.
 
 aiohttp's client reads ahead into its own buffers. Here only the head is read, and the part of the body that
 came with it. A connection serves one request at a time. It is kept for the next request if the body was read
@@ -14,6 +14,8 @@ from agent.peering.credentials import Credentials
 from agent.peering.dial import Dialer
 from agent.peering.heads import HeadReader, ResponseHead, request_head
 from agent.peering.received import received_bytes
+from agent.peering.tlsfailure import TlsRefused
+from agent.peering.tlssocket import TlsSocket, is_quiet, receive, send_all
 
 _IDLE_S = 15.0  # shorter than a server's http.idle_s, so that no request goes to a connection that closes
 _IDLE_MAX = 32  # idle connections kept for each peer: as many as a containerd in chunks uses at once
@@ -35,7 +37,7 @@ class PeerConnection:
         self.socket = own
         self.used = False
         self.account: Account | None = None
-        self._accounted_bytes = 0
+        self._accounted_bytes = received_bytes(own)  # of the TLS handshake: no request's
         self._peer = peer
         self._credentials = credentials
 
@@ -49,7 +51,9 @@ class PeerConnection:
         self.used, was_used = True, self.used
         try:
             try:
-                await asyncio.get_running_loop().sock_sendall(self.socket, request)
+                await send_all(self.socket, request)
+            except TlsRefused:
+                raise
             except ConnectionError as error:
                 raise _NothingCame from error
             return await self._response(HeadReader(method))
@@ -60,7 +64,12 @@ class PeerConnection:
 
     async def read(self, most_bytes: int = _READ_BYTES) -> bytes:
         """The next bytes of a body; empty when the peer closed. Raises ConnectionError."""
-        return await asyncio.get_running_loop().sock_recv(self.socket, most_bytes)
+        return await receive(self.socket, most_bytes)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the bytes of a body are those that cross the network, so that the kernel can move them."""
+        return not isinstance(self.socket, TlsSocket)
 
     def settle(self) -> None:
         """The present request ended: account for what came."""
@@ -81,6 +90,8 @@ class PeerConnection:
         while True:
             try:
                 received = await self.read()
+            except TlsRefused:
+                raise
             except ConnectionError as error:
                 if nothing_yet:
                     raise _NothingCame from error
@@ -128,6 +139,9 @@ class ConnectionPool:
                 return connection, await connection.request(method, target, headers)
             except _Stale:  # the peer closed an idle connection: that is no failure
                 connection.close()
+            except TlsRefused as error:  # a peer reads this node's certificate after this node's handshake
+                connection.close()
+                raise self._dialer.tls_failure(peer, error.failure) from error
             except BaseException:
                 connection.close()
                 raise
@@ -155,12 +169,8 @@ class ConnectionPool:
         while idle:
             connection, timer = idle.pop()
             timer.cancel()
-            try:
-                connection.socket.recv(1, socket.MSG_PEEK)
-            except BlockingIOError:
+            if is_quiet(connection.socket):
                 return connection
-            except OSError:
-                pass
             connection.close()  # the peer closed it, or sent bytes without a request
         return None
 

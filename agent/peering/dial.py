@@ -1,14 +1,15 @@
 """The only place in the agent that opens connections to other agents.
 
-Questions, latency reports and bodies all start here. `agent.peering.credentials` gives the headers. TLS goes
-into `Dialer.connect` and `Dialer.open_websocket`. Bodies are read from the socket itself. With TLS they have
-to be copied instead of spliced, which `agent.transfer.relays` decides.
+Questions, latency reports and bodies all start here. `agent.peering.credentials` gives the headers, and
+`agent.peering.tls` the certificate, if there is one. Bodies are read from the socket itself. With TLS they
+have to be copied instead of spliced, which `agent.transfer.relays` decides.
 """
 
 import asyncio
 import errno
 import os
 import socket
+import ssl
 import time
 from collections.abc import Callable, Mapping
 from types import TracebackType
@@ -21,6 +22,9 @@ from agent.heartbeat import Heartbeat, start_heartbeat
 from agent.members.introduction import PEER_LISTENER, Answer
 from agent.members.member import Peer
 from agent.peering.credentials import Credentials, Introduced
+from agent.peering.tls import PeerTls
+from agent.peering.tlsfailure import ASKS_FOR_TLS, TlsFailure, failure_of, tls_error
+from agent.peering.tlssocket import opened, peer_certificate, refusing
 from agent.peering.websocket import AnsweredWebSocket, PeerSocket
 from agent.pull.lateness import held_up, in_words
 from agent.pull.ways import Ways
@@ -32,11 +36,15 @@ Connected = Callable[[Peer, Any], None]
 _EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 _BY_THE_NETWORK = {errno.ENETUNREACH, errno.EACCES}  # without these words they sound like this node's trouble
 _SOFTWARE_MOST = 40  # characters of what a server calls itself
+_HANDSHAKE_S = 5.0  # TLS: two processors that are not idle, and a round trip or two
 _IP_BIND_ADDRESS_NO_PORT = 24  # include/uapi/linux/in.h; the socket module does not name it
 
 
 class Unreachable(Exception):
     """There is no connection: it was refused, had no route or no answer in time, or was no WebSocket."""
+
+
+TLS_ONLY = 426  # Upgrade Required (RFC 9110): what a listener with TLS says to HTTP without it
 
 
 class Refused(Unreachable):
@@ -109,6 +117,7 @@ class Dialer:
     Close the connections that it opened before that. ``credentials``: those of this agent. ``connect_s``: the
     longest time for a TCP connection. ``connected``: see `Connected`. ``introduced``: see `Introduced`.
     ``local_address``: the address to connect from; None: any. ``ways``: shared by the dialers of one node.
+    ``tls``: this node's certificate; None: connections are not encrypted.
     """
 
     def __init__(
@@ -121,6 +130,7 @@ class Dialer:
         local_address: str | None = None,
         heartbeat: Heartbeat | None = None,
         ways: Ways | None = None,
+        tls: PeerTls | None = None,
     ) -> None:
         self.credentials = credentials
         self._connect_s = connect_s
@@ -129,6 +139,7 @@ class Dialer:
         self._local_address = local_address
         self._heartbeat = heartbeat or Heartbeat()
         self._ways = ways or Ways()
+        self._tls = tls
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
@@ -140,7 +151,9 @@ class Dialer:
         await self.close()
 
     async def connect(self, peer: Peer) -> socket.socket:
-        """Open a TCP connection for HTTP requests. Returns a non-blocking socket, which the caller closes.
+        """Open a connection for HTTP requests. Returns a non-blocking socket, which the caller closes.
+
+        With TLS it is a `agent.peering.tlssocket.TlsSocket`, and the peer has shown its certificate.
 
         Raises `Unreachable` and `OwnFault`. Cancelling leaves nothing open.
         """
@@ -161,7 +174,30 @@ class Dialer:
             raise
         self._ways.reached(peer.name)
         self._connected(peer, own)
-        return own
+        return own if self._tls is None else await self._secured(self._tls, peer, own)
+
+    async def _secured(self, tls: PeerTls, peer: Peer, own: socket.socket) -> socket.socket:
+        """TLS over a new connection. Raises as `connect` does."""
+        started_s = time.monotonic()
+        try:
+            async with asyncio.timeout(_HANDSHAKE_S):
+                secured = await opened(tls.client, own)
+        except (OSError, TimeoutError) as error:
+            late_s = time.monotonic() - started_s - _HANDSHAKE_S
+            if isinstance(error, TimeoutError) and held_up(late_s):
+                raise CutOff(in_words(late_s)) from error
+            raise self.tls_failure(peer, failure_of(error)) from error
+        wrong = tls.misnamed(peer_certificate(secured), peer)
+        if wrong is not None:
+            secured.close()
+            raise self.tls_failure(peer, wrong)
+        return secured
+
+    def tls_failure(self, peer: Peer, failure: TlsFailure) -> Unreachable | OwnFault:
+        """What it means that TLS ended a connection to this peer. Counts it."""
+        assert self._tls is not None, "nothing of TLS without it"
+        own = self._tls.is_own_trouble(peer.name, failure)
+        return CutOff(f"{peer.name}: {failure.words}") if own else Unreachable(failure.words)
 
     async def open_websocket(
         self, peer: Peer, path: str, *, timeout_s: float, message_max_bytes: int, answers_pings: bool = True
@@ -171,10 +207,13 @@ class Dialer:
         ``timeout_s``: for the connection and the opening handshake together.
         """
         started_s = time.monotonic()
+        refusals: list[ssl.SSLError] = []
+        refusing.set(refusals.append)
         try:
             async with asyncio.timeout(timeout_s):
                 websocket = await self._opened_session().ws_connect(
-                    URL(f"{peer.base_url}{path}", encoded=True),
+                    URL(f"{self._scheme}://{peer.authority}{path}", encoded=True),
+                    ssl=True if self._tls is None else self._tls.client,
                     headers=self.credentials.headers(peer, "GET", path),
                     compress=0,
                     max_msg_size=message_max_bytes,
@@ -182,7 +221,12 @@ class Dialer:
                 )
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             late_s = time.monotonic() - started_s - timeout_s
+            refused = refusals[0] if refusals else tls_error(error)
+            if self._tls is not None and refused is not None:
+                raise self.tls_failure(peer, failure_of(refused)) from error
             failure = self.failure(peer, error, f"no answer within {timeout_s:g} s", late_s)
+            if isinstance(failure, Refused) and failure.status == TLS_ONLY:
+                raise Refused(failure.status, by=f": {ASKS_FOR_TLS}") from error
             if not isinstance(failure, OwnFault):
                 answer = self._answer(error)
                 self._introduced(peer, answer)
@@ -190,12 +234,27 @@ class Dialer:
                     failure = Refused(failure.status, by=_by(answer))
             raise failure from error
         self._ways.reached(peer.name)
-        opened = PeerSocket(websocket, answers_pings=answers_pings)
-        start_heartbeat(opened.kernel_socket, self._heartbeat)
-        self._connected(peer, opened.kernel_socket)
-        who = self.credentials.introduced(opened.headers)
+        peer_socket = PeerSocket(websocket, answers_pings=answers_pings)
+        await self._check_certificate(peer, peer_socket)
+        start_heartbeat(peer_socket.kernel_socket, self._heartbeat)
+        self._connected(peer, peer_socket.kernel_socket)
+        who = self.credentials.introduced(peer_socket.headers)
         self._introduced(peer, None if who is None else Answer(who=who, how="as an agent"))
-        return opened
+        return peer_socket
+
+    async def _check_certificate(self, peer: Peer, peer_socket: PeerSocket) -> None:
+        """Close the WebSocket if what answered has another node's certificate. Raises as `connect` does."""
+        if self._tls is None:
+            return
+        wrong = self._tls.misnamed(peer_certificate(peer_socket.tls), peer)
+        if wrong is not None:
+            await peer_socket.close()
+            raise self.tls_failure(peer, wrong)
+        self._tls.accepted()
+
+    @property
+    def _scheme(self) -> str:
+        return "http" if self._tls is None else "https"
 
     def _answer(self, error: Exception) -> Answer | None:
         """What answered, if a WebSocket could not be opened because of that."""

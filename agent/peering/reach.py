@@ -9,6 +9,7 @@ clocks are compared. It is asked for by people (`shorthaul doctor`), so nothing 
 import asyncio
 import json
 import math
+import socket
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ from agent.members.roster import Roster
 from agent.peering.connections import PeerConnection
 from agent.peering.dial import Dialer, OwnFault, Unreachable
 from agent.peering.heads import Malformed
+from agent.peering.tlsfailure import TlsRefused
+from agent.peering.tlssocket import TlsSocket
 from topology.labels import clean_value
 from topology.measuring import MeasureLimits, choose_measured
 from topology.placement import NodeName, ZoneKey
@@ -123,18 +126,14 @@ class Reacher:
             async with asyncio.timeout(_BACK_S):
                 own = await self._dialer.connect(peer)
         except (Unreachable, OwnFault, TimeoutError) as error:
-            failure = _failure(error, _BACK_S)
-            return ReachEntry(
-                node=peer.name,
-                address=peer.authority,
-                reached=False,
-                kind=failure.kind,
-                how=failure.words,
-            )
+            return _unreached(peer, _failure(error, _BACK_S))
         connection = PeerConnection(own, peer=peer, credentials=self._dialer.credentials)
         try:
             async with asyncio.timeout(_BACK_S + _ANSWER_S):
                 said = await _question(connection)
+        except TlsRefused as error:
+            failure = _failure(self._dialer.tls_failure(peer, error.failure), _BACK_S)
+            return _unreached(peer, failure)
         except (OSError, TimeoutError, Malformed, ValueError) as error:
             words = str(error) or f"no answer within {_BACK_S + _ANSWER_S:g} s"
             return ReachEntry(
@@ -149,10 +148,29 @@ async def _try(dialer: Dialer, peer: Peer, at_most_s: float) -> _Failure | None:
     """Open a connection and close it. None: it was opened."""
     try:
         async with asyncio.timeout(at_most_s):
-            (await dialer.connect(peer)).close()
+            own = await dialer.connect(peer)
+            try:
+                await _confirm(dialer, peer, own)
+            finally:
+                own.close()
     except (Unreachable, OwnFault, TimeoutError) as error:
         return _failure(error, at_most_s)
     return None
+
+
+async def _confirm(dialer: Dialer, peer: Peer, own: socket.socket) -> None:
+    """Wait for an answer if there is TLS: it is the first sign that the peer took this node's certificate.
+
+    What the answer says is of no interest. Raises as `Dialer.connect` does.
+    """
+    if not isinstance(own, TlsSocket):
+        return
+    try:
+        await PeerConnection(own, peer=peer, credentials=dialer.credentials).request("GET", "/v2/", {})
+    except TlsRefused as error:
+        raise dialer.tls_failure(peer, error.failure) from error
+    except (OSError, Malformed) as error:
+        raise Unreachable(str(error) or "it closed the connection without an answer") from error
 
 
 def _failure(error: Exception, at_most_s: float) -> _Failure:
@@ -183,6 +201,12 @@ async def _question(connection: PeerConnection) -> dict[str, Any]:
     if not isinstance(said, dict):
         raise Malformed("what answers there is no shorthaul agent")
     return said
+
+
+def _unreached(peer: Peer, failure: _Failure) -> ReachEntry:
+    return ReachEntry(
+        node=peer.name, address=peer.authority, reached=False, kind=failure.kind, how=failure.words
+    )
 
 
 def _entry(peer: Peer, said: dict[str, Any], now_s: float, instance: str) -> ReachEntry:

@@ -62,6 +62,11 @@ class PeerSocket:
         """The TCP socket, for reading and setting options. None if the connection has ended."""
         return self._websocket.get_extra_info("socket")
 
+    @property
+    def tls(self) -> Any:
+        """The connection's TLS. None if it has none, or has ended."""
+        return self._websocket.get_extra_info("ssl_object")
+
     async def receive(self, timeout_s: float | None = None) -> bytes | None:
         """The next message. None if the peer closed, vanished or violated the protocol.
 

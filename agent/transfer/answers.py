@@ -13,7 +13,9 @@ from agent.oci.ranges import (
     select,
 )
 from agent.oci.reference import Addressed, Kind
+from agent.peering.dial import TLS_ONLY
 from agent.peering.heads import ResponseHead
+from agent.peering.tlsfailure import ASKS_FOR_TLS
 from agent.pull.events import Failure
 
 
@@ -82,7 +84,8 @@ def _check_status(head: ResponseHead, wanted: FetchRequest) -> None:
     failure = {404: Failure.MISSING, 429: Failure.BUSY}.get(status, Failure.ERROR)
     if failure is Failure.MISSING and WITHHELD_HEADER.lower() in head.headers:
         failure = Failure.WITHHELD
-    raise AttemptFailed(failure, f"status {status}", told_wait_s=_told_wait_s(head))
+    words = f": {ASKS_FOR_TLS}" if status == TLS_ONLY else ""
+    raise AttemptFailed(failure, f"status {status}{words}", told_wait_s=_told_wait_s(head))
 
 
 def _told_wait_s(head: ResponseHead) -> float | None:

@@ -21,6 +21,7 @@ from agent.oci.reference import Kind
 from agent.peering.connections import Account, ConnectionPool, PeerConnection
 from agent.peering.dial import Dialer, Exhausted, OwnFault, Unreachable
 from agent.peering.heads import Malformed, ResponseHead
+from agent.peering.tlsfailure import TlsRefused
 from agent.pull.events import Failure
 from agent.transfer.answers import AttemptFailed, FetchRequest, check
 from agent.transfer.patience import not_silent_for
@@ -216,6 +217,8 @@ def translated() -> Iterator[None]:
         raise AttemptFailed(Failure.INVALID, str(error)) from error
     except BlockingIOError:
         raise
+    except TlsRefused as error:
+        raise AttemptFailed(Failure.BROKEN, str(error)) from error
     except OSError as error:
         failure = Failure.EXHAUSTED if error.errno in _OWN_MEMORY else Failure.BROKEN
         words = os.strerror(error.errno).lower() if error.errno else "the connection broke off"

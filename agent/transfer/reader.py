@@ -10,12 +10,12 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
+from agent.descriptors import is_ready
 from agent.pull.events import Failure
 from agent.pull.lateness import held_up
 from agent.pull.meter import TICK_S, Meter
 from agent.transfer.answers import AttemptFailed
 from agent.transfer.peers import PeerBody, translated
-from agent.transfer.sink import is_ready
 
 _ENOUGH_BYTES = 192 * 1024  # the kernel wakes the loop for this many bytes, while twice as many are left
 

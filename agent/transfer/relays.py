@@ -43,7 +43,8 @@ class Relays:
 
         Raises `AttemptFailed` if the peer fails or gives nothing for ``stall_s``, and `ClientGone`.
         """
-        out_fd = await sink.descriptor() if self._zero_copy and sink.plain else None
+        is_plain = sink.plain and body.connection is not None and body.connection.is_plain
+        out_fd = await sink.descriptor() if self._zero_copy and is_plain else None
         pipe = None if out_fd is None else self._free_pipe()
         if out_fd is None or pipe is None:
             rates = self._copy(body, sink, meter, stall_s)

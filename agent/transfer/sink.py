@@ -15,11 +15,13 @@ from collections.abc import Callable
 
 from aiohttp import web
 
+from agent.descriptors import is_ready
 from agent.pull.bucket import TokenBucket
 
 _log = logging.getLogger(__name__)
 
 _LINGER_S = 2.0
+_PIECE_BYTES = 64 * 1024  # given to aiohttp at a time, where it sends the body
 
 
 class ClientGone(Exception):
@@ -111,17 +113,19 @@ class ClientSink:
     async def write(self, content: bytes | memoryview, way: str) -> None:
         """Send bytes by copying. Raises `ClientGone`."""
         fd = await self.descriptor() if self.plain else None
-        if fd is None:
+        view = memoryview(content)
+        while view and fd is None:
+            # Small pieces: a slow client that takes one of them within the time limit goes on.
+            piece = view[: min(_PIECE_BYTES, self.piece_bytes or _PIECE_BYTES)]
             try:
                 async with asyncio.timeout(self._stall_s):
                     # Copy the bytes: the transport may keep them, and the caller uses its buffer again.
-                    await self._response.write(bytes(content))
+                    await self._response.write(bytes(piece))
             except (ConnectionError, TimeoutError) as error:
                 raise ClientGone(str(error) or "it takes no bytes") from error
-            await self.record_sent(len(content), way)
-            return
-        view = memoryview(content)
-        while view:
+            view = view[len(piece) :]
+            await self.record_sent(len(piece), way)
+        while view and fd is not None:
             try:
                 written = os.write(fd, view[: self.piece_bytes])
             except BlockingIOError:
@@ -170,19 +174,6 @@ class ClientSink:
             self._fd = None
 
 
-async def is_ready(fd: int, at_most_s: float, *, writing: bool = False) -> bool:
-    """Wait until a descriptor can be read or written. False if it can't within ``at_most_s``."""
-    loop = asyncio.get_running_loop()
-    ready: asyncio.Future[bool] = loop.create_future()
-    timer = loop.call_later(at_most_s, _settle, ready, False)
-    (loop.add_writer if writing else loop.add_reader)(fd, _settle, ready, True)
-    try:
-        return await ready
-    finally:
-        timer.cancel()
-        (loop.remove_writer if writing else loop.remove_reader)(fd)
-
-
 async def cut(request: web.BaseRequest) -> None:
     """End a body before its announced length, with a FIN and never an RST.
 
@@ -209,8 +200,3 @@ def _is_closed(fd: int) -> bool:
         return True
     finally:
         own.detach()
-
-
-def _settle(ready: "asyncio.Future[bool]", outcome: bool) -> None:
-    if not ready.done():
-        ready.set_result(outcome)

@@ -25,6 +25,8 @@ from benchmarks.lab.cluster import metric_total
 from benchmarks.lab.folders import make_folder
 from benchmarks.lab.process import Process
 
+from . import secured
+
 LOCAL, SERVICE, PEER, ADMIN = 30020, 30022, 30023, 9090
 
 AT_MOST_S = 20.0
@@ -168,6 +170,11 @@ class Node:
             "store": f"oci-layout://{self.layout}",
             "membership": {"static": str(members)},
         }
+        if secured.EVERYWHERE and "tls" not in settings.get("peering", {}):
+            settings = {
+                **settings,
+                "peering": {**settings.get("peering", {}), "tls": secured.shared_settings()},
+            }
         patient = {group: {**values, **settings.get(group, {})} for group, values in PATIENT.items()}
         self.config.write_text(yaml.safe_dump({**base, **settings, **patient}))
         self._process: Process | None = None

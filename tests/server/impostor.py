@@ -16,6 +16,7 @@ from agent.holders.wire import PATH as QUESTION_PATH
 from agent.latency.wire import PATH as LATENCY_PATH
 from tests.frames import accept_head, frame
 
+from . import secured
 from .agents import PEER
 from .websocket import Closed, read_frame
 from .wire import reset
@@ -148,12 +149,21 @@ def _converse_as_peer(
 
 
 class Impostor:
-    """Listens where members expect a peer. Leaving the context closes every connection."""
+    """Listens where members expect a peer. Leaving the context closes every connection.
+
+    ``tls``: it speaks TLS, as all agents of the test do.
+    """
 
     def __init__(
-        self, address: str, fetched: Behaviour, *, questioned: Behaviour = claims_everything
+        self,
+        address: str,
+        fetched: Behaviour,
+        *,
+        questioned: Behaviour = claims_everything,
+        tls: bool = secured.EVERYWHERE,
     ) -> None:
         self._fetched, self._questioned = fetched, questioned
+        self._context = secured.server_context() if tls else None
         self.fetches: list[Asked] = []
         self.questions: list[Asked] = []
         self.closing = threading.Event()
@@ -204,6 +214,11 @@ class Impostor:
 
     def _converse(self, connection: socket.socket) -> None:
         try:
+            if self._context is not None:
+                plain = connection
+                connection = self._context.wrap_socket(plain, server_side=True)
+                self._connections.add(connection)
+                self._connections.discard(plain)
             with connection, connection.makefile("rb") as reader:
                 asked = _read_request(reader)
                 if asked is None:
@@ -233,4 +248,4 @@ def _read_request(reader: io.BufferedReader) -> Asked | None:
 
 def _shut(sock: socket.socket) -> None:
     with contextlib.suppress(OSError):
-        sock.shutdown(socket.SHUT_RDWR)
+        socket.socket.shutdown(sock, socket.SHUT_RDWR)  # an SSLSocket's own would go on in plain text

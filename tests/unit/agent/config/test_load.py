@@ -453,7 +453,9 @@ def test_mistake_in_the_kubernetes_group_is_told_with_its_key(path: Path, key: s
 
 
 def test_every_setting_is_described_once_and_dumped(path: Path) -> None:
-    dumped = yaml.safe_load(dump_settings(load(path, {**LEAST, "membership": {"kubernetes": {}}})))
+    tls = {"certificate": "tls.crt", "key": "tls.key", "ca": "ca.crt"}
+    optional = {"membership": {"kubernetes": {}}, "peering": {"tls": tls}}
+    dumped = yaml.safe_load(dump_settings(load(path, {**LEAST, **optional})))
     described = [key for key, _ in describe_settings()]
     assert described == list(_leaves(dumped))
     assert all(text.strip() for _, text in describe_settings())
@@ -486,3 +488,43 @@ def test_key_of_an_earlier_version_is_told_its_new_name(path: Path, key: str, ne
     group, _, name = key.partition(".")
     for found in (problems(path, {**LEAST, group: {name: 1}}), problems(path, LEAST, f"{key}=1")):
         assert new in str(found[key])
+
+
+TLS = {"certificate": "tls.crt", "key": "keys/tls.key", "ca": "/etc/ca.crt"}
+
+
+def test_files_of_tls_are_relative_to_the_configuration(path: Path) -> None:
+    tls = load(path, {**LEAST, "peering": {"tls": {**TLS, "name": "agents.example"}}}).peering.tls
+    assert tls is not None
+    assert (tls.certificate, tls.key) == (path.parent / "tls.crt", path.parent / "keys/tls.key")
+    assert (tls.ca, tls.name) == (Path("/etc/ca.crt"), "agents.example")
+
+
+def test_without_tls_there_is_none(path: Path) -> None:
+    assert load(path, LEAST).peering.tls is None
+
+
+@pytest.mark.parametrize("missing", ["certificate", "key", "ca"])
+def test_tls_needs_all_three_files(path: Path, missing: str) -> None:
+    tls = {name: file for name, file in TLS.items() if name != missing}
+    with pytest.raises(ConfigError) as raised:
+        load(path, {**LEAST, "peering": {"tls": tls}})
+    (problem,) = raised.value.problems
+    assert (problem.key, problem.message) == (f"peering.tls.{missing}", "missing")
+    assert problem.hint
+
+
+def test_containerd_can_not_be_sent_to_a_listener_with_tls(path: Path) -> None:
+    with pytest.raises(ConfigError) as raised:
+        load(path, {**LEAST, "peering": {"tls": TLS}, "transfer": {"mode": "redirect"}})
+    (problem,) = raised.value.problems
+    assert problem.key == "transfer.mode"
+    assert "relay" in problem.hint
+
+
+@pytest.mark.parametrize("name", ["*.example", "a.example, b.example", "", 5])
+def test_the_name_of_all_certificates_is_one_name(path: Path, name: object) -> None:
+    with pytest.raises(ConfigError) as raised:
+        load(path, {**LEAST, "peering": {"tls": {**TLS, "name": name}}})
+    (problem,) = raised.value.problems
+    assert problem.key == "peering.tls.name"

@@ -7,8 +7,9 @@ import socket
 import pytest
 from aiohttp import web
 
+from agent.descriptors import is_ready
 from agent.pull.bucket import TokenBucket
-from agent.transfer.sink import ClientGone, ClientSink, cut, is_ready
+from agent.transfer.sink import ClientGone, ClientSink, cut
 from tests.unit.agent.transfer.relay import (
     KIB,
     MIB,
