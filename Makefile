@@ -3,7 +3,7 @@ PYTHON := .venv/bin/python
 # Tests wait more than they work, so there are more workers than processors. tests/conftest.py says who gets what.
 TEST_WORKERS := 4
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint bench lock image chart proto chart-docs clean
+.PHONY: help setup demo test lint audit bench lock image chart proto chart-docs clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -18,11 +18,15 @@ demo: ## watch a multi-zone cluster pull an image (as root: real containerd daem
 test: setup lint ## run every test; needs root
 	@$(PYTHON) -m pytest -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder
 
-lint: setup ## ruff, mypy and the import contracts
+lint: setup ## ruff, mypy, the import contracts, known faults of what is locked
 	@$(PYTHON) -m ruff check .
 	@$(PYTHON) -m ruff format --check .
 	@$(PYTHON) -m mypy
 	@.venv/bin/lint-imports --no-cache
+	@$(PYTHON) -m tools.audit
+
+audit: setup ## ask osv.dev for known faults of what is locked, and keep its answer (needs the network)
+	@$(PYTHON) -m tools.audit --refresh
 
 bench: setup ## measure and print the figures of the README
 	@$(PYTHON) -m benchmarks.pulls

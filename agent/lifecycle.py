@@ -27,6 +27,7 @@ from agent.app.background import Rereading
 from agent.app.inbound import HEALTH
 from agent.app.parts import Parts, build, open_listeners
 from agent.config import Settings
+from agent.dumps import keep_memory_from_dumps
 from agent.listen.caller import REQUEST_PATHS
 from agent.listen.http import HttpListener
 from agent.listen.sockets import ListenError, ListenErrors
@@ -47,6 +48,7 @@ _LAST_S = 1.0  # for what came while the HostPort was closed
 
 def run_agent(settings: Settings, rereading: Rereading) -> None:
     """Run the agent until a signal asks it to stop. Raises `ListenErrors` if a port is taken."""
+    keep_memory_from_dumps()
     _raise_file_limit()
     older, sockets = find_sockets(settings)
     health = _health_listener(settings)

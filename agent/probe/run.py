@@ -13,6 +13,7 @@ from typing import Any
 
 from agent.config import Settings
 from agent.config.reload import SettingsReload
+from agent.dumps import keep_memory_from_dumps
 from agent.hangup import Hangup
 from agent.observe import log
 from agent.observe.probe_metrics import ProbeMetrics
@@ -91,6 +92,7 @@ def run_probe(settings: Settings, *, hangup: Hangup, read: Callable[[], Settings
 
     ``read``: reads the settings again, after a SIGHUP. Only the log level changes without a restart.
     """
+    keep_memory_from_dumps()  # the service token is in hosts.toml, which the canary reads
     changing = SettingsReload(settings, read, Reloads())
     changing.on(["log.level"], lambda new: log.set_level(new.log.level))
     with attached(settings) as source:
