@@ -16,7 +16,7 @@ from agent.content.store import ContentStore, TaggedImage
 from agent.content.tags import TagAges
 from agent.oci.authority import Authorities
 from agent.oci.digest import Digest
-from agent.oci.errors import OciError
+from agent.oci.errors import LeftToRegistry, OciError
 from agent.oci.filters import Filter
 from agent.oci.manifest import Descriptor
 from agent.oci.mirrors import MirrorNames
@@ -192,9 +192,8 @@ class Offer:
 
 
 def _decided_by_registry(target: Named | Addressed) -> OciError:
-    return unknown(
-        target,
-        "shorthaul leaves it to the registry who may have this image",
+    return LeftToRegistry(
+        f"{target}: shorthaul leaves it to the registry who may have this image",
         hint="registries.authorize says so; containerd asks the registry next, with the pod's credentials",
     )
 

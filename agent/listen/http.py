@@ -283,6 +283,7 @@ def error_response(error: OciError) -> web.Response:
     """An OCI error as a response."""
     return web.Response(
         status=error.status,
+        reason=error.reason,
         body=error.body(),
         headers={"Content-Type": "application/json", "Docker-Distribution-Api-Version": "registry/2.0"}
         | error.headers,

@@ -21,6 +21,7 @@ class OciError(Exception):
 
     status: ClassVar[int] = 500
     code: ClassVar[str] = "UNKNOWN"
+    reason: ClassVar[str | None] = None  # the words behind the status; None: the usual ones
 
     def __init__(self, message: str, *, hint: str = "", detail: dict[str, Any] | None = None) -> None:
         super().__init__(message)
@@ -68,6 +69,17 @@ class Unauthorized(OciError):
     """
 
     status, code = 401, "UNAUTHORIZED"
+
+
+class LeftToRegistry(OciError):
+    """The registry decides who may have this image. containerd goes to its next host.
+
+    Its users see neither the body of an answer to a HEAD nor which host said 404. From 2.1 on its log has the
+    words behind the status.
+    """
+
+    status, code = 404, "MANIFEST_UNKNOWN"
+    reason = "Not Found, the registry decides"
 
 
 class Denied(OciError):

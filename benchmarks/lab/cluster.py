@@ -5,6 +5,7 @@ import itertools
 import json
 import os
 import shutil
+import signal
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -149,6 +150,18 @@ class Node:
             [*before, *command, "--log-format", "json"], log=self.log, netns=self.netns, cgroup=self.cgroup
         )
         self._process.wait_until(self.is_ready, f"the agent of {self.name}")
+
+    def reload(self, **overrides: Any) -> None:
+        """Let the running agent read other settings, and wait until it has."""
+
+        def reloads() -> float:
+            return self.metric("shorthaul_reloads_total", what="settings")
+
+        before = reloads()
+        path = self.folder / "agent.yaml"
+        path.write_text(yaml.safe_dump({**yaml.safe_load(path.read_text()), **overrides}))
+        self.agent.signal(signal.SIGHUP)
+        self.agent.wait_until(lambda: reloads() > before, f"the new settings of {self.name}")
 
     def start_probe(self) -> None:
         """Start the eBPF probe, and wait until the agent is connected to it. Needs a real cluster."""

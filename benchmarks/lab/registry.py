@@ -20,6 +20,7 @@ from benchmarks.lab.process import Process, run
 from benchmarks.lab.tokens import ISSUER, SERVICE, TokenServer
 
 _TOKEN_PORT = 5001
+_UNAUTHORIZED = "error authorizing context"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,18 +134,19 @@ class Registry:
         return [(each.client, each.method, each.uri, each.body_bytes) for each in self.answers()]
 
     def answers(self) -> list[Answer]:
-        """Each answered request, from the registry's log."""
+        """Each answered request, from the registry's log. It does not log the sizes of its 401s."""
         found: list[Answer] = []
         for line in (self._folder / "log").read_text(errors="replace").splitlines():
-            if '"http.response.written"' not in line:
+            unauthorized = _UNAUTHORIZED in line
+            if not unauthorized and '"http.response.written"' not in line:
                 continue
             entry = json.loads(line)
             answer = Answer(
                 client=str(entry["http.request.remoteaddr"]).rpartition(":")[0],
                 method=entry["http.request.method"],
                 uri=str(entry["http.request.uri"]),
-                status=entry["http.response.status"],
-                body_bytes=entry["http.response.written"],
+                status=401 if unauthorized else entry["http.response.status"],
+                body_bytes=0 if unauthorized else entry["http.response.written"],
             )
             found.append(answer)
         return found

@@ -39,15 +39,15 @@ class Refused:
 class Granted:
     """What came of pulls that must succeed. Bytes are those of bodies.
 
-    ``from_agents``: what the agents gave their containerds, none of which had any of it. ``heads``: HEADs
-    that the registries were asked, those that they refused included.
+    ``from_agents``: what the agents gave their containerds, none of which had any of it. ``asked``: requests
+    to the registries, those included that they answered with a 401.
     """
 
     pulled: int
     seconds: float
     from_agents: int
     from_registries: int
-    heads: int
+    asked: int
 
     @property
     def from_peers(self) -> float:
@@ -115,7 +115,7 @@ def grant(made: Stage, pulls: int) -> Granted:
         seconds=time.monotonic() - began_s,
         from_agents=given - before[0],
         from_registries=asked[0] - before[1][0],
-        heads=asked[1] - before[1][1],
+        asked=asked[1] - before[1][1],
     )
 
 
@@ -138,7 +138,7 @@ def _given(made: Stage) -> int:
 
 
 def _asked(made: Stage) -> tuple[int, int]:
-    """(bytes of bodies, HEADs) that the private registries have answered to the pulling nodes."""
+    """(bytes of bodies, requests) that the private registries have answered to the pulling nodes."""
     addresses = {node.address for node in made.pullers.values()}
     answers = [
         answer
@@ -147,7 +147,7 @@ def _asked(made: Stage) -> tuple[int, int]:
         if answer.client in addresses
     ]
     sent = sum(answer.body_bytes for answer in answers if answer.method == "GET")
-    return sent, sum(answer.method == "HEAD" for answer in answers)
+    return sent, len(answers)
 
 
 def report_refused(report: Report, refused: Refused, target: int | None) -> None:
@@ -167,7 +167,7 @@ def report_granted(report: Report, granted: Granted) -> None:
     report.share("bytes from peers", granted.from_agents, granted.from_agents + granted.from_registries, 99)
     report.single("bytes from peers", "MB", granted.from_agents / 1e6)
     report.single("bytes from the registries", "MB", granted.from_registries / 1e6)
-    report.single("HEADs that the registries granted, per pull", "", granted.heads / granted.pulled)
+    report.single("requests to the registries, per pull", "", granted.asked / granted.pulled)
     report.single("seconds", "s", granted.seconds)
 
 

@@ -43,7 +43,12 @@ class Private:
     top: str
     child: str | None
     config: str
-    layer: str
+    layers: tuple[str, ...]
+
+    @property
+    def layer(self) -> str:
+        """Its first layer."""
+        return self.layers[0]
 
     @property
     def name(self) -> str:
@@ -167,7 +172,7 @@ def describe(registry: str, repository: str, image: Image) -> Private:
         top=image.manifest,
         child=child,
         config=manifest["config"]["digest"],
-        layer=manifest["layers"][0]["digest"],
+        layers=tuple(each["digest"] for each in manifest["layers"]),
     )
 
 

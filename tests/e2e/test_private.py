@@ -1,0 +1,718 @@
+"""Private images stay private: what clients without the right to them get through the mirror.
+
+Two real registries ask for a password (by Basic, and by the tokens of a token server), real containerds pull
+over CRI, and the agents' rule for both registries is ``authorize … by: registry``. docs/private-images.md
+says in a table what these tests show. `benchmarks.private` does the same a thousand times.
+"""
+
+import functools
+import http.client
+import itertools
+import json
+import re
+import socket
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from agent.oci.manifest import OCI_INDEX, OCI_MANIFEST
+from benchmarks.lab.accounts import NEIGHBOUR, TENANT, Account
+from benchmarks.lab.cluster import ADMIN_PORT, LOCAL_PORT, REGISTRY, SERVICE_PORT, Node, Reply
+from benchmarks.lab.containerd import PullFailed
+from benchmarks.lab.image import build_image
+from benchmarks.lab.network import inside
+from benchmarks.private.__main__ import grant, refuse
+from benchmarks.private.stage import (
+    AUTHORIZE,
+    BASIC,
+    BEARER,
+    MULTI,
+    PULLERS,
+    SOLO,
+    Private,
+    Stage,
+    pull,
+    stage,
+    wait_for,
+)
+
+pytestmark = pytest.mark.e2e
+
+_NOBODYS = f"sha256:{'5ead' * 16}"
+_LAYER_BYTES = 300 << 10  # more than a redirect is worth
+
+
+@pytest.fixture(scope="module")
+def made() -> Iterator[Stage]:
+    """Three pulling nodes, and one that holds all private images."""
+    with stage(layer_bytes=_LAYER_BYTES) as made:
+        made.fill(made.holder)
+        yield made
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_left(made: Stage) -> Iterator[None]:
+    """Each test finds the pulling nodes without private content, also after one that failed."""
+    yield
+    for node in made.pullers.values():
+        if made.held(node):
+            made.clear(node)
+
+
+@pytest.fixture
+def solo(made: Stage) -> Private:
+    """An image of one manifest, in the registry that asks for a password."""
+    return made.private(BASIC, SOLO)
+
+
+@pytest.fixture
+def multi(made: Stage) -> Private:
+    """An image of several platforms, in the same registry."""
+    return made.private(BASIC, MULTI)
+
+
+def ask(
+    node: Node,
+    path: str,
+    *,
+    method: str = "GET",
+    host: str = "127.0.0.1",
+    port: int = LOCAL_PORT,
+    headers: Mapping[str, str] | None = None,
+) -> Reply:
+    """One request from inside a node's namespace, as root."""
+
+    def request() -> Reply:
+        with closing(http.client.HTTPConnection(host, port, timeout=30)) as connection:
+            connection.request(method, path, headers=dict(headers or {}))
+            reply = connection.getresponse()
+            return Reply(status=reply.status, headers=dict(reply.getheaders()), body=reply.read())
+
+    return inside(node.netns, request)
+
+
+def told(reply: Reply, private: Private, asked: str) -> list[str]:
+    """What an answer tells of a private image beyond what was asked: bytes, digests, that it exists."""
+    found = []
+    text = reply.body + json.dumps(reply.headers).encode()
+    for digest in private.image.blobs:
+        if digest not in asked and digest.encode() in text:
+            found.append(f"{digest} by name")
+        content = private.content(digest)
+        if reply.body and (reply.body in content or content[:200] in reply.body):
+            found.append(f"bytes of {digest}")
+    if reply.status < 400:
+        found.append(f"status {reply.status}")
+    if "Docker-Content-Digest" in reply.headers or "ETag" in reply.headers:
+        found.append("a digest in the head")
+    if "WWW-Authenticate" in reply.headers:
+        found.append("a challenge: containerd would answer with the pod's password")
+    return found
+
+
+def shape(reply: Reply, digest: str) -> tuple[object, ...]:
+    """An answer without what differs between any two, or names the digest that was asked for."""
+    heads = {key: value for key, value in reply.headers.items() if key not in ("Date", "Shorthaul-Source")}
+    body = reply.body.decode(errors="replace").replace(digest, "DIGEST")
+    return reply.status, tuple(sorted(heads.items())), re.sub(r"\d+(\.\d+)? m?s", "TIME", body)
+
+
+# ---------------------------------------------------------------------------------------------------------
+# Real containerds
+
+
+def test_pulls_without_the_right_get_nothing_while_a_peer_has_the_image(made: Stage) -> None:
+    refused = refuse(made, 96)  # each way to name each image, with each kind of credentials
+    assert refused.succeeded == []
+    assert refused.leaked == []
+
+
+def test_pulls_with_the_right_take_every_byte_from_peers(made: Stage) -> None:
+    granted = grant(made, 24)  # each containerd and image, by tag and by digest
+    assert granted.from_registries == 0
+    assert granted.from_agents > 24 * 2 * _LAYER_BYTES
+    assert granted.asked == 24 * 2, "one HEAD without a password, and one with it"
+
+
+def test_pulls_without_the_right_fail_while_the_node_itself_has_the_image(made: Stage) -> None:
+    for node in made.pullers.values():
+        made.fill(node)
+    try:
+        refused = refuse(made, 48, seed=2)
+        assert refused.succeeded == []
+    finally:
+        for node in made.pullers.values():
+            made.clear(node)
+
+
+@pytest.mark.parametrize("version", PULLERS)
+def test_ctr_without_the_right_gets_nothing(made: Stage, solo: Private, version: str) -> None:
+    node = made.pullers[version]
+    assert node.containerd is not None
+    for name in (f"{solo.name}:v1", f"{solo.name}@{solo.top}", f"{REGISTRY}/any/thing@{solo.top}"):
+        with pytest.raises(Exception, match=r"not found|unauthorized|authorization|401"):
+            node.containerd.ctr("images", "pull", "--hosts-dir", str(node.containerd.certs), name)
+    assert made.held(node) == ()
+
+
+# ---------------------------------------------------------------------------------------------------------
+# Requests that no containerd sends, from a process that may use the HostPort
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attack:
+    """A request for a private image. ``path`` has the image's digests and names in braces.
+
+    ``like_nobodys``: the answer must be the one for a digest that nobody has: no oracle.
+    """
+
+    path: str
+    headers: Mapping[str, str]
+    like_nobodys: bool = True
+    methods: tuple[str, ...] = ("GET", "HEAD")
+
+
+def _attack(path: str, *, like_nobodys: bool = True, methods: str = "GET HEAD", **headers: str) -> Attack:
+    heads = {name.replace("_", "-"): value for name, value in headers.items()}
+    return Attack(path=path, headers=heads, like_nobodys=like_nobodys, methods=tuple(methods.split()))
+
+
+_OPEN = f"ns={REGISTRY}"
+ATTACKS = {
+    # Under a name that is not the image's own, whoever asks gets nothing, by GET or HEAD.
+    "manifest, another registry's name": _attack("/v2/any/thing/manifests/{top}?ns=docker.io"),
+    "manifest, another registry, the same repository": _attack("/v2/{repository}/manifests/{top}?" + _OPEN),
+    "manifest, no registry": _attack("/v2/{repository}/manifests/{top}"),
+    "manifest, an empty registry": _attack("/v2/{repository}/manifests/{top}?ns="),
+    "manifest, the mirror as registry": _attack("/v2/{repository}/manifests/{top}?ns=127.0.0.1:30020"),
+    "manifest, localhost as registry": _attack("/v2/{repository}/manifests/{top}?ns=localhost:30020"),
+    "manifest, ::1 as registry": _attack("/v2/{repository}/manifests/{top}?ns=[::1]:30020"),
+    "manifest, another repository of the registry": _attack(
+        "/v2/globex/thing/manifests/{top}?ns={registry}", like_nobodys=False
+    ),
+    "manifest as a blob, another registry's name": _attack("/v2/any/thing/blobs/{top}?ns=docker.io"),
+    "manifest as a blob, no registry": _attack("/v2/{repository}/blobs/{top}"),
+    "manifest as a blob, a range": _attack("/v2/any/thing/blobs/{top}?ns=docker.io", Range="bytes=0-99"),
+    "manifest, a range": _attack("/v2/any/thing/manifests/{top}?" + _OPEN, Range="bytes=0-9"),
+    "manifest, conditional": _attack("/v2/any/thing/manifests/{top}?" + _OPEN, If_None_Match='"{top}"'),
+    "manifest, conditional on anything": _attack("/v2/any/thing/manifests/{top}?" + _OPEN, If_None_Match="*"),
+    "manifest, Accept of an index": _attack("/v2/any/thing/manifests/{top}?" + _OPEN, Accept=OCI_INDEX),
+    "manifest, Accept of nothing": _attack("/v2/any/thing/manifests/{top}?" + _OPEN, Accept="text/html"),
+    "manifest, with the header of agents": _attack(
+        "/v2/any/thing/manifests/{top}?" + _OPEN, Shorthaul_Authorize="registry"
+    ),
+    "config, another registry's name": _attack("/v2/any/thing/blobs/{config}?ns=docker.io"),
+    "config as a manifest": _attack("/v2/any/thing/manifests/{config}?ns=docker.io"),
+    "config, no registry": _attack("/v2/{repository}/blobs/{config}"),
+    "layer, another registry's name": _attack("/v2/any/thing/blobs/{layer}?ns=docker.io"),
+    "layer, no registry": _attack("/v2/{repository}/blobs/{layer}"),
+    "layer, a range": _attack("/v2/any/thing/blobs/{layer}?ns=docker.io", Range="bytes=0-99"),
+    "layer, the end of a range": _attack("/v2/any/thing/blobs/{layer}?ns=docker.io", Range="bytes=-99"),
+    # Two registries, or one that is spelt otherwise.
+    "two registries, the open one first": _attack(
+        "/v2/{repository}/manifests/{top}?" + _OPEN + "&ns={registry}", like_nobodys=False
+    ),
+    "two registries, the open one last, HEAD": _attack(
+        "/v2/{repository}/manifests/{top}?ns={registry}&" + _OPEN, like_nobodys=False, methods="HEAD"
+    ),
+    "another port of the registry": _attack("/v2/{repository}/manifests/{top}?ns={registry}:5000"),
+    "a space before the registry": _attack(
+        "/v2/{repository}/manifests/{top}?ns=%20{registry}", like_nobodys=False
+    ),
+    "a NUL behind the registry": _attack(
+        "/v2/{repository}/manifests/{top}?ns={registry}%00", like_nobodys=False
+    ),
+    # Under its own name, every HEAD goes to the registry, and so does every tag.
+    "own name, HEAD": _attack("/v2/{repository}/manifests/{top}?ns={registry}", methods="HEAD"),
+    "own name, HEAD as a blob": _attack("/v2/{repository}/blobs/{top}?ns={registry}", methods="HEAD"),
+    "own name, HEAD of the config": _attack("/v2/{repository}/blobs/{config}?ns={registry}", methods="HEAD"),
+    "own name, HEAD of a layer": _attack("/v2/{repository}/blobs/{layer}?ns={registry}", methods="HEAD"),
+    "own name, HEAD, conditional": _attack(
+        "/v2/{repository}/manifests/{top}?ns={registry}", methods="HEAD", If_None_Match='"{top}"'
+    ),
+    "own name, HEAD, Accept of nothing": _attack(
+        "/v2/{repository}/manifests/{top}?ns={registry}", methods="HEAD", Accept="text/html"
+    ),
+    "own name, HEAD, a range": _attack(
+        "/v2/{repository}/manifests/{top}?ns={registry}", methods="HEAD", Range="bytes=0-9"
+    ),
+    "own name in capitals, HEAD": _attack("/v2/{repository}/manifests/{top}?ns={REGISTRY}", methods="HEAD"),
+    "own name with a dot behind, HEAD": _attack(
+        "/v2/{repository}/manifests/{top}?ns={registry}.", methods="HEAD"
+    ),
+    "own name, encoded, HEAD": _attack("/v2/{repository}/manifests/{top}?ns={encoded}", methods="HEAD"),
+    "own name, a letter encoded": _attack(
+        "/v2/acme%2F{image}/manifests/{top}?ns={registry}", like_nobodys=False, methods="HEAD"
+    ),
+    "own name, dots in the path": _attack(
+        "/v2/any/../{repository}/manifests/{top}?ns={registry}", like_nobodys=False, methods="HEAD"
+    ),
+    "own name, dots encoded": _attack(
+        "/v2/any/%2e%2e/{repository}/manifests/{top}?ns={registry}", like_nobodys=False, methods="HEAD"
+    ),
+    "own name, two slashes": _attack(
+        "/v2//{repository}/manifests/{top}?ns={registry}", like_nobodys=False, methods="HEAD"
+    ),
+    "own name with its port, HEAD": _attack(
+        "/v2/{repository}/manifests/{top}?ns={registry}:443", methods="HEAD"
+    ),
+    "tag": _attack("/v2/{repository}/manifests/v1?ns={registry}", like_nobodys=False),
+    "tag, conditional": _attack(
+        "/v2/{repository}/manifests/v1?ns={registry}", like_nobodys=False, If_None_Match='"{top}"'
+    ),
+    "tag, no registry": _attack("/v2/{repository}/manifests/v1", like_nobodys=False),
+    "tag, another registry": _attack("/v2/{repository}/manifests/v1?" + _OPEN, like_nobodys=False),
+    "tag, the mirror as registry": _attack(
+        "/v2/{repository}/manifests/v1?ns=127.0.0.1:30020", like_nobodys=False
+    ),
+    "list of tags": _attack("/v2/{repository}/tags/list?ns={registry}", like_nobodys=False),
+    "list of tags, no registry": _attack("/v2/{repository}/tags/list", like_nobodys=False),
+    "catalog": _attack("/v2/_catalog", like_nobodys=False),
+}
+
+
+def make_attack(
+    node: Node, attack: Attack, method: str, private: Private, digests: Mapping[str, str]
+) -> tuple[str, Reply]:
+    """Send the request with these digests. Returns its path, and the answer."""
+    names = {
+        "repository": private.repository,
+        "image": private.repository.partition("/")[2],
+        "registry": private.registry,
+        "REGISTRY": private.registry.upper(),
+        "encoded": private.registry.replace(".", "%2E"),
+    }
+    path = attack.path.format(**names, **digests)
+    headers = {key: value.format(**digests) for key, value in attack.headers.items()}
+    return path, ask(node, path, method=method, headers=headers)
+
+
+def is_no_oracle(
+    node: Node, attack: Attack, method: str, private: Private, digests: Mapping[str, str]
+) -> bool:
+    """Whether the answer is the same for the private image as for one that nobody has."""
+    path, reply = make_attack(node, attack, method, private, digests)
+    _, nobodys = make_attack(node, attack, method, private, dict.fromkeys(digests, _NOBODYS))
+    (digest,) = (each for each in digests.values() if each in path)
+    return shape(reply, digest) == shape(nobodys, _NOBODYS)
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_a_request_tells_nothing_of_a_private_image(
+    made: Stage, solo: Private, multi: Private, name: str
+) -> None:
+    attack = ATTACKS[name]
+    asking = made.pullers["2.1"]
+    assert made.held(asking) == ()
+    for node, private, method in itertools.product((asking, made.holder), (solo, multi), attack.methods):
+        digests = {"top": private.top, "config": private.config, "layer": private.layer}
+        path, reply = make_attack(node, attack, method, private, digests)
+        where = f"{method} {path} at {node.name}: {reply.status} {reply.body[:300]!r}"
+        assert told(reply, private, path) == [], where
+        if attack.like_nobodys:
+            # A node that had the image a moment ago is still tried, and named in the answer.
+            wait_for(
+                functools.partial(is_no_oracle, node, attack, method, private, digests),
+                f"the answer that a digest of nobody's gets: {where}",
+            )
+
+
+def test_referrers_of_a_private_image_are_not_told(made: Stage, solo: Private) -> None:
+    for node, query in itertools.product(
+        (made.pullers["2.1"], made.holder), (f"?ns={BASIC}", "", f"?{_OPEN}")
+    ):
+        reply = ask(node, f"/v2/{solo.repository}/referrers/{solo.top}{query}")
+        listed = reply.json().get("manifests", []) if reply.status == 200 else []
+        assert listed == []
+        assert told(reply, solo, solo.top) in ([], ["status 200"])
+
+
+def test_a_get_by_digest_under_its_own_name_is_served_so_that_bytes_come_from_peers(
+    made: Stage, solo: Private
+) -> None:
+    for digest, kind in ((solo.top, "manifests"), (solo.config, "blobs"), (solo.layer, "blobs")):
+        reply = ask(made.pullers["2.1"], f"/v2/{solo.repository}/{kind}/{digest}?ns={BASIC}")
+        assert (reply.status, reply.body) == (200, solo.content(digest))
+
+
+def test_layers_and_nothing_else_are_given_under_other_private_names_of_their_registry(
+    made: Stage, solo: Private
+) -> None:
+    for digest, where in ((solo.top, "manifests"), (solo.top, "blobs"), (solo.config, "blobs")):
+        reply = ask(made.pullers["2.1"], f"/v2/globex/thing/{where}/{digest}?ns={BASIC}")
+        assert told(reply, solo, digest) == []
+    layer = f"blobs/{solo.layer}"
+    assert ask(made.pullers["2.1"], f"/v2/globex/thing/{layer}?ns={BASIC}").status == 200
+    assert ask(made.pullers["2.1"], f"/v2/globex/thing/{layer}?ns={BEARER}").status == 404, "its own registry"
+
+
+def test_an_agent_that_starts_gives_nothing_private_before_it_knows_what_is(
+    made: Stage, solo: Private
+) -> None:
+    path, statuses, started = f"/v2/any/thing/manifests/{solo.top}?{_OPEN}", set[int](), threading.Event()
+
+    def keep_asking() -> None:
+        while not started.is_set():
+            with suppress(OSError):
+                statuses.add(ask(made.holder, path).status)
+
+    made.holder.agent.stop()
+    asking = threading.Thread(target=keep_asking)
+    asking.start()
+    try:
+        made.holder.start_agent()
+    finally:
+        started.set()
+        asking.join()
+    assert ask(made.holder, f"/v2/{solo.repository}/manifests/{solo.top}?ns={BASIC}").status == 200
+    assert statuses
+    assert 200 not in statuses
+
+
+def test_refusal_of_a_head_names_the_mirror_and_says_who_decides(made: Stage, solo: Private) -> None:
+    reply = ask(made.pullers["2.1"], f"/v2/{solo.repository}/manifests/v1?ns={BASIC}")
+    (error,) = reply.json()["errors"]
+    assert "shorthaul leaves it to the registry" in error["message"]
+    assert "registries.authorize" in error["detail"]["hint"]
+
+
+# ---------------------------------------------------------------------------------------------------------
+# The other listeners, and the admin port
+
+
+@pytest.mark.parametrize("listener", ["peer", "nodeport"])
+def test_other_listeners_tell_a_stranger_nothing(made: Stage, solo: Private, listener: str) -> None:
+    holder, stranger = made.holder, made.pullers["2.1"]
+    port = {"peer": holder.peer_port, "nodeport": SERVICE_PORT}[listener]
+    for query, path in itertools.product(
+        ("", f"?{_OPEN}"),
+        (
+            f"manifests/{solo.top}",
+            f"blobs/{solo.top}",
+            f"blobs/{solo.layer}",
+            f"blobs/{solo.config}",
+            "manifests/v1",
+        ),
+    ):
+        for method in ("GET", "HEAD"):
+            target = f"/v2/{solo.repository}/{path}{query}"
+            reply = ask(stranger, target, method=method, host=holder.address, port=port)
+            assert told(reply, solo, target) == [], f"{method} {target}: {reply.status}"
+
+
+def test_the_admin_port_tells_names_and_digests_and_no_content(made: Stage, solo: Private) -> None:
+    routes = [f"/api/explain?digest={digest}" for digest in (solo.top, solo.config, solo.layer)]
+    routes += [f"/api/explain?image={solo.name}:v1", "/api/requests", "/api/topology", "/api/transfers"]
+    for node, route in itertools.product((made.holder, made.pullers["2.1"]), routes):
+        reply = ask(node, route, port=ADMIN_PORT)
+        assert reply.status in (200, 400, 404), route
+        assert [each for each in told(reply, solo, reply.body.decode()) if each.startswith("bytes")] == []
+    metrics = ask(made.holder, "/metrics", port=ADMIN_PORT).body.decode()
+    assert solo.repository not in metrics
+    assert "sha256:" not in metrics
+
+
+# ---------------------------------------------------------------------------------------------------------
+# Images that borrow private parts
+
+
+def _index_of(private: Private) -> bytes:
+    """An index of an attacker's that lists somebody else's manifest for this platform."""
+    digest = private.child or private.top
+    entry = {
+        "mediaType": OCI_MANIFEST,
+        "digest": digest,
+        "size": len(private.content(digest)),
+        "platform": {"architecture": "amd64", "os": "linux"},
+    }
+    return json.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [entry]}).encode()
+
+
+def _manifest_of(private: Private) -> bytes:
+    """A manifest of an attacker's that lists somebody else's config and layers."""
+    document = json.loads(private.content(private.child or private.top))
+    return json.dumps({**document, "annotations": {"by": "an attacker"}}).encode()
+
+
+_BORROWED = {"index": _index_of, "manifest": _manifest_of}
+
+
+@pytest.mark.parametrize("kind", _BORROWED)
+@pytest.mark.parametrize("version", PULLERS)
+def test_an_image_of_an_open_registry_that_borrows_private_parts_gets_none(
+    made: Stage, solo: Private, version: str, kind: str
+) -> None:
+    node = made.pullers[version]
+    reference = made.cluster.registry.plant(_BORROWED[kind](solo), f"evil/{kind}", "v1")
+    with pytest.raises(PullFailed):
+        pull(node, reference, None)
+    assert made.held(node) == ()
+
+
+@pytest.mark.parametrize("version", PULLERS)
+def test_another_tenants_image_that_borrows_a_private_manifest_does_not_get_it(
+    made: Stage, version: str
+) -> None:
+    victim = made.private(BEARER, SOLO)
+    registry, node = made.registries[BEARER], made.pullers[version]
+    reference = registry.plant(_index_of(victim), "globex/evil", "v1")
+    with pytest.raises(PullFailed):
+        pull(node, reference, NEIGHBOUR)
+    assert made.held(node) == ()
+
+
+@pytest.mark.parametrize("kind", _BORROWED)
+def test_borrowing_on_a_node_that_has_the_image_opens_nothing_to_other_nodes(
+    made: Stage, solo: Private, kind: str
+) -> None:
+    # containerd itself takes what its store has, whoever brought it: no mirror is asked, and none can help.
+    holder, asking = made.holder, made.pullers["1.7"]
+    reference = made.cluster.registry.plant(_BORROWED[kind](solo), "evil/laundry", kind)
+    pull(holder, reference, None)
+    try:
+        wait_for(lambda: ask(holder, f"/v2/evil/laundry/manifests/{kind}?{_OPEN}").status == 200, "the name")
+        for node, digest in itertools.product((asking, holder), (solo.top, solo.config, solo.layer)):
+            where = "manifests" if digest == solo.top else "blobs"
+            reply = ask(node, f"/v2/evil/laundry/{where}/{digest}?{_OPEN}")
+            assert told(reply, solo, digest) == [], f"{where} {digest} at {node.name}"
+        with pytest.raises(PullFailed):
+            pull(asking, reference, None)
+        assert made.held(asking) == ()
+    finally:
+        assert holder.containerd is not None
+        holder.containerd.ctr("images", "rm", reference)
+
+
+def test_a_layer_that_was_fetched_for_an_open_image_is_shared_although_a_private_image_has_it(
+    made: Stage, solo: Private
+) -> None:
+    number = 1 + made.images.index(solo)
+    image = build_image(made.cluster.folder / "open", layer_bytes=[_LAYER_BYTES], seed=7000 + number)
+    assert solo.layer in image.blobs, "the same base layer"
+    reference = made.cluster.registry.push(image, "library/base", "v1")
+    first, other = made.pullers["1.6"], made.pullers["1.7"]
+    path = f"/v2/library/base/blobs/{solo.layer}?{_OPEN}"
+    pull(first, reference, None)
+    wait_for(lambda: ask(other, path).status == 200, "the open image's layer, from a peer")
+    pull(first, f"{solo.name}:v1", TENANT)
+    private_layer = next(each for each in solo.layers if each != solo.layer)
+    wait_for(
+        lambda: ask(first, f"/v2/{solo.repository}/blobs/{private_layer}?ns={BASIC}").status == 200, "it"
+    )
+    assert ask(first, path).status == 200, "still shared"
+    for digest in (private_layer, solo.config, solo.top):
+        assert ask(first, f"/v2/library/base/blobs/{digest}?{_OPEN}").status == 404
+
+
+# ---------------------------------------------------------------------------------------------------------
+# Roll-outs: nodes whose rules differ, a rule that comes later, redirects
+
+
+def _is_open(node: Node, private: Private) -> bool:
+    return ask(node, f"/v2/any/thing/manifests/{private.top}?{_OPEN}").status == 200
+
+
+@contextmanager
+def _without_the_rule(node: Node, private: Private) -> Iterator[None]:
+    """A node whose mirror decides for a while."""
+    node.reload(registries={})
+    try:
+        yield
+    finally:
+        node.reload(registries={"authorize": AUTHORIZE})
+        wait_for(lambda: not _is_open(node, private), f"{node.name} is closed again")
+
+
+def test_a_node_without_the_rule_gets_no_private_manifest_from_peers_with_it(
+    made: Stage, solo: Private, multi: Private
+) -> None:
+    node = made.pullers["2.1"]
+    with _without_the_rule(node, solo):
+        for private, method in itertools.product((solo, multi), ("HEAD", "GET")):
+            for name in ("v1", private.top):
+                reply = ask(node, f"/v2/{private.repository}/manifests/{name}?ns={BASIC}", method=method)
+                assert told(reply, private, private.top) == [], f"{method} {name}"
+        for reference in (f"{solo.name}:v1", f"{solo.name}@{solo.top}", f"{multi.name}@{multi.top}"):
+            with pytest.raises(PullFailed):
+                pull(node, reference, None)
+        assert made.held(node) == ()
+        pull(node, f"{solo.name}@{solo.top}", TENANT)  # from the registry, if not from peers
+        made.remove(node, solo)
+
+
+def test_a_node_with_the_rule_asks_the_registry_whatever_peers_without_it_say(
+    made: Stage, solo: Private
+) -> None:
+    node = made.pullers["2.1"]
+    with _without_the_rule(made.holder, solo):
+        wait_for(lambda: _is_open(made.holder, solo), "the holder is open")
+        for reference in (f"{solo.name}:v1", f"{solo.name}@{solo.top}"):
+            with pytest.raises(PullFailed):
+                pull(node, reference, None)
+        assert made.held(node) == ()
+
+
+def test_a_rule_that_comes_by_sighup_closes_what_was_open(made: Stage, solo: Private) -> None:
+    node, holder = made.pullers["2.1"], made.holder
+    paths = [f"/v2/{solo.repository}/manifests/{name}?ns={BASIC}" for name in ("v1", solo.top)]
+    paths += [
+        f"/v2/any/thing/manifests/{solo.top}?{_OPEN}",
+        f"/v2/{solo.repository}/blobs/{solo.layer}?ns={BASIC}",
+    ]
+    with _without_the_rule(node, solo), _without_the_rule(holder, solo):
+        for path in paths:
+            wait_for(lambda path=path: ask(node, path, method="HEAD").status == 200, "open")  # type: ignore[misc]
+        for each in (node, holder):
+            each.reload(registries={"authorize": AUTHORIZE})
+        for path in paths[:2]:
+            assert ask(node, path, method="HEAD").status == 404, "at once"
+        for each, path in itertools.product((node, holder), paths):
+            wait_for(lambda each=each, path=path: ask(each, path, method="HEAD").status == 404, "closed")  # type: ignore[misc]
+        for reference in (f"{solo.name}:v1", f"{solo.name}@{solo.top}"):
+            with pytest.raises(PullFailed):
+                pull(node, reference, None)
+        assert made.held(node) == ()
+
+
+@contextmanager
+def _restarted(node: Node, **settings: Any) -> Iterator[None]:
+    """A node's agent with other settings for a while."""
+    node.agent.stop()
+    node.start_agent(**settings)
+    try:
+        yield
+    finally:
+        node.agent.stop()
+        node.start_agent()
+
+
+def test_a_redirect_leads_to_private_content_only_under_its_own_name(made: Stage, solo: Private) -> None:
+    node = made.pullers["2.1"]
+    with _restarted(node, transfer={"mode": "redirect"}):
+        own = ask(node, f"/v2/{solo.repository}/blobs/{solo.layer}?ns={BASIC}")
+        assert own.status == 307
+        for path in (
+            f"/v2/any/thing/blobs/{solo.layer}?{_OPEN}",
+            f"/v2/any/thing/manifests/{solo.top}?{_OPEN}",
+            f"/v2/any/thing/blobs/{solo.top}?{_OPEN}",
+        ):
+            for method in ("GET", "HEAD"):
+                assert told(ask(node, path, method=method), solo, path) == [], f"{method} {path}"
+        head = ask(node, f"/v2/{solo.repository}/manifests/{solo.top}?ns={BASIC}", method="HEAD")
+        assert told(head, solo, solo.top) == []
+
+
+# ---------------------------------------------------------------------------------------------------------
+# What users see, and who gets their passwords
+
+
+@contextmanager
+def _fake_mirror(node: Node, port: int, challenge: str | None) -> Iterator[list[str]]:
+    """A mirror that refuses everything, and keeps the heads of the requests that it got."""
+    heads: list[str] = []
+    listener = inside(node.netns, lambda: socket.create_server(("127.0.0.1", port)))
+
+    def serve() -> None:
+        while True:
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                return
+            with connection:
+                heads.append(connection.recv(65536).decode())
+                status = "404 Not Found" if challenge is None else f"401 No\r\nWWW-Authenticate: {challenge}"
+                connection.sendall(
+                    f"HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".encode()
+                )
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    try:
+        yield heads
+    finally:
+        listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
+        thread.join()
+
+
+@pytest.mark.parametrize("version", PULLERS)
+def test_containerd_gives_a_pods_password_to_a_mirror_only_if_that_asks_for_it(
+    made: Stage, solo: Private, version: str
+) -> None:
+    node = made.pullers[version]
+    assert node.containerd is not None
+    seen = {}
+    try:
+        for challenge in (None, 'Basic realm="mirror"'):
+            with _fake_mirror(node, 31999, challenge) as heads:
+                node.containerd.use_mirrors(BASIC, made.registries[BASIC].endpoint, ["127.0.0.1:31999"])
+                pull(node, f"{solo.name}:v1", TENANT)
+                made.remove(node, solo)
+            assert heads
+            seen[challenge] = [head for head in heads if "authorization:" in head.lower()]
+    finally:
+        node.containerd.use_mirrors(BASIC, made.registries[BASIC].endpoint, [f"127.0.0.1:{LOCAL_PORT}"])
+    assert seen[None] == []
+    assert seen['Basic realm="mirror"'], "so the agents never send a challenge: see `told`"
+
+
+_SAYS = {
+    "1.6": {"nobody": "401 Unauthorized", "wrong": "401 Unauthorized"},
+    "1.7": {"nobody": "pull access denied", "wrong": "401 Unauthorized"},
+    "2.1": {"nobody": "not found", "wrong": "401 Unauthorized"},
+}
+
+
+@pytest.mark.parametrize("version", PULLERS)
+def test_what_a_user_reads_when_the_registry_refuses(made: Stage, solo: Private, version: str) -> None:
+    clients: dict[str, Account | None] = {"nobody": None, "wrong": TENANT.with_password("guessed")}
+    said = {}
+    for who, account in clients.items():
+        with pytest.raises(PullFailed) as raised:
+            pull(made.pullers[version], f"{solo.name}:v1", account)
+        said[who] = str(raised.value)
+    for who, text in _SAYS[version].items():
+        assert text in said[who]
+        assert "30020" not in said[who], "the mirror is not blamed"
+
+
+def test_containerds_log_says_that_the_registry_decides(made: Stage, solo: Private) -> None:
+    containerd = made.pullers["2.1"].containerd  # older ones do not log the words behind a status
+    assert containerd is not None
+    with pytest.raises(PullFailed):
+        containerd.pull(f"{solo.name}:v1")
+    log = (containerd.folder / "log").read_text()
+    assert re.search(r'after status: 404 Not Found, the registry decides" host="127\.0\.0\.1:30020"', log)
+    assert re.search(rf'pull access denied.*host="{re.escape(made.registries[BASIC].endpoint)}"', log)
+
+
+def test_a_mirror_without_resolve_lets_containerd_show_the_registrys_refusal_of_a_tag(
+    made: Stage, solo: Private
+) -> None:
+    node, given = made.pullers["2.1"], "shorthaul_registry_saved_bytes_total"
+    assert node.containerd is not None
+    server, mirrors = made.registries[BASIC].endpoint, [f"127.0.0.1:{LOCAL_PORT}"]
+    node.containerd.use_mirrors(BASIC, server, mirrors, resolve=False)
+    try:
+        with pytest.raises(PullFailed, match=r"pull access denied.* no basic auth credentials"):
+            pull(node, f"{solo.name}:v1", None)
+        with pytest.raises(PullFailed, match="not found"):  # by digest, the mirror is asked first as ever
+            pull(node, f"{solo.name}@{solo.top}", None)
+        before = node.metric(given, path="hostport")
+        pull(node, f"{solo.name}:v1", TENANT)
+        assert node.metric(given, path="hostport") - before == solo.image.size_bytes
+    finally:
+        node.containerd.use_mirrors(BASIC, server, mirrors)
+
+
+def test_a_private_pull_fails_while_its_registry_is_down(made: Stage, solo: Private) -> None:
+    made.registries[BASIC].stop()
+    try:
+        with pytest.raises(PullFailed):
+            pull(made.pullers["2.1"], f"{solo.name}:v1", TENANT)
+    finally:
+        made.registries[BASIC].start()
