@@ -487,6 +487,23 @@ def test_borrowing_on_a_node_that_has_the_image_opens_nothing_to_other_nodes(
         holder.containerd.ctr("images", "rm", reference)
 
 
+def test_asking_for_private_parts_before_they_come_opens_nothing(made: Stage, solo: Private) -> None:
+    # What containerd asked for counts as of that name until the name is there: here it asks under two names.
+    reference = made.cluster.registry.plant(_manifest_of(solo), "evil/early", "v1")
+    node, other = made.pullers["2.1"], made.pullers["1.7"]
+    paths = [f"/v2/evil/early/blobs/{digest}?{_OPEN}" for digest in (solo.top, solo.config, *solo.layers)]
+    for path in paths:
+        ask(node, path, headers={"User-Agent": "containerd/2.1"})
+    with pytest.raises(PullFailed):
+        pull(node, reference, None)
+    pull(node, f"{solo.name}:v1", TENANT)
+    for each, path in itertools.product((node, other), paths):
+        assert told(ask(each, path), solo, path) == [], f"{path} at {each.name}"
+    with pytest.raises(PullFailed):
+        pull(other, reference, None)
+    assert made.held(other) == ()
+
+
 def test_a_layer_that_was_fetched_for_an_open_image_is_shared_although_a_private_image_has_it(
     made: Stage, solo: Private
 ) -> None:
