@@ -5,17 +5,24 @@ For the probe: aiohttp would need more memory than the rest of it.
 
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler
 from ipaddress import ip_address
 from socketserver import TCPServer, ThreadingMixIn
-from threading import Thread
+from threading import Lock, Thread
 
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from agent.oci.browser import BrowserGuard
 
+Connection = socket.socket | tuple[bytes, socket.socket]  # as socketserver has it
+
 _PATH = "/metrics"
 _IDLE_S = 30.0  # for a client that sends nothing
+
+AT_ONCE_MAX = 16
+"""Connections, each of which has a thread. One more ends the oldest: a scrape takes milliseconds, and whoever
+holds a connection without one is no scraper."""
 
 
 class MetricsServer(ThreadingMixIn, TCPServer):
@@ -26,14 +33,35 @@ class MetricsServer(ThreadingMixIn, TCPServer):
 
     allow_reuse_address = True
     daemon_threads = True
+    request_queue_size = 128  # connections that wait; beyond it SYNs are lost, each for a second
 
     def __init__(self, host: str, port: int, expose: Callable[[], bytes], guard: BrowserGuard) -> None:
         self.address_family = socket.AF_INET if ip_address(host).version == 4 else socket.AF_INET6
         self.expose, self.guard = expose, guard
+        self._open: dict[Connection, None] = {}  # the oldest first
+        self._lock = Lock()
         super().__init__((host, port), _Handler)
 
     def handle_error(self, request: object, client_address: object) -> None:
         """A client that went away is no error, and one request must not end the probe."""
+
+    def process_request(self, request: Connection, client_address: object) -> None:
+        """Serve a connection in a thread of its own."""
+        with self._lock:
+            oldest = next(iter(self._open)) if len(self._open) >= AT_ONCE_MAX else None
+            if oldest is not None:
+                del self._open[oldest]
+            self._open[request] = None
+        if oldest is not None and isinstance(oldest, socket.socket):
+            with suppress(OSError):  # it has ended
+                oldest.shutdown(socket.SHUT_RDWR)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Connection) -> None:
+        """A connection ended."""
+        with self._lock:
+            self._open.pop(request, None)
+        super().shutdown_request(request)
 
     def start(self) -> None:
         """Serve from a thread that ends with the process."""

@@ -3,6 +3,7 @@
 import asyncio
 import socket
 import struct
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from benchmarks.fuzz.grammar import Case, Ending
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 Connect = Callable[[], Awaitable[Streams]]
 _PAUSE_S = 0.002  # so that the server reads the parts one by one
+_ABSENT_S = 10.0
 _READ_MAX_BYTES = 64 << 20
 
 
@@ -34,10 +36,17 @@ def to_tcp(host: str, port: int) -> Connect:
 
 
 def to_unix(path: Path) -> Connect:
-    """Connects to a Unix socket."""
+    """Connects to a Unix socket. It may be gone for a while: an agent that gave its sockets away has none."""
 
     async def connect() -> Streams:
-        return await asyncio.open_unix_connection(path)
+        until_s = time.monotonic() + _ABSENT_S
+        while True:
+            try:
+                return await asyncio.open_unix_connection(path)
+            except (FileNotFoundError, ConnectionRefusedError):
+                if time.monotonic() > until_s:
+                    raise
+                await asyncio.sleep(_PAUSE_S)
 
     return connect
 

@@ -1,12 +1,13 @@
 """The server of the probe's metrics, over a real socket."""
 
+import contextlib
 import http.client
 import socket
 from collections.abc import Iterator
 
 import pytest
 
-from agent.observe.scraping import MetricsServer
+from agent.observe.scraping import AT_ONCE_MAX, MetricsServer
 from agent.oci.browser import BrowserGuard
 
 
@@ -68,3 +69,23 @@ def test_client_that_goes_away_is_no_traceback(
         sock.close()
     assert ask(server, "GET", "/metrics")[0] == 200
     assert "Traceback" not in capfd.readouterr().err
+
+
+def test_idle_connections_beyond_a_few_end_and_keep_nobody_out(server: MetricsServer) -> None:
+    host, port = server.server_address[:2]
+    with contextlib.ExitStack() as stack:
+        idle = [
+            stack.enter_context(socket.create_connection((str(host), int(port)), timeout=30))
+            for _ in range(5 * AT_ONCE_MAX)
+        ]
+        assert ask(server, "GET", "/metrics")[0] == 200
+        assert [one.recv(1) for one in idle[: 4 * AT_ONCE_MAX]] == [b""] * 4 * AT_ONCE_MAX
+
+
+def test_what_is_no_request_is_not_repeated_in_the_answer(server: MetricsServer) -> None:
+    host, port = server.server_address[:2]
+    with socket.create_connection((str(host), int(port)), timeout=30) as connection:
+        connection.sendall("\xc4marker /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        answer = b"".join(iter(lambda: connection.recv(4096), b""))
+    assert answer.startswith(b"HTTP/1.0 501 ")
+    assert b"marker" not in answer
