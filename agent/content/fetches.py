@@ -6,6 +6,7 @@ came then, is of the image that it asked under. That is all that is known of it 
 """
 
 from collections import OrderedDict
+from collections.abc import Set
 
 from agent.content.audience import Place
 from agent.content.references import Key
@@ -47,12 +48,13 @@ class Fetches:
             if not asked:
                 del self._asked[key]
 
-    def expire(self, now_s: float) -> bool:
-        """Forget what was asked for too long ago. Returns whether there was any."""
-        before = len(self._asked)
+    def expire(self, now_s: float) -> Set[Key]:
+        """Forget what was asked for too long ago. Returns the contents that this is about."""
+        expired: set[Key] = set()
         while self._asked:
             key, asked = next(iter(self._asked.items()))
             if now_s - max(asked.values()) < FETCH_S:
                 break
             del self._asked[key]
-        return len(self._asked) < before
+            expired.add(key)
+        return expired

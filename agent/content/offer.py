@@ -21,7 +21,7 @@ from agent.oci.filters import Filter
 from agent.oci.manifest import Descriptor
 from agent.oci.mirrors import MirrorNames
 from agent.oci.origin import Origin
-from agent.oci.reference import Addressed, Kind, Named, ReferrerList, Repository, TagList, unknown
+from agent.oci.reference import Addressed, Named, ReferrerList, Repository, TagList, unknown
 from topology.placement import NodeName
 
 _Target = TypeVar("_Target", bound=Named | Addressed | TagList | ReferrerList)
@@ -140,7 +140,7 @@ class Offer:
 
         None: the configuration leaves it out, or its content is given under other names only.
         """
-        if not self.speaks_of(image.name) or not self._gives_manifest(image):
+        if not self.speaks_of(image.name) or self._is_private(image):
             return None
         age_s = self.ages.age_s(image)
         if image.origin is Origin.IMPORTED:
@@ -169,7 +169,7 @@ class Offer:
         name = image.name
         if not self.admits(name) or self.authorities.leaves_to_registry(name) or self._is_mirror(name):
             return False
-        return self._gives_manifest(image)
+        return not self._is_private(image)
 
     def shares(self, digest: Digest) -> bool:
         """Whether peers are told that this node has the digest: it is given under some name."""
@@ -180,12 +180,12 @@ class Offer:
         if not self.store.holds(target.digest):
             self.sharing.fetching(target)
 
-    def _gives_manifest(self, image: TaggedImage) -> bool:
-        """Whether a tag's manifest is given under the tag's name."""
-        name, digest = image.name, image.descriptor.digest
-        return self.sharing.gives(
-            Addressed(registry=name.registry, repository=name.repository, kind=Kind.MANIFEST, digest=digest)
-        )
+    def _is_private(self, image: TaggedImage) -> bool:
+        """Whether the content of an open name is also a private image's: it is given under that one's alone.
+
+        What a name itself says of its content counts a moment before it is followed.
+        """
+        return bool(self.sharing.audience(image.descriptor.digest).places)
 
     def _is_mirror(self, name: Named) -> bool:
         return name.registry is not None and self.mirrors.has(name.registry)

@@ -11,7 +11,7 @@ on in steps.
 
 from array import array
 from bisect import bisect_left
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence, Set
 from itertools import chain
 
 from agent.content.audience import NOBODY, Audience, Link
@@ -25,6 +25,8 @@ _KEY_BITS = (1 << 64) - 1 - _LINK_BITS
 _SHELVES = 256  # sorting all keys at once would take too long
 _STEP = 256  # contents, between two steps: well under a millisecond
 _LINKS = tuple(Link)
+NOTHING: Set[Key] = frozenset()
+"""What a step of a rebuild yields that is not the last one."""
 
 
 def key_of(digest: Digest) -> Key:
@@ -141,11 +143,11 @@ class References:
         """The size of what is packed."""
         return self._packed.size_bytes
 
-    def rebuild(self, names: Iterable[tuple[Digest, Audience]]) -> Iterator[bool]:
+    def rebuild(self, names: Iterable[tuple[Digest, Audience]]) -> Iterator[Set[Key]]:
         """Follow all these names anew, the private ones first, and pack the result. Goes on with each step.
 
-        Yields whether a content was lost, that is: it was included, and no such name reaches it any longer.
-        The last step makes the result known. The answers are the old ones until then.
+        The last step makes the result known; the answers are the old ones until then. It yields the contents
+        that were lost, that is: they were included, and no such name reaches them any longer.
         """
         audiences, numbers = _Audiences(), dict[Key, int]()
         open_names: list[tuple[Digest, Audience]] = []
@@ -155,17 +157,17 @@ class References:
             else:
                 open_names.append(each)
                 if count % _STEP == 0:
-                    yield False
+                    yield NOTHING
         for digest, said in open_names:
             yield from self._stepping(self._follow(key_of(digest), said, audiences, numbers))
         yield from self._pack(audiences, numbers)
 
     @staticmethod
-    def _stepping(keys: Iterator[Key]) -> Iterator[bool]:
+    def _stepping(keys: Iterator[Key]) -> Iterator[Set[Key]]:
         for count, _ in enumerate(keys):
             if count % _STEP == _STEP - 1:
-                yield False
-        yield False
+                yield NOTHING
+        yield NOTHING
 
     def _follow(
         self, root: Key, said: Audience, audiences: _Audiences, numbers: dict[Key, int]
@@ -210,33 +212,34 @@ class References:
         fresh = self._listings.get(key)
         return self._packed.listing(key) if fresh is None else fresh
 
-    def _pack(self, audiences: _Audiences, numbers: dict[Key, int]) -> Iterator[bool]:
+    def _pack(self, audiences: _Audiences, numbers: dict[Key, int]) -> Iterator[Set[Key]]:
         shelves: list[list[Key]] = [[] for _ in range(_SHELVES)]
         for count, key in enumerate(numbers):
             shelves[key >> 56].append(key)
             if count % _STEP == 0:
-                yield False
+                yield NOTHING
         packed = _Packed()
         for shelf in shelves:
             shelf.sort()
-            yield False
+            yield NOTHING
         for count, key in enumerate(chain.from_iterable(shelves)):
             packed.add(key, numbers[key], self._listing(key))
             if count % _STEP == 0:
-                yield False
+                yield NOTHING
         lost = yield from self._find_lost(audiences, numbers)
         self._audiences, self._packed = audiences, packed
         self._numbers, self._listings, self.overtaken = {}, {}, False
         yield lost
 
-    def _find_lost(self, audiences: _Audiences, numbers: dict[Key, int]) -> Generator[bool, None, bool]:
-        """Whether a content that was included is not any longer. Goes on with each step."""
+    def _find_lost(
+        self, audiences: _Audiences, numbers: dict[Key, int]
+    ) -> Generator[Set[Key], None, Set[Key]]:
+        """The contents that were included and are not any longer. Goes on with each step."""
         before = chain(zip(self._packed.keys, self._packed.numbers, strict=True), self._numbers.items())
-        lost = False
+        lost: set[Key] = set()
         for count, (key, number) in enumerate(before):
             if self._audiences.all[number].included and not audiences.all[numbers.get(key, 0)].included:
-                lost = True
-                break
+                lost.add(key)
             if count % _STEP == 0:
-                yield False
+                yield NOTHING
         return lost

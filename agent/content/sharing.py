@@ -7,12 +7,12 @@ does not know. If it has none, and the settings hold nothing back, content witho
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from dataclasses import dataclass, field
 
 from agent.content.audience import EVERYBODY, NOBODY, Audience, Place, private
 from agent.content.fetches import Fetches
-from agent.content.references import References, key_of
+from agent.content.references import Key, References, key_of
 from agent.oci.authority import Authorities, Authority
 from agent.oci.digest import Digest
 from agent.oci.filters import Filter
@@ -37,7 +37,7 @@ class Sharing:
     fetches: Fetches = field(default_factory=Fetches)
     clock: Callable[[], float] = time.monotonic
     _said: dict[Place, Audience] = field(default_factory=dict)  # of this store's names, by the present rules
-    _listeners: list[Callable[[bool], None]] = field(default_factory=list)
+    _listeners: list[Callable[[Set[Key] | None], None]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.registries.on_change(self._said.clear)
@@ -96,14 +96,14 @@ class Sharing:
         place = None if target.registry is None else (target.registry, target.repository)
         self.fetches.add(key_of(target.digest), place, self.clock())
 
-    def on_change(self, listener: Callable[[bool], None]) -> None:
-        """Call this when more is given than before, or (True) when less may be."""
+    def on_change(self, listener: Callable[[Set[Key] | None], None]) -> None:
+        """Call this with the contents that may be given to more or to fewer than before. None: all."""
         self._listeners.append(listener)
 
-    def changed(self, *, less: bool) -> None:
+    def changed(self, contents: Set[Key] | None) -> None:
         """Tell the listeners."""
         for listener in self._listeners:
-            listener(less)
+            listener(contents)
 
     def _place(self, target: Addressed) -> Place | None:
         if target.registry is None or not self.authorities.leaves_to_registry(target):

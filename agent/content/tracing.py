@@ -16,7 +16,7 @@ from functools import partial
 from itertools import islice
 
 from agent.content.audience import Audience, Link, Place
-from agent.content.references import References
+from agent.content.references import NOTHING, Key, References
 from agent.content.sharing import Sharing
 from agent.content.store import Blob, ChangeKind, ContentError, ContentStore
 from agent.content.verified import ContentSpoiled, read_manifest
@@ -30,6 +30,7 @@ _MANIFESTS_MAX = 1000  # of these names; an index has some dozen
 _STEP = 256  # contents, before others have their turn
 _DUE_S = 30.0  # if it is never quiet; also until what could not be read is tried again
 _MISSED_MAX = 2000
+_REACHED_MAX = 20_000  # contents, before the listeners are told
 
 _Listed = list[tuple[Digest, Link]]
 
@@ -61,6 +62,7 @@ class Tracer:
         self._again: set[Digest] = set()  # those of them whose manifests have to be read again
         self._missed: dict[Digest, Digest] = {}  # what an index lists and is not here, and the name's digest
         self._unread: set[Digest] = set()  # the named digests below which something could not be read
+        self._reached: set[Key] = set()  # what listeners are to be told of
         self._less = self._anew = False  # names have gone; the rules have changed
         self._tidied_s = 0.0
         store.on_names(self._names_read)
@@ -122,6 +124,7 @@ class Tracer:
             await self._follow([*islice(self._pending, _NAMES_AT_ONCE)])
             if self._references.outgrown:
                 await self._rebuild()
+        self._tell_reached()
         self._complete = self._latest is not None
         due = asyncio.get_running_loop().time() - self._tidied_s > _DUE_S
         if self._anew or self._references.overtaken or (self._is_untidy and (quiet or due)):
@@ -129,8 +132,8 @@ class Tracer:
         if quiet or due:
             self._follow_again(self._unread & self._names.keys())
             self._unread.clear()
-            if self._sharing.fetches.expire(self._sharing.clock()):
-                self._sharing.changed(less=True)
+            if expired := self._sharing.fetches.expire(self._sharing.clock()):
+                self._sharing.changed(expired)
 
     def _compare_names(self, names: Mapping[Digest, Set[Place]]) -> None:
         before, self._names = self._names, names
@@ -150,12 +153,19 @@ class Tracer:
             self._pending.pop(digest, None)
             for place in self._names.get(digest, ()):
                 await _in_steps(self._spread(digest, place))
-        self._sharing.changed(less=False)
+        if len(self._reached) > _REACHED_MAX:
+            self._tell_reached()
+
+    def _tell_reached(self) -> None:
+        if self._reached:
+            reached, self._reached = self._reached, set()
+            self._sharing.changed(reached)
 
     def _spread(self, digest: Digest, place: Place) -> Iterator[object]:
         fetches = self._sharing.fetches
         for key in self._references.spread(digest, self._sharing.says(place)):
             fetches.named(key, place)
+            self._reached.add(key)
             yield key
 
     async def _read_below(self, names: list[Digest]) -> None:
@@ -230,12 +240,14 @@ class Tracer:
 
     async def _rebuild(self) -> None:
         """Follow all names anew, as far as they are known."""
-        lost, self._less, self._anew = self._anew, False, False
+        anew, self._less, self._anew = self._anew, False, False
+        lost = NOTHING
         for step in self._references.rebuild(self._said()):
-            lost |= step
+            lost = step
             await asyncio.sleep(0)
         self._tidied_s = asyncio.get_running_loop().time()
-        self._sharing.changed(less=lost)
+        if anew or lost:
+            self._sharing.changed(None if anew else lost)
 
     def _said(self) -> Iterator[tuple[Digest, Audience]]:
         for digest, places in self._names.items():

@@ -1,9 +1,10 @@
 """Tells the holder index what this node shares, and what it no longer has."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from typing import Protocol, assert_never
 
 from agent.content.offer import Offer
+from agent.content.references import Key, key_of
 from agent.content.store import ChangeKind
 from agent.oci.digest import Digest
 
@@ -52,21 +53,16 @@ class _Teller:
         self._held_back = {digest for digest in digests if not self._offer.shares(digest)}
         self._index.announce(digests - self._held_back)
 
-    def rejudge(self, less: bool) -> None:
-        """More is shared than before, or (``less``) less may be: announce and withdraw what changed."""
-        if not less:
-            self._announce_held_back()
-            return
-        digests, before = frozenset(self._offer.store.digests), self._held_back
-        self._held_back = {digest for digest in digests if not self._offer.shares(digest)}
-        if excluded := self._held_back - before:
+    def rejudge(self, contents: Set[Key] | None) -> None:
+        """Withdraw what is not shared any more, and announce what is now. None: it may be any content."""
+        known = self._offer.store.digests
+        digests = frozenset(each for each in known if contents is None or key_of(each) in contents)
+        held_back = frozenset(each for each in digests if not self._offer.shares(each))
+        shared = (digests & self._held_back) - held_back
+        excluded = held_back - self._held_back
+        self._held_back = (self._held_back - shared) | excluded
+        if excluded:
             self._index.withdraw(excluded)
-        if included := (digests & before) - self._held_back:
-            self._index.announce(included)
-
-    def _announce_held_back(self) -> None:
-        shared = {digest for digest in self._held_back if self._offer.shares(digest)}
-        self._held_back -= shared
         if shared:
             self._index.announce(shared)
 

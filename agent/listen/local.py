@@ -55,8 +55,9 @@ class LocalContent:
         self._no_limit = TokenBucket(0)
 
     def withholds(self, exchange: Exchange, target: Addressed) -> bool:
-        """Whether the content is here, and is not given under this name."""
-        return self._store.holds(target.digest) and not self._gives(exchange, target)
+        """Whether the content is here, and is given under other names only."""
+        held = self._store.holds(target.digest) and self._sharing.shares(target.digest)
+        return held and not self._gives(exchange, target)
 
     async def manifest(self, exchange: Exchange, target: Addressed) -> Manifest | None:
         """The manifest, verified. None if it is not here, or not for this name.

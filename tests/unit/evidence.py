@@ -103,7 +103,7 @@ def follow_at_once(store: ContentStore, sharing: Sharing) -> None:
         said = [(digest, sharing.says(place)) for digest, places in store.named.items() for place in places]
         for _ in sharing.references.rebuild(said):
             pass
-        sharing.changed(less=True)
+        sharing.changed(None)
 
     store.on_names(follow)
     sharing.registries.on_change(follow)

@@ -33,7 +33,7 @@ def test_fetch_is_forgotten_after_an_hour_without_another_question() -> None:
     fetches.add(8, APP, 1.0)
     fetches.add(4, APP, 100.0)
     assert not fetches.expire(FETCH_S)
-    assert fetches.expire(FETCH_S + 1.0)
+    assert fetches.expire(FETCH_S + 1.0) == {8}
     assert (4 in fetches, 8 in fetches) == (True, False)
 
 

@@ -1,13 +1,13 @@
 """The reference graph: what names reach, however and in whichever order it is learned."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.content.audience import EVERYBODY, NOBODY, Audience, Link, Place, private
-from agent.content.references import References, key_of
+from agent.content.references import Key, References, key_of
 from agent.oci.digest import Digest
 from agent.oci.reference import Repository
 from agent.oci.registry import Registry
@@ -22,9 +22,9 @@ INDEX, MANIFEST, CONFIG, BASE, LAYER = (
 Names = Sequence[tuple[Digest, Audience]]
 
 
-def rebuild(references: References, names: Names) -> bool:
-    """Rebuild to the end. Returns whether anything was lost."""
-    return any([*references.rebuild(names)])
+def rebuild(references: References, names: Names) -> Set[Key]:
+    """Rebuild to the end. Returns what was lost."""
+    return [*references.rebuild(names)][-1]
 
 
 def spread(references: References, names: Names) -> None:
@@ -68,7 +68,7 @@ def test_content_is_lost_with_its_last_name_and_what_others_reach_stays() -> Non
     both: Names = [(INDEX, EVERYBODY), (sha256("second"), EVERYBODY)]
     spread(references, both)
     assert not rebuild(references, both)
-    assert rebuild(references, both[1:])
+    assert rebuild(references, both[1:]) == {key_of(each) for each in (INDEX, MANIFEST, CONFIG, LAYER)}
     assert references.audience(BASE).included
     for digest in (INDEX, MANIFEST, CONFIG, LAYER):
         assert references.audience(digest) is NOBODY

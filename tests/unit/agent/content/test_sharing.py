@@ -1,9 +1,12 @@
 """What may be given of a store, under which names."""
 
+from collections.abc import Set
+
 import pytest
 
 from agent.content.audience import EVERYBODY, NOBODY
 from agent.content.fetches import FETCH_S
+from agent.content.references import Key, key_of
 from agent.content.sharing import Sharing
 from agent.oci.authority import Authorities, Authority, AuthorityRule
 from agent.oci.filters import parse_filter, parse_patterns
@@ -68,7 +71,7 @@ def test_content_that_is_fetched_under_an_open_and_a_private_name_at_once_is_pri
 def test_fetch_that_takes_too_long_is_not_known_any_more() -> None:
     sharing = make_sharing()
     sharing.fetching(UNDER_APP)
-    assert sharing.fetches.expire(FETCH_S)
+    assert sharing.fetches.expire(FETCH_S) == {key_of(A)}
     assert not sharing.shares(A)
 
 
@@ -112,10 +115,10 @@ def test_rules_that_change_count_for_the_next_request() -> None:
     assert not sharing.gives(UNDER_OPEN)
 
 
-def test_listeners_are_told_whether_less_may_be_given() -> None:
+def test_listeners_are_told_which_contents_to_judge_again() -> None:
     sharing = make_sharing()
-    told: list[bool] = []
+    told: list[Set[Key] | None] = []
     sharing.on_change(told.append)
-    sharing.changed(less=False)
-    sharing.changed(less=True)
-    assert told == [False, True]
+    sharing.changed({key_of(A)})
+    sharing.changed(None)
+    assert told == [{key_of(A)}, None]
