@@ -390,7 +390,7 @@ class TagSettings:
         "Whether tags are also answered that no registry is known to have had: those of images that were "
         "imported or built on a node, and those of an OCI layout that does not say where its content is "
         "from. They have no age. For clusters without a registry; set it on every node. By default a name "
-        "that somebody gave to content on one node stays on that node. Digests are always shared.",
+        "that somebody gave to content on one node stays on that node. Digests do not depend on it.",
         default=False,
     )
 

@@ -25,7 +25,7 @@ from agent.oci.manifest import SIZE_MAX_BYTES, Manifest, is_manifest_type, parse
 
 _log = logging.getLogger(__name__)
 
-_NAMES_AT_ONCE = 32  # so many names are followed together, and so many manifests read by one thread
+_NAMES_AT_ONCE = 16  # so many names are followed together, and so many manifests read by one thread
 _MANIFESTS_MAX = 1000  # of these names; an index has some dozen
 _STEP = 256  # contents, before others have their turn
 _DUE_S = 30.0  # if it is never quiet; also until what could not be read is tried again
@@ -153,6 +153,7 @@ class Tracer:
             self._pending.pop(digest, None)
             for place in self._names.get(digest, ()):
                 await _in_steps(self._spread(digest, place))
+            await asyncio.sleep(0)
         if len(self._reached) > _REACHED_MAX:
             self._tell_reached()
 
