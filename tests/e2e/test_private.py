@@ -15,6 +15,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -733,3 +734,10 @@ def test_a_private_pull_fails_while_its_registry_is_down(made: Stage, solo: Priv
             pull(made.pullers["2.1"], f"{solo.name}:v1", TENANT)
     finally:
         made.registries[BASIC].start()
+
+
+def test_the_page_on_private_images_names_tests_that_there_are() -> None:
+    page = Path(__file__).parents[2] / "docs/private-images.md"
+    named = set(re.findall(r"`(test_\w+)`", page.read_text()))
+    assert len(named) > 10
+    assert named <= globals().keys()
