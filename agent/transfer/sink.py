@@ -21,7 +21,7 @@ from agent.pull.bucket import TokenBucket
 _log = logging.getLogger(__name__)
 
 _LINGER_S = 2.0
-_PIECE_BYTES = 64 * 1024  # given to aiohttp at a time, where it sends the body
+_PIECE_BYTES = 256 * 1024  # given to aiohttp at a time, where it sends the body
 
 
 class ClientGone(Exception):
@@ -115,12 +115,13 @@ class ClientSink:
         fd = await self.descriptor() if self.plain else None
         view = memoryview(content)
         while view and fd is None:
-            # Small pieces: a slow client that takes one of them within the time limit goes on.
+            # In pieces: a slow client that takes one of them within the time limit goes on.
             piece = view[: min(_PIECE_BYTES, self.piece_bytes or _PIECE_BYTES)]
+            whole = isinstance(content, bytes) and len(piece) == len(content)
             try:
                 async with asyncio.timeout(self._stall_s):
-                    # Copy the bytes: the transport may keep them, and the caller uses its buffer again.
-                    await self._response.write(bytes(piece))
+                    # Copy a buffer: the transport may keep the bytes, and the caller uses it again.
+                    await self._response.write(content if whole else bytes(piece))
             except (ConnectionError, TimeoutError) as error:
                 raise ClientGone(str(error) or "it takes no bytes") from error
             view = view[len(piece) :]

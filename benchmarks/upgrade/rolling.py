@@ -29,7 +29,7 @@ def report_rolling(report: Report, *, seconds: float, pulls_per_s: float, reques
     places = [Place(name=f"{zone}{number}", region="r", zone=zone) for zone in _ZONES for number in (1, 2)]
     report.begin(f"six agents are upgraded in turn for {seconds:.0f} s, under load")
     with Cluster(places, versions=("2.1",)) as cluster, ExitStack() as stack:
-        references = _push_images(cluster)
+        references = push_images(cluster)
         nodes = list(cluster.nodes.values())
         rollout = stack.enter_context(
             Rollout(nodes, with_probe=True, prestop_s=PRESTOP_S, probe={"canary_interval_s": 30.0})
@@ -64,8 +64,8 @@ def report_rolling(report: Report, *, seconds: float, pulls_per_s: float, reques
         report.spread("memory of both agents meanwhile", "MiB", rollout.two_rss_bytes, scale=1 / (1 << 20))
 
 
-def report_load(report: Report, load: Load) -> None:
-    """Report how each kind of work ended."""
+def report_load(report: Report, load: Load, *, requests: bool = True) -> None:
+    """Report how each kind of work ended. ``requests``: there were some."""
     for what, results in load.results.items():
         report.single(f"{what} in all", "", results.total())
         failed = load.failed(what)
@@ -73,14 +73,16 @@ def report_load(report: Report, load: Load) -> None:
         for result, number in failed.items():
             report.console.print(f"  {number} {what}: {result}", highlight=False)
     report.spread("a pull", "ms", load.seconds["pulls"], scale=1e3)
-    report.spread("a request", "ms", load.seconds["requests"], scale=1e3)
+    if requests:
+        report.spread("a request", "ms", load.seconds["requests"], scale=1e3)
 
 
 def _pull_next(node: Node, references: Iterator[str]) -> str:
     return pull(node, next(references))
 
 
-def _push_images(cluster: Cluster) -> list[str]:
+def push_images(cluster: Cluster) -> list[str]:
+    """Push some small images. Returns their references."""
     references = []
     for number in range(_IMAGES):
         layout = cluster.folder / f"image-{number}"

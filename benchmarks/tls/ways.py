@@ -1,0 +1,89 @@
+"""Two agents for each way to speak with each other: in plain, signed, and signed with TLS.
+
+Each pair has a list of peers of its own, so that agents of different ways do not try to reach each other.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from agent.config.settings import PeeringSettings
+from benchmarks.lab.certificates import EC, RSA, Authority
+from benchmarks.lab.cluster import Cluster, Node, Place
+from benchmarks.transfer.spending import cpu_s
+from benchmarks.transfer.testbed import QUIET
+
+PLAIN, SIGNED, TLS, TLS_RSA = "plain", "signed", "TLS", "TLS, RSA"
+_TRANSFER = {"uploads_max": 1000}  # so that no request is refused
+_KEY = "a-key-of-the-benchmark-0123456789-abcdef"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pair:
+    """``asker`` fetches from ``holder``. ``peering``: the settings of both."""
+
+    way: str
+    asker: Node
+    holder: Node
+    tls: Path | None
+
+
+@contextmanager
+def pairs(*, rsa: bool = False) -> Iterator[tuple[Cluster, list[Pair]]]:
+    """A running pair for each way. Ways that this checkout does not know are left out."""
+    ways = [PLAIN, *([SIGNED] if _knows("key") else []), TLS, *([TLS_RSA] if rsa else [])]
+    names = [f"{end}-{number}" for number in range(len(ways)) for end in "ah"]
+    places = [Place(name=name, region="r", zone="z") for name in names]
+    with Cluster(places, containerd=False) as cluster:
+        authority = Authority(cluster.folder)
+        made = []
+        for number, way in enumerate(ways):
+            asker, holder = cluster.nodes[f"a-{number}"], cluster.nodes[f"h-{number}"]
+            members = cluster.folder / f"peers-{number}.yaml"
+            members.write_text(yaml.safe_dump([_entry(asker), _entry(holder)]))
+            for node in (asker, holder):
+                node.start_agent(
+                    membership={"static": str(members)},
+                    peering=_peering(way, node, authority),
+                    transfer=_TRANSFER,
+                    **QUIET,
+                )
+            folder = asker.folder / "tls"
+            made.append(Pair(way=way, asker=asker, holder=holder, tls=folder if folder.exists() else None))
+        yield cluster, made
+
+
+def spent_s(node: Node) -> float:
+    """The processor time of a node's agent so far."""
+    assert node.cgroup is not None, "agents in namespaces have cgroups"
+    return cpu_s(node.cgroup)
+
+
+def _entry(node: Node) -> dict[str, Any]:
+    return {"name": node.name, "address": node.address, "port": node.peer_port, **node.place.labels}
+
+
+def _peering(way: str, node: Node, authority: Authority) -> dict[str, Any]:
+    settings: dict[str, Any] = {}
+    if way == PLAIN:
+        return {"open": True} if _knows("open") else {}
+    if _knows("key"):
+        key = node.folder / "keys"
+        key.write_text(f"{_KEY}\n")
+        settings["key"] = str(key)
+    if way in (TLS, TLS_RSA):
+        folder = authority.issue(node.folder / "tls", f"DNS:{node.name}", key=EC if way == TLS else RSA)
+        settings["tls"] = {
+            "certificate": str(folder / "tls.crt"),
+            "key": str(folder / "tls.key"),
+            "ca": str(folder / "ca.crt"),
+        }
+    return settings
+
+
+def _knows(setting: str) -> bool:
+    return setting in {entry.name for entry in fields(PeeringSettings)}
