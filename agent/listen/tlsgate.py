@@ -29,6 +29,7 @@ _HANDSHAKE_S = 5.0  # from accept() to the end of the handshake; two round trips
 _SHUTDOWN_S = 2.0  # for the other end's goodbye, which most do not say
 _SAY_S = 1.0
 _MOST, _STRANGERS = 256, 64  # handshakes at once; a waiting one has 60 KiB
+_STRANGERS_PER_S, _STRANGERS_BURST = 20.0, 64.0  # 20 of them cost 3 % of a processor
 _ADDRESS_MOST = 64  # of them from one address: a pull in chunks opens 32, and agents may share an address
 _LOG_EVERY_S = 60.0
 _ACCEPTS = 16  # in one turn of the event loop
@@ -76,6 +77,22 @@ class FailureLog:
         self.add(address, TlsFailure(reason=TlsReason.PLAIN, told=False, words=words), hint)
 
 
+class _Allowance:
+    """How many more handshakes strangers may begin now."""
+
+    def __init__(self) -> None:
+        self._left, self._at_s = _STRANGERS_BURST, 0.0
+
+    def admits(self, now_s: float) -> bool:
+        """Whether there may be one more, which begins now."""
+        earned = (now_s - self._at_s) * _STRANGERS_PER_S
+        self._left, self._at_s = min(_STRANGERS_BURST, self._left + earned), now_s
+        if self._left < 1:
+            return False
+        self._left -= 1
+        return True
+
+
 class TlsGate:
     """Opens the connections of one listener with TLS.
 
@@ -98,6 +115,7 @@ class TlsGate:
         self._most = most
         self._strangers_most = strangers_most
         self._address_most = address_most
+        self._strangers = _Allowance()
         self._of_address: Counter[str] = Counter()
         self._tasks: set[asyncio.Task[None]] = set()
         self._log = FailureLog(partial(tls.count, ACCEPTED))
@@ -135,8 +153,11 @@ class TlsGate:
                 del self._of_address[address]
 
     def _has_room(self, address: str) -> bool:
-        most = self._most if self._is_member(address) else self._strangers_most
-        return self.opening < most and self._of_address[address] < self._address_most
+        if self._of_address[address] >= self._address_most:
+            return False
+        if self._is_member(address):
+            return self.opening < self._most
+        return self.opening < self._strangers_most and self._strangers.admits(time.monotonic())
 
     async def _opened(self, connection: socket.socket, factory: Factory) -> None:
         if not await is_ready(connection.fileno(), self._handshake_s):

@@ -72,7 +72,7 @@ class PeerTls:
         self._use(contents, make_contexts(contents))
 
     def _use(self, contents: TlsContents, contexts: Contexts) -> None:
-        self._contents, self._contexts = contents, contexts
+        self._fingerprint, self._contexts = contents.fingerprint, contexts
         self.client: ssl.SSLContext = contexts.client
         self.server: ssl.SSLContext = contexts.server
         self._refused_by.clear()
@@ -109,7 +109,7 @@ class PeerTls:
             return False
         try:
             contents = read_contents(self._settings)
-            changed = contents != self._contents
+            changed = contents.fingerprint != self._fingerprint
             if changed:
                 self._use(contents, make_contexts(contents))
         except TlsFilesInvalid as error:

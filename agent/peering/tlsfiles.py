@@ -5,6 +5,7 @@ which OpenSSL's own reading could straddle. Then this node connects to itself in
 say of the certificate is known before a peer says it.
 """
 
+import hashlib
 import os
 import ssl
 from collections.abc import Iterator
@@ -44,6 +45,12 @@ class TlsContents:
     def __repr__(self) -> str:
         """Without the key."""
         return "TlsContents(…)"
+
+    @property
+    def fingerprint(self) -> bytes:
+        """Is another one if one of the files is. It does not reveal the key, so it may be kept."""
+        parts = (self.certificate, self.key, self.ca)
+        return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).digest()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

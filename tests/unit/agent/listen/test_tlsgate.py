@@ -204,6 +204,16 @@ async def test_handshakes_are_bounded_in_number_and_members_go_before_strangers(
         await until(lambda: made.gate.opening == 0, "they left")
 
 
+async def test_strangers_begin_a_bounded_number_of_handshakes_a_second(door: Make) -> None:
+    async with door(most=1000, strangers_most=1000, address_most=1000) as made:
+        made.members = False
+        with contextlib.ExitStack() as stack:
+            for _ in range(100):
+                stack.enter_context(made.connected())
+            await until(lambda: "accepted too_many" in made.counted, "some are too many")
+        await until(lambda: made.gate.opening == 0, "they left")
+
+
 async def test_one_address_can_not_have_all_handshakes(door: Make) -> None:
     async with door(address_most=1) as made:
         with made.connected(), made.connected():
