@@ -7,12 +7,16 @@ from aiohttp import web
 from agent.admin.explain import Explainer
 from agent.admin.gauges import Gauges
 from agent.admin.readiness import Readiness
+from agent.admin.registries import registries_view
 from agent.admin.server import ApiError, Handler, Route, document_response, read_limit
 from agent.admin.views import costs_view, flows_view, latency_view, topology_view, transfers_view
 from agent.content.scrub import Scrubber
+from agent.content.sharing import Sharing
+from agent.content.store import ContentStore
 from agent.documents.explain import ExplainDocument
 from agent.documents.flows import FlowsDocument
 from agent.documents.reach import ReachDocument
+from agent.documents.registries import RegistriesDocument
 from agent.documents.requests import RequestDocument
 from agent.documents.scrub import ScrubDocument
 from agent.documents.times import Moment
@@ -28,6 +32,7 @@ from agent.observe.requests import RecentRequests
 from agent.peering.reach import Reacher
 from agent.pull.regard import Regard
 from agent.transfer.executor import Puller
+from topology.placement import NodeName
 
 Clock = Callable[[], Moment]
 
@@ -92,6 +97,17 @@ def reach_routes(roster: Roster, reacher: Reacher, clock: Clock) -> tuple[Route,
         return await document_response(document)
 
     return (Route(path=ReachDocument.PATH, handler=reach),)
+
+
+def registries_routes(
+    own: NodeName, store: ContentStore, sharing: Sharing, clock: Clock
+) -> tuple[Route, ...]:
+    """Who decides which pod may have this node's images."""
+
+    async def registries(_: web.BaseRequest) -> web.Response:
+        return await document_response(registries_view(own, store, sharing, clock()))
+
+    return (Route(path=RegistriesDocument.PATH, handler=registries),)
 
 
 def traffic_routes(

@@ -13,6 +13,7 @@ from agent.admin.routes import (
     health_routes,
     metrics_routes,
     reach_routes,
+    registries_routes,
     scrub_routes,
     topology_routes,
     traffic_routes,
@@ -67,6 +68,7 @@ def make_admin(
                 core.members.roster, regard, outbound.measurer, clock, problems=partial(_problems, core)
             ),
             *reach_routes(core.members.roster, outbound.reacher, clock),
+            *registries_routes(core.own, core.content.store, core.content.offer.sharing, clock),
             *traffic_routes(outbound.puller, core.records.traffic, core.records.recent, clock),
             *flows_routes(core.records.book, clock),
             *scrub_routes(core.content.scrubber, clock),

@@ -50,7 +50,7 @@ class Authorities:
     def replace(self, rules: Iterable[AuthorityRule]) -> None:
         """Use these rules from now on."""
         self.rules = tuple(rules)
-        self._of = lru_cache(maxsize=4096)(self._decide)
+        self._rule = lru_cache(maxsize=4096)(self._find_rule)
         for listener in self._listeners:
             listener()
 
@@ -68,13 +68,18 @@ class Authorities:
 
         Without a registry there is none that could decide: such a name gets open content only.
         """
-        return Authority.MIRROR if registry is None or not self.rules else self._of(registry, repository)
+        rule = None if registry is None else self._rule(registry, repository)
+        return Authority.MIRROR if rule is None else rule.by
+
+    def has_rule(self, registry: Registry, repository: Repository) -> bool:
+        """Whether a rule says who decides on a repository, so that somebody meant it."""
+        return self._rule(registry, repository) is not None
 
     def leaves_to_registry(self, target: Named | Addressed | TagList | ReferrerList) -> bool:
         """Whether the registry decides on the name of this target."""
         return self.of(target.registry, target.repository) is Authority.REGISTRY
 
-    def _decide(self, registry: Registry, repository: Repository) -> Authority:
+    def _find_rule(self, registry: Registry, repository: Repository) -> AuthorityRule | None:
         # A pattern without a tag looks at the name alone, so any target of the repository does.
         target = Named(registry=registry, repository=repository, tag=_ANY_TAG)
-        return next((rule.by for rule in self.rules if rule.match.matches(target)), Authority.MIRROR)
+        return next((rule for rule in self.rules if rule.match.matches(target)), None)

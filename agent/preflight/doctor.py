@@ -12,11 +12,13 @@ from typing import Any
 from agent.config import ContainerdStore, Endpoint, Settings
 from agent.documents.flows import FlowsDocument
 from agent.documents.reach import ReachDocument
+from agent.documents.registries import RegistriesDocument
 from agent.documents.topology import TopologyDocument
 from agent.hosts.hostsfile import Host
 from agent.hosts.node import ContainerdNode
 from agent.preflight import answering, apiserver, resolving
 from agent.preflight.agentword import agent_parts, around, zone_label
+from agent.preflight.authority import who_decides
 from agent.preflight.canaries import canaries
 from agent.preflight.check import Check
 from agent.preflight.clocks import clock
@@ -69,6 +71,7 @@ def _looks(target: DoctorTarget) -> dict[str, Callable[[], Any]]:
         "ready": lambda: pages.ask("/readyz?verbose", at_most_s=_PAGE_S),
         "topology": lambda: pages.document(TopologyDocument, TopologyDocument.PATH, at_most_s=_PAGE_S),
         "flows": lambda: pages.document(FlowsDocument, f"{FlowsDocument.PATH}?limit=1", at_most_s=_PAGE_S),
+        "registries": lambda: pages.document(RegistriesDocument, RegistriesDocument.PATH, at_most_s=_PAGE_S),
         "reach": lambda: pages.document(ReachDocument, ReachDocument.PATH, at_most_s=_REACH_S),
         "content": lambda: look_at_content(settings.store),
         "host port": lambda: answering.ask(host_port),
@@ -105,6 +108,7 @@ def judge(target: DoctorTarget, found: Mapping[str, Any]) -> tuple[Check, ...]:
         *peers_reached(found["reach"], settings.listen.peer.port),
         *zone_label(found["topology"]),
         *around(found["topology"]),
+        *who_decides(found["registries"]),
         clock(_ahead_s(found)),
     )
 

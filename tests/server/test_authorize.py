@@ -1,15 +1,17 @@
 """Where the registry decides who may have an image: it is asked first, and then the bytes come from here."""
 
 import json
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
+import yaml
 
 from agent.oci.manifest import OCI_INDEX, OCI_MANIFEST
 
-from .agents import LOCAL, PEER, SERVICE, Image, Node, Reply, Site, digest_of, make_image
+from .agents import ADMIN, LOCAL, PEER, SERVICE, Image, Node, Reply, Site, digest_of, make_image, wait_for
 
 RULES: dict[str, Any] = {"registries": {"authorize": [{"match": "private.test/*", "by": "registry"}]}}
 PRIVATE = "private.test/acme/app"
@@ -231,3 +233,57 @@ def test_asker_without_the_rule_gets_nothing_private_from_a_holder_that_has_it()
                     reply = naive.ask(f"/v2/acme/app/{path}?ns=private.test", method=method)
                     assert reply.status == 404
         assert naive.ask("/v2/acme/app/manifests/v1?ns=private.test").status == 404
+
+
+def test_content_that_containerd_asked_for_is_given_to_peers_as_soon_as_it_is_there() -> None:
+    layer, stranger = b"a layer that is being pulled", b"content of somebody else"
+    with Site() as made:
+        node, peer = made.add("node", **RULES), made.add("peer", **RULES)
+        made.start()
+        for repository, ns in (("acme/app", "private.test"), ("acme/app", "open.test")):
+            content = layer + ns.encode()
+            path = f"/v2/{repository}/blobs/{digest_of(content)}?ns={ns}"
+            assert node.ask(path, headers={"User-Agent": "containerd/2.1.4"}).status == 404
+            node.put(content)  # committed, and no name leads to it yet
+            peer.wait_for_holders(content, {"node"})
+            assert peer.ask(path).body == content
+        private = f"blobs/{digest_of(layer + b'private.test')}"
+        assert peer.ask(f"/v2/acme/app/{private}?ns=open.test").status == 404
+        node.put(stranger)
+        assert peer.ask(f"/v2/acme/app/blobs/{digest_of(stranger)}?ns=open.test").status == 404
+
+
+def test_rules_that_are_read_again_close_what_was_open() -> None:
+    private = make_image(b"a secret layer", note="private")
+    path = f"/v2/acme/app/manifests/{private.digest}"
+    with Site() as made:
+        node = made.add("node")
+        node.put_image(private, f"{PRIVATE}:v1")
+        made.start()
+        assert node.ask(f"{path}?ns=private.test", method="HEAD").status == 200
+        settings = yaml.safe_load(node.config.read_text()) | RULES
+        node.config.write_text(yaml.safe_dump(settings))
+        node.process.signal(signal.SIGHUP)
+        wait_for(lambda: node.ask(f"{path}?ns=open.test").status == 404, "the other names get nothing")
+        assert node.ask(f"{path}?ns=private.test", method="HEAD").status == 404
+        assert node.ask(f"{path}?ns=private.test").body == private.manifest
+
+
+def test_registries_that_decide_are_told_to_the_doctor(cluster: Cluster) -> None:
+    told = cluster.holder.ask("/api/registries", port=ADMIN).json()["registries"]
+    assert [(each["registry"], each["by"]) for each in told] == [
+        ("open.test", "mirror"),
+        ("private.test", "registry"),
+    ]
+
+
+def test_explanation_says_under_which_names_the_own_copy_is_given(cluster: Cluster) -> None:
+    given = [cluster.holder.explain(digest_of(each))["given"] for each in _parts(cluster.private)]
+    assert given == [
+        "under the names of private.test/acme/app alone, as the registry decides",
+        "under the names of private.test/acme/app alone, as the registry decides",
+        "under the private names of private.test, as the registry decides",
+    ]
+    assert cluster.holder.explain(digest_of(BASE))["given"] == "under every name"
+    assert cluster.holder.explain(digest_of(UNNAMED))["given"].startswith("under no name")
+    assert cluster.other.explain(digest_of(BASE))["given"] is None

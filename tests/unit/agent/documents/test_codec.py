@@ -15,6 +15,7 @@ from agent.documents.codec import DocumentInvalid, decode, encode, encode_parts,
 from agent.documents.explain import ExplainDocument
 from agent.documents.flows import FlowsDocument
 from agent.documents.reach import ReachDocument
+from agent.documents.registries import RegistriesDocument
 from agent.documents.requests import RequestDocument
 from agent.documents.scrub import ScrubDocument
 from agent.documents.topology import LatencyDocument, TopologyDocument
@@ -27,6 +28,7 @@ DOCUMENTS: tuple[type[Any], ...] = (
     FlowsDocument,
     LatencyDocument,
     ReachDocument,
+    RegistriesDocument,
     RequestDocument,
     ScrubDocument,
     TopologyDocument,

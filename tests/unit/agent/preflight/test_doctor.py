@@ -37,7 +37,17 @@ def test_a_node_where_nothing_runs_has_faults_and_every_look_says_something(tmp_
 
 def test_when_no_look_comes_back_nothing_is_a_success(tmp_path: Path) -> None:
     nothing = Unknown(why="no answer within 9 s")
-    looks = ("ready", "topology", "flows", "reach", "content", "host port", "at host port", "at node port")
+    looks = (
+        "ready",
+        "topology",
+        "flows",
+        "registries",
+        "reach",
+        "content",
+        "host port",
+        "at host port",
+        "at node port",
+    )
     found = dict.fromkeys((*looks, "fallbacks", "names", "socket", "api server"), nothing)
     checks = [check for check in judge(target(tmp_path), found) if check.name != "hosts.toml"]
     assert {check.status for check in checks} == {Status.BAD, Status.UNKNOWN}
@@ -74,6 +84,7 @@ def test_what_configure_wrote_is_known_without_the_settings_saying_it(tmp_path: 
         "ready",
         "topology",
         "flows",
+        "registries",
         "reach",
         "content",
         "host port",
