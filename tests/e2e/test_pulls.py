@@ -14,6 +14,7 @@ import pytest
 
 from benchmarks.lab.cluster import ADMIN_PORT, LOCAL_PORT, REGISTRY, SERVICE_PORT, Cluster, Node
 from benchmarks.lab.containerd import PullFailed
+from benchmarks.lab.image import build_image
 from benchmarks.lab.network import inside
 from benchmarks.lab.process import run
 from tests.e2e.conftest import Push
@@ -317,3 +318,29 @@ def test_latest_is_left_to_the_registry(cluster: Cluster, push: Push) -> None:
         e for e in cluster.node("a2").requests() if "/e2e/latest@" in e["target"] and e["kind"] == "blob"
     ]
     assert {entry["node"] for entry in layers} == {"a1"}, "its bytes still come from the peer"
+
+
+def test_a_layer_is_given_to_peers_while_the_rest_of_its_image_is_still_pulled(cluster: Cluster) -> None:
+    peer, nodes = cluster.node("b1"), [cluster.node(name) for name in ("a1", "a2", "a3")]
+
+    def pull_and_look(node: Node) -> None:
+        folder = cluster.folder / f"early-{node.name}"
+        image = build_image(folder, layer_bytes=[200_000, 8_000_000], seed=ord(node.name[1]))
+        small = next(digest for digest, size in image.blobs.items() if 100_000 < size < 1_000_000)
+        reference = cluster.registry.push(image, f"e2e/early-{node.name}", "v1")
+        path = f"/v2/e2e/early-{node.name}/blobs/{small}?ns={REGISTRY}"
+        pull = pool.submit(node.pull, reference)
+        until(lambda: peer.get(path).status == 200 or pull.done(), "the layer is given", at_most_s=60.0)
+        assert not pull.done(), "not before the whole image was there"
+        assert node.containerd is not None
+        assert reference not in node.containerd.ctr("images", "ls", "-q")
+
+    with concurrent.futures.ThreadPoolExecutor(max_workers=6) as pool:
+        for node in nodes:
+            cluster.shape(node.name, 16.0)  # four seconds for the large layer
+        try:
+            for looking in [pool.submit(pull_and_look, node) for node in nodes]:
+                looking.result()
+        finally:
+            for node in nodes:
+                cluster.shape(node.name, None)
