@@ -67,6 +67,14 @@ class CutOff(OwnFault):
     """This node has no network, no route or no address, a local rule forbids it, or it was suspended."""
 
 
+class NoTls(Unreachable):
+    """TLS ended the connection: the peer has none, or its certificate is wrong."""
+
+
+class NotCertified(OwnFault):
+    """Peers do not take this node's certificate, or its clock is wrong. The peer has no part in it."""
+
+
 def _translated(
     error: Exception, otherwise: str, late_s: float, peer: Peer, ways: Ways, has_route: Callable[[], bool]
 ) -> Unreachable | OwnFault:
@@ -197,7 +205,7 @@ class Dialer:
         """What it means that TLS ended a connection to this peer. Counts it."""
         assert self._tls is not None, "nothing of TLS without it"
         own = self._tls.is_own_trouble(peer.name, failure)
-        return CutOff(f"{peer.name}: {failure.words}") if own else Unreachable(failure.words)
+        return NotCertified(f"{peer.name}: {failure.words}") if own else NoTls(failure.words)
 
     async def open_websocket(
         self, peer: Peer, path: str, *, timeout_s: float, message_max_bytes: int, answers_pings: bool = True

@@ -15,11 +15,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from agent.documents.reach import OTHER, OWN, REFUSED, SILENT, ReachEntry
+from agent.documents.reach import NO_TLS, OTHER, OWN, REFUSED, SILENT, ReachEntry
 from agent.members.member import Peer
 from agent.members.roster import Roster
 from agent.peering.connections import PeerConnection
-from agent.peering.dial import Dialer, OwnFault, Unreachable
+from agent.peering.dial import Dialer, NotCertified, NoTls, OwnFault, Unreachable
 from agent.peering.heads import Malformed
 from agent.peering.tlsfailure import TlsRefused
 from agent.peering.tlssocket import TlsSocket
@@ -40,6 +40,7 @@ _WORDS_MOST = 120
 class _Failure:
     kind: str
     words: str
+    own: bool  # it is the trouble of this node
 
 
 class ReachDesk:
@@ -65,7 +66,7 @@ class ReachDesk:
                 failure.kind if failure else "",
                 failure.words if failure else "",
             )
-            if kind == OWN:
+            if failure is not None and failure.own:
                 reaches = None
         own = self._dialer.credentials
         said = {"node": own.own, "instance": own.instance, "reaches": reaches, "kind": kind, "why": why}
@@ -176,12 +177,14 @@ async def _confirm(dialer: Dialer, peer: Peer, own: socket.socket) -> None:
 def _failure(error: Exception, at_most_s: float) -> _Failure:
     if isinstance(error, TimeoutError) or isinstance(error.__cause__, TimeoutError):
         kind, words = SILENT, f"no answer within {at_most_s:g} s"
+    elif isinstance(error, NoTls | NotCertified):
+        kind, words = NO_TLS, str(error)
     elif isinstance(error, OwnFault):
         kind, words = OWN, str(error)
     else:
         kind = REFUSED if isinstance(error.__cause__, ConnectionRefusedError) else OTHER
         words = str(error)
-    return _Failure(kind=kind, words=words[:_WORDS_MOST])
+    return _Failure(kind=kind, words=words[:_WORDS_MOST], own=isinstance(error, OwnFault))
 
 
 async def _question(connection: PeerConnection) -> dict[str, Any]:

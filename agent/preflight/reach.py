@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from agent.documents.reach import OWN, REFUSED, SILENT, ReachDocument, ReachEntry
+from agent.documents.reach import NO_TLS, OWN, REFUSED, SILENT, ReachDocument, ReachEntry
 from agent.preflight.check import Check, bad, good, listed, unknown, warn
 from agent.preflight.gather import Unknown
 
@@ -82,6 +82,8 @@ def _hint(kinds: Sequence[str], port: str, where: str, *, down: bool) -> str:
         return _DROPS.format(port=port, where=where, down=maybe)
     if REFUSED in kinds:
         return f"nobody listens there: does the agent run there, with listen.peer at port {port}?"
+    if NO_TLS in kinds:
+        return "compare peering.tls on both nodes; `/readyz?verbose` of each says what is wrong with its own"
     if OWN in kinds:
         return "this node itself can't connect: see its network and its limit of open files"
     return "see that node's agent, and the address and port in the list of peers"

@@ -228,7 +228,12 @@ class Node:
         self, *, port: int = LOCAL, timeout_s: float = REPLY_S
     ) -> Iterator[http.client.HTTPConnection]:
         """A keep-alive connection."""
-        connection = http.client.HTTPConnection(self.address, port, timeout=timeout_s)
+        connection: http.client.HTTPConnection
+        if port == PEER and secured.EVERYWHERE:
+            context = secured.client_context()
+            connection = http.client.HTTPSConnection(self.address, port, timeout=timeout_s, context=context)
+        else:
+            connection = http.client.HTTPConnection(self.address, port, timeout=timeout_s)
         try:
             yield connection
         finally:

@@ -49,3 +49,13 @@ def server_context() -> ssl.SSLContext:
     context.verify_mode = ssl.CERT_REQUIRED
     context.num_tickets = 0
     return context
+
+
+def client_context() -> ssl.SSLContext:
+    """What a client needs to ask agents that have `shared_settings` at their peer listeners."""
+    folder = shared_folder()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.load_cert_chain(folder / "tls.crt", folder / "tls.key")
+    context.load_verify_locations(folder / "ca.crt")
+    return context

@@ -148,6 +148,7 @@ def test_both_ends_say_why_there_is_no_tls_and_no_healthy_peer_is_blamed(stage: 
     seen = _of(right, name)
     assert not seen["reached"]
     assert seen["how"].startswith(case.seen)
+    assert seen["kind"] == "no_tls"
     wait_for(lambda: case.own in _said_by(wrong), "it says so itself")
     if case.counted:
         assert right.metric("shorthaul_tls_failures_total", end="accepted", reason=case.counted) > 0

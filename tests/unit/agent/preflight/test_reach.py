@@ -36,6 +36,8 @@ def test_a_syn_without_an_answer_is_a_policy_or_a_firewall_and_a_refusal_a_missi
     assert "does the agent run there" in judged(refused, entry("b"))[OUT].hint
     own = dataclasses.replace(silent, kind="own", how="too many open files")
     assert "this node itself" in judged(own, entry("b"))[OUT].hint
+    no_tls = dataclasses.replace(silent, kind="no_tls", how="its certificate has expired")
+    assert "peering.tls" in judged(no_tls, entry("b"))[OUT].hint
 
 
 def test_no_peer_at_all_is_bad() -> None:
