@@ -28,7 +28,7 @@ class Fields(Protocol):
 
 
 def head_problem(method: str, target: str, version: tuple[int, int], fields: Fields) -> str | None:
-    """Why a head is refused, or None. ``target``: as it was sent. Takes 2 µs."""
+    """Why a head is refused, or None. ``target``: as it was sent. Takes 3 µs."""
     if version not in _VERSIONS:
         return "its version is neither HTTP/1.1 nor HTTP/1.0"
     if method == "CONNECT":

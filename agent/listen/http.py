@@ -18,6 +18,7 @@ from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http_exceptions import LineTooLong
 from aiohttp.http_parser import RawRequestMessage
 from aiohttp.web_protocol import ERROR, RequestHandler
+from yarl import URL
 
 from agent.config import HttpSettings
 from agent.listen.caller import Caller, Maker
@@ -36,6 +37,8 @@ _FRESH_S = 1.0  # a client sends its request right after it has connected
 _LOOK_S = 0.05
 _HTTPS = "HTTPS traffic"  # aiohttp's word for a TLS handshake where a request should be
 _HALF_CLOSED_S = 0.2  # aiohttp may still finish the response after its handler returned
+
+_ROOT = URL("/")
 
 STOPPING = "stopping"
 """The message of a handler's cancellation when the agent ends the request, and not the client."""
@@ -101,6 +104,7 @@ class HttpListener:
             request_factory=self._request,
             handler_cancellation=True,
             access_log=None,
+            auto_decompress=False,
             keepalive_timeout=settings.idle_s,
             max_line_size=settings.head_max_bytes,
             max_field_size=settings.head_max_bytes,
@@ -242,7 +246,7 @@ class HttpListener:
         assert isinstance(protocol, _Protocol)
         protocol.refused = None if message is ERROR else _problem_of(message)  # ERROR: refused already
         if protocol.refused is not None:  # what follows is not to be taken for a request
-            message = message._replace(should_close=True, version=HttpVersion11)
+            message = message._replace(should_close=True, version=HttpVersion11, url=message.url or _ROOT)
         elif self._ending:  # as if the client had said so: every response then says that it is the last one
             message = message._replace(should_close=True)
         return web.BaseRequest(message, payload, protocol, writer, task, asyncio.get_running_loop())
@@ -275,6 +279,8 @@ class HttpListener:
 
 
 def _problem_of(message: RawRequestMessage) -> str | None:
+    if message.url is None:  # aiohttp's for "CONNECT " without a target; it can't make a request of it
+        return "it has no target"
     version = (message.version.major, message.version.minor)
     return head_problem(message.method, message.path, version, message.headers)
 
@@ -352,6 +358,15 @@ class _Protocol(RequestHandler):
         if self.watcher is not None and self.caller is not None:
             self.watcher.accepted(self.caller.cookie)
         super().connection_made(transport)
+        if self._task_handler is not None:
+            self._task_handler.add_done_callback(self._reading_ended)
+
+    def _reading_ended(self, reading: asyncio.Task[None]) -> None:
+        """aiohttp's own task for this connection ended. If by a bug, it would leave the connection open."""
+        if not reading.cancelled() and (error := reading.exception()) is not None:
+            _log.error("a connection ended by a bug", exc_info=error)
+            if self.transport is not None:
+                self.transport.abort()
 
     def connection_lost(self, exc: BaseException | None) -> None:
         if self.watcher is not None and self.caller is not None:

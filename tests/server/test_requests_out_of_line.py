@@ -114,6 +114,23 @@ def test_a_request_in_absolute_form_for_another_host_than_its_host_field_is_refu
         assert read_to_end(sock) == (b"", Ending.FIN)
 
 
+@pytest.mark.parametrize("port", [LOCAL, SERVICE, PEER, ADMIN])
+def test_a_tunnel_to_nowhere_is_refused_and_leaves_no_connection_open(shelf: Shelf, port: int) -> None:
+    with connected(shelf.node.address, port) as sock:
+        sock.sendall(b"CONNECT \r\n\r\n" + request_bytes("/v2/"))
+        assert read_reply(sock).status == 400
+        assert read_to_end(sock)[1] is not Ending.SILENT
+
+
+def test_a_body_that_says_it_is_compressed_is_never_decompressed(shelf: Shelf) -> None:
+    with connected(shelf.node.address, LOCAL) as sock:
+        fields = {"Content_Encoding": "gzip", "Content_Length": "3"}
+        sock.sendall(request_bytes("/v2/", method="POST", **fields) + b"abc")
+        assert read_reply(sock).status == 405
+        sock.sendall(request_bytes("/v2/"))
+        assert read_reply(sock).status == 200
+
+
 def test_a_websocket_whose_peer_has_closed_its_side_already_is_closed(shelf: Shelf) -> None:
     fields = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec_WebSocket_Version": "13"}
     head = request_bytes("/shorthaul/v1/holders", Sec_WebSocket_Key="dGhlIHNhbXBsZSBub25jZQ==", **fields)
