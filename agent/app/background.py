@@ -190,7 +190,7 @@ def _follow_tls(core: Core) -> Background:
 async def _follow_certificate(tls: PeerTls, metrics: Metrics) -> None:
     """Use a renewed certificate soon after its files changed, until cancelled."""
     while True:
-        tls.reread(time.monotonic())
+        tls.reread()
         metrics.certificate_ends(tls.certificate.not_after_s)
         await asyncio.sleep(LOOK_S)
 
@@ -222,7 +222,7 @@ def _make_reload(
 
     async def reload() -> None:
         if core.tls is not None:
-            core.tls.reread(time.monotonic(), at_once=True)
+            core.tls.reread(at_once=True)
         core.members.membership.reread()
         core.members.placement.reread()
         await changing.reload()

@@ -65,7 +65,6 @@ class PeerTls:
         self._reloads = reloads or Reloads()
         self._wall = wall
         self._refused_by: set[NodeName] = set()
-        self._looked_s: float | None = None
         self._broken: TlsFilesInvalid | None = None
         self._seen: tuple[object, ...] | None = None  # the files as they were when reading them was no news
         contents = read_contents(settings)
@@ -96,14 +95,11 @@ class PeerTls:
         words = f"its certificate is {certificate}, not for {peer.name} or {peer.address}"
         return TlsFailure(reason=TlsReason.NAME, told=False, words=words)
 
-    def reread(self, now_s: float, *, at_once: bool = False) -> bool:
-        """Look at the files again, if that is due. Returns whether other ones are used now.
+    def reread(self, *, at_once: bool = False) -> bool:
+        """Read the files again if they changed. Returns whether other ones are used now.
 
-        ``at_once``: read them in any case.
+        Call it every `LOOK_S`. ``at_once``: read them in any case.
         """
-        if not at_once and self._looked_s is not None and now_s - self._looked_s < LOOK_S:
-            return False
-        self._looked_s = now_s
         seen = self._status()
         if not at_once and seen is not None and seen == self._seen:
             return False

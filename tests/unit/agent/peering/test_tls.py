@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.peering.tls import LOOK_S, PeerTls
+from agent.peering.tls import PeerTls
 from agent.peering.tlsfailure import TlsFailure, TlsReason
 from agent.peering.tlsfiles import TlsFilesInvalid
 from benchmarks.lab.certificates import Authority
@@ -130,11 +130,10 @@ def test_failures_are_counted_by_reason(folder: Path) -> None:
 def test_a_renewed_certificate_is_used_for_new_connections(folder: Path, authority: Authority) -> None:
     tls = opened(folder)
     before = tls.client, tls.server
-    assert not tls.reread(0.0)
+    assert not tls.reread()
     assert (tls.client, tls.server) == before, "nothing is made anew for nothing"
     authority.issue(folder, "DNS:a", "DNS:new")
-    assert not tls.reread(LOOK_S / 2), "not due"
-    assert tls.reread(LOOK_S)
+    assert tls.reread()
     assert tls.client is not before[0]
     assert tls.server is not before[1]
     assert tls.certificate.has_name("new")
@@ -142,9 +141,9 @@ def test_a_renewed_certificate_is_used_for_new_connections(folder: Path, authori
 
 def test_a_signal_has_the_files_read_at_once(folder: Path, authority: Authority) -> None:
     tls = opened(folder)
-    tls.reread(0.0)
+    tls.reread()
     authority.issue(folder, "DNS:a", "DNS:new")
-    assert tls.reread(0.1, at_once=True)
+    assert tls.reread(at_once=True)
 
 
 def test_a_link_that_is_swapped_is_a_renewal(authority: Authority, tmp_path: Path) -> None:
@@ -152,10 +151,10 @@ def test_a_link_that_is_swapped_is_a_renewal(authority: Authority, tmp_path: Pat
         authority.issue(tmp_path / name, "DNS:a", f"DNS:{name}")
     (tmp_path / "data").symlink_to("one")
     tls = opened(tmp_path / "data")
-    tls.reread(0.0)
+    tls.reread()
     (tmp_path / "new").symlink_to("two")
     (tmp_path / "new").replace(tmp_path / "data")
-    assert tls.reread(LOOK_S)
+    assert tls.reread()
     assert tls.certificate.has_name("two")
 
 
@@ -166,14 +165,14 @@ def test_a_half_written_renewal_changes_nothing_and_is_said_once(
     context = tls.client
     new = authority.issue(tmp_path / "new", "DNS:a", "DNS:new")
     (new / "tls.crt").rename(folder / "tls.crt")
-    for turn in range(3):
-        assert not tls.reread(turn * LOOK_S)
+    for _ in range(3):
+        assert not tls.reread()
     assert tls.client is context
     assert tls.problem is not None
     assert "do not belong together; the last good files stay in use" in tls.problem
     assert len(caplog.records) == 1
     (new / "tls.key").rename(folder / "tls.key")
-    assert tls.reread(9 * LOOK_S)
+    assert tls.reread()
     assert tls.problem is None
     assert tls.certificate.has_name("new")
 
@@ -181,7 +180,7 @@ def test_a_half_written_renewal_changes_nothing_and_is_said_once(
 def test_files_that_vanish_leave_the_last_good_ones(folder: Path) -> None:
     tls = opened(folder)
     (folder / "tls.crt").unlink()
-    assert not tls.reread(0.0)
+    assert not tls.reread()
     assert tls.problem is not None
     assert "No such file" in tls.problem
 
