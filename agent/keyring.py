@@ -69,6 +69,10 @@ class KeyRing:
         """The names of the keys, that of the one which signs first."""
         return tuple(key.id for key in self.keys)
 
+    def by_id(self, key_id: str) -> Key | None:
+        """The key of this name. None: there is none."""
+        return next((key for key in self.keys if key.id == key_id), None)
+
     @property
     def service_tokens(self) -> tuple[str, ...]:
         """The tokens of other nodes' containerds. The first is the one to use, and all are accepted."""

@@ -20,6 +20,7 @@ from typing import Any
 import psutil
 import yaml
 
+from agent.keyring import new_key
 from agent.members.kubernetes.slices import SliceTable, Source
 from agent.members.member import Peer
 from agent.members.roster import Roster
@@ -109,13 +110,15 @@ def agent(folder: Path, membership: dict[str, Any] | None, number: int) -> tuple
     (layout / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')
     (layout / "index.json").write_text('{"schemaVersion": 2, "manifests": []}')
     config, host = folder / f"agent-{number}.yaml", f"127.200.0.{number}"
+    key = folder / "cluster.key"
+    key.write_text(new_key())
     settings = {
         "node": {"name": f"own-{number}", "address": host},
         "listen": {
             name: f"{host}:{30020 + at}" for at, name in enumerate(("hostport", "peer", "nodeport", "admin"))
         },
         "store": f"oci-layout://{layout}",
-        **({} if membership is None else {"membership": membership}),
+        **({} if membership is None else {"membership": membership, "peering": {"key": str(key)}}),
     }
     config.write_text(yaml.safe_dump(settings))
     command = [str(Path(sys.executable).parent / "shorthaul"), "agent", "--config", str(config)]

@@ -3,16 +3,18 @@
 import base64
 import hashlib
 import struct
+from collections.abc import Mapping
 
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 BINARY, CLOSE, PING, PONG = 2, 8, 9, 10
 
 
-def accept_head(key: str) -> bytes:
-    """The server's half of the handshake."""
+def accept_head(key: str, more: Mapping[str, str] | None = None) -> bytes:
+    """The server's half of the handshake. ``more``: further headers."""
     accept = base64.b64encode(hashlib.sha1(key.encode() + _GUID).digest()).decode()
+    fields = [f"{name}: {value}" for name, value in (more or {}).items()]
     lines = ["HTTP/1.1 101 Switching Protocols", "Upgrade: websocket", "Connection: Upgrade"]
-    return ("\r\n".join([*lines, f"Sec-WebSocket-Accept: {accept}"]) + "\r\n\r\n").encode()
+    return ("\r\n".join([*lines, f"Sec-WebSocket-Accept: {accept}", *fields]) + "\r\n\r\n").encode()
 
 
 def frame(payload: bytes, *, opcode: int = BINARY, masked: bool = False, final: bool = True) -> bytes:

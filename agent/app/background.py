@@ -1,6 +1,7 @@
 """Makes the background tasks, the components whose state is watched, and what SIGHUP does."""
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
@@ -16,8 +17,10 @@ from agent.config.reload import SettingsReload
 from agent.content.store import unreadable_in_words
 from agent.hangup import Hangup
 from agent.holders.announcer import announce_store
+from agent.keyring import KeyFile
 from agent.listen.health import ListenerHealth
 from agent.listen.http import HttpListener
+from agent.members.problems import Problem
 from agent.memory import settle
 from agent.observe import log
 from agent.observe.components import Component, follow_components
@@ -26,6 +29,11 @@ from agent.observe.pulse import Pulse
 from agent.peering.tls import LOOK_S, PeerTls
 from agent.probe.follower import ProbeFollower
 from agent.probe.reader import OwnSockets
+
+_log = logging.getLogger("shorthaul")
+
+_DIFFERS = "look at that node: its log says why, and its key, clock or list of peers is to be corrected"
+_KEY_S = 5.0  # a Secret takes a minute to reach a node; a look costs a stat
 
 Background = Mapping[str, Callable[[], Coroutine[Any, Any, None]]]
 """The background tasks by name. Each runs until it is cancelled."""
@@ -64,7 +72,7 @@ def make_background(
     listening = ListenerHealth(
         inbound.listeners, expected=lambda: core.records.readiness.phase is Phase.SERVING
     )
-    components = _components(settings, core, inbound, listening, pulse)
+    components = _components(settings, core, outbound, inbound, listening, pulse)
     core.records.readiness.watch(components)
     return {
         "pulse": pulse.run,
@@ -73,6 +81,7 @@ def make_background(
         "references": core.content.tracer.run,
         "holder index": outbound.index.run,
         "announcer": partial(announce_store, core.content.offer, outbound.index),
+        "key": partial(_follow_key, core, outbound),
         "members": partial(core.members.membership.run, core.members.roster.update),
         "placement": partial(core.members.placement.run, core.members.roster.place),
         "latency": outbound.measurer.run,
@@ -91,7 +100,12 @@ def make_background(
 
 
 def _components(
-    settings: Settings, core: Core, inbound: Inbound, listening: ListenerHealth, pulse: Pulse
+    settings: Settings,
+    core: Core,
+    outbound: Outbound,
+    inbound: Inbound,
+    listening: ListenerHealth,
+    pulse: Pulse,
 ) -> tuple[Component, ...]:
     listeners = (
         Component(
@@ -111,6 +125,13 @@ def _components(
             hint=lambda: inbound.clients.hint,
             required=False,  # other nodes' containerds are served as well without it
             state=inbound.clients.state,
+        ),
+        Component(
+            name="the cluster's key",
+            problem=lambda: _key_trouble(core, outbound)[0] or None,
+            hint=lambda: _key_trouble(core, outbound)[1],
+            required=False,  # this node's own content is served without it
+            state=lambda: _key_state(settings, core),
         ),
         Component(
             name="the membership",
@@ -207,6 +228,42 @@ def _membership_problem(settings: Settings, core: Core) -> str | None:
     return "no list of peers was read yet"
 
 
+def _key_trouble(core: Core, outbound: Outbound) -> tuple[str, str]:
+    """What is wrong with this node's proof, and what to do. Empty: nothing."""
+    refused = outbound.acceptance.problem(time.monotonic())
+    if refused is not None:
+        return refused.words, refused.hint
+    if core.key is not None and core.key.problem is not None:
+        return f"{core.key.path}: {core.key.problem}; the keys of before stay", core.key.problem.hint
+    return "", ""
+
+
+def _key_state(settings: Settings, core: Core) -> str:
+    names = "none" if core.key is None else ", ".join(core.key.ring.ids)
+    return f"{names} (open: nobody has to prove anything)" if settings.peering.open else names
+
+
+async def _follow_key(core: Core, outbound: Outbound) -> None:
+    """Read the cluster's key again when its file changes, and tell which peers differ, until cancelled."""
+    while True:
+        if core.key is not None:
+            _reread_key(core.key)
+        core.records.problems.found(
+            "the cluster's key",
+            (
+                Problem(node=node, problem=f"{node} {refusal.words}; others accept it", hint=_DIFFERS)
+                for node, refusal in outbound.acceptance.alone(time.monotonic())
+            ),
+        )
+        await asyncio.sleep(_KEY_S)
+
+
+def _reread_key(key: KeyFile, *, at_once: bool = False) -> None:
+    before = key.ring
+    if key.reread(time.monotonic(), at_once=at_once) and key.ring != before:
+        _log.info("the cluster's keys changed", extra={"fields": {"keys": ", ".join(key.ring.ids)}})
+
+
 def _make_reload(
     settings: Settings, core: Core, read: Callable[[], Settings]
 ) -> Callable[[], Coroutine[Any, Any, None]]:
@@ -223,6 +280,8 @@ def _make_reload(
     async def reload() -> None:
         if core.tls is not None:
             core.tls.reread(at_once=True)
+        if core.key is not None:
+            _reread_key(core.key, at_once=True)
         core.members.membership.reread()
         core.members.placement.reread()
         await changing.reload()

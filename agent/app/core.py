@@ -15,6 +15,7 @@ from agent.content.tags import TagAges
 from agent.content.tracing import Tracer
 from agent.flows.book import FlowBook
 from agent.flows.sockets import AcceptedSockets
+from agent.keyring import KeyFile, KeyRing
 from agent.listen.filtering import Filtering
 from agent.listen.traffic import Traffic
 from agent.members.factory import make_membership
@@ -29,6 +30,7 @@ from agent.observe.requests import RecentRequests
 from agent.oci.browser import BrowserGuard
 from agent.oci.mirrors import MirrorNames
 from agent.peering.credentials import Credentials
+from agent.peering.gate import Gate
 from agent.peering.tls import PeerTls
 from agent.pull.admission import Admission, uploads_fed
 from agent.pull.pace import Pace
@@ -81,10 +83,12 @@ class Records:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Core:
-    """What this node has and knows. These parts open no connection."""
+    """What this node has and knows. These parts open no connection. ``key``: None: there is none."""
 
     own: NodeName
     credentials: Credentials
+    gate: Gate
+    key: KeyFile | None
     tls: PeerTls | None
     guard: BrowserGuard
     content: Content
@@ -93,14 +97,20 @@ class Core:
 
 
 def make_core(settings: Settings) -> Core:
-    """The parts that open no connection."""
+    """The parts that open no connection. Raises `KeysInvalid` for a file without a usable key."""
+    key, is_open = KeyFile(settings.peering.key) if settings.peering.key else None, settings.peering.open
     own, metrics, store = NodeName(settings.node.name), Metrics(), make_store(settings)
     reloads, problems, filtering = Reloads(metrics.reload), Problems(), Filtering(settings)
     problems.found("filters", filtering.contradictions)
     levels = settings.topology.finer_levels
     placement = OwnPlacement(own, settings.placement, levels, reloads=reloads)
     roster = _make_roster(settings, own, placement)
-    credentials = Credentials(own=own, placement=lambda: roster.placement)
+    metrics.peering_open(is_open)
+
+    def ring() -> KeyRing | None:
+        return None if key is None else key.ring
+
+    credentials = Credentials(own=own, placement=lambda: roster.placement, ring=ring, is_open=is_open)
     policy = _make_policy(settings)
     roster.on_change(policy.regard.members_changed)
     members_known = asyncio.Event()
@@ -109,6 +119,8 @@ def make_core(settings: Settings) -> Core:
     return Core(
         own=own,
         credentials=credentials,
+        gate=Gate(own=own, ring=ring, is_open=is_open, roster=roster),
+        key=key,
         tls=_make_tls(settings, own, reloads, metrics),
         guard=BrowserGuard((own, *settings.http.host_names)),
         content=Content(

@@ -24,6 +24,7 @@ from agent.listen.localclients import ContainerdCgroups, LocalClients
 from agent.listen.names import RequestNames
 from agent.listen.prefetch import Prefetcher
 from agent.listen.recorder import Recorder
+from agent.listen.refusals import Refusals
 from agent.listen.remote import RemoteContent
 from agent.listen.server import OciServer
 from agent.listen.tlsgate import FailureLog, TlsGate
@@ -58,7 +59,7 @@ def make_inbound(
     settings: Settings, core: Core, outbound: Outbound, sockets: Mapping[str, socket.socket]
 ) -> Inbound:
     """The parts that answer. ``sockets``: see `agent.app.build`."""
-    introduction = core.credentials.introduction
+    introduction = core.credentials.answer
     questions = QuestionDesk(outbound.resolver.reply_to, upgraded=end_with_peer, introduction=introduction)
     reports = ReportDesk(
         partial(
@@ -150,13 +151,14 @@ def _make_server(
         introduction=core.credentials.introduction,
         draining=draining,
         recorder=Recorder(
-            callers=Callers(credentials=core.credentials, peer_at=core.members.roster.peer_at),
+            callers=Callers(gate=core.gate, peer_at=core.members.roster.peer_at),
             metrics=core.records.metrics,
             traffic=core.records.traffic,
             recent=core.records.recent,
             judged=JudgedRequests(core.records.book, core.records.metrics),
             send_stall_s=settings.http.send_stall_s,
         ),
+        refusals=Refusals(core.records.metrics),
         questions=questions,
         reports=reports,
         reach=ReachDesk(roster=core.members.roster, dialer=outbound.measure_dialer),
@@ -177,6 +179,7 @@ def _make_server(
             sizes=sizes,
             metrics=core.records.metrics,
             redirects=settings.transfer.mode == "redirect",
+            address=core.credentials.redirect,
         ),
     )
 

@@ -21,6 +21,7 @@ from agent.peering.channels import Channels
 from agent.peering.dial import Dialer
 from agent.peering.reach import Reacher
 from agent.pull.absence import not_asked
+from agent.pull.acceptance import Acceptance
 from agent.pull.asking import AskingPolicy
 from agent.pull.bucket import TokenBucket
 from agent.pull.policy import Policy
@@ -49,13 +50,16 @@ class Outbound:
     relays: Relays
     resolver: TagResolver
     reacher: Reacher
+    acceptance: Acceptance
 
 
 def make_outbound(settings: Settings, core: Core) -> Outbound:
     """The parts that ask other nodes."""
     roster, policy = core.members.roster, core.members.policy
     metrics, transfer = core.records.metrics, settings.transfer
-    ways, introduced = Ways(), partial(_introduced, core.members.identities, core.members.membership)
+    ways, acceptance = Ways(), Acceptance()
+    roster.on_change(acceptance.members_changed)
+    introduced = partial(_introduced, core.members.identities, core.members.membership)
     dialer = Dialer(
         credentials=core.credentials,
         connect_s=settings.pull.connect_s,
@@ -63,6 +67,7 @@ def make_outbound(settings: Settings, core: Core) -> Outbound:
         introduced=introduced,
         ways=ways,
         tls=core.tls,
+        acceptance=acceptance,
     )
     # Peers recognise a reporter by its address, so measuring connections use this node's own address.
     measure_dialer = Dialer(
@@ -72,6 +77,7 @@ def make_outbound(settings: Settings, core: Core) -> Outbound:
         local_address=_own_address(settings),
         ways=ways,
         tls=core.tls,
+        acceptance=acceptance,
     )
     channels = Channels(dialer, QUESTIONS)
     roster.on_change(channels.members_changed)
@@ -141,6 +147,7 @@ def make_outbound(settings: Settings, core: Core) -> Outbound:
             max_age_s=settings.tags.max_age_s,
             not_asked=partial(_not_asked, policy),
         ),
+        acceptance=acceptance,
         reacher=Reacher(roster=roster, dialer=measure_dialer, suspects=policy.regard.silent),
     )
 

@@ -1,6 +1,7 @@
 """``shorthaul agent``: run the node agent."""
 
 import argparse
+import logging
 import sys
 from functools import partial
 from pathlib import Path
@@ -9,6 +10,7 @@ from agent.cli.settings import add_config, add_log, print_problems, read_setting
 from agent.config import Settings
 from agent.config.load import ConfigError, dump_settings
 from agent.hangup import Hangup
+from agent.keyring import KeysInvalid, read_keys
 from agent.members.checks import OwnAgent
 from agent.members.factory import own_agent
 from agent.members.static import MembersInvalid, read_members
@@ -43,13 +45,20 @@ def _run(arguments: argparse.Namespace, hangup: Hangup) -> int:
         return 2
     if arguments.print_config:
         print(dump_settings(settings), end="")
-    if not _members_are_good(settings.membership.static, own_agent(settings)):
+    if not _members_are_good(settings.membership.static, own_agent(settings)) or not _key_is_good(
+        settings.peering.key
+    ):
         return 2
     if not _certificate_is_good(settings):
         return 2
     if arguments.print_config:
         return 0
     log.configure(arguments.log_format, settings.log.level)
+    if settings.peering.open:
+        logging.getLogger("shorthaul").warning(
+            "peering.open: everybody who reaches listen.peer may read this node's images",
+            extra={"fields": {"hint": "set peering.key instead: `shorthaul key new FILE` makes one"}},
+        )
     # After the settings are good: the server's imports take most of the start-up time.
     from agent.app.background import Rereading
     from agent.lifecycle import run_agent
@@ -76,6 +85,17 @@ def _certificate_is_good(settings: Settings) -> bool:
     except TlsFilesInvalid as error:
         print(f"shorthaul: {error}\n      hint: {error.hint}", file=sys.stderr)
         return False
+    return True
+
+
+def _key_is_good(path: Path | None) -> bool:
+    """Whether the file with the cluster's key can be used, if there is one; else it is told why not."""
+    if path is not None:
+        try:
+            read_keys(path)
+        except KeysInvalid as error:
+            print(f"shorthaul: peering.key: {path}: {error}\n      hint: {error.hint}", file=sys.stderr)
+            return False
     return True
 
 

@@ -19,6 +19,7 @@ _NAMES = (
     "scrub",
     "ready",
     "everywhere",
+    "key",
 )
 
 _STATUS = "exit status: 0 good, 1 failed, 2 wrong usage, 130 Ctrl-C, 141 the reader of the output closed it"

@@ -309,6 +309,16 @@ def _check_peering(settings: Settings, problems: list[Problem]) -> None:
                 hint="set transfer.mode: relay, or leave peering.tls out",
             )
         )
+    peering, membership = settings.peering, settings.membership
+    if membership.name != "none" and peering.key is None and not peering.open:
+        problems.append(
+            Problem(
+                key="peering.key",
+                message="missing: this agent has peers, and nothing proves who they are",
+                hint="make a key with `shorthaul key new FILE`, and give all nodes a copy of the file; in a "
+                "lab, peering.open: true lets everybody in",
+            )
+        )
 
 
 def _overlap(one: Endpoint, other: Endpoint) -> bool:
@@ -327,14 +337,14 @@ def _resolve_paths(settings: Settings, base: Path) -> Settings:
             ca_file=base / ca_file if ca_file else None,
             token_file=base / token_file if token_file else None,
         )
-    tls = settings.peering.tls
+    key, tls = settings.peering.key, settings.peering.tls
     if tls is not None:
         tls = dataclasses.replace(
             tls, certificate=base / tls.certificate, key=base / tls.key, ca=base / tls.ca
         )
     return dataclasses.replace(
         settings,
-        peering=dataclasses.replace(settings.peering, tls=tls),
+        peering=dataclasses.replace(settings.peering, key=base / key if key else None, tls=tls),
         placement=dataclasses.replace(
             settings.placement, labels_file=base / labels_file if labels_file else None
         ),

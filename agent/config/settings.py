@@ -232,8 +232,22 @@ class TlsSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PeeringSettings:
-    """How agents know each other."""
+    """How agents prove to each other that they belong to one cluster."""
 
+    key: Path | None = option(
+        parse_path,
+        "File with the cluster's key, the same on all nodes: `shorthaul key new FILE` makes one. It has a "
+        "key a line; the first signs, all are accepted (at most 4), so that a new one comes before the old "
+        "one goes. It is read again when it changes. Relative to the configuration file. None: this agent "
+        "can't have peers, unless peering.open is true.",
+        default=None,
+    )
+    open: bool = option(
+        parse_flag,
+        "Whether everybody who reaches listen.peer may read this node's images. Only for labs, and while a "
+        "cluster is being closed: with a key, this agent signs in any case.",
+        default=False,
+    )
     tls: TlsSettings | None = optional_group(TlsSettings)
 
 

@@ -1,10 +1,18 @@
 """Answers peers that ask what this node has. The other end of `agent.holders.wire.QUESTIONS`."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from agent.holders.wire import QUESTION_MAX_BYTES, Question, Reply, decode_question, encode_reply
 from agent.oci.errors import OciError
-from agent.peering.accept import AcceptLimits, Acceptor, PeerRequest, PeerResponse, Upgraded
+from agent.peering.accept import (
+    AcceptLimits,
+    Acceptor,
+    Introduce,
+    PeerRequest,
+    PeerResponse,
+    Upgraded,
+    introduce_nothing,
+)
 from agent.peering.websocket import PeerSocket
 
 _SEND_S = 5.0
@@ -27,7 +35,7 @@ class QuestionDesk:
         reply_to: Callable[[Question], Reply],
         *,
         upgraded: Upgraded,
-        introduction: Callable[[], Mapping[str, str]] = dict,
+        introduction: Introduce = introduce_nothing,
     ) -> None:
         self._reply_to = reply_to
         self._acceptor = Acceptor(

@@ -7,8 +7,9 @@ messages is bounded. A peer that exceeds a bound is disconnected.
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from socket import SOL_TCP, TCP_QUICKACK
 from typing import Any
 
@@ -18,7 +19,15 @@ from agent.members.identities import Identities
 from agent.members.member import Peer
 from agent.members.roster import Roster
 from agent.observe.metrics import Metrics
-from agent.peering.accept import AcceptLimits, Acceptor, PeerRequest, PeerResponse, Upgraded
+from agent.peering.accept import (
+    AcceptLimits,
+    Acceptor,
+    Introduce,
+    PeerRequest,
+    PeerResponse,
+    Upgraded,
+    introduce_nothing,
+)
 from agent.peering.websocket import PeerSocket
 from agent.pull.regard import Regard
 from topology.placement import NodeName, Placement
@@ -37,19 +46,19 @@ _BURST_MAX, _BURST_S = 40, 5.0  # messages; a peer sends four a second at most
 class ReportDesk:
     """Holds the connections of the peers that measure, and passes their reports on.
 
-    ``received``: is called with each report and the address that it came from. ``invalid``: is called for
-    each message that is no report. ``upgraded``: see `agent.peering.accept.Upgraded`. ``introduction``: see
-    `Acceptor`.
+    ``received``: is called with each report, the address that it came from, and the node that proved to send
+    it; None: it proved nothing. ``invalid``: is called for each message that is no report. ``upgraded``: see
+    `agent.peering.accept.Upgraded`. ``introduction``: see `Acceptor`.
     """
 
     def __init__(
         self,
-        received: Callable[[NodeReport, str], None],
+        received: Callable[[NodeReport, str, NodeName | None], None],
         invalid: Callable[[], None],
         *,
         upgraded: Upgraded = lambda _request: None,
         heartbeat: Heartbeat | None = None,
-        introduction: Callable[[], Mapping[str, str]] = dict,
+        introduction: Introduce = introduce_nothing,
     ) -> None:
         self._received = received
         self._invalid = invalid
@@ -66,18 +75,18 @@ class ReportDesk:
         """How many peers are connected."""
         return len(self._acceptor)
 
-    async def serve(self, request: PeerRequest, address: str) -> PeerResponse:
-        """Receive reports from the peer at this address until it leaves.
+    async def serve(self, request: PeerRequest, address: str, proved: NodeName | None = None) -> PeerResponse:
+        """Receive reports from the peer at this address until it leaves. ``proved``: the name that it proved.
 
         Raises what `Acceptor.serve` raises.
         """
-        return await self._acceptor.serve(request, address, self._receive)
+        return await self._acceptor.serve(request, address, partial(self._receive, proved))
 
     async def close(self) -> None:
         """End all connections, without a message to the peers."""
         await self._acceptor.close()
 
-    async def _receive(self, socket: PeerSocket, address: str) -> None:
+    async def _receive(self, proved: NodeName | None, socket: PeerSocket, address: str) -> None:
         """Pass reports on until the peer leaves or breaks a rule."""
         _acknowledge_at_once(socket.kernel_socket)
         started_s, messages = time.monotonic(), 0
@@ -90,7 +99,7 @@ class ReportDesk:
                 if messages > _BURST_MAX:
                     raise ReportInvalid(f"more than {_BURST_MAX} messages in {_BURST_S:g} s")
                 if message:
-                    self._received(decode_report(message), address)
+                    self._received(decode_report(message), address, proved)
         except ReportInvalid as error:
             self._invalid()
             _log.warning("not a report: %s", error, extra={"fields": {"remote": address}})
@@ -105,13 +114,18 @@ def receive_report(
     placed: Callable[[Peer, Placement], None],
     received: NodeReport,
     address: str,
+    proved: NodeName | None,
 ) -> None:
-    """Use a peer's report. A report is ignored if its address is not that of the node that it names.
+    """Use a peer's report. It is ignored if it names another node than the one that proved to send it.
 
+    Where nothing is proved, its address has to be that of the node that it names.
     ``returned``: is called with a peer that reports although it did not answer before.
     ``placed``: see `Membership.placed`.
     """
-    absurd = roster.receive_report(received.node, received.report, address=address)
+    absurd = None
+    if proved in (None, received.node):
+        from_address = address if proved is None else None
+        absurd = roster.receive_report(received.node, received.report, address=from_address)
     if absurd is None:
         metrics.report("stranger")
         identities.reported(received.node, address)

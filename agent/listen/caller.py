@@ -3,24 +3,28 @@
 A `Caller` is made once per connection and refined once per request. Everything that depends on who asks is
 a property here. Nothing else looks at a listener, an address or a User-Agent. Pure.
 
-The kind of a caller follows from the listener, from the credentials of agents, and from the User-Agent, which
-nothing proves yet.
+The kind of a caller follows from the listener and from what the client proves: see `agent.peering.gate`. A
+User-Agent proves nothing. It tells clients apart that may ask in any case.
+
+A caller with a `refusal` is turned away before anything is done for it.
 
 To add a kind: add it to `CallerKind`, recognise it in `Callers`, and follow mypy to each `assert_never`. Then
 decide for each property that depends on the listener alone whether the new kind is different.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from typing import assert_never
 
+from multidict import MultiMapping
+
 from agent.flows.messages import NODE_HEADER, SOCKET_HEADER
-from agent.observe.refusals import Reason
+from agent.observe.refusals import Reason, Refusal
 from agent.observe.requests import RequestPath
 from agent.oci.errors import Overloaded, TooManyRequests
 from agent.peering.certificate import Certificate
-from agent.peering.credentials import Credentials
+from agent.peering.gate import Gate
 from topology.placement import NodeName
 
 REQUEST_PATHS = {
@@ -54,9 +58,10 @@ class Caller:
 
     ``listener``: the listener that it connected to. ``address``: its IP address, without the port.
     ``cookie``: the kernel's number of the connection (SO_COOKIE), 0 if unknown. ``connected_s``: when it
-    connected, in seconds of CLOCK_MONOTONIC. ``node``: the member that has this address, if any. ``maker``:
-    who made a local client's socket, or why that is not known; None: nobody asked. ``certificate``: the one
-    that it showed; None: the connection has no TLS.
+    connected, in seconds of CLOCK_MONOTONIC. ``node``: the member that it proved to be; else the one that
+    has this address, if any. ``proved``: it proved that name. ``maker``: who made a local client's socket, or
+    why that is not known; None: nobody asked. ``certificate``: the one that it showed; None: the connection
+    has no TLS. ``refusal``: why it is turned away, if it is.
     """
 
     listener: RequestPath
@@ -67,6 +72,8 @@ class Caller:
     node: NodeName | None = None
     maker: Maker | Reason | None = None
     certificate: Certificate | None = None
+    proved: bool = False
+    refusal: Refusal | None = None
 
     @property
     def may_ask_peers(self) -> bool:
@@ -169,37 +176,44 @@ class Caller:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Callers:
-    """Recognises callers. ``peer_at``: the member with an address."""
+    """Recognises callers. ``gate``: checks requests on the peer listener. ``peer_at``: the member with an
+    address.
+    """
 
-    credentials: Credentials
+    gate: Gate
     peer_at: Callable[[str], NodeName | None]
 
-    def of(self, connection: Caller, method: str, target: str, headers: Mapping[str, str]) -> Caller:
+    def of(self, connection: Caller, method: str, target: str, headers: MultiMapping[str]) -> Caller:
         """Who sent this request of a connection. ``headers``: of any case."""
-        kind = self._kind(connection.listener, method, target, headers)
+        is_containerd = headers.get("User-Agent", "").startswith("containerd/")
+        node: NodeName | None = None
+        refusal: Refusal | None = None
+        match connection.listener:
+            case RequestPath.HOSTPORT:
+                kind = CallerKind.OWN_CONTAINERD if is_containerd else CallerKind.STRANGER
+            case RequestPath.NODEPORT:
+                kind = CallerKind.OTHER_CONTAINERD if is_containerd else CallerKind.STRANGER
+            case RequestPath.PEER:
+                admitted = self.gate.check(method, target, headers, connection.address)
+                if isinstance(admitted, Refusal):
+                    kind, refusal, node = CallerKind.STRANGER, admitted, admitted.node
+                elif admitted.is_agent:
+                    kind, node = CallerKind.AGENT, admitted.node
+                elif admitted.is_redirected or is_containerd:
+                    kind = CallerKind.OTHER_CONTAINERD
+                else:
+                    kind = CallerKind.STRANGER
+            case _:
+                assert_never(connection.listener)
         return Caller(  # `dataclasses.replace` takes twice as long, for each request
             listener=connection.listener,
             address=connection.address,
             cookie=connection.cookie,
             connected_s=connection.connected_s,
             kind=kind,
-            node=self.peer_at(connection.address),
             maker=connection.maker,
             certificate=connection.certificate,
+            node=node or self.peer_at(connection.address),
+            proved=node is not None,
+            refusal=refusal,
         )
-
-    def _kind(
-        self, listener: RequestPath, method: str, target: str, headers: Mapping[str, str]
-    ) -> CallerKind:
-        is_containerd = headers.get("User-Agent", "").startswith("containerd/")
-        match listener:
-            case RequestPath.HOSTPORT:
-                return CallerKind.OWN_CONTAINERD if is_containerd else CallerKind.STRANGER
-            case RequestPath.NODEPORT:
-                return CallerKind.OTHER_CONTAINERD if is_containerd else CallerKind.STRANGER
-            case RequestPath.PEER:
-                if self.credentials.is_agent(method, target, headers):
-                    return CallerKind.AGENT
-                return CallerKind.OTHER_CONTAINERD if is_containerd else CallerKind.STRANGER
-            case _:
-                assert_never(listener)

@@ -11,13 +11,14 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
-from agent.listen.caller import Callers
+from agent.listen.caller import Caller, Callers
 from agent.listen.exchange import Exchange
 from agent.listen.http import connection_caller
 from agent.listen.judged import JudgedRequests
 from agent.listen.traffic import Traffic
 from agent.observe.metrics import Metrics
 from agent.observe.requests import RecentRequests, RequestRecord
+from agent.peering.redirects import without_proof
 
 _log = logging.getLogger("shorthaul.request")
 
@@ -37,10 +38,13 @@ class Recorder:
     clock: Callable[[], float] = time.perf_counter
     calendar: Callable[[], float] = time.time
 
-    def begin(self, request: web.BaseRequest) -> Exchange:
-        """Make the exchange of a request that came in."""
+    def caller_of(self, request: web.BaseRequest) -> Caller:
+        """Who sent a request that came in."""
         connection = connection_caller(request)
-        caller = self.callers.of(connection, request.method, request.raw_path, request.headers)
+        return self.callers.of(connection, request.method, request.raw_path, request.headers)
+
+    def begin(self, request: web.BaseRequest, caller: Caller) -> Exchange:
+        """Make the exchange of a request that may come in."""
         return Exchange(
             request=request,
             caller=caller,
@@ -48,7 +52,7 @@ class Recorder:
                 unix_s=self.calendar(),
                 path=caller.listener,
                 method=request.method,
-                target=request.raw_path[:_TARGET_MAX],
+                target=without_proof(request.raw_path)[:_TARGET_MAX],
             ),
             started_s=self.clock(),
             send_stall_s=self.send_stall_s,

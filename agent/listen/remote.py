@@ -13,6 +13,7 @@ from agent.content.sizes import ContentSizes
 from agent.listen.exchange import Exchange
 from agent.listen.heads import blob_headers, requested_range, wanted_range
 from agent.listen.relay import PartRelay, first_bytes_of, relay, sources_of
+from agent.members.member import Peer
 from agent.observe.metrics import Metrics
 from agent.observe.requests import Result
 from agent.oci.manifest import Manifest
@@ -25,7 +26,10 @@ from agent.transfer.peers import VERIFIED_BYTES
 
 
 class RemoteContent:
-    """Answers from peers. ``redirects``: redirect clients to a peer if this agent need not see the bytes."""
+    """Answers from peers. ``redirects``: redirect clients to a peer if this agent need not see the bytes.
+
+    ``address``: makes the address at which a client may fetch a path from a peer.
+    """
 
     def __init__(
         self,
@@ -34,12 +38,14 @@ class RemoteContent:
         sizes: ContentSizes,
         metrics: Metrics,
         redirects: bool,
+        address: Callable[[Peer, str], str],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._puller = puller
         self._sizes = sizes
         self._metrics = metrics
         self._redirects = redirects
+        self._address = address
         self._clock = clock
         self._layers = ChunkedLayers()
 
@@ -132,7 +138,7 @@ class RemoteContent:
         exchange.record.status, exchange.record.result = 307, Result.REDIRECTED
         self._metrics.redirect()
         headers = blob_headers(exchange.record, target.digest)
-        return web.Response(status=307, headers=headers | {"Location": f"{peer.base_url}{wanted.url_path}"})
+        return web.Response(status=307, headers=headers | {"Location": self._address(peer, wanted.url_path)})
 
 
 def _rest_of_a_layer(exchange: Exchange, wanted: FetchRequest) -> int | None:

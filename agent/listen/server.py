@@ -20,7 +20,7 @@ from agent.holders.answering import QuestionDesk
 from agent.holders.wire import PATH as HOLDERS_PATH
 from agent.latency.receiver import ReportDesk
 from agent.latency.wire import PATH as LATENCY_PATH
-from agent.listen.caller import CallerKind
+from agent.listen.caller import Caller, CallerKind
 from agent.listen.discovery import Discovery
 from agent.listen.doors import Doors
 from agent.listen.draining import Draining
@@ -31,7 +31,9 @@ from agent.listen.local import LocalContent
 from agent.listen.names import RequestNames
 from agent.listen.prefetch import Prefetcher
 from agent.listen.recorder import Recorder
+from agent.listen.refusals import Refusals, refusal_error, told_headers
 from agent.listen.remote import RemoteContent
+from agent.observe.refusals import Refusal
 from agent.observe.requests import Result
 from agent.oci.browser import BrowserGuard
 from agent.oci.digest import Digest
@@ -65,6 +67,7 @@ class OciServer:
         introduction: Callable[[str], Mapping[str, str]],
         draining: Draining,
         recorder: Recorder,
+        refusals: Refusals,
         questions: QuestionDesk,
         reports: ReportDesk,
         reach: ReachDesk,
@@ -80,6 +83,7 @@ class OciServer:
         self._introduction = introduction
         self._draining = draining
         self._recorder = recorder
+        self._refusals = refusals
         self._questions = questions
         self._reports = reports
         self._reach = reach
@@ -95,7 +99,10 @@ class OciServer:
         turned_away = await self._doors.turned_away(request)
         if turned_away is not None:
             return turned_away
-        exchange = self._recorder.begin(request)
+        caller = self._recorder.caller_of(request)
+        if caller.refusal is not None:
+            return self._turn_away(request, caller, caller.refusal)
+        exchange = self._recorder.begin(request, caller)
         try:
             response = await self._answer(exchange)
         except OciError as error:
@@ -123,6 +130,16 @@ class OciServer:
         if exchange.record.result is Result.CUT:
             response.force_close()
             await cut(request)
+        return response
+
+    def _turn_away(self, request: web.BaseRequest, caller: Caller, refusal: Refusal) -> web.StreamResponse:
+        """Answer a client that may not ask. Nothing is done for it, and its connection ends."""
+        self._refusals.turned_away(caller.listener.value, caller.address, refusal)
+        response = error_response(refusal_error(refusal))
+        response.headers.update(told_headers(refusal, time.time()))
+        if refusal.knows_key and request.raw_path in _CHANNELS:
+            response.headers.update(self._introduction(caller.listener.value))
+        response.force_close()
         return response
 
     async def _refuse(self, exchange: Exchange, error: OciError) -> web.StreamResponse:
@@ -192,13 +209,13 @@ class OciServer:
             if caller.kind is not CallerKind.AGENT:
                 raise Denied("only agents are told", hint="ask with `shorthaul doctor`")
             record.kind, record.status = "reach", 200
-            body = await self._reach.answer(caller.address)
+            body = await self._reach.answer(caller.address, caller.node)
             return web.Response(body=body, content_type="application/json")
         if request.raw_path == HOLDERS_PATH:
             record.kind, record.status = "holders", 101
             return await self._questions.serve(request, caller.address)
         record.kind, record.status = "latency", 101
-        return await self._reports.serve(request, caller.address)
+        return await self._reports.serve(request, caller.address, caller.node if caller.proved else None)
 
     async def _content(self, exchange: Exchange, target: Named | Addressed) -> web.StreamResponse:
         record = exchange.record

@@ -161,14 +161,14 @@ class Roster:
         """This node's kernel measured a round trip to the peer. False if it can't be true."""
         return self._topology.sample(name, rtt_us, self._clock())
 
-    def receive_report(self, name: NodeName, report: Report, *, address: str) -> int | None:
+    def receive_report(self, name: NodeName, report: Report, *, address: str | None) -> int | None:
         """Use a report from this address. Returns how many of its values were absurd.
 
-        None if no member of that name has that address. The report is then ignored: no node may report for
-        another.
+        ``address``: None if the reporter proved its name. None is returned if no member of that name has
+        that address. The report is then ignored: no node may report for another.
         """
         peer = self._peers.get(name)
-        if peer is None or peer.address != address:
+        if peer is None or address not in (None, peer.address):
             return None
         return self._topology.add_report(name, report, self._clock())
 

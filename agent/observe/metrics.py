@@ -14,7 +14,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from agent.flows.verdicts import EndpointName, Verdict
 from agent.observe.exposition import WithoutCreated, add_build_info
-from agent.observe.refusals import Reason
+from agent.observe.refusals import LISTENERS, Reason
 from agent.observe.requests import RequestPath, RequestRecord
 from topology.placement import Tier
 
@@ -83,6 +83,20 @@ class Metrics:
         )
         self._redirects = self._counter(
             "redirects_total", "Requests whose client was redirected to a peer (transfer.mode: redirect)."
+        )
+        self._turned_away = self._counter(
+            "refused_total",
+            "Requests that were refused before anything was done for them, by listener (hostport, nodeport, "
+            "peer, admin) and reason. docs/operations.md says what each reason means.",
+            "listener",
+            "reason",
+        )
+        for listener in LISTENERS:  # Prometheus sees no rate in a series that begins at 1
+            for reason in Reason:
+                self._turned_away.labels(listener, reason.value)
+        self._peering_open = self._gauge(
+            "peering_open",
+            "1 if agents need not prove that they are of this cluster (peering.open), else 0.",
         )
         self._ready = self._gauge("ready", "1 while the agent is ready to serve pulls, else 0.")
         self._loop_lag = self._histogram(
@@ -180,12 +194,6 @@ class Metrics:
         self._upload_bytes = self._gauge(
             "upload_bytes_in_flight",
             "Bytes that are left to send of the bodies that this node is sending to peers now.",
-        )
-        self._turned_away = self._counter(
-            "refused_total",
-            "Requests that were refused before anything was done for them, by listener and reason.",
-            "listener",
-            "reason",
         )
         self._refused = self._counter(
             "uploads_refused_total",
@@ -447,6 +455,10 @@ class Metrics:
     def turned_away(self, listener: str, reason: Reason) -> None:
         """A client was refused before anything was done for it."""
         self._turned_away.labels(listener, reason.value).inc()
+
+    def peering_open(self, is_open: bool) -> None:
+        """Whether agents need no proof."""
+        self._peering_open.set(is_open)
 
     def refused(self) -> None:
         """An upload was refused."""

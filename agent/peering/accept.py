@@ -24,6 +24,14 @@ _GOODBYE_S = 1.0
 Upgraded = Callable[[PeerRequest], None]
 """Is called with each request that became a WebSocket. The connection has to end when the peer closes it."""
 
+Introduce = Callable[[Mapping[str, str]], Mapping[str, str]]
+"""Gives the headers that say who this agent is, and prove it to whoever sent a request with these headers."""
+
+
+def introduce_nothing(_request: Mapping[str, str]) -> Mapping[str, str]:
+    """No headers."""
+    return {}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AcceptLimits:
@@ -41,8 +49,7 @@ class Acceptor:
     """The open WebSockets of one purpose.
 
     ``purpose``: what they are for, in error messages. ``sends``: false if this end must never send anything.
-    Such connections end without a closing handshake. ``introduction``: gives the headers that say who this
-    agent is.
+    Such connections end without a closing handshake. ``introduction``: see `Introduce`.
     """
 
     def __init__(
@@ -53,7 +60,7 @@ class Acceptor:
         sends: bool = True,
         upgraded: Upgraded = lambda _request: None,
         heartbeat: Heartbeat | None = None,
-        introduction: Callable[[], Mapping[str, str]] = dict,
+        introduction: Introduce = introduce_nothing,
     ) -> None:
         self._purpose = purpose
         self._limits = limits
@@ -80,7 +87,7 @@ class Acceptor:
         websocket = web.WebSocketResponse(
             compress=False, max_msg_size=self._limits.message_max_bytes, timeout=_GOODBYE_S, autoping=False
         )
-        websocket.headers.update(self._introduction())
+        websocket.headers.update(self._introduction(request.headers))
         if not _can_prepare(websocket, request):
             raise RequestInvalid(f"{self._purpose} come over a WebSocket")
         if len(self._open) >= self._limits.total_max or self._of_address[address] >= self._limits.address_max:

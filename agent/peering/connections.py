@@ -10,7 +10,6 @@ import socket
 from collections.abc import Callable, Mapping
 
 from agent.members.member import Peer
-from agent.peering.credentials import Credentials
 from agent.peering.dial import Dialer
 from agent.peering.heads import HeadReader, ResponseHead, request_head
 from agent.peering.received import received_bytes
@@ -33,20 +32,21 @@ class PeerConnection:
     network, whether it was read or not.
     """
 
-    def __init__(self, own: socket.socket, *, peer: Peer, credentials: Credentials) -> None:
+    def __init__(self, own: socket.socket, *, peer: Peer, dialer: Dialer) -> None:
         self.socket = own
         self.used = False
         self.account: Account | None = None
         self._accounted_bytes = received_bytes(own)  # of the TLS handshake: no request's
         self._peer = peer
-        self._credentials = credentials
+        self._dialer = dialer
 
     async def request(self, method: str, target: str, headers: Mapping[str, str]) -> ResponseHead:
         """Send a request without a body and return the response's head.
 
-        Raises ConnectionError and `Malformed`. Has no deadline. Close the connection after cancelling.
+        Raises ConnectionError, `Malformed` and `NotAccepted`. Has no deadline. Close the connection after
+        cancelling.
         """
-        own_headers = self._credentials.headers(self._peer, method, target, headers)
+        own_headers = self._dialer.credentials.headers(self._peer, method, target, headers)
         request = request_head(method, target, {"Host": self._peer.authority, **own_headers})
         self.used, was_used = True, self.used
         try:
@@ -56,11 +56,14 @@ class PeerConnection:
                 raise
             except ConnectionError as error:
                 raise _NothingCame from error
-            return await self._response(HeadReader(method))
+            head = await self._response(HeadReader(method))
         except _NothingCame as error:
             if was_used:
                 raise _Stale from error
             raise ConnectionResetError("closed before an answer") from error
+        if head.status in (401, 403):
+            self._dialer.judge(self._peer, head.status, head.headers)
+        return head
 
     async def read(self, most_bytes: int = _READ_BYTES) -> bytes:
         """The next bytes of a body; empty when the peer closed. Raises ConnectionError."""
@@ -132,7 +135,7 @@ class ConnectionPool:
         """
         while True:
             connection = self._idle_connection(peer) or PeerConnection(
-                await self._dialer.connect(peer), peer=peer, credentials=self._dialer.credentials
+                await self._dialer.connect(peer), peer=peer, dialer=self._dialer
             )
             connection.account = account
             try:

@@ -21,11 +21,15 @@ from yarl import URL
 from agent.heartbeat import Heartbeat, start_heartbeat
 from agent.members.introduction import PEER_LISTENER, Answer
 from agent.members.member import Peer
+from agent.observe.refusals import Reason
 from agent.peering.credentials import Credentials, Introduced
+from agent.peering.refused import read_refusal
 from agent.peering.tls import PeerTls
 from agent.peering.tlsfailure import ASKS_FOR_TLS, TlsFailure, failure_of, tls_error
 from agent.peering.tlssocket import opened, peer_certificate, refusing
 from agent.peering.websocket import AnsweredWebSocket, PeerSocket
+from agent.pull.acceptance import Acceptance
+from agent.pull.acceptance import Refused as NodeRefused
 from agent.pull.lateness import held_up, in_words
 from agent.pull.ways import Ways
 from topology.labels import clean_value
@@ -55,12 +59,30 @@ class Refused(Unreachable):
         self.status = status
 
 
+class Unproven(Refused):
+    """What answered opened the WebSocket, and did not prove that it belongs to the cluster. It may lie."""
+
+    def __init__(self) -> None:
+        super().__init__(101, ", but no proof that it knows the cluster's key")
+
+
 class OwnFault(Exception):
     """This node can't connect now, to this peer or to any other. The peer has no part in it."""
 
 
 class Exhausted(OwnFault):
     """This process or machine has no descriptor or memory left for a socket."""
+
+
+class NotAccepted(OwnFault):
+    """The peer refuses this node's proof, and as far as is known that is not the peer's fault.
+
+    ``ahead_s``: how far the peer's clock is ahead of this node's, if it said so.
+    """
+
+    def __init__(self, message: str, ahead_s: float | None = None) -> None:
+        super().__init__(message)
+        self.ahead_s = ahead_s
 
 
 class CutOff(OwnFault):
@@ -124,7 +146,8 @@ class Dialer:
 
     Close the connections that it opened before that. ``credentials``: those of this agent. ``connect_s``: the
     longest time for a TCP connection. ``connected``: see `Connected`. ``introduced``: see `Introduced`.
-    ``local_address``: the address to connect from; None: any. ``ways``: shared by the dialers of one node.
+    ``local_address``: the address to connect from; None: any. ``ways``, ``acceptance``: shared by the dialers
+    of one node.
     ``tls``: this node's certificate; None: connections are not encrypted.
     """
 
@@ -139,6 +162,7 @@ class Dialer:
         heartbeat: Heartbeat | None = None,
         ways: Ways | None = None,
         tls: PeerTls | None = None,
+        acceptance: Acceptance | None = None,
     ) -> None:
         self.credentials = credentials
         self._connect_s = connect_s
@@ -148,6 +172,7 @@ class Dialer:
         self._heartbeat = heartbeat or Heartbeat()
         self._ways = ways or Ways()
         self._tls = tls
+        self.acceptance = acceptance or Acceptance()
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
@@ -210,11 +235,16 @@ class Dialer:
     async def open_websocket(
         self, peer: Peer, path: str, *, timeout_s: float, message_max_bytes: int, answers_pings: bool = True
     ) -> PeerSocket:
-        """Open a WebSocket with a heartbeat. Raises `Unreachable` and `OwnFault`.
+        """Open a WebSocket with a heartbeat to an agent of this cluster.
+
+        Raises `Unreachable` and `OwnFault`.
 
         ``timeout_s``: for the connection and the opening handshake together.
         """
-        started_s = time.monotonic()
+        started_s, headers = time.monotonic(), self.credentials.headers(peer, "GET", path)
+        lately = self.acceptance.refused_lately(peer.name, started_s)
+        if lately is not None:
+            raise NotAccepted(f"{peer.name} {lately.words}")
         refusals: list[ssl.SSLError] = []
         refusing.set(refusals.append)
         try:
@@ -222,7 +252,7 @@ class Dialer:
                 websocket = await self._opened_session().ws_connect(
                     URL(f"{self._scheme}://{peer.authority}{path}", encoded=True),
                     ssl=True if self._tls is None else self._tls.client,
-                    headers=self.credentials.headers(peer, "GET", path),
+                    headers=headers,
                     compress=0,
                     max_msg_size=message_max_bytes,
                     autoping=False,
@@ -238,12 +268,15 @@ class Dialer:
             if not isinstance(failure, OwnFault):
                 answer = self._answer(error)
                 self._introduced(peer, answer)
+                if isinstance(error, aiohttp.WSServerHandshakeError):
+                    self.judge(peer, error.status, error.headers or {})
                 if isinstance(failure, Refused) and answer is not None:
                     failure = Refused(failure.status, by=_by(answer))
             raise failure from error
         self._ways.reached(peer.name)
         peer_socket = PeerSocket(websocket, answers_pings=answers_pings)
         await self._check_certificate(peer, peer_socket)
+        await self._check_proof(peer, headers, peer_socket)
         start_heartbeat(peer_socket.kernel_socket, self._heartbeat)
         self._connected(peer, peer_socket.kernel_socket)
         who = self.credentials.introduced(peer_socket.headers)
@@ -260,9 +293,39 @@ class Dialer:
             raise self.tls_failure(peer, wrong)
         self._tls.accepted()
 
+    async def _check_proof(self, peer: Peer, sent: Mapping[str, str], peer_socket: PeerSocket) -> None:
+        """Close the WebSocket if what answered does not prove that it is of this cluster. Raises `Unproven`.
+
+        ``sent``: the headers that were sent.
+        """
+        if not self.credentials.is_proved(sent, peer_socket.headers):
+            await peer_socket.close()
+            self._introduced(peer, Answer(who=None, how="without the cluster's key"))
+            raise Unproven
+        self.acceptance.accepted(peer.name)
+
     @property
     def _scheme(self) -> str:
         return "http" if self._tls is None else "https"
+
+    def judge(self, peer: Peer, status: int, headers: Mapping[str, str]) -> None:
+        """Look at a peer's answer to a signed request.
+
+        Raises `NotAccepted` if it refuses this node's proof and that is not its fault.
+        """
+        told = read_refusal(status, headers, self.credentials.wall())
+        if told is None:
+            return
+        now_s = time.monotonic()
+        refusal = NodeRefused(
+            words=told.words if self.credentials.ring() else "takes this node for a stranger: it has no key",
+            hint=told.hint,
+            at_s=now_s,
+            since_s=now_s,
+            unlisted=told.reason is Reason.NOT_A_MEMBER,
+        )
+        if self.acceptance.refused(peer.name, refusal):
+            raise NotAccepted(f"{peer.name} {refusal.words}", told.ahead_s)
 
     def _answer(self, error: Exception) -> Answer | None:
         """What answered, if a WebSocket could not be opened because of that."""
@@ -271,9 +334,12 @@ class Dialer:
         if not isinstance(error, aiohttp.WSServerHandshakeError):  # its bytes could not be parsed
             return Answer(who=None, how="not in HTTP")
         headers: Mapping[str, str] = error.headers or {}
+        who = self.credentials.introduced(headers)
+        if who is None and read_refusal(error.status, headers, 0.0) is not None:
+            return None  # it may be an agent of this cluster, and one of the two has a wrong key
         software = clean_value(headers.get("Server", ""))[:_SOFTWARE_MOST]
         how = f"HTTP {error.status}{f' by {software}' if software else ''}"
-        return Answer(who=self.credentials.introduced(headers), how=how)
+        return Answer(who=who, how=how)
 
     async def close(self) -> None:
         """End the WebSockets that are still open. Closing twice does nothing."""

@@ -19,8 +19,9 @@ from agent.documents.reach import NO_TLS, OTHER, OWN, REFUSED, SILENT, ReachEntr
 from agent.members.member import Peer
 from agent.members.roster import Roster
 from agent.peering.connections import PeerConnection
-from agent.peering.dial import Dialer, NotCertified, NoTls, OwnFault, Unreachable
+from agent.peering.dial import Dialer, NotAccepted, NotCertified, NoTls, OwnFault, Unreachable
 from agent.peering.heads import Malformed
+from agent.peering.refused import read_refusal
 from agent.peering.tlsfailure import TlsRefused
 from agent.peering.tlssocket import TlsSocket
 from topology.labels import clean_value
@@ -52,9 +53,12 @@ class ReachDesk:
         self._wall = wall
         self._dialling = 0
 
-    async def answer(self, address: str) -> bytes:
-        """The answer to the peer at this address, as JSON. Takes a TCP connection's time at most."""
-        name = self._roster.peer_at(address)
+    async def answer(self, address: str, name: NodeName | None = None) -> bytes:
+        """The answer to the peer at this address, as JSON. Takes a TCP connection's time at most.
+
+        ``name``: who it proved to be, if it did.
+        """
+        name = name or self._roster.peer_at(address)
         peer = None if name is None else self._roster.peer(name)
         reaches, kind, why = None, "", f"it does not know an agent at {address}"
         if peer is not None and self._dialling >= _BACK_MAX:
@@ -128,13 +132,21 @@ class Reacher:
                 own = await self._dialer.connect(peer)
         except (Unreachable, OwnFault, TimeoutError) as error:
             return _unreached(peer, _failure(error, _BACK_S))
-        connection = PeerConnection(own, peer=peer, credentials=self._dialer.credentials)
+        connection = PeerConnection(own, peer=peer, dialer=self._dialer)
         try:
             async with asyncio.timeout(_BACK_S + _ANSWER_S):
                 said = await _question(connection)
         except TlsRefused as error:
             failure = _failure(self._dialer.tls_failure(peer, error.failure), _BACK_S)
             return _unreached(peer, failure)
+        except NotAccepted as error:
+            return ReachEntry(
+                node=peer.name,
+                address=peer.authority,
+                reached=True,
+                returned=str(error)[:_WORDS_MOST],
+                ahead_s=error.ahead_s,
+            )
         except (OSError, TimeoutError, Malformed, ValueError) as error:
             words = str(error) or f"no answer within {_BACK_S + _ANSWER_S:g} s"
             return ReachEntry(
@@ -167,7 +179,7 @@ async def _confirm(dialer: Dialer, peer: Peer, own: socket.socket) -> None:
     if not isinstance(own, TlsSocket):
         return
     try:
-        await PeerConnection(own, peer=peer, credentials=dialer.credentials).request("GET", "/v2/", {})
+        await PeerConnection(own, peer=peer, dialer=dialer).request("GET", "/v2/", {})
     except TlsRefused as error:
         raise dialer.tls_failure(peer, error.failure) from error
     except (OSError, Malformed) as error:
@@ -190,6 +202,9 @@ def _failure(error: Exception, at_most_s: float) -> _Failure:
 async def _question(connection: PeerConnection) -> dict[str, Any]:
     """The peer's answer. Raises OSError, `Malformed`, and ValueError for one that is none."""
     head = await connection.request("GET", PATH, {})
+    told = read_refusal(head.status, head.headers, 0.0)
+    if told is not None:
+        raise ValueError(f"it {told.words}")
     if head.status != 200:
         raise ValueError(f"it does not know the question (status {head.status}): is its release older?")
     body = bytearray(head.first)

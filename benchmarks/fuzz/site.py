@@ -14,6 +14,7 @@ from typing import Any
 
 import yaml
 
+from agent.keyring import new_key
 from benchmarks.lab.folders import make_folder
 from benchmarks.lab.process import Process
 
@@ -61,6 +62,7 @@ def running(address: str, other: str, *, settings: dict[str, Any]) -> Iterator[S
     """The two agents. ``settings``: of both, beside those that any agent needs."""
     folder = make_folder("shlab", "fuzz-")
     members = folder / "peers.yaml"
+    (folder / "cluster.key").write_text(new_key())
     members.write_text(yaml.safe_dump([_member(NODE, address), _member(OTHER, other)]))
     random = Random(8)
     mine, theirs = _image(random, 3000), _image(random, 200_000)
@@ -99,6 +101,7 @@ def _settings(folder: Path, name: str, address: str) -> dict[str, Any]:
         "listen": {listener: f"{address}:{port}" for listener, port in PORTS.items()},
         "store": f"oci-layout://{folder / name}",
         "membership": {"static": str(folder / "peers.yaml")},
+        "peering": {"key": str(folder / "cluster.key"), "open": True},  # or no request would get far
         "http": {"idle_s": IDLE_S},
         "health": {"socket": str(folder / "health.sock") if name == NODE else None},
         "handover": {"socket": str(folder / "handover.sock") if name == NODE else None},

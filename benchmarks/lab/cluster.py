@@ -14,6 +14,7 @@ from typing import Any, Self
 
 import yaml
 
+from agent.keyring import new_key
 from benchmarks.lab.accounts import Account
 from benchmarks.lab.cgroups import make_cgroup, remove_cgroup, sweep_cgroups
 from benchmarks.lab.containerd import Containerd
@@ -127,6 +128,7 @@ class Node:
             "store": store,
             "tags": tags,
             "membership": {"static": str(cluster.members)},
+            "peering": {"key": str(cluster.key)},
             "probe": {"socket": str(self.folder / "probe.sock"), "canary_interval_s": 2.0},
         }
         self.settings |= cluster.settings
@@ -144,7 +146,8 @@ class Node:
         ``before``: words to put before the command.
         """
         path = self.folder / "agent.yaml"
-        path.write_text(yaml.safe_dump({**self.settings, **overrides}))
+        peering = {**self.settings["peering"], **overrides.get("peering", {})}
+        path.write_text(yaml.safe_dump({**self.settings, **overrides, "peering": peering}))
         command = [str(Path(sys.executable).parent / "shorthaul"), "agent", "--config", str(path)]
         self._process = Process(
             [*before, *command, "--log-format", "json"], log=self.log, netns=self.netns, cgroup=self.cgroup
@@ -283,6 +286,8 @@ class Cluster:
         self.folder = make_folder(_PREFIX)
         self.members = self.folder / "peers.yaml"
         self.members.write_text("[]")
+        self.key = self.folder / "cluster.key"
+        self.key.write_text(new_key())
         try:
             self._make()
         except BaseException:

@@ -70,7 +70,7 @@ def _entry(node: Node) -> dict[str, Any]:
 def _peering(way: str, node: Node, authority: Authority) -> dict[str, Any]:
     settings: dict[str, Any] = {}
     if way == PLAIN:
-        return {"open": True} if _knows("open") else {}
+        return {"key": None, "open": True} if _knows("open") else {}
     if _knows("key"):
         key = node.folder / "keys"
         key.write_text(f"{_KEY}\n")

@@ -10,6 +10,7 @@ cat >"$folder/peers.yaml" <<PEERS
 - {name: a, address: 127.9.9.1, port: 30023, zone: z}
 - {name: b, address: 127.9.9.2, port: 30023, zone: z}
 PEERS
+"$shorthaul" key new "$folder/cluster.key" >/dev/null
 
 start() { # NAME ADDRESS
     mkdir -p "$folder/$1/blobs/sha256"
@@ -21,6 +22,7 @@ placement:  {zone: z}
 listen:     {hostport: "$2:30020", peer: "$2:30023", nodeport: "$2:30022", admin: "$2:9090"}
 store:      "oci-layout://$folder/$1"
 membership: {static: $folder/peers.yaml}
+peering:    {key: $folder/cluster.key}
 AGENT
     "$shorthaul" agent --config "$folder/$1.yaml" --log-level warning &
     until [ "$(curl -s "http://$2:9090/readyz")" = ok ]; do sleep 0.2; done

@@ -26,6 +26,7 @@ import yaml
 from agent.flows.messages import Canary, Flows, Health, Hello, decode
 from agent.flows.table import Flow
 from agent.flows.verdicts import EndpointName, Verdict
+from agent.keyring import new_key
 from benchmarks.lab.cgroups import make_cgroup, remove_cgroup, sweep_cgroups
 from benchmarks.lab.cluster import metric_total
 from benchmarks.lab.network import inside, sweep
@@ -223,6 +224,7 @@ class Place:
         (layout / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')
         (layout / "index.json").write_text('{"schemaVersion": 2, "manifests": []}')
         members.write_text("[]")
+        (self.folder / "cluster.key").write_text(new_key())
         (self.folder / "certs.d").mkdir()
         return {
             "node": {"name": NODE, "address": NODE_ADDRESS},
@@ -230,6 +232,7 @@ class Place:
             "listen": {"admin": f"{HOST}:{ADMIN}"},
             "store": f"oci-layout://{layout}",
             "membership": {"static": str(members)},
+            "peering": {"key": str(self.folder / "cluster.key")},
             "probe": {
                 "socket": str(self.socket),
                 "cgroup": str(self.cgroup),

@@ -26,6 +26,7 @@ from benchmarks.lab.folders import make_folder
 from benchmarks.lab.process import Process
 
 from . import secured
+from .proofs import KEY
 
 LOCAL, SERVICE, PEER, ADMIN = 30020, 30022, 30023, 9090
 
@@ -35,6 +36,9 @@ AT_MOST_S = 20.0
 It is shorter than the times after which an agent would bring the same about for another reason:
 ``stop.drain_s`` (25 s), the store's scan, ``http.idle_s`` and the age of reported loads (30 s each).
 """
+
+KEY_FILE = "cluster.key"
+"""The file with a site's key, beside its list of peers."""
 
 REPLY_S = 60.0
 """How long a client waits for bytes. No claim is about it."""
@@ -176,7 +180,8 @@ class Node:
                 "peering": {**settings.get("peering", {}), "tls": secured.shared_settings()},
             }
         patient = {group: {**values, **settings.get(group, {})} for group, values in PATIENT.items()}
-        self.config.write_text(yaml.safe_dump({**base, **settings, **patient}))
+        peering = {"key": str(members.parent / KEY_FILE), **settings.get("peering", {})}
+        self.config.write_text(yaml.safe_dump({**base, **settings, "peering": peering, **patient}))
         self._process: Process | None = None
         self.before: tuple[str, ...] = ()  # words before the command, such as setpriv's
 
@@ -356,13 +361,19 @@ def _is_error(event: dict[str, Any]) -> bool:
 
 
 class Site:
-    """Nodes that know each other. Use as a context manager: leaving ends and removes everything."""
+    """Nodes that know each other. Use as a context manager: leaving ends and removes everything.
 
-    def __init__(self) -> None:
+    ``peering``: that of each node, beside the site's key.
+    """
+
+    def __init__(self, peering: Mapping[str, Any] | None = None) -> None:
+        self._peering = dict(peering or {})
         self.folder = make_folder("shlab", "server-")
         self.members = self.folder / "peers.yaml"
         self._entries: list[dict[str, Any]] = []
         self.members.write_text("[]")
+        self.key = self.folder / KEY_FILE
+        self.key.write_text(KEY)
         self._nodes: list[Node] = []
 
     def __enter__(self) -> Self:
@@ -375,6 +386,7 @@ class Site:
 
     def add(self, name: str, *, zone: str = "a", **settings: Any) -> Node:
         """A node, not started yet. ``settings`` are top-level settings."""
+        settings["peering"] = {**self._peering, **settings.get("peering", {})}
         node = Node(self.folder, name, zone=zone, members=self.members, settings=settings)
         self._nodes.append(node)
         self.add_member(name, node.address, zone=zone)

@@ -7,12 +7,13 @@ from random import Random
 import pytest
 
 from .agents import Image, Node, Site, make_image
+from .proofs import OPEN
 
 
 @pytest.fixture
-def site() -> Iterator[Site]:
-    """Nodes for one test."""
-    with Site() as made:
+def site(request: pytest.FixtureRequest) -> Iterator[Site]:
+    """Nodes for one test. ``PEERING`` of the test's module is that of each node."""
+    with Site(getattr(request.module, "PEERING", None)) as made:
         yield made
 
 
@@ -37,7 +38,7 @@ def shelf() -> Iterator[Shelf]:
     image = make_image(randomness.randbytes(300_000), randomness.randbytes(17), note="one")
     other = make_image(randomness.randbytes(1000), note="two")
     with Site() as made:
-        node = made.add("shelf", http={"idle_s": 2.0})
+        node = made.add("shelf", http={"idle_s": 2.0}, peering=OPEN)
         node.put_image(image, "registry.test/library/app:v1", "registry.test/library/shared:v1")
         node.put_image(image, *(f"registry.test/library/app:{tag}" for tag in ("latest", "v0")))
         node.put_image(other, "other.test/library/shared:v1")

@@ -18,6 +18,7 @@ from tests.frames import accept_head, frame
 
 from . import secured
 from .agents import PEER
+from .proofs import proved
 from .websocket import Closed, read_frame
 from .wire import reset
 
@@ -107,7 +108,7 @@ def replies(document: str) -> Behaviour:
     """Answer each question about holders with these fields, behind the number it must have."""
 
     def answer(_: "Impostor", connection: socket.socket, asked: Asked) -> None:
-        connection.sendall(accept_head(asked.headers["Sec-WebSocket-Key"]))
+        connection.sendall(accept_head(asked.headers["Sec-WebSocket-Key"], proved(asked.headers)))
         with contextlib.suppress(Closed):
             while True:
                 number = json.loads(read_frame(connection))["number"]
@@ -120,7 +121,7 @@ def sends(*messages: bytes) -> Behaviour:
     """Answer the first question about holders with these bytes, and then stay silent."""
 
     def answer(impostor: "Impostor", connection: socket.socket, asked: Asked) -> None:
-        connection.sendall(accept_head(asked.headers["Sec-WebSocket-Key"]))
+        connection.sendall(accept_head(asked.headers["Sec-WebSocket-Key"], proved(asked.headers)))
         with contextlib.suppress(Closed):
             read_frame(connection)
             for message in messages:
@@ -137,7 +138,7 @@ def _converse_as_peer(
     holds: Callable[[str], bool] = lambda _: True,
 ) -> None:
     """Claim what is asked for; ``before`` each reply, and whether to go on behind it."""
-    connection.sendall(accept_head(asked.headers["Sec-WebSocket-Key"]))
+    connection.sendall(accept_head(asked.headers["Sec-WebSocket-Key"], proved(asked.headers)))
     going_on = True
     with contextlib.suppress(Closed):
         while going_on:

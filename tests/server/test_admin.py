@@ -14,6 +14,7 @@ from agent.holders.wire import PATH as QUESTIONS_PATH
 from agent.latency.wire import PATH as REPORTS_PATH
 
 from .agents import ADMIN, LOCAL, PEER, REPLY_S, SERVICE, Node, Site, digest_of, wait_for
+from .proofs import OPEN
 from .wire import connected, read_reply
 
 
@@ -31,7 +32,7 @@ def rings() -> Iterator[Rings]:
     """The agents of this module."""
     with Site() as made:
         rings = Rings(
-            asking=made.add("asking", zone="a", http={"host_names": ["mirror.corp.example"]}),
+            asking=made.add("asking", zone="a", http={"host_names": ["mirror.corp.example"]}, peering=OPEN),
             near=made.add("near", zone="a"),
             far=made.add("far", zone="b"),
         )

@@ -21,7 +21,10 @@ import pytest
 from .agents import LOCAL, PEER, Node, Site, digest_of, fresh_address, wait_for
 from .faults import Fault, Holder, Kind, asked_for
 from .impostor import Behaviour, Impostor, response, says
+from .proofs import OPEN
 from .wire import Ending, connected, raw_get, read_reply, request_bytes
+
+PEERING = OPEN  # some of these tests ask the peer listener, and are no peers
 
 _BIG_BYTES = 24 << 20  # more than the kernel's buffers of both sides take
 _BIG = Random(21).randbytes(1 << 20) * (_BIG_BYTES >> 20)

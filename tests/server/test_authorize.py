@@ -12,6 +12,7 @@ import yaml
 from agent.oci.manifest import OCI_INDEX, OCI_MANIFEST
 
 from .agents import ADMIN, LOCAL, PEER, SERVICE, Image, Node, Reply, Site, digest_of, make_image, wait_for
+from .proofs import OPEN
 
 RULES: dict[str, Any] = {"registries": {"authorize": [{"match": "private.test/*", "by": "registry"}]}}
 PRIVATE = "private.test/acme/app"
@@ -48,7 +49,7 @@ def index_of(image: Image) -> bytes:
 def cluster() -> Iterator[Cluster]:
     """The agents of this module; its tests only read."""
     private = make_image(b"a secret layer", BASE, note="private")
-    with Site() as made:
+    with Site(OPEN) as made:
         cluster = Cluster(
             holder=made.add("holder", **RULES),
             other=made.add("other", **RULES),

@@ -18,6 +18,7 @@ from .agents import ADMIN, LOCAL, PEER, SERVICE, Node, Site, digest_of, fresh_ad
 from .chunked import ChunkedClient, PullFailed
 from .faults import Fault, Holder, Kind, asked_for
 from .impostor import Impostor
+from .proofs import OPEN
 from .wire import connected, raw_get, request_bytes, reset
 
 _MIB = 1 << 20
@@ -63,7 +64,7 @@ def test_layer_comes_in_one_stream_from_one_fetch(site: Site, at_once: int, chun
 
 @pytest.mark.parametrize("port", [LOCAL, SERVICE, PEER])
 def test_blob_of_this_node_comes_in_one_stream_by_any_listener(site: Site, port: int) -> None:
-    node = site.add("node")
+    node = site.add("node", peering=OPEN)
     node.put(_LAYER)
     site.start()
     client = _client(node, port=port)
@@ -73,7 +74,7 @@ def test_blob_of_this_node_comes_in_one_stream_by_any_listener(site: Site, port:
 
 @pytest.mark.parametrize("agent", ["curl/8", "shorthaul"])
 def test_others_get_the_range_that_they_ask_for(site: Site, agent: str) -> None:
-    node = site.add("node")
+    node = site.add("node", peering=OPEN)
     node.put(_LAYER)
     site.start()
     reply = raw_get(node.address, PEER, _path(_LAYER), Range="bytes=0-", User_Agent=agent)

@@ -13,8 +13,11 @@ import pytest
 from tests.frames import frame
 
 from .agents import ADMIN, AT_MOST_S, LOCAL, PEER, SERVICE, Node, Site, digest_of, wait_for
+from .proofs import OPEN
 from .websocket import questioning
 from .wire import Ending, connected, raw_get, read_reply, read_to_end, request_bytes
+
+PEERING = OPEN  # some of these tests ask the peer listener, and are no peers
 
 _BIG_BYTES = 48 << 20  # more than the kernel's buffers of both sides take
 _LONG_S = 300.0  # of `stop.drain_s`: an agent that ends within `AT_MOST_S` did not drain for so long

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from agent.peering.reach import PATH
 
-from .agents import ADMIN, LOCAL, PEER, SERVICE, Site
+from .agents import ADMIN, LOCAL, PEER, SERVICE, Site, fresh_address
+from .proofs import signed
 
 
 def test_two_agents_reach_each_other_and_the_doctor_says_so(site: Site) -> None:
@@ -36,10 +37,12 @@ def test_two_agents_reach_each_other_and_the_doctor_says_so(site: Site) -> None:
 
 def test_only_the_peer_listener_answers_and_only_agents(site: Site) -> None:
     node = site.add("one")
+    site.add_member("other", fresh_address())
     site.start()
     for port in (LOCAL, SERVICE):
         assert node.ask(PATH, port=port, headers={"User-Agent": "shorthaul"}).status == 404
-    assert node.ask(PATH, port=PEER).status == 403
-    reply = node.ask(PATH, port=PEER, headers={"User-Agent": "shorthaul"})
+    for headers in ({}, {"User-Agent": "shorthaul"}):
+        assert node.ask(PATH, port=PEER, headers=headers).status == 401
+    reply = node.ask(PATH, port=PEER, headers=signed(PATH, sender="other", receiver="one"))
     assert reply.status == 200
-    assert reply.json()["reaches"] is None  # it comes from an address of no member
+    assert reply.json()["reaches"] is False  # it has proved its name, and does not listen

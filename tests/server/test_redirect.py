@@ -14,6 +14,7 @@ import pytest
 from .agents import LOCAL, PEER, SERVICE, Node, Reply, Site, digest_of, fresh_address, make_image, wait_for
 from .faults import Fault, Holder, Kind, asked_for
 from .impostor import Behaviour, Impostor, response, says, then_silent
+from .proofs import OPEN, signed
 from .wire import Ending, connected, raw_get, read_reply, request_bytes
 
 _SIZE_BYTES = 400_000
@@ -74,7 +75,9 @@ def test_a_layer_that_a_peer_has_is_a_307_to_it(trio: Trio, query: str) -> None:
     before = trio.asking.metric("shorthaul_redirects_total")
     reply = trio.get(content, query=query)
     assert reply.status == 307
-    assert reply.headers["Location"] == f"http://{trio.honest.address}:{PEER}{_path(content)}{query}"
+    mark = "&" if query else "?"
+    proved = f"http://{trio.honest.address}:{PEER}{_path(content)}{query}{mark}shorthaul-proof="
+    assert reply.headers["Location"].startswith(proved)
     assert trio.asking.metric("shorthaul_redirects_total") == before + 1
     assert trio.asking.newest(content)["status"] == 307
     assert trio.asking.newest(content)["bytes"] == 0
@@ -85,8 +88,12 @@ def test_following_the_redirect_gives_the_bytes(trio: Trio) -> None:
     trio.honest.put(content)
     location = urlsplit(trio.get(content).headers["Location"])
     for start in (0, 1000):
-        reply = raw_get(str(location.hostname), PEER, location.path, Range=f"bytes={start}-")
-        assert (reply.status, reply.body) == (206, content[start:])
+        path = f"{location.path}?{location.query}"
+        reply = raw_get(str(location.hostname), PEER, path, Range=f"bytes={start}-")
+        assert (reply.status, reply.body) == (206 if start else 200, content[start:])
+    for other in (location.path, f"{_path(_layer())}?{location.query}", f"{path}0"):
+        assert raw_get(str(location.hostname), PEER, other).status == 401
+    assert location.query not in trio.honest.log.read_text()
 
 
 def test_a_part_is_redirected_as_well(trio: Trio) -> None:
@@ -167,7 +174,8 @@ def test_what_nobody_has_is_a_404(trio: Trio) -> None:
 def test_a_peer_is_not_redirected(trio: Trio) -> None:
     content = _layer()
     trio.honest.put(content)
-    assert trio.asking.blob(content, port=PEER).status == 404
+    proof = signed(_path(content), sender="honest", receiver="asking")
+    assert trio.asking.blob(content, port=PEER, headers=proof).status == 404
 
 
 _NO_ANSWERS: dict[str, Behaviour] = {
@@ -281,7 +289,7 @@ def test_nobody_is_sent_to_a_holder_that_is_gone_or_frozen(site: Site) -> None:
 def test_clients_are_sent_past_a_holder_without_room(site: Site) -> None:
     content, big = _layer(), _layer(1 << 20) * 24
     asking = site.add("asking", **_REDIRECT)
-    near, far = site.add("near", transfer={"uploads_max": 1}), site.add("far", zone="b")
+    near, far = site.add("near", transfer={"uploads_max": 1}, peering=OPEN), site.add("far", zone="b")
     for holder in (near, far):
         holder.put(content, big)
     site.start()

@@ -14,6 +14,7 @@ import yaml
 
 from .agents import ADMIN, LOCAL, PEER, SERVICE, Node, Site, fresh_address, make_image, wait_for
 from .impostor import Impostor, response, says
+from .proofs import OPEN
 
 
 def _problems(node: Node) -> list[dict[str, Any]]:
@@ -239,15 +240,19 @@ def test_key_that_is_there_twice_in_the_configuration_ends_the_start_with_its_li
 _REPORTING = {"interval_s": 0.25, "window_s": 1.0, "report_s": 0.2}
 
 
-def test_agent_that_is_not_who_the_list_says_is_told_and_asked_all_the_same(site: Site) -> None:
-    asking, holder = site.add("asking", latency=_REPORTING), site.add("holder", latency=_REPORTING)
+@pytest.mark.parametrize("is_open", [False, True], ids=["closed", "open"])
+def test_agent_that_is_not_who_the_list_says_is_told_and_asked_only_where_nobody_proves_anything(
+    site: Site, is_open: bool
+) -> None:
+    peering = OPEN if is_open else {}
+    asking, holder = (site.add(name, latency=_REPORTING, peering=peering) for name in ("asking", "holder"))
     holder.put(b"content")
     _write(site, _entry("asking", asking.address), _entry("other", holder.address))
     site.start()
-    assert asking.blob(b"content").body == b"content"
+    assert asking.blob(b"content").status == (200 if is_open else 404)
     wait_for(lambda: "is listed as other, but its agent calls itself 'holder'" in _said(asking), "said")
     _write(site, _entry("asking", asking.address), _entry("holder", holder.address))
-    assert asking.blob(b"content").body == b"content"
+    wait_for(lambda: asking.blob(b"content").body == b"content", "its name is right")
     wait_for(lambda: _problems(asking) == [], "it is over")
     assert len(_logged(asking, "other agents: over: ")) >= 1
 
@@ -353,7 +358,7 @@ def test_what_is_no_agent_at_a_peers_address_is_said_until_an_agent_is_there(sit
 
 def test_peer_that_answers_another_name_is_listed_once_under_the_problems(site: Site) -> None:
     """Its answers say it, and its reports do."""
-    node, other = site.add("node", latency=_REPORTING), site.add("other", latency=_REPORTING)
+    node, other = (site.add(name, latency=_REPORTING, peering=OPEN) for name in ("node", "other"))
     _write(site, _entry("node", node.address), _entry("listed", other.address))
     site.start()
     wait_for(lambda: "its agent calls itself 'other'" in _said(node), "answered")

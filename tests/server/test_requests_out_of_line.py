@@ -13,6 +13,7 @@ from tests.frames import frame
 
 from .agents import ADMIN, LOCAL, PEER, SERVICE, Node, Site, digest_of, wait_for
 from .conftest import Shelf
+from .proofs import OPEN
 from .websocket import Closed, questioning, read_frame
 from .wire import Ending, connected, read_reply, read_to_end, request_bytes
 
@@ -22,7 +23,7 @@ _DIGEST = digest_of(b"x")
 @pytest.fixture(scope="module")
 def patient() -> Iterator[Node]:
     """An agent that waits long for the rest of a head."""
-    with Site() as site:
+    with Site(OPEN) as site:
         node = site.add("patient", http={"idle_s": 600.0})
         site.start()
         yield node

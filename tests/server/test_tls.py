@@ -19,8 +19,9 @@ from benchmarks.lab.certificates import RSA, Authority
 from .agents import ADMIN, LOCAL, PEER, Node, Site, digest_of, fresh_address, wait_for
 from .faults import Fault, Holder, Kind, first_bytes_asked, tell_sizes
 from .impostor import Impostor
+from .proofs import signed
 from .secured import NAME, shared_settings, tls_settings
-from .wire import Ending, raw_get
+from .wire import Ending, raw_get, request_bytes
 
 DAY = timedelta(days=1)
 _LAYER_BYTES = 400_000
@@ -196,7 +197,7 @@ def _status(node: Node, folder: Path, path: str) -> int:
         context.wrap_socket(plain) as connection,
     ):
         connection.sendall(
-            f"GET {path} HTTP/1.1\r\nHost: {node.address}\r\nUser-Agent: shorthaul\r\n\r\n".encode()
+            request_bytes(path, Authorization=signed(path, sender="other", receiver="right")["Authorization"])
         )
         with connection.makefile("rb") as reader:
             return int(reader.readline().split()[1])

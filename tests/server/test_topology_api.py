@@ -19,7 +19,10 @@ from topology.placement import NodeName, Region, Zone, ZoneKey
 from topology.zones import Report
 
 from .agents import ADMIN, PEER, Image, Node, Site, digest_of, fresh_address, make_image, wait_for
+from .proofs import OPEN, proved
 from .websocket import upgraded
+
+PEERING = OPEN  # some of these tests ask the peer listener, and are no peers
 
 ODD = 'r"a\\ck [bold]✓'
 LATENCY = {"interval_s": 0.25, "window_s": 1.0, "report_s": 0.1}
@@ -39,7 +42,7 @@ class Zones:
 def zones() -> Iterator[Zones]:
     """The agents of this module."""
     image = make_image(b"layer" * 40_000, b"other layer" * 3_000)
-    with Site() as made:
+    with Site(PEERING) as made:
         asking = made.add(
             "asking",
             zone="a",
@@ -288,7 +291,7 @@ def chatterer(address: str) -> Iterator[list[int]]:
                 fields = dict(line.split(": ", 1) for line in head.decode().split("\r\n")[1:] if ": " in line)
                 if "Sec-WebSocket-Key" not in fields:
                     return  # a request of another kind: this peer only talks
-                sock.sendall(accept_head(fields["Sec-WebSocket-Key"]))
+                sock.sendall(accept_head(fields["Sec-WebSocket-Key"], proved(fields)))
                 opened.append(1)
                 while True:
                     sock.sendall(frame(b"x" * 100) * 100)

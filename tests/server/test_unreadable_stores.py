@@ -12,7 +12,10 @@ import pytest
 from agent import __version__
 
 from .agents import ADMIN, PEER, Node, Site, digest_of, make_image, wait_for
+from .proofs import OPEN
 from .websocket import questioning
+
+PEERING = OPEN  # some of these tests ask the peer listener, and are no peers
 
 # Root without the right to pass over permissions: as an ordinary user, files of others are closed to it.
 _ORDINARY = ("setpriv", "--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-all")
@@ -25,7 +28,7 @@ _SOMEBODY = 65534
 
 @pytest.fixture
 def site() -> Iterator[Site]:
-    with Site() as made:
+    with Site(PEERING) as made:
         yield made
 
 

@@ -127,7 +127,7 @@ def known_tag(
     )
 
 
-CREDENTIALS = Credentials(own=NodeName("own"))
+CREDENTIALS = Credentials(own=NodeName("own"), is_open=True)
 
 
 def node(name: str) -> NodeName:

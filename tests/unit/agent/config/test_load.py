@@ -14,7 +14,8 @@ from agent.config.load import ConfigError, Problem, describe_settings, dump_sett
 from agent.config.values import InvalidValue, parse_endpoint, parse_store
 from tests.unit.twins import REPOSITORY_ROOT
 
-LEAST = {"node": {"name": "node-1", "address": "10.0.0.1"}}
+LEAST: dict[str, Any] = {"node": {"name": "node-1", "address": "10.0.0.1"}}
+KEYED = {**LEAST, "peering": {"key": "cluster.key"}}
 
 
 @pytest.fixture
@@ -259,7 +260,7 @@ def test_override_of_a_text_is_that_text_whatever_yaml_takes_it_for(path: Path, 
 
 
 def test_override_of_a_listener_may_have_brackets_and_of_a_path_may_be_null(path: Path) -> None:
-    settings = load(path, {**LEAST, "membership": {"static": "m.yaml"}}, "listen.peer=[fd00::1]:30020")
+    settings = load(path, {**KEYED, "membership": {"static": "m.yaml"}}, "listen.peer=[fd00::1]:30020")
     assert str(settings.listen.peer) == "[fd00::1]:30020"
     assert settings.membership.static is not None
     assert load(path, {**LEAST, "state_dir": "x"}, "state_dir=null").state_dir is None
@@ -278,9 +279,10 @@ def test_override_that_yaml_takes_for_an_impossible_date_is_a_mistake_and_no_cra
 
 
 def test_relative_paths_are_taken_from_the_files_directory(path: Path) -> None:
-    settings = load(path, {**LEAST, "membership": {"static": "m.yaml"}, "state_dir": "state"})
+    settings = load(path, {**KEYED, "membership": {"static": "m.yaml"}, "state_dir": "state"})
     assert settings.membership.static == path.parent / "m.yaml"
     assert settings.state_dir == path.parent / "state"
+    assert settings.peering.key == path.parent / "cluster.key"
 
 
 @pytest.mark.parametrize(
@@ -355,7 +357,8 @@ DOCUMENTS = st.fixed_dictionaries(
                 # Not loopback: there the derived listeners would collide with the local one.
                 "address": st.sampled_from(("10.0.0.1", "fd00::1", "192.0.2.255", "::ffff:10.0.0.1")),
             }
-        )
+        ),
+        "peering": st.sampled_from(({"key": "cluster.key"}, {"key": "/a/key", "open": True}, {"open": True})),
     },
     optional={
         "placement": st.fixed_dictionaries({"region": LABELS, "zone": LABELS, "rack": LABELS}),
@@ -401,7 +404,7 @@ def test_settings_that_are_dumped_load_to_the_same_from_anywhere(
 
 
 def test_kubernetes_group_is_used_if_it_is_there_even_empty_and_not_if_it_is_null(path: Path) -> None:
-    kubernetes = load(path, {**LEAST, "membership": {"kubernetes": {}}}).membership.kubernetes
+    kubernetes = load(path, {**KEYED, "membership": {"kubernetes": {}}}).membership.kubernetes
     assert kubernetes is not None
     assert (kubernetes.namespace, kubernetes.service, kubernetes.port_name) == (
         "shorthaul",
@@ -409,22 +412,22 @@ def test_kubernetes_group_is_used_if_it_is_there_even_empty_and_not_if_it_is_nul
         "peer",
     )
     for document in ({}, {"kubernetes": None}, {"static": None}):
-        assert load(path, {**LEAST, "membership": document}).membership.kubernetes is None
-    overridden = load(path, LEAST, "membership.kubernetes.node_labels=false").membership
+        assert load(path, {**KEYED, "membership": document}).membership.kubernetes is None
+    overridden = load(path, KEYED, "membership.kubernetes.node_labels=false").membership
     assert overridden.kubernetes is not None
     assert overridden.kubernetes.node_labels is False
 
 
 def test_files_of_the_kubernetes_group_start_at_the_files_own_directory(path: Path) -> None:
     files = {"ca_file": "ca.crt", "token_file": "/abs/token"}
-    kubernetes = load(path, {**LEAST, "membership": {"kubernetes": files}}).membership.kubernetes
+    kubernetes = load(path, {**KEYED, "membership": {"kubernetes": files}}).membership.kubernetes
     assert kubernetes is not None
     assert kubernetes.ca_file == path.parent / "ca.crt"
     assert kubernetes.token_file == Path("/abs/token")
 
 
 def test_static_and_kubernetes_together_are_a_mistake(path: Path) -> None:
-    document = {**LEAST, "membership": {"static": "peers.yaml", "kubernetes": {}}}
+    document = {**KEYED, "membership": {"static": "peers.yaml", "kubernetes": {}}}
     assert "leave one of them out" in problems(path, document)["membership"].hint
 
 
@@ -448,13 +451,24 @@ def test_static_and_kubernetes_together_are_a_mistake(path: Path) -> None:
     ],
 )
 def test_mistake_in_the_kubernetes_group_is_told_with_its_key(path: Path, key: str, value: object) -> None:
-    document = {**LEAST, "membership": {"kubernetes": {key: value}}}
+    document = {**KEYED, "membership": {"kubernetes": {key: value}}}
     assert set(problems(path, document)) == {f"membership.kubernetes.{key}"}
+
+
+@pytest.mark.parametrize("membership", [{"static": "peers.yaml"}, {"kubernetes": {}}])
+def test_agent_with_peers_needs_a_key_or_says_that_everybody_may_come_in(
+    path: Path, membership: dict[str, Any]
+) -> None:
+    document = {**LEAST, "membership": membership}
+    assert "shorthaul key new FILE" in problems(path, document)["peering.key"].hint
+    assert load(path, document, "peering.open=true").peering.key is None
+    assert not load(path, document, "peering.key=/etc/shorthaul/key").peering.open
+    assert load(path, LEAST).peering.key is None  # it has no peers
 
 
 def test_every_setting_is_described_once_and_dumped(path: Path) -> None:
     tls = {"certificate": "tls.crt", "key": "tls.key", "ca": "ca.crt"}
-    optional = {"membership": {"kubernetes": {}}, "peering": {"tls": tls}}
+    optional = {"membership": {"kubernetes": {}}, "peering": {"key": "k", "tls": tls}}
     dumped = yaml.safe_load(dump_settings(load(path, {**LEAST, **optional})))
     described = [key for key, _ in describe_settings()]
     assert described == list(_leaves(dumped))

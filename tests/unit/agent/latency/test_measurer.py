@@ -46,7 +46,7 @@ class RealPeer:
 @asynccontextmanager
 async def real_peer(at_port: int = 0) -> AsyncIterator[RealPeer]:
     made: list[RealPeer] = []
-    desk = ReportDesk(lambda told, _address: made[0].told.append(told), lambda: None)
+    desk = ReportDesk(lambda told, *_: made[0].told.append(told), lambda: None)
 
     async def serve(request: web.BaseRequest) -> web.StreamResponse:
         assert request.path == PATH

@@ -18,7 +18,7 @@ WHERE = located("eu", "eu-a", ("rack", "7"))
 
 
 def received(
-    name: str, address: str, placement: Placement | None = WHERE
+    name: str, address: str, placement: Placement | None = WHERE, proved: str | None = None
 ) -> list[tuple[NodeName, Placement]]:
     """Whom a report in this name from this address places, and where."""
     roster, placed = Roster(own=node("own"), placement=located()), list[tuple[NodeName, Placement]]()
@@ -36,6 +36,7 @@ def received(
         place,
         NodeReport(node=node(name), report=Report(zones={}, nodes={}), placement=placement),
         address,
+        None if proved is None else node(proved),
     )
     return placed
 
@@ -49,6 +50,12 @@ def test_peer_says_where_it_is_from_its_own_address() -> None:
 )
 def test_nobody_says_where_another_one_is(name: str, address: str) -> None:
     assert received(name, address) == []
+
+
+def test_proved_name_counts_and_not_the_address() -> None:
+    assert received("one", "203.0.113.1", proved="one") == [("one", WHERE)]
+    assert received("one", "192.0.2.1", proved="two") == []
+    assert received("own", "192.0.2.1", proved="own") == []
 
 
 def test_agent_of_before_says_nothing() -> None:

@@ -1,4 +1,7 @@
-"""What each kind of caller may do, and how it is treated, by its listener and its User-Agent."""
+"""What each kind of caller may do, and how it is treated, by its listener and its User-Agent.
+
+The peering is open here: who proves what is in tests/unit/agent/peering/test_gate.py.
+"""
 
 from collections.abc import Mapping
 
@@ -8,7 +11,8 @@ from multidict import CIMultiDict
 from agent.listen.caller import Caller, CallerKind, Callers
 from agent.observe.requests import RequestPath
 from agent.oci.errors import Overloaded, TooManyRequests
-from agent.peering.credentials import Credentials
+from agent.peering.gate import Gate
+from tests.unit.agent.peering.rosters import roster_of_two
 from topology.placement import NodeName
 
 HOSTPORT, NODEPORT, PEER = RequestPath.HOSTPORT, RequestPath.NODEPORT, RequestPath.PEER
@@ -20,11 +24,16 @@ def connected(listener: RequestPath) -> Caller:
     return Caller(listener=listener, address="192.0.2.7", cookie=77, connected_s=1.0)
 
 
-CALLERS = Callers(credentials=Credentials(own=OWN), peer_at={"192.0.2.7": NodeName("node-7")}.get)
+def callers(*, is_open: bool = True) -> Callers:
+    gate = Gate(own=OWN, ring=lambda: None, is_open=is_open, roster=roster_of_two(OWN, "other"))
+    return Callers(gate=gate, peer_at={"192.0.2.7": NodeName("node-7")}.get)
+
+
+CALLERS = callers()
 
 
 def refined(connection: Caller, headers: Mapping[str, str]) -> Caller:
-    return CALLERS.of(connection, "GET", "/v2/", headers)
+    return CALLERS.of(connection, "GET", "/v2/", CIMultiDict(headers))
 
 
 def caller(listener: RequestPath, user_agent: str) -> Caller:
@@ -69,6 +78,15 @@ def test_kind_is_told_by_listener_and_user_agent(
     listener: RequestPath, user_agent: str, kind: CallerKind
 ) -> None:
     assert caller(listener, user_agent).kind is kind
+
+
+@pytest.mark.parametrize("user_agent", [CONTAINERD, AGENT, CURL])
+def test_nobody_is_let_in_by_the_peer_listener_of_an_agent_without_a_key(user_agent: str) -> None:
+    headers = CIMultiDict({"User-Agent": user_agent})
+    asking = callers(is_open=False).of(connected(PEER), "GET", "/v2/", headers)
+    assert asking.kind is CallerKind.STRANGER
+    assert asking.refusal is not None
+    assert not asking.proved
 
 
 @pytest.mark.parametrize("listener", RequestPath)

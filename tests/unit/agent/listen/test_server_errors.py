@@ -53,7 +53,7 @@ class Recorder:
         self._writer = writer
         self.finished: list[tuple[Result, bool]] = []
 
-    def begin(self, request: web.BaseRequest) -> Exchange:
+    def begin(self, request: web.BaseRequest, _caller: Caller) -> Exchange:
         return Exchange(
             request=request,
             caller=Caller(listener=RequestPath.HOSTPORT, address="127.0.0.1", cookie=1, connected_s=0.0),
@@ -63,6 +63,9 @@ class Recorder:
             metrics=Metrics(),
             clock=time.monotonic,
         )
+
+    def caller_of(self, request: web.BaseRequest) -> Caller:
+        return Caller(listener=RequestPath.HOSTPORT, address="127.0.0.1", cookie=0, connected_s=0.0)
 
     def finish(self, exchange: Exchange) -> None:
         self.finished.append((exchange.record.result, self._writer.sent))
@@ -89,6 +92,7 @@ class Refusing:
             introduction=unused,
             draining=unused,
             recorder=recorder,
+            refusals=unused,
             questions=unused,
             reports=unused,
             reach=unused,

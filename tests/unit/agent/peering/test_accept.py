@@ -1,7 +1,7 @@
 """WebSockets that peers open, on real sockets: how many there may be, for how long, and what ends them."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 
 import pytest
@@ -11,7 +11,7 @@ from aiohttp import web
 from agent.members.introduction import Answer
 from agent.members.member import Peer
 from agent.oci.errors import OciError
-from agent.peering.accept import AcceptLimits, Acceptor
+from agent.peering.accept import AcceptLimits, Acceptor, Introduce, introduce_nothing
 from agent.peering.dial import Dialer
 from agent.peering.websocket import PeerSocket
 from tests.frames import BINARY, CLOSE, PING, PONG, frame
@@ -58,7 +58,7 @@ async def test_messages_come_and_go() -> None:
 
 async def test_dialer_is_told_who_accepted_and_nothing_by_who_does_not_say() -> None:
     told: list[Answer | None] = []
-    introductions: tuple[Callable[[], Mapping[str, str]], ...] = (CREDENTIALS.introduction, dict)
+    introductions: tuple[Introduce, ...] = (CREDENTIALS.answer, introduce_nothing)
     for introduction in introductions:
         acceptor = Acceptor(purpose="echoes", limits=ROOMY, heartbeat=QUICK, introduction=introduction)
 
