@@ -202,7 +202,7 @@ def test_other_listeners_tell_a_stranger_nothing(made: Stage, solo: Private, lis
 
 def test_the_admin_port_tells_names_and_digests_and_no_content(made: Stage, solo: Private) -> None:
     routes = [f"/api/explain?digest={digest}" for digest in (solo.top, solo.config, solo.layer)]
-    routes += [f"/api/explain?image={solo.name}:v1", "/api/requests", "/api/topology", "/api/transfers"]
+    routes += [f"/api/explain?image={solo.name}:v1", "/api/requests", "/api/registries", "/api/topology"]
     for node, route in itertools.product((made.holder, made.pullers["2.1"]), routes):
         reply = ask(node, route, port=ADMIN_PORT)
         assert reply.status in (200, 400, 404), route
