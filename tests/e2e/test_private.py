@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from agent.keyring import parse_keys
 from benchmarks.lab.accounts import NEIGHBOUR, TENANT, Account
 from benchmarks.lab.cluster import ADMIN_PORT, LOCAL_PORT, REGISTRY, SERVICE_PORT, Node
 from benchmarks.lab.containerd import PullFailed
@@ -190,14 +191,30 @@ def _paths(private: Private) -> Iterator[str]:
             yield f"/v2/{private.repository}/{what}{query}"
 
 
-@pytest.mark.parametrize("listener", ["peer", "nodeport"])
-def test_other_listeners_tell_a_stranger_nothing(made: Stage, solo: Private, listener: str) -> None:
+@pytest.mark.parametrize("listener", ["peer"])
+def test_other_listeners_refuse_a_stranger(made: Stage, solo: Private, listener: str) -> None:
     holder, stranger = made.holder, made.pullers["2.1"]
     port = {"peer": holder.peer_port, "nodeport": SERVICE_PORT}[listener]
     for method, path in itertools.product(("GET", "HEAD"), _paths(solo)):
-        if f"ns={BASIC}" not in path:
-            reply = ask(stranger, path, method=method, host=holder.address, port=port)
-            assert told(reply, solo, path) == [], f"{method} {path}: {reply.status}"
+        reply = ask(stranger, path, method=method, host=holder.address, port=port)
+        assert (reply.status, told(reply, solo, path)) == (401, []), f"{method} {path}"
+
+
+def test_the_clusters_token_opens_no_more_at_the_nodeport_than_the_hostport_gives(
+    made: Stage, solo: Private
+) -> None:
+    asking = made.pullers["2.1"]
+    token = parse_keys(made.cluster.key.read_text()).service_tokens[0]
+    headers = {"Authorization": f"Bearer {token}", "User-Agent": "containerd/2.1"}
+    nodeport = functools.partial(ask, asking, host=made.holder.address, port=SERVICE_PORT, headers=headers)
+    for path in _paths(solo):
+        reply = nodeport(path, method="HEAD")
+        assert told(reply, solo, path) == [], f"HEAD {path}: {reply.status}"
+        reply = nodeport(path)
+        if f"ns={BASIC}" in path and "sha256" in path:
+            assert reply.status == 200, "what follows a HEAD that the registry answered"
+        else:
+            assert told(reply, solo, path) == [], f"GET {path}: {reply.status}"
 
 
 def test_the_admin_port_tells_names_and_digests_and_no_content(made: Stage, solo: Private) -> None:
