@@ -193,15 +193,12 @@ class ContentStore(Protocol):
         """Every tag of a repository, in any registry. Cost: a walk over all names."""
         ...
 
-    def repositories(self, digest: Digest) -> Set[tuple[Registry, Repository]]:
-        """The repositories with a name for this digest. Empty for what no name points at, such as a layer."""
-        ...
-
     @property
     def named(self) -> Mapping[Digest, Set[tuple[Registry, Repository]]]:
-        """All digests that have a name, each with its `repositories`. Never changes: another one replaces it.
+        """All digests that a name points at, each with the repositories of its names.
 
-        Empty while the names can't be read.
+        A value that never changes: when the names are read again, another one replaces it. Empty while they
+        can't be read.
         """
         ...
 
@@ -397,10 +394,6 @@ class Names:
         return tuple(
             image for (name, _), images in self._images.items() if name == repository for image in images
         )
-
-    def repositories(self, digest: Digest) -> Set[tuple[Registry, Repository]]:
-        """See `ContentStore.repositories`."""
-        return self._repositories.get(digest, frozenset())
 
     def _known(self, name: Named) -> TaggedImage | None:
         return next(iter(self.find(name.repository, name.tag, name.registry)), None)

@@ -332,16 +332,11 @@ def test_a_name_that_is_there_at_the_start_is_told_as_such(owner: Owner) -> None
 
 def test_a_digest_has_the_repositories_of_its_names(owner: Owner, running: RunningStore) -> None:
     image = owner.new_image("registry.test/library/placed:v1", seed=60)
+    manifest, expected = Digest(image.manifest), {("registry.test", "library/placed")}
     owner.add_image(image)
-    expected = {("registry.test", "library/placed")}
-    running.wait_for(
-        lambda: running.store.repositories(Digest(image.manifest)) == expected, "known", at_most_s=_NOTICED_S
-    )
-    assert running.store.repositories(digest_of(b"never added")) == frozenset()
+    running.wait_for(lambda: running.store.named.get(manifest) == expected, "known", at_most_s=_NOTICED_S)
     owner.remove_name(image.tag)
-    running.wait_for(
-        lambda: not running.store.repositories(Digest(image.manifest)), "forgotten", at_most_s=_NOTICED_S
-    )
+    running.wait_for(lambda: manifest not in running.store.named, "forgotten", at_most_s=_NOTICED_S)
 
 
 def test_names_reach_what_their_images_list_and_nothing_else(owner: Owner, running: RunningStore) -> None:

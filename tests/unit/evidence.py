@@ -67,9 +67,6 @@ class MemoryStore:
     def images(self, repository: Repository) -> tuple[TaggedImage, ...]:
         return self.names.of(repository)
 
-    def repositories(self, digest: Digest) -> Set[tuple[Registry, Repository]]:
-        return self.names.repositories(digest)
-
     @property
     def named(self) -> Mapping[Digest, Set[tuple[Registry, Repository]]]:
         return self.names.named

@@ -188,10 +188,6 @@ class Containerd:
         """See `ContentStore.images`."""
         return self._names.of(repository)
 
-    def repositories(self, digest: Digest) -> Set[tuple[Registry, Repository]]:
-        """See `ContentStore.repositories`."""
-        return self._names.repositories(digest)
-
     @property
     def named(self) -> Mapping[Digest, Set[tuple[Registry, Repository]]]:
         """See `ContentStore.named`."""

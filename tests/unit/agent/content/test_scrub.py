@@ -136,9 +136,6 @@ class MemoryStore:
     def images(self, repository: Repository) -> tuple[TaggedImage, ...]:
         return ()
 
-    def repositories(self, digest: Digest) -> Set[tuple[Registry, Repository]]:
-        return frozenset()
-
     @property
     def named(self) -> Mapping[Digest, Set[tuple[Registry, Repository]]]:
         return {}

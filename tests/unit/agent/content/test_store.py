@@ -62,9 +62,18 @@ def test_digest_has_the_repositories_of_its_tags_and_of_its_names_by_digest() ->
     )
     names.replace([tagged], [by_digest])
     expected = {(named().registry, named().repository), ("ghcr.io", "acme/app")}
-    assert names.repositories(tagged.descriptor.digest) == expected
+    assert names.named[tagged.descriptor.digest] == expected
     names.replace([])
-    assert not names.repositories(tagged.descriptor.digest)
+    assert names.named == {}
+
+
+def test_reading_the_names_is_told_and_losing_them_is_not() -> None:
+    names, told = Names(), list[int]()
+    names.on_names(lambda: told.append(len(names.named)))
+    names.replace([image("one", 1.0)])
+    names.forget()
+    names.replace([])
+    assert told == [1, 0]
 
 
 def test_words_about_unreadable_blobs_stay_the_same_whichever_is_tried_next() -> None:
