@@ -2,20 +2,23 @@
 
 import http.client
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
 from agent.holders.wire import PATH as HOLDERS
 from agent.latency.wire import PATH as LATENCY
+from agent.observe.scraping import AT_ONCE_MAX
 from agent.peering.reach import PATH as REACH
 from benchmarks.fuzz.client import to_tcp, to_unix
 from benchmarks.fuzz.grammar import Corpus, Prove, make_case, make_lines
 from benchmarks.fuzz.health import LogReader
 from benchmarks.fuzz.judging import judge_http, judge_silent
+from benchmarks.fuzz.proofs import Signed, service_token
 from benchmarks.fuzz.run import Attacked
-from benchmarks.fuzz.site import IDLE_S, IMAGE, NODE, PORTS, Site, probe_metrics
+from benchmarks.fuzz.site import IDLE_S, IMAGE, NODE, OTHER, PORTS, Site, probe_metrics
+from benchmarks.fuzz.words import Field
 
 ENDS_S = IDLE_S + 30.0  # far more than a connection may take, for a busy machine
 PROBE_PORT = 30024
@@ -79,16 +82,17 @@ class _UnixConnection(http.client.HTTPConnection):
 
 
 @contextmanager
-def listener(name: str, site: Site, prove: dict[str, Prove]) -> Iterator[Attacked]:
-    """The listener of this name. ``prove``: how a request is admitted, by listener."""
+def listener(name: str, site: Site) -> Iterator[Attacked]:
+    """The listener of this name."""
     log, pid = LogReader(path=site.log), site.process.pid
     layer = site.mine[0]
     want = site.content[layer.partition("?")[0].rpartition("/")[2]]
 
     def pull(port: str) -> Callable[[], None]:
         def honest() -> None:
-            shown = prove[port]("GET", layer, ()) if port in prove else ()
-            headers = {key.decode(): value.decode() for key, value in shown}
+            headers = {
+                key.decode(): value.decode() for key, value in _PROOFS.get(port, _nothing)("GET", layer, ())
+            }
             connection = http.client.HTTPConnection(site.address, PORTS[port], timeout=60)
             _ask(connection, layer, want, {"User-Agent": "containerd/2.1.9", **headers})
 
@@ -100,7 +104,7 @@ def listener(name: str, site: Site, prove: dict[str, Prove]) -> Iterator[Attacke
     if name in ("hostport", "nodeport", "peer"):
         channels = (HOLDERS, LATENCY) if name == "peer" else ()
         targets = (*_pull_targets(site), *((REACH,) if name == "peer" else ()))
-        corpus = Corpus(targets=targets, channels=channels, prove=prove.get(name, _nothing))
+        corpus = Corpus(targets=targets, channels=channels, prove=_PROOFS.get(name, _nothing))
         yield Attacked(
             name=name,
             connect=to_tcp(site.address, PORTS[name]),
@@ -112,7 +116,7 @@ def listener(name: str, site: Site, prove: dict[str, Prove]) -> Iterator[Attacke
             log=log,
         )
     elif name in ("admin", "health"):
-        corpus = Corpus(targets=_PAGES, prove=prove.get(name, _nothing))
+        corpus = Corpus(targets=_PAGES, prove=_PROOFS.get(name, _nothing))
         at_tcp = partial(http.client.HTTPConnection, site.address, PORTS["admin"], timeout=60)
         over = partial(_UnixConnection, site.health) if name == "health" else at_tcp
         yield Attacked(
@@ -149,8 +153,22 @@ def listener(name: str, site: Site, prove: dict[str, Prove]) -> Iterator[Attacke
                 ends_s=60.0,
                 pid=process.pid,
                 log=LogReader(path=path),
+                at_once=AT_ONCE_MAX // 2,
             )
 
 
-def _nothing(method: str, target: str, fields: object) -> tuple[()]:
+def _nothing(method: str, target: str, fields: Sequence[Field]) -> Sequence[Field]:
     return ()
+
+
+def _with_token(method: str, target: str, fields: Sequence[Field]) -> Sequence[Field]:
+    return [(b"Authorization", f"Bearer {service_token()}".encode())]
+
+
+def _signed(method: str, target: str, fields: Sequence[Field]) -> Sequence[Field]:
+    byte_range = next((value.decode("latin-1") for name, value in fields if name.lower() == b"range"), "")
+    signed = Signed(sender=OTHER, receiver=NODE, method=method, target=target, byte_range=byte_range)
+    return [(b"Authorization", signed.header().encode("latin-1", "replace"))]
+
+
+_PROOFS: dict[str, Prove] = {"nodeport": _with_token, "peer": _signed}

@@ -19,7 +19,7 @@ class Attacked:
     """A listener. ``make``: the case of a number. ``judge``: what is wrong with its outcome.
 
     ``ends_s``: within this time every connection must end. ``honest``: what a well-behaved client does.
-    ``pid``, ``log``: of the process that has the listener.
+    ``pid``, ``log``: of the process that has the listener. ``at_once``: how many cases are played at a time.
     """
 
     name: str
@@ -30,6 +30,7 @@ class Attacked:
     ends_s: float
     pid: int
     log: LogReader
+    at_once: int = _AT_ONCE
 
 
 @dataclass(slots=True, kw_only=True)
@@ -102,7 +103,7 @@ async def _play_all(attacked: Attacked, numbers: list[int], verdict: Verdict) ->
         for number in waiting:
             await _play_one(attacked, number, verdict)
 
-    await asyncio.gather(*(work() for _ in range(_AT_ONCE)))
+    await asyncio.gather(*(work() for _ in range(attacked.at_once)))
 
 
 async def _play_one(attacked: Attacked, number: int, verdict: Verdict) -> None:

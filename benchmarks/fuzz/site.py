@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from agent.keyring import new_key
+from benchmarks.fuzz.proofs import KEY
 from benchmarks.lab.folders import make_folder
 from benchmarks.lab.process import Process
 
@@ -58,11 +58,12 @@ class Site:
 
 
 @contextlib.contextmanager
-def running(address: str, other: str, *, settings: dict[str, Any]) -> Iterator[Site]:
-    """The two agents. ``settings``: of both, beside those that any agent needs."""
+def running(address: str, other: str) -> Iterator[Site]:
+    """The two agents. They have the cluster's key."""
     folder = make_folder("shlab", "fuzz-")
     members = folder / "peers.yaml"
-    (folder / "cluster.key").write_text(new_key())
+    (folder / "keys").write_text(f"{KEY}\n")
+    (folder / "keys").chmod(0o600)
     members.write_text(yaml.safe_dump([_member(NODE, address), _member(OTHER, other)]))
     random = Random(8)
     mine, theirs = _image(random, 3000), _image(random, 200_000)
@@ -71,7 +72,7 @@ def running(address: str, other: str, *, settings: dict[str, Any]) -> Iterator[S
         for name, at, images in ((NODE, address, [mine]), (OTHER, other, [mine, theirs])):
             _write_layout(folder / name, images)
             config = folder / f"{name}.yaml"
-            config.write_text(yaml.safe_dump({**_settings(folder, name, at), **settings}))
+            config.write_text(yaml.safe_dump(_settings(folder, name, at)))
             command = [str(Path(sys.executable).parent / "shorthaul"), "agent", "--config", str(config)]
             processes.append(Process([*command, "--log-format", "json"], log=folder / f"{name}.log"))
         for process, at in zip(processes, (address, other), strict=True):
@@ -101,7 +102,7 @@ def _settings(folder: Path, name: str, address: str) -> dict[str, Any]:
         "listen": {listener: f"{address}:{port}" for listener, port in PORTS.items()},
         "store": f"oci-layout://{folder / name}",
         "membership": {"static": str(folder / "peers.yaml")},
-        "peering": {"key": str(folder / "cluster.key"), "open": True},  # or no request would get far
+        "peering": {"key": str(folder / "keys")},
         "http": {"idle_s": IDLE_S},
         "health": {"socket": str(folder / "health.sock") if name == NODE else None},
         "handover": {"socket": str(folder / "handover.sock") if name == NODE else None},

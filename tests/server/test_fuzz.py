@@ -16,13 +16,13 @@ _CASES = 150
 @pytest.fixture(scope="module")
 def site() -> Iterator[Site]:
     """The agents that are attacked."""
-    with running(fresh_address(), fresh_address(), settings={}) as made:
+    with running(fresh_address(), fresh_address()) as made:
         yield made
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_no_mutated_request_brings_about_more_than_an_answer_or_an_end(site: Site, name: str) -> None:
-    with listener(name, site, {}) as attacked:
+    with listener(name, site) as attacked:
         verdict = attack(attacked, range(_CASES), waiting=False)
     assert verdict.wrong == []
     assert verdict.cases == _CASES

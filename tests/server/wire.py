@@ -76,7 +76,7 @@ def read_reply(sock: socket.socket, *, head_only: bool = False) -> RawReply:
     status_line, _, lines = head.partition(b"\r\n")
     headers = http.client.parse_headers(io.BytesIO(lines + b"\r\n\r\n"))
     status = int(status_line.split()[1])
-    length = 0 if head_only or status == 304 else int(headers["Content-Length"])
+    length = 0 if head_only or status in (101, 304) else int(headers["Content-Length"])
     body = bytearray(first)
     end = Ending.WHOLE
     while len(body) < length:
