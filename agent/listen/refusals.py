@@ -12,7 +12,7 @@ from typing import assert_never
 
 from agent.observe.metrics import Metrics
 from agent.observe.refusals import Reason, Refusal
-from agent.oci.errors import Denied, OciError, Overloaded, TooManyRequests, Unauthorized
+from agent.oci.errors import Denied, OciError, TooManyRequests, Unauthorized
 from agent.peering.refused import refusal_headers
 
 _log = logging.getLogger("shorthaul")
@@ -35,8 +35,6 @@ def refusal_error(refusal: Refusal) -> OciError:
             return Denied(message, hint=refusal.hint)
         case Reason.TOO_MANY:
             return TooManyRequests(message, wait_s=_WAIT_S, hint=refusal.hint)
-        case Reason.JUST_STARTED:
-            return Overloaded(message, wait_s=_WAIT_S, hint=refusal.hint)
         case _:
             assert_never(refusal.reason)
 

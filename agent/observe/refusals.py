@@ -22,7 +22,6 @@ class Reason(Enum):
     OTHER_ADDRESS = "other_address"  # signed in the name of one member, sent from another one's address
     REPLAYED = "replayed"  # it came before
     TOO_MANY = "too_many"  # more than one client may ask for
-    JUST_STARTED = "just_started"  # perhaps it came before, to the process that served before this one
     USER = "user"  # the maker of the client's socket is another user than those who are answered
     CGROUP = "cgroup"  # its maker is not in containerd's cgroup
     CLOSED = "closed"  # nobody has the client's socket any more, so nobody can say who made it

@@ -63,6 +63,8 @@ class PeerConnection:
             raise ConnectionResetError("closed before an answer") from error
         if head.status in (401, 403):
             self._dialer.judge(self._peer, head.status, head.headers)
+        else:
+            self._dialer.acceptance.accepted(self._peer.name)
         return head
 
     async def read(self, most_bytes: int = _READ_BYTES) -> bytes:

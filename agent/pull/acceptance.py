@@ -48,7 +48,7 @@ class Acceptance:
                 del known[node]
 
     def accepted(self, node: NodeName) -> None:
-        """The peer accepted this node's proof, and proved itself."""
+        """The peer accepted this node's proof."""
         if not (self._refused or self._alone):
             return
         self._refused.pop(node, None)
