@@ -34,6 +34,7 @@ from agent.peering.reach import ReachDesk
 from agent.peering.tls import ACCEPTED
 from agent.pull.bucket import TokenBucket
 from agent.sockdiag import SocketAsker
+from topology.placement import NodeName
 
 HEALTH = "health"
 """The name of the listening Unix socket at ``health.socket``, among the listening sockets."""
@@ -84,7 +85,6 @@ def make_inbound(
         tokens=lambda: (),
         is_open=True,
         refused=core.records.metrics.turned_away,
-        is_of_member=partial(_is_of_member, core),
     )
     server = _make_server(settings, core, outbound, questions, reports, draining, doors)
     tls_failed = partial(core.records.metrics.tls_failed, ACCEPTED)
@@ -118,9 +118,15 @@ def make_inbound(
     )
 
 
-def _is_of_member(core: Core, certificate: Certificate) -> bool:
-    roster, shared = core.members.roster, None if core.tls is None else core.tls.shared
-    if certificate.is_of_any(roster.peers, shared):
+def _is_certified(core: Core, certificate: Certificate, node: NodeName | None) -> bool:
+    """Whether this is the certificate of that node; of any member, if it is None."""
+    tls, roster = core.tls, core.members.roster
+    if tls is None:
+        return True
+    if node is not None:
+        peer = roster.peer(node)
+        return tls.fits(certificate, node, None if peer is None else peer.address)
+    if certificate.is_of_any(roster.peers, tls.shared):
         return True
     return any(roster.peer_at(str(address)) is not None for address in certificate.addresses)
 
@@ -151,7 +157,11 @@ def _make_server(
         introduction=core.credentials.introduction,
         draining=draining,
         recorder=Recorder(
-            callers=Callers(gate=core.gate, peer_at=core.members.roster.peer_at),
+            callers=Callers(
+                gate=core.gate,
+                peer_at=core.members.roster.peer_at,
+                is_certified=partial(_is_certified, core),
+            ),
             metrics=core.records.metrics,
             traffic=core.records.traffic,
             recent=core.records.recent,

@@ -24,8 +24,13 @@ from agent.observe.refusals import Reason, Refusal
 from agent.observe.requests import RequestPath
 from agent.oci.errors import Overloaded, TooManyRequests
 from agent.peering.certificate import Certificate
-from agent.peering.gate import Gate
+from agent.peering.gate import Admitted, Gate
 from topology.placement import NodeName
+
+_CERTIFICATE_HINT = (
+    "a certificate needs its node's name, or the name that peering.tls.name says on all nodes, among its "
+    "subject alternative names"
+)
 
 REQUEST_PATHS = {
     "hostport": RequestPath.HOSTPORT,
@@ -177,11 +182,13 @@ class Caller:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Callers:
     """Recognises callers. ``gate``: checks requests on the peer listener. ``peer_at``: the member with an
-    address.
+    address. ``is_certified``: whether a certificate, which one of the agents' CAs signed, is that of this
+    node; of any member, if it is None.
     """
 
     gate: Gate
     peer_at: Callable[[str], NodeName | None]
+    is_certified: Callable[[Certificate, NodeName | None], bool] = lambda _certificate, _node: True
 
     def of(self, connection: Caller, method: str, target: str, headers: MultiMapping[str]) -> Caller:
         """Who sent this request of a connection. ``headers``: of any case."""
@@ -194,7 +201,9 @@ class Callers:
             case RequestPath.NODEPORT:
                 kind = CallerKind.OTHER_CONTAINERD if is_containerd else CallerKind.STRANGER
             case RequestPath.PEER:
-                admitted = self.gate.check(method, target, headers, connection.address)
+                admitted = self._certified(
+                    connection, self.gate.check(method, target, headers, connection.address)
+                )
                 if isinstance(admitted, Refusal):
                     kind, refusal, node = CallerKind.STRANGER, admitted, admitted.node
                 elif admitted.is_agent:
@@ -216,4 +225,19 @@ class Callers:
             node=node or self.peer_at(connection.address),
             proved=node is not None,
             refusal=refusal,
+        )
+
+    def _certified(self, connection: Caller, admitted: Admitted | Refusal) -> Admitted | Refusal:
+        """Who may come in, if the connection's certificate is its own. Without TLS there is none."""
+        certificate = connection.certificate
+        if certificate is None or isinstance(admitted, Refusal):
+            return admitted
+        if self.is_certified(certificate, admitted.node):
+            return admitted
+        whose = "no member is called so" if admitted.node is None else f"you are {admitted.node}"
+        return Refusal(
+            reason=Reason.CERTIFICATE,
+            message=f"your certificate is {certificate}, and {whose}",
+            hint=_CERTIFICATE_HINT,
+            node=admitted.node,
         )

@@ -16,24 +16,18 @@ from agent.listen.tokens import token_refusal
 from agent.observe.refusals import Reason
 from agent.observe.requests import RequestPath
 from agent.oci.errors import Denied, OciError, Unauthorized
-from agent.peering.certificate import Certificate
 from topology.placement import NodeName
 
 _TOKEN_HINT = (
     "send the cluster's service token, as containerd does by its hosts.toml: `shorthaul configure` with "
     "--key-file writes it there"
 )
-_NAME_HINT = (
-    "a certificate needs its node's name, or the name that peering.tls.name says on all nodes, among its "
-    "subject alternative names"
-)
 
 
 class Doors:
     """``tokens``: the service tokens that are valid now. ``open``: the NodePort asks for no token.
 
-    ``refused``: is told of each client that was turned away: the listener and the reason. ``is_of_member``:
-    whether a certificate, which one of the agents' CAs signed, is that of a member.
+    ``refused``: is told of each client that was turned away: the listener and the reason.
     """
 
     def __init__(
@@ -45,7 +39,6 @@ class Doors:
         tokens: Callable[[], Sequence[str]],
         is_open: bool,
         refused: Callable[[str, Reason], None],
-        is_of_member: Callable[[Certificate], bool] = lambda _certificate: True,
     ) -> None:
         self._own = own
         self._local = local
@@ -53,7 +46,6 @@ class Doors:
         self._tokens = tokens
         self._is_open = is_open
         self._refused = refused
-        self._is_of_member = is_of_member
 
     async def turned_away(self, request: web.BaseRequest) -> web.Response | None:
         """The answer to a client that is not let in: the last one on its connection. None: it is let in."""
@@ -75,16 +67,9 @@ class Doors:
             case RequestPath.NODEPORT:
                 return self._at_nodeport(headers)
             case RequestPath.PEER:
-                return self._at_peer(connection)
+                return None
             case _:
                 assert_never(connection.listener)
-
-    def _at_peer(self, connection: Caller) -> OciError | None:
-        certificate = connection.certificate
-        if certificate is None or self._is_of_member(certificate):
-            return None
-        self._refused("peer", Reason.CERTIFICATE)
-        return Denied(f"your certificate is {certificate}, and no member is called so", hint=_NAME_HINT)
 
     async def _at_hostport(self, connection: Caller, headers: Mapping[str, str]) -> OciError | None:
         reason = await self._local.refusal(connection.maker)

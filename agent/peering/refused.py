@@ -36,6 +36,8 @@ class Told:
                 return "has no node of this name in its list of peers"
             case Reason.OTHER_NODE:
                 return "is another node than the list of peers says"
+            case Reason.CERTIFICATE:
+                return "refuses this node: its certificate is another node's"
             case Reason.OTHER_ADDRESS:
                 return "refuses this node: it comes from an address that is another node's"
             case None:
@@ -51,6 +53,8 @@ class Told:
                 return "set this node's clock by NTP (chronyc tracking, timedatectl)"
             case Reason.NOT_A_MEMBER | Reason.OTHER_NODE:
                 return "do the peers list this node, with the name in node.name?"
+            case Reason.CERTIFICATE:
+                return "let this node's certificate have its name, or set peering.tls.name on all nodes"
             case Reason.OTHER_ADDRESS:
                 return "does this node send from another node's address, or do two have one node.name?"
             case _:

@@ -5,13 +5,12 @@ Each pair has a list of peers of its own, so that agents of different ways do no
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from agent.config.settings import PeeringSettings
 from benchmarks.lab.certificates import EC, RSA, Authority
 from benchmarks.lab.cluster import Cluster, Node, Place
 from benchmarks.transfer.spending import cpu_s
@@ -19,7 +18,6 @@ from benchmarks.transfer.testbed import QUIET
 
 PLAIN, SIGNED, TLS, TLS_RSA = "plain", "signed", "TLS", "TLS, RSA"
 _TRANSFER = {"uploads_max": 1000}  # so that no request is refused
-_KEY = "a-key-of-the-benchmark-0123456789-abcdef"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,8 +32,8 @@ class Pair:
 
 @contextmanager
 def pairs(*, rsa: bool = False) -> Iterator[tuple[Cluster, list[Pair]]]:
-    """A running pair for each way. Ways that this checkout does not know are left out."""
-    ways = [PLAIN, *([SIGNED] if _knows("key") else []), TLS, *([TLS_RSA] if rsa else [])]
+    """A running pair for each way."""
+    ways = [PLAIN, SIGNED, TLS, *([TLS_RSA] if rsa else [])]
     names = [f"{end}-{number}" for number in range(len(ways)) for end in "ah"]
     places = [Place(name=name, region="r", zone="z") for name in names]
     with Cluster(places, containerd=False) as cluster:
@@ -68,22 +66,10 @@ def _entry(node: Node) -> dict[str, Any]:
 
 
 def _peering(way: str, node: Node, authority: Authority) -> dict[str, Any]:
-    settings: dict[str, Any] = {}
     if way == PLAIN:
-        return {"key": None, "open": True} if _knows("open") else {}
-    if _knows("key"):
-        key = node.folder / "keys"
-        key.write_text(f"{_KEY}\n")
-        settings["key"] = str(key)
-    if way in (TLS, TLS_RSA):
-        folder = authority.issue(node.folder / "tls", f"DNS:{node.name}", key=EC if way == TLS else RSA)
-        settings["tls"] = {
-            "certificate": str(folder / "tls.crt"),
-            "key": str(folder / "tls.key"),
-            "ca": str(folder / "ca.crt"),
-        }
-    return settings
-
-
-def _knows(setting: str) -> bool:
-    return setting in {entry.name for entry in fields(PeeringSettings)}
+        return {"open": True, "key": None}  # without a key nothing is signed
+    if way == SIGNED:
+        return {}  # with the key of the cluster
+    folder = authority.issue(node.folder / "tls", f"DNS:{node.name}", key=EC if way == TLS else RSA)
+    files = {"certificate": "tls.crt", "key": "tls.key", "ca": "ca.crt"}
+    return {"tls": {name: str(folder / file) for name, file in files.items()}}

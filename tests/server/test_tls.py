@@ -174,20 +174,25 @@ def test_a_node_whose_certificate_is_wrong_serves_its_own_content(stage: Stage) 
     assert stage.wrong["expired"].blob(content).body == content
 
 
-def test_a_certificate_of_no_member_gets_nothing(stage: Stage, authority: Authority, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["stranger", "misnamed"])
+def test_a_signature_under_the_certificate_of_another_node_gets_nothing(
+    stage: Stage, authority: Authority, tmp_path: Path, name: str
+) -> None:
     content = _bytes_of("for members")
     stage.right.put(content)
     path = f"/v2/library/app/blobs/{digest_of(content)}"
-    stranger = authority.issue(tmp_path / "stranger", "DNS:stranger")
+    stranger = authority.issue(tmp_path / "stranger", f"DNS:{name}")
     member = authority.issue(tmp_path / "member", "DNS:other")
     assert _status(stage.right, member, path) == 200
+    assert _status(stage.right, member, path, signs=False) == 401
     before = stage.right.metric("shorthaul_refused_total", listener="peer", reason="certificate")
     assert _status(stage.right, stranger, path) == 403
     assert stage.right.metric("shorthaul_refused_total", listener="peer", reason="certificate") == before + 1
 
 
-def _status(node: Node, folder: Path, path: str) -> int:
-    """The status of a request on the peer listener with this certificate."""
+def _status(node: Node, folder: Path, path: str, *, signs: bool = True) -> int:
+    """The status of a request on the peer listener with this certificate, signed as ``other``."""
+    proof = signed(path, sender="other", receiver="right") if signs else {}
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.load_cert_chain(folder / "tls.crt", folder / "tls.key")
@@ -196,9 +201,7 @@ def _status(node: Node, folder: Path, path: str) -> int:
         socket.create_connection((node.address, PEER), timeout=20.0) as plain,
         context.wrap_socket(plain) as connection,
     ):
-        connection.sendall(
-            request_bytes(path, Authorization=signed(path, sender="other", receiver="right")["Authorization"])
-        )
+        connection.sendall(request_bytes(path, **proof))
         with connection.makefile("rb") as reader:
             return int(reader.readline().split()[1])
 

@@ -4,14 +4,17 @@ The peering is open here: who proves what is in tests/unit/agent/peering/test_ga
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 from multidict import CIMultiDict
 
 from agent.listen.caller import Caller, CallerKind, Callers
+from agent.observe.refusals import Reason, Refusal
 from agent.observe.requests import RequestPath
 from agent.oci.errors import Overloaded, TooManyRequests
-from agent.peering.gate import Gate
+from agent.peering.certificate import Certificate
+from agent.peering.gate import Admitted, Gate
 from tests.unit.agent.peering.rosters import roster_of_two
 from topology.placement import NodeName
 
@@ -168,3 +171,41 @@ def test_clients_learn_who_answers_and_on_which_socket_and_peers_do_not() -> Non
     assert caller(HOSTPORT, CURL).identity_headers(OWN) == told
     assert caller(NODEPORT, CURL).identity_headers(OWN) == told
     assert caller(PEER, AGENT).identity_headers(OWN) == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "node", "said"),
+    [
+        ("friend", NodeName("friend"), None),
+        ("other", NodeName("friend"), "your certificate is for other, and you are friend"),
+        ("other", None, None),
+        ("stranger", None, "your certificate is for stranger, and no member is called so"),
+    ],
+)
+def test_a_certificate_has_to_be_that_of_who_signed_or_of_any_member_if_nobody_did(
+    name: str, node: NodeName | None, said: str | None
+) -> None:
+    """Whoever is admitted is told what is wrong; whoever is not gets the words of the gate."""
+    certificate = Certificate(
+        names=frozenset({name}), addresses=frozenset(), not_before_s=0.0, not_after_s=1.0
+    )
+    connection = replace(connected(PEER), certificate=certificate)
+
+    def is_certified(certificate: Certificate, node: NodeName | None) -> bool:
+        members = {NodeName("friend"), NodeName("other")}
+        return certificate.has_name(node) if node else any(map(certificate.has_name, members))
+
+    class Admitting(Gate):
+        def check(self, *_: object) -> Admitted | Refusal:
+            return Admitted(node=node, is_agent=True)
+
+    gate = Admitting(own=OWN, ring=lambda: None, is_open=True, roster=roster_of_two(OWN, "other"))
+    made = Callers(gate=gate, peer_at=lambda _: None, is_certified=is_certified)
+    caller = made.of(connection, "GET", "/v2/", CIMultiDict())
+    if said is None:
+        assert (caller.kind, caller.refusal) == (CallerKind.AGENT, None)
+    else:
+        assert caller.kind is CallerKind.STRANGER
+        assert caller.refusal is not None
+        assert (caller.refusal.reason, caller.refusal.message) == (Reason.CERTIFICATE, said)
+        assert "peering.tls.name" in caller.refusal.hint

@@ -12,7 +12,6 @@ from agent.listen.localclients import ContainerdCgroups, LocalClients
 from agent.observe.refusals import Reason
 from agent.observe.requests import RequestPath
 from agent.oci.errors import OciError
-from agent.peering.certificate import Certificate
 from agent.sockdiag import SocketAsker
 from topology.placement import NodeName
 
@@ -106,34 +105,3 @@ def test_an_agent_without_a_key_lets_nobody_in_at_the_nodeport() -> None:
 
 def test_a_lab_without_a_key_is_open() -> None:
     assert refused(RequestPath.NODEPORT, tokens=(), is_open=True) == (None, [])
-
-
-@pytest.mark.parametrize(("name", "in_"), [("node-1", True), ("somebody", False)])
-def test_a_certificate_of_no_member_is_turned_away_with_a_hint(name: str, in_: bool) -> None:
-    counted: list[tuple[str, str]] = []
-    doors = Doors(
-        own=NodeName("a"),
-        local=LocalClients(
-            "any", asker=SocketAsker(), cgroups=ContainerdCgroups(search=tuple), users={0}, nobody=-1
-        ),
-        callers="any",
-        tokens=tuple,
-        is_open=True,
-        refused=lambda listener, reason: counted.append((listener, reason.value)),
-        is_of_member=lambda certificate: certificate.has_name("node-1"),
-    )
-    certificate = Certificate(
-        names=frozenset({name}), addresses=frozenset(), not_before_s=0.0, not_after_s=1.0
-    )
-    connection = Caller(
-        listener=RequestPath.PEER, address="10.0.0.1", cookie=1, connected_s=0.0, certificate=certificate
-    )
-    error = asyncio.run(doors.refusal(connection, CIMultiDict()))
-    assert counted == ([] if in_ else [("peer", "certificate")])
-    if not in_:
-        assert error is not None
-        assert (error.status, error.message) == (
-            403,
-            "your certificate is for somebody, and no member is called so",
-        )
-        assert "peering.tls.name" in error.hint
