@@ -7,6 +7,7 @@ from functools import partial
 
 from agent.admin.server import oci_error_response
 from agent.app.admin import make_admin
+from agent.app.bounds import make_bounds
 from agent.app.core import Core
 from agent.app.outbound import Outbound
 from agent.config import Settings
@@ -17,7 +18,7 @@ from agent.listen.caller import REQUEST_PATHS, Callers
 from agent.listen.discovery import Discovery
 from agent.listen.doors import Doors
 from agent.listen.draining import Draining
-from agent.listen.http import HttpListener, end_with_peer
+from agent.listen.http import HttpListener, end_with_peer, guard_frames
 from agent.listen.judged import JudgedRequests
 from agent.listen.local import LocalContent
 from agent.listen.localclients import ContainerdCgroups, LocalClients
@@ -60,8 +61,10 @@ def make_inbound(
     settings: Settings, core: Core, outbound: Outbound, sockets: Mapping[str, socket.socket]
 ) -> Inbound:
     """The parts that answer. ``sockets``: see `agent.app.build`."""
-    introduction = core.credentials.answer
-    questions = QuestionDesk(outbound.resolver.reply_to, upgraded=end_with_peer, introduction=introduction)
+    introduction, roster = core.credentials.answer, core.members.roster
+    questions = QuestionDesk(
+        outbound.resolver.reply_to, upgraded=end_with_peer, guarded=guard_frames, introduction=introduction
+    )
     reports = ReportDesk(
         partial(
             receive_report,
@@ -74,6 +77,7 @@ def make_inbound(
         ),
         lambda: core.records.metrics.report("invalid"),
         upgraded=end_with_peer,
+        guarded=guard_frames,
         introduction=introduction,
     )
     draining = Draining()
@@ -88,6 +92,11 @@ def make_inbound(
     )
     server = _make_server(settings, core, outbound, questions, reports, draining, doors)
     tls_failed = partial(core.records.metrics.tls_failed, ACCEPTED)
+    bounds = make_bounds(
+        settings.http.connections_max,
+        member_at=roster.peer_at,
+        turned_away=core.records.metrics.turned_away,
+    )
     listeners = {
         name: HttpListener(
             sockets[name],
@@ -98,12 +107,20 @@ def make_inbound(
             clients=clients if path is RequestPath.HOSTPORT else None,
             gate=_make_gate(core) if path is RequestPath.PEER else None,
             heard_tls=partial(FailureLog(tls_failed).heard_tls, name),
+            bounds=bounds.clients.get(name),
+            connections_max=bounds.connections[name],
         )
         for name, path in REQUEST_PATHS.items()
     }
     admin = make_admin(settings, core, outbound, listeners)
     answering = {
-        name: HttpListener(sockets[name], admin.handle, settings.http, respond=oci_error_response)
+        name: HttpListener(
+            sockets[name],
+            admin.handle,
+            settings.http,
+            respond=oci_error_response,
+            connections_max=bounds.connections[name],
+        )
         for name in ("admin", HEALTH)
         if name in sockets
     }

@@ -616,6 +616,13 @@ class HttpSettings:
         "Longest request line, and longest header field, in bytes.",
         default=8190,
     )
+    connections_max: int = option(
+        whole_number(least=16, most=1 << 20),
+        "Most connections of a listener of the pull API, and never more than a quarter of the files that the "
+        "agent may open (an eighth for the NodePort). A node of a cluster of 200 has up to 600 at its peer "
+        "listener.",
+        default=2048,
+    )
     host_names: tuple[str, ...] = option(
         parse_host_names,
         "Further names under which clients address this agent, on any listener. localhost, IP addresses and "

@@ -1,19 +1,27 @@
-"""Answers peers that ask what this node has. The other end of `agent.holders.wire.QUESTIONS`."""
+"""Answers peers that ask what this node has. The other end of `agent.holders.wire.QUESTIONS`.
 
+A large question is answered in parts, and other tasks run in between. What it costs is charged to the peer.
+"""
+
+import asyncio
+import time
 from collections.abc import Callable
 
-from agent.holders.wire import QUESTION_MAX_BYTES, Question, Reply, decode_question, encode_reply
+from agent.content.offer import KnownTag
+from agent.holders.wire import QUESTION_MAX_BYTES, Question, QuestionReading, Reply, encode_reply
+from agent.oci.digest import Digest
 from agent.oci.errors import OciError
 from agent.peering.accept import (
     AcceptLimits,
     Acceptor,
+    Guarded,
     Introduce,
     PeerRequest,
     PeerResponse,
     Upgraded,
     introduce_nothing,
 )
-from agent.peering.websocket import PeerSocket
+from agent.peering.websocket import PeerSocket, Unbounded
 
 _SEND_S = 5.0
 _IDLE_S = 300.0  # a peer that was quiet for this long connects again when it has a question
@@ -27,7 +35,7 @@ _LIMITS = AcceptLimits(
 class QuestionDesk:
     """Holds the connections of the peers that ask, and answers their questions.
 
-    ``upgraded``: see `agent.peering.accept.Upgraded`. ``introduction``: see `Acceptor`.
+    ``upgraded``, ``guarded``: see `agent.peering.accept`. ``introduction``: see `Acceptor`.
     """
 
     def __init__(
@@ -35,11 +43,16 @@ class QuestionDesk:
         reply_to: Callable[[Question], Reply],
         *,
         upgraded: Upgraded,
+        guarded: Guarded = lambda _request, _message_max_bytes: Unbounded(),
         introduction: Introduce = introduce_nothing,
     ) -> None:
         self._reply_to = reply_to
         self._acceptor = Acceptor(
-            purpose="questions about holders", limits=_LIMITS, upgraded=upgraded, introduction=introduction
+            purpose="questions about holders",
+            limits=_LIMITS,
+            upgraded=upgraded,
+            guarded=guarded,
+            introduction=introduction,
         )
 
     async def serve(self, request: PeerRequest, address: str) -> PeerResponse:
@@ -53,7 +66,29 @@ class QuestionDesk:
     async def _converse(self, socket: PeerSocket, _address: str) -> None:
         try:
             while (message := await socket.receive(_IDLE_S)) is not None:
-                number, question = decode_question(message)
-                await socket.send(encode_reply(number, question, self._reply_to(question)), _SEND_S)
+                await self._answer(socket, message)
         except OciError:
             await socket.reject(b"not a question about holders")
+
+    async def _answer(self, socket: PeerSocket, message: bytes) -> None:
+        began_s = time.thread_time()
+        reading = QuestionReading(message)
+        while reading.read_on():
+            began_s = await _pause(socket, began_s)
+        question, held, tags = reading.question, set[Digest](), list[KnownTag]()
+        for number, part in enumerate(question.parts()):
+            if number:
+                began_s = await _pause(socket, began_s)
+            reply = self._reply_to(part)
+            held |= reply.held
+            tags += reply.tags
+        answer = Reply(held=frozenset(held), tags=tuple(tags))
+        await socket.send(encode_reply(reading.number, question, answer), _SEND_S)
+        await socket.pay(time.thread_time() - began_s)
+
+
+async def _pause(socket: PeerSocket, began_s: float) -> float:
+    """Charge the CPU time since ``began_s``, and let other tasks run. Returns when it goes on."""
+    await socket.pay(time.thread_time() - began_s)
+    await asyncio.sleep(0)
+    return time.thread_time()

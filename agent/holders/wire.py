@@ -6,7 +6,7 @@ so that its length grows only with the number of hits.
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -23,7 +23,8 @@ from topology.placement import NodeName
 
 PATH = "/shorthaul/v1/holders"
 DIGESTS_MAX = 256  # an image has at most 127 layers
-QUESTION_MAX_BYTES = 1 << 20
+QUESTION_MAX_BYTES = 256 * 1024  # 256 digests and 256 names of the greatest length take 200 kB
+AT_ONCE = 32  # digests and tags that are looked at in one go: a fraction of a millisecond
 REPLY_MAX_BYTES = 1 << 20
 
 
@@ -33,6 +34,15 @@ class Question:
 
     digests: tuple[Digest, ...] = ()
     tags: tuple[Named, ...] = ()
+
+    def parts(self) -> "Iterator[Question]":
+        """The same as several questions that take little time each."""
+        tags = tuple(dict.fromkeys(self.tags))
+        for start in range(0, max(len(self.digests), len(tags), 1), AT_ONCE):
+            yield Question(
+                digests=self.digests[start : start + AT_ONCE],
+                tags=tags[start : start + AT_ONCE],
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,20 +71,50 @@ def _encoded(question: Question) -> bytes:
 
 def decode_question(body: bytes) -> tuple[int, Question]:
     """The number and the question in a message. Raises `OciError` if it is no question."""
-    try:
-        document = json.loads(body)
-        digests, tags = document.get("digests", []), document.get("tags", [])
-        if len(digests) > DIGESTS_MAX or len(tags) > DIGESTS_MAX:
-            raise RequestInvalid("too many digests in one question", hint=f"at most {DIGESTS_MAX}")
-        number = document["number"]
-        if not isinstance(number, int):
+    reading = QuestionReading(body)
+    while reading.read_on():
+        pass
+    return reading.number, reading.question
+
+
+class QuestionReading:
+    """Reads a question from a message, a part at a time. Raises `OciError` if it is no question."""
+
+    def __init__(self, body: bytes) -> None:
+        try:
+            document = json.loads(body)
+            self._digests, self._tags = document.get("digests", []), document.get("tags", [])
+            if len(self._digests) > DIGESTS_MAX or len(self._tags) > DIGESTS_MAX:
+                raise RequestInvalid("too many digests in one question", hint=f"at most {DIGESTS_MAX}")
+            self.number = document["number"]
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            raise _no_question(error) from error
+        if not isinstance(self.number, int):
             raise RequestInvalid("a question without a number")
-        return number, Question(
-            digests=tuple(parse_digest(digest) for digest in digests),
-            tags=tuple(_named(*tag) for tag in tags),
-        )
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise RequestInvalid(f"not a question about holders: {error}") from error
+        self._at = 0
+        self._read: tuple[list[Digest], list[Named]] = ([], [])
+
+    @property
+    def question(self) -> Question:
+        """What was read so far."""
+        digests, tags = self._read
+        return Question(digests=tuple(digests), tags=tuple(tags))
+
+    def read_on(self) -> bool:
+        """Read a part. Whether there is more."""
+        start, stop = self._at, self._at + AT_ONCE
+        digests, tags = self._read
+        try:
+            digests += [parse_digest(digest) for digest in self._digests[start:stop]]
+            tags += [_named(*tag) for tag in self._tags[start:stop]]
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise _no_question(error) from error
+        self._at = stop
+        return stop < max(len(self._digests), len(self._tags))
+
+
+def _no_question(error: Exception) -> RequestInvalid:
+    return RequestInvalid(f"not a question about holders: {error}")
 
 
 def encode_reply(number: int, question: Question, reply: Reply) -> bytes:

@@ -22,13 +22,14 @@ from agent.observe.metrics import Metrics
 from agent.peering.accept import (
     AcceptLimits,
     Acceptor,
+    Guarded,
     Introduce,
     PeerRequest,
     PeerResponse,
     Upgraded,
     introduce_nothing,
 )
-from agent.peering.websocket import PeerSocket
+from agent.peering.websocket import PeerSocket, Unbounded
 from agent.pull.regard import Regard
 from topology.placement import NodeName, Placement
 
@@ -47,8 +48,8 @@ class ReportDesk:
     """Holds the connections of the peers that measure, and passes their reports on.
 
     ``received``: is called with each report, the address that it came from, and the node that proved to send
-    it; None: it proved nothing. ``invalid``: is called for each message that is no report. ``upgraded``: see
-    `agent.peering.accept.Upgraded`. ``introduction``: see `Acceptor`.
+    it; None: it proved nothing. ``invalid``: is called for each message that is no report. ``upgraded``,
+    ``guarded``: see `agent.peering.accept`. ``introduction``: see `Acceptor`.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class ReportDesk:
         invalid: Callable[[], None],
         *,
         upgraded: Upgraded = lambda _request: None,
+        guarded: Guarded = lambda _request, _message_max_bytes: Unbounded(),
         heartbeat: Heartbeat | None = None,
         introduction: Introduce = introduce_nothing,
     ) -> None:
@@ -67,6 +69,7 @@ class ReportDesk:
             limits=_LIMITS,
             sends=False,
             upgraded=upgraded,
+            guarded=guarded,
             heartbeat=heartbeat,
             introduction=introduction,
         )
@@ -99,7 +102,9 @@ class ReportDesk:
                 if messages > _BURST_MAX:
                     raise ReportInvalid(f"more than {_BURST_MAX} messages in {_BURST_S:g} s")
                 if message:
+                    began_s = time.thread_time()
                     self._received(decode_report(message), address, proved)
+                    await socket.pay(time.thread_time() - began_s)
         except ReportInvalid as error:
             self._invalid()
             _log.warning("not a report: %s", error, extra={"fields": {"remote": address}})

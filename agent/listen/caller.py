@@ -131,6 +131,19 @@ class Caller:
         return self.address
 
     @property
+    def account(self) -> str | None:
+        """Who it proved to be, for what it takes of this agent (`agent.bounds.accounts`). None: nobody."""
+        match self.kind:
+            case CallerKind.AGENT:
+                return self.node or self.address
+            case CallerKind.OTHER_CONTAINERD:
+                return self.address
+            case CallerKind.OWN_CONTAINERD | CallerKind.STRANGER:
+                return None
+            case _:
+                assert_never(self.kind)
+
+    @property
     def busy_error(self) -> type[TooManyRequests | Overloaded]:
         """The error that it gets when there is no room for another upload.
 

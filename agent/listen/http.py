@@ -21,14 +21,17 @@ from aiohttp.web_protocol import ERROR, RequestHandler
 from yarl import URL
 
 from agent.config import HttpSettings
+from agent.listen.accepting import Accepting
+from agent.listen.bounded import BoundedConnection, ClientBounds
 from agent.listen.caller import Caller, Maker
 from agent.listen.headcheck import head_problem
 from agent.listen.sockets import BACKLOG, accepted_now, waiting_connections
-from agent.listen.tlsgate import TlsAccepting, TlsGate
+from agent.listen.tlsgate import TlsGate
 from agent.observe.refusals import Reason
 from agent.observe.requests import RequestPath
 from agent.oci.errors import Internal, OciError, RequestInvalid
 from agent.peering.tlssocket import peer_certificate
+from agent.peering.websocket import Consumption
 from agent.probe.sockets import socket_cookie
 
 _log = logging.getLogger(__name__)
@@ -36,6 +39,7 @@ _log = logging.getLogger(__name__)
 _FRESH_S = 1.0  # a client sends its request right after it has connected
 _LOOK_S = 0.05
 _HTTPS = "HTTPS traffic"  # aiohttp's word for a TLS handshake where a request should be
+_BODY_BYTES = 16 * 1024  # nobody reads the body of a request
 _HALF_CLOSED_S = 0.2  # aiohttp may still finish the response after its handler returned
 
 _ROOT = URL("/")
@@ -80,7 +84,9 @@ class HttpListener:
     ``clients``: is asked who made a client's socket, once per connection. ``respond``: makes the response for
     what never reaches the handler; the default is the OCI spec's error. ``gate``: opens its connections with
     TLS; None: they have none. ``heard_tls``: is called with the address of a client that speaks TLS to a
-    listener without it.
+    listener without it. ``bounds``: those on each client, for listeners that other machines reach.
+    ``connections_max``: for the others: a further connection takes the place of the oldest one that is not in
+    use.
     """
 
     def __init__(
@@ -95,6 +101,8 @@ class HttpListener:
         respond: Callable[[OciError], web.Response] | None = None,
         gate: TlsGate | None = None,
         heard_tls: Callable[[str], None] = lambda _address: None,
+        bounds: ClientBounds | None = None,
+        connections_max: int = 1024,
     ) -> None:
         self.socket = listener
         self._gate = gate
@@ -104,20 +112,22 @@ class HttpListener:
             request_factory=self._request,
             handler_cancellation=True,
             access_log=None,
-            auto_decompress=False,
             keepalive_timeout=settings.idle_s,
             max_line_size=settings.head_max_bytes,
             max_field_size=settings.head_max_bytes,
             lingering_time=1.0,
+            auto_decompress=False,  # bodies are thrown away, and a bomb stays small
+            read_bufsize=_BODY_BYTES,
         )
         self._web.heard_tls = heard_tls
         self._web.path, self._web.watcher = path, watcher
         if clients is not None and clients.asks:
             self._web.clients, self._web.place = clients, self.place
         self._web.respond = respond or error_response
+        self._web.bounds, self._web.connections_max = bounds, connections_max
         self._handler = handler
         self._running: set[asyncio.Task[object]] = set()
-        self._server: asyncio.Server | TlsAccepting | None = None
+        self._server: asyncio.Server | Accepting | None = None
         self._ending = False
 
     async def start(self) -> None:
@@ -125,12 +135,18 @@ class HttpListener:
         loop = asyncio.get_running_loop()
         self._ending = False
         accepting = self.socket.dup()  # what asyncio closes at `pause` is not the last hold on the socket
-        if self._gate is not None:
-            self._server = self._gate.accept_from(accepting, self._web)
-        elif accepting.family == socket.AF_UNIX:
+        if accepting.family == socket.AF_UNIX:
             self._server = await loop.create_unix_server(self._web, sock=accepting, backlog=BACKLOG)
-        else:  # without the backlog, asyncio sets the socket's to 100 again
-            self._server = await loop.create_server(self._web, sock=accepting, backlog=BACKLOG)
+            return
+        self._server = Accepting(
+            accepting,
+            self._web,
+            name="admin" if self._web.path is None else self._web.path.value,
+            bounds=self._web.bounds,
+            open_now=lambda: self.connections,
+            gate=self._gate,
+        )
+        self._server.start()
 
     @property
     def place(self) -> tuple[str, int]:
@@ -259,6 +275,7 @@ class HttpListener:
         self._running.add(task)
         protocol.busy = True
         try:
+            await protocol.pay()
             if protocol.refused is not None:
                 return self._refuse(protocol.refused)
             return await self._handler(request)
@@ -322,13 +339,29 @@ def end_with_peer(request: web.BaseRequest) -> None:
             protocol.transport.close()
 
 
-class _Protocol(RequestHandler):
+def guard_frames(request: web.BaseRequest, message_max_bytes: int) -> Consumption:
+    """The connection is about to become an agent's WebSocket: let nothing else through than its messages."""
+    protocol = request.protocol
+    assert isinstance(protocol, _Protocol)
+    protocol.guard_frames(message_max_bytes)
+    return protocol
+
+
+def prove(request: web.BaseRequest, name: str) -> bool:
+    """The client was proven to be this node, or something at this address. False: it has too many
+    connections.
+    """
+    return not isinstance(request.protocol, _Protocol) or request.protocol.prove(name)
+
+
+class _Protocol(BoundedConnection):
     __slots__ = (
         "answered",
         "busy",
         "called_before",
         "caller",
         "clients",
+        "crowd",
         "half_closed",
         "heard_tls",
         "is_tls",
@@ -348,6 +381,7 @@ class _Protocol(RequestHandler):
     respond: Callable[[OciError], web.Response]
     refused: str | None  # why the request just read is refused
     heard_tls: Callable[[str], None]
+    crowd: "_Server"
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.busy = self.half_closed = self.called_before = self.upgraded = False
@@ -357,6 +391,7 @@ class _Protocol(RequestHandler):
         self.caller = None if self.path is None else _caller(self.path, transport, self.clients, self.place)
         if self.watcher is not None and self.caller is not None:
             self.watcher.accepted(self.caller.cookie)
+        self.crowd.make_room()
         super().connection_made(transport)
         if self._task_handler is not None:
             self._task_handler.add_done_callback(self._reading_ended)
@@ -376,6 +411,14 @@ class _Protocol(RequestHandler):
     def data_received(self, data: bytes) -> None:
         self.busy = True  # from the first byte of a request on, and not only while a handler runs
         super().data_received(data)
+
+    def makes_room(self) -> bool:
+        """End this connection for another one, unless it is in use or ends already. Whether it ends now."""
+        if self.busy or self.transport is None:
+            return False
+        self.busy = True
+        self.transport.abort()
+        return True
 
     @property
     def owes_answers(self) -> bool:
@@ -425,11 +468,22 @@ class _Server(web.Server):
     place = ("", 0)
     respond: Callable[[OciError], web.Response]
     heard_tls: Callable[[str], None]
+    bounds: ClientBounds | None = None
+    connections_max = 0
     accepted = 0
+
+    def make_room(self) -> None:
+        """Before one more connection: if there are too many, end the oldest one that is not in use."""
+        if self.bounds is not None or len(self.connections) < self.connections_max:
+            return
+        for connection in self.connections:
+            if isinstance(connection, _Protocol) and connection.makes_room():
+                return
 
     def __call__(self) -> _Protocol:
         self.accepted += 1
         protocol = _Protocol(self, loop=self._loop, **self._kwargs)
+        protocol.bounds, protocol.crowd = self.bounds, self
         protocol.path, protocol.watcher, protocol.respond = self.path, self.watcher, self.respond
         protocol.clients, protocol.place = self.clients, self.place
         protocol.clients, protocol.heard_tls = self.clients, self.heard_tls

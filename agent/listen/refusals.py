@@ -33,7 +33,7 @@ def refusal_error(refusal: Refusal) -> OciError:
             return Denied(message, hint=refusal.hint)
         case Reason.OTHER_NODE | Reason.NOT_A_MEMBER | Reason.OTHER_ADDRESS:
             return Denied(message, hint=refusal.hint)
-        case Reason.TOO_MANY:
+        case Reason.TOO_MANY | Reason.CONNECTIONS | Reason.CPU | Reason.UNFINISHED | Reason.FRAMES:
             return TooManyRequests(message, wait_s=_WAIT_S, hint=refusal.hint)
         case _:
             assert_never(refusal.reason)

@@ -26,7 +26,7 @@ from agent.listen.doors import Doors
 from agent.listen.draining import Draining
 from agent.listen.exchange import Exchange
 from agent.listen.heads import API_VERSION, body_head, content_headers, not_modified, require_accepted
-from agent.listen.http import STOPPING, error_response
+from agent.listen.http import STOPPING, error_response, prove
 from agent.listen.local import LocalContent
 from agent.listen.names import RequestNames
 from agent.listen.prefetch import Prefetcher
@@ -37,7 +37,7 @@ from agent.observe.refusals import Refusal
 from agent.observe.requests import Result
 from agent.oci.browser import BrowserGuard
 from agent.oci.digest import Digest
-from agent.oci.errors import Denied, Internal, NameUnknown, OciError, Unsupported, Withheld
+from agent.oci.errors import Denied, Internal, NameUnknown, OciError, TooManyRequests, Unsupported, Withheld
 from agent.oci.manifest import Manifest
 from agent.oci.reference import Addressed, Kind, Named, Ping, ReferrerList, TagList, parse_target, unknown
 from agent.peering.reach import PATH as REACH_PATH
@@ -102,6 +102,8 @@ class OciServer:
         caller = self._recorder.caller_of(request)
         if caller.refusal is not None:
             return self._turn_away(request, caller, caller.refusal)
+        if caller.account is not None and not prove(request, caller.account):
+            return _too_many()
         exchange = self._recorder.begin(request, caller)
         try:
             response = await self._answer(exchange)
@@ -282,3 +284,9 @@ class OciServer:
         if exchange.caller.kind is CallerKind.AGENT and self._local.withholds(exchange, target):
             raise Withheld(f"{target}: it is given under other names only")
         raise unknown(target, "not in this node's store")
+
+
+def _too_many() -> web.StreamResponse:
+    response = error_response(TooManyRequests("too many connections", wait_s=1.0))
+    response.force_close()
+    return response

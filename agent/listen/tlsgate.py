@@ -32,7 +32,6 @@ _MOST, _STRANGERS = 256, 64  # handshakes at once; a waiting one has 60 KiB
 _STRANGERS_PER_S, _STRANGERS_BURST = 20.0, 64.0  # 20 of them cost 3 % of a processor
 _ADDRESS_MOST = 64  # of them from one address: a pull in chunks opens 32, and agents may share an address
 _LOG_EVERY_S = 60.0
-_ACCEPTS = 16  # in one turn of the event loop
 _HANDSHAKE_RECORD = 0x16  # RFC 8446, section 5.1
 _MANY = TlsFailure(reason=TlsReason.MANY, told=False, words="too many handshakes at once")
 _PLAIN = TlsFailure(reason=TlsReason.PLAIN, told=False, words="it speaks plain HTTP, and this port TLS")
@@ -128,8 +127,9 @@ class TlsGate:
     async def open(self, connection: socket.socket, factory: Factory) -> None:
         """Open one accepted connection, which this takes over. Its protocol begins after the handshake.
 
-        Never raises, but for cancelling.
+        Never raises, but for cancelling. Run it in a task of its own.
         """
+        self._note_task(asyncio.current_task())
         address = _address(connection)
         if not self._has_room(address):
             self._failed(address, _MANY)
@@ -177,15 +177,15 @@ class TlsGate:
             ssl_shutdown_timeout=_SHUTDOWN_S,
         )
 
-    def accept_from(self, listener: socket.socket, factory: Factory) -> "TlsAccepting":
-        """Accept on this socket, which must not block, until the result is closed."""
-        return TlsAccepting(self, listener, factory)
-
     def begin(self, connection: socket.socket, factory: Factory) -> None:
         """`open` in a task of its own."""
-        task = asyncio.create_task(self.open(connection, factory), name="TLS handshake")
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._note_task(asyncio.create_task(self.open(connection, factory), name="TLS handshake"))
+
+    def _note_task(self, task: asyncio.Task[None] | None) -> None:
+        """`close` ends this task, unless it is done."""
+        if task is not None:
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
 
     async def close(self) -> None:
         """End the handshakes that are not done."""
@@ -199,33 +199,6 @@ def _note(errors: list[ssl.SSLError], limit: asyncio.Timeout, error: ssl.SSLErro
     """The handshake fails: what is left of it is to send the alert, and to see the other end close."""
     errors.append(error)
     limit.reschedule(asyncio.get_running_loop().time() + _SAY_S)
-
-
-class TlsAccepting:
-    """Accepts connections for a `TlsGate`."""
-
-    def __init__(self, gate: TlsGate, listener: socket.socket, factory: Factory) -> None:
-        self._gate = gate
-        self._listener = listener
-        self._factory = factory
-        asyncio.get_running_loop().add_reader(listener.fileno(), self._accept)
-
-    def close(self) -> None:
-        """Accept no more, and close the socket."""
-        if self._listener.fileno() >= 0:
-            asyncio.get_running_loop().remove_reader(self._listener.fileno())
-            self._listener.close()
-
-    def _accept(self) -> None:
-        for _ in range(_ACCEPTS):
-            try:
-                connection, _ = self._listener.accept()
-            except ConnectionAbortedError:
-                continue
-            except OSError:  # none is left, or no descriptor
-                return
-            connection.setblocking(False)
-            self._gate.begin(connection, self._factory)
 
 
 async def _say(connection: socket.socket, error: OciError) -> None:

@@ -27,6 +27,10 @@ class Reason(Enum):
     CLOSED = "closed"  # nobody has the client's socket any more, so nobody can say who made it
     CERTIFICATE = "certificate"  # the certificate that it showed is of no member, or not of who asks
     UNKNOWN = "unknown"  # the kernel does not tell who made it
+    CONNECTIONS = "connections"  # it has too many connections, or all strangers together do
+    CPU = "cpu"  # it used up its share of the processor, and connects again
+    UNFINISHED = "unfinished"  # its unfinished heads or messages take too much memory, or too long
+    FRAMES = "frames"  # its WebSocket breaks the rules of agents
 
 
 LISTENERS = ("hostport", "nodeport", "peer", "admin")

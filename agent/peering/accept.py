@@ -14,7 +14,7 @@ from aiohttp import WSCloseCode, web
 
 from agent.heartbeat import Heartbeat, start_heartbeat
 from agent.oci.errors import RequestInvalid, Unavailable
-from agent.peering.websocket import PeerSocket
+from agent.peering.websocket import Consumption, PeerSocket, Unbounded
 
 PeerRequest = web.BaseRequest
 PeerResponse = web.StreamResponse
@@ -23,6 +23,9 @@ _GOODBYE_S = 1.0
 
 Upgraded = Callable[[PeerRequest], None]
 """Is called with each request that became a WebSocket. The connection has to end when the peer closes it."""
+
+Guarded = Callable[[PeerRequest, int], Consumption]
+"""Is called with each request that is about to become a WebSocket, and the size of its largest message."""
 
 Introduce = Callable[[Mapping[str, str]], Mapping[str, str]]
 """Gives the headers that say who this agent is, and prove it to whoever sent a request with these headers."""
@@ -59,6 +62,7 @@ class Acceptor:
         limits: AcceptLimits,
         sends: bool = True,
         upgraded: Upgraded = lambda _request: None,
+        guarded: Guarded = lambda _request, _message_max_bytes: Unbounded(),
         heartbeat: Heartbeat | None = None,
         introduction: Introduce = introduce_nothing,
     ) -> None:
@@ -66,6 +70,7 @@ class Acceptor:
         self._limits = limits
         self._sends = sends
         self._upgraded = upgraded
+        self._guarded = guarded
         self._heartbeat = heartbeat or Heartbeat()
         self._introduction = introduction
         self._open: dict[web.WebSocketResponse, PeerRequest] = {}
@@ -95,9 +100,10 @@ class Acceptor:
         self._open[websocket] = request
         self._of_address[address] += 1
         try:
+            consumption = self._guarded(request, self._limits.message_max_bytes)
             await websocket.prepare(request)
             self._upgraded(request)
-            socket = PeerSocket(websocket, answers_pings=self._sends)
+            socket = PeerSocket(websocket, answers_pings=self._sends, consumption=consumption)
             start_heartbeat(socket.kernel_socket, self._heartbeat)
             await converse(socket, address)
         except (TimeoutError, ConnectionError):

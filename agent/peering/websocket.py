@@ -8,7 +8,7 @@ import asyncio
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any
+from typing import Any, Protocol
 
 import aiohttp
 from aiohttp import web
@@ -29,10 +29,31 @@ class AnsweredWebSocket(aiohttp.ClientWebSocketResponse):
         self.headers: Mapping[str, str] = response.headers
 
 
+class Consumption(Protocol):
+    """What a client takes of this agent, and how much of it it may take."""
+
+    async def pay(self, cost_s: float) -> None:
+        """This much CPU time was spent for the client. Returns when it may have more."""
+
+    def taken(self, message_bytes: int) -> None:
+        """A message that came was taken."""
+
+
+class Unbounded:
+    """The `Consumption` of a client that may take what it likes."""
+
+    async def pay(self, cost_s: float) -> None:
+        """Nothing to wait for."""
+
+    def taken(self, message_bytes: int) -> None:
+        """Nothing to do."""
+
+
 class PeerSocket:
     """An open WebSocket. The `Dialer`'s caller, or the `Acceptor`, closes it.
 
-    ``answers_pings``: false if this end must send nothing. A ping then ends the connection.
+    ``answers_pings``: false if this end must send nothing. A ping then ends the connection. ``consumption``:
+    what the peer takes of this agent.
     """
 
     def __init__(
@@ -40,8 +61,10 @@ class PeerSocket:
         websocket: aiohttp.ClientWebSocketResponse | web.WebSocketResponse,
         *,
         answers_pings: bool = True,
+        consumption: Consumption | None = None,
     ) -> None:
         self._websocket = websocket
+        self._consumption = consumption or Unbounded()
         self._answers_pings = answers_pings
         self._window_started_s = float("-inf")
         self._control_frames = 0
@@ -79,11 +102,16 @@ class PeerSocket:
             message = await self._websocket.receive(timeout_s)
             if message.type is aiohttp.WSMsgType.BINARY:
                 data: bytes = message.data
+                self._consumption.taken(len(data))
                 return data
             if message.type not in _CONTROL_FRAMES or not self._admits_control_frame():
                 return None
             if message.type is aiohttp.WSMsgType.PING:
                 await self._pong(message.data)
+
+    async def pay(self, cost_s: float) -> None:
+        """This much CPU time was spent for the peer. Returns when it may have more."""
+        await self._consumption.pay(cost_s)
 
     async def send(self, message: bytes, timeout_s: float | None = None) -> None:
         """Send a message. Raises ConnectionError, and TimeoutError if the peer does not read it in time."""

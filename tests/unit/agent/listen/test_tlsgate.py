@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from agent.listen.accepting import Accepting
 from agent.listen.tlsgate import FailureLog, TlsGate
 from agent.peering.tls import PeerTls
 from agent.peering.tlsfailure import TlsFailure, TlsReason, TlsRefused
@@ -45,7 +46,10 @@ class Door:
         listener = socket.create_server(("127.0.0.1", 0))
         listener.setblocking(False)
         self.place = listener.getsockname()
-        self._accepting = self.gate.accept_from(listener, Greeting)
+        self._accepting = Accepting(
+            listener, Greeting, name="peer", bounds=None, open_now=lambda: 0, gate=self.gate
+        )
+        self._accepting.start()
 
     def connected(self) -> socket.socket:
         own = socket.create_connection(self.place)
