@@ -240,6 +240,7 @@ HANDSHAKES = (
     Handshake(name="not yet valid", certificate="early", expected="closed"),
     Handshake(name="of another CA", certificate="foreign", expected="closed"),
     Handshake(name="signed by itself", certificate="itself", expected="closed"),
+    Handshake(name="another member's, with the right signature", certificate="other", expected="403, closed"),
     Handshake(name="of a name that is no member", certificate="stranger", expected="403, closed"),
     Handshake(name="plain HTTP", certificate="plain", expected="426, closed"),
 )
