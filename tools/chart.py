@@ -32,7 +32,10 @@ BASE = REPOSITORY / "helm" / "values.schema.base.yaml"
 
 OWNED = {
     "node": "leave it out: the chart sets each node's own name and address",
-    "listen": "leave it out, and set the values `ports`, `network` and `metrics.address`",
+    "listen": "leave it out, and set the values `ports`, `network`, `listen` and `metrics.address`",
+    "peering.key": "leave it out, and set the value `peering.existingSecret`",
+    "peering.open": "leave it out, and set the value `peering.open`",
+    "peering.tls": "leave it out, and set the values `peering.tls`",
     "store": "leave it out, and set the values `containerd`",
     "membership": "leave it out: the agents find each other by a Service; see the values `membership`",
     "handover": "leave it out: the chart sets it",
@@ -274,8 +277,10 @@ docs/uninstall.md of the repository say how to install, to upgrade and to remove
 helm install shorthaul helm/shorthaul --namespace shorthaul --create-namespace
 ```
 
-One release serves a cluster: a second one is refused. A value that makes no sense is refused, and the message
-says what to write instead.
+The first installation makes the cluster's key, which nothing that Helm does later touches
+(docs/rotation.md). What renders without a cluster, such as Argo CD, names a Secret of its own in
+`peering.existingSecret`. One release serves a cluster: a second one is refused. A value that makes no sense
+is refused, and the message says what to write instead.
 
 ## Values
 

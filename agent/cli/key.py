@@ -3,11 +3,16 @@
 import argparse
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
-from agent.keyring import KeysInvalid, new_key, parse_keys, read_keys
+from agent.keyring import KeyRing, KeysInvalid, new_key, parse_keys, read_keys
 
 _NEW_MODE = 0o600
+_PIPE = Path("-")
+
+Change = Callable[[list[str]], list[str]]
+"""The lines of a key file, from those of before."""
 
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -52,7 +57,9 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         (show, _show),
         (token, _token),
     ):
-        action.add_argument("file", type=Path, metavar="FILE", help="the file with the key")
+        changes = action in (add, first, last)
+        also = "; -: keys come from standard input and go to standard output" if changes else ""
+        action.add_argument("file", type=Path, metavar="FILE", help=f"the file with the key{also}")
         action.set_defaults(run=run, run_action=run_action)
 
 
@@ -82,24 +89,41 @@ def _new(arguments: argparse.Namespace) -> None:
 
 
 def _add(arguments: argparse.Namespace) -> None:
-    _replace(arguments.file, [*_keys(arguments.file), new_key()])
-    _show(arguments)
+    _change(arguments.file, lambda keys: [*keys, new_key()])
 
 
 def _first(arguments: argparse.Namespace) -> None:
-    *others, last = _keys(arguments.file)
-    _replace(arguments.file, [last, *others])
-    _show(arguments)
+    _change(arguments.file, lambda keys: [keys[-1], *keys[:-1]])
 
 
 def _keep_first(arguments: argparse.Namespace) -> None:
-    _replace(arguments.file, _keys(arguments.file)[:1])
-    _show(arguments)
+    _change(arguments.file, lambda keys: keys[:1])
+
+
+def _change(path: Path, change: Change) -> None:
+    """Change a file, or what comes by a pipe: a Secret is changed so without a file on the way."""
+    if path != _PIPE:
+        _replace(path, change(_keys(path)))
+        _print_names(read_keys(path))
+        return
+    text = sys.stdin.read()
+    parse_keys(text)
+    changed = _lines(change(_key_lines(text)))
+    names = parse_keys(changed)
+    print(changed, end="")
+    _print_names(names, to_errors=True)
 
 
 def _show(arguments: argparse.Namespace) -> None:
-    for number, name in enumerate(read_keys(arguments.file).ids):
-        print(f"{name}  {'accepted' if number else 'signs, accepted'}")
+    _print_names(read_keys(arguments.file))
+
+
+def _print_names(ring: KeyRing, *, to_errors: bool = False) -> None:
+    for number, name in enumerate(ring.ids):
+        print(
+            f"{name}  {'accepted' if number else 'signs, accepted'}",
+            file=sys.stderr if to_errors else sys.stdout,
+        )
 
 
 def _token(arguments: argparse.Namespace) -> None:
@@ -110,13 +134,21 @@ def _token(arguments: argparse.Namespace) -> None:
 def _keys(path: Path) -> list[str]:
     """The lines of the file that are keys. Raises `KeysInvalid` and OSError."""
     read_keys(path)
-    lines = map(str.strip, path.read_text().splitlines())
+    return _key_lines(path.read_text())
+
+
+def _key_lines(text: str) -> list[str]:
+    lines = map(str.strip, text.splitlines())
     return [line for line in lines if line and not line.startswith("#")]
+
+
+def _lines(keys: list[str]) -> str:
+    return "".join(f"{key}\n" for key in keys)
 
 
 def _replace(path: Path, keys: list[str]) -> None:
     """Write the file anew, beside the old one: an agent that reads it meanwhile finds one of the two."""
-    text = "".join(f"{key}\n" for key in keys)
+    text = _lines(keys)
     parse_keys(text)
     status, path = path.stat(), path.resolve()
     new = path.with_name(f".{path.name}.{os.getpid()}")

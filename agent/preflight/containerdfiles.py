@@ -99,8 +99,14 @@ def look_at_told(node: ContainerdNode, release: str, *, started_s: float | None 
         kept=frozenset(name for name in files if node.tree.exists(node.certs_d / name / BACKUP)),
         exists=node.tree.exists(node.certs_d),
         release=release,
+        modes=_modes(node),
         changed_since=() if started_s is None else tuple(_changed_since(node, started_s)),
     )
+
+
+def _modes(node: ContainerdNode) -> dict[str, int]:
+    entries = node.directory.read().entries
+    return {name: each.mode for name, each in entries.items() if each.mode is not None}
 
 
 def _changed_since(node: ContainerdNode, started_s: float) -> Iterator[str]:

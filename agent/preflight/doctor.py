@@ -4,6 +4,7 @@ All looks have one deadline together. The questions to the agent go to its own s
 upgrade this pod's agent is asked and not the other one.
 """
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from agent.preflight import answering, apiserver, resolving
 from agent.preflight.agentword import agent_parts, around, zone_label
 from agent.preflight.authority import who_decides
 from agent.preflight.canaries import canaries
+from agent.preflight.certificates import certificate, look_at_certificate
 from agent.preflight.check import Check
 from agent.preflight.clocks import clock
 from agent.preflight.containerdfiles import (
@@ -31,10 +33,13 @@ from agent.preflight.containerdfiles import (
 )
 from agent.preflight.daemon import SocketFacts, daemon, look_at_socket
 from agent.preflight.gather import Unknown, gather
+from agent.preflight.keys import KeyFacts, key_file, look_at_key
+from agent.preflight.openings import openings
 from agent.preflight.pages import AgentPages
 from agent.preflight.ports import Listener
 from agent.preflight.reach import peers_reached
 from agent.preflight.registries import ToldContainerd, told
+from agent.preflight.tokens import Told, tokens
 
 AT_MOST_S = 9.0
 _PAGE_S = 4.0
@@ -80,6 +85,12 @@ def _looks(target: DoctorTarget) -> dict[str, Callable[[], Any]]:
         "fallbacks": lambda: _ask_fallbacks(settings, node),
         "names": lambda: resolving.resolve(resolving.registry_names(_files(node))),
     }
+    key = settings.peering.key
+    if key is not None:
+        looks["key"] = lambda: look_at_key(key)
+    tls = settings.peering.tls
+    if tls is not None:
+        looks["certificate"] = lambda: look_at_certificate(tls)
     store, kubernetes = settings.store, settings.membership.kubernetes
     if isinstance(store, ContainerdStore):
         looks["socket"] = lambda: look_at_socket(store.socket, store.namespace, proc=target.proc)
@@ -93,16 +104,21 @@ def judge(target: DoctorTarget, found: Mapping[str, Any]) -> tuple[Check, ...]:
     settings, at_host_port = target.settings, found["at host port"]
     socket = found.get("socket")
     kubernetes = settings.membership.kubernetes
+    containerd = _told(target, socket)
     host_port = answering.host_port(settings.listen.hostport, target.name, found["host port"], at_host_port)
     return (
         *agent_parts(found["ready"]),
         *(daemon(socket) if socket is not None else ()),
         content(found["content"]),
-        *told(_told(target, socket), lambda host: name_of(host, settings)),
+        *told(containerd, lambda host: name_of(host, settings)),
+        *shown_tokens(settings, containerd, found.get("key")),
         host_port,
         _node_port(settings, found),
         *_fallbacks(found["fallbacks"]),
         *canaries(found["flows"]),
+        *key_file(found.get("key"), is_open=settings.peering.open),
+        *certificate(found.get("certificate"), time.time()),
+        *openings(settings),
         *resolving.resolved(found["names"]),
         *apiserver.api_server(found.get("api server"), "" if kubernetes is None else kubernetes.service),
         *peers_reached(found["reach"], settings.listen.peer.port),
@@ -136,6 +152,20 @@ def _told(target: DoctorTarget, socket: SocketFacts | Unknown | None) -> ToldCon
         )
     except OSError as error:
         return Unknown(why=f"{error.filename or node.certs_d}: {(error.strerror or str(error)).lower()}")
+
+
+def shown_tokens(settings: Settings, containerd: ToldContainerd | Unknown, key: Any) -> tuple[Check, ...]:
+    """What containerd shows to the agents, if both ends are known. ``key``: see `look_at_key`."""
+    if isinstance(containerd, Unknown) or not isinstance(key, KeyFacts):
+        return ()
+    shown_to = Told(
+        certs_d=str(containerd.certs_d),
+        files={name: each for name, each in containerd.files.items() if not containerd.drops(each)},
+        modes=containerd.modes,
+        name_of=lambda host: name_of(host, settings),
+        pod_network=settings.node.pod_network,
+    )
+    return tokens(shown_to, key.ring)
 
 
 def _files(node: ContainerdNode) -> Any:

@@ -29,7 +29,7 @@ class ToldContainerd:
     it is on: the lines, for the file ``config``. ``restart``: how containerd is restarted, in words.
     ``files``: the hosts.toml files by the name of their directory. ``kept``: the directories that have the
     copy that ``configure`` makes of a file of another owner. ``changed_since``: the files of containerd's
-    configuration that were changed after it started.
+    configuration that were changed after it started. ``modes``: who may read each of ``files``.
     """
 
     certs_d: Path
@@ -42,6 +42,7 @@ class ToldContainerd:
     exists: bool = True
     changed_since: tuple[str, ...] = ()
     release: str = ""
+    modes: Mapping[str, int] = field(default_factory=dict)
 
     def drops(self, file: HostsFile) -> str:
         """Why this containerd drops a file. Empty if it does not."""

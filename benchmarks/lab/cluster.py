@@ -288,6 +288,7 @@ class Cluster:
         self.members.write_text("[]")
         self.key = self.folder / "cluster.key"
         self.key.write_text(new_key())
+        self.key.chmod(0o600)
         try:
             self._make()
         except BaseException:

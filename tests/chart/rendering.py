@@ -16,6 +16,9 @@ CHART = REPOSITORY_ROOT / "helm" / "shorthaul"
 OLDEST, NEWEST = "1.24", "1.36"
 VERSIONS = (OLDEST, "1.28", "1.33", NEWEST)
 
+WITH_KEY: dict[str, Any] = {"peering": {"existingSecret": "shorthaul-key"}}
+"""What all rendering needs that asks no cluster. The name is that of the chart's own Secret."""
+
 Values = Mapping[str, Any]
 Manifest = dict[str, Any]
 
@@ -30,7 +33,11 @@ def rendered(
     values: Values | None = None, version: str = NEWEST, *, name: str = "shorthaul"
 ) -> dict[str, str]:
     """The text of each template. Raises `helm_python.HelmError`."""
-    return _rendered(json.dumps(values or {}), version, name)
+    return _rendered(_text(values), version, name)
+
+
+def _text(values: Values | None) -> str:
+    return json.dumps(merged(WITH_KEY, values or {}))
 
 
 @cache
@@ -46,12 +53,12 @@ def manifests(
     values: Values | None = None, version: str = NEWEST, *, name: str = "shorthaul"
 ) -> list[Manifest]:
     """All objects of a release. They are the same ones each time: don't change them."""
-    return [each for each in _manifests(json.dumps(values or {}), version, name) if not hook(each)]
+    return [each for each in _manifests(_text(values), version, name) if not hook(each)]
 
 
 def hooks(values: Values | None = None, version: str = NEWEST, *, name: str = "shorthaul") -> list[Manifest]:
     """The objects that Helm makes for a moment only."""
-    return [each for each in _manifests(json.dumps(values or {}), version, name) if hook(each)]
+    return [each for each in _manifests(_text(values), version, name) if hook(each)]
 
 
 def hook(manifest: Manifest) -> str:

@@ -21,6 +21,19 @@ SAMPLES: dict[str, dict[str, Any]] = {
             "dropIn": True,
         }
     },
+    "registries that decide": {
+        "config": {
+            "registries": {
+                "authorize": [
+                    {"match": "registry.example.com:5000", "by": "registry"},
+                    {"match": "ghcr.io/*", "by": "registry"},
+                    {"match": "quay.io/acme/*", "by": "registry"},
+                    {"match": "docker.io", "by": "mirror"},
+                    {"match": "late.example.com", "by": "registry"},
+                ]
+            }
+        }
+    },
     "nothing written": {"configure": {"enabled": False}},
     "no probe": {"probe": {"enabled": False}},
     "no right to nodes": {"membership": {"nodeLabels": False}},
@@ -42,6 +55,19 @@ SAMPLES: dict[str, dict[str, Any]] = {
             "cilium": True,
         },
         "metrics": {"enabled": True},
+    },
+    "open, for a lab": {"peering": {"open": True, "existingSecret": ""}},
+    "open for an upgrade": {"peering": {"open": True}},
+    "a key of one's own": {"peering": {"existingSecret": "my.key"}, "listen": {"localCallers": "containerd"}},
+    "certificates in a Secret": {"peering": {"tls": {"secretName": "agents-tls"}}},
+    "certificates from a driver": {
+        "peering": {
+            "tls": {
+                "volume": {"csi": {"driver": "csi.cert-manager.io", "readOnly": True}},
+                "name": "shorthaul.internal",
+            }
+        },
+        "listen": {"localCallers": "any"},
     },
     "part of the nodes": {
         "nodeSelector": {"pool": "a"},

@@ -82,6 +82,8 @@ def test_every_path_of_the_configuration_is_mounted(sample: str, tmp_path: Path)
         settings.store.root / "io.containerd.content.v1.content",
         settings.probe.hosts_dir,
         *([settings.placement.labels_file.parent] if settings.placement.labels_file else []),
+        *([settings.peering.key.parent] if settings.peering.key else []),
+        *([tls.certificate.parent, tls.key.parent, tls.ca.parent] if (tls := settings.peering.tls) else []),
     ]
     written = [
         settings.health.socket,

@@ -11,9 +11,11 @@ import pytest
 from agent.cli import main
 from agent.config.load import make_settings
 from agent.hosts.flavours import flavour
+from agent.keyring import new_key
 from agent.preflight.check import Status
 from agent.preflight.containerdfiles import find_containerd, look_at_told
-from agent.preflight.doctor import name_of
+from agent.preflight.doctor import name_of, shown_tokens
+from agent.preflight.keys import key_file, look_at_key
 from agent.preflight.registries import told
 from tests.chart.rendering import NODE, configuration, containers, environment
 from tests.chart.samples import SAMPLES
@@ -32,6 +34,11 @@ def test_no_fault_is_found_in_what_the_pod_itself_wrote(
     script = Template(container["args"][0]).safe_substitute(environment(container, NODE) | SERVICE)
     words = [word for word in shlex.split(script) if word != "--dry-run"]
     words[words.index("/host")] = str(tmp_path)
+    key = tmp_path / "keys"
+    key.write_text(f"{new_key()}\n")
+    key.chmod(0o400)
+    if "--key-file" in words:
+        words[words.index("/etc/shorthaul-key/keys")] = str(key)
     assert words[:3] == ["exec", "shorthaul", "configure"]
     kind = flavour(words[words.index("--flavour") + 1])
     certs_d = words[words.index("--certs-d") + 1] if "--certs-d" in words else str(kind.certs_d)
@@ -49,6 +56,12 @@ def test_no_fault_is_found_in_what_the_pod_itself_wrote(
     hosts_dir = Path(str(settings.probe.hosts_dir).replace("/host", str(tmp_path), 1))
     node = find_containerd(tmp_path, hosts_dir=hosts_dir)
     assert str(node.certs_d) == certs_d
-    found = told(look_at_told(node, "2.x"), lambda host: name_of(host, settings))
+    containerd = look_at_told(node, "2.x")
+    found = told(containerd, lambda host: name_of(host, settings))
     assert [check for check in found if check.status is not Status.GOOD] == []
+    if settings.peering.key is not None:
+        found = shown_tokens(settings, containerd, key_facts := look_at_key(key))
+        assert [check for check in found if check.status is not Status.GOOD] == []
+        assert (found != ()) is ("--key-file" in words)
+        assert [each.status for each in key_file(key_facts, is_open=False)] == [Status.GOOD]
     assert os.listdir(hosts_dir)  # noqa: PTH208

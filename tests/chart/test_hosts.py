@@ -8,6 +8,7 @@ import os
 import re
 import shlex
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -23,10 +24,13 @@ import yaml
 
 from agent.cli.commands import make_parser
 from agent.hosts.flavours import FLAVOURS, Flavour
+from agent.keyring import parse_keys
 from tests.chart.rendering import CHART, containers, hook, hooks, pod
 from tests.chart.samples import SAMPLES
 
 _WAIT_S = 60.0
+_KEYS = ("old-key-0123456789abcdefghijklmnopqrst\n", "new-key-ABCDEFGHIJKLMNOPQRSTUVWXYZ-9876\n")
+_KEY_DIRECTORY = "/etc/shorthaul-key"
 _CONFIG = """version = 2
 [plugins."io.containerd.grpc.v1.cri".registry]
   config_path = "/etc/containerd/certs.d"
@@ -53,10 +57,17 @@ class Node:
     def __post_init__(self) -> None:
         (self.folder / "run").mkdir()
         (self.folder / "host/etc/containerd/certs.d").mkdir(parents=True)
+        (self.folder / "key").mkdir()
+        self.key_file.write_text(_KEYS[0])
         command = self.folder / "bin" / "shorthaul"
         command.parent.mkdir()
         command.write_text(_COMMANDS)
         command.chmod(0o755)
+
+    @property
+    def key_file(self) -> Path:
+        """The cluster's key, as it is in the mounted Secret."""
+        return self.folder / "key/keys"
 
     @property
     def configured(self) -> str | None:
@@ -79,12 +90,16 @@ class Node:
         own.mkdir(exist_ok=True)
         self.written(pod).unlink(missing_ok=True)  # of a container that ran before in this pod
         (script,) = container["args"]
-        for place, stands_for in (("/run/shorthaul-pod", own), ("/run/shorthaul", self.folder / "run")):
+        for place, stands_for in (
+            ("/run/shorthaul-pod", own),
+            ("/run/shorthaul", self.folder / "run"),
+            (_KEY_DIRECTORY, self.folder / "key"),
+        ):
             script = script.replace(place, str(stands_for))
         script = script.replace("/host/", f"{self.folder / 'host'}/").replace(
             "--root /host ", f"--root {self.folder / 'host'} "
         )
-        script = script.replace("pause 10", "pause 0.1").replace("pause 60", "pause 0.1")
+        script = script.replace("pause 10", "pause 0.1")
         process = subprocess.Popen(
             [*container["command"], script],
             env={
@@ -104,6 +119,18 @@ class Node:
         """The file that the startup probe looks for."""
         *_, name = containers()["hosts"]["startupProbe"]["exec"]["command"]
         return self.folder / pod / Path(name).name
+
+
+def authorization(root: Path) -> list[str]:
+    """What containerd is to show to the NodePort."""
+    text = (root / "etc/containerd/certs.d/_default/hosts.toml").read_text()
+    found: list[str] = tomllib.loads(text)["host"]["http://192.0.2.7:30021"]["header"]["Authorization"]
+    return found
+
+
+def bearer(key: str) -> list[str]:
+    """The same, by the key."""
+    return [f"Bearer {parse_keys(key).service_tokens[0]}"]
 
 
 def wait(until: Callable[[], object]) -> None:
@@ -241,6 +268,8 @@ class TestWithTheRealCommands:
         told = tomllib.loads((root / "etc/containerd/certs.d/_default/hosts.toml").read_text())
         assert [*told["host"]] == ["http://127.0.0.1:30020", "http://192.0.2.7:30021"]
         assert told["host"]["http://127.0.0.1:30020"]["capabilities"] == ["pull", "resolve"]
+        assert authorization(root) == bearer(_KEYS[0])
+        assert "header" not in told["host"]["http://127.0.0.1:30020"]
         assert end(process) == [0]
         assert not list((root / "etc/containerd/certs.d").rglob("hosts.toml*"))
 
@@ -269,6 +298,43 @@ class TestWithTheRealCommands:
         end(process)
         assert other.read_text() == 'server = "https://registry-1.docker.io"\n'
 
+    def test_key_that_changes_brings_another_token_without_a_restart(self, node: Node, root: Path) -> None:
+        """As the kubelet does it: a link to a directory is replaced by one to another."""
+        folder = node.key_file.parent
+        for number, text in enumerate((_KEYS[0], _KEYS[0] + _KEYS[1], _KEYS[1] + _KEYS[0], _KEYS[1])):
+            (folder / f"..{number}").mkdir()
+            (folder / f"..{number}/keys").write_text(text)
+        node.key_file.unlink()
+        node.key_file.symlink_to("..data/keys")
+        (folder / "..data").symlink_to("..0")
+        process = node.start("a")
+        assert authorization(root) == bearer(_KEYS[0])
+        for number, key in ((1, _KEYS[0]), (2, _KEYS[1]), (3, _KEYS[1])):
+            (folder / "..new").symlink_to(f"..{number}")
+            (folder / "..new").rename(folder / "..data")
+            wait(lambda key=key: authorization(root) == bearer(key))  # type: ignore[misc]
+        end(process)
+        assert not list((root / "etc/containerd/certs.d").rglob("hosts.toml*"))
+
+    def test_key_that_is_no_use_leaves_the_token_until_it_is_one_again(self, node: Node, root: Path) -> None:
+        process = node.start("a")
+        checked = node.folder / "a/hosts.checked"
+        for text in ("", "too short\n"):
+            seen = checked.stat().st_mtime_ns
+            node.key_file.write_text(text)
+            wait(lambda seen=seen: checked.stat().st_mtime_ns > seen)  # type: ignore[misc]
+        assert process.poll() is None
+        assert authorization(root) == bearer(_KEYS[0])
+        node.key_file.write_text(_KEYS[1])
+        wait(lambda: authorization(root) == bearer(_KEYS[1]))
+
+    def test_mode_that_lets_others_read_the_token_is_mended(self, node: Node, root: Path) -> None:
+        node.start("a")
+        file = root / "etc/containerd/certs.d/_default/hosts.toml"
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600
+        file.chmod(0o644)
+        wait(lambda: stat.S_IMODE(file.stat().st_mode) == 0o600)
+
     def test_broken_file_of_another_tool_ends_nothing(self, node: Node, root: Path) -> None:
         process = node.start("a")
         other = root / "etc/containerd/certs.d/docker.io/hosts.toml"
@@ -283,7 +349,10 @@ class TestWithTheRealCommands:
         container = containers()["configure"]
         (script,) = container["args"]
         told = subprocess.run(
-            [*container["command"], script.replace("/host ", f"{root} ")],
+            [
+                *container["command"],
+                script.replace("/host ", f"{root} ").replace(_KEY_DIRECTORY, str(node.key_file.parent)),
+            ],
             env={"PATH": f"{node.folder / 'bin'}:{os.environ['PATH']}", "HOST_IP": "fd00::7"},
             capture_output=True,
             text=True,
@@ -309,9 +378,17 @@ class TestWithTheRealCommands:
         variables = {"HOST_IP": "192.0.2.7", "SHORTHAUL_LOCAL_SERVICE_HOST": "10.96.0.9"}
         assert len(commands) > len(FLAVOURS)
         for command in commands:
-            _, *words = shlex.split(Template(command.replace("/host ", f"{root} ")).substitute(variables))
+            here = command.replace("/host ", f"{root} ").replace(_KEY_DIRECTORY, str(node.key_file.parent))
+            _, *words = shlex.split(Template(here).substitute(variables))
             arguments = make_parser().parse_args(words)
             assert arguments.run(arguments) == 0, command
+
+
+def test_containerd_asks_registries_that_decide_for_tags_itself() -> None:
+    """Those alone that decide of every image: another rule before might say otherwise."""
+    (script,) = containers(SAMPLES["registries that decide"])["hosts"]["args"]
+    assert re.findall(r"--no-tags '([^']*)'", script) == ["registry.example.com:5000", "ghcr.io"]
+    assert "--no-tags" not in str(containers()["hosts"]["args"])
 
 
 def test_flavours_are_those_that_the_commands_know() -> None:

@@ -1,4 +1,4 @@
-"""``shorthaul doctor`` names sixteen faults, each made for real on real nodes, and nothing on a well one.
+"""``shorthaul doctor`` names eighteen faults, each made for real on real nodes, and nothing on a well one.
 
 What it says of each is the table in docs/doctor.md.
 """
@@ -109,9 +109,14 @@ def config_file(node: Node) -> Path:
     return containerd_of(node).folder / "config.toml"
 
 
-def configure(node: Node, *options: str) -> None:
+def configure(node: Node, *options: str, with_key: bool = True) -> None:
     place = ["--certs-d", str(containerd_of(node).certs), "--containerd-config", str(config_file(node))]
+    place += ["--key-file", str(key_file(node))] if with_key else []
     run([SHORTHAUL, "configure", *place, "--registry", REGISTRY, *options], netns=node.netns)
+
+
+def key_file(node: Node) -> Path:
+    return Path(node.settings["peering"]["key"])
 
 
 def doctor(node: Node, *options: str, before: tuple[str, ...] = ()) -> Seen:
@@ -260,6 +265,24 @@ def node_port_first(node: Node) -> Iterator[None]:
         configure(node)
 
 
+@contextlib.contextmanager
+def no_token(node: Node) -> Iterator[None]:
+    configure(node, "--nodeport", f"{node.address}:{NODE_PORT}", with_key=False)
+    try:
+        yield
+    finally:
+        configure(node)
+
+
+@contextlib.contextmanager
+def open_key(node: Node) -> Iterator[None]:
+    key_file(node).chmod(0o644)
+    try:
+        yield
+    finally:
+        key_file(node).chmod(0o600)
+
+
 def wrong_clock(folder: Path) -> tuple[str, ...]:
     """Words before a command that make its clock ten minutes fast."""
     library = folder / "ten-minutes.so"
@@ -400,6 +423,20 @@ FAULTS = (
         words="has the NodePort before the HostPort",
         serves=True,
     ),
+    Fault(
+        name="hosts.toml has no token",
+        make=_a1(no_token),
+        subject="the token",
+        words="none for the NodePort, which refuses containerd",
+        serves=True,
+    ),
+    Fault(
+        name="the key's file is open to every user",
+        make=_a1(open_key),
+        subject="the key's file",
+        words="is open to every user of this node",
+        serves=True,
+    ),
 )
 
 
@@ -416,8 +453,8 @@ def test_a_well_node_has_no_finding_and_looking_is_quick(cluster: Cluster) -> No
 
 
 @pytest.mark.timeout(900)  # eight restarts of agents and daemons, on a loaded machine
-def test_sixteen_of_sixteen_seeded_faults_are_named(cluster: Cluster) -> None:
-    assert len(FAULTS) == 16
+def test_eighteen_of_eighteen_seeded_faults_are_named(cluster: Cluster) -> None:
+    assert len(FAULTS) == 18
     rows, missed = [], []
     for number, fault in enumerate(FAULTS, start=1):
         node = cluster.node(fault.seen_from)
@@ -522,6 +559,7 @@ def _row(number: int, fault: str, finding: Mapping[str, Any], node: Node) -> str
         text = text.replace(f"{node.folder}/mounted.sock", "/run/containerd/containerd.sock")
         text = text.replace(f"{folder}/root", "/var/lib/containerd").replace(folder, "/etc/containerd")
         text = text.replace(str(node.folder), "/run/containerd")
+        text = text.replace(str(key_file(node)), "/etc/shorthaul-key/keys")
         text = re.sub(r"python[0-9.]* \(pid \d+\)", "python (pid 4711)", text)
         return text.replace("|", "\\|")
 

@@ -72,6 +72,14 @@ class Pod:
         every = [*self._spec.get("initContainers", []), *self._spec["containers"]]
         return next(each for each in every if each["name"] == name)
 
+    def replace(self, volume: str, path: str, content: bytes) -> None:
+        """Change a file of a volume that is no host path, as a kubelet does: by a rename."""
+        file = self.folder / "volumes" / volume / path
+        new = file.with_name(f".{path}")
+        new.write_bytes(content)
+        new.chmod(file.stat().st_mode & 0o777)
+        new.rename(file)
+
     def log(self, name: str) -> str:
         """What a container printed so far."""
         return (self.folder / f"{name}.log").read_text(errors="replace")
@@ -151,8 +159,10 @@ class Pod:
             return self._on_host(volume["hostPath"])
         folder = self.folder / "volumes" / name
         folder.mkdir(parents=True)
+        source = volume.get("secret") or volume.get("projected") or {}
         for path, content in files.get(name, {}).items():
             (folder / path).write_bytes(content)
+            (folder / path).chmod(source.get("defaultMode", 0o644))
         return folder
 
     def _on_host(self, path: Manifest) -> Path:

@@ -12,6 +12,7 @@ import yaml
 
 from benchmarks.lab.process import run
 from benchmarks.lab.registry import Registry
+from tests.chart.rendering import WITH_KEY
 from tools.package import CHART, Packed, PackingFailed, image_digest, pack, pinned
 
 _DIGEST = f"sha256:{'5' * 64}"
@@ -24,7 +25,7 @@ def packed(tmp_path_factory: pytest.TempPathFactory) -> Packed:
 
 def images(chart: helm_python.Chart) -> set[str]:
     """The images of the agents' pods."""
-    [text] = [text for path, text in chart.render({}).items() if path.endswith("/daemonset.yaml")]
+    [text] = [text for path, text in chart.render(WITH_KEY).items() if path.endswith("/daemonset.yaml")]
     spec = yaml.safe_load(text)["spec"]["template"]["spec"]
     return {each["image"] for each in (*spec["initContainers"], *spec["containers"])}
 

@@ -3,8 +3,10 @@
 import json
 import os
 import ssl
+import stat
 import subprocess
 import time
+import tomllib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +14,14 @@ from typing import Any
 
 import pytest
 
+from agent.keyring import new_key, parse_keys, read_keys
+from benchmarks.lab import kubeproxy
 from benchmarks.lab.apiserver import NODES, SLICES, ThreadedApiServer, node_object, slice_object
 from benchmarks.lab.apiserver import Pod as Endpoint
-from benchmarks.lab.cluster import REGISTRY, Cluster, Node, Place
+from benchmarks.lab.cluster import ADMIN_PORT, REGISTRY, SERVICE_PORT, Cluster, Node, Place
 from benchmarks.lab.containerd import Containerd
 from benchmarks.lab.image import build_image
+from benchmarks.lab.kubeproxy import Mode, NodeAddresses, Service
 from benchmarks.lab.network import inside
 from benchmarks.lab.process import LabError
 from tests.chart.rendering import containers, one
@@ -28,6 +33,8 @@ from tools.image import Built
 pytestmark = pytest.mark.timeout(3000)  # the first test waits until the images are built
 
 _TOKEN = b"a.token.of-the-pod"
+_NODE_PORT = 30021
+_READY = ["shorthaul", "ready", "--socket", "/run/shorthaul-pod/health.sock"]
 _LAYERS_BYTES = (300_000, 2_000_000)
 
 
@@ -69,7 +76,7 @@ def values(node: Node) -> dict[str, Any]:
             "configDirectory": str(folder),
             "certsDirectory": str(node.containerd.certs),
         },
-        "configure": {"registries": [REGISTRY], "endpoints": ["hostport"]},
+        "configure": {"registries": [REGISTRY], "endpoints": ["hostport", "nodeport"]},
         # Without a cgroup of its own this probe would watch the connections of all other tests, too.
         "config": {"probe": {"canary_interval_s": 2.0, "cgroup": str(node.cgroup)}},
     }
@@ -131,6 +138,7 @@ def stage(
     folder = cluster.folder / "pod"
     folder.mkdir()
     sweep_pods()
+    send_node_port(node)
     pod = Pod(
         f"shlab-{os.getpid()}-pod",
         rendered_pod(chosen),
@@ -145,6 +153,7 @@ def stage(
         },
         files={
             "config": {"agent.yaml": config},
+            "key": {"keys": cluster.key.read_bytes()},
             "token": {
                 "token": _TOKEN,
                 "ca.crt": (certificate / "ca.crt").read_bytes(),
@@ -180,6 +189,39 @@ def stage(
         pod.close()
 
 
+def send_node_port(node: Node) -> None:
+    """Have kube-proxy's rules send the node's NodePort to its own agent."""
+    assert node.netns is not None
+    service = Service(
+        namespace="images",
+        name="shorthaul",
+        port_name="mirror",
+        cluster_ip="10.96.0.50",
+        port=_NODE_PORT,
+        node_port=_NODE_PORT,
+        endpoints=(kubeproxy.Endpoint(ip=node.address, port=SERVICE_PORT, local=True),),
+    )
+    addresses = NodeAddresses(addresses=(node.address,), pod_cidrs=("10.244.0.0/16",))
+    kubeproxy.install(node.netns, kubeproxy.rules(Mode.IPTABLES, [service], addresses))
+
+
+def token_in(hosts_file: Path) -> str:
+    """What containerd shows to the NodePort."""
+    told = tomllib.loads(hosts_file.read_text())["host"]
+    (table,) = (table for url, table in told.items() if url.endswith(f":{_NODE_PORT}"))
+    (shown,) = table["header"]["Authorization"]
+    return str(shown)
+
+
+def until_all_use(stage: Stage, names: str, token: str) -> None:
+    """Wait until both agents have the keys of these names, and hosts.toml has the token."""
+    told = f"the cluster's key: {names}"
+    until(lambda: told in stage.pod.execute("agent", _READY), f"the pod's agent: {told}")
+    holder = stage.holder
+    until(lambda: told in holder.get("/readyz?verbose", port=ADMIN_PORT).body.decode(), f"the other: {told}")
+    until(lambda: token_in(stage.hosts_file) == token, "the token of the first key")
+
+
 def passes(pod: Pod, name: str, command: list[str]) -> bool:
     """Whether an exec probe passes now."""
     try:
@@ -197,6 +239,8 @@ def test_configure_writes_hosts_toml_and_keeps_what_was_there(stage: Stage) -> N
     text = stage.hosts_file.read_text()
     assert "http://127.0.0.1:30020" in text
     assert stage.owners.decode().splitlines()[0] in text
+    assert token_in(stage.hosts_file) == f"Bearer {read_keys(stage.cluster.key).service_tokens[0]}"
+    assert stat.S_IMODE(stage.hosts_file.stat().st_mode) == 0o600
 
 
 def test_agent_finds_its_peer_through_the_api_server(stage: Stage) -> None:
@@ -226,6 +270,36 @@ def test_doctor_in_the_pod_finds_nothing_wrong(stage: Stage) -> None:
     said = json.loads(stage.pod.execute("agent", ["shorthaul", "doctor", "--json"]))
     wrong = [each for each in said["findings"] if each["status"] != "ok"]
     assert wrong == []
+
+
+def test_key_is_there_for_who_needs_it_and_for_root_alone(stage: Stage) -> None:
+    for name in ("agent", "hosts"):
+        said = stage.pod.execute(name, ["stat", "--format", "%a %u", "/etc/shorthaul-key/keys"])
+        assert said.split() == ["400", "0"], name
+    with pytest.raises(LabError, match="No such file"):
+        stage.pod.execute("probe", ["ls", "/etc/shorthaul-key"])
+
+
+def test_key_changes_step_by_step_while_the_pods_run(stage: Stage, tmp_path: Path) -> None:
+    """Each step reaches the agents at another time; every pull comes from the peer all the same."""
+    refused = stage.node.metric("shorthaul_refused_total")
+    old = stage.cluster.key.read_text().strip()
+    new = new_key()
+    names = {key: parse_keys(key).signs.id for key in (old, new)}
+    for step, keys in enumerate(([old, new], [new, old], [new])):
+        text = "".join(f"{key}\n" for key in keys)
+        stage.cluster.key.write_text(text)
+        stage.pod.replace("key", "keys", text.encode())
+        names_now = ", ".join(names[key] for key in keys)
+        until_all_use(stage, names_now, f"Bearer {parse_keys(keys[0]).service_tokens[0]}")
+        built = build_image(tmp_path / str(step), layer_bytes=(50_000,), seed=20 + step)
+        reference = stage.cluster.registry.push(built, f"lab/step{step}", "v1")
+        stage.holder.pull(reference)
+        before = len(stage.cluster.registry.served())
+        stage.containerd.pull(reference)
+        asked = [path for _, method, path, _ in stage.cluster.registry.served()[before:] if method == "GET"]
+        assert [path for path in asked if "/blobs/" in path] == []
+    assert stage.node.metric("shorthaul_refused_total") == refused
 
 
 def test_containers_have_no_right_that_the_chart_does_not_name(stage: Stage) -> None:

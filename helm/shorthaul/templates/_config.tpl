@@ -6,6 +6,7 @@
 {{- /* In a pod on the pod network the kubelet asks the pod's address. */ -}}
 {{- $admin := or .Values.metrics.enabled (not $host) | ternary .Values.metrics.address "127.0.0.1" -}}
 {{- $listen := dict "admin" (include "shorthaul.endpoint" (list $admin .Values.ports.admin)) -}}
+{{- $_ := set $listen "local_callers" .Values.listen.localCallers -}}
 {{- if $host }}{{ $_ := set $listen "hostport" (printf "127.0.0.1:%d" (int .Values.ports.hostport)) }}{{ end -}}
 {{- $kubernetes := dict
       "service" (printf "%s-peers" (include "shorthaul.fullname" .))
@@ -23,6 +24,7 @@
       "listen" $listen
       "store" $store
       "membership" (dict "kubernetes" $kubernetes)
+      "peering" (include "shorthaul.peering" . | fromJson)
       "health" (dict "socket" "/run/shorthaul-pod/health.sock")
       "probe" $probe -}}
 {{- /* Of this release alone: agents of two releases would take the ports from each other for ever. */ -}}

@@ -77,6 +77,12 @@ volumeMounts:
   - {name: cgroup, mountPath: /sys/fs/cgroup, readOnly: true}
   - {name: content, mountPath: {{ printf "%s/io.containerd.content.v1.content" $paths.root | quote }}, readOnly: true}
   - {name: token, mountPath: /var/run/secrets/kubernetes.io/serviceaccount, readOnly: true}
+  {{- if include "shorthaul.keyed" . }}
+  {{- include "shorthaul.keyMount" . | nindent 2 }}
+  {{- end }}
+  {{- if include "shorthaul.tls" . }}
+  - {name: tls, mountPath: {{ include "shorthaul.tlsDirectory" . }}, readOnly: true}
+  {{- end }}
   {{- if not .Values.membership.nodeLabels }}
   - {name: labels, mountPath: /etc/podinfo, readOnly: true}
   {{- end }}

@@ -2,12 +2,14 @@
 
 import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from agent.cli.commands import run
-from agent.keyring import parse_keys, read_keys
+from agent.keyring import new_key, parse_keys, read_keys
 
 
 def test_new_file_has_one_key_that_only_its_owner_reads(
@@ -92,3 +94,31 @@ def test_key_is_reached_through_a_link_and_the_link_stays(tmp_path: Path) -> Non
     assert run(["key", "add", str(link)]) == 0
     assert link.is_symlink()
     assert len(read_keys(path).keys) == 2
+
+
+def piped(action: str, text: str) -> "subprocess.CompletedProcess[str]":
+    """Change keys that come by standard input."""
+    command = [str(Path(sys.executable).parent / "shorthaul"), "key", action, "-"]
+    return subprocess.run(command, input=text, capture_output=True, text=True, check=False)
+
+
+def test_rotation_by_a_pipe_prints_the_keys_and_nothing_else() -> None:
+    """A Secret is changed so: `get | shorthaul key add - >keys && put keys`."""
+    text, rings = f"# ours\n{new_key()}\n", []
+    for action in ("add", "first", "keep-first"):
+        said = piped(action, text)
+        text, ring = said.stdout, parse_keys(said.stdout)
+        assert [line.split()[0] for line in said.stderr.splitlines()] == list(ring.ids)
+        rings.append(ring.ids)
+    both, turned, alone = rings
+    assert turned == both[::-1]
+    assert alone == turned[:1]
+
+
+@pytest.mark.parametrize("text", ["", "too short\n"])
+def test_pipe_without_keys_is_an_error_and_prints_nothing(text: str) -> None:
+    """So that `&&` keeps what would come next from making the Secret empty."""
+    said = piped("add", text)
+    assert said.returncode == 1
+    assert said.stdout == ""
+    assert "hint:" in said.stderr

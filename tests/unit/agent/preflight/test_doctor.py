@@ -11,6 +11,7 @@ from agent.preflight.check import Status
 from agent.preflight.containerdfiles import find_containerd
 from agent.preflight.doctor import DoctorTarget, examine, judge, name_of
 from agent.preflight.gather import Unknown
+from agent.preflight.openings import CALLERS
 
 LISTEN = {
     "hostport": "127.0.0.1:1", "admin": "127.0.0.1:2", "peer": "10.0.0.1:30020", "nodeport": "10.0.0.1:30022",
@@ -48,8 +49,9 @@ def test_when_no_look_comes_back_nothing_is_a_success(tmp_path: Path) -> None:
         "at host port",
         "at node port",
     )
-    found = dict.fromkeys((*looks, "fallbacks", "names", "socket", "api server"), nothing)
-    checks = [check for check in judge(target(tmp_path), found) if check.name != "hosts.toml"]
+    found = dict.fromkeys((*looks, "fallbacks", "names", "socket", "api server", "key"), nothing)
+    by_the_settings = (CALLERS, "hosts.toml")
+    checks = [each for each in judge(target(tmp_path), found) if each.name not in by_the_settings]
     assert {check.status for check in checks} == {Status.BAD, Status.UNKNOWN}
 
 
