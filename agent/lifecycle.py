@@ -17,6 +17,7 @@ import socket
 import time
 from collections.abc import Coroutine
 from contextlib import suppress
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 
 import uvloop
@@ -161,6 +162,7 @@ async def _serve(parts: Parts, succession: Succession, stop: asyncio.Event) -> N
         if await _before(stop, succession.get_ready()):
             await succession.serve()
             await _say_what_is_served(parts)
+            _say_what_is_closed(parts)
             await stop.wait()
             await _drain(parts, succession)
     finally:
@@ -205,6 +207,18 @@ async def _say_what_is_served(parts: Parts) -> None:
             }
         },
     )
+
+
+def _say_what_is_closed(parts: Parts) -> None:
+    """The admin port is published, but nobody can have a token for it."""
+    admin = parts.settings.listen.admin
+    if parts.core.key is None and not ip_address(admin.host).is_loopback:
+        _log.warning(
+            "listen.admin is published at %s, but there is no key: from elsewhere only health and metrics "
+            "are answered",
+            admin,
+            extra={"fields": {"hint": "set peering.key, or let listen.admin be 127.0.0.1:9090"}},
+        )
 
 
 async def _drain(parts: Parts, succession: Succession) -> None:

@@ -48,15 +48,19 @@ def way_of(request: web.BaseRequest) -> Way:
 class Access:
     """Turns away who comes from elsewhere without the token. ``tokens``: those that are valid now.
 
-    ``refused``: is told of each who is turned away.
+    ``refused``: is told of each who is turned away. ``is_lost``: whether an agent, which proves that it is
+    one, asks what only the peer listener answers: it is told so.
     """
 
     tokens: Callable[[], Sequence[str]] = tuple
     refused: Callable[[Reason], None] = lambda _: None
+    is_lost: Callable[[web.BaseRequest], bool] = lambda _: False
 
     def refusal(self, request: web.BaseRequest, way: Way) -> Reason | None:
         """Why this request is turned away. None: it is not."""
         if way is not Way.ELSEWHERE or (request.path in OPEN and not request.query_string):
+            return None
+        if self.is_lost(request):
             return None
         reason = token_refusal(request.headers, self.tokens())
         if reason is not None:

@@ -24,6 +24,7 @@ from agent.app.outbound import Outbound
 from agent.config import Settings
 from agent.documents.times import Moment
 from agent.listen.http import HttpListener
+from agent.listen.lost import is_lost_agent
 from agent.members.problems import Problem
 
 
@@ -57,7 +58,11 @@ def make_admin(
     )
     return AdminServer(
         guard=core.guard,
-        access=Access(refused=partial(core.records.metrics.turned_away, "admin")),
+        access=Access(
+            tokens=lambda: () if core.key is None else core.key.ring.admin_tokens,
+            refused=partial(core.records.metrics.turned_away, "admin"),
+            is_lost=partial(is_lost_agent, core.gate),
+        ),
         socket=settings.health.socket,
         introduction=core.credentials.introduction("admin"),
         routes=[

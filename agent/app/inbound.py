@@ -22,6 +22,7 @@ from agent.listen.http import HttpListener, end_with_peer, guard_frames
 from agent.listen.judged import JudgedRequests
 from agent.listen.local import LocalContent
 from agent.listen.localclients import ContainerdCgroups, LocalClients
+from agent.listen.lost import is_lost_agent
 from agent.listen.names import RequestNames
 from agent.listen.prefetch import Prefetcher
 from agent.listen.recorder import Recorder
@@ -86,9 +87,10 @@ def make_inbound(
         own=core.own,
         local=clients,
         callers=settings.listen.local_callers,
-        tokens=lambda: (),
-        is_open=True,
+        tokens=lambda: () if core.key is None else core.key.ring.service_tokens,
+        is_open=settings.peering.open,
         refused=core.records.metrics.turned_away,
+        is_lost=partial(is_lost_agent, core.gate),
     )
     server = _make_server(settings, core, outbound, questions, reports, draining, doors)
     tls_failed = partial(core.records.metrics.tls_failed, ACCEPTED)

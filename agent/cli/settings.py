@@ -87,8 +87,7 @@ def key_file(environment: Mapping[str, str] = os.environ) -> Path | None:
     Raises `CommandError` if the settings have mistakes.
     """
     settings = _of_environment(environment)
-    found: Path | None = getattr(getattr(settings, "peering", None), "key", None)
-    return found
+    return None if settings is None else settings.peering.key
 
 
 def _of_environment(environment: Mapping[str, str]) -> Settings | None:

@@ -27,7 +27,8 @@ _TOKEN_HINT = (
 class Doors:
     """``tokens``: the service tokens that are valid now. ``open``: the NodePort asks for no token.
 
-    ``refused``: is told of each client that was turned away: the listener and the reason.
+    ``refused``: is told of each client that was turned away: the listener and the reason. ``is_lost``:
+    whether an agent, which proves that it is one, asks what only the peer listener answers.
     """
 
     def __init__(
@@ -39,6 +40,7 @@ class Doors:
         tokens: Callable[[], Sequence[str]],
         is_open: bool,
         refused: Callable[[str, Reason], None],
+        is_lost: Callable[[web.BaseRequest], bool] = lambda _request: False,
     ) -> None:
         self._own = own
         self._local = local
@@ -46,10 +48,13 @@ class Doors:
         self._tokens = tokens
         self._is_open = is_open
         self._refused = refused
+        self._is_lost = is_lost
 
     async def turned_away(self, request: web.BaseRequest) -> web.Response | None:
         """The answer to a client that is not let in: the last one on its connection. None: it is let in."""
         connection = connection_caller(request)
+        if connection.listener is RequestPath.NODEPORT and self._is_lost(request):
+            return None  # it is told that this is no listener for peers
         error = await self.refusal(connection, request.headers)
         if error is None:
             return None

@@ -19,7 +19,6 @@ from aiohttp import web
 from agent.holders.answering import QuestionDesk
 from agent.holders.wire import PATH as HOLDERS_PATH
 from agent.latency.receiver import ReportDesk
-from agent.latency.wire import PATH as LATENCY_PATH
 from agent.listen.caller import Caller, CallerKind
 from agent.listen.discovery import Discovery
 from agent.listen.doors import Doors
@@ -28,6 +27,7 @@ from agent.listen.exchange import Exchange
 from agent.listen.heads import API_VERSION, body_head, content_headers, not_modified, require_accepted
 from agent.listen.http import STOPPING, error_response, prove
 from agent.listen.local import LocalContent
+from agent.listen.lost import BETWEEN_AGENTS, CHANNELS
 from agent.listen.names import RequestNames
 from agent.listen.prefetch import Prefetcher
 from agent.listen.recorder import Recorder
@@ -47,9 +47,6 @@ from agent.transfer.sink import ClientGone, cut
 from topology.placement import NodeName
 
 _log = logging.getLogger("shorthaul.request")
-
-_CHANNELS = (HOLDERS_PATH, LATENCY_PATH)
-_BETWEEN_AGENTS = (*_CHANNELS, REACH_PATH)
 
 
 class OciServer:
@@ -139,7 +136,7 @@ class OciServer:
         self._refusals.turned_away(caller.listener.value, caller.address, refusal)
         response = error_response(refusal_error(refusal))
         response.headers.update(told_headers(refusal, time.time()))
-        if refusal.knows_key and request.raw_path in _CHANNELS:
+        if refusal.knows_key and request.raw_path in CHANNELS:
             response.headers.update(self._introduction(caller.listener.value))
         response.force_close()
         return response
@@ -159,7 +156,7 @@ class OciServer:
 
     def _introduce(self, exchange: Exchange, response: web.StreamResponse) -> None:
         """If a channel between agents is refused, say who does so."""
-        if exchange.request.raw_path in _CHANNELS and not response.prepared:
+        if exchange.request.raw_path in CHANNELS and not response.prepared:
             response.headers.update(self._introduction(exchange.caller.listener.value))
 
     async def _answer(self, exchange: Exchange) -> web.StreamResponse:
@@ -170,7 +167,7 @@ class OciServer:
         stopping = self._draining.refusal(caller, exchange.header("Range"), time.monotonic())
         if stopping is not None:
             raise stopping
-        if request.raw_path in _BETWEEN_AGENTS:
+        if request.raw_path in BETWEEN_AGENTS:
             return await self._between_agents(exchange)
         if request.method not in ("GET", "HEAD"):
             raise Unsupported(

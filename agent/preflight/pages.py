@@ -60,7 +60,12 @@ class AgentPages:
         words = head.split(maxsplit=2)
         if not head.startswith(b"HTTP/1.") or len(words) < 2 or not words[1].isdigit():
             raise AgentSilent(f"what answers at {self} does not speak HTTP")
-        return int(words[1]), body.decode(errors="replace")
+        status = int(words[1])
+        if status == 401:
+            raise AgentSilent(
+                f"the agent at {self} wants its admin token there; at health.socket it wants none"
+            )
+        return status, body.decode(errors="replace")
 
     def _exchange(self, page: str, until_s: float) -> bytes:
         with self._connected(until_s) as connection:

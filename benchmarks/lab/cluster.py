@@ -14,7 +14,7 @@ from typing import Any, Self
 
 import yaml
 
-from agent.keyring import new_key
+from agent.keyring import new_key, read_keys
 from benchmarks.lab.accounts import Account
 from benchmarks.lab.cgroups import make_cgroup, remove_cgroup, sweep_cgroups
 from benchmarks.lab.containerd import Containerd
@@ -191,7 +191,9 @@ class Node:
 
     def get(self, path: str, *, method: str = "GET", port: int = LOCAL_PORT, **headers: str) -> Reply:
         """One HTTP request to the agent from the node itself. Raises OSError if nobody answers."""
-        host = self.address if port in (SERVICE_PORT,) else self.loopback
+        host = self.address if port == SERVICE_PORT else self.loopback
+        if port == SERVICE_PORT:
+            headers = {"Authorization": f"Bearer {self._cluster.service_token}", **headers}
 
         def ask() -> Reply:
             connection = http.client.HTTPConnection(host, port, timeout=30)
@@ -289,6 +291,7 @@ class Cluster:
         self.key = self.folder / "cluster.key"
         self.key.write_text(new_key())
         self.key.chmod(0o600)
+        self.service_token = read_keys(self.key).service_tokens[0]
         try:
             self._make()
         except BaseException:

@@ -88,7 +88,8 @@ def configured(cluster: Cluster, node: Node) -> Iterator[str]:
     """The node's containerd, told by ``shorthaul configure``. The owner's file is as it was at the end."""
     text = OWNERS.format(cluster.registry.endpoint)
     hosts_file(node).write_bytes(text.encode())
-    said = shorthaul(node, "configure", "--registry", REGISTRY, "--nodeport", f"{node.address}:{NODE_PORT}")
+    node_port = ("--nodeport", f"{node.address}:{NODE_PORT}", "--key-file", str(cluster.key))
+    said = shorthaul(node, "configure", "--registry", REGISTRY, *node_port)
     try:
         yield said
     finally:

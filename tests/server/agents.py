@@ -19,6 +19,7 @@ from typing import Any, Self
 
 import yaml
 
+from agent.keyring import parse_keys
 from agent.oci.manifest import OCI_MANIFEST
 from agent.oci.origin import MARK
 from benchmarks.lab.cluster import metric_total
@@ -125,6 +126,11 @@ class Image:
         return digest_of(self.manifest)
 
 
+def service_proof() -> dict[str, str]:
+    """What another node's containerd sends to the NodePort."""
+    return {"Authorization": f"Bearer {parse_keys(KEY).service_tokens[0]}"}
+
+
 def make_image(*layers: bytes, note: str = "") -> Image:
     """An image of these layers; ``note`` makes otherwise equal ones differ."""
     config = json.dumps({"architecture": "amd64", "os": "linux", "author": note}).encode()
@@ -224,7 +230,8 @@ class Node:
     ) -> Reply:
         """One request on a connection of its own, with its whole reply."""
         with self.connection(port=port, timeout_s=timeout_s) as connection:
-            connection.request(method, path, body=body, headers=dict(headers or {}))
+            proof = service_proof() if port == SERVICE else {}
+            connection.request(method, path, body=body, headers={**proof, **(headers or {})})
             reply = connection.getresponse()
             return Reply(status=reply.status, headers=reply.headers, body=reply.read())
 

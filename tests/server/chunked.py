@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+from .agents import SERVICE, service_proof
 from .wire import request_bytes
 
 _RETRIES_MAX = 3  # openings without a byte in between
@@ -105,6 +106,7 @@ class _Response:
         self.status, self.left, self._buffer = 0, 0, b""
         try:
             headers = {} if first is None else {"Range": f"bytes={first}-"}
+            headers |= service_proof() if host[1] == SERVICE else {}
             self.sock.sendall(request_bytes(client.path, User_Agent=_USER_AGENT, **headers))
             self._read_head()
         except OSError:

@@ -16,8 +16,23 @@ import pytest
 
 from benchmarks.lab.process import Process
 
-from .agents import ADMIN, AT_MOST_S, LOCAL, PEER, SERVICE, Node, Site, digest_of, fresh_address, wait_for
+from .agents import (
+    ADMIN,
+    AT_MOST_S,
+    LOCAL,
+    PEER,
+    SERVICE,
+    Node,
+    Site,
+    digest_of,
+    fresh_address,
+    service_proof,
+    wait_for,
+)
+from .proofs import OPEN
 from .wire import Ending, connected, read_reply, read_to_end, request_bytes
+
+PEERING = OPEN  # some of these tests ask the peer listener, and are no peers
 
 _BIG_BYTES = 48 << 20  # more than the kernel's buffers of both sides take
 _LONG_S = 300.0
@@ -124,11 +139,13 @@ class Load:
                 thread.join()
 
     def _ask(self, port: int, keep: bool) -> None:
+        path = f"/v2/library/app/blobs/{digest_of(b'content')}"
+        proof = service_proof() if port == SERVICE else {}
         while not self._stop.is_set():
             try:
                 with self._node.connection(port=port, timeout_s=30) as connection:
                     for _ in range(5 if keep else 1):
-                        connection.request("GET", f"/v2/library/app/blobs/{digest_of(b'content')}")
+                        connection.request("GET", path, headers=proof)
                         reply = connection.getresponse()
                         body = reply.read()
                         self.results["good" if body == b"content" else f"{port}: {reply.status}"] += 1

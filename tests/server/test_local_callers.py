@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from agent.config import Endpoint
 from agent.flows.messages import NODE_HEADER
+from agent.probe.canary import CanaryConnection
 from benchmarks.lab.cgroups import make_cgroup, remove_cgroup
 
 from .agents import ADMIN, LOCAL, Node, Site
@@ -110,12 +112,15 @@ def test_only_roots_processes_in_containerds_cgroup_are_answered_also_after_it_w
     assert ask(node, cgroup=cgroup)[0] == 200
     assert [ask(node)[0], ask(node, uid=NOBODY, cgroup=cgroup)[0]] == [403, 403]
     assert "not in its cgroup" in ask(node)[2]
+    with CanaryConnection(Endpoint(host=node.address, port=LOCAL)) as canary:
+        answer = canary.request()
+    assert (answer.node, answer.cookie > 0) == ("a", True)
     first = cgroup.stat().st_ino
     remove_cgroup(cgroup)
     cgroup.mkdir()
     assert cgroup.stat().st_ino != first
     assert ask(node, cgroup=cgroup)[0] == 200
-    assert (refused(node, "cgroup"), refused(node, "user")) == (2, 1)
+    assert (refused(node, "cgroup"), refused(node, "user")) == (3, 1)
     assert "containerd's cgroup is answered" in node.ask("/readyz?verbose", port=ADMIN).body.decode()
 
 

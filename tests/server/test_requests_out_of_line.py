@@ -11,7 +11,7 @@ import pytest
 
 from tests.frames import frame
 
-from .agents import ADMIN, LOCAL, PEER, SERVICE, Node, Site, digest_of, wait_for
+from .agents import ADMIN, LOCAL, PEER, SERVICE, Node, Site, digest_of, service_proof, wait_for
 from .conftest import Shelf
 from .proofs import OPEN
 from .websocket import Closed, questioning, read_frame
@@ -248,7 +248,8 @@ def test_half_a_head_of_a_client_that_closes_is_closed_at_once(patient: Node, be
             for half in _HALVES:
                 socks.append(stack.enter_context(connected(patient.address, port)))
                 if before == "an answer":
-                    socks[-1].sendall(request_bytes("/livez" if port == ADMIN else "/v2/"))
+                    proof = service_proof() if port == SERVICE else {}
+                    socks[-1].sendall(request_bytes("/livez" if port == ADMIN else "/v2/", **proof))
                     assert read_reply(socks[-1]).status == 200
                 socks[-1].sendall(half)
                 socks[-1].shutdown(socket.SHUT_WR)

@@ -593,6 +593,7 @@ class Scene:
                 "local_callers": "any",  # in pods, too: what is asked here is which way a connection takes
                 **listen,
             },
+            "peering": {"open": True},
             "store": f"oci-layout://{self.layout}",
             "tags": {"share_imported": True},  # no registry had these images
             "latency": {"measure": False},

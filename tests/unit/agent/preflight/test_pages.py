@@ -96,3 +96,12 @@ def test_what_speaks_no_http_is_said_so(tmp_path: Path) -> None:
         pytest.raises(AgentSilent, match="does not speak HTTP"),
     ):
         AgentPages(admin=NOWHERE, path=tmp_path / "s").ask("/readyz", at_most_s=30)
+
+
+def test_an_agent_that_wants_a_token_is_told_apart_with_the_way_round_it() -> None:
+    with admin({"code": "UNAUTHORIZED", "message": "no", "hint": "h"}, status=401) as server:
+        pages = AgentPages(admin=endpoint(server.url))
+        with pytest.raises(
+            AgentSilent, match=r"wants its admin token there; at health\.socket it wants none"
+        ):
+            pages.ask("/readyz?verbose", at_most_s=30)
