@@ -7,6 +7,7 @@ client is served all the while. A case depends on its number alone, but for the 
 ``--only`` repeats one.
 """
 
+import os
 import sys
 
 from benchmarks.arguments import finish, make_console, make_parser, parse
@@ -15,7 +16,8 @@ from benchmarks.fuzz.run import Attacked, Verdict, attack
 from benchmarks.fuzz.site import running
 from benchmarks.report import Report
 
-_ADDRESSES = ("127.98.8.1", "127.98.8.2")
+_NETWORK = f"127.98.{os.getpid() % 250}"  # several runs may go on at once
+_ADDRESSES = (f"{_NETWORK}.1", f"{_NETWORK}.2")
 _GROWTH_MIB = 20.0
 
 

@@ -88,12 +88,15 @@ def listener(name: str, site: Site) -> Iterator[Attacked]:
     layer = site.mine[0]
     want = site.content[layer.partition("?")[0].rpartition("/")[2]]
 
+    def at(port: int) -> http.client.HTTPConnection:
+        return http.client.HTTPConnection(site.address, port, timeout=60, source_address=(site.other, 0))
+
     def pull(port: str) -> Callable[[], None]:
         def honest() -> None:
             headers = {
                 key.decode(): value.decode() for key, value in _PROOFS.get(port, _nothing)("GET", layer, ())
             }
-            connection = http.client.HTTPConnection(site.address, PORTS[port], timeout=60)
+            connection = at(PORTS[port])
             _ask(connection, layer, want, {"User-Agent": "containerd/2.1.9", **headers})
 
         return honest
@@ -117,7 +120,7 @@ def listener(name: str, site: Site) -> Iterator[Attacked]:
         )
     elif name in ("admin", "health"):
         corpus = Corpus(targets=_PAGES, prove=_PROOFS.get(name, _nothing))
-        at_tcp = partial(http.client.HTTPConnection, site.address, PORTS["admin"], timeout=60)
+        at_tcp = partial(at, PORTS["admin"])
         over = partial(_UnixConnection, site.health) if name == "health" else at_tcp
         yield Attacked(
             name=name,
@@ -143,7 +146,7 @@ def listener(name: str, site: Site) -> Iterator[Attacked]:
     else:
         path = site.folder / "probe.log"
         with probe_metrics(site.address, PROBE_PORT, path) as process:
-            at_probe = partial(http.client.HTTPConnection, site.address, PROBE_PORT, timeout=60)
+            at_probe = partial(at, PROBE_PORT)
             yield Attacked(
                 name=name,
                 connect=to_tcp(site.address, PROBE_PORT),

@@ -27,10 +27,14 @@ IMAGE = "library/app"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Site:
-    """The attacked agent. ``mine``, ``theirs``: paths of content that it has, and that its peer has."""
+    """The attacked agent. ``mine``, ``theirs``: paths of content that it has, and that its peer has.
+
+    ``other``: the peer's address, from which honest clients come.
+    """
 
     folder: Path
     address: str
+    other: str
     process: Process
     mine: tuple[str, ...]
     theirs: tuple[str, ...]
@@ -80,6 +84,7 @@ def running(address: str, other: str) -> Iterator[Site]:
         yield Site(
             folder=folder,
             address=address,
+            other=other,
             process=processes[0],
             mine=_paths(mine),
             theirs=_paths(theirs),
