@@ -11,7 +11,7 @@ import struct
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from aiohttp.web_protocol import RequestHandler
 
@@ -104,7 +104,9 @@ class BoundedConnection(RequestHandler):
         self._head_bytes = 0
         if self.bounds is not None:
             peer = transport.get_extra_info("peername")
-            self._address = peer[0] if peer else ""  # it has left already
+            self._address = peer[0] if peer else ""
+            if not peer:  # it has left: nobody's account
+                self._loop.call_soon(cast("asyncio.Transport", transport).abort)
             self.account = self.bounds.account_of(peer)
             self._deadline = self._loop.call_later(_HEAD_S, self._end_without_request)
         super().connection_made(transport)

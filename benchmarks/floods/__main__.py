@@ -32,18 +32,17 @@ def main() -> int:
     for flood in FLOODS:
         if arguments.only not in flood.name:
             continue
-        for member in (True,) if flood.member else (False, True):
-            limit = _FEW_DESCRIPTORS if "idle" in flood.name else None
-            with raised(at_peer=_PER_FLOOD, descriptors=limit) as stage:
-                outcome = measure(
-                    stage,
-                    flood,
-                    member=member,
-                    phase_s=3.0 if arguments.quick else 8.0,
-                    at_peer=stage.at_peer,
-                )
-            outcomes.append(outcome)
-            console.print(_line(outcome), highlight=False, soft_wrap=True)
+        limit = _FEW_DESCRIPTORS if "idle" in flood.name else None
+        with raised(at_peer=_PER_FLOOD, is_open=flood.member, descriptors=limit) as stage:
+            outcome = measure(
+                stage,
+                flood,
+                member=flood.member,
+                phase_s=3.0 if arguments.quick else 8.0,
+                at_peer=stage.at_peer,
+            )
+        outcomes.append(outcome)
+        console.print(_line(outcome), highlight=False, soft_wrap=True)
     console.print(_table(outcomes))
     if arguments.json:
         arguments.json.write_text(json.dumps([each.as_dict() for each in outcomes], indent=1))

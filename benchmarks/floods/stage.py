@@ -4,6 +4,7 @@ import hashlib
 import http.client
 import json
 import os
+import secrets
 import shutil
 import subprocess
 import sys
@@ -60,13 +61,18 @@ class Stage:
 
 
 @contextmanager
-def raised(*, at_peer: int, descriptors: int | None = None) -> Iterator[Stage]:
-    """The stage. ``at_peer``: how many contents only the peer has. ``descriptors``: the agent's limit."""
+def raised(*, at_peer: int, is_open: bool, descriptors: int | None = None) -> Iterator[Stage]:
+    """The stage. ``at_peer``: how many contents only the peer has. ``descriptors``: the agent's limit.
+
+    ``is_open``: no agent asks for a proof, so whoever says that it is one is one, as if it had the key.
+    """
     folder = make_folder("shlab", "floods-")
     first = _NETWORK.format(pid=os.getpid() % 250)
     victim, peer, member, stranger, sink = (f"{first}{last}" for last in (1, 2, 3, 4, 5))
     members = folder / "peers.yaml"
     names = {"victim": victim, "peer": peer, "member": member}
+    (folder / "cluster.key").touch(0o600)
+    (folder / "cluster.key").write_text(f"{secrets.token_hex(32)}\n")
     members.write_text(
         yaml.safe_dump(
             [
@@ -80,7 +86,7 @@ def raised(*, at_peer: int, descriptors: int | None = None) -> Iterator[Stage]:
         local, large = (_put(folder / "victim", size_bytes) for size_bytes in (_SMALL_BYTES, _LARGE_BYTES))
         held = [_put(folder / "peer", _SMALL_BYTES) for _ in range(at_peer)]
         for name in ("victim", "peer"):
-            command = _command(folder, name, names[name], members)
+            command = _command(folder, name, names[name], members, is_open=is_open)
             limit = [] if name == "peer" or descriptors is None else ["prlimit", f"--nofile={descriptors}"]
             processes.append(Process([*limit, *command], log=folder / f"{name}.log"))
         sink_command = [sys.executable, "-m", "benchmarks.floods.sink", sink, str(PEER)]
@@ -105,7 +111,7 @@ def raised(*, at_peer: int, descriptors: int | None = None) -> Iterator[Stage]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _command(folder: Path, name: str, address: str, members: Path) -> list[str]:
+def _command(folder: Path, name: str, address: str, members: Path, *, is_open: bool) -> list[str]:
     config = folder / f"{name}.yaml"
     config.write_text(
         yaml.safe_dump(
@@ -120,6 +126,7 @@ def _command(folder: Path, name: str, address: str, members: Path) -> list[str]:
                 },
                 "store": f"oci-layout://{folder / name}",
                 "membership": {"static": str(members)},
+                "peering": {"open": True} if is_open else {"key": str(folder / "cluster.key")},
                 "scrub": {"bytes_per_s": 0},
             }
         )

@@ -134,6 +134,17 @@ def test_a_stranger_that_connects_again_and_again_is_dropped_by_the_kernel_and_n
     wait_for(lambda: not is_banned(), "the ban ends")
 
 
+def test_clients_that_leave_before_they_are_served_leave_nothing_open(node: Node) -> None:
+    before, source = held(node, "peer"), fresh_address()
+    for _ in range(400):
+        with idle_connections(node, PEER, [source], 1) as opened:
+            for sock in opened:
+                sock.send(request_bytes("/v2/"))  # and reset
+    assert held(node, "peer") <= before + _STRANGER_MAX
+    wait_for(lambda: held(node, "peer") <= before, "all are closed")
+    require_others_are_served(node)
+
+
 def test_a_head_without_end_is_cut(node: Node) -> None:
     before = refused(node, "unfinished")
     with connected(node.address, PEER, source=fresh_address()) as sock, suppress(OSError):
