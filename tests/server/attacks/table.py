@@ -309,6 +309,10 @@ def _table() -> tuple[Attack, ...]:
         )
     )
     rows += [
+        Attack(group=_TOKEN, name=name, send=send, expected=at((Door.NODEPORT,), got))
+        for name, send, got in TOKENS
+    ]
+    rows += [
         Attack(group=_BROWSER, name=name, send=send, expected=at(EVERY, got)) for name, send, got in PAGES
     ]
     return tuple(rows)
