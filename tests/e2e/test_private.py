@@ -191,7 +191,7 @@ def _paths(private: Private) -> Iterator[str]:
             yield f"/v2/{private.repository}/{what}{query}"
 
 
-@pytest.mark.parametrize("listener", ["peer"])
+@pytest.mark.parametrize("listener", ["peer", "nodeport"])
 def test_other_listeners_refuse_a_stranger(made: Stage, solo: Private, listener: str) -> None:
     holder, stranger = made.holder, made.pullers["2.1"]
     port = {"peer": holder.peer_port, "nodeport": SERVICE_PORT}[listener]
