@@ -18,7 +18,7 @@ _HEAD = (
     "requests are those of an honest client of that door (with its token or signature) but for what "
     "the row names. The HostPort's clients run as root; who is let in there otherwise is held by "
     "`tests/server/test_local_callers.py`, and the admin port from elsewhere than loopback by "
-    "`tests/unit/agent/admin/test_access.py`.",
+    "`tests/server/test_admin_access.py`.",
 )
 
 _GROUPS = {
