@@ -115,7 +115,7 @@ class HttpListener:
             keepalive_timeout=settings.idle_s,
             max_line_size=settings.head_max_bytes,
             max_field_size=settings.head_max_bytes,
-            lingering_time=1.0,
+            lingering_time=1.0 if bounds is None else 0.0,  # a body in single bytes costs the loop seconds
             auto_decompress=False,  # bodies are thrown away, and a bomb stays small
             read_bufsize=_BODY_BYTES,
         )
