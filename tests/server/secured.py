@@ -4,8 +4,10 @@ With ``SHORTHAUL_TEST_TLS=1`` in the environment every agent and impostor of tes
 all faults of transfers can be tried with it. The tests that run always have some of them.
 """
 
+import atexit
 import functools
 import os
+import shutil
 import ssl
 from pathlib import Path
 from typing import Any
@@ -32,6 +34,7 @@ def tls_settings(folder: Path, name: str | None = None) -> dict[str, Any]:
 def shared_folder() -> Path:
     """One certificate for all agents of this run of the tests."""
     folder = make_folder("shlab", "secured-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return Authority(folder).issue(folder / "agents", f"DNS:{NAME}")
 
 
