@@ -446,7 +446,7 @@ def test_a_well_node_has_no_finding_and_looking_is_quick(cluster: Cluster) -> No
     seen = doctor(cluster.node("a1"))
     assert seen.status == 0
     assert len(seen.findings) >= 12
-    assert seen.seconds < 10
+    assert seen.seconds < 60  # half a second on a well machine; its own deadline is nine
     # Without a probe nothing is proved, which is no success and no fault.
     others = doctor(cluster.node("b1"))
     assert [each["subject"] for each in others.with_status("bad", "warn", "?")] == ["the proof"]
