@@ -78,7 +78,10 @@ def values(node: Node) -> dict[str, Any]:
         },
         "configure": {"registries": [REGISTRY], "endpoints": ["hostport", "nodeport"]},
         # Without a cgroup of its own this probe would watch the connections of all other tests, too.
-        "config": {"probe": {"canary_interval_s": 2.0, "cgroup": str(node.cgroup)}},
+        "config": {
+            "probe": {"canary_interval_s": 2.0, "cgroup": str(node.cgroup)},
+            "registries": {"authorize": [{"match": "*", "by": "mirror"}]},  # all of them are public
+        },
     }
 
 
