@@ -78,8 +78,9 @@ def cluster() -> Iterator[Cluster]:
         assert chunks is not None
         chunks.fetch_in_chunks(_CHUNK_BYTES, at_once=4)
         holders = [made.node(name) for name in _HOLDERS]
+        asking = [made.node(name) for name in _ASKING]
         for name in _HOLDERS:
-            introduce(made.node(name), ())
+            introduce(made.node(name), asking)  # not to each other; they answer only whom they know
         for name in _ASKING:
             introduce(made.node(name), holders)
         made.start_agents()
