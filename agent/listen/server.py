@@ -136,7 +136,7 @@ class OciServer:
         self._refusals.turned_away(caller.listener.value, caller.address, refusal)
         response = error_response(refusal_error(refusal))
         response.headers.update(told_headers(refusal, time.time()))
-        if refusal.knows_key and request.raw_path in CHANNELS:
+        if refusal.knows_key and request.raw_path in BETWEEN_AGENTS:
             response.headers.update(self._introduction(caller.listener.value))
         response.force_close()
         return response

@@ -16,10 +16,11 @@ from types import TracebackType
 from typing import Any, Self
 
 import aiohttp
+from multidict import CIMultiDict
 from yarl import URL
 
 from agent.heartbeat import Heartbeat, start_heartbeat
-from agent.members.introduction import PEER_LISTENER, Answer
+from agent.members.introduction import PEER_LISTENER, Answer, Introduction
 from agent.members.member import Peer
 from agent.observe.refusals import Reason
 from agent.peering.credentials import Credentials, Introduced
@@ -77,12 +78,13 @@ class Exhausted(OwnFault):
 class NotAccepted(OwnFault):
     """The peer refuses this node's proof, and as far as is known that is not the peer's fault.
 
-    ``ahead_s``: how far the peer's clock is ahead of this node's, if it said so.
+    ``ahead_s``: how far the peer's clock is ahead of this node's, if it said so. ``who``: who it says it is.
     """
 
-    def __init__(self, message: str, ahead_s: float | None = None) -> None:
+    def __init__(self, message: str, ahead_s: float | None = None, who: Introduction | None = None) -> None:
         super().__init__(message)
         self.ahead_s = ahead_s
+        self.who = who
 
 
 class CutOff(OwnFault):
@@ -325,7 +327,8 @@ class Dialer:
             unlisted=told.reason is Reason.NOT_A_MEMBER,
         )
         if self.acceptance.refused(peer.name, refusal):
-            raise NotAccepted(f"{peer.name} {refusal.words}", told.ahead_s)
+            who = self.credentials.introduced(CIMultiDict(headers))
+            raise NotAccepted(f"{peer.name} {refusal.words}", told.ahead_s, who)
 
     def _answer(self, error: Exception) -> Answer | None:
         """What answered, if a WebSocket could not be opened because of that."""

@@ -15,10 +15,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from multidict import CIMultiDict
+
 from agent.documents.reach import NO_TLS, OTHER, OWN, REFUSED, SILENT, ReachEntry
 from agent.members.member import Peer
 from agent.members.roster import Roster
 from agent.peering.connections import PeerConnection
+from agent.peering.credentials import Credentials
 from agent.peering.dial import Dialer, NotAccepted, NotCertified, NoTls, OwnFault, Unreachable
 from agent.peering.heads import Malformed
 from agent.peering.refused import read_refusal
@@ -145,6 +148,8 @@ class Reacher:
                 address=peer.authority,
                 reached=True,
                 returned=str(error)[:_WORDS_MOST],
+                called=None if error.who is None else error.who.name,
+                own=error.who is not None and error.who.instance == self._dialer.credentials.instance,
                 ahead_s=error.ahead_s,
             )
         except (OSError, TimeoutError, Malformed, ValueError) as error:
@@ -200,11 +205,11 @@ def _failure(error: Exception, at_most_s: float) -> _Failure:
 
 
 async def _question(connection: PeerConnection) -> dict[str, Any]:
-    """The peer's answer. Raises OSError, `Malformed`, and ValueError for one that is none."""
+    """The peer's answer. Raises OSError, `Malformed`, `NotAccepted`, and ValueError for one that is none."""
     head = await connection.request("GET", PATH, {})
     told = read_refusal(head.status, head.headers, 0.0)
     if told is not None:
-        raise ValueError(f"it {told.words}")
+        raise NotAccepted(f"it {told.words}", who=Credentials.introduced(CIMultiDict(head.headers)))
     if head.status != 200:
         raise ValueError(f"it does not know the question (status {head.status}): is its release older?")
     body = bytearray(head.first)
