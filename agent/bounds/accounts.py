@@ -10,7 +10,9 @@ is the address's: whoever stole the key can claim any name, and would have the s
 comes from a member's address and is not proven yet has an account of its own, as large as a member's: else a
 pod on that node could use up what its agent needs to connect.
 
-A light spender never waits for what the others of its pool owe. Pure. Times are seconds of one clock.
+A light spender never waits for what the others of its pool owe, and nobody for more than seconds. Where
+strangers together take more than their share, each of them has to be lighter to count as light: so twenty
+addresses do not get twenty shares. Pure. Times are seconds of one clock.
 """
 
 from collections.abc import Callable
@@ -22,7 +24,9 @@ from agent.bounds.share import Share
 
 _REMEMBERED_MAX = 4096
 _WAITS_S = 2.0  # who is refused takes this node for dead: rather let it wait
+_WAITS_MOST_S = 3.0  # for its own debt; for its pool's `_WAITS_S`, so that nobody is refused for others alone
 _LIGHT = 0.5  # who has this much of its burst left is no part of what its pool owes
+_CROWDED = 20.0  # times as much is charged to a stranger while strangers together owe something
 
 ACCEPT_S, HANDSHAKE_S, REQUEST_S = 0.000_1, 0.001, 0.000_3
 """What a connection, one with TLS, and a request cost, in CPU time. Reading and parsing is measured."""
@@ -84,7 +88,8 @@ class Account:
 
     def spend(self, cost_s: float, now_s: float) -> float:
         """Note that CPU time was spent for this client. Returns how long it has to wait for more."""
-        self.share.spend(cost_s, now_s)
+        crowded = self.stranger and self._pool.wait_s(now_s) > 0
+        self.share.spend(cost_s * _CROWDED if crowded else cost_s, now_s)
         self._pool.spend(cost_s, now_s)
         return self.wait_s(now_s)
 
@@ -106,8 +111,12 @@ class Accounts:
     def __init__(self, limits: Limits, *, member_at: Callable[[str], str | None], now_s: float) -> None:
         self._limits = limits
         self._member_at = member_at
-        self._strangers = Share(rate=limits.strangers_rate, burst_s=limits.strangers_burst_s, now_s=now_s)
-        self._members = Share(rate=limits.members_rate, burst_s=limits.members_burst_s, now_s=now_s)
+        self._strangers = Share(
+            rate=limits.strangers_rate, burst_s=limits.strangers_burst_s, now_s=now_s, wait_max_s=_WAITS_S
+        )
+        self._members = Share(
+            rate=limits.members_rate, burst_s=limits.members_burst_s, now_s=now_s, wait_max_s=_WAITS_S
+        )
         self._accounts: dict[tuple[bool, str], Account] = {}
         self._unfinished: set[Account] = set()
         self._unfinished_bytes = 0
@@ -147,11 +156,11 @@ class Accounts:
     def prove(self, account: Account, name: str, address: str, now_s: float) -> Account | None:
         """A connection of ``account`` from this address was proven to be that of this node.
 
-        Returns its account from now on: the node's if this is the node's own address. None: that one has too
-        many connections already.
+        Returns its account from now on: the node's if this is the node's own address, else the address's.
+        None: that one has too many connections already.
         """
         if self._member_at(address) != name:
-            name = address
+            name = self.place(address)
         if account.proven and account.name == name:
             return account
         proven = self._get(name, proven=True, stranger=False, now_s=now_s)
@@ -196,11 +205,12 @@ class Accounts:
             if len(self._accounts) >= _REMEMBERED_MAX:
                 self._forget(now_s)
             limits, pool = self._limits, self._strangers if stranger else self._members
-            share = (
-                Share(rate=limits.stranger_rate, burst_s=limits.stranger_burst_s, now_s=now_s)
+            rate, burst_s = (
+                (limits.stranger_rate, limits.stranger_burst_s)
                 if stranger
-                else Share(rate=limits.member_rate, burst_s=limits.member_burst_s, now_s=now_s)
+                else (limits.member_rate, limits.member_burst_s)
             )
+            share = Share(rate=rate, burst_s=burst_s, now_s=now_s, wait_max_s=_WAITS_MOST_S)
             account = Account(self, name, pool, share, proven=proven, stranger=stranger)
             self._accounts[proven, name] = account
         return account

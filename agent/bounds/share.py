@@ -3,15 +3,22 @@
 A spender may go into debt, and then waits until the debt is paid. Source: RFC 3290, 5.1.3 (token buckets).
 """
 
+import math
+
 
 class Share:
-    """``rate`` of one core in the long run, and ``burst_s`` seconds of CPU time at once."""
+    """``rate`` of one core in the long run, and ``burst_s`` seconds of CPU time at once.
 
-    __slots__ = ("_at_s", "_left_s", "burst_s", "rate")
+    ``wait_max_s``: nobody ever waits longer. A debt that would take more time to pay is let off: who spends
+    nothing any more should not wait for minutes, and least of all for what others spent.
+    """
 
-    def __init__(self, *, rate: float, burst_s: float, now_s: float) -> None:
+    __slots__ = ("_at_s", "_least_s", "_left_s", "burst_s", "rate")
+
+    def __init__(self, *, rate: float, burst_s: float, now_s: float, wait_max_s: float = math.inf) -> None:
         self.rate = rate
         self.burst_s = burst_s
+        self._least_s = -rate * wait_max_s
         self._left_s = burst_s
         self._at_s = now_s
 
@@ -25,7 +32,7 @@ class Share:
     def spend(self, cost_s: float, now_s: float) -> None:
         """Note that this much CPU time was spent."""
         self.left_s(now_s)
-        self._left_s -= cost_s
+        self._left_s = max(self._left_s - cost_s, self._least_s)
 
     def wait_s(self, now_s: float) -> float:
         """How long until nothing is owed."""

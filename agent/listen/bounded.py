@@ -58,12 +58,16 @@ class ClientBounds:
         if account is not None:
             self.accounts.left(account)
 
-    def refused(self, excess: Excess, address: str) -> None:
-        """A client at this address took too much. Logged once a minute: a flood must not fill the log."""
+    def refused(self, excess: Excess, address: str, *, proven: bool = False) -> None:
+        """A client at this address took too much. Logged once a minute: a flood must not fill the log.
+
+        ``proven``: it knows the key. Then it is not banned: it pays for what it asks, and many agents may
+        have one translated address, to which a node that drops their packets looks like a dead one.
+        """
         self.counted(excess)
         self._unlogged += 1
         now_s = time.monotonic()
-        if self.bans.refused(self.accounts.place(address), now_s):
+        if not proven and self.bans.refused(self.accounts.place(address), now_s):
             self.banned()
         if now_s - self._logged_s < _LOG_EVERY_S:
             return
@@ -141,7 +145,7 @@ class BoundedConnection(RequestHandler):
             return True
         proven = self.bounds.accounts.prove(self.account, name, self._address, time.monotonic())
         if proven is None:
-            self.bounds.refused(Excess.CONNECTIONS, self._address)
+            self.bounds.refused(Excess.CONNECTIONS, self._address, proven=True)
             return False
         if proven is not self.account:
             self.account.hold(-self._held_bytes)

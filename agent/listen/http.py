@@ -485,8 +485,7 @@ class _Server(web.Server):
         protocol = _Protocol(self, loop=self._loop, **self._kwargs)
         protocol.bounds, protocol.crowd = self.bounds, self
         protocol.path, protocol.watcher, protocol.respond = self.path, self.watcher, self.respond
-        protocol.clients, protocol.place = self.clients, self.place
-        protocol.clients, protocol.heard_tls = self.clients, self.heard_tls
+        protocol.clients, protocol.place, protocol.heard_tls = self.clients, self.place, self.heard_tls
         return protocol
 
 

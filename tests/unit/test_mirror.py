@@ -47,7 +47,6 @@ ELSEWHERE = {
     "agent/succession.py": "driven whole by tests/server/test_handover.py",
     "agent/lifecycle.py": "driven whole by tests/server/test_lifecycle.py",
     "agent/listen/accepting.py": "driven whole by tests/server/test_floods.py",
-    "agent/listen/bounded.py": "driven whole by tests/server/test_floods.py",
     "agent/listen/heads.py": "driven whole by tests/server/test_ranges.py and test_oci_pull.py",
     "agent/listen/http.py": "driven whole by tests/server/test_requests_out_of_line.py",
     "agent/listen/lost.py": "driven whole by tests/server/test_reloads.py and test_admin_access.py",

@@ -87,6 +87,65 @@ def test_strangers_together_have_one_share_and_a_light_one_does_not_wait_for_the
     assert light.spend(0.0001, 0.0) == 0
 
 
+def spent_each_second(group: list[Account], share: float, seconds: int, step_s: float = 0.1) -> float:
+    """Each wants this share of a core, and waits when it has to. Returns what all took of a core."""
+    took_s, free_s = 0.0, dict.fromkeys(group, 0.0)
+    for step in range(int(seconds / step_s)):
+        now_s = step * step_s
+        for account in group:
+            if free_s[account] <= now_s:
+                free_s[account] = now_s + account.spend(share * step_s, now_s)
+                took_s += share * step_s
+    return took_s / seconds
+
+
+def test_many_strangers_that_each_take_less_than_a_share_do_not_get_many_shares() -> None:
+    all_of = accounts()
+    group = [all_of.connected(f"10.6.0.{number}", 0.0) for number in range(20)]
+    assert spent_each_second(group, 0.09, 60) < 2 * LIMITS.strangers_rate
+
+
+def test_a_stranger_that_asks_a_few_times_does_not_wait_however_many_others_do() -> None:
+    all_of = accounts()
+    spent_each_second([all_of.connected(f"10.6.0.{number}", 0.0) for number in range(20)], 0.09, 60)
+    light = all_of.connected("10.5.0.1", 60.0)
+    assert [light.spend(0.000_7, 60.0) for _ in range(5)] == [0.0] * 5
+
+
+def test_after_a_long_rush_of_many_members_a_heavy_one_waits_for_seconds_and_not_for_minutes() -> None:
+    members = {f"10.0.1.{number}": f"node-{number}" for number in range(30)}
+    all_of = Accounts(LIMITS, member_at=members.get, now_s=0.0)
+    group = []
+    for address, name in members.items():
+        account = all_of.prove(all_of.connected(address, 0.0), name, address, 0.0)
+        assert account is not None
+        group.append(account)
+    assert spent_each_second(group, 0.03, 600, 0.5) == pytest.approx(0.9), "light ones do not wait"
+    assert 0 < group[0].spend(LIMITS.member_burst_s * 0.6, 600.0) <= 2
+    assert isinstance(all_of.admit("10.0.1.0", ACCEPT_S, 600.0), Account)
+
+
+def test_nobody_is_refused_for_what_others_owe_and_for_its_own_debt_not_for_long() -> None:
+    all_of = accounts()
+    for number in range(200):
+        all_of.connected(f"10.6.0.{number}", 0.0).spend(5.0, 0.0)
+    heavy = all_of.connected("10.5.0.1", 0.0)
+    heavy.spend(0.011, 0.0)
+    assert heavy.wait_s(0.0) <= 2
+    assert isinstance(all_of.admit("10.5.0.1", 0.0, 0.0), Account)
+    assert all_of.admit("10.6.0.1", 0.0, 0.0) is Excess.CPU
+    assert isinstance(all_of.admit("10.6.0.1", 0.0, 1.5), Account)
+
+
+def test_who_has_the_key_and_a_whole_ipv6_network_has_one_account() -> None:
+    all_of = accounts()
+    proven = {
+        all_of.prove(all_of.connected(address, 0.0), "node-a", address, 0.0)
+        for address in ("2001:db8::1", "2001:db8::2", "2001:db8::3")
+    }
+    assert len(proven) == 1
+
+
 def test_members_do_not_wait_for_what_strangers_owe() -> None:
     all_of = accounts()
     proven = all_of.prove(all_of.connected(MEMBER, 0.0), "node-a", MEMBER, 0.0)

@@ -21,6 +21,13 @@ def test_a_debt_is_paid_with_time_and_a_share_never_grows_beyond_its_burst() -> 
     assert share.left_s(1000.0) == pytest.approx(0.05)
 
 
+def test_what_would_take_longer_than_the_longest_wait_is_let_off() -> None:
+    share = Share(rate=0.1, burst_s=0.05, now_s=0.0, wait_max_s=2.0)
+    share.spend(100.0, 0.0)
+    assert share.wait_s(0.0) == pytest.approx(2.0)
+    assert share.wait_s(2.0) == pytest.approx(0)
+
+
 def test_a_clock_that_stands_still_gives_nothing() -> None:
     share = Share(rate=0.1, burst_s=0.05, now_s=10.0)
     share.spend(0.05, 10.0)
