@@ -85,6 +85,9 @@ class Accepting:
 
     def _accept(self) -> None:
         for _ in range(_AT_ONCE):
+            if self._gate is not None and len(self._opening) >= self._gate.most:
+                self._rest()  # whoever waits in the kernel takes this node for busy, and not for broken
+                return
             try:
                 connection, peer = self._listener.accept()
             except (BlockingIOError, InterruptedError):
@@ -151,10 +154,14 @@ class Accepting:
         self._lifted = None
         self._filter()
 
-    def _pause(self, error: OSError) -> None:
-        """There is no descriptor. What waits keeps waiting: trying at once would fail at once."""
+    def _rest(self) -> None:
+        """Accept no more for a moment."""
         self._loop.remove_reader(self._listener)
         self._paused = self._loop.call_later(_PAUSE_S, self.start)
+
+    def _pause(self, error: OSError) -> None:
+        """There is no descriptor. What waits keeps waiting: trying at once would fail at once."""
+        self._rest()
         now_s = time.monotonic()
         if now_s - self._logged_s >= _LOG_EVERY_S:
             self._logged_s = now_s

@@ -95,7 +95,9 @@ class _Allowance:
 class TlsGate:
     """Opens the connections of one listener with TLS.
 
-    ``is_member``: whether a member of the cluster has this address; others leave room for them.
+    ``is_member``: whether a member of the cluster has this address; others leave room for them. ``most``:
+    handshakes at once. Whoever accepts should wait before there are more: a client that is closed without a
+    word takes this node for a broken one.
     """
 
     def __init__(
@@ -111,7 +113,7 @@ class TlsGate:
         self._tls = tls
         self._is_member = is_member
         self._handshake_s = handshake_s
-        self._most = most
+        self.most = most
         self._strangers_most = strangers_most
         self._address_most = address_most
         self._strangers = _Allowance()
@@ -156,7 +158,7 @@ class TlsGate:
         if self._of_address[address] >= self._address_most:
             return False
         if self._is_member(address):
-            return self.opening < self._most
+            return self.opening < self.most
         return self.opening < self._strangers_most and self._strangers.admits(time.monotonic())
 
     async def _opened(self, connection: socket.socket, factory: Factory) -> None:

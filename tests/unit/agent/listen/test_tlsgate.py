@@ -103,6 +103,17 @@ async def test_a_client_with_a_good_certificate_gets_in(door: Make, good: ssl.SS
         assert made.counted == []
 
 
+async def test_a_member_waits_while_others_shake_hands_and_is_not_turned_away(
+    door: Make, good: ssl.SSLContext
+) -> None:
+    async with door(most=2, handshake_s=0.5) as made:
+        with made.connected(), made.connected():
+            await until(lambda: made.gate.opening == 2, "two that never say anything")
+            with await opened(good, made.connected()) as own:
+                assert await receive(own, 10) == b"hello"
+        assert made.counted == ["accepted silent"] * 2
+
+
 @pytest.mark.parametrize(
     ("valid", "reason"), [((-2 * DAY, -DAY), "expired"), ((DAY, 2 * DAY), "not_yet_valid")]
 )
