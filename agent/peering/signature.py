@@ -80,6 +80,8 @@ def parse_signature(header: str) -> Signature | None:
     key_id, sender, receiver, time_ms, nonce, mac = found.groups()
     if "%" in header:
         sender, receiver = unquote(sender, errors="replace"), unquote(receiver, errors="replace")
+        if not (sender.isprintable() and receiver.isprintable()):  # the end of a line, for one
+            return None
     return Signature(
         key_id=key_id,
         sender=NodeName(sender),

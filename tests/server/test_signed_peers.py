@@ -76,9 +76,9 @@ def test_wrong_clock_is_told_at_both_ends(site: Site) -> None:
     site.add_member("other", address)
     with Impostor(address, _has_another_clock, questioned=_has_another_clock):
         site.start()
-        said = r"its clock is (599|600) s ahead of this node's"
+        # Both in one answer: the impostor answers the greeting as if it accepted it, which takes it back once.
+        said = r"its clock is (599|600) s ahead of this node's.*by NTP"
         wait_for(lambda: re.search(said, _verbose(node)) is not None, "told where the clock is wrong")
-        assert "by NTP" in _verbose(node)
         assert node.transfers()["cooling"] == []
     for ahead_s, differs in ((-600, "600 s behind"), (600, "600 s ahead of")):
         reply = _ask_signed(node, b"content", ahead_s=ahead_s)

@@ -86,6 +86,7 @@ def test_other_headers_are_no_signature(header: str) -> None:
         lambda text: text[:-1],
         lambda text: text.replace("time=1", "time=-1"),
         lambda text: text.replace("node-a", "node\na"),
+        lambda text: text.replace("node-a", "node%0Aa"),
         lambda text: text.replace("node-a", "x" * 900),
         lambda text: f"{text}, {text}",
     ],
