@@ -76,7 +76,7 @@ def test_wrong_clock_is_told_at_both_ends(site: Site) -> None:
     site.add_member("other", address)
     with Impostor(address, _has_another_clock, questioned=_has_another_clock):
         site.start()
-        # Both in one answer: the impostor answers the greeting as if it accepted it, which takes it back once.
+        # In one answer: the impostor answers the greeting as if it accepted it, which takes this back once.
         said = r"its clock is (599|600) s ahead of this node's.*by NTP"
         wait_for(lambda: re.search(said, _verbose(node)) is not None, "told where the clock is wrong")
         assert node.transfers()["cooling"] == []
