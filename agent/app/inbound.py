@@ -206,6 +206,7 @@ def _make_server(
         remote=RemoteContent(
             puller=outbound.puller,
             sizes=sizes,
+            authorities=core.content.filtering.authorities,
             metrics=core.records.metrics,
             redirects=settings.transfer.mode == "redirect",
             address=core.credentials.redirect,

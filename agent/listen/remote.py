@@ -16,6 +16,7 @@ from agent.listen.relay import PartRelay, first_bytes_of, relay, sources_of
 from agent.members.member import Peer
 from agent.observe.metrics import Metrics
 from agent.observe.requests import Result
+from agent.oci.authority import Authorities
 from agent.oci.manifest import Manifest
 from agent.oci.ranges import select
 from agent.oci.reference import Addressed
@@ -28,7 +29,8 @@ from agent.transfer.peers import VERIFIED_BYTES
 class RemoteContent:
     """Answers from peers. ``redirects``: redirect clients to a peer if this agent need not see the bytes.
 
-    ``address``: makes the address at which a client may fetch a path from a peer.
+    ``address``: makes the address at which a client may fetch a path from a peer. ``authorities``: who
+    decides on which names.
     """
 
     def __init__(
@@ -36,6 +38,7 @@ class RemoteContent:
         *,
         puller: Puller,
         sizes: ContentSizes,
+        authorities: Authorities,
         metrics: Metrics,
         redirects: bool,
         address: Callable[[Peer, str], str],
@@ -43,6 +46,7 @@ class RemoteContent:
     ) -> None:
         self._puller = puller
         self._sizes = sizes
+        self._authorities = authorities
         self._metrics = metrics
         self._redirects = redirects
         self._address = address
@@ -89,11 +93,14 @@ class RemoteContent:
     def _wanted(self, exchange: Exchange, target: Addressed) -> FetchRequest:
         """What to request from peers. Raises `RangeInvalid`."""
         size_bytes = self._sizes.get(target.digest)
-        spec = wanted_range(exchange, target.digest, size_bytes)
-        if size_bytes is not None:
-            select(spec, size_bytes)  # an impossible range is rejected without asking a peer
+        # Where a registry decides on anything, only peers say what is to be told: whoever asks under another
+        # name would learn from the size in a 416 that this is content which somebody has.
+        told_bytes = None if self._authorities.decide else size_bytes
+        spec = wanted_range(exchange, target.digest, told_bytes)
+        if told_bytes is not None:
+            select(spec, told_bytes)  # an impossible range is rejected without asking a peer
         if exchange.caller.committed and not exchange.is_head:
-            self._layers.note(requested_range(exchange, target.digest, size_bytes))
+            self._layers.note(requested_range(exchange, target.digest, told_bytes))
         return FetchRequest(
             target=target,
             range_spec=spec,

@@ -186,6 +186,17 @@ def test_answer_does_not_tell_private_content_from_content_that_nobody_has(
                     assert sorted(private.headers.keys()) == sorted(missing.headers.keys())
 
 
+@pytest.mark.parametrize(("selects", "status"), [("bytes=1000000-", 404), ("bytes=x", 416)])
+def test_range_that_can_not_be_does_not_tell_a_private_size(
+    cluster: Cluster, asked: Node, selects: str, status: int
+) -> None:
+    assert cluster.ask(asked, f"manifests/{cluster.private.digest}").status == 200  # which tells the sizes
+    for content in _parts(cluster.private):
+        for name in ("/v2/any/thing/blobs/{}?ns=open.test", "/v2/any/thing/blobs/{}"):
+            reply = asked.ask(name.format(digest_of(content)), headers={"Range": selects})
+            assert (reply.status, reply.headers["Content-Range"]) == (status, None)
+
+
 def test_layer_that_an_open_image_has_too_is_given_under_its_name(cluster: Cluster, asked: Node) -> None:
     assert cluster.ask(asked, f"blobs/{digest_of(BASE)}", ns="open.test").body == BASE
 
