@@ -9,6 +9,7 @@ import io
 import os
 import re
 import signal
+import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,13 +64,13 @@ def _run(signals: Signals) -> int:
         )
     try:
         good = _demonstrate(console, real=real, svg=arguments.svg)
-    except (KeyboardInterrupt, OutputFailed):
-        if signals.stopped_by is None:
+    except (KeyboardInterrupt, OutputFailed, LabError, subprocess.SubprocessError) as error:
+        if signals.stopped_by is not None:  # Ctrl-C also reaches the commands that set up the network
+            with contextlib.suppress(OutputFailed):  # with SIGHUP the terminal is gone as well
+                console.print("Stopped; everything is cleaned up.")
+            return 128 + signals.stopped_by
+        if not isinstance(error, LabError):
             raise
-        with contextlib.suppress(OutputFailed):  # with SIGHUP the terminal is gone as well
-            console.print("Stopped; everything is cleaned up.")
-        return 128 + signals.stopped_by
-    except LabError as error:
         console.print(f"[red]The demo failed:[/red] {error}", highlight=False)
         return 1
     console.print("Everything is cleaned up.")

@@ -48,7 +48,7 @@ def test_ctrl_c_ends_it_with_130_and_removes_everything(when: str) -> None:
     with terminal(_DEMO, columns=80) as opened:
         opened.wait_for(when, at_most_s=_AT_MOST_S)
         opened.press(CTRL_C)
-        assert opened.exit_status() == 130
+        assert opened.exit_status() == 130, opened.shown
         assert "Traceback" not in opened.shown
         assert "Stopped; everything is cleaned up." in opened.shown
         wait_until_nothing_is_left(opened.pid)
