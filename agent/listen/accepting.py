@@ -19,13 +19,13 @@ from agent.bounds.accounts import ACCEPT_S, HANDSHAKE_S, Account, Excess
 from agent.bounds.bans import BANNED_S, filter_program
 from agent.listen.bounded import ClientBounds
 from agent.listen.tlsgate import Factory, TlsGate
+from agent.observe.seldom import Seldom
 
 _log = logging.getLogger(__name__)
 
 _AT_ONCE = 8  # accepted in one turn of the event loop: half a millisecond
 _RECEIVE_BYTES = 32 * 1024  # what the kernel takes for a client that is not read; one turn reads that much
 _PAUSE_S = 0.1
-_LOG_EVERY_S = 60.0
 _FULL = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _SO_ATTACH_FILTER, _SO_DETACH_FILTER = 26, 27  # asm-generic/socket.h
 _RESET = struct.pack("ii", 1, 0)  # struct linger: close() resets, and no port stays in TIME_WAIT
@@ -60,7 +60,7 @@ class Accepting:
         self._opening: set[asyncio.Task[None]] = set()
         self._paused: asyncio.TimerHandle | None = None
         self._lifted: asyncio.TimerHandle | None = None
-        self._logged_s = float("-inf")
+        self._seldom = Seldom()
 
     def start(self) -> None:
         """Accept from now on."""
@@ -162,9 +162,7 @@ class Accepting:
     def _pause(self, error: OSError) -> None:
         """There is no descriptor. What waits keeps waiting: trying at once would fail at once."""
         self._rest()
-        now_s = time.monotonic()
-        if now_s - self._logged_s >= _LOG_EVERY_S:
-            self._logged_s = now_s
+        if self._seldom.happened():
             _log.error(
                 "listen.%s can't accept: %s; raise the limit of open files (ulimit -n, LimitNOFILE)",
                 self._name,

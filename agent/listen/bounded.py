@@ -18,6 +18,7 @@ from aiohttp.web_protocol import RequestHandler
 from agent.bounds.accounts import REQUEST_S, Account, Accounts, Excess
 from agent.bounds.bans import Bans
 from agent.bounds.frames import FrameGuard, FrameRefused
+from agent.observe.seldom import Seldom
 
 _log = logging.getLogger(__name__)
 
@@ -26,7 +27,6 @@ _HEAD_S = 10.0  # agents and containerd send their request as soon as they have 
 _MESSAGE_S = 10.0  # a message is sent at once
 _GOODBYE_S = 0.25  # so that a client that breaks a rule by mistake can read why
 _WAITING_MAX_BYTES = 64 * 1024  # two full questions; more are read when these are answered
-_LOG_EVERY_S = 60.0
 
 
 @dataclass(slots=True, kw_only=True)
@@ -44,8 +44,7 @@ class ClientBounds:
     bans: Bans = field(default_factory=Bans)
     banned: Callable[[], None] = lambda: None
     opening: dict[Any, Account] = field(default_factory=dict)
-    _unlogged: int = 0
-    _logged_s: float = field(default=float("-inf"))
+    _seldom: Seldom = field(default_factory=Seldom)
 
     def account_of(self, peer: Any) -> Account:
         """The account of a connection that begins. ``peer``: its address, with the port."""
@@ -65,21 +64,17 @@ class ClientBounds:
         have one translated address, to which a node that drops their packets looks like a dead one.
         """
         self.counted(excess)
-        self._unlogged += 1
-        now_s = time.monotonic()
-        if not proven and self.bans.refused(self.accounts.place(address), now_s):
+        if not proven and self.bans.refused(self.accounts.place(address), time.monotonic()):
             self.banned()
-        if now_s - self._logged_s < _LOG_EVERY_S:
-            return
-        _log.warning(
-            "clients of listen.%s take too much: %d refused or cut since the last such line, "
-            "the latest at %s (%s)",
-            self.name,
-            self._unlogged,
-            address,
-            excess.value,
-        )
-        self._logged_s, self._unlogged = now_s, 0
+        if times := self._seldom.happened():
+            _log.warning(
+                "clients of listen.%s take too much: %d refused or cut since the last such line, "
+                "the latest at %s (%s)",
+                self.name,
+                times,
+                address,
+                excess.value,
+            )
 
 
 class BoundedConnection(RequestHandler):

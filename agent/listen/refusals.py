@@ -7,17 +7,16 @@ else is told anything. Each reason is logged once a minute at most.
 import logging
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import assert_never
 
 from agent.observe.metrics import Metrics
 from agent.observe.refusals import Reason, Refusal
+from agent.observe.seldom import Seldom
 from agent.oci.errors import Denied, OciError, TooManyRequests, Unauthorized
 from agent.peering.refused import refusal_headers
 
 _log = logging.getLogger("shorthaul")
 
-_EVERY_S = 60.0
 _WAIT_S = 1.0
 
 
@@ -44,32 +43,20 @@ def told_headers(refusal: Refusal, now_s: float) -> Mapping[str, str]:
     return refusal_headers(refusal.reason, now_s) if refusal.knows_key else {}
 
 
-@dataclass(slots=True)
-class _Said:
-    """When a reason was logged last, and how often it came since."""
-
-    at_s: float
-    since: int = 0
-
-
 class Refusals:
     """Counts the clients that are turned away, and logs them."""
 
     def __init__(self, metrics: Metrics, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._metrics = metrics
-        self._clock = clock
-        self._said: dict[tuple[str, Reason], _Said] = {}
+        self._seldom = Seldom(clock=clock)
 
     def turned_away(self, listener: str, address: str, refusal: Refusal) -> None:
         """This client of a listener was turned away. ``address``: its IP address."""
         self._metrics.turned_away(listener, refusal.reason)
-        now_s, key = self._clock(), (listener, refusal.reason)
-        said = self._said.get(key)
-        if said is not None and now_s - said.at_s < _EVERY_S:
-            said.since += 1
+        times = self._seldom.happened((listener, refusal.reason))
+        if not times:
             return
-        self._said[key] = _Said(now_s)
-        more = {"more_since": said.since} if said is not None and said.since else {}
+        more = {"more_since": times - 1} if times > 1 else {}
         _log.warning(
             "listen.%s turned a client away: %s",
             listener,

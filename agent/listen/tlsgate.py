@@ -16,6 +16,7 @@ from contextlib import suppress
 from functools import partial
 
 from agent.descriptors import is_ready
+from agent.observe.seldom import Seldom
 from agent.oci.errors import OciError
 from agent.peering.dial import TLS_ONLY
 from agent.peering.tls import ACCEPTED, PeerTls
@@ -31,7 +32,6 @@ _SAY_S = 1.0
 _MOST, _STRANGERS = 256, 64  # handshakes at once; a waiting one has 60 KiB
 _STRANGERS_PER_S, _STRANGERS_BURST = 20.0, 64.0  # 20 of them cost 3 % of a processor
 _ADDRESS_MOST = 64  # of them from one address: a pull in chunks opens 32, and agents may share an address
-_LOG_EVERY_S = 60.0
 _HANDSHAKE_RECORD = 0x16  # RFC 8446, section 5.1
 _MANY = TlsFailure(reason=TlsReason.MANY, told=False, words="too many handshakes at once")
 _PLAIN = TlsFailure(reason=TlsReason.PLAIN, told=False, words="it speaks plain HTTP, and this port TLS")
@@ -56,16 +56,13 @@ class FailureLog:
 
     def __init__(self, count: Callable[[str], None], *, clock: Callable[[], float] = time.monotonic) -> None:
         self._count = count
-        self._clock = clock
-        self._logged_s: dict[TlsReason, float] = {}
+        self._seldom = Seldom(clock=clock)
 
     def add(self, address: str, failure: TlsFailure, hint: str = "") -> None:
         """There is no TLS with a client."""
         self._count(failure.reason.value)
-        now_s = self._clock()
-        if now_s - self._logged_s.get(failure.reason, float("-inf")) < _LOG_EVERY_S:
+        if not self._seldom.happened(failure.reason):
             return
-        self._logged_s[failure.reason] = now_s
         fields = {"reason": failure.reason.value, **({"hint": hint} if hint else {})}
         _log.warning("no TLS with %s: %s", address, failure.words, extra={"fields": fields})
 
