@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -19,13 +20,24 @@ def undisturbed() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in numbers}
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in _ENDING}
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def _held_back() -> Iterator[None]:
+    """A context that lets these signals wait. Around a fork: Python drops what a handler raises in its hooks,
+    so a Ctrl-C at that moment would be lost. The child begins without them too, see `_prepare`.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class LabError(Exception):
@@ -43,6 +55,7 @@ def _prepare(cgroup: Path | None) -> None:
     """
     _die_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
     if cgroup is not None:
         (cgroup / "cgroup.procs").write_text("0")
 
@@ -61,7 +74,7 @@ class Process:
     ) -> None:
         self.log = log
         self._command = [*enter(netns), *command]
-        with log.open("ab") as output:
+        with log.open("ab") as output, _held_back():
             # The child must end even if the parent is killed by SIGKILL.
             self._child = subprocess.Popen(
                 self._command,
