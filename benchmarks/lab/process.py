@@ -29,9 +29,9 @@ def undisturbed() -> Iterator[None]:
 
 
 @contextmanager
-def _held_back() -> Iterator[None]:
+def held_back() -> Iterator[None]:
     """A context that lets these signals wait. Around a fork: Python drops what a handler raises in its hooks,
-    so a Ctrl-C at that moment would be lost. The child begins without them too, see `_prepare`.
+    so a Ctrl-C at that moment would be lost. `die_with_parent` lets the child have them again.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
     try:
@@ -44,7 +44,9 @@ class LabError(Exception):
     """Something in the lab did not start. The message says what, with the end of its output."""
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
+    """In the child, before it becomes another program."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
@@ -53,9 +55,8 @@ def _prepare(cgroup: Path | None) -> None:
 
     A shell's background job ignores Ctrl-C, and so would all its children.
     """
-    _die_with_parent()
+    die_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
     if cgroup is not None:
         (cgroup / "cgroup.procs").write_text("0")
 
@@ -74,7 +75,7 @@ class Process:
     ) -> None:
         self.log = log
         self._command = [*enter(netns), *command]
-        with log.open("ab") as output, _held_back():
+        with log.open("ab") as output, held_back():
             # The child must end even if the parent is killed by SIGKILL.
             self._child = subprocess.Popen(
                 self._command,
@@ -152,16 +153,22 @@ def run(
 
     Raises `LabError` with its error output.
     """
-    done = subprocess.run(
-        [*enter(netns), *command],
-        input=text,
-        capture_output=True,
-        text=True,
-        timeout=at_most_s,
-        check=False,
-        env=env,
-        preexec_fn=_die_with_parent,
-    )
-    if done.returncode != 0:
-        raise LabError(f"{' '.join(command)}: {(done.stderr or done.stdout).strip()[-1500:]}")
-    return done.stdout
+    with held_back():
+        child = subprocess.Popen(
+            [*enter(netns), *command],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=env,
+            preexec_fn=die_with_parent,
+        )
+    with child:
+        try:
+            output, errors = child.communicate(text, timeout=at_most_s)
+        except BaseException:
+            child.kill()
+            raise
+    if child.returncode != 0:
+        raise LabError(f"{' '.join(command)}: {(errors or output).strip()[-1500:]}")
+    return output

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.lab.network import inside
-from benchmarks.lab.process import LabError, _die_with_parent, run
+from benchmarks.lab.process import LabError, die_with_parent, held_back, run
 
 _TUNSETIFF, _TUNSETOFFLOAD = 0x400454CA, 0x400454D0
 _IFF_TAP, _IFF_NO_PI, _IFF_VNET_HDR = 0x0002, 0x1000, 0x4000
@@ -70,7 +70,7 @@ class DelayNetwork:
         self._lock = threading.Lock()
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._control.settimeout(_ANSWER_S)
-        with theirs:
+        with theirs, held_back():
             self._switch = subprocess.Popen(
                 [sys.executable, "-m", "benchmarks.lab.switch", str(theirs.fileno())],
                 cwd=Path(__file__).resolve().parents[2],
@@ -78,7 +78,7 @@ class DelayNetwork:
                 stdout=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
                 start_new_session=True,
-                preexec_fn=_die_with_parent,
+                preexec_fn=die_with_parent,
             )
 
     @property
