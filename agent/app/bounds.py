@@ -53,10 +53,11 @@ def make_bounds(
 
 
 def _limits(connections_max: int) -> Limits:
-    """Half of the connections are for members, and one stranger has at most half of the rest."""
+    """Half of the connections are for members, and one client has at most half of its kind's."""
     usual = Limits()
     return replace(
         usual,
+        member_connections_max=min(usual.member_connections_max, max(1, connections_max // 4)),
         stranger_connections_max=min(usual.stranger_connections_max, max(1, connections_max // 4)),
         strangers_connections_max=min(usual.strangers_connections_max, max(1, connections_max // 2)),
     )

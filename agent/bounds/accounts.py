@@ -8,7 +8,8 @@ is for the HostPort, `/livez` and this agent's own work, whatever comes.
 An account is a member's if the connection was proven and comes from that member's own address. Otherwise it
 is the address's: whoever stole the key can claim any name, and would have the shares of all of them. What
 comes from a member's address and is not proven yet has an account of its own, as large as a member's: else a
-pod on that node could use up what its agent needs to connect.
+pod on that node could use up what its agent needs to connect. If that one has all its connections, a new one
+ends the oldest that has asked for nothing: an agent asks as soon as it has connected.
 
 A light spender never waits for what the others of its pool owe, and nobody for more than seconds. Where
 strangers together take more than their share, each of them has to be lighter to count as light: so twenty
@@ -72,7 +73,17 @@ class Account:
     but an address, and no member's.
     """
 
-    __slots__ = ("_owner", "_pool", "connections", "name", "proven", "share", "stranger", "unfinished_bytes")
+    __slots__ = (
+        "_owner",
+        "_pool",
+        "connections",
+        "name",
+        "proven",
+        "share",
+        "silent",
+        "stranger",
+        "unfinished_bytes",
+    )
 
     def __init__(
         self, owner: "Accounts", name: str, pool: Share, share: Share, *, proven: bool, stranger: bool
@@ -85,6 +96,17 @@ class Account:
         self.share = share
         self.connections = 0
         self.unfinished_bytes = 0
+        self.silent: dict[Callable[[], None], None] = {}
+        """What ends each connection that has not asked for anything yet, the oldest first."""
+
+    def end_oldest(self) -> bool:
+        """End the connection that has asked for nothing for the longest time. False: there is none."""
+        if not self.silent:
+            return False
+        end = next(iter(self.silent))
+        del self.silent[end]
+        end()
+        return True
 
     def spend(self, cost_s: float, now_s: float) -> float:
         """Note that CPU time was spent for this client. Returns how long it has to wait for more."""
@@ -139,7 +161,9 @@ class Accounts:
         account = self._of(address, now_s)
         if account.wait_s(now_s) > _WAITS_S:
             return Excess.CPU
-        if account.connections >= self._connections_max(account):
+        if account.connections >= self._connections_max(account) and (
+            account.stranger or not account.end_oldest()
+        ):
             return Excess.CONNECTIONS
         if account.stranger and self.strangers >= self._limits.strangers_connections_max:
             return Excess.CONNECTIONS

@@ -107,11 +107,13 @@ class BoundedConnection(RequestHandler):
             if not peer:  # it has left: nobody's account
                 self._loop.call_soon(cast("asyncio.Transport", transport).abort)
             self.account = self.bounds.account_of(peer)
+            self.account.silent[self._give_way] = None
             self._deadline = self._loop.call_later(_HEAD_S, self._end_without_request)
         super().connection_made(transport)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         if self.bounds is not None and self.account is not None:
+            self.account.silent.pop(self._give_way, None)
             self.account.hold(-self._held_bytes)
             self.bounds.accounts.left(self.account)
             self.account = self.guard = None
@@ -192,6 +194,7 @@ class BoundedConnection(RequestHandler):
         is_head = not self._request_in_progress and not self._messages
         super().data_received(data)
         if self._request_count > before:
+            self.account.silent.pop(self._give_way, None)
             if self._deadline is not None:
                 self._deadline.cancel()
                 self._deadline = None
@@ -246,6 +249,13 @@ class BoundedConnection(RequestHandler):
         if not self.transport.get_write_buffer_size():
             self.transport.write(b"\x88\x02" + struct.pack(">H", code))
         self._loop.call_later(_GOODBYE_S, self.transport.abort)
+
+    def _give_way(self) -> None:
+        """End for a new connection of the same account. Nobody is banned for it: an agent may be there."""
+        if self.bounds is not None:
+            self.bounds.refused(Excess.CONNECTIONS, self._address, proven=True)
+        if self.transport is not None:
+            self.transport.abort()
 
     def _end_without_request(self) -> None:
         self._deadline = None

@@ -118,6 +118,19 @@ def test_many_strangers_together_leave_a_member_its_connections(node: Node, memb
         require_others_are_served(node)
 
 
+def test_idle_clients_at_a_members_address_do_not_keep_its_agent_from_connecting(
+    node: Node, member: str
+) -> None:
+    before, refusals = held(node, "peer"), refused(node, "connections")
+    with idle_connections(node, PEER, [member], 2 * _STRANGER_MAX):
+        wait_for(lambda: refused(node, "connections") > refusals, "the oldest ones give way")
+        assert held(node, "peer") <= before + _STRANGER_MAX + 1
+        for _ in range(100):  # more than would be banned
+            with upgraded(node.address, PATH, source=member) as sock:
+                assert Questioner(sock).ask(digests=[]) == {"held": [], "tags": []}
+        require_others_are_served(node)
+
+
 def test_a_stranger_that_connects_again_and_again_is_dropped_by_the_kernel_and_nobody_else_is(
     node: Node, member: str
 ) -> None:

@@ -1,5 +1,7 @@
 """What one client may take of this agent."""
 
+from functools import partial
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -48,6 +50,19 @@ def test_many_strangers_together_have_few_connections_and_a_member_gets_its_own(
         assert isinstance(all_of.admit(address, ACCEPT_S, number * 1.0), Account)
     assert all_of.admit("10.7.0.1", ACCEPT_S, 1000.0) is Excess.CONNECTIONS
     assert isinstance(all_of.admit(MEMBER, ACCEPT_S, 1000.0), Account)
+
+
+def test_at_a_members_address_a_new_connection_ends_the_oldest_that_asked_for_nothing() -> None:
+    all_of, ended = accounts(), list[int]()
+    for number in range(LIMITS.member_connections_max):
+        account = all_of.admit(MEMBER, ACCEPT_S, float(number))
+        assert isinstance(account, Account)
+        if number != 0:  # the very first one asked
+            account.silent[partial(ended.append, number)] = None
+    assert isinstance(all_of.admit(MEMBER, ACCEPT_S, 1000.0), Account)
+    assert ended == [1]
+    all_of.connected(MEMBER, 1000.0).silent.clear()
+    assert all_of.admit(MEMBER, ACCEPT_S, 1000.0) is Excess.CONNECTIONS
 
 
 def test_a_proven_connection_counts_for_the_member_and_no_longer_for_its_address() -> None:
