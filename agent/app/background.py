@@ -81,7 +81,7 @@ def make_background(
         "references": core.content.tracer.run,
         "holder index": outbound.index.run,
         "announcer": partial(announce_store, core.content.offer, outbound.index),
-        "key": partial(_follow_key, core, outbound),
+        "key": partial(_follow_key, core, outbound, inbound),
         "members": partial(core.members.membership.run, core.members.roster.update),
         "placement": partial(core.members.placement.run, core.members.roster.place),
         "latency": outbound.measurer.run,
@@ -243,11 +243,19 @@ def _key_state(settings: Settings, core: Core) -> str:
     return f"{names} (open: nobody has to prove anything)" if settings.peering.open else names
 
 
-async def _follow_key(core: Core, outbound: Outbound) -> None:
-    """Read the cluster's key again when its file changes, and tell which peers differ, until cancelled."""
+async def _follow_key(core: Core, outbound: Outbound, inbound: Inbound) -> None:
+    """Read the cluster's key again when its file changes, and tell which peers differ, until cancelled.
+
+    Standing connections that were opened with a key that has gone are ended: it may have been stolen.
+    """
+    known = core.credentials.ring()
     while True:
         if core.key is not None:
             _reread_key(core.key)
+            if core.key.ring != known:
+                known = core.key.ring
+                await inbound.questions.close(core.credentials.still_accepts)
+                await inbound.reports.close(core.credentials.still_accepts)
         core.records.problems.found(
             "the cluster's key",
             (

@@ -18,8 +18,10 @@ from agent.peering.accept import (
     Introduce,
     PeerRequest,
     PeerResponse,
+    Stays,
     Upgraded,
     introduce_nothing,
+    none_stays,
 )
 from agent.peering.websocket import PeerSocket, Unbounded
 
@@ -59,9 +61,9 @@ class QuestionDesk:
         """Answer the peer at this address until it leaves. Raises what `Acceptor.serve` raises."""
         return await self._acceptor.serve(request, address, self._converse)
 
-    async def close(self) -> None:
-        """Tell all peers that this agent stops. Cut the connections of peers that do not read that."""
-        await self._acceptor.close()
+    async def close(self, stays: Stays = none_stays) -> None:
+        """End all connections but those that stay. Cut those of peers that do not read that they end."""
+        await self._acceptor.close(stays)
 
     async def _converse(self, socket: PeerSocket, _address: str) -> None:
         try:

@@ -26,8 +26,10 @@ from agent.peering.accept import (
     Introduce,
     PeerRequest,
     PeerResponse,
+    Stays,
     Upgraded,
     introduce_nothing,
+    none_stays,
 )
 from agent.peering.websocket import PeerSocket, Unbounded
 from agent.pull.regard import Regard
@@ -85,9 +87,9 @@ class ReportDesk:
         """
         return await self._acceptor.serve(request, address, partial(self._receive, proved))
 
-    async def close(self) -> None:
-        """End all connections, without a message to the peers."""
-        await self._acceptor.close()
+    async def close(self, stays: Stays = none_stays) -> None:
+        """End all connections but those that stay, without a message to the peers."""
+        await self._acceptor.close(stays)
 
     async def _receive(self, proved: NodeName | None, socket: PeerSocket, address: str) -> None:
         """Pass reports on until the peer leaves or breaks a rule."""

@@ -27,8 +27,16 @@ Upgraded = Callable[[PeerRequest], None]
 Guarded = Callable[[PeerRequest, int], Consumption]
 """Is called with each request that is about to become a WebSocket, and the size of its largest message."""
 
+Stays = Callable[[Mapping[str, str]], bool]
+"""Whether a connection stays open, by the headers of the request that opened it."""
+
 Introduce = Callable[[Mapping[str, str]], Mapping[str, str]]
 """Gives the headers that say who this agent is, and prove it to whoever sent a request with these headers."""
+
+
+def none_stays(_request: Mapping[str, str]) -> bool:
+    """For the end of the agent."""
+    return False
 
 
 def introduce_nothing(_request: Mapping[str, str]) -> Mapping[str, str]:
@@ -117,18 +125,22 @@ class Acceptor:
             _close(request)
         return websocket
 
-    async def close(self) -> None:
-        """End all connections within `_GOODBYE_S`. Peers that take messages are told first."""
+    async def close(self, stays: Stays = none_stays) -> None:
+        """End all connections but those that stay, within `_GOODBYE_S`.
+
+        Peers that take messages are told first.
+        """
+        ending = {each: request for each, request in self._open.items() if not stays(request.headers)}
         if not self._sends:
-            for request in self._open.values():
+            for request in ending.values():
                 _close(request)
             return
-        closing = [websocket.close(code=WSCloseCode.GOING_AWAY) for websocket in self._open]
+        closing = [websocket.close(code=WSCloseCode.GOING_AWAY) for websocket in ending]
         try:
             async with asyncio.timeout(_GOODBYE_S):
                 await asyncio.gather(*closing, return_exceptions=True)
         except TimeoutError:
-            for request in self._open.values():
+            for request in ending.values():
                 _abort(request)
 
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from agent.keyring import KeyRing
+from agent.keyring import Key, KeyRing
 from agent.members.introduction import PEER_LISTENER, Answer, Introduction
 from agent.members.member import Peer
 from agent.members.placements import PlacementInvalid, decode_placement, encode_placement
@@ -76,25 +76,29 @@ class Credentials:
 
         ``request``: the request's headers, of any case. It was checked before.
         """
-        said = self.introduction()
-        ring, signature = self.ring(), parse_signature(request.get(HEADER, ""))
-        key = None if ring is None or signature is None else ring.by_id(signature.key_id)
-        if key is None or signature is None:
-            return said
-        return {**said, PROOF_HEADER: prove_answer(key, signature.mac, said)}
+        said, signed = self.introduction(), self._signed(request)
+        return said if signed is None else {**said, PROOF_HEADER: prove_answer(*signed, said)}
 
     def is_proved(self, request: Mapping[str, str], answered: Mapping[str, str]) -> bool:
         """Whether the answer comes from an agent that knows the key, or none has to.
 
         ``request``: the headers that were sent. ``answered``: those of the answer, of any case.
         """
-        ring, signature = self.ring(), parse_signature(request.get(HEADER, ""))
-        key = None if ring is None or signature is None else ring.by_id(signature.key_id)
-        if key is None or signature is None:
+        signed = self._signed(request)
+        if self.is_open or signed is None:
             return self.is_open
         said = {name: answered[name] for name in _SAID if name in answered}
-        proof = answered.get(PROOF_HEADER, "")
-        return self.is_open or is_proved(key, signature.mac, said, proof)
+        return is_proved(*signed, said, answered.get(PROOF_HEADER, ""))
+
+    def still_accepts(self, request: Mapping[str, str]) -> bool:
+        """Whether the key of a request that was let in is one of now, or none has to prove anything."""
+        return self.is_open or self._signed(request) is not None
+
+    def _signed(self, request: Mapping[str, str]) -> tuple[Key, str] | None:
+        """The key of a request and its HMAC, which was checked before. None: the key is none of now."""
+        ring, signature = self.ring(), parse_signature(request.get(HEADER, ""))
+        key = None if ring is None or signature is None else ring.by_id(signature.key_id)
+        return None if key is None or signature is None else (key, signature.mac)
 
     def introduction(self, listener: str = PEER_LISTENER) -> dict[str, str]:
         """The headers with which this agent answers another one on one of its listeners: who it is, and

@@ -15,7 +15,7 @@ from agent.latency.wire import PATH as LATENCY_PATH
 from tests.frames import PING, frame
 
 from .agents import ADMIN, LOCAL, PEER, SERVICE, Node, Site, fresh_address, wait_for
-from .websocket import Closed, Questioner, read_frame, upgraded
+from .websocket import Closed, Questioner, read_frame, read_to_the_end, upgraded
 from .wire import connected, request_bytes
 
 _CONTENT = b"a content of the flooded node"
@@ -209,12 +209,6 @@ _BREAKS_RULES = {
     "pings": frame(b"", opcode=PING, masked=True) * 40,
     "too long": frame(b" " * (QUESTION_MAX_BYTES + 1), masked=True)[:100],
 }
-
-
-def read_to_the_end(sock: socket.socket) -> None:
-    """Read frames, such as answers to pings. Raises `Closed`."""
-    while True:
-        read_frame(sock)
 
 
 @pytest.mark.parametrize("sent", _BREAKS_RULES.values(), ids=_BREAKS_RULES)

@@ -16,6 +16,7 @@ from tests.frames import accept_head
 from .agents import ADMIN, PEER, Node, Reply, Site, digest_of, fresh_address, wait_for
 from .impostor import Asked, Impostor, response, says
 from .proofs import signed
+from .websocket import Closed, read_to_the_end, upgraded
 
 _QUICK: dict[str, Any] = {"latency": {"interval_s": 0.25, "window_s": 1.0, "report_s": 0.2}}
 _HOLDERS = "/shorthaul/v1/holders"
@@ -184,6 +185,20 @@ def test_no_pull_fails_while_the_key_is_replaced_at_one_node_after_the_other(sit
     for node in (one, two):
         assert node.transfers()["cooling"] == []
         assert all(_refused(node, reason) == 0 for reason in ("unknown_key", "wrong_proof", "clock"))
+
+
+def test_standing_connection_ends_when_the_key_goes_that_opened_it(site: Site) -> None:
+    path = site.folder / "own.key"
+    path.write_bytes(site.key.read_bytes())
+    node = site.add("node", peering={"key": str(path)})
+    site.add_member("other", fresh_address())
+    site.start()
+    proof = signed(_HOLDERS, sender="other", receiver="node")
+    with upgraded(node.address, _HOLDERS, **proof) as sock:
+        path.write_text(f"{new_key()}\n")
+        node.process.signal(signal.SIGHUP)
+        with pytest.raises(Closed):
+            read_to_the_end(sock)
 
 
 @pytest.mark.parametrize("text", [None, "short"])

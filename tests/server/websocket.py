@@ -39,6 +39,12 @@ def read_frame(sock: socket.socket) -> bytes:
     return payload
 
 
+def read_to_the_end(sock: socket.socket) -> None:
+    """Read frames, such as answers to pings. Raises `Closed`."""
+    while True:
+        read_frame(sock)
+
+
 class Questioner:
     """A peer's standing connection to an agent, on which it asks who has what."""
 
@@ -54,12 +60,14 @@ class Questioner:
 
 
 @contextmanager
-def upgraded(address: str, path: str, *, source: str | None = None) -> Iterator[socket.socket]:
+def upgraded(
+    address: str, path: str, *, source: str | None = None, **headers: str
+) -> Iterator[socket.socket]:
     """A WebSocket to an agent's peer listener, after the handshake. ``source``: the peer's address."""
     with connected(address, PEER, source=source) as sock:
         key = base64.b64encode(os.urandom(16)).decode()
         fields = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec_WebSocket_Version": "13"}
-        sock.sendall(request_bytes(path, method="GET", Sec_WebSocket_Key=key, **fields))
+        sock.sendall(request_bytes(path, method="GET", Sec_WebSocket_Key=key, **fields, **headers))
         head = b""
         while not head.endswith(b"\r\n\r\n"):
             received = sock.recv(1)

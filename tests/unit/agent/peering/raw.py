@@ -57,15 +57,20 @@ async def accept_upgrade(connection: Connection) -> None:
 
 @asynccontextmanager
 async def upgraded(
-    address: tuple[str, int],
+    address: tuple[str, int], *fields: str
 ) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-    """A WebSocket to this address, after the handshake. Raises AssertionError when it is refused."""
+    """A WebSocket to this address, after the handshake. Raises AssertionError when it is refused.
+
+    ``fields``: more of them for the head of the request.
+    """
     reader, writer = await asyncio.open_connection(*address)
     try:
         key = base64.b64encode(os.urandom(16)).decode()
         writer.write(
             f"GET {PATH} HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-            f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n\r\n".encode()
+            f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n".encode()
+            + b"".join(f"{field}\r\n".encode() for field in fields)
+            + b"\r\n"
         )
         head = await reader.readuntil(b"\r\n\r\n")
         assert head.startswith(b"HTTP/1.1 101 "), head

@@ -56,6 +56,22 @@ async def test_messages_come_and_go() -> None:
     await until(lambda: len(echo.acceptor) == 0, "it is forgotten")
 
 
+@pytest.mark.parametrize("sends", [True, False])
+async def test_connections_that_stay_go_on_when_the_others_are_ended(*, sends: bool) -> None:
+    echo = EchoServer(sends=sends)
+    async with (
+        web_server(echo.handle) as server,
+        upgraded(server.address, "X-Key: old") as (ending, _),
+        upgraded(server.address, "X-Key: new") as (_, writer),
+    ):
+        await until(lambda: len(echo.acceptor) == 2, "both are open")
+        await echo.acceptor.close(lambda headers: headers["X-Key"] == "new")
+        await ending.read()
+        await until(lambda: len(echo.acceptor) == 1, "one is left")
+        writer.write(frame(b"on", masked=True))
+        await until(lambda: echo.received == [b"on"], "it goes on")
+
+
 async def test_dialer_is_told_who_accepted_and_nothing_by_who_does_not_say() -> None:
     told: list[Answer | None] = []
     introductions: tuple[Introduce, ...] = (CREDENTIALS.answer, introduce_nothing)

@@ -79,6 +79,15 @@ def test_answer_proves_with_the_key_that_signed_while_two_are_valid() -> None:
     assert one.is_proved(asked, other.answer(asked))
 
 
+def test_request_is_accepted_as_long_as_its_key_is() -> None:
+    asked = signing("one").headers(peer("other", located()), "GET", "/shorthaul/v1/holders")
+    assert signing("other").still_accepts(asked)
+    assert signing("other", f"{NEXT}\n{KEY}").still_accepts(asked)
+    assert not signing("other", NEXT).still_accepts(asked)
+    assert not signing("other").still_accepts({})
+    assert signing("other", NEXT, is_open=True).still_accepts({})
+
+
 def test_text_of_credentials_has_no_key() -> None:
     assert parse_keys(KEY).signs.peers.hex() not in repr(signing("one"))
     assert KEY not in repr(signing("one").ring())
