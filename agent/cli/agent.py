@@ -17,6 +17,9 @@ from agent.members.static import MembersInvalid, read_members
 from agent.observe import log
 from topology.placement import NodeName
 
+_MAKE_KEY = "set peering.key instead: `shorthaul key new FILE` makes one"
+_CLOSE = "take peering.open away when all nodes have the key"
+
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add this command."""
@@ -57,7 +60,7 @@ def _run(arguments: argparse.Namespace, hangup: Hangup) -> int:
     if settings.peering.open:
         logging.getLogger("shorthaul").warning(
             "peering.open: everybody who reaches listen.peer may read this node's images",
-            extra={"fields": {"hint": "set peering.key instead: `shorthaul key new FILE` makes one"}},
+            extra={"fields": {"hint": _MAKE_KEY if settings.peering.key is None else _CLOSE}},
         )
     # After the settings are good: the server's imports take most of the start-up time.
     from agent.app.background import Rereading

@@ -215,6 +215,19 @@ def test_agent_with_peers_and_without_a_usable_key_does_not_start_and_says_what_
     assert "shorthaul key new FILE" in node.log.read_text()
 
 
+def test_open_agent_with_a_key_is_told_how_it_gets_closed(site: Site) -> None:
+    keyed, keyless = (
+        site.add("keyed", peering={"open": True}),
+        site.add("keyless", peering={"key": None, "open": True}),
+    )
+    site.start()
+    close, make = "take peering.open away", "set peering.key instead"
+    for node, told, other in ((keyed, close, make), (keyless, make, close)):
+        said = node.log.read_text()
+        assert told in said
+        assert other not in said
+
+
 def test_open_agent_warns_and_a_closed_one_does_not(site: Site) -> None:
     opened, closed = site.add("opened", peering={"open": True}), site.add("closed")
     site.start()
