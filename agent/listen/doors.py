@@ -91,8 +91,9 @@ class Doors:
         if reason is None:
             return None
         self._refused("nodeport", reason)
-        what = "this listener answers" if reason is Reason.NO_PROOF else "that is no token of"
-        return Unauthorized(f"{what} this cluster's nodes only", hint=_TOKEN_HINT)
+        if reason is Reason.NO_PROOF:
+            return Unauthorized("this listener answers this cluster's nodes only", hint=_TOKEN_HINT)
+        return Unauthorized("that is not this cluster's service token", hint=_TOKEN_HINT)
 
 
 def _denied(reason: Reason, callers: str, maker: Maker | Reason | None) -> OciError:

@@ -85,14 +85,19 @@ def test_the_nodeport_opens_with_the_token_alone() -> None:
 
 @pytest.mark.parametrize("is_open", [False, True])
 @pytest.mark.parametrize(
-    ("headers", "reason"), [({}, "no_proof"), ({"Authorization": "Bearer guess"}, "wrong_proof")]
+    ("headers", "reason", "told"),
+    [
+        ({}, "no_proof", "answers this cluster's nodes only"),
+        ({"Authorization": "Bearer guess"}, "wrong_proof", "not this cluster's service token"),
+    ],
 )
 def test_a_stranger_at_the_nodeport_gets_401_without_a_challenge(
-    headers: dict[str, str], reason: str, is_open: bool
+    headers: dict[str, str], reason: str, told: str, is_open: bool
 ) -> None:
     error, counted = refused(RequestPath.NODEPORT, headers, is_open=is_open)
     assert error is not None
     assert (error.status, error.code, error.headers) == (401, "UNAUTHORIZED", {})
+    assert told in error.message
     assert "guess" not in f"{error.message}{error.hint}"
     assert counted == [("nodeport", reason)]
 
