@@ -114,7 +114,8 @@ def read_keys(path: Path) -> KeyRing:
     except OSError as error:
         raise KeysInvalid(error.strerror or str(error), hint=_file_hint(error)) from error
     except UnicodeDecodeError:  # its text has a part of the file
-        raise KeysInvalid("it is not in ASCII", hint=f"one key a line; {MAKE_ONE}") from None
+        hint = f"save it without a byte order mark, in ASCII or UTF-8: one key a line; or {MAKE_ONE}"
+        raise KeysInvalid("it is not in ASCII", hint=hint) from None
     return parse_keys(text)
 
 

@@ -105,6 +105,10 @@ def test_file_that_is_no_use_is_refused_without_its_content(tmp_path: Path) -> N
     with pytest.raises(KeysInvalid, match="not in ASCII") as odd:
         read_keys(path)
     assert odd.value.__cause__ is None  # which has the bytes in it
+    path.write_text(OLD, encoding="utf-8-sig")  # as editors on Windows write it
+    with pytest.raises(KeysInvalid, match="not in ASCII") as marked:
+        read_keys(path)
+    assert "byte order mark" in marked.value.hint
     with pytest.raises(KeysInvalid, match="a directory"):
         read_keys(tmp_path)
 
