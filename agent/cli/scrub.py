@@ -29,6 +29,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     parser.add_argument(
         "do",
         nargs="?",
+        metavar="ACTION",
         choices=tuple(_PAGES),
         default="status",
         help="status: show it (the default). start: begin the next round now, also if it is paused. "

@@ -86,3 +86,11 @@ def test_answer_of_another_shape_is_an_error(capsys: Captured) -> None:
     out, err = capsys.readouterr()
     assert out == ""
     assert "hint: agent and command may be of different versions" in err
+
+
+def test_an_action_that_there_is_not_is_answered_with_those_that_there_are(capsys: Captured) -> None:
+    with pytest.raises(SystemExit):
+        main(["scrub", "begin"])
+    assert (
+        "argument ACTION: invalid choice: 'begin' (choose from 'status', 'start'" in capsys.readouterr().err
+    )
