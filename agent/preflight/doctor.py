@@ -90,7 +90,9 @@ def _looks(target: DoctorTarget) -> dict[str, Callable[[], Any]]:
         looks["key"] = lambda: look_at_key(key)
     tls = settings.peering.tls
     if tls is not None:
-        looks["certificate"] = lambda: look_at_certificate(tls)
+        looks["certificate"] = lambda: look_at_certificate(
+            tls, own=target.name, address=settings.node.address
+        )
     store, kubernetes = settings.store, settings.membership.kubernetes
     if isinstance(store, ContainerdStore):
         looks["socket"] = lambda: look_at_socket(store.socket, store.namespace, proc=target.proc)

@@ -13,11 +13,14 @@ from agent.preflight.gather import Unknown
 from benchmarks.lab.certificates import Authority
 
 
-def checked(folder: Path, now_s: float | None = None) -> Check:
+def checked(
+    folder: Path, now_s: float | None = None, *, own: str | None = None, shared: str | None = None
+) -> Check:
     settings = TlsSettings(
-        certificate=folder / "tls.crt", key=folder / "tls.key", ca=folder / "ca.crt", name=None
+        certificate=folder / "tls.crt", key=folder / "tls.key", ca=folder / "ca.crt", name=shared
     )
-    (check,) = certificate(look_at_certificate(settings), time.time() if now_s is None else now_s)
+    facts = look_at_certificate(settings, own=own, address="10.0.0.1")
+    (check,) = certificate(facts, time.time() if now_s is None else now_s)
     return check
 
 
@@ -56,6 +59,16 @@ def test_certificate_that_peers_refuse_or_that_is_not_there_is_bad(
     assert missing.status is Status.BAD
     assert "peering.tls.key" in missing.detail
     assert missing.hint
+
+
+def test_certificate_of_another_node_is_bad_and_names_both(authority: Authority, tmp_path: Path) -> None:
+    folder = authority.issue(tmp_path, "DNS:b")
+    check = checked(folder, own="a")
+    assert (check.status, check.detail) == (Status.BAD, "no peer will take it: it is for b, not for a")
+    assert "subject alternative name" in check.hint
+    assert checked(folder, own="b").status is Status.GOOD
+    assert checked(folder, own="a", shared="b").status is Status.GOOD
+    assert checked(folder).status is Status.GOOD
 
 
 def test_no_tls_is_no_finding_and_a_look_that_hangs_no_success() -> None:
