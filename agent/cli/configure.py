@@ -213,12 +213,15 @@ def _mirror(arguments: argparse.Namespace, release: str) -> "Mirror":
         )
     endpoints = _endpoints(arguments, release)
     keys = _keys(arguments)
+    closed = tuple(each for each, name in endpoints.items() if name != "hostport" or arguments.pod_network)
+    if closed and keys is None:
+        print(f"note: {closed[0]} gets no token without --key-file; agents with a key answer 401 there")
     return Mirror(
         endpoints=tuple(endpoints),
         capabilities=capabilities,
         dial_timeout=timeout,
         token=keys.service_tokens[0] if keys else "",
-        closed=tuple(each for each, name in endpoints.items() if name != "hostport" or arguments.pod_network),
+        closed=closed,
     )
 
 

@@ -318,14 +318,16 @@ def test_key_file_that_is_no_use_changes_nothing_and_says_why(
     assert "short\n" not in said
 
 
-def test_without_a_key_file_an_old_token_goes_and_the_file_may_be_read_again(
-    root: Path, key_file: Path
+def test_without_a_key_file_an_old_token_goes_and_the_file_may_be_read_again_and_it_is_said(
+    root: Path, key_file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = write(root, "docker.io", 'server = "https://a"\n')
     file.chmod(0o644)
     assert with_key(root, key_file) == 0
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert "--key-file" not in capsys.readouterr().out
     assert configure(root, "--nodeport", "192.168.60.1:30021") == 0
+    assert "note: 192.168.60.1:30021 gets no token without --key-file" in capsys.readouterr().out
     assert "header" not in file.read_text()
     assert stat.S_IMODE(file.stat().st_mode) == 0o644
 
