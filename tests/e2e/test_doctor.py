@@ -413,9 +413,8 @@ FAULTS = (
     Fault(
         name="two agents have one name",
         make=_a2(lambda node: restarted(node, node={"name": "a1", "address": node.address})),
-        subject="about a2",
-        words="but its agent has this node's name, a1",
-        serves=True,
+        subject="names of agents",
+        words="two agents have one name: a1",
     ),
     Fault(
         name="the NodePort comes first",
