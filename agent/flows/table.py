@@ -24,7 +24,7 @@ from agent.flows.verdicts import (
 )
 from bpf.events import Address, Event, Flag, Kind, Owner, Tuple
 
-_FLOWS_MAX = 3072  # open at the same time, 1.2 kB each; containerd has a few dozen
+_FLOWS_MAX = 2560  # open at the same time, 1.2 kB each; containerd has a few dozen
 _OTHERS_MAX = 2048  # of those, other processes' than containerd and the probe
 _UNDECIDED_MAX = 1024  # wait for more evidence at the same time
 _ENDS_MAX = 4096
