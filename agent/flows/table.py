@@ -24,8 +24,8 @@ from agent.flows.verdicts import (
 )
 from bpf.events import Address, Event, Flag, Kind, Owner, Tuple
 
-_FLOWS_MAX = 2048  # open at the same time, 1.2 kB each; containerd has a few dozen
-_OTHERS_MAX = 1408  # of those, other processes' than containerd and the probe
+_FLOWS_MAX = 2560  # open at the same time, 1.2 kB each; containerd has a few dozen
+_OTHERS_MAX = 2048  # of those, other processes' than containerd and the probe
 _UNDECIDED_MAX = 1024  # wait for more evidence at the same time
 _ENDS_MAX = 2560
 _ANY_NETNS = 0  # in place of a network namespace's cookie
