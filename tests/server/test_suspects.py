@@ -11,6 +11,7 @@ from agent.pull.trust import Distrust
 
 from .agents import (
     LOCAL,
+    PATIENT,
     SERVICE,
     Node,
     Reply,
@@ -42,7 +43,7 @@ class Trial:
 
 def _trial(site: Site, **transfer: Any) -> Trial:
     asking, honest = (
-        site.add("asking", transfer=transfer, pull={"deadline_s": 2.0}),
+        site.add("asking", transfer=transfer, pull={"deadline_s": 2.0}, lookup=PATIENT["lookup"]),
         site.add("honest", zone="b"),
     )
     address = fresh_address()
