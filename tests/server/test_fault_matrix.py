@@ -396,6 +396,7 @@ def test_a_body_that_is_whole_before_its_connection_breaks_is_whole(ground: Grou
         impostor.vanish()
 
     with Impostor(ground.rack, serve, questioned=holder.claim):
+        ground.asking.wait_for_holders(content, {"rack"})
         _is_whole(_get(ground.asking, content), content)
 
 
