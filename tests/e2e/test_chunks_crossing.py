@@ -27,5 +27,6 @@ def test_other_zone_gets_each_layer_once_and_the_agents_count_what_the_kernel_co
     assert crossed.crossed_bytes <= crossed.bound_bytes * (1 + _EXCESS) + _CONSTANT_BYTES
     # The kernel also counts what a connection still held when the agent closed it: on a busy machine a fetch
     # is given up here and there, and goes on elsewhere.
-    assert 0 <= crossed.crossed_bytes - crossed.accounted_bytes <= crossed.bound_bytes * _EXCESS + _CONSTANT_BYTES
+    excess_bytes = crossed.crossed_bytes - crossed.accounted_bytes
+    assert 0 <= excess_bytes <= crossed.bound_bytes * _EXCESS + _CONSTANT_BYTES
     assert crossed.recorded_bytes == crossed.accounted_bytes

@@ -64,6 +64,35 @@ def test_first_byte_is_observed_only_where_there_was_one() -> None:
 FACTS: list[tuple[Callable[[Metrics], None], str, dict[str, str], float]] = [
     (lambda metrics: metrics.question("silent"), "lookup_questions_total", {"result": "silent"}, 1),
     (lambda metrics: metrics.attempt("ok"), "peer_attempts_total", {"result": "ok"}, 1),
+    (lambda metrics: metrics.claim("lost"), "claims_total", {"scope": "zone", "outcome": "lost"}, 1),
+    (lambda metrics: metrics.claim("granted", "cluster"), "claims_total", {"scope": "cluster"}, 1),
+    (
+        lambda metrics: metrics.claim_waited("followed", 0.5),
+        "claim_wait_seconds_sum",
+        {"outcome": "followed"},
+        0.5,
+    ),
+    (
+        lambda metrics: metrics.claims_open(held=1, waiting=2, decided=3),
+        "claims_open",
+        {"part": "waiting"},
+        2,
+    ),
+    (
+        lambda metrics: metrics.in_flight_received(Tier.ZONE, 7),
+        "in_flight_received_bytes_total",
+        {"tier": "zone"},
+        7,
+    ),
+    (lambda metrics: metrics.followers(3), "followers", {}, 3),
+    (lambda metrics: metrics.followed(2), "tree_depth_bucket", {"le": "2.0"}, 1),
+    (
+        lambda metrics: metrics.registry_avoided("config"),
+        "registry_fetches_avoided_total",
+        {"kind": "config"},
+        1,
+    ),
+    (Metrics.shared, "uploads_shared_total", {}, 1),
     (Metrics.hedge, "hedges_total", {}, 1),
     (lambda metrics: metrics.broke("silent"), "resumes_total", {"reason": "silent"}, 1),
     (Metrics.striped, "striped_bodies_total", {}, 1),
@@ -111,6 +140,8 @@ def test_series_of_alarms_are_there_before_the_first_one() -> None:
     assert 'shorthaul_corrupt_blobs_total{found_by="scrub"} 0.0' in exposed
     assert 'shorthaul_local_flows_total{endpoint="hostport",verdict="KUBE_PROXY"} 0.0' in exposed
     assert 'shorthaul_other_flows_total{endpoint="hostport",verdict="PROXIED"} 0.0' in exposed
+    assert 'shorthaul_claims_total{outcome="lost",scope="zone"} 0.0' in exposed
+    assert 'shorthaul_registry_fetches_avoided_total{kind="manifest"} 0.0' in exposed
 
 
 def test_zone_that_is_gone_is_no_longer_exposed() -> None:
