@@ -82,6 +82,8 @@ SCHEMAS: Mapping[Callable[..., object], Schema] = {
     values.parse_index: {"enum": ["scatter"]},
     values.parse_log_level: {"enum": ["debug", "info", "warning", "error"]},
     values.parse_transfer_mode: {"enum": ["relay", "redirect"]},
+    values.parse_cold_start_mode: {"enum": ["claims", "off", False]},
+    values.parse_cold_start_scope: {"enum": ["zone", "cluster"]},
     values.parse_local_callers: {"enum": ["any", "root", "containerd"]},
     values.parse_host_names: {
         "type": "array",

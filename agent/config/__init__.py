@@ -4,6 +4,7 @@ The package is their types. `agent.config.load` reads them, and loads yaml: whoe
 """
 
 from agent.config.settings import (
+    ColdStartSettings,
     CostSettings,
     HttpSettings,
     KubernetesSettings,
@@ -19,6 +20,7 @@ from agent.config.settings import (
 from agent.config.values import ContainerdStore, Endpoint, OciLayoutStore
 
 __all__ = [
+    "ColdStartSettings",
     "ContainerdStore",
     "CostSettings",
     "Endpoint",

@@ -88,6 +88,7 @@ def make_settings(data: dict[str, Any], overrides: list[str], *, base: Path) -> 
         if _hostport_is_good(settings, problems):
             _check_ports(settings, problems)
         _check_latency(settings, problems)
+        _check_cold_start(settings, problems)
         _check_membership(settings, problems)
         _check_peering(settings, problems)
     if problems or settings is None:
@@ -285,6 +286,19 @@ def _check_latency(settings: Settings, problems: list[Problem]) -> None:
                 message=f"{latency.window_s:g} s has no room for three measurements, "
                 f"one every {latency.interval_s:g} s (latency.interval_s)",
                 hint="make it ten intervals: fewer samples may all be spikes",
+            )
+        )
+
+
+def _check_cold_start(settings: Settings, problems: list[Problem]) -> None:
+    cold = settings.cold_start
+    if cold.claims and cold.claim_start_s >= cold.claim_wait_s:
+        problems.append(
+            Problem(
+                key="cold_start.claim_start_s",
+                message=f"{cold.claim_start_s:g} s is not less than the {cold.claim_wait_s:g} s that a "
+                "request waits (cold_start.claim_wait_s)",
+                hint="make it a quarter: if the first node does not start, a second one still can",
             )
         )
 

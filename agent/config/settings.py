@@ -20,6 +20,8 @@ from agent.config.values import (
     parse_address,
     parse_authorizations,
     parse_certificate_name,
+    parse_cold_start_mode,
+    parse_cold_start_scope,
     parse_dns_label,
     parse_endpoint,
     parse_endpoints,
@@ -509,6 +511,52 @@ class PullSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ColdStartSettings:
+    """What happens when many nodes pull at once what no node has."""
+
+    mode: str = option(
+        parse_cold_start_mode,
+        "claims: one node fetches it from the registry, and the others take it from that node while it "
+        "arrives. off: every node that finds no complete copy goes to the registry. Set it on all nodes: a "
+        "node without it neither waits nor shares what is still arriving.",
+        default="claims",
+    )
+    scope: str = option(
+        parse_cold_start_scope,
+        "zone: the registry is asked once per zone, and nothing that is still arriving crosses zones. "
+        "cluster: it is asked once, and one node of each further zone fetches from another zone. zone is the "
+        "default, because most registries are as near as the next zone and have the wider link.",
+        default="zone",
+    )
+    claim_wait_s: float = option(
+        seconds(least=0.1, most=300),
+        "Seconds for which a request waits at most until the node that fetches from the registry has its "
+        "first bytes. Then it gets a 404, as without claims. The default has time for a slow registry's "
+        "first answer, and for three nodes that fail to start.",
+        default=20.0,
+    )
+    claim_start_s: float = option(
+        seconds(least=0.1, most=300),
+        "Seconds for which the node that is to fetch may make no progress. Then the next one does. A "
+        "registry with its tokens and redirects takes one or two to send a first byte. Less than "
+        "cold_start.claim_wait_s.",
+        default=5.0,
+    )
+    followers_max: int = option(
+        whole_number(least=1, most=100),
+        "To how many nodes at once a node passes on what is still arriving. Each of them passes it on in "
+        "turn, so with the default of 3 a zone of 40 nodes is 3 steps deep, and no link carries it more "
+        "than three times.",
+        default=3,
+    )
+
+    @property
+    def claims(self) -> bool:
+        """Whether claims are made, and content is shared while it arrives."""
+        return self.mode == "claims"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TransferSettings:
     """How bytes are moved, and the limits on them."""
 
@@ -788,6 +836,7 @@ class Settings:
     )
     lookup: LookupSettings = group(LookupSettings)
     pull: PullSettings = group(PullSettings)
+    cold_start: ColdStartSettings = group(ColdStartSettings)
     transfer: TransferSettings = group(TransferSettings)
     scrub: ScrubSettings = group(ScrubSettings)
     http: HttpSettings = group(HttpSettings)

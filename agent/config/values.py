@@ -234,6 +234,22 @@ def parse_transfer_mode(value: object) -> str:
     return str(value)
 
 
+def parse_cold_start_mode(value: object) -> str:
+    """How what nobody has is fetched. YAML reads a bare ``off`` as false. Raises `InvalidValue`."""
+    if value is False:
+        return "off"
+    if value not in ("claims", "off"):
+        raise InvalidValue(f"{value!r} is not a way to start cold", "write claims or off")
+    return str(value)
+
+
+def parse_cold_start_scope(value: object) -> str:
+    """Who asks the registry once together. Raises `InvalidValue` for anything else."""
+    if value not in ("zone", "cluster"):
+        raise InvalidValue(f"{value!r} does not say who asks the registry once", "write zone or cluster")
+    return str(value)
+
+
 def parse_local_callers(value: object) -> str:
     """Which processes of this node are answered at the HostPort. Raises `InvalidValue` for anything else."""
     if value not in ("any", "root", "containerd"):

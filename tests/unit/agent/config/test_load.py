@@ -542,3 +542,19 @@ def test_the_name_of_all_certificates_is_one_name(path: Path, name: object) -> N
         load(path, {**LEAST, "peering": {"tls": {**TLS, "name": name}}})
     (problem,) = raised.value.problems
     assert problem.key == "peering.tls.name"
+
+
+def test_off_without_quotes_turns_cold_starts_off(path: Path) -> None:
+    path.write_text("node: {name: a, address: 192.0.2.1}\ncold_start: {mode: off}\n", encoding="utf-8")
+    assert not load_settings(path, []).cold_start.claims
+    assert not load_settings(path, ["cold_start.mode=off"]).cold_start.claims
+    assert load_settings(path, ["cold_start.mode=claims"]).cold_start.claims
+
+
+def test_a_second_node_must_have_time_to_start_while_a_request_waits(path: Path) -> None:
+    slow = {"claim_start_s": 20, "claim_wait_s": 20}
+    with pytest.raises(ConfigError) as raised:
+        load(path, {**LEAST, "cold_start": slow})
+    (problem,) = raised.value.problems
+    assert problem.key == "cold_start.claim_start_s"
+    assert load(path, {**LEAST, "cold_start": {**slow, "mode": "off"}}).cold_start.claim_start_s == 20
