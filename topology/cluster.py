@@ -254,6 +254,12 @@ class ClusterTopology:
         own_zone = self._placements[self._own].zone_key
         return self._costs_from(one) if one == own_zone else self._graph.zone_costs(one, self._zone_nodes)
 
+    def between_us(self, one: ZoneKey | None, other: ZoneKey | None) -> float:
+        """The round trip between any two zones: the measured one, or the usual one. O(1)."""
+        if one is None or other is None:
+            return PRIORS_US[Tier.ZONE if one == other else Tier.REMOTE]
+        return self._zone_rtt_us(one, other)
+
     def is_own_vote(self, one: ZoneKey, other: ZoneKey) -> bool:
         """Whether this node itself measured a round trip between the two zones."""
         return self._matrix.vote_us(self._own, one, other) is not None

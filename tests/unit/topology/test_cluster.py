@@ -36,6 +36,17 @@ def test_nothing_measured_costs_what_is_typical_of_the_tier() -> None:
         assert known.cost_us == pytest.approx(PRIORS_US[tier])
 
 
+def test_way_between_any_two_zones_is_the_measured_one_or_the_usual_one() -> None:
+    topology = cluster(b1=located("r", "b"), c1=located("r", "c"), x1=located("q", "x"))
+    tell(topology, "b1", zones={C: 1234.0})
+    topology.refresh(2.0)
+    assert topology.between_us(B, C) == topology.between_us(C, B) == pytest.approx(1234.0)
+    assert topology.between_us(A, C) == pytest.approx(1234.0)  # usual in this region, as far as is known
+    assert topology.between_us(A, FAR) == pytest.approx(PRIORS_US[Tier.REMOTE])
+    assert topology.between_us(None, None) == pytest.approx(PRIORS_US[Tier.ZONE])
+    assert topology.between_us(None, A) == pytest.approx(PRIORS_US[Tier.REMOTE])
+
+
 def test_measured_latency_beats_the_zones_median() -> None:
     topology = cluster(b1=located("r", "b"), b2=located("r", "b"))
     tell(topology, "b1", zones={A: 2000.0})
