@@ -21,13 +21,12 @@ from pathlib import Path
 from asyncinotify import Event, Inotify, Mask
 
 from agent.content.blobfiles import Found, digest_of, is_complete, look, scan, try_to_open
+from agent.content.fileblob import CORRUPT, FileBlob
 from agent.content.store import (
-    CORRUPT,
     Change,
     ChangeKind,
     ContentMissing,
     ContentUnreadable,
-    FileBlob,
     Identity,
     difference,
 )

@@ -11,15 +11,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from agent.content.store import (
-    LINK,
-    NO_FILE,
-    ContentMissing,
-    ContentUnavailable,
-    ContentUnreadable,
-    FileBlob,
-    reason_of,
-)
+from agent.content.fileblob import LINK, NO_FILE, FileBlob, reason_of
+from agent.content.store import ContentMissing, ContentUnavailable, ContentUnreadable
 from agent.oci.digest import HEX_LENGTH, Digest, parse_digest
 from agent.oci.errors import DigestInvalid
 

@@ -18,10 +18,12 @@ from pathlib import Path
 from typing import Any
 
 from agent.content.blobdir import BlobDirectory
+from agent.content.fileblob import FileBlob
 from agent.content.store import (
     Change,
     Changes,
-    FileBlob,
+    ContentMissing,
+    GrowingBlob,
     Identity,
     Names,
     Room,
@@ -74,6 +76,13 @@ class OciLayout:
 
     def receiving(self, _digest: Digest) -> None:
         """See `ContentStore.receiving`. A layout does not say what its writers do."""
+
+    def growing(self, _digest: Digest) -> None:
+        """See `ContentStore.growing`. That can't be seen, as with `receiving`."""
+
+    async def open_growing(self, digest: Digest) -> GrowingBlob:
+        """See `ContentStore.open_growing`."""
+        raise ContentMissing(f"a layout does not show what is being written: {digest}")
 
     @property
     def totals(self) -> tuple[int, int]:

@@ -5,9 +5,7 @@ content. One conformance suite, ``tests/conformance/test_content_store.py``, run
 """
 
 import asyncio
-import errno
 import os
-import stat
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
@@ -28,6 +26,10 @@ class ContentError(Exception):
 
 class ContentMissing(ContentError):
     """The store does not have this digest. Try elsewhere."""
+
+
+class ContentGone(ContentMissing):
+    """The content that was still being written is gone: its owner gave it up. Try elsewhere."""
 
 
 class ContentUnavailable(ContentError):
@@ -114,7 +116,7 @@ class Blob(Protocol):
     """An open blob. Whoever opened it closes it.
 
     A blob may be unfinished: its owner is still writing it, and what is there is a growing prefix of the
-    content. No store offers unfinished blobs yet.
+    content. See `GrowingBlob`.
     """
 
     size_bytes: int  # of the whole content, also while it is unfinished
@@ -134,6 +136,34 @@ class Blob(Protocol):
 
     def close(self) -> None:
         """Release the blob. Closing twice does nothing."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Growing:
+    """How far the owner of a store is with a blob that it is writing.
+
+    ``size_bytes``: of the whole content, as the owner expects it. ``available_bytes``: how many can be read
+    now, counted from the start; 0 if it has just begun. Nobody has verified them.
+    """
+
+    size_bytes: int
+    available_bytes: int
+
+
+class GrowingBlob(Blob, Protocol):
+    """An open blob whose owner may still be writing it.
+
+    The descriptor stays good when the owner commits the blob, so a reader that has begun reads on to the end.
+    ``available_bytes`` may fall if the owner begins again: the same bytes come once more.
+    """
+
+    async def wait_beyond(self, offset: int) -> int:
+        """Wait until more than the first ``offset`` bytes can be read. Returns how many can be.
+
+        Raises `ContentGone` when the owner gave the blob up, and ValueError if it has no byte there. It has
+        no deadline: the caller limits the wait. Cancelling it is safe.
+        """
         ...
 
 
@@ -245,6 +275,22 @@ class ContentStore(Protocol):
         """
         ...
 
+    def growing(self, digest: Digest) -> Growing | None:
+        """How far its owner is with a blob that it is writing, and has not committed.
+
+        None: it is not writing it, nothing is known of the size yet, or that can't be seen. See `receiving`
+        for the difference. Cost: some system calls if it is writing it, else one for each kind of content.
+        """
+        ...
+
+    async def open_growing(self, digest: Digest) -> GrowingBlob:
+        """Open a blob that its owner is writing, from its first byte on, also if none is there yet.
+
+        Raises `ContentMissing` if it is not writing it, or has just committed it: try `open` again then.
+        Raises `ContentUnavailable` if the file can't be opened.
+        """
+        ...
+
     @property
     def totals(self) -> tuple[int, int]:
         """The number of blobs, and their total size in bytes."""
@@ -253,66 +299,6 @@ class ContentStore(Protocol):
     def watch(self) -> AsyncIterator[Change]:
         """Each blob that comes or goes from now on. A reader 65,536 changes behind misses the oldest."""
         ...
-
-
-# O_NONBLOCK, so that a FIFO in a blob's place does not block. O_NOFOLLOW: a link could point anywhere.
-_OPENED = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-
-LINK = "it is a symbolic link, which could point anywhere"
-NO_FILE = "it is no regular file"
-CORRUPT = "corrupt: its bytes do not match the digest"
-
-# Of the blob alone. Without descriptors or memory, or with a lost file system, no blob could be opened.
-_OF_THE_BLOB = (errno.EACCES, errno.EPERM, errno.ELOOP, errno.EIO, errno.ENXIO, errno.ENODEV)
-
-
-def reason_of(error: OSError) -> str:
-    """Why a blob's file can't be read, in words."""
-    if error.errno == errno.ELOOP:
-        return LINK
-    text = error.strerror or str(error)
-    return text[:1].lower() + text[1:]
-
-
-class FileBlob:
-    """A blob in a file, opened once. It stays readable if the file is removed."""
-
-    def __init__(self, path: Path | str) -> None:
-        self.fd: int | None = None
-        try:
-            self.fd = os.open(path, _OPENED)
-            status = os.fstat(self.fd)
-        except FileNotFoundError as error:
-            raise ContentMissing(f"no such blob: {path}") from error
-        except OSError as error:
-            self.close()
-            if error.errno in _OF_THE_BLOB:
-                raise ContentUnreadable(path, reason_of(error)) from error
-            raise ContentUnavailable(f"{path}: {error.strerror or error}") from error
-        if not stat.S_ISREG(status.st_mode):
-            self.close()
-            raise ContentUnreadable(path, NO_FILE)
-        self.size_bytes = status.st_size
-        self.identity: Identity | None = (status.st_dev, status.st_ino, status.st_mtime_ns)
-
-    @property
-    def available_bytes(self) -> int:
-        """See `Blob.available_bytes`. The file is complete."""
-        return self.size_bytes
-
-    async def read(self, offset: int, length: int) -> bytes:
-        """See `Blob.read`. Reads in place, because small reads cost less than a thread."""
-        assert self.fd is not None, "read after close"
-        try:
-            return os.pread(self.fd, length, offset)
-        except OSError as error:
-            raise ContentUnavailable(str(error)) from error
-
-    def close(self) -> None:
-        """See `Blob.close`."""
-        if self.fd is not None:
-            os.close(self.fd)
-            self.fd = None
 
 
 def unreadable_in_words(store: ContentStore) -> str | None:

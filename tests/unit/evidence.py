@@ -10,6 +10,8 @@ from agent.content.store import (
     Changes,
     ContentMissing,
     ContentStore,
+    Growing,
+    GrowingBlob,
     Identity,
     Names,
     Room,
@@ -26,6 +28,7 @@ from agent.transfer.answers import AttemptFailed, FetchRequest
 from agent.transfer.checks import Checks, FetchFrom
 from agent.transfer.commits import Commits
 from agent.transfer.peers import PeerBody
+from tests.unit.inflight import Flight
 from topology.placement import NodeName
 
 
@@ -42,6 +45,7 @@ class MemoryStore:
     unreadable: Mapping[Digest, str] = field(default_factory=dict)
     free: Room | None = None
     writing: dict[Digest, bool] = field(default_factory=dict)
+    flights: dict[Digest, Flight] = field(default_factory=dict)
     changes: Changes = field(default_factory=Changes)
     exclusive: bool = True
 
@@ -87,7 +91,16 @@ class MemoryStore:
         return self.free
 
     def receiving(self, digest: Digest) -> bool | None:
-        return self.writing.get(digest)
+        return True if digest in self.flights else self.writing.get(digest)
+
+    def growing(self, digest: Digest) -> Growing | None:
+        flight = self.flights.get(digest)
+        return None if flight is None else flight.growing
+
+    async def open_growing(self, digest: Digest) -> GrowingBlob:
+        if digest not in self.flights:
+            raise ContentMissing(digest)
+        return self.flights[digest].open()
 
     def watch(self) -> AsyncIterator[Change]:
         return self.changes.watch()

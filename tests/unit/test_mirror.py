@@ -66,6 +66,7 @@ ELSEWHERE = {
     "agent/cli/findings.py": "agent/cli/test_doctor.py prints it",
     "agent/cli/drawing.py": "agent/cli/test_topology.py",
     "agent/content/blobfiles.py": "agent/content/test_blobdir.py",
+    "agent/content/fileblob.py": "agent/content/test_blobdir.py",
     "agent/cli/hosts.py": "agent/cli/test_configure.py and test_unconfigure.py, which it serves",
     "agent/cli/everywhere.py": "agent/fleet/test_execution.py",
     "agent/cli/picture.py": "agent/cli/test_topology.py",

@@ -24,10 +24,10 @@ from typing import Protocol
 
 from agent.content.blobdir import BlobDirectory
 from agent.content.containerd import api_pb2 as api
-from agent.content.containerd.ingests import Ingests
+from agent.content.containerd.ingest import Ingests
 from agent.content.containerd.names import RecordReader
+from agent.content.fileblob import CORRUPT
 from agent.content.store import (
-    CORRUPT,
     Blob,
     Change,
     ChangeKind,
@@ -35,6 +35,8 @@ from agent.content.store import (
     ContentMissing,
     ContentUnavailable,
     ContentUnreadable,
+    Growing,
+    GrowingBlob,
     Identity,
     Names,
     Room,
@@ -142,6 +144,16 @@ class Containerd:
     def receiving(self, digest: Digest) -> bool | None:
         """See `ContentStore.receiving`."""
         return self._ingests.has(digest) if self._by_files else None
+
+    def growing(self, digest: Digest) -> Growing | None:
+        """See `ContentStore.growing`."""
+        return self._ingests.growing(digest) if self._by_files else None
+
+    async def open_growing(self, digest: Digest) -> GrowingBlob:
+        """See `ContentStore.open_growing`."""
+        if not self._by_files:
+            raise ContentMissing(f"the content API does not show what is being written: {digest}")
+        return self._ingests.open(digest)
 
     @property
     def totals(self) -> tuple[int, int]:

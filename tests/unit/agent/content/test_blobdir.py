@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from agent.content.blobdir import BlobDirectory
-from agent.content.store import LINK, NO_FILE, Change, ChangeKind, ContentError, ContentUnavailable
+from agent.content.fileblob import LINK, NO_FILE
+from agent.content.store import Change, ChangeKind, ContentError, ContentUnavailable
 from agent.oci.digest import Digest
 from tests.unit.twins import sha256
 

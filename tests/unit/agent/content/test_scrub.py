@@ -18,6 +18,8 @@ from agent.content.store import (
     Change,
     ContentMissing,
     ContentUnavailable,
+    Growing,
+    GrowingBlob,
     Identity,
     Room,
     TagChange,
@@ -100,6 +102,12 @@ class MemoryStore:
 
     def receiving(self, digest: Digest) -> bool | None:
         return None
+
+    def growing(self, digest: Digest) -> Growing | None:
+        return None
+
+    async def open_growing(self, digest: Digest) -> GrowingBlob:
+        raise ContentMissing(digest)
 
     def identity(self, digest: Digest) -> Identity:
         return 1, 2, self._written.get(digest, 0)

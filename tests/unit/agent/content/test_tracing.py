@@ -7,8 +7,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from agent.content.fileblob import FileBlob
 from agent.content.sharing import Sharing
-from agent.content.store import Blob, Change, ChangeKind, FileBlob, TaggedImage
+from agent.content.store import Blob, Change, ChangeKind, TaggedImage
 from agent.content.tracing import Tracer
 from agent.oci.authority import Authority, AuthorityRule
 from agent.oci.digest import Digest, digest_of

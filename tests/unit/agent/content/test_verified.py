@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.content.store import FileBlob
+from agent.content.fileblob import FileBlob
 from agent.content.verified import ContentSpoiled, read_manifest, read_verified
 from agent.oci.digest import Digest, digest_of
 from agent.oci.manifest import OCI_INDEX, SIZE_MAX_BYTES

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.content.store import Blob, ContentUnavailable, FileBlob, Identity
+from agent.content.fileblob import FileBlob
+from agent.content.store import Blob, ContentUnavailable, Identity
 from agent.transfer.blobs import read_first, send_blob
 from agent.transfer.sink import ClientGone, ClientSink
 from tests.unit.agent.transfer.relay import (
