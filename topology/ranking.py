@@ -5,10 +5,12 @@ The order is, most important first:
    it. A saturated holder comes behind the unsaturated
    holders of every tier, so that a saturated tier spills over to the next tier at once.
 2. Tier. Tiers are never mixed: no round trip makes up for a farther tier (docs/decisions/0007).
-3. Round trip, in bins: holders up to `_EQUAL_RATIO` times as slow as the nearest of the tier count as
+3. Whether it has all of the content. One that is still fetching it comes behind those of its tier that have
+   it, and before all of a farther tier.
+4. Round trip, in bins: holders up to `_EQUAL_RATIO` times as slow as the nearest of the tier count as
    equally near.
-4. Load.
-5. A rendezvous hash of (digest, client, holder), so that equal holders share the work without talking to
+5. Load.
+6. A rendezvous hash of (digest, client, holder), so that equal holders share the work without talking to
    each other. Source: Thaler and Ravishankar, "Using name-based mappings to increase hit rates" (1998).
 
 Pure and deterministic: the input's order does not matter.
@@ -42,6 +44,7 @@ class Condition(NamedTuple):
     saturated: bool = False  # it refused a moment ago because it had no capacity
     cooling: bool = False  # it failed a moment ago
     doubted: bool = False  # it is suspected of wrong bytes of the digest that is wanted
+    in_flight: int | None = None  # it is still fetching the content, and has this much of it, in per cent
 
 
 _WELL = Condition()
@@ -100,7 +103,7 @@ def rank(
     scores = [(bins[key >> SEED_BITS] | (key & _LOTS) * factor & _LOTS, node) for node, key in chosen.items()]
     if known:
         scores = [
-            (score | _handicap(*known[node]) if node in known else score, node) for score, node in scores
+            (score + _handicap(*known[node]) if node in known else score, node) for score, node in scores
         ]
     scores.sort()
     equals = {bin_: _count_of(bin_, scores) for bin_ in {score >> SEED_BITS for score, _ in scores[:limit]}}
@@ -132,19 +135,23 @@ def _best_of_tiers(places: Iterable[int]) -> dict[int, int]:
 
 
 def _bin(place: int, best: Mapping[int, int]) -> int:
-    """Tier and round-trip bin as one number. Equally near holders have the same number."""
+    """Tier and round-trip bin as one number. Equally near holders have the same number.
+
+    Each tier has its bins twice: for the holders that have all of the content, and for the others.
+    """
     tier = place // TIER_WIDTH
-    return tier * _BINS + (place - best[tier]) // _EQUAL_STEPS
+    return tier * 2 * _BINS + (place - best[tier]) // _EQUAL_STEPS
 
 
-def _handicap(load: int, saturated: bool, cooling: bool, doubted: bool) -> int:
+def _handicap(load: int, saturated: bool, cooling: bool, doubted: bool, in_flight: int | None) -> int:
     """What a condition adds to a score.
 
-    Load counts within a bin, on a log scale. The rest counts more than anything else.
+    Load counts within a bin, on a log scale. Being in flight counts within a tier. The rest counts more than
+    anything else.
     """
-    return (doubted * 4 + cooling * 2 + saturated) << _HANDICAP_SHIFT | min(
-        load, _LOAD_MAX
-    ).bit_length() << SEED_BITS
+    unwell = (doubted * 4 + cooling * 2 + saturated) << _HANDICAP_SHIFT
+    behind = 0 if in_flight is None else _BINS << _BIN_SHIFT
+    return unwell | behind | min(load, _LOAD_MAX).bit_length() << SEED_BITS
 
 
 def _likely_first(
@@ -196,6 +203,8 @@ def _reasons(ranked: Ranked) -> Iterable[str]:
         yield f"{rtt} ({estimate.samples} samples, {estimate.age_s:.0f} s ago)"
     else:
         yield f"{rtt} ({_GUESSES[standing.source]})"
+    if condition.in_flight is not None:
+        yield f"in flight, {condition.in_flight} %"
     if condition.load:
         yield f"load {condition.load}"
     if ranked.equals > 1:

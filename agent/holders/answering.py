@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 
 from agent.content.offer import KnownTag
-from agent.holders.wire import QUESTION_MAX_BYTES, Question, QuestionReading, Reply, encode_reply
+from agent.holders.wire import QUESTION_MAX_BYTES, Flying, Question, QuestionReading, Reply, encode_reply
 from agent.oci.digest import Digest
 from agent.oci.errors import OciError
 from agent.peering.accept import (
@@ -78,13 +78,15 @@ class QuestionDesk:
         while reading.read_on():
             began_s = await _pause(socket, began_s)
         question, held, tags = reading.question, set[Digest](), list[KnownTag]()
+        in_flight: dict[Digest, Flying] = {}
         for number, part in enumerate(question.parts()):
             if number:
                 began_s = await _pause(socket, began_s)
             reply = self._reply_to(part)
             held |= reply.held
             tags += reply.tags
-        answer = Reply(held=frozenset(held), tags=tuple(tags))
+            in_flight |= reply.in_flight
+        answer = Reply(held=frozenset(held), tags=tuple(tags), in_flight=in_flight)
         await socket.send(encode_reply(reading.number, question, answer), _SEND_S)
         await socket.pay(time.thread_time() - began_s)
 

@@ -15,10 +15,19 @@ from topology.placement import NodeName
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InFlight:
-    """A node that is fetching the content now. ``available_bytes``: how many it can serve, from byte 0 on."""
+    """A node that is fetching the content now.
+
+    ``available_bytes``: how many it can serve, from byte 0 on, of ``size_bytes`` in all.
+    """
 
     node: NodeName
     available_bytes: int
+    size_bytes: int
+
+    @property
+    def percent(self) -> int:
+        """How much of it there is: 0 to 100."""
+        return 100 * self.available_bytes // self.size_bytes if self.size_bytes else 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

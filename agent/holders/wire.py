@@ -6,8 +6,8 @@ so that its length grows only with the number of hits.
 """
 
 import json
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
@@ -46,11 +46,23 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Flying:
+    """A content that is arriving: its first ``available_bytes`` are there, of ``size_bytes`` in all."""
+
+    available_bytes: int
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
-    """The digests and tags of a question that the asked node has."""
+    """The digests and tags of a question that the asked node has.
+
+    ``in_flight``: those that it is fetching now. None of them is in ``held``.
+    """
 
     held: frozenset[Digest] = frozenset()
     tags: tuple[KnownTag, ...] = ()
+    in_flight: Mapping[Digest, Flying] = field(default_factory=dict)
 
 
 class ReplyInvalid(MessageInvalid):
@@ -132,7 +144,21 @@ def encode_reply(number: int, question: Question, reply: Reply) -> bytes:
         ]
         for tag in reply.tags
     ]
-    return json.dumps({"number": number, "held": held, "tags": tags}, separators=(",", ":")).encode()
+    document: dict[str, Any] = {"number": number, "held": held, "tags": tags}
+    if flying := _flying(question, reply):
+        document["flying"] = flying
+    return json.dumps(document, separators=(",", ":")).encode()
+
+
+def _flying(question: Question, reply: Reply) -> list[list[int]]:
+    """What is in flight. Agents of earlier versions ignore it, and do not send it."""
+    if not reply.in_flight:
+        return []
+    return [
+        [place, flying.available_bytes, flying.size_bytes]
+        for place, digest in enumerate(question.digests)
+        if (flying := reply.in_flight.get(digest)) is not None
+    ]
 
 
 def decode_reply(body: bytes) -> tuple[int, Callable[[Question], Reply]]:
@@ -161,9 +187,12 @@ def _read_reply(question: Question, document: Any) -> Reply:
         places: Sequence[int] = document["held"]
         if any(place < 0 for place in places):
             raise ReplyInvalid("a negative place")
+        held = frozenset(question.digests[place] for place in places)
+        flying = document.get("flying", ())
         return Reply(
-            held=frozenset(question.digests[place] for place in places),
+            held=held,
             tags=tuple(_known_tag(tag) for tag in document["tags"]),
+            in_flight=_read_flying(question, flying, held) if flying else {},
         )
     except (
         ValueError,
@@ -176,6 +205,19 @@ def _read_reply(question: Question, document: Any) -> Reply:
         RecursionError,
     ) as error:
         raise ReplyInvalid(str(error)) from error
+
+
+def _read_flying(question: Question, entries: Any, held: Set[Digest]) -> dict[Digest, Flying]:
+    flying: dict[Digest, Flying] = {}
+    for place, available_bytes, size_bytes in entries:
+        if not all(type(number) is int for number in (place, available_bytes, size_bytes)):
+            raise ReplyInvalid("no number of bytes")
+        if place < 0 or not 0 <= available_bytes <= size_bytes:
+            raise ReplyInvalid("more bytes than there are")
+        digest = question.digests[place]
+        if digest not in held:
+            flying[digest] = Flying(available_bytes=available_bytes, size_bytes=size_bytes)
+    return flying
 
 
 def _named(registry: Any, repository: Any, tag: Any) -> Named:

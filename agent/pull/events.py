@@ -35,6 +35,8 @@ class Failure(Enum):
     MISSING = "missing"  # 404: the index was out of date
     WITHHELD = "withheld"  # 404: the peer has it, but gives it under other names only
     BUSY = "busy"  # 429
+    SHARED = "shared"  # 429: it gives the content to others now, and said from whom to take it instead
+    STARVED = "starved"  # it is still fetching the content, and had nothing more for a while
     ERROR = "error"  # any other status
 
     @property
@@ -67,12 +69,21 @@ _INNOCENT = frozenset(
         Failure.MISSING,
         Failure.WITHHELD,
         Failure.BUSY,
+        Failure.SHARED,
+        Failure.STARVED,
         Failure.UNSATISFIABLE,
     )
 )
 
 _ANSWERS = frozenset(
-    (Failure.UNSATISFIABLE, Failure.OTHER_SIZE, Failure.MISSING, Failure.BUSY, Failure.ERROR)
+    (
+        Failure.UNSATISFIABLE,
+        Failure.OTHER_SIZE,
+        Failure.MISSING,
+        Failure.BUSY,
+        Failure.SHARED,
+        Failure.ERROR,
+    )
 )  # all of them are an HTTP status, or a head that was understood
 
 
@@ -119,11 +130,15 @@ class Responded:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failed:
-    """The attempt ended before its first bytes. ``wait_s``: when a busy peer says to come back."""
+    """The attempt ended before its first bytes. ``wait_s``: when a busy peer says to come back.
+
+    ``instead``: from whom to take it, if the failure is SHARED. They are in flight, the best first.
+    """
 
     attempt: int
     failure: Failure
     wait_s: float = 0.0
+    instead: tuple[Ranked, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -37,6 +37,7 @@ _BUSY_WAIT_S = 1.0  # for a busy peer that does not say how long
 _BUSY_WAIT_LEAST_S = 0.05  # a peer that says 0 must not be asked in a loop
 _BUSY_WAIT_MOST_S = 60.0  # a peer that says a day must not be the last choice for a day
 _BUSY_WAIT_SPREAD = 1.3  # spreads the retries of pulls that were refused at the same moment
+_NOTHING: Mapping[NodeName, int] = {}
 _CANDIDATES_FACTOR = 3  # times attempts_max: nearest holders, those of a second look-up, and repetitions
 
 
@@ -102,12 +103,20 @@ class Policy:
         )
 
     def candidates(
-        self, digest: Digest, holders: Iterable[NodeName], snapshot: Snapshot, now_s: float
+        self,
+        digest: Digest,
+        holders: Iterable[NodeName],
+        snapshot: Snapshot,
+        now_s: float,
+        *,
+        in_flight: Mapping[NodeName, int] = _NOTHING,
     ) -> tuple[Ranked, ...]:
-        """The holders that a pull of this digest may try, in the order in which it tries them."""
-        return self.ranked(
-            digest, holders, snapshot, now_s, limit=_CANDIDATES_FACTOR * self._pull.attempts_max
-        )
+        """The holders that a pull of this digest may try, in the order in which it tries them.
+
+        ``in_flight``: see `ranked`.
+        """
+        limit = _CANDIDATES_FACTOR * self._pull.attempts_max
+        return self.ranked(digest, holders, snapshot, now_s, in_flight=in_flight, limit=limit)
 
     def ranked(
         self,
@@ -116,17 +125,25 @@ class Policy:
         snapshot: Snapshot,
         now_s: float,
         *,
+        in_flight: Mapping[NodeName, int] = _NOTHING,
         limit: int | None = None,
     ) -> tuple[Ranked, ...]:
-        """The first ``limit`` of the holders that a pull of this digest may try, in order; None: all."""
+        """The first ``limit`` of the holders that a pull of this digest may try, in order; None: all.
+
+        ``in_flight``: further ones that are still fetching it, and how much of it each has, in per cent.
+        """
         distrust = self.regard.trust.reasons(digest, now_s)
         out = {node for node, reason in distrust.items() if reason.is_out}
         nodes = [node for node in holders if node not in out] if out else [*holders]
+        if in_flight:
+            nodes += [node for node in in_flight if node not in out]
         if not nodes:
             return ()  # most look-ups of a rare image end here
         conditions = self.regard.conditions(now_s)
         for node in distrust.keys() - out:
             conditions[node] = conditions.get(node, Condition())._replace(doubted=True)
+        for node, percent in in_flight.items():
+            conditions[node] = conditions.get(node, Condition())._replace(in_flight=percent)
         return rank(nodes, snapshot, digest=digest, conditions=conditions, limit=limit)
 
     def passed_over(self, digest: Digest, now_s: float) -> Set[NodeName]:

@@ -153,6 +153,18 @@ def test_holder_that_is_both_cooling_and_saturated_is_the_very_last() -> None:
     assert order(snapshot, conditions={"both": both, "cooling": COOLING}) == ["cooling", "both"]
 
 
+def test_one_in_flight_is_behind_the_complete_ones_of_its_tier_and_before_a_farther_tier() -> None:
+    snapshot = cluster(near=("rack", 10.0), slow=("rack", 900.0), far=("zone", 10.0))
+    conditions = {"near": Condition(in_flight=99), "slow": Condition(load=1000)}
+    assert order(snapshot, conditions=conditions) == ["slow", "near", "far"]
+
+
+def test_how_much_of_it_is_there_does_not_decide_between_those_in_flight() -> None:
+    snapshot = cluster(near=("zone", 100.0), far=("zone", 900.0))
+    conditions = {"near": Condition(in_flight=0), "far": Condition(in_flight=99)}
+    assert order(snapshot, conditions=conditions) == ["near", "far"]
+
+
 def test_doubted_holder_is_behind_every_other_one_and_still_there() -> None:
     snapshot = cluster(doubted=("rack", 50), both=("remote", 80_000))
     both = Condition(cooling=True, saturated=True, load=1000)
@@ -254,7 +266,11 @@ def test_holder_that_joins_takes_only_what_it_gets_first() -> None:
 
 COSTS = st.sampled_from((0.0, 1.0, 250.0, 300.0, 320.0, 480.0, 500.0, 1e4, 1e7)) | st.floats(0.0, 1e7)
 CONDITIONS = st.builds(
-    Condition, load=st.sampled_from((0, 1, 3, 100)), saturated=st.booleans(), cooling=st.booleans()
+    Condition,
+    load=st.sampled_from((0, 1, 3, 100)),
+    saturated=st.booleans(),
+    cooling=st.booleans(),
+    in_flight=st.sampled_from((None, None, 0, 61)),
 )
 NAMES = [f"n{number}" for number in range(40)]
 
@@ -308,6 +324,10 @@ def test_no_dominated_holder_is_preferred(
         if first != second:
             continue
         assert better.tier <= worse.tier
+        arrives, arrives_too = (each.condition.in_flight is not None for each in (better, worse))
+        if better.tier is worse.tier and arrives != arrives_too:
+            assert not arrives, "one that has all of it comes first in its tier"
+            continue
         a, b = better.standing, worse.standing
         if a is None or b is None or better.tier is not worse.tier or a.shared != b.shared:
             continue
@@ -358,6 +378,7 @@ def random_case(dice: random.Random, size: int) -> tuple[Snapshot, list[NodeName
             saturated=dice.random() < 0.3,
             cooling=dice.random() < 0.3,
             doubted=dice.random() < 0.2,
+            in_flight=dice.choice((None, None, 0, 61)),
         )
         for name in dict.fromkeys(holders)
         if dice.random() < share
@@ -428,6 +449,7 @@ def test_reason_says_what_held_it_back() -> None:
     assert "load 7" in only(snapshot, "a", Condition(load=7)).reason
     assert "capacity" in only(snapshot, "a", SATURATED).reason
     assert "last resort" in only(snapshot, "a", COOLING).reason
+    assert "in flight, 0 %" in only(snapshot, "a", Condition(in_flight=0)).reason
     assert "not committed" in only(snapshot, "a", Condition(doubted=True)).reason
 
 

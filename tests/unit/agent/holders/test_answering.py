@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from agent.holders.answering import QuestionDesk
-from agent.holders.wire import DIGESTS_MAX, QUESTIONS, Question, Reply
+from agent.holders.wire import DIGESTS_MAX, QUESTIONS, Flying, Question, Reply
 from agent.members.member import Peer
 from agent.peering.channels import Channels, NoReply
 from agent.peering.dial import Dialer
@@ -16,14 +16,17 @@ from tests.unit.agent.transfer.scripted import NoLeak, until
 from tests.unit.twins import CREDENTIALS, known_tag, named, sha256
 
 AT_MOST_S = 10.0
-HELD, OTHER = sha256("held"), sha256("other")
+HELD, OTHER, ARRIVING = sha256("held"), sha256("other"), sha256("arriving")
+FLYING = Flying(available_bytes=61, size_bytes=100)
 TAG = known_tag(age_s=12.5)
 
 
 def reply_to(question: Question) -> Reply:
-    """Replies as a node that has one digest and knows one tag."""
+    """Replies as a node that has one digest, fetches another one, and knows one tag."""
     return Reply(
-        held=frozenset(question.digests) & {HELD}, tags=tuple(TAG for tag in question.tags if tag == TAG.name)
+        held=frozenset(question.digests) & {HELD},
+        tags=tuple(TAG for tag in question.tags if tag == TAG.name),
+        in_flight={digest: FLYING for digest in question.digests if digest == ARRIVING},
     )
 
 
@@ -46,6 +49,13 @@ async def test_asker_hears_what_the_other_node_has_and_knows() -> None:
         question = Question(digests=(OTHER, HELD), tags=(named(tag="v0"), TAG.name))
         assert await channels.query(peer, question, AT_MOST_S) == Reply(held=frozenset({HELD}), tags=(TAG,))
         assert await channels.query(peer, Question(digests=(OTHER,)), AT_MOST_S) == Reply()
+
+
+async def test_asker_hears_what_is_arriving_wherever_in_a_long_question_it_is() -> None:
+    async with asking() as (channels, peer, _):
+        others = tuple(sha256(number) for number in range(DIGESTS_MAX - 1))
+        reply = await channels.query(peer, Question(digests=(*others, ARRIVING)), AT_MOST_S)
+        assert reply == Reply(in_flight={ARRIVING: FLYING})
 
 
 async def test_questions_at_once_get_their_own_replies() -> None:

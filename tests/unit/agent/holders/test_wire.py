@@ -12,6 +12,7 @@ from agent.holders.wire import (
     DIGESTS_MAX,
     QUESTION_MAX_BYTES,
     REPLY_MAX_BYTES,
+    Flying,
     Question,
     Reply,
     ReplyInvalid,
@@ -61,6 +62,11 @@ JSON = st.recursive(
 
 
 NUMBERS = st.integers(0, 1 << 53)
+FLYING = st.integers(0, 1 << 50).flatmap(
+    lambda size_bytes: st.builds(
+        Flying, available_bytes=st.integers(0, size_bytes), size_bytes=st.just(size_bytes)
+    )
+)
 
 
 def read_reply(question: Question, body: bytes) -> Reply:
@@ -80,7 +86,9 @@ def test_reply_round_trips_with_its_questions_number(
 ) -> None:
     held = data.draw(st.sets(st.sampled_from(question.digests))) if question.digests else set()
     tags = data.draw(st.lists(KNOWN_TAGS, max_size=3))
-    reply = Reply(held=frozenset(held), tags=tuple(tags))
+    others = sorted(set(question.digests) - held)
+    in_flight = data.draw(st.dictionaries(st.sampled_from(others), FLYING)) if others else {}
+    reply = Reply(held=frozenset(held), tags=tuple(tags), in_flight=in_flight)
     repeated, read = decode_reply(encode_reply(number, question, reply))
     assert repeated == number
     assert read(question) == reply
@@ -91,6 +99,40 @@ def test_reply_says_nothing_of_digests_that_were_not_asked() -> None:
     assert read_reply(QUESTION, encode_reply(1, QUESTION, reply)).held == {sha256("a")}
 
 
+def test_reply_of_an_agent_that_knows_nothing_of_flights_is_read_as_ever() -> None:
+    assert read_reply(QUESTION, b'{"number":1,"held":[0],"tags":[]}').in_flight == {}
+
+
+def test_reply_without_anything_in_flight_does_not_mention_it() -> None:
+    assert b"flying" not in encode_reply(1, QUESTION, Reply(held=frozenset((sha256("a"),))))
+
+
+def test_what_is_complete_is_not_in_flight() -> None:
+    reply = read_reply(QUESTION, b'{"number":1,"held":[0],"tags":[],"flying":[[0,1,2],[1,1,2]]}')
+    assert reply.held == {QUESTION.digests[0]}
+    assert reply.in_flight == {QUESTION.digests[1]: Flying(available_bytes=1, size_bytes=2)}
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        "[-1,0,1]",
+        "[9999,0,1]",
+        "[1,2,1]",
+        "[1,-1,1]",
+        "[1,0.5,1]",
+        "[1,true,1]",
+        "[1,0]",
+        "[1,0,1,2]",
+        "7",
+        '"abc"',
+    ],
+)
+def test_reply_with_a_malformed_flight_is_invalid(entry: str) -> None:
+    with pytest.raises(ReplyInvalid):
+        read_reply(QUESTION, b'{"number":1,"held":[],"tags":[],"flying":[%b]}' % entry.encode())
+
+
 def test_longest_question_and_reply_fit_into_their_limits() -> None:
     digests = tuple(Digest(f"sha512:{number:0128x}") for number in range(DIGESTS_MAX))
     question = Question(digests=digests)
@@ -98,6 +140,9 @@ def test_longest_question_and_reply_fit_into_their_limits() -> None:
     assert len(body) <= QUESTION_MAX_BYTES
     assert decode_question(body) == (1, question)
     assert len(encode_reply(1, question, Reply(held=frozenset(digests)))) <= REPLY_MAX_BYTES
+    flying = Flying(available_bytes=1 << 60, size_bytes=1 << 60)
+    in_flight = Reply(in_flight=dict.fromkeys(digests, flying))
+    assert len(encode_reply(1, question, in_flight)) <= REPLY_MAX_BYTES
 
 
 @pytest.mark.parametrize("key", ["digests", "tags"])

@@ -12,6 +12,8 @@ INNOCENT = {
     Failure.MISSING: "the index was out of date",
     Failure.WITHHELD: "it has it, for other names",
     Failure.BUSY: "it said so",
+    Failure.SHARED: "it said who has it",
+    Failure.STARVED: "whoever it takes the content from may be slow or gone",
     Failure.UNSATISFIABLE: "the range may really select nothing",
 }
 

@@ -130,6 +130,12 @@ PLAYBOOKS = [
     *(ends(exhaustive=exhaustive, last=last) for exhaustive in (True, False) for last in LAST_WORDS),
     [*ends(exhaustive=True, last=Completed())[:3], MISSED, Completed(given_bytes={node("b"): 2 * MIB})],
     [Found(holders=HOLDERS[:1], exhaustive=True), Responded(attempt=1), LAST_WORDS[1]],
+    [
+        Found(holders=HOLDERS[:2], exhaustive=True),
+        Responded(attempt=1),
+        LAST_WORDS[1],
+        Failed(attempt=2, failure=Failure.INVALID),
+    ],
     [*ends(exhaustive=True, last=ClientGone())[:3], Completed(given_bytes={HOLDERS[0].node: 2 * MIB})],
     *(
         [

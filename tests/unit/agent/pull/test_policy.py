@@ -47,6 +47,24 @@ def test_nearest_candidate_comes_first(policy: Policy, snapshot: Snapshot) -> No
     assert order(policy, snapshot) == ["near", "region", "far"]
 
 
+def test_one_in_flight_comes_behind_those_of_its_tier_that_have_it_and_before_a_farther_tier(
+    policy: Policy, snapshot: Snapshot
+) -> None:
+    in_flight = {node("near"): 61}
+    held = map(node, ("far", "region"))
+    found = policy.candidates(DIGEST, held, snapshot, 100.0, in_flight=in_flight)
+    assert [one.node for one in found] == ["near", "region", "far"]
+    assert found[0].condition.in_flight == 61
+    assert "in flight, 61 %" in found[0].reason
+    found = policy.candidates(DIGEST, [node("far")], snapshot, 100.0, in_flight={node("region"): 0})
+    assert [(one.node, one.condition.in_flight) for one in found] == [("region", 0), ("far", None)]
+
+
+def test_one_in_flight_is_passed_over_like_any_other(policy: Policy, snapshot: Snapshot) -> None:
+    policy.apply(Shun(node=node("near")), DIGEST, 100.0)
+    assert policy.candidates(DIGEST, (), snapshot, 100.0, in_flight={node("near"): 99}) == ()
+
+
 def test_avoided_peer_is_the_last_resort_behind_one_that_is_full(policy: Policy, snapshot: Snapshot) -> None:
     policy.apply(Avoid(node=node("near")), DIGEST, 100.0)
     policy.apply(Relieve(node=node("region"), wait_s=60.0), DIGEST, 100.0)
