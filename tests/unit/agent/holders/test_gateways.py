@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.holders.gateways import _DIGESTS_MAX, Gateways
+from agent.holders.gateways import _KEYS_MAX, Gateways
 from tests.unit.twins import node, sha256, zone_key
 from topology.placement import NodeName
 from topology.spread import AnyZone, Way
@@ -19,6 +19,7 @@ class Cluster:
 
     def __init__(self, children_max: int = 3, *, unlabelled: Sequence[NodeName] = ()) -> None:
         self.gone: set[NodeName] = set()
+        self.carriers: list[NodeName] = []
         self._unlabelled = unlabelled
         self.gateways = Gateways(
             zone_of=self.zone_of,
@@ -37,7 +38,8 @@ class Cluster:
     def sources(
         self, asker: NodeName, root: NodeName = A1, waiting: Sequence[NodeName] = ()
     ) -> tuple[NodeName, ...]:
-        return self.gateways.sources(BLOB, asker, root, waiting)
+        self.carriers += [*waiting, asker]
+        return self.gateways.sources(BLOB, asker, root, self.carriers)
 
 
 def test_only_gateway_takes_the_blob_from_who_fetches_it() -> None:
@@ -70,7 +72,7 @@ def test_gateway_that_is_gone_is_nobodys_source() -> None:
     cluster.sources(B1, waiting=(B2, C1))
     cluster.gone.add(B1)
     assert cluster.sources(C1) == (B2, A1)
-    cluster.gateways.left(BLOB, B2)
+    cluster.gone.add(B2)
     assert cluster.sources(C1) == (A1,)
 
 
@@ -95,24 +97,26 @@ def test_nodes_without_a_zone_have_a_gateway_as_if_they_were_one() -> None:
     assert cluster.sources(D1) == (A1,)
 
 
-def test_tree_of_a_digest_is_forgotten_when_it_is_over_or_too_many_came_since() -> None:
+def test_zone_with_many_gateways_names_the_latest_ones() -> None:
     cluster = Cluster()
-    cluster.sources(B1, waiting=(C1,))
-    cluster.gateways.forget(BLOB)
-    assert cluster.sources(C1) == (A1,)
-    cluster.sources(B1)
-    for number in range(_DIGESTS_MAX):
-        cluster.gateways.sources(sha256(number), D1, A1)
-    assert cluster.sources(D1) == (A1,)  # whatever B1 and C1 were told before
+    many = [node(f"b{number}") for number in range(9)]
+    assert cluster.sources(C1, waiting=many) == (*many[-4:], A1)
+
+
+def test_tree_is_forgotten_when_too_many_came_since() -> None:
+    cluster = Cluster()
+    cluster.sources(C1)
+    assert cluster.sources(D1, waiting=(B1,)) == (C1, A1)  # C1 keeps the parent that it was told
+    for number in range(_KEYS_MAX):
+        cluster.gateways.sources(number, D1, A1, ())
+    assert cluster.sources(D1) == (C1, B1, A1)
 
 
 NODES = [node(f"{zone}{number}") for zone in "abcd" for number in range(3)]
 
 
 @given(
-    st.lists(
-        st.tuples(st.sampled_from(("ask", "left", "gone", "root")), st.sampled_from(NODES)), max_size=40
-    ),
+    st.lists(st.tuples(st.sampled_from(("ask", "ask", "gone", "root")), st.sampled_from(NODES)), max_size=40),
     st.integers(1, 3),
 )
 def test_whatever_dies_everybody_is_led_to_who_fetches_by_nodes_that_are_there(
@@ -120,9 +124,7 @@ def test_whatever_dies_everybody_is_led_to_who_fetches_by_nodes_that_are_there(
 ) -> None:
     cluster, root = Cluster(children_max), NODES[0]
     for event, name in events:
-        if event == "left":
-            cluster.gateways.left(BLOB, name)
-        elif event == "gone" and name != root:
+        if event == "gone" and name != root:
             cluster.gone.add(name)
         elif event == "root" and name not in cluster.gone:
             root = name
