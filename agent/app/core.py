@@ -5,7 +5,7 @@ import random
 from dataclasses import dataclass
 
 from agent.admin.readiness import Readiness
-from agent.config import CostSettings, Settings
+from agent.config import ColdStartSettings, CostSettings, Settings
 from agent.content.factory import make_store
 from agent.content.offer import Offer
 from agent.content.scrub import Scrubber
@@ -33,6 +33,7 @@ from agent.peering.credentials import Credentials
 from agent.peering.gate import Gate
 from agent.peering.tls import PeerTls
 from agent.pull.admission import Admission, uploads_fed
+from agent.pull.fanout import Fanout
 from agent.pull.pace import Pace
 from agent.pull.policy import Policy
 from agent.pull.regard import Regard
@@ -158,6 +159,7 @@ def make_core(settings: Settings) -> Core:
                     bytes_max=settings.transfer.upload_bytes_max,
                 ),
                 young_s=settings.latency.interval_s,
+                fanout=_fanout(settings.cold_start),
             ),
             book=FlowBook(own=own, canary_interval_s=settings.probe.canary_interval_s),
             accepted=AcceptedSockets(),
@@ -238,6 +240,10 @@ def _make_policy(settings: Settings) -> Policy:
         transfer=transfer,
         chance=random.uniform,
     )
+
+
+def _fanout(cold_start: ColdStartSettings) -> Fanout | None:
+    return Fanout(followers_max=cold_start.followers_max) if cold_start.claims else None
 
 
 def _prices(costs: CostSettings) -> Prices:

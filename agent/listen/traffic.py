@@ -15,9 +15,11 @@ from agent.members.roster import Roster
 from agent.observe.metrics import Metrics
 from agent.observe.requests import RequestRecord
 from agent.oci.digest import Digest
-from agent.oci.errors import OciError
+from agent.oci.errors import OciError, SharedWithOthers
 from agent.oci.ranges import ByteRange
-from agent.pull.admission import Admission, Refused
+from agent.pull.admission import Admission, Refused, Upload
+from agent.pull.arrival import FOLLOW_HEADER, shared_headers
+from agent.pull.fanout import LEAST_BYTES, Admitted, Fanout, Shared
 from topology.ledger import CostLedger
 from topology.placement import NodeName
 
@@ -25,6 +27,7 @@ from topology.placement import NodeName
 class Traffic:
     """Counts the costs of bodies between this node and others. Limits and measures its uploads to them.
 
+    ``fanout``: which of the nodes that want the same are sent to each other; None: none of them.
     ``young_s``: the least round trip of a connection is used only up to this age. The kernel keeps that value
     for 300 s, so in an older connection it could be outdated.
     """
@@ -37,6 +40,7 @@ class Traffic:
         metrics: Metrics,
         admission: Admission,
         young_s: float,
+        fanout: Fanout | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.ledger = ledger
@@ -45,6 +49,7 @@ class Traffic:
         self._young_s = young_s
         self._clock = clock
         self.admission = admission
+        self.fanout = fanout
 
     def record_costs(self, record: RequestRecord, caller: Caller) -> None:
         """Count the costs of an answered request, if its bytes came from another node or went to one.
@@ -83,17 +88,52 @@ class Traffic:
         *,
         digest: Digest | None = None,
         selected: ByteRange | None = None,
+        in_flight: bool = False,
     ) -> Iterator[Callable[[int], None]]:
         """Enter this while a body of this size is sent. Yields a function to call with the size of each part.
 
-        ``selected``: the range of the blob ``digest`` that the body is; None: all of it.
+        ``selected``: the range of the blob ``digest`` that the body is; None: all of it. ``in_flight``: the
+        blob still arrives here.
 
         A body for another node counts as load. Its connection is used to measure the round trip. Raises
-        `OciError` if there is no room.
+        `OciError` if there is no room, or if the caller is to take it from another node.
         """
         if not caller.is_upload:
             yield lambda _: None
             return
+        admitted = None
+        shareable = in_flight or (selected is None and size_bytes >= LEAST_BYTES)
+        if shareable and digest is not None and FOLLOW_HEADER in request.headers:
+            admitted = self._shared_out(caller, digest, in_flight=in_flight)
+        upload: Upload | None = None
+        try:
+            upload = self._admitted(caller, size_bytes, digest, selected)
+            yield partial(self.admission.sent, upload)
+        finally:
+            now_s = self._clock()
+            if upload is not None:
+                self.admission.ended(upload, now_s)
+                self._measure(caller, request)
+            if self.fanout is not None and admitted is not None:
+                self.fanout.ended(admitted, now_s, whole=upload is not None and upload.left_bytes == 0)
+
+    def _shared_out(self, caller: Caller, digest: Digest, *, in_flight: bool) -> Admitted | None:
+        """Raises `SharedWithOthers` if the caller is to take the blob from another node."""
+        fanout, node = self.fanout, caller.node
+        if fanout is None or node is None:
+            return None
+        zone = self._roster.snapshot.zone_of(node)
+        asked = fanout.ask(digest, node, zone, self._clock(), in_flight=in_flight)
+        if isinstance(asked, Shared):
+            raise SharedWithOthers(
+                "other nodes are given it now, and pass it on", told=shared_headers(asked.nodes)
+            )
+        return asked
+
+    def _admitted(
+        self, caller: Caller, size_bytes: int, digest: Digest | None, selected: ByteRange | None
+    ) -> Upload:
+        """Raises `OciError` if there is no room."""
         admission = self.admission
         upload = admission.admit(
             caller.admission_key,
@@ -105,11 +145,7 @@ class Traffic:
         )
         if isinstance(upload, Refused):
             raise self._refusal(caller, upload)
-        try:
-            yield partial(admission.sent, upload)
-        finally:
-            admission.ended(upload, self._clock())
-            self._measure(caller, request)
+        return upload
 
     def check_room(self, caller: Caller) -> None:
         """Raises `OciError` if the caller could not be sent a body now."""

@@ -7,10 +7,13 @@ without a pause, so this node's containerd never gets one of these two.
 
 import json
 import math
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 WAIT_HEADER = "Shorthaul-Wait-Ms"
 """Milliseconds until there is capacity. Retry-After can only say whole seconds."""
+
+_SHARED_WAIT_S = 0.05  # if the nodes that are named do not help, the asker may come back at once
 
 WITHHELD_HEADER = "Shorthaul-Withheld"
 """In a 404 for another agent: the content is here, and given under other names only."""
@@ -159,6 +162,18 @@ class TooManyRequests(_RetryLater):
     """No capacity for another agent. The agent can go to other peers."""
 
     status, code = 429, "TOOMANYREQUESTS"
+
+
+class SharedWithOthers(TooManyRequests):
+    """Other nodes are given the content now. ``told``: the headers that say which."""
+
+    def __init__(self, message: str, *, told: Mapping[str, str]) -> None:
+        super().__init__(message, wait_s=_SHARED_WAIT_S)
+        self.told = told
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {**super().headers, **self.told}
 
 
 class Overloaded(_RetryLater):
