@@ -34,6 +34,8 @@ SAMPLES: dict[str, dict[str, Any]] = {
             }
         }
     },
+    "one fetch for all zones": {"config": {"cold_start": {"scope": "cluster", "claim_wait_s": 30}}},
+    "no claims": {"config": {"cold_start": {"mode": False, "claim_start_s": 30}}},
     "nothing written": {"configure": {"enabled": False}},
     "no probe": {"probe": {"enabled": False}},
     "no right to nodes": {"membership": {"nodeLabels": False}},
