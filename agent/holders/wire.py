@@ -13,6 +13,9 @@ from typing import Any
 
 from agent.config.values import parse_name
 from agent.content.offer import KnownTag
+from agent.holders.claimwire import ClaimCall, ClaimReply, decode_call, encode_call
+from agent.holders.claimwire import decode_reply as decode_claim_reply
+from agent.holders.claimwire import encode_reply as encode_claim_reply
 from agent.oci.digest import Digest, parse_digest
 from agent.oci.errors import OciError, RequestInvalid
 from agent.oci.manifest import Descriptor
@@ -30,10 +33,14 @@ REPLY_MAX_BYTES = 1 << 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """Asks a peer which of these digests it has, and which of these tags it knows."""
+    """Asks a peer which of these digests it has, and which of these tags it knows.
+
+    ``claims``: what it is told and asked as an arbiter of claims. Such a question may be answered late.
+    """
 
     digests: tuple[Digest, ...] = ()
     tags: tuple[Named, ...] = ()
+    claims: ClaimCall | None = None
 
     def parts(self) -> "Iterator[Question]":
         """The same as several questions that take little time each."""
@@ -57,12 +64,14 @@ class Flying:
 class Reply:
     """The digests and tags of a question that the asked node has.
 
-    ``in_flight``: those that it is fetching now. None of them is in ``held``.
+    ``in_flight``: those that it is fetching now. None of them is in ``held``. ``claims``: None: the peer
+    decides on no claims.
     """
 
     held: frozenset[Digest] = frozenset()
     tags: tuple[KnownTag, ...] = ()
     in_flight: Mapping[Digest, Flying] = field(default_factory=dict)
+    claims: ClaimReply | None = None
 
 
 class ReplyInvalid(MessageInvalid):
@@ -78,7 +87,10 @@ def encode_question(number: int, question: Question) -> bytes:
 def _encoded(question: Question) -> bytes:
     """What follows the number. It is the same for every peer that is asked."""
     tags = [[tag.registry, tag.repository, tag.tag] for tag in question.tags]
-    return json.dumps({"digests": question.digests, "tags": tags}, separators=(",", ":")).encode()[1:]
+    document: dict[str, Any] = {"digests": question.digests, "tags": tags}
+    if question.claims is not None:
+        document["claims"] = encode_call(question.claims)
+    return json.dumps(document, separators=(",", ":")).encode()[1:]
 
 
 def decode_question(body: bytes) -> tuple[int, Question]:
@@ -99,10 +111,12 @@ class QuestionReading:
             if len(self._digests) > DIGESTS_MAX or len(self._tags) > DIGESTS_MAX:
                 raise RequestInvalid("too many digests in one question", hint=f"at most {DIGESTS_MAX}")
             self.number = document["number"]
+            claims = document.get("claims")
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise _no_question(error) from error
         if not isinstance(self.number, int):
             raise RequestInvalid("a question without a number")
+        self._claims = None if claims is None else decode_call(claims)
         self._at = 0
         self._read: tuple[list[Digest], list[Named]] = ([], [])
 
@@ -110,7 +124,7 @@ class QuestionReading:
     def question(self) -> Question:
         """What was read so far."""
         digests, tags = self._read
-        return Question(digests=tuple(digests), tags=tuple(tags))
+        return Question(digests=tuple(digests), tags=tuple(tags), claims=self._claims)
 
     def read_on(self) -> bool:
         """Read a part. Whether there is more."""
@@ -147,6 +161,8 @@ def encode_reply(number: int, question: Question, reply: Reply) -> bytes:
     document: dict[str, Any] = {"number": number, "held": held, "tags": tags}
     if flying := _flying(question, reply):
         document["flying"] = flying
+    if reply.claims is not None:
+        document["claims"] = encode_claim_reply(reply.claims)
     return json.dumps(document, separators=(",", ":")).encode()
 
 
@@ -188,11 +204,12 @@ def _read_reply(question: Question, document: Any) -> Reply:
         if any(place < 0 for place in places):
             raise ReplyInvalid("a negative place")
         held = frozenset(question.digests[place] for place in places)
-        flying = document.get("flying", ())
+        flying, claims = document.get("flying", ()), document.get("claims")
         return Reply(
             held=held,
             tags=tuple(_known_tag(tag) for tag in document["tags"]),
             in_flight=_read_flying(question, flying, held) if flying else {},
+            claims=None if claims is None else decode_claim_reply(claims),
         )
     except (
         ValueError,
