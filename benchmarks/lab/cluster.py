@@ -175,6 +175,16 @@ class Node:
             lambda: self.metric("shorthaul_probe_connected") == 1, f"the probe of {self.name}"
         )
 
+    def stop_agent(self) -> None:
+        """Stop the agent, if there is one."""
+        if self._process is not None:
+            self._process.stop()
+
+    @property
+    def runs_agent(self) -> bool:
+        """Whether the node has an agent that has not ended."""
+        return self._process is not None and self._process.running
+
     @property
     def agent(self) -> Process:
         """The agent's process."""

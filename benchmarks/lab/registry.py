@@ -53,7 +53,7 @@ class Registry:
     ) -> None:
         self.name = name
         self.endpoint = f"{address}:{port}"
-        self._netns = netns
+        self.netns = netns
         self._folder = folder
         folder.mkdir(parents=True)
         self._config = folder / "config.yml"
@@ -79,7 +79,7 @@ class Registry:
     def start(self) -> None:
         """Start the registry, and wait until it answers."""
         command = ["docker-registry", "serve", str(self._config)]
-        self._process = Process(command, log=self._folder / "log", netns=self._netns)
+        self._process = Process(command, log=self._folder / "log", netns=self.netns)
         self._process.wait_until(self._answers, "the registry")
 
     def stop(self) -> None:
@@ -107,7 +107,7 @@ class Registry:
                 f"oci:{image.layout}:{image.tag}",
                 f"docker://{self.endpoint}/{repository}:{tag}",
             ],
-            netns=self._netns,
+            netns=self.netns,
         )
         return f"{self.name}/{repository}:{tag}"
 
@@ -153,7 +153,7 @@ class Registry:
 
     def sent_bytes(self) -> int:
         """How many bytes it has sent so far, see `benchmarks.lab.network.sent_bytes`."""
-        return sent_bytes(self._netns)
+        return sent_bytes(self.netns)
 
     def _auth(self, accounts: Sequence[Account]) -> dict[str, Any]:
         if self._tokens is not None:
@@ -179,4 +179,4 @@ class Registry:
             except OSError:
                 return False
 
-        return inside(self._netns, knock)
+        return inside(self.netns, knock)

@@ -1,0 +1,113 @@
+"""Cold starts: many nodes at once pull what no node has yet, or what only one has.
+
+    python -m benchmarks.coldstart [once] [limited] [unlimited] [holder] [small] [--quick] [--json FILE]
+
+It needs root. Rows that are compared alternate in one run. Who fetched what is the registry's own log's word,
+bytes are the kernel's.
+
+once: eight nodes in two zones; how often each zone asks the registry for each manifest and each blob; also
+when the node that fetches is killed or frozen. limited, unlimited: six nodes in three zones, with a limited
+link to the registry and without. holder: one node has everything, five of its zone pull from it. small: what
+claims add to the pulls of small images.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from rich.console import Console
+
+from benchmarks.arguments import make_console, make_parser, parse
+from benchmarks.chunks.rows import Chunks
+from benchmarks.coldstart.holder import measure_holder
+from benchmarks.coldstart.once import measure_once
+from benchmarks.coldstart.release import measure_limited, measure_unlimited
+from benchmarks.coldstart.rows import Client, Trouble, Way
+from benchmarks.coldstart.small import measure_small
+
+_T = TypeVar("_T")
+_SECTIONS: dict[str, Callable[[argparse.Namespace, Console], list[dict[str, Any]]]] = {
+    "once": measure_once,
+    "limited": measure_limited,
+    "unlimited": measure_unlimited,
+    "holder": measure_holder,
+    "small": measure_small,
+}
+_WAYS = {"direct": Way.DIRECT, "off": Way.OFF, "zone": Way.ZONE, "cluster": Way.CLUSTER}
+_QUIET: dict[str, Any] = {"scrub": {"bytes_per_s": 0}}
+"""Reading the whole store in the background is nothing that a pull costs."""
+_QUICK = {"once_mib": 32, "release_mib": 128, "holder_mib": 128, "small_pulls": 80}
+
+
+def _listed(parse_one: Callable[[str], _T]) -> Callable[[str], list[_T]]:
+    """The type of an argument that is a list with commas."""
+
+    def parse_all(text: str) -> list[_T]:
+        return [parse_one(each) for each in text.split(",")]
+
+    return parse_all
+
+
+def _link(text: str) -> float | None:
+    return None if text == "none" else float(text)
+
+
+def _way(text: str) -> Way:
+    if text not in _WAYS:
+        raise ValueError(text)
+    return _WAYS[text]
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = make_parser("benchmarks.coldstart", __doc__, quick="smaller images")
+    parser.add_argument("sections", nargs="*", metavar="SECTION", help=f"{', '.join(_SECTIONS)}; all if none")
+    add = parser.add_argument
+    add("--rounds", type=int, default=1, help="how often each row is measured (%(default)s)")
+    add("--ways", type=_listed(_way), default="direct,zone,cluster,off", help="%(default)s")
+    add(
+        "--clients",
+        type=_listed(Client.parse),
+        default="1.6,1.7,2.1,2.1/8x4",
+        help="once: %(default)s; 2.1/8x4 fetches in eight chunks of 4 MiB",
+    )
+    add(
+        "--troubles",
+        type=_listed(Trouble.parse),
+        default="killed@10,killed@50,killed@90,frozen@50",
+        help="once: %(default)s; or none",
+    )
+    add("--per-zone", type=int, default=4, help="once: nodes in each zone (%(default)s)")
+    add("--once-mib", type=int, default=128, help="once: the large layer (%(default)s MiB)")
+    add("--once-link", type=_link, default="400", help="once: the registry's link (%(default)s Mbit/s)")
+    add("--release-mib", type=int, default=1024, help="limited, unlimited: %(default)s MiB in four layers")
+    add("--release-chunks", type=Chunks.parse, default="off", help="limited, unlimited (%(default)s)")
+    add("--link", type=float, default=600, help="limited: the registry's link (%(default)s Mbit/s)")
+    add("--holder-mib", type=int, default=1024, help="holder: %(default)s MiB")
+    add("--holder-layers", type=int, default=1, help="holder: in so many layers (%(default)s)")
+    add("--holder-chunks", type=_listed(Chunks.parse), default="off,20x16", help="holder: %(default)s")
+    add("--holder-link", type=float, default=1000, help="holder: its link (%(default)s Mbit/s)")
+    add("--small-pulls", type=int, default=200, help="small: how many each way (%(default)s)")
+    return parser
+
+
+def main() -> int:
+    """Measure, print the tables, and write the figures to the file of ``--json``."""
+    parser = _parser()
+    arguments = parse(parser, root_for="network namespaces and containerds")
+    unknown = set(arguments.sections) - set(_SECTIONS)
+    if unknown:
+        parser.error(f"sections are {', '.join(_SECTIONS)}, not {', '.join(sorted(unknown))}")
+    if arguments.quick:
+        vars(arguments).update(_QUICK)
+    arguments.settings = _QUIET
+    console = make_console()
+    figures = {name: _SECTIONS[name](arguments, console) for name in arguments.sections or _SECTIONS}
+    if arguments.json:
+        arguments.json.write_text(json.dumps(figures, indent=1))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

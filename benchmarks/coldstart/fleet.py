@@ -1,0 +1,396 @@
+"""Nodes that have nothing, pull at once, and forget everything; and what each such pull came to.
+
+Who fetched what is the registry's own word, bytes are the kernel's. Beside them are the agents' own figures.
+"""
+
+import hashlib
+import itertools
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from benchmarks.chunks.rows import UNCHUNKED
+from benchmarks.chunks.stage import MIB, Pulled, daemon, wait_until
+from benchmarks.coldstart.borders import Borders
+from benchmarks.coldstart.fetches import Fetches, count_fetches
+from benchmarks.coldstart.rows import Blow, Client, Trouble, Way
+from benchmarks.lab.cluster import ADMIN_PORT, LOCAL_PORT, REGISTRY, Cluster, Node
+from benchmarks.lab.containerd import NAMESPACE
+from benchmarks.lab.image import Image, build_image
+from benchmarks.lab.network import inside
+from benchmarks.lab.process import LabError
+from benchmarks.transfer.spending import forget_peak, peak_mib
+
+_USUAL_AT_ONCE = 3
+_CALM_S = 0.3
+_ESTABLISHED = "01"
+_CHUNKED = ("2.1",)
+_KNOWN_S = 30.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What the pulls of all nodes at once came to. Sizes are in bytes.
+
+    ``seconds``: of each node whose pull was whole. ``failures``: containerd's words, of nodes that nothing
+    happened to. ``struck``: the node that something happened to. ``fetches``: as the registry's log says.
+    ``registry_bytes``: what the registry's link carried away from it. ``sent_bytes``: what each node's link
+    did. ``crossed_bytes``: what went from zone to zone. ``in_flight_bytes``: what the agents took from nodes
+    that had no complete copy yet, by their own figures. ``claims``: how their claims ended, with how often.
+    ``cpu_s``: of all agents together. ``peak_mib``: of the largest agent. ``kept_bytes``: on the fullest
+    node's disk, beyond the image itself.
+    """
+
+    seconds: Mapping[str, float]
+    failures: tuple[str, ...]
+    struck: str
+    fetches: Fetches
+    registry_bytes: int
+    sent_bytes: Mapping[str, int]
+    crossed_bytes: int
+    in_flight_bytes: int
+    claims: Mapping[str, int]
+    cpu_s: float
+    peak_mib: float
+    kept_bytes: int
+
+    @property
+    def slowest_s(self) -> float:
+        """The time of the pull that was whole last."""
+        return max(self.seconds.values(), default=float("nan"))
+
+    @property
+    def unevenness(self) -> float:
+        """The slowest pull's time, as a multiple of the fastest's."""
+        return self.slowest_s / min(self.seconds.values(), default=float("nan"))
+
+    def document(self) -> dict[str, Any]:
+        """The figures for JSON."""
+        return {
+            "seconds": dict(self.seconds),
+            "failures": list(self.failures),
+            "struck": self.struck,
+            "manifest_gets_most": self.fetches.manifest_gets_most,
+            "blob_gets_most": self.fetches.blob_gets_most,
+            "blob_nodes_most": self.fetches.blob_nodes_most,
+            "registry_gets": self.fetches.gets,
+            "registry_bytes": self.registry_bytes,
+            "sent_bytes": dict(self.sent_bytes),
+            "crossed_bytes": self.crossed_bytes,
+            "in_flight_bytes": self.in_flight_bytes,
+            "claims": dict(self.claims),
+            "cpu_s": self.cpu_s,
+            "peak_mib": self.peak_mib,
+            "kept_bytes": self.kept_bytes,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Release:
+    """An image that the registry has, and how to ask for it."""
+
+    image: Image
+    reference: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Counted:
+    """What is read before and after the pulls."""
+
+    answers: int
+    registry_bytes: int
+    sent_bytes: Mapping[str, int]
+    crossed_bytes: int
+    cpu_s: Mapping[str, float]
+
+
+@dataclass(slots=True)
+class Fleet:
+    """All nodes of a cluster. ``settings``: of every agent. ``pull_s``: how long a pull may take."""
+
+    cluster: Cluster
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    pull_s: float = 900.0
+    _pool: ThreadPoolExecutor = field(init=False)
+    _borders: Borders = field(init=False)
+    _clients: dict[str, Client] = field(default_factory=dict, init=False)
+    _recorded: dict[str, int] = field(default_factory=dict, init=False)
+
+    def __post_init__(self) -> None:
+        # The kernel ends a child process with the thread that started it, so these threads stay.
+        self._pool = ThreadPoolExecutor(len(self.nodes))
+        self._borders = Borders(self.nodes)
+
+    @property
+    def nodes(self) -> list[Node]:
+        """All nodes, in their order."""
+        return list(self.cluster.nodes.values())
+
+    def release(self, name: str, layer_bytes: Sequence[int], *, seed: int = 1) -> Release:
+        """Build an image of random bytes, and push it."""
+        folder = self.cluster.folder / f"image-{name}"
+        image = build_image(folder, layer_bytes=layer_bytes, seed=seed, compression=("none",))
+        return Release(image=image, reference=self.cluster.registry.push(image, f"bench/{name}", image.tag))
+
+    @contextmanager
+    def ready(self, way: Way, client: Client) -> Iterator[None]:
+        """Nodes that have nothing, know each other, and pull in this way. In the end they have nothing."""
+        self.each(self.nodes, lambda node: self._prepare(node, way, client))
+        if way is not Way.DIRECT:
+            self.each(self.nodes, self._wait_until_known)
+        try:
+            yield
+        finally:
+            self.each(self.nodes, _forget)
+
+    def pull_all(
+        self,
+        release: Release,
+        *,
+        trouble: Trouble | None = None,
+        holders: Sequence[str] = (),
+        watch: Callable[[], None] = lambda: None,
+    ) -> Outcome:
+        """Let all nodes pull at once, but for the holders. ``watch``: called again and again meanwhile."""
+        asking = [node for node in self.nodes if node.name not in holders]
+        for node in self._running():
+            forget_peak(node.agent.pid)
+        before = self._count()
+        pulls = {node.name: self._pool.submit(self.pull, node, release) for node in asking}
+        struck = self._strike(release.image, trouble, list(pulls.values())) if trouble is not None else None
+        while not all(pull.done() for pull in pulls.values()):
+            if struck is not None and all(pull.done() for name, pull in pulls.items() if name != struck.name):
+                _end(struck)
+            watch()
+            time.sleep(0.02)
+        pulled = {name: pull.result() for name, pull in pulls.items()}
+        self._wait_until_calm()
+        return self._outcome(release.image, asking, before, pulled, struck)
+
+    def pull(self, node: Node, release: Release) -> Pulled:
+        """Let the node's containerd pull the image."""
+        started_s = time.monotonic()
+        failure = ""
+        try:
+            node.pull(release.reference, at_most_s=self.pull_s)
+        except LabError as error:
+            failure = f"{node.name}: {error}"
+        return Pulled(seconds=time.monotonic() - started_s, failure=failure)
+
+    def submit(self, node: Node, release: Release) -> "Future[Pulled]":
+        """Begin a pull. At most one for each node runs at a time."""
+        return self._pool.submit(self.pull, node, release)
+
+    def hold(self, node: Node, release: Release) -> None:
+        """Let a node have the image, and wait until its agent has noticed all of it."""
+        pulled = self.pull(node, release)
+        if pulled.failure:
+            raise LabError(pulled.failure)
+        wait_until(
+            lambda: all(_explained(node, digest)["local"] for digest in release.image.blobs),
+            f"{node.name} does not hold the image",
+        )
+
+    def see(self, node: Node, release: Release, holders: Sequence[str]) -> None:
+        """Wait until the node's agent knows that these nodes have the image."""
+
+        def seen() -> bool:
+            return all(
+                {found["node"] for found in _explained(node, digest)["holders"]} >= set(holders)
+                for digest in release.image.blobs
+            )
+
+        wait_until(seen, f"{node.name} does not see {', '.join(holders)}")
+
+    def records(self, node: Node) -> Iterator[dict[str, Any]]:
+        """What the node's agent has recorded of its containerd's requests since it was made ready."""
+        for record in itertools.islice(node.requests(), self._recorded.get(node.name, 0), None):
+            if record["path"] == "hostport":
+                yield record
+
+    def each(self, nodes: Sequence[Node], work: Callable[[Node], None]) -> None:
+        """Do it for all nodes at once."""
+        list(self._pool.map(work, nodes))
+
+    def _prepare(self, node: Node, way: Way, client: Client) -> None:
+        containerd = daemon(node)
+        mirrors = [] if way is Way.DIRECT else [f"127.0.0.1:{LOCAL_PORT}"]
+        containerd.use_mirrors(REGISTRY, self.cluster.registry.endpoint, mirrors)
+        if self._clients.get(node.name) != client and client.version in _CHUNKED:
+            at_once = client.chunks.at_once or _USUAL_AT_ONCE
+            containerd.fetch_in_chunks(client.chunks.size_mib * MIB, at_once=at_once)
+        elif client.chunks != UNCHUNKED and client.version not in _CHUNKED:
+            raise LabError(f"containerd {client.version} fetches each layer in one piece")
+        self._clients[node.name] = client
+        if way is not Way.DIRECT:
+            self._recorded[node.name] = len(list(node.requests())) if node.log.exists() else 0
+            node.start_agent(**{**self.settings, **way.settings})
+
+    def _wait_until_known(self, node: Node) -> None:
+        """Wait until the node has measured all others, as agents have long before a release."""
+
+        def known() -> bool:
+            entries = node.get("/api/topology", port=ADMIN_PORT).json()["nodes"]
+            return sum(1 for entry in entries if entry["rtt"] is not None) >= len(self.nodes) - 1
+
+        wait_until(known, f"{node.name} does not know the others", at_most_s=_KNOWN_S)
+
+    def _strike(self, image: Image, trouble: Trouble, pulls: "Sequence[Future[Pulled]]") -> Node:
+        """Wait until a node has this share of the largest layer from the registry, and strike it."""
+        digest, size_bytes = max(image.blobs.items(), key=lambda item: item[1])
+        found: list[Node] = []
+
+        def ahead() -> bool:
+            if any(pull.done() for pull in pulls):
+                raise LabError("a pull ended before anything happened")
+            fed = self._fed_by_registry()
+            for node in sorted(self.nodes, key=lambda node: -ingested_bytes(node, digest)):
+                if node.address in fed and ingested_bytes(node, digest) >= trouble.at * size_bytes:
+                    found.append(node)
+                    return True
+            return False
+
+        wait_until(ahead, "no node gets on with the layer", at_most_s=self.pull_s, every_s=0.005)
+        struck = found[0]
+        if trouble.blow is Blow.KILLED:
+            struck.agent.kill()
+            daemon(struck).kill()
+        else:
+            struck.agent.signal(signal.SIGSTOP)
+            daemon(struck).freeze()
+        return struck
+
+    def _fed_by_registry(self) -> set[str]:
+        """The addresses of those that the registry is sending something to."""
+
+        def read() -> set[str]:
+            fed = set()
+            for line in Path("/proc/thread-self/net/tcp").read_text().splitlines()[1:]:
+                _, local, remote, state, queues, *_ = line.split()
+                serves = state == _ESTABLISHED and int(local.partition(":")[2], 16) == port
+                if serves and int(queues.partition(":")[0], 16):
+                    octets = bytes.fromhex(remote.partition(":")[0])[::-1]
+                    fed.add(".".join(map(str, octets)))
+            return fed
+
+        port = int(self.cluster.registry.endpoint.rpartition(":")[2])
+        return inside(self.cluster.registry.netns, read)
+
+    def _running(self) -> list[Node]:
+        return [node for node in self.nodes if node.runs_agent]
+
+    def _count(self) -> _Counted:
+        return _Counted(
+            answers=len(self.cluster.registry.answers()),
+            registry_bytes=self.cluster.registry.sent_bytes(),
+            sent_bytes={node.name: node.sent_bytes() for node in self.nodes},
+            crossed_bytes=self._borders.crossed_bytes(),
+            cpu_s={node.name: _cpu_s(node) for node in self._running()},
+        )
+
+    def _wait_until_calm(self) -> None:
+        """Wait until the registry has logged everything and sends nothing more."""
+
+        def calm() -> bool:
+            before = self.cluster.registry.sent_bytes(), len(self.cluster.registry.answers())
+            time.sleep(_CALM_S)
+            after = self.cluster.registry.sent_bytes(), len(self.cluster.registry.answers())
+            return after[0] - before[0] < 20_000 and after[1] == before[1]
+
+        wait_until(calm, "the registry does not come to rest")
+
+    def _outcome(
+        self,
+        image: Image,
+        asking: Sequence[Node],
+        before: _Counted,
+        pulled: Mapping[str, Pulled],
+        struck: Node | None,
+    ) -> Outcome:
+        after, well = self._count(), [node for node in self._running() if node is not struck]
+        name = "" if struck is None else struck.name
+        return Outcome(
+            seconds={name: one.seconds for name, one in pulled.items() if not one.failure},
+            failures=tuple(one.failure for node, one in pulled.items() if one.failure and node != name),
+            struck=name,
+            fetches=count_fetches(
+                self.cluster.registry.answers()[before.answers :],
+                nodes={node.address: (node.name, str(node.place.zone)) for node in self.nodes},
+                tags={image.tag: image.manifest},
+            ),
+            registry_bytes=after.registry_bytes - before.registry_bytes,
+            sent_bytes={each: after.sent_bytes[each] - sent for each, sent in before.sent_bytes.items()},
+            crossed_bytes=after.crossed_bytes - before.crossed_bytes,
+            in_flight_bytes=sum(
+                int(node.metric("shorthaul_in_flight_received_bytes_total")) for node in well
+            ),
+            claims=_claims(well),
+            cpu_s=sum(after.cpu_s.values()) - sum(before.cpu_s[each] for each in after.cpu_s),
+            peak_mib=max((peak_mib(node.agent.pid) for node in well), default=0.0),
+            kept_bytes=max((_kept_bytes(node, image) for node in asking if node is not struck), default=0),
+        )
+
+
+def ingested_bytes(node: Node, digest: str) -> int:
+    """How much of a layer the node's containerd has written, while it is not committed."""
+    name = hashlib.sha256(f"{NAMESPACE}/1/layer-{digest}".encode()).hexdigest()
+    try:
+        return (daemon(node).ingests / name / "data").stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
+_OUTCOMES = ("granted", "followed", "timeout", "lost", "refused", "alone")
+
+
+def _claims(nodes: Sequence[Node]) -> dict[str, int]:
+    """How the claims of these nodes ended, and how often."""
+    counted = {
+        outcome: sum(int(node.metric("shorthaul_claims_total", outcome=outcome)) for node in nodes)
+        for outcome in _OUTCOMES
+    }
+    return {outcome: number for outcome, number in counted.items() if number}
+
+
+def _cpu_s(node: Node) -> float:
+    times = psutil.Process(node.agent.pid).cpu_times()
+    return float(times.user + times.system)
+
+
+def _kept_bytes(node: Node, image: Image) -> int:
+    """What is on the node's disk beyond the image: in its content store, and of the agent."""
+    contents = daemon(node).blobs.parents[1]
+    stored = sum(_size_bytes(folder) for folder in (contents / "blobs", contents / "ingest"))
+    own = sum(
+        _size_bytes(entry) for entry in node.folder.iterdir() if entry.name not in ("containerd", "agent.log")
+    )
+    return stored - image.size_bytes + own
+
+
+def _size_bytes(path: Path) -> int:
+    if path.is_file():
+        return path.stat().st_size
+    return sum(each.stat().st_size for each in path.rglob("*") if each.is_file())
+
+
+def _explained(node: Node, digest: str) -> Any:
+    return node.get(f"/api/explain?digest={digest}", port=ADMIN_PORT).json()
+
+
+def _end(node: Node) -> None:
+    """The node that was struck is gone: its own pull ends, and the registry logs what it sent."""
+    node.agent.kill()
+    daemon(node).kill()
+
+
+def _forget(node: Node) -> None:
+    """Nothing is left: no agent, and a containerd without content."""
+    node.stop_agent()
+    daemon(node).forget_everything()
