@@ -94,7 +94,7 @@ def make_outbound(settings: Settings, core: Core) -> Outbound:
         query=channels.query,
         metrics=metrics,
     )
-    index = make_index(settings, asker=asker, metrics=metrics)
+    index = make_index(settings, asker=asker, roster=roster, metrics=metrics)
     client = PeerClient(dialer, stall_s=settings.pull.stall_s, authorities=core.content.filtering.authorities)
     relays = Relays(zero_copy=transfer.zero_copy)
     checks = Checks(

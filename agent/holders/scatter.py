@@ -1,7 +1,9 @@
 """The holder index without a server: it asks the peers, the nearest first (see `agent.holders.asking`).
 
 It caches which peers have a digest for `positive_ttl_s`, and that no peer has it for `negative_ttl_s`, for at
-most `_CACHE_MAX` digests. A look-up costs one question to each peer that is asked, whatever its number of
+most `_CACHE_MAX` digests. Who is fetching it at the moment is kept apart (`agent.holders.flights`): a near
+peer that fetches the content ends the search for farther holders, like one that has it, but only for a
+fraction of a second. A look-up costs one question to each peer that is asked, whatever its number of
 digests. So look-ups that come while others are running are gathered for a moment. Meant for up to about 200
 nodes.
 """
@@ -14,7 +16,8 @@ from functools import partial
 
 from agent.config import LookupSettings
 from agent.holders.asking import PeerAsker
-from agent.holders.index import Holders
+from agent.holders.flights import KEPT_S, Flights
+from agent.holders.index import Holders, InFlight
 from agent.holders.wire import DIGESTS_MAX, Question, Reply
 from agent.members.member import Peer
 from agent.observe.metrics import Metrics
@@ -34,18 +37,21 @@ class _Cached:
     rings: dict[NodeName, int]
     expires_s: float
 
-    @property
-    def holders(self) -> Holders:
-        """The nearest holders. A farther one is no substitute as long as there is a near one."""
+    def holders(self, in_flight: tuple[InFlight, ...]) -> Holders:
+        """The nearest holders. A farther one is no substitute as long as there is a near one.
+
+        ``in_flight``: who is fetching it now.
+        """
         nearest = min(self.rings.values(), default=0)
         nodes = tuple(node for node, ring in self.rings.items() if ring == nearest)
-        return Holders(nodes=nodes, exhaustive=not nodes)
+        return Holders(nodes=nodes, exhaustive=not nodes and not in_flight, in_flight=in_flight)
 
 
 class ScatterIndex:
     """Looks digests up by asking peers, and remembers the answers for a short time. See `HolderIndex`.
 
-    ``asker``: its maker closes it, after the index.
+    ``asker``: its maker closes it, after the index. ``follows``: whether this node takes content from that
+    peer while the peer is still fetching it.
     """
 
     def __init__(
@@ -54,9 +60,12 @@ class ScatterIndex:
         *,
         settings: LookupSettings,
         metrics: Metrics,
+        follows: Callable[[NodeName], bool] = lambda _: False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._asker = asker
+        self._follows = follows
+        self._flights = Flights()
         self._settings = settings
         self._metrics = metrics
         self._clock = clock
@@ -78,10 +87,11 @@ class ScatterIndex:
     def remembered(self, digest: Digest) -> Holders | None:
         """See `HolderIndex.remembered`."""
         cached = self._fresh(digest)
-        if cached is None:
+        in_flight = self._in_flight(digest, cached)
+        if cached is None and not in_flight:
             return None
         self._metrics.lookup(0.0)
-        return cached.holders
+        return _holders(cached, in_flight)
 
     async def lookup(self, digest: Digest) -> Holders:
         """See `HolderIndex.lookup`."""
@@ -91,25 +101,29 @@ class ScatterIndex:
         found = self._found.get(digest) or self._want((digest,))[digest]
         # Other callers may wait for it as well, so a caller that leaves must not end it.
         await asyncio.shield(found)
-        self._metrics.lookup(self._clock() - started_s)
+        took_s = self._clock() - started_s
+        self._metrics.lookup(took_s)
         cached = self._cache.get(digest)
-        if cached is None:  # the result was dropped from the cache already
-            return Holders(nodes=(), exhaustive=False)
-        return cached.holders
+        return _holders(cached, self._in_flight(digest, cached, took_s))
 
     async def lookup_everyone(self, digest: Digest) -> Holders:
         """See `HolderIndex.lookup_everyone`."""
         rings: dict[NodeName, int] = {}
 
         def on_reply(peer: Peer, reply: Reply, ring: int) -> bool:
+            self._note_flights(peer, reply)
             if digest in reply.held:
                 rings[peer.name] = ring
             return digest in reply.held
 
+        began_s = self._clock()
         await self._asker.ask_everyone(Question(digests=(digest,)), on_reply)
         self._cache.pop(digest, None)  # it may be wrong: perhaps that is why the caller asks all peers
-        self._remember(digest, rings)
-        return Holders(nodes=tuple(rings), exhaustive=True)
+        now_s = self._clock()
+        in_flight = self._flights.of(digest, now_s, complete=rings, kept_s=max(KEPT_S, now_s - began_s))
+        if rings or not in_flight:
+            self._remember(digest, rings)
+        return Holders(nodes=tuple(rings), exhaustive=True, in_flight=in_flight)
 
     def prefetch(self, digests: Sequence[Digest]) -> None:
         """See `HolderIndex.prefetch`."""
@@ -117,6 +131,7 @@ class ScatterIndex:
 
     def forget(self, digest: Digest, node: NodeName) -> None:
         """See `HolderIndex.forget`."""
+        self._flights.forget(digest, node)
         cached = self._cache.get(digest)
         if cached is not None:
             cached.rings.pop(node, None)
@@ -176,7 +191,12 @@ class ScatterIndex:
                 missing.pop(digest, None)
                 if not found[digest].done():
                     rings[digest] = min(ring, rings.get(digest, ring))
-            return bool(reply.held)
+            flying = self._note_flights(peer, reply)
+            for digest in flying:
+                missing.pop(digest, None)
+                if not found[digest].done():
+                    rings[digest] = min(ring, rings.get(digest, ring))
+            return bool(reply.held or flying)
 
         def enough(nearest: int) -> bool:
             for digest, ring in [*rings.items()]:
@@ -188,6 +208,20 @@ class ScatterIndex:
         await self._asker.ask_nearest(question=question, on_reply=on_reply, enough=enough)
         for digest in missing:
             self._remember(digest, {})
+
+    def _note_flights(self, peer: Peer, reply: Reply) -> Iterable[Digest]:
+        """Note what the peer is fetching. Returns the digests that may be taken from it meanwhile."""
+        if not reply.in_flight or not self._follows(peer.name):
+            return ()
+        now_s = self._clock()
+        for digest, flying in reply.in_flight.items():
+            self._flights.heard(digest, peer.name, flying, now_s)
+        return reply.in_flight.keys()
+
+    def _in_flight(self, digest: Digest, cached: _Cached | None, took_s: float = 0.0) -> tuple[InFlight, ...]:
+        """Who is fetching it. ``took_s``: how long the look-up took, of which no answer is too old."""
+        complete = () if cached is None else cached.rings
+        return self._flights.of(digest, self._clock(), complete=complete, kept_s=max(KEPT_S, took_s))
 
     def _fresh(self, digest: Digest) -> _Cached | None:
         cached = self._cache.get(digest)
@@ -205,6 +239,13 @@ class ScatterIndex:
         self._cache[digest] = _Cached(rings=known, expires_s=now_s + ttl_s)
         if len(self._cache) > _CACHE_MAX:
             del self._cache[next(iter(self._cache))]
+
+
+def _holders(cached: _Cached | None, in_flight: tuple[InFlight, ...]) -> Holders:
+    """What is known. Without ``cached`` nobody is known to have all of it, and nobody to lack it."""
+    if cached is None:
+        return Holders(nodes=(), exhaustive=False, in_flight=in_flight)
+    return cached.holders(in_flight)
 
 
 def _resolve(future: "asyncio.Future[None]") -> None:

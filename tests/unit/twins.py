@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from agent.config.settings import PullSettings, TransferSettings
 from agent.content.offer import KnownTag
-from agent.holders.wire import Question, Reply
+from agent.holders.wire import Flying, Question, Reply
 from agent.members.member import Peer, Peers
 from agent.oci.digest import Digest
 from agent.oci.manifest import OCI_INDEX, Descriptor
@@ -171,6 +171,7 @@ class FakePeers:
 
     held: dict[str, set[Digest]] = field(default_factory=dict)
     tags: dict[str, tuple[KnownTag, ...]] = field(default_factory=dict)
+    flying: dict[str, dict[Digest, Flying]] = field(default_factory=dict)
     answer_s: dict[str, float] = field(default_factory=dict)  # how long each takes; 1 ms if not said
     silent: set[str] = field(default_factory=set)
     refusing: set[str] = field(default_factory=set)
@@ -197,6 +198,11 @@ class FakePeers:
         return Reply(
             held=frozenset(digest for digest in question.digests if digest in held),
             tags=self.tags.get(asked.name, ()) if question.tags else (),
+            in_flight={
+                digest: flying
+                for digest, flying in self.flying.get(asked.name, {}).items()
+                if digest in question.digests and digest not in held
+            },
         )
 
     @property

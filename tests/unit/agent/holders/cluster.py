@@ -92,7 +92,13 @@ def play(
         )
         cluster = Cluster(
             asker=asker,
-            scatter=ScatterIndex(asker, settings=settings, metrics=metrics, clock=loop_clock),
+            scatter=ScatterIndex(
+                asker,
+                settings=settings,
+                metrics=metrics,
+                follows=lambda name: name.startswith("zone"),
+                clock=loop_clock,
+            ),
             finder=ScatterTagFinder(asker),
             fakes=fakes,
             roster=roster,

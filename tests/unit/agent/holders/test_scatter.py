@@ -4,7 +4,7 @@ import asyncio
 from dataclasses import replace
 
 from agent.holders.index import Holders
-from agent.holders.wire import DIGESTS_MAX
+from agent.holders.wire import DIGESTS_MAX, Flying
 from agent.oci.digest import Digest
 from tests.unit.agent.holders.cluster import (
     EVERYONE,
@@ -441,3 +441,90 @@ def test_closing_twice_does_nothing() -> None:
         await cluster.close()
 
     play(scenario, FakePeers())
+
+
+HALF = Flying(available_bytes=50, size_bytes=100)
+
+
+async def in_flight(cluster: Cluster, digest: Digest = LAYER) -> dict[str, int]:
+    """Who is fetching it, by a look-up, and how much of it each has in per cent."""
+    holders = await cluster.scatter.lookup(digest)
+    return {each.node: each.percent for each in holders.in_flight}
+
+
+def test_near_peer_that_is_fetching_it_is_named_beside_those_that_have_it() -> None:
+    async def scenario(cluster: Cluster) -> None:
+        holders = await cluster.scatter.lookup(LAYER)
+        assert holders.nodes == ("zone-2",)
+        assert [(each.node, each.percent) for each in holders.in_flight] == [("zone-1", 50)]
+        assert not holders.exhaustive
+
+    play(scenario, FakePeers(held={"zone-2": {LAYER}}, flying={"zone-1": {LAYER: HALF}}))
+
+
+def test_near_peer_that_is_fetching_it_ends_the_search_for_farther_holders() -> None:
+    async def scenario(cluster: Cluster) -> None:
+        assert await in_flight(cluster) == {"zone-1": 50}
+        assert sorted(cluster.fakes.asked) == ["zone-1", "zone-2"]
+
+    fakes = FakePeers(held={"far-1": {LAYER}}, flying={"zone-1": {LAYER: HALF}})
+    play(scenario, fakes, replace(SETTINGS, at_once=2))
+
+
+def test_peer_of_another_zone_that_is_fetching_it_is_as_if_it_had_not_said_so() -> None:
+    async def scenario(cluster: Cluster) -> None:
+        holders = await cluster.scatter.lookup(LAYER)
+        assert (holders.nodes, holders.in_flight) == (("far-1",), ())
+        assert await cluster.scatter.lookup(OTHER) == NOBODY
+        assert (await cluster.scatter.lookup_everyone(LAYER)).in_flight == ()
+
+    flying = {"region-1": {LAYER: HALF, OTHER: HALF}}
+    play(scenario, FakePeers(held={"far-1": {LAYER}}, flying=flying), replace(SETTINGS, at_once=2))
+
+
+def test_what_is_in_flight_is_forgotten_at_once_and_is_neither_found_nor_missing() -> None:
+    async def scenario(cluster: Cluster) -> None:
+        assert await in_flight(cluster) == {"zone-1": 50}
+        assert cluster.scatter.remembered(LAYER) is not None
+        await asyncio.sleep(0.26)
+        assert cluster.scatter.remembered(LAYER) is None
+        cluster.fakes.flying = {}
+        cluster.fakes.held = {"zone-1": {LAYER}}
+        assert (await cluster.lookup())[0] == {"zone-1"}
+        assert await in_flight(cluster) == {}
+
+    play(scenario, FakePeers(flying={"zone-1": {LAYER: HALF}}))
+
+
+def test_that_nobody_had_it_a_moment_ago_does_not_hide_who_is_fetching_it() -> None:
+    async def scenario(cluster: Cluster) -> None:
+        assert await cluster.scatter.lookup(LAYER) == NOBODY
+        cluster.fakes.flying = {"zone-2": {LAYER: HALF}}
+        everyone = await cluster.scatter.lookup_everyone(LAYER)
+        assert [each.node for each in everyone.in_flight] == ["zone-2"]
+        assert everyone.exhaustive
+        assert await in_flight(cluster) == {"zone-2": 50}
+
+    play(scenario, FakePeers())
+
+
+def test_peer_that_gave_nothing_is_not_named_again_until_it_says_so_again() -> None:
+    async def scenario(cluster: Cluster) -> None:
+        assert await in_flight(cluster) == {"zone-1": 50, "zone-2": 50}
+        cluster.scatter.forget(LAYER, node("zone-1"))
+        assert await in_flight(cluster) == {"zone-2": 50}
+        cluster.scatter.forget(LAYER, node("zone-2"))
+        cluster.scatter.forget(LAYER, node("zone-2"))
+        assert cluster.scatter.remembered(LAYER) is None
+        assert await in_flight(cluster) == {"zone-1": 50, "zone-2": 50}
+
+    play(scenario, FakePeers(flying={"zone-1": {LAYER: HALF}, "zone-2": {LAYER: HALF}}))
+
+
+def test_answer_of_a_slow_peer_is_in_time_for_the_look_up_that_waited_for_it() -> None:
+    async def scenario(cluster: Cluster) -> None:
+        assert await in_flight(cluster) == {"zone-1": 50}
+
+    slow = {"zone-2": 0.4}
+    fakes = FakePeers(flying={"zone-1": {LAYER: HALF}}, answer_s=slow)
+    play(scenario, fakes, replace(SETTINGS, patience_s=0.45))
