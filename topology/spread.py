@@ -4,7 +4,7 @@ Decides a parent for every zone that wants the blob. Together the choices are a 
 that fetches from the registry. Every zone gets the blob once, so the tree's edges are what the distribution
 costs. The tree is the cheapest one: first in US dollars by the price table, then in round trips. That is a
 minimum-cost arborescence; the algorithm is Edmonds' (Optimum branchings, 1967), with all cycles of a round
-contracted at once. networkx has it too, and takes 20 times as long at 64 zones: it is the tests' oracle.
+contracted at once. networkx has it too, and takes 70 times as long at 64 zones: it is the tests' oracle.
 
 A zone feeds at most ``children_max`` others, because its gateway's link carries the blob once for each. The
 zones beyond that get another parent if there is one at the same price. No link is spared for money.

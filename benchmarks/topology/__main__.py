@@ -15,6 +15,7 @@ from benchmarks.topology.costs import Costs
 from benchmarks.topology.lab import report_lab
 from benchmarks.topology.oracle import report_oracle
 from benchmarks.topology.stated import report_stated
+from benchmarks.topology.tree import report_tree
 
 
 def main() -> int:
@@ -33,6 +34,7 @@ def main() -> int:
 
 def _run_quick(report: Report) -> None:
     Costs(report, nodes=1000, repetitions=50).run()
+    report_tree(report, zones=64, repetitions=10)
     report_stated(report)
     report_contest(report, nodes=90, turns=2, by_zones=False)
     report_oracle(report, clusters=100)
@@ -40,6 +42,7 @@ def _run_quick(report: Report) -> None:
 
 def _run_all(report: Report) -> None:
     Costs(report, nodes=5000, repetitions=300).run()
+    report_tree(report, zones=64, repetitions=100)
     report_lab(report)
     report_stated(report)
     report_contest(report, nodes=500, turns=4, by_zones=False)
