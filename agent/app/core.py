@@ -200,6 +200,7 @@ def _make_offer(
         tags=filtering.tags,
         resolve=tags.resolve,
         share_imported=tags.share_imported,
+        share_arriving=settings.cold_start.claims,
     )
 
 

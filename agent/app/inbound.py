@@ -14,6 +14,7 @@ from agent.config import Settings
 from agent.content.sizes import ContentSizes
 from agent.holders.answering import QuestionDesk
 from agent.latency.receiver import ReportDesk, receive_report
+from agent.listen.arriving import ArrivingContent
 from agent.listen.caller import REQUEST_PATHS, Callers
 from agent.listen.discovery import Discovery
 from agent.listen.doors import Doors
@@ -35,6 +36,7 @@ from agent.peering.certificate import Certificate
 from agent.peering.reach import ReachDesk
 from agent.peering.tls import ACCEPTED
 from agent.pull.bucket import TokenBucket
+from agent.pull.lineages import Lineages
 from agent.sockdiag import SocketAsker
 from topology.placement import NodeName
 
@@ -168,6 +170,7 @@ def _make_server(
     doors: Doors,
 ) -> OciServer:
     sizes = ContentSizes()
+    upload_limit = TokenBucket(settings.transfer.upload_bytes_per_s)
     prefetcher = Prefetcher(holds=core.content.store.holds, look_up=outbound.index.prefetch, sizes=sizes)
     return OciServer(
         own=core.own,
@@ -201,7 +204,14 @@ def _make_server(
             sizes=sizes,
             scrubber=core.content.scrubber,
             traffic=core.records.traffic,
-            upload_limit=TokenBucket(settings.transfer.upload_bytes_per_s),
+            upload_limit=upload_limit,
+        ),
+        arriving=ArrivingContent(
+            own=core.own,
+            offer=core.content.offer,
+            lineage=Lineages(core.own).of,
+            traffic=core.records.traffic,
+            upload_limit=upload_limit,
         ),
         remote=RemoteContent(
             puller=outbound.puller,

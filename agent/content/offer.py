@@ -12,7 +12,7 @@ from enum import Enum
 from typing import TypeVar
 
 from agent.content.sharing import Sharing
-from agent.content.store import ContentStore, TaggedImage
+from agent.content.store import ContentStore, Growing, TaggedImage
 from agent.content.tags import TagAges
 from agent.oci.authority import Authorities
 from agent.oci.digest import Digest
@@ -53,7 +53,10 @@ class Doubt(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Offer:
-    """What one node offers. ``resolve``: whether tags are resolved at all."""
+    """What one node offers. ``resolve``: whether tags are resolved at all.
+
+    ``share_arriving``: whether content is offered while this node's containerd is still fetching it.
+    """
 
     own: NodeName
     store: ContentStore
@@ -62,6 +65,7 @@ class Offer:
     tags: Filter
     resolve: bool
     share_imported: bool
+    share_arriving: bool = False
 
     @property
     def mirrors(self) -> MirrorNames:
@@ -174,6 +178,20 @@ class Offer:
     def shares(self, digest: Digest) -> bool:
         """Whether peers are told that this node has the digest: it is given under some name."""
         return self.sharing.shares(digest)
+
+    def arriving(self, digest: Digest) -> Growing | None:
+        """How far this node's containerd is with a content that it is fetching, if peers are told of that.
+
+        None also as long as no byte of it is here. Cost: for content that it does not fetch, a look-up.
+        """
+        if not (self.share_arriving and self.shares(digest)):
+            return None
+        growing = self.store.growing(digest)
+        return growing if growing is not None and growing.available_bytes else None
+
+    def gives_arriving(self, target: Addressed, *, registry_decided: bool) -> bool:
+        """Whether a content is given under this name while it arrives. See `Sharing.gives`."""
+        return self.share_arriving and self.sharing.gives(target, registry_decided=registry_decided)
 
     def fetching(self, target: Addressed) -> None:
         """This node's containerd asks for a content. If it is not here, it will be soon."""

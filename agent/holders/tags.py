@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from agent.content.offer import KnownTag, Offer
 from agent.holders.tagfinder import TagAnswer, TagFinder
-from agent.holders.wire import Question, Reply
+from agent.holders.wire import Flying, Question, Reply
 from agent.observe.requests import TagSource
 from agent.oci.errors import OciError
 from agent.oci.manifest import Descriptor
@@ -78,10 +78,17 @@ class TagResolver:
     def reply_to(self, question: Question) -> Reply:
         """This node's reply to a peer's question."""
         offer, store = self.offer, self.offer.store
+        held = frozenset(
+            digest for digest in question.digests if store.holds(digest) and offer.shares(digest)
+        )
+        arriving = {digest: offer.arriving(digest) for digest in question.digests if digest not in held}
         return Reply(
-            held=frozenset(
-                digest for digest in question.digests if store.holds(digest) and offer.shares(digest)
-            ),
+            held=held,
+            in_flight={
+                digest: Flying(available_bytes=growing.available_bytes, size_bytes=growing.size_bytes)
+                for digest, growing in arriving.items()
+                if growing is not None
+            },
             tags=tuple(
                 tag
                 for name in dict.fromkeys(question.tags)

@@ -110,6 +110,17 @@ class Caller:
                 assert_never(self.kind)
 
     @property
+    def verifies(self) -> bool:
+        """Whether it may be given bytes that nobody has verified. An agent's containerd verifies them."""
+        match self.kind:
+            case CallerKind.AGENT:
+                return True
+            case CallerKind.OWN_CONTAINERD | CallerKind.OTHER_CONTAINERD | CallerKind.STRANGER:
+                return False
+            case _:
+                assert_never(self.kind)
+
+    @property
     def fetches_in_chunks(self) -> bool:
         """Whether its open-ended ranges may be chunks of one content (`agent.pull.chunks`)."""
         match self.kind:

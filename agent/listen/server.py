@@ -1,6 +1,7 @@
 """The OCI pull API: the way of a request, from its path to its last byte.
 
-door → parse → filter → tag → this node's content (`local`) → peers (`remote`). One server handles the
+door → parse → filter → tag → this node's content (`local`) → what it is fetching (`arriving`, for agents)
+→ peers (`remote`). One server handles the
 requests of all three listeners. The `Doors` say who is let in at all, and the `Caller` what is different for
 whom. Peers are answered from this node's content only, so no request goes round in a circle. A 200 is sent
 only once the first bytes of the body are there. A 404 makes containerd try its next host. Sources: OCI
@@ -19,6 +20,7 @@ from aiohttp import web
 from agent.holders.answering import QuestionDesk
 from agent.holders.wire import PATH as HOLDERS_PATH
 from agent.latency.receiver import ReportDesk
+from agent.listen.arriving import ArrivingContent
 from agent.listen.caller import Caller, CallerKind
 from agent.listen.discovery import Discovery
 from agent.listen.doors import Doors
@@ -72,6 +74,7 @@ class OciServer:
         names: RequestNames,
         prefetcher: Prefetcher,
         local: LocalContent,
+        arriving: ArrivingContent,
         remote: RemoteContent,
     ) -> None:
         self._own = own
@@ -88,6 +91,7 @@ class OciServer:
         self._names = names
         self._prefetcher = prefetcher
         self._local = local
+        self._arriving = arriving
         self._remote = remote
         self._no_limit = TokenBucket(0)
 
@@ -246,6 +250,10 @@ class OciServer:
 
     async def _manifest(self, exchange: Exchange, target: Addressed) -> web.StreamResponse:
         manifest = await self._local.manifest(exchange, target)
+        if manifest is None and self._arriving.may_be_asked(exchange, target):
+            manifest = await self._arriving.manifest(exchange, target)
+            if manifest is None:  # it may have been committed between the two looks
+                manifest = await self._local.manifest(exchange, target)
         if manifest is None:
             self._require_may_ask_peers(exchange, target)
             manifest = await self._remote.manifest(exchange, target)
@@ -255,6 +263,10 @@ class OciServer:
 
     async def _blob(self, exchange: Exchange, target: Addressed) -> web.StreamResponse:
         response = await self._local.blob(exchange, target)
+        if response is None and self._arriving.may_be_asked(exchange, target):
+            response = await self._arriving.blob(exchange, target)
+            if response is None:  # it may have been committed between the two looks
+                response = await self._local.blob(exchange, target)
         if response is None:
             self._require_may_ask_peers(exchange, target)
             response = await self._remote.blob(exchange, target)

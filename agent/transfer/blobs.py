@@ -7,7 +7,7 @@ The bytes of a file do not enter this process. That takes about half of the proc
 import asyncio
 import os
 
-from agent.content.store import Blob, ContentUnavailable
+from agent.content.store import Blob, ContentUnavailable, GrowingBlob
 from agent.transfer.sink import ClientGone, ClientSink
 
 _FIRST_BYTES = 16 * 1024  # sent with the head by copying; more would delay the first byte
@@ -15,6 +15,9 @@ _SENDFILE_BYTES = 2 * 1024 * 1024
 _TURN_BYTES = 8 * 1024 * 1024  # other tasks get a turn on the event loop after this many bytes
 _READ_AHEAD_BYTES = 8 * 1024 * 1024
 _COPY_BYTES = 256 * 1024
+
+_SILENT_S = 60.0
+"""A body whose content does not arrive ends after this long. A follower gives up much sooner, by itself."""
 
 
 async def read_first(blob: Blob, start: int, stop: int) -> bytes:
@@ -40,6 +43,22 @@ async def send_blob(blob: Blob, sink: ClientSink, start: int, stop: int) -> None
             raise ContentUnavailable("the blob ended early")
         await sink.write(chunk, "copy")
         start += len(chunk)
+
+
+async def send_growing(blob: GrowingBlob, sink: ClientSink, start: int, stop: int) -> None:
+    """Send bytes ``start`` to ``stop`` of a blob that is still arriving, as they come.
+
+    Raises `ClientGone`, `ContentError` if the bytes can't be read or won't come, and TimeoutError if none
+    came for `_SILENT_S`.
+    """
+    while start < stop:
+        available_bytes = min(blob.available_bytes, stop)
+        if available_bytes <= start:
+            async with asyncio.timeout(_SILENT_S):
+                await blob.wait_beyond(start)
+            continue
+        await send_blob(blob, sink, start, available_bytes)
+        start = available_bytes
 
 
 async def _sendfile(file_fd: int, out_fd: int, sink: ClientSink, start: int, stop: int) -> None:

@@ -46,6 +46,7 @@ ELSEWHERE = {
     "agent/content/ocilayout.py": "driven whole by tests/conformance/test_content_store.py",
     "agent/succession.py": "driven whole by tests/server/test_handover.py",
     "agent/lifecycle.py": "driven whole by tests/server/test_lifecycle.py",
+    "agent/listen/arriving.py": "driven whole by tests/server/test_arriving.py",
     "agent/listen/accepting.py": "driven whole by tests/server/test_floods.py",
     "agent/listen/heads.py": "driven whole by tests/server/test_ranges.py and test_oci_pull.py",
     "agent/listen/http.py": "driven whole by tests/server/test_requests_out_of_line.py",

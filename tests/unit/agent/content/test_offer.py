@@ -1,11 +1,13 @@
 """What a node speaks of: one function decides for requests, answers, announcements and lists."""
 
 import math
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from agent.content.offer import Doubt, KnownTag, Offer
-from agent.content.store import TagChange, TaggedImage
+from agent.content.store import Growing, TagChange, TaggedImage
 from agent.oci.authority import Authorities, Authority, AuthorityRule
 from agent.oci.errors import OciError
 from agent.oci.origin import Origin
@@ -14,6 +16,7 @@ from agent.oci.reference import Addressed, Kind, ReferrerList, Repository, TagLi
 from agent.oci.registry import Registry
 from tests.unit.agent.holders.test_tags import NOW_S, image, make_ages, make_offer
 from tests.unit.evidence import MemoryStore
+from tests.unit.inflight import Flight
 from tests.unit.twins import named, node, sha256
 
 RETAGGED = image(named(), origin=Origin.ELSEWHERE)
@@ -156,3 +159,50 @@ def test_same_decision_is_behind_every_way_of_speaking() -> None:
     assert not offer.shares(secret.descriptor.digest)
     assert not offer.known(secret.name)
     assert not offer.images(secret.name.repository)
+
+
+def _fetching(available_bytes: int, **more: Any) -> tuple[Offer, Addressed]:
+    """A node whose containerd fetches a content, and the name under which it asked for it."""
+    content = b"a layer of some bytes"
+    store = MemoryStore(exclusive=False)
+    target = Addressed(
+        registry=Registry("docker.io"),
+        repository=Repository("library/app"),
+        kind=Kind.BLOB,
+        digest=sha256("layer"),
+    )
+    store.flights[target.digest] = Flight(content, available_bytes)
+    return replace(make_offer(store, **more), share_arriving=True), target
+
+
+def test_content_that_arrives_is_spoken_of_once_it_was_asked_for_and_has_a_byte() -> None:
+    offer, target = _fetching(5)
+    assert offer.arriving(target.digest) is None, "nobody asked here for it"
+    offer.fetching(target)
+    assert offer.arriving(target.digest) == Growing(size_bytes=21, available_bytes=5)
+    assert offer.gives_arriving(target, registry_decided=True)
+    empty, target = _fetching(0)
+    empty.fetching(target)
+    assert empty.arriving(target.digest) is None
+    assert empty.gives_arriving(target, registry_decided=True), "its first byte may be waited for"
+
+
+def test_content_that_arrives_is_not_spoken_of_if_it_is_not_to_be_shared() -> None:
+    offer, target = _fetching(5)
+    offer = replace(offer, share_arriving=False)
+    offer.fetching(target)
+    assert offer.arriving(target.digest) is None
+    assert not offer.gives_arriving(target, registry_decided=True)
+    excluded, target = _fetching(5, exclude=("docker.io/library/*",))
+    excluded.fetching(target)
+    assert excluded.arriving(target.digest) is None
+
+
+def test_private_content_that_arrives_is_for_those_who_leave_it_to_the_registry_too() -> None:
+    rules = Authorities((AuthorityRule(parse_pattern("docker.io/library/*"), Authority.REGISTRY),))
+    offer, target = _fetching(5, authorize=rules)
+    offer.fetching(target)
+    assert offer.arriving(target.digest) is not None, "who may have it is decided when it is asked for"
+    assert offer.gives_arriving(target, registry_decided=True)
+    assert not offer.gives_arriving(target, registry_decided=False)
+    assert not offer.gives_arriving(replace(target, repository=Repository("evil/app")), registry_decided=True)

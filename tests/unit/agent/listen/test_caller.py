@@ -209,3 +209,13 @@ def test_a_certificate_has_to_be_that_of_who_signed_or_of_any_member_if_nobody_d
         assert caller.refusal is not None
         assert (caller.refusal.reason, caller.refusal.message) == (Reason.CERTIFICATE, said)
         assert "peering.tls.name" in caller.refusal.hint
+
+
+def test_only_an_agent_is_given_what_nobody_has_verified() -> None:
+    verifying = [
+        (listener, user_agent)
+        for listener in RequestPath
+        for user_agent in (CONTAINERD, AGENT, CURL)
+        if caller(listener, user_agent).verifies
+    ]
+    assert verifying == [(PEER, AGENT)]

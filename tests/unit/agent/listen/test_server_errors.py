@@ -100,6 +100,7 @@ class Refusing:
             names=unused,
             prefetcher=unused,
             local=unused,
+            arriving=unused,
             remote=unused,
         )
 
