@@ -1,15 +1,21 @@
 """Whoever writes a content store: adds and removes blobs and names in the way its real owner does."""
 
+import asyncio
 import hashlib
 import json
 import os
 import subprocess
 import tarfile
 from abc import ABC, abstractmethod
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Protocol
 
-from agent.content.containerd import Client
+from google.protobuf.empty_pb2 import Empty
+from grpclib import GRPCError
+from grpclib.client import Channel, UnaryUnaryMethod
+
+from agent.content.containerd import Client, api_pb2
 from agent.content.containerd import Containerd as ContainerdContent
 from agent.content.ocilayout import OciLayout
 from agent.content.store import ContentStore
@@ -33,8 +39,23 @@ def digest_of(content: bytes) -> Digest:
     return Digest(f"sha256:{hashlib.sha256(content).hexdigest()}")
 
 
+class Writing(Protocol):
+    """A blob that an owner is writing. What is written at once is a multiple of 1 MiB, or the rest."""
+
+    def write(self, content: bytes) -> None:
+        """Write so much more."""
+
+    def commit(self) -> None:
+        """All is written: the blob is there."""
+
+    def give_up(self) -> None:
+        """End it, and remove what is there."""
+
+
 class Owner(ABC):
-    """The owner of one store."""
+    """The owner of one store. ``shows_growth``: whether others can see what it is writing."""
+
+    shows_growth: ClassVar[bool]
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -47,6 +68,14 @@ class Owner(ABC):
     @abstractmethod
     def add(self, content: bytes) -> None:
         """Put a blob into the store."""
+
+    @abstractmethod
+    def begin(self, content: bytes) -> Writing:
+        """Begin to write a blob, and write nothing of it yet."""
+
+    @abstractmethod
+    def resume(self, content: bytes) -> None:
+        """Go on with a blob that it was writing before it vanished, and commit it."""
 
     @abstractmethod
     def remove(self, content: bytes) -> None:
@@ -87,8 +116,28 @@ class Owner(ABC):
         """End what it started."""
 
 
+class _LayoutWriting:
+    """A file beside the blobs of a layout."""
+
+    def __init__(self, path: Path, blob: Path) -> None:
+        self._path, self._blob = path, blob
+        self._path.write_bytes(b"")
+
+    def write(self, content: bytes) -> None:
+        with self._path.open("ab") as file:
+            file.write(content)
+
+    def commit(self) -> None:
+        self._path.rename(self._blob)
+
+    def give_up(self) -> None:
+        self._path.unlink()
+
+
 class LayoutOwner(Owner):
     """Writes an OCI image layout as skopeo, buildah and containerd do: by rename."""
+
+    shows_growth = False
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
@@ -106,6 +155,12 @@ class LayoutOwner(Owner):
         new = self._layout / "blob.new"
         new.write_bytes(content)
         new.rename(self._path(content))
+
+    def begin(self, content: bytes) -> Writing:
+        return _LayoutWriting(self._layout / "blob.growing", self._path(content))
+
+    def resume(self, content: bytes) -> None:
+        self.add(content)
 
     def remove(self, content: bytes) -> None:
         self._path(content).unlink()
@@ -143,8 +198,45 @@ class LayoutOwner(Owner):
         new.rename(self._layout / "index.json")
 
 
+class _Ingesting:
+    """A ``ctr content ingest`` that gets its input bit by bit, under the name that a pull gives a layer."""
+
+    def __init__(self, owner: "ContainerdOwner", content: bytes) -> None:
+        self._owner = owner
+        self._digest = digest_of(content)
+        self._ref = f"layer-{self._digest}"
+        command = owner.ingest(self._digest, len(content), self._ref)
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+
+    def write(self, content: bytes) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(content)
+        self._process.stdin.flush()
+
+    def commit(self) -> None:
+        self._end()
+        assert self._process.returncode == 0
+
+    def give_up(self) -> None:
+        self.stop()
+        asyncio.run(self._owner.abort(self._ref))
+
+    def stop(self) -> None:
+        """End the writer, and leave what it wrote."""
+        self._process.kill()
+        self._end()
+
+    def _end(self) -> None:
+        assert self._process.stdin is not None
+        with suppress(BrokenPipeError):
+            self._process.stdin.close()
+        self._process.wait(60)
+
+
 class ContainerdOwner(Owner):
     """A real containerd, driven by its own ``ctr``."""
+
+    shows_growth = True
 
     def __init__(self, folder: Path, version: str) -> None:
         super().__init__(folder)
@@ -154,6 +246,7 @@ class ContainerdOwner(Owner):
             folder / "containerd", netns=None, version=version, config=_NO_GARBAGE_COLLECTION
         )
         self._leases = 0
+        self._writing: list[_Ingesting] = []
 
     def store(self) -> ContentStore:
         return self.view(self._daemon.root)
@@ -162,10 +255,53 @@ class ContainerdOwner(Owner):
         """Our view of the store, with another idea of where its files are."""
         return ContainerdContent(client=Client(self._daemon.socket, NAMESPACE), root=root)
 
+    @property
+    def command(self) -> list[str]:
+        """``ctr`` for this daemon."""
+        return [str(self._ctr), "--address", str(self._daemon.socket), "-n", NAMESPACE]
+
+    def ingest(self, digest: str, size_bytes: int, ref: str) -> list[str]:
+        """``ctr content ingest``: begins an ingest, or goes on with it."""
+        expected = ["--expected-digest", digest, "--expected-size", str(size_bytes)]
+        return [*self.command, "content", "ingest", *expected, ref]
+
+    def begin(self, content: bytes) -> Writing:
+        writing = _Ingesting(self, content)
+        self._writing.append(writing)
+        return writing
+
+    def resume(self, content: bytes) -> None:
+        digest, source = digest_of(content), self.folder / "resumed"
+        source.write_bytes(content)
+        with source.open("rb") as file:
+            subprocess.run(
+                self.ingest(digest, len(content), f"layer-{digest}"), stdin=file, check=True, timeout=60
+            )
+
+    async def abort(self, ref: str) -> None:
+        """Remove an ingest, as a pull does that fails."""
+        channel = Channel(path=str(self._daemon.socket))
+        # An AbortRequest has one field, a string with the number 1, as an InfoRequest has.
+        method = UnaryUnaryMethod[Any, Any](
+            channel, "/containerd.services.content.v1.Content/Abort", api_pb2.InfoRequest, Empty
+        )
+        try:
+            for attempt in range(50):
+                try:
+                    request = api_pb2.InfoRequest(digest=ref)
+                    await method(request, metadata={"containerd-namespace": NAMESPACE}, timeout=20.0)
+                except GRPCError:  # the writer that has just ended may still be writing its time
+                    if attempt == 49:
+                        raise
+                    await asyncio.sleep(0.1)
+                else:
+                    return
+        finally:
+            channel.close()
+
     def add(self, content: bytes) -> None:
         digest = digest_of(content)
-        command = [str(self._ctr), "--address", str(self._daemon.socket), "-n", NAMESPACE]
-        command += ["content", "ingest", "--expected-digest", digest, f"test-{digest[7:]}"]
+        command = [*self.command, "content", "ingest", "--expected-digest", digest, f"test-{digest[7:]}"]
         for attempt in range(5):
             subprocess.run(command, input=content, capture_output=True, check=True, timeout=60)
             try:
@@ -197,12 +333,14 @@ class ContainerdOwner(Owner):
 
     def vanish(self) -> None:
         self._daemon.stop()
+        for writing in self._writing:
+            writing.stop()
 
     def come_back(self) -> None:
         self._daemon.start()
 
     def close(self) -> None:
-        self._daemon.stop()
+        self.vanish()
 
     def _collect_garbage(self) -> None:
         self._leases += 1

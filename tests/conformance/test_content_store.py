@@ -15,7 +15,15 @@ from pathlib import Path
 import pytest
 
 from agent.content.sharing import Sharing
-from agent.content.store import Blob, Change, ChangeKind, ContentMissing, ContentStore, TagChange
+from agent.content.store import (
+    Blob,
+    Change,
+    ChangeKind,
+    ContentGone,
+    ContentMissing,
+    ContentStore,
+    TagChange,
+)
 from agent.content.tracing import Tracer
 from agent.oci.authority import Authorities
 from agent.oci.digest import Digest
@@ -34,6 +42,7 @@ _VERSIONS = ["1.6", "1.7", "2.1"]
 _CONTRACT_S = 1.0
 _NOTICED_S = 20.0  # of a single change, on any machine. Before a whole scan, which is due in 30 s
 _numbers = count()
+_MIB = 1 << 20
 
 
 @pytest.fixture(scope="module", params=["oci-layout", *(f"containerd-{version}" for version in _VERSIONS)])
@@ -557,6 +566,108 @@ def test_a_store_that_is_gone_at_the_start_is_found_when_it_comes(owner: Owner) 
             owner.come_back()
 
 
+def _growing(running: RunningStore, content: bytes) -> tuple[int, int] | None:
+    """How far the owner is with a blob: bytes that are there, and of how many."""
+    growing = running.store.growing(digest_of(content))
+    return None if growing is None else (growing.available_bytes, growing.size_bytes)
+
+
+def _wait_grown(running: RunningStore, content: bytes, expected: tuple[int, int]) -> None:
+    running.wait_for(lambda: _growing(running, content) == expected, "it grows", at_most_s=_NOTICED_S)
+
+
+def test_content_that_is_being_written_is_followed_to_its_end_if_the_owner_shows_it(
+    owner: Owner, running: RunningStore
+) -> None:
+    content, store = _fresh(3 * _MIB + 5), running.store
+    writing = owner.begin(content)
+    if not owner.shows_growth:
+        writing.write(content)
+        assert (_growing(running, content), store.receiving(digest_of(content))) == (None, None)
+        with pytest.raises(ContentMissing):
+            running.call(store.open_growing(digest_of(content)))
+        writing.commit()
+        _wait_held(running, content)
+        return
+    _wait_grown(running, content, (0, len(content)))
+    assert store.receiving(digest_of(content))
+    assert not store.holds(digest_of(content))
+    blob = running.call(store.open_growing(digest_of(content)))
+    try:
+        writing.write(content[:_MIB])
+        assert running.call(blob.wait_beyond(_MIB - 1)) == _MIB
+        assert running.call(blob.read(0, len(content))) == content[:_MIB]
+        writing.write(content[_MIB:])
+        writing.commit()
+        assert running.call(blob.wait_beyond(len(content) - 1)) == len(content) == blob.size_bytes
+        _wait_held(running, content)
+        running.wait_for(lambda: not store.receiving(digest_of(content)), "it is written")
+        assert _growing(running, content) is None
+        assert running.call(blob.read(0, len(content))) == content, "across the commit"
+        owner.remove(content)
+        _wait_gone(running, content)
+        assert running.call(blob.wait_beyond(0)) == len(content)
+        assert running.call(blob.read(0, len(content))) == content, "although it was removed"
+    finally:
+        blob.close()
+
+
+def test_content_that_its_owner_gives_up_is_gone_for_those_who_wait(
+    owner: Owner, running: RunningStore
+) -> None:
+    content, store = _fresh(3 * _MIB), running.store
+    writing = owner.begin(content)
+    if not owner.shows_growth:
+        writing.give_up()
+        return
+    writing.write(content[:_MIB])
+    _wait_grown(running, content, (_MIB, len(content)))
+    blob = running.call(store.open_growing(digest_of(content)))
+    try:
+        writing.give_up()
+        with pytest.raises(ContentGone):
+            running.call(blob.wait_beyond(_MIB))
+        assert running.call(blob.read(0, len(content))) == content[:_MIB], "what was there is read on"
+    finally:
+        blob.close()
+    assert (_growing(running, content), store.receiving(digest_of(content))) == (None, False)
+    with pytest.raises(ContentMissing):
+        running.call(store.open_growing(digest_of(content)))
+
+
+def test_content_that_is_written_while_the_owner_restarts_goes_on_where_it_was(
+    owner: Owner, running: RunningStore
+) -> None:
+    content, store = _fresh(3 * _MIB), running.store
+    writing = owner.begin(content)
+    if not owner.shows_growth:
+        writing.give_up()
+        return
+    writing.write(content[:_MIB])
+    _wait_grown(running, content, (_MIB, len(content)))
+    blob = running.call(store.open_growing(digest_of(content)))
+    try:
+        owner.vanish()
+        owner.come_back()
+        running.wait_for(lambda: store.problem is None, "it works again")
+        assert running.call(blob.read(0, len(content))) == content[:_MIB], (
+            "a daemon that ends removes nothing"
+        )
+        owner.resume(content)
+        _wait_held(running, content)
+        assert running.call(blob.wait_beyond(len(content) - 1)) == len(content)
+        assert running.call(blob.read(0, len(content))) == content, "it went on where it was"
+    finally:
+        blob.close()
+
+
+def test_content_that_nobody_writes_does_not_grow(running: RunningStore) -> None:
+    for content in (b"there from the start", b"never added"):
+        assert running.store.growing(digest_of(content)) is None
+        with pytest.raises(ContentMissing):
+            running.call(running.store.open_growing(digest_of(content)))
+
+
 @pytest.fixture
 def over_api(owner: Owner) -> Iterator[RunningStore]:
     """A view that can't read the files, as the root it is told of does not exist."""
@@ -587,6 +698,18 @@ def test_without_the_files_the_content_api_serves_the_same_bytes(
     finally:
         blob.close()
     assert _read(over_api, content) == content
+
+
+@_ONLY_CONTAINERD
+def test_without_the_files_nobody_sees_what_is_being_written(owner: Owner, over_api: RunningStore) -> None:
+    content, store = _fresh(2 * _MIB), over_api.store
+    writing = owner.begin(content)
+    writing.write(content[:_MIB])
+    time.sleep(0.3)
+    assert (_growing(over_api, content), store.receiving(digest_of(content))) == (None, None)
+    with pytest.raises(ContentMissing):
+        over_api.call(store.open_growing(digest_of(content)))
+    writing.give_up()
 
 
 @_ONLY_CONTAINERD
