@@ -2,6 +2,8 @@
 PYTHON := .venv/bin/python
 # Tests wait more than they work, so there are more workers than processors. tests/conftest.py says who gets what.
 TEST_WORKERS := 4
+# Byte code is kept, whatever the environment says: tests start a thousand agents, and each would compile all of its modules.
+export PYTHONDONTWRITEBYTECODE :=
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test lint audit bench lock image chart proto chart-docs clean
 

@@ -102,12 +102,14 @@ class EventInvalid(ValueError):
 
 
 _KINDS = {int(kind): kind for kind in Kind}
+_CLIENT = int(Flag.CLIENT)  # a plain number: an operation on a Flag makes another Flag
 
 
 def decode(raw: bytes) -> Event:
     """Decode a record of the ring buffer. Raises `EventInvalid`.
 
-    Equal addresses are one object, because thousands of events may be kept.
+    What many events have in common is one object for all of them, because thousands of events may be kept:
+    an address, the server's end of their connections, a namespace and a cgroup.
     """
     if len(raw) < LAYOUT.size:
         raise EventInvalid(f"{len(raw)} bytes, not {LAYOUT.size}")
@@ -123,8 +125,9 @@ def decode(raw: bytes) -> Event:
         raise EventInvalid(f"version {version}, {size} bytes; version {VERSION} has {LAYOUT.size}")
     if kind not in _KINDS:
         raise EventInvalid(f"an event of kind {kind}")
-    destination = Address(_shared(destination_ip), destination_port)
-    own = Tuple(Address(_shared(source_ip), source_port), destination)
+    at_source, at_destination = (Address, _server) if flags & _CLIENT else (_server, Address)
+    destination = at_destination(_shared(destination_ip), destination_port)
+    own = Tuple(at_source(_shared(source_ip), source_port), destination)
     if raw[_WIRE] == raw[_SOCKET]:
         wire = own
     else:
@@ -139,7 +142,7 @@ def decode(raw: bytes) -> Event:
         time_ns,
         connect_ns,
         cookie,
-        netns,
+        _number(netns),
         received,
         acked,
         pid,
@@ -149,7 +152,7 @@ def decode(raw: bytes) -> Event:
         destination if raw[_INTENT] == raw[_DESTINATION] else Address(_shared(intent_ip), intent_port),
         own,
         wire,
-        cgroup,
+        _number(cgroup),
         owner,
     )
 
@@ -158,6 +161,18 @@ def decode(raw: bytes) -> Event:
 def _shared(ip: bytes) -> bytes:
     """The same bytes, as one object for all events."""
     return ip
+
+
+@lru_cache(maxsize=256)
+def _server(ip: bytes, port: int) -> Address:
+    """The server's end of a connection, as one object for all connections to it."""
+    return Address(ip, port)
+
+
+@lru_cache(maxsize=256)
+def _number(number: int) -> int:
+    """The same number, as one object for all events."""
+    return number
 
 
 @lru_cache(maxsize=1024)

@@ -11,7 +11,6 @@ from agent.pull.trust import Distrust
 
 from .agents import (
     LOCAL,
-    PATIENT,
     SERVICE,
     Node,
     Reply,
@@ -25,6 +24,7 @@ from .impostor import Impostor
 from .wire import Ending, raw_get
 
 _SIZE_BYTES = 400_000  # of layers: more than what is verified before a byte is sent
+_PULL = {"patience_s": 5.0}  # however busy the machine, nobody else is asked because a first byte is late
 _CONTAINERD = {"User-Agent": "containerd/2.1.9"}
 
 
@@ -42,17 +42,15 @@ class Trial:
 
 
 def _trial(site: Site, **transfer: Any) -> Trial:
-    asking, honest = (
-        site.add("asking", transfer=transfer, pull={"deadline_s": 2.0}, lookup=PATIENT["lookup"]),
-        site.add("honest", zone="b"),
-    )
+    asking = site.add("asking", transfer=transfer, pull=_PULL)
+    honest = site.add("honest", zone="b")
     address = fresh_address()
     site.add_member("near", address)
     seen = _bytes_of("seen")
     honest.put(seen)
     site.start()
     nothing = Holder()
-    with Impostor(address, nothing.serve, questioned=nothing.claim):  # so that nobody is taken for dead
+    with _standing(asking, address, nothing):  # so that nobody is taken for dead
         # Nothing is concluded from what does not appear before something has.
         assert _as_containerd(asking, seen).body == seen
         asking.put(seen)
@@ -60,11 +58,26 @@ def _trial(site: Site, **transfer: Any) -> Trial:
 
 
 @contextmanager
+def _standing(asking: Node, address: str, holder: Holder, *contents: bytes) -> Iterator[Impostor]:
+    """The holder stands there, is well, and is known to have these contents."""
+    with Impostor(address, holder.serve, questioned=holder.claim) as impostor:
+        _wait_until_known(asking, *contents)
+        yield impostor
+
+
+def _wait_until_known(asking: Node, *contents: bytes) -> None:
+    """However late the near one's answers are, it is the one that is asked for them."""
+    for content in contents:
+        asking.wait_for_holders(content, {"near"})
+    wait_for(lambda: asking.metric("shorthaul_peers_cooling") == 0, "nobody is taken for dead")
+
+
+@contextmanager
 def _garbling(trial: Trial, *contents: bytes) -> Iterator[Impostor]:
     """The near one has these contents, each with one wrong byte."""
     holder = Holder()
     holder.put(*contents, afterwards=Fault(kind=Kind.GARBLES, at=1000))
-    with Impostor(trial.address, holder.serve, questioned=holder.claim) as impostor:
+    with _standing(trial.asking, trial.address, holder, *contents) as impostor:
         yield impostor
 
 
@@ -122,7 +135,7 @@ def test_only_source_that_turns_out_right_gives_the_blob_although_it_was_suspect
     trial = _trial(site)
     holder = Holder(content)
     before = trial.asking.metric("shorthaul_zone_bytes_total")
-    with Impostor(trial.address, holder.serve, questioned=holder.claim) as impostor:
+    with _standing(trial.asking, trial.address, holder, content) as impostor:
         for _ in range(4):
             assert _as_containerd(trial.asking, content).body == content
         assert _suspects(trial.asking) == 1
@@ -138,7 +151,7 @@ def test_only_source_that_can_not_be_checked_is_tried_all_the_same(site: Site) -
     trial = _trial(site)
     holder = Holder()
     holder.put(content, faults=(None, Fault(kind=Kind.BUSY)))
-    with Impostor(trial.address, holder.serve, questioned=holder.claim):
+    with _standing(trial.asking, trial.address, holder, content):
         assert _as_containerd(trial.asking, content).body == content
         assert _as_containerd(trial.asking, content).body == content
         assert trial.asking.metric("shorthaul_suspect_checks_total", result="failed") == 1
@@ -151,14 +164,14 @@ def test_a_source_that_is_suspect_for_one_digest_still_gives_others(site: Site) 
     trial = _trial(site)
     holder = Holder(right)
     holder.put(wrong, afterwards=Fault(kind=Kind.GARBLES, at=1000))
-    with Impostor(trial.address, holder.serve, questioned=holder.claim):
+    with _standing(trial.asking, trial.address, holder, wrong, right):
         assert [_as_containerd(trial.asking, wrong).status for _ in range(2)] == [200, 404]
         assert _as_containerd(trial.asking, right).body == right
 
 
 def test_a_source_of_what_does_not_appear_in_the_store_becomes_suspect(site: Site) -> None:
     wrong, right = _bytes_of("wrong"), _bytes_of("right")
-    trial = _trial(site, commit_s=1.0)
+    trial = _trial(site, commit_s=3.0)
     trial.honest.put(wrong, right)
     with _garbling(trial, wrong):
         # containerd commits the one and refuses the other.
@@ -176,7 +189,7 @@ def test_one_that_was_wrong_is_asked_again_after_suspect_s(site: Site) -> None:
     trial = _trial(site, suspect_s=1.0)
     holder = Holder()
     holder.put(content, faults=(Fault(kind=Kind.GARBLES, at=1000),) * 2)
-    with Impostor(trial.address, holder.serve, questioned=holder.claim):
+    with _standing(trial.asking, trial.address, holder, content):
         assert [_as_containerd(trial.asking, content).status for _ in range(2)] == [200, 404]
         wait_for(lambda: _as_containerd(trial.asking, content).body == content, "it is asked again")
 
@@ -214,7 +227,7 @@ def test_a_body_that_was_cut_makes_nobody_suspect(site: Site) -> None:
     trial = _trial(site, commit_s=0.5)
     holder = Holder(clock)
     holder.put(cut, afterwards=Fault(kind=Kind.CLOSES, at=_SIZE_BYTES // 2))
-    with Impostor(trial.address, holder.serve, questioned=holder.claim):
+    with _standing(trial.asking, trial.address, holder, cut, clock):
         path = f"/v2/library/app/blobs/{digest_of(cut)}"
         reply = raw_get(trial.asking.address, LOCAL, path, User_Agent="containerd/2.1.9")
         assert (reply.status, reply.ending) == (200, Ending.FIN)
@@ -243,6 +256,7 @@ def test_two_pulls_of_the_same_blob_at_once_make_nobody_suspect(site: Site) -> N
         holder.serve(impostor, connection, asked)
 
     with Impostor(trial.address, late, questioned=holder.claim) as impostor:
+        _wait_until_known(trial.asking, content)
         bodies: list[bytes] = []
         threads = [
             threading.Thread(target=lambda: bodies.append(_as_containerd(trial.asking, content).body))
@@ -271,6 +285,8 @@ def test_of_several_sources_only_the_one_that_is_wrong_is_left_out(site: Site) -
         Impostor(trial.address, breaking.serve, questioned=breaking.claim),
         Impostor(far, wrong.serve, questioned=wrong.claim),
     ):
+        trial.asking.wait_for_holders(content, {"near", "far"})
+        _wait_until_known(trial.asking)
         reply = _as_containerd(trial.asking, content)
         assert len(reply.body) == _SIZE_BYTES
         assert reply.body != content

@@ -13,6 +13,7 @@ from bpf.events import (
     Address,
     Event,
     EventInvalid,
+    Flag,
     Kind,
     Tuple,
     decode,
@@ -64,7 +65,8 @@ def test_name_of_a_process_may_be_any_bytes(comm: bytes, text: str) -> None:
 
 def test_equal_addresses_of_one_event_are_one_object() -> None:
     """Thousands are kept."""
-    here, there = (LOOPBACK, 40000, 0), (LOOPBACK, 30020, 0)
+    own = pack_ip("192.0.2.77")
+    here, there = (own, 40000, 0), (own, 30020, 0)
     head = (VERSION, LAYOUT.size, 1, 0, 0, 0, *(0,) * 10, b"containerd")
     raw = LAYOUT.pack(*head, *there, *here, *there, *here, *there)
     event = decode(raw)
@@ -89,6 +91,26 @@ def test_equal_addresses_of_one_event_are_one_object() -> None:
         ends = (changed.intent, *changed.socket, *changed.wire)
         assert [one != two for one, two in zip(ends, found, strict=True)].index(True) == number
         assert sum(one != two for one, two in zip(ends, found, strict=True)) == 1
+
+
+@pytest.mark.parametrize("by_client", [True, False], ids=["client's", "server's"])
+def test_what_events_of_many_connections_have_in_common_is_one_object(by_client: bool) -> None:
+    flags, netns, cgroup = Flag.CLIENT if by_client else 0, 1 << 40, 1 << 41
+    there = (LOOPBACK, 30020, 0)
+
+    def event(port: int) -> Event:
+        here = (LOOPBACK, port, 0)
+        head = (VERSION, LAYOUT.size, 1, flags, 0, 0, 5, 6, 7, netns, cgroup, *(0,) * 5, b"containerd")
+        ends = (here, there) if by_client else (there, here)
+        return decode(LAYOUT.pack(*head, *there, *ends[0], *ends[1], *ends[0], *ends[1]))
+
+    one, other = event(40000), event(50000)
+    assert one.netns is other.netns
+    assert one.cgroup is other.cgroup
+    server = 1 if by_client else 0
+    assert one.socket[server] is other.socket[server]
+    assert (one.socket[server], one.socket[1 - server].port) == (Address(LOOPBACK, 30020), 40000)
+    assert (other.socket[server], other.socket[1 - server].port) == (Address(LOOPBACK, 30020), 50000)
 
 
 def test_ring_buffer_may_hand_out_more_than_the_record() -> None:
