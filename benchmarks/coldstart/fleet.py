@@ -3,7 +3,6 @@
 Who fetched what is the registry's own word, bytes are the kernel's. Beside them are the agents' own figures.
 """
 
-import hashlib
 import itertools
 import signal
 import time
@@ -16,22 +15,21 @@ from typing import Any
 
 import psutil
 
-from benchmarks.chunks.rows import UNCHUNKED
+from benchmarks.chunks.rows import UNCHUNKED, Chunks
 from benchmarks.chunks.stage import MIB, Pulled, daemon, wait_until
 from benchmarks.coldstart.borders import Borders
 from benchmarks.coldstart.fetches import Fetches, count_fetches
-from benchmarks.coldstart.rows import Blow, Client, Trouble, Way
+from benchmarks.coldstart.rows import CHUNKED, Blow, Trouble, Way
 from benchmarks.lab.cluster import ADMIN_PORT, LOCAL_PORT, REGISTRY, Cluster, Node
-from benchmarks.lab.containerd import NAMESPACE
 from benchmarks.lab.image import Image, build_image
 from benchmarks.lab.network import inside
-from benchmarks.lab.process import LabError
+from benchmarks.lab.process import LabError, run
 from benchmarks.transfer.spending import forget_peak, peak_mib
 
 _USUAL_AT_ONCE = 3
 _CALM_S = 0.3
+_LOOK_S = 0.02
 _ESTABLISHED = "01"
-_CHUNKED = ("2.1",)
 _KNOWN_S = 30.0
 
 
@@ -120,7 +118,7 @@ class Fleet:
     pull_s: float = 900.0
     _pool: ThreadPoolExecutor = field(init=False)
     _borders: Borders = field(init=False)
-    _clients: dict[str, Client] = field(default_factory=dict, init=False)
+    _fetching: dict[str, Chunks] = field(default_factory=dict, init=False)
     _recorded: dict[str, int] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
@@ -140,9 +138,12 @@ class Fleet:
         return Release(image=image, reference=self.cluster.registry.push(image, f"bench/{name}", image.tag))
 
     @contextmanager
-    def ready(self, way: Way, client: Client) -> Iterator[None]:
-        """Nodes that have nothing, know each other, and pull in this way. In the end they have nothing."""
-        self.each(self.nodes, lambda node: self._prepare(node, way, client))
+    def ready(self, way: Way, chunks: Chunks = UNCHUNKED) -> Iterator[None]:
+        """Nodes that have nothing, know each other, and pull in this way. In the end they have nothing.
+
+        ``chunks``: of those nodes' containerds that can.
+        """
+        self.each(self.nodes, lambda node: self._prepare(node, way, chunks))
         if way is not Way.DIRECT:
             self.each(self.nodes, self._wait_until_known)
         try:
@@ -155,11 +156,10 @@ class Fleet:
         release: Release,
         *,
         trouble: Trouble | None = None,
-        holders: Sequence[str] = (),
-        watch: Callable[[], None] = lambda: None,
+        names: Sequence[str] | None = None,
     ) -> Outcome:
-        """Let all nodes pull at once, but for the holders. ``watch``: called again and again meanwhile."""
-        asking = [node for node in self.nodes if node.name not in holders]
+        """Let these nodes pull at once. None given: all nodes."""
+        asking = [node for node in self.nodes if names is None or node.name in names]
         for node in self._running():
             forget_peak(node.agent.pid)
         before = self._count()
@@ -168,8 +168,7 @@ class Fleet:
         while not all(pull.done() for pull in pulls.values()):
             if struck is not None and all(pull.done() for name, pull in pulls.items() if name != struck.name):
                 _end(struck)
-            watch()
-            time.sleep(0.02)
+            time.sleep(_LOOK_S)
         pulled = {name: pull.result() for name, pull in pulls.items()}
         self._wait_until_calm()
         return self._outcome(release.image, asking, before, pulled, struck)
@@ -219,19 +218,19 @@ class Fleet:
         """Do it for all nodes at once."""
         list(self._pool.map(work, nodes))
 
-    def _prepare(self, node: Node, way: Way, client: Client) -> None:
+    def _prepare(self, node: Node, way: Way, chunks: Chunks) -> None:
+        node.stop_agent()
         containerd = daemon(node)
         mirrors = [] if way is Way.DIRECT else [f"127.0.0.1:{LOCAL_PORT}"]
         containerd.use_mirrors(REGISTRY, self.cluster.registry.endpoint, mirrors)
-        if self._clients.get(node.name) != client and client.version in _CHUNKED:
-            at_once = client.chunks.at_once or _USUAL_AT_ONCE
-            containerd.fetch_in_chunks(client.chunks.size_mib * MIB, at_once=at_once)
-        elif client.chunks != UNCHUNKED and client.version not in _CHUNKED:
-            raise LabError(f"containerd {client.version} fetches each layer in one piece")
-        self._clients[node.name] = client
+        if containerd.version == CHUNKED and self._fetching.get(node.name, UNCHUNKED) != chunks:
+            at_once = chunks.at_once or _USUAL_AT_ONCE
+            containerd.fetch_in_chunks(chunks.size_mib * MIB, at_once=at_once)
+        self._fetching[node.name] = chunks
         if way is not Way.DIRECT:
             self._recorded[node.name] = len(list(node.requests())) if node.log.exists() else 0
-            node.start_agent(**{**self.settings, **way.settings})
+            cold_start = {**self.settings.get("cold_start", {}), **way.settings}
+            node.start_agent(**{**self.settings, "cold_start": cold_start})
 
     def _wait_until_known(self, node: Node) -> None:
         """Wait until the node has measured all others, as agents have long before a release."""
@@ -251,20 +250,23 @@ class Fleet:
             if any(pull.done() for pull in pulls):
                 raise LabError("a pull ended before anything happened")
             fed = self._fed_by_registry()
-            for node in sorted(self.nodes, key=lambda node: -ingested_bytes(node, digest)):
-                if node.address in fed and ingested_bytes(node, digest) >= trouble.at * size_bytes:
+            for node in sorted(self._running(), key=lambda node: -daemon(node).written_bytes(digest)):
+                if node.address in fed and daemon(node).written_bytes(digest) >= trouble.at * size_bytes:
                     found.append(node)
                     return True
             return False
 
         wait_until(ahead, "no node gets on with the layer", at_most_s=self.pull_s, every_s=0.005)
         struck = found[0]
-        if trouble.blow is Blow.KILLED:
-            struck.agent.kill()
-            daemon(struck).kill()
-        else:
-            struck.agent.signal(signal.SIGSTOP)
-            daemon(struck).freeze()
+        match trouble.blow:
+            case Blow.KILLED:
+                _end(struck)
+            case Blow.FROZEN:
+                struck.agent.signal(signal.SIGSTOP)
+                daemon(struck).freeze()
+            case Blow.CUT_OFF:
+                silence = _SILENCE.format(address=self.cluster.registry.endpoint.partition(":")[0])
+                run(["nft", silence], netns=struck.netns)
         return struck
 
     def _fed_by_registry(self) -> set[str]:
@@ -338,15 +340,11 @@ class Fleet:
         )
 
 
-def ingested_bytes(node: Node, digest: str) -> int:
-    """How much of a layer the node's containerd has written, while it is not committed."""
-    name = hashlib.sha256(f"{NAMESPACE}/1/layer-{digest}".encode()).hexdigest()
-    try:
-        return (daemon(node).ingests / name / "data").stat().st_size
-    except FileNotFoundError:
-        return 0
-
-
+_SILENCE = (
+    "add table ip silence; "
+    "add chain ip silence input {{ type filter hook input priority 0; }}; "
+    "add rule ip silence input ip saddr {address} drop"
+)
 _OUTCOMES = ("granted", "followed", "timeout", "lost", "refused", "alone")
 
 
@@ -391,6 +389,7 @@ def _end(node: Node) -> None:
 
 
 def _forget(node: Node) -> None:
-    """Nothing is left: no agent, and a containerd without content."""
+    """Nothing is left: no agent, a containerd without content, and no silence."""
+    run(["nft", "add table ip silence; delete table ip silence"], netns=node.netns)
     node.stop_agent()
     daemon(node).forget_everything()

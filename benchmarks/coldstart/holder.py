@@ -73,12 +73,12 @@ def _measure(
 
 
 def _straight(fleet: Fleet, client: Client, release: Release) -> Outcome:
-    with fleet.ready(Way.DIRECT, client):
-        return fleet.pull_all(release, holders=[_HOLDER])
+    with fleet.ready(Way.DIRECT, client.chunks):
+        return fleet.pull_all(release, names=_ASKING)
 
 
 def _from_holder(fleet: Fleet, client: Client, way: Way, release: Release, link_mbit_s: float) -> Outcome:
-    with fleet.ready(way, client):
+    with fleet.ready(way, client.chunks):
         holder = fleet.cluster.node(_HOLDER)
         fleet.hold(holder, release)
         fleet.each(
@@ -86,6 +86,6 @@ def _from_holder(fleet: Fleet, client: Client, way: Way, release: Release, link_
         )
         fleet.cluster.shape(_HOLDER, link_mbit_s)
         try:
-            return fleet.pull_all(release, holders=[_HOLDER])
+            return fleet.pull_all(release, names=_ASKING)
         finally:
             fleet.cluster.shape(_HOLDER, None)

@@ -65,7 +65,7 @@ def _measure(fleet: Fleet, client: Client, arguments: argparse.Namespace, consol
     )
 
     def run(way: Way, trouble: Trouble | None) -> Outcome:
-        with fleet.ready(way, client):
+        with fleet.ready(way, client.chunks):
             return fleet.pull_all(release, trouble=trouble)
 
     for _ in range(arguments.rounds):

@@ -6,6 +6,10 @@ from enum import Enum
 from typing import Any
 
 from benchmarks.chunks.rows import UNCHUNKED, Chunks
+from benchmarks.lab.containerd import VERSIONS
+
+CHUNKED = "2.1"
+"""The version that can fetch a layer in chunks."""
 
 
 class Way(Enum):
@@ -18,10 +22,10 @@ class Way(Enum):
 
     @property
     def settings(self) -> Mapping[str, Any]:
-        """The agents' settings of this way."""
+        """The agents' settings of cold starts."""
         if self in (Way.DIRECT, Way.OFF):
-            return {"cold_start": {"mode": "off"}}
-        return {"cold_start": {"mode": "claims", "scope": "zone" if self is Way.ZONE else "cluster"}}
+            return {"mode": "off"}
+        return {"mode": "claims", "scope": "zone" if self is Way.ZONE else "cluster"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,30 +38,37 @@ class Client:
     @classmethod
     def parse(cls, text: str) -> "Client":
         """``2.1``, or ``2.1/8x4``: in eight chunks of 4 MiB. Raises ValueError."""
-        version, _, chunks = text.partition("/")
-        return cls(version=version, chunks=Chunks.parse(chunks or "off"))
+        version, _, words = text.partition("/")
+        chunks = Chunks.parse(words or "off")
+        if version not in VERSIONS or (chunks != UNCHUNKED and version != CHUNKED):
+            raise ValueError(text)
+        return cls(version=version, chunks=chunks)
 
     def __str__(self) -> str:
         return self.version if self.chunks == UNCHUNKED else f"{self.version}/{self.chunks}"
 
 
 class Blow(Enum):
-    """What happens to a node: to its agent and its containerd."""
+    """What happens to a node: its processes end, or stand still, or the registry is silent to it."""
 
     KILLED = "killed"
     FROZEN = "frozen"
+    CUT_OFF = "cut-off"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trouble:
-    """What happens to the node that gets the largest layer from the registry, at this share of it."""
+    """What happens to the node that gets the largest layer from the registry, at this share of it.
+
+    From then on its own pull does not count.
+    """
 
     blow: Blow
     at: float
 
     @classmethod
     def parse(cls, text: str) -> "Trouble | None":
-        """``killed@50``, ``frozen@50`` (per cent), or ``none``. Raises ValueError."""
+        """``killed@50``, ``frozen@50``, ``cut-off@50`` (per cent), or ``none``. Raises ValueError."""
         if text == "none":
             return None
         blow, _, percent = text.partition("@")

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.coldstart.fleet import Fleet, Release
-from benchmarks.coldstart.rows import Client, Way
+from benchmarks.coldstart.rows import Way
 from benchmarks.lab.cluster import Cluster, Place
 from benchmarks.lab.process import LabError
 from benchmarks.report import at
@@ -24,12 +24,11 @@ _REST_S = 0.2  # between two images
 
 def measure_small(arguments: argparse.Namespace, console: Console) -> list[dict[str, Any]]:
     """Measure and print it. Returns the rows for JSON: the seconds of every pull, by way and by turn."""
-    client = Client(version="2.1")
     images = arguments.small_pulls // len(_NODES)
     seconds = {way: [[0.0] * 0 for _ in _NODES] for way in (Way.OFF, Way.ZONE)}
     gets = dict.fromkeys(seconds, 0)
     nodes = [Place(name=name, region="r", zone="z") for name in _NODES]
-    with Cluster(nodes, versions=(client.version,)) as cluster:
+    with Cluster(nodes, versions=("2.1",)) as cluster:
         fleet = Fleet(cluster, arguments.settings)
         for first in range(0, images, _BLOCK):
             # The order changes, because whoever comes second finds a warmer machine.
@@ -38,7 +37,7 @@ def measure_small(arguments: argparse.Namespace, console: Console) -> list[dict[
                     fleet.release(f"{way.name.lower()}{number}", _SIZES, seed=2 * number + (way is Way.ZONE))
                     for number in range(first, min(first + _BLOCK, images))
                 ]
-                with fleet.ready(way, client):
+                with fleet.ready(way):
                     before = len(cluster.registry.answers())
                     for release in releases:
                         _pull(fleet, release, seconds[way])

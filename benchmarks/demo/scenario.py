@@ -1,10 +1,8 @@
 """The scenario of the demo: who pulls when, and what the agents, the registry and the probes say of it."""
 
 import os
-import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from rich.console import Console, Group
@@ -12,11 +10,10 @@ from rich.live import Live
 from rich.rule import Rule
 
 from agent.flows.verdicts import Verdict
-from agent.oci.manifest import parse_manifest
-from benchmarks.demo.view import Row, Source, bytes_line, pulls_view
+from benchmarks.demo.pulls import Pulls
+from benchmarks.demo.view import bytes_line, pulls_view
 from benchmarks.lab.cluster import Cluster, Node
 from benchmarks.lab.image import Image, build_image
-from benchmarks.lab.process import LabError
 
 _LAYERS = 8
 _LAYER_BYTES = 25_000_000
@@ -25,15 +22,6 @@ LATE = "c2"  # this node is down until the registry is stopped
 ROUND_TRIPS = {"inside_us": 300.0, "zones_us": 900.0, "regions_us": 8000.0}  # as measured in clouds
 _MEASURED_S = 4.0  # after this time the node that started last has measured every peer twice
 _MB = 1_000_000
-
-
-@dataclass(slots=True)
-class NodePull:
-    """One node's pull, and what is known about it so far."""
-
-    node: Node
-    row: Row
-    error: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +38,7 @@ class Demo:
     def __init__(self, cluster: Cluster, console: Console) -> None:
         self._cluster = cluster
         self._console = console
-        self._pulls = {
-            name: NodePull(node, Row(name, f"{node.place.region}/{node.place.zone}"))
-            for name, node in cluster.nodes.items()
-        }
-        self._columns: dict[str, str] = {}
+        self._pulls = Pulls(cluster)
         self._image: Image | None = None
         self._note = ""
         self._measured = ""
@@ -64,7 +48,7 @@ class Demo:
         """Run the whole scenario. Returns whether everything worked as it should."""
         self._prepare()
         with Live(self._view(), console=self._console, refresh_per_second=10, transient=True) as live:
-            for name in self._pulls:
+            for name in self._cluster.nodes:
                 if name == LATE:
                     self._note = f"The registry is stopped. {LATE} was down until now and pulls at last."
                     self._cluster.registry.stop()
@@ -73,7 +57,7 @@ class Demo:
         time.sleep(_MEASURED_S)
         self._measured = self._cluster.node(LATE).shorthaul("topology")
         if self._cluster.real:
-            self._proof = [_proof_of(pull.node) for pull in self._pulls.values()]
+            self._proof = [_proof_of(node) for node in self._cluster.nodes.values()]
         return self.summarise(self._console)
 
     def summarise(self, console: Console) -> bool:
@@ -93,18 +77,13 @@ class Demo:
             seed=os.getpid(),
             compression=("gzip", "zstd"),
         )
-        manifest = parse_manifest((self._image.layout / _blob_path(self._image.manifest)).read_bytes())
-        assert manifest is not None
-        names = ["config", *(f"layer {number}" for number in range(1, _LAYERS + 1))]
-        self._columns = {self._image.manifest: "manifest"}
-        self._columns |= {c.digest: name for c, name in zip(manifest.children, names, strict=True)}
         console.print("Pushing it to the registry …")
-        self._reference = cluster.registry.push(self._image, "demo/app", "v1")
+        reference = self._pulls.push(self._image, "demo/app")
         console.print("Starting the agents …")
-        for name in self._pulls:
+        for name in cluster.nodes:
             if name != LATE:
                 self._start(name)
-        self._note = f"Each node pulls {self._reference}, one after the other."
+        self._note = f"Each node pulls {reference}, one after the other."
 
     def _start(self, name: str) -> None:
         """Start a node's agent and, in a real cluster, its probe."""
@@ -114,55 +93,26 @@ class Demo:
             node.start_probe()
 
     def _pull(self, name: str, live: Live) -> None:
-        pull = self._pulls[name]
-        seen = len(self._cluster.registry.served())
-        started_s = time.monotonic()
-        pull.row.state = "pulling"
-        thread = threading.Thread(target=self._pull_blocking, args=(pull,), daemon=True)
-        thread.start()
+        (thread,) = self._pulls.begin(name)
         while thread.is_alive():
             thread.join(0.1)
-            self._read_logs(pull, seen)
+            self._pulls.read(name)
             live.update(self._view())
-        pull.row.seconds = time.monotonic() - started_s
         time.sleep(0.6)  # for the last log lines, and until the new image's name is noticed
-        self._read_logs(pull, seen)
+        self._pulls.read(name)
         live.update(self._view())
-        if pull.error:
-            raise LabError(f"{name}: {pull.error}")
-
-    def _pull_blocking(self, pull: NodePull) -> None:
-        try:
-            pull.node.pull(self._reference)
-            pull.row.state = "done"
-        except LabError as error:
-            pull.row.state, pull.error = "failed", str(error)
-
-    def _read_logs(self, pull: NodePull, seen: int) -> None:
-        """Read what the agent and the registry logged about this pull."""
-        for entry in pull.node.requests():
-            digest = entry["digest"]
-            if entry["result"] == "ok" and entry["bytes"] and digest in self._columns:
-                pull.row.sources[digest] = Source(entry["node"], entry["tier"], entry["bytes"])
-        for _, method, uri, written in self._cluster.registry.served()[seen:]:
-            digest = uri.partition("?")[0].rpartition("/")[2]
-            if digest == "v1" and self._image is not None:
-                digest = self._image.manifest
-            if method == "GET" and digest in self._columns:
-                pull.row.sources[digest] = Source("registry", "registry", written)
+        self._pulls.check(name)
 
     def _view(self, console: Console | None = None) -> Group:
-        rows = [pull.row for pull in self._pulls.values()]
-        return pulls_view(self._note, rows, self._columns, width=(console or self._console).width)
+        rows = [pull.row for pull in self._pulls.by_node.values()]
+        return pulls_view(self._note, rows, self._pulls.columns, width=(console or self._console).width)
 
     def _conclude(self, console: Console) -> bool:
         assert self._image is not None
         size = self._image.size_bytes
-        zones = {pull.node.place.zone for pull in self._pulls.values()}
-        count = len(self._pulls)
-        by_tier: dict[str, int] = {}
-        for source in self._all_sources():
-            by_tier[source.tier] = by_tier.get(source.tier, 0) + source.size_bytes
+        zones = {node.place.zone for node in self._cluster.nodes.values()}
+        count = len(self._cluster.nodes)
+        by_tier = self._pulls.bytes_by_tier()
         registry = by_tier.get("registry", 0)
         inside = by_tier.get("zone", 0) + by_tier.get("rack", 0)
         across = by_tier.get("region", 0) + by_tier.get("remote", 0)
@@ -198,10 +148,6 @@ class Demo:
         )
         return good
 
-    def _all_sources(self) -> Iterator[Source]:
-        for pull in self._pulls.values():
-            yield from pull.row.sources.values()
-
 
 def _proof_of(node: Node) -> Proof:
     verdicts = Counter(
@@ -213,7 +159,3 @@ def _proof_of(node: Node) -> Proof:
         }
     )
     return Proof(proved=node.metric("shorthaul_local_path_proved") == 1, verdicts=+verdicts)
-
-
-def _blob_path(digest: str) -> str:
-    return f"blobs/{digest.replace(':', '/')}"

@@ -34,15 +34,25 @@ class Source:
     size_bytes: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arriving:
+    """A blob of which a node has a part, and from whom the rest comes. ``percent``: how much is there."""
+
+    name: str
+    tier: str
+    percent: int
+
+
 @dataclass(slots=True)
 class Row:
-    """What is known about one node's pull so far. ``sources``: by digest."""
+    """What is known about one node's pull so far. ``sources``, ``arriving``: by digest."""
 
     node: str
     zone: str
     state: str = "waiting"
     seconds: float | None = None
     sources: dict[str, Source] = field(default_factory=dict)
+    arriving: dict[str, Arriving] = field(default_factory=dict)
 
 
 def pulls_view(note: str, rows: Sequence[Row], columns: Mapping[str, str], *, width: int) -> Group:
@@ -87,10 +97,13 @@ def _headings(columns: Mapping[str, str], width: int) -> list[str]:
 def _cells(row: Row, columns: Mapping[str, str], width: int) -> list[Text]:
     if width < _DENSE:
         return [_summary(row)]
-    return [_cell(row.sources.get(digest), row.state, width) for digest in columns]
+    return [_cell(row.sources.get(digest), row.arriving.get(digest), row.state, width) for digest in columns]
 
 
-def _cell(source: Source | None, state: str, width: int) -> Text:
+def _cell(source: Source | None, arriving: Arriving | None, state: str, width: int) -> Text:
+    if source is None and arriving is not None:
+        name = f"{arriving.name[:3]} " if width >= WIDE else ""
+        return Text(f"{name}{min(arriving.percent, 99)}%", style=_COLOURS.get(arriving.tier, ""))
     if source is None:
         return Text("…" if state == "pulling" else "")
     words = [source.name if width >= WIDE else source.name[:3]]

@@ -1,6 +1,7 @@
 """A real containerd daemon with its own root, state and sockets. It pulls over CRI, as a kubelet does."""
 
 import asyncio
+import hashlib
 import shutil
 import signal
 import subprocess
@@ -113,6 +114,14 @@ class Containerd:
     def ingests(self) -> Path:
         """The directory of unfinished blobs in its content store."""
         return self.root / "io.containerd.content.v1.content/ingest"
+
+    def written_bytes(self, digest: str) -> int:
+        """How much of a layer it has written, while the layer is not complete. 0: it is not writing it."""
+        name = hashlib.sha256(f"{NAMESPACE}/1/layer-{digest}".encode()).hexdigest()
+        try:
+            return (self.ingests / name / "data").stat().st_size
+        except FileNotFoundError:
+            return 0
 
     def start(self) -> None:
         """Start the daemon, and wait until it answers over CRI."""

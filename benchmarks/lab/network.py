@@ -72,7 +72,7 @@ class Network:
         ends = [(f"{self._prefix}-{name}", "eth0"), (self._hub, self._ports[name])]
         for netns, device in ends:
             if mbit_s is not None:
-                run(["tc", "-n", netns, "qdisc", "replace", "dev", device, "root", *_bucket(mbit_s)])
+                run(["tc", "-n", netns, "qdisc", "replace", "dev", device, "root", *token_bucket(mbit_s)])
             elif '"tbf"' in run(["tc", "-j", "-n", netns, "qdisc", "show", "dev", device]):
                 run(["tc", "-n", netns, "qdisc", "del", "dev", device, "root"])
 
@@ -84,7 +84,7 @@ class Network:
         self._ports.clear()
 
 
-def _bucket(mbit_s: float) -> list[str]:
+def token_bucket(mbit_s: float) -> list[str]:
     """The tc arguments of a token bucket (tc-tbf(8)) with this rate."""
     bytes_s = mbit_s * 1e6 / 8
     burst = max(_BURST_LEAST_BYTES, int(bytes_s * _BURST_S))

@@ -26,7 +26,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.lab.network import inside
+from benchmarks.lab.network import inside, token_bucket
 from benchmarks.lab.process import LabError, die_with_parent, held_back, run
 
 _TUNSETIFF, _TUNSETOFFLOAD = 0x400454CA, 0x400454D0
@@ -135,6 +135,13 @@ class DelayNetwork:
         """Add this to the round-trip time of every pair that includes this host."""
         self._check(name)
         self._ask("host", name=name, rtt_us=Delay(rtt_us=rtt_us).rtt_us)
+
+    def limit(self, name: str, mbit_s: float) -> None:
+        """Limit what a host sends, in megabits (10**6) per second. Headers count."""
+        if name not in self._hosts:
+            raise LabError(f"no host: {name} (known: {', '.join(self._hosts)})")
+        bucket = token_bucket(mbit_s)
+        run(["tc", "-n", self._hosts[name], "qdisc", "replace", "dev", "eth0", "root", *bucket])
 
     def actual_rtt_us(self, one: str, other: str) -> float:
         """What the switch really added recently, since the last change: the medians of both directions

@@ -188,8 +188,24 @@ def test_datagrams_arrive_in_their_order_under_jitter_and_changing_delays(lab: L
 
 def test_stream_arrives_whole_over_a_delay(lab: Lab) -> None:
     lab.network.set_delay("a", "b", 3000, jitter_us=300)
-    sent = Random(1).randbytes(20_000_000)
-    received = hashlib.sha256()
+    _stream(lab, Random(1).randbytes(20_000_000))
+
+
+def test_limited_host_sends_no_faster_and_others_do_not_notice(lab: Lab) -> None:
+    lab.network.limit("a", 80)
+    sent = bytes(5_000_000)
+    took_s = _stream(lab, sent)
+    burst_bytes = 128 * 1024  # passes at once
+    assert took_s > 0.95 * (len(sent) - burst_bytes) * 8 / 80e6
+    listed = {name: run(["tc", "-n", lab.netns[name], "qdisc", "show", "dev", "eth0"]) for name in HOSTS}
+    assert [name for name, text in listed.items() if "tbf" in text] == ["a"]
+    with pytest.raises(LabError, match="no host"):
+        lab.network.limit("x", 80)
+
+
+def _stream(lab: Lab, sent: bytes) -> float:
+    """Send this from a to b, and hold what arrives against it. Returns how many seconds it took."""
+    received, began_s = hashlib.sha256(), time.monotonic()
 
     def receive() -> None:
         connection, _ = lab.listeners["b"].accept()
@@ -203,6 +219,7 @@ def test_stream_arrives_whole_over_a_delay(lab: Lab) -> None:
         connection.sendall(sent)
     thread.join()
     assert received.digest() == hashlib.sha256(sent).digest()
+    return time.monotonic() - began_s
 
 
 def test_actual_round_trip_is_what_was_set_and_hardly_more(lab: Lab) -> None:

@@ -6,7 +6,7 @@ import re
 import pytest
 from rich.console import Console
 
-from benchmarks.demo.view import Row, Source, bytes_line, pulls_view
+from benchmarks.demo.view import Arriving, Row, Source, bytes_line, pulls_view
 
 DIGESTS = ["m", "c", *(f"l{number}" for number in range(1, 9))]
 COLUMNS = dict(zip(DIGESTS, ["manifest", "config", *(f"layer {n}" for n in range(1, 9))], strict=True))
@@ -69,6 +69,17 @@ def test_very_narrow_table_sums_up_where_the_blobs_came_from() -> None:
 def test_pull_that_runs_shows_that_it_does() -> None:
     for width in (160, 80, 50):
         assert "…" in "\n".join(shown(width, [Row("a1", "r1/a", "pulling")]))
+
+
+@pytest.mark.parametrize("width", [200, 160, 80])
+def test_blob_that_arrives_shows_how_much_of_it_is_there(width: int) -> None:
+    pulling = Row("a2", "r1/a", "pulling")
+    pulling.arriving["l1"] = Arriving(name="registry", tier="registry", percent=61)
+    pulling.arriving["l2"] = Arriving(name="a1", tier="zone", percent=100)
+    text = "\n".join(shown(width, [pulling]))
+    assert "61%" in text
+    assert "99%" in text, "it is not complete before it is committed"
+    assert ("a1 99%" in text) == (width >= 160)
 
 
 @pytest.mark.parametrize("good", [True, False])
