@@ -24,6 +24,9 @@ from agent.oci.origin import Origin
 from agent.oci.reference import Addressed, Named, ReferrerList, Repository, TagList, unknown
 from topology.placement import NodeName
 
+_ARRIVES_S = 10.0
+"""Content of which nothing came for so long does not arrive: its owner died, or its registry is silent."""
+
 _Target = TypeVar("_Target", bound=Named | Addressed | TagList | ReferrerList)
 
 
@@ -187,7 +190,9 @@ class Offer:
         if not (self.share_arriving and self.shares(digest)):
             return None
         growing = self.store.growing(digest)
-        return growing if growing is not None and growing.available_bytes else None
+        if growing is None or not growing.available_bytes or growing.quiet_s > _ARRIVES_S:
+            return None
+        return growing
 
     def gives_arriving(self, target: Addressed, *, registry_decided: bool) -> bool:
         """Whether a content is given under this name while it arrives. See `Sharing.gives`."""

@@ -144,11 +144,13 @@ class Growing:
     """How far the owner of a store is with a blob that it is writing.
 
     ``size_bytes``: of the whole content, as the owner expects it. ``available_bytes``: how many can be read
-    now, counted from the start; 0 if it has just begun. Nobody has verified them.
+    now, counted from the start; 0 if it has just begun. Nobody has verified them. ``quiet_s``: for how long
+    none has come. It is much if the owner waits for its own source, or died and left this behind.
     """
 
     size_bytes: int
     available_bytes: int
+    quiet_s: float = field(default=0.0, compare=False)
 
 
 class GrowingBlob(Blob, Protocol):

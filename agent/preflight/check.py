@@ -36,9 +36,9 @@ def good(name: str, detail: str) -> Check:
     return Check(name=name, status=Status.GOOD, detail=detail)
 
 
-def warn(name: str, detail: str, *, hint: str) -> Check:
+def warn(name: str, detail: str, *, hint: str, lines: tuple[str, ...] = ()) -> Check:
     """A finding that a person should know about."""
-    return Check(name=name, status=Status.WARN, detail=detail, hint=hint)
+    return Check(name=name, status=Status.WARN, detail=detail, hint=hint, lines=lines)
 
 
 def bad(name: str, detail: str, *, hint: str, lines: tuple[str, ...] = ()) -> Check:

@@ -112,7 +112,11 @@ def judge(target: DoctorTarget, found: Mapping[str, Any]) -> tuple[Check, ...]:
         *agent_parts(found["ready"]),
         *(daemon(socket) if socket is not None else ()),
         content(found["content"]),
-        *told(containerd, lambda host: name_of(host, settings)),
+        *told(
+            containerd,
+            lambda host: name_of(host, settings),
+            shares_arriving=settings.cold_start.claims,
+        ),
         *shown_tokens(settings, containerd, found.get("key")),
         host_port,
         _node_port(settings, found),

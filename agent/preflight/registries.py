@@ -49,11 +49,21 @@ class ToldContainerd:
         return file.problem or (file.old_problem if self.release == OLD and file.hosts else "")
 
 
-def told(found: ToldContainerd | Unknown, name_of: Callable[[Host], str]) -> tuple[Check, ...]:
-    """All that containerd is told. ``name_of``: hostport, nodeport, clusterip; empty: not of the agents."""
+def told(
+    found: ToldContainerd | Unknown, name_of: Callable[[Host], str], *, shares_arriving: bool
+) -> tuple[Check, ...]:
+    """All that containerd is told. ``name_of``: hostport, nodeport, clusterip; empty: not of the agents.
+
+    ``shares_arriving``: whether the agent gives content to its peers while containerd is still fetching it.
+    """
     if isinstance(found, Unknown):
         return (unknown(CONFIG_PATH, found.why), unknown(FILES, found.why))
-    return (_config_path(found.advice), *_restart(found), *_layers(found), *_files(found, name_of))
+    return (
+        _config_path(found.advice),
+        *_restart(found),
+        *_layers(found, shares_arriving),
+        *_files(found, name_of),
+    )
 
 
 def _config_path(advice: Advice) -> Check:
@@ -79,15 +89,22 @@ def _restart(found: ToldContainerd) -> Iterator[Check]:
         )
 
 
-def _layers(found: ToldContainerd) -> Iterator[Check]:
-    if found.discards:
-        yield bad(
+def _layers(found: ToldContainerd, shares_arriving: bool) -> Iterator[Check]:
+    if not found.discards:
+        return
+    why = "discard_unpacked_layers is on: containerd throws each layer away once it is unpacked"
+    lines = (*found.discards, "", f"then: {found.restart}")
+    where = f"write into {shown(found.config, 200)}, and pull the images again:"
+    if shares_arriving:
+        yield warn(
             LAYERS,
-            "discard_unpacked_layers is on: containerd throws each layer away once it is unpacked, so this "
-            "node has nothing to give to its peers",
-            hint=f"write into {shown(found.config, 200)}, and pull the images again:",
-            lines=(*found.discards, "", f"then: {found.restart}"),
+            f"{why}, so this node gives a layer to its peers only while it arrives here, and to none that "
+            "pulls the image later",
+            hint=f"if it should give them later too: {where}",
+            lines=lines,
         )
+    else:
+        yield bad(LAYERS, f"{why}, so this node has nothing to give to its peers", hint=where, lines=lines)
 
 
 def _files(found: ToldContainerd, name_of: Callable[[Host], str]) -> Iterator[Check]:

@@ -57,7 +57,7 @@ def test_no_fault_is_found_in_what_the_pod_itself_wrote(
     node = find_containerd(tmp_path, hosts_dir=hosts_dir)
     assert str(node.certs_d) == certs_d
     containerd = look_at_told(node, "2.x")
-    found = told(containerd, lambda host: name_of(host, settings))
+    found = told(containerd, lambda host: name_of(host, settings), shares_arriving=True)
     assert [check for check in found if check.status is not Status.GOOD] == []
     if settings.peering.key is not None:
         found = shown_tokens(settings, containerd, key_facts := look_at_key(key))

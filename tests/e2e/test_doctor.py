@@ -341,6 +341,7 @@ FAULTS = (
         subject="unpacked layers",
         words="discard_unpacked_layers is on",
         seen_from="a2",
+        serves=True,
     ),
     Fault(
         name="a foreign process on the HostPort",

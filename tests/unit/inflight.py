@@ -13,12 +13,15 @@ class Flight:
     content: bytes
     available_bytes: int = 0
     gone: bool = False
+    quiet_s: float = 0.0
     open_blobs: int = 0
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
     def growing(self) -> Growing:
-        return Growing(size_bytes=len(self.content), available_bytes=self.available_bytes)
+        return Growing(
+            size_bytes=len(self.content), available_bytes=self.available_bytes, quiet_s=self.quiet_s
+        )
 
     def grow(self, size_bytes: int) -> None:
         """So many bytes more are written."""

@@ -8,6 +8,7 @@ containerd's remotes.MakeRefKey, metadata.createKey and content/local; measured 
 
 import hashlib
 import os
+import time
 from pathlib import Path
 
 from agent.content.growing import GrowingFile, GrowthWatcher
@@ -43,12 +44,16 @@ class Ingests:
             if directory is None:
                 return None
             size_bytes = _total(directory)
-            available_bytes = os.stat(f"{directory}/data").st_size  # noqa: PTH116
+            data = os.stat(f"{directory}/data")  # noqa: PTH116
         except OSError:  # it is gone by now, or this agent may not read it
             return None
-        if size_bytes is None or available_bytes > size_bytes:
+        if size_bytes is None or data.st_size > size_bytes:
             return None
-        return Growing(size_bytes=size_bytes, available_bytes=available_bytes)
+        return Growing(
+            size_bytes=size_bytes,
+            available_bytes=data.st_size,
+            quiet_s=max(0.0, time.time() - data.st_mtime),
+        )
 
     def open(self, digest: Digest) -> GrowingFile:
         """See `ContentStore.open_growing`."""

@@ -198,6 +198,17 @@ def test_content_that_arrives_is_not_spoken_of_if_it_is_not_to_be_shared() -> No
     assert excluded.arriving(target.digest) is None
 
 
+def test_content_that_stopped_arriving_is_not_spoken_of() -> None:
+    offer, target = _fetching(5)
+    offer.fetching(target)
+    store = offer.store
+    assert isinstance(store, MemoryStore)
+    store.flights[target.digest].quiet_s = 9.0
+    assert offer.arriving(target.digest) is not None
+    store.flights[target.digest].quiet_s = 11.0
+    assert offer.arriving(target.digest) is None
+
+
 def test_private_content_that_arrives_is_for_those_who_leave_it_to_the_registry_too() -> None:
     rules = Authorities((AuthorityRule(parse_pattern("docker.io/library/*"), Authority.REGISTRY),))
     offer, target = _fetching(5, authorize=rules)

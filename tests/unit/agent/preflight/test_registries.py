@@ -20,9 +20,10 @@ def name_of(host: Host) -> str:
     return {OURS.url: "hostport", NODE_PORT.url: "nodeport"}.get(host.url, "")
 
 
-def judged(files: dict[str, HostsFile], **more: object) -> dict[str, Check]:
+def judged(files: dict[str, HostsFile], *, shares_arriving: bool = True, **more: object) -> dict[str, Check]:
     values: dict[str, object] = {"certs_d": Path("/etc/containerd/certs.d"), "advice": READ, "files": files}
-    found = told(ToldContainerd(**(values | more)), name_of)  # type: ignore[arg-type]
+    containerd = ToldContainerd(**(values | more))  # type: ignore[arg-type]
+    found = told(containerd, name_of, shares_arriving=shares_arriving)
     return {check.name: check for check in reversed(found)}
 
 
@@ -95,11 +96,25 @@ def test_a_directory_that_containerd_does_not_read_comes_with_the_lines_to_add()
     assert unclear[CONFIG_PATH].lines == ("[a]",)
 
 
-def test_discarded_layers_are_bad_and_how_to_keep_them_is_said() -> None:
-    check = judged({}, discards=("[x]", "  discard_unpacked_layers = false"), config="/c.toml", restart="r")[
-        LAYERS
-    ]
+def discarding(*, shares_arriving: bool) -> Check:
+    """What is said of a containerd that discards layers."""
+    lines = ("[x]", "  discard_unpacked_layers = false")
+    checks = judged({}, shares_arriving=shares_arriving, discards=lines, config="/c.toml", restart="r")
+    return checks[LAYERS]
+
+
+def test_discarded_layers_are_shared_while_they_arrive_only_and_how_to_keep_them_is_said() -> None:
+    check = discarding(shares_arriving=True)
+    assert check.status is Status.WARN
+    assert "only while it arrives here, and to none that pulls the image later" in check.detail
+    assert check.hint == "if it should give them later too: write into /c.toml, and pull the images again:"
+    assert check.lines[-1] == "then: r"
+
+
+def test_discarded_layers_are_bad_where_nothing_is_shared_while_it_arrives() -> None:
+    check = discarding(shares_arriving=False)
     assert check.status is Status.BAD
+    assert "nothing to give to its peers" in check.detail
     assert check.hint == "write into /c.toml, and pull the images again:"
     assert check.lines[-1] == "then: r"
 
@@ -113,4 +128,6 @@ def test_a_configuration_that_is_newer_than_containerd_is_a_warning() -> None:
 
 
 def test_what_could_not_be_read_is_no_success() -> None:
-    assert {check.status for check in told(Unknown(why="x"), name_of)} == {Status.UNKNOWN}
+    assert {check.status for check in told(Unknown(why="x"), name_of, shares_arriving=True)} == {
+        Status.UNKNOWN
+    }

@@ -1,6 +1,8 @@
 """What containerd is writing now, by the directories of its ingests."""
 
 import hashlib
+import os
+import time
 from pathlib import Path
 
 import pytest
@@ -72,6 +74,17 @@ def test_ingest_that_is_being_set_up_is_received_and_not_in_flight_yet(
     assert (ingests.has(BLOB), ingests.growing(BLOB)) == (True, None)
     with pytest.raises(ContentMissing):
         ingests.open(BLOB)
+
+
+def test_ingest_that_nobody_writes_any_more_is_quiet(tmp_path: Path) -> None:
+    ingest, ingests = begin(tmp_path, f"k8s.io/1/layer-{BLOB}"), Ingests(tmp_path, "k8s.io")
+    write(ingest, data=b"abcd")
+    for ago_s in (60.0, -60.0):  # a clock that was set back makes nothing quiet
+        at_s = time.time() - ago_s
+        os.utime(ingest / "data", (at_s, at_s))
+        growing = ingests.growing(BLOB)
+        assert growing is not None
+        assert growing.quiet_s == pytest.approx(max(0.0, ago_s), abs=30.0)
 
 
 def test_ingest_that_outgrew_its_size_is_not_in_flight(tmp_path: Path) -> None:
