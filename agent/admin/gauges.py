@@ -7,10 +7,10 @@ from agent.content.scrub import Scrubber
 from agent.content.store import ContentStore
 from agent.flows.book import FlowBook
 from agent.latency.measurer import Measurer
+from agent.listen.traffic import Traffic
 from agent.members.problems import Problems
 from agent.members.roster import Roster
 from agent.observe.metrics import Metrics
-from agent.pull.admission import Admission
 from agent.pull.regard import Regard
 
 
@@ -27,7 +27,7 @@ class Gauges:
     roster: Roster
     regard: Regard
     measurer: Measurer
-    admission: Admission
+    traffic: Traffic
     book: FlowBook
     scrubber: Scrubber
     problems: Problems
@@ -45,7 +45,8 @@ class Gauges:
         metrics.peers(len(self.roster), cooling=len(cooling), reachable=len(self.roster) - len(away))
         metrics.connections(self.connections())
         metrics.scrub_paused(self.scrubber.paused)
-        metrics.uploads(len(self.admission), self.admission.left_bytes)
+        metrics.uploads(self.traffic.uploads, self.traffic.admission.left_bytes)
+        metrics.followers(self.traffic.followers)
         self._read_topology()
         metrics.proof(connected=self.book.connected, proved=self.book.proved(now_s)[0])
         metrics.problems(len(self.problems))

@@ -39,7 +39,7 @@ def make_admin(
         roster=core.members.roster,
         regard=regard,
         measurer=outbound.measurer,
-        admission=core.records.traffic.admission,
+        traffic=core.records.traffic,
         book=core.records.book,
         scrubber=core.content.scrubber,
         problems=core.records.problems,

@@ -79,6 +79,11 @@ class Traffic:
         """How many bodies are being sent to peers now."""
         return len(self.admission)
 
+    @property
+    def followers(self) -> int:
+        """How many nodes are given content that still arrives here; each once for each content."""
+        return 0 if self.fanout is None else len(self.fanout)
+
     @contextmanager
     def upload(
         self,
@@ -125,6 +130,7 @@ class Traffic:
         zone = self._roster.snapshot.zone_of(node)
         asked = fanout.ask(digest, node, zone, self._clock(), in_flight=in_flight)
         if isinstance(asked, Shared):
+            self._metrics.shared()
             raise SharedWithOthers(
                 "other nodes are given it now, and pass it on", told=shared_headers(asked.nodes)
             )

@@ -205,6 +205,7 @@ def test_node_that_is_told_is_no_load_and_does_not_count_as_refused() -> None:
             pass
         assert made.traffic.uploads == 1
     assert total(made.metrics.expose(), "uploads_refused_total") == 0
+    assert total(made.metrics.expose(), "uploads_shared_total") == 1
 
 
 PART = ByteRange(start=1, stop=LEAST_BYTES, size_bytes=LEAST_BYTES)
@@ -228,6 +229,8 @@ def test_what_still_arrives_is_given_to_a_few_whatever_their_zone_and_range() ->
         with pytest.raises(SharedWithOthers) as told, following(made, BESIDE, in_flight=True):
             pass
         assert told.value.headers[SHARED_HEADER] == "far,near"
+        assert made.traffic.followers == 2
+    assert made.traffic.followers == 0
 
 
 def test_caller_of_no_known_node_is_sent_nowhere() -> None:
