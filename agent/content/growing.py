@@ -20,7 +20,7 @@ from agent.content.store import ContentGone, Identity
 _log = logging.getLogger(__name__)
 
 _LOOK_S = 0.05
-_PAUSE_S = 0.004  # between two looks, so that a fast writer does not wake this process for each write
+_PAUSE_S = 0.01  # between two looks, so that a fast writer does not wake this process for each write
 _EVENTS_BYTES = 64 * 1024
 _TOLD = Mask.MODIFY | Mask.ATTRIB | Mask.MOVE_SELF
 

@@ -1,6 +1,7 @@
 """A node whose containerd is a folder: the test writes ingests into it as a containerd does."""
 
 import hashlib
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from .proofs import signed
 
 NAMESPACE = "k8s.io"
 _CONTENT = "io.containerd.content.v1.content"
+_SOMEBODY = 65534
 CONTAINERD = {"User-Agent": "containerd/2.1.9"}
 
 
@@ -39,6 +41,11 @@ class Ingest:
         self._data.close()
         (self._folder / "data").rename(self._blob)
         shutil.rmtree(self._folder)
+
+    def close_to_others(self, name: str) -> None:
+        """Give its folder, or a file in it, to somebody else, closed to all others."""
+        os.chown(self._folder / name, _SOMEBODY, _SOMEBODY)
+        (self._folder / name).chmod(0o700)
 
     def give_up(self) -> None:
         """containerd fails the pull, or collects the ingest as garbage."""

@@ -23,6 +23,13 @@ PRIVATE = {"registries": {"authorize": [{"match": "private.test/*", "by": "regis
 FOLLOWERS = {"follower": "127.0.0.1", "first": "127.0.0.2", "second": "127.0.0.3", "third": "127.0.0.4"}
 MIB = 1 << 20
 
+# Root without the right to pass over permissions: as an ordinary user, files of others are closed to it.
+ORDINARY = ("setpriv", "--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-all")
+WITHOUT_INOTIFY = (
+    *("unshare", "--user", "--map-root-user"),
+    *("sh", "-c", 'echo 0 >/proc/sys/user/max_inotify_instances && exec "$@"', "sh"),
+)
+
 
 def fresh(size_bytes: int = 3 * MIB) -> bytes:
     """Content that no other test has."""
@@ -299,6 +306,42 @@ def test_nothing_is_given_with_cold_start_off() -> None:
         with questioning(fetcher.node.address) as questioner:
             assert "flying" not in questioner.ask(digests=[digest_of(content)])
         ingest.give_up()
+
+
+@pytest.mark.parametrize("closed", ["the folder", "the file"])
+def test_ingest_that_this_agent_may_not_read_is_not_spoken_of_and_costs_no_error(closed: str) -> None:
+    with Site(OPEN) as site:
+        fetcher = Fetcher(site, "fetcher")
+        fetcher.node.before = ORDINARY
+        site.add_member("follower", "127.0.0.1")
+        fetcher.start()
+        content = fresh()
+        ingest = fetcher.fetch(content)
+        ingest.write(2 * MIB)
+        ingest.close_to_others("data" if closed == "the file" else "")
+        with questioning(fetcher.node.address) as questioner:
+            assert "flying" not in questioner.ask(digests=[digest_of(content)])
+        assert follow(fetcher, content).status == 404
+        ingest.write()
+        ingest.give_up()
+        assert fetcher.node.logged_errors() == []
+
+
+def test_without_inotify_the_content_is_followed_by_looking() -> None:
+    with Site(OPEN) as site:
+        fetcher = Fetcher(site, "fetcher")
+        fetcher.node.before = WITHOUT_INOTIFY
+        site.add_member("follower", "127.0.0.1")
+        fetcher.start()
+        content = fresh()
+        ingest = fetcher.fetch(content)
+        ingest.write(MIB)
+        with following(fetcher, content) as body:
+            assert body.read(MIB) == content[:MIB]
+            ingest.write()
+            ingest.commit()
+            assert body.read_to_the_end() == content[MIB:]
+        assert fetcher.node.logged_errors() == []
 
 
 def test_with_tls_the_content_arrives_the_same() -> None:

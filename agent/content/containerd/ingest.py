@@ -45,9 +45,10 @@ class Ingests:
                 return None
             size_bytes = _total(directory)
             data = os.stat(f"{directory}/data")  # noqa: PTH116
-        except OSError:  # it is gone by now, or this agent may not read it
+            readable = os.access(f"{directory}/data", os.R_OK, effective_ids=True)
+        except OSError:  # it is gone by now, or this agent may not look at it
             return None
-        if size_bytes is None or data.st_size > size_bytes:
+        if size_bytes is None or data.st_size > size_bytes or not readable:
             return None
         return Growing(
             size_bytes=size_bytes,
