@@ -100,6 +100,11 @@ class BlobDirectory:
         algorithm, _, encoded = digest.partition(":")
         return self._root.joinpath(algorithm, encoded)
 
+    def look_for(self, digest: Digest) -> None:
+        """A blob may have just come: know it now, and not only when inotify tells of it."""
+        if self.problem is None and digest not in self._sizes:
+            self._look_again(digest, self.path(digest))
+
     def written_ns(self, digest: Digest) -> int | None:
         """When the blob's file was written, in Unix nanoseconds. None: there is none. For any thread."""
         identity = _identity(self.path(digest))

@@ -281,7 +281,8 @@ class ContentStore(Protocol):
         """How far its owner is with a blob that it is writing, and has not committed.
 
         None: it is not writing it, nothing is known of the size yet, or that can't be seen. See `receiving`
-        for the difference. Cost: some system calls if it is writing it, else one for each kind of content.
+        for the difference. If it has just been committed, `holds` knows it from now on. Cost: some system
+        calls if it is writing it, else one for each kind of content.
         """
         ...
 

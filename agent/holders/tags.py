@@ -78,16 +78,17 @@ class TagResolver:
     def reply_to(self, question: Question) -> Reply:
         """This node's reply to a peer's question."""
         offer, store = self.offer, self.offer.store
+        # In this order: what is committed between the two looks is held.
+        arriving = {digest: offer.arriving(digest) for digest in question.digests if not store.holds(digest)}
         held = frozenset(
             digest for digest in question.digests if store.holds(digest) and offer.shares(digest)
         )
-        arriving = {digest: offer.arriving(digest) for digest in question.digests if digest not in held}
         return Reply(
             held=held,
             in_flight={
                 digest: Flying(available_bytes=growing.available_bytes, size_bytes=growing.size_bytes)
                 for digest, growing in arriving.items()
-                if growing is not None
+                if growing is not None and digest not in held
             },
             tags=tuple(
                 tag

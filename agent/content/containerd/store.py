@@ -147,7 +147,12 @@ class Containerd:
 
     def growing(self, digest: Digest) -> Growing | None:
         """See `ContentStore.growing`."""
-        return self._ingests.growing(digest) if self._by_files else None
+        if not self._by_files:
+            return None
+        growing = self._ingests.growing(digest)
+        if growing is None:
+            self._blobs.look_for(digest)
+        return growing
 
     async def open_growing(self, digest: Digest) -> GrowingBlob:
         """See `ContentStore.open_growing`."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from agent.content.containerd.api_pb2 import Image, Info
 from agent.content.containerd.store import Containerd
-from agent.content.store import Change, ChangeKind, ContentMissing
+from agent.content.store import Change, ChangeKind, ContentMissing, Growing
 from agent.oci.digest import Digest
 from tests.unit.twins import run_in_virtual_time, sha256
 
@@ -203,6 +203,27 @@ def test_blob_is_being_received_while_containerd_has_an_ingest_of_it(tmp_path: P
         assert stage.store.receiving(LATER) is False
         ingest.rmdir()
         assert stage.store.receiving(BLOB) is False
+
+    play(tmp_path, scene)
+
+
+def test_blob_that_was_committed_this_moment_is_held_once_it_was_asked_how_far_it_is(tmp_path: Path) -> None:
+    async def scene(stage: Stage) -> None:
+        stage.write(LATER)
+        await asyncio.sleep(2 * POLL_S)
+        ingest = (
+            stage.blobs.parents[1] / "ingest" / hashlib.sha256(f"k8s.io/1/layer-{BLOB}".encode()).hexdigest()
+        )
+        ingest.mkdir(parents=True)
+        (ingest / "total").write_text(str(len(CONTENT)))
+        (ingest / "data").write_bytes(CONTENT)
+        assert stage.store.growing(BLOB) == Growing(size_bytes=len(CONTENT), available_bytes=len(CONTENT))
+        (ingest / "data").rename(stage.path(BLOB))
+        assert not stage.store.holds(BLOB), "inotify has told nothing yet"
+        assert stage.store.growing(BLOB) is None
+        assert stage.store.holds(BLOB)
+        await asyncio.sleep(2 * POLL_S)
+        assert stage.kinds(BLOB) == [ChangeKind.ADDED]
 
     play(tmp_path, scene)
 
