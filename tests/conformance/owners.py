@@ -74,6 +74,10 @@ class Owner(ABC):
         """Begin to write a blob, and write nothing of it yet."""
 
     @abstractmethod
+    def is_writing(self, content: bytes) -> bool:
+        """Whether some of a blob is written, and the rest is not."""
+
+    @abstractmethod
     def resume(self, content: bytes) -> None:
         """Go on with a blob that it was writing before it vanished, and commit it."""
 
@@ -158,6 +162,9 @@ class LayoutOwner(Owner):
 
     def begin(self, content: bytes) -> Writing:
         return _LayoutWriting(self._layout / "blob.growing", self._path(content))
+
+    def is_writing(self, content: bytes) -> bool:
+        return (self._layout / "blob.growing").exists()
 
     def resume(self, content: bytes) -> None:
         self.add(content)
@@ -269,6 +276,11 @@ class ContainerdOwner(Owner):
         writing = _Ingesting(self, content)
         self._writing.append(writing)
         return writing
+
+    def is_writing(self, content: bytes) -> bool:
+        ref = f"{NAMESPACE}/1/layer-{digest_of(content)}"
+        data = self._daemon.ingests / hashlib.sha256(ref.encode()).hexdigest() / "data"
+        return data.exists() and 0 < data.stat().st_size < len(content)
 
     def resume(self, content: bytes) -> None:
         digest, source = digest_of(content), self.folder / "resumed"

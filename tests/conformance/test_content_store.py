@@ -705,7 +705,7 @@ def test_without_the_files_nobody_sees_what_is_being_written(owner: Owner, over_
     content, store = _fresh(2 * _MIB), over_api.store
     writing = owner.begin(content)
     writing.write(content[:_MIB])
-    time.sleep(0.3)
+    over_api.wait_for(lambda: owner.is_writing(content), "it is being written")
     assert (_growing(over_api, content), store.receiving(digest_of(content))) == (None, None)
     with pytest.raises(ContentMissing):
         over_api.call(store.open_growing(digest_of(content)))
