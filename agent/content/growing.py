@@ -41,6 +41,10 @@ class GrowingFile(FileBlob):
         assert self.fd is not None, "asked after close"
         return min(os.fstat(self.fd).st_size, self.size_bytes)
 
+    async def read(self, offset: int, length: int) -> bytes:
+        """See `Blob.read`. Nothing beyond ``size_bytes``, whatever its owner writes."""
+        return await super().read(offset, max(0, min(length, self.size_bytes - offset)))
+
     @property
     def outgrown(self) -> bool:
         """Whether it is larger than its owner expects, so that it won't be committed."""

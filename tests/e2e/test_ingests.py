@@ -139,13 +139,17 @@ def _discards(version: str) -> str:
     return f'[plugins."{owner}]\n  discard_unpacked_layers = true\n'
 
 
-def _puller(version: str, prepare: Callable[[Path], None] = lambda _root: None) -> Iterator[Puller]:
+def _puller(
+    version: str, prepare: Callable[[Path], None] = lambda _root: None, *, discards: bool = True
+) -> Iterator[Puller]:
     if os.geteuid() != 0:
         pytest.fail("needs root, for containerd: run `make test` as root")
     folder = make_folder("shlab", "ingests-")
     try:
         prepare(folder / "containerd/root/io.containerd.content.v1.content")
-        daemon = Containerd(folder / "containerd", netns=None, version=version, config=_discards(version))
+        daemon = Containerd(
+            folder / "containerd", netns=None, version=version, config=_discards(version) if discards else ""
+        )
         try:
             with RunningStore(
                 lambda: ContainerdContent(client=Client(daemon.socket, NAMESPACE), root=daemon.root)
@@ -172,6 +176,24 @@ def _mount_small(path: Path) -> None:
 def full() -> Iterator[Puller]:
     """A containerd whose disk has no room for the layer."""
     yield from _puller("1.7", _mount_small)
+
+
+@pytest.fixture
+def chunks() -> Iterator[Puller]:
+    """A containerd that fetches a layer in parallel chunks, as it does when it keeps layers."""
+    for puller in _puller("2.1", discards=False):
+        puller.containerd.fetch_in_chunks(_MIB, at_once=4)
+        puller.view.wait_for(lambda: puller.view.store.problem is None, "it works again")  # noqa: B023
+        yield puller
+
+
+def test_layer_that_is_fetched_in_parallel_chunks_is_followed_in_order(chunks: Puller) -> None:
+    with chunks.pulling() as pull:
+        pull.grow_to(3 * _MIB)
+        pull.registry.release()
+        assert (pull.outcome, pull.followed.gone) == ("", "")
+        assert pull.followed.content == pull.registry.content
+        assert len(pull.registry.asked) > 4, "it came in chunks"
 
 
 def test_layer_is_followed_across_its_commit_and_its_removal(puller: Puller) -> None:

@@ -125,6 +125,8 @@ async def test_file_that_outgrows_its_announced_size_is_gone(data: Path, watcher
     with pytest.raises(ContentGone, match="101 bytes of 100"):
         await waiting
     assert blob.available_bytes == SIZE, "never more than that is offered"
+    assert await blob.read(0, 1000) == b"x" * SIZE
+    assert await blob.read(SIZE, 1000) == b""
     blob.close()
 
 
