@@ -125,6 +125,8 @@ class GrowthWatcher:
             self._rest()
             self._inotify.close()
             self._inotify = None
+            if self._waiting:  # for files that have no watch
+                self._listen()
         elif watch is not None and all(other.inode != file.inode for other in self._watched):
             with suppress(OSError):  # the kernel removed it with the file
                 self._inotify.rm_watch(watch)

@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from asyncinotify import Inotify
+from asyncinotify import Inotify, Mask, Watch
 
 from agent.content.growing import GrowingFile, GrowthWatcher
 from agent.content.store import ContentGone, ContentMissing, ContentUnreadable
@@ -189,6 +189,28 @@ async def test_nothing_is_left_open_when_nobody_follows(data: Path, watcher: Gro
         for blob in blobs:
             blob.close()
     assert descriptors() == before
+
+
+async def test_file_without_a_watch_is_looked_at_when_those_with_one_are_closed(tmp_path: Path) -> None:
+    class Scarce(Inotify):
+        def add_watch(self, path: os.PathLike[str] | bytes | str, mask: Mask) -> Watch:
+            if self.watches:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return super().add_watch(path, mask)
+
+    watcher = GrowthWatcher(Scarce)
+    paths = [tmp_path / "watched", tmp_path / "looked at"]
+    for path in paths:
+        append(path, b"")
+    watched, looked_at = (opened(path, watcher) for path in paths)
+    tasks = [asyncio.create_task(blob.wait_beyond(0)) for blob in (watched, looked_at)]
+    await once_waiting(watcher, 2)
+    append(paths[0], b"x")
+    assert await tasks[0] == 1
+    watched.close()
+    append(paths[1], b"x")
+    assert await tasks[1] == 1
+    looked_at.close()
 
 
 async def test_all_followers_share_one_inotify_instance(tmp_path: Path) -> None:
