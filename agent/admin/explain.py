@@ -15,7 +15,7 @@ from agent.documents.explain import (
     PeerReasonEntry,
 )
 from agent.documents.times import utc
-from agent.holders.index import HolderIndex
+from agent.holders.index import HolderIndex, Holders
 from agent.holders.tags import TagResolver
 from agent.members.roster import Roster
 from agent.oci.digest import Digest, parse_digest
@@ -88,9 +88,10 @@ class Explainer:
         self, digest: Digest, image: str | None, content: Iterable[ContentEntry]
     ) -> ExplainDocument:
         policy = self.policy
-        holders = (await self.index.lookup_everyone(digest)).nodes
+        found = await self.index.lookup_everyone(digest)
         now_s = self.clock()  # after the peers answered
-        ranked = policy.ranked(digest, holders, self.roster.snapshot, now_s)
+        ranked = self._ranked(digest, found)
+        holders = (*found.nodes, *(each.node for each in found.in_flight))
         local = self.store.holds(digest)
         return ExplainDocument(
             time=utc(self.calendar()),
@@ -108,6 +109,13 @@ class Explainer:
             content=tuple(content),
             flaw=self._flaw(digest),
             given=self.resolver.offer.sharing.audience(digest).in_words if local else None,
+        )
+
+    def _ranked(self, digest: Digest, found: Holders) -> tuple[Ranked, ...]:
+        """All that a pull may try, also those that are still fetching it."""
+        in_flight = {each.node: each.percent for each in found.in_flight}
+        return self.policy.ranked(
+            digest, found.nodes, self.roster.snapshot, self.clock(), in_flight=in_flight
         )
 
     def _flaw(self, digest: Digest) -> str | None:
@@ -170,11 +178,10 @@ class Explainer:
 
     async def _choose(self, digest: Digest) -> tuple[NodeName | None, str]:
         """The peer that a pull would try first, and why."""
-        holders = (await self.index.lookup(digest)).nodes
-        ranked = self.policy.ranked(digest, holders, self.roster.snapshot, self.clock(), limit=1)
-        if ranked:
+        found = await self.index.lookup(digest)
+        if ranked := self._ranked(digest, found):
             return ranked[0].node, ranked[0].reason
-        if holders:
+        if found.nodes or found.in_flight:
             return None, "no pull tries its holders now"
         unasked = any(True for _ in self.policy.regard.cooling(self.clock()))
         return None, "nobody that was asked in full holds it" if unasked else "nobody holds it"

@@ -36,7 +36,6 @@ from agent.peering.certificate import Certificate
 from agent.peering.reach import ReachDesk
 from agent.peering.tls import ACCEPTED
 from agent.pull.bucket import TokenBucket
-from agent.pull.lineages import Lineages
 from agent.sockdiag import SocketAsker
 from topology.placement import NodeName
 
@@ -209,7 +208,7 @@ def _make_server(
         arriving=ArrivingContent(
             own=core.own,
             offer=core.content.offer,
-            lineage=Lineages(core.own).of,
+            lineage=outbound.puller.lineages.of,
             traffic=core.records.traffic,
             upload_limit=upload_limit,
         ),

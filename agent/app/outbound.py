@@ -24,6 +24,7 @@ from agent.pull.absence import not_asked
 from agent.pull.acceptance import Acceptance
 from agent.pull.asking import AskingPolicy
 from agent.pull.bucket import TokenBucket
+from agent.pull.lineages import Lineages
 from agent.pull.policy import Policy
 from agent.pull.ways import Ways
 from agent.transfer.checks import Checks
@@ -139,6 +140,8 @@ def make_outbound(settings: Settings, core: Core) -> Outbound:
             limit=TokenBucket(transfer.download_bytes_per_s),
             commits=commits,
             checks=checks,
+            lineages=Lineages(core.own),
+            follows=settings.cold_start.claims,
         ),
         relays=relays,
         resolver=TagResolver(

@@ -8,7 +8,9 @@ from agent.documents.requests import TagEntry
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HolderEntry:
-    """A peer that has the content. ``rank``: 1 for the one that a pull tries first.
+    """A peer that has the content, or is still fetching it: then ``reason`` says how much of it there is.
+
+    ``rank``: 1 for the one that a pull tries first.
 
     ``load``: how many bodies the peer reported to send, or how many this node fetches from it: the larger of
     the two. ``source``: how the round trip is known.

@@ -12,12 +12,14 @@ class SourceEntry:
 
     ``received_bytes``: how many came from it for this request, by the kernel's count. Heads count, and so
     does what the client was not sent: attempts that were abandoned, what was on its way when the client left.
+    ``in_flight_bytes``: how many it gave while it was still fetching the content itself.
     """
 
     node: str
     tier: str
     size_bytes: int = field(metadata=json_key("bytes"))
     received_bytes: int
+    in_flight_bytes: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -200,7 +200,8 @@ def sources_of(pull: RunningPull) -> tuple[SourceBytes, ...]:
         holder, received_bytes = pull.received_bytes.get(node, (None, 0))
         given_by, given_bytes = pull.given_bytes.get(node, (holder, 0))
         if given_by is not None and (given_bytes or received_bytes > _HEAD_BYTES):
-            sources.append(SourceBytes(node, given_by.tier, given_bytes, received_bytes))
+            in_flight_bytes = pull.in_flight_bytes[node]
+            sources.append(SourceBytes(node, given_by.tier, given_bytes, received_bytes, in_flight_bytes))
     return tuple(sources)
 
 
@@ -215,6 +216,7 @@ def _merged(sources: Iterable[SourceBytes]) -> tuple[SourceBytes, ...]:
                 source,
                 size_bytes=source.size_bytes + before.size_bytes,
                 received_bytes=source.received_bytes + before.received_bytes,
+                in_flight_bytes=source.in_flight_bytes + before.in_flight_bytes,
             )
         merged[source.node] = both
     return tuple(merged.values())

@@ -36,12 +36,13 @@ class Result(Enum):
 
 @dataclass(frozen=True, slots=True)
 class SourceBytes:
-    """How many bytes of a body one node gave. ``received_bytes``: see `SourceEntry`."""
+    """How many bytes of a body one node gave. ``received_bytes``, ``in_flight_bytes``: see `SourceEntry`."""
 
     node: NodeName
     tier: Tier
     size_bytes: int
     received_bytes: int = 0
+    in_flight_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,6 +127,7 @@ class RequestRecord:
                     tier=part.tier.label,
                     size_bytes=part.size_bytes,
                     received_bytes=part.received_bytes,
+                    in_flight_bytes=part.in_flight_bytes,
                 )
                 for part in self.sources
             ),

@@ -35,6 +35,9 @@ SHARED_HEADER = "Shorthaul-Shared"
 SHARED_MAX = 8
 """So many names are read, and sent. A node has a few followers."""
 
+AHEAD_S = 0.4
+"""So long a node that has not got as far waits for the byte that it is asked for, before it says so."""
+
 _DEPTH_MAX = 99
 
 

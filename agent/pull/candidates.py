@@ -34,6 +34,26 @@ class Candidates:
         """Whether a holder that was not tried yet is well."""
         return any(map(is_well, self._waiting))
 
+    def best(self, fits: Callable[[Ranked], bool]) -> Ranked | None:
+        """The best holder that was not tried yet, is well, and fits. It is not tried by this."""
+        return next((holder for holder in self._waiting if is_well(holder) and fits(holder)), None)
+
+    def first(self, holders: Iterable[Ranked]) -> None:
+        """Try these next, in this order: those that were not tried yet, and the last one in any case.
+
+        What is known of a holder from a look-up counts.
+        """
+        *others, last = holders
+        self._tried.discard(last.node)
+        known = {holder.node: holder for holder in self._waiting}
+        chosen = {
+            holder.node: known.get(holder.node, holder)
+            for holder in (*others, last)
+            if holder.node not in self._tried
+        }
+        rest = (holder for holder in self._waiting if holder.node not in chosen)
+        self._waiting = deque((*chosen.values(), *rest))
+
     def found(self, holders: Iterable[Ranked]) -> None:
         """The index answered. The holders of this newer answer come first: it knows of recent failures."""
         newest = tuple(holders)

@@ -123,9 +123,13 @@ class Found:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Responded:
-    """The attempt has received the first bytes, and the headers are valid."""
+    """The attempt has received the first bytes, and the headers are valid.
+
+    ``holder``: the holder by what it says now, whether it has all of the content; None: as it was known.
+    """
 
     attempt: int
+    holder: Ranked | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

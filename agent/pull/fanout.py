@@ -4,7 +4,8 @@ When many nodes want the same content at the same moment, the link of whoever ha
 So it gives the content to a few of them, and tells the others from whom to take it while it arrives there.
 These do the same. So the nodes form a tree by themselves, and each link carries the content a few times.
 
-- A node that has all of a content gives it to one node of each zone at a time.
+- A node that has all of a content gives it to one node of each zone. Then that one has it, and is named to
+  the others of its zone for a while.
 - A node where it still arrives gives it to ``followers_max`` nodes at a time.
 
 A node that was refused and asks again within `AGAIN_S` is given it: those that it was told of did not help.
@@ -26,7 +27,7 @@ LEAST_BYTES = 4 << 20
 AGAIN_S = 10.0
 """A node that was refused and asks again so soon is given the content."""
 
-_LATELY_S = 30.0  # for so long whoever got a content whole is named to others, while this node is busy
+_LATELY_S = 30.0  # for so long whoever got a content whole is named to others of its zone
 _REFUSED_MAX = 4096
 _LATELY_MAX = 256  # contents; each has as many nodes as were given it in that time
 
@@ -97,17 +98,12 @@ class Fanout:
         given = [each for each in self._given.get(asker.digest, ()) if each.node != asker.node]
         near = dict.fromkeys(each.node for each in given if each.zone == asker.zone)
         if not asker.in_flight:
-            return tuple(near)[:SHARED_MAX] or self._given_lately(asker, now_s)
+            return (*self._given_lately(asker, now_s), *near)[-SHARED_MAX:]
         nodes = near | dict.fromkeys(each.node for each in given)
         return tuple(nodes)[:SHARED_MAX] if len(nodes) >= self._followers_max else ()
 
-    def _given_lately(self, asker: Admitted, now_s: float) -> tuple[NodeName, ...]:
-        """Nodes of the asker's zone that have it by now, if this node has enough to do without the asker."""
-        if not self._given:
-            return ()
-        return tuple(self._fresh(asker, now_s))[-SHARED_MAX:]
-
-    def _fresh(self, asker: Admitted, now_s: float) -> Iterator[NodeName]:
+    def _given_lately(self, asker: Admitted, now_s: float) -> Iterator[NodeName]:
+        """The nodes of the asker's zone that have it by now."""
         for node, (zone, at_s) in self._lately.get(asker.digest, {}).items():
             if node != asker.node and zone == asker.zone and now_s - at_s < _LATELY_S:
                 yield node

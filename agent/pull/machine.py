@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, assert_never
 
+from agent.pull.attempt import Attempt
 from agent.pull.candidates import Candidates, is_well
 from agent.pull.events import (
     PROGRESS_BYTES,
@@ -53,6 +54,7 @@ from agent.pull.events import (
     WakeAt,
 )
 from agent.pull.findings import finding
+from agent.pull.following import Following, is_in_flight
 from agent.pull.search import BusyHolder, LookAgain, Persistence, Search, Stretch, Waits
 from topology.placement import NodeName
 from topology.ranking import Ranked
@@ -78,14 +80,6 @@ class State(Enum):
 
 
 @dataclass(slots=True)
-class _Attempt:
-    holder: Ranked
-    started_s: float
-    offset: int
-    avoided: bool = False
-
-
-@dataclass(slots=True)
 class Pull:
     """One pull. Times are seconds of one monotonic clock."""
 
@@ -96,7 +90,8 @@ class Pull:
     _search: Search = field(default_factory=Search)
     _waits: Waits = field(default_factory=Waits)
     _persistence: Persistence = field(default_factory=Persistence)
-    _open: dict[int, _Attempt] = field(default_factory=dict)
+    _following: Following = field(default_factory=Following)
+    _open: dict[int, Attempt] = field(default_factory=dict)
     _attempts: int = 0  # made so far
     _withheld: int = 0  # of them, those that a holder withheld
     _budget: int = 0  # how many more attempts may be made
@@ -110,6 +105,13 @@ class Pull:
     def failed(self) -> Set[NodeName]:
         """The holders that failed after they had begun to give the body."""
         return self._failed
+
+    @property
+    def rival(self) -> Ranked | None:
+        """The holder that would go on if the present one were too slow. None: it is as good as any."""
+        if not is_in_flight(self._open[self._delivering].holder):
+            return self._candidates.best(lambda other: not is_in_flight(other))
+        return self._candidates.best(self._following.may_replace)
 
     def start(self, now_s: float) -> Commands:
         """The first commands."""
@@ -144,6 +146,11 @@ class Pull:
         if failure is Failure.BUSY:
             self._budget += 1  # a refusal costs one round trip only, so it does not count as an attempt
             self._wait_for(holder, event.wait_s, now_s)
+        if failure is Failure.SHARED:
+            self._go_to_others(holder, event.instead)
+        if failure is Failure.STARVED and self._following.not_ahead(holder):
+            self._budget += 1
+            self._candidates.first([holder])
         if failure is Failure.WITHHELD:
             self._withheld += 1
             self._budget += self._withheld <= _WITHHELD_MAX  # another holder may give it under this name
@@ -159,6 +166,7 @@ class Pull:
         attempt = self._open.pop(event.attempt, None)
         if attempt is None:
             return ()
+        attempt.holder = event.holder or attempt.holder
         for other in self._open.values():  # slower, but still good if this one fails
             if other.avoided:
                 self._candidates.put_last(other.holder)
@@ -172,7 +180,7 @@ class Pull:
 
     def _on_ticked(self, _: Ticked, now_s: float) -> Commands:
         if now_s >= self._stretch.deadline_s:
-            silent = [one.holder.node for one in self._open.values() if self._lost_patience(one, now_s)]
+            silent = [one.holder.node for one in self._open.values() if one.is_slow(self.limits, now_s)]
             return (*(Avoid(node=node) for node in silent), *self._end())
         commands = self._lose_patience(now_s)
         look_again = False
@@ -198,10 +206,10 @@ class Pull:
         commands: list[Command] = []
         for number, attempt in [*self._open.items()]:
             node = attempt.holder.node
-            if now_s >= attempt.started_s + self.limits.stall_s:
+            if attempt.stalls(self.limits, now_s):
                 del self._open[number]
                 commands += [Abandon(attempt=number, failure=Failure.SILENT), *finding(node, Failure.SILENT)]
-            elif not attempt.avoided and self._lost_patience(attempt, now_s):
+            elif not attempt.avoided and attempt.is_slow(self.limits, now_s):
                 attempt.avoided = True
                 commands.append(Avoid(node=node))
         return tuple(commands)
@@ -234,9 +242,12 @@ class Pull:
         if limits.is_too_slow(rate.bytes_per_s, over_s=rate.over_s):
             return (GiveUp(failure=Failure.SLOW),)
         lags = rate.bytes_per_s < limits.floor_ratio * event.expected_bytes_per_s
+        arrives = is_in_flight(self._open[self._delivering].holder)
         if lags and rate.over_s >= limits.stall_s:
-            return (GiveUp(failure=Failure.LAGGING),) if self._candidates.any_well else self._look_further()
-        return self._stripe(event) if self._is_worth_striping(event) else ()
+            if self.rival is not None:
+                return (GiveUp(failure=Failure.LAGGING),)
+            return () if arrives else self._look_further()
+        return self._stripe(event) if not arrives and self._is_worth_striping(event) else ()
 
     def _on_completed(self, event: Completed, _: float) -> Commands:
         self.state = State.DONE
@@ -254,6 +265,10 @@ class Pull:
     ) -> Commands:
         """A holder that gave a part of the body failed."""
         self._lanes.pop(holder.node, None)
+        if failure is Failure.SHARED:  # between two pieces others came
+            self._go_to_others(holder, ())
+        if failure in (Failure.SHARED, Failure.STARVED):
+            return ()
         self._failed.add(holder.node)
         if failure is Failure.BUSY:
             self._wait_for(holder, wait_s, now_s)
@@ -261,13 +276,21 @@ class Pull:
         may_come_back = failure is Failure.LAGGING or gave_plenty
         if may_come_back:
             self._candidates.forgive(holder)
+        if is_in_flight(holder) and failure is Failure.LAGGING:
+            return ()
         return finding(holder.node, failure, wait_s, shun=not may_come_back)
+
+    def _go_to_others(self, holder: Ranked, others: tuple[Ranked, ...]) -> None:
+        """The holder's link is taken: take it from those that it gives it to, and else from itself."""
+        self._budget += 1
+        if self._following.sent_on(holder):
+            self._candidates.first([*others, holder])
 
     def _wait_for(self, holder: Ranked, wait_s: float, now_s: float) -> None:
         """Ask a busy holder again after the time that it named."""
         self._waits.add(BusyHolder(until_s=now_s + wait_s, holder=holder))
 
-    def _stop_delivering(self, offset: int, now_s: float) -> tuple[_Attempt, Commands]:
+    def _stop_delivering(self, offset: int, now_s: float) -> tuple[Attempt, Commands]:
         self.state = State.RESUMING
         self._offset = offset
         self._stretch = self._stretch.ended(offset, now_s, self.limits.deadline_s)
@@ -288,7 +311,8 @@ class Pull:
     def _stripe(self, event: Progressed) -> Commands:
         holder = self._open[self._delivering].holder
         lanes = self._candidates.next_matching(
-            event.lanes_max - 1, lambda other: other.tier is holder.tier and is_well(other)
+            event.lanes_max - 1,
+            lambda other: other.tier is holder.tier and is_well(other) and not is_in_flight(other),
         )
         if not lanes:
             return self._look_further()
@@ -335,7 +359,7 @@ class Pull:
     def _fetch(self, holder: Ranked, now_s: float, *, hedge: bool = False) -> Commands:
         self._budget -= 1
         self._attempts += 1
-        self._open[self._attempts] = _Attempt(holder, now_s, self._offset)
+        self._open[self._attempts] = Attempt(holder, now_s, self._offset)
         return (Fetch(attempt=self._attempts, holder=holder, offset=self._offset, hedge=hedge),)
 
     def _end(self) -> Commands:
@@ -345,15 +369,10 @@ class Pull:
 
     def _wake_s(self, now_s: float) -> float:
         times_s = [self._stretch.deadline_s, *self._waits.times_s()]
-        for attempt in self._open.values():
-            patience_s = self.limits.stall_s if attempt.avoided else self.limits.patience_s
-            times_s.append(attempt.started_s + min(patience_s, self.limits.stall_s))
+        times_s += [attempt.wake_s(self.limits) for attempt in self._open.values()]
         if self._may_hedge:
             times_s.append(self._hedge_at_s())
         return max(now_s, min(times_s))
-
-    def _lost_patience(self, attempt: _Attempt, now_s: float) -> bool:
-        return now_s >= attempt.started_s + self.limits.patience_s
 
     @property
     def _may_hedge(self) -> bool:
@@ -361,8 +380,7 @@ class Pull:
 
     def _hedge_at_s(self) -> float:
         (attempt,) = self._open.values()
-        usual_s = self.limits.hedge_s.get(attempt.holder.tier, self.limits.patience_s)
-        return attempt.started_s + usual_s
+        return attempt.hedge_at_s(self.limits)
 
     def _abandon_open(self) -> Commands:
         abandoned = tuple(Abandon(attempt=attempt) for attempt in self._open)

@@ -6,7 +6,7 @@ monotonic clock.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import assert_never
 
 from agent.config.settings import PullSettings, TransferSettings
@@ -37,6 +37,8 @@ _BUSY_WAIT_S = 1.0  # for a busy peer that does not say how long
 _BUSY_WAIT_LEAST_S = 0.05  # a peer that says 0 must not be asked in a loop
 _BUSY_WAIT_MOST_S = 60.0  # a peer that says a day must not be the last choice for a day
 _BUSY_WAIT_SPREAD = 1.3  # spreads the retries of pulls that were refused at the same moment
+_NO_FAILURES = (Failure.WITHHELD, Failure.SHARED, Failure.STARVED)  # the peer is well, and answers
+
 _NOTHING: Mapping[NodeName, int] = {}
 _CANDIDATES_FACTOR = 3  # times attempts_max: nearest holders, those of a second look-up, and repetitions
 
@@ -45,8 +47,9 @@ _CANDIDATES_FACTOR = 3  # times attempts_max: nearest holders, those of a second
 class Delivery:
     """What one pull sent to this node's containerd: bytes ``start`` to ``stop`` of a blob.
 
-    ``given_bytes``: how many bytes the client was sent from each peer. ``failed``: the peers that failed in
-    this pull. ``verified``: this agent verified the bytes. ``taken``: the client was sent all that it asked
+    ``given_bytes``: how many bytes the client was sent from each peer. ``origins``: the first node that they
+    came through, of each peer that was still fetching them. ``failed``: the peers that failed in this pull.
+    ``verified``: this agent verified the bytes. ``taken``: the client was sent all that it asked
     for. ``began_s``: when it asked. ``received``: whether the store's owner was writing the blob then; None:
     that can't be seen.
     """
@@ -60,6 +63,7 @@ class Delivery:
     taken: bool
     began_s: float
     received: bool | None = None
+    origins: Mapping[NodeName, NodeName] = field(default_factory=dict)
 
 
 class Policy:
@@ -146,6 +150,24 @@ class Policy:
             conditions[node] = conditions.get(node, Condition())._replace(in_flight=percent)
         return rank(nodes, snapshot, digest=digest, conditions=conditions, limit=limit)
 
+    def told_of(
+        self, digest: Digest, nodes: Iterable[NodeName], holder: Ranked, snapshot: Snapshot, now_s: float
+    ) -> tuple[Ranked, ...]:
+        """The nodes that a holder said to ask instead, in the order in which to ask them.
+
+        Only members, never this node, and none that is farther than the holder unless it is in this node's
+        zone. They are taken to be still fetching the content.
+        """
+        own_zone = snapshot.zone_of(snapshot.own)
+        near = {
+            node: 0
+            for node in nodes
+            if node not in (snapshot.own, holder.node)
+            and (standing := snapshot.standings.get(node)) is not None
+            and (standing.tier <= holder.tier or snapshot.zone_of(node) == own_zone)
+        }
+        return self.candidates(digest, (), snapshot, now_s, in_flight=near)
+
     def passed_over(self, digest: Digest, now_s: float) -> Set[NodeName]:
         """The peers that no pull of this digest may try now."""
         return self.passed_over_reasons(digest, now_s).keys()
@@ -203,7 +225,7 @@ class Policy:
         if failure.is_own:
             self.regard.could_not_ask(words, now_s)
             return
-        if failure is Failure.WITHHELD:  # its rules say so, and it has the content
+        if failure in _NO_FAILURES:
             self.regard.heard(node, now_s)
         elif failure.is_answer:
             self.regard.refused(node, words, now_s)
@@ -275,6 +297,7 @@ class Policy:
         self.regard.trust.delivered(
             digest,
             () if delivery.verified else self.responsible_sources(delivery.given_bytes, delivery.failed),
+            origins=delivery.origins,
             start=delivery.start,
             stop=delivery.stop,
             size_bytes=delivery.size_bytes,

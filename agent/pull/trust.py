@@ -33,6 +33,8 @@ _DIGESTS_MAX = 4096
 _WITNESS_S = 60.0  # a commit of another blob, so long before a delivery began, still speaks for its client
 _SPANS_MAX = 256  # of one delivery; a client that wants the whole blob does not leave so many gaps
 
+_NO_ORIGINS: Mapping[NodeName, NodeName] = {}
+
 _Table = OrderedDict[Digest, dict[NodeName, float]]
 """For each digest, the peers not to ask for it, and until when."""
 
@@ -58,6 +60,7 @@ class _Delivery:
     began_s: float
     received: bool | None  # whether the store's owner was writing it; None: that can't be seen
     sources: set[NodeName] = field(default_factory=set)
+    through: dict[NodeName, set[NodeName]] = field(default_factory=dict)  # who passed on what a source had
     spans: list[tuple[int, int]] = field(default_factory=list)  # disjoint, sorted
     whole_s: float | None = None  # when the client had been sent all of it
     taken: bool = True  # False: the client may have discarded a part of what it was sent
@@ -144,8 +147,13 @@ class Trust:
         began_s: float,
         now_s: float,
         received: bool | None = None,
+        origins: Mapping[NodeName, NodeName] = _NO_ORIGINS,
     ) -> None:
         """This node's containerd was sent bytes ``start`` to ``stop`` of a blob. They came from ``sources``.
+
+        ``origins``: for sources that passed on what they had not verified, the first node that had it. If the
+        blob turns out wrong, that one is suspect. If it was suspect before, or what it gives was hashed and
+        is right, whoever passed the blob on is suspect as well: it may have named an innocent one.
 
         ``sources`` is empty if this agent verified the blob. ``taken``: the client stayed to the end of what
         it asked for. A client that closes earlier may not have read all of it. ``began_s``: when the client
@@ -158,7 +166,11 @@ class Trust:
             delivery = self._deliveries[digest] = _Delivery(
                 size_bytes=size_bytes, began_s=began_s, received=received
             )
-        delivery.sources.update(sources)
+        for source in sources:
+            origin = origins.get(source, source)
+            delivery.sources.add(origin)
+            if origin != source:
+                delivery.through.setdefault(origin, set()).add(source)
         delivery.taken &= taken
         delivery.add(start, stop, now_s)
         if len(delivery.spans) > _SPANS_MAX:
@@ -243,7 +255,12 @@ class Trust:
             return frozenset()
         reasons = self.reasons(digest, now_s)
         right = {node for node, until_s in self._right.get(digest, {}).items() if now_s < until_s}
-        doubted = {node for node in delivery.sources - right if reasons.get(node) is not Distrust.WRONG}
+        cleared = {
+            node for node in delivery.sources if node in right or reasons.get(node) is Distrust.SUSPECT
+        }
+        passed_on = {node for origin in cleared for node in delivery.through.get(origin, ())}
+        blamed = (delivery.sources | passed_on) - right
+        doubted = {node for node in blamed if reasons.get(node) is not Distrust.WRONG}
         for node in doubted:
             _set(self._tables[Distrust.SUSPECT], digest, node, now_s + self._suspect_s)
         return doubted

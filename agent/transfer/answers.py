@@ -16,14 +16,16 @@ from agent.oci.reference import Addressed, Kind
 from agent.peering.dial import TLS_ONLY
 from agent.peering.heads import ResponseHead
 from agent.peering.tlsfailure import ASKS_FOR_TLS
+from agent.pull.arrival import read_arrival, read_shared
 from agent.pull.events import Failure
+from topology.placement import NodeName
 
 
 class AttemptFailed(Exception):
     """A fetch gave nothing usable, or broke off.
 
     ``size_bytes``: the content's size, if the failure is UNSATISFIABLE. ``told_wait_s``: after what time a
-    BUSY peer says to come back; None if it does not say.
+    BUSY peer says to come back; None if it does not say. ``instead``: whom to ask, if the failure is SHARED.
     """
 
     def __init__(
@@ -33,11 +35,13 @@ class AttemptFailed(Exception):
         *,
         size_bytes: int | None = None,
         told_wait_s: float | None = None,
+        instead: tuple[NodeName, ...] = (),
     ) -> None:
         super().__init__(message)
         self.failure = failure
         self.size_bytes = size_bytes
         self.told_wait_s = told_wait_s
+        self.instead = instead
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +50,8 @@ class FetchRequest:
 
     ``size_bytes``: the content's size, if a manifest named it. ``config``: a manifest says that this is an
     image's config, so verify it before it is delivered, like a manifest. ``chunk``: the client fetches a blob
-    in parts, and has the head of an earlier one. If this one fails, it gives up the blob.
+    in parts, and has the head of an earlier one. If this one fails, it gives up the blob. ``follow``: take it
+    from a node that is still fetching it, too (`agent.pull.arrival`).
     """
 
     target: Addressed
@@ -55,6 +60,7 @@ class FetchRequest:
     size_bytes: int | None = None
     config: bool = False
     chunk: bool = False
+    follow: bool = False
 
     @property
     def url_path(self) -> str:
@@ -81,11 +87,22 @@ def _check_status(head: ResponseHead, wanted: FetchRequest) -> None:
             raise AttemptFailed(Failure.OTHER_SIZE, f"{size_bytes} bytes where it has {wanted.size_bytes}")
         if size_bytes is not None and is_unsatisfiable(wanted.range_spec, size_bytes):
             raise AttemptFailed(Failure.UNSATISFIABLE, "status 416", size_bytes=size_bytes)
+    if wanted.follow:
+        _check_arrival(head)
     failure = {404: Failure.MISSING, 429: Failure.BUSY}.get(status, Failure.ERROR)
     if failure is Failure.MISSING and WITHHELD_HEADER.lower() in head.headers:
         failure = Failure.WITHHELD
     words = f": {ASKS_FOR_TLS}" if status == TLS_ONLY else ""
     raise AttemptFailed(failure, f"status {status}{words}", told_wait_s=_told_wait_s(head))
+
+
+def _check_arrival(head: ResponseHead) -> None:
+    """Raises `AttemptFailed` if the peer says that it is not ahead, or from whom to take the content."""
+    if head.status == 404 and (arrival := read_arrival(head.headers)) is not None:
+        words = f"it is fetching it, and has {arrival.available_bytes} bytes so far"
+        raise AttemptFailed(Failure.STARVED, words)
+    if head.status == 429 and (instead := read_shared(head.headers)):
+        raise AttemptFailed(Failure.SHARED, "it gives it to other nodes now", instead=instead)
 
 
 def _told_wait_s(head: ResponseHead) -> float | None:

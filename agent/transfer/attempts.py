@@ -11,12 +11,14 @@ from functools import partial
 
 from agent.observe.metrics import Metrics
 from agent.pull.events import Abandon, Event, Failed, Failure, Fetch, Responded
+from agent.pull.following import is_in_flight
 from agent.pull.policy import Policy
 from agent.tasks import end_all
 from agent.transfer.answers import AttemptFailed, FetchRequest
 from agent.transfer.peers import PeerBody
 from topology.placement import NodeName
 from topology.ranking import Ranked
+from topology.snapshot import Snapshot
 
 _log = logging.getLogger(__name__)
 
@@ -55,12 +57,14 @@ class Attempts:
         fetch: FetchBody,
         report: Report,
         policy: Policy,
+        snapshot: Callable[[], Snapshot],
         metrics: Metrics,
         clock: Callable[[], float],
     ) -> None:
         self._fetch = fetch
         self._report = report
         self._policy = policy
+        self._snapshot = snapshot
         self._metrics = metrics
         self._clock = clock
         self._open: dict[int, _Attempt] = {}
@@ -98,7 +102,7 @@ class Attempts:
             attempt.task.cancel()
         if attempt.body is not None:
             attempt.body.close()
-        else:
+        elif not is_in_flight(attempt.holder):  # such a one may wait for its own source
             waited_s = self._clock() - attempt.started_s
             self._policy.no_first_byte(attempt.holder.tier, waited_s, client_left=client_left)
         if command.failure is not None:
@@ -146,11 +150,31 @@ class Attempts:
             log_failure("attempt failed", attempt.holder, wanted, error, offset=command.offset)
             self.failed(attempt.holder.node, error.failure, str(error))
             wait_s = self._policy.busy_wait_s(error.failure, error.told_wait_s)
-            self._report(Failed(attempt=number, failure=error.failure, wait_s=wait_s))
+            instead = self._instead(attempt.holder, wanted, error)
+            self._report(Failed(attempt=number, failure=error.failure, wait_s=wait_s, instead=instead))
             return
-        took_s = self._clock() - attempt.started_s
-        self._policy.first_byte(attempt.holder.tier, took_s, manifest=body.manifest is not None)
-        self._report(Responded(attempt=number))
+        holder = attempt.holder = _as_it_says(attempt.holder, body)
+        if not is_in_flight(holder):
+            took_s = self._clock() - attempt.started_s
+            self._policy.first_byte(holder.tier, took_s, manifest=body.manifest is not None)
+        self._report(Responded(attempt=number, holder=holder))
+
+    def _instead(self, holder: Ranked, wanted: FetchRequest, error: AttemptFailed) -> tuple[Ranked, ...]:
+        """The nodes that a holder said to ask instead."""
+        if not error.instead:
+            return ()
+        return self._policy.told_of(
+            wanted.target.digest, error.instead, holder, self._snapshot(), self._clock()
+        )
+
+
+def _as_it_says(holder: Ranked, body: PeerBody) -> Ranked:
+    """The holder as its answer shows it: the content may have arrived there meanwhile."""
+    arrival = body.arrival
+    percent = None if arrival is None else arrival.percent_of(body.size_bytes)
+    if percent == holder.condition.in_flight:
+        return holder
+    return holder._replace(condition=holder.condition._replace(in_flight=percent))
 
 
 def log_failure(

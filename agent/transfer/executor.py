@@ -6,6 +6,7 @@ The results go to the machine as events. Nothing is decided here: see `agent.pul
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, aclosing, contextmanager
 from dataclasses import dataclass, field, replace
@@ -44,7 +45,9 @@ from agent.pull.events import (
     Ticked,
     WakeAt,
 )
+from agent.pull.following import as_follower, is_in_flight, stall_s
 from agent.pull.lateness import CATCH_UP_S, held_up
+from agent.pull.lineages import Lineage, Lineages
 from agent.pull.machine import Pull
 from agent.pull.meter import Meter, Rate
 from agent.pull.policy import Delivery, Policy
@@ -59,6 +62,7 @@ from agent.transfer.sink import ClientSink
 from agent.transfer.striper import StripeBuffers, Striper
 from topology.placement import NodeName
 from topology.ranking import Ranked
+from topology.snapshot import Snapshot
 
 
 class NobodyHasIt(Exception):
@@ -103,7 +107,11 @@ class Pieces(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Puller:
-    """What every pull needs. `pull` makes one. ``running``: the pulls that run now."""
+    """What every pull needs. `pull` makes one. ``running``: the pulls that run now.
+
+    ``follows``: whether this node's containerd is sent what other nodes are still fetching themselves.
+    ``lineages``: is told from whom it comes.
+    """
 
     index: HolderIndex
     roster: Roster
@@ -116,6 +124,8 @@ class Puller:
     limit: TokenBucket
     commits: Commits
     checks: Checks
+    lineages: Lineages
+    follows: bool = False
     clock: Callable[[], float] = time.monotonic
     running: set["RunningPull"] = field(default_factory=set)
 
@@ -168,8 +178,8 @@ class RunningPull:
         self._puller = puller
         self._pieces = pieces
         self._policy = puller.policy
-        self._wanted = wanted
         self._committed = committed and not wanted.head
+        self._wanted = replace(wanted, follow=True) if puller.follows and self._committed else wanted
         resumes = wanted.range_spec is not None and bool(wanted.range_spec.first)
         self._machine = Pull(limits=self._policy.limits(in_chunks=wanted.chunk, resumes=resumes))
         self._events: asyncio.Queue[Event | Crashed] = asyncio.Queue()
@@ -179,6 +189,7 @@ class RunningPull:
             fetch=self._crossing.fetch,
             report=self._events.put_nowait,
             policy=puller.policy,
+            snapshot=partial(_snapshot, puller.roster),
             metrics=puller.metrics,
             clock=puller.clock,
         )
@@ -199,6 +210,8 @@ class RunningPull:
         self._sent_before = 0  # what the sink had sent before this pull delivered
         self.resumes = 0
         self.given_bytes: dict[NodeName, tuple[Ranked, int]] = {}
+        self.in_flight_bytes: Counter[NodeName] = Counter()  # of them, those of holders that were fetching it
+        self._origins: dict[NodeName, NodeName] = {}  # who they had it from, if they said so
 
     @property
     def received_bytes(self) -> Mapping[NodeName, tuple[Ranked, int]]:
@@ -234,6 +247,7 @@ class RunningPull:
             stop=self._begins + self.offset,
             size_bytes=self._size_bytes,
             given_bytes=self._given_bytes(),
+            origins=self._origins,
             failed=self._machine.failed,
             verified=self._verified,
             taken=self.offset == self.length or self._has_chunk,
@@ -319,13 +333,36 @@ class RunningPull:
         while True:
             match self._outcome:
                 case Deliver() as chosen:
-                    return chosen, self._attempts.body(chosen.attempt)
+                    body = self._attempts.body(chosen.attempt)
+                    self._comes_from(chosen.holder, body)
+                    return chosen, body
                 case NotFound(attempts=attempts):
+                    self._left_to_registry()
                     raise NobodyHasIt(self._why_nobody(attempts), self._attempts.unsatisfiable_bytes)
                 case Cut():
+                    self._left_to_registry()
                     raise BodyCut(f"{self._reason}; {self.length - self.offset} bytes short")
                 case None:
                     self._tell(await self._next_event())
+
+    def _comes_from(self, holder: Ranked, body: PeerBody) -> None:
+        """Note who had the bytes first, for those who follow this node, and in case they are wrong."""
+        if not self._wanted.follow:
+            return
+        puller, arrival = self._puller, body.arrival
+        if arrival is None:
+            puller.lineages.came_from(self.digest, Lineage(origin=holder.node, depth=1))
+            return
+        known = arrival.origin is not None and puller.roster.peer(arrival.origin) is not None
+        origin = arrival.origin if known and arrival.origin is not None else holder.node
+        if holder.node not in self._origins:
+            puller.metrics.followed(arrival.depth + 1)
+        self._origins[holder.node] = origin
+        puller.lineages.came_from(self.digest, Lineage(origin=origin, depth=arrival.depth + 1))
+
+    def _left_to_registry(self) -> None:
+        if self._committed:
+            self._puller.lineages.left_to_registry(self.digest)
 
     def _why_nobody(self, attempts: int) -> str:
         tried = self._attempts.failures
@@ -339,7 +376,7 @@ class RunningPull:
             return
         puller = self._puller
         meter, held_s = Meter(puller.clock(), window_s=puller.stall_s), sink.held_s
-        rates = puller.relays.move(body, sink, meter, puller.stall_s)
+        rates = puller.relays.move(body, sink, meter, self._stall_s(body))
         with self._crediting(holder, sink):
             async with aclosing(rates):
                 async for rate in rates:
@@ -348,16 +385,23 @@ class RunningPull:
                     self._progressed(holder, rate)
                     if self._change is not None:
                         break
-        took_s = puller.clock() - meter.started_s - (sink.held_s - held_s)
-        self._policy.measured(holder.tier, meter, took_s=took_s)
+        if body.arrival is None:  # else its own source was measured
+            took_s = puller.clock() - meter.started_s - (sink.held_s - held_s)
+            self._policy.measured(holder.tier, meter, took_s=took_s)
+
+    def _stall_s(self, body: PeerBody) -> float:
+        """For how long the holder may give nothing."""
+        usual_s, arrival = self._puller.stall_s, body.arrival
+        return usual_s if arrival is None else stall_s(usual_s, arrival.depth)
 
     def _progressed(self, holder: Ranked, rate: Rate) -> None:
         puller = self._puller
         while not self._events.empty():  # a look-up may have ended meanwhile
             self._tell(_raised(self._events.get_nowait()))
+        rival = self._machine.rival if is_in_flight(holder) else None
         self._tell(
             self._policy.progressed(
-                holder.tier,
+                (rival or holder).tier,
                 rate,
                 left_bytes=self.length - self.offset,
                 pulls=len(puller.running),
@@ -397,13 +441,14 @@ class RunningPull:
         self._tell(LaneFailed(holder=holder, failure=error.failure, given_bytes=given_bytes, wait_s=wait_s))
 
     def _broke(self, chosen: Deliver, error: AttemptFailed) -> None:
-        self._attempts.count(chosen.attempt, error.failure.value)
+        failure = as_follower(error.failure) if is_in_flight(chosen.holder) else error.failure
+        self._attempts.count(chosen.attempt, failure.value)
         log_failure("body broke off", chosen.holder, self._wanted, error, offset=self.offset)
-        self._attempts.failed(chosen.holder.node, error.failure, str(error))
+        self._attempts.failed(chosen.holder.node, failure, str(error))
         self._reason, self._change = str(error), None
-        self._puller.metrics.broke(error.failure.value)
-        wait_s = self._policy.busy_wait_s(error.failure, error.told_wait_s)
-        self._tell(Broke(failure=error.failure, offset=self.offset, wait_s=wait_s))
+        self._puller.metrics.broke(failure.value)
+        wait_s = self._policy.busy_wait_s(failure, error.told_wait_s)
+        self._tell(Broke(failure=failure, offset=self.offset, wait_s=wait_s))
 
     def _completed(self, chosen: Deliver) -> None:
         self._attempts.count(chosen.attempt, "ok")
@@ -429,6 +474,9 @@ class RunningPull:
         self.offset += size_bytes
         _, before = self.given_bytes.get(holder.node, (holder, 0))
         self.given_bytes[holder.node] = holder, before + size_bytes
+        if is_in_flight(holder):
+            self.in_flight_bytes[holder.node] += size_bytes
+            self._puller.metrics.in_flight_received(holder.tier, size_bytes)
 
     async def _next_event(self) -> Event:
         while True:
@@ -518,7 +566,10 @@ class RunningPull:
 
     def _candidates(self, holders: Holders) -> tuple[Ranked, ...]:
         puller = self._puller
-        return self._policy.candidates(self.digest, holders.nodes, puller.roster.snapshot, puller.clock())
+        in_flight = {each.node: each.percent for each in holders.in_flight} if self._wanted.follow else {}
+        return self._policy.candidates(
+            self.digest, holders.nodes, puller.roster.snapshot, puller.clock(), in_flight=in_flight
+        )
 
     def _wanted_from(self, offset: int) -> FetchRequest:
         """What is left to fetch, or the next piece of it. Once the client has the head, it fits that."""
@@ -534,6 +585,10 @@ class RunningPull:
 
     def _piece_stop(self, position: int) -> int | None:
         return None if self._pieces is None else self._pieces.piece_stop(position)
+
+
+def _snapshot(roster: Roster) -> Snapshot:
+    return roster.snapshot
 
 
 def _raised(event: Event | Crashed) -> Event:

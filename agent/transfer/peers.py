@@ -22,6 +22,7 @@ from agent.peering.connections import Account, ConnectionPool, PeerConnection
 from agent.peering.dial import Dialer, Exhausted, OwnFault, Unreachable
 from agent.peering.heads import Malformed, ResponseHead
 from agent.peering.tlsfailure import TlsRefused
+from agent.pull.arrival import FOLLOW_HEADER, Arrival, read_arrival
 from agent.pull.events import Failure
 from agent.transfer.answers import AttemptFailed, FetchRequest, check
 from agent.transfer.patience import not_silent_for
@@ -59,6 +60,7 @@ class PeerBody:
         self.size_bytes = size_bytes
         self.verified = False  # ``first`` is the whole content, and it hashes to the digest
         self.manifest: Manifest | None = None  # verified and parsed, when a manifest was wanted
+        self.arrival: Arrival | None = None  # what the peer says, if it is still fetching the content itself
         self.left_bytes = self.length - len(self.first)
 
     @property
@@ -138,6 +140,8 @@ class PeerClient:
         headers = {} if wanted.range_spec is None else {"Range": str(wanted.range_spec)}
         if self._authorities.leaves_to_registry(wanted.target):
             headers[AUTHORITY_HEADER] = Authority.REGISTRY.value
+        if wanted.follow:
+            headers[FOLLOW_HEADER] = "1"
         with translated():
             connection, head = await self._pool.request(
                 peer, "HEAD" if wanted.head else "GET", wanted.url_path, headers, account
@@ -152,6 +156,8 @@ class PeerClient:
             raise
         try:
             body = PeerBody(self._pool, peer, connection, head=head, selected=selected, size_bytes=size_bytes)
+            if wanted.follow:
+                body.arrival = read_arrival(head.headers)
             if wanted.head:
                 body.left_bytes = 0
             elif _is_verified(wanted, body):
@@ -174,7 +180,9 @@ class PeerClient:
                 parts.append(await body.read(VERIFIED_BYTES))
         body.first = content = b"".join(parts)
         if digest_of(content, like=wanted.target.digest) != wanted.target.digest:
-            raise AttemptFailed(Failure.INVALID, f"a {what} that does not match its digest")
+            # A peer that is still fetching it has not verified it: the bytes may be another one's.
+            failure = Failure.INVALID if body.arrival is None else Failure.STARVED
+            raise AttemptFailed(failure, f"a {what} that does not match its digest")
         body.verified = True
         if wanted.target.kind is Kind.MANIFEST:
             body.manifest = parse_manifest(content)

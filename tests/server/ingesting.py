@@ -81,6 +81,10 @@ class Fetcher:
         """The node's containerd asks its agent, which has it not, and begins to fetch it elsewhere."""
         reply = self.node.ask(path_of(content, kind, repository, ns), headers=CONTAINERD)
         assert reply.status == 404, reply.body
+        return self.open(content, kind=kind, total=total)
+
+    def open(self, content: bytes, *, kind: str = "layer", total: int | None = None) -> Ingest:
+        """The node's containerd opens an ingest, which it does before it asks anybody."""
         return Ingest(self._root, content, kind=kind, total=total)
 
     def follow(self, follower: str, content: bytes, start: int = 0, *, kind: str = "layer") -> dict[str, str]:

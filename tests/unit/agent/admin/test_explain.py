@@ -19,6 +19,7 @@ from agent.observe.metrics import Metrics
 from agent.peering.dial import Dialer
 from agent.pull.asking import AskingPolicy
 from agent.pull.bucket import TokenBucket
+from agent.pull.lineages import Lineages
 from agent.pull.regard import Regard
 from agent.pull.trust import Distrust
 from agent.transfer.executor import Puller
@@ -63,6 +64,7 @@ def explainer(tmp_path: Path) -> Explainer:
         policy=policy,
         clock=lambda: NOW_S,
         puller=Puller(
+            lineages=Lineages(node("own")),
             index=index,
             roster=roster,
             client=PeerClient(Dialer(credentials=CREDENTIALS, connect_s=1.0), stall_s=1.0),

@@ -28,6 +28,7 @@ from agent.peering.dial import Dialer
 from agent.pull.admission import Admission, Upload
 from agent.pull.asking import AskingPolicy
 from agent.pull.bucket import TokenBucket
+from agent.pull.lineages import Lineages
 from agent.pull.regard import Regard
 from agent.pull.trust import Distrust
 from agent.transfer.answers import FetchRequest
@@ -159,6 +160,7 @@ def idle_puller(roster: Roster, clock: Clock) -> Puller:
     )
     policy = make_policy(regard=regard, pull=pull)
     return Puller(
+        lineages=Lineages(node("own")),
         index=ScatterIndex(asker, settings=LookupSettings(), metrics=metrics),
         roster=roster,
         client=PeerClient(Dialer(credentials=CREDENTIALS, connect_s=1.0), stall_s=1.0),

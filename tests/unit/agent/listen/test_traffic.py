@@ -255,11 +255,12 @@ def test_body_that_finds_no_room_is_not_among_those_that_others_are_told_of() ->
         assert not isinstance(refused.value, SharedWithOthers)
 
 
-def test_whoever_got_it_whole_is_named_while_this_node_is_busy_with_it() -> None:
+def test_whoever_got_it_whole_is_named_afterwards() -> None:
     made = sharing()
+    with following(made, AGENT, whole=True):
+        pass
+    with pytest.raises(SharedWithOthers) as told, following(made, BESIDE):
+        pass
+    assert told.value.headers[SHARED_HEADER] == "far"
     with following(made, NEAR):
-        with following(made, AGENT, whole=True):
-            pass
-        with pytest.raises(SharedWithOthers) as told, following(made, BESIDE):
-            pass
-        assert told.value.headers[SHARED_HEADER] == "far"
+        pass

@@ -39,14 +39,16 @@ from agent.pull.events import (
     Ticked,
     WakeAt,
 )
+from agent.pull.following import is_in_flight
 from agent.pull.machine import Pull, State
 from agent.pull.regard import Regard
 from tests.unit.twins import make_policy, node, sha256
 from topology.placement import NodeName
 from topology.ranking import Ranked
 
+SENT_ON_MAX, AGAIN_MAX = 16, 3
 DIGEST = sha256("what is pulled")
-NODES = tuple(map(node, "abcdef"))
+NODES = tuple(map(node, "abcdefgh"))
 
 
 @dataclass(slots=True)
@@ -85,6 +87,8 @@ class Cluster:
     _ready_s: dict[NodeName, float] = field(default_factory=dict)  # when a busy holder may be asked again
     _attempts: int = 0
     _withheld: int = 0
+    _sent_on: list[NodeName] = field(default_factory=list)  # holders that sent the pull to others
+    _not_ahead: list[NodeName] = field(default_factory=list)  # holders in flight that were not as far yet
     _allowed: int = 0
     _counted_from: int = 0  # of the attempts
     _stopped_at: int | None = None  # the byte at which the deadline began again
@@ -194,6 +198,21 @@ class Cluster:
         *,
         second_chance: bool = True,
     ) -> None:
+        if failure is Failure.SHARED:
+            self._sent_on.append(node)
+            self._allowed += 1
+            if self._sent_on.count(node) > 1 or len(self._sent_on) > SENT_ON_MAX:
+                self._spent.add(node)
+            return
+        if failure is Failure.STARVED:
+            if not second_chance:
+                self._not_ahead.append(node)
+            patient = self._not_ahead.count(node) <= AGAIN_MAX and len(self._not_ahead) <= SENT_ON_MAX
+            if not second_chance and patient:
+                self._allowed += 1
+            else:
+                self._spent.add(node)
+            return
         if second_chance:
             self._blamed.add(node)
         if failure is Failure.BUSY:
@@ -287,6 +306,7 @@ class Cluster:
         assert 0 < len(nodes) < self._lanes_max
         assert len({own.node, *nodes}) == len(nodes) + 1, "one holder twice"
         assert all(holder.tier is own.tier for holder in command.holders)
+        assert not any(map(is_in_flight, (own, *command.holders))), "stripes over what still arrives"
         assert not self.passed_over & set(nodes), "asks one that is shunned"
         assert not self._spent & set(nodes), "asks one that failed"
 

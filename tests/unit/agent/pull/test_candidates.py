@@ -113,3 +113,38 @@ def test_found_again_after_all_was_forgotten_a_holder_is_tried_again() -> None:
     made.forget_tried()
     made.found([A])
     assert tried(made) == ["a"]
+
+
+def test_those_that_are_to_come_first_do_so_and_the_last_of_them_although_it_was_tried() -> None:
+    made = candidates(A, B)
+    refuser = made.next()
+    made.first([C, refuser])
+    assert tried(made) == ["c", "a", "b"]
+
+
+def test_one_that_was_tried_does_not_come_back_because_another_names_it() -> None:
+    made = candidates(A, B, C)
+    assert [made.next(), made.next()] == [A, B]
+    made.first([A, B])
+    assert tried(made) == ["b", "c"]
+
+
+def test_what_is_known_of_a_holder_is_kept_when_another_names_it() -> None:
+    made = candidates(A, B)
+    refuser = made.next()
+    made.first(
+        [
+            holder("b", condition=Condition(in_flight=0)),
+            holder("c", condition=Condition(in_flight=0)),
+            refuser,
+        ]
+    )
+    assert [made.next().condition.in_flight for _ in range(3)] == [None, 0, None]
+
+
+def test_best_is_the_first_that_is_well_and_fits_and_is_not_tried_by_being_named() -> None:
+    made = candidates(holder("x", condition=Condition(cooling=True)), A, B)
+    assert made.best(lambda one: one != A) == B
+    assert made.best(lambda _: True) == A
+    assert made.best(lambda _: False) is None
+    assert tried(made) == ["x", "a", "b"]

@@ -53,12 +53,6 @@ def test_complete_content_is_given_to_one_node_of_each_zone_and_the_others_are_t
     assert asking.told("b2") == ("b1",)
 
 
-def test_the_next_one_is_given_it_once_the_first_has_it() -> None:
-    asking = Asking()
-    asking.end(asking.admit("a1"))
-    asking.admit("a2")
-
-
 def test_another_content_is_another_matter() -> None:
     asking = Asking()
     asking.admit("a1")
@@ -108,16 +102,24 @@ def test_node_that_comes_back_much_later_is_told_again() -> None:
     assert asking.told("a2") == ("a1",)
 
 
-def test_those_who_got_it_whole_a_moment_ago_are_named_while_this_node_is_busy() -> None:
+def test_whoever_got_it_whole_a_moment_ago_is_named_to_the_others_of_its_zone() -> None:
     asking = Asking()
     asking.end(asking.admit("a1"))
-    asking.end(asking.admit("a2"), whole=False)
-    busy = asking.admit("c1", OTHER)
+    asking.now_s += 29.0
+    assert asking.told("a2") == ("a1",)
+    asking.end(asking.admit("b1"))
+    asking.admit("a1")
+    asking.now_s += 2.0
+    assert asking.told("b2") == ("b1",)
     assert asking.told("a3") == ("a1",)
-    asking.admit("b1")
-    asking.end(busy)
-    asking.now_s += 31.0
-    asking.admit("a4")
+
+
+def test_whoever_did_not_get_all_of_it_or_got_it_long_ago_is_not_named() -> None:
+    asking = Asking()
+    asking.end(asking.admit("a1"), whole=False)
+    asking.end(asking.admit("a2"))
+    asking.now_s += 30.0
+    asking.admit("a3")
 
 
 def test_thousand_askers_at_once_are_told_of_a_few_and_forgotten_in_time() -> None:

@@ -46,10 +46,14 @@ HOLDERS = tuple(
         ("d", Tier.ZONE, Condition()),
         ("e", Tier.REGION, Condition()),
         ("f", Tier.REGION, Condition(cooling=True)),
+        ("g", Tier.ZONE, Condition(in_flight=10)),
+        ("h", Tier.ZONE, Condition(in_flight=90)),
     )
 )
+OTHERS = st.lists(st.sampled_from(HOLDERS[-3:]), unique=True).map(tuple)
 BEFORE_BYTES = tuple(failure for failure in Failure if failure not in (Failure.SLOW, Failure.LAGGING))
-IN_BODY = (Failure.BROKEN, Failure.SILENT, Failure.INVALID)
+GO_ON = tuple(each for each in BEFORE_BYTES if each not in (Failure.SHARED, Failure.STARVED))
+IN_BODY = (Failure.BROKEN, Failure.SILENT, Failure.INVALID, Failure.STARVED, Failure.SHARED)
 SOME_S = st.sampled_from((0.0, 0.01, 0.1, 0.3, 0.7, 2.1))
 SOME_BYTES = st.sampled_from((0, 1, 7000, PROGRESS_BYTES, 5 * PROGRESS_BYTES))
 
@@ -78,6 +82,7 @@ def possible_events(cluster: Cluster) -> list[st.SearchStrategy[Event]]:
     events: list[st.SearchStrategy[Event]] = [
         st.just(Ticked()),
         st.builds(Failed, attempt=attempt, failure=st.sampled_from(BEFORE_BYTES), wait_s=SOME_S),
+        st.builds(Failed, attempt=attempt, failure=st.just(Failure.SHARED), instead=OTHERS),
         st.builds(Responded, attempt=attempt),
     ]
     if cluster.lookups:
@@ -333,7 +338,7 @@ def test_pull_ends_soon_and_by_the_rules_where_no_holder_is_sound(run: Run) -> N
     assert run.completed or isinstance(run.cluster.end, Cut | NotFound)
 
 
-@given(failures=st.lists(st.sampled_from(BEFORE_BYTES), min_size=1, max_size=5), winner=st.integers(0, 5))
+@given(failures=st.lists(st.sampled_from(GO_ON), min_size=1, max_size=5), winner=st.integers(0, 5))
 def test_every_holder_is_tried_in_order_until_one_responds(failures: list[Failure], winner: int) -> None:
     winner = min(winner, len(failures))
     cluster = Cluster(limits=Limits(patience_s=1.0, deadline_s=10.0, attempts_max=10))

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from agent.oci.digest import Digest
 from agent.pull.trust import Distrust, Trust
 from tests.unit.twins import node, sha256
+from topology.placement import NodeName
 
 A, B, C = (node(name) for name in "abc")
 LAYER, OTHER, EARLIER = sha256("layer"), sha256("other"), sha256("earlier")
@@ -34,6 +35,7 @@ def give(
     now_s: float = 0.0,
     began_s: float | None = None,
     received: bool | None = None,
+    origins: dict[NodeName, NodeName] | None = None,
 ) -> None:
     trust.delivered(
         digest,
@@ -45,6 +47,7 @@ def give(
         began_s=now_s if began_s is None else began_s,
         received=received,
         now_s=now_s,
+        origins=origins or {},
     )
 
 
@@ -336,3 +339,32 @@ def test_blob_is_whole_exactly_when_every_byte_was_delivered(
     whole = len(covered) == 50
     assert overdue(trust, COMMIT_S) == (sources if whole else set())
     assert trust.reasons(LAYER, COMMIT_S).keys() == (sources if whole else set())
+
+
+def test_wrong_bytes_that_passed_through_others_make_the_first_of_the_chain_suspect_and_nobody_between(
+    trust: Trust,
+) -> None:
+    give(trust, C, origins={C: A})
+    assert overdue(trust, COMMIT_S) == {A}
+    assert trust.reasons(LAYER, COMMIT_S) == {A: Distrust.SUSPECT}
+
+
+def test_whoever_names_an_innocent_one_as_the_first_is_suspect_the_second_time(trust: Trust) -> None:
+    give(trust, C, origins={C: A})
+    assert overdue(trust, COMMIT_S) == {A}
+    trust.checked(LAYER, A, right=True, now_s=COMMIT_S)
+    give(trust, C, origins={C: A}, now_s=COMMIT_S)
+    assert overdue(trust, 2 * COMMIT_S) == {C}
+
+
+def test_whoever_names_one_that_can_not_be_checked_is_suspect_the_second_time_as_well(trust: Trust) -> None:
+    give(trust, C, origins={C: A})
+    assert overdue(trust, COMMIT_S) == {A}
+    give(trust, C, origins={C: A}, now_s=COMMIT_S)
+    assert overdue(trust, 2 * COMMIT_S) == {A, C}
+
+
+def test_source_that_gave_some_of_it_itself_and_some_of_another_s_is_judged_for_both(trust: Trust) -> None:
+    give(trust, A, stop=500)
+    give(trust, C, start=500, origins={C: B})
+    assert overdue(trust, COMMIT_S) == {A, B}

@@ -1,18 +1,22 @@
 """Which answers of a peer are valid, and which failure each invalid one counts as."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.oci.digest import digest_of
-from agent.oci.errors import OciError, RangeInvalid, TooManyRequests
+from agent.oci.errors import OciError, RangeInvalid, SharedWithOthers, TooManyRequests
 from agent.oci.ranges import ByteRange, RangeSpec, select
 from agent.oci.reference import Addressed, Kind, Repository
 from agent.oci.registry import Registry
 from agent.peering.heads import ResponseHead
+from agent.pull.arrival import Arrival, shared_headers
 from agent.pull.events import Failure
 from agent.transfer.answers import AttemptFailed, FetchRequest, check
-from tests.unit.twins import make_policy, sha256
+from tests.unit.twins import make_policy, node, sha256
 
 SIZE = 1000
 MIDDLE = RangeSpec(first=200, last=499)
@@ -44,6 +48,14 @@ def whole(size_bytes: int = SIZE) -> ResponseHead:
 def part(start: int, stop: int, size_bytes: int = SIZE, length: int | None = None) -> ResponseHead:
     content_range = f"bytes {start}-{stop - 1}/{size_bytes}"
     return head(206, content_length=stop - start if length is None else length, content_range=content_range)
+
+
+EMPTY: dict[str, Any] = {"first": b"", "keep_alive": True, "ended": True}
+
+
+def lower(headers: Mapping[str, str]) -> dict[str, str]:
+    """Headers as they are read."""
+    return {name.lower(): value for name, value in headers.items()}
 
 
 def failure(answer: ResponseHead, asked: FetchRequest) -> AttemptFailed:
@@ -259,3 +271,26 @@ def test_answer_that_passes_promises_exactly_the_bytes_that_were_asked_for(
     assert selected == select(spec, size_bytes)
     assert int(answer.headers["content-length"]) == (selected.length if selected else size_bytes)
     assert known in (None, size_bytes)
+
+
+FOLLOWING = FetchRequest(target=target(), follow=True)
+
+
+def test_peer_that_is_not_ahead_yet_is_told_apart_from_one_that_has_nothing() -> None:
+    arrival = Arrival(available_bytes=610, origin=node("first"), depth=2)
+    failed = failure(ResponseHead(status=404, headers=lower(arrival.headers), **EMPTY), FOLLOWING)
+    assert failed.failure is Failure.STARVED
+    assert "610 bytes" in str(failed)
+    assert failure(head(404), FOLLOWING).failure is Failure.MISSING
+
+
+def test_peer_that_names_others_is_told_apart_from_one_that_is_busy() -> None:
+    error = SharedWithOthers("no", told=shared_headers(map(node, ("one", "two"))))
+    failed = failure(ResponseHead(status=429, headers=lower(error.headers), **EMPTY), FOLLOWING)
+    assert (failed.failure, failed.instead) == (Failure.SHARED, ("one", "two"))
+    assert failure(head(429, shorthaul_shared=" ,no name,"), FOLLOWING).failure is Failure.BUSY
+
+
+def test_nobody_is_sent_on_or_told_to_wait_who_did_not_say_that_it_follows() -> None:
+    assert failure(head(404, shorthaul_in_flight=1), wanted()).failure is Failure.MISSING
+    assert failure(head(429, shorthaul_shared="one"), wanted()).failure is Failure.BUSY

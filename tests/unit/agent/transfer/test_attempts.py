@@ -9,25 +9,34 @@ import pytest
 
 from agent.observe.metrics import Metrics
 from agent.oci.reference import Addressed, Kind, Repository
+from agent.pull.arrival import Arrival
 from agent.pull.events import Abandon, Event, Failed, Failure, Fetch, Responded
 from agent.transfer.answers import AttemptFailed, FetchRequest
 from agent.transfer.attempts import Attempts, Crashed
 from agent.transfer.peers import PeerBody
 from tests.unit.exposition import total
-from tests.unit.twins import loop_clock, make_policy, node, other_tasks, run_in_virtual_time, sha256
+from tests.unit.twins import loop_clock, make_policy, node, other_tasks, placed, run_in_virtual_time, sha256
+from topology.cluster import ClusterTopology
 from topology.placement import Tier
-from topology.ranking import Ranked
+from topology.ranking import Condition, Ranked
 
+INNOCENT = (Failure.WITHHELD, Failure.SHARED, Failure.STARVED)
 WANTED = FetchRequest(
     target=Addressed(registry=None, repository=Repository("a"), kind=Kind.BLOB, digest=sha256("x"))
 )
 NEAR = Ranked(node=node("near"), tier=Tier.ZONE, rank=1)
+PLACES = {"near": placed("r", "z"), "beside": placed("r", "z"), "far": placed("s", "y")}
+SNAPSHOT = ClusterTopology(own=node("own"), placement=placed("r", "z")).update(
+    {node(name): place for name, place in PLACES.items()}, 0.0
+)
 
 
 class Body:
     """A peer's body, of which only the end matters here."""
 
     manifest = None
+    arrival: Arrival | None = None
+    size_bytes = 200
     closed = False
 
     def close(self) -> None:
@@ -50,6 +59,7 @@ class Run:
             fetch=self._fetch,
             report=self.reported.append,
             policy=self.policy,
+            snapshot=lambda: SNAPSHOT,
             metrics=self.metrics,
             clock=loop_clock,
         )
@@ -91,7 +101,7 @@ def test_attempt_with_its_first_bytes_responds_and_has_a_body() -> None:
         await asyncio.sleep(0.9)
         assert run.reported == []
         await asyncio.sleep(0.2)
-        assert run.reported == [Responded(attempt=1)]
+        assert run.reported == [Responded(attempt=1, holder=NEAR)]
         assert run.attempts.body(1) is cast(PeerBody, run.body)
         assert run.counted() == 0, "its result is not known yet"
 
@@ -171,6 +181,36 @@ def test_body_whose_end_was_counted_is_not_counted_again() -> None:
     play(run, scenario)
 
 
+def test_peers_that_a_holder_named_are_reported_if_they_are_members_and_no_farther_than_it() -> None:
+    named = tuple(map(node, ("far", "own", "near", "stranger", "beside")))
+    run = Run(error=AttemptFailed(Failure.SHARED, "no", instead=named))
+
+    async def scenario() -> None:
+        run.start()
+        await asyncio.sleep(2.0)
+        (failed,) = run.reported
+        assert isinstance(failed, Failed)
+        assert [(one.node, one.condition.in_flight) for one in failed.instead] == [("beside", 0)]
+
+    play(run, scenario)
+
+
+def test_holder_that_is_still_fetching_it_says_so_and_does_not_tell_how_soon_its_tier_answers() -> None:
+    run = Run()
+    run.body.arrival = Arrival(available_bytes=123)
+
+    async def scenario() -> None:
+        for _ in range(8):
+            run.start()
+            await asyncio.sleep(2.0)
+        told = run.reported[0]
+        assert isinstance(told, Responded)
+        assert told.holder == NEAR._replace(condition=Condition(in_flight=61))
+        assert run.policy.pace.hedge_s() == make_policy().pace.hedge_s()
+
+    play(run, scenario)
+
+
 def test_hedge_is_counted() -> None:
     run = Run()
 
@@ -225,7 +265,7 @@ def test_only_a_peer_from_which_nothing_came_does_not_answer(failure: Failure, s
         assert (regard.silence(NEAR.node) is not None) is (silent or failure.is_own), "it was silent before"
         noted = regard.failure(NEAR.node)
         assert noted is not None
-        blames_nobody = failure.is_own or failure is Failure.WITHHELD
+        blames_nobody = failure.is_own or failure in INNOCENT
         assert noted.words == ("no reply" if blames_nobody else "words")
         assert (regard.own_failure is not None) is failure.is_own
 

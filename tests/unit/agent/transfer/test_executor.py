@@ -18,6 +18,7 @@ from agent.oci.digest import Digest
 from agent.oci.reference import Addressed, Kind, Repository
 from agent.pull.bucket import TokenBucket
 from agent.pull.events import Failure
+from agent.pull.lineages import Lineages
 from agent.transfer.answers import AttemptFailed, FetchRequest
 from agent.transfer.executor import NobodyHasIt, Puller
 from agent.transfer.peers import PeerBody, PeerClient
@@ -64,7 +65,7 @@ class Index:
 class Body:
     """A peer's answer to a HEAD."""
 
-    manifest = None
+    manifest = arrival = None
     verified = False
     start, size_bytes, length = 0, 1000, 1000
 
@@ -89,6 +90,7 @@ def make_puller(holders: tuple[NodeName, ...], *, has_it: bool) -> Puller:
     roster.update(peers(peer("near", placed("r", "z"))))
     policy, metrics = make_policy(), Metrics()
     return Puller(
+        lineages=Lineages(node("own")),
         index=cast(HolderIndex, Index(holders)),
         roster=roster,
         policy=policy,

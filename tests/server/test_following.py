@@ -1,0 +1,271 @@
+"""Nodes take content from each other while it is still arriving there, and form a tree by themselves.
+
+Each node's containerd is a folder, into which the test writes what its agent sends (`Pulling`).
+"""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from http.client import HTTPResponse, IncompleteRead
+from itertools import count
+from random import Random
+from typing import Any
+
+import pytest
+
+from .agents import Site, digest_of, wait_for
+from .ingesting import CONTAINERD, Fetcher, path_of
+
+_numbers = count(1)
+MIB = 1 << 20
+FOLLOWERS_MAX = 2
+QUICK = {
+    "pull": {"stall_s": 0.5, "cooloff_s": 0.0},
+    "cold_start": {"followers_max": FOLLOWERS_MAX, "claim_wait_s": 1.0, "claim_start_s": 0.5},
+}
+
+
+def fresh(size_bytes: int = 6 * MIB) -> bytes:
+    """Content that no other test has."""
+    return Random(next(_numbers)).randbytes(size_bytes)
+
+
+class Pulling:
+    """A node's containerd that pulls one content: what its agent sends it writes into an ingest."""
+
+    def __init__(self, fetcher: Fetcher, content: bytes, *, start: int = 0) -> None:
+        self.fetcher, self.content = fetcher, content
+        self.ingest = fetcher.open(content)
+        if start:
+            self.ingest.write(start)
+        self.reply: HTTPResponse | None = None
+        self.got = bytearray()
+        self.ended = False
+        self._start = start
+        self._thread = threading.Thread(target=self._run, name=f"containerd of {fetcher.node.name}")
+        self._thread.start()
+
+    def _run(self) -> None:
+        headers = CONTAINERD | ({"Range": f"bytes={self._start}-"} if self._start else {})
+        with self.fetcher.node.connection() as connection:
+            connection.request("GET", path_of(self.content), headers=headers)
+            self.reply = reply = connection.getresponse()
+            if reply.status in (200, 206):
+                try:
+                    while part := reply.read1(1 << 16):
+                        self.got += part
+                        self.ingest.write(self._start + len(self.got))
+                except (OSError, IncompleteRead):
+                    pass
+            else:
+                reply.read()
+        if self._start + len(self.got) == len(self.content):
+            self.ingest.commit()
+        else:
+            self.ingest.give_up()
+        self.ended = True
+
+    @property
+    def source(self) -> str:
+        """What the answer says of where it came from."""
+        assert self.reply is not None, "answered"
+        return str(self.reply.headers["Shorthaul-Source"])
+
+    @property
+    def status(self) -> int:
+        assert self.reply is not None, "answered"
+        return self.reply.status
+
+    def has(self, size_bytes: int) -> None:
+        """Wait until so many bytes came."""
+        wait_for(lambda: len(self.got) >= size_bytes or self.ended, f"{size_bytes} bytes come")
+        assert len(self.got) >= size_bytes
+
+    def whole(self) -> None:
+        """Wait until all came, and see that it is right."""
+        self._thread.join(timeout=30)
+        assert self.ended
+        assert bytes(self.got) == self.content[self._start :]
+
+    def over(self) -> None:
+        """Wait for the end, whatever came."""
+        self._thread.join(timeout=30)
+        assert self.ended
+        assert self.content[self._start :].startswith(bytes(self.got))
+
+
+class Zone:
+    """Fetchers that know each other. All are of one zone but the last."""
+
+    def __init__(self, site: Site, names: str, far: str) -> None:
+        self.nodes = {name: Fetcher(site, name, **QUICK) for name in names}
+        self.nodes |= {name: Fetcher(site, name, zone="b", **QUICK) for name in far}
+        for fetcher in self.nodes.values():
+            fetcher.start()
+
+    def __getitem__(self, name: str) -> Fetcher:
+        return self.nodes[name]
+
+    def holds(self, name: str, content: bytes) -> None:
+        """This node has all of it, and the others hear so."""
+        fetcher = self[name]
+        ingest = fetcher.fetch(content)
+        ingest.write()
+        ingest.commit()
+        wait_for(lambda: fetcher.node.explain(digest_of(content))["local"], "it is noticed")
+
+    @contextmanager
+    def pulling(self, content: bytes, *names: str, start: int = 0) -> Iterator[list[Pulling]]:
+        """These nodes pull it at once, each a moment after the one before."""
+        with ExitStack() as stack:
+            pulls = []
+            for name in names:
+                pull = Pulling(self[name], content, start=start)
+                stack.callback(pull.over)
+                pulls.append(pull)
+                wait_for(lambda pull=pull: pull.reply is not None or pull.ended, "it is answered")  # type: ignore[misc]
+            yield pulls
+
+    def gave(self, name: str, content: bytes) -> list[dict[str, Any]]:
+        """What the node answered to other agents that asked for it, the oldest first."""
+        wait_for(self[name].node.is_idle, "no body moves")
+        digest = digest_of(content)
+        records = self[name].node.requests()
+        return [each for each in reversed(records) if each["digest"] == digest and each["path"] == "peer"]
+
+    def from_whom(self, name: str, content: bytes) -> dict[str, tuple[int, int]]:
+        """From whom the node took it: how many bytes, and how many of them were in flight there."""
+        record = self[name].node.newest(content)
+        return {each["node"]: (each["bytes"], each["in_flight_bytes"]) for each in record["sources"]}
+
+
+@pytest.fixture(scope="module")
+def zone() -> Iterator[Zone]:
+    with Site() as site:
+        yield Zone(site, "abcdef", "z")
+
+
+def test_node_takes_what_still_arrives_at_another_and_says_so(zone: Zone) -> None:
+    content = fresh()
+    first = zone["a"].fetch(content)
+    first.write(61 * len(content) // 100)
+    with zone.pulling(content, "b") as (pull,):
+        pull.has(3 * MIB)
+        assert "node=a;" in pull.source
+        assert "in flight, 6" in pull.source
+        explained = zone["c"].node.explain(digest_of(content))
+        assert {each["node"] for each in explained["holders"]} == {"a", "b"}
+        assert any("in flight, " in each["reason"] for each in explained["holders"])
+        first.write()
+        first.commit()
+        pull.whole()
+    assert zone.from_whom("b", content) == {"a": (len(content), len(content))}
+    assert zone["b"].node.metric("shorthaul_in_flight_received_bytes_total", tier="zone") >= len(content)
+
+
+def test_nodes_that_want_it_at_once_form_a_tree_and_no_node_gives_it_to_more_than_its_share(
+    zone: Zone,
+) -> None:
+    content = fresh()
+    first = zone["a"].fetch(content)
+    first.write(MIB)
+    with zone.pulling(content, *"bcdef") as pulls:
+        for pull in pulls:
+            pull.has(1)
+        first.write()
+        first.commit()
+        for pull in pulls:
+            pull.whole()
+    given = {name: [each for each in zone.gave(name, content) if each["bytes"]] for name in "abcdef"}
+    assert all(len(bodies) <= FOLLOWERS_MAX for bodies in given.values())
+    assert sum(len(bodies) for bodies in given.values()) == 5
+    assert given["a"], "somebody has to take it from there"
+
+
+def test_one_complete_holder_gives_it_once_to_a_zone_however_many_ask_at_once(zone: Zone) -> None:
+    content = fresh(64 * MIB)
+    zone.holds("a", content)
+    with ExitStack() as stack:
+        pulls = [Pulling(zone[name], content) for name in "bcdef"]
+        for pull in pulls:
+            stack.callback(pull.over)
+        for pull in pulls:
+            pull.whole()
+    sent = sum(each["bytes"] for each in zone.gave("a", content))
+    assert sent <= 1.5 * len(content)
+    assert {each["result"] for each in zone.gave("a", content)} == {"ok", "busy"}
+
+
+def test_follower_goes_on_at_the_exact_byte_elsewhere_when_what_it_follows_gives_up(zone: Zone) -> None:
+    content = fresh()
+    first = zone["a"].fetch(content)
+    first.write(2 * MIB)
+    with zone.pulling(content, "b") as (pull,):
+        pull.has(2 * MIB)
+        zone.holds("z", content)
+        first.give_up()
+        pull.whole()
+    took = zone.from_whom("b", content)
+    assert took["a"] == (2 * MIB, 2 * MIB)
+    assert took["z"] == (len(content) - 2 * MIB, 0)
+    assert zone["b"].node.newest(content)["resumes"] == 1
+    assert not zone["b"].node.explain(digest_of(content))["passed_over"], "nobody is to blame"
+
+
+def test_follower_goes_on_elsewhere_when_what_it_follows_freezes_and_does_not_blame_it(zone: Zone) -> None:
+    content = fresh()
+    first = zone["a"].fetch(content)
+    first.write(2 * MIB)
+    with zone.pulling(content, "b") as (pull,):
+        pull.has(2 * MIB)
+        zone.holds("z", content)
+        pull.whole()
+    first.give_up()
+    assert zone["b"].node.metric("shorthaul_peer_attempts_total", result="starved") >= 1
+    explained = zone["b"].node.explain(digest_of(content))
+    assert not explained["passed_over"]
+    assert "a" not in {each["node"] for each in explained["not_asked_in_full"]}
+
+
+def test_follower_of_a_content_that_stops_for_good_is_cut_so_that_it_goes_to_the_registry(zone: Zone) -> None:
+    content = fresh()
+    first = zone["a"].fetch(content)
+    first.write(2 * MIB)
+    began_s = time.monotonic()
+    with zone.pulling(content, "b") as (pull,):
+        pull.over()
+    first.give_up()
+    assert bytes(pull.got) == content[: 2 * MIB]
+    assert time.monotonic() - began_s < 15.0
+    assert zone["b"].node.newest(content)["result"] == "cut"
+
+
+def test_nothing_that_still_arrives_crosses_zones(zone: Zone) -> None:
+    content = fresh()
+    first = zone["a"].fetch(content)
+    first.write(2 * MIB)
+    with zone.pulling(content, "z") as (pull,):
+        assert pull.status == 404
+    first.give_up()
+    assert zone.gave("a", content) == []
+
+
+def test_client_that_resumes_follows_from_its_byte_on(zone: Zone) -> None:
+    content = fresh()
+    first = zone["a"].fetch(content)
+    first.write(3 * MIB)
+    with zone.pulling(content, "b", start=MIB + 17) as (pull,):
+        assert pull.status == 206
+        first.write()
+        first.commit()
+        pull.whole()
+
+
+def test_stranger_is_not_given_what_nobody_verified(zone: Zone) -> None:
+    content = fresh()
+    first = zone["a"].fetch(content)
+    first.write(3 * MIB)
+    assert zone["b"].node.ask(path_of(content)).status == 404
+    first.give_up()
+    assert zone.gave("a", content) == []
