@@ -2,7 +2,7 @@
 
 Nobody has verified it, so only agents that ask for it get it: each of them gives it to its own containerd,
 which verifies it. It is given under the names under which it is fetched. A follower has to be behind this
-node: whoever asks for a byte that is not here for `_AHEAD_S` goes elsewhere, so no circle of nodes waits for
+node: whoever asks for a byte that is not here for `AHEAD_S` goes elsewhere, so no circle of nodes waits for
 each other's bytes. Once a body has begun, it lasts as long as the content takes to arrive.
 """
 
@@ -24,15 +24,13 @@ from agent.oci.errors import BlobUnknown
 from agent.oci.manifest import SIZE_MAX_BYTES, Manifest
 from agent.oci.ranges import select
 from agent.oci.reference import Addressed
-from agent.pull.arrival import FOLLOW_HEADER, Arrival
+from agent.pull.arrival import AHEAD_S, FOLLOW_HEADER, Arrival
 from agent.pull.bucket import TokenBucket
 from agent.pull.lineages import Lineage
 from agent.transfer.blobs import read_first, send_growing
 from agent.transfer.peers import VERIFIED_BYTES
+from agent.transfer.sink import ClientSink
 from topology.placement import NodeName, Tier
-
-_AHEAD_S = 0.4
-"""How long a follower waits for its first byte here: less than `pull.patience_s`, when it asks others too."""
 
 
 class NotAhead(BlobUnknown):
@@ -119,7 +117,7 @@ class ArrivingContent:
     async def _come(self, target: Addressed, blob: GrowingBlob, offset: int) -> None:
         """Return as soon as the byte at this offset is here. Raises `NotAhead`, and `ContentGone`."""
         try:
-            async with asyncio.timeout(_AHEAD_S):
+            async with asyncio.timeout(AHEAD_S):
                 await blob.wait_beyond(offset)
         except TimeoutError:
             arrival = self._arrival(target.digest, blob)
@@ -134,14 +132,7 @@ class ArrivingContent:
         digest = target.digest
         selected = select(wanted_range(exchange, digest, blob.size_bytes), blob.size_bytes)
         start, stop = (selected.start, selected.stop) if selected else (0, blob.size_bytes)
-        await self._come(target, blob, start)
-        arrival = self._arrival(digest, blob)
-        if arrival.available_bytes == blob.size_bytes <= VERIFIED_BYTES:
-            await read_verified(blob, digest)
-        exchange.credit(self._own, Tier.NODE, f"in flight, {arrival.percent_of(blob.size_bytes)} %")
-        headers = blob_headers(exchange.record, digest) | arrival.headers
-        response = body_head(exchange, selected, blob.size_bytes, headers)
-        record = exchange.record
+        # Whoever waits for the first byte has its place already: the others should not wait to be sent on.
         with self._traffic.upload(
             exchange.caller,
             exchange.request,
@@ -150,16 +141,29 @@ class ArrivingContent:
             selected=selected,
             in_flight=True,
         ) as uploaded:
-            record.body_length = stop - start
+            await self._come(target, blob, start)
+            arrival = self._arrival(digest, blob)
+            if arrival.available_bytes == blob.size_bytes <= VERIFIED_BYTES:
+                await read_verified(blob, digest)
             first = await read_first(blob, start, min(stop, arrival.available_bytes))
-            self.following += 1
-            try:
-                async with exchange.sink(response, limit=self._upload_limit, uploaded=uploaded) as sink:
-                    await sink.begin(first)
-                    try:
-                        await send_growing(blob, sink, start + len(first), stop)
-                    except (ContentError, TimeoutError) as error:
-                        record.result, record.reason = Result.CUT, str(error) or "nothing arrived"
-            finally:
-                self.following -= 1
+            exchange.credit(self._own, Tier.NODE, f"in flight, {arrival.percent_of(blob.size_bytes)} %")
+            headers = blob_headers(exchange.record, digest) | arrival.headers
+            response = body_head(exchange, selected, blob.size_bytes, headers)
+            exchange.record.body_length = stop - start
+            async with exchange.sink(response, limit=self._upload_limit, uploaded=uploaded) as sink:
+                await sink.begin(first)
+                await self._follow(exchange, blob, sink, start + len(first), stop)
         return response
+
+    async def _follow(
+        self, exchange: Exchange, blob: GrowingBlob, sink: ClientSink, start: int, stop: int
+    ) -> None:
+        """Send the rest as it arrives. If it stops arriving, the record says that the body was cut."""
+        record = exchange.record
+        self.following += 1
+        try:
+            await send_growing(blob, sink, start, stop)
+        except (ContentError, TimeoutError) as error:
+            record.result, record.reason = Result.CUT, str(error) or "nothing arrived"
+        finally:
+            self.following -= 1
