@@ -19,7 +19,7 @@ import pytest
 from tests.frames import accept_head, frame
 
 from .agents import Site, fresh_address, wait_for
-from .impostor import Asked, Behaviour, Impostor, claims_everything, replies, response, says
+from .impostor import Asked, Behaviour, Impostor, claims_everything, replies, response, says, then_silent
 from .ingesting import CONTAINERD, Fetcher, path_of
 from .proofs import proved
 from .websocket import Closed, read_frame
@@ -172,9 +172,7 @@ def silent(sent: Callable[[bytes], bytes]) -> Callable[[bytes], Behaviour]:
 
 
 LIES: dict[str, Callable[[bytes], Behaviour]] = {
-    "says in flight and sends no head": lambda _: (
-        lambda impostor, _connection, _asked: impostor.closing.wait() and None
-    ),
+    "says in flight and sends no head": lambda _: then_silent(),
     "says in flight and sends nothing": silent(lambda _: b""),
     "says in flight and sends a part": silent(lambda content: content[: MIB + 17]),
     "says in flight and closes": lambda content: (
