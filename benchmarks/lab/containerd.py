@@ -63,6 +63,12 @@ _CHUNKS = """\
 it fall back to the older way of pulling."""
 
 
+def discarding(version: str) -> str:
+    """The configuration of a containerd that throws each layer away once it is unpacked."""
+    owner = 'io.containerd.cri.v1.images"' if version == "2.1" else 'io.containerd.grpc.v1.cri".containerd'
+    return f'[plugins."{owner}]\n  discard_unpacked_layers = true\n'
+
+
 class PullFailed(LabError):
     """containerd reports that a pull failed."""
 
@@ -152,9 +158,20 @@ class Containerd:
         """
         if self.version != "2.1":
             raise LabError(f"containerd {self.version} fetches each layer in one piece")
+        self._restart_with(_CHUNKS.format(at_once=at_once, chunk_bytes=chunk_bytes))
+
+    def discard_layers(self) -> None:
+        """Restart the daemon so that it throws each layer away once it is unpacked."""
+        self._restart_with(discarding(self.version))
+
+    def collect_garbage(self) -> None:
+        """Remove what nothing needs, now."""
+        self.ctr("leases", "create", "--id", "collect")
+        self.ctr("leases", "delete", "--sync", "collect")
+
+    def _restart_with(self, config: str) -> None:
         self.stop()
-        chunks = _CHUNKS.format(at_once=at_once, chunk_bytes=chunk_bytes)
-        self._config.write_text(self._config_text + chunks)
+        self._config.write_text(self._config_text + config)
         self.start()
 
     def use_mirrors(self, registry: str, server: str, mirrors: list[str], *, resolve: bool = True) -> None:

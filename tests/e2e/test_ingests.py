@@ -20,7 +20,7 @@ from agent.content.containerd import Client
 from agent.content.containerd import Containerd as ContainerdContent
 from agent.content.store import ContentGone, GrowingBlob
 from agent.oci.digest import Digest
-from benchmarks.lab.containerd import NAMESPACE, Containerd, PullFailed
+from benchmarks.lab.containerd import NAMESPACE, Containerd, PullFailed, discarding
 from benchmarks.lab.folders import make_folder
 from benchmarks.lab.image import build_image
 from benchmarks.lab.process import LabError
@@ -128,16 +128,6 @@ class Puller:
                 registry.break_off()
                 pull.blob.close()
 
-    def collect_garbage(self) -> None:
-        """Let containerd remove what nothing needs."""
-        self.containerd.ctr("leases", "create", "--id", "collect")
-        self.containerd.ctr("leases", "delete", "--sync", "collect")
-
-
-def _discards(version: str) -> str:
-    owner = 'io.containerd.cri.v1.images"' if version == "2.1" else 'io.containerd.grpc.v1.cri".containerd'
-    return f'[plugins."{owner}]\n  discard_unpacked_layers = true\n'
-
 
 def _puller(
     version: str, prepare: Callable[[Path], None] = lambda _root: None, *, discards: bool = True
@@ -148,7 +138,7 @@ def _puller(
     try:
         prepare(folder / "containerd/root/io.containerd.content.v1.content")
         daemon = Containerd(
-            folder / "containerd", netns=None, version=version, config=_discards(version) if discards else ""
+            folder / "containerd", netns=None, version=version, config=discarding(version) if discards else ""
         )
         try:
             with RunningStore(
@@ -202,7 +192,7 @@ def test_layer_is_followed_across_its_commit_and_its_removal(puller: Puller) -> 
         pull.registry.release()
         assert (pull.outcome, pull.followed.gone) == ("", "")
         assert f"sha256:{hashlib.sha256(pull.followed.content).hexdigest()}" == pull.layer
-        puller.collect_garbage()
+        puller.containerd.collect_garbage()
         puller.view.wait_for(lambda: not puller.view.store.holds(pull.layer), "the layer is discarded")
         assert pull.read_again() == pull.registry.content, "the descriptor outlives it"
 
