@@ -1,4 +1,4 @@
-"""Nodes whose containerds discard the layers that they unpacked share them as they arrive, and never later."""
+"""Nodes whose containerds discard what they have unpacked share a layer as it arrives, and never later."""
 
 import os
 from collections.abc import Iterator
