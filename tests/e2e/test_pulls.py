@@ -18,6 +18,7 @@ from benchmarks.lab.image import build_image
 from benchmarks.lab.network import inside
 from benchmarks.lab.process import run
 from tests.e2e.conftest import Push
+from tests.server.agents import log_lines
 
 pytestmark = pytest.mark.e2e
 
@@ -146,12 +147,12 @@ def test_a_containerd_whose_files_are_closed_to_the_agent_is_read_over_its_api(
     os.chown(root, 65534, 65534)
     root.chmod(0o700)
     try:
-        lines = len(holder.log.read_text().splitlines())
+        lines = len(log_lines(holder.log))
         holder.start_agent(before=before)
         until(lambda: names_known(holder, reference), "the image, over the API")
         blobs = pull_and_tell(client, reference)
         assert {(blob["node"], blob["status"]) for blob in blobs} == {("a2", 200)}
-        log = [json.loads(line) for line in holder.log.read_text().splitlines()[lines:]]
+        log = [json.loads(line) for line in log_lines(holder.log)[lines:]]
         assert any("content API" in entry["message"] and "ermission" in entry["message"] for entry in log)
         assert [entry for entry in log if "traceback" in entry or entry["level"] == "error"] == []
         told = holder.get("/readyz?verbose", port=ADMIN_PORT)

@@ -5,7 +5,7 @@ import re
 import signal
 
 from benchmarks.lab.process import Process
-from tests.server.agents import LOCAL, wait_for
+from tests.server.agents import LOCAL, log_lines, wait_for
 
 from .places import HOST, Place
 
@@ -18,7 +18,7 @@ DIRECT = re.compile(
 
 def lines(watch: Process) -> list[str]:
     """What it printed so far."""
-    return watch.log.read_text().splitlines()
+    return log_lines(watch.log)
 
 
 def direct(watch: Process) -> int:

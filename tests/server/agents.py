@@ -11,6 +11,7 @@ import shutil
 import socket
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from typing import Any, Self
 
 import yaml
 
+from agent.config.settings import PullSettings
 from agent.keyring import parse_keys
 from agent.oci.manifest import OCI_MANIFEST
 from agent.oci.origin import MARK
@@ -46,6 +48,13 @@ REPLY_S = 60.0
 
 # A peer that answers late is not a peer that is missing: so long a loaded machine may take for an answer.
 PATIENT: dict[str, dict[str, float]] = {"lookup": {"patience_s": 1.0, "timeout_s": 2.0}}
+
+_PULL_WAITS = ("connect_s", "patience_s", "stall_s", "deadline_s")
+
+_START_S = 1.0
+"""An agent comes up within this time while other tests run beside it, on two cores."""
+
+_SLOWEST = 3.0
 
 _NETWORKS = 100 * 250  # of 250 addresses each
 
@@ -84,6 +93,47 @@ def wait_for(condition: Callable[[], bool], what: str, *, at_most_s: float = AT_
     while not condition():
         assert time.monotonic() < until_s, f"not within {at_most_s} s: {what}"
         time.sleep(0.02)
+
+
+class _Slowness:
+    """How many times as long as usual all takes on this machine now, by how long agents took to come up.
+
+    Whoever is silent for so long as a test says is given up. A holder that gets no processor is silent, too.
+    """
+
+    def __init__(self) -> None:
+        self._lately: deque[float] = deque(maxlen=3)
+
+    def took(self, seconds: float, agents: int) -> None:
+        """So long it took to start so many agents side by side."""
+        self._lately.append(seconds / agents / _START_S)
+
+    @property
+    def factor(self) -> float:
+        """1 on a machine that is fast enough."""
+        return min(max((1.0, *self._lately)), _SLOWEST)
+
+    def stretched(self, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """These settings, with times to match for one agent that waits for others."""
+        pull, factor = settings.get("pull", {}), self.factor
+        lookup = {**PATIENT["lookup"], **settings.get("lookup", {})}
+        waits = {key: min(lookup[key] * factor, max(lookup[key], AT_MOST_S / 2)) for key in PATIENT["lookup"]}
+        made = {**settings, "lookup": {**lookup, **waits}}
+        if factor > 1:
+            times = {key: float(pull.get(key, getattr(PullSettings(), key))) for key in _PULL_WAITS}
+            stretched = {key: seconds * factor for key, seconds in times.items()}
+            # Whatever ends by the deadline ends within `AT_MOST_S`.
+            stretched["deadline_s"] = max(times["deadline_s"], min(stretched["deadline_s"], AT_MOST_S / 2))
+            made["pull"] = {**pull, **stretched}
+        return made
+
+
+SLOWNESS = _Slowness()
+
+
+def log_lines(log: Path) -> list[str]:
+    """The lines that a process wrote so far. It may be in the middle of one more, which does not count."""
+    return log.read_text().split("\n")[:-1]
 
 
 def digest_of(content: bytes) -> str:
@@ -185,9 +235,10 @@ class Node:
                 **settings,
                 "peering": {**settings.get("peering", {}), "tls": secured.shared_settings()},
             }
-        patient = {group: {**values, **settings.get(group, {})} for group, values in PATIENT.items()}
         peering = {"key": str(members.parent / KEY_FILE), **settings.get("peering", {})}
-        self.config.write_text(yaml.safe_dump({**base, **settings, "peering": peering, **patient}))
+        self.slowness = SLOWNESS.factor
+        """By how much it waits longer for others than its test says."""
+        self.config.write_text(yaml.safe_dump({**base, **SLOWNESS.stretched(settings), "peering": peering}))
         self._process: Process | None = None
         self.before: tuple[str, ...] = ()  # words before the command, such as setpriv's
 
@@ -336,7 +387,7 @@ class Node:
 
     def logged_errors(self) -> list[str]:
         """The lines of the log that are errors or have a traceback."""
-        lines = self.log.read_text().splitlines()
+        lines = log_lines(self.log)
         return [line for line in lines if not line.startswith("{") or _is_error(json.loads(line))]
 
     def metric(self, name: str, **labels: str) -> float:
@@ -410,7 +461,10 @@ class Site:
     def start(self, nodes: Sequence[Node] | None = None) -> None:
         """Start these agents (all) side by side; returns when all are ready."""
         chosen = self._nodes if nodes is None else nodes
+        began_s = time.monotonic()
         for node in chosen:
             node.launch()
         for node in chosen:
             node.wait()
+        if chosen:
+            SLOWNESS.took(time.monotonic() - began_s, len(chosen))

@@ -18,7 +18,7 @@ from agent.keyring import parse_keys
 from agent.peering.reach import PATH as REACH_PATH
 from benchmarks.lab.network import Network, inside
 
-from .agents import ADMIN, Node, Reply, Site, service_proof
+from .agents import ADMIN, Node, Reply, Site, log_lines, service_proof
 from .proofs import signed
 
 _ADDRESS = "10.9.0.7"
@@ -163,8 +163,6 @@ def test_an_agent_without_a_key_answers_elsewhere_health_and_metrics_only_and_sa
         assert alone.ask("/metrics").status == 200
         assert alone.ask("/api/topology", token=alone.token).status == 401
         assert alone.ask("/api/topology", host="127.0.0.1").status == 200
-        (line,) = [
-            line for line in alone.node.log.read_text().splitlines() if "listen.admin is published" in line
-        ]
+        (line,) = [line for line in log_lines(alone.node.log) if "listen.admin is published" in line]
         assert json.loads(line)["level"] == "warning"
         assert "peering.key" in json.loads(line)["hint"]

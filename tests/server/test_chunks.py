@@ -120,6 +120,7 @@ def test_peers_are_asked_for_chunks_with_an_end_on_few_connections(site: Site) -
     site.start()
     _show_chunks(asking)
     with Impostor(address, (holder := Holder(_LAYER)).serve, questioned=holder.claim) as impostor:
+        asking.wait_for_holders(_LAYER, {"near"})
         assert _client(asking, has_bytes=777).pull() == _LAYER
         ranges = [asked.headers["Range"] for asked in asked_for(impostor, _LAYER)]
     assert all(re.fullmatch(r"bytes=\d+-\d+", value) for value in ranges), ranges
@@ -227,6 +228,7 @@ def test_chunk_of_the_only_holder_that_fails_once_is_fetched_again(site: Site, k
     sound = Fault(kind=Kind.BUSY)
     holder.put(_LAYER, faults=(sound, sound, Fault(kind=kind, at=1000)))
     with Impostor(address, holder.serve, questioned=holder.claim):
+        asking.wait_for_holders(_LAYER, {"near"})
         assert _client(asking, at_once=3, has_bytes=777).pull() == _LAYER
 
 

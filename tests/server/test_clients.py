@@ -83,7 +83,9 @@ def test_a_client_that_pauses_for_longer_than_a_stall_gets_the_rest_from_the_sam
         sock.sendall(request_bytes(_path(_BIG)))
         received = sock.recv(1000)
         for _ in range(2):
-            time.sleep(2 * _STALL_S)  # it is the client that takes no bytes, not a holder that gives none
+            time.sleep(
+                2 * _STALL_S * node.slowness
+            )  # it is the client that takes no bytes, not a holder that gives none
             received += sock.recv(1 << 17)  # a tenth of the floor
         head, _, first = received.partition(b"\r\n\r\n")
         assert head.startswith(b"HTTP/1.1 200 ")
@@ -105,7 +107,7 @@ def test_a_client_that_reads_slower_than_the_floor_is_no_fault_of_the_holders(
     node = hasty.empty if relayed else hasty.holder
     with connected(node.address, LOCAL, receive_bytes=16_384) as sock:
         sock.sendall(request_bytes(_path(_BIG)))
-        until_s = time.monotonic() + 4 * _STALL_S
+        until_s = time.monotonic() + 4 * _STALL_S * node.slowness
         taken = 0
         while time.monotonic() < until_s:
             taken += len(sock.recv(2048))
@@ -367,7 +369,9 @@ def test_parts_are_right_while_the_nearest_holder_breaks_every_body_in_the_middl
                 timer.join()
 
     with Impostor(address, breaks, questioned=holder.claim) as impostor:
+        asking.wait_for_holders(image.manifest, {"honest"})
         assert asking.ask(f"/v2/library/app/manifests/{image.digest}").status == 200
+        asking.wait_for_holders(content, {"honest", "near"})
         for _ in range(3):
             _are_right(_pull_in_parts(asking.address, content), content)
         assert impostor.fetches

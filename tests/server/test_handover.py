@@ -26,6 +26,7 @@ from .agents import (
     Site,
     digest_of,
     fresh_address,
+    log_lines,
     service_proof,
     wait_for,
 )
@@ -71,7 +72,7 @@ class Pod:
 
     def says(self, message: str) -> int:
         """How often its log has a message."""
-        lines = [line for line in self.log.read_text().splitlines() if line.startswith("{")]
+        lines = [line for line in log_lines(self.log) if line.startswith("{")]
         return sum(json.loads(line)["message"].startswith(message) for line in lines)
 
 

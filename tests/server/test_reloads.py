@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from .agents import ADMIN, LOCAL, PEER, SERVICE, Node, Site, fresh_address, make_image, wait_for
+from .agents import ADMIN, LOCAL, PEER, SERVICE, Node, Site, fresh_address, log_lines, make_image, wait_for
 from .impostor import Impostor, response, says
 from .proofs import OPEN
 
@@ -27,8 +27,7 @@ def _said(node: Node) -> str:
 
 
 def _logged(node: Node, message: str) -> list[dict[str, Any]]:
-    written = node.log.read_text().split("\n")[:-1]  # the last line may be half written
-    lines = [json.loads(line) for line in written if line.startswith("{")]
+    lines = [json.loads(line) for line in log_lines(node.log) if line.startswith("{")]
     return [line for line in lines if message in line["message"]]
 
 

@@ -129,7 +129,8 @@ def _accepts_without_proof(_: Impostor, connection: Any, asked: Asked) -> None:
 
 
 def test_who_answers_without_a_proof_is_not_asked(site: Site) -> None:
-    node, honest, address = site.add("node", **_QUICK), site.add("honest"), fresh_address()
+    node = site.add("node", **_QUICK, pull={"cooloff_s": 60.0})
+    honest, address = site.add("honest"), fresh_address()
     honest.put(b"content")
     site.add_member("liar", address)
     with Impostor(address, says(response(200, b"lies")), questioned=_accepts_without_proof) as liar:

@@ -19,7 +19,8 @@ from .wire import Ending, RawReply, connected, raw_get, request_bytes
 _RANGE_BYTES = 8 << 20
 _SIZE_BYTES = 40 << 20
 _RATE = 16 << 20  # of each connection to a holder
-_TRIES = 5  # on a busy machine the client may be the slower side, and then one holder is enough
+# On a busy machine the client may be the slower side, and one holder is enough. Each try has slower ones.
+_TRIES = 5
 _CONTENT = Random(31).randbytes(1 << 20) * (_SIZE_BYTES >> 20)
 # Every MiB is another one: ranges in the wrong order would show.
 _CONTENT = b"".join(
@@ -86,8 +87,8 @@ def _is_whole(reply: RawReply, start: int = 0) -> None:
 
 def test_a_body_comes_from_both_holders_and_is_right(stage: Stage) -> None:
     before = stage.striped()
-    for _ in range(_TRIES):
-        one, two = _slow(), _slow()
+    for tried in range(_TRIES):
+        one, two = _slow(rate=_RATE >> tried), _slow(rate=_RATE >> tried)
         with _standing(stage, one, two):
             _is_whole(raw_get(stage.asking.address, LOCAL, _PATH))
             given = [holder.sent_bytes(_CONTENT) for holder in (one, two)]
@@ -104,21 +105,24 @@ def test_a_body_comes_from_both_holders_and_is_right(stage: Stage) -> None:
 
 
 def test_three_holders_share_a_body(stage: Stage) -> None:
-    holders = [_slow(rate=10 << 20) for _ in range(3)]
-    with _standing(stage, *holders):
-        _is_whole(raw_get(stage.asking.address, LOCAL, _PATH))
-        assert min(holder.sent_bytes(_CONTENT) for holder in holders) >= 1 << 20
+    for tried in range(_TRIES):
+        holders = [_slow(rate=(10 << 20) >> tried) for _ in range(3)]
+        with _standing(stage, *holders):
+            _is_whole(raw_get(stage.asking.address, LOCAL, _PATH))
+            least_bytes = min(holder.sent_bytes(_CONTENT) for holder in holders)
+        if least_bytes >= 1 << 20:
+            break
+    assert least_bytes >= 1 << 20
 
 
 @pytest.mark.parametrize("start", [1, (2 << 20) + 1])
 def test_a_part_of_a_body_comes_from_both_holders_and_is_right(stage: Stage, start: int) -> None:
-    one, two = _slow(), _slow()
     before = stage.striped()
-    with _standing(stage, one, two):
-        for _ in range(_TRIES):
+    for tried in range(_TRIES):
+        with _standing(stage, _slow(rate=_RATE >> tried), _slow(rate=_RATE >> tried)):
             _is_whole(raw_get(stage.asking.address, LOCAL, _PATH, Range=f"bytes={start}-"), start)
-            if stage.striped() > before:
-                break
+        if stage.striped() > before:
+            break
     assert stage.striped() == before + 1
 
 
@@ -172,11 +176,15 @@ def test_a_body_of_which_every_holder_fails_for_good_is_cut(stage: Stage) -> Non
 
 
 def test_holders_further_away_are_left_alone(stage: Stage) -> None:
-    near, far = _slow(), _slow()
     before = stage.striped()
-    with _standing(stage, near, None, None, far):
-        _is_whole(raw_get(stage.asking.address, LOCAL, _PATH))
-        assert far.sent_bytes(_CONTENT) == 0
+    for _ in range(_TRIES):
+        near, far = _slow(), _slow()
+        with _standing(stage, near, None, None, far):
+            _is_whole(raw_get(stage.asking.address, LOCAL, _PATH))
+        if near.sent_bytes(_CONTENT):  # else its answer was late, and it was not known when the body began
+            break
+    assert near.sent_bytes(_CONTENT) > 0
+    assert far.sent_bytes(_CONTENT) == 0
     assert stage.striped() == before
 
 
@@ -208,20 +216,35 @@ def test_small_bodies_are_not_striped(site: Site) -> None:
 
 def test_a_client_that_leaves_ends_every_lane(stage: Stage) -> None:
     descriptors = len(os.listdir(f"/proc/{stage.asking.process.pid}/fd"))  # noqa: PTH208 - a count
-    with _standing(stage, _slow(), _slow()):
-        for _ in range(3):
-            before = stage.striped()
-            with connected(stage.asking.address, LOCAL) as sock:
-                sock.sendall(request_bytes(_PATH))
-                while stage.striped() == before:
-                    assert sock.recv(1 << 20)
+    left = 0
+    for tried in range(_TRIES):
+        with _standing(stage, _slow(rate=_RATE >> tried), _slow(rate=_RATE >> tried)):
+            while left < 3 and _leaves_when_striped(stage):
+                left += 1
             wait_for(stage.asking.is_idle, "every lane has ended")
+    assert left == 3
     wait_for(
         lambda: len(os.listdir(f"/proc/{stage.asking.process.pid}/fd")) <= descriptors + 6,  # noqa: PTH208
         "descriptors are back",
         at_most_s=12.0,
     )
     assert stage.asking.metric("shorthaul_requests_total", result="error") == 0
+
+
+def _leaves_when_striped(stage: Stage) -> bool:
+    """A client that leaves as soon as its body comes from several holders. False if it never did."""
+    before = stage.striped()
+    with connected(stage.asking.address, LOCAL) as sock:
+        sock.sendall(request_bytes(_PATH))
+        got_bytes = 0
+        while stage.striped() == before:
+            if got_bytes >= _SIZE_BYTES:
+                return False
+            received = sock.recv(1 << 20)
+            assert received, f"cut after {got_bytes} bytes"
+            got_bytes += len(received)
+    wait_for(stage.asking.is_idle, "every lane has ended")
+    return True
 
 
 def test_memory_is_bounded_for_all_bodies_together_while_their_clients_pause(site: Site) -> None:

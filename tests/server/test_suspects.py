@@ -86,7 +86,9 @@ def _suspects(node: Node) -> float:
 
 
 def _as_containerd(node: Node, content: bytes, *, port: int = LOCAL, **more: str) -> Reply:
-    return node.blob(content, port=port, headers={**_CONTAINERD, **more})
+    reply = node.blob(content, port=port, headers={**_CONTAINERD, **more})
+    wait_for(node.is_idle, "the agent took note of what it sent")  # containerd hashes it meanwhile
+    return reply
 
 
 def _proved_wrong(node: Node) -> float:

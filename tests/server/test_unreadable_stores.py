@@ -11,7 +11,7 @@ import pytest
 
 from agent import __version__
 
-from .agents import ADMIN, PEER, Node, Site, digest_of, make_image, wait_for
+from .agents import ADMIN, PEER, Node, Site, digest_of, log_lines, make_image, wait_for
 from .proofs import OPEN
 from .websocket import questioning
 
@@ -51,7 +51,7 @@ def _answers(node: Node) -> bool:
 
 
 def _lines(node: Node, words: str) -> list[dict[str, Any]]:
-    events = [json.loads(line) for line in node.log.read_text().splitlines()]
+    events = [json.loads(line) for line in log_lines(node.log)]
     return [event for event in events if words in event["message"]]
 
 
