@@ -6,6 +6,7 @@ Who fetched what is the registry's own word, bytes are the kernel's. Beside them
 import itertools
 import signal
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -41,7 +42,8 @@ class Outcome:
     happened to. ``struck``: the node that something happened to. ``fetches``: as the registry's log says.
     ``registry_bytes``: what the registry's link carried away from it. ``sent_bytes``: what each node's link
     did. ``crossed_bytes``: what went from zone to zone. ``in_flight_bytes``: what the agents took from nodes
-    that had no complete copy yet, by their own figures. ``claims``: how their claims ended, with how often.
+    that had no complete copy yet, by their own figures. ``given``: from which peers each node took how much,
+    by its own records. ``claims``: how their claims ended, with how often.
     ``cpu_s``: of all agents together. ``peak_mib``: of the largest agent. ``kept_bytes``: on the fullest
     node's disk, beyond the image itself.
     """
@@ -54,6 +56,7 @@ class Outcome:
     sent_bytes: Mapping[str, int]
     crossed_bytes: int
     in_flight_bytes: int
+    given: Mapping[str, Mapping[str, int]]
     claims: Mapping[str, int]
     cpu_s: float
     peak_mib: float
@@ -83,6 +86,7 @@ class Outcome:
             "sent_bytes": dict(self.sent_bytes),
             "crossed_bytes": self.crossed_bytes,
             "in_flight_bytes": self.in_flight_bytes,
+            "given": {name: dict(givers) for name, givers in self.given.items()},
             "claims": dict(self.claims),
             "cpu_s": self.cpu_s,
             "peak_mib": self.peak_mib,
@@ -214,6 +218,14 @@ class Fleet:
             if record["path"] == "hostport":
                 yield record
 
+    def _givers(self, node: Node) -> Counter[str]:
+        """From which peers the node took how much, since it was made ready."""
+        givers: Counter[str] = Counter()
+        for record in self.records(node):
+            for source in record["sources"]:
+                givers[source["node"]] += source["bytes"]
+        return givers
+
     def each(self, nodes: Sequence[Node], work: Callable[[Node], None]) -> None:
         """Do it for all nodes at once."""
         list(self._pool.map(work, nodes))
@@ -333,6 +345,7 @@ class Fleet:
             in_flight_bytes=sum(
                 int(node.metric("shorthaul_in_flight_received_bytes_total")) for node in well
             ),
+            given={node.name: self._givers(node) for node in well if node in asking},
             claims=_claims(well),
             cpu_s=sum(after.cpu_s.values()) - sum(before.cpu_s[each] for each in after.cpu_s),
             peak_mib=max((peak_mib(node.agent.pid) for node in well), default=0.0),

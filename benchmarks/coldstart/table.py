@@ -42,6 +42,9 @@ class Section:
             f"{way}: {len(outcome.failures)} failed, {outcome.slowest_s:.1f} s, "
             f"{outcome.registry_bytes / 1e6:.0f} MB from the registry, {dict(outcome.claims)}"
         )
+        for name, givers in outcome.given.items():
+            told = ", ".join(f"{giver} {taken / 1e6:.0f}" for giver, taken in givers.items()) or "no peer"
+            self._tell(f"  {name}: {outcome.seconds.get(name, float('nan')):.1f} s, MB from {told}")
         for failure in sorted(set(outcome.failures)):
             self._tell(f"  {failure}")
 
