@@ -65,8 +65,14 @@ class Following:
         self._sent_on += 1
         return first and self._sent_on <= _SENT_ON_MAX
 
-    def not_ahead(self, holder: Ranked) -> bool:
-        """The holder has not got as far yet. Returns whether to ask it again at once."""
+    def not_ahead(self, holder: Ranked, *, begun: bool) -> bool:
+        """The holder has not got as far yet. Returns whether to ask it again at once.
+
+        ``begun``: the client has a part. Then it probably takes the content from this node, so it will not
+        get any farther, and waits until this node does.
+        """
+        if begun:
+            return False
         self._not_ahead[holder.node] += 1
         return self._not_ahead[holder.node] <= _AGAIN_MAX and self._not_ahead.total() <= _SENT_ON_MAX
 

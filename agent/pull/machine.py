@@ -148,7 +148,7 @@ class Pull:
             self._wait_for(holder, event.wait_s, now_s)
         if failure is Failure.SHARED:
             self._go_to_others(holder, event.instead)
-        if failure is Failure.STARVED and self._following.not_ahead(holder):
+        if failure is Failure.STARVED and self._following.not_ahead(holder, begun=bool(self._offset)):
             self._budget += 1
             self._candidates.first([holder])
         if failure is Failure.WITHHELD:

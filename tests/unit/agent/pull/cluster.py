@@ -205,10 +205,11 @@ class Cluster:
                 self._spent.add(node)
             return
         if failure is Failure.STARVED:
-            if not second_chance:
-                self._not_ahead.append(node)
-            patient = self._not_ahead.count(node) <= AGAIN_MAX and len(self._not_ahead) <= SENT_ON_MAX
-            if not second_chance and patient:
+            if second_chance or self.offset:
+                self._spent.add(node)
+                return
+            self._not_ahead.append(node)
+            if self._not_ahead.count(node) <= AGAIN_MAX and len(self._not_ahead) <= SENT_ON_MAX:
                 self._allowed += 1
             else:
                 self._spent.add(node)

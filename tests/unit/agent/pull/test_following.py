@@ -43,9 +43,13 @@ def test_pull_is_sent_on_sixteen_times_at_most() -> None:
 
 def test_holder_that_is_not_ahead_is_asked_again_three_times_and_all_of_them_sixteen_times() -> None:
     following = Following()
-    assert [following.not_ahead(ARRIVING) for _ in range(5)] == [True] * 3 + [False] * 2
+    assert [following.not_ahead(ARRIVING, begun=False) for _ in range(5)] == [True] * 3 + [False] * 2
     others = (ranked(f"n{number}") for number in range(100))
-    assert sum(following.not_ahead(other) for other in others) == 11
+    assert sum(following.not_ahead(other, begun=False) for other in others) == 11
+
+
+def test_one_that_is_not_ahead_of_a_body_that_began_is_not_asked_again() -> None:
+    assert not Following().not_ahead(ARRIVING, begun=True)
 
 
 def test_slow_holder_in_flight_is_left_for_a_complete_one_whose_link_is_not_taken() -> None:
