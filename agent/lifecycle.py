@@ -151,6 +151,8 @@ async def run(parts: Parts, older: "Older | None" = None) -> None:
         finally:
             await end_all(background)
             await outbound.index.close()  # nobody uses it any more
+            if outbound.claimant is not None:
+                await outbound.claimant.close()
 
 
 async def _serve(parts: Parts, succession: Succession, stop: asyncio.Event) -> None:

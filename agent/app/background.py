@@ -91,6 +91,7 @@ def make_background(
         "verdicts": follower.run,
         "commits": outbound.puller.commits.run,
         "checks": outbound.puller.checks.run,
+        **_keep_claims(outbound),
         "scrub": core.content.scrubber.run,
         "identities": core.members.identities.run,
         **_follow_tls(core),
@@ -200,6 +201,10 @@ def _tls_components(tls: PeerTls | None) -> tuple[Component, ...]:
             state=lambda: tls.state,
         ),
     )
+
+
+def _keep_claims(outbound: Outbound) -> Background:
+    return {} if outbound.claimant is None else {"claims": outbound.claimant.run}
 
 
 def _follow_tls(core: Core) -> Background:

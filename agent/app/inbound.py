@@ -65,7 +65,11 @@ def make_inbound(
     """The parts that answer. ``sockets``: see `agent.app.build`."""
     introduction, roster = core.credentials.answer, core.members.roster
     questions = QuestionDesk(
-        outbound.resolver.reply_to, upgraded=end_with_peer, guarded=guard_frames, introduction=introduction
+        outbound.resolver.reply_to,
+        claims=None if outbound.claimant is None else outbound.claimant.desk,
+        upgraded=end_with_peer,
+        guarded=guard_frames,
+        introduction=introduction,
     )
     reports = ReportDesk(
         partial(

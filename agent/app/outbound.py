@@ -7,7 +7,8 @@ from functools import partial
 from agent.app.core import Core
 from agent.config import Settings
 from agent.holders.asking import PeerAsker
-from agent.holders.factory import make_index, make_tag_finder
+from agent.holders.claimant import Claimant
+from agent.holders.factory import make_claimant, make_index, make_tag_finder
 from agent.holders.index import HolderIndex
 from agent.holders.standing import StandingChannels
 from agent.holders.tags import TagResolver
@@ -45,6 +46,7 @@ class Outbound:
     asker: PeerAsker
     standing: StandingChannels
     index: HolderIndex
+    claimant: Claimant | None
     measurer: Measurer
     client: PeerClient
     puller: Puller
@@ -96,6 +98,15 @@ def make_outbound(settings: Settings, core: Core) -> Outbound:
         metrics=metrics,
     )
     index = make_index(settings, asker=asker, roster=roster, metrics=metrics)
+    claimant = make_claimant(
+        settings,
+        asker=asker,
+        roster=roster,
+        regard=policy.regard,
+        store=core.content.store,
+        authorities=core.content.filtering.authorities,
+        metrics=metrics,
+    )
     client = PeerClient(dialer, stall_s=settings.pull.stall_s, authorities=core.content.filtering.authorities)
     relays = Relays(zero_copy=transfer.zero_copy)
     checks = Checks(
@@ -119,6 +130,7 @@ def make_outbound(settings: Settings, core: Core) -> Outbound:
             roster=roster, greet=asker.greet, meet=client.meet, at_once=settings.lookup.at_once
         ),
         index=index,
+        claimant=claimant,
         measurer=Measurer(
             roster=roster,
             regard=policy.regard,
@@ -142,6 +154,7 @@ def make_outbound(settings: Settings, core: Core) -> Outbound:
             checks=checks,
             lineages=Lineages(core.own),
             follows=settings.cold_start.claims,
+            claimant=claimant,
         ),
         relays=relays,
         resolver=TagResolver(

@@ -103,6 +103,19 @@ class PeerAsker:
         now_s = self._clock()
         self._policy.replied(peer.name, now_s - started_s, now_s)
 
+    async def ask_slowly(self, peer: Peer, question: Question, deadline_s: float) -> Reply | None:
+        """Ask one peer a question that it answers when it has something to say. None: it does not reply.
+
+        How long it takes says nothing of how soon it replies to others.
+        """
+        try:
+            reply = await self._query(peer, question, deadline_s)
+        except NoReply as error:
+            self._failed(peer, error)
+            return None
+        self._policy.heard(peer.name, self._clock())
+        return reply
+
     async def _ask(
         self,
         steps: Iterable[Step[Peer]],
@@ -147,20 +160,24 @@ class PeerAsker:
         try:
             reply = await self._query(peer, question, asked.deadline_s)
         except NoReply as error:
-            self._metrics.question("silent")
-            now_s = self._clock()
-            if error.own:
-                self._policy.could_not_ask(str(error), now_s)
-            elif error.status is not None:
-                self._policy.refused(peer.name, str(error), now_s, busy=error.status == _BUSY_STATUS)
-            else:
-                self._policy.unanswered(peer.name, str(error), now_s)
+            self._failed(peer, error)
             return
         self._metrics.question("answered")
         now_s = self._clock()
         self._policy.replied(peer.name, now_s - started_s, now_s)
         if on_reply(peer, reply, asked.ring):
             awaited.answered(asked.ring, now_s - started_s, now_s)
+
+    def _failed(self, peer: Peer, error: NoReply) -> None:
+        """A peer did not reply. It failed, unless it was this node that could not ask."""
+        self._metrics.question("silent")
+        now_s = self._clock()
+        if error.own:
+            self._policy.could_not_ask(str(error), now_s)
+        elif error.status is not None:
+            self._policy.refused(peer.name, str(error), now_s, busy=error.status == _BUSY_STATUS)
+        else:
+            self._policy.unanswered(peer.name, str(error), now_s)
 
     async def _wait(self, awaited: Awaited, changed: asyncio.Event, at_most_s: float, enough: Enough) -> bool:
         """Wait until there is enough, which is returned, or all have replied, or the time is over."""

@@ -148,19 +148,18 @@ class Told:
 class _Waiter:
     ticket: int
     ask: Ask
-    since_s: float
 
 
 @dataclass(slots=True)
 class _Claim:
     """The claim on one content.
 
-    ``holder``: who has it, since ``granted_s``. ``lease_s``: when it ends if it is not renewed. ``grew_s``:
-    when it grew last. ``barred``: who has no turn, and until when. ``arrived``: who asked first, in order.
+    ``holder``: who has it. ``lease_s``: when it ends if it is not renewed. ``grew_s``: when it grew last.
+    ``barred``: who has no turn, and until when. ``late``: those of them that had not begun. ``complained``:
+    since when a node says that it gets nothing from the holder. ``arrived``: who asked first, in order.
     """
 
     holder: NodeName
-    granted_s: float
     lease_s: float
     grew_s: float
     available_bytes: int = 0
@@ -168,6 +167,8 @@ class _Claim:
     complete_until_s: float | None = None
     waiters: dict[int, _Waiter] = field(default_factory=dict)
     barred: dict[NodeName, float] = field(default_factory=dict)
+    late: set[NodeName] = field(default_factory=set)
+    complained: dict[NodeName, float] = field(default_factory=dict)
     arrived: dict[NodeName, int] = field(default_factory=dict)
     queued_s: float = float("inf")  # the earliest time for which the book looks at it anyhow
 
@@ -228,10 +229,11 @@ class ClaimBook:
         if ask.despite != claim.holder and (held := _held(claim, ask)) is not None:
             return (Told(ticket, held),)
         told = self._make_room(claim, ask.node)
-        claim.waiters[ticket] = _Waiter(ticket, ask, now_s)
+        claim.waiters[ticket] = _Waiter(ticket, ask)
         self._tickets[ticket] = ask.key
         self._of_node.setdefault(ask.node, {})[ticket] = None
-        if ask.despite == claim.holder:
+        if ask.despite == claim.holder and ask.takes:
+            claim.complained.setdefault(ask.node, now_s)
             self._queue(ask.key, claim)
         return told
 
@@ -259,6 +261,10 @@ class ClaimBook:
         if claim is None:
             told = self._grant(key, node, now_s)
             claim = self._claims[key]
+        if claim.holder != node and node in claim.late and available_bytes and not claim.started:
+            claim.late.discard(node)  # it is ahead of the one whose turn it is now
+            claim.complained.clear()
+            claim.holder, claim.available_bytes = node, 0
         if claim.holder != node:
             return False, told
         if claim.complete_until_s is not None:
@@ -285,11 +291,15 @@ class ClaimBook:
         return told
 
     def given_up(self, key: ClaimKey, node: NodeName, now_s: float, *, failed: bool) -> tuple[Told, ...]:
-        """A node stops fetching. ``failed``: the registry refused it, say, so others come first now."""
+        """A node neither fetches nor waits any more. ``failed``: a registry refused it: others come first."""
         claim = self._claims.get(key)
-        if claim is None or claim.holder != node or claim.complete_until_s is not None:
+        if claim is None:
             return ()
-        return self._lose(key, claim, now_s, bar=failed)
+        own = [ticket for ticket, waiter in claim.waiters.items() if waiter.ask.node == node]
+        told = self._tell(claim, own, Free()) if own else ()
+        if claim.holder != node or claim.complete_until_s is not None:
+            return told
+        return (*told, *self._lose(key, claim, now_s, bar=failed))
 
     def left(self, ticket: int) -> None:
         """Whoever asked under this number does not wait any more."""
@@ -336,7 +346,7 @@ class ClaimBook:
         told: tuple[Told, ...] = ()
         if len(self._claims) >= KEYS_MAX:
             told = self._drop(next(iter(self._claims)))
-        claim = self._claims[key] = _Claim(node, now_s, now_s + LEASE_S, now_s)
+        claim = self._claims[key] = _Claim(node, now_s + LEASE_S, now_s)
         self._arrive(claim, node)
         self._queue(key, claim)
         return told
@@ -372,14 +382,16 @@ class ClaimBook:
             claim.barred[claim.holder] = now_s + BARRED_S
             if len(claim.barred) > _BARRED_MAX:
                 del claim.barred[next(iter(claim.barred))]
+            claim.late = claim.late & claim.barred.keys() | ({claim.holder} if not claim.started else set())
         takers = [waiter for waiter in claim.waiters.values() if waiter.ask.takes]
         turns = [waiter for waiter in takers if claim.barred.get(waiter.ask.node, now_s) <= now_s]
         if not (turns or takers):
             return self._drop(key)
         chosen = min(turns or takers, key=lambda waiter: _turn(claim, waiter))
         claim.holder, claim.lease_s = chosen.ask.node, now_s + LEASE_S
-        claim.granted_s = claim.grew_s = now_s
+        claim.grew_s = now_s
         claim.available_bytes, claim.started = 0, False
+        claim.complained.clear()
         self._queue(key, claim)
         own = [ticket for ticket, waiter in claim.waiters.items() if waiter.ask.node == chosen.ask.node]
         return self._tell(claim, own, Granted())
@@ -411,9 +423,9 @@ class ClaimBook:
             return claim.complete_until_s
         patience_s = self._start_s * (STALL_FACTOR if claim.started else 1.0)
         complaints_s = (
-            max(waiter.since_s, claim.granted_s) + self._start_s
+            claim.complained[waiter.ask.node] + self._start_s
             for waiter in claim.waiters.values()
-            if waiter.ask.takes and waiter.ask.despite == claim.holder
+            if waiter.ask.despite == claim.holder and waiter.ask.node in claim.complained
         )
         return min(claim.lease_s, claim.grew_s + patience_s, *complaints_s)
 

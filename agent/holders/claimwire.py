@@ -26,7 +26,7 @@ from topology.placement import NodeName
 
 NEWS_MAX = 64
 WAIT_MAX_S = 10.0
-_SOURCES_MAX = 16
+SOURCES_MAX = 16
 _REALM_MAX = 64
 _BYTES_MAX = 1 << 62
 
@@ -47,9 +47,13 @@ class ClaimCall:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClaimReply:
-    """The reply. ``verdict``: None: there is none yet. ``kept``: of the claims in the news, which are."""
+    """The reply. ``kept``: of the claims in the news, which are.
+
+    ``verdict``: None: there is none yet. ``holder``: who has the claim then.
+    """
 
     verdict: Verdict | None = None
+    holder: NodeName | None = None
     kept: tuple[bool, ...] = ()
 
 
@@ -84,7 +88,8 @@ def decode_call(document: Any) -> ClaimCall:
 
 def encode_reply(reply: ClaimReply) -> dict[str, Any]:
     """The reply as a part of a JSON document."""
-    return {"verdict": _encode_verdict(reply.verdict), "kept": [*reply.kept]}
+    document = {"verdict": _encode_verdict(reply.verdict), "kept": [*reply.kept]}
+    return document if reply.holder is None else document | {"holder": reply.holder}
 
 
 def decode_reply(document: Any) -> ClaimReply:
@@ -92,7 +97,9 @@ def decode_reply(document: Any) -> ClaimReply:
     kept: Sequence[Any] = document["kept"]
     if not isinstance(kept, list) or not all(isinstance(one, bool) for one in kept):
         raise ValueError("it does not say which claims are kept")
-    return ClaimReply(verdict=_decode_verdict(document["verdict"]), kept=tuple(kept))
+    return ClaimReply(
+        verdict=_decode_verdict(document["verdict"]), holder=_name(document.get("holder")), kept=tuple(kept)
+    )
 
 
 def _key(key: ClaimKey) -> list[Any]:
@@ -149,7 +156,7 @@ def _encode_verdict(verdict: Verdict | None) -> list[Any] | None:
         case Free():
             return ["free"]
         case Held():
-            return ["held", [*verdict.sources], verdict.available_bytes, verdict.complete]
+            return ["held", [*verdict.sources[:SOURCES_MAX]], verdict.available_bytes, verdict.complete]
         case _:
             assert_never(verdict)
 
@@ -162,7 +169,7 @@ def _decode_verdict(document: Any) -> Verdict | None:
             return Granted()
         case ["free"]:
             return Free()
-        case ["held", [_, *_] as sources, available, complete] if len(sources) <= _SOURCES_MAX:
+        case ["held", [_, *_] as sources, available, complete] if len(sources) <= SOURCES_MAX:
             names = tuple(NodeName(parse_name(source)) for source in sources)
             return Held(names, _number(available), complete is True)
         case _:

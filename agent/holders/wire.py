@@ -35,7 +35,8 @@ REPLY_MAX_BYTES = 1 << 20
 class Question:
     """Asks a peer which of these digests it has, and which of these tags it knows.
 
-    ``claims``: what it is told and asked as an arbiter of claims. Such a question may be answered late.
+    ``claims``: what it is told and asked as an arbiter of claims. Such a question may be answered late, and
+    is about nothing else.
     """
 
     digests: tuple[Digest, ...] = ()
@@ -116,7 +117,7 @@ class QuestionReading:
             raise _no_question(error) from error
         if not isinstance(self.number, int):
             raise RequestInvalid("a question without a number")
-        self._claims = None if claims is None else decode_call(claims)
+        self.claims = None if claims is None else decode_call(claims)
         self._at = 0
         self._read: tuple[list[Digest], list[Named]] = ([], [])
 
@@ -124,7 +125,7 @@ class QuestionReading:
     def question(self) -> Question:
         """What was read so far."""
         digests, tags = self._read
-        return Question(digests=tuple(digests), tags=tuple(tags), claims=self._claims)
+        return Question(digests=tuple(digests), tags=tuple(tags), claims=self.claims)
 
     def read_on(self) -> bool:
         """Read a part. Whether there is more."""

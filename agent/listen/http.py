@@ -9,8 +9,8 @@ import asyncio
 import logging
 import socket
 import time
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Protocol
 
 from aiohttp import HttpVersion11, StreamReader, web
@@ -339,6 +339,26 @@ def end_with_peer(request: web.BaseRequest) -> None:
             protocol.transport.close()
 
 
+@contextmanager
+def close_is_departure(request: web.BaseRequest) -> Iterator[None]:
+    """If the client closes its side meanwhile, it has left: its handler is cancelled.
+
+    For clients that never close one side only, and for waits that may be long. Otherwise a client that has
+    left is noticed only when something is sent to it.
+    """
+    protocol = request.protocol
+    if not isinstance(protocol, _Protocol):
+        yield
+        return
+    protocol.close_is_departure = True
+    if protocol.half_closed and protocol.transport is not None:
+        protocol.transport.close()
+    try:
+        yield
+    finally:
+        protocol.close_is_departure = False
+
+
 def guard_frames(request: web.BaseRequest, message_max_bytes: int) -> Consumption:
     """The connection is about to become an agent's WebSocket: let nothing else through than its messages."""
     protocol = request.protocol
@@ -361,6 +381,7 @@ class _Protocol(BoundedConnection):
         "called_before",
         "caller",
         "clients",
+        "close_is_departure",
         "crowd",
         "half_closed",
         "heard_tls",
@@ -385,6 +406,7 @@ class _Protocol(BoundedConnection):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.busy = self.half_closed = self.called_before = self.upgraded = False
+        self.close_is_departure = False
         self.is_tls = transport.get_extra_info("sslcontext") is not None
         self.answered = 0
         self.used_s = time.monotonic()  # when it connected, or when its last response ended
@@ -431,7 +453,8 @@ class _Protocol(BoundedConnection):
         Half a head will never be a request: then it ends now. TLS has no half of a connection.
         """
         self.half_closed = True
-        return self.owes_answers and not self.upgraded and not self.is_tls
+        stays = self.owes_answers and not self.close_is_departure
+        return stays and not self.upgraded and not self.is_tls
 
     def handle_error(
         self,

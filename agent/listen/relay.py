@@ -6,7 +6,7 @@ to do then is decided by `agent.pull.chunks`.
 
 import asyncio
 from collections.abc import Iterable
-from contextlib import AsyncExitStack
+from contextlib import AbstractContextManager, AsyncExitStack, nullcontext
 from dataclasses import replace
 from typing import assert_never
 
@@ -14,6 +14,7 @@ from aiohttp import web
 
 from agent.listen.exchange import Exchange
 from agent.listen.heads import blob_headers, body_head, not_modified
+from agent.listen.http import close_is_departure
 from agent.observe.requests import Result, SourceBytes
 from agent.oci.errors import RangeInvalid
 from agent.oci.ranges import ByteRange, RangeSpec
@@ -145,8 +146,11 @@ class PartRelay:
 
     async def _first_bytes(self, stack: AsyncExitStack, pull: RunningPull) -> tuple[Ranked, PeerBody]:
         """The pull's first bytes. While they do not come, the client at least gets a head."""
-        if self._sink is not None or self._part.opens:
+        if self._sink is not None:
             return await pull.first_bytes()
+        if self._part.opens:
+            with _noticing_departure(self._exchange):
+                return await pull.first_bytes()
         first = asyncio.create_task(pull.first_bytes(), name="first bytes")
         try:
             await asyncio.wait((first,), timeout=HEAD_AFTER_S)
@@ -181,13 +185,19 @@ class PartRelay:
 async def first_bytes_of(exchange: Exchange, target: Addressed, pull: RunningPull) -> tuple[Ranked, PeerBody]:
     """The holder that gives the content, and the first bytes. Credits it. Raises `OciError` if none does."""
     try:
-        holder, body = await pull.first_bytes()
+        with _noticing_departure(exchange):
+            holder, body = await pull.first_bytes()
     except NobodyHasIt as error:
         if error.unsatisfiable_bytes is not None:
             raise _unsatisfiable(error.unsatisfiable_bytes) from error
         raise unknown(target, str(error)) from error
     exchange.credit(holder.node, holder.tier, holder.reason)
     return holder, body
+
+
+def _noticing_departure(exchange: Exchange) -> AbstractContextManager[None]:
+    """Notice that this node's containerd leaves while it waits: others may wait for what it was to fetch."""
+    return close_is_departure(exchange.request) if exchange.caller.committed else nullcontext()
 
 
 def sources_of(pull: RunningPull) -> tuple[SourceBytes, ...]:

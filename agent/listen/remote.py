@@ -56,7 +56,8 @@ class RemoteContent:
     async def manifest(self, exchange: Exchange, target: Addressed) -> Manifest:
         """The manifest, verified. Raises `OciError` (404) if no peer gives it."""
         wanted = FetchRequest(target=target)
-        pull = self._puller.pull(wanted, committed=exchange.caller.committed)
+        committed = exchange.caller.committed
+        pull = self._puller.pull(wanted, committed=committed, claims=not exchange.is_head)
         try:
             async with pull:
                 _, body = await first_bytes_of(exchange, target, pull)

@@ -214,11 +214,12 @@ class OciServer:
             record.kind, record.status = "reach", 200
             body = await self._reach.answer(caller.address, caller.node)
             return web.Response(body=body, content_type="application/json")
+        proved = caller.node if caller.proved else None
         if request.raw_path == HOLDERS_PATH:
             record.kind, record.status = "holders", 101
-            return await self._questions.serve(request, caller.address)
+            return await self._questions.serve(request, caller.address, proved)
         record.kind, record.status = "latency", 101
-        return await self._reports.serve(request, caller.address, caller.node if caller.proved else None)
+        return await self._reports.serve(request, caller.address, proved)
 
     async def _content(self, exchange: Exchange, target: Named | Addressed) -> web.StreamResponse:
         record = exchange.record

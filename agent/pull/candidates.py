@@ -81,6 +81,13 @@ class Candidates:
         self._tried.difference_update(holder.node for holder in holders)
         self._waiting.extendleft(reversed([*holders]))
 
+    def again(self, holders: Iterable[Ranked]) -> None:
+        """Try these holders first, also those that were tried: they have more by now."""
+        first = tuple(holders)
+        nodes = {holder.node for holder in first}
+        self._tried -= nodes
+        self._waiting = deque((*first, *(holder for holder in self._waiting if holder.node not in nodes)))
+
     def put_last(self, holder: Ranked) -> None:
         """Try this holder again, after those that were not tried yet."""
         self._tried.discard(holder.node)

@@ -94,7 +94,8 @@ class Limits:
     ``hedge_s``: for each tier, how long to wait for a first byte before a second holder is asked as well
     (``patience_s`` if the tier is missing). ``stubborn_s``: for how long to repeat the look-up when no holder
     is left; it is above 0 for a client that handles a failure badly. ``stubborn_begun_s``: the same once a
-    body began.
+    body began. ``claim_wait_s``: how long in all to wait for another node that fetches the content from the
+    registry; 0: nobody is asked. ``claim_look_s``: how often all peers are asked meanwhile.
     """
 
     patience_s: float
@@ -107,6 +108,8 @@ class Limits:
     stripe_min_bytes: int = 0
     stubborn_s: float = 0.0
     stubborn_begun_s: float = 0.0
+    claim_wait_s: float = 0.0
+    claim_look_s: float = 5.0
 
     def is_too_slow(self, bytes_per_s: float, *, over_s: float) -> bool:
         """Whether to give up a holder whose rate was ``bytes_per_s`` for the last ``over_s``."""
@@ -199,6 +202,26 @@ class Completed:
     given_bytes: Mapping[NodeName, int] = field(default_factory=dict)
 
 
+class Turn(Enum):
+    """Who fetches from the registry what nobody has."""
+
+    OWN = "own"  # this node
+    OTHER = "other"  # another node: it has bytes by now
+    NOBODYS = "nobody's"  # nobody was found who does: the client goes to the registry
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClaimAnswered:
+    """What came of `AskClaim`. ``holders``: for another node's turn, whom to fetch from, the best first.
+
+    ``complete``: the first of them has all of it.
+    """
+
+    turn: Turn
+    holders: tuple[Ranked, ...] = ()
+    complete: bool = False
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ticked:
     """The time that `WakeAt` asked for has come."""
@@ -210,7 +233,17 @@ class ClientGone:
 
 
 Event = (
-    Found | Responded | Failed | Broke | Progressed | LaneFailed | Gathered | Completed | Ticked | ClientGone
+    Found
+    | Responded
+    | Failed
+    | Broke
+    | Progressed
+    | LaneFailed
+    | Gathered
+    | Completed
+    | ClaimAnswered
+    | Ticked
+    | ClientGone
 )
 
 
@@ -232,6 +265,19 @@ class Fetch:
     holder: Ranked
     offset: int = 0
     hedge: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AskClaim:
+    """Ask whose turn it is to fetch from the registry. `ClaimAnswered` follows, after ``wait_s`` at most.
+
+    ``offset``: the client has so many bytes of the body. ``despite``: whose turn it was said to be, and who
+    gave nothing. The question ends with `Deliver`, and with the pull.
+    """
+
+    offset: int
+    wait_s: float
+    despite: NodeName | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -327,6 +373,7 @@ PeerFinding = Avoid | Commend | Shun | Relieve
 
 Command = (
     Lookup
+    | AskClaim
     | Fetch
     | Abandon
     | WakeAt

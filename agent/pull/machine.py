@@ -10,7 +10,8 @@ When no holder is left to ask, the pull does the first of these that is possible
 2. Wait for the attempts that are open.
 3. Try a holder a second time that broke off after it had given much.
 4. Wait for what `agent.pull.search.Wait` lists.
-5. End. Before the first byte the end is `NotFound`. After it the end is `Cut`, and the client resumes with a
+5. Ask whose turn it is to fetch it from the registry, and wait for the first bytes of that node.
+6. End. Before the first byte the end is `NotFound`. After it the end is `Cut`, and the client resumes with a
    range.
 """
 
@@ -24,8 +25,10 @@ from agent.pull.candidates import Candidates, is_well
 from agent.pull.events import (
     PROGRESS_BYTES,
     Abandon,
+    AskClaim,
     Avoid,
     Broke,
+    ClaimAnswered,
     ClientGone,
     Command,
     Commands,
@@ -51,15 +54,26 @@ from agent.pull.events import (
     Shun,
     Stripe,
     Ticked,
+    Turn,
     WakeAt,
 )
 from agent.pull.findings import finding
 from agent.pull.following import Following, is_in_flight
-from agent.pull.search import BusyHolder, LookAgain, Persistence, Search, Stretch, Waits
+from agent.pull.search import (
+    BusyHolder,
+    ClaimAwaited,
+    Claiming,
+    LookAgain,
+    Persistence,
+    Search,
+    Stretch,
+    Waits,
+)
 from topology.placement import NodeName
 from topology.ranking import Ranked
 
 _STRIPE_AFTER_S = 0.5  # TCP has reached its full rate by then
+_CLAIM_LATE_S = 2.0  # the answer to a question for a turn comes in time, unless this node is at fault
 _WITHHELD_MAX = 16  # so many refusals by name cost a pull no attempt; each of them is a round trip
 _STRIPE_BELOW_BYTES_PER_S = 400e6  # a faster source is as fast as copying from several sources
 
@@ -91,6 +105,7 @@ class Pull:
     _waits: Waits = field(default_factory=Waits)
     _persistence: Persistence = field(default_factory=Persistence)
     _following: Following = field(default_factory=Following)
+    _claiming: Claiming = field(default_factory=lambda: Claiming(left_s=0.0))
     _open: dict[int, Attempt] = field(default_factory=dict)
     _attempts: int = 0  # made so far
     _withheld: int = 0  # of them, those that a holder withheld
@@ -117,6 +132,7 @@ class Pull:
         """The first commands."""
         self._stretch = Stretch(began_s=now_s, deadline_s=now_s + self.limits.deadline_s)
         self._budget = self.limits.attempts_max
+        self._claiming = Claiming(left_s=self.limits.claim_wait_s)
         self._search = self._search.started()
         return Lookup(everyone=False), WakeAt(at_s=self._stretch.deadline_s)
 
@@ -143,6 +159,7 @@ class Pull:
         if attempt is None:
             return ()
         holder, failure = attempt.holder, event.failure
+        self._claiming = self._claiming.lost(holder.node, failure)
         if failure is Failure.BUSY:
             self._budget += 1  # a refusal costs one round trip only, so it does not count as an attempt
             self._wait_for(holder, event.wait_s, now_s)
@@ -162,7 +179,7 @@ class Pull:
             found = (*found, Forget(node=holder.node))
         return (*found, *self._go_on(now_s))
 
-    def _on_responded(self, event: Responded, _: float) -> Commands:
+    def _on_responded(self, event: Responded, now_s: float) -> Commands:
         attempt = self._open.pop(event.attempt, None)
         if attempt is None:
             return ()
@@ -173,6 +190,7 @@ class Pull:
             else:
                 self._candidates.give_back([other.holder])
         abandoned = self._abandon_open()
+        self._claim_answered(None, now_s)
         self.state = State.DELIVERING
         self._delivering = event.attempt
         self._open[event.attempt] = attempt
@@ -190,6 +208,8 @@ class Pull:
                     self._candidates.put_last(wait.holder)
                 case LookAgain():
                     look_again = True
+                case ClaimAwaited():
+                    self._claim_answered(ClaimAnswered(turn=Turn.NOBODYS), now_s)
                 case _:
                     assert_never(wait)
         if look_again:
@@ -221,6 +241,7 @@ class Pull:
         if given_bytes >= PROGRESS_BYTES:
             self._budget = self.limits.attempts_max
             self._search = self._search.outdated()
+            self._claiming = self._claiming.progressed()
         finding: Commands = ()
         if not was_striping:  # in STRIPING each `LaneFailed` led to its finding already
             finding = self._on_lost(attempt.holder, event.failure, given_bytes, event.wait_s, now_s)
@@ -265,6 +286,7 @@ class Pull:
     ) -> Commands:
         """A holder that gave a part of the body failed."""
         self._lanes.pop(holder.node, None)
+        self._claiming = self._claiming.lost(holder.node, failure, in_body=True)
         if failure is Failure.SHARED:  # between two pieces others came
             self._go_to_others(holder, ())
         if failure in (Failure.SHARED, Failure.STARVED):
@@ -333,9 +355,48 @@ class Pull:
             return ()
         if self._budget > 0 and (forgiven := self._candidates.next_second_chance()) is not None:
             return self._fetch(forgiven, now_s)
-        if self._waits.worth_it(self._stretch.deadline_s) or self._looks_again(now_s):
+        if self._waits.worth_it(self._stretch.deadline_s):
+            self._look_while_waiting(now_s)
             return ()
-        return self._end()
+        if self._looks_again(now_s):
+            return ()
+        return self._ask_claim(now_s) or self._end()
+
+    def _ask_claim(self, now_s: float) -> Commands:
+        """Ask whose turn it is to fetch from the registry. The time that it takes adds to the deadline."""
+        wait_s = self._claiming.left_s
+        if not self._claiming.may_ask or self._persistence.useless:
+            return ()
+        self._claiming = self._claiming.asked(now_s)
+        self._waits.add(ClaimAwaited(until_s=now_s + wait_s + _CLAIM_LATE_S))
+        self._stretch = self._stretch.longer(wait_s + _CLAIM_LATE_S)
+        self._look_while_waiting(now_s)
+        return (AskClaim(offset=self._offset, wait_s=wait_s, despite=self._claiming.despite),)
+
+    def _look_while_waiting(self, now_s: float) -> None:
+        """While another node's turn is waited for, somebody else may have got the content."""
+        if self._claiming.asked_s is not None and LookAgain not in self._waits:
+            self._waits.add(LookAgain(until_s=now_s + self.limits.claim_look_s))
+            self._candidates.forget_tried()  # whoever was still fetching it may have more by then
+
+    def _on_claim_answered(self, event: ClaimAnswered, now_s: float) -> Commands:
+        if not self._claim_answered(event, now_s):
+            return ()
+        if event.turn is Turn.OTHER:
+            self._candidates.again(event.holders)
+            self._budget = max(self._budget, 1)
+        return self._go_on(now_s)
+
+    def _claim_answered(self, answer: ClaimAnswered | None, now_s: float) -> bool:
+        """The question for a turn was answered, or is of no use any more. False: none was open."""
+        asked_s, wait_s = self._claiming.asked_s, self._claiming.left_s + _CLAIM_LATE_S
+        if asked_s is None:
+            return False
+        self._claiming = self._claiming.answered(answer, now_s)
+        self._waits.end(ClaimAwaited)
+        self._waits.end(LookAgain)
+        self._stretch = self._stretch.longer(min(0.0, now_s - asked_s - wait_s))
+        return True
 
     def _looks_again(self, now_s: float) -> bool:
         """Whether the pull will repeat the look-up, for a client that handles a failure badly."""
@@ -412,22 +473,29 @@ _FINDINGS = (Avoid, Shun, Relieve, Forget)
 TABLE: Mapping[State, Mapping[type[Event], Rule]] = {
     _SEEKING: {
         # Fetch from the first holder. If there is none, or none is well: ask everyone. Still none: 404.
-        Found: _rule(Pull._on_found, {_SEEKING, _DONE}, Lookup, Fetch, NotFound),
+        Found: _rule(Pull._on_found, {_SEEKING, _DONE}, Lookup, Fetch, AskClaim, NotFound),
         # The finding about this holder, then the next holder.
-        Failed: _rule(Pull._on_failed, {_SEEKING, _DONE}, *_FINDINGS, Lookup, Fetch, NotFound),
+        Failed: _rule(Pull._on_failed, {_SEEKING, _DONE}, *_FINDINGS, Lookup, Fetch, AskClaim, NotFound),
         # The first to respond wins. (The response of an abandoned attempt changes nothing.)
         Responded: _rule(Pull._on_responded, {_SEEKING, _DELIVERING}, Abandon, Deliver),
         # After hedge_s: ask a second holder as well. After patience_s: Avoid this one, ask the next. After
         # stall_s: Abandon it. After a wait: ask the busy holder again, or everyone. After the deadline: 404.
-        Ticked: _rule(Pull._on_ticked, {_SEEKING, _DONE}, Abandon, Avoid, Shun, Lookup, Fetch, NotFound),
+        Ticked: _rule(
+            Pull._on_ticked, {_SEEKING, _DONE}, Abandon, Avoid, Shun, Lookup, Fetch, AskClaim, NotFound
+        ),
+        # Another node has it by now: fetch from it. It is this node's turn, or nobody's: 404.
+        ClaimAnswered: _rule(Pull._on_claim_answered, {_SEEKING, _DONE}, Lookup, Fetch, NotFound),
         ClientGone: _rule(Pull._on_client_gone, {_DONE}, Abandon),
     },
     _RESUMING: {
         # As in SEEKING, but from the byte that was reached, and the end is a cut.
-        Found: _rule(Pull._on_found, {_RESUMING, _DONE}, Lookup, Fetch, Cut),
-        Failed: _rule(Pull._on_failed, {_RESUMING, _DONE}, *_FINDINGS, Lookup, Fetch, Cut),
+        Found: _rule(Pull._on_found, {_RESUMING, _DONE}, Lookup, Fetch, AskClaim, Cut),
+        Failed: _rule(Pull._on_failed, {_RESUMING, _DONE}, *_FINDINGS, Lookup, Fetch, AskClaim, Cut),
         Responded: _rule(Pull._on_responded, {_RESUMING, _DELIVERING}, Abandon, Deliver),
-        Ticked: _rule(Pull._on_ticked, {_RESUMING, _DONE}, Abandon, Avoid, Shun, Lookup, Fetch, Cut),
+        Ticked: _rule(
+            Pull._on_ticked, {_RESUMING, _DONE}, Abandon, Avoid, Shun, Lookup, Fetch, AskClaim, Cut
+        ),
+        ClaimAnswered: _rule(Pull._on_claim_answered, {_RESUMING, _DONE}, Fetch, Cut),
         ClientGone: _rule(Pull._on_client_gone, {_DONE}, Abandon),
     },
     _DELIVERING: {
@@ -436,7 +504,7 @@ TABLE: Mapping[State, Mapping[type[Event], Rule]] = {
         # Far too slow: GiveUp, and then Broke follows. Slower than the reader, and others have it: Stripe.
         Progressed: _rule(Pull._on_progressed, {_DELIVERING, _STRIPING}, GiveUp, Stripe, Lookup),
         # The next holder goes on at this byte.
-        Broke: _rule(Pull._on_broke, {_RESUMING, _DONE}, Abandon, *_FINDINGS, Lookup, Fetch, Cut),
+        Broke: _rule(Pull._on_broke, {_RESUMING, _DONE}, Abandon, *_FINDINGS, Lookup, Fetch, AskClaim, Cut),
         Completed: _rule(Pull._on_completed, {_DONE}, Abandon, Commend),
         ClientGone: _rule(Pull._on_client_gone, {_DONE}, Abandon),
     },
@@ -445,9 +513,9 @@ TABLE: Mapping[State, Mapping[type[Event], Rule]] = {
         # The other holders go on with what it leaves.
         LaneFailed: _rule(Pull._on_lane_failed, {_STRIPING}, *_FINDINGS),
         # One holder is left, or several were no faster than one: go on with one.
-        Gathered: _rule(Pull._on_gathered, {_RESUMING, _DONE}, Abandon, Lookup, Fetch, Cut),
+        Gathered: _rule(Pull._on_gathered, {_RESUMING, _DONE}, Abandon, Lookup, Fetch, AskClaim, Cut),
         # No holder is left. Each `LaneFailed` led to its finding already.
-        Broke: _rule(Pull._on_broke, {_RESUMING, _DONE}, Abandon, Lookup, Fetch, Cut),
+        Broke: _rule(Pull._on_broke, {_RESUMING, _DONE}, Abandon, Lookup, Fetch, AskClaim, Cut),
         Completed: _rule(Pull._on_completed, {_DONE}, Abandon, Commend),
         ClientGone: _rule(Pull._on_client_gone, {_DONE}, Abandon),
     },

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import dataclass, field
 from typing import assert_never
 
-from agent.config.settings import PullSettings, TransferSettings
+from agent.config.settings import ColdStartSettings, PullSettings, TransferSettings
 from agent.oci.digest import Digest
 from agent.oci.ranges import RangeSpec
 from agent.pull.absence import ago
@@ -85,11 +85,11 @@ class Policy:
         self._transfer = transfer
         self._chance = chance
 
-    def limits(self, *, in_chunks: bool, resumes: bool) -> Limits:
+    def limits(self, *, in_chunks: bool, resumes: bool, claims: ColdStartSettings | None = None) -> Limits:
         """The limits of one pull.
 
         ``in_chunks``: the client fetches the blob in parts, and gives it up if this part fails.
-        ``resumes``: the client has the beginning of the blob already.
+        ``resumes``: the client has the beginning of the blob already. ``claims``: None: it asks for none.
         """
         pull = self._pull
         stubborn_s = _CHUNK_S if in_chunks else _RESUME_S
@@ -104,6 +104,8 @@ class Policy:
             stripe_min_bytes=self._transfer.stripe_min_bytes,
             stubborn_s=stubborn_s if resumes else 0.0,
             stubborn_begun_s=_CHUNK_S if in_chunks else 0.0,
+            claim_wait_s=0.0 if claims is None else claims.claim_wait_s,
+            claim_look_s=pull.deadline_s if claims is None else claims.claim_start_s,
         )
 
     def candidates(

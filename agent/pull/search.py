@@ -6,11 +6,17 @@ To add a reason to wait, add a value to `Wait` and a case to `Pull._on_ticked` i
 from dataclasses import dataclass, replace
 from enum import Enum
 
-from agent.pull.events import PROGRESS_BYTES
+from agent.pull.events import PROGRESS_BYTES, ClaimAnswered, Failure, Turn
+from topology.placement import NodeName
 from topology.ranking import Ranked
 
 _PAUSE_S = 0.25
 _PAUSE_MOST_S = 2.0
+_CLAIM_ASKS_MAX = 8
+_STARVED_MAX = (
+    5  # answers that it is not ahead, which `Following` asks for again; in a body one counts as three
+)
+_STARVED_BODY = 3
 
 
 class Reach(Enum):
@@ -88,7 +94,23 @@ class LookAgain:
         return True
 
 
-Wait = BusyHolder | LookAgain
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClaimAwaited:
+    """It was asked whose turn it is to fetch from the registry."""
+
+    until_s: float
+
+    @property
+    def subject(self) -> object:
+        """See `Wait`."""
+        return ClaimAwaited
+
+    def can_help(self, deadline_s: float) -> bool:
+        """See `Wait`. The deadline moves on while it is waited for."""
+        return True
+
+
+Wait = BusyHolder | LookAgain | ClaimAwaited
 """What a pull waits for while it has no holder to ask.
 
 ``until_s``: when it is over at the latest. ``subject``: what is waited for; a new wait replaces the one for
@@ -97,7 +119,7 @@ the same subject. ``can_help``: whether the pull should go on waiting for it rat
 
 
 class Waits:
-    """What one pull waits for: each busy holder once, and one repeated look-up."""
+    """What one pull waits for: each busy holder once, one repeated look-up, and one question for a turn."""
 
     def __init__(self) -> None:
         self._waits: dict[object, Wait] = {}
@@ -105,6 +127,10 @@ class Waits:
     def add(self, wait: Wait) -> None:
         """Wait for this as well. It replaces an earlier wait for the same thing."""
         self._waits[wait.subject] = wait
+
+    def __contains__(self, subject: object) -> bool:
+        """Whether this is waited for."""
+        return subject in self._waits
 
     def end(self, subject: object) -> Wait | None:
         """What was waited for has come: stop waiting. Returns the wait, if there was one."""
@@ -138,11 +164,86 @@ class Stretch:
     deadline_s: float = 0.0
     began_at: int | None = None  # None: no source ended yet
 
+    def longer(self, wait_s: float) -> "Stretch":
+        """With a deadline that is so much later, or sooner if ``wait_s`` is negative."""
+        return replace(self, deadline_s=self.deadline_s + wait_s)
+
     def ended(self, offset: int, now_s: float, deadline_s: float) -> "Stretch":
         """The stretch after a source ended at this byte."""
         if self.began_at is not None and offset - self.began_at < PROGRESS_BYTES:
             return self
         return Stretch(began_s=now_s, deadline_s=now_s + deadline_s, began_at=offset)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claiming:
+    """What a pull knows of whose turn it is to fetch from the registry. Each method returns a new value.
+
+    ``left_s``: for how long it may still wait. ``asked_s``: since when a question is open. ``over``: it asks
+    no more. ``holder``: whose turn it is; ``complete``: it has all of the content. ``starved``: how often it
+    had nothing more, weighted. ``failed``: it gave nothing.
+    """
+
+    left_s: float
+    asks: int = 0
+    asked_s: float | None = None
+    over: bool = False
+    holder: NodeName | None = None
+    complete: bool = False
+    starved: int = 0
+    failed: bool = False
+
+    @property
+    def may_ask(self) -> bool:
+        """Whether asking can help."""
+        return not self.over and self.asked_s is None and self.left_s > 0 and self.asks < _CLAIM_ASKS_MAX
+
+    @property
+    def despite(self) -> NodeName | None:
+        """Who gave nothing although it is its turn."""
+        return self.holder if self.failed else None
+
+    def asked(self, now_s: float) -> "Claiming":
+        """After a question."""
+        return replace(self, asks=self.asks + 1, asked_s=now_s)
+
+    def answered(self, answer: ClaimAnswered | None, now_s: float) -> "Claiming":
+        """After the answer, or None if there is no use for it any more."""
+        waited_s = 0.0 if self.asked_s is None else max(0.0, now_s - self.asked_s)
+        ended = replace(self, asked_s=None, left_s=self.left_s - waited_s)
+        if answer is None:
+            return ended
+        if answer.turn is not Turn.OTHER or not answer.holders:
+            return replace(ended, over=True)
+        holder = answer.holders[0].node
+        again = holder == self.holder
+        return replace(
+            ended,
+            holder=holder,
+            complete=answer.complete,
+            starved=self.starved if again else 0,
+            failed=False,
+        )
+
+    def lost(self, node: NodeName, failure: Failure, *, in_body: bool = False) -> "Claiming":
+        """A fetch failed so. If it is the one whose turn it is, others may have to be asked."""
+        if node != self.holder:
+            return self
+        match failure:
+            case Failure.WITHHELD:  # it gives it under other names only, and whoever is next may do so too
+                return replace(self, over=True)
+            case Failure.BUSY | Failure.SHARED | Failure.LAGGING | Failure.EXHAUSTED | Failure.CUT_OFF:
+                return self
+            case Failure.STARVED | Failure.MISSING if not self.complete:
+                # Its registry may be slow. But who says again and again that it has more, and has not, lies.
+                starved = self.starved + (_STARVED_BODY if in_body else 1)
+                return replace(self, starved=starved, failed=starved >= _STARVED_MAX)
+            case _:
+                return replace(self, failed=True)
+
+    def progressed(self) -> "Claiming":
+        """After the body made progress, a pull may ask anew. What it waited for counts on."""
+        return replace(self, asks=0, over=False, starved=0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Protocol, assert_never
 
+from agent.holders.claims import Held
 from agent.holders.index import HolderIndex, Holders
 from agent.members.roster import Roster
 from agent.observe.metrics import Metrics
@@ -22,6 +23,7 @@ from agent.pull.absence import nobody_gave_it, without
 from agent.pull.bucket import TokenBucket
 from agent.pull.events import (
     Abandon,
+    AskClaim,
     Avoid,
     Broke,
     ClientGone,
@@ -37,6 +39,7 @@ from agent.pull.events import (
     Gathered,
     GiveUp,
     LaneFailed,
+    Limits,
     Lookup,
     NotFound,
     Relieve,
@@ -60,6 +63,7 @@ from agent.transfer.peers import PeerBody, PeerClient, fetch_from
 from agent.transfer.relays import Relays
 from agent.transfer.sink import ClientSink
 from agent.transfer.striper import StripeBuffers, Striper
+from agent.transfer.turns import Claims, OwnTurn
 from topology.placement import NodeName
 from topology.ranking import Ranked
 from topology.snapshot import Snapshot
@@ -111,6 +115,7 @@ class Puller:
 
     ``follows``: whether this node's containerd is sent what other nodes are still fetching themselves.
     ``lineages``: is told from whom it comes.
+    ``claimant``: asks whose turn it is to fetch what nobody has; None: nobody is asked.
     """
 
     index: HolderIndex
@@ -126,18 +131,26 @@ class Puller:
     checks: Checks
     lineages: Lineages
     follows: bool = False
+    claimant: Claims | None = None
     clock: Callable[[], float] = time.monotonic
     running: set["RunningPull"] = field(default_factory=set)
 
     def pull(
-        self, wanted: FetchRequest, *, committed: bool = False, pieces: Pieces | None = None
+        self,
+        wanted: FetchRequest,
+        *,
+        committed: bool = False,
+        claims: bool = True,
+        pieces: Pieces | None = None,
     ) -> "RunningPull":
         """A pull of ``wanted``. Enter it with ``async with``.
 
-        ``committed``: the client commits whole blobs to this node's store, and so verifies them. ``pieces``:
-        how to fetch an open-ended range piece by piece.
+        ``committed``: the client commits whole blobs to this node's store, and so verifies them. ``claims``:
+        then it is asked whose turn it is to fetch what nobody has. ``pieces``: how to fetch an open-ended
+        range piece by piece.
         """
-        return RunningPull(self, wanted, committed=committed, pieces=pieces)
+        claims = claims and committed
+        return RunningPull(self, wanted, committed=committed, claims=claims, pieces=pieces)
 
     async def fetch(
         self, holder: Ranked, wanted: FetchRequest, account: Callable[[int], None] | None = None
@@ -173,15 +186,13 @@ class RunningPull:
     """
 
     def __init__(
-        self, puller: Puller, wanted: FetchRequest, *, committed: bool, pieces: Pieces | None
+        self, puller: Puller, wanted: FetchRequest, *, committed: bool, claims: bool, pieces: Pieces | None
     ) -> None:
         self._puller = puller
         self._pieces = pieces
         self._policy = puller.policy
         self._committed = committed and not wanted.head
         self._wanted = replace(wanted, follow=True) if puller.follows and self._committed else wanted
-        resumes = wanted.range_spec is not None and bool(wanted.range_spec.first)
-        self._machine = Pull(limits=self._policy.limits(in_chunks=wanted.chunk, resumes=resumes))
         self._events: asyncio.Queue[Event | Crashed] = asyncio.Queue()
         self._crossing = Crossing(puller)
         # None of these refers to this pull. Otherwise its buffers were kept until the garbage collector runs.
@@ -193,6 +204,8 @@ class RunningPull:
             metrics=puller.metrics,
             clock=puller.clock,
         )
+        self._turn = self._make_turn() if claims and not wanted.head else None
+        self._machine = Pull(limits=self._limits())
         self._wake_at_s = 0.0
         self._outcome: Deliver | NotFound | Cut | None = None  # what the machine decided last
         self._change: Stripe | GiveUp | None = None  # what the machine wants to change in the delivery
@@ -212,6 +225,27 @@ class RunningPull:
         self.given_bytes: dict[NodeName, tuple[Ranked, int]] = {}
         self.in_flight_bytes: Counter[NodeName] = Counter()  # of them, those of holders that were fetching it
         self._origins: dict[NodeName, NodeName] = {}  # who they had it from, if they said so
+
+    def _make_turn(self) -> OwnTurn | None:
+        """Only for this node's own containerd, which everybody can take the content from in turn."""
+        puller = self._puller
+        if puller.claimant is None:
+            return None
+        return OwnTurn(
+            puller.claimant,
+            self._wanted.target,
+            attempts=self._attempts,
+            rank=partial(_rank_claimed, puller, self._wanted.target.digest),
+            report=self._events.put_nowait,
+        )
+
+    def _limits(self) -> Limits:
+        spec, turn, claimant = self._wanted.range_spec, self._turn, self._puller.claimant
+        # Who fetches it from the registry, and asks here first for the rest, is not kept waiting.
+        begun = turn is not None and turn.begun and not self._wanted.chunk
+        resumes = spec is not None and bool(spec.first) and not begun
+        claims = None if turn is None or claimant is None else claimant.settings
+        return self._policy.limits(in_chunks=self._wanted.chunk, resumes=resumes, claims=claims)
 
     @property
     def received_bytes(self) -> Mapping[NodeName, tuple[Ranked, int]]:
@@ -236,6 +270,8 @@ class RunningPull:
         self._puller.running.discard(self)
         self._leaving = True
         self._tell(ClientGone())
+        if self._turn is not None:
+            self._turn.close()
         if self._committed:
             self._record_sources()
         await self._attempts.close()  # last: if the caller is cancelled, nothing after this may run
@@ -518,11 +554,18 @@ class RunningPull:
                     self._policy.apply(command, self.digest, self._puller.clock())
                 case Forget():
                     self._puller.index.forget(self.digest, command.node)
+                case AskClaim():
+                    assert self._turn is not None, "the limits say that nobody is asked"
+                    self._turn.ask(command, self._position(command.offset))
                 case Deliver():
                     self._policy.regard.fetching(command.holder.node, +1)
                     self._outcome = command
+                    if self._turn is not None:
+                        self._turn.delivering()
                 case NotFound() | Cut():
                     self._outcome = command
+                    if self._turn is not None:
+                        self._turn.to_the_registry()
                 case Stripe() | GiveUp():
                     self._change = command
                 case _:
@@ -591,12 +634,31 @@ class RunningPull:
             return self._wanted
         return replace(self._wanted, range_spec=replace(asked, last=stop - 1))
 
+    def _position(self, offset: int) -> int:
+        """The byte of the content that the client needs next, when it has so many bytes of the body."""
+        spec = self._wanted.range_spec
+        asked = 0 if spec is None or spec.first is None else spec.first
+        return self._begins + offset if offset else asked
+
     def _piece_stop(self, position: int) -> int | None:
         return None if self._pieces is None else self._pieces.piece_stop(position)
 
 
 def _snapshot(roster: Roster) -> Snapshot:
     return roster.snapshot
+
+
+def _rank_claimed(puller: Puller, digest: Digest, held: Held) -> tuple[Ranked, ...]:
+    """Whom of those that fetch it a pull may try, in the order in which they were named."""
+    complete, arriving = (held.sources, ()) if held.complete else ((), held.sources)
+    ranked = puller.policy.candidates(
+        digest,
+        complete,
+        puller.roster.snapshot,
+        puller.clock(),
+        in_flight=dict.fromkeys(arriving, 0),
+    )
+    return tuple(sorted(ranked, key=lambda holder: held.sources.index(holder.node)))
 
 
 def _raised(event: Event | Crashed) -> Event:

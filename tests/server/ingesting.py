@@ -47,6 +47,10 @@ class Ingest:
         os.chown(self._folder / name, _SOMEBODY, _SOMEBODY)
         (self._folder / name).chmod(0o700)
 
+    def abandon(self) -> None:
+        """containerd died: what it wrote stays as it is."""
+        self._data.close()
+
     def give_up(self) -> None:
         """containerd fails the pull, or collects the ingest as garbage."""
         self._data.close()
@@ -86,6 +90,10 @@ class Fetcher:
     def open(self, content: bytes, *, kind: str = "layer", total: int | None = None) -> Ingest:
         """The node's containerd opens an ingest, which it does before it asks anybody."""
         return Ingest(self._root, content, kind=kind, total=total)
+
+    def begin(self, content: bytes, *, kind: str = "layer") -> Ingest:
+        """The node's containerd opens the ingest, as it does before it asks anybody."""
+        return Ingest(self._root, content, kind=kind, total=None)
 
     def follow(self, follower: str, content: bytes, start: int = 0, *, kind: str = "layer") -> dict[str, str]:
         """The headers with which another agent follows."""

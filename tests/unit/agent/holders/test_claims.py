@@ -165,7 +165,7 @@ def test_claim_that_is_not_renewed_goes_to_the_next_in_the_order_of_arrival() ->
     second, third = arbiter.ask(B), arbiter.ask(C)
     arbiter.pass_time(LEASE_S)
     assert (arbiter.verdict(second), arbiter.verdict(third)) == (Granted(), None)
-    assert not arbiter.renew(A, MIB), "it had its turn"
+    assert not arbiter.renew(A), "it had its turn"
     arbiter.renew(B, MIB)
     assert arbiter.verdict(third) == held(B)
 
@@ -288,6 +288,19 @@ def test_claimer_that_says_it_has_bytes_and_sends_none_loses_the_claim_to_who_co
     assert arbiter.verdict(second) == Granted()
 
 
+def test_complaint_counts_from_the_first_time_though_its_node_asks_again_and_again() -> None:
+    arbiter = Arbiter()
+    arbiter.ask(A)
+    arbiter.renew(A, MIB)
+    for step in range(2, 7):
+        ticket = arbiter.ask(B, despite=A)
+        arbiter.pass_time(1.0)
+        arbiter.renew(A, step * MIB)
+        if step < 6:
+            arbiter.leave(ticket)
+    assert arbiter.verdict(ticket) == Granted()
+
+
 def test_whoever_can_not_take_a_claim_follows_and_never_gets_one() -> None:
     arbiter = Arbiter()
     assert arbiter.verdict(arbiter.ask(A, takes=False)) == Free()
@@ -365,6 +378,33 @@ def test_who_had_the_claim_and_is_done_first_is_a_source_all_the_same() -> None:
     assert arbiter.book.holder(KEY) == B
     arbiter.complete(A)
     assert arbiter.verdict(third) == held(A, 0, complete=True)
+
+
+def test_who_was_late_and_has_bytes_first_gets_its_turn_back() -> None:
+    """A registry that takes longer than ``claim_start_s`` is asked by two nodes then, not by all in turn."""
+    arbiter = Arbiter()
+    arbiter.ask(A)
+    second, third = arbiter.ask(B), arbiter.ask(C)
+    for _ in range(5):
+        arbiter.pass_time(1.0)
+        arbiter.renew(A)
+    assert arbiter.verdict(second) == Granted()
+    assert arbiter.renew(A, MIB)
+    assert arbiter.verdict(third) == held(A)
+    assert not arbiter.renew(B, MIB), "it goes on by itself"
+
+
+def test_who_was_complained_of_does_not_get_its_turn_back() -> None:
+    arbiter = Arbiter()
+    arbiter.ask(A)
+    arbiter.renew(A, MIB)
+    second = arbiter.ask(B, despite=A)
+    for _ in range(5):
+        arbiter.pass_time(1.0)
+        arbiter.renew(A, MIB)
+    assert arbiter.verdict(second) == Granted()
+    assert not arbiter.renew(A, 2 * MIB)
+    assert arbiter.book.holder(KEY) == B
 
 
 def test_news_mean_what_they_say() -> None:

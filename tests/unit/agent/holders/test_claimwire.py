@@ -53,9 +53,11 @@ verdicts = st.one_of(
     st.none(),
     st.just(Granted()),
     st.just(Free()),
-    st.builds(Held, st.lists(names, min_size=1).map(tuple), numbers, st.booleans()),
+    st.builds(Held, st.lists(names, min_size=1, max_size=16).map(tuple), numbers, st.booleans()),
 )
-replies = st.builds(ClaimReply, verdict=verdicts, kept=st.lists(st.booleans()).map(tuple))
+replies = st.builds(
+    ClaimReply, verdict=verdicts, holder=st.none() | names, kept=st.lists(st.booleans()).map(tuple)
+)
 
 
 @given(call=calls)

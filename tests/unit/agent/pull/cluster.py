@@ -12,8 +12,10 @@ from agent.config import PullSettings
 from agent.pull.events import (
     PROGRESS_BYTES,
     Abandon,
+    AskClaim,
     Avoid,
     Broke,
+    ClaimAnswered,
     ClientGone,
     Command,
     Commend,
@@ -37,6 +39,7 @@ from agent.pull.events import (
     Shun,
     Stripe,
     Ticked,
+    Turn,
     WakeAt,
 )
 from agent.pull.following import is_in_flight
@@ -49,6 +52,7 @@ from topology.ranking import Ranked
 SENT_ON_MAX, AGAIN_MAX = 16, 3
 DIGEST = sha256("what is pulled")
 NODES = tuple(map(node, "abcdefgh"))
+CLAIM_LATE_S = 2.0  # an answer may be so late, by the fault of this node
 
 
 @dataclass(slots=True)
@@ -80,6 +84,10 @@ class Cluster:
     lanes: dict[NodeName, Ranked] = field(default_factory=dict)  # the holders that still give a striped body
     given_up: Failure | None = None
     end: NotFound | Cut | None = None
+    question: AskClaim | None = None  # for a turn; it is not answered yet
+    waited_s: float = 0.0  # for answers to such questions, in all
+    _questions: int = 0
+    _asked_s: float = 0.0  # since when there is a question
     _known: set[NodeName] = field(default_factory=set)
     _asked: set[NodeName] = field(default_factory=set)
     _spent: set[NodeName] = field(default_factory=set)  # holders that failed and were not busy
@@ -117,7 +125,8 @@ class Cluster:
     @property
     def _looked_again(self) -> bool:
         """Whether the pull may have repeated its look-up, so that every holder may be asked again."""
-        return bool(self.limits.stubborn_begun_s if self._begun else self.limits.stubborn_s)
+        stubborn_s = self.limits.stubborn_begun_s if self._begun else self.limits.stubborn_s
+        return bool(stubborn_s or self._questions)
 
     @property
     def done(self) -> bool:
@@ -142,7 +151,9 @@ class Cluster:
         if self.pull.state.is_trying:
             assert isinstance(commands[-1], WakeAt), "it would wait for ever"
             soon = self.wake_s < self.deadline_s or self.deadline_s - self.now_s < 0.5
-            assert self.open or self.lookups or soon, "nothing is under way, and it waits for the deadline"
+            assert self.open or self.lookups or self.question or soon, (
+                "nothing is under way, and it waits for the deadline"
+            )
         if self.done:
             assert not self.open, "an attempt goes on after the end"
         if event == Ticked() and was_trying and self.now_s >= was_wake_s:
@@ -158,6 +169,14 @@ class Cluster:
                 self._allowed += self.limits.attempts_max if self._known or self.everyone_asked else 0
                 self.everyone_asked = self.everyone_asked or event.exhaustive
                 self._known |= {holder.node for holder in event.holders}
+            case ClaimAnswered() if self.question is not None and self.pull.state.is_trying:
+                self._answered()
+                self._known |= {holder.node for holder in event.holders}
+                self._allowed = max(self._allowed, self._attempts + (event.turn is Turn.OTHER))
+            case Ticked() if self.question is not None and self.pull.state.is_trying:
+                late_s = self._asked_s + self.question.wait_s + CLAIM_LATE_S
+                if late_s <= self.now_s < self.deadline_s:
+                    self._answered()  # it does not come any more
             case Failed() if event.attempt in self.open and event.attempt != self.delivering:
                 node = self.open.pop(event.attempt).holder.node
                 self._withheld += event.failure is Failure.WITHHELD
@@ -231,6 +250,14 @@ class Cluster:
             self._stopped_at = offset  # a few bytes at a time would never meet the deadline
             self._reset_clock()
 
+    def _answered(self) -> None:
+        """The question for a turn is answered, or of no use any more. What it took adds to the deadline."""
+        assert self.question is not None
+        took_s = self.now_s - self._asked_s
+        self.waited_s += took_s
+        self.deadline_s += min(0.0, took_s - self.question.wait_s - CLAIM_LATE_S)
+        self.question = None
+
     def _reset_clock(self) -> None:
         self.began_s, self.deadline_s = self.now_s, self.now_s + self.limits.deadline_s
 
@@ -246,6 +273,11 @@ class Cluster:
                 assert not self.lookups, "a look-up during another"
                 self.lookups += 1
                 self.everyone_asked = self.everyone_asked or command.everyone
+            case AskClaim():
+                self._check_question(command)
+                self.question, self._asked_s = command, self.now_s
+                self._questions += 1
+                self.deadline_s += command.wait_s + CLAIM_LATE_S
             case Fetch():
                 self._check_fetch(command)
                 self._attempts += 1
@@ -274,6 +306,8 @@ class Cluster:
                 assert list(self.open) == [command.attempt], "the others still run"
                 assert self.open[command.attempt].offset == self.offset
                 self.delivering, self._begun = command.attempt, True
+                if self.question is not None:
+                    self._answered()
             case Stripe():
                 self._check_stripe(command)
                 own = self.open[self.delivering or 0].holder
@@ -299,6 +333,17 @@ class Cluster:
         assert not command.hedge or len(self.open) == 1, "a hedge beside nothing, or beside several"
         assert self._attempts < self._allowed, "more attempts than allowed"
 
+    def _check_question(self, command: AskClaim) -> None:
+        assert self.question is None, "asks for a turn twice"
+        assert not self.open, "asks for a turn while an attempt is open"
+        assert not self.lookups, "asks for a turn before it knows that nobody has it"
+        assert self.delivering is None
+        assert command.offset == self.offset
+        assert not self._no_such_range, "nobody has such a range"
+        assert 0 < command.wait_s <= self.limits.claim_wait_s - self.waited_s + 1e-6, (
+            "waits longer than it may"
+        )
+
     def _check_stripe(self, command: Stripe) -> None:
         assert self.delivering is not None
         assert not self.striped, "striped twice"
@@ -318,6 +363,11 @@ class Cluster:
             assert command.attempts == self._attempts - self._withheld, "tells who withheld it"
         if self.now_s >= self.deadline_s:
             return
+        if self.question is not None:
+            late_s = self._asked_s + self.question.wait_s + CLAIM_LATE_S
+            assert self.now_s >= late_s, "gives up while it may be told of a turn"
+        may_ask = self.limits.claim_wait_s > 0 and not self._no_such_range
+        assert self._questions or not may_ask, "goes to the registry without asking whose turn it is"
         assert self.everyone_asked, "gives up before everyone was asked"
         assert not self.lookups, "gives up during a look-up"
         assert self.now_s >= self.began_s + self._stubborn_s, "gives up too soon for such a client"

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from agent.pull.events import (
     PROGRESS_BYTES,
     Broke,
+    ClaimAnswered,
     ClientGone,
     Command,
     Completed,
@@ -30,6 +31,7 @@ from agent.pull.events import (
     Responded,
     Stripe,
     Ticked,
+    Turn,
 )
 from agent.pull.meter import Rate
 from tests.unit.agent.pull.cluster import Cluster
@@ -72,7 +74,18 @@ def limits(draw: st.DrawFn) -> Limits:
         stripe_min_bytes=8 * PROGRESS_BYTES,
         stubborn_s=draw(st.sampled_from((0.0, 0.0, 1.0))),
         stubborn_begun_s=draw(st.sampled_from((0.0, 0.0, 1.0))),
+        claim_wait_s=draw(st.sampled_from((0.0, 0.5, 20.0))),
+        claim_look_s=draw(st.sampled_from((0.2, 5.0))),
     )
+
+
+def turns(cluster: Cluster) -> st.SearchStrategy[Event]:
+    """Answers to the question for a turn. Peers that no pull may ask are left out of them."""
+    holders = [one for one in HOLDERS if one.node not in cluster.passed_over]
+    own_or_none = st.builds(ClaimAnswered, turn=st.sampled_from((Turn.OWN, Turn.NOBODYS)))
+    some = st.lists(st.sampled_from(holders), max_size=2, unique=True).map(tuple) if holders else st.just(())
+    others = st.builds(ClaimAnswered, turn=st.just(Turn.OTHER), holders=some, complete=st.booleans())
+    return st.one_of(own_or_none, others, others)
 
 
 def possible_events(cluster: Cluster) -> list[st.SearchStrategy[Event]]:
@@ -85,9 +98,12 @@ def possible_events(cluster: Cluster) -> list[st.SearchStrategy[Event]]:
         st.builds(Failed, attempt=attempt, failure=st.just(Failure.SHARED), instead=OTHERS),
         st.builds(Responded, attempt=attempt),
     ]
+    if cluster.question is not None:
+        events += [turns(cluster)] * 2
     if cluster.lookups:
         # A repeated look-up leaves out the peers that no pull may ask. An earlier one may be out of date.
-        repeats = cluster.limits.stubborn_s or cluster.limits.stubborn_begun_s
+        limits = cluster.limits
+        repeats = limits.stubborn_s or limits.stubborn_begun_s or limits.claim_wait_s
         holders = [one for one in HOLDERS if not (repeats and one.node in cluster.passed_over)]
         some = st.lists(st.sampled_from(holders), unique=True).map(tuple) if holders else st.just(())
         exhaustive = st.just(value=True) if cluster.everyone_asked else st.booleans()

@@ -4,6 +4,7 @@ As h11's tables are, this one is executed: an event without a rule changes nothi
 what a rule says of the states and commands that may follow.
 """
 
+import itertools
 import random
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,6 +15,7 @@ from agent.pull.events import (
     PROGRESS_BYTES,
     Abandon,
     Broke,
+    ClaimAnswered,
     ClientGone,
     Command,
     Commands,
@@ -31,6 +33,7 @@ from agent.pull.events import (
     Responded,
     Stripe,
     Ticked,
+    Turn,
     WakeAt,
 )
 from agent.pull.machine import TABLE, Pull, State
@@ -40,7 +43,8 @@ from topology.placement import Tier
 from topology.ranking import Condition, Ranked
 
 EVENTS: tuple[type[Event], ...] = (
-    Found, Responded, Failed, Broke, Progressed, LaneFailed, Gathered, Completed, Ticked, ClientGone,
+    Found, Responded, Failed, Broke, Progressed, LaneFailed, Gathered, Completed, ClaimAnswered,
+    Ticked, ClientGone,
 )  # fmt: skip
 HOLDERS = tuple(
     Ranked(node=node(name), tier=tier, rank=1, condition=condition)
@@ -52,7 +56,7 @@ HOLDERS = tuple(
     )
 )
 MIB = 1 << 20
-SCHEDULES, STEPS = 2500, 14
+SCHEDULES, STEPS = 3200, 14
 
 Row = tuple[State, type[Event]]
 
@@ -70,6 +74,8 @@ def some_limits(dice: random.Random) -> Limits:
         stripe_min_bytes=MIB,
         stubborn_s=stubborn_s,
         stubborn_begun_s=stubborn_s,
+        claim_wait_s=dice.choice((0.0, 4.0)),
+        claim_look_s=1.0,
     )
 
 
@@ -99,11 +105,14 @@ def some_event(dice: random.Random, offset: int, attempts: set[int], lanes: set[
         ),
         lambda: Gathered(offset=offset, useless=dice.random() < 0.5),
         lambda: Completed(given_bytes={holder.node: 2 * MIB for holder in HOLDERS}),
+        lambda: ClaimAnswered(
+            turn=dice.choice(tuple(Turn)), holders=tuple(dice.sample(HOLDERS, dice.randrange(3)))
+        ),
         Ticked,
         ClientGone,
     )
     rare = 0.1  # the events that end a pull
-    weights = (3, 3, 3, 1, 2, 1, 0.5, rare, 3, rare)
+    weights = (3, 3, 3, 1, 2, 1, 0.5, rare, 2, 3, rare)
     return dice.choices(makers, weights)[0]()
 
 
@@ -154,8 +163,9 @@ class Observed:
         self.states: dict[Row, set[State]] = {}
         self.commands: dict[Row, set[type[Command]]] = {}
         self.ignored: dict[Row, set[State]] = {}
-        for events in PLAYBOOKS:
-            pull = Pull(limits=replace(some_limits(random.Random(0)), stubborn_begun_s=0.0, attempts_max=8))
+        for events, claim_wait_s in itertools.product(PLAYBOOKS, (0.0, 4.0)):
+            limits = replace(some_limits(random.Random(0)), stubborn_begun_s=0.0, attempts_max=8)
+            pull = Pull(limits=replace(limits, claim_wait_s=claim_wait_s))
             pull.start(0.0)
             for event in events:
                 self._tell(pull, event, 0.0)

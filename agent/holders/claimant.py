@@ -1,0 +1,420 @@
+"""This node's part in claims: asks for them, waits, and keeps those that it was granted.
+
+Before this node's containerd is sent to the registry, the arbiter of the content is asked. It is the first
+one, in an order on which all nodes agree, of the members that are near enough and answer. If it does not
+answer, the next one is asked. Nobody is waited for if there is no other member, and never longer than the
+caller says.
+
+A claim that was granted is kept until containerd has committed the content or given it up: its arbiter is
+told of the first bytes at once, and of the rest once a second. What is decided: `agent.holders.claims`.
+"""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from enum import Enum
+from types import TracebackType
+from typing import Self
+
+from agent.config import ColdStartSettings
+from agent.content.store import ChangeKind, ContentStore
+from agent.holders.claimdesk import ClaimDesk
+from agent.holders.claims import (
+    RENEW_S,
+    Ask,
+    ClaimKey,
+    Completed,
+    Free,
+    GivenUp,
+    Granted,
+    Held,
+    News,
+    Renewed,
+    arbiters,
+    realm_of,
+)
+from agent.holders.claimwire import NEWS_MAX, ClaimCall, ClaimReply
+from agent.holders.wire import Question, Reply
+from agent.members.member import Peer
+from agent.members.roster import Roster
+from agent.observe.metrics import Metrics
+from agent.oci.authority import Authorities
+from agent.oci.reference import Addressed
+from agent.pull.regard import Regard
+from agent.tasks import end_all
+from topology.placement import NodeName
+
+_SLICE_S = 2.0  # an arbiter that hangs is noticed after this time; each waiting node asks so often
+_FIRST_SLICE_S = 0.25  # then it is known whose turn it is, should the arbiter die
+_ANSWER_S = 0.5  # on top of it, for the way there and back
+_DEAF_S = 60.0  # an agent that knows no claims is not asked for so long
+_ARBITERS_MAX = 3
+_LOOK_S = 0.025  # so much later than containerd's first bytes the others are told of them
+_LOOK_STARTED_S = 0.2
+_GONE_S = 0.3  # the commit renames the file before the store is known to have it
+_WAITED_S = 30.0  # who waited in vain for bytes does not wait for the same bytes again for so long
+_WAITED_MAX = 1024
+
+AskPeer = Callable[[Peer, Question, float], Awaitable[Reply | None]]
+"""Put a question to one peer, which may take its time, with a deadline in seconds. None: no reply."""
+
+
+class Outcome(Enum):
+    """What came of a question. The value is its label in metrics."""
+
+    GRANTED = "granted"
+    FOLLOWED = "followed"
+    TIMEOUT = "timeout"
+    REFUSED = "refused"
+    ALONE = "alone"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What to do. ``held``: for FOLLOWED, whom to fetch from. In all other cases: go to the registry."""
+
+    outcome: Outcome
+    held: Held | None = None
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class _Kept:
+    """A claim of this node. ``arbiter``: who decided.
+
+    ``pulls``: those that were told so, and have not ended. ``used_s``: since when containerd is on its way to
+    the registry; None: it is not yet. ``told_s``, ``told_bytes``: what its arbiter was told last.
+    ``missing_s``: since when containerd is not writing it. ``telling``: a message is under way. ``lost``: it
+    is another node's turn now. As long as containerd goes on, its arbiter is told: it may be faster all the
+    same.
+    """
+
+    key: ClaimKey
+    arbiter: NodeName
+    told_s: float
+    pulls: int = 1
+    used_s: float | None = None
+    told_bytes: int = 0
+    missing_s: float | None = None
+    telling: bool = False
+    lost: bool = False
+
+
+class Claimant:
+    """The claims of the node ``roster.own``. `run` it. Use as an async context manager, or `close` it.
+
+    ``desk``: this node's own arbiter. ``near``: whether a member may decide for this node's zone.
+    """
+
+    def __init__(
+        self,
+        *,
+        roster: Roster,
+        regard: Regard,
+        store: ContentStore,
+        desk: ClaimDesk,
+        ask_peer: AskPeer,
+        authorities: Authorities,
+        near: Callable[[NodeName], bool],
+        settings: ColdStartSettings,
+        metrics: Metrics,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._roster = roster
+        self._regard = regard
+        self._store = store
+        self.desk = desk
+        self._ask_peer = ask_peer
+        self._authorities = authorities
+        self._near = near
+        self.settings = settings
+        self._metrics = metrics
+        self._clock = clock
+        self._kept: dict[ClaimKey, _Kept] = {}
+        self._asking: Counter[ClaimKey] = Counter()
+        self._deaf: dict[NodeName, float] = {}  # until when
+        self._waited: dict[tuple[ClaimKey, int], float] = {}  # until when it is not waited for again
+        self._telling: set[asyncio.Task[None]] = set()
+        self._stirred = asyncio.Event()
+
+    @property
+    def held(self) -> tuple[ClaimKey, ...]:
+        """The claims that this node has."""
+        return tuple(self._kept)
+
+    @property
+    def waiting(self) -> tuple[ClaimKey, ...]:
+        """What this node asks for now, and waits for."""
+        return tuple(self._asking)
+
+    def key_of(self, target: Addressed, *, cluster: bool = False) -> ClaimKey:
+        """The claim that is about this content under this name."""
+        realm = ""
+        if target.registry is not None and self._authorities.leaves_to_registry(target):
+            realm = realm_of(target.registry, target.repository)
+        return ClaimKey(target.digest, realm, cluster)
+
+    def has(self, key: ClaimKey) -> bool:
+        """Whether this node's containerd is on its way to the registry for it."""
+        kept = self._kept.get(key)
+        return kept is not None and kept.used_s is not None
+
+    async def ask(
+        self, key: ClaimKey, *, beyond_bytes: int, wait_s: float, despite: NodeName | None = None
+    ) -> Answer:
+        """Ask for a claim, and wait for ``wait_s`` at most until it is granted or another node has it.
+
+        For the other parameters see `Ask`. If the claim is granted, call `use` or `give_back` once.
+        Cancelling gives back whatever is granted meanwhile.
+        """
+        began_s = self._clock()
+        if (kept := self._kept.get(key)) is not None and not kept.lost:
+            kept.pulls += 1
+            return Answer(outcome=Outcome.GRANTED)
+        if not self._others(key):
+            return self._ended(key, Answer(outcome=Outcome.ALONE))
+        if self._waited.get((key, beyond_bytes), began_s) > began_s:
+            wait_s = 0.0
+        self._asking[key] += 1
+        try:
+            answer = await self._ask(key, beyond_bytes, began_s + wait_s, despite)
+        finally:
+            self._asking[key] -= 1
+            if not self._asking[key]:
+                del self._asking[key]
+        if answer.outcome is Outcome.TIMEOUT:
+            self._waited_in_vain(key, beyond_bytes)
+        waited_s = self._clock() - began_s
+        if waited_s > _ANSWER_S or answer.outcome is Outcome.FOLLOWED:
+            self._metrics.claim_waited(_waited_label(answer.outcome), waited_s)
+        return self._ended(key, answer)
+
+    def use(self, key: ClaimKey) -> None:
+        """The client is sent to the registry with this claim."""
+        kept = self._kept.get(key)
+        if kept is not None:
+            kept.pulls = max(0, kept.pulls - 1)
+            kept.used_s = self._clock()
+            self._stirred.set()
+
+    def give_back(self, key: ClaimKey) -> None:
+        """The client left, or got the content from elsewhere."""
+        kept = self._kept.get(key)
+        if kept is not None:
+            kept.pulls = max(0, kept.pulls - 1)
+            if not kept.pulls and kept.used_s is None:
+                self._end(kept, GivenUp(key, failed=False))
+
+    async def run(self) -> None:
+        """Keep the claims, until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._follow_commits(), name="commits of claims")
+            while True:
+                self._stirred.clear()
+                if self._kept:
+                    self._look()
+                    fresh = any(not kept.told_bytes for kept in self._kept.values())
+                    await _first_of(self._stirred, _LOOK_S if fresh else _LOOK_STARTED_S)
+                else:
+                    await self._stirred.wait()
+
+    async def close(self) -> None:
+        """End what runs in the background. Claims that are not renewed end by themselves."""
+        self.desk.close()
+        await end_all(self._telling)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def _follow_commits(self) -> None:
+        async for change in self._store.watch():
+            if change.kind is ChangeKind.ADDED and self._kept:
+                self._stirred.set()
+
+    def _ended(self, key: ClaimKey, answer: Answer) -> Answer:
+        self._metrics.claim(answer.outcome.value, _scope(key))
+        return answer
+
+    async def _ask(
+        self, key: ClaimKey, beyond_bytes: int, until_s: float, despite: NodeName | None
+    ) -> Answer:
+        takes = self._store.receiving(key.digest) is True
+        silent: set[NodeName] = set()
+        hearsay: NodeName | None = None
+        slice_s = _FIRST_SLICE_S
+        while (arbiter := self._arbiter(key, silent)) is not None:
+            left_s = max(0.0, until_s - self._clock())
+            ask = Ask(
+                key=key,
+                node=self._roster.own,
+                beyond_bytes=beyond_bytes,
+                takes=takes,
+                despite=despite,
+                hearsay=hearsay,
+            )
+            call = ClaimCall(node=self._roster.own, ask=ask, wait_s=min(left_s, slice_s))
+            try:
+                reply = await self._call(arbiter, call)
+            except asyncio.CancelledError:
+                self._leave(key, arbiter)
+                raise
+            if reply is None:
+                silent.add(arbiter)
+                continue
+            match reply.verdict:
+                case Granted():
+                    self._keep(key, arbiter)
+                    return Answer(outcome=Outcome.GRANTED)
+                case Held():
+                    return Answer(outcome=Outcome.FOLLOWED, held=reply.verdict)
+                case Free():
+                    return Answer(outcome=Outcome.REFUSED)
+                case None:
+                    hearsay, slice_s = reply.holder or hearsay, _SLICE_S
+            if self._clock() >= until_s:
+                return Answer(outcome=Outcome.TIMEOUT)
+        return Answer(outcome=Outcome.ALONE)
+
+    def _others(self, key: ClaimKey) -> list[NodeName]:
+        """The other members that may decide on it."""
+        now_s = self._clock()
+        resting = frozenset(self._regard.cooling(now_s))
+        return [
+            name
+            for name in self._roster.peers
+            if name not in resting
+            and self._deaf.get(name, now_s) <= now_s
+            and (key.cluster or self._near(name))
+        ]
+
+    def _arbiter(self, key: ClaimKey, silent: set[NodeName]) -> NodeName | None:
+        """Who decides, if these do not answer. None: nobody does."""
+        others = [name for name in self._others(key) if name not in silent]
+        if not others or len(silent) >= _ARBITERS_MAX:
+            return None
+        return arbiters(key, (*others, self._roster.own), most=1)[0]
+
+    async def _call(self, arbiter: NodeName, call: ClaimCall) -> ClaimReply | None:
+        """Tell an arbiter, and ask it. None: it does not answer, or decides on no claims."""
+        if arbiter == self._roster.own:
+            return await self.desk.answer(call)
+        peer = self._roster.peer(arbiter)
+        if peer is None:
+            return None
+        reply = await self._ask_peer(peer, Question(claims=call), call.wait_s + _ANSWER_S)
+        if reply is not None and reply.claims is None:
+            self._deaf[arbiter] = self._clock() + _DEAF_S
+        return None if reply is None else reply.claims
+
+    def _keep(self, key: ClaimKey, arbiter: NodeName) -> None:
+        kept = self._kept.get(key)
+        if kept is None:
+            self._kept[key] = _Kept(key=key, arbiter=arbiter, told_s=self._clock())
+        else:
+            kept.pulls, kept.arbiter, kept.lost = kept.pulls + 1, arbiter, False
+        self._stirred.set()
+
+    def _leave(self, key: ClaimKey, arbiter: NodeName) -> None:
+        """A client left that waited: its arbiter need not keep a place for this node, or a claim."""
+        if self._asking[key] == 1 and key not in self._kept and arbiter != self._roster.own:
+            self._tell(arbiter, (GivenUp(key, failed=False),), ())
+
+    def _waited_in_vain(self, key: ClaimKey, beyond_bytes: int) -> None:
+        self._waited[key, beyond_bytes] = self._clock() + _WAITED_S
+        if len(self._waited) > _WAITED_MAX:
+            del self._waited[next(iter(self._waited))]
+
+    def _look(self) -> None:
+        """Look how far each content is, and tell the arbiters what there is to tell."""
+        told: dict[NodeName, list[tuple[_Kept, News]]] = {}
+        for kept in [*self._kept.values()]:
+            if not kept.telling and (news := self._news(kept)) is not None:
+                told.setdefault(kept.arbiter, []).append((kept, news))
+        for arbiter, those in told.items():
+            for start in range(0, len(those), NEWS_MAX):
+                part = those[start : start + NEWS_MAX]
+                self._tell(arbiter, tuple(news for _, news in part), tuple(kept for kept, _ in part))
+
+    def _news(self, kept: _Kept) -> News | None:
+        """What there is to tell of a claim."""
+        now_s, digest = self._clock(), kept.key.digest
+        if self._store.holds(digest):
+            del self._kept[kept.key]
+            return Completed(kept.key)
+        growing = self._store.growing(digest)
+        available_bytes = kept.told_bytes if growing is None else growing.available_bytes
+        if growing is not None or self._store.receiving(digest):
+            kept.missing_s = None
+        elif kept.used_s is not None:
+            kept.missing_s = now_s if kept.missing_s is None else kept.missing_s
+            if now_s >= kept.missing_s + _GONE_S:
+                del self._kept[kept.key]
+                if not kept.lost:
+                    self._metrics.claim("lost", _scope(kept.key))
+                return GivenUp(kept.key, failed=True)
+        started = available_bytes > 0 and not kept.told_bytes
+        if not started and now_s < kept.told_s + RENEW_S:
+            return None
+        kept.told_s, kept.told_bytes = now_s, max(kept.told_bytes, available_bytes)
+        kept.arbiter = self._arbiter(kept.key, set()) or kept.arbiter  # the one that others ask by now
+        return Renewed(kept.key, kept.told_bytes)
+
+    def _end(self, kept: _Kept, news: News) -> None:
+        del self._kept[kept.key]
+        self._tell(kept.arbiter, (news,), (kept,))
+
+    def _tell(self, arbiter: NodeName, news: tuple[News, ...], kept: Iterable[_Kept]) -> None:
+        """Tell an arbiter in the background."""
+        task = asyncio.create_task(self._send(arbiter, news, tuple(kept)), name="news of claims")
+        self._telling.add(task)
+        task.add_done_callback(self._telling.discard)
+
+    async def _send(self, arbiter: NodeName, news: tuple[News, ...], kept: tuple[_Kept, ...]) -> None:
+        for one in kept:
+            one.telling = True
+        silent: set[NodeName] = set()
+        try:
+            reply = await self._call(arbiter, ClaimCall(node=self._roster.own, news=news))
+            while reply is None and kept:  # another one decides now: it takes the claim from who has it
+                silent.add(arbiter)
+                next_one = self._arbiter(kept[0].key, silent)
+                if next_one is None:
+                    return
+                arbiter = next_one
+                reply = await self._call(arbiter, ClaimCall(node=self._roster.own, news=news))
+        finally:
+            for one in kept:
+                one.telling = False
+        if reply is None:
+            return
+        for one, is_kept in zip(kept, reply.kept, strict=False):
+            one.arbiter = arbiter
+            if one.lost is is_kept and self._kept.get(one.key) is one:
+                one.lost = not is_kept
+                if one.lost:
+                    self._metrics.claim("lost", _scope(one.key))
+
+
+def _scope(key: ClaimKey) -> str:
+    return "cluster" if key.cluster else "zone"
+
+
+def _waited_label(outcome: Outcome) -> str:
+    """The label of a wait in the metrics."""
+    known = (Outcome.FOLLOWED, Outcome.GRANTED)
+    return outcome.value if outcome in known else Outcome.TIMEOUT.value
+
+
+async def _first_of(event: asyncio.Event, at_most_s: float) -> None:
+    """Wait for the event, but not longer."""
+    try:
+        async with asyncio.timeout(at_most_s):
+            await event.wait()
+    except TimeoutError:
+        pass

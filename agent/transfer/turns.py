@@ -1,0 +1,110 @@
+"""One pull's question whose turn it is to fetch from the registry. Executes `AskClaim`."""
+
+import asyncio
+from collections.abc import Callable
+from functools import partial
+from typing import Protocol
+
+from agent.config import ColdStartSettings
+from agent.holders.claimant import Answer, Outcome
+from agent.holders.claims import ClaimKey, Held
+from agent.oci.reference import Addressed
+from agent.pull.events import AskClaim, ClaimAnswered, Turn
+from agent.transfer.attempts import Attempts, Report
+from topology.placement import NodeName
+from topology.ranking import Ranked
+
+
+class Claims(Protocol):
+    """Asks for claims, and keeps them. See `Claimant`, whose methods these are."""
+
+    settings: ColdStartSettings
+
+    def key_of(self, target: Addressed) -> ClaimKey:
+        """The claim that is about this content under this name."""
+        ...
+
+    def has(self, key: ClaimKey) -> bool:
+        """Whether this node's containerd is on its way to the registry for it."""
+        ...
+
+    async def ask(
+        self, key: ClaimKey, *, beyond_bytes: int, wait_s: float, despite: NodeName | None = None
+    ) -> Answer:
+        """Ask for a claim, and wait. If it is granted, call `use` or `give_back` once."""
+        ...
+
+    def use(self, key: ClaimKey) -> None:
+        """The client is sent to the registry with this claim."""
+        ...
+
+    def give_back(self, key: ClaimKey) -> None:
+        """The client left, or got the content from elsewhere."""
+        ...
+
+
+class OwnTurn:
+    """Whether it is this node's turn to fetch ``target``, for one pull. `close` it at the end.
+
+    ``attempts``: run the question. ``rank``: whom of those that have it this pull may fetch from, in order.
+    ``report``: gets `ClaimAnswered`.
+    """
+
+    def __init__(
+        self,
+        claimant: Claims,
+        target: Addressed,
+        *,
+        attempts: Attempts,
+        rank: Callable[[Held], tuple[Ranked, ...]],
+        report: Report,
+    ) -> None:
+        self._claimant = claimant
+        self._key = claimant.key_of(target)
+        self._attempts = attempts
+        self._rank = rank
+        self._report = report
+        self._question: asyncio.Task[None] | None = None
+        self._granted = False
+        self.followed = False  # another node's turn led to a holder
+
+    @property
+    def begun(self) -> bool:
+        """Whether this node's containerd was sent to the registry for it, and is still fetching."""
+        return self._claimant.has(self._key)
+
+    def ask(self, command: AskClaim, position: int) -> None:
+        """Ask. ``position``: the byte of the content that the client needs next."""
+        self._question = self._attempts.run(partial(self._ask, command, position))
+
+    def delivering(self) -> None:
+        """A holder gives the content: there is nothing to ask for any more."""
+        if self._question is not None:
+            self._question.cancel()
+            self._question = None
+        if self._granted:
+            self._granted = False
+            self._claimant.give_back(self._key)
+
+    def to_the_registry(self) -> None:
+        """The client is sent to the registry."""
+        if self._granted:
+            self._granted = False
+            self._claimant.use(self._key)
+
+    def close(self) -> None:
+        """The pull ends."""
+        self.delivering()
+
+    async def _ask(self, command: AskClaim, position: int) -> None:
+        answer = await self._claimant.ask(
+            self._key, beyond_bytes=position, wait_s=command.wait_s, despite=command.despite
+        )
+        holders: tuple[Ranked, ...] = ()
+        turn, complete = Turn.NOBODYS, False
+        if answer.held is not None:
+            turn, holders, complete = Turn.OTHER, self._rank(answer.held), answer.held.complete
+            self.followed = True
+        elif answer.outcome is Outcome.GRANTED:
+            turn, self._granted = Turn.OWN, True
+        self._report(ClaimAnswered(turn=turn, holders=holders, complete=complete))

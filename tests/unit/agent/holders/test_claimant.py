@@ -1,0 +1,392 @@
+"""Nodes of a zone that claim, wait and fetch, in virtual time: what it costs, and what each fault costs."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from agent.holders.claimant import Outcome
+from agent.holders.claims import ClaimKey
+from agent.holders.wire import Question
+from tests.unit.agent.holders.claimnet import CONTENT, WAIT_S, ClaimNet, Pulling
+from tests.unit.twins import loop_clock, run_in_virtual_time, sha256
+
+NAMES = tuple(f"n{number}" for number in range(6))
+KEY = ClaimKey(CONTENT)
+SLACK_S = 2.5  # an arbiter that hangs is noticed so late
+
+
+async def ended(pulls: list[Pulling], at_most_s: float = 120.0) -> None:
+    async with asyncio.timeout(at_most_s):
+        await asyncio.gather(*(pull.ends.wait() for pull in pulls))
+
+
+def others(*names: str) -> tuple[str, ...]:
+    return tuple(name for name in NAMES if name not in names)
+
+
+def run(scene: Callable[[ClaimNet], Coroutine[Any, Any, None]], **options: Any) -> None:
+    async def play() -> None:
+        async with ClaimNet(NAMES, **options) as net:
+            await scene(net)
+
+    run_in_virtual_time(play())
+
+
+def test_registry_is_asked_once_for_all_nodes_of_a_zone() -> None:
+    async def scene(net: ClaimNet) -> None:
+        pulls = [net.pull(name, CONTENT) for name in NAMES]
+        await ended(pulls)
+        assert {pull.ended for pull in pulls} == {"whole"}
+        assert len(net.requests[CONTENT]) == 1
+        assert max(pull.waited_s for pull in pulls) < 0.3, "they are told of the first bytes"
+
+    run(scene)
+
+
+def test_different_contents_are_fetched_by_different_nodes_at_once() -> None:
+    async def scene(net: ClaimNet) -> None:
+        contents = [sha256(number) for number in range(12)]
+        pulls = [
+            net.pull(name, contents[(place + turn) % 12])
+            for turn in range(12)
+            for place, name in enumerate(NAMES)
+        ]
+        await ended(pulls)
+        assert [len(net.requests[content]) for content in contents] == [1] * 12
+        assert len({net.requests[content][0] for content in contents}) > 2
+
+    run(scene)
+
+
+def test_who_comes_later_follows_at_once_and_who_comes_last_is_told_who_has_it() -> None:
+    async def scene(net: ClaimNet) -> None:
+        first = net.pull("n0", CONTENT)
+        await asyncio.sleep(0.5)
+        second = net.pull("n1", CONTENT)
+        await ended([first, second])
+        third = net.pull("n2", CONTENT)
+        await ended([third])
+        assert second.waited_s + third.waited_s < 0.1
+        assert net.requests[CONTENT] == ["n0"]
+
+    run(scene)
+
+
+def test_lone_node_waits_not_at_all() -> None:
+    async def scene() -> None:
+        async with ClaimNet(["n0"]) as net:
+            answer = await net.node("n0").claimant.ask(KEY, beyond_bytes=0, wait_s=WAIT_S)
+            assert answer.outcome is Outcome.ALONE
+
+    async def timed() -> float:
+        began_s = loop_clock()
+        await scene()
+        return loop_clock() - began_s
+
+    assert run_in_virtual_time(timed()) == 0.0
+
+
+def test_node_whose_peers_all_failed_a_moment_ago_waits_not_at_all() -> None:
+    async def scene(net: ClaimNet) -> None:
+        for name in others("n0"):
+            net.kill(name)
+        await net.node("n0").asker.ask_everyone(Question(digests=(CONTENT,)), lambda *_: False)
+        pull = net.pull("n0", CONTENT)
+        await ended([pull])
+        assert pull.waited_s == 0.0
+
+    run(scene)
+
+
+def test_node_that_is_cut_off_from_all_others_waits_for_a_moment_once() -> None:
+    async def scene(net: ClaimNet) -> None:
+        net.split_off("n0")
+        first = net.pull("n0", CONTENT)
+        await ended([first])
+        assert first.waited_s <= 3 * (2.0 + 0.6)
+
+    run(scene)
+
+
+def test_killed_claimer_is_replaced_by_one_node() -> None:
+    async def scene(net: ClaimNet) -> None:
+        pulls = [net.pull(name, CONTENT) for name in NAMES]
+        await asyncio.sleep(0.5)
+        (claimer,) = net.requests[CONTENT]
+        net.kill(claimer)
+        rest = [pull for pull, name in zip(pulls, NAMES, strict=True) if name != claimer]
+        await ended(rest)
+        assert {pull.ended for pull in rest} == {"whole"}
+        assert len(net.requests[CONTENT]) == 2
+        assert max(pull.waited_s for pull in rest) < 3.0
+
+    run(scene)
+
+
+def test_frozen_claimer_is_replaced_when_its_lease_is_over() -> None:
+    async def scene(net: ClaimNet) -> None:
+        net.registry_s = 2.0  # frozen before its first bytes
+        pulls = [net.pull(name, CONTENT) for name in NAMES]
+        await asyncio.sleep(0.5)
+        (claimer,) = net.requests[CONTENT]
+        net.freeze(claimer)
+        net.registry_s = 0.05
+        rest = [pull for pull, name in zip(pulls, NAMES, strict=True) if name != claimer]
+        await ended(rest)
+        assert len(net.requests[CONTENT]) == 2
+        assert max(pull.waited_s for pull in rest) < 6.0
+
+    run(scene)
+
+
+def test_claimer_that_the_registry_refuses_is_replaced_at_once() -> None:
+    async def scene(net: ClaimNet) -> None:
+        for name in NAMES[:3]:
+            net.node(name).refused = True
+        pulls = [net.pull(name, CONTENT) for name in NAMES]
+        await ended(pulls)
+        assert Counter(pull.ended for pull in pulls)["whole"] >= 3
+        assert len(net.requests[CONTENT]) <= 4
+        assert max(pull.waited_s for pull in pulls) < 3.0
+
+    run(scene)
+
+
+def test_content_that_no_registry_has_is_asked_for_by_one_node_after_the_other() -> None:
+    """Nobody waits for ever, and the registry, which may be refusing too many requests, gets them in turn."""
+
+    async def scene(net: ClaimNet) -> None:
+        for node in net.nodes.values():
+            node.refused = True
+        pulls = [net.pull(name, CONTENT) for name in NAMES]
+        await ended(pulls)
+        assert {pull.ended for pull in pulls} == {"refused"}
+        assert max(pull.waited_s for pull in pulls) < len(NAMES) * 0.6
+
+    run(scene)
+
+
+def test_claimer_that_lies_costs_the_others_a_bounded_time() -> None:
+    async def scene(net: ClaimNet) -> None:
+        net.node("n0").lies = True
+        net.pull("n0", CONTENT)
+        await asyncio.sleep(0.1)
+        rest = [net.pull(name, CONTENT) for name in others("n0")]
+        await ended(rest)
+        assert {pull.ended for pull in rest} == {"whole"}
+        assert len(net.requests[CONTENT]) == 1
+        assert max(pull.waited_s for pull in rest) < 10.0
+
+    run(scene)
+
+
+def test_killed_arbiter_costs_no_fetch_as_long_as_the_claimer_lives() -> None:
+    async def scene(net: ClaimNet) -> None:
+        net.registry_s = 1.0
+        arbiter = net.arbiter_of(CONTENT)
+        pulls = [net.pull(name, CONTENT) for name in others(arbiter)]
+        await asyncio.sleep(0.5)
+        net.kill(arbiter)
+        await ended(pulls)
+        assert {pull.ended for pull in pulls} == {"whole"}
+        assert len(net.requests[CONTENT]) == 1
+
+    run(scene)
+
+
+def test_frozen_arbiter_is_replaced_by_the_next_one() -> None:
+    async def scene(net: ClaimNet) -> None:
+        arbiter = net.arbiter_of(CONTENT)
+        net.freeze(arbiter)
+        pulls = [net.pull(name, CONTENT) for name in others(arbiter)]
+        await ended(pulls)
+        assert len(net.requests[CONTENT]) == 1
+        assert max(pull.waited_s for pull in pulls) < 4.0
+
+    run(scene)
+
+
+def test_zone_that_splits_has_two_claimers_and_nothing_breaks() -> None:
+    async def scene(net: ClaimNet) -> None:
+        pulls = [net.pull(name, CONTENT) for name in NAMES]
+        await asyncio.sleep(0.3)
+        net.split_off(*NAMES[:3])
+        await ended(pulls)
+        assert {pull.ended for pull in pulls} == {"whole"}
+        assert len(net.requests[CONTENT]) <= 3
+
+    run(scene)
+
+
+def test_client_that_leaves_while_it_waits_gives_its_place_back_at_once() -> None:
+    async def scene(net: ClaimNet) -> None:
+        net.registry_s = 1.0
+        arbiter = net.arbiter_of(CONTENT)
+        claimer, leaver, other = others(arbiter)[:3]
+        net.pull(claimer, CONTENT)
+        await asyncio.sleep(0.1)
+        store = net.node(leaver).store
+        store.writing[CONTENT] = True
+        leaving = asyncio.create_task(net.node(leaver).claimant.ask(KEY, beyond_bytes=0, wait_s=WAIT_S))
+        await asyncio.sleep(0.1)
+        book = net.node(arbiter).desk.book
+        assert book.waiting == 1
+        leaving.cancel()
+        await asyncio.sleep(0.01)
+        assert book.waiting == 0
+        net.kill(claimer)
+        stays = net.pull(other, CONTENT)
+        await ended([stays])
+        assert net.requests[CONTENT] == [claimer, other]
+
+    run(scene)
+
+
+def test_client_that_leaves_with_a_claim_gives_it_back_at_once() -> None:
+    async def scene(net: ClaimNet) -> None:
+        claimant = net.node("n0").claimant
+        net.node("n0").store.writing[CONTENT] = True
+        answer = await claimant.ask(KEY, beyond_bytes=0, wait_s=WAIT_S)
+        assert answer.outcome is Outcome.GRANTED
+        assert [*claimant.held] == [KEY]
+        claimant.give_back(KEY)
+        pull = net.pull("n1", CONTENT)
+        await ended([pull])
+        assert pull.waited_s < 0.1
+        assert not claimant.held
+
+    run(scene)
+
+
+def test_node_that_can_not_see_what_it_fetches_takes_no_claim() -> None:
+    async def scene(net: ClaimNet) -> None:
+        answer = await net.node("n0").claimant.ask(KEY, beyond_bytes=0, wait_s=WAIT_S)
+        assert answer.outcome is Outcome.REFUSED
+        pull = net.pull("n1", CONTENT)
+        await asyncio.sleep(0.01)
+        answer = await net.node("n0").claimant.ask(KEY, beyond_bytes=0, wait_s=WAIT_S)
+        assert answer.outcome is Outcome.FOLLOWED
+        await ended([pull])
+
+    run(scene)
+
+
+def test_who_waited_in_vain_does_not_wait_for_the_same_bytes_again() -> None:
+    async def scene(net: ClaimNet) -> None:
+        net.pull("n0", CONTENT)
+        await asyncio.sleep(0.2)
+        net.registry_s = 3.0
+        claimant = net.node("n1").claimant
+        began_s = loop_clock()
+        first = await claimant.ask(KEY, beyond_bytes=9000, wait_s=2.0)
+        again_s = loop_clock()
+        second = await claimant.ask(KEY, beyond_bytes=9000, wait_s=2.0)
+        assert (first.outcome, second.outcome) == (Outcome.TIMEOUT, Outcome.TIMEOUT)
+        assert again_s - began_s >= 2.0
+        assert loop_clock() - again_s < 0.1
+
+    run(scene)
+
+
+def test_claims_and_waits_leave_nothing_behind() -> None:
+    async def scene(net: ClaimNet) -> None:
+        pulls = [net.pull(name, CONTENT) for name in NAMES]
+        await ended(pulls)
+        await asyncio.sleep(40.0)
+        for node in net.nodes.values():
+            assert not node.claimant.held
+            assert not node.claimant.waiting
+            assert len(node.desk.book) == 0
+
+    run(scene)
+
+
+@st.composite
+def schedules(draw: st.DrawFn, *, splits: bool) -> list[tuple[float, str, str]]:
+    """Faults: when, what, and to whom. One node stays sound."""
+    kinds = ["kill", "freeze", "thaw", "refuse"] + (["split", "heal"] if splits else [])
+    fault = st.tuples(
+        st.sampled_from((0.0, 0.02, 0.2, 0.5, 1.1, 2.5, 4.0)),
+        st.sampled_from(kinds),
+        st.sampled_from(NAMES[1:]),
+    )
+    return draw(st.lists(fault, max_size=6))
+
+
+async def play(net: ClaimNet, faults: list[tuple[float, str, str]], liar: str | None) -> list[Pulling]:
+    if liar is not None:
+        net.node(liar).lies = True
+    pulls = {name: net.pull(name, CONTENT) for name in reversed(NAMES)}
+    for after_s, kind, name in faults:
+        await asyncio.sleep(after_s)
+        node = net.node(name)
+        match kind:
+            case "kill":
+                net.kill(name)
+            case "freeze":
+                net.freeze(name)
+            case "thaw":
+                net.thaw(name)
+            case "refuse":
+                node.refused = True
+            case "split":
+                net.split |= {node.name}
+            case "heal":
+                net.split = frozenset()
+    alive = [pull for name, pull in pulls.items() if net.node(name).runs and not net.node(name).lies]
+    await ended(alive)
+    return alive
+
+
+@settings(max_examples=40)
+@given(
+    faults=schedules(splits=False),
+    liar=st.none() | st.sampled_from(NAMES[1:]),
+    registry_s=st.sampled_from((0.02, 0.3)),
+)
+def test_every_waiter_ends_within_its_bound_and_each_death_costs_one_fetch(
+    faults: list[tuple[float, str, str]], liar: str | None, registry_s: float
+) -> None:
+    async def scene(net: ClaimNet) -> None:
+        alive = await play(net, faults, liar)
+        assert max(pull.waited_s for pull in alive) <= WAIT_S + SLACK_S
+        deaths = {(kind, name) for _, kind, name in faults if kind != "thaw"}
+        allowed = 1 + len(deaths) + (liar is not None)
+        assert len(net.requests.get(CONTENT, ())) <= allowed
+
+    run(scene, registry_s=registry_s)
+
+
+@settings(max_examples=40)
+@given(
+    faults=schedules(splits=True),
+    lost=st.lists(st.booleans(), min_size=1, max_size=20),
+    registry_s=st.sampled_from((0.02, 0.3)),
+)
+def test_every_waiter_ends_within_its_bound_whatever_the_network_does(
+    faults: list[tuple[float, str, str]], lost: list[bool], registry_s: float
+) -> None:
+    losses = iter(lost)
+
+    async def scene(net: ClaimNet) -> None:
+        alive = await play(net, faults, None)
+        assert max(pull.waited_s for pull in alive) <= WAIT_S + SLACK_S
+        for name, node in net.nodes.items():
+            assert sum(pull.asked_registry for pull in node.pulls) <= 3, f"{name} asks again and again"
+
+    run(scene, registry_s=registry_s, loses=lambda: next(losses, False))
+
+
+@pytest.mark.parametrize("registry_s", [0.0, 0.05, 2.0])
+def test_slow_registries_are_asked_once_all_the_same(registry_s: float) -> None:
+    async def scene(net: ClaimNet) -> None:
+        pulls = [net.pull(name, CONTENT) for name in NAMES]
+        await ended(pulls)
+        assert len(net.requests[CONTENT]) == 1
+
+    run(scene, registry_s=registry_s)

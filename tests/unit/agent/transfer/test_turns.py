@@ -1,0 +1,165 @@
+"""One pull's question whose turn it is: what is granted is used once, or given back."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import pytest
+
+from agent.config import ColdStartSettings
+from agent.holders.claimant import Answer, Outcome
+from agent.holders.claims import ClaimKey, Held
+from agent.members.roster import Roster
+from agent.observe.metrics import Metrics
+from agent.oci.reference import Addressed, Kind, Repository
+from agent.oci.registry import Registry
+from agent.pull.events import AskClaim, ClaimAnswered, Event, Turn
+from agent.transfer.answers import FetchRequest
+from agent.transfer.attempts import Attempts, Crashed
+from agent.transfer.peers import PeerBody
+from agent.transfer.turns import OwnTurn
+from tests.unit.twins import loop_clock, make_policy, node, placed, run_in_virtual_time, sha256
+from topology.placement import NodeName, Tier
+from topology.ranking import Ranked
+
+TARGET = Addressed(
+    registry=Registry("registry.test"), repository=Repository("app"), kind=Kind.BLOB, digest=sha256("blob")
+)
+A = Ranked(node=node("a"), tier=Tier.ZONE, rank=1)
+ASK = AskClaim(offset=5, wait_s=20.0)
+
+
+@dataclass
+class Arbiter:
+    """Gives one answer, after a while. Records what it was asked, and what became of the claim."""
+
+    answer: Answer
+    after_s: float = 1.0
+    settings: ColdStartSettings = field(default_factory=ColdStartSettings)
+    asked: list[tuple[int, float, NodeName | None]] = field(default_factory=list)
+    said: list[str] = field(default_factory=list)
+
+    def key_of(self, target: Addressed) -> ClaimKey:
+        return ClaimKey(target.digest)
+
+    def has(self, key: ClaimKey) -> bool:
+        return "used" in self.said
+
+    async def ask(
+        self, key: ClaimKey, *, beyond_bytes: int, wait_s: float, despite: NodeName | None = None
+    ) -> Answer:
+        self.asked.append((beyond_bytes, wait_s, despite))
+        try:
+            await asyncio.sleep(self.after_s)
+        except asyncio.CancelledError:
+            self.said.append("left")
+            raise
+        return self.answer
+
+    def use(self, key: ClaimKey) -> None:
+        self.said.append("used")
+
+    def give_back(self, key: ClaimKey) -> None:
+        self.said.append("given back")
+
+
+async def never(_: Ranked, __: FetchRequest) -> PeerBody:
+    raise AssertionError("nothing is fetched here")
+
+
+@asynccontextmanager
+async def turn_of(arbiter: Arbiter) -> AsyncIterator[tuple[OwnTurn, "asyncio.Queue[Event | Crashed]"]]:
+    events: asyncio.Queue[Event | Crashed] = asyncio.Queue()
+    attempts = Attempts(
+        fetch=never,
+        report=events.put_nowait,
+        policy=make_policy(),
+        snapshot=lambda: Roster(own=node("own"), placement=placed("r", "z")).snapshot,
+        metrics=Metrics(),
+        clock=loop_clock,
+    )
+    turn = OwnTurn(
+        arbiter,
+        TARGET,
+        attempts=attempts,
+        rank=lambda held: tuple(A for source in held.sources if source == A.node),
+        report=events.put_nowait,
+    )
+    yield turn, events
+    turn.close()
+    await attempts.close()
+
+
+GRANTED = Answer(outcome=Outcome.GRANTED)
+
+
+def test_own_turn_is_used_when_the_client_goes_to_the_registry() -> None:
+    async def scene() -> None:
+        arbiter = Arbiter(GRANTED)
+        async with turn_of(arbiter) as (turn, events):
+            turn.ask(ASK, 17)
+            assert await events.get() == ClaimAnswered(turn=Turn.OWN)
+            turn.to_the_registry()
+            turn.to_the_registry()
+            assert turn.begun
+        assert arbiter.asked == [(17, 20.0, None)]
+        assert arbiter.said == ["used"]
+
+    run_in_virtual_time(scene())
+
+
+@pytest.mark.parametrize("delivers", [True, False])
+def test_own_turn_that_is_of_no_use_is_given_back_once(*, delivers: bool) -> None:
+    async def scene() -> None:
+        arbiter = Arbiter(GRANTED)
+        async with turn_of(arbiter) as (turn, events):
+            turn.ask(ASK, 0)
+            await events.get()
+            if delivers:
+                turn.delivering()
+        assert arbiter.said == ["given back"]
+
+    run_in_virtual_time(scene())
+
+
+@pytest.mark.parametrize("delivers", [True, False])
+def test_question_that_is_of_no_use_any_more_ends(*, delivers: bool) -> None:
+    async def scene() -> None:
+        arbiter = Arbiter(GRANTED)
+        async with turn_of(arbiter) as (turn, events):
+            turn.ask(ASK, 0)
+            await asyncio.sleep(0.5)
+            if delivers:
+                turn.delivering()
+        assert arbiter.said == ["left"]
+        assert events.empty()
+
+    run_in_virtual_time(scene())
+
+
+@pytest.mark.parametrize("complete", [True, False])
+def test_turn_of_another_node_leads_to_whom_this_pull_may_fetch_from(*, complete: bool) -> None:
+    async def scene() -> None:
+        held = Held((node("shunned"), A.node), 9, complete)
+        arbiter = Arbiter(Answer(outcome=Outcome.FOLLOWED, held=held))
+        async with turn_of(arbiter) as (turn, events):
+            turn.ask(ASK, 0)
+            assert await events.get() == ClaimAnswered(turn=Turn.OTHER, holders=(A,), complete=complete)
+            assert turn.followed
+        assert arbiter.said == []
+
+    run_in_virtual_time(scene())
+
+
+@pytest.mark.parametrize("outcome", [Outcome.TIMEOUT, Outcome.ALONE, Outcome.REFUSED])
+def test_all_else_is_nobodys_turn(outcome: Outcome) -> None:
+    async def scene() -> None:
+        arbiter = Arbiter(Answer(outcome=outcome))
+        async with turn_of(arbiter) as (turn, events):
+            turn.ask(ASK, 0)
+            assert await events.get() == ClaimAnswered(turn=Turn.NOBODYS)
+            turn.to_the_registry()
+        assert arbiter.said == []
+
+    run_in_virtual_time(scene())
