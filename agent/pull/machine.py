@@ -128,6 +128,11 @@ class Pull:
             return self._candidates.best(lambda other: not is_in_flight(other))
         return self._candidates.best(self._following.may_replace)
 
+    @property
+    def _has_begun(self) -> bool:
+        """Whether the client has the beginning of the content, from this pull or from an earlier one."""
+        return self._offset > 0 or self.limits.stubborn_s > 0
+
     def start(self, now_s: float) -> Commands:
         """The first commands."""
         self._stretch = Stretch(began_s=now_s, deadline_s=now_s + self.limits.deadline_s)
@@ -165,7 +170,7 @@ class Pull:
             self._wait_for(holder, event.wait_s, now_s)
         if failure is Failure.SHARED:
             self._go_to_others(holder, event.instead)
-        if failure is Failure.STARVED and self._following.not_ahead(holder, begun=bool(self._offset)):
+        if failure is Failure.STARVED and self._following.not_ahead(holder, begun=self._has_begun):
             self._budget += 1
             self._candidates.first([holder])
         if failure is Failure.WITHHELD:

@@ -224,7 +224,7 @@ class Cluster:
                 self._spent.add(node)
             return
         if failure is Failure.STARVED:
-            if second_chance or self.offset:
+            if second_chance or self.offset or self.limits.stubborn_s:
                 self._spent.add(node)
                 return
             self._not_ahead.append(node)

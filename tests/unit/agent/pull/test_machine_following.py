@@ -134,6 +134,12 @@ def test_one_that_is_not_ahead_yet_is_asked_again_three_times() -> None:
     assert went == [N1, N1, N1, C]
 
 
+def test_one_that_is_not_ahead_of_a_client_that_resumes_is_not_asked_again() -> None:
+    pull = started(replace(LIMITS, stubborn_s=0.5))
+    pull.on(found(N1, C, exhaustive=True), 0.0)
+    assert asked(pull, failed(1, Failure.STARVED)) == C
+
+
 def test_one_in_flight_may_wait_before_it_answers_so_it_is_not_avoided_as_soon_as_others() -> None:
     play(
         started(),
