@@ -556,7 +556,7 @@ class RunningPull:
                     self._puller.index.forget(self.digest, command.node)
                 case AskClaim():
                     assert self._turn is not None, "the limits say that nobody is asked"
-                    self._turn.ask(command, self._position(command.offset))
+                    self._turn.ask(command, self._position)
                 case Deliver():
                     self._policy.regard.fetching(command.holder.node, +1)
                     self._outcome = command
@@ -627,12 +627,6 @@ class RunningPull:
         if asked is None or asked.first is None or (stop := self._piece_stop(asked.first)) is None:
             return self._wanted
         return replace(self._wanted, range_spec=replace(asked, last=stop - 1))
-
-    def _position(self, offset: int) -> int:
-        """The byte of the content that the client needs next, when it has so many bytes of the body."""
-        spec = self._wanted.range_spec
-        asked = 0 if spec is None or spec.first is None else spec.first
-        return self._begins + offset if offset else asked
 
     def _piece_stop(self, position: int) -> int | None:
         return None if self._pieces is None else self._pieces.piece_stop(position)
