@@ -608,13 +608,19 @@ class RunningPull:
         self._events.put_nowait(Found(holders=ranked, exhaustive=holders.exhaustive))
 
     def _candidates(self, holders: Holders) -> tuple[Ranked, ...]:
-        puller, position = self._puller, self._position(self.offset)
+        puller, position = self._puller, self._position
         # One that is not ahead may be waiting for what this node has, and would be asked in vain.
         ahead = (each for each in holders.in_flight if each.available_bytes > position)
         in_flight = {each.node: each.percent for each in ahead} if self._wanted.follow else {}
         return self._policy.candidates(
             self.digest, holders.nodes, puller.roster.snapshot, puller.clock(), in_flight=in_flight
         )
+
+    @property
+    def _position(self) -> int:
+        """The byte of the content that is needed next, as far as it is known."""
+        asked = self._wanted.range_spec
+        return self.offset + (self._begins or (0 if asked is None else asked.first or 0))
 
     def _wanted_from(self, offset: int) -> FetchRequest:
         """What is left to fetch, or the next piece of it. Once the client has the head, it fits that."""
