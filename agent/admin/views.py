@@ -155,6 +155,7 @@ def transfers_view(puller: Puller, traffic: Traffic, moment: Moment) -> Transfer
                 received_bytes=pull.offset,
                 length_bytes=pull.length,
                 resumes=pull.resumes,
+                in_flight=None if pull.holder is None else pull.holder.condition.in_flight,
             )
             for pull in puller.running
         ),

@@ -13,6 +13,7 @@ _NAMES = (
     "unconfigure",
     "topology",
     "explain",
+    "claims",
     "probe",
     "verify",
     "doctor",

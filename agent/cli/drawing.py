@@ -18,6 +18,7 @@ from rich.text import Text
 from rich.tree import Tree
 
 from agent.cli.formats import age, count, ms, or_far, plain_ms, size, zone_name
+from agent.documents.claims import ClaimsDocument, DecidedClaimEntry
 from agent.documents.explain import ExplainDocument, PeerReasonEntry
 from agent.documents.requests import TagEntry
 from agent.documents.topology import NodeEntry, TopologyDocument
@@ -145,6 +146,62 @@ def print_explanation(explanation: ExplainDocument) -> None:
         console.print(Text(f"  … and {len(more)} more (--json)", style="dim"))
     if explanation.content:
         console.print(_content(explanation))
+
+
+def print_claims(claims: ClaimsDocument) -> None:
+    """What this node fetches for others, what it waits for, and on what it decides."""
+    console = make_console()
+    if claims.mode == "off":
+        console.print(Text(f"node {claims.node} takes no claims (cold_start.mode: off)"))
+        return
+    console.print(Text(f"as node {claims.node} knows it, with cold_start.scope: {claims.scope}"))
+    if claims.followers:
+        console.print(Text(f"it passes on {claims.followers} bodies of what still arrives here"))
+    if not (claims.held or claims.awaited or claims.decided):
+        console.print(Text("no claims now: nothing is being fetched that nobody has", style="dim"))
+    rows = [(held.digest, held.scope, size(held.received_bytes), age(held.age_s)) for held in claims.held]
+    _print_table(
+        console, "it fetches from the registry for others:", ("content", "for the", "has", "since"), rows
+    )
+    rows = [(each.digest, each.scope, each.arbiter, age(each.age_s)) for each in claims.awaited]
+    _print_table(console, "it waits for:", ("content", "in the", "decided by", "since"), rows)
+    decided = [
+        (each.digest, each.scope, each.node, _progress(each), str(each.waiting)) for each in claims.decided
+    ]
+    headings = ("content", "for the", "fetched by", "has", "wait")
+    _print_table(console, "it decides who fetches:", headings, decided)
+    for each in claims.decided:
+        if each.ways:
+            ways = ", ".join(f"{way.source_zone} → {way.destination_zone}" for way in each.ways)
+            console.print(Text(f"{_short(each.digest)} travels {ways}"))
+
+
+def _progress(claim: DecidedClaimEntry) -> str:
+    if claim.complete:
+        return "all"
+    return size(claim.received_bytes) if claim.received_bytes else "nothing yet"
+
+
+def _print_table(
+    console: Console, title: str, headings: Sequence[str], rows: Sequence[tuple[str, ...]]
+) -> None:
+    """A table whose first column is a digest."""
+    if not rows:
+        return
+    console.print(Text(title))
+    table = _table(*headings, right=("has", "since", "wait"))
+    for digest, *cells in rows[:_SHOWN]:
+        _add_row(table, _short(digest), *cells)
+    console.print(table)
+    if more := rows[_SHOWN:]:
+        console.print(Text(f"  … and {len(more)} more (--json)", style="dim"))
+
+
+def _short(digest: str) -> str:
+    """The beginning of a digest. Its algorithm only if it is an unusual one."""
+    algorithm, _, whole = digest.rpartition(":")
+    digits = whole[:_DIGEST_DIGITS]
+    return digits if algorithm in ("", "sha256") else f"{algorithm}:{digits}"
 
 
 def _whose_word(tag: TagEntry) -> str:
@@ -318,12 +375,10 @@ def _holders(explanation: ExplainDocument) -> Table:
 def _content(explanation: ExplainDocument) -> Table:
     table = _table("content", "kind", "size", "from", "reason", right=("size",))
     for blob in explanation.content:
-        algorithm, _, whole = blob.digest.rpartition(":")
-        digits = whole[:_DIGEST_DIGITS]
         source = "this node" if blob.local else blob.choice
         _add_row(
             table,
-            digits if algorithm in ("", "sha256") else f"{algorithm}:{digits}",
+            _short(blob.digest),
             blob.kind,
             size(blob.size_bytes),
             Text(source, style="green") if source else Text("the registry", style="yellow"),
@@ -345,7 +400,13 @@ def _table(*headings: str, right: Sequence[str]) -> Table:
     table = Table()
     for heading in headings:
         justify: Literal["left", "right"] = "right" if heading in right else "left"
-        names = heading in ("holder", "from", "reason")  # of any length; the rest is short
+        names = heading in (
+            "holder",
+            "from",
+            "reason",
+            "fetched by",
+            "decided by",
+        )  # of any length; the rest is short
         table.add_column(heading, justify=justify, no_wrap=not names, overflow="fold")
     return table
 

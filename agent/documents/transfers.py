@@ -11,6 +11,7 @@ class DownloadEntry:
     """A body that this node fetches. ``node``: the peer that gives it now; None while none does.
 
     ``length_bytes``: 0 until a peer has announced it. ``resumes``: how often another peer went on with it.
+    ``in_flight``: how many per cent that peer had when it was chosen; None if it had all.
     """
 
     digest: str
@@ -18,6 +19,7 @@ class DownloadEntry:
     received_bytes: int = field(metadata=json_key("bytes"))
     length_bytes: int = field(metadata=json_key("length"))
     resumes: int
+    in_flight: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

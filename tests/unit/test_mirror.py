@@ -21,6 +21,7 @@ ELSEWHERE = {
     "agent/config/settings.py": "held against docs/configuration.md by agent/config/test_load.py",
     "agent/content/containerd/api_pb2.py": "generated",
     "agent/content/factory.py": "chooses the store; tests/server and tests/e2e start each",
+    "agent/documents/claims.py": "shapes; agent/documents/test_codec.py",
     "agent/documents/doctor.py": "shapes; agent/cli/test_doctor.py prints them",
     "agent/documents/explain.py": "shapes; agent/documents/test_codec.py",
     "agent/documents/flows.py": "shapes; agent/documents/test_codec.py",

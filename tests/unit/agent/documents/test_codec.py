@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.documents.api import ErrorDocument
+from agent.documents.claims import ClaimsDocument
 from agent.documents.codec import DocumentInvalid, decode, encode, encode_parts, json_key
 from agent.documents.explain import ExplainDocument
 from agent.documents.flows import FlowsDocument
@@ -22,6 +23,7 @@ from agent.documents.topology import LatencyDocument, TopologyDocument
 from agent.documents.transfers import CostsDocument, TransfersDocument
 
 DOCUMENTS: tuple[type[Any], ...] = (
+    ClaimsDocument,
     CostsDocument,
     ErrorDocument,
     ExplainDocument,
