@@ -33,8 +33,16 @@ class Ingest:
     def write(self, until: int | None = None) -> None:
         """Write on until so many bytes are there."""
         until = len(self.content) if until is None else until
-        self._data.write(self.content[self.written_bytes : until])
-        self.written_bytes = until
+        self.append(self.content[self.written_bytes : until])
+
+    def append(self, part: bytes) -> None:
+        """Write these bytes."""
+        self._data.write(part)
+        self.written_bytes += len(part)
+
+    def read(self) -> bytes:
+        """What is written."""
+        return (self._folder / "data").read_bytes()
 
     def commit(self) -> None:
         """The content is verified: it becomes a blob."""
