@@ -74,7 +74,7 @@ class CostLedger:
     """
 
     def __init__(self, prices: Prices) -> None:
-        self._prices = prices
+        self.prices = prices
         self._bytes: dict[tuple[str, str], int] = {}
         self._usd: dict[tuple[str, str], float] = {}
         self._saved_bytes = 0
@@ -84,7 +84,7 @@ class CostLedger:
         pair = _name(source), _name(destination)
         if pair not in self._bytes and len(self._bytes) >= _PAIRS_MAX:
             pair = "other", "other"
-        usd = self._prices.usd_per_gb(source, destination) * size_bytes / _GB
+        usd = self.prices.usd_per_gb(source, destination) * size_bytes / _GB
         self._bytes[pair] = self._bytes.get(pair, 0) + size_bytes
         self._usd[pair] = self._usd.get(pair, 0.0) + usd
         return Entry(source=pair[0], destination=pair[1], size_bytes=size_bytes, usd=usd)
@@ -100,7 +100,7 @@ class CostLedger:
         return self._savings(self._saved_bytes)
 
     def _savings(self, size_bytes: int) -> Savings:
-        return Savings(size_bytes=size_bytes, usd=self._prices.registry * size_bytes / _GB)
+        return Savings(size_bytes=size_bytes, usd=self.prices.registry * size_bytes / _GB)
 
     def entries(self) -> Iterable[Entry]:
         """The sums by pair of zones, most bytes first."""

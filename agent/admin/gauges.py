@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from agent.admin.claims import ClaimsView
 from agent.content.scrub import Scrubber
 from agent.content.store import ContentStore
 from agent.flows.book import FlowBook
@@ -28,6 +29,7 @@ class Gauges:
     regard: Regard
     measurer: Measurer
     traffic: Traffic
+    claims: ClaimsView
     book: FlowBook
     scrubber: Scrubber
     problems: Problems
@@ -46,6 +48,7 @@ class Gauges:
         metrics.connections(self.connections())
         metrics.scrub_paused(self.scrubber.paused)
         metrics.uploads(self.traffic.uploads, self.traffic.admission.left_bytes)
+        metrics.claims_open(**self.claims.numbers())
         metrics.followers(self.traffic.followers)
         self._read_topology()
         metrics.proof(connected=self.book.connected, proved=self.book.proved(now_s)[0])

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 from aiohttp import web
 
+from agent.admin.claims import ClaimsView
 from agent.admin.explain import Explainer
 from agent.admin.gauges import Gauges
 from agent.admin.readiness import Readiness
@@ -13,6 +14,7 @@ from agent.admin.views import costs_view, flows_view, latency_view, topology_vie
 from agent.content.scrub import Scrubber
 from agent.content.sharing import Sharing
 from agent.content.store import ContentStore
+from agent.documents.claims import ClaimsDocument
 from agent.documents.explain import ExplainDocument
 from agent.documents.flows import FlowsDocument
 from agent.documents.reach import ReachDocument
@@ -130,6 +132,15 @@ def traffic_routes(
         Route(path=CostsDocument.PATH, handler=costs),
         Route(path=RequestDocument.PATH, handler=requests, query=("limit",)),
     )
+
+
+def claims_routes(view: ClaimsView, clock: Clock) -> tuple[Route, ...]:
+    """Who fetches from the registry what nobody has."""
+
+    async def claims(_: web.BaseRequest) -> web.Response:
+        return await document_response(view.document(clock()))
+
+    return (Route(path=ClaimsDocument.PATH, handler=claims),)
 
 
 def flows_routes(book: FlowBook, clock: Clock) -> tuple[Route, ...]:

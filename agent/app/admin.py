@@ -5,9 +5,11 @@ from collections.abc import Mapping
 from functools import partial
 
 from agent.admin.access import Access
+from agent.admin.claims import ClaimsView
 from agent.admin.explain import Explainer
 from agent.admin.gauges import Gauges
 from agent.admin.routes import (
+    claims_routes,
     explain_routes,
     flows_routes,
     health_routes,
@@ -33,6 +35,13 @@ def make_admin(
 ) -> AdminServer:
     """The admin port. ``listeners``: whose connections are counted."""
     regard, readiness, clock = core.members.policy.regard, core.records.readiness, _now
+    claims = ClaimsView(
+        own=core.own,
+        settings=settings.cold_start,
+        claimant=outbound.claimant,
+        gateways=outbound.gateways,
+        traffic=core.records.traffic,
+    )
     gauges = Gauges(
         metrics=core.records.metrics,
         store=core.content.store,
@@ -40,6 +49,7 @@ def make_admin(
         regard=regard,
         measurer=outbound.measurer,
         traffic=core.records.traffic,
+        claims=claims,
         book=core.records.book,
         scrubber=core.content.scrubber,
         problems=core.records.problems,
@@ -75,6 +85,7 @@ def make_admin(
             *reach_routes(core.members.roster, outbound.reacher, clock),
             *registries_routes(core.own, core.content.store, core.content.offer.sharing, clock),
             *traffic_routes(outbound.puller, core.records.traffic, core.records.recent, clock),
+            *claims_routes(claims, clock),
             *flows_routes(core.records.book, clock),
             *scrub_routes(core.content.scrubber, clock),
         ],

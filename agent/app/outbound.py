@@ -8,7 +8,8 @@ from agent.app.core import Core
 from agent.config import Settings
 from agent.holders.asking import PeerAsker
 from agent.holders.claimant import Claimant
-from agent.holders.factory import make_claimant, make_index, make_tag_finder
+from agent.holders.factory import make_claimant, make_claims, make_gateways, make_index, make_tag_finder
+from agent.holders.gateways import Gateways
 from agent.holders.index import HolderIndex
 from agent.holders.standing import StandingChannels
 from agent.holders.tags import TagResolver
@@ -47,6 +48,7 @@ class Outbound:
     standing: StandingChannels
     index: HolderIndex
     claimant: Claimant | None
+    gateways: Gateways
     measurer: Measurer
     client: PeerClient
     puller: Puller
@@ -98,6 +100,8 @@ def make_outbound(settings: Settings, core: Core) -> Outbound:
         metrics=metrics,
     )
     index = make_index(settings, asker=asker, roster=roster, metrics=metrics)
+    prices = core.records.traffic.ledger.prices
+    gateways = make_gateways(settings, roster=roster, regard=policy.regard, prices=prices)
     claimant = make_claimant(
         settings,
         asker=asker,
@@ -106,6 +110,7 @@ def make_outbound(settings: Settings, core: Core) -> Outbound:
         store=core.content.store,
         authorities=core.content.filtering.authorities,
         metrics=metrics,
+        gateways=gateways,
     )
     client = PeerClient(dialer, stall_s=settings.pull.stall_s, authorities=core.content.filtering.authorities)
     relays = Relays(zero_copy=transfer.zero_copy)
@@ -131,6 +136,7 @@ def make_outbound(settings: Settings, core: Core) -> Outbound:
         ),
         index=index,
         claimant=claimant,
+        gateways=gateways,
         measurer=Measurer(
             roster=roster,
             regard=policy.regard,
@@ -154,7 +160,7 @@ def make_outbound(settings: Settings, core: Core) -> Outbound:
             checks=checks,
             lineages=Lineages(core.own),
             follows=settings.cold_start.claims,
-            claimant=claimant,
+            claimant=make_claims(settings, claimant, core.content.store),
         ),
         relays=relays,
         resolver=TagResolver(

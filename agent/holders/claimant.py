@@ -79,9 +79,27 @@ class Answer:
     held: Held | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OwnClaim:
+    """A claim that this node has, since when, and how much containerd had when its arbiter was told last."""
+
+    key: ClaimKey
+    received_bytes: int
+    since_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AwaitedClaim:
+    """What this node waits for, since when, and who decides."""
+
+    key: ClaimKey
+    arbiter: NodeName
+    since_s: float
+
+
 @dataclass(slots=True, kw_only=True, eq=False)
 class _Kept:
-    """A claim of this node. ``arbiter``: who decided.
+    """A claim of this node, since ``since_s``. ``arbiter``: who decided.
 
     ``pulls``: those that were told so, and have not ended. ``used_s``: since when containerd is on its way to
     the registry; None: it is not yet. ``told_s``, ``told_bytes``: what its arbiter was told last.
@@ -92,6 +110,7 @@ class _Kept:
 
     key: ClaimKey
     arbiter: NodeName
+    since_s: float
     told_s: float
     pulls: int = 1
     used_s: float | None = None
@@ -133,20 +152,27 @@ class Claimant:
         self._clock = clock
         self._kept: dict[ClaimKey, _Kept] = {}
         self._asking: Counter[ClaimKey] = Counter()
+        self._asked_s: dict[ClaimKey, float] = {}  # since when
         self._deaf: dict[NodeName, float] = {}  # until when
         self._waited: dict[tuple[ClaimKey, int], float] = {}  # until when it is not waited for again
         self._telling: set[asyncio.Task[None]] = set()
         self._stirred = asyncio.Event()
 
-    @property
-    def held(self) -> tuple[ClaimKey, ...]:
+    def kept(self) -> tuple[OwnClaim, ...]:
         """The claims that this node has."""
-        return tuple(self._kept)
+        return tuple(
+            OwnClaim(key=kept.key, received_bytes=kept.told_bytes, since_s=kept.since_s)
+            for kept in self._kept.values()
+            if not kept.lost
+        )
 
-    @property
-    def waiting(self) -> tuple[ClaimKey, ...]:
+    def awaited(self) -> tuple[AwaitedClaim, ...]:
         """What this node asks for now, and waits for."""
-        return tuple(self._asking)
+        asked = ((key, self._arbiter(key, set()), since_s) for key, since_s in self._asked_s.items())
+        return tuple(
+            AwaitedClaim(key=key, arbiter=arbiter or self._roster.own, since_s=since_s)
+            for key, arbiter, since_s in asked
+        )
 
     def key_of(self, target: Addressed, *, cluster: bool = False) -> ClaimKey:
         """The claim that is about this content under this name."""
@@ -177,12 +203,13 @@ class Claimant:
         if self._waited.get((key, beyond_bytes), began_s) > began_s:
             wait_s = 0.0
         self._asking[key] += 1
+        self._asked_s.setdefault(key, began_s)
         try:
             answer = await self._ask(key, beyond_bytes, began_s + wait_s, despite)
         finally:
             self._asking[key] -= 1
             if not self._asking[key]:
-                del self._asking[key]
+                del self._asking[key], self._asked_s[key]
         if answer.outcome is Outcome.TIMEOUT:
             self._waited_in_vain(key, beyond_bytes)
         waited_s = self._clock() - began_s
@@ -315,7 +342,8 @@ class Claimant:
     def _keep(self, key: ClaimKey, arbiter: NodeName) -> None:
         kept = self._kept.get(key)
         if kept is None:
-            self._kept[key] = _Kept(key=key, arbiter=arbiter, told_s=self._clock())
+            now_s = self._clock()
+            self._kept[key] = _Kept(key=key, arbiter=arbiter, since_s=now_s, told_s=now_s)
         else:
             kept.pulls, kept.arbiter, kept.lost = kept.pulls + 1, arbiter, False
         self._stirred.set()

@@ -14,7 +14,7 @@ node counts.
 import hashlib
 import heapq
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import assert_never
 
@@ -144,6 +144,17 @@ class Told:
     verdict: Verdict
 
 
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """What an arbiter knows of a claim. ``complete``: its node has all of it. ``waiting``: open questions."""
+
+    key: ClaimKey
+    holder: NodeName
+    available_bytes: int
+    complete: bool
+    waiting: int
+
+
 @dataclass(slots=True)
 class _Waiter:
     ticket: int
@@ -155,6 +166,7 @@ class _Claim:
     """The claim on one content.
 
     ``holder``: who has it. ``lease_s``: when it ends if it is not renewed. ``grew_s``: when it grew last.
+    ``start_s``: for so long it may have nothing.
     ``barred``: who has no turn, and until when. ``late``: those of them that had not begun. ``complained``:
     since when a node says that it gets nothing from the holder. ``arrived``: who asked first, in order.
     """
@@ -162,6 +174,7 @@ class _Claim:
     holder: NodeName
     lease_s: float
     grew_s: float
+    start_s: float
     available_bytes: int = 0
     started: bool = False
     complete_until_s: float | None = None
@@ -176,11 +189,14 @@ class _Claim:
 class ClaimBook:
     """The claims that one arbiter decides on. ``start_s``: see `ColdStartSettings.claim_start_s`.
 
+    ``zone_start_s``: the same for the claims of a zone; None: it is the same.
+
     Each method returns who is to be told what. Who asked and is not told anything waits.
     """
 
-    def __init__(self, *, start_s: float) -> None:
+    def __init__(self, *, start_s: float, zone_start_s: float | None = None) -> None:
         self._start_s = start_s
+        self._zone_start_s = start_s if zone_start_s is None else zone_start_s
         self._claims: OrderedDict[ClaimKey, _Claim] = OrderedDict()
         self._tickets: dict[int, ClaimKey] = {}
         self._of_node: dict[NodeName, dict[int, None]] = {}
@@ -205,6 +221,12 @@ class ClaimBook:
         """Who has the claim, or fetched it a moment ago."""
         claim = self._claims.get(key)
         return None if claim is None else claim.holder
+
+    def decided(self) -> Iterator[Decided]:
+        """The claims of now, the youngest first."""
+        for key, claim in reversed(self._claims.items()):
+            complete = claim.complete_until_s is not None
+            yield Decided(key, claim.holder, claim.available_bytes, complete, len(claim.waiters))
 
     def asked(self, key: ClaimKey) -> tuple[NodeName, ...]:
         """The nodes that asked since somebody has the claim, in the order of their first question."""
@@ -346,7 +368,8 @@ class ClaimBook:
         told: tuple[Told, ...] = ()
         if len(self._claims) >= KEYS_MAX:
             told = self._drop(next(iter(self._claims)))
-        claim = self._claims[key] = _Claim(node, now_s + LEASE_S, now_s)
+        start_s = self._start_s if key.cluster else self._zone_start_s
+        claim = self._claims[key] = _Claim(node, now_s + LEASE_S, now_s, start_s)
         self._arrive(claim, node)
         self._queue(key, claim)
         return told
@@ -421,7 +444,7 @@ class ClaimBook:
         """When the claim ends, if nothing happens."""
         if claim.complete_until_s is not None:
             return claim.complete_until_s
-        patience_s = self._start_s * (STALL_FACTOR if claim.started else 1.0)
+        patience_s = claim.start_s * (STALL_FACTOR if claim.started else 1.0)
         complaints_s = (
             claim.complained[waiter.ask.node] + self._start_s
             for waiter in claim.waiters.values()

@@ -1,5 +1,6 @@
 """Makes the holder index and the tag finder that the settings name. Nothing else names an implementation."""
 
+import time
 from functools import partial
 
 from agent.config import Settings
@@ -7,15 +8,26 @@ from agent.content.store import ContentStore
 from agent.holders.asking import PeerAsker
 from agent.holders.claimant import Claimant
 from agent.holders.claimdesk import ClaimDesk
-from agent.holders.claims import ClaimBook
+from agent.holders.claims import ClaimBook, ClaimKey, Held
+from agent.holders.clusterclaims import Claims, ClusterClaims
+from agent.holders.gateways import Gateways
 from agent.holders.index import HolderIndex
 from agent.holders.scatter import ScatterIndex
 from agent.holders.tagfinder import ScatterTagFinder, TagFinder
 from agent.members.roster import Roster
 from agent.observe.metrics import Metrics
 from agent.oci.authority import Authorities
+from agent.oci.digest import Digest
 from agent.pull.regard import Regard
+from topology.ledger import Prices
 from topology.placement import NodeName
+from topology.spread import AnyZone, Way
+
+_GATEWAY_STARTS = 3.0
+"""In so many times `claim_start_s` a zone's gateway has its first byte.
+
+It may wait until another node, after others were refused, has one. If it dies meanwhile, its lease ends.
+"""
 
 
 def make_index(settings: Settings, *, asker: PeerAsker, roster: Roster, metrics: Metrics) -> HolderIndex:
@@ -37,22 +49,63 @@ def make_claimant(
     store: ContentStore,
     authorities: Authorities,
     metrics: Metrics,
+    gateways: Gateways,
 ) -> Claimant | None:
     """What asks for claims, with this node's own arbiter. None: nobody is asked."""
     cold = settings.cold_start
     if not cold.claims:
         return None
+    patience = _GATEWAY_STARTS if cold.scope == "cluster" else 1.0
+    book = ClaimBook(start_s=cold.claim_start_s, zone_start_s=patience * cold.claim_start_s)
     return Claimant(
         roster=roster,
         regard=regard,
         store=store,
-        desk=ClaimDesk(ClaimBook(start_s=cold.claim_start_s)),
+        desk=ClaimDesk(book, sources=partial(_sources, gateways, book)),
         ask_peer=asker.ask_slowly,
         authorities=authorities,
         near=partial(is_in_own_zone, roster),
         settings=cold,
         metrics=metrics,
     )
+
+
+def make_claims(settings: Settings, claimant: Claimant | None, store: ContentStore) -> Claims | None:
+    """What a pull asks whose turn it is, within the scope that the settings name."""
+    if claimant is None or settings.cold_start.scope == "zone":
+        return claimant
+
+    def size_of(digest: Digest) -> int | None:
+        growing = store.growing(digest)
+        return None if growing is None else growing.size_bytes
+
+    return ClusterClaims(claimant, size_of=size_of)
+
+
+def make_gateways(settings: Settings, *, roster: Roster, regard: Regard, prices: Prices) -> Gateways:
+    """Which zone's gateway takes a content from which, where this node decides."""
+
+    def way(one: AnyZone, other: AnyZone) -> Way:
+        return Way(usd_per_gb=prices.usd_per_gb(one, other), rtt_us=roster.topology.between_us(one, other))
+
+    def is_there(node: NodeName) -> bool:
+        return node == roster.own or (
+            roster.peer(node) is not None and not regard.is_cooling(node, time.monotonic())
+        )
+
+    return Gateways(
+        zone_of=lambda node: roster.snapshot.zone_of(node),
+        is_there=is_there,
+        way=way,
+        children_max=settings.cold_start.followers_max,
+    )
+
+
+def _sources(
+    gateways: Gateways, book: ClaimBook, key: ClaimKey, asker: NodeName, held: Held
+) -> tuple[NodeName, ...]:
+    """Within a zone everybody follows the node that fetches. It sends them on to its other followers."""
+    return gateways.sources(key, asker, held.sources[0], book.asked(key)) if key.cluster else held.sources
 
 
 def is_in_own_zone(roster: Roster, node: NodeName) -> bool:

@@ -3,12 +3,13 @@
 Decides on the arbiter of the content. A gateway is a node that has its zone's claim and was not granted the
 cluster's. It is told several sources, best first: the gateways of the zone from which `topology.spread` has
 the content travel to its zone, then theirs, and so on, and at last the node that asks the registry. The next
-one is asked if a source is gone or is not ahead. So the death of a gateway costs its children a resume.
+one is asked if a source is gone or is not ahead. So the death of a gateway costs its children a resume. A
+zone has two gateways for a large content; whoever asks besides is told of these two first.
 
 What a zone was told stays as it was while more zones ask. Pure; bounded by `_KEYS_MAX`, oldest out.
 """
 
-from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 
@@ -16,7 +17,9 @@ from topology.placement import NodeName
 from topology.spread import AnyZone, Way, spread
 
 _KEYS_MAX = 1024
-_ZONE_GATEWAYS_MAX = 4  # the latest ones of a zone: more than that died, or somebody lies
+_SOURCES_MAX = 16  # a gateway asks one after the other, and few of them fail
+_ZONE_GATEWAYS = 2  # so many of a zone take it from another zone; whoever asks besides takes it from them
+_ZONE_GATEWAYS_MAX = 4  # the latest ones of a zone are named: more than that died, or somebody lies
 
 
 @dataclass(slots=True)
@@ -61,8 +64,15 @@ class Gateways:
         zone = self._zone_of(asker)
         own = gateways.get(zone, [])
         place = own.index(asker) if asker in own else 0
-        above = [_turned(gateways[each], place) for each in _zones_above(tree, zone)]
-        return tuple(dict.fromkeys(node for node in (*chain.from_iterable(above), root) if node != asker))
+        near = own[:place] if place >= _ZONE_GATEWAYS else ()
+        above = [near, *(_turned(gateways[each], place) for each in _zones_above(tree, zone))]
+        named = dict.fromkeys(node for node in chain.from_iterable(above) if node != asker)
+        return (*[*named][: _SOURCES_MAX - 1], root)
+
+    def ways(self, key: Hashable) -> Mapping[AnyZone, AnyZone]:
+        """The parent of each zone in the tree of a content, as it was told. Empty if there is none."""
+        tree = self._trees.get(key)
+        return {} if tree is None else tree.parents
 
     def _gateways(self, carriers: Iterable[NodeName], root: NodeName) -> dict[AnyZone, list[NodeName]]:
         """The gateways of each zone but the root's, in the order in which they came."""

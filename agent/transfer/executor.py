@@ -14,6 +14,7 @@ from functools import partial
 from typing import Protocol, assert_never
 
 from agent.holders.claims import Held
+from agent.holders.clusterclaims import Claims
 from agent.holders.index import HolderIndex, Holders
 from agent.members.roster import Roster
 from agent.observe.metrics import Metrics
@@ -63,7 +64,7 @@ from agent.transfer.peers import PeerBody, PeerClient, fetch_from
 from agent.transfer.relays import Relays
 from agent.transfer.sink import ClientSink
 from agent.transfer.striper import StripeBuffers, Striper
-from agent.transfer.turns import Claims, OwnTurn
+from agent.transfer.turns import OwnTurn
 from topology.placement import NodeName
 from topology.ranking import Ranked
 from topology.snapshot import Snapshot

@@ -3,44 +3,14 @@
 import asyncio
 from collections.abc import Callable
 from functools import partial
-from typing import Protocol
 
-from agent.config import ColdStartSettings
-from agent.holders.claimant import Answer, Outcome
-from agent.holders.claims import ClaimKey, Held
+from agent.holders.claimant import Outcome
+from agent.holders.claims import Held
+from agent.holders.clusterclaims import Claims
 from agent.oci.reference import Addressed
 from agent.pull.events import AskClaim, ClaimAnswered, Turn
 from agent.transfer.attempts import Attempts, Report
-from topology.placement import NodeName
 from topology.ranking import Ranked
-
-
-class Claims(Protocol):
-    """Asks for claims, and keeps them. See `Claimant`, whose methods these are."""
-
-    settings: ColdStartSettings
-
-    def key_of(self, target: Addressed) -> ClaimKey:
-        """The claim that is about this content under this name."""
-        ...
-
-    def has(self, key: ClaimKey) -> bool:
-        """Whether this node's containerd is on its way to the registry for it."""
-        ...
-
-    async def ask(
-        self, key: ClaimKey, *, beyond_bytes: int, wait_s: float, despite: NodeName | None = None
-    ) -> Answer:
-        """Ask for a claim, and wait. If it is granted, call `use` or `give_back` once."""
-        ...
-
-    def use(self, key: ClaimKey) -> None:
-        """The client is sent to the registry with this claim."""
-        ...
-
-    def give_back(self, key: ClaimKey) -> None:
-        """The client left, or got the content from elsewhere."""
-        ...
 
 
 class OwnTurn:

@@ -9,11 +9,10 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from agent.holders.claimant import Claimant, Outcome
-from agent.holders.claimdesk import ClaimDesk
-
 from agent.config import ColdStartSettings
 from agent.content.store import Change, ChangeKind
+from agent.holders.claimant import Claimant, Outcome
+from agent.holders.claimdesk import ClaimDesk
 from agent.holders.claims import ClaimBook, ClaimKey, Held
 from agent.holders.clusterclaims import Claims, ClusterClaims
 from agent.holders.gateways import Gateways
@@ -45,6 +44,7 @@ class Node:
     store: MemoryStore
     claimant: Claimant
     claims: Claims
+    gateways: Gateways
     keeper: "asyncio.Task[None] | None" = None
     alive: bool = True
 
@@ -63,6 +63,7 @@ class Rollout:
     crossed_bytes: int = 0
     cut_off: set[AnyZone] = field(default_factory=set)
     registry_waits_s: float = 0.0
+    size_bytes: int | None = None  # what containerd says of it, if that is something else
     settings: ColdStartSettings = field(default_factory=lambda: ColdStartSettings(scope="cluster"))
 
     def add(self, names: Iterable[str]) -> None:
@@ -107,8 +108,15 @@ class Rollout:
             metrics=Metrics(),
             clock=loop_clock,
         )
-        claims = ClusterClaims(claimant, clock=loop_clock)
-        return Node(name=own.name, zone=zone_of(own.name), store=store, claimant=claimant, claims=claims)
+        claims = ClusterClaims(claimant, size_of=lambda _: self.size_bytes, clock=loop_clock)
+        return Node(
+            name=own.name,
+            zone=zone_of(own.name),
+            store=store,
+            claimant=claimant,
+            claims=claims,
+            gateways=gateways,
+        )
 
     def reaches(self, one: NodeName, other: NodeName) -> bool:
         """Whether a message gets from one node to another."""

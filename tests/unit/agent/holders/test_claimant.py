@@ -253,12 +253,12 @@ def test_client_that_leaves_with_a_claim_gives_it_back_at_once() -> None:
         net.node("n0").store.writing[CONTENT] = True
         answer = await claimant.ask(KEY, beyond_bytes=0, wait_s=WAIT_S)
         assert answer.outcome is Outcome.GRANTED
-        assert [*claimant.held] == [KEY]
+        assert [claim.key for claim in claimant.kept()] == [KEY]
         claimant.give_back(KEY)
         pull = net.pull("n1", CONTENT)
         await ended([pull])
         assert pull.waited_s < 0.1
-        assert not claimant.held
+        assert not claimant.kept()
 
     run(scene)
 
@@ -299,8 +299,8 @@ def test_claims_and_waits_leave_nothing_behind() -> None:
         await ended(pulls)
         await asyncio.sleep(40.0)
         for node in net.nodes.values():
-            assert not node.claimant.held
-            assert not node.claimant.waiting
+            assert not node.claimant.kept()
+            assert not node.claimant.awaited()
             assert len(node.desk.book) == 0
 
     run(scene)

@@ -67,6 +67,12 @@ def test_two_gateways_of_a_zone_take_from_two_of_the_zone_above() -> None:
     assert cluster.sources(C2) == (B2, B1, A1)
 
 
+def test_third_node_of_a_zone_takes_it_from_the_two_that_carry_it_over() -> None:
+    cluster = Cluster()
+    cluster.sources(B2, waiting=(B1,))
+    assert cluster.sources(node("b3")) == (B1, B2, A1)
+
+
 def test_gateway_that_is_gone_is_nobodys_source() -> None:
     cluster = Cluster()
     cluster.sources(B1, waiting=(B2, C1))
@@ -134,4 +140,4 @@ def test_whatever_dies_everybody_is_led_to_who_fetches_by_nodes_that_are_there(
             assert len(set(sources)) == len(sources)
             assert not {name, *cluster.gone} & {*sources}
             zones = [*dict.fromkeys(map(cluster.zone_of, sources))]
-            assert cluster.zone_of(name) not in zones[:-1]  # the blob never comes back to its zone
+            assert cluster.zone_of(name) not in zones[1:-1]  # the blob never comes back to its zone

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from agent.config import ColdStartSettings
 from agent.holders.claims import ClaimKey, arbiters
+from agent.holders.clusterclaims import TWO_GATEWAYS_BYTES
 from tests.unit.agent.holders.rollout import LAYER, SIZE_BYTES, Rollout
 from tests.unit.twins import loop_clock, node, run_in_virtual_time, zone_key
 from topology.placement import NodeName
@@ -23,11 +24,12 @@ def rollout(
     disasters: Iterable[tuple[float, Disaster]] = (),
     pause_s: float = 0.01,
     registry_waits_s: float = 0.2,
+    size_bytes: int | None = None,
 ) -> tuple[Rollout, float]:
     """All nodes pull, one ``pause_s`` after the other. Returns what happened, and how long it took."""
 
     async def run() -> tuple[Rollout, float]:
-        cluster = Rollout(registry_waits_s=registry_waits_s)
+        cluster = Rollout(registry_waits_s=registry_waits_s, size_bytes=size_bytes)
         cluster.add(names)
         began_s = loop_clock()
         with cluster.keeping():
@@ -72,6 +74,13 @@ def test_registry_is_asked_once_and_each_further_zone_gets_one_copy() -> None:
     assert cluster.fetches == [(node("a1"), 0)]
     assert cluster.crossed_bytes == 2 * SIZE_BYTES
     assert took_s < 6  # the layer alone takes four
+
+
+def test_large_content_is_carried_into_each_zone_by_two_nodes() -> None:
+    names = [f"{zone}{number}" for zone in "abc" for number in (1, 2, 3, 4)]
+    cluster, _ = rollout(names, size_bytes=TWO_GATEWAYS_BYTES + 1)
+    assert cluster.fetches == [(node("a1"), 0)]
+    assert cluster.crossed_bytes == 2 * 2 * SIZE_BYTES
 
 
 def test_zone_of_one_node_asks_the_cluster_too() -> None:

@@ -1,0 +1,110 @@
+"""Who fetches from the registry what nobody has, as this node knows it: ``/api/claims``."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import islice
+
+from agent.config import ColdStartSettings
+from agent.documents.claims import (
+    AwaitedClaimEntry,
+    ClaimsDocument,
+    DecidedClaimEntry,
+    HeldClaimEntry,
+    ZoneWayEntry,
+)
+from agent.documents.times import Moment
+from agent.holders.claimant import Claimant
+from agent.holders.claims import ClaimKey, Decided
+from agent.holders.gateways import Gateways
+from agent.listen.traffic import Traffic
+from topology.placement import NodeName
+from topology.spread import AnyZone
+
+_ENTRIES_MAX = 256
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClaimsView:
+    """Reads the parts that have to do with claims. ``claimant``: None: this node takes none."""
+
+    own: NodeName
+    settings: ColdStartSettings
+    claimant: Claimant | None
+    gateways: Gateways
+    traffic: Traffic
+
+    def document(self, moment: Moment) -> ClaimsDocument:
+        """The claims in which this node has a part now."""
+        claimant = self.claimant
+        return ClaimsDocument(
+            time=moment.text,
+            node=self.own,
+            mode=self.settings.mode,
+            scope=self.settings.scope,
+            held=() if claimant is None else tuple(_held(claimant, moment.now_s)),
+            awaited=() if claimant is None else tuple(_awaited(claimant, moment.now_s)),
+            decided=() if claimant is None else self._decided(claimant),
+            followers=self.traffic.followers,
+        )
+
+    def numbers(self) -> dict[str, int]:
+        """How many claims this node holds, waits for and decides on."""
+        claimant = self.claimant
+        if claimant is None:
+            return {"held": 0, "waiting": 0, "decided": 0}
+        return {
+            "held": len(claimant.kept()),
+            "waiting": len(claimant.awaited()),
+            "decided": sum(1 for claim in claimant.desk.book.decided() if not claim.complete),
+        }
+
+    def _decided(self, claimant: Claimant) -> tuple[DecidedClaimEntry, ...]:
+        youngest = islice(claimant.desk.book.decided(), _ENTRIES_MAX)
+        return tuple(_decided(claim, self.gateways.ways(claim.key)) for claim in youngest)
+
+
+def _held(claimant: Claimant, now_s: float) -> list[HeldClaimEntry]:
+    return [
+        HeldClaimEntry(
+            digest=claim.key.digest,
+            scope=_scope(claim.key),
+            received_bytes=claim.received_bytes,
+            age_s=round(now_s - claim.since_s, 3),
+        )
+        for claim in claimant.kept()[:_ENTRIES_MAX]
+    ]
+
+
+def _awaited(claimant: Claimant, now_s: float) -> list[AwaitedClaimEntry]:
+    return [
+        AwaitedClaimEntry(
+            digest=claim.key.digest,
+            scope=_scope(claim.key),
+            arbiter=claim.arbiter,
+            age_s=round(now_s - claim.since_s, 3),
+        )
+        for claim in claimant.awaited()[:_ENTRIES_MAX]
+    ]
+
+
+def _decided(claim: Decided, ways: Mapping[AnyZone, AnyZone]) -> DecidedClaimEntry:
+    return DecidedClaimEntry(
+        digest=claim.key.digest,
+        scope=_scope(claim.key),
+        node=claim.holder,
+        received_bytes=claim.available_bytes,
+        complete=claim.complete,
+        waiting=claim.waiting,
+        ways=tuple(
+            ZoneWayEntry(source_zone=_zone(parent), destination_zone=_zone(zone))
+            for zone, parent in ways.items()
+        ),
+    )
+
+
+def _scope(key: ClaimKey) -> str:
+    return "cluster" if key.cluster else "zone"
+
+
+def _zone(zone: AnyZone) -> str:
+    return "unknown" if zone is None else str(zone)
