@@ -17,6 +17,7 @@ from agent.members.member import Peer
 from agent.observe.metrics import Metrics
 from agent.observe.requests import Result
 from agent.oci.authority import Authorities
+from agent.oci.errors import BlobUnknown
 from agent.oci.manifest import Manifest
 from agent.oci.ranges import select
 from agent.oci.reference import Addressed
@@ -124,13 +125,19 @@ class RemoteContent:
     async def _redirect(self, exchange: Exchange, wanted: FetchRequest) -> web.StreamResponse | None:
         """Redirect the client to the nearest peer that could send the blob now.
 
-        None for a small blob: this agent relays it, because it can verify it.
+        None for a small blob: this agent relays it, because it can verify it. None too if no peer has all of
+        it: while it arrives at one, only agents are given it.
         """
         puller, target, committed = self._puller, wanted.target, exchange.caller.committed
         if committed:
             puller.commits.requested(target.digest, wanted.range_spec)
-        async with puller.pull(replace(wanted, head=True, range_spec=None)) as pull:
-            holder, body = await first_bytes_of(exchange, target, pull)
+        try:
+            async with puller.pull(replace(wanted, head=True, range_spec=None)) as pull:
+                holder, body = await first_bytes_of(exchange, target, pull)
+        except BlobUnknown:
+            if committed and puller.follows:
+                return None
+            raise
         peer = puller.roster.peer(holder.node)
         if peer is None or body.size_bytes <= VERIFIED_BYTES:
             return None

@@ -29,6 +29,11 @@ def is_in_flight(holder: Ranked) -> bool:
     return holder.condition.in_flight is not None
 
 
+def is_complete(holder: Ranked) -> bool:
+    """Whether the holder has all of the content, as far as this node knows."""
+    return holder.condition.in_flight is None
+
+
 def as_follower(failure: Failure) -> Failure:
     """What a failure in the middle of a body means if its holder is still fetching the content."""
     return Failure.STARVED if failure in _OF_THE_CHAIN else failure

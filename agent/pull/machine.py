@@ -58,7 +58,7 @@ from agent.pull.events import (
     WakeAt,
 )
 from agent.pull.findings import finding
-from agent.pull.following import Following, is_in_flight
+from agent.pull.following import Following, is_complete, is_in_flight
 from agent.pull.search import (
     BusyHolder,
     ClaimAwaited,
@@ -75,6 +75,7 @@ from topology.ranking import Ranked
 _STRIPE_AFTER_S = 0.5  # TCP has reached its full rate by then
 _CLAIM_LATE_S = 2.0  # the answer to a question for a turn comes in time, unless this node is at fault
 _WITHHELD_MAX = 16  # so many refusals by name cost a pull no attempt; each of them is a round trip
+_CRAWLS = 0.25  # of the rate below which a holder lags; then it is left for one whose link is taken, too
 _STRIPE_BELOW_BYTES_PER_S = 400e6  # a faster source is as fast as copying from several sources
 
 
@@ -125,7 +126,7 @@ class Pull:
     def rival(self) -> Ranked | None:
         """The holder that would go on if the present one were too slow. None: it is as good as any."""
         if not is_in_flight(self._open[self._delivering].holder):
-            return self._candidates.best(lambda other: not is_in_flight(other))
+            return self._candidates.best(is_complete)
         return self._candidates.best(self._following.may_replace)
 
     @property
@@ -270,7 +271,8 @@ class Pull:
         lags = rate.bytes_per_s < limits.floor_ratio * event.expected_bytes_per_s
         arrives = is_in_flight(self._open[self._delivering].holder)
         if lags and rate.over_s >= limits.stall_s:
-            if self.rival is not None:
+            crawls = rate.bytes_per_s < _CRAWLS * limits.floor_ratio * event.expected_bytes_per_s
+            if self.rival is not None or (arrives and crawls and self._candidates.best(is_complete)):
                 return (GiveUp(failure=Failure.LAGGING),)
             return () if arrives else self._look_further()
         return self._stripe(event) if not arrives and self._is_worth_striping(event) else ()

@@ -269,3 +269,23 @@ def test_stranger_is_not_given_what_nobody_verified(zone: Zone) -> None:
     assert zone["b"].node.ask(path_of(content)).status == 404
     first.give_up()
     assert zone.gave("a", content) == []
+
+
+def test_node_that_redirects_takes_it_itself_while_it_still_arrives_elsewhere() -> None:
+    content = fresh()
+    with Site() as site:
+        first = Fetcher(site, "first", **QUICK)
+        second = Fetcher(site, "second", transfer={"mode": "redirect"}, **QUICK)
+        for each in (first, second):
+            each.start()
+        ingest = first.fetch(content)
+        ingest.write(3 * MIB)
+        pull = Pulling(second, content)
+        try:
+            pull.has(3 * MIB)
+            assert pull.status == 200
+            ingest.write()
+            ingest.commit()
+            pull.whole()
+        finally:
+            pull.over()

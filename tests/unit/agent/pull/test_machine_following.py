@@ -201,7 +201,17 @@ def test_slow_one_in_flight_is_not_left_for_the_one_that_sent_the_pull_to_it() -
     pull.on(shared(1, N1), 0.0)
     pull.on(Responded(attempt=2), 0.1)
     assert pull.rival is None
-    assert pull.on(progressed(1e6, usual=1e9), 4.0) == ()
+    assert pull.on(progressed(5e7, usual=1e9), 4.0) == ()
+
+
+def test_one_in_flight_that_crawls_is_left_even_for_the_one_that_sent_the_pull_to_it() -> None:
+    """It may be that one's own disk that is slow, and then all that follow it would be as slow."""
+    pull = started(FLOORED)
+    pull.on(found(A, exhaustive=True), 0.0)
+    pull.on(shared(1, N1), 0.0)
+    pull.on(Responded(attempt=2), 0.1)
+    assert pull.on(progressed(3e7, usual=1e9), 4.0) == ()
+    assert pull.on(progressed(2e7, usual=1e9), 4.5) == (GiveUp(failure=Failure.LAGGING),)
 
 
 def test_slow_complete_one_is_not_left_for_one_in_flight() -> None:
