@@ -206,11 +206,11 @@ def sources_of(pull: RunningPull) -> tuple[SourceBytes, ...]:
     A holder of which no byte was delivered is left out if it sent no more than heads.
     """
     sources = []
-    for node in dict.fromkeys((*pull.given_bytes, *pull.received_bytes)):
+    for node in dict.fromkeys((*pull.given.by, *pull.received_bytes)):
         holder, received_bytes = pull.received_bytes.get(node, (None, 0))
-        given_by, given_bytes = pull.given_bytes.get(node, (holder, 0))
+        given_by, given_bytes = pull.given.by.get(node, (holder, 0))
         if given_by is not None and (given_bytes or received_bytes > _HEAD_BYTES):
-            in_flight_bytes = pull.in_flight_bytes[node]
+            in_flight_bytes = pull.given.in_flight_bytes[node]
             sources.append(SourceBytes(node, given_by.tier, given_bytes, received_bytes, in_flight_bytes))
     return tuple(sources)
 

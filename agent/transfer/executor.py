@@ -6,7 +6,6 @@ The results go to the machine as events. Nothing is decided here: see `agent.pul
 
 import asyncio
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, aclosing, contextmanager
 from dataclasses import dataclass, field, replace
@@ -51,7 +50,7 @@ from agent.pull.events import (
 )
 from agent.pull.following import as_follower, is_in_flight, stall_s
 from agent.pull.lateness import CATCH_UP_S, held_up
-from agent.pull.lineages import Lineage, Lineages
+from agent.pull.lineages import Lineages
 from agent.pull.machine import Pull
 from agent.pull.meter import Meter, Rate
 from agent.pull.policy import Delivery, Policy
@@ -59,6 +58,7 @@ from agent.transfer.answers import AttemptFailed, FetchRequest
 from agent.transfer.attempts import Attempts, Crashed, log_failure
 from agent.transfer.checks import Checks
 from agent.transfer.commits import Commits
+from agent.transfer.given import Given
 from agent.transfer.patience import not_silent_for
 from agent.transfer.peers import PeerBody, PeerClient, fetch_from
 from agent.transfer.relays import Relays
@@ -182,8 +182,8 @@ class Crossing:
 class RunningPull:
     """One pull. Use it with ``async with``: leaving ends every attempt that is still open.
 
-    Call `first_bytes`, then `deliver`. Cancelling either ends the pull. ``given_bytes``: how many bytes the
-    client was sent from each peer. ``resumes``: how often another holder went on where one had failed.
+    Call `first_bytes`, then `deliver`. Cancelling either ends the pull. ``given``: what the client
+    was sent from each peer. ``resumes``: how often another holder went on where one had failed.
     """
 
     def __init__(
@@ -223,9 +223,7 @@ class RunningPull:
         self.offset = 0  # how many bytes of the body the client was sent
         self._sent_before = 0  # what the sink had sent before this pull delivered
         self.resumes = 0
-        self.given_bytes: dict[NodeName, tuple[Ranked, int]] = {}
-        self.in_flight_bytes: Counter[NodeName] = Counter()  # of them, those of holders that were fetching it
-        self._origins: dict[NodeName, NodeName] = {}  # who they had it from, if they said so
+        self.given = Given(wanted.target.digest, lineages=puller.lineages, metrics=puller.metrics)
 
     def _make_turn(self) -> OwnTurn | None:
         """Only for this node's own containerd, which everybody can take the content from in turn."""
@@ -283,8 +281,8 @@ class RunningPull:
             start=self._begins,
             stop=self._begins + self.offset,
             size_bytes=self._size_bytes,
-            given_bytes=self._given_bytes(),
-            origins=self._origins,
+            given_bytes=self.given.sizes,
+            origins=self.given.origins,
             failed=self._machine.failed,
             verified=self._verified,
             taken=self.offset == self.length or self._has_chunk,
@@ -371,35 +369,19 @@ class RunningPull:
             match self._outcome:
                 case Deliver() as chosen:
                     body = self._attempts.body(chosen.attempt)
-                    self._comes_from(chosen.holder, body)
+                    if self._wanted.follow:
+                        self.given.comes_from(chosen.holder, body.arrival, self._puller.roster.peers)
                     return chosen, body
                 case NotFound(attempts=attempts):
-                    self._left_to_registry()
+                    if self._committed:
+                        self.given.left_to_registry()
                     raise NobodyHasIt(self._why_nobody(attempts), self._attempts.unsatisfiable_bytes)
                 case Cut():
-                    self._left_to_registry()
+                    if self._committed:
+                        self.given.left_to_registry()
                     raise BodyCut(f"{self._reason}; {self.length - self.offset} bytes short")
                 case None:
                     self._tell(await self._next_event())
-
-    def _comes_from(self, holder: Ranked, body: PeerBody) -> None:
-        """Note who had the bytes first, for those who follow this node, and in case they are wrong."""
-        if not self._wanted.follow:
-            return
-        puller, arrival = self._puller, body.arrival
-        if arrival is None:
-            puller.lineages.came_from(self.digest, Lineage(origin=holder.node, depth=1))
-            return
-        known = arrival.origin is not None and puller.roster.peer(arrival.origin) is not None
-        origin = arrival.origin if known and arrival.origin is not None else holder.node
-        if holder.node not in self._origins:
-            puller.metrics.followed(arrival.depth + 1)
-        self._origins[holder.node] = origin
-        puller.lineages.came_from(self.digest, Lineage(origin=origin, depth=arrival.depth + 1))
-
-    def _left_to_registry(self) -> None:
-        if self._committed:
-            self._puller.lineages.left_to_registry(self.digest)
 
     def _why_nobody(self, attempts: int) -> str:
         tried = self._attempts.failures
@@ -489,15 +471,12 @@ class RunningPull:
 
     def _completed(self, chosen: Deliver) -> None:
         self._attempts.count(chosen.attempt, "ok")
-        self._tell(Completed(given_bytes=self._given_bytes()))
+        self._tell(Completed(given_bytes=self.given.sizes))
 
     @property
     def _has_chunk(self) -> bool:
         """Whether the client was sent exactly the chunk that it wanted."""
         return self._pieces is not None and self._pieces.is_chunk_end(self._begins + self.offset)
-
-    def _given_bytes(self) -> dict[NodeName, int]:
-        return {node: size_bytes for node, (_, size_bytes) in self.given_bytes.items()}
 
     @contextmanager
     def _crediting(self, holder: Ranked, sink: ClientSink) -> Iterator[None]:
@@ -509,11 +488,7 @@ class RunningPull:
 
     def _credit(self, holder: Ranked, size_bytes: int) -> None:
         self.offset += size_bytes
-        _, before = self.given_bytes.get(holder.node, (holder, 0))
-        self.given_bytes[holder.node] = holder, before + size_bytes
-        if is_in_flight(holder):
-            self.in_flight_bytes[holder.node] += size_bytes
-            self._puller.metrics.in_flight_received(holder.tier, size_bytes)
+        self.given.add(holder, size_bytes)
 
     async def _next_event(self) -> Event:
         while True:
