@@ -17,6 +17,7 @@ from agent.holders.claimant import Claimant
 from agent.holders.claims import ClaimKey, Decided
 from agent.holders.gateways import Gateways
 from agent.listen.traffic import Traffic
+from agent.oci.digest import Digest
 from topology.placement import NodeName
 from topology.spread import AnyZone
 
@@ -46,6 +47,24 @@ class ClaimsView:
             decided=() if claimant is None else self._decided(claimant),
             followers=self.traffic.followers,
         )
+
+    def words(self, digest: Digest) -> str | None:
+        """Who fetches what nobody has all of, as far as this node knows. None: it takes no part in claims."""
+        claimant = self.claimant
+        if claimant is None:
+            return None
+        for claim in claimant.kept():
+            if claim.key.digest == digest:
+                return f"this node fetches it for its {_scope(claim.key)}"
+        for decided in claimant.desk.book.decided():
+            if decided.key.digest == digest and not decided.complete:
+                waiting = f"{decided.waiting} of this {_scope(decided.key)} wait for it"
+                return f"{decided.holder} fetches it; {waiting}, as this node decided"
+        for awaited in claimant.awaited():
+            if awaited.key.digest == digest:
+                return f"this node waits for it; {awaited.arbiter} decided who fetches it"
+        arbiter = claimant.arbiter(ClaimKey(digest))
+        return None if arbiter is None else f"{arbiter} decides which node of this zone fetches it"
 
     def numbers(self) -> dict[str, int]:
         """How many claims this node holds, waits for and decides on."""

@@ -45,6 +45,7 @@ class Explainer:
     roster: Roster
     policy: Policy
     puller: Puller
+    claim: Callable[[Digest], str | None] = lambda _: None  # who fetches what nobody has, in words
     clock: Callable[[], float] = time.monotonic
     calendar: Callable[[], float] = time.time
     # One explanation at a time: it asks every peer, often many times, and pulls come first.
@@ -108,6 +109,7 @@ class Explainer:
             failures=_failures(policy.regard, now_s),
             content=tuple(content),
             flaw=self._flaw(digest),
+            claim=None if local or found.nodes else self.claim(digest),
             given=self.resolver.offer.sharing.audience(digest).in_words if local else None,
         )
 

@@ -65,6 +65,7 @@ def make_admin(
         roster=core.members.roster,
         policy=core.members.policy,
         puller=outbound.puller,
+        claim=claims.words,
     )
     return AdminServer(
         guard=core.guard,

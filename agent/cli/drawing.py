@@ -129,6 +129,8 @@ def print_explanation(explanation: ExplainDocument) -> None:
         )
     )
     console.print(_verdict(explanation))
+    if explanation.claim is not None:
+        console.print(Text(f"{explanation.claim} (shorthaul claims)"))
     if explanation.flaw is not None:
         console.print(Text(f"this node's own copy is {explanation.flaw}", style="yellow"))
     if explanation.given is not None:

@@ -72,6 +72,8 @@ class ExplainDocument:
     ``time``: when the document was made, UTC.
     ``tag``: whose word says that the image's tag is this digest. ``flaw``: why this node does not use its own
     copy; None: it has none, or uses it.
+    ``claim``: who fetches what no node has all of, as far as this node knows; None: some node has it, or this
+    node takes no part in claims.
     ``given``: under which names this node gives its copy; None: it has none.
     """
 
@@ -91,3 +93,4 @@ class ExplainDocument:
     tag: TagEntry | None = None
     flaw: str | None = None
     given: str | None = None
+    claim: str | None = None

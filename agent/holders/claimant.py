@@ -174,6 +174,10 @@ class Claimant:
             for key, arbiter, since_s in asked
         )
 
+    def arbiter(self, key: ClaimKey) -> NodeName | None:
+        """Who decides on it. None: nobody does, since no other agent is near."""
+        return self._arbiter(key, set())
+
     def key_of(self, target: Addressed, *, cluster: bool = False) -> ClaimKey:
         """The claim that is about this content under this name."""
         realm = ""

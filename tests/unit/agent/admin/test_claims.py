@@ -12,7 +12,7 @@ from agent.members.roster import Roster
 from agent.observe.metrics import Metrics
 from agent.pull.admission import Admission
 from tests.unit.agent.holders.rollout import LAYER, Node, Rollout
-from tests.unit.twins import located, loop_clock, node, run_in_virtual_time
+from tests.unit.twins import located, loop_clock, node, run_in_virtual_time, sha256
 from topology.ledger import CostLedger, Prices
 from topology.placement import NodeName
 
@@ -36,7 +36,7 @@ def view_of(each: Node, settings: ColdStartSettings) -> ClaimsView:
     )
 
 
-Said = dict[NodeName, tuple[ClaimsDocument, dict[str, int]]]
+Said = dict[NodeName, tuple[ClaimsDocument, dict[str, int], str | None]]
 
 
 def documents(at_s: float, *, registry_waits_s: float) -> Said:
@@ -50,7 +50,10 @@ def documents(at_s: float, *, registry_waits_s: float) -> Said:
             await asyncio.sleep(at_s)
             views = {name: view_of(each, cluster.settings) for name, each in cluster.nodes.items()}
             moment = Moment(now_s=loop_clock(), unix_s=0.0)
-            said = {name: (view.document(moment), view.numbers()) for name, view in views.items()}
+            said = {
+                name: (view.document(moment), view.numbers(), view.words(LAYER))
+                for name, view in views.items()
+            }
             for pull in pulls:
                 pull.cancel()
             await asyncio.gather(*pulls, return_exceptions=True)
@@ -61,14 +64,15 @@ def documents(at_s: float, *, registry_waits_s: float) -> Said:
 
 def test_each_node_says_what_it_holds_waits_for_and_decides() -> None:
     said = documents(1.0, registry_waits_s=3.0)
-    root, _ = said[node("a1")]
+    root, _, words = said[node("a1")]
     assert [(claim.scope, claim.received_bytes) for claim in root.held] == [("zone", 0), ("cluster", 0)]
+    assert words == "this node fetches it for its zone"
     assert all(0.9 < claim.age_s <= 1.0 for claim in root.held)
     arbiter = arbiters(ClaimKey(LAYER, cluster=True), map(node, NAMES))[0]
-    neighbour, numbers = said[node("a2")]
+    neighbour, numbers, _ = said[node("a2")]
     assert [(claim.digest, claim.scope) for claim in neighbour.awaited] == [(LAYER, "zone")]
     assert (numbers["held"], numbers["waiting"]) == (0, 1)
-    gateway, numbers = said[node("b1")]
+    gateway, numbers, _ = said[node("b1")]
     assert [(claim.scope, claim.arbiter) for claim in gateway.awaited] == [("cluster", arbiter)]
     assert (numbers["held"], numbers["waiting"]) == (1, 1)
     decided = {claim.scope: claim for claim in said[arbiter][0].decided}
@@ -79,7 +83,7 @@ def test_each_node_says_what_it_holds_waits_for_and_decides() -> None:
 def test_arbiter_says_from_which_zone_to_which_the_content_travels() -> None:
     said = documents(2.0, registry_waits_s=0.2)
     arbiter = arbiters(ClaimKey(LAYER, cluster=True), map(node, NAMES))[0]
-    document, numbers = said[arbiter]
+    document, numbers, _ = said[arbiter]
     (claim,) = (claim for claim in document.decided if claim.scope == "cluster")
     assert [(way.source_zone, way.destination_zone) for way in claim.ways] == [("r/a", "r/b")]
     assert claim.received_bytes > 0
@@ -100,3 +104,31 @@ def test_node_without_claims_says_so() -> None:
     document, numbers = run_in_virtual_time(run())
     assert (document.mode, document.held, document.awaited, document.decided) == ("off", (), (), ())
     assert set(numbers.values()) == {0}
+
+
+def words_of(name: str, seed: str = "layer", *, at_s: float = 1.0) -> str | None:
+    """What a node says of a content while a1 waits for the registry's answer."""
+
+    async def run() -> str | None:
+        cluster = Rollout(registry_waits_s=3.0)
+        cluster.add(NAMES)
+        with cluster.keeping():
+            pulls = [asyncio.create_task(cluster.pull(each)) for each in cluster.nodes]
+            await asyncio.sleep(at_s)
+            words = view_of(cluster.nodes[node(name)], cluster.settings).words(sha256(seed))
+            for pull in pulls:
+                pull.cancel()
+            await asyncio.gather(*pulls, return_exceptions=True)
+        return words
+
+    return run_in_virtual_time(run())
+
+
+def test_words_say_who_fetches_who_waits_and_who_decides() -> None:
+    near = arbiters(ClaimKey(LAYER), map(node, ["a1", "a2"]))[0]
+    assert words_of("a1") == "this node fetches it for its zone"
+    waits = f"this node waits for it; {near} decided who fetches it"
+    decides = "a1 fetches it; 1 of this zone wait for it, as this node decided"
+    assert words_of("a2") == (decides if near == "a2" else waits)
+    other = arbiters(ClaimKey(sha256("other")), map(node, ["a1", "a2"]))[0]
+    assert words_of("a1", "other") == f"{other} decides which node of this zone fetches it"

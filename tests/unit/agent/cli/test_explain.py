@@ -192,3 +192,13 @@ def test_error_of_the_agent_is_printed_with_its_hint(capsys: Captured) -> None:
         assert main(["explain", "nginx:nix", "--url", twin.url]) == 1
     out, err = capsys.readouterr()
     assert (out, err) == ("", "shorthaul: nobody knows that tag\n      hint: name the registry too\n")
+
+
+def test_claim_on_what_nobody_has_is_told(capsys: Captured) -> None:
+    answer = explanation() | {
+        "holders": [],
+        "choice": None,
+        "claim": "a2 decides which node of this zone fetches it",
+    }
+    out = shown(capsys, answer)
+    assert "\na2 decides which node of this zone fetches it (shorthaul claims)\n" in out
