@@ -1,7 +1,7 @@
 # The two commands of the README are `make demo` and `make test`; both do all set-up themselves.
 PYTHON := .venv/bin/python
 # Tests wait more than they work, so there are more workers than processors. tests/conftest.py says who gets what.
-TEST_WORKERS := 4
+TEST_WORKERS := 5
 # Byte code is kept, whatever the environment says: tests start a thousand agents, and each would compile all of its modules.
 export PYTHONDONTWRITEBYTECODE :=
 .DEFAULT_GOAL := help

@@ -241,7 +241,8 @@ def test_peer_whose_wrong_layer_failed_at_the_commit_is_not_asked_for_it_again(
     scene: Scene, other_holder: bool
 ) -> None:
     before = {node.name: node.metric("shorthaul_suspect_sources_total") for node in scene.asking}
-    proved = {node.name: _proved_wrong(node) for node in scene.asking}
+    proved = {node.name: _checked(node, "wrong") for node in scene.asking}
+    tries = 0
     with scene.row(layers=_WRONG, other_holder=other_holder) as row:
         for name, pulled in row.pull_everywhere().items():
             assert pulled.error, f"{name} took wrong bytes"
@@ -250,17 +251,24 @@ def test_peer_whose_wrong_layer_failed_at_the_commit_is_not_asked_for_it_again(
         asked = len(row.peer.asked_for(row.layer))
         for name in _ASKING:
             node = row.settled(name)
+            failed = _checked(node, "failed")
             pulled = try_pull(node, row.reference)
+            while pulled.error and _checked(node, "failed") > failed:
+                # A check that is late on a busy machine proves nothing. Then the only source is asked again.
+                failed, tries = _checked(node, "failed"), tries + 1
+                assert tries <= 5, f"{name}: {pulled.error}"
+                pulled = try_pull(row.settled(name), row.reference)
             assert not pulled.error, f"{name}: {pulled.error}"
             assert is_whole(node, row.layer), name
             assert bool(row.from_registry(node)) is not other_holder, name
             assert node.metric("shorthaul_suspect_sources_total") == before[name] + 1, name
-            wait_for(lambda node=node: _proved_wrong(node) > proved[node.name], "it is checked")  # type: ignore[misc]
-        assert len(row.peer.asked_for(row.layer)) <= asked + len(_ASKING), "one check each, and nothing else"
+            wait_for(lambda node=node: _checked(node, "wrong") > proved[node.name], "it is checked")  # type: ignore[misc]
+        most = asked + len(_ASKING) + 2 * tries
+        assert len(row.peer.asked_for(row.layer)) <= most, "one check each, and nothing else"
 
 
-def _proved_wrong(node: Node) -> float:
-    return node.metric("shorthaul_suspect_checks_total", result="wrong")
+def _checked(node: Node, result: str) -> float:
+    return node.metric("shorthaul_suspect_checks_total", result=result)
 
 
 def test_chunks_really_arrive_as_ranges_without_an_end(scene: Scene) -> None:
