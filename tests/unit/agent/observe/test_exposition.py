@@ -17,8 +17,8 @@ from topology.placement import Tier
 
 _LABELS = {
     "direction", "endpoint", "found_by", "kind", "le", "listener", "path", "placed", "python",
-    "reason", "result", "source", "source_zone", "destination_zone", "tier", "verdict", "version", "way",
-    "what", "zone",
+    "outcome", "reason", "result", "scope", "source", "source_zone", "destination_zone", "tier", "verdict",
+    "version", "way", "what", "zone",
 }  # fmt: skip
 _WORDS = {"found_by": "found", "placed": "known", "python": "Python", "destination_zone": "destination zone"}
 _BAD_UNITS = re.compile(r"_(ms|us|milliseconds|microseconds|minutes|hours|kb|mb|gb|kib|mib|gib|percent)(_|$)")
