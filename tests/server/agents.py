@@ -51,7 +51,7 @@ PATIENT: dict[str, dict[str, float]] = {"lookup": {"patience_s": 1.0, "timeout_s
 
 _PULL_WAITS = ("connect_s", "patience_s", "stall_s", "deadline_s")
 
-_START_S = 1.0
+_START_S = 1.5
 """An agent comes up within this time while other tests run beside it, on two cores."""
 
 _SLOWEST = 3.0
