@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
+from agent.content.offer import ARRIVES_S
 from agent.content.store import ContentError, ContentStore
 from agent.content.verified import read_manifest
 from agent.documents.explain import (
@@ -111,7 +112,22 @@ class Explainer:
             flaw=self._flaw(digest),
             claim=None if local or found.nodes else self.claim(digest),
             given=self.resolver.offer.sharing.audience(digest).in_words if local else None,
+            arriving=None if local else self._arriving(digest),
         )
+
+    def _arriving(self, digest: Digest) -> str | None:
+        """How far this node's containerd is with fetching it, and from whom."""
+        growing = self.store.growing(digest)
+        if growing is None:
+            return None
+        lineage = self.puller.lineages.of(digest)
+        whence = "its next host" if lineage.origin == self.own else lineage.origin
+        steps = f" by {lineage.depth} steps" if lineage.depth > 1 else ""
+        told = growing.quiet_s <= ARRIVES_S
+        quiet = "" if told else f"; nothing came for {growing.quiet_s:.0f} s, so peers are not told"
+        percent = 100 * growing.available_bytes // growing.size_bytes
+        part = f"{percent} % ({growing.available_bytes / 1e6:.1f} of {growing.size_bytes / 1e6:.1f} MB)"
+        return f"{part}, from {whence}{steps}{quiet}"
 
     def _ranked(self, digest: Digest, found: Holders) -> tuple[Ranked, ...]:
         """All that a pull may try, also those that are still fetching it."""

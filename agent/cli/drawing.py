@@ -133,6 +133,8 @@ def print_explanation(explanation: ExplainDocument) -> None:
         console.print(Text(f"{explanation.claim} (shorthaul claims)"))
     if explanation.flaw is not None:
         console.print(Text(f"this node's own copy is {explanation.flaw}", style="yellow"))
+    if explanation.arriving is not None:
+        console.print(Text(f"it is arriving here: {explanation.arriving}"))
     if explanation.given is not None:
         console.print(Text(f"this node gives its own copy {explanation.given}"))
     if explanation.holders:

@@ -24,7 +24,7 @@ from agent.oci.origin import Origin
 from agent.oci.reference import Addressed, Named, ReferrerList, Repository, TagList, unknown
 from topology.placement import NodeName
 
-_ARRIVES_S = 10.0
+ARRIVES_S = 10.0
 """Content of which nothing came for so long does not arrive: its owner died, or its registry is silent."""
 
 _Target = TypeVar("_Target", bound=Named | Addressed | TagList | ReferrerList)
@@ -190,7 +190,7 @@ class Offer:
         if not (self.share_arriving and self.shares(digest)):
             return None
         growing = self.store.growing(digest)
-        if growing is None or not growing.available_bytes or growing.quiet_s > _ARRIVES_S:
+        if growing is None or not growing.available_bytes or growing.quiet_s > ARRIVES_S:
             return None
         return growing
 

@@ -75,6 +75,7 @@ class ExplainDocument:
     ``claim``: who fetches what no node has all of, as far as this node knows; None: some node has it, or this
     node takes no part in claims.
     ``given``: under which names this node gives its copy; None: it has none.
+    ``arriving``: how far this node's containerd is with fetching it, and from whom; None: it is not.
     """
 
     PATH: ClassVar[str] = "/api/explain"
@@ -93,4 +94,5 @@ class ExplainDocument:
     tag: TagEntry | None = None
     flaw: str | None = None
     given: str | None = None
+    arriving: str | None = None
     claim: str | None = None

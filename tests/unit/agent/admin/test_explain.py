@@ -19,7 +19,7 @@ from agent.observe.metrics import Metrics
 from agent.peering.dial import Dialer
 from agent.pull.asking import AskingPolicy
 from agent.pull.bucket import TokenBucket
-from agent.pull.lineages import Lineages
+from agent.pull.lineages import Lineage, Lineages
 from agent.pull.regard import Regard
 from agent.pull.trust import Distrust
 from agent.transfer.executor import Puller
@@ -27,7 +27,8 @@ from agent.transfer.peers import PeerClient
 from agent.transfer.relays import Relays
 from agent.transfer.striper import StripeBuffers
 from tests.unit.agent.holders.test_tags import make_offer
-from tests.unit.evidence import make_checks, make_commits
+from tests.unit.evidence import MemoryStore, make_checks, make_commits
+from tests.unit.inflight import Flight
 from tests.unit.twins import CREDENTIALS, FakePeers, located, make_policy, node, peer, peers, sha256
 
 DIGEST = sha256("blob")
@@ -152,3 +153,23 @@ async def test_own_blob_that_can_not_be_read_is_not_local_and_the_reason_is_told
     finally:
         following.cancel()
         await asyncio.gather(following, return_exceptions=True)
+
+
+async def test_content_that_is_arriving_here_is_told_with_how_far_it_is_and_from_whom(
+    explainer: Explainer,
+) -> None:
+    store = MemoryStore()
+    here = replace(explainer, store=store)
+    assert (await here.digest(DIGEST)).arriving is None
+    flight = store.flights[DIGEST] = Flight(bytes(2_000_000), available_bytes=1_220_000)
+    assert (await here.digest(DIGEST)).arriving == "61 % (1.2 of 2.0 MB), from its next host"
+    lineages = explainer.puller.lineages
+    lineages.came_from(DIGEST, Lineage(origin=node("near"), depth=1))
+    assert (await here.digest(DIGEST)).arriving == "61 % (1.2 of 2.0 MB), from near"
+    lineages.came_from(DIGEST, Lineage(origin=node("near"), depth=3))
+    flight.quiet_s = 12.0
+    assert (await here.digest(DIGEST)).arriving == (
+        "61 % (1.2 of 2.0 MB), from near by 3 steps; nothing came for 12 s, so peers are not told"
+    )
+    store.held.add(DIGEST)
+    assert (await here.digest(DIGEST)).arriving is None

@@ -174,6 +174,12 @@ def test_names_under_which_the_own_copy_is_given_are_told(capsys: Captured) -> N
     assert "gives its own copy" not in shown(capsys, explanation())
 
 
+def test_content_that_is_arriving_here_is_told(capsys: Captured) -> None:
+    out = shown(capsys, explanation(arriving=f"61 % (1.2 of 2.0 MB), from {ODD}"))
+    assert f"it is arriving here: 61 % (1.2 of 2.0 MB), from {SHOWN_ODD}" in out
+    assert "arriving" not in shown(capsys, explanation())
+
+
 def test_digest_of_another_algorithm_keeps_its_name_when_shortened(capsys: Captured) -> None:
     answer = explanation()
     answer["content"][0]["digest"] = "sha512:" + "12" * 64
