@@ -6,13 +6,13 @@ import resource
 import signal
 import socket
 import subprocess
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 
 import pytest
 
 from tests.frames import frame
 
-from .agents import ADMIN, AT_MOST_S, LOCAL, PEER, SERVICE, Node, Site, digest_of, wait_for
+from .agents import ADMIN, AT_MOST_S, LOCAL, PEER, SERVICE, Node, Site, digest_of, make_image, wait_for
 from .proofs import OPEN
 from .websocket import questioning
 from .wire import Ending, connected, raw_get, read_reply, read_to_end, request_bytes
@@ -119,15 +119,24 @@ def test_draining_ends_after_drain_s(site: Site) -> None:
 
 def test_a_peer_that_takes_no_replies_does_not_hold_up_the_end(site: Site) -> None:
     node = site.add("stopping", stop={"unready_s": 0, "drain_s": 2.0})
+    names = [f"v{number}" for number in range(200)]
+    node.put_image(make_image(b"layer"), *(f"registry.test/library/app:{name}" for name in names))
     site.start()
-    question = json.dumps({"number": 1, "digests": [digest_of(b"")] * 200}).encode()
+    # The reply is six times as long: it does not take a peer many questions to fill the agent's buffers.
+    tags = [[None, "library/app", name] for name in names]
+    asked = frame(json.dumps({"number": 1, "digests": [], "tags": tags}).encode(), masked=True)
     with questioning(node.address) as peer:
+        peer.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         peer.sock.settimeout(1.0)
-        with suppress(OSError):  # until neither side's buffers take any more
-            for _ in range(20_000):
-                peer.sock.sendall(frame(question, masked=True))
+        with pytest.raises(TimeoutError):  # neither side's buffers take any more
+            _send_for_ever(peer.sock, asked)
         node.process.signal(signal.SIGTERM)
         assert _exit_status(node) == 0
+
+
+def _send_for_ever(sock: socket.socket, message: bytes) -> None:
+    while True:
+        sock.sendall(message)
 
 
 def test_a_client_that_closes_its_side_after_its_request_gets_all_of_the_answer(site: Site) -> None:
