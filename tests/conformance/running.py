@@ -51,9 +51,9 @@ class RunningStore:
             self._loop.run_until_complete(self._loop.shutdown_default_executor())
             self._loop.close()
 
-    def call(self, work: Coroutine[Any, Any, _T]) -> _T:
+    def call(self, work: Coroutine[Any, Any, _T], *, at_most_s: float = 20.0) -> _T:
         """Run something on the store's loop."""
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(20.0)
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(at_most_s)
 
     def do(self, work: Callable[[], None]) -> None:
         """Do something on the store's loop."""

