@@ -11,7 +11,9 @@ The order is, most important first:
    equally near.
 5. Load.
 6. A rendezvous hash of (digest, client, holder), so that equal holders share the work without talking to
-   each other. Source: Thaler and Ravishankar, "Using name-based mappings to increase hit rates" (1998).
+   each other. Where the nodes of a zone pass the digest on while it arrives, the holders of other zones are
+   hashed with the zone instead of the client. Then the whole zone asks the same one, and gets it once.
+   Source: Thaler and Ravishankar, "Using name-based mappings to increase hit rates" (1998).
 
 Pure and deterministic: the input's order does not matter.
 """
@@ -23,13 +25,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from topology.placement import NodeName, Tier
-from topology.snapshot import LOG_STEP, SEED_BITS, TIER_WIDTH, Snapshot, Source, Standing, seed_of
+from topology.snapshot import LOG_STEP, SEED_BITS, TIER_WIDTH, Snapshot, Source, Standing, seed_of, tier_key
 
 # Equally near nodes of one zone were measured at 0.26 to 0.41 ms. That difference means nothing.
 _EQUAL_RATIO = 1.6
 _EQUAL_STEPS = math.ceil(math.log(_EQUAL_RATIO) / math.log(LOG_STEP))
 _BINS = TIER_WIDTH // _EQUAL_STEPS + 1  # bins of equally near holders per tier
 _LOTS = (1 << SEED_BITS) - 1
+_FAR_KEY = tier_key(Tier.REGION, (), 0) << SEED_BITS  # keys of holders in other zones are not below this
 _LOAD_BITS = 6
 _LOAD_MAX = (1 << 40) - 1
 _BIN_SHIFT = SEED_BITS + _LOAD_BITS
@@ -76,15 +79,17 @@ def rank(
     digest: str,
     conditions: Mapping[NodeName, Condition] | None = None,
     limit: int | None = None,
+    zone_as_one: bool = False,
 ) -> tuple[Ranked, ...]:
     """The first ``limit`` holders in the order in which to try them. None: all of them, a permutation.
 
-    ``conditions``: the holders that are not healthy and idle. Cost: one look-up per holder, and one hash per
-    holder that may be among the first.
+    ``conditions``: the holders that are not healthy and idle. ``zone_as_one``: all nodes of this node's zone
+    should choose the same one of equal holders in another zone. Cost: one look-up per holder, and one hash
+    per holder that may be among the first.
     """
     known = conditions or {}
     nodes = holders if isinstance(holders, Sequence) else tuple(holders)
-    factor = seed_of(f"{digest}\0{snapshot.own}")
+    lot = _Lot(digest, snapshot, zone_as_one=zone_as_one)
     # A condition only ever moves a holder back. So it is enough to add one candidate per condition.
     enough = len(nodes) if limit is None else limit + len(known)
     try:
@@ -92,15 +97,22 @@ def rank(
     except KeyError:
         keys = [snapshot.key(node) for node in nodes]
     if len(nodes) > max(enough, _FEW):
-        chosen = _likely_first(nodes, keys, factor, enough)
+        chosen = _likely_first(nodes, keys, lot, enough)
         if len(chosen) < enough:  # some holders were named twice
-            return rank(dict.fromkeys(nodes), snapshot, digest=digest, conditions=conditions, limit=limit)
+            return rank(
+                dict.fromkeys(nodes),
+                snapshot,
+                digest=digest,
+                conditions=conditions,
+                limit=limit,
+                zone_as_one=zone_as_one,
+            )
     else:
         chosen = dict(zip(nodes, keys, strict=True))
     places = {key >> SEED_BITS for key in chosen.values()}
     best = _best_of_tiers(places)
     bins = {place: _bin(place, best) << _BIN_SHIFT for place in places}
-    scores = [(bins[key >> SEED_BITS] | (key & _LOTS) * factor & _LOTS, node) for node, key in chosen.items()]
+    scores = [(bins[key >> SEED_BITS] | lot.of(key), node) for node, key in chosen.items()]
     if known:
         scores = [
             (score + _handicap(*known[node]) if node in known else score, node) for score, node in scores
@@ -154,8 +166,26 @@ def _handicap(load: int, saturated: bool, cooling: bool, doubted: bool, in_fligh
     return unwell | behind | min(load, _LOAD_MAX).bit_length() << SEED_BITS
 
 
+class _Lot:
+    """The hash of a holder with the digest and the client, or with the digest and the client's zone."""
+
+    def __init__(self, digest: str, snapshot: Snapshot, *, zone_as_one: bool) -> None:
+        self._near = self._far = seed_of(f"{digest}\0{snapshot.own}")
+        zone = snapshot.zone_of(snapshot.own) if zone_as_one else None
+        if zone is not None:
+            self._far = seed_of(f"{digest}\0{zone}")
+
+    def factor(self, key: int) -> int:
+        """What the lot of a holder with such a key is made with."""
+        return self._near if key < _FAR_KEY else self._far
+
+    def of(self, key: int) -> int:
+        """The lot of the holder with this key."""
+        return (key & _LOTS) * self.factor(key) & _LOTS
+
+
 def _likely_first(
-    nodes: Sequence[NodeName], keys: Sequence[int], factor: int, enough: int
+    nodes: Sequence[NodeName], keys: Sequence[int], lot: _Lot, enough: int
 ) -> dict[NodeName, int]:
     """The nodes that may be among the first ``enough``, and not many more, with their keys.
 
@@ -174,6 +204,7 @@ def _likely_first(
         before, count = bisect_left(nearest, low), sum(map(high.__gt__, keys))
     # The hashes are uniform, so with overwhelming probability enough nodes of the last bin are below this.
     below = _LOTS * (2 * enough + 64) // (count - before)
+    factor = lot.factor(low)  # a bin is of one tier
     chosen = {
         node: key
         for node, key in zip(nodes, keys, strict=True)

@@ -116,13 +116,16 @@ class Policy:
         now_s: float,
         *,
         in_flight: Mapping[NodeName, int] = _NOTHING,
+        zone_as_one: bool = False,
     ) -> tuple[Ranked, ...]:
         """The holders that a pull of this digest may try, in the order in which it tries them.
 
-        ``in_flight``: see `ranked`.
+        ``in_flight``, ``zone_as_one``: see `ranked`.
         """
         limit = _CANDIDATES_FACTOR * self._pull.attempts_max
-        return self.ranked(digest, holders, snapshot, now_s, in_flight=in_flight, limit=limit)
+        return self.ranked(
+            digest, holders, snapshot, now_s, in_flight=in_flight, zone_as_one=zone_as_one, limit=limit
+        )
 
     def ranked(
         self,
@@ -132,11 +135,13 @@ class Policy:
         now_s: float,
         *,
         in_flight: Mapping[NodeName, int] = _NOTHING,
+        zone_as_one: bool = False,
         limit: int | None = None,
     ) -> tuple[Ranked, ...]:
         """The first ``limit`` of the holders that a pull of this digest may try, in order; None: all.
 
         ``in_flight``: further ones that are still fetching it, and how much of it each has, in per cent.
+        ``zone_as_one``: see `topology.ranking.rank`.
         """
         distrust = self.regard.trust.reasons(digest, now_s)
         out = {node for node, reason in distrust.items() if reason.is_out}
@@ -150,7 +155,9 @@ class Policy:
             conditions[node] = conditions.get(node, Condition())._replace(doubted=True)
         for node, percent in in_flight.items():
             conditions[node] = conditions.get(node, Condition())._replace(in_flight=percent)
-        return rank(nodes, snapshot, digest=digest, conditions=conditions, limit=limit)
+        return rank(
+            nodes, snapshot, digest=digest, conditions=conditions, limit=limit, zone_as_one=zone_as_one
+        )
 
     def told_of(
         self, digest: Digest, nodes: Iterable[NodeName], holder: Ranked, snapshot: Snapshot, now_s: float

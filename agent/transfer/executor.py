@@ -48,6 +48,7 @@ from agent.pull.events import (
     Ticked,
     WakeAt,
 )
+from agent.pull.fanout import LEAST_BYTES
 from agent.pull.following import as_follower, is_in_flight, stall_s
 from agent.pull.lateness import CATCH_UP_S, held_up
 from agent.pull.lineages import Lineages
@@ -589,7 +590,12 @@ class RunningPull:
         ahead = (each for each in holders.in_flight if each.available_bytes > position)
         in_flight = {each.node: each.percent for each in ahead} if self._wanted.follow else {}
         return self._policy.candidates(
-            self.digest, holders.nodes, puller.roster.snapshot, puller.clock(), in_flight=in_flight
+            self.digest,
+            holders.nodes,
+            puller.roster.snapshot,
+            puller.clock(),
+            in_flight=in_flight,
+            zone_as_one=self._wanted.follow and (self._wanted.size_bytes or 0) >= LEAST_BYTES,
         )
 
     @property

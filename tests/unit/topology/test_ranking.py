@@ -6,6 +6,7 @@ import math
 import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import pytest
 from hypothesis import given, settings
@@ -231,6 +232,22 @@ def test_equal_holders_share_the_clients_of_one_digest_evenly() -> None:
     assert chi_square(first, names) < 7 + 6 * math.sqrt(14)
 
 
+def test_nodes_of_one_zone_choose_the_same_holder_of_another_zone_if_they_pass_it_on() -> None:
+    names = [f"node-{number}" for number in range(8)]
+
+    def first(client: str, zone: str, tier: str = "region", digest: str = "d") -> NodeName:
+        nodes = {name: standing(tier, 300) for name in names}
+        own = standing("zone", 1)._replace(placement=located("r", zone))
+        snapshot = snapshot_of({**nodes, client: own}, node(client))
+        return rank(list(map(node, names)), snapshot, digest=digest, zone_as_one=True)[0].node
+
+    clients = [f"client-{number}" for number in range(40)]
+    assert len({first(client, "z") for client in clients}) == 1
+    assert len({first("client", f"z{number}") for number in range(40)}) > 4, "each zone its own"
+    assert len({first("client", "z", digest=f"d{number}") for number in range(40)}) > 4, "each digest its own"
+    assert len({first(client, "z", "zone") for client in clients}) > 4, "near holders share the clients"
+
+
 def test_second_choice_is_as_evenly_shared_as_the_first() -> None:
     """What the clients of a holder that fails take next must not be one and the same."""
     names = [f"node-{number}" for number in range(6)]
@@ -386,6 +403,12 @@ def random_case(dice: random.Random, size: int) -> tuple[Snapshot, list[NodeName
     return snapshot_of(nodes), holders, known
 
 
+def in_own_zone(snapshot: Snapshot) -> Snapshot:
+    """The same, of a node whose zone is known."""
+    own = standing("zone", 1)._replace(placement=located("r", "z"))
+    return dataclasses.replace(snapshot, standings={**snapshot.standings, snapshot.own: own})
+
+
 def without_equals(ranked: Sequence[Ranked]) -> list[Ranked]:
     """With a limit, equals are counted among the holders that were looked at."""
     return [each._replace(equals=1) for each in ranked]
@@ -406,8 +429,9 @@ def test_with_a_limit_it_is_the_beginning_of_the_whole_order_among_thousands(see
 @given(seed=st.integers(0, 2**32), size=st.integers(60, 400), limit=st.integers(1, 100))
 def test_with_a_limit_it_is_the_beginning_of_the_whole_order(seed: int, size: int, limit: int) -> None:
     snapshot, holders, known = random_case(random.Random(seed), size)
-    whole = without_equals(rank(holders, snapshot, digest="d", conditions=known))
-    assert without_equals(rank(holders, snapshot, digest="d", conditions=known, limit=limit)) == whole[:limit]
+    for seen, as_one in ((snapshot, False), (in_own_zone(snapshot), True)):
+        ranked = partial(rank, holders, seen, digest="d", conditions=known, zone_as_one=as_one)
+        assert without_equals(ranked(limit=limit)) == without_equals(ranked())[:limit]
 
 
 def test_limit_is_right_where_the_hash_of_the_nearest_is_unlucky() -> None:
