@@ -13,7 +13,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from types import TracebackType
 from typing import Self
@@ -397,6 +397,12 @@ class Claimant:
         kept.arbiter = self._arbiter(kept.key, set()) or kept.arbiter  # the one that others ask by now
         return Renewed(kept.key, kept.told_bytes)
 
+    def _step_back(self, lost: _Kept) -> None:
+        """It is another zone's turn, and this node has nothing: the next one of its zone follows that."""
+        kept = self._kept.get(replace(lost.key, cluster=False))
+        if lost.key.cluster and kept is not None and not kept.told_bytes:
+            self._end(kept, GivenUp(kept.key, failed=True))
+
     def _end(self, kept: _Kept, news: News) -> None:
         del self._kept[kept.key]
         self._tell(kept.arbiter, (news,), (kept,))
@@ -431,6 +437,7 @@ class Claimant:
                 one.lost = not is_kept
                 if one.lost:
                     self._metrics.claim("lost", _scope(one.key))
+                    self._step_back(one)
 
 
 def _scope(key: ClaimKey) -> str:

@@ -9,7 +9,7 @@ from agent.holders.asking import PeerAsker
 from agent.holders.claimant import Claimant
 from agent.holders.claimdesk import ClaimDesk
 from agent.holders.claims import ClaimBook, ClaimKey, Held
-from agent.holders.clusterclaims import Claims, ClusterClaims
+from agent.holders.clusterclaims import GATEWAY_STARTS, Claims, ClusterClaims
 from agent.holders.gateways import Gateways
 from agent.holders.index import HolderIndex
 from agent.holders.scatter import ScatterIndex
@@ -22,12 +22,6 @@ from agent.pull.regard import Regard
 from topology.ledger import Prices
 from topology.placement import NodeName
 from topology.spread import AnyZone, Way
-
-_GATEWAY_STARTS = 3.0
-"""In so many times `claim_start_s` a zone's gateway has its first byte.
-
-It may wait until another node, after others were refused, has one. If it dies meanwhile, its lease ends.
-"""
 
 
 def make_index(settings: Settings, *, asker: PeerAsker, roster: Roster, metrics: Metrics) -> HolderIndex:
@@ -55,7 +49,7 @@ def make_claimant(
     cold = settings.cold_start
     if not cold.claims:
         return None
-    patience = _GATEWAY_STARTS if cold.scope == "cluster" else 1.0
+    patience = GATEWAY_STARTS if cold.scope == "cluster" else 1.0
     book = ClaimBook(start_s=cold.claim_start_s, zone_start_s=patience * cold.claim_start_s)
     return Claimant(
         roster=roster,

@@ -14,7 +14,7 @@ from agent.content.store import Change, ChangeKind
 from agent.holders.claimant import Claimant, Outcome
 from agent.holders.claimdesk import ClaimDesk
 from agent.holders.claims import ClaimBook, ClaimKey, Held
-from agent.holders.clusterclaims import Claims, ClusterClaims
+from agent.holders.clusterclaims import GATEWAY_STARTS, Claims, ClusterClaims
 from agent.holders.gateways import Gateways
 from agent.holders.wire import Question, Reply
 from agent.members.member import Peer, Peers
@@ -33,11 +33,12 @@ SIZE_BYTES = 1000
 _STEP_S, _STEP_BYTES = 0.1, 25  # a layer takes four seconds
 _HOP_S = 0.001
 _STALL_S = 3.0
+_GIVES_UP_S = 30.0
 
 
 @dataclass(eq=False)
 class Node:
-    """One node. ``pulled``: its containerd has all of it."""
+    """One node. ``done_s``: when its containerd had all of it."""
 
     name: NodeName
     zone: AnyZone
@@ -47,6 +48,7 @@ class Node:
     gateways: Gateways
     keeper: "asyncio.Task[None] | None" = None
     alive: bool = True
+    done_s: float = float("inf")
 
     @property
     def available_bytes(self) -> int:
@@ -63,6 +65,7 @@ class Rollout:
     crossed_bytes: int = 0
     cut_off: set[AnyZone] = field(default_factory=set)
     registry_waits_s: float = 0.0
+    cut_from_registry: set[NodeName] = field(default_factory=set)  # they wait for it in vain
     size_bytes: int | None = None  # what containerd says of it, if that is something else
     settings: ColdStartSettings = field(default_factory=lambda: ColdStartSettings(scope="cluster"))
 
@@ -78,7 +81,9 @@ class Rollout:
         regard, store, book = (
             Regard(cooloff_s=5.0),
             MemoryStore(),
-            ClaimBook(start_s=self.settings.claim_start_s),
+            ClaimBook(
+                start_s=self.settings.claim_start_s, zone_start_s=GATEWAY_STARTS * self.settings.claim_start_s
+            ),
         )
         zone_of = roster.snapshot.zone_of
         gateways = Gateways(
@@ -181,6 +186,7 @@ class Rollout:
                 await self._follow(node, flight, self.nodes[source])
             despite = answer.held.sources[0] if flight.available_bytes == at else None
         if node.alive:
+            node.done_s = loop_clock()
             del node.store.flights[LAYER]
             node.store.held.add(LAYER)
             node.store.changes.publish(Change(kind=ChangeKind.ADDED, digest=LAYER))
@@ -191,6 +197,9 @@ class Rollout:
             return
         self.fetches.append((node.name, flight.available_bytes))
         await asyncio.sleep(self.registry_waits_s)
+        if node.name in self.cut_from_registry:
+            await asyncio.sleep(_GIVES_UP_S)  # then containerd fails, and the kubelet asks again
+            return
         while node.alive and flight.available_bytes < SIZE_BYTES:
             flight.grow(_STEP_BYTES)
             await asyncio.sleep(_STEP_S)

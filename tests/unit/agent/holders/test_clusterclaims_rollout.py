@@ -100,6 +100,24 @@ def test_slow_registry_makes_all_wait_and_is_asked_once() -> None:
     assert took_s < 10
 
 
+def test_zone_of_a_node_that_does_not_reach_the_registry_follows_another_zone_soon() -> None:
+    async def run() -> tuple[Rollout, float]:
+        cluster = Rollout(registry_waits_s=0.2, cut_from_registry={node("a1")})
+        cluster.add(NAMES)
+        began_s = loop_clock()
+        with cluster.keeping():
+            async with asyncio.TaskGroup() as tasks:
+                for place, name in enumerate([*cluster.nodes]):
+                    tasks.create_task(_pull(cluster, name, place * 0.01))
+        return cluster, began_s
+
+    cluster, began_s = run_in_virtual_time(run())
+    took_s = {each.name: each.done_s - began_s for each in cluster.nodes.values()}
+    others = [took_s[name] for name in cluster.nodes if name != "a1"]
+    assert max(others) < ColdStartSettings().claim_start_s + 8
+    assert len(cluster.fetches) == 2
+
+
 @pytest.mark.parametrize("at_s", [0.3, 2.0, 3.8], ids=["at 3 %", "halfway", "at 90 %"])
 def test_death_of_who_fetches_costs_one_more_fetch_which_goes_on_where_it_was(at_s: float) -> None:
     cluster, took_s = rollout(disasters=[(at_s, kill_who_fetches)])
