@@ -1,6 +1,6 @@
 """How often each zone fetched each blob and each manifest, as the registry's own log says. Pure."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from benchmarks.lab.registry import Answer
@@ -53,9 +53,13 @@ class Fetches:
 
 
 def count_fetches(
-    answers: Iterable[Answer], *, nodes: Mapping[str, tuple[str, str]], tags: Mapping[str, str]
+    answers: Iterable[Answer],
+    *,
+    nodes: Mapping[str, tuple[str, str]],
+    digests: Container[str],
+    tags: Mapping[str, str],
 ) -> Fetches:
-    """Count what was fetched. ``nodes``: name and zone by address. ``tags``: each tag's digest.
+    """Count how often digests were fetched. ``nodes``: name and zone by address. ``tags``: their digests.
 
     Only answers with a body count, and who is none of the nodes does not.
     """
@@ -67,9 +71,12 @@ def count_fetches(
         path = answer.uri.partition("?")[0].split("/")
         if len(path) < 3 or path[-2] not in ("manifests", "blobs"):
             continue
+        digest = tags.get(path[-1], path[-1])
+        if digest not in digests:
+            continue
         node, zone = nodes[answer.client]
         kind = manifests if path[-2] == "manifests" else blobs
-        fetched = kind.setdefault((zone, tags.get(path[-1], path[-1])), Fetched())
+        fetched = kind.setdefault((zone, digest), Fetched())
         fetched.gets += 1
         fetched.nodes.add(node)
         fetched.body_bytes += answer.body_bytes

@@ -124,6 +124,7 @@ class Fleet:
     _borders: Borders = field(init=False)
     _fetching: dict[str, Chunks] = field(default_factory=dict, init=False)
     _recorded: dict[str, int] = field(default_factory=dict, init=False)
+    _struck: set[str] = field(default_factory=set, init=False)
 
     def __post_init__(self) -> None:
         # The kernel ends a child process with the thread that started it, so these threads stay.
@@ -154,6 +155,7 @@ class Fleet:
             yield
         finally:
             self.each(self.nodes, _forget)
+            self._struck.clear()
 
     def pull_all(
         self,
@@ -232,6 +234,9 @@ class Fleet:
 
     def _prepare(self, node: Node, way: Way, chunks: Chunks) -> None:
         node.stop_agent()
+        if node.name in self._struck:
+            _forget(node)
+            self._struck.remove(node.name)
         containerd = daemon(node)
         mirrors = [] if way is Way.DIRECT else [f"127.0.0.1:{LOCAL_PORT}"]
         containerd.use_mirrors(REGISTRY, self.cluster.registry.endpoint, mirrors)
@@ -270,6 +275,7 @@ class Fleet:
 
         wait_until(ahead, "no node gets on with the layer", at_most_s=self.pull_s, every_s=0.005)
         struck = found[0]
+        self._struck.add(struck.name)
         match trouble.blow:
             case Blow.KILLED:
                 _end(struck)
@@ -337,6 +343,7 @@ class Fleet:
             fetches=count_fetches(
                 self.cluster.registry.answers()[before.answers :],
                 nodes={node.address: (node.name, str(node.place.zone)) for node in self.nodes},
+                digests=image.blobs,  # the registry logs late what it sent to a node that was struck
                 tags={image.tag: image.manifest},
             ),
             registry_bytes=after.registry_bytes - before.registry_bytes,

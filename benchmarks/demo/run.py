@@ -20,6 +20,7 @@ from rich.terminal_theme import DIMMED_MONOKAI
 
 import benchmarks.demo
 from agent.cli.output import OutputFailed, run_command
+from benchmarks.demo.rush import Rush
 from benchmarks.demo.scenario import ROUND_TRIPS, ZONES, Demo
 from benchmarks.demo.view import WIDE
 from benchmarks.lab.cluster import Cluster, places
@@ -85,6 +86,8 @@ def _demonstrate(console: Console, *, real: bool, svg: Path | None) -> bool:
         good = demo.run()
         if svg:
             _draw(demo, svg)
+        if real:
+            good = Rush(cluster, console).run() and good
         return good
 
 

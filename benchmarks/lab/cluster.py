@@ -239,7 +239,10 @@ class Node:
 
     def requests(self) -> Iterator[dict[str, Any]]:
         """The agent's log entries of the requests that it answered."""
-        for line in self.log.read_text(errors="replace").splitlines():
+        written = self.log.read_text(errors="replace").rpartition("\n")[
+            0
+        ]  # the last line may be half written
+        for line in written.splitlines():
             if line.startswith("{") and '"message": "request"' in line:
                 yield json.loads(line)
 

@@ -136,7 +136,8 @@ class Registry:
     def answers(self) -> list[Answer]:
         """Each answered request, from the registry's log. It does not log the sizes of its 401s."""
         found: list[Answer] = []
-        for line in (self._folder / "log").read_text(errors="replace").splitlines():
+        written = (self._folder / "log").read_text(errors="replace").rpartition("\n")[0]
+        for line in written.splitlines():  # the last line may be half written
             unauthorized = _UNAUTHORIZED in line
             if not unauthorized and '"http.response.written"' not in line:
                 continue

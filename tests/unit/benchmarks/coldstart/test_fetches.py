@@ -12,7 +12,7 @@ def _answer(path: str, *, client: str = "10.9.1.1", method: str = "GET", status:
 
 
 def _count(*answers: Answer) -> Fetches:
-    return count_fetches(answers, nodes=_NODES, tags={"v1": _MANIFEST})
+    return count_fetches(answers, nodes=_NODES, digests={_MANIFEST, _LAYER}, tags={"v1": _MANIFEST})
 
 
 def test_manifest_by_tag_and_by_digest_is_the_same_manifest() -> None:
@@ -35,11 +35,12 @@ def test_node_that_goes_on_asks_twice_and_is_one_node() -> None:
     assert (fetches.blob_gets_most, fetches.blob_nodes_most, fetches.body_bytes) == (3, 2, 30)
 
 
-def test_heads_refusals_and_strangers_fetch_nothing() -> None:
+def test_heads_refusals_strangers_and_other_images_count_for_nothing() -> None:
     fetches = _count(
         _answer("manifests/v1", method="HEAD"),
         _answer("manifests/v1", status=401),
         _answer(f"blobs/{_LAYER}", client="10.9.0.1"),
+        _answer(f"blobs/sha256:{'3' * 64}"),
         Answer(client="10.9.1.1", method="GET", uri="/v2/", status=200, body_bytes=2),
     )
     assert fetches.gets == fetches.manifest_gets_most == fetches.blob_gets_most == 0
