@@ -142,13 +142,15 @@ class Containerd:
         return room_at(self._root)
 
     def receiving(self, digest: Digest) -> bool | None:
-        """See `ContentStore.receiving`."""
-        return self._ingests.has(digest) if self._by_files else None
+        """See `ContentStore.receiving`.
+
+        Also while the blobs come over the API: so they do for a moment on a new node, whose first blob is not
+        there yet, and whose ingests are. If the root is wrong, there is no directory of ingests either.
+        """
+        return self._ingests.has(digest)
 
     def growing(self, digest: Digest) -> Growing | None:
         """See `ContentStore.growing`."""
-        if not self._by_files:
-            return None
         growing = self._ingests.growing(digest)
         if growing is None:
             self._blobs.look_for(digest)
@@ -156,8 +158,6 @@ class Containerd:
 
     async def open_growing(self, digest: Digest) -> GrowingBlob:
         """See `ContentStore.open_growing`."""
-        if not self._by_files:
-            raise ContentMissing(f"the content API does not show what is being written: {digest}")
         return self._ingests.open(digest)
 
     @property
