@@ -79,6 +79,10 @@ class Fetcher:
     def start(self) -> None:
         """Start the agent. It is not ready, because nobody answers at containerd's socket, and serves."""
         self.node.launch()
+        self.wait()
+
+    def wait(self) -> None:
+        """Wait until the agent, which was launched, answers."""
         wait_for(self._answers, "the agent answers")
 
     def fetch(

@@ -29,7 +29,7 @@ MIB = 1 << 20
 SIZE = 2 * MIB
 AT_MOST_S = 25.0
 QUICK = {
-    "pull": {"stall_s": 0.5, "cooloff_s": 0.0},
+    "pull": {"stall_s": 0.5, "cooloff_s": 0.0, "deadline_s": 4.0},
     "cold_start": {"claim_wait_s": 1.0, "claim_start_s": 0.5},
 }
 NOTHING = replies('"held": [], "tags": []')
