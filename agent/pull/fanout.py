@@ -16,6 +16,7 @@ So a wrong word costs a round trip, and never a pull. How many bodies are sent i
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 from agent.oci.digest import Digest
 from agent.pull.arrival import SHARED_MAX
@@ -80,7 +81,11 @@ class Fanout:
         if not given:
             del self._given[admitted.digest]
         if whole:
-            self._lately.setdefault(admitted.digest, {})[admitted.node] = (admitted.zone, now_s)
+            nodes = self._lately.setdefault(admitted.digest, {})
+            nodes.pop(admitted.node, None)
+            nodes[admitted.node] = (admitted.zone, now_s)  # the last one is the newest
+            for node in [node for node, (_, at_s) in nodes.items() if now_s - at_s >= _LATELY_S]:
+                del nodes[node]
             self._lately.move_to_end(admitted.digest)
             if len(self._lately) > _LATELY_MAX:
                 self._lately.popitem(last=False)
@@ -98,14 +103,16 @@ class Fanout:
         given = [each for each in self._given.get(asker.digest, ()) if each.node != asker.node]
         near = dict.fromkeys(each.node for each in given if each.zone == asker.zone)
         if not asker.in_flight:
-            return (*self._given_lately(asker, now_s), *near)[-SHARED_MAX:]
+            return (*near, *islice(self._given_lately(asker, now_s), SHARED_MAX))[:SHARED_MAX]
         nodes = near | dict.fromkeys(each.node for each in given)
         return tuple(nodes)[:SHARED_MAX] if len(nodes) >= self._followers_max else ()
 
     def _given_lately(self, asker: Admitted, now_s: float) -> Iterator[NodeName]:
-        """The nodes of the asker's zone that have it by now."""
-        for node, (zone, at_s) in self._lately.get(asker.digest, {}).items():
-            if node != asker.node and zone == asker.zone and now_s - at_s < _LATELY_S:
+        """The nodes of the asker's zone that have it by now, the newest first."""
+        for node, (zone, at_s) in reversed(self._lately.get(asker.digest, {}).items()):
+            if now_s - at_s >= _LATELY_S:
+                return
+            if node != asker.node and zone == asker.zone:
                 yield node
 
     def _asks_again(self, digest: Digest, node: NodeName, now_s: float) -> bool:

@@ -122,6 +122,19 @@ def test_whoever_did_not_get_all_of_it_or_got_it_long_ago_is_not_named() -> None
     asking.admit("a3")
 
 
+def test_of_thousands_that_got_it_a_few_are_named_the_newest_first_and_none_is_kept_for_long() -> None:
+    asking = Asking()
+    for number in range(3000):
+        if number:
+            asking.told(f"a{number}")
+        asking.now_s += 0.02
+        asking.end(asking.admit(f"a{number}"))
+    assert asking.told("a9999") == tuple(f"a{number}" for number in range(2999, 2991, -1))
+    asking.now_s += 31.0
+    asking.end(asking.admit("a0"))
+    assert asking.told("a1") == ("a0",)
+
+
 def test_thousand_askers_at_once_are_told_of_a_few_and_forgotten_in_time() -> None:
     asking = Asking(followers_max=100)
     for number in range(100):
