@@ -84,8 +84,8 @@ class Fanout:
             nodes = self._lately.setdefault(admitted.digest, {})
             nodes.pop(admitted.node, None)
             nodes[admitted.node] = (admitted.zone, now_s)  # the last one is the newest
-            for node in [node for node, (_, at_s) in nodes.items() if now_s - at_s >= _LATELY_S]:
-                del nodes[node]
+            while now_s - next(iter(nodes.values()))[1] >= _LATELY_S:
+                del nodes[next(iter(nodes))]
             self._lately.move_to_end(admitted.digest)
             if len(self._lately) > _LATELY_MAX:
                 self._lately.popitem(last=False)
