@@ -5,7 +5,7 @@ from random import Random
 
 import pytest
 
-from .agents import Site, wait_for
+from .agents import ADMIN, Site, digest_of, wait_for
 from .ingesting import Fetcher
 from .pulling import Pulls, Registry
 
@@ -24,7 +24,9 @@ def fetchers() -> Iterator[list[Fetcher]]:
 def _started(site: Site) -> list[Fetcher]:
     made = [Fetcher(site, name, zone=name[0], **CLUSTER) for name in NAMES]
     for fetcher in made:
-        fetcher.start()
+        fetcher.node.launch()
+    for fetcher in made:
+        fetcher.wait()
     wait_for(
         lambda: all(each.node.metric("shorthaul_peers") == 5 for each in made), "everybody knows everybody"
     )
@@ -56,6 +58,22 @@ def test_one_node_asks_the_registry_for_a_manifest(fetchers: list[Fetcher]) -> N
     )
     Pulls(registry, manifest, kind="index").all_at_once(fetchers)
     assert len(registry.fetches) == 1
+
+
+def test_arbiter_shows_who_fetched_it_and_how_it_travelled(fetchers: list[Fetcher]) -> None:
+    registry, content = Registry(pause_s=0.05), Random(3).randbytes(1 << 20)
+    Pulls(registry, content).all_at_once(fetchers)
+    documents = [each.node.ask("/api/claims", port=ADMIN).json() for each in fetchers]
+    (claim,) = (
+        claim
+        for document in documents
+        for claim in document["decided"]
+        if claim["digest"] == digest_of(content) and claim["scope"] == "cluster"
+    )
+    ((name, _),) = registry.fetches
+    assert claim["node"] == name
+    reached = {way["destination_zone"] for way in claim["ways"]}
+    assert reached == {"r/a", "r/b", "r/c"} - {f"r/{name[0]}"}
 
 
 def test_death_of_who_fetches_costs_one_fetch_more_from_where_it_was(fetchers: list[Fetcher]) -> None:
