@@ -76,7 +76,9 @@ def zone_of(*names: str, off: str = "") -> Iterator[Zone]:
             for name in names
         }
         for fetcher in fetchers.values():
-            fetcher.start()
+            fetcher.node.launch()
+        for fetcher in fetchers.values():
+            fetcher.wait()
         for fetcher in fetchers.values():
             met(fetcher, len(names) - 1)
         clients = stack.enter_context(ThreadPoolExecutor(8))
