@@ -39,13 +39,13 @@ class Outcome:
     """What the pulls of all nodes at once came to. Sizes are in bytes.
 
     ``seconds``: of each node whose pull was whole. ``failures``: containerd's words, of nodes that nothing
-    happened to. ``struck``: the node that something happened to. ``fetches``: as the registry's log says.
-    ``registry_bytes``: what the registry's link carried away from it. ``sent_bytes``: what each node's link
-    did. ``crossed_bytes``: what went from zone to zone. ``in_flight_bytes``: what the agents took from nodes
-    that had no complete copy yet, by their own figures. ``given``: from which peers each node took how much,
-    by its own records. ``claims``: how their claims ended, with how often.
-    ``cpu_s``: of all agents together. ``peak_mib``: of the largest agent. ``kept_bytes``: on the fullest
-    node's disk, beyond the image itself.
+    happened to. ``struck``: the node that something happened to; empty: nothing did. ``fetches``: as the
+    registry's log says. ``registry_bytes``, ``sent_bytes``: what the registry's link and each node's link
+    carried away from it. ``crossed_bytes``: what went from zone to zone. ``in_flight_bytes``: what the agents
+    took from nodes that had no complete copy yet, by their own figures. ``given``: from which peers each node
+    took how much, by its own records. ``claims``: how their claims ended, with how often. ``cpu_s``: of all
+    agents together. ``peak_mib``: of the largest agent. ``kept_bytes``: on the fullest node's disk, beyond
+    the image itself.
     """
 
     seconds: Mapping[str, float]
@@ -111,6 +111,8 @@ class _Counted:
     sent_bytes: Mapping[str, int]
     crossed_bytes: int
     cpu_s: Mapping[str, float]
+    in_flight_bytes: Mapping[str, int]
+    claims: Mapping[str, Counter[str]]
 
 
 @dataclass(slots=True)
@@ -258,15 +260,19 @@ class Fleet:
 
         wait_until(known, f"{node.name} does not know the others", at_most_s=_KNOWN_S)
 
-    def _strike(self, image: Image, trouble: Trouble, pulls: "Sequence[Future[Pulled]]") -> Node:
-        """Wait until a node has this share of the largest layer from the registry, and strike it."""
+    def _strike(self, image: Image, trouble: Trouble, pulls: "Sequence[Future[Pulled]]") -> Node | None:
+        """Wait until a node has this share of the largest layer from the registry, and strike it.
+
+        None: it was complete before anybody saw that.
+        """
         digest, size_bytes = max(image.blobs.items(), key=lambda item: item[1])
         found: list[Node] = []
+        fed: set[str] = set()
 
         def ahead() -> bool:
             if any(pull.done() for pull in pulls):
-                raise LabError("a pull ended before anything happened")
-            fed = self._fed_by_registry()
+                return True
+            fed.update(self._fed_by_registry())
             for node in sorted(self._running(), key=lambda node: -daemon(node).written_bytes(digest)):
                 if node.address in fed and daemon(node).written_bytes(digest) >= trouble.at * size_bytes:
                     found.append(node)
@@ -274,6 +280,8 @@ class Fleet:
             return False
 
         wait_until(ahead, "no node gets on with the layer", at_most_s=self.pull_s, every_s=0.005)
+        if not found:
+            return None
         struck = found[0]
         self._struck.add(struck.name)
         match trouble.blow:
@@ -313,6 +321,11 @@ class Fleet:
             sent_bytes={node.name: node.sent_bytes() for node in self.nodes},
             crossed_bytes=self._borders.crossed_bytes(),
             cpu_s={node.name: _cpu_s(node) for node in self._running()},
+            in_flight_bytes={
+                node.name: int(node.metric("shorthaul_in_flight_received_bytes_total"))
+                for node in self._running()
+            },
+            claims={node.name: _claims(node) for node in self._running()},
         )
 
     def _wait_until_calm(self) -> None:
@@ -350,10 +363,12 @@ class Fleet:
             sent_bytes={each: after.sent_bytes[each] - sent for each, sent in before.sent_bytes.items()},
             crossed_bytes=after.crossed_bytes - before.crossed_bytes,
             in_flight_bytes=sum(
-                int(node.metric("shorthaul_in_flight_received_bytes_total")) for node in well
+                taken - before.in_flight_bytes[each] for each, taken in after.in_flight_bytes.items()
             ),
             given={node.name: self._givers(node) for node in well if node in asking},
-            claims=_claims(well),
+            claims=+sum(
+                (counted - before.claims[each] for each, counted in after.claims.items()), Counter[str]()
+            ),
             cpu_s=sum(after.cpu_s.values()) - sum(before.cpu_s[each] for each in after.cpu_s),
             peak_mib=max((peak_mib(node.agent.pid) for node in well), default=0.0),
             kept_bytes=max((_kept_bytes(node, image) for node in asking if node is not struck), default=0),
@@ -368,13 +383,11 @@ _SILENCE = (
 _OUTCOMES = ("granted", "followed", "timeout", "lost", "refused", "alone")
 
 
-def _claims(nodes: Sequence[Node]) -> dict[str, int]:
-    """How the claims of these nodes ended, and how often."""
-    counted = {
-        outcome: sum(int(node.metric("shorthaul_claims_total", outcome=outcome)) for node in nodes)
-        for outcome in _OUTCOMES
-    }
-    return {outcome: number for outcome, number in counted.items() if number}
+def _claims(node: Node) -> Counter[str]:
+    """How the node's claims ended so far, and how often."""
+    return Counter(
+        {outcome: int(node.metric("shorthaul_claims_total", outcome=outcome)) for outcome in _OUTCOMES}
+    )
 
 
 def _cpu_s(node: Node) -> float:
