@@ -531,8 +531,9 @@ class ColdStartSettings:
     claim_wait_s: float = option(
         seconds(least=0.1, most=300),
         "Seconds for which a request waits at most until the node that fetches from the registry has its "
-        "first bytes. Then it gets a 404, as without claims. The default has time for a slow registry's "
-        "first answer, and for three nodes that fail to start.",
+        "first bytes; three times as long while that node's containerd is busy with other layers of the "
+        "image, of which it fetches three at a time. Then it gets a 404, as without claims. The default has "
+        "time for a slow registry's first answer, and for three nodes that fail to start.",
         default=20.0,
     )
     claim_start_s: float = option(

@@ -22,6 +22,7 @@ from agent.config import ColdStartSettings
 from agent.content.store import ChangeKind, ContentStore
 from agent.holders.claimdesk import ClaimDesk
 from agent.holders.claims import (
+    QUEUED_FACTOR,
     RENEW_S,
     Ask,
     ClaimKey,
@@ -54,6 +55,11 @@ _ARBITERS_MAX = 3
 _LOOK_S = 0.025  # so much later than containerd's first bytes the others are told of them
 _LOOK_STARTED_S = 0.2
 _GONE_S = 0.3  # the commit renames the file before the store is known to have it
+_YIELD_S = 0.3  # a node that follows another one leaves what nobody has asked for yet to it for so long
+_FOLLOWER_S = 2.0  # a node counts as a follower for so long after it was told whom to follow
+_WAITS_S = 0.1  # a question that is open for so long waits for another node
+_STUCK_S = 2.0  # containerd fetches three at a time: what waits may be in the way of what was claimed
+_STUCK_WAITS = 3
 _WAITED_S = 30.0  # who waited in vain for bytes does not wait for the same bytes again for so long
 _WAITED_MAX = 1024
 
@@ -155,6 +161,9 @@ class Claimant:
         self._asked_s: dict[ClaimKey, float] = {}  # since when
         self._deaf: dict[NodeName, float] = {}  # until when
         self._waited: dict[tuple[ClaimKey, int], float] = {}  # until when it is not waited for again
+        self._followed_s = float("-inf")  # when another node's turn was learned of last
+        self._grew_s = float("-inf")  # when containerd got something last that this node has a claim on
+        self._waits: dict[asyncio.Timeout, float] = {}  # the questions that are open, and since when
         self._telling: set[asyncio.Task[None]] = set()
         self._stirred = asyncio.Event()
 
@@ -209,7 +218,7 @@ class Claimant:
         self._asking[key] += 1
         self._asked_s.setdefault(key, began_s)
         try:
-            answer = await self._ask(key, beyond_bytes, began_s + wait_s, despite)
+            answer = await self._ask_unless_stuck(key, beyond_bytes, wait_s, despite)
         finally:
             self._asking[key] -= 1
             if not self._asking[key]:
@@ -220,6 +229,38 @@ class Claimant:
         if waited_s > _ANSWER_S or answer.outcome is Outcome.FOLLOWED:
             self._metrics.claim_waited(_waited_label(answer.outcome), waited_s)
         return self._ended(key, answer)
+
+    async def _ask_unless_stuck(
+        self, key: ClaimKey, beyond_bytes: int, wait_s: float, despite: NodeName | None
+    ) -> Answer:
+        """Ask, until this wait is found to be in the way of what this node is to fetch itself."""
+        try:
+            async with asyncio.timeout(None) as wait:
+                self._waits[wait] = self._clock()
+                try:
+                    if self._yields(key):
+                        yielding = await self._ask(key, beyond_bytes, wait_s, despite, takes=False)
+                        if yielding.outcome is not Outcome.REFUSED:
+                            return yielding
+                        await asyncio.sleep(min(_YIELD_S, wait_s))
+                    takes = self._store.receiving(key.digest) is True
+                    return await self._ask(key, beyond_bytes, wait_s, despite, takes=takes)
+                finally:
+                    del self._waits[wait]
+        except TimeoutError:
+            return Answer(outcome=Outcome.TIMEOUT)
+
+    def _yields(self, key: ClaimKey) -> bool:
+        """Whether to leave what nobody has asked for yet to another node for a moment.
+
+        The node that was first to want an image's manifest is the first to want its layers, too. If its
+        followers were granted some of them, the nodes would wait for each other: containerd fetches three at
+        a time, and sends for what it was refused only when it has asked for all the rest.
+        """
+        now_s = self._clock()
+        waits = any(now_s >= since_s + _WAITS_S for since_s in self._waits.values())
+        follows = waits or now_s < self._followed_s + _FOLLOWER_S
+        return follows and not key.cluster and not self._kept and self._store.receiving(key.digest) is True
 
     def use(self, key: ClaimKey) -> None:
         """The client is sent to the registry with this claim."""
@@ -245,6 +286,7 @@ class Claimant:
                 self._stirred.clear()
                 if self._kept:
                     self._look()
+                    self._unblock()
                     fresh = any(not kept.told_bytes for kept in self._kept.values())
                     await _first_of(self._stirred, _LOOK_S if fresh else _LOOK_STARTED_S)
                 else:
@@ -273,9 +315,10 @@ class Claimant:
         return answer
 
     async def _ask(
-        self, key: ClaimKey, beyond_bytes: int, until_s: float, despite: NodeName | None
+        self, key: ClaimKey, beyond_bytes: int, wait_s: float, despite: NodeName | None, *, takes: bool
     ) -> Answer:
-        takes = self._store.receiving(key.digest) is True
+        began_s = asked_s = self._clock()
+        until_s, at_most_s = began_s + wait_s, began_s + QUEUED_FACTOR * wait_s
         silent: set[NodeName] = set()
         hearsay: NodeName | None = None
         slice_s = _FIRST_SLICE_S
@@ -303,11 +346,16 @@ class Claimant:
                     self._keep(key, arbiter)
                     return Answer(outcome=Outcome.GRANTED)
                 case Held():
+                    if not key.cluster:
+                        self._followed_s = self._clock()
                     return Answer(outcome=Outcome.FOLLOWED, held=reply.verdict)
                 case Free():
                     return Answer(outcome=Outcome.REFUSED)
                 case None:
                     hearsay, slice_s = reply.holder or hearsay, _SLICE_S
+                    if reply.queued:  # it is on its way, and nobody else would be faster
+                        until_s = min(at_most_s, until_s + self._clock() - asked_s)
+                    asked_s = self._clock()
             if self._clock() >= until_s:
                 return Answer(outcome=Outcome.TIMEOUT)
         return Answer(outcome=Outcome.ALONE)
@@ -378,6 +426,7 @@ class Claimant:
         now_s, digest = self._clock(), kept.key.digest
         if self._store.holds(digest):
             del self._kept[kept.key]
+            self._grew_s = now_s
             return Completed(kept.key)
         growing = self._store.growing(digest)
         available_bytes = kept.told_bytes if growing is None else growing.available_bytes
@@ -390,12 +439,27 @@ class Claimant:
                 if not kept.lost:
                     self._metrics.claim("lost", _scope(kept.key))
                 return GivenUp(kept.key, failed=True)
+        if available_bytes > kept.told_bytes:
+            self._grew_s = now_s
+        queued = not available_bytes and now_s < self._grew_s + self.settings.claim_start_s
         started = available_bytes > 0 and not kept.told_bytes
         if not started and now_s < kept.told_s + RENEW_S:
             return None
         kept.told_s, kept.told_bytes = now_s, max(kept.told_bytes, available_bytes)
         kept.arbiter = self._arbiter(kept.key, set()) or kept.arbiter  # the one that others ask by now
-        return Renewed(kept.key, kept.told_bytes)
+        return Renewed(kept.key, kept.told_bytes, queued)
+
+    def _unblock(self) -> None:
+        """End one wait if all that waits here may keep containerd from fetching what this node claimed."""
+        now_s = self._clock()
+        idle = [kept for kept in self._kept.values() if kept.used_s is not None and not kept.told_bytes]
+        stuck = any(now_s >= (kept.used_s or now_s) + _STUCK_S for kept in idle)
+        if not stuck or now_s < self._grew_s + _STUCK_S or len(self._waits) < _STUCK_WAITS:
+            return
+        oldest = next(iter(self._waits))
+        if now_s >= self._waits[oldest] + _STUCK_S:
+            self._grew_s = now_s  # the next one not before this one had time to help
+            oldest.reschedule(asyncio.get_running_loop().time())
 
     def _step_back(self, lost: _Kept) -> None:
         """It is another zone's turn, and this node has nothing: the next one of its zone follows that."""

@@ -69,7 +69,8 @@ class ClaimDesk:
             if not delivered and waiting.verdict.done() and waiting.verdict.result() == Granted():
                 self._tell(self.book.given_up(ask.key, ask.node, self._clock(), failed=False))
         if not waiting.verdict.done():
-            return ClaimReply(kept=kept, holder=self.book.holder(ask.key))
+            queued = self.book.is_queued(ask.key, self._clock())
+            return ClaimReply(kept=kept, holder=self.book.holder(ask.key), queued=queued)
         verdict = waiting.verdict.result()
         if isinstance(verdict, Held):
             verdict = replace(verdict, sources=self._sources(ask.key, ask.node, verdict))

@@ -34,6 +34,9 @@ STALL_FACTOR = 3.0
 containerd writes a MiB at a time. A registry that gives 70 kB/s takes 15 s for one, and is still worth it.
 """
 
+QUEUED_FACTOR = 3.0
+"""So many times as long may be waited for a node whose containerd is busy with other contents of the zone."""
+
 DONE_S = 30.0
 """For so long those that ask late are told who has fetched it. Look-ups find it within a second."""
 
@@ -46,6 +49,7 @@ OF_NODE_MAX = 1024
 """How many contents one node may wait for. A cluster node pulls some tens of layers at once."""
 
 _BARRED_MAX = 64
+_QUEUE_STARTS = 12  # times `start_s`: as long as anybody waits
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,10 +115,15 @@ Verdict = Granted | Held | Free
 
 @dataclass(frozen=True, slots=True)
 class Renewed:
-    """The asker still fetches, and has so many bytes."""
+    """The asker still fetches, and has so many bytes.
+
+    ``queued``: it has none yet because its containerd is busy with other contents that it fetches for the
+    zone. containerd fetches three at a time, whatever it was sent to the registry for.
+    """
 
     key: ClaimKey
     available_bytes: int
+    queued: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +175,8 @@ class _Claim:
     """The claim on one content.
 
     ``holder``: who has it. ``lease_s``: when it ends if it is not renewed. ``grew_s``: when it grew last.
-    ``start_s``: for so long it may have nothing.
+    ``start_s``: for so long it may have nothing. ``waits_s``: when its holder said last that its containerd
+    is busy with others; ``queue_ends_s``: after this time that does not count.
     ``barred``: who has no turn, and until when. ``late``: those of them that had not begun. ``complained``:
     since when a node says that it gets nothing from the holder. ``arrived``: who asked first, in order.
     """
@@ -175,8 +185,10 @@ class _Claim:
     lease_s: float
     grew_s: float
     start_s: float
+    queue_ends_s: float
     available_bytes: int = 0
     started: bool = False
+    waits_s: float = float("-inf")
     complete_until_s: float | None = None
     waiters: dict[int, _Waiter] = field(default_factory=dict)
     barred: dict[NodeName, float] = field(default_factory=dict)
@@ -222,6 +234,11 @@ class ClaimBook:
         claim = self._claims.get(key)
         return None if claim is None else claim.holder
 
+    def is_queued(self, key: ClaimKey, now_s: float) -> bool:
+        """Whether the node that has the claim said a moment ago that its containerd is busy with others."""
+        claim = self._claims.get(key)
+        return claim is not None and not claim.started and now_s < claim.waits_s + LEASE_S
+
     def decided(self) -> Iterator[Decided]:
         """The claims of now, the youngest first."""
         for key, claim in reversed(self._claims.items()):
@@ -263,7 +280,7 @@ class ClaimBook:
         """A node says what became of its claim. Returns also whether it has it still."""
         match news:
             case Renewed():
-                return self.renewed(news.key, node, news.available_bytes, now_s)
+                return self.renewed(news.key, node, news.available_bytes, now_s, queued=news.queued)
             case Completed():
                 return True, self.completed(news.key, node, now_s)
             case GivenUp():
@@ -272,9 +289,11 @@ class ClaimBook:
                 assert_never(news)
 
     def renewed(
-        self, key: ClaimKey, node: NodeName, available_bytes: int, now_s: float
+        self, key: ClaimKey, node: NodeName, available_bytes: int, now_s: float, *, queued: bool = False
     ) -> tuple[bool, tuple[Told, ...]]:
         """A node fetches a content, and has so much of it. Returns also whether it has the claim.
+
+        ``queued``: see `Renewed`.
 
         A book that knows of no claim takes it as one: its arbiter was another one until now.
         """
@@ -292,6 +311,8 @@ class ClaimBook:
         if claim.complete_until_s is not None:
             return True, told
         claim.lease_s = now_s + LEASE_S
+        if queued and not claim.started and now_s < claim.queue_ends_s:
+            claim.grew_s = claim.waits_s = now_s
         if available_bytes > claim.available_bytes:
             claim.available_bytes, claim.grew_s, claim.started = available_bytes, now_s, True
             told = (*told, *self._serve(claim))
@@ -369,7 +390,9 @@ class ClaimBook:
         if len(self._claims) >= KEYS_MAX:
             told = self._drop(next(iter(self._claims)))
         start_s = self._start_s if key.cluster else self._zone_start_s
-        claim = self._claims[key] = _Claim(node, now_s + LEASE_S, now_s, start_s)
+        claim = self._claims[key] = _Claim(
+            node, now_s + LEASE_S, now_s, start_s, now_s + _QUEUE_STARTS * self._start_s
+        )
         self._arrive(claim, node)
         self._queue(key, claim)
         return told
@@ -414,6 +437,7 @@ class ClaimBook:
         claim.holder, claim.lease_s = chosen.ask.node, now_s + LEASE_S
         claim.grew_s = now_s
         claim.available_bytes, claim.started = 0, False
+        claim.queue_ends_s, claim.waits_s = now_s + _QUEUE_STARTS * self._start_s, float("-inf")
         claim.complained.clear()
         self._queue(key, claim)
         own = [ticket for ticket, waiter in claim.waiters.items() if waiter.ask.node == chosen.ask.node]

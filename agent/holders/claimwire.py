@@ -49,11 +49,13 @@ class ClaimCall:
 class ClaimReply:
     """The reply. ``kept``: of the claims in the news, which are.
 
-    ``verdict``: None: there is none yet. ``holder``: who has the claim then.
+    ``verdict``: None: there is none yet. ``holder``: who has the claim then. ``queued``: its containerd is
+    busy with other contents of the zone.
     """
 
     verdict: Verdict | None = None
     holder: NodeName | None = None
+    queued: bool = False
     kept: tuple[bool, ...] = ()
 
 
@@ -88,8 +90,12 @@ def decode_call(document: Any) -> ClaimCall:
 
 def encode_reply(reply: ClaimReply) -> dict[str, Any]:
     """The reply as a part of a JSON document."""
-    document = {"verdict": _encode_verdict(reply.verdict), "kept": [*reply.kept]}
-    return document if reply.holder is None else document | {"holder": reply.holder}
+    document: dict[str, Any] = {"verdict": _encode_verdict(reply.verdict), "kept": [*reply.kept]}
+    if reply.holder is not None:
+        document["holder"] = reply.holder
+    if reply.queued:
+        document["queued"] = True
+    return document
 
 
 def decode_reply(document: Any) -> ClaimReply:
@@ -98,7 +104,10 @@ def decode_reply(document: Any) -> ClaimReply:
     if not isinstance(kept, list) or not all(isinstance(one, bool) for one in kept):
         raise ValueError("it does not say which claims are kept")
     return ClaimReply(
-        verdict=_decode_verdict(document["verdict"]), holder=_name(document.get("holder")), kept=tuple(kept)
+        verdict=_decode_verdict(document["verdict"]),
+        holder=_name(document.get("holder")),
+        queued=document.get("queued") is True,
+        kept=tuple(kept),
     )
 
 
@@ -126,7 +135,7 @@ def _ask(node: NodeName, key: Any, beyond: Any, takes: Any, despite: Any, hearsa
 def _encode_news(news: News) -> list[Any]:
     match news:
         case Renewed():
-            return ["renewed", _key(news.key), news.available_bytes]
+            return ["renewed", _key(news.key), news.available_bytes, news.queued]
         case Completed():
             return ["completed", _key(news.key), 0]
         case GivenUp():
@@ -135,10 +144,10 @@ def _encode_news(news: News) -> list[Any]:
             assert_never(news)
 
 
-def _decode_news(kind: Any, key: Any, number: Any) -> News:
+def _decode_news(kind: Any, key: Any, number: Any, queued: Any = False) -> News:
     match kind:
         case "renewed":
-            return Renewed(_read_key(*key), _number(number))
+            return Renewed(_read_key(*key), _number(number), queued is True)
         case "completed":
             return Completed(_read_key(*key))
         case "given up":

@@ -269,8 +269,9 @@ class Fetch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AskClaim:
-    """Ask whose turn it is to fetch from the registry. `ClaimAnswered` follows, after ``wait_s`` at most.
+    """Ask whose turn it is to fetch from the registry. `ClaimAnswered` follows.
 
+    ``wait_s``: after this time at most, or three times as long if that node is busy with other contents.
     ``offset``: the client has so many bytes of the body. ``despite``: whose turn it was said to be, and who
     gave nothing. The question ends with `Deliver`, and with the pull.
     """

@@ -73,7 +73,6 @@ from topology.placement import NodeName
 from topology.ranking import Ranked
 
 _STRIPE_AFTER_S = 0.5  # TCP has reached its full rate by then
-_CLAIM_LATE_S = 2.0  # the answer to a question for a turn comes in time, unless this node is at fault
 _WITHHELD_MAX = 16  # so many refusals by name cost a pull no attempt; each of them is a round trip
 _CRAWLS = 0.25  # of the rate below which a holder lags; then it is left for one whose link is taken, too
 _STRIPE_BELOW_BYTES_PER_S = 400e6  # a faster source is as fast as copying from several sources
@@ -375,8 +374,8 @@ class Pull:
         if not self._claiming.may_ask or self._persistence.useless:
             return ()
         self._claiming = self._claiming.asked(now_s)
-        self._waits.add(ClaimAwaited(until_s=now_s + wait_s + _CLAIM_LATE_S))
-        self._stretch = self._stretch.longer(wait_s + _CLAIM_LATE_S)
+        self._waits.add(ClaimAwaited(until_s=now_s + self._claiming.wait_most_s))
+        self._stretch = self._stretch.longer(self._claiming.wait_most_s)
         self._look_while_waiting(now_s)
         return (AskClaim(offset=self._offset, wait_s=wait_s, despite=self._claiming.despite),)
 
@@ -396,7 +395,7 @@ class Pull:
 
     def _claim_answered(self, answer: ClaimAnswered | None, now_s: float) -> bool:
         """The question for a turn was answered, or is of no use any more. False: none was open."""
-        asked_s, wait_s = self._claiming.asked_s, self._claiming.left_s + _CLAIM_LATE_S
+        asked_s, wait_s = self._claiming.asked_s, self._claiming.wait_most_s
         if asked_s is None:
             return False
         self._claiming = self._claiming.answered(answer, now_s)

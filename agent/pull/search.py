@@ -13,6 +13,8 @@ from topology.ranking import Ranked
 _PAUSE_S = 0.25
 _PAUSE_MOST_S = 2.0
 _CLAIM_ASKS_MAX = 8
+_QUEUED_FACTOR = 3.0  # see `agent.holders.claims.QUEUED_FACTOR`
+_CLAIM_LATE_S = 2.0  # an answer comes in time, unless this node is at fault
 _STARVED_MAX = (
     5  # answers that it is not ahead, which `Following` asks for again; in a body one counts as three
 )
@@ -197,6 +199,11 @@ class Claiming:
     def may_ask(self) -> bool:
         """Whether asking can help."""
         return not self.over and self.asked_s is None and self.left_s > 0 and self.asks < _CLAIM_ASKS_MAX
+
+    @property
+    def wait_most_s(self) -> float:
+        """After this time the answer is late: another node may have to fetch other contents first."""
+        return _QUEUED_FACTOR * self.left_s + _CLAIM_LATE_S
 
     @property
     def despite(self) -> NodeName | None:

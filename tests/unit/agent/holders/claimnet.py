@@ -85,6 +85,7 @@ class Node:
     thawed: asyncio.Event = field(default_factory=asyncio.Event)
     tasks: set[asyncio.Task[Any]] = field(default_factory=set)
     pulls: list[Pulling] = field(default_factory=list)
+    slots: asyncio.Semaphore | None = None
 
     @property
     def runs(self) -> bool:
@@ -96,12 +97,14 @@ class ClaimNet:
     """The nodes. Use as an async context manager.
 
     ``registry_s``: how long the registry takes for a step. ``loses``: whether the next message is lost.
+    ``slots``: how many requests a containerd has open at once, be they to its agent or to the registry.
     """
 
     def __init__(
         self, names: Iterable[str], *, registry_s: float = 0.05, loses: Callable[[], bool] = lambda: False
     ) -> None:
         self.registry_s = registry_s
+        self.slots = 100
         self.requests: dict[Digest, list[NodeName]] = {}  # what the registry was asked for, and by whom
         self._loses = loses
         self.split: frozenset[NodeName] = frozenset()  # these can't reach the others
@@ -128,6 +131,15 @@ class ClaimNet:
             self._run(node, self._lie(node, pulling))
         else:
             self._run(node, self._pull(node, pulling))
+        return pulling
+
+    def fetch(self, name: str, digest: Digest) -> Pulling:
+        """This node's containerd goes to the registry with a claim that its agent has."""
+        node, pulling = self.node(name), Pulling(digest)
+        node.pulls.append(pulling)
+        node.store.flights[digest] = Flight(b"x" * SIZE_BYTES)
+        node.claimant.use(ClaimKey(digest))
+        self._run(node, self._fetch(node, pulling))
         return pulling
 
     def kill(self, name: str) -> None:
@@ -250,26 +262,47 @@ class ClaimNet:
         key, despite = ClaimKey(pulling.digest), None
         flight = node.store.flights[pulling.digest]
         while pulling.have_bytes < SIZE_BYTES:
-            began_s = loop_clock()
             left_s = WAIT_S - pulling.waited_s
-            if left_s > 0:
-                answer = await node.claimant.ask(
-                    key, beyond_bytes=pulling.have_bytes, wait_s=left_s, despite=despite
-                )
-                pulling.waited_s += loop_clock() - began_s
-            if left_s > 0 and answer.held is not None:
-                (source,) = answer.held.sources
-                despite = source
-                with suppress(ConnectionError):
-                    await self._follow(node, self.nodes[source], pulling, flight)
-                    despite = None
-                continue
-            if left_s > 0 and answer.outcome is Outcome.GRANTED:
-                node.claimant.use(key)
-            if not await self._from_registry(node, pulling, flight):
-                del node.store.flights[pulling.digest]  # containerd gives up, and removes the ingest
-                pulling.end("refused")
+            async with self._slot(node):
+                began_s = loop_clock()
+                if left_s > 0:
+                    answer = await node.claimant.ask(
+                        key, beyond_bytes=pulling.have_bytes, wait_s=left_s, despite=despite
+                    )
+                    pulling.waited_s += loop_clock() - began_s
+                if left_s > 0 and answer.held is not None:
+                    (source,) = answer.held.sources
+                    despite = source
+                    with suppress(ConnectionError):
+                        await self._follow(node, self.nodes[source], pulling, flight)
+                        despite = None
+                    continue
+                if left_s > 0 and answer.outcome is Outcome.GRANTED:
+                    node.claimant.use(key)
+            if not await self._fetch(node, pulling):
                 return
+        self._commit(node, pulling)
+
+    def _slot(self, node: Node) -> asyncio.Semaphore:
+        if node.slots is None:
+            node.slots = asyncio.Semaphore(self.slots)
+        return node.slots
+
+    async def _fetch(self, node: Node, pulling: Pulling) -> bool:
+        """Go to the registry. Whether it gives the content."""
+        flight = node.store.flights[pulling.digest]
+        async with self._slot(node):
+            given = await self._from_registry(node, pulling, flight)
+        if given:
+            self._commit(node, pulling)
+        else:
+            del node.store.flights[pulling.digest]  # containerd gives up, and removes the ingest
+            pulling.end("refused")
+        return given
+
+    def _commit(self, node: Node, pulling: Pulling) -> None:
+        if pulling.ended:
+            return
         del node.store.flights[pulling.digest]
         node.store.held.add(pulling.digest)
         node.store.changes.publish(Change(ChangeKind.ADDED, pulling.digest))

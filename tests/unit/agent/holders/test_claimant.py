@@ -293,6 +293,65 @@ def test_who_waited_in_vain_does_not_wait_for_the_same_bytes_again() -> None:
     run(scene)
 
 
+def test_node_that_follows_leaves_what_nobody_asked_for_to_the_first_one() -> None:
+    """So the layers of an image come by the node that was first to want its manifest."""
+
+    async def scene(net: ClaimNet) -> None:
+        manifest, layer, other = sha256("manifest"), sha256("layer"), sha256("other")
+        first = [net.pull("n0", manifest)]
+        await asyncio.sleep(0.01)
+        first.append(net.pull("n1", manifest))
+        await ended(first)
+        follower = net.pull("n1", layer)
+        await asyncio.sleep(0.1)
+        leader = net.pull("n0", layer)
+        alone = net.pull("n1", other)
+        await ended([follower, leader, alone])
+        assert net.requests == {manifest: ["n0"], layer: ["n0"], other: ["n1"]}
+        assert leader.waited_s < 0.05
+        assert 0.3 <= alone.waited_s < 0.5, "nobody else wants it"
+
+    run(scene)
+
+
+def test_wait_for_a_node_that_is_busy_with_other_layers_may_last_longer() -> None:
+    async def scene(net: ClaimNet) -> None:
+        net.slots = 1
+        net.registry_s = 1.4  # 28 s for one content
+        contents = [sha256(number) for number in range(2)]
+        busy = [net.pull("n0", content) for content in contents]
+        await asyncio.sleep(0.1)
+        waits = net.pull("n1", contents[1])
+        await ended([*busy, waits])
+        assert WAIT_S < waits.waited_s < 35.0
+        assert net.requests == {contents[0]: ["n0"], contents[1]: ["n0"]}
+
+    run(scene)
+
+
+def test_nodes_that_wait_for_each_other_go_on_after_a_moment() -> None:
+    """Each containerd fetches so much at a time, and first asks for all that it wants."""
+
+    async def scene(net: ClaimNet) -> None:
+        net.slots = 3
+        contents = [sha256(number) for number in range(8)]
+        for half, name in ((contents[:4], "n0"), (contents[4:], "n1")):
+            for content in half:
+                net.node(name).store.writing[content] = True
+                answer = await net.node(name).claimant.ask(ClaimKey(content), beyond_bytes=0, wait_s=WAIT_S)
+                assert answer.outcome is Outcome.GRANTED
+        waits = [net.pull("n0", content) for content in contents[4:]]
+        waits += [net.pull("n1", content) for content in contents[:4]]
+        await asyncio.sleep(0.05)
+        for half, name in ((contents[:4], "n0"), (contents[4:], "n1")):
+            waits += [net.fetch(name, content) for content in half]
+        await ended(waits)
+        assert max(pull.waited_s for pull in waits) < 15.0
+        assert sum(map(len, net.requests.values())) < 2 * len(contents)
+
+    run(scene)
+
+
 def test_claims_and_waits_leave_nothing_behind() -> None:
     async def scene(net: ClaimNet) -> None:
         pulls = [net.pull(name, CONTENT) for name in NAMES]

@@ -183,6 +183,22 @@ def test_claimer_that_does_not_start_loses_the_claim_though_it_renews_it() -> No
     assert arbiter.verdict(second) == Granted()
 
 
+def test_claimer_whose_containerd_is_busy_with_others_may_start_later_but_not_much_later() -> None:
+    arbiter = Arbiter()
+    arbiter.ask(A)
+    second = arbiter.ask(B)
+    lost_s = 0
+    while arbiter.verdict(second) is None:
+        assert lost_s < 100
+        arbiter.tell(arbiter.book.renewed(KEY, A, 0, arbiter.now_s, queued=True)[1])
+        assert arbiter.book.is_queued(KEY, arbiter.now_s) or lost_s >= 60
+        arbiter.pass_time(1.0)
+        lost_s += 1
+    assert 60 <= lost_s <= 66
+    assert not arbiter.book.is_queued(KEY, arbiter.now_s)
+    assert not arbiter.book.is_queued(OTHER, arbiter.now_s)
+
+
 def test_claimer_that_started_may_pause_longer_but_not_for_ever() -> None:
     arbiter = Arbiter()
     arbiter.ask(A)

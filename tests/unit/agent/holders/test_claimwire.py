@@ -40,7 +40,9 @@ asks = st.builds(
     hearsay=st.none() | names,
 )
 news = st.one_of(
-    st.builds(Renewed, keys, numbers), st.builds(Completed, keys), st.builds(GivenUp, keys, st.booleans())
+    st.builds(Renewed, keys, numbers, st.booleans()),
+    st.builds(Completed, keys),
+    st.builds(GivenUp, keys, st.booleans()),
 )
 calls = st.builds(
     ClaimCall,
@@ -56,7 +58,11 @@ verdicts = st.one_of(
     st.builds(Held, st.lists(names, min_size=1, max_size=16).map(tuple), numbers, st.booleans()),
 )
 replies = st.builds(
-    ClaimReply, verdict=verdicts, holder=st.none() | names, kept=st.lists(st.booleans()).map(tuple)
+    ClaimReply,
+    verdict=verdicts,
+    holder=st.none() | names,
+    queued=st.booleans(),
+    kept=st.lists(st.booleans()).map(tuple),
 )
 
 

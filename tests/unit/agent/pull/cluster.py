@@ -55,6 +55,11 @@ NODES = tuple(map(node, "abcdefgh"))
 CLAIM_LATE_S = 2.0  # an answer may be so late, by the fault of this node
 
 
+def _most_s(question: AskClaim) -> float:
+    """After this time its answer does not come any more."""
+    return 3 * question.wait_s + CLAIM_LATE_S
+
+
 @dataclass(slots=True)
 class Opened:
     """An attempt that is under way."""
@@ -174,7 +179,7 @@ class Cluster:
                 self._known |= {holder.node for holder in event.holders}
                 self._allowed = max(self._allowed, self._attempts + (event.turn is Turn.OTHER))
             case Ticked() if self.question is not None and self.pull.state.is_trying:
-                late_s = self._asked_s + self.question.wait_s + CLAIM_LATE_S
+                late_s = self._asked_s + _most_s(self.question)
                 if late_s <= self.now_s < self.deadline_s:
                     self._answered()  # it does not come any more
             case Failed() if event.attempt in self.open and event.attempt != self.delivering:
@@ -255,7 +260,7 @@ class Cluster:
         assert self.question is not None
         took_s = self.now_s - self._asked_s
         self.waited_s += took_s
-        self.deadline_s += min(0.0, took_s - self.question.wait_s - CLAIM_LATE_S)
+        self.deadline_s += min(0.0, took_s - _most_s(self.question))
         self.question = None
 
     def _reset_clock(self) -> None:
@@ -277,7 +282,7 @@ class Cluster:
                 self._check_question(command)
                 self.question, self._asked_s = command, self.now_s
                 self._questions += 1
-                self.deadline_s += command.wait_s + CLAIM_LATE_S
+                self.deadline_s += _most_s(command)
             case Fetch():
                 self._check_fetch(command)
                 self._attempts += 1
@@ -364,7 +369,7 @@ class Cluster:
         if self.now_s >= self.deadline_s:
             return
         if self.question is not None:
-            late_s = self._asked_s + self.question.wait_s + CLAIM_LATE_S
+            late_s = self._asked_s + _most_s(self.question)
             assert self.now_s >= late_s, "gives up while it may be told of a turn"
         may_ask = self.limits.claim_wait_s > 0 and not self._no_such_range
         assert self._questions or not may_ask, "goes to the registry without asking whose turn it is"
