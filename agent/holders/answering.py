@@ -37,7 +37,9 @@ from topology.placement import NodeName
 
 _SEND_S = 5.0
 _IDLE_S = 300.0  # a peer that was quiet for this long connects again when it has a question
-_CALLS_MAX = 512  # questions of one peer that wait for a verdict; it pulls some tens of blobs at once
+CALLS_MAX = 512
+"""Questions of one peer that wait for a verdict. A node pulls some tens of blobs at once."""
+
 _LIMITS = AcceptLimits(
     total_max=2048,  # each costs some 40 kB; scatter is meant for 200 nodes
     address_max=64,  # behind one translated address there may be many agents
@@ -90,7 +92,7 @@ class QuestionDesk:
                 reading = await self._answer(socket, message)
                 if reading.claims is not None:
                     callers.add(_require(reading.claims, node))
-                    self._begin_call(socket, reading.number, reading.claims, calls)
+                    await self._begin_call(socket, reading.number, reading.claims, calls)
         except OciError:
             await socket.reject(b"not a question about holders")
         finally:
@@ -99,12 +101,17 @@ class QuestionDesk:
                 for caller in callers:
                     self._claims.gone(caller)
 
-    def _begin_call(
+    async def _begin_call(
         self, socket: PeerSocket, number: int, call: ClaimCall, calls: set[asyncio.Task[None]]
     ) -> None:
-        """Answer a question about claims when there is something to say. Further ones can't wait."""
-        full = len(calls) >= _CALLS_MAX
-        task = asyncio.create_task(self._answer_call(socket, number, call, full=full), name="claim")
+        """Answer a question about claims when there is something to say.
+
+        If too many wait, the further ones can't, and nothing more is read until they are answered.
+        """
+        if len(calls) >= CALLS_MAX:
+            await self._answer_call(socket, number, call, full=True)
+            return
+        task = asyncio.create_task(self._answer_call(socket, number, call, full=False), name="claim")
         calls.add(task)
         task.add_done_callback(calls.discard)
 

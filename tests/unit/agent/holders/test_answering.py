@@ -6,14 +6,18 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from agent.holders.answering import QuestionDesk
+from agent.holders.answering import CALLS_MAX, QuestionDesk
+from agent.holders.claimdesk import ClaimDesk
+from agent.holders.claims import Ask, ClaimBook, ClaimKey, Free, Granted
+from agent.holders.claimwire import ClaimCall, ClaimReply
 from agent.holders.wire import DIGESTS_MAX, QUESTIONS, Flying, Question, Reply
 from agent.members.member import Peer
 from agent.peering.channels import Channels, NoReply
 from agent.peering.dial import Dialer
+from agent.tasks import end_all
 from tests.unit.agent.peering.raw import web_server
 from tests.unit.agent.transfer.scripted import NoLeak, until
-from tests.unit.twins import CREDENTIALS, known_tag, named, sha256
+from tests.unit.twins import CREDENTIALS, known_tag, named, node, sha256
 
 AT_MOST_S = 10.0
 HELD, OTHER, ARRIVING = sha256("held"), sha256("other"), sha256("arriving")
@@ -31,9 +35,11 @@ def reply_to(question: Question) -> Reply:
 
 
 @asynccontextmanager
-async def asking() -> AsyncIterator[tuple[Channels[Question, Reply], Peer, QuestionDesk]]:
+async def asking(
+    claims: ClaimDesk | None = None,
+) -> AsyncIterator[tuple[Channels[Question, Reply], Peer, QuestionDesk]]:
     upgraded: list[object] = []
-    desk = QuestionDesk(reply_to, upgraded=upgraded.append)
+    desk = QuestionDesk(reply_to, claims=claims, upgraded=upgraded.append)
     async with (
         NoLeak(),
         web_server(lambda request: desk.serve(request, "127.0.0.1")) as server,
@@ -79,3 +85,23 @@ async def test_agent_that_stops_ends_its_peers_channels() -> None:
         await channels.query(peer, Question(digests=(HELD,)), AT_MOST_S)
         await desk.close()
         await until(lambda: channels.open == (), "it is closed")
+
+
+async def test_questions_for_a_claim_beyond_those_that_may_wait_are_answered_at_once() -> None:
+    claims = ClaimDesk(ClaimBook(start_s=AT_MOST_S))
+
+    def claim(name: str) -> Question:
+        ask = Ask(key=ClaimKey(HELD), node=node(name))
+        return Question(claims=ClaimCall(node=ask.node, ask=ask, wait_s=AT_MOST_S))
+
+    async with asking(claims) as (channels, peer, _):
+        assert (await channels.query(peer, claim("a"), AT_MOST_S)).claims == ClaimReply(verdict=Granted())
+        waiting = [asyncio.create_task(channels.query(peer, claim("b"), AT_MOST_S)) for _ in range(CALLS_MAX)]
+        await until(lambda: claims.book.waiting == CALLS_MAX, "they wait")
+        for _ in range(3):
+            reply = await channels.query(peer, claim("b"), AT_MOST_S)
+            assert reply.claims == ClaimReply(verdict=Free(), holder=node("a"))
+        assert claims.book.waiting == CALLS_MAX
+        assert HELD in (await channels.query(peer, Question(digests=(HELD,)), AT_MOST_S)).held
+        await end_all(waiting)
+    claims.close()
