@@ -93,7 +93,8 @@ class Explainer:
         found = await self.index.lookup_everyone(digest)
         now_s = self.clock()  # after the peers answered
         ranked = self._ranked(digest, found)
-        holders = (*found.nodes, *(each.node for each in found.in_flight))
+        arriving = frozenset(each.node for each in found.in_flight)
+        reasons = policy.passed_over_reasons(digest, now_s, arriving=arriving)
         local = self.store.holds(digest)
         return ExplainDocument(
             time=utc(self.calendar()),
@@ -106,7 +107,7 @@ class Explainer:
             not_asked_in_full=tuple(
                 PeerReasonEntry(node=node, reason=reason) for node, reason in policy.unasked(now_s).items()
             ),
-            passed_over=_passed_over(policy.passed_over_reasons(digest, now_s), holders),
+            passed_over=_passed_over(reasons, (*found.nodes, *arriving)),
             failures=_failures(policy.regard, now_s),
             content=tuple(content),
             flaw=self._flaw(digest),

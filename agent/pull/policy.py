@@ -5,7 +5,7 @@
 monotonic clock.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Set
+from collections.abc import Callable, Collection, Iterable, Mapping, Set
 from dataclasses import dataclass, field
 from typing import assert_never
 
@@ -140,14 +140,15 @@ class Policy:
     ) -> tuple[Ranked, ...]:
         """The first ``limit`` of the holders that a pull of this digest may try, in order; None: all.
 
-        ``in_flight``: further ones that are still fetching it, and how much of it each has, in per cent.
+        ``in_flight``: further ones that are still fetching it, and how much of it each has, in per cent. A
+        suspect is none of them: nobody has verified what it gets now, and it would spoil each retry.
         ``zone_as_one``: see `topology.ranking.rank`.
         """
         distrust = self.regard.trust.reasons(digest, now_s)
         out = {node for node, reason in distrust.items() if reason.is_out}
         nodes = [node for node in holders if node not in out] if out else [*holders]
         if in_flight:
-            nodes += [node for node in in_flight if node not in out]
+            nodes += [node for node in in_flight if node not in distrust]
         if not nodes:
             return ()  # most look-ups of a rare image end here
         conditions = self.regard.conditions(now_s)
@@ -181,10 +182,15 @@ class Policy:
         """The peers that no pull of this digest may try now."""
         return self.passed_over_reasons(digest, now_s).keys()
 
-    def passed_over_reasons(self, digest: Digest, now_s: float) -> Mapping[NodeName, Distrust]:
-        """The peers that no pull of this digest may try now, and why."""
+    def passed_over_reasons(
+        self, digest: Digest, now_s: float, *, arriving: Collection[NodeName] = ()
+    ) -> Mapping[NodeName, Distrust]:
+        """The peers that no pull of this digest may try now, and why.
+
+        ``arriving``: they are still fetching it. A suspect of these is not tried either, see `ranked`.
+        """
         reasons = self.regard.trust.reasons(digest, now_s)
-        return {node: reason for node, reason in reasons.items() if reason.is_out}
+        return {node: reason for node, reason in reasons.items() if reason.is_out or node in arriving}
 
     def unasked(self, now_s: float, digest: Digest | None = None) -> dict[NodeName, str]:
         """The peers that are not asked now, or not in full, and why in words.

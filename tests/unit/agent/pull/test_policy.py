@@ -15,6 +15,7 @@ from agent.pull.meter import Meter, Rate
 from agent.pull.pace import Pace
 from agent.pull.policy import SHUN_COOLOFFS, Delivery, Policy
 from agent.pull.regard import Regard
+from agent.pull.trust import Distrust
 from tests.unit.twins import make_policy, node, placed, sha256
 from topology.cluster import ClusterTopology
 from topology.placement import NodeName, Tier
@@ -63,6 +64,18 @@ def test_one_in_flight_comes_behind_those_of_its_tier_that_have_it_and_before_a_
 def test_one_in_flight_is_passed_over_like_any_other(policy: Policy, snapshot: Snapshot) -> None:
     policy.apply(Shun(node=node("near")), DIGEST, 100.0)
     assert policy.candidates(DIGEST, (), snapshot, 100.0, in_flight={node("near"): 99}) == ()
+
+
+def test_nobody_follows_a_suspect_while_it_fetches_the_same_content_again(
+    policy: Policy, snapshot: Snapshot
+) -> None:
+    policy.delivered(DIGEST, FROM_NEAR, 100.0)
+    policy.requested(DIGEST, None, 101.0)
+    in_flight = {node("near"): 99, node("region"): 3}
+    found = policy.candidates(DIGEST, (), snapshot, 101.0, in_flight=in_flight)
+    assert [one.node for one in found] == ["region"]
+    assert policy.passed_over_reasons(DIGEST, 101.0, arriving=in_flight) == {"near": Distrust.SUSPECT}
+    assert policy.passed_over_reasons(DIGEST, 101.0) == {}, "if it has all of it, it is asked last"
 
 
 def test_avoided_peer_is_the_last_resort_behind_one_that_is_full(policy: Policy, snapshot: Snapshot) -> None:
