@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from .agents import ADMIN, Node, Site, digest_of, wait_for
+from .agents import ADMIN, REPLY_S, Node, Site, digest_of, wait_for
 from .proofs import signed
 
 NAMESPACE = "k8s.io"
@@ -83,7 +83,7 @@ class Fetcher:
 
     def wait(self) -> None:
         """Wait until the agent, which was launched, answers."""
-        wait_for(self._answers, "the agent answers")
+        wait_for(self._answers, "the agent answers", at_most_s=REPLY_S)
 
     def fetch(
         self,
