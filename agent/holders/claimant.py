@@ -441,13 +441,18 @@ class Claimant:
                 return GivenUp(kept.key, failed=True)
         if available_bytes > kept.told_bytes:
             self._grew_s = now_s
-        queued = not available_bytes and now_s < self._grew_s + self.settings.claim_start_s
+        waits = now_s < self._grew_s + self.settings.claim_start_s or self._waits_elsewhere(kept.key)
+        queued = not available_bytes and waits
         started = available_bytes > 0 and not kept.told_bytes
         if not started and now_s < kept.told_s + RENEW_S:
             return None
         kept.told_s, kept.told_bytes = now_s, max(kept.told_bytes, available_bytes)
         kept.arbiter = self._arbiter(kept.key, set()) or kept.arbiter  # the one that others ask by now
         return Renewed(kept.key, kept.told_bytes, queued)
+
+    def _waits_elsewhere(self, key: ClaimKey) -> bool:
+        """Whether this node waits until another zone has what its own zone waits for."""
+        return not key.cluster and replace(key, cluster=True) in self._asking
 
     def _unblock(self) -> None:
         """End one wait if all that waits here may keep containerd from fetching what this node claimed."""

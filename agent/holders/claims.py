@@ -118,7 +118,8 @@ class Renewed:
     """The asker still fetches, and has so many bytes.
 
     ``queued``: it has none yet because its containerd is busy with other contents that it fetches for the
-    zone. containerd fetches three at a time, whatever it was sent to the registry for.
+    zone. containerd fetches three at a time, whatever it was sent to the registry for. Or because it waits
+    for another zone, from which it will take it.
     """
 
     key: ClaimKey
@@ -175,8 +176,8 @@ class _Claim:
     """The claim on one content.
 
     ``holder``: who has it. ``lease_s``: when it ends if it is not renewed. ``grew_s``: when it grew last.
-    ``start_s``: for so long it may have nothing. ``waits_s``: when its holder said last that its containerd
-    is busy with others; ``queue_ends_s``: after this time that does not count.
+    ``waits_s``: when its holder said last that its containerd is busy with others; ``queue_ends_s``: after
+    this time that does not count.
     ``barred``: who has no turn, and until when. ``late``: those of them that had not begun. ``complained``:
     since when a node says that it gets nothing from the holder. ``arrived``: who asked first, in order.
     """
@@ -184,7 +185,6 @@ class _Claim:
     holder: NodeName
     lease_s: float
     grew_s: float
-    start_s: float
     queue_ends_s: float
     available_bytes: int = 0
     started: bool = False
@@ -201,14 +201,11 @@ class _Claim:
 class ClaimBook:
     """The claims that one arbiter decides on. ``start_s``: see `ColdStartSettings.claim_start_s`.
 
-    ``zone_start_s``: the same for the claims of a zone; None: it is the same.
-
     Each method returns who is to be told what. Who asked and is not told anything waits.
     """
 
-    def __init__(self, *, start_s: float, zone_start_s: float | None = None) -> None:
+    def __init__(self, *, start_s: float) -> None:
         self._start_s = start_s
-        self._zone_start_s = start_s if zone_start_s is None else zone_start_s
         self._claims: OrderedDict[ClaimKey, _Claim] = OrderedDict()
         self._tickets: dict[int, ClaimKey] = {}
         self._of_node: dict[NodeName, dict[int, None]] = {}
@@ -389,9 +386,8 @@ class ClaimBook:
         told: tuple[Told, ...] = ()
         if len(self._claims) >= KEYS_MAX:
             told = self._drop(next(iter(self._claims)))
-        start_s = self._start_s if key.cluster else self._zone_start_s
         claim = self._claims[key] = _Claim(
-            node, now_s + LEASE_S, now_s, start_s, now_s + _QUEUE_STARTS * self._start_s
+            node, now_s + LEASE_S, now_s, now_s + _QUEUE_STARTS * self._start_s
         )
         self._arrive(claim, node)
         self._queue(key, claim)
@@ -468,7 +464,7 @@ class ClaimBook:
         """When the claim ends, if nothing happens."""
         if claim.complete_until_s is not None:
             return claim.complete_until_s
-        patience_s = claim.start_s * (STALL_FACTOR if claim.started else 1.0)
+        patience_s = self._start_s * (STALL_FACTOR if claim.started else 1.0)
         complaints_s = (
             claim.complained[waiter.ask.node] + self._start_s
             for waiter in claim.waiters.values()

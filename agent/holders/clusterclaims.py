@@ -20,12 +20,6 @@ from topology.placement import NodeName
 TWO_GATEWAYS_BYTES = 1 << 30
 """A larger content is carried into a zone by two nodes: if one dies, the other has most of it."""
 
-GATEWAY_STARTS = 3.0
-"""In so many times `claim_start_s` a zone's gateway has its first byte.
-
-It may wait until another node, after others were refused, has one. If it dies meanwhile, its lease ends.
-"""
-
 _AT_ONCE_S = 0.5
 
 

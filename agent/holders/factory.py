@@ -9,7 +9,7 @@ from agent.holders.asking import PeerAsker
 from agent.holders.claimant import Claimant
 from agent.holders.claimdesk import ClaimDesk
 from agent.holders.claims import ClaimBook, ClaimKey, Held
-from agent.holders.clusterclaims import GATEWAY_STARTS, Claims, ClusterClaims
+from agent.holders.clusterclaims import Claims, ClusterClaims
 from agent.holders.gateways import Gateways
 from agent.holders.index import HolderIndex
 from agent.holders.scatter import ScatterIndex
@@ -49,8 +49,7 @@ def make_claimant(
     cold = settings.cold_start
     if not cold.claims:
         return None
-    patience = GATEWAY_STARTS if cold.scope == "cluster" else 1.0
-    book = ClaimBook(start_s=cold.claim_start_s, zone_start_s=patience * cold.claim_start_s)
+    book = ClaimBook(start_s=cold.claim_start_s)
     return Claimant(
         roster=roster,
         regard=regard,

@@ -14,7 +14,7 @@ from agent.content.store import Change, ChangeKind
 from agent.holders.claimant import Claimant, Outcome
 from agent.holders.claimdesk import ClaimDesk
 from agent.holders.claims import ClaimBook, ClaimKey, Held
-from agent.holders.clusterclaims import GATEWAY_STARTS, Claims, ClusterClaims
+from agent.holders.clusterclaims import Claims, ClusterClaims
 from agent.holders.gateways import Gateways
 from agent.holders.wire import Question, Reply
 from agent.members.member import Peer, Peers
@@ -81,9 +81,7 @@ class Rollout:
         regard, store, book = (
             Regard(cooloff_s=5.0),
             MemoryStore(),
-            ClaimBook(
-                start_s=self.settings.claim_start_s, zone_start_s=GATEWAY_STARTS * self.settings.claim_start_s
-            ),
+            ClaimBook(start_s=self.settings.claim_start_s),
         )
         zone_of = roster.snapshot.zone_of
         gateways = Gateways(

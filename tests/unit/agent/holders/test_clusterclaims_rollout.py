@@ -116,6 +116,7 @@ def test_zone_of_a_node_that_does_not_reach_the_registry_follows_another_zone_so
     others = [took_s[name] for name in cluster.nodes if name != "a1"]
     assert max(others) < ColdStartSettings().claim_start_s + 8
     assert len(cluster.fetches) == 2
+    assert cluster.crossed_bytes == 2 * SIZE_BYTES  # each zone kept its gateway while that waited
 
 
 @pytest.mark.parametrize("at_s", [0.3, 2.0, 3.8], ids=["at 3 %", "halfway", "at 90 %"])
