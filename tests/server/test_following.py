@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from .agents import Site, digest_of, wait_for
-from .ingesting import CONTAINERD, Fetcher, path_of
+from .ingesting import CONTAINERD, Fetcher, Ingest, path_of
 
 _numbers = count(1)
 MIB = 1 << 20
@@ -175,15 +175,33 @@ def test_node_takes_what_still_arrives_at_another_and_says_so(zone: Zone) -> Non
     assert zone["b"].node.metric("shorthaul_in_flight_received_bytes_total", tier="zone") >= len(content)
 
 
-def test_nodes_that_want_it_at_once_take_it_from_each_other(
-    zone: Zone,
-) -> None:
+@contextmanager
+def growing(ingest: Ingest) -> Iterator[None]:
+    """The content arrives, a little at a time, so that nobody who follows it waits for long."""
+    over = threading.Event()
+
+    def grow() -> None:
+        while not over.wait(0.05):
+            ingest.write(min(len(ingest.content), ingest.written_bytes + (1 << 16)))
+
+    thread = threading.Thread(target=grow, name="registry")
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def test_nodes_that_want_it_at_once_take_it_from_each_other(zone: Zone) -> None:
     content = fresh()
     first = zone["a"].fetch(content)
     first.write(MIB)
-    with zone.pulling(content, *"bcdef") as pulls:
-        for pull in pulls:
-            pull.has(1)
+    with ExitStack() as stack:
+        with growing(first):
+            pulls = stack.enter_context(zone.pulling(content, *"bcdef"))
+            for pull in pulls:
+                pull.has(1)
         first.write()
         first.commit()
         for pull in pulls:
