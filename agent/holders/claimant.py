@@ -61,6 +61,7 @@ _WAITS_S = 0.1  # a question that is open for so long waits for another node
 _STUCK_S = 2.0  # containerd fetches three at a time: what waits may be in the way of what was claimed
 _STUCK_WAITS = 3
 _WAITED_S = 30.0  # who waited in vain for bytes does not wait for the same bytes again for so long
+_LONG_S = 15.0  # who left after so long asks its next host, maybe this agent by another port: containerd 2.3, say
 _WAITED_MAX = 1024
 
 AskPeer = Callable[[Peer, Question, float], Awaitable[Reply | None]]
@@ -219,6 +220,10 @@ class Claimant:
         self._asked_s.setdefault(key, began_s)
         try:
             answer = await self._ask_unless_stuck(key, beyond_bytes, wait_s, despite)
+        except asyncio.CancelledError:
+            if self._clock() >= began_s + _LONG_S:
+                self._waited_in_vain(key, beyond_bytes)
+            raise
         finally:
             self._asking[key] -= 1
             if not self._asking[key]:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from agent.holders.claimant import Outcome
 from agent.holders.claims import ClaimKey
 from agent.holders.wire import Question
+from agent.tasks import end_all
 from tests.unit.agent.holders.claimnet import CONTENT, WAIT_S, ClaimNet, Pulling
 from tests.unit.twins import loop_clock, run_in_virtual_time, sha256
 
@@ -289,6 +290,30 @@ def test_who_waited_in_vain_does_not_wait_for_the_same_bytes_again() -> None:
         assert (first.outcome, second.outcome) == (Outcome.TIMEOUT, Outcome.TIMEOUT)
         assert again_s - began_s >= 2.0
         assert loop_clock() - again_s < 0.1
+
+    run(scene)
+
+
+def test_client_that_left_after_a_long_wait_does_not_wait_again_where_it_asks_next() -> None:
+    """containerd 2.3 waits for a head for 30 s, and then asks its next host: perhaps this agent once more."""
+
+    async def scene(net: ClaimNet) -> None:
+        net.pull("n0", CONTENT)
+        await asyncio.sleep(0.2)
+        net.registry_s = 10.0
+        claimant = net.node("n1").claimant
+
+        async def left_after(wait_s: float) -> None:
+            asking = asyncio.create_task(claimant.ask(KEY, beyond_bytes=9000, wait_s=100.0))
+            await asyncio.sleep(wait_s)
+            assert not asking.done()
+            await end_all([asking])
+
+        await left_after(1.0)
+        await left_after(20.0)
+        began_s = loop_clock()
+        again = await claimant.ask(KEY, beyond_bytes=9000, wait_s=100.0)
+        assert (again.outcome, loop_clock() - began_s < 0.1) == (Outcome.TIMEOUT, True)
 
     run(scene)
 
