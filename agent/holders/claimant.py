@@ -61,7 +61,7 @@ _WAITS_S = 0.1  # a question that is open for so long waits for another node
 _STUCK_S = 2.0  # containerd fetches three at a time: what waits may be in the way of what was claimed
 _STUCK_WAITS = 3
 _WAITED_S = 30.0  # who waited in vain for bytes does not wait for the same bytes again for so long
-_LONG_S = 15.0  # who left after so long asks its next host, maybe this agent by another port: containerd 2.3, say
+_LONG_S = 15.0  # who left after so long asks its next host: containerd 2.3, and perhaps this agent again
 _WAITED_MAX = 1024
 
 AskPeer = Callable[[Peer, Question, float], Awaitable[Reply | None]]
@@ -488,23 +488,37 @@ class Claimant:
         task.add_done_callback(self._telling.discard)
 
     async def _send(self, arbiter: NodeName, news: tuple[News, ...], kept: tuple[_Kept, ...]) -> None:
+        """Tell it. If an arbiter does not answer, another one decides now, on each content its own."""
         for one in kept:
             one.telling = True
-        silent: set[NodeName] = set()
+        left = [(arbiter, news, kept, frozenset[NodeName]())]
         try:
-            reply = await self._call(arbiter, ClaimCall(node=self._roster.own, news=news))
-            while reply is None and kept:  # another one decides now: it takes the claim from who has it
-                silent.add(arbiter)
-                next_one = self._arbiter(kept[0].key, silent)
-                if next_one is None:
-                    return
-                arbiter = next_one
-                reply = await self._call(arbiter, ClaimCall(node=self._roster.own, news=news))
+            while left:
+                told, part, those, silent = left.pop()
+                reply = await self._call(told, ClaimCall(node=self._roster.own, news=part))
+                if reply is not None:
+                    self._heed(reply, told, those)
+                else:
+                    left += self._for_the_next(part, those, silent | {told})
         finally:
             for one in kept:
                 one.telling = False
-        if reply is None:
-            return
+
+    def _for_the_next(
+        self, news: tuple[News, ...], kept: tuple[_Kept, ...], silent: frozenset[NodeName]
+    ) -> list[tuple[NodeName, tuple[News, ...], tuple[_Kept, ...], frozenset[NodeName]]]:
+        """Whom to tell what instead, if these do not answer: who takes the claim from who has it."""
+        parts: dict[NodeName, list[tuple[News, _Kept]]] = {}
+        for one_news, one in zip(news, kept, strict=False):
+            if (arbiter := self._arbiter(one.key, {*silent})) is not None:
+                parts.setdefault(arbiter, []).append((one_news, one))
+        return [
+            (arbiter, tuple(each for each, _ in part), tuple(one for _, one in part), silent)
+            for arbiter, part in parts.items()
+        ]
+
+    def _heed(self, reply: ClaimReply, arbiter: NodeName, kept: tuple[_Kept, ...]) -> None:
+        """The arbiter said which of these claims are still this node's."""
         for one, is_kept in zip(kept, reply.kept, strict=False):
             one.arbiter = arbiter
             if one.lost is is_kept and self._kept.get(one.key) is one:

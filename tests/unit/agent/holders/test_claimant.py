@@ -10,11 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.holders.claimant import Outcome
-from agent.holders.claims import ClaimKey
+from agent.holders.claims import ClaimKey, arbiters
 from agent.holders.wire import Question
 from agent.tasks import end_all
 from tests.unit.agent.holders.claimnet import CONTENT, WAIT_S, ClaimNet, Pulling
 from tests.unit.twins import loop_clock, run_in_virtual_time, sha256
+from topology.placement import NodeName
 
 NAMES = tuple(f"n{number}" for number in range(6))
 KEY = ClaimKey(CONTENT)
@@ -196,6 +197,27 @@ def test_killed_arbiter_costs_no_fetch_as_long_as_the_claimer_lives() -> None:
         await ended(pulls)
         assert {pull.ended for pull in pulls} == {"whole"}
         assert len(net.requests[CONTENT]) == 1
+
+    run(scene)
+
+
+def test_killed_arbiter_of_several_contents_costs_no_fetch_of_any() -> None:
+    """Each of them has another next arbiter, who is told of the claim by the node that has it."""
+
+    async def scene(net: ClaimNet) -> None:
+        net.registry_s = 1.0
+        nodes = tuple(map(NodeName, NAMES))
+        orders = {content: arbiters(ClaimKey(content), nodes) for content in map(sha256, range(100))}
+        contents = [content for content, order in orders.items() if order[0] == nodes[0]][:8]
+        assert len({orders[content][1] for content in contents}) > 2
+        pulls = [net.pull("n1", content) for content in contents]
+        await asyncio.sleep(0.1)
+        pulls += [net.pull(name, content) for name in others("n0", "n1") for content in contents]
+        await asyncio.sleep(0.4)
+        net.kill("n0")
+        await ended(pulls)
+        assert {pull.ended for pull in pulls} == {"whole"}
+        assert [net.requests[content] for content in contents] == [["n1"]] * len(contents)
 
     run(scene)
 
