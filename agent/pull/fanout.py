@@ -29,7 +29,7 @@ AGAIN_S = 10.0
 """A node that was refused and asks again so soon is given the content."""
 
 _LATELY_S = 30.0  # for so long whoever got a content whole is named to others of its zone
-_REFUSED_MAX = 4096
+_REFUSED_MAX = 1 << 14  # a thousand nodes that want 16 layers each within `AGAIN_S`; some 3 MB
 _LATELY_MAX = 256  # contents; each has as many nodes as were given it in that time
 
 

@@ -37,7 +37,7 @@ _BUSY_WAIT_S = 1.0  # for a busy peer that does not say how long
 _BUSY_WAIT_LEAST_S = 0.05  # a peer that says 0 must not be asked in a loop
 _BUSY_WAIT_MOST_S = 60.0  # a peer that says a day must not be the last choice for a day
 _BUSY_WAIT_SPREAD = 1.3  # spreads the retries of pulls that were refused at the same moment
-_NO_FAILURES = (Failure.WITHHELD, Failure.SHARED, Failure.STARVED)  # the peer is well, and answers
+_NO_FAILURES = (Failure.WITHHELD, Failure.SHARED)  # the peer is well, and answers
 
 _NOTHING: Mapping[NodeName, int] = {}
 _CANDIDATES_FACTOR = 3  # times attempts_max: nearest holders, those of a second look-up, and repetitions
@@ -240,6 +240,8 @@ class Policy:
         if failure.is_own:
             self.regard.could_not_ask(words, now_s)
             return
+        if failure is Failure.STARVED:
+            return  # the peer may wait for its own source, or be dead
         if failure in _NO_FAILURES:
             self.regard.heard(node, now_s)
         elif failure.is_answer:

@@ -94,6 +94,17 @@ def test_node_that_comes_back_is_given_it_so_a_wrong_word_costs_one_round_trip(i
     asking.admit("a2", in_flight=in_flight)
 
 
+def test_thousand_nodes_that_are_sent_elsewhere_at_once_may_all_come_back() -> None:
+    asking = Asking()
+    layers = [sha256(number) for number in range(16)]
+    for layer in layers:
+        asking.admit("a0", layer)
+        for number in range(1, 1000):
+            asking.told(f"a{number}", layer)
+    for layer in layers:
+        asking.admit("a1", layer)
+
+
 def test_node_that_comes_back_much_later_is_told_again() -> None:
     asking = Asking()
     asking.admit("a1")
@@ -136,13 +147,13 @@ def test_of_thousands_that_got_it_a_few_are_named_the_newest_first_and_none_is_k
 
 
 def test_thousand_askers_at_once_are_told_of_a_few_and_forgotten_in_time() -> None:
-    asking = Asking(followers_max=100)
-    for number in range(100):
+    asking = Asking(followers_max=10)
+    for number in range(10):
         asking.admit(f"a{number}", in_flight=True)
-    for number in range(100, 6000):
+    for number in range(10, 16_500):
         assert len(asking.told(f"a{number}", in_flight=True)) == SHARED_MAX
-    asking.told("a100", in_flight=True)  # as it asked long ago, it is not remembered
-    asking.admit("a5999", in_flight=True)
+    asking.told("a10", in_flight=True)  # as it asked long ago, it is not remembered
+    asking.admit("a16499", in_flight=True)
 
 
 STEPS = st.lists(

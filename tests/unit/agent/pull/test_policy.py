@@ -328,6 +328,17 @@ def test_those_that_are_not_asked_in_full_are_told_with_the_reason_in_words(poli
     assert policy.unasked(1000.0, sha256("other")) == {}
 
 
+def test_peer_that_had_nothing_more_of_what_it_was_fetching_may_be_dead_or_well(policy: Policy) -> None:
+    near = node("near")
+    policy.regard.unanswered(near, "no reply", 100.0)
+    policy.attempt_failed(near, Failure.STARVED, "no byte within 3 s", 101.0)
+    assert policy.regard.silence(near) is not None
+    policy.attempt_failed(near, Failure.SHARED, "given to others", 102.0)
+    assert policy.regard.silence(near) is None
+    policy.attempt_failed(near, Failure.STARVED, "no byte within 3 s", 103.0)
+    assert policy.regard.silence(near) is None
+
+
 def test_node_that_could_not_ask_a_moment_ago_tells_why_for_a_while(policy: Policy) -> None:
     assert policy.own_trouble(100.0) == ""
     policy.regard.could_not_ask("network is unreachable", 100.0)
