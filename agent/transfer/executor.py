@@ -19,6 +19,7 @@ from agent.members.roster import Roster
 from agent.observe.metrics import Metrics
 from agent.oci.digest import Digest
 from agent.oci.ranges import RangeSpec
+from agent.oci.reference import Kind
 from agent.pull.absence import nobody_gave_it, without
 from agent.pull.bucket import TokenBucket
 from agent.pull.events import (
@@ -388,7 +389,8 @@ class RunningPull:
         tried = self._attempts.failures
         now_s = self._puller.clock()
         unasked = without(tried, self._policy.unasked(now_s, self.digest))
-        return nobody_gave_it(attempts, tried, unasked, self._policy.own_trouble(now_s))
+        words = nobody_gave_it(attempts, tried, unasked, self._policy.own_trouble(now_s))
+        return words if self._turn is None else words + self._turn.words
 
     async def _move(self, holder: Ranked, body: PeerBody, sink: ClientSink) -> None:
         """Relay the body to its end, or until the machine wants a change."""
@@ -472,7 +474,19 @@ class RunningPull:
 
     def _completed(self, chosen: Deliver) -> None:
         self._attempts.count(chosen.attempt, "ok")
+        self._count_avoided()
         self._tell(Completed(given_bytes=self.given.sizes))
+
+    def _count_avoided(self) -> None:
+        """Count content that nobody had when it was asked for, and that the registry was not asked for."""
+        waited = self._turn is not None and self._turn.followed
+        if not (self._committed and (waited or self.given.in_flight_bytes)):
+            return
+        whole = self._wanted.range_spec is None or not self._wanted.range_spec.first
+        if whole:  # a part of a layer is counted with its beginning
+            is_manifest = self._wanted.target.kind is Kind.MANIFEST
+            kind = "manifest" if is_manifest else "config" if self._wanted.config else "layer"
+            self._puller.metrics.registry_avoided(kind)
 
     @property
     def _has_chunk(self) -> bool:

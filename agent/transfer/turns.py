@@ -12,6 +12,12 @@ from agent.pull.events import AskClaim, ClaimAnswered, Turn
 from agent.transfer.attempts import Attempts, Report
 from topology.ranking import Ranked
 
+_WORDS = {
+    Outcome.GRANTED: "; it is this node's turn to fetch it from the registry",
+    Outcome.TIMEOUT: "; the node whose turn it is to fetch it did not begin in time",
+    Outcome.REFUSED: "; no node's turn was waited for",
+}
+
 
 class OwnTurn:
     """Whether it is this node's turn to fetch ``target``, for one pull. `close` it at the end.
@@ -37,6 +43,7 @@ class OwnTurn:
         self._question: asyncio.Task[None] | None = None
         self._granted = False
         self.followed = False  # another node's turn led to a holder
+        self.words = ""  # what came of the last question, for whoever reads why nobody gave the content
 
     @property
     def begun(self) -> bool:
@@ -77,4 +84,5 @@ class OwnTurn:
             self.followed = True
         elif answer.outcome is Outcome.GRANTED:
             turn, self._granted = Turn.OWN, True
+        self.words = _WORDS.get(answer.outcome, "")
         self._report(ClaimAnswered(turn=turn, holders=holders, complete=complete))

@@ -107,6 +107,7 @@ def test_others_wait_for_the_node_that_was_sent_to_the_registry(zone: Zone, kind
     content = {"layer": image.layers[0], "manifest": image.manifest, "config": image.config}[kind]
     ingest, first = zone.begin("a", content, kind=kind)
     assert first.result(SOON_S).status == 404
+    assert "this node's turn" in zone.fetchers["a"].node.newest(content)["reason"]
     others = [zone.begin(name, content, kind=kind)[1] for name in ("b", "c")]
     for name, reply in zip(("b", "c"), others, strict=True):
         zone.waiting(name, reply)
@@ -115,6 +116,9 @@ def test_others_wait_for_the_node_that_was_sent_to_the_registry(zone: Zone, kind
     for reply in others:
         got = reply.result(SOON_S)
         assert (got.status, got.body) == (200, content)
+    avoided = "shorthaul_registry_fetches_avoided_total"
+    for name in ("b", "c"):
+        assert zone.fetchers[name].node.metric(avoided) >= 1
 
 
 def test_all_at_once_one_is_sent_to_the_registry(zone: Zone) -> None:

@@ -1,14 +1,16 @@
 """Questions about holders from one agent's channels to another one's desk, over real sockets."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
 
 from agent.holders.answering import CALLS_MAX, QuestionDesk
 from agent.holders.claimdesk import ClaimDesk
-from agent.holders.claims import Ask, ClaimBook, ClaimKey, Free, Granted
+from agent.holders.claims import TENTATIVE_S, Ask, ClaimBook, ClaimKey, Free, Granted, Held, Renewed
 from agent.holders.claimwire import ClaimCall, ClaimReply
 from agent.holders.wire import DIGESTS_MAX, QUESTIONS, Flying, Question, Reply
 from agent.members.member import Peer
@@ -18,6 +20,7 @@ from agent.tasks import end_all
 from tests.unit.agent.peering.raw import web_server
 from tests.unit.agent.transfer.scripted import NoLeak, until
 from tests.unit.twins import CREDENTIALS, known_tag, named, node, sha256
+from topology.placement import NodeName
 
 AT_MOST_S = 10.0
 HELD, OTHER, ARRIVING = sha256("held"), sha256("other"), sha256("arriving")
@@ -36,17 +39,19 @@ def reply_to(question: Question) -> Reply:
 
 @asynccontextmanager
 async def asking(
-    claims: ClaimDesk | None = None,
+    claims: ClaimDesk | None = None, *, asker: NodeName | None = None
 ) -> AsyncIterator[tuple[Channels[Question, Reply], Peer, QuestionDesk]]:
     upgraded: list[object] = []
     desk = QuestionDesk(reply_to, claims=claims, upgraded=upgraded.append)
     async with (
         NoLeak(),
-        web_server(lambda request: desk.serve(request, "127.0.0.1")) as server,
+        web_server(lambda request: desk.serve(request, "127.0.0.1", asker)) as server,
         Dialer(credentials=CREDENTIALS, connect_s=5.0) as dialer,
         Channels(dialer, QUESTIONS) as channels,
     ):
         yield channels, server.peer(), desk
+    if claims is not None:
+        claims.close()
     assert upgraded
 
 
@@ -78,6 +83,61 @@ async def test_question_that_is_too_long_gets_no_reply_and_the_next_one_does() -
         with pytest.raises(NoReply):
             await channels.query(peer, many, AT_MOST_S)
         assert (await channels.query(peer, Question(digests=(HELD,)), AT_MOST_S)).held == {HELD}
+
+
+A, B = NodeName("a"), NodeName("b")
+KEY = ClaimKey(OTHER)
+CLAIMS = ClaimCall(node=A, ask=Ask(key=KEY, node=A))
+
+
+async def test_look_ups_on_the_same_connection_do_not_wait_behind_a_claim() -> None:
+    claims = ClaimDesk(ClaimBook(start_s=5.0))
+    async with asking(claims) as (channels, peer, _):
+        claims.book.ask(Ask(key=KEY, node=B), 1 << 40, time.monotonic())
+        call = replace(CLAIMS, wait_s=AT_MOST_S)
+        waiting = asyncio.create_task(channels.query(peer, Question(claims=call), 2 * AT_MOST_S))
+        await until(lambda: claims.book.waiting == 1, "it waits")
+        assert (await channels.query(peer, Question(digests=(HELD,)), AT_MOST_S)).held == {HELD}
+        assert not waiting.done()
+        renewed = ClaimCall(node=B, news=(Renewed(KEY, 7),))
+        reply = await channels.query(peer, Question(claims=renewed), AT_MOST_S)
+        assert reply.claims == ClaimReply(kept=(True,))
+        assert (await waiting).claims == ClaimReply(verdict=Held((B,), 7, complete=False))
+
+
+async def test_agent_that_decides_on_no_claims_leaves_them_out_of_its_reply() -> None:
+    async with asking() as (channels, peer, _):
+        reply = await channels.query(peer, Question(claims=CLAIMS), AT_MOST_S)
+        assert reply == Reply()
+
+
+async def test_who_vanishes_while_it_waits_is_not_waited_for_and_its_claims_end_soon() -> None:
+    claims = ClaimDesk(ClaimBook(start_s=5.0))
+    async with asking(claims) as (channels, peer, _):
+        reply = await channels.query(peer, Question(claims=CLAIMS), AT_MOST_S)
+        assert reply.claims == ClaimReply(verdict=Granted())
+        claims.book.ask(Ask(key=ClaimKey(HELD), node=B), 1 << 40, time.monotonic())
+        call = ClaimCall(node=A, ask=Ask(key=ClaimKey(HELD), node=A), wait_s=AT_MOST_S)
+        waiting = asyncio.create_task(channels.query(peer, Question(claims=call), 2 * AT_MOST_S))
+        await until(lambda: claims.book.waiting == 1, "it waits")
+        await channels.close()
+        with pytest.raises(NoReply):
+            await waiting
+        await until(lambda: claims.book.waiting == 0, "nobody waits")
+        await until(
+            lambda: (claims.book.next_s or float("inf")) <= time.monotonic() + TENTATIVE_S, "they end soon"
+        )
+
+
+async def test_nobody_claims_in_the_name_of_another_node() -> None:
+    claims = ClaimDesk(ClaimBook(start_s=5.0))
+    async with asking(claims, asker=B) as (channels, peer, _):
+        with pytest.raises(NoReply):
+            await channels.query(peer, Question(claims=CLAIMS), AT_MOST_S)
+        assert len(claims.book) == 0
+        own = ClaimCall(node=B, ask=Ask(key=KEY, node=B))
+        reply = await channels.query(peer, Question(claims=own), AT_MOST_S)
+        assert reply.claims == ClaimReply(verdict=Granted())
 
 
 async def test_agent_that_stops_ends_its_peers_channels() -> None:

@@ -100,6 +100,7 @@ def test_own_turn_is_used_when_the_client_goes_to_the_registry() -> None:
         async with turn_of(arbiter) as (turn, events):
             turn.ask(ASK, 17)
             assert await events.get() == ClaimAnswered(turn=Turn.OWN)
+            assert "this node's turn" in turn.words
             turn.to_the_registry()
             turn.to_the_registry()
             assert turn.begun
