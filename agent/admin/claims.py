@@ -73,7 +73,7 @@ class ClaimsView:
             return {"held": 0, "waiting": 0, "decided": 0}
         return {
             "held": len(claimant.kept()),
-            "waiting": len(claimant.awaited()),
+            "waiting": claimant.awaits,
             "decided": sum(1 for claim in claimant.desk.book.decided() if not claim.complete),
         }
 
@@ -102,7 +102,7 @@ def _awaited(claimant: Claimant, now_s: float) -> list[AwaitedClaimEntry]:
             arbiter=claim.arbiter,
             age_s=round(now_s - claim.since_s, 3),
         )
-        for claim in claimant.awaited()[:_ENTRIES_MAX]
+        for claim in islice(claimant.awaited(), _ENTRIES_MAX)
     ]
 
 

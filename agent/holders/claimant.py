@@ -12,7 +12,7 @@ told of the first bytes at once, and of the rest once a second. What is decided:
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from enum import Enum
 from types import TracebackType
@@ -176,13 +176,16 @@ class Claimant:
             if not kept.lost
         )
 
-    def awaited(self) -> tuple[AwaitedClaim, ...]:
-        """What this node asks for now, and waits for."""
-        asked = ((key, self._arbiter(key, set()), since_s) for key, since_s in self._asked_s.items())
-        return tuple(
-            AwaitedClaim(key=key, arbiter=arbiter or self._roster.own, since_s=since_s)
-            for key, arbiter, since_s in asked
-        )
+    @property
+    def awaits(self) -> int:
+        """How many contents this node asks for now, and waits for."""
+        return len(self._asked_s)
+
+    def awaited(self) -> Iterator[AwaitedClaim]:
+        """What this node asks for now, and waits for. Each costs a hash for each member that is near."""
+        for key, since_s in [*self._asked_s.items()]:
+            arbiter = self._arbiter(key, set()) or self._roster.own
+            yield AwaitedClaim(key=key, arbiter=arbiter, since_s=since_s)
 
     def arbiter(self, key: ClaimKey) -> NodeName | None:
         """Who decides on it. None: nobody does, since no other agent is near."""

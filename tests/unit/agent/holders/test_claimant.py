@@ -406,7 +406,7 @@ def test_claims_and_waits_leave_nothing_behind() -> None:
         await asyncio.sleep(40.0)
         for node in net.nodes.values():
             assert not node.claimant.kept()
-            assert not node.claimant.awaited()
+            assert not node.claimant.awaits
             assert len(node.desk.book) == 0
 
     run(scene)
