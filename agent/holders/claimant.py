@@ -158,6 +158,8 @@ class Claimant:
         self._metrics = metrics
         self._clock = clock
         self._kept: dict[ClaimKey, _Kept] = {}
+        self._zone: tuple[NodeName, ...] = ()
+        self._zone_of: tuple[int, int] | None = None  # for which members that is so
         self._asking: Counter[ClaimKey] = Counter()
         self._asked_s: dict[ClaimKey, float] = {}  # since when
         self._deaf: dict[NodeName, float] = {}  # until when
@@ -372,13 +374,16 @@ class Claimant:
         """The other members that may decide on it."""
         now_s = self._clock()
         resting = frozenset(self._regard.cooling(now_s))
-        return [
-            name
-            for name in self._roster.peers
-            if name not in resting
-            and self._deaf.get(name, now_s) <= now_s
-            and (key.cluster or self._near(name))
-        ]
+        members = self._roster.peers if key.cluster else self._of_own_zone()
+        return [name for name in members if name not in resting and self._deaf.get(name, now_s) <= now_s]
+
+    def _of_own_zone(self) -> tuple[NodeName, ...]:
+        """The other members that decide for this node's zone. Looked up again when the members change."""
+        known = self._roster.snapshot.generation, len(self._roster)
+        if known != self._zone_of:
+            self._zone = tuple(name for name in self._roster.peers if self._near(name))
+            self._zone_of = known
+        return self._zone
 
     def _arbiter(self, key: ClaimKey, silent: set[NodeName]) -> NodeName | None:
         """Who decides, if these do not answer. None: nobody does."""

@@ -93,6 +93,19 @@ def test_lone_node_waits_not_at_all() -> None:
     assert run_in_virtual_time(timed()) == 0.0
 
 
+def test_node_that_gets_its_first_peer_is_alone_no_more() -> None:
+    async def scene(net: ClaimNet) -> None:
+        claimant, roster = net.node("n0").claimant, net.node("n0").roster
+        members = dict(roster.peers)
+        roster.update({})
+        assert (await claimant.ask(KEY, beyond_bytes=0, wait_s=WAIT_S)).outcome is Outcome.ALONE
+        roster.update(members)
+        answer = await claimant.ask(KEY, beyond_bytes=0, wait_s=WAIT_S)
+        assert answer.outcome is Outcome.REFUSED, "its containerd is not fetching, and somebody says so"
+
+    run(scene)
+
+
 def test_node_whose_peers_all_failed_a_moment_ago_waits_not_at_all() -> None:
     async def scene(net: ClaimNet) -> None:
         for name in others("n0"):
