@@ -301,7 +301,7 @@ class ContainerdOwner(Owner):
             for attempt in range(50):
                 try:
                     request = api_pb2.InfoRequest(digest=ref)
-                    await method(request, metadata={"containerd-namespace": NAMESPACE}, timeout=20.0)
+                    await method(request, metadata={"containerd-namespace": NAMESPACE}, timeout=60.0)
                 except GRPCError:  # the writer that has just ended may still be writing its time
                     if attempt == 49:
                         raise

@@ -237,7 +237,7 @@ def test_one_connection_serves_many_blobs(cluster: Cluster, push: Push) -> None:
     for node in (cluster.node("a1"), cluster.node("a2")):  # by sendfile, and by relay
 
         def many(node: Node = node) -> int:
-            connection = http.client.HTTPConnection("127.0.0.1", LOCAL_PORT, timeout=20)
+            connection = http.client.HTTPConnection("127.0.0.1", LOCAL_PORT, timeout=60)
             connection.request("GET", f"/v2/{name}/manifests/v1?ns={REGISTRY}")
             layers = json.loads(connection.getresponse().read())["layers"]
             opened = connection.sock

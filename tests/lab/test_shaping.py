@@ -53,7 +53,7 @@ def stream_mbit_s(one: str | None, other: str | None, address: str) -> float:
     """The rate at which a stream from a namespace arrives at another's address, headers not counted."""
     listen = functools.partial(socket.create_server, (address, PORT))
     with inside(other, listen) as listener:
-        sending = inside(one, lambda: socket.create_connection((address, PORT), timeout=20))
+        sending = inside(one, lambda: socket.create_connection((address, PORT), timeout=60))
         receiving, _ = listener.accept()
     receiving.settimeout(20)
     sender = threading.Thread(target=_send, args=(sending,))

@@ -57,7 +57,7 @@ class Lab:
     def connect(self, one: str, other: str) -> socket.socket:
         """A new connection. Nobody needs to accept it: the kernel answers the handshake."""
         target = (HOSTS[other], PORT)
-        return inside(self.netns[one], lambda: socket.create_connection(target, timeout=20))
+        return inside(self.netns[one], lambda: socket.create_connection(target, timeout=60))
 
     def rtts_us(self, one: str, other: str, count: int = 5) -> list[int]:
         """What the kernel takes for the round-trip time right after each of some handshakes (tcpi_rtt)."""

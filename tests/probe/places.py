@@ -171,7 +171,7 @@ class Place:
         """One request to the agent, by a socket that the probe does not watch."""
 
         def ask() -> Reply:
-            connection = http.client.HTTPConnection(HOST, port, timeout=20)
+            connection = http.client.HTTPConnection(HOST, port, timeout=60)
             try:
                 connection.request("GET", path)
                 response = connection.getresponse()

@@ -75,7 +75,7 @@ class Worker:
 
     def get(self, host: str, port: int, path: str) -> int:
         """The status of a GET on a connection of its own."""
-        connection = http.client.HTTPConnection(host, port, timeout=20)
+        connection = http.client.HTTPConnection(host, port, timeout=60)
         try:
             connection.request("GET", path)
             response = connection.getresponse()

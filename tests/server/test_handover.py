@@ -21,6 +21,7 @@ from .agents import (
     AT_MOST_S,
     LOCAL,
     PEER,
+    REPLY_S,
     SERVICE,
     Node,
     Site,
@@ -52,7 +53,7 @@ class Pod:
     def ready(self) -> str:
         """What `shorthaul ready` prints. It begins with ``not ready`` if the status says so."""
         command = [str(Path(sys.executable).parent / "shorthaul"), "ready", "--socket", str(self.health)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=REPLY_S, check=False)
         assert done.returncode in (0, 1), done.stderr
         return done.stdout if done.returncode == 0 else f"not ready {done.stdout}"
 
@@ -302,7 +303,7 @@ def test_a_port_that_changed_is_opened_anew_and_the_others_are_taken_over(pods: 
     old.ends_well()
     assert new.process.running
     with pytest.raises(ConnectionRefusedError):
-        socket.create_connection((pods.node.address, PEER), timeout=30)
+        socket.create_connection((pods.node.address, PEER), timeout=REPLY_S)
 
 
 def test_an_older_agent_that_hangs_is_named_and_keeps_its_ports(pods: Pods) -> None:

@@ -12,7 +12,19 @@ import pytest
 
 from tests.frames import frame
 
-from .agents import ADMIN, AT_MOST_S, LOCAL, PEER, SERVICE, Node, Site, digest_of, make_image, wait_for
+from .agents import (
+    ADMIN,
+    AT_MOST_S,
+    LOCAL,
+    PEER,
+    REPLY_S,
+    SERVICE,
+    Node,
+    Site,
+    digest_of,
+    make_image,
+    wait_for,
+)
 from .proofs import OPEN
 from .websocket import questioning
 from .wire import Ending, connected, raw_get, read_reply, read_to_end, request_bytes
@@ -198,7 +210,7 @@ def test_sigterm_twice_exits_without_draining(site: Site) -> None:
 def test_a_taken_port_is_exit_1_and_names_its_owner_and_a_way_out(site: Site) -> None:
     node = site.add("late")
     with socket.create_server((node.address, PEER)):
-        done = subprocess.run(node.command, capture_output=True, text=True, timeout=20, check=False)
+        done = subprocess.run(node.command, capture_output=True, text=True, timeout=REPLY_S, check=False)
     assert done.returncode == 1
     assert f"listen.peer: {node.address}:{PEER} is taken by python" in done.stderr
     assert "hint: stop that process" in done.stderr
@@ -209,7 +221,7 @@ def test_a_taken_port_is_exit_1_and_names_its_owner_and_a_way_out(site: Site) ->
 def test_an_address_that_the_machine_does_not_have_is_exit_1_with_a_hint(site: Site) -> None:
     node = site.add("lost")
     command = [*node.command, "--set", "listen.peer=192.0.2.1:30020"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=REPLY_S, check=False)
     assert done.returncode == 1
     assert "192.0.2.1 is no address of this machine" in done.stderr
     assert "hint:" in done.stderr
@@ -218,7 +230,7 @@ def test_an_address_that_the_machine_does_not_have_is_exit_1_with_a_hint(site: S
 def test_a_bad_setting_is_exit_2_and_named_with_a_hint(site: Site) -> None:
     node = site.add("wrong")
     command = [*node.command, "--set", "listen.hostport=192.0.2.1:1", "--set", "pull.stall=1"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=REPLY_S, check=False)
     assert done.returncode == 2
     assert "listen.hostport" in done.stderr
     assert "pull.stall: unknown key" in done.stderr

@@ -13,7 +13,7 @@ from agent.cli.commands import run
 from agent.keyring import new_key, read_keys
 from tests.frames import accept_head
 
-from .agents import ADMIN, PEER, Node, Reply, Site, digest_of, fresh_address, wait_for
+from .agents import ADMIN, PEER, REPLY_S, Node, Reply, Site, digest_of, fresh_address, wait_for
 from .impostor import Asked, Impostor, response, says
 from .proofs import signed
 from .websocket import Closed, read_to_the_end, upgraded
@@ -236,7 +236,7 @@ def test_open_agent_warns_and_a_closed_one_does_not(site: Site) -> None:
     assert "everybody who" not in closed.log.read_text()
     assert (opened.metric("shorthaul_peering_open"), closed.metric("shorthaul_peering_open")) == (1, 0)
     for node, status in ((opened, 200), (closed, 401)):
-        connection = http.client.HTTPConnection(node.address, PEER, timeout=20)
+        connection = http.client.HTTPConnection(node.address, PEER, timeout=REPLY_S)
         connection.request("GET", "/v2/")
         assert connection.getresponse().status == status
         connection.close()

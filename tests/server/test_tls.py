@@ -16,7 +16,7 @@ import pytest
 
 from benchmarks.lab.certificates import RSA, Authority
 
-from .agents import ADMIN, LOCAL, PEER, Node, Site, digest_of, fresh_address, wait_for
+from .agents import ADMIN, LOCAL, PEER, REPLY_S, Node, Site, digest_of, fresh_address, wait_for
 from .faults import Fault, Holder, Kind, first_bytes_asked, tell_sizes
 from .impostor import Impostor
 from .proofs import signed
@@ -199,7 +199,7 @@ def _status(node: Node, folder: Path, path: str, *, signs: bool = True) -> int:
     context.load_cert_chain(folder / "tls.crt", folder / "tls.key")
     context.load_verify_locations(folder / "ca.crt")
     with (
-        socket.create_connection((node.address, PEER), timeout=20.0) as plain,
+        socket.create_connection((node.address, PEER), timeout=REPLY_S) as plain,
         context.wrap_socket(plain) as connection,
     ):
         connection.sendall(request_bytes(path, **proof))
@@ -211,7 +211,7 @@ def test_tls_at_a_port_without_it_is_told_in_the_log(stage: Stage) -> None:
     plain = stage.wrong["plain"]
     context = ssl.create_default_context()
     with (
-        socket.create_connection((plain.address, LOCAL), timeout=20.0) as connection,
+        socket.create_connection((plain.address, LOCAL), timeout=REPLY_S) as connection,
         pytest.raises(ssl.SSLError, match="wrong version number"),
     ):
         context.wrap_socket(connection, server_hostname="localhost")

@@ -243,7 +243,7 @@ def get(netns: str, host: str, port: int, path: str) -> bytes:
     """The body of one HTTP reply. Raises OSError."""
 
     def ask() -> bytes:
-        connection = http.client.HTTPConnection(host, port, timeout=10)
+        connection = http.client.HTTPConnection(host, port, timeout=60)
         try:
             connection.request("GET", path)
             return connection.getresponse().read()
