@@ -53,6 +53,7 @@ _ANSWER_S = 0.5  # on top of it, for the way there and back
 _DEAF_S = 60.0  # an agent that knows no claims is not asked for so long
 _ARBITERS_MAX = 3
 _LOOK_S = 0.025  # so much later than containerd's first bytes the others are told of them
+_LOOK_LATER_S, _YOUNG_S = 0.1, 2.0  # a claim that did not begin by then waits for containerd or the registry
 _LOOK_STARTED_S = 0.2
 _GONE_S = 0.3  # the commit renames the file before the store is known to have it
 _YIELD_S = 0.3  # a node that follows another one leaves what nobody has asked for yet to it for so long
@@ -297,10 +298,17 @@ class Claimant:
                 if self._kept:
                     self._look()
                     self._unblock()
-                    fresh = any(not kept.told_bytes for kept in self._kept.values())
-                    await _first_of(self._stirred, _LOOK_S if fresh else _LOOK_STARTED_S)
+                    await _first_of(self._stirred, self._pause_s())
                 else:
                     await self._stirred.wait()
+
+    def _pause_s(self) -> float:
+        """When to look again: often for a moment, as long as nothing came. Each look takes 0.1 ms a claim."""
+        waited_for = [kept for kept in self._kept.values() if not kept.told_bytes]
+        if not waited_for:
+            return _LOOK_STARTED_S
+        young = any(self._clock() < kept.since_s + _YOUNG_S for kept in waited_for)
+        return _LOOK_S if young else _LOOK_LATER_S
 
     async def close(self) -> None:
         """End what runs in the background. Claims that are not renewed end by themselves."""
