@@ -7,5 +7,5 @@ in a cloud. At the end a node shows what it measured of these delays. eBPF probe
 containerd's connections to its own agent.
 
 Then there is a new release, and a limited link to the registry: all six nodes pull at once what none of them
-has. Each zone takes one copy from the registry, and its nodes share that while it arrives.
+has. Each zone takes one copy from the registry at most, and its nodes share that while it arrives.
 """
