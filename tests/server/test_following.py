@@ -23,7 +23,7 @@ FOLLOWERS_MAX = 2
 QUICK = {
     "latency": {"measure": False},  # no node is nearer than another, only because of noise
     "pull": {"cooloff_s": 0.0},
-    "cold_start": {"followers_max": FOLLOWERS_MAX, "claim_wait_s": 1.0, "claim_start_s": 0.5},
+    "cold_start": {"followers_max": FOLLOWERS_MAX},
 }
 
 
@@ -151,6 +151,24 @@ class Zone:
         return next(each for each in records if each["digest"] == digest and each["path"] == "hostport")
 
 
+@contextmanager
+def growing(ingest: Ingest) -> Iterator[None]:
+    """The content arrives, a little at a time, so that nobody who follows it waits for long."""
+    over = threading.Event()
+
+    def grow() -> None:
+        while not over.wait(0.05):
+            ingest.write(min(len(ingest.content), ingest.written_bytes + (1 << 18)))
+
+    thread = threading.Thread(target=grow, name="registry")
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
 @pytest.fixture(scope="module")
 def zone() -> Iterator[Zone]:
     with Site() as site:
@@ -173,24 +191,6 @@ def test_node_takes_what_still_arrives_at_another_and_says_so(zone: Zone) -> Non
         pull.whole()
     assert zone.from_whom("b", content) == {"a": (len(content), len(content))}
     assert zone["b"].node.metric("shorthaul_in_flight_received_bytes_total", tier="zone") >= len(content)
-
-
-@contextmanager
-def growing(ingest: Ingest) -> Iterator[None]:
-    """The content arrives, a little at a time, so that nobody who follows it waits for long."""
-    over = threading.Event()
-
-    def grow() -> None:
-        while not over.wait(0.05):
-            ingest.write(min(len(ingest.content), ingest.written_bytes + (1 << 16)))
-
-    thread = threading.Thread(target=grow, name="registry")
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
 
 
 def test_nodes_that_want_it_at_once_take_it_from_each_other(zone: Zone) -> None:
@@ -235,28 +235,33 @@ def test_complete_holder_names_whoever_has_it_from_there_to_those_who_come_later
 
 
 def test_follower_goes_on_at_the_exact_byte_elsewhere_when_what_it_follows_gives_up(zone: Zone) -> None:
-    content = fresh()
+    content = fresh(64 * MIB)
     first = zone["a"].fetch(content)
     first.write(2 * MIB)
     with zone.pulling(content, "b") as (pull,):
-        pull.has(2 * MIB)
-        zone.holds("z", content)
+        with growing(first):
+            pull.has(2 * MIB)
+            zone.holds("z", content)
+            zone["b"].node.wait_for_holders(content, {"z"})
         first.give_up()
         pull.whole()
     took = zone.from_whom("b", content)
-    assert took["a"] == (2 * MIB, 2 * MIB)
-    assert took["z"] == (len(content) - 2 * MIB, 0)
+    from_first, in_flight = took["a"]
+    assert from_first == in_flight >= 2 * MIB
+    assert took["z"] == (len(content) - from_first, 0)
     assert zone.asked("b", content)["resumes"] == 1
     assert not zone["b"].node.explain(digest_of(content))["passed_over"], "nobody is to blame"
 
 
 def test_follower_goes_on_elsewhere_when_what_it_follows_freezes_and_does_not_blame_it(zone: Zone) -> None:
-    content = fresh()
+    content = fresh(64 * MIB)
     first = zone["a"].fetch(content)
     first.write(2 * MIB)
     with zone.pulling(content, "b") as (pull,):
-        pull.has(2 * MIB)
-        zone.holds("z", content)
+        with growing(first):
+            pull.has(2 * MIB)
+            zone.holds("z", content)
+            zone["b"].node.wait_for_holders(content, {"z"})
         pull.whole()
     first.give_up()
     assert zone["b"].node.metric("shorthaul_peer_attempts_total", result="starved") >= 1
@@ -274,7 +279,7 @@ def test_follower_of_a_content_that_stops_for_good_is_cut_so_that_it_goes_to_the
         pull.over()
     first.give_up()
     assert bytes(pull.got) == content[: 2 * MIB]
-    assert time.monotonic() - began_s < 15.0
+    assert time.monotonic() - began_s < 45.0
     assert zone.asked("b", content)["result"] == "cut"
 
 
