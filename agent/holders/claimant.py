@@ -249,7 +249,7 @@ class Claimant:
             async with asyncio.timeout(None) as wait:
                 self._waits[wait] = self._clock()
                 try:
-                    if self._yields(key):
+                    if despite is None and self._yields(key):  # who complains is ready to take it
                         yielding = await self._ask(key, beyond_bytes, wait_s, despite, takes=False)
                         if yielding.outcome is not Outcome.REFUSED:
                             return yielding

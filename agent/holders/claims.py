@@ -49,7 +49,7 @@ OF_NODE_MAX = 1024
 """How many contents one node may wait for. A cluster node pulls some tens of layers at once."""
 
 _BARRED_MAX = 64
-_QUEUE_STARTS = 12  # times `start_s`: as long as anybody waits
+_QUEUE_STARTS = 8  # times `start_s`: the next one begins before those that wait have waited in vain
 
 
 @dataclass(frozen=True, slots=True)

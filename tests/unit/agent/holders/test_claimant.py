@@ -200,6 +200,32 @@ def test_claimer_that_lies_costs_the_others_a_bounded_time() -> None:
     run(scene)
 
 
+def test_claimer_that_says_it_grows_and_gives_nothing_is_replaced_by_one_of_those_that_complain() -> None:
+    """They complain while they follow it, and a node that follows leaves other turns to the first one."""
+
+    async def scene(net: ClaimNet) -> None:
+        net.node("n0").lies = True
+        net.pull("n0", CONTENT)
+        await asyncio.sleep(1.1)
+        names = others("n0")
+        for name in names:
+            net.node(name).store.writing[CONTENT] = True
+        claimants = [net.node(name).claimant for name in names]
+        told = [await each.ask(KEY, beyond_bytes=0, wait_s=WAIT_S) for each in claimants]
+        assert {answer.outcome for answer in told} == {Outcome.FOLLOWED}
+        liar, began_s = net.node("n0").name, loop_clock()
+        asking = [
+            asyncio.create_task(each.ask(KEY, beyond_bytes=0, wait_s=WAIT_S, despite=liar))
+            for each in claimants
+        ]
+        done, waiting = await asyncio.wait(asking, return_when=asyncio.FIRST_COMPLETED)
+        assert [each.result().outcome for each in done] == [Outcome.GRANTED]
+        assert 4.0 < loop_clock() - began_s < 7.0
+        await end_all(waiting)
+
+    run(scene)
+
+
 def test_killed_arbiter_costs_no_fetch_as_long_as_the_claimer_lives() -> None:
     async def scene(net: ClaimNet) -> None:
         net.registry_s = 1.0

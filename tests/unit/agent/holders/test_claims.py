@@ -191,10 +191,10 @@ def test_claimer_whose_containerd_is_busy_with_others_may_start_later_but_not_mu
     while arbiter.verdict(second) is None:
         assert lost_s < 100
         arbiter.tell(arbiter.book.renewed(KEY, A, 0, arbiter.now_s, queued=True)[1])
-        assert arbiter.book.is_queued(KEY, arbiter.now_s) or lost_s >= 60
+        assert arbiter.book.is_queued(KEY, arbiter.now_s) or lost_s >= 40
         arbiter.pass_time(1.0)
         lost_s += 1
-    assert 60 <= lost_s <= 66
+    assert 40 <= lost_s <= 46, "others wait for 60 s: one of them begins before all do"
     assert not arbiter.book.is_queued(KEY, arbiter.now_s)
     assert not arbiter.book.is_queued(OTHER, arbiter.now_s)
 
