@@ -65,7 +65,7 @@ def _assert_asked_once(outcome: Outcome, release: Release) -> None:
     assert outcome.fetches.blob_nodes_most <= 1 + _late(outcome)
     asked = {digest for _, digest in (*outcome.fetches.manifests, *outcome.fetches.blobs)}
     assert asked == set(release.image.blobs)
-    # On a busy machine a zone may ask for a layer when the other one has it complete, and takes it from there.
+    # On a busy machine a zone may ask for a layer when the other one has it complete: it takes it from there.
     assert outcome.crossed_bytes < (_ZONES - 1) * release.image.size_bytes
 
 
