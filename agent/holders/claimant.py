@@ -50,7 +50,7 @@ from topology.placement import NodeName
 _SLICE_S = 2.0  # an arbiter that hangs is noticed after this time; each waiting node asks so often
 _FIRST_SLICE_S = 0.25  # then it is known whose turn it is, should the arbiter die
 _ANSWER_S = 0.5  # on top of it, for the way there and back
-_DEAF_S = 60.0  # an agent that knows no claims is not asked for so long
+_DEAF_S = 10.0  # an agent that knows no claims is not asked for so long; it may be upgraded any moment
 _ARBITERS_MAX = 3
 _LOOK_S = 0.025  # so much later than containerd's first bytes the others are told of them
 _LOOK_LATER_S, _YOUNG_S = 0.1, 2.0  # a claim that did not begin by then waits for containerd or the registry
