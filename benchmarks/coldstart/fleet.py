@@ -117,11 +117,15 @@ class _Counted:
 
 @dataclass(slots=True)
 class Fleet:
-    """All nodes of a cluster. ``settings``: of every agent. ``pull_s``: how long a pull may take."""
+    """All nodes of a cluster. ``settings``: of every agent. ``pull_s``: how long a pull may take.
+
+    ``settled_s``: how long agents run before anybody pulls. They work most in their first seconds.
+    """
 
     cluster: Cluster
     settings: Mapping[str, Any] = field(default_factory=dict)
     pull_s: float = 900.0
+    settled_s: float = 0.0
     _pool: ThreadPoolExecutor = field(init=False)
     _borders: Borders = field(init=False)
     _fetching: dict[str, Chunks] = field(default_factory=dict, init=False)
@@ -153,6 +157,7 @@ class Fleet:
         self.each(self.nodes, lambda node: self._prepare(node, way, chunks))
         if way is not Way.DIRECT:
             self.each(self.nodes, self._wait_until_known)
+            time.sleep(self.settled_s)
         try:
             yield
         finally:

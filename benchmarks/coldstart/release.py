@@ -14,6 +14,7 @@ from benchmarks.lab.cluster import Cluster, places
 
 _ZONES = {"r1": ["a", "b"], "r2": ["c"]}
 _LAYERS = 4
+_SETTLED_S = 10.0
 _THREE_COPIES, _ONE_COPY, _TWO_COPIES = 3.027, 1.035, 2.05  # with heads, and what TCP sends again
 
 
@@ -47,7 +48,7 @@ def _measure(
 ) -> list[dict[str, Any]]:
     client = Client(version="2.1", chunks=arguments.release_chunks)
     with Cluster(places(_ZONES, 2), versions=(client.version,)) as cluster:
-        fleet = Fleet(cluster, arguments.settings)
+        fleet = Fleet(cluster, arguments.settings, settled_s=_SETTLED_S)
         release = fleet.release("release", [arguments.release_mib * MIB // _LAYERS] * _LAYERS)
         cluster.shape("registry", link_mbit_s)
         section = Section(
