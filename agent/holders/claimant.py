@@ -64,6 +64,7 @@ _STUCK_WAITS = 3
 _WAITED_S = 30.0  # who waited in vain for bytes does not wait for the same bytes again for so long
 _LONG_S = 15.0  # who left after so long asks its next host: containerd 2.3, and perhaps this agent again
 _WAITED_MAX = 1024
+_STALE_S = 60.0  # nothing came for so long: its owner was killed, say, and has left a part of it behind
 
 AskPeer = Callable[[Peer, Question, float], Awaitable[Reply | None]]
 """Put a question to one peer, which may take its time, with a deadline in seconds. None: no reply."""
@@ -111,6 +112,7 @@ class _Kept:
 
     ``pulls``: those that were told so, and have not ended. ``used_s``: since when containerd is on its way to
     the registry; None: it is not yet. ``told_s``, ``told_bytes``: what its arbiter was told last.
+    ``grew_s``: when it grew last.
     ``missing_s``: since when containerd is not writing it. ``telling``: a message is under way. ``lost``: it
     is another node's turn now. As long as containerd goes on, its arbiter is told: it may be faster all the
     same.
@@ -120,6 +122,7 @@ class _Kept:
     arbiter: NodeName
     since_s: float
     told_s: float
+    grew_s: float
     pulls: int = 1
     used_s: float | None = None
     told_bytes: int = 0
@@ -416,7 +419,7 @@ class Claimant:
         kept = self._kept.get(key)
         if kept is None:
             now_s = self._clock()
-            self._kept[key] = _Kept(key=key, arbiter=arbiter, since_s=now_s, told_s=now_s)
+            self._kept[key] = _Kept(key=key, arbiter=arbiter, since_s=now_s, told_s=now_s, grew_s=now_s)
         else:
             kept.pulls, kept.arbiter, kept.lost = kept.pulls + 1, arbiter, False
         self._stirred.set()
@@ -461,9 +464,12 @@ class Claimant:
                     self._metrics.claim("lost", _scope(kept.key))
                 return GivenUp(kept.key, failed=True)
         if available_bytes > kept.told_bytes:
-            self._grew_s = now_s
+            self._grew_s = kept.grew_s = now_s
         waits = now_s < self._grew_s + self.settings.claim_start_s or self._waits_elsewhere(kept.key)
         queued = not available_bytes and waits
+        if not queued and kept.used_s is not None and now_s >= max(kept.used_s, kept.grew_s) + _STALE_S:
+            del self._kept[kept.key]
+            return GivenUp(kept.key, failed=True)
         started = available_bytes > 0 and not kept.told_bytes
         if not started and now_s < kept.told_s + RENEW_S:
             return None

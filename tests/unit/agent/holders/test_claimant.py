@@ -438,6 +438,27 @@ def test_nodes_that_wait_for_each_other_go_on_after_a_moment() -> None:
     run(scene)
 
 
+@pytest.mark.parametrize("came_s", [0.0, 0.3])
+def test_part_that_a_killed_containerd_left_behind_keeps_nobody_waiting(came_s: float) -> None:
+    """``came_s``: for how long bytes came before."""
+
+    async def scene(net: ClaimNet) -> None:
+        net.registry_s = 0.05 if came_s else 1000.0
+        net.pull("n0", CONTENT)
+        await asyncio.sleep(came_s)
+        net.registry_s = 1000.0
+        await asyncio.sleep(70.0)
+        net.registry_s = 0.05
+        later = net.pull("n1", CONTENT)
+        await ended([later])
+        assert later.ended == "whole"
+        assert later.waited_s < 0.3
+        assert net.requests[CONTENT] == ["n0", "n1"]
+        assert net.node("n0").claimant.kept() == ()
+
+    run(scene)
+
+
 def test_claims_and_waits_leave_nothing_behind() -> None:
     async def scene(net: ClaimNet) -> None:
         pulls = [net.pull(name, CONTENT) for name in NAMES]
