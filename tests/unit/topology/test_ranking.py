@@ -341,12 +341,12 @@ def test_no_dominated_holder_is_preferred(
         if first != second:
             continue
         assert better.tier <= worse.tier
-        arrives, arrives_too = (each.condition.in_flight is not None for each in (better, worse))
-        if better.tier is worse.tier and arrives != arrives_too:
-            assert not arrives, "one that has all of it comes first in its tier"
-            continue
         a, b = better.standing, worse.standing
         if a is None or b is None or better.tier is not worse.tier or a.shared != b.shared:
+            continue  # each finer level within a zone is a tier of its own
+        arrives, arrives_too = (each.condition.in_flight is not None for each in (better, worse))
+        if arrives != arrives_too:
+            assert not arrives, "one that has all of it comes first in its tier"
             continue
         assert a.cost_us <= max(b.cost_us, 1.0) * 1.65, "one step of the scale is all that is overlooked"
 
