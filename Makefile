@@ -1,11 +1,11 @@
 # The two commands of the README are `make demo` and `make test`; both do all set-up themselves.
 PYTHON := .venv/bin/python
 # Tests wait more than they work, so there are more workers than processors. tests/conftest.py says who gets what.
-TEST_WORKERS := 5
+TEST_WORKERS := 4
 # Byte code is kept, whatever the environment says: tests start a thousand agents, and each would compile all of its modules.
 export PYTHONDONTWRITEBYTECODE :=
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test pytest lint audit bench lock image chart proto chart-docs clean
+.PHONY: help setup demo test lint audit bench lock image chart proto chart-docs clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -17,10 +17,7 @@ demo: ## watch a multi-zone cluster pull an image (as root: real containerd daem
 	@tools/setup demo
 	@$(PYTHON) -m benchmarks.demo
 
-test: setup ## run lint and every test, side by side; needs root
-	@$(MAKE) --no-print-directory -j2 lint pytest
-
-pytest: setup
+test: setup lint ## run every test; needs root
 	@$(PYTHON) -m pytest -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder
 
 lint: setup ## ruff, mypy, the import contracts, known faults of what is locked

@@ -16,7 +16,7 @@ from agent.peering.dial import Dialer
 from agent.peering.websocket import PeerSocket
 from tests.frames import BINARY, CLOSE, PING, PONG, frame
 from tests.unit.agent.peering.raw import QUICK, read_frame, upgraded, vanish, web_server
-from tests.unit.agent.transfer.scripted import descriptors, until
+from tests.unit.agent.transfer.scripted import descriptors, settled_descriptors, until
 from tests.unit.twins import CREDENTIALS, located, node, other_tasks
 
 ROOMY = AcceptLimits(total_max=100, address_max=100, message_max_bytes=1024)
@@ -142,7 +142,7 @@ def test_peers_that_vanish_without_a_word_leave_no_socket_no_task_and_no_entry(
     async def main() -> None:
         echo = EchoServer(sends=sends)
         async with web_server(echo.handle) as server, AsyncExitStack() as stack:
-            own_tasks, own_descriptors = other_tasks(), len(descriptors())
+            own_tasks, own_descriptors = other_tasks(), settled_descriptors()
             writers = []
             for _ in range(6):
                 _, writer = await stack.enter_async_context(upgraded(server.address))

@@ -13,7 +13,15 @@ from agent.peering.channels import Channels, NoReply
 from agent.peering.dial import Dialer
 from tests.frames import BINARY, PING, PONG, frame
 from tests.unit.agent.peering.raw import ECHO, PATH, QUICK, accept_upgrade, read_frame, vanish
-from tests.unit.agent.transfer.scripted import Connection, NoLeak, Script, descriptors, scripted, until
+from tests.unit.agent.transfer.scripted import (
+    Connection,
+    NoLeak,
+    Script,
+    descriptors,
+    scripted,
+    settled_descriptors,
+    until,
+)
 from tests.unit.twins import CREDENTIALS, node, other_tasks, peers
 
 AT_MOST_S = 10.0
@@ -244,7 +252,7 @@ def test_peers_that_vanish_without_a_word_leave_no_socket_no_task_and_no_entry(
 ) -> None:
     async def main() -> None:
         async with scripted(answer_all) as server, channels() as made:
-            own_tasks, own_descriptors = other_tasks(), len(descriptors())
+            own_tasks, own_descriptors = other_tasks(), settled_descriptors()
             for number in range(6):
                 await made.query(replace(server.peer, name=node(f"p{number}")), "x", AT_MOST_S)
             assert len(made.open) == 6

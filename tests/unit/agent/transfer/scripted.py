@@ -1,6 +1,7 @@
 """A peer on loopback. On each connection it does what the test's script says."""
 
 import asyncio
+import gc
 import socket
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -131,6 +132,12 @@ def descriptors() -> dict[str, str]:
         except OSError:
             continue  # the descriptor of this listing itself
     return found
+
+
+def settled_descriptors() -> int:
+    """How many files this process has open, without those that earlier tests left to be collected."""
+    gc.collect()
+    return len(descriptors())
 
 
 class NoLeak:
