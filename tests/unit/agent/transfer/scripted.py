@@ -1,10 +1,9 @@
 """A peer on loopback. On each connection it does what the test's script says."""
 
 import asyncio
-import gc
 import socket
 import struct
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -134,10 +133,12 @@ def descriptors() -> dict[str, str]:
     return found
 
 
-def settled_descriptors() -> int:
-    """How many files this process has open, without those that earlier tests left to be collected."""
-    gc.collect()
-    return len(descriptors())
+def opened_since(before: Mapping[str, str]) -> int:
+    """How many files this process opened since then, and has not closed.
+
+    What earlier tests left to the garbage collector may be closed at any time, and does not count.
+    """
+    return len(descriptors().items() - before.items())
 
 
 class NoLeak:
