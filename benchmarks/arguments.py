@@ -4,13 +4,16 @@ import argparse
 import os
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
+from typing import TypeVar
 
 from rich.console import Console
 
 from benchmarks.report import Report
 
+_T = TypeVar("_T")
 _COLUMNS = 150  # width of a table that goes to a file
 
 
@@ -24,6 +27,20 @@ def make_parser(module: str, description: str | None, *, quick: str | None = Non
     if quick is not None:
         parser.add_argument("--quick", action="store_true", help=quick)
     return parser
+
+
+def listed(parse_one: Callable[[str], _T]) -> Callable[[str], list[_T]]:
+    """The type of an argument that is a list with commas."""
+
+    def parse_all(text: str) -> list[_T]:
+        return [parse_one(each) for each in text.split(",")]
+
+    return parse_all
+
+
+def link(text: str) -> float | None:
+    """The type of an argument that is a link's rate, in Mbit/s. ``none``: it has no limit."""
+    return None if text == "none" else float(text)
 
 
 def parse(parser: argparse.ArgumentParser, *, root_for: str | None = None) -> argparse.Namespace:

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.arguments import make_console, make_parser, parse
+from benchmarks.arguments import link, listed, make_console, make_parser, parse
 from benchmarks.chunks.crossing import Crossed, crossing
 from benchmarks.chunks.rows import UNCHUNKED, Chunks, Condition, Holders, conditions
 from benchmarks.chunks.stage import MIB, VERSION, Outcome, Stage, places
@@ -150,36 +150,23 @@ def _mb(outcomes: Sequence[_T], value: Callable[[_T], float]) -> str:
     return f"{_median(outcomes, value) / 1e6:.0f}"
 
 
-def _listed(parse_one: Callable[[str], _T]) -> Callable[[str], list[_T]]:
-    """The type of an argument that is a list with commas."""
-
-    def parse_all(text: str) -> list[_T]:
-        return [parse_one(each) for each in text.split(",")]
-
-    return parse_all
-
-
-def _link(text: str) -> float | None:
-    return None if text == "none" else float(text)
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = make_parser("benchmarks.chunks", __doc__)
     parser.add_argument("sections", nargs="*", metavar="SECTION", help=f"{', '.join(_SECTIONS)}; all if none")
     parser.add_argument(
         "--chunks",
-        type=_listed(Chunks.parse),
+        type=listed(Chunks.parse),
         default="3x16,8x16,20x16,20x1",
         help="how many of how many MiB (%(default)s); unchunked is always among them",
     )
     parser.add_argument(
         "--holders",
-        type=_listed(Holders.parse),
+        type=listed(Holders.parse),
         default="one,two,dying,freezing",
         help="%(default)s; also restarting; dying-of-two and freezing-of-two while the registry is down",
     )
-    parser.add_argument("--links", type=_listed(_link), default="none,1000,200", help="Mbit/s (%(default)s)")
-    parser.add_argument("--nodes", type=_listed(int), default="1,5", help="how many at once (%(default)s)")
+    parser.add_argument("--links", type=listed(link), default="none,1000,200", help="Mbit/s (%(default)s)")
+    parser.add_argument("--nodes", type=listed(int), default="1,5", help="how many at once (%(default)s)")
     parser.add_argument("--layer-mib", type=int, default=256, help="%(default)s MiB")
     parser.add_argument("--rounds", type=int, default=1, help="how often each row is measured (%(default)s)")
     return parser

@@ -15,11 +15,11 @@ import argparse
 import json
 import sys
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 from rich.console import Console
 
-from benchmarks.arguments import make_console, make_parser, parse
+from benchmarks.arguments import link, listed, make_console, make_parser, parse
 from benchmarks.chunks.rows import Chunks
 from benchmarks.coldstart.holder import measure_holder
 from benchmarks.coldstart.once import measure_once
@@ -27,7 +27,6 @@ from benchmarks.coldstart.release import measure_limited, measure_unlimited
 from benchmarks.coldstart.rows import Client, Trouble, Way
 from benchmarks.coldstart.small import measure_small
 
-_T = TypeVar("_T")
 _SECTIONS: dict[str, Callable[[argparse.Namespace, Console], list[dict[str, Any]]]] = {
     "once": measure_once,
     "limited": measure_limited,
@@ -41,19 +40,6 @@ _QUIET: dict[str, Any] = {"scrub": {"bytes_per_s": 0}}
 _QUICK = {"once_mib": 32, "release_mib": 128, "holder_mib": 128, "small_pulls": 80}
 
 
-def _listed(parse_one: Callable[[str], _T]) -> Callable[[str], list[_T]]:
-    """The type of an argument that is a list with commas."""
-
-    def parse_all(text: str) -> list[_T]:
-        return [parse_one(each) for each in text.split(",")]
-
-    return parse_all
-
-
-def _link(text: str) -> float | None:
-    return None if text == "none" else float(text)
-
-
 def _way(text: str) -> Way:
     if text not in _WAYS:
         raise ValueError(text)
@@ -65,28 +51,28 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("sections", nargs="*", metavar="SECTION", help=f"{', '.join(_SECTIONS)}; all if none")
     add = parser.add_argument
     add("--rounds", type=int, default=1, help="how often each row is measured (%(default)s)")
-    add("--ways", type=_listed(_way), default="direct,zone,cluster,off", help="%(default)s")
+    add("--ways", type=listed(_way), default="direct,zone,cluster,off", help="%(default)s")
     add(
         "--clients",
-        type=_listed(Client.parse),
+        type=listed(Client.parse),
         default="1.6,1.7,2.1,2.1/8x4",
         help="once: %(default)s; 2.1/8x4 fetches in eight chunks of 4 MiB",
     )
     add(
         "--troubles",
-        type=_listed(Trouble.parse),
+        type=listed(Trouble.parse),
         default="killed@10,killed@50,killed@90,frozen@50",
         help="once: %(default)s; or none",
     )
     add("--per-zone", type=int, default=4, help="once: nodes in each zone (%(default)s)")
     add("--once-mib", type=int, default=128, help="once: the large layer (%(default)s MiB)")
-    add("--once-link", type=_link, default="400", help="once: the registry's link (%(default)s Mbit/s)")
+    add("--once-link", type=link, default="400", help="once: the registry's link (%(default)s Mbit/s)")
     add("--release-mib", type=int, default=1024, help="limited, unlimited: %(default)s MiB in four layers")
     add("--release-chunks", type=Chunks.parse, default="off", help="limited, unlimited (%(default)s)")
     add("--link", type=float, default=600, help="limited: the registry's link (%(default)s Mbit/s)")
     add("--holder-mib", type=int, default=1024, help="holder: %(default)s MiB")
     add("--holder-layers", type=int, default=1, help="holder: in so many layers (%(default)s)")
-    add("--holder-chunks", type=_listed(Chunks.parse), default="off,20x16", help="holder: %(default)s")
+    add("--holder-chunks", type=listed(Chunks.parse), default="off,20x16", help="holder: %(default)s")
     add("--holder-link", type=float, default=1000, help="holder: its link (%(default)s Mbit/s)")
     add("--small-pulls", type=int, default=200, help="small: how many each way (%(default)s)")
     return parser
