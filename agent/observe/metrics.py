@@ -1,19 +1,22 @@
 """The agent's metrics, one method per fact. The registry is injected.
 
-Only this module and the probe's metrics import prometheus_client. Labels are bounded: path, kind, source,
-tier, result, zone or pair of zones. A node, an address or a digest is never a label.
+Only the modules of metrics import prometheus_client. Those of an index in a server are in `index_metrics`.
+Labels are bounded: path, kind, source, tier, result, zone or pair of zones. A node, an address or a digest is
+never a label.
 
 Each help text stands alone: what is counted, in which unit, and what the labels' values mean. Counters and
 histograms count since the agent started.
 """
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from agent.flows.verdicts import EndpointName, Verdict
 from agent.observe.exposition import WithoutCreated, add_build_info
+from agent.observe.index_metrics import IndexMetrics
 from agent.observe.refusals import LISTENERS, Reason
 from agent.observe.requests import RequestPath, RequestRecord
 from topology.placement import Tier
@@ -452,6 +455,11 @@ class Metrics:
 
     def _histogram(self, name: str, meaning: str, *labels: str, buckets: Sequence[float]) -> Histogram:
         return Histogram(f"shorthaul_{name}", meaning, labels, buckets=buckets, registry=self._registry)
+
+    @cached_property
+    def index(self) -> IndexMetrics:
+        """The facts of an index that is kept in a server. They are exposed from the first use on."""
+        return IndexMetrics(self._registry)
 
     def request(self, record: RequestRecord) -> None:
         """A request was answered."""
