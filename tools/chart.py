@@ -20,7 +20,7 @@ from typing import Any
 
 import yaml
 
-from agent.config import values
+from agent.config import indexurl, values
 from agent.config.settings import Settings
 from agent.config.values import InvalidValue, NumberParser
 
@@ -54,6 +54,15 @@ _OCTET = "(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
 _IPV4 = rf"{_OCTET}([.]{_OCTET}){{3}}"
 _IPV6 = r"[0-9a-fA-F:.]*:[0-9a-fA-F:.]*(%[^ \]]+)?"
 _ENDPOINT: Schema = {"type": "string", "pattern": rf"^({_IPV4}|\[?{_IPV6}\]?|\[{_IPV4}\]):{_PORT}$"}
+_NAME = "[A-Za-z0-9_][A-Za-z0-9._-]{0,252}"
+_SERVER = rf"({_NAME}|\[{_IPV6}\])(:{_PORT})?"
+_LOGIN = r"([^?#\s]*@)?"
+_INDEX = (
+    "^(scatter"
+    rf"|(valkey|redis|valkeys|rediss)://{_LOGIN}{_SERVER}(/([0-9]{{1,5}})?)?"
+    rf"|(valkey|redis|valkeys|rediss)[+]sentinel://{_LOGIN}{_SERVER}(,{_SERVER})*/[^/?#\s]+(/([0-9]{{1,5}})?)?"
+    rf"|(valkey|redis|valkeys|rediss)[+]cluster://{_LOGIN}{_SERVER}(,{_SERVER})*/?)$"
+)
 _WORD: Schema = {"type": "string", "minLength": 1}
 _LABEL = r"^[^\x00-\x1f\"\\]{0,253}$"
 _BUILT_IN_LEVELS = [*values._BUILT_IN_LEVELS]  # the parser's own list
@@ -79,7 +88,11 @@ SCHEMAS: Mapping[Callable[..., object], Schema] = {
     values.parse_endpoint: _ENDPOINT,
     values.parse_endpoints: {"type": "array", "items": _ENDPOINT},
     values.parse_uids: {"type": "array", "items": {"type": "integer", "minimum": 0}},
-    values.parse_index: {"enum": ["scatter"]},
+    indexurl.parse_index: {**_WORD, "pattern": _INDEX},
+    indexurl.parse_key_prefix: {"type": "string", "pattern": "^[A-Za-z0-9._:-]{1,64}$"},
+    indexurl.parse_cluster_name: {"type": "string", "pattern": "^[A-Za-z0-9._:/-]{0,128}$"},
+    indexurl.parse_login_name: {"type": ["string", "null"], "minLength": 1, "pattern": r"^\S+$"},
+    indexurl.parse_tls_name: {"type": ["string", "null"], "pattern": rf"^({_NAME}|{_IPV6})$"},
     values.parse_log_level: {"enum": ["debug", "info", "warning", "error"]},
     values.parse_transfer_mode: {"enum": ["relay", "redirect"]},
     values.parse_cold_start_mode: {"enum": ["claims", "off", False]},

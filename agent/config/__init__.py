@@ -3,6 +3,7 @@
 The package is their types. `agent.config.load` reads them, and loads yaml: whoever reads settings imports it.
 """
 
+from agent.config.indexurl import Deployment, IndexUrl
 from agent.config.settings import (
     ColdStartSettings,
     CostSettings,
@@ -16,6 +17,7 @@ from agent.config.settings import (
     ScrubSettings,
     Settings,
     TransferSettings,
+    ValkeySettings,
 )
 from agent.config.values import ContainerdStore, Endpoint, OciLayoutStore
 
@@ -23,8 +25,10 @@ __all__ = [
     "ColdStartSettings",
     "ContainerdStore",
     "CostSettings",
+    "Deployment",
     "Endpoint",
     "HttpSettings",
+    "IndexUrl",
     "KubernetesSettings",
     "LatencySettings",
     "LookupSettings",
@@ -35,4 +39,5 @@ __all__ = [
     "ScrubSettings",
     "Settings",
     "TransferSettings",
+    "ValkeySettings",
 ]

@@ -11,7 +11,8 @@ from typing import Any, TypeVar, get_args
 
 import yaml
 
-from agent.config.settings import MembershipSettings, Settings
+from agent.config.indexurl import IndexUrl, masked
+from agent.config.settings import MembershipSettings, Settings, ValkeySettings
 from agent.config.values import (
     Authorization,
     ContainerdStore,
@@ -52,11 +53,17 @@ class ConfigError(Exception):
     """The configuration can't be used. ``problems`` has every mistake, not only the first."""
 
     def __init__(self, problems: list[Problem]) -> None:
+        problems = [_without_password(problem) for problem in problems]
         super().__init__("\n".join(str(problem) for problem in problems))
         self.problems = problems
         self.members: Path | None = (
             None  # the peers file that it names, so that its mistakes are reported too
         )
+
+
+def _without_password(problem: Problem) -> Problem:
+    # A value that is shown may be a URL with a password, and may be in the wrong place.
+    return dataclasses.replace(problem, key=masked(problem.key), message=masked(problem.message))
 
 
 def load_settings(path: Path, overrides: list[str]) -> Settings:
@@ -91,6 +98,8 @@ def make_settings(data: dict[str, Any], overrides: list[str], *, base: Path) -> 
         _check_cold_start(settings, problems)
         _check_membership(settings, problems)
         _check_peering(settings, problems)
+        if isinstance(settings.index, IndexUrl):
+            _check_server(settings, settings.index, problems)
     if problems or settings is None:
         raise ConfigError(problems)
     return _resolve_paths(settings, base)
@@ -128,7 +137,10 @@ def _file_hint(path: Path, error: OSError) -> str:
 
 
 def dump_settings(settings: Settings) -> str:
-    """The settings as YAML that `load_settings` reads back to the same value."""
+    """The settings as YAML that `load_settings` reads back to the same value.
+
+    Only a password in a URL is not shown.
+    """
     return yaml.safe_dump(_plain(settings), sort_keys=False)
 
 
@@ -217,7 +229,7 @@ def _apply_override(data: dict[str, Any], override: str, problems: list[Problem]
     data[last] = value
 
 
-_TEXT = {str, Path, Endpoint, ContainerdStore, OciLayoutStore, NoneType}
+_TEXT = {str, Path, Endpoint, IndexUrl, ContainerdStore, OciLayoutStore, NoneType}
 
 
 def _is_text(key: str) -> bool:
@@ -335,6 +347,46 @@ def _check_peering(settings: Settings, problems: list[Problem]) -> None:
         )
 
 
+def _check_server(settings: Settings, url: IndexUrl, problems: list[Problem]) -> None:
+    valkey = settings.valkey
+    if not valkey.cluster and settings.peering.key is None:
+        problems.append(
+            Problem(
+                key="valkey.cluster",
+                message="missing: without peering.key, nothing tells this cluster from another one",
+                hint="write a name, the same on all nodes, that no other cluster on that server has",
+            )
+        )
+    for key, mine, other in (
+        ("username", valkey.username, url.username),
+        ("password_file", valkey.password_file, url.password),
+    ):
+        if mine is not None and other is not None:
+            problems.append(
+                Problem(
+                    key=f"valkey.{key}", message="the URL has another one", hint="leave one of the two out"
+                )
+            )
+    if (valkey.certificate_file is None) != (valkey.key_file is None):
+        missing = "certificate_file" if valkey.certificate_file is None else "key_file"
+        problems.append(
+            Problem(
+                key=f"valkey.{missing}",
+                message="missing: a certificate and its key belong together",
+                hint="set both valkey.certificate_file and valkey.key_file, or leave both out",
+            )
+        )
+    for key in ("ca_file", "certificate_file", "server_name"):
+        if getattr(valkey, key) is not None and not url.tls:
+            problems.append(
+                Problem(
+                    key=f"valkey.{key}",
+                    message=f"{url} is without TLS",
+                    hint="write valkeys:// for TLS, or leave this key out",
+                )
+            )
+
+
 def _overlap(one: Endpoint, other: Endpoint) -> bool:
     wildcards = ("0.0.0.0", "::")
     hosts_meet = one.host == other.host or one.host in wildcards or other.host in wildcards
@@ -364,11 +416,18 @@ def _resolve_paths(settings: Settings, base: Path) -> Settings:
         ),
         membership=MembershipSettings(static=base / static if static else None, kubernetes=kubernetes),
         state_dir=base / state_dir if state_dir else None,
+        valkey=_resolve_files(settings.valkey, base),
     )
 
 
+def _resolve_files(valkey: ValkeySettings, base: Path) -> ValkeySettings:
+    names = ("password_file", "ca_file", "certificate_file", "key_file")
+    found = {name: getattr(valkey, name) for name in names}
+    return dataclasses.replace(valkey, **{name: base / file for name, file in found.items() if file})
+
+
 def _plain(value: object) -> object:
-    if isinstance(value, Endpoint | ContainerdStore | OciLayoutStore | Path):
+    if isinstance(value, Endpoint | ContainerdStore | OciLayoutStore | IndexUrl | Path):
         return str(value)
     if isinstance(value, tuple):
         return [_plain(each) for each in value]

@@ -8,6 +8,15 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
+from agent.config.indexurl import (
+    SCATTER,
+    IndexUrl,
+    parse_cluster_name,
+    parse_index,
+    parse_key_prefix,
+    parse_login_name,
+    parse_tls_name,
+)
 from agent.config.values import (
     Authorization,
     ContainerdStore,
@@ -28,7 +37,6 @@ from agent.config.values import (
     parse_file,
     parse_flag,
     parse_host_names,
-    parse_index,
     parse_labels,
     parse_levels,
     parse_local_callers,
@@ -371,6 +379,60 @@ class RegistriesSettings:
         "credentials, and then takes the bytes from peers. mirror, also for what no pattern matches: any pod "
         "gets it without credentials, so that pods start while the registry is down.",
         default=(),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ValkeySettings:
+    """How the server that ``index`` names is used."""
+
+    username: str | None = option(
+        parse_login_name, "The ACL user to log in as. None: the one in the URL, or default.", default=None
+    )
+    password_file: Path | None = option(
+        parse_path,
+        "File with the password, in its first line. It is read again when the server refuses it, so that it "
+        "can be replaced. Relative to the configuration file, as the other files are. None: the password in "
+        "the URL, or none.",
+        default=None,
+    )
+    ca_file: Path | None = option(
+        parse_path,
+        "The CAs that sign the server's certificate, in PEM. It is read at each connection. None: those of "
+        "the system.",
+        default=None,
+    )
+    certificate_file: Path | None = option(
+        parse_path,
+        "This node's certificate for the server in PEM, with its chain. None: the server asks for none.",
+        default=None,
+    )
+    key_file: Path | None = option(
+        parse_path, "The key of valkey.certificate_file in PEM, without a password.", default=None
+    )
+    server_name: str | None = option(
+        parse_tls_name,
+        "The name that the server's certificate has. None: the host that is connected to, which with "
+        "Sentinel and Cluster is often an address.",
+        default=None,
+    )
+    prefix: str = option(
+        parse_key_prefix,
+        "What the names of all keys begin with. Clusters that share a server need different ones.",
+        default="shorthaul",
+    )
+    cluster: str = option(
+        parse_cluster_name,
+        "The name of this cluster on the server, by which a second cluster with the same prefix is noticed "
+        "and refused. Empty: an id made of the cluster's key (peering.key). Needed without such a key.",
+        default="",
+    )
+    timeout_s: float = option(
+        seconds(least=0.01, most=10),
+        "Seconds for each question to the server. The first answer that is late has all pulls ask the peers "
+        "instead, until the server answers in time again. The default is a hundred times what a server in "
+        "the region takes.",
+        default=0.15,
     )
 
 
@@ -826,7 +888,17 @@ class Settings:
     topology: TopologySettings = group(TopologySettings)
     latency: LatencySettings = group(LatencySettings)
     costs: CostSettings = group(CostSettings)
-    index: str = option(parse_index, "How holders are found. scatter asks the peers.", default="scatter")
+    index: str | IndexUrl = option(
+        parse_index,
+        "How holders are found. scatter asks the peers, which is enough for up to 200 nodes. For more, the "
+        "URL of a Valkey (or Redis) server, the same on all nodes: "
+        "valkey://[USER:PASSWORD@]HOST[:6379][/DATABASE], "
+        "or valkeys:// with TLS; valkey+sentinel://HOST[:26379],HOST/NAME[/DATABASE]; "
+        "valkey+cluster://HOST,HOST. redis:// and rediss:// work, too. A password is better in "
+        "valkey.password_file.",
+        default=SCATTER,
+    )
+    valkey: ValkeySettings = group(ValkeySettings)
     registries: RegistriesSettings = group(RegistriesSettings)
     tags: TagSettings = group(TagSettings)
     state_dir: Path | None = option(

@@ -214,12 +214,6 @@ def parse_uids(value: object) -> tuple[int, ...]:
     return tuple(value)
 
 
-def parse_index(value: object) -> str:
-    if value != "scatter":
-        raise InvalidValue(f"{value!r} is not a known holder index", "write scatter")
-    return "scatter"
-
-
 def parse_log_level(value: object) -> str:
     """The least level that is logged."""
     if value not in ("debug", "info", "warning", "error"):

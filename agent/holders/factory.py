@@ -3,7 +3,7 @@
 import time
 from functools import partial
 
-from agent.config import Settings
+from agent.config import IndexUrl, Settings
 from agent.content.store import ContentStore
 from agent.holders.asking import PeerAsker
 from agent.holders.claimant import Claimant
@@ -28,7 +28,7 @@ def make_index(settings: Settings, *, asker: PeerAsker, roster: Roster, metrics:
     """The holder index that ``settings.index`` names."""
     follows = partial(is_in_own_zone, roster) if settings.cold_start.claims else _nobody
     match settings.index:
-        case "scatter":
+        case "scatter" | IndexUrl():
             return ScatterIndex(asker, settings=settings.lookup, metrics=metrics, follows=follows)
         case _:
             raise AssertionError(f"no such holder index: {settings.index}")  # parse_index refuses it

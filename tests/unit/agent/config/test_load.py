@@ -558,3 +558,72 @@ def test_a_second_node_must_have_time_to_start_while_a_request_waits(path: Path)
     (problem,) = raised.value.problems
     assert problem.key == "cold_start.claim_start_s"
     assert load(path, {**LEAST, "cold_start": {**slow, "mode": "off"}}).cold_start.claim_start_s == 20
+
+
+SERVER = {**LEAST, "index": "valkeys://:hunter2@valkey.example", "valkey": {"cluster": "lab"}}
+
+
+def test_files_of_the_server_are_relative_to_the_configuration(path: Path) -> None:
+    files = {"password_file": "pw", "ca_file": "/etc/ca.crt", "certificate_file": "c", "key_file": "k"}
+    document = {**SERVER, "index": "valkeys://h", "valkey": {"cluster": "lab", **files}}
+    valkey = load(path, document).valkey
+    assert (valkey.password_file, valkey.ca_file) == (path.parent / "pw", Path("/etc/ca.crt"))
+    assert (valkey.certificate_file, valkey.key_file) == (path.parent / "c", path.parent / "k")
+
+
+def test_settings_with_a_server_are_dumped_to_the_same_but_for_the_password(path: Path) -> None:
+    settings = load(path, SERVER)
+    dumped = dump_settings(settings)
+    assert "hunter2" not in dumped + repr(settings)
+    assert "valkeys://:***@valkey.example:6379" in dumped
+    without = load(path, {**SERVER, "index": "valkey+sentinel://a,b/main"})
+    assert load(path, dump_settings(without)) == without
+
+
+def test_all_that_is_wrong_with_the_server_is_told_together_and_without_its_password(path: Path) -> None:
+    wrong = {
+        "username": "a",
+        "password_file": "pw",
+        "ca_file": "ca",
+        "key_file": "key",
+        "server_name": "x",
+    }
+    found = problems(path, {**LEAST, "index": "valkey://u:hunter2@h", "valkey": wrong})
+    names = ("cluster", "username", "password_file", "certificate_file", "ca_file", "server_name")
+    assert set(found) == {f"valkey.{name}" for name in names}
+    assert "hunter2" not in str(found)
+
+
+def test_open_cluster_has_to_name_itself_on_a_server_and_one_with_a_key_does_not(path: Path) -> None:
+    document = {**LEAST, "index": "valkey://h"}
+    assert "no other cluster" in problems(path, document)["valkey.cluster"].hint
+    assert load(path, document, "peering.key=/etc/shorthaul/key").valkey.cluster == ""
+    assert load(path, document, "valkey.cluster=lab").valkey.cluster == "lab"
+    assert load(path, {**LEAST, "valkey": {"password_file": "pw"}}).index == "scatter"
+
+
+@pytest.mark.parametrize(
+    ("document", "override"),
+    [
+        ({"valkey": "valkey://u:hunter2@h"}, "x=1"),
+        ({"index": ["valkey://u:hunter2@h"]}, "x=1"),
+        ({"index": {"valkey://u:hunter2@h": 1}}, "x=1"),
+        ({"valkey": {"valkey://u:hunter2@h": 1}}, "x=1"),
+        ({"store": "valkey://u:hunter2@h"}, "x=1"),
+        ({}, "index=valkey://u:hunter2@h/x"),
+        ({}, "valkey://u:hunter2@h"),
+        ({}, "indexes=valkey://u:hunter2@h"),
+        ({}, "lookup={valkey://u:hunter2@h"),
+    ],
+)
+def test_no_mistake_shows_a_password_wherever_the_url_was_written(
+    path: Path, document: dict[str, Any], override: str
+) -> None:
+    found = problems(path, {**LEAST, **document}, override)
+    assert found
+    assert "hunter2" not in str(found)
+
+
+def test_server_in_an_override_is_taken_as_it_is_written(path: Path) -> None:
+    override = "index=valkey://[fd00::1]:6379"
+    assert str(load(path, {**LEAST, "valkey": {"cluster": "a"}}, override).index) == override[6:]
