@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
+from agent.admin.index import learnt_in_words
 from agent.content.offer import ARRIVES_S
 from agent.content.store import ContentError, ContentStore
 from agent.content.verified import read_manifest
@@ -15,6 +16,7 @@ from agent.documents.explain import (
     PeerFailureEntry,
     PeerReasonEntry,
 )
+from agent.documents.index import IndexSource
 from agent.documents.times import utc
 from agent.holders.index import HolderIndex, Holders
 from agent.holders.tags import TagResolver
@@ -114,6 +116,7 @@ class Explainer:
             claim=None if local or found.nodes else self.claim(digest),
             given=self.resolver.offer.sharing.audience(digest).in_words if local else None,
             arriving=None if local else self._arriving(digest),
+            learnt=learnt_in_words(found, self.index.status()),
         )
 
     def _arriving(self, digest: Digest) -> str | None:
@@ -184,7 +187,8 @@ class Explainer:
 
     async def _row(self, child: Descriptor, parent: Manifest) -> ContentEntry:
         local = self.store.holds(child.digest)
-        choice, reason = (self.own, "in this node's store") if local else await self._choose(child.digest)
+        here = self.own, "in this node's store", None
+        choice, reason, source = here if local else await self._choose(child.digest)
         flaw = self._flaw(child.digest)
         return ContentEntry(
             digest=child.digest,
@@ -193,17 +197,19 @@ class Explainer:
             local=local,
             choice=choice,
             reason=reason if flaw is None else f"{reason}; here it is {flaw}",
+            learnt=None if source is None else source.value,
         )
 
-    async def _choose(self, digest: Digest) -> tuple[NodeName | None, str]:
-        """The peer that a pull would try first, and why."""
+    async def _choose(self, digest: Digest) -> tuple[NodeName | None, str, IndexSource | None]:
+        """The peer that a pull would try first, why, and who named it."""
         found = await self.index.lookup(digest)
         if ranked := self._ranked(digest, found):
-            return ranked[0].node, ranked[0].reason
+            return ranked[0].node, ranked[0].reason, found.source
         if found.nodes or found.in_flight:
-            return None, "no pull tries its holders now"
+            return None, "no pull tries its holders now", found.source
         unasked = any(True for _ in self.policy.regard.cooling(self.clock()))
-        return None, "nobody that was asked in full holds it" if unasked else "nobody holds it"
+        reason = "nobody that was asked in full holds it" if unasked else "nobody holds it"
+        return None, reason, found.source
 
 
 def _failures(regard: Regard, now_s: float) -> tuple[PeerFailureEntry, ...]:

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from agent.admin.claims import ClaimsView
 from agent.content.scrub import Scrubber
 from agent.content.store import ContentStore
+from agent.documents.index import IndexState
 from agent.flows.book import FlowBook
+from agent.holders.index import HolderIndex
 from agent.latency.measurer import Measurer
 from agent.listen.traffic import Traffic
 from agent.members.problems import Problems
@@ -30,6 +32,7 @@ class Gauges:
     measurer: Measurer
     traffic: Traffic
     claims: ClaimsView
+    index: HolderIndex
     book: FlowBook
     scrubber: Scrubber
     problems: Problems
@@ -50,12 +53,19 @@ class Gauges:
         metrics.uploads(self.traffic.uploads, self.traffic.admission.left_bytes)
         metrics.claims_open(**self.claims.numbers())
         metrics.followers(self.traffic.followers)
+        self._read_index()
         self._read_topology()
         metrics.proof(connected=self.book.connected, proved=self.book.proved(now_s)[0])
         metrics.problems(len(self.problems))
         metrics.ready(self.unready() is None)
         metrics.members_silent(self.members_silent_s())
         return metrics.expose()
+
+    def _read_index(self) -> None:
+        status = self.index.status()
+        if status.state is not IndexState.PEERS:  # without a server there are no metrics of one
+            self.metrics.index.up(status.state is not IndexState.DOWN)
+            self.metrics.index.announced(status.announced, pending=status.pending)
 
     def _read_topology(self) -> None:
         roster = self.roster

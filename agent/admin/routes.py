@@ -7,6 +7,7 @@ from aiohttp import web
 from agent.admin.claims import ClaimsView
 from agent.admin.explain import Explainer
 from agent.admin.gauges import Gauges
+from agent.admin.index import index_view
 from agent.admin.readiness import Readiness
 from agent.admin.registries import registries_view
 from agent.admin.server import ApiError, Handler, Route, document_response, read_limit
@@ -17,6 +18,7 @@ from agent.content.store import ContentStore
 from agent.documents.claims import ClaimsDocument
 from agent.documents.explain import ExplainDocument
 from agent.documents.flows import FlowsDocument
+from agent.documents.index import IndexDocument
 from agent.documents.reach import ReachDocument
 from agent.documents.registries import RegistriesDocument
 from agent.documents.requests import RequestDocument
@@ -25,6 +27,7 @@ from agent.documents.times import Moment
 from agent.documents.topology import LatencyDocument, TopologyDocument
 from agent.documents.transfers import CostsDocument, TransfersDocument
 from agent.flows.book import FLOWS_KEPT, FlowBook
+from agent.holders.index import HolderIndex
 from agent.latency.measurer import Measurer
 from agent.listen.traffic import Traffic
 from agent.members.problems import Problem
@@ -141,6 +144,15 @@ def claims_routes(view: ClaimsView, clock: Clock) -> tuple[Route, ...]:
         return await document_response(view.document(clock()))
 
     return (Route(path=ClaimsDocument.PATH, handler=claims),)
+
+
+def index_routes(own: NodeName, index: HolderIndex, clock: Clock) -> tuple[Route, ...]:
+    """Who knows which nodes have what, and whether that works."""
+
+    async def state(_: web.BaseRequest) -> web.Response:
+        return await document_response(index_view(own, index.status(), clock()))
+
+    return (Route(path=IndexDocument.PATH, handler=state),)
 
 
 def flows_routes(book: FlowBook, clock: Clock) -> tuple[Route, ...]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from agent.admin.index import state_in_words, warning_in_words
 from agent.admin.readiness import Phase
 from agent.app.core import Core
 from agent.app.inbound import Inbound
@@ -17,6 +18,7 @@ from agent.config.reload import SettingsReload
 from agent.content.store import unreadable_in_words
 from agent.hangup import Hangup
 from agent.holders.announcer import announce_store
+from agent.holders.index import HolderIndex
 from agent.keyring import KeyFile
 from agent.listen.health import ListenerHealth
 from agent.listen.http import HttpListener
@@ -143,6 +145,7 @@ def _components(
             required=False,
             state=lambda: f"{len(core.members.roster)} peers",
         ),
+        *_index_components(outbound.index),
         *_tls_components(core.tls),
         Component(
             name="the probe",
@@ -185,6 +188,31 @@ def _store_components(settings: Settings, core: Core) -> tuple[Component, ...]:
             hint="let the agent read these files; `shorthaul scrub` lists them; no peer is told",
             required=False,
             state=lambda: "all of it can be read",
+        ),
+    )
+
+
+def _index_components(index: HolderIndex) -> tuple[Component, ...]:
+    """Never required: near peers are asked in place of a server, and this node's own content is served."""
+
+    def warning(part: int) -> str:
+        words = warning_in_words(index.status())
+        return "" if words is None else words[part]
+
+    return (
+        Component(
+            name="the index",
+            problem=lambda: index.status().problem,
+            hint=lambda: index.status().hint or "shorthaul index says more",
+            required=False,
+            state=lambda: state_in_words(index.status()),
+        ),
+        Component(
+            name="the choice of the index",
+            problem=lambda: warning(0) or None,
+            hint=lambda: warning(1),
+            required=False,
+            state=lambda: "nothing speaks against it",
         ),
     )
 

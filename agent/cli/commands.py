@@ -14,6 +14,7 @@ _NAMES = (
     "topology",
     "explain",
     "claims",
+    "index",
     "probe",
     "verify",
     "doctor",

@@ -20,6 +20,7 @@ from rich.tree import Tree
 from agent.cli.formats import age, count, ms, or_far, plain_ms, size, zone_name
 from agent.documents.claims import ClaimsDocument, DecidedClaimEntry
 from agent.documents.explain import ExplainDocument, PeerReasonEntry
+from agent.documents.index import IndexDocument, IndexState
 from agent.documents.requests import TagEntry
 from agent.documents.topology import NodeEntry, TopologyDocument
 
@@ -129,6 +130,8 @@ def print_explanation(explanation: ExplainDocument) -> None:
         )
     )
     console.print(_verdict(explanation))
+    if explanation.learnt is not None:
+        console.print(Text(f"{explanation.learnt} (shorthaul index)"))
     if explanation.claim is not None:
         console.print(Text(f"{explanation.claim} (shorthaul claims)"))
     if explanation.flaw is not None:
@@ -178,6 +181,56 @@ def print_claims(claims: ClaimsDocument) -> None:
         if each.ways:
             ways = ", ".join(f"{way.source_zone} → {way.destination_zone}" for way in each.ways)
             console.print(Text(f"{_short(each.digest)} travels {ways}"))
+
+
+def print_index(index: IndexDocument) -> None:
+    """Who is asked, what is wrong with it, what it was told, and what it is."""
+    console = make_console()
+    console.print(Text.assemble(f"node {index.node}: ", (index.index, "bold")))
+    console.print(Text(_index_state(index.state), style="" if index.problem is None else "yellow"))
+    if index.problem is not None:
+        _print_advice(console, index.problem, index.hint)
+    for each in index.warnings:
+        _print_advice(console, each.problem, each.hint)
+    if index.state == IndexState.PEERS.value:
+        return
+    for name, value in _index_facts(index):
+        console.print(Text.assemble(f"  {name:<10} ", value))
+
+
+def _index_state(state: str) -> str:
+    try:
+        return IndexState(state).words
+    except ValueError:  # of a newer agent
+        return state
+
+
+def _print_advice(console: Console, problem: str, hint: str) -> None:
+    console.print(Text(f"  {problem}", style="yellow"))
+    if hint:
+        console.print(Text(f"      hint: {hint}", style="dim"))
+
+
+def _index_facts(index: IndexDocument) -> Iterable[tuple[str, str]]:
+    """What is known of the server, and of what this node told it."""
+    pending = f", {index.pending} changes to go" if index.pending else ""
+    yield "announced", f"{count(index.announced, 'digest')}{pending}"
+    if index.resets:
+        when = "" if index.reset_at is None else f", last at {index.reset_at}"
+        why = "" if index.reset_reason is None else f": {index.reset_reason}"
+        yield "resets", f"{index.resets}{when}{why}"
+    if index.server is not None:
+        answers = "" if index.latency_us is None else f", answers in {ms(index.latency_us)}"
+        yield "server", f"{index.server}{answers}"
+    if index.used_bytes is not None:
+        most = f" of {size(index.most_bytes)}" if index.most_bytes else ", no maxmemory"
+        yield "memory", f"{size(index.used_bytes)}{most}"
+    if index.policy is not None:
+        yield "policy", index.policy
+    if index.cluster is not None:
+        yield "cluster", index.cluster
+    if index.number is not None:
+        yield "number", f"{index.number}, this node's bit in all bitmaps"
 
 
 def _progress(claim: DecidedClaimEntry) -> str:

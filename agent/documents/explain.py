@@ -50,7 +50,8 @@ class PeerFailureEntry:
 class ContentEntry:
     """One blob of an image. ``choice``: the node it would come from; None: the registry.
 
-    ``kind``: manifest, config or layer.
+    ``kind``: manifest, config or layer. ``learnt``: who named its holders, one of
+    `agent.documents.index.IndexSource`; None: every peer was asked, or nobody.
     """
 
     digest: str
@@ -59,6 +60,7 @@ class ContentEntry:
     local: bool
     choice: str | None
     reason: str
+    learnt: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +77,7 @@ class ExplainDocument:
     ``claim``: who fetches what no node has all of, as far as this node knows; None: some node has it, or this
     node takes no part in claims.
     ``given``: under which names this node gives its copy; None: it has none.
+    ``learnt``: who named the holders, in words; None: the peers, as there is no server that knows them.
     ``arriving``: how far this node's containerd is with fetching it, and from whom; None: it is not.
     """
 
@@ -96,3 +99,4 @@ class ExplainDocument:
     given: str | None = None
     arriving: str | None = None
     claim: str | None = None
+    learnt: str | None = None

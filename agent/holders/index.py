@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from agent.documents.index import IndexSource, IndexState, IndexWarningEntry
 from agent.oci.digest import Digest
 from topology.placement import NodeName
 
@@ -36,12 +37,39 @@ class Holders:
 
     ``nodes`` have all of the content. ``in_flight`` have a part of it. No node is in both. ``exhaustive``:
     every member was asked so recently that asking more of them is useless. Some may not have answered:
-    see `agent.pull.policy.Policy.unasked`.
+    see `agent.pull.policy.Policy.unasked`. ``source``: who said so; None: the peers, as there is no server.
     """
 
     nodes: tuple[NodeName, ...]
     exhaustive: bool
     in_flight: tuple[InFlight, ...] = ()
+    source: IndexSource | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IndexStatus:
+    """How an index is now, for people. What the fields mean: `agent.documents.index.IndexDocument`.
+
+    ``reset_s``: when the server was last found to have lost what it was told, by the monotonic clock.
+    """
+
+    index: str = "scatter"
+    state: IndexState = IndexState.PEERS
+    problem: str | None = None
+    hint: str = ""
+    warnings: tuple[IndexWarningEntry, ...] = ()
+    server: str | None = None
+    cluster: str | None = None
+    number: int | None = None
+    announced: int = 0
+    pending: int = 0
+    resets: int = 0
+    reset_s: float | None = None
+    reset_reason: str | None = None
+    latency_us: float | None = None
+    used_bytes: int | None = None
+    most_bytes: int | None = None
+    policy: str | None = None
 
 
 class HolderIndex(Protocol):
@@ -79,6 +107,10 @@ class HolderIndex(Protocol):
 
     def forget(self, digest: Digest, node: NodeName) -> None:
         """A pull got no ``digest`` from ``node``: leave the node out until it is found again."""
+        ...
+
+    def status(self) -> IndexStatus:
+        """How it is now. Made for each question of a person or a scrape: it may cost a little."""
         ...
 
     async def run(self) -> None:

@@ -17,7 +17,7 @@ from functools import partial
 from agent.config import LookupSettings
 from agent.holders.asking import PeerAsker
 from agent.holders.flights import KEPT_S, Flights
-from agent.holders.index import Holders, InFlight
+from agent.holders.index import Holders, IndexStatus, InFlight
 from agent.holders.wire import DIGESTS_MAX, Question, Reply
 from agent.members.member import Peer
 from agent.observe.metrics import Metrics
@@ -83,6 +83,10 @@ class ScatterIndex:
 
     async def run(self) -> None:
         """Returns at once: there is nothing to do."""
+
+    def status(self) -> IndexStatus:
+        """See `HolderIndex.status`: the peers are the index."""
+        return IndexStatus()
 
     def remembered(self, digest: Digest) -> Holders | None:
         """See `HolderIndex.remembered`."""

@@ -9,17 +9,9 @@ from enum import Enum
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from agent.documents.index import IndexSource
+
 _LOOKUP_BUCKETS_S = (0.0001, 0.00025, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.5, 1)
-
-
-class IndexSource(Enum):
-    """Who said which nodes have a digest. The value is the label, and the word in ``/api/explain``."""
-
-    CACHE = "cache"
-    """This agent knew it from a moment ago."""
-    SERVER = "server"
-    FALLBACK = "fallback"
-    """Near peers, because the server could not be asked, or may not know everything yet."""
 
 
 class IndexTrouble(Enum):

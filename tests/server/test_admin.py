@@ -299,3 +299,12 @@ def test_what_the_admin_port_says_is_not_said_to_clients(rings: Rings, path: str
 def test_the_admin_port_serves_no_content(rings: Rings) -> None:
     assert rings.asking.blob(b"own", port=ADMIN).status == 404
     assert rings.asking.ask("/readyz", port=ADMIN, method="POST").status == 405
+
+
+def test_agents_without_a_server_say_that_the_peers_are_the_index(rings: Rings) -> None:
+    index = json.loads(rings.asking.ask("/api/index", port=ADMIN).body)
+    assert (index["index"], index["state"], index["problem"]) == ("scatter", "peers", None)
+    assert (
+        b"[+] the index: scatter: the peers are asked" in rings.asking.ask("/readyz?verbose", port=ADMIN).body
+    )
+    assert b"shorthaul_index_" not in rings.asking.ask("/metrics", port=ADMIN).body

@@ -25,6 +25,7 @@ ELSEWHERE = {
     "agent/documents/doctor.py": "shapes; agent/cli/test_doctor.py prints them",
     "agent/documents/explain.py": "shapes; agent/documents/test_codec.py",
     "agent/documents/flows.py": "shapes; agent/documents/test_codec.py",
+    "agent/documents/index.py": "shapes; agent/documents/test_codec.py",
     "agent/documents/reach.py": "shapes; agent/documents/test_codec.py",
     "agent/documents/registries.py": "shapes; agent/documents/test_codec.py",
     "agent/documents/requests.py": "shapes; agent/documents/test_codec.py",

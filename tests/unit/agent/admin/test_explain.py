@@ -1,8 +1,9 @@
 """Where a node would get a blob from, and why: the same choice that a pull makes."""
 
 import asyncio
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -10,12 +11,15 @@ from agent.admin.explain import Explainer
 from agent.config import LookupSettings, PullSettings
 from agent.content.ocilayout import OciLayout
 from agent.documents.explain import ExplainDocument
+from agent.documents.index import IndexSource, IndexState
 from agent.holders.asking import PeerAsker
+from agent.holders.index import HolderIndex, Holders, IndexStatus
 from agent.holders.scatter import ScatterIndex
 from agent.holders.tagfinder import ScatterTagFinder
 from agent.holders.tags import TagResolver
 from agent.members.roster import Roster
 from agent.observe.metrics import Metrics
+from agent.oci.digest import Digest
 from agent.peering.dial import Dialer
 from agent.pull.asking import AskingPolicy
 from agent.pull.bucket import TokenBucket
@@ -173,3 +177,31 @@ async def test_content_that_is_arriving_here_is_told_with_how_far_it_is_and_from
     )
     store.held.add(DIGEST)
     assert (await here.digest(DIGEST)).arriving is None
+
+
+@dataclass
+class ServedIndex:
+    """An index in which ``source`` names the holders."""
+
+    source: IndexSource | None
+
+    async def lookup_everyone(self, digest: Digest) -> Holders:
+        return Holders(nodes=(node("near"),), exhaustive=True, source=self.source)
+
+    def status(self) -> IndexStatus:
+        return IndexStatus(index="valkey://v", state=IndexState.DOWN, problem="it is full")
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        (IndexSource.SERVER, "the index's server named them"),
+        (IndexSource.FALLBACK, "near peers named them: the index's server is not asked (it is full)"),
+        (None, None),
+    ],
+)
+async def test_explanation_says_who_named_the_holders(
+    explainer: Explainer, source: IndexSource | None, words: str | None
+) -> None:
+    index = cast(HolderIndex, ServedIndex(source))
+    assert (await replace(explainer, index=index).digest(DIGEST)).learnt == words

@@ -208,3 +208,9 @@ def test_claim_on_what_nobody_has_is_told(capsys: Captured) -> None:
     }
     out = shown(capsys, answer)
     assert "\na2 decides which node of this zone fetches it (shorthaul claims)\n" in out
+
+
+def test_who_named_the_holders_is_told_where_there_is_a_server(capsys: Captured) -> None:
+    words = "near peers named them: the index's server is not asked (it is frozen)"
+    assert f"\n{words} (shorthaul index)\n" in shown(capsys, explanation() | {"learnt": words})
+    assert "shorthaul index" not in shown(capsys, explanation())

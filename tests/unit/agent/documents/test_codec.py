@@ -15,6 +15,7 @@ from agent.documents.claims import ClaimsDocument
 from agent.documents.codec import DocumentInvalid, decode, encode, encode_parts, json_key
 from agent.documents.explain import ExplainDocument
 from agent.documents.flows import FlowsDocument
+from agent.documents.index import IndexDocument
 from agent.documents.reach import ReachDocument
 from agent.documents.registries import RegistriesDocument
 from agent.documents.requests import RequestDocument
@@ -28,6 +29,7 @@ DOCUMENTS: tuple[type[Any], ...] = (
     ErrorDocument,
     ExplainDocument,
     FlowsDocument,
+    IndexDocument,
     LatencyDocument,
     ReachDocument,
     RegistriesDocument,

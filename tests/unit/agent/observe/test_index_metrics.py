@@ -4,7 +4,8 @@ from collections.abc import Callable
 
 import pytest
 
-from agent.observe.index_metrics import FencedOutcome, IndexMetrics, IndexSource, IndexTrouble
+from agent.documents.index import IndexSource
+from agent.observe.index_metrics import FencedOutcome, IndexMetrics, IndexTrouble
 from agent.observe.metrics import Metrics
 from tests.unit.exposition import label_names, total
 
