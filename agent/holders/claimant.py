@@ -20,6 +20,7 @@ from typing import Self
 
 from agent.config import ColdStartSettings
 from agent.content.store import ChangeKind, ContentStore
+from agent.holders.arbiters import Arbiters
 from agent.holders.claimdesk import ClaimDesk
 from agent.holders.claims import (
     QUEUED_FACTOR,
@@ -33,7 +34,6 @@ from agent.holders.claims import (
     Held,
     News,
     Renewed,
-    arbiters,
     realm_of,
 )
 from agent.holders.claimwire import NEWS_MAX, ClaimCall, ClaimReply
@@ -135,6 +135,7 @@ class Claimant:
     """The claims of the node ``roster.own``. `run` it. Use as an async context manager, or `close` it.
 
     ``desk``: this node's own arbiter. ``near``: whether a member may decide for this node's zone.
+    ``deciding``: who may decide, this node among them, by the reach of a claim; None: as ``near`` says.
     """
 
     def __init__(
@@ -150,6 +151,7 @@ class Claimant:
         settings: ColdStartSettings,
         metrics: Metrics,
         clock: Callable[[], float] = time.monotonic,
+        deciding: Callable[[ClaimKey], Arbiters] | None = None,
     ) -> None:
         self._roster = roster
         self._regard = regard
@@ -162,8 +164,9 @@ class Claimant:
         self._metrics = metrics
         self._clock = clock
         self._kept: dict[ClaimKey, _Kept] = {}
-        self._zone: tuple[NodeName, ...] = ()
-        self._zone_of: tuple[int, int] | None = None  # for which members that is so
+        self._deciding = deciding or self._of_roster
+        self._of_reach: dict[bool, Arbiters] = {}
+        self._of_members: tuple[int, int] | None = None  # for which members that is so
         self._asking: Counter[ClaimKey] = Counter()
         self._asked_s: dict[ClaimKey, float] = {}  # since when
         self._deaf: dict[NodeName, float] = {}  # until when
@@ -188,7 +191,7 @@ class Claimant:
         return len(self._asked_s)
 
     def awaited(self) -> Iterator[AwaitedClaim]:
-        """What this node asks for now, and waits for. Each costs a hash for each member that is near."""
+        """What this node asks for now, and waits for."""
         for key, since_s in [*self._asked_s.items()]:
             arbiter = self._arbiter(key, set()) or self._roster.own
             yield AwaitedClaim(key=key, arbiter=arbiter, since_s=since_s)
@@ -221,7 +224,7 @@ class Claimant:
         if (kept := self._kept.get(key)) is not None and not kept.lost:
             kept.pulls += 1
             return Answer(outcome=Outcome.GRANTED)
-        if not self._others(key):
+        if not self._deciding(key).any_other(self._roster.own, self._not_asked()):
             return self._ended(key, Answer(outcome=Outcome.ALONE))
         if self._waited.get((key, beyond_bytes), began_s) > began_s:
             wait_s = 0.0
@@ -381,27 +384,27 @@ class Claimant:
                 return Answer(outcome=Outcome.TIMEOUT)
         return Answer(outcome=Outcome.ALONE)
 
-    def _others(self, key: ClaimKey) -> list[NodeName]:
-        """The other members that may decide on it."""
+    def _not_asked(self) -> set[NodeName]:
+        """The members that are not asked now."""
         now_s = self._clock()
-        resting = frozenset(self._regard.cooling(now_s))
-        members = self._roster.peers if key.cluster else self._of_own_zone()
-        return [name for name in members if name not in resting and self._deaf.get(name, now_s) <= now_s]
+        deaf = (name for name, until_s in self._deaf.items() if now_s < until_s)
+        return {*self._regard.cooling(now_s), *deaf}
 
-    def _of_own_zone(self) -> tuple[NodeName, ...]:
-        """The other members that decide for this node's zone. Looked up again when the members change."""
+    def _of_roster(self, key: ClaimKey) -> Arbiters:
+        """Those of this node's zone, or all. Looked up again when the members change."""
         known = self._roster.snapshot.generation, len(self._roster)
-        if known != self._zone_of:
-            self._zone = tuple(name for name in self._roster.peers if self._near(name))
-            self._zone_of = known
-        return self._zone
+        if known != self._of_members:
+            self._of_reach, self._of_members = {}, known
+        if key.cluster not in self._of_reach:
+            names = (name for name in self._roster.peers if key.cluster or self._near(name))
+            self._of_reach[key.cluster] = Arbiters((self._roster.own, *names))
+        return self._of_reach[key.cluster]
 
     def _arbiter(self, key: ClaimKey, silent: set[NodeName]) -> NodeName | None:
         """Who decides, if these do not answer. None: nobody does."""
-        others = [name for name in self._others(key) if name not in silent]
-        if not others or len(silent) >= _ARBITERS_MAX:
+        if len(silent) >= _ARBITERS_MAX:
             return None
-        return arbiters(key, (*others, self._roster.own), most=1)[0]
+        return self._deciding(key).first(key, self._roster.own, without=self._not_asked() | silent)
 
     async def _call(self, arbiter: NodeName, call: ClaimCall) -> ClaimReply | None:
         """Tell an arbiter, and ask it. None: it does not answer, or decides on no claims."""
