@@ -29,8 +29,10 @@ from topology.snapshot import LOG_STEP, SEED_BITS, TIER_WIDTH, Snapshot, Source,
 
 # Equally near nodes of one zone were measured at 0.26 to 0.41 ms. That difference means nothing.
 _EQUAL_RATIO = 1.6
-_EQUAL_STEPS = math.ceil(math.log(_EQUAL_RATIO) / math.log(LOG_STEP))
-_BINS = TIER_WIDTH // _EQUAL_STEPS + 1  # bins of equally near holders per tier
+EQUAL_STEPS = math.ceil(math.log(_EQUAL_RATIO) / math.log(LOG_STEP))
+"""Holders of one tier whose costs are less than so many steps apart count as equally near."""
+
+_BINS = TIER_WIDTH // EQUAL_STEPS + 1  # bins of equally near holders per tier
 _LOTS = (1 << SEED_BITS) - 1
 _FAR_KEY = tier_key(Tier.REGION, (), 0) << SEED_BITS  # keys of holders in other zones are not below this
 _LOAD_BITS = 6
@@ -152,7 +154,7 @@ def _bin(place: int, best: Mapping[int, int]) -> int:
     Each tier has its bins twice: for the holders that have all of the content, and for the others.
     """
     tier = place // TIER_WIDTH
-    return tier * 2 * _BINS + (place - best[tier]) // _EQUAL_STEPS
+    return tier * 2 * _BINS + (place - best[tier]) // EQUAL_STEPS
 
 
 def _handicap(load: int, saturated: bool, cooling: bool, doubted: bool, in_flight: int | None) -> int:
@@ -194,7 +196,7 @@ def _likely_first(
     answer without it.
     """
     first = min(keys) >> SEED_BITS
-    low, high = first << SEED_BITS, first + _EQUAL_STEPS << SEED_BITS
+    low, high = first << SEED_BITS, first + EQUAL_STEPS << SEED_BITS
     before, count = 0, len(keys) if max(keys) < high else sum(map(high.__gt__, keys))
     if count < enough:
         # The bin of the last of the nearest, and all bins before it.
@@ -218,8 +220,8 @@ def _likely_first(
 def _bin_of(place: int, best: Mapping[int, int]) -> tuple[int, int]:
     """The lowest and the highest place in the same bin."""
     anchor = best[place // TIER_WIDTH]
-    first = anchor + (place - anchor) // _EQUAL_STEPS * _EQUAL_STEPS
-    return first, first + _EQUAL_STEPS - 1
+    first = anchor + (place - anchor) // EQUAL_STEPS * EQUAL_STEPS
+    return first, first + EQUAL_STEPS - 1
 
 
 def _reasons(ranked: Ranked) -> Iterable[str]:
