@@ -8,7 +8,14 @@ from agent.app.core import Core
 from agent.config import Settings
 from agent.holders.asking import PeerAsker
 from agent.holders.claimant import Claimant
-from agent.holders.factory import make_claimant, make_claims, make_gateways, make_index, make_tag_finder
+from agent.holders.factory import (
+    make_askers,
+    make_claimant,
+    make_claims,
+    make_gateways,
+    make_index,
+    make_tag_finder,
+)
 from agent.holders.gateways import Gateways
 from agent.holders.index import HolderIndex
 from agent.holders.standing import StandingChannels
@@ -99,7 +106,8 @@ def make_outbound(settings: Settings, core: Core) -> Outbound:
         query=channels.query,
         metrics=metrics,
     )
-    index = make_index(settings, asker=asker, roster=roster, metrics=metrics)
+    askers = make_askers(asker, asking, at_once=settings.lookup.at_once, roster=roster)
+    index = make_index(settings, askers=askers, roster=roster, metrics=metrics)
     prices = core.records.traffic.ledger.prices
     gateways = make_gateways(settings, roster=roster, regard=policy.regard, prices=prices)
     claimant = make_claimant(
@@ -165,7 +173,7 @@ def make_outbound(settings: Settings, core: Core) -> Outbound:
         relays=relays,
         resolver=TagResolver(
             offer=core.content.offer,
-            finder=make_tag_finder(asker=asker),
+            finder=make_tag_finder(askers, roster),
             max_age_s=settings.tags.max_age_s,
             not_asked=partial(_not_asked, policy),
         ),

@@ -1,11 +1,13 @@
 """Asks peers, the nearest first. The scatter index and the tag finder use it.
 
-Who is asked when, and how long each peer is waited for, is decided in `agent.pull.asking`.
+Who is asked when, and how long each peer is waited for, is decided in `agent.pull.asking`, and in
+`agent.pull.nearby` where there are too many to ask all of them.
 """
 
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
@@ -16,9 +18,12 @@ from agent.observe.metrics import Metrics
 from agent.peering.channels import NoReply
 from agent.pull.asking import Asked, AskingPolicy, Awaited, Step
 from agent.pull.lateness import CATCH_UP_S, held_up
+from agent.pull.nearby import NearbyAsking
 from agent.tasks import end_all
 
 _BUSY_STATUS = 503  # the peer has as many channels as it takes
+_SEARCHES_MAX = 4
+_GATHER_S = 0.005  # a thousand look-ups at once become a few questions to each peer
 
 Query = Callable[[Peer, Question, float], Awaitable[Reply]]
 """Put a question to one peer, with a deadline in seconds. Raises `NoReply`."""
@@ -39,7 +44,8 @@ Is called when a peer replied, failed or became late, with `Awaited.nearest`.
 class PeerAsker:
     """Asks the members of a roster. Use as an async context manager, or `close` it.
 
-    ``policy``: says who is asked when, and learns which peers replied how soon.
+    ``policy``: says who is asked when, and learns which peers replied how soon. ``nearby``: says who is
+    asked, if not everybody may be.
     """
 
     def __init__(
@@ -49,10 +55,12 @@ class PeerAsker:
         policy: AskingPolicy,
         query: Query,
         metrics: Metrics,
+        nearby: NearbyAsking[Peer] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._roster = roster
         self._policy = policy
+        self._nearby = nearby
         self._query = query
         self._metrics = metrics
         self._clock = clock
@@ -70,6 +78,29 @@ class PeerAsker:
         """End the questions that are still open."""
         await end_all(self._questions)
 
+    def only(self, nearby: NearbyAsking[Peer]) -> "PeerAsker":
+        """One that asks only the peers nearby, with this one's knowledge of them. Closing one closes both."""
+        other = PeerAsker(
+            roster=self._roster,
+            policy=self._policy,
+            query=self._query,
+            metrics=self._metrics,
+            nearby=nearby,
+            clock=self._clock,
+        )
+        other._questions = self._questions
+        return other
+
+    def pause_s(self, searches: int) -> float:
+        """How long to gather what is wanted before the next search begins. ``searches``: those that run."""
+        if self._nearby is not None:
+            return self._nearby.pause_s(searches, self._clock())
+        return 0.0 if searches < _SEARCHES_MAX else _GATHER_S
+
+    def pause_again_s(self, searches: int) -> float:
+        """The same, after such a pause."""
+        return 0.0 if self._nearby is None else self.pause_s(searches)
+
     async def ask_nearest(
         self,
         *,
@@ -83,12 +114,14 @@ class PeerAsker:
         ``question``: what is to be asked in the next step; None ends the asking. ``on_reply``: gets every
         reply, the late ones too. ``patient``: see `Awaited`.
         """
-        steps = self._policy.nearest_first(self._roster.rings, self._clock())
+        asks = self._nearby or self._policy
+        steps = asks.nearest_first(self._roster.rings, self._clock())
         await self._ask(steps, question, on_reply, enough, Awaited(patient=patient))
 
     async def ask_everyone(self, question: Question, on_reply: OnReply) -> None:
         """Ask all peers at once and wait for all of them, the slow ones as long as the settings say."""
-        steps = self._policy.everyone(self._roster.rings, self._clock())
+        asks = self._nearby or self._policy
+        steps = asks.everyone(self._roster.rings, self._clock())
         await self._ask(steps, lambda: question, on_reply, lambda _: False, Awaited())
 
     async def greet(self, peer: Peer) -> None:
@@ -126,6 +159,8 @@ class PeerAsker:
     ) -> None:
         changed = asyncio.Event()
         for step in steps:
+            if self._nearby is not None and await self._afford(self._nearby, step, awaited, changed, enough):
+                break
             asked = question()
             if asked is None:
                 break
@@ -135,6 +170,29 @@ class PeerAsker:
             if await self._wait(awaited, changed, step.wait_s, enough):
                 break
         # Open questions go on in the background: a late reply is worth keeping, a failure worth knowing.
+
+    async def _afford(
+        self,
+        nearby: NearbyAsking[Peer],
+        step: Step[Peer],
+        awaited: Awaited,
+        changed: asyncio.Event,
+        enough: Enough,
+    ) -> bool:
+        """Wait until this node may ask so many peers, or has enough. Then it returns True."""
+        count = len(step.asked)
+        until_s = self._clock() + nearby.take(count, self._clock())
+        asking = False
+        try:
+            while not (has_enough := enough(awaited.nearest(now_s := self._clock()))) and now_s < until_s:
+                changed.clear()
+                next_s = awaited.next_late_s(now_s)
+                await _first_of(changed, (until_s if next_s is None else min(until_s, next_s)) - now_s)
+            asking = not has_enough
+        finally:
+            if not asking:
+                nearby.give_back(count)
+        return has_enough
 
     def _start(
         self,
@@ -197,3 +255,10 @@ class PeerAsker:
                     until_s += late_s + CATCH_UP_S
                     awaited.shift(late_s + CATCH_UP_S)
         return True
+
+
+async def _first_of(event: asyncio.Event, at_most_s: float) -> None:
+    """Wait for the event, but not longer."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(at_most_s):
+            await event.wait()

@@ -1,10 +1,12 @@
 """Makes the holder index and the tag finder that the settings name. Nothing else names an implementation."""
 
 import time
+from dataclasses import dataclass
 from functools import partial
 
 from agent.config import IndexUrl, Settings
 from agent.content.store import ContentStore
+from agent.documents.index import IndexSource
 from agent.holders.asking import PeerAsker
 from agent.holders.claimant import Claimant
 from agent.holders.claimdesk import ClaimDesk
@@ -18,20 +20,66 @@ from agent.members.roster import Roster
 from agent.observe.metrics import Metrics
 from agent.oci.authority import Authorities
 from agent.oci.digest import Digest
+from agent.pull.asking import AskingPolicy
+from agent.pull.nearby import OTHERS_MAX, NearbyAsking, QuestionBudget
 from agent.pull.regard import Regard
 from topology.ledger import Prices
 from topology.placement import NodeName
 from topology.spread import AnyZone, Way
 
 
-def make_index(settings: Settings, *, asker: PeerAsker, roster: Roster, metrics: Metrics) -> HolderIndex:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Askers:
+    """Who asks peers. ``everybody``: all. ``nearby``: the own zone and a few. ``zone``: the own zone."""
+
+    everybody: PeerAsker
+    nearby: PeerAsker
+    zone: PeerAsker
+
+
+def make_askers(everybody: PeerAsker, policy: AskingPolicy, *, at_once: int, roster: Roster) -> Askers:
+    """The askers of this node. Those of the peers nearby share one budget."""
+    budget = QuestionBudget()
+
+    def only(others_max: int) -> PeerAsker:
+        return everybody.only(
+            NearbyAsking(
+                policy,
+                is_near=partial(is_in_own_zone, roster),
+                at_once=at_once,
+                budget=budget,
+                others_max=others_max,
+            )
+        )
+
+    return Askers(everybody=everybody, nearby=only(OTHERS_MAX), zone=only(0))
+
+
+def make_index(settings: Settings, *, askers: Askers, roster: Roster, metrics: Metrics) -> HolderIndex:
     """The holder index that ``settings.index`` names."""
     follows = partial(is_in_own_zone, roster) if settings.cold_start.claims else _nobody
     match settings.index:
         case "scatter" | IndexUrl():
-            return ScatterIndex(asker, settings=settings.lookup, metrics=metrics, follows=follows)
+            return ScatterIndex(
+                askers.everybody,
+                settings=settings.lookup,
+                metrics=metrics,
+                follows=follows,
+                peers=roster.__len__,
+            )
         case _:
             raise AssertionError(f"no such holder index: {settings.index}")  # parse_index refuses it
+
+
+def make_fallback(settings: Settings, *, askers: Askers, roster: Roster, metrics: Metrics) -> ScatterIndex:
+    """What answers in place of an index in a server: it asks the peers nearby."""
+    return ScatterIndex(
+        askers.nearby,
+        settings=settings.lookup,
+        metrics=metrics,
+        follows=partial(is_in_own_zone, roster) if settings.cold_start.claims else _nobody,
+        source=IndexSource.FALLBACK,
+    )
 
 
 def make_claimant(
@@ -111,6 +159,6 @@ def _nobody(_: NodeName) -> bool:
     return False
 
 
-def make_tag_finder(*, asker: PeerAsker) -> TagFinder:
+def make_tag_finder(askers: Askers, roster: Roster) -> TagFinder:
     """The tag finder. It is the same one with every index."""
-    return ScatterTagFinder(asker)
+    return ScatterTagFinder(askers.everybody, askers.zone, peers=roster.__len__)

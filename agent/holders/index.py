@@ -36,7 +36,7 @@ class Holders:
     """The nodes that have a digest.
 
     ``nodes`` have all of the content. ``in_flight`` have a part of it. No node is in both. ``exhaustive``:
-    every member was asked so recently that asking more of them is useless. Some may not have answered:
+    every member that may be asked was, so recently that asking again is useless. Some may not have answered:
     see `agent.pull.policy.Policy.unasked`. ``source``: who said so; None: the peers, as there is no server.
     """
 

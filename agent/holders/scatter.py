@@ -4,8 +4,8 @@ It caches which peers have a digest for `positive_ttl_s`, and that no peer has i
 most `_CACHE_MAX` digests. Who is fetching it at the moment is kept apart (`agent.holders.flights`): a near
 peer that fetches the content ends the search for farther holders, like one that has it, but only for a
 fraction of a second. A look-up costs one question to each peer that is asked, whatever its number of
-digests. So look-ups that come while others are running are gathered for a moment. Meant for up to about 200
-nodes.
+digests. So look-ups that come while others are running are gathered for a moment. Meant for up to
+`EVERYBODY_MAX` peers, and to stand in, with an asker that asks only those nearby, for an index in a server.
 """
 
 import asyncio
@@ -15,19 +15,19 @@ from dataclasses import dataclass
 from functools import partial
 
 from agent.config import LookupSettings
+from agent.documents.index import IndexSource, IndexWarningEntry
 from agent.holders.asking import PeerAsker
 from agent.holders.flights import KEPT_S, Flights
+from agent.holders.gathering import Found, Gatherer
 from agent.holders.index import Holders, IndexStatus, InFlight
-from agent.holders.wire import DIGESTS_MAX, Question, Reply
+from agent.holders.wire import Question, Reply
 from agent.members.member import Peer
 from agent.observe.metrics import Metrics
 from agent.oci.digest import Digest
-from agent.tasks import end_all
+from agent.pull.nearby import EVERYBODY_MAX
 from topology.placement import NodeName
 
 _CACHE_MAX = 10_000
-_RUNNING_MAX = 4  # look-ups; further ones are gathered
-_GATHER_S = 0.005  # a thousand look-ups at once become a few questions to each peer
 
 
 @dataclass(slots=True)
@@ -37,21 +37,23 @@ class _Cached:
     rings: dict[NodeName, int]
     expires_s: float
 
-    def holders(self, in_flight: tuple[InFlight, ...]) -> Holders:
+    def holders(self, in_flight: tuple[InFlight, ...], source: IndexSource | None) -> Holders:
         """The nearest holders. A farther one is no substitute as long as there is a near one.
 
-        ``in_flight``: who is fetching it now.
+        ``in_flight``: who is fetching it now. ``source``: see `Holders`.
         """
         nearest = min(self.rings.values(), default=0)
         nodes = tuple(node for node, ring in self.rings.items() if ring == nearest)
-        return Holders(nodes=nodes, exhaustive=not nodes and not in_flight, in_flight=in_flight)
+        exhaustive = not nodes and not in_flight
+        return Holders(nodes=nodes, exhaustive=exhaustive, in_flight=in_flight, source=source)
 
 
 class ScatterIndex:
     """Looks digests up by asking peers, and remembers the answers for a short time. See `HolderIndex`.
 
     ``asker``: its maker closes it, after the index. ``follows``: whether this node takes content from that
-    peer while the peer is still fetching it.
+    peer while the peer is still fetching it. ``peers``: how many there are. ``source``: what the holders are
+    said to come from, see `Holders`.
     """
 
     def __init__(
@@ -61,19 +63,22 @@ class ScatterIndex:
         settings: LookupSettings,
         metrics: Metrics,
         follows: Callable[[NodeName], bool] = lambda _: False,
+        peers: Callable[[], int] = lambda: 0,
+        source: IndexSource | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._asker = asker
+        self._peers = peers
+        self._source = source
         self._follows = follows
         self._flights = Flights()
         self._settings = settings
         self._metrics = metrics
         self._clock = clock
         self._cache: dict[Digest, _Cached] = {}
-        self._found: dict[Digest, asyncio.Future[None]] = {}  # for the digests that are being looked up
-        self._lookups: set[asyncio.Task[None]] = set()
-        self._gathered: dict[Digest, asyncio.Future[None]] = {}
-        self._gathering: asyncio.TimerHandle | None = None
+        self._found: Found = {}  # for the digests that are being looked up
+        self._searches = Gatherer(self._search, asker)
+        self._censuses = Gatherer(self._ask_everyone, asker)
 
     def announce(self, digests: Iterable[Digest]) -> None:
         """Nothing to do: peers ask this node, and its store answers."""
@@ -86,7 +91,7 @@ class ScatterIndex:
 
     def status(self) -> IndexStatus:
         """See `HolderIndex.status`: the peers are the index."""
-        return IndexStatus()
+        return IndexStatus(warnings=_too_many(self._peers()))
 
     def remembered(self, digest: Digest) -> Holders | None:
         """See `HolderIndex.remembered`."""
@@ -95,7 +100,7 @@ class ScatterIndex:
         if cached is None and not in_flight:
             return None
         self._metrics.lookup(0.0)
-        return _holders(cached, in_flight)
+        return self._holders(cached, in_flight)
 
     async def lookup(self, digest: Digest) -> Holders:
         """See `HolderIndex.lookup`."""
@@ -108,26 +113,12 @@ class ScatterIndex:
         took_s = self._clock() - started_s
         self._metrics.lookup(took_s)
         cached = self._cache.get(digest)
-        return _holders(cached, self._in_flight(digest, cached, took_s))
+        return self._holders(cached, self._in_flight(digest, cached, took_s))
 
     async def lookup_everyone(self, digest: Digest) -> Holders:
         """See `HolderIndex.lookup_everyone`."""
-        rings: dict[NodeName, int] = {}
-
-        def on_reply(peer: Peer, reply: Reply, ring: int) -> bool:
-            self._note_flights(peer, reply)
-            if digest in reply.held:
-                rings[peer.name] = ring
-            return digest in reply.held
-
-        began_s = self._clock()
-        await self._asker.ask_everyone(Question(digests=(digest,)), on_reply)
-        self._cache.pop(digest, None)  # it may be wrong: perhaps that is why the caller asks all peers
-        now_s = self._clock()
-        in_flight = self._flights.of(digest, now_s, complete=rings, kept_s=max(KEPT_S, now_s - began_s))
-        if rings or not in_flight:
-            self._remember(digest, rings)
-        return Holders(nodes=tuple(rings), exhaustive=True, in_flight=in_flight)
+        found = await asyncio.shield(self._censuses.want((digest,))[digest])
+        return found or Holders(nodes=(), exhaustive=False, source=self._source)
 
     def prefetch(self, digests: Sequence[Digest]) -> None:
         """See `HolderIndex.prefetch`."""
@@ -144,45 +135,22 @@ class ScatterIndex:
 
     async def close(self) -> None:
         """See `HolderIndex.close`."""
-        if self._gathering is not None:
-            self._gathering.cancel()
-        await end_all(self._lookups)
-        self._drop(self._gathered)
+        await self._searches.close()
+        await self._censuses.close()
 
-    def _want(self, digests: Iterable[Digest]) -> dict[Digest, asyncio.Future[None]]:
+    def _want(self, digests: Iterable[Digest]) -> Found:
         """Look digests up in the background. Each digest's future is done when there is an answer for it."""
-        loop = asyncio.get_running_loop()
-        found: dict[Digest, asyncio.Future[None]] = {digest: loop.create_future() for digest in digests}
-        self._found.update(found)
-        self._gathered.update(found)
-        if len(self._lookups) < _RUNNING_MAX:
-            self._start()
-        elif self._gathering is None:
-            self._gathering = loop.call_later(_GATHER_S, self._start)
+        found = self._searches.want(digests)
+        for digest, future in found.items():
+            if digest not in self._found:
+                self._found[digest] = future
+                future.add_done_callback(partial(self._looked_up, digest))
         return found
 
-    def _start(self) -> None:
-        """Ask for all digests that were gathered."""
-        if self._gathering is not None:
-            self._gathering.cancel()
-            self._gathering = None
-        gathered, self._gathered = [*self._gathered.items()], {}
-        for first in range(0, len(gathered), DIGESTS_MAX):
-            found = dict(gathered[first : first + DIGESTS_MAX])
-            task = asyncio.create_task(self._search(found), name="lookup")
-            self._lookups.add(task)
-            task.add_done_callback(partial(self._ended, found))
+    def _looked_up(self, digest: Digest, _: "asyncio.Future[Holders | None]") -> None:
+        del self._found[digest]
 
-    def _ended(self, found: dict[Digest, asyncio.Future[None]], task: asyncio.Task[None]) -> None:
-        self._lookups.discard(task)
-        self._drop(found)
-
-    def _drop(self, found: dict[Digest, asyncio.Future[None]]) -> None:
-        for digest, future in found.items():
-            self._found.pop(digest, None)
-            _resolve(future)
-
-    async def _search(self, found: dict[Digest, asyncio.Future[None]]) -> None:
+    async def _search(self, found: Found) -> None:
         missing = dict.fromkeys(found)
         rings: dict[Digest, int] = {}  # the nearest ring with a holder, until the digest is resolved
 
@@ -213,6 +181,28 @@ class ScatterIndex:
         for digest in missing:
             self._remember(digest, {})
 
+    async def _ask_everyone(self, found: Found) -> None:
+        rings: dict[Digest, dict[NodeName, int]] = {digest: {} for digest in found}
+
+        def on_reply(peer: Peer, reply: Reply, ring: int) -> bool:
+            self._note_flights(peer, reply)
+            for digest in reply.held:
+                rings[digest][peer.name] = ring
+            return bool(reply.held)
+
+        began_s = self._clock()
+        await self._asker.ask_everyone(Question(digests=tuple(found)), on_reply)
+        now_s = self._clock()
+        for digest, future in found.items():
+            self._cache.pop(digest, None)  # it may be wrong: perhaps that is why the caller asks all peers
+            holders = rings[digest]
+            in_flight = self._flights.of(digest, now_s, complete=holders, kept_s=max(KEPT_S, now_s - began_s))
+            if holders or not in_flight:
+                self._remember(digest, holders)
+            future.set_result(
+                Holders(nodes=tuple(holders), exhaustive=True, in_flight=in_flight, source=self._source)
+            )
+
     def _note_flights(self, peer: Peer, reply: Reply) -> Iterable[Digest]:
         """Note what the peer is fetching. Returns the digests that may be taken from it meanwhile."""
         if not reply.in_flight or not self._follows(peer.name):
@@ -226,6 +216,12 @@ class ScatterIndex:
         """Who is fetching it. ``took_s``: how long the look-up took, of which no answer is too old."""
         complete = () if cached is None else cached.rings
         return self._flights.of(digest, self._clock(), complete=complete, kept_s=max(KEPT_S, took_s))
+
+    def _holders(self, cached: _Cached | None, in_flight: tuple[InFlight, ...]) -> Holders:
+        """What is known. Without ``cached`` nobody is known to have all of it, and nobody to lack it."""
+        if cached is None:
+            return Holders(nodes=(), exhaustive=False, in_flight=in_flight, source=self._source)
+        return cached.holders(in_flight, self._source)
 
     def _fresh(self, digest: Digest) -> _Cached | None:
         cached = self._cache.get(digest)
@@ -245,13 +241,19 @@ class ScatterIndex:
             del self._cache[next(iter(self._cache))]
 
 
-def _holders(cached: _Cached | None, in_flight: tuple[InFlight, ...]) -> Holders:
-    """What is known. Without ``cached`` nobody is known to have all of it, and nobody to lack it."""
-    if cached is None:
-        return Holders(nodes=(), exhaustive=False, in_flight=in_flight)
-    return cached.holders(in_flight)
+def _too_many(peers: int) -> tuple[IndexWarningEntry, ...]:
+    """What there is to say of asking so many peers."""
+    if peers <= EVERYBODY_MAX:
+        return ()
+    return (
+        IndexWarningEntry(
+            problem=f"there are {peers} peers, and each look-up of what no near one has asks all of them",
+            hint=f"above {EVERYBODY_MAX} nodes, set `index` to a Valkey or Redis server: "
+            "docs/large-clusters.md says how; until then, tags are asked of the own zone only",
+        ),
+    )
 
 
-def _resolve(future: "asyncio.Future[None]") -> None:
+def _resolve(future: "asyncio.Future[Holders | None]") -> None:
     if not future.done():
         future.set_result(None)

@@ -67,7 +67,7 @@ class AskingPolicy:
     def __init__(self, *, regard: Regard, at_once: int, patience_s: float, timeout_s: float) -> None:
         self._regard = regard
         self._at_once = at_once
-        self._patience_s = patience_s
+        self.patience_s = patience_s
         self.timeout_s = timeout_s
         self._usual: dict[NodeName, _Usual] = {}
 
@@ -146,10 +146,10 @@ class AskingPolicy:
     def _usual_s(self, node: NodeName) -> float:
         """How long the peer usually takes at most."""
         usual = self._usual.get(node)
-        return self._patience_s if usual is None else min(max(_LEAST_S, usual.bound_s), self._patience_s)
+        return self.patience_s if usual is None else min(max(_LEAST_S, usual.bound_s), self.patience_s)
 
     def _step(self, asked: tuple[Asked[P], ...]) -> Step[P]:
-        return Step(asked=asked, wait_s=self._patience_s)
+        return Step(asked=asked, wait_s=self.patience_s)
 
 
 @dataclass(slots=True)

@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 from agent.config import LookupSettings
 from agent.content.offer import KnownTag
 from agent.holders.asking import PeerAsker
+from agent.holders.factory import Askers, make_askers, make_tag_finder
 from agent.holders.index import HolderIndex
 from agent.holders.scatter import ScatterIndex
-from agent.holders.tagfinder import ScatterTagFinder, TagFinder
+from agent.holders.tagfinder import TagFinder
 from agent.holders.wire import Question, Reply
 from agent.members.member import Peer
 from agent.members.roster import Roster
@@ -67,6 +68,13 @@ class Implementations:
 
     def scatter(self, members: dict[str, Member]) -> Cluster:
         """Asks the peers themselves."""
+        return self._asking(members, lambda askers: askers.everybody)
+
+    def nearby(self, members: dict[str, Member]) -> Cluster:
+        """Asks the peers of the own zone and a few others, as in place of an index that is out of reach."""
+        return self._asking(members, lambda askers: askers.nearby)
+
+    def _asking(self, members: dict[str, Member], choose: Callable[[Askers], PeerAsker]) -> Cluster:
         # Real time as it passes, plus what a test skips: waits stay real, memories can be outlived.
         skipped = [0.0]
 
@@ -97,21 +105,18 @@ class Implementations:
             }
         )
         settings, metrics = LookupSettings(), Metrics()
-        asker = PeerAsker(
-            roster=roster,
-            policy=AskingPolicy(
-                regard=regard,
-                at_once=settings.at_once,
-                patience_s=settings.patience_s,
-                timeout_s=settings.timeout_s,
-            ),
-            query=query,
-            metrics=metrics,
-            clock=clock,
+        policy = AskingPolicy(
+            regard=regard,
+            at_once=settings.at_once,
+            patience_s=settings.patience_s,
+            timeout_s=settings.timeout_s,
         )
-        index = ScatterIndex(asker, settings=settings, metrics=metrics, clock=clock)
+        asker = PeerAsker(roster=roster, policy=policy, query=query, metrics=metrics, clock=clock)
+        askers = make_askers(asker, policy, at_once=settings.at_once, roster=roster)
+        index = ScatterIndex(choose(askers), settings=settings, metrics=metrics, clock=clock)
         self._built.append((index, asker))
-        return Cluster(members=members, index=index, finder=ScatterTagFinder(asker), now=skipped)
+        finder = make_tag_finder(askers, roster)
+        return Cluster(members=members, index=index, finder=finder, now=skipped)
 
     async def close(self) -> None:
         """End what runs in the background."""

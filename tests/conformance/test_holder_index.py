@@ -19,11 +19,11 @@ from tests.conformance.members import (
 from topology.placement import NodeName
 
 
-@pytest.fixture(params=["scatter"])
+@pytest.fixture(params=["scatter", "nearby"])
 async def make(request: pytest.FixtureRequest) -> AsyncIterator[Make]:
     """Makes a cluster with an index of the kind under test."""
     implementations = Implementations()
-    kinds: dict[str, Make] = {"scatter": implementations.scatter}
+    kinds: dict[str, Make] = {"scatter": implementations.scatter, "nearby": implementations.nearby}
     try:
         yield kinds[request.param]
     finally:

@@ -1,13 +1,15 @@
-"""Five fake peers in three rings, with a holder index and a tag finder that ask them. Virtual time."""
+"""Fake peers, mostly five in three rings, and a holder index and a tag finder over them. Virtual time."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from agent.config import LookupSettings
 from agent.holders.asking import PeerAsker
+from agent.holders.factory import make_askers, make_tag_finder
 from agent.holders.index import Holders
 from agent.holders.scatter import ScatterIndex
-from agent.holders.tagfinder import ScatterTagFinder
+from agent.holders.tagfinder import TagFinder
+from agent.members.member import Peers
 from agent.members.roster import Roster
 from agent.observe.metrics import Metrics
 from agent.oci.digest import Digest
@@ -48,7 +50,7 @@ class Cluster:
 
     asker: PeerAsker
     scatter: ScatterIndex
-    finder: ScatterTagFinder
+    finder: TagFinder
     fakes: FakePeers
     roster: Roster
     regard: Regard
@@ -69,27 +71,38 @@ class Cluster:
 
 
 def play(
-    scenario: Callable[[Cluster], Awaitable[None]], fakes: FakePeers, settings: LookupSettings = SETTINGS
+    scenario: Callable[[Cluster], Awaitable[None]],
+    fakes: FakePeers,
+    settings: LookupSettings = SETTINGS,
+    *,
+    members: Peers = MEMBERS,
+    bounded: bool = False,
 ) -> None:
-    """Run the scenario, close the index, and check that nothing runs any more."""
+    """Run the scenario, close the index, and check that nothing runs any more.
+
+    ``bounded``: the index asks those nearby only.
+    """
 
     async def main() -> None:
         roster, regard = Roster(own=node("own"), placement=placed("eu", "eu-a")), Regard(cooloff_s=COOLOFF_S)
         roster.on_change(regard.members_changed)
-        roster.update(MEMBERS)
+        roster.update(members)
         metrics = Metrics()
-        asker = PeerAsker(
+        policy = AskingPolicy(
+            regard=regard,
+            at_once=settings.at_once,
+            patience_s=settings.patience_s,
+            timeout_s=settings.timeout_s,
+        )
+        everybody = PeerAsker(
             roster=roster,
-            policy=AskingPolicy(
-                regard=regard,
-                at_once=settings.at_once,
-                patience_s=settings.patience_s,
-                timeout_s=settings.timeout_s,
-            ),
+            policy=policy,
             query=fakes.query,
             metrics=metrics,
             clock=loop_clock,
         )
+        askers = make_askers(everybody, policy, at_once=settings.at_once, roster=roster)
+        asker = askers.nearby if bounded else everybody
         cluster = Cluster(
             asker=asker,
             scatter=ScatterIndex(
@@ -97,9 +110,10 @@ def play(
                 settings=settings,
                 metrics=metrics,
                 follows=lambda name: name.startswith("zone"),
+                peers=roster.__len__,
                 clock=loop_clock,
             ),
-            finder=ScatterTagFinder(asker),
+            finder=make_tag_finder(askers, roster),
             fakes=fakes,
             roster=roster,
             regard=regard,
