@@ -166,6 +166,7 @@ class Claimant:
         self._kept: dict[ClaimKey, _Kept] = {}
         self._deciding = deciding or self._of_roster
         self._of_reach: dict[bool, Arbiters] = {}
+        self._before: dict[bool, Arbiters] = {}  # those of other members, a moment ago
         self._of_members: tuple[int, int] | None = None  # for which members that is so
         self._asking: Counter[ClaimKey] = Counter()
         self._asked_s: dict[ClaimKey, float] = {}  # since when
@@ -394,10 +395,12 @@ class Claimant:
         """Those of this node's zone, or all. Looked up again when the members change."""
         known = self._roster.snapshot.generation, len(self._roster)
         if known != self._of_members:
-            self._of_reach, self._of_members = {}, known
+            self._before, self._of_reach, self._of_members = self._of_reach, {}, known
         if key.cluster not in self._of_reach:
             names = (name for name in self._roster.peers if key.cluster or self._near(name))
-            self._of_reach[key.cluster] = Arbiters((self._roster.own, *names))
+            self._of_reach[key.cluster] = Arbiters(
+                (self._roster.own, *names), self._before.pop(key.cluster, None)
+            )
         return self._of_reach[key.cluster]
 
     def _arbiter(self, key: ClaimKey, silent: set[NodeName]) -> NodeName | None:
