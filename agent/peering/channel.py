@@ -65,7 +65,7 @@ class Channel(Generic[Question, Reply]):
         self._numbers = itertools.count()
         self._waiting: dict[int, tuple[Question, asyncio.Future[Reply]]] = {}
         self._unanswered = 0  # questions that were sent; perhaps nobody waits for the reply any more
-        self._worked = False
+        self.replies = 0  # how many came that somebody waited for
         self._ended = ended
         self._opened_s = time.monotonic()
         self.last_reply_s = 0.0  # on the monotonic clock
@@ -77,6 +77,11 @@ class Channel(Generic[Question, Reply]):
     def closed(self) -> bool:
         """Whether it takes no more questions."""
         return self._socket.closed or self._reader.done()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether it was used, and nobody waits for a reply."""
+        return self.replies > 0 and not self._waiting
 
     async def query(self, question: Question) -> Reply:
         """Send a question and wait for its reply. Raises `ChannelClosed`. Has no deadline.
@@ -91,7 +96,7 @@ class Channel(Generic[Question, Reply]):
             await self._socket.send(self._codec.encode(number, question))
             return await future
         except ConnectionError as error:
-            raise ChannelClosed(worked=self._worked) from error
+            raise ChannelClosed(worked=self.replies > 0) from error
         finally:
             self._waiting.pop(number, None)
 
@@ -113,7 +118,7 @@ class Channel(Generic[Question, Reply]):
         finally:
             for _, future in self._waiting.values():
                 if not future.done():
-                    future.set_exception(ChannelClosed(worked=self._worked))
+                    future.set_exception(ChannelClosed(worked=self.replies > 0))
             await self._socket.close()
 
     def _check_idle(self) -> None:
@@ -133,6 +138,6 @@ class Channel(Generic[Question, Reply]):
         question, future = self._waiting.get(number, (None, None))
         if question is None or future is None or future.done():
             return  # nobody waits for it any more
-        self._worked = True
+        self.replies += 1
         self.last_reply_s = time.monotonic()
         future.set_result(read(question))

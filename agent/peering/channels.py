@@ -3,7 +3,8 @@
 A node asks many peers before it has a first byte, so the cost of one question counts several times. On a
 standing connection a question takes a fraction of the CPU time of an HTTP request (docs/decisions/0005).
 A channel opens at the first question (see `agent.holders.standing`). It closes if its peer leaves the
-members, moves to another address or vanishes, and after `_IDLE_S` without a reply.
+members, moves to another address or vanishes, and after `_IDLE_S` without a reply. Of many that are idle,
+those that were used least are closed: a question to all of a large cluster leaves no channel to each node.
 """
 
 import asyncio
@@ -21,6 +22,12 @@ from topology.placement import NodeName
 _OPEN_S = 5.0
 _GIVE_UP_S = 0.2  # a shorter wait without a reply says nothing about the connection
 _IDLE_S = 330.0  # the accepting side closes after 300 s; if it does not, something is wrong
+
+OPEN_MAX = 1152
+"""Channels that stay open, at some 15 kB each: to all whom a node asks that has no index in a server to ask.
+
+See `agent.pull.nearby`. If fewer stayed, each of its questions would open a connection again.
+"""
 
 
 class NoReply(Exception):
@@ -42,17 +49,26 @@ _Key = tuple[NodeName, str]
 class Channels(Generic[Question, Reply]):
     """The channels to all peers, for one kind of question. Use as an async context manager, or `close` it.
 
-    ``idle_s``: a channel is closed after this time without a reply.
+    ``idle_s``: a channel is closed after this time without a reply. ``open_max``: if more are open, idle ones
+    are closed.
     """
 
-    def __init__(self, dialer: Dialer, codec: Codec[Question, Reply], *, idle_s: float = _IDLE_S) -> None:
+    def __init__(
+        self,
+        dialer: Dialer,
+        codec: Codec[Question, Reply],
+        *,
+        idle_s: float = _IDLE_S,
+        open_max: int = OPEN_MAX,
+    ) -> None:
         self._dialer = dialer
         self._codec = codec
         self._idle_s = idle_s
+        self._open_max = open_max
         self._channels: dict[_Key, Channel[Question, Reply]] = {}
         self._opening: dict[_Key, asyncio.Task[Channel[Question, Reply]]] = {}
         self._closing: set[asyncio.Task[None]] = set()
-        self._admitted: frozenset[_Key] | None = None  # None: all, until `members_changed` is called
+        self._members: Peers | None = None  # None: all are admitted, until `members_changed` is called
 
     async def __aenter__(self) -> Self:
         return self
@@ -111,19 +127,21 @@ class Channels(Generic[Question, Reply]):
             raise NoReply(str(error), status=error.status) from error
         except (Unreachable, ChannelClosed) as error:
             raise NoReply(str(error)) from error
+        finally:
+            self._keep_few()
 
     def members_changed(self, members: Peers) -> None:
         """These are the members now. Close the channels to other peers, and to other addresses.
 
         A channel that is being opened to one of those fails.
         """
-        self._admitted = frozenset(_key(peer) for peer in members.values())
-        for key in self._channels.keys() - self._admitted:
+        self._members = members
+        for key in [key for key in self._channels if not self._is_admitted(key)]:
             self._close_soon(key, self._channels[key])
 
     async def close(self) -> None:
         """Close all channels. No new one opens after that."""
-        self._admitted = frozenset()
+        self._members = {}
         await end_all(self._opening.values())
         channels, self._channels = [*self._channels.values()], {}
         await asyncio.gather(*(channel.close() for channel in channels), return_exceptions=True)
@@ -175,9 +193,27 @@ class Channels(Generic[Question, Reply]):
         self._channels[key] = channel
         return channel
 
+    def _keep_few(self) -> None:
+        """Close the idle channel that was used least, if there are more than may stay open. O(channels)."""
+        if len(self._channels) <= self._open_max:
+            return
+        idle = [
+            (each.replies, each.last_reply_s, key) for key, each in self._channels.items() if each.is_idle
+        ]
+        if idle:
+            _, _, key = min(idle)
+            self._close_soon(key, self._channels[key])
+
     def _require_admitted(self, key: _Key) -> None:
-        if self._admitted is not None and key not in self._admitted:
+        if not self._is_admitted(key):
             raise Unreachable("not a member of the cluster at this address")
+
+    def _is_admitted(self, key: _Key) -> bool:
+        if self._members is None:
+            return True
+        name, authority = key
+        peer = self._members.get(name)
+        return peer is not None and peer.authority == authority
 
 
 def _key(peer: Peer) -> _Key:

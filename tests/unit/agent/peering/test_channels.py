@@ -3,8 +3,9 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import uvloop
@@ -23,12 +24,13 @@ from tests.unit.agent.transfer.scripted import (
     until,
 )
 from tests.unit.twins import CREDENTIALS, node, other_tasks, peers
+from topology.placement import NodeName
 
 AT_MOST_S = 10.0
 
 
 @asynccontextmanager
-async def channels(**options: float) -> AsyncIterator[Channels[str, str]]:
+async def channels(**options: Any) -> AsyncIterator[Channels[str, str]]:
     """Channels with a quick heartbeat. At the end nothing may be open."""
     async with NoLeak(), Dialer(credentials=CREDENTIALS, connect_s=5.0, heartbeat=QUICK) as dialer:
         async with Channels(dialer, ECHO, **options) as made:
@@ -76,6 +78,56 @@ async def test_questions_at_once_share_a_channel_and_each_gets_its_own_reply() -
         replies = await asyncio.gather(*(made.query(server.peer, text, AT_MOST_S) for text in texts))
         assert replies == [f"{text}: {text}" for text in texts]
         assert len(server.connections) == 1
+
+
+async def test_of_many_idle_channels_those_that_were_used_least_are_closed() -> None:
+    async with AsyncExitStack() as stack:
+        servers = [await stack.enter_async_context(scripted(answer_all)) for _ in range(4)]
+        crowd = [replace(server.peer, name=NodeName(f"p{at}")) for at, server in enumerate(servers)]
+        async with channels(open_max=2) as made:
+            for _ in range(2):
+                await made.query(crowd[0], "x", AT_MOST_S)
+            for peer in crowd[1:]:
+                assert await made.query(peer, "x", AT_MOST_S) == "x: x!"
+                assert made.open == ("p0", peer.name), "the one that answered twice stays"
+            await made.query(crowd[0], "x", AT_MOST_S)
+            assert len(servers[0].connections) == 1
+
+
+async def test_channel_on_which_somebody_waits_is_not_closed_for_another() -> None:
+    asked = asyncio.Event()
+
+    async def answer_late(connection: Connection) -> None:
+        await accept_upgrade(connection)
+        _, first = await read_frame(connection.reader)
+        await connection.send(frame(first))
+        _, second = await read_frame(connection.reader)
+        asked.set()
+        await go_on.wait()
+        await connection.send(frame(second))
+        await connection.closed()
+
+    go_on = asyncio.Event()
+    async with scripted(answer_late) as slow, scripted(answer_all) as other, channels(open_max=1) as made:
+        busy = replace(slow.peer, name=NodeName("busy"))
+        await made.query(busy, "x", AT_MOST_S)
+        waiting = asyncio.create_task(made.query(busy, "y", AT_MOST_S))
+        await asked.wait()
+        assert await made.query(other.peer, "z", AT_MOST_S) == "z: z!"
+        assert made.open == ("busy",), "the other one has answered, and goes"
+        go_on.set()
+        assert await waiting == "y: y"
+
+
+async def test_many_peers_that_are_asked_together_leave_few_channels() -> None:
+    async with scripted(answer_all) as server, channels(open_max=8) as made:
+        crowd = [replace(server.peer, name=NodeName(f"p{at}")) for at in range(40)]
+        replies = await asyncio.gather(*(made.query(peer, "x", AT_MOST_S) for peer in crowd))
+        assert replies == ["x: x!"] * 40
+        for peer in crowd:
+            await made.query(peer, "x", AT_MOST_S)
+            assert len(made.open) <= 40
+        assert len(made.open) <= 8, "room is made with each new channel"
 
 
 async def test_peer_that_ended_an_idle_channel_is_asked_again_on_a_new_one() -> None:

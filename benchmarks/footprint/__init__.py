@@ -1,0 +1,1 @@
+"""What one agent costs in a large cluster: memory, start, processor, and how long its pages take."""
