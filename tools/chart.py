@@ -36,6 +36,11 @@ OWNED = {
     "peering.key": "leave it out, and set the value `peering.existingSecret`",
     "peering.open": "leave it out, and set the value `peering.open`",
     "peering.tls": "leave it out, and set the values `peering.tls`",
+    "index": "leave it out, and set the value `index.url`, or `valkey.enabled`",
+    "valkey.password_file": "leave it out, and set the values `index.passwordSecret`",
+    "valkey.ca_file": "leave it out, and set the value `index.tls.secretName`",
+    "valkey.certificate_file": "leave it out, and set the values `index.tls`",
+    "valkey.key_file": "leave it out, and set the values `index.tls`",
     "store": "leave it out, and set the values `containerd`",
     "membership": "leave it out: the agents find each other by a Service; see the values `membership`",
     "handover": "leave it out: the chart sets it",
@@ -56,13 +61,21 @@ _IPV6 = r"[0-9a-fA-F:.]*:[0-9a-fA-F:.]*(%[^ \]]+)?"
 _ENDPOINT: Schema = {"type": "string", "pattern": rf"^({_IPV4}|\[?{_IPV6}\]?|\[{_IPV4}\]):{_PORT}$"}
 _NAME = "[A-Za-z0-9_][A-Za-z0-9._-]{0,252}"
 _SERVER = rf"({_NAME}|\[{_IPV6}\])(:{_PORT})?"
-_LOGIN = r"([^?#\s]*@)?"
-_INDEX = (
-    "^(scatter"
-    rf"|(valkey|redis|valkeys|rediss)://{_LOGIN}{_SERVER}(/([0-9]{{1,5}})?)?"
-    rf"|(valkey|redis|valkeys|rediss)[+]sentinel://{_LOGIN}{_SERVER}(,{_SERVER})*/[^/?#\s]+(/([0-9]{{1,5}})?)?"
-    rf"|(valkey|redis|valkeys|rediss)[+]cluster://{_LOGIN}{_SERVER}(,{_SERVER})*/?)$"
-)
+_SERVERS = rf"{_SERVER}(,{_SERVER})*"
+_DATABASE = "(/([0-9]{1,5})?)?"
+
+
+def _index(login: str) -> str:
+    """What the URL of an index is like. ``login``: what may be before its hosts."""
+    scheme = "(valkey|redis|valkeys|rediss)"
+    return (
+        "^(scatter"
+        rf"|{scheme}://{login}{_SERVER}{_DATABASE}"
+        rf"|{scheme}[+]sentinel://{login}{_SERVERS}/[^/?#\s]+{_DATABASE}"
+        rf"|{scheme}[+]cluster://{login}{_SERVERS}/?)$"
+    )
+
+
 _WORD: Schema = {"type": "string", "minLength": 1}
 _LABEL = r"^[^\x00-\x1f\"\\]{0,253}$"
 _BUILT_IN_LEVELS = [*values._BUILT_IN_LEVELS]  # the parser's own list
@@ -88,7 +101,7 @@ SCHEMAS: Mapping[Callable[..., object], Schema] = {
     values.parse_endpoint: _ENDPOINT,
     values.parse_endpoints: {"type": "array", "items": _ENDPOINT},
     values.parse_uids: {"type": "array", "items": {"type": "integer", "minimum": 0}},
-    indexurl.parse_index: {**_WORD, "pattern": _INDEX},
+    indexurl.parse_index: {**_WORD, "pattern": _index(r"([^?#\s]*@)?")},
     indexurl.parse_key_prefix: {"type": "string", "pattern": "^[A-Za-z0-9._:-]{1,64}$"},
     indexurl.parse_cluster_name: {"type": "string", "pattern": "^[A-Za-z0-9._:/-]{0,128}$"},
     indexurl.parse_login_name: {"type": ["string", "null"], "minLength": 1, "pattern": r"^\S+$"},
@@ -191,9 +204,18 @@ def closed(properties: Schema) -> Schema:
     return {"type": "object", "propertyNames": {"enum": [*properties]}, "properties": properties}
 
 
+_INDEX_URL: Schema = {
+    # It is in a ConfigMap, which anybody may read.
+    "anyOf": [{"const": ""}, {"type": "string", "pattern": _index(r"([^:@/?#\s]+@)?")}],
+    "hint": "write the URL of a server without a password, for example valkey://HOST:6379 or "
+    "valkeys://USER@HOST:6379, or leave it empty; the password is in the Secret of index.passwordSecret",
+}
+
+
 def chart_schema() -> Schema:
     """The whole schema of the values."""
     base = yaml.safe_load(BASE.read_text(encoding="utf-8"))
+    base["definitions"]["indexUrl"] = _INDEX_URL
     properties = {name: _expanded(each, base["definitions"]) for name, each in base["properties"].items()}
     return {
         "$schema": "http://json-schema.org/draft-07/schema#",

@@ -22,6 +22,7 @@ _HINT = (
     "or valkey+cluster://HOST,HOST"
 )
 _HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9._-]{0,252})")
+_IPV4_IN_BRACKETS = re.compile(r"^\[([0-9.]+)\]")  # of the chart, which does not know what a Service has
 _PLAIN_SCHEMES = {"valkey": False, "redis": False, "valkeys": True, "rediss": True}
 
 
@@ -98,6 +99,7 @@ def _hosts(value: str, names: str, port: int) -> tuple[Endpoint, ...]:
 
 
 def _host(value: str, name: str, port: int) -> Endpoint:
+    name = _IPV4_IN_BRACKETS.sub(r"\1", name)
     try:
         url = urlsplit(f"//{name}")
         host, port = url.hostname or "", url.port if url.port is not None else port

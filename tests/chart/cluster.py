@@ -29,7 +29,7 @@ _KINDS: dict[str, dict[str, tuple[str, bool]]] = {
         "serviceaccounts": ("ServiceAccount", True),
         "pods": ("Pod", True),
     },
-    "apps/v1": {"daemonsets": ("DaemonSet", True)},
+    "apps/v1": {"daemonsets": ("DaemonSet", True), "deployments": ("Deployment", True)},
     "rbac.authorization.k8s.io/v1": {
         "clusterroles": ("ClusterRole", False),
         "clusterrolebindings": ("ClusterRoleBinding", False),

@@ -137,9 +137,15 @@ def expanded(text: str, environment: Mapping[str, str]) -> str:
     return text
 
 
-def environment(container: Manifest, node: Mapping[str, str]) -> dict[str, str]:
+SERVICES = {"SHORTHAUL_VALKEY_SERVICE_HOST": "10.96.0.7"}
+"""The variables of the pods that say where Services are, where enableServiceLinks is set."""
+
+
+def environment(
+    container: Manifest, node: Mapping[str, str], services: Mapping[str, str] = SERVICES
+) -> dict[str, str]:
     """The container's environment on a node. ``node``: the values of the pod's fields by their paths."""
-    found: dict[str, str] = {}
+    found = dict(services)
     for each in container.get("env", []):
         if "value" in each:
             found[each["name"]] = expanded(each["value"], found)

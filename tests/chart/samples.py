@@ -71,6 +71,43 @@ SAMPLES: dict[str, dict[str, Any]] = {
         },
         "listen": {"localCallers": "any"},
     },
+    "an index of the chart's own": {"valkey": {"enabled": True, "existingSecret": "shorthaul-valkey"}},
+    "an index of the chart's own, for the pod network": {
+        "network": "hostPort",
+        "valkey": {
+            "enabled": True,
+            "existingSecret": "mine",
+            "nodes": 5000,
+            "image": {"digest": "sha256:" + "b" * 64},
+            "resources": {"limits": {"memory": "2Gi"}},
+            "priorityClassName": "",
+            "nodeSelector": {"pool": "infra"},
+            "tolerations": [{"key": "infra", "operator": "Exists"}],
+            "affinity": {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": []}},
+        },
+        "networkPolicy": {"nodeCIDRs": ["10.0.0.0/16"]},
+        "config": {"valkey": {"prefix": "east"}},
+    },
+    "an index of the chart's own, with Cilium": {
+        "valkey": {"enabled": True, "existingSecret": "v"},
+        "networkPolicy": {"cilium": True, "nodeCIDRs": ["10.0.0.0/16"]},
+        "priorityClassQuota": True,
+    },
+    "an index in a server": {
+        "index": {"url": "valkey://valkey.db.svc:6379/2", "passwordSecret": {"name": "index-login"}},
+        "config": {
+            "valkey": {"prefix": "east", "cluster": "east", "username": "shorthaul", "timeout_s": 0.3}
+        },
+    },
+    "an index with certificates": {
+        "index": {
+            "url": "valkeys+sentinel://shorthaul@s1.example,s2.example:26380/index",
+            "passwordSecret": {"name": "index-login", "key": "pass"},
+            "tls": {"secretName": "index-tls", "clientCertificate": True},
+        },
+        "config": {"valkey": {"server_name": "valkey.example"}},
+    },
+    "peers are the index": {"index": {"url": "scatter"}},
     "part of the nodes": {
         "nodeSelector": {"pool": "a"},
         "tolerations": [],

@@ -11,7 +11,17 @@ import yaml
 from agent.cli.commands import make_parser
 from agent.cli.settings import add_config, read_settings
 from agent.config import ContainerdStore, Settings
-from tests.chart.rendering import NODE, VERSIONS, configuration, containers, environment, manifests, one, pod
+from tests.chart.rendering import (
+    NODE,
+    SERVICES,
+    VERSIONS,
+    configuration,
+    containers,
+    environment,
+    manifests,
+    one,
+    pod,
+)
 from tests.chart.samples import SAMPLES
 
 _IPV6 = {"spec.nodeName": "n-6", "status.hostIP": "fd00::7", "status.podIP": "fd00:1::9"}
@@ -31,7 +41,9 @@ def _settings(
     file.write_text(one("ConfigMap", values, version)["data"]["agent.yaml"])
     spec = one("DaemonSet", values, version, name=daemonset)["spec"]["template"]["spec"]
     every = [*spec.get("initContainers", []), *spec["containers"]]
-    given = environment(next(each for each in every if each["name"] == container), node)
+    address = "fd00::a7" if ":" in node["status.podIP"] else "10.96.0.7"
+    services = dict.fromkeys(SERVICES if spec["enableServiceLinks"] else (), address)
+    given = environment(next(each for each in every if each["name"] == container), node, services)
     assert given["SHORTHAUL_CONFIG"] == "/etc/shorthaul/agent.yaml"
     parser = argparse.ArgumentParser()
     add_config(parser, required=True, environment={**given, "SHORTHAUL_CONFIG": str(file)})
@@ -84,6 +96,7 @@ def test_every_path_of_the_configuration_is_mounted(sample: str, tmp_path: Path)
         *([settings.placement.labels_file.parent] if settings.placement.labels_file else []),
         *([settings.peering.key.parent] if settings.peering.key else []),
         *([tls.certificate.parent, tls.key.parent, tls.ca.parent] if (tls := settings.peering.tls) else []),
+        *(file.parent for file in _files_of_the_index(settings)),
     ]
     written = [
         settings.health.socket,
@@ -97,6 +110,29 @@ def test_every_path_of_the_configuration_is_mounted(sample: str, tmp_path: Path)
         for path in written
         if path is not None and mounts.get(str(path.parent), {"readOnly": True}).get("readOnly")
     ] == []
+
+
+def _files_of_the_index(settings: Settings) -> list[Path]:
+    valkey = settings.valkey
+    files = (valkey.password_file, valkey.ca_file, valkey.certificate_file, valkey.key_file)
+    return [file for file in files if file is not None]
+
+
+@pytest.mark.parametrize("sample", SAMPLES)
+def test_every_file_of_the_index_is_in_the_directory_that_the_agent_alone_has(
+    sample: str, tmp_path: Path
+) -> None:
+    settings = _settings(tmp_path, SAMPLES[sample])
+    volumes = {each["name"]: each for each in pod(SAMPLES[sample])["volumes"]}
+    sources = volumes.get("index", {"projected": {"sources": []}})["projected"]["sources"]
+    there = {item["path"] for source in sources for item in source["secret"]["items"]}
+    assert {file.name for file in _files_of_the_index(settings)} == there
+    having = {
+        name
+        for name, each in containers(SAMPLES[sample]).items()
+        if "index" in [mount["name"] for mount in each["volumeMounts"]]
+    }
+    assert having == ({"agent"} if there else set())
 
 
 def test_old_and_new_pod_hand_over_in_a_directory_of_the_node_and_are_asked_in_their_own(

@@ -12,7 +12,7 @@ from tests.chart.samples import SAMPLES
 
 _NO_SCHEMA = {
     "monitoring.coreos.com/v1": ("ServiceMonitor", "PodMonitor"),
-    "cilium.io/v2": ("CiliumClusterwideNetworkPolicy",),
+    "cilium.io/v2": ("CiliumClusterwideNetworkPolicy", "CiliumNetworkPolicy"),
 }
 """Kinds of operators, which Kubernetes has no schema of."""
 _CLUSTER_SCOPED = ("ClusterRole", "ClusterRoleBinding", "CiliumClusterwideNetworkPolicy")

@@ -10,12 +10,14 @@ import pytest
 import yaml
 
 from tests.chart.rendering import hooks, manifests
+from tests.chart.samples import SAMPLES
 
 _FOLDER = Path(__file__).parent / "snapshots"
 SNAPSHOTS: dict[str, tuple[dict[str, Any], str]] = {
     "1.36.yaml": ({}, "1.36"),
     "1.24.yaml": ({}, "1.24"),
     "1.36-hostport.yaml": ({"network": "hostPort"}, "1.36"),
+    "1.36-index.yaml": (SAMPLES["an index of the chart's own"], "1.36"),
 }
 
 

@@ -31,6 +31,7 @@
 {{- $release := printf "%s/%s" .Release.Namespace (include "shorthaul.fullname" .) | sha256sum | trunc 8 -}}
 {{- if $host }}{{ $_ := set $own "handover" (dict "socket" (printf "/run/shorthaul/handover-%s.sock" $release)) }}{{ end -}}
 {{- if not .Values.membership.nodeLabels }}{{ $_ := set $own "placement" (dict "labels_file" "/etc/podinfo/labels") }}{{ end -}}
+{{- $_ := mergeOverwrite $own (include "shorthaul.indexSettings" . | fromJson) -}}
 {{- with .Values.stateDirectory }}{{ $_ := set $own "state_dir" . }}{{ end -}}
 {{- mustMergeOverwrite (deepCopy .Values.config) $own | mustToPrettyJson -}}
 {{- end -}}

@@ -76,6 +76,9 @@ root: {{ $said.root | default $paths.root | quote }}
     listen.hostport="$(POD_IP):{{ include "shorthaul.podHostport" . }}"
     node.pod_network=true
     {{- end }}
+    {{- if .Values.valkey.enabled }}
+    index="{{ include "shorthaul.valkeyUrl" . }}"
+    {{- end }}
 {{- end -}}
 
 {{/* The same for a probe in a pod of its own: on the host's network, where containerd's connections begin. */}}

@@ -83,6 +83,9 @@ volumeMounts:
   {{- if include "shorthaul.tls" . }}
   - {name: tls, mountPath: {{ include "shorthaul.tlsDirectory" . }}, readOnly: true}
   {{- end }}
+  {{- if include "shorthaul.indexFiles" . }}
+  - {name: index, mountPath: {{ include "shorthaul.indexDirectory" . }}, readOnly: true}
+  {{- end }}
   {{- if not .Values.membership.nodeLabels }}
   - {name: labels, mountPath: /etc/podinfo, readOnly: true}
   {{- end }}
@@ -116,8 +119,8 @@ volumeMounts:
 
 {{/* What the pods of both DaemonSets have in common. */}}
 {{- define "shorthaul.scheduling" -}}
-# The node's own view of names. The agents need no name of the cluster: they reach the API server by its address.
-dnsPolicy: Default
+# The node's own view of names, if nothing needs the cluster's: the agents reach the API server by its address.
+dnsPolicy: {{ include "shorthaul.dnsPolicy" . }}
 automountServiceAccountToken: false
 {{- with .Values.priorityClassName }}
 priorityClassName: {{ . | quote }}
