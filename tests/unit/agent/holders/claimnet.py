@@ -17,6 +17,8 @@ from agent.holders.asking import PeerAsker
 from agent.holders.claimant import Claimant, Outcome
 from agent.holders.claimdesk import ClaimDesk
 from agent.holders.claims import ClaimBook, ClaimKey
+from agent.holders.clusterclaims import Claims
+from agent.holders.fencedclaims import FencedClaims
 from agent.holders.wire import (
     Question,
     Reply,
@@ -34,6 +36,7 @@ from agent.peering.channels import NoReply
 from agent.pull.asking import AskingPolicy
 from agent.pull.regard import Regard
 from agent.tasks import end_all
+from tests.unit.agent.holders.fenceserver import FenceServer
 from tests.unit.evidence import MemoryStore
 from tests.unit.inflight import Flight
 from tests.unit.twins import loop_clock, peer, peers, placed, sha256
@@ -78,6 +81,7 @@ class Node:
     desk: ClaimDesk
     asker: PeerAsker
     claimant: Claimant
+    claims: Claims
     dead: bool = False
     frozen: bool = False
     lies: bool = False
@@ -98,21 +102,31 @@ class ClaimNet:
 
     ``registry_s``: how long the registry takes for a step. ``loses``: whether the next message is lost.
     ``slots``: how many requests a containerd has open at once, be they to its agent or to the registry.
+    ``fences``: the server that guards claims as well. ``split``, ``apart``: see `split_off` and `tear_apart`.
     """
 
     def __init__(
-        self, names: Iterable[str], *, registry_s: float = 0.05, loses: Callable[[], bool] = lambda: False
+        self,
+        names: Iterable[str],
+        *,
+        registry_s: float = 0.05,
+        loses: Callable[[], bool] = lambda: False,
+        fences: FenceServer | None = None,
     ) -> None:
         self.registry_s = registry_s
+        self._fences = fences
         self.slots = 100
         self.requests: dict[Digest, list[NodeName]] = {}  # what the registry was asked for, and by whom
         self._loses = loses
         self.split: frozenset[NodeName] = frozenset()  # these can't reach the others
+        self.apart: frozenset[NodeName] = frozenset()  # these do not hear what the others ask
         self.nodes = {NodeName(name): self._make(NodeName(name), tuple(names)) for name in names}
 
     async def __aenter__(self) -> "ClaimNet":
         for node in self.nodes.values():
             self._run(node, node.claimant.run())
+            if isinstance(node.claims, FencedClaims):
+                self._run(node, node.claims.run())
         await asyncio.sleep(0)
         return self
 
@@ -120,6 +134,8 @@ class ClaimNet:
         for node in self.nodes.values():
             await end_all(node.tasks)
             await node.claimant.close()
+            if isinstance(node.claims, FencedClaims):
+                await node.claims.close()
             await node.asker.close()
 
     def pull(self, name: str, digest: Digest) -> Pulling:
@@ -138,7 +154,7 @@ class ClaimNet:
         node, pulling = self.node(name), Pulling(digest)
         node.pulls.append(pulling)
         node.store.flights[digest] = Flight(b"x" * SIZE_BYTES)
-        node.claimant.use(ClaimKey(digest))
+        node.claims.use(ClaimKey(digest))
         self._run(node, self._fetch(node, pulling))
         return pulling
 
@@ -159,6 +175,10 @@ class ClaimNet:
     def split_off(self, *names: str) -> None:
         """These nodes reach each other, and no other one."""
         self.split = frozenset(map(NodeName, names))
+
+    def tear_apart(self, *names: str) -> None:
+        """These nodes ask each other, and no other one. Bodies come from everywhere."""
+        self.apart = frozenset(map(NodeName, names))
 
     def arbiter_of(self, digest: Digest) -> str:
         """The node that decides on this content as long as all is well."""
@@ -197,12 +217,26 @@ class ClaimNet:
             metrics=metrics,
             clock=loop_clock,
         )
-        node = Node(name, store, roster, desk, asker, claimant)
+        claims: Claims = claimant
+        if self._fences is not None:
+            claims = FencedClaims(
+                claimant,
+                self._fences.of(lambda _: "zone"),
+                own=name,
+                store=store,
+                usable=lambda other: roster.peer(other) is not None,
+                count=lambda _: None,
+                clock=loop_clock,
+            )
+        node = Node(name, store, roster, desk, asker, claimant, claims)
         node.thawed.set()
         return node
 
     def _reaches(self, one: NodeName, other: NodeName) -> bool:
         return (one in self.split) == (other in self.split)
+
+    def _hears(self, one: NodeName, other: NodeName) -> bool:
+        return self._reaches(one, other) and (one in self.apart) == (other in self.apart)
 
     async def _query(self, asker: NodeName, asked: Peer, question: Question, timeout_s: float) -> Reply:
         """A message from node to node, there and back, as it is on the wire."""
@@ -213,7 +247,7 @@ class ClaimNet:
         lost = self._loses()
         number, read = decode_question(encode_question(1, question))
         assert read.claims is not None
-        if target.frozen or lost or not self._reaches(asker, asked.name):
+        if target.frozen or lost or not self._hears(asker, asked.name):
             await asyncio.sleep(until_s - loop_clock())
             raise NoReply("silent")
         answering = asyncio.get_running_loop().create_task(target.desk.answer(read.claims))
@@ -226,7 +260,7 @@ class ClaimNet:
                 answering.cancel()  # its connection ended
         if target.dead:
             raise NoReply("connection reset")
-        if not answering.done() or target.frozen or self._loses() or not self._reaches(asker, asked.name):
+        if not answering.done() or target.frozen or self._loses() or not self._hears(asker, asked.name):
             await asyncio.sleep(max(0.0, until_s - loop_clock()))
             raise NoReply("silent")
         reply = encode_reply(number, question, Reply(claims=answering.result()))
@@ -247,9 +281,9 @@ class ClaimNet:
     async def _lie(self, node: Node, pulling: Pulling) -> None:
         """Claim it, and say that it comes, but neither fetch nor send anything."""
         key = ClaimKey(pulling.digest)
-        answer = await node.claimant.ask(key, beyond_bytes=0, wait_s=WAIT_S)
+        answer = await node.claims.ask(key, beyond_bytes=0, wait_s=WAIT_S)
         if answer.outcome is Outcome.GRANTED:
-            node.claimant.use(key)
+            node.claims.use(key)
             flight = node.store.flights[pulling.digest]
             while True:
                 await asyncio.sleep(1.0)
@@ -266,7 +300,7 @@ class ClaimNet:
             async with self._slot(node):
                 began_s = loop_clock()
                 if left_s > 0:
-                    answer = await node.claimant.ask(
+                    answer = await node.claims.ask(
                         key, beyond_bytes=pulling.have_bytes, wait_s=left_s, despite=despite
                     )
                     pulling.waited_s += loop_clock() - began_s
@@ -278,7 +312,7 @@ class ClaimNet:
                         despite = None
                     continue
                 if left_s > 0 and answer.outcome is Outcome.GRANTED:
-                    node.claimant.use(key)
+                    node.claims.use(key)
             if not await self._fetch(node, pulling):
                 return
         self._commit(node, pulling)

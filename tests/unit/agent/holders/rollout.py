@@ -15,6 +15,7 @@ from agent.holders.claimant import Claimant, Outcome
 from agent.holders.claimdesk import ClaimDesk
 from agent.holders.claims import ClaimBook, ClaimKey, Held
 from agent.holders.clusterclaims import Claims, ClusterClaims
+from agent.holders.fencedclaims import FencedClaims
 from agent.holders.gateways import Gateways
 from agent.holders.wire import Question, Reply
 from agent.members.member import Peer, Peers
@@ -22,6 +23,7 @@ from agent.members.roster import Roster
 from agent.observe.metrics import Metrics
 from agent.oci.authority import Authorities
 from agent.pull.regard import Regard
+from tests.unit.agent.holders.fenceserver import FenceServer
 from tests.unit.evidence import MemoryStore
 from tests.unit.inflight import Flight
 from tests.unit.twins import loop_clock, peer, peers, placed, sha256
@@ -46,7 +48,8 @@ class Node:
     claimant: Claimant
     claims: Claims
     gateways: Gateways
-    keeper: "asyncio.Task[None] | None" = None
+    fenced: FencedClaims | None
+    keepers: "tuple[asyncio.Task[None], ...]" = ()
     alive: bool = True
     done_s: float = float("inf")
 
@@ -58,7 +61,10 @@ class Node:
 
 @dataclass
 class Rollout:
-    """A cluster whose nodes pull one content. ``fetches``: who asked the registry, from which byte on."""
+    """A cluster whose nodes pull one content. ``fetches``: who asked the registry, from which byte on.
+
+    ``fences``: the server that guards claims as well. ``apart``: these nodes ask each other and no other one.
+    """
 
     nodes: dict[NodeName, Node] = field(default_factory=dict)
     fetches: list[tuple[NodeName, int]] = field(default_factory=list)
@@ -68,6 +74,8 @@ class Rollout:
     cut_from_registry: set[NodeName] = field(default_factory=set)  # they wait for it in vain
     size_bytes: int | None = None  # what containerd says of it, if that is something else
     settings: ColdStartSettings = field(default_factory=lambda: ColdStartSettings(scope="cluster"))
+    fences: FenceServer | None = None
+    apart: frozenset[NodeName] = frozenset()
 
     def add(self, names: Iterable[str]) -> None:
         """Nodes named for their zones."""
@@ -111,7 +119,18 @@ class Rollout:
             metrics=Metrics(),
             clock=loop_clock,
         )
-        claims = ClusterClaims(claimant, size_of=lambda _: self.size_bytes, clock=loop_clock)
+        fenced = None
+        if self.fences is not None:
+            fenced = FencedClaims(
+                claimant,
+                self.fences.of(lambda key: "cluster" if key.cluster else str(zone_of(own.name))),
+                own=own.name,
+                store=store,
+                usable=lambda name: roster.peer(name) is not None,
+                count=lambda _: None,
+                clock=loop_clock,
+            )
+        claims = ClusterClaims(fenced or claimant, size_of=lambda _: self.size_bytes, clock=loop_clock)
         return Node(
             name=own.name,
             zone=zone_of(own.name),
@@ -119,6 +138,7 @@ class Rollout:
             claimant=claimant,
             claims=claims,
             gateways=gateways,
+            fenced=fenced,
         )
 
     def reaches(self, one: NodeName, other: NodeName) -> bool:
@@ -131,7 +151,7 @@ class Rollout:
         self, asker: NodeName, asked: NodeName, question: Question, deadline_s: float
     ) -> Reply | None:
         await asyncio.sleep(_HOP_S)
-        if not self.reaches(asker, asked):
+        if not self.reaches(asker, asked) or (asker in self.apart) != (asked in self.apart):
             return None
         assert question.claims is not None
         try:
@@ -146,7 +166,8 @@ class Rollout:
     def keeping(self) -> Iterator[None]:
         """The claims of all nodes are kept meanwhile."""
         for node in self.nodes.values():
-            node.keeper = asyncio.create_task(node.claimant.run())
+            runs = [node.claimant.run()] + ([node.fenced.run()] if node.fenced is not None else [])
+            node.keepers = tuple(map(asyncio.create_task, runs))
         try:
             yield
         finally:
@@ -157,8 +178,8 @@ class Rollout:
         """The node is gone: nothing comes from it, and it does nothing more."""
         node = self.nodes[name]
         node.alive = False
-        if node.keeper is not None:
-            node.keeper.cancel()
+        for keeper in node.keepers:
+            keeper.cancel()
 
     async def pull(self, name: NodeName) -> None:
         """What containerd and the agent of a node do, until it has the content or is dead."""
