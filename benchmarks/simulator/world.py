@@ -1,0 +1,172 @@
+"""All that is there in a simulation, and what happens to bodies on their way."""
+
+from dataclasses import dataclass, field
+from random import Random
+from typing import Protocol
+
+import numpy as np
+
+from benchmarks.simulator.agents import Agent, lot_of, make_agent
+from benchmarks.simulator.claiming import Claiming
+from benchmarks.simulator.clock import VirtualLoop
+from benchmarks.simulator.contents import Contents
+from benchmarks.simulator.index import Index
+from benchmarks.simulator.network import REGISTRY, Flow, Network
+from benchmarks.simulator.places import Places
+from benchmarks.simulator.result import Origin, RegistryFetch
+from benchmarks.simulator.scenario import Approach, Scenario
+from topology.placement import Tier
+from topology.snapshot import Snapshot
+
+
+class Receiver(Protocol):
+    """Whoever a body flows to."""
+
+    def whole(self, flow: Flow) -> None:
+        """The receiver has all of the content."""
+        ...
+
+    def stalled(self, flow: Flow) -> None:
+        """Nothing came for a while."""
+        ...
+
+    def look(self, flow: Flow) -> None:
+        """The time that it asked for has come."""
+        ...
+
+
+@dataclass(slots=True)
+class Counts:
+    """What is counted. See `Result`."""
+
+    shared: int = 0
+    starved: int = 0
+    busy: int = 0
+    broken: int = 0
+    failed_pulls: int = 0
+    fetches: list[RegistryFetch] = field(default_factory=list)
+
+
+class World:
+    """A simulation. ``cut``: the zones that are cut off."""
+
+    def __init__(self, scenario: Scenario, approach: Approach) -> None:
+        self.scenario, self.approach = scenario, approach
+        self.loop = VirtualLoop()
+        self.lot = Random(f"{scenario.seed}/all")
+        self.places = Places(scenario)
+        self.contents = Contents(scenario)
+        zones = scenario.zones
+        nics = np.array(
+            [
+                plan.nic_bytes_per_s or scenario.links.nic_bytes_per_s
+                for plan in zones
+                for _ in range(plan.nodes)
+            ]
+        )
+        for number, rate in scenario.nics.items():
+            nics[number] = rate
+        self.network = Network(
+            nics=nics,
+            zones=self.places.zones,
+            uplinks=np.array([plan.uplink_bytes_per_s or np.inf for plan in zones]),
+            registry_bytes_per_s=scenario.links.registry_bytes_per_s,
+            sizes=self.contents.sizes,
+        )
+        self.counts = Counts()
+        self.cut: set[int] = set()
+        self.registry_down = False
+        self.claiming = Claiming(
+            scenario,
+            loop=self.loop,
+            places=self.places,
+            contents=self.contents,
+            network=self.network,
+            agent_of=self.agent,
+            reaches=self.reaches,
+        )
+        self.index = Index(
+            scenario,
+            self.loop,
+            self.places,
+            self.contents,
+            self.network,
+            self.reaches,
+            self.lot,
+            approach.follows and scenario.cold_start.claims,
+            np.zeros_like(self.contents.complete),
+        )
+        self.contents.changed = self._changed
+        self.agents = [self._make(number) for number in range(scenario.nodes)]
+        shape = (len(Origin), len(self.contents.all), scenario.nodes)
+        self.received_bytes = np.zeros(shape, dtype=np.int64)
+        self.crossed_bytes = np.zeros((len(zones), len(zones)), dtype=np.int64)
+        self.registry_bytes = np.zeros(len(zones), dtype=np.int64)
+        self.began_s = np.full(shape[1:], np.nan)
+        self.finished_s = np.full(shape[1:], np.nan)
+
+    @property
+    def now_s(self) -> float:
+        """The time."""
+        return self.loop.now_s
+
+    def agent(self, number: int) -> Agent:
+        """The agent of this node."""
+        return self.agents[number]
+
+    def renew(self, number: int) -> Agent:
+        """A new agent in the place of one that is gone."""
+        old = self.agents[number]
+        if old.desk is not None:
+            old.desk.task.cancel()
+            old.desk.desk.close()
+        self.agents[number] = self._make(number)
+        self.agents[number].dials, self.agents[number].dead_dials = old.dials, old.dead_dials
+        return self.agents[number]
+
+    def snapshot(self, agent: Agent) -> Snapshot:
+        """The cluster as this node sees it."""
+        places = self.places
+        if agent.members != places.generation or agent.seen is None:
+            agent.seen, agent.members = places.seen_by(agent.number), places.generation
+            agent.regard.members_changed(places.members_now)
+        return agent.seen
+
+    def reaches(self, one: int, other: int) -> bool:
+        """Whether both are there, and nothing is between them."""
+        agents = self.agents
+        if not (agents[one].alive and agents[other].alive):
+            return False
+        if not self.cut:
+            return True
+        zone, far = agents[one].zone, agents[other].zone
+        return zone == far or not (zone in self.cut or far in self.cut)
+
+    def ended(self, flow: Flow) -> int:
+        """A body ended: count its bytes. Returns how many."""
+        moved = self.network.close(flow)
+        zone = int(self.places.zones[flow.node])
+        if flow.source == REGISTRY:
+            origin = Origin.REGISTRY
+            self.registry_bytes[zone] += moved
+        else:
+            origin = self._origin(flow.source, flow.node)
+            self.crossed_bytes[int(self.places.zones[flow.source]), zone] += moved
+        self.received_bytes[origin, flow.content, flow.node] += moved
+        return moved
+
+    def _origin(self, source: int, node: int) -> Origin:
+        standing = self.places.base(node).standings.get(self.places.names[source])
+        tier = Tier.REMOTE if standing is None else max(Tier.RACK, standing.tier)
+        return Origin(tier - Tier.RACK)
+
+    def _make(self, number: int) -> Agent:
+        lot = lot_of(self.scenario.seed, number)
+        zone = int(self.places.zones[number])
+        return make_agent(self.scenario, number, self.places.names[number], zone, lot.uniform)
+
+    def _changed(self, content: int, node: int) -> None:
+        self.index.changed(content, node)
+        agent = self.agents[node]
+        if agent.desk is not None and self.contents.complete[content, node]:
+            agent.desk.store.committed(self.contents.all[content].digest)

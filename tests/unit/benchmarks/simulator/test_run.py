@@ -1,0 +1,132 @@
+"""Whole runs of small clusters: everybody gets everything, bytes are conserved, and runs are repeatable."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from agent.config import ColdStartSettings
+from benchmarks.simulator.result import Origin, Result
+from benchmarks.simulator.run import run
+from benchmarks.simulator.scenario import (
+    MIB,
+    Fault,
+    FaultKind,
+    Held,
+    Image,
+    IndexPlan,
+    Scenario,
+    Start,
+    ZonePlan,
+)
+
+IMAGE = Image(name="app", layer_sizes=(40 * MIB, 10 * MIB, MIB))
+CONTENTS = 5
+
+
+def cluster(*sizes: int, **changes: object) -> Scenario:
+    zones = tuple(ZonePlan(name=f"z{number}", nodes=nodes) for number, nodes in enumerate(sizes))
+    scenario = Scenario(
+        zones=zones, images=(IMAGE,), starts=(Start(nodes=range(sum(sizes)), spread_s=0.2),), until_s=120.0
+    )
+    return replace(scenario, **changes)  # type: ignore[arg-type]
+
+
+def require_whole(result: Result, *, without: int = 0) -> None:
+    """Everybody has everything, and got each byte once."""
+    assert np.isnan(result.image_s()).sum() == without
+    sizes = np.array([size for _, size in result.scenario.contents()])
+    got = result.received_bytes.sum(axis=0)
+    whole = ~np.isnan(result.finished_s)
+    assert (got[whole] == np.broadcast_to(sizes[:, None], got.shape)[whole]).all(), (
+        "no byte is lost or made up"
+    )
+    between, registry = result.crossed_bytes.sum(), result.registry_bytes.sum()
+    assert between == result.received_bytes[: Origin.REGISTRY].sum()
+    assert registry == result.received_bytes[Origin.REGISTRY].sum()
+
+
+@pytest.fixture(scope="module")
+def two_hundred() -> Result:
+    return run(cluster(50, 50, 50, 50))
+
+
+def test_two_hundred_nodes_that_start_at_once_are_whole_with_one_fetch_a_zone(two_hundred: Result) -> None:
+    require_whole(two_hundred)
+    assert all(two_hundred.fetches_of(content) <= 4 for content in range(CONTENTS))
+    assert two_hundred.dead_dials.sum() == 0
+
+
+def test_a_run_is_the_same_each_time(two_hundred: Result) -> None:
+    again = run(cluster(50, 50, 50, 50))
+    assert again.events == two_hundred.events
+    assert again.fetches == two_hundred.fetches
+    np.testing.assert_array_equal(again.finished_s, two_hundred.finished_s)
+    np.testing.assert_array_equal(again.received_bytes, two_hundred.received_bytes)
+
+
+def test_another_seed_gives_another_run(two_hundred: Result) -> None:
+    other = run(cluster(50, 50, 50, 50, seed=1))
+    assert not np.array_equal(other.finished_s, two_hundred.finished_s)
+    require_whole(other)
+
+
+def test_one_fetch_is_enough_for_the_whole_cluster_if_that_is_the_scope() -> None:
+    result = run(cluster(8, 8, 8, cold_start=ColdStartSettings(scope="cluster")))
+    require_whole(result)
+    assert [result.fetches_of(content) for content in range(CONTENTS)] == [1] * CONTENTS
+    crossed = result.received_bytes[[Origin.REGION, Origin.REMOTE]].sum()
+    assert crossed <= 1.2 * 2 * sum(size for _, size in result.scenario.contents()), "each zone gets it once"
+
+
+def test_what_the_zone_has_comes_from_the_zone() -> None:
+    result = run(
+        cluster(10, 10, held=(Held(nodes=[0, 10]),), starts=(Start(nodes=[*range(1, 10), *range(11, 20)]),))
+    )
+    require_whole(result)
+    assert not result.fetches
+    assert result.received_bytes[Origin.ZONE].sum() == result.received_bytes.sum()
+
+
+def test_nodes_of_a_rack_take_it_from_each_other() -> None:
+    zones = (ZonePlan(name="z", nodes=20, racks=2),)
+    held, starts = (Held(nodes=[0, 10]),), (Start(nodes=[*range(1, 10), *range(11, 20)]),)
+    result = run(cluster(20, zones=zones, held=held, starts=starts))
+    require_whole(result)
+    assert result.received_bytes[Origin.RACK].sum() >= 0.9 * result.received_bytes.sum()
+
+
+@pytest.mark.parametrize("at_s", [0.3, 0.6, 0.9])
+def test_whoever_lives_is_whole_although_a_third_of_the_nodes_die(at_s: float) -> None:
+    dying = [number for number in range(30) if number % 3 == 0]
+    result = run(cluster(15, 15, faults=(Fault(at_s=at_s, kind=FaultKind.DIE, nodes=dying),)))
+    finished = ~np.isnan(result.image_s())
+    assert all(finished[number] for number in range(30) if number % 3)
+
+
+def test_a_zone_that_is_cut_off_goes_on_afterwards() -> None:
+    cut = Fault(at_s=0.3, kind=FaultKind.CUT_OFF, zone=1, for_s=4.0)
+    result = run(cluster(10, 10, faults=(cut,)))
+    require_whole(result)
+
+
+@pytest.mark.parametrize("lost", [True, False])
+def test_nodes_find_each_other_without_a_server(*, lost: bool) -> None:
+    faults = (Fault(at_s=0.0, kind=FaultKind.INDEX_LOST),) if lost else ()
+    held, starts = (Held(nodes=[0]),), (Start(nodes=range(1, 12)),)
+    result = run(cluster(12, faults=faults, index=IndexPlan(server=lost), held=held, starts=starts))
+    require_whole(result)
+    assert not result.fetches
+
+
+def test_kubelet_begins_anew_when_the_registry_is_down() -> None:
+    down = Fault(at_s=0.0, kind=FaultKind.REGISTRY_DOWN, for_s=5.0)
+    result = run(cluster(4, faults=(down,)))
+    require_whole(result)
+    assert result.failed_pulls > 0
+
+
+def test_half_a_quantum_gives_nearly_the_same() -> None:
+    usual, fine = run(cluster(40)), run(cluster(40, quantum_s=0.005))
+    difference = abs(float(np.median(usual.image_s())) / float(np.median(fine.image_s())) - 1)
+    assert difference < 0.1
