@@ -14,6 +14,10 @@ import helm_python
 import pytest
 import yaml
 
+from agent.config import IndexUrl
+from agent.config.indexurl import parse_index
+from agent.holders.valkey.layout import Layout
+from agent.oci.digest import Digest
 from benchmarks.lab.process import Process
 from benchmarks.lab.valkey import free_port, program
 from tests.chart.cluster import changing_cluster, cluster
@@ -33,6 +37,7 @@ from tests.chart.rendering import (
     refusal,
 )
 from tests.chart.samples import SAMPLES
+from tests.unit.twins import REPOSITORY_ROOT
 
 OWN = SAMPLES["an index of the chart's own"]
 OWN_APART = SAMPLES["an index of the chart's own, for the pod network"]
@@ -478,3 +483,33 @@ class TestRealServer:
                 subprocess.run(server.probe, env=server.environment, check=False, timeout=1.0)
             server.process.signal(signal.SIGCONT)
             assert server.is_well()
+
+
+class TestDocumentation:
+    """docs/large-clusters.md says what an agent may do on a server and which keys there are."""
+
+    PAGE = (REPOSITORY_ROOT / "docs" / "large-clusters.md").read_text(encoding="utf-8")
+
+    def test_rights_that_the_page_has_are_those_of_the_charts_own_server(self) -> None:
+        (told,) = re.findall(r"ACL SETUSER shorthaul on >PASSWORD (.*)", self.PAGE)
+        (given,) = re.findall(r"user default on (.*) #'", _container()["args"][0])
+        assert told == given
+
+    def test_every_key_of_the_layout_has_its_row(self) -> None:
+        digest, layout = Digest("sha256:" + "xx" + "0" * 62), Layout("shorthaul")
+        keys = (
+            layout.names,
+            layout.number(7),
+            layout.bitmap(9, digest),
+            layout.flight(digest),
+        )
+        for key in keys:
+            row = key.replace(digest, "DIGEST").replace(":n:7", ":n:NUMBER").replace(":b:9:", ":b:EPOCH:")
+            assert f"| `{row}` |" in self.PAGE
+
+    def test_urls_that_the_page_and_the_values_show_are_taken(self) -> None:
+        text = self.PAGE + (REPOSITORY_ROOT / "helm/shorthaul/values.yaml").read_text(encoding="utf-8")
+        urls = set(re.findall(r"`?((?:valkeys?|rediss?)(?:\+\w+)?://[\w.:,/@-]*\w)", text))
+        assert len(urls) > 8
+        for url in urls:
+            assert isinstance(parse_index(url), IndexUrl), url

@@ -14,7 +14,7 @@ NAMED = sorted({*_NAME.findall(_PAGE), *_NAME.findall((REPOSITORY_ROOT / "docs" 
 @pytest.mark.parametrize(("module", "test"), NAMED)
 def test_a_test_that_is_named_exists(module: str, test: str) -> None:
     source = (REPOSITORY_ROOT / "tests" / module).read_text()
-    assert not test or re.search(rf"^(?:async )?def {test}\(", source, re.MULTILINE), (
+    assert not test or re.search(rf"^ *(?:async )?def {test}\(", source, re.MULTILINE), (
         f"{module} has no {test}"
     )
 

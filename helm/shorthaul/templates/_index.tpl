@@ -137,5 +137,5 @@ exec valkey-server /run/valkey/valkey.conf
 
 {{/* Of the agents. docs/large-clusters.md has the same for a server of one's own; a test holds both against each other. */}}
 {{- define "shorthaul.valkeyCommands" -}}
-+get +mget +set +setbit +getrange +setrange +strlen +del +expire +pexpire +expireat +ttl +eval +evalsha +script|load +time +ping +select +client|id +client|tracking +client|caching +client|setname +info +role
++get +mget +set +setbit +getrange +setrange +strlen +del +expire +pexpire +expireat +ttl +eval +evalsha +script|load +time +ping +select +client|id +client|tracking +client|caching +client|setname +info
 {{- end -}}
