@@ -1,0 +1,71 @@
+"""When the server is asked again after it failed, and when it counts as well. Pure.
+
+A server that comes back is met by all agents. Each connection costs it 0.1 ms, and 2 ms with TLS, so they
+come spread over a time that grows with their number.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+GOOD_IN_A_ROW = 2
+"""So many answers in time, one after the other, before pulls ask again."""
+
+BETWEEN_GOOD_S = 0.2
+LOOK_S = 10.0
+"""While it works, it is looked at so often: is it still this cluster's, and was it emptied?"""
+
+FACTS_S = 60.0
+FOREIGN_S = 30.0
+_PROBE_S = 1.0
+_CONNECTION_S, _TLS_CONNECTION_S = 0.0002, 0.002
+_LATEST_S = 30.0
+
+Chance = Callable[[float, float], float]
+"""A random number between two, such as `random.uniform`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pacing:
+    """``members``: how many agents there are. ``tls``: whether connections have it."""
+
+    members: Callable[[], int]
+    tls: bool
+    chance: Chance
+
+    @property
+    def spread_s(self) -> float:
+        """Over so many seconds all agents together connect again: at most 5,000 a second, 500 with TLS."""
+        each_s = _TLS_CONNECTION_S if self.tls else _CONNECTION_S
+        return min(_LATEST_S, self.members() * each_s)
+
+    def first_s(self) -> float:
+        """How long to wait after a connection that worked has ended."""
+        return self.chance(0.0, self.spread_s)
+
+    def next_s(self) -> float:
+        """How long to wait after another attempt that failed: a second, and more in a large cluster."""
+        usual_s = max(_PROBE_S, self.spread_s)
+        return self.chance(0.5 * usual_s, 1.5 * usual_s)
+
+    def look_s(self) -> float:
+        """How long to wait until it is looked at again while it works."""
+        return self.chance(0.5 * LOOK_S, 1.5 * LOOK_S)
+
+
+class Breaker:
+    """Closed: the server is asked. It opens at the first failure, and closes after good answers in a row."""
+
+    def __init__(self) -> None:
+        self.is_closed = False
+        self._good = 0
+
+    def failed(self) -> None:
+        """A question was not answered as it should be."""
+        self.is_closed = False
+        self._good = 0
+
+    def answered(self) -> None:
+        """A probe was answered in time."""
+        self._good += 1
+        if self._good >= GOOD_IN_A_ROW:
+            self.is_closed = True

@@ -1,0 +1,69 @@
+"""The server as the settings say, and a look at it for people."""
+
+from pathlib import Path
+
+import pytest
+
+from agent.config import Settings
+from agent.config.load import make_settings
+from agent.holders.valkey.factory import glance, make_server
+from agent.observe.index_metrics import IndexTrouble
+from benchmarks.lab.valkey import ValkeyServer
+from tests.unit.agent.holders.valkey.rig import settings
+
+
+def keyed(url: str) -> Settings:
+    document = {
+        "node": {"name": "node-1", "address": "10.0.0.1"},
+        "index": url,
+        "valkey": {"timeout_s": 5.0},
+        "peering": {"key": "key"},
+    }
+    return make_settings(document, [], base=Path("/"))
+
+
+def problems(url: str, **valkey: object) -> list[str]:
+    made = make_server(settings(url, **valkey), ids=tuple, members=lambda: 1, failed=lambda _: None)
+    return [warning.problem for warning in made.warnings]
+
+
+def test_password_without_tls_is_a_warning_but_on_this_node() -> None:
+    plain = ["the password goes over the network in plain text"]
+    assert problems("valkey://:p@10.0.0.1") == plain
+    assert problems("valkey+cluster://10.0.0.1,127.0.0.1", password_file="pw") == plain
+    assert problems("valkeys://:p@10.0.0.1") == []
+    assert problems("valkey://10.0.0.1") == []
+    assert problems("valkey://:p@127.0.0.1") == problems("valkey://:p@localhost") == []
+
+
+async def test_look_for_people_says_what_is_there_and_goes_again(valkey: ValkeyServer) -> None:
+    seen = await glance(keyed(valkey.url()), ("aaaa",))
+    assert (seen.trouble, seen.cluster) == (None, "key:aaaa")
+    assert seen.facts.version is not None
+    assert seen.latency_us is not None
+    assert valkey.usage().connected == 1
+
+
+async def test_look_for_people_says_what_is_wrong(valkey: ValkeyServer) -> None:
+    await glance(keyed(valkey.url()), ("aaaa",))
+    foreign = await glance(keyed(valkey.url()), ("bbbb",))
+    assert foreign.trouble is not None
+    assert foreign.trouble.kind is IndexTrouble.FOREIGN
+    valkey.stop()
+    gone = await glance(keyed(valkey.url()), ("aaaa",))
+    assert gone.trouble is not None
+    assert gone.trouble.kind is IndexTrouble.UNREACHABLE
+
+
+async def test_key_of_the_cluster_is_replaced_in_turn_and_nobody_is_refused(valkey: ValkeyServer) -> None:
+    for ids in (("old",), ("old", "new"), ("new", "old"), ("new",)):
+        assert (await glance(keyed(valkey.url()), ids)).trouble is None
+    assert "key:new" in valkey.cli("get", "shorthaul:1:cluster")
+    number = valkey.cli("get", "shorthaul:1:cluster").split()[2]
+    assert (await glance(keyed(valkey.url()), ("new",))).cluster == "key:new"
+    assert valkey.cli("get", "shorthaul:1:cluster").split()[2] == number
+
+
+def test_without_a_server_in_the_settings_there_is_none_to_make() -> None:
+    with pytest.raises(AssertionError):
+        make_server(settings("scatter"), ids=tuple, members=lambda: 1, failed=lambda _: None)
