@@ -5,7 +5,7 @@ TEST_WORKERS := 4
 # Byte code is kept, whatever the environment says: tests start a thousand agents, and each would compile all of its modules.
 export PYTHONDONTWRITEBYTECODE :=
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint audit bench lock image chart proto chart-docs clean
+.PHONY: help setup demo test lint audit bench simulate lock image chart proto chart-docs clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +36,9 @@ bench: setup ## measure and print the figures of the README
 	@$(PYTHON) -m benchmarks.topology
 	@$(PYTHON) -m benchmarks.probe
 	@$(PYTHON) -m benchmarks.transfer
+
+simulate: setup ## simulate a cluster of thousands of nodes: the product's policy, and others, for two minutes at most
+	@$(PYTHON) -m benchmarks.simulator --nodes 1000 --image-mb 500
 
 image: ## build the images into dist/, as root (BASE=IMAGE: on another Debian 13 than one made here)
 	@tools/setup image

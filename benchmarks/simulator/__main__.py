@@ -1,0 +1,177 @@
+"""Simulate clusters of thousands of nodes that run the product's own decisions.
+
+    python -m benchmarks.simulator [run]     what --workload and --policy say, at --nodes
+    python -m benchmarks.simulator show      all figures of docs/simulator.md, and the pictures (15 minutes)
+    python -m benchmarks.simulator validate  real nodes beside the simulation of the same (needs root)
+
+The same seed gives the same output, bit for bit, apart from the seconds that the simulation itself took.
+docs/simulator.md says what is modelled, and what is not.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from benchmarks.arguments import make_parser, parse, require_root
+from benchmarks.simulator.figures import Figures
+from benchmarks.simulator.judging import judge
+from benchmarks.simulator.machine import machine_facts
+from benchmarks.simulator.plans import CUSTOMARY, SCOPES, Plan, plan, shown
+from benchmarks.simulator.plots import draw
+from benchmarks.simulator.policies import DESCRIPTIONS, POLICIES
+from benchmarks.simulator.progress import Tell, watching
+from benchmarks.simulator.reading import figures_of
+from benchmarks.simulator.run import run
+from benchmarks.simulator.table import tables, verdicts
+from benchmarks.simulator.validation import validate
+from benchmarks.simulator.workloads import MB, WORKLOADS
+
+_COLUMNS = 190  # of a table that goes to a file
+_ALL = "all"
+_NODES = {"run": 1000, "show": 5000}
+_QUICK_NODES, _QUICK_IMAGE_MB = 300, 200
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = make_parser(
+        "benchmarks.simulator",
+        __doc__,
+        quick=f"{_QUICK_NODES} nodes and {_QUICK_IMAGE_MB} MB, within a minute",
+    )
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = "\n\n".join(
+        (
+            "workloads:\n" + _listing({name: each.words for name, each in WORKLOADS.items()}),
+            "policies:\n" + _listing(DESCRIPTIONS),
+        )
+    )
+    add = parser.add_argument
+    add("what", nargs="?", choices=("run", "show", "validate"), default="run", help="see above (%(default)s)")
+    add("--nodes", type=_positive, metavar="N", help="nodes (run: 1000, show: 5000)")
+    add("--image-mb", type=_positive, metavar="MB", help="the image, in four layers (1000)")
+    add("--seed", type=int, default=1, help="another seed, another course (%(default)s)")
+    add(
+        "--workload",
+        type=_chosen(WORKLOADS),
+        default="everyone",
+        metavar="NAME,…",
+        help="run: %(default)s; or all",
+    )
+    add("--policy", type=_chosen(POLICIES), default=_ALL, metavar="NAME,…", help="run: %(default)s")
+    add(
+        "--scope",
+        type=_chosen(SCOPES),
+        default=_ALL,
+        metavar="NAME,…",
+        help=f"run: of the product's claims: zone, cluster, or both (%(default)s). Others: {CUSTOMARY}",
+    )
+    add("--plots", type=Path, metavar="FOLDER", help="run, show: draw a PNG for each workload there")
+    add("--rounds", type=_positive, default=3, help="validate: real runs of each trial (%(default)s)")
+    add(
+        "--recorded", action="store_true", help="validate: take the real runs from the record; no root needed"
+    )
+    add("--record", type=Path, metavar="FILE", help="validate: keep the real runs there")
+    return parser
+
+
+def _listing(words: Mapping[str, str]) -> str:
+    return "\n".join(f"  {name:<12}{text}" for name, text in words.items())
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise ValueError(text)
+    return number
+
+
+def _chosen(names: Iterable[str]) -> Callable[[str], list[str]]:
+    known = [*names]
+
+    def choose(text: str) -> list[str]:
+        chosen = known if text == _ALL else text.split(",")
+        for name in chosen:
+            if name not in known:
+                raise argparse.ArgumentTypeError(f"{name} is none of {', '.join(known)}, {_ALL}")
+        return chosen
+
+    return choose
+
+
+def main() -> int:
+    """Simulate, print the tables, and write what was asked for."""
+    parser = _parser()
+    arguments = parse(parser)
+    console = Console(width=None if sys.stdout.isatty() else _COLUMNS)
+    if arguments.quick:
+        arguments.nodes = arguments.nodes or _QUICK_NODES
+        arguments.image_mb = arguments.image_mb or _QUICK_IMAGE_MB
+    if arguments.what == "validate":
+        if not arguments.recorded:
+            require_root(parser, "network namespaces and containerds")
+        return validate(arguments, console)
+    runs = simulate(_plans(arguments), console)
+    for table in tables(runs):
+        console.print(table)
+    for line in verdicts([*judge(runs)]):
+        console.print(line, highlight=False, soft_wrap=True)
+    if arguments.plots:
+        for picture in draw(runs, arguments.plots):
+            console.print(f"{picture.path}: {picture.words}", highlight=False, soft_wrap=True)
+    if arguments.json:
+        arguments.json.write_text(json.dumps(_document(runs), indent=1) + "\n")
+    return 0
+
+
+def _plans(arguments: argparse.Namespace) -> Sequence[Plan]:
+    size: dict[str, Any] = {
+        "nodes": arguments.nodes or _NODES[arguments.what],
+        "image_bytes": (arguments.image_mb or 1000) * MB,
+        "seed": arguments.seed,
+    }
+    if arguments.what == "show":
+        return shown(**size)
+    return [*plan(arguments.workload, arguments.policy, arguments.scope, **size)]
+
+
+def simulate(plans: Sequence[Plan], console: Console) -> list[Figures]:
+    """Run them one after another, and show how far that is."""
+    runs = []
+    with watching(console, [each.weight for each in plans]) as watched:
+        for each in plans:
+            with watched.run(str(each)) as tell:
+                result = run(each.scenario, POLICIES[each.policy], progress=partial(_told, tell))
+            runs.append(figures_of(result, workload=each.workload, policy=each.policy, scope=each.scope))
+    return runs
+
+
+def _told(tell: Tell, now_s: float, finished: int, wanted: int) -> None:
+    tell(
+        finished / max(1, wanted),
+        f"{now_s:.0f} s of the cluster's time, {finished:,} of {wanted:,} pulls done",
+    )
+
+
+def _document(runs: Sequence[Figures]) -> dict[str, Any]:
+    kept = [
+        {
+            "promise": each.promise.what,
+            "workload": each.figures.workload,
+            "scope": each.figures.scope,
+            "value": each.value,
+            "most": each.promise.most,
+            "kept": each.kept,
+        }
+        for each in judge(runs)
+    ]
+    return {"machine": machine_facts(), "runs": [run.document() for run in runs], "promises": kept}
+
+
+if __name__ == "__main__":
+    sys.exit(main())
