@@ -4,7 +4,7 @@ Peers know things, can be slow, and can be silent.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from agent.config import LookupSettings
@@ -57,7 +57,7 @@ class Cluster:
         self.now[0] += seconds
 
 
-Make = Callable[[dict[str, Member]], Cluster]
+Make = Callable[[dict[str, Member]], Awaitable[Cluster]]
 
 
 class Implementations:
@@ -66,11 +66,11 @@ class Implementations:
     def __init__(self) -> None:
         self._built: list[tuple[HolderIndex, PeerAsker]] = []
 
-    def scatter(self, members: dict[str, Member]) -> Cluster:
+    async def scatter(self, members: dict[str, Member]) -> Cluster:
         """Asks the peers themselves."""
         return self._asking(members, lambda askers: askers.everybody)
 
-    def nearby(self, members: dict[str, Member]) -> Cluster:
+    async def nearby(self, members: dict[str, Member]) -> Cluster:
         """Asks the peers of the own zone and a few others, as in place of an index that is out of reach."""
         return self._asking(members, lambda askers: askers.nearby)
 
@@ -93,17 +93,8 @@ class Implementations:
                 tags=tuple(known for known in member.tags if _asked_for(question, known)),
             )
 
-        own = NodeName("own")
-        roster, regard = Roster(own=own, placement=_placement(OWN_ZONE)), Regard(cooloff_s=5.0)
+        roster, regard = known_roster(members), Regard(cooloff_s=5.0)
         roster.on_change(regard.members_changed)
-        roster.update(
-            {
-                NodeName(name): Peer(
-                    name=NodeName(name), address="192.0.2.1", port=1, placement=_placement(member.where)
-                )
-                for name, member in members.items()
-            }
-        )
         settings, metrics = LookupSettings(), Metrics()
         policy = AskingPolicy(
             regard=regard,
@@ -123,6 +114,20 @@ class Implementations:
         for index, asker in self._built:
             await index.close()
             await asker.close()
+
+
+def known_roster(members: dict[str, Member]) -> Roster:
+    """A list of these members, as the node *own* has it."""
+    roster = Roster(own=NodeName("own"), placement=_placement(OWN_ZONE))
+    roster.update(
+        {
+            NodeName(name): Peer(
+                name=NodeName(name), address="192.0.2.1", port=1, placement=_placement(member.where)
+            )
+            for name, member in members.items()
+        }
+    )
+    return roster
 
 
 def _placement(where: tuple[str, str]) -> Placement:

@@ -32,17 +32,17 @@ async def make(request: pytest.FixtureRequest) -> AsyncIterator[Make]:
 
 
 async def test_without_peers_nobody_knows_a_tag(make: Make) -> None:
-    assert await make({}).finder.find_tag(tag_name(), max_age_s=60) == ()
+    assert await (await make({})).finder.find_tag(tag_name(), max_age_s=60) == ()
 
 
 async def test_when_every_peer_is_silent_the_search_ends_all_the_same_and_never_raises(make: Make) -> None:
-    cluster = make({name: Member(OWN_ZONE, {A}, silent=True) for name in ("one", "two")})
+    cluster = await make({name: Member(OWN_ZONE, {A}, silent=True) for name in ("one", "two")})
     async with asyncio.timeout(5.0):
         assert await cluster.finder.find_tag(tag_name(), max_age_s=60) == ()
 
 
 async def test_a_tag_is_found_with_what_its_peer_knows_of_it(make: Make) -> None:
-    cluster = make({"near": Member(OWN_ZONE), "far": Member(FAR, tags=[known_tag(A, age_s=30)])})
+    cluster = await make({"near": Member(OWN_ZONE), "far": Member(FAR, tags=[known_tag(A, age_s=30)])})
     (answer,) = await cluster.finder.find_tag(tag_name(), max_age_s=60)
     assert (answer.node, answer.name, answer.descriptor) == ("far", tag_name(), known_tag(A).descriptor)
     assert answer.age_s == pytest.approx(30, abs=5)
@@ -51,13 +51,13 @@ async def test_a_tag_is_found_with_what_its_peer_knows_of_it(make: Make) -> None
 
 @pytest.mark.parametrize("asked", [tag_name("other.test"), tag_name(tag="v2")])
 async def test_another_registrys_or_another_tags_answer_is_none(make: Make, asked: Named) -> None:
-    cluster = make({"near": Member(OWN_ZONE, tags=[known_tag(A)])})
+    cluster = await make({"near": Member(OWN_ZONE, tags=[known_tag(A)])})
     assert await cluster.finder.find_tag(asked, max_age_s=60) == ()
 
 
 async def test_the_freshest_answer_to_a_tag_is_first(make: Make) -> None:
     ages = {"old": (A, 50.0), "fresh": (B, 1.0), "middle": (C, 20.0)}
-    cluster = make(
+    cluster = await make(
         {
             name: Member(OWN_ZONE, tags=[known_tag(digest, age_s=age_s)])
             for name, (digest, age_s) in ages.items()
@@ -68,7 +68,7 @@ async def test_the_freshest_answer_to_a_tag_is_first(make: Make) -> None:
 
 
 async def test_answers_older_than_max_age_s_are_left_out(make: Make) -> None:
-    cluster = make(
+    cluster = await make(
         {
             "near": Member(OWN_ZONE, tags=[known_tag(A, age_s=100)]),
             "far": Member(FAR, tags=[known_tag(B, age_s=50)]),
@@ -80,7 +80,7 @@ async def test_answers_older_than_max_age_s_are_left_out(make: Make) -> None:
 
 
 async def test_an_imported_tag_comes_last_and_is_never_too_old(make: Make) -> None:
-    cluster = make(
+    cluster = await make(
         {
             "importer": Member(OWN_ZONE, tags=[known_tag(A, age_s=1000, imported=True)]),
             "fresh importer": Member(OWN_ZONE, tags=[known_tag(B, age_s=1, imported=True)]),
@@ -92,7 +92,7 @@ async def test_an_imported_tag_comes_last_and_is_never_too_old(make: Make) -> No
 
 
 async def test_an_import_nearby_does_not_hide_what_a_far_peer_saw_at_the_registry(make: Make) -> None:
-    cluster = make(
+    cluster = await make(
         {
             "near": Member(OWN_ZONE, tags=[known_tag(A, imported=True)]),
             "far": Member(FAR, tags=[known_tag(B, age_s=50)]),
@@ -103,7 +103,7 @@ async def test_an_import_nearby_does_not_hide_what_a_far_peer_saw_at_the_registr
 
 
 async def test_without_a_registry_the_answers_of_every_registry_in_the_cluster_are_given(make: Make) -> None:
-    cluster = make(
+    cluster = await make(
         {
             "near": Member(OWN_ZONE, tags=[known_tag(A, registry="one.test")]),
             "far": Member(FAR, tags=[known_tag(B, registry="two.test")], delay_s=0.02),
@@ -114,7 +114,7 @@ async def test_without_a_registry_the_answers_of_every_registry_in_the_cluster_a
 
 
 async def test_a_tag_is_asked_for_anew_each_time(make: Make) -> None:
-    cluster = make({"near": Member(OWN_ZONE, tags=[known_tag(A)])})
+    cluster = await make({"near": Member(OWN_ZONE, tags=[known_tag(A)])})
     assert len(await cluster.finder.find_tag(tag_name(), max_age_s=60)) == 1
     cluster.members["near"].tags[:] = [known_tag(B)]
     (answer,) = await cluster.finder.find_tag(tag_name(), max_age_s=60)

@@ -102,7 +102,7 @@ class Announcements:
         This node takes as long for its inventory, and other nodes have about as much.
         """
         batches = math.ceil(len(self._held) / BATCH_MAX) + 1
-        return min(max(_WARM_FACTOR * batches * self._interval_s, _WARM_LEAST_S), _WARM_MOST_S)
+        return min(max(_WARM_FACTOR * batches * self._quick_s, _WARM_LEAST_S), _WARM_MOST_S)
 
     def members(self, count: int) -> None:
         """So many nodes tell the server what they have."""
@@ -230,11 +230,17 @@ class Announcements:
     @property
     def _interval_s(self) -> float:
         """Between two batches of the inventory."""
-        batches = max(1, math.ceil(len(self._held) / BATCH_MAX))
-        anew_s = _SPREAD * EPOCH_S / batches
-        if not self._catching_up:
-            return anew_s
-        return max(_INTERVAL_LEAST_S, min(anew_s, self._members * BATCH_MAX / BITS_PER_S))
+        return self._quick_s if self._catching_up else self._anew_s
+
+    @property
+    def _anew_s(self) -> float:
+        """The same, if the inventory is told anew in each epoch."""
+        return _SPREAD * EPOCH_S / max(1, math.ceil(len(self._held) / BATCH_MAX))
+
+    @property
+    def _quick_s(self) -> float:
+        """The same, if all nodes tell theirs at the same time."""
+        return max(_INTERVAL_LEAST_S, min(self._anew_s, self._members * BATCH_MAX / BITS_PER_S))
 
     def _begin(self, digests: Sequence[Digest], now_s: float) -> None:
         """Tell the whole inventory, in this order."""
