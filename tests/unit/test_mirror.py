@@ -34,6 +34,7 @@ ELSEWHERE = {
     "agent/documents/transfers.py": "shapes; agent/documents/test_codec.py",
     "agent/holders/factory.py": "chooses the index; every test in tests/server starts it",
     "agent/holders/index.py": "the contract: tests/conformance/test_holder_index.py",
+    "agent/holders/valkey/asked.py": "a contract: agent/holders/valkey/test_server.py",
     "agent/observe/refusals.py": "values; agent/listen/test_refusals.py",
     "agent/members/introduction.py": "values; agent/members/test_identities.py",
     "agent/members/factory.py": "chooses the membership; every test in tests/server starts it",
