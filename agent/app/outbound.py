@@ -173,7 +173,7 @@ def make_outbound(settings: Settings, core: Core) -> Outbound:
         relays=relays,
         resolver=TagResolver(
             offer=core.content.offer,
-            finder=make_tag_finder(askers, roster),
+            finder=make_tag_finder(askers),
             max_age_s=settings.tags.max_age_s,
             not_asked=partial(_not_asked, policy),
         ),

@@ -46,7 +46,7 @@ class PeerAsker:
     """Asks the members of a roster. Use as an async context manager, or `close` it.
 
     ``policy``: says who is asked when, and learns which peers replied how soon. ``nearby``: says who is
-    asked, if not everybody may be.
+    asked instead, if there are more than ``everybody_max`` peers.
     """
 
     def __init__(
@@ -57,11 +57,13 @@ class PeerAsker:
         query: Query,
         metrics: Metrics,
         nearby: NearbyAsking[Peer] | None = None,
+        everybody_max: int = 0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._roster = roster
         self._policy = policy
-        self._nearby = nearby
+        self._asks_nearby = nearby
+        self._everybody_max = everybody_max
         self._query = query
         self._metrics = metrics
         self._clock = clock
@@ -79,14 +81,22 @@ class PeerAsker:
         """End the questions that are still open."""
         await end_all(self._questions)
 
-    def only(self, nearby: NearbyAsking[Peer]) -> "PeerAsker":
-        """One that asks only the peers nearby, with this one's knowledge of them. Closing one closes both."""
+    @property
+    def _nearby(self) -> NearbyAsking[Peer] | None:
+        return self._asks_nearby if len(self._roster) > self._everybody_max else None
+
+    def only(self, nearby: NearbyAsking[Peer], *, above: int = 0) -> "PeerAsker":
+        """One that asks only the peers nearby, with this one's knowledge of them. Closing one closes both.
+
+        ``above``: up to so many peers it asks all of them.
+        """
         other = PeerAsker(
             roster=self._roster,
             policy=self._policy,
             query=self._query,
             metrics=self._metrics,
             nearby=nearby,
+            everybody_max=above,
             clock=self._clock,
         )
         other._questions = self._questions
@@ -159,8 +169,9 @@ class PeerAsker:
         awaited: Awaited,
     ) -> None:
         changed = asyncio.Event()
+        nearby = self._nearby
         for step in steps:
-            if self._nearby is not None and await self._afford(self._nearby, step, awaited, changed, enough):
+            if nearby is not None and await self._afford(nearby, step, awaited, changed, enough):
                 break
             asked = question()
             if asked is None:

@@ -16,12 +16,13 @@ from agent.holders.gateways import Gateways
 from agent.holders.index import HolderIndex
 from agent.holders.scatter import ScatterIndex
 from agent.holders.tagfinder import ScatterTagFinder, TagFinder
+from agent.members.member import Peer
 from agent.members.roster import Roster
 from agent.observe.metrics import Metrics
 from agent.oci.authority import Authorities
 from agent.oci.digest import Digest
 from agent.pull.asking import AskingPolicy
-from agent.pull.nearby import OTHERS_MAX, NearbyAsking, QuestionBudget
+from agent.pull.nearby import EVERYBODY_MAX, OTHERS_MAX, SCATTER_MAX, NearbyAsking, QuestionBudget
 from agent.pull.regard import Regard
 from topology.ledger import Prices
 from topology.placement import NodeName
@@ -30,29 +31,36 @@ from topology.spread import AnyZone, Way
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Askers:
-    """Who asks peers. ``everybody``: all. ``nearby``: the own zone and a few. ``zone``: the own zone."""
+    """Who asks peers. ``everybody``: all of them. ``nearby``: the own zone and a few.
+
+    ``scatter``, ``tags``: all of them, in a large cluster those nearby, or the own zone alone.
+    """
 
     everybody: PeerAsker
     nearby: PeerAsker
-    zone: PeerAsker
+    scatter: PeerAsker
+    tags: PeerAsker
 
 
 def make_askers(everybody: PeerAsker, policy: AskingPolicy, *, at_once: int, roster: Roster) -> Askers:
     """The askers of this node. Those of the peers nearby share one budget."""
     budget = QuestionBudget()
 
-    def only(others_max: int) -> PeerAsker:
-        return everybody.only(
-            NearbyAsking(
-                policy,
-                is_near=partial(is_in_own_zone, roster),
-                at_once=at_once,
-                budget=budget,
-                others_max=others_max,
-            )
+    def nearby(others_max: int) -> NearbyAsking[Peer]:
+        return NearbyAsking(
+            policy,
+            is_near=partial(is_in_own_zone, roster),
+            at_once=at_once,
+            budget=budget,
+            others_max=others_max,
         )
 
-    return Askers(everybody=everybody, nearby=only(OTHERS_MAX), zone=only(0))
+    return Askers(
+        everybody=everybody,
+        nearby=everybody.only(nearby(OTHERS_MAX)),
+        scatter=everybody.only(nearby(OTHERS_MAX), above=SCATTER_MAX),
+        tags=everybody.only(nearby(0), above=EVERYBODY_MAX),
+    )
 
 
 def make_index(settings: Settings, *, askers: Askers, roster: Roster, metrics: Metrics) -> HolderIndex:
@@ -61,7 +69,7 @@ def make_index(settings: Settings, *, askers: Askers, roster: Roster, metrics: M
     match settings.index:
         case "scatter" | IndexUrl():
             return ScatterIndex(
-                askers.everybody,
+                askers.scatter,
                 settings=settings.lookup,
                 metrics=metrics,
                 follows=follows,
@@ -159,6 +167,6 @@ def _nobody(_: NodeName) -> bool:
     return False
 
 
-def make_tag_finder(askers: Askers, roster: Roster) -> TagFinder:
+def make_tag_finder(askers: Askers) -> TagFinder:
     """The tag finder. It is the same one with every index."""
-    return ScatterTagFinder(askers.everybody, askers.zone, peers=roster.__len__)
+    return ScatterTagFinder(askers.tags)

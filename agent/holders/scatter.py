@@ -24,7 +24,7 @@ from agent.holders.wire import Question, Reply
 from agent.members.member import Peer
 from agent.observe.metrics import Metrics
 from agent.oci.digest import Digest
-from agent.pull.nearby import EVERYBODY_MAX
+from agent.pull.nearby import EVERYBODY_MAX, SCATTER_MAX
 from topology.placement import NodeName
 
 _CACHE_MAX = 10_000
@@ -245,13 +245,18 @@ def _too_many(peers: int) -> tuple[IndexWarningEntry, ...]:
     """What there is to say of asking so many peers."""
     if peers <= EVERYBODY_MAX:
         return ()
-    return (
-        IndexWarningEntry(
-            problem=f"there are {peers} peers, and each look-up of what no near one has asks all of them",
-            hint=f"above {EVERYBODY_MAX} nodes, set `index` to a Valkey or Redis server: "
-            "docs/large-clusters.md says how; until then, tags are asked of the own zone only",
-        ),
+    if peers <= SCATTER_MAX:
+        problem = f"there are {peers} peers, and each look-up of what no near one has asks all of them"
+    else:
+        problem = (
+            f"there are {peers} peers, too many to ask all of them: what neither the own zone nor a few "
+            "others have comes from the registry"
+        )
+    hint = (
+        f"above {EVERYBODY_MAX} nodes, set `index` to a Valkey or Redis server: docs/large-clusters.md says "
+        "how; until then, tags are asked of the own zone only"
     )
+    return (IndexWarningEntry(problem=problem, hint=hint),)
 
 
 def _resolve(future: "asyncio.Future[Holders | None]") -> None:

@@ -1,10 +1,9 @@
 """Finds the nodes that know a tag: the contract, and its only implementation, which asks the peers.
 
-In a cluster of more than `EVERYBODY_MAX` peers it asks those of the own zone only. A registry that is asked
-once per zone sees no crowd, and no index in a server is trusted with what a tag means.
+In a large cluster it asks those of the own zone only (`agent.pull.nearby.EVERYBODY_MAX`). A registry that is
+asked once per zone sees no crowd, and no index in a server is trusted with what a tag means.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -14,7 +13,6 @@ from agent.holders.wire import Question, Reply
 from agent.members.member import Peer
 from agent.oci.manifest import Descriptor
 from agent.oci.reference import Named
-from agent.pull.nearby import EVERYBODY_MAX
 from topology.placement import NodeName
 
 
@@ -44,20 +42,14 @@ class TagFinder(Protocol):
 
 
 class ScatterTagFinder:
-    """Asks the peers each time, without a cache. See `TagFinder`.
+    """Asks the peers each time, without a cache. See `TagFinder`."""
 
-    ``zone_asker``: asks those of the own zone. ``peers``: how many there are in all.
-    """
-
-    def __init__(self, asker: PeerAsker, zone_asker: PeerAsker, *, peers: Callable[[], int]) -> None:
+    def __init__(self, asker: PeerAsker) -> None:
         self._asker = asker
-        self._zone_asker = zone_asker
-        self._peers = peers
 
     async def find_tag(self, name: Named, *, max_age_s: float) -> tuple[TagAnswer, ...]:
         """See `TagFinder.find_tag`."""
         question = Question(tags=(name,))
-        asker = self._asker if self._peers() <= EVERYBODY_MAX else self._zone_asker
         answers: dict[int, list[TagAnswer]] = {}  # by ring
         imports: list[TagAnswer] = []
 
@@ -74,10 +66,10 @@ class ScatterTagFinder:
             return has
 
         if name.registry is None:
-            await asker.ask_everyone(question, on_reply)
+            await self._asker.ask_everyone(question, on_reply)
             found = [answer for ring in answers.values() for answer in ring]
         else:
-            await asker.ask_nearest(
+            await self._asker.ask_nearest(
                 question=lambda: None if answers else question,
                 on_reply=on_reply,
                 enough=lambda nearest: bool(answers) and min(answers) < nearest,

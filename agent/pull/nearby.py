@@ -5,7 +5,7 @@ connections are open. It asks them in steps, and a node asks no more than `Quest
 looked up. As all nodes of a zone ask alike, none is asked much more often than it asks. So the bound is also
 that of the node that answers, however many nodes ask at the same moment.
 
-The scatter index uses it in place of an index that is out of reach, and the tag finder in large clusters.
+Used in place of an index that is out of reach, in very large clusters without one, and to find tags.
 Times are seconds of one monotonic clock.
 """
 
@@ -19,6 +19,11 @@ from topology.placement import NodeName
 
 EVERYBODY_MAX = 200
 """Up to so many peers all can be asked. Above that, tags are asked of the own zone, and `scatter` warns."""
+
+SCATTER_MAX = 1000
+"""Up to so many peers `scatter` asks all of them. Above that, it would take a node seconds of processor time
+to look up what nobody has, and a hundred MB for the connections.
+"""
 
 NEAR_MAX = 1024
 """So many peers of the own zone are asked at most. Each costs both ends a connection of some 40 kB."""

@@ -64,6 +64,9 @@ def _parser() -> argparse.ArgumentParser:
         default="killed@10,killed@50,killed@90,frozen@50",
         help="once: %(default)s; or none",
     )
+    add(
+        "--index", choices=("scatter", "valkey"), default="scatter", help="who knows who has it (%(default)s)"
+    )
     add("--per-zone", type=int, default=4, help="once: nodes in each zone (%(default)s)")
     add("--once-mib", type=int, default=128, help="once: the large layer (%(default)s MiB)")
     add("--once-link", type=link, default="400", help="once: the registry's link (%(default)s Mbit/s)")

@@ -3,6 +3,7 @@
 Who fetched what is the registry's own word, bytes are the kernel's. Beside them are the agents' own figures.
 """
 
+import argparse
 import itertools
 import signal
 import time
@@ -136,6 +137,13 @@ class Fleet:
         # The kernel ends a child process with the thread that started it, so these threads stay.
         self._pool = ThreadPoolExecutor(len(self.nodes))
         self._borders = Borders(self.nodes)
+
+    @classmethod
+    def of(cls, cluster: Cluster, arguments: argparse.Namespace, *, settled_s: float = 0.0) -> "Fleet":
+        """All nodes of a cluster, as the command line wants them."""
+        if arguments.index == "valkey":
+            cluster.add_index()
+        return cls(cluster, arguments.settings, settled_s=settled_s)
 
     @property
     def nodes(self) -> list[Node]:

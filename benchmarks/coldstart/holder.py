@@ -23,7 +23,7 @@ def measure_holder(arguments: argparse.Namespace, console: Console) -> list[dict
     nodes = [Place(name=name, region="r", zone="z") for name in (_HOLDER, *_ASKING)]
     documents = []
     with Cluster(nodes, versions=("2.1",)) as cluster:
-        fleet = Fleet(cluster, arguments.settings)
+        fleet = Fleet.of(cluster, arguments)
         layer_bytes = arguments.holder_mib * MIB // arguments.holder_layers
         release = fleet.release("holder", [layer_bytes] * arguments.holder_layers)
         for chunks in arguments.holder_chunks:

@@ -38,7 +38,7 @@ def measure_once(arguments: argparse.Namespace, console: Console) -> list[dict[s
     documents = []
     for version in versions:
         with Cluster(places(_ZONES, arguments.per_zone), versions=(version,)) as cluster:
-            fleet = Fleet(cluster, arguments.settings)
+            fleet = Fleet.of(cluster, arguments)
             cluster.shape("registry", arguments.once_link)
             for client in arguments.clients:
                 if client.version == version:

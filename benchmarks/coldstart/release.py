@@ -48,7 +48,7 @@ def _measure(
 ) -> list[dict[str, Any]]:
     client = Client(version="2.1", chunks=arguments.release_chunks)
     with Cluster(places(_ZONES, 2), versions=(client.version,)) as cluster:
-        fleet = Fleet(cluster, arguments.settings, settled_s=_SETTLED_S)
+        fleet = Fleet.of(cluster, arguments, settled_s=_SETTLED_S)
         release = fleet.release("release", [arguments.release_mib * MIB // _LAYERS] * _LAYERS)
         cluster.shape("registry", link_mbit_s)
         section = Section(

@@ -29,7 +29,7 @@ def measure_small(arguments: argparse.Namespace, console: Console) -> list[dict[
     gets = dict.fromkeys(seconds, 0)
     nodes = [Place(name=name, region="r", zone="z") for name in _NODES]
     with Cluster(nodes, versions=("2.1",)) as cluster:
-        fleet = Fleet(cluster, arguments.settings)
+        fleet = Fleet.of(cluster, arguments)
         for first in range(0, images, _BLOCK):
             # The order changes, because whoever comes second finds a warmer machine.
             for way in sorted(seconds, key=list(seconds).index, reverse=bool(first // _BLOCK % 2)):

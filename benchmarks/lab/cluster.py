@@ -19,12 +19,15 @@ from benchmarks.lab.accounts import Account
 from benchmarks.lab.cgroups import make_cgroup, remove_cgroup, sweep_cgroups
 from benchmarks.lab.containerd import Containerd
 from benchmarks.lab.folders import make_folder, sweep_folders
+from benchmarks.lab.late import LateRelay
 from benchmarks.lab.network import Network, inside, sent_bytes, sweep
 from benchmarks.lab.process import LabError, Process, run, undisturbed
 from benchmarks.lab.registry import Registry
 from benchmarks.lab.switch import DelayNetwork
+from benchmarks.lab.valkey import ValkeyServer
 
 REGISTRY = "registry.demo"
+_INDEX_ADDRESS = "10.9.0.250"
 _PREFIX = "shlab"
 LOCAL_PORT, SERVICE_PORT, ADMIN_PORT = 30020, 30022, 9090
 
@@ -56,6 +59,24 @@ class Reply:
     def json(self) -> Any:
         """The body as JSON."""
         return json.loads(self.body)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Index:
+    """The server that the agents keep their index on. ``relay``: what they reach it through."""
+
+    server: ValkeyServer
+    relay: LateRelay
+
+    @property
+    def url(self) -> str:
+        """What `index` in the settings says to use it."""
+        return f"valkey://{self.relay.endpoint}"
+
+    def close(self) -> None:
+        """End both."""
+        self.relay.close()
+        self.server.stop()
 
 
 def metric_total(exposition: bytes, name: str, labels: Mapping[str, str]) -> float:
@@ -295,6 +316,7 @@ class Cluster:
         self.nodes: dict[str, Node] = {}
         self._registry: Registry | None = None
         self._more_registries: list[Registry] = []
+        self._index: Index | None = None
 
     def __enter__(self) -> Self:
         sweep_folders(_PREFIX)
@@ -349,6 +371,18 @@ class Cluster:
                 node.containerd.use_mirrors(name, made.endpoint, [f"127.0.0.1:{LOCAL_PORT}"])
         return made
 
+    def add_index(self) -> Index:
+        """A server for the agents' index, which all agents use that start from now on. Needs ``real``."""
+        if self.network is None:
+            raise LabError("a server for the index needs namespaces (real=True)")
+        netns = self.network.add_host("index", _INDEX_ADDRESS)
+        server = ValkeyServer(self.folder / "index", address=_INDEX_ADDRESS, port=6379, netns=netns)
+        relay = LateRelay(_INDEX_ADDRESS, server.port, address=_INDEX_ADDRESS, netns=netns)
+        self._index = Index(server=server, relay=relay)
+        for node in self.nodes.values():
+            node.settings["index"] = self._index.url
+        return self._index
+
     def node(self, name: str) -> Node:
         """The node with this name."""
         return self.nodes[name]
@@ -398,6 +432,9 @@ class Cluster:
             node.stop()
         while self._more_registries:
             self._more_registries.pop().close()
+        if self._index is not None:
+            self._index.close()
+            self._index = None
         if self._registry is not None:
             self._registry.stop()
         if self.network is not None:

@@ -106,7 +106,7 @@ class Implementations:
         askers = make_askers(asker, policy, at_once=settings.at_once, roster=roster)
         index = ScatterIndex(choose(askers), settings=settings, metrics=metrics, clock=clock)
         self._built.append((index, asker))
-        finder = make_tag_finder(askers, roster)
+        finder = make_tag_finder(askers)
         return Cluster(members=members, index=index, finder=finder, now=skipped)
 
     async def close(self) -> None:

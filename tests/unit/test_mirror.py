@@ -49,6 +49,7 @@ ELSEWHERE = {
     "agent/content/ocilayout.py": "driven whole by tests/conformance/test_content_store.py",
     "agent/succession.py": "driven whole by tests/server/test_handover.py",
     "agent/lifecycle.py": "driven whole by tests/server/test_lifecycle.py",
+    "agent/holders/valkey/fences.py": "driven whole by tests/conformance/test_fences.py",
     "agent/listen/arriving.py": "driven whole by tests/server/test_arriving.py",
     "agent/listen/accepting.py": "driven whole by tests/server/test_floods.py",
     "agent/listen/heads.py": "driven whole by tests/server/test_ranges.py and test_oci_pull.py",

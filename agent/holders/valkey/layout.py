@@ -55,6 +55,10 @@ class Layout:
         """Which nodes are fetching a digest."""
         return f"{self._base}:f:{_slot(digest)}:{digest}"
 
+    def claim(self, scope: str, realm: str, digest: Digest) -> str:
+        """Which node of a scope fetches a digest from the registry. See `agent.holders.claims.ClaimKey`."""
+        return f"{self._base}:c:{_slot(digest)}:{scope}:{realm}:{digest}"
+
 
 def slot_of(digest: Digest) -> str:
     """What the slot of a digest's keys is made from: two hexadecimal digits."""

@@ -64,9 +64,7 @@ def explainer(tmp_path: Path) -> Explainer:
         own=own,
         store=store,
         index=index,
-        resolver=TagResolver(
-            offer=make_offer(store), finder=ScatterTagFinder(asker, asker, peers=lambda: 0), max_age_s=60.0
-        ),
+        resolver=TagResolver(offer=make_offer(store), finder=ScatterTagFinder(asker), max_age_s=60.0),
         roster=roster,
         policy=policy,
         clock=lambda: NOW_S,

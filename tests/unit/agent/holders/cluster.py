@@ -102,7 +102,7 @@ def play(
             clock=loop_clock,
         )
         askers = make_askers(everybody, policy, at_once=settings.at_once, roster=roster)
-        asker = askers.nearby if bounded else everybody
+        asker = askers.nearby if bounded else askers.scatter
         cluster = Cluster(
             asker=asker,
             scatter=ScatterIndex(
@@ -113,7 +113,7 @@ def play(
                 peers=roster.__len__,
                 clock=loop_clock,
             ),
-            finder=make_tag_finder(askers, roster),
+            finder=make_tag_finder(askers),
             fakes=fakes,
             roster=roster,
             regard=regard,

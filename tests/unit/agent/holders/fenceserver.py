@@ -37,6 +37,10 @@ class FenceServer:
         """It restarts, or everything is evicted."""
         self.kept.clear()
 
+    def forget(self, key: Scoped) -> None:
+        """This one is evicted, or its time is over."""
+        del self.kept[key]
+
     def look(self, key: Scoped) -> Fence | None:
         """What it keeps now."""
         fence, until_s = self.kept.get(key, (None, 0.0))

@@ -14,7 +14,7 @@ from agent.members.member import Peer, Peers
 from agent.members.roster import Roster
 from agent.observe.metrics import Metrics
 from agent.pull.asking import AskingPolicy
-from agent.pull.nearby import BURST, EVERYBODY_MAX, OTHERS_MAX, QUESTIONS_PER_S
+from agent.pull.nearby import BURST, EVERYBODY_MAX, OTHERS_MAX, QUESTIONS_PER_S, SCATTER_MAX
 from agent.pull.regard import Regard
 from tests.unit.agent.holders.cluster import LAYER, MEMBERS, OTHER, SETTINGS, Cluster, play
 from tests.unit.twins import (
@@ -173,9 +173,25 @@ def test_scatter_says_above_two_hundred_peers_that_they_are_too_many_and_what_to
     async def scenario(cluster: Cluster) -> None:
         (warning,) = cluster.scatter.status().warnings
         assert f"{len(LARGE)} peers" in warning.problem
+        assert "registry" in warning.problem
         assert "Valkey" in warning.hint
+        cluster.roster.update({name: LARGE[name] for name in [*LARGE][: EVERYBODY_MAX + 1]})
+        (warning,) = cluster.scatter.status().warnings
+        assert "asks all of them" in warning.problem
         cluster.roster.update({name: LARGE[name] for name in [*LARGE][:EVERYBODY_MAX]})
         assert cluster.scatter.status().warnings == ()
+
+    play(scenario, FakePeers(), members=LARGE)
+
+
+def test_scatter_asks_everybody_up_to_a_thousand_peers_and_above_that_those_nearby() -> None:
+    async def scenario(cluster: Cluster) -> None:
+        await cluster.scatter.lookup(LAYER)
+        assert len(cluster.fakes.asked) == SWEEP
+        cluster.roster.update({name: LARGE[name] for name in [*LARGE][:SCATTER_MAX]})
+        cluster.fakes.questions.clear()
+        await cluster.scatter.lookup(OTHER)
+        assert len(cluster.fakes.asked) == SCATTER_MAX
 
     play(scenario, FakePeers(), members=LARGE)
 

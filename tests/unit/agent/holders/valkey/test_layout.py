@@ -8,14 +8,23 @@ LAYOUT = Layout("shorthaul")
 
 
 def test_every_key_begins_with_the_prefix_and_the_version() -> None:
-    keys = (LAYOUT.number(3), LAYOUT.names, LAYOUT.bitmap(7, DIGEST), LAYOUT.flight(LONG))
+    keys = (
+        LAYOUT.number(3),
+        LAYOUT.names,
+        LAYOUT.bitmap(7, DIGEST),
+        LAYOUT.flight(LONG),
+        LAYOUT.claim("cluster", "", DIGEST),
+        LAYOUT.claim("zone=eu/a", "", DIGEST),
+        LAYOUT.claim("zone=eu/a", "0f" * 16, DIGEST),
+    )
     assert all(key.startswith("shorthaul:1:") for key in keys)
-    assert len({*keys}) == 4
+    assert len({*keys}) == 7
 
 
 def test_the_keys_of_a_digest_are_in_one_slot_of_a_cluster_in_every_epoch() -> None:
     for digest in (DIGEST, LONG):
-        keys = (LAYOUT.bitmap(7, digest), LAYOUT.bitmap(8, digest), LAYOUT.flight(digest))
+        claim = LAYOUT.claim("zone=eu/a", "", digest)
+        keys = (LAYOUT.bitmap(7, digest), LAYOUT.bitmap(8, digest), LAYOUT.flight(digest), claim)
         assert {key[key.index("{") + 1 : key.index("}")] for key in keys} == {slot_of(digest)}
 
 
