@@ -5,7 +5,6 @@ Parts are made when they are needed first: in a large cluster most nodes never d
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from random import Random
 from typing import TYPE_CHECKING
 
 from agent.holders.clusterclaims import Claims
@@ -72,8 +71,3 @@ def make_agent(
         fanout=Fanout(followers_max=cold.followers_max),
         admission=Admission(uploads_max=transfer.uploads_max, bytes_max=transfer.upload_bytes_max),
     )
-
-
-def lot_of(seed: int, number: int) -> Random:
-    """A node's own random numbers."""
-    return Random(f"{seed}/{number}")

@@ -15,6 +15,10 @@ from typing import Any, cast
 Call = Callable[..., object]
 
 
+def _nothing() -> None:
+    """Stands for the call of an alarm, which knows it."""
+
+
 class Alarm(asyncio.TimerHandle):
     """A call that can be cancelled, as asyncio wants it."""
 
@@ -31,6 +35,7 @@ class VirtualLoop:
         self._heap: list[tuple[float, int, Call, tuple[Any, ...], Alarm | None]] = []
         self._ready: deque[tuple[Call, tuple[Any, ...], Context | None, asyncio.Handle | None]] = deque()
         self._numbers = count()
+        self._context = Context()
         self.error: BaseException | None = None
 
     @property
@@ -122,6 +127,10 @@ class VirtualLoop:
         self._ready.append((callback, args, context, handle))
         return handle
 
+    def soon(self, call: Call, *args: Any) -> None:
+        """Call it as soon as what happens now is over."""
+        self._ready.append((call, args, None, None))
+
     def call_later(
         self, delay: float, callback: Call, *args: Any, context: Context | None = None
     ) -> asyncio.TimerHandle:
@@ -133,8 +142,12 @@ class VirtualLoop:
     ) -> asyncio.TimerHandle:
         """See asyncio."""
         alarm = Alarm(when, callback, args, self._as_loop, context)
-        heapq.heappush(self._heap, (when, next(self._numbers), callback, args, alarm))
+        heapq.heappush(self._heap, (when, next(self._numbers), _nothing, (), alarm))
         return alarm
+
+    def alarm(self, at_s: float, call: Call, *args: Any) -> asyncio.TimerHandle:
+        """Call it at this time, unless it is cancelled before. Then nothing that it refers to is kept."""
+        return self.call_at(at_s, call, *args, context=self._context)
 
     def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
         """It stays in the heap until it is due."""

@@ -73,7 +73,7 @@ class ImagePull:
     def free_slot(self) -> None:
         """A slot is free again."""
         if self._waiting:
-            self.world.loop.call_soon(self._waiting.popleft())
+            self.world.loop.soon(self._waiting.popleft())
         else:
             self._free += 1
 
@@ -163,7 +163,7 @@ class ContentFetch:
         if end is End.WHOLE:
             self._commit()
         elif end is End.CUT:
-            self._world.loop.call_soon(self.ask)
+            self._world.loop.soon(self.ask)
         else:
             self._image.free_slot()
             self._image.has_slot(self._ask_registry)

@@ -3,10 +3,11 @@
 As `agent.transfer.executor`: the results go to the machine as events, and nothing is decided here.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from enum import Enum
 from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import numpy as np
 
@@ -56,9 +57,6 @@ from benchmarks.simulator.serving import Answered, Request, Serving
 from benchmarks.simulator.world import World
 from topology.placement import NodeName
 from topology.ranking import Condition, Ranked
-
-if TYPE_CHECKING:
-    import asyncio
 
 _SEGMENTS = 4  # the default stripe buffer holds so many; see `TransferSettings.stripe_buffer_bytes`
 _SOURCE_BOUND = 0.98  # of what the reader takes: a body that is slower waits for its source
@@ -112,6 +110,7 @@ class RunningPull(Answered):
         self._offset = 0
         self._over = False
         self._wake_s = self._alarm_s = float("inf")
+        self._alarm: asyncio.TimerHandle | None = None
         self._turn: OwnTurn | None = None
         claims = None
         if world.approach.claims and world.scenario.cold_start.claims:
@@ -140,7 +139,7 @@ class RunningPull(Answered):
 
     # What `OwnTurn` needs of the attempts.
 
-    def run(self, work: Callable[[], Awaitable[None]]) -> "asyncio.Task[Any]":
+    def run(self, work: Callable[[], Awaitable[None]]) -> asyncio.Task[Any]:
         """See `Attempts.run`."""
         return self._world.loop.spawn(cast(Any, work()))
 
@@ -149,7 +148,7 @@ class RunningPull(Answered):
     def _report(self, event: Event | Crashed) -> None:
         """What came of a question. It is told when the task that asked has ended."""
         assert not isinstance(event, Crashed), "errors end the simulation"
-        self._world.loop.call_soon(self._tell, event)
+        self._world.loop.soon(self._tell, event)
 
     def _tell(self, event: Event) -> None:
         if not self._over:
@@ -499,13 +498,13 @@ class RunningPull(Answered):
     def _wake_at(self, command: WakeAt) -> None:
         self._wake_s = command.at_s
         if command.at_s < self._alarm_s:
+            if self._alarm is not None:
+                self._alarm.cancel()
             self._alarm_s = command.at_s
-            self._world.loop.at(command.at_s, self._alarm, command.at_s)
+            self._alarm = self._world.loop.alarm(command.at_s, self._woken)
 
-    def _alarm(self, at_s: float) -> None:
-        if self._over or at_s != self._alarm_s:
-            return
-        self._alarm_s = float("inf")
+    def _woken(self) -> None:
+        self._alarm, self._alarm_s = None, float("inf")
         if not self._machine.state.is_trying:
             return
         if self._world.now_s >= self._wake_s:
@@ -531,6 +530,8 @@ class RunningPull(Answered):
     def _close(self) -> None:
         self._execute(self._machine.on(ClientGone(), self._world.now_s))
         self._over = True
+        if self._alarm is not None:
+            self._alarm.cancel()
         for attempt in {*self._attempts.values(), *self._lanes.values()}:
             self._release(attempt)
         for lane in self._lanes.values():
@@ -540,9 +541,12 @@ class RunningPull(Answered):
             self._agent.regard.fetching(self._delivering.holder.node, -1)
         self._attempts.clear()
         self._lanes.clear()
+        self._by_request.clear()
+        self._delivering = None
         self._agent.pulls -= 1
         if self._turn is not None:
             self._turn.close()
+            self._turn = None  # it refers to this pull, and millions of circles would be costly to find
 
     @property
     def _position(self) -> int:

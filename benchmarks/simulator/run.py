@@ -19,6 +19,7 @@ Progress = Callable[[float, int, int], None]
 """Is told of the simulated time, how many pulls of an image have finished, and how many there are."""
 
 _TOLD_EVERY = 50  # quanta
+_GARBAGE_AFTER = 100_000  # objects
 
 
 class Simulation:
@@ -115,12 +116,12 @@ def run(scenario: Scenario, policy: Approach = PRODUCT, progress: Progress | Non
     """Run a scenario. The same scenario and policy give the same result, but for the times that it took."""
     wall_s, cpu_s = time.perf_counter(), time.process_time()
     simulation = Simulation(scenario, policy)
-    gc.collect()
-    gc.freeze()
+    thresholds = gc.get_threshold()
+    gc.set_threshold(_GARBAGE_AFTER, 20, 50)  # millions of objects live for the whole run
     try:
         simulation.run(progress)
     finally:
-        gc.unfreeze()
+        gc.set_threshold(*thresholds)
         simulation.world.loop.close()
     world, counts = simulation.world, simulation.world.counts
     for flow in [*world.network.flows]:

@@ -1,5 +1,6 @@
 """What a node answers to another one that asks it for a content. The rules are the product's."""
 
+import asyncio
 from dataclasses import dataclass
 
 from agent.pull.admission import Refused, Upload
@@ -26,6 +27,7 @@ class Request:
     upload: Upload | None = None
     closed: bool = False
     until_s: float = 0.0
+    alarm: asyncio.TimerHandle | None = None
 
 
 class Answered:
@@ -102,7 +104,7 @@ class Serving:
         else:
             request.until_s = now_s + AHEAD_S
             self._parked.setdefault((request.content, request.source), []).append(request)
-            world.loop.after(AHEAD_S, self._not_ahead, request)
+            request.alarm = world.loop.alarm(request.until_s, self._not_ahead, request)
 
     def wake(self) -> None:
         """Answer those that waited for a byte that is there by now."""
@@ -126,6 +128,8 @@ class Serving:
     def close(self, request: Request, *, whole: bool) -> None:
         """The body ended, or nobody wants it any more."""
         request.closed = True
+        if request.alarm is not None:
+            request.alarm.cancel()
         source, now_s = request.giver, self._world.now_s
         if source is None:
             return

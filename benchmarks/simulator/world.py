@@ -6,7 +6,7 @@ from typing import Protocol
 
 import numpy as np
 
-from benchmarks.simulator.agents import Agent, lot_of, make_agent
+from benchmarks.simulator.agents import Agent, make_agent
 from benchmarks.simulator.claiming import Claiming
 from benchmarks.simulator.clock import VirtualLoop
 from benchmarks.simulator.contents import Contents
@@ -161,9 +161,8 @@ class World:
         return Origin(tier - Tier.RACK)
 
     def _make(self, number: int) -> Agent:
-        lot = lot_of(self.scenario.seed, number)
         zone = int(self.places.zones[number])
-        return make_agent(self.scenario, number, self.places.names[number], zone, lot.uniform)
+        return make_agent(self.scenario, number, self.places.names[number], zone, self.lot.uniform)
 
     def _changed(self, content: int, node: int) -> None:
         self.index.changed(content, node)
