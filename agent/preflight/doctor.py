@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from agent.config import ContainerdStore, Endpoint, Settings
+from agent.config import ContainerdStore, Endpoint, IndexUrl, Settings
 from agent.documents.flows import FlowsDocument
 from agent.documents.reach import ReachDocument
 from agent.documents.registries import RegistriesDocument
@@ -33,6 +33,7 @@ from agent.preflight.containerdfiles import (
 )
 from agent.preflight.daemon import SocketFacts, daemon, look_at_socket
 from agent.preflight.gather import Unknown, gather
+from agent.preflight.index import index_server, look_at_index
 from agent.preflight.keys import KeyFacts, key_file, look_at_key
 from agent.preflight.openings import openings
 from agent.preflight.pages import AgentPages
@@ -96,6 +97,8 @@ def _looks(target: DoctorTarget) -> dict[str, Callable[[], Any]]:
     store, kubernetes = settings.store, settings.membership.kubernetes
     if isinstance(store, ContainerdStore):
         looks["socket"] = lambda: look_at_socket(store.socket, store.namespace, proc=target.proc)
+    if isinstance(settings.index, IndexUrl):
+        looks["index"] = lambda: look_at_index(settings)
     if kubernetes is not None:
         looks["api server"] = lambda: apiserver.look_at_api_server(kubernetes)
     return looks
@@ -127,6 +130,7 @@ def judge(target: DoctorTarget, found: Mapping[str, Any]) -> tuple[Check, ...]:
         *openings(settings),
         *resolving.resolved(found["names"]),
         *apiserver.api_server(found.get("api server"), "" if kubernetes is None else kubernetes.service),
+        *index_server(found.get("index"), settings.index),
         *peers_reached(found["reach"], settings.listen.peer.port),
         *zone_label(found["topology"]),
         *around(found["topology"]),

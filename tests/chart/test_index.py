@@ -101,7 +101,8 @@ class TestOwnServer:
         assert _container(OWN_APART)["image"] == "docker.io/valkey/valkey@sha256:" + "b" * 64
 
     @pytest.mark.parametrize(
-        ("nodes", "keeps_mb", "limit"), [(100, 79, "182Mi"), (1000, 214, "385Mi"), (5000, 814, "1285Mi")]
+        ("nodes", "keeps_mb", "limit"),
+        [(100, 79, "182Mi"), (1000, 214, "385Mi"), (5000, 814, "1285Mi"), (10000, 1564, "2410Mi")],
     )
     def test_memory_follows_from_the_number_of_nodes_by_the_rule_that_is_told(
         self, nodes: int, keeps_mb: int, limit: str
@@ -110,7 +111,8 @@ class TestOwnServer:
         assert f"\nmaxmemory {keeps_mb}mb\n" in _container(values)["args"][0]
         resources = _container(values)["resources"]
         assert resources["limits"] == {"memory": limit}
-        assert resources["requests"]["memory"] == f"{keeps_mb + 64}Mi"
+        assert resources["requests"]["memory"] == f"{keeps_mb // 2 + 64}Mi"
+        assert f"| {keeps_mb} MiB |" in TestDocumentation.PAGE
 
     def test_memory_and_resources_can_be_said(self) -> None:
         values = merged(OWN, {"valkey": {"maxMemoryMi": 100}})

@@ -79,11 +79,7 @@ class Checks:
 
         Raises `IndexDown`.
         """
-        asked = link.send([("TIME",), ("GET", self._marker_key)])
-        written = link.send([("SET", self._probe_key, "x", "PX", _PROBE_LIFE_MS)])
-        now, value = await in_time(asked, self._timeout_s)
-        full = await self._is_full(written)
-        now_s = _seconds(now)
+        now_s, value, full = await self._read(link)
         if value is None:
             if full is not None:
                 raise full
@@ -91,6 +87,14 @@ class Checks:
         marker = read_marker(value, self._clusters(), self._prefix)
         made_s = self._clock() - max(0, now_s - marker.made_s)
         return Seen(marker=marker, made_s=made_s, full=full)
+
+    async def peek(self, link: Link) -> tuple[Marker | None, IndexDown | None]:
+        """The same for a look that leaves no marker. Returns it, if there is one, and why it takes no writes.
+
+        Raises `IndexDown`.
+        """
+        _, value, full = await self._read(link)
+        return None if value is None else read_marker(value, self._clusters(), self._prefix), full
 
     async def rights(self, link: Link) -> None:
         """Try every command that the index needs. Raises `IndexDown`, which names those that fail."""
@@ -132,6 +136,13 @@ class Checks:
         if marker.cluster != signs:
             new = Marker(cluster=signs, number=marker.number, made_s=marker.made_s)
             await self._is_full(link.send([("SET", self._marker_key, bytes(new), "XX", "EX", MARKER_LIFE_S)]))
+
+    async def _read(self, link: Link) -> tuple[int, Reply, IndexDown | None]:
+        """The server's time, the marker's value, and why it takes no writes."""
+        asked = link.send([("TIME",), ("GET", self._marker_key)])
+        written = link.send([("SET", self._probe_key, "x", "PX", _PROBE_LIFE_MS)])
+        now, value = await in_time(asked, self._timeout_s)
+        return _seconds(now), value, await self._is_full(written)
 
     async def _make_marker(self, link: Link, now_s: int) -> Reply:
         ids = self._clusters()

@@ -46,7 +46,10 @@ def make_server(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Glance:
-    """What one look at the server found. ``trouble``: why it can't be used; None: it can."""
+    """What one look at the server found. ``trouble``: why it can't be used; None: it can.
+
+    ``cluster``: the id of this cluster there; None: no agent has used it yet.
+    """
 
     trouble: IndexDown | None
     facts: Facts = field(default_factory=Facts)
@@ -58,16 +61,15 @@ class Glance:
 async def glance(settings: Settings, ids: tuple[str, ...]) -> Glance:
     """Connect once, look at everything that an agent looks at, and go. Never raises.
 
-    ``ids``: of the cluster's keys. It makes the marker, if there is none.
+    ``ids``: of the cluster's keys. It leaves nothing there but a key that lives for a minute.
     """
     checks = _checks(settings, lambda: ids)
     link: Link | None = None
     try:
         link = await _connect(_connector(settings), _nobody)
         started_s = asyncio.get_running_loop().time()
-        seen = await checks.look(link)
+        marker, full = await checks.peek(link)
         latency_us = (asyncio.get_running_loop().time() - started_s) * 1e6
-        await checks.renamed(link, seen.marker)
         await checks.rights(link)
         facts = await checks.facts(link)
     except IndexDown as error:
@@ -76,10 +78,10 @@ async def glance(settings: Settings, ids: tuple[str, ...]) -> Glance:
         if link is not None:
             await link.close()
     return Glance(
-        trouble=seen.full,
+        trouble=full,
         facts=facts,
         warnings=(*_warnings(settings, _url(settings)), *warnings_of(facts)),
-        cluster=seen.marker.cluster,
+        cluster=None if marker is None else marker.cluster,
         latency_us=latency_us,
     )
 

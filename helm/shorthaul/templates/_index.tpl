@@ -89,17 +89,20 @@ that is named as a Service needs the cluster's, which passes other names on.
 {{- end -}}
 
 {{/*
-What the chart's Valkey may keep, in MiB: 64, and 0.15 for each node. docs/large-clusters.md has what it was measured with.
+What the chart's Valkey may keep, in MiB: 64, and 0.15 for each node. docs/large-clusters.md has what is measured.
 */}}
 {{- define "shorthaul.valkeyMemory" -}}
 {{- .Values.valkey.maxMemoryMi | default (add 64 (ceil (mulf 0.15 .Values.valkey.nodes))) -}}
 {{- end -}}
 
-{{/* The pod gets half as much again, for what the allocator wastes, and 64 MiB for the process itself. */}}
+{{/*
+The pod may have half as much again, for what the allocator wastes, and 64 MiB for the process itself. It asks for half: few
+clusters have so many different digests.
+*/}}
 {{- define "shorthaul.valkeyResources" -}}
 {{- $keeps := include "shorthaul.valkeyMemory" . | int -}}
 {{- $own := dict
-      "requests" (dict "cpu" (printf "%dm" (add 50 (div (int .Values.valkey.nodes) 10))) "memory" (printf "%dMi" (add 64 $keeps)))
+      "requests" (dict "cpu" (printf "%dm" (add 50 (div (int .Values.valkey.nodes) 10))) "memory" (printf "%dMi" (add 64 (div $keeps 2))))
       "limits" (dict "memory" (printf "%dMi" (add 64 (div (mul 3 $keeps) 2)))) -}}
 {{- mergeOverwrite $own (deepCopy .Values.valkey.resources) | toJson -}}
 {{- end -}}
