@@ -82,6 +82,7 @@ def make_background(
         "store": core.content.store.run,
         "references": core.content.tracer.run,
         "holder index": outbound.index.run,
+        **_keep_index_server(outbound),
         "announcer": partial(announce_store, core.content.offer, outbound.index),
         "key": partial(_follow_key, core, outbound, inbound),
         "members": partial(core.members.membership.run, core.members.roster.update),
@@ -229,6 +230,10 @@ def _tls_components(tls: PeerTls | None) -> tuple[Component, ...]:
             state=lambda: tls.state,
         ),
     )
+
+
+def _keep_index_server(outbound: Outbound) -> Background:
+    return {} if outbound.index_server is None else {"index server": outbound.index_server.run}
 
 
 def _keep_claims(outbound: Outbound) -> Background:

@@ -9,6 +9,7 @@ from agent.config import Settings
 from agent.holders.asking import PeerAsker
 from agent.holders.claimant import Claimant
 from agent.holders.factory import (
+    IndexNeeds,
     make_askers,
     make_claimant,
     make_claims,
@@ -20,6 +21,7 @@ from agent.holders.gateways import Gateways
 from agent.holders.index import HolderIndex
 from agent.holders.standing import StandingChannels
 from agent.holders.tags import TagResolver
+from agent.holders.valkey.asked import IndexServer
 from agent.holders.wire import QUESTIONS, Question, Reply
 from agent.latency.measurer import MEASURE_CONNECT_S, Measurer
 from agent.latency.samples import add_handshake
@@ -54,6 +56,7 @@ class Outbound:
     asker: PeerAsker
     standing: StandingChannels
     index: HolderIndex
+    index_server: IndexServer | None
     claimant: Claimant | None
     gateways: Gateways
     measurer: Measurer
@@ -107,7 +110,7 @@ def make_outbound(settings: Settings, core: Core) -> Outbound:
         metrics=metrics,
     )
     askers = make_askers(asker, asking, at_once=settings.lookup.at_once, roster=roster)
-    index = make_index(settings, askers=askers, roster=roster, metrics=metrics)
+    parts = make_index(settings, askers=askers, roster=roster, metrics=metrics, needs=_index_needs(core))
     prices = core.records.traffic.ledger.prices
     gateways = make_gateways(settings, roster=roster, regard=policy.regard, prices=prices)
     claimant = make_claimant(
@@ -142,7 +145,8 @@ def make_outbound(settings: Settings, core: Core) -> Outbound:
         standing=StandingChannels(
             roster=roster, greet=asker.greet, meet=client.meet, at_once=settings.lookup.at_once
         ),
-        index=index,
+        index=parts.index,
+        index_server=parts.server,
         claimant=claimant,
         gateways=gateways,
         measurer=Measurer(
@@ -155,7 +159,8 @@ def make_outbound(settings: Settings, core: Core) -> Outbound:
         ),
         client=client,
         puller=Puller(
-            index=index,
+            index=parts.index,
+            fetching=parts.fetching,
             roster=roster,
             policy=policy,
             client=client,
@@ -179,6 +184,16 @@ def make_outbound(settings: Settings, core: Core) -> Outbound:
         ),
         acceptance=acceptance,
         reacher=Reacher(roster=roster, dialer=measure_dialer, suspects=policy.regard.silent),
+    )
+
+
+def _index_needs(core: Core) -> IndexNeeds:
+    key, store = core.key, core.content.store
+    return IndexNeeds(
+        agent=core.credentials.instance,
+        key_ids=lambda: () if key is None else key.ring.ids,
+        members_known=core.members.known.wait,
+        growing=lambda digest: store.growing(digest) is not None,
     )
 
 

@@ -1,6 +1,7 @@
 """Makes the holder index and the tag finder that the settings name. Nothing else names an implementation."""
 
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -16,6 +17,7 @@ from agent.holders.gateways import Gateways
 from agent.holders.index import HolderIndex
 from agent.holders.scatter import ScatterIndex
 from agent.holders.tagfinder import ScatterTagFinder, TagFinder
+from agent.holders.valkey.asked import IndexServer
 from agent.members.member import Peer
 from agent.members.roster import Roster
 from agent.observe.metrics import Metrics
@@ -63,20 +65,86 @@ def make_askers(everybody: PeerAsker, policy: AskingPolicy, *, at_once: int, ros
     )
 
 
-def make_index(settings: Settings, *, askers: Askers, roster: Roster, metrics: Metrics) -> HolderIndex:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IndexParts:
+    """The index, and the server that it is kept in. None: there is none.
+
+    ``fetching``: tell it of each digest that this node begins to fetch.
+    """
+
+    index: HolderIndex
+    server: IndexServer | None = None
+    fetching: Callable[[Digest], None] = lambda _: None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IndexNeeds:
+    """What an index in a server needs of the agent.
+
+    ``agent``: tells this agent from the node's next one. ``key_ids``: of the cluster's keys, the one that
+    signs first. ``members_known``: returns when there is a list of members. ``growing``: whether this node is
+    still fetching a digest.
+    """
+
+    agent: str
+    key_ids: Callable[[], tuple[str, ...]]
+    members_known: Callable[[], Awaitable[object]]
+    growing: Callable[[Digest], bool]
+
+
+def make_index(
+    settings: Settings, *, askers: Askers, roster: Roster, metrics: Metrics, needs: IndexNeeds
+) -> IndexParts:
     """The holder index that ``settings.index`` names."""
-    follows = partial(is_in_own_zone, roster) if settings.cold_start.claims else _nobody
     match settings.index:
-        case "scatter" | IndexUrl():
-            return ScatterIndex(
+        case "scatter":
+            scatter = ScatterIndex(
                 askers.scatter,
                 settings=settings.lookup,
                 metrics=metrics,
-                follows=follows,
+                follows=_followed(settings, roster),
                 peers=roster.__len__,
             )
+            return IndexParts(index=scatter)
+        case IndexUrl():
+            return _make_in_server(settings, askers=askers, roster=roster, metrics=metrics, needs=needs)
         case _:
             raise AssertionError(f"no such holder index: {settings.index}")  # parse_index refuses it
+
+
+def _make_in_server(
+    settings: Settings, *, askers: Askers, roster: Roster, metrics: Metrics, needs: IndexNeeds
+) -> IndexParts:
+    # The client takes 7 MiB, and is not imported by agents that have no server.
+    from agent.holders.valkey.factory import make_server
+    from agent.holders.valkey.index import ValkeyIndex
+
+    server = make_server(
+        settings,
+        ids=needs.key_ids,
+        members=lambda: len(roster) + 1,
+        failed=metrics.index.failed,
+    )
+    index = ValkeyIndex(
+        server,
+        url=str(settings.index),
+        prefix=settings.valkey.prefix,
+        agent=needs.agent,
+        roster=roster,
+        settings=settings.lookup,
+        metrics=metrics,
+        fallback=make_fallback(settings, askers=askers, roster=roster, metrics=metrics),
+        members_known=needs.members_known,
+        ask_peer=askers.everybody.ask_slowly,
+        follows=_followed(settings, roster),
+        growing=needs.growing,
+    )
+    return IndexParts(index=index, server=server, fetching=index.fetching)
+
+
+def _followed(settings: Settings, roster: Roster) -> Callable[[NodeName], bool]:
+    """Whether this node takes content from a peer while that one is still fetching it."""
+    return partial(is_in_own_zone, roster) if settings.cold_start.claims else _nobody
 
 
 def make_fallback(settings: Settings, *, askers: Askers, roster: Roster, metrics: Metrics) -> ScatterIndex:
@@ -85,7 +153,7 @@ def make_fallback(settings: Settings, *, askers: Askers, roster: Roster, metrics
         askers.nearby,
         settings=settings.lookup,
         metrics=metrics,
-        follows=partial(is_in_own_zone, roster) if settings.cold_start.claims else _nobody,
+        follows=_followed(settings, roster),
         source=IndexSource.FALLBACK,
     )
 

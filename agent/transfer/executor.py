@@ -119,6 +119,7 @@ class Puller:
     ``follows``: whether this node's containerd is sent what other nodes are still fetching themselves.
     ``lineages``: is told from whom it comes.
     ``claimant``: asks whose turn it is to fetch what nobody has; None: nobody is asked.
+    ``fetching``: is told of each content that begins to arrive here, from a peer or from the registry.
     """
 
     index: HolderIndex
@@ -135,6 +136,7 @@ class Puller:
     lineages: Lineages
     follows: bool = False
     claimant: Claims | None = None
+    fetching: Callable[[Digest], None] = lambda _: None
     clock: Callable[[], float] = time.monotonic
     running: set["RunningPull"] = field(default_factory=set)
 
@@ -551,16 +553,25 @@ class RunningPull:
                 case Deliver():
                     self._policy.regard.fetching(command.holder.node, +1)
                     self._outcome = command
+                    self._say_that_it_arrives()
                     if self._turn is not None:
                         self._turn.delivering()
                 case NotFound() | Cut():
                     self._outcome = command
+                    if isinstance(command, NotFound):  # the client asks the registry now
+                        self._say_that_it_arrives()
                     if self._turn is not None:
                         self._turn.to_the_registry()
                 case Stripe() | GiveUp():
                     self._change = command
                 case _:
                     assert_never(command)
+
+    def _say_that_it_arrives(self) -> None:
+        """Other nodes may follow this one, while the content arrives here."""
+        is_small = (self._wanted.size_bytes or LEAST_BYTES) < LEAST_BYTES
+        if self._committed and not is_small and self._wanted.target.kind is not Kind.MANIFEST:
+            self._puller.fetching(self.digest)
 
     def _abandon(self, command: Abandon) -> None:
         delivering = self._outcome

@@ -36,35 +36,23 @@ def new_prefix() -> str:
 class Settled:
     """A server that was not emptied a moment ago. Everything else is the real one's."""
 
+    young_s: float | None = None
+
     def __init__(self, server: Server) -> None:
         self.server = server
-        self.young_s: float | None = None
 
-    @property
-    def healthy(self) -> bool:
+    def __getattr__(self, name: str) -> Any:
         """See `Server`."""
-        return self.server.healthy
-
-    @property
-    def writable(self) -> bool:
-        """See `Server`."""
-        return self.server.writable
-
-    @property
-    def tracking(self) -> bool:
-        """See `Server`."""
-        return self.server.tracking
-
-    @property
-    def clustered(self) -> bool:
-        """See `Server`."""
-        return self.server.clustered
+        return getattr(self.server, name)
 
     async def call(
         self, *commands: Command, tracked: bool = False, timeout_s: float | None = None
     ) -> Sequence[Any]:
         """See `Server`."""
         return await self.server.call(*commands, tracked=tracked, timeout_s=timeout_s)
+
+    async def run(self) -> None:
+        """See `Server`."""
 
     def on_reset(self, callback: Callable[[], None]) -> None:
         """See `Server`."""
@@ -203,6 +191,7 @@ class InServer:
         await announcers.announce()
         index = ValkeyIndex(
             server,
+            url=self._valkey.url(),
             prefix=prefix,
             agent="test",
             roster=known_roster(members),

@@ -3,6 +3,9 @@
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
+from agent.documents.index import IndexWarningEntry
+from agent.holders.valkey.facts import Facts
+
 Command = tuple[str | bytes | int, ...]
 """A command and its arguments."""
 
@@ -31,6 +34,36 @@ class IndexServer(Protocol):
         ...
 
     @property
+    def problem(self) -> str | None:
+        """Why it is not asked, or not for everything, in words. None: it is."""
+        ...
+
+    @property
+    def hint(self) -> str:
+        """What a person can do about that. May be empty."""
+        ...
+
+    @property
+    def warnings(self) -> tuple[IndexWarningEntry, ...]:
+        """What works, and that a person should know."""
+        ...
+
+    @property
+    def facts(self) -> Facts:
+        """What it says of itself."""
+        ...
+
+    @property
+    def cluster(self) -> str | None:
+        """The id of this cluster there. None: not known yet."""
+        ...
+
+    @property
+    def latency_us(self) -> float | None:
+        """How long the last answer took, there and back."""
+        ...
+
+    @property
     def young_s(self) -> float | None:
         """Seconds since the index on the server was made, by the server's clock. None: not known."""
         ...
@@ -50,4 +83,8 @@ class IndexServer(Protocol):
 
     def on_invalid(self, callback: Callable[[Sequence[bytes] | None], None]) -> None:
         """Call this with the tracked keys that changed. None: it may be any."""
+        ...
+
+    async def run(self) -> None:
+        """Keep the connection, until cancelled."""
         ...

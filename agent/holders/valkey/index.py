@@ -62,15 +62,16 @@ async def _ask_nobody(_peer: Peer, _question: Question, _deadline_s: float) -> R
 class ValkeyIndex:
     """See `HolderIndex`. ``server``: its maker runs and closes it. ``agent``: tells this agent from its next.
 
-    ``members_known``: returns when there is a list of members. ``fallback``: asks near peers. ``describe``:
-    what the server says of itself. ``ask_peer``, ``follows``: for what is still being fetched near by.
-    ``growing``: whether this node is still fetching a digest.
+    ``url``: for people. ``members_known``: returns when there is a list of members. ``fallback``: asks near
+    peers. ``ask_peer``, ``follows``: for what is still being fetched near by. ``growing``: whether this node
+    is still fetching a digest.
     """
 
     def __init__(
         self,
         server: IndexServer,
         *,
+        url: str,
         prefix: str,
         agent: str,
         roster: Roster,
@@ -78,7 +79,6 @@ class ValkeyIndex:
         metrics: Metrics,
         fallback: HolderIndex,
         members_known: Callable[[], Awaitable[object]] = _at_once,
-        describe: Callable[[], IndexStatus] = IndexStatus,
         ask_peer: AskPeer = _ask_nobody,
         follows: Callable[[NodeName], bool] = lambda _: False,
         growing: Callable[[Digest], bool] = lambda _: False,
@@ -90,7 +90,7 @@ class ValkeyIndex:
         self._settings = settings
         self._metrics = metrics
         self._fallback = fallback
-        self._describe = describe
+        self._url = url
         self._ask_peer = ask_peer
         self._follows = follows
         self._clock = clock
@@ -138,7 +138,7 @@ class ValkeyIndex:
         self._teller.lack(digests)
 
     def fetching(self, digest: Digest) -> None:
-        """See `HolderIndex.fetching`."""
+        """This node begins to fetch it. Others of its zone may follow it soon."""
         self._teller.fetching(digest)
 
     def wanted(self, digest: Digest) -> None:
@@ -213,17 +213,27 @@ class ValkeyIndex:
 
     def status(self) -> IndexStatus:
         """See `HolderIndex.status`."""
-        teller, described = self._teller, self._describe()
-        reset = teller.last_reset
-        return replace(
-            described,
-            state=self._state(),
+        server, teller, state = self._server, self._teller, self._state()
+        reset, facts = teller.last_reset, server.facts
+        troubled = state in (IndexState.DOWN, IndexState.FULL)
+        return IndexStatus(
+            index=self._url,
+            state=state,
+            problem=server.problem if troubled else None,
+            hint=server.hint if troubled else "",
+            warnings=server.warnings,
+            server=facts.version,
+            cluster=server.cluster,
             number=self._lease.number,
             announced=teller.announcements.announced,
             pending=teller.announcements.pending,
             resets=teller.resets,
             reset_s=None if reset is None else reset.at_s,
             reset_reason=None if reset is None else reset.reason,
+            latency_us=server.latency_us,
+            used_bytes=facts.used_bytes,
+            most_bytes=facts.most_bytes,
+            policy=facts.policy,
         )
 
     async def close(self) -> None:

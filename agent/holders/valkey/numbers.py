@@ -22,7 +22,7 @@ SLOT_BYTES = _SLOT.size
 TABLE_BYTES_MAX = SLOT_BYTES * NUMBERS_MAX
 """1.5 MiB: nobody reads more of it."""
 
-_ROOM = 1.5  # so many times as many numbers as members are tried: few tries, and short bitmaps
+_ROOM = 1.25  # so many times as many numbers as members are tried: few tries, and short bitmaps
 _LEAST = 64
 _FREE_LEAST = 8  # one of so many has to be free, else nodes that start together would get in each other's way
 

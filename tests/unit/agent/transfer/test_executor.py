@@ -184,3 +184,29 @@ def test_pull_that_finds_nobody_says_who_was_tried_and_who_was_not_asked() -> No
         )
 
     run_in_virtual_time(main())
+
+
+@pytest.mark.parametrize(
+    ("committed", "kind", "head", "told"),
+    [
+        pytest.param(True, Kind.BLOB, False, True, id="own containerd"),
+        pytest.param(False, Kind.BLOB, False, False, id="another client"),
+        pytest.param(True, Kind.MANIFEST, False, False, id="a manifest"),
+        pytest.param(True, Kind.BLOB, True, False, id="a HEAD"),
+    ],
+)
+@pytest.mark.parametrize("has_it", [True, False], ids=["from a peer", "from the registry"])
+def test_what_begins_to_arrive_for_this_nodes_containerd_is_told(
+    committed: bool, kind: Kind, head: bool, told: bool, has_it: bool
+) -> None:
+    async def main() -> None:
+        fetching: list[Digest] = []
+        puller = make_puller((node("near"),) if has_it else (), has_it=has_it)
+        puller = replace(puller, fetching=fetching.append)
+        wanted = replace(HEAD, target=replace(HEAD.target, kind=kind), head=head)
+        async with puller.pull(wanted, committed=committed) as running:
+            with contextlib.suppress(NobodyHasIt):
+                await running.first_bytes()
+        assert fetching == ([HEAD.target.digest] if told else [])
+
+    run_in_virtual_time(main())

@@ -4,8 +4,10 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from agent.documents.index import IndexWarningEntry
 from agent.holders.bitmap import bits_of, numbers_of
 from agent.holders.valkey.asked import Command
+from agent.holders.valkey.facts import Facts
 from agent.holders.valkey.layout import EPOCH_S, Layout
 from agent.holders.valkey.trouble import IndexDown, Refused
 from agent.observe.index_metrics import IndexTrouble
@@ -30,6 +32,12 @@ class FakeServer:
         self.healthy = self.writable = self.tracking = True
         self.clustered = False
         self.young_s: float | None = None
+        self.problem: str | None = None
+        self.hint = ""
+        self.warnings: tuple[IndexWarningEntry, ...] = ()
+        self.facts = Facts()
+        self.cluster: str | None = None
+        self.latency_us: float | None = None
         self.down: IndexDown | None = None
         self.before: Callable[[Sequence[Command]], None] | None = None
         self.calls: list[tuple[Command, ...]] = []
@@ -68,6 +76,9 @@ class FakeServer:
         if tracked and commands:
             self.watched |= {str(key) for key in commands[0][1:]}
         return [self._do(*command) for command in commands]
+
+    async def run(self) -> None:
+        """See `Server`."""
 
     def empty(self) -> None:
         """FLUSHALL."""

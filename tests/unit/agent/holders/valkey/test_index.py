@@ -76,6 +76,7 @@ def make(server: FakeServer) -> Node:
 
     index = ValkeyIndex(
         server,
+        url="valkey://h",
         prefix="shorthaul",
         agent="one",
         roster=roster,
