@@ -1,5 +1,6 @@
 """The index of large clusters in the chart: a server of one's own, or the chart's small Valkey."""
 
+import asyncio
 import base64
 import os
 import re
@@ -16,7 +17,11 @@ import yaml
 
 from agent.config import IndexUrl
 from agent.config.indexurl import parse_index
-from agent.holders.valkey.layout import Layout
+from agent.config.load import make_settings
+from agent.holders.claims import DONE_S, LEASE_S
+from agent.holders.valkey.factory import glance
+from agent.holders.valkey.layout import BITMAP_TTL_S, FLIGHT_TTL_S, NUMBER_TTL_S, Layout
+from agent.holders.valkey.marker import MARKER_LIFE_S, marker_key
 from agent.oci.digest import Digest
 from benchmarks.lab.process import Process
 from benchmarks.lab.valkey import free_port, program
@@ -477,6 +482,20 @@ class TestRealServer:
                 answer = server.ask(*refused)
                 assert re.search("NOPERM|No permissions|not allowed|can't", answer), (refused, answer)
 
+    def test_gives_agents_all_that_they_try_when_they_connect(self, tmp_path: Path) -> None:
+        """With the tracking of changes, and what the server says of itself."""
+        with _running(tmp_path, b"password") as server:
+            document = {
+                "node": {"name": "n1", "address": "10.0.0.1"},
+                "index": f"valkey://127.0.0.1:{server.port}",
+                "valkey": {"cluster": "lab", "timeout_s": 5.0, "password_file": "secret/password"},
+            }
+            seen = asyncio.run(glance(make_settings(document, [], base=tmp_path), ()))
+            assert seen.trouble is None
+            assert seen.warnings == ()
+            assert seen.facts.policy == "noeviction"
+            assert server.ask("client", "tracking", "on", "optin") == "OK"
+
     def test_frozen_server_is_not_well(self, tmp_path: Path) -> None:
         """The kubelet waits for some seconds, and then starts it anew."""
         with _running(tmp_path, b"password") as server:
@@ -504,10 +523,26 @@ class TestDocumentation:
             layout.number(7),
             layout.bitmap(9, digest),
             layout.flight(digest),
+            layout.claim("SCOPE", "REALM", digest),
+            marker_key("shorthaul"),
         )
         for key in keys:
             row = key.replace(digest, "DIGEST").replace(":n:7", ":n:NUMBER").replace(":b:9:", ":b:EPOCH:")
             assert f"| `{row}` |" in self.PAGE
+
+    def test_lives_of_keys_that_the_page_tells_are_those_of_the_layout(self) -> None:
+        for key, life_s, told in (
+            ("names", NUMBER_TTL_S, "2 h 20 min after the last agent"),
+            ("b:EPOCH:{xx}:DIGEST", BITMAP_TTL_S, "2 h 10 min"),
+            ("f:{xx}:DIGEST", FLIGHT_TTL_S, "30 s"),
+            ("cluster", MARKER_LIFE_S, "a day after the last agent"),
+            ("c:{xx}:SCOPE:REALM:DIGEST", LEASE_S, f"3 s; once it has all of it, {DONE_S:.0f} s"),
+        ):
+            (row,) = re.findall(rf"\| `{re.escape('shorthaul:1:' + key)}` \|.*\| (.*) \|", self.PAGE)
+            assert row == told
+            units = {"h": 3600, "min": 60, "s": 1, "day": 86400}
+            said = re.findall(r"(\d+|a) (day|h|min|s)\b", row.partition(";")[0])
+            assert sum((1 if count == "a" else int(count)) * units[unit] for count, unit in said) == life_s
 
     def test_urls_that_the_page_and_the_values_show_are_taken(self) -> None:
         text = self.PAGE + (REPOSITORY_ROOT / "helm/shorthaul/values.yaml").read_text(encoding="utf-8")
