@@ -399,7 +399,7 @@ class ValkeySettings:
     ca_file: Path | None = option(
         parse_path,
         "The CAs that sign the server's certificate, in PEM. It is read at each connection. None: those of "
-        "the system.",
+        "the system, or the public ones where it has none (in a pod).",
         default=None,
     )
     certificate_file: Path | None = option(

@@ -10,6 +10,8 @@ import ssl
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import certifi
+
 from agent.config import IndexUrl, ValkeySettings
 from agent.files import read_regular
 from agent.holders.valkey.trouble import IndexDown
@@ -81,9 +83,9 @@ class Access:
 def _context(settings: ValkeySettings) -> ssl.SSLContext:
     key = "ca_file"
     try:
-        context = ssl.create_default_context(
-            cafile=None if settings.ca_file is None else str(settings.ca_file)
-        )
+        paths = ssl.get_default_verify_paths()
+        cas = public_cas(paths.cafile, paths.capath) if settings.ca_file is None else str(settings.ca_file)
+        context = ssl.create_default_context(cafile=cas)
         key = "certificate_file"
         if settings.certificate_file is not None:
             context.load_cert_chain(settings.certificate_file, settings.key_file, password=_no_password)
@@ -95,6 +97,15 @@ def _context(settings: ValkeySettings) -> ssl.SSLContext:
             "name files in PEM, the key without a password, and both of one certificate",
         ) from None
     return context
+
+
+def public_cas(cafile: str | None, capath: str | None) -> str | None:
+    """A file of the CAs that everybody trusts, where the system has none: the image has no package of them.
+
+    ``cafile``, ``capath``: where the system keeps some, as far as that exists. Returns None where it has some.
+    """
+    has_some = cafile is not None or (capath is not None and any(Path(capath).iterdir()))
+    return None if has_some else certifi.where()
 
 
 def _no_password() -> str:

@@ -7,7 +7,7 @@ import pytest
 
 from agent.config import IndexUrl, ValkeySettings
 from agent.config.indexurl import parse_index
-from agent.holders.valkey.access import Access
+from agent.holders.valkey.access import Access, public_cas
 from agent.holders.valkey.trouble import IndexDown
 from agent.observe.index_metrics import IndexTrouble
 from benchmarks.lab.certificates import Authority
@@ -92,3 +92,16 @@ async def test_file_that_is_no_certificate_is_told_with_its_setting(tmp_path: Pa
     (folder / files[broken]).unlink()
     with pytest.raises(IndexDown, match=broken):
         await access("valkeys://h", **{key: folder / name for key, name in files.items()}).read()
+
+
+def test_public_cas_are_used_where_the_system_has_none(tmp_path: Path) -> None:
+    """As in the image, which has no package of them."""
+    empty = tmp_path / "certs"
+    empty.mkdir()
+    for capath in (None, str(empty)):
+        found = public_cas(None, capath)
+        assert found is not None
+        assert ssl.create_default_context(cafile=found).cert_store_stats()["x509_ca"] > 50
+    (empty / "ca.pem").touch()
+    assert public_cas(None, str(empty)) is None
+    assert public_cas("/etc/ssl/cert.pem", None) is None
