@@ -100,9 +100,9 @@ def _context(settings: ValkeySettings) -> ssl.SSLContext:
 
 
 def public_cas(cafile: str | None, capath: str | None) -> str | None:
-    """A file of the CAs that everybody trusts, where the system has none: the image has no package of them.
+    """A file of the CAs that everybody trusts, where the system has none. The image has no package of them.
 
-    ``cafile``, ``capath``: where the system keeps some, as far as that exists. Returns None where it has some.
+    ``cafile``, ``capath``: where the system keeps them, if that exists. Returns None where it has some.
     """
     has_some = cafile is not None or (capath is not None and any(Path(capath).iterdir()))
     return None if has_some else certifi.where()
