@@ -17,6 +17,8 @@ from agent.observe.index_metrics import IndexTrouble
 _T = TypeVar("_T")
 
 _CONNECT_LEAST_S = 1.0
+_TLS_LEAST_S = 3.0  # a server that all agents connect to at once takes 2 ms for each
+_HANDSHAKE_PART = 0.8  # of that, so that a server without an answer is told from a network without one
 _CONNECT_TIMES = 5  # a TCP and a TLS handshake, and a greeting, at least
 
 
@@ -56,7 +58,8 @@ class Connector:
         self._access = access
         self._resolver = resolver
         self._name = name
-        self._connect_s = max(_CONNECT_LEAST_S, _CONNECT_TIMES * timeout_s)
+        least_s = _TLS_LEAST_S if url.tls else _CONNECT_LEAST_S
+        self._connect_s = max(least_s, _CONNECT_TIMES * timeout_s)
         self._invalidated = invalidated
 
     async def connect(self) -> Link:
@@ -99,6 +102,7 @@ class Connector:
                         (address.host, address.port),
                         tls=shown.tls,
                         server_name=shown.name_of(target.host),
+                        handshake_s=_HANDSHAKE_PART * self._connect_s / len(addresses),
                         family=address.family,
                     )
             except OSError as error:

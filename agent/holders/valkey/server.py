@@ -243,6 +243,7 @@ class Server:
             return  # whoever was first has said so
         if error.leaves_reads:
             self._full = error.again()
+            self._woken.set()  # from now on it is looked at more often
             self._failed(error.kind)
         elif error.passes:
             self._failed(error.kind)

@@ -195,6 +195,12 @@ def of_connecting(error: BaseException, place: str) -> IndexDown:
         )
     if isinstance(error, TimeoutError):
         return IndexDown(IndexTrouble.UNREACHABLE, f"no connection to {place} in time", SILENT_HINT)
+    if isinstance(error, ConnectionAbortedError) and "handshake" in str(error):
+        return IndexDown(
+            IndexTrouble.TLS,
+            f"no TLS with {place}: it did not answer the handshake in time",
+            "does the server speak TLS? Without it, write valkey:// without the s",
+        )
     if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
         return IndexDown(
             IndexTrouble.UNREACHABLE,

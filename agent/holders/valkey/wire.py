@@ -154,20 +154,41 @@ class Wire(Connection):
 
 
 async def open_wire(
-    place: str, target: tuple[str, int], *, tls: ssl.SSLContext | None, server_name: str, family: int = 0
+    place: str,
+    target: tuple[str, int],
+    *,
+    tls: ssl.SSLContext | None,
+    server_name: str,
+    handshake_s: float = 60.0,
+    family: int = socket.AF_INET,
 ) -> Wire:
     """Connect to an address. ``server_name``: the name that its certificate has to have.
 
-    Raises OSError, TimeoutError, or what TLS raises.
+    Raises OSError, also for a TLS handshake that takes longer than ``handshake_s``.
     """
-    reader, writer = await asyncio.open_connection(
-        *target, family=family, ssl=tls, server_hostname=server_name if tls else None
-    )
-    sock = writer.get_extra_info("socket")
-    if sock is not None:
+    sock = await _connected(target, family)
+    secured: dict[str, Any] = {}
+    if tls is not None:
+        secured = {"ssl": tls, "server_hostname": server_name, "ssl_handshake_timeout": handshake_s}
+    try:
+        reader, writer = await asyncio.open_connection(sock=sock, **secured)
+    except BaseException:
+        sock.close()
+        raise
+    return Wire(place, reader, writer)
+
+
+async def _connected(target: tuple[str, int], family: int) -> socket.socket:
+    sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    try:
+        sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    return Wire(place, reader, writer)
+        await asyncio.get_running_loop().sock_connect(sock, target)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
 
 
 async def greet(wire: Wire, *, login: Sequence[str], name: str, database: int = 0) -> None:

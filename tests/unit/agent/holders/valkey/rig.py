@@ -20,6 +20,7 @@ def settings(url: str, **valkey: object) -> Settings:
     """Settings with this index. The cluster is called *lab* unless the test says otherwise."""
     document = {
         "node": {"name": "node-1", "address": "10.0.0.1"},
+        "peering": {"key": "key"},
         "index": url,
         "valkey": {"cluster": "lab", "timeout_s": LOOSE_S, **valkey},
     }
@@ -62,7 +63,7 @@ async def until(ready: Callable[[], bool]) -> None:
 async def opened(
     url: str, *, ids: tuple[str, ...] = (), members: int = 3, **valkey: object
 ) -> AsyncIterator[Door]:
-    """A door to the server of this URL, running."""
+    """A door to the server of this URL, running. ``ids``: of the cluster's keys, if it has no name."""
     failed: list[IndexTrouble] = []
     made = make_server(
         settings(url, **valkey), ids=lambda: ids, members=lambda: members, failed=failed.append
