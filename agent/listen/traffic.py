@@ -19,7 +19,7 @@ from agent.oci.errors import OciError, SharedWithOthers
 from agent.oci.ranges import ByteRange
 from agent.pull.admission import Admission, Refused, Upload
 from agent.pull.arrival import FOLLOW_HEADER, shared_headers
-from agent.pull.fanout import LEAST_BYTES, Admitted, Fanout, Shared
+from agent.pull.fanout import Admitted, Fanout, Shared, is_shared_out
 from topology.ledger import CostLedger
 from topology.placement import NodeName
 
@@ -107,7 +107,7 @@ class Traffic:
             yield lambda _: None
             return
         admitted = None
-        shareable = in_flight or (selected is None and size_bytes >= LEAST_BYTES)
+        shareable = is_shared_out(size_bytes, part=selected is not None, in_flight=in_flight)
         if shareable and digest is not None and FOLLOW_HEADER in request.headers:
             admitted = self._shared_out(caller, digest, in_flight=in_flight)
         upload: Upload | None = None

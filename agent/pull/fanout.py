@@ -33,6 +33,15 @@ _REFUSED_MAX = 1 << 14  # a thousand nodes that want 16 layers each within `AGAI
 _LATELY_MAX = 256  # contents; each has as many nodes as were given it in that time
 
 
+def is_shared_out(size_bytes: int, *, part: bool, in_flight: bool) -> bool:
+    """Whether to ask `Fanout` before a body of this size is sent.
+
+    ``part``: a range of a content was asked for that is complete here. Its asker has other parts already, and
+    comes back for the rest. ``in_flight``: the content still arrives here.
+    """
+    return in_flight or (not part and size_bytes >= LEAST_BYTES)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Admitted:
     """The content is given to this node. Tell `Fanout.ended` when that is over."""

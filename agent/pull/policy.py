@@ -5,15 +5,16 @@
 monotonic clock.
 """
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Set
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
-from typing import assert_never
+from typing import Protocol, assert_never
 
 from agent.config.settings import ColdStartSettings, PullSettings, TransferSettings
 from agent.oci.digest import Digest
 from agent.oci.ranges import RangeSpec
 from agent.pull.absence import ago
 from agent.pull.events import Avoid, Commend, Failure, Limits, PeerFinding, Progressed, Relieve, Shun
+from agent.pull.fanout import LEAST_BYTES
 from agent.pull.meter import Meter, Rate
 from agent.pull.pace import Pace
 from agent.pull.regard import Regard
@@ -64,6 +65,25 @@ class Delivery:
     began_s: float
     received: bool | None = None
     origins: Mapping[NodeName, NodeName] = field(default_factory=dict)
+
+
+class Arriving(Protocol):
+    """A node that is still fetching a content."""
+
+    @property
+    def node(self) -> NodeName:
+        """Its name."""
+        ...
+
+    @property
+    def available_bytes(self) -> int:
+        """How many bytes it can give, from the first one on."""
+        ...
+
+    @property
+    def percent(self) -> int:
+        """How much of it there is: 0 to 100."""
+        ...
 
 
 class Policy:
@@ -159,6 +179,45 @@ class Policy:
         return rank(
             nodes, snapshot, digest=digest, conditions=conditions, limit=limit, zone_as_one=zone_as_one
         )
+
+    def found(
+        self,
+        digest: Digest,
+        nodes: Iterable[NodeName],
+        arriving: Iterable[Arriving],
+        snapshot: Snapshot,
+        now_s: float,
+        *,
+        position: int,
+        size_bytes: int | None,
+        follows: bool,
+    ) -> tuple[Ranked, ...]:
+        """Whom of those that a look-up found a pull may try, in order.
+
+        ``nodes``: have all of it. ``arriving``: are still fetching it; one that is not ahead of ``position``,
+        the byte that is needed next, may wait for what this node has, and would be asked in vain.
+        ``size_bytes``: of the content, if it is known. ``follows``: the pull takes what still arrives, too.
+        """
+        in_flight = {each.node: each.percent for each in arriving if each.available_bytes > position}
+        return self.candidates(
+            digest,
+            nodes,
+            snapshot,
+            now_s,
+            in_flight=in_flight if follows else _NOTHING,
+            zone_as_one=follows and (size_bytes or 0) >= LEAST_BYTES,
+        )
+
+    def claimed(
+        self, digest: Digest, sources: Sequence[NodeName], snapshot: Snapshot, now_s: float, *, complete: bool
+    ) -> tuple[Ranked, ...]:
+        """Whom of those that fetch it a pull may try, in the order in which they were named.
+
+        ``complete``: they have all of it.
+        """
+        whole, arriving = (sources, ()) if complete else ((), sources)
+        ranked = self.candidates(digest, whole, snapshot, now_s, in_flight=dict.fromkeys(arriving, 0))
+        return tuple(sorted(ranked, key=lambda holder: sources.index(holder.node)))
 
     def told_of(
         self, digest: Digest, nodes: Iterable[NodeName], holder: Ranked, snapshot: Snapshot, now_s: float

@@ -49,7 +49,6 @@ from agent.pull.events import (
     Ticked,
     WakeAt,
 )
-from agent.pull.fanout import LEAST_BYTES
 from agent.pull.following import as_follower, is_in_flight, stall_s
 from agent.pull.lateness import CATCH_UP_S, held_up
 from agent.pull.lineages import Lineages
@@ -610,17 +609,16 @@ class RunningPull:
         self._events.put_nowait(Found(holders=ranked, exhaustive=holders.exhaustive))
 
     def _candidates(self, holders: Holders) -> tuple[Ranked, ...]:
-        puller, position = self._puller, self._position
-        # One that is not ahead may be waiting for what this node has, and would be asked in vain.
-        ahead = (each for each in holders.in_flight if each.available_bytes > position)
-        in_flight = {each.node: each.percent for each in ahead} if self._wanted.follow else {}
-        return self._policy.candidates(
+        puller = self._puller
+        return self._policy.found(
             self.digest,
             holders.nodes,
+            holders.in_flight,
             puller.roster.snapshot,
             puller.clock(),
-            in_flight=in_flight,
-            zone_as_one=self._wanted.follow and (self._wanted.size_bytes or 0) >= LEAST_BYTES,
+            position=self._position,
+            size_bytes=self._wanted.size_bytes,
+            follows=self._wanted.follow,
         )
 
     @property
@@ -650,16 +648,9 @@ def _snapshot(roster: Roster) -> Snapshot:
 
 
 def _rank_claimed(puller: Puller, digest: Digest, held: Held) -> tuple[Ranked, ...]:
-    """Whom of those that fetch it a pull may try, in the order in which they were named."""
-    complete, arriving = (held.sources, ()) if held.complete else ((), held.sources)
-    ranked = puller.policy.candidates(
-        digest,
-        complete,
-        puller.roster.snapshot,
-        puller.clock(),
-        in_flight=dict.fromkeys(arriving, 0),
+    return puller.policy.claimed(
+        digest, held.sources, puller.roster.snapshot, puller.clock(), complete=held.complete
     )
-    return tuple(sorted(ranked, key=lambda holder: held.sources.index(holder.node)))
 
 
 def _raised(event: Event | Crashed) -> Event:

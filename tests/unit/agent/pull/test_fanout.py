@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from agent.oci.digest import Digest
 from agent.pull.arrival import SHARED_MAX
-from agent.pull.fanout import AGAIN_S, Admitted, Fanout, Shared
+from agent.pull.fanout import AGAIN_S, LEAST_BYTES, Admitted, Fanout, Shared, is_shared_out
 from tests.unit.twins import located, node, sha256
 from topology.placement import ZoneKey
 
@@ -198,3 +198,18 @@ def test_whoever_is_told_is_told_of_others_that_are_given_it_and_asks_twice_at_m
         asking.end(each, whole=False)
     assert asking.fanout.followers(LAYER) == ()
     assert len(asking.fanout) == 0
+
+
+@pytest.mark.parametrize(
+    ("size_bytes", "part", "in_flight", "shared_out"),
+    [
+        (LEAST_BYTES, False, False, True),
+        (LEAST_BYTES - 1, False, False, False),
+        (LEAST_BYTES, True, False, False),
+        (1, True, True, True),
+    ],
+)
+def test_what_is_small_or_a_part_of_something_complete_is_given_to_everybody(
+    size_bytes: int, *, part: bool, in_flight: bool, shared_out: bool
+) -> None:
+    assert is_shared_out(size_bytes, part=part, in_flight=in_flight) is shared_out

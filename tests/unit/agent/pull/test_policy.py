@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Set
 import pytest
 
 from agent.config import PullSettings, TransferSettings
+from agent.holders.index import InFlight
 from agent.oci.digest import Digest
 from agent.oci.ranges import RangeSpec
 from agent.pull.events import Avoid, Commend, Failure, Relieve, Shun
@@ -64,6 +65,44 @@ def test_one_in_flight_comes_behind_those_of_its_tier_that_have_it_and_before_a_
 def test_one_in_flight_is_passed_over_like_any_other(policy: Policy, snapshot: Snapshot) -> None:
     policy.apply(Shun(node=node("near")), DIGEST, 100.0)
     assert policy.candidates(DIGEST, (), snapshot, 100.0, in_flight={node("near"): 99}) == ()
+
+
+def in_flight(name: str, available_bytes: int) -> InFlight:
+    return InFlight(node=node(name), available_bytes=available_bytes, size_bytes=200)
+
+
+def test_one_in_flight_that_is_not_ahead_is_not_asked_and_nobody_is_by_a_pull_that_does_not_follow(
+    policy: Policy, snapshot: Snapshot
+) -> None:
+    arriving = [in_flight("near", 100), in_flight("region", 50)]
+
+    def found(position: int, *, follows: bool) -> list[NodeName]:
+        ranked = policy.found(
+            DIGEST,
+            [node("far")],
+            arriving,
+            snapshot,
+            100.0,
+            position=position,
+            size_bytes=200,
+            follows=follows,
+        )
+        return [one.node for one in ranked]
+
+    assert found(0, follows=True) == ["near", "region", "far"]
+    assert found(50, follows=True) == ["near", "far"]
+    assert found(100, follows=True) == ["far"]
+    assert found(0, follows=False) == ["far"]
+
+
+@pytest.mark.parametrize("complete", [True, False])
+def test_those_that_a_claim_names_are_asked_in_the_order_in_which_they_are_named(
+    policy: Policy, snapshot: Snapshot, *, complete: bool
+) -> None:
+    sources = [node("far"), node("near"), node("region")]
+    claimed = policy.claimed(DIGEST, sources, snapshot, 100.0, complete=complete)
+    assert [one.node for one in claimed] == sources
+    assert [one.condition.in_flight for one in claimed] == [None if complete else 0] * 3
 
 
 def test_nobody_follows_a_suspect_while_it_fetches_the_same_content_again(
