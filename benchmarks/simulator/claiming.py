@@ -12,6 +12,7 @@ from agent.holders.claimant import Claimant
 from agent.holders.claimdesk import ClaimDesk
 from agent.holders.claims import ClaimBook, ClaimKey, Held
 from agent.holders.clusterclaims import Claims, ClusterClaims
+from agent.holders.fencedclaims import FencedClaims
 from agent.holders.gateways import Gateways
 from agent.holders.wire import Question, Reply
 from agent.members.member import Peer
@@ -22,6 +23,7 @@ from agent.oci.digest import Digest
 from benchmarks.simulator.agents import Agent
 from benchmarks.simulator.clock import VirtualLoop
 from benchmarks.simulator.contents import Contents
+from benchmarks.simulator.fencing import FenceServer, ZoneFences
 from benchmarks.simulator.network import Network
 from benchmarks.simulator.places import Places
 from benchmarks.simulator.scenario import Scenario
@@ -37,7 +39,13 @@ class Desk:
 
     desk: ClaimDesk
     store: "NodeStore"
-    task: "asyncio.Task[Any]"
+    tasks: "list[asyncio.Task[Any]]"
+
+    def close(self) -> None:
+        """The node is gone."""
+        self.desk.close()
+        for task in self.tasks:
+            task.cancel()
 
 
 class NodeStore:
@@ -104,7 +112,10 @@ class SharedRoster:
 
 
 class Claiming:
-    """Makes the claims of each node. ``reaches``: whether a message from one node arrives at another."""
+    """Makes the claims of each node. ``reaches``: whether a message from one node arrives at another.
+
+    ``fences``: what the index's server keeps of claims; None: there is no server.
+    """
 
     def __init__(
         self,
@@ -116,7 +127,9 @@ class Claiming:
         network: Network,
         agent_of: Callable[[int], Agent],
         reaches: Callable[[int, int], bool],
+        fences: FenceServer | None,
     ) -> None:
+        self._fences = fences
         self._scenario, self._loop, self._places = scenario, loop, places
         self._contents, self._network = contents, network
         self._agent_of, self._reaches = agent_of, reaches
@@ -136,6 +149,11 @@ class Claiming:
         if agent.desk is None:
             agent.desk = self._make(agent)
         return agent.desk
+
+    def forget_fences(self) -> None:
+        """The server is emptied."""
+        if self._fences is not None:
+            self._fences.kept.clear()
 
     def _make(self, agent: Agent) -> Desk:
         cold = self._scenario.cold_start
@@ -163,10 +181,23 @@ class Claiming:
             clock=clock,
             deciding=partial(self._deciding, agent.zone),
         )
-        agent.claims = claimant
+        tasks = [self._loop.spawn(claimant.run())]
+        claims: Claims = claimant
+        if self._fences is not None:
+            claims = fenced = FencedClaims(
+                claimant,
+                ZoneFences(self._fences, agent.zone),
+                own=agent.name,
+                store=cast(ContentStore, store),
+                usable=self._places.members.__contains__,
+                count=lambda _: None,
+                clock=clock,
+            )
+            tasks.append(self._loop.spawn(fenced.run()))
         if cold.scope == "cluster":
-            agent.claims = ClusterClaims(claimant, size_of=self._size_of, clock=clock)
-        return Desk(desk, store, self._loop.spawn(claimant.run()))
+            claims = ClusterClaims(claims, size_of=self._size_of, clock=clock)
+        agent.claims = claims
+        return Desk(desk, store, tasks)
 
     def _gateways(self, agent: Agent) -> Gateways:
         places = self._places

@@ -53,6 +53,7 @@ class Faults:
             case FaultKind.INDEX_LOST:
                 world.index.lost = True
                 world.index.announced[:] = False
+                world.claiming.forget_fences()
             case FaultKind.REGISTRY_DOWN:
                 world.registry_down = True
         if fault.for_s is not None:

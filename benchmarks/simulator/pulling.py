@@ -43,7 +43,6 @@ from agent.pull.events import (
     Ticked,
     WakeAt,
 )
-from agent.pull.fanout import LEAST_BYTES
 from agent.pull.following import as_follower, is_in_flight, stall_s
 from agent.pull.machine import Pull
 from agent.pull.meter import TICK_S, Meter
@@ -170,22 +169,16 @@ class RunningPull(Answered):
         if choose is not None:
             self._tell(Found(holders=self._chosen(), exhaustive=True))
             return
-        position = self._position
-        in_flight: dict[NodeName, int] = {}
-        if self._follow:
-            in_flight = {
-                each.node: each.percent for each in holders.in_flight if each.available_bytes > position
-            }
-        ranked: tuple[Ranked, ...] = ()
-        if holders.nodes or in_flight:
-            ranked = self._agent.policy.candidates(
-                self._content.digest,
-                holders.nodes,
-                self._world.snapshot(self._agent),
-                self._world.now_s,
-                in_flight=in_flight,
-                zone_as_one=self._follow and self._content.size_bytes >= LEAST_BYTES,
-            )
+        ranked = self._agent.policy.found(
+            self._content.digest,
+            holders.nodes,
+            holders.in_flight,
+            self._world.snapshot(self._agent),
+            self._world.now_s,
+            position=self._position,
+            size_bytes=self._content.size_bytes,
+            follows=self._follow,
+        )
         self._tell(Found(holders=ranked, exhaustive=holders.exhaustive))
 
     def _chosen(self) -> tuple[Ranked, ...]:
@@ -220,15 +213,9 @@ class RunningPull(Answered):
         return tuple(ranked)
 
     def _rank_claimed(self, held: Held) -> tuple[Ranked, ...]:
-        complete, arriving = (held.sources, ()) if held.complete else ((), held.sources)
-        ranked = self._agent.policy.candidates(
-            self._content.digest,
-            complete,
-            self._world.snapshot(self._agent),
-            self._world.now_s,
-            in_flight=dict.fromkeys(arriving, 0),
-        )
-        return tuple(sorted(ranked, key=lambda holder: held.sources.index(holder.node)))
+        snapshot, now_s = self._world.snapshot(self._agent), self._world.now_s
+        policy, digest = self._agent.policy, self._content.digest
+        return policy.claimed(digest, held.sources, snapshot, now_s, complete=held.complete)
 
     # Attempts.
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from agent.pull.admission import Refused, Upload
 from agent.pull.arrival import AHEAD_S
 from agent.pull.events import Failure
-from agent.pull.fanout import LEAST_BYTES, Admitted, Shared
+from agent.pull.fanout import Admitted, Shared, is_shared_out
 from benchmarks.simulator.agents import Agent
 from benchmarks.simulator.world import World
 from topology.placement import NodeName
@@ -74,8 +74,7 @@ class Serving:
         content, asker, now_s = world.contents.all[request.content], request.asker, world.now_s
         request.giver = source
         part = request.position > 0
-        shareable = in_flight or (not part and content.size_bytes >= LEAST_BYTES)
-        if shareable and request.follow:
+        if is_shared_out(content.size_bytes, part=part, in_flight=in_flight) and request.follow:
             zone = world.snapshot(source).zone_of(asker.name)
             asked = source.fanout.ask(content.digest, asker.name, zone, now_s, in_flight=in_flight)
             if isinstance(asked, Shared):

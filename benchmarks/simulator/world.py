@@ -10,6 +10,7 @@ from benchmarks.simulator.agents import Agent, make_agent
 from benchmarks.simulator.claiming import Claiming
 from benchmarks.simulator.clock import VirtualLoop
 from benchmarks.simulator.contents import Contents
+from benchmarks.simulator.fencing import FenceServer
 from benchmarks.simulator.index import Index
 from benchmarks.simulator.network import REGISTRY, Flow, Network
 from benchmarks.simulator.places import Places
@@ -84,6 +85,7 @@ class World:
             network=self.network,
             agent_of=self.agent,
             reaches=self.reaches,
+            fences=self._make_fences(),
         )
         self.index = Index(
             scenario,
@@ -118,8 +120,7 @@ class World:
         """A new agent in the place of one that is gone."""
         old = self.agents[number]
         if old.desk is not None:
-            old.desk.task.cancel()
-            old.desk.desk.close()
+            old.desk.close()
         self.agents[number] = self._make(number)
         self.agents[number].dials, self.agents[number].dead_dials = old.dials, old.dead_dials
         return self.agents[number]
@@ -159,6 +160,12 @@ class World:
         standing = self.places.base(node).standings.get(self.places.names[source])
         tier = Tier.REMOTE if standing is None else max(Tier.RACK, standing.tier)
         return Origin(tier - Tier.RACK)
+
+    def _make_fences(self) -> FenceServer | None:
+        plan = self.scenario.index
+        if not plan.server:
+            return None
+        return FenceServer(plan.latency_s, plan.timeout_s, lambda: not self.index.lost, self.loop.time)
 
     def _make(self, number: int) -> Agent:
         zone = int(self.places.zones[number])
