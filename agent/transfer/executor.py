@@ -49,6 +49,7 @@ from agent.pull.events import (
     Ticked,
     WakeAt,
 )
+from agent.pull.fanout import LEAST_BYTES
 from agent.pull.following import as_follower, is_in_flight, stall_s
 from agent.pull.lateness import CATCH_UP_S, held_up
 from agent.pull.lineages import Lineages
