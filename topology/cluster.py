@@ -13,6 +13,7 @@ from functools import cache
 
 from topology.graph import TopologyGraph
 from topology.inference import border_of, contradiction, infer_zone
+from topology.interning import Interned
 from topology.labels import LabelProblem, complete
 from topology.placement import NodeName, Path, Placement, Tier, ZoneKey, relation
 from topology.rtt import Estimate, blend, clamped, is_plausible
@@ -83,6 +84,8 @@ class ClusterTopology:
         self._level_us: dict[int, float] = {}  # the median to this zone's peers, by shared steps
         self._zone_costs: dict[ZoneKey, tuple[float, Source]] = {}
         self._problems: tuple[LabelProblem, ...] = ()
+        self._shared_placements = Interned[Placement]()
+        self._shared_zones = Interned[ZoneKey]()
         self._seeds: dict[NodeName, int] = {}
         self._standings: dict[NodeName, Standing] = {}
         self._keys: dict[NodeName, int] = {}
@@ -126,9 +129,11 @@ class ClusterTopology:
         self._pending.gone |= gone
         self._forget_members(gone)
         self._labels = labels
-        self._labelled, self._problems = complete(labels)
-        self._seeds = {node: self._seeds.get(node) or seed_of(node) for node in labels}
+        self._labelled, self._problems = complete(labels, self._shared_placements.of)
+        self._seeds.update((node, seed_of(node)) for node in labels.keys() - self._seeds.keys())
         for node, placement in self._labelled.items():
+            if self._placements.get(node) is placement:
+                continue  # it is where it was, and its labels say so
             if placement.zone is not None and self._inferred.pop(node, None) is not None:
                 self._pending.nodes.add(node)
             whole = placement.with_zone(self._inferred.get(node))
@@ -168,7 +173,7 @@ class ClusterTopology:
             absurd += plausible != rtt_us
             if plausible is None or zone not in self._zone_nodes:
                 continue
-            zones[zone] = plausible
+            zones[self._shared_zones.of(zone)] = plausible
             if own_zone is not None:
                 self._matrix.vote(reporter, own_zone, zone, plausible, now_s)
         self._witnesses.add_medians(reporter, zones, now_s)
@@ -176,9 +181,11 @@ class ClusterTopology:
         for node, rtt_us in report.nodes.items():
             plausible = clamped(rtt_us)
             absurd += plausible != rtt_us
-            if plausible is not None and node in self._labels and node != reporter:
+            if plausible is None or node not in self._labels or node == reporter:
+                continue
+            self._pending.nodes.add(node)
+            if own_zone is not None:  # else it is no evidence of where the node is
                 self._witnesses.add_mention(reporter, node, plausible, now_s)
-                self._pending.nodes.add(node)
         return absurd
 
     def estimate(self, node: NodeName, now_s: float) -> Estimate | None:
@@ -275,6 +282,7 @@ class ClusterTopology:
             self._samples.forget(node)
             self._inferred.pop(node, None)
             self._suspects.pop(node, None)
+            self._seeds.pop(node, None)
         self._witnesses.forget(gone)
         self._matrix.forget(gone)
 
@@ -283,6 +291,7 @@ class ClusterTopology:
         if not self._to_review:
             self._to_review = list(self._samples.nodes() | self._witnesses.reported_nodes)
         nodes, self._to_review = self._to_review[:_REVIEW_NODES], self._to_review[_REVIEW_NODES:]
+        self._witnesses.expire(nodes, now_s)
         for node in nodes:
             if node in self._samples.nodes() and self.estimate(node, now_s) is None:
                 self._forget(node)

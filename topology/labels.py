@@ -16,7 +16,7 @@ Sources:
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from topology.placement import NodeName, Path, Placement, Region, Zone
@@ -168,36 +168,70 @@ def _short(value: str) -> str:
 
 
 def complete(
-    placements: Mapping[NodeName, Placement],
+    placements: Mapping[NodeName, Placement], shared: Callable[[Placement], Placement] = lambda one: one
 ) -> tuple[dict[NodeName, Placement], tuple[LabelProblem, ...]]:
     """The placements, completed with what the other nodes' labels imply, and what is wrong with them.
 
     A node with a zone but no region gets the region that all other nodes of that zone name. A node with a
     finer level but no zone gets its zone in the same way. What no label implies stays unknown; measured
-    latency may fill it in later. Cost: O(nodes × depth).
+    latency may fill it in later. ``shared``: returns one object for equal placements.
+
+    Thousands of nodes may share one placement. Each object is looked at once. Cost: two look-ups for each
+    node, and O(depth) for each object.
     """
     completed = dict(placements)
-    problems: list[LabelProblem] = []
-    gaps = any(placement.zone is None or placement.region is None for placement in completed.values())
-    for _ in range(2 if gaps else 0):  # a finer level may imply a zone, and the zone then a region
-        region_of, zone_of = _implied(completed.values())
-        made: dict[int, Placement] = {}  # thousands of nodes may share one placement: by its identity
-        for node, placement in completed.items():
-            if placement.zone is None:
-                implied = next((zone_of[step] for step in reversed(placement.finer) if step in zone_of), None)
-                if implied is not None and placement.region in (None, implied[0]):
-                    completed[node] = replace(placement, region=implied[0], zone=implied[1])
-            elif placement.region is None and placement.zone in region_of:
-                whole = made.get(id(placement))
-                if whole is None:
-                    whole = made[id(placement)] = replace(placement, region=region_of[placement.zone])
-                completed[node] = whole
-    known = _levels_in_use(completed.values())
-    for node, placement in completed.items():
-        if not placement.partial:
-            problems.extend(_missing(node, placements[node], placement, known))
-    problems.extend(_odd_ones_out(completed))
-    return completed, tuple(problems)
+    for _ in range(2):  # a finer level may imply a zone, and the zone then a region
+        objects = _objects(completed.values())
+        if all(one.zone is not None and one.region is not None for one in objects):
+            break
+        whole = _wholes(objects, shared)
+        if whole:
+            completed = {node: whole.get(id(one), one) for node, one in completed.items()}
+    return completed, (*_all_missing(placements, completed), *_odd_ones_out(completed))
+
+
+def _objects(placements: Iterable[Placement]) -> Collection[Placement]:
+    """The different objects among these."""
+    return {id(one): one for one in placements}.values()
+
+
+def _wholes(
+    placements: Collection[Placement], shared: Callable[[Placement], Placement]
+) -> dict[int, Placement]:
+    """What becomes of the placements that are not whole, by the identity of each."""
+    region_of, zone_of = _implied(placements)
+    made: dict[int, Placement] = {}
+    for one in placements:
+        if one.zone is None:
+            implied = next((zone_of[step] for step in reversed(one.finer) if step in zone_of), None)
+            if implied is not None and one.region in (None, implied[0]):
+                made[id(one)] = shared(replace(one, region=implied[0], zone=implied[1]))
+        elif one.region is None and one.zone in region_of:
+            made[id(one)] = shared(replace(one, region=region_of[one.zone]))
+    return made
+
+
+def _all_missing(
+    placements: Mapping[NodeName, Placement], completed: Mapping[NodeName, Placement]
+) -> Iterable[LabelProblem]:
+    """What the nodes' labels lack. Nearly always nothing: then this costs a look at each object."""
+    known = _levels_in_use(_objects(completed.values()))
+    lacking = {
+        id(placements[node])
+        for node, one in _of_each_pair(placements, completed)
+        if not one.partial and any(_missing(node, placements[node], one, known))
+    }
+    if lacking:
+        for node, labelled in placements.items():
+            if id(labelled) in lacking and not completed[node].partial:
+                yield from _missing(node, labelled, completed[node], known)
+
+
+def _of_each_pair(
+    placements: Mapping[NodeName, Placement], completed: Mapping[NodeName, Placement]
+) -> Iterable[tuple[NodeName, Placement]]:
+    """A node of each object, with what was made of that. Equal objects are completed alike."""
+    return {id(labelled): (node, completed[node]) for node, labelled in placements.items()}.values()
 
 
 def _implied(
@@ -261,17 +295,21 @@ def _odd_ones_out(placements: Mapping[NodeName, Placement]) -> Iterable[LabelPro
     """
     regions: dict[Zone, Counter[Region]] = defaultdict(Counter)
     zones: dict[tuple[str, str], Counter[Zone]] = defaultdict(Counter)
-    for placement in placements.values():
+    numbers = Counter(map(id, placements.values()))
+    for placement in _objects(placements.values()):
         if placement.zone is None:
             continue
+        number = numbers[id(placement)]
         if placement.region is not None:
-            regions[placement.zone][placement.region] += 1
+            regions[placement.zone][placement.region] += number
         for step in placement.finer:
             if step[0] in _CLOUD_LEVELS:  # these names are unique across a cloud
-                zones[step][placement.zone] += 1
+                zones[step][placement.zone] += number
     # Nearly always there is no doubtful name, and then this costs one look at each name.
     doubtful = {name for name, counts in regions.items() if len(counts) > 1}
     doubtful_steps = {step for step, counts in zones.items() if len(counts) > 1}
+    if not doubtful and not doubtful_steps:
+        return
     for node, placement in placements.items():
         if placement.zone is None:
             continue

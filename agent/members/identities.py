@@ -132,14 +132,17 @@ class Identities:
                 self._tell()
 
     def _members_changed(self, _: Peers) -> None:
-        listed = {(peer.name, peer.authority) for peer in self._roster.listed.values()}
-        self._answers = {key: problem for key, problem in self._answers.items() if key in listed}
+        self._answers = {key: problem for key, problem in self._answers.items() if self._is_listed(*key)}
         claims, self._claims = self._claims, {}
         for key, claim in claims.items():
             problem = self._about_claim(*key)
             if problem is not None:
                 self._claims[key] = _Claim(problem=problem, until_s=claim.until_s)
         self._tell()
+
+    def _is_listed(self, name: NodeName, authority: str) -> bool:
+        peer = self._roster.listed.get(name)
+        return peer is not None and peer.authority == authority
 
     def _tell(self) -> None:
         told = {self._roster.peer_at(address) for _, address in self._claims} & {

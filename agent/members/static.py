@@ -19,6 +19,7 @@ from agent.members.files import follow_file
 from agent.members.member import Peer, Peers, describe_change
 from agent.members.problems import Problem, Problems
 from agent.observe.reloads import Reloads, first_names
+from topology.interning import Interned
 from topology.labels import FINER_LEVELS, configured_placement, read_labels
 from topology.placement import NodeName, Placement
 
@@ -56,13 +57,14 @@ def read_members(path: Path, *, own: OwnAgent, finer_levels: Sequence[str] = FIN
     if not isinstance(entries, list):
         raise MembersInvalid(f"{path}: not a list (write one '- {{name: …, address: …, port: …}}' a peer)")
     listed: dict[NodeName, Peer] = {}
+    shared = Interned[Placement]()
     mistakes: list[str] = []
     for number, entry in enumerate(entries):
         own_mistakes = _mistakes(entry)
         mistakes.extend(f"{path}[{number}]{mistake}" for mistake in own_mistakes)
         if own_mistakes:
             continue
-        peer = _peer(entry, finer_levels)
+        peer = _peer(entry, finer_levels, shared)
         if peer.name in listed:
             mistakes.append(f"{path}[{number}].name: {peer.name!r} is there twice (names are unique)")
         listed[peer.name] = peer
@@ -194,7 +196,7 @@ def _labels(entry: dict[str, Any]) -> Labels:
     return parse_labels({} if entry.get("labels") is None else entry["labels"])
 
 
-def _peer(entry: dict[str, Any], finer_levels: Sequence[str]) -> Peer:
+def _peer(entry: dict[str, Any], finer_levels: Sequence[str], shared: Interned[Placement]) -> Peer:
     name = NodeName(parse_name(entry["name"]))
     configured = configured_placement(*(entry.get(level) for level in ("region", "zone", "rack")))
     placement, problems = read_labels(
@@ -204,6 +206,6 @@ def _peer(entry: dict[str, Any], finer_levels: Sequence[str]) -> Peer:
         name=name,
         address=parse_address(entry["address"]),
         port=entry["port"],
-        placement=placement,
+        placement=shared.of(placement),
         problems=problems,
     )

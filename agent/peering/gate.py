@@ -7,7 +7,7 @@ and not from the address of another member.
 """
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Set
 from dataclasses import dataclass
 
 from multidict import MultiMapping
@@ -65,7 +65,7 @@ class Gate:
         self._wall = wall
         self._clock = clock
         self._replays = Replays(window_ms=WINDOW_MS)
-        self._members = frozenset(roster.listed)
+        self._members: Set[NodeName] = roster.listed.keys()
         self._left_s: dict[NodeName, float] = {}  # until when those that left may come in
         roster.on_change(self._members_changed)
 
@@ -190,7 +190,7 @@ class Gate:
         return until_s is not None and self._clock() < until_s
 
     def _members_changed(self, _: object) -> None:
-        now_s, members = self._clock(), frozenset(self._roster.listed)
+        now_s, members = self._clock(), self._roster.listed.keys()
         self._left_s = {name: until_s for name, until_s in self._left_s.items() if now_s < until_s}
         self._left_s |= dict.fromkeys(self._members - members, now_s + _LEFT_S)
         self._members = members

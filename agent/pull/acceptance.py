@@ -6,7 +6,7 @@ refuse that were asked since the last one accepted, it is this node. Then no pee
 question about ways to peers is answered in `agent.pull.ways`. Times are seconds of one monotonic clock.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, replace
 
 from topology.placement import NodeName
@@ -38,11 +38,11 @@ class Acceptance:
     def __init__(self) -> None:
         self._refused: dict[NodeName, Refused] = {}  # since any other peer accepted
         self._alone: dict[NodeName, Refused] = {}  # others accepted since
-        self._members: frozenset[NodeName] = frozenset()
+        self._members: Set[NodeName] = frozenset()
 
     def members_changed(self, members: Iterable[NodeName]) -> None:
-        """These are the members now. Forget all others."""
-        self._members = frozenset(members)
+        """These are the members now. Forget all others. A mapping is kept, and may not change."""
+        self._members = members.keys() if isinstance(members, Mapping) else frozenset(members)
         for known in (self._refused, self._alone):
             for node in known.keys() - self._members:
                 del known[node]

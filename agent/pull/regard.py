@@ -21,7 +21,7 @@ What can be said of a peer. A sign of life ends its silence, and perhaps a spell
 """
 
 import math
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 
 from agent.oci.digest import Digest
@@ -74,7 +74,7 @@ class Regard:
         self.trust = trust or Trust()
         self._cooloff = CoolOff(first_s=cooloff_s, most_s=cooloff_max_s)
         self._load_ttl_s = _LOAD_REPORTS * report_s
-        self._members: frozenset[NodeName] = frozenset()
+        self._members: Set[NodeName] = frozenset()
         self._saturated_until_s: dict[NodeName, float] = {}
         self._reported: dict[NodeName, tuple[int, float]] = {}  # the peer's uploads, and when it said so
         self._fetching: dict[NodeName, int] = {}  # how many bodies this node fetches from the peer
@@ -84,10 +84,10 @@ class Regard:
         self._spell: set[NodeName] = set()  # did not answer since any peer gave a sign of life
 
     def members_changed(self, members: Iterable[NodeName]) -> None:
-        """These are the members now. Forget all other peers."""
-        self._members = frozenset(members)
+        """These are the members now. Forget all other peers. A mapping is kept, and may not change."""
+        self._members = members.keys() if isinstance(members, Mapping) else frozenset(members)
         self._cooloff.keep_only(self._members)
-        self._spell &= self._members
+        self._spell.intersection_update(self._members)
         kept = (self._saturated_until_s, self._reported, self._fetching, self._failures, self._heard_s)
         for known in kept:
             for node in known.keys() - self._members:

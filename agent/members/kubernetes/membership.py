@@ -31,6 +31,7 @@ from agent.members.member import Peer, Peers, describe_change
 from agent.members.own import Learned
 from agent.members.problems import Problems
 from agent.observe.reloads import Reloads, first_names
+from topology.interning import Interned
 from topology.labels import ZONE_LABEL
 from topology.placement import NodeName, Placement, Zone
 
@@ -83,6 +84,7 @@ class KubernetesMembership:
         self._departures: Departures[Listed] = Departures()
         # Where an agent says that it is, and at which address it said so.
         self._said: dict[NodeName, tuple[str, Placement]] = {}
+        self._shared = Interned[Placement]()
         self._started_s = self._own_listed_s = clock()
         self._heard_s: float | None = None
         self._heard_at: str | None = None  # the same, for people
@@ -154,7 +156,7 @@ class KubernetesMembership:
         name = peer.name
         self._departures.heard(name, self._clock())
         if self._said.get(name) != (peer.address, placement):
-            self._said[name] = peer.address, placement
+            self._said[name] = peer.address, self._shared.of(placement)
             self._mark(name)
 
     def replaced(self, objects: list[Any]) -> None:
@@ -257,7 +259,7 @@ class KubernetesMembership:
         if listed.zone is None or said.zone == listed.zone:
             return said
         if said.zone is None:
-            return replace(said, zone=listed.zone, partial=said.region is None)
+            return self._shared.of(replace(said, zone=listed.zone, partial=said.region is None))
         self._elsewhere[listed.node] = said.zone, listed.zone
         return in_zone
 
