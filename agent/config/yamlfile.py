@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import yaml
+from yaml.composer import Composer, ComposerError
 
 from agent.files import read_regular
 
@@ -40,13 +41,59 @@ def read_yaml(path: Path) -> object:
     return parse_yaml(text)
 
 
-# libyaml's parser is ten times as fast, and a list of thousands of peers is read while pulls are served.
-class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+# libyaml's parser is ten times as fast, and a list of thousands of peers is read while pulls are served. What
+# makes nodes of its events is Python's, because libyaml's makes those of a whole document at once.
+_CParser = getattr(yaml, "CSafeLoader", None)
+_BASES = (yaml.SafeLoader,) if _CParser is None else (Composer, _CParser)
+
+
+class _Loader(*_BASES):  # type: ignore[misc]
     """The safe loader, without absurdly long numbers, and without keys that are there twice."""
 
     def __init__(self, stream: str) -> None:
-        super().__init__(stream)
+        if _CParser is not None:
+            Composer.__init__(self)
+        _BASES[-1].__init__(self, stream)
         self._flattened: set[int] = set()
+
+    def get_single_data(self) -> object:
+        """The document. A list is made entry by entry.
+
+        So the nodes of 5,000 peers, which take 60 MiB, are never in memory together.
+        """
+        self.get_event()  # the stream's start
+        if self.check_event(yaml.StreamEndEvent):
+            return None
+        start = self.get_event()
+        root = self.peek_event()
+        is_plain = isinstance(root, yaml.SequenceStartEvent) and root.anchor is None and root.tag is None
+        document = self._entries() if is_plain else self.construct_document(self.compose_node(None, None))
+        self.get_event()  # the document's end
+        if not self.check_event(yaml.StreamEndEvent):
+            what = "expected a single document in the stream", start.start_mark
+            raise ComposerError(*what, "but found another document", self.peek_event().start_mark)
+        return document
+
+    def _entries(self) -> list[object]:
+        """The list that begins here. What follows an anchor is made together: it may be named again."""
+        start, entries = self.get_event(), list[object]()
+        while not self.check_event(yaml.SequenceEndEvent):
+            node = self.compose_node(None, None)
+            if self.anchors:
+                return [*entries, *self._rest(start.start_mark, node)]
+            entries.append(self.construct_document(node))
+            self._flattened.clear()
+        self.get_event()
+        return entries
+
+    def _rest(self, mark: yaml.Mark, first: yaml.Node) -> list[object]:
+        nodes = [first]
+        while not self.check_event(yaml.SequenceEndEvent):
+            nodes.append(self.compose_node(None, None))
+        self.get_event()
+        sequence = yaml.SequenceNode("tag:yaml.org,2002:seq", nodes, mark, mark)
+        made: list[object] = self.construct_document(sequence)
+        return made
 
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
         """Take in what ``<<`` names. Raises `YamlInvalid` if a key is there twice, as YAML 1.2 demands.

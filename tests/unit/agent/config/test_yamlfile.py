@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -90,3 +91,43 @@ def test_what_is_no_regular_file_is_refused_and_not_waited_for(tmp_path: Path) -
 def test_missing_file_is_an_error_of_the_system(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         read_yaml(tmp_path / "none")
+
+
+@pytest.mark.parametrize(
+    ("text", "document"),
+    [
+        ("[]", []),
+        ("- a\n- {b: [c]}\n", ["a", {"b": ["c"]}]),
+        ("- &x {a: 1}\n- *x\n- {<<: *x, b: 2}\n", [{"a": 1}, {"a": 1}, {"a": 1, "b": 2}]),
+        ("- a\n- &x [b]\n- c\n- *x\n", ["a", ["b"], "c", ["b"]]),
+        ("&all [a]", ["a"]),
+        ("!!set {a, b}", {"a", "b"}),
+        ("", None),
+        ("--- []\n...\n", []),
+    ],
+)
+def test_list_is_read_entry_by_entry_as_if_it_were_read_whole(text: str, document: object) -> None:
+    assert parse_yaml(text) == document
+
+
+@pytest.mark.parametrize(
+    "text", ["- a\n---\n- b\n", "- a\n- *later\n- &later b\n", "- a\n- [b\n", "- !x y\n"]
+)
+def test_list_with_something_wrong_in_it_is_refused(text: str) -> None:
+    with pytest.raises(YamlInvalid):
+        parse_yaml(text)
+
+
+def test_long_list_takes_little_more_memory_than_what_it_says() -> None:
+    text = "".join(
+        f"- {{name: node-{number}, address: 10.0.0.1, port: 1, zone: a}}\n" for number in range(2000)
+    )
+    parse_yaml(text)
+    tracemalloc.start()
+    try:
+        document = parse_yaml(text)
+        kept_bytes, most_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(document) == 2000  # type: ignore[arg-type]
+    assert most_bytes < 1.5 * kept_bytes + (1 << 20), "the nodes of all entries would be ten times as much"
