@@ -21,7 +21,6 @@ from agent.pull.lateness import CATCH_UP_S, held_up
 from agent.pull.nearby import NearbyAsking
 from agent.tasks import end_all
 
-_BEGIN_AT_ONCE = 64  # questions; then other tasks run
 _BUSY_STATUS = 503  # the peer has as many channels as it takes
 _SEARCHES_MAX = 4
 _GATHER_S = 0.005  # a thousand look-ups at once become a few questions to each peer
@@ -130,7 +129,7 @@ class PeerAsker:
         await self._ask(steps, question, on_reply, enough, Awaited(patient=patient))
 
     async def ask_everyone(self, question: Question, on_reply: OnReply) -> None:
-        """Ask all peers, many at once, and wait for all: for slow ones as long as the settings say."""
+        """Ask all peers at once and wait for all of them, the slow ones as long as the settings say."""
         asks = self._nearby or self._policy
         steps = asks.everyone(self._roster.rings, self._clock())
         await self._ask(steps, lambda: question, on_reply, lambda _: False, Awaited())
@@ -177,10 +176,8 @@ class PeerAsker:
             if asked is None:
                 break
             awaited.add(step.asked, self._clock())
-            for number, one in enumerate(step.asked, start=1):
+            for one in step.asked:
                 self._start(one, asked, on_reply, awaited, changed)
-                if number % _BEGIN_AT_ONCE == 0:  # each may have to open a connection first
-                    await asyncio.sleep(0)
             if await self._wait(awaited, changed, step.wait_s, enough):
                 break
         # Open questions go on in the background: a late reply is worth keeping, a failure worth knowing.

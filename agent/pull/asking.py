@@ -20,12 +20,6 @@ from topology.placement import NodeName
 NOBODY = 1 << 30
 """The ring of the nearest peer that is waited for, if none is. It is farther than any."""
 
-EVERYONE_AT_ONCE = 256
-"""Of all peers, so many are asked together: a cluster that has no index in a server, in one step.
-
-To open a connection to each takes a tenth of a second of this node's time.
-"""
-
 _LEAST_S = 0.005  # a shorter wait would depend on what this process does at the moment
 _SMOOTHING, _SPREAD_SMOOTHING, _SPREADS = 1 / 8, 1 / 4, 4  # RFC 6298: how long TCP waits for an answer
 
@@ -100,18 +94,11 @@ class AskingPolicy:
         if left := (*cooling[room:],):
             yield self._step(left)
 
-    def everyone(self, rings: Iterable[Sequence[P]], now_s: float) -> Iterator[Step[P]]:
-        """The steps for a question to all peers, `EVERYONE_AT_ONCE` at a time, the nearest first.
-
-        Only the last step is waited for in full: a silent peer has its time while the next ones are asked.
-        """
+    def everyone(self, rings: Iterable[Sequence[P]], now_s: float) -> tuple[Step[P], ...]:
+        """The steps for a question to all peers at once."""
         cooling: list[Asked[P]] = []
         well = (*self._well(rings, now_s, cooling),)
-        everyone = (*well, *cooling)
-        last = max(0, len(everyone) - 1) // EVERYONE_AT_ONCE
-        for number in range(last + 1):
-            asked = everyone[number * EVERYONE_AT_ONCE :][:EVERYONE_AT_ONCE]
-            yield Step(asked=asked, wait_s=self.timeout_s if number == last else self.patience_s)
+        return (Step(asked=(*well, *cooling), wait_s=self.timeout_s),)
 
     def replied(self, node: NodeName, took_s: float, now_s: float) -> None:
         """The peer replied after this time."""
