@@ -20,7 +20,7 @@ from rich.tree import Tree
 from agent.cli.formats import age, count, ms, or_far, plain_ms, size, zone_name
 from agent.documents.claims import ClaimsDocument, DecidedClaimEntry
 from agent.documents.explain import ExplainDocument, PeerReasonEntry
-from agent.documents.index import IndexDocument, IndexState
+from agent.documents.index import IndexSource
 from agent.documents.requests import TagEntry
 from agent.documents.topology import NodeEntry, TopologyDocument
 
@@ -48,6 +48,11 @@ _MATRIX_SOURCES = {
     "prior": "usual for such zones, nobody measured these",
 }
 _MARKS = {"told": "°", "path": "~", "prior": "~~"}  # the matrix has no room for words
+_LEARNT = {
+    IndexSource.CACHE.value: "memory",
+    IndexSource.SERVER.value: "the server",
+    IndexSource.FALLBACK.value: "near peers",
+}
 _SUSPECT_HINT = "compare its labels with where it really runs; what is measured contradicts them"
 
 _SILENT_HINT = "check that node, and that port 30020 is open; pulls work without it"
@@ -181,56 +186,6 @@ def print_claims(claims: ClaimsDocument) -> None:
         if each.ways:
             ways = ", ".join(f"{way.source_zone} → {way.destination_zone}" for way in each.ways)
             console.print(Text(f"{_short(each.digest)} travels {ways}"))
-
-
-def print_index(index: IndexDocument) -> None:
-    """Who is asked, what is wrong with it, what it was told, and what it is."""
-    console = make_console()
-    console.print(Text.assemble(f"node {index.node}: ", (index.index, "bold")))
-    console.print(Text(_index_state(index.state), style="" if index.problem is None else "yellow"))
-    if index.problem is not None:
-        _print_advice(console, index.problem, index.hint)
-    for each in index.warnings:
-        _print_advice(console, each.problem, each.hint)
-    if index.state == IndexState.PEERS.value:
-        return
-    for name, value in _index_facts(index):
-        console.print(Text.assemble(f"  {name:<10} ", value))
-
-
-def _index_state(state: str) -> str:
-    try:
-        return IndexState(state).words
-    except ValueError:  # of a newer agent
-        return state
-
-
-def _print_advice(console: Console, problem: str, hint: str) -> None:
-    console.print(Text(f"  {problem}", style="yellow"))
-    if hint:
-        console.print(Text(f"      hint: {hint}", style="dim"))
-
-
-def _index_facts(index: IndexDocument) -> Iterable[tuple[str, str]]:
-    """What is known of the server, and of what this node told it."""
-    pending = f", {index.pending} changes to go" if index.pending else ""
-    yield "announced", f"{count(index.announced, 'digest')}{pending}"
-    if index.resets:
-        when = "" if index.reset_at is None else f", last at {index.reset_at}"
-        why = "" if index.reset_reason is None else f": {index.reset_reason}"
-        yield "resets", f"{index.resets}{when}{why}"
-    if index.server is not None:
-        answers = "" if index.latency_us is None else f", answers in {ms(index.latency_us)}"
-        yield "server", f"{index.server}{answers}"
-    if index.used_bytes is not None:
-        most = f" of {size(index.most_bytes)}" if index.most_bytes else ", no maxmemory"
-        yield "memory", f"{size(index.used_bytes)}{most}"
-    if index.policy is not None:
-        yield "policy", index.policy
-    if index.cluster is not None:
-        yield "cluster", index.cluster
-    if index.number is not None:
-        yield "number", f"{index.number}, this node's bit in all bitmaps"
 
 
 def _progress(claim: DecidedClaimEntry) -> str:
@@ -430,7 +385,9 @@ def _holders(explanation: ExplainDocument) -> Table:
 
 
 def _content(explanation: ExplainDocument) -> Table:
-    table = _table("content", "kind", "size", "from", "reason", right=("size",))
+    # Without a server of the index everything is known from the peers.
+    learnt = ["known from"] if any(blob.learnt for blob in explanation.content) else []
+    table = _table("content", "kind", "size", "from", *learnt, "reason", right=("size",))
     for blob in explanation.content:
         source = "this node" if blob.local else blob.choice
         _add_row(
@@ -439,6 +396,7 @@ def _content(explanation: ExplainDocument) -> Table:
             blob.kind,
             size(blob.size_bytes),
             Text(source, style="green") if source else Text("the registry", style="yellow"),
+            *(_LEARNT.get(blob.learnt or "", blob.learnt or "") for _ in learnt),
             blob.reason,
         )
     return table

@@ -214,3 +214,11 @@ def test_who_named_the_holders_is_told_where_there_is_a_server(capsys: Captured)
     words = "near peers named them: the index's server is not asked (it is frozen)"
     assert f"\n{words} (shorthaul index)\n" in shown(capsys, explanation() | {"learnt": words})
     assert "shorthaul index" not in shown(capsys, explanation())
+
+
+def test_blobs_say_from_whom_their_holders_are_known_where_there_is_a_server(capsys: Captured) -> None:
+    answer = explanation()
+    first, second = answer["content"]
+    answer["content"] = [first | {"learnt": "server"}, second | {"learnt": "fallback"}]
+    assert [row[4] for row in rows(shown(capsys, answer))[-2:]] == ["the server", "near peers"]
+    assert "known from" not in shown(capsys, explanation())
