@@ -24,7 +24,7 @@ _FILE_MOST_BYTES = 1 << 20
 class Shown:
     """What one connection uses. ``login``: nothing, or user and password. ``tls``: None: no TLS."""
 
-    login: tuple[str, ...] = field(repr=False)
+    login: tuple[str | bytes, ...] = field(repr=False)
     tls: ssl.SSLContext | None
     server_name: str | None
 
@@ -52,12 +52,11 @@ class Access:
             server_name=self._settings.server_name,
         )
 
-    def _login(self) -> tuple[str, ...]:
+    def _login(self) -> tuple[str | bytes, ...]:
         user = self._settings.username or self._url.username
-        password = self._url.password
+        password: str | bytes | None = self._url.password
         if (path := self._settings.password_file) is not None:
-            lines = _read_file("password_file", path).decode(errors="surrogateescape").splitlines()
-            password = lines[0].strip() if lines else ""
+            password = _read_file("password_file", path).partition(b"\n")[0].removesuffix(b"\r")
             if not password:
                 raise IndexDown(
                     IndexTrouble.DENIED,

@@ -5,6 +5,7 @@ Valkey and Redis. What follows is for people. Sources: valkey.io, "RESP protocol
 """
 
 import errno
+import os
 import socket
 import ssl
 
@@ -208,7 +209,7 @@ def of_connecting(error: BaseException, place: str) -> IndexDown:
             "see the limit of open files of the agent: the server is not to blame",
         )
     if isinstance(error, OSError):
-        said = error.strerror or "the connection was closed"
+        said = os.strerror(error.errno) if error.errno else str(error) or "the connection was closed"
         return IndexDown(
             IndexTrouble.UNREACHABLE,
             f"no connection to {place}: {clipped(said)}",

@@ -191,7 +191,7 @@ async def _connected(target: tuple[str, int], family: int) -> socket.socket:
     return sock
 
 
-async def greet(wire: Wire, *, login: Sequence[str], name: str, database: int = 0) -> None:
+async def greet(wire: Wire, *, login: Sequence[str | bytes], name: str, database: int = 0) -> None:
     """Speak RESP3, log in, say who this is. ``login``: nothing, or user and password.
 
     Raises `IndexDown`.

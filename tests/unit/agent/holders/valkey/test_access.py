@@ -41,9 +41,9 @@ async def test_password_that_was_replaced_is_read_at_the_next_connection(tmp_pat
     path = tmp_path / "password"
     path.write_text("old\nsecond line\n")
     reading = access("valkey://u@h", password_file=path)
-    assert (await reading.read()).login == ("u", "old")
-    path.write_text("new\n")
-    assert (await reading.read()).login == ("u", "new")
+    assert (await reading.read()).login == ("u", b"old")
+    path.write_bytes(b" of any \xff bytes\r\n")
+    assert (await reading.read()).login == ("u", b" of any \xff bytes")
 
 
 @pytest.mark.parametrize("content", [None, "", "\n", "x" * (2 << 20)])
