@@ -1,5 +1,6 @@
 """The facts of an index in a server: counted where their names say, and absent where there is no server."""
 
+import re
 from collections.abc import Callable
 
 import pytest
@@ -8,6 +9,7 @@ from agent.documents.index import IndexSource
 from agent.observe.index_metrics import FencedOutcome, IndexMetrics, IndexTrouble
 from agent.observe.metrics import Metrics
 from tests.unit.exposition import label_names, total
+from tests.unit.twins import REPOSITORY_ROOT
 
 FACTS: list[tuple[Callable[[IndexMetrics], None], str, dict[str, str], float]] = [
     (lambda index: index.up(True), "index_up", {}, 1),
@@ -80,3 +82,18 @@ def test_no_label_is_named_for_a_server_a_node_or_a_digest() -> None:
     metrics.index.up(True)
     metrics.index.lookup(IndexSource.CACHE, found=True)
     assert not label_names(metrics.expose()) & {"server", "address", "node", "digest", "cluster"}
+
+
+@pytest.mark.parametrize("page", ["large-clusters.md", "operations.md"])
+def test_every_metric_of_the_index_that_a_page_names_is_exposed(page: str) -> None:
+    metrics = Metrics()
+    metrics.index.up(True)
+    exposed = {
+        line.split()[2] for line in metrics.expose().decode().splitlines() if line.startswith("# HELP")
+    }
+    text = (REPOSITORY_ROOT / "docs" / page).read_text(encoding="utf-8")
+    named = {
+        name.removesuffix("_bucket") for name in re.findall(r"shorthaul_(?:index|claims_fenced)\w+", text)
+    }
+    assert len(named) >= 4
+    assert named <= exposed
