@@ -10,6 +10,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 
 from agent.oci.digest import Digest
+from topology.placement import NodeName
 
 _DIGESTS_MAX = 4096
 _WATCHED_TTL_S = 300.0
@@ -22,7 +23,8 @@ _FORGOTTEN_MAX = 1024
 class Answer:
     """``bits``: who has all of it. ``flights``: who is fetching it. ``until_s``: how long this is used.
 
-    ``usual_until_s``: how long it would be used if the server did not watch it.
+    ``usual_until_s``: how long it would be used if the server did not watch it. ``named``: nodes that
+    announce nothing, or were fetching it, and said themselves that they have it.
     """
 
     bits: int
@@ -30,6 +32,7 @@ class Answer:
     until_s: float
     usual_until_s: float
     watched: bool
+    named: tuple[NodeName, ...] = ()
 
 
 class Answers:
@@ -83,13 +86,20 @@ class Answers:
         for digest in self._answers:
             self.changed(digest)
 
-    def forget(self, digest: Digest, number: int, now_s: float) -> None:
-        """This node gave nothing. It is left out now and of the answers of the next seconds."""
+    def forget(self, digest: Digest, node: NodeName, number: int | None, now_s: float) -> None:
+        """This node gave nothing. It is left out now and of the answers of the next seconds.
+
+        ``number``: None: it has none.
+        """
+        answer = self._answers.get(digest)
+        if answer is not None:
+            answer.named = tuple(name for name in answer.named if name != node)
+        if number is None:
+            return
         self._forgotten.pop((digest, number), None)
         self._forgotten[digest, number] = now_s + _FORGOTTEN_S
         if len(self._forgotten) > _FORGOTTEN_MAX:
             self._forgotten.popitem(last=False)
-        answer = self._answers.get(digest)
         if answer is not None:
             answer.bits &= ~(1 << number)
             answer.flights &= ~(1 << number)

@@ -2,8 +2,9 @@
 
 The server is believed as far as hints go: it says which numbers have a digest, and the members' names and
 addresses come from this node's own list. What it does not know is looked for among near peers (``fallback``)
-whenever it may not know everything: while it is out of reach, full or filling again after a reset, and as
-long as nodes of this zone have no number yet. A wrong bit costs one 404.
+whenever it may not know everything: while it is out of reach, full or filling again after a reset, and while
+many nodes of this zone announce nothing. If only a few do not, these are asked themselves. A wrong bit costs
+one 404.
 """
 
 import asyncio
@@ -14,16 +15,17 @@ from functools import partial
 
 from agent.config import LookupSettings
 from agent.documents.index import IndexSource, IndexState
-from agent.holders.bitmap import Masks, Part, masks_of, nearest, nearest_of_each
-from agent.holders.flights import KEPT_S, Flights
+from agent.holders.bitmap import Masks, Part, nearest, nearest_of_each
 from agent.holders.gathering import Found, Gatherer
 from agent.holders.index import HolderIndex, Holders, IndexStatus
 from agent.holders.valkey.asked import IndexServer
 from agent.holders.valkey.cache import Answer, Answers
 from agent.holders.valkey.layout import Layout
 from agent.holders.valkey.leasing import Lease
+from agent.holders.valkey.nearpeers import AskPeer, NearPeers
+from agent.holders.valkey.neighbourhood import Neighbourhood
 from agent.holders.valkey.numbers import Numbers
-from agent.holders.valkey.reading import Bits, Reader
+from agent.holders.valkey.reading import Reader
 from agent.holders.valkey.serverclock import ServerClock
 from agent.holders.valkey.telling import Teller
 from agent.holders.valkey.trouble import IndexDown
@@ -32,23 +34,18 @@ from agent.members.member import Peer
 from agent.members.roster import Roster
 from agent.observe.metrics import Metrics
 from agent.oci.digest import Digest
-from agent.tasks import end_all
 from topology.placement import NodeName
-from topology.snapshot import Snapshot
 
 NEAREST_MAX = 64
 """So many equally near holders are enough: a pull tries a dozen."""
 
-_MASKS_S = 10.0  # what was measured since then moves members between equally near groups
 _UNKNOWN_MAX = 64
 _UNKNOWN_S = 1.0  # between two questions for numbers that were never heard of
 _NAMES_S = 30.0  # between two questions for all numbers
 _FLYING_ASKED_MAX = 4
+_NUMBERLESS_ASKED_MAX = 16
 _RUNNING_MAX = 4
 _GATHER_S = 0.002
-
-AskPeer = Callable[[Peer, Question, float], Awaitable[Reply | None]]
-"""Ask one peer, with a deadline in seconds. None: it does not reply."""
 
 
 async def _at_once() -> None:
@@ -84,18 +81,17 @@ class ValkeyIndex:
         growing: Callable[[Digest], bool] = lambda _: False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        layout = Layout(prefix)
+        layout, members = Layout(prefix), lambda: len(roster) + 1
         self._server = server
+        self._url = url
         self._roster = roster
-        self._settings = settings
         self._metrics = metrics
         self._fallback = fallback
-        self._url = url
-        self._ask_peer = ask_peer
-        self._follows = follows
         self._clock = clock
-        self._numbers = Numbers()
-        self._server_clock = ServerClock()
+        self._numbers, self._server_clock = Numbers(), ServerClock()
+        self._neighbourhood = Neighbourhood(
+            roster, self._numbers, clock=clock, server_s=self._server_clock.time_s
+        )
         self._lease = Lease(
             server,
             layout,
@@ -103,7 +99,7 @@ class ValkeyIndex:
             agent=agent,
             numbers=self._numbers,
             server_clock=self._server_clock,
-            members=self._members,
+            members=members,
             clock=clock,
         )
         self._teller = Teller(
@@ -111,8 +107,8 @@ class ValkeyIndex:
             layout,
             lease=self._lease,
             server_clock=self._server_clock,
-            members=self._members,
-            on_reset=self._was_reset,
+            members=members,
+            on_reset=metrics.index.reset,
             members_known=members_known,
             growing=growing,
             clock=clock,
@@ -121,12 +117,12 @@ class ValkeyIndex:
         self._answers = Answers(
             positive_ttl_s=settings.positive_ttl_s, negative_ttl_s=settings.negative_ttl_s
         )
-        self._flights = Flights()
+        self._near = NearPeers(ask_peer, follows=follows, deadline_s=settings.patience_s, clock=clock)
+        self._follows = follows
         self._found: Found = {}
         self._gatherer = Gatherer(self._search, _Pauses())
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._masks: tuple[Masks, Snapshot, int, float] | None = None
         self._unknown_s = self._names_s = 0.0
+        self._asked_in = 0
         server.on_invalid(self._changed)
 
     def announce(self, digests: Iterable[Digest]) -> None:
@@ -200,15 +196,11 @@ class ValkeyIndex:
 
     def forget(self, digest: Digest, node: NodeName) -> None:
         """See `HolderIndex.forget`."""
-        self._flights.forget(digest, node)
+        self._near.forget(digest, node)
         self._fallback.forget(digest, node)
-        number = self._numbers.number_of(node)
-        if number is None:
-            return
-        now_s = self._clock()
-        self._answers.forget(digest, number, now_s)
-        answer = self._answers.fresh(digest, now_s)
-        if answer is not None and not answer.bits & self._masks_now().known:
+        self._answers.forget(digest, node, self._numbers.number_of(node), self._clock())
+        answer = self._answers.fresh(digest, self._clock())
+        if answer is not None and not (answer.bits & self._neighbourhood.masks.known or answer.named):
             self._answers.drop(digest)
 
     def status(self) -> IndexStatus:
@@ -239,7 +231,6 @@ class ValkeyIndex:
     async def close(self) -> None:
         """See `HolderIndex.close`."""
         await self._gatherer.close()
-        await end_all(self._tasks)
 
     @property
     def _is_down(self) -> bool:
@@ -247,7 +238,7 @@ class ValkeyIndex:
 
     @property
     def _is_warm(self) -> bool:
-        """Whether the server was told everything that this node can know of."""
+        """Whether the server was told everything, as far as this node can know."""
         warm_s = self._teller.announcements.warm_s
         young_s = self._server.young_s
         if young_s is not None and young_s < warm_s:
@@ -256,17 +247,17 @@ class ValkeyIndex:
         return reset is None or self._clock() - reset.at_s >= warm_s
 
     @property
-    def _is_complete(self) -> bool:
-        """Whether nobody has what the server says that nobody has."""
-        return self._server.healthy and self._server.writable and self._is_warm and self._zone_has_numbers()
+    def _is_told(self) -> bool:
+        """Whether the server knows all that its nodes announce."""
+        return self._server.healthy and self._server.writable and self._is_warm
 
-    def _zone_has_numbers(self) -> bool:
-        """Whether every member of this zone has a number. One that has none may have been told of nothing."""
-        snapshot = self._roster.snapshot
-        zone = snapshot.zone_of(snapshot.own)
-        count = len(self._roster) if zone is None else snapshot.zones.get(zone, 0)
-        own = snapshot.own in snapshot.standings
-        return self._masks_now().part(Part.ZONE).bit_count() >= count - own
+    @property
+    def _is_complete(self) -> bool:
+        """Whether nobody has what the server says that nobody has.
+
+        A few nodes that announce nothing are asked themselves. It would cost too much to ask many.
+        """
+        return self._is_told and len(self._neighbourhood.numberless) <= _NUMBERLESS_ASKED_MAX
 
     def _state(self) -> IndexState:
         if self._is_down:
@@ -274,12 +265,6 @@ class ValkeyIndex:
         if not self._server.writable:
             return IndexState.FULL
         return IndexState.SERVER if self._is_warm else IndexState.WARMING
-
-    def _members(self) -> int:
-        return len(self._roster) + 1
-
-    def _was_reset(self) -> None:
-        self._metrics.index.reset()
 
     def _changed(self, keys: Sequence[bytes] | None) -> None:
         if keys is None:
@@ -315,19 +300,16 @@ class ValkeyIndex:
             answers = await self._ask(cold, watch=False) | await self._ask(hot, watch=True)
         except IndexDown:
             return
-        await self._learn_unknown(answers)
-        near = {digest: each.flights for digest, each in answers.items() if self._is_followed(each)}
-        if near:
-            await self._ask_flying(near)
-        unknown: list[Digest] = []
+        await self._ask_near(answers)
+        unsure: list[Digest] = []
         for digest, answer in answers.items():
             holders = self._holders(digest, answer, IndexSource.SERVER)
             if not _says_something(holders):
-                unknown.append(digest)
+                unsure.append(digest)
             if not found[digest].done():
                 found[digest].set_result(holders)
-        if unknown:
-            self._fallback.prefetch(unknown)
+        if unsure:
+            self._fallback.prefetch(unsure)
 
     async def _ask(self, digests: Sequence[Digest], *, watch: bool) -> dict[Digest, Answer]:
         """Ask the server now. Raises `IndexDown`."""
@@ -336,42 +318,47 @@ class ValkeyIndex:
         began_s = self._clock()
         if not self._server_clock.known:
             await self._lease.read_names()
-        bits = await self._reader.read(digests, self._server_clock.epoch(began_s), watch=watch)
+        epoch = self._server_clock.epoch(began_s)
+        if epoch != self._asked_in:  # the server watches keys of another epoch
+            self._asked_in = epoch
+            self._answers.all_changed()
+        bits = await self._reader.read(digests, epoch, watch=watch)
         now_s = self._clock()
         self._metrics.index.answered(now_s - began_s)
-        return {digest: self._put(digest, each, watch, now_s) for digest, each in bits.items()}
-
-    def _put(self, digest: Digest, bits: Bits, watch: bool, now_s: float) -> Answer:
-        return self._answers.put(
-            digest,
-            bits=bits[0],
-            flights=bits[1],
-            known=self._masks_now().known,
-            watched=watch and self._server.tracking,
-            now_s=now_s,
-        )
+        known = self._neighbourhood.masks.known
+        watched = watch and self._server.tracking and not self._neighbourhood.numberless
+        answers = {
+            digest: self._answers.put(
+                digest, bits=all_, flights=some, known=known, watched=watched, now_s=now_s
+            )
+            for digest, (all_, some) in bits.items()
+        }
+        await self._learn_numbers(answers.values())
+        return answers
 
     async def _census(self, digest: Digest) -> Holders | None:
         try:
             answers = await self._ask([digest], watch=False)
         except IndexDown:
             return None
-        await self._learn_unknown(answers)
-        masks = self._masks_now()
-        nodes = nearest_of_each(answers[digest].bits, masks, at_most=NEAREST_MAX, lots=masks.lots(digest))
+        await self._ask_near(answers)
+        answer, masks = answers[digest], self._neighbourhood.masks
+        found = nearest_of_each(answer.bits, masks, at_most=NEAREST_MAX, lots=masks.lots(digest))
+        nodes = self._with_named(found, answer)
         return Holders(
             nodes=nodes,
             exhaustive=self._is_complete or bool(nodes),
-            in_flight=self._flights.of(digest, self._clock(), complete=nodes, kept_s=KEPT_S),
+            in_flight=self._near.flights(digest, nodes),
             source=IndexSource.SERVER,
         )
 
     def _holders(self, digest: Digest, answer: Answer, source: IndexSource) -> Holders:
-        masks = self._masks_now()
+        masks = self._neighbourhood.masks
         nodes: tuple[NodeName, ...] = ()
         if answer.bits & masks.known:
             nodes = nearest(answer.bits, masks, at_most=NEAREST_MAX, lots=masks.lots(digest))
-        in_flight = self._flights.of(digest, self._clock(), complete=nodes, kept_s=KEPT_S)
+        nodes = self._with_named(nodes, answer)
+        in_flight = self._near.flights(digest, nodes)
         return Holders(
             nodes=nodes,
             exhaustive=not nodes and not in_flight and self._is_complete,
@@ -379,70 +366,52 @@ class ValkeyIndex:
             source=source,
         )
 
-    def _is_followed(self, answer: Answer) -> bool:
-        """Whether nodes of this zone are still fetching it, and none has all of it."""
-        zone = self._masks_now().part(Part.ZONE)
-        return bool(answer.flights & zone) and not answer.bits & zone
+    def _with_named(self, nodes: tuple[NodeName, ...], answer: Answer) -> tuple[NodeName, ...]:
+        if not answer.named:
+            return nodes
+        members = (name for name in answer.named if self._roster.peer(name) is not None)
+        return (*dict.fromkeys((*nodes, *members)),)
 
-    async def _ask_flying(self, flights: Mapping[Digest, int]) -> None:
-        """Ask a few of the near nodes that are fetching these how far they are."""
-        masks = self._masks_now()
-        zone = masks.part(Part.ZONE)
-        asked: dict[NodeName, list[Digest]] = {}
-        for digest, bits in flights.items():
-            for node in nearest(bits & zone, masks, at_most=_FLYING_ASKED_MAX, lots=masks.lots(digest)):
-                if self._follows(node):
-                    asked.setdefault(node, []).append(digest)
-        await asyncio.gather(*(self._ask_one(node, tuple(digests)) for node, digests in asked.items()))
-
-    async def _ask_one(self, node: NodeName, digests: tuple[Digest, ...]) -> None:
-        peer = self._roster.peer(node)
-        if peer is None:
+    async def _ask_near(self, answers: Mapping[Digest, Answer]) -> None:
+        """Ask a few near nodes themselves about what no near node has, as far as the server knows."""
+        masks, zone = self._neighbourhood.masks, self._neighbourhood.masks.part(Part.ZONE)
+        silent = self._neighbourhood.numberless if self._is_told else ()
+        few = silent if len(silent) <= _NUMBERLESS_ASKED_MAX else ()
+        wanted: dict[Digest, list[Peer]] = {}
+        for digest, answer in answers.items():
+            if answer.bits & zone:
+                continue
+            peers = [*few, *self._flying(digest, answer.flights & zone, masks)]
+            if peers:
+                wanted[digest] = peers
+        if not wanted:
             return
-        reply = await self._ask_peer(peer, Question(digests=digests), self._settings.patience_s)
-        if reply is None:
-            return
-        now_s = self._clock()
-        for digest, flying in reply.in_flight.items():
-            self._flights.heard(digest, node, flying, now_s)
-        number = self._numbers.number_of(node)
-        for digest in reply.held:
-            answer = self._answers.fresh(digest, now_s)
-            if answer is not None and number is not None:
-                answer.bits |= 1 << number
+        for digest, names in (await self._near.ask(wanted)).items():
+            answers[digest].named = tuple(names)
 
-    async def _learn_unknown(self, answers: Mapping[Digest, Answer]) -> None:
+    def _flying(self, digest: Digest, flights: int, masks: Masks) -> Iterable[Peer]:
+        """A few of the near nodes that are fetching it."""
+        if flights:
+            for name in nearest(flights, masks, at_most=_FLYING_ASKED_MAX, lots=masks.lots(digest)):
+                peer = self._roster.peer(name)
+                if peer is not None and self._follows(name):
+                    yield peer
+
+    async def _learn_numbers(self, answers: Iterable[Answer]) -> None:
         """Ask for the numbers that were never heard of, if they may matter. Not often."""
         unknown = 0
-        for answer in answers.values():
+        for answer in answers:
             unknown |= self._numbers.unknown(answer.bits | answer.flights)
         now_s = self._clock()
         try:
             if 0 < unknown.bit_count() <= _UNKNOWN_MAX and now_s >= self._unknown_s:
                 self._unknown_s = now_s + _UNKNOWN_S
                 await self._lease.read_some(unknown)
-            elif (unknown or not self._zone_has_numbers()) and now_s >= self._names_s:
+            elif (unknown or self._neighbourhood.numberless) and now_s >= self._names_s:
                 self._names_s = now_s + _NAMES_S
                 await self._lease.read_names()
         except IndexDown:
             return
-
-    def _masks_now(self) -> Masks:
-        """The members by nearness. Made anew when members or numbers change, else every ten seconds."""
-        snapshot, generation, now_s = self._roster.snapshot, self._numbers.generation, self._clock()
-        if self._masks is not None:
-            masks, made_of, made_with, made_s = self._masks
-            if made_of is snapshot and made_with == generation:
-                return masks
-            if (
-                made_with == generation
-                and made_of.generation == snapshot.generation
-                and now_s - made_s < _MASKS_S
-            ):
-                return masks
-        masks = masks_of(self._numbers.of(self._roster.peers), snapshot)
-        self._masks = masks, snapshot, generation, now_s
-        return masks
 
 
 class _Pauses:

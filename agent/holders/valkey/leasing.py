@@ -19,7 +19,7 @@ from typing import Any
 from agent.holders.bitmap import NUMBERS_MAX, numbers_of
 from agent.holders.valkey.asked import Command, IndexServer
 from agent.holders.valkey.layout import NUMBER_TTL_S, Layout
-from agent.holders.valkey.numbers import SLOT_BYTES, Numbers, slot_value
+from agent.holders.valkey.numbers import RENEWED_S, SLOT_BYTES, Numbers, slot_value
 from agent.holders.valkey.serverclock import ServerClock
 from agent.holders.valkey.trouble import of_garbage
 from topology.placement import NodeName
@@ -27,7 +27,6 @@ from topology.placement import NodeName
 _PIECE = 1 << 15  # numbers that are read at once: 400 kB
 _TRIES = 64
 _TTL_MS = NUMBER_TTL_S * 1000
-_RENEW_S = NUMBER_TTL_S / 12  # ten minutes: whoever misses some still has it
 _CONFIRMED_S = 30.0  # after this time it is asked again whose the number is before it is used
 
 
@@ -129,8 +128,12 @@ class Lease:
 
     async def renew(self) -> None:
         """Keep the number, if it is time to. It has to be this node's. Raises `IndexDown`."""
-        if self.number is not None and self._clock() - self._renewed_s >= _RENEW_S:
+        if self.number is not None and self._clock() - self._renewed_s >= RENEWED_S:
             await self._write(self.number)
+
+    def renew_soon(self) -> None:
+        """The server may have forgotten that it was renewed, or its clock was set."""
+        self._renewed_s = -math.inf
 
     async def read_names(self) -> None:
         """Read all numbers. Raises `IndexDown`."""

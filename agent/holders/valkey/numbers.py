@@ -22,6 +22,12 @@ SLOT_BYTES = _SLOT.size
 TABLE_BYTES_MAX = SLOT_BYTES * NUMBERS_MAX
 """1.5 MiB: nobody reads more of it."""
 
+RENEWED_S = 600.0
+"""A node says so often that it keeps its number."""
+
+KEPT_S = 4 * RENEWED_S
+"""A number that was not renewed for so long is one of a node that announces nothing any more."""
+
 _ROOM = 1.25  # so many times as many numbers as members are tried: few tries, and short bitmaps
 _LEAST = 64
 _FREE_LEAST = 8  # one of so many has to be free, else nodes that start together would get in each other's way
@@ -52,11 +58,14 @@ class Numbers:
         self._by_who: dict[int, int] = {}
         self.generation = 0
         """Changes when a number changes hands."""
+        self.readings = 0
+        """How often a part of the value was read."""
         self.bits = 0
         """The bits of all numbers that somebody has or had."""
 
     def learn(self, value: bytes, first: int = 0) -> None:
         """Use a part of the value that begins with the number ``first``. What is no whole slot is ignored."""
+        self.readings += 1
         whole = len(value) - len(value) % SLOT_BYTES
         for offset, (who, renewed_s) in enumerate(_SLOT.iter_unpack(memoryview(value)[:whole])):
             if who and first + offset < NUMBERS_MAX:
@@ -69,6 +78,11 @@ class Numbers:
     def of(self, names: Iterable[NodeName]) -> Mapping[NodeName, int]:
         """The numbers of those nodes whose number is known. O(names)."""
         return {name: number for name in names if (number := self.number_of(name)) is not None}
+
+    def is_kept(self, name: NodeName, now_s: float) -> bool:
+        """Whether the node has a number, and renewed it lately. ``now_s``: by the server's clock."""
+        number = self.number_of(name)
+        return number is not None and now_s - self._slots[number].renewed_s < KEPT_S
 
     def unknown(self, bits: int) -> int:
         """Those bits of a bitmap whose numbers were never heard of."""

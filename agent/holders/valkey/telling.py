@@ -221,6 +221,7 @@ class Teller:
         now_s = self._clock()
         if not told:
             self.announcements.reset(now_s)
+        self._lease.renew_soon()
         self.resets += 1
         self.last_reset = Reset(at_s=now_s, reason=reason)
         _log.warning("the server of the index lost what it was told (%s): everything is told again", reason)
@@ -228,6 +229,7 @@ class Teller:
 
     def _may_be_gone(self) -> None:
         """The connection was lost, or the server is another one: look soon, but not all nodes at once."""
+        self._lease.renew_soon()
         self._audit_s = min(self._audit_s, self._clock() + self._chance(0.0, self._members() / _STARTS_PER_S))
         self._wake.set()
 

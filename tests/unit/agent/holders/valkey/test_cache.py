@@ -1,7 +1,7 @@
 """What the server said lately, and for how long that is used."""
 
 from agent.holders.valkey.cache import Answer, Answers
-from tests.unit.twins import sha256
+from tests.unit.twins import node, sha256
 
 A, B = sha256("a"), sha256("b")
 EVERYBODY = 0xFFFF
@@ -77,7 +77,7 @@ def test_what_was_looked_up_before_is_hot() -> None:
 def test_who_is_forgotten_is_left_out_of_the_next_answer_and_not_for_ever() -> None:
     some = answers()
     put(some, 0b11)
-    some.forget(A, 1, 0.0)
+    some.forget(A, node("one"), 1, 0.0)
     fresh = some.fresh(A, 1.0)
     assert fresh is not None
     assert fresh.bits == 0b01
@@ -93,7 +93,7 @@ def test_the_cache_is_bounded() -> None:
     some = answers()
     for number in range(10_000):
         some.put(sha256(number), bits=1, flights=0, known=1, watched=False, now_s=0.0)
-        some.forget(sha256(number), 0, 0.0)
+        some.forget(sha256(number), node("one"), 0, 0.0)
     assert some.fresh(sha256(0), 0.0) is None
     assert some.fresh(sha256(9999), 0.0) is not None
     assert len(some._answers) <= 4096

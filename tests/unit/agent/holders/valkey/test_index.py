@@ -14,7 +14,7 @@ from agent.documents.index import IndexSource, IndexState
 from agent.holders.bitmap import value_of
 from agent.holders.index import Holders
 from agent.holders.valkey.index import ValkeyIndex
-from agent.holders.valkey.layout import NUMBER_TTL_S
+from agent.holders.valkey.layout import EPOCH_S, NUMBER_TTL_S
 from agent.holders.valkey.numbers import SLOT_BYTES, slot_value
 from agent.holders.valkey.trouble import IndexDown
 from agent.holders.wire import Flying, Question, Reply
@@ -189,14 +189,64 @@ def test_a_reset_makes_the_server_unsure_for_a_while_and_it_ends_by_itself() -> 
     playing(play)
 
 
-def test_a_node_of_the_own_zone_that_announces_nothing_yet_is_asked_itself() -> None:
-    """As in a half-done upgrade: agents that ask peers announce nothing."""
+def test_a_few_near_nodes_that_announce_nothing_are_asked_themselves_and_nobody_else() -> None:
+    """As in an upgrade that is nearly done, or where one node can't reach the server."""
 
     async def play(one: Node) -> None:
-        one.roster.update({**one.roster.peers, **peers(peer("silent", HERE))})
-        holders = await one.index.lookup(A)
-        assert holders.source is IndexSource.FALLBACK
+        one.roster.update({**one.roster.peers, **peers(peer("silent", HERE), peer("old", HERE))})
+        one.flying[node("old")] = Reply(held=frozenset([A]))
+        assert await one.found(A) == {"old"}
+        assert await one.found(B) == set()
+        assert (await one.index.lookup(B)).exhaustive
+        assert {*one.asked} == {"silent", "old"}
+        assert one.asked.count(node("silent")) == 1  # it did not answer, and is left alone for a while
+        assert {*(await one.index.lookup_everyone(A)).nodes} == {"old"}
+        assert one.fallback.asked == []
+
+    playing(play)
+
+
+def test_many_near_nodes_that_announce_nothing_are_searched_as_without_a_server() -> None:
+    async def play(one: Node) -> None:
+        one.roster.update({**one.roster.peers, **peers(*(peer(f"old-{each}", HERE) for each in range(20)))})
+        assert (await one.index.lookup(A)).source is IndexSource.FALLBACK
         assert one.fallback.asked == [A]
+        assert one.asked == []
+
+    playing(play)
+
+
+def test_a_node_whose_number_is_kept_no_more_is_asked_itself() -> None:
+    """It went back to asking peers, or can't reach the server any more."""
+
+    async def play(one: Node) -> None:
+        await one.index.lookup(B)
+        assert one.asked == []
+        await asyncio.sleep(3600.0)
+        table = b"\0" * SLOT_BYTES * 10 + b"".join(
+            slot_value(node(name), one.server.now_s - (3600.0 if name == "near-2" else 0.0)) for name in NAMES
+        )
+        one.server.values[LAYOUT.names] = table
+        one.flying[node("near-2")] = Reply(held=frozenset([A]))
+        one.holds(C, "near-1")
+        await one.index.lookup(C)  # reads the numbers again
+        assert await one.found(A) == {"near-2"}
+        assert {*one.asked} == {"near-2"}
+
+    playing(play)
+
+
+def test_a_new_epoch_ends_what_was_watched_in_the_old_one() -> None:
+    async def play(one: Node) -> None:
+        await asyncio.sleep(EPOCH_S - one.server.now_s % EPOCH_S - 100.0)
+        one.holds(A, "near-1")
+        await one.found(A)
+        await asyncio.sleep(11.0)
+        await one.found(A)  # watched
+        await asyncio.sleep(100.0)
+        one.holds(A, "near-1", "near-2")
+        await one.found(B)
+        assert await one.found(A) == {"near-1", "near-2"}
 
     playing(play)
 
