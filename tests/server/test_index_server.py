@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from benchmarks.lab.valkey import ValkeyServer
 
@@ -173,3 +174,39 @@ def test_each_document_of_the_index_is_what_the_page_says(mixed: Mixed) -> None:
     reply = mixed.a1.ask("/api/index", port=ADMIN)
     assert (reply.status, reply.headers["Content-Type"].partition(";")[0]) == (200, "application/json")
     assert json.loads(reply.body)["server"].split()[0] in ("redis", "valkey")
+
+
+def test_no_pull_goes_past_a_neighbour_while_agents_change_to_a_server_and_back(tmp_path: Path) -> None:
+    """As a rollout does it: one node after the other. On the way back the chart's server goes first."""
+    server = ValkeyServer(tmp_path / "valkey")
+    try:
+        with Site() as site:
+            one, other = site.add("one"), site.add("other")
+            site.start()
+            _each_gets_what_the_other_has(one, other, "before")
+            for node in (one, other):
+                _restart(node, {"index": server.url(), "valkey": {"timeout_s": 2.0}})
+                _each_gets_what_the_other_has(one, other, f"{node.name} has the server")
+                wait_for(lambda node=node: state(node)["number"] is not None, "it has a number")  # type: ignore[misc]
+                _each_gets_what_the_other_has(one, other, f"{node.name} has a number")
+            server.stop()
+            _each_gets_what_the_other_has(one, other, "the server is gone")
+            for node in (one, other):
+                _restart(node, {"index": "scatter", "valkey": {}})
+                _each_gets_what_the_other_has(one, other, f"{node.name} asks its peers again")
+    finally:
+        server.stop()
+
+
+def _restart(node: Node, changes: dict[str, Any]) -> None:
+    node.stop()
+    node.config.write_text(yaml.safe_dump(yaml.safe_load(node.config.read_text()) | changes))
+    node.launch()
+    node.wait()
+
+
+def _each_gets_what_the_other_has(one: Node, other: Node, when: str) -> None:
+    for giver, taker in ((one, other), (other, one)):
+        content = f"{giver.name} has it, {when}".encode()
+        giver.put(content)
+        assert taker.blob(content).status == 200, content
