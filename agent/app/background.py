@@ -214,6 +214,8 @@ def _index_components(index: HolderIndex) -> tuple[Component, ...]:
             hint=lambda: warning(1),
             required=False,
             state=lambda: "nothing speaks against it",
+            wrong="should be changed",
+            right="is as it should be",
         ),
     )
 

@@ -22,7 +22,7 @@ class Component:
     """A part of the agent that may stop working. ``problem``: why it does not work now; None: it works.
 
     ``hint``: what a person can do about it. ``required``: without it the agent is not ready. ``state``: a few
-    words about it while it works.
+    words about it while it works. ``wrong``, ``right``: how the log says that it has a problem, and no more.
     """
 
     name: str
@@ -30,6 +30,8 @@ class Component:
     hint: str | Callable[[], str]
     required: bool = True
     state: Callable[[], str] = lambda: ""
+    wrong: str = "does not work"
+    right: str = "works again"
 
     @property
     def advice(self) -> str:
@@ -45,12 +47,14 @@ class Watch:
     said: str | None = None  # the last reason that was logged, while it does not work
     said_s: float = 0.0
 
-    def look(self, problem: str | None, now_s: float) -> str | None:
+    def look(
+        self, problem: str | None, now_s: float, *, wrong: str = "does not work", right: str = "works again"
+    ) -> str | None:
         """The message to log now. None: nothing. It is a warning if there is a problem."""
         if problem is None:
             message = None
             if self.said is not None and self.since_s is not None:
-                message = f"works again, after {now_s - self.since_s:.0f} s"
+                message = f"{right}, after {now_s - self.since_s:.0f} s"
             self.since_s = self.said = None
             return message
         if self.since_s is None:
@@ -59,7 +63,7 @@ class Watch:
             return None
         if self.said is None or (problem != self.said and now_s - self.said_s >= _REPEAT_S):
             self.said, self.said_s = problem, now_s
-            return f"does not work: {problem}"
+            return f"{wrong}: {problem}"
         return None
 
 
@@ -71,7 +75,7 @@ async def follow_components(
     while True:
         for component, watch in watches:
             problem = component.problem()
-            message = watch.look(problem, clock())
+            message = watch.look(problem, clock(), wrong=component.wrong, right=component.right)
             if message is not None and problem is None:
                 _log.info("%s %s", component.name, message)
             elif message is not None:

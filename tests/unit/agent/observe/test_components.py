@@ -63,3 +63,13 @@ def test_the_lines_name_the_part_and_what_to_do(caplog: pytest.LogCaptureFixture
     )
     assert failed.__dict__["fields"] == {"hint": "does containerd run?"}
     assert (back.levelno, back.getMessage()) == (logging.INFO, "the store works again, after 5 s")
+
+
+def test_what_works_and_should_be_changed_is_not_said_not_to_work() -> None:
+    watch, words = Watch(), {"wrong": "should be changed", "right": "is as it should be"}
+    assert [watch.look("no maxmemory", now_s, **words) for now_s in (0.0, 5.0, 6.0)] == [
+        None,
+        "should be changed: no maxmemory",
+        None,
+    ]
+    assert watch.look(None, 9.0, **words) == "is as it should be, after 9 s"
