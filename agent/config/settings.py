@@ -608,9 +608,10 @@ class ColdStartSettings:
     followers_max: int = option(
         whole_number(least=1, most=100),
         "To how many nodes at once a node passes on what is still arriving. Each of them passes it on in "
-        "turn, so with the default of 3 a zone of 40 nodes is 3 steps deep, and no link carries it more "
-        "than three times.",
-        default=3,
+        "turn, so with the default of 2 a zone of 60 nodes is 5 steps deep. These nodes share its link: "
+        "where nodes' links are narrower than what the registry gives, a zone is half as fast with 4. With "
+        "1 it is a chain, which is as deep as the zone has nodes.",
+        default=2,
     )
 
     @property

@@ -6,7 +6,8 @@ These do the same. So the nodes form a tree by themselves, and each link carries
 
 - A node that has all of a content gives it to one node of each zone. Then that one has it, and is named to
   the others of its zone for a while.
-- A node where it still arrives gives it to ``followers_max`` nodes at a time.
+- A node where it still arrives gives it to ``followers_max`` nodes at a time, and to one node of each further
+  zone. Only nodes of the asker's own zone are named to it.
 
 A node that was refused and asks again within `AGAIN_S` is given it: those that it was told of did not help.
 So a wrong word costs a round trip, and never a pull. How many bodies are sent in all is for
@@ -54,7 +55,7 @@ class Admitted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shared:
-    """These nodes are given the content already: take it from them. Those of the asker's zone come first."""
+    """These nodes of the asker's zone are given the content already: take it from them."""
 
     nodes: tuple[NodeName, ...]
 
@@ -113,8 +114,10 @@ class Fanout:
         near = dict.fromkeys(each.node for each in given if each.zone == asker.zone)
         if not asker.in_flight:
             return (*near, *islice(self._given_lately(asker, now_s), SHARED_MAX))[:SHARED_MAX]
-        nodes = near | dict.fromkeys(each.node for each in given)
-        return tuple(nodes)[:SHARED_MAX] if len(nodes) >= self._followers_max else ()
+        # A node of another zone is nobody whom the asker could take it from. So the first one of each zone
+        # is given it, however many are: else all of a zone would come back for it, and be given it then.
+        is_full = len({each.node for each in given}) >= self._followers_max
+        return tuple(near)[:SHARED_MAX] if is_full else ()
 
     def _given_lately(self, asker: Admitted, now_s: float) -> Iterator[NodeName]:
         """The nodes of the asker's zone that have it by now, the newest first."""

@@ -19,6 +19,8 @@ from benchmarks.simulator.places import Places
 from benchmarks.simulator.scenario import Numbers, Scenario
 
 AT_MOST = 64
+FLYING_ASKED = 4
+"""So many near nodes that are still fetching a content are asked how far they are: `ValkeyIndex`."""
 
 
 @dataclass(slots=True)
@@ -58,8 +60,22 @@ class Index:
     def _answer(self, agent: Agent, content: int, tell: Callable[[Holders], None]) -> None:
         if self.lost:  # no answer comes
             self.loop.after(self.scenario.index.timeout_s, self._ask_nodes, agent, content, tell)
+            return
+        holders = self._holders(agent, self.announced[content], content)
+        if not self._near(agent, self.announced[content]).any() and self._arriving(agent, content):
+            wait_s = self.scenario.links.zone_rtt_s + self.scenario.links.served_s
+            self.loop.after(wait_s, self._answer_flying, agent, content, holders, tell)
         else:
-            tell(self._holders(agent, self.announced[content], content))
+            tell(holders)
+
+    def _answer_flying(
+        self, agent: Agent, content: int, holders: Holders, tell: Callable[[Holders], None]
+    ) -> None:
+        """Nobody of the own zone has all of it, and some are still fetching it: a few of them were asked."""
+        arriving = self._arriving(agent, content)
+        start = self._lot_of(agent, content) % max(1, len(arriving))
+        asked = (*arriving[start:], *arriving[:start])[:FLYING_ASKED]
+        tell(Holders(nodes=holders.nodes, exhaustive=holders.exhaustive and not asked, in_flight=asked))
 
     def _ask_nodes(self, agent: Agent, content: int, tell: Callable[[Holders], None]) -> None:
         """The nodes of the own zone are asked in steps, then as many others."""
@@ -103,8 +119,18 @@ class Index:
         return Holders(nodes=(), exhaustive=True)
 
     def _choice(self, agent: Agent, content: int, numbers: Numbers) -> Numbers:
-        start = (agent.number * 7919 + content * 104729) % len(numbers)
-        return np.roll(numbers, -start)[:AT_MOST]
+        near = self.places.zones[numbers[0]] == agent.zone
+        lot = self._lot_of(agent, content) if near else (agent.zone + 1) * 15485863 + content * 104729
+        return np.roll(numbers, -(lot % len(numbers)))[:AT_MOST]  # the nodes of a zone take the same far ones
+
+    def _lot_of(self, agent: Agent, content: int) -> int:
+        return agent.number * 7919 + content * 104729
+
+    def _near(
+        self, agent: Agent, having: "np.ndarray[tuple[int], np.dtype[np.bool_]]"
+    ) -> "np.ndarray[tuple[int], np.dtype[np.bool_]]":
+        zone = self.scenario.zone_nodes(agent.zone)
+        return having[zone.start : zone.stop]
 
     def _tiers(
         self, agent: Agent, having: "np.ndarray[tuple[int], np.dtype[np.bool_]]"

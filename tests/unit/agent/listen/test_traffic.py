@@ -223,12 +223,12 @@ def test_what_is_small_or_resumes_or_for_an_older_agent_is_given_to_everybody(as
         assert made.traffic.uploads == 2
 
 
-def test_what_still_arrives_is_given_to_a_few_whatever_their_zone_and_range() -> None:
+def test_what_still_arrives_is_given_to_a_few_whatever_their_range_and_others_hear_of_their_zone() -> None:
     made = sharing(followers_max=2)
     with following(made, AGENT, in_flight=True), following(made, NEAR, in_flight=True, selected=PART):
         with pytest.raises(SharedWithOthers) as told, following(made, BESIDE, in_flight=True):
             pass
-        assert told.value.headers[SHARED_HEADER] == "far,near"
+        assert told.value.headers[SHARED_HEADER] == "far"
         assert made.traffic.followers == 2
     assert made.traffic.followers == 0
 

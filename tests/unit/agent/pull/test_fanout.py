@@ -67,13 +67,22 @@ def test_node_that_has_one_body_of_it_already_is_given_another() -> None:
     assert asking.fanout.followers(LAYER) == ("a1",)
 
 
-def test_what_arrives_is_given_to_a_few_and_the_others_are_told_of_those_of_their_zone_first() -> None:
+def test_what_arrives_is_given_to_a_few_and_the_others_are_told_of_those_of_their_zone() -> None:
     asking = Asking(followers_max=3)
     for name in ("a1", "b1", "a2"):
         asking.admit(name, in_flight=True)
-    assert asking.told("b2", in_flight=True) == ("b1", "a1", "a2")
-    assert asking.told("a3", in_flight=True) == ("a1", "a2", "b1")
+    assert asking.told("b2", in_flight=True) == ("b1",)
+    assert asking.told("a3", in_flight=True) == ("a1", "a2")
     assert len(asking.fanout) == 3
+
+
+def test_first_node_of_each_zone_is_given_what_arrives_however_many_others_are() -> None:
+    """It could take it from none of these, so it would only come back."""
+    asking = Asking(followers_max=2)
+    for name in ("b1", "c1", "d1", "a1"):
+        asking.admit(name, in_flight=True)
+    for number in range(2, 100):
+        assert asking.told(f"a{number}", in_flight=True) == ("a1",)
 
 
 def test_a_place_that_is_free_again_goes_to_the_next_who_asks() -> None:
