@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from agent.holders.clusterclaims import Claims
+from agent.holders.valkey.announcements import Announcements
 from agent.pull.admission import Admission
 from agent.pull.fanout import Fanout
 from agent.pull.pace import Pace
@@ -18,6 +19,7 @@ from topology.placement import NodeName
 from topology.snapshot import Snapshot
 
 if TYPE_CHECKING:
+    from benchmarks.simulator.asking import Searches
     from benchmarks.simulator.claiming import Desk
 
 
@@ -42,6 +44,9 @@ class Agent:
     seen: Snapshot | None = None
     claims: Claims | None = None
     desk: "Desk | None" = None
+    announcements: Announcements | None = None
+    tells: bool = False  # a turn of telling the server is due
+    searches: "Searches | None" = None
     pulls: int = 0
     dials: int = 0
     dead_dials: int = 0

@@ -26,7 +26,7 @@ class Content:
 class Contents:
     """``complete[content, node]``, ``arriving[content, node]``: who has it, and whose containerd fetches it.
 
-    ``changed``: is called with content and node when a node has a content, or has lost it.
+    ``changed``: is called with content and node when a node has a content.
     """
 
     def __init__(self, scenario: Scenario) -> None:
@@ -51,13 +51,6 @@ class Contents:
         """The node's store has it."""
         self.complete[content, node], self.arriving[content, node] = True, False
         self.changed(content, node)
-
-    def lose(self, node: int) -> None:
-        """The node has nothing any more."""
-        for content in np.flatnonzero(self.complete[:, node]):
-            self.complete[content, node] = False
-            self.changed(int(content), node)
-        self.arriving[:, node] = False
 
 
 def _content(number: int, image: int, size_bytes: int, *, manifest: bool) -> Content:

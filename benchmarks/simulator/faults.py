@@ -51,8 +51,7 @@ class Faults:
                 world.cut.add(fault.zone)
                 network.set_uplink(fault.zone, 0.0)
             case FaultKind.INDEX_LOST:
-                world.index.lost = True
-                world.index.announced[:] = False
+                world.index.telling.lose()
                 world.claiming.forget_fences()
             case FaultKind.REGISTRY_DOWN:
                 world.registry_down = True
@@ -72,7 +71,7 @@ class Faults:
                 world.cut.discard(fault.zone)
                 network.set_uplink(fault.zone, self._scenario.zones[fault.zone].uplink_bytes_per_s or np.inf)
             case FaultKind.INDEX_LOST:
-                self._index_back()
+                world.index.telling.come_back(world.agents)
             case FaultKind.REGISTRY_DOWN:
                 world.registry_down = False
             case FaultKind.REPLACE | FaultKind.JOIN:
@@ -99,9 +98,6 @@ class Faults:
         places = self._world.places
         gone = [name for name in places.members if name in names]
         places.change(gone=gone)
-        for name in gone:
-            number = places.number_of[name]
-            self._world.index.announced[:, number] &= places.names[number] != name
 
     def _join(self, nodes: Sequence[int]) -> None:
         """New nodes are in these places. They have nothing."""
@@ -118,10 +114,3 @@ class Faults:
     def _known_here(self, names: tuple[NodeName, ...]) -> None:
         places = self._world.places
         places.change(come=[name for name in names if places.names[places.number_of[name]] == name])
-
-    def _index_back(self) -> None:
-        """The server is there again, empty: everybody announces what it has."""
-        world = self._world
-        world.index.lost = False
-        for content, node in zip(*np.nonzero(world.contents.complete), strict=True):
-            world.index.changed(int(content), int(node))

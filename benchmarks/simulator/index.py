@@ -1,144 +1,160 @@
-"""The index: who has what, as a look-up of one node is told after a round trip.
+"""The index as the look-ups of the nodes find it: with a server, or by asking each other.
 
-With a server, a look-up gives what was announced until then. Without one, or while it is gone, the nodes are
-asked themselves: the nearest that have it answer.
+What a look-up makes of the server's bitmaps is the product's (`agent.holders.bitmap`, and the rules of
+`agent.holders.valkey.index`), and so is how many peers are asked without a server (`agent.pull.nearby`). No
+answer is kept here, where the product keeps one that names holders for ten seconds.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from random import Random
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from functools import partial
 
-import numpy as np
-
+from agent.holders.bitmap import Masks, Part, masks_of, nearest, nearest_of_each
 from agent.holders.index import Holders, InFlight
+from agent.holders.valkey.index import FLYING_ASKED_MAX, NEAREST_MAX
+from agent.pull.nearby import EVERYBODY_MAX
 from benchmarks.simulator.agents import Agent
+from benchmarks.simulator.asking import Asking
 from benchmarks.simulator.clock import VirtualLoop
 from benchmarks.simulator.contents import Contents
 from benchmarks.simulator.network import Network
 from benchmarks.simulator.places import Places
-from benchmarks.simulator.scenario import Numbers, Scenario
+from benchmarks.simulator.scenario import Scenario
+from benchmarks.simulator.telling import Telling
+from topology.placement import NodeName
 
-AT_MOST = 64
-FLYING_ASKED = 4
-"""So many near nodes that are still fetching a content are asked how far they are: `ValkeyIndex`."""
+Tell = Callable[[Holders], None]
 
 
-@dataclass(slots=True)
 class Index:
-    """``lost``: the server is gone. ``reaches``: whether a message from one node arrives at another."""
+    """``reaches``: whether a message arrives. ``follows``: whether what still arrives is of use."""
 
-    scenario: Scenario
-    loop: VirtualLoop
-    places: Places
-    contents: Contents
-    network: Network
-    reaches: Callable[[int, int], bool]
-    lot: Random
-    follows: bool
-    announced: "np.ndarray[tuple[int, int], np.dtype[np.bool_]]"
-    lost: bool = False
-    lookups: int = 0
-
-    def changed(self, content: int, node: int) -> None:
-        """A node has a content now, or has lost it. The others learn of it within a while."""
-        if self.scenario.index.server:
-            wait_s = self.lot.uniform(0.0, self.scenario.index.announce_s)
-            self.loop.after(wait_s, self._announce, content, node, self.places.names[node])
-
-    def _announce(self, content: int, node: int, name: str) -> None:
-        if not self.lost and self.places.names[node] == name:
-            self.announced[content, node] = self.contents.complete[content, node]
-
-    def look_up(self, agent: Agent, content: int, tell: Callable[[Holders], None]) -> None:
-        """Ask who has it. ``tell`` is called with the answer."""
-        self.lookups += 1
-        if self.scenario.index.server and not self.lost:
-            self.loop.after(self.scenario.index.latency_s, self._answer, agent, content, tell)
-        else:
-            self._ask_nodes(agent, content, tell)
-
-    def _answer(self, agent: Agent, content: int, tell: Callable[[Holders], None]) -> None:
-        if self.lost:  # no answer comes
-            self.loop.after(self.scenario.index.timeout_s, self._ask_nodes, agent, content, tell)
-            return
-        holders = self._holders(agent, self.announced[content], content)
-        if not self._near(agent, self.announced[content]).any() and self._arriving(agent, content):
-            wait_s = self.scenario.links.zone_rtt_s + self.scenario.links.served_s
-            self.loop.after(wait_s, self._answer_flying, agent, content, holders, tell)
-        else:
-            tell(holders)
-
-    def _answer_flying(
-        self, agent: Agent, content: int, holders: Holders, tell: Callable[[Holders], None]
+    def __init__(
+        self,
+        scenario: Scenario,
+        *,
+        loop: VirtualLoop,
+        places: Places,
+        contents: Contents,
+        network: Network,
+        telling: Telling,
+        reaches: Callable[[int, int], bool],
+        follows: bool,
     ) -> None:
-        """Nobody of the own zone has all of it, and some are still fetching it: a few of them were asked."""
-        arriving = self._arriving(agent, content)
-        start = self._lot_of(agent, content) % max(1, len(arriving))
-        asked = (*arriving[start:], *arriving[:start])[:FLYING_ASKED]
-        tell(Holders(nodes=holders.nodes, exhaustive=holders.exhaustive and not asked, in_flight=asked))
+        self._scenario, self._loop, self._places = scenario, loop, places
+        self._contents, self._network, self._reaches = contents, network, reaches
+        self._follows = follows
+        self.telling = telling
+        self._asking = Asking(scenario, loop=loop, places=places, having=self._having, reaches=reaches)
+        self._masks: dict[tuple[int, int], Masks] = {}
+        self._masks_of = -1, -1
+        self.lookups = 0
 
-    def _ask_nodes(self, agent: Agent, content: int, tell: Callable[[Holders], None]) -> None:
-        """The nodes of the own zone are asked in steps, then as many others."""
-        near = self._tiers(agent, self.contents.complete[content])
-        arriving = self._arriving(agent, content)
-        steps = 1 + (self.scenario.zones[agent.zone].nodes - 1) // self.scenario.lookup.at_once
-        found_near = bool(len(near[0])) or bool(arriving)
-        wait_s = self.scenario.links.zone_rtt_s * (1 if found_near else steps)
-        if not found_near and len(self.scenario.zones) > 1:
-            wait_s += self.scenario.links.region_rtt_s
-        self.loop.after(wait_s, self._answer_nodes, agent, content, tell)
+    def look_up(self, agent: Agent, content: int, tell: Tell, *, everyone: bool) -> None:
+        """Ask who has it. ``tell`` is called with the answer. ``everyone``: also far from here."""
+        self.lookups += 1
+        if not self._scenario.index.server or self.telling.lost:
+            self._ask_nodes(agent, content, everyone, tell)
+        else:
+            self._loop.after(self._scenario.index.latency_s, self._answer, agent, content, everyone, tell)
 
-    def _answer_nodes(self, agent: Agent, content: int, tell: Callable[[Holders], None]) -> None:
-        holders = self._holders(agent, self.contents.complete[content], content)
-        arriving = self._arriving(agent, content)
-        exhaustive = holders.exhaustive and not arriving
-        tell(Holders(nodes=holders.nodes, exhaustive=exhaustive, in_flight=arriving))
+    def _answer(self, agent: Agent, content: int, everyone: bool, tell: Tell) -> None:
+        if self.telling.lost:  # no answer comes
+            self._loop.after(self._scenario.index.timeout_s, self._ask_nodes, agent, content, everyone, tell)
+            return
+        masks = self._masks_for(agent)
+        own = ~(1 << self.telling.number_of(agent.name))
+        complete, flying = self.telling.complete[content] & own, self.telling.flying[content] & own
+        zone = masks.part(Part.ZONE)
+        if self._follows and not everyone and flying & zone and not complete & zone:
+            digest = self._contents.all[content].digest
+            asked = nearest(flying & zone, masks, at_most=FLYING_ASKED_MAX, lots=masks.lots(digest))
+            self._loop.after(
+                self._scenario.links.zone_rtt_s, self._heard, agent, content, masks, complete, asked, tell
+            )
+            return
+        self._say(agent, content, masks, complete, (), everyone, tell)
 
-    def _arriving(self, agent: Agent, content: int) -> tuple[InFlight, ...]:
-        """Who of the own zone is fetching it, and can be followed."""
-        if not self.follows:
-            return ()
-        zone = self.scenario.zone_nodes(agent.zone)
-        numbers = np.flatnonzero(self.contents.arriving[content, zone.start : zone.stop]) + zone.start
-        names, size = self.places.names, self.contents.all[content].size_bytes
-        return tuple(
-            InFlight(node=names[each], available_bytes=int(self.network.have[content, each]), size_bytes=size)
-            for each in numbers[:AT_MOST].tolist()
-            if each != agent.number and self.reaches(agent.number, each)
+    def _heard(
+        self,
+        agent: Agent,
+        content: int,
+        masks: Masks,
+        complete: int,
+        asked: Iterable[NodeName],
+        tell: Tell,
+    ) -> None:
+        """A few nodes of the zone said how far they are."""
+        arriving = []
+        for name in asked:
+            number = self._places.number_of[name]
+            if self._places.names[number] != name or not self._reaches(agent.number, number):
+                continue
+            if self._contents.complete[content, number]:
+                complete |= 1 << self.telling.number_of(name)
+            elif self._contents.arriving[content, number]:
+                arriving.append(self._in_flight(content, number))
+        self._say(agent, content, masks, complete, tuple(arriving), False, tell)
+
+    def _say(
+        self,
+        agent: Agent,
+        content: int,
+        masks: Masks,
+        complete: int,
+        arriving: tuple[InFlight, ...],
+        everyone: bool,
+        tell: Tell,
+    ) -> None:
+        choose = nearest_of_each if everyone else nearest
+        nodes: tuple[NodeName, ...] = ()
+        if complete & masks.known:
+            lots = masks.lots(self._contents.all[content].digest)
+            nodes = choose(complete, masks, at_most=NEAREST_MAX, lots=lots)
+        is_complete = self.telling.is_warm(agent)
+        nobody = not nodes and not arriving
+        exhaustive = is_complete or bool(nodes) if everyone else nobody and is_complete
+        if nodes or arriving or exhaustive:
+            tell(Holders(nodes=nodes, exhaustive=exhaustive, in_flight=arriving))
+        else:
+            self._ask_nodes(agent, content, everyone, tell)
+
+    def _ask_nodes(self, agent: Agent, content: int, everyone: bool, tell: Tell) -> None:
+        nearby = self._scenario.index.server or self._scenario.nodes > EVERYBODY_MAX
+        self._asking.ask(
+            agent, content, partial(self._asked, content, tell), everyone=everyone, nearby=nearby
         )
 
-    def _holders(
-        self, agent: Agent, having: "np.ndarray[tuple[int], np.dtype[np.bool_]]", content: int
-    ) -> Holders:
-        """The nearest of those that have it, at most `AT_MOST`: a random choice of a tier that has more."""
-        for numbers in self._tiers(agent, having):
-            if len(numbers):
-                chosen = numbers if len(numbers) <= AT_MOST else self._choice(agent, content, numbers)
-                names = self.places.names
-                return Holders(nodes=tuple(names[each] for each in chosen.tolist()), exhaustive=False)
-        return Holders(nodes=(), exhaustive=True)
+    def _asked(
+        self, content: int, tell: Tell, nodes: list[int], arriving: list[int], *, all_asked: bool
+    ) -> None:
+        names = self._places.names
+        in_flight = tuple(self._in_flight(content, each) for each in arriving) if self._follows else ()
+        exhaustive = all_asked and not nodes and not in_flight
+        tell(Holders(nodes=tuple(names[each] for each in nodes), exhaustive=exhaustive, in_flight=in_flight))
 
-    def _choice(self, agent: Agent, content: int, numbers: Numbers) -> Numbers:
-        near = self.places.zones[numbers[0]] == agent.zone
-        lot = self._lot_of(agent, content) if near else (agent.zone + 1) * 15485863 + content * 104729
-        return np.roll(numbers, -(lot % len(numbers)))[:AT_MOST]  # the nodes of a zone take the same far ones
+    def _having(self, content: int, node: int) -> bool | None:
+        """Whether a node has a content; False: a part of it. None: nothing."""
+        if self._contents.complete[content, node]:
+            return True
+        return False if self._contents.arriving[content, node] else None
 
-    def _lot_of(self, agent: Agent, content: int) -> int:
-        return agent.number * 7919 + content * 104729
+    def _in_flight(self, content: int, node: int) -> InFlight:
+        return InFlight(
+            node=self._places.names[node],
+            available_bytes=int(self._network.have[content, node]),
+            size_bytes=self._contents.all[content].size_bytes,
+        )
 
-    def _near(
-        self, agent: Agent, having: "np.ndarray[tuple[int], np.dtype[np.bool_]]"
-    ) -> "np.ndarray[tuple[int], np.dtype[np.bool_]]":
-        zone = self.scenario.zone_nodes(agent.zone)
-        return having[zone.start : zone.stop]
-
-    def _tiers(
-        self, agent: Agent, having: "np.ndarray[tuple[int], np.dtype[np.bool_]]"
-    ) -> tuple[Numbers, Numbers]:
-        """Those of the own zone, and all others, that are members."""
-        zone = self.scenario.zone_nodes(agent.zone)
-        near = np.flatnonzero(having[zone.start : zone.stop]) + zone.start
-        near = near[near != agent.number]
-        if len(near):
-            return near, near[:0]
-        return near, np.flatnonzero(having)
+    def _masks_for(self, agent: Agent) -> Masks:
+        """The members as this node sees them. Those of a rack share all but the name."""
+        made_of = self._places.generation, len(self.telling.numbers)
+        if made_of != self._masks_of:
+            self._masks, self._masks_of = {}, made_of
+        rack = self._places.racks[agent.number]
+        known = self._masks.get(rack)
+        if known is None:
+            numbers = {name: self.telling.number_of(name) for name in self._places.members}
+            known = self._masks[rack] = masks_of(numbers, self._places.base(agent.number))
+            self._masks_of = self._places.generation, len(self.telling.numbers)
+        return replace(known, own=agent.name)

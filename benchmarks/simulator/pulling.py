@@ -43,6 +43,7 @@ from agent.pull.events import (
     Ticked,
     WakeAt,
 )
+from agent.pull.fanout import LEAST_BYTES
 from agent.pull.following import as_follower, is_in_flight, stall_s
 from agent.pull.machine import Pull
 from agent.pull.meter import TICK_S, Meter
@@ -160,9 +161,9 @@ class RunningPull(Answered):
             _DO[type(command)](self, command)
 
     def _look_up(self, command: Lookup) -> None:
-        self._world.index.look_up(self._agent, self._number, partial(self._found, command.everyone))
+        self._world.index.look_up(self._agent, self._number, self._found, everyone=command.everyone)
 
-    def _found(self, everyone: bool, holders: Holders) -> None:
+    def _found(self, holders: Holders) -> None:
         if self._over:
             return
         choose = self._world.approach.choose
@@ -318,6 +319,7 @@ class RunningPull(Answered):
         depths, source = self._agent.depths, world.agents[attempt.request.source]
         depth = source.depths.get(self._number, 0) if is_in_flight(command.holder) else 0
         depths[self._number] = depth + 1
+        self._say_that_it_arrives()
         if self._turn is not None:
             self._turn.delivering()
         self._flow(attempt)
@@ -505,9 +507,16 @@ class RunningPull(Answered):
 
     def _to_registry(self, command: NotFound | Cut) -> None:
         self._agent.depths.pop(self._number, None)
+        if isinstance(command, NotFound):
+            self._say_that_it_arrives()
         if self._turn is not None:
             self._turn.to_the_registry()
         self._finish(End.CUT if isinstance(command, Cut) else End.NOT_FOUND)
+
+    def _say_that_it_arrives(self) -> None:
+        """As the product's executor does."""
+        if self._content.size_bytes >= LEAST_BYTES and self._world.scenario.index.server:
+            self._world.index.telling.fetches(self._agent, self._number)
 
     def _finish(self, end: End) -> None:
         if not self._over:

@@ -80,7 +80,10 @@ class Simulation:
                 nodes = np.fromiter(held.nodes, dtype=np.int64)
                 world.contents.complete[content, nodes] = True
                 world.network.have[content, nodes] = world.contents.all[content].size_bytes
-                world.index.announced[content, nodes] = True
+        for node in {node for held in self.scenario.held for node in held.nodes}:
+            world.index.telling.held(
+                world.agents[node], np.flatnonzero(world.contents.complete[:, node]).tolist()
+            )
         lot = Random(f"{self.scenario.seed}/starts")
         for number, start in enumerate(self.scenario.starts):
             for place, node in enumerate(start.nodes):

@@ -16,6 +16,7 @@ from benchmarks.simulator.network import REGISTRY, Flow, Network
 from benchmarks.simulator.places import Places
 from benchmarks.simulator.result import Origin, RegistryFetch
 from benchmarks.simulator.scenario import Approach, Scenario
+from benchmarks.simulator.telling import Telling
 from topology.placement import Tier
 from topology.snapshot import Snapshot
 
@@ -89,14 +90,13 @@ class World:
         )
         self.index = Index(
             scenario,
-            self.loop,
-            self.places,
-            self.contents,
-            self.network,
-            self.reaches,
-            self.lot,
-            approach.follows and scenario.cold_start.claims,
-            np.zeros_like(self.contents.complete),
+            loop=self.loop,
+            places=self.places,
+            contents=self.contents,
+            network=self.network,
+            telling=Telling(scenario, self.loop, self.contents, self.lot),
+            reaches=self.reaches,
+            follows=approach.follows and scenario.cold_start.claims,
         )
         self.contents.changed = self._changed
         self.agents = [self._make(number) for number in range(scenario.nodes)]
@@ -165,14 +165,17 @@ class World:
         plan = self.scenario.index
         if not plan.server:
             return None
-        return FenceServer(plan.latency_s, plan.timeout_s, lambda: not self.index.lost, self.loop.time)
+        return FenceServer(
+            plan.latency_s, plan.timeout_s, lambda: not self.index.telling.lost, self.loop.time
+        )
 
     def _make(self, number: int) -> Agent:
         zone = int(self.places.zones[number])
         return make_agent(self.scenario, number, self.places.names[number], zone, self.lot.uniform)
 
     def _changed(self, content: int, node: int) -> None:
-        self.index.changed(content, node)
         agent = self.agents[node]
+        if self.scenario.index.server:
+            self.index.telling.has(agent, content)
         if agent.desk is not None and self.contents.complete[content, node]:
             agent.desk.store.committed(self.contents.all[content].digest)

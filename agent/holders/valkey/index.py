@@ -36,13 +36,15 @@ from agent.observe.metrics import Metrics
 from agent.oci.digest import Digest
 from topology.placement import NodeName
 
+FLYING_ASKED_MAX = 4
+"""So many near nodes that are fetching a content are asked how far they are."""
+
 NEAREST_MAX = 64
 """So many equally near holders are enough: a pull tries a dozen."""
 
 _UNKNOWN_MAX = 64
 _UNKNOWN_S = 1.0  # between two questions for numbers that were never heard of
 _NAMES_S = 30.0  # between two questions for all numbers
-_FLYING_ASKED_MAX = 4
 _NUMBERLESS_ASKED_MAX = 16
 _RUNNING_MAX = 4
 _GATHER_S = 0.002
@@ -392,7 +394,7 @@ class ValkeyIndex:
     def _flying(self, digest: Digest, flights: int, masks: Masks) -> Iterable[Peer]:
         """A few of the near nodes that are fetching it."""
         if flights:
-            for name in nearest(flights, masks, at_most=_FLYING_ASKED_MAX, lots=masks.lots(digest)):
+            for name in nearest(flights, masks, at_most=FLYING_ASKED_MAX, lots=masks.lots(digest)):
                 peer = self._roster.peer(name)
                 if peer is not None and self._follows(name):
                     yield peer
