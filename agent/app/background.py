@@ -239,7 +239,8 @@ def _keep_index_server(outbound: Outbound) -> Background:
 
 
 def _keep_claims(outbound: Outbound) -> Background:
-    return {} if outbound.claimant is None else {"claims": outbound.claimant.run}
+    fences = {} if outbound.fenced is None else {"fences of claims": outbound.fenced.run}
+    return fences if outbound.claimant is None else {"claims": outbound.claimant.run, **fences}
 
 
 def _follow_tls(core: Core) -> Background:

@@ -17,6 +17,7 @@ from agent.holders.factory import (
     make_index,
     make_tag_finder,
 )
+from agent.holders.fencedclaims import FencedClaims
 from agent.holders.gateways import Gateways
 from agent.holders.index import HolderIndex
 from agent.holders.standing import StandingChannels
@@ -58,6 +59,7 @@ class Outbound:
     index: HolderIndex
     index_server: IndexServer | None
     claimant: Claimant | None
+    fenced: FencedClaims | None
     gateways: Gateways
     measurer: Measurer
     client: PeerClient
@@ -123,6 +125,15 @@ def make_outbound(settings: Settings, core: Core) -> Outbound:
         metrics=metrics,
         gateways=gateways,
     )
+    claims = make_claims(
+        settings,
+        claimant,
+        store=core.content.store,
+        roster=roster,
+        regard=policy.regard,
+        metrics=metrics,
+        server=parts.server,
+    )
     client = PeerClient(dialer, stall_s=settings.pull.stall_s, authorities=core.content.filtering.authorities)
     relays = Relays(zero_copy=transfer.zero_copy)
     checks = Checks(
@@ -148,6 +159,7 @@ def make_outbound(settings: Settings, core: Core) -> Outbound:
         index=parts.index,
         index_server=parts.server,
         claimant=claimant,
+        fenced=claims.fenced,
         gateways=gateways,
         measurer=Measurer(
             roster=roster,
@@ -173,7 +185,7 @@ def make_outbound(settings: Settings, core: Core) -> Outbound:
             checks=checks,
             lineages=Lineages(core.own),
             follows=settings.cold_start.claims,
-            claimant=make_claims(settings, claimant, core.content.store),
+            claimant=claims.claims,
         ),
         relays=relays,
         resolver=TagResolver(

@@ -13,6 +13,7 @@ from agent.holders.claimant import Claimant
 from agent.holders.claimdesk import ClaimDesk
 from agent.holders.claims import ClaimBook, ClaimKey, Held
 from agent.holders.clusterclaims import Claims, ClusterClaims
+from agent.holders.fencedclaims import FencedClaims, Fences
 from agent.holders.gateways import Gateways
 from agent.holders.index import HolderIndex
 from agent.holders.scatter import ScatterIndex
@@ -187,16 +188,64 @@ def make_claimant(
     )
 
 
-def make_claims(settings: Settings, claimant: Claimant | None, store: ContentStore) -> Claims | None:
-    """What a pull asks whose turn it is, within the scope that the settings name."""
-    if claimant is None or settings.cold_start.scope == "zone":
-        return claimant
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClaimParts:
+    """What a pull asks whose turn it is, within the scope that the settings name. None: nobody is asked.
+
+    ``fenced``: keeps the fences of these claims at the index's server. None: there is no server.
+    """
+
+    claims: Claims | None = None
+    fenced: FencedClaims | None = None
+
+
+def make_claims(
+    settings: Settings,
+    claimant: Claimant | None,
+    *,
+    store: ContentStore,
+    roster: Roster,
+    regard: Regard,
+    metrics: Metrics,
+    server: IndexServer | None,
+) -> ClaimParts:
+    """What asks for claims. ``server``: guards them, if there is one."""
+    if claimant is None:
+        return ClaimParts()
+    fenced = None
+    if server is not None:
+        fenced = FencedClaims(
+            claimant,
+            _make_fences(settings, server, roster),
+            own=roster.own,
+            store=store,
+            usable=partial(_is_there, roster, regard),
+            count=metrics.index.fenced,
+        )
+    claims = fenced or claimant
+    if settings.cold_start.scope == "zone":
+        return ClaimParts(claims=claims, fenced=fenced)
 
     def size_of(digest: Digest) -> int | None:
         growing = store.growing(digest)
         return None if growing is None else growing.size_bytes
 
-    return ClusterClaims(claimant, size_of=size_of)
+    return ClaimParts(claims=ClusterClaims(claims, size_of=size_of), fenced=fenced)
+
+
+def _make_fences(settings: Settings, server: IndexServer, roster: Roster) -> Fences:
+    from agent.holders.valkey.fences import ValkeyFences
+    from agent.holders.valkey.layout import Layout
+
+    def scope(key: ClaimKey) -> str:
+        return "cluster" if key.cluster else f"zone={roster.snapshot.zone_of(roster.own) or ''}"
+
+    return ValkeyFences(server, Layout(settings.valkey.prefix), scope=scope)
+
+
+def _is_there(roster: Roster, regard: Regard, node: NodeName) -> bool:
+    """Whether a node is a member that may be asked now."""
+    return roster.peer(node) is not None and not regard.is_cooling(node, time.monotonic())
 
 
 def make_gateways(settings: Settings, *, roster: Roster, regard: Regard, prices: Prices) -> Gateways:
@@ -205,14 +254,9 @@ def make_gateways(settings: Settings, *, roster: Roster, regard: Regard, prices:
     def way(one: AnyZone, other: AnyZone) -> Way:
         return Way(usd_per_gb=prices.usd_per_gb(one, other), rtt_us=roster.topology.between_us(one, other))
 
-    def is_there(node: NodeName) -> bool:
-        return node == roster.own or (
-            roster.peer(node) is not None and not regard.is_cooling(node, time.monotonic())
-        )
-
     return Gateways(
         zone_of=lambda node: roster.snapshot.zone_of(node),
-        is_there=is_there,
+        is_there=lambda node: node == roster.own or _is_there(roster, regard, node),
         way=way,
         children_max=settings.cold_start.followers_max,
     )

@@ -20,7 +20,6 @@ from agent.holders.clusterclaims import Claims
 from agent.holders.fences import TIPS_MAX, Fence, FenceState, FenceWatch, KeptFence, Next, Say
 from agent.observe.index_metrics import FencedOutcome
 from agent.oci.reference import Addressed
-from agent.tasks import end_all
 from topology.placement import NodeName
 
 _LOOK_S = 0.25  # the others are told of containerd's first bytes so much later
@@ -81,7 +80,6 @@ class FencedClaims:
         self._tips: OrderedDict[tuple[ClaimKey, int, NodeName], tuple[int, float]] = OrderedDict()
         self._grew_s = float("-inf")  # when containerd got something last that this node has a fence for
         self._stirred = asyncio.Event()
-        self._dropping: set[asyncio.Task[None]] = set()
 
     def key_of(self, target: Addressed) -> ClaimKey:
         """See `Claims`."""
@@ -139,7 +137,7 @@ class FencedClaims:
             self._stirred.set()
 
     async def run(self) -> None:
-        """Keep the fences, until cancelled."""
+        """Keep the fences, until cancelled. Then they end by themselves."""
         while True:
             self._stirred.clear()
             if self._kept:
@@ -147,10 +145,6 @@ class FencedClaims:
                 await asyncio.sleep(_LOOK_S)
             else:
                 await self._stirred.wait()
-
-    async def close(self) -> None:
-        """End what runs in the background. Fences that are not renewed end by themselves."""
-        await end_all(self._dropping)
 
     async def _fence(
         self, key: ClaimKey, beyond_bytes: int, until_s: float, despite: NodeName | None, *, granted: bool

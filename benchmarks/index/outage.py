@@ -124,7 +124,7 @@ def _nothing() -> None:
 def is_up(node: Node) -> bool:
     """Whether the node's agent uses the server, and has told it all that it has."""
     status = node.get("/api/index", port=ADMIN_PORT).json()
-    return status["state"] == "server" and not status["pending"]
+    return status["state"] in ("server", "warming") and not status["pending"]
 
 
 def sources_of(node: Node) -> dict[str, int]:

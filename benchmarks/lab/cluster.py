@@ -376,7 +376,13 @@ class Cluster:
         if self.network is None:
             raise LabError("a server for the index needs namespaces (real=True)")
         netns = self.network.add_host("index", _INDEX_ADDRESS)
-        server = ValkeyServer(self.folder / "index", address=_INDEX_ADDRESS, port=6379, netns=netns)
+        server = ValkeyServer(
+            self.folder / "index",
+            address=_INDEX_ADDRESS,
+            port=6379,
+            netns=netns,
+            settings={"protected-mode": "no"},  # nobody else is in that network
+        )
         relay = LateRelay(_INDEX_ADDRESS, server.port, address=_INDEX_ADDRESS, netns=netns)
         self._index = Index(server=server, relay=relay)
         for node in self.nodes.values():

@@ -4,8 +4,7 @@ import asyncio
 import contextlib
 import socket
 import threading
-from collections.abc import Coroutine
-from typing import Any, Self
+from typing import Self
 
 from benchmarks.lab.network import inside
 
@@ -25,6 +24,8 @@ class LateRelay:
         self._listener = inside(netns, lambda: socket.create_server((address, 0)))
         self.endpoint = f"{address}:{self._listener.getsockname()[1]}"
         self._loop = asyncio.new_event_loop()
+        self._ends = asyncio.Event()
+        self._relaying: set[asyncio.Task[None]] = set()
         self._thread = threading.Thread(target=self._run, name="late relay", daemon=True)
         self._thread.start()
 
@@ -40,42 +41,52 @@ class LateRelay:
 
     def close(self) -> None:
         """End all connections."""
-        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._loop.call_soon_threadsafe(self._ends.set)
         self._thread.join()
-        self._listener.close()
 
     def _run(self) -> None:
-        asyncio.set_event_loop(self._loop)
-        self._loop.run_until_complete(self._serve())
-
-        async def end() -> None:
-            tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-
         try:
-            self._loop.run_forever()
+            self._loop.run_until_complete(self._serve())
         finally:
-            self._loop.run_until_complete(end())
             self._loop.close()
 
     async def _serve(self) -> None:
-        await asyncio.start_server(self._relay, sock=self._listener)
+        server = await asyncio.start_server(self._accept, sock=self._listener)
+        await self._ends.wait()
+        server.close()
+        for task in self._relaying.copy():
+            task.cancel()
+        await asyncio.gather(*self._relaying, return_exceptions=True)
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._relaying.add(task)
+        try:
+            with contextlib.suppress(asyncio.CancelledError):  # nobody waits for it but `_serve`
+                await self._relay(reader, writer)
+        finally:
+            await _end(writer)
+            self._relaying.discard(task)
 
     async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         opened = await asyncio.to_thread(inside, self._netns, self._connect)
         if opened is None:
-            writer.close()
             return
         upstream, downstream = await asyncio.open_connection(sock=opened)
-        ways: list[Coroutine[Any, Any, None]] = [self._pass(reader, downstream), self._pass(upstream, writer)]
-        tasks = [asyncio.create_task(way) for way in ways]
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        for end in (writer, downstream):
-            end.close()
-        for task in tasks:
-            task.cancel()
+        try:
+            ways = [
+                asyncio.create_task(self._pass(reader, downstream)),
+                asyncio.create_task(self._pass(upstream, writer)),
+            ]
+            try:
+                await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for way in ways:
+                    way.cancel()
+                await asyncio.gather(*ways, return_exceptions=True)
+        finally:
+            await _end(downstream)
 
     def _connect(self) -> socket.socket | None:
         try:
@@ -93,6 +104,7 @@ class LateRelay:
                     pieces.put_nowait((self._loop.time() + self._delay_s / 2, piece))
         finally:
             sending.cancel()
+            await asyncio.gather(sending, return_exceptions=True)
 
     async def _send(self, pieces: "asyncio.Queue[tuple[float, bytes]]", writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(ConnectionError):
@@ -101,3 +113,9 @@ class LateRelay:
                 await asyncio.sleep(max(0.0, due_s - self._loop.time()))
                 writer.write(piece)
                 await writer.drain()
+
+
+async def _end(writer: asyncio.StreamWriter) -> None:
+    writer.close()
+    with contextlib.suppress(ConnectionError):
+        await writer.wait_closed()

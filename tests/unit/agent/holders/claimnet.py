@@ -134,8 +134,6 @@ class ClaimNet:
         for node in self.nodes.values():
             await end_all(node.tasks)
             await node.claimant.close()
-            if isinstance(node.claims, FencedClaims):
-                await node.claims.close()
             await node.asker.close()
 
     def pull(self, name: str, digest: Digest) -> Pulling:

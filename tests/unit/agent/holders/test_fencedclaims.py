@@ -102,7 +102,6 @@ def play(scenario: Callable[[Node], Awaitable[None]], made: Node | None = None) 
             await scenario(own)
         finally:
             running.cancel()
-            await own.fenced.close()
 
     run_in_virtual_time(main())
 
