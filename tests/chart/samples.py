@@ -93,6 +93,9 @@ SAMPLES: dict[str, dict[str, Any]] = {
         "networkPolicy": {"cilium": True, "nodeCIDRs": ["10.0.0.0/16"]},
         "priorityClassQuota": True,
     },
+    "an index of the chart's own, with a certificate": {
+        "valkey": {"enabled": True, "existingSecret": "v", "tls": {"secretName": "valkey-tls"}},
+    },
     "an index in a server": {
         "index": {"url": "valkey://valkey.db.svc:6379/2", "passwordSecret": {"name": "index-login"}},
         "config": {

@@ -23,6 +23,7 @@ from agent.holders.valkey.factory import glance
 from agent.holders.valkey.layout import BITMAP_TTL_S, FLIGHT_TTL_S, NUMBER_TTL_S, Layout
 from agent.holders.valkey.marker import MARKER_LIFE_S, marker_key
 from agent.oci.digest import Digest
+from benchmarks.lab.certificates import Authority
 from benchmarks.lab.process import Process
 from benchmarks.lab.valkey import free_port, program
 from tests.chart.cluster import changing_cluster, cluster
@@ -42,10 +43,12 @@ from tests.chart.rendering import (
     refusal,
 )
 from tests.chart.samples import SAMPLES
+from tests.server.agents import wait_for
 from tests.unit.twins import REPOSITORY_ROOT
 
 OWN = SAMPLES["an index of the chart's own"]
 OWN_APART = SAMPLES["an index of the chart's own, for the pod network"]
+CERTIFIED_OWN = SAMPLES["an index of the chart's own, with a certificate"]
 CILIUM = SAMPLES["an index of the chart's own, with Cilium"]
 GIVEN = SAMPLES["an index in a server"]
 CERTIFIED = SAMPLES["an index with certificates"]
@@ -132,9 +135,9 @@ class TestOwnServer:
             assert int(most) >= 2 * nodes + 32
 
     def test_agents_are_told_its_address_by_kubernetes_as_they_know_no_name_of_the_cluster(self) -> None:
-        for values in (OWN, OWN_APART):
+        for values, scheme in ((OWN, "valkey"), (OWN_APART, "valkey"), (CERTIFIED_OWN, "valkeys")):
             said = environment(containers(values)["agent"], NODE)["SHORTHAUL_SET"].splitlines()
-            assert said[-1] == 'index="valkey://[10.96.0.7]:6379"'
+            assert said[-1] == f'index="{scheme}://[10.96.0.7]:6379"'
             assert pod(values)["enableServiceLinks"] is True
             assert pod(values)["dnsPolicy"] == "Default"
         service = one("Service", OWN, name="shorthaul-valkey")["spec"]
@@ -288,6 +291,7 @@ class TestServerOfOnesOwn:
         ({"config": {"valkey": {"ca_file": "/a"}}}, "set the value `index.tls.secretName`"),
         (merged(OWN, {"valkey": {"existingSecret": ""}}), "kubectl --namespace images create secret generic"),
         (merged(OWN, {"valkey": {"nodes": 0}}), "from 1 to 20000"),
+        (merged(OWN, {"valkey": {"tls": {"name": "a"}}}), "set valkey.tls.secretName"),
         (
             {"index": {"url": "valkey://a"}, "peering": {"open": True, "existingSecret": ""}},
             "config.valkey.cluster",
@@ -348,6 +352,11 @@ def test_password_is_made_once_and_nothing_that_helm_does_later_touches_it() -> 
     [
         ({"valkey": {"enabled": True, "existingSecret": "s"}}, "valkey.existingSecret", ["password"]),
         (
+            {"valkey": {"enabled": True, "tls": {"secretName": "s"}}},
+            "valkey.tls.secretName",
+            ["ca.crt", "tls.crt", "tls.key"],
+        ),
+        (
             {"index": {"url": "valkey://a", "passwordSecret": {"name": "s", "key": "pw"}}},
             "index.passwordSecret.name",
             ["pw"],
@@ -375,7 +384,7 @@ def test_secret_of_ones_own_is_looked_at_and_never_made(
         ]
 
     whole = render({f"{_SECRETS}/s": _secret("s", *entries)})
-    assert "Secret" not in [each["kind"] for each in whole]
+    assert ("Secret", "s") not in [(each["kind"], each["metadata"]["name"]) for each in whole]
     with pytest.raises(helm_python.HelmError, match=rf"{name}: the namespace images has no Secret s"):
         render({})
     for missing in entries:
@@ -397,9 +406,12 @@ class Running:
         for kind in ("server", "cli"):
             (tools / f"valkey-{kind}").symlink_to(program(kind))
         container = _container(values)
-        script = container["args"][0].replace("/etc/valkey-password", str(folder / "secret"))
+        script = container["args"][0].replace("$$", "$")  # as the kubelet does
+        assert "$(" not in script, "the kubelet would look at it"
+        script = script.replace("/etc/valkey-password", str(folder / "secret"))
+        script = script.replace("/etc/valkey-tls", str(folder / "tls")).replace("sleep 10", "sleep 0.1")
         script = script.replace("/run/valkey", str(run_directory)).replace(
-            "port 6379", f"port {self.port}\nlogfile {folder}/log"
+            "port 6379\n", f"port {self.port}\nlogfile {folder}/log\n"
         )
         self.environment = {**os.environ, "PATH": f"{tools}:{os.environ['PATH']}"}
         self.environment.pop("REDISCLI_AUTH", None)
@@ -454,7 +466,8 @@ class TestRealServer:
             assert server.ask("strlen", "shorthaul:0") == "4194304"
             assert "rdb_last_save_time" not in server.ask("info", "memory")
             assert "maxmemory_policy:noeviction" in server.ask("info", "memory")
-            assert sorted(each.name for each in (tmp_path / "run").iterdir()) == ["valkey.conf"]
+            files = {each.name for each in (tmp_path / "run").iterdir()}
+            assert files <= {"valkey.conf", "secrets.used", "secrets.now"}
 
     def test_gives_whoever_has_the_password_the_indexs_keys_and_commands_and_no_others(
         self, tmp_path: Path
@@ -495,6 +508,41 @@ class TestRealServer:
             assert seen.warnings == ()
             assert seen.facts.policy == "noeviction"
             assert server.ask("client", "tracking", "on", "optin") == "OK"
+
+    def test_ends_when_its_password_was_replaced_so_that_the_kubelet_starts_it_with_the_new_one(
+        self, tmp_path: Path
+    ) -> None:
+        with _running(tmp_path, b"old") as server:
+            assert server.ask("ping") == "PONG"
+            (tmp_path / "secret" / "password").write_bytes(b"new")
+            wait_for(lambda: not server.process.running, "its end", at_most_s=30.0)
+
+    def test_speaks_tls_alone_where_it_has_a_certificate_and_agents_check_its_name(
+        self, tmp_path: Path
+    ) -> None:
+        name = "shorthaul-valkey.images.svc"
+        Authority(tmp_path).issue(tmp_path / "tls", f"DNS:{name}")
+        with _running(tmp_path, b"password", CERTIFIED_OWN) as server:
+            assert "PONG" not in server.ask("ping")
+            told = configuration(CERTIFIED_OWN)["valkey"]
+            assert told == {
+                "password_file": "/etc/shorthaul-index/password",
+                "ca_file": "/etc/shorthaul-index/ca.crt",
+                "server_name": name,
+            }
+            document = {
+                "node": {"name": "n1", "address": "10.0.0.1"},
+                "index": f"valkeys://127.0.0.1:{server.port}",
+                "valkey": {
+                    "cluster": "lab",
+                    "timeout_s": 5.0,
+                    "server_name": told["server_name"],
+                    "ca_file": "tls/ca.crt",
+                    "password_file": "secret/password",
+                },
+            }
+            seen = asyncio.run(glance(make_settings(document, [], base=tmp_path), ()))
+            assert (seen.trouble, seen.warnings) == (None, ())
 
     def test_frozen_server_is_not_well(self, tmp_path: Path) -> None:
         """The kubelet waits for some seconds, and then starts it anew."""

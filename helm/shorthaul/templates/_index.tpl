@@ -23,7 +23,7 @@ Where Kubernetes says the Service's address. The agents are on the host's networ
 Services come before the pods that use them. In brackets, for IPv6.
 */}}
 {{- define "shorthaul.valkeyUrl" -}}
-valkey://[$({{ include "shorthaul.valkeyName" . | upper | replace "-" "_" }}_SERVICE_HOST)]:6379
+valkey{{ if .Values.valkey.tls.secretName }}s{{ end }}://[$({{ include "shorthaul.valkeyName" . | upper | replace "-" "_" }}_SERVICE_HOST)]:6379
 {{- end -}}
 
 {{/* The Secret with the password and its entry, as a JSON list. Empty: there is none. */}}
@@ -34,9 +34,14 @@ valkey://[$({{ include "shorthaul.valkeyName" . | upper | replace "-" "_" }}_SER
 {{- end -}}
 {{- end -}}
 
+{{/* The Secret with the CAs of the server's certificate. Empty: there is none. */}}
+{{- define "shorthaul.indexCa" -}}
+{{- .Values.valkey.enabled | ternary .Values.valkey.tls.secretName .Values.index.tls.secretName -}}
+{{- end -}}
+
 {{/* Whether the agents need a file for the server. */}}
 {{- define "shorthaul.indexFiles" -}}
-{{- if or (include "shorthaul.indexPassword" . | fromJsonArray) .Values.index.tls.secretName -}}true{{- end -}}
+{{- if or (include "shorthaul.indexPassword" . | fromJsonArray) (include "shorthaul.indexCa" .) -}}true{{- end -}}
 {{- end -}}
 
 {{/* One directory for all of them, which the kubelet writes anew when a Secret changes. */}}
@@ -50,7 +55,7 @@ valkey://[$({{ include "shorthaul.valkeyName" . | upper | replace "-" "_" }}_SER
           name: {{ index . 0 | quote }}
           items: [{key: {{ index . 1 | quote }}, path: password}]
       {{- end }}
-      {{- with .Values.index.tls.secretName }}
+      {{- with (include "shorthaul.indexCa" .) }}
       - secret:
           name: {{ . | quote }}
           items:
@@ -67,12 +72,15 @@ valkey://[$({{ include "shorthaul.valkeyName" . | upper | replace "-" "_" }}_SER
 {{- $directory := include "shorthaul.indexDirectory" . -}}
 {{- $files := dict -}}
 {{- if (include "shorthaul.indexPassword" . | fromJsonArray) }}{{ $_ := set $files "password_file" (printf "%s/password" $directory) }}{{ end -}}
-{{- if .Values.index.tls.secretName -}}
+{{- if include "shorthaul.indexCa" . -}}
 {{- $_ := set $files "ca_file" (printf "%s/ca.crt" $directory) -}}
 {{- if .Values.index.tls.clientCertificate -}}
 {{- $_ := set $files "certificate_file" (printf "%s/tls.crt" $directory) -}}
 {{- $_ := set $files "key_file" (printf "%s/tls.key" $directory) -}}
 {{- end -}}
+{{- end -}}
+{{- if and .Values.valkey.enabled .Values.valkey.tls.secretName -}}
+{{- $_ := set $files "server_name" (.Values.valkey.tls.name | default (printf "%s.%s.svc" (include "shorthaul.valkeyName" .) .Release.Namespace)) -}}
 {{- end -}}
 {{- $own := dict -}}
 {{- if $files }}{{ $_ := set $own "valkey" $files }}{{ end -}}
@@ -109,17 +117,32 @@ clusters have so many different digests.
 
 {{/*
 Writes its configuration and becomes the server. The password is told by its hash, so it may have any characters. Whoever has
-it may use the agents' keys and commands, and nothing else: no other key, no configuration, no other script's debugger.
+it may use the agents' keys and commands, and nothing else: no other key, no configuration. A password or certificate that was
+replaced ends the server, and the kubelet starts it with the new one. The kubelet would look at
+$( ), and makes one $ of two.
 */}}
 {{- define "shorthaul.valkeyScript" -}}
 umask 077
-IFS= read -r password </etc/valkey-password/password || [ -n "$password" ]
 cd /run/valkey
+secrets() {
+    cat /etc/valkey-password/password{{ if .Values.valkey.tls.secretName }} /etc/valkey-tls/*{{ end }} 2>&1 | sha256sum
+}
+secrets >secrets.used
+IFS= read -r password </etc/valkey-password/password || [ -n "$password" ]
 {
     printf 'user default on resetkeys resetchannels ~{{ .Values.config.valkey | default dict | dig "prefix" "shorthaul" }}:* -@all {{ include "shorthaul.valkeyCommands" . }} #'
     printf '%s' "$password" | sha256sum | cut -d ' ' -f 1
     cat <<END
+{{- if .Values.valkey.tls.secretName }}
+port 0
+tls-port 6379
+tls-cert-file /etc/valkey-tls/tls.crt
+tls-key-file /etc/valkey-tls/tls.key
+tls-ca-cert-file /etc/valkey-tls/ca.crt
+tls-auth-clients no
+{{- else }}
 port 6379
+{{- end }}
 bind * -::*
 protected-mode no
 save ""
@@ -135,7 +158,18 @@ client-output-buffer-limit normal 16mb 4mb 30
 END
 } >valkey.conf
 unset password
+(
+    while sleep 10; do
+        secrets >secrets.now
+        cmp -s secrets.used secrets.now || kill "$$$$"
+    done
+) &
 exec valkey-server /run/valkey/valkey.conf
+{{- end -}}
+
+{{/* Without the password: that it is refused says as much as PONG. A server that is frozen says nothing. */}}
+{{- define "shorthaul.valkeyProbe" -}}
+exec: {command: [/bin/sh, -c, "valkey-cli {{ if .Values.valkey.tls.secretName }}--tls --insecure {{ end }}ping 2>&1 | grep -qE 'PONG|NOAUTH'"]}
 {{- end -}}
 
 {{/* Of the agents. docs/large-clusters.md has the same for a server of one's own; a test holds both against each other. */}}
