@@ -20,6 +20,7 @@ from agent.holders.valkey.trouble import IndexDown
 from agent.holders.valkey.wire import Command, Reply
 from agent.observe.index_metrics import IndexTrouble
 
+_OF_RIGHTS = (IndexTrouble.DENIED, IndexTrouble.OTHER)
 _DRAIN_S = 5.0  # after so long without an owed answer, a connection is given up for a new one
 
 
@@ -59,6 +60,7 @@ class Server:
         self._link: Link | None = None
         self._down = _not_yet()
         self._was_healthy = False
+        self._has_rights = False
         self._full: IndexDown | None = None
         self._seen: Seen | None = None
         self._tripped = False
@@ -176,7 +178,9 @@ class Server:
         if link is None:
             link = self._link = await self._connect(self._invalid)
             was_emptied = await self._look(link)
-            await self._checks.rights(link)
+            if not self._has_rights:
+                await self._checks.rights(link)
+                self._has_rights = True
             await self._read_facts(link, is_news=not was_emptied)
             self._breaker.answered()  # so many answers in time are more than one
         else:
@@ -253,6 +257,7 @@ class Server:
     def _trip(self, error: IndexDown) -> None:
         """From now on nobody waits for the server."""
         self._failed(error.kind)
+        self._has_rights = self._has_rights and error.kind not in _OF_RIGHTS
         self._down = error.again()
         self._breaker.failed()
         self._tripped = True

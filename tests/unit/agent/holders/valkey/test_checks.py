@@ -6,6 +6,7 @@ import pytest
 
 from agent.holders.valkey.checks import needed
 from agent.holders.valkey.factory import glance
+from agent.holders.valkey.trouble import IndexDown
 from agent.observe.index_metrics import IndexTrouble
 from benchmarks.lab.valkey import ValkeyServer
 from tests.unit.agent.holders.valkey.rig import opened, settings, until
@@ -66,6 +67,33 @@ async def test_command_without_a_right_is_named(tmp_path: Path) -> None:
             await until(lambda: door.kind is IndexTrouble.DENIED)
     finally:
         server.stop()
+
+
+async def test_right_that_is_taken_away_is_named_though_it_was_there_before(tmp_path: Path) -> None:
+    users = {"agent": f"on >p resetkeys ~shorthaul:* -@all {RIGHTS}"}
+    server = ValkeyServer(tmp_path, users=users)
+    try:
+        async with opened(server.url("agent:p")) as door:
+            await door.healthy()
+            server.cli("acl", "setuser", "agent", "-setbit", "-evalsha")
+            with pytest.raises(IndexDown, match="may not run SETBIT"):
+                await door.server.call(("SETBIT", "shorthaul:1:x", 1, 1))
+            await until(lambda: "may not use SETBIT, EVALSHA" in str(door.server.problem))
+            assert not door.server.healthy
+            server.cli("acl", "setuser", "agent", "+setbit", "+evalsha")
+            await door.healthy()
+    finally:
+        server.stop()
+
+
+async def test_agent_that_connects_again_asks_only_for_what_may_have_changed(valkey: ValkeyServer) -> None:
+    async with opened(valkey.url()) as door:
+        await door.healthy()
+        before = valkey.usage().commands
+        valkey.cli("client", "kill", "type", "normal", "skipme", "yes")
+        await until(lambda: door.failed != [])
+        await door.healthy()
+        assert valkey.usage().commands - before < 20  # 8, and those of whoever counts them
 
 
 async def test_command_that_was_renamed_away_is_named(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ def pacing(members: int, *, tls: bool = False, seed: int = 0) -> Pacing:
     return Pacing(members=lambda: members, tls=tls, chance=random.Random(seed).uniform)
 
 
-@pytest.mark.parametrize(("tls", "a_second"), [(False, 5000), (True, 500)])
+@pytest.mark.parametrize(("tls", "a_second"), [(False, 2000), (True, 500)])
 @pytest.mark.parametrize("members", [200, 5000, 10_000])
 def test_agents_that_lost_the_server_come_back_at_a_bounded_rate(
     tls: bool, a_second: int, members: int
@@ -32,6 +32,14 @@ def test_small_cluster_comes_back_at_once_and_asks_each_second() -> None:
 def test_large_cluster_asks_a_server_that_fails_less_often_and_never_less_than_each_minute() -> None:
     assert all(10 <= pacing(10_000, tls=True, seed=each).next_s() <= 30 for each in range(100))
     assert pacing(10_000_000).spread_s == 30
+
+
+@pytest.mark.parametrize(("members", "mean_s"), [(3, 10), (2500, 10), (5000, 20), (10_000, 40)])
+def test_all_agents_together_look_at_a_server_that_works_at_a_bounded_rate(
+    members: int, mean_s: float
+) -> None:
+    waits_s = [pacing(members, seed=each).look_s() for each in range(500)]
+    assert 0.5 * mean_s <= min(waits_s) <= max(waits_s) <= 1.5 * mean_s
 
 
 def test_breaker_closes_after_two_good_answers_in_a_row_and_opens_at_the_first_bad_one() -> None:
