@@ -249,7 +249,7 @@ class Teller:
             return
         self.announcements.told(batch)
         self._flown -= landed
-        await self._remove_wrong(commands, replies)
+        await self._remove_wrong(batch, commands, replies)
         if whose is Whose.NOBODYS:
             self._audit_s = self._clock()
 
@@ -271,15 +271,17 @@ class Teller:
             *(("SETBIT", self._layout.bitmap(batch.epoch, digest), number, 0) for digest in batch.added)
         )
 
-    async def _remove_wrong(self, commands: Sequence[Command], replies: Sequence[Any]) -> None:
-        """Remove values that no agent can have written, which are in the way."""
-        wrong = [
+    async def _remove_wrong(self, batch: Batch, commands: Sequence[Command], replies: Sequence[Any]) -> None:
+        """Remove values that no agent can have written, which are in the way, and tell those anew."""
+        wrong = {
             str(command[1])
             for command, reply in zip(commands, replies, strict=False)
             if isinstance(reply, Refused) and command[0] == "SETBIT"
-        ]
+        }
         if wrong:
             await self._server.call(*(("DEL", key) for key in wrong))
+            lost = [each for each in batch.added if self._layout.bitmap(batch.epoch, each) in wrong]
+            self.announcements.missing(lost, self._clock())
 
     async def _tell_flights(self, now_s: float) -> None:
         """Say what is being fetched now, and what is no more."""
