@@ -124,18 +124,22 @@ def _url(settings: Settings) -> IndexUrl:
 
 def _warnings(settings: Settings, url: IndexUrl) -> Iterator[IndexWarningEntry]:
     has_password = url.password is not None or settings.valkey.password_file is not None
-    if has_password and not url.tls and not all(_is_here(each.host) for each in url.hosts):
+    if has_password and not url.tls and not all(_is_inside(each.host) for each in url.hosts):
         yield IndexWarningEntry(
-            problem="the password goes over the network in plain text",
-            hint="use TLS (valkeys://…), or let a NetworkPolicy admit nobody but the agents",
+            problem="the password leaves this network in plain text",
+            hint="use TLS (valkeys://…), or name the server by an address of this network",
         )
 
 
-def _is_here(host: str) -> bool:
+def _is_inside(host: str) -> bool:
+    """Whether a server is on this machine or in its network, as far as the address or name tells.
+
+    There the layers of images travel in plain text, too, unless `peering.tls` is set.
+    """
     try:
-        return ipaddress.ip_address(host).is_loopback
+        return ipaddress.ip_address(host).is_private
     except ValueError:
-        return host == "localhost"
+        return "." not in host or host.endswith((".svc", ".svc.cluster.local", ".internal"))
 
 
 def _nobody(_: object) -> None:

@@ -29,13 +29,32 @@ def problems(url: str, **valkey: object) -> list[str]:
     return [warning.problem for warning in made.warnings]
 
 
-def test_password_without_tls_is_a_warning_but_on_this_node() -> None:
-    plain = ["the password goes over the network in plain text"]
-    assert problems("valkey://:p@10.0.0.1") == plain
-    assert problems("valkey+cluster://10.0.0.1,127.0.0.1", password_file="pw") == plain
-    assert problems("valkeys://:p@10.0.0.1") == []
-    assert problems("valkey://10.0.0.1") == []
-    assert problems("valkey://:p@127.0.0.1") == problems("valkey://:p@localhost") == []
+@pytest.mark.parametrize(
+    ("host", "warned"),
+    [
+        ("203.0.113.9", False),  # one of the ranges that nobody is given
+        ("8.8.8.8", True),
+        ("[2a00:1450::1]", True),
+        ("index.example.com", True),
+        ("10.96.0.7", False),
+        ("192.168.1.2", False),
+        ("127.0.0.1", False),
+        ("[fd00::7]", False),
+        ("localhost", False),
+        ("valkey", False),
+        ("valkey.databases.svc", False),
+        ("valkey.databases.svc.cluster.local", False),
+    ],
+)
+def test_password_without_tls_is_a_warning_where_it_leaves_the_network(host: str, warned: bool) -> None:
+    said = ["the password leaves this network in plain text"]
+    assert problems(f"valkey://:p@{host}") == (said if warned else [])
+    assert problems(f"valkey://{host}", password_file="pw") == (said if warned else [])
+    assert problems(f"valkeys://:p@{host}") == problems(f"valkey://{host}") == []
+
+
+def test_one_server_of_several_that_is_outside_is_enough_for_the_warning() -> None:
+    assert problems("valkey+cluster://:p@10.0.0.1,8.8.8.8") != []
 
 
 async def test_look_for_people_says_what_is_there_and_leaves_nothing_that_stays(valkey: ValkeyServer) -> None:
