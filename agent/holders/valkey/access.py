@@ -103,7 +103,7 @@ def public_cas(cafile: str | None, capath: str | None) -> str | None:
 
     ``cafile``, ``capath``: where the system keeps them, if that exists. Returns None where it has some.
     """
-    has_some = cafile is not None or (capath is not None and any(Path(capath).iterdir()))
+    has_some = cafile is not None or (capath is not None and bool([*Path(capath).iterdir()]))
     return None if has_some else certifi.where()
 
 
