@@ -30,7 +30,7 @@ class Shown:
 
     def name_of(self, host: str) -> str:
         """The name that the certificate of a server at this host has to have."""
-        return self.server_name or host
+        return self.server_name or host.removesuffix(".")
 
 
 class Access:

@@ -10,7 +10,7 @@ from agent.holders.valkey.access import Access, Shown
 from agent.holders.valkey.lane import Invalidated, Lane
 from agent.holders.valkey.resolving import Resolver
 from agent.holders.valkey.shards import Shards, ranges_of
-from agent.holders.valkey.trouble import IndexDown, Refused, of_connecting, of_garbage
+from agent.holders.valkey.trouble import IndexDown, Refused, of_connecting, of_garbage, of_silence
 from agent.holders.valkey.wire import Command, Reply, Wire, greet, open_wire
 from agent.observe.index_metrics import IndexTrouble
 
@@ -81,8 +81,11 @@ class Connector:
                 number = self._url.database if database is None else database
                 await greet(wire, login=shown.login, name=self._name, database=number)
         except (OSError, ValueError, IndexDown) as error:
-            if wire is not None:
-                wire.end()
+            if wire is None:
+                raise of_connecting(error, str(target)) from None
+            wire.end()
+            if isinstance(error, TimeoutError):  # it accepts connections, as a frozen one does
+                raise of_silence(self._connect_s) from None
             raise of_connecting(error, str(target)) from None
         except BaseException:
             if wire is not None:

@@ -59,6 +59,8 @@ _RIGHTS = "see docs/large-clusters.md for the rules (ACL) that its user needs"
 _LOGIN = "check valkey.username and valkey.password_file against the server's users (ACL LIST)"
 _KEEP_CALM = "it is looked at again by itself; peers are asked meanwhile"
 
+_REACH = "see whether the server runs, and whether a NetworkPolicy or firewall lets this node reach it"
+
 SILENT_HINT = (
     "see whether the server runs, is overloaded (SLOWLOG, LATENCY DOCTOR) or far away; "
     "a server that is far away needs a larger valkey.timeout_s"
@@ -195,12 +197,12 @@ def of_connecting(error: BaseException, place: str) -> IndexDown:
             "check the name, and this node's DNS (in a pod on the host's network: dnsPolicy)",
         )
     if isinstance(error, TimeoutError):
-        return IndexDown(IndexTrouble.UNREACHABLE, f"no connection to {place} in time", SILENT_HINT)
+        return IndexDown(IndexTrouble.UNREACHABLE, f"no connection to {place} in time", _REACH)
     if isinstance(error, ConnectionAbortedError) and "handshake" in str(error):
         return IndexDown(
             IndexTrouble.TLS,
             f"no TLS with {place}: it did not answer the handshake in time",
-            "does the server speak TLS? Without it, write valkey:// without the s",
+            "the server is frozen or overloaded, or speaks no TLS: then write valkey:// without the s",
         )
     if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
         return IndexDown(
@@ -213,7 +215,7 @@ def of_connecting(error: BaseException, place: str) -> IndexDown:
         return IndexDown(
             IndexTrouble.UNREACHABLE,
             f"no connection to {place}: {clipped(said)}",
-            "see whether the server runs, and whether a NetworkPolicy or firewall lets this node reach it",
+            _REACH,
         )
     return of_garbage(str(error))
 

@@ -61,7 +61,7 @@ async def test_tls_checks_the_host_or_the_name_that_is_given() -> None:
     shown = await access("valkeys://h").read()
     assert shown.tls is not None
     assert (shown.tls.verify_mode, shown.tls.check_hostname) == (ssl.CERT_REQUIRED, True)
-    assert shown.name_of("h") == "h"
+    assert shown.name_of("h") == shown.name_of("h.") == "h"
     assert (await access("valkeys://h", server_name="n").read()).name_of("h") == "n"
 
 

@@ -3,6 +3,7 @@ is said of it, and that the door comes back by itself.
 """
 
 import asyncio
+import socket
 import time
 from pathlib import Path
 from typing import Any
@@ -280,10 +281,43 @@ async def test_server_that_goes_and_comes_is_followed(valkey: ValkeyServer) -> N
         assert len(door.resets) == 3
 
 
-async def test_nobody_there_accepts_and_says_nothing() -> None:
+async def test_server_that_accepts_and_says_nothing_is_frozen_and_not_out_of_reach() -> None:
     async def answer(_: asyncio.StreamReader, __: asyncio.StreamWriter) -> None:
         await asyncio.sleep(60)
 
     async with listening(answer) as place, opened(f"valkey://{place}", timeout_s=0.05) as door:
-        await door.down(IndexTrouble.UNREACHABLE)
-        assert "in time" in str(door.server.problem)
+        await door.down(IndexTrouble.SLOW)
+        assert "did not answer within 1000 ms" in str(door.server.problem)
+
+
+async def test_server_whose_packets_are_dropped_is_out_of_reach() -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        waiting = [socket.socket() for _ in range(4)]
+        for each in waiting:  # nobody accepts: the queue is full, and the kernel drops what comes
+            each.setblocking(False)
+            each.connect_ex(listener.getsockname())
+        try:
+            async with opened("valkey://{}:{}".format(*listener.getsockname()), timeout_s=0.05) as door:
+                await door.down(IndexTrouble.UNREACHABLE)
+                assert "in time" in str(door.server.problem)
+                assert "NetworkPolicy" in door.server.hint
+        finally:
+            for each in waiting:
+                each.close()
+
+
+async def test_server_that_was_frozen_for_long_is_still_told_as_one_that_does_not_answer(
+    valkey: ValkeyServer,
+) -> None:
+    async with opened(valkey.url(), timeout_s=0.15) as door:
+        await door.healthy()
+        valkey.freeze()
+        await kinds(door, 1)
+        while "1000 ms" not in str(door.server.problem):  # it was connected to anew
+            assert door.kind is IndexTrouble.SLOW
+            await asyncio.sleep(0.01)
+        valkey.thaw()
+        await door.healthy()
+        assert door.resets == []
