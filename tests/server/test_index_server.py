@@ -1,6 +1,7 @@
 """Real agents with the index in a real server: what they say of it, and agents that have none beside them."""
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ import pytest
 import yaml
 
 from benchmarks.lab.valkey import ValkeyServer
+from tests.unit.twins import REPOSITORY_ROOT
 
 from .agents import ADMIN, Node, Site, digest_of, wait_for
 
@@ -35,14 +37,21 @@ class Mixed:
 
 @pytest.fixture(scope="module")
 def mixed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mixed]:
-    """The agents of this module."""
+    """The agents of this module. At the server they have the rights that the documentation gives them."""
     folder = tmp_path_factory.mktemp("index")
-    server = ValkeyServer(folder / "valkey", password=PASSWORD, settings={"maxmemory": "64mb"})
+    page = (REPOSITORY_ROOT / "docs" / "large-clusters.md").read_text(encoding="utf-8")
+    (rights,) = re.findall(r"ACL SETUSER shorthaul on >PASSWORD (.*)", page)
+    server = ValkeyServer(
+        folder / "valkey",
+        password="of-somebody-else",
+        users={"shorthaul": f"on >{PASSWORD} {rights}"},
+        settings={"maxmemory": "64mb"},
+    )
     (folder / "password").write_text(PASSWORD)
     index = {
         "index": server.url(),
         # A busy machine may need longer than the usual 0.15 s for an answer.
-        "valkey": {"password_file": str(folder / "password"), "timeout_s": 2.0},
+        "valkey": {"username": "shorthaul", "password_file": str(folder / "password"), "timeout_s": 2.0},
     }
     with Site() as site:
         made = Mixed(
