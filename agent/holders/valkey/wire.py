@@ -32,6 +32,21 @@ _NEVER_READ = "more than an index has"
 _PUSHED = object()
 
 
+def packed(commands: Iterable[Command]) -> bytes:
+    """Commands as they are sent (RESP: arrays of bulk strings).
+
+    A third of the client's own cost. It counts: an announcement is some hundred commands, and nothing else in
+    the agent goes on meanwhile.
+    """
+    parts: list[bytes] = []
+    for command in commands:
+        parts.append(b"*%d\r\n" % len(command))
+        for word in command:
+            raw = word if isinstance(word, bytes) else str(word).encode()
+            parts.append(b"$%d\r\n%b\r\n" % (len(raw), raw))
+    return b"".join(parts)
+
+
 class ErrorReply(ResponseError):
     """An error that the server answered. ``text``: all of it, its first word included."""
 
@@ -115,7 +130,7 @@ class Wire(Connection):
         """Send commands, in order and at once. Raises `IndexDown` if the connection has ended."""
         if self._writer is None or self._writer.is_closing():
             raise lost(self.place)
-        self._writer.writelines(self.pack_commands(commands))
+        self._writer.write(packed(commands))
 
     async def read(self) -> Reply:
         """The next reply. An error about one command is a `Refused`. Raises `IndexDown`, also for an error

@@ -4,9 +4,10 @@ import asyncio
 from typing import Any
 
 import pytest
+from valkey.asyncio.connection import Connection
 
 from agent.holders.valkey.trouble import IndexDown, Refused
-from agent.holders.valkey.wire import REPLY_MOST_BYTES, Wire, greet, open_wire
+from agent.holders.valkey.wire import REPLY_MOST_BYTES, Command, Wire, greet, open_wire, packed
 from agent.observe.index_metrics import IndexTrouble
 from tests.unit.agent.holders.valkey.rig import listening
 
@@ -135,3 +136,13 @@ async def test_connection_that_was_ended_takes_nothing_more() -> None:
         with pytest.raises(IndexDown):
             wire.write([("PING",)])
         assert wire.unsent_bytes == 0
+
+
+@pytest.mark.parametrize(
+    "command",
+    [("PING",), ("SET", "key", b"\x00\r\n\xff", "EX", 7800, "NX"), ("SETBIT", "k\u00e4y", 0, 1), ("GET", "")],
+)
+def test_command_is_sent_as_the_client_itself_would_send_it(command: Command) -> None:
+    assert packed([command, ("TIME",)]) == b"".join(
+        Connection(protocol=3).pack_commands([command, ("TIME",)])
+    )
