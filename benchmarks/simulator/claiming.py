@@ -244,10 +244,10 @@ class Claiming:
         try:
             async with asyncio.timeout(timeout_s):
                 await asyncio.sleep(half_s)
-                if other.name != peer.name or other.frozen or not self._reaches(agent.number, target):
+                if agent.frozen or not self._answers(agent, other, peer):
                     await asyncio.sleep(max(0.0, until_s - self._loop.now_s) + 1.0)
                 reply = Reply(claims=await self.desk_of(other).desk.answer(question.claims))
-                if other.frozen or not other.alive or not self._reaches(agent.number, target):
+                if not self._answers(agent, other, peer):
                     await asyncio.sleep(max(0.0, until_s - self._loop.now_s) + 1.0)
                 await asyncio.sleep(half_s)
         except TimeoutError:
@@ -255,3 +255,7 @@ class Claiming:
             return None
         agent.regard.heard(peer.name, self._loop.now_s)
         return reply
+
+    def _answers(self, agent: Agent, other: Agent, peer: Peer) -> bool:
+        """Whether a message to this peer arrives, and it does anything about it."""
+        return other.name == peer.name and not other.frozen and self._reaches(agent.number, other.number)

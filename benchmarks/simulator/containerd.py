@@ -54,14 +54,6 @@ class ImagePull:
         for fetch in self._fetches.values():
             fetch.abort()
 
-    def source_gone(self, flow: Flow) -> bool:
-        """The source of a body has lost it. Returns whether it was a body of this pull."""
-        fetch = self._fetches.get(flow.content)
-        if fetch is None or fetch.pull is not flow.owner or fetch.pull is None:
-            return False
-        fetch.pull.source_gone(flow)
-        return True
-
     def has_slot(self, work: Callable[[], None]) -> None:
         """Do this as soon as a slot is free."""
         if self._free:
@@ -153,8 +145,7 @@ class ContentFetch:
         if self._flow is not None:
             self._world.ended(self._flow)
             self._flow = None
-        self._world.contents.arriving[self.content, self._node] = False
-        self._world.network.have[self.content, self._node] = 0
+        self._world.lost(self.content, self._node)
 
     def _pull_ended(self, end: End) -> None:
         self.pull = None
@@ -183,8 +174,7 @@ class ContentFetch:
             return
         if world.registry_down or self._image.agent.zone in world.cut:
             self._over = True
-            world.contents.arriving[self.content, self._node] = False
-            world.network.have[self.content, self._node] = 0
+            world.lost(self.content, self._node)
             self._image.failed()
             return
         self._flow = world.network.open(
@@ -210,6 +200,9 @@ class ContentFetch:
 
     def look(self, _: Flow) -> None:
         """See `Receiver`: nothing to look at."""
+
+    def source_gone(self, _: Flow) -> None:
+        """See `Receiver`: a registry keeps what it has."""
 
     def _commit(self) -> None:
         world = self._world

@@ -88,6 +88,8 @@ class Faults:
             names.append(agent.name)
             self._simulation.stop_pulls(node)
             agent.alive = False
+            if agent.desk is not None:
+                agent.desk.close()
             world.network.set_rate(node, 0.0)
             world.contents.complete[:, node] = False
             world.contents.arriving[:, node] = False

@@ -135,6 +135,13 @@ class Network:
         """How many bytes the body carried until now."""
         return int(self._moved[flow.slot])
 
+    def flows_from(self, node: int, content: int) -> list[Flow]:
+        """The bodies of a content that a node sends."""
+        number = len(self.flows)
+        there = content * self.nodes + node
+        sent = (self._source[:number] == node) & (self._from[:number] == there)
+        return [self.flows[each] for each in np.flatnonzero(sent)]
+
     def sending(self) -> npt.NDArray[np.int64]:
         """How many bodies each node sends now."""
         sources = self._source[: len(self.flows)]

@@ -59,6 +59,8 @@ from topology.placement import NodeName
 from topology.ranking import Condition, Ranked
 
 _SEGMENTS = 4  # the default stripe buffer holds so many; see `TransferSettings.stripe_buffer_bytes`
+_FROZEN_S = 0.25  # how often it is looked whether a node goes on
+_LOOKS, _LOOK_MOST_S = 8, 1.0  # a body that is older is looked at less often than each `TICK_S`
 _SOURCE_BOUND = 0.98  # of what the reader takes: a body that is slower waits for its source
 
 
@@ -73,12 +75,13 @@ class End(Enum):
 class Attempt:
     """One attempt. ``flow``: its body, once it is delivered."""
 
-    __slots__ = ("began_s", "flow", "holder", "meter", "number", "request")
+    __slots__ = ("began_s", "flow", "holder", "looked_s", "meter", "number", "request")
 
     def __init__(self, number: int, holder: Ranked, request: Request, began_s: float) -> None:
         self.number, self.holder, self.request, self.began_s = number, holder, request, began_s
         self.flow: Flow | None = None
         self.meter: Meter | None = None
+        self.looked_s = began_s
 
 
 class RunningPull(Answered):
@@ -151,7 +154,9 @@ class RunningPull(Answered):
         self._world.loop.soon(self._tell, event)
 
     def _tell(self, event: Event) -> None:
-        if not self._over:
+        if self._agent.frozen:  # it finds out when it goes on
+            self._world.loop.after(_FROZEN_S, self._tell, event)
+        elif not self._over:
             self._execute(self._machine.on(event, self._world.now_s))
 
     def _execute(self, commands: Commands) -> None:
@@ -330,7 +335,7 @@ class RunningPull(Answered):
         source = world.agents[attempt.request.source]
         depth = source.depths.get(self._number, 0)
         patience_s = stall_s(usual_s, depth) if is_in_flight(attempt.holder) else usual_s
-        attempt.meter = Meter(now_s, window_s=usual_s)
+        attempt.meter, attempt.looked_s = Meter(now_s, window_s=usual_s), now_s
         attempt.flow = world.network.open(
             attempt.request.source,
             self._agent.number,
@@ -345,15 +350,17 @@ class RunningPull(Answered):
     def look(self, flow: Flow) -> None:
         """See `Receiver`."""
         world, now_s = self._world, self._world.now_s
-        world.network.look_again(flow, now_s + TICK_S)
         attempt = self._of(flow)
+        began_s = now_s if attempt is None or attempt.meter is None else attempt.meter.started_s
+        world.network.look_again(flow, now_s + min(max(TICK_S, (now_s - began_s) / _LOOKS), _LOOK_MOST_S))
         if attempt is None or attempt.meter is None:
             return
         meter = attempt.meter
         moved = world.network.moved_bytes(flow)
-        most = world.scenario.links.containerd_bytes_per_s * TICK_S
+        over_s, attempt.looked_s = now_s - attempt.looked_s, now_s
+        most = world.scenario.links.containerd_bytes_per_s * over_s
         if moved - meter.moved_bytes < _SOURCE_BOUND * most:
-            meter.waited_s += TICK_S
+            meter.waited_s += over_s
         meter.moved_bytes = moved
         rate = meter.rate(now_s)
         upload, giver = attempt.request.upload, attempt.request.giver
@@ -415,7 +422,7 @@ class RunningPull(Answered):
             self._broke(failure)
 
     def source_gone(self, flow: Flow) -> None:
-        """The source has lost what it was giving."""
+        """See `Receiver`."""
         attempt = self._of(flow)
         if attempt is not None:
             self.lost(attempt, Failure.BROKEN)
@@ -496,7 +503,9 @@ class RunningPull(Answered):
         self._alarm, self._alarm_s = None, float("inf")
         if not self._machine.state.is_trying:
             return
-        if self._world.now_s >= self._wake_s:
+        if self._agent.frozen:
+            self._wake_at(WakeAt(at_s=self._world.now_s + _FROZEN_S))
+        elif self._world.now_s >= self._wake_s:
             self._tell(Ticked())
         else:
             self._wake_at(WakeAt(at_s=self._wake_s))

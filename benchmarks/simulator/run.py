@@ -13,7 +13,7 @@ from benchmarks.simulator.faults import Faults
 from benchmarks.simulator.result import Result
 from benchmarks.simulator.scenario import PRODUCT, Approach, Scenario
 from benchmarks.simulator.serving import Serving
-from benchmarks.simulator.world import Receiver, World
+from benchmarks.simulator.world import World, receiver_of
 
 Progress = Callable[[float, int, int], None]
 """Is told of the simulated time, how many pulls of an image have finished, and how many there are."""
@@ -62,16 +62,13 @@ class Simulation:
         self.serving.wake()
         for flow in whole:
             if flow.slot >= 0:
-                self._receiver(flow.owner).whole(flow)
+                receiver_of(flow).whole(flow)
         for flow in stalled:
             if flow.slot >= 0:
-                self._receiver(flow.owner).stalled(flow)
+                receiver_of(flow).stalled(flow)
         for flow in due:
             if flow.slot >= 0:
-                self._receiver(flow.owner).look(flow)
-
-    def _receiver(self, owner: object) -> Receiver:
-        return owner  # type: ignore[return-value]
+                receiver_of(flow).look(flow)
 
     def _prepare(self) -> None:
         world = self.world

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from random import Random
-from typing import Protocol
+from typing import Protocol, cast
 
 import numpy as np
 
@@ -17,7 +17,6 @@ from benchmarks.simulator.places import Places
 from benchmarks.simulator.result import Origin, RegistryFetch
 from benchmarks.simulator.scenario import Approach, Scenario
 from benchmarks.simulator.telling import Telling
-from topology.placement import Tier
 from topology.snapshot import Snapshot
 
 
@@ -35,6 +34,15 @@ class Receiver(Protocol):
     def look(self, flow: Flow) -> None:
         """The time that it asked for has come."""
         ...
+
+    def source_gone(self, flow: Flow) -> None:
+        """The source does not have the content any more."""
+        ...
+
+
+def receiver_of(flow: Flow) -> Receiver:
+    """Who is told of what becomes of a body."""
+    return cast(Receiver, flow.owner)
 
 
 @dataclass(slots=True)
@@ -143,6 +151,14 @@ class World:
         zone, far = agents[one].zone, agents[other].zone
         return zone == far or not (zone in self.cut or far in self.cut)
 
+    def lost(self, content: int, node: int) -> None:
+        """A node has given up a content: whoever follows it is cut off."""
+        self.contents.arriving[content, node] = False
+        self.network.have[content, node] = 0
+        for flow in self.network.flows_from(node, content):
+            if flow.slot >= 0:
+                receiver_of(flow).source_gone(flow)
+
     def ended(self, flow: Flow) -> int:
         """A body ended: count its bytes. Returns how many."""
         moved = self.network.close(flow)
@@ -157,9 +173,11 @@ class World:
         return moved
 
     def _origin(self, source: int, node: int) -> Origin:
-        standing = self.places.base(node).standings.get(self.places.names[source])
-        tier = Tier.REMOTE if standing is None else max(Tier.RACK, standing.tier)
-        return Origin(tier - Tier.RACK)
+        (zone, rack), (far, other) = self.places.racks[source], self.places.racks[node]
+        if zone == far:
+            return Origin.RACK if rack == other >= 0 else Origin.ZONE
+        plans = self.scenario.zones
+        return Origin.REGION if plans[zone].region == plans[far].region else Origin.REMOTE
 
     def _make_fences(self) -> FenceServer | None:
         plan = self.scenario.index

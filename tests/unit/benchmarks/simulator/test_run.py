@@ -130,3 +130,24 @@ def test_half_a_quantum_gives_nearly_the_same() -> None:
     usual, fine = run(cluster(40)), run(cluster(40, quantum_s=0.005))
     difference = abs(float(np.median(usual.image_s())) / float(np.median(fine.image_s())) - 1)
     assert difference < 0.1
+
+
+def test_several_slow_holders_give_a_layer_together() -> None:
+    nics = dict.fromkeys(range(4), 30e6)
+    image = Image(name="large", layer_sizes=(300 * MIB,))
+    result = run(
+        cluster(
+            5, images=(image,), nics=nics, held=(Held(nodes=range(4)),), starts=(Start(nodes=[4]),), seed=3
+        )
+    )
+    require_whole(result)
+    alone_s = 300 * MIB / 30e6
+    assert result.image_s()[0] < 0.5 * alone_s
+
+
+def test_whoever_follows_a_node_that_stands_still_goes_on_elsewhere() -> None:
+    frozen = Fault(at_s=0.7, kind=FaultKind.FREEZE, nodes=[0, 1, 2], for_s=60.0)
+    result = run(cluster(20, faults=(frozen,)))
+    finished_s = result.image_finished_s[0]
+    assert (finished_s[3:] < 30.0).all()
+    assert not np.isnan(finished_s[:3]).any()
