@@ -21,7 +21,7 @@ FOREIGN_S = 30.0
 _PROBE_S = 1.0
 _CONNECTION_S, _TLS_CONNECTION_S = 0.0005, 0.002
 _LOOKS_PER_S = 250.0
-_LATEST_S = 30.0
+_AT_ONCE_S, _LATEST_S = 0.02, 30.0
 
 Chance = Callable[[float, float], float]
 """A random number between two, such as `random.uniform`."""
@@ -42,8 +42,8 @@ class Pacing:
         return min(_LATEST_S, self.members() * each_s)
 
     def first_s(self) -> float:
-        """How long to wait after a connection that worked has ended."""
-        return self.chance(0.0, self.spread_s)
+        """How long to wait after something that all agents notice at once, such as a connection's end."""
+        return self.chance(0.0, max(_AT_ONCE_S, self.spread_s))
 
     def next_s(self) -> float:
         """How long to wait after another attempt that failed: a second, and more in a large cluster."""

@@ -63,8 +63,8 @@ class Server:
         self._has_rights = False
         self._full: IndexDown | None = None
         self._seen: Seen | None = None
-        self._tripped = False
-        self._woken = asyncio.Event()  # something happened: look at once
+        self._tripped = asyncio.Event()
+        self._woken = asyncio.Event()  # something happened that is to be looked at
         self._facts_s = -FACTS_S
         self._resets: list[Callable[[], None]] = []
         self._invalids: list[Invalidated] = []
@@ -162,7 +162,7 @@ class Server:
                 try:
                     await self._be_served()
                 except IndexDown as error:
-                    if not self._tripped:  # else a caller was first
+                    if not self._tripped.is_set():  # else a caller was first
                         self._trip(error)
                     await self._settle()
                     await asyncio.sleep(self._pause_s())
@@ -173,7 +173,7 @@ class Server:
 
     async def _be_served(self) -> None:
         """Become healthy and stay so. Raises `IndexDown` when that ends, or does not come about."""
-        self._tripped = False
+        self._tripped.clear()
         link = self._link
         if link is None:
             link = self._link = await self._connect(self._invalid)
@@ -199,20 +199,26 @@ class Server:
 
     async def _wait(self, link: Link) -> None:
         """Until the next look. Raises `IndexDown` when something goes wrong meanwhile."""
-        if not self._tripped and not link.lost.done():
-            waiting = asyncio.ensure_future(self._woken.wait())
-            wait_s = self._pacing.look_s() if self.writable else self._pacing.next_s()
-            try:
-                await asyncio.wait((waiting, link.lost), timeout=wait_s, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                waiting.cancel()
-        if link.lost.done():
-            raise link.lost.result()
-        if self._tripped:
-            raise self._down.again()
-        if self._woken.is_set():
+        await self._first_of(
+            link, self._pacing.look_s() if self.writable else self._pacing.next_s(), self._woken
+        )
+        if self._woken.is_set():  # all agents were told at the same moment
             self._woken.clear()
-            await asyncio.sleep(self._pacing.first_s())  # all agents were told at the same moment
+            await self._first_of(link, self._pacing.first_s())
+
+    async def _first_of(self, link: Link, within_s: float, *events: asyncio.Event) -> None:
+        """Until one of these, or the time is over. Raises `IndexDown` when something goes wrong meanwhile."""
+        waiting = [asyncio.ensure_future(event.wait()) for event in (self._tripped, *events)]
+        try:
+            heard: list[asyncio.Future[Any]] = [*waiting, link.lost]
+            await asyncio.wait(heard, timeout=within_s, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for each in waiting:
+                each.cancel()
+        if link.lost.done():
+            raise link.lost.result().again()
+        if self._tripped.is_set():
+            raise self._down.again()
 
     async def _look(self, link: Link) -> bool:
         """Whether it was emptied since the last look, which is told."""
@@ -260,8 +266,7 @@ class Server:
         self._has_rights = self._has_rights and error.kind not in _OF_RIGHTS
         self._down = error.again()
         self._breaker.failed()
-        self._tripped = True
-        self._woken.set()
+        self._tripped.set()
         if self._link is not None:
             self._link.give_up(error)
 

@@ -99,6 +99,28 @@ async def test_emptied_server_is_noticed_though_the_connection_holds(valkey: Val
         assert door.failed == []
 
 
+async def test_server_that_is_emptied_again_and_again_is_looked_at_at_a_bounded_rate(
+    valkey: ValkeyServer,
+) -> None:
+    async with opened(valkey.url(), members=4000) as door:  # spread over two seconds
+        await door.healthy()
+        before = valkey.usage().commands
+        await asyncio.to_thread(valkey.cli, "eval", "for n = 1, 500 do redis.call('FLUSHALL') end", "0")
+        await until(lambda: door.resets != [])
+        assert valkey.usage().commands - before < 500 + 50
+        assert door.server.healthy
+
+
+async def test_loss_of_the_connection_is_noticed_also_while_a_look_is_put_off(valkey: ValkeyServer) -> None:
+    async with opened(valkey.url(), members=60_000) as door:  # spread over half a minute
+        await door.healthy()
+        await asyncio.to_thread(valkey.cli, "flushall")
+        await until(lambda: None in door.invalid)
+        await asyncio.sleep(0)
+        valkey.kill()
+        await until(lambda: not door.server.healthy)
+
+
 async def test_connection_that_was_cut_is_made_again_and_nothing_is_taken_for_lost(
     valkey: ValkeyServer,
 ) -> None:

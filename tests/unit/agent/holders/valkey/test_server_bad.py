@@ -3,6 +3,8 @@ is said of it, and that the door comes back by itself.
 """
 
 import asyncio
+import os
+import resource
 import socket
 import time
 from pathlib import Path
@@ -321,3 +323,18 @@ async def test_server_that_was_frozen_for_long_is_still_told_as_one_that_does_no
         valkey.thaw()
         await door.healthy()
         assert door.resets == []
+
+
+async def test_node_that_can_open_nothing_says_so_of_itself(valkey: ValkeyServer) -> None:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    async with opened(valkey.url()) as door:
+        lowest = os.dup(0)
+        os.close(lowest)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, before[1]))
+        try:
+            await door.down(IndexTrouble.UNREACHABLE)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, before)
+        assert "this node can't open a connection" in str(door.server.problem)
+        assert "limit of open files" in door.server.hint
+        await door.healthy()
