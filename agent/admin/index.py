@@ -24,6 +24,8 @@ def index_view(own: NodeName, status: IndexStatus, moment: Moment) -> IndexDocum
         resets=status.resets,
         reset_at=None if status.reset_s is None else moment.text_of(status.reset_s),
         reset_reason=status.reset_reason,
+        silent_count=status.silent_count,
+        silent=status.silent,
         latency_us=status.latency_us,
         used_bytes=status.used_bytes,
         most_bytes=status.most_bytes,

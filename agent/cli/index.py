@@ -75,6 +75,13 @@ def _facts(index: IndexDocument) -> Iterator[tuple[str, str]]:
         when = "" if index.reset_at is None else f", last at {index.reset_at}"
         why = "" if index.reset_reason is None else f": {index.reset_reason}"
         yield "resets", f"{index.resets}{when}{why}"
+    if index.silent_count:
+        more = ", …" if index.silent_count > len(index.silent) else ""
+        nodes = count(index.silent_count, "node")
+        yield (
+            "silent",
+            f"{nodes} of this zone tell it nothing, and are asked: {', '.join(index.silent)}{more}",
+        )
     if index.server is not None:
         answers = "" if index.latency_us is None else f", answers in {ms(index.latency_us)}"
         yield "server", f"{index.server}{answers}"

@@ -63,8 +63,10 @@ class IndexDocument:
     ``number``: this node's bit in all bitmaps; null: it has none yet. ``announced``: how many digests the
     server was told of. ``pending``: how many changes it was not told of yet. ``resets``: how often it lost
     what it was told, or may have. ``reset_at``, ``reset_reason``: the last time, UTC, and why that was
-    thought. ``latency_us``: how long its last answer took, there and back. ``used_bytes``, ``most_bytes``:
-    its memory, and `maxmemory`; 0: no limit. ``policy``: its `maxmemory-policy`. null: not known.
+    thought. ``silent_count``, ``silent``: how many nodes of this zone tell the server nothing, and some of
+    them: they are asked themselves about what the server does not know. ``latency_us``: how long its last
+    answer took, there and back. ``used_bytes``, ``most_bytes``: its memory, and `maxmemory`; 0: no limit.
+    ``policy``: its `maxmemory-policy`. null: not known.
     """
 
     PATH: ClassVar[str] = "/api/index"
@@ -84,6 +86,8 @@ class IndexDocument:
     resets: int = 0
     reset_at: str | None = None
     reset_reason: str | None = None
+    silent_count: int = 0
+    silent: tuple[str, ...] = ()
     latency_us: float | None = None
     used_bytes: int | None = None
     most_bytes: int | None = None

@@ -66,6 +66,8 @@ class IndexStatus:
     resets: int = 0
     reset_s: float | None = None
     reset_reason: str | None = None
+    silent_count: int = 0
+    silent: tuple[NodeName, ...] = ()
     latency_us: float | None = None
     used_bytes: int | None = None
     most_bytes: int | None = None

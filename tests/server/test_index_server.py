@@ -102,6 +102,8 @@ def test_agents_say_which_server_they_use_and_what_they_told_it(mixed: Mixed) ->
         "announced": 0,
         "pending": 0,
         "resets": 0,
+        "silent_count": 0,
+        "silent": [],
     }
 
 
@@ -115,6 +117,7 @@ def test_explanation_says_that_the_server_named_the_holders(mixed: Mixed) -> Non
 
 def test_agents_with_and_without_the_server_find_what_the_others_of_their_zone_have(mixed: Mixed) -> None:
     """An upgrade from the one to the other, or back, stands in the middle."""
+    wait_for(lambda: state(mixed.a1)["silent"] == ["plain"], "it is known who tells the server nothing")
     mixed.plain.put(b"plain has it")
     mixed.a1.put(b"a1 has it")
     reply = mixed.a1.blob(b"plain has it")

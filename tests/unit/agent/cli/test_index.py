@@ -27,6 +27,8 @@ def index(**changes: object) -> Json:
         "resets": 0,
         "reset_at": None,
         "reset_reason": None,
+        "silent_count": 0,
+        "silent": [],
         "latency_us": 400.0,
         "used_bytes": 61_000_000,
         "most_bytes": 256_000_000,
@@ -74,6 +76,11 @@ def test_reset_is_told_with_its_time_its_reason_and_what_is_left_to_say(capsys: 
     out = shown(capsys, answer)
     assert "  announced  2000 digests, 7 changes to go\n" in out
     assert "  resets     1, last at 2026-08-01T11:59:00.000Z: restarted\n" in out
+
+
+def test_nodes_that_tell_the_server_nothing_are_named(capsys: Captured) -> None:
+    out = shown(capsys, index(silent_count=3, silent=["a4", "a7"]))
+    assert "  silent     3 nodes of this zone tell it nothing, and are asked: a4, a7, …\n" in out
 
 
 def test_warnings_are_shown_and_are_no_failure(capsys: Captured) -> None:
