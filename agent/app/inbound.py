@@ -192,6 +192,7 @@ def _make_server(
             recent=core.records.recent,
             judged=JudgedRequests(core.records.book, core.records.metrics),
             send_stall_s=settings.http.send_stall_s,
+            asked=outbound.index_asked,
         ),
         refusals=Refusals(core.records.metrics),
         questions=questions,

@@ -1,6 +1,7 @@
 """Makes the parts that ask other nodes."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -29,6 +30,7 @@ from agent.latency.samples import add_handshake
 from agent.members.identities import Identities
 from agent.members.introduction import Answer
 from agent.members.member import Membership, Peer
+from agent.oci.digest import Digest
 from agent.peering.channels import Channels
 from agent.peering.dial import Dialer
 from agent.peering.reach import Reacher
@@ -58,6 +60,7 @@ class Outbound:
     standing: StandingChannels
     index: HolderIndex
     index_server: IndexServer | None
+    index_asked: Callable[[Digest, bool], None]
     claimant: Claimant | None
     fenced: FencedClaims | None
     gateways: Gateways
@@ -158,6 +161,7 @@ def make_outbound(settings: Settings, core: Core) -> Outbound:
         ),
         index=parts.index,
         index_server=parts.server,
+        index_asked=parts.asked,
         claimant=claimant,
         fenced=claims.fenced,
         gateways=gateways,

@@ -70,12 +70,14 @@ def make_askers(everybody: PeerAsker, policy: AskingPolicy, *, at_once: int, ros
 class IndexParts:
     """The index, and the server that it is kept in. None: there is none.
 
-    ``fetching``: tell it of each digest that this node begins to fetch.
+    ``fetching``: tell it of each digest that this node begins to fetch. ``asked``: tell it of each digest
+    that another node asked this one for, and whether it was given.
     """
 
     index: HolderIndex
     server: IndexServer | None = None
     fetching: Callable[[Digest], None] = lambda _: None
+    asked: Callable[[Digest, bool], None] = lambda _digest, _given: None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,7 +142,7 @@ def _make_in_server(
         follows=_followed(settings, roster),
         growing=needs.growing,
     )
-    return IndexParts(index=index, server=server, fetching=index.fetching)
+    return IndexParts(index=index, server=server, fetching=index.fetching, asked=index.asked)
 
 
 def _followed(settings: Settings, roster: Roster) -> Callable[[NodeName], bool]:

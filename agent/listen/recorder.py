@@ -11,23 +11,28 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
-from agent.listen.caller import Caller, Callers
+from agent.listen.caller import Caller, CallerKind, Callers
 from agent.listen.exchange import Exchange
 from agent.listen.http import connection_caller
 from agent.listen.judged import JudgedRequests
 from agent.listen.traffic import Traffic
 from agent.observe.metrics import Metrics
 from agent.observe.requests import RecentRequests, RequestRecord
+from agent.oci.digest import Digest
 from agent.peering.redirects import without_proof
 
 _log = logging.getLogger("shorthaul.request")
 
+_GIVEN = (200, 206, 304)
 _TARGET_MAX = 300  # characters of a path that goes into logs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recorder:
-    """Begins and finishes the exchanges of all listeners. ``send_stall_s``: see `ClientSink`."""
+    """Begins and finishes the exchanges of all listeners. ``send_stall_s``: see `ClientSink`.
+
+    ``asked``: is told which digest another agent asked for, and whether it was given.
+    """
 
     callers: Callers
     metrics: Metrics
@@ -35,6 +40,7 @@ class Recorder:
     recent: RecentRequests
     judged: JudgedRequests
     send_stall_s: float
+    asked: Callable[[Digest, bool], None] = lambda _digest, _given: None
     clock: Callable[[], float] = time.perf_counter
     calendar: Callable[[], float] = time.time
 
@@ -67,6 +73,8 @@ class Recorder:
         self.metrics.request(record)
         if record.kind in ("holders", "latency"):
             return  # a peer's standing connection, not a pull
+        if record.digest is not None and exchange.caller.kind is CallerKind.AGENT:
+            self.asked(Digest(record.digest), record.status in _GIVEN)
         self.traffic.record_costs(record, exchange.caller)
         self.recent.add(record)
         self.judged.judge(record, exchange.caller, _log_request)

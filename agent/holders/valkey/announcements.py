@@ -25,6 +25,8 @@ BATCH_MAX = 250
 BITS_PER_S = 50_000
 """Digests of inventories that the whole cluster tells in a second: a tenth of what a server takes."""
 
+_AUDIT_S = 10.0
+_AUDITS_PER_S = 500.0  # of the whole cluster
 _INTERVAL_LEAST_S = 0.2  # between two batches of a node, in a small cluster
 _SPREAD = 0.8  # of an epoch: in this part of it the inventory is told anew
 _CHANGE_S = (0.1, 0.7)  # a change is told after a time between these
@@ -37,6 +39,11 @@ _WARM_LEAST_S, _WARM_MOST_S, _WARM_FACTOR = 15.0, 900.0, 1.5
 
 Chance = Callable[[float, float], float]
 """A random number between two."""
+
+
+def audit_s(members: int) -> float:
+    """How often a node looks whether the server still knows what it was told."""
+    return max(_AUDIT_S, members / _AUDITS_PER_S)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,11 +109,16 @@ class Announcements:
         This node takes as long for its inventory, and other nodes have about as much.
         """
         batches = math.ceil(len(self._held) / BATCH_MAX) + 1
-        return min(max(_WARM_FACTOR * batches * self._quick_s, _WARM_LEAST_S), _WARM_MOST_S)
+        noticed_s = max(_WARM_LEAST_S, audit_s(self._members) * 1.5)
+        return min(max(_WARM_FACTOR * batches * self._quick_s, noticed_s), _WARM_MOST_S)
 
     def members(self, count: int) -> None:
         """So many nodes tell the server what they have."""
         self._members = max(1, count)
+
+    def __contains__(self, digest: Digest) -> bool:
+        """Whether this node has it."""
+        return digest in self._held
 
     def have(self, digests: Iterable[Digest], now_s: float) -> None:
         """This node has these. Many at once are the inventory, few are changes."""

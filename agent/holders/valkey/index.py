@@ -10,6 +10,7 @@ one 404.
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 
@@ -140,9 +141,12 @@ class ValkeyIndex:
         """This node begins to fetch it. Others of its zone may follow it soon."""
         self._teller.fetching(digest)
 
-    def wanted(self, digest: Digest) -> None:
-        """A peer asked this node for it."""
-        self._teller.announcements.wanted(digest)
+    def asked(self, digest: Digest, given: bool) -> None:
+        """A peer asked this node for it. If it was not given, the server may wrongly say that it is here."""
+        if given:
+            self._teller.announcements.wanted(digest)
+        else:
+            self._teller.denied(digest)
 
     async def run(self) -> None:
         """See `HolderIndex.run`."""
@@ -307,6 +311,7 @@ class ValkeyIndex:
         except IndexDown:
             return
         await self._ask_near(answers)
+        await self._make_sure(answers.values())
         unsure: list[Digest] = []
         for digest, answer in answers.items():
             holders = self._holders(digest, answer, IndexSource.SERVER)
@@ -348,6 +353,7 @@ class ValkeyIndex:
         except IndexDown:
             return None
         await self._ask_near(answers)
+        await self._make_sure(answers.values())
         answer, masks = answers[digest], self._neighbourhood.masks
         found = nearest_of_each(answer.bits, masks, at_most=NEAREST_MAX, lots=masks.lots(digest))
         nodes = self._with_named(found, answer)
@@ -394,6 +400,13 @@ class ValkeyIndex:
             return
         for digest, names in (await self._near.ask(wanted)).items():
             answers[digest].named = tuple(names)
+
+    async def _make_sure(self, answers: Iterable[Answer]) -> None:
+        """Before it is believed that nobody has something, see whether the server takes announcements."""
+        known = self._neighbourhood.masks.known
+        if self._is_complete and not all(answer.bits & known or answer.named for answer in answers):
+            with suppress(IndexDown):  # it is not complete then
+                await self._reader.takes_writes()
 
     def _flying(self, digest: Digest, flights: int, masks: Masks) -> Iterable[Peer]:
         """A few of the near nodes that are fetching it."""

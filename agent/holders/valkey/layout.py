@@ -47,6 +47,11 @@ class Layout:
         """All numbers in one value: see `agent.holders.valkey.numbers`."""
         return f"{self._base}:names"
 
+    @property
+    def probe(self) -> str:
+        """Written to see whether the server can be. Nobody reads it."""
+        return f"{self._base}:probe"
+
     def bitmap(self, epoch: int, digest: Digest) -> str:
         """Which nodes have all of a digest, by what they said in an epoch."""
         return f"{self._base}:b:{epoch}:{_slot(digest)}:{digest}"

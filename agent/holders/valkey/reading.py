@@ -17,6 +17,8 @@ from agent.observe.index_metrics import IndexTrouble
 from agent.oci.digest import Digest
 
 _CAREFUL_S = 60.0
+_TRIED_S = 1.0
+_PROBE_MS = 60_000
 _KEYS = 3  # of each digest: this epoch, the last one, in flight
 
 Bits = tuple[int, int]
@@ -33,6 +35,7 @@ class Reader:
         self._layout = layout
         self._clock = clock
         self._careful_until_s = 0.0
+        self._tried_s = -_TRIED_S
 
     async def read(self, digests: Sequence[Digest], epoch: int, *, watch: bool = False) -> dict[Digest, Bits]:
         """The bitmaps of these digests. Raises `IndexDown`. ``watch``: be told when one changes."""
@@ -51,6 +54,23 @@ class Reader:
         for group, values in zip(groups, replies, strict=True):
             found |= _bits(group, values if isinstance(values, list) else ())
         return found
+
+    async def takes_writes(self) -> bool:
+        """Whether the server takes announcements now: one that is full can't know what came since.
+
+        It is tried at most once a second. Raises `IndexDown` unless it is that.
+        """
+        now_s = self._clock()
+        if now_s < self._tried_s + _TRIED_S:
+            return self._server.writable
+        try:
+            await self._server.call(("SET", self._layout.probe, b"x", "PX", _PROBE_MS))
+        except IndexDown as error:
+            if not error.leaves_reads:
+                raise
+            return False
+        self._tried_s = now_s
+        return True
 
     def digest_of(self, key: bytes) -> Digest:
         """The digest that a key is about."""

@@ -13,11 +13,12 @@ import logging
 import math
 import random
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from agent.holders.valkey.announcements import Announcements, Batch
+from agent.holders.valkey.announcements import Announcements, Batch, audit_s
 from agent.holders.valkey.asked import Command, IndexServer
 from agent.holders.valkey.layout import BITMAP_TTL_S, FLIGHT_TTL_S, Layout
 from agent.holders.valkey.leasing import Lease, Whose
@@ -28,13 +29,12 @@ from agent.oci.digest import Digest
 _log = logging.getLogger(__name__)
 
 _SAMPLE = 8
-_AUDIT_S = 10.0
-_AUDITS_PER_S = 500.0  # of the whole cluster
 _STARTS_PER_S = 1000.0  # nodes that take their numbers, or look after a reset, of the whole cluster
 _NAMES_S = 600.0
 _AWAY_S = 1.0  # until it is looked again whether the server is there
 _FLIGHT_RENEWED_S = FLIGHT_TTL_S / 3
 _FLIGHTS_MAX = 256
+_DENIED_MAX, _DENIED_S = 32, 60.0
 _GATHER_S = 0.02
 
 
@@ -80,6 +80,8 @@ class Teller:
         self._flying: dict[Digest, float] = {}  # when each is to be told next
         self._flown: set[Digest] = set()  # those of them that were told, and those that have landed since
         self._wake = asyncio.Event()
+        self._began_s = clock()
+        self._denied: deque[float] = deque(maxlen=_DENIED_MAX)
         self._audit_s = 0.0
         self._names_s = 0.0
         self.resets = 0
@@ -106,6 +108,19 @@ class Teller:
         if digest not in self._flying and len(self._flying) < _FLIGHTS_MAX:
             self._flying[digest] = self._clock() + _GATHER_S
             self._wake.set()
+
+    def denied(self, digest: Digest) -> None:
+        """A peer asked for it in vain. An agent of this node before this one may have announced it.
+
+        Its bits are there for two epochs. A peer that asks for anything costs a few commands a minute.
+        """
+        now_s = self._clock()
+        if digest in self.announcements or now_s - self._began_s > BITMAP_TTL_S:
+            return
+        if len(self._denied) == _DENIED_MAX and now_s - self._denied[0] < _DENIED_S:
+            return
+        self._denied.append(now_s)
+        self.lack([digest])
 
     async def run(self) -> None:
         """Tell, until cancelled. Before the members are known, nobody knows how slowly to begin."""
@@ -180,8 +195,7 @@ class Teller:
             await self._lease.read_names()
 
     def _next_audit(self, now_s: float) -> None:
-        interval_s = max(_AUDIT_S, self._members() / _AUDITS_PER_S)
-        self._audit_s = now_s + interval_s * self._chance(0.8, 1.2)
+        self._audit_s = now_s + audit_s(self._members()) * self._chance(0.8, 1.2)
 
     async def _audit(self, now_s: float) -> None:
         number = self._lease.number

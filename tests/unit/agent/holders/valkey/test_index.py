@@ -4,7 +4,7 @@ What every index does is in tests/conformance.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 import pytest
@@ -13,6 +13,7 @@ from agent.config import LookupSettings
 from agent.documents.index import IndexSource, IndexState
 from agent.holders.bitmap import value_of
 from agent.holders.index import Holders
+from agent.holders.valkey.asked import Command
 from agent.holders.valkey.index import ValkeyIndex
 from agent.holders.valkey.layout import EPOCH_S, NUMBER_TTL_S
 from agent.holders.valkey.numbers import SLOT_BYTES, slot_value
@@ -154,6 +155,36 @@ def test_a_server_that_may_not_know_everything_is_not_believed_that_nobody_has_i
         everybody = await one.index.lookup_everyone(A)
         assert everybody.source is IndexSource.FALLBACK
         assert one.fallback.asked == [A, A]
+
+    playing(play)
+
+
+@pytest.mark.parametrize("kind", [IndexTrouble.FULL, IndexTrouble.READ_ONLY])
+def test_a_server_that_has_just_become_full_is_not_believed_that_nobody_has_it(kind: IndexTrouble) -> None:
+    """What came since is announced nowhere, and nothing was written yet that would have shown it."""
+
+    async def play(one: Node) -> None:
+        await one.index.lookup(B)
+        await asyncio.sleep(5.0)
+
+        def before(commands: Sequence[Command]) -> None:
+            if any(command[0] == "SET" for command in commands):
+                one.server.writable = kind is not IndexTrouble.FULL
+                one.server.healthy = kind is IndexTrouble.FULL
+                raise IndexDown(kind, "no", "")
+
+        one.server.before = before
+        assert (await one.index.lookup(A)).source is IndexSource.FALLBACK
+        assert (await one.index.lookup_everyone(C)).source is IndexSource.FALLBACK
+
+    playing(play)
+
+
+def test_whether_it_can_be_written_is_tried_once_a_second_at_the_most() -> None:
+    async def play(one: Node) -> None:
+        for number in range(50):
+            await one.index.lookup(sha256(number))
+        assert one.server.counted["SET"] == 1
 
     playing(play)
 

@@ -382,6 +382,38 @@ def test_a_fetch_that_takes_long_is_said_as_long_as_it_runs_and_not_for_longer()
     playing(play)
 
 
+def test_what_a_peer_asked_for_in_vain_is_withdrawn_as_the_agent_before_may_have_announced_it() -> None:
+    async def play(one: Told) -> None:
+        one.teller.have([A])
+        await asyncio.sleep(2.0)
+        await one.server.call(("SETBIT", LAYOUT.bitmap(one.server.epoch, B), one.number, 1))
+        one.server.ends_s[LAYOUT.bitmap(one.server.epoch, B)] = one.server.now_s + 100.0
+        one.teller.denied(A)  # it is here, and was withheld
+        one.teller.denied(B)
+        await asyncio.sleep(1.0)
+        assert one.has_said(A)
+        assert not one.has_said(B)
+
+    playing(play)
+
+
+def test_a_peer_that_asks_for_anything_costs_little_on_the_server() -> None:
+    async def play(one: Told) -> None:
+        await asyncio.sleep(400.0)
+        one.server.counted.clear()
+        for number in range(1000):
+            one.teller.denied(sha256(f"nonsense {number}"))
+        await asyncio.sleep(10.0)
+        assert one.server.counted["SETBIT"] <= 64
+        await asyncio.sleep(3 * EPOCH_S)
+        one.server.counted.clear()
+        one.teller.denied(sha256("nonsense"))
+        await asyncio.sleep(5.0)
+        assert one.server.counted["SETBIT"] == 0
+
+    playing(play)
+
+
 def test_what_is_read_back_is_bounded_however_many_nodes_there_are() -> None:
     async def main() -> None:
         server = FakeServer()
