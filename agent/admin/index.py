@@ -5,9 +5,12 @@ from agent.documents.times import Moment
 from agent.holders.index import Holders, IndexStatus
 from topology.placement import NodeName
 
+_SILENT_MAX = 8
+
 
 def index_view(own: NodeName, status: IndexStatus, moment: Moment) -> IndexDocument:
     """The document for one node."""
+    silent = status.silent()
     return IndexDocument(
         time=moment.text,
         node=own,
@@ -24,8 +27,8 @@ def index_view(own: NodeName, status: IndexStatus, moment: Moment) -> IndexDocum
         resets=status.resets,
         reset_at=None if status.reset_s is None else moment.text_of(status.reset_s),
         reset_reason=status.reset_reason,
-        silent_count=status.silent_count,
-        silent=status.silent,
+        silent_count=len(silent),
+        silent=silent[:_SILENT_MAX],
         latency_us=status.latency_us,
         used_bytes=status.used_bytes,
         most_bytes=status.most_bytes,

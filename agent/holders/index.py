@@ -5,7 +5,7 @@ one 404 from a peer. One conformance suite, ``tests/conformance/test_holder_inde
 implementation. For tags see `agent.holders.tagfinder`.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -51,6 +51,8 @@ class IndexStatus:
     """How an index is now, for people. What the fields mean: `agent.documents.index.IndexDocument`.
 
     ``reset_s``: when the server was last found to have lost what it was told, by the monotonic clock.
+    ``silent``: tells which nodes of this zone tell it nothing. It looks at all members, so it is called for
+    people only.
     """
 
     index: str = "scatter"
@@ -66,8 +68,7 @@ class IndexStatus:
     resets: int = 0
     reset_s: float | None = None
     reset_reason: str | None = None
-    silent_count: int = 0
-    silent: tuple[NodeName, ...] = ()
+    silent: Callable[[], tuple[NodeName, ...]] = tuple
     latency_us: float | None = None
     used_bytes: int | None = None
     most_bytes: int | None = None

@@ -47,7 +47,6 @@ _UNKNOWN_MAX = 64
 _UNKNOWN_S = 1.0  # between two questions for numbers that were never heard of
 _NAMES_S = 30.0  # between two questions for all numbers
 _NUMBERLESS_ASKED_MAX = 16
-_SHOWN_MAX = 8
 _RUNNING_MAX = 4
 _GATHER_S = 0.002
 
@@ -215,7 +214,6 @@ class ValkeyIndex:
         server, teller, state = self._server, self._teller, self._state()
         reset, facts = teller.last_reset, server.facts
         troubled = state in (IndexState.DOWN, IndexState.FULL)
-        silent = self._neighbourhood.numberless if self._server_clock.known else ()
         return IndexStatus(
             index=self._url,
             state=state,
@@ -230,13 +228,17 @@ class ValkeyIndex:
             resets=teller.resets,
             reset_s=None if reset is None else reset.at_s,
             reset_reason=None if reset is None else reset.reason,
-            silent_count=len(silent),
-            silent=tuple(sorted(peer.name for peer in silent[:_SHOWN_MAX])),
+            silent=self._silent,
             latency_us=server.latency_us,
             used_bytes=facts.used_bytes,
             most_bytes=facts.most_bytes,
             policy=facts.policy,
         )
+
+    def _silent(self) -> tuple[NodeName, ...]:
+        if not self._server_clock.known:
+            return ()
+        return tuple(sorted(peer.name for peer in self._neighbourhood.numberless))
 
     async def close(self) -> None:
         """See `HolderIndex.close`."""

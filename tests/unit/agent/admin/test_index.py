@@ -30,6 +30,12 @@ def test_document_says_when_the_server_was_reset_and_why_in_the_time_of_day() ->
     assert (document.node, document.index, document.state) == ("n1", URL, "warming")
 
 
+def test_document_counts_all_nodes_that_tell_the_server_nothing_and_names_a_few() -> None:
+    silent = tuple(node(f"n{number}") for number in range(20))
+    document = index_view(node("n1"), IndexStatus(index=URL, silent=lambda: silent), MOMENT)
+    assert (document.silent_count, document.silent) == (20, silent[:8])
+
+
 def test_index_without_a_server_says_that_the_peers_are_asked_and_nothing_else() -> None:
     document = index_view(node("n1"), IndexStatus(), MOMENT)
     assert (document.index, document.state, document.problem, document.reset_at) == (
