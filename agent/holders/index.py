@@ -38,12 +38,14 @@ class Holders:
     ``nodes`` have all of the content. ``in_flight`` have a part of it. No node is in both. ``exhaustive``:
     every member that may be asked was, so recently that asking again is useless. Some may not have answered:
     see `agent.pull.policy.Policy.unasked`. ``source``: who said so; None: the peers, as there is no server.
+    ``arriving``: how many nodes of this node's zone are still fetching it; None: those of ``in_flight``.
     """
 
     nodes: tuple[NodeName, ...]
     exhaustive: bool
     in_flight: tuple[InFlight, ...] = ()
     source: IndexSource | None = None
+    arriving: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,6 +6,7 @@ Events say what happened. Commands say what to do. `agent.pull.machine` turns ev
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import NamedTuple
 
 from agent.pull.meter import Rate
 from topology.placement import NodeName, Tier
@@ -116,12 +117,23 @@ class Limits:
         return over_s >= self.stall_s and bytes_per_s < self.floor_bytes_per_s
 
 
+class Neighbours(NamedTuple):
+    """How many other nodes of the own zone have all of a content, and how many are still fetching it."""
+
+    complete: int
+    arriving: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """The index answered. ``exhaustive``: it had asked every peer, so asking more peers is useless."""
+    """The index answered. ``exhaustive``: it had asked every peer, so asking more peers is useless.
+
+    ``neighbours``: how far the own zone is with it, from an answer of now; None: not known.
+    """
 
     holders: tuple[Ranked, ...]
     exhaustive: bool
+    neighbours: Neighbours | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -69,6 +69,7 @@ from agent.pull.search import (
     Stretch,
     Waits,
 )
+from agent.pull.straggling import Straggling, may_straggle
 from topology.placement import NodeName
 from topology.ranking import Ranked
 
@@ -105,6 +106,7 @@ class Pull:
     _waits: Waits = field(default_factory=Waits)
     _persistence: Persistence = field(default_factory=Persistence)
     _following: Following = field(default_factory=Following)
+    _straggling: Straggling = field(default_factory=Straggling)
     _claiming: Claiming = field(default_factory=lambda: Claiming(left_s=0.0))
     _open: dict[int, Attempt] = field(default_factory=dict)
     _attempts: int = 0  # made so far
@@ -153,6 +155,7 @@ class Pull:
             self._budget += self.limits.attempts_max
         self._search = self._search.answered(exhaustive=event.exhaustive)
         self._candidates.found(event.holders)
+        self._straggling = self._straggling.answered(event.neighbours)
         if not self.state.is_trying:
             return ()
         if not self._candidates.any_well and (further := self._look_further()):
@@ -261,7 +264,7 @@ class Pull:
         self._budget = max(self._budget, 1)
         return (*abandoned, *self._go_on(now_s))
 
-    def _on_progressed(self, event: Progressed, _: float) -> Commands:
+    def _on_progressed(self, event: Progressed, now_s: float) -> Commands:
         rate, limits = event.rate, self.limits
         if not rate.source_bound or not event.left_bytes:
             return ()
@@ -273,8 +276,26 @@ class Pull:
             crawls = rate.bytes_per_s < _CRAWLS * limits.floor_ratio * event.expected_bytes_per_s
             if self.rival is not None or (arrives and crawls and self._candidates.best(is_complete)):
                 return (GiveUp(failure=Failure.LAGGING),)
-            return () if arrives else self._look_further()
-        return self._stripe(event) if not arrives and self._is_worth_striping(event) else ()
+            if not arrives:
+                return self._look_further()
+        if arrives:
+            return self._straggle(event, now_s)
+        return self._stripe(event) if self._is_worth_striping(event) else ()
+
+    def _straggle(self, event: Progressed, now_s: float) -> Commands:
+        """Leave a source that is still fetching the content if most of those near have all of it by now."""
+        if not may_straggle(event.rate, event.left_bytes):
+            return ()
+        source, complete = self._open[self._delivering].holder, self.rival
+        if self._straggling.is_left_behind and complete is not None and complete.tier <= source.tier:
+            self._straggling = self._straggling.judged()
+            self._candidates.first([complete])
+            return (GiveUp(failure=Failure.LAGGING),)
+        if self._search.under_way or now_s < self._straggling.next_s:
+            return ()
+        self._straggling = self._straggling.looked(now_s)
+        self._search = self._search.widened()
+        return (Lookup(everyone=True),)
 
     def _on_completed(self, event: Completed, _: float) -> Commands:
         self.state = State.DONE
@@ -507,7 +528,8 @@ TABLE: Mapping[State, Mapping[type[Event], Rule]] = {
     _DELIVERING: {
         # More holders for a resume, or for striping.
         Found: _rule(Pull._on_found, {_DELIVERING}),
-        # Far too slow: GiveUp, and then Broke follows. Slower than the reader, and others have it: Stripe.
+        # Far too slow, or left behind: GiveUp, and then Broke follows. Slower than the reader: Stripe, if
+        # others have it.
         Progressed: _rule(Pull._on_progressed, {_DELIVERING, _STRIPING}, GiveUp, Stripe, Lookup),
         # The next holder goes on at this byte.
         Broke: _rule(Pull._on_broke, {_RESUMING, _DONE}, Abandon, *_FINDINGS, Lookup, Fetch, AskClaim, Cut),

@@ -13,7 +13,17 @@ from agent.config.settings import ColdStartSettings, PullSettings, TransferSetti
 from agent.oci.digest import Digest
 from agent.oci.ranges import RangeSpec
 from agent.pull.absence import ago
-from agent.pull.events import Avoid, Commend, Failure, Limits, PeerFinding, Progressed, Relieve, Shun
+from agent.pull.events import (
+    Avoid,
+    Commend,
+    Failure,
+    Limits,
+    Neighbours,
+    PeerFinding,
+    Progressed,
+    Relieve,
+    Shun,
+)
 from agent.pull.fanout import LEAST_BYTES
 from agent.pull.meter import Meter, Rate
 from agent.pull.pace import Pace
@@ -207,6 +217,17 @@ class Policy:
             in_flight=in_flight if follows else _NOTHING,
             zone_as_one=follows and (size_bytes or 0) >= LEAST_BYTES,
         )
+
+    def neighbours(
+        self, nodes: Iterable[NodeName], arriving: Iterable[Arriving], number: int | None, snapshot: Snapshot
+    ) -> Neighbours:
+        """How far the own zone is. ``nodes``: have all of it. ``number``: so many of the zone are still
+        fetching it; None: those of the zone in ``arriving``.
+        """
+        complete = sum(1 for node in nodes if snapshot.tier(node) <= Tier.ZONE)
+        if number is None:
+            number = sum(1 for each in arriving if snapshot.tier(each.node) <= Tier.ZONE)
+        return Neighbours(complete, number)
 
     def claimed(
         self, digest: Digest, sources: Sequence[NodeName], snapshot: Snapshot, now_s: float, *, complete: bool

@@ -607,7 +607,11 @@ class RunningPull:
             until_s = self._began_s + self._machine.limits.deadline_s / 2
             await self._puller.checks.settled(self.digest, until_s - self._puller.clock())
             ranked = self._candidates(holders)
-        self._events.put_nowait(Found(holders=ranked, exhaustive=holders.exhaustive))
+        neighbours = self._policy.neighbours(
+            holders.nodes, holders.in_flight, holders.arriving, self._puller.roster.snapshot
+        )
+        found = Found(holders=ranked, exhaustive=holders.exhaustive, neighbours=neighbours)
+        self._events.put_nowait(found)
 
     def _candidates(self, holders: Holders) -> tuple[Ranked, ...]:
         puller = self._puller

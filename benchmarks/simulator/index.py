@@ -115,7 +115,10 @@ class Index:
         nobody = not nodes and not arriving
         exhaustive = is_complete or bool(nodes) if everyone else nobody and is_complete
         if nodes or arriving or exhaustive:
-            tell(Holders(nodes=nodes, exhaustive=exhaustive, in_flight=arriving))
+            flying = self.telling.flying[content] & ~complete & masks.part(Part.ZONE)
+            flying &= ~(1 << self.telling.number_of(agent.name))
+            number = flying.bit_count()
+            tell(Holders(nodes=nodes, exhaustive=exhaustive, in_flight=arriving, arriving=number))
         else:
             self._ask_nodes(agent, content, everyone, tell)
 

@@ -364,6 +364,7 @@ class ValkeyIndex:
             exhaustive=self._is_complete or bool(nodes),
             in_flight=self._near.flights(digest, nodes),
             source=IndexSource.SERVER,
+            arriving=(answer.flights & ~answer.bits & masks.part(Part.ZONE)).bit_count(),
         )
 
     def _holders(self, digest: Digest, answer: Answer, source: IndexSource) -> Holders:

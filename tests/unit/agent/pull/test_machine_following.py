@@ -17,8 +17,10 @@ from agent.pull.events import (
     Failure,
     Fetch,
     Forget,
+    Found,
     GiveUp,
     Lookup,
+    Neighbours,
     Responded,
     Ticked,
     WakeAt,
@@ -181,10 +183,67 @@ def test_one_that_starved_is_not_asked_again_and_the_end_is_a_cut() -> None:
     assert Cut() in pull.on(found(N1, exhaustive=True), 4.0)
 
 
+LOOK = (Lookup(everyone=True),)
+
+
+def census(complete: int, arriving: int, *holders: Ranked) -> Found:
+    """All peers were asked: so many of the zone have all of it, and so many are still fetching it."""
+    return Found(holders=holders, exhaustive=True, neighbours=Neighbours(complete, arriving))
+
+
 def test_slow_one_in_flight_is_kept_while_nobody_else_has_all_of_it() -> None:
     slow = progressed(1e6, usual=1e9)
-    play(delivering(N1, N2, limits=FLOORED), (slow, 4.0, ()))
-    play(delivering(N1, N2, limits=FLOORED, exhaustive=False), (slow, 4.0, ()))
+    play(delivering(N1, N2, limits=FLOORED), (slow, 4.0, LOOK))
+    play(delivering(N1, N2, limits=FLOORED, exhaustive=False), (slow, 4.0, LOOK))
+
+
+def test_follower_that_was_left_behind_goes_on_from_a_complete_one() -> None:
+    pull = delivering(N1, N2)
+    slow = progressed(1e6, left_bytes=100 * PROGRESS_BYTES)
+    play(
+        pull,
+        (slow, 4.0, LOOK),
+        (census(2, 1, B, C, N2), 4.1, ()),
+        (slow, 4.2, (GiveUp(failure=Failure.LAGGING),)),
+    )
+    commands = pull.on(Broke(failure=Failure.LAGGING, offset=PROGRESS_BYTES), 4.3)
+    assert commands[:2] == (Abandon(attempt=1), Fetch(attempt=2, holder=B, offset=PROGRESS_BYTES))
+    assert not [each for each in commands if isinstance(each, Avoid)], "its source is not to blame"
+
+
+def test_follower_stays_while_most_of_its_neighbours_still_fetch_it() -> None:
+    pull = delivering(N1, N2)
+    slow = progressed(1e6)
+    play(
+        pull,
+        (slow, 4.0, LOOK),
+        (census(1, 3, B, N2, N3, N4), 4.1, ()),
+        (slow, 4.2, ()),
+        (slow, 5.1, LOOK),
+        (slow, 5.2, ()),
+    )
+
+
+def test_follower_with_little_left_stays() -> None:
+    pull = delivering(N1, N2)
+    play(pull, (progressed(1e6, left_bytes=PROGRESS_BYTES), 4.0, ()))
+
+
+def test_follower_whose_reader_is_slow_stays() -> None:
+    play(delivering(N1, N2), (progressed(1e6, source_bound=False), 4.0, ()))
+
+
+def test_follower_does_not_leave_for_the_one_that_sent_it_on() -> None:
+    pull = started(FLOORED)
+    pull.on(found(A, exhaustive=True), 0.0)
+    pull.on(shared(1, N1), 0.0)
+    pull.on(Responded(attempt=2), 0.1)
+    play(pull, (progressed(1e7), 4.0, LOOK), (census(1, 1, A), 4.1, ()), (progressed(1e7), 4.2, ()))
+
+
+def test_follower_does_not_leave_its_zone_for_a_complete_one() -> None:
+    pull = delivering(N1, N2)
+    play(pull, (progressed(1e7), 4.0, LOOK), (census(1, 1, FAR), 4.1, ()), (progressed(1e7), 4.2, ()))
 
 
 def test_slow_one_in_flight_is_left_for_a_complete_one_and_may_go_on_if_that_fails() -> None:
@@ -201,7 +260,7 @@ def test_slow_one_in_flight_is_not_left_for_the_one_that_sent_the_pull_to_it() -
     pull.on(shared(1, N1), 0.0)
     pull.on(Responded(attempt=2), 0.1)
     assert pull.rival is None
-    assert pull.on(progressed(5e7, usual=1e9), 4.0) == ()
+    assert pull.on(progressed(5e7, usual=1e9), 4.0) == LOOK
 
 
 def test_one_in_flight_that_crawls_is_left_even_for_the_one_that_sent_the_pull_to_it() -> None:
@@ -210,7 +269,7 @@ def test_one_in_flight_that_crawls_is_left_even_for_the_one_that_sent_the_pull_t
     pull.on(found(A, exhaustive=True), 0.0)
     pull.on(shared(1, N1), 0.0)
     pull.on(Responded(attempt=2), 0.1)
-    assert pull.on(progressed(3e7, usual=1e9), 4.0) == ()
+    assert pull.on(progressed(3e7, usual=1e9), 4.0) == LOOK
     assert pull.on(progressed(2e7, usual=1e9), 4.5) == (GiveUp(failure=Failure.LAGGING),)
 
 
