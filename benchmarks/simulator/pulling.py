@@ -185,11 +185,9 @@ class RunningPull(Answered):
             size_bytes=self._content.size_bytes,
             follows=self._follow,
         )
-        neighbours = None
-        if everyone:
-            neighbours = self._agent.policy.neighbours(
-                holders.nodes, holders.in_flight, holders.arriving, self._world.snapshot(self._agent)
-            )
+        neighbours = self._agent.policy.neighbours(
+            holders.nodes, holders.in_flight, holders.arriving, self._world.snapshot(self._agent)
+        )
         self._tell(Found(holders=ranked, exhaustive=holders.exhaustive, neighbours=neighbours))
 
     def _chosen(self) -> tuple[Ranked, ...]:
