@@ -240,6 +240,12 @@ class TestServerOfOnesOwn:
         }
         assert volume["projected"]["defaultMode"] == 0o400
 
+    def test_secret_that_is_missing_keeps_no_agent_from_starting(self) -> None:
+        """It says what is missing, and asks its neighbours."""
+        for values in (GIVEN, CERTIFIED, OWN, CERTIFIED_OWN):
+            (volume,) = (each for each in pod(values)["volumes"] if each["name"] == "index")
+            assert all(source["secret"]["optional"] for source in volume["projected"]["sources"])
+
     def test_ca_alone_brings_no_certificate_of_the_agents(self) -> None:
         values = {"index": {"url": "valkeys://a.example", "tls": {"secretName": "ca"}}}
         assert configuration(values)["valkey"] == {"ca_file": "/etc/shorthaul-index/ca.crt"}

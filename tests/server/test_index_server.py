@@ -222,3 +222,20 @@ def _each_gets_what_the_other_has(one: Node, other: Node, when: str) -> None:
         content = f"{giver.name} has it, {when}".encode()
         giver.put(content)
         assert taker.blob(content).status == 200, content
+
+
+def test_agent_whose_password_is_missing_serves_and_uses_the_server_once_it_is_there(tmp_path: Path) -> None:
+    """As in a pod whose Secret was deleted."""
+    server = ValkeyServer(tmp_path / "valkey", password=PASSWORD)
+    try:
+        with Site() as site:
+            secret = tmp_path / "password"
+            index = {"index": server.url(), "valkey": {"password_file": str(secret), "timeout_s": 2.0}}
+            one, other = site.add("one", **index), site.add("other", **index)
+            site.start()
+            _each_gets_what_the_other_has(one, other, "without a password")
+            assert "No such file" in state(one)["problem"]
+            secret.write_text(PASSWORD)
+            wait_for(lambda: state(one)["state"] != "down", "it is used")
+    finally:
+        server.stop()

@@ -44,7 +44,10 @@ valkey{{ if .Values.valkey.tls.secretName }}s{{ end }}://[$({{ include "shorthau
 {{- if or (include "shorthaul.indexPassword" . | fromJsonArray) (include "shorthaul.indexCa" .) -}}true{{- end -}}
 {{- end -}}
 
-{{/* One directory for all of them, which the kubelet writes anew when a Secret changes. */}}
+{{/*
+One directory for all of them, which the kubelet writes anew when a Secret changes. A Secret that is missing keeps no agent
+from starting: it asks its neighbours until there is one.
+*/}}
 {{- define "shorthaul.indexVolume" -}}
 - name: index
   projected:
@@ -53,11 +56,13 @@ valkey{{ if .Values.valkey.tls.secretName }}s{{ end }}://[$({{ include "shorthau
       {{- with (include "shorthaul.indexPassword" . | fromJsonArray) }}
       - secret:
           name: {{ index . 0 | quote }}
+          optional: true
           items: [{key: {{ index . 1 | quote }}, path: password}]
       {{- end }}
       {{- with (include "shorthaul.indexCa" .) }}
       - secret:
           name: {{ . | quote }}
+          optional: true
           items:
             - {key: ca.crt, path: ca.crt}
             {{- if $.Values.index.tls.clientCertificate }}
