@@ -98,7 +98,7 @@ class Faults:
 
     def _known_gone(self, names: tuple[NodeName, ...]) -> None:
         places = self._world.places
-        gone = [name for name in places.members if name in names]
+        gone = [name for name in names if name in places.members]
         places.change(gone=gone)
 
     def _join(self, nodes: Sequence[int]) -> None:

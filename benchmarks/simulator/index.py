@@ -157,7 +157,9 @@ class Index:
         rack = self._places.racks[agent.number]
         known = self._masks.get(rack)
         if known is None:
-            numbers = {name: self.telling.number_of(name) for name in self._places.members}
+            members = self._places.members
+            names = (name for name in self._places.number_of if name in members)
+            numbers = {name: self.telling.number_of(name) for name in names}
             known = self._masks[rack] = masks_of(numbers, self._places.base(agent.number))
             self._masks_of = self._places.generation, len(self.telling.numbers)
         return replace(known, own=agent.name)

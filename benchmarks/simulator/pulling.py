@@ -405,7 +405,7 @@ class RunningPull(Answered):
             took_s = now_s - attempt.meter.started_s
             if not self._lanes:
                 policy.measured(attempt.holder.tier, attempt.meter, took_s=took_s)
-        for each in {*self._lanes.values(), attempt}:
+        for each in dict.fromkeys((*self._lanes.values(), attempt)):
             self._release(each, whole=self._begins == 0)
         self._tell(Completed(given_bytes=self._given))
         self._finish(End.WHOLE)
@@ -540,7 +540,7 @@ class RunningPull(Answered):
         self._over = True
         if self._alarm is not None:
             self._alarm.cancel()
-        for attempt in {*self._attempts.values(), *self._lanes.values()}:
+        for attempt in dict.fromkeys((*self._attempts.values(), *self._lanes.values())):
             self._release(attempt)
         for lane in self._lanes.values():
             if lane is not self._delivering:

@@ -77,7 +77,7 @@ class Simulation:
                 nodes = np.fromiter(held.nodes, dtype=np.int64)
                 world.contents.complete[content, nodes] = True
                 world.network.have[content, nodes] = world.contents.all[content].size_bytes
-        for node in {node for held in self.scenario.held for node in held.nodes}:
+        for node in sorted({node for held in self.scenario.held for node in held.nodes}):
             world.index.telling.held(
                 world.agents[node], np.flatnonzero(world.contents.complete[:, node]).tolist()
             )

@@ -1,5 +1,8 @@
 """Whole runs of small clusters: everybody gets everything, bytes are conserved, and runs are repeatable."""
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -19,6 +22,7 @@ from benchmarks.simulator.scenario import (
     Start,
     ZonePlan,
 )
+from tests.unit.twins import REPOSITORY_ROOT
 
 IMAGE = Image(name="app", layer_sizes=(40 * MIB, 10 * MIB, MIB))
 CONTENTS = 5
@@ -63,6 +67,37 @@ def test_a_run_is_the_same_each_time(two_hundred: Result) -> None:
     assert again.fetches == two_hundred.fetches
     np.testing.assert_array_equal(again.finished_s, two_hundred.finished_s)
     np.testing.assert_array_equal(again.received_bytes, two_hundred.received_bytes)
+
+
+_PRINTS = """
+from hashlib import sha256
+from dataclasses import replace
+from tests.unit.benchmarks.simulator.test_run import churned
+from benchmarks.simulator.run import run
+result = run(churned())
+print(result.events, sha256(result.finished_s.tobytes() + result.received_bytes.tobytes()).hexdigest())
+"""
+
+
+def churned() -> Scenario:
+    """A cluster in which several things go wrong."""
+    faults = (
+        Fault(at_s=0.4, kind=FaultKind.REPLACE, nodes=[1, 22]),
+        Fault(at_s=0.5, kind=FaultKind.INDEX_LOST, for_s=1.0),
+        Fault(at_s=0.6, kind=FaultKind.DIE, nodes=[7, 8, 31]),
+    )
+    return cluster(20, 20, faults=faults)
+
+
+def test_a_run_is_the_same_in_another_process_with_other_hashes() -> None:
+    def printed(seed: int) -> str:
+        command = [sys.executable, "-c", _PRINTS]
+        environment = {**os.environ, "PYTHONHASHSEED": str(seed)}
+        return subprocess.run(
+            command, env=environment, cwd=REPOSITORY_ROOT, capture_output=True, text=True, check=True
+        ).stdout
+
+    assert printed(1) == printed(2)
 
 
 def test_another_seed_gives_another_run(two_hundred: Result) -> None:
