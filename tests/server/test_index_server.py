@@ -230,7 +230,8 @@ def test_agent_whose_password_is_missing_serves_and_uses_the_server_once_it_is_t
     try:
         with Site() as site:
             secret = tmp_path / "password"
-            index = {"index": server.url(), "valkey": {"password_file": str(secret), "timeout_s": 2.0}}
+            valkey = {"password_file": str(secret), "timeout_s": 2.0}
+            index: dict[str, Any] = {"index": server.url(), "valkey": valkey}
             one, other = site.add("one", **index), site.add("other", **index)
             site.start()
             _each_gets_what_the_other_has(one, other, "without a password")
