@@ -127,6 +127,7 @@ def _make_in_server(
         ids=needs.key_ids,
         members=lambda: len(roster) + 1,
         failed=metrics.index.failed,
+        members_known=needs.members_known,
     )
     index = ValkeyIndex(
         server,

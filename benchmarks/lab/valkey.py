@@ -359,20 +359,31 @@ class ValkeyCluster:
     def owner(self, key: str) -> ValkeyServer:
         """The primary that has a key."""
         slot = int(self.servers[0].cli("cluster", "keyslot", key))
-        for line in self.servers[0].cli("cluster", "nodes").splitlines():
+        port = self._owner_of(slot, self.servers[0])
+        return next(server for server in self.servers if server.port == port)
+
+    @staticmethod
+    def _owner_of(slot: int, asked: ValkeyServer) -> int:
+        """The port of the primary that has a slot, as one server knows it."""
+        for line in asked.cli("cluster", "nodes").splitlines():
             words = line.split()
             for span in words[8:]:
                 first, _, last = span.partition("-")
                 if first.isdigit() and int(first) <= slot <= int(last or first):
-                    port = int(words[1].partition("@")[0].rpartition(":")[2])
-                    return next(server for server in self.servers if server.port == port)
+                    return int(words[1].partition("@")[0].rpartition(":")[2])
         raise LabError(f"nobody has slot {slot}")
 
     def move(self, slot: int, target: ValkeyServer) -> None:
-        """Give an empty slot to another primary, as resharding does at its end."""
+        """Give an empty slot to another primary, as resharding does at its end. Waits until all know it."""
         node = target.cli("cluster", "myid")
+        target.cli("cluster", "setslot", str(slot), "node", node)
+        target.cli("cluster", "bumpepoch")  # or the last owner's word would count for more
         for server in self.servers:
             server.cli("cluster", "setslot", str(slot), "node", node)
+        self._wait(
+            "the slot has moved",
+            lambda: all(self._owner_of(slot, server) == target.port for server in self.servers),
+        )
 
     def close(self) -> None:
         """End them."""

@@ -3,7 +3,7 @@
 import asyncio
 import ipaddress
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -25,14 +25,22 @@ Ids = Callable[[], tuple[str, ...]]
 """The ids of the cluster's keys, that of the key which signs first."""
 
 
+async def _at_once() -> None:
+    pass
+
+
 def make_server(
     settings: Settings,
     *,
     ids: Ids,
     members: Callable[[], int],
     failed: Callable[[IndexTrouble], None],
+    members_known: Callable[[], Awaitable[object]] = _at_once,
 ) -> Server:
-    """The server that ``settings.index`` names. ``members``: how many agents there are."""
+    """The server that ``settings.index`` names.
+
+    ``members``: how many agents there are. ``members_known``: returns when that is known.
+    """
     url = _url(settings)
     return Server(
         partial(_connect, _connector(settings)),
@@ -41,6 +49,7 @@ def make_server(
         timeout_s=settings.valkey.timeout_s,
         failed=failed,
         warnings=tuple(_warnings(settings, url)),
+        members_known=members_known,
     )
 
 

@@ -6,7 +6,8 @@ others: from then on nobody waits for the server, and one task asks it now and t
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from contextlib import suppress
 from typing import Any
 
 from agent.documents.index import IndexWarningEntry
@@ -21,6 +22,7 @@ from agent.holders.valkey.wire import Command, Reply
 from agent.observe.index_metrics import IndexTrouble
 
 _OF_RIGHTS = (IndexTrouble.DENIED, IndexTrouble.OTHER)
+_MEMBERS_S = 5.0  # after so long without a list of members, an agent connects all the same
 _DRAIN_S = 5.0  # after so long without an owed answer, a connection is given up for a new one
 
 
@@ -32,10 +34,14 @@ def _ended() -> IndexDown:
     return IndexDown(IndexTrouble.NOT_READY, "this agent stops", "nothing is wrong")
 
 
+async def _at_once() -> None:
+    pass
+
+
 class Server:
     """``connect``: makes a connection. ``warnings``: what is known of the settings from the start.
 
-    ``failed``: counts what goes wrong.
+    ``failed``: counts what goes wrong. ``members_known``: returns when there is a list of members.
     """
 
     def __init__(
@@ -47,6 +53,7 @@ class Server:
         timeout_s: float,
         failed: Callable[[IndexTrouble], None],
         warnings: Sequence[IndexWarningEntry] = (),
+        members_known: Callable[[], Awaitable[object]] = _at_once,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._connect = connect
@@ -55,6 +62,7 @@ class Server:
         self._timeout_s = timeout_s
         self._failed = failed
         self._warnings = tuple(warnings)
+        self._members_known = members_known
         self._clock = clock
         self._breaker = Breaker()
         self._link: Link | None = None
@@ -158,6 +166,7 @@ class Server:
     async def run(self) -> None:
         """Connect, and keep the server in view, until cancelled."""
         try:
+            await self._take_turn()
             while True:
                 try:
                     await self._be_served()
@@ -170,6 +179,12 @@ class Server:
             self._breaker.failed()
             self._down = _ended()
             await self._drop()
+
+    async def _take_turn(self) -> None:
+        """Agents that were started together connect one after the other, once they know how many they are."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._members_known(), _MEMBERS_S)
+        await asyncio.sleep(self._pacing.first_s())
 
     async def _be_served(self) -> None:
         """Become healthy and stay so. Raises `IndexDown` when that ends, or does not come about."""

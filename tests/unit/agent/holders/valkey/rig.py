@@ -59,14 +59,27 @@ async def until(ready: Callable[[], bool]) -> None:
             await asyncio.sleep(0.005)
 
 
+async def _at_once() -> None:
+    pass
+
+
 @asynccontextmanager
 async def opened(
-    url: str, *, ids: tuple[str, ...] = (), members: int = 3, **valkey: object
+    url: str,
+    *,
+    ids: tuple[str, ...] = (),
+    members: Callable[[], int] = lambda: 3,
+    members_known: Callable[[], Awaitable[object]] = _at_once,
+    **valkey: object,
 ) -> AsyncIterator[Door]:
     """A door to the server of this URL, running. ``ids``: of the cluster's keys, if it has no name."""
     failed: list[IndexTrouble] = []
     made = make_server(
-        settings(url, **valkey), ids=lambda: ids, members=lambda: members, failed=failed.append
+        settings(url, **valkey),
+        ids=lambda: ids,
+        members=members,
+        failed=failed.append,
+        members_known=members_known,
     )
     door = Door(made, failed)
     task = asyncio.create_task(made.run())

@@ -102,7 +102,7 @@ async def test_emptied_server_is_noticed_though_the_connection_holds(valkey: Val
 async def test_server_that_is_emptied_again_and_again_is_looked_at_at_a_bounded_rate(
     valkey: ValkeyServer,
 ) -> None:
-    async with opened(valkey.url(), members=4000) as door:  # spread over two seconds
+    async with opened(valkey.url(), members=lambda: 4000) as door:  # spread over 2 s
         await door.healthy()
         before = valkey.usage().commands
         await asyncio.to_thread(valkey.cli, "eval", "for n = 1, 500 do redis.call('FLUSHALL') end", "0")
@@ -112,13 +112,27 @@ async def test_server_that_is_emptied_again_and_again_is_looked_at_at_a_bounded_
 
 
 async def test_loss_of_the_connection_is_noticed_also_while_a_look_is_put_off(valkey: ValkeyServer) -> None:
-    async with opened(valkey.url(), members=60_000) as door:  # spread over half a minute
+    members = 3
+    async with opened(valkey.url(), members=lambda: members) as door:
         await door.healthy()
+        members = 60_000  # spread over half a minute
         await asyncio.to_thread(valkey.cli, "flushall")
         await until(lambda: None in door.invalid)
         await asyncio.sleep(0)
         valkey.kill()
         await until(lambda: not door.server.healthy)
+
+
+async def test_agents_that_start_together_connect_once_they_know_how_many_they_are(
+    valkey: ValkeyServer,
+) -> None:
+    known = asyncio.Event()
+    async with opened(valkey.url(), members_known=known.wait) as door:
+        await asyncio.sleep(0)
+        assert valkey.usage().connected == 1  # whoever asks
+        assert not door.server.healthy
+        known.set()
+        await door.healthy()
 
 
 async def test_connection_that_was_cut_is_made_again_and_nothing_is_taken_for_lost(
