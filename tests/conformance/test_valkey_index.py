@@ -70,7 +70,7 @@ class Cell:
     async def agent(self, name: str, others: Sequence[str], *, ttl_s: float = 10.0) -> Agent:
         """A node that knows these others, and those named *far…* in another zone. It runs."""
         door = await self._stack.enter_async_context(
-            opened(self._url, prefix=self.prefix, members=len(others) + 1)
+            opened(self._url, prefix=self.prefix, members=lambda: len(others) + 1)
         )
         await door.healthy()
         roster = Roster(own=node(name), placement=_place(name))
