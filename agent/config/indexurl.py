@@ -23,6 +23,7 @@ _HINT = (
 )
 _HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9._-]{0,252})")
 _IPV4_IN_BRACKETS = re.compile(r"^\[([0-9.]+)\]")  # of the chart, which does not know what a Service has
+_VARIABLE_IN_BRACKETS = re.compile(r"^\[\$\(([A-Z0-9_]+)\)\]")  # the kubelet does not know it
 _PLAIN_SCHEMES = {"valkey": False, "redis": False, "valkeys": True, "rediss": True}
 
 
@@ -99,7 +100,7 @@ def _hosts(value: str, names: str, port: int) -> tuple[Endpoint, ...]:
 
 
 def _host(value: str, name: str, port: int) -> Endpoint:
-    name = _IPV4_IN_BRACKETS.sub(r"\1", name)
+    name = _IPV4_IN_BRACKETS.sub(r"\1", _VARIABLE_IN_BRACKETS.sub(_no_host, name))
     try:
         url = urlsplit(f"//{name}")
         host, port = url.hostname or "", url.port if url.port is not None else port
@@ -112,6 +113,11 @@ def _host(value: str, name: str, port: int) -> Endpoint:
     if port == 0 or name.endswith(":"):
         raise _wrong(value, "has no port from 1 to 65535")
     return Endpoint(host=host, port=port)
+
+
+def _no_host(variable: re.Match[str]) -> str:
+    """A name that nobody has: an agent starts although the Service is missing that it was to be told of."""
+    return f"{variable[1].lower().replace('_', '-')}.invalid"
 
 
 def _path(value: str, path: str, deployment: Deployment) -> tuple[str, int]:

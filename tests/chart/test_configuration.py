@@ -215,3 +215,18 @@ def test_commands_of_the_pod_are_commands(sample: str) -> None:
     program, *arguments = containers(SAMPLES[sample])["agent"]["startupProbe"]["exec"]["command"]
     assert program == "shorthaul"
     parser.parse_args(arguments)
+
+
+def test_agent_starts_although_nobody_tells_it_where_the_index_is(tmp_path: Path) -> None:
+    """Somebody deleted the Service: the kubelet leaves the variable as it is."""
+    values = SAMPLES["an index of the chart's own"]
+    (tmp_path / "agent.yaml").write_text(one("ConfigMap", values)["data"]["agent.yaml"])
+    given = environment(containers(values)["agent"], NODE, {})
+    parser = argparse.ArgumentParser()
+    add_config(
+        parser,
+        required=True,
+        environment={**given, "SHORTHAUL_CONFIG": str(tmp_path / "agent.yaml")},
+    )
+    index = read_settings(parser.parse_args([])).index
+    assert str(index) == "valkey://shorthaul-valkey-service-host.invalid:6379"

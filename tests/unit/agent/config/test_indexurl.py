@@ -22,6 +22,10 @@ GOOD = [
     ("redis://H/", IndexUrl(hosts=(HOST,))),
     ("valkeys://h:1/3", IndexUrl(tls=True, hosts=(Endpoint(host="h", port=1),), database=3)),
     ("valkey://[10.96.0.7]:6379", IndexUrl(hosts=(Endpoint(host="10.96.0.7", port=6379),))),
+    (
+        "valkey://[$(SHORTHAUL_VALKEY_SERVICE_HOST)]:6379",
+        IndexUrl(hosts=(Endpoint(host="shorthaul-valkey-service-host.invalid", port=6379),)),
+    ),
     ("rediss://[FD00::01]", IndexUrl(tls=True, hosts=(Endpoint(host="fd00::1", port=6379),))),
     ("valkey://u:p%40w@h", IndexUrl(hosts=(HOST,), username="u", password="p@w")),
     ("valkey://:p/w:x@y@h", IndexUrl(hosts=(HOST,), password="p/w:x@y")),
