@@ -66,14 +66,13 @@ class Index:
         own = ~(1 << self.telling.number_of(agent.name))
         complete, flying = self.telling.complete[content] & own, self.telling.flying[content] & own
         zone = masks.part(Part.ZONE)
-        if self._follows and not everyone and flying & zone and not complete & zone:
+        heard = partial(self._heard, agent, content, masks, complete, flying & zone, everyone, tell)
+        if self._follows and flying & zone and not complete & zone:
             digest = self._contents.all[content].digest
             asked = nearest(flying & zone, masks, at_most=FLYING_ASKED_MAX, lots=masks.lots(digest))
-            self._loop.after(
-                self._scenario.links.zone_rtt_s, self._heard, agent, content, masks, complete, asked, tell
-            )
-            return
-        self._say(agent, content, masks, complete, (), everyone, tell)
+            self._loop.after(self._scenario.links.zone_rtt_s, heard, asked)
+        else:
+            heard(())
 
     def _heard(
         self,
@@ -81,11 +80,13 @@ class Index:
         content: int,
         masks: Masks,
         complete: int,
-        asked: Iterable[NodeName],
+        flying: int,
+        everyone: bool,
         tell: Tell,
+        asked: Iterable[NodeName],
     ) -> None:
         """A few nodes of the zone said how far they are."""
-        arriving = []
+        arriving: list[InFlight] = []
         for name in asked:
             number = self._places.number_of[name]
             if self._places.names[number] != name or not self._reaches(agent.number, number):
@@ -94,33 +95,18 @@ class Index:
                 complete |= 1 << self.telling.number_of(name)
             elif self._contents.arriving[content, number]:
                 arriving.append(self._in_flight(content, number))
-        self._say(agent, content, masks, complete, tuple(arriving), False, tell)
-
-    def _say(
-        self,
-        agent: Agent,
-        content: int,
-        masks: Masks,
-        complete: int,
-        arriving: tuple[InFlight, ...],
-        everyone: bool,
-        tell: Tell,
-    ) -> None:
         choose = nearest_of_each if everyone else nearest
         nodes: tuple[NodeName, ...] = ()
         if complete & masks.known:
             lots = masks.lots(self._contents.all[content].digest)
             nodes = choose(complete, masks, at_most=NEAREST_MAX, lots=lots)
-        is_complete = self.telling.is_warm(agent)
-        nobody = not nodes and not arriving
+        is_complete, nobody = self.telling.is_warm(agent), not nodes and not arriving
         exhaustive = is_complete or bool(nodes) if everyone else nobody and is_complete
-        if nodes or arriving or exhaustive:
-            flying = self.telling.flying[content] & ~complete & masks.part(Part.ZONE)
-            flying &= ~(1 << self.telling.number_of(agent.name))
-            number = flying.bit_count()
-            tell(Holders(nodes=nodes, exhaustive=exhaustive, in_flight=arriving, arriving=number))
-        else:
+        if nobody and not exhaustive:
             self._ask_nodes(agent, content, everyone, tell)
+            return
+        number_arriving = (flying & ~complete).bit_count() if everyone else None
+        tell(Holders(nodes=nodes, exhaustive=exhaustive, in_flight=tuple(arriving), arriving=number_arriving))
 
     def _ask_nodes(self, agent: Agent, content: int, everyone: bool, tell: Tell) -> None:
         nearby = self._scenario.index.server or self._scenario.nodes > EVERYBODY_MAX
