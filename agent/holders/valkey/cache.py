@@ -9,6 +9,7 @@ changes all the time, and the holders that it names stay right. An answer that n
 from collections import OrderedDict
 from dataclasses import dataclass
 
+from agent.holders.bitmap import Masks
 from agent.oci.digest import Digest
 from topology.placement import NodeName
 
@@ -24,7 +25,8 @@ class Answer:
     """``bits``: who has all of it. ``flights``: who is fetching it. ``until_s``: how long this is used.
 
     ``usual_until_s``: how long it would be used if the server did not watch it. ``named``: nodes that
-    announce nothing, or were fetching it, and said themselves that they have it.
+    announce nothing, or were fetching it, and said themselves that they have it. ``chosen``: the nearest
+    holders, as they were chosen with these masks.
     """
 
     bits: int
@@ -33,6 +35,7 @@ class Answer:
     usual_until_s: float
     watched: bool
     named: tuple[NodeName, ...] = ()
+    chosen: tuple[Masks, tuple[NodeName, ...]] | None = None
 
 
 class Answers:
@@ -93,6 +96,7 @@ class Answers:
         """
         answer = self._answers.get(digest)
         if answer is not None:
+            answer.chosen = None
             answer.named = tuple(name for name in answer.named if name != node)
         if number is None:
             return

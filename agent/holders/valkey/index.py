@@ -368,11 +368,7 @@ class ValkeyIndex:
         )
 
     def _holders(self, digest: Digest, answer: Answer, source: IndexSource) -> Holders:
-        masks = self._neighbourhood.masks
-        nodes: tuple[NodeName, ...] = ()
-        if answer.bits & masks.known:
-            nodes = nearest(answer.bits, masks, at_most=NEAREST_MAX, lots=masks.lots(digest))
-        nodes = self._with_named(nodes, answer)
+        nodes = self._with_named(self._nearest(digest, answer), answer)
         in_flight = self._near.flights(digest, nodes)
         return Holders(
             nodes=nodes,
@@ -380,6 +376,17 @@ class ValkeyIndex:
             in_flight=in_flight,
             source=source,
         )
+
+    def _nearest(self, digest: Digest, answer: Answer) -> tuple[NodeName, ...]:
+        """The nearest holders. Chosen anew only if the members, or how near they are, changed."""
+        masks = self._neighbourhood.masks
+        if answer.chosen is not None and answer.chosen[0] is masks:
+            return answer.chosen[1]
+        nodes: tuple[NodeName, ...] = ()
+        if answer.bits & masks.known:
+            nodes = nearest(answer.bits, masks, at_most=NEAREST_MAX, lots=masks.lots(digest))
+        answer.chosen = masks, nodes
+        return nodes
 
     def _with_named(self, nodes: tuple[NodeName, ...], answer: Answer) -> tuple[NodeName, ...]:
         if not answer.named:

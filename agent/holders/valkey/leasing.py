@@ -26,6 +26,7 @@ from topology.placement import NodeName
 
 _PIECE = 1 << 15  # numbers that are read at once: 400 kB
 _TRIES = 64
+_DIGITS_MAX = 12  # of seconds: some ten thousand years
 _TTL_MS = NUMBER_TTL_S * 1000
 _CONFIRMED_S = 30.0  # after this time it is asked again whose the number is before it is used
 
@@ -185,7 +186,11 @@ class Lease:
 
     def _hear_time(self, reply: object) -> None:
         match reply:
-            case [bytes() as seconds, bytes() as micros] if seconds.isdigit() and micros.isdigit():
+            case [bytes() as seconds, bytes() as micros] if _is_number(seconds) and _is_number(micros):
                 self._server_clock.heard(int(seconds) + int(micros) / 1e6, self._clock())
             case _:
                 raise of_garbage("it does not say what time it is")
+
+
+def _is_number(text: bytes) -> bool:
+    return text.isdigit() and len(text) <= _DIGITS_MAX
