@@ -98,7 +98,7 @@ The view of names. Usually the node's own: the agents need no name of the cluste
 that is named as a Service needs the cluster's, which passes other names on.
 */}}
 {{- define "shorthaul.dnsPolicy" -}}
-{{- if regexMatch "[.]svc([.:,/]|$)" .Values.index.url -}}ClusterFirstWithHostNet{{- else -}}Default{{- end -}}
+{{- if regexMatch "([.]svc([.:,/]|$)|(//|@|,)[A-Za-z][A-Za-z0-9-]*([:,/]|$))" (regexReplaceAll "//[^/@]*@" .Values.index.url "//") -}}ClusterFirstWithHostNet{{- else -}}Default{{- end -}}
 {{- end -}}
 
 {{/*
