@@ -75,6 +75,7 @@ class Announcements:
         self._members = 1
         self._held: dict[Digest, None] = {}  # the newest last
         self._told: dict[Digest, int] = {}  # in which epoch
+        self._doubted: set[Digest] = set()  # those that were told, and that the server may have lost
         self._recent: deque[Digest] = deque(maxlen=_RECENT_MAX)  # what was told last
         self._wanted: dict[Digest, None] = {}  # what was asked of this node, the last one last
         self._changes: dict[Digest, None] = {}
@@ -82,6 +83,7 @@ class Announcements:
         self._epoch: int | None = None
         self._generation = 0
         self._catching_up = True
+        self._within_s = _SPREAD * EPOCH_S  # the inventory is told anew in this time
         self._young_until_s = now_s + _YOUNG_S
         self._inventory_s = math.inf
         self._changes_s = math.inf
@@ -143,11 +145,14 @@ class Announcements:
         if len(self._wanted) > _WANTED_MAX:
             del self._wanted[next(iter(self._wanted))]
 
-    def enter(self, epoch: int, now_s: float) -> bool:
-        """This is the epoch now. Returns whether the server's clock jumped: then everything is told again."""
+    def enter(self, epoch: int, now_s: float, *, left_s: float = EPOCH_S) -> bool:
+        """This is the epoch now, and ``left_s`` are left of it. After that, what was told in the one before
+        is read by nobody. Returns whether the server's clock jumped: then everything is told again.
+        """
         before, self._epoch = self._epoch, epoch
         if before == epoch:
             return False
+        self._within_s = max(0.0, min(_SPREAD * EPOCH_S, left_s - (1.0 - _SPREAD) / 2 * EPOCH_S))
         if before is not None and epoch != before + 1:
             self.reset(now_s)
             return True
@@ -162,6 +167,7 @@ class Announcements:
         """The server lost what it was told, or this node has another number: tell everything again."""
         self._generation += 1
         self._told.clear()
+        self._doubted.clear()
         self._recent.clear()
         self._catching_up = True
         self._young_until_s = now_s + _YOUNG_S
@@ -169,10 +175,15 @@ class Announcements:
         self._begin(self._by_want(), now_s)
 
     def missing(self, digests: Iterable[Digest], now_s: float) -> None:
-        """The server no longer knows that this node has these."""
+        """The server no longer knows that this node has these. Then it may have lost more, so the whole
+        inventory is told again, these first.
+        """
         lost = [digest for digest in digests if digest in self._held]
         for digest in lost:
             self._told.pop(digest, None)
+        if lost and not self._catching_up:
+            self._doubted = {*self._told}
+            lost = [*dict.fromkeys((*lost, *self._by_want()))]
         self._put(lost, now_s)
 
     def sample(self, count: int) -> tuple[Digest, ...]:
@@ -221,6 +232,7 @@ class Announcements:
         """The server took the batch."""
         if batch.generation != self._generation:  # it was reset meanwhile, before or after it took this
             return
+        self._doubted.difference_update(batch.added)
         for digest in batch.added:
             self._told[digest] = batch.epoch
             self._recent.append(digest)
@@ -247,12 +259,17 @@ class Announcements:
     @property
     def _anew_s(self) -> float:
         """The same, if the inventory is told anew in each epoch."""
-        return _SPREAD * EPOCH_S / max(1, math.ceil(len(self._held) / BATCH_MAX))
+        return max(self._quick_s, self._within_s / self._batches)
 
     @property
     def _quick_s(self) -> float:
         """The same, if all nodes tell theirs at the same time."""
-        return max(_INTERVAL_LEAST_S, min(self._anew_s, self._members * BATCH_MAX / BITS_PER_S))
+        usual_s = _SPREAD * EPOCH_S / self._batches
+        return max(_INTERVAL_LEAST_S, min(usual_s, self._members * BATCH_MAX / BITS_PER_S))
+
+    @property
+    def _batches(self) -> int:
+        return max(1, math.ceil(len(self._held) / BATCH_MAX))
 
     def _begin(self, digests: Sequence[Digest], now_s: float) -> None:
         """Tell the whole inventory, in this order."""
@@ -293,11 +310,12 @@ class Announcements:
         return chosen
 
     def _due_inventory(self, room: int) -> list[Digest]:
-        """The next ones that the server was not told in this epoch."""
+        """The next ones that the server was not told in this epoch, or may have lost."""
         chosen: list[Digest] = []
         while self._inventory and len(chosen) < room:
             digest = self._inventory.popleft()
-            if digest in self._held and self._told.get(digest) != self._epoch:
+            known = self._told.get(digest) == self._epoch and digest not in self._doubted
+            if digest in self._held and not known:
                 chosen.append(digest)
         return chosen
 
@@ -316,7 +334,8 @@ class Announcements:
     def _change_limits(self, now_s: float) -> tuple[float, float]:
         """Changes in a second, and how many at once."""
         if self._catching_up or now_s < self._young_until_s:
-            return max(1.0, min(BITS_PER_S / self._members, _CHANGES_PER_S)), _YOUNG_BURST
+            rate_per_s = min(BITS_PER_S / self._members, _CHANGES_PER_S)
+            return max(1.0, rate_per_s), max(_YOUNG_BURST, rate_per_s)
         return _CHANGES_PER_S, float(BATCH_MAX)
 
     def _is_told(self, digest: Digest) -> bool:

@@ -255,8 +255,10 @@ class ValkeyIndex:
         young_s = self._server.young_s
         if young_s is not None and young_s < warm_s:
             return False
-        reset = self._teller.last_reset
-        return reset is None or self._clock() - reset.at_s >= warm_s
+        reset, now_s = self._teller.last_reset, self._clock()
+        if self._teller.is_doubted(now_s):
+            return False
+        return reset is None or now_s - reset.at_s >= warm_s
 
     @property
     def _is_told(self) -> bool:

@@ -32,3 +32,7 @@ class ServerClock:
     def epoch(self, now_s: float) -> int:
         """The present epoch. Raises ValueError if the server's time is not known."""
         return int(self.time_s(now_s) // EPOCH_S)
+
+    def left_s(self, now_s: float) -> float:
+        """Until the present epoch ends. Raises ValueError if the server's time is not known."""
+        return EPOCH_S - self.time_s(now_s) % EPOCH_S

@@ -20,7 +20,7 @@ from typing import Any
 
 from agent.holders.valkey.announcements import Announcements, Batch, audit_s
 from agent.holders.valkey.asked import Command, IndexServer
-from agent.holders.valkey.layout import BITMAP_TTL_S, FLIGHT_TTL_S, Layout
+from agent.holders.valkey.layout import BITMAP_TTL_S, EPOCH_S, FLIGHT_TTL_S, Layout
 from agent.holders.valkey.leasing import Lease, Whose
 from agent.holders.valkey.serverclock import ServerClock
 from agent.holders.valkey.trouble import IndexDown, Refused
@@ -84,6 +84,8 @@ class Teller:
         self._denied: deque[float] = deque(maxlen=_DENIED_MAX)
         self._audit_s = 0.0
         self._names_s = 0.0
+        self._evicted = 0
+        self._doubted_until_s = -math.inf
         self.resets = 0
         self.last_reset: Reset | None = None
         server.on_reset(self._may_be_gone)
@@ -122,6 +124,20 @@ class Teller:
         self._denied.append(now_s)
         self.lack([digest])
 
+    def is_doubted(self, now_s: float) -> bool:
+        """Whether the server lost some of what it was told, and may not know it again yet.
+
+        It is told when an audit finds a gap. One that evicts keys takes other nodes' bits as well, and those
+        may be told again as late as in the next epoch.
+        """
+        before, self._evicted = self._evicted, self._server.facts.evicted
+        if self._evicted > before:
+            self._doubt(now_s + EPOCH_S)
+        return now_s < self._doubted_until_s
+
+    def _doubt(self, until_s: float) -> None:
+        self._doubted_until_s = max(self._doubted_until_s, until_s)
+
     async def run(self) -> None:
         """Tell, until cancelled. Before the members are known, nobody knows how slowly to begin."""
         await self._members_known()
@@ -143,7 +159,8 @@ class Teller:
         self.announcements.members(self._members())
         await self._audit_if_due()
         now_s = self._clock()
-        if self.announcements.enter(self._server_clock.epoch(now_s), now_s):
+        epoch, left_s = self._server_clock.epoch(now_s), self._server_clock.left_s(now_s)
+        if self.announcements.enter(epoch, now_s, left_s=left_s):
             self._reset("its clock jumped", told=True)
         if not self._server.writable or self._lease.number is None or self._due_s(now_s) > now_s:
             return
@@ -221,6 +238,8 @@ class Teller:
         elif gone and self.announcements.announced:
             self._reset("most of what it was told is gone")
             return
+        if missing:
+            self._doubt(now_s + self.announcements.warm_s)
         self.announcements.missing(missing, now_s)
         if self._server.writable:
             await self._lease.renew()

@@ -201,7 +201,6 @@ def test_what_came_in_this_epoch_is_not_told_again_in_it() -> None:
     settle(node)
     node.enter(8, 4000.0)
     node.have(digests(1, 500), 4000.0)
-    node.missing(digests(1), 4000.0)
     added = Counter(digest for _, batch in batches(node, 9000.0, 4000.0) for digest in batch.added)
     assert {*added.values()} == {1}
     assert len(added) == 101
@@ -302,3 +301,59 @@ def test_whatever_happens_the_server_knows_in_the_end_what_this_node_has(
         server = (server | {*batch.added}) - {*batch.removed}
     assert server == held
     assert (node.announced, node.pending) == (len(held), 0)
+
+
+@pytest.mark.parametrize("late", [0.2, 0.5, 0.7, 0.85, 0.95])
+def test_whoever_enters_an_epoch_late_has_told_it_all_before_it_ends(late: float) -> None:
+    """As after an hour without the server: what was told in the epoch before is soon read by nobody."""
+    node = announcements(members=5000)
+    node.have(digests(1000), 0.0)
+    settle(node, 2000.0)
+    at_s, left_s = 5000.0, (1.0 - late) * EPOCH_S
+    node.enter(8, at_s, left_s=left_s)
+    settle(node, at_s + max(left_s, 200.0), at_s)
+    assert node.pending == 0
+
+
+def test_thousands_that_enter_an_epoch_at_its_end_tell_no_more_than_the_bound() -> None:
+    members, told = 1000, 0
+    for seed in range(members):
+        node = announcements(seed=seed, members=members)
+        node.have(digests(500), 0.0)
+        settle(node, 2000.0)
+        node.enter(8, 7000.0, left_s=1.0)
+        told += sum(len(batch.added) for _, batch in batches(node, 7002.0, 7000.0))
+    assert told < 3 * BITS_PER_S
+
+
+def test_where_some_is_gone_all_is_told_again_and_what_is_gone_first() -> None:
+    node = announcements(members=5000)
+    node.have(digests(600), 0.0)
+    settle(node)
+    node.missing(digests(1, 300), 400.0)
+    told = [digest for _, batch in batches(node, 600.0, 400.0) for digest in batch.added]
+    assert told[0] == digests(1, 300)[0]
+    assert sorted(told) == digests(600)
+    assert [*batches(node, 1000.0, 600.0)] == []
+
+
+def test_a_server_that_loses_something_again_and_again_is_not_told_more_often_for_it() -> None:
+    node = announcements(members=5000)
+    node.have(digests(600), 0.0)
+    settle(node)
+    count = 0
+    for at_s in range(400, 1400, 10):
+        node.missing(digests(2, at_s % 500), at_s)
+        count += sum(len(batch.added) for _, batch in batches(node, at_s + 10.0, at_s))
+    assert count <= 1.25 * (1000 / 25 + 2) * BATCH_MAX
+
+
+def test_a_thousand_changes_a_second_in_a_small_cluster_are_told_at_the_full_rate() -> None:
+    node, now_s = announcements(members=3), 20.0
+    node.have(digests(2000), 0.0)
+    settle(node, now_s)
+    for digest in digests(2000):
+        node.lack([digest], now_s)
+        now_s += 0.001
+    settle(node, now_s + 2000 / 200, now_s)
+    assert node.pending == 0

@@ -5,7 +5,7 @@ What every index does is in tests/conformance.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 
@@ -14,6 +14,7 @@ from agent.documents.index import IndexSource, IndexState
 from agent.holders.bitmap import value_of
 from agent.holders.index import Holders
 from agent.holders.valkey.asked import Command
+from agent.holders.valkey.facts import Facts
 from agent.holders.valkey.index import ValkeyIndex
 from agent.holders.valkey.layout import EPOCH_S, NUMBER_TTL_S
 from agent.holders.valkey.numbers import SLOT_BYTES, slot_value
@@ -197,6 +198,22 @@ def test_what_such_a_server_does_know_is_used(trouble: str) -> None:
         one.holds(A, "near-1")
         assert await one.found(A) == {"near-1"}
         assert one.fallback.asked == []
+
+    playing(play)
+
+
+def test_a_server_that_evicts_keys_is_not_believed_that_nobody_has_it_until_all_is_told_anew() -> None:
+    async def play(one: Node) -> None:
+        one.server.facts = Facts(policy="allkeys-lru", most_bytes=1, evicted=7)
+        await one.index.lookup(A)
+        assert one.fallback.asked == [A]
+        assert one.index.status().state is IndexState.WARMING
+        await asyncio.sleep(EPOCH_S + 1.0)
+        await one.index.lookup(B)
+        assert one.fallback.asked == [A]
+        one.server.facts = replace(one.server.facts, evicted=8)
+        await one.index.lookup(C)
+        assert one.fallback.asked == [A, C]
 
     playing(play)
 

@@ -30,3 +30,9 @@ def test_before_the_first_answer_there_is_no_time() -> None:
     assert not clock.known
     with pytest.raises(ValueError, match="not said"):
         clock.epoch(1.0)
+
+
+def test_how_much_is_left_of_an_epoch_is_known() -> None:
+    clock = ServerClock()
+    clock.heard(5 * EPOCH_S + 100.0, 0.0)
+    assert clock.left_s(10.0) == EPOCH_S - 110.0

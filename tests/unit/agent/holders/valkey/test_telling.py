@@ -200,6 +200,39 @@ def test_bits_that_were_lost_after_a_failover_or_evicted_are_said_again() -> Non
     playing(play)
 
 
+def test_a_gap_that_an_audit_finds_is_doubt_about_the_server_until_all_is_told_again() -> None:
+    async def play(one: Told) -> None:
+        one.teller.have(DIGESTS)
+        await asyncio.sleep(60.0)
+        assert not one.teller.is_doubted(loop_clock())
+        for digest in DIGESTS[:5]:
+            del one.server.values[LAYOUT.bitmap(one.server.epoch, digest)]
+        doubts: list[bool] = []
+        for _ in range(100):
+            await asyncio.sleep(1.0)
+            doubts.append(one.teller.is_doubted(loop_clock()))
+        assert all(one.has_said(each) for each in DIGESTS)
+        assert any(doubts)
+        assert not doubts[-1]
+
+    playing(play)
+
+
+def test_whoever_was_cut_off_when_an_epoch_began_is_found_when_it_ends() -> None:
+    async def play(one: Told) -> None:
+        one.teller.have(DIGESTS)
+        await asyncio.sleep(5.0)
+        epoch = one.server.epoch
+        one.server.healthy = False
+        await asyncio.sleep((epoch + 1.8) * EPOCH_S - one.server.now_s)
+        one.server.healthy = True
+        await asyncio.sleep(0.19 * EPOCH_S)
+        assert one.teller.resets == 0
+        assert all(one.has_said(each, epoch + 1) for each in DIGESTS)
+
+    playing(play)
+
+
 def test_the_key_of_a_number_that_was_evicted_alone_is_no_reset() -> None:
     async def play(one: Told) -> None:
         one.teller.have(DIGESTS)
