@@ -272,7 +272,13 @@ class Teller:
             self.announcements.failed(batch, self._clock())
             return
         landed = self._flown.intersection(batch.added)
-        commands = self._bits(batch, number)
+        commands = [
+            command
+            for digest in batch.added
+            for command in _set_bit(self._layout.bitmap(batch.epoch, digest), number, 1, BITMAP_TTL_S)
+        ]
+        for key in await self._set_in(batch, number):
+            commands += _set_bit(key, number, 0, BITMAP_TTL_S)
         for digest in landed:
             commands += _set_bit(self._layout.flight(digest), number, 0, FLIGHT_TTL_S)
         replies = await self._server.call(*commands, ("GET", self._layout.number(number)))
@@ -286,15 +292,20 @@ class Teller:
         if whose is Whose.NOBODYS:
             self._audit_s = self._clock()
 
-    def _bits(self, batch: Batch, number: int) -> list[Command]:
-        """A key is made with its time to live before its first bit is set: none is left without one."""
-        commands: list[Command] = []
-        for digest in batch.added:
-            commands += _set_bit(self._layout.bitmap(batch.epoch, digest), number, 1, BITMAP_TTL_S)
-        for digest in batch.removed:
-            for epoch in (batch.epoch, batch.epoch - 1):
-                commands += _set_bit(self._layout.bitmap(epoch, digest), number, 0, BITMAP_TTL_S)
-        return commands
+    async def _set_in(self, batch: Batch, number: int) -> list[str]:
+        """The bitmaps of what is removed in which this node's bit is set, of this epoch and the last.
+
+        No others are touched: unsetting a bit makes the key, and whoever asks nodes for contents that nobody
+        has could fill the server with them.
+        """
+        keys = [
+            self._layout.bitmap(epoch, digest)
+            for digest in batch.removed
+            for epoch in (batch.epoch, batch.epoch - 1)
+        ]
+        byte = number // 8
+        values = await self._server.call(*(("GETRANGE", key, byte, byte) for key in keys))
+        return [key for key, value in zip(keys, values, strict=True) if _is_set(value, number)]
 
     async def _take_back(self, batch: Batch, number: int) -> None:
         """The number was another's by then. That node tells again what this takes from it by chance."""
@@ -337,6 +348,7 @@ class Teller:
 
 
 def _set_bit(key: str, number: int, bit: int, ttl_s: int) -> tuple[Command, Command]:
+    """A key is made with its time to live before a bit of it is set: none is left without one."""
     return ("SET", key, b"", "EX", ttl_s, "NX"), ("SETBIT", key, number, bit)
 
 

@@ -118,6 +118,21 @@ def test_what_is_withdrawn_is_withdrawn_from_the_epoch_before_as_well() -> None:
     playing(play)
 
 
+def test_what_the_server_never_knew_leaves_no_key_there_when_it_is_withdrawn() -> None:
+    async def play(one: Told) -> None:
+        one.teller.have([A])
+        await asyncio.sleep(2.0)
+        before = {*one.server.values}
+        one.teller.lack([A, B])
+        one.teller.denied(DIGESTS[2])
+        await asyncio.sleep(2.0)
+        assert not one.has_said(A)
+        assert {*one.server.values} == before
+        assert one.teller.announcements.pending == 0
+
+    playing(play)
+
+
 def test_in_each_epoch_everything_is_said_again_before_it_is_no_longer_read() -> None:
     async def play(one: Told) -> None:
         one.teller.have(DIGESTS)
