@@ -7,6 +7,7 @@ from functools import partial
 
 from agent.app.core import Core
 from agent.config import Settings
+from agent.content.identity import store_identity
 from agent.holders.asking import PeerAsker
 from agent.holders.claimant import Claimant
 from agent.holders.factory import (
@@ -115,7 +116,9 @@ def make_outbound(settings: Settings, core: Core) -> Outbound:
         metrics=metrics,
     )
     askers = make_askers(asker, asking, at_once=settings.lookup.at_once, roster=roster)
-    parts = make_index(settings, askers=askers, roster=roster, metrics=metrics, needs=_index_needs(core))
+    parts = make_index(
+        settings, askers=askers, roster=roster, metrics=metrics, needs=_index_needs(settings, core)
+    )
     prices = core.records.traffic.ledger.prices
     gateways = make_gateways(settings, roster=roster, regard=policy.regard, prices=prices)
     claimant = make_claimant(
@@ -203,13 +206,14 @@ def make_outbound(settings: Settings, core: Core) -> Outbound:
     )
 
 
-def _index_needs(core: Core) -> IndexNeeds:
+def _index_needs(settings: Settings, core: Core) -> IndexNeeds:
     key, store = core.key, core.content.store
     return IndexNeeds(
         agent=core.credentials.instance,
         key_ids=lambda: () if key is None else key.ring.ids,
         members_known=core.members.known.wait,
         growing=lambda digest: store.growing(digest) is not None,
+        store=partial(store_identity, settings.store),
     )
 
 

@@ -86,13 +86,14 @@ class IndexNeeds:
 
     ``agent``: tells this agent from the node's next one. ``key_ids``: of the cluster's keys, the one that
     signs first. ``members_known``: returns when there is a list of members. ``growing``: whether this node is
-    still fetching a digest.
+    still fetching a digest. ``store``: a word that tells this node's store from one that is made anew.
     """
 
     agent: str
     key_ids: Callable[[], tuple[str, ...]]
     members_known: Callable[[], Awaitable[object]]
     growing: Callable[[Digest], bool]
+    store: Callable[[], str]
 
 
 def make_index(
@@ -142,6 +143,7 @@ def _make_in_server(
         ask_peer=askers.everybody.ask_slowly,
         follows=_followed(settings, roster),
         growing=needs.growing,
+        store=needs.store,
     )
     return IndexParts(index=index, server=server, fetching=index.fetching, asked=index.asked)
 

@@ -82,6 +82,7 @@ class ValkeyIndex:
         ask_peer: AskPeer = _ask_nobody,
         follows: Callable[[NodeName], bool] = lambda _: False,
         growing: Callable[[Digest], bool] = lambda _: False,
+        store: Callable[[], str] = lambda: "",
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         layout, members = Layout(prefix), lambda: len(roster) + 1
@@ -103,6 +104,7 @@ class ValkeyIndex:
             numbers=self._numbers,
             server_clock=self._server_clock,
             members=members,
+            store=store,
             clock=clock,
         )
         self._teller = Teller(

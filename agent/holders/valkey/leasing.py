@@ -2,8 +2,9 @@
 
 ``PREFIX:1:n:NUMBER`` says whose a number is. It lives longer than any bit that its owner may have set
 (`agent.holders.valkey.layout.NUMBER_TTL_S`), so a number never comes to another node with bits of the one
-before. A node is known by its name: its next agent takes the same number, and during an upgrade two agents of
-a node use it together, which is right, as they have the same store.
+before. A node is known by its name and its store: its next agent takes the same number, and during an upgrade
+two agents of a node use it together, which is right, as they have the same store. A node that was set up anew
+under its old name takes another number, so that nothing is left of what it had.
 
 An agent that was suspended may have lost its number. It asks whose it is before it sets a bit, and once more
 in the same call: what it set with a number that is another's is taken back.
@@ -26,6 +27,7 @@ from topology.placement import NodeName
 
 _PIECE = 1 << 15  # numbers that are read at once: 400 kB
 _TRIES = 64
+_UNKNOWN_STORE = "-"
 _DIGITS_MAX = 12  # of seconds: some ten thousand years
 _TTL_MS = NUMBER_TTL_S * 1000
 _CONFIRMED_S = 30.0  # after this time it is asked again whose the number is before it is used
@@ -47,7 +49,8 @@ class Whose(Enum):
 class Lease:
     """The number of this node. ``numbers``: learns those of all nodes. ``members``: how many there are.
 
-    ``asleep_clock``: see `suspend_clock`.
+    ``agent``, ``store``: words that tell this agent from the next one, and the store from one that is made
+    anew; empty: it is not known. ``asleep_clock``: see `suspend_clock`.
     """
 
     def __init__(
@@ -60,6 +63,7 @@ class Lease:
         numbers: Numbers,
         server_clock: ServerClock,
         members: Callable[[], int],
+        store: Callable[[], str] = lambda: "",
         clock: Callable[[], float] = time.monotonic,
         asleep_clock: Callable[[], float] = suspend_clock,
         chance: Callable[[int], int] = random.randrange,
@@ -67,7 +71,8 @@ class Lease:
         self._server = server
         self._layout = layout
         self._own = own
-        self._value = f"{own} {agent}".encode()
+        self._agent = agent
+        self._store = store
         self._numbers = numbers
         self._server_clock = server_clock
         self._members = members
@@ -165,17 +170,27 @@ class Lease:
     async def _try(self, number: int, *, mine: bool) -> bool:
         """Whether this node has the number now. ``mine``: it may have been this node's before."""
         key = self._layout.number(number)
-        taken, value = await self._server.call(("SET", key, self._value, "NX", "PX", _TTL_MS), ("GET", key))
-        if taken is None and not (mine and self.whose(value) is Whose.OWN):
+        taken, value = await self._server.call(("SET", key, self._value(), "NX", "PX", _TTL_MS), ("GET", key))
+        if taken is None and not (mine and self._is_of_this_store(value)):
             return False
         self.number = number
         await self._write(number)
         return True
 
+    def _value(self) -> bytes:
+        return f"{self._own} {self._agent} {self._store() or _UNKNOWN_STORE}".encode()
+
+    def _is_of_this_store(self, value: object) -> bool:
+        """Whether the number is this node's, and was so with the same store, as far as both are known."""
+        if self.whose(value) is not Whose.OWN or not isinstance(value, bytes):
+            return False
+        stores = {*value.split(b" ")[2:3], self._value().split(b" ")[2]} - {_UNKNOWN_STORE.encode()}
+        return len(stores) <= 1
+
     async def _write(self, number: int) -> None:
         now_s = self._server_clock.time_s(self._clock())
         _, written, _ = await self._server.call(
-            ("SET", self._layout.number(number), self._value, "XX", "PX", _TTL_MS),
+            ("SET", self._layout.number(number), self._value(), "XX", "PX", _TTL_MS),
             ("SETRANGE", self._layout.names, number * SLOT_BYTES, slot_value(self._own, now_s)),
             ("EXPIRE", self._layout.names, NUMBER_TTL_S),
         )

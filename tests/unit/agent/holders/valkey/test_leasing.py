@@ -16,7 +16,12 @@ from tests.unit.twins import hold_up, loop_clock, node, run_in_virtual_time
 
 
 def lease(
-    server: FakeServer, own: str = "own", agent: str = "one", seed: int = 0, members: int = 10
+    server: FakeServer,
+    own: str = "own",
+    agent: str = "one",
+    seed: int = 0,
+    members: int = 10,
+    store: str = "",
 ) -> Lease:
     return Lease(
         server,
@@ -26,6 +31,7 @@ def lease(
         numbers=Numbers(),
         server_clock=ServerClock(),
         members=lambda: members,
+        store=lambda: store,
         clock=loop_clock,
         asleep_clock=loop_clock,
         chance=random.Random(seed).randrange,
@@ -63,6 +69,35 @@ def test_the_next_agent_of_a_node_has_its_number() -> None:
         await after.take()
         assert after.number == before.number
         assert await standing(before, server) is Whose.OWN  # both use it during an upgrade
+
+    playing(play)
+
+
+def test_a_node_that_was_set_up_anew_under_its_old_name_takes_another_number() -> None:
+    """What it had is gone, and nobody is to be sent to it for that."""
+
+    async def play(server: FakeServer) -> None:
+        before, after = lease(server, store="old"), lease(server, agent="two", seed=7, store="new")
+        await before.take()
+        await after.take()
+        assert after.number != before.number
+        numbers = Numbers()
+        numbers.learn(server.values[LAYOUT.names])
+        hold_up(1.0)
+        await after.take()
+        numbers.learn(server.values[LAYOUT.names])
+        assert numbers.number_of(node("own")) == after.number
+
+    playing(play)
+
+
+@pytest.mark.parametrize(("one", "two"), [("same", "same"), ("", "known"), ("known", "")])
+def test_a_store_that_is_not_known_to_be_another_one_is_the_same(one: str, two: str) -> None:
+    async def play(server: FakeServer) -> None:
+        before, after = lease(server, store=one), lease(server, agent="two", seed=7, store=two)
+        await before.take()
+        await after.take()
+        assert after.number == before.number
 
     playing(play)
 
