@@ -113,3 +113,14 @@ def test_layers_in_chunks_are_asked_for_by_one_node_of_each_zone(idle: Fleet) ->
     with idle.ready(Way.ZONE, Chunks(at_once=4, size_mib=1)):
         release = idle.release("chunks", _LAYERS_BYTES, seed=9)
         _assert_asked_once(idle.pull_all(release), release)
+
+
+def test_with_the_index_in_a_server_each_zone_asks_the_registry_once_as_well(idle: Fleet) -> None:
+    idle.cluster.add_index()
+    with idle.ready(Way.ZONE):
+        release = idle.release("server", _LAYERS_BYTES, seed=10)
+        outcome = idle.pull_all(release)
+        _assert_asked_once(outcome, release)
+        assert outcome.in_flight_bytes > release.image.size_bytes
+        fenced = [node.metric("shorthaul_claims_fenced_total", outcome="granted") for node in idle.nodes]
+        assert sum(fenced) >= _ZONES * len(release.image.blobs)
