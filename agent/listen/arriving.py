@@ -3,7 +3,8 @@
 Nobody has verified it, so only agents that ask for it get it: each of them gives it to its own containerd,
 which verifies it. It is given under the names under which it is fetched. A follower has to be behind this
 node: whoever asks for a byte that is not here for `AHEAD_S` goes elsewhere, so no circle of nodes waits for
-each other's bytes. Once a body has begun, it lasts as long as the content takes to arrive.
+each other's bytes. Whoever believed that all of it is here goes at once. Once a body has begun, it lasts as
+long as the content takes to arrive.
 """
 
 import asyncio
@@ -24,7 +25,7 @@ from agent.oci.errors import BlobUnknown
 from agent.oci.manifest import SIZE_MAX_BYTES, Manifest
 from agent.oci.ranges import select
 from agent.oci.reference import Addressed
-from agent.pull.arrival import AHEAD_S, FOLLOW_HEADER, Arrival
+from agent.pull.arrival import AHEAD_S, FOLLOW_AT_ONCE, FOLLOW_HEADER, Arrival
 from agent.pull.bucket import TokenBucket
 from agent.pull.lineages import Lineage
 from agent.transfer.blobs import read_first, send_growing
@@ -82,7 +83,7 @@ class ArrivingContent:
         try:
             if blob.size_bytes > SIZE_MAX_BYTES:
                 return None
-            await self._come(target, blob, blob.size_bytes - 1)
+            await self._come(exchange, target, blob, blob.size_bytes - 1)
             manifest = await read_manifest(blob, target.digest)
         except ContentError:
             return None
@@ -114,10 +115,11 @@ class ArrivingContent:
         except ContentError:
             return None
 
-    async def _come(self, target: Addressed, blob: GrowingBlob, offset: int) -> None:
+    async def _come(self, exchange: Exchange, target: Addressed, blob: GrowingBlob, offset: int) -> None:
         """Return as soon as the byte at this offset is here. Raises `NotAhead`, and `ContentGone`."""
+        waits = exchange.request.headers.get(FOLLOW_HEADER) != FOLLOW_AT_ONCE
         try:
-            async with asyncio.timeout(AHEAD_S):
+            async with asyncio.timeout(AHEAD_S if waits else 0.0):
                 await blob.wait_beyond(offset)
         except TimeoutError:
             arrival = self._arrival(target.digest, blob)
@@ -141,7 +143,7 @@ class ArrivingContent:
             selected=selected,
             in_flight=True,
         ) as uploaded:
-            await self._come(target, blob, start)
+            await self._come(exchange, target, blob, start)
             arrival = self._arrival(digest, blob)
             if arrival.available_bytes == blob.size_bytes <= VERIFIED_BYTES:
                 await read_verified(blob, digest)

@@ -15,6 +15,11 @@ from topology.placement import NodeName
 FOLLOW_HEADER = "Shorthaul-Follow"
 """In a request: the asker follows content that is arriving, and goes to the nodes of `SHARED_HEADER`."""
 
+FOLLOW_WAITING, FOLLOW_AT_ONCE = "1", "at-once"
+"""The values of that header. The asker knows that the content is still arriving, and may be kept waiting for
+`AHEAD_S`; or it believes that all of it is there. If it was told something wrong, a wait would be in vain.
+"""
+
 IN_FLIGHT_HEADER = "Shorthaul-In-Flight"
 """In a 200 or 206: the content is still arriving, and so many bytes of it are there. The body has all of it.
 

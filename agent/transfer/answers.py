@@ -51,7 +51,8 @@ class FetchRequest:
     ``size_bytes``: the content's size, if a manifest named it. ``config``: a manifest says that this is an
     image's config, so verify it before it is delivered, like a manifest. ``chunk``: the client fetches a blob
     in parts, and has the head of an earlier one. If this one fails, it gives up the blob. ``follow``: take it
-    from a node that is still fetching it, too (`agent.pull.arrival`).
+    from a node that is still fetching it, too (`agent.pull.arrival`). ``waits``: until that node has got as
+    far, for a moment.
     """
 
     target: Addressed
@@ -61,6 +62,7 @@ class FetchRequest:
     config: bool = False
     chunk: bool = False
     follow: bool = False
+    waits: bool = True
 
     @property
     def url_path(self) -> str:

@@ -6,7 +6,7 @@ The pull commands when an attempt starts and ends. Each attempt's result is repo
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from agent.observe.metrics import Metrics
@@ -142,7 +142,8 @@ class Attempts:
     async def _ask(self, command: Fetch, attempt: _Attempt, wanted: FetchRequest) -> None:
         number = command.attempt
         try:
-            body = attempt.body = await self._fetch(attempt.holder, wanted)
+            waits = is_in_flight(attempt.holder)
+            body = attempt.body = await self._fetch(attempt.holder, replace(wanted, waits=waits))
         except AttemptFailed as error:
             self._open.pop(number, None)
             self._metrics.attempt(error.failure.value)

@@ -22,7 +22,7 @@ from agent.peering.connections import Account, ConnectionPool, PeerConnection
 from agent.peering.dial import Dialer, Exhausted, OwnFault, Unreachable
 from agent.peering.heads import Malformed, ResponseHead
 from agent.peering.tlsfailure import TlsRefused
-from agent.pull.arrival import FOLLOW_HEADER, Arrival, read_arrival
+from agent.pull.arrival import FOLLOW_AT_ONCE, FOLLOW_HEADER, FOLLOW_WAITING, Arrival, read_arrival
 from agent.pull.events import Failure
 from agent.transfer.answers import AttemptFailed, FetchRequest, check
 from agent.transfer.patience import not_silent_for
@@ -141,7 +141,7 @@ class PeerClient:
         if self._authorities.leaves_to_registry(wanted.target):
             headers[AUTHORITY_HEADER] = Authority.REGISTRY.value
         if wanted.follow:
-            headers[FOLLOW_HEADER] = "1"
+            headers[FOLLOW_HEADER] = FOLLOW_WAITING if wanted.waits else FOLLOW_AT_ONCE
         with translated():
             connection, head = await self._pool.request(
                 peer, "HEAD" if wanted.head else "GET", wanted.url_path, headers, account

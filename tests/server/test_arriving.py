@@ -1,6 +1,7 @@
 """What a node's containerd is still fetching is given to agents that follow it, and to nobody else."""
 
 import http.client
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from agent.oci.authority import AUTHORITY_HEADER
+from agent.pull.arrival import AHEAD_S
 
 from . import secured
 from .agents import ADMIN, PEER, SERVICE, Reply, Site, digest_of, make_image, wait_for
@@ -121,6 +123,23 @@ def test_many_followers_at_different_places_get_exact_bytes(fetcher: Fetcher) ->
             assert three.read_to_the_end() == content[2 * MIB :]
         assert one.read_to_the_end() == content
         assert two.read_to_the_end() == content[500_000:]
+
+
+def test_node_that_was_told_that_all_of_it_is_here_is_not_kept_waiting(fetcher: Fetcher) -> None:
+    content = fresh()
+    ingest = fetcher.fetch(content)
+
+    def ask() -> Reply:
+        headers = fetcher.follow("follower", content) | {"Shorthaul-Follow": "at-once"}
+        return fetcher.node.ask(path_of(content), port=PEER, headers=headers)
+
+    began_s = time.monotonic()
+    for _ in range(30):
+        assert ask().headers["Shorthaul-In-Flight"] == "0"
+    assert time.monotonic() - began_s < 30 * AHEAD_S / 2
+    ingest.write()
+    assert (ask().status, ask().body == content) == (200, True)
+    ingest.give_up()
 
 
 def test_follower_is_told_when_this_node_is_not_ahead_of_it(fetcher: Fetcher) -> None:

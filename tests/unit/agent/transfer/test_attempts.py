@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import cast
 
 import pytest
@@ -51,6 +51,7 @@ class Run:
     error: Exception | None = None
     body: Body = field(default_factory=Body)
     reported: list[Event | Crashed] = field(default_factory=list)
+    waits: list[bool] = field(default_factory=list)
     metrics: Metrics = field(default_factory=Metrics)
 
     def __post_init__(self) -> None:
@@ -65,14 +66,15 @@ class Run:
         )
 
     async def _fetch(self, holder: Ranked, wanted: FetchRequest) -> PeerBody:
-        assert (holder, wanted) == (NEAR, WANTED)
+        assert (holder.node, replace(wanted, waits=True)) == (NEAR.node, WANTED)
+        self.waits.append(wanted.waits)
         await asyncio.sleep(self.takes_s)
         if self.error is not None:
             raise self.error
         return cast(PeerBody, self.body)
 
-    def start(self, *, hedge: bool = False) -> None:
-        self.attempts.start(Fetch(attempt=1, holder=NEAR, hedge=hedge), WANTED)
+    def start(self, *, hedge: bool = False, holder: Ranked = NEAR) -> None:
+        self.attempts.start(Fetch(attempt=1, holder=holder, hedge=hedge), WANTED)
 
     def abandon(self, failure: Failure | None = None, *, client_left: bool = False) -> None:
         self.attempts.abandon(Abandon(attempt=1, failure=failure), client_left=client_left)
@@ -272,3 +274,16 @@ def test_only_a_peer_from_which_nothing_came_does_not_answer(failure: Failure, s
         assert (regard.own_failure is not None) is failure.is_own
 
     play(run, scenario)
+
+
+def test_only_a_holder_that_is_known_to_be_fetching_it_may_keep_this_node_waiting() -> None:
+    run = Run()
+
+    async def main() -> None:
+        run.start()
+        run.start(holder=NEAR._replace(condition=Condition(in_flight=10)))
+        await asyncio.sleep(0)
+        await run.attempts.close()
+
+    run_in_virtual_time(main())
+    assert run.waits == [False, True]
