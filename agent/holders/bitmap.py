@@ -47,7 +47,8 @@ class Lots:
     """What decides which of too many equally near holders are taken.
 
     ``near``: of this node's own zone; each node takes others. ``far``: of other zones; the nodes of one zone
-    take the same ones, so that `topology.ranking.rank` can let the whole zone ask the same one.
+    take the same ones, so that `topology.ranking.rank` can let the whole zone ask the same one. Without zones
+    each node takes others of these as well.
     """
 
     near: int
@@ -65,7 +66,7 @@ class Masks:
     names: Mapping[int, NodeName]
     known: int
     own: NodeName
-    zone: str
+    zone: str | None
 
     def part(self, part: Part) -> int:
         """The bits of all members in this part of the cluster."""
@@ -73,7 +74,8 @@ class Masks:
 
     def lots(self, digest: str) -> Lots:
         """The lots for this digest. Costs two hashes."""
-        return Lots(near=seed_of(f"{digest}\0{self.own}"), far=seed_of(f"{digest}\0{self.zone}"))
+        near = seed_of(f"{digest}\0{self.own}")
+        return Lots(near=near, far=near if self.zone is None else seed_of(f"{digest}\0{self.zone}"))
 
 
 def bits_of(value: bytes) -> int:
@@ -122,7 +124,7 @@ def masks_of(numbers: Mapping[NodeName, int], snapshot: Snapshot) -> Masks:
         names=names,
         known=_union(group.mask for group in groups),
         own=snapshot.own,
-        zone=str(snapshot.zone_of(snapshot.own)),
+        zone=None if (zone := snapshot.zone_of(snapshot.own)) is None else str(zone),
     )
 
 

@@ -35,6 +35,7 @@ _YOUNG_S = 300.0  # after the start or a reset the changes of all nodes may come
 _YOUNG_BURST = 32.0
 _RECENT_MAX = 64
 _WANTED_MAX = 1024
+_USUAL = 2000  # digests of a node that has run for a while: one that is new here knows no better
 _WARM_LEAST_S, _WARM_MOST_S, _WARM_FACTOR = 15.0, 900.0, 1.5
 
 Chance = Callable[[float, float], float]
@@ -108,9 +109,9 @@ class Announcements:
     def warm_s(self) -> float:
         """For so long after a reset the server is not believed that nobody has a digest.
 
-        This node takes as long for its inventory, and other nodes have about as much.
+        This node takes as long for its inventory, and other nodes have about as much, at least the usual.
         """
-        batches = math.ceil(len(self._held) / BATCH_MAX) + 1
+        batches = math.ceil(max(len(self._held), _USUAL) / BATCH_MAX) + 1
         noticed_s = max(_WARM_LEAST_S, audit_s(self._members) * 1.5)
         return min(max(_WARM_FACTOR * batches * self._quick_s, noticed_s), _WARM_MOST_S)
 

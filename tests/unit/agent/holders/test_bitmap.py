@@ -2,6 +2,7 @@
 
 import random
 from collections import Counter
+from dataclasses import replace
 from functools import cache
 
 import pytest
@@ -144,9 +145,7 @@ def test_the_nodes_of_a_zone_do_not_all_find_the_same_few_in_it() -> None:
     some, _ = masks(wide(1, 400))
     counted: Counter[str] = Counter()
     for number in range(400):
-        lots = Masks(
-            groups=some.groups, names=some.names, known=some.known, own=node(f"n{number}"), zone=some.zone
-        ).lots(DIGEST)
+        lots = replace(some, own=node(f"n{number}")).lots(DIGEST)
         counted.update(nearest(some.known, some, at_most=16, lots=lots))
     assert len(counted) == 400
     assert max(counted.values()) < 5 * 16
@@ -161,18 +160,23 @@ def test_the_nodes_of_a_zone_all_find_the_same_few_in_other_zones() -> None:
                 far,
                 some,
                 at_most=8,
-                lots=Masks(
-                    groups=some.groups,
-                    names=some.names,
-                    known=some.known,
-                    own=node(f"n{number}"),
-                    zone=some.zone,
-                ).lots(DIGEST),
+                lots=replace(some, own=node(f"n{number}")).lots(DIGEST),
             )
         )
         for number in range(20)
     }
     assert len(found) == 1
+
+
+def test_without_zones_each_node_finds_others() -> None:
+    some, _ = masks(cluster(located(), **{f"n{number}": located() for number in range(300)}))
+    found = {
+        frozenset(
+            nearest(some.known, some, at_most=8, lots=replace(some, own=node(f"n{number}")).lots(DIGEST))
+        )
+        for number in range(20)
+    }
+    assert len(found) > 15
 
 
 def test_the_nearest_of_each_part_are_found_so_that_a_busy_zone_can_spill_over() -> None:

@@ -261,13 +261,21 @@ def test_what_the_server_lost_is_told_again() -> None:
 
 def test_a_larger_inventory_warms_for_longer_and_never_for_ever() -> None:
     small, large, vast = (announcements(members=5000) for _ in range(3))
-    large.have(digests(2000), 0.0)
+    small.have(digests(2000), 0.0)
+    large.have(digests(4000), 0.0)
     vast.have(digests(50_000), 0.0)
     assert 15.0 <= small.warm_s < large.warm_s < vast.warm_s <= 900.0
     settle(large, 1000.0)
     large.reset(1000.0)
     last_s = max(at_s for at_s, _ in batches(large, 3000.0, 1000.0))
-    assert last_s - 1000.0 <= large.warm_s or large.warm_s >= 300.0
+    assert last_s - 1000.0 <= large.warm_s
+
+
+def test_a_node_that_has_nothing_yet_waits_for_the_others_inventories() -> None:
+    full = announcements(members=5000)
+    full.have(digests(2000), 0.0)
+    told_s = max(at_s for at_s, _ in batches(full, 1000.0))
+    assert announcements(members=5000).warm_s > told_s
 
 
 @given(
