@@ -93,6 +93,7 @@ class QuestionDesk:
                 if reading.claims is not None:
                     callers.add(_require(reading.claims, node))
                     await self._begin_call(socket, reading.number, reading.claims, calls)
+                del message, reading  # a thousand peers wait here: none of their last questions is kept
         except OciError:
             await socket.reject(b"not a question about holders")
         finally:

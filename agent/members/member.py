@@ -70,7 +70,11 @@ class Membership(Protocol):
 
 def describe_change(before: Peers, after: Peers) -> dict[str, object]:
     """How the members changed, for the log: how many there are, and who came, left and moved."""
-    moved = [name for name in before.keys() & after.keys() if before[name] != after[name]]
+    moved = [
+        name
+        for name, peer in after.items()
+        if (known := before.get(name)) is not peer and known is not None and known != peer
+    ]
     groups = {"came": after.keys() - before.keys(), "left": before.keys() - after.keys(), "moved": moved}
     fields: dict[str, object] = {"peers": len(after)}
     for what, names in groups.items():

@@ -113,6 +113,7 @@ class Channel(Generic[Question, Reply]):
                 if self._unanswered < 0:
                     break  # more replies than questions
                 self._deliver(message)
+                del message  # a thousand channels wait here: none of their last replies is kept
         except MessageInvalid:
             pass  # no further reply of this peer can be trusted
         finally:

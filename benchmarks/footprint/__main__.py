@@ -8,6 +8,7 @@ the size and time of its pages, and for how long ``/livez`` had to wait meanwhil
 happen to an agent. A busy machine makes times longer. Memory hardly depends on it.
 """
 
+import itertools
 import subprocess
 import sys
 import time
@@ -16,12 +17,11 @@ from pathlib import Path
 
 from benchmarks.arguments import finish, make_console, make_parser, parse
 from benchmarks.footprint.members import Member, make_members
-from benchmarks.footprint.stage import Lateness, Stage, raised
+from benchmarks.footprint.stage import HELD, Lateness, Stage, raised
 from benchmarks.report import Report
 
 _RSS_MAX_MIB, _START_MAX_S, _HELD_MAX_MS = 128.0, 3.0, 50.0
 _SETTLED_S = 10.0
-_HELD = "sha256:" + "ab" * 32
 _PAGES = (
     "/metrics",
     "/readyz?verbose",
@@ -29,12 +29,13 @@ _PAGES = (
     "/api/latency",
     "/api/transfers",
     "/api/claims",
+    "/api/index",
     "/api/registries",
     "/api/costs",
     "/api/flows",
     "/api/requests",
     "/api/reach",
-    f"/api/explain?digest={_HELD}",
+    f"/api/explain?digest={HELD}",
 )
 
 
@@ -111,7 +112,6 @@ class Footprint:
         self._stage.until(lambda: self._stage.knows(len(members)), "the list")
 
     def _pages(self) -> None:
-        self._stage.crowd.do("hold", digest=_HELD)
         for page in _PAGES:
             with Lateness() as late:
                 time.sleep(0.05)
@@ -127,7 +127,7 @@ class Footprint:
     def _commands(self) -> None:
         shorthaul = str(Path(sys.executable).parent / "shorthaul")
         for command in ("topology", "doctor", "explain"):
-            more = [_HELD] if command == "explain" else []
+            more = [HELD] if command == "explain" else []
             more += (
                 ["--config", str(self._stage.config)] if command == "doctor" else ["--url", self._stage.url]
             )
@@ -145,22 +145,20 @@ def main() -> int:
     parser.add_argument("--blobs", type=int, default=2000)
     parser.add_argument("--zones", type=int, default=10)
     parser.add_argument("--membership", choices=("static", "kubernetes"), action="append")
-    parser.add_argument(
-        "--index", default="scatter", help="the setting index; the server is not started here"
-    )
+    parser.add_argument("--index", choices=("scatter", "valkey"), action="append")
     arguments = parse(parser)
     report = Report(make_console())
     everybody = make_members(range(arguments.members + arguments.members // 10), arguments.zones)
-    for membership in arguments.membership or ("static", "kubernetes"):
-        report.begin(
-            f"{arguments.members} members by {membership}, {arguments.blobs} blobs, {arguments.index}"
-        )
+    for membership, index in itertools.product(
+        arguments.membership or ("static", "kubernetes"), arguments.index or ("scatter", "valkey")
+    ):
+        report.begin(f"{arguments.members} members by {membership}, {arguments.blobs} blobs, {index}")
         with raised(
             everybody[: arguments.members],
             everybody=everybody,
             blobs=arguments.blobs,
             kubernetes=membership == "kubernetes",
-            index=arguments.index,
+            by_server=index == "valkey",
         ) as stage:
             Footprint(report, stage, arguments.zones).run()
     return finish(report, arguments)

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,16 +19,20 @@ import psutil
 import yaml
 
 from agent.keyring import new_key
+from agent.oci.digest import parse_digest
+from benchmarks.footprint.filled import fill
 from benchmarks.footprint.members import PEER_PORT, Member, peers_file
 from benchmarks.lab.apiserver import NODES, Pod, ThreadedApiServer, node_object
 from benchmarks.lab.folders import make_folder
 from benchmarks.lab.process import Process, die_with_parent
+from benchmarks.lab.valkey import ValkeyServer
 
 _MIB = 1 << 20
 _HOST = "127.60.0.1"
 _HOSTPORT, _PEER, _NODEPORT, _ADMIN = 30020, 30023, 30021, 9090
 _LAYERS = 8
 _IMAGE_TYPE = "application/vnd.oci.image.manifest.v1+json"
+HELD = "sha256:" + "ab" * 32
 OWN = "own-node.eu-west-0.compute.internal"
 
 
@@ -232,12 +236,14 @@ def raised(
     everybody: Sequence[Member],
     blobs: int,
     kubernetes: bool,
-    index: str = "scatter",
-    more: dict[str, Any] | None = None,
+    held: str = HELD,
+    by_server: bool = False,
+    more: Mapping[str, object] | None = None,
 ) -> Iterator[Stage]:
     """The agent with these members and blobs, as it starts. ``everybody``: who ever will be a member.
 
-    ``more``: further settings.
+    ``held``: a digest that all of them have. ``by_server``: its index is in a server. ``more``: further
+    settings.
     """
     folder = make_folder("shlab", "footprint-")
     key = folder / "cluster.key"
@@ -245,7 +251,11 @@ def raised(
     key.write_text(new_key())
     make_layout(folder / "layout", blobs)
     crowd = Crowd(everybody, key, folder / "crowd.log")
+    crowd.do("hold", digest=held)
     agent: Process | None = None
+    server = ValkeyServer(folder / "valkey") if by_server else None
+    if server is not None:
+        fill(server, members, parse_digest(held))
     api = ThreadedApiServer()
     with api:
         try:
@@ -278,7 +288,7 @@ def raised(
                 "store": f"oci-layout://{folder / 'layout'}",
                 "membership": membership,
                 "peering": {"key": str(key)},
-                "index": index,
+                "index": "scatter" if server is None else server.url(),
                 **(more or {}),
             }
             config.write_text(yaml.safe_dump(settings))
@@ -300,4 +310,6 @@ def raised(
             crowd.close()
             if agent is not None:
                 agent.kill()
+            if server is not None:
+                server.stop()
             shutil.rmtree(folder, ignore_errors=True)

@@ -265,9 +265,11 @@ class KubernetesMembership:
 
     def _usable(self) -> dict[NodeName, Peer]:
         """The peers, each address once: of two nodes with one address, the one that came later is real."""
-        at = {
-            (peer.address, peer.port): peer.name for peer in self._all.values() if not self._own.is_at(peer)
-        }
+        at = {(peer.address, peer.port): name for name, peer in self._all.items()}
+        for address in self._own.addresses:
+            at.pop((address, self._own.port), None)
+        if len(at) == len(self._all):
+            return dict(self._all)
         return {name: self._all[name] for name in at.values()}
 
     def _check(self) -> None:
@@ -293,9 +295,8 @@ def _have_moved(before: Peers, after: Peers) -> bool:
     """Whether a peer came, left or has another address."""
     if before.keys() != after.keys():
         return True
-    return any(
-        (one.address, one.port) != (after[name].address, after[name].port) for name, one in before.items()
-    )
+    changed = ((one, after[name]) for name, one in before.items() if one is not after[name])
+    return any((one.address, one.port) != (other.address, other.port) for one, other in changed)
 
 
 def _slices_resource(settings: KubernetesSettings) -> Resource:

@@ -1,8 +1,10 @@
 """Questions about holders from one agent's channels to another one's desk, over real sockets."""
 
 import asyncio
+import gc
 import time
-from collections.abc import AsyncIterator
+import tracemalloc
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
@@ -39,10 +41,13 @@ def reply_to(question: Question) -> Reply:
 
 @asynccontextmanager
 async def asking(
-    claims: ClaimDesk | None = None, *, asker: NodeName | None = None
+    claims: ClaimDesk | None = None,
+    *,
+    asker: NodeName | None = None,
+    reply: Callable[[Question], Reply] = reply_to,
 ) -> AsyncIterator[tuple[Channels[Question, Reply], Peer, QuestionDesk]]:
     upgraded: list[object] = []
-    desk = QuestionDesk(reply_to, claims=claims, upgraded=upgraded.append)
+    desk = QuestionDesk(reply, claims=claims, upgraded=upgraded.append)
     async with (
         NoLeak(),
         web_server(lambda request: desk.serve(request, "127.0.0.1", asker)) as server,
@@ -83,6 +88,30 @@ async def test_question_that_is_too_long_gets_no_reply_and_the_next_one_does() -
         with pytest.raises(NoReply):
             await channels.query(peer, many, AT_MOST_S)
         assert (await channels.query(peer, Question(digests=(HELD,)), AT_MOST_S)).held == {HELD}
+
+
+async def test_last_question_and_its_reply_are_not_kept_on_either_end_while_the_next_is_waited_for() -> None:
+    names = tuple(named(repository=f"{'x' * 200}/{number}", tag="v1") for number in range(DIGESTS_MAX))
+    long, short = Question(tags=names), Question(digests=(OTHER,))
+    long_bytes = len(QUESTIONS.encode(0, long))
+    many = replace(TAG, descriptor=replace(TAG.descriptor, media_type="m" * (long_bytes // 8)))
+
+    def reply(question: Question) -> Reply:
+        return Reply(tags=(many,)) if question.tags else Reply()
+
+    async with asking(reply=reply) as (channels, peer, _):
+        crowd = [replace(peer, name=NodeName(f"p{number}")) for number in range(8)]
+        for one in crowd:
+            await channels.query(one, short, AT_MOST_S)
+        tracemalloc.start()
+        try:
+            for one in crowd:
+                assert (await channels.query(one, long, AT_MOST_S)).tags
+            gc.collect()
+            kept_bytes, _ = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert kept_bytes < 4 * long_bytes, "of eight questions and eight replies of this length"
 
 
 A, B = NodeName("a"), NodeName("b")

@@ -1,18 +1,26 @@
 """What a report does: a peer speaks for itself only. The connections are tested in test_measurer.py."""
 
+import gc
+import tracemalloc
+from contextlib import AsyncExitStack
+
 import pytest
 
-from agent.latency.receiver import receive_report
-from agent.latency.wire import NodeReport
+from agent.latency.receiver import ReportDesk, receive_report
+from agent.latency.wire import PATH, NodeReport, encode_report
 from agent.members.identities import Identities
 from agent.members.member import Peer
 from agent.members.problems import Problems
 from agent.members.roster import Roster
 from agent.observe.metrics import Metrics
+from agent.peering.dial import Dialer
+from agent.peering.websocket import PeerSocket
 from agent.pull.regard import Regard
-from tests.unit.twins import located, node, peer, peers
-from topology.placement import NodeName, Placement
-from topology.zones import Report
+from tests.unit.agent.peering.raw import web_server
+from tests.unit.agent.transfer.scripted import until
+from tests.unit.twins import CREDENTIALS, located, node, peer, peers
+from topology.placement import NodeName, Placement, Zone, ZoneKey
+from topology.zones import REPORT_ZONES_MAX, Report
 
 WHERE = located("eu", "eu-a", ("rack", "7"))
 
@@ -60,3 +68,33 @@ def test_proved_name_counts_and_not_the_address() -> None:
 
 def test_agent_of_before_says_nothing() -> None:
     assert received("one", "192.0.2.1", None) == []
+
+
+async def test_last_report_of_a_peer_is_not_kept_while_the_next_is_waited_for() -> None:
+    zones = {
+        ZoneKey(region=None, zone=Zone(f"{'z' * 200}{number}")): 1.0 for number in range(REPORT_ZONES_MAX)
+    }
+    message = encode_report(node("one"), Report(zones=zones, nodes={}))
+    heard: list[str] = []
+    desk = ReportDesk(lambda received, *_: heard.append(received.node), lambda: None)
+    async with (
+        web_server(lambda request: desk.serve(request, f"at {request.remote}:{id(request)}")) as server,
+        Dialer(credentials=CREDENTIALS, connect_s=5.0) as dialer,
+        AsyncExitStack() as stack,
+    ):
+        opened: list[PeerSocket] = []
+        for _ in range(8):
+            opened.append(
+                await dialer.open_websocket(server.peer(), PATH, timeout_s=5.0, message_max_bytes=1024)
+            )
+            stack.push_async_callback(opened[-1].close)
+        tracemalloc.start()
+        try:
+            for socket in opened:
+                await socket.send(message)
+            await until(lambda: len(heard) == len(opened), "all reports came")
+            gc.collect()
+            kept_bytes, _ = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert kept_bytes < 4 * len(message), "of eight reports of this length"

@@ -1,13 +1,20 @@
 """The roster: the members, in rings by tier, and this node's placement."""
 
+import gc
+import tracemalloc
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
 
 from agent.members.member import Peers
 from agent.members.roster import Roster
+from agent.pull.acceptance import Acceptance
+from agent.pull.regard import Regard
 from tests.unit.twins import located, node, peer, peers, placed
-from topology.placement import Placement, Region, Tier, Zone
+from topology.placement import Placement, Region, Tier, Zone, ZoneKey
+from topology.zones import Report
 
 RACK = Placement(region=Region("eu"), zone=Zone("eu-a"), finer=(("rack", "1"),))
 MEMBERS = peers(
@@ -96,3 +103,70 @@ def test_peer_that_was_left_out_is_judged_anew_after_its_entry_was_gone(roster: 
     roster.update({name: each for name, each in MEMBERS.items() if name != zone.name})
     roster.update(MEMBERS)
     assert node("zone-1") in roster.peers
+
+
+MANY = 2000
+
+
+@contextmanager
+def traced() -> Iterator[Callable[[], int]]:
+    """Yields how many bytes were allocated since, and are still in use."""
+
+    def kept_bytes() -> int:
+        gc.collect()
+        return tracemalloc.get_traced_memory()[0]
+
+    tracemalloc.start()
+    try:
+        yield kept_bytes
+    finally:
+        tracemalloc.stop()
+
+
+def crowd(number: int) -> Peers:
+    """Peers of ten zones, in racks of forty. Those of a rack share a placement."""
+    places = [
+        Placement(region=Region("eu"), zone=Zone(f"eu-{at % 10}"), finer=(("rack", f"{at // 10}"),))
+        for at in range(number // 40)
+    ]
+    return peers(*(peer(f"node-{at}", places[at % len(places)]) for at in range(number)))
+
+
+def test_member_costs_the_roster_and_those_who_follow_it_little_memory() -> None:
+    roster, members = Roster(own=node("own"), placement=RACK), crowd(MANY)
+    regard, acceptance = Regard(cooloff_s=5.0), Acceptance()
+    roster.on_change(regard.members_changed)
+    roster.on_change(acceptance.members_changed)
+    zones = {ZoneKey(region=Region("eu"), zone=Zone(f"eu-{at}")): 900.0 + at for at in range(10)}
+    with traced() as kept_bytes:
+        roster.update(members)
+        listed_bytes = kept_bytes()
+        for name in members:
+            told = {replace(zone): rtt_us for zone, rtt_us in zones.items()}  # each report has its own
+            roster.receive_report(name, Report(zones=told, nodes={}), address=None)
+            regard.reported_load(name, 3, 0.0)
+        roster.refresh()
+        reported_bytes = kept_bytes() - listed_bytes
+    assert len(roster) == MANY
+    assert listed_bytes / MANY < 2500, "1,100 when this was written, most of it in the graph"
+    assert reported_bytes / MANY < 1200, "500 when this was written"
+
+
+def test_change_of_one_member_keeps_what_was_made_for_all_others() -> None:
+    roster, members = Roster(own=node("own"), placement=RACK), crowd(400)
+    roster.update(members)
+    before = roster.snapshot.standings
+    gone = node("node-7")
+    roster.update({name: one for name, one in members.items() if name != gone})
+    after = roster.snapshot.standings
+    assert before.keys() - after.keys() == {gone}
+    assert all(after[name] is before[name] for name in after)
+
+
+def test_rings_are_in_the_same_order_however_the_members_came() -> None:
+    members = crowd(400)
+    at_once, one_by_one = (Roster(own=node("own"), placement=RACK) for _ in range(2))
+    at_once.update(members)
+    for count in (10, 400, 200, 399, 400):
+        one_by_one.update(dict([*members.items()][:count]))
+    assert one_by_one.rings == at_once.rings
