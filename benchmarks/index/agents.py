@@ -17,6 +17,7 @@ from agent.holders.valkey.index import ValkeyIndex
 from agent.holders.valkey.server import Server
 from agent.observe.metrics import Metrics
 from agent.oci.digest import Digest
+from agent.tasks import end_all
 from benchmarks.index.crew import Plan
 from benchmarks.index.members import Members
 from topology.placement import NodeName
@@ -79,6 +80,11 @@ class Agent:
     def start(self) -> None:
         """Run it."""
         self.tasks = [asyncio.create_task(self.server.run()), asyncio.create_task(self.index.run())]
+
+    async def stop(self) -> None:
+        """End it."""
+        await end_all(self.tasks)
+        await self.index.close()
 
 
 class Fleet:
