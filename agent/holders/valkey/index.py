@@ -127,6 +127,7 @@ class ValkeyIndex:
         self._found: Found = {}
         self._gatherer = Gatherer(self._search, _Pauses())
         self._unknown_s = self._names_s = 0.0
+        self._misled = False
         self._asked_in = 0
         server.on_invalid(self._changed)
 
@@ -203,7 +204,8 @@ class ValkeyIndex:
         )
 
     def forget(self, digest: Digest, node: NodeName) -> None:
-        """See `HolderIndex.forget`."""
+        """See `HolderIndex.forget`. The node may have another number by now, if it was set up anew."""
+        self._misled = True
         self._near.forget(digest, node)
         self._fallback.forget(digest, node)
         self._answers.forget(digest, node, self._numbers.number_of(node), self._clock())
@@ -440,8 +442,8 @@ class ValkeyIndex:
             if 0 < unknown.bit_count() <= _UNKNOWN_MAX and now_s >= self._unknown_s:
                 self._unknown_s = now_s + _UNKNOWN_S
                 await self._lease.read_some(unknown)
-            elif (unknown or self._neighbourhood.numberless) and now_s >= self._names_s:
-                self._names_s = now_s + _NAMES_S
+            elif now_s >= self._names_s and (unknown or self._misled or self._neighbourhood.numberless):
+                self._names_s, self._misled = now_s + _NAMES_S, False
                 await self._lease.read_names()
         except IndexDown:
             return

@@ -367,6 +367,20 @@ def test_a_number_that_came_to_another_node_names_that_node() -> None:
     playing(play)
 
 
+def test_a_node_that_was_set_up_anew_is_named_for_what_it_had_no_more_after_one_that_asked_in_vain() -> None:
+    async def play(one: Node) -> None:
+        one.holds(A, "near-1")
+        one.holds(B, "near-1")
+        assert await one.found(A) == {"near-1"}
+        await asyncio.sleep(60.0)
+        one.server.values[LAYOUT.names] += slot_value(node("near-1"), one.server.now_s)  # number 14
+        one.index.forget(A, node("near-1"))
+        await one.index.lookup(C)
+        assert await one.found(B) == set()
+
+    playing(play)
+
+
 def test_a_holder_that_gave_nothing_is_not_named_again_for_some_seconds() -> None:
     async def play(one: Node) -> None:
         one.holds(A, "near-1")
