@@ -10,12 +10,13 @@ from agent.holders.valkey.access import Access, Shown
 from agent.holders.valkey.lane import Invalidated, Lane
 from agent.holders.valkey.resolving import Resolver
 from agent.holders.valkey.shards import Shards, ranges_of
-from agent.holders.valkey.trouble import IndexDown, Refused, of_connecting, of_garbage, of_silence
+from agent.holders.valkey.trouble import IndexDown, Refused, of_connecting, of_garbage, of_mode, of_silence
 from agent.holders.valkey.wire import Command, Reply, Wire, greet, open_wire
 from agent.observe.index_metrics import IndexTrouble
 
 _T = TypeVar("_T")
 
+_SERVER, _SENTINEL, _CLUSTER = "standalone", "sentinel", "cluster"  # the modes that HELLO tells
 _CONNECT_LEAST_S = 1.0
 _TLS_LEAST_S = 3.0  # a server that all agents connect to at once takes 2 ms for each
 _HANDSHAKE_PART = 0.8  # of that, so that a server without an answer is told from a network without one
@@ -67,19 +68,25 @@ class Connector:
         shown = await self._access.read()
         match self._url.deployment:
             case Deployment.ALONE:
-                return await self._follow(await self._dial(self._url.hosts[0], shown))
+                return await self._follow(await self._dial(self._url.hosts[0], shown, _SERVER))
             case Deployment.SENTINEL:
-                return await self._follow(await self._dial(await self._ask_sentinels(shown), shown))
+                return await self._follow(await self._dial(await self._ask_sentinels(shown), shown, _SERVER))
             case Deployment.CLUSTER:
                 return await self._connect_cluster(shown)
 
-    async def _dial(self, target: Endpoint, shown: Shown, *, database: int | None = None) -> Wire:
+    async def _dial(self, target: Endpoint, shown: Shown, mode: str) -> Wire:
         wire: Wire | None = None
         try:
             async with asyncio.timeout(self._connect_s):
                 wire = await self._open(target, shown)
-                number = self._url.database if database is None else database
-                await greet(wire, login=shown.login, name=self._name, database=number)
+                found = await greet(
+                    wire,
+                    login=shown.login,
+                    name=self._name,
+                    database=self._url.database if mode == _SERVER else 0,
+                )
+                if found != mode:
+                    raise of_mode(str(target), found)
         except (OSError, ValueError, IndexDown) as error:
             if wire is None:
                 raise of_connecting(error, str(target)) from None
@@ -145,16 +152,16 @@ class Connector:
     async def _dial_sentinel(self, sentinel: Endpoint, shown: Shown) -> Wire:
         """Sentinels often know no user, or have no password, even if the server has one."""
         try:
-            return await self._dial(sentinel, shown, database=0)
+            return await self._dial(sentinel, shown, _SENTINEL)
         except IndexDown as error:
             if error.kind is not IndexTrouble.DENIED or not shown.login:
                 raise
         bare = Shown(login=(), tls=shown.tls, server_name=shown.server_name)
-        return await self._dial(sentinel, bare, database=0)
+        return await self._dial(sentinel, bare, _SENTINEL)
 
     async def _connect_cluster(self, shown: Shown) -> Shards:
         async def ask(seed: Endpoint) -> tuple[Endpoint, Reply]:
-            wire = await self._dial(seed, shown)
+            wire = await self._dial(seed, shown, _CLUSTER)
             try:
                 async with asyncio.timeout(self._connect_s):
                     (found,) = await wire.ask(("CLUSTER", "SLOTS"))
@@ -168,7 +175,7 @@ class Connector:
         ranges = ranges_of(reply, seed)
         primaries = [*dict.fromkeys(each.primary for each in ranges)]
         dialed = await asyncio.gather(
-            *(self._dial(each, shown) for each in primaries), return_exceptions=True
+            *(self._dial(each, shown, _CLUSTER) for each in primaries), return_exceptions=True
         )
         failed = next((each for each in dialed if isinstance(each, BaseException)), None)
         wires = [each for each in dialed if isinstance(each, Wire)]

@@ -169,6 +169,19 @@ def of_reply(text: str, command: str = "") -> IndexDown | None:
     return IndexDown(kind, words, hint, passes=code in _PASSING)
 
 
+_MODES = {
+    "cluster": ("a Cluster", "write valkey+cluster://HOST,HOST (valkeys+cluster:// with TLS)"),
+    "sentinel": ("a Sentinel", "write valkey+sentinel://HOST:26379,HOST/NAME (valkeys+sentinel:// with TLS)"),
+    "standalone": ("a server of its own", "write valkey://HOST:6379 (valkeys:// with TLS)"),
+}
+
+
+def of_mode(place: str, mode: str) -> IndexDown:
+    """There is something else than the URL says: ``mode``, as HELLO tells it."""
+    what, hint = _MODES.get(mode, (f"something else ({clipped(mode)})", "check `index`"))
+    return IndexDown(IndexTrouble.OTHER, f"{place} is {what}, and the URL says otherwise", hint)
+
+
 def of_garbage(what: str) -> IndexDown:
     """It answers something that no server of the index does."""
     return IndexDown(

@@ -206,10 +206,10 @@ async def _connected(target: tuple[str, int], family: int) -> socket.socket:
     return sock
 
 
-async def greet(wire: Wire, *, login: Sequence[str | bytes], name: str, database: int = 0) -> None:
+async def greet(wire: Wire, *, login: Sequence[str | bytes], name: str, database: int = 0) -> str:
     """Speak RESP3, log in, say who this is. ``login``: nothing, or user and password.
 
-    Raises `IndexDown`.
+    Returns what the server is: ``standalone``, ``cluster`` or ``sentinel``. Raises `IndexDown`.
     """
     hello: Command = ("HELLO", 3, *(("AUTH", *login) if login else ()), "SETNAME", name)
     replies = await wire.ask(hello, *([("SELECT", database)] if database else []))
@@ -218,6 +218,8 @@ async def greet(wire: Wire, *, login: Sequence[str | bytes], name: str, database
             raise of_garbage(reply.words)
     if not isinstance(replies[0], dict):
         raise of_garbage("it answers HELLO with no map")
+    mode = replies[0].get(b"mode")
+    return mode.decode(errors="replace") if isinstance(mode, bytes) else "standalone"
 
 
 __all__ = ["Command", "ErrorReply", "IndexDown", "Reply", "Wire", "greet", "open_wire"]

@@ -117,7 +117,12 @@ async def test_sentinels_that_do_not_know_the_name_are_told(tmp_path: Path) -> N
             await door.down(IndexTrouble.OTHER)
             assert "no server with the name wrong" in str(door.server.problem)
         async with opened(f"valkey+sentinel://{primary.endpoint}/index") as door:
-            await until(lambda: "is no Sentinel" in str(door.server.problem))
+            await door.down(IndexTrouble.OTHER)
+            assert "a server of its own, and the URL says otherwise" in str(door.server.problem)
+        async with opened(f"valkey://127.0.0.1:{sentinels.ports[0]}") as door:
+            await door.down(IndexTrouble.OTHER)
+            assert "is a Sentinel" in str(door.server.problem)
+            assert "valkey+sentinel://" in door.server.hint
     finally:
         sentinels.close()
         primary.stop()
@@ -159,12 +164,15 @@ async def test_cluster_url_to_a_server_that_is_none_is_told_and_the_other_way_ro
     tmp_path: Path, valkey: ValkeyServer
 ) -> None:
     async with opened(f"valkey+cluster://{valkey.endpoint}") as door:
-        await until(lambda: "no Cluster" in str(door.server.problem))
+        await door.down(IndexTrouble.OTHER)
+        assert "a server of its own" in str(door.server.problem)
     settings = {"cluster-enabled": "yes", "cluster-port": str(free_port())}
     single = ValkeyServer(tmp_path / "cluster", settings=settings)
     try:
         async with opened(single.url()) as door:
-            await door.down(IndexTrouble.NOT_READY)  # it serves no slot yet
+            await door.down(IndexTrouble.OTHER)
+            assert "is a Cluster" in str(door.server.problem)
+            assert "valkey+cluster://" in door.server.hint
         async with opened(f"valkey+cluster://{single.endpoint}") as door:
             await until(lambda: "all slots" in str(door.server.problem))
     finally:

@@ -152,7 +152,7 @@ async def test_primary_that_is_demoted_is_left_for_the_one_that_the_sentinels_na
 
     async def sentinel(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"SETNAME\r\n")
-        writer.write(GREETING)
+        writer.write(b"%1\r\n+mode\r\n+sentinel\r\n")
         await reader.readuntil(b"index\r\n")
         writer.write(b"*2\r\n+127.0.0.1\r\n+%d\r\n" % primary.port)
         await reader.read()

@@ -6,7 +6,15 @@ import ssl
 
 import pytest
 
-from agent.holders.valkey.trouble import IndexDown, Refused, clipped, of_connecting, of_garbage, of_reply
+from agent.holders.valkey.trouble import (
+    IndexDown,
+    Refused,
+    clipped,
+    of_connecting,
+    of_garbage,
+    of_mode,
+    of_reply,
+)
 from agent.observe.index_metrics import IndexTrouble
 
 SERVER_WIDE = [
@@ -96,6 +104,15 @@ def test_why_there_is_no_connection_is_told_in_words(
     trouble = of_connecting(error, "h:1")
     assert trouble.kind is kind
     assert word in trouble.words
+    assert trouble.hint
+
+
+@pytest.mark.parametrize("mode", ["cluster", "sentinel", "standalone", "x\x1b"])
+def test_server_that_is_not_run_as_the_url_says_is_told_with_what_to_write(mode: str) -> None:
+    trouble = of_mode("h:1", mode)
+    assert trouble.kind is IndexTrouble.OTHER
+    assert trouble.words.startswith("h:1 is ")
+    assert "\x1b" not in trouble.words
     assert trouble.hint
 
 
