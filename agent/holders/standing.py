@@ -1,16 +1,17 @@
 """Keeps the connections for questions open, so that a look-up does not begin with opening them.
 
 Every peer that a look-up asks at once is greeted with an empty question: soon after it became a member, and
-again before its end would close an idle connection. Peers are greeted one after another, the nearest first,
-because opening a connection takes each end about a millisecond of processor time. The replies also tell how
-long each peer usually takes. The nearest few are met, too, once: a first request for nothing opens the
-connection that the first body will come on, and brings the code for it into memory on both ends. A peer that
-did not answer, and now shows itself, is greeted at once: so it is known again before a pull needs it. Nobody
-is blamed for not replying.
+again before its end would close an idle connection, whoever else comes and goes meanwhile. Peers are greeted
+one after another, the nearest first, because opening a connection takes each end about a millisecond of
+processor time. The replies also tell how long each peer usually takes. The nearest few are met, too, once: a
+first request for nothing opens the connection that the first body will come on, and brings the code for it
+into memory on both ends. A peer that did not answer, and now shows itself, is greeted at once: so it is known
+again before a pull needs it. Nobody is blamed for not replying.
 """
 
 import asyncio
 import itertools
+import math
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
@@ -72,16 +73,29 @@ class StandingChannels:
                 await asyncio.sleep(_PAUSE_S)
 
     async def _greet_nearest(self) -> None:
+        loop = asyncio.get_running_loop()
+        greeted_s: dict[tuple[NodeName, str], float] = {}
         while True:
             self._changed.clear()
             nearest = [*itertools.islice(itertools.chain.from_iterable(self._roster.rings), self._at_once)]
             known, self._met = self._met, frozenset(nearest[:_MET_MAX])
+            places = {(peer.name, peer.authority) for peer in nearest}
+            greeted_s = {place: at_s for place, at_s in greeted_s.items() if place in places}
             for peer in nearest:
-                if self._roster.peer(peer.name) == peer:  # it may have left or moved meanwhile
+                place = peer.name, peer.authority
+                if self._roster.peer(peer.name) != peer:
+                    continue  # it left or moved meanwhile
+                # In a large cluster somebody comes or goes every few seconds.
+                is_due = loop.time() - greeted_s.get(place, -math.inf) >= self._every_s
+                is_new = peer in self._met - known
+                if is_due:
+                    greeted_s[place] = loop.time()
                     await self._greet(peer)
-                    if peer in self._met - known:
-                        await self._meet(peer)
+                if is_new:
+                    await self._meet(peer)
+                if is_due or is_new:
                     await asyncio.sleep(_PAUSE_S)
+            due_s = min(greeted_s.values(), default=loop.time()) + self._every_s
             with suppress(TimeoutError):
-                async with asyncio.timeout(self._every_s):
+                async with asyncio.timeout_at(due_s):
                     await self._changed.wait()

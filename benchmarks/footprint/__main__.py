@@ -64,7 +64,7 @@ class Footprint:
         stage.crowd.do("stop asking")
         tenth = len(members) // 10
         new = make_members(range(len(members), len(members) + tenth), self._zones)
-        self._happen("10 % replaced", lambda: self._list([*new, *members[tenth:]]))
+        self._happen("10 % replaced", lambda: self._list([*new, *members[tenth:]], come=tenth))
         zone = members[1].zone
         left = [member for member in members if member.zone != zone]
         self._happen("a zone goes", lambda: self._list(left))
@@ -107,9 +107,12 @@ class Footprint:
         done = self._stage.crowd.do("ask", first=0, connections=number, questions=3)
         self._report.single("questions without an answer", "", done["failed"])
 
-    def _list(self, members: Sequence[Member]) -> None:
-        self._stage.list_members(members)
-        self._stage.until(lambda: self._stage.knows(len(members)), "the list")
+    def _list(self, members: Sequence[Member], *, come: int = 0) -> None:
+        """List these members, and wait until the agent uses the list. ``come``: how many of them are new."""
+        stage = self._stage
+        known = stage.came + come
+        stage.list_members(members)
+        stage.until(lambda: stage.knows(len(members)) and stage.came >= known, "the list")
 
     def _pages(self) -> None:
         for page in _PAGES:

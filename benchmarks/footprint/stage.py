@@ -3,6 +3,7 @@
 import hashlib
 import http.client
 import json
+import re
 import secrets
 import shutil
 import subprocess
@@ -160,6 +161,11 @@ class Stage:
     def pull(self, digest: str) -> int:
         """The status with which the agent answers its containerd that asks for this."""
         return _get(_HOSTPORT, f"/v2/team/app/blobs/{digest}?ns=registry.example", 60.0)[0]
+
+    @property
+    def came(self) -> int:
+        """How many members came since the first list, by the agent's log."""
+        return sum(map(int, re.findall(r'"came": (\d+)', self.agent.log.read_text())))
 
     def knows(self, number: int) -> bool:
         """Whether the agent has used a list of so many members."""

@@ -97,6 +97,22 @@ def test_new_member_is_greeted_at_once() -> None:
     play(scenario)
 
 
+def test_who_stays_is_not_greeted_again_because_others_come_and_go_and_not_forgotten_either() -> None:
+    async def scenario(greeted: Greeted) -> None:
+        others = dict(MEMBERS)
+        coming = others.pop(node("zone-1"))
+        greeted.roster.update(others)
+        await asyncio.sleep(PASS_S)
+        greeted.forget()
+        for number in range(60):  # a change a second, for longer than a greeting lasts
+            greeted.roster.update({**others, coming.name: coming} if number % 2 else others)
+            await asyncio.sleep(EVERY_S / 50)
+        again = [name for name in greeted.names if name != coming.name]
+        assert sorted(again) == sorted(others), "each of those who stayed, once more"
+
+    play(scenario)
+
+
 def test_peer_that_left_or_moved_meanwhile_is_not_greeted_where_it_was() -> None:
     async def scenario(greeted: Greeted) -> None:
         greeted.roster.update(MEMBERS)
