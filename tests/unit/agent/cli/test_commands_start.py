@@ -57,7 +57,7 @@ make_parser(["agent", "--config", "agent.yaml"])
 import agent.app, agent.lifecycle
 commands = ("agent.cli.configure", "agent.cli.topology", "agent.cli.verify", "agent.hosts", "agent.preflight")
 unused = ("agent.handover.", "agent.members.kubernetes", "agent.listen.owners", "agent.probe.unseen")
-unused += ("difflib",)
+unused += ("difflib", "valkey", "agent.holders.valkey.server", "agent.holders.valkey.index")
 print(*sorted(name for name in sys.modules if name.startswith(commands + unused)))
 """
 
