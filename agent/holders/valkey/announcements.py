@@ -36,7 +36,7 @@ _YOUNG_BURST = 32.0
 _RECENT_MAX = 64
 _WANTED_MAX = 1024
 _USUAL = 2000  # digests of a node that has run for a while: one that is new here knows no better
-_WARM_LEAST_S, _WARM_MOST_S, _WARM_FACTOR = 15.0, 900.0, 1.5
+_WARM_LEAST_S, _WARM_MOST_S, _WARM_FACTOR = 25.0, 900.0, 1.5
 
 Chance = Callable[[float, float], float]
 """A random number between two."""
