@@ -34,6 +34,11 @@ class Candidates:
         """Whether a holder that was not tried yet is well."""
         return any(map(is_well, self._waiting))
 
+    @property
+    def upcoming(self) -> Ranked | None:
+        """The holder that `next` would give. None: there is none."""
+        return self._waiting[0] if self._waiting else None
+
     def best(self, fits: Callable[[Ranked], bool]) -> Ranked | None:
         """The best holder that was not tried yet, is well, and fits. It is not tried by this."""
         return next((holder for holder in self._waiting if is_well(holder) and fits(holder)), None)

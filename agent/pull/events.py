@@ -97,6 +97,9 @@ class Limits:
     is left; it is above 0 for a client that handles a failure badly. ``stubborn_begun_s``: the same once a
     body began. ``claim_wait_s``: how long in all to wait for another node that fetches the content from the
     registry; 0: nobody is asked. ``claim_look_s``: how often all peers are asked meanwhile.
+    ``border_wait_s``: how long to wait for a node of the own zone that is about to fetch it, before one of
+    another zone is asked; 0:
+    nobody is waited for.
     """
 
     patience_s: float
@@ -111,6 +114,7 @@ class Limits:
     stubborn_begun_s: float = 0.0
     claim_wait_s: float = 0.0
     claim_look_s: float = 5.0
+    border_wait_s: float = 0.0
 
     def is_too_slow(self, bytes_per_s: float, *, over_s: float) -> bool:
         """Whether to give up a holder whose rate was ``bytes_per_s`` for the last ``over_s``."""
@@ -281,7 +285,7 @@ class Fetch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AskClaim:
-    """Ask whose turn it is to fetch from the registry. `ClaimAnswered` follows.
+    """Ask whose turn it is to fetch from the registry, or from another zone. `ClaimAnswered` follows.
 
     ``wait_s``: after this time at most, or three times as long if that node is busy with other contents.
     ``offset``: the client has so many bytes of the body. ``despite``: whose turn it was said to be, and who

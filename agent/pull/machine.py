@@ -4,6 +4,7 @@ The machine decides which holder to ask next, when to stop waiting, how to go on
 pull ends. The transfer room executes the commands and reports the results. `TABLE` says what each event does
 in each state. Sources: docs/decisions/0012; docs/decisions/0003 for how containerd reacts to each failure.
 
+If only other zones have a large content, the pull first asks whose turn it is to bring it into its own zone.
 When no holder is left to ask, the pull does the first of these that is possible:
 
 1. Ask all peers who has the content.
@@ -70,7 +71,7 @@ from agent.pull.search import (
     Waits,
 )
 from agent.pull.straggling import Straggling, may_straggle
-from topology.placement import NodeName
+from topology.placement import NodeName, Tier
 from topology.ranking import Ranked
 
 _STRIPE_AFTER_S = 0.5  # TCP has reached its full rate by then
@@ -372,7 +373,9 @@ class Pull:
     def _go_on(self, now_s: float) -> Commands:
         """Try the next holder, or do what may lead to one, or end."""
         if self._candidates and self._budget > 0:
-            return self._fetch(self._candidates.next(), now_s)
+            if self._claiming.asked_s is not None and self._is_at_border:
+                return ()
+            return self._ask_at_border(now_s) or self._fetch(self._candidates.next(), now_s)
         if self._search.under_way:
             return ()
         # If attempts ran out before the holders did, asking everyone gives the pull new attempts.
@@ -388,6 +391,24 @@ class Pull:
         if self._looks_again(now_s):
             return ()
         return self._ask_claim(now_s) or self._end()
+
+    @property
+    def _is_at_border(self) -> bool:
+        """Whether nothing was fetched yet, and only nodes of other zones are left to ask."""
+        holder = self._candidates.upcoming
+        fresh = self.state is State.SEEKING and not self._open
+        return fresh and holder is not None and holder.tier > Tier.ZONE and self.limits.border_wait_s > 0
+
+    def _ask_at_border(self, now_s: float) -> Commands:
+        """Before the first content crosses into the zone, ask whose turn it is, so that it crosses once."""
+        claiming = self._claiming
+        if not self._is_at_border or claiming.asks or not claiming.may_ask:
+            return ()
+        wait_s = min(self.limits.border_wait_s, claiming.left_s)
+        self._claiming = claiming.asked_at_border(now_s)
+        self._waits.add(ClaimAwaited(until_s=now_s + wait_s))
+        self._stretch = self._stretch.longer(claiming.wait_most_s)
+        return (AskClaim(offset=self._offset, wait_s=wait_s),)
 
     def _ask_claim(self, now_s: float) -> Commands:
         """Ask whose turn it is to fetch from the registry. The time that it takes adds to the deadline."""

@@ -44,6 +44,7 @@ _OWN_TROUBLE_S = 5.0  # for so long a failure of this node explains why it knows
 _UNKNOWN_BYTES_PER_S = 10e6  # assumed for a tier without measured rates: less than any link between servers
 _RESUME_S = 0.5  # for a client that has a part already: perhaps a holder was too busy to answer the look-up
 _CHUNK_S = 2.0  # for a part of a blob: an agent that restarts is back by then; else the blob is handed over
+_BORDER_WAIT_S = 2.0  # a registry's first byte takes half of that; another zone has the content meanwhile
 _BUSY_WAIT_S = 1.0  # for a busy peer that does not say how long
 _BUSY_WAIT_LEAST_S = 0.05  # a peer that says 0 must not be asked in a loop
 _BUSY_WAIT_MOST_S = 60.0  # a peer that says a day must not be the last choice for a day
@@ -115,14 +116,23 @@ class Policy:
         self._transfer = transfer
         self._chance = chance
 
-    def limits(self, *, in_chunks: bool, resumes: bool, claims: ColdStartSettings | None = None) -> Limits:
+    def limits(
+        self,
+        *,
+        in_chunks: bool,
+        resumes: bool,
+        claims: ColdStartSettings | None = None,
+        size_bytes: int | None = None,
+    ) -> Limits:
         """The limits of one pull.
 
         ``in_chunks``: the client fetches the blob in parts, and gives it up if this part fails.
         ``resumes``: the client has the beginning of the blob already. ``claims``: None: it asks for none.
+        ``size_bytes``: of the content, if it is known. A small one crosses zones as often as it is wanted.
         """
         pull = self._pull
         stubborn_s = _CHUNK_S if in_chunks else _RESUME_S
+        crosses_once = claims is not None and not resumes and (size_bytes or 0) >= LEAST_BYTES
         return Limits(
             patience_s=pull.patience_s,
             deadline_s=pull.deadline_s,
@@ -136,6 +146,7 @@ class Policy:
             stubborn_begun_s=_CHUNK_S if in_chunks else 0.0,
             claim_wait_s=0.0 if claims is None else claims.claim_wait_s,
             claim_look_s=pull.deadline_s if claims is None else claims.claim_start_s,
+            border_wait_s=_BORDER_WAIT_S if crosses_once else 0.0,
         )
 
     def candidates(

@@ -183,7 +183,8 @@ class Claiming:
 
     ``left_s``: for how long it may still wait. ``asked_s``: since when a question is open. ``over``: it asks
     no more. ``holder``: whose turn it is; ``complete``: it has all of the content. ``starved``: how often it
-    had nothing more, weighted. ``failed``: it gave nothing.
+    had nothing more, weighted. ``failed``: it gave nothing. ``at_border``: the last question was
+    asked because only other zones have the content.
     """
 
     left_s: float
@@ -194,6 +195,7 @@ class Claiming:
     complete: bool = False
     starved: int = 0
     failed: bool = False
+    at_border: bool = False
 
     @property
     def may_ask(self) -> bool:
@@ -212,7 +214,11 @@ class Claiming:
 
     def asked(self, now_s: float) -> "Claiming":
         """After a question."""
-        return replace(self, asks=self.asks + 1, asked_s=now_s)
+        return replace(self, asks=self.asks + 1, asked_s=now_s, at_border=False)
+
+    def asked_at_border(self, now_s: float) -> "Claiming":
+        """After a question that is asked because only other zones have the content."""
+        return replace(self, asks=self.asks + 1, asked_s=now_s, at_border=True)
 
     def answered(self, answer: ClaimAnswered | None, now_s: float) -> "Claiming":
         """After the answer, or None if there is no use for it any more."""
@@ -221,7 +227,8 @@ class Claiming:
         if answer is None:
             return ended
         if answer.turn is not Turn.OTHER or not answer.holders:
-            return replace(ended, over=True)
+            # If the other zones fail, it is not too late to wait for whoever fetches it.
+            return replace(ended, over=not self.at_border or answer.turn is Turn.OWN)
         holder = answer.holders[0].node
         again = holder == self.holder
         return replace(

@@ -67,7 +67,7 @@ from agent.transfer.relays import Relays
 from agent.transfer.sink import ClientSink
 from agent.transfer.striper import StripeBuffers, Striper
 from agent.transfer.turns import OwnTurn
-from topology.placement import NodeName
+from topology.placement import NodeName, Tier
 from topology.ranking import Ranked
 from topology.snapshot import Snapshot
 
@@ -248,7 +248,12 @@ class RunningPull:
         begun = turn is not None and turn.begun and not self._wanted.chunk
         resumes = spec is not None and bool(spec.first) and not begun
         claims = None if turn is None or claimant is None else claimant.settings
-        return self._policy.limits(in_chunks=self._wanted.chunk, resumes=resumes, claims=claims)
+        return self._policy.limits(
+            in_chunks=self._wanted.chunk,
+            resumes=resumes,
+            claims=claims,
+            size_bytes=self._wanted.size_bytes,
+        )
 
     @property
     def received_bytes(self) -> Mapping[NodeName, tuple[Ranked, int]]:
@@ -555,7 +560,7 @@ class RunningPull:
                     self._outcome = command
                     self._say_that_it_arrives()
                     if self._turn is not None:
-                        self._turn.delivering()
+                        self._turn.delivering(far=command.holder.tier > Tier.ZONE)
                 case NotFound() | Cut():
                     self._outcome = command
                     if isinstance(command, NotFound):  # the client asks the registry now

@@ -51,27 +51,33 @@ class OwnTurn:
         return self._claimant.has(self._key)
 
     def ask(self, command: AskClaim, position: int) -> None:
-        """Ask. ``position``: the byte of the content that the client needs next."""
+        """Ask. ``position``: the byte of the content that the client needs next. An earlier question ends."""
+        self.close()
         self._question = self._attempts.run(partial(self._ask, command, position))
 
-    def delivering(self) -> None:
-        """A holder gives the content: there is nothing to ask for any more."""
-        if self._question is not None:
-            self._question.cancel()
-            self._question = None
-        if self._granted:
-            self._granted = False
-            self._claimant.give_back(self._key)
+    def delivering(self, *, far: bool) -> None:
+        """A holder gives the content: there is nothing to ask for any more.
+
+        ``far``: one of another zone. Then this node keeps its turn: its zone follows what arrives here.
+        """
+        if self._granted and far:
+            self.to_the_registry()
+        self.close()
 
     def to_the_registry(self) -> None:
-        """The client is sent to the registry."""
+        """The client is sent to the registry. This node keeps its turn as long as containerd gets on."""
         if self._granted:
             self._granted = False
             self._claimant.use(self._key)
 
     def close(self) -> None:
         """The pull ends."""
-        self.delivering()
+        if self._question is not None:
+            self._question.cancel()
+            self._question = None
+        if self._granted:
+            self._granted = False
+            self._claimant.give_back(self._key)
 
     async def _ask(self, command: AskClaim, position: int) -> None:
         answer = await self._claimant.ask(

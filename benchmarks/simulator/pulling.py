@@ -55,7 +55,7 @@ from benchmarks.simulator.network import Flow
 from benchmarks.simulator.scenario import Choosing
 from benchmarks.simulator.serving import Answered, Request, Serving
 from benchmarks.simulator.world import World
-from topology.placement import NodeName
+from topology.placement import NodeName, Tier
 from topology.ranking import Condition, Ranked
 
 _SEGMENTS = 4  # the default stripe buffer holds so many; see `TransferSettings.stripe_buffer_bytes`
@@ -126,7 +126,12 @@ class RunningPull(Answered):
                 report=self._report,
             )
         begun = self._turn is not None and self._turn.begun
-        limits = agent.policy.limits(in_chunks=False, resumes=begins > 0 and not begun, claims=claims)
+        limits = agent.policy.limits(
+            in_chunks=False,
+            resumes=begins > 0 and not begun,
+            claims=claims,
+            size_bytes=self._content.size_bytes,
+        )
         self._machine = Pull(limits=limits)
 
     def start(self) -> None:
@@ -329,7 +334,7 @@ class RunningPull(Answered):
         depths[self._number] = depth + 1
         self._say_that_it_arrives()
         if self._turn is not None:
-            self._turn.delivering()
+            self._turn.delivering(far=command.holder.tier > Tier.ZONE)
         self._flow(attempt)
 
     def _flow(self, attempt: Attempt) -> None:

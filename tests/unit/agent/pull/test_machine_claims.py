@@ -24,7 +24,19 @@ from agent.pull.events import (
     WakeAt,
 )
 from agent.pull.machine import Pull, State
-from tests.unit.agent.pull.playbook import LIMITS, A, B, C, failed, forgotten, found, play, started
+from tests.unit.agent.pull.playbook import (
+    LIMITS,
+    A,
+    B,
+    C,
+    failed,
+    forgotten,
+    found,
+    play,
+    ranked,
+    started,
+)
+from topology.placement import Tier
 
 WAIT_S, LOOK_S = 20.0, 5.0
 CLAIMING = replace(LIMITS, claim_wait_s=WAIT_S, claim_look_s=LOOK_S)
@@ -215,3 +227,65 @@ def test_client_that_leaves_while_it_waits_ends_the_pull() -> None:
     pull = waiting(0.0)
     commands(pull, others_turn(A), 0.0)
     assert commands(pull, ClientGone(), 0.0) == (Abandon(attempt=1),)
+
+
+BORDER_S = 2.0
+CROSSING = replace(CLAIMING, border_wait_s=BORDER_S)
+FAR, FARTHER = ranked("far", Tier.REGION), ranked("farther", Tier.REMOTE)
+
+
+def at_border(*holders: object) -> Pull:
+    """A pull of what only other zones have, that asked whose turn it is to bring it into its zone."""
+    pull = started(CROSSING)
+    answer = found(*holders or (FAR,), exhaustive=True)  # type: ignore[arg-type]
+    assert commands(pull, answer, 0.125) == (asked(wait_s=BORDER_S),)
+    return pull
+
+
+def test_own_turn_at_the_border_is_to_fetch_it_from_the_other_zone() -> None:
+    assert commands(at_border(), OWN, 0.25) == (Fetch(attempt=1, holder=FAR),)
+
+
+def test_whoever_brings_it_into_the_zone_is_followed() -> None:
+    assert commands(at_border(), others_turn(A), 1.0) == (Fetch(attempt=1, holder=A),)
+
+
+@pytest.mark.parametrize("event", [NOBODYS, Ticked()])
+def test_pull_waits_two_seconds_at_the_border_and_then_crosses_it(event: Event) -> None:
+    pull = at_border()
+    assert commands(pull, Ticked(), 2.0) == ()
+    assert commands(pull, event, 0.125 + BORDER_S) == (Fetch(attempt=1, holder=FAR),)
+
+
+def test_border_is_asked_about_once() -> None:
+    pull = at_border(FAR, FARTHER)
+    commands(pull, NOBODYS, 0.25)
+    assert Fetch(attempt=2, holder=FARTHER) in commands(pull, failed(1, Failure.MISSING), 0.5)
+
+
+def test_pull_that_no_other_zone_serves_still_waits_for_its_turn_at_the_registry() -> None:
+    pull = at_border()
+    commands(pull, NOBODYS, 0.25)
+    assert asked(wait_s=WAIT_S - 0.125) in commands(pull, failed(1, Failure.MISSING), 0.5)
+
+
+def test_pull_whose_turn_it_is_and_that_no_other_zone_serves_goes_to_the_registry() -> None:
+    pull = at_border()
+    commands(pull, OWN, 0.25)
+    assert NotFound(attempts=1) in commands(pull, failed(1, Failure.MISSING), 0.5)
+
+
+def test_holder_of_the_own_zone_is_asked_at_once() -> None:
+    pull = started(CROSSING)
+    assert commands(pull, found(A, FAR, exhaustive=True), 0.125) == (Fetch(attempt=1, holder=A),)
+
+
+def test_pull_of_what_is_small_crosses_the_border_at_once() -> None:
+    pull = started(CLAIMING)
+    assert commands(pull, found(FAR, exhaustive=True), 0.125) == (Fetch(attempt=1, holder=FAR),)
+
+
+def test_client_that_leaves_at_the_border_ends_the_pull() -> None:
+    pull = at_border()
+    pull.on(ClientGone(), 0.5)
+    assert pull.state is State.DONE

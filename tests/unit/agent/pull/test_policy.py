@@ -4,14 +4,16 @@ import dataclasses
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Set
+from typing import Any
 
 import pytest
 
-from agent.config import PullSettings, TransferSettings
+from agent.config import ColdStartSettings, PullSettings, TransferSettings
 from agent.holders.index import InFlight
 from agent.oci.digest import Digest
 from agent.oci.ranges import RangeSpec
 from agent.pull.events import Avoid, Commend, Failure, Relieve, Shun
+from agent.pull.fanout import LEAST_BYTES
 from agent.pull.meter import Meter, Rate
 from agent.pull.pace import Pace
 from agent.pull.policy import SHUN_COOLOFFS, Delivery, Policy
@@ -176,6 +178,20 @@ def test_as_many_candidates_as_a_pull_can_try(snapshot: Snapshot) -> None:
     holders = [node(f"n{number}") for number in range(10)]
     assert len(policy.candidates(DIGEST, holders, snapshot, 0.0)) == 3
     assert len(policy.ranked(DIGEST, holders, snapshot, 0.0)) == 10
+
+
+def test_only_a_large_content_waits_at_the_border_of_its_zone() -> None:
+    policy, claims = make_policy(), ColdStartSettings()
+    large = policy.limits(in_chunks=False, resumes=False, claims=claims, size_bytes=LEAST_BYTES)
+    assert large.border_wait_s == 2.0
+    for changed in (
+        {"size_bytes": LEAST_BYTES - 1},
+        {"size_bytes": None},
+        {"resumes": True},
+        {"claims": None},
+    ):
+        asked: dict[str, Any] = {"resumes": False, "claims": claims, "size_bytes": LEAST_BYTES} | changed
+        assert policy.limits(in_chunks=False, **asked).border_wait_s == 0.0, changed
 
 
 def test_client_that_resumes_is_answered_404_later(policy: Policy) -> None:

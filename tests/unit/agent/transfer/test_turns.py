@@ -118,8 +118,34 @@ def test_own_turn_that_is_of_no_use_is_given_back_once(*, delivers: bool) -> Non
             turn.ask(ASK, 0)
             await events.get()
             if delivers:
-                turn.delivering()
+                turn.delivering(far=False)
         assert arbiter.said == ["given back"]
+
+    run_in_virtual_time(scene())
+
+
+def test_node_that_brings_it_from_another_zone_keeps_its_turn_so_that_its_zone_follows_it() -> None:
+    async def scene() -> None:
+        arbiter = Arbiter(GRANTED)
+        async with turn_of(arbiter) as (turn, events):
+            turn.ask(ASK, 0)
+            await events.get()
+            turn.delivering(far=True)
+        assert arbiter.said == ["used"]
+
+    run_in_virtual_time(scene())
+
+
+def test_new_question_ends_the_one_before() -> None:
+    async def scene() -> None:
+        arbiter = Arbiter(GRANTED)
+        async with turn_of(arbiter) as (turn, events):
+            turn.ask(ASK, 0)
+            await asyncio.sleep(0.5)
+            turn.ask(ASK, 0)
+            await asyncio.sleep(2.0)
+        assert arbiter.said == ["left", "given back"]
+        assert events.qsize() == 1
 
     run_in_virtual_time(scene())
 
@@ -132,7 +158,7 @@ def test_question_that_is_of_no_use_any_more_ends(*, delivers: bool) -> None:
             turn.ask(ASK, 0)
             await asyncio.sleep(0.5)
             if delivers:
-                turn.delivering()
+                turn.delivering(far=False)
         assert arbiter.said == ["left"]
         assert events.empty()
 
