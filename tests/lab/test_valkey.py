@@ -1,4 +1,7 @@
-"""The lab's servers of the index do what the tests of the agent count on."""
+"""The lab's servers of the index do what the tests of the agent count on.
+
+Sentinels and Clusters: tests/unit/agent/holders/valkey/test_connecting.py.
+"""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,7 +10,7 @@ import pytest
 
 from benchmarks.lab.certificates import Authority
 from benchmarks.lab.process import LabError
-from benchmarks.lab.valkey import Sentinels, ValkeyCluster, ValkeyServer
+from benchmarks.lab.valkey import ValkeyServer
 
 
 @pytest.fixture
@@ -56,33 +59,3 @@ def test_server_has_users_a_password_and_tls(tmp_path: Path) -> None:
             server.cli("auth", "reader", "wrong")
     finally:
         server.stop()
-
-
-def test_sentinels_make_the_replica_the_primary_of_a_dead_one(tmp_path: Path) -> None:
-    primary = ValkeyServer(tmp_path / "one", password="secret")
-    replica = ValkeyServer(tmp_path / "two", password="secret", replica_of=primary)
-    sentinels = Sentinels(tmp_path / "sentinels", primary)
-    try:
-        sentinels.wait_until_ready()
-        primary.kill()
-        sentinels.wait_for_primary(replica)
-        assert replica.info()["role"] == "master"
-    finally:
-        sentinels.close()
-        replica.stop()
-        primary.stop()
-
-
-def test_cluster_of_three_has_each_slot_once(tmp_path: Path) -> None:
-    cluster = ValkeyCluster(tmp_path)
-    try:
-        owner = cluster.owner("key")
-        owner.cli("set", "key", "value")
-        others = [server for server in cluster.servers if server is not owner]
-        for server in others:
-            with pytest.raises(LabError, match=f"MOVED .*:{owner.port}"):
-                server.cli("get", "key")
-        cluster.move(int(owner.cli("cluster", "keyslot", "empty")), others[0])
-        assert cluster.owner("empty") is others[0]
-    finally:
-        cluster.close()

@@ -5,6 +5,8 @@ from dataclasses import dataclass, replace
 
 from agent.documents.index import IndexWarningEntry
 
+_NEARLY = 0.8
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
@@ -19,6 +21,11 @@ class Facts:
     most_bytes: int | None = None
     policy: str | None = None
     evicted: int = 0
+
+    @property
+    def may_evict_soon(self) -> bool:
+        """Whether it is nearly full, and throws keys away then. What it evicted is soon to be known."""
+        return _evicts(self) and (self.used_bytes or 0) > _NEARLY * (self.most_bytes or 0)
 
 
 def facts_of(reply: object) -> Facts:

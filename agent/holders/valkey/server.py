@@ -209,7 +209,7 @@ class Server:
         while True:
             await self._wait(link)
             await self._look(link)
-            if self._clock() - self._facts_s >= FACTS_S:
+            if self.facts.may_evict_soon or self._clock() - self._facts_s >= FACTS_S:
                 await self._read_facts(link)
 
     async def _wait(self, link: Link) -> None:

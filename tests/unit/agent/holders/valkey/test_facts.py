@@ -46,3 +46,21 @@ def test_facts_of_a_cluster_are_those_of_all_its_primaries() -> None:
     )
     assert together([]) == Facts()
     assert together([one, Facts(most_bytes=0)]).most_bytes == 0
+
+
+@pytest.mark.parametrize(
+    ("used", "most", "policy", "soon"),
+    [
+        (90, 100, "allkeys-lru", True),
+        (90, 100, "volatile-ttl", True),
+        (70, 100, "allkeys-lru", False),
+        (90, 100, "noeviction", False),
+        (90, 0, "allkeys-lru", False),
+        (None, 100, "allkeys-lru", False),
+        (90, 100, None, False),
+    ],
+)
+def test_nearly_full_server_that_evicts_is_to_be_looked_at_more_often(
+    used: int | None, most: int, policy: str | None, soon: bool
+) -> None:
+    assert Facts(used_bytes=used, most_bytes=most, policy=policy).may_evict_soon == soon

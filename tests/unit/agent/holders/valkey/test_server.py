@@ -102,7 +102,7 @@ async def test_emptied_server_is_noticed_though_the_connection_holds(valkey: Val
 async def test_server_that_is_emptied_again_and_again_is_looked_at_at_a_bounded_rate(
     valkey: ValkeyServer,
 ) -> None:
-    async with opened(valkey.url(), members=lambda: 4000) as door:  # spread over 2 s
+    async with opened(valkey.url(), members=lambda: 1000) as door:  # spread over 0.5 s
         await door.healthy()
         before = valkey.usage().commands
         await asyncio.to_thread(valkey.cli, "eval", "for n = 1, 500 do redis.call('FLUSHALL') end", "0")

@@ -1,14 +1,16 @@
 """One connection: what a server may answer, and what ends it."""
 
 import asyncio
+import ssl
 from typing import Any
 
 import pytest
 from valkey.asyncio.connection import Connection
 
-from agent.holders.valkey.trouble import IndexDown, Refused
+from agent.holders.valkey.trouble import IndexDown, Refused, of_connecting
 from agent.holders.valkey.wire import REPLY_MOST_BYTES, Command, Wire, greet, open_wire, packed
 from agent.observe.index_metrics import IndexTrouble
+from benchmarks.lab.valkey import ValkeyServer
 from tests.unit.agent.holders.valkey.rig import listening
 
 HELLO = b"%1\r\n+proto\r\n:3\r\n"
@@ -146,3 +148,14 @@ def test_command_is_sent_as_the_client_itself_would_send_it(command: Command) ->
     assert packed([command, ("TIME",)]) == b"".join(
         Connection(protocol=3).pack_commands([command, ("TIME",)])
     )
+
+
+async def test_server_that_speaks_no_tls_is_told_from_one_that_is_away(valkey: ValkeyServer) -> None:
+    tls = ssl.create_default_context()
+    target = (valkey.address, valkey.port)
+    with pytest.raises(OSError, match="handshake") as refused:  # it waits for the end of a command
+        await open_wire("h:1", target, tls=tls, server_name="h", handshake_s=0.1)
+    trouble = of_connecting(refused.value, "h:1")
+    assert trouble.kind is IndexTrouble.TLS
+    assert "did not answer the handshake" in trouble.words
+    assert "without the s" in trouble.hint
