@@ -20,7 +20,7 @@ from typing import Any
 from agent.holders.bitmap import NUMBERS_MAX, numbers_of
 from agent.holders.valkey.asked import Command, IndexServer
 from agent.holders.valkey.layout import NUMBER_TTL_S, Layout
-from agent.holders.valkey.numbers import RENEWED_S, SLOT_BYTES, Numbers, slot_value
+from agent.holders.valkey.numbers import RENEWED_S, SLOT_BYTES, Numbers, is_slot_of, slot_value
 from agent.holders.valkey.serverclock import ServerClock
 from agent.holders.valkey.trouble import of_garbage
 from topology.placement import NodeName
@@ -114,13 +114,17 @@ class Lease:
         """What tells the time, and whose the number is. Put the replies into `heard`."""
         if self.number is None:
             return (("TIME",),)
-        return ("TIME",), ("GET", self._layout.number(self.number))
+        start = self.number * SLOT_BYTES
+        slot = ("GETRANGE", self._layout.names, start, start + SLOT_BYTES - 1)
+        return ("TIME",), ("GET", self._layout.number(self.number)), slot
 
     def heard(self, replies: Sequence[Any]) -> Whose:
         """The replies to `questions`."""
         self._hear_time(replies[0])
         if self.number is None:
             return Whose.NOBODYS
+        if not is_slot_of(self._own, replies[2]):
+            self.renew_soon()  # the others would not know whose the number is
         return self.whose(replies[1])
 
     def whose(self, value: object) -> Whose:

@@ -18,6 +18,7 @@ from agent.holders.valkey.layout import NUMBER_TTL_S
 from topology.placement import NodeName
 
 _SLOT = struct.Struct(">QI")  # hash of the name, seconds by the server's clock
+_WHO_BYTES = 8
 SLOT_BYTES = _SLOT.size
 TABLE_BYTES_MAX = SLOT_BYTES * NUMBERS_MAX
 """1.5 MiB: nobody reads more of it."""
@@ -48,6 +49,11 @@ def who_of(name: NodeName) -> int:
 def slot_value(name: NodeName, now_s: float) -> bytes:
     """What a node writes into its slot. ``now_s``: by the server's clock."""
     return _SLOT.pack(who_of(name), int(now_s) & 0xFFFFFFFF)
+
+
+def is_slot_of(name: NodeName, value: object) -> bool:
+    """Whether a slot is this node's."""
+    return isinstance(value, bytes) and value[:_WHO_BYTES] == who_of(name).to_bytes(_WHO_BYTES, "big")
 
 
 class Numbers:

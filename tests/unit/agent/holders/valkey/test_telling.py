@@ -263,6 +263,22 @@ def test_the_key_of_a_number_that_was_evicted_alone_is_no_reset() -> None:
     playing(play)
 
 
+@pytest.mark.parametrize("value", [None, b"", b"\xff" * 5000, ["a", "list"]])
+def test_a_value_of_all_numbers_that_is_lost_or_wrong_is_written_again_by_everybody(value: object) -> None:
+    async def play(one: Told) -> None:
+        await asyncio.sleep(2.0)
+        del one.server.values[LAYOUT.names]
+        if value is not None:
+            one.server.values[LAYOUT.names] = value
+            one.server.ends_s[LAYOUT.names] = one.server.now_s + 100.0
+        await asyncio.sleep(30.0)
+        numbers = Numbers()
+        numbers.learn(one.server.values[LAYOUT.names])
+        assert numbers.number_of(node("own")) == one.number
+
+    playing(play)
+
+
 def test_what_changes_while_the_server_is_away_is_told_when_it_is_back() -> None:
     async def play(one: Told) -> None:
         one.teller.have([A])
