@@ -170,6 +170,8 @@ class Fleet:
             yield
         finally:
             self.each(self.nodes, _forget)
+            if self.cluster.index is not None:  # else it would say for hours what these nodes had
+                self.cluster.index.server.cli("FLUSHALL")
             self._struck.clear()
 
     def pull_all(

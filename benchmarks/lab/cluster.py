@@ -344,6 +344,11 @@ class Cluster:
         return self._registry
 
     @property
+    def index(self) -> Index | None:
+        """The server of the agents' index. None: there is none."""
+        return self._index
+
+    @property
     def delays(self) -> DelayNetwork:
         """The network, to set delays between nodes by name. The registry's name is ``registry``."""
         if not isinstance(self.network, DelayNetwork):
