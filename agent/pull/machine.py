@@ -174,7 +174,8 @@ class Pull:
             self._wait_for(holder, event.wait_s, now_s)
         if failure is Failure.SHARED:
             self._go_to_others(holder, event.instead)
-        if failure is Failure.STARVED and self._following.not_ahead(holder, begun=self._has_begun):
+        told_wrong = failure is Failure.STARVED and is_complete(holder)  # it is only fetching it
+        if failure is Failure.STARVED and not told_wrong and self._is_asked_again(holder):
             self._budget += 1
             self._candidates.first([holder])
         if failure is Failure.WITHHELD:
@@ -184,9 +185,13 @@ class Pull:
             self._persistence = Persistence(useless=True)
         shun = failure in (Failure.SILENT, Failure.INVALID)
         found = finding(holder.node, failure, event.wait_s, shun=shun)
-        if failure.is_peers_fault:
+        if failure.is_peers_fault or told_wrong:
             found = (*found, Forget(node=holder.node))
         return (*found, *self._go_on(now_s))
+
+    def _is_asked_again(self, holder: Ranked) -> bool:
+        """Whether to ask a holder at once that had not got as far yet."""
+        return self._following.not_ahead(holder, begun=self._has_begun)
 
     def _on_responded(self, event: Responded, now_s: float) -> Commands:
         attempt = self._open.pop(event.attempt, None)

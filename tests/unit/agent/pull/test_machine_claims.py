@@ -37,10 +37,12 @@ from tests.unit.agent.pull.playbook import (
     started,
 )
 from topology.placement import Tier
+from topology.ranking import Condition
 
 WAIT_S, LOOK_S = 20.0, 5.0
 CLAIMING = replace(LIMITS, claim_wait_s=WAIT_S, claim_look_s=LOOK_S)
 NOBODY = found(exhaustive=True)
+ARRIVING = A._replace(condition=Condition(in_flight=0))
 
 
 def asked(offset: int = 0, wait_s: float = WAIT_S, despite: object = None) -> AskClaim:
@@ -70,7 +72,7 @@ def starve(pull: Pull, attempt: int, now_s: float) -> tuple[Command, ...]:
     """The holder is not ahead, however often it is asked. Returns what the pull does then."""
     while True:
         done = commands(pull, failed(attempt, Failure.STARVED), now_s)
-        if done != (Fetch(attempt=attempt + 1, holder=A),):
+        if done != (Fetch(attempt=attempt + 1, holder=ARRIVING),):
             return done
         attempt += 1
 
@@ -132,9 +134,9 @@ def test_holder_whose_turn_it_is_may_be_tried_again_and_again_as_it_gets_more() 
     pull = started(CLAIMING)
     assert commands(pull, found(A, exhaustive=True), 0.0) == (Fetch(attempt=1, holder=A),)
     assert commands(pull, failed(1, Failure.MISSING), 0.0) == (*forgotten(A), asked())
-    assert commands(pull, others_turn(A), 1.0) == (Fetch(attempt=2, holder=A),)
+    assert commands(pull, others_turn(ARRIVING), 1.0) == (Fetch(attempt=2, holder=ARRIVING),)
     assert starve(pull, 2, 1.0) == (asked(wait_s=19.0),)
-    assert commands(pull, others_turn(A), 2.0) == (Fetch(attempt=6, holder=A),)
+    assert commands(pull, others_turn(ARRIVING), 2.0) == (Fetch(attempt=6, holder=ARRIVING),)
 
 
 def test_who_is_said_to_have_it_and_gives_nothing_is_complained_of() -> None:
@@ -147,9 +149,9 @@ def test_who_is_said_to_have_it_and_gives_nothing_is_complained_of() -> None:
 
 def test_who_only_ever_says_that_it_has_more_is_complained_of() -> None:
     pull = waiting(0.0)
-    commands(pull, others_turn(A), 0.0)
+    commands(pull, others_turn(ARRIVING), 0.0)
     assert starve(pull, 1, 0.0) == (asked(),)
-    commands(pull, others_turn(A), 0.0)
+    commands(pull, others_turn(ARRIVING), 0.0)
     assert starve(pull, 5, 0.0) == (asked(despite=A.node),)
 
 

@@ -136,6 +136,15 @@ def test_one_that_is_not_ahead_yet_is_asked_again_three_times() -> None:
     assert went == [N1, N1, N1, C]
 
 
+def test_one_that_was_said_to_have_all_and_is_only_fetching_it_is_forgotten_and_not_asked_again() -> None:
+    pull = started()
+    pull.on(found(A, C, exhaustive=True), 0.0)
+    commands = pull.on(failed(1, Failure.STARVED), 0.1)
+    assert Forget(node=A.node) in commands
+    assert Fetch(attempt=2, holder=C) in commands
+    assert not any(isinstance(command, Avoid) for command in commands), "it is well"
+
+
 def test_one_that_is_not_ahead_of_a_client_that_resumes_is_not_asked_again() -> None:
     pull = started(replace(LIMITS, stubborn_s=0.5))
     pull.on(found(N1, C, exhaustive=True), 0.0)
