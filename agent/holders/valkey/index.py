@@ -267,7 +267,8 @@ class ValkeyIndex:
     @property
     def _is_told(self) -> bool:
         """Whether the server knows all that its nodes announce."""
-        return self._server.healthy and self._server.writable and self._is_warm
+        server = self._server
+        return server.healthy and server.writable and self._is_warm and not server.facts.may_evict_soon
 
     @property
     def _is_complete(self) -> bool:

@@ -138,7 +138,7 @@ def test_what_nobody_has_is_known_at_once_and_no_peer_is_asked() -> None:
     playing(play)
 
 
-@pytest.mark.parametrize("trouble", ["away", "slow", "full", "young"])
+@pytest.mark.parametrize("trouble", ["away", "slow", "full", "young", "evicting"])
 def test_a_server_that_may_not_know_everything_is_not_believed_that_nobody_has_it(trouble: str) -> None:
     async def play(one: Node) -> None:
         await one.index.lookup(B)
@@ -149,6 +149,8 @@ def test_a_server_that_may_not_know_everything_is_not_believed_that_nobody_has_i
                 one.server.down = IndexDown(IndexTrouble.SLOW, "late", "")
             case "full":
                 one.server.writable = False
+            case "evicting":
+                one.server.facts = Facts(used_bytes=95, most_bytes=100, policy="allkeys-lru")
             case _:
                 one.server.young_s = 3.0
         holders = await one.index.lookup(A)
