@@ -213,7 +213,7 @@ def of_connecting(error: BaseException, place: str) -> IndexDown:
         return IndexDown(IndexTrouble.UNREACHABLE, f"no connection to {place} in time", _REACH)
     if isinstance(error, ConnectionAbortedError) and "handshake" in str(error):
         return IndexDown(
-            IndexTrouble.TLS,
+            IndexTrouble.SLOW,  # a frozen one accepts connections, too
             f"no TLS with {place}: it did not answer the handshake in time",
             "the server is frozen or overloaded, or speaks no TLS: then write valkey:// without the s",
         )

@@ -156,6 +156,6 @@ async def test_server_that_speaks_no_tls_is_told_from_one_that_is_away(valkey: V
     with pytest.raises(OSError, match="handshake") as refused:  # it waits for the end of a command
         await open_wire("h:1", target, tls=tls, server_name="h", handshake_s=0.1)
     trouble = of_connecting(refused.value, "h:1")
-    assert trouble.kind is IndexTrouble.TLS
+    assert trouble.kind is IndexTrouble.SLOW
     assert "did not answer the handshake" in trouble.words
     assert "without the s" in trouble.hint
