@@ -595,7 +595,7 @@ class TestDocumentation:
             ("names", NUMBER_TTL_S, "2 h 20 min after the last agent"),
             ("b:EPOCH:{xx}:DIGEST", BITMAP_TTL_S, "2 h 10 min"),
             ("f:{xx}:DIGEST", FLIGHT_TTL_S, "30 s"),
-            ("cluster", MARKER_LIFE_S, "a day after the last agent"),
+            ("cluster", MARKER_LIFE_S, "3 h after the last agent"),
             ("c:{xx}:SCOPE:REALM:DIGEST", LEASE_S, f"3 s; once it has all of it, {DONE_S:.0f} s"),
         ):
             (row,) = re.findall(rf"\| `{re.escape('shorthaul:1:' + key)}` \|.*\| (.*) \|", self.PAGE)

@@ -13,8 +13,10 @@ from agent.observe.index_metrics import IndexTrouble
 LAYOUT = 1
 """The version of all keys and values. Another version has other keys, so both can be used at a time."""
 
-MARKER_LIFE_S = 86400
-"""Without any agent, the marker is there so long."""
+MARKER_LIFE_S = 3 * 3600
+"""Without any agent, the marker is there so long: longer than every other key, whose owner it tells, and no
+longer than needed. A cluster that is made anew has another id, and is refused until then.
+"""
 
 _FORM = re.compile(rb"([0-9]{1,9}) (\S{1,160}) ([0-9a-f]{16}) ([0-9]{1,15})")
 

@@ -2,7 +2,8 @@
 
 import pytest
 
-from agent.holders.valkey.marker import Marker, keyed, marker_key, named, read_marker
+from agent.holders.valkey.layout import BITMAP_TTL_S, NUMBER_TTL_S
+from agent.holders.valkey.marker import MARKER_LIFE_S, Marker, keyed, marker_key, named, read_marker
 from agent.holders.valkey.trouble import IndexDown
 from agent.observe.index_metrics import IndexTrouble
 
@@ -37,3 +38,7 @@ def test_value_of_another_version_or_program_is_refused(value: object) -> None:
         read_marker(value, keyed(("aaaa",)), "p")
     assert refused.value.kind is IndexTrouble.FOREIGN
     assert "p:1:cluster" in refused.value.words
+
+
+def test_marker_outlives_every_other_key_and_not_by_a_day() -> None:
+    assert max(BITMAP_TTL_S, NUMBER_TTL_S) < MARKER_LIFE_S <= 2 * NUMBER_TTL_S

@@ -6,6 +6,7 @@ import time
 import pytest
 
 from agent.holders.valkey.factory import make_server
+from agent.holders.valkey.marker import MARKER_LIFE_S
 from agent.holders.valkey.trouble import IndexDown, Refused
 from agent.observe.index_metrics import IndexTrouble
 from benchmarks.lab.valkey import ValkeyServer
@@ -170,7 +171,7 @@ async def test_nothing_of_the_door_stays_on_the_server_for_ever(valkey: ValkeySe
         await door.healthy()
         keys = valkey.cli("keys", "*").split()
         assert sorted(keys) == ["shorthaul:1:cluster"]  # and the probe's key, for a minute after a look
-        assert 0 < int(valkey.cli("ttl", "shorthaul:1:cluster")) <= 86400
+        assert 0 < int(valkey.cli("ttl", "shorthaul:1:cluster")) <= MARKER_LIFE_S
 
 
 async def test_before_it_runs_and_after_it_ended_nothing_is_asked(valkey: ValkeyServer) -> None:
