@@ -82,7 +82,7 @@ class Asking:
         now_s = self._loop.now_s
         wait_s = searches.budget.take(len(step), now_s) if nearby else 0.0
         silent = any(not self._reaches(agent.number, each) for each in step)
-        far = any(self._places.zones[each] != agent.zone for each in step)
+        far = any(self._places.zone_of[each] != agent.zone for each in step)
         links = self._scenario.links
         took_s = _ANSWERED_S + (links.region_rtt_s if far else links.zone_rtt_s)
         if silent and not self._found(agent, wanted, step):
@@ -111,7 +111,7 @@ class Asking:
                 if has is not None and self._reaches(agent.number, node):
                     if has:
                         each.nodes.append(node)
-                    elif self._places.zones[node] == agent.zone:
+                    elif self._places.zone_of[node] == agent.zone:
                         each.arriving.append(node)
             if steps and (each.everyone or not (each.nodes or each.arriving)):
                 left.append(each)

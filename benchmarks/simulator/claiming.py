@@ -228,7 +228,7 @@ class Claiming:
             known = self._arbiters[reach] = Arbiters(
                 name
                 for name in sorted(places.members)
-                if key.cluster or places.zones[places.number_of[name]] == zone
+                if key.cluster or places.zone_of[places.number_of[name]] == zone
             )
         return known
 

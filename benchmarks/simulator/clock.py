@@ -13,14 +13,30 @@ from itertools import count
 from typing import Any, cast
 
 Call = Callable[..., object]
+_Due = tuple[float, int, Call, tuple[Any, ...], asyncio.TimerHandle | None]
 
 
 def _nothing() -> None:
-    """Stands for the call of an alarm, which knows it."""
+    """Stands for the call of a timer, which knows it."""
 
 
-class Alarm(asyncio.TimerHandle):
-    """A call that can be cancelled, as asyncio wants it."""
+class Alarm:
+    """A call that can be cancelled."""
+
+    __slots__ = ("_args", "_call")
+
+    def __init__(self, call: Call, args: tuple[Any, ...]) -> None:
+        self._call: Call | None = call
+        self._args = args
+
+    def __call__(self) -> None:
+        """It is time."""
+        if self._call is not None:
+            self._call(*self._args)
+
+    def cancel(self) -> None:
+        """Do not call it, and forget it."""
+        self._call, self._args = None, ()
 
 
 class VirtualLoop:
@@ -32,15 +48,11 @@ class VirtualLoop:
     def __init__(self) -> None:
         self.now_s = 0.0
         self.events = 0
-        self._heap: list[tuple[float, int, Call, tuple[Any, ...], Alarm | None]] = []
+        self._heap: list[_Due] = []
         self._ready: deque[tuple[Call, tuple[Any, ...], Context | None, asyncio.Handle | None]] = deque()
         self._numbers = count()
-        self._context = Context()
+        self._as_loop = cast(asyncio.AbstractEventLoop, self)
         self.error: BaseException | None = None
-
-    @property
-    def _as_loop(self) -> asyncio.AbstractEventLoop:
-        return cast(asyncio.AbstractEventLoop, self)
 
     def at(self, at_s: float, call: Call, *args: Any) -> None:
         """Call it at this time. It can't be cancelled."""
@@ -62,13 +74,13 @@ class VirtualLoop:
         try:
             self._drain()
             while heap and heap[0][0] < end_s:
-                at_s, _, call, args, alarm = pop(heap)
+                at_s, _, call, args, timer = pop(heap)
                 if at_s > self.now_s:
                     self.now_s = at_s
-                if alarm is None:
+                if timer is None:
                     call(*args)
-                elif not alarm.cancelled():
-                    alarm._run()
+                elif not timer.cancelled():
+                    timer._run()
                 self.events += 1
                 if ready:
                     self._drain()
@@ -141,13 +153,16 @@ class VirtualLoop:
         self, when: float, callback: Call, *args: Any, context: Context | None = None
     ) -> asyncio.TimerHandle:
         """See asyncio."""
-        alarm = Alarm(when, callback, args, self._as_loop, context)
-        heapq.heappush(self._heap, (when, next(self._numbers), _nothing, (), alarm))
-        return alarm
+        timer = asyncio.TimerHandle(when, callback, args, self._as_loop, context)
+        heapq.heappush(self._heap, (when, next(self._numbers), _nothing, (), timer))
+        return timer
 
-    def alarm(self, at_s: float, call: Call, *args: Any) -> asyncio.TimerHandle:
+    def alarm(self, at_s: float, call: Call, *args: Any) -> "Alarm":
         """Call it at this time, unless it is cancelled before. Then nothing that it refers to is kept."""
-        return self.call_at(at_s, call, *args, context=self._context)
+        alarm = Alarm(call, args)
+        due: _Due = (at_s, next(self._numbers), alarm, (), None)
+        heapq.heappush(self._heap, due)
+        return alarm
 
     def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
         """It stays in the heap until it is due."""

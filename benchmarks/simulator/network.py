@@ -45,7 +45,8 @@ class Network:
         registry_bytes_per_s: float,
         sizes: npt.NDArray[np.int64],
     ) -> None:
-        self.nodes, self._zones, self.sizes = len(nics), zones, sizes
+        self.nodes, self.sizes = len(nics), sizes
+        self._zone_of: list[int] = zones.tolist()
         links = len(uplinks)
         # up, down, zones out, zones in, the registry, and a link without a limit
         self._capacity = np.concatenate(
@@ -203,8 +204,8 @@ class Network:
     def _way(self, source: int, node: int) -> tuple[int, int, int, int]:
         down = self.nodes + node
         if source == REGISTRY:
-            return self._registry, self._free_link, self._in + int(self._zones[node]), down
-        one, other = int(self._zones[source]), int(self._zones[node])
+            return self._registry, self._free_link, self._in + self._zone_of[node], down
+        one, other = self._zone_of[source], self._zone_of[node]
         if one == other:
             return source, self._free_link, self._free_link, down
         return source, self._out + one, self._in + other, down

@@ -52,10 +52,15 @@ class Places:
     """The nodes of a scenario by number, and by name. A node that is replaced gets another name."""
 
     def __init__(self, scenario: Scenario) -> None:
-        self._scenario = scenario
+        self._scenario, self._jitter = scenario, scenario.links.jitter
         self.zones: Numbers = np.repeat(
             np.arange(len(scenario.zones)), [plan.nodes for plan in scenario.zones]
         )
+        self.zone_of: list[int] = self.zones.tolist()
+        self._zone_rtts_s = [
+            [_usual_rtt_s(scenario, one, other) for other in range(len(scenario.zones))]
+            for one in range(len(scenario.zones))
+        ]
         self.placements: list[Placement] = []
         self.racks: list[tuple[int, int]] = []  # zone and rack of each node
         for zone, plan in enumerate(scenario.zones):
@@ -106,20 +111,14 @@ class Places:
 
     def rtt_s(self, one: int, other: int) -> float:
         """The round trip between two nodes: the same each time, and another one for each pair."""
-        links = self._scenario.links
-        zone, far = int(self.zones[one]), int(self.zones[other])
-        mean_s = self.zone_rtt_s(zone, far)
-        lot = (
-            (one * 2654435761 ^ other * 40503) if one < other else (other * 2654435761 ^ one * 40503)
-        ) & 0xFFFF
-        return mean_s * (1 + links.jitter * (lot / 0x8000 - 1))
+        low, high = (one, other) if one < other else (other, one)
+        lot = (low * 2654435761 ^ high * 40503) & 0xFFFF
+        mean_s = self._zone_rtts_s[self.zone_of[one]][self.zone_of[other]]
+        return mean_s * (1 + self._jitter * (lot / 0x8000 - 1))
 
     def zone_rtt_s(self, zone: int, other: int) -> float:
         """The usual round trip between nodes of two zones."""
-        links, plans = self._scenario.links, self._scenario.zones
-        if zone == other:
-            return links.zone_rtt_s
-        return links.region_rtt_s if plans[zone].region == plans[other].region else links.remote_rtt_s
+        return self._zone_rtts_s[zone][other]
 
     def between_us(self, one: AnyZone, other: AnyZone) -> float:
         """The measured round trip between two zones."""
@@ -167,6 +166,13 @@ class Places:
         for name in reporters:
             topology.add_report(name, Report(zones=zones, nodes={}), 0.0)
         return topology.refresh(0.0)
+
+
+def _usual_rtt_s(scenario: Scenario, zone: int, other: int) -> float:
+    links, plans = scenario.links, scenario.zones
+    if zone == other:
+        return links.zone_rtt_s
+    return links.region_rtt_s if plans[zone].region == plans[other].region else links.remote_rtt_s
 
 
 def _without(table: Mapping[NodeName, V], node: NodeName) -> dict[NodeName, V]:

@@ -51,6 +51,7 @@ from agent.pull.striping import Gain
 from agent.transfer.attempts import Attempts, Crashed
 from agent.transfer.turns import OwnTurn
 from benchmarks.simulator.agents import Agent
+from benchmarks.simulator.clock import Alarm
 from benchmarks.simulator.network import Flow
 from benchmarks.simulator.scenario import Choosing
 from benchmarks.simulator.serving import Answered, Request, Serving
@@ -113,7 +114,7 @@ class RunningPull(Answered):
         self._offset = 0
         self._over = False
         self._wake_s = self._alarm_s = float("inf")
-        self._alarm: asyncio.TimerHandle | None = None
+        self._alarm: Alarm | None = None
         self._turn: OwnTurn | None = None
         claims = None
         if world.approach.claims and world.scenario.cold_start.claims:

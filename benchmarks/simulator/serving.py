@@ -1,6 +1,5 @@
 """What a node answers to another one that asks it for a content. The rules are the product's."""
 
-import asyncio
 from dataclasses import dataclass
 
 from agent.pull.admission import Refused, Upload
@@ -8,6 +7,7 @@ from agent.pull.arrival import AHEAD_S
 from agent.pull.events import Failure
 from agent.pull.fanout import Admitted, Shared, is_shared_out
 from benchmarks.simulator.agents import Agent
+from benchmarks.simulator.clock import Alarm
 from benchmarks.simulator.world import World
 from topology.placement import NodeName
 
@@ -27,7 +27,7 @@ class Request:
     upload: Upload | None = None
     closed: bool = False
     until_s: float = 0.0
-    alarm: asyncio.TimerHandle | None = None
+    alarm: Alarm | None = None
 
 
 class Answered:

@@ -162,13 +162,13 @@ class World:
     def ended(self, flow: Flow) -> int:
         """A body ended: count its bytes. Returns how many."""
         moved = self.network.close(flow)
-        zone = int(self.places.zones[flow.node])
+        zone = self.places.zone_of[flow.node]
         if flow.source == REGISTRY:
             origin = Origin.REGISTRY
             self.registry_bytes[zone] += moved
         else:
             origin = self._origin(flow.source, flow.node)
-            self.crossed_bytes[int(self.places.zones[flow.source]), zone] += moved
+            self.crossed_bytes[self.places.zone_of[flow.source], zone] += moved
         self.received_bytes[origin, flow.content, flow.node] += moved
         return moved
 
@@ -188,7 +188,7 @@ class World:
         )
 
     def _make(self, number: int) -> Agent:
-        zone = int(self.places.zones[number])
+        zone = self.places.zone_of[number]
         return make_agent(self.scenario, number, self.places.names[number], zone, self.lot.uniform)
 
     def _changed(self, content: int, node: int) -> None:
