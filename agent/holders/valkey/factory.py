@@ -17,16 +17,12 @@ from agent.holders.valkey.lane import Invalidated
 from agent.holders.valkey.marker import keyed, named
 from agent.holders.valkey.pacing import Pacing
 from agent.holders.valkey.resolving import Resolver
-from agent.holders.valkey.server import Server
+from agent.holders.valkey.server import Server, at_once
 from agent.holders.valkey.trouble import IndexDown
 from agent.observe.index_metrics import IndexTrouble
 
 Ids = Callable[[], tuple[str, ...]]
 """The ids of the cluster's keys, that of the key which signs first."""
-
-
-async def _at_once() -> None:
-    pass
 
 
 def make_server(
@@ -35,7 +31,7 @@ def make_server(
     ids: Ids,
     members: Callable[[], int],
     failed: Callable[[IndexTrouble], None],
-    members_known: Callable[[], Awaitable[object]] = _at_once,
+    members_known: Callable[[], Awaitable[object]] = at_once,
 ) -> Server:
     """The server that ``settings.index`` names.
 

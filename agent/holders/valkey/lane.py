@@ -79,7 +79,7 @@ class Lane:
         ``tracked``: the server tells when a key changes that the first one reads.
         """
         told: asyncio.Future[list[Reply]] = asyncio.get_running_loop().create_future()
-        told.add_done_callback(_seen)
+        told.add_done_callback(seen)
         if self.lost.done():
             told.set_exception(self.lost.result())
             return told
@@ -174,7 +174,7 @@ def _tell(batch: _Batch) -> None:
     batch.told.set_result(replies[batch.skip :])
 
 
-def _seen(told: "asyncio.Future[list[Reply]]") -> None:
+def seen(told: "asyncio.Future[list[Reply]]") -> None:
     """Its error is known: nobody may wait any more."""
     if not told.cancelled():
         told.exception()

@@ -34,8 +34,8 @@ def _ended() -> IndexDown:
     return IndexDown(IndexTrouble.NOT_READY, "this agent stops", "nothing is wrong")
 
 
-async def _at_once() -> None:
-    pass
+async def at_once() -> None:
+    """There is nothing to wait for."""
 
 
 class Server:
@@ -53,7 +53,7 @@ class Server:
         timeout_s: float,
         failed: Callable[[IndexTrouble], None],
         warnings: Sequence[IndexWarningEntry] = (),
-        members_known: Callable[[], Awaitable[object]] = _at_once,
+        members_known: Callable[[], Awaitable[object]] = at_once,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._connect = connect

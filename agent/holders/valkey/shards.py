@@ -12,7 +12,7 @@ from functools import partial
 from valkey.crc import key_slot
 
 from agent.config import Endpoint
-from agent.holders.valkey.lane import Lane
+from agent.holders.valkey.lane import Lane, seen
 from agent.holders.valkey.trouble import IndexDown, of_garbage, of_reply
 from agent.holders.valkey.wire import Command, Reply
 
@@ -150,7 +150,7 @@ def _gathered(
 ) -> "asyncio.Future[list[Reply]]":
     """The replies of several connections as those of one call. The first error is that of the whole call."""
     whole: asyncio.Future[list[Reply]] = asyncio.get_running_loop().create_future()
-    whole.add_done_callback(_seen)
+    whole.add_done_callback(seen)
     replies: list[Reply] = [None] * count
     left = len(parts)
 
@@ -171,9 +171,3 @@ def _gathered(
     for places, part in parts:
         part.add_done_callback(partial(came, places))
     return whole
-
-
-def _seen(told: "asyncio.Future[list[Reply]]") -> None:
-    """Its error is known: nobody may wait any more."""
-    if not told.cancelled():
-        told.exception()

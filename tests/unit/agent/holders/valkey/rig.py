@@ -8,7 +8,7 @@ from pathlib import Path
 from agent.config import Settings
 from agent.config.load import make_settings
 from agent.holders.valkey.factory import make_server
-from agent.holders.valkey.server import Server
+from agent.holders.valkey.server import Server, at_once
 from agent.observe.index_metrics import IndexTrouble
 
 PATIENCE_S = 60.0
@@ -59,17 +59,13 @@ async def until(ready: Callable[[], bool]) -> None:
             await asyncio.sleep(0.005)
 
 
-async def _at_once() -> None:
-    pass
-
-
 @asynccontextmanager
 async def opened(
     url: str,
     *,
     ids: tuple[str, ...] = (),
     members: Callable[[], int] = lambda: 3,
-    members_known: Callable[[], Awaitable[object]] = _at_once,
+    members_known: Callable[[], Awaitable[object]] = at_once,
     **valkey: object,
 ) -> AsyncIterator[Door]:
     """A door to the server of this URL, running. ``ids``: of the cluster's keys, if it has no name."""
