@@ -238,6 +238,31 @@ def test_two_nodes_that_ask_two_arbiters_send_one_containerd_to_the_registry() -
         other.abandon()
 
 
+def test_zone_asks_the_registry_once_also_while_the_server_hangs() -> None:
+    with Site() as site, running(site) as (server, relay):
+        fetchers = [Fetcher(site, name, index=f"valkey://{relay.endpoint}") for name in ("a", "b", "c")]
+        for fetcher in fetchers:
+            fetcher.start()
+        for fetcher in fetchers:
+            wait_for(lambda fetcher=fetcher: is_up(fetcher.node), "it uses the server")  # type: ignore[misc]
+        content, one, others = fresh(), fetchers[0], fetchers[1:]
+        path = path_of(content)
+        server.freeze()
+        with ThreadPoolExecutor(3) as clients:
+            ingest = one.begin(content)
+            assert clients.submit(one.node.ask, path, headers=CONTAINERD).result(20).status == 404
+            begun = [other.begin(content) for other in others]
+            waiting = [clients.submit(other.node.ask, path, headers=CONTAINERD) for other in others]
+            ingest.write()
+            ingest.commit()
+            replies = [each.result(20) for each in waiting]
+        assert [(reply.status, reply.body == content) for reply in replies] == [(200, True)] * 2
+        assert one.node.metric("shorthaul_claims_fenced_total", outcome="unavailable") == 1
+        assert sum(other.node.metric("shorthaul_claims_fenced_total") for other in others) == 0
+        for other in begun:
+            other.abandon()
+
+
 def claims(node: Node) -> list[str]:
     """What it was told to fetch by an arbiter."""
     return [each["digest"] for each in node.ask("/api/claims", port=ADMIN).json()["held"]]
