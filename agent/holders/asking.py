@@ -190,9 +190,12 @@ class PeerAsker:
         changed: asyncio.Event,
         enough: Enough,
     ) -> bool:
-        """Wait until this node may ask so many peers, or has enough. Then it returns True."""
+        """Wait until this node may ask so many peers. True: it is not to ask, or has enough by now."""
         count = len(step.asked)
-        until_s = self._clock() + nearby.take(count, self._clock())
+        wait_s = nearby.take(count, self._clock())
+        if wait_s is None:
+            return True
+        until_s = self._clock() + wait_s
         asking = False
         try:
             while not (has_enough := enough(awaited.nearest(now_s := self._clock()))) and now_s < until_s:

@@ -1,5 +1,6 @@
 """Makes the holder index and the tag finder that the settings name. Nothing else names an implementation."""
 
+import math
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -25,7 +26,14 @@ from agent.observe.metrics import Metrics
 from agent.oci.authority import Authorities
 from agent.oci.digest import Digest
 from agent.pull.asking import AskingPolicy
-from agent.pull.nearby import EVERYBODY_MAX, OTHERS_MAX, SCATTER_MAX, NearbyAsking, QuestionBudget
+from agent.pull.nearby import (
+    EVERYBODY_MAX,
+    OTHERS_MAX,
+    SCATTER_MAX,
+    TAGS_WAIT_MAX_S,
+    NearbyAsking,
+    QuestionBudget,
+)
 from agent.pull.regard import Regard
 from topology.ledger import Prices
 from topology.placement import NodeName
@@ -49,20 +57,21 @@ def make_askers(everybody: PeerAsker, policy: AskingPolicy, *, at_once: int, ros
     """The askers of this node. Those of the peers nearby share one budget."""
     budget = QuestionBudget()
 
-    def nearby(others_max: int) -> NearbyAsking[Peer]:
+    def nearby(others_max: int, wait_max_s: float = math.inf) -> NearbyAsking[Peer]:
         return NearbyAsking(
             policy,
             is_near=partial(is_in_own_zone, roster),
             at_once=at_once,
             budget=budget,
             others_max=others_max,
+            wait_max_s=wait_max_s,
         )
 
     return Askers(
         everybody=everybody,
         nearby=everybody.only(nearby(OTHERS_MAX)),
         scatter=everybody.only(nearby(OTHERS_MAX), above=SCATTER_MAX),
-        tags=everybody.only(nearby(0), above=EVERYBODY_MAX),
+        tags=everybody.only(nearby(0, TAGS_WAIT_MAX_S), above=EVERYBODY_MAX),
     )
 
 

@@ -9,6 +9,7 @@ Used in place of an index that is out of reach, in very large clusters without o
 Times are seconds of one monotonic clock.
 """
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import chain
@@ -40,6 +41,9 @@ BURST = 1024
 
 SEARCHES_MAX = 2
 """So many searches run at a time. What is wanted meanwhile is gathered, and asked for together."""
+
+TAGS_WAIT_MAX_S = 0.25
+"""So long a question for a tag waits until it may be asked. A registry says what a tag is with one HEAD."""
 
 _LOOK_AGAIN_S = 0.02
 
@@ -82,6 +86,7 @@ class NearbyAsking(Generic[P]):
 
     ``is_near``: whether a peer is in the own zone. ``at_once``: the most peers in a step. ``budget``: that of
     this node. ``near_max``, ``others_max``: so many peers of the own zone, and of the others.
+    ``wait_max_s``: no more peers are asked once a step would have to wait for so long for the budget.
     """
 
     def __init__(
@@ -93,6 +98,7 @@ class NearbyAsking(Generic[P]):
         budget: QuestionBudget,
         near_max: int = NEAR_MAX,
         others_max: int = OTHERS_MAX,
+        wait_max_s: float = math.inf,
     ) -> None:
         self._policy = policy
         self._is_near = is_near
@@ -100,6 +106,7 @@ class NearbyAsking(Generic[P]):
         self._budget = budget
         self._near_max = near_max
         self._others_max = others_max
+        self._wait_max_s = wait_max_s
         self._all: Sequence[Sequence[P]] = ()
         self._nearby: tuple[tuple[P, ...], ...] = ()
 
@@ -111,9 +118,13 @@ class NearbyAsking(Generic[P]):
         """The steps for a question to everybody nearby. Only the last one is waited for in full."""
         return self._in_steps(self._policy.everyone(self._of(rings), now_s))
 
-    def take(self, count: int, now_s: float) -> float:
-        """See `QuestionBudget.take`."""
-        return self._budget.take(count, now_s)
+    def take(self, count: int, now_s: float) -> float | None:
+        """See `QuestionBudget.take`. None: it would have to wait for too long, and nothing was taken."""
+        wait_s = self._budget.take(count, now_s)
+        if wait_s <= self._wait_max_s:
+            return wait_s
+        self._budget.give_back(count)
+        return None
 
     def give_back(self, count: int) -> None:
         """See `QuestionBudget.give_back`."""

@@ -161,6 +161,22 @@ def test_a_tag_is_asked_of_the_own_zone_alone_in_a_large_cluster() -> None:
     play_large(scenario, FakePeers())
 
 
+def test_a_hundred_tags_at_once_that_nobody_knows_are_left_to_the_registry_soon() -> None:
+    async def scenario(cluster: Cluster) -> None:
+        took_s: list[float] = []
+
+        async def find(number: int) -> None:
+            began_s = loop_clock()
+            assert await cluster.finder.find_tag(named(tag=f"v{number}"), max_age_s=60.0) == ()
+            took_s.append(loop_clock() - began_s)
+
+        await asyncio.gather(*(find(number) for number in range(100)))
+        assert max(took_s) < 2.5
+        assert len(cluster.fakes.asked) <= BURST + QUESTIONS_PER_S * max(took_s) + SETTINGS.at_once
+
+    play_large(scenario, FakePeers())
+
+
 def test_a_tag_is_asked_of_everybody_in_a_small_cluster() -> None:
     async def scenario(cluster: Cluster) -> None:
         await cluster.finder.find_tag(named(), max_age_s=60.0)

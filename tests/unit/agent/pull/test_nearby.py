@@ -1,5 +1,6 @@
 """Who is asked where not everybody can be, in which steps, and how much a node asks at most."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -37,6 +38,7 @@ def nearby(
     near_max: int = 1024,
     others_max: int = 64,
     budget: QuestionBudget | None = None,
+    wait_max_s: float = math.inf,
 ) -> NearbyAsking[Someone]:
     policy = AskingPolicy(
         regard=regard or Regard(cooloff_s=5.0), at_once=at_once, patience_s=PATIENCE_S, timeout_s=TIMEOUT_S
@@ -48,6 +50,7 @@ def nearby(
         budget=budget or QuestionBudget(),
         near_max=near_max,
         others_max=others_max,
+        wait_max_s=wait_max_s,
     )
 
 
@@ -169,3 +172,11 @@ def test_a_search_waits_while_two_run_or_all_that_may_be_asked_is_spoken_for() -
     budget.take(BURST + 256, 0.0)
     assert asking.pause_s(0, 0.0) == pytest.approx(0.5)
     assert asking.pause_s(0, 0.5) == 0.0
+
+
+def test_who_would_have_to_wait_for_too_long_takes_nothing() -> None:
+    budget = QuestionBudget(per_s=100.0, burst=50)
+    asking = nearby(budget=budget, wait_max_s=0.25)
+    assert asking.take(60, 0.0) == pytest.approx(0.1)
+    assert asking.take(20, 0.0) is None
+    assert asking.take(15, 0.0) == pytest.approx(0.25)
