@@ -11,12 +11,12 @@ from benchmarks.index.usage import Sample, Usage
 from benchmarks.report import Report
 
 _AT_MOST_S = 900.0
-_SPREAD_S = 5.0
+_SPREAD_S = 30.0
 _MIB = 2**20
 
 
 def report_start(report: Report, stage: Stage) -> None:
-    """All agents start within the seconds that kubelets need for it."""
+    """All agents start within half a minute, as in a rollout that nothing holds up."""
     report.begin(
         f"{stage.size.nodes} agents with {stage.size.blobs} contents each start within {_SPREAD_S:g} s"
     )

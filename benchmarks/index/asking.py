@@ -26,7 +26,7 @@ def report_lookups(report: Report, stage: Stage, asking: Asking) -> None:
         f"{asking.rate_per_s:.0f} look-ups a second, {asking.digests} contents together, "
         f"with {asking.changes_per_s:.0f} changes a second"
     )
-    askers, others = stage.crew.workers
+    askers, others, _ = stage.crew.workers
     with stage.gauge() as gauge, ThreadPoolExecutor() as threads:
         before = askers.do("state")
         if asking.changes_per_s:

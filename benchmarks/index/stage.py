@@ -17,6 +17,7 @@ from benchmarks.lab.valkey import ValkeyServer
 
 _LOOK_S = 0.5
 _KNOWN = 0.99
+_PATIENT_S = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,9 +78,13 @@ def staged(size: Size) -> Iterator[Stage]:
         folder = stack.enter_context(tempfile.TemporaryDirectory())
         server = stack.enter_context(running(ValkeyServer(Path(folder))))
         client = stack.enter_context(valkey.Valkey(host=server.address, port=server.port, socket_timeout=10))
-        others = size.nodes - size.askers
+        half = (size.nodes - size.askers) // 2
         # Thousands of agents on one loop are slow themselves, and must not blame the server for that.
-        spans = ((0, size.askers, 0.15), (size.askers, others, 5.0))
+        spans = (
+            (0, size.askers, 0.15),
+            (size.askers, half, _PATIENT_S),
+            (size.askers + half, size.nodes - size.askers - half, _PATIENT_S),
+        )
         crew = stack.enter_context(
             Crew(
                 [
