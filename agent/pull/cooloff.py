@@ -67,6 +67,10 @@ class CoolOff:
             return self._first_s
         return min(2 * rest.lasts_s, self._most_s)
 
+    def is_known(self, node: NodeName) -> bool:
+        """Whether the peer failed since it last worked. Perhaps it is not left alone any more."""
+        return node in self._resting
+
     def resting(self, now_s: float) -> Iterator[NodeName]:
         """The peers that are left alone now."""
         return (node for node, rest in self._resting.items() if now_s < rest.until_s)

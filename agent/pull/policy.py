@@ -192,7 +192,7 @@ class Policy:
             nodes += [node for node in in_flight if node not in distrust]
         if not nodes:
             return ()  # most look-ups of a rare image end here
-        conditions = self.regard.conditions(now_s)
+        conditions = self.regard.conditions(now_s, nodes)
         for node in distrust.keys() - out:
             conditions[node] = conditions.get(node, Condition())._replace(doubted=True)
         for node, percent in in_flight.items():

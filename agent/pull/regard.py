@@ -21,7 +21,7 @@ What can be said of a peer. A sign of life ends its silence, and perhaps a spell
 """
 
 import math
-from collections.abc import Collection, Iterable, Iterator, Mapping, Set
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 
 from agent.oci.digest import Digest
@@ -182,6 +182,7 @@ class Regard:
     def reported_load(self, node: NodeName, load: int, now_s: float) -> None:
         """The peer reported how many bodies it sends now."""
         if node in self._members:
+            self._reported.pop(node, None)
             self._reported[node] = (load, now_s)
 
     def fetching(self, node: NodeName, change: int) -> None:
@@ -212,23 +213,34 @@ class Regard:
         """See `Trust.entries`."""
         return self.trust.entries(now_s)
 
-    def conditions(self, now_s: float) -> dict[NodeName, Condition]:
-        """The condition of each peer. Peers that are well and idle are left out."""
+    def conditions(self, now_s: float, among: Iterable[NodeName] | None = None) -> dict[NodeName, Condition]:
+        """The condition of each peer. Peers that are well and idle are left out.
+
+        ``among``: of these only. In a large cluster thousands have one, and a pull tries a few dozen.
+        """
         self._expire(now_s)
-        cooling = frozenset(self.cooling(now_s))
-        names = {*cooling, *self._saturated_until_s, *self._reported, *self._fetching}
-        conditions = {node: self._condition(node, cooling) for node in names}
+        cooloff, saturated = self._cooloff, self._saturated_until_s
+        reported, fetching = self._reported, self._fetching
+        if among is None:
+            among = {*cooloff.resting(now_s), *saturated, *reported, *fetching}
+        names = [
+            node
+            for node in among
+            if node in reported or node in fetching or node in saturated or cooloff.is_known(node)
+        ]
+        conditions = {node: self._condition(node, now_s) for node in names}
         return {node: condition for node, condition in conditions.items() if any(condition)}
 
-    def _condition(self, node: NodeName, cooling: Collection[NodeName]) -> Condition:
+    def _condition(self, node: NodeName, now_s: float) -> Condition:
         # The bodies that this node fetches are in the peer's next report, so the two must not be added.
         load = max(self._reported.get(node, (0, 0.0))[0], self._fetching.get(node, 0))
-        return Condition(load=load, saturated=node in self._saturated_until_s, cooling=node in cooling)
+        saturated = node in self._saturated_until_s
+        return Condition(load=load, saturated=saturated, cooling=self.is_cooling(node, now_s))
 
     def _expire(self, now_s: float) -> None:
-        for node, (_, reported_s) in [*self._reported.items()]:
-            if now_s - reported_s > self._load_ttl_s:
-                del self._reported[node]
+        reported = self._reported  # in the order in which they reported
+        while reported and now_s - reported[oldest := next(iter(reported))][1] > self._load_ttl_s:
+            del reported[oldest]
         for node, until_s in [*self._saturated_until_s.items()]:
             if now_s >= until_s:
                 del self._saturated_until_s[node]

@@ -112,6 +112,26 @@ def test_load_is_what_the_peer_reports_or_what_this_node_fetches_if_that_is_more
     assert regard.conditions(130.1) == {}, "the report is too old"
 
 
+def test_conditions_of_some_are_those_of_all_without_the_others(regard: Regard) -> None:
+    regard.failed(node("rack"), 100.0)
+    regard.saturated(node("zone-1"), 5.0, 100.0)
+    regard.reported_load(node("far"), 4, 100.0)
+    regard.fetching(node("zone-1"), +1)
+    everyone = regard.conditions(101.0)
+    assert len(everyone) == 3
+    for among in ([], [node("rack")], [node("far"), node("zone-1"), node("stranger")], MEMBERS):
+        assert regard.conditions(101.0, among) == {
+            name: condition for name, condition in everyone.items() if name in among
+        }
+
+
+def test_report_that_is_repeated_counts_from_its_last_time(regard: Regard) -> None:
+    for name in ("rack", "zone-1"):
+        regard.reported_load(node(name), 1, 100.0)
+    regard.reported_load(node("rack"), 1, 120.0)
+    assert regard.conditions(131.0).keys() == {node("rack")}
+
+
 def test_nothing_is_kept_of_a_stranger(regard: Regard) -> None:
     regard.failed(node("stranger"), 100.0)
     regard.reported_load(node("stranger"), 5, 100.0)
