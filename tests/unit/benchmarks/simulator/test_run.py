@@ -4,6 +4,8 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from hashlib import sha256
+from random import Random
 
 import numpy as np
 import pytest
@@ -70,13 +72,16 @@ def test_a_run_is_the_same_each_time(two_hundred: Result) -> None:
 
 
 _PRINTS = """
-from hashlib import sha256
-from dataclasses import replace
-from tests.unit.benchmarks.simulator.test_run import churned
-from benchmarks.simulator.run import run
-result = run(churned())
-print(result.events, sha256(result.finished_s.tobytes() + result.received_bytes.tobytes()).hexdigest())
+from tests.unit.benchmarks.simulator.test_run import churned, fingerprint
+print(fingerprint(churned()))
 """
+
+
+def fingerprint(scenario: Scenario) -> str:
+    """What came of it, in short."""
+    result = run(scenario)
+    tables = result.finished_s.tobytes() + result.received_bytes.tobytes()
+    return f"{result.events} {sha256(tables).hexdigest()}"
 
 
 def churned() -> Scenario:
@@ -90,14 +95,16 @@ def churned() -> Scenario:
 
 
 def test_a_run_is_the_same_in_another_process_with_other_hashes() -> None:
-    def printed(seed: int) -> str:
-        command = [sys.executable, "-c", _PRINTS]
-        environment = {**os.environ, "PYTHONHASHSEED": str(seed)}
-        return subprocess.run(
-            command, env=environment, cwd=REPOSITORY_ROOT, capture_output=True, text=True, check=True
-        ).stdout
-
-    assert printed(1) == printed(2)
+    hashes = "1" if os.environ.get("PYTHONHASHSEED") != "1" else "2"
+    printed = subprocess.run(
+        [sys.executable, "-c", _PRINTS],
+        env={**os.environ, "PYTHONHASHSEED": hashes},
+        cwd=REPOSITORY_ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert printed.stdout.strip() == fingerprint(churned())
 
 
 def test_another_seed_gives_another_run(two_hundred: Result) -> None:
@@ -186,3 +193,28 @@ def test_whoever_follows_a_node_that_stands_still_goes_on_elsewhere() -> None:
     finished_s = result.image_finished_s[0]
     assert (finished_s[3:] < 30.0).all()
     assert not np.isnan(finished_s[:3]).any()
+
+
+_LASTING = (FaultKind.SLOW, FaultKind.DIE)
+_FAULTS = [kind for kind in FaultKind if kind is not FaultKind.JOIN]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_whoever_lives_has_everything_in_the_end_whatever_goes_wrong(seed: int) -> None:
+    lot = Random(seed)
+    faults = [
+        Fault(
+            at_s=lot.uniform(0.0, 2.0),
+            kind=kind,
+            nodes=lot.sample(range(16), 4),
+            zone=lot.randrange(2),
+            for_s=None if kind in _LASTING else lot.uniform(0.5, 8.0),
+        )
+        for kind in lot.sample(_FAULTS, 4)
+    ]
+    scope = ColdStartSettings(scope=lot.choice(["zone", "cluster"]))
+    result = run(cluster(9, 7, faults=tuple(faults), cold_start=scope, seed=seed, until_s=400.0))
+    gone = {
+        node for fault in faults if fault.kind in (FaultKind.DIE, FaultKind.REPLACE) for node in fault.nodes
+    }
+    assert {int(node) for node in np.flatnonzero(np.isnan(result.image_s()))} <= gone
