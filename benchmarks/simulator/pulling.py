@@ -240,7 +240,8 @@ class RunningPull(Answered):
     def _dial(self, number: int, holder: Ranked, offset: int) -> Attempt:
         world, agent = self._world, self._agent
         source = world.places.number_of[holder.node]
-        request = Request(agent, source, self._number, self._begins + offset, self._follow, self)
+        waits, position = is_in_flight(holder), self._begins + offset
+        request = Request(agent, source, self._number, position, self._follow, waits, self)
         attempt = Attempt(number, holder, request, world.now_s)
         self._by_request[id(request)] = attempt
         agent.dials += 1

@@ -14,13 +14,17 @@ from topology.placement import NodeName
 
 @dataclass(slots=True, eq=False)
 class Request:
-    """A request for the bytes of a content from ``position`` on. ``closed``: nobody waits for the answer."""
+    """A request for the bytes of a content from ``position`` on. ``closed``: nobody waits for the answer.
+
+    ``waits``: for a moment, if the content is still arriving there, and not as far yet.
+    """
 
     asker: Agent
     source: int
     content: int
     position: int
     follow: bool
+    waits: bool
     owner: "Answered"
     giver: Agent | None = None
     place: Admitted | None = None
@@ -100,6 +104,8 @@ class Serving:
             self._answer(request, None)
         elif int(world.network.have[request.content, request.source]) > request.position:
             self._answer(request, self._percent(request))
+        elif not request.waits:
+            self._starve(request)
         else:
             request.until_s = now_s + AHEAD_S
             self._parked.setdefault((request.content, request.source), []).append(request)
@@ -142,9 +148,13 @@ class Serving:
     def _not_ahead(self, request: Request) -> None:
         parked = self._parked.get((request.content, request.source), ())
         if not request.closed and any(each is request for each in parked):
-            self.close(request, whole=False)
-            self._world.counts.starved += 1
-            self._refuse(request, Failure.STARVED)
+            self._starve(request)
+
+    def _starve(self, request: Request) -> None:
+        """The byte that it wants is not here."""
+        self.close(request, whole=False)
+        self._world.counts.starved += 1
+        self._refuse(request, Failure.STARVED)
 
     def _percent(self, request: Request) -> int:
         size = self._world.contents.all[request.content].size_bytes
