@@ -123,4 +123,5 @@ def test_with_the_index_in_a_server_each_zone_asks_the_registry_once_as_well(idl
         _assert_asked_once(outcome, release)
         assert outcome.in_flight_bytes > release.image.size_bytes
         fenced = [node.metric("shorthaul_claims_fenced_total", outcome="granted") for node in idle.nodes]
-        assert sum(fenced) >= _ZONES * len(release.image.blobs)
+        # A zone that is late takes what the other one has complete by then.
+        assert sum(fenced) >= len(release.image.blobs)
