@@ -7,7 +7,6 @@ Who is asked when, and how long each peer is waited for, is decided in `agent.pu
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable
-from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
@@ -19,7 +18,7 @@ from agent.peering.channels import NoReply
 from agent.pull.asking import Asked, AskingPolicy, Awaited, Step
 from agent.pull.lateness import CATCH_UP_S, held_up
 from agent.pull.nearby import NearbyAsking
-from agent.tasks import end_all
+from agent.tasks import end_all, wait_for_event
 
 _BUSY_STATUS = 503  # the peer has as many channels as it takes
 _SEARCHES_MAX = 4
@@ -201,7 +200,7 @@ class PeerAsker:
             while not (has_enough := enough(awaited.nearest(now_s := self._clock()))) and now_s < until_s:
                 changed.clear()
                 next_s = awaited.next_late_s(now_s)
-                await _first_of(changed, (until_s if next_s is None else min(until_s, next_s)) - now_s)
+                await wait_for_event(changed, (until_s if next_s is None else min(until_s, next_s)) - now_s)
             asking = not has_enough
         finally:
             if not asking:
@@ -269,10 +268,3 @@ class PeerAsker:
                     until_s += late_s + CATCH_UP_S
                     awaited.shift(late_s + CATCH_UP_S)
         return True
-
-
-async def _first_of(event: asyncio.Event, at_most_s: float) -> None:
-    """Wait for the event, but not longer."""
-    with suppress(TimeoutError):
-        async with asyncio.timeout(at_most_s):
-            await event.wait()

@@ -44,7 +44,7 @@ from agent.observe.metrics import Metrics
 from agent.oci.authority import Authorities
 from agent.oci.reference import Addressed
 from agent.pull.regard import Regard
-from agent.tasks import end_all
+from agent.tasks import end_all, wait_for_event
 from topology.placement import NodeName
 
 _SLICE_S = 2.0  # an arbiter that hangs is noticed after this time; each waiting node asks so often
@@ -305,7 +305,7 @@ class Claimant:
                 if self._kept:
                     self._look()
                     self._unblock()
-                    await _first_of(self._stirred, self._pause_s())
+                    await wait_for_event(self._stirred, self._pause_s())
                 else:
                     await self._stirred.wait()
 
@@ -564,12 +564,3 @@ def _waited_label(outcome: Outcome) -> str:
     """The label of a wait in the metrics."""
     known = (Outcome.FOLLOWED, Outcome.GRANTED)
     return outcome.value if outcome in known else Outcome.TIMEOUT.value
-
-
-async def _first_of(event: asyncio.Event, at_most_s: float) -> None:
-    """Wait for the event, but not longer."""
-    try:
-        async with asyncio.timeout(at_most_s):
-            await event.wait()
-    except TimeoutError:
-        pass

@@ -2,8 +2,8 @@
 
 import asyncio
 
-from agent.tasks import end_all
-from tests.unit.twins import run_in_virtual_time
+from agent.tasks import end_all, wait_for_event
+from tests.unit.twins import loop_clock, run_in_virtual_time
 
 
 async def _sleeps() -> None:
@@ -27,5 +27,18 @@ def test_every_task_has_ended_and_no_error_of_one_comes_out() -> None:
         await asyncio.sleep(0.0)
         await end_all(tasks)
         assert all(task.done() for task in ended)
+
+    run_in_virtual_time(main())
+
+
+def test_event_is_waited_for_until_it_is_set_or_the_time_is_over() -> None:
+    async def main() -> None:
+        event, began_s = asyncio.Event(), loop_clock()
+        await wait_for_event(event, 2.0)
+        assert round(loop_clock() - began_s, 3) == 2.0
+        asyncio.get_running_loop().call_later(1.0, event.set)
+        await wait_for_event(event, 10.0)
+        assert round(loop_clock() - began_s, 3) == 3.0
+        await wait_for_event(event, 0.0)
 
     run_in_virtual_time(main())
