@@ -1,7 +1,7 @@
 """Simulate clusters of thousands of nodes that run the product's own decisions.
 
     python -m benchmarks.simulator [run]     what --workload and --policy say, at --nodes
-    python -m benchmarks.simulator show      all figures of docs/simulator.md, and the pictures (15 minutes)
+    python -m benchmarks.simulator show      all figures of docs/simulator.md (15 minutes)
     python -m benchmarks.simulator validate  real nodes beside the simulation of the same (needs root)
 
 The same seed gives the same output, bit for bit, apart from the seconds that the simulation itself took.
@@ -22,6 +22,7 @@ from benchmarks.arguments import make_parser, parse, require_root
 from benchmarks.simulator.figures import Figures
 from benchmarks.simulator.judging import judge
 from benchmarks.simulator.machine import machine_facts
+from benchmarks.simulator.pages import parts_of, write_pages
 from benchmarks.simulator.plans import CUSTOMARY, SCOPES, Plan, plan, shown
 from benchmarks.simulator.plots import draw
 from benchmarks.simulator.policies import DESCRIPTIONS, POLICIES
@@ -32,6 +33,8 @@ from benchmarks.simulator.table import tables, verdicts
 from benchmarks.simulator.validation import validate
 from benchmarks.simulator.workloads import MB, WORKLOADS
 
+_ROOT = Path(__file__).parents[2]
+_PAGES = ("README.md", "docs/simulator.md")
 _COLUMNS = 190  # of a table that goes to a file
 _ALL = "all"
 _NODES = {"run": 1000, "show": 5000}
@@ -72,6 +75,7 @@ def _parser() -> argparse.ArgumentParser:
         help=f"run: of the product's claims: zone, cluster, or both (%(default)s). Others: {CUSTOMARY}",
     )
     add("--plots", type=Path, metavar="FOLDER", help="run, show: draw a PNG for each workload there")
+    add("--pages", action="store_true", help="show: write figures and picture into README.md and docs/")
     add("--rounds", type=_positive, default=3, help="validate: real runs of each trial (%(default)s)")
     add(
         "--recorded", action="store_true", help="validate: take the real runs from the record; no root needed"
@@ -124,6 +128,10 @@ def main() -> int:
     if arguments.plots:
         for picture in draw(runs, arguments.plots):
             console.print(f"{picture.path}: {picture.words}", highlight=False, soft_wrap=True)
+    if arguments.pages:
+        write_pages([_ROOT / page for page in _PAGES], parts_of(runs, [*judge(runs)]))
+        for _ in draw([run for run in runs if run.workload == "everyone"], _ROOT / "docs" / "pictures"):
+            pass
     if arguments.json:
         arguments.json.write_text(json.dumps(_document(runs), indent=1) + "\n")
     return 0

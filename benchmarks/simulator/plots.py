@@ -19,7 +19,7 @@ from matplotlib.axes import Axes
 
 from benchmarks.simulator.figures import Figures
 from benchmarks.simulator.judging import PRODUCT
-from benchmarks.simulator.table import number
+from benchmarks.simulator.table import copies, number
 
 _OURS, _OTHERS = "#0b6e4f", "#9aa5b1"
 _COLOURS = ("#c1543c", "#c98a1b", "#4a6fa5", "#7d5ba6", "#4d4d4d")
@@ -68,7 +68,7 @@ def words(runs: Sequence[Figures]) -> str:
     each = "; ".join(
         f"{_name(run)}: median {number(run.p50_s)} s, 99th percentile {number(run.p99_s)} s, "
         f"{number(run.fetches_per_scope)} registry fetches per blob and scope, "
-        f"{number(run.crossed_copies)} times the least bytes across zones, {run.usd:,.0f} USD"
+        f"{copies(run.crossed_copies)} times the least bytes across zones, {run.usd:,.2f} USD"
         for run in runs
     )
     return (
@@ -112,7 +112,7 @@ def _draw_bars(axis: Axes, panel: _Bars, runs: Sequence[Figures], colours: Seque
     values = [panel.value(run) for run in runs]
     shown = [value if math.isfinite(value) else 0.0 for value in values]
     places = range(len(runs), 0, -1)
-    least = min((value for value in shown if value > 0), default=1.0)
+    least = min((value for value in shown if value > 1e-3), default=1.0)
     if panel.logarithmic and max(shown) > 20 * least:
         axis.set_xscale("log")
         axis.set_xlim(left=least / 2)
@@ -120,7 +120,7 @@ def _draw_bars(axis: Axes, panel: _Bars, runs: Sequence[Figures], colours: Seque
     axis.barh([*places], shown, color=[*colours])
     for place, value in zip(places, values, strict=True):
         axis.annotate(
-            number(value), (0.03, place), xycoords=("axes fraction", "data"), va="center", fontsize=8
+            copies(value), (0.03, place), xycoords=("axes fraction", "data"), va="center", fontsize=8
         )
     axis.set_title(panel.title, fontsize=9)
     axis.set_yticks([*places], [_name(run) for run in runs] if panel is _PANELS[0] else [""] * len(runs))

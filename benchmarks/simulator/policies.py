@@ -1,8 +1,11 @@
 """What the product's choice of a source is compared with: how others choose. Each is one function.
 
 All of them run in the same executor, over the same network: a pull resumes, gives up and spreads what arrives
-as the product does. Only whom a node asks, and whether it asks anybody at all before it goes to the
-registry, is theirs. So a difference between two rows is a difference of choice.
+as the product does. Only whom a node asks is theirs, and whether it waits for anybody before it goes to the
+registry. So a difference between two rows is a difference of choice.
+
+Where there are no claims, everybody who finds nobody asks the registry. Systems with a central scheduler have
+a seed instead: a node that begins `SEED_S` before the others, and has all of it then (`SEEDED`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -66,20 +69,25 @@ PRODUCT = Approach(name=PRODUCT_NAME)
 POLICIES: Mapping[str, Approach] = {
     PRODUCT.name: PRODUCT,
     "dht-3": Approach(name="dht-3", claims=False, follows=False, choose=random_of_three),
-    "sample-15": Approach(name="sample-15", choose=scored_sample),
-    "zone-only": Approach(name="zone-only", choose=zone_only),
-    "round-trip": Approach(name="round-trip", choose=nearest_round_trip),
+    "sample-15": Approach(name="sample-15", claims=False, choose=scored_sample),
+    "zone-only": Approach(name="zone-only", claims=False, choose=zone_only),
+    "round-trip": Approach(name="round-trip", claims=False, choose=nearest_round_trip),
     "oracle": Approach(name="oracle", choose=all_knowing),
 }
 """All policies by their names. The product's own is the first."""
 
+SEEDED = frozenset(("sample-15", "round-trip"))
+"""With these, one node fetches each content before the others want it."""
+
+SEED_S = 5.0
+
 DESCRIPTIONS: Mapping[str, str] = {
     PRODUCT.name: "the product's own code",
     "dht-3": "three random complete holders; else the registry, without waiting for anybody",
-    "sample-15": "fifteen random holders, those of the own zone first",
-    "zone-only": "only holders of the own zone",
-    "round-trip": "the least round trip, whatever the labels say",
-    "oracle": "knows what every node sends, and takes the least busy near one",
+    "sample-15": "fifteen random holders, those of the own zone first; a seed has it already",
+    "zone-only": "only holders of the own zone; else the registry, without waiting for anybody",
+    "round-trip": "the least round trip, whatever the labels say; a seed has it already",
+    "oracle": "our claims; knows what every node sends, and takes the least busy near one",
 }
 
 

@@ -8,6 +8,7 @@ from rich.table import Table
 from benchmarks.simulator.figures import Figures
 from benchmarks.simulator.judging import Judged
 
+_NOTHING = 0.0005  # of a copy
 _HEADS = (
     "policy",
     "p50, s",
@@ -50,6 +51,11 @@ def number(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
+def copies(value: float) -> str:
+    """The same, of copies: a few manifests are nothing."""
+    return "0" if 0 <= value < _NOTHING else number(value)
+
+
 def row(run: Figures) -> tuple[str, ...]:
     """One run's cells."""
     name = run.policy if run.scope == "none" else f"{run.policy}, {run.scope}"
@@ -62,8 +68,8 @@ def row(run: Figures) -> tuple[str, ...]:
         number(run.p999_of_p50),
         number(run.fetches_per_scope),
         number(run.registry_copies),
-        number(run.crossed_copies),
-        number(run.crossed_per_delivered),
+        copies(run.crossed_copies),
+        copies(run.crossed_per_delivered),
         f"{run.usd:,.2f}",
         number(run.zone_spread),
         number(run.small_zone),
