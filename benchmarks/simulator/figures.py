@@ -14,8 +14,8 @@ class Figures:
 
     ``nodes``, ``zones``: of the cluster. ``pulls``: how many pulls ended well; ``failed``: how many did not.
     ``curve_s``: the quantiles of the times, from 0 to 100 per cent. ``p999_s``: the 99.9th percentile.
-    ``fetches_per_scope``: how often the registry was asked for a blob, per blob and zone that wanted it, or
-    per blob if claims are for the whole cluster. ``registry_copies``: what the registry's link carried, in
+    ``fetches_per_scope``: how often the registry was asked for a blob, per blob, and with scope ``zone`` per
+    zone that wanted it. ``registry_copies``: what the registry's link carried, in
     copies of what was wanted. ``crossed_copies``: what went from zone to zone, in multiples of the least
     that has to if the registry is asked once: a copy for each further zone.
     ``crossed_per_delivered``: the same bytes, by byte that nodes were given. ``usd``: what the bytes between

@@ -41,7 +41,7 @@ def figures_of(result: Result, *, workload: str, policy: str, scope: str) -> Fig
         p999_s=quantile(ordered, 0.999),
         last_s=quantile(ordered, 1.0),
         fetches=len(result.fetches),
-        fetches_per_scope=_fetches_per_scope(result, wanted, cluster=scope == "cluster"),
+        fetches_per_scope=_fetches_per_scope(result, wanted, by_zone=scope == "zone"),
         registry_copies=ratio(float(result.registry_bytes.sum()), _registry_bytes(scenario, wanted)),
         crossed_copies=ratio(float(crossed.sum()), _least_crossed_bytes(scenario, wanted)),
         crossed_per_delivered=ratio(float(crossed.sum()), delivered),
@@ -95,7 +95,7 @@ def _is_held(scenario: Scenario, image: int) -> bool:
     return any(held.image == image for held in scenario.held)
 
 
-def _fetches_per_scope(result: Result, wanted: Mapping[int, set[int]], *, cluster: bool) -> float:
+def _fetches_per_scope(result: Result, wanted: Mapping[int, set[int]], *, by_zone: bool) -> float:
     """Of the contents that nobody had. Each request counts, also one that goes on with a part. NaN: none."""
     scenario = result.scenario
     fetched: dict[int, int] = defaultdict(int)
@@ -105,7 +105,7 @@ def _fetches_per_scope(result: Result, wanted: Mapping[int, set[int]], *, cluste
     for content, (image, _) in enumerate(scenario.contents()):
         if not _is_held(scenario, image) and wanted.get(image):
             made += fetched[content]
-            scopes += 1 if cluster else len(wanted[image])
+            scopes += len(wanted[image]) if by_zone else 1
     return made / scopes if scopes else float("nan")
 
 
