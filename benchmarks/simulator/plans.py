@@ -12,6 +12,10 @@ SCOPES = ("zone", "cluster")
 ONLY_IN = dict.fromkeys(("dht-3", "sample-15", "zone-only", "round-trip"), "none")
 """Policies without claims have no scope."""
 
+LONG = ("dht-3", "zone-only")
+"""With these, thousands of nodes wait for the registry's link for half an hour, in which little changes."""
+
+_LONG_QUANTUM_S = 0.25
 CUSTOMARY = "cluster"
 """The scope of the policies compared: as strict as the product can be with the registry."""
 
@@ -29,6 +33,8 @@ class Plan:
     def scenario(self) -> Scenario:
         """What happens."""
         scenario = WORKLOADS[self.workload].make(self.size)
+        if self.policy in LONG:
+            scenario = replace(scenario, quantum_s=_LONG_QUANTUM_S)
         return seeded(scenario) if self.policy in SEEDED else scenario
 
     @property
