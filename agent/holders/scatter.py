@@ -30,6 +30,21 @@ from topology.placement import NodeName
 _CACHE_MAX = 10_000
 
 
+@dataclass(frozen=True, slots=True)
+class _Behind:
+    """Lets one question to everybody fewer run than searches: most are of pulls that have a source."""
+
+    asker: PeerAsker
+
+    def pause_s(self, running: int) -> float:
+        """See `Pauses`."""
+        return self.asker.pause_s(running + 1)
+
+    def pause_again_s(self, running: int) -> float:
+        """See `Pauses`."""
+        return self.asker.pause_again_s(running + 1)
+
+
 @dataclass(slots=True)
 class _Cached:
     """``rings``: how near each holder is. It is empty if every peer was asked and none has the digest."""
@@ -78,7 +93,7 @@ class ScatterIndex:
         self._cache: dict[Digest, _Cached] = {}
         self._found: Found = {}  # for the digests that are being looked up
         self._searches = Gatherer(self._search, asker)
-        self._censuses = Gatherer(self._ask_everyone, asker)
+        self._censuses = Gatherer(self._ask_everyone, _Behind(asker))
 
     def announce(self, digests: Iterable[Digest]) -> None:
         """Nothing to do: peers ask this node, and its store answers."""

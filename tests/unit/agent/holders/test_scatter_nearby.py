@@ -39,6 +39,9 @@ SWEEP = len(ZONE) + OTHERS_MAX
 LOOKUP_MOST_S = 2 * 2 * SWEEP / QUESTIONS_PER_S
 """Two searches share the rate, and a look-up waits for one of them to end before its own."""
 
+BESIDE_OTHERS_S = 2 * 3 * SWEEP / QUESTIONS_PER_S
+"""The same, while pulls that have a source ask everybody for another one."""
+
 play_large = partial(play, members=LARGE, bounded=True)
 
 
@@ -129,6 +132,29 @@ def test_a_hundred_questions_to_everybody_nearby_become_a_few() -> None:
         assert loop_clock() - began_s < LOOKUP_MOST_S
 
     play_large(scenario, FakePeers(held={ZONE[3]: {sha256(number) for number in range(100)}}))
+
+
+def test_pulls_that_look_for_another_source_do_not_keep_those_waiting_that_have_none() -> None:
+    async def scenario(cluster: Cluster) -> None:
+        ended = asyncio.Event()
+
+        async def look_for_another(number: int) -> None:
+            while not ended.is_set():
+                await cluster.scatter.lookup_everyone(sha256(f"arriving {number}"))
+                await asyncio.sleep(0.01)
+
+        looking = [asyncio.create_task(look_for_another(number)) for number in range(20)]
+        took_s: list[float] = []
+        for number in range(12):
+            began_s = loop_clock()
+            await asyncio.gather(*(cluster.scatter.lookup(sha256((number, each))) for each in range(5)))
+            took_s.append(loop_clock() - began_s)
+        ended.set()
+        await asyncio.gather(*looking)
+        assert max(took_s) < BESIDE_OTHERS_S + 0.5
+        assert len(cluster.fakes.asked) <= BURST + QUESTIONS_PER_S * loop_clock() + 3 * SETTINGS.at_once
+
+    play_large(scenario, FakePeers())
 
 
 def test_caller_that_left_costs_the_others_nothing() -> None:
