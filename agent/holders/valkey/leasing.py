@@ -154,7 +154,7 @@ class Lease:
             self._hear_time(time_)
             if not isinstance(value, bytes):
                 break
-            self._numbers.learn(value, first)
+            self._learn(value, first)
             if len(value) < _PIECE * SLOT_BYTES:
                 break
 
@@ -169,7 +169,11 @@ class Lease:
         )
         for number, value in zip(numbers, values, strict=True):
             if isinstance(value, bytes):
-                self._numbers.learn(value, number)
+                self._learn(value, number)
+
+    def _learn(self, value: bytes, first: int) -> None:
+        now_s = self._server_clock.time_s(self._clock()) if self._server_clock.known else math.inf
+        self._numbers.learn(value, first, now_s=now_s)
 
     async def _try(self, number: int, *, mine: bool) -> bool:
         """Whether this node has the number now. ``mine``: it may have been this node's before."""

@@ -9,6 +9,7 @@ The value only tells. Who may use a number is decided by the number's own key: s
 """
 
 import hashlib
+import math
 import struct
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
@@ -28,6 +29,8 @@ RENEWED_S = 600.0
 
 KEPT_S = 4 * RENEWED_S
 """A number that was not renewed for so long is one of a node that announces nothing any more."""
+
+_AHEAD_S = RENEWED_S  # so far may the clocks of a server and of the one before it differ
 
 _ROOM = 1.25  # so many times as many numbers as members are tried: few tries, and short bitmaps
 _LEAST = 64
@@ -69,13 +72,17 @@ class Numbers:
         self.bits = 0
         """The bits of all numbers that somebody has or had."""
 
-    def learn(self, value: bytes, first: int = 0) -> None:
-        """Use a part of the value that begins with the number ``first``. What is no whole slot is ignored."""
+    def learn(self, value: bytes, first: int = 0, *, now_s: float = math.inf) -> None:
+        """Use a part of the value that begins with the number ``first``. What is no whole slot is ignored.
+
+        ``now_s``: by the server's clock. A slot that was renewed later than that counts as never renewed:
+        else one that was written with a wrong time would hide its node's own for as long as agents run.
+        """
         self.readings += 1
         whole = len(value) - len(value) % SLOT_BYTES
         for offset, (who, renewed_s) in enumerate(_SLOT.iter_unpack(memoryview(value)[:whole])):
             if who and first + offset < NUMBERS_MAX:
-                self._learn(first + offset, who, renewed_s)
+                self._learn(first + offset, who, renewed_s if renewed_s <= now_s + _AHEAD_S else 0)
 
     def number_of(self, name: NodeName) -> int | None:
         """The node's number. None: it has none, or it is not known."""

@@ -49,6 +49,24 @@ def test_of_two_numbers_of_one_node_the_later_renewed_one_counts() -> None:
     assert known(("a", 20), ("a", 10)).number_of(node("a")) == 0
 
 
+def test_a_slot_from_the_future_hides_no_number_of_its_node() -> None:
+    """Somebody wrote it, or the server's clock was ahead by a day."""
+    numbers = Numbers()
+    numbers.learn(table(("a", 1000), ("a", 1000 + 86_400)), now_s=1000.0)
+    assert numbers.number_of(node("a")) == 0
+    numbers.learn(table(None, ("b", 1000 + 86_400)), now_s=1000.0)
+    assert not numbers.is_kept(node("b"), 1000.0 + KEPT_S)
+
+
+def test_a_node_is_found_again_once_the_servers_clock_is_set_back() -> None:
+    numbers = Numbers()
+    ahead_s, now_s = 1000.0 + 86_400, 1000.0
+    numbers.learn(table(None, ("a", ahead_s)), now_s=ahead_s)
+    for _ in range(2):  # the second time each slot is seen by the new clock
+        numbers.learn(table(("a", now_s), ("a", ahead_s)), now_s=now_s)
+    assert numbers.number_of(node("a")) == 0
+
+
 def test_reading_the_same_again_changes_nothing() -> None:
     numbers = known(("a", 10), ("b", 10))
     before = numbers.generation
