@@ -114,7 +114,7 @@ class FencedClaims:
             return answer
         if granted:
             self._claims.use(key)  # the zone is told of what containerd writes, wherever it comes from
-            self._following.add(key)
+            self._following = {*filter(self._claims.has, self._following), key}
         complete = other.state is FenceState.COMPLETE
         return Answer(
             outcome=Outcome.FOLLOWED, held=Held((other.node,), other.available_bytes, complete=complete)

@@ -34,9 +34,10 @@ def new_prefix() -> str:
 
 
 class Settled:
-    """A server that was not emptied a moment ago. Everything else is the real one's."""
+    """A server that was not emptied a moment ago, nor away. Everything else is the real one's."""
 
     young_s: float | None = None
+    caught_up = True
 
     def __init__(self, server: Server) -> None:
         self.server = server

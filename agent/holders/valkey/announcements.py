@@ -273,10 +273,13 @@ class Announcements:
         return max(1, math.ceil(len(self._held) / BATCH_MAX))
 
     def _begin(self, digests: Sequence[Digest], now_s: float) -> None:
-        """Tell the whole inventory, in this order."""
+        """Tell the whole inventory, in this order. While that is not urgent, what was never told stays a
+        change: it would else be known to nobody for most of an epoch.
+        """
         self._inventory = deque(digests)
         for digest in digests:
-            self._changes.pop(digest, None)
+            if self._catching_up or digest in self._told:
+                self._changes.pop(digest, None)
         self._inventory_s = now_s + self._interval_s * self._chance(0.0, 1.0)
 
     def _put(self, digests: Sequence[Digest], now_s: float) -> None:

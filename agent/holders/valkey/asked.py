@@ -68,6 +68,11 @@ class IndexServer(Protocol):
         """Seconds since the index on the server was made, by the server's clock. None: not known."""
         ...
 
+    @property
+    def caught_up(self) -> bool:
+        """Whether the nodes had the time to tell it what came while it was out of reach or full."""
+        ...
+
     async def call(
         self, *commands: Command, tracked: bool = False, timeout_s: float | None = None
     ) -> Sequence[Any]:

@@ -26,7 +26,8 @@ class Answer:
 
     ``usual_until_s``: how long it would be used if the server did not watch it. ``named``: nodes that
     announce nothing, or were fetching it, and said themselves that they have it. ``chosen``: the nearest
-    holders, as they were chosen with these masks.
+    holders, as they were chosen with these masks. ``looked_into``: the near nodes were asked as well, if
+    there was a reason to; before that it is no proof that nobody has it.
     """
 
     bits: int
@@ -35,6 +36,7 @@ class Answer:
     usual_until_s: float
     watched: bool
     named: tuple[NodeName, ...] = ()
+    looked_into: bool = False
     chosen: tuple[Masks, tuple[NodeName, ...]] | None = None
 
 

@@ -268,7 +268,8 @@ class ValkeyIndex:
     def _is_told(self) -> bool:
         """Whether the server knows all that its nodes announce."""
         server = self._server
-        return server.healthy and server.writable and self._is_warm and not server.facts.may_evict_soon
+        takes_all = server.healthy and server.writable and not server.facts.may_evict_soon
+        return takes_all and server.caught_up and self._is_warm
 
     @property
     def _is_complete(self) -> bool:
@@ -277,6 +278,11 @@ class ValkeyIndex:
         A few nodes that announce nothing are asked themselves. It would cost too much to ask many.
         """
         return self._is_told and len(self._neighbourhood.numberless) <= _NUMBERLESS_ASKED_MAX
+
+    def _is_everybody(self, answer: Answer) -> bool:
+        """Whether those that the answer names are all. It was looked into, and all bits are known."""
+        unknown = self._numbers.unknown(answer.bits | answer.flights)
+        return answer.looked_into and self._is_complete and not unknown
 
     def _state(self) -> IndexState:
         if self._is_down:
@@ -319,17 +325,23 @@ class ValkeyIndex:
             answers = await self._ask(cold, watch=False) | await self._ask(hot, watch=True)
         except IndexDown:
             return
-        await self._ask_near(answers)
-        await self._make_sure(answers.values())
+        near = self._neighbourhood.masks.part(Part.ZONE)
+        self._tell(found, {digest: answer for digest, answer in answers.items() if answer.bits & near})
+        await self._look_into(answers)
+        if unsure := self._tell(found, answers):
+            self._fallback.prefetch(unsure)
+
+    def _tell(self, found: Found, answers: Mapping[Digest, Answer]) -> list[Digest]:
+        """Tell who waits. Returns those digests of which the server may not know everything."""
         unsure: list[Digest] = []
         for digest, answer in answers.items():
+            if found[digest].done():
+                continue
             holders = self._holders(digest, answer, IndexSource.SERVER)
             if not _says_something(holders):
                 unsure.append(digest)
-            if not found[digest].done():
-                found[digest].set_result(holders)
-        if unsure:
-            self._fallback.prefetch(unsure)
+            found[digest].set_result(holders)
+        return unsure
 
     async def _ask(self, digests: Sequence[Digest], *, watch: bool) -> dict[Digest, Answer]:
         """Ask the server now. Raises `IndexDown`."""
@@ -361,14 +373,13 @@ class ValkeyIndex:
             answers = await self._ask([digest], watch=False)
         except IndexDown:
             return None
-        await self._ask_near(answers)
-        await self._make_sure(answers.values())
+        await self._look_into(answers)
         answer, masks = answers[digest], self._neighbourhood.masks
         found = nearest_of_each(answer.bits, masks, at_most=NEAREST_MAX, lots=masks.lots(digest))
         nodes = self._with_named(found, answer)
         return Holders(
             nodes=nodes,
-            exhaustive=self._is_complete or bool(nodes),
+            exhaustive=bool(nodes) or self._is_everybody(answer),
             in_flight=self._near.flights(digest, nodes),
             source=IndexSource.SERVER,
             arriving=(answer.flights & ~answer.bits & masks.part(Part.ZONE)).bit_count(),
@@ -379,7 +390,7 @@ class ValkeyIndex:
         in_flight = self._near.flights(digest, nodes)
         return Holders(
             nodes=nodes,
-            exhaustive=not nodes and not in_flight and self._is_complete,
+            exhaustive=not nodes and not in_flight and self._is_everybody(answer),
             in_flight=in_flight,
             source=source,
         )
@@ -400,6 +411,13 @@ class ValkeyIndex:
             return nodes
         members = (name for name in answer.named if self._roster.peer(name) is not None)
         return (*dict.fromkeys((*nodes, *members)),)
+
+    async def _look_into(self, answers: Mapping[Digest, Answer]) -> None:
+        """What is to be done before an answer of the server is believed that names nobody."""
+        await self._ask_near(answers)
+        await self._make_sure(answers.values())
+        for answer in answers.values():
+            answer.looked_into = True
 
     async def _ask_near(self, answers: Mapping[Digest, Answer]) -> None:
         """Ask a few near nodes themselves about what no near node has, as far as the server knows."""

@@ -22,6 +22,7 @@ _PROBE_S = 1.0
 _CONNECTION_S, _TLS_CONNECTION_S = 0.0005, 0.002
 _LOOKS_PER_S = 250.0
 _AT_ONCE_S, _LATEST_S = 0.02, 30.0
+_TOLD_S = 3.0  # a node looks within a second whether the server is there, and tells a change in another
 
 Chance = Callable[[float, float], float]
 """A random number between two, such as `random.uniform`."""
@@ -49,6 +50,14 @@ class Pacing:
         """How long to wait after another attempt that failed: a second, and more in a large cluster."""
         usual_s = max(_PROBE_S, self.spread_s)
         return self.chance(0.5 * usual_s, 1.5 * usual_s)
+
+    @property
+    def caught_up_s(self) -> float:
+        """How long after the server is back here the others have it back, too, and told what came meanwhile.
+
+        One of them may have begun an attempt that failed just before.
+        """
+        return 1.5 * max(_PROBE_S, self.spread_s) + self.spread_s + _TOLD_S
 
     def look_s(self) -> float:
         """How long to wait until it is looked at again while it works."""

@@ -5,6 +5,7 @@ others: from then on nobody waits for the server, and one task asks it now and t
 """
 
 import asyncio
+import math
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
@@ -71,6 +72,8 @@ class Server:
         self._has_rights = False
         self._full: IndexDown | None = None
         self._seen: Seen | None = None
+        self._was_away = False
+        self._works_since_s = -math.inf
         self._tripped = asyncio.Event()
         self._woken = asyncio.Event()  # something happened that is to be looked at
         self._facts_s = -FACTS_S
@@ -91,6 +94,14 @@ class Server:
     def writable(self) -> bool:
         """Whether it takes writes. A full one still answers what it knows."""
         return self._full is None
+
+    @property
+    def caught_up(self) -> bool:
+        """Whether the nodes had the time to tell it what came while it was out of reach or full.
+
+        After the start it counts as such: nobody knows what was before.
+        """
+        return self._clock() - self._works_since_s >= self._pacing.caught_up_s
 
     @property
     def trouble(self) -> IndexDown | None:
@@ -206,6 +217,8 @@ class Server:
             await self._look(link)
             self._breaker.answered()
         self._was_healthy = True
+        if self._was_away:
+            self._was_away, self._works_since_s = False, self._clock()
         while True:
             await self._wait(link)
             await self._look(link)
@@ -238,6 +251,8 @@ class Server:
     async def _look(self, link: Link) -> bool:
         """Whether it was emptied since the last look, which is told."""
         seen = await self._checks.look(link)
+        if self._full is not None and seen.full is None:
+            self._works_since_s = self._clock()
         before, self._seen, self._full = self._seen, seen, seen.full
         await self._checks.renamed(link, seen.marker)
         was_emptied = before is not None and before.marker.number != seen.marker.number
@@ -281,6 +296,7 @@ class Server:
         self._has_rights = self._has_rights and error.kind not in _OF_RIGHTS
         self._down = error.again()
         self._breaker.failed()
+        self._was_away = True
         self._tripped.set()
         if self._link is not None:
             self._link.give_up(error)

@@ -22,14 +22,14 @@ LAYOUT = Layout("shorthaul")
 class FakeServer:
     """Behaves as `agent.holders.valkey.server.Server` does. ``ahead_s``: what its clock is ahead by.
 
-    ``young_s``, ``healthy``, ``writable``: as the test says. ``fails``: the next calls do.
+    ``young_s``, ``healthy``, ``writable``, ``caught_up``: as the test says. ``fails``: the next calls do.
     """
 
     def __init__(self) -> None:
         self.values: dict[str, Any] = {}
         self.ends_s: dict[str, float] = {}
         self.ahead_s = 0.0
-        self.healthy = self.writable = self.tracking = True
+        self.healthy = self.writable = self.tracking = self.caught_up = True
         self.clustered = False
         self.young_s: float | None = None
         self.problem: str | None = None

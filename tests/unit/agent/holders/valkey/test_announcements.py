@@ -195,6 +195,18 @@ def test_fifty_thousand_digests_are_told_within_each_epoch() -> None:
     assert node.pending == 0
 
 
+def test_what_came_just_before_an_epoch_began_is_told_as_soon_as_any_other_change() -> None:
+    node = announcements(members=5000)
+    node.have(digests(2000), 0.0)
+    settle(node)
+    (new,) = digests(1, 5000)
+    node.have([new], 4000.0)
+    node.enter(8, 4000.05)
+    told = [at_s for at_s, batch in batches(node, 4003.0, 4000.0) if new in batch.added]
+    assert len(told) == 1
+    assert node.told_in(new) is not None
+
+
 def test_what_came_in_this_epoch_is_not_told_again_in_it() -> None:
     node = announcements()
     node.have(digests(100), 0.0)

@@ -46,6 +46,7 @@ class Node:
     metrics: Metrics
     flying: dict[NodeName, Reply] = field(default_factory=dict)
     asked: list[NodeName] = field(default_factory=list)
+    answering: asyncio.Event = field(default_factory=asyncio.Event)
 
     def holds(self, digest: Digest, *names: str) -> None:
         self.server.values[LAYOUT.bitmap(self.server.epoch, digest)] = value_of(map(number, names))
@@ -71,9 +72,12 @@ def make(server: FakeServer) -> Node:
     fallback, metrics = KnowsNothing(), Metrics()
     flying: dict[NodeName, Reply] = {}
     asked: list[NodeName] = []
+    answering = asyncio.Event()
+    answering.set()
 
     async def ask(peer: Peer, question: Question, deadline_s: float) -> Reply | None:
         asked.append(peer.name)
+        await answering.wait()
         return flying.get(peer.name)
 
     index = ValkeyIndex(
@@ -89,7 +93,7 @@ def make(server: FakeServer) -> Node:
         follows=lambda name: name.startswith("near"),
         clock=loop_clock,
     )
-    return Node(index, server, fallback, roster, metrics, flying, asked)
+    return Node(index, server, fallback, roster, metrics, flying, asked, answering)
 
 
 def playing(play: Callable[[Node], Awaitable[None]]) -> None:
@@ -138,13 +142,15 @@ def test_what_nobody_has_is_known_at_once_and_no_peer_is_asked() -> None:
     playing(play)
 
 
-@pytest.mark.parametrize("trouble", ["away", "slow", "full", "young", "evicting"])
+@pytest.mark.parametrize("trouble", ["away", "back", "slow", "full", "young", "evicting"])
 def test_a_server_that_may_not_know_everything_is_not_believed_that_nobody_has_it(trouble: str) -> None:
     async def play(one: Node) -> None:
         await one.index.lookup(B)
         match trouble:
             case "away":
                 one.server.healthy = False
+            case "back":  # the others have yet to tell what came meanwhile
+                one.server.caught_up = False
             case "slow":
                 one.server.down = IndexDown(IndexTrouble.SLOW, "late", "")
             case "full":
@@ -179,6 +185,35 @@ def test_a_server_that_has_just_become_full_is_not_believed_that_nobody_has_it(k
         one.server.before = before
         assert (await one.index.lookup(A)).source is IndexSource.FALLBACK
         assert (await one.index.lookup_everyone(C)).source is IndexSource.FALLBACK
+
+    playing(play)
+
+
+def test_a_bit_of_nobody_knows_whom_is_no_proof_that_nobody_has_it() -> None:
+    """As when a hundred nodes came at once to another zone, and it was asked for all numbers just now."""
+
+    async def play(one: Node) -> None:
+        one.holds(A, "far-1")
+        one.server.values[LAYOUT.bitmap(one.server.epoch, B)] = value_of([900])
+        assert await one.found(A) == {"far-1"}
+        for look_up in (one.index.lookup, one.index.lookup_everyone):
+            assert (await look_up(B)).source is IndexSource.FALLBACK
+        assert one.fallback.asked == [B, B]
+
+    playing(play)
+
+
+def test_only_layers_that_no_near_node_has_wait_for_what_near_nodes_say_of_them() -> None:
+    async def play(one: Node) -> None:
+        one.answering.clear()
+        one.holds(A, "near-1")
+        one.fetches(B, "near-2")
+        one.flying[node("near-2")] = Reply(in_flight={B: Flying(available_bytes=5, size_bytes=9)})
+        one.index.prefetch([A, B])
+        assert await one.found(A) == {"near-1"}
+        assert one.index.remembered(B) is None  # nobody has it, and it is not known yet how far near-2 is
+        asyncio.get_running_loop().call_later(0.01, one.answering.set)
+        assert [each.node for each in (await one.index.lookup(B)).in_flight] == ["near-2"]
 
     playing(play)
 

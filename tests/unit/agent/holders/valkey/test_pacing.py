@@ -42,6 +42,15 @@ def test_all_agents_together_look_at_a_server_that_works_at_a_bounded_rate(
     assert 0.5 * mean_s <= min(waits_s) <= max(waits_s) <= 1.5 * mean_s
 
 
+@pytest.mark.parametrize(("members", "tls"), [(3, False), (5000, False), (5000, True)])
+def test_server_has_caught_up_only_after_every_agent_was_back_and_told_a_change(
+    members: int, tls: bool
+) -> None:
+    for seed in range(200):
+        agent = pacing(members, tls=tls, seed=seed)
+        assert agent.next_s() + agent.first_s() + 2.0 < agent.caught_up_s
+
+
 def test_breaker_closes_after_two_good_answers_in_a_row_and_opens_at_the_first_bad_one() -> None:
     breaker = Breaker()
     assert not breaker.is_closed

@@ -149,6 +149,30 @@ async def test_connection_that_was_cut_is_made_again_and_nothing_is_taken_for_lo
         assert door.invalid == [None]  # a change may have been missed
 
 
+async def test_server_that_was_away_lacks_what_came_meanwhile_until_the_others_had_time_to_tell_it(
+    valkey: ValkeyServer,
+) -> None:
+    async with opened(valkey.url()) as door:
+        await door.healthy()
+        assert door.server.caught_up  # nothing is known of before
+        valkey.cli("client", "kill", "type", "normal", "skipme", "yes")
+        await until(lambda: bool(door.failed))
+        await until(lambda: door.server.healthy and not door.server.caught_up)
+        await until(lambda: door.server.caught_up)
+        assert door.server.healthy
+
+
+async def test_server_that_was_full_lacks_what_came_meanwhile_as_well(valkey: ValkeyServer) -> None:
+    async with opened(valkey.url()) as door:
+        await door.healthy()
+        valkey.fill()
+        with pytest.raises(IndexDown):
+            await door.server.call(("SET", "k", "v"))
+        valkey.configure(maxmemory="0")
+        await until(lambda: door.server.writable and not door.server.caught_up)
+        await until(lambda: door.server.caught_up)
+
+
 async def test_how_long_there_has_been_an_index_is_known_to_whoever_comes_later(valkey: ValkeyServer) -> None:
     assert (
         make_server(settings(valkey.url()), ids=tuple, members=lambda: 1, failed=lambda _: None).young_s
