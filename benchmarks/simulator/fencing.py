@@ -11,11 +11,11 @@ from topology.placement import NodeName
 
 @dataclass(slots=True)
 class FenceServer:
-    """All fences, with their ends. ``is_there``: whether the server answers."""
+    """All fences, with their ends. ``is_there``: whether the server answers the nodes of a zone."""
 
     latency_s: float
     timeout_s: float
-    is_there: Callable[[], bool]
+    is_there: Callable[[int], bool]
     clock: Callable[[], float]
     kept: dict[tuple[int, ClaimKey], tuple[Fence, float]] = field(default_factory=dict)
     numbers: int = 0
@@ -30,15 +30,15 @@ class FenceServer:
         """Keep this."""
         self.kept[key] = fence, self.clock() + fence.lease_s
 
-    async def answers(self) -> bool:
-        """Whether it answers a call."""
+    async def answers(self, zone: int) -> bool:
+        """Whether it answers a call of a node of this zone."""
         self.calls += 1
-        if not self.is_there():
+        if not self.is_there(zone):
             return False  # nobody asks it then
         await asyncio.sleep(self.latency_s)
-        if not self.is_there():
+        if not self.is_there(zone):
             await asyncio.sleep(self.timeout_s)
-        return self.is_there()
+        return self.is_there(zone)
 
 
 @dataclass(slots=True)
@@ -54,7 +54,7 @@ class ZoneFences:
     async def take(self, key: ClaimKey, own: NodeName, *, over: Fence | None) -> Fence | None:
         """See `Fences.take`."""
         server, scoped = self.server, self._of(key)
-        if not await server.answers():
+        if not await server.answers(self.zone):
             return None
         fence = server.look(scoped)
         if fence is None or (over is not None and fence.owner == over.owner):
@@ -65,7 +65,7 @@ class ZoneFences:
 
     async def renew(self, fences: Mapping[ClaimKey, Fence]) -> Mapping[ClaimKey, bool]:
         """See `Fences.renew`."""
-        if not await self.server.answers():
+        if not await self.server.answers(self.zone):
             return {}
         return {key: self._renew(self._of(key), fence) for key, fence in fences.items()}
 
@@ -78,7 +78,7 @@ class ZoneFences:
 
     async def drop(self, fences: Mapping[ClaimKey, Fence]) -> None:
         """See `Fences.drop`."""
-        if not await self.server.answers():
+        if not await self.server.answers(self.zone):
             return
         for key, fence in fences.items():
             there = self.server.look(self._of(key))

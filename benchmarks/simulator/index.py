@@ -53,13 +53,13 @@ class Index:
     def look_up(self, agent: Agent, content: int, tell: Tell, *, everyone: bool) -> None:
         """Ask who has it. ``tell`` is called with the answer. ``everyone``: also far from here."""
         self.lookups += 1
-        if not self._scenario.index.server or self.telling.lost:
+        if not self._scenario.index.server or not self.telling.is_there(agent.zone):
             self._ask_nodes(agent, content, everyone, tell)
         else:
             self._loop.after(self._scenario.index.latency_s, self._answer, agent, content, everyone, tell)
 
     def _answer(self, agent: Agent, content: int, everyone: bool, tell: Tell) -> None:
-        if self.telling.lost:  # no answer comes
+        if not self.telling.is_there(agent.zone):  # no answer comes
             self._loop.after(self._scenario.index.timeout_s, self._ask_nodes, agent, content, everyone, tell)
             return
         masks = self._masks_for(agent)

@@ -4,7 +4,7 @@ When a node tells what is decided by the product (`agent.holders.valkey.announce
 never used again in a simulation.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from itertools import count
 from random import Random
 
@@ -23,11 +23,14 @@ _STARTS_PER_S = 1000.0
 class Telling:
     """The server's bitmaps: ``complete[content]``, ``flying[content]``. ``numbers``: those of the nodes.
 
-    ``lost``: the server is gone. ``back_s``: since when it is there again.
+    ``lost``: the server is gone. ``back_s``: since when it is there again. ``cut``: the zones that are cut
+    off: they can't reach it.
     """
 
-    def __init__(self, scenario: Scenario, loop: VirtualLoop, contents: Contents, lot: Random) -> None:
-        self._loop, self._contents, self._lot = loop, contents, lot
+    def __init__(
+        self, scenario: Scenario, loop: VirtualLoop, contents: Contents, lot: Random, cut: Set[int]
+    ) -> None:
+        self._loop, self._contents, self._lot, self._cut = loop, contents, lot, cut
         self._latency_s = scenario.index.latency_s
         self._nodes = scenario.nodes
         self._fresh = count()
@@ -36,6 +39,10 @@ class Telling:
         self.flying = [0] * len(contents.all)
         self.lost = False
         self.back_s = float("-inf")
+
+    def is_there(self, zone: int) -> bool:
+        """Whether the nodes of a zone reach the server."""
+        return not self.lost and zone not in self._cut
 
     def number_of(self, name: NodeName) -> int:
         """The node's number."""
@@ -105,7 +112,7 @@ class Telling:
         announcements = agent.announcements
         if agent.name != name or not agent.alive or announcements is None:
             return
-        if self.lost or agent.frozen:
+        if agent.frozen or not self.is_there(agent.zone):
             agent.tells = True
             self._loop.after(self._lot.uniform(*_AWAY_S), self._turn, agent, name)
             return
@@ -119,7 +126,7 @@ class Telling:
         announcements = agent.announcements
         if agent.name != name or announcements is None:
             return
-        if self.lost:
+        if not self.is_there(agent.zone):
             announcements.failed(batch, self._loop.now_s)
         else:
             bit = 1 << self.number_of(name)
@@ -131,5 +138,9 @@ class Telling:
         self._schedule(agent)
 
     def _flies(self, agent: Agent, content: int, name: NodeName) -> None:
-        if not self.lost and agent.name == name and self._contents.arriving[content, agent.number]:
+        if (
+            self.is_there(agent.zone)
+            and agent.name == name
+            and self._contents.arriving[content, agent.number]
+        ):
             self.flying[content] |= 1 << self.number_of(name)

@@ -102,7 +102,7 @@ class World:
             places=self.places,
             contents=self.contents,
             network=self.network,
-            telling=Telling(scenario, self.loop, self.contents, self.lot),
+            telling=Telling(scenario, self.loop, self.contents, self.lot, self.cut),
             reaches=self.reaches,
             follows=approach.follows and scenario.cold_start.claims,
         )
@@ -184,7 +184,7 @@ class World:
         if not plan.server:
             return None
         return FenceServer(
-            plan.latency_s, plan.timeout_s, lambda: not self.index.telling.lost, self.loop.time
+            plan.latency_s, plan.timeout_s, lambda zone: self.index.telling.is_there(zone), self.loop.time
         )
 
     def _make(self, number: int) -> Agent:
