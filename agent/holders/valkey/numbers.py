@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 from agent.holders.bitmap import NUMBERS_MAX
-from agent.holders.valkey.layout import NUMBER_TTL_S
+from agent.holders.valkey.layout import EPOCH_S, NUMBER_TTL_S
 from topology.placement import NodeName
 
 _SLOT = struct.Struct(">QI")  # hash of the name, seconds by the server's clock
@@ -32,6 +32,7 @@ KEPT_S = 4 * RENEWED_S
 
 _AHEAD_S = RENEWED_S  # so far may the clocks of a server and of the one before it differ
 
+_ENDED_S = 2 * EPOCH_S
 _ROOM = 1.25  # so many times as many numbers as members are tried: few tries, and short bitmaps
 _LEAST = 64
 _FREE_LEAST = 8  # one of so many has to be free, else nodes that start together would get in each other's way
@@ -75,14 +76,21 @@ class Numbers:
     def learn(self, value: bytes, first: int = 0, *, now_s: float = math.inf) -> None:
         """Use a part of the value that begins with the number ``first``. What is no whole slot is ignored.
 
-        ``now_s``: by the server's clock. A slot that was renewed later than that counts as never renewed:
-        else one that was written with a wrong time would hide its node's own for as long as agents run.
+        ``now_s``: by the server's clock; infinite: it is not known. A slot that was renewed later than that
+        counts as never renewed: else one that was written with a wrong time would hide its node's own for as
+        long as agents run. One that was not renewed for two epochs is forgotten: no bit of its node is left,
+        so a bit with this number is that of a node which has it now.
         """
         self.readings += 1
+        latest_s, ended_s = now_s + _AHEAD_S, -math.inf if math.isinf(now_s) else now_s - _ENDED_S
         whole = len(value) - len(value) % SLOT_BYTES
-        for offset, (who, renewed_s) in enumerate(_SLOT.iter_unpack(memoryview(value)[:whole])):
-            if who and first + offset < NUMBERS_MAX:
-                self._learn(first + offset, who, renewed_s if renewed_s <= now_s + _AHEAD_S else 0)
+        for number, (who, renewed_s) in enumerate(_SLOT.iter_unpack(memoryview(value)[:whole]), first):
+            if not who or number >= NUMBERS_MAX:
+                continue
+            if renewed_s <= ended_s:
+                self._forget(number)
+            else:
+                self._learn(number, who, renewed_s if renewed_s <= latest_s else 0)
 
     def number_of(self, name: NodeName) -> int | None:
         """The node's number. None: it has none, or it is not known."""
@@ -129,7 +137,17 @@ class Numbers:
             self.bits |= 1 << number
         elif known.who != who and self._by_who.get(known.who) == number:
             del self._by_who[known.who]
+            self.generation += 1
         held = self._by_who.get(who)
         if held != number and (held is None or self._slots[held].renewed_s <= renewed_s):
             self._by_who[who] = number
+            self.generation += 1
+
+    def _forget(self, number: int) -> None:
+        slot = self._slots.pop(number, None)
+        if slot is None:
+            return
+        self.bits &= ~(1 << number)
+        if self._by_who.get(slot.who) == number:
+            del self._by_who[slot.who]
             self.generation += 1

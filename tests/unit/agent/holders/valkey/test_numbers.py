@@ -44,6 +44,27 @@ def test_a_number_that_changed_hands_is_its_new_owners() -> None:
     assert numbers.generation != before
 
 
+def test_nobody_has_a_number_of_which_no_bit_can_be_left_so_that_its_next_owner_is_asked_for() -> None:
+    numbers = Numbers()
+    numbers.learn(table(("dead", 1000.0), ("alive", 1000.0)), now_s=1000.0)
+    assert numbers.unknown(0b11) == 0
+    before, now_s = numbers.generation, 1000.0 + 2 * EPOCH_S
+    numbers.learn(table(("dead", 1000.0), ("alive", now_s - RENEWED_S)), now_s=now_s)
+    assert numbers.unknown(0b11) == 0b01
+    assert numbers.number_of(node("dead")) is None
+    assert numbers.generation != before
+    numbers.learn(table(("new", now_s)), now_s=now_s)
+    assert numbers.unknown(0b11) == 0
+    assert numbers.number_of(node("new")) == 0
+
+
+def test_a_number_is_forgotten_some_time_before_it_may_come_to_another_node() -> None:
+    """All numbers are read again within 12 minutes."""
+    numbers = known(("dead", 1000.0))
+    numbers.learn(table(("dead", 1000.0)), now_s=1000.0 + NUMBER_TTL_S - 720.0)
+    assert numbers.unknown(0b1) == 0b1
+
+
 def test_of_two_numbers_of_one_node_the_later_renewed_one_counts() -> None:
     assert known(("a", 10), ("a", 20)).number_of(node("a")) == 1
     assert known(("a", 20), ("a", 10)).number_of(node("a")) == 0
