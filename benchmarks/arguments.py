@@ -50,6 +50,8 @@ def parse(parser: argparse.ArgumentParser, *, root_for: str | None = None) -> ar
     ``root_for``: why every run needs root; a run without root ends with an error then.
     """
     arguments = parser.parse_args()
+    if arguments.json is not None and not arguments.json.parent.is_dir():
+        parser.error(f"--json: there is no folder {arguments.json.parent}")  # now, and not after an hour
     if root_for is not None:
         require_root(parser, root_for)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
