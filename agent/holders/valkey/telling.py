@@ -29,6 +29,7 @@ from agent.oci.digest import Digest
 _log = logging.getLogger(__name__)
 
 _SAMPLE = 16  # a third of the keys is gone: one audit in 600 finds nothing
+_SAMPLE_UNSURE = 48
 _STARTS_PER_S = 1000.0  # nodes that take their numbers, or look after a reset, of the whole cluster
 _NAMES_S = 600.0
 _AWAY_S = 1.0  # until it is looked again whether the server is there
@@ -217,7 +218,7 @@ class Teller:
     async def _audit(self, now_s: float) -> None:
         number = self._lease.number
         assert number is not None, "the number is taken first"
-        sample = self.announcements.sample(_SAMPLE)
+        sample = self.announcements.sample(self._sample_size(now_s))
         byte = number // 8
         questions = self._lease.questions()
         replies = await self._server.call(
@@ -243,6 +244,12 @@ class Teller:
         self.announcements.missing(missing, now_s)
         if self._server.writable:
             await self._lease.renew()
+
+    def _sample_size(self, now_s: float) -> int:
+        """Whoever lost something a moment ago may have lost more."""
+        reset_s = -math.inf if self.last_reset is None else self.last_reset.at_s
+        is_unsure = self.is_doubted(now_s) or now_s - reset_s < self.announcements.warm_s
+        return _SAMPLE_UNSURE if is_unsure else _SAMPLE
 
     def _key_of(self, digest: Digest) -> str:
         told_in = self.announcements.told_in(digest)
