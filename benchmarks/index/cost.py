@@ -26,7 +26,7 @@ from agent.holders.scatter import ScatterIndex
 from agent.holders.valkey.announcements import BATCH_MAX
 from agent.holders.valkey.factory import make_server
 from agent.holders.valkey.index import NEAREST_MAX, ValkeyIndex
-from agent.holders.valkey.layout import BITMAP_TTL_S, EPOCH_S, NUMBER_TTL_S, Layout
+from agent.holders.valkey.layout import ALIVE_S, BITMAP_TTL_S, EPOCH_S, NUMBER_TTL_S, Layout
 from agent.holders.valkey.numbers import slot_value
 from agent.holders.valkey.server import Server
 from agent.members.member import Peer
@@ -192,6 +192,8 @@ async def _fill(
     epoch, value = int(seconds) // EPOCH_S, value_of(numbers.values())
     table = b"".join(slot_value(name, int(seconds)) for name in numbers)
     await server.call(("SET", layout.names, table, "EX", NUMBER_TTL_S))
+    alive = int(seconds) // ALIVE_S
+    await server.call(*(("SET", layout.alive(alive + later), value, "EX", 300) for later in range(20)))
     for first in range(0, len(digests), BATCH_MAX):
         await server.call(
             *(

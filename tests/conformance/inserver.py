@@ -12,7 +12,7 @@ from agent.holders.bitmap import value_of
 from agent.holders.index import Holders, IndexStatus
 from agent.holders.valkey.asked import Command
 from agent.holders.valkey.index import ValkeyIndex
-from agent.holders.valkey.layout import BITMAP_TTL_S, EPOCH_S, Layout
+from agent.holders.valkey.layout import ALIVE_S, ALIVE_TTL_S, BITMAP_TTL_S, EPOCH_S, Layout
 from agent.holders.valkey.leasing import Lease
 from agent.holders.valkey.numbers import Numbers
 from agent.holders.valkey.server import Server
@@ -126,7 +126,13 @@ class Announcers:
                 for digest in member.held:
                     holders.setdefault(digest, []).append(self._numbers[name])
         ((seconds, _),) = await self._server.call(("TIME",))
-        epoch = int(seconds) // EPOCH_S
+        epoch, alive = int(seconds) // EPOCH_S, value_of(self._numbers.values())
+        await self._server.call(
+            *(
+                ("SET", self._layout.alive(int(seconds) // ALIVE_S + later), alive, "EX", ALIVE_TTL_S)
+                for later in range(8)
+            )
+        )
         digests = {digest for member in self._members.values() for digest in member.held} | self._told
         self._told = digests
         await self._server.call(

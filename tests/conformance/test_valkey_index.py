@@ -172,8 +172,8 @@ async def test_a_digest_that_is_not_announced_has_no_holders_and_that_is_all_the
     async with cell(valkey.url()) as some:
         one, _ = await some.agents("one", "two")
         await until(lambda: one.index.status().state is IndexState.SERVER)
+        await until(lambda: valkey.cli("keys", f"{some.prefix}:1:a:*") != "")  # they are alive
         await one.index.lookup(A)  # learns the numbers
-        await asyncio.sleep(0.0)
         holders = await one.index.lookup_everyone(A)
         assert (holders.nodes, holders.exhaustive, holders.source) == ((), True, IndexSource.SERVER)
 

@@ -46,7 +46,8 @@ NEAREST_MAX = 64
 _UNKNOWN_MAX = 64
 _UNKNOWN_S = 1.0  # between two questions for numbers that were never heard of
 _NAMES_S = 30.0  # between two questions for all numbers
-_NUMBERLESS_ASKED_MAX = 16
+_ALIVE_S = 5.0  # between two questions who announces something
+_SILENT_ASKED_MAX = 16
 _RUNNING_MAX = 4
 _GATHER_S = 0.002
 
@@ -93,9 +94,7 @@ class ValkeyIndex:
         self._fallback = fallback
         self._clock = clock
         self._numbers, self._server_clock = Numbers(), ServerClock()
-        self._neighbourhood = Neighbourhood(
-            roster, self._numbers, clock=clock, server_s=self._server_clock.time_s
-        )
+        self._neighbourhood = Neighbourhood(roster, self._numbers, clock=clock)
         self._lease = Lease(
             server,
             layout,
@@ -126,7 +125,7 @@ class ValkeyIndex:
         self._follows = follows
         self._found: Found = {}
         self._gatherer = Gatherer(self._search, _Pauses())
-        self._unknown_s = self._names_s = 0.0
+        self._unknown_s = self._names_s = self._alive_s = 0.0
         self._misled = False
         self._asked_in = 0
         server.on_invalid(self._changed)
@@ -242,7 +241,7 @@ class ValkeyIndex:
     def _silent(self) -> tuple[NodeName, ...]:
         if not self._server_clock.known:
             return ()
-        return tuple(sorted(peer.name for peer in self._neighbourhood.numberless))
+        return tuple(sorted(peer.name for peer in self._neighbourhood.silent))
 
     async def close(self) -> None:
         """See `HolderIndex.close`."""
@@ -277,7 +276,7 @@ class ValkeyIndex:
 
         A few nodes that announce nothing are asked themselves. It would cost too much to ask many.
         """
-        return self._is_told and len(self._neighbourhood.numberless) <= _NUMBERLESS_ASKED_MAX
+        return self._is_told and len(self._neighbourhood.silent) <= _SILENT_ASKED_MAX
 
     def _is_everybody(self, answer: Answer) -> bool:
         """Whether those that the answer names are all. It was looked into, and all bits are known."""
@@ -358,7 +357,7 @@ class ValkeyIndex:
         now_s = self._clock()
         self._metrics.index.answered(now_s - began_s)
         known = self._neighbourhood.masks.known
-        watched = watch and self._server.tracking and not self._neighbourhood.numberless
+        watched = watch and self._server.tracking and not self._neighbourhood.silent
         answers = {
             digest: self._answers.put(
                 digest, bits=all_, flights=some, known=known, watched=watched, now_s=now_s
@@ -422,8 +421,10 @@ class ValkeyIndex:
     async def _ask_near(self, answers: Mapping[Digest, Answer]) -> None:
         """Ask a few near nodes themselves about what no near node has, as far as the server knows."""
         masks, zone = self._neighbourhood.masks, self._neighbourhood.masks.part(Part.ZONE)
-        silent = self._neighbourhood.numberless if self._is_told else ()
-        few = silent if len(silent) <= _NUMBERLESS_ASKED_MAX else ()
+        if not all(answer.bits & zone for answer in answers.values()):
+            await self._hear_who_is_alive()
+        silent = self._neighbourhood.silent if self._is_told else ()
+        few = silent if len(silent) <= _SILENT_ASKED_MAX else ()
         wanted: dict[Digest, list[Peer]] = {}
         for digest, answer in answers.items():
             if answer.bits & zone:
@@ -435,6 +436,14 @@ class ValkeyIndex:
             return
         for digest, names in (await self._near.ask(wanted)).items():
             answers[digest].named = tuple(names)
+
+    async def _hear_who_is_alive(self) -> None:
+        """Ask whose announcements the server takes: the others of the zone are asked themselves."""
+        now_s = self._clock()
+        if self._is_told and now_s >= self._alive_s:
+            self._alive_s = now_s + _ALIVE_S
+            with suppress(IndexDown):
+                self._neighbourhood.heard(await self._reader.alive(self._server_clock.period(now_s)))
 
     async def _make_sure(self, answers: Iterable[Answer]) -> None:
         """Before it is believed that nobody has something, see whether the server takes announcements."""
@@ -461,7 +470,7 @@ class ValkeyIndex:
             if 0 < unknown.bit_count() <= _UNKNOWN_MAX and now_s >= self._unknown_s:
                 self._unknown_s = now_s + _UNKNOWN_S
                 await self._lease.read_some(unknown)
-            elif now_s >= self._names_s and (unknown or self._misled or self._neighbourhood.numberless):
+            elif now_s >= self._names_s and (unknown or self._misled or self._neighbourhood.silent):
                 self._names_s, self._misled = now_s + _NAMES_S, False
                 await self._lease.read_names()
         except IndexDown:

@@ -24,6 +24,11 @@ BITMAP_TTL_S = 2 * EPOCH_S + _SLACK_S
 NUMBER_TTL_S = 2 * EPOCH_S + 2 * _SLACK_S
 """A number stays its node's own for so long after the last sign of it. No bit that it set lives longer."""
 
+ALIVE_S = 15
+"""So long is a period in which each node whose announcements the server takes says so once."""
+
+ALIVE_TTL_S = 4 * ALIVE_S
+
 FLIGHT_TTL_S = 30
 """A bit of a node that is fetching lives so long, if nobody renews any of them."""
 
@@ -51,6 +56,10 @@ class Layout:
     def probe(self) -> str:
         """Written to see whether the server can be. Nobody reads it."""
         return f"{self._base}:probe"
+
+    def alive(self, period: int) -> str:
+        """Which nodes said in this period that the server takes their announcements."""
+        return f"{self._base}:a:{period}"
 
     def bitmap(self, epoch: int, digest: Digest) -> str:
         """Which nodes have all of a digest, by what they said in an epoch."""

@@ -1,18 +1,21 @@
 """The members of the cluster with their numbers, by nearness. Made anew when that is worth it. No I/O."""
 
+import math
 from collections.abc import Callable
 
 from agent.holders.bitmap import Masks, masks_of
 from agent.holders.valkey.numbers import Numbers
 from agent.members.member import Peer
 from agent.members.roster import Roster
+from topology.placement import NodeName
 from topology.snapshot import Snapshot
 
+_ALIVE_S = 60.0  # what was heard before says nothing about now
 _KEPT_S = 10.0  # what was measured since then moves members between equally near groups, and no farther
 
 
 class Neighbourhood:
-    """What one node knows. ``server_s``: the time by the server's clock, given that of ``clock``."""
+    """What one node knows."""
 
     def __init__(
         self,
@@ -20,18 +23,17 @@ class Neighbourhood:
         numbers: Numbers,
         *,
         clock: Callable[[], float],
-        server_s: Callable[[float], float],
     ) -> None:
         self._roster = roster
         self._numbers = numbers
         self._clock = clock
-        self._server_s = server_s
         self._masks: Masks | None = None
         self._made_of: Snapshot | None = None
         self._made_with = (-1, -1)
-        self._looked_with = (-1, -1)
-        self._made_s = self._looked_s = 0.0
-        self._numberless: tuple[Peer, ...] = ()
+        self._made_s = 0.0
+        self._alive, self._alive_s = 0, -math.inf
+        self._looked_with: tuple[int, int, int | None] = (-1, -1, None)
+        self._silent: tuple[Peer, ...] = ()
 
     @property
     def masks(self) -> Masks:
@@ -43,23 +45,32 @@ class Neighbourhood:
         return self._masks
 
     @property
-    def numberless(self) -> tuple[Peer, ...]:
-        """The members of this zone that have no number, or keep it no more: they announce nothing.
+    def silent(self) -> tuple[Peer, ...]:
+        """The members of this zone that announce nothing: they have no number, or are not `alive`.
 
         One may be about to start, be told to do otherwise, as in the middle of an upgrade, or not reach the
-        server.
+        server. O(members), if something changed.
         """
-        now_s, looked_with = self._clock(), (self._numbers.readings, self._roster.snapshot.generation)
-        if looked_with != self._looked_with or now_s - self._looked_s >= _KEPT_S:
-            snapshot, server_s = self._roster.snapshot, self._server_s(now_s)
+        now_s = self._clock()
+        looked_with = (*self._versions, self._alive if now_s - self._alive_s < _ALIVE_S else None)
+        if looked_with != self._looked_with:
+            snapshot, alive = self._roster.snapshot, looked_with[2]
             zone = snapshot.zone_of(snapshot.own)
-            self._numberless = tuple(
+            self._silent = tuple(
                 peer
                 for name, peer in self._roster.peers.items()
-                if not self._numbers.is_kept(name, server_s) and snapshot.zone_of(name) == zone
+                if snapshot.zone_of(name) == zone and not self._is_heard(name, alive)
             )
-            self._looked_with, self._looked_s = looked_with, now_s
-        return self._numberless
+            self._looked_with = looked_with
+        return self._silent
+
+    def heard(self, alive: int) -> None:
+        """The bits of the nodes that said lately that the server takes their announcements."""
+        self._alive, self._alive_s = alive, self._clock()
+
+    def _is_heard(self, name: NodeName, alive: int | None) -> bool:
+        number = self._numbers.number_of(name)
+        return number is not None and (alive is None or bool(alive >> number & 1))
 
     @property
     def _versions(self) -> tuple[int, int]:

@@ -27,9 +27,6 @@ TABLE_BYTES_MAX = SLOT_BYTES * NUMBERS_MAX
 RENEWED_S = 600.0
 """A node says so often that it keeps its number."""
 
-KEPT_S = 4 * RENEWED_S
-"""A number that was not renewed for so long is one of a node that announces nothing any more."""
-
 _AHEAD_S = RENEWED_S  # so far may the clocks of a server and of the one before it differ
 
 _ENDED_S = 2 * EPOCH_S
@@ -99,11 +96,6 @@ class Numbers:
     def of(self, names: Iterable[NodeName]) -> Mapping[NodeName, int]:
         """The numbers of those nodes whose number is known. O(names)."""
         return {name: number for name in names if (number := self.number_of(name)) is not None}
-
-    def is_kept(self, name: NodeName, now_s: float) -> bool:
-        """Whether the node has a number, and renewed it lately. ``now_s``: by the server's clock."""
-        number = self.number_of(name)
-        return number is not None and now_s - self._slots[number].renewed_s < KEPT_S
 
     def unknown(self, bits: int) -> int:
         """Those bits of a bitmap whose numbers were never heard of."""

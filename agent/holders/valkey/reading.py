@@ -55,6 +55,18 @@ class Reader:
             found |= _bits(group, values if isinstance(values, list) else ())
         return found
 
+    async def alive(self, period: int) -> int:
+        """The bits of the nodes that said, in this period or the last, that the server takes what they
+        announce. Raises `IndexDown`.
+        """
+        values = await self._server.call(
+            *(
+                ("GETRANGE", self._layout.alive(each), 0, BITMAP_BYTES_MAX - 1)
+                for each in (period, period - 1)
+            )
+        )
+        return _read(values[0]) | _read(values[1])
+
     async def takes_writes(self) -> bool:
         """Whether the server takes announcements now: one that is full can't know what came since.
 

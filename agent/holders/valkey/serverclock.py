@@ -3,7 +3,7 @@
 No node's own clock counts: they differ, and may be set while the agent runs.
 """
 
-from agent.holders.valkey.layout import EPOCH_S
+from agent.holders.valkey.layout import ALIVE_S, EPOCH_S
 
 
 class ServerClock:
@@ -28,6 +28,10 @@ class ServerClock:
         if self._offset_s is None:
             raise ValueError("the server has not said yet what time it is")
         return now_s + self._offset_s
+
+    def period(self, now_s: float) -> int:
+        """The present period of `ALIVE_S` seconds. Raises ValueError if the server's time is not known."""
+        return int(self.time_s(now_s) // ALIVE_S)
 
     def epoch(self, now_s: float) -> int:
         """The present epoch. Raises ValueError if the server's time is not known."""

@@ -20,7 +20,7 @@ from typing import Any
 
 from agent.holders.valkey.announcements import Announcements, Batch, audit_s
 from agent.holders.valkey.asked import Command, IndexServer
-from agent.holders.valkey.layout import BITMAP_TTL_S, EPOCH_S, FLIGHT_TTL_S, Layout
+from agent.holders.valkey.layout import ALIVE_S, ALIVE_TTL_S, BITMAP_TTL_S, EPOCH_S, FLIGHT_TTL_S, Layout
 from agent.holders.valkey.leasing import Lease, Whose
 from agent.holders.valkey.serverclock import ServerClock
 from agent.holders.valkey.trouble import IndexDown, Refused
@@ -33,6 +33,7 @@ _SAMPLE_UNSURE = 48
 _STARTS_PER_S = 1000.0  # nodes that take their numbers, or look after a reset, of the whole cluster
 _NAMES_S = 600.0
 _AWAY_S = 1.0  # until it is looked again whether the server is there
+_ALIVE_MOST_S = ALIVE_S - 2.5  # between two signs of life: one falls into each period
 _FLIGHT_RENEWED_S = FLIGHT_TTL_S / 3
 _FLIGHTS_MAX = 256
 _DENIED_MAX, _DENIED_S = 32, 60.0
@@ -84,6 +85,7 @@ class Teller:
         self._began_s = clock()
         self._denied: deque[float] = deque(maxlen=_DENIED_MAX)
         self._audit_s = 0.0
+        self._alive_s = 0.0
         self._names_s = 0.0
         self._evicted = 0
         self._doubted_until_s = -math.inf
@@ -163,7 +165,12 @@ class Teller:
         epoch, left_s = self._server_clock.epoch(now_s), self._server_clock.left_s(now_s)
         if self.announcements.enter(epoch, now_s, left_s=left_s):
             self._reset("its clock jumped", told=True)
-        if not self._server.writable or self._lease.number is None or self._due_s(now_s) > now_s:
+        if not self._server.writable or self._lease.number is None:
+            return
+        if now_s >= self._alive_s:
+            await self._server.call(*self._sign_of_life(self._lease.number, now_s))
+            self._alive_s = now_s + _ALIVE_MOST_S
+        if self._due_s(now_s) > now_s:
             return
         if not self._lease.is_sure:  # it was suspended, or audits are rare
             await self._audit(now_s)
@@ -183,8 +190,8 @@ class Teller:
     async def _pause(self) -> None:
         now_s = self._clock()
         until_s = min(self._audit_s, now_s + 60.0)
-        if self._server.writable:
-            until_s = min(until_s, self._due_s(now_s))
+        if self._server.writable and self._lease.number is not None:
+            until_s = min(until_s, self._alive_s, self._due_s(now_s))
         self._wake.clear()
         try:
             async with asyncio.timeout(max(_GATHER_S, until_s - now_s)):
@@ -198,12 +205,18 @@ class Teller:
         due_s = self.announcements.due_s(now_s)
         return min((math.inf if due_s is None else due_s, *self._flying.values()))
 
+    def _sign_of_life(self, number: int, now_s: float) -> tuple[Command, ...]:
+        """Says that the server takes this node's announcements. Whoever does not say so is asked itself."""
+        key = self._layout.alive(self._server_clock.period(now_s))
+        return _set_bit(key, number, 1, ALIVE_TTL_S)
+
     async def _audit_if_due(self) -> None:
         now_s = self._clock()
         if self._lease.number is None:
             if await self._lease.take():
                 self.announcements.reset(now_s)
             self._next_audit(now_s)
+            self._alive_s = now_s
             self._names_s = now_s + _NAMES_S * self._chance(0.8, 1.2)
         elif now_s >= self._audit_s:
             await self._audit(now_s)
@@ -221,13 +234,16 @@ class Teller:
         sample = self.announcements.sample(self._sample_size(now_s))
         byte = number // 8
         questions = self._lease.questions()
+        sign = self._sign_of_life(number, now_s) if self._server.writable else ()
         replies = await self._server.call(
-            *questions, *(("GETRANGE", self._key_of(digest), byte, byte) for digest in sample)
+            *questions, *(("GETRANGE", self._key_of(digest), byte, byte) for digest in sample), *sign
         )
+        if sign:
+            self._alive_s = now_s + _ALIVE_MOST_S
         whose = self._lease.heard(replies)
         missing = [
             digest
-            for digest, value in zip(sample, replies[len(questions) :], strict=True)
+            for digest, value in zip(sample, replies[len(questions) :], strict=False)
             if not _is_set(value, number)
         ]
         gone = bool(sample) and 2 * len(missing) > len(sample)
@@ -262,6 +278,7 @@ class Teller:
         if not told:
             self.announcements.reset(now_s)
         self._lease.renew_soon()
+        self._alive_s = now_s
         self.resets += 1
         self.last_reset = Reset(at_s=now_s, reason=reason)
         _log.warning("the server of the index lost what it was told (%s): everything is told again", reason)
@@ -317,7 +334,7 @@ class Teller:
     async def _take_back(self, batch: Batch, number: int) -> None:
         """The number was another's by then. That node tells again what this takes from it by chance."""
         self.announcements.failed(batch, self._clock())
-        self._lease.number = None
+        self._lease.number, self._audit_s = None, self._clock()
         await self._server.call(
             *(("SETBIT", self._layout.bitmap(batch.epoch, digest), number, 0) for digest in batch.added)
         )

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from agent.documents.index import IndexWarningEntry
-from agent.holders.bitmap import bits_of, numbers_of
+from agent.holders.bitmap import bits_of, numbers_of, value_of
 from agent.holders.valkey.asked import Command
 from agent.holders.valkey.facts import Facts
 from agent.holders.valkey.layout import EPOCH_S, Layout
@@ -22,7 +22,8 @@ LAYOUT = Layout("shorthaul")
 class FakeServer:
     """Behaves as `agent.holders.valkey.server.Server` does. ``ahead_s``: what its clock is ahead by.
 
-    ``young_s``, ``healthy``, ``writable``, ``caught_up``: as the test says. ``fails``: the next calls do.
+    ``young_s``, ``healthy``, ``writable``, ``caught_up``: as the test says. ``down``: what calls raise.
+    ``lifeless``: the numbers that give no sign of life; all others do.
     """
 
     def __init__(self) -> None:
@@ -43,6 +44,7 @@ class FakeServer:
         self.calls: list[tuple[Command, ...]] = []
         self.counted: Counter[str] = Counter()
         self.watched: set[str] = set()
+        self.lifeless: set[int] = set()
         self._resets: list[Callable[[], None]] = []
         self._invalids: list[Callable[[Sequence[bytes] | None], None]] = []
 
@@ -111,7 +113,7 @@ class FakeServer:
         return self.values.get(key)
 
     def _do(self, name: str | bytes | int, *arguments: str | bytes | int) -> Any:
-        self.counted[str(name)] += 1
+        self.counted["ALIVE" if ":a:" in str(arguments[:1]) else str(name)] += 1
         return getattr(self, f"_{str(name).lower()}")(*arguments)
 
     def _time(self) -> Any:
@@ -147,6 +149,8 @@ class FakeServer:
         return 0
 
     def _getrange(self, key: str, start: int, last: int) -> Any:
+        if ":a:" in key:
+            return value_of({*range(3000)} - self.lifeless)
         value = self._get(key)
         return _WRONG if not isinstance(value, bytes | None) else (value or b"")[start : last + 1]
 

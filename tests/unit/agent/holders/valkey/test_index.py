@@ -301,22 +301,39 @@ def test_many_near_nodes_that_announce_nothing_are_searched_as_without_a_server(
     playing(play)
 
 
-def test_a_node_whose_number_is_kept_no_more_is_asked_itself() -> None:
-    """It went back to asking peers, or can't reach the server any more."""
+def test_a_node_that_gives_no_sign_of_life_is_asked_itself_soon() -> None:
+    """It went back to asking peers, can't reach the server any more, or takes it for full."""
 
     async def play(one: Node) -> None:
         await one.index.lookup(B)
         assert one.asked == []
-        await asyncio.sleep(3600.0)
-        table = b"\0" * SLOT_BYTES * 10 + b"".join(
-            slot_value(node(name), one.server.now_s - (3600.0 if name == "near-2" else 0.0)) for name in NAMES
-        )
-        one.server.values[LAYOUT.names] = table
+        one.server.lifeless = {number("near-2")}
         one.flying[node("near-2")] = Reply(held=frozenset([A]))
-        one.holds(C, "near-1")
-        await one.index.lookup(C)  # reads the numbers again
+        await asyncio.sleep(6.0)
         assert await one.found(A) == {"near-2"}
         assert {*one.asked} == {"near-2"}
+        assert one.index.status().silent() == ("near-2",)
+        one.server.lifeless.clear()
+        await asyncio.sleep(6.0)
+        await one.index.lookup(C)
+        assert {*one.asked} == {"near-2"}
+        assert one.index.status().silent() == ()
+
+    playing(play)
+
+
+def test_signs_of_life_are_read_only_where_no_near_holder_is_known_and_seldom() -> None:
+    async def play(one: Node) -> None:
+        one.holds(A, "near-1")
+        await one.index.lookup(B)
+        one.server.calls.clear()
+        for _ in range(20):
+            await one.index.lookup_everyone(A)
+        await asyncio.sleep(5.0)
+        for digest in range(20):
+            await one.index.lookup(sha256(digest))
+        read = [command for call in one.server.calls for command in call if ":a:" in str(command[1:2])]
+        assert len(read) == 2
 
     playing(play)
 

@@ -1,7 +1,7 @@
 """The members with their numbers: what is made anew when."""
 
 from agent.holders.valkey.neighbourhood import Neighbourhood
-from agent.holders.valkey.numbers import KEPT_S, SLOT_BYTES, Numbers, slot_value
+from agent.holders.valkey.numbers import SLOT_BYTES, Numbers, slot_value
 from agent.members.roster import Roster
 from tests.unit.twins import node, peer, peers, placed
 
@@ -17,30 +17,28 @@ class Seen:
         self.roster.update(peers(peer("near", HERE), peer("other", HERE), peer("far", THERE)))
         self.numbers = Numbers()
         self.learn("near", "far")
-        self.seen = Neighbourhood(
-            self.roster, self.numbers, clock=lambda: self.now_s, server_s=lambda now_s: now_s
-        )
+        self.seen = Neighbourhood(self.roster, self.numbers, clock=lambda: self.now_s)
 
     def learn(self, *names: str, first: int = 0) -> None:
         self.numbers.learn(b"".join(slot_value(node(name), self.now_s) for name in names), first)
 
     @property
-    def numberless(self) -> list[str]:
-        return [peer.name for peer in self.seen.numberless]
+    def silent(self) -> list[str]:
+        return [peer.name for peer in self.seen.silent]
 
 
 def test_members_that_have_no_number_are_in_no_mask_and_those_of_the_own_zone_are_told() -> None:
     here = Seen()
     assert here.seen.masks.names == {0: "near", 1: "far"}
-    assert here.numberless == ["other"]
+    assert here.silent == ["other"]
 
 
 def test_a_number_that_becomes_known_counts_at_once() -> None:
     here = Seen()
-    assert here.numberless == ["other"]
+    assert here.silent == ["other"]
     here.learn("other", first=2)
     assert here.seen.masks.names[2] == "other"
-    assert here.numberless == []
+    assert here.silent == []
 
 
 def test_a_member_that_comes_or_goes_counts_at_once() -> None:
@@ -48,15 +46,18 @@ def test_a_member_that_comes_or_goes_counts_at_once() -> None:
     assert here.seen.masks.known == 0b11
     here.roster.update(peers(peer("near", HERE), peer("new", HERE)))
     assert here.seen.masks.known == 0b01
-    assert here.numberless == ["new"]
+    assert here.silent == ["new"]
 
 
-def test_a_number_that_is_kept_no_more_is_one_of_a_node_that_announces_nothing() -> None:
+def test_a_near_member_that_is_not_alive_is_silent_until_it_is_again_or_it_is_long_ago() -> None:
     here = Seen()
-    here.now_s += KEPT_S
-    assert here.numberless == ["near", "other"]
-    here.learn("near")
-    assert here.numberless == ["other"]
+    here.seen.heard(0b10)
+    assert here.silent == ["near", "other"]
+    here.seen.heard(0b11)
+    assert here.silent == ["other"]
+    here.seen.heard(0b10)
+    here.now_s += 61.0
+    assert here.silent == ["other"]
 
 
 def test_the_masks_are_not_made_anew_when_nothing_changed() -> None:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from agent.holders.bitmap import NUMBERS_MAX
 from agent.holders.valkey.layout import BITMAP_TTL_S, EPOCH_S, NUMBER_TTL_S
-from agent.holders.valkey.numbers import KEPT_S, RENEWED_S, SLOT_BYTES, Numbers, slot_value, who_of
+from agent.holders.valkey.numbers import RENEWED_S, SLOT_BYTES, Numbers, slot_value, who_of
 from tests.unit.twins import node
 
 EMPTY = b"\0" * SLOT_BYTES
@@ -75,8 +75,6 @@ def test_a_slot_from_the_future_hides_no_number_of_its_node() -> None:
     numbers = Numbers()
     numbers.learn(table(("a", 1000), ("a", 1000 + 86_400)), now_s=1000.0)
     assert numbers.number_of(node("a")) == 0
-    numbers.learn(table(None, ("b", 1000 + 86_400)), now_s=1000.0)
-    assert not numbers.is_kept(node("b"), 1000.0 + KEPT_S)
 
 
 def test_a_node_is_found_again_once_the_servers_clock_is_set_back() -> None:
@@ -121,13 +119,6 @@ def test_a_new_node_tries_a_number_that_nobody_had_lately() -> None:
     }
     assert 60 in found
     assert not found & {*range(60), *range(64, 80)}
-
-
-def test_a_number_that_was_not_renewed_for_long_is_one_of_a_node_that_announces_nothing() -> None:
-    numbers = known(("a", 1000.0))
-    assert numbers.is_kept(node("a"), 1000.0 + 2 * RENEWED_S)
-    assert not numbers.is_kept(node("a"), 1000.0 + KEPT_S)
-    assert not numbers.is_kept(node("b"), 1000.0)
 
 
 def test_nodes_that_start_together_try_different_numbers_and_these_are_low() -> None:

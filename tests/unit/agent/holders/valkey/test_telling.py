@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import pytest
 
+from agent.holders.bitmap import bits_of, numbers_of
 from agent.holders.valkey.asked import Command
-from agent.holders.valkey.layout import EPOCH_S, FLIGHT_TTL_S, NUMBER_TTL_S
+from agent.holders.valkey.layout import ALIVE_S, EPOCH_S, FLIGHT_TTL_S, NUMBER_TTL_S
 from agent.holders.valkey.leasing import Lease
 from agent.holders.valkey.numbers import Numbers
 from agent.holders.valkey.serverclock import ServerClock
@@ -279,6 +280,36 @@ def test_a_value_of_all_numbers_that_is_lost_or_wrong_is_written_again_by_everyb
     playing(play)
 
 
+def test_a_node_gives_a_sign_of_life_in_each_period_as_long_as_the_server_takes_what_it_announces() -> None:
+    async def play(one: Told) -> None:
+        def signs() -> list[bool]:
+            period = int(one.server.now_s // ALIVE_S)
+            values = (one.server.values.get(LAYOUT.alive(each), b"") for each in (period - 1, period - 2))
+            return [one.number in numbers_of(bits_of(value)) for value in values]
+
+        await asyncio.sleep(3 * ALIVE_S)
+        for _ in range(20):
+            await asyncio.sleep(ALIVE_S)
+            assert signs() == [True, True]
+        one.server.writable = False
+        await asyncio.sleep(4 * ALIVE_S)
+        assert signs() == [False, False]
+
+    playing(play)
+
+
+def test_a_node_for_which_no_number_is_left_asks_for_one_now_and_then_only() -> None:
+    async def play(one: Told) -> None:
+        one.lease._numbers.free = lambda *_: None  # type: ignore[method-assign]
+        one.teller.have([A])
+        one.server.calls.clear()
+        await asyncio.sleep(60.0)
+        assert one.lease.number is None
+        assert len(one.server.calls) < 20
+
+    playing(play)
+
+
 def test_what_changes_while_the_server_is_away_is_told_when_it_is_back() -> None:
     async def play(one: Told) -> None:
         one.teller.have([A])
@@ -357,7 +388,9 @@ def test_bits_that_were_set_with_a_number_that_was_anothers_by_then_are_taken_ba
 
         def between(commands: Sequence[Command]) -> None:  # after it made sure, and before it writes
             nonlocal stolen
-            if not stolen and any(command[0] == "SETBIT" for command in commands):
+            if not stolen and any(
+                command[0] == "SETBIT" and ":b:" in str(command[1]) for command in commands
+            ):
                 stolen = True
                 one.server.values[LAYOUT.number(before)] = b"other agent"
 
@@ -487,7 +520,9 @@ def test_what_is_read_back_is_bounded_however_many_nodes_there_are() -> None:
         await asyncio.sleep(400.0)
         server.calls.clear()
         await asyncio.sleep(600.0)
-        assert len(server.calls) <= 600 / 80 + 4
+        audits = [call for call in server.calls if call[0] == ("TIME",)]
+        assert len(audits) <= 600 / 80 + 4
+        assert len(server.calls) <= 600 / (ALIVE_S - 2.5) + 600 / 80 + 4
         running.cancel()
 
     run_in_virtual_time(main())
