@@ -157,7 +157,7 @@ class FencedClaims:
         )
         over: Fence | None = None
         while True:
-            if (kept := self._kept.get(key)) is not None:
+            if (kept := self._kept.get(key)) is not None and not kept.lapsed:
                 kept.pulls += granted
                 return None
             fence = await self._fences.take(key, self._own, over=over)
@@ -197,14 +197,15 @@ class FencedClaims:
 
     def _keep(self, key: ClaimKey, fence: Fence, *, granted: bool) -> None:
         """This node has the fence. Nobody says what becomes of a pull without a claim: it goes on."""
-        now_s = self._clock()
-        if key in self._kept:  # another pull of this node was told so meanwhile
-            self._kept[key].pulls += granted
+        now_s, kept = self._clock(), self._kept.get(key)
+        if kept is not None and not kept.lapsed:  # another pull of this node was told so meanwhile
+            kept.pulls += granted
             return
         self._count(FencedOutcome.GRANTED)
-        self._kept[key] = KeptFence(
-            fence=fence, grew_s=now_s, told_s=now_s, pulls=int(granted), used_s=None if granted else now_s
-        )
+        pulls, used_s = int(granted), None if granted else now_s
+        if kept is not None:  # the one that lapsed: its pulls go on
+            pulls, used_s = pulls + kept.pulls, used_s if kept.used_s is None else kept.used_s
+        self._kept[key] = KeptFence(fence=fence, grew_s=now_s, told_s=now_s, pulls=pulls, used_s=used_s)
         self._stirred.set()
 
     async def _look(self) -> None:

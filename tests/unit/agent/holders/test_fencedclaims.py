@@ -241,6 +241,28 @@ def test_second_pull_of_this_node_goes_the_same_way_without_asking_again() -> No
     play(scenario)
 
 
+@pytest.mark.parametrize("other_has_it", [True, False])
+def test_second_pull_of_a_node_whose_fence_lapsed_looks_who_has_one_now(other_has_it: bool) -> None:
+    async def scenario(own: Node) -> None:
+        assert await own.ask() == GRANTED
+        own.fenced.use(KEY)
+        own.writes()
+        await asyncio.sleep(START_S + 1.0)  # nothing comes
+        assert own.fence is None
+        if other_has_it:
+            await own.other_takes(available_bytes=10)
+        found = await own.ask()
+        assert own.fence is not None
+        if other_has_it:
+            assert (found.outcome, found.held.sources) == (Outcome.FOLLOWED, (OTHER,))
+        else:
+            assert (found, own.fence.node) == (GRANTED, OWN)
+            await asyncio.sleep(LEASE_S + 1.0)
+            assert own.fence is not None  # it is renewed
+
+    play(scenario)
+
+
 def test_client_that_leaves_while_the_other_node_is_waited_for_gives_its_claim_back() -> None:
     async def scenario(own: Node) -> None:
         keeping = asyncio.create_task(own.other_keeps(await own.other_takes()))
