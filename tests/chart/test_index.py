@@ -583,11 +583,13 @@ class TestDocumentation:
             layout.number(7),
             layout.bitmap(9, digest),
             layout.flight(digest),
+            layout.alive(5),
             layout.claim("SCOPE", "REALM", digest),
             marker_key("shorthaul"),
         )
         for key in keys:
             row = key.replace(digest, "DIGEST").replace(":n:7", ":n:NUMBER").replace(":b:9:", ":b:EPOCH:")
+            row = row.replace(":a:5", ":a:PERIOD")
             assert f"| `{row}` |" in self.PAGE
 
     def test_lives_of_keys_that_the_page_tells_are_those_of_the_layout(self) -> None:
