@@ -441,9 +441,9 @@ class ValkeyIndex:
         """Ask whose announcements the server takes: the others of the zone are asked themselves."""
         now_s = self._clock()
         if self._is_told and now_s >= self._alive_s:
-            self._alive_s = now_s + _ALIVE_S
             with suppress(IndexDown):
                 self._neighbourhood.heard(await self._reader.alive(self._server_clock.period(now_s)))
+                self._alive_s = now_s + _ALIVE_S  # not before: who comes meanwhile has to know it, too
 
     async def _make_sure(self, answers: Iterable[Answer]) -> None:
         """Before it is believed that nobody has something, see whether the server takes announcements."""

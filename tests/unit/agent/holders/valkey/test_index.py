@@ -218,6 +218,31 @@ def test_only_layers_that_no_near_node_has_wait_for_what_near_nodes_say_of_them(
     playing(play)
 
 
+class LateSigns(FakeServer):
+    """It answers late who is alive."""
+
+    async def call(
+        self, *commands: Command, tracked: bool = False, timeout_s: float | None = None
+    ) -> Sequence[object]:
+        if any(":a:" in str(command[1]) for command in commands if len(command) > 1):
+            await asyncio.sleep(0.1)
+        return await super().call(*commands, tracked=tracked, timeout_s=timeout_s)
+
+
+def test_whoever_looks_up_while_it_is_asked_who_is_alive_learns_that_as_well() -> None:
+    async def main() -> None:
+        one = make(LateSigns())
+        one.server.lifeless = {number("near-1")}  # the server took nothing of it
+        one.flying[node("near-1")] = Reply(held=frozenset([A, B]))
+        first = asyncio.create_task(one.found(A))
+        await asyncio.sleep(0.05)
+        assert await one.found(B) == {"near-1"}
+        assert await first == {"near-1"}
+        await one.index.close()
+
+    run_in_virtual_time(main())
+
+
 def test_whether_it_can_be_written_is_tried_once_a_second_at_the_most() -> None:
     async def play(one: Node) -> None:
         for number in range(50):
