@@ -4,8 +4,8 @@ What is told when is decided in `agent.holders.valkey.announcements`. Here it be
 call at a time, so that an announcement and a withdrawal never cross.
 
 Every ten seconds, or later where there are more than 5,000 nodes, the number's key and some bits are read
-back. A server that was restarted, emptied, failed over or that evicts keys shows there. If only some bits are
-gone, they are told again; if most are, everything is.
+back. A server that was restarted, emptied, failed over or that evicts keys shows there. Then everything is
+told again. If most bits are gone, it counts as a reset.
 """
 
 import asyncio
