@@ -40,7 +40,7 @@ def parts_of(runs: Sequence[Figures], judged: Sequence[Judged]) -> Mapping[str, 
     parts = {workload: f"{size(these)}\n\n{markdown(these)}" for workload, these in by_workload.items()}
     everyone = by_workload.get("everyone", [])
     if everyone:
-        parts["short"] = f"{_short(everyone)}"
+        parts["short"] = f"{size(everyone)}\n\n{_short(everyone)}"
         parts["picture"] = f"![{words(everyone)}](docs/pictures/simulator-everyone.png)"
         parts["picture-here"] = f"![{words(everyone)}](pictures/simulator-everyone.png)"
     parts["promises"] = "\n".join(f"- {line}" for line in verdicts(judged))

@@ -33,6 +33,7 @@ def test_every_part_of_the_pages_is_one_that_there_is() -> None:
 def test_short_table_has_a_row_for_each_policy() -> None:
     runs = [made_up(), made_up(policy="dht-3", scope="none", registry_copies=5000.0)]
     short = parts_of(runs, [*judge(runs)])["short"].splitlines()
-    assert len(short) == 4
-    assert short[3].startswith("| dht-3 |")
-    assert "| 5,000 |" in short[3]
+    assert short[0] == "5,000 nodes in 10 zones, 1,000 MB, seed 1."
+    assert len(short) == 6
+    assert short[5].startswith("| dht-3 |")
+    assert "| 5,000 |" in short[5]
