@@ -83,6 +83,8 @@ class Lease:
         self._renewed_s = -math.inf
         self.number: int | None = None
         """The number, or None if there is none yet."""
+        self.is_fresh = True
+        """Whether nothing on the server is left of what this node said with it before."""
 
     @property
     def is_sure(self) -> bool:
@@ -181,7 +183,7 @@ class Lease:
         taken, value = await self._server.call(("SET", key, self._value(), "NX", "PX", _TTL_MS), ("GET", key))
         if taken is None and not (mine and self._is_of_this_store(value)):
             return False
-        self.number = number
+        self.number, self.is_fresh = number, taken is not None
         await self._write(number)
         return True
 

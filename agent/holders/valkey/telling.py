@@ -168,7 +168,8 @@ class Teller:
         if not self._server.writable or self._lease.number is None:
             return
         if now_s >= self._alive_s:
-            await self._server.call(*self._sign_of_life(self._lease.number, now_s))
+            if self._is_known:
+                await self._server.call(*self._sign_of_life(self._lease.number, now_s))
             self._alive_s = now_s + _ALIVE_MOST_S
         if self._due_s(now_s) > now_s:
             return
@@ -205,6 +206,12 @@ class Teller:
         due_s = self.announcements.due_s(now_s)
         return min((math.inf if due_s is None else due_s, *self._flying.values()))
 
+    @property
+    def _is_known(self) -> bool:
+        """Whether the server knows what this node has: from before, or it was told all of it by now."""
+        tells = self.announcements.catching_up and self.announcements.pending > 0
+        return not (self._lease.is_fresh and tells)
+
     def _sign_of_life(self, number: int, now_s: float) -> tuple[Command, ...]:
         """Says that the server takes this node's announcements. Whoever does not say so is asked itself."""
         key = self._layout.alive(self._server_clock.period(now_s))
@@ -234,7 +241,7 @@ class Teller:
         sample = self.announcements.sample(self._sample_size(now_s))
         byte = number // 8
         questions = self._lease.questions()
-        sign = self._sign_of_life(number, now_s) if self._server.writable else ()
+        sign = self._sign_of_life(number, now_s) if self._server.writable and self._is_known else ()
         replies = await self._server.call(
             *questions, *(("GETRANGE", self._key_of(digest), byte, byte) for digest in sample), *sign
         )

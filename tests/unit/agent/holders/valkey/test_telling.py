@@ -298,6 +298,32 @@ def test_a_node_gives_a_sign_of_life_in_each_period_as_long_as_the_server_takes_
     playing(play)
 
 
+def test_a_node_that_has_yet_to_tell_what_it_has_gives_no_sign_of_life_before_it_is_told() -> None:
+    """Its near nodes ask it itself meanwhile. An agent that goes on where one was before need not wait."""
+
+    async def main() -> None:
+        server = FakeServer()
+        one = told(server, members=5000)
+        one.teller.have([sha256(each) for each in range(1000)])
+        running = asyncio.create_task(one.teller.run())
+        while one.teller.announcements.announced < 1000:
+            assert server.counted["ALIVE"] == 0
+            await asyncio.sleep(1.0)
+        await asyncio.sleep(2 * ALIVE_S)
+        assert server.counted["ALIVE"] > 0
+        running.cancel()
+        server.counted.clear()
+        after = told(server, members=5000, seed=3)
+        after.teller.have([sha256(each) for each in range(1000)])
+        running = asyncio.create_task(after.teller.run())
+        await asyncio.sleep(8.0)
+        assert after.number == one.number
+        assert server.counted["ALIVE"] > 0
+        running.cancel()
+
+    run_in_virtual_time(main())
+
+
 def test_a_node_for_which_no_number_is_left_asks_for_one_now_and_then_only() -> None:
     async def play(one: Told) -> None:
         one.lease._numbers.free = lambda *_: None  # type: ignore[method-assign]
