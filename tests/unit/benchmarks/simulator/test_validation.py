@@ -17,9 +17,9 @@ def test_simulated_bytes_and_fetches_are_those_of_real_nodes_and_times_are_near(
     assert found["fetches of a layer"].error == 0
     assert abs(found["from the registry, copies"].error) < 0.01
     assert abs(found["across zones, copies"].error) < 0.05
-    # Which node asks first decides who fetches: a slow one makes its zone slow.
+    # Who asks first decides: a slow node that fetches makes its zone slow; a root has three children or four.
     if not trial.slow_mbit_s:
-        assert -0.4 < found["until the last node has it, s"].error < 0.1
+        assert -0.4 < found["until the last node has it, s"].error < (0.3 if trial.cluster else 0.1)
 
 
 def test_errors_are_stated_for_each_figure() -> None:
