@@ -73,6 +73,10 @@ class IndexServer(Protocol):
         """Whether the nodes had the time to tell it what came while it was out of reach or full."""
         ...
 
+    async def is_as_seen(self) -> bool:
+        """Whether it was not emptied since it was looked at last. Raises `IndexDown`."""
+        ...
+
     async def call(
         self, *commands: Command, tracked: bool = False, timeout_s: float | None = None
     ) -> Sequence[Any]:

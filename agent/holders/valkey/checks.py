@@ -67,7 +67,7 @@ class Checks:
         number: Callable[[], str] = lambda: secrets.token_hex(8),
     ) -> None:
         self._prefix = prefix
-        self._marker_key = marker_key(prefix)
+        self.marker_key = marker_key(prefix)
         self._probe_key = f"{prefix}:{LAYOUT}:probe"
         self._clusters = clusters
         self._timeout_s = timeout_s
@@ -117,7 +117,7 @@ class Checks:
     async def facts(self, link: Link) -> Facts:
         """What it says of itself, as far as this user may ask. Renews the marker's life."""
         asked = [lane.send([("INFO",)]) for lane in link.lanes]
-        renewed = link.send([("EXPIRE", self._marker_key, MARKER_LIFE_S)])
+        renewed = link.send([("EXPIRE", self.marker_key, MARKER_LIFE_S)])
         found = []
         for told in asked:
             try:
@@ -135,11 +135,11 @@ class Checks:
         signs = self._clusters()[0]
         if marker.cluster != signs:
             new = Marker(cluster=signs, number=marker.number, made_s=marker.made_s)
-            await self._is_full(link.send([("SET", self._marker_key, bytes(new), "XX", "EX", MARKER_LIFE_S)]))
+            await self._is_full(link.send([("SET", self.marker_key, bytes(new), "XX", "EX", MARKER_LIFE_S)]))
 
     async def _read(self, link: Link) -> tuple[int, Reply, IndexDown | None]:
         """The server's time, the marker's value, and why it takes no writes."""
-        asked = link.send([("TIME",), ("GET", self._marker_key)])
+        asked = link.send([("TIME",), ("GET", self.marker_key)])
         written = link.send([("SET", self._probe_key, "x", "PX", _PROBE_LIFE_MS)])
         now, value = await in_time(asked, self._timeout_s)
         return _seconds(now), value, await self._is_full(written)
@@ -147,8 +147,8 @@ class Checks:
     async def _make_marker(self, link: Link, now_s: int) -> Reply:
         ids = self._clusters()
         new = Marker(cluster=ids[0] if ids else "", number=self._number(), made_s=now_s)
-        make = ("SET", self._marker_key, bytes(new), "NX", "EX", MARKER_LIFE_S)
-        _, value = await in_time(link.send([make, ("GET", self._marker_key)]), self._timeout_s)
+        make = ("SET", self.marker_key, bytes(new), "NX", "EX", MARKER_LIFE_S)
+        _, value = await in_time(link.send([make, ("GET", self.marker_key)]), self._timeout_s)
         return value
 
     async def _is_full(self, written: "asyncio.Future[list[Reply]]") -> IndexDown | None:

@@ -414,9 +414,9 @@ class ValkeyIndex:
     async def _look_into(self, answers: Mapping[Digest, Answer]) -> None:
         """What is to be done before an answer of the server is believed that names nobody."""
         await self._ask_near(answers)
-        await self._make_sure(answers.values())
+        is_sure = await self._make_sure(answers.values())
         for answer in answers.values():
-            answer.looked_into = True
+            answer.looked_into = is_sure
 
     async def _ask_near(self, answers: Mapping[Digest, Answer]) -> None:
         """Ask a few near nodes themselves about what no near node has, as far as the server knows."""
@@ -445,12 +445,18 @@ class ValkeyIndex:
                 self._neighbourhood.heard(await self._reader.alive(self._server_clock.period(now_s)))
                 self._alive_s = now_s + _ALIVE_S  # not before: who comes meanwhile has to know it, too
 
-    async def _make_sure(self, answers: Iterable[Answer]) -> None:
-        """Before it is believed that nobody has something, see whether the server takes announcements."""
+    async def _make_sure(self, answers: Iterable[Answer]) -> bool:
+        """Before it is believed that nobody has something, see whether the server takes announcements, and
+        was not emptied a moment ago. Returns whether it may be believed.
+        """
         known = self._neighbourhood.masks.known
-        if self._is_complete and not all(answer.bits & known or answer.named for answer in answers):
-            with suppress(IndexDown):  # it is not complete then
-                await self._reader.takes_writes()
+        if not self._is_complete or all(answer.bits & known or answer.named for answer in answers):
+            return True
+        try:
+            await self._reader.takes_writes()
+            return await self._server.is_as_seen()
+        except IndexDown:
+            return False
 
     def _flying(self, digest: Digest, flights: int, masks: Masks) -> Iterable[Peer]:
         """A few of the near nodes that are fetching it."""

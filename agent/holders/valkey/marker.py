@@ -32,6 +32,11 @@ class Marker:
     def __bytes__(self) -> bytes:
         return f"{LAYOUT} {self.cluster} {self.number} {self.made_s}".encode()
 
+    def is_in(self, value: object) -> bool:
+        """Whether a value is this marker, if with the id of another key of the same cluster."""
+        found = _FORM.fullmatch(value) if isinstance(value, bytes) else None
+        return found is not None and found[3] == self.number.encode()
+
 
 def marker_key(prefix: str) -> str:
     """Where it is."""

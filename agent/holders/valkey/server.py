@@ -174,6 +174,17 @@ class Server:
         self.latency_us = (self._clock() - started_s) * 1e6
         return replies
 
+    async def is_as_seen(self) -> bool:
+        """Whether it was not emptied since it was looked at last. Else it is looked at soon.
+
+        Raises `IndexDown`.
+        """
+        (value,) = await self.call(("GET", self._checks.marker_key))
+        if self._seen is not None and self._seen.marker.is_in(value):
+            return True
+        self._woken.set()
+        return False
+
     async def run(self) -> None:
         """Connect, and keep the server in view, until cancelled."""
         try:

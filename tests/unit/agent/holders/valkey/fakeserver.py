@@ -22,8 +22,8 @@ LAYOUT = Layout("shorthaul")
 class FakeServer:
     """Behaves as `agent.holders.valkey.server.Server` does. ``ahead_s``: what its clock is ahead by.
 
-    ``young_s``, ``healthy``, ``writable``, ``caught_up``: as the test says. ``down``: what calls raise.
-    ``lifeless``: the numbers that give no sign of life; all others do.
+    ``young_s``, ``healthy``, ``writable``, ``caught_up``, ``as_seen``: as the test says. ``down``: what calls
+    raise. ``lifeless``: the numbers that give no sign of life; all others do.
     """
 
     def __init__(self) -> None:
@@ -31,6 +31,7 @@ class FakeServer:
         self.ends_s: dict[str, float] = {}
         self.ahead_s = 0.0
         self.healthy = self.writable = self.tracking = self.caught_up = True
+        self.as_seen = True
         self.clustered = False
         self.young_s: float | None = None
         self.problem: str | None = None
@@ -78,6 +79,10 @@ class FakeServer:
         if tracked and commands:
             self.watched |= {str(key) for key in commands[0][1:]}
         return [self._do(*command) for command in commands]
+
+    async def is_as_seen(self) -> bool:
+        """See `Server`."""
+        return self.as_seen
 
     async def run(self) -> None:
         """See `Server`."""

@@ -252,6 +252,20 @@ def test_whether_it_can_be_written_is_tried_once_a_second_at_the_most() -> None:
     playing(play)
 
 
+def test_a_server_that_was_emptied_a_moment_ago_is_not_believed_that_nobody_has_it() -> None:
+    """Nobody has noticed it yet."""
+
+    async def play(one: Node) -> None:
+        one.server.as_seen = False
+        for look_up in (one.index.lookup, one.index.lookup_everyone):
+            assert (await look_up(A)).source is IndexSource.FALLBACK
+        one.holds(B, "near-1")
+        assert await one.found(B) == {"near-1"}
+        assert one.fallback.asked == [A, A]
+
+    playing(play)
+
+
 @pytest.mark.parametrize("trouble", ["full", "young"])
 def test_what_such_a_server_does_know_is_used(trouble: str) -> None:
     async def play(one: Node) -> None:

@@ -1,5 +1,7 @@
 """The marker: whose keys these are."""
 
+from dataclasses import replace
+
 import pytest
 
 from agent.holders.valkey.layout import BITMAP_TTL_S, NUMBER_TTL_S
@@ -42,3 +44,10 @@ def test_value_of_another_version_or_program_is_refused(value: object) -> None:
 
 def test_marker_outlives_every_other_key_and_not_by_a_day() -> None:
     assert max(BITMAP_TTL_S, NUMBER_TTL_S) < MARKER_LIFE_S <= 2 * NUMBER_TTL_S
+
+
+def test_marker_is_the_same_one_under_another_key_of_its_cluster_and_none_of_another_number() -> None:
+    assert MINE.is_in(bytes(MINE))
+    assert MINE.is_in(bytes(replace(MINE, cluster="key:bbbb")))
+    assert not MINE.is_in(bytes(replace(MINE, number="f" * 16)))
+    assert not any(MINE.is_in(value) for value in (None, 1, b"", b"x"))

@@ -100,6 +100,17 @@ async def test_emptied_server_is_noticed_though_the_connection_holds(valkey: Val
         assert door.failed == []
 
 
+async def test_whether_it_was_emptied_is_known_before_the_next_look(valkey: ValkeyServer) -> None:
+    """Its clock jumped, say: all keys have ended, and no connection was told."""
+    async with opened(valkey.url()) as door:
+        await door.healthy()
+        assert await door.server.is_as_seen()
+        valkey.cli("del", "shorthaul:1:cluster")
+        assert not await door.server.is_as_seen()
+        await until(lambda: door.resets == ["the server was emptied"])  # it was looked at for that
+        assert await door.server.is_as_seen()
+
+
 async def test_server_that_is_emptied_again_and_again_is_looked_at_at_a_bounded_rate(
     valkey: ValkeyServer,
 ) -> None:
