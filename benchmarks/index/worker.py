@@ -7,6 +7,7 @@ import asyncio
 import gc
 import json
 import logging
+import os
 import random
 import resource
 import sys
@@ -128,7 +129,10 @@ def main() -> None:
     gc.disable()  # it looks through what thousands of agents have for seconds, where one takes milliseconds
     files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
-    uvloop.run(_work(Plan(**json.loads(sys.argv[1]))))
+    plan = Plan(**json.loads(sys.argv[1]))
+    if plan.first:  # in a cluster no other agent takes the processor of those that look up, or of the server
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+    uvloop.run(_work(plan))
 
 
 if __name__ == "__main__":
