@@ -1,7 +1,7 @@
 """Simulate clusters of thousands of nodes that run the product's own decisions.
 
     python -m benchmarks.simulator [run]     what --workload and --policy say, at --nodes
-    python -m benchmarks.simulator show      all figures of docs/simulator.md (half an hour; with --nodes 1000 five minutes)
+    python -m benchmarks.simulator show      all figures of docs/simulator.md (half an hour)
     python -m benchmarks.simulator validate  real nodes beside the simulation of the same (needs root)
 
 The same seed gives the same output, bit for bit, apart from the seconds that the simulation itself took.

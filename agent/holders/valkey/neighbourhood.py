@@ -7,7 +7,6 @@ from agent.holders.bitmap import Masks, masks_of
 from agent.holders.valkey.numbers import Numbers
 from agent.members.member import Peer
 from agent.members.roster import Roster
-from topology.placement import NodeName
 from topology.snapshot import Snapshot
 
 _ALIVE_S = 60.0  # what was heard before says nothing about now
@@ -34,6 +33,8 @@ class Neighbourhood:
         self._alive, self._alive_s = 0, -math.inf
         self._looked_with: tuple[int, int, int | None] = (-1, -1, None)
         self._silent: tuple[Peer, ...] = ()
+        self._zone: tuple[tuple[Peer, int | None], ...] = ()
+        self._zone_made_with = (-1, -1)
 
     @property
     def masks(self) -> Masks:
@@ -49,17 +50,16 @@ class Neighbourhood:
         """The members of this zone that announce nothing: they have no number, or are not `alive`.
 
         One may be about to start, be told to do otherwise, as in the middle of an upgrade, or not reach the
-        server. O(members), if something changed.
+        server. O(members of this zone), if something changed; O(members), if members or numbers did.
         """
         now_s = self._clock()
         looked_with = (*self._versions, self._alive if now_s - self._alive_s < _ALIVE_S else None)
         if looked_with != self._looked_with:
-            snapshot, alive = self._roster.snapshot, looked_with[2]
-            zone = snapshot.zone_of(snapshot.own)
+            alive = looked_with[2]
             self._silent = tuple(
                 peer
-                for name, peer in self._roster.peers.items()
-                if snapshot.zone_of(name) == zone and not self._is_heard(name, alive)
+                for peer, number in self._near()
+                if number is None or (alive is not None and not alive >> number & 1)
             )
             self._looked_with = looked_with
         return self._silent
@@ -68,9 +68,19 @@ class Neighbourhood:
         """The bits of the nodes that said lately that the server takes their announcements."""
         self._alive, self._alive_s = alive, self._clock()
 
-    def _is_heard(self, name: NodeName, alive: int | None) -> bool:
-        number = self._numbers.number_of(name)
-        return number is not None and (alive is None or bool(alive >> number & 1))
+    def _near(self) -> tuple[tuple[Peer, int | None], ...]:
+        """The members of this zone with their numbers: these change less often than signs of life."""
+        versions = self._versions
+        if versions != self._zone_made_with:
+            snapshot = self._roster.snapshot
+            zone = snapshot.zone_of(snapshot.own)
+            self._zone = tuple(
+                (peer, self._numbers.number_of(name))
+                for name, peer in self._roster.peers.items()
+                if snapshot.zone_of(name) == zone
+            )
+            self._zone_made_with = versions
+        return self._zone
 
     @property
     def _versions(self) -> tuple[int, int]:

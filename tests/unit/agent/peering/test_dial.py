@@ -312,6 +312,6 @@ def test_nothing_else_in_the_agent_opens_connections_to_peers() -> None:
             name = getattr(node, "attr", getattr(node, "id", None))
             if name in CONNECTING and isinstance(node, ast.Attribute | ast.Name):
                 found.add(str(path.relative_to(REPOSITORY_ROOT)))
-    # No peers: the probe of this node, which is reached over a Unix socket, the API server, the index's server.
+    # No peers: this node's probe, which is reached over a Unix socket, the API server, the index's server.
     others = {"agent/probe/reader.py", "agent/members/kubernetes/client.py", "agent/holders/valkey/wire.py"}
     assert found == {"agent/peering/dial.py"} | others
