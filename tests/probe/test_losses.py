@@ -95,8 +95,9 @@ def test_probe_stays_below_40_mib_with_more_open_connections_than_it_keeps(
     listener = settled(place)
     worker("listen", OTHER_HOST, LOCAL, ours=False)
     for host, verdict in ((HOST, Verdict.DIRECT), (OTHER_HOST, Verdict.PROXIED)):
-        # Of other processes' connections as many wait for evidence as there is room for.
-        lost_most = 0 if verdict is Verdict.DIRECT else AT_ONCE // 10
+        # Of other processes' connections as many wait for evidence as there is room for: the later the probe
+        # runs, the fewer. What counts here is its memory.
+        lost_most = 0 if verdict is Verdict.DIRECT else AT_ONCE // 2
         for _ in range(OPEN // AT_ONCE):
             listener.wait_for(verdict, worker("open", AT_ONCE, host, LOCAL), lost_most=lost_most)
         listener.wait_for_healths(2)
