@@ -7,7 +7,7 @@ import re
 import signal
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -453,6 +453,8 @@ def _running(folder: Path, password: bytes, values: dict[str, Any] = OWN) -> Ite
         yield server
     finally:
         server.process.stop(at_most_s=10.0)
+        with suppress(ProcessLookupError):  # what watches the Secrets ends with its container, and not before
+            os.killpg(server.process.pid, signal.SIGKILL)
 
 
 class TestRealServer:
