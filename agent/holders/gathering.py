@@ -40,13 +40,26 @@ class Gatherer:
         self._pauses = pauses
         self._running: set[asyncio.Task[None]] = set()
         self._gathered: Found = {}
+        self._wanted: Found = {}  # all that has no answer yet
         self._timer: asyncio.TimerHandle | None = None
+
+    def is_wanted(self, digest: Digest) -> bool:
+        """Whether it is being looked up already."""
+        return digest in self._wanted
+
+    def join(self, digest: Digest) -> "asyncio.Future[Holders | None]":
+        """The answer for it: that of the look-up that is under way already, or of a new one."""
+        return self._wanted.get(digest) or self.want((digest,))[digest]
 
     def want(self, digests: Iterable[Digest]) -> Found:
         """Look these up in the background. What waits already is not added twice."""
         loop = asyncio.get_running_loop()
         found: Found = {digest: self._gathered.get(digest) or loop.create_future() for digest in digests}
         self._gathered.update(found)
+        for digest, future in found.items():
+            if digest not in self._wanted:
+                self._wanted[digest] = future
+                future.add_done_callback(partial(self._answered, digest))
         if not (pause_s := self._pauses.pause_s(len(self._running))):
             self._start()
         elif self._timer is None:
@@ -60,6 +73,9 @@ class Gatherer:
         await end_all(self._running)
         _resolve(self._gathered)
         self._gathered = {}
+
+    def _answered(self, digest: Digest, _: "asyncio.Future[Holders | None]") -> None:
+        del self._wanted[digest]
 
     def _paused(self) -> None:
         self._timer = None

@@ -12,7 +12,6 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 from agent.config import LookupSettings
 from agent.documents.index import IndexSource, IndexWarningEntry
@@ -91,7 +90,6 @@ class ScatterIndex:
         self._metrics = metrics
         self._clock = clock
         self._cache: dict[Digest, _Cached] = {}
-        self._found: Found = {}  # for the digests that are being looked up
         self._searches = Gatherer(self._search, asker)
         self._censuses = Gatherer(self._ask_everyone, _Behind(asker))
 
@@ -122,7 +120,7 @@ class ScatterIndex:
         started_s = self._clock()
         if (known := self.remembered(digest)) is not None:
             return known
-        found = self._found.get(digest) or self._want((digest,))[digest]
+        found = self._searches.join(digest)
         # Other callers may wait for it as well, so a caller that leaves must not end it.
         await asyncio.shield(found)
         took_s = self._clock() - started_s
@@ -137,7 +135,10 @@ class ScatterIndex:
 
     def prefetch(self, digests: Sequence[Digest]) -> None:
         """See `HolderIndex.prefetch`."""
-        self._want([d for d in dict.fromkeys(digests) if d not in self._found and self._fresh(d) is None])
+        unknown = [
+            d for d in dict.fromkeys(digests) if not self._searches.is_wanted(d) and self._fresh(d) is None
+        ]
+        self._searches.want(unknown)
 
     def forget(self, digest: Digest, node: NodeName) -> None:
         """See `HolderIndex.forget`."""
@@ -152,18 +153,6 @@ class ScatterIndex:
         """See `HolderIndex.close`."""
         await self._searches.close()
         await self._censuses.close()
-
-    def _want(self, digests: Iterable[Digest]) -> Found:
-        """Look digests up in the background. Each digest's future is done when there is an answer for it."""
-        found = self._searches.want(digests)
-        for digest, future in found.items():
-            if digest not in self._found:
-                self._found[digest] = future
-                future.add_done_callback(partial(self._looked_up, digest))
-        return found
-
-    def _looked_up(self, digest: Digest, _: "asyncio.Future[Holders | None]") -> None:
-        del self._found[digest]
 
     async def _search(self, found: Found) -> None:
         missing = dict.fromkeys(found)

@@ -12,7 +12,6 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from functools import partial
 
 from agent.config import LookupSettings
 from agent.documents.index import IndexSource, IndexState
@@ -123,7 +122,6 @@ class ValkeyIndex:
         )
         self._near = NearPeers(ask_peer, follows=follows, deadline_s=settings.patience_s, clock=clock)
         self._follows = follows
-        self._found: Found = {}
         self._gatherer = Gatherer(self._search, _Pauses())
         self._unknown_s = self._names_s = self._alive_s = 0.0
         self._misled = False
@@ -170,7 +168,7 @@ class ValkeyIndex:
         began_s = self._clock()
         holders = None
         if not self._is_down:
-            found = self._found.get(digest) or self._want((digest,))[digest]
+            found = self._gatherer.join(digest)
             holders = await asyncio.shield(found)  # a caller that leaves must not end it for the others
         if holders is None or not _says_something(holders):
             holders = replace(await self._fallback.lookup(digest), source=IndexSource.FALLBACK)
@@ -194,11 +192,11 @@ class ValkeyIndex:
             self._fallback.prefetch(digests)
             return
         now_s = self._clock()
-        self._want(
+        self._gatherer.want(
             [
                 digest
                 for digest in dict.fromkeys(digests)
-                if digest not in self._found and self._answers.fresh(digest, now_s) is None
+                if not self._gatherer.is_wanted(digest) and self._answers.fresh(digest, now_s) is None
             ]
         )
 
@@ -302,18 +300,6 @@ class ValkeyIndex:
         if source is not IndexSource.FALLBACK:  # that one counts by itself
             self._metrics.lookup(took_s)
         self._metrics.index.lookup(source, found=bool(holders.nodes or holders.in_flight))
-
-    def _want(self, digests: Iterable[Digest]) -> Found:
-        """Look digests up in the background. Each digest's future is done when there is an answer for it."""
-        found = self._gatherer.want(digests)
-        for digest, future in found.items():
-            if digest not in self._found:
-                self._found[digest] = future
-                future.add_done_callback(partial(self._looked_up, digest))
-        return found
-
-    def _looked_up(self, digest: Digest, _: "asyncio.Future[Holders | None]") -> None:
-        del self._found[digest]
 
     async def _search(self, found: Found) -> None:
         """Ask the server. Whoever gets no answer asks the fallback."""
