@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from agent.holders.valkey.connecting import Link
 from agent.holders.valkey.deadline import in_time
 from agent.holders.valkey.facts import Facts, facts_of, together
-from agent.holders.valkey.marker import LAYOUT, MARKER_LIFE_S, Marker, marker_key, read_marker
+from agent.holders.valkey.layout import PROBE_TTL_MS, Layout
+from agent.holders.valkey.marker import MARKER_LIFE_S, Marker, read_marker
 from agent.holders.valkey.trouble import IndexDown, Refused, of_garbage
 from agent.holders.valkey.wire import Command, Reply
 from agent.observe.index_metrics import IndexTrouble
 
-_PROBE_LIFE_MS = 60_000
 _SCRIPT = "return 1"
 _SCRIPT_ID = hashlib.sha1(_SCRIPT.encode(), usedforsecurity=False).hexdigest()
 
@@ -36,7 +36,7 @@ class Seen:
 def needed(key: str) -> tuple[Command, ...]:
     """A command of each name that the index uses, on a key that nobody reads."""
     return (
-        ("SET", key, "x", "PX", _PROBE_LIFE_MS),
+        ("SET", key, "x", "PX", PROBE_TTL_MS),
         ("GET", key),
         ("MGET", key),
         ("SETBIT", key, 7, 0),
@@ -44,7 +44,7 @@ def needed(key: str) -> tuple[Command, ...]:
         ("SETRANGE", key, 0, "x"),
         ("STRLEN", key),
         ("EXPIRE", key, 60),
-        ("PEXPIRE", key, _PROBE_LIFE_MS),
+        ("PEXPIRE", key, PROBE_TTL_MS),
         ("EXPIREAT", key, 4_102_444_800),
         ("TTL", key),
         ("EVAL", _SCRIPT, 1, key),
@@ -67,8 +67,8 @@ class Checks:
         number: Callable[[], str] = lambda: secrets.token_hex(8),
     ) -> None:
         self._prefix = prefix
-        self.marker_key = marker_key(prefix)
-        self._probe_key = f"{prefix}:{LAYOUT}:probe"
+        layout = Layout(prefix)
+        self.marker_key, self._probe_key = layout.marker, layout.probe
         self._clusters = clusters
         self._timeout_s = timeout_s
         self._clock = clock
@@ -140,7 +140,7 @@ class Checks:
     async def _read(self, link: Link) -> tuple[int, Reply, IndexDown | None]:
         """The server's time, the marker's value, and why it takes no writes."""
         asked = link.send([("TIME",), ("GET", self.marker_key)])
-        written = link.send([("SET", self._probe_key, "x", "PX", _PROBE_LIFE_MS)])
+        written = link.send([("SET", self._probe_key, "x", "PX", PROBE_TTL_MS)])
         now, value = await in_time(asked, self._timeout_s)
         return _seconds(now), value, await self._is_full(written)
 

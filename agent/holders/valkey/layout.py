@@ -33,6 +33,9 @@ FLIGHT_TTL_S = 30
 """A bit of a node that is fetching lives so long, if nobody renews any of them."""
 
 
+PROBE_TTL_MS = 60_000
+
+
 @dataclass(frozen=True, slots=True)
 class Layout:
     """The names of the keys of one cluster. ``prefix``: of all of them."""
@@ -51,6 +54,11 @@ class Layout:
     def names(self) -> str:
         """All numbers in one value: see `agent.holders.valkey.numbers`."""
         return f"{self._base}:names"
+
+    @property
+    def marker(self) -> str:
+        """Whose the keys are, and since when they are there: see `agent.holders.valkey.marker`."""
+        return f"{self._base}:cluster"
 
     @property
     def probe(self) -> str:

@@ -7,11 +7,9 @@ by its id. Its life is renewed by all agents together; without agents it ends, a
 import re
 from dataclasses import dataclass
 
+from agent.holders.valkey.layout import VERSION, Layout
 from agent.holders.valkey.trouble import IndexDown, clipped
 from agent.observe.index_metrics import IndexTrouble
-
-LAYOUT = 1
-"""The version of all keys and values. Another version has other keys, so both can be used at a time."""
 
 MARKER_LIFE_S = 3 * 3600
 """Without any agent, the marker is there so long: longer than every other key, whose owner it tells, and no
@@ -30,7 +28,7 @@ class Marker:
     made_s: int
 
     def __bytes__(self) -> bytes:
-        return f"{LAYOUT} {self.cluster} {self.number} {self.made_s}".encode()
+        return f"{VERSION} {self.cluster} {self.number} {self.made_s}".encode()
 
     def is_in(self, value: object) -> bool:
         """Whether a value is this marker, if with the id of another key of the same cluster."""
@@ -40,7 +38,7 @@ class Marker:
 
 def marker_key(prefix: str) -> str:
     """Where it is."""
-    return f"{prefix}:{LAYOUT}:cluster"
+    return Layout(prefix).marker
 
 
 def named(name: str) -> tuple[str, ...]:
@@ -59,7 +57,7 @@ def read_marker(value: object, clusters: tuple[str, ...], prefix: str) -> Marker
     ``clusters``: the ids of this cluster, of which one may be in it. Raises `IndexDown`.
     """
     found = _FORM.fullmatch(value) if isinstance(value, bytes) else None
-    if found is None or int(found[1]) != LAYOUT:
+    if found is None or int(found[1]) != VERSION:
         said = clipped(value.decode(errors="replace")) if isinstance(value, bytes) else "no text"
         raise IndexDown(
             IndexTrouble.FOREIGN,

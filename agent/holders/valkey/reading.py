@@ -11,14 +11,13 @@ from typing import Any
 
 from agent.holders.bitmap import BITMAP_BYTES_MAX, bits_of
 from agent.holders.valkey.asked import Command, IndexServer
-from agent.holders.valkey.layout import Layout, slot_of
+from agent.holders.valkey.layout import PROBE_TTL_MS, Layout, slot_of
 from agent.holders.valkey.trouble import IndexDown
 from agent.observe.index_metrics import IndexTrouble
 from agent.oci.digest import Digest
 
 _CAREFUL_S = 60.0
 _TRIED_S = 1.0
-_PROBE_MS = 60_000
 _KEYS = 3  # of each digest: this epoch, the last one, in flight
 
 Bits = tuple[int, int]
@@ -76,7 +75,7 @@ class Reader:
         if now_s < self._tried_s + _TRIED_S:
             return self._server.writable
         try:
-            await self._server.call(("SET", self._layout.probe, b"x", "PX", _PROBE_MS))
+            await self._server.call(("SET", self._layout.probe, b"x", "PX", PROBE_TTL_MS))
         except IndexDown as error:
             if not error.leaves_reads:
                 raise
