@@ -14,6 +14,10 @@ async def end_all(tasks: Iterable[asyncio.Task[Any]]) -> None:
     await asyncio.gather(*ending, return_exceptions=True)
 
 
+async def at_once() -> None:
+    """Wait for nothing."""
+
+
 async def wait_for_event(event: asyncio.Event, at_most_s: float) -> None:
     """Return when the event is set, or after this time."""
     with suppress(TimeoutError):

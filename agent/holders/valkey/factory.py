@@ -17,9 +17,10 @@ from agent.holders.valkey.lane import Invalidated
 from agent.holders.valkey.marker import keyed, named
 from agent.holders.valkey.pacing import Pacing
 from agent.holders.valkey.resolving import Resolver
-from agent.holders.valkey.server import Server, at_once
+from agent.holders.valkey.server import Server
 from agent.holders.valkey.trouble import IndexDown
 from agent.observe.index_metrics import IndexTrouble
+from agent.tasks import at_once
 
 Ids = Callable[[], tuple[str, ...]]
 """The ids of the cluster's keys, that of the key which signs first."""

@@ -34,6 +34,7 @@ from agent.members.member import Peer
 from agent.members.roster import Roster
 from agent.observe.metrics import Metrics
 from agent.oci.digest import Digest
+from agent.tasks import at_once
 from topology.placement import NodeName
 
 FLYING_ASKED_MAX = 4
@@ -49,10 +50,6 @@ _ALIVE_S = 5.0  # between two questions who announces something
 _SILENT_ASKED_MAX = 16
 _RUNNING_MAX = 4
 _GATHER_S = 0.002
-
-
-async def _at_once() -> None:
-    pass
 
 
 async def _ask_nobody(_peer: Peer, _question: Question, _deadline_s: float) -> Reply | None:
@@ -78,7 +75,7 @@ class ValkeyIndex:
         settings: LookupSettings,
         metrics: Metrics,
         fallback: HolderIndex,
-        members_known: Callable[[], Awaitable[object]] = _at_once,
+        members_known: Callable[[], Awaitable[object]] = at_once,
         ask_peer: AskPeer = _ask_nobody,
         follows: Callable[[NodeName], bool] = lambda _: False,
         growing: Callable[[Digest], bool] = lambda _: False,

@@ -21,6 +21,7 @@ from agent.holders.valkey.pacing import BETWEEN_GOOD_S, FACTS_S, FOREIGN_S, Brea
 from agent.holders.valkey.trouble import IndexDown
 from agent.holders.valkey.wire import Command, Reply
 from agent.observe.index_metrics import IndexTrouble
+from agent.tasks import at_once
 
 _OF_RIGHTS = (IndexTrouble.DENIED, IndexTrouble.OTHER)
 _MEMBERS_S = 5.0  # after so long without a list of members, an agent connects all the same
@@ -33,10 +34,6 @@ def _not_yet() -> IndexDown:
 
 def _ended() -> IndexDown:
     return IndexDown(IndexTrouble.NOT_READY, "this agent stops", "nothing is wrong")
-
-
-async def at_once() -> None:
-    """There is nothing to wait for."""
 
 
 class Server:

@@ -8,8 +8,9 @@ from pathlib import Path
 from agent.config import Settings
 from agent.config.load import make_settings
 from agent.holders.valkey.factory import make_server
-from agent.holders.valkey.server import Server, at_once
+from agent.holders.valkey.server import Server
 from agent.observe.index_metrics import IndexTrouble
+from agent.tasks import at_once
 
 PATIENCE_S = 60.0
 LOOSE_S = 5.0
