@@ -184,7 +184,10 @@ class World:
         if not plan.server:
             return None
         return FenceServer(
-            plan.latency_s, plan.timeout_s, lambda zone: self.index.telling.is_there(zone), self.loop.time
+            clock=self.loop.time,
+            latency_s=plan.latency_s,
+            timeout_s=plan.timeout_s,
+            is_there=lambda zone: self.index.telling.is_there(zone),
         )
 
     def _make(self, number: int) -> Agent:
