@@ -142,6 +142,7 @@ class Succession:
         giver = Giver(path, node=node, sockets=lambda: [one.socket for one in self._open()], desk=self)
         part = Component(
             name="the hand-over",
+            key="handover",
             problem=lambda: giver.problem,
             hint=HINT,
             required=False,

@@ -21,8 +21,8 @@ from agent.pull.regard import Regard
 class Gauges:
     """Reads the state of the agent's parts.
 
-    ``unready``: returns why the agent is not ready, or None. ``members_silent_s``: see `Membership.silent_s`.
-    ``connections``: how many are open by listener.
+    ``unready``: returns why the agent is not ready, or None. ``components``: see `Readiness.problems`.
+    ``members_silent_s``: see `Membership.silent_s`. ``connections``: how many are open by listener.
     """
 
     metrics: Metrics
@@ -37,6 +37,7 @@ class Gauges:
     scrubber: Scrubber
     problems: Problems
     unready: Callable[[], str | None]
+    components: Callable[[], Mapping[str, bool]]
     members_silent_s: Callable[[], float | None]
     connections: Callable[[], Mapping[str, int]]
 
@@ -58,6 +59,7 @@ class Gauges:
         metrics.proof(connected=self.book.connected, proved=self.book.proved(now_s)[0])
         metrics.problems(len(self.problems))
         metrics.ready(self.unready() is None)
+        metrics.health.components(self.components())
         metrics.members_silent(self.members_silent_s())
         return metrics.expose()
 

@@ -37,6 +37,10 @@ class Readiness:
                 return problem
         return None
 
+    def problems(self) -> dict[str, bool]:
+        """Which parts have a problem now, by their keys."""
+        return {one.key: one.problem() is not None for one in self._components}
+
     def report(self) -> str:
         """A line for each part: ``[+]`` works, ``[-]`` does not, ``[!]`` does not and is not needed."""
         serving = self.phase is Phase.SERVING

@@ -16,6 +16,7 @@ from agent.content.scrub import Scrubber
 from agent.content.sharing import Sharing
 from agent.content.store import ContentStore
 from agent.documents.claims import ClaimsDocument
+from agent.documents.doctor import DoctorReport
 from agent.documents.explain import ExplainDocument
 from agent.documents.flows import FlowsDocument
 from agent.documents.index import IndexDocument
@@ -32,6 +33,7 @@ from agent.latency.measurer import Measurer
 from agent.listen.traffic import Traffic
 from agent.members.problems import Problem
 from agent.members.roster import Roster
+from agent.observe.doctoring import Doctoring
 from agent.observe.metrics import Metrics
 from agent.observe.requests import RecentRequests
 from agent.peering.reach import Reacher
@@ -163,6 +165,15 @@ def flows_routes(book: FlowBook, clock: Clock) -> tuple[Route, ...]:
         return await document_response(flows_view(book, clock(), limit=limit))
 
     return (Route(path=FlowsDocument.PATH, handler=flows, query=("limit",)),)
+
+
+def doctor_routes(doctoring: Doctoring, clock: Clock) -> tuple[Route, ...]:
+    """What the doctor found when it last looked at this node."""
+
+    async def found(_: web.BaseRequest) -> web.Response:
+        return await document_response(doctoring.report(clock()))
+
+    return (Route(path=DoctorReport.PATH, handler=found),)
 
 
 def scrub_routes(scrubber: Scrubber, clock: Clock) -> tuple[Route, ...]:

@@ -10,6 +10,7 @@ from agent.admin.explain import Explainer
 from agent.admin.gauges import Gauges
 from agent.admin.routes import (
     claims_routes,
+    doctor_routes,
     explain_routes,
     flows_routes,
     health_routes,
@@ -56,6 +57,7 @@ def make_admin(
         scrubber=core.content.scrubber,
         problems=core.records.problems,
         unready=readiness.reason,
+        components=readiness.problems,
         members_silent_s=lambda: core.members.membership.silent_s,
         connections=lambda: {name: listener.connections for name, listener in listeners.items()},
     )
@@ -92,6 +94,7 @@ def make_admin(
             *index_routes(core.own, outbound.index, clock),
             *flows_routes(core.records.book, clock),
             *scrub_routes(core.content.scrubber, clock),
+            *doctor_routes(core.records.doctoring, clock),
         ],
     )
 

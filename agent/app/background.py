@@ -43,10 +43,11 @@ Background = Mapping[str, Callable[[], Coroutine[Any, Any, None]]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rereading:
-    """When settings are read again, and how."""
+    """When settings are read again, and how. ``doctor``: the command that looks at this node with them."""
 
     hangup: Hangup
     read: Callable[[], Settings]
+    doctor: tuple[str, ...] = ()
 
 
 def make_background(
@@ -99,6 +100,7 @@ def make_background(
         "identities": core.members.identities.run,
         **_follow_tls(core),
         "components": partial(follow_components, components),
+        "doctor": core.records.doctoring.run,
         "reload": partial(rereading.hangup.follow, reload),
     }
 
@@ -114,6 +116,7 @@ def _components(
     listeners = (
         Component(
             name=f"listen.{name}",
+            key=f"listen_{name}",
             problem=partial(listening.problem, name),
             hint="see `ss -ltnp` and the limit of open files; a restart opens the socket again",
             state=partial(_connections, listener),
@@ -125,6 +128,7 @@ def _components(
         *listeners,
         Component(
             name="who is at the HostPort",
+            key="callers",
             problem=lambda: inbound.clients.problem,
             hint=lambda: inbound.clients.hint,
             required=False,  # other nodes' containerds are served as well without it
@@ -132,6 +136,7 @@ def _components(
         ),
         Component(
             name="the cluster's key",
+            key="key",
             problem=lambda: _key_trouble(core, outbound)[0] or None,
             hint=lambda: _key_trouble(core, outbound)[1],
             required=False,  # this node's own content is served without it
@@ -139,6 +144,7 @@ def _components(
         ),
         Component(
             name="the membership",
+            key="membership",
             problem=lambda: _membership_problem(settings, core),
             hint=lambda: (
                 core.members.membership.hint or "see the log: it says why the list of peers can't be read"
@@ -150,12 +156,20 @@ def _components(
         *_tls_components(core.tls),
         Component(
             name="the probe",
+            key="probe",
             problem=lambda: None,  # a node without one serves as well; its metrics tell
             hint="",
             required=False,
             state=lambda: core.records.book.proved(time.monotonic())[1],
         ),
-        Component(name="the event loop", problem=lambda: None, hint="", required=False, state=pulse.state),
+        Component(
+            name="the event loop",
+            key="event_loop",
+            problem=lambda: None,
+            hint="",
+            required=False,
+            state=pulse.state,
+        ),
     )
 
 
@@ -170,14 +184,18 @@ def _store_components(settings: Settings, core: Core) -> tuple[Component, ...]:
         return f"{blobs} blobs, {size_bytes / 1e9:.1f} GB"
 
     return (
-        Component(name="the store", problem=lambda: core.content.store.problem, hint=hint, state=state),
+        Component(
+            name="the store", key="store", problem=lambda: core.content.store.problem, hint=hint, state=state
+        ),
         Component(
             name="what the store's names reference",
+            key="references",
             problem=lambda: core.content.tracer.problem,
             hint="ten thousand images take some seconds; if the store has a problem, mend that first",
         ),
         Component(
             name="reading the store's files",
+            key="store_files",
             problem=lambda: core.content.store.detour,
             hint="let the agent read them (in a pod: mount containerd's content, add DAC_READ_SEARCH): the "
             "other way costs several times the processor",
@@ -185,6 +203,7 @@ def _store_components(settings: Settings, core: Core) -> tuple[Component, ...]:
         ),
         Component(
             name="part of this node's content",
+            key="content",
             problem=partial(unreadable_in_words, core.content.store),
             hint="let the agent read these files; `shorthaul scrub` lists them; no peer is told",
             required=False,
@@ -203,6 +222,7 @@ def _index_components(index: HolderIndex) -> tuple[Component, ...]:
     return (
         Component(
             name="the index",
+            key="index",
             problem=lambda: index.status().problem,
             hint=lambda: index.status().hint or "shorthaul index says more",
             required=False,
@@ -210,6 +230,7 @@ def _index_components(index: HolderIndex) -> tuple[Component, ...]:
         ),
         Component(
             name="the choice of the index",
+            key="index_choice",
             problem=lambda: warning(0) or None,
             hint=lambda: warning(1),
             required=False,
@@ -226,6 +247,7 @@ def _tls_components(tls: PeerTls | None) -> tuple[Component, ...]:
     return (
         Component(
             name="the certificate for peers",
+            key="certificate",
             problem=lambda: tls.problem,
             hint=lambda: tls.hint,
             required=False,  # this node's own content is served as before

@@ -2,9 +2,10 @@
 
 import asyncio
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from agent.admin.readiness import Readiness
+from agent.admin.readiness import Phase, Readiness
 from agent.config import ColdStartSettings, CostSettings, Settings
 from agent.content.factory import make_store
 from agent.content.offer import Offer
@@ -24,6 +25,7 @@ from agent.members.member import Membership
 from agent.members.own import OwnPlacement
 from agent.members.problems import Problems
 from agent.members.roster import Roster
+from agent.observe.doctoring import Doctoring
 from agent.observe.metrics import Metrics
 from agent.observe.reloads import Reloads
 from agent.observe.requests import RecentRequests
@@ -80,6 +82,7 @@ class Records:
     readiness: Readiness
     problems: Problems
     reloads: Reloads
+    doctoring: Doctoring
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,8 +100,11 @@ class Core:
     records: Records
 
 
-def make_core(settings: Settings) -> Core:
-    """The parts that open no connection. Raises `KeysInvalid` for a file without a usable key."""
+def make_core(settings: Settings, *, doctor: Sequence[str] = ()) -> Core:
+    """The parts that open no connection. Raises `KeysInvalid` for a file without a usable key.
+
+    ``doctor``: the command that looks at this node. Empty: nobody does.
+    """
     key, is_open = KeyFile(settings.peering.key) if settings.peering.key else None, settings.peering.open
     own, metrics, store = NodeName(settings.node.name), Metrics(), make_store(settings)
     reloads, problems, filtering = Reloads(metrics.reload), Problems(), Filtering(settings)
@@ -112,7 +118,7 @@ def make_core(settings: Settings) -> Core:
         return None if key is None else key.ring
 
     credentials = Credentials(own=own, placement=lambda: roster.placement, ring=ring, is_open=is_open)
-    policy = _make_policy(settings)
+    policy, readiness = _make_policy(settings), Readiness()
     roster.on_change(policy.regard.members_changed)
     members_known = asyncio.Event()
     roster.on_change(lambda _: members_known.set())
@@ -164,9 +170,16 @@ def make_core(settings: Settings) -> Core:
             book=FlowBook(own=own, canary_interval_s=settings.probe.canary_interval_s),
             accepted=AcceptedSockets(),
             recent=RecentRequests(),
-            readiness=Readiness(),
+            readiness=readiness,
             problems=problems,
             reloads=reloads,
+            doctoring=Doctoring(
+                doctor,
+                node=own,
+                interval_s=settings.doctor.interval_s,
+                metrics=metrics.health,
+                serves=lambda: readiness.phase is Phase.SERVING,
+            ),
         ),
     )
 

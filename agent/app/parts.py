@@ -36,7 +36,7 @@ def build(
 
     ``sockets``: see `open_listeners`. One more, named `HEALTH`, answers for this agent alone.
     """
-    core = make_core(settings)
+    core = make_core(settings, doctor=rereading.doctor)
     outbound = make_outbound(settings, core)
     inbound = make_inbound(settings, core, outbound, sockets)
     return Parts(

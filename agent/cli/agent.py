@@ -72,12 +72,23 @@ def _run(arguments: argparse.Namespace, hangup: Hangup) -> int:
 
     gc.enable()
     try:
-        run_agent(settings, Rereading(hangup=hangup, read=partial(read_settings, arguments)))
+        run_agent(
+            settings,
+            Rereading(
+                hangup=hangup, read=partial(read_settings, arguments), doctor=_doctor_command(arguments)
+            ),
+        )
     except ListenErrors as errors:
         for taken in errors.errors:
             print(f"shorthaul: {taken}\n      hint: {taken.hint}", file=sys.stderr)
         return 1
     return 0
+
+
+def _doctor_command(arguments: argparse.Namespace) -> tuple[str, ...]:
+    """The doctor with the same settings, of the same release."""
+    overrides = (word for each in arguments.overrides for word in ("--set", each))
+    return (sys.executable, sys.argv[0], "doctor", "--json", "--config", str(arguments.config), *overrides)
 
 
 def _certificate_is_good(settings: Settings) -> bool:

@@ -708,6 +708,19 @@ class ScrubSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DoctorSettings:
+    """Having `shorthaul doctor` look at this node now and then, for metrics and alarms."""
+
+    interval_s: float = option(
+        seconds(most=86400),
+        "Seconds from one look to the next, each with another tenth more or less. 0: never. A look takes "
+        "half a second of processor time and 50 MB for a second, at the lowest priority: every quarter of an "
+        "hour is a two-thousandth of a core.",
+        default=900.0,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HttpSettings:
     """Bounds on clients."""
 
@@ -913,6 +926,7 @@ class Settings:
     cold_start: ColdStartSettings = group(ColdStartSettings)
     transfer: TransferSettings = group(TransferSettings)
     scrub: ScrubSettings = group(ScrubSettings)
+    doctor: DoctorSettings = group(DoctorSettings)
     http: HttpSettings = group(HttpSettings)
     probe: ProbeSettings = group(ProbeSettings)
     log: LogSettings = group(LogSettings)

@@ -114,14 +114,15 @@ class Offer:
         A client may name no registry. Only with the answer it is known which one decides.
         """
         if not self.resolve:
-            return unknown(name, "tags are not resolved here", hint="tags.resolve is false")
+            off = unknown(name, "tags are not resolved here", hint="tags.resolve is false")
+            return off.as_left_to_registry()
         if not self.admits(name):
             return _not_mirrored(name)
         if self.authorities.leaves_to_registry(name):
             return _decided_by_registry(name)
         if not self.tags.admits(name):
             hint = "tags.exclude or tags.resolve_latest says so"
-            return unknown(name, "this tag is never resolved here", hint=hint)
+            return unknown(name, "this tag is never resolved here", hint=hint).as_left_to_registry()
         return None
 
     def speaks_of(self, name: Named) -> bool:
@@ -218,8 +219,9 @@ def _decided_by_registry(target: Named | Addressed) -> OciError:
     return LeftToRegistry(
         f"{target}: shorthaul leaves it to the registry who may have this image",
         hint="registries.authorize says so; containerd asks the registry next, with the pod's credentials",
-    )
+    ).as_left_to_registry()
 
 
 def _not_mirrored(target: Named | Addressed) -> OciError:
-    return unknown(target, "not mirrored here", hint="registries.include and .exclude decide")
+    error = unknown(target, "not mirrored here", hint="registries.include and .exclude decide")
+    return error.as_left_to_registry()

@@ -1,6 +1,7 @@
-"""What ``shorthaul doctor --json`` prints."""
+"""What ``shorthaul doctor --json`` prints, and what the agent keeps of it."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,3 +31,21 @@ class DoctorDocument:
     serves: bool
     seconds: float
     findings: tuple[FindingEntry, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DoctorReport:
+    """What the doctor found when the agent last had it look at this node.
+
+    ``interval_s``: how often it looks; 0: never. ``ended_at``: when it last had looked; None: not yet.
+    ``problem``: why it can't look. ``last``: what it found.
+    """
+
+    PATH: ClassVar[str] = "/api/doctor"
+
+    time: str
+    node: str
+    interval_s: float
+    ended_at: str | None
+    problem: str | None
+    last: DoctorDocument | None

@@ -48,6 +48,7 @@ class Exchange:
         """Record that the request ended with this error."""
         self.record.result = _result_of(error)
         self.record.status, self.record.reason = error.status, error.message
+        self.record.left_to_registry, self.record.fault = error.left_to_registry, error.fault
 
     def client_left(self, *, stopping: bool) -> None:
         """Record that the client is gone, or that this agent stops and ends the request.

@@ -72,6 +72,7 @@ class PartRelay:
         self._part = part
         self._response: web.StreamResponse | None = None
         self._sink: ClientSink | None = None
+        self._fault = False  # of the last time that no peer gave it
 
     @property
     def _position(self) -> int:
@@ -102,7 +103,7 @@ class PartRelay:
         part, record = self._part, self._exchange.record
         match part.unserved():
             case Unserved.NOT_FOUND:
-                raise unknown(self._wanted.target, reason)
+                raise unknown(self._wanted.target, reason).as_fault(self._fault)
             case Unserved.SEARCH:
                 sink = await self._send_head(stack)
                 await sink.stays(_NOTICE_S)
@@ -136,6 +137,7 @@ class PartRelay:
         except NobodyHasIt as error:
             if error.unsatisfiable_bytes is not None and self._part.opens:
                 raise _unsatisfiable(error.unsatisfiable_bytes) from error
+            self._fault = error.fault
             return str(error)
         except BodyCut as error:
             return str(error)
@@ -190,7 +192,7 @@ async def first_bytes_of(exchange: Exchange, target: Addressed, pull: RunningPul
     except NobodyHasIt as error:
         if error.unsatisfiable_bytes is not None:
             raise _unsatisfiable(error.unsatisfiable_bytes) from error
-        raise unknown(target, str(error)) from error
+        raise unknown(target, str(error)).as_fault(error.fault) from error
     exchange.credit(holder.node, holder.tier, holder.reason)
     return holder, body
 

@@ -19,13 +19,15 @@ _REPEAT_S = 60.0  # so often at most another reason is logged while it lasts
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Component:
-    """A part of the agent that may stop working. ``problem``: why it does not work now; None: it works.
+    """A part of the agent that may stop working.
 
-    ``hint``: what a person can do about it. ``required``: without it the agent is not ready. ``state``: a few
-    words about it while it works. ``wrong``, ``right``: how the log says that it has a problem, and no more.
+    ``key``: its name in metrics. ``problem``: why it does not work now; None: it works. ``hint``: what a
+    person can do about it. ``required``: without it the agent is not ready. ``state``: a few words about it
+    while it works. ``wrong``, ``right``: how the log says that it has a problem, and no more.
     """
 
     name: str
+    key: str
     problem: Callable[[], str | None]
     hint: str | Callable[[], str]
     required: bool = True

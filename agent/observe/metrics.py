@@ -16,7 +16,9 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from agent.flows.verdicts import EndpointName, Verdict
 from agent.observe.exposition import WithoutCreated, add_build_info
+from agent.observe.health_metrics import HealthMetrics
 from agent.observe.index_metrics import IndexMetrics
+from agent.observe.mirror_metrics import MirrorMetrics
 from agent.observe.refusals import LISTENERS, Reason
 from agent.observe.requests import RequestPath, RequestRecord
 from topology.placement import Tier
@@ -43,6 +45,8 @@ class Metrics:
         self._registry = registry or CollectorRegistry()
         ProcessCollector(registry=self._registry)
         add_build_info(self._registry)
+        self.health = HealthMetrics(self._registry)
+        self._mirror = MirrorMetrics(self._registry)
         self._define_requests()
         self._define_bodies()
         self._define_pulls()
@@ -464,6 +468,7 @@ class Metrics:
     def request(self, record: RequestRecord) -> None:
         """A request was answered."""
         tier = record.tier_label
+        self._mirror.request(record)
         self._requests.labels(record.path.value, record.kind, record.source, tier, record.result.value).inc()
         for part in record.sources:
             self._bytes.labels(record.path.value, part.tier.label).inc(part.size_bytes)

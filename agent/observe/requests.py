@@ -91,6 +91,8 @@ class RequestRecord:
     first_byte_s: float | None = None
     seconds: float = 0.0
     verdict: str | None = None  # that of its connection; None for a client of another node
+    left_to_registry: bool = False  # a 404 that the settings ask for
+    fault: bool = False  # a 404 although a node may have it: see `Outcome.FAILED`
 
     @property
     def source(self) -> str:

@@ -8,7 +8,7 @@ without a pause, so this node's containerd never gets one of these two.
 import json
 import math
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 WAIT_HEADER = "Shorthaul-Wait-Ms"
 """Milliseconds until there is capacity. Retry-After can only say whole seconds."""
@@ -25,12 +25,26 @@ class OciError(Exception):
     status: ClassVar[int] = 500
     code: ClassVar[str] = "UNKNOWN"
     reason: ClassVar[str | None] = None  # the words behind the status; None: the usual ones
+    left_to_registry: bool = False
+    """Whether the settings ask for this 404."""
+    fault: bool = False
+    """Whether this 404 is a fault of this node or of its peers: one of them may have the content."""
 
     def __init__(self, message: str, *, hint: str = "", detail: dict[str, Any] | None = None) -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
         self.detail = detail or {}
+
+    def as_left_to_registry(self) -> Self:
+        """The same error, which the settings ask for."""
+        self.left_to_registry = True
+        return self
+
+    def as_fault(self, fault: bool) -> Self:
+        """The same error. ``fault``: whether a node may have the content."""
+        self.fault = fault
+        return self
 
     @property
     def headers(self) -> dict[str, str]:

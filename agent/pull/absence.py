@@ -28,6 +28,15 @@ def nobody_gave_it(
     return f"{begin}{told}{not_asked(unasked, own)}"
 
 
+def is_fault(*, faults: int, unasked: int, peers: int, own: bool) -> bool:
+    """Whether a 404 should not have been: a node may have the content.
+
+    ``faults``: attempts that failed by somebody's fault: a holder was known. ``unasked``: how many of all
+    ``peers`` were not asked in full; in a large cluster some always are. ``own``: this node could not ask.
+    """
+    return own or faults > 0 or 2 * unasked > peers
+
+
 def not_asked(unasked: Mapping[NodeName, str], own: str = "") -> str:
     """The end of a sentence that says who was not asked. Empty if everybody was."""
     ends = [f"; not asked in full: {listed(unasked)}"] if unasked else []

@@ -70,6 +70,7 @@ class Attempts:
         self._open: dict[int, _Attempt] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self.failures: dict[NodeName, str] = {}  # what the peers that failed did, in words
+        self.faults = 0  # how many of these failures were somebody's fault
         self.unsatisfiable_bytes: int | None = None  # the content's size, if a peer answered 416
 
     def body(self, attempt: int) -> PeerBody:
@@ -118,6 +119,7 @@ class Attempts:
 
     def failed(self, node: NodeName, failure: Failure, words: str) -> None:
         """Note what a peer did, for this pull and for all."""
+        self.faults += failure.is_peers_fault or failure.is_own
         if failure is not Failure.WITHHELD:  # whoever asks under a wrong name is not told who has it
             self.failures[node] = words
         self._policy.attempt_failed(node, failure, words, self._clock())

@@ -20,7 +20,7 @@ from agent.observe.metrics import Metrics
 from agent.oci.digest import Digest
 from agent.oci.ranges import RangeSpec
 from agent.oci.reference import Kind
-from agent.pull.absence import nobody_gave_it, without
+from agent.pull.absence import is_fault, nobody_gave_it, without
 from agent.pull.bucket import TokenBucket
 from agent.pull.events import (
     Abandon,
@@ -73,10 +73,14 @@ from topology.snapshot import Snapshot
 
 
 class NobodyHasIt(Exception):
-    """No peer can serve the content now. ``unsatisfiable_bytes``: its size, if no byte is in the range."""
+    """No peer can serve the content now. ``unsatisfiable_bytes``: its size, if no byte is in the range.
 
-    def __init__(self, why: str, unsatisfiable_bytes: int | None = None) -> None:
+    ``fault``: a peer may have it all the same; see `is_fault`.
+    """
+
+    def __init__(self, why: str, unsatisfiable_bytes: int | None = None, *, fault: bool = False) -> None:
         super().__init__(why)
+        self.fault = fault
         self.unsatisfiable_bytes = unsatisfiable_bytes
 
 
@@ -384,7 +388,7 @@ class RunningPull:
                 case NotFound(attempts=attempts):
                     if self._committed:
                         self.given.left_to_registry()
-                    raise NobodyHasIt(self._why_nobody(attempts), self._attempts.unsatisfiable_bytes)
+                    raise self._nobody(attempts)
                 case Cut():
                     if self._committed:
                         self.given.left_to_registry()
@@ -392,12 +396,23 @@ class RunningPull:
                 case None:
                     self._tell(await self._next_event())
 
-    def _why_nobody(self, attempts: int) -> str:
+    def _nobody(self, attempts: int) -> NobodyHasIt:
         tried = self._attempts.failures
         now_s = self._puller.clock()
-        unasked = without(tried, self._policy.unasked(now_s, self.digest))
-        words = nobody_gave_it(attempts, tried, unasked, self._policy.own_trouble(now_s))
-        return words if self._turn is None else words + self._turn.words
+        unasked, own = (
+            without(tried, self._policy.unasked(now_s, self.digest)),
+            self._policy.own_trouble(now_s),
+        )
+        words = nobody_gave_it(attempts, tried, unasked, own)
+        if self._turn is not None:
+            words += self._turn.words
+        fault = is_fault(
+            faults=self._attempts.faults,
+            unasked=len(unasked),
+            peers=len(self._puller.roster.peers),
+            own=bool(own),
+        )
+        return NobodyHasIt(words, self._attempts.unsatisfiable_bytes, fault=fault)
 
     async def _move(self, holder: Ranked, body: PeerBody, sink: ClientSink) -> None:
         """Relay the body to its end, or until the machine wants a change."""

@@ -13,6 +13,7 @@ def serving(**problems: str | None) -> Readiness:
         [
             Component(
                 name=name,
+                key=name,
                 problem=lambda problem=problem: problem,  # type: ignore[misc]
                 hint=f"mend {name}",
                 required=not name.startswith("extra"),

@@ -53,7 +53,7 @@ async def test_agent_that_is_not_ready_is_alive() -> None:
 def serving(problem: str | None) -> Readiness:
     """An agent with one part."""
     readiness = Readiness()
-    readiness.watch([Component(name="the store", problem=lambda: problem, hint="")])
+    readiness.watch([Component(name="the store", key="store", problem=lambda: problem, hint="")])
     readiness.phase = Phase.SERVING
     return readiness
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from agent.documents.api import ErrorDocument
 from agent.documents.claims import ClaimsDocument
 from agent.documents.codec import DocumentInvalid, decode, encode, encode_parts, json_key
+from agent.documents.doctor import DoctorReport
 from agent.documents.explain import ExplainDocument
 from agent.documents.flows import FlowsDocument
 from agent.documents.index import IndexDocument
@@ -26,6 +27,7 @@ from agent.documents.transfers import CostsDocument, TransfersDocument
 DOCUMENTS: tuple[type[Any], ...] = (
     ClaimsDocument,
     CostsDocument,
+    DoctorReport,
     ErrorDocument,
     ExplainDocument,
     FlowsDocument,

@@ -46,7 +46,9 @@ def test_the_lines_name_the_part_and_what_to_do(caplog: pytest.LogCaptureFixture
     problem: list[str | None] = ["no such socket"]
 
     async def main() -> None:
-        component = Component(name="the store", problem=lambda: problem[0], hint="does containerd run?")
+        component = Component(
+            name="the store", key="store", problem=lambda: problem[0], hint="does containerd run?"
+        )
         clock = asyncio.get_running_loop().time
         task = asyncio.create_task(follow_components([component], clock=clock))
         await asyncio.sleep(5.0)

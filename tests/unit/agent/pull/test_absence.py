@@ -1,6 +1,6 @@
 """Why no peer gave a content, in words that stay short in a cluster of any size."""
 
-from agent.pull.absence import ago, listed, nobody_gave_it, not_asked, without
+from agent.pull.absence import ago, is_fault, listed, nobody_gave_it, not_asked, without
 from tests.unit.twins import node
 
 
@@ -56,3 +56,14 @@ def test_ages_are_whole_seconds_and_never_negative() -> None:
 def test_nodes_can_be_left_out() -> None:
     assert without([node("n0000")], reasons(2)) == {node("n0001"): "status 404"}
     assert listed(reasons(1)) == "n0000 (status 404)"
+
+
+def test_cold_content_is_nobody_s_fault_even_where_some_peers_are_always_away() -> None:
+    assert not is_fault(faults=0, unasked=0, peers=0, own=False)
+    assert not is_fault(faults=0, unasked=2, peers=4999, own=False)
+
+
+def test_404_is_a_fault_if_a_holder_failed_or_this_node_or_most_peers_could_not_be_asked() -> None:
+    assert is_fault(faults=1, unasked=0, peers=3, own=False)
+    assert is_fault(faults=0, unasked=0, peers=3, own=True)
+    assert is_fault(faults=0, unasked=2, peers=3, own=False)
