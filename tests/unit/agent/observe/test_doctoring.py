@@ -121,9 +121,8 @@ async def test_doctor_runs_at_the_lowest_priority(twin: _Twin) -> None:
     assert doctoring.report(_MOMENT).last is not None
 
 
-@pytest.mark.parametrize("off", [{"interval_s": 0.0}])
-async def test_doctor_that_is_off_ends_at_once(twin: _Twin, off: dict[str, float]) -> None:
-    await twin.doctoring(**off).run()
+async def test_doctor_that_is_off_ends_at_once(twin: _Twin) -> None:
+    await twin.doctoring(interval_s=0.0).run()
 
 
 async def test_it_looks_again_and_again_but_not_while_the_agent_does_not_serve(twin: _Twin) -> None:
