@@ -7,7 +7,7 @@ error is an `ErrorDocument`.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +23,9 @@ Handler = Callable[[web.BaseRequest], Awaitable[web.Response]]
 
 _AT_ONCE_BYTES = 64 * 1024  # this much JSON takes a few milliseconds
 
-_WITHOUT_TOKEN = "from elsewhere, only /livez, /readyz and /metrics are answered without the admin token"
+_WITHOUT_TOKEN = (
+    "from elsewhere, only /livez, /readyz, /metrics and the files of the page are answered without a token"
+)
 _WITHOUT_TOKEN_HINT = "ask on the node itself, or name the cluster's key with --key-file (see peering.key)"
 _ACTION_ELSEWHERE = "what changes something is done at the agent's own Unix socket only"
 
@@ -47,11 +49,16 @@ class ApiError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
-    """A path and its handler. ``is_action``: it changes something. ``query``: its parameters."""
+    """A path and its handler. ``is_action``: it changes something. ``query``: its parameters.
+
+    ``is_asset``: a file of the page, which says nothing of this node: who comes from elsewhere needs no token
+    for it. It has its own rules for browsers.
+    """
 
     path: str
     handler: Handler
     is_action: bool = False
+    is_asset: bool = False
     query: tuple[str, ...] = ()
 
 
@@ -90,27 +97,33 @@ class AdminServer:
                 response.headers.update(self._introduction)
         except OciError as error:
             response = oci_error_response(error)
-        response.headers.update(_FOR_BROWSERS)
+        for name, value in _FOR_BROWSERS.items():
+            response.headers.setdefault(name, value)
         return response
 
     async def _answer(self, request: web.BaseRequest) -> web.Response:
         """The page. Raises `ApiError` and `OciError`."""
-        way = way_of(request)
-        if self._access.refusal(request, way) is not None:
+        way, route = way_of(request), self.routes.get(request.path)
+        is_asset = route is not None and route.is_asset
+        if not is_asset and self._access.refusal(request, way) is not None:
             raise ApiError(401, "UNAUTHORIZED", _WITHOUT_TOKEN, hint=_WITHOUT_TOKEN_HINT)
         refused = self._guard.refusal(request.method, request.headers)
         if refused is not None:
             raise ApiError(403, refused.code, refused.message, hint=refused.hint)
-        route = self.routes.get(request.path)
         if route is None:
-            pages = ", ".join(path for path, route in self.routes.items() if not route.is_action)
             message = f"there is no page {request.path[:200]}"
-            raise ApiError(404, NO_SUCH_PAGE, message, hint=f"there are {pages}")
+            raise ApiError(404, NO_SUCH_PAGE, message, hint=f"there are {', '.join(self._pages())}")
         _check_method(route, request)
         if route.is_action and way is not Way.SOCKET:
             raise ApiError(403, "ACTION_ELSEWHERE", _ACTION_ELSEWHERE, hint=self._action_hint())
         _check_query(route, request)
         return await route.handler(request)
+
+    def _pages(self) -> Iterator[str]:
+        """The paths that a person may want to ask for."""
+        for path, route in self.routes.items():
+            if not route.is_action and (path == "/" or not route.is_asset):
+                yield path
 
     def _action_hint(self) -> str:
         if self._socket is None:

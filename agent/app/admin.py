@@ -6,6 +6,7 @@ from functools import partial
 
 from agent.admin.access import Access
 from agent.admin.claims import ClaimsView
+from agent.admin.dashboard.routes import dashboard_routes
 from agent.admin.explain import Explainer
 from agent.admin.gauges import Gauges
 from agent.admin.routes import (
@@ -81,6 +82,7 @@ def make_admin(
         socket=settings.health.socket,
         introduction=core.credentials.introduction("admin"),
         routes=[
+            *dashboard_routes(),
             *metrics_routes(gauges, clock),
             *health_routes(readiness),
             *explain_routes(explainer),

@@ -15,25 +15,14 @@ from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
 
+from agent.admin.dashboard.assets import asset_paths, read_asset
+from agent.admin.dashboard.routes import CONTENT_SECURITY_POLICY
 from tests.server.agents import fresh_address
-from tests.unit.twins import REPOSITORY_ROOT
 
 SAMPLES = Path(__file__).parent / "samples"
-STATIC = REPOSITORY_ROOT / "agent/admin/dashboard/static"
 
-POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; "
-    "font-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
-    "require-trusted-types-for 'script'"
-)
-
-_TYPES = {
-    ".html": "text/html; charset=utf-8",
-    ".js": "text/javascript; charset=utf-8",
-    ".css": "text/css; charset=utf-8",
-    ".svg": "image/svg+xml",
-    ".txt": "text/plain; charset=utf-8",
-}
+POLICY = CONTENT_SECURITY_POLICY
+_FILES = dict(asset_paths())
 
 
 def sample(name: str) -> Any:
@@ -194,11 +183,11 @@ def _handler(agent: PlayedAgent) -> type[BaseHTTPRequestHandler]:
             self._answer(status, body, "application/json")
 
         def _file(self, path: str) -> None:
-            file = (STATIC / (path.lstrip("/") or "index.html")).resolve()
-            if not file.is_relative_to(STATIC) or not file.is_file():
+            file = _FILES.get(path)
+            if file is None:
                 self._answer(404, b"", "text/plain")
                 return
-            self._answer(200, file.read_bytes(), _TYPES.get(file.suffix, "application/octet-stream"))
+            self._answer(200, file.read_bytes(), f"{read_asset(file).content_type}; charset=utf-8")
 
         def _answer(self, status: int, body: bytes, kind: str) -> None:
             self.send_response(status)

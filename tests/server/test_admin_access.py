@@ -109,7 +109,7 @@ def test_the_kubelet_and_prometheus_ask_from_elsewhere_without_a_token(agent: Pu
 
 
 @pytest.mark.parametrize(
-    "path", ["/api/topology", "/api/requests", "/api/scrub", "/readyz?verbose", "/nothing", "/"]
+    "path", ["/api/topology", "/api/requests", "/api/scrub", "/readyz?verbose", "/nothing", "/static/nothing"]
 )
 def test_all_else_takes_the_admin_token_and_nothing_else_does(agent: Published, path: str) -> None:
     service = service_proof()["Authorization"].removeprefix("Bearer ")
@@ -120,6 +120,16 @@ def test_all_else_takes_the_admin_token_and_nothing_else_does(agent: Published, 
         assert "WWW-Authenticate" not in reply.headers
     assert agent.ask(f"{path}?token={agent.token}").status == 401
     assert agent.ask(path, token=agent.token).status == agent.ask(path, host="127.0.0.1").status
+
+
+@pytest.mark.parametrize("path", ["/", "/static/app.js", "/static/app.css"])
+def test_the_files_of_the_page_say_nothing_of_the_node_and_are_answered_from_elsewhere(
+    agent: Published, path: str
+) -> None:
+    reply = agent.ask(path)
+    assert reply.status == 200
+    assert reply.body == agent.ask(path, host="127.0.0.1").body
+    assert "frame-ancestors 'none'" in reply.headers["Content-Security-Policy"]
 
 
 def test_on_the_node_no_token_is_needed(agent: Published) -> None:

@@ -1,0 +1,73 @@
+/** How the page hears from the agent, in the header; whose page it is; and the form for the token. */
+
+import { setText } from "./dom.js";
+import { ago, name, zoneName } from "./format.js";
+import { CONNECTION } from "./state.js";
+
+/** @typedef {import("./state.js").Store} Store */
+/** @typedef {import("./state.js").Connection} Connection */
+
+/** @param {string} id @returns {any} */
+const byId = (id) => document.getElementById(id);
+
+/** @param {Store} store @param {(token: string) => void} useToken */
+export function mountConnection(store, useToken) {
+  store.subscribe(CONNECTION, () => showConnection(store.connection));
+  store.subscribe(["overview", "hello"], () => showNode(store.get("overview") ?? store.get("hello")));
+  byId("token").addEventListener("submit", (/** @type {Event} */ event) => {
+    event.preventDefault(); // nothing is ever sent by the form itself
+    const token = byId("token-field").value.trim();
+    byId("token-field").value = "";
+    if (token) useToken(token);
+  });
+}
+
+/**
+ * What the header says. Pure.
+ * @param {Connection} connection
+ * @returns {{look: string, words: string, banner: string, hint: string}}
+ */
+export function wordsOf({ phase, why, silent_s }) {
+  const last = silent_s === null ? "" : `Last heard ${ago(silent_s)}.`;
+  if (phase === "reconnecting") {
+    const banner = last ? `${last} The figures below are old.` : "No answer yet.";
+    return { look: "bad", words: "reconnecting", banner: `${why} ${banner}`.trim(), hint: "The page tries again by itself." };
+  }
+  if (silent_s !== null) return { look: "warn", words: `last heard ${ago(silent_s)}`, banner: "", hint: "" };
+  if (phase === "polling") return { look: "ok", words: "every 5 s", banner: "", hint: why };
+  if (phase === "live") return { look: "ok", words: "live", banner: "", hint: "" };
+  return { look: "idle", words: { connecting: "connecting", paused: "paused", token: "token needed" }[phase], banner: "", hint: "" };
+}
+
+/** @param {Connection} connection */
+function showConnection(connection) {
+  const { look, words, banner, hint } = wordsOf(connection);
+  const pill = byId("connection");
+  pill.dataset.phase = connection.phase;
+  pill.dataset.look = look;
+  pill.title = hint;
+  setText(byId("connection-words"), words);
+  setText(byId("status"), spokenOf(connection));
+  byId("banner").hidden = banner === "";
+  setText(byId("banner-words"), banner);
+  setText(byId("banner-hint"), banner ? hint : "");
+  byId("token").hidden = connection.phase !== "token";
+  byId("main").hidden = connection.phase === "token";
+  setText(byId("token-why"), connection.phase === "token" ? connection.why : "");
+  document.documentElement.toggleAttribute("data-stale", connection.silent_s !== null);
+}
+
+/** What a screen reader is told: that the way of hearing changed, and not each second how long ago. @param {Connection} connection */
+function spokenOf({ phase, why, silent_s }) {
+  if (phase === "reconnecting") return `${why} The figures on this page are old.`;
+  if (silent_s !== null) return "The agent says nothing at the moment.";
+  return { live: "The figures are live.", polling: why, token: "The admin token is needed.", connecting: "", paused: "" }[phase];
+}
+
+/** @param {any} document a document that says whose it is */
+function showNode(document_) {
+  if (!document_?.node) return;
+  const place = document_.zone ? ` ${zoneName(document_.region, document_.zone)}` : "";
+  setText(byId("node"), `${name(document_.node, 60)}${place}`);
+  document.title = `${name(document_.node, 40)} · shorthaul`;
+}
