@@ -29,11 +29,11 @@ def test_the_page_is_at_the_root_and_every_other_file_below_static() -> None:
 
 
 def test_a_vendored_file_is_the_one_whose_checksum_is_noted() -> None:
-    noted = dict(
-        reversed(line.split())
-        for line in (STATIC / "vendor/checksums.txt").read_text().splitlines()
-        if not line.startswith("#")
-    )
+    noted: dict[str, str] = {}
+    for line in (STATIC / "vendor/checksums.txt").read_text().splitlines():
+        if not line.startswith("#"):
+            checksum, name = line.split()
+            noted[name] = checksum
     found = {
         file.name: hashlib.sha256(file.read_bytes()).hexdigest()
         for file in (STATIC / "vendor").iterdir()
