@@ -244,3 +244,14 @@ def _frame(event: str, document: Any, number: int) -> bytes:
 
 def _all_samples() -> dict[str, Any]:
     return {path.stem: sample(path.stem) for path in sorted(SAMPLES.glob("*.json"))}
+
+
+def main() -> None:
+    """Show the page with the samples, until Ctrl-C."""
+    with PlayedAgent() as agent, contextlib.suppress(KeyboardInterrupt):
+        print(agent.url, flush=True)
+        threading.Event().wait()
+
+
+if __name__ == "__main__":
+    main()
