@@ -11,19 +11,24 @@ from typing import TypeVar
 
 from rich.console import Console
 
-from benchmarks.report import Report
-
 _T = TypeVar("_T")
 _COLUMNS = 150  # width of a table that goes to a file
 
 
 def make_parser(module: str, description: str | None, *, quick: str | None = None) -> argparse.ArgumentParser:
-    """A parser with ``--json FILE`` and, if ``quick`` says what it does, ``--quick``.
+    """A parser with ``--json``, ``--html``, ``--compare`` and, if ``quick`` says what it does, ``--quick``.
 
     ``description``: the docstring of the benchmark's module.
     """
-    parser = argparse.ArgumentParser(prog=f"python -m {module}", description=description)
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to this file")
+    parser = argparse.ArgumentParser(
+        prog=f"python -m {module}",
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--json", type=Path, metavar="FILE", help="write the report to this file")
+    add("--html", type=Path, metavar="FILE", help="write the report as one page, and its pictures beside it")
+    add("--compare", type=Path, metavar="OLD.json", help="say what changed since this report, beyond noise")
     if quick is not None:
         parser.add_argument("--quick", action="store_true", help=quick)
     return parser
@@ -50,8 +55,10 @@ def parse(parser: argparse.ArgumentParser, *, root_for: str | None = None) -> ar
     ``root_for``: why every run needs root; a run without root ends with an error then.
     """
     arguments = parser.parse_args()
-    if arguments.json is not None and not arguments.json.parent.is_dir():
-        parser.error(f"--json: there is no folder {arguments.json.parent}")  # now, and not after an hour
+    for option in ("json", "html"):
+        path = getattr(arguments, option)
+        if path is not None and not path.parent.is_dir():
+            parser.error(f"--{option}: there is no folder {path.parent}")  # now, and not after an hour
     if root_for is not None:
         require_root(parser, root_for)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -73,11 +80,3 @@ def require_root(parser: argparse.ArgumentParser, root_for: str) -> None:
 def make_console() -> Console:
     """The console for figures and tables. Wide enough if the output is not a terminal."""
     return Console(width=None if sys.stdout.isatty() else _COLUMNS)
-
-
-def finish(report: Report, arguments: argparse.Namespace) -> int:
-    """Print the table, and write the figures to the file of ``--json``. Returns the exit status."""
-    report.console.print(report.table())
-    if arguments.json:
-        arguments.json.write_text(report.as_json())
-    return 0

@@ -7,6 +7,7 @@ agents, one for each value of ``listen.local_callers``, get the same connections
 their processor time is compared: what the client and TCP take is the same for all.
 """
 
+import argparse
 import os
 import socket
 import sys
@@ -20,10 +21,11 @@ import psutil
 import yaml
 
 from agent.sockdiag import SocketAsker
-from benchmarks.arguments import finish, make_console, make_parser, parse
+from benchmarks.arguments import make_parser
 from benchmarks.lab.cgroups import make_cgroup, remove_cgroup
 from benchmarks.lab.process import Process
-from benchmarks.report import Report
+from benchmarks.reporting.recorder import Recorder
+from benchmarks.running import run
 from bpf.cgroups import find_root
 
 _CALLERS = ("any", "root", "containerd")
@@ -35,18 +37,19 @@ _TARGET_US = 100.0
 
 
 def main() -> int:
-    """Measure, print a table, and write all figures as JSON with ``--json``."""
+    """Measure, print, and write the report: see `benchmarks.running`."""
     parser = make_parser("benchmarks.callers", __doc__, quick="fewer rounds")
-    arguments = parse(parser, root_for="processes of other users, and cgroups")
-    report = Report(make_console())
+    return run(parser, _measure, root_for="processes of other users, and cgroups")
+
+
+def _measure(report: Recorder, arguments: argparse.Namespace) -> None:
     _raise_limit()
     _report_kernel(report)
     with _own_cgroup() as cgroup, tempfile.TemporaryDirectory() as folder:
         _report_agents(report, Path(folder), cgroup, rounds=5 if arguments.quick else 20)
-    return finish(report, arguments)
 
 
-def _report_kernel(report: Report) -> None:
+def _report_kernel(report: Recorder) -> None:
     report.begin("the kernel's answer alone")
     with socket.create_server(("127.0.0.1", 0), backlog=1024) as server, closing(SocketAsker()) as asker:
         with _connections(server, 1) as (client, *_):
@@ -76,7 +79,7 @@ def _connections(server: socket.socket, number: int) -> Iterator[list[socket.soc
         yield clients
 
 
-def _report_agents(report: Report, folder: Path, cgroup: Path, *, rounds: int) -> None:
+def _report_agents(report: Recorder, folder: Path, cgroup: Path, *, rounds: int) -> None:
     with ExitStack() as stack:
         agents = {
             callers: stack.enter_context(_agent(folder, at, callers, cgroup))
@@ -92,7 +95,7 @@ def _report_agents(report: Report, folder: Path, cgroup: Path, *, rounds: int) -
         report.spread("root: refused with 403", "µs", strangers["root"], 1000.0, bound=True)
 
 
-def _compare(report: Report, found: dict[str, list[float]]) -> None:
+def _compare(report: Recorder, found: dict[str, list[float]]) -> None:
     for callers, values in found.items():
         report.spread(callers, "µs", values)
     for callers in _CALLERS[1:]:

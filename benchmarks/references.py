@@ -25,9 +25,10 @@ from agent.oci.filters import parse_filter
 from agent.oci.manifest import OCI_INDEX, OCI_MANIFEST
 from agent.oci.mirrors import MirrorNames
 from agent.oci.patterntext import parse_pattern
-from benchmarks.arguments import finish, make_console, make_parser, parse
+from benchmarks.arguments import make_parser
 from benchmarks.lab.folders import make_folder
-from benchmarks.report import Report
+from benchmarks.reporting.recorder import Recorder
+from benchmarks.running import run
 
 _PLATFORMS = 10
 _SHARED = 50  # base layers
@@ -37,8 +38,10 @@ _LOOKUPS = 100_000
 
 def main() -> int:
     parser = make_parser("benchmarks.references", __doc__, quick="a tenth of the images")
-    arguments: argparse.Namespace = parse(parser)
-    report = Report(make_console())
+    return run(parser, _report)
+
+
+def _report(report: Recorder, arguments: argparse.Namespace) -> None:
     report.begin("reference graph")
     for images, layers_each in ((6_250, 5), (10_000, 2)):
         folder = make_folder("shref", "store-")
@@ -48,10 +51,9 @@ def main() -> int:
             asyncio.run(_measure(report, folder, number, blobs))
         finally:
             shutil.rmtree(folder, ignore_errors=True)
-    return finish(report, arguments)
 
 
-async def _measure(report: Report, folder: Path, images: int, blobs: int) -> None:
+async def _measure(report: Recorder, folder: Path, images: int, blobs: int) -> None:
     what = f"{images} images, {blobs} blobs"
     store = OciLayout(folder)
     sharing = Sharing(

@@ -8,6 +8,7 @@ needed. Every figure is a ratio: this checkout's value divided by the other one'
 measured beside requests to bare servers, too (`benchmarks.bare`), because they depend on the machine most.
 """
 
+import argparse
 import hashlib
 import http.client
 import os
@@ -27,9 +28,10 @@ from typing import Protocol
 import psutil
 import yaml
 
-from benchmarks.arguments import finish, make_console, make_parser, parse
+from benchmarks.arguments import make_parser
 from benchmarks.lab.process import Process
-from benchmarks.report import Report
+from benchmarks.reporting.recorder import Recorder
+from benchmarks.running import run
 
 _HERE = Path(__file__).parent.parent
 _PORTS = {"hostport": 30020, "nodeport": 30022, "peer": 30023, "admin": 9090}
@@ -377,10 +379,12 @@ def main() -> int:
     parser.add_argument("other", type=Path, metavar="OTHER_CHECKOUT")
     parser.add_argument("--rounds", type=int, default=7, help="rounds (default 7)")
     parser.add_argument("--only-idle", action="store_true", help="only the requests to idle agents")
-    arguments = parse(parser)
+    return run(parser, _measure)
+
+
+def _measure(report: Recorder, arguments: argparse.Namespace) -> None:
     checkouts = {"this": _HERE, "other": arguments.other.resolve()}
     rounds: dict[str, list[Values]] = {name: [] for name in (*checkouts, _BARE)}
-    report = Report(make_console())
     for number in range(arguments.rounds):
         found = {
             name: {f"idle, fresh connection: {what}": value for what, value in values.items()}
@@ -399,7 +403,6 @@ def main() -> int:
         for what in rounds[other][0]:
             pairs = zip(rounds["this"], rounds[other], strict=True)
             report.spread(what, "x", [mine[what] / max(theirs[what], 1e-9) for mine, theirs in pairs])
-    return finish(report, arguments)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from benchmarks.coldstart.fleet import Fleet, Release
 from benchmarks.coldstart.rows import Way
 from benchmarks.lab.cluster import Cluster, Place
 from benchmarks.lab.process import LabError
-from benchmarks.report import at
+from benchmarks.reporting.quantiles import at
 
 _NODES = ("n1", "n2", "n3", "n4")
 _SIZES = [5_000_000 // 3] * 3  # of the layers

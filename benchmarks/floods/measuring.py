@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 
 from benchmarks.floods.kinds import Flood
 from benchmarks.floods.stage import ADMIN, HOSTPORT, NODEPORT, PEER, Stage
-from benchmarks.report import at
+from benchmarks.reporting.quantiles import at
 
 _LOOK_S = 0.25
 _SETTLE_S = 1.0

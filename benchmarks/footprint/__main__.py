@@ -8,6 +8,7 @@ the size and time of its pages, and for how long ``/livez`` had to wait meanwhil
 happen to an agent. A busy machine makes times longer. Memory hardly depends on it.
 """
 
+import argparse
 import itertools
 import subprocess
 import sys
@@ -15,10 +16,11 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from benchmarks.arguments import finish, make_console, make_parser, parse
+from benchmarks.arguments import make_parser
 from benchmarks.footprint.members import Member, make_members
 from benchmarks.footprint.stage import HELD, Lateness, Stage, raised
-from benchmarks.report import Report
+from benchmarks.reporting.recorder import Recorder
+from benchmarks.running import run
 
 _RSS_MAX_MIB, _START_MAX_S, _HELD_MAX_MS = 128.0, 3.0, 50.0
 _SETTLED_S = 10.0
@@ -42,7 +44,7 @@ _PAGES = (
 class Footprint:
     """One agent, and the things that happen to it, one after the other."""
 
-    def __init__(self, report: Report, stage: Stage, zones: int) -> None:
+    def __init__(self, report: Recorder, stage: Stage, zones: int) -> None:
         self._report = report
         self._stage = stage
         self._zones = zones
@@ -142,15 +144,17 @@ class Footprint:
 
 
 def main() -> int:
-    """Measure, and print a table."""
+    """Measure, print, and write the report: see `benchmarks.running`."""
     parser = make_parser("benchmarks.footprint", __doc__)
     parser.add_argument("--members", type=int, default=5000)
     parser.add_argument("--blobs", type=int, default=2000)
     parser.add_argument("--zones", type=int, default=10)
     parser.add_argument("--membership", choices=("static", "kubernetes"), action="append")
     parser.add_argument("--index", choices=("scatter", "valkey"), action="append")
-    arguments = parse(parser)
-    report = Report(make_console())
+    return run(parser, _measure)
+
+
+def _measure(report: Recorder, arguments: argparse.Namespace) -> None:
     everybody = make_members(range(arguments.members + arguments.members // 10), arguments.zones)
     for membership, index in itertools.product(
         arguments.membership or ("static", "kubernetes"), arguments.index or ("scatter", "valkey")
@@ -164,7 +168,6 @@ def main() -> int:
             by_server=index == "valkey",
         ) as stage:
             Footprint(report, stage, arguments.zones).run()
-    return finish(report, arguments)
 
 
 if __name__ == "__main__":

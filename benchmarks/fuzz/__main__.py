@@ -7,14 +7,16 @@ client is served all the while. A case depends on its number alone, but for the 
 ``--only`` repeats one.
 """
 
+import argparse
 import os
 import sys
 
-from benchmarks.arguments import finish, make_console, make_parser, parse
+from benchmarks.arguments import make_parser
 from benchmarks.fuzz.listeners import NAMES, listener
 from benchmarks.fuzz.run import Attacked, Verdict, attack
 from benchmarks.fuzz.site import running
-from benchmarks.report import Report
+from benchmarks.reporting.recorder import Recorder
+from benchmarks.running import run
 
 _NETWORK = f"127.98.{os.getpid() % 250}"  # several runs may go on at once
 _ADDRESSES = (f"{_NETWORK}.1", f"{_NETWORK}.2")
@@ -22,24 +24,27 @@ _GROWTH_MIB = 20.0
 
 
 def main() -> int:
-    """Attack, print what was found, and write the figures with ``--json``. 1 if anything was wrong."""
+    """Attack, print what was found, and write the report. 1 if anything was wrong."""
     parser = make_parser("benchmarks.fuzz", __doc__, quick="1,000 cases a listener instead of 100,000")
     parser.add_argument("--cases", type=int, default=100_000, help="cases for each listener")
     parser.add_argument("--seed", type=int, default=0, help="the first case's number")
     parser.add_argument("--listener", choices=NAMES, action="append", help="only this one; may be repeated")
     parser.add_argument("--only", type=int, metavar="NUMBER", help="only the case of this number")
-    arguments = parse(parser)
+    return run(parser, _measure)
+
+
+def _measure(report: Recorder, arguments: argparse.Namespace) -> None:
     cases = 1000 if arguments.quick else arguments.cases
     numbers = range(arguments.seed, arguments.seed + cases)
     if arguments.only is not None:
         numbers = range(arguments.only, arguments.only + 1)
-    report, wrong = Report(make_console()), 0
+    wrong = 0
     for name in arguments.listener or NAMES:
         report.begin(name)
         with running(*_ADDRESSES) as site, listener(name, site) as attacked:
             wrong += _tell(report, _attack(attacked, numbers))
-    finish(report, arguments)
-    return 1 if wrong else 0
+    if wrong:
+        report.problem(f"{wrong} cases were answered wrongly: see the lines above")
 
 
 def _attack(attacked: Attacked, numbers: range) -> Verdict:
@@ -47,7 +52,7 @@ def _attack(attacked: Attacked, numbers: range) -> Verdict:
     return attack(attacked, numbers, warm=len(numbers) // 10, waiting=waiting)
 
 
-def _tell(report: Report, verdict: Verdict) -> int:
+def _tell(report: Recorder, verdict: Verdict) -> int:
     assert verdict.before is not None
     assert verdict.after is not None
     report.single("cases", "", verdict.cases)

@@ -9,18 +9,19 @@ load generators cost doesn't count; their own latencies need a machine with noth
 import argparse
 import sys
 
-from benchmarks.arguments import finish, listed, make_console, make_parser, parse
+from benchmarks.arguments import listed, make_parser
 from benchmarks.index.announcing import report_emptied, report_restart, report_start
 from benchmarks.index.asking import Asking, report_lookups
 from benchmarks.index.sizes import report_sizes
 from benchmarks.index.stage import Size, Stage, staged
-from benchmarks.report import Report
+from benchmarks.reporting.recorder import Recorder
+from benchmarks.running import run
 
 _ROWS = ["start", "lookups", "restart", "emptied", "memory"]
 
 
 def main() -> int:
-    """Measure, print a table, and write all figures as JSON with ``--json``."""
+    """Measure, print, and write the report: see `benchmarks.running`."""
     parser = make_parser("benchmarks.index", __doc__, quick="200 agents, a few seconds each, small sizes")
     parser.add_argument("--agents", type=int, default=5000)
     parser.add_argument("--blobs", type=int, default=500, help="contents of each agent (500)")
@@ -28,8 +29,10 @@ def main() -> int:
     parser.add_argument("--rate", type=float, default=2000, help="look-ups a second (2000)")
     parser.add_argument("--seconds", type=float, default=30, help="of each run of look-ups (30)")
     parser.add_argument("--rows", type=listed(str), default=_ROWS, help=f"of {','.join(_ROWS)}")
-    arguments = parse(parser)
-    report = Report(make_console())
+    return run(parser, _measure)
+
+
+def _measure(report: Recorder, arguments: argparse.Namespace) -> None:
     if arguments.quick:
         arguments.agents, arguments.contents, arguments.seconds = 200, 5000, 5.0
     if {*arguments.rows} - {"memory"}:
@@ -37,10 +40,9 @@ def main() -> int:
     if "memory" in arguments.rows:
         nodes = [50, 200] if arguments.quick else [100, 1000, 5000, 10_000]
         report_sizes(report, nodes=nodes, blobs=[500, 2000], digests=arguments.contents)
-    return finish(report, arguments)
 
 
-def _report_stage(report: Report, arguments: argparse.Namespace) -> None:
+def _report_stage(report: Recorder, arguments: argparse.Namespace) -> None:
     size = Size(
         nodes=arguments.agents,
         blobs=arguments.blobs,
@@ -57,7 +59,7 @@ def _report_stage(report: Report, arguments: argparse.Namespace) -> None:
             report_emptied(report, stage)
 
 
-def _report_lookups(report: Report, stage: Stage, arguments: argparse.Namespace) -> None:
+def _report_lookups(report: Recorder, stage: Stage, arguments: argparse.Namespace) -> None:
     for seed, (digests, changes_per_s) in enumerate(((1, 0), (1, 1000), (16, 100))):
         asking = Asking(
             rate_per_s=arguments.rate,

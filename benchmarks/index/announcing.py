@@ -8,14 +8,14 @@ from collections.abc import Callable
 from agent.holders.valkey.announcements import BITS_PER_S
 from benchmarks.index.stage import Stage
 from benchmarks.index.usage import Sample, Usage
-from benchmarks.report import Report
+from benchmarks.reporting.recorder import Recorder
 
 _AT_MOST_S = 900.0
 _SPREAD_S = 30.0
 _MIB = 2**20
 
 
-def report_start(report: Report, stage: Stage) -> None:
+def report_start(report: Recorder, stage: Stage) -> None:
     """All agents start within half a minute, as in a rollout that nothing holds up."""
     report.begin(
         f"{stage.size.nodes} agents with {stage.size.blobs} contents each start within {_SPREAD_S:g} s"
@@ -23,26 +23,26 @@ def report_start(report: Report, stage: Stage) -> None:
     _report(report, stage, lambda: stage.crew.do("start", spread_s=_SPREAD_S))
 
 
-def report_restart(report: Report, stage: Stage) -> None:
+def report_restart(report: Recorder, stage: Stage) -> None:
     """The server is killed, and starts again at once, empty."""
     report.begin("the server is killed and starts again, empty")
     _report(report, stage, stage.server.restart)
 
 
-def report_emptied(report: Report, stage: Stage) -> None:
+def report_emptied(report: Recorder, stage: Stage) -> None:
     """The server forgets everything, and stays."""
     report.begin("the server is emptied (FLUSHALL)")
     _report(report, stage, lambda: stage.server.cli("flushall"))
 
 
-def _report(report: Report, stage: Stage, happen: Callable[[], object]) -> None:
+def _report(report: Recorder, stage: Stage, happen: Callable[[], object]) -> None:
     with stage.gauge() as gauge:
         happen()
         report.single("until 99 % is announced", "s", stage.wait_until_known(at_most_s=_AT_MOST_S))
     report_usage(report, gauge.usage, bits_per_s=BITS_PER_S)
 
 
-def report_usage(report: Report, usage: Usage, *, bits_per_s: float | None = None) -> None:
+def report_usage(report: Recorder, usage: Usage, *, bits_per_s: float | None = None) -> None:
     """What the server did meanwhile. ``bits_per_s``: the most that it should have been told, on average."""
     for what, counter in (("requests", _requests), ("bits set or unset", _changes)):
         report.single(f"{what}, peak of a second", "1/s", usage.peak_per_s(counter))

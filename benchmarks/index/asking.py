@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from benchmarks.index.announcing import report_usage
 from benchmarks.index.stage import Stage
-from benchmarks.report import Report, at
+from benchmarks.reporting.quantiles import at
+from benchmarks.reporting.recorder import Recorder
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,7 +21,7 @@ class Asking:
     seed: int
 
 
-def report_lookups(report: Report, stage: Stage, asking: Asking) -> None:
+def report_lookups(report: Recorder, stage: Stage, asking: Asking) -> None:
     """How long look-ups take from when they were due, and what they cost the server."""
     report.begin(
         f"{asking.rate_per_s:.0f} look-ups a second, {asking.digests} contents together, "
@@ -55,7 +56,7 @@ def report_lookups(report: Report, stage: Stage, asking: Asking) -> None:
 
 
 def _report_times(
-    report: Report, what: str, ordered_s: Sequence[float], *, bounds_ms: tuple[float, float] | None = None
+    report: Recorder, what: str, ordered_s: Sequence[float], *, bounds_ms: tuple[float, float] | None = None
 ) -> None:
     p50_ms, p99_ms = bounds_ms or (None, None)
     report.single(f"from when it was due, {what}: p50", "ms", at(ordered_s, 0.5) * 1000, p50_ms)

@@ -33,10 +33,11 @@ from agent.members.member import Peer
 from agent.members.roster import Roster
 from agent.observe.metrics import Metrics
 from agent.oci.digest import Digest
-from benchmarks.arguments import finish, listed, make_console, make_parser, parse
+from benchmarks.arguments import listed, make_parser
 from benchmarks.lab.folders import make_folder
 from benchmarks.lab.valkey import ValkeyServer
-from benchmarks.report import Report
+from benchmarks.reporting.recorder import Recorder
+from benchmarks.running import run
 from topology.placement import NodeName, Placement, Region, Zone
 from topology.ranking import rank
 
@@ -48,19 +49,20 @@ _TARGET_MS = 0.3  # for ranking 5,000 holders
 
 
 def main() -> int:
-    """Measure, print a table, and write all figures as JSON with ``--json``."""
+    """Measure, print, and write the report: see `benchmarks.running`."""
     parser = make_parser("benchmarks.index.cost", __doc__, quick="few repetitions, 1,000 nodes")
     parser.add_argument("--nodes", type=listed(int), default=[1000, 5000, 10_000])
-    arguments = parse(parser)
+    return run(parser, _run)
+
+
+def _run(report: Recorder, arguments: argparse.Namespace) -> None:
     if arguments.quick:
         arguments.nodes = [1000]
-    report = Report(make_console())
     for nodes in arguments.nodes:
         _report(report, nodes, arguments)
-    return finish(report, arguments)
 
 
-def _report(report: Report, nodes: int, arguments: argparse.Namespace) -> None:
+def _report(report: Recorder, nodes: int, arguments: argparse.Namespace) -> None:
     repetitions = 20 if arguments.quick else 200
     roster = _roster(nodes)
     report.begin(f"choosing among {nodes:,} holders")
@@ -78,7 +80,7 @@ def _report(report: Report, nodes: int, arguments: argparse.Namespace) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _report_choice(report: Report, roster: Roster, repetitions: int) -> None:
+def _report_choice(report: Recorder, roster: Roster, repetitions: int) -> None:
     snapshot, numbers = roster.snapshot, _numbers(roster)
     masks, value = masks_of(numbers, snapshot), value_of(numbers.values())
     everybody = [*numbers]
@@ -116,7 +118,7 @@ def _timed(work: Callable[[Digest], object], digests: Sequence[Digest]) -> list[
     return taken
 
 
-async def _report_lookups(report: Report, url: str, roster: Roster, repetitions: int) -> None:
+async def _report_lookups(report: Recorder, url: str, roster: Roster, repetitions: int) -> None:
     settings = _settings(url)
     server = make_server(settings, ids=tuple, members=lambda: len(roster) + 1, failed=lambda _: None)
     running = asyncio.create_task(server.run())
@@ -132,7 +134,7 @@ async def _report_lookups(report: Report, url: str, roster: Roster, repetitions:
 
 
 async def _measure(
-    report: Report, server: Server, settings: Settings, roster: Roster, repetitions: int
+    report: Recorder, server: Server, settings: Settings, roster: Roster, repetitions: int
 ) -> None:
     numbers, layout = _numbers(roster), Layout(settings.valkey.prefix)
     digests = [_digest(each) for each in range(repetitions * _LAYERS)]

@@ -7,16 +7,18 @@ its processor time for each, when every connection has to be opened first, when 
 more is looked up than it may ask. As all nodes of a zone ask alike, each is asked as often as it asks.
 """
 
+import argparse
 import secrets
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 
 from agent.pull.nearby import BURST, QUESTIONS_PER_S
-from benchmarks.arguments import finish, make_console, make_parser, parse
+from benchmarks.arguments import make_parser
 from benchmarks.footprint.members import make_members
 from benchmarks.footprint.stage import Stage, raised
-from benchmarks.report import Report
+from benchmarks.reporting.recorder import Recorder
+from benchmarks.running import run
 
 _SETTLED_S = 15.0
 
@@ -32,7 +34,7 @@ class Counted:
     def _now(self) -> tuple[int, float]:
         return self._stage.crowd.do("counts")["answered"], self._stage.cpu_s
 
-    def report(self, report: Report, what: str) -> None:
+    def report(self, report: Recorder, what: str) -> None:
         """Add the figures."""
         took_s = time.monotonic() - self._began_s
         questions, cpu_s = self._now()
@@ -45,7 +47,7 @@ class Counted:
         report.single(f"{what}: memory", "MiB", self._stage.rss_mib)
 
 
-def measure(report: Report, stage: Stage, lookups: int) -> None:
+def measure(report: Recorder, stage: Stage, lookups: int) -> None:
     """All rows."""
     time.sleep(_SETTLED_S)
     for what in ("first look-up of what nobody has", "the next one"):
@@ -69,19 +71,20 @@ def _look_up(stage: Stage) -> float:
 
 
 def main() -> int:
-    """Measure, and print a table."""
+    """Measure, print, and write the report: see `benchmarks.running`."""
     parser = make_parser("benchmarks.index.nearby", __doc__)
     parser.add_argument("--members", type=int, default=5000)
     parser.add_argument("--zones", type=int, default=10)
     parser.add_argument("--lookups", type=int, default=500)
-    arguments = parse(parser)
-    report = Report(make_console())
+    return run(parser, _measure)
+
+
+def _measure(report: Recorder, arguments: argparse.Namespace) -> None:
     everybody = make_members(range(arguments.members), arguments.zones)
     report.begin(f"{arguments.members} members in {arguments.zones} zones, no index")
     more = {"cold_start": {"mode": "off"}}  # a claim is another question, to one node
     with raised(everybody, everybody=everybody, blobs=10, kubernetes=False, more=more) as stage:
         measure(report, stage, arguments.lookups)
-    return finish(report, arguments)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ It needs root. Each round pulls the image once undisturbed and once with each tr
 has nothing and remembers nothing. The registry's own log says what came from it.
 """
 
+import argparse
 import statistics
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -14,12 +15,13 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from benchmarks.arguments import finish, listed, make_console, make_parser, parse
+from benchmarks.arguments import listed, make_parser
 from benchmarks.chunks.stage import MIB, daemon, wait_until
 from benchmarks.coldstart.fleet import Fleet, Outcome, Release
 from benchmarks.coldstart.rows import Way
 from benchmarks.lab.cluster import ADMIN_PORT, Cluster, Index, Node, places
-from benchmarks.report import Report
+from benchmarks.reporting.recorder import Recorder
+from benchmarks.running import run
 
 HOLDERS, ASKER = ("a1", "a2"), "a3"
 _LATE_S = 0.2
@@ -149,31 +151,31 @@ def staged(layer_bytes: list[int], settings: Mapping[str, Any], *, version: str 
 
 
 def main() -> int:
-    """Measure, print a table, and write all figures as JSON with ``--json``."""
+    """Measure, print, and write the report: see `benchmarks.running`."""
     parser = make_parser("benchmarks.index.outage", __doc__)
     parser.add_argument("--rounds", type=int, default=5, help="how often each is pulled (%(default)s)")
     parser.add_argument("--layers-mib", type=listed(int), default="60,30,10", help="%(default)s")
-    arguments = parse(parser, root_for="network namespaces and containerds")
+    return run(parser, _measure, root_for="network namespaces and containerds")
+
+
+def _measure(report: Recorder, arguments: argparse.Namespace) -> None:
     pulls: dict[Trouble, list[Pull]] = {trouble: [] for trouble in Trouble}
-    console = make_console()
     with staged([each * MIB for each in arguments.layers_mib], {"scrub": {"bytes_per_s": 0}}) as stage:
         for number in range(arguments.rounds):
             for trouble in Trouble:
                 pull = stage.pull(trouble)
                 pulls[trouble].append(pull)
-                console.print(
+                report.console.print(
                     f"[dim]{number + 1}/{arguments.rounds} {trouble.value}: {pull.seconds:.2f} s, "
                     f"{pull.outcome.fetches.gets} GETs at the registry, {dict(pull.sources)}[/dim]"
                 )
-    report = Report(console)
     report.begin(f"{sum(arguments.layers_mib)} MiB, two holders, the index's server in trouble")
     usual_s = statistics.median(pull.seconds for pull in pulls[Trouble.NONE])
     for trouble, those in pulls.items():
         _report(report, trouble, those, usual_s)
-    return finish(report, arguments)
 
 
-def _report(report: Report, trouble: Trouble, pulls: list[Pull], usual_s: float) -> None:
+def _report(report: Recorder, trouble: Trouble, pulls: list[Pull], usual_s: float) -> None:
     middle: Callable[[Callable[[Pull], float]], float] = lambda of: statistics.median(map(of, pulls))  # noqa: E731
     report.single(f"{trouble.value}: pull", "s", middle(lambda pull: pull.seconds), usual_s + 1.0)
     gets = max(pull.outcome.fetches.gets for pull in pulls)

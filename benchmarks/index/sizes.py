@@ -15,14 +15,14 @@ from benchmarks.index.members import name_of
 from benchmarks.index.stage import running
 from benchmarks.index.writing import Writer, command, part
 from benchmarks.lab.valkey import ValkeyServer
-from benchmarks.report import Report
+from benchmarks.reporting.recorder import Recorder
 
 _ROOM = 1.25  # the numbers that nodes take are below so many times their count
 _BATCH = 250
 _EPOCHS = (493000, 493001)
 
 
-def report_sizes(report: Report, *, nodes: list[int], blobs: list[int], digests: int) -> None:
+def report_sizes(report: Recorder, *, nodes: list[int], blobs: list[int], digests: int) -> None:
     """One figure for each size."""
     report.begin(f"the server's memory: {digests} contents in all, two epochs")
     for count in nodes:

@@ -9,6 +9,7 @@ that may, by tag and by digest; after each pull the image is removed, and its co
 ``--open`` shows the same with a mirror that decides itself.
 """
 
+import argparse
 import concurrent.futures
 import itertools
 import sys
@@ -17,11 +18,12 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from benchmarks.arguments import finish, make_console, make_parser, parse
+from benchmarks.arguments import make_parser
 from benchmarks.lab.accounts import TENANT
 from benchmarks.lab.cluster import Node
 from benchmarks.private.stage import Attempt, Private, Stage, attempts, pull, stage
-from benchmarks.report import Report
+from benchmarks.reporting.recorder import Recorder
+from benchmarks.running import run
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,7 +152,7 @@ def _asked(made: Stage) -> tuple[int, int]:
     return sent, len(answers)
 
 
-def report_refused(report: Report, refused: Refused, target: int | None) -> None:
+def report_refused(report: Recorder, refused: Refused, target: int | None) -> None:
     """Add the figures, and say which got through."""
     report.single("pulls without the right", "", refused.tried)
     report.single("succeeded", "", len(refused.succeeded), target)
@@ -161,7 +163,7 @@ def report_refused(report: Report, refused: Refused, target: int | None) -> None
         report.console.print(f"    containerd {version}, {way}, {who}: {number}", highlight=False)
 
 
-def report_granted(report: Report, granted: Granted) -> None:
+def report_granted(report: Recorder, granted: Granted) -> None:
     """Add the figures."""
     report.single("pulls with the right, all succeeded", "", granted.pulled)
     report.share("bytes from peers", granted.from_agents, granted.from_agents + granted.from_registries, 99)
@@ -172,12 +174,14 @@ def report_granted(report: Report, granted: Granted) -> None:
 
 
 def main() -> int:
-    """Measure, print a table, and write it as JSON with ``--json``."""
+    """Measure, print, and write the report: see `benchmarks.running`."""
     parser = make_parser("benchmarks.private", __doc__)
     parser.add_argument("--pulls", type=int, default=1000, help="pulls of each kind (default 1000)")
     parser.add_argument("--open", action="store_true", help="the mirror decides: authorize is mirror")
-    arguments = parse(parser, root_for="network namespaces and containerd")
-    report = Report(make_console())
+    return run(parser, _measure, root_for="network namespaces and containerd")
+
+
+def _measure(report: Recorder, arguments: argparse.Namespace) -> None:
     target = None if arguments.open else 0
     with stage(authorize=not arguments.open) as made:
         made.fill(made.holder)
@@ -189,7 +193,6 @@ def main() -> int:
             made.fill(node)
         report.begin("the pulling node has the images itself")
         report_refused(report, refuse(made, arguments.pulls // 2, seed=2), target)
-    return finish(report, arguments)
 
 
 if __name__ == "__main__":

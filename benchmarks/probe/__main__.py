@@ -4,22 +4,26 @@ It needs root. The load runs in its own network namespace and cgroup, with and w
 alternation. ``--quick`` takes half a minute, with fewer alternations.
 """
 
+import argparse
 import sys
 
-from benchmarks.arguments import finish, make_console, make_parser, parse
+from benchmarks.arguments import make_parser
 from benchmarks.probe.daemon import report_daemon
 from benchmarks.probe.latency import report_latency
 from benchmarks.probe.packets import report_packets
 from benchmarks.probe.testbed import Testbed
 from benchmarks.probe.throughput import report_throughput
-from benchmarks.report import Report
+from benchmarks.reporting.recorder import Recorder
+from benchmarks.running import run
 
 
 def main() -> int:
-    """Measure, print a table, and write all figures as JSON with ``--json``."""
+    """Measure, print, and write the report: see `benchmarks.running`."""
     parser = make_parser("benchmarks.probe", __doc__, quick="fewer alternations, smaller transfers")
-    arguments = parse(parser, root_for="eBPF and network namespaces")
-    report = Report(make_console())
+    return run(parser, _measure, root_for="eBPF and network namespaces")
+
+
+def _measure(report: Recorder, arguments: argparse.Namespace) -> None:
     with Testbed() as testbed:
         if arguments.quick:
             report_latency(report, testbed, alternations=15)
@@ -31,7 +35,6 @@ def main() -> int:
             report_packets(report, testbed, rounds=16, mib=1024)
             report_throughput(report, testbed, alternations=100, mib=256)
             report_daemon(report, testbed, idle_s=20, load_s=12)
-    return finish(report, arguments)
 
 
 if __name__ == "__main__":

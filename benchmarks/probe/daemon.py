@@ -21,7 +21,7 @@ from benchmarks.lab.network import inside
 from benchmarks.lab.process import LabError, Process
 from benchmarks.lab.vouching import vouched
 from benchmarks.probe.testbed import NODE, WATCHED, Testbed
-from benchmarks.report import Report
+from benchmarks.reporting.recorder import Recorder
 
 _TARGET_MIB = 40
 _RATE = 5000
@@ -88,7 +88,7 @@ class _Usage:
     cpu_s: float
 
 
-def report_daemon(report: Report, testbed: Testbed, *, idle_s: float, load_s: int) -> None:
+def report_daemon(report: Recorder, testbed: Testbed, *, idle_s: float, load_s: int) -> None:
     """Measure and report this section."""
     report.begin(f"`shorthaul probe`: {idle_s:.0f} s idle, then {load_s} s at {_RATE} connects/s; one reader")
     command = [str(Path(sys.executable).parent / "shorthaul"), "probe", "--config", str(testbed.settings())]
@@ -134,7 +134,7 @@ def _events(testbed: Testbed) -> int:
     return next(int(float(line.split()[1])) for line in lines if line.startswith("shorthaul_probe_events_t"))
 
 
-def _report_usage(report: Report, when: str, process: psutil.Process, before: _Usage) -> float:
+def _report_usage(report: Recorder, when: str, process: psutil.Process, before: _Usage) -> float:
     """Report memory and CPU. Returns the CPU seconds."""
     after = _usage(process)
     passed_s, cpu_s = after.at_s - before.at_s, after.cpu_s - before.cpu_s
@@ -143,7 +143,7 @@ def _report_usage(report: Report, when: str, process: psutil.Process, before: _U
     return cpu_s
 
 
-def _report_verdicts(report: Report, answer: str, heard: _Heard) -> None:
+def _report_verdicts(report: Recorder, answer: str, heard: _Heard) -> None:
     """Report the delay from connect()'s return until the reader has the verdict."""
     made: dict[int, list[int]] = defaultdict(list)
     connected = [tuple(map(int, pair.split(","))) for pair in answer.split()]

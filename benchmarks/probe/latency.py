@@ -2,14 +2,15 @@
 
 from benchmarks.probe.programs import EMPTY, Programs
 from benchmarks.probe.testbed import OTHER, PORTS, WATCHED, Load, Testbed
-from benchmarks.report import Report, at
+from benchmarks.reporting.quantiles import at
+from benchmarks.reporting.recorder import Recorder
 
 _TARGET_NS = 3000
 _BURST = 300
 _KINDS = {"watched": (WATCHED, None), "not watched": (OTHER, None), "empty programs": (WATCHED, EMPTY)}
 
 
-def report_latency(report: Report, testbed: Testbed, *, alternations: int) -> None:
+def report_latency(report: Recorder, testbed: Testbed, *, alternations: int) -> None:
     """Report the difference within each pair of bursts, so that noise affects both."""
     report.begin("connect() on loopback: the whole handshake, both ends")
     added_ns: dict[str, list[float]] = {what: [] for what in _KINDS}

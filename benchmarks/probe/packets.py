@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from benchmarks.probe.programs import CONNECT, EMPTY, OPS, OUT, Programs, Runs, counting
 from benchmarks.probe.testbed import NODE_PORT, OTHER, PORTS, WATCHED, Load, Testbed
-from benchmarks.report import Report
+from benchmarks.reporting.recorder import Recorder
 
 _TARGET_NS, _TARGET_PERCENT = 150, 1
 _PORTS = {"watched port": WATCHED, "translated": NODE_PORT, "other port": OTHER}
@@ -26,7 +26,7 @@ class _Costs:
     ns_per_connect: list[float] = field(default_factory=list)
 
 
-def report_packets(report: Report, testbed: Testbed, *, rounds: int, mib: int) -> None:
+def report_packets(report: Recorder, testbed: Testbed, *, rounds: int, mib: int) -> None:
     """Report this section. Loads alternate, and so do the real programs and programs that do nothing."""
     report.begin(f"cost by the kernel's count, its own counting included; transfers of {mib} MiB on loopback")
     with (
@@ -69,7 +69,7 @@ def _connect(programs: Programs, costs: _Costs, load: Load) -> None:
     costs.ns_per_connect.append(total.ns / _CONNECTS)
 
 
-def _report(report: Report, ours: _Costs, empty: _Costs) -> None:
+def _report(report: Recorder, ours: _Costs, empty: _Costs) -> None:
     for what in _PORTS:
         target = None if what == "other port" else _TARGET_NS
         report.spread(f"{OUT}, a packet: {what}", "ns", ours.packet_ns[what], target)

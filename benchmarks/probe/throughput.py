@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from benchmarks.probe.programs import Programs
 from benchmarks.probe.testbed import PORTS, WATCHED, Load, Testbed
-from benchmarks.report import Report
+from benchmarks.reporting.recorder import Recorder
 
 
 class _Taken(NamedTuple):
@@ -12,7 +12,7 @@ class _Taken(NamedTuple):
     cpu_ns: int
 
 
-def report_throughput(report: Report, testbed: Testbed, *, alternations: int, mib: int) -> None:
+def report_throughput(report: Recorder, testbed: Testbed, *, alternations: int, mib: int) -> None:
     """Report the ratio within each pair of transfers, so that noise affects both."""
     report.begin(f"throughput on loopback, sendfile() and recv(), {mib} MiB at a time")
     without: list[_Taken] = []

@@ -5,24 +5,27 @@ in plain and signed in one run, and pulls by real containerds while the cluster'
 again, at one node after the other. ``--quick``: fewer rounds.
 """
 
+import argparse
 import sys
 
-from benchmarks.arguments import finish, make_console, make_parser, parse
-from benchmarks.report import Report
+from benchmarks.arguments import make_parser
+from benchmarks.reporting.recorder import Recorder
+from benchmarks.running import run
 from benchmarks.signing.costs import report_costs
 from benchmarks.signing.firstbytes import report_first_bytes
 from benchmarks.signing.rotation import report_rotation
 
 
 def main() -> int:
-    """Measure, print a table, and write all figures as JSON with ``--json``."""
+    """Measure, print, and write the report: see `benchmarks.running`."""
     parser = make_parser("benchmarks.signing", __doc__, quick="fewer rounds")
-    arguments = parse(parser, root_for="network namespaces and containerds")
-    report = Report(make_console())
+    return run(parser, _measure, root_for="network namespaces and containerds")
+
+
+def _measure(report: Recorder, arguments: argparse.Namespace) -> None:
     report_costs(report)
     report_first_bytes(report, rounds=6 if arguments.quick else 30)
     report_rotation(report, seconds=50.0 if arguments.quick else 180.0)
-    return finish(report, arguments)
 
 
 if __name__ == "__main__":

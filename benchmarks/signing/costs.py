@@ -10,7 +10,7 @@ from agent.members.member import Peer
 from agent.members.roster import Roster
 from agent.peering.credentials import Credentials
 from agent.peering.gate import Gate
-from benchmarks.report import Report
+from benchmarks.reporting.recorder import Recorder
 from topology.placement import NodeName, Placement
 
 _TARGET = "/v2/library/app/blobs/sha256:" + "0" * 64 + "?ns=registry.demo"
@@ -18,7 +18,7 @@ _ADDRESS = "192.0.2.2"
 _ROUNDS, _EACH = 30, 500
 
 
-def report_costs(report: Report) -> None:
+def report_costs(report: Recorder) -> None:
     """A signature, its check, and what a stranger's bad one costs."""
     ring = parse_keys(new_key())
     roster = Roster(own=NodeName("a"), placement=Placement())

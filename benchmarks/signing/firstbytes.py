@@ -7,14 +7,14 @@ from random import Random
 
 from benchmarks.lab.cluster import LOCAL_PORT
 from benchmarks.lab.network import inside
-from benchmarks.report import Report
+from benchmarks.reporting.recorder import Recorder
 from benchmarks.tls.ways import PLAIN, SIGNED, Pair, pairs
 
 _SIZE_BYTES = 1 << 20
 _AT_A_TIME = 25
 
 
-def report_first_bytes(report: Report, *, rounds: int) -> None:
+def report_first_bytes(report: Recorder, *, rounds: int) -> None:
     """Each round asks in each way, and begins with another way."""
     content = Random(7).randbytes(_SIZE_BYTES)
     digest = hashlib.sha256(content).hexdigest()

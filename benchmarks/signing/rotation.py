@@ -15,7 +15,7 @@ from functools import partial
 from agent.cli.commands import run
 from agent.keyring import new_key
 from benchmarks.lab.cluster import Cluster, Node, Place
-from benchmarks.report import Report
+from benchmarks.reporting.recorder import Recorder
 from benchmarks.upgrade.load import Load, pull
 from benchmarks.upgrade.rolling import push_images, report_load
 
@@ -27,7 +27,7 @@ _APART_S = 1.0  # between two nodes
 _SETTLED_S = 6.0  # an agent looks every five seconds
 
 
-def report_rotation(report: Report, *, seconds: float) -> None:
+def report_rotation(report: Recorder, *, seconds: float) -> None:
     """Replace the key under load for so long, and report what the pulls noticed."""
     places = [Place(name=f"{zone}{number}", region="r", zone=zone) for zone in _ZONES for number in (1, 2)]
     report.begin(f"the key of four agents is replaced for {seconds:.0f} s, under pulls")

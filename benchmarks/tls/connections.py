@@ -9,7 +9,7 @@ import time
 from dataclasses import dataclass, field
 
 from benchmarks.lab.network import inside
-from benchmarks.report import Report
+from benchmarks.reporting.recorder import Recorder
 from benchmarks.tls.ways import SIGNED, Pair, pairs, spent_s
 
 _AT_A_TIME = 50  # connections, one after the other
@@ -24,7 +24,7 @@ class _Measured:
     accepting: list[float] = field(default_factory=list)
 
 
-def report_connections(report: Report, *, rounds: int) -> None:
+def report_connections(report: Recorder, *, rounds: int) -> None:
     """Each round opens connections in each way, and begins with another way."""
     with pairs(rsa=True) as (_, made):
         ways = [_Measured(pair=pair, context=_context(pair)) for pair in made if pair.way != SIGNED]

@@ -3,7 +3,7 @@
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
-from benchmarks.report import Report
+from benchmarks.reporting.recorder import Recorder
 from benchmarks.tls.ways import PLAIN, Pair, pairs, spent_s
 from benchmarks.transfer.testbed import GIB, MIB, Streams, Taken, blob_path, client_of, layout_blobs, put_blob
 
@@ -20,7 +20,7 @@ class _Measured:
     first_s: list[float] = field(default_factory=list)
 
 
-def report_relays(report: Report, *, rounds: int, mib: int) -> None:
+def report_relays(report: Recorder, *, rounds: int, mib: int) -> None:
     """Each round measures each way once, and begins with another one."""
     with ExitStack() as stack:
         cluster, made = stack.enter_context(pairs())
@@ -59,7 +59,7 @@ def _relay(way: _Measured, paths: list[str]) -> tuple[Taken, float, float]:
     return taken, relaying, serving
 
 
-def _report(report: Report, way: _Measured) -> None:
+def _report(report: Recorder, way: _Measured) -> None:
     name = way.pair.way
     report.spread(name, "GB/s", way.gb_s)
     report.spread(f"{name}: relaying", "CPU-s/GiB", way.relaying)
@@ -67,7 +67,7 @@ def _report(report: Report, way: _Measured) -> None:
     report.spread(f"{name}: first byte", "ms", way.first_s, scale=1000)
 
 
-def _beside(report: Report, way: _Measured, plain: _Measured) -> None:
+def _beside(report: Recorder, way: _Measured, plain: _Measured) -> None:
     """Compare round by round: noise affects both of a round."""
     what = f"{way.pair.way} / {plain.pair.way}"
 

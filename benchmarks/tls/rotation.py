@@ -12,7 +12,7 @@ from functools import partial
 
 from benchmarks.lab.certificates import Authority
 from benchmarks.lab.cluster import Cluster, Node, Place
-from benchmarks.report import Report
+from benchmarks.reporting.recorder import Recorder
 from benchmarks.upgrade.load import Load, pull
 from benchmarks.upgrade.rolling import push_images, report_load
 
@@ -23,7 +23,7 @@ _PULLS_PER_S = 4.0
 _SETTLED_S = 4.0  # an agent looks every three seconds
 
 
-def report_rotation(report: Report, *, seconds: float) -> None:
+def report_rotation(report: Recorder, *, seconds: float) -> None:
     """Renew under load for so long, and report what the pulls noticed."""
     places = [Place(name=f"{zone}{number}", region="r", zone=zone) for zone in _ZONES for number in (1, 2)]
     report.begin(f"four agents' certificates and their CA are renewed for {seconds:.0f} s, under pulls")

@@ -6,10 +6,12 @@ and counts how often an oracle that knows every true delay agrees. ``--quick`` l
 everything else small.
 """
 
+import argparse
 import sys
 
-from benchmarks.arguments import finish, make_console, make_parser, parse, require_root
-from benchmarks.report import Report
+from benchmarks.arguments import make_parser, require_root
+from benchmarks.reporting.recorder import Recorder
+from benchmarks.running import run
 from benchmarks.topology.contest import report_contest
 from benchmarks.topology.costs import Costs
 from benchmarks.topology.lab import report_lab
@@ -19,20 +21,24 @@ from benchmarks.topology.tree import report_tree
 
 
 def main() -> int:
-    """Measure, print a table, and write all figures as JSON with ``--json``."""
+    """Measure, print, and write the report: see `benchmarks.running`."""
     parser = make_parser("benchmarks.topology", __doc__, quick="everything small, without the lab")
-    arguments = parse(parser)
-    if not arguments.quick:
-        require_root(parser, "the lab's network namespaces; --quick leaves the lab out")
-    report = Report(make_console())
+
+    def check(arguments: argparse.Namespace) -> None:
+        if not arguments.quick:
+            require_root(parser, "the lab's network namespaces; --quick leaves the lab out")
+
+    return run(parser, _measure, check=check)
+
+
+def _measure(report: Recorder, arguments: argparse.Namespace) -> None:
     if arguments.quick:
         _run_quick(report)
     else:
         _run_all(report)
-    return finish(report, arguments)
 
 
-def _run_quick(report: Report) -> None:
+def _run_quick(report: Recorder) -> None:
     Costs(report, nodes=1000, repetitions=50).run()
     report_tree(report, zones=64, repetitions=10)
     report_stated(report)
@@ -40,7 +46,7 @@ def _run_quick(report: Report) -> None:
     report_oracle(report, clusters=100)
 
 
-def _run_all(report: Report) -> None:
+def _run_all(report: Recorder) -> None:
     Costs(report, nodes=5000, repetitions=300).run()
     report_tree(report, zones=64, repetitions=100)
     report_lab(report)

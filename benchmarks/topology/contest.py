@@ -6,7 +6,7 @@ import statistics
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 
-from benchmarks.report import Report
+from benchmarks.reporting.recorder import Recorder
 from benchmarks.topology.cloud import EQUAL_RATIO, SEED, jitter_us, node_name
 from benchmarks.topology.measuring import DEFAULTS, measured_peers
 from benchmarks.topology.vivaldi import VivaldiNode
@@ -135,7 +135,7 @@ def _verdict(right: bool) -> str:
     return "right" if right else "wrong"
 
 
-def report_contest(report: Report, *, nodes: int, turns: int, by_zones: bool) -> None:
+def report_contest(report: Recorder, *, nodes: int, turns: int, by_zones: bool) -> None:
     """Measure and report this section."""
     kind = "a delay for each two zones, ± 5 %" if by_zones else "a delay for each two nodes"
     minutes = turns * DEFAULTS.rotate_s / 60
@@ -150,7 +150,7 @@ def report_contest(report: Report, *, nodes: int, turns: int, by_zones: bool) ->
     _report_inferred(report, world, contest)
 
 
-def _report_errors(report: Report, world: World, contest: Contest) -> None:
+def _report_errors(report: Recorder, world: World, contest: Contest) -> None:
     """Report errors for unmeasured pairs. Labelled nodes only, because placement is another figure."""
     labelled = [number for number in range(len(world.zones)) if number not in world.unlabelled]
     pairs = [(one, other) for one in labelled for other in contest.strangers(one)]
@@ -166,7 +166,7 @@ def _report_errors(report: Report, world: World, contest: Contest) -> None:
             report.spread(f"  {_TIERS[tier]}", "%", values, None, 100)
 
 
-def _report_choices(report: Report, world: World, contest: Contest, dice: random.Random) -> None:
+def _report_choices(report: Recorder, world: World, contest: Contest, dice: random.Random) -> None:
     """Report choices: the smallest prediction among unmeasured holders, at random among equals."""
     questions = list(_questions(world, contest, dice))
     for name, predict in contest.predictors().items():
@@ -195,7 +195,7 @@ def _chosen(one: int, holders: Sequence[int], predict: Predict, dice: random.Ran
     return dice.choice([other for other in holders if predicted_us[other] == least_us])
 
 
-def _report_inferred(report: Report, world: World, contest: Contest) -> None:
+def _report_inferred(report: Recorder, world: World, contest: Contest) -> None:
     """Report where the nodes without labels are placed."""
     found = contest.inferred()
     for observer in ("others", "itself"):

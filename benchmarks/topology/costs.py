@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from benchmarks.report import Report
+from benchmarks.reporting.recorder import Recorder
 from benchmarks.topology.cloud import SEED, jitter_us, node_name
 from benchmarks.topology.measuring import DEFAULTS
 from benchmarks.topology.memory import report_memory
@@ -66,7 +66,7 @@ class RankingCase:
 class Costs:
     """How long the topology's operations take at scale, and how much memory it takes."""
 
-    def __init__(self, report: Report, *, nodes: int, repetitions: int) -> None:
+    def __init__(self, report: Recorder, *, nodes: int, repetitions: int) -> None:
         self._report = report
         self._nodes = nodes
         self._repetitions = repetitions

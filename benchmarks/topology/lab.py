@@ -5,7 +5,7 @@ import time
 from collections.abc import Mapping
 
 from benchmarks.lab.cluster import Cluster, places
-from benchmarks.report import Report
+from benchmarks.reporting.recorder import Recorder
 from benchmarks.topology.cloud import SEED
 from benchmarks.topology.measuring import DEFAULTS
 from benchmarks.topology.stated import stated_bytes_per_s
@@ -25,7 +25,7 @@ _KINDS = {
 Readings = dict[str, list[tuple[Pair, float]]]
 
 
-def report_lab(report: Report) -> None:
+def report_lab(report: Recorder) -> None:
     """Measure and report this section."""
     with Cluster(places(ZONES, PER_ZONE), delays=True, containerd=False) as cluster:
         dice = random.Random(SEED)
@@ -42,7 +42,7 @@ def report_lab(report: Report) -> None:
         report_swaps(report, testbed)
 
 
-def _report_bytes(report: Report, testbed: Testbed) -> None:
+def _report_bytes(report: Recorder, testbed: Testbed) -> None:
     """Report the traffic while the windows fill, when there are only measurements."""
     before = testbed.wire_bytes()
     started_s = time.monotonic()
@@ -69,7 +69,7 @@ def _readings(testbed: Testbed) -> Readings:
 
 
 def _report_errors(
-    report: Report, readings: Readings, truth_us: Mapping[Pair, float], calm_us: Mapping[Pair, float]
+    report: Recorder, readings: Readings, truth_us: Mapping[Pair, float], calm_us: Mapping[Pair, float]
 ) -> None:
     """Report the errors of each kind of reading, for pairs with an estimate."""
     full = {pair for pair, _ in readings["low_us"]}
@@ -83,7 +83,7 @@ def _report_errors(
 
 
 def _report_predictions(
-    report: Report, testbed: Testbed, calm_us: Mapping[Pair, float], dice: random.Random
+    report: Recorder, testbed: Testbed, calm_us: Mapping[Pair, float], dice: random.Random
 ) -> None:
     """Report the zone matrix and coordinates on the agents' estimates. All pairs of this small lab are
     measured.

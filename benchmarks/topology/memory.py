@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import psutil
 
-from benchmarks.report import Report
+from benchmarks.reporting.recorder import Recorder
 from benchmarks.topology.cloud import SEED
 from benchmarks.topology.scene import Scene, Shape, without_own
 
@@ -18,7 +18,7 @@ _MIB = 1 << 20
 _TURNS = 20  # ten minutes, which is about as long as a measured peer is remembered
 
 
-def report_memory(report: Report, shape: Shape, nodes: int) -> None:
+def report_memory(report: Recorder, shape: Shape, nodes: int) -> None:
     """Report the memory, as the system and as Python count it."""
     context = multiprocessing.get_context("spawn")
     for account, weigh in (("RSS", _rss_bytes), ("tracemalloc", _traced_bytes)):

@@ -4,7 +4,7 @@ import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from benchmarks.report import Report
+from benchmarks.reporting.recorder import Recorder
 from benchmarks.topology.cloud import EQUAL_RATIO, SEED, SPIKE_US, in_zone, node_name, range_us, zone_key
 from topology.cluster import ClusterTopology
 from topology.placement import NodeName, Placement, Tier, relation
@@ -71,7 +71,7 @@ class SmallWorld:
         return min(self.rtt_us[name] for name in holders if tiers[name] is nearest)
 
 
-def report_oracle(report: Report, clusters: int) -> None:
+def report_oracle(report: Recorder, clusters: int) -> None:
     """Measure and report this section."""
     report.begin(f"agreement with an oracle: {clusters} random clusters of 3 to 40 nodes")
     dice = random.Random(SEED)

@@ -1,6 +1,6 @@
 """The computed limit of measuring traffic, for clusters larger than the lab's."""
 
-from benchmarks.report import Report
+from benchmarks.reporting.recorder import Recorder
 from benchmarks.topology.measuring import DEFAULTS, measured_peers
 from benchmarks.topology.scene import Scene, Shape
 from topology.measuring import measuring_bytes_per_s
@@ -8,7 +8,7 @@ from topology.measuring import measuring_bytes_per_s
 _CLUSTERS = ((100, 3), (5000, 10))  # nodes, zones
 
 
-def report_stated(report: Report) -> None:
+def report_stated(report: Recorder) -> None:
     """Report this section."""
     report.begin("measuring at the default settings, as the product states it")
     for nodes, zones in _CLUSTERS:

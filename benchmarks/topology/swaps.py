@@ -4,7 +4,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from benchmarks.report import Report
+from benchmarks.reporting.recorder import Recorder
 from benchmarks.topology.cloud import EQUAL_RATIO
 from benchmarks.topology.testbed import SETTLED_S, ZONES, Testbed
 
@@ -34,7 +34,7 @@ class Swap:
         return float(costs_us[self.far] / costs_us[self.near])
 
 
-def report_swaps(report: Report, testbed: Testbed) -> None:
+def report_swaps(report: Recorder, testbed: Testbed) -> None:
     """Swap the delays of two peers and swap them back, in all zones at the same time."""
     swaps = [
         Swap(f"{zone}{asker}", f"{zone}2", f"{zone}3")

@@ -10,7 +10,7 @@ from typing import Any
 from benchmarks.lab.cluster import ADMIN_PORT, LOCAL_PORT, Cluster, Node
 from benchmarks.lab.network import inside
 from benchmarks.lab.process import run
-from benchmarks.report import Report
+from benchmarks.reporting.recorder import Recorder
 from benchmarks.topology.cloud import (
     JITTER_US,
     OTHER_REGION_US,
@@ -32,7 +32,7 @@ Pair = tuple[str, str]
 class Testbed:
     """Twelve agents with default settings, and the delays between them."""
 
-    def __init__(self, report: Report, cluster: Cluster, dice: random.Random) -> None:
+    def __init__(self, report: Recorder, cluster: Cluster, dice: random.Random) -> None:
         self.nodes: Mapping[str, Node] = cluster.nodes
         self._report = report
         self._cluster = cluster

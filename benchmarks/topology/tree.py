@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import networkx as nx
 
-from benchmarks.report import Report
+from benchmarks.reporting.recorder import Recorder
 from benchmarks.topology.cloud import SEED
 from topology.placement import Region, Zone, ZoneKey
 from topology.spread import AnyZone, Way, spread
@@ -15,7 +15,7 @@ _REGIONS = 4
 _TARGET_MS = 50.0  # once for each blob of a rollout, on the loop that serves the pulls
 
 
-def report_tree(report: Report, *, zones: int, repetitions: int) -> None:
+def report_tree(report: Recorder, *, zones: int, repetitions: int) -> None:
     """Time both on the same zones of several regions, with a round trip of its own for each pair."""
     report.begin(f"the tree over {zones} zones of {_REGIONS} regions, one process, no lab")
     dice = random.Random(SEED)

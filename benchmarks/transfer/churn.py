@@ -10,7 +10,8 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, wait
 
 from benchmarks.lab.cluster import Cluster, Node, Place
-from benchmarks.report import Report, at
+from benchmarks.reporting.quantiles import at
+from benchmarks.reporting.recorder import Recorder
 from benchmarks.transfer.pulls import Pulled, Scene
 from benchmarks.transfer.testbed import GIB, MIB, QUIET
 
@@ -19,7 +20,7 @@ _LAYERS = 4
 _KILL_INTERVAL_S = 2.0
 
 
-def report_churn(report: Report, *, pulls: int, undisturbed: int, link_mbit_s: float) -> None:
+def report_churn(report: Recorder, *, pulls: int, undisturbed: int, link_mbit_s: float) -> None:
     """Report how long pulls take undisturbed, and while a holder is killed every two seconds."""
     names = ("asker", *_HOLDERS)
     places = [Place(name=name, region="r", zone="z") for name in names]
@@ -66,7 +67,7 @@ def _disturb(pull: "Future[Pulled]", turns: Iterator[Node]) -> int:
     return kills
 
 
-def _report(report: Report, what: str, taken: Sequence[Pulled]) -> None:
+def _report(report: Recorder, what: str, taken: Sequence[Pulled]) -> None:
     whole = sorted(each.seconds for each in taken if not each.failure)
     report.share(f"{what}: pulls that ended whole", len(whole), len(taken), 100)
     report.spread(f"{what}: a pull", "s", whole)

@@ -11,7 +11,7 @@ from concurrent.futures import Future
 from contextlib import ExitStack
 
 from benchmarks.lab.cluster import Cluster, Node, Place
-from benchmarks.report import Report
+from benchmarks.reporting.recorder import Recorder
 from benchmarks.transfer.pulls import Pulled, Scene
 from benchmarks.transfer.testbed import MIB, QUIET
 
@@ -24,7 +24,7 @@ Trouble = Callable[[Scene, "Future[Pulled]"], Callable[[], None]]
 """Makes trouble while a pull goes on; what it returns mends it."""
 
 
-def report_failing(report: Report, *, rounds: int, mib: int, link_mbit_s: float) -> None:
+def report_failing(report: Recorder, *, rounds: int, mib: int, link_mbit_s: float) -> None:
     """Report one section for each version of containerd."""
     names = (*_HOLDERS, *_ASKERS.values())
     places = [Place(name=name, region="r", zone="z") for name in names]
@@ -39,7 +39,7 @@ def report_failing(report: Report, *, rounds: int, mib: int, link_mbit_s: float)
             _report_version(report, scene, cluster.node(name), rounds)
 
 
-def _report_version(report: Report, scene: Scene, asker: Node, rounds: int) -> None:
+def _report_version(report: Recorder, scene: Scene, asker: Node, rounds: int) -> None:
     kinds: dict[str, Trouble] = {
         "undisturbed": _none,
         "source killed halfway": _kill,
@@ -54,7 +54,7 @@ def _report_version(report: Report, scene: Scene, asker: Node, rounds: int) -> N
         _report_kind(report, kind, pulls, usual_s)
 
 
-def _report_kind(report: Report, kind: str, pulls: Sequence[Pulled], usual_s: float) -> None:
+def _report_kind(report: Recorder, kind: str, pulls: Sequence[Pulled], usual_s: float) -> None:
     whole = [pull for pull in pulls if not pull.failure]
     report.share(f"{kind}: ended whole", len(whole), len(pulls), 100)
     report.spread(f"{kind}: the pull", "s", [pull.seconds for pull in whole])

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from benchmarks.lab.cluster import Cluster, Node, Place
 from benchmarks.lab.nginx import Nginx
-from benchmarks.report import Report
+from benchmarks.reporting.recorder import Recorder
 from benchmarks.transfer.spending import cpu_s, forget_peak, machine_cpu_s, peak_mib, rss_mib
 from benchmarks.transfer.testbed import (
     GIB,
@@ -57,7 +57,7 @@ class Cost:
     peak_mib: dict[str, float]
 
 
-def report_relays(report: Report, *, rounds: int, mib: int) -> None:
+def report_relays(report: Recorder, *, rounds: int, mib: int) -> None:
     """Report one section for each number of streams."""
     with ExitStack() as stack:
         cluster, nodes = stack.enter_context(_lab())
@@ -163,7 +163,7 @@ def _spent(cgroup: Path | None) -> float:
     return 0.0 if cgroup is None else cpu_s(cgroup)
 
 
-def _report(report: Report, way: Way, count: int) -> None:
+def _report(report: Recorder, way: Way, count: int) -> None:
     ours = way.name == _RELAY
     rate_target = _RATE_TARGET if ours and count == 1 else None
     report.spread(way.name, "GB/s", [cost.gb_s for cost in way.costs], rate_target, at_least=True)
@@ -176,7 +176,7 @@ def _report(report: Report, way: Way, count: int) -> None:
     report.spread(f"{way.name}: this whole machine", unit, [cost.machine for cost in way.costs])
 
 
-def _report_beside(report: Report, ours: Way, theirs: Way) -> None:
+def _report_beside(report: Recorder, ours: Way, theirs: Way) -> None:
     """Report the comparison with nginx round by round, because noise affects both of a round."""
     pairs = list(zip(ours.costs, theirs.costs, strict=True))
     what = f"{ours.name} / {theirs.name}"
@@ -185,7 +185,7 @@ def _report_beside(report: Report, ours: Way, theirs: Way) -> None:
     report.spread(f"{what}: CPU but for the client's", "times", costs)
 
 
-def _report_memory(report: Report, ways: Sequence[Way]) -> None:
+def _report_memory(report: Recorder, ways: Sequence[Way]) -> None:
     """Report each agent's largest resident set in any round, and its resident set at the end."""
     for name, pid in {name: pid for way in ways for name, pid in way.agents.items()}.items():
         peaks = [cost.peak_mib[name] for way in ways if name in way.agents for cost in way.costs]

@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
 from benchmarks.lab.cluster import Cluster, Node, Place
-from benchmarks.report import Report
+from benchmarks.reporting.recorder import Recorder
 from benchmarks.transfer.spending import cpu_s, forget_peak, peak_mib
 from benchmarks.transfer.testbed import (
     GIB,
@@ -26,7 +26,7 @@ _HOLDERS = ("one", "two")
 _GAIN_TARGET = 1.8
 
 
-def report_striping(report: Report, *, rounds: int, mib: int, link_mbit_s: float) -> None:
+def report_striping(report: Recorder, *, rounds: int, mib: int, link_mbit_s: float) -> None:
     """Report both rates, their ratio round by round, and how even the two holders' shares are."""
     names = ("striping", "single", *_HOLDERS)
     with ExitStack() as stack:

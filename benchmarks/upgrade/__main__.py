@@ -5,23 +5,26 @@ that are lost, and then upgrades six agents in turn, as the chart does it, under
 minutes. ``--quick``: for 30 seconds.
 """
 
+import argparse
 import sys
 
-from benchmarks.arguments import finish, make_console, make_parser, parse
-from benchmarks.report import Report
+from benchmarks.arguments import make_parser
+from benchmarks.reporting.recorder import Recorder
+from benchmarks.running import run
 from benchmarks.upgrade.contenders import report_contenders
 from benchmarks.upgrade.rolling import report_rolling
 
 
 def main() -> int:
-    """Measure, print a table, and write all figures as JSON with ``--json``."""
+    """Measure, print, and write the report: see `benchmarks.running`."""
     parser = make_parser("benchmarks.upgrade", __doc__, quick="30 seconds instead of 120")
-    arguments = parse(parser, root_for="network namespaces, containerds and eBPF")
-    report = Report(make_console())
+    return run(parser, _measure, root_for="network namespaces, containerds and eBPF")
+
+
+def _measure(report: Recorder, arguments: argparse.Namespace) -> None:
     report_contenders(report)
     seconds = 30.0 if arguments.quick else 120.0
     report_rolling(report, seconds=seconds, pulls_per_s=4.0, requests_per_s=50.0)
-    return finish(report, arguments)
 
 
 if __name__ == "__main__":

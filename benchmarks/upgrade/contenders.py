@@ -8,7 +8,7 @@ import socket
 from collections import Counter
 from collections.abc import Callable
 
-from benchmarks.report import Report
+from benchmarks.reporting.recorder import Recorder
 
 _BACKLOG = 1024
 _CLIENTS = 100  # at each of three moments: before the newer process, beside the older one, and after it
@@ -115,7 +115,7 @@ def outcomes(way: Callable[[Clients], None]) -> Counter[str]:
     return clients.results
 
 
-def report_contenders(report: Report) -> None:
+def report_contenders(report: Recorder) -> None:
     """Report how many of 300 clients are lost by each way."""
     report.begin(f"{3 * _CLIENTS} clients wait to be accepted while the process is replaced")
     for name, way in WAYS.items():

@@ -13,7 +13,7 @@ from functools import partial
 
 from benchmarks.lab.cluster import REGISTRY, Cluster, Node, Place
 from benchmarks.lab.image import build_image
-from benchmarks.report import Report
+from benchmarks.reporting.recorder import Recorder
 from benchmarks.upgrade.load import Load, fetch, proof, pull
 from benchmarks.upgrade.pods import Rollout
 
@@ -24,7 +24,7 @@ _REPOSITORY = "bench/upgrade"
 PRESTOP_S = 3.0
 
 
-def report_rolling(report: Report, *, seconds: float, pulls_per_s: float, requests_per_s: float) -> None:
+def report_rolling(report: Recorder, *, seconds: float, pulls_per_s: float, requests_per_s: float) -> None:
     """Upgrade under load for so long, and report what its clients noticed."""
     places = [Place(name=f"{zone}{number}", region="r", zone=zone) for zone in _ZONES for number in (1, 2)]
     report.begin(f"six agents are upgraded in turn for {seconds:.0f} s, under load")
@@ -64,7 +64,7 @@ def report_rolling(report: Report, *, seconds: float, pulls_per_s: float, reques
         report.spread("memory of both agents meanwhile", "MiB", rollout.two_rss_bytes, scale=1 / (1 << 20))
 
 
-def report_load(report: Report, load: Load, *, requests: bool = True) -> None:
+def report_load(report: Recorder, load: Load, *, requests: bool = True) -> None:
     """Report how each kind of work ended. ``requests``: there were some."""
     for what, results in load.results.items():
         report.single(f"{what} in all", "", results.total())
