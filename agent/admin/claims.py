@@ -1,10 +1,11 @@
 """Who fetches from the registry what nobody has, as this node knows it: ``/api/claims``."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 
 from agent.config import ColdStartSettings
+from agent.content.store import Growing
 from agent.documents.claims import (
     AwaitedClaimEntry,
     ClaimsDocument,
@@ -13,7 +14,7 @@ from agent.documents.claims import (
     ZoneWayEntry,
 )
 from agent.documents.times import Moment
-from agent.holders.claimant import Claimant
+from agent.holders.claimant import Claimant, OwnClaim
 from agent.holders.claims import ClaimKey, Decided
 from agent.holders.gateways import Gateways
 from agent.listen.traffic import Traffic
@@ -22,17 +23,22 @@ from topology.placement import NodeName
 from topology.spread import AnyZone
 
 _ENTRIES_MAX = 256
+_LOOKED_AT = 32  # claims whose growth is looked up: some system calls each; a node has a handful
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClaimsView:
-    """Reads the parts that have to do with claims. ``claimant``: None: this node takes none."""
+    """Reads the parts that have to do with claims. ``claimant``: None: this node takes none.
+
+    ``growing``: how far containerd is with a content now; see `ContentStore.growing`.
+    """
 
     own: NodeName
     settings: ColdStartSettings
     claimant: Claimant | None
     gateways: Gateways
     traffic: Traffic
+    growing: Callable[[Digest], Growing | None]
 
     def document(self, moment: Moment) -> ClaimsDocument:
         """The claims in which this node has a part now."""
@@ -42,7 +48,7 @@ class ClaimsView:
             node=self.own,
             mode=self.settings.mode,
             scope=self.settings.scope,
-            held=() if claimant is None else tuple(_held(claimant, moment.now_s)),
+            held=() if claimant is None else tuple(self._held(claimant, moment.now_s)),
             awaited=() if claimant is None else tuple(_awaited(claimant, moment.now_s)),
             decided=() if claimant is None else self._decided(claimant),
             followers=self.traffic.followers,
@@ -77,21 +83,25 @@ class ClaimsView:
             "decided": sum(1 for claim in claimant.desk.book.decided() if not claim.complete),
         }
 
+    def _held(self, claimant: Claimant, now_s: float) -> Iterator[HeldClaimEntry]:
+        for number, claim in enumerate(claimant.kept()[:_ENTRIES_MAX]):
+            growing = self.growing(claim.key.digest) if number < _LOOKED_AT else None
+            yield _held(claim, growing, now_s)
+
     def _decided(self, claimant: Claimant) -> tuple[DecidedClaimEntry, ...]:
         youngest = islice(claimant.desk.book.decided(), _ENTRIES_MAX)
         return tuple(_decided(claim, self.gateways.ways(claim.key)) for claim in youngest)
 
 
-def _held(claimant: Claimant, now_s: float) -> list[HeldClaimEntry]:
-    return [
-        HeldClaimEntry(
-            digest=claim.key.digest,
-            scope=_scope(claim.key),
-            received_bytes=claim.received_bytes,
-            age_s=round(now_s - claim.since_s, 3),
-        )
-        for claim in claimant.kept()[:_ENTRIES_MAX]
-    ]
+def _held(claim: OwnClaim, growing: Growing | None, now_s: float) -> HeldClaimEntry:
+    told_bytes = claim.received_bytes
+    return HeldClaimEntry(
+        digest=claim.key.digest,
+        scope=_scope(claim.key),
+        received_bytes=told_bytes if growing is None else max(told_bytes, growing.available_bytes),
+        size_bytes=None if growing is None else growing.size_bytes,
+        age_s=round(now_s - claim.since_s, 3),
+    )
 
 
 def _awaited(claimant: Claimant, now_s: float) -> list[AwaitedClaimEntry]:

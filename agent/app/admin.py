@@ -44,6 +44,7 @@ def make_admin(
         claimant=outbound.claimant,
         gateways=outbound.gateways,
         traffic=core.records.traffic,
+        growing=core.content.store.growing,
     )
     gauges = Gauges(
         metrics=core.records.metrics,

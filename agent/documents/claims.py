@@ -10,12 +10,14 @@ from agent.documents.codec import json_key
 class HeldClaimEntry:
     """A content that this node fetches for others. ``scope``: for its ``zone``, or for the ``cluster``.
 
-    ``received_bytes``: how much of it this node's containerd has written.
+    ``received_bytes``: how much of it this node's containerd has written. ``size_bytes``: how large it is;
+    None: that is not known yet.
     """
 
     digest: str
     scope: str
     received_bytes: int = field(metadata=json_key("bytes"))
+    size_bytes: int | None = field(default=None, metadata=json_key("size"))
     age_s: float
 
 

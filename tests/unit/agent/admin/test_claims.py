@@ -1,6 +1,7 @@
 """``/api/claims``: what each node of a rollout says of its part in the claims."""
 
 import asyncio
+from dataclasses import replace
 
 from agent.admin.claims import ClaimsView
 from agent.config import ColdStartSettings
@@ -11,7 +12,7 @@ from agent.listen.traffic import Traffic
 from agent.members.roster import Roster
 from agent.observe.metrics import Metrics
 from agent.pull.admission import Admission
-from tests.unit.agent.holders.rollout import LAYER, Node, Rollout
+from tests.unit.agent.holders.rollout import LAYER, SIZE_BYTES, Node, Rollout
 from tests.unit.twins import located, loop_clock, node, run_in_virtual_time, sha256
 from topology.ledger import CostLedger, Prices
 from topology.placement import NodeName
@@ -33,6 +34,7 @@ def view_of(each: Node, settings: ColdStartSettings) -> ClaimsView:
         claimant=each.claimant,
         gateways=each.gateways,
         traffic=traffic,
+        growing=each.store.growing,
     )
 
 
@@ -80,6 +82,13 @@ def test_each_node_says_what_it_holds_waits_for_and_decides() -> None:
     assert (decided["cluster"].complete, decided["cluster"].ways) == (False, ())
 
 
+def test_claim_is_seen_to_fill_between_two_words_to_its_arbiter() -> None:
+    half, later = (documents(at_s, registry_waits_s=0.2)[node("a1")][0].held for at_s in (2.0, 2.5))
+    assert [claim.size_bytes for claim in (*half, *later)] == [SIZE_BYTES] * 4
+    assert all(0 < claim.received_bytes < SIZE_BYTES for claim in half)
+    assert all(now.received_bytes > then.received_bytes for then, now in zip(half, later, strict=True))
+
+
 def test_arbiter_says_from_which_zone_to_which_the_content_travels() -> None:
     said = documents(2.0, registry_waits_s=0.2)
     arbiter = arbiters(ClaimKey(LAYER, cluster=True), map(node, NAMES))[0]
@@ -96,9 +105,7 @@ def test_node_without_claims_says_so() -> None:
     async def run() -> tuple[ClaimsDocument, dict[str, int]]:
         cluster.add(["a1"])
         view = view_of(cluster.nodes[node("a1")], ColdStartSettings(mode="off"))
-        off = ClaimsView(
-            own=view.own, settings=view.settings, claimant=None, gateways=view.gateways, traffic=view.traffic
-        )
+        off = replace(view, claimant=None)
         return off.document(Moment(now_s=0.0, unix_s=0.0)), off.numbers()
 
     document, numbers = run_in_virtual_time(run())
