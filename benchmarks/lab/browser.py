@@ -92,8 +92,9 @@ class View:
                 self._note(f"content security policy: {each}")
         assert not self.problems, "the page had problems:\n" + "\n".join(self.problems)
 
-    def check_accessibility(self, context: str | None = None) -> None:
-        """Raises `AssertionError` for what axe-core calls serious or critical."""
+    def check_accessibility(self, *parts: str) -> None:
+        """Raises `AssertionError` for what axe-core calls serious or critical. ``parts``: only there."""
+        context = {"include": [[part] for part in parts]} if parts else None
         found = Axe().run(self.page, context=context).response["violations"]
         grave = [each for each in found if each["impact"] in ("serious", "critical")]
         assert not grave, "\n".join(_in_words(each) for each in grave)

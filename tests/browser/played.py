@@ -35,15 +35,14 @@ class PlayedAgent:
 
     ``documents``: what ``/api/NAME`` answers, by name; absent ones get 404. ``status``: of all of them.
     ``greeting``: what a new stream is told first, as pairs of event and document.
+    ``starts``: how often it was started.
     ``streams``: whether ``/api/events`` answers with a stream; with 503 otherwise.
     """
 
     def __init__(self, documents: Mapping[str, Any] | None = None) -> None:
         self.documents = dict(documents if documents is not None else _all_samples())
-        self.greeting: list[tuple[str, Any]] = [
-            ("hello", {"node": "a1", "version": "0.1.0", "instance": "first", "interval_s": 2}),
-            *self.documents.items(),
-        ]
+        self.starts = 1
+        self.greeting = self._greeting()
         self.status = 200
         self.streams = True
         self.asked: list[str] = []
@@ -101,6 +100,17 @@ class PlayedAgent:
         with self._lock:
             for each in self._told:
                 each.put(None)
+
+    def begin_anew(self) -> None:
+        """Be another instance, as an agent that was started again, whose streams lived on."""
+        self.starts += 1
+        self.greeting = self._greeting()
+        for event, document in self.greeting:
+            self.say(event, document)
+
+    def _greeting(self) -> list[tuple[str, Any]]:
+        hello = {"node": "a1", "version": "0.1.0", "instance": f"start {self.starts}", "interval_s": 2}
+        return [("hello", hello), *self.documents.items()]
 
     def say(self, event: str, document: Any) -> None:
         """Tell all open streams."""
