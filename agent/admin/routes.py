@@ -20,6 +20,7 @@ from agent.documents.doctor import DoctorReport
 from agent.documents.explain import ExplainDocument
 from agent.documents.flows import FlowsDocument
 from agent.documents.index import IndexDocument
+from agent.documents.pulls import PullsDocument
 from agent.documents.reach import ReachDocument
 from agent.documents.registries import RegistriesDocument
 from agent.documents.requests import RequestDocument
@@ -35,6 +36,7 @@ from agent.members.problems import Problem
 from agent.members.roster import Roster
 from agent.observe.doctoring import Doctoring
 from agent.observe.metrics import Metrics
+from agent.observe.pulls import ImagePulls
 from agent.observe.requests import RecentRequests
 from agent.peering.reach import Reacher
 from agent.pull.regard import Regard
@@ -117,10 +119,8 @@ def registries_routes(
     return (Route(path=RegistriesDocument.PATH, handler=registries),)
 
 
-def traffic_routes(
-    puller: Puller, traffic: Traffic, recent: RecentRequests, clock: Clock
-) -> tuple[Route, ...]:
-    """The bodies under way, the costs of bytes between zones, and the last requests."""
+def traffic_routes(puller: Puller, traffic: Traffic, clock: Clock) -> tuple[Route, ...]:
+    """The bodies under way, and the costs of bytes between zones."""
     began = clock()
 
     async def transfers(_: web.BaseRequest) -> web.Response:
@@ -129,13 +129,38 @@ def traffic_routes(
     async def costs(_: web.BaseRequest) -> web.Response:
         return await document_response(costs_view(traffic.ledger, began, clock()))
 
-    async def requests(request: web.BaseRequest) -> web.Response:
-        return await document_response(recent.newest_first(read_limit(request, most=recent.keep)))
-
     return (
         Route(path=TransfersDocument.PATH, handler=transfers),
         Route(path=CostsDocument.PATH, handler=costs),
-        Route(path=RequestDocument.PATH, handler=requests, query=("limit",)),
+    )
+
+
+def requests_routes(
+    own: NodeName, recent: RecentRequests, pulls: ImagePulls, clock: Clock
+) -> tuple[Route, ...]:
+    """The last requests, and the pulls of images that they are parts of."""
+
+    async def requests(request: web.BaseRequest) -> web.Response:
+        wanted = request.query.get("id")
+        if wanted is None:
+            return await document_response(recent.newest_first(read_limit(request, most=recent.keep)))
+        found = recent.find(wanted)
+        if found is None:
+            raise ApiError(
+                404,
+                "REQUEST_UNKNOWN",
+                f"no request {wanted[:80]!r} is under way or remembered",
+                hint=f"the last {recent.keep} requests of this agent are remembered, until it restarts",
+            )
+        return await document_response((found,))
+
+    async def pulled(request: web.BaseRequest) -> web.Response:
+        entries = pulls.newest_first(read_limit(request, most=pulls.keep))
+        return await document_response(PullsDocument(time=clock().text, node=own, pulls=entries))
+
+    return (
+        Route(path=RequestDocument.PATH, handler=requests, query=("limit", "id")),
+        Route(path=PullsDocument.PATH, handler=pulled, query=("limit",)),
     )
 
 

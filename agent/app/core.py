@@ -27,6 +27,7 @@ from agent.members.problems import Problems
 from agent.members.roster import Roster
 from agent.observe.doctoring import Doctoring
 from agent.observe.metrics import Metrics
+from agent.observe.pulls import ImagePulls
 from agent.observe.reloads import Reloads
 from agent.observe.requests import RecentRequests
 from agent.oci.browser import BrowserGuard
@@ -79,6 +80,7 @@ class Records:
     book: FlowBook
     accepted: AcceptedSockets
     recent: RecentRequests
+    pulls: ImagePulls
     readiness: Readiness
     problems: Problems
     reloads: Reloads
@@ -170,6 +172,7 @@ def make_core(settings: Settings, *, doctor: Sequence[str] = ()) -> Core:
             book=FlowBook(own=own, canary_interval_s=settings.probe.canary_interval_s),
             accepted=AcceptedSockets(),
             recent=RecentRequests(),
+            pulls=ImagePulls(),
             readiness=readiness,
             problems=problems,
             reloads=reloads,

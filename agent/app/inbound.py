@@ -190,6 +190,7 @@ def _make_server(
             metrics=core.records.metrics,
             traffic=core.records.traffic,
             recent=core.records.recent,
+            pulls=core.records.pulls,
             judged=JudgedRequests(core.records.book, core.records.metrics),
             send_stall_s=settings.http.send_stall_s,
             asked=outbound.index_asked,

@@ -19,6 +19,7 @@ from agent.listen.exchange import Exchange
 from agent.listen.heads import blob_headers, body_head, wanted_range
 from agent.listen.traffic import Traffic
 from agent.observe.requests import Result
+from agent.observe.steps import Outcome, StepKind
 from agent.oci.authority import AUTHORITY_HEADER
 from agent.oci.digest import Digest
 from agent.oci.errors import BlobUnknown
@@ -84,7 +85,9 @@ class ArrivingContent:
             if blob.size_bytes > SIZE_MAX_BYTES:
                 return None
             await self._come(exchange, target, blob, blob.size_bytes - 1)
+            step = exchange.record.steps.begin(StepKind.LOCAL, self._own, Tier.NODE)
             manifest = await read_manifest(blob, target.digest)
+            exchange.record.steps.end(step)
         except ContentError:
             return None
         finally:
@@ -118,10 +121,14 @@ class ArrivingContent:
     async def _come(self, exchange: Exchange, target: Addressed, blob: GrowingBlob, offset: int) -> None:
         """Return as soon as the byte at this offset is here. Raises `NotAhead`, and `ContentGone`."""
         waits = exchange.request.headers.get(FOLLOW_HEADER) != FOLLOW_AT_ONCE
+        steps = exchange.record.steps
+        step = steps.begin(StepKind.WAIT, self._own, Tier.NODE, why=f"byte {offset} has to arrive here")
         try:
             async with asyncio.timeout(AHEAD_S if waits else 0.0):
                 await blob.wait_beyond(offset)
+                steps.end(step)
         except TimeoutError:
+            steps.end(step, Outcome.TIMEOUT)
             arrival = self._arrival(target.digest, blob)
             raise NotAhead(f"{target}: it is arriving, and byte {offset} is not here yet", arrival) from None
 
@@ -151,10 +158,21 @@ class ArrivingContent:
             exchange.credit(self._own, Tier.NODE, f"in flight, {arrival.percent_of(blob.size_bytes)} %")
             headers = blob_headers(exchange.record, digest) | arrival.headers
             response = body_head(exchange, selected, blob.size_bytes, headers)
-            exchange.record.body_length = stop - start
+            record = exchange.record
+            record.body_length = stop - start
+            step = record.steps.begin(
+                StepKind.LOCAL,
+                self._own,
+                Tier.NODE,
+                why="as it arrives here",
+                told=lambda: record.body_bytes,
+            )
             async with exchange.sink(response, limit=self._upload_limit, uploaded=uploaded) as sink:
                 await sink.begin(first)
                 await self._follow(exchange, blob, sink, start + len(first), stop)
+            if record.result is Result.CUT:
+                record.steps.end(step, Outcome.FAILED, why=record.reason)
+            record.steps.end(step)
         return response
 
     async def _follow(

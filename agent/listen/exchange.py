@@ -9,6 +9,7 @@ from aiohttp import web
 from agent.listen.caller import Caller
 from agent.observe.metrics import Metrics
 from agent.observe.requests import RequestRecord, Result
+from agent.observe.steps import Outcome
 from agent.oci.errors import OciError, Overloaded, TooManyRequests
 from agent.pull.bucket import TokenBucket
 from agent.transfer.sink import ClientSink
@@ -49,6 +50,8 @@ class Exchange:
         self.record.result = _result_of(error)
         self.record.status, self.record.reason = error.status, error.message
         self.record.left_to_registry, self.record.fault = error.left_to_registry, error.fault
+        missing = error.status == 404
+        self.record.steps.close(Outcome.NONE if missing else Outcome.FAILED, error.message)
 
     def client_left(self, *, stopping: bool) -> None:
         """Record that the client is gone, or that this agent stops and ends the request.

@@ -6,7 +6,7 @@ Source: OCI distribution spec 1.1, "Pull"; RFC 9110, 13.1.2 (If-None-Match), 14 
 from aiohttp import web
 
 from agent.listen.exchange import Exchange
-from agent.observe.requests import RequestRecord
+from agent.observe.requests import REQUEST_HEADER, RequestRecord
 from agent.oci.accept import accepts
 from agent.oci.conditional import client_has, etag, if_range_holds
 from agent.oci.digest import Digest
@@ -23,6 +23,7 @@ def content_headers(record: RequestRecord, digest: Digest, media_type: str) -> d
     """The headers of content from the node that the record credits, if it does already."""
     source = {} if record.tier is None else {"Shorthaul-Source": _source(record)}
     return API_VERSION | {
+        REQUEST_HEADER: record.id,
         "Content-Type": media_type,
         "Docker-Content-Digest": digest,
         "ETag": etag(digest),

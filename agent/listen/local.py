@@ -17,6 +17,7 @@ from agent.listen.exchange import Exchange
 from agent.listen.heads import blob_headers, body_head, not_modified, wanted_range
 from agent.listen.traffic import Traffic
 from agent.observe.requests import Result
+from agent.observe.steps import Outcome, StepKind
 from agent.oci.authority import AUTHORITY_HEADER
 from agent.oci.digest import Digest
 from agent.oci.errors import ManifestUnknown
@@ -64,12 +65,17 @@ class LocalContent:
 
         Raises `ManifestUnknown` if it is no manifest.
         """
+        steps = exchange.record.steps
+        step = steps.begin(StepKind.LOCAL, self._own, Tier.NODE)
         blob = await self._open(exchange, target)
         if blob is None:
+            steps.drop(step)
             return None
         try:
             manifest = await read_manifest(blob, target.digest)
+            steps.end(step)
         except ContentError as error:
+            steps.end(step, Outcome.FAILED, why=str(error))
             self._doubt(blob, target.digest, error)
             return None
         if manifest is None:
@@ -84,17 +90,26 @@ class LocalContent:
 
         Raises `OciError` when the range is wrong or there is no room for another upload, and `ClientGone`.
         """
+        record = exchange.record
+        step = record.steps.begin(StepKind.LOCAL, self._own, Tier.NODE, told=lambda: record.body_bytes)
         blob = await self._open(exchange, target)
         if blob is None:
+            record.steps.drop(step)
             return None
         try:
             await self._verify_if_small(blob, target.digest)
-            return await self._send(exchange, target.digest, blob)
+            response = await self._send(exchange, target.digest, blob)
+            if record.result is Result.CUT:
+                record.steps.end(step, Outcome.FAILED, why=record.reason)
+            record.steps.end(step)
         except ContentError as error:  # before the first byte: a peer may have a sound copy
+            record.steps.end(step, Outcome.FAILED, why=str(error))
             self._doubt(blob, target.digest, error)
             _log.warning("local blob unreadable: %s", error, extra={"fields": {"target": str(target)}})
             exchange.discredit()
             return None
+        else:
+            return response
         finally:
             blob.close()
 

@@ -17,8 +17,11 @@ from agent.listen.http import connection_caller
 from agent.listen.judged import JudgedRequests
 from agent.listen.traffic import Traffic
 from agent.observe.metrics import Metrics
-from agent.observe.requests import RecentRequests, RequestRecord
+from agent.observe.pulls import ImagePulls
+from agent.observe.requests import RecentRequests, RequestRecord, new_id
+from agent.observe.steps import Steps
 from agent.oci.digest import Digest
+from agent.oci.reference import Addressed, Named
 from agent.peering.redirects import without_proof
 
 _log = logging.getLogger("shorthaul.request")
@@ -38,6 +41,7 @@ class Recorder:
     metrics: Metrics
     traffic: Traffic
     recent: RecentRequests
+    pulls: ImagePulls
     judged: JudgedRequests
     send_stall_s: float
     asked: Callable[[Digest, bool], None] = lambda _digest, _given: None
@@ -51,25 +55,39 @@ class Recorder:
 
     def begin(self, request: web.BaseRequest, caller: Caller) -> Exchange:
         """Make the exchange of a request that may come in."""
+        started_s = self.clock()
+        record = RequestRecord(
+            id=new_id(),
+            unix_s=self.calendar(),
+            path=caller.listener,
+            method=request.method,
+            target=without_proof(request.raw_path)[:_TARGET_MAX],
+            steps=Steps(self.clock, started_s),
+        )
+        self.recent.begun(record)
         return Exchange(
             request=request,
             caller=caller,
-            record=RequestRecord(
-                unix_s=self.calendar(),
-                path=caller.listener,
-                method=request.method,
-                target=without_proof(request.raw_path)[:_TARGET_MAX],
-            ),
-            started_s=self.clock(),
+            record=record,
+            started_s=started_s,
             send_stall_s=self.send_stall_s,
             metrics=self.metrics,
             clock=self.clock,
         )
 
+    def asks(self, exchange: Exchange, target: Named | Addressed) -> None:
+        """A request asks for content by name. Another agent's is a part of a pull there, not here."""
+        caller = exchange.caller
+        if caller.kind is not CallerKind.AGENT:
+            self.pulls.asked(exchange.record, target, caller.node or caller.address)
+
     def finish(self, exchange: Exchange) -> None:
         """Pass the record on: the request was answered, or its client left."""
         record = exchange.record
         record.seconds = self.clock() - exchange.started_s
+        record.steps.close()
+        self.recent.ended(record)
+        self.pulls.ended(record)
         self.metrics.request(record)
         if record.kind in ("holders", "latency"):
             return  # a peer's standing connection, not a pull
@@ -77,7 +95,11 @@ class Recorder:
             self.asked(Digest(record.digest), record.status in _GIVEN)
         self.traffic.record_costs(record, exchange.caller)
         self.recent.add(record)
-        self.judged.judge(record, exchange.caller, _log_request)
+        self.judged.judge(record, exchange.caller, self._judged)
+
+    def _judged(self, record: RequestRecord) -> None:
+        self.pulls.judged(record)
+        _log_request(record)
 
 
 def _log_request(record: RequestRecord) -> None:

@@ -16,6 +16,7 @@ from agent.listen.exchange import Exchange
 from agent.listen.heads import blob_headers, body_head, not_modified
 from agent.listen.http import close_is_departure
 from agent.observe.requests import Result, SourceBytes
+from agent.observe.steps import StepKind
 from agent.oci.errors import RangeInvalid
 from agent.oci.ranges import ByteRange, RangeSpec
 from agent.oci.reference import Addressed, unknown
@@ -101,9 +102,11 @@ class PartRelay:
     async def _go_on_without_holder(self, stack: AsyncExitStack, reason: str) -> None:
         """No peer can serve it now. Returns if it is to be tried again, or was handed over."""
         part, record = self._part, self._exchange.record
-        match part.unserved():
-            case Unserved.NOT_FOUND:
-                raise unknown(self._wanted.target, reason).as_fault(self._fault)
+        unserved = part.unserved()
+        if unserved is Unserved.NOT_FOUND:
+            raise unknown(self._wanted.target, reason).as_fault(self._fault)
+        step = record.steps.begin(StepKind.WAIT, why=reason, resume=record.steps.begun)
+        match unserved:
             case Unserved.SEARCH:
                 sink = await self._send_head(stack)
                 await sink.stays(_NOTICE_S)
@@ -115,6 +118,7 @@ class PartRelay:
                     record.result, record.reason = Result.CUT, f"handed over to the next host: {reason}"
             case _ as never:
                 assert_never(never)
+        record.steps.end(step)
 
     async def _pull(self, stack: AsyncExitStack) -> str | None:
         """Send what peers give. Returns why the part is not complete, or None: it is."""
@@ -125,7 +129,9 @@ class PartRelay:
             chunk=not self._part.opens,
             size_bytes=self._part.opening.size_bytes or self._wanted.size_bytes,
         )
-        pull = self._puller.pull(wanted, committed=exchange.caller.committed, pieces=self._part)
+        pull = self._puller.pull(
+            wanted, committed=exchange.caller.committed, pieces=self._part, steps=record.steps
+        )
         try:
             async with pull:
                 holder, body = await self._first_bytes(stack, pull)

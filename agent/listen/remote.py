@@ -58,7 +58,9 @@ class RemoteContent:
         """The manifest, verified. Raises `OciError` (404) if no peer gives it."""
         wanted = FetchRequest(target=target)
         committed = exchange.caller.committed
-        pull = self._puller.pull(wanted, committed=committed, claims=not exchange.is_head)
+        pull = self._puller.pull(
+            wanted, committed=committed, claims=not exchange.is_head, steps=exchange.record.steps
+        )
         try:
             async with pull:
                 _, body = await first_bytes_of(exchange, target, pull)
@@ -80,7 +82,7 @@ class RemoteContent:
                 return redirected
         start = _rest_of_a_layer(exchange, wanted)
         if start is None:
-            pull = self._puller.pull(wanted, committed=exchange.caller.committed)
+            pull = self._puller.pull(wanted, committed=exchange.caller.committed, steps=exchange.record.steps)
             try:
                 async with pull:
                     return await relay(exchange, target, pull, self._puller.limit)
@@ -132,7 +134,8 @@ class RemoteContent:
         if committed:
             puller.commits.requested(target.digest, wanted.range_spec)
         try:
-            async with puller.pull(replace(wanted, head=True, range_spec=None)) as pull:
+            question = replace(wanted, head=True, range_spec=None)
+            async with puller.pull(question, steps=exchange.record.steps) as pull:
                 holder, body = await first_bytes_of(exchange, target, pull)
         except BlobUnknown:
             if committed and puller.follows:

@@ -36,7 +36,8 @@ from agent.listen.recorder import Recorder
 from agent.listen.refusals import Refusals, refusal_error, told_headers
 from agent.listen.remote import RemoteContent
 from agent.observe.refusals import Refusal
-from agent.observe.requests import Result
+from agent.observe.requests import REQUEST_HEADER, Result
+from agent.observe.steps import StepKind
 from agent.oci.browser import BrowserGuard
 from agent.oci.digest import Digest
 from agent.oci.errors import Denied, Internal, NameUnknown, OciError, TooManyRequests, Unsupported, Withheld
@@ -159,8 +160,11 @@ class OciServer:
         return response
 
     def _introduce(self, exchange: Exchange, response: web.StreamResponse) -> None:
-        """If a channel between agents is refused, say who does so."""
-        if exchange.request.raw_path in CHANNELS and not response.prepared:
+        """Say the request's id. If a channel between agents is refused, say who refuses it."""
+        if response.prepared:
+            return
+        response.headers[REQUEST_HEADER] = exchange.record.id
+        if exchange.request.raw_path in CHANNELS:
             response.headers.update(self._introduction(exchange.caller.listener.value))
 
     async def _answer(self, exchange: Exchange) -> web.StreamResponse:
@@ -225,6 +229,7 @@ class OciServer:
         record = exchange.record
         record.kind = "manifest" if isinstance(target, Named) else target.kind.value
         record.target = str(target)
+        self._recorder.asks(exchange, target)
         self._names.offer.require(target)
         if isinstance(target, Named):
             target = await self._resolve(exchange, target)
@@ -240,8 +245,12 @@ class OciServer:
 
     async def _resolve(self, exchange: Exchange, name: Named) -> Addressed:
         """The manifest that the tag names. Raises `OciError` (404) if nobody vouches for the tag."""
+        steps = exchange.record.steps
+        step = steps.begin(StepKind.RESOLVE)
         resolved = await self._names.resolve(name, exchange.caller)
-        exchange.record.tag = resolved.source(self._own)
+        tag = exchange.record.tag = resolved.source(self._own)
+        step.node = tag.told_by
+        steps.end(step, why=tag.words)
         return Addressed(
             registry=resolved.name.registry,
             repository=name.repository,
@@ -285,6 +294,7 @@ class OciServer:
             exchange.record.body_length = len(manifest.content)
             async with exchange.sink(response, limit=self._no_limit) as sink:
                 await sink.begin(manifest.content)
+            exchange.record.steps.gave(exchange.record.body_bytes)
         return response
 
     def _require_may_ask_peers(self, exchange: Exchange, target: Addressed) -> None:

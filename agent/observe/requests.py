@@ -1,7 +1,10 @@
 """The record of one request, from its arrival to its last byte, for metrics, log and API."""
 
+import os
+import time
 from collections import deque
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import Enum
 from itertools import islice
 from typing import Any
@@ -9,7 +12,16 @@ from typing import Any
 from agent.documents.codec import to_plain
 from agent.documents.requests import RequestDocument, SourceEntry, TagEntry
 from agent.documents.times import utc
+from agent.observe.steps import Steps
 from topology.placement import NodeName, Tier
+
+REQUEST_HEADER = "Shorthaul-Request"
+"""The id of a request, in its answer."""
+
+
+_HEADER = REQUEST_HEADER.lower()
+_ID_DIGITS = 16
+_DIGITS = frozenset("0123456789abcdef")
 
 
 class RequestPath(Enum):
@@ -54,6 +66,12 @@ class TagSource:
     age_s: float
     imported: bool
 
+    @property
+    def words(self) -> str:
+        """Who vouches for it, and since when."""
+        how = "imported it" if self.imported else "saw it at the registry"
+        return f"{self.vouched_by} {how} {self.age_s:.0f} s ago"
+
     def document(self) -> TagEntry:
         """It as a part of the API's documents."""
         return TagEntry(
@@ -64,13 +82,29 @@ class TagSource:
         )
 
 
+def new_id() -> str:
+    """A request's name, in its answer's headers, the log, the API and exemplars: 16 hexadecimal digits."""
+    return os.urandom(8).hex()
+
+
+def read_id(headers: Mapping[str, str]) -> str | None:
+    """The id that another node gives to a request, in its answer. ``headers``: their names in lower case."""
+    told = headers.get(_HEADER, "")
+    return told if len(told) == _ID_DIGITS and _DIGITS.issuperset(told) else None
+
+
+def _untold() -> Steps:
+    return Steps(time.perf_counter)
+
+
 @dataclass(slots=True, kw_only=True)
 class RequestRecord:
     """Is filled in while the request is answered. Durations are in seconds, sizes in bytes.
 
-    ``unix_s``: when it arrived, in seconds since 1970.
+    ``id``: see `new_id`. ``unix_s``: when it arrived, in seconds since 1970. ``steps``: what it waits for.
     """
 
+    id: str = ""
     unix_s: float = 0.0
     path: RequestPath
     method: str
@@ -93,6 +127,8 @@ class RequestRecord:
     verdict: str | None = None  # that of its connection; None for a client of another node
     left_to_registry: bool = False  # a 404 that the settings ask for
     fault: bool = False  # a 404 although a node may have it: see `Outcome.FAILED`
+    steps: Steps = field(default_factory=_untold)
+    under_way: bool = False
 
     @property
     def source(self) -> str:
@@ -109,6 +145,8 @@ class RequestRecord:
     def document(self) -> RequestDocument:
         """The record as a document of the API."""
         return RequestDocument(
+            id=self.id,
+            under_way=self.under_way,
             started_at=utc(self.unix_s),
             path=self.path.value,
             method=self.method,
@@ -138,25 +176,50 @@ class RequestRecord:
             first_byte_s=None if self.first_byte_s is None else round(self.first_byte_s, 6),
             seconds=round(self.seconds, 6),
             verdict=self.verdict,
+            steps=self.steps.entries(),
+            steps_left_out=self.steps.left_out,
         )
 
     def as_dict(self) -> dict[str, Any]:
-        """The record for the log, with the same names as in the API."""
+        """The record for the log, with the same names as in the API, and without the steps."""
         plain: dict[str, Any] = to_plain(self.document())
+        for name in ("under_way", "steps", "steps_left_out"):
+            del plain[name]
         return plain
 
 
 class RecentRequests:
-    """The last requests, for the API. Bounded. A verdict may be added a moment after its request."""
+    """The last requests and those under way, for the API. Bounded.
+
+    A verdict may be added a moment after its request.
+    """
 
     def __init__(self, keep: int = 512) -> None:
         self.keep = keep
         self._records: deque[RequestRecord] = deque(maxlen=keep)
+        self._under_way: dict[str, RequestRecord] = {}
+
+    def begun(self, record: RequestRecord) -> None:
+        """A request came in. `ended` follows for each."""
+        record.under_way = True
+        self._under_way[record.id] = record
+
+    def ended(self, record: RequestRecord) -> None:
+        """A request ended, or was none of those that are told of."""
+        record.under_way = False
+        self._under_way.pop(record.id, None)
 
     def add(self, record: RequestRecord) -> None:
-        """Remember a request. Forget the oldest one if there are too many."""
+        """Remember a request that ended. Forget the oldest one if there are too many."""
         self._records.append(record)
 
     def newest_first(self, limit: int | None = None) -> tuple[RequestDocument, ...]:
         """The requests that are remembered, newest first. ``limit``: at most this many."""
         return tuple(record.document() for record in islice(reversed(self._records), limit))
+
+    def find(self, request_id: str) -> RequestDocument | None:
+        """The request with this id, if it is under way or remembered."""
+        found = self._under_way.get(request_id)
+        if found is None:
+            found = next((each for each in reversed(self._records) if each.id == request_id), None)
+        return None if found is None else found.document()

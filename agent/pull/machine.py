@@ -375,6 +375,11 @@ class Pull:
         self._lanes = {lane.node: lane for lane in (holder, *lanes)}
         return (Stripe(holders=lanes),)
 
+    @property
+    def waits_for(self) -> str:
+        """What is waited for while nobody is asked, for people."""
+        return self._waits.words
+
     def _go_on(self, now_s: float) -> Commands:
         """Try the next holder, or do what may lead to one, or end."""
         if self._candidates and self._budget > 0:

@@ -75,6 +75,11 @@ class BusyHolder:
         """See `Wait`."""
         return BusyHolder, self.holder.node
 
+    @property
+    def words(self) -> str:
+        """See `Wait`."""
+        return f"{self.holder.node} is busy and said when to ask again"
+
     def can_help(self, deadline_s: float) -> bool:
         """See `Wait`. The holder can still give the body, if it is asked before the deadline."""
         return self.until_s < deadline_s
@@ -90,6 +95,11 @@ class LookAgain:
     def subject(self) -> object:
         """See `Wait`."""
         return LookAgain
+
+    @property
+    def words(self) -> str:
+        """See `Wait`."""
+        return "nobody is left to ask, and somebody may have it soon"
 
     def can_help(self, deadline_s: float) -> bool:
         """See `Wait`. A look-up can always find somebody."""
@@ -107,6 +117,11 @@ class ClaimAwaited:
         """See `Wait`."""
         return ClaimAwaited
 
+    @property
+    def words(self) -> str:
+        """See `Wait`."""
+        return "another node is to fetch it from the registry"
+
     def can_help(self, deadline_s: float) -> bool:
         """See `Wait`. The deadline moves on while it is waited for."""
         return True
@@ -116,7 +131,8 @@ Wait = BusyHolder | LookAgain | ClaimAwaited
 """What a pull waits for while it has no holder to ask.
 
 ``until_s``: when it is over at the latest. ``subject``: what is waited for; a new wait replaces the one for
-the same subject. ``can_help``: whether the pull should go on waiting for it rather than end.
+the same subject. ``words``: what is waited for, for people. ``can_help``: whether the pull should go on
+waiting for it rather than end.
 """
 
 
@@ -144,6 +160,11 @@ class Waits:
         for subject in ended:
             del self._waits[subject]
         return tuple(ended.values())
+
+    @property
+    def words(self) -> str:
+        """What is waited for, for people."""
+        return "; ".join(wait.words for wait in self._waits.values())
 
     def times_s(self) -> tuple[float, ...]:
         """When each wait is over."""

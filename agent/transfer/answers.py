@@ -26,6 +26,7 @@ class AttemptFailed(Exception):
 
     ``size_bytes``: the content's size, if the failure is UNSATISFIABLE. ``told_wait_s``: after what time a
     BUSY peer says to come back; None if it does not say. ``instead``: whom to ask, if the failure is SHARED.
+    ``request``: the id that the request has there.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class AttemptFailed(Exception):
         self.size_bytes = size_bytes
         self.told_wait_s = told_wait_s
         self.instead = instead
+        self.request: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from agent.observe.metrics import Metrics
+from agent.observe.steps import Outcome, Step, StepKind, Steps
 from agent.pull.events import Abandon, Event, Failed, Failure, Fetch, Responded
 from agent.pull.following import is_in_flight
 from agent.pull.policy import Policy
@@ -39,13 +40,15 @@ FetchBody = Callable[[Ranked, FetchRequest], Awaitable[PeerBody]]
 
 @dataclass(slots=True)
 class _Attempt:
-    """``counted``: its result is in the metrics."""
+    """``counted``: its result is in the metrics. ``chosen``: its body is delivered."""
 
     holder: Ranked
     started_s: float
+    step: Step
     task: asyncio.Task[None] | None = None
     body: PeerBody | None = None
     counted: bool = False
+    chosen: bool = False
 
 
 class Attempts:
@@ -60,7 +63,9 @@ class Attempts:
         snapshot: Callable[[], Snapshot],
         metrics: Metrics,
         clock: Callable[[], float],
+        steps: Steps | None = None,
     ) -> None:
+        self.steps = Steps(clock, 0.0) if steps is None else steps
         self._fetch = fetch
         self._report = report
         self._policy = policy
@@ -75,9 +80,10 @@ class Attempts:
 
     def body(self, attempt: int) -> PeerBody:
         """The body of an attempt that responded."""
-        body = self._open[attempt].body
-        assert body is not None, "an attempt is chosen when it has a body"
-        return body
+        opened = self._open[attempt]
+        assert opened.body is not None, "an attempt is chosen when it has a body"
+        opened.chosen = True
+        return opened.body
 
     async def next_piece(self, attempt: int, wanted: FetchRequest) -> PeerBody:
         """The next piece of an attempt's body, which was read to its end. Raises `AttemptFailed`."""
@@ -89,7 +95,8 @@ class Attempts:
 
     def start(self, command: Fetch, wanted: FetchRequest) -> None:
         """Request the content from the holder. `Responded` or `Failed` is reported later."""
-        attempt = self._open[command.attempt] = _Attempt(command.holder, self._clock())
+        step = self._begin_step(command)
+        attempt = self._open[command.attempt] = _Attempt(command.holder, self._clock(), step)
         attempt.task = self.run(partial(self._ask, command, attempt, wanted))
         if command.hedge:
             self._metrics.hedge()
@@ -101,6 +108,7 @@ class Attempts:
             return
         if attempt.task is not None:
             attempt.task.cancel()
+        self._end_step(attempt, command, client_left=client_left)
         if attempt.body is not None:
             attempt.body.close()
         elif not is_in_flight(attempt.holder):  # such a one may wait for its own source
@@ -149,6 +157,8 @@ class Attempts:
         except AttemptFailed as error:
             self._open.pop(number, None)
             self._metrics.attempt(error.failure.value)
+            attempt.step.request = error.request
+            self.steps.end(attempt.step, Outcome.FAILED, why=f"{error.failure.value}: {error}")
             self.unsatisfiable_bytes = error.size_bytes or self.unsatisfiable_bytes
             log_failure("attempt failed", attempt.holder, wanted, error, offset=command.offset)
             self.failed(attempt.holder.node, error.failure, str(error))
@@ -156,11 +166,39 @@ class Attempts:
             instead = self._instead(attempt.holder, wanted, error)
             self._report(Failed(attempt=number, failure=error.failure, wait_s=wait_s, instead=instead))
             return
+        attempt.step.request = body.request
+        self.steps.end(attempt.step)
         holder = attempt.holder = _as_it_says(attempt.holder, body)
         if not is_in_flight(holder):
             took_s = self._clock() - attempt.started_s
             self._policy.first_byte(holder.tier, took_s, manifest=body.manifest is not None)
         self._report(Responded(attempt=number, holder=holder))
+
+    def _begin_step(self, command: Fetch) -> Step:
+        waited_for = [attempt.started_s for attempt in self._open.values() if attempt.body is None]
+        why = f"hedge after {1e3 * (self._clock() - max(waited_for)):.3g} ms" if waited_for else ""
+        return self.steps.begin(
+            StepKind.HEADERS,
+            command.holder.node,
+            command.holder.tier,
+            why=why,
+            hedge=bool(waited_for),
+            resume=command.offset > 0 or self.steps.begun,
+        )
+
+    def _end_step(self, attempt: _Attempt, command: Abandon, *, client_left: bool) -> None:
+        """What came of an attempt that was abandoned before its body was chosen."""
+        step = attempt.step
+        if command.failure is not None:
+            self.steps.end(step, Outcome.TIMEOUT, why="no first byte")
+        elif client_left:
+            self.steps.end(step, Outcome.LEFT)
+        elif any(other.body is not None for other in self._open.values()):
+            self.steps.end(step, Outcome.LOST)
+            if not attempt.chosen:
+                step.outcome = Outcome.LOST
+        else:
+            self.steps.end(step, Outcome.LEFT)
 
     def _instead(self, holder: Ranked, wanted: FetchRequest, error: AttemptFailed) -> tuple[Ranked, ...]:
         """The nodes that a holder said to ask instead."""

@@ -12,11 +12,13 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Protocol, assert_never
 
+from agent.documents.index import IndexSource
 from agent.holders.claims import Held
 from agent.holders.clusterclaims import Claims
 from agent.holders.index import HolderIndex, Holders
 from agent.members.roster import Roster
 from agent.observe.metrics import Metrics
+from agent.observe.steps import Outcome, Step, StepKind, Steps
 from agent.oci.digest import Digest
 from agent.oci.ranges import RangeSpec
 from agent.oci.reference import Kind
@@ -70,6 +72,8 @@ from agent.transfer.turns import OwnTurn
 from topology.placement import NodeName, Tier
 from topology.ranking import Ranked
 from topology.snapshot import Snapshot
+
+_HELD_S = 0.1  # a client that takes its bytes as they come is not told of
 
 
 class NobodyHasIt(Exception):
@@ -151,15 +155,18 @@ class Puller:
         committed: bool = False,
         claims: bool = True,
         pieces: Pieces | None = None,
+        steps: Steps | None = None,
     ) -> "RunningPull":
         """A pull of ``wanted``. Enter it with ``async with``.
 
         ``committed``: the client commits whole blobs to this node's store, and so verifies them. ``claims``:
         then it is asked whose turn it is to fetch what nobody has. ``pieces``: how to fetch an open-ended
-        range piece by piece.
+        range piece by piece. ``steps``: those of the request that it is for; None: nobody is told of them.
         """
         claims = claims and committed
-        return RunningPull(self, wanted, committed=committed, claims=claims, pieces=pieces)
+        if steps is None:
+            steps = Steps(self.clock)
+        return RunningPull(self, wanted, committed=committed, claims=claims, pieces=pieces, steps=steps)
 
     async def fetch(
         self, holder: Ranked, wanted: FetchRequest, account: Callable[[int], None] | None = None
@@ -195,10 +202,21 @@ class RunningPull:
     """
 
     def __init__(
-        self, puller: Puller, wanted: FetchRequest, *, committed: bool, claims: bool, pieces: Pieces | None
+        self,
+        puller: Puller,
+        wanted: FetchRequest,
+        *,
+        committed: bool,
+        claims: bool,
+        pieces: Pieces | None,
+        steps: Steps,
     ) -> None:
         self._puller = puller
         self._pieces = pieces
+        self._steps = steps
+        self._bytes: Step | None = None  # whose bytes are delivered now
+        self._lanes: dict[NodeName, Step] = {}  # or from several holders at once
+        self._held_before_s = 0.0
         self._policy = puller.policy
         self._committed = committed and not wanted.head
         self._wanted = replace(wanted, follow=True) if puller.follows and self._committed else wanted
@@ -212,6 +230,7 @@ class RunningPull:
             snapshot=partial(_snapshot, puller.roster),
             metrics=puller.metrics,
             clock=puller.clock,
+            steps=steps,
         )
         self._turn = self._make_turn() if claims and not wanted.head else None
         self._machine = Pull(limits=self._limits())
@@ -244,6 +263,7 @@ class RunningPull:
             attempts=self._attempts,
             rank=partial(_rank_claimed, puller, self._wanted.target.digest),
             report=self._events.put_nowait,
+            steps=self._steps,
         )
 
     def _limits(self) -> Limits:
@@ -282,6 +302,7 @@ class RunningPull:
         self._puller.running.discard(self)
         self._leaving = True
         self._tell(ClientGone())
+        self._end_bytes(Outcome.LEFT)
         if self._turn is not None:
             self._turn.close()
         if self._committed:
@@ -330,6 +351,7 @@ class RunningPull:
         """
         chosen, body = await self._next_body()
         self._sent_before = sink.sent_bytes
+        self._begin_bytes(chosen.holder, sink)
         with self._crediting(chosen.holder, sink):
             await sink.begin(body.first)
         while True:
@@ -350,6 +372,7 @@ class RunningPull:
             except AttemptFailed as error:
                 self._broke(chosen, error)
             else:
+                self._end_bytes(why=self._held_words(sink))
                 self._completed(chosen)
                 return
             chosen, body = await self._go_on_with_next(sink)
@@ -357,6 +380,7 @@ class RunningPull:
 
     async def _go_on_with_next(self, sink: ClientSink) -> tuple[Deliver, PeerBody]:
         chosen, body = await self._next_body()
+        self._begin_bytes(chosen.holder, sink)
         with self._crediting(chosen.holder, sink):
             await sink.write(body.first, "memory")
         return chosen, body
@@ -394,7 +418,42 @@ class RunningPull:
                         self.given.left_to_registry()
                     raise BodyCut(f"{self._reason}; {self.length - self.offset} bytes short")
                 case None:
-                    self._tell(await self._next_event())
+                    if self._steps.open or not self._events.empty():
+                        self._tell(await self._next_event())
+                    else:
+                        await self._wait_for_somebody()
+
+    async def _wait_for_somebody(self) -> None:
+        """Nothing is under way: the machine waits for a better moment."""
+        step = self._steps.begin(StepKind.WAIT, why=self._machine.waits_for, resume=self._steps.begun)
+        event = await self._next_event()
+        self._steps.end(step)
+        self._tell(event)
+
+    def _begin_bytes(self, holder: Ranked, sink: ClientSink) -> None:
+        before_bytes = sink.sent_bytes
+        self._held_before_s = sink.held_s
+        self._bytes = self._steps.begin(
+            StepKind.BYTES,
+            holder.node,
+            holder.tier,
+            resume=self._steps.begun,
+            told=lambda: sink.sent_bytes - before_bytes,
+        )
+
+    def _end_bytes(self, outcome: Outcome = Outcome.OK, why: str | None = None) -> None:
+        if self._bytes is not None:
+            self._steps.end(self._bytes, outcome, why=why)
+            self._bytes = None
+
+    def _held_words(self, sink: ClientSink) -> str | None:
+        """Whose fault it is that a body took long, if it is the client's, or that of a limit on its rate."""
+        held_s = sink.held_s - self._held_before_s
+        return (
+            f"for {held_s:.3g} s the client took no more, or its rate was limited"
+            if held_s > _HELD_S
+            else None
+        )
 
     def _nobody(self, attempts: int) -> NobodyHasIt:
         tried = self._attempts.failures
@@ -458,7 +517,9 @@ class RunningPull:
         """Stripe the body to its end, or until striping does not help. Returns whether it was useless."""
         puller, regard = self._puller, self._policy.regard
         puller.metrics.striped()
+        self._end_bytes()
         with ExitStack() as stack:
+            stack.enter_context(self._lane_steps((holder, *stripe.holders)))
             for lane in stripe.holders:
                 regard.fetching(lane.node, +1)
                 stack.callback(regard.fetching, lane.node, -1)
@@ -477,7 +538,35 @@ class RunningPull:
             )
             return await striper.run(sink, holder, body, stripe.holders)
 
+    @contextmanager
+    def _lane_steps(self, holders: tuple[Ranked, ...]) -> Iterator[None]:
+        """The steps of the holders that give the body at once."""
+        given, why = self.given, f"one of {len(holders)} holders at once"
+        for holder in holders:
+            before = given.bytes_of(holder.node)
+            self._lanes[holder.node] = self._steps.begin(
+                StepKind.BYTES,
+                holder.node,
+                holder.tier,
+                why=why,
+                told=partial(_since, given, holder.node, before),
+            )
+        outcome = Outcome.LEFT
+        try:
+            yield
+            outcome = Outcome.OK
+        except AttemptFailed:
+            outcome = Outcome.FAILED
+            raise
+        finally:
+            for step in self._lanes.values():
+                self._steps.end(step, outcome)
+            self._lanes.clear()
+
     def _lane_failed(self, holder: Ranked, error: AttemptFailed, given_bytes: int) -> None:
+        lane = self._lanes.get(holder.node)
+        if lane is not None:  # its last bytes may still be delivered
+            lane.why = f"{error.failure.value}: {error}"
         self._puller.metrics.attempt(error.failure.value)
         log_failure("a holder of several failed", holder, self._wanted, error, offset=self.offset)
         self._attempts.failed(holder.node, error.failure, str(error))
@@ -490,6 +579,8 @@ class RunningPull:
         log_failure("body broke off", chosen.holder, self._wanted, error, offset=self.offset)
         self._attempts.failed(chosen.holder.node, failure, str(error))
         self._reason, self._change = str(error), None
+        outcome = Outcome.TIMEOUT if failure.is_silence else Outcome.FAILED
+        self._end_bytes(outcome, f"{failure.value}: {error}, after {_size(self.offset)}")
         self._puller.metrics.broke(failure.value)
         wait_s = self._policy.busy_wait_s(failure, error.told_wait_s)
         self._tell(Broke(failure=failure, offset=self.offset, wait_s=wait_s))
@@ -554,7 +645,9 @@ class RunningPull:
                 case Lookup():
                     known = None if command.everyone else self._puller.index.remembered(self.digest)
                     if known is not None:  # the usual case: a task would cost a turn of the event loop
+                        step = self._steps.begin(StepKind.LOOKUP)
                         self._found_near(known)
+                        self._end_look_up(step, known, "remembered")
                     else:
                         self._attempts.run(partial(self._look_up, command))
                 case Fetch():
@@ -602,13 +695,21 @@ class RunningPull:
 
     async def _look_up(self, command: Lookup) -> None:
         puller, digest = self._puller, self.digest
+        step = self._steps.begin(StepKind.LOOKUP, resume=self._steps.begun)
         holders = await (
             puller.index.lookup_everyone(digest) if command.everyone else puller.index.lookup(digest)
         )
+        self._end_look_up(step, holders, _who_said(holders, everyone=command.everyone))
         if command.everyone:
             await self._found_all(holders)
         else:
             self._found_near(holders)
+
+    def _end_look_up(self, step: Step, holders: Holders, who: str) -> None:
+        found = len(holders.nodes) + len(holders.in_flight)
+        arriving = f", {len(holders.in_flight)} of them still fetch it" if holders.in_flight else ""
+        words = f"{who}: {found} nodes have it{arriving}" if found else f"{who}: nobody has it"
+        self._steps.end(step, Outcome.OK if found else Outcome.NONE, why=words)
 
     def _found_near(self, holders: Holders) -> None:
         """Report the near holders without the suspects: those come last, after everybody was asked."""
@@ -666,6 +767,30 @@ class RunningPull:
 
     def _piece_stop(self, position: int) -> int | None:
         return None if self._pieces is None else self._pieces.piece_stop(position)
+
+
+def _who_said(holders: Holders, *, everyone: bool) -> str:
+    if everyone:
+        return "all peers were asked"
+    match holders.source:
+        case IndexSource.SERVER:
+            return "the index's server"
+        case IndexSource.CACHE:
+            return "remembered"
+        case IndexSource.FALLBACK:
+            return "near peers, as the index's server could not tell"
+        case None:
+            return "the nearest peers were asked"
+        case _:
+            assert_never(holders.source)
+
+
+def _since(given: Given, node: NodeName, before_bytes: int) -> int:
+    return given.bytes_of(node) - before_bytes
+
+
+def _size(size_bytes: int) -> str:
+    return f"{size_bytes / 1e6:.1f} MB" if size_bytes >= 1e6 else f"{size_bytes} bytes"
 
 
 def _snapshot(roster: Roster) -> Snapshot:

@@ -30,6 +30,10 @@ class Given:
         """How many bytes of each holder."""
         return {node: size_bytes for node, (_, size_bytes) in self.by.items()}
 
+    def bytes_of(self, node: NodeName) -> int:
+        """How many bytes of one holder."""
+        return self.by[node][1] if node in self.by else 0
+
     def add(self, holder: Ranked, size_bytes: int) -> None:
         """The client was sent so many bytes of this holder."""
         _, before = self.by.get(holder.node, (holder, 0))

@@ -13,6 +13,7 @@ from typing import Self
 
 from agent.members.member import Peer
 from agent.members.roster import Roster
+from agent.observe.requests import read_id
 from agent.oci.authority import AUTHORITY_HEADER, Authorities, Authority
 from agent.oci.digest import digest_of
 from agent.oci.manifest import SIZE_MAX_BYTES, Manifest, parse_manifest
@@ -60,6 +61,7 @@ class PeerBody:
         self.size_bytes = size_bytes
         self.verified = False  # ``first`` is the whole content, and it hashes to the digest
         self.manifest: Manifest | None = None  # verified and parsed, when a manifest was wanted
+        self.request = read_id(head.headers)  # the id that the request has there
         self.arrival: Arrival | None = None  # what the peer says, if it is still fetching the content itself
         self.left_bytes = self.length - len(self.first)
 
@@ -148,7 +150,8 @@ class PeerClient:
             )
         try:
             selected, size_bytes = check(head, wanted)
-        except AttemptFailed:
+        except AttemptFailed as error:
+            error.request = read_id(head.headers)
             if head.ended and head.keep_alive:  # a 404 or a 429: the connection is still good
                 self._pool.give_back(peer, connection)
             else:

@@ -7,6 +7,8 @@ from functools import partial
 from agent.holders.claimant import Outcome
 from agent.holders.claims import Held
 from agent.holders.clusterclaims import Claims
+from agent.observe.steps import Outcome as StepOutcome
+from agent.observe.steps import StepKind, Steps
 from agent.oci.reference import Addressed
 from agent.pull.events import AskClaim, ClaimAnswered, Turn
 from agent.transfer.attempts import Attempts, Report
@@ -19,11 +21,28 @@ _WORDS = {
 }
 
 
+_STEP_OUTCOMES = {
+    Outcome.GRANTED: StepOutcome.GRANTED,
+    Outcome.FOLLOWED: StepOutcome.OK,
+    Outcome.TIMEOUT: StepOutcome.TIMEOUT,
+    Outcome.REFUSED: StepOutcome.NONE,
+    Outcome.ALONE: StepOutcome.NONE,
+}
+
+_STEP_WORDS = {
+    Outcome.GRANTED: "it is this node's turn to fetch it from the registry",
+    Outcome.FOLLOWED: "another node fetches it from the registry, and has the first bytes",
+    Outcome.TIMEOUT: "the node whose turn it is did not begin in time",
+    Outcome.REFUSED: "whoever decides had no room, so no node's turn was waited for",
+    Outcome.ALONE: "there is no other node to wait for",
+}
+
+
 class OwnTurn:
     """Whether it is this node's turn to fetch ``target``, for one pull. `close` it at the end.
 
     ``attempts``: run the question. ``rank``: whom of those that have it this pull may fetch from, in order.
-    ``report``: gets `ClaimAnswered`.
+    ``report``: gets `ClaimAnswered`. ``steps``: those of its request; None: nobody is told of them.
     """
 
     def __init__(
@@ -34,12 +53,14 @@ class OwnTurn:
         attempts: Attempts,
         rank: Callable[[Held], tuple[Ranked, ...]],
         report: Report,
+        steps: Steps | None = None,
     ) -> None:
         self._claimant = claimant
         self._key = claimant.key_of(target)
         self._attempts = attempts
         self._rank = rank
         self._report = report
+        self._steps = Steps(lambda: 0.0) if steps is None else steps
         self._question: asyncio.Task[None] | None = None
         self._granted = False
         self.followed = False  # another node's turn led to a holder
@@ -80,9 +101,18 @@ class OwnTurn:
             self._claimant.give_back(self._key)
 
     async def _ask(self, command: AskClaim, position: int) -> None:
-        answer = await self._claimant.ask(
-            self._key, beyond_bytes=position, wait_s=command.wait_s, despite=command.despite
-        )
+        steps = self._steps
+        step = steps.begin(StepKind.CLAIM)
+        try:
+            answer = await self._claimant.ask(
+                self._key, beyond_bytes=position, wait_s=command.wait_s, despite=command.despite
+            )
+        except asyncio.CancelledError:
+            steps.end(step, StepOutcome.LEFT, why="it is not needed any more")
+            raise
+        if answer.held is not None and answer.held.sources:
+            step.node = answer.held.sources[0]
+        steps.end(step, _STEP_OUTCOMES[answer.outcome], why=_STEP_WORDS[answer.outcome])
         holders: tuple[Ranked, ...] = ()
         turn, complete = Turn.NOBODYS, False
         if answer.held is not None:

@@ -26,6 +26,7 @@ ELSEWHERE = {
     "agent/documents/explain.py": "shapes; agent/documents/test_codec.py",
     "agent/documents/flows.py": "shapes; agent/documents/test_codec.py",
     "agent/documents/index.py": "shapes; agent/documents/test_codec.py",
+    "agent/documents/pulls.py": "shapes; agent/documents/test_codec.py",
     "agent/documents/reach.py": "shapes; agent/documents/test_codec.py",
     "agent/documents/registries.py": "shapes; agent/documents/test_codec.py",
     "agent/documents/requests.py": "shapes; agent/documents/test_codec.py",

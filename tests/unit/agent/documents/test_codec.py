@@ -17,6 +17,7 @@ from agent.documents.doctor import DoctorReport
 from agent.documents.explain import ExplainDocument
 from agent.documents.flows import FlowsDocument
 from agent.documents.index import IndexDocument
+from agent.documents.pulls import PullsDocument
 from agent.documents.reach import ReachDocument
 from agent.documents.registries import RegistriesDocument
 from agent.documents.requests import RequestDocument
@@ -33,6 +34,7 @@ DOCUMENTS: tuple[type[Any], ...] = (
     FlowsDocument,
     IndexDocument,
     LatencyDocument,
+    PullsDocument,
     ReachDocument,
     RegistriesDocument,
     RequestDocument,

@@ -34,7 +34,7 @@ SNAPSHOT = ClusterTopology(own=node("own"), placement=placed("r", "z")).update(
 class Body:
     """A peer's body, of which only the end matters here."""
 
-    manifest = None
+    manifest = request = None
     arrival: Arrival | None = None
     size_bytes = 200
     closed = False

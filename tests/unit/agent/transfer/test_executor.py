@@ -65,7 +65,7 @@ class Index:
 class Body:
     """A peer's answer to a HEAD."""
 
-    manifest = arrival = None
+    manifest = arrival = request = None
     verified = False
     start, size_bytes, length = 0, 1000, 1000
 
