@@ -103,10 +103,14 @@ class PlayedAgent:
 
     def begin_anew(self) -> None:
         """Be another instance, as an agent that was started again, whose streams lived on."""
-        self.starts += 1
-        self.greeting = self._greeting()
+        self.be_another()
         for event, document in self.greeting:
             self.say(event, document)
+
+    def be_another(self) -> None:
+        """From now on, new streams hear of another instance."""
+        self.starts += 1
+        self.greeting = self._greeting()
 
     def _greeting(self) -> list[tuple[str, Any]]:
         hello = {"node": "a1", "version": "0.1.0", "instance": f"start {self.starts}", "interval_s": 2}

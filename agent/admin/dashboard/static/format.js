@@ -142,8 +142,8 @@ export function clockTime(unix_s) {
 /** A digest as people tell them apart: `sha256:3f1c9a…`. @param {string | null | undefined} digest */
 export function shortDigest(digest) {
   if (!digest) return UNKNOWN;
-  const [algorithm, hex = ""] = digest.split(":");
-  return hex.length > 12 ? `${algorithm}:${hex.slice(0, 12)}…` : digest;
+  const [algorithm, hex = ""] = digest.slice(0, 200).split(":");
+  return name(hex.length > 12 ? `${algorithm}:${hex.slice(0, 12)}…` : digest);
 }
 
 const INVISIBLE = /[\p{Cc}\p{Cf}\p{Co}\p{Cn}\u2028\u2029]/gu;

@@ -25,7 +25,8 @@ export function mount(section, store) {
   const table = facts();
   fill(framed.body, h("div", { class: "p-verdict" }, state.element, words), problem, hint, warnings, table.element);
   follow(framed, store, "index", (document_) => {
-    const [level, word, meaning] = STATES[document_.state] ?? ["plain", name(textOf(document_.state), 30), ""];
+    const known = typeof document_.state === "string" && Object.hasOwn(STATES, document_.state);
+    const [level, word, meaning] = known ? STATES[document_.state] : /** @type {const} */ (["plain", name(textOf(document_.state), 30), ""]);
     state.set(level, word);
     setText(words, meaning);
     setText(problem, document_.problem ? name(document_.problem, 400) : "");

@@ -12,7 +12,7 @@ import { UNKNOWN, bytes, isKnown, name, share } from "./format.js";
 export const TIERS = Object.freeze({ node: "this node", rack: "same rack", zone: "same zone", region: "same region", remote: "another region" });
 
 /** @param {string | null | undefined} tier */
-export const tierWords = (tier) => (tier && tier !== "none" ? TIERS[tier] ?? tier : UNKNOWN);
+export const tierWords = (tier) => (tier && tier !== "none" ? wordOf(TIERS, tier) : UNKNOWN);
 
 /**
  * A word that says how good something is. The level has a sign of its own, so that it does not depend on colour.
@@ -180,6 +180,9 @@ export const listOf = (list, most = 500) => (Array.isArray(list) ? list.filter((
 
 /** A text from a document that may lack it. @param {any} text */
 export const textOf = (text) => (typeof text === "string" ? text : "");
+
+/** The word for one of the API's, or that one itself if it is of a newer agent. @param {Record<string, string>} words @param {any} key */
+export const wordOf = (words, key) => (typeof key === "string" && Object.hasOwn(words, key) ? words[key] : name(textOf(key), 30));
 
 /** A text that may be missing, as a name: nothing is nothing here, not a dash. @param {any} text @param {number} most characters */
 export const said = (text, most) => (textOf(text) === "" ? "" : name(text, most));

@@ -3,7 +3,7 @@
 import { h, fill, keep, setAll, setText } from "./dom.js";
 import { UNKNOWN, clockTime, counted, microseconds, name, unixSeconds } from "./format.js";
 import { frame, follow } from "./panel.js";
-import { chip, listOf, numberOf, said, table, textOf } from "./parts.js";
+import { chip, listOf, numberOf, said, table, textOf, wordOf } from "./parts.js";
 import { verdictOf } from "./verdicts.js";
 
 const FLOWS_SHOWN = 12;
@@ -73,7 +73,7 @@ function wayItem() {
     update: (/** @type {any} */ canary) => {
       const { level, brief, words: meaning } = verdictOf(canary.verdict, canary.endpoint);
       const changed = textOf(canary.went) !== "" && canary.went !== canary.address;
-      setText(asked, `${ENDPOINTS[canary.endpoint] ?? name(textOf(canary.endpoint), 30)} ${name(textOf(canary.address), 60)}`);
+      setText(asked, `${wordOf(ENDPOINTS, canary.endpoint)} ${name(textOf(canary.address), 60)}`);
       setText(went, changed ? name(canary.went, 60) : "");
       went.hidden = second.hidden = !changed;
       setText(taken, canary.answered_by ? `agent on ${name(canary.answered_by, 60)}` : "nobody that says who it is");
@@ -107,7 +107,7 @@ function flowTable() {
 
 /** @param {any} flow */
 function makerOf(flow) {
-  const maker = MAKERS[flow.made_by] ?? name(textOf(flow.made_by), 30);
+  const maker = wordOf(MAKERS, flow.made_by);
   return flow.process ? `${maker}: ${name(textOf(flow.process), 40)} (${numberOf(flow.pid)})` : maker;
 }
 

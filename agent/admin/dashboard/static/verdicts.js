@@ -1,5 +1,7 @@
 /** What a verdict on a connection means, in words. Pure. The verdicts are those of `/api/flows`. */
 
+import { name } from "./format.js";
+
 /** @typedef {import("./parts.js").Level} Level */
 
 /** @type {Record<string, {level: Level, brief: string, words: string}>} */
@@ -26,7 +28,7 @@ export function verdictOf(verdict, endpoint) {
     return { level: /** @type {Level} */ ("plain"), brief: "no verdict", words: "no probe saw this connection" };
   }
   const known = Object.hasOwn(KNOWN, verdict) ? KNOWN[verdict] : null;
-  if (known === null) return { level: /** @type {Level} */ ("plain"), brief: verdict.slice(0, 40), words: "this page does not know that verdict" };
+  if (known === null) return { level: /** @type {Level} */ ("plain"), brief: name(verdict, 40), words: "this page does not know that verdict" };
   if (endpoint === "nodeport" && EXPECTED_AT_NODEPORT.has(verdict)) return { ...known, level: /** @type {Level} */ ("plain") };
   return known;
 }

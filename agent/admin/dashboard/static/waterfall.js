@@ -5,7 +5,7 @@
 
 import { h, fill, setAll } from "./dom.js";
 import { bytes, name, seconds } from "./format.js";
-import { listOf, numberOf, said, table, textOf, tierWords } from "./parts.js";
+import { listOf, numberOf, said, table, textOf, tierWords, wordOf } from "./parts.js";
 
 const KINDS = Object.freeze({
   resolve: "tag",
@@ -39,7 +39,7 @@ export const stepsOf = (request) => listOf(request?.steps, STEPS_MAX);
 
 /** @param {any} step */
 export function stepTitle(step) {
-  const kind = KINDS[step.kind] ?? name(textOf(step.kind), 20);
+  const kind = wordOf(KINDS, step.kind);
   const joined = Object.hasOwn(FROM, step.kind) ? FROM[step.kind] : null;
   const from = step.node && joined ? `${joined}${name(step.node, 60)}` : "";
   if (step.hedge) return `hedge: ${kind}${from}`;
@@ -47,7 +47,7 @@ export function stepTitle(step) {
 }
 
 /** @param {any} step */
-export const outcomeWords = (step) => OUTCOMES[step.outcome] ?? name(textOf(step.outcome), 20);
+export const outcomeWords = (step) => wordOf(OUTCOMES, step.outcome);
 
 /** One step in a sentence. @param {any} step */
 function stepWords(step) {
