@@ -127,6 +127,7 @@ def test_a_text_where_a_number_is_expected_and_the_like_break_nothing(said: Said
 def _broken(document: Any) -> Iterator[Any]:
     """The document with a key missing, another one too many, or a value of another type; and no document."""
     yield from (None, [], {}, "text", 7, [None], [[]], {"pulls": None}, [{}])
+    other: Any
     one = document[0] if isinstance(document, list) else document
     for key, value in one.items():
         for other in (None, "x", -1, [], {}, [None, 3], 1e300):

@@ -19,8 +19,9 @@ def _documents() -> dict[str, Any]:
     found: dict[str, Any] = {}
     for module in pkgutil.iter_modules(agent.documents.__path__):
         for kind in vars(importlib.import_module(f"agent.documents.{module.name}")).values():
-            if is_dataclass(kind) and isinstance(getattr(kind, "PATH", None), str):
-                found[kind.PATH.rpartition("/")[2]] = kind  # type: ignore[attr-defined]
+            path = getattr(kind, "PATH", None) if is_dataclass(kind) else None
+            if isinstance(path, str):
+                found[path.rpartition("/")[2]] = kind
     return found
 
 
