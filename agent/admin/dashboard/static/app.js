@@ -14,6 +14,7 @@ const PANELS = [
   ["problems", () => import("./problems.js")],
   ["pulls", () => import("./pulls.js")],
   ["bytes", () => import("./bytes.js")],
+  ["speed", () => import("./speed.js")],
   ["money", () => import("./money.js")],
   ["map", () => import("./map.js")],
   ["heat", () => import("./heat.js")],

@@ -41,7 +41,7 @@ export function secondsQuantity(seconds) {
   if (size === 0) return { value: "0", unit: "s" };
   if (size < 0.9995e-3) return { value: digits(seconds * 1e6), unit: "µs" };
   if (size < 0.9995) return { value: digits(seconds * 1e3), unit: "ms" };
-  if (size < 120) return { value: digits(seconds), unit: "s" };
+  if (size < 120) return { value: Number.isInteger(seconds) ? String(seconds) : digits(seconds), unit: "s" };
   if (size < 7200) return { value: (seconds / 60).toFixed(0), unit: "min" };
   if (size < 172800) return { value: (seconds / 3600).toFixed(0), unit: "h" };
   return { value: (seconds / 86400).toFixed(0), unit: "d" };
@@ -172,6 +172,9 @@ function scaled(number, steps, smallest) {
   }
   return { value: number.toFixed(0), unit: smallest };
 }
+
+/** Without the zeros at its end: for the values of an axis, which are round. @param {string} text */
+export const trimmed = (text) => text.replace(/(\.\d*?)0+(?=\D|$)/, "$1").replace(/\.(?=\D|$)/, "");
 
 /** Three digits that say something. @param {number} number */
 function digits(number) {

@@ -5,13 +5,15 @@
 
 export const REQUESTS_KEPT = 200;
 export const PULLS_KEPT = 60;
-export const POINTS_KEPT = 180;
+/** By the seconds of a step: a quarter of an hour, and a day. @type {Record<number, number>} */
+export const POINTS_KEPT = { 5: 180, 60: 1440 };
 
 /** @type {Record<string, (before: any, data: any) => any>} */
 const MERGES = {
   requests: mergeRequests,
   pulls: mergePulls,
   history: mergeHistory,
+  nodes: mergeNodes,
 };
 
 /**
@@ -49,34 +51,39 @@ export function mergePulls(before, data) {
 }
 
 /**
- * A whole HistoryDocument, or one point of it: the same document with lists of one.
- * @param {any} before @param {any} data
+ * Histories by the seconds of their steps. A document of one point goes on where the last one ended; any other one is whole.
+ * @param {Record<number, any> | undefined} before @param {any} data
  */
 export function mergeHistory(before, data) {
-  const added = length(data);
-  if (!before || added !== 1 || data.step_s !== before.step_s) return data;
-  const steps = Math.round((data.started_at - before.started_at) / before.step_s);
-  const isNext = steps === length(before);
-  if (!isNext) return before; // told twice, or after a jump: the whole document follows
-  const joined = {};
-  for (const [key, value] of Object.entries(data)) joined[key] = joinColumns(before[key], value);
-  const dropped = Math.max(0, length(before) + 1 - POINTS_KEPT);
-  return { ...before, ...joined, started_at: before.started_at + dropped * before.step_s };
+  const known = before?.[data.step_s];
+  const isPoint = data.points === 1 && known !== undefined;
+  return { ...before, [data.step_s]: isPoint ? goOn(known, data) : data };
 }
 
-/** @param {any} before @param {any} added */
-function joinColumns(before, added) {
-  if (Array.isArray(before) && Array.isArray(added)) return [...before, ...added].slice(-POINTS_KEPT);
-  if (isObject(before) && isObject(added)) {
-    return Object.fromEntries(Object.keys(added).map((key) => [key, joinColumns(before[key], added[key])]));
+/** @param {any} known @param {any} point */
+function goOn(known, point) {
+  if (point.ended_at === known.ended_at) return known; // told twice
+  const points = Math.min(known.points + 1, POINTS_KEPT[point.step_s] ?? known.points);
+  const joined = { ...known, ended_at: point.ended_at, points };
+  for (const [key, column] of Object.entries(known)) {
+    if (Array.isArray(column)) joined[key] = [...column, ...(point[key] ?? [null])].slice(-points);
   }
-  return added;
+  return joined;
 }
 
-/** How many points a history has. @param {any} history @returns {number} */
-function length(history) {
-  const column = Object.values(history ?? {}).find(Array.isArray);
-  return column ? column.length : 0;
+/**
+ * What changed in a map, put into it. A change of another map than this one waits for its own map.
+ * @param {any} before a MapDocument @param {any} data a NodesDocument
+ */
+export function mergeNodes(before, data) {
+  if (before === undefined || before.map !== data.map) return before;
+  const states = [...before.states];
+  const rtt_us = [...before.rtt_us];
+  data.indexes.forEach((/** @type {number} */ index, /** @type {number} */ at) => {
+    states[index] = data.states[at];
+    rtt_us[index] = data.rtt_us[at];
+  });
+  return { ...before, own_trouble: data.own_trouble, states, rtt_us };
 }
 
 /** @param {any} pull */

@@ -29,6 +29,7 @@ const POLLS = {
   index: ["/api/index", 10],
   cluster: ["/api/cluster", 20],
   history: ["/api/history?step=5", 15],
+  day: ["/api/history?step=60", 60],
   map: ["/api/map", 15],
 };
 
@@ -118,7 +119,9 @@ export class Stream {
   #take(key, event, as = key) {
     this.#heard();
     const data = read(event);
-    if (data !== undefined) this.#store.set(key, merge(as, this.#store.get(key), data));
+    const before = this.#store.get(key);
+    const after = data === undefined ? before : merge(as, before, data);
+    if (after !== before) this.#store.set(key, after);
   }
 
   #heard() {
@@ -196,15 +199,14 @@ export class Stream {
 
   /** @param {string} key @param {any} data */
   #learn(key, data) {
-    // An answer is whole: only what is a list of the last events is joined to what is known.
-    const before = key === "requests" ? this.#store.get(key) : undefined;
-    this.#store.set(key, merge(key, before, data));
+    const of = key === "day" ? "history" : key;
+    this.#store.set(of, merge(of, this.#store.get(of), data));
     this.#store.connect({ heard_ms: this.#world.now(), silent_s: null });
   }
 
   /** @param {string} key @param {Answer} answer */
   #failed(key, answer) {
-    if (answer.problem) this.#store.fail(key, answer.problem);
+    if (answer.problem) this.#store.fail(key === "day" ? "history" : key, answer.problem);
     if (answer.status === 0) this.#store.connect({ silent_s: this.#silence() });
   }
 

@@ -1,0 +1,55 @@
+/** Which pulls are slow: the time until the first byte, over time, and by the source of the bytes. */
+
+import { h, fill } from "./dom.js";
+import { count, lastWindow, seconds, trimmed } from "./format.js";
+import { mountChart, spanOf, sum, timesOf } from "./history.js";
+import { TIERS } from "./tiers.js";
+
+/** @param {HTMLElement} section @param {import("./state.js").Store} store */
+export function mount(section, store) {
+  mountChart(section, store, speedPicture, summaryOf);
+  const table = h("table", { class: "data tight" });
+  section.querySelector(".panel-body")?.append(h("div", { class: "scroll", role: "region", tabindex: "0", "aria-label": "First byte by source" }, table));
+  store.subscribe("overview", () => {
+    const overview = store.get("overview");
+    if (overview) showQuantiles(table, overview);
+  });
+}
+
+/** @param {any} history @returns {import("./chart.js").Picture} */
+export function speedPicture(history) {
+  const write = (/** @type {number | null} */ value) => seconds(value);
+  return {
+    label: "Time until the first byte of clients' requests: the median, and what 95 % stay below",
+    times: timesOf(history),
+    stacked: false,
+    axis: (value) => trimmed(seconds(value)),
+    series: [
+      { label: "median", colour: "--tier-zone", values: history.first_byte_p50_s, write },
+      { label: "95 %", colour: "--tier-remote", values: history.first_byte_p95_s, write },
+    ],
+  };
+}
+
+/** @param {any} history */
+function summaryOf(history) {
+  const asked = sum(history.requests);
+  return asked === 0 ? `No requests in the ${spanOf(history)}.` : `${count(asked)} requests in the ${spanOf(history)}, ${count(sum(history.failed))} of them failed.`;
+}
+
+/** @param {HTMLElement} table @param {any} overview */
+function showQuantiles(table, { first_byte, lookup, window_s }) {
+  const rows = [...(first_byte ?? []).filter((/** @type {any} */ entry) => entry.source !== "all"), { ...lookup, source: "look-up" }];
+  fill(
+    table,
+    h("caption", {}, `Until the first byte, by where it came from, ${lastWindow(window_s)}`),
+    h("thead", {}, h("tr", {}, ["from", "requests", "median", "95 %", "99 %"].map((title, at) => h("th", { scope: "col", class: at > 0 && "num" }, title)))),
+    h("tbody", {}, rows.map((entry) => h("tr", {}, h("th", { scope: "row" }, sourceOf(entry)), [count(entry.count), seconds(entry.p50_s), seconds(entry.p95_s), seconds(entry.p99_s)].map((text) => h("td", { class: "num" }, text))))),
+  );
+}
+
+/** @param {any} entry a QuantilesEntry */
+function sourceOf({ source, tier }) {
+  const words = TIERS.find((each) => each.tier === tier)?.words ?? source;
+  return source === "look-up" ? "who has it (look-up)" : [h("span", { class: "swatch", "data-tier": tier }), words];
+}
