@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 from agent.admin.dashboard.assets import asset_paths, read_asset
 from agent.admin.dashboard.routes import CONTENT_SECURITY_POLICY
+from tests.browser import worlds
 from tests.server.agents import fresh_address
 
 SAMPLES = Path(__file__).parent / "samples"
@@ -257,7 +258,8 @@ def _frame(event: str, document: Any, number: int) -> bytes:
 
 
 def _all_samples() -> dict[str, Any]:
-    return {path.stem: sample(path.stem) for path in sorted(SAMPLES.glob("*.json"))}
+    kept = {path.stem: sample(path.stem) for path in sorted(SAMPLES.glob("*.json"))}
+    return {**worlds.documents(), **kept}
 
 
 def main() -> None:

@@ -27,6 +27,16 @@ def zones_of(count: int) -> list[tuple[str, str]]:
     return named[:count]
 
 
+def documents(nodes: int = 24, zones: int = 5) -> dict[str, Any]:
+    """The documents of such a cluster, by their names."""
+    return {
+        "overview": overview_document(nodes),
+        "map": map_document(nodes, zones),
+        "history": history_document(),
+        "cluster": cluster_document(nodes, zones),
+    }
+
+
 def map_document(nodes: int = 24, zones: int = 5, seed: int = 7) -> dict[str, Any]:
     """A MapDocument. The asked node is the first one."""
     chance = random.Random(seed)

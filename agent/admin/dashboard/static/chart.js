@@ -5,6 +5,7 @@
 
 import { h, fill, setText } from "./dom.js";
 import { clockTime } from "./format.js";
+import { colour } from "./theme.js";
 
 /**
  * @typedef {object} Series
@@ -92,10 +93,8 @@ export function plotData({ times, series, stacked }) {
 
 /** @param {Picture} picture @param {number} width @param {() => void} moved @param {() => Picture} current */
 function options(picture, width, moved, current) {
-  const styles = getComputedStyle(document.documentElement);
-  const token = (/** @type {string} */ name) => styles.getPropertyValue(name).trim();
   const order = picture.stacked ? [...picture.series].reverse() : picture.series;
-  const axis = { stroke: token("--text-3"), font: "11px system-ui, sans-serif", ticks: { show: false }, grid: { stroke: token("--line"), width: 1 } };
+  const axis = { stroke: colour("--text-3"), font: "11px system-ui, sans-serif", ticks: { show: false }, grid: { stroke: colour("--line"), width: 1 } };
   return {
     width,
     height: HEIGHT_PX,
@@ -107,16 +106,16 @@ function options(picture, width, moved, current) {
       { ...axis, grid: { show: false }, size: 24, values: (/** @type {any} */ _, /** @type {number[]} */ splits) => splits.map((at) => clockTime(at).slice(0, 5)) },
       { ...axis, size: 68, values: (/** @type {any} */ _, /** @type {number[]} */ splits) => splits.map((value) => current().axis(value)) },
     ],
-    series: [{}, ...order.map((each) => line(token(each.colour), picture.stacked, token("--surface")))],
+    series: [{}, ...order.map((each) => line(colour(each.colour), picture.stacked, colour("--surface")))],
     hooks: { setCursor: [moved] },
   };
 }
 
-/** @param {string} colour @param {boolean} stacked @param {string} gap */
-function line(colour, stacked, gap) {
+/** @param {string} ink @param {boolean} stacked @param {string} gap */
+function line(ink, stacked, gap) {
   return stacked
-    ? { stroke: gap, width: 1, fill: colour, points: { show: false }, spanGaps: true }
-    : { stroke: colour, width: 2, points: { show: false }, spanGaps: false };
+    ? { stroke: gap, width: 1, fill: ink, points: { show: false }, spanGaps: true }
+    : { stroke: ink, width: 2, points: { show: false }, spanGaps: false };
 }
 
 /** @param {KeyboardEvent} event @param {any} drawn */
@@ -137,10 +136,10 @@ function legendOf(legend, at, { times, series }, index) {
   setText(at, times.length === 0 ? "" : `${index === null ? "last step, " : ""}${clockTime(times[shown])}`);
 }
 
-/** @param {string} colour a token */
-function swatch(colour) {
+/** @param {string} token */
+function swatch(token) {
   const element = h("span", { class: "swatch" });
-  element.style.background = `var(${colour})`;
+  element.style.background = `var(${token})`;
   return element;
 }
 

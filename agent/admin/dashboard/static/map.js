@@ -10,6 +10,7 @@ import { drawMap, tipOf } from "./mapdraw.js";
 import { zoneList } from "./maplist.js";
 import { follow, frame } from "./panel.js";
 import { countsOf } from "./states.js";
+import { colour } from "./theme.js";
 
 /** @typedef {import("./mapdraw.js").View} View */
 
@@ -46,7 +47,6 @@ class Drawing {
   /** @type {View | null} */ #view = null;
   /** @type {number | null} */ #zone = null;
   /** @type {{zone: number | null, node: number | null}} */ #pointed = { zone: null, node: null };
-  /** @type {Map<string, string>} */ #tokens = new Map();
   #isDue = false;
   #zooming = 0;
   #width = 0;
@@ -59,10 +59,7 @@ class Drawing {
     this.#canvas.addEventListener("pointerleave", () => this.#leave());
     this.#canvas.addEventListener("click", (event) => this.#click(event));
     this.element.addEventListener("keydown", (event) => event.key === "Escape" && this.#choose(null));
-    document.addEventListener("themechange", () => {
-      this.#tokens.clear();
-      this.#redraw();
-    });
+    document.addEventListener("themechange", () => this.#redraw());
   }
 
   /** @param {any} map @param {string} label */
@@ -185,14 +182,7 @@ class Drawing {
     const context = this.#canvas.getContext("2d");
     if (context === null || this.#map === null || this.#layout === null || this.#view === null) return;
     const scene = { map: this.#map, layout: this.#layout, view: this.#view, width: this.#width, height: this.#height, zone: this.#pointed.zone ?? this.#zone, node: this.#pointed.node };
-    drawMap(context, scene, (name) => this.#token(name));
-  }
-
-  /** @param {string} name */
-  #token(name) {
-    const known = this.#tokens.get(name) ?? getComputedStyle(document.documentElement).getPropertyValue(name).trim();
-    this.#tokens.set(name, known);
-    return known;
+    drawMap(context, scene, colour);
   }
 }
 

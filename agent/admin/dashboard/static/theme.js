@@ -34,3 +34,27 @@ export function mountTheme(select) {
   });
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => document.dispatchEvent(new Event("themechange")));
 }
+
+/** @type {Map<string, string>} */
+const colours = new Map();
+document.addEventListener("themechange", () => colours.clear());
+
+/**
+ * A token of app.css as a colour that a canvas takes: tokens name one for light and one for dark.
+ * @param {string} token such as `--accent`
+ */
+export function colour(token) {
+  const known = colours.get(token) ?? resolved(token);
+  colours.set(token, known);
+  return known;
+}
+
+/** @param {string} token */
+function resolved(token) {
+  const probe = document.createElement("i");
+  probe.style.color = `var(${token})`;
+  document.body.append(probe);
+  const found = getComputedStyle(probe).color;
+  probe.remove();
+  return found;
+}
