@@ -171,6 +171,7 @@ async def _serve(parts: Parts, succession: Succession, stop: asyncio.Event) -> N
         await succession.close()
         for listener in answering:
             listener.release()
+        await inbound.feed.close()
         await asyncio.gather(*(listener.drain(_ADMIN_DRAIN_S) for listener in answering))
         parts.outbound.relays.close()
     _log.info("stopped")

@@ -116,6 +116,7 @@ class Succession:
         core = self._parts.core
         if core.records.readiness.phase is Phase.SERVING:
             core.records.readiness.phase = Phase.STANDING_BY
+        self._parts.inbound.feed.end()  # pages connect to the newer agent at once
         for listener in self._open():
             if listener.place in places:  # where the newer agent does not listen, this one goes on
                 listener.pause()

@@ -71,6 +71,8 @@ class CostLedger:
 
     Without a mirror, every byte that a client got here would have come from the registry. So the saved money
     is these bytes times the registry's price, and the net saving is that minus the sums by pair of zones.
+
+    ``crossing_bytes``: all that went from one zone to another. ``usd``: what all bytes cost.
     """
 
     def __init__(self, prices: Prices) -> None:
@@ -78,6 +80,8 @@ class CostLedger:
         self._bytes: dict[tuple[str, str], int] = {}
         self._usd: dict[tuple[str, str], float] = {}
         self._saved_bytes = 0
+        self.crossing_bytes = 0
+        self.usd = 0.0
 
     def add(self, source: ZoneKey | None, destination: ZoneKey | None, size_bytes: int) -> Entry:
         """Add delivered bytes. Returns the added entry, with the zone names that it counts under."""
@@ -87,6 +91,9 @@ class CostLedger:
         usd = self.prices.usd_per_gb(source, destination) * size_bytes / _GB
         self._bytes[pair] = self._bytes.get(pair, 0) + size_bytes
         self._usd[pair] = self._usd.get(pair, 0.0) + usd
+        self.usd += usd
+        if source != destination:
+            self.crossing_bytes += size_bytes
         return Entry(source=pair[0], destination=pair[1], size_bytes=size_bytes, usd=usd)
 
     def save(self, size_bytes: int) -> Savings:

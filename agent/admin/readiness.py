@@ -23,6 +23,11 @@ class Readiness:
         self._components: tuple[Component, ...] = ()
         self.phase = Phase.STARTING  # changed by the lifecycle only
 
+    @property
+    def components(self) -> tuple[Component, ...]:
+        """The parts that may stop working."""
+        return self._components
+
     def watch(self, components: Sequence[Component]) -> None:
         """These are parts, too. Before anything starts."""
         self._components += tuple(components)

@@ -1,16 +1,22 @@
 """The routes of the admin port, by subject. Each function takes the parts that its routes report on."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from aiohttp import web
 
 from agent.admin.claims import ClaimsView
 from agent.admin.explain import Explainer
+from agent.admin.feed import Feed
 from agent.admin.gauges import Gauges
+from agent.admin.history import history_view
 from agent.admin.index import index_view
+from agent.admin.map import MapView
+from agent.admin.overview import OverviewView
 from agent.admin.readiness import Readiness
 from agent.admin.registries import registries_view
 from agent.admin.server import ApiError, Handler, Route, document_response, read_limit
+from agent.admin.stream import stream
 from agent.admin.views import costs_view, flows_view, latency_view, topology_view, transfers_view
 from agent.content.scrub import Scrubber
 from agent.content.sharing import Sharing
@@ -19,7 +25,10 @@ from agent.documents.claims import ClaimsDocument
 from agent.documents.doctor import DoctorReport
 from agent.documents.explain import ExplainDocument
 from agent.documents.flows import FlowsDocument
+from agent.documents.history import HistoryDocument
 from agent.documents.index import IndexDocument
+from agent.documents.map import MapDocument
+from agent.documents.overview import OverviewDocument
 from agent.documents.pulls import PullsDocument
 from agent.documents.reach import ReachDocument
 from agent.documents.registries import RegistriesDocument
@@ -38,6 +47,7 @@ from agent.observe.doctoring import Doctoring
 from agent.observe.metrics import Metrics
 from agent.observe.pulls import ImagePulls
 from agent.observe.requests import RecentRequests
+from agent.observe.tally import Tally, Track
 from agent.peering.reach import Reacher
 from agent.pull.regard import Regard
 from agent.transfer.executor import Puller
@@ -162,6 +172,41 @@ def requests_routes(
         Route(path=RequestDocument.PATH, handler=requests, query=("limit", "id")),
         Route(path=PullsDocument.PATH, handler=pulled, query=("limit",)),
     )
+
+
+def glance_routes(
+    overview: OverviewView, map_view: MapView, feed: Feed, own: NodeName, tally: Tally, clock: Clock
+) -> tuple[Route, ...]:
+    """What a page that stays open shows: this node at a glance, the map, the last day, and what changes."""
+
+    async def glance(_: web.BaseRequest) -> web.Response:
+        return await document_response(overview.document(clock()))
+
+    async def drawn(_: web.BaseRequest) -> web.Response:
+        return await document_response(await map_view.document(clock()))
+
+    async def steps(request: web.BaseRequest) -> web.Response:
+        track = _track(tally, request.query.get("step"))
+        return await document_response(history_view(own, tally, track, clock()))
+
+    return (
+        Route(path=OverviewDocument.PATH, handler=glance),
+        Route(path=MapDocument.PATH, handler=drawn),
+        Route(path=HistoryDocument.PATH, handler=steps, query=("step",)),
+        Route(path="/api/events", handler=partial(stream, feed)),
+    )
+
+
+def _track(tally: Tally, step: str | None) -> Track:
+    """The steps of that length in seconds; the short ones without it. Raises `ApiError`."""
+    tracks = {f"{track.step_s:g}": track for track in (tally.steps, tally.minutes)}
+    short, long = tracks
+    found = tracks.get(short if step is None else step)
+    if found is None:
+        message = f"step: {(step or '')[:80]!r} is neither {short} nor {long}"
+        hint = f"?step={short} is the last quarter of an hour, ?step={long} the last day"
+        raise ApiError(400, "QUERY_INVALID", message, hint=hint)
+    return found
 
 
 def claims_routes(view: ClaimsView, clock: Clock) -> tuple[Route, ...]:

@@ -6,7 +6,6 @@ another site gets nothing: see `agent.oci.browser`. A parameter that a page does
 error is an `ErrorDocument`.
 """
 
-import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,14 +13,13 @@ from pathlib import Path
 from aiohttp import web
 
 from agent.admin.access import Access, Way, way_of
+from agent.admin.encoding import encoded
 from agent.documents.api import ACTION, ACTION_HEADER, NO_SUCH_PAGE, ErrorDocument
-from agent.documents.codec import encode, encode_parts
+from agent.documents.codec import encode
 from agent.oci.browser import BrowserGuard
 from agent.oci.errors import OciError
 
-Handler = Callable[[web.BaseRequest], Awaitable[web.Response]]
-
-_AT_ONCE_BYTES = 64 * 1024  # this much JSON takes a few milliseconds
+Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 _WITHOUT_TOKEN = (
     "from elsewhere, only /livez, /readyz, /metrics and the files of the page are answered without a token"
@@ -29,7 +27,7 @@ _WITHOUT_TOKEN = (
 _WITHOUT_TOKEN_HINT = "ask on the node itself, or name the cluster's key with --key-file (see peering.key)"
 _ACTION_ELSEWHERE = "what changes something is done at the agent's own Unix socket only"
 
-_FOR_BROWSERS = {
+FOR_BROWSERS = {
     # No page may read, frame or guess the type of an answer, and no proxy may keep it.
     "Cache-Control": "no-store",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
@@ -37,6 +35,7 @@ _FOR_BROWSERS = {
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
+"""Every response has these headers."""
 
 
 class ApiError(Exception):
@@ -87,6 +86,7 @@ class AdminServer:
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request."""
+        response: web.StreamResponse
         try:
             response = await self._answer(request)
         except ApiError as error:
@@ -97,11 +97,12 @@ class AdminServer:
                 response.headers.update(self._introduction)
         except OciError as error:
             response = oci_error_response(error)
-        for name, value in _FOR_BROWSERS.items():
-            response.headers.setdefault(name, value)
+        if not response.prepared:
+            for name, value in FOR_BROWSERS.items():
+                response.headers.setdefault(name, value)
         return response
 
-    async def _answer(self, request: web.BaseRequest) -> web.Response:
+    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         """The page. Raises `ApiError` and `OciError`."""
         way, route = way_of(request), self.routes.get(request.path)
         is_asset = route is not None and route.is_asset
@@ -133,21 +134,15 @@ class AdminServer:
 
 async def document_response(document: object, *, status: int = 200) -> web.Response:
     """The document as JSON. While a large one is encoded, other tasks can run in between."""
-    body = bytearray()
-    pause_at_bytes = _AT_ONCE_BYTES
-    for part in encode_parts(document):
-        body += part.encode()
-        if len(body) >= pause_at_bytes:
-            pause_at_bytes = len(body) + _AT_ONCE_BYTES
-            await asyncio.sleep(0)
-    return web.Response(body=bytes(body), status=status, content_type="application/json", charset="utf-8")
+    body = await encoded(document)
+    return web.Response(body=body, status=status, content_type="application/json", charset="utf-8")
 
 
 def error_response(status: int, code: str, message: str, *, hint: str) -> web.Response:
     """An error as a response."""
     text = encode(ErrorDocument(code=code, message=message, hint=hint))
     response = web.Response(text=text, status=status, content_type="application/json")
-    response.headers.update(_FOR_BROWSERS)
+    response.headers.update(FOR_BROWSERS)
     return response
 
 

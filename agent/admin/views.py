@@ -63,7 +63,7 @@ async def topology_view(
     standings = sorted(snapshot.standings.items(), key=lambda item: (item[1].placement.path, item[0]))
     silent = _silent(regard, now_s)
     nodes = await _nodes(standings, roster, regard, silent, now_s)
-    matrix_us, matrix_source = await _matrix(roster, zones)
+    matrix_us, matrix_source = await zone_matrix(roster, zones)
     return TopologyDocument(
         time=moment.text,
         node=snapshot.own,
@@ -94,7 +94,7 @@ async def latency_view(roster: Roster, connected: Iterable[NodeName], moment: Mo
             tier = snapshot.tier(name).label
             measured.append(_peer_latency(name, tier, rtt, measuring=name in open_now))
     zones = sorted(snapshot.zones, key=str)
-    matrix_us, matrix_source = await _matrix(roster, zones)
+    matrix_us, matrix_source = await zone_matrix(roster, zones)
     return LatencyDocument(
         time=moment.text,
         node=snapshot.own,
@@ -260,7 +260,7 @@ def _peer_latency(name: NodeName, tier: str, rtt: RttEntry | None, *, measuring:
     )
 
 
-async def _matrix(roster: Roster, zones: Sequence[ZoneKey]) -> tuple[_Costs, _Sources]:
+async def zone_matrix(roster: Roster, zones: Sequence[ZoneKey]) -> tuple[_Costs, _Sources]:
     """The cost between each two zones, and its source. None if a zone disappeared meanwhile."""
     topology = roster.topology
     rows_us: list[tuple[float | None, ...]] = []

@@ -1,11 +1,9 @@
 """Makes the admin port."""
 
-import time
 from collections.abc import Mapping
 from functools import partial
 
 from agent.admin.access import Access
-from agent.admin.claims import ClaimsView
 from agent.admin.dashboard.routes import dashboard_routes
 from agent.admin.explain import Explainer
 from agent.admin.gauges import Gauges
@@ -14,6 +12,7 @@ from agent.admin.routes import (
     doctor_routes,
     explain_routes,
     flows_routes,
+    glance_routes,
     health_routes,
     index_routes,
     metrics_routes,
@@ -26,27 +25,18 @@ from agent.admin.routes import (
 )
 from agent.admin.server import AdminServer
 from agent.app.core import Core
+from agent.app.feed import Looks, now, problems
 from agent.app.outbound import Outbound
 from agent.config import Settings
-from agent.documents.times import Moment
 from agent.listen.http import HttpListener
 from agent.listen.lost import is_lost_agent
-from agent.members.problems import Problem
 
 
 def make_admin(
-    settings: Settings, core: Core, outbound: Outbound, listeners: Mapping[str, HttpListener]
+    settings: Settings, core: Core, outbound: Outbound, looks: Looks, listeners: Mapping[str, HttpListener]
 ) -> AdminServer:
     """The admin port. ``listeners``: whose connections are counted."""
-    regard, readiness, clock = core.members.policy.regard, core.records.readiness, _now
-    claims = ClaimsView(
-        own=core.own,
-        settings=settings.cold_start,
-        claimant=outbound.claimant,
-        gateways=outbound.gateways,
-        traffic=core.records.traffic,
-        growing=core.content.store.growing,
-    )
+    regard, readiness, clock = core.members.policy.regard, core.records.readiness, now
     gauges = Gauges(
         metrics=core.records.metrics,
         store=core.content.store,
@@ -54,7 +44,7 @@ def make_admin(
         regard=regard,
         measurer=outbound.measurer,
         traffic=core.records.traffic,
-        claims=claims,
+        claims=looks.claims,
         index=outbound.index,
         book=core.records.book,
         scrubber=core.content.scrubber,
@@ -72,7 +62,7 @@ def make_admin(
         roster=core.members.roster,
         policy=core.members.policy,
         puller=outbound.puller,
-        claim=claims.words,
+        claim=looks.claims.words,
     )
     return AdminServer(
         guard=core.guard,
@@ -89,24 +79,17 @@ def make_admin(
             *health_routes(readiness),
             *explain_routes(explainer),
             *topology_routes(
-                core.members.roster, regard, outbound.measurer, clock, problems=partial(_problems, core)
+                core.members.roster, regard, outbound.measurer, clock, problems=partial(problems, core)
             ),
             *reach_routes(core.members.roster, outbound.reacher, clock),
             *registries_routes(core.own, core.content.store, core.content.offer.sharing, clock),
             *traffic_routes(outbound.puller, core.records.traffic, clock),
             *requests_routes(core.own, core.records.recent, core.records.pulls, clock),
-            *claims_routes(claims, clock),
+            *claims_routes(looks.claims, clock),
+            *glance_routes(looks.overview, looks.map, looks.feed, core.own, core.records.tally, clock),
             *index_routes(core.own, outbound.index, clock),
             *flows_routes(core.records.book, clock),
             *scrub_routes(core.content.scrubber, clock),
             *doctor_routes(core.records.doctoring, clock),
         ],
     )
-
-
-def _problems(core: Core) -> tuple[Problem, ...]:
-    return (*core.records.problems.all, *core.content.filtering.unmatched)
-
-
-def _now() -> Moment:
-    return Moment(now_s=time.monotonic(), unix_s=time.time())

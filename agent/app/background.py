@@ -79,6 +79,7 @@ def make_background(
     core.records.readiness.watch(components)
     return {
         "pulse": pulse.run,
+        "tally": core.records.tally.run,
         "listeners": listening.run,
         "store": core.content.store.run,
         "references": core.content.tracer.run,

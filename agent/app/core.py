@@ -30,6 +30,7 @@ from agent.observe.metrics import Metrics
 from agent.observe.pulls import ImagePulls
 from agent.observe.reloads import Reloads
 from agent.observe.requests import RecentRequests
+from agent.observe.tally import Tally
 from agent.oci.browser import BrowserGuard
 from agent.oci.mirrors import MirrorNames
 from agent.peering.credentials import Credentials
@@ -81,6 +82,7 @@ class Records:
     accepted: AcceptedSockets
     recent: RecentRequests
     pulls: ImagePulls
+    tally: Tally
     readiness: Readiness
     problems: Problems
     reloads: Reloads
@@ -115,6 +117,9 @@ def make_core(settings: Settings, *, doctor: Sequence[str] = ()) -> Core:
     placement = OwnPlacement(own, settings.placement, levels, reloads=reloads)
     roster = _make_roster(settings, own, placement)
     metrics.peering_open(is_open)
+    ledger = CostLedger(_prices(settings.costs))
+    tally = Tally(ledger)
+    metrics.on_lookup = tally.lookup
 
     def ring() -> KeyRing | None:
         return None if key is None else key.ring
@@ -155,7 +160,7 @@ def make_core(settings: Settings, *, doctor: Sequence[str] = ()) -> Core:
         records=Records(
             metrics=metrics,
             traffic=Traffic(
-                ledger=CostLedger(_prices(settings.costs)),
+                ledger=ledger,
                 roster=roster,
                 metrics=metrics,
                 admission=Admission(
@@ -173,6 +178,7 @@ def make_core(settings: Settings, *, doctor: Sequence[str] = ()) -> Core:
             accepted=AcceptedSockets(),
             recent=RecentRequests(),
             pulls=ImagePulls(),
+            tally=tally,
             readiness=readiness,
             problems=problems,
             reloads=reloads,

@@ -5,10 +5,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 
+from agent.admin.feed import Feed
 from agent.admin.server import oci_error_response
 from agent.app.admin import make_admin
 from agent.app.bounds import make_bounds
 from agent.app.core import Core
+from agent.app.feed import make_looks
 from agent.app.outbound import Outbound
 from agent.config import Settings
 from agent.content.sizes import ContentSizes
@@ -57,6 +59,7 @@ class Inbound:
     listeners: Mapping[str, HttpListener]
     clients: LocalClients
     health_listener: HttpListener | None
+    feed: Feed
 
 
 def make_inbound(
@@ -119,7 +122,8 @@ def make_inbound(
         )
         for name, path in REQUEST_PATHS.items()
     }
-    admin = make_admin(settings, core, outbound, listeners)
+    looks = make_looks(settings, core, outbound)
+    admin = make_admin(settings, core, outbound, looks, listeners)
     answering = {
         name: HttpListener(
             sockets[name],
@@ -139,6 +143,7 @@ def make_inbound(
         listeners=listeners,
         clients=clients,
         health_listener=answering.get(HEALTH),
+        feed=looks.feed,
     )
 
 
@@ -191,6 +196,7 @@ def _make_server(
             traffic=core.records.traffic,
             recent=core.records.recent,
             pulls=core.records.pulls,
+            tally=core.records.tally,
             judged=JudgedRequests(core.records.book, core.records.metrics),
             send_stall_s=settings.http.send_stall_s,
             asked=outbound.index_asked,

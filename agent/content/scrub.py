@@ -121,6 +121,11 @@ class Scrubber:
             extra={"fields": {"digest": digest, "found_by": found_by}},
         )
 
+    @property
+    def withdrawn(self) -> tuple[Digest, ...]:
+        """The blobs that were found corrupt, and were not written again since."""
+        return tuple(digest for digest in self._found if not self._store.holds(digest))
+
     def document(self, moment: Moment) -> ScrubDocument:
         """The state at this moment, for the API."""
         unreadable = self._store.unreadable
@@ -132,7 +137,7 @@ class Scrubber:
             paused=self.paused,
             reading=self._reading,
             round=RoundEntry(done=self._done, of=self._of, finished=self._rounds),
-            withdrawn=tuple(digest for digest in self._found if not self._store.holds(digest)),
+            withdrawn=self.withdrawn,
             unreadable=tuple(
                 UnreadableEntry(digest=digest, reason=reason)
                 for digest, reason in islice(unreadable.items(), _UNREADABLE_MAX)

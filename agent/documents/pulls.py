@@ -5,14 +5,7 @@ from typing import ClassVar
 
 from agent.documents.codec import json_key
 from agent.documents.requests import RequestDocument, StepEntry
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TierBytesEntry:
-    """How many body bytes came from nodes that are so near."""
-
-    tier: str
-    size_bytes: int = field(metadata=json_key("bytes"))
+from agent.documents.sums import TierBytesEntry
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,6 +20,7 @@ from agent.observe.metrics import Metrics
 from agent.observe.pulls import ImagePulls
 from agent.observe.requests import RecentRequests, RequestRecord, new_id
 from agent.observe.steps import Steps
+from agent.observe.tally import Tally
 from agent.oci.digest import Digest
 from agent.oci.reference import Addressed, Named
 from agent.peering.redirects import without_proof
@@ -42,6 +43,7 @@ class Recorder:
     traffic: Traffic
     recent: RecentRequests
     pulls: ImagePulls
+    tally: Tally
     judged: JudgedRequests
     send_stall_s: float
     asked: Callable[[Digest, bool], None] = lambda _digest, _given: None
@@ -89,6 +91,7 @@ class Recorder:
         self.recent.ended(record)
         self.pulls.ended(record)
         self.metrics.request(record)
+        self.tally.request(record)
         if record.kind in ("holders", "latency"):
             return  # a peer's standing connection, not a pull
         if record.digest is not None and exchange.caller.kind is CallerKind.AGENT:

@@ -9,6 +9,7 @@ Each help text stands alone: what is counted, in which unit, and what the labels
 histograms count since the agent started.
 """
 
+from collections.abc import Callable
 from functools import cached_property
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
@@ -46,6 +47,7 @@ class Metrics(
 
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
         self._registry = registry or CollectorRegistry()
+        self.on_lookup: Callable[[float], None] = lambda _seconds: None  # who counts them, too
         ProcessCollector(registry=self._registry)
         add_build_info(self._registry)
         self.health = HealthMetrics(self._registry)
@@ -69,6 +71,11 @@ class Metrics(
         """See `RequestMetrics.request`."""
         self._mirror.request(record)
         super().request(record)
+
+    def lookup(self, seconds: float) -> None:
+        """See `PullMetrics.lookup`."""
+        super().lookup(seconds)
+        self.on_lookup(seconds)
 
     def expose(self) -> bytes:
         """All metrics in Prometheus' text format."""

@@ -10,7 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import islice
 
-from agent.documents.pulls import PullEntry, SlowestEntry, TierBytesEntry
+from agent.documents.pulls import PullEntry, SlowestEntry
+from agent.documents.sums import TierBytesEntry
 from agent.documents.times import utc
 from agent.flows.verdicts import Verdict
 from agent.observe.requests import RequestPath, RequestRecord, Result

@@ -197,6 +197,8 @@ class RecentRequests:
     def __init__(self, keep: int = 512) -> None:
         self.keep = keep
         self._records: deque[RequestRecord] = deque(maxlen=keep)
+        self.added = 0
+        """How many ended so far."""
         self._under_way: dict[str, RequestRecord] = {}
 
     def begun(self, record: RequestRecord) -> None:
@@ -212,6 +214,11 @@ class RecentRequests:
     def add(self, record: RequestRecord) -> None:
         """Remember a request that ended. Forget the oldest one if there are too many."""
         self._records.append(record)
+        self.added += 1
+
+    def newest(self, limit: int) -> list[RequestRecord]:
+        """The last so many, newest first. They are filled in later, too."""
+        return [*islice(reversed(self._records), limit)]
 
     def newest_first(self, limit: int | None = None) -> tuple[RequestDocument, ...]:
         """The requests that are remembered, newest first. ``limit``: at most this many."""

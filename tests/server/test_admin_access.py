@@ -56,6 +56,19 @@ class Published:
 
         return inside(self.netns, ask)
 
+    def opened(self, path: str) -> bytes:
+        """What a stream begins with for a client from elsewhere that shows the token."""
+
+        def ask() -> bytes:
+            connection = http.client.HTTPConnection(_ADDRESS, ADMIN, timeout=60)
+            try:
+                connection.request("GET", path, headers={"Authorization": f"Bearer {self.token}"})
+                return connection.getresponse().readline()
+            finally:
+                connection.close()
+
+        return inside(self.netns, ask)
+
     def shorthaul(self, *arguments: str, config: bool = False) -> "subprocess.CompletedProcess[str]":
         """Run a command beside the agent. ``config``: the environment names its settings."""
         environment = {name: value for name, value in os.environ.items() if name != "SHORTHAUL_CONFIG"}
@@ -109,7 +122,18 @@ def test_the_kubelet_and_prometheus_ask_from_elsewhere_without_a_token(agent: Pu
 
 
 @pytest.mark.parametrize(
-    "path", ["/api/topology", "/api/requests", "/api/scrub", "/readyz?verbose", "/nothing", "/static/nothing"]
+    "path",
+    [
+        "/api/topology",
+        "/api/requests",
+        "/api/scrub",
+        "/api/overview",
+        "/api/map",
+        "/api/history?step=60",
+        "/readyz?verbose",
+        "/nothing",
+        "/static/nothing",
+    ],
 )
 def test_all_else_takes_the_admin_token_and_nothing_else_does(agent: Published, path: str) -> None:
     service = service_proof()["Authorization"].removeprefix("Bearer ")
@@ -118,8 +142,14 @@ def test_all_else_takes_the_admin_token_and_nothing_else_does(agent: Published, 
         assert (reply.status, reply.json()["code"]) == (401, "UNAUTHORIZED")
         assert "Shorthaul-Node" not in reply.headers
         assert "WWW-Authenticate" not in reply.headers
-    assert agent.ask(f"{path}?token={agent.token}").status == 401
+    assert agent.ask(f"{path.partition('?')[0]}?token={agent.token}").status == 401
     assert agent.ask(path, token=agent.token).status == agent.ask(path, host="127.0.0.1").status
+
+
+def test_the_stream_of_events_takes_the_admin_token_too(agent: Published) -> None:
+    assert agent.ask("/api/events").status == 401
+    assert agent.ask("/api/events", token="guess").status == 401
+    assert agent.opened("/api/events") == b"retry: 2000\n"
 
 
 @pytest.mark.parametrize("path", ["/", "/static/app.js", "/static/app.css"])

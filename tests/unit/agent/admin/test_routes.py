@@ -26,7 +26,9 @@ __all__ = ["explainer"]  # the fixture
 async def get(routes: tuple[Route, ...], target: str) -> web.Response:
     request = make_mocked_request("GET", target)
     (route,) = (route for route in routes if route.path == request.path)
-    return await route.handler(request)
+    response = await route.handler(request)
+    assert isinstance(response, web.Response)
+    return response
 
 
 def text(response: web.Response) -> str:

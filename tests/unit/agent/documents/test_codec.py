@@ -14,9 +14,13 @@ from agent.documents.api import ErrorDocument
 from agent.documents.claims import ClaimsDocument
 from agent.documents.codec import DocumentInvalid, decode, encode, encode_parts, json_key
 from agent.documents.doctor import DoctorReport
+from agent.documents.events import BeatDocument, HelloDocument, NodesDocument
 from agent.documents.explain import ExplainDocument
 from agent.documents.flows import FlowsDocument
+from agent.documents.history import HistoryDocument
 from agent.documents.index import IndexDocument
+from agent.documents.map import MapDocument
+from agent.documents.overview import OverviewDocument
 from agent.documents.pulls import PullsDocument
 from agent.documents.reach import ReachDocument
 from agent.documents.registries import RegistriesDocument
@@ -26,14 +30,20 @@ from agent.documents.topology import LatencyDocument, TopologyDocument
 from agent.documents.transfers import CostsDocument, TransfersDocument
 
 DOCUMENTS: tuple[type[Any], ...] = (
+    BeatDocument,
     ClaimsDocument,
     CostsDocument,
     DoctorReport,
     ErrorDocument,
     ExplainDocument,
     FlowsDocument,
+    HelloDocument,
+    HistoryDocument,
     IndexDocument,
     LatencyDocument,
+    MapDocument,
+    NodesDocument,
+    OverviewDocument,
     PullsDocument,
     ReachDocument,
     RegistriesDocument,
