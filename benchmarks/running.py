@@ -11,13 +11,13 @@ import traceback
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
 
 from agent.cli.progress import Course, shown
 from benchmarks.arguments import make_console, parse
 from benchmarks.catalogue import CATALOGUE
+from benchmarks.reading import read_report
 from benchmarks.reporting.compare import Incomparable, compare
-from benchmarks.reporting.format import Report, ReportInvalid, from_json, to_json
+from benchmarks.reporting.format import Report, to_json
 from benchmarks.reporting.machine import MachineWatch, argument_facts, product_facts
 from benchmarks.reporting.recorder import Recorder
 from benchmarks.reporting.tables import figures_table, print_comparison
@@ -50,7 +50,7 @@ def run(
     """
     arguments = parse(parser, root_for=root_for)
     check(arguments)
-    old = _read_old(parser, arguments.compare)
+    old = read_report(parser, arguments.compare) if arguments.compare else None
     name = parser.prog.rpartition("benchmarks.")[2]
     course = Course(name, about_s=_about_s(name, quick=getattr(arguments, "quick", False)))
     recorder = Recorder(make_console(), step=course.step)
@@ -117,18 +117,6 @@ def _told(report: Report, old: Report | None, recorder: Recorder, arguments: arg
         print(f"{error}; {error.hint}", file=sys.stderr)
         status = 1
     return status
-
-
-def _read_old(parser: argparse.ArgumentParser, path: Path | None) -> Report | None:
-    """The report to compare with: read before anything is measured."""
-    if path is None:
-        return None
-    try:
-        return from_json(path.read_bytes(), str(path))
-    except OSError as error:
-        parser.error(f"--compare: cannot read {path}: {error.strerror}")
-    except ReportInvalid as error:
-        parser.error(f"--compare: {error}; {error.hint}")
 
 
 def _about_s(name: str, *, quick: bool) -> float | None:

@@ -36,7 +36,7 @@ class Verdict(StrEnum):
     CHANGED = "changed"
     NOISE = "noise"
     PERHAPS = "perhaps"
-    """It looks so, with too few repeats to be sure."""
+    """It looks so, with too few repeats to be sure, or among so many figures that chance does as much."""
     UNKNOWN = "too few repeats"
 
 
@@ -80,10 +80,12 @@ class _Pair:
 def compare(old: Report, new: Report) -> Comparison:
     """Compare every figure that both have. Raises `Incomparable` if there is none."""
     same_machine = old.machine.identity == new.machine.identity
-    pairs = [pair for pair in _pairs(old, new) if same_machine or pair.unit not in TIMED_UNITS]
+    drift = _drift(old, new) if same_machine else _Drift()
+    pairs = [*_pairs(old, new, ratios_too=bool(not same_machine or drift.most))]
+    if not same_machine:
+        pairs = [pair for pair in pairs if pair.unit not in TIMED_UNITS]
     if not pairs:
         raise _nothing(old, new, same_machine=same_machine)
-    drift = _drift(old, new) if same_machine else _Drift()
     floor = max(FLOOR, drift.most)
     changes = [change(pair.old, pair.new) for pair in pairs]
     rows = tuple(
@@ -116,14 +118,18 @@ def _verdict(better: str, found: Change, likely: bool, floor: float) -> Verdict:
     return Verdict.BETTER if (found.ratio < 0) == (better == Better.LOWER) else Verdict.WORSE
 
 
-def _pairs(old: Report, new: Report) -> Iterator[_Pair]:
+def _pairs(old: Report, new: Report, *, ratios_too: bool) -> Iterator[_Pair]:
+    """``ratios_too``: of ways of one run, where the machine is not the same or not as fast.
+
+    Otherwise they would say everything twice, and the more figures there are, the less is sure of each.
+    """
     for section in new.sections:
         before = old.section(section.name)
         if before is not None and section.name != YARDSTICK:
-            yield from _section_pairs(before, section)
+            yield from _section_pairs(before, section, ratios_too=ratios_too)
 
 
-def _section_pairs(old: Section, new: Section) -> Iterator[_Pair]:
+def _section_pairs(old: Section, new: Section, *, ratios_too: bool = False) -> Iterator[_Pair]:
     for figure in new.figures:
         before = old.figure(figure.what)
         if before is None or before.unit != figure.unit:
@@ -132,7 +138,8 @@ def _section_pairs(old: Section, new: Section) -> Iterator[_Pair]:
             other = before.way(series.way)
             if other is not None:
                 yield from _series_pairs(new.name, figure, other, series)
-        yield from _ratio_pairs(new.name, before, figure)
+        if ratios_too:
+            yield from _ratio_pairs(new.name, before, figure)
 
 
 def _series_pairs(section: str, figure: Figure, old: Series, new: Series) -> Iterator[_Pair]:
@@ -235,7 +242,7 @@ def _report_notes(old: Report, new: Report) -> Iterator[str]:
 
 
 def _nothing(old: Report, new: Report, *, same_machine: bool) -> Incomparable:
-    if not same_machine and [*_pairs(old, new)]:
+    if not same_machine and [*_pairs(old, new, ratios_too=True)]:
         return Incomparable(
             f"the old report is of another machine ({_machine(old.machine)}), and nothing in it is a "
             "count or a ratio between ways of one run",

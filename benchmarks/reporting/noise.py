@@ -22,6 +22,9 @@ FLOOR = 0.03
 FALSE_ALARMS = 0.05
 """How often, at most, two runs of the same thing may be said to differ."""
 
+SUSPICION = 0.01
+"""Equal things differ as much in one of a hundred figures: worth a look, and no verdict."""
+
 ENOUGH = 5
 """So many values each are needed before noise can be told from change.
 
@@ -135,9 +138,8 @@ def changed(changes: Sequence[Change | None], floor: float = FLOOR) -> list[bool
 
 
 def suspected(found: Change, floor: float = FLOOR) -> bool:
-    """Whether a change looks larger than noise, with too few repeats to say so."""
-    likely = found.chance is not None and found.chance <= FALSE_ALARMS
-    return likely and not _enough(found) and _exceeds(found, floor)
+    """Whether a change looks larger than noise, if it was the only figure, or if repeats were enough."""
+    return found.chance is not None and found.chance <= SUSPICION and _exceeds(found, floor)
 
 
 def _enough(found: Change) -> bool:

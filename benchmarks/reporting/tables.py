@@ -68,12 +68,11 @@ def summary(found: Comparison) -> Iterator[str]:
         f"{len(large)} of {len(found.rows)} figures changed by more than noise"
         + (f": {said}." if said else ".")
     )
-    few = len(found.only(Verdict.UNKNOWN, Verdict.PERHAPS))
+    perhaps, few = len(found.only(Verdict.PERHAPS)), len(found.only(Verdict.UNKNOWN))
+    if perhaps:
+        yield f"{perhaps} look like a change (“perhaps”), which one of a hundred figures does by chance."
     if few:
-        yield (
-            f"Of {few} there are fewer than {ENOUGH} repeats on one side: too few to tell noise from change "
-            "(“perhaps”: it looks like one)."
-        )
+        yield f"Of {few} there are fewer than {ENOUGH} repeats on one side: too few to tell."
     yield (
         f"A change counts if it exceeds {found.floor:.0%}, and if chance would bring it about so rarely that "
         "of twenty comparisons of the same thing with itself at most one names any figure."
