@@ -266,8 +266,8 @@ _HOW = (
     "<b>median, from … to</b>: of the repeats, the smallest and the largest. Where one repeat gave many "
     "samples, the median and the quartiles of these.",
     "<b>p95, p99</b>: of single requests. <b>of</b>: how many were timed or counted.",
-    "<b>ratio</b>: a way's value divided by that of the way beside it, in the same round; the median over the "
-    "rounds. Ways take turns, so that what happens to the machine happens to all of them.",
+    "<b>ratio</b>: a way's value divided by that of the way beside it, in the same round; the median over "
+    "the rounds. Ways take turns, so that what happens to the machine happens to all of them.",
     "<b>yardstick</b>: work that no change of shorthaul changes. If it differs between two reports, the "
     "machine did.",
     "<b>larger than noise</b>: with five repeats on each side, by Welch's test on the logarithms, with the "

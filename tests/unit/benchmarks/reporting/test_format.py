@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.reporting.format import Figure, ReportInvalid, Section, Series, from_json, to_json
@@ -27,6 +27,7 @@ _SECTIONS = st.builds(
 )
 
 
+@settings(max_examples=25, deadline=None)
 @given(
     sections=st.lists(_SECTIONS, max_size=3), problems=st.lists(st.text(max_size=9), max_size=2).map(tuple)
 )

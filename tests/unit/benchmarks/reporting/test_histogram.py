@@ -3,12 +3,13 @@
 import random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.reporting.histogram import from_text, joined, new_histogram, quantile_s, record, to_text
 
 
+@settings(max_examples=25, deadline=None)
 @given(values=st.lists(st.floats(1e-6, 3000), min_size=1, max_size=40))
 def test_text_keeps_every_quantile(values: list[float]) -> None:
     histogram = new_histogram()
