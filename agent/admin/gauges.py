@@ -13,6 +13,7 @@ from agent.latency.measurer import Measurer
 from agent.listen.traffic import Traffic
 from agent.members.problems import Problems
 from agent.members.roster import Roster
+from agent.observe.exposition import Exposed
 from agent.observe.metrics import Metrics
 from agent.pull.regard import Regard
 
@@ -41,8 +42,8 @@ class Gauges:
     members_silent_s: Callable[[], float | None]
     connections: Callable[[], Mapping[str, int]]
 
-    def expose(self, now_s: float) -> bytes:
-        """All metrics in Prometheus' text format, as of now."""
+    def expose(self, now_s: float, accept: str = "") -> Exposed:
+        """All metrics as of now, in the format that this ``Accept`` header prefers."""
         metrics = self.metrics
         metrics.store(*self.store.totals, unreadable=len(self.store.unreadable))
         cooling = frozenset(self.regard.cooling(now_s))
@@ -61,7 +62,7 @@ class Gauges:
         metrics.ready(self.unready() is None)
         metrics.health.components(self.components())
         metrics.members_silent(self.members_silent_s())
-        return metrics.expose()
+        return metrics.exposed(accept)
 
     def _read_index(self) -> None:
         status = self.index.status()

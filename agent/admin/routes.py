@@ -44,7 +44,6 @@ from agent.listen.traffic import Traffic
 from agent.members.problems import Problem
 from agent.members.roster import Roster
 from agent.observe.doctoring import Doctoring
-from agent.observe.metrics import Metrics
 from agent.observe.pulls import ImagePulls
 from agent.observe.requests import RecentRequests
 from agent.observe.tally import Tally, Track
@@ -78,8 +77,10 @@ def health_routes(readiness: Readiness) -> tuple[Route, ...]:
 def metrics_routes(gauges: Gauges, clock: Clock) -> tuple[Route, ...]:
     """What Prometheus scrapes."""
 
-    async def metrics(_: web.BaseRequest) -> web.Response:
-        return web.Response(body=gauges.expose(clock().now_s), headers={"Content-Type": Metrics.CONTENT_TYPE})
+    async def metrics(request: web.BaseRequest) -> web.Response:
+        accept = ",".join(request.headers.getall("Accept", ()))
+        answer = gauges.expose(clock().now_s, accept)
+        return web.Response(body=answer.body, headers={"Content-Type": answer.content_type})
 
     return (Route(path="/metrics", handler=metrics),)
 

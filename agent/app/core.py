@@ -176,7 +176,7 @@ def make_core(settings: Settings, *, doctor: Sequence[str] = ()) -> Core:
             ),
             book=FlowBook(own=own, canary_interval_s=settings.probe.canary_interval_s),
             accepted=AcceptedSockets(),
-            recent=RecentRequests(),
+            recent=RecentRequests(elsewhere=metrics.exemplars.find),
             pulls=ImagePulls(),
             tally=tally,
             readiness=readiness,

@@ -16,6 +16,7 @@ from agent.listen.exchange import Exchange
 from agent.listen.http import connection_caller
 from agent.listen.judged import JudgedRequests
 from agent.listen.traffic import Traffic
+from agent.observe.exemplars import CURRENT
 from agent.observe.metrics import Metrics
 from agent.observe.pulls import ImagePulls
 from agent.observe.requests import RecentRequests, RequestRecord, new_id
@@ -67,6 +68,7 @@ class Recorder:
             steps=Steps(self.clock, started_s),
         )
         self.recent.begun(record)
+        CURRENT.set(record)
         return Exchange(
             request=request,
             caller=caller,
@@ -88,6 +90,7 @@ class Recorder:
         record = exchange.record
         record.seconds = self.clock() - exchange.started_s
         record.steps.close()
+        CURRENT.set(None)
         self.recent.ended(record)
         self.pulls.ended(record)
         self.metrics.request(record)

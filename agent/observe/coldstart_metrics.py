@@ -1,5 +1,6 @@
 """The metrics of contents that no node had: who fetched them, and who followed."""
 
+from agent.observe.exemplars import CURRENT
 from agent.observe.families import Families
 from topology.placement import Tier
 
@@ -27,7 +28,7 @@ class ColdStartMetrics:
         for scope in ("zone", "cluster"):  # Prometheus sees no rate in a series that begins at 1
             for outcome in CLAIM_OUTCOMES:
                 self._claims.labels(scope, outcome)
-        self._claim_wait = families.histogram(
+        self._claim_wait = families.linked(
             "claim_wait_seconds",
             "Seconds for which a request waited for a node that was to fetch its content from the registry, "
             "by what came of it (followed, granted, timeout). Requests that did not wait are left out.",
@@ -73,7 +74,7 @@ class ColdStartMetrics:
 
     def claim_waited(self, outcome: str, seconds: float) -> None:
         """A request waited. ``outcome``: it ``followed``, was ``granted`` the claim, or ``timeout``."""
-        self._claim_wait.labels(outcome).observe(seconds)
+        self._claim_wait.observe(seconds, CURRENT.get(), outcome)
 
     def claims_open(self, *, held: int, waiting: int, decided: int) -> None:
         """The claims that this node holds, waits for and decides on now."""

@@ -1,8 +1,10 @@
-"""Makes the agent's metrics in one registry, under the product's name. The one door to prometheus_client."""
+"""Makes the agent's metrics in one registry, under the product's name."""
 
 from collections.abc import Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from agent.observe.exemplars import Exemplars, LinkedHistogram
 
 
 class Families:
@@ -10,6 +12,7 @@ class Families:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._registry = registry
+        self.exemplars = Exemplars()
 
     def counter(self, name: str, meaning: str, *labels: str) -> Counter:
         """A number that only grows while the agent runs. Its name ends with ``_total``."""
@@ -22,3 +25,9 @@ class Families:
     def histogram(self, name: str, meaning: str, *labels: str, buckets: Sequence[float]) -> Histogram:
         """How often which sizes came. ``buckets``: their upper bounds, in the unit that the name says."""
         return Histogram(f"shorthaul_{name}", meaning, labels, buckets=buckets, registry=self._registry)
+
+    def linked(self, name: str, meaning: str, *labels: str, buckets: Sequence[float]) -> LinkedHistogram:
+        """A histogram of requests, whose buckets name one each."""
+        return LinkedHistogram(
+            self.histogram(name, meaning, *labels, buckets=buckets), buckets, self.exemplars
+        )

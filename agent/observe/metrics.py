@@ -12,12 +12,11 @@ histograms count since the agent started.
 from collections.abc import Callable
 from functools import cached_property
 
-from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
-from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client import CollectorRegistry, ProcessCollector
 
 from agent.observe.agent_metrics import AgentMetrics
 from agent.observe.coldstart_metrics import ColdStartMetrics
-from agent.observe.exposition import WithoutCreated, add_build_info
+from agent.observe.exposition import Exposed, add_build_info, exposed
 from agent.observe.families import Families
 from agent.observe.health_metrics import HealthMetrics
 from agent.observe.index_metrics import IndexMetrics
@@ -43,8 +42,6 @@ class Metrics(
 ):
     """Counts facts."""
 
-    CONTENT_TYPE = CONTENT_TYPE_LATEST
-
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
         self._registry = registry or CollectorRegistry()
         self.on_lookup: Callable[[float], None] = lambda _seconds: None  # who counts them, too
@@ -53,6 +50,7 @@ class Metrics(
         self.health = HealthMetrics(self._registry)
         self._mirror = MirrorMetrics(self._registry)
         families = Families(self._registry)
+        self.exemplars = families.exemplars
         AgentMetrics.__init__(self, families)
         RequestMetrics.__init__(self, families)
         PullMetrics.__init__(self, families)
@@ -79,4 +77,8 @@ class Metrics(
 
     def expose(self) -> bytes:
         """All metrics in Prometheus' text format."""
-        return generate_latest(WithoutCreated(self._registry))
+        return self.exposed("").body
+
+    def exposed(self, accept: str) -> Exposed:
+        """All metrics, in the format that this ``Accept`` header prefers."""
+        return exposed(self._registry, accept)

@@ -3,12 +3,12 @@
 from collections import Counter
 from collections.abc import Mapping
 
-from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from agent.flows.messages import Flows, Health, Message
 from agent.flows.verdicts import EndpointName, Verdict
-from agent.observe.exposition import WithoutCreated, add_build_info
+from agent.observe.exposition import Exposed, add_build_info, exposed
 
 
 class ProbeMetrics:
@@ -35,9 +35,9 @@ class ProbeMetrics:
                     counted = self._flows if flow.counts else self._others
                     counted[flow.endpoint.value, flow.verdict.value] += 1
 
-    def expose(self) -> bytes:
-        """All metrics in Prometheus' text format."""
-        return generate_latest(WithoutCreated(self._registry))
+    def exposed(self, accept: str = "") -> Exposed:
+        """All metrics, in the format that this ``Accept`` header prefers."""
+        return exposed(self._registry, accept)
 
     def collect(self) -> list[Metric]:
         """The metrics now. prometheus_client calls this for each scrape."""

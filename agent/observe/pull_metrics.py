@@ -1,5 +1,6 @@
 """The metrics of pulls from peers: look-ups, attempts, and what peers gave."""
 
+from agent.observe.exemplars import CURRENT
 from agent.observe.families import Families
 
 _LOOKUP_BUCKETS_S = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.1, 0.5, 1)
@@ -9,7 +10,7 @@ class PullMetrics:
     """Counts facts about pulls from peers."""
 
     def __init__(self, families: Families) -> None:
-        self._lookup = families.histogram(
+        self._lookup = families.linked(
             "lookup_seconds",
             "Seconds to find out which peers hold a digest. Answers from the cache are included.",
             buckets=_LOOKUP_BUCKETS_S,
@@ -55,7 +56,7 @@ class PullMetrics:
 
     def lookup(self, seconds: float) -> None:
         """A look-up of a digest's holders ended."""
-        self._lookup.observe(seconds)
+        self._lookup.observe(seconds, CURRENT.get())
 
     def question(self, result: str) -> None:
         """A question to a peer was ``answered``, or the peer was ``silent``."""

@@ -33,14 +33,14 @@ class RequestMetrics:
             "path",
             "tier",
         )
-        self._first_byte = families.histogram(
+        self._first_byte = families.linked(
             "first_byte_seconds",
             "Seconds from a request's arrival to its first body byte, by source of the bytes (local, peer). "
             "Requests without a body are left out.",
             "source",
             buckets=_FIRST_BYTE_BUCKETS_S,
         )
-        self._duration = families.histogram(
+        self._duration = families.linked(
             "request_duration_seconds",
             "Seconds from the arrival of a request for a manifest or blob to the last byte of its answer, by"
             " listener (path), tier of the source (none if there was none), and result.",
@@ -62,7 +62,7 @@ class RequestMetrics:
         for listener in LISTENERS:  # Prometheus sees no rate in a series that begins at 1
             for reason in Reason:
                 self._turned_away.labels(listener, reason.value)
-        self._speed = families.histogram(
+        self._speed = families.linked(
             "body_speed_bytes_per_second",
             "Speed of each body of at least 1 MiB, in bytes per second from its first byte to its last, by "
             "listener (path) and tier of the source.",
@@ -99,12 +99,12 @@ class RequestMetrics:
         if record.body_bytes and not record.sources:
             self._bytes.labels(record.path.value, tier).inc(record.body_bytes)
         if record.first_byte_s is not None:
-            self._first_byte.labels(record.source).observe(record.first_byte_s)
+            self._first_byte.observe(record.first_byte_s, record, record.source)
         if record.kind in ("manifest", "blob"):  # others are pings, or last as long as their connection
-            self._duration.labels(record.path.value, tier, record.result.value).observe(record.seconds)
+            self._duration.observe(record.seconds, record, record.path.value, tier, record.result.value)
         if record.body_bytes >= _SPEED_LEAST_BYTES and record.first_byte_s is not None:
             took_s = max(record.seconds - record.first_byte_s, 1e-6)
-            self._speed.labels(record.path.value, tier).observe(record.body_bytes / took_s)
+            self._speed.observe(record.body_bytes / took_s, record, record.path.value, tier)
 
     def saved(self, path: str, size_bytes: int, usd: float) -> None:
         """A client got these bytes here, which would have cost this much from the registry."""

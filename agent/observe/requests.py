@@ -3,7 +3,7 @@
 import os
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from itertools import islice
@@ -191,11 +191,15 @@ class RequestRecord:
 class RecentRequests:
     """The last requests and those under way, for the API. Bounded.
 
-    A verdict may be added a moment after its request.
+    A verdict may be added a moment after its request. ``elsewhere``: finds older ones by their ids, as
+    `agent.observe.exemplars` does.
     """
 
-    def __init__(self, keep: int = 512) -> None:
+    def __init__(
+        self, keep: int = 512, elsewhere: Callable[[str], RequestRecord | None] = lambda _: None
+    ) -> None:
         self.keep = keep
+        self._elsewhere = elsewhere
         self._records: deque[RequestRecord] = deque(maxlen=keep)
         self.added = 0
         """How many ended so far."""
@@ -229,4 +233,6 @@ class RecentRequests:
         found = self._under_way.get(request_id)
         if found is None:
             found = next((each for each in reversed(self._records) if each.id == request_id), None)
+        if found is None:
+            found = self._elsewhere(request_id)
         return None if found is None else found.document()

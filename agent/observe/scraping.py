@@ -11,8 +11,7 @@ from ipaddress import ip_address
 from socketserver import TCPServer, ThreadingMixIn
 from threading import Lock, Thread
 
-from prometheus_client.exposition import CONTENT_TYPE_LATEST
-
+from agent.observe.exposition import Exposed
 from agent.oci.browser import BrowserGuard
 
 Connection = socket.socket | tuple[bytes, socket.socket]  # as socketserver has it
@@ -26,7 +25,9 @@ holds a connection without one is no scraper."""
 
 
 class MetricsServer(ThreadingMixIn, TCPServer):
-    """One listening socket. ``expose``: returns the metrics now. ``guard``: refuses other sites' pages.
+    """One listening socket. ``guard``: refuses other sites' pages.
+
+    ``expose``: returns the metrics now, in the format that an ``Accept`` header prefers.
 
     Raises OSError if the port is taken.
     """
@@ -35,7 +36,7 @@ class MetricsServer(ThreadingMixIn, TCPServer):
     daemon_threads = True
     request_queue_size = 128  # connections that wait; beyond it SYNs are lost, each for a second
 
-    def __init__(self, host: str, port: int, expose: Callable[[], bytes], guard: BrowserGuard) -> None:
+    def __init__(self, host: str, port: int, expose: Callable[[str], Exposed], guard: BrowserGuard) -> None:
         self.address_family = socket.AF_INET if ip_address(host).version == 4 else socket.AF_INET6
         self.expose, self.guard = expose, guard
         self._open: dict[Connection, None] = {}  # the oldest first
@@ -85,7 +86,8 @@ class _Handler(BaseHTTPRequestHandler):
         elif self.path.partition("?")[0] != _PATH:
             self._answer(404, f"there is only {_PATH}\n".encode(), "text/plain; charset=utf-8")
         else:
-            self._answer(200, self.server.expose(), CONTENT_TYPE_LATEST)
+            answer = self.server.expose(self.headers.get("Accept", ""))
+            self._answer(200, answer.body, answer.content_type)
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
         """Answer what is no request. The base class would repeat parts of it in the status line."""

@@ -148,7 +148,7 @@ def _serve_metrics(metrics: ProbeMetrics, settings: Settings) -> Coroutine[Any, 
 def _open_metrics(metrics: ProbeMetrics, settings: Settings) -> None:
     endpoint = settings.probe.metrics
     guard = BrowserGuard((settings.node.name, *settings.http.host_names))
-    MetricsServer(endpoint.host, endpoint.port, metrics.expose, guard).start()
+    MetricsServer(endpoint.host, endpoint.port, metrics.exposed, guard).start()
 
 
 async def _serve_metrics_later(metrics: ProbeMetrics, settings: Settings) -> None:

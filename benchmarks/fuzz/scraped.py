@@ -10,7 +10,7 @@ from agent.oci.browser import BrowserGuard
 
 def main() -> None:
     """Serve at the address and port of the command line, for ever."""
-    server = MetricsServer(sys.argv[1], int(sys.argv[2]), ProbeMetrics().expose, BrowserGuard(()))
+    server = MetricsServer(sys.argv[1], int(sys.argv[2]), ProbeMetrics().exposed, BrowserGuard(()))
     server.start()
     threading.Event().wait()
 

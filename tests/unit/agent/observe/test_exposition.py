@@ -1,13 +1,15 @@
 """What Prometheus scrapes: names by its conventions, help that stands alone, and no noise."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from prometheus_client.metrics_core import Metric
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics_families
 from prometheus_client.parser import text_string_to_metric_families
 
 from agent import __version__
+from agent.observe.exposition import Exposed, prefers_openmetrics
 from agent.observe.metrics import Metrics
 from agent.observe.probe_metrics import ProbeMetrics
 from agent.observe.requests import RequestPath, RequestRecord, Result
@@ -79,6 +81,54 @@ def test_help_is_a_sentence_that_stands_alone(family: Metric) -> None:
         assert "US dollars" in text
     for label in {label for sample in family.samples for label in sample.labels} - {"le"}:
         assert _WORDS.get(label, label.replace("_", " ")) in text, f"the help says nothing of {label}"
+
+
+@pytest.mark.parametrize(
+    ("accept", "preferred"),
+    [
+        pytest.param("", False, id="nothing"),
+        pytest.param("*/*", False, id="curl"),
+        pytest.param("application/openmetrics-text", True, id="OpenMetrics"),
+        pytest.param(
+            "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,"
+            "text/plain;version=0.0.4;q=0.5,*/*;q=0.1",
+            True,
+            id="Prometheus 2",
+        ),
+        pytest.param(
+            "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,"
+            "application/openmetrics-text;version=0.0.1;q=0.5,text/plain;version=1.0.0;escaping=allow-utf-8;"
+            "q=0.4,text/plain;version=0.0.4;q=0.3,*/*;q=0.2",
+            True,
+            id="Prometheus 3",
+        ),
+        pytest.param("text/plain;version=0.0.4, application/openmetrics-text;q=0.5", False, id="rather text"),
+        pytest.param("application/openmetrics-text;q=0", False, id="anything but OpenMetrics"),
+        pytest.param("application/openmetrics-text;version=0.0.1", False, id="an older version"),
+        pytest.param("Application/OpenMetrics-Text; Version=1.0.0", True, id="other letters"),
+        pytest.param("application/openmetrics-text;q=nan", False, id="no weight"),
+        pytest.param(";;==,,,q=1;text/plain;", False, id="garbage"),
+        pytest.param("application/openmetrics-text;q=9e999", False, id="too heavy"),
+    ],
+)
+def test_format_is_the_one_that_is_preferred(accept: str, preferred: bool) -> None:
+    answer = used().exposed(accept)
+    assert prefers_openmetrics(accept) is preferred
+    assert answer.content_type.startswith("application/openmetrics-text;" if preferred else "text/plain;")
+    assert answer.body.endswith(b"# EOF\n") is preferred
+
+
+@pytest.mark.parametrize("exposes", [used().exposed, ProbeMetrics().exposed], ids=["agent", "probe"])
+def test_both_formats_say_the_same(exposes: Callable[[str], Exposed]) -> None:
+    text = text_string_to_metric_families(exposes("").body.decode())
+    open_ = openmetrics_families(  # type: ignore[no-untyped-call]
+        exposes("application/openmetrics-text").body.decode()
+    )
+    said = [
+        {(sample.name, *sorted(sample.labels.items())) for each in one for sample in each.samples}
+        for one in (text, open_)
+    ]
+    assert said[0] == said[1]
 
 
 def test_no_series_tells_when_it_was_made() -> None:

@@ -11,7 +11,7 @@ from tests.unit.exposition import total
 
 
 def exposed(metrics: ProbeMetrics) -> bytes:
-    return metrics.expose()
+    return metrics.exposed().body
 
 
 def flow(**changes: object) -> Flow:

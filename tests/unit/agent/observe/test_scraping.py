@@ -7,13 +7,19 @@ from collections.abc import Iterator
 
 import pytest
 
+from agent.observe.exposition import Exposed
 from agent.observe.scraping import AT_ONCE_MAX, MetricsServer
 from agent.oci.browser import BrowserGuard
 
 
+def told(accept: str) -> Exposed:
+    """Metrics whose format shows which header came."""
+    return Exposed(content_type=f"text/plain; for={accept or 'nothing'}", body=b"up 1.0\n")
+
+
 @pytest.fixture(params=["127.0.0.1", "::1"])
 def server(request: pytest.FixtureRequest) -> Iterator[MetricsServer]:
-    made = MetricsServer(request.param, 0, lambda: b"up 1.0\n", BrowserGuard([]))
+    made = MetricsServer(request.param, 0, told, BrowserGuard([]))
     made.start()
     try:
         yield made
@@ -31,6 +37,15 @@ def ask(server: MetricsServer, method: str, path: str, **headers: str) -> tuple[
         return reply.status, reply.read()
     finally:
         connection.close()
+
+
+def test_format_is_the_one_that_the_client_prefers(server: MetricsServer) -> None:
+    host, port = server.server_address[:2]
+    for accept, kind in (("application/openmetrics-text", "application/openmetrics-text"), ("", "nothing")):
+        connection = http.client.HTTPConnection(str(host), int(port), timeout=30)
+        with contextlib.closing(connection):
+            connection.request("GET", "/metrics", headers={"Accept": accept} if accept else {})
+            assert connection.getresponse().headers["Content-Type"] == f"text/plain; for={kind}"
 
 
 def test_metrics_are_served(server: MetricsServer) -> None:
