@@ -167,13 +167,13 @@ class Place:
         except OSError:
             return False
 
-    def ask(self, path: str, *, port: int = ADMIN) -> Reply:
+    def ask(self, path: str, *, port: int = ADMIN, accept: str = "*/*") -> Reply:
         """One request to the agent, by a socket that the probe does not watch."""
 
         def ask() -> Reply:
             connection = http.client.HTTPConnection(HOST, port, timeout=60)
             try:
-                connection.request("GET", path)
+                connection.request("GET", path, headers={"Accept": accept})
                 response = connection.getresponse()
                 return Reply(status=response.status, headers=response.headers, body=response.read())
             finally:

@@ -4,10 +4,13 @@ import json
 import re
 import signal
 
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
+
 from benchmarks.lab.process import Process
+from tests.promtool import complaints
 from tests.server.agents import LOCAL, log_lines, wait_for
 
-from .places import HOST, Place
+from .places import HOST, METRICS, Place
 
 # verdict, endpoint, asked for, process and pid, on the wire to, RTT, open or closed, why
 DIRECT = re.compile(
@@ -41,6 +44,16 @@ def test_watch_shows_a_line_for_each_connection_that_the_running_probe_judges(pl
     wait_for(lambda: not watch.running, "it ends", at_most_s=60.0)
     assert watch.stop() == 0
     assert any("the probe of node-1" in line for line in lines(watch))
+
+
+def test_metrics_of_the_running_probe_pass_promtool_in_both_formats(place: Place) -> None:
+    place.probe()
+    wait_for(lambda: place.probe_metric("shorthaul_probe_canaries") == 2, "its canaries are over")
+    assert complaints(place.ask("/metrics", port=METRICS).body) == ""
+    reply = place.ask("/metrics", port=METRICS, accept="application/openmetrics-text; version=1.0.0")
+    assert reply.body.endswith(b"# EOF\n")
+    families = text_string_to_metric_families(reply.body.decode())  # type: ignore[no-untyped-call]
+    assert "shorthaul_probe_flows" in {family.name for family in families}
 
 
 def test_watch_in_json_is_an_object_for_each_verdict(place: Place) -> None:

@@ -13,6 +13,7 @@ from agent.holders.claims import ClaimKey, arbiters
 from agent.oci.digest import Digest
 from benchmarks.lab.late import LateRelay
 from benchmarks.lab.valkey import ValkeyServer
+from tests.promtool import complaints
 from topology.placement import NodeName
 
 from .agents import ADMIN, Node, Site, digest_of, wait_for
@@ -169,6 +170,12 @@ def test_server_that_is_emptied_hides_nothing(trio: Trio) -> None:
     for content in contents:
         trio.get(content)
     wait_for(lambda: all(status(node)["resets"] for node in trio.nodes), "all have noticed")
+
+
+def test_metrics_of_an_agent_with_a_server_pass_promtool(trio: Trio) -> None:
+    exposed = trio.asker.ask("/metrics", port=ADMIN).body
+    assert b"shorthaul_index_lookup_seconds_count" in exposed
+    assert complaints(exposed) == ""
 
 
 def test_full_server_hides_nothing_of_what_it_could_not_be_told(trio: Trio) -> None:

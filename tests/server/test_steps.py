@@ -1,6 +1,7 @@
 """Where the time of a request went, as ``/api/requests`` and ``/api/pulls`` tell it: real agents."""
 
 import json
+import re
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -8,6 +9,9 @@ from random import Random
 from typing import Any
 
 import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
+
+from tests.promtool import complaints
 
 from .agents import ADMIN, LOCAL, Node, Reply, Site, digest_of, fresh_address, log_lines, make_image, wait_for
 from .faults import Fault, Holder, Kind
@@ -268,3 +272,47 @@ def test_peer_that_tells_no_id_or_a_wrong_one_is_believed_nothing(stage: Stage) 
         reply = stage.asking.blob(content)
     assert reply.body == content
     assert [step["request"] for step in steps_of(stage.traced(reply), "headers")] == [None]
+
+
+_PROMETHEUS = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5,*/*;q=0.1"
+_EXEMPLAR = re.compile(
+    r'^shorthaul_(?P<name>\w+)_bucket\{.*\} [0-9.]+ # \{request_id="(?P<id>\w{16})"\} (?P<value>[0-9.e-]+) ',
+    re.MULTILINE,
+)
+
+
+def _scraped(node: Node, accept: str) -> str:
+    reply = node.ask("/metrics", port=ADMIN, headers={"Accept": accept})
+    kind = "application/openmetrics-text; version=1.0.0; charset=utf-8" if accept else "text/plain;"
+    assert reply.headers["Content-Type"].startswith(kind)
+    return reply.body.decode()
+
+
+def test_request_that_an_exemplar_names_is_found_and_took_as_long_as_the_exemplar_says(stage: Stage) -> None:
+    content = stage.fresh()
+    holder = Holder()
+    holder.put(content, answers_from=len(content))  # so that one request is slow
+    stage.honest.put(content)
+    with Impostor(stage.addresses[0], holder.serve, questioned=holder.claim):
+        stage.asking.wait_for_holders(content, {"one", "honest"})
+        slow = stage.traced(stage.asking.blob(content))
+    named = [found.groupdict() for found in _EXEMPLAR.finditer(_scraped(stage.asking, _PROMETHEUS))]
+    assert {each["name"] for each in named} >= {
+        "first_byte_seconds",
+        "request_duration_seconds",
+        "lookup_seconds",
+    }
+    for each in named:
+        record = stage.found(each["id"])
+        key = {"first_byte_seconds": "first_byte_s", "request_duration_seconds": "seconds"}.get(each["name"])
+        if key is not None:
+            assert record[key] == pytest.approx(float(each["value"]), abs=1e-5)
+    assert slow["id"] in {each["id"] for each in named if each["name"] == "first_byte_seconds"}
+    assert "request_id" not in _scraped(stage.asking, "")
+
+
+def test_what_agents_expose_passes_promtool_and_is_valid_openmetrics(stage: Stage) -> None:
+    for node in (stage.asking, stage.honest):
+        assert complaints(_scraped(node, "").encode()) == ""
+        families = text_string_to_metric_families(_scraped(node, _PROMETHEUS))  # type: ignore[no-untyped-call]
+        assert {family.name for family in families} >= {"shorthaul_requests", "shorthaul_first_byte_seconds"}

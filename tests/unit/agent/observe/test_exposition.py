@@ -13,6 +13,7 @@ from agent.observe.exposition import Exposed, prefers_openmetrics
 from agent.observe.metrics import Metrics
 from agent.observe.probe_metrics import ProbeMetrics
 from agent.observe.requests import RequestPath, RequestRecord, Result
+from tests.promtool import complaints
 from tests.unit.agent.observe.test_probe_metrics import exposed as exposed_by_the_probe
 from tests.unit.twins import REPOSITORY_ROOT
 from topology.placement import Tier
@@ -129,6 +130,21 @@ def test_both_formats_say_the_same(exposes: Callable[[str], Exposed]) -> None:
         for one in (text, open_)
     ]
     assert said[0] == said[1]
+
+
+def test_promtool_finds_nothing_to_say_of_any_metric() -> None:
+    metrics = used()
+    assert metrics.index
+    metrics.health.components({"store": True})
+    metrics.health.doctor({"ok": 1}, ended_s=1.0)
+    assert complaints(metrics.expose()) == ""
+    assert complaints(exposed_by_the_probe(ProbeMetrics())) == ""
+
+
+def test_promtool_finds_what_breaks_a_convention() -> None:
+    wrong = b"# HELP things Things.\n# TYPE things counter\nthings 1\n"
+    assert "_total" in complaints(wrong)
+    assert complaints(b"# HELP x \xff\n{}{}")
 
 
 def test_no_series_tells_when_it_was_made() -> None:
