@@ -18,7 +18,9 @@ class Forward:
     ``here``: the loopback address to listen at.
     """
 
-    def __init__(self, netns: str | None, port: int, *, address: str = "127.0.0.1", here: str = "127.0.0.1") -> None:
+    def __init__(
+        self, netns: str | None, port: int, *, address: str = "127.0.0.1", here: str = "127.0.0.1"
+    ) -> None:
         self._netns, self._there = netns, (address, port)
         self._listener = socket.create_server((here, 0), backlog=128)
         self._ends: set[socket.socket] = set()

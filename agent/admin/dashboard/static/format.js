@@ -148,6 +148,9 @@ export function shortDigest(digest) {
 
 const INVISIBLE = /[\p{Cc}\p{Cf}\p{Co}\p{Cn}\u2028\u2029]/gu;
 
+/** A text whose every character can be seen, and none of which turns the direction of writing. @param {string} text */
+export const visible = (text) => text.replace(INVISIBLE, "·");
+
 /**
  * A name from elsewhere: what can't be seen, or turns the direction of writing, is shown as a middle dot; a long one is cut.
  * @param {string | null | undefined} text
@@ -155,7 +158,7 @@ const INVISIBLE = /[\p{Cc}\p{Cf}\p{Co}\p{Cn}\u2028\u2029]/gu;
  */
 export function name(text, most = 120) {
   if (!text) return UNKNOWN;
-  const seen = text.slice(0, 4 * most).replace(INVISIBLE, "·");
+  const seen = visible(text.slice(0, 4 * most));
   return seen.length > most ? `${seen.slice(0, most - 1)}…` : seen;
 }
 

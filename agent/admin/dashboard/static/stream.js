@@ -5,6 +5,7 @@
  * breaks or falls silent; the agent then sends a whole picture, so nothing that was missed is missed for good.
  */
 
+import { isDocument, parsed } from "./documents.js";
 import { merge } from "./merge.js";
 
 /** @typedef {import("./state.js").Store} Store */
@@ -120,7 +121,7 @@ export class Stream {
     this.#heard();
     const data = read(event);
     const before = this.#store.get(key);
-    const after = data === undefined ? before : merge(as, before, data);
+    const after = isDocument(as, data) ? merge(as, before, data) : before;
     if (after !== before) this.#store.set(key, after);
   }
 
@@ -192,7 +193,7 @@ export class Stream {
     const answer = await this.#ask(path);
     if (generation !== this.#generation) return;
     if (answer.status === 401) return this.#wantToken();
-    if (answer.status === 200) this.#learn(key, answer.data);
+    if (answer.status === 200 && isDocument(key === "day" ? "history" : key, answer.data)) this.#learn(key, answer.data);
     else this.#failed(key, answer);
     this.#polls.set(key, this.#world.later(() => this.#pollOne(key), 1000 * interval_s));
   }
@@ -220,7 +221,7 @@ export class Stream {
       const headers = token === null ? {} : { Authorization: `Bearer ${token}` };
       const response = await this.#world.fetch(path, { headers, signal: end.signal, cache: "no-store", credentials: "omit" });
       if (response.ok && headOnly) return { status: 200 };
-      const data = await response.json();
+      const data = parsed(await response.text());
       return response.ok ? { status: 200, data } : { status: response.status, problem: spoken(data, response.status) };
     } catch {
       return { status: 0, problem: { words: "The agent does not answer.", hint: "It may be restarting, or the way to it is gone: look at the pod, or at the port-forward." } };
@@ -251,7 +252,7 @@ export class Stream {
 /** An event's data; undefined if it is no JSON. @param {Event} event */
 function read(event) {
   try {
-    return JSON.parse(/** @type {MessageEvent} */ (event).data);
+    return parsed(/** @type {MessageEvent} */ (event).data);
   } catch (error) {
     console.error(error);
     return undefined;
