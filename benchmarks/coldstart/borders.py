@@ -5,8 +5,10 @@ They are not sorted by what a link carried: a node sends to its own zone over th
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
 
-from benchmarks.lab.cluster import Node
+from benchmarks.lab.cluster import Place
 from benchmarks.lab.process import run
 
 _RULES = """\
@@ -20,10 +22,30 @@ table ip borders {{
 """
 
 
+class Sender(Protocol):
+    """Whatever sends from a zone: a node, or a mirror's host."""
+
+    @property
+    def place(self) -> Place:
+        """Where it is."""
+
+    @property
+    def address(self) -> str:
+        """Its address."""
+
+    @property
+    def netns(self) -> str | None:
+        """Its namespace."""
+
+    @property
+    def folder(self) -> Path:
+        """Where it keeps its files."""
+
+
 class Borders:
     """The counters of all nodes. They go with the nodes' namespaces. Sizes include IP's and TCP's headers."""
 
-    def __init__(self, nodes: Sequence[Node]) -> None:
+    def __init__(self, nodes: Sequence[Sender]) -> None:
         self._nodes = [node for node in nodes if any(_apart(node, other) for other in nodes)]
         for node in self._nodes:
             far = ", ".join(other.address for other in nodes if _apart(node, other))
@@ -36,10 +58,10 @@ class Borders:
         return sum(_read(node) for node in self._nodes)
 
 
-def _apart(one: Node, other: Node) -> bool:
+def _apart(one: Sender, other: Sender) -> bool:
     return (one.place.region, one.place.zone) != (other.place.region, other.place.zone)
 
 
-def _read(node: Node) -> int:
+def _read(node: Sender) -> int:
     listed = json.loads(run(["nft", "-j", "list", "counters", "table", "ip", "borders"], netns=node.netns))
     return sum(entry["counter"]["bytes"] for entry in listed["nftables"] if "counter" in entry)

@@ -6,6 +6,7 @@ Who fetched what is the registry's own word, bytes are the kernel's. Beside them
 import argparse
 import itertools
 import signal
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,7 +20,7 @@ import psutil
 
 from benchmarks.chunks.rows import UNCHUNKED, Chunks
 from benchmarks.chunks.stage import MIB, Pulled, daemon, wait_until
-from benchmarks.coldstart.borders import Borders
+from benchmarks.coldstart.borders import Borders, Sender
 from benchmarks.coldstart.fetches import Fetches, count_fetches
 from benchmarks.coldstart.rows import CHUNKED, Blow, Trouble, Way
 from benchmarks.lab.cluster import ADMIN_PORT, LOCAL_PORT, REGISTRY, Cluster, Node
@@ -46,7 +47,7 @@ class Outcome:
     took from nodes that had no complete copy yet, by their own figures. ``given``: from which peers each node
     took how much, by its own records. ``claims``: how their claims ended, with how often. ``cpu_s``: of all
     agents together. ``peak_mib``: of the largest agent. ``kept_bytes``: on the fullest node's disk, beyond
-    the image itself.
+    the image itself. ``whole_s``: from the first pull's begin until the last one's end.
     """
 
     seconds: Mapping[str, float]
@@ -62,6 +63,7 @@ class Outcome:
     cpu_s: float
     peak_mib: float
     kept_bytes: int
+    whole_s: float
 
     @property
     def slowest_s(self) -> float:
@@ -92,6 +94,7 @@ class Outcome:
             "cpu_s": self.cpu_s,
             "peak_mib": self.peak_mib,
             "kept_bytes": self.kept_bytes,
+            "whole_s": self.whole_s,
         }
 
 
@@ -121,12 +124,14 @@ class Fleet:
     """All nodes of a cluster. ``settings``: of every agent. ``pull_s``: how long a pull may take.
 
     ``settled_s``: how long agents run before anybody pulls. They work most in their first seconds.
+    ``others``: who else sends from a zone, for what crosses zones.
     """
 
     cluster: Cluster
     settings: Mapping[str, Any] = field(default_factory=dict)
     pull_s: float = 900.0
     settled_s: float = 0.0
+    others: Sequence[Sender] = ()
     _pool: ThreadPoolExecutor = field(init=False)
     _borders: Borders = field(init=False)
     _fetching: dict[str, Chunks] = field(default_factory=dict, init=False)
@@ -136,7 +141,7 @@ class Fleet:
     def __post_init__(self) -> None:
         # The kernel ends a child process with the thread that started it, so these threads stay.
         self._pool = ThreadPoolExecutor(len(self.nodes))
-        self._borders = Borders(self.nodes)
+        self._borders = Borders([*self.nodes, *self.others])
 
     @classmethod
     def of(cls, cluster: Cluster, arguments: argparse.Namespace, *, settled_s: float = 0.0) -> "Fleet":
@@ -157,12 +162,13 @@ class Fleet:
         return Release(image=image, reference=self.cluster.registry.push(image, f"bench/{name}", image.tag))
 
     @contextmanager
-    def ready(self, way: Way, chunks: Chunks = UNCHUNKED) -> Iterator[None]:
+    def ready(self, way: Way, chunks: Chunks = UNCHUNKED, *, mirror: str = "") -> Iterator[None]:
         """Nodes that have nothing, know each other, and pull in this way. In the end they have nothing.
 
-        ``chunks``: of those nodes' containerds that can.
+        ``chunks``: of those nodes' containerds that can. ``mirror``: another mirror, where there are no
+        agents: its address and port.
         """
-        self.each(self.nodes, lambda node: self._prepare(node, way, chunks))
+        self.each(self.nodes, lambda node: self._prepare(node, way, chunks, mirror))
         if way is not Way.DIRECT:
             self.each(self.nodes, self._wait_until_known)
             time.sleep(self.settled_s)
@@ -180,21 +186,29 @@ class Fleet:
         *,
         trouble: Trouble | None = None,
         names: Sequence[str] | None = None,
+        at_once: int | None = None,
     ) -> Outcome:
-        """Let these nodes pull at once. None given: all nodes."""
+        """Let these nodes pull at once. None given: all nodes. ``at_once``: only so many at a time."""
         asking = [node for node in self.nodes if names is None or node.name in names]
         for node in self._running():
             forget_peak(node.agent.pid)
         before = self._count()
-        pulls = {node.name: self._pool.submit(self.pull, node, release) for node in asking}
+        turns = threading.Semaphore(at_once or len(asking))
+        began_s = time.monotonic()
+        pulls = {node.name: self._pool.submit(self._pull_in_turn, turns, node, release) for node in asking}
         struck = self._strike(release.image, trouble, list(pulls.values())) if trouble is not None else None
         while not all(pull.done() for pull in pulls.values()):
             if struck is not None and all(pull.done() for name, pull in pulls.items() if name != struck.name):
                 _end(struck)
             time.sleep(_LOOK_S)
         pulled = {name: pull.result() for name, pull in pulls.items()}
+        whole_s = time.monotonic() - began_s
         self._wait_until_calm()
-        return self._outcome(release.image, asking, before, pulled, struck)
+        return self._outcome(release.image, asking, before, pulled, struck, whole_s)
+
+    def _pull_in_turn(self, turns: threading.Semaphore, node: Node, release: Release) -> Pulled:
+        with turns:
+            return self.pull(node, release)
 
     def pull(self, node: Node, release: Release) -> Pulled:
         """Let the node's containerd pull the image."""
@@ -249,13 +263,13 @@ class Fleet:
         """Do it for all nodes at once."""
         list(self._pool.map(work, nodes))
 
-    def _prepare(self, node: Node, way: Way, chunks: Chunks) -> None:
+    def _prepare(self, node: Node, way: Way, chunks: Chunks, mirror: str) -> None:
         node.stop_agent()
-        if node.name in self._struck:
+        if node.name in self._struck or not daemon(node).running:
             _forget(node)
-            self._struck.remove(node.name)
+            self._struck.discard(node.name)
         containerd = daemon(node)
-        mirrors = [] if way is Way.DIRECT else [f"127.0.0.1:{LOCAL_PORT}"]
+        mirrors = [mirror] if mirror else [] if way is Way.DIRECT else [f"127.0.0.1:{LOCAL_PORT}"]
         containerd.use_mirrors(REGISTRY, self.cluster.registry.endpoint, mirrors)
         if containerd.version == CHUNKED and self._fetching.get(node.name, UNCHUNKED) != chunks:
             at_once = chunks.at_once or _USUAL_AT_ONCE
@@ -361,6 +375,7 @@ class Fleet:
         before: _Counted,
         pulled: Mapping[str, Pulled],
         struck: Node | None,
+        whole_s: float,
     ) -> Outcome:
         after, well = self._count(), [node for node in self._running() if node is not struck]
         name = "" if struck is None else struck.name
@@ -387,6 +402,7 @@ class Fleet:
             cpu_s=sum(after.cpu_s.values()) - sum(before.cpu_s[each] for each in after.cpu_s),
             peak_mib=max((peak_mib(node.agent.pid) for node in well), default=0.0),
             kept_bytes=max((_kept_bytes(node, image) for node in asking if node is not struck), default=0),
+            whole_s=whole_s,
         )
 
 

@@ -121,6 +121,11 @@ class Containerd:
         """The directory of unfinished blobs in its content store."""
         return self.root / "io.containerd.content.v1.content/ingest"
 
+    @property
+    def running(self) -> bool:
+        """Whether the daemon has not ended."""
+        return self._process.running
+
     def written_bytes(self, digest: str) -> int:
         """How much of a layer it has written, while the layer is not complete. 0: it is not writing it."""
         name = hashlib.sha256(f"{NAMESPACE}/1/layer-{digest}".encode()).hexdigest()

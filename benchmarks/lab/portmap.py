@@ -25,6 +25,11 @@ class HostPort:
     container_port: int
 
 
+def is_there() -> bool:
+    """Whether this machine has the plugin."""
+    return (_FOLDER / "portmap").exists()
+
+
 def add(node: NatNode, pod: Pod, *ports: HostPort) -> None:
     """Map ports of a node to one of its pods. Raises `LabError` with the plugin's output."""
     _call("ADD", node, pod, ports)

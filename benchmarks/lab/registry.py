@@ -82,6 +82,11 @@ class Registry:
         self._process = Process(command, log=self._folder / "log", netns=self.netns)
         self._process.wait_until(self._answers, "the registry")
 
+    @property
+    def pid(self) -> int:
+        """The pid of its process."""
+        return self._process.pid
+
     def stop(self) -> None:
         """Stop the registry. Its token server goes on."""
         self._process.stop()

@@ -38,21 +38,27 @@ def pairs(*, rsa: bool = False) -> Iterator[tuple[Cluster, list[Pair]]]:
     places = [Place(name=name, region="r", zone="z") for name in names]
     with Cluster(places, containerd=False) as cluster:
         authority = Authority(cluster.folder)
-        made = []
-        for number, way in enumerate(ways):
-            asker, holder = cluster.nodes[f"a-{number}"], cluster.nodes[f"h-{number}"]
-            members = cluster.folder / f"peers-{number}.yaml"
-            members.write_text(yaml.safe_dump([_entry(asker), _entry(holder)]))
-            for node in (asker, holder):
-                node.start_agent(
-                    membership={"static": str(members)},
-                    peering=_peering(way, node, authority),
-                    transfer=_TRANSFER,
-                    **QUIET,
-                )
-            folder = asker.folder / "tls"
-            made.append(Pair(way=way, asker=asker, holder=holder, tls=folder if folder.exists() else None))
-        yield cluster, made
+        yield (
+            cluster,
+            [
+                start_pair(way, cluster.nodes[f"a-{number}"], cluster.nodes[f"h-{number}"], authority)
+                for number, way in enumerate(ways)
+            ],
+        )
+
+
+def start_pair(way: str, asker: Node, holder: Node, authority: Authority, **settings: Any) -> Pair:
+    """Start two agents that know each other and nobody else. ``settings``: further ones of both."""
+    members = asker.folder / "peers-of-the-pair.yaml"
+    members.write_text(yaml.safe_dump([_entry(asker), _entry(holder)]))
+    for node in (asker, holder):
+        node.start_agent(
+            membership={"static": str(members)},
+            peering=_peering(way, node, authority),
+            **{"transfer": _TRANSFER, **QUIET, **settings},
+        )
+    folder = asker.folder / "tls"
+    return Pair(way=way, asker=asker, holder=holder, tls=folder if folder.exists() else None)
 
 
 def spent_s(node: Node) -> float:

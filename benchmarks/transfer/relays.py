@@ -69,11 +69,11 @@ def report_relays(report: Recorder, *, rounds: int, mib: int) -> None:
             paths = [blob_path(digest) for digest in digests]
             for way in ways:
                 way.costs.clear()
-                _take(way, paths)
+                take(way, paths)
             for first in range(rounds):
                 for number in range(len(ways)):
                     way = ways[(first + number) % len(ways)]
-                    way.costs.append(_take(way, paths))
+                    way.costs.append(take(way, paths))
             for way in ways:
                 _report(report, way, count)
             by_name = {way.name: way for way in ways}
@@ -140,7 +140,8 @@ def _ways(stack: ExitStack, cluster: Cluster, nodes: dict[str, Node]) -> Iterato
     yield Way(name=_NGINX_FILE, client=local, serves=files)
 
 
-def _take(way: Way, paths: Sequence[str]) -> Cost:
+def take(way: Way, paths: Sequence[str]) -> Cost:
+    """Move these bytes this way once, and say what it cost. Raises `LabError`."""
     for pid in way.agents.values():
         forget_peak(pid)
     before = (_spent(way.relays), _spent(way.serves), _spent(way.client.cgroup), machine_cpu_s())

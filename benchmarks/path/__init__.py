@@ -1,0 +1,1 @@
+"""What each way to an agent costs: HostPort, port map, NodePort."""

@@ -1,0 +1,155 @@
+"""Asks by each way in turn, and tells the report what it costs and what the probe says of it."""
+
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+
+from hdrh.histogram import HdrHistogram
+
+from agent.flows.verdicts import Verdict
+from benchmarks.lab.conntrack import Translation
+from benchmarks.lab.process import LabError
+from benchmarks.path.client import Told
+from benchmarks.path.stage import Stage, find_tools
+from benchmarks.path.ways import BASE, CELLS, Cell, Path, Rules, order
+from benchmarks.reporting.format import Better
+from benchmarks.reporting.histogram import from_text, new_histogram
+from benchmarks.reporting.losses import losses
+from benchmarks.reporting.recorder import Recorder
+
+SECTION = "path"
+_CONNECT = "connect()"
+_FRESH = "64 KiB over a new connection"
+_KEPT = "64 KiB over an open connection"
+_CPU = "CPU of the client and the agent, for 1,000 new connections"
+_LATE = "requests that the client itself began late"
+_PROVED = "connections of which the probe says what is true"
+
+
+@dataclass(slots=True)
+class Judged:
+    """What is known of the connections of one way. ``said``: by the probe. ``truth``: one, by conntrack."""
+
+    connections: int = 0
+    said: Counter[Verdict] = field(default_factory=Counter)
+    truth: Translation | None = None
+
+
+class Measurement:
+    """All rounds. ``with_probe``: whether a probe runs, and so whether there are verdicts."""
+
+    def __init__(
+        self, report: Recorder, stage: Stage, *, with_probe: bool, rate: float, seconds: float
+    ) -> None:
+        self._report = report
+        self._stage = stage
+        self._with_probe = with_probe
+        self._rate = rate
+        self._seconds = seconds
+        self._judged: dict[Cell, Judged] = defaultdict(Judged)
+
+    def run(self, rounds: int) -> None:
+        """Measure each cell that this machine can have, in so many rounds."""
+        cells = self._possible()
+        for number in range(rounds):
+            for cell in order(cells, number):
+                self._report.step(f"round {number + 1} of {rounds}: {cell.name}")
+                try:
+                    with self._stage.standing(cell):
+                        self._take(cell)
+                except (LabError, OSError) as error:
+                    self._report.problem(f"{cell.name}, round {number + 1}: {error}")
+                    self._failed(cell)
+                self._mend(cell)
+        self._judge()
+
+    def _possible(self) -> tuple[Cell, ...]:
+        tools = find_tools()
+        lacking = {cell: why for cell in CELLS if (why := tools.lacking(cell))}
+        for cell, why in lacking.items():
+            self._report.problem(f"{cell.name}: left out, because {why}")
+        return tuple(cell for cell in CELLS if cell not in lacking)
+
+    def _take(self, cell: Cell) -> None:
+        before = self._stage.verdicts(cell) if self._with_probe else Counter[Verdict]()
+        spent_s = self._stage.spent_s()
+        fresh = self._stage.offer(cell, rate=self._rate, seconds=self._seconds, fresh=True)
+        spent_s = self._stage.spent_s() - spent_s
+        if self._with_probe:
+            judged = self._judged[cell]
+            judged.connections += fresh.count
+            judged.said += self._stage.verdicts_since(before, cell, fresh.count)
+            judged.truth = self._stage.translated(cell)
+        kept = self._stage.offer(cell, rate=self._rate, seconds=self._seconds / 2, fresh=False)
+        self._latency(_CONNECT, "µs", cell, from_text(fresh.connecting))
+        self._latency(_FRESH, "ms", cell, from_text(fresh.histogram))
+        self._latency(_KEPT, "ms", cell, from_text(kept.histogram))
+        self._value(_CPU, "CPU-s", cell, 1000 * spent_s / fresh.count if fresh.count else None)
+        self._late(cell, 100 * fresh.late / max(1, fresh.count))
+        for words in failures(cell, fresh, kept):
+            self._report.problem(words)
+
+    def _failed(self, cell: Cell) -> None:
+        """Rounds are compared by their number, so one that failed has its place."""
+        for what, unit in ((_CONNECT, "µs"), (_FRESH, "ms"), (_KEPT, "ms")):
+            self._latency(what, unit, cell, new_histogram())
+        self._value(_CPU, "CPU-s", cell, None)
+        self._late(cell, None)
+
+    def _mend(self, cell: Cell) -> None:
+        ended = self._stage.ended()
+        if ended:
+            self._report.problem(
+                f"{cell.name}: the agent {' and '.join(ended)} ended meanwhile. It is started again"
+            )
+            self._stage.mend()
+
+    def _latency(self, what: str, unit: str, cell: Cell, histogram: HdrHistogram) -> None:
+        self._report.latencies(what, [histogram], unit=unit, way=cell.name, baseline=BASE.name)
+
+    def _late(self, cell: Cell, percent: float | None) -> None:
+        """How busy the machine was: this is nothing that a way costs."""
+        self._report.value(_LATE, "%", percent, way=cell.name, better=Better.NEITHER)
+
+    def _value(self, what: str, unit: str, cell: Cell, value: float | None) -> None:
+        self._report.value(what, unit, value, way=cell.name, baseline=BASE.name, better=Better.LOWER)
+
+    def _judge(self) -> None:
+        for cell, judged in self._judged.items():
+            self._report.verdict(in_words(cell, judged))
+            true = min(judged.said[cell.path.verdict], judged.connections)
+            if judged.connections:
+                self._report.value(
+                    _PROVED, "%", 100 * true / judged.connections, way=cell.name, better=Better.HIGHER
+                )
+        section = next((each for each in self._report.sections if each.name == SECTION), None)
+        if section is None:
+            return
+        for rules in (Rules.IPTABLES, Rules.NFTABLES):
+            ours = Cell(path=Path.DIRECT, rules=rules).name
+            theirs = [cell.name for cell in CELLS if cell.rules is rules and cell.path is not Path.DIRECT]
+            for words in losses(section, [ours], theirs):
+                self._report.loss(words)
+        for words in losses(section, [Cell(path=Path.DIRECT, rules=Rules.IPTABLES).name], [BASE.name]):
+            self._report.loss(f"the rules of kube-proxy in iptables mode cost the HostPort too: {words}")
+
+
+def failures(cell: Cell, *told: Told) -> list[str]:
+    """Which requests failed, in words."""
+    failed = sum((Counter(each.failed) for each in told), Counter[str]())
+    total = sum(each.count for each in told) + failed.total()
+    return [f"{cell.name}: {number} of {total} requests failed: {why}" for why, number in failed.items()]
+
+
+def in_words(cell: Cell, judged: Judged) -> str:
+    """What the probe says of a way's connections, and conntrack of one of them."""
+    said = ", ".join(f"{number} {verdict.value}" for verdict, number in judged.said.most_common())
+    told = f"the probe says of {judged.connections} connections: {said or 'nothing'}"
+    return f"{cell.name}: {told}; {_truth(judged.truth)}"
+
+
+def _truth(truth: Translation | None) -> str:
+    if truth is None:
+        return "conntrack does not say"
+    asked = f"{truth.original.dst}:{truth.original.dst_port}"
+    went = f"{truth.wire[0]}:{truth.wire[1]}"
+    return f"conntrack: {asked} was not translated" if asked == went else f"conntrack: {asked} became {went}"

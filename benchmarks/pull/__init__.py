@@ -1,0 +1,1 @@
+"""Pulls by real containerds: from the registry, through a caching nginx, and through shorthaul."""
