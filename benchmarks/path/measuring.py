@@ -18,11 +18,11 @@ from benchmarks.reporting.recorder import Recorder
 
 SECTION = "path"
 _CONNECT = "connect()"
-_FRESH = "64 KiB over a new connection"
-_KEPT = "64 KiB over an open connection"
-_CPU = "CPU of the client and the agent, for 1,000 new connections"
-_LATE = "requests that the client itself began late"
-_PROVED = "connections of which the probe says what is true"
+_FRESH = "64 KiB, new connection"
+_KEPT = "64 KiB, open connection"
+_CPU = "CPU for 1,000 connections"
+_LATE = "the client itself began late"
+_PROVED = "the verdict is the true one"
 
 
 @dataclass(slots=True)
@@ -76,15 +76,15 @@ class Measurement:
         spent_s = self._stage.spent_s() - spent_s
         if self._with_probe:
             judged = self._judged[cell]
-            judged.connections += fresh.count
-            judged.said += self._stage.verdicts_since(before, cell, fresh.count)
+            judged.connections += fresh.connections
+            judged.said += self._stage.verdicts_since(before, cell, fresh.connections)
             judged.truth = self._stage.translated(cell)
         kept = self._stage.offer(cell, rate=self._rate, seconds=self._seconds / 2, fresh=False)
         self._latency(_CONNECT, "µs", cell, from_text(fresh.connecting))
-        self._latency(_FRESH, "ms", cell, from_text(fresh.histogram))
-        self._latency(_KEPT, "ms", cell, from_text(kept.histogram))
-        self._value(_CPU, "CPU-s", cell, 1000 * spent_s / fresh.count if fresh.count else None)
-        self._late(cell, 100 * fresh.late / max(1, fresh.count))
+        self._latency(_FRESH, "ms", cell, from_text(fresh.whole))
+        self._latency(_KEPT, "ms", cell, from_text(kept.whole))
+        self._value(_CPU, "CPU-s", cell, _per_thousand(spent_s, fresh.connections))
+        self._late(cell, 100 * fresh.late / max(1, fresh.answered))
         for words in failures(cell, fresh, kept):
             self._report.problem(words)
 
@@ -133,10 +133,14 @@ class Measurement:
             self._report.loss(f"the rules of kube-proxy in iptables mode cost the HostPort too: {words}")
 
 
+def _per_thousand(spent_s: float, connections: int) -> float | None:
+    return 1000 * spent_s / connections if connections else None
+
+
 def failures(cell: Cell, *told: Told) -> list[str]:
     """Which requests failed, in words."""
     failed = sum((Counter(each.failed) for each in told), Counter[str]())
-    total = sum(each.count for each in told) + failed.total()
+    total = sum(each.answered for each in told) + failed.total()
     return [f"{cell.name}: {number} of {total} requests failed: {why}" for why, number in failed.items()]
 
 

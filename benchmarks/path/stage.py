@@ -60,10 +60,12 @@ class Stage:
     """The lab. A context manager that removes everything at its end. Raises `LabError`.
 
     ``services``: how many other Services there are, of three pods each. ``blob``: the URL path of what is
-    asked for. ``cgroup``: what the client and this node's agents belong to.
+    asked for. ``cgroup``: what the client and this node's agents belong to. ``name``: distinguishes the labs
+    of one process.
     """
 
-    def __init__(self, *, services: int) -> None:
+    def __init__(self, *, services: int, name: str = "path") -> None:
+        self._name = name
         self._services = services
         self._stack = ExitStack()
         self._standing = Rules.NONE
@@ -88,9 +90,9 @@ class Stage:
             self._stack.close()
 
     def _make(self) -> None:
-        self.folder = make_folder(_PREFIX, "path-")
+        self.folder = make_folder(_PREFIX, f"{self._name}-")
         self._stack.callback(shutil.rmtree, self.folder, ignore_errors=True)
-        network = self._stack.enter_context(PodNetwork(remotes=1, name="path"))
+        network = self._stack.enter_context(PodNetwork(remotes=1, name=self._name))
         self._node, self._remote = network.node, network.remotes[0]
         self._pod_cidrs = network.pod_cidrs
         self.cgroup, self._far_cgroup = self._make_cgroup("here"), self._make_cgroup("far")
@@ -211,7 +213,7 @@ class Stage:
         kubeproxy.install(self._node.netns, kubeproxy.rules(_MODES[wanted], services, node))
 
     def _make_cgroup(self, name: str) -> Path:
-        cgroup = make_cgroup(f"{_PREFIX}-{os.getpid()}-path-{name}")
+        cgroup = make_cgroup(f"{_PREFIX}-{os.getpid()}-{self._name}-{name}")
         self._stack.callback(remove_cgroup, cgroup)
         return cgroup
 

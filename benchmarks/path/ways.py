@@ -11,20 +11,20 @@ NODE_ADDRESS = "192.168.60.1"
 
 
 class Rules(Enum):
-    """Whose rules the node has."""
+    """The mode of the kube-proxy whose rules the node has."""
 
-    NONE = "no kube-proxy"
-    IPTABLES = "kube-proxy, iptables"
-    NFTABLES = "kube-proxy, nftables"
+    NONE = "no rules"
+    IPTABLES = "iptables"
+    NFTABLES = "nftables"
 
 
 class Path(Enum):
     """How a client asks, and who answers."""
 
-    DIRECT = "HostPort, direct"
-    PORT_MAP = "HostPort, CNI port map"
-    NODE_PORT = "NodePort, local pod"
-    REMOTE = "NodePort, remote pod"
+    DIRECT = "HostPort direct"
+    PORT_MAP = "HostPort by port map"
+    NODE_PORT = "NodePort"
+    REMOTE = "remote NodePort"
 
     @property
     def asked(self) -> tuple[str, int]:
@@ -57,7 +57,7 @@ class Cell:
     @property
     def name(self) -> str:
         """The way in tables."""
-        return f"{self.path.value} ({self.rules.value})"
+        return f"{self.path.value}, {self.rules.value}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
