@@ -59,8 +59,9 @@ lock: ## resolve pyproject.toml's ranges anew: requirements.lock for development
 proto: ## make the messages of containerd's API anew (needs grpcio-tools)
 	@$(PYTHON) -m grpc_tools.protoc -I. --python_out=. --pyi_out=. agent/content/containerd/api.proto
 
-chart-docs: ## make the chart's schema and README anew from the settings and values.yaml
+chart-docs: ## make the chart's schema, README and dashboards anew
 	@$(PYTHON) tools/chart.py
+	@$(PYTHON) -m tools.dashboards
 
 clean: ## remove what set-up made (Debian packages stay)
 	rm -rf .venv .cache dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -60,6 +60,9 @@ class Gauges:
         metrics.proof(connected=self.book.connected, proved=self.book.proved(now_s)[0])
         metrics.problems(len(self.problems))
         metrics.ready(self.unready() is None)
+        standing = self.roster.snapshot.standings.get(self.roster.own)
+        placement = self.roster.placement if standing is None else standing.placement
+        metrics.health.node(self.roster.own, region=placement.region, zone=placement.zone)
         metrics.health.components(self.components())
         metrics.members_silent(self.members_silent_s())
         return metrics.exposed(accept)

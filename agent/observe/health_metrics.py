@@ -1,6 +1,7 @@
-"""The metrics of what the agent knows to be wrong with itself and its node: its parts, and the doctor's word.
+"""What the agent knows of its own node: where it is, which parts have a problem, what the doctor found.
 
-Labels are bounded: a part's key, a finding's status.
+Labels are bounded: a part's key, a finding's status. The node's own name is the label of one series, by which
+the others can be chosen by node and zone.
 """
 
 from collections.abc import Mapping
@@ -24,7 +25,23 @@ class HealthMetrics:
             ("component",),
             registry=registry,
         )
+        self._node = Gauge(
+            "shorthaul_node_info",
+            "Always 1. The labels say which node this is, and its region and zone as the agent uses them now "
+            "(empty: not known). Join with it on the target's labels to choose other series by zone or node.",
+            ("node_name", "node_region", "node_zone"),
+            registry=registry,
+        )
+        self._place: tuple[str, str, str] | None = None
         self._findings: Gauge | None = None
+
+    def node(self, name: str, *, region: str | None, zone: str | None) -> None:
+        """Which node this is, and where."""
+        place = (name, region or "", zone or "")
+        if place != self._place:
+            self._place = place
+            self._node.clear()
+            self._node.labels(*place).set(1)
 
     def components(self, problems: Mapping[str, bool]) -> None:
         """Which parts have a problem now, by their keys."""

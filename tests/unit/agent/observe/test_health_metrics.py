@@ -29,3 +29,12 @@ def test_findings_are_counted_by_status_and_those_that_are_gone_are_0(status: st
     metrics.health.doctor({}, 1e9)
     assert total(metrics.expose(), "doctor_findings") == 0
     assert metrics.expose().count(b"shorthaul_doctor_findings{") == len(STATUSES)
+
+
+def test_node_is_told_with_its_zone_once_and_anew_when_that_changes() -> None:
+    metrics = Metrics()
+    metrics.health.node("n1", region=None, zone=None)
+    metrics.health.node("n1", region="r", zone="a")
+    exposed = metrics.expose().decode()
+    assert exposed.count("shorthaul_node_info{") == 1
+    assert 'shorthaul_node_info{node_name="n1",node_region="r",node_zone="a"} 1.0' in exposed
