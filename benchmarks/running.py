@@ -9,16 +9,18 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import UTC, datetime
+
+from rich.console import Console
 
 from agent.cli.progress import Course, shown
 from benchmarks.arguments import make_console, parse
 from benchmarks.catalogue import CATALOGUE
 from benchmarks.reading import read_report
 from benchmarks.reporting.compare import Incomparable, compare
-from benchmarks.reporting.format import Report, to_json
-from benchmarks.reporting.machine import MachineWatch, argument_facts, product_facts
+from benchmarks.reporting.format import Fact, Report, to_json
+from benchmarks.reporting.machine import MachineWatch, product_facts
+from benchmarks.reporting.page import write_page
 from benchmarks.reporting.recorder import Recorder
 from benchmarks.reporting.tables import figures_table, print_comparison
 from benchmarks.reporting.writing import WriteFailed, write_whole
@@ -43,45 +45,57 @@ def run(
     root_for: str | None = None,
     check: Callable[[argparse.Namespace], None] = lambda _: None,
 ) -> int:
-    """Parse the arguments, measure, print, and write what was asked for. Returns the exit status.
+    """Parse this process's arguments, and `carry_out`. Returns the exit status.
 
-    ``check``: looks at the arguments before anything runs, and ends with ``parser.error``. The status is 0, 1
-    if anything went wrong, or 128 and the number of the signal that ended it.
+    ``check``: looks at the arguments before anything runs, and ends with ``parser.error``.
     """
     arguments = parse(parser, root_for=root_for)
     check(arguments)
     old = read_report(parser, arguments.compare) if arguments.compare else None
     name = parser.prog.rpartition("benchmarks.")[2]
-    course = Course(name, about_s=_about_s(name, quick=getattr(arguments, "quick", False)))
+    return carry_out(name, measure, arguments, old, command=f"python -m benchmarks {name}")
+
+
+def carry_out(
+    name: str, measure: Measure, arguments: argparse.Namespace, old: Report | None = None, *, command: str
+) -> int:
+    """Measure, print, and write what was asked for. Returns the exit status.
+
+    0, 1 if anything went wrong, or 128 and the number of the signal that ended it. ``arguments``: ``json``,
+    ``html`` and ``compare`` are used here. ``command``: how it was called, without its options.
+    """
+    course = Course(name, about_s=_about_s(name, arguments))
     recorder = Recorder(make_console(), step=course.step)
-    report, status = _measured(name, measure, recorder, arguments, course)
+    facts = (Fact(name="command line", value=" ".join([command, *sys.argv[1:]])),)
+    with shown(course):
+        report, status = _measured(name, measure, recorder, arguments, facts)
     recorder.console.print(figures_table(report.sections))
-    for problem in report.problems:
-        print(f"problem: {problem}", file=sys.stderr)
-    return max(status, _told(report, old, recorder, arguments), int(not report.complete))
+    return max(status, tell(report, old, recorder.console, arguments))
 
 
 def _measured(
-    name: str, measure: Measure, recorder: Recorder, arguments: argparse.Namespace, course: Course
+    name: str,
+    measure: Measure,
+    recorder: Recorder,
+    arguments: argparse.Namespace,
+    facts: tuple[Fact, ...],
 ) -> tuple[Report, int]:
     """Measure, and make a report of it in any case."""
     watch, yardstick = MachineWatch(), Yardstick()
     began, began_s, status = datetime.now(UTC), time.monotonic(), 0
-    with shown(course):
-        try:
-            yardstick.measure()
-            measure(recorder, arguments)
-            yardstick.measure()
-        except BenchmarkFailed as error:
-            recorder.problem(str(error))
-        except SystemExit as ended:  # of a signal: see `parse`
-            status = ended.code if isinstance(ended.code, int) else 1
-            recorder.problems.append(
-                f"it was ended after {time.monotonic() - began_s:.0f} s, before it was done"
-            )
-        except Exception as error:  # noqa: BLE001 - the boundary: what was measured is kept
-            traceback.print_exc()
-            recorder.problem(f"it broke off: {type(error).__name__}: {error}")
+    try:
+        yardstick.measure()
+        measure(recorder, arguments)
+        yardstick.measure()
+    except BenchmarkFailed as error:
+        recorder.problem(str(error))
+    except (SystemExit, KeyboardInterrupt) as ended:  # of a signal: see `parse`
+        status = ended.code if isinstance(ended, SystemExit) and isinstance(ended.code, int) else 130
+        after_s = time.monotonic() - began_s
+        recorder.problems.append(f"it was ended after {after_s:.0f} s, before it was done")
+    except Exception as error:  # noqa: BLE001 - the boundary: what was measured is kept
+        traceback.print_exc()
+        recorder.problem(f"it broke off: {type(error).__name__}: {error}")
     report = Report(
         name=name,
         began=began.strftime("%Y-%m-%dT%H:%M:%SZ"),
@@ -89,20 +103,22 @@ def _measured(
         complete=not recorder.problems,
         machine=watch.facts(),
         product=product_facts(),
-        arguments=argument_facts(),
-        sections=recorder.sections,
+        arguments=facts,
+        sections=(*recorder.sections, yardstick.section()),
         problems=tuple(recorder.problems),
     )
-    return replace(report, sections=(*report.sections, yardstick.section())), status
+    return report, status
 
 
-def _told(report: Report, old: Report | None, recorder: Recorder, arguments: argparse.Namespace) -> int:
-    """Compare and write. Returns the exit status."""
-    status, found = 0, None
+def tell(report: Report, old: Report | None, console: Console, arguments: argparse.Namespace) -> int:
+    """Say what went wrong, compare with ``old``, and write the files. Returns the exit status: 0 or 1."""
+    for problem in report.problems:
+        print(f"problem: {problem}", file=sys.stderr)
+    status, found = int(not report.complete), None
     if old is not None:
         try:
             found = compare(old, report)
-            print_comparison(recorder.console, found, str(arguments.compare))
+            print_comparison(console, found, str(arguments.compare))
         except Incomparable as error:
             print(f"--compare: {error}; {error.hint}", file=sys.stderr)
             status = 1
@@ -110,8 +126,6 @@ def _told(report: Report, old: Report | None, recorder: Recorder, arguments: arg
         if arguments.json:
             write_whole(arguments.json, to_json(report))
         if arguments.html:
-            from benchmarks.reporting.page import write_page
-
             write_page(report, arguments.html, found)
     except WriteFailed as error:
         print(f"{error}; {error.hint}", file=sys.stderr)
@@ -119,6 +133,8 @@ def _told(report: Report, old: Report | None, recorder: Recorder, arguments: arg
     return status
 
 
-def _about_s(name: str, *, quick: bool) -> float | None:
+def _about_s(name: str, arguments: argparse.Namespace) -> float | None:
     entry = CATALOGUE.get(name)
-    return None if entry is None else entry.quick_s if quick else entry.full_s
+    if entry is None:
+        return getattr(arguments, "seconds", None)
+    return entry.quick_s if getattr(arguments, "quick", False) else entry.full_s

@@ -17,6 +17,7 @@ _NAMES = (
     "index",
     "probe",
     "verify",
+    "bench",
     "doctor",
     "scrub",
     "ready",

@@ -34,10 +34,14 @@ _GIVE_UP = 20  # failures in a row
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ask:
-    """One request. ``target``: path and query. ``status``: what a good answer has."""
+    """One request. ``target``: path and query. ``status``: what a good answer has.
+
+    ``first_bytes``: ask for so many of its first bytes alone; a good answer has the status 206 then.
+    """
 
     target: str
     status: int = 200
+    first_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -234,6 +238,7 @@ class _Loop:
         lines = [f"GET {ask.target} HTTP/1.1", f"Host: {self._server.host}:{self._server.port}"]
         lines += ["User-Agent: shorthaul-bench", *self._server.headers]
         lines += [] if self._warm else ["Connection: close"]
+        lines += [] if ask.first_bytes is None else [f"Range: bytes=0-{ask.first_bytes - 1}"]
         return "\r\n".join([*lines, "", ""]).encode()
 
     def _send(self, exchange: _Exchange) -> None:

@@ -4,7 +4,6 @@ import os
 import platform
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
@@ -60,11 +59,6 @@ def product_facts() -> Product:
         dirty=bool(commit and _git("status", "--porcelain", "--untracked-files=no")),
         versions=(Fact(name="python", value=platform.python_version()), *_versions()),
     )
-
-
-def argument_facts() -> tuple[Fact, ...]:
-    """What this process was started with."""
-    return (Fact(name="command line", value=" ".join(["python -m benchmarks", *sys.argv[1:]])),)
 
 
 def _versions() -> Iterator[Fact]:
