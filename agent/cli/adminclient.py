@@ -42,8 +42,11 @@ def request_json(
     method: str = "GET",
     deadline_s: float = _DEADLINE_S,
     token: Callable[[], str | None] = lambda: None,
+    is_list: bool = False,
 ) -> Any:
     """The JSON object that the admin port at ``url`` answers for ``path``. Raises `CommandError`.
+
+    ``is_list``: the answer is a list of objects.
 
     ``deadline_s``: the limit for each wait for the agent, and for reading the whole body. ``token``: the
     cluster's admin token, None without one; it is asked for only if the agent wants one.
@@ -58,7 +61,7 @@ def request_json(
             status, body = _exchange(place, method, target, deadline_s, _HEADERS | proof)
     except (OSError, http.client.HTTPException, ValueError) as error:  # ValueError: an impossible host
         raise _unreachable(url, error, deadline_s) from error
-    return _answer(printable(url), path, status, body)
+    return _answer(printable(url), path, status, body, is_list=is_list)
 
 
 def read(kind: type[_T], answer: Any) -> _T:
@@ -185,7 +188,7 @@ def _words(error: Exception) -> str:
     return printable(f"{type(error).__name__}: {error}" if str(error) else type(error).__name__)[:200]
 
 
-def _answer(url: str, path: str, status: int, body: bytes) -> Any:
+def _answer(url: str, path: str, status: int, body: bytes, *, is_list: bool) -> Any:
     if len(body) > _ANSWER_MAX_BYTES:
         raise CommandError(
             f"what answers at {url} sends more than {_ANSWER_MAX_BYTES >> 20} MiB",
@@ -197,9 +200,9 @@ def _answer(url: str, path: str, status: int, body: bytes) -> Any:
         answer = None
     if status != 200:
         raise _refused(url, path, status, answer)
-    if not isinstance(answer, dict):
+    if not isinstance(answer, list if is_list else dict):
         raise CommandError(
-            f"what answers at {url} gives no JSON object for {path}",
+            f"what answers at {url} gives no JSON {'list' if is_list else 'object'} for {path}",
             hint="that is no agent's admin port; name it with --url",
         )
     return answer

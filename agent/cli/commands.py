@@ -14,6 +14,7 @@ _NAMES = (
     "topology",
     "explain",
     "claims",
+    "requests",
     "index",
     "probe",
     "verify",
