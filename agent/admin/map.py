@@ -5,7 +5,7 @@ look at each node: a standing that was not made anew is the same object, and few
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from agent.admin.views import zone_matrix
@@ -86,13 +86,15 @@ class Drawn:
 class MapView:
     """Draws maps. ``trouble``: why this node could not ask others a moment ago; empty: it could.
 
-    ``told``: the nodes that say of themselves that they are not ready, or stop.
+    ``doubtful``: who did not answer when nobody did. ``told``: the nodes that say of themselves that they are
+    not ready, or stop.
     """
 
     roster: Roster
     policy: Policy
     trouble: Callable[[float], str]
     told: Callable[[], Mapping[NodeName, NodeState]]
+    doubtful: Callable[[], Collection[NodeName]] = frozenset
 
     async def draw(self, moment: Moment, number: int = 0) -> Drawn:
         """A new map. O(nodes × log nodes), in steps."""
@@ -178,11 +180,13 @@ class MapView:
     def _special(self, now_s: float) -> dict[NodeName, NodeState]:
         """The nodes whose state their standing does not tell, the gravest state of each."""
         regard = self.policy.regard
-        silent = NodeState.DOUBTFUL if self.trouble(now_s) else NodeState.SILENT
+        silent = frozenset(regard.silent())
+        doubtful = silent if self.trouble(now_s) else silent.intersection(self.doubtful())
         return {
             **self.told(),
             **dict.fromkeys(regard.cooling(now_s), NodeState.COOLING),
-            **dict.fromkeys(regard.silent(), silent),
+            **dict.fromkeys(silent, NodeState.SILENT),
+            **dict.fromkeys(doubtful, NodeState.DOUBTFUL),
             self.roster.own: NodeState.SELF,
         }
 

@@ -8,6 +8,7 @@ from aiohttp import web
 from agent.admin.claims import ClaimsView
 from agent.admin.explain import Explainer
 from agent.admin.feed import Feed
+from agent.admin.gatherer import Gatherer
 from agent.admin.gauges import Gauges
 from agent.admin.history import history_view
 from agent.admin.index import index_view
@@ -22,6 +23,7 @@ from agent.content.scrub import Scrubber
 from agent.content.sharing import Sharing
 from agent.content.store import ContentStore
 from agent.documents.claims import ClaimsDocument
+from agent.documents.cluster import ClusterDocument
 from agent.documents.doctor import DoctorReport
 from agent.documents.explain import ExplainDocument
 from agent.documents.flows import FlowsDocument
@@ -51,6 +53,8 @@ from agent.peering.reach import Reacher
 from agent.pull.regard import Regard
 from agent.transfer.executor import Puller
 from topology.placement import NodeName
+
+_ROUND_MAX_S = 4.0  # a client that asks once waits so long for the first round of questions
 
 Clock = Callable[[], Moment]
 
@@ -176,7 +180,14 @@ def requests_routes(
 
 
 def glance_routes(
-    overview: OverviewView, map_view: MapView, feed: Feed, own: NodeName, tally: Tally, clock: Clock
+    overview: OverviewView,
+    map_view: MapView,
+    feed: Feed,
+    gatherer: Gatherer,
+    cluster: Callable[[Moment], ClusterDocument],
+    own: NodeName,
+    tally: Tally,
+    clock: Clock,
 ) -> tuple[Route, ...]:
     """What a page that stays open shows: this node at a glance, the map, the last day, and what changes."""
 
@@ -186,6 +197,10 @@ def glance_routes(
     async def drawn(_: web.BaseRequest) -> web.Response:
         return await document_response(await map_view.document(clock()))
 
+    async def gathered(_: web.BaseRequest) -> web.Response:
+        await gatherer.first_round(_ROUND_MAX_S)
+        return await document_response(cluster(clock()))
+
     async def steps(request: web.BaseRequest) -> web.Response:
         track = _track(tally, request.query.get("step"))
         return await document_response(history_view(own, tally, track, clock()))
@@ -193,6 +208,7 @@ def glance_routes(
     return (
         Route(path=OverviewDocument.PATH, handler=glance),
         Route(path=MapDocument.PATH, handler=drawn),
+        Route(path=ClusterDocument.PATH, handler=gathered),
         Route(path=HistoryDocument.PATH, handler=steps, query=("step",)),
         Route(path="/api/events", handler=partial(stream, feed)),
     )

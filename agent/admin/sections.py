@@ -4,11 +4,13 @@ Each section remembers what it told last. A section lives while a tab is open.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Generic, Protocol, TypeVar
 
+from agent.admin.cluster import WAITING
 from agent.admin.history import history_view
 from agent.admin.map import Drawn, MapView
+from agent.documents.cluster import ClusterDocument
 from agent.documents.pulls import PullEntry, PullsDocument
 from agent.documents.requests import RequestDocument
 from agent.documents.times import Moment
@@ -24,6 +26,7 @@ Told = tuple[str, object]
 
 REQUESTS_FIRST, REQUESTS_MAX, PULLS_MAX = 50, 100, 30
 _PULLS_S = 1.0
+_CLUSTER_S, _CLUSTER_SOON_S = 5.0, 1.0
 _VERDICT_S = 5.0  # a connection is judged in less
 _FEW_NODES = 500  # a map of so many takes a few milliseconds
 _REDRAW_S, _REDRAW_MANY_S = 1.0, 10.0
@@ -192,6 +195,52 @@ class History:
 
     def _event(self, track: Track, moment: Moment, last: int | None) -> Told:
         return "history", history_view(self._own, self._tally, track, moment, last=last)
+
+
+class Cluster:
+    """What was gathered from all nodes: soon after a tab comes, and then about as often as it changes."""
+
+    def __init__(self, look: Callable[[Moment], ClusterDocument]) -> None:
+        self._look = look
+        self._told: ClusterDocument | None = None
+        self._due_s = float("-inf")
+
+    async def whole(self, moment: Moment) -> Sequence[Told]:
+        """What is known by now."""
+        return (("cluster", self._look(moment)),)
+
+    async def news(self, moment: Moment) -> Sequence[Told]:
+        """What changed, but for ages."""
+        if moment.now_s < self._due_s:
+            return ()
+        document = self._look(moment)
+        is_begun = not any(node.says == WAITING for node in document.nodes)
+        self._due_s = moment.now_s + (max(_CLUSTER_S, document.round_s) if is_begun else _CLUSTER_SOON_S)
+        same = _ageless(document)
+        if same == self._told:
+            return ()
+        self._told = same
+        return (("cluster", document),)
+
+
+def _ageless(document: ClusterDocument) -> ClusterDocument:
+    """Without what changes by itself."""
+    return replace(
+        document,
+        time="",
+        window=replace(document.window, seconds=0.0),
+        total=replace(document.total, seconds=0.0),
+        zones=tuple(
+            replace(
+                zone,
+                oldest_s=None,
+                window=replace(zone.window, seconds=0.0),
+                total=replace(zone.total, seconds=0.0),
+            )
+            for zone in document.zones
+        ),
+        nodes=tuple(replace(node, age_s=None, uptime_s=None) for node in document.nodes),
+    )
 
 
 class Map:

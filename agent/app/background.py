@@ -80,6 +80,7 @@ def make_background(
     return {
         "pulse": pulse.run,
         "tally": core.records.tally.run,
+        "gathering": inbound.gatherer.run,
         "listeners": listening.run,
         "store": core.content.store.run,
         "references": core.content.tracer.run,

@@ -1,31 +1,34 @@
 """Makes what looks at the whole agent: the overview, the map, and the stream of events."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
 
 from agent import __version__
 from agent.admin.claims import ClaimsView
+from agent.admin.cluster import Gathered, cluster_view, told_states
 from agent.admin.feed import BEAT_S, INTERVAL_S, TABS_MAX, Feed
+from agent.admin.figures import Figures
+from agent.admin.gatherer import Gatherer
 from agent.admin.index import index_view
 from agent.admin.map import MapView
 from agent.admin.overview import OverviewView, without_time
-from agent.admin.sections import History, Map, NewRequests, Pulls, Section, Watched
+from agent.admin.sections import Cluster, History, Map, NewRequests, Pulls, Section, Watched
 from agent.admin.views import flows_view, transfers_view
 from agent.app.core import Core
 from agent.app.outbound import Outbound
 from agent.config import Settings
 from agent.documents.claims import ClaimsDocument
+from agent.documents.cluster import ClusterDocument
 from agent.documents.events import HelloDocument
 from agent.documents.index import IndexDocument
-from agent.documents.map import NodeState
 from agent.documents.times import Moment
 from agent.documents.transfers import TransfersDocument
 from agent.flows.book import FlowBook
 from agent.members.problems import Problem
-from topology.placement import NodeName
+from agent.observe.tally import WINDOW_S
 
 _Timed = TypeVar("_Timed", ClaimsDocument, IndexDocument, TransfersDocument)
 
@@ -40,6 +43,9 @@ class Looks:
     overview: OverviewView
     map: MapView
     feed: Feed
+    gatherer: Gatherer
+    figures: Figures
+    cluster: Callable[[Moment], ClusterDocument]
 
 
 def make_looks(settings: Settings, core: Core, outbound: Outbound) -> Looks:
@@ -52,9 +58,24 @@ def make_looks(settings: Settings, core: Core, outbound: Outbound) -> Looks:
         traffic=core.records.traffic,
         growing=core.content.store.growing,
     )
-    trouble = core.members.policy.own_trouble
+    gatherer = Gatherer(
+        roster=core.members.roster, regard=core.members.policy.regard, query=outbound.channels.query
+    )
+    outbound.channels.lost = gatherer.lost
+    figures = _figures(core, outbound)
+
+    def trouble(now_s: float) -> str:
+        return core.members.policy.own_trouble(now_s) or gatherer.trouble(now_s)
+
+    def gathered(moment: Moment) -> ClusterDocument:
+        return _gathered(core, gatherer, figures, trouble(moment.now_s), moment)
+
     map_view = MapView(
-        roster=core.members.roster, policy=core.members.policy, trouble=trouble, told=_nobody_told
+        roster=core.members.roster,
+        policy=core.members.policy,
+        trouble=trouble,
+        told=lambda: told_states(gatherer.answers),
+        doubtful=lambda: gatherer.doubtful,
     )
     overview = OverviewView(
         own=core.own,
@@ -76,11 +97,20 @@ def make_looks(settings: Settings, core: Core, outbound: Outbound) -> Looks:
         tabs=lambda: feed.tabs,
     )
     feed = Feed(
-        sections=partial(_sections, core, outbound, claims, overview, map_view),
+        sections=lambda: (*_sections(core, outbound, claims, overview, map_view), Cluster(gathered)),
         hello=partial(_hello, core),
         clock=now,
+        watched=gatherer.look,
     )
-    return Looks(claims=claims, overview=overview, map=map_view, feed=feed)
+    return Looks(
+        claims=claims,
+        overview=overview,
+        map=map_view,
+        feed=feed,
+        gatherer=gatherer,
+        figures=figures,
+        cluster=gathered,
+    )
 
 
 def problems(core: Core) -> tuple[Problem, ...]:
@@ -93,8 +123,33 @@ def now() -> Moment:
     return Moment(now_s=time.monotonic(), unix_s=time.time())
 
 
-def _nobody_told() -> Mapping[NodeName, NodeState]:
-    return {}
+def _figures(core: Core, outbound: Outbound) -> Figures:
+    return Figures(
+        store=core.content.store,
+        scrubber=core.content.scrubber,
+        index=outbound.index,
+        puller=outbound.puller,
+        traffic=core.records.traffic,
+        book=core.records.book,
+        readiness=core.records.readiness,
+        tally=core.records.tally,
+    )
+
+
+def _gathered(
+    core: Core, gatherer: Gatherer, figures: Figures, trouble: str, moment: Moment
+) -> ClusterDocument:
+    gathered = Gathered(
+        snapshot=core.members.roster.snapshot,
+        own=figures.now(),
+        asked=gatherer.asked,
+        answers=gatherer.answers,
+        silent=frozenset(core.members.policy.regard.silent()),
+        round_s=gatherer.round_s,
+        trouble=trouble,
+        window_s=WINDOW_S,
+    )
+    return cluster_view(gathered, moment)
 
 
 def _hello(core: Core, moment: Moment) -> HelloDocument:

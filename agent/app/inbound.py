@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from agent.admin.feed import Feed
+from agent.admin.gatherer import Gatherer
 from agent.admin.server import oci_error_response
 from agent.app.admin import make_admin
 from agent.app.bounds import make_bounds
@@ -60,6 +61,7 @@ class Inbound:
     clients: LocalClients
     health_listener: HttpListener | None
     feed: Feed
+    gatherer: Gatherer
 
 
 def make_inbound(
@@ -67,9 +69,11 @@ def make_inbound(
 ) -> Inbound:
     """The parts that answer. ``sockets``: see `agent.app.build`."""
     introduction, roster = core.credentials.answer, core.members.roster
+    looks = make_looks(settings, core, outbound)
     questions = QuestionDesk(
         outbound.resolver.reply_to,
         claims=None if outbound.claimant is None else outbound.claimant.desk,
+        figures=looks.figures.now,
         upgraded=end_with_peer,
         guarded=guard_frames,
         introduction=introduction,
@@ -122,7 +126,6 @@ def make_inbound(
         )
         for name, path in REQUEST_PATHS.items()
     }
-    looks = make_looks(settings, core, outbound)
     admin = make_admin(settings, core, outbound, looks, listeners)
     answering = {
         name: HttpListener(
@@ -144,6 +147,7 @@ def make_inbound(
         clients=clients,
         health_listener=answering.get(HEALTH),
         feed=looks.feed,
+        gatherer=looks.gatherer,
     )
 
 

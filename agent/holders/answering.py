@@ -13,6 +13,7 @@ from dataclasses import replace
 from functools import partial
 
 from agent.content.offer import KnownTag
+from agent.documents.cluster import FiguresEntry
 from agent.holders.claimdesk import ClaimDesk
 from agent.holders.claims import Free
 from agent.holders.claimwire import ClaimCall, ClaimReply
@@ -50,7 +51,8 @@ _LIMITS = AcceptLimits(
 class QuestionDesk:
     """Holds the connections of the peers that ask, and answers their questions.
 
-    ``claims``: decides on claims; None: this node decides on none. ``upgraded``, ``guarded``: see
+    ``claims``: decides on claims; None: this node decides on none. ``figures``: what this node tells of
+    itself; None: nothing. ``upgraded``, ``guarded``: see
     `agent.peering.accept`. ``introduction``: see `Acceptor`.
     """
 
@@ -59,12 +61,14 @@ class QuestionDesk:
         reply_to: Callable[[Question], Reply],
         *,
         claims: ClaimDesk | None = None,
+        figures: Callable[[], FiguresEntry] | None = None,
         upgraded: Upgraded,
         guarded: Guarded = lambda _request, _message_max_bytes: Unbounded(),
         introduction: Introduce = introduce_nothing,
     ) -> None:
         self._reply_to = reply_to
         self._claims = claims
+        self._figures = figures
         self._acceptor = Acceptor(
             purpose="questions about holders",
             limits=_LIMITS,
@@ -145,7 +149,8 @@ class QuestionDesk:
             held |= reply.held
             tags += reply.tags
             in_flight |= reply.in_flight
-        answer = Reply(held=frozenset(held), tags=tuple(tags), in_flight=in_flight)
+        figures = self._figures() if reading.figures and self._figures is not None else None
+        answer = Reply(held=frozenset(held), tags=tuple(tags), in_flight=in_flight, figures=figures)
         await socket.send(encode_reply(reading.number, question, answer), _SEND_S)
         await socket.pay(time.thread_time() - began_s)
         return reading

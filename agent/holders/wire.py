@@ -13,6 +13,8 @@ from typing import Any
 
 from agent.config.values import parse_name
 from agent.content.offer import KnownTag
+from agent.documents.cluster import FiguresEntry
+from agent.documents.codec import DocumentInvalid, decode, to_plain
 from agent.holders.claimwire import ClaimCall, ClaimReply, decode_call, encode_call
 from agent.holders.claimwire import decode_reply as decode_claim_reply
 from agent.holders.claimwire import encode_reply as encode_claim_reply
@@ -22,6 +24,7 @@ from agent.oci.manifest import Descriptor
 from agent.oci.reference import Named, parse_repository, parse_tag
 from agent.oci.registry import parse_registry
 from agent.peering.channel import Codec, MessageInvalid
+from topology.labels import clean_value
 from topology.placement import NodeName
 
 PATH = "/shorthaul/v1/holders"
@@ -29,6 +32,7 @@ DIGESTS_MAX = 256  # an image has at most 127 layers
 QUESTION_MAX_BYTES = 256 * 1024  # 256 digests and 256 names of the greatest length take 200 kB
 AT_ONCE = 32  # digests and tags that are looked at in one go: a fraction of a millisecond
 REPLY_MAX_BYTES = 1 << 20
+_WORDS_MAX = 120  # characters of a text in a peer's figures
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,12 +40,13 @@ class Question:
     """Asks a peer which of these digests it has, and which of these tags it knows.
 
     ``claims``: what it is told and asked as an arbiter of claims. Such a question may be answered late, and
-    is about nothing else.
+    is about nothing else. ``figures``: what it has to tell about itself is asked for, too.
     """
 
     digests: tuple[Digest, ...] = ()
     tags: tuple[Named, ...] = ()
     claims: ClaimCall | None = None
+    figures: bool = False
 
     def parts(self) -> "Iterator[Question]":
         """The same as several questions that take little time each."""
@@ -66,13 +71,14 @@ class Reply:
     """The digests and tags of a question that the asked node has.
 
     ``in_flight``: those that it is fetching now. None of them is in ``held``. ``claims``: None: the peer
-    decides on no claims.
+    decides on no claims. ``figures``: None: it was not asked for them, or knows no such question.
     """
 
     held: frozenset[Digest] = frozenset()
     tags: tuple[KnownTag, ...] = ()
     in_flight: Mapping[Digest, Flying] = field(default_factory=dict)
     claims: ClaimReply | None = None
+    figures: FiguresEntry | None = None
 
 
 class ReplyInvalid(MessageInvalid):
@@ -91,6 +97,8 @@ def _encoded(question: Question) -> bytes:
     document: dict[str, Any] = {"digests": question.digests, "tags": tags}
     if question.claims is not None:
         document["claims"] = encode_call(question.claims)
+    if question.figures:
+        document["figures"] = True
     return json.dumps(document, separators=(",", ":")).encode()[1:]
 
 
@@ -113,6 +121,7 @@ class QuestionReading:
                 raise RequestInvalid("too many digests in one question", hint=f"at most {DIGESTS_MAX}")
             self.number = document["number"]
             claims = document.get("claims")
+            self.figures = document.get("figures") is True
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise _no_question(error) from error
         if not isinstance(self.number, int):
@@ -125,7 +134,7 @@ class QuestionReading:
     def question(self) -> Question:
         """What was read so far."""
         digests, tags = self._read
-        return Question(digests=tuple(digests), tags=tuple(tags), claims=self.claims)
+        return Question(digests=tuple(digests), tags=tuple(tags), claims=self.claims, figures=self.figures)
 
     def read_on(self) -> bool:
         """Read a part. Whether there is more."""
@@ -164,6 +173,8 @@ def encode_reply(number: int, question: Question, reply: Reply) -> bytes:
         document["flying"] = flying
     if reply.claims is not None:
         document["claims"] = encode_claim_reply(reply.claims)
+    if reply.figures is not None:
+        document["figures"] = to_plain(reply.figures)
     return json.dumps(document, separators=(",", ":")).encode()
 
 
@@ -211,6 +222,7 @@ def _read_reply(question: Question, document: Any) -> Reply:
             tags=tuple(_known_tag(tag) for tag in document["tags"]),
             in_flight=_read_flying(question, flying, held) if flying else {},
             claims=None if claims is None else decode_claim_reply(claims),
+            figures=_figures(document.get("figures")) if question.figures else None,
         )
     except (
         ValueError,
@@ -223,6 +235,18 @@ def _read_reply(question: Question, document: Any) -> Reply:
         RecursionError,
     ) as error:
         raise ReplyInvalid(str(error)) from error
+
+
+def _figures(value: Any) -> FiguresEntry | None:
+    """None for what another release calls figures: that is no reason to end the connection."""
+    try:
+        return None if value is None else decode(FiguresEntry, value, text=_words)
+    except DocumentInvalid:
+        return None
+
+
+def _words(text: str) -> str:
+    return clean_value(text)[:_WORDS_MAX]
 
 
 def _read_flying(question: Question, entries: Any, held: Set[Digest]) -> dict[Digest, Flying]:

@@ -9,6 +9,7 @@ those that were used least are closed: a question to all of a large cluster leav
 
 import asyncio
 import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import Generic, Self
 
@@ -50,7 +51,7 @@ class Channels(Generic[Question, Reply]):
     """The channels to all peers, for one kind of question. Use as an async context manager, or `close` it.
 
     ``idle_s``: a channel is closed after this time without a reply. ``open_max``: if more are open, idle ones
-    are closed.
+    are closed. ``lost``: is told whose channel ended by itself: the peer closed it, or is gone.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class Channels(Generic[Question, Reply]):
         self._codec = codec
         self._idle_s = idle_s
         self._open_max = open_max
+        self.lost: Callable[[NodeName], None] = lambda _name: None
         self._channels: dict[_Key, Channel[Question, Reply]] = {}
         self._opening: dict[_Key, asyncio.Task[Channel[Question, Reply]]] = {}
         self._closing: set[asyncio.Task[None]] = set()
@@ -188,6 +190,7 @@ class Channels(Generic[Question, Reply]):
         def forget(ended: Channel[Question, Reply]) -> None:
             if self._channels.get(key) is ended:
                 del self._channels[key]
+                self.lost(peer.name)
 
         channel = Channel(socket, self._codec, idle_s=self._idle_s, ended=forget)
         self._channels[key] = channel

@@ -27,6 +27,10 @@ _SETTLED_S = 10.0
 _PAGES = (
     "/metrics",
     "/readyz?verbose",
+    "/api/overview",
+    "/api/map",
+    "/api/history?step=60",
+    "/api/cluster",
     "/api/topology",
     "/api/latency",
     "/api/transfers",

@@ -16,6 +16,7 @@ Connect = Callable[[], Awaitable[Streams]]
 _PAUSE_S = 0.002  # so that the server reads the parts one by one
 _ABSENT_S = 10.0
 _READ_MAX_BYTES = 64 << 20
+_STREAM = b"Content-Type: text/event-stream"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +88,8 @@ async def _read(reader: asyncio.StreamReader, received: bytearray) -> None:
     with suppress(ConnectionError):
         while (part := await reader.read(1 << 16)) and len(received) < _READ_MAX_BYTES:
             received += part
+            if _STREAM in received:  # it goes on until its client leaves
+                return
 
 
 def _reset(writer: asyncio.StreamWriter) -> None:

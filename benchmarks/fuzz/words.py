@@ -84,6 +84,8 @@ TARGETS = (
     b"/api/requests?limit=-1",
     b"/api/requests?limit=%D9%A1",
     b"/api/scrub/start",
+    b"/api/history?step=%00",
+    b"/api/events?step=5",
     b"/shorthaul/v1/holders",
     b"/shorthaul/v1/latency",
     b"/shorthaul/v1/reach",

@@ -203,6 +203,51 @@ def test_tab_that_does_not_read_holds_up_neither_the_others_nor_pulls(three: Thr
     nobody_looks(three.looked)
 
 
+def test_cluster_is_gathered_from_all_nodes(three: Three) -> None:
+    three.far.blob(b"far has it")
+
+    def found_now() -> Data:
+        return three.looked.ask("/api/cluster", port=ADMIN).json()
+
+    def far_tells() -> bool:  # what a node tells may be a second old
+        return bool(found_now()["zones"][1]["total"]["requests"] >= 1)
+
+    wait_for(far_tells, "the pull is told")
+    found = found_now()
+    assert {line["node"]: line["says"] for line in found["nodes"]} == {
+        "looked": "told",
+        "near": "told",
+        "far": "told",
+    }
+    assert (found["members"], found["asked"], found["told"], found["sampled"]) == (3, 3, 3, False)
+    zones = {zone["zone"]: zone for zone in found["zones"]}
+    assert (zones["a"]["nodes"], zones["a"]["told"], zones["b"]["told"]) == (2, 2, 1)
+    sums = [zone["total"]["requests"] for zone in found["zones"]]
+    assert sum(sums) == found["total"]["requests"]
+
+
+def test_node_that_is_killed_is_told_as_silent_and_as_well_again_when_it_is_back() -> None:
+    with _three() as three, Stream(three.looked) as stream:
+        drawn = stream.until("map")
+        stream.until("cluster", lambda data: data["told"] == 3)
+        place = drawn["names"].index("far")
+
+        def is_so(state: str) -> Callable[[Data], bool]:
+            return lambda data: (
+                state in [one for at, one in zip(data["indexes"], data["states"], strict=True) if at == place]
+            )
+
+        three.far.stop()
+        stream.until("nodes", is_so("silent"))
+        stream.until("cluster", lambda data: data["silent"] == 1)
+        assert not overview(three.looked)["own_trouble"]
+        problems = [each["problem"] for each in overview(three.looked)["problems"]]
+        assert "1 peer does not answer" in problems
+        three.far.launch()
+        three.far.wait()
+        stream.until("nodes", lambda data: is_so("ok")(data) or is_so("unmeasured")(data))
+
+
 def test_stream_ends_when_the_agent_stops_and_another_instance_says_hello() -> None:
     with _three() as three:
         with Stream(three.looked) as stream:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 
@@ -89,6 +90,14 @@ def test_nobody_is_called_dead_while_this_node_can_not_ask() -> None:
     document = scene.document()
     assert document.own_trouble == scene.words
     assert states(document)["b1"] == "doubtful"
+
+
+def test_who_failed_when_nobody_answered_stays_doubtful_until_it_is_asked_again() -> None:
+    scene = Scene(*THREE)
+    scene.policy.regard.unanswered(node("b1"), "no answer", NOW_S)
+    view = replace(scene.view, doubtful=lambda: {node("a1"), node("b1")})
+    document = asyncio.run(view.document(MOMENT))
+    assert (states(document)["a1"], states(document)["b1"]) == ("unmeasured", "doubtful")
 
 
 def test_what_a_node_says_of_itself_is_its_state_if_nothing_graver_is_known() -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from agent.documents.api import ErrorDocument
 from agent.documents.claims import ClaimsDocument
+from agent.documents.cluster import ClusterDocument
 from agent.documents.codec import DocumentInvalid, decode, encode, encode_parts, json_key
 from agent.documents.doctor import DoctorReport
 from agent.documents.events import BeatDocument, HelloDocument, NodesDocument
@@ -32,6 +33,7 @@ from agent.documents.transfers import CostsDocument, TransfersDocument
 DOCUMENTS: tuple[type[Any], ...] = (
     BeatDocument,
     ClaimsDocument,
+    ClusterDocument,
     CostsDocument,
     DoctorReport,
     ErrorDocument,

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import pytest
 
+from agent.documents.cluster import FiguresEntry
 from agent.holders.answering import CALLS_MAX, QuestionDesk
 from agent.holders.claimdesk import ClaimDesk
 from agent.holders.claims import TENTATIVE_S, Ask, ClaimBook, ClaimKey, Free, Granted, Held, Renewed
@@ -19,6 +20,7 @@ from agent.members.member import Peer
 from agent.peering.channels import Channels, NoReply
 from agent.peering.dial import Dialer
 from agent.tasks import end_all
+from tests.unit.agent.admin.test_cluster import FIGURES
 from tests.unit.agent.peering.raw import web_server
 from tests.unit.agent.transfer.scripted import NoLeak, until
 from tests.unit.twins import CREDENTIALS, known_tag, named, node, sha256
@@ -45,9 +47,10 @@ async def asking(
     *,
     asker: NodeName | None = None,
     reply: Callable[[Question], Reply] = reply_to,
+    figures: Callable[[], FiguresEntry] | None = None,
 ) -> AsyncIterator[tuple[Channels[Question, Reply], Peer, QuestionDesk]]:
     upgraded: list[object] = []
-    desk = QuestionDesk(reply, claims=claims, upgraded=upgraded.append)
+    desk = QuestionDesk(reply, claims=claims, figures=figures, upgraded=upgraded.append)
     async with (
         NoLeak(),
         web_server(lambda request: desk.serve(request, "127.0.0.1", asker)) as server,
@@ -65,6 +68,18 @@ async def test_asker_hears_what_the_other_node_has_and_knows() -> None:
         question = Question(digests=(OTHER, HELD), tags=(named(tag="v0"), TAG.name))
         assert await channels.query(peer, question, AT_MOST_S) == Reply(held=frozenset({HELD}), tags=(TAG,))
         assert await channels.query(peer, Question(digests=(OTHER,)), AT_MOST_S) == Reply()
+
+
+async def test_asker_that_asks_for_figures_gets_them_and_no_other_does() -> None:
+    async with asking(figures=lambda: FIGURES) as (channels, peer, _):
+        both = Question(digests=(HELD,), figures=True)
+        assert await channels.query(peer, both, AT_MOST_S) == Reply(held=frozenset({HELD}), figures=FIGURES)
+        assert (await channels.query(peer, Question(digests=(HELD,)), AT_MOST_S)).figures is None
+
+
+async def test_agent_that_tells_no_figures_answers_the_rest() -> None:
+    async with asking() as (channels, peer, _):
+        assert await channels.query(peer, Question(figures=True), AT_MOST_S) == Reply()
 
 
 async def test_asker_hears_what_is_arriving_wherever_in_a_long_question_it_is() -> None:

@@ -2,12 +2,14 @@
 
 import contextlib
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.content.offer import KnownTag
+from agent.documents.codec import encode
 from agent.holders.wire import (
     DIGESTS_MAX,
     QUESTION_MAX_BYTES,
@@ -25,6 +27,7 @@ from agent.oci.digest import Digest
 from agent.oci.errors import OciError
 from agent.oci.manifest import MEDIA_TYPES, Descriptor
 from agent.oci.reference import Named
+from tests.unit.agent.admin.test_cluster import FIGURES
 from tests.unit.twins import descriptor, known_tag, named, node, sha256
 
 SHA512 = Digest("sha512:" + "0123456789abcdef" * 8)
@@ -92,6 +95,37 @@ def test_reply_round_trips_with_its_questions_number(
     repeated, read = decode_reply(encode_reply(number, question, reply))
     assert repeated == number
     assert read(question) == reply
+
+
+def test_figures_round_trip_with_what_else_is_asked() -> None:
+    question = replace(QUESTION, figures=True)
+    assert decode_question(encode_question(3, question)) == (3, question)
+    reply = Reply(held=frozenset({sha256("a")}), figures=FIGURES)
+    assert read_reply(question, encode_reply(3, question, reply)) == reply
+
+
+def test_figures_that_were_not_asked_for_are_not_read() -> None:
+    body = encode_reply(3, QUESTION, Reply(figures=FIGURES))
+    assert read_reply(QUESTION, body).figures is None
+
+
+@pytest.mark.parametrize(
+    "told", [None, 3, [], {}, {"version": 1}, {**json.loads(encode(FIGURES)), "uptime_s": "long"}]
+)
+def test_figures_of_another_form_are_none_and_do_not_spoil_the_reply(told: object) -> None:
+    question = replace(QUESTION, figures=True)
+    body = json.dumps({"number": 3, "held": [0], "tags": [], "figures": told}).encode()
+    assert read_reply(question, body) == Reply(held=frozenset({sha256("a")}))
+
+
+def test_text_in_figures_is_short_and_has_no_control_characters() -> None:
+    question = replace(QUESTION, figures=True)
+    hostile = replace(FIGURES, version="\x1b[31m" + "v" * 10_000, why_not_ready="a\nb")
+    found = read_reply(question, encode_reply(3, question, Reply(figures=hostile))).figures
+    assert found is not None
+    assert len(found.version) == 120
+    assert "\x1b" not in found.version
+    assert "\n" not in found.why_not_ready
 
 
 def test_reply_says_nothing_of_digests_that_were_not_asked() -> None:

@@ -140,6 +140,25 @@ async def test_peer_that_ended_an_idle_channel_is_asked_again_on_a_new_one() -> 
             assert len(server.connections) == number + 1
 
 
+async def test_peer_whose_channel_ends_by_itself_is_told_of_and_one_that_is_closed_here_is_not() -> None:
+    lost: list[str] = []
+
+    async def leave(connection: Connection) -> None:
+        connection.writer.close()
+
+    async with scripted(answer_once_then(leave)) as server, channels() as made:
+        made.lost = lost.append
+        await made.query(server.peer, "one", AT_MOST_S)
+        await until(lambda: bool(lost), "it is told")
+    assert lost == ["p"]
+    lost.clear()
+    async with scripted(answer_all) as server, channels() as made:
+        made.lost = lost.append
+        await made.query(server.peer, "one", AT_MOST_S)
+        made.members_changed({})
+    assert not lost
+
+
 async def test_peer_that_ends_its_first_channel_without_a_reply_is_not_asked_again() -> None:
     async with scripted(accept_upgrade) as server, channels() as made:
         with pytest.raises(NoReply):

@@ -1,0 +1,285 @@
+"""Figures of others, asked for while somebody looks. Who is gone is noticed; who only seems to be is not."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+
+from agent.admin.gatherer import LOOKED_S, Gatherer
+from agent.documents.cluster import FiguresEntry
+from agent.holders.wire import Question, Reply
+from agent.members.member import Peer
+from agent.members.roster import Roster
+from agent.peering.channels import NoReply
+from agent.pull.regard import Regard
+from tests.unit.agent.admin.test_cluster import FIGURES
+from tests.unit.twins import located, loop_clock, node, other_tasks, peer, peers, run_in_virtual_time
+
+
+class Scene:
+    """A gatherer among peers whose answers a test decides."""
+
+    def __init__(self, count: int) -> None:
+        self.names = [f"n{number}" for number in range(count)]
+        self.asked: list[tuple[float, str]] = []
+        self.dead: set[str] = set()
+        self.refusing: set[str] = set()
+        self.frozen: set[str] = set()
+        self.cut_off = False
+        self.figures: FiguresEntry | None = FIGURES
+        self.roster = Roster(own=node("own"), placement=located("r", "a"))
+        self.regard = Regard(cooloff_s=5.0)
+        self.roster.on_change(self.regard.members_changed)
+        self.gatherer = Gatherer(roster=self.roster, regard=self.regard, query=self.query, clock=loop_clock)
+        self.use(*self.names)
+
+    def use(self, *names: str) -> None:
+        self.roster.update(peers(*(peer(name, located("r", "a")) for name in names)))
+
+    async def query(self, asked: Peer, question: Question, timeout_s: float) -> Reply:
+        assert question == Question(figures=True)
+        self.asked.append((loop_clock(), asked.name))
+        await asyncio.sleep(0.001)
+        if self.cut_off:
+            raise NoReply("network is unreachable", own=True)
+        if asked.name in self.dead:
+            raise NoReply("connection refused")
+        if asked.name in self.refusing:
+            raise NoReply("status 503", status=503)
+        if asked.name in self.frozen:
+            await asyncio.sleep(timeout_s)
+            raise NoReply("no reply within 2 s")
+        return Reply(figures=self.figures)
+
+    def play(self, main: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        async def run() -> None:
+            running = asyncio.create_task(self.gatherer.run())
+            await main()
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+            assert not other_tasks()
+
+        run_in_virtual_time(run())
+
+    async def look(self, seconds: float) -> None:
+        """Somebody looks for so long, as a page does."""
+        until_s = loop_clock() + seconds
+        while loop_clock() < until_s:
+            self.gatherer.look()
+            await asyncio.sleep(0.5)
+
+
+async def waited_s(scene: Scene) -> float:
+    """How long the first round takes, if it may take four seconds."""
+    began_s = loop_clock()
+    await scene.gatherer.first_round(4.0)
+    return loop_clock() - began_s
+
+
+def test_nobody_is_asked_while_nobody_looks() -> None:
+    scene = Scene(5)
+
+    async def main() -> None:
+        await asyncio.sleep(60)
+        assert not scene.asked
+        await scene.look(5)
+        await asyncio.sleep(LOOKED_S + 1)
+        count = len(scene.asked)
+        assert count > 0
+        await asyncio.sleep(60)
+        assert len(scene.asked) == count
+        assert not scene.gatherer.answers
+
+    scene.play(main)
+
+
+def test_all_are_asked_in_turn_and_what_they_told_is_kept() -> None:
+    scene = Scene(20)
+
+    async def main() -> None:
+        assert await waited_s(scene) < 4.0
+        assert {*scene.gatherer.answers} == {*scene.names}
+        assert all(answer.figures == FIGURES for answer in scene.gatherer.answers.values())
+
+    scene.play(main)
+
+
+def test_no_more_than_ten_are_asked_in_a_second() -> None:
+    scene = Scene(300)
+
+    async def main() -> None:
+        await scene.look(60)
+        for start in range(60):
+            assert sum(start <= at_s < start + 1 for at_s, _ in scene.asked) <= 11
+        assert len({name for _, name in scene.asked}) == 200
+
+    scene.play(main)
+
+
+@pytest.mark.parametrize("count", [3, 200])
+def test_node_that_was_killed_is_silent_within_a_second(count: int) -> None:
+    scene = Scene(count)
+
+    async def main() -> None:
+        await scene.look(5)
+        scene.dead.add("n1")
+        scene.gatherer.lost(node("n1"))
+        await scene.look(1)
+        assert scene.regard.silent() == ("n1",)
+        assert scene.gatherer.answers[node("n1")].silent
+        assert not scene.gatherer.trouble(loop_clock())
+
+    scene.play(main)
+
+
+def test_node_that_is_frozen_is_silent_within_five_seconds() -> None:
+    scene = Scene(20)
+
+    async def main() -> None:
+        await scene.look(5)
+        scene.frozen.add("n7")
+        await scene.look(5)
+        assert scene.regard.silent() == ("n7",)
+
+    scene.play(main)
+
+
+def test_node_that_was_restarted_is_well_again() -> None:
+    scene = Scene(5)
+
+    async def main() -> None:
+        await scene.look(3)
+        scene.dead.add("n1")
+        scene.gatherer.lost(node("n1"))
+        await scene.look(2)
+        scene.dead.clear()
+        await scene.look(3)
+        assert not scene.regard.silent()
+        assert not scene.gatherer.answers[node("n1")].silent
+
+    scene.play(main)
+
+
+def test_node_that_only_closed_its_connection_is_not_called_silent() -> None:
+    scene = Scene(5)
+
+    async def main() -> None:
+        await scene.look(3)
+        scene.gatherer.lost(node("n1"))
+        await scene.look(3)
+        assert not scene.regard.silent()
+
+    scene.play(main)
+
+
+def test_node_that_refuses_the_connection_is_alive_and_says_nothing() -> None:
+    scene = Scene(3)
+    scene.refusing.add("n1")
+
+    async def main() -> None:
+        await scene.look(5)
+        assert not scene.regard.silent()
+        assert scene.gatherer.answers[node("n1")].figures is None
+
+    scene.play(main)
+
+
+def test_older_release_is_asked_on_and_nothing_is_held_against_it() -> None:
+    scene = Scene(3)
+    scene.figures = None
+
+    async def main() -> None:
+        await scene.look(5)
+        assert {answer.figures for answer in scene.gatherer.answers.values()} == {None}
+        assert not [*scene.regard.failures()]
+
+    scene.play(main)
+
+
+def test_what_failed_here_changes_nothing_for_pulls() -> None:
+    scene = Scene(5)
+    scene.dead.update(scene.names)
+
+    async def main() -> None:
+        await scene.look(10)
+        assert not [*scene.regard.cooling(loop_clock())]
+
+    scene.play(main)
+
+
+def test_node_that_lost_its_own_network_says_so_and_calls_nobody_dead() -> None:
+    scene = Scene(20)
+
+    async def main() -> None:
+        await scene.look(5)
+        scene.frozen.update(scene.names)
+        await scene.look(5)
+        assert "this node's own network" in scene.gatherer.trouble(loop_clock())
+        scene.frozen.clear()
+        while scene.gatherer.trouble(loop_clock()):
+            await scene.look(0.1)
+        assert {*scene.regard.silent()} <= scene.gatherer.doubtful
+        await scene.look(6)
+        assert not scene.regard.silent()
+        assert not scene.gatherer.doubtful
+
+    scene.play(main)
+
+
+def test_own_fault_is_nobody_elses() -> None:
+    scene = Scene(20)
+    scene.cut_off = True
+
+    async def main() -> None:
+        await scene.look(5)
+        assert not scene.regard.silent()
+        assert scene.regard.own_failure is not None
+
+    scene.play(main)
+
+
+def test_many_that_died_while_others_live_are_called_silent() -> None:
+    scene = Scene(20)
+
+    async def main() -> None:
+        await scene.look(5)
+        for name in scene.names[:8]:
+            scene.dead.add(name)
+            scene.gatherer.lost(node(name))
+        await scene.look(5)
+        assert {*scene.regard.silent()} == {*scene.names[:8]}
+        assert not scene.gatherer.trouble(loop_clock())
+
+    scene.play(main)
+
+
+def test_members_that_come_are_asked_and_those_that_left_are_forgotten() -> None:
+    scene = Scene(3)
+
+    async def main() -> None:
+        await scene.look(3)
+        scene.use("n0", "new")
+        await scene.look(3)
+        assert {*scene.gatherer.answers} == {"n0", "new"}
+
+    scene.play(main)
+
+
+def test_first_round_does_not_wait_for_who_does_not_answer_longer_than_it_may() -> None:
+    scene = Scene(200)
+
+    async def main() -> None:
+        assert 3.9 < await waited_s(scene) < 4.5
+        assert 30 < len(scene.gatherer.answers) < 50
+
+    scene.play(main)
+
+
+def test_node_that_is_alone_has_nobody_to_wait_for() -> None:
+    scene = Scene(0)
+
+    async def main() -> None:
+        assert await waited_s(scene) < 1.0
+
+    scene.play(main)
