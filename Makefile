@@ -31,11 +31,9 @@ lint: setup ## ruff, mypy, the import contracts, known faults of what is locked
 audit: setup ## ask osv.dev for known faults of what is locked, and keep its answer (needs the network)
 	@$(PYTHON) -m tools.audit --refresh
 
-bench: setup ## measure and print the figures of the README
-	@$(PYTHON) -m benchmarks.pulls
-	@$(PYTHON) -m benchmarks.topology
-	@$(PYTHON) -m benchmarks.probe
-	@$(PYTHON) -m benchmarks.transfer
+bench: setup ## measure what README.md says, in ten minutes: dist/bench/ has the report, as page and JSON (OLD=FILE: compare)
+	@mkdir -p dist/bench
+	@$(PYTHON) -m benchmarks short --json dist/bench/report.json --html dist/bench/report.html $(if $(OLD),--compare $(OLD))
 
 simulate: setup ## simulate a cluster of thousands of nodes: the product's policy, and others, for two minutes at most
 	@$(PYTHON) -m benchmarks.simulator --nodes 1000 --image-mb 500

@@ -9,7 +9,6 @@ have the fields of the recorded ones (`tests/unit/benchmarks/lab/test_apiserver.
 import argparse
 import gzip
 import json
-import statistics
 import sys
 import tempfile
 import time
@@ -24,8 +23,11 @@ from agent.keyring import new_key
 from agent.members.kubernetes.slices import SliceTable, Source
 from agent.members.member import Peer
 from agent.members.roster import Roster
+from benchmarks.arguments import make_parser
 from benchmarks.lab.apiserver import NODES, SLICES, Asked, Pod, ThreadedApiServer, node_object, slice_object
 from benchmarks.lab.process import Process
+from benchmarks.reporting.recorder import Recorder
+from benchmarks.running import run
 from topology.placement import NodeName, Placement, Region, Zone
 
 _EACH = 100  # endpoints of a slice, as Kubernetes makes them
@@ -48,17 +50,17 @@ def pods(number: int) -> list[Pod]:
     ]
 
 
-def measured_ms(work: Callable[[], object], times: int = _CHANGES) -> float:
-    """The median of so many runs, in milliseconds."""
+def measured_ms(work: Callable[[], object], times: int = _CHANGES) -> list[float]:
+    """So many runs, in milliseconds."""
     took: list[float] = []
     for _ in range(times):
         started_s = time.perf_counter()
         work()
         took.append((time.perf_counter() - started_s) * 1000)
-    return statistics.median(took)
+    return took
 
 
-def costs_of_one_change(agents: list[Pod]) -> dict[str, str]:
+def costs_of_one_change(report: Recorder, agents: list[Pod]) -> None:
     """What one event costs an agent, and one change of its peers."""
     text = [
         json.dumps(slice_object(f"s{at}", agents[at : at + _EACH])) for at in range(0, len(agents), _EACH)
@@ -93,14 +95,13 @@ def costs_of_one_change(agents: list[Pod]) -> dict[str, str]:
 
     line = json.dumps(json.loads(text[0]), separators=(",", ":"))
     whole = json.dumps([json.loads(each) for each in text], separators=(",", ":")).encode()
-    return {
-        "an event of one slice, bytes": f"{len(line)}",
-        "the whole list, bytes": f"{len(whole)}",
-        "the same with gzip, as API servers send it": f"{len(gzip.compress(whole, 1))}",
-        "reading the first list, ms; the same list again": f"{first_ms:.0f}; {again_ms:.0f}",
-        "reading an event, ms": f"{measured_ms(event):.2f}",
-        "using one agent more or less (topology and rings), ms": f"{measured_ms(change):.0f}",
-    }
+    report.single("an event of one slice", "bytes", len(line))
+    report.single("the whole list", "bytes", len(whole))
+    report.single("the same with gzip, as API servers send it", "bytes", len(gzip.compress(whole, 1)))
+    report.single("reading the first list", "ms", first_ms)
+    report.spread("reading the same list again", "ms", again_ms)
+    report.spread("reading an event", "ms", measured_ms(event))
+    report.spread("using one agent more or less (topology and rings)", "ms", measured_ms(change))
 
 
 def agent(folder: Path, membership: dict[str, Any] | None, number: int) -> tuple[Process, Path]:
@@ -130,9 +131,8 @@ def rss_mib(process: Process) -> float:
     return float(psutil.Process(process.pid).memory_info().rss) / 2**20
 
 
-def memory(api: ThreadedApiServer, numbers: list[int]) -> dict[str, str]:
+def memory(report: Recorder, api: ThreadedApiServer, numbers: list[int]) -> None:
     """The memory of idle agents without peers, with a few and with many."""
-    found: dict[str, str] = {}
     with tempfile.TemporaryDirectory() as folder:
         for at, number in enumerate(numbers, start=1):
             everybody = pods(number)
@@ -151,13 +151,12 @@ def memory(api: ThreadedApiServer, numbers: list[int]) -> dict[str, str]:
                 if number
                 else "an idle agent without peers, without kubernetes"
             )
-            found[f"{what}: RSS, MiB"] = f"{rss_mib(process):.1f}"
+            report.single(f"{what}: RSS", "MiB", rss_mib(process))
             asked = api.asked
             if number:
-                found[f"{what}: requests in {_SETTLED_S:g} s"] = (
-                    f"{sum(asked.lists.values())} lists or reads, {sum(asked.watches.values())} watches"
-                )
-                found[f"{what}: bytes at the start"] = f"{asked.sent_bytes}"
+                report.single(f"{what}: lists or reads in {_SETTLED_S:g} s", "", sum(asked.lists.values()))
+                report.single(f"{what}: watches in {_SETTLED_S:g} s", "", sum(asked.watches.values()))
+                report.single(f"{what}: at the start", "bytes", asked.sent_bytes)
                 before_bytes = asked.sent_bytes
                 api.do(
                     lambda server, everybody=everybody: server.put(
@@ -168,24 +167,24 @@ def memory(api: ThreadedApiServer, numbers: list[int]) -> dict[str, str]:
                     )
                 )
                 time.sleep(2.0)
-                found[f"{what}: bytes of a change"] = f"{api.asked.sent_bytes - before_bytes}"
+                report.single(f"{what}: of a change", "bytes", api.asked.sent_bytes - before_bytes)
             process.kill()
-    return found
 
 
-def main() -> None:
-    """Measure, and print what was found."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def main() -> int:
+    """Measure, print, and write the report: see `benchmarks.running`."""
+    parser = make_parser("benchmarks.membership", __doc__)
     parser.add_argument("--agents", type=int, default=5000)
-    arguments = parser.parse_args()
-    rows = costs_of_one_change(pods(arguments.agents))
+    return run(parser, _measure)
+
+
+def _measure(report: Recorder, arguments: argparse.Namespace) -> None:
+    report.begin("one change", question="What does a change of the members cost an agent?")
+    costs_of_one_change(report, pods(arguments.agents))
+    report.begin("an idle agent", question="What does an agent take, and ask, in a cluster of so many?")
     with ThreadedApiServer() as api:
-        rows |= memory(api, [0, 10, 200, arguments.agents])
-    for what, value in rows.items():
-        print(f"| {what} | {value} |")
+        memory(report, api, [0, 10, 200, arguments.agents])
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

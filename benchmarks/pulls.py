@@ -5,50 +5,35 @@ keep-alive connection from inside the node's namespace, in alternation with a do
 same blobs, so that noise affects both.
 """
 
+import argparse
 import hashlib
-import json
 import os
 import secrets
 import socket
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
-from rich.console import Console
-from rich.table import Table
 
-from benchmarks.arguments import make_console, make_parser, parse
+from benchmarks.arguments import make_parser
 from benchmarks.lab.cluster import LOCAL_PORT, REGISTRY, Cluster, Node, places
 from benchmarks.lab.image import Image, build_image
 from benchmarks.lab.network import inside
+from benchmarks.reporting.format import Better
+from benchmarks.reporting.histogram import new_histogram, record
+from benchmarks.reporting.recorder import Recorder
+from benchmarks.running import run
 
 _MIB = 1 << 20
 _GIB = 1 << 30
 _ZONES = {"r1": ["a", "b"], "r2": ["c"]}
 _ROUNDS = 400
 _BLOCK = 25
+_PARTS = 4  # the rounds, cut into repeats
 _BLOB_BYTES = 64 * 1024
 _STREAM_ROUNDS = 4
-
-
-@dataclass(frozen=True, slots=True)
-class Quantiles:
-    """First-byte times in milliseconds."""
-
-    p50: float
-    p99: float
-
-    @classmethod
-    def of(cls, seconds: Sequence[float]) -> "Quantiles":
-        """The quantiles of a sample in seconds."""
-        ordered = sorted(seconds)
-        return cls(ordered[len(ordered) // 2] * 1e3, ordered[int(len(ordered) * 0.99)] * 1e3)
-
-    def __str__(self) -> str:
-        return f"{self.p50:.2f} / {self.p99:.2f}"
 
 
 class Client:
@@ -80,13 +65,12 @@ class Client:
 
 
 class Bench:
-    """Runs the measurements one after the other, and keeps the rows of the report."""
+    """Runs the measurements one after the other. The notes are of a present Go mirror on another machine."""
 
-    def __init__(self, cluster: Cluster, console: Console, image_bytes: int) -> None:
+    def __init__(self, cluster: Cluster, report: Recorder, image_bytes: int) -> None:
         self._cluster = cluster
-        self._console = console
+        self._report = report
         self._image_bytes = image_bytes
-        self.rows: list[tuple[str, str, str]] = []
 
     def run(self) -> None:
         """Run all measurements."""
@@ -94,7 +78,7 @@ class Bench:
         cluster.start_agents()
         time.sleep(2)
         rss = [_rss_mib(node) for node in cluster.nodes.values()]
-        self._row("RSS of an idle agent, MiB (most of 6)", f"{max(rss):.1f}", "37")
+        self._report.single("RSS of an idle agent (most of 6)", "MiB", max(rss), note=_noted("37"))
         small = self._push("bench/small", [_BLOB_BYTES] * 4)
         self._pull("a1", "bench/small")
         self._first_bytes(small)
@@ -103,7 +87,7 @@ class Bench:
         self._local_read(big)
         self._holder_killed()
         rss = [_rss_mib(node) for node in cluster.nodes.values() if node.agent.running]
-        self._row("RSS after all of this, MiB (most of 6)", f"{max(rss):.1f}", "–")
+        self._report.single("RSS after all of this (most of 6)", "MiB", max(rss))
 
     def _first_bytes(self, image: Image) -> None:
         """First bytes on a1. Only b1 has the blobs that "one peer has"."""
@@ -129,22 +113,25 @@ class Bench:
             "blob that one peer has": "2.65 / 4.08",
             "404, nobody has it": "2.79 / 6.59",
         }
-        times: dict[str, list[float]] = {what: [] for what in paths}
-        beside: dict[str, list[float]] = {what: [] for what in paths}
-        for block in range(0, _ROUNDS, _BLOCK):
-            for what, path in paths.items():
-                targets = [path(number) for number in range(block, block + _BLOCK)]
-                for target, expected in targets:
-                    status, first_s, _ = agent.get(f"{target}?ns={REGISTRY}")
-                    assert status == expected, (what, status)
-                    times[what].append(first_s)
-                if not what.startswith("blob"):
-                    beside[what].extend(registry.get(target)[1] for target, _ in targets)
-        for what, sample in times.items():
-            ours = str(Quantiles.of(sample))
-            if beside[what]:
-                ours += f"   (docker-registry beside it: {Quantiles.of(beside[what])})"
-            self._row(f"first byte of a {what}, ms p50 / p99", ours, theirs[what])
+        for part in range(_PARTS):
+            self._report.step(f"first bytes, {part + 1} of {_PARTS}")
+            times = {what: new_histogram() for what in paths}
+            beside = {what: new_histogram() for what in paths if not what.startswith("blob")}
+            for block in range(part * _ROUNDS // _PARTS, (part + 1) * _ROUNDS // _PARTS, _BLOCK):
+                for what, path in paths.items():
+                    targets = [path(number) for number in range(block, block + _BLOCK)]
+                    for target, expected in targets:
+                        status, first_s, _ = agent.get(f"{target}?ns={REGISTRY}")
+                        assert status == expected, (what, status)
+                        record(times[what], first_s)
+                    for target, _ in targets if what in beside else ():
+                        record(beside[what], registry.get(target)[1])
+            for what, ours in times.items():
+                note = _noted(f"{theirs[what]} ms p50 / p99")
+                name = f"first byte of a {what}"
+                self._report.latencies(name, [ours], way="shorthaul", baseline="docker-registry", note=note)
+                if what in beside:
+                    self._report.latencies(name, [beside[what]], way="docker-registry", note=note)
         agent.close()
         registry.close()
 
@@ -172,18 +159,17 @@ class Bench:
         registry_mib = sum(
             size for *_, uri, size in self._cluster.registry.served() if "bench/big/blobs" in uri
         )
-        self._row(
+        what = f"node after node, {self._image_bytes // _MIB} MiB"
+        self._report.single(
             "share of peer bytes that stay in the zone, if every zone has a holder",
-            f"{100 * late / late_all:.0f} %",
-            "28 %",
+            "%",
+            100 * late / late_all,
+            better=Better.HIGHER,
+            note=_noted("28 %"),
         )
-        self._row(
-            f"node after node, {self._image_bytes // _MIB} MiB: across zones, MiB (bound {bound_mib:.0f})",
-            f"{across_mib:.0f}",
-            "3850",
-        )
-        self._row("the same: from the registry, MiB", f"{registry_mib / _MIB:.0f}", "–")
-        self._row("the same: slowest pull, s", f"{slowest_s:.1f}", "–")
+        self._report.single(f"{what}: across zones", "MiB", across_mib, bound_mib, note=_noted("3,850 MiB"))
+        self._report.single(f"{what}: from the registry", "MiB", registry_mib / _MIB)
+        self._report.single(f"{what}: slowest pull", "s", slowest_s)
 
     def _local_read(self, image: Image) -> None:
         node = self._cluster.node("a1")
@@ -207,12 +193,16 @@ class Bench:
             rates["registry"].append(8 * image.blobs[layer] / (time.perf_counter() - started_s) / 1e9)
             agent.close()
             registry.close()
-        low, high = min(rates["agent"]), max(rates["agent"])
-        beside = f"{min(rates['registry']):.1f}–{max(rates['registry']):.1f}"
-        self._row(
-            "local read, GB/s", f"{low:.1f}–{high:.1f}   (docker-registry beside it: {beside})", "1.4–1.9"
+        self._report.ways(
+            "local read",
+            "GB/s",
+            {"shorthaul": rates["agent"], "docker-registry": rates["registry"]},
+            baseline="docker-registry",
+            note=_noted("1.4 to 1.9 GB/s"),
         )
-        self._row("local read, the agent's CPU-s per GiB", f"{cpu_s / (moved / _GIB):.2f}", "0.59")
+        self._report.single(
+            "local read: the agent", "CPU-s/GiB", cpu_s / (moved / _GIB), note=_noted("0.59 CPU-s/GiB")
+        )
 
     def _holder_killed(self) -> None:
         """Two peers have ten blobs. The nearer peer is killed. Then each blob is requested once."""
@@ -230,9 +220,10 @@ class Bench:
         replies = [client.get(f"/v2/bench/small/blobs/{digest}?ns={REGISTRY}") for digest in digests]
         client.close()
         missed = sum(status == 404 for status, *_ in replies)
-        self._row("404s in 10 requests after one of two holders is killed", str(missed), "9")
+        what = "404s in 10 requests after one of two holders is killed"
+        self._report.single(what, "", missed, 0, note=_noted("9"))
         slowest_ms = max(first_s for _, first_s, _ in replies) * 1e3
-        self._row("the same: slowest of the 10, ms", f"{slowest_ms:.1f}", "–")
+        self._report.single("the same: slowest of the 10", "ms", slowest_ms)
 
     def _push(self, repository: str, layer_bytes: Sequence[int]) -> Image:
         folder = self._cluster.folder / repository.replace("/", "-")
@@ -241,7 +232,7 @@ class Bench:
         return image
 
     def _pull(self, name: str, repository: str) -> None:
-        self._console.print(f"{name} pulls {repository} …")
+        self._report.step(f"{name} pulls {repository}")
         self._cluster.node(name).pull(f"{REGISTRY}/{repository}:v1")
         time.sleep(1)
 
@@ -253,9 +244,9 @@ class Bench:
             if entry["path"] == "hostport" and entry["tier"] == tier and f"/{repository}" in entry["target"]
         )
 
-    def _row(self, what: str, ours: str, theirs: str) -> None:
-        self._console.print(f"  {what}: {ours}", highlight=False)
-        self.rows.append((what, ours, theirs))
+
+def _noted(theirs: str) -> str:
+    return f"A present Go mirror, measured earlier on another machine of two cores: {theirs}."
 
 
 def _put_blob(folder: Path, content: bytes) -> str:
@@ -277,22 +268,18 @@ def _cpu_s(process: psutil.Process) -> float:
 
 
 def main() -> int:
-    """Measure, print a table, and write it as JSON with ``--json``."""
+    """Measure, print, and write the report: see `benchmarks.running`."""
     parser = make_parser("benchmarks.pulls", __doc__)
     parser.add_argument("--image-mib", type=int, default=1024, help="size of the big image")
-    arguments = parse(parser)
-    console = make_console()
+    return run(parser, _measure, root_for="network namespaces and containerds")
+
+
+def _measure(report: Recorder, arguments: argparse.Namespace) -> None:
+    report.begin(
+        "pulls", question="How near and how fast is what real containerds get?", method=__doc__ or ""
+    )
     with Cluster(places(_ZONES, 2), versions=("2.1",)) as cluster:
-        bench = Bench(cluster, console, arguments.image_mib * _MIB)
-        bench.run()
-    table = Table("what", "shorthaul", "a present Go mirror", title="measured on this machine just now")
-    for row in bench.rows:
-        table.add_row(*row)
-    console.print(table)
-    console.print("The last column was measured on another machine of two cores; see docs/benchmarks.md.")
-    if arguments.json:
-        arguments.json.write_text(json.dumps(bench.rows, indent=1))
-    return 0
+        Bench(cluster, report, arguments.image_mib * _MIB).run()
 
 
 if __name__ == "__main__":

@@ -9,21 +9,21 @@ the same round. Bytes are the kernel's, of every link; beside them stand the age
 """
 
 import argparse
-import json
 import statistics
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict
 from typing import Any, TypeVar
 
-from rich.console import Console
 from rich.table import Table
 
-from benchmarks.arguments import link, listed, make_console, make_parser, parse
+from benchmarks.arguments import link, listed, make_parser
 from benchmarks.chunks.crossing import Crossed, crossing
 from benchmarks.chunks.rows import UNCHUNKED, Chunks, Condition, Holders, conditions
 from benchmarks.chunks.stage import MIB, VERSION, Outcome, Stage, places
 from benchmarks.lab.cluster import Cluster
+from benchmarks.reporting.format import Better
+from benchmarks.reporting.recorder import Recorder
+from benchmarks.running import run
 
 _T = TypeVar("_T")
 _HOLDERS = ("h1", "h2")
@@ -31,11 +31,12 @@ _SECTIONS = ("matrix", "crossing")
 
 
 class Matrix:
-    """Runs rows, prints each at once, and keeps them for the table."""
+    """Runs rows, prints each at once, and keeps them for the table and the report."""
 
-    def __init__(self, stage: Stage, console: Console) -> None:
+    def __init__(self, stage: Stage, report: Recorder) -> None:
         self._stage = stage
-        self._console = console
+        self._report = report
+        self._console = report.console
         self.rows: dict[tuple[Condition, Chunks], list[Outcome]] = {}
 
     def measure(self, condition: Condition, settings: Sequence[Chunks], rounds: int) -> None:
@@ -50,6 +51,27 @@ class Matrix:
                 )
                 for failure in set(outcome.failures):
                     self._console.print(f"  {failure}", highlight=False, soft_wrap=True)
+                self._record(condition, chunks, outcome)
+
+    def _record(self, condition: Condition, chunks: Chunks, outcome: Outcome) -> None:
+        for what, unit, value in (
+            ("pull", "s", outcome.seconds),
+            ("pulls that failed", "", float(len(outcome.failures))),
+            ("needed", "MB", outcome.needed_bytes / 1e6),
+            ("holders' links", "MB", sum(outcome.sent_bytes.get(name, 0) for name in _HOLDERS) / 1e6),
+            ("registry", "MB", outcome.from_registry_bytes / 1e6),
+            ("excess", "%", 100 * outcome.excess),
+            ("recorded", "MB", outcome.recorded_bytes / 1e6),
+            ("accounted", "MB", outcome.accounted_bytes / 1e6),
+        ):
+            self._report.value(
+                f"{condition}: {what}",
+                unit,
+                value,
+                way=str(chunks),
+                baseline=str(UNCHUNKED),
+                better=Better.LOWER if what in ("pull", "pulls that failed", "excess") else Better.NEITHER,
+            )
 
     def table(self) -> Table:
         """All rows."""
@@ -84,26 +106,29 @@ class Matrix:
         yield _mb(outcomes, lambda one: one.accounted_bytes)
 
 
-def measure_matrix(arguments: argparse.Namespace, console: Console) -> list[dict[str, Any]]:
-    """Measure and print the matrix. Returns the rows for JSON."""
+def measure_matrix(arguments: argparse.Namespace, report: Recorder) -> None:
+    """Measure, print and record the matrix."""
+    report.begin(
+        "matrix", question="What do parallel chunks cost nodes of one zone, when holders are slow or die?"
+    )
     askers = [f"n{number}" for number in range(1, max(arguments.nodes) + 1)]
     chosen = [each for each in arguments.chunks if each != UNCHUNKED]
     with Cluster(places(_HOLDERS, askers), versions=(VERSION,)) as cluster:
         stage = Stage(
             cluster, holders=_HOLDERS, askers=askers, layer_bytes=[arguments.layer_mib * MIB], settings=_QUIET
         )
-        matrix = Matrix(stage, console)
+        matrix = Matrix(stage, report)
         for condition in conditions(arguments.holders, arguments.links, arguments.nodes):
             matrix.measure(condition, [UNCHUNKED, *chosen], arguments.rounds)
-    console.print(matrix.table())
-    return [
-        {"condition": str(condition), "chunks": str(chunks), "outcomes": [asdict(each) for each in outcomes]}
-        for (condition, chunks), outcomes in matrix.rows.items()
-    ]
+    report.console.print(matrix.table())
 
 
-def measure_crossing(arguments: argparse.Namespace, console: Console) -> list[dict[str, Any]]:
-    """Measure and print what crosses zones. Returns the rows for JSON."""
+def measure_crossing(arguments: argparse.Namespace, report: Recorder) -> None:
+    """Measure, print and record what crosses zones."""
+    report.begin(
+        "crossing", question="What crosses zones when six nodes in three zones pull one after another?"
+    )
+    console = report.console
     table = Table(title="node after node in three zones: MB, measured on this machine just now")
     for name in (
         "chunks", "failed", "s", "of unchunked", "bound", "crossed zones", "excess", "recorded", "accounted",
@@ -118,6 +143,7 @@ def measure_crossing(arguments: argparse.Namespace, console: Console) -> list[di
             for chunks in chosen:
                 rows[chunks].append(crossed := stage.run(chunks))
                 console.print(f"node after node, chunks {chunks}: {crossed.seconds:.1f} s", highlight=False)
+                _record_crossed(report, chunks, crossed)
     for chunks, found in rows.items():
         ratios = [one.seconds / other.seconds for one, other in zip(found, rows[UNCHUNKED], strict=True)]
         table.add_row(
@@ -133,9 +159,25 @@ def measure_crossing(arguments: argparse.Namespace, console: Console) -> list[di
             _mb(found, lambda one: one.registry_bytes),
         )
     console.print(table)
-    return [
-        {"chunks": str(chunks), "crossed": [asdict(each) for each in found]} for chunks, found in rows.items()
-    ]
+
+
+def _record_crossed(report: Recorder, chunks: Chunks, crossed: Crossed) -> None:
+    for what, unit, value in (
+        ("node after node", "s", crossed.seconds),
+        ("pulls that failed", "", float(len(crossed.failures))),
+        ("crossed zones", "MB", crossed.crossed_bytes / 1e6),
+        ("bound", "MB", crossed.bound_bytes / 1e6),
+        ("excess", "%", 100 * crossed.excess),
+        ("registry", "MB", crossed.registry_bytes / 1e6),
+    ):
+        report.value(
+            what,
+            unit,
+            value,
+            way=str(chunks),
+            baseline=str(UNCHUNKED),
+            better=Better.NEITHER if what == "bound" else Better.LOWER,
+        )
 
 
 _QUIET: dict[str, Any] = {"scrub": {"bytes_per_s": 0}}
@@ -173,18 +215,21 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def main() -> int:
-    """Measure, print the tables, and write the figures to the file of ``--json``."""
+    """Measure, print, and write the report: see `benchmarks.running`."""
     parser = _parser()
-    arguments = parse(parser, root_for="network namespaces and containerds")
-    unknown = set(arguments.sections) - set(_SECTIONS)
-    if unknown:
-        parser.error(f"sections are {', '.join(_SECTIONS)}, not {', '.join(sorted(unknown))}")
-    console = make_console()
+
+    def check(arguments: argparse.Namespace) -> None:
+        unknown = set(arguments.sections) - set(_SECTIONS)
+        if unknown:
+            parser.error(f"sections are {', '.join(_SECTIONS)}, not {', '.join(sorted(unknown))}")
+
+    return run(parser, _measure, root_for="network namespaces and containerds", check=check)
+
+
+def _measure(report: Recorder, arguments: argparse.Namespace) -> None:
     measures = {"matrix": measure_matrix, "crossing": measure_crossing}
-    figures = {name: measures[name](arguments, console) for name in arguments.sections or _SECTIONS}
-    if arguments.json:
-        arguments.json.write_text(json.dumps(figures, indent=1))
-    return 0
+    for name in arguments.sections or _SECTIONS:
+        measures[name](arguments, report)
 
 
 if __name__ == "__main__":

@@ -12,22 +12,21 @@ claims add to the pulls of small images.
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Callable
 from typing import Any
 
-from rich.console import Console
-
-from benchmarks.arguments import link, listed, make_console, make_parser, parse
+from benchmarks.arguments import link, listed, make_parser
 from benchmarks.chunks.rows import Chunks
 from benchmarks.coldstart.holder import measure_holder
 from benchmarks.coldstart.once import measure_once
 from benchmarks.coldstart.release import measure_limited, measure_unlimited
 from benchmarks.coldstart.rows import Client, Trouble, Way
 from benchmarks.coldstart.small import measure_small
+from benchmarks.reporting.recorder import Recorder
+from benchmarks.running import run
 
-_SECTIONS: dict[str, Callable[[argparse.Namespace, Console], list[dict[str, Any]]]] = {
+_SECTIONS: dict[str, Callable[[argparse.Namespace, Recorder], None]] = {
     "once": measure_once,
     "limited": measure_limited,
     "unlimited": measure_unlimited,
@@ -82,20 +81,23 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def main() -> int:
-    """Measure, print the tables, and write the figures to the file of ``--json``."""
+    """Measure, print, and write the report: see `benchmarks.running`."""
     parser = _parser()
-    arguments = parse(parser, root_for="network namespaces and containerds")
-    unknown = set(arguments.sections) - set(_SECTIONS)
-    if unknown:
-        parser.error(f"sections are {', '.join(_SECTIONS)}, not {', '.join(sorted(unknown))}")
+
+    def check(arguments: argparse.Namespace) -> None:
+        unknown = set(arguments.sections) - set(_SECTIONS)
+        if unknown:
+            parser.error(f"sections are {', '.join(_SECTIONS)}, not {', '.join(sorted(unknown))}")
+
+    return run(parser, _measure, root_for="network namespaces and containerds", check=check)
+
+
+def _measure(report: Recorder, arguments: argparse.Namespace) -> None:
     if arguments.quick:
         vars(arguments).update(_QUICK)
     arguments.settings = _QUIET
-    console = make_console()
-    figures = {name: _SECTIONS[name](arguments, console) for name in arguments.sections or _SECTIONS}
-    if arguments.json:
-        arguments.json.write_text(json.dumps(figures, indent=1))
-    return 0
+    for name in arguments.sections or _SECTIONS:
+        _SECTIONS[name](arguments, report)
 
 
 if __name__ == "__main__":

@@ -1,15 +1,13 @@
 """One node has it all behind a limited link, and five nodes of its zone pull at once."""
 
 import argparse
-from typing import Any
-
-from rich.console import Console
 
 from benchmarks.chunks.stage import MIB
 from benchmarks.coldstart.fleet import Fleet, Outcome, Release
 from benchmarks.coldstart.rows import Client, Way
 from benchmarks.coldstart.table import ALL_WHOLE, Bound, Section, middle, rate, slowness
 from benchmarks.lab.cluster import Cluster, Place
+from benchmarks.reporting.recorder import Recorder
 
 _HOLDER = "h"
 _ASKING = ("n1", "n2", "n3", "n4", "n5")
@@ -18,20 +16,17 @@ _SLOWER = 1.25
 _YARDSTICK = "straight from a registry without a limit"
 
 
-def measure_holder(arguments: argparse.Namespace, console: Console) -> list[dict[str, Any]]:
-    """Measure and print it, for each way to fetch. Returns the rows for JSON."""
+def measure_holder(arguments: argparse.Namespace, report: Recorder) -> None:
+    """Measure, print and record it, for each way to fetch."""
     nodes = [Place(name=name, region="r", zone="z") for name in (_HOLDER, *_ASKING)]
-    documents = []
     with Cluster(nodes, versions=("2.1",)) as cluster:
         fleet = Fleet.of(cluster, arguments)
         layer_bytes = arguments.holder_mib * MIB // arguments.holder_layers
         release = fleet.release("holder", [layer_bytes] * arguments.holder_layers)
         for chunks in arguments.holder_chunks:
             client = Client(version="2.1", chunks=chunks)
-            section = _measure(fleet, client, release, arguments, console)
+            section = _measure(fleet, client, release, arguments, report)
             section.show()
-            documents += [{"chunks": str(chunks), **row} for row in section.document()]
-    return documents
 
 
 def _measure(
@@ -39,7 +34,7 @@ def _measure(
     client: Client,
     release: Release,
     arguments: argparse.Namespace,
-    console: Console,
+    report: Recorder,
 ) -> Section:
     shared = (
         ALL_WHOLE,
@@ -57,7 +52,7 @@ def _measure(
     section = Section(
         title=f"containerd {client}: one holder {rate(arguments.holder_link)}, 5 nodes at once, "
         f"{release.image.size_bytes / 1e6:.0f} MB",
-        console=console,
+        report=report,
         nodes=len(_ASKING),
         bounds={Way.ZONE.value: shared},
     )
@@ -68,7 +63,7 @@ def _measure(
                 outcome = _from_holder(fleet, client, way, release, arguments.holder_link)
                 copies = outcome.sent_bytes[_HOLDER] / release.image.size_bytes
                 section.add(way.value, outcome)
-                console.print(f"  the holder's link carried {copies:.2f} copies", highlight=False)
+                report.console.print(f"  the holder's link carried {copies:.2f} copies", highlight=False)
     return section
 
 

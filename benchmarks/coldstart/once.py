@@ -2,15 +2,13 @@
 
 import argparse
 from collections.abc import Sequence
-from typing import Any
-
-from rich.console import Console
 
 from benchmarks.chunks.stage import MIB
 from benchmarks.coldstart.fleet import Fleet, Outcome
 from benchmarks.coldstart.rows import Client, Trouble, Way
 from benchmarks.coldstart.table import ALL_WHOLE, Bound, Section, rate
 from benchmarks.lab.cluster import Cluster, places
+from benchmarks.reporting.recorder import Recorder
 
 _ZONES = {"r1": ["a", "b"]}
 _SMALL_LAYERS = 3  # beside the large one, each an eighth of it
@@ -32,23 +30,20 @@ _EVEN = Bound(
 )
 
 
-def measure_once(arguments: argparse.Namespace, console: Console) -> list[dict[str, Any]]:
-    """Measure and print it. Returns the rows for JSON."""
+def measure_once(arguments: argparse.Namespace, report: Recorder) -> None:
+    """Measure, print and record it."""
     versions = list(dict.fromkeys(client.version for client in arguments.clients))
-    documents = []
     for version in versions:
         with Cluster(places(_ZONES, arguments.per_zone), versions=(version,)) as cluster:
             fleet = Fleet.of(cluster, arguments)
             cluster.shape("registry", arguments.once_link)
             for client in arguments.clients:
                 if client.version == version:
-                    section = _measure(fleet, client, arguments, console)
+                    section = _measure(fleet, client, arguments, report)
                     section.show()
-                    documents += [{"client": str(client), **row} for row in section.document()]
-    return documents
 
 
-def _measure(fleet: Fleet, client: Client, arguments: argparse.Namespace, console: Console) -> Section:
+def _measure(fleet: Fleet, client: Client, arguments: argparse.Namespace, report: Recorder) -> Section:
     large_bytes = arguments.once_mib * MIB
     layer_bytes = [large_bytes, *[large_bytes // 8] * _SMALL_LAYERS]
     release = fleet.release(f"once{client}".replace("/", "-"), layer_bytes, seed=sum(str(client).encode()))
@@ -56,7 +51,7 @@ def _measure(fleet: Fleet, client: Client, arguments: argparse.Namespace, consol
     section = Section(
         title=f"containerd {client}: {len(fleet.nodes)} nodes in 2 zones at once, "
         f"{release.image.size_bytes / 1e6:.0f} MB, registry {rate(arguments.once_link)}",
-        console=console,
+        report=report,
         nodes=len(fleet.nodes),
         bounds={
             Way.ZONE.value: (ALL_WHOLE, _ONCE, _EVEN),

@@ -2,15 +2,13 @@
 
 import argparse
 from collections.abc import Mapping, Sequence
-from typing import Any
-
-from rich.console import Console
 
 from benchmarks.chunks.stage import MIB
 from benchmarks.coldstart.fleet import Fleet
 from benchmarks.coldstart.rows import Client, Way
 from benchmarks.coldstart.table import ALL_WHOLE, Bound, Section, middle, rate, slowness
 from benchmarks.lab.cluster import Cluster, places
+from benchmarks.reporting.recorder import Recorder
 
 _ZONES = {"r1": ["a", "b"], "r2": ["c"]}
 _LAYERS = 4
@@ -18,17 +16,17 @@ _SETTLED_S = 10.0
 _THREE_COPIES, _ONE_COPY, _TWO_COPIES = 3.027, 1.035, 2.05  # with heads, and what TCP sends again
 
 
-def measure_limited(arguments: argparse.Namespace, console: Console) -> list[dict[str, Any]]:
+def measure_limited(arguments: argparse.Namespace, report: Recorder) -> None:
     """Through a limited link."""
     size_bytes = arguments.release_mib * MIB
     bounds = {
         Way.ZONE.value: (ALL_WHOLE, _registry(_THREE_COPIES * size_bytes), _slower(0.6)),
         Way.CLUSTER.value: (ALL_WHOLE, _registry(_ONE_COPY * size_bytes), _slower(0.45)),
     }
-    return _measure(arguments, console, link_mbit_s=arguments.link, bounds=bounds)
+    _measure(arguments, report, link_mbit_s=arguments.link, bounds=bounds)
 
 
-def measure_unlimited(arguments: argparse.Namespace, console: Console) -> list[dict[str, Any]]:
+def measure_unlimited(arguments: argparse.Namespace, report: Recorder) -> None:
     """Through a link that is as fast as the machine."""
     size_bytes = arguments.release_mib * MIB
     common = (ALL_WHOLE, _slower(1.1), _cpu(6.0), _rss(90.0), _kept(1e6))
@@ -36,16 +34,16 @@ def measure_unlimited(arguments: argparse.Namespace, console: Console) -> list[d
         Way.ZONE.value: (*common, _crossed(0.01 * size_bytes)),
         Way.CLUSTER.value: (*common, _crossed(_TWO_COPIES * size_bytes)),
     }
-    return _measure(arguments, console, link_mbit_s=None, bounds=bounds)
+    _measure(arguments, report, link_mbit_s=None, bounds=bounds)
 
 
 def _measure(
     arguments: argparse.Namespace,
-    console: Console,
+    report: Recorder,
     *,
     link_mbit_s: float | None,
     bounds: Mapping[str, Sequence[Bound]],
-) -> list[dict[str, Any]]:
+) -> None:
     client = Client(version="2.1", chunks=arguments.release_chunks)
     with Cluster(places(_ZONES, 2), versions=(client.version,)) as cluster:
         fleet = Fleet.of(cluster, arguments, settled_s=_SETTLED_S)
@@ -54,7 +52,7 @@ def _measure(
         section = Section(
             title=f"containerd {client}: 6 nodes in 3 zones at once, "
             f"{release.image.size_bytes / 1e6:.0f} MB, registry {rate(link_mbit_s)}",
-            console=console,
+            report=report,
             nodes=len(fleet.nodes),
             bounds=bounds,
         )
@@ -63,7 +61,6 @@ def _measure(
                 with fleet.ready(way, client.chunks):
                     section.add(way.value, fleet.pull_all(release))
     section.show()
-    return section.document()
 
 
 def _registry(most_bytes: float) -> Bound:

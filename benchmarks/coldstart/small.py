@@ -4,16 +4,16 @@ import argparse
 import statistics
 import time
 from collections.abc import Sequence
-from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from benchmarks.coldstart.fleet import Fleet, Release
 from benchmarks.coldstart.rows import Way
 from benchmarks.lab.cluster import Cluster, Place
 from benchmarks.lab.process import LabError
+from benchmarks.reporting.format import Better
 from benchmarks.reporting.quantiles import at
+from benchmarks.reporting.recorder import Recorder
 
 _NODES = ("n1", "n2", "n3", "n4")
 _SIZES = [5_000_000 // 3] * 3  # of the layers
@@ -22,7 +22,7 @@ _BLOCK = 10  # images in a row with the same settings
 _REST_S = 0.2  # between two images
 
 
-def measure_small(arguments: argparse.Namespace, console: Console) -> list[dict[str, Any]]:
+def measure_small(arguments: argparse.Namespace, report: Recorder) -> None:
     """Measure and print it. Returns the rows for JSON: the seconds of every pull, by way and by turn."""
     images = arguments.small_pulls // len(_NODES)
     seconds = {way: [[0.0] * 0 for _ in _NODES] for way in (Way.OFF, Way.ZONE)}
@@ -44,11 +44,17 @@ def measure_small(arguments: argparse.Namespace, console: Console) -> list[dict[
                     gets[way] += sum(
                         1 for each in cluster.registry.answers()[before:] if each.method == "GET"
                     )
-            console.print(f"{first + _BLOCK} images each way", highlight=False)
-    console.print(_table(seconds, gets))
-    return [
-        {"way": way.value, "seconds": taken, "registry_gets": gets[way]} for way, taken in seconds.items()
-    ]
+            report.console.print(f"{first + _BLOCK} images each way", highlight=False)
+    report.console.print(_table(seconds, gets))
+    _record(report, seconds, gets)
+
+
+def _record(report: Recorder, seconds: dict[Way, list[list[float]]], gets: dict[Way, int]) -> None:
+    report.begin("small", question="What do claims add to the pulls of small images?")
+    for way, taken in seconds.items():
+        for turn, values in enumerate(taken, start=1):
+            report.spread(f"pull, {way.value}: node {turn}", "ms", values, scale=1000)
+        report.single(f"GETs at the registry, {way.value}", "", gets[way], better=Better.LOWER)
 
 
 def _pull(fleet: Fleet, release: Release, taken: Sequence[list[float]]) -> None:

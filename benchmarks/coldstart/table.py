@@ -1,14 +1,14 @@
-"""The ways of one section beside each other: prints each as it is measured, then a table, or JSON."""
+"""The ways of one section beside each other: each as it is measured, then a table; all of it is recorded."""
 
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from benchmarks.coldstart.fleet import Outcome
+from benchmarks.reporting.format import Better
+from benchmarks.reporting.recorder import Recorder
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,10 +30,13 @@ class Section:
     """
 
     title: str
-    console: Console
+    report: Recorder
     nodes: int
     bounds: Mapping[str, Sequence[Bound]] = field(default_factory=dict)
     outcomes: dict[str, list[Outcome]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.report.begin(self.title)
 
     def add(self, way: str, outcome: Outcome) -> None:
         """Keep and print one outcome."""
@@ -47,6 +50,13 @@ class Section:
             self._tell(f"  {name}: {outcome.seconds.get(name, float('nan')):.1f} s, MB from {told}")
         for failure in sorted(set(outcome.failures)):
             self._tell(f"  {failure}")
+        self._record(way, outcome)
+
+    def _record(self, way: str, outcome: Outcome) -> None:
+        first = next(iter(self.outcomes))
+        for what, unit, value in _figures(outcome):
+            better = Better.NEITHER if what in _TOLD else Better.LOWER
+            self.report.value(what, unit, value, way=way, baseline=first, better=better)
 
     @property
     def first(self) -> Sequence[Outcome]:
@@ -62,25 +72,16 @@ class Section:
         columns = [dict(self._cells(outcomes)) for outcomes in self.outcomes.values()]
         for name in columns[0]:
             table.add_row(name, *(column[name] for column in columns))
-        self.console.print(table)
+        self.report.console.print(table)
         for way, outcomes in self.outcomes.items():
             for bound in self.bounds.get(way, ()):
-                mark = "✓" if bound.kept(outcomes, self.first) else "✗"
-                self._tell(f"{mark} {way}: {bound.what}")
-
-    def document(self) -> list[dict[str, Any]]:
-        """All ways for JSON."""
-        return [
-            {
-                "way": way,
-                "outcomes": [outcome.document() for outcome in outcomes],
-                "bounds": {each.what: each.kept(outcomes, self.first) for each in self.bounds.get(way, ())},
-            }
-            for way, outcomes in self.outcomes.items()
-        ]
+                kept = bound.kept(outcomes, self.first)
+                (self.report.verdict if kept else self.report.loss)(
+                    f"{'✓' if kept else '✗'} {way}: {bound.what}"
+                )
 
     def _tell(self, line: str) -> None:
-        self.console.print(line, highlight=False, soft_wrap=True)
+        self.report.console.print(line, highlight=False, soft_wrap=True)
 
     def _cells(self, outcomes: Sequence[Outcome]) -> Iterator[tuple[str, str]]:
         failed = sum(len(one.failures) for one in outcomes)
@@ -99,6 +100,25 @@ class Section:
         yield "largest agent, MiB", f"{max(one.peak_mib for one in outcomes):.0f}"
         yield "kept beyond the image, MB", f"{max(one.kept_bytes for one in outcomes) / 1e6:.1f}"
         yield "claims (the last)", "\n".join(f"{number} {how}" for how, number in outcomes[-1].claims.items())
+
+
+_TOLD = ("from nodes in flight", "across zones")
+"""Neither more nor less of these is better by itself."""
+
+
+def _figures(outcome: Outcome) -> Iterator[tuple[str, str, float]]:
+    yield "slowest pull", "s", outcome.slowest_s
+    yield "slowest of fastest", "×", outcome.unevenness
+    yield "pulls that failed", "", float(len(outcome.failures))
+    yield "GETs of a manifest, most", "", float(outcome.fetches.manifest_gets_most)
+    yield "GETs of a blob, most", "", float(outcome.fetches.blob_gets_most)
+    yield "nodes that got a blob, most", "", float(outcome.fetches.blob_nodes_most)
+    yield "from the registry", "MB", outcome.registry_bytes / 1e6
+    yield "a node's link carried, most", "MB", max(outcome.sent_bytes.values()) / 1e6
+    yield "across zones", "MB", outcome.crossed_bytes / 1e6
+    yield "from nodes in flight", "MB", outcome.in_flight_bytes / 1e6
+    yield "all agents", "CPU-s", outcome.cpu_s
+    yield "largest agent", "MiB", outcome.peak_mib
 
 
 def middle(outcomes: Sequence[Outcome], value: Callable[[Outcome], float]) -> float:

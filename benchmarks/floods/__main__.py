@@ -6,32 +6,38 @@ attacker's own work costs on this machine), during it and after it; the agent's 
 time. It needs root for the limit of descriptors. ``--quick``: three seconds a phase instead of eight.
 """
 
-import json
+import argparse
 import sys
 
 from rich.table import Table
 
-from benchmarks.arguments import make_console, make_parser, parse
+from benchmarks.arguments import make_parser
 from benchmarks.floods.kinds import FLOODS
 from benchmarks.floods.measuring import Outcome, measure
 from benchmarks.floods.stage import raised
+from benchmarks.reporting.format import Better
+from benchmarks.reporting.recorder import Recorder
+from benchmarks.running import run
 
 _PER_FLOOD = 300  # contents that only the peer has
 _FEW_DESCRIPTORS = 1024
 
 
 def main() -> int:
-    """Measure, print a table, and write all figures as JSON with ``--json``."""
+    """Measure, print, and write the report: see `benchmarks.running`."""
     parser = make_parser("benchmarks.floods", __doc__, quick="three seconds a phase instead of eight")
     parser.add_argument(
         "--only", metavar="WORDS", default="", help="only the floods with these words in the name"
     )
-    arguments = parse(parser)
-    console = make_console()
+    return run(parser, _measure)
+
+
+def _measure(report: Recorder, arguments: argparse.Namespace) -> None:
     outcomes: list[Outcome] = []
     for flood in FLOODS:
         if arguments.only not in flood.name:
             continue
+        report.begin(flood.name)
         limit = _FEW_DESCRIPTORS if "idle" in flood.name else None
         with raised(at_peer=_PER_FLOOD, is_open=flood.member, descriptors=limit) as stage:
             outcome = measure(
@@ -42,11 +48,24 @@ def main() -> int:
                 at_peer=stage.at_peer,
             )
         outcomes.append(outcome)
-        console.print(_line(outcome), highlight=False, soft_wrap=True)
-    console.print(_table(outcomes))
-    if arguments.json:
-        arguments.json.write_text(json.dumps([each.as_dict() for each in outcomes], indent=1))
-    return 0
+        report.console.print(_line(outcome), highlight=False, soft_wrap=True)
+        _record(report, outcome)
+    report.console.print(_table(outcomes))
+
+
+def _record(report: Recorder, outcome: Outcome) -> None:
+    phases = {"before": outcome.before, "beside": outcome.beside, "during": outcome.during}
+    for phase, seen in (phases | {"after": outcome.after}).items():
+        report.value("local pull, p50", "ms", seen.local_p50_ms, way=phase, baseline="beside")
+        report.value("local pull, p99", "ms", seen.local_p99_ms, way=phase, baseline="beside")
+        report.value("requests that failed", "", float(seen.failed), way=phase, better=Better.LOWER)
+    report.single("livez during it, p99", "ms", outcome.during.livez_p99_ms)
+    report.share("contents of the peer that were had", outcome.during.peer_ok, outcome.during.peer_asked)
+    report.single("memory at rest", "MiB", outcome.rss_before_mib)
+    report.single("memory, the most", "MiB", outcome.rss_most_mib)
+    report.single("memory at the end", "MiB", outcome.rss_after_mib)
+    report.single("descriptors, the most", "", outcome.descriptors_most, better=Better.LOWER)
+    report.single("processor", "% of a core", 100 * outcome.cpu)
 
 
 def _line(outcome: Outcome) -> str:

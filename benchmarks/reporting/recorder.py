@@ -42,7 +42,7 @@ class Recorder:
         self,
         console: Console,
         *,
-        step: Callable[[str], None] = lambda _: None,
+        step: Callable[[str, float | None], None] = lambda *_: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.console = console
@@ -63,11 +63,11 @@ class Recorder:
         self._draft.question = question or self._draft.question
         self._draft.method = method or self._draft.method
         self.console.print(f"{section} …", highlight=False, markup=False)
-        self._step(section)
+        self._step(section, None)
 
-    def step(self, doing: str) -> None:
-        """Say what is being measured now, where that takes long."""
-        self._step(doing)
+    def step(self, doing: str, share: float | None = None) -> None:
+        """Say what is being measured now, where that takes long. ``share``: of all, 0 to 1."""
+        self._step(doing, share)
 
     def spread(
         self,

@@ -9,24 +9,22 @@ docs/simulator.md says what is modelled, and what is not.
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
-from benchmarks.arguments import make_parser, parse, require_root
+from benchmarks.arguments import make_parser, require_root
+from benchmarks.reporting.format import Better
+from benchmarks.reporting.recorder import Recorder
+from benchmarks.running import run as run_benchmark
 from benchmarks.simulator.figures import Figures
 from benchmarks.simulator.judging import judge
-from benchmarks.simulator.machine import machine_facts
 from benchmarks.simulator.pages import parts_of, write_pages
 from benchmarks.simulator.plans import CUSTOMARY, SCOPES, Plan, plan, shown
 from benchmarks.simulator.plots import draw
 from benchmarks.simulator.policies import DESCRIPTIONS, POLICIES
-from benchmarks.simulator.progress import Tell, watching
 from benchmarks.simulator.reading import figures_of
 from benchmarks.simulator.run import run
 from benchmarks.simulator.table import tables, verdicts
@@ -47,7 +45,6 @@ def _parser() -> argparse.ArgumentParser:
         __doc__,
         quick=f"{_QUICK_NODES} nodes and {_QUICK_IMAGE_MB} MB, within a minute",
     )
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = "\n\n".join(
         (
             "workloads:\n" + _listing({name: each.words for name, each in WORKLOADS.items()}),
@@ -108,32 +105,37 @@ def _chosen(names: Iterable[str]) -> Callable[[str], list[str]]:
 
 
 def main() -> int:
-    """Simulate, print the tables, and write what was asked for."""
+    """Simulate, print the tables, and write what was asked for: see `benchmarks.running`."""
     parser = _parser()
-    arguments = parse(parser)
-    console = Console(width=None if sys.stdout.isatty() else _COLUMNS)
+
+    def check(arguments: argparse.Namespace) -> None:
+        if arguments.what == "validate" and not arguments.recorded:
+            require_root(parser, "network namespaces and containerds")
+
+    return run_benchmark(parser, _measure, check=check)
+
+
+def _measure(report: Recorder, arguments: argparse.Namespace) -> None:
     if arguments.quick:
         arguments.nodes = arguments.nodes or _QUICK_NODES
         arguments.image_mb = arguments.image_mb or _QUICK_IMAGE_MB
     if arguments.what == "validate":
-        if not arguments.recorded:
-            require_root(parser, "network namespaces and containerds")
-        return validate(arguments, console)
-    runs = simulate(_plans(arguments), console)
+        validate(arguments, report)
+        return
+    runs = simulate(_plans(arguments), report)
+    judged = [*judge(runs)]
+    console = report.console
     for table in tables(runs):
-        console.print(table)
-    for line in verdicts([*judge(runs)]):
-        console.print(line, highlight=False, soft_wrap=True)
+        console.print(table, width=None if console.is_terminal else _COLUMNS)
+    for line, each in zip(verdicts(judged), judged, strict=True):
+        (report.verdict if each.kept else report.loss)(line)
     if arguments.plots:
         for picture in draw(runs, arguments.plots):
             console.print(f"{picture.path}: {picture.words}", highlight=False, soft_wrap=True)
     if arguments.pages:
-        write_pages([_ROOT / page for page in _PAGES], parts_of(runs, [*judge(runs)]))
+        write_pages([_ROOT / page for page in _PAGES], parts_of(runs, judged))
         for _ in draw([run for run in runs if run.workload == "everyone"], _ROOT / "docs" / "pictures"):
             pass
-    if arguments.json:
-        arguments.json.write_text(json.dumps(_document(runs), indent=1) + "\n")
-    return 0
 
 
 def _plans(arguments: argparse.Namespace) -> Sequence[Plan]:
@@ -147,37 +149,52 @@ def _plans(arguments: argparse.Namespace) -> Sequence[Plan]:
     return [*plan(arguments.workload, arguments.policy, arguments.scope, **size)]
 
 
-def simulate(plans: Sequence[Plan], console: Console) -> list[Figures]:
-    """Run them one after another, and show how far that is."""
-    runs = []
-    with watching(console, [each.weight for each in plans]) as watched:
-        for each in plans:
-            with watched.run(str(each)) as tell:
-                result = run(each.scenario, POLICIES[each.policy], progress=partial(_told, tell))
-            runs.append(figures_of(result, workload=each.workload, policy=each.policy, scope=each.scope))
+def simulate(plans: Sequence[Plan], report: Recorder) -> list[Figures]:
+    """Run them one after another, tell how far that is, and record each."""
+    runs: list[Figures] = []
+    whole, done = sum(each.weight for each in plans) or 1.0, 0.0
+    for number, each in enumerate(plans, start=1):
+        name = f"{number} of {len(plans)}: {each}"
+        report.console.print(f"{name} …", highlight=False, soft_wrap=True, markup=False)
+        told = partial(_told, report, name, done / whole, each.weight / whole)
+        result = run(each.scenario, POLICIES[each.policy], progress=told)
+        done += each.weight
+        runs.append(figures_of(result, workload=each.workload, policy=each.policy, scope=each.scope))
+        _record(report, runs[-1])
     return runs
 
 
-def _told(tell: Tell, now_s: float, finished: int, wanted: int) -> None:
-    tell(
-        finished / max(1, wanted),
-        f"{now_s:.0f} s of the cluster's time, {finished:,} of {wanted:,} pulls done",
+def _told(
+    report: Recorder, name: str, before: float, part: float, now_s: float, finished: int, wanted: int
+) -> None:
+    """``before``: the share of all that was done before this run, ``part``: that of this run."""
+    doing = f"{name}, {now_s:.0f} s of the cluster's time, {finished:,} of {wanted:,} pulls done"
+    report.step(doing, before + part * finished / max(1, wanted))
+
+
+def _record(report: Recorder, found: Figures) -> None:
+    """Simulated figures have no noise: the same seed gives the same ones."""
+    report.begin(
+        found.workload,
+        question=WORKLOADS[found.workload].words,
+        method=f"Simulated: {found.nodes:,} nodes in {found.zones} zones, {found.size_bytes / 1e6:,.0f} MB, "
+        f"seed {found.seed}. docs/simulator.md says what is modelled.",
     )
-
-
-def _document(runs: Sequence[Figures]) -> dict[str, Any]:
-    kept = [
-        {
-            "promise": each.promise.what,
-            "workload": each.figures.workload,
-            "scope": each.figures.scope,
-            "value": each.value,
-            "most": each.promise.most,
-            "kept": each.kept,
-        }
-        for each in judge(runs)
-    ]
-    return {"machine": machine_facts(), "runs": [run.document() for run in runs], "promises": kept}
+    way = found.policy if found.scope == "none" else f"{found.policy}, scope {found.scope}"
+    for what, unit, value in (
+        ("p50", "s", found.p50_s),
+        ("p99", "s", found.p99_s),
+        ("p99.9", "s", found.p999_s),
+        ("the last node", "s", found.last_s),
+        ("pulls that failed", "", float(found.failed)),
+        ("registry asked, per blob and scope", "", found.fetches_per_scope),
+        ("registry sent", "GB", found.registry_copies * found.size_bytes / 1e9),
+        ("across zones, × the least", "×", found.crossed_copies),
+        ("cost", "USD", found.usd),
+        ("the last zone, × the first", "×", found.zone_spread),
+        ("dials to nodes that were gone", "", float(found.dead_dials)),
+    ):
+        report.value(what, unit, value, way=way, better=Better.LOWER)
 
 
 if __name__ == "__main__":

@@ -1,15 +1,14 @@
 """The simulator beside real nodes: runs each trial in both, and states the error of each figure."""
 
 import argparse
-import json
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
 from agent.config import ColdStartSettings
+from benchmarks.reporting.recorder import Recorder
 from benchmarks.simulator.comparison import FINISHES, Compared, compare
 from benchmarks.simulator.machine import machine_facts
 from benchmarks.simulator.reading import trial_of
@@ -61,20 +60,26 @@ def simulated(trial: Trial) -> Sequence[Observed]:
     return [trial_of(run(scenario_of(trial, seed)), [*trial.nodes]) for seed in SEEDS]
 
 
-def validate(arguments: argparse.Namespace, console: Console) -> int:
-    """Run the trials for real, or read the record; simulate them; print the errors."""
-    real = read_record(RECORD) if arguments.recorded else _observe(arguments.rounds, console)
+def validate(arguments: argparse.Namespace, report: Recorder) -> None:
+    """Run the trials for real, or read the record; simulate them; print and record the errors."""
+    real = read_record(RECORD) if arguments.recorded else _observe(arguments.rounds, report)
     if arguments.record and not arguments.recorded:
         write_record(arguments.record, real, machine_facts())
-    compared = [each for trial in TRIALS for each in compare(trial, real[trial.name], simulated(trial))]
+    compared: list[Compared] = []
+    for done, trial in enumerate(TRIALS):
+        report.step(f"simulating {trial.name}", done / len(TRIALS))
+        compared += compare(trial, real[trial.name], simulated(trial))
     for table in _tables(compared):
-        console.print(table)
+        report.console.print(table)
+    for each in compared:
+        report.begin(f"validation: {each.trial}", question="How far is the simulation from real nodes?")
+        what, _, unit = each.figure.rpartition(", ")
+        report.value(what or each.figure, unit if what else "", each.real, way="real", baseline="real")
+        report.value(
+            what or each.figure, unit if what else "", each.simulated, way="simulated", baseline="real"
+        )
     for line in errors(compared):
-        console.print(line, highlight=False, soft_wrap=True)
-    if arguments.json:
-        document = {"machine": machine_facts(), "compared": [each.document() for each in compared]}
-        arguments.json.write_text(json.dumps(document, indent=1) + "\n")
-    return 0
+        report.verdict(line)
 
 
 def errors(compared: Sequence[Compared]) -> Sequence[str]:
@@ -89,11 +94,12 @@ def errors(compared: Sequence[Compared]) -> Sequence[str]:
     return lines
 
 
-def _observe(rounds: int, console: Console) -> Mapping[str, Sequence[Observed]]:
+def _observe(rounds: int, report: Recorder) -> Mapping[str, Sequence[Observed]]:
     from benchmarks.simulator.lab import observe  # only what needs root and daemons
 
     def tell(line: str) -> None:
-        console.print(line, highlight=False, soft_wrap=True)
+        report.step(line)
+        report.console.print(line, highlight=False, soft_wrap=True)
 
     return {trial.name: observe(trial, rounds=rounds, tell=tell) for trial in TRIALS}
 
