@@ -11,6 +11,7 @@ _NAMES = (
     "agent",
     "configure",
     "unconfigure",
+    "status",
     "topology",
     "explain",
     "claims",

@@ -3,10 +3,13 @@
 import http.client
 import json
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Self
 
 import pytest
@@ -224,6 +227,16 @@ def test_cluster_is_gathered_from_all_nodes(three: Three) -> None:
     assert (zones["a"]["nodes"], zones["a"]["told"], zones["b"]["told"]) == (2, 2, 1)
     sums = [zone["total"]["requests"] for zone in found["zones"]]
     assert sum(sums) == found["total"]["requests"]
+
+
+def test_status_shows_the_node_and_all_zones_from_the_same_documents(three: Three) -> None:
+    url = f"http://{three.looked.address}:{ADMIN}"
+    command = [str(Path(sys.executable).parent / "shorthaul"), "status", "--url", url]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert shown.startswith("node looked in r/a, agent ")
+    assert "the sums are those of all 3 nodes" in shown
+    told = json.loads(subprocess.run([*command, "--json"], capture_output=True, check=True).stdout)
+    assert (told["overview"]["node"], told["cluster"]["told"]) == ("looked", 3)
 
 
 def test_node_that_is_killed_is_told_as_silent_and_as_well_again_when_it_is_back() -> None:
