@@ -23,7 +23,7 @@ from benchmarks.chunks.stage import MIB, Pulled, daemon, wait_until
 from benchmarks.coldstart.borders import Borders, Sender
 from benchmarks.coldstart.fetches import Fetches, count_fetches
 from benchmarks.coldstart.rows import CHUNKED, Blow, Trouble, Way
-from benchmarks.lab.cluster import ADMIN_PORT, LOCAL_PORT, REGISTRY, Cluster, Node
+from benchmarks.lab.cluster import ADMIN_PORT, LOCAL_PORT, REGISTRY, Cluster, Node, metric_total
 from benchmarks.lab.image import Image, build_image
 from benchmarks.lab.network import inside
 from benchmarks.lab.process import LabError, run
@@ -48,6 +48,7 @@ class Outcome:
     took how much, by its own records. ``claims``: how their claims ended, with how often. ``cpu_s``: of all
     agents together. ``peak_mib``: of the largest agent. ``kept_bytes``: on the fullest node's disk, beyond
     the image itself. ``whole_s``: from the first pull's begin until the last one's end.
+    ``spent``: of what the fleet was told to watch.
     """
 
     seconds: Mapping[str, float]
@@ -64,6 +65,7 @@ class Outcome:
     peak_mib: float
     kept_bytes: int
     whole_s: float
+    spent: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def slowest_s(self) -> float:
@@ -108,15 +110,22 @@ class Release:
 
 @dataclass(frozen=True, slots=True)
 class _Counted:
-    """What is read before and after the pulls."""
+    """What is read before and after the pulls, without asking any agent: that would cost processor time."""
 
     answers: int
     registry_bytes: int
     sent_bytes: Mapping[str, int]
     crossed_bytes: int
     cpu_s: Mapping[str, float]
-    in_flight_bytes: Mapping[str, int]
-    claims: Mapping[str, Counter[str]]
+    spent: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """What an agent says of itself, further away from the pulls."""
+
+    in_flight_bytes: int
+    claims: Counter[str]
 
 
 @dataclass(slots=True)
@@ -124,7 +133,8 @@ class Fleet:
     """All nodes of a cluster. ``settings``: of every agent. ``pull_s``: how long a pull may take.
 
     ``settled_s``: how long agents run before anybody pulls. They work most in their first seconds.
-    ``others``: who else sends from a zone, for what crosses zones.
+    ``others``: who else sends from a zone, for what crosses zones. ``watch``: what else is counted, such as
+    CPU seconds so far, by name.
     """
 
     cluster: Cluster
@@ -132,6 +142,7 @@ class Fleet:
     pull_s: float = 900.0
     settled_s: float = 0.0
     others: Sequence[Sender] = ()
+    watch: Callable[[], Mapping[str, float]] = dict
     _pool: ThreadPoolExecutor = field(init=False)
     _borders: Borders = field(init=False)
     _fetching: dict[str, Chunks] = field(default_factory=dict, init=False)
@@ -192,6 +203,7 @@ class Fleet:
         asking = [node for node in self.nodes if names is None or node.name in names]
         for node in self._running():
             forget_peak(node.agent.pid)
+        said = self._ask_agents()
         before = self._count()
         turns = threading.Semaphore(at_once or len(asking))
         began_s = time.monotonic()
@@ -204,7 +216,7 @@ class Fleet:
         pulled = {name: pull.result() for name, pull in pulls.items()}
         whole_s = time.monotonic() - began_s
         self._wait_until_calm()
-        return self._outcome(release.image, asking, before, pulled, struck, whole_s)
+        return self._outcome(release.image, asking, before, said, pulled, struck, whole_s)
 
     def _pull_in_turn(self, turns: threading.Semaphore, node: Node, release: Release) -> Pulled:
         with turns:
@@ -350,12 +362,11 @@ class Fleet:
             sent_bytes={node.name: node.sent_bytes() for node in self.nodes},
             crossed_bytes=self._borders.crossed_bytes(),
             cpu_s={node.name: _cpu_s(node) for node in self._running()},
-            in_flight_bytes={
-                node.name: int(node.metric("shorthaul_in_flight_received_bytes_total"))
-                for node in self._running()
-            },
-            claims={node.name: _claims(node) for node in self._running()},
+            spent=self.watch(),
         )
+
+    def _ask_agents(self) -> dict[str, _Said]:
+        return {node.name: _said(node) for node in self._running()}
 
     def _wait_until_calm(self) -> None:
         """Wait until the registry has logged everything and sends nothing more."""
@@ -373,11 +384,13 @@ class Fleet:
         image: Image,
         asking: Sequence[Node],
         before: _Counted,
+        said: Mapping[str, _Said],
         pulled: Mapping[str, Pulled],
         struck: Node | None,
         whole_s: float,
     ) -> Outcome:
         after, well = self._count(), [node for node in self._running() if node is not struck]
+        now = self._ask_agents()
         name = "" if struck is None else struck.name
         return Outcome(
             seconds={name: one.seconds for name, one in pulled.items() if not one.failure},
@@ -393,16 +406,15 @@ class Fleet:
             sent_bytes={each: after.sent_bytes[each] - sent for each, sent in before.sent_bytes.items()},
             crossed_bytes=after.crossed_bytes - before.crossed_bytes,
             in_flight_bytes=sum(
-                taken - before.in_flight_bytes[each] for each, taken in after.in_flight_bytes.items()
+                one.in_flight_bytes - said[each].in_flight_bytes for each, one in now.items()
             ),
             given={node.name: self._givers(node) for node in well if node in asking},
-            claims=+sum(
-                (counted - before.claims[each] for each, counted in after.claims.items()), Counter[str]()
-            ),
+            claims=+sum((one.claims - said[each].claims for each, one in now.items()), Counter[str]()),
             cpu_s=sum(after.cpu_s.values()) - sum(before.cpu_s[each] for each in after.cpu_s),
             peak_mib=max((peak_mib(node.agent.pid) for node in well), default=0.0),
             kept_bytes=max((_kept_bytes(node, image) for node in asking if node is not struck), default=0),
             whole_s=whole_s,
+            spent={each: value - before.spent[each] for each, value in after.spent.items()},
         )
 
 
@@ -414,10 +426,17 @@ _SILENCE = (
 _OUTCOMES = ("granted", "followed", "timeout", "lost", "refused", "alone")
 
 
-def _claims(node: Node) -> Counter[str]:
-    """How the node's claims ended so far, and how often."""
-    return Counter(
-        {outcome: int(node.metric("shorthaul_claims_total", outcome=outcome)) for outcome in _OUTCOMES}
+def _said(node: Node) -> _Said:
+    """How the node's claims ended so far, and how often; and what it took in flight."""
+    exposed = node.get("/metrics", port=ADMIN_PORT).body
+    return _Said(
+        in_flight_bytes=int(metric_total(exposed, "shorthaul_in_flight_received_bytes_total", {})),
+        claims=Counter(
+            {
+                outcome: int(metric_total(exposed, "shorthaul_claims_total", {"outcome": outcome}))
+                for outcome in _OUTCOMES
+            }
+        ),
     )
 
 

@@ -2,10 +2,10 @@
 
 import time
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, nullcontext
 
 from benchmarks.lab.process import LabError
-from benchmarks.node.spending import used
+from benchmarks.node.spending import Used, used
 from benchmarks.node.stage import COPY, ENCRYPTED, LOCAL, NGINX_LOCAL, NGINX_RELAY, SPLICE, Stage
 from benchmarks.reporting.format import Better
 from benchmarks.reporting.losses import losses
@@ -17,6 +17,8 @@ from benchmarks.transfer.testbed import MIB, blob_path, put_blob
 MOVING, IDLE = "node: moving bytes", "node: idle"
 NOBODY, TAB = "nobody asks", "one dashboard tab"
 _FIRST_MIB = 1
+_TAB_MOST = 1.0
+"""Per cent of a core that a dashboard may cost the agent that serves it."""
 
 
 def measure_moving(report: Recorder, stage: Stage, *, rounds: int, mib: int) -> None:
@@ -73,27 +75,32 @@ def measure_idle(
     for name, pid in pids.items():
         if (rss := _rss(pid)) is not None:
             report.value(f"{what}: memory of an agent", "MiB", rss, way=name if len(pids) > 1 else "")
-    first = next(iter(pids))
+    pid = next(iter(pids.values()))
     for number in range(rounds):
-        for way in (NOBODY, TAB):
-            if way == TAB and tab is None:
-                continue
+        spent: dict[str, Used | None] = {}
+        for way in (NOBODY, TAB) if tab is not None else (NOBODY,):
             report.step(f"{what}, round {number + 1} of {rounds}: {way}")
             try:
-                with ExitStack() as stack:
-                    if way == TAB and tab is not None:
-                        stack.enter_context(tab())
-                    before = used(pids[first])
-                    time.sleep(seconds)
-                    spent = used(pids[first]).since(before)
+                with tab() if tab is not None and way == TAB else nullcontext():
+                    spent[way] = _window(pid, seconds)
             except (LabError, OSError) as error:
                 report.problem(f"{what}, {way}: {error}")
-                _tell_idle(report, what, way, None, None)
-                continue
-            _tell_idle(report, what, way, 100 * spent.cpu_s / seconds, spent.wakes / seconds)
+                spent[way] = None
+            _tell_idle(report, what, way, spent[way], seconds)
+        alone, watched = spent[NOBODY], spent.get(TAB)
+        if alone is not None and watched is not None:
+            added = 100 * (watched.cpu_s - alone.cpu_s) / seconds
+            report.value(f"{what}: processor that a tab adds", "% of a core", added, target=_TAB_MOST)
 
 
-def _tell_idle(report: Recorder, what: str, way: str, cpu: float | None, wakes: float | None) -> None:
+def _window(pid: int, seconds: float) -> Used:
+    before = used(pid)
+    time.sleep(seconds)
+    return used(pid).since(before)
+
+
+def _tell_idle(report: Recorder, what: str, way: str, spent: Used | None, seconds: float) -> None:
+    cpu, wakes = (None, None) if spent is None else (100 * spent.cpu_s / seconds, spent.wakes / seconds)
     report.value(f"{what}: processor", "% of a core", cpu, way=way, baseline=NOBODY)
     report.value(f"{what}: wake-ups", "/s", wakes, way=way, baseline=NOBODY, better=Better.LOWER)
 

@@ -121,6 +121,11 @@ class Measurement:
                 self._report.value(
                     _PROVED, "%", 100 * true / judged.connections, way=cell.name, better=Better.HIGHER
                 )
+            if true < judged.connections:
+                self._report.loss(
+                    f"{cell.name}: {judged.connections - true} of {judged.connections} connections did not "
+                    f"get the verdict {cell.path.verdict.value}"
+                )
         section = next((each for each in self._report.sections if each.name == SECTION), None)
         if section is None:
             return

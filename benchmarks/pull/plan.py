@@ -19,7 +19,7 @@ class Way(Enum):
     REGISTRY = "registry"
     NGINX = "nginx"
     SHORTHAUL = "shorthaul"
-    CLUSTER = "shorthaul, scope cluster"
+    CLUSTER = "shorthaul, cluster"
 
     @property
     def has_agents(self) -> bool:

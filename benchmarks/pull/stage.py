@@ -88,6 +88,7 @@ class Stage:
             pull_s=pull_s,
             settled_s=_SETTLED_S,
             others=[self._host],
+            watch=self._spent,
         )
 
     @property
@@ -115,10 +116,13 @@ class Stage:
 
     def pull(self, way: Way, phase: Phase, release: Release, names: Sequence[str] | None = None) -> Pulls:
         """Let the nodes pull, and wait until they have. ``names``: only these."""
-        spent = self._spent(way)
         outcome = self.fleet.pull_all(release, names=names, at_once=at_once(phase, len(self.nodes)))
-        mirror_s, all_s = (after - before for after, before in zip(self._spent(way), spent, strict=True))
-        return Pulls(outcome=outcome, mirror_cpu_s=mirror_s, all_cpu_s=all_s, dead=tuple(self._dead(way)))
+        return Pulls(
+            outcome=outcome,
+            mirror_cpu_s=outcome.spent["agents" if way.has_agents else "nginx"],
+            all_cpu_s=sum(outcome.spent.values()),
+            dead=tuple(self._dead(way)),
+        )
 
     def _start_nginx(self) -> Nginx:
         address, _, port = self.cluster.registry.endpoint.rpartition(":")
@@ -136,12 +140,15 @@ class Stage:
             self._nginx.remove()
             self._nginx = None
 
-    def _spent(self, way: Way) -> tuple[float, float]:
-        """CPU seconds so far: of what is between, and of everything."""
-        nodes = {node.name: _node_spent(node) for node in self.nodes}
-        agents = sum(one for one, _ in nodes.values())
-        everything = sum(whole for _, whole in nodes.values()) + cpu_s(self._cgroup) + self._registry_s()
-        return (agents if way.has_agents else cpu_s(self._cgroup)), everything
+    def _spent(self) -> dict[str, float]:
+        """CPU seconds so far, by who spent them."""
+        nodes = [_node_spent(node) for node in self.nodes]
+        return {
+            "agents": sum(agent for agent, _ in nodes),
+            "containerds": sum(containerd for _, containerd in nodes),
+            "nginx": cpu_s(self._cgroup),
+            "registry": self._registry_s(),
+        }
 
     def _registry_s(self) -> float:
         try:
@@ -186,10 +193,10 @@ def _mirror_place(nodes: Sequence[Node]) -> Place:
 
 
 def _node_spent(node: Node) -> tuple[float, float]:
-    """CPU seconds of the node's agent, and of the agent and the containerd. Both have the node's cgroup."""
+    """CPU seconds of the node's agent, and of its containerd. Both are in the node's cgroup."""
     assert node.cgroup is not None, "nodes in namespaces have cgroups"
-    whole = cpu_s(node.cgroup)
-    return whole - cpu_s(node.cgroup / "containerd.service"), whole
+    containerd = cpu_s(node.cgroup / "containerd.service")
+    return cpu_s(node.cgroup) - containerd, containerd
 
 
 def _rate(mbit_s: float | None) -> str:
