@@ -120,7 +120,8 @@ class OciServer:
                 request.transport.abort()  # flushing would wait for a client that takes no bytes
             raise ConnectionResetError("client gone") from error
         except Exception:  # noqa: BLE001 - the only broad except: a bug must not end the agent
-            _log.exception("request failed", extra={"fields": {"target": exchange.record.target}})
+            fields = {"id": exchange.record.id, "target": exchange.record.target}
+            _log.exception("request failed", extra={"fields": fields})
             exchange.record.result = Result.ERROR
             if request.writer.output_size > 0:  # the client would take a second head for bytes of the body
                 self._recorder.finish(exchange)

@@ -81,7 +81,7 @@ class _Pull:
         self.active_s = now_s
         self.running.pop(record.id, None)
         self.size_bytes += record.body_bytes
-        self.tier_bytes += _tier_bytes(record)
+        _add_tier_bytes(self.tier_bytes, record)
         self.not_found += record.result is Result.NOT_FOUND
         self.failed += record.result not in _FINE
         for step in record.steps:
@@ -101,7 +101,9 @@ class _Pull:
 
     def entry(self, now_s: float) -> PullEntry:
         path, client, image = self.key
-        tiers = sum((_tier_bytes(record) for record in self.running.values()), Counter(self.tier_bytes))
+        tiers = Counter(self.tier_bytes)
+        for record in self.running.values():
+            _add_tier_bytes(tiers, record)
         sent_bytes = sum(record.body_bytes for record in self.running.values())
         end_s = now_s if self.running else self.active_s
         slowest = None
@@ -192,14 +194,12 @@ class ImagePulls:
         return pull
 
 
-def _tier_bytes(record: RequestRecord) -> Counter[Tier]:
+def _add_tier_bytes(to: Counter[Tier], record: RequestRecord) -> None:
     """How many bytes of the body came from how near. While it is under way: as the first source is."""
-    found: Counter[Tier] = Counter()
     for part in record.sources:
-        found[part.tier] += part.size_bytes
+        to[part.tier] += part.size_bytes
     if not record.sources and record.tier is not None and record.body_bytes:
-        found[record.tier] = record.body_bytes
-    return found
+        to[record.tier] += record.body_bytes
 
 
 def _note(noted: dict[str, None], name: str) -> None:

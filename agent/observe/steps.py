@@ -170,5 +170,5 @@ class Steps:
 
     def entries(self) -> tuple[StepEntry, ...]:
         """The steps for the API."""
-        now_s = self._clock()
+        now_s = self._clock() if self.open else 0.0
         return tuple(step.entry(self.began_s, now_s) for step in self._steps)

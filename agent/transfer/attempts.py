@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from functools import partial
 
+from agent.observe.exemplars import CURRENT
 from agent.observe.metrics import Metrics
 from agent.observe.steps import Outcome, Step, StepKind, Steps
 from agent.pull.events import Abandon, Event, Failed, Failure, Fetch, Responded
@@ -222,5 +223,8 @@ def log_failure(
     what: str, holder: Ranked, wanted: FetchRequest, error: AttemptFailed, *, offset: int
 ) -> None:
     """Log a holder's failure. ``offset``: how many bytes of the body the client has."""
+    record = CURRENT.get()
     fields = {"node": holder.node, "failure": error.failure.value, "digest": wanted.target.digest}
+    if record is not None:
+        fields["request"] = record.id
     _log.info("%s: %s", what, error, extra={"fields": {**fields, "offset": offset}})

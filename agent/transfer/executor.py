@@ -649,7 +649,8 @@ class RunningPull:
                         self._found_near(known)
                         self._end_look_up(step, known, "remembered")
                     else:
-                        self._attempts.run(partial(self._look_up, command))
+                        step = self._steps.begin(StepKind.LOOKUP, resume=self._steps.begun)
+                        self._attempts.run(partial(self._look_up, command, step))
                 case Fetch():
                     self._attempts.start(command, self._wanted_from(command.offset))
                 case Abandon():
@@ -693,9 +694,8 @@ class RunningPull:
             self._outcome = None
         self._attempts.abandon(command, client_left=self._leaving)
 
-    async def _look_up(self, command: Lookup) -> None:
+    async def _look_up(self, command: Lookup, step: Step) -> None:
         puller, digest = self._puller, self.digest
-        step = self._steps.begin(StepKind.LOOKUP, resume=self._steps.begun)
         holders = await (
             puller.index.lookup_everyone(digest) if command.everyone else puller.index.lookup(digest)
         )

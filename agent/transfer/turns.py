@@ -8,7 +8,7 @@ from agent.holders.claimant import Outcome
 from agent.holders.claims import Held
 from agent.holders.clusterclaims import Claims
 from agent.observe.steps import Outcome as StepOutcome
-from agent.observe.steps import StepKind, Steps
+from agent.observe.steps import Step, StepKind, Steps
 from agent.oci.reference import Addressed
 from agent.pull.events import AskClaim, ClaimAnswered, Turn
 from agent.transfer.attempts import Attempts, Report
@@ -62,6 +62,7 @@ class OwnTurn:
         self._report = report
         self._steps = Steps(lambda: 0.0) if steps is None else steps
         self._question: asyncio.Task[None] | None = None
+        self._step: Step | None = None
         self._granted = False
         self.followed = False  # another node's turn led to a holder
         self.words = ""  # what came of the last question, for whoever reads why nobody gave the content
@@ -74,7 +75,8 @@ class OwnTurn:
     def ask(self, command: AskClaim, position: int) -> None:
         """Ask. ``position``: the byte of the content that the client needs next. An earlier question ends."""
         self.close()
-        self._question = self._attempts.run(partial(self._ask, command, position))
+        self._step = self._steps.begin(StepKind.CLAIM)
+        self._question = self._attempts.run(partial(self._ask, command, position, self._step))
 
     def delivering(self, *, far: bool) -> None:
         """A holder gives the content: there is nothing to ask for any more.
@@ -96,20 +98,18 @@ class OwnTurn:
         if self._question is not None:
             self._question.cancel()
             self._question = None
+        if self._step is not None:
+            self._steps.end(self._step, StepOutcome.LEFT, why="it is not needed any more")
+            self._step = None
         if self._granted:
             self._granted = False
             self._claimant.give_back(self._key)
 
-    async def _ask(self, command: AskClaim, position: int) -> None:
+    async def _ask(self, command: AskClaim, position: int, step: Step) -> None:
         steps = self._steps
-        step = steps.begin(StepKind.CLAIM)
-        try:
-            answer = await self._claimant.ask(
-                self._key, beyond_bytes=position, wait_s=command.wait_s, despite=command.despite
-            )
-        except asyncio.CancelledError:
-            steps.end(step, StepOutcome.LEFT, why="it is not needed any more")
-            raise
+        answer = await self._claimant.ask(
+            self._key, beyond_bytes=position, wait_s=command.wait_s, despite=command.despite
+        )
         if answer.held is not None and answer.held.sources:
             step.node = answer.held.sources[0]
         steps.end(step, _STEP_OUTCOMES[answer.outcome], why=_STEP_WORDS[answer.outcome])

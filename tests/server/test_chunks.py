@@ -19,6 +19,7 @@ from .chunked import ChunkedClient, PullFailed
 from .faults import Fault, Holder, Kind, asked_for
 from .impostor import Impostor
 from .proofs import OPEN
+from .tracing import steps_of
 from .wire import connected, raw_get, request_bytes, reset
 
 _MIB = 1 << 20
@@ -230,6 +231,9 @@ def test_chunk_of_the_only_holder_that_fails_once_is_fetched_again(site: Site, k
     with Impostor(address, holder.serve, questioned=holder.claim):
         asking.wait_for_holders(_LAYER, {"near"})
         assert _client(asking, at_once=3, has_bytes=777).pull() == _LAYER
+        wait_for(asking.is_idle, "no body moves")
+        for record in asking.requests():
+            steps_of(record)
 
 
 def test_five_nodes_at_once_get_a_layer_in_chunks_from_one_holder_with_few_places(site: Site) -> None:

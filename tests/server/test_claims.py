@@ -10,8 +10,9 @@ from time import monotonic
 
 import pytest
 
-from .agents import ADMIN, Reply, Site, make_image, wait_for
+from .agents import ADMIN, Reply, Site, digest_of, make_image, wait_for
 from .ingesting import CONTAINERD, Fetcher, Ingest, path_of
+from .tracing import steps_of
 
 _numbers = count(1000)
 PRIVATE = {"authorize": [{"match": "private.test/*", "by": "registry"}], "exclude": ["excluded.test/*"]}
@@ -118,7 +119,14 @@ def test_others_wait_for_the_node_that_was_sent_to_the_registry(zone: Zone, kind
         assert (got.status, got.body) == (200, content)
     avoided = "shorthaul_registry_fetches_avoided_total"
     for name in ("b", "c"):
-        assert zone.fetchers[name].node.metric(avoided) >= 1
+        node = zone.fetchers[name].node
+        assert node.metric(avoided) >= 1
+        (claim,) = steps_of(node.newest(content), "claim", "wait")
+        assert (claim["outcome"], claim["node"]) == ("ok", "a")
+        assert claim["seconds"] > 0.2, "most of the time was the wait"
+    asked = zone.fetchers["a"].node.requests()
+    sent_on = next(each for each in reversed(asked) if each["digest"] == digest_of(content))
+    assert [step["outcome"] for step in steps_of(sent_on, "claim", "wait")] == ["granted"]
 
 
 def test_all_at_once_one_is_sent_to_the_registry(zone: Zone) -> None:

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from .agents import LOCAL, SLOWNESS, Node, Site, digest_of, fresh_address, make_image, wait_for
 from .faults import Fault, Holder, Kind
 from .impostor import Impostor
+from .tracing import steps_of
 from .wire import Ending, RawReply, raw_get
 
 _BOUND_S = 25.0  # three times the deadline and a stall of each of six attempts
@@ -127,7 +128,9 @@ def test_delivered_bytes_are_a_true_prefix_and_a_whole_response_hashes_right(
     if schedule.honest:
         assert [reply.ending for reply in replies] == [Ending.WHOLE], "one response"
         assert replies[0].status == 200
-    resumes = stage.asking.newest(content)["resumes"]
+    record = stage.asking.newest(content)
+    steps_of(record)
+    resumes = record["resumes"]
     event(f"{len(replies)} responses, the last one {replies[-1].status} and resumed {resumes} times")
 
 

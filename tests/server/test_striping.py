@@ -14,6 +14,7 @@ import pytest
 from .agents import LOCAL, Node, Site, digest_of, fresh_address, wait_for
 from .faults import Fault, Holder, Kind, first_bytes_asked, tell_sizes
 from .impostor import Impostor
+from .tracing import steps_of
 from .wire import Ending, RawReply, connected, raw_get, request_bytes
 
 _RANGE_BYTES = 8 << 20
@@ -102,6 +103,10 @@ def test_a_body_comes_from_both_holders_and_is_right(stage: Stage) -> None:
     assert record["way"] == "stripe"
     assert {source["node"] for source in record["sources"]} == {"one", "two"}
     assert sum(source["bytes"] for source in record["sources"]) == _SIZE_BYTES
+    alone, *both = [step for step in steps_of(record, "bytes") if step["bytes"]]
+    assert {step["node"] for step in both[:2]} == {"one", "two"}
+    assert all("2 holders at once" in step["why"] for step in both[:2])
+    assert both[0]["start_s"] + both[0]["seconds"] > both[1]["start_s"] >= alone["start_s"] + alone["seconds"]
 
 
 def test_three_holders_share_a_body(stage: Stage) -> None:

@@ -44,6 +44,15 @@ def test_each_holder_is_waited_for_once_and_a_second_look_beside_them() -> None:
     assert waits.times_s() == ()
 
 
+def test_what_is_waited_for_is_told_in_words() -> None:
+    waits = Waits()
+    assert waits.words == ""
+    waits.add(BusyHolder(until_s=5.0, holder=A))
+    assert waits.words == "a is busy and said when to ask again"
+    waits.add(LookAgain(until_s=1.0))
+    assert waits.words.count(";") == 1
+
+
 def test_wait_that_was_answered_early_is_over() -> None:
     waits = Waits()
     waits.add(busy := BusyHolder(until_s=1.0, holder=A))

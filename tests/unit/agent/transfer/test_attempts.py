@@ -287,3 +287,73 @@ def test_only_a_holder_that_is_known_to_be_fetching_it_may_keep_this_node_waitin
 
     run_in_virtual_time(main())
     assert run.waits == [False, True]
+
+
+def told(run: Run) -> list[tuple[str, str, str]]:
+    """The steps: the holder, what came of it, and why."""
+    return [(str(entry.node), entry.outcome, entry.why) for entry in run.attempts.steps.entries()]
+
+
+def test_step_of_an_attempt_says_what_came_of_it() -> None:
+    failed, left, slow, answered = Run(error=AttemptFailed(Failure.BUSY, "no room")), Run(), Run(), Run()
+    answered.body.request = "0123456789abcdef"  # type: ignore[assignment]
+
+    async def scenario() -> None:
+        for run in (failed, left, slow, answered):
+            run.start()
+        await asyncio.sleep(0.5)
+        left.abandon(client_left=True)
+        slow.abandon(Failure.SILENT)
+        await asyncio.sleep(1.0)
+
+    play(failed, scenario)
+    name = str(NEAR.node)
+    assert told(failed) == [(name, "failed", "busy: no room")]
+    assert told(left) == [(name, "left", "")]
+    assert told(slow) == [(name, "timeout", "no first byte")]
+    assert told(answered) == [(name, "ok", "")]
+    (entry,) = answered.attempts.steps.entries()
+    assert (entry.kind, entry.seconds, entry.request) == ("headers", 1.0, "0123456789abcdef")
+
+
+def test_attempt_beside_a_slower_one_is_a_hedge_and_the_slower_one_lost() -> None:
+    run = Run(takes_s=1.0)
+
+    async def scenario() -> None:
+        run.start()
+        await asyncio.sleep(0.25)
+        run.takes_s = 0.1
+        run.attempts.start(Fetch(attempt=2, holder=NEAR, hedge=True), WANTED)
+        await asyncio.sleep(0.2)
+        assert run.attempts.body(2)
+        run.abandon()
+
+    play(run, scenario)
+    name = str(NEAR.node)
+    assert told(run) == [(name, "lost", ""), (name, "ok", "hedge after 250 ms")]
+    assert [entry.hedge for entry in run.attempts.steps.entries()] == [False, True]
+
+
+def test_answer_that_came_second_lost_too() -> None:
+    run = Run(takes_s=0.1)
+
+    async def scenario() -> None:
+        run.start()
+        run.attempts.start(Fetch(attempt=2, holder=NEAR), WANTED)
+        await asyncio.sleep(0.2)
+        assert run.attempts.body(2)
+        run.abandon()
+
+    play(run, scenario)
+    assert [outcome for _, outcome, _ in told(run)] == ["lost", "ok"]
+
+
+def test_fetch_behind_the_beginning_is_a_resume() -> None:
+    run = Run(takes_s=0.1)
+
+    async def scenario() -> None:
+        run.attempts.start(Fetch(attempt=1, holder=NEAR, offset=500), WANTED)
+        await asyncio.sleep(0.2)
+
+    play(run, scenario)
+    assert [entry.resume for entry in run.attempts.steps.entries()] == [True]

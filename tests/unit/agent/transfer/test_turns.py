@@ -12,6 +12,7 @@ from agent.holders.claimant import Answer, Outcome
 from agent.holders.claims import ClaimKey, Held
 from agent.members.roster import Roster
 from agent.observe.metrics import Metrics
+from agent.observe.steps import Steps
 from agent.oci.reference import Addressed, Kind, Repository
 from agent.oci.registry import Registry
 from agent.pull.events import AskClaim, ClaimAnswered, Event, Turn
@@ -69,7 +70,9 @@ async def never(_: Ranked, __: FetchRequest) -> PeerBody:
 
 
 @asynccontextmanager
-async def turn_of(arbiter: Arbiter) -> AsyncIterator[tuple[OwnTurn, "asyncio.Queue[Event | Crashed]"]]:
+async def turn_of(
+    arbiter: Arbiter, steps: Steps | None = None
+) -> AsyncIterator[tuple[OwnTurn, "asyncio.Queue[Event | Crashed]"]]:
     events: asyncio.Queue[Event | Crashed] = asyncio.Queue()
     attempts = Attempts(
         fetch=never,
@@ -85,6 +88,7 @@ async def turn_of(arbiter: Arbiter) -> AsyncIterator[tuple[OwnTurn, "asyncio.Que
         attempts=attempts,
         rank=lambda held: tuple(A for source in held.sources if source == A.node),
         report=events.put_nowait,
+        steps=steps,
     )
     yield turn, events
     turn.close()
@@ -188,5 +192,52 @@ def test_all_else_is_nobodys_turn(outcome: Outcome) -> None:
             assert await events.get() == ClaimAnswered(turn=Turn.NOBODYS)
             turn.to_the_registry()
         assert arbiter.said == []
+
+    run_in_virtual_time(scene())
+
+
+@pytest.mark.parametrize(
+    ("answer", "outcome", "whose"),
+    [
+        (GRANTED, "granted", None),
+        (
+            Answer(
+                outcome=Outcome.FOLLOWED,
+                held=Held(sources=(A.node,), available_bytes=7, complete=False),
+            ),
+            "ok",
+            "a",
+        ),
+        (Answer(outcome=Outcome.TIMEOUT), "timeout", None),
+        (Answer(outcome=Outcome.REFUSED), "none", None),
+        (Answer(outcome=Outcome.ALONE), "none", None),
+    ],
+    ids=lambda each: each.outcome.value if isinstance(each, Answer) else "",
+)
+def test_wait_for_a_turn_is_a_step_that_says_what_came_of_it(
+    answer: Answer, outcome: str, whose: str | None
+) -> None:
+    async def scene() -> None:
+        steps = Steps(loop_clock)
+        async with turn_of(Arbiter(answer, after_s=3.0), steps) as (turn, events):
+            turn.ask(ASK, 17)
+            await events.get()
+        (entry,) = steps.entries()
+        assert (entry.kind, entry.seconds, entry.outcome, entry.node) == ("claim", 3.0, outcome, whose)
+        assert entry.why
+
+    run_in_virtual_time(scene())
+
+
+def test_wait_that_is_of_no_use_any_more_ends_its_step() -> None:
+    async def scene() -> None:
+        steps = Steps(loop_clock)
+        async with turn_of(Arbiter(GRANTED, after_s=30.0), steps) as (turn, _):
+            turn.ask(ASK, 17)
+            await asyncio.sleep(2.0)
+            turn.delivering(far=False)
+            await asyncio.sleep(5.0)
+        (entry,) = steps.entries()
+        assert (entry.seconds, entry.outcome) == (2.0, "left")
 
     run_in_virtual_time(scene())
