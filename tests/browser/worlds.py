@@ -41,19 +41,14 @@ def map_document(nodes: int = 24, zones: int = 5, seed: int = 7) -> dict[str, An
     """A MapDocument. The asked node is the first one."""
     chance = random.Random(seed)
     named = zones_of(zones)
-    index = sorted(
-        min(int(chance.paretovariate(1.3)) - 1, zones - 1) if zones > 4 else n % zones for n in range(nodes)
-    )
-    index[0] = 0
+    index = [min(int(chance.paretovariate(1.0)) - 1, zones - 1) for _ in range(nodes)]
+    index[: min(zones, nodes)] = range(min(zones, nodes))  # no zone is empty
+    index.sort()
     names = [f"{'-'.join(named[zone])[-2:].strip('-')}-node-{number:04}" for number, zone in enumerate(index)]
     states = ["self", *(_state(chance, zone == 0) for zone in index[1:])]
     matrix = [[_cost_us(one, other, chance) for other in named] for one in named]
     sources = [
-        [
-            "measured" if 0 in (row, column) else "told" if cost is not None else None
-            for column, cost in enumerate(costs)
-        ]
-        for row, costs in enumerate(matrix)
+        [_source(cost, row, column) for column, cost in enumerate(costs)] for row, costs in enumerate(matrix)
     ]
     rtt: list[float | None] = [
         None
@@ -272,7 +267,9 @@ def _state(chance: random.Random, own_zone: bool) -> str:
 def _source(cost_us: float | None, row: int, column: int) -> str | None:
     if cost_us is None:
         return None
-    return "measured" if 0 in (row, column) else "told" if (row + column) % 5 else "labels"
+    if 0 in (row, column):
+        return "measured"
+    return "prior" if (row + column) % 5 == 0 else "told"
 
 
 def _cost_us(one: tuple[str, str], other: tuple[str, str], chance: random.Random) -> float | None:

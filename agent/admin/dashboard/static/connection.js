@@ -7,12 +7,14 @@ import { CONNECTION } from "./state.js";
 /** @typedef {import("./state.js").Store} Store */
 /** @typedef {import("./state.js").Connection} Connection */
 
+/** @typedef {{look: string, words: string, banner: string, hint: string}} Words */
+
 /** @param {string} id @returns {any} */
 const byId = (id) => document.getElementById(id);
 
 /** @param {Store} store @param {(token: string) => void} useToken */
 export function mountConnection(store, useToken) {
-  store.subscribe(CONNECTION, () => showConnection(store.connection));
+  store.subscribe([CONNECTION, "overview", "map"], () => showConnection(store.connection, ownTrouble(store)));
   store.subscribe(["overview", "hello"], () => showNode(store.get("overview") ?? store.get("hello")));
   byId("token").addEventListener("submit", (/** @type {Event} */ event) => {
     event.preventDefault(); // nothing is ever sent by the form itself
@@ -25,7 +27,7 @@ export function mountConnection(store, useToken) {
 /**
  * What the header says. Pure.
  * @param {Connection} connection
- * @returns {{look: string, words: string, banner: string, hint: string}}
+ * @returns {Words}
  */
 export function wordsOf({ phase, why, silent_s }) {
   const last = silent_s === null ? "" : `Last heard ${ago(silent_s)}.`;
@@ -39,9 +41,20 @@ export function wordsOf({ phase, why, silent_s }) {
   return { look: "idle", words: { connecting: "connecting", paused: "paused", token: "token needed" }[phase], banner: "", hint: "" };
 }
 
-/** @param {Connection} connection */
-function showConnection(connection) {
-  const { look, words, banner, hint } = wordsOf(connection);
+/** One banner: that the page hears nothing goes before what this node cannot do. @param {Words} said @param {string} trouble @returns {Words} */
+function bannerOf(said, trouble) {
+  if (said.banner || !trouble) return said;
+  return { ...said, banner: `This node's own way to the others is in doubt: ${name(trouble, 200)}.`, hint: "What it says of other nodes may be wrong: they may be well." };
+}
+
+/** Why this node could not ask others a moment ago; empty: it could. @param {Store} store @returns {string} */
+function ownTrouble(store) {
+  return store.get("map")?.own_trouble || store.get("overview")?.own_trouble || "";
+}
+
+/** @param {Connection} connection @param {string} trouble */
+function showConnection(connection, trouble) {
+  const { look, words, banner, hint } = bannerOf(wordsOf(connection), trouble);
   const pill = byId("connection");
   pill.dataset.phase = connection.phase;
   pill.dataset.look = look;

@@ -9,10 +9,9 @@ const STEPS = 8;
 const FROM_US = 100; // of the scale of colours, which is logarithmic
 const TO_US = 200_000;
 
-const SOURCES = Object.freeze({
-  measured: "measured by this node",
-  told: "measured by other nodes",
-});
+/** How a latency is known; see `matrix_source` in docs/api.md. What is not measured is in italics. */
+const MEASURED = Object.freeze({ self: "measured by this node", measured: "measured by this node", told: "measured by other nodes" });
+const INFERRED = Object.freeze({ path: "added up over other zones", prior: "the usual value for such zones, not measured", says_slower: "as its nodes say" });
 
 /** @param {HTMLElement} section @param {import("./state.js").Store} store */
 export function mount(section, store) {
@@ -48,8 +47,9 @@ function cell(map, from, to, title) {
   const cost_us = map.matrix_us[from]?.[to] ?? null;
   const source = map.matrix_source[from]?.[to] ?? null;
   if (cost_us === null) return h("td", { class: "heat-none", title: `${title}: not known` }, "–");
-  const how = SOURCES[/** @type {keyof typeof SOURCES} */ (source)] ?? "inferred";
-  return h("td", { class: `heat-${stepOf(cost_us)}${how === "inferred" ? " inferred" : ""}`, title: `${title}: ${milliseconds(cost_us)} ms, ${how}` }, milliseconds(cost_us));
+  const how = MEASURED[/** @type {keyof typeof MEASURED} */ (source)];
+  const words = `${title}: ${milliseconds(cost_us)} ms, ${how ?? INFERRED[/** @type {keyof typeof INFERRED} */ (source)] ?? source}`;
+  return h("td", { class: `heat-${stepOf(cost_us)}${how ? "" : " inferred"}`, title: words }, milliseconds(cost_us));
 }
 
 /** This node's zone first, then the nearest to it; what is not known comes last. @param {any} map @param {number} own @returns {number[]} */
