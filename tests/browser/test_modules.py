@@ -91,6 +91,31 @@ def test_a_name_shows_what_cannot_be_seen_and_is_never_longer_than_its_place(
     assert ask(page, "format", "name", name) == shown
 
 
+def test_every_text_of_a_document_can_be_seen(page: Page) -> None:
+    said = '{"why": "a\\u202eb", "of": ["\\u200b", 7, null], "long": "' + "x" * 9000 + '"}'
+    found = ask(page, "format", "parse", said)
+    assert (found["why"], found["of"], len(found["long"])) == ("a·b", ["·", 7, None], 4000)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("points", 3), ("node_bytes", [1.5]), ("usd", None), ("ended_at", 7), ("step_s", 0), ("failed", ["x"])],
+)
+def test_a_document_that_does_not_fit_is_left_out_whole(page: Page, key: str, value: Any) -> None:
+    whole = worlds.history_document()
+    assert ask(page, "shapes", "isDrawable", "history", whole)
+    assert not ask(page, "shapes", "isDrawable", "history", {**whole, key: value})
+    assert ask(page, "shapes", "isDrawable", "history", {**whole, "a_newer_key": value})
+
+
+@pytest.mark.parametrize("name", ["overview", "map", "cluster", "history"])
+def test_every_document_of_a_cluster_of_any_size_can_be_drawn(page: Page, name: str) -> None:
+    for nodes, zones in ((1, 1), (24, 5), (300, 12)):
+        assert ask(page, "shapes", "isDrawable", name, worlds.documents(nodes, zones)[name])
+    assert not ask(page, "shapes", "isDrawable", name, None)
+    assert not ask(page, "shapes", "isDrawable", name, [])
+
+
 def test_a_point_of_the_history_takes_the_place_of_the_oldest_one(page: Page) -> None:
     whole = worlds.history_document()
     point = {key: [7] if isinstance(column, list) else column for key, column in whole.items()} | {

@@ -35,7 +35,7 @@ async () => {
       world.asked.push([path, options.headers.Authorization ?? null]);
       const [status, body] = world.answers[path.split("?")[0]] ?? world.answers["*"] ?? [200, {}];
       if (status === 0) throw new TypeError("refused");
-      return { ok: status === 200, status, json: async () => body };
+      return { ok: status === 200, status, text: async () => JSON.stringify(body) };
     },
     claim: async () => {
       if (world.held >= world.free) return null;
@@ -189,17 +189,17 @@ def test_from_elsewhere_a_token_is_asked_for_sent_as_a_header_and_forgotten_if_w
         const seen = [store.connection.phase, store.connection.why];
         stream.useToken("guess"); await settle();
         seen.push(store.connection.phase, store.connection.why !== "", world.stored);
-        world.answers["*"] = [200, { node: "a" }];
+        world.answers["*"] = [200, { held: "a" }];
         world.asked.length = 0;
         stream.useToken("right"); await settle();
-        seen.push(store.connection.phase, store.get("overview"));
+        seen.push(store.connection.phase, store.get("claims"));
         seen.push(new Set(world.asked.map(([, token]) => token)).size, world.asked[0][1]);
         seen.push(world.asked.some(([path]) => path.includes("right")), world.sources.length, open());
         return seen;
         """,
     )
     assert found[:5] == ["token", "", "token", True, None]
-    assert found[5:] == ["polling", {"node": "a"}, 1, "Bearer right", False, 1, 0]
+    assert found[5:] == ["polling", {"held": "a"}, 1, "Bearer right", False, 1, 0]
 
 
 def test_polling_asks_at_its_own_pace_and_never_twice_at_once(page: Page) -> None:
@@ -236,7 +236,7 @@ def test_while_polling_a_failure_of_one_page_is_that_panels_and_the_last_value_s
         world.answers["/api/claims"] = [404, { message: "no such page", hint: "upgrade" }];
         await world.pass(6);
         const { value, problem } = store.entry("claims");
-        return [value, problem, store.entry("overview").problem];
+        return [value, problem, store.entry("index").problem];
         """,
     )
     assert found == [{"held": [1]}, {"words": "no such page", "hint": "upgrade"}, None]
@@ -282,12 +282,12 @@ def test_an_answer_that_comes_after_the_tab_was_hidden_changes_nothing(page: Pag
         """
         world.open = null;
         let answer;
-        const late = { ok: true, status: 200, json: async () => ({ late: true }) };
+        const late = { ok: true, status: 200, text: async () => '{"late": true}' };
         world.fetch = () => new Promise((resolve) => { answer = () => resolve(late); });
         stream.start(); await settle();
         stream.pause();
         answer(); await settle();
-        return [store.get("overview") ?? null, store.connection.phase, world.timers.size];
+        return [store.get("claims") ?? null, store.connection.phase, world.timers.size];
         """,
     )
     assert found[:2] == [None, "paused"]

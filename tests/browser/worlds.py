@@ -44,7 +44,7 @@ def map_document(nodes: int = 24, zones: int = 5, seed: int = 7) -> dict[str, An
     index = [min(int(chance.paretovariate(1.0)) - 1, zones - 1) for _ in range(nodes)]
     index[: min(zones, nodes)] = range(min(zones, nodes))  # no zone is empty
     index.sort()
-    names = [f"{'-'.join(named[zone])[-2:].strip('-')}-node-{number:04}" for number, zone in enumerate(index)]
+    names = [f"{named[zone][1][-1]}{number:04}" for number, zone in enumerate(index)]
     states = ["self", *(_state(chance, zone == 0) for zone in index[1:])]
     matrix = [[_cost_us(one, other, chance) for other in named] for one in named]
     sources = [
@@ -96,7 +96,7 @@ def history_document(points: int = 180, step_s: int = 5, seed: int = 3) -> dict[
     busy = [size > 0.02 for size in swell]
     return {
         "time": text_of(NOW),
-        "node": "a-node-0000",
+        "node": "a0000",
         "step_s": step_s,
         "points": points,
         "started_at": text_of(NOW - timedelta(seconds=step_s * points)),
@@ -136,7 +136,7 @@ def overview_document(members: int = 24) -> dict[str, Any]:
     """An OverviewDocument of a node that works, with one warning."""
     return {
         "time": text_of(NOW),
-        "node": "a-node-0000",
+        "node": "a0000",
         "region": "eu-west",
         "zone": "eu-west-a",
         "version": "0.1.0",
@@ -160,7 +160,7 @@ def overview_document(members: int = 24) -> dict[str, Any]:
             {
                 "grave": False,
                 "what": "peer",
-                "node": "b-node-0013",
+                "node": "b0013",
                 "problem": "it did not answer within 1 s, 14 s ago",
                 "hint": "look whether its pod runs: kubectl get pods -o wide",
             }

@@ -39,7 +39,7 @@ export function bytesPicture(history) {
     series: TIERS.map(({ tier, words }) => ({
       label: words,
       colour: `--tier-${tier}`,
-      values: history[`${tier}_bytes`].map((/** @type {number} */ size) => size / history.step_s),
+      values: history[`${tier}_bytes`].map((size) => size / history.step_s),
       write: rate,
     })),
   };

@@ -101,10 +101,10 @@ function options(picture, width, moved, current) {
     padding: [8, 8, 0, 0],
     legend: { show: false },
     cursor: { y: false, drag: { x: false, y: false }, points: { size: 6 } },
-    scales: { y: { range: (/** @type {any} */ _, /** @type {number} */ low, /** @type {number} */ high) => [Math.min(0, low), high > 0 ? high * 1.08 : 1] } },
+    scales: { y: { range: (_, low, high) => [Math.min(0, low), high > 0 ? high * 1.08 : 1] } },
     axes: [
-      { ...axis, grid: { show: false }, size: 24, values: (/** @type {any} */ _, /** @type {number[]} */ splits) => splits.map((at) => clockTime(at).slice(0, 5)) },
-      { ...axis, size: 68, values: (/** @type {any} */ _, /** @type {number[]} */ splits) => splits.map((value) => current().axis(value)) },
+      { ...axis, grid: { show: false }, size: 24, values: (_, splits) => splits.map((at) => clockTime(at).slice(0, 5)) },
+      { ...axis, size: 68, values: (_, splits) => splits.map((value) => current().axis(value)) },
     ],
     series: [{}, ...order.map((each) => line(colour(each.colour), picture.stacked, colour("--surface")))],
     hooks: { setCursor: [moved] },

@@ -16,7 +16,7 @@ const byId = (id) => document.getElementById(id);
 export function mountConnection(store, useToken) {
   store.subscribe([CONNECTION, "overview", "map"], () => showConnection(store.connection, ownTrouble(store)));
   store.subscribe(["overview", "hello"], () => showNode(store.get("overview") ?? store.get("hello")));
-  byId("token").addEventListener("submit", (/** @type {Event} */ event) => {
+  byId("token").addEventListener("submit", (event) => {
     event.preventDefault(); // nothing is ever sent by the form itself
     const token = byId("token-field").value.trim();
     byId("token-field").value = "";

@@ -55,8 +55,8 @@ function cell(map, from, to, title) {
 /** This node's zone first, then the nearest to it; what is not known comes last. @param {any} map @param {number} own @returns {number[]} */
 export function orderOf(map, own) {
   const row = map.matrix_us[own] ?? [];
-  const far = (/** @type {number} */ zone) => (zone === own ? -1 : row[zone] ?? Infinity);
-  return map.zones.map((/** @type {any} */ _, /** @type {number} */ zone) => zone).sort((/** @type {number} */ one, /** @type {number} */ other) => far(one) - far(other) || one - other);
+  const far = (zone) => (zone === own ? -1 : row[zone] ?? Infinity);
+  return map.zones.map((_, zone) => zone).sort((one, other) => far(one) - far(other) || one - other);
 }
 
 /** Which of the colours a latency has. @param {number} cost_us */

@@ -49,7 +49,7 @@ export function timesOf({ ended_at, step_s, points }) {
 export const spanOf = ({ points, step_s }) => `last ${seconds(points * step_s)}`;
 
 /** @param {(number | null)[]} column */
-export const sum = (column) => column.reduce((/** @type {number} */ total, value) => total + (value ?? 0), 0);
+export const sum = (column) => column.reduce((total, value) => total + (value ?? 0), 0);
 
 /** @param {Store} store */
 function rangeButtons(store) {

@@ -53,8 +53,8 @@ export function layoutOf(map, width, height) {
 
 /** @param {{name: string, children: {index: number, size: number}[]}} region */
 function packRegion({ name, children }) {
-  const root = hierarchy({ children }, (/** @type {any} */ each) => each.children).sum((/** @type {any} */ each) => each.size ?? 0);
-  pack().radius((/** @type {any} */ leaf) => Math.sqrt(leaf.value)).padding(() => PADDING)(root);
+  const root = hierarchy({ children }, (each) => each.children).sum((each) => each.size ?? 0);
+  pack().radius((leaf) => Math.sqrt(leaf.value)).padding(() => PADDING)(root);
   return { name, root };
 }
 
@@ -102,10 +102,10 @@ const tall = (row) => Math.max(...row.map((box) => box.height));
 /** The nodes of each zone; the asked node is the first of its own. @param {any} map @returns {number[][]} */
 function membersOf({ zones, zone_index, racks, states }) {
   const members = zones.map(() => /** @type {number[]} */ ([]));
-  zone_index.forEach((/** @type {number} */ zone, /** @type {number} */ node) => members[zone]?.push(node));
+  zone_index.forEach((zone, node) => members[zone]?.push(node));
   const first = states.indexOf("self");
-  const rackOf = (/** @type {number} */ node) => (node === first ? "" : `1${racks[node] ?? ""}`);
-  for (const own of members) own.sort((/** @type {number} */ one, /** @type {number} */ other) => compare(rackOf(one), rackOf(other)) || one - other);
+  const rackOf = (node) => (node === first ? "" : `1${racks[node] ?? ""}`);
+  for (const own of members) own.sort((one, other) => compare(rackOf(one), rackOf(other)) || one - other);
   return members;
 }
 
@@ -113,7 +113,7 @@ function membersOf({ zones, zone_index, racks, states }) {
 function regionsOf({ zones }, members) {
   const most = Math.max(...members.map((own) => own.length));
   const regions = new Map();
-  zones.forEach((/** @type {any} */ zone, /** @type {number} */ index) => {
+  zones.forEach((zone, index) => {
     if (members[index].length === 0) return;
     const name = zone.region ?? "";
     const region = regions.get(name) ?? { name, children: [] };

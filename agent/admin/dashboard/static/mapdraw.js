@@ -28,7 +28,7 @@ export function drawMap(context, scene, token) {
   context.clearRect(0, 0, width, height);
   context.textAlign = "center";
   context.textBaseline = "middle";
-  const at = (/** @type {number} */ x, /** @type {number} */ y) => [width / 2 + (x - view.x) * view.scale, height / 2 + (y - view.y) * view.scale];
+  const at = (x, y) => [width / 2 + (x - view.x) * view.scale, height / 2 + (y - view.y) * view.scale];
   const pen = { context, scene, token, at, scale: view.scale };
   drawRegions(pen);
   drawEdges(pen);
@@ -65,7 +65,7 @@ function edgesOf(scene) {
   const from = centre(scene);
   if (from === null) return [];
   const row = scene.map.matrix_us[from] ?? [];
-  return row.flatMap((/** @type {number | null} */ cost_us, /** @type {number} */ to) => (to === from || cost_us === null || !scene.layout.zones[to] ? [] : [{ to, cost_us }]));
+  return row.flatMap((cost_us, to) => (to === from || cost_us === null || !scene.layout.zones[to] ? [] : [{ to, cost_us }]));
 }
 
 /** @param {Pen} pen */
@@ -146,7 +146,7 @@ function drawChoice({ context, scene, token, at }) {
 function drawNodes(pen) {
   const { scene } = pen;
   const groups = new Map(STATES.map(({ state }) => [state, /** @type {number[]} */ ([])]));
-  scene.map.states.forEach((/** @type {string} */ state, /** @type {number} */ node) => groups.get(state)?.push(node));
+  scene.map.states.forEach((state, node) => groups.get(state)?.push(node));
   for (const [state, nodes] of [...groups].reverse()) drawGroup(pen, stateLook(state), nodes);
   drawRings(pen);
 }
@@ -208,7 +208,7 @@ function drawNodeNames({ context, scene, token, at, scale }) {
 
 /** The numbers of the nodes that this one would ask first. @param {any} map @returns {number[]} */
 export function chosenOf(map) {
-  return map.chosen.map((/** @type {any} */ each) => map.names.indexOf(each.node)).filter((/** @type {number} */ node) => node >= 0);
+  return map.chosen.map((each) => map.names.indexOf(each.node)).filter((node) => node >= 0);
 }
 
 /** @type {Record<string, (context: CanvasRenderingContext2D, x: number, y: number, r: number) => void>} */
@@ -259,7 +259,7 @@ const pair = ([x, y]) => [x, y];
 export function tipOf(map, { zone, node }) {
   if (node !== null) {
     const { word, means } = stateLook(map.states[node]);
-    const rank = map.chosen.findIndex((/** @type {any} */ each) => each.node === map.names[node]);
+    const rank = map.chosen.findIndex((each) => each.node === map.names[node]);
     return [
       name(map.names[node], 60),
       `${word}: ${means}`,

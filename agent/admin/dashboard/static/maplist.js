@@ -30,7 +30,7 @@ export function zoneList(onUnfold, onPoint) {
     if (text) keep(found, findNodes(map, text), (row) => row.node, makeNode);
     else keep(list, zonesOf(map).slice(0, ZONES_SHOWN), (row) => String(row.index), makeZone);
   };
-  const unfold = (/** @type {number | null} */ zone) => {
+  const unfold = (zone) => {
     unfolded = zone;
     search.value = "";
     show();
@@ -51,7 +51,7 @@ export function zoneList(onUnfold, onPoint) {
     for (const [event, zone] of /** @type {[string, number | null][]} */ ([["pointerenter", index], ["focus", index], ["pointerleave", null], ["blur", null]])) button.addEventListener(event, () => onPoint(zone));
     return {
       element: h("li", {}, button, nodes, rest),
-      update: (/** @type {ZoneRow} */ row) => {
+      update: (row) => {
         const isOpen = unfolded === row.index;
         setText(title, row.title);
         setText(cost, row.isOwn ? "own zone" : microseconds(row.cost_us));
@@ -70,7 +70,7 @@ export function zoneList(onUnfold, onPoint) {
   return {
     element: h("div", { class: "map-list" }, search, found, list),
     unfold,
-    show: (/** @type {any} */ next) => {
+    show: (next) => {
       map = next;
       show();
     },
@@ -82,21 +82,21 @@ export function zonesOf(map) {
   const own = map.zone_index[map.states.indexOf("self")];
   const row = map.matrix_us[own] ?? [];
   const counts = map.zones.map(() => ({ nodes: 0, away: 0 }));
-  map.zone_index.forEach((/** @type {number} */ zone, /** @type {number} */ node) => {
+  map.zone_index.forEach((zone, node) => {
     counts[zone].nodes += 1;
     if (NOT_ANSWERING.has(map.states[node])) counts[zone].away += 1;
   });
-  const far = (/** @type {ZoneRow} */ each) => (each.isOwn ? -1 : each.cost_us ?? Infinity);
+  const far = (each) => (each.isOwn ? -1 : each.cost_us ?? Infinity);
   return map.zones
-    .map((/** @type {any} */ zone, /** @type {number} */ index) => ({ index, title: zoneName(zone.region, zone.zone), ...counts[index], cost_us: row[index] ?? null, isOwn: index === own }))
-    .sort((/** @type {ZoneRow} */ one, /** @type {ZoneRow} */ other) => far(one) - far(other) || one.index - other.index);
+    .map((zone, index) => ({ index, title: zoneName(zone.region, zone.zone), ...counts[index], cost_us: row[index] ?? null, isOwn: index === own }))
+    .sort((one, other) => far(one) - far(other) || one.index - other.index);
 }
 
 /** The nodes of a zone: what is grave first, then those that are asked first, then the nearest. @param {any} map @param {number} zone @returns {NodeRow[]} */
 export function nodesOf(map, zone) {
-  const rows = map.names.flatMap((/** @type {string} */ _, /** @type {number} */ node) => (map.zone_index[node] === zone ? [nodeRow(map, node)] : []));
-  const place = (/** @type {NodeRow} */ row) => [isGrave(row.state) ? stateLook(row.state).gravity : 50, row.rank < 0 ? 99 : row.rank, row.rtt_us ?? 1e12];
-  return rows.sort((/** @type {NodeRow} */ one, /** @type {NodeRow} */ other) => compareAll(place(one), place(other)));
+  const rows = map.names.flatMap((_, node) => (map.zone_index[node] === zone ? [nodeRow(map, node)] : []));
+  const place = (row) => [isGrave(row.state) ? stateLook(row.state).gravity : 50, row.rank < 0 ? 99 : row.rank, row.rtt_us ?? 1e12];
+  return rows.sort((one, other) => compareAll(place(one), place(other)));
 }
 
 /** @param {any} map @param {string} text in lower case @returns {NodeRow[]} */
@@ -111,7 +111,7 @@ function findNodes(map, text) {
 /** @param {any} map @param {number} node @returns {NodeRow} */
 function nodeRow(map, node) {
   const own = map.names[node];
-  return { node: own, state: map.states[node], rtt_us: map.rtt_us[node], rack: map.racks[node], rank: map.chosen.findIndex((/** @type {any} */ each) => each.node === own), zone: map.zone_index[node] };
+  return { node: own, state: map.states[node], rtt_us: map.rtt_us[node], rack: map.racks[node], rank: map.chosen.findIndex((each) => each.node === own), zone: map.zone_index[node] };
 }
 
 /** @param {string} state */
@@ -130,7 +130,7 @@ function makeNode() {
   const chip = h("span", { class: "chip" });
   return {
     element: h("li", { class: "node-row" }, title, rank, rtt, chip),
-    update: (/** @type {NodeRow} */ row) => {
+    update: (row) => {
       const look = stateLook(row.state);
       setText(title, name(row.node, 60));
       setAll(title, { title: row.rack ? `rack ${name(row.rack, 60)}` : null });

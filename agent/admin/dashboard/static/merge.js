@@ -79,7 +79,7 @@ export function mergeNodes(before, data) {
   if (before === undefined || before.map !== data.map) return before;
   const states = [...before.states];
   const rtt_us = [...before.rtt_us];
-  data.indexes.forEach((/** @type {number} */ index, /** @type {number} */ at) => {
+  data.indexes.forEach((index, at) => {
     states[index] = data.states[at];
     rtt_us[index] = data.rtt_us[at];
   });

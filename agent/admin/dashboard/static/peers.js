@@ -58,7 +58,7 @@ function fillZones(table, cluster) {
     table,
     h("caption", {}, `By zone: bytes and requests of the ${lastWindow(cluster.window_s)}, money since the nodes started`),
     h("thead", {}, h("tr", {}, COLUMNS.map((column, at) => h("th", { scope: "col", class: at > 0 && at < 9 && "num" }, column)))),
-    h("tbody", {}, rows.map((/** @type {any} */ zone) => h("tr", {}, h("th", { scope: "row" }, zoneName(zone.region, zone.zone)), cellsOf(zone).map((text, at) => h("td", { class: at < 8 && "num" }, text))))),
+    h("tbody", {}, rows.map((zone) => h("tr", {}, h("th", { scope: "row" }, zoneName(zone.region, zone.zone)), cellsOf(zone).map((text, at) => h("td", { class: at < 8 && "num" }, text))))),
   );
 }
 
@@ -75,16 +75,16 @@ function cellsOf(zone) {
     bytes(zone.window.crossing_bytes),
     count(zone.window.failed),
     money(zone.total.net_usd_saved),
-    zone.versions.map((/** @type {string} */ version) => name(version, 20)).slice(0, 3).join(", "),
+    zone.versions.map((version) => name(version, 20)).slice(0, 3).join(", "),
   ];
 }
 
 /** The nodes with something to look at, the gravest first. @param {any} cluster @returns {any[]} */
 export function oddNodes({ nodes }) {
   return nodes
-    .map((/** @type {any} */ node) => ({ ...node, ...oddity(node) }))
-    .filter((/** @type {any} */ node) => node.word)
-    .sort((/** @type {any} */ one, /** @type {any} */ other) => GRAVITY.indexOf(one.look) - GRAVITY.indexOf(other.look));
+    .map((node) => ({ ...node, ...oddity(node) }))
+    .filter((node) => node.word)
+    .sort((one, other) => GRAVITY.indexOf(one.look) - GRAVITY.indexOf(other.look));
 }
 
 const GRAVITY = ["bad", "warn", "idle"];
@@ -104,7 +104,7 @@ function makeNode() {
   const why = h("span", { class: "muted" });
   return {
     element: h("li", { class: "node-row" }, title, chip, why),
-    update: (/** @type {any} */ row) => {
+    update: (row) => {
       setText(title, name(row.node, 60));
       setAll(chip, { "data-look": row.look });
       setText(chip, row.word);

@@ -28,7 +28,7 @@ function makeProblem() {
   const hint = h("p", { class: "problem-hint" });
   return {
     element: h("li", { class: "problem" }, h("div", { class: "problem-head" }, chip, subject), h("div", {}, words, hint)),
-    update: (/** @type {any} */ problem) => {
+    update: (problem) => {
       setAll(chip, { "data-look": problem.grave ? "bad" : "warn" });
       setText(chip, problem.grave ? "pulls suffer" : "warning");
       setText(subject, [problem.what, problem.node].filter(Boolean).map((part) => name(part, 80)).join(" · "));

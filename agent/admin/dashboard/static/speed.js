@@ -18,7 +18,7 @@ export function mount(section, store) {
 
 /** @param {any} history @returns {import("./chart.js").Picture} */
 export function speedPicture(history) {
-  const write = (/** @type {number | null} */ value) => seconds(value);
+  const write = (value) => seconds(value);
   return {
     label: "Time until the first byte of clients' requests: the median, and what 95 % stay below",
     times: timesOf(history),
@@ -39,7 +39,7 @@ function summaryOf(history) {
 
 /** @param {HTMLElement} table @param {any} overview */
 function showQuantiles(table, { first_byte, lookup, window_s }) {
-  const rows = [...(first_byte ?? []).filter((/** @type {any} */ entry) => entry.source !== "all"), { ...lookup, source: "look-up" }];
+  const rows = [...(first_byte ?? []).filter((entry) => entry.source !== "all"), { ...lookup, source: "look-up" }];
   fill(
     table,
     h("caption", {}, `Until the first byte, by where it came from, ${lastWindow(window_s)}`),

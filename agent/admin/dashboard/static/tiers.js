@@ -21,7 +21,7 @@ const NEAR = new Set(["node", "rack", "zone"]);
 export function partsOf(bytes_by_tier) {
   const found = new Map((bytes_by_tier ?? []).map((entry) => [entry.tier, entry.bytes]));
   const total = [...found.values()].reduce((sum, size) => sum + size, 0);
-  const part = (/** @type {number} */ size) => (total > 0 ? size / total : null);
+  const part = (size) => (total > 0 ? size / total : null);
   const parts = TIERS.map(({ tier, words }) => ({ tier, words, bytes: found.get(tier) ?? 0, share: part(found.get(tier) ?? 0) }));
   const near_bytes = parts.filter(({ tier }) => NEAR.has(tier)).reduce((sum, each) => sum + each.bytes, 0);
   return { parts, total, near: part(near_bytes) };

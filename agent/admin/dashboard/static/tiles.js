@@ -45,7 +45,7 @@ export function mount(section, store) {
  */
 export function verdictOf(overview) {
   if (!overview.ready) return { look: "bad", words: `This node serves no pulls: ${overview.why_not_ready ?? overview.phase}.` };
-  const grave = (overview.problems ?? []).filter((/** @type {any} */ problem) => problem.grave);
+  const grave = (overview.problems ?? []).filter((problem) => problem.grave);
   if (grave.length > 0) return { look: "bad", words: `This node serves pulls, and they suffer: ${name(grave[0].problem, 200)}.` };
   const proof = overview.proof.proved ? "over a local path that is proved direct" : overview.proof.probe ? "over a local path that is not proved" : "and no probe looks at its local path";
   const peers = peersInWords(overview);
@@ -67,11 +67,11 @@ export function tilesOf(overview) {
 
 /** @param {any} overview @returns {Tile} */
 function working({ success, window, window_s }) {
-  const paths = (success ?? []).filter((/** @type {any} */ path) => path.asked > 0);
-  const asked = paths.reduce((/** @type {number} */ sum, /** @type {any} */ path) => sum + path.asked, 0);
-  const served = paths.reduce((/** @type {number} */ sum, /** @type {any} */ path) => sum + path.served, 0);
+  const paths = (success ?? []).filter((path) => path.asked > 0);
+  const asked = paths.reduce((sum, path) => sum + path.asked, 0);
+  const served = paths.reduce((sum, path) => sum + path.served, 0);
   const failed = window.failed / Math.max(1, window.requests);
-  const each = paths.map((/** @type {any} */ path) => `${pathName(path.path)} ${share(path.share)} of ${count(path.asked)}`);
+  const each = paths.map((path) => `${pathName(path.path)} ${share(path.share)} of ${count(path.asked)}`);
   return {
     title: "Working",
     ...(asked === 0 ? judged("idle", "nobody asked") : failed > FAILED_BAD ? judged("bad", "many fail") : window.failed > 0 ? judged("warn", "some fail") : judged("ok", "none failed")),
@@ -97,7 +97,7 @@ function near({ window, window_s }) {
 
 /** @param {any} overview @returns {Tile} */
 function local({ proof }) {
-  const canaries = (proof.canaries ?? []).map((/** @type {any} */ canary) => `${pathName(canary.endpoint)} ${canary.verdict.toLowerCase().replaceAll("_", " ")}`);
+  const canaries = (proof.canaries ?? []).map((canary) => `${pathName(canary.endpoint)} ${canary.verdict.toLowerCase().replaceAll("_", " ")}`);
   const [look, word] = proof.proved ? ["ok", "proved"] : proof.probe ? ["bad", "not proved"] : ["idle", "no probe"];
   return {
     title: "Local",
@@ -121,9 +121,9 @@ function saved({ window, total, window_s, uptime_s }) {
 
 /** @param {any} overview @returns {Tile} */
 function fast({ first_byte, lookup, window_s }) {
-  const all = (first_byte ?? []).find((/** @type {any} */ entry) => entry.source === "all") ?? {};
-  const some = (first_byte ?? []).filter((/** @type {any} */ entry) => entry.source !== "all" && isKnown(entry.p95_s));
-  const slowest = some.sort((/** @type {any} */ one, /** @type {any} */ other) => other.p95_s - one.p95_s)[0];
+  const all = (first_byte ?? []).find((entry) => entry.source === "all") ?? {};
+  const some = (first_byte ?? []).filter((entry) => entry.source !== "all" && isKnown(entry.p95_s));
+  const slowest = some.sort((one, other) => other.p95_s - one.p95_s)[0];
   return {
     title: "First byte",
     ...(isKnown(all.p50_s) ? all.p95_s > SLOW_S ? judged("warn", "some wait long") : judged("ok", "quick") : judged("idle", "nobody asked")),
@@ -188,7 +188,7 @@ function makeTile() {
   const element = h("li", { class: "tile" }, h("div", { class: "tile-head" }, title, chip), figure, bar, of, more);
   return {
     element,
-    update: (/** @type {Tile} */ tile) => {
+    update: (tile) => {
       setText(title, tile.title);
       setAll(chip, { "data-look": tile.look });
       setText(chip, tile.word);
