@@ -219,6 +219,7 @@ def test_page_says_that_the_agent_is_gone_and_starts_anew_with_the_next_one(
     view = open_page(played.url)
     page = view.page
     is_live(page)
+    expect(page.locator(".panel[data-look=loading]")).to_have_count(0)  # every module is loaded
     view.allow(
         "*ERR_CONNECTION*", "*ERR_INCOMPLETE*", "*ERR_EMPTY_RESPONSE*", "*ERR_SOCKET*", "*ERR_NETWORK*"
     )

@@ -1,6 +1,7 @@
 """The page as a whole: what it shows first, for everybody, at every size; its map, tables and charts."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -46,12 +47,21 @@ def page(tab: tuple[PlayedAgent, View]) -> Iterator[Page]:
     view.check()
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("look", [PHONE, Look(), WALL], ids=["phone", "desk", "wall"])
+@pytest.mark.parametrize(
+    "look",
+    [
+        PHONE,
+        replace(PHONE, scheme="dark"),
+        Look(),
+        Look(scheme="dark"),
+        WALL,
+    ],
+    ids=["phone", "phone, dark", "desk", "desk, dark", "wall"],
+)
 def test_everybody_can_use_it_at_every_size_in_light_and_dark(
-    played: PlayedAgent, open_page: OpenPage, look: Look, scheme: str
+    played: PlayedAgent, open_page: OpenPage, look: Look
 ) -> None:
-    view = open_page(played.url, Look(scheme=scheme, width=look.width, height=look.height))
+    view = open_page(played.url, look)
     page = live(view)
     view.check_accessibility()
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
@@ -269,16 +279,25 @@ def test_five_thousand_nodes_are_drawn_with_few_elements_and_one_of_them_is_foun
         expect(page.locator("#panel-peers")).to_contain_text("a sample of")
 
 
-def test_a_panel_whose_document_is_absurd_says_so_and_the_others_go_on(
+def test_what_the_page_cannot_draw_is_left_out_and_the_last_picture_stays(
+    tab: tuple[PlayedAgent, View], page: Page
+) -> None:
+    for absurd in ({"states": "none"}, {**worlds.map_document(), "zone_index": [99] * 24}):
+        tab[0].say("map", absurd)
+    tab[0].say("overview", {**worlds.overview_document(), "ready": False, "why_not_ready": "a test"})
+    expect(page.locator("#panel-now")).to_contain_text("serves no pulls: a test")
+    expect(page.locator("#panel-map")).to_have_attribute("data-look", "live")
+    expect(page.locator("#panel-map .panel-note")).to_contain_text("24")
+
+
+def test_a_module_that_does_not_arrive_costs_its_own_panel_and_no_other(
     played: PlayedAgent, open_page: OpenPage
 ) -> None:
-    view = open_page(played.url)
-    page = live(view)
-    view.allow("*TypeError*", "*Cannot read*", "*is not*")
-    played.say("map", {"states": "none"})
-    expect(page.locator("#panel-map")).to_have_attribute("data-look", "error")
-    expect(page.locator("#panel-map")).to_contain_text("could not be drawn")
-    played.say("overview", {**worlds.overview_document(), "ready": False, "why_not_ready": "a test"})
-    expect(page.locator("#panel-now")).to_contain_text("serves no pulls: a test")
-    played.say("map", worlds.map_document())
-    expect(page.locator("#panel-map")).to_have_attribute("data-look", "live")
+    view = open_page("about:blank")
+    view.allow("*map.js*", "*ERR_FAILED*")
+    view.page.route("**/static/map.js", lambda route: route.abort())
+    view.page.goto(played.url)
+    expect(view.page.locator("#panel-map")).to_contain_text("This panel could not be loaded.")
+    for name in PANELS:
+        if name != "map":
+            expect(view.page.locator(f"#panel-{name}")).to_have_attribute("data-look", "live")

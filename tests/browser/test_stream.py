@@ -126,13 +126,13 @@ def test_an_agent_that_started_anew_makes_the_page_forget_and_the_same_one_does_
         page,
         """
         stream.start(); await settle();
-        await world.say("hello", { instance: "a" }); await world.say("claims", 1);
+        await world.say("hello", { instance: "a" }); await world.say("claims", { n: 1 });
         await world.say("hello", { instance: "a" }); const same = store.get("claims");
         await world.say("hello", { instance: "b" });
         return [same, store.get("claims") ?? null];
         """,
     )
-    assert found == [1, None]
+    assert found == [{"n": 1}, None]
 
 
 def test_pauses_between_attempts_grow_to_ten_seconds_and_end_with_an_answer(page: Page) -> None:
@@ -263,7 +263,7 @@ def test_a_tab_that_nobody_sees_asks_nothing_and_keeps_what_it_knows(page: Page)
         page,
         """
         stream.start(); await settle();
-        await world.say("hello", { instance: "a" }); await world.say("claims", 1);
+        await world.say("hello", { instance: "a" }); await world.say("claims", { n: 1 });
         stream.pause();
         const seen = [open(), world.held, world.timers.size, store.get("claims"), store.connection.phase];
         await world.pass(600);
@@ -273,7 +273,7 @@ def test_a_tab_that_nobody_sees_asks_nothing_and_keeps_what_it_knows(page: Page)
         return seen;
         """,
     )
-    assert found == [0, 0, 0, 1, "paused", 0, 1, 1]
+    assert found == [0, 0, 0, {"n": 1}, "paused", 0, 1, 1]
 
 
 def test_an_answer_that_comes_after_the_tab_was_hidden_changes_nothing(page: Page) -> None:
@@ -302,8 +302,8 @@ def test_what_is_no_json_is_left_out_and_the_stream_goes_on(page: Page) -> None:
         await world.say("hello", { instance: "a" });
         world.sources[0].dispatchEvent(Object.assign(new Event("claims"), { data: "{" }));
         console.error = said;
-        await world.say("claims", 2);
+        await world.say("claims", { n: 2 });
         return [store.get("claims"), store.connection.phase];
         """,
     )
-    assert found == [2, "live"]
+    assert found == [{"n": 2}, "live"]

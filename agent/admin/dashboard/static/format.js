@@ -8,8 +8,10 @@
 export const UNKNOWN = "–";
 const NOTHING = Object.freeze({ value: UNKNOWN, unit: "" });
 
+const ABSURD = 1e21; // no size, time or sum of money of a cluster
+
 /** @param {unknown} number @returns {number is number} */
-export const isKnown = (number) => typeof number === "number" && Number.isFinite(number);
+export const isKnown = (number) => typeof number === "number" && Math.abs(number) < ABSURD;
 
 /** @param {Quantity} quantity */
 export const written = ({ value, unit }) => (unit ? `${value}\u00a0${unit}` : value);
