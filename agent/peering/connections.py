@@ -7,6 +7,7 @@ to its end. Source: splice(2).
 
 import asyncio
 import socket
+import time
 from collections.abc import Callable, Mapping
 
 from agent.members.member import Peer
@@ -29,12 +30,14 @@ class PeerConnection:
     """One connection. Its user gives it back to the pool, or closes it.
 
     ``account``: is told what came for the present request: the head, and all of the body that crossed the
-    network, whether it was read or not.
+    network, whether it was read or not. ``connect_s``: how long it took to connect, with TLS, for the present
+    request; 0 if there was a connection already.
     """
 
     def __init__(self, own: socket.socket, *, peer: Peer, dialer: Dialer) -> None:
         self.socket = own
         self.used = False
+        self.connect_s = 0.0
         self.account: Account | None = None
         self._accounted_bytes = received_bytes(own)  # of the TLS handshake: no request's
         self._peer = peer
@@ -136,9 +139,7 @@ class ConnectionPool:
         OSError, and what `Dialer.connect` raises.
         """
         while True:
-            connection = self._idle_connection(peer) or PeerConnection(
-                await self._dialer.connect(peer), peer=peer, dialer=self._dialer
-            )
+            connection = self._idle_connection(peer) or await self._connect(peer)
             connection.account = account
             try:
                 return connection, await connection.request(method, target, headers)
@@ -151,9 +152,16 @@ class ConnectionPool:
                 connection.close()
                 raise
 
+    async def _connect(self, peer: Peer) -> PeerConnection:
+        began_s = time.monotonic()
+        connection = PeerConnection(await self._dialer.connect(peer), peer=peer, dialer=self._dialer)
+        connection.connect_s = time.monotonic() - began_s
+        return connection
+
     def give_back(self, peer: Peer, connection: PeerConnection) -> None:
         """Keep the connection for the next request. Its response was read to the end."""
         connection.settle()
+        connection.connect_s = 0.0
         idle = self._idle.setdefault((peer.address, peer.port), [])
         if len(idle) >= _IDLE_MAX:
             connection.close()

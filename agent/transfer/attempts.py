@@ -168,7 +168,7 @@ class Attempts:
             self._report(Failed(attempt=number, failure=error.failure, wait_s=wait_s, instead=instead))
             return
         attempt.step.request = body.request
-        self.steps.end(attempt.step)
+        self.steps.end(attempt.step, why=_with_connect(attempt.step.why, body.connect_s))
         holder = attempt.holder = _as_it_says(attempt.holder, body)
         if not is_in_flight(holder):
             took_s = self._clock() - attempt.started_s
@@ -208,6 +208,13 @@ class Attempts:
         return self._policy.told_of(
             wanted.target.digest, error.instead, holder, self._snapshot(), self._clock()
         )
+
+
+def _with_connect(why: str, connect_s: float) -> str:
+    if not connect_s:
+        return why
+    connected = f"connected in {1e3 * connect_s:.3g} ms"
+    return f"{why}; {connected}" if why else connected
 
 
 def _as_it_says(holder: Ranked, body: PeerBody) -> Ranked:

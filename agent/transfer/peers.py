@@ -62,6 +62,7 @@ class PeerBody:
         self.verified = False  # ``first`` is the whole content, and it hashes to the digest
         self.manifest: Manifest | None = None  # verified and parsed, when a manifest was wanted
         self.request = read_id(head.headers)  # the id that the request has there
+        self.connect_s = 0.0  # how long it took to connect; 0 if there was a connection
         self.arrival: Arrival | None = None  # what the peer says, if it is still fetching the content itself
         self.left_bytes = self.length - len(self.first)
 
@@ -159,6 +160,7 @@ class PeerClient:
             raise
         try:
             body = PeerBody(self._pool, peer, connection, head=head, selected=selected, size_bytes=size_bytes)
+            body.connect_s = connection.connect_s
             if wanted.follow:
                 body.arrival = read_arrival(head.headers)
             if wanted.head:

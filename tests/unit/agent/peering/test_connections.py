@@ -81,6 +81,16 @@ async def test_connection_is_used_again_when_it_was_given_back(pool: ConnectionP
         assert len(server.requests) == 5
 
 
+async def test_time_to_connect_is_that_of_the_request_that_had_to(pool: ConnectionPool) -> None:
+    async with scripted(serve) as server:
+        connection, _ = await fetch(pool, server.peer)
+        assert connection.connect_s > 0
+        pool.give_back(server.peer, connection)
+        connection, _ = await fetch(pool, server.peer)
+        assert connection.connect_s == 0, "there was one"
+        pool.give_back(server.peer, connection)
+
+
 async def test_connections_in_use_are_not_shared(pool: ConnectionPool) -> None:
     async with scripted(serve) as server:
         taken = [await fetch(pool, server.peer) for _ in range(3)]

@@ -38,6 +38,7 @@ class Body:
     arrival: Arrival | None = None
     size_bytes = 200
     closed = False
+    connect_s = 0.0
 
     def close(self) -> None:
         self.closed = True
@@ -297,6 +298,7 @@ def told(run: Run) -> list[tuple[str, str, str]]:
 def test_step_of_an_attempt_says_what_came_of_it() -> None:
     failed, left, slow, answered = Run(error=AttemptFailed(Failure.BUSY, "no room")), Run(), Run(), Run()
     answered.body.request = "0123456789abcdef"  # type: ignore[assignment]
+    answered.body.connect_s = 0.0045
 
     async def scenario() -> None:
         for run in (failed, left, slow, answered):
@@ -311,7 +313,7 @@ def test_step_of_an_attempt_says_what_came_of_it() -> None:
     assert told(failed) == [(name, "failed", "busy: no room")]
     assert told(left) == [(name, "left", "")]
     assert told(slow) == [(name, "timeout", "no first byte")]
-    assert told(answered) == [(name, "ok", "")]
+    assert told(answered) == [(name, "ok", "connected in 4.5 ms")]
     (entry,) = answered.attempts.steps.entries()
     assert (entry.kind, entry.seconds, entry.request) == ("headers", 1.0, "0123456789abcdef")
 

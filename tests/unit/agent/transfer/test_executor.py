@@ -67,6 +67,7 @@ class Body:
 
     manifest = arrival = request = None
     verified = False
+    connect_s = 0.0
     start, size_bytes, length = 0, 1000, 1000
 
     def close(self) -> None:
