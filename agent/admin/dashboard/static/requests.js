@@ -9,9 +9,11 @@ import { track } from "./waterfall.js";
 
 const SHOWN = 30;
 const GOOD = new Set(["ok", "redirected"]);
+const CONTENT = new Set(["manifest", "blob"]);
 const FILTERS = Object.freeze({
+  content: (/** @type {any} */ request) => CONTENT.has(request.kind),
   all: () => true,
-  clients: (/** @type {any} */ request) => request.path !== "peer",
+  clients: (/** @type {any} */ request) => CONTENT.has(request.kind) && request.path !== "peer",
   peers: (/** @type {any} */ request) => request.path === "peer",
   failed: (/** @type {any} */ request) => !GOOD.has(request.result) && request.result !== "not_found",
 });
@@ -25,7 +27,8 @@ export function mount(section, store) {
   const filter = h(
     "select",
     {},
-    h("option", { value: "all" }, "all"),
+    h("option", { value: "content" }, "for content"),
+    h("option", { value: "all" }, "all, canaries too"),
     h("option", { value: "clients" }, "of clients"),
     h("option", { value: "peers" }, "of other agents"),
     h("option", { value: "failed" }, "that failed"),
@@ -36,7 +39,7 @@ export function mount(section, store) {
   const render = () => {
     const requests = listOf(store.get("requests"));
     const sought = wanted.value.trim().toLowerCase();
-    const passes = FILTERS[filter.value] ?? FILTERS.all;
+    const passes = FILTERS[filter.value] ?? FILTERS.content;
     const fitting = requests.filter((request) => passes(request) && (sought === "" || textOf(request.id).includes(sought)));
     keep(list, fitting.slice(0, SHOWN), (request) => request.id ?? `${request.started_at} ${request.target}`, requestItem);
     framed.note(requests.length === 0 ? "" : `${Math.min(SHOWN, fitting.length)} of the last ${requests.length}`);
