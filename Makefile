@@ -55,7 +55,7 @@ lock: ## resolve pyproject.toml's ranges anew: requirements.lock for development
 		--constraint requirements.lock --output-file requirements-image.lock pyproject.toml
 
 proto: ## make the messages of containerd's API anew (needs grpcio-tools)
-	@$(PYTHON) -m grpc_tools.protoc -I. --python_out=. --pyi_out=. agent/content/containerd/api.proto
+	@$(PYTHON) -m grpc_tools.protoc -I. --python_out=. --pyi_out=. agent/content/containerd/api.proto benchmarks/cluster/containerd.proto
 
 chart-docs: ## make the chart's schema, README and dashboards anew
 	@$(PYTHON) tools/chart.py

@@ -1,4 +1,4 @@
-"""``shorthaul bench``: how long this node's pulls wait, measured against its running agent.
+"""``shorthaul bench``: how long this node's pulls wait, measured against its running agent, or a cluster's.
 
 The measuring is `benchmarks`' work, and imported only when this command runs.
 """
@@ -46,26 +46,22 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         help="write the report as one page",
     )
     add("--compare", type=Path, metavar="OLD.json", help="say what changed since this report, beyond noise")
+    _add_cluster(parser)
     parser.set_defaults(run=run, wrong=parser.error, parser=parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Measure. 0 good, 1 if anything went wrong; what was measured is reported in any case."""
+    old = _look_before(arguments)
+    if arguments.cluster or arguments.clean:
+        from benchmarks.cluster import command
+
+        return command.run(arguments, old)
     from benchmarks.latency.local import Bounds, measure_local
     from benchmarks.latency.openloop import Server
-    from benchmarks.reading import read_report
     from benchmarks.running import carry_out
 
     host, port = parse_address(arguments)
-    for name in ("seconds", "rate"):
-        value = getattr(arguments, name)
-        if value is not None and not value > 0:  # also not a number
-            arguments.wrong(f"--{name}: it must be above 0")
-    for name in ("json", "html"):
-        path = getattr(arguments, name)
-        if path is not None and not path.parent.is_dir():
-            arguments.wrong(f"--{name}: there is no folder {path.parent}")
-    old = read_report(arguments.parser, arguments.compare) if arguments.compare else None
     bounds = Bounds(
         seconds=arguments.seconds or 60.0,
         bytes=arguments.bytes or 10**9,
@@ -78,6 +74,27 @@ def run(arguments: argparse.Namespace) -> int:
         measure_local(recorder, server, _asker(arguments), arguments.image or (), bounds)
 
     return carry_out("bench", measure, arguments, old, command="shorthaul")
+
+
+def _look_before(arguments: argparse.Namespace) -> Any:
+    """Refuse what can't be, before anything is measured. Returns the report of ``--compare``."""
+    from benchmarks.reading import read_report
+
+    for name in ("seconds", "rate"):
+        value = getattr(arguments, name)
+        if value is not None and not value > 0:  # also not a number
+            arguments.wrong(f"--{name}: it must be above 0")
+    for name in ("json", "html"):
+        path = getattr(arguments, name)
+        if path is not None and not path.parent.is_dir():
+            arguments.wrong(f"--{name}: there is no folder {path.parent}")
+    return read_report(arguments.parser, arguments.compare) if arguments.compare else None
+
+
+def _add_cluster(parser: argparse.ArgumentParser) -> None:
+    from benchmarks.cluster.options import add_options
+
+    add_options(parser)
 
 
 def _asker(arguments: argparse.Namespace) -> Callable[[str, Mapping[str, str]], Any]:

@@ -3,7 +3,8 @@
 It lists and watches EndpointSlices and Nodes, with resourceVersions, bookmarks and 410. Like the real one it
 forgets old versions, ends watches, and answers a request for metadata with metadata only. It can also be
 away, slow, and lie. `tests/unit/benchmarks/lab/test_apiserver.py` holds its answers against those of a real
-1.36. It counts requests and bytes. `ThreadedApiServer` runs it beside tests that are not asynchronous.
+1.36. It counts requests and bytes. `ThreadedApiServer` runs it beside tests that are not asynchronous. Jobs,
+pods and their logs are in `benchmarks.lab.workloads`.
 """
 
 import asyncio
@@ -18,6 +19,8 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from aiohttp import web
+
+from benchmarks.lab.workloads import Workloads
 
 _T = TypeVar("_T")
 
@@ -142,7 +145,7 @@ class FakeApiServer:
     """The double. Use as an async context manager. Everything may be changed while it runs.
 
     ``token``: what a request must carry. ``bookmark_s``: how often a watch gets a bookmark. ``watch_s``: a
-    watch ends after this time at most.
+    watch ends after this time at most. ``workloads``: Jobs, pods, and all nodes; None: there are none.
     """
 
     def __init__(
@@ -152,8 +155,10 @@ class FakeApiServer:
         bookmark_s: float = 60.0,
         watch_s: float = 3600.0,
         tls: ssl.SSLContext | None = None,
+        workloads: Workloads | None = None,
     ) -> None:
         self.asked = Asked()
+        self.workloads = workloads
         self.token = token
         self.bookmark_s, self.watch_s = bookmark_s, watch_s
         self.refuse: int | None = None  # answer every request with this status
@@ -187,7 +192,7 @@ class FakeApiServer:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self.stop()
+        await self.close()
 
     async def start(self) -> None:
         """Listen, at the same port as before."""
@@ -204,6 +209,12 @@ class FakeApiServer:
         if self._runner is not None:
             await self._runner.cleanup()
         self._runner = None
+
+    async def close(self) -> None:
+        """Stop, and end what the workloads run."""
+        await self.stop()
+        if self.workloads is not None:
+            await self.workloads.close()
 
     def put(self, kind: str, document: dict[str, Any]) -> None:
         """Create or replace an object. Watches are told."""
@@ -271,6 +282,10 @@ class FakeApiServer:
         if status is not None:
             self.asked.refused += 1
             return self._json(_status(*status), status=status[0])
+        if self.workloads is not None:
+            answer = await self.workloads.answer(request)
+            if answer is not None:
+                return answer
         metadata_only = "as=PartialObjectMetadata" in request.headers.get("Accept", "")
         if "watch" in query:
             response = web.StreamResponse(headers={"Content-Type": "application/json"})
@@ -383,7 +398,7 @@ class ThreadedApiServer:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.stop()
+        asyncio.run_coroutine_threadsafe(self._running.close(), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()

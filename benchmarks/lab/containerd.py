@@ -11,7 +11,7 @@ from grpclib import GRPCError
 from grpclib.client import Channel, UnaryUnaryMethod
 from grpclib.exceptions import StreamTerminatedError
 
-from benchmarks.lab import cri_pb2 as cri
+from benchmarks.cluster import containerd_pb2 as cri
 from benchmarks.lab.accounts import Account
 from benchmarks.lab.process import LabError, Process, run
 

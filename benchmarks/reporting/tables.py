@@ -16,9 +16,9 @@ _MET = {None: "", True: "[green]met[/green]", False: "[red]missed[/red]"}
 _COLOURS = {Verdict.BETTER: "green", Verdict.WORSE: "red", Verdict.CHANGED: "yellow"}
 
 
-def figures_table(sections: Iterable[Section]) -> Table:
+def figures_table(sections: Iterable[Section], title: str = "measured on this machine just now") -> Table:
     """All figures, section by section."""
-    table = Table(title="measured on this machine just now")
+    table = Table(title=title)
     table.add_column("what")
     for name in ("median", "from … to", "p95", "p99", "unit", "repeats", "of", "ratio", "target", ""):
         table.add_column(name, justify="right")

@@ -99,24 +99,22 @@ class Client:
             reply = await self._info(api.InfoRequest(digest=digest), timeout=_CALL_S, metadata=self._metadata)
             return reply.info
 
-    async def infos(self, digests: Collection[str]) -> dict[str, api.Info]:
-        """What containerd notes of those of these blobs that it has. Costs a walk over all its content."""
+    async def content(self) -> AsyncGenerator[api.Info, None]:
+        """What containerd notes of each committed blob of the namespace. A walk over all its content."""
         with self._translated():
             async with self._list_content.open(timeout=_CALL_S, metadata=self._metadata) as stream:
                 await stream.send_message(api.ListContentRequest(), end=True)
-                return {
-                    info.digest: info
-                    async for reply in stream
-                    for info in reply.info
-                    if info.digest in digests
-                }
+                async for reply in stream:
+                    for info in reply.info:
+                        yield info
+
+    async def infos(self, digests: Collection[str]) -> dict[str, api.Info]:
+        """What containerd notes of those of these blobs that it has. Costs a walk over all its content."""
+        return {info.digest: info async for info in self.content() if info.digest in digests}
 
     async def sizes(self) -> dict[str, int]:
         """Every committed blob of the namespace with its size."""
-        with self._translated():
-            async with self._list_content.open(timeout=_CALL_S, metadata=self._metadata) as stream:
-                await stream.send_message(api.ListContentRequest(), end=True)
-                return {info.digest: info.size async for reply in stream for info in reply.info}
+        return {info.digest: info.size async for info in self.content()}
 
     async def read(self, digest: str, offset: int, length: int) -> bytes:
         """``length`` bytes of a blob from ``offset``. Fewer only at its end."""

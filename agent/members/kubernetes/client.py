@@ -14,7 +14,7 @@ import ssl
 import sys
 from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import Any, Self
@@ -132,6 +132,7 @@ class Expired(Exception):
     """The server no longer has the version from which to go on: status 410."""
 
 
+_GOOD = frozenset({200, 201, 202})
 _OF_VERSIONS = frozenset({400, 500, 504})
 _HINTS = {
     401: "is the token of the pod's service account mounted, and is it one of this cluster?",
@@ -144,11 +145,18 @@ _REACH = "is the API server up, and does the network let this node reach it? Wha
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Access:
-    """How to reach the API server. ``url``: without a final slash. The files may not be there yet."""
+    """How to reach the API server. ``url``: without a final slash. The files may not be there yet.
+
+    ``token``: what a kubeconfig says itself, in place of a file. ``certificate_file``, ``key_file``: of the
+    user, where that is who proves to be one by a certificate.
+    """
 
     url: str
     ca_file: Path | None
     token_file: Path | None
+    token: str = field(default="", repr=False)
+    certificate_file: Path | None = None
+    key_file: Path | None = None
 
 
 _POD = Path("/var/run/secrets/kubernetes.io/serviceaccount")
@@ -201,18 +209,42 @@ class ApiServer:
         self, path: str, query: Mapping[str, str], *, kinds: Collection[str], metadata_only: bool = False
     ) -> dict[str, Any]:
         """A list or an object of one of these kinds. Raises `Failed` and `Expired`."""
-        async with self._get(
-            path, query, metadata_only=metadata_only, silence_s=self._limits.head_s
-        ) as response:
-            try:
-                async with asyncio.timeout(self._limits.list_s):
-                    body = await _whole(response, self._limits.list_max_bytes)
-            except TimeoutError as error:
-                raise self._unreachable(f"no end of an answer within {self._limits.list_s:g} s") from error
-        document = _parsed(body)
-        if document.get("kind") not in {*kinds, *(_METADATA_KINDS if metadata_only else ())}:
-            raise Malformed(f"an answer of the kind {_short(str(document.get('kind')))}")
-        return document
+        asked = self._ask("GET", path, query, metadata_only=metadata_only, silence_s=self._limits.head_s)
+        async with asked as response:
+            body = await self._body(response, self._limits.list_max_bytes)
+        return _of_kind(body, {*kinds, *(_METADATA_KINDS if metadata_only else ())})
+
+    async def create(self, path: str, document: Mapping[str, Any]) -> dict[str, Any]:
+        """Create an object; what the server made of it. Raises `Failed` and `Expired`.
+
+        An answer that gets lost leaves open whether there is the object.
+        """
+        asked = self._ask("POST", path, {}, document=document, silence_s=self._limits.head_s)
+        async with asked as response:
+            body = await self._body(response, self._limits.event_max_bytes)
+        return _of_kind(body, {str(document["kind"])})
+
+    async def delete(self, path: str, query: Mapping[str, str]) -> bool:
+        """Delete an object. Returns whether there was one. Raises `Failed` and `Expired`."""
+        try:
+            async with self._ask("DELETE", path, query, silence_s=self._limits.head_s) as response:
+                await self._body(response, self._limits.event_max_bytes)
+        except Failed as error:
+            if error.status == 404:
+                return False
+            raise
+        return True
+
+    @asynccontextmanager
+    async def lines(
+        self, path: str, query: Mapping[str, str], *, silence_s: float
+    ) -> AsyncIterator[AsyncIterator[bytes]]:
+        """The lines of a text that goes on, as a pod's log does. The last one may be cut.
+
+        ``silence_s``: nothing comes for so long. Raises `Failed`, also between lines.
+        """
+        async with self._ask("GET", path, query, silence_s=silence_s) as response:
+            yield _lines(response, self._limits.event_max_bytes)
 
     @asynccontextmanager
     async def watch(
@@ -222,9 +254,8 @@ class ApiServer:
 
         Raises `Failed` and `Expired`, also between events.
         """
-        async with self._get(
-            path, query, metadata_only=metadata_only, silence_s=self._limits.silence_s
-        ) as response:
+        asked = self._ask("GET", path, query, metadata_only=metadata_only, silence_s=self._limits.silence_s)
+        async with asked as response:
             connection = response.connection
             transport = None if connection is None else connection.transport
             if transport is not None:
@@ -260,11 +291,25 @@ class ApiServer:
         except (aiohttp.ClientError, OSError) as error:
             raise self._unreachable(_in_words(error)) from error
 
+    async def _body(self, response: aiohttp.ClientResponse, most_bytes: int) -> bytes:
+        try:
+            async with asyncio.timeout(self._limits.list_s):
+                return await _whole(response, most_bytes)
+        except TimeoutError as error:
+            raise self._unreachable(f"no end of an answer within {self._limits.list_s:g} s") from error
+
     @asynccontextmanager
-    async def _get(
-        self, path: str, query: Mapping[str, str], *, metadata_only: bool, silence_s: float
+    async def _ask(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str],
+        *,
+        silence_s: float,
+        metadata_only: bool = False,
+        document: Mapping[str, Any] | None = None,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """The answer to a request, if it is a good one."""
+        """The answer to a request, if it is a good one. ``document``: what is sent with it."""
         url = f"{self._access.url}{path}" + (f"?{urlencode(query)}" if query else "")
         headers = {"User-Agent": self._agent, "Accept": _METADATA if metadata_only else "application/json"}
         response: aiohttp.ClientResponse | None = None
@@ -275,16 +320,17 @@ class ApiServer:
                 headers["Authorization"] = f"Bearer {token}"
             async with asyncio.timeout(self._limits.head_s):
                 answer = await client.request(
-                    "GET",
+                    method,
                     url,
                     headers=headers,
+                    body=document,
                     _request_timeout=aiohttp.ClientTimeout(
                         total=None, sock_connect=self._limits.connect_s, sock_read=silence_s
                     ),
                 )
             response = answer.response
             self.date = response.headers.get("Date", self.date)
-            if response.status != 200:
+            if response.status not in _GOOD:
                 raise await self._refusal(response)
             yield response
         except TimeoutError as error:
@@ -307,7 +353,7 @@ class ApiServer:
     async def _token(self) -> str:
         path = self._access.token_file
         if path is None:
-            return ""
+            return self._access.token
         content = await asyncio.to_thread(read_regular, path, most_bytes=_SECRET_MAX_BYTES)
         token = content.decode("ascii", errors="replace").strip()
         if not token or not token.isascii() or not token.isprintable():
@@ -323,7 +369,7 @@ class ApiServer:
             if not ca.strip():  # without a certificate, those of the system would count
                 raise Failed(f"{path}: empty", hint="it has to be the certificate of the API server's issuer")
         if self._client is None or ca != self._client_ca:
-            old, self._client, self._client_ca = self._client, _transport(self._access.url, ca), ca
+            old, self._client, self._client_ca = self._client, _transport(self._access, ca), ca
             if old is not None:
                 await old.close()
         return self._client
@@ -337,10 +383,10 @@ class ApiServer:
         return Failed(f"{self._access.url}: {why}", hint=_REACH)
 
 
-def _transport(url: str, ca: bytes | None) -> Any:
+def _transport(access: Access, ca: bytes | None) -> Any:
     """Connections to the API server. Raises OSError for a certificate that is none."""
     configuration = Configuration(
-        host=url,
+        host=access.url,
         ca_cert_data=None if ca is None else ca.decode("ascii", errors="ignore"),
         connection_pool_maxsize=8,  # two watches and a list
         client_session_kwargs={
@@ -352,6 +398,9 @@ def _transport(url: str, ca: bytes | None) -> Any:
     # Python 3.13 refuses certificates that are not strictly those of RFC 5280, as clusters have them: without
     # the identifier of their issuer's key, for example. Go, and so everything else in a cluster, takes them.
     configuration.disable_strict_ssl_verification = True
+    if access.certificate_file is not None:
+        configuration.cert_file = str(access.certificate_file)
+        configuration.key_file = None if access.key_file is None else str(access.key_file)
     return RESTClientObject(configuration)
 
 
@@ -383,18 +432,38 @@ async def _messages(socket: aiohttp.ClientWebSocketResponse) -> AsyncIterator[by
             yield content
 
 
-async def _events(response: aiohttp.ClientResponse, most_bytes: int) -> AsyncIterator[Any]:
-    """The lines of a watch. A line that the server did not finish is no event."""
+async def _lines(response: aiohttp.ClientResponse, most_bytes: int) -> AsyncIterator[bytes]:
+    async for line, _ in _split(response, most_bytes):
+        yield line
+
+
+async def _split(response: aiohttp.ClientResponse, most_bytes: int) -> AsyncIterator[tuple[bytes, bool]]:
+    """The lines of an answer, and whether each is finished: the last one may be cut."""
     line = bytearray()
     async for chunk in response.content.iter_any():
         first, *others = chunk.split(b"\n")
         line += first
         for other in others:
-            if line.strip():
-                yield _parsed(bytes(line))
+            yield bytes(line), True
             line = bytearray(other)
         if len(line) > most_bytes:
-            raise Malformed(f"an event of more than {most_bytes} bytes")
+            raise Malformed(f"a line of more than {most_bytes} bytes")
+    if line:
+        yield bytes(line), False
+
+
+async def _events(response: aiohttp.ClientResponse, most_bytes: int) -> AsyncIterator[Any]:
+    """The events of a watch. A line that the server did not finish is no event."""
+    async for line, finished in _split(response, most_bytes):
+        if finished and line.strip():
+            yield _parsed(line)
+
+
+def _of_kind(body: bytes, kinds: Collection[str]) -> dict[str, Any]:
+    document = _parsed(body)
+    if document.get("kind") not in kinds:
+        raise Malformed(f"an answer of the kind {_short(str(document.get('kind')))}")
+    return document
 
 
 def _parsed(text: bytes) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import gzip
+import json
 import random
 import subprocess
 import sys
@@ -342,3 +343,57 @@ def test_transport_alone_is_imported_and_the_rest_of_the_package_stays_usable() 
         "from kubernetes.aio.client import ApiClient\n"
     )
     subprocess.run([sys.executable, "-c", script], check=True, cwd=REPOSITORY_ROOT)
+
+
+JOBS = "/apis/batch/v1/namespaces/images/jobs"
+JOB: dict[str, Any] = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "one"}}
+
+
+def told(double: FakeApiServer, answer: web.Response) -> list[tuple[str, bytes]]:
+    """Let the double give this answer. The methods and bodies of what is asked."""
+    asked: list[tuple[str, bytes]] = []
+
+    async def lie(request: web.BaseRequest) -> web.StreamResponse:
+        asked.append((request.method, await request.read()))
+        return answer
+
+    double.lie = lie
+    return asked
+
+
+async def test_object_is_created_and_what_the_server_made_of_it_comes_back(server: FakeApiServer) -> None:
+    asked = told(server, web.json_response({**JOB, "status": {}}, status=201))
+    async with api(server.url) as client:
+        assert "status" in await client.create(JOBS, JOB)
+    ((method, body),) = asked
+    assert (method, json.loads(body)) == ("POST", JOB)
+
+
+async def test_object_that_is_refused_is_told_in_the_servers_words(server: FakeApiServer) -> None:
+    status = {"kind": "Status", "code": 409, "message": 'jobs.batch "one" already exists'}
+    told(server, web.json_response(status, status=409))
+    async with api(server.url) as client:
+        with pytest.raises(Failed, match="already exists") as raised:
+            await client.create(JOBS, JOB)
+    assert raised.value.status == 409
+
+
+@pytest.mark.parametrize(("code", "was_there"), [(200, True), (202, True), (404, False)])
+async def test_deleting_tells_whether_there_was_one(
+    server: FakeApiServer, code: int, was_there: bool
+) -> None:
+    told(server, web.json_response({"kind": "Status", "code": code, "message": "m"}, status=code))
+    async with api(server.url) as client:
+        assert await client.delete(f"{JOBS}/one", {"propagationPolicy": "Background"}) is was_there
+
+
+async def test_lines_of_a_text_come_one_by_one_and_the_last_may_be_cut(server: FakeApiServer) -> None:
+    told(server, web.Response(body=b"one\n\ntwo\nthr"))
+    async with api(server.url) as client, client.lines("/log", {}, silence_s=5.0) as lines:
+        assert [line async for line in lines] == [b"one", b"", b"two", b"thr"]
+
+
+async def test_token_that_a_kubeconfig_says_itself_is_sent(server: FakeApiServer) -> None:
+    async with api(server.url, token="of-ann") as client:
+        await read(client)
+    assert server.asked.tokens == ["of-ann"]
