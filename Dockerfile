@@ -26,6 +26,8 @@ COPY pyproject.toml README.md LICENSE /src/
 COPY topology /src/topology
 COPY bpf /src/bpf
 COPY agent /src/agent
+# `shorthaul bench`, and what its pods run: pyproject.toml names the packages, and none of the lab.
+COPY benchmarks /src/benchmarks
 RUN /opt/shorthaul/bin/python -m pip install --no-cache-dir --no-compile --no-deps --no-build-isolation /src
 # What no process of ours reads goes: above all the generated classes of the Kubernetes client, 115 MB, of which the
 # agent takes the transport only. Byte code is checked by nothing, so it is the same whenever it is made.

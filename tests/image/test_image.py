@@ -98,6 +98,22 @@ def test_programs_of_the_probe_are_in_the_image(contents: dict[str, dict[str, in
 
 
 @pytest.mark.parametrize("target", image.TARGETS)
+def test_benchmark_of_a_cluster_is_in_the_image_and_the_lab_is_not(
+    contents: dict[str, dict[str, int]], target: str
+) -> None:
+    packed = {
+        path.partition("site-packages/benchmarks/")[2] for path in contents[target] if "/benchmarks/" in path
+    }
+    sources = {path for path in packed if path.endswith(".py") and "/" in path}
+    wanted = {
+        str(path.relative_to(image.ROOT / "benchmarks"))
+        for part in ("cluster", "latency", "reporting")
+        for path in (image.ROOT / "benchmarks" / part).rglob("*.py")
+    }
+    assert sources == wanted
+
+
+@pytest.mark.parametrize("target", image.TARGETS)
 def test_nothing_to_build_with_and_no_tests_are_in_the_image(
     contents: dict[str, dict[str, int]], target: str
 ) -> None:
