@@ -44,7 +44,7 @@ class Member:
     """One Job and what its pod said. ``problem``: why it says no more; empty: it ended well, or goes on.
 
     ``asked_for``: the API server was asked to make it, with whatever answer. ``dismissed``: it was asked to
-    delete it; ``deleted``: it did.
+    delete it; ``deleted``: it did. ``never_ran``: for certain, no container of it was started.
     """
 
     task: Task
@@ -52,6 +52,7 @@ class Member:
     ended: bool = False
     dismissed: bool = False
     deleted: bool = False
+    never_ran: bool = False
     asked_for: asyncio.Event = field(default_factory=asyncio.Event)
     problem: str = ""
     hint: str = ""
@@ -233,10 +234,12 @@ class Crew:
             if state is None and waited_s > self._patience.pod_s:
                 why = await self._refusal(member)
                 if why:
+                    member.never_ran = True
                     member.end(f"Kubernetes makes no pod: {why}", hint_for(why))
                     return None
             if (state is not None and state.hopeless) or waited_s > self._patience.start_s:
                 why = why or self.trouble or "nothing says why"
+                member.never_ran = state is not None and state.hopeless
                 member.end(f"its pod did not run after {waited_s:.0f} s: {why}", hint_for(why))
                 return None
 

@@ -24,11 +24,15 @@ _LEFT_SHOWN = 5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bounds:
-    """``nodes``: how many take part. ``bytes``: all that they move, together. ``seconds``: of everything."""
+    """``nodes``: how many take part. ``bytes``: all that they move, together. ``seconds``: of everything.
+
+    ``latency_s``: of the seconds, those for latencies at most: more would not make them surer.
+    """
 
     nodes: int
     bytes: int
     seconds: float
+    latency_s: float = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -206,9 +210,9 @@ class Budget:
 
 
 def latency_budget(bounds: Bounds, nodes: int) -> Budget:
-    """A pod's part: a third of the time, and its share of a quarter of the bytes."""
+    """A pod's part: a sixth of the time, and its share of a quarter of the bytes."""
     return Budget(
-        seconds=min(60.0, bounds.seconds / 3),
+        seconds=min(bounds.latency_s, bounds.seconds / 6),
         bytes_max=int(bounds.bytes * LATENCY_SHARE / max(1, nodes)),
         rate_per_s=RATE_PER_S,
     )

@@ -308,14 +308,14 @@ class _Run:
         for _, member in self._pulling:
             removed = member.all(wire.Removed)
             kept = [each.kept for each in removed if each.kept]
-            pulls = [each for each in member.all(wire.Pulled) if not each.there_before]
+            nothing = member.never_ran or any(each.there_before for each in member.all(wire.Pulled))
             if kept:
                 self.outcome.problems.append(
                     f"node {member.node}: {removed[0].image} is still there: {kept[0]}"
                 )
             elif removed:
                 self.outcome.removed += 1
-            elif pulls or not member.ended or member.problem:
+            elif not nothing:
                 self.outcome.problems.append(
                     f"node {member.node}: nobody said that {member.task.order.image} is away again; if it is "
                     "not, the next run on that node removes it"

@@ -106,9 +106,9 @@ def test_blobs_that_only_some_have_come_first_and_small_and_large_in_turn() -> N
 
 
 @given(st.integers(10**7, 10**13), st.integers(1, 1000), st.floats(30, 10_000))
-def test_latencies_take_a_quarter_of_the_bytes_and_a_third_of_the_time_at_most(
+def test_latencies_take_a_quarter_of_the_bytes_and_a_sixth_of_the_time_at_most(
     most_bytes: int, count: int, seconds: float
 ) -> None:
     budget = latency_budget(Bounds(nodes=count, bytes=most_bytes, seconds=seconds), count)
     assert budget.bytes_max * count <= most_bytes / 4
-    assert budget.seconds <= seconds / 3
+    assert budget.seconds <= min(60.0, seconds / 6)

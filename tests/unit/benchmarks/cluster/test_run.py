@@ -155,7 +155,7 @@ async def test_node_that_is_lost_on_the_way_is_told_and_the_others_go_on() -> No
             return 0
 
         one.scripts["latency", "n2"] = lost
-        outcome = await run(one, wishes(seconds=5.0), hurried())
+        outcome = await run(one, wishes(seconds=10.0), hurried())
         assert one.workloads.of("jobs") == []
     assert set(outcome.latencies) == {"n1", "n3"}
     assert any("node n2, latency: its pod said nothing in time" in each for each in outcome.problems)
@@ -204,7 +204,7 @@ async def test_api_server_that_stays_away_leaves_jobs_that_end_by_themselves_and
             return 0
 
         one.scripts["latency", "n1"] = away
-        outcome = await run(one, wishes(seconds=5.0), hurried())
+        outcome = await run(one, wishes(seconds=10.0), hurried())
         for job in one.workloads.of("jobs"):
             assert job["spec"]["activeDeadlineSeconds"] <= 90 + 30
             assert job["spec"]["ttlSecondsAfterFinished"] == 600
