@@ -18,7 +18,14 @@ from agent.admin.readiness import Readiness
 from agent.admin.registries import registries_view
 from agent.admin.server import ApiError, Handler, Route, document_response, read_limit
 from agent.admin.stream import stream
-from agent.admin.views import costs_view, flows_view, latency_view, topology_view, transfers_view
+from agent.admin.views import (
+    costs_view,
+    flows_view,
+    latency_view,
+    requests_view,
+    topology_view,
+    transfers_view,
+)
 from agent.content.scrub import Scrubber
 from agent.content.sharing import Sharing
 from agent.content.store import ContentStore
@@ -158,7 +165,15 @@ def requests_routes(
     async def requests(request: web.BaseRequest) -> web.Response:
         wanted = request.query.get("id")
         if wanted is None:
-            return await document_response(recent.newest_first(read_limit(request, most=recent.keep)))
+            limit = read_limit(request, most=recent.keep)
+            return await document_response(await requests_view(recent, limit))
+        if "limit" in request.query:
+            raise ApiError(
+                400,
+                "QUERY_INVALID",
+                "the question is either one request or the last ones",
+                hint="write ?id=… or ?limit=…",
+            )
         found = recent.find(wanted)
         if found is None:
             raise ApiError(

@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 
 from agent.documents.flows import CanaryEntry, FlowsDocument
+from agent.documents.requests import RequestDocument
 from agent.documents.times import Moment
 from agent.documents.topology import (
     LatencyDocument,
@@ -33,6 +34,7 @@ from agent.flows.messages import Canary
 from agent.listen.traffic import Traffic
 from agent.members.problems import Problem
 from agent.members.roster import Roster
+from agent.observe.requests import RecentRequests
 from agent.pull.absence import ago
 from agent.pull.regard import Regard
 from agent.transfer.executor import Puller
@@ -43,6 +45,7 @@ from topology.rtt import Estimate
 from topology.snapshot import Source, Standing
 
 _AT_ONCE = 500  # this many nodes take some milliseconds
+_REQUESTS_AT_ONCE = 100  # with their steps these take a millisecond or two
 
 _Costs = tuple[tuple[float | None, ...], ...]
 _Sources = tuple[tuple[str | None, ...], ...]
@@ -103,6 +106,16 @@ async def latency_view(roster: Roster, connected: Iterable[NodeName], moment: Mo
         matrix_us=matrix_us,
         matrix_source=matrix_source,
     )
+
+
+async def requests_view(recent: RecentRequests, limit: int) -> tuple[RequestDocument, ...]:
+    """The last requests, newest first."""
+    documents = []
+    for number, record in enumerate(recent.newest(limit), start=1):
+        documents.append(record.document())
+        if number % _REQUESTS_AT_ONCE == 0:
+            await asyncio.sleep(0)
+    return tuple(documents)
 
 
 def costs_view(ledger: CostLedger, since: Moment, moment: Moment) -> CostsDocument:

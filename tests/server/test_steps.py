@@ -249,6 +249,11 @@ def test_id_that_nobody_gave_is_not_found_in_words(stage: Stage, wanted: str) ->
     assert "512" in reply.json()["hint"]
 
 
+def test_question_for_one_request_and_for_the_last_ones_at_once_is_refused(stage: Stage) -> None:
+    reply = stage.asking.ask(f"/api/requests?id={'0' * 16}&limit=3", port=ADMIN)
+    assert (reply.status, reply.json()["code"]) == (400, "QUERY_INVALID")
+
+
 def test_peer_that_tells_no_id_or_a_wrong_one_is_believed_nothing(stage: Stage) -> None:
     content = stage.fresh(300_000)
 

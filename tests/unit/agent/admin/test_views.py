@@ -11,7 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.admin.views import costs_view, flows_view, latency_view, topology_view, transfers_view
+from agent.admin.views import (
+    costs_view,
+    flows_view,
+    latency_view,
+    requests_view,
+    topology_view,
+    transfers_view,
+)
 from agent.config import LookupSettings, PullSettings
 from agent.documents.codec import encode
 from agent.documents.times import Moment
@@ -23,6 +30,7 @@ from agent.holders.scatter import ScatterIndex
 from agent.listen.traffic import Traffic
 from agent.members.roster import Roster
 from agent.observe.metrics import Metrics
+from agent.observe.requests import RecentRequests, RequestPath, RequestRecord
 from agent.oci.reference import Addressed, Kind, Repository
 from agent.peering.dial import Dialer
 from agent.pull.admission import Admission, Upload
@@ -257,6 +265,28 @@ def test_flows_and_canaries_say_when_they_were_judged_and_sent() -> None:
     assert [(each["sent_at"], each["age_s"]) for each in view["canaries"]] == [
         ("1970-01-01T00:15:01.000Z", 99.0)
     ]
+
+
+def test_other_tasks_run_while_many_requests_are_made_into_documents() -> None:
+    recent = RecentRequests()
+    for number in range(400):
+        recent.add(RequestRecord(id=f"{number:016x}", path=RequestPath.HOSTPORT, method="GET"))
+    turns = 0
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async def main() -> None:
+        other = asyncio.create_task(count())
+        found = await requests_view(recent, 350)
+        other.cancel()
+        assert [found[0].id, found[-1].id, len(found)] == [f"{399:016x}", f"{50:016x}", 350]
+
+    asyncio.run(main())
+    assert turns >= 3
 
 
 def test_flows_are_limited_to_the_newest() -> None:
