@@ -15,6 +15,9 @@ from typing import Any
 import pytest
 
 from agent.keyring import new_key, parse_keys, read_keys
+from benchmarks.cluster import wire
+from benchmarks.cluster.jobs import Task, manifest
+from benchmarks.cluster.release import release
 from benchmarks.lab import kubeproxy
 from benchmarks.lab.apiserver import NODES, SLICES, ThreadedApiServer, node_object, slice_object
 from benchmarks.lab.apiserver import Pod as Endpoint
@@ -303,6 +306,68 @@ def test_key_changes_step_by_step_while_the_pods_run(stage: Stage, tmp_path: Pat
         asked = [path for _, method, path, _ in stage.cluster.registry.served()[before:] if method == "GET"]
         assert [path for path in asked if "/blobs/" in path] == []
     assert stage.node.metric("shorthaul_refused_total") == refused
+
+
+def bench_pod(stage: Stage, order: wire.Order) -> Pod:
+    """The pod of a Job of the cluster's benchmark, made from the release's own DaemonSet."""
+    chosen = values(stage.node)
+    found = release({"items": [one("DaemonSet", chosen)]}, "", "images")
+    assert stage.node.cgroup is not None
+    config = one("ConfigMap", chosen)["data"]["agent.yaml"].encode()
+    folder = stage.cluster.folder / f"bench-{order.stage}"
+    folder.mkdir()
+    return Pod(
+        f"shlab-{os.getpid()}-{order.stage}",
+        manifest(Task(release=found, order=order, number=1))["spec"]["template"]["spec"],
+        containerd=stage.containerd,
+        netns=stage.node.netns,
+        image=containers(chosen)["agent"]["image"],
+        folder=folder,
+        fields={"spec.nodeName": stage.node.name, "status.podIP": stage.node.address},
+        files={"config": {"agent.yaml": config}},
+        host={"/run/shorthaul": stage.cluster.folder / "run"},
+        cgroup=stage.node.cgroup,
+        more_environment={"PATH": "/opt/shorthaul/bin:/usr/bin:/bin"},
+    )
+
+
+def said(text: str) -> list[wire.Document]:
+    """What a pod said, but for its signs of life."""
+    lines = [wire.read(line) for line in text.splitlines()]
+    return [line.document for line in lines if line is not None and not isinstance(line.document, wire.Step)]  # type: ignore[misc]
+
+
+def test_pods_of_the_clusters_benchmark_do_all_of_it_with_no_right_but_theirs(
+    stage: Stage, tmp_path: Path
+) -> None:
+    built = build_image(tmp_path / "image", layer_bytes=_LAYERS_BYTES, seed=70)
+    reference = stage.cluster.registry.push(built, "lab/bench", "v1")
+    stage.holder.pull(reference)
+    before = set(stage.containerd.ctr("images", "list", "--quiet").split())
+    blobs = tuple(
+        wire.Blob(registry=REGISTRY, repository="lab/bench", digest=digest, size_bytes=size)
+        for digest, size in built.blobs.items()
+    )
+    base: dict[str, Any] = {"run": "abc", "node": stage.node.name, "hostport": "", "bytes_max": 50_000_000}
+    (look,) = said(bench_pod(stage, wire.Order(**base, stage="look", seconds=30.0)).run("bench"))
+    assert isinstance(look, wire.Look), look
+    order = wire.Order(**base, stage="latency", seconds=4.0, rate_per_s=10.0, blobs=blobs)
+    (latencies,) = said(bench_pod(stage, order).run("bench"))
+    assert isinstance(latencies, wire.Latencies), latencies
+    assert {"zone", "none"} <= {each.tier for each in latencies.measured if not each.failed}
+    pod = bench_pod(stage, wire.Order(**base, stage="pull", seconds=60.0, hold_s=60.0, image=reference))
+    pod.start("bench")
+    try:
+        until(lambda: said(pod.log("bench")), "the pull")
+        assert set(stage.containerd.ctr("images", "list", "--quiet").split()) > before
+        pod.stop("bench")
+    finally:
+        pod.close()
+    pulled, removed = said(pod.log("bench"))
+    assert isinstance(pulled, wire.Pulled), pulled
+    assert sum(each.bytes for each in pulled.tiers or ()) >= sum(_LAYERS_BYTES)
+    assert removed == wire.Removed(image=reference)
+    assert set(stage.containerd.ctr("images", "list", "--quiet").split()) == before
 
 
 def test_containers_have_no_right_that_the_chart_does_not_name(stage: Stage) -> None:
