@@ -15,10 +15,10 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import yaml
 
@@ -31,7 +31,8 @@ from benchmarks.lab.kubeproxy import Endpoint, Mode, NodeAddresses, Service
 from benchmarks.lab.network import inside
 from benchmarks.lab.pods import NatNode, Pod, PodNetwork
 from benchmarks.lab.portmap import HostPort
-from benchmarks.lab.process import Process, enter, undisturbed
+from benchmarks.lab.process import Process, enter
+from benchmarks.lab.whole import Whole
 from benchmarks.path.client import Ask, Told, connect
 from benchmarks.path.ways import AGENT_PORT, HOST_PORT, NODE_ADDRESS, NODE_PORT, Cell, Rules, Tools
 from benchmarks.path.ways import Path as Way
@@ -56,7 +57,7 @@ def find_tools() -> Tools:
     )
 
 
-class Stage:
+class Stage(Whole):
     """The lab. A context manager that removes everything at its end. Raises `LabError`.
 
     ``services``: how many other Services there are, of three pods each. ``blob``: the URL path of what is
@@ -66,30 +67,14 @@ class Stage:
 
     def __init__(self, *, services: int, name: str = "path") -> None:
         self._name = name
+        super().__init__()
         self._services = services
-        self._stack = ExitStack()
         self._standing = Rules.NONE
         self._far = False  # whether the NodePort leads to the other node
 
-    def __enter__(self) -> Self:
+    def _make(self) -> None:
         sweep_cgroups(_PREFIX)
         sweep_folders(_PREFIX)
-        try:
-            self._make()
-        except BaseException:
-            self.close()
-            raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """End every process, and remove the namespaces, rules, cgroups and files. Can't be interrupted."""
-        with undisturbed():
-            self._stack.close()
-
-    def _make(self) -> None:
         self.folder = make_folder(_PREFIX, f"{self._name}-")
         self._stack.callback(shutil.rmtree, self.folder, ignore_errors=True)
         network = self._stack.enter_context(PodNetwork(remotes=1, name=self._name))

@@ -124,8 +124,8 @@ def that_fit(sizes: Sequence[Size], nodes: int, free_bytes: int) -> tuple[list[S
             fitting += batch
         else:
             problems.append(
-                f"{', '.join(map(str, batch))}: left out, because {needed_bytes / 1e9:.0f} GB of disk are "
-                f"needed for {nodes} nodes, and {free_bytes / 1e9:.0f} GB are free where temporary files go "
+                f"{', '.join(map(str, batch))}: left out, because {needed_bytes / 1e9:.1f} GB of disk are "
+                f"needed for {nodes} nodes, and {free_bytes / 1e9:.1f} GB are free where temporary files go "
                 "(TMPDIR names another place)"
             )
     return fitting, problems

@@ -1,6 +1,9 @@
 """The lab of `benchmarks.path`: each way is taken for real, and the probe and conntrack agree on it."""
 
 import os
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +14,9 @@ from benchmarks.path.measuring import SECTION, Measurement
 from benchmarks.path.stage import Stage
 from benchmarks.path.ways import BASE, CELLS
 from benchmarks.path.ways import Path as Way
+from benchmarks.reporting.format import from_json
 from benchmarks.reporting.recorder import Recorder
+from bpf.cgroups import find_root
 
 pytestmark = pytest.mark.e2e
 
@@ -56,12 +61,40 @@ def test_agent_that_dies_is_said_and_started_again(made: Stage) -> None:
 def test_nothing_is_left_behind() -> None:
     with Stage(services=0, name="brief") as found:
         folder, cgroup, agents = found.folder, found.cgroup, [*found.agents.values()]
-        assert _namespaces()
+        assert _namespaces(os.getpid(), "brief")
     assert not folder.exists()
     assert not cgroup.exists()
-    assert not _namespaces()
+    assert not _namespaces(os.getpid(), "brief")
     assert not any(agent.running for agent in agents)
 
 
-def _namespaces() -> list[Path]:
-    return [*Path("/run/netns").glob(f"*-{os.getpid()}-brief-*")]
+def test_run_that_is_interrupted_removes_everything_and_leaves_its_report(tmp_path: Path) -> None:
+    path = tmp_path / "report.json"
+    command = [sys.executable, "-m", "benchmarks", "path", "--quick", "--services", "3", "--json", str(path)]
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    ) as run:
+        assert run.stdout is not None
+        for line in run.stdout:
+            if "64 KiB, open connection" in line:  # agents and a probe run
+                break
+        (cgroup,) = find_root().glob(f"shlab-{run.pid}-path-here")
+        assert _namespaces(run.pid, "path")
+        run.send_signal(signal.SIGINT)
+        run.stdout.read()
+        assert run.wait(120) == 128 + signal.SIGINT
+    assert not _namespaces(run.pid, "path")
+    assert not cgroup.exists()  # with it go its processes, and the eBPF programs that were attached to it
+    assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
+    report = from_json(path.read_bytes(), path.name)
+    assert not report.complete
+    assert report.section(SECTION).figures  # type: ignore[union-attr]
+
+
+def _namespaces(pid: int, name: str) -> list[Path]:
+    return [*Path("/run/netns").glob(f"*-{pid}-{name}-*")]

@@ -8,6 +8,7 @@ import pytest
 from rich.console import Console
 
 from benchmarks.coldstart.fleet import Release
+from benchmarks.lab.cluster import REGISTRY
 from benchmarks.lab.process import LabError
 from benchmarks.pull.measuring import ALONE, Measurement, section_name
 from benchmarks.pull.plan import Phase, Size, Way
@@ -72,6 +73,14 @@ def test_containerd_that_dies_fails_its_pull_and_is_there_again_for_the_next_tur
         again = made.pull(Way.REGISTRY, Phase.CREATE, release)
     assert not again.outcome.failures
     assert not again.dead
+
+
+def test_image_that_the_registry_does_not_have_fails_in_words(made: Stage, release: Release) -> None:
+    missing = Release(image=release.image, reference=f"{REGISTRY}/bench/nothing:v1")
+    with made.ready(Way.REGISTRY):
+        pulls = made.pull(Way.REGISTRY, Phase.CREATE, missing)
+    assert len(pulls.outcome.failures) == len(made.nodes)
+    assert all("not found" in failure for failure in pulls.outcome.failures), pulls.outcome.failures
 
 
 class _WithoutNginx(Stage):

@@ -36,9 +36,10 @@ from benchmarks.lab.image import Image, build_image
 from benchmarks.lab.kubeproxy import Endpoint, Mode, NodeAddresses, Service
 from benchmarks.lab.network import inside
 from benchmarks.lab.pods import NatNode, Pod, PodNetwork
-from benchmarks.lab.process import Process, enter, run, undisturbed
+from benchmarks.lab.process import Process, enter, run
 from benchmarks.lab.registry import Registry
 from benchmarks.lab.vouching import vouched
+from benchmarks.lab.whole import Whole
 from bpf.child import ProgramConfig
 from bpf.live import LiveSource
 from tests.e2e.verdicts.running import (
@@ -91,39 +92,23 @@ class Asker:
         self._connection.close()
 
 
-class Scene:
+class Scene(Whole):
     """The node and what runs on it. Use as a context manager: leaving ends and removes everything."""
 
     def __init__(
         self, name: str, *, bridge_first: bool = False, remotes: int = 2, images: int = _IMAGES
     ) -> None:
+        super().__init__()
         self._name = name
         self._images = images
         self._numbers = iter(range(10_000))
         self._agents: list[RunningAgent] = []
-        self._stack = contextlib.ExitStack()
         self.network = PodNetwork(
             remotes=remotes, dual_stack=True, bridge_first=bridge_first, name=f"vd-{name}"
         )
 
-    def __enter__(self) -> Self:
-        sweep_cgroups(_PREFIX)
-        try:
-            self._make()
-        except BaseException:
-            self.close()
-            raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """End every process, and remove the namespaces, cgroups and files. Can't be interrupted."""
-        with undisturbed():
-            self._stack.close()
-
     def _make(self) -> None:
+        sweep_cgroups(_PREFIX)
         self.folder = make_folder(_PREFIX, f"{self._name}-")
         self._stack.callback(shutil.rmtree, self.folder, ignore_errors=True)
         self._stack.enter_context(self.network)

@@ -51,4 +51,4 @@ def test_size_without_room_on_the_disk_is_left_out_and_said() -> None:
     fitting, problems = that_fit(FIELD, 6, 15_000_000_000)
     assert fitting == list(FIELD[:4])
     assert len(problems) == 2
-    assert all("GB of disk" in problem and "15 GB are free" in problem for problem in problems)
+    assert all("GB of disk" in problem and "15.0 GB are free" in problem for problem in problems)
