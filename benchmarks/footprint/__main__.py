@@ -61,6 +61,8 @@ class Footprint:
         time.sleep(_SETTLED_S)
         self._memory("settled: standing channels and measurements")
         self._idle(20.0)
+        self._tabs(1, 20.0)
+        self._tabs(50, 20.0)
         counts = stage.crowd.do("counts")
         report.single("channels that it keeps to peers", "", counts["channels"])
         report.single("connections with which it measures", "", counts["measuring"])
@@ -93,6 +95,22 @@ class Footprint:
         time.sleep(seconds)
         share = (self._stage.cpu_s - before_s) / seconds
         self._report.single("processor, idle", "% of a core", 100 * share)
+
+    def _tabs(self, count: int, seconds: float) -> None:
+        """Pages at the admin port that stay open, on a cluster in which nothing happens."""
+        stage, what = self._stage, f"{count} open page" + "s" * (count > 1)
+        with Lateness() as late, stage.looked_at(count) as read_bytes:
+            time.sleep(_SETTLED_S)  # the whole picture, and the first questions to other nodes
+            self._report.single(
+                f"{what}: a page opens, /livez waited at most", "ms", late.worst_ms, _HELD_MAX_MS
+            )
+            before_s, before_bytes = stage.cpu_s, read_bytes()
+            time.sleep(seconds)
+            share = (stage.cpu_s - before_s) / seconds
+            self._report.single(f"{what}: processor", "% of a core", 100 * share)
+            sent = (read_bytes() - before_bytes) / seconds / count
+            self._report.single(f"{what}: each is sent", "kB/s", sent / 1000)
+            self._memory(what)
 
     def _happen(self, what: str, work: Callable[[], object]) -> None:
         stage, before_s, began_s = self._stage, self._stage.cpu_s, time.monotonic()

@@ -6,12 +6,13 @@ import json
 import re
 import secrets
 import shutil
+import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -157,6 +158,29 @@ class Stage:
     def get(self, path: str, *, timeout_s: float = 60.0) -> tuple[int, bytes]:
         """A page of the admin port: its status (0: nothing answers) and its body."""
         return _get(_ADMIN, path, timeout_s)
+
+    @contextmanager
+    def looked_at(self, count: int) -> Iterator[Callable[[], int]]:
+        """So many pages are open at the admin port. Yields how many bytes they were sent so far."""
+        pages = [socket.create_connection((_HOST, _ADMIN)) for _ in range(count)]
+        read_bytes = [0] * count
+
+        def read(number: int) -> None:
+            with suppress(OSError):
+                while part := pages[number].recv(1 << 16):
+                    read_bytes[number] += len(part)
+
+        readers = [threading.Thread(target=read, args=(number,), daemon=True) for number in range(count)]
+        for page, reader in zip(pages, readers, strict=True):
+            page.sendall(b"GET /api/events HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            reader.start()
+        try:
+            yield lambda: sum(read_bytes)
+        finally:
+            for page, reader in zip(pages, readers, strict=True):
+                page.shutdown(socket.SHUT_RDWR)
+                reader.join()
+                page.close()
 
     def pull(self, digest: str) -> int:
         """The status with which the agent answers its containerd that asks for this."""
