@@ -5,6 +5,7 @@ look at each node: a standing that was not made anew is the same object, and few
 """
 
 import asyncio
+import itertools
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -158,6 +159,18 @@ class MapView:
             states=tuple([drawn.states[place].value for place in changed]),
             rtt_us=tuple([drawn.rtt_us[place] for place in changed]),
         )
+
+    async def look_again(self, drawn: Drawn, moment: Moment) -> bool:
+        """Bring the costs between zones and this node's choice up to date. Whether that is worth telling."""
+        matrix_us, matrix_source = await zone_matrix(self.roster, drawn.zones)
+        chosen = self.chosen(moment.now_s)
+        before_us = itertools.chain.from_iterable(drawn.matrix_us)
+        moved = any(map(_differs, itertools.chain.from_iterable(matrix_us), before_us))
+        nodes, before = ([one.node for one in those] for those in (chosen, drawn.chosen))
+        if not moved and nodes == before and matrix_source == drawn.matrix_source:
+            return False
+        drawn.matrix_us, drawn.matrix_source, drawn.chosen = matrix_us, matrix_source, chosen
+        return True
 
     def _redraw(self, drawn: Drawn, name: NodeName) -> int | None:
         """Bring a node up to date. Returns its place if that is worth telling."""

@@ -265,6 +265,8 @@ class Map:
         if self._is_outdated(drawn, moment.now_s):
             drawn = await self._draw(moment)
             return (("map", drawn.document(self._view.roster.own, moment)),)
+        if moment.now_s - self._looked_s >= _LOOK_S and await self._looks_different(drawn, moment):
+            return (("map", drawn.document(self._view.roster.own, moment)),)
         if moment.now_s - self._changes_s < 1.0:
             return ()
         self._changes_s = moment.now_s
@@ -276,12 +278,12 @@ class Map:
         many = len(snapshot.standings) > _FEW_NODES
         if now_s - self._drawn_s < (_REDRAW_MANY_S if many else _REDRAW_S):
             return False
-        if snapshot.generation != drawn.generation or snapshot.zones.keys() != set(drawn.zones):
-            return True
-        if now_s - self._looked_s < _LOOK_S:
-            return False
-        self._looked_s = now_s
-        return True
+        return snapshot.generation != drawn.generation or snapshot.zones.keys() != set(drawn.zones)
+
+    async def _looks_different(self, drawn: Drawn, moment: Moment) -> bool:
+        """Whether the costs between zones or this node's choice changed. They are in the map then."""
+        self._looked_s = moment.now_s
+        return await self._view.look_again(drawn, moment)
 
     async def _draw(self, moment: Moment) -> Drawn:
         self._number += 1

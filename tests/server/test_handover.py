@@ -32,6 +32,7 @@ from .agents import (
     wait_for,
 )
 from .proofs import OPEN
+from .test_stream import Stream
 from .wire import Ending, connected, read_reply, read_to_end, request_bytes
 
 PEERING = OPEN  # some of these tests ask the peer listener, and are no peers
@@ -343,6 +344,20 @@ def test_a_scraper_that_keeps_its_connection_open_asks_the_newer_agent_next(pods
         old.wait_for_phase("standing by")
         assert read_to_end(scraper) == (b"", Ending.FIN)
     assert pods.node.metric("shorthaul_ready") == 1
+
+
+def test_an_open_page_moves_to_the_newer_agent_at_once_and_delays_no_upgrade(pods: Pods) -> None:
+    old = pods.start("old")
+    with Stream(pods.node) as page:
+        before = page.until("hello")["instance"]
+        pods.start("new")
+        while page.next() is not None:  # the stream of the older agent ends
+            pass
+    with Stream(pods.node) as page:
+        assert page.until("hello")["instance"] != before
+        old.process.signal(signal.SIGTERM)
+        old.ends_well()
+        assert pods.node.ask("/api/overview", port=ADMIN).json()["tabs"] == 1
 
 
 def test_two_new_agents_at_once_serve_one_after_the_other(pods: Pods) -> None:

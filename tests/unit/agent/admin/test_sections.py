@@ -226,6 +226,20 @@ async def test_new_map_follows_when_nodes_come_and_its_number_is_another() -> No
     assert "new" in drawn.names
 
 
+async def test_costs_and_choice_that_changed_are_told_twice_a_minute_at_most() -> None:
+    scene = Scene(*THREE)
+    section = Map(scene.view)
+    await section.whole(START)
+    await section.news(later(1))
+    scene.measure("b1", 900.0)
+    assert [event for event, _ in await section.news(later(29))] == ["nodes"]
+    ((event, drawn),) = await section.news(later(30))
+    assert event == "map"
+    assert isinstance(drawn, MapDocument)
+    assert (drawn.map, drawn.states[2], drawn.matrix_source[0][1]) == (1, "ok", "measured")
+    assert not await section.news(later(60))
+
+
 async def test_map_of_many_nodes_is_drawn_again_at_most_every_ten_seconds() -> None:
     members = [peer(f"n{number}", located("r", "a")) for number in range(501)]
     scene = Scene(*members)
