@@ -19,7 +19,7 @@ from agent.listen.exchange import Exchange
 from agent.listen.heads import blob_headers, body_head, wanted_range
 from agent.listen.traffic import Traffic
 from agent.observe.requests import Result
-from agent.observe.steps import Outcome, StepKind
+from agent.observe.steps import Outcome, StepKind, held_words
 from agent.oci.authority import AUTHORITY_HEADER
 from agent.oci.digest import Digest
 from agent.oci.errors import BlobUnknown
@@ -172,7 +172,7 @@ class ArrivingContent:
                 await self._follow(exchange, blob, sink, start + len(first), stop)
             if record.result is Result.CUT:
                 record.steps.end(step, Outcome.FAILED, why=record.reason)
-            record.steps.end(step)
+            record.steps.end(step, why=held_words(record.held_s))
         return response
 
     async def _follow(

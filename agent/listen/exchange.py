@@ -89,6 +89,7 @@ class Exchange:
             yield sink
         finally:
             sink.close()
+            record.held_s += sink.held_s
             record.way = max(sink.ways, key=sink.ways.__getitem__, default=None)
             self.metrics.sent(sink.ways)
 

@@ -17,7 +17,7 @@ from agent.listen.exchange import Exchange
 from agent.listen.heads import blob_headers, body_head, not_modified, wanted_range
 from agent.listen.traffic import Traffic
 from agent.observe.requests import Result
-from agent.observe.steps import Outcome, StepKind
+from agent.observe.steps import Outcome, StepKind, held_words
 from agent.oci.authority import AUTHORITY_HEADER
 from agent.oci.digest import Digest
 from agent.oci.errors import ManifestUnknown
@@ -101,7 +101,7 @@ class LocalContent:
             response = await self._send(exchange, target.digest, blob)
             if record.result is Result.CUT:
                 record.steps.end(step, Outcome.FAILED, why=record.reason)
-            record.steps.end(step)
+            record.steps.end(step, why=held_words(record.held_s))
         except ContentError as error:  # before the first byte: a peer may have a sound copy
             record.steps.end(step, Outcome.FAILED, why=str(error))
             self._doubt(blob, target.digest, error)

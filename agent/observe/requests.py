@@ -129,6 +129,7 @@ class RequestRecord:
     fault: bool = False  # a 404 although a node may have it: see `Outcome.FAILED`
     steps: Steps = field(default_factory=_untold)
     under_way: bool = False
+    held_s: float = 0.0  # how long its client, or a limit on its rate, was waited for
 
     @property
     def source(self) -> str:

@@ -15,6 +15,16 @@ STEPS_MAX = 32
 """A request of more steps, such as one for a chunked layer that many peers began, keeps the first ones."""
 
 
+_HELD_S = 0.1  # a client that takes its bytes as they come is not told of
+
+
+def held_words(held_s: float) -> str | None:
+    """Why a body took long, if it was for the client, or for a limit on its rate. None: it was not."""
+    if held_s < _HELD_S:
+        return None
+    return f"for {held_s:.3g} s the client took no more, or its rate was limited"
+
+
 class StepKind(Enum):
     """What is waited for."""
 

@@ -18,7 +18,7 @@ from agent.holders.clusterclaims import Claims
 from agent.holders.index import HolderIndex, Holders
 from agent.members.roster import Roster
 from agent.observe.metrics import Metrics
-from agent.observe.steps import Outcome, Step, StepKind, Steps
+from agent.observe.steps import Outcome, Step, StepKind, Steps, held_words
 from agent.oci.digest import Digest
 from agent.oci.ranges import RangeSpec
 from agent.oci.reference import Kind
@@ -72,8 +72,6 @@ from agent.transfer.turns import OwnTurn
 from topology.placement import NodeName, Tier
 from topology.ranking import Ranked
 from topology.snapshot import Snapshot
-
-_HELD_S = 0.1  # a client that takes its bytes as they come is not told of
 
 
 class NobodyHasIt(Exception):
@@ -372,7 +370,7 @@ class RunningPull:
             except AttemptFailed as error:
                 self._broke(chosen, error)
             else:
-                self._end_bytes(why=self._held_words(sink))
+                self._end_bytes(why=held_words(sink.held_s - self._held_before_s))
                 self._completed(chosen)
                 return
             chosen, body = await self._go_on_with_next(sink)
@@ -445,15 +443,6 @@ class RunningPull:
         if self._bytes is not None:
             self._steps.end(self._bytes, outcome, why=why)
             self._bytes = None
-
-    def _held_words(self, sink: ClientSink) -> str | None:
-        """Whose fault it is that a body took long, if it is the client's, or that of a limit on its rate."""
-        held_s = sink.held_s - self._held_before_s
-        return (
-            f"for {held_s:.3g} s the client took no more, or its rate was limited"
-            if held_s > _HELD_S
-            else None
-        )
 
     def _nobody(self, attempts: int) -> NobodyHasIt:
         tried = self._attempts.failures

@@ -3,6 +3,7 @@
 import json
 import re
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from random import Random
@@ -71,6 +72,22 @@ def test_local_hit_is_one_step_with_all_bytes(stage: Stage) -> None:
     (step,) = steps_of(stage.traced(stage.asking.blob(content)))
     assert (step["kind"], step["node"], step["tier"], step["outcome"]) == ("local", "asking", "node", "ok")
     assert step["bytes"] == len(content)
+
+
+def test_slow_client_is_named_as_what_took_the_time(stage: Stage) -> None:
+    content = stage.fresh(24 << 20)  # more than the buffers of both sockets take
+    stage.asking.put(content)
+    path = f"/v2/library/held/blobs/{digest_of(content)}?ns=registry.test"
+    with connected(stage.asking.address, LOCAL) as client:
+        client.sendall(request_bytes(path, Connection="close"))
+        head = client.recv(1000)
+        time.sleep(0.5)  # the claim is that the client, and nobody else, took this time
+        while client.recv(1 << 20):
+            pass
+    (request_id,) = re.findall(rb"Shorthaul-Request: (\w+)", head)
+    (step,) = steps_of(stage.found(request_id.decode()))
+    assert step["kind"] == "local"
+    assert "the client took no more" in step["why"]
 
 
 def test_pull_from_a_peer_is_a_look_up_a_head_and_bytes_and_leads_to_the_peers_own_record(

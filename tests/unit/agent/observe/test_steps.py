@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from agent.observe.steps import STEPS_MAX, Outcome, StepKind, Steps
+from agent.observe.steps import STEPS_MAX, Outcome, StepKind, Steps, held_words
 from tests.unit.twins import node
 from topology.placement import Tier
 
@@ -103,6 +103,11 @@ def test_body_that_came_whole_with_a_head_counts_for_that_step() -> None:
     steps.end(steps.begin(LOOKUP))
     steps.gave(500)
     assert [entry.size_bytes for entry in steps.entries()] == [None, 500, None]
+
+
+def test_client_that_is_waited_for_is_named_and_one_that_takes_its_bytes_is_not() -> None:
+    assert held_words(0.05) is None
+    assert held_words(2.5) == "for 2.5 s the client took no more, or its rate was limited"
 
 
 def test_bytes_that_ended_make_what_follows_a_resume() -> None:
