@@ -26,12 +26,19 @@ CATALOGUE: Mapping[str, Entry] = {
     ),
     "pull": Entry(
         question="how long does a pull take with shorthaul, from the registry, and by a caching nginx?",
+        full_s=80 * _MIN,
         quick_s=4 * _MIN,
     ),
     "path": Entry(
-        question="what does each way to an agent cost: HostPort, port map, NodePort?", quick_s=1 * _MIN
+        question="what does each way to an agent cost: HostPort, port map, NodePort?",
+        full_s=15 * _MIN,
+        quick_s=1.2 * _MIN,
     ),
-    "node": Entry(question="what does an agent cost its node: memory, processor, idle?", quick_s=1.5 * _MIN),
+    "node": Entry(
+        question="what does an agent cost its node: memory, processor, idle?",
+        full_s=25 * _MIN,
+        quick_s=1.7 * _MIN,
+    ),
     # One subject each.
     "pulls": Entry(question="first bytes, bytes across zones and a killed holder, with real containerds"),
     "transfer": Entry(question="what do relays cost beside nginx, and what do failures cost a pull?"),
