@@ -11,8 +11,9 @@ from benchmarks.catalogue import CATALOGUE
 from tests.unit.twins import REPOSITORY_ROOT
 
 _FOLDER = REPOSITORY_ROOT / "benchmarks"
-_NO_BENCHMARKS = {"demo", "bare"}
-"""The demo has its own command, `make demo`; bare servers are what `versions` measures beside agents."""
+_NO_BENCHMARKS = {"demo", "bare", "screenshots"}
+"""The demo has its own command, `make demo`; bare servers are what `versions` measures beside agents; the
+docs' pictures measure nothing."""
 
 
 def _run(*words: str) -> "subprocess.CompletedProcess[str]":
