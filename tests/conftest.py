@@ -20,7 +20,7 @@ from bpf.errors import BpfError
 
 _HERE = Path(__file__).parent
 # The longest modules come first: what starts last should be short.
-_FOLDERS = ("image", "e2e", "browser", "probe", "server", "lab", "conformance", "chart", "unit")
+_FOLDERS = ("image", "e2e", "browser", "prometheus", "probe", "server", "lab", "conformance", "chart", "unit")
 _SPREAD = ("tests/probe/",)
 _TOGETHER = ("tests/image/",)  # one worker builds the images, for all modules
 
