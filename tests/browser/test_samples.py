@@ -9,6 +9,7 @@ import pytest
 
 import agent.documents
 from agent.documents.codec import decode, to_plain
+from tests.browser import worlds
 from tests.browser.played import SAMPLES, sample
 
 NAMES = sorted(path.stem for path in SAMPLES.glob("*.json"))
@@ -30,3 +31,9 @@ def test_sample_is_what_an_agent_would_say(name: str) -> None:
     kind, said = _documents()[name], sample(name)
     for document in said if isinstance(said, list) else [said]:
         assert to_plain(decode(kind, document)) == document
+
+
+@pytest.mark.parametrize(("nodes", "zones"), [(1, 1), (24, 5), (300, 12)])
+def test_made_up_cluster_is_what_an_agent_would_say(nodes: int, zones: int) -> None:
+    for name, said in worlds.documents(nodes, zones).items():
+        assert to_plain(decode(_documents()[name], said)) == said, name

@@ -114,6 +114,16 @@ def test_benchmark_of_a_cluster_is_in_the_image_and_the_lab_is_not(
 
 
 @pytest.mark.parametrize("target", image.TARGETS)
+def test_the_files_of_the_dashboard_are_in_the_image(
+    contents: dict[str, dict[str, int]], target: str
+) -> None:
+    page = "agent/admin/dashboard/static/"
+    packed = {each.partition(page)[2] for each in contents[target] if f"site-packages/{page}" in each}
+    here = image.ROOT / page
+    assert {str(path.relative_to(here)) for path in here.rglob("*") if path.is_file()} <= packed
+
+
+@pytest.mark.parametrize("target", image.TARGETS)
 def test_nothing_to_build_with_and_no_tests_are_in_the_image(
     contents: dict[str, dict[str, int]], target: str
 ) -> None:

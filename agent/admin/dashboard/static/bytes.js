@@ -1,8 +1,8 @@
 /** Bytes by locality over time: how near what clients got came from. */
 
-import { bytes, lastWindow, rate, seconds, share, trimmed } from "./format.js";
+import { age, bytes, lastWindow, rate, share, trimmed } from "./format.js";
 import { fill, h } from "./dom.js";
-import { mountChart, spanOf, sum, timesOf } from "./history.js";
+import { fullSpan, mountChart, spanOf, sum, timesOf } from "./history.js";
 import { TIERS, partsOf } from "./tiers.js";
 
 /** @param {HTMLElement} section @param {import("./state.js").Store} store */
@@ -19,7 +19,7 @@ export function mount(section, store) {
 /** @param {HTMLElement} table @param {any} overview */
 function showSums(table, { window, total, window_s, uptime_s }) {
   const [now, all] = [partsOf(window.bytes_by_tier), partsOf(total.bytes_by_tier)];
-  const columns = ["from", lastWindow(window_s), "", `in ${seconds(uptime_s)}, since the start`, ""];
+  const columns = ["from", lastWindow(window_s), "", `since the start, ${age(uptime_s)}`, ""];
   const rows = [...now.parts.map((part, at) => ({ part, whole: all.parts[at] })), { part: { tier: "", words: "all", bytes: now.total, share: null }, whole: { bytes: all.total, share: null } }];
   fill(
     table,
@@ -34,6 +34,7 @@ export function bytesPicture(history) {
   return {
     label: "Bytes per second that clients of this node got, by the tier that they came from",
     times: timesOf(history),
+    span_s: fullSpan(history),
     stacked: true,
     axis: (value) => trimmed(rate(value)),
     series: TIERS.map(({ tier, words }) => ({

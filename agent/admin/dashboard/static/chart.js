@@ -19,6 +19,7 @@ import { colour } from "./theme.js";
  * @typedef {object} Picture
  * @property {string} label what it shows, for who does not see it
  * @property {number[]} times unix seconds
+ * @property {number} span_s what the chart shows, from its left edge to the last time: a young agent fills it from the right
  * @property {Series[]} series
  * @property {boolean} stacked
  * @property {(value: number) => string} axis writes a value of the y axis
@@ -45,7 +46,7 @@ export function chart() {
     if (picture === null || plot.clientWidth === 0) return;
     const data = plotData(picture);
     if (drawn === null) {
-      drawn = new globalThis.uPlot(options(picture, plot.clientWidth, showLegend, () => /** @type {Picture} */ (picture)), data, plot);
+      drawn = new globalThis.uPlot(options(picture, plot.clientWidth, showLegend, () => picture), data, plot);
     } else {
       drawn.setData(data);
     }
@@ -101,7 +102,7 @@ function options(picture, width, moved, current) {
     padding: [8, 8, 0, 0],
     legend: { show: false },
     cursor: { y: false, drag: { x: false, y: false }, points: { size: 6 } },
-    scales: { y: { range: (_, low, high) => [Math.min(0, low), high > 0 ? high * 1.08 : 1] } },
+    scales: { x: { range: (_, __, last) => [last - current().span_s, last] }, y: { range: (_, low, high) => [Math.min(0, low), high > 0 ? high * 1.08 : 1] } },
     axes: [
       { ...axis, grid: { show: false }, size: 24, values: (_, splits) => splits.map((at) => clockTime(at).slice(0, 5)) },
       { ...axis, size: 68, values: (_, splits) => splits.map((value) => current().axis(value)) },
@@ -115,7 +116,14 @@ function options(picture, width, moved, current) {
 function line(ink, stacked, gap) {
   return stacked
     ? { stroke: gap, width: 1, fill: ink, points: { show: false }, spanGaps: true }
-    : { stroke: ink, width: 2, points: { show: false }, spanGaps: false };
+    : { stroke: ink, width: 2, points: { show: true, size: 5, fill: ink, filter: alone }, spanGaps: false };
+}
+
+/** The values without a neighbour: no line leads to them. @param {any} drawn @param {number} at @returns {number[]} */
+function alone(drawn, at) {
+  const values = drawn.data[at];
+  const isKnown = (index) => (values[index] ?? null) !== null;
+  return values.flatMap((_, index) => (isKnown(index) && !isKnown(index - 1) && !isKnown(index + 1) ? [index] : []));
 }
 
 /** @param {KeyboardEvent} event @param {any} drawn */

@@ -106,20 +106,23 @@ export const microseconds = (us) => written(microsecondsQuantity(us));
 /** @param {number | null | undefined} part */
 export const share = (part) => written(shareQuantity(part));
 
+/** A time that passed, in whole units: `12 s`. @param {number | null | undefined} age_s */
+export const age = (age_s) => seconds(isKnown(age_s) ? Math.round(age_s) : null);
+
 /**
  * How long ago something was: `now`, `12 s ago`.
  * @param {number | null | undefined} age_s
  */
 export function ago(age_s) {
   if (!isKnown(age_s)) return UNKNOWN;
-  return age_s < 1 ? "now" : `${seconds(age_s < 120 ? Math.round(age_s) : age_s)} ago`;
+  return age_s < 1 ? "now" : `${age(age_s)} ago`;
 }
 
 /**
  * The window of a figure: `last 15 min`.
  * @param {number} window_s
  */
-export const lastWindow = (window_s) => `last ${seconds(window_s)}`;
+export const lastWindow = (window_s) => `last ${age(window_s)}`;
 
 /**
  * A moment of the API (`2026-08-01T12:00:00.250Z`) as seconds since 1970; null if it is none.

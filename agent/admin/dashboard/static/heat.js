@@ -37,6 +37,7 @@ function fillTable(table, map) {
   const own = map.zone_index[map.states.indexOf("self")] ?? 0;
   const order = orderOf(map, own).slice(0, ZONES_SHOWN);
   const titles = order.map((zone) => zoneName(map.zones[zone].region, map.zones[zone].zone));
+  const shortName = ({ region, zone }) => (map.zones.filter((each) => each.zone === zone).length > 1 ? zoneName(region, zone) : name(zone ?? "no zone", 16));
   const head = h("tr", {}, h("td", { class: "corner" }, "from \\ to"), order.map((zone, at) => h("th", { scope: "col", title: titles[at], class: zone === own && "own" }, shortName(map.zones[zone]))));
   const rows = order.map((zone, at) => h("tr", {}, h("th", { scope: "row", title: titles[at], class: zone === own && "own" }, shortName(map.zones[zone])), order.map((other, column) => cell(map, zone, other, `${titles[at]} to ${titles[column]}`))));
   fill(table, h("caption", { class: "unseen" }, "Round trip between zones, in milliseconds"), h("thead", {}, head), h("tbody", {}, rows));
@@ -70,6 +71,3 @@ export function milliseconds(cost_us) {
   const cost_ms = cost_us / 1000;
   return cost_us > 0 && cost_us < 10 ? cost_ms.toFixed(3) : cost_ms < 100 ? cost_ms.toFixed(2) : cost_ms.toFixed(0);
 }
-
-/** @param {any} zone a MapZoneEntry */
-const shortName = ({ zone }) => name(zone ?? "no zone", 16);

@@ -3,6 +3,7 @@
 import { h, setText } from "./dom.js";
 import { chart } from "./chart.js";
 import { seconds, unixSeconds } from "./format.js";
+import { POINTS_KEPT } from "./merge.js";
 import { attempt, follow, frame } from "./panel.js";
 
 /** @typedef {import("./state.js").Store} Store */
@@ -44,6 +45,9 @@ export function timesOf({ ended_at, step_s, points }) {
   const end = unixSeconds(ended_at) ?? 0;
   return Array.from({ length: points }, (_, at) => end - (points - at) * step_s);
 }
+
+/** How long a history is when it is full. @param {any} history */
+export const fullSpan = ({ step_s, points }) => step_s * Math.max(POINTS_KEPT[step_s] ?? 0, points);
 
 /** How long the steps of a history are together, in words. @param {any} history */
 export const spanOf = ({ points, step_s }) => `last ${seconds(points * step_s)}`;

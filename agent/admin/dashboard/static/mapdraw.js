@@ -19,6 +19,7 @@ import { STATES, stateLook } from "./states.js";
 const GRAVE_LEAST_PX = 3.5; // one red dot among thousands is seen
 const NAMED_LEAST_PX = 12; // nodes that large have their names below them
 const FULL = 2 * Math.PI;
+const BEND = 0.12; // of an edge's length
 
 /** @param {CanvasRenderingContext2D} context @param {Scene} scene @param {(token: string) => string} token the colour of the theme now */
 export function drawMap(context, scene, token) {
@@ -76,11 +77,18 @@ function drawEdges({ context, scene, token, at }) {
     const other = /** @type {import("./layout.js").ZoneCircle} */ (scene.layout.zones[to]);
     context.beginPath();
     context.moveTo(...pair(at(from.x, from.y)));
-    context.lineTo(...pair(at(other.x, other.y)));
+    context.quadraticCurveTo(...pair(at(...bend(from, other, 2))), ...pair(at(other.x, other.y)));
     context.strokeStyle = token("--map-edge");
-    context.lineWidth = Math.max(1, 6 - 1.6 * Math.log10(Math.max(1, cost_us / 30))); // near is thick
+    context.lineWidth = Math.min(4, Math.max(1, 6 - 1.6 * Math.log10(Math.max(1, cost_us / 30)))); // near is thick
     context.stroke();
   }
+}
+
+/** A point beside the middle of a line: edges are bows, so that those to zones in one row are told apart. @param {any} from @param {any} to @param {number} much @returns {[number, number]} */
+function bend(from, to, much) {
+  const [x, y] = [to.x - from.x, to.y - from.y];
+  const sign = x < 0 ? -1 : 1; // upwards, whichever way it goes
+  return [from.x + x / 2 + sign * y * BEND * much, from.y + y / 2 - sign * x * BEND * much];
 }
 
 /** The latency of each edge, where it has room. @param {Pen} pen */
@@ -91,9 +99,7 @@ function drawEdgeNames({ context, scene, token, at }) {
   context.font = "11px system-ui, sans-serif";
   for (const { to, cost_us } of edges) {
     const other = /** @type {import("./layout.js").ZoneCircle} */ (scene.layout.zones[to]);
-    const away = Math.hypot(other.x - from.x, other.y - from.y);
-    const part = (from.r + (away - from.r - other.r) / 2) / away; // the middle of what is seen of the line
-    const [x, y] = at(from.x + (other.x - from.x) * part, from.y + (other.y - from.y) * part);
+    const [x, y] = at(...bend(from, other, 1));
     label(context, token, microseconds(cost_us), x, y, token("--text-2"));
   }
 }

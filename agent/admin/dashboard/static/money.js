@@ -1,8 +1,8 @@
 /** What the mirror saves against no mirror at all, and what bytes between zones cost. */
 
 import { fill, h } from "./dom.js";
-import { bytes, lastWindow, money, seconds } from "./format.js";
-import { mountChart, spanOf, sum, timesOf } from "./history.js";
+import { age, bytes, lastWindow, money } from "./format.js";
+import { fullSpan, mountChart, spanOf, sum, timesOf } from "./history.js";
 
 /** @param {HTMLElement} section @param {import("./state.js").Store} store */
 export function mount(section, store) {
@@ -27,7 +27,7 @@ function showSums(table, { window, total, window_s, uptime_s }) {
   fill(
     table,
     h("caption", {}, "Of this node; prices are those of the setting costs"),
-    h("thead", {}, h("tr", {}, h("td", {}), [lastWindow(window_s), `in ${seconds(uptime_s)}, since the start`].map((column) => h("th", { scope: "col", class: "num" }, column)))),
+    h("thead", {}, h("tr", {}, h("td", {}), [lastWindow(window_s), `since the start, ${age(uptime_s)}`].map((column) => h("th", { scope: "col", class: "num" }, column)))),
     h("tbody", {}, rows.map(([title, ...cells]) => h("tr", {}, h("th", { scope: "row" }, title), cells.map((cell) => h("td", { class: "num" }, cell))))),
   );
 }
@@ -37,6 +37,7 @@ export function moneyPicture(history) {
   return {
     label: "US dollars since the left edge: saved against no mirror, and spent on bytes between zones",
     times: timesOf(history),
+    span_s: fullSpan(history),
     stacked: false,
     axis: money,
     series: [

@@ -2,8 +2,8 @@
 
 import { h, fill } from "./dom.js";
 import { count, lastWindow, seconds, trimmed } from "./format.js";
-import { mountChart, spanOf, sum, timesOf } from "./history.js";
-import { TIERS } from "./tiers.js";
+import { fullSpan, mountChart, spanOf, sum, timesOf } from "./history.js";
+import { bySource } from "./tiers.js";
 
 /** @param {HTMLElement} section @param {import("./state.js").Store} store */
 export function mount(section, store) {
@@ -22,6 +22,7 @@ export function speedPicture(history) {
   return {
     label: "Time until the first byte of clients' requests: the median, and what 95 % stay below",
     times: timesOf(history),
+    span_s: fullSpan(history),
     stacked: false,
     axis: (value) => trimmed(seconds(value)),
     series: [
@@ -39,17 +40,11 @@ function summaryOf(history) {
 
 /** @param {HTMLElement} table @param {any} overview */
 function showQuantiles(table, { first_byte, lookup, window_s }) {
-  const rows = [...(first_byte ?? []).filter((entry) => entry.source !== "all"), { ...lookup, source: "look-up" }];
+  const rows = [...bySource(first_byte), { ...lookup, tier: null, words: "who has it (look-up)" }];
   fill(
     table,
     h("caption", {}, `Until the first byte, by where it came from, ${lastWindow(window_s)}`),
     h("thead", {}, h("tr", {}, ["from", "requests", "median", "95 %", "99 %"].map((title, at) => h("th", { scope: "col", class: at > 0 && "num" }, title)))),
-    h("tbody", {}, rows.map((entry) => h("tr", {}, h("th", { scope: "row" }, sourceOf(entry)), [count(entry.count), seconds(entry.p50_s), seconds(entry.p95_s), seconds(entry.p99_s)].map((text) => h("td", { class: "num" }, text))))),
+    h("tbody", {}, rows.map((entry) => h("tr", {}, h("th", { scope: "row" }, entry.tier && h("span", { class: "swatch", "data-tier": entry.tier }), entry.words), [count(entry.count), seconds(entry.p50_s), seconds(entry.p95_s), seconds(entry.p99_s)].map((text) => h("td", { class: "num" }, text))))),
   );
-}
-
-/** @param {any} entry a QuantilesEntry */
-function sourceOf({ source, tier }) {
-  const words = TIERS.find((each) => each.tier === tier)?.words ?? source;
-  return source === "look-up" ? "who has it (look-up)" : [h("span", { class: "swatch", "data-tier": tier }), words];
 }

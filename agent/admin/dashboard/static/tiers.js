@@ -26,3 +26,13 @@ export function partsOf(bytes_by_tier) {
   const near_bytes = parts.filter(({ tier }) => NEAR.has(tier)).reduce((sum, each) => sum + each.bytes, 0);
   return { parts, total, near: part(near_bytes) };
 }
+
+/**
+ * How long the first byte took, by the tier that it came from, nearest first: an agent also tells the sums of several tiers.
+ * @param {any[] | undefined} entries QuantilesEntry
+ * @returns {any[]} with `tier` and `words`
+ */
+export function bySource(entries) {
+  const of = (tier) => (entries ?? []).find((entry) => (entry.source === "local" ? "node" : entry.source === "peer" ? entry.tier : null) === tier);
+  return TIERS.flatMap(({ tier, words }) => (of(tier) ? [{ ...of(tier), tier, words }] : []));
+}

@@ -2,10 +2,10 @@
 
 import { h, fill, keep, setAll, setText } from "./dom.js";
 import {
-  ago, bytes, bytesQuantity, count, counted, isKnown, lastWindow, money, name, seconds, secondsQuantity, share, shareQuantity,
+  age, ago, bytes, bytesQuantity, count, counted, isKnown, lastWindow, money, name, seconds, secondsQuantity, share, shareQuantity,
 } from "./format.js";
 import { follow, frame } from "./panel.js";
-import { partsOf } from "./tiers.js";
+import { bySource, partsOf } from "./tiers.js";
 
 /** @typedef {"ok" | "warn" | "bad" | "idle"} Look */
 /**
@@ -33,7 +33,7 @@ export function mount(section, store) {
     const { look, words } = verdictOf(overview);
     sentence.dataset.look = look;
     setText(sentence, words);
-    framed.note(`shorthaul ${name(overview.version, 40)}, up ${seconds(overview.uptime_s)}`);
+    framed.note(`shorthaul ${name(overview.version, 40)}, up ${age(overview.uptime_s)}`);
     keep(list, tilesOf(overview), (tile) => tile.title, makeTile);
   });
 }
@@ -66,10 +66,11 @@ export function tilesOf(overview) {
 }
 
 /** @param {any} overview @returns {Tile} */
-function working({ success, window, window_s }) {
+function working({ requests, success, window, window_s }) {
   const paths = (success ?? []).filter((path) => path.asked > 0);
   const asked = paths.reduce((sum, path) => sum + path.asked, 0);
   const served = paths.reduce((sum, path) => sum + path.served, 0);
+  const absent = (requests ?? []).reduce((sum, each) => sum + (each.result === "not_found" ? each.in_window : 0), 0);
   const failed = window.failed / Math.max(1, window.requests);
   const each = paths.map((path) => `${pathName(path.path)} ${share(path.share)} of ${count(path.asked)}`);
   return {
@@ -77,7 +78,7 @@ function working({ success, window, window_s }) {
     ...(asked === 0 ? judged("idle", "nobody asked") : failed > FAILED_BAD ? judged("bad", "many fail") : window.failed > 0 ? judged("warn", "some fail") : judged("ok", "none failed")),
     figure: shareQuantity(asked > 0 ? served / asked : null),
     of: `of requests answered by the mirror, ${lastWindow(window_s)}`,
-    more: [each.join(", "), `${count(window.failed)} failed`].filter(Boolean).join("; "),
+    more: [...each, `${count(window.failed)} failed`, `${count(absent)} asked for what no node has`].join(", "),
   };
 }
 
@@ -122,7 +123,7 @@ function saved({ window, total, window_s, uptime_s }) {
 /** @param {any} overview @returns {Tile} */
 function fast({ first_byte, lookup, window_s }) {
   const all = (first_byte ?? []).find((entry) => entry.source === "all") ?? {};
-  const some = (first_byte ?? []).filter((entry) => entry.source !== "all" && isKnown(entry.p95_s));
+  const some = bySource(first_byte).filter((entry) => isKnown(entry.p95_s));
   const slowest = some.sort((one, other) => other.p95_s - one.p95_s)[0];
   return {
     title: "First byte",
@@ -130,7 +131,7 @@ function fast({ first_byte, lookup, window_s }) {
     figure: secondsQuantity(all.p50_s),
     of: `median until the first byte, ${lastWindow(window_s)}`,
     more: isKnown(all.p50_s)
-      ? `95 %: ${seconds(all.p95_s)}, 99 %: ${seconds(all.p99_s)}; slowest: ${slowest ? `${slowest.tier ?? slowest.source}, 95 % ${seconds(slowest.p95_s)}` : "–"}; look-up ${seconds(lookup.p50_s)}`
+      ? `95 %: ${seconds(all.p95_s)}, 99 %: ${seconds(all.p99_s)}; slowest: ${slowest ? `${slowest.words}, 95 % ${seconds(slowest.p95_s)}` : "–"}; look-up ${seconds(lookup.p50_s)}`
       : "pull an image on this node",
   };
 }

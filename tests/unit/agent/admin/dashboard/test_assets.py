@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,13 @@ def test_the_page_is_at_the_root_and_every_other_file_below_static() -> None:
     assert "/static/app.js" in paths
     assert "/static/vendor/LICENSES.txt" in paths
     assert {file for file in FILES if file.suffix} == set(paths.values())
+
+
+def test_what_is_installed_has_every_file_of_the_page() -> None:
+    settings = tomllib.loads((REPOSITORY_ROOT / "pyproject.toml").read_text())
+    patterns = settings["tool"]["setuptools"]["package-data"]["agent"]
+    packed = {file for pattern in patterns for file in (REPOSITORY_ROOT / "agent").glob(pattern)}
+    assert set(FILES) <= packed
 
 
 def test_a_vendored_file_is_the_one_whose_checksum_is_noted() -> None:
