@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -53,13 +53,15 @@ def _measure(recorder: Recorder, arguments: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory(prefix="shbench-") as folder:
         for name in arguments.parts:
             recorder.step(name)
-            _take(recorder, name, Path(folder) / f"{name}.json")
+            path = Path(folder) / f"{name}.json"
+            command = [sys.executable, "-m", "benchmarks", name, "--quick", "--json", str(path)]
+            limit_s = _PATIENCE * (CATALOGUE[name].quick_s or _USUAL_S)
+            take(recorder, name, command, path, limit_s=limit_s)
 
 
-def _take(recorder: Recorder, name: str, path: Path) -> None:
-    """Run one part, and take its sections over."""
-    limit_s = _PATIENCE * (CATALOGUE[name].quick_s or _USUAL_S)
-    with _running(name, path) as child:
+def take(recorder: Recorder, name: str, command: Sequence[str], path: Path, *, limit_s: float) -> None:
+    """Run one part, and take its sections over. ``path``: where it writes its report."""
+    with _running(command) as child:
         heard = _Heard(recorder, name, child)
         try:
             child.wait(limit_s)
@@ -83,13 +85,13 @@ def _read(path: Path) -> Report | None:
 
 
 @contextmanager
-def _running(name: str, path: Path) -> Iterator["subprocess.Popen[str]"]:
+def _running(command: Sequence[str]) -> Iterator["subprocess.Popen[str]"]:
     """The part's process. It is told to end when the context ends, and has the time to clean up.
 
     It has a session of its own: Ctrl-C comes here, and is passed on once.
     """
     child = subprocess.Popen(
-        [sys.executable, "-m", "benchmarks", name, "--quick", "--json", str(path)],
+        command,
         stdin=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
@@ -128,8 +130,10 @@ class _Heard:
                 print(told, file=sys.stderr)
 
     def end(self) -> None:
-        """Wait for the last line."""
+        """Wait for the last line. Whoever inherited the stream and still has it open is not waited for."""
         self._thread.join(5.0)
+        if not self._thread.is_alive():
+            self._stream.close()
 
 
 if __name__ == "__main__":

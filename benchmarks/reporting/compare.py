@@ -5,7 +5,7 @@ in turn in one run, because both met the same machine in the same minute.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from benchmarks.reporting.format import Better, Figure, Machine, Report, Section, Series
@@ -15,6 +15,8 @@ from benchmarks.reporting.quantiles import TIMED_UNITS, in_unit
 
 YARDSTICK = "yardstick"
 """The section that times the machine itself, in every report."""
+
+_BUSY_PERCENT = 25.0
 
 QUANTILES = ((0.5, "p50"), (0.99, "p99"))
 """Which quantiles of histograms are compared."""
@@ -75,6 +77,14 @@ class _Pair:
     better: str
     old: Sequence[float]
     new: Sequence[float]
+    one_go: bool = False
+    """The values are of one repeat: they don't show how much runs differ."""
+
+    @property
+    def change(self) -> Change | None:
+        """What changed."""
+        found = change(self.old, self.new)
+        return replace(found, repeats=1) if self.one_go and found is not None else found
 
 
 def compare(old: Report, new: Report) -> Comparison:
@@ -87,9 +97,10 @@ def compare(old: Report, new: Report) -> Comparison:
     if not pairs:
         raise _nothing(old, new, same_machine=same_machine)
     floor = max(FLOOR, drift.most)
-    changes = [change(pair.old, pair.new) for pair in pairs]
+    busy = any(_busy(report.machine) for report in (old, new))
+    changes = [pair.change for pair in pairs]
     rows = tuple(
-        _row(pair, found, likely, floor)
+        _row(pair, found, likely and not (busy and pair.unit in TIMED_UNITS), floor)
         for pair, found, likely in zip(pairs, changes, changed(changes, floor), strict=True)
         if found is not None
     )
@@ -146,10 +157,11 @@ def _series_pairs(section: str, figure: Figure, old: Series, new: Series) -> Ite
     what = f"{figure.what}, {new.way}" if new.way else figure.what
     if new.histograms and old.histograms:
         for quantile, name in QUANTILES:
-            sides = (of_repeats(each, quantile, figure.unit) for each in (old, new))
-            yield _Pair(section, f"{what}, {name}", figure.unit, figure.better, *sides)
+            before, now = (of_repeats(each, quantile, figure.unit) for each in (old, new))
+            yield _Pair(section, f"{what}, {name}", figure.unit, figure.better, before, now)
     elif old.measured and new.measured:
-        yield _Pair(section, what, figure.unit, figure.better, old.measured, new.measured)
+        one_go = old.samples is not None or new.samples is not None
+        yield _Pair(section, what, figure.unit, figure.better, old.measured, new.measured, one_go)
 
 
 def _ratio_pairs(section: str, old: Figure, new: Figure) -> Iterator[_Pair]:
@@ -157,10 +169,10 @@ def _ratio_pairs(section: str, old: Figure, new: Figure) -> Iterator[_Pair]:
     for series in new.series:
         if not new.baseline or series.way == new.baseline:
             continue
-        sides = [ratios(figure, series.way) for figure in (old, new)]
-        if all(sides):
+        before, now = (ratios(figure, series.way) for figure in (old, new))
+        if before and now:
             what = f"{new.what}, {series.way} / {new.baseline}"
-            yield _Pair(section, what, "×", new.better, *sides)
+            yield _Pair(section, what, "×", new.better, before, now)
 
 
 def ratios(figure: Figure, way: str) -> list[float]:
@@ -197,7 +209,7 @@ def _drift(old: Report, new: Report) -> _Drift:
     pairs = [*_section_pairs(before, after)]
     changes = [change(pair.old, pair.new) for pair in pairs]
     found = [
-        (abs(each.ratio), f"{pair.what} {each.ratio:+.0%}")
+        (abs(each.ratio), f"{pair.what} {100 * each.ratio:+.0f} %")
         for pair, each, likely in zip(pairs, changes, changed(changes), strict=True)
         if each is not None and likely
     ]
@@ -206,7 +218,8 @@ def _drift(old: Report, new: Report) -> _Drift:
     words = ", ".join(text for _, text in found)
     most = max(share for share, _ in found)
     return _Drift(
-        most, (f"the machine itself changed ({words}): smaller changes than {most:.0%} count as noise",)
+        most,
+        (f"the machine itself changed ({words}): smaller changes than {100 * most:.0f} % count as noise",),
     )
 
 
@@ -219,10 +232,17 @@ def _machine_notes(old: Machine, new: Machine) -> Iterator[str]:
     elif old.kernel != new.kernel:
         yield f"another kernel: then {old.kernel}, now {new.kernel}"
     for when, machine in (("then", old), ("now", new)):
-        if machine.load_before is not None and machine.load_before > machine.processors:
-            yield f"{when} the machine was busy before it began (load {machine.load_before:.1f})"
+        if _busy(machine):
+            yield (
+                f"{when} others took {machine.busy_percent:.0f} % of the processors while nothing was "
+                "measured: times are “perhaps” changed at most"
+            )
         if machine.steal_percent is not None and machine.steal_percent >= 5:
             yield f"{when} other guests took {machine.steal_percent:.0f} % of the processors"
+
+
+def _busy(machine: Machine) -> bool:
+    return machine.busy_percent is not None and machine.busy_percent > _BUSY_PERCENT
 
 
 def _machine(machine: Machine) -> str:

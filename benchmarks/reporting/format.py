@@ -125,6 +125,7 @@ class Fact:
 class Machine:
     """On what was measured.
 
+    ``busy_percent``: of the processors' time, what others took when nothing was measured, before and after.
     ``steal_percent``: the processor time that other guests of the host took meanwhile. ``load_before``,
     ``load_after``: processes that run or wait for a disk, the mean of a minute. Without name and address:
     reports are published.
@@ -136,6 +137,7 @@ class Machine:
     kernel: str
     virtual: str = ""
     governor: str = ""
+    busy_percent: float | None = None
     load_before: float | None = None
     load_after: float | None = None
     steal_percent: float | None = None

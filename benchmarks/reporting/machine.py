@@ -4,6 +4,7 @@ import os
 import platform
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
@@ -18,9 +19,15 @@ _PROGRAMS = ("containerd", "nginx", "docker-registry", "iptables", "nft")
 _GIT_S = 5.0
 
 
+_LOOK_S = 0.5
+
+
 @dataclass(frozen=True, slots=True)
 class _Ticks:
+    """The processors' time since the machine started. ``idle``: also what waited for a disk."""
+
     stolen: int
+    idle: int
     all: int
 
 
@@ -28,6 +35,7 @@ class MachineWatch:
     """The machine from the start of a measurement to its end. What cannot be read is left empty."""
 
     def __init__(self) -> None:
+        self._busy = [_busy()]
         self._before = Machine(
             processor=_processor(),
             processors=os.cpu_count() or 0,
@@ -41,7 +49,14 @@ class MachineWatch:
 
     def facts(self) -> Machine:
         """The machine, with what was measured of it until now."""
-        return replace(self._before, load_after=_load(), steal_percent=self._stolen())
+        stolen, found = self._stolen(), [*self._busy, _busy()]
+        known = [each for each in found if each is not None]
+        return replace(
+            self._before,
+            load_after=_load(),
+            steal_percent=stolen,
+            busy_percent=max(known, default=None),
+        )
 
     def _stolen(self) -> float | None:
         now = _ticks()
@@ -128,7 +143,17 @@ def _ticks() -> _Ticks | None:
     if len(words) < 9 or words[0] != "cpu":
         return None
     numbers = [int(each) for each in words[1:9]]
-    return _Ticks(stolen=numbers[7], all=sum(numbers))
+    return _Ticks(stolen=numbers[7], idle=numbers[3] + numbers[4], all=sum(numbers))
+
+
+def _busy() -> float | None:
+    """Which share of the processors' time, in per cent, others take while this process sleeps."""
+    before = _ticks()
+    time.sleep(_LOOK_S)
+    after = _ticks()
+    if before is None or after is None or after.all <= before.all:
+        return None
+    return round(100 - 100 * (after.idle - before.idle) / (after.all - before.all), 1)
 
 
 def _text(path: str) -> str:

@@ -124,7 +124,8 @@ def _section(section: Section, number: int, plots: "Sequence[Plot]") -> Iterator
     if section.verdicts:
         yield "<ul>" + "".join(f"<li>{escape(each)}</li>" for each in section.verdicts) + "</ul>"
     for plot in plots:
-        yield f"<figure>{plot.svg}</figure>"
+        label = escape(f"{section.name}: {plot.title}", quote=True)
+        yield f'<figure tabindex="0" aria-label="{label}">{plot.svg}</figure>'
     yield from _table(section)
     if section.losses:
         yield '<div class="note loss" role="note"><h3>Behind</h3><ul>'
@@ -236,6 +237,9 @@ def _facts(report: Report) -> Iterator[str]:
         "kernel": machine.kernel,
         "kind": machine.virtual or "not known to be virtual",
         "frequency governor": machine.governor or "not told by the kernel",
+        "taken by others while nothing was measured": "not told"
+        if machine.busy_percent is None
+        else f"{machine.busy_percent:g} %",
         "load before, after": f"{_told(machine.load_before)}, {_told(machine.load_after)}",
         "taken by other guests": "not told"
         if machine.steal_percent is None

@@ -17,7 +17,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure as Canvas
-from matplotlib.ticker import FuncFormatter, NullFormatter
+from matplotlib.ticker import FuncFormatter
+from PIL import Image
 
 from benchmarks.reporting.format import Figure, Report, Section, Series
 from benchmarks.reporting.histogram import from_text, joined, quantile_s
@@ -32,6 +33,7 @@ _MARKERS = ("o", "s", "^", "D", "v", "P")
 _LINES: Any = ("-", "--", "-.", ":", (0, (5, 1)), (0, (1, 1)))
 _WIDTH_IN, _DPI = 8.6, 110
 _SHARES = (1.0, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001)
+_PALETTE = 64
 _LOG_FROM = 12.0  # values that are further apart get a logarithmic axis
 _STYLE: Any = {
     "svg.fonttype": "none",
@@ -76,13 +78,16 @@ def _ways(section: Section) -> dict[str, int]:
 
 def _section_plots(section: Section, ways: Mapping[str, int]) -> Iterator[Plot]:
     timed = [figure for figure in section.figures if any(series.histograms for series in figure.series)]
-    if timed:
-        yield _picture(section, "latencies", "by percentile", _draw_latencies, timed, ways)
+    for unit, figures in _by_unit(timed):
+        yield _picture(section, f"percentiles {unit}", f"percentiles, {unit}", _draw_latencies, figures, ways)
     valued = [each for each in section.figures if len(each.series) > 1 and each not in timed]
-    for unit, figures in itertools.groupby(
-        sorted(valued, key=lambda each: each.unit), key=lambda each: each.unit
-    ):
-        yield _picture(section, unit or "counts", unit, _draw_values, [*figures], ways)
+    for unit, figures in _by_unit(valued):
+        yield _picture(section, unit or "counts", unit or "counts", _draw_values, figures, ways)
+
+
+def _by_unit(figures: Sequence[Figure]) -> Iterator[tuple[str, list[Figure]]]:
+    for unit, group in itertools.groupby(sorted(figures, key=lambda each: each.unit), lambda each: each.unit):
+        yield unit, [*group]
 
 
 def _picture(
@@ -94,8 +99,22 @@ def _picture(
     FigureCanvasAgg(canvas)
     canvas.savefig(png, format="png", dpi=_DPI, metadata={"Software": None})
     words = _words(section, figures)
-    slug = re.sub(r"[^a-z0-9]+", "-", f"{section.name} {name}".lower()).strip("-")
-    return Plot(name=slug, title=title, words=words, svg=_svg(canvas, slug, words), png=png.getvalue())
+    slug = re.sub(r"[^a-z0-9]+", "-", _spelt(f"{section.name} {name}".lower())).strip("-")
+    return Plot(name=slug, title=title, words=words, svg=_svg(canvas, slug, words), png=_small(png))
+
+
+def _spelt(text: str) -> str:
+    """The text with letters for signs that would vanish from a file's name."""
+    for sign, letters in {"%": "percent", "×": "times", "µs": "us", "/": " per "}.items():
+        text = text.replace(sign, letters)
+    return text
+
+
+def _small(png: io.BytesIO) -> bytes:
+    """The picture with a palette: a third of the bytes, and nothing to be seen of it."""
+    small = io.BytesIO()
+    Image.open(png).convert("RGB").quantize(_PALETTE).save(small, format="png", optimize=True)
+    return small.getvalue()
 
 
 def _svg(canvas: Canvas, slug: str, words: str) -> str:
@@ -110,6 +129,9 @@ def _svg(canvas: Canvas, slug: str, words: str) -> str:
     for colour, variable in _VARIABLES.items():
         found = found.replace(colour, f"var({variable})")
     found = found.replace("#ffffff", "none").replace("'DejaVu Sans'", "inherit")
+    found = re.sub(r">\s+<", "><", found)
+    found = re.sub(r"<[^>]+>", lambda tag: re.sub(r"(\.\d\d)\d+", r"\1", tag[0]), found)  # and no text
+    found = re.sub(r"<!--.*?-->", "", found, flags=re.DOTALL)
     ids = re.sub(r'(id="|href="#|url\(#)', rf"\g<1>{slug}-", found)  # several pictures are on one page
     return ids.replace("<svg ", f'<svg role="img" aria-label="{_quoted(words)}" ', 1)
 
@@ -166,7 +188,7 @@ def _draw_curve(axis: Axes, figure: Figure, series: Series, number: int) -> None
         *_curve(joined(whole), figure.unit),
         color=colour,
         linewidth=1.9,
-        linestyle=_LINES[number % len(_LINES)],
+        linestyle=_line(number),
         marker=_MARKERS[number % len(_MARKERS)],
         markersize=4,
     )
@@ -176,6 +198,11 @@ def _shares(series: Series) -> list[float]:
     """How far the line of all repeats goes: to the share of which there are at least three values."""
     count = sum(from_text(each).get_total_count() for each in series.histograms)
     return [1.0, *(each for each in _SHARES if each * count >= 3)]
+
+
+def _line(number: int) -> Any:
+    """A seventh way has the first one's colour and marker again, but another line."""
+    return _LINES[(number + number // len(COLOURS)) % len(_LINES)]
 
 
 def _curve(histogram: HdrHistogram, unit: str) -> tuple[list[float], list[float]]:
@@ -192,9 +219,8 @@ def _dress_latencies(axis: Axes, figure: Figure) -> None:
     axis.set_xlim(1.15, last * 0.85)
     ticks = {1.0: "0", 0.5: "50", 0.1: "90", 0.01: "99", 0.001: "99.9"}
     axis.set_xticks([each for each in ticks if each >= last], [ticks[each] for each in ticks if each >= last])
-    axis.xaxis.set_minor_formatter(NullFormatter())
     axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: shown(value)))
-    axis.yaxis.set_minor_formatter(NullFormatter())
+    axis.minorticks_off()
     axis.set_xlabel("percentile of requests")
     axis.set_title(figure.what, fontsize=9, loc="left")
     axis.grid(alpha=0.7)
@@ -248,7 +274,7 @@ def _dress_values(axis: Axes, figures: Sequence[Figure], labels: Sequence[tuple[
         axis.set_xscale("log")
         axis.set_xlim(min(values) / 1.3, max(values) * 1.9)
         axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: shown(value)))
-        axis.xaxis.set_minor_formatter(NullFormatter())
+        axis.minorticks_off()
     elif values:
         axis.set_xlim(min(0.0, *values), max(*values, 0.0) * 1.14 or 1.0)
     axis.set_yticks([place for place, _ in labels], [_folded(words) for _, words in labels])
@@ -274,7 +300,7 @@ def _legend(canvas: Canvas, figures: Sequence[Figure], ways: Mapping[str, int]) 
             [],
             color=COLOURS[ways[name] % len(COLOURS)],
             marker=_MARKERS[ways[name] % len(_MARKERS)],
-            linestyle=_LINES[ways[name] % len(_LINES)],
+            linestyle=_line(ways[name]),
             label=name,
         )
         for name in names

@@ -72,10 +72,13 @@ def summary(found: Comparison) -> Iterator[str]:
     if perhaps:
         yield f"{perhaps} look like a change (“perhaps”), which one of a hundred figures does by chance."
     if few:
-        yield f"Of {few} there are fewer than {ENOUGH} repeats on one side: too few to tell."
+        yield (
+            f"Of {few} nothing can be told: there are fewer than {ENOUGH} repeats on one side, or many "
+            "samples of one go, which don't show how much runs differ."
+        )
     yield (
-        f"A change counts if it exceeds {found.floor:.0%}, and if chance would bring it about so rarely that "
-        "of twenty comparisons of the same thing with itself at most one names any figure."
+        f"A change counts if it exceeds {100 * found.floor:.0f} %, and if chance would bring it about "
+        "so rarely that of twenty comparisons of a thing with itself one at most names a figure."
     )
 
 

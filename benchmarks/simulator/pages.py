@@ -5,31 +5,26 @@
 <!-- /simulator: everyone -->
 """
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from benchmarks.reporting import marks
 from benchmarks.simulator.figures import Figures
 from benchmarks.simulator.judging import Judged
 from benchmarks.simulator.plots import words
 from benchmarks.simulator.table import copies, markdown, number, verdicts
 
-_MARKS = re.compile(r"(<!-- simulator: ([a-z-]+) -->\n).*?(<!-- /simulator: \2 -->)", re.DOTALL)
+_KIND = "simulator"
 
 
 def fill(text: str, parts: Mapping[str, str]) -> str:
     """The page with these parts. A part that is not given stays as it is."""
-
-    def one(found: re.Match[str]) -> str:
-        part = parts.get(found[2])
-        return found[0] if part is None else f"{found[1]}{part}\n{found[3]}"
-
-    return _MARKS.sub(one, text)
+    return marks.fill(text, _KIND, parts)
 
 
 def marked(text: str) -> Sequence[str]:
     """The names of the parts that a page has."""
-    return [found[2] for found in _MARKS.finditer(text)]
+    return [name for name, _ in marks.parts_of(text, _KIND)]
 
 
 def parts_of(runs: Sequence[Figures], judged: Sequence[Judged]) -> Mapping[str, str]:

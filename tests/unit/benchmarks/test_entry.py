@@ -73,3 +73,11 @@ def test_name_with_its_options_is_the_same_as_its_module() -> None:
     )
     assert by_name.stdout == by_module.stdout
     assert "--compare OLD.json" in by_name.stdout
+
+
+def test_no_benchmark_computes_with_a_clock_that_may_jump() -> None:
+    for folder in ("reporting", "latency", "pull", "path", "node", "cluster"):
+        for path in (_FOLDER / folder).glob("*.py"):
+            assert "time.time(" not in path.read_text(), path
+    for name in ("running.py", "short.py"):
+        assert "time.time(" not in (_FOLDER / name).read_text()

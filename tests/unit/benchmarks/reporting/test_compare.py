@@ -1,13 +1,16 @@
 """What changed between two reports."""
 
+import io
 import random
 from dataclasses import replace
 
 import pytest
+from rich.console import Console
 
 from benchmarks.reporting.compare import YARDSTICK, Incomparable, Verdict, compare
 from benchmarks.reporting.format import Figure, Report, Series
 from benchmarks.reporting.histogram import new_histogram, record, to_text
+from benchmarks.reporting.recorder import Recorder
 from tests.unit.benchmarks.reporting.reports import MACHINE, make_figure, make_report, make_section
 
 _OTHER = replace(MACHINE, processor="another one")
@@ -129,10 +132,29 @@ def test_repeats_that_failed_are_left_out_and_incomplete_reports_are_named() -> 
 
 
 def test_busy_or_robbed_machine_is_a_note() -> None:
-    busy = replace(MACHINE, load_before=7.0, steal_percent=12.0)
+    busy = replace(MACHINE, busy_percent=60.0, steal_percent=12.0)
     notes = compare(_report(1.0, 1), _report(1.0, 2, machine=busy)).notes
-    assert "now the machine was busy before it began (load 7.0)" in notes
+    assert any(note.startswith("now others took 60 % of the processors") for note in notes)
     assert "now other guests took 12 % of the processors" in notes
+
+
+def test_on_a_busy_machine_no_time_is_called_changed_and_counts_still_are() -> None:
+    busy = replace(MACHINE, busy_percent=60.0)
+    timed, counted = (make_figure(what, _values(1), unit=what) for what in ("ms", "MB"))
+    old = make_report(make_section(timed, counted))
+    timed, counted = (make_figure(what, _values(2, 1.5), unit=what) for what in ("ms", "MB"))
+    found = compare(old, make_report(make_section(timed, counted), machine=busy))
+    assert [row.verdict for row in found.rows] == [Verdict.PERHAPS, Verdict.WORSE]
+
+
+def test_samples_of_one_go_are_no_repeats_however_many() -> None:
+    def report(factor: float) -> Report:
+        recorder = Recorder(Console(file=io.StringIO()))
+        recorder.spread("f", "ms", _values(int(10 * factor), factor, number=500))
+        return make_report(*recorder.sections)
+
+    assert [row.verdict for row in compare(report(1.0), report(1.5)).rows] == [Verdict.PERHAPS]
+    assert [row.verdict for row in compare(report(1.0), report(1.01)).rows] == [Verdict.UNKNOWN]
 
 
 def test_memory_that_a_kernel_keeps_is_no_other_machine() -> None:

@@ -79,7 +79,7 @@ def test_pictures_are_png_files_beside_the_page(tmp_path: Path) -> None:
     write_page(_report(), tmp_path / "report.html")
     pictures = sorted(tmp_path.glob("report-*.png"))
     assert [each.name for each in pictures] == [
-        "report-section-plain-latencies.png",
+        "report-section-plain-percentiles-ms.png",
         "report-section-plain-s.png",
     ]
     for each in pictures:
@@ -97,6 +97,20 @@ def test_each_picture_has_its_numbers_in_words_and_a_table_beside_it() -> None:
             assert "Medians: " in (attributes["aria-label"] or "")
     assert text.count("<svg") == 2
     assert text.count("<table") == 1
+
+
+def test_numbers_in_pictures_are_those_of_the_table() -> None:
+    from benchmarks.reporting.plots import plots
+
+    report = make_report(make_section(_ways(0.60849, 1.23456)))
+    (plot,) = plots(report)["s"]
+    assert ">0.608<" in plot.svg
+    assert ">1.23<" in plot.svg
+
+
+def _ways(*values: float) -> Figure:
+    series = tuple(Series(way=f"way {number}", values=(value,) * 3) for number, value in enumerate(values))
+    return Figure(what="pull", unit="s", better="lower", series=series)
 
 
 def test_losses_and_problems_come_before_all_figures() -> None:

@@ -1,0 +1,206 @@
+"""The parts of README.md and docs/benchmarks.md that come from a report: tables, losses, the machine.
+
+README's tables have ten rows in all; docs/benchmarks.md has every figure. Pure.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from benchmarks.reporting import rows
+from benchmarks.reporting.compare import YARDSTICK
+from benchmarks.reporting.format import Report, Section
+from benchmarks.reporting.quantiles import shown
+
+KIND = "bench"
+"""The word in the marks of the pages."""
+
+NONE = "–"
+"""In place of a figure that the report lacks."""
+
+_HERE = frozenset({"latency", "pull", "path", "node"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cell:
+    """One figure of one way. ``tail``: with the p99 of single requests. ``ratio``: and to the baseline."""
+
+    section: str
+    what: str
+    way: str = ""
+    tail: bool = False
+    ratio: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """A row of a short table."""
+
+    words: str
+    cells: Sequence[Cell]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Short:
+    """A short table. ``heads``: of its columns; the first is the words'."""
+
+    heads: Sequence[str]
+    lines: Sequence[Line] = field(default_factory=tuple)
+
+
+_FIRST, _WHOLE = "latency: first byte", "latency: whole blob"
+_PLACES = ("this node", "same zone", "other zone", "nobody has it: 404", "registry, direct")
+_WAYS = ("registry", "nginx", "shorthaul", "shorthaul, scope cluster")
+_PATHS = ("HostPort direct", "HostPort by port map", "NodePort", "remote NodePort")
+_IDLE, _MOVING = "node: idle", "node: moving bytes"
+
+
+def _first_byte(kind: str) -> Sequence[Cell]:
+    what = f"first byte, {kind} connection, 100/s"
+    return [Cell(section=_FIRST, what=what, way=place, tail=True) for place in _PLACES]
+
+
+def _pull(size: str) -> Line:
+    what = "all at once: until the last node has it"
+    return Line(
+        words=size, cells=[Cell(section=f"pull: {size}", what=what, way=way, ratio=True) for way in _WAYS]
+    )
+
+
+def _path(path: str) -> Line:
+    cells = [
+        Cell(section="path", what=what, way=f"{path}, {rules}", tail=what == _NEW)
+        for rules in ("iptables", "nftables")
+        for what in (_NEW, _CPU)
+    ]
+    return Line(words=path, cells=cells)
+
+
+_NEW = "64 KiB, new connection"
+_CPU = "CPU for 1,000 connections"
+
+SHORT: Mapping[str, Short] = {
+    "latency": Short(
+        heads=(
+            "first byte of 64 KiB, p50 / p99, ms",
+            "this node",
+            "same zone",
+            "other zone",
+            "404",
+            "registry",
+        ),
+        lines=[
+            Line(words="on an open connection", cells=_first_byte("open")),
+            Line(words="on a new connection", cells=_first_byte("new")),
+        ],
+    ),
+    "pull": Short(
+        heads=("until the last of 6 nodes has it, s", *_WAYS),
+        lines=[_pull("10 MB in 4 layers"), _pull("100 MB in 1 layer"), _pull("100 MB in 4 layers")],
+    ),
+    "path": Short(
+        heads=("way to an agent", "iptables: p50 / p99", "CPU", "nftables: p50 / p99", "CPU"),
+        lines=[_path(path) for path in _PATHS],
+    ),
+    "node": Short(
+        heads=("an agent", "memory", "idle", "relay", "nginx's relay"),
+        lines=[
+            Line(
+                words="in a cluster of 1,000",
+                cells=[
+                    Cell(section=_IDLE, what="1,000 nodes: memory of an agent"),
+                    Cell(section=_IDLE, what="1,000 nodes: processor", way="nobody asks"),
+                    Cell(section=_MOVING, what="relay: CPU", way="splice"),
+                    Cell(section=_MOVING, what="relay: CPU", way="nginx, reverse proxy"),
+                ],
+            )
+        ],
+    ),
+}
+"""README.md's tables: ten rows in all."""
+
+
+def parts(report: Report) -> Mapping[str, str]:
+    """All parts: README's short tables, the machine, and a table for each group of sections."""
+    found = {name: _short(report, table) for name, table in SHORT.items()}
+    found["machine"] = machine_words(report)
+    for group in sorted(_HERE):
+        sections = [each for each in report.sections if each.name.partition(":")[0] == group]
+        found[f"all-{group}"] = "\n\n".join(_section(each) for each in sections) or "This report has none."
+    found["losses"] = "\n".join(f"- {words}" for words in _losses(report)) or "- None that the figures show."
+    return found
+
+
+def machine_words(report: Report) -> str:
+    """What was measured, where and when, in one sentence."""
+    machine, product = report.machine, report.product
+    memory = f"{machine.memory_mib / 1024:.0f} GiB"
+    commit = f" ({product.commit[:10]}{', with changes' if product.dirty else ''})" if product.commit else ""
+    kind = f", a {machine.virtual}" if machine.virtual else ""
+    words = (
+        f"Measured on {report.began[:10]} with shorthaul {product.version}{commit}: {machine.processors} × "
+        f"{machine.processor}, {memory}{kind}, Linux {machine.kernel}."
+    )
+    return words if report.complete else f"{words} Not all was measured: {'; '.join(report.problems)}."
+
+
+def _losses(report: Report) -> Iterator[str]:
+    for section in report.sections:
+        yield from (f"{section.name}: {words}" for words in section.losses)
+
+
+def _short(report: Report, table: Short) -> str:
+    lines = [[line.words, *(_cell(report, cell) for cell in line.cells)] for line in table.lines]
+    return _table(table.heads, lines)
+
+
+def _cell(report: Report, cell: Cell) -> str:
+    section = report.section(cell.section)
+    figure = None if section is None else section.figure(cell.what)
+    series = None if figure is None else figure.way(cell.way)
+    if figure is None or series is None:
+        return NONE
+    row = rows.row(figure, series)
+    if row.median is None:
+        return NONE
+    if cell.tail and row.p99 is not None:
+        return f"{shown(row.median)} / {shown(row.p99)}"
+    ratio = f" ({shown(row.ratio)} ×)" if cell.ratio and row.ratio is not None else ""
+    return f"{shown(row.median)}{ratio}"
+
+
+def _section(section: Section) -> str:
+    """Everything of a section."""
+    if section.name == YARDSTICK:
+        return ""
+    head = f"### {_escaped(section.name)}"
+    words = [head, f"{section.question} {section.method}".strip()]
+    words.append("\n".join(f"- {_escaped(each)}" for each in section.verdicts))
+    words.append(_table(_HEADS, [[*_full(row)] for row in rows.rows(section)]))
+    return "\n\n".join(filter(None, words))
+
+
+_HEADS = ("what", "way", "median", "from … to", "p95", "p99", "unit", "ratio", "repeats")
+
+
+def _full(row: rows.Row) -> Iterator[str]:
+    yield row.what
+    yield row.way
+    yield shown(row.median) or NONE
+    yield "" if row.low is None or row.high is None else f"{shown(row.low)} … {shown(row.high)}"
+    yield shown(row.p95)
+    yield shown(row.p99)
+    yield row.unit
+    yield "" if row.ratio is None else f"{shown(row.ratio)} ×"
+    failed = f", {row.failed} failed" if row.failed else ""
+    yield f"{row.repeats or 1}{failed}"
+
+
+def _table(heads: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    """A Markdown table without the columns that are empty in all lines."""
+    kept = [at for at, _ in enumerate(heads) if at == 0 or any(line[at] for line in lines)]
+    cells = [heads, ["---"] + ["---"] * (len(heads) - 1), *lines]
+    return "\n".join("| " + " | ".join(_escaped(row[at]) for at in kept) + " |" for row in cells)
+
+
+def _escaped(text: str) -> str:
+    return text.replace("|", "\\|").replace("<", "&lt;")

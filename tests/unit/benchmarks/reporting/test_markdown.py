@@ -1,0 +1,75 @@
+"""README.md's figures, and those of docs/benchmarks.md, are those of the published report."""
+
+from dataclasses import replace
+
+import pytest
+
+from benchmarks.publish import PAGES, REPORT
+from benchmarks.reporting.format import Figure, Report, Section, Series, from_json
+from benchmarks.reporting.markdown import KIND, NONE, SHORT, machine_words, parts
+from benchmarks.reporting.marks import parts_of
+from tests.unit.benchmarks.reporting.reports import make_figure, make_report, make_section
+
+
+def _published() -> Report:
+    return from_json(REPORT.read_bytes(), str(REPORT))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_figure_of_the_page_is_the_published_reports(page: object) -> None:
+    shown = dict(parts_of(page.read_text(), KIND))  # type: ignore[attr-defined]
+    assert shown, "the page has no part of a report"
+    made = parts(_published())
+    for name, text in shown.items():
+        assert text == made[name], f"{name}: run python -m benchmarks publish {REPORT}"
+
+
+def test_readme_has_all_short_tables_and_they_have_ten_rows_at_most() -> None:
+    readme = dict(parts_of(PAGES[0].read_text(), KIND))
+    assert {*SHORT, "machine"} <= {*readme}
+    assert sum(len(table.lines) for table in SHORT.values()) <= 10
+
+
+def test_every_figure_of_the_short_tables_is_in_the_published_report() -> None:
+    made = parts(_published())
+    lacking = [line for name in SHORT for line in made[name].splitlines() if NONE in line]
+    assert lacking == []
+
+
+def test_docs_have_every_section_of_the_published_report() -> None:
+    text = PAGES[1].read_text()
+    for section in _published().sections:
+        if section.name != "yardstick":
+            assert f"### {section.name}\n" in text
+
+
+def _pull(*values: tuple[str, float]) -> Section:
+    series = tuple(Series(way=way, values=(value,)) for way, value in values)
+    figure = Figure(
+        what="all at once: until the last node has it",
+        unit="s",
+        better="lower",
+        series=series,
+        baseline="registry",
+    )
+    return Section(name="pull: 100 MB in 1 layer", figures=(figure,))
+
+
+def test_short_table_has_medians_and_ratios_and_a_dash_for_what_is_lacking() -> None:
+    made = parts(make_report(_pull(("registry", 4.0), ("shorthaul", 1.0))))
+    assert "| 100 MB in 1 layer | 4 | – | 1 (0.25 ×) | – |" in made["pull"]
+
+
+def test_names_are_escaped_in_tables() -> None:
+    report = make_report(make_section(make_figure("a|b <i>", [1.0]), name="path"))
+    assert "| a\\|b &lt;i> |" in parts(report)["all-path"]
+
+
+def test_losses_are_told_with_their_section() -> None:
+    section = Section(name="pull: 10 MB in 1 layer", losses=("slower than nginx",))
+    assert parts(make_report(section))["losses"] == "- pull: 10 MB in 1 layer: slower than nginx"
+
+
+def test_report_that_lacks_something_says_so_where_its_figures_are_shown() -> None:
+    report = replace(make_report(), complete=False, problems=("the agent died",))
+    assert machine_words(report).endswith("Not all was measured: the agent died.")
