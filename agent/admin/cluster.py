@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from agent.admin.gatherer import Answer
+from agent.admin.map import zones_of
 from agent.documents.cluster import ClusterDocument, ClusterNodeEntry, ClusterZoneEntry, FiguresEntry
 from agent.documents.map import NodeState
 from agent.documents.sums import SumsEntry, TierBytesEntry
@@ -53,10 +54,7 @@ def cluster_view(gathered: Gathered, moment: Moment) -> ClusterDocument:
     """The document."""
     snapshot = gathered.snapshot
     lines = [_line(gathered, name, moment.now_s) for name in _in_order(gathered)]
-    zones: list[ZoneKey | None] = sorted(snapshot.zones, key=str)
-    placed = sum(snapshot.zones.values())
-    if placed < len(snapshot.standings):
-        zones.append(None)
+    zones, placed = zones_of(snapshot), sum(snapshot.zones.values())
     members, asked = len(snapshot.standings), len(lines)
     told = [line for line in lines if line.figures is not None]
     return ClusterDocument(
@@ -173,7 +171,7 @@ def _node(line: _Line, zones: Sequence[ZoneKey | None], now_s: float) -> Cluster
     window = None if figures is None else figures.window
     return ClusterNodeEntry(
         node=line.node,
-        zone_index=zones.index(line.zone) if line.zone in zones else -1,
+        zone_index=zones.index(line.zone),
         says=line.says,
         age_s=None if line.at_s is None else round(max(0.0, now_s - line.at_s), 1),
         version=None if figures is None else figures.version,

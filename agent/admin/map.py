@@ -6,7 +6,7 @@ look at each node: a standing that was not made anew is the same object, and few
 
 import asyncio
 import itertools
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from agent.admin.views import zone_matrix
@@ -20,7 +20,6 @@ from topology.ranking import rank
 from topology.snapshot import Snapshot, Standing
 
 CHOSEN_MAX = 8
-NO_ZONE = -1
 _AT_ONCE = 1000  # this many nodes take a millisecond
 _WORTH = 0.05  # a round trip that moved by less is not told again
 _STEADY = 0.5  # nor one that moved by fewer microseconds
@@ -33,7 +32,7 @@ class Drawn:
     number: int
     generation: int
     trouble: str
-    zones: tuple[ZoneKey, ...]
+    zones: tuple[ZoneKey | None, ...]
     names: tuple[NodeName, ...]
     zone_index: tuple[int, ...]
     racks: tuple[str | None, ...]
@@ -65,15 +64,15 @@ class Drawn:
         )
 
     def _zones(self) -> tuple[MapZoneEntry, ...]:
-        nodes, silent, cooling = ([0] * (len(self.zones) + 1) for _ in range(3))
+        nodes, silent, cooling = ([0] * len(self.zones) for _ in range(3))
         for zone, state in zip(self.zone_index, self.states, strict=True):
             nodes[zone] += 1
             silent[zone] += state is NodeState.SILENT or state is NodeState.DOUBTFUL
             cooling[zone] += state is NodeState.COOLING
         return tuple(
             MapZoneEntry(
-                region=key.region,
-                zone=key.zone,
+                region=None if key is None else key.region,
+                zone=None if key is None else key.zone,
                 nodes=nodes[place],
                 answering=nodes[place] - silent[place] - cooling[place],
                 silent=silent[place],
@@ -100,7 +99,7 @@ class MapView:
     async def draw(self, moment: Moment, number: int = 0) -> Drawn:
         """A new map. O(nodes × log nodes), in steps."""
         snapshot = self.roster.snapshot
-        zones = tuple(sorted(snapshot.zones, key=str))
+        zones = zones_of(snapshot)
         names = await _in_order(snapshot, zones)
         indexes = {zone: place for place, zone in enumerate(zones)}
         special = self._special(moment.now_s)
@@ -109,12 +108,11 @@ class MapView:
             if place % _AT_ONCE == 0:
                 await asyncio.sleep(0)
             standing = snapshot.standings[name]
-            zone = standing.placement.zone_key
-            zone_index.append(NO_ZONE if zone is None else indexes[zone])
+            zone_index.append(indexes[standing.placement.zone_key])
             racks.append(_rack(standing))
             states.append(special.get(name) or _usual(standing))
             rtt_us.append(_rtt_us(standing))
-        matrix_us, matrix_source = await zone_matrix(self.roster, zones)
+        matrix_us, matrix_source = await self._matrix(zones)
         return Drawn(
             number=number,
             generation=snapshot.generation,
@@ -162,7 +160,7 @@ class MapView:
 
     async def look_again(self, drawn: Drawn, moment: Moment) -> bool:
         """Bring the costs between zones and this node's choice up to date. Whether that is worth telling."""
-        matrix_us, matrix_source = await zone_matrix(self.roster, drawn.zones)
+        matrix_us, matrix_source = await self._matrix(drawn.zones)
         chosen = self.chosen(moment.now_s)
         before_us = itertools.chain.from_iterable(drawn.matrix_us)
         moved = any(map(_differs, itertools.chain.from_iterable(matrix_us), before_us))
@@ -171,6 +169,20 @@ class MapView:
             return False
         drawn.matrix_us, drawn.matrix_source, drawn.chosen = matrix_us, matrix_source, chosen
         return True
+
+    async def _matrix(
+        self, zones: Sequence[ZoneKey | None]
+    ) -> tuple[tuple[tuple[float | None, ...], ...], tuple[tuple[str | None, ...], ...]]:
+        """Between zones. Of nodes without a zone nobody knows how far they are from one."""
+        known = [zone for zone in zones if zone is not None]
+        matrix_us, matrix_source = await zone_matrix(self.roster, known)
+        if len(known) == len(zones):
+            return matrix_us, matrix_source
+        unknown = (None,) * len(zones)
+        return (
+            (*((*row, None) for row in matrix_us), unknown),
+            (*((*row, None) for row in matrix_source), unknown),
+        )
 
     def _redraw(self, drawn: Drawn, name: NodeName) -> int | None:
         """Bring a node up to date. Returns its place if that is worth telling."""
@@ -204,10 +216,16 @@ class MapView:
         }
 
 
-async def _in_order(snapshot: Snapshot, zones: Iterable[ZoneKey]) -> tuple[NodeName, ...]:
+def zones_of(snapshot: Snapshot) -> tuple[ZoneKey | None, ...]:
+    """All zones by name, and then None if there are nodes without one."""
+    zones = sorted(snapshot.zones, key=str)
+    placed = sum(snapshot.zones.values())
+    return (*zones, None) if placed < len(snapshot.standings) else tuple(zones)
+
+
+async def _in_order(snapshot: Snapshot, zones: Iterable[ZoneKey | None]) -> tuple[NodeName, ...]:
     """All nodes, zone by zone, by name in each; those without a zone last."""
     by_zone: dict[ZoneKey | None, list[NodeName]] = {zone: [] for zone in zones}
-    by_zone[None] = []
     for place, (name, standing) in enumerate(snapshot.standings.items()):
         if place % _AT_ONCE == 0:
             await asyncio.sleep(0)

@@ -10,6 +10,7 @@ from agent.admin.readiness import Readiness
 from agent.admin.sums import sums_entry
 from agent.content.scrub import Scrubber
 from agent.content.store import ContentStore
+from agent.documents.doctor import DoctorDocument
 from agent.documents.overview import (
     CanaryBriefEntry,
     ClaimsBriefEntry,
@@ -30,9 +31,10 @@ from agent.holders.index import HolderIndex
 from agent.listen.traffic import Traffic
 from agent.members.problems import Problem
 from agent.members.roster import Roster
+from agent.observe.mirror_metrics import Outcome
 from agent.observe.quantiles import Durations, joined
 from agent.observe.requests import RequestPath
-from agent.observe.tally import NOT_ASKED, SERVED, Tally
+from agent.observe.tally import Tally
 from agent.pull.policy import Policy
 from agent.transfer.executor import Puller
 from topology.labels import LabelProblem
@@ -45,8 +47,8 @@ _PROBLEMS_MAX = 40  # after so many, a person looks for their common cause
 class OverviewView:
     """Reads the state of the agent's parts.
 
-    ``problems``: what is wrong around this node. ``trouble``: why this node could not ask others a moment
-    ago; empty: it could. ``tabs``: how many streams are open.
+    ``problems``: what is wrong around this node. ``doctor``: what the doctor found last. ``trouble``: why
+    this node could not ask others a moment ago; empty: it could. ``tabs``: how many streams are open.
     """
 
     own: NodeName
@@ -64,6 +66,7 @@ class OverviewView:
     readiness: Readiness
     tally: Tally
     problems: Callable[[], Sequence[Problem]]
+    doctor: Callable[[], DoctorDocument | None]
     trouble: Callable[[float], str]
     tabs: Callable[[], int]
 
@@ -119,6 +122,7 @@ class OverviewView:
         for one in self.readiness.components:
             problem = one.problem()
             yield ComponentEntry(
+                key=one.key,
                 name=one.name,
                 ok=problem is None,
                 required=one.required,
@@ -150,14 +154,26 @@ class OverviewView:
                 "`shorthaul scrub` lists them: remove the images that use them, to pull these again",
                 grave=True,
             )
+        findings = self._findings()
+        yield from (found for found in findings if found.grave)
         for one in broken:
             if not one.required:
                 yield _trouble(one.name, one.problem or "", one.hint)
         if silent and not trouble:
             words = "1 peer does not answer" if silent == 1 else f"{silent} peers do not answer"
             yield _trouble("peers", words, "`shorthaul topology` names them; are their nodes and agents up?")
+        yield from (found for found in findings if not found.grave)
         yield from map(_found, self.problems())
         yield from map(_found, self.roster.problems)
+
+    def _findings(self) -> tuple[TroubleEntry, ...]:
+        """What the doctor found when it looked last, if anything is to be done about it."""
+        last = self.doctor()
+        return tuple(
+            _trouble(f"doctor: {each.subject}", each.found, each.advice, grave=each.status == "bad")
+            for each in (() if last is None else last.findings)
+            if each.status in ("bad", "warn")
+        )
 
     def _requests(self) -> Iterator[RequestCountEntry]:
         for path, result, in_window, since_start in self.tally.results():
@@ -166,15 +182,16 @@ class OverviewView:
             )
 
     def _success(self, sought: RequestPath) -> SuccessEntry:
-        found = [
-            (result, count)
-            for path, result, count, _ in self.tally.results()
-            if path is sought and result not in NOT_ASKED
-        ]
-        asked = sum(count for _, count in found)
-        served = sum(count for result, count in found if result in SERVED)
-        share = round(served / asked, 6) if asked else None
-        return SuccessEntry(path=sought.value, asked=asked, served=served, share=share)
+        found = self.tally.outcomes(sought)
+        asked, served = sum(found.values()), found.get(Outcome.SERVED, 0)
+        return SuccessEntry(
+            path=sought.value,
+            asked=asked,
+            served=served,
+            missed=found.get(Outcome.MISSED, 0),
+            failed=found.get(Outcome.FAILED, 0),
+            share=round(served / asked, 6) if asked else None,
+        )
 
     def _first_bytes(self) -> Iterator[QuantilesEntry]:
         by_tier = self.tally.first_bytes()

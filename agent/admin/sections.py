@@ -9,7 +9,7 @@ from typing import Generic, Protocol, TypeVar
 
 from agent.admin.cluster import WAITING
 from agent.admin.history import history_view
-from agent.admin.map import Drawn, MapView
+from agent.admin.map import Drawn, MapView, zones_of
 from agent.documents.cluster import ClusterDocument
 from agent.documents.pulls import PullEntry, PullsDocument
 from agent.documents.requests import RequestDocument
@@ -278,7 +278,7 @@ class Map:
         many = len(snapshot.standings) > _FEW_NODES
         if now_s - self._drawn_s < (_REDRAW_MANY_S if many else _REDRAW_S):
             return False
-        return snapshot.generation != drawn.generation or snapshot.zones.keys() != set(drawn.zones)
+        return snapshot.generation != drawn.generation or zones_of(snapshot) != drawn.zones
 
     async def _looks_different(self, drawn: Drawn, moment: Moment) -> bool:
         """Whether the costs between zones or this node's choice changed. They are in the map then."""

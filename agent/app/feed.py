@@ -93,6 +93,7 @@ def make_looks(settings: Settings, core: Core, outbound: Outbound) -> Looks:
         readiness=core.records.readiness,
         tally=core.records.tally,
         problems=partial(problems, core),
+        doctor=lambda: core.records.doctoring.last,
         trouble=trouble,
         tabs=lambda: feed.tabs,
     )

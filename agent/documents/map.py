@@ -28,7 +28,10 @@ class NodeState(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MapZoneEntry:
-    """A zone. ``silent``, ``cooling``: how many of its nodes are so. ``answering``: how many are neither."""
+    """A zone; both names null: the nodes without one.
+
+    ``silent``, ``cooling``: how many of its nodes are so. ``answering``: how many are neither.
+    """
 
     region: str | None
     zone: str | None

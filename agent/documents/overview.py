@@ -11,9 +11,11 @@ from agent.documents.sums import SumsEntry
 class ComponentEntry:
     """A part of the agent. ``problem``: why it does not work; null: it works. ``state``: a few words if so.
 
-    ``required``: without it the agent is not ready. ``hint``: what to do; may be empty.
+    ``key``: as ``shorthaul_component_problem`` names it. ``required``: without it the agent is not ready.
+    ``hint``: what to do; may be empty.
     """
 
+    key: str
     name: str
     ok: bool
     required: bool
@@ -50,13 +52,16 @@ class RequestCountEntry:
 class SuccessEntry:
     """How many of the requests on one listener the mirror answered, in the window.
 
-    ``asked``: without those whose client left or made a mistake. ``share``: ``served`` of ``asked``, from 0
-    to 1; null: nobody asked.
+    ``asked``: without those whose client left or made a mistake, and those that the settings leave to the
+    registry. ``missed``: no node has it, so the registry is asked, and nobody is to blame. ``failed``: a
+    fault. ``share``: ``served`` of ``asked``, from 0 to 1; null: nobody asked.
     """
 
     path: str
     asked: int
     served: int
+    missed: int
+    failed: int
     share: float | None
 
 

@@ -20,10 +20,11 @@ class TierBytesEntry:
 class SumsEntry:
     """Sums over the last ``seconds``, or since the start. Only clients' requests for content count.
 
-    ``served``: answered with content, or redirected to it. ``failed``: broken off, refused as unavailable, or
-    ended by a bug; what no node has is neither. ``saved_bytes``: what would have come from the registry.
-    ``crossing_bytes``: what went between two zones to this node. ``usd``: what bytes between zones cost.
-    ``usd_saved``: what ``saved_bytes`` would have cost. ``net_usd_saved``: that minus ``usd``.
+    ``served``: answered with content, or redirected to it. ``failed``: a fault, as
+    ``shorthaul_mirror_requests_total`` counts it; what no node has is neither. ``saved_bytes``: what would
+    have come from the registry. ``crossing_bytes``: what went between two zones to this node. ``usd``: what
+    bytes between zones cost. ``usd_saved``: what ``saved_bytes`` would have cost.
+    ``net_usd_saved``: that minus ``usd``.
     """
 
     seconds: float

@@ -59,6 +59,11 @@ class Doctoring:
         self._known: frozenset[str] = frozenset()  # what was bad when it was last looked at
         self._problem: str | None = None
 
+    @property
+    def last(self) -> DoctorDocument | None:
+        """What was found last. None: nobody looked yet."""
+        return self._last
+
     async def run(self) -> None:
         """Look, again and again, until cancelled. Returns at once if the doctor is off."""
         if not self._interval_s:

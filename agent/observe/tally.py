@@ -8,11 +8,12 @@ is stopped, nothing is served, and the steps that it missed are empty.
 import asyncio
 import time
 from array import array
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 
+from agent.observe.mirror_metrics import Outcome, outcome_of
 from agent.observe.quantiles import Durations, joined
 from agent.observe.requests import RequestPath, RequestRecord, Result
 from topology.ledger import CostLedger
@@ -25,11 +26,7 @@ _STEPS = int(WINDOW_S / STEP_S)
 _MINUTES = int(WINDOW_S / MINUTE_S)
 _STEPS_A_MINUTE = int(MINUTE_S / STEP_S)
 
-CONTENT_KINDS = frozenset({"manifest", "blob"})
-SERVED = frozenset({Result.OK, Result.REDIRECTED})
-FAILED = frozenset({Result.CUT, Result.UNAVAILABLE, Result.ERROR})
-NOT_ASKED = frozenset({Result.CLIENT_GONE, Result.REJECTED})
-"""The client left, or made a mistake: that says nothing about the mirror."""
+_CONTENT_KINDS = frozenset({"manifest", "blob"})
 
 
 class Sum(IntEnum):
@@ -98,11 +95,16 @@ class Track:
 
 @dataclass(slots=True)
 class _Counts:
-    """How often one (path, result) came: since the start, and in each step of the window."""
+    """How often something came: since the start, and in each step of the window."""
 
-    total: int
-    at_step: int
-    steps: "array[int]"
+    total: int = 0
+    at_step: int = 0
+    steps: "array[int]" = field(default_factory=lambda: array("I", bytes(4 * _STEPS)))
+
+    @property
+    def in_window(self) -> int:
+        """In the steps of the window, and in the one that is not over."""
+        return sum(self.steps) + self.total - self.at_step
 
 
 class Tally:
@@ -113,7 +115,8 @@ class Tally:
         self._clock = clock
         self._bytes = [0] * len(Tier)
         self._requests = self._served = self._failed = 0
-        self._counts: dict[tuple[RequestPath, Result], _Counts] = {}
+        self._results: defaultdict[tuple[RequestPath, Result], _Counts] = defaultdict(_Counts)
+        self._outcomes: defaultdict[tuple[RequestPath, Outcome], _Counts] = defaultdict(_Counts)
         self._step = Durations()
         self._minute = Durations()
         self._by_tier: deque[dict[Tier, Durations]] = deque([{}], maxlen=_MINUTES)
@@ -125,17 +128,19 @@ class Tally:
 
     def request(self, record: RequestRecord) -> None:
         """A request ended. Only clients' requests for content count."""
-        if record.path is RequestPath.PEER or record.kind not in CONTENT_KINDS:
+        if record.path is RequestPath.PEER or record.kind not in _CONTENT_KINDS:
             return
         for part in record.sources:
             self._bytes[part.tier] += part.size_bytes
         if record.body_bytes and not record.sources:
             self._bytes[Tier.REMOTE if record.tier is None else record.tier] += record.body_bytes
-        self._count(record.path, record.result)
-        if record.result not in NOT_ASKED:
+        self._results[record.path, record.result].total += 1
+        outcome = outcome_of(record)
+        if outcome is not None and outcome is not Outcome.LEFT:
+            self._outcomes[record.path, outcome].total += 1
             self._requests += 1
-            self._served += record.result in SERVED
-            self._failed += record.result in FAILED
+            self._served += outcome is Outcome.SERVED
+            self._failed += outcome is Outcome.FAILED
         if record.first_byte_s is not None and record.tier is not None and record.body_bytes:
             self._step.add(record.first_byte_s)
             by_tier = self._by_tier[-1]
@@ -146,13 +151,6 @@ class Tally:
     def lookup(self, seconds: float) -> None:
         """A look-up of a content's holders ended."""
         self._lookups[-1].add(seconds)
-
-    def _count(self, path: RequestPath, result: Result) -> None:
-        counts = self._counts.get((path, result))
-        if counts is None:
-            counts = _Counts(0, 0, array("I", bytes(4 * _STEPS)))
-            self._counts[path, result] = counts
-        counts.total += 1
 
     def total(self) -> Sums:
         """Since the start."""
@@ -183,10 +181,13 @@ class Tally:
     def results(self) -> Iterator[tuple[RequestPath, Result, int, int]]:
         """How often each result came: in the window, and since the start. Those that ever came."""
         for (path, result), counts in sorted(
-            self._counts.items(), key=lambda item: (item[0][0].value, item[0][1].value)
+            self._results.items(), key=lambda item: (item[0][0].value, item[0][1].value)
         ):
-            in_window = sum(counts.steps) + counts.total - counts.at_step
-            yield path, result, in_window, counts.total
+            yield path, result, counts.in_window, counts.total
+
+    def outcomes(self, path: RequestPath) -> dict[Outcome, int]:
+        """How often each came on this listener in the window. What the settings leave alone is left out."""
+        return {outcome: counts.in_window for (at, outcome), counts in self._outcomes.items() if at is path}
 
     def first_bytes(self) -> dict[Tier, Durations]:
         """From a client's request to its first byte, by the tier of the bytes' source, in the window."""
@@ -215,7 +216,7 @@ class Tally:
     def _end_step(self, sums: Sums, durations: Durations) -> None:
         place = self.steps.added % _STEPS
         is_last = durations is self._step
-        for counts in self._counts.values():
+        for counts in (*self._results.values(), *self._outcomes.values()):
             counts.steps[place] = counts.total - counts.at_step if is_last else 0
             counts.at_step = counts.total if is_last else counts.at_step
         self.steps.add(sums, *durations.quantiles(0.5, 0.95))

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from agent.admin.map import NO_ZONE, MapView
+from agent.admin.map import MapView
 from agent.documents.codec import encode
 from agent.documents.map import MapDocument, NodeState
 from agent.documents.times import Moment
@@ -54,12 +54,19 @@ def states(document: MapDocument) -> dict[str, str]:
 def test_each_node_is_there_once_zone_by_zone_with_all_columns() -> None:
     document = Scene(*THREE).document()
     assert document.names == ("a1", "own", "b1", "x")
-    assert document.zone_index == (0, 0, 1, NO_ZONE)
-    assert [(zone.zone, zone.nodes) for zone in document.zones] == [("a", 2), ("b", 1)]
+    assert document.zone_index == (0, 0, 1, 2)
+    assert [(zone.zone, zone.nodes) for zone in document.zones] == [("a", 2), ("b", 1), (None, 1)]
     assert {len(document.names)} == {
         len(column) for column in (document.zone_index, document.racks, document.states, document.rtt_us)
     }
-    assert len(document.matrix_us) == len(document.matrix_source) == 2
+    assert [len(row) for row in document.matrix_us] == [len(row) for row in document.matrix_source] == [3] * 3
+    assert document.matrix_us[2] == (None, None, None)
+
+
+def test_cluster_without_labels_is_one_zone_without_a_name() -> None:
+    document = Scene(peer("x", located()), own=located()).document()
+    assert [(zone.region, zone.zone, zone.nodes) for zone in document.zones] == [(None, None, 2)]
+    assert (document.zone_index, document.matrix_us) == ((0, 0), ((None,),))
 
 
 def test_state_says_whether_the_way_was_measured() -> None:
@@ -78,7 +85,11 @@ def test_peer_that_failed_is_cooling_and_one_without_a_sign_of_life_is_silent() 
     regard.unanswered(node("b1"), "connection refused", NOW_S)
     document = scene.document()
     assert states(document) == {"own": "self", "a1": "cooling", "b1": "silent", "x": "unmeasured"}
-    assert [(zone.silent, zone.cooling, zone.answering) for zone in document.zones] == [(0, 1, 1), (1, 0, 0)]
+    assert [(zone.silent, zone.cooling, zone.answering) for zone in document.zones] == [
+        (0, 1, 1),
+        (1, 0, 0),
+        (0, 0, 1),
+    ]
     regard.heard(node("b1"), NOW_S + 1)
     assert states(scene.document())["b1"] == "cooling"
 

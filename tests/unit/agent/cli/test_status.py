@@ -50,8 +50,8 @@ def overview(**changes: object) -> Json:
         "total": to_plain(FIGURES.total),
         "requests": [],
         "success": [
-            {"path": "hostport", "asked": 5, "served": 4, "share": 0.8},
-            {"path": "nodeport", "asked": 0, "served": 0, "share": None},
+            {"path": "hostport", "asked": 5, "served": 4, "missed": 1, "failed": 0, "share": 0.8},
+            {"path": "nodeport", "asked": 0, "served": 0, "missed": 0, "failed": 0, "share": None},
         ],
         "first_byte": [LATENCY],
         "lookup": NONE,
@@ -144,7 +144,7 @@ def test_of_very_many_problems_a_few_are_shown_and_the_rest_counted(capsys: Capt
 
 
 def test_node_that_is_not_ready_and_had_no_request_says_so(capsys: Captured) -> None:
-    nobody = [{"path": "hostport", "asked": 0, "served": 0, "share": None}]
+    nobody = [{"path": "hostport", "asked": 0, "served": 0, "missed": 0, "failed": 0, "share": None}]
     out = shown(
         capsys,
         overview(ready=False, why_not_ready="no store", success=nobody, zone=None, region=None),

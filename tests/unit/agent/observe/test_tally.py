@@ -7,6 +7,7 @@ from contextlib import suppress
 
 import pytest
 
+from agent.observe.mirror_metrics import Outcome
 from agent.observe.requests import RequestPath, RequestRecord, Result, SourceBytes
 from agent.observe.tally import STEP_S, Sum, Tally
 from topology.ledger import CostLedger, Prices
@@ -98,6 +99,17 @@ def test_clients_that_leave_or_err_say_nothing_about_the_mirror(
 ) -> None:
     tally.request(local(result=result))
     assert tally.total()[Sum.REQUESTS :] == counted
+
+
+def test_outcomes_are_those_of_the_metric_and_what_nobody_has_is_nobodys_fault(tally: Tally) -> None:
+    tally.request(local())
+    tally.request(local(result=Result.NOT_FOUND))
+    tally.request(local(result=Result.NOT_FOUND, fault=True))
+    tally.request(local(result=Result.NOT_FOUND, left_to_registry=True))
+    tally.request(local(result=Result.OK, path=RequestPath.NODEPORT))
+    found = tally.outcomes(RequestPath.HOSTPORT)
+    assert found == {Outcome.SERVED: 1, Outcome.MISSED: 1, Outcome.FAILED: 1}
+    assert tally.total()[Sum.REQUESTS :] == (4, 2, 1)
 
 
 def test_money_is_the_ledgers(tally: Tally, ledger: CostLedger) -> None:
