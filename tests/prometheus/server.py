@@ -3,6 +3,7 @@
 import contextlib
 import json
 import shutil
+import time
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -60,6 +61,7 @@ class Prometheus:
                 f"--storage.tsdb.path={folder / 'data'}",
                 f"--web.listen-address={address}:{_PORT}",
                 "--query.lookback-delta=3s",  # what is gone is gone soon: scrapes are a second apart
+                "--enable-feature=exemplar-storage",
                 "--log.level=warn",
             ],
             log=folder / "prometheus.log",
@@ -87,6 +89,12 @@ class Prometheus:
         found = self._get("series", **{"match[]": metric})
         assert isinstance(found, list)
         return found
+
+    def exemplars(self, metric: str) -> list[dict[str, str]]:
+        """The labels of all exemplars of a metric of the last hour."""
+        now_s = time.time()
+        found = self._get("query_exemplars", query=metric, start=f"{now_s - 3600}", end=f"{now_s + 60}")
+        return [each["labels"] for series in found for each in series["exemplars"]]
 
     def firing(self) -> set[str]:
         """The names of the alerts that fire now."""

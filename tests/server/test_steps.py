@@ -6,12 +6,14 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from random import Random
 from typing import Any
 
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
+from tests.prometheus.server import Prometheus
 from tests.promtool import complaints
 
 from .agents import ADMIN, LOCAL, Node, Reply, Site, digest_of, fresh_address, log_lines, make_image, wait_for
@@ -285,6 +287,7 @@ def test_peer_that_tells_no_id_or_a_wrong_one_is_believed_nothing(stage: Stage) 
     assert [step["request"] for step in steps_of(stage.traced(reply), "headers")] == [None]
 
 
+_FIRST_BYTE = "shorthaul_first_byte_seconds"
 _PROMETHEUS = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5,*/*;q=0.1"
 _EXEMPLAR = re.compile(
     r'^shorthaul_(?P<name>\w+)_bucket\{.*\} [0-9.]+ # \{request_id="(?P<id>\w{16})"\} (?P<value>[0-9.e-]+) ',
@@ -320,6 +323,28 @@ def test_request_that_an_exemplar_names_is_found_and_took_as_long_as_the_exempla
             assert record[key] == pytest.approx(float(each["value"]), abs=1e-5)
     assert slow["id"] in {each["id"] for each in named if each["name"] == "first_byte_seconds"}
     assert "request_id" not in _scraped(stage.asking, "")
+
+
+def test_real_prometheus_keeps_the_exemplars_and_each_leads_to_its_request(
+    stage: Stage, tmp_path: Path
+) -> None:
+    content = stage.fresh(1000)
+    stage.asking.put(content)
+    stage.traced(stage.asking.blob(content))
+    prometheus = Prometheus(tmp_path, fresh_address(), {"groups": []})
+    try:
+        prometheus.wait()
+        prometheus.scrape({"asking": f"{stage.asking.address}:{ADMIN}"})
+        kept: set[str] = set()
+
+        def has_exemplars() -> bool:
+            kept.update(each["request_id"] for each in prometheus.exemplars(f"{_FIRST_BYTE}_bucket"))
+            return bool(kept)
+
+        wait_for(has_exemplars, "it has scraped the agent")
+    finally:
+        prometheus.stop()
+    assert {stage.found(each)["id"] for each in kept} == kept
 
 
 def test_what_agents_expose_passes_promtool_and_is_valid_openmetrics(stage: Stage) -> None:
