@@ -147,7 +147,15 @@ def overview_document(members: int = 24) -> dict[str, Any]:
         "why_not_ready": None,
         "phase": "serving",
         "components": [
-            {"name": name, "ok": True, "required": required, "problem": None, "hint": "", "state": state}
+            {
+                "key": name.replace(" ", "_"),
+                "name": name,
+                "ok": True,
+                "required": required,
+                "problem": None,
+                "hint": "",
+                "state": state,
+            }
             for name, required, state in (
                 ("content store", True, "containerd, 214 blobs"),
                 ("hostport listener", True, ""),
@@ -178,8 +186,8 @@ def overview_document(members: int = 24) -> dict[str, Any]:
             {"path": "hostport", "result": "not_found", "in_window": 3, "since_start": 1_210},
         ],
         "success": [
-            {"path": "hostport", "asked": 1281, "served": 1279, "share": 0.99844},
-            {"path": "nodeport", "asked": 0, "served": 0, "share": None},
+            {"path": "hostport", "asked": 1281, "served": 1279, "missed": 1, "failed": 1, "share": 0.99844},
+            {"path": "nodeport", "asked": 0, "served": 0, "missed": 0, "failed": 0, "share": None},
         ],
         "first_byte": [
             _quantiles("all", None, 1279, 0.0011, 0.0062, 0.0141),
