@@ -56,7 +56,7 @@ def parse(parser: argparse.ArgumentParser, *, root_for: str | None = None) -> ar
     """
     arguments = parser.parse_args()
     for option in ("json", "html"):
-        path = getattr(arguments, option)
+        path = getattr(arguments, option, None)  # the screenshots are no report
         if path is not None and not path.parent.is_dir():
             parser.error(f"--{option}: there is no folder {path.parent}")  # now, and not after an hour
     if root_for is not None:

@@ -5,8 +5,10 @@ A real browser looks at real agents: at a lab of containerds that pull, and at a
 
 import argparse
 import contextlib
+import itertools
+import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from io import BytesIO
@@ -25,7 +27,6 @@ from benchmarks.lab.image import build_image
 
 PICTURES = Path(__file__).parents[1] / "docs/pictures"
 MOST_BYTES = 300_000
-_COLOURS = 256
 
 _PLACES = [
     *(
@@ -36,13 +37,19 @@ _PLACES = [
     Place(name="c1", region="eu-north", zone="eu-north-1a"),
 ]
 _ROUND_TRIPS = {"inside_us": 300.0, "zones_us": 900.0, "regions_us": 12_000.0}
-_SETTINGS = {"scrub": {"bytes_per_s": 0}}
-_IMAGES = {
+_SETTINGS = {"scrub": {"bytes_per_s": 0}, "doctor": {"interval_s": 0}}
+_LAYERS = {
     "shop/checkout": (9_000_000, 4_000_000, 1_000_000),
     "shop/search": (14_000_000, 6_000_000),
     "base/python": (12_000_000, 3_000_000, 2_000_000, 500_000),
     "ml/inference": (30_000_000, 12_000_000),
 }
+_HELD = {"shop/checkout": "a3", "shop/search": "a2", "base/python": "b1", "ml/inference": "c1"}
+"""Who has each image from the start: as seen from a1, its rack, its zone, its region, and another region."""
+_OFTEN = ("shop/checkout", "shop/checkout", "shop/search", "base/python", "shop/checkout", "ml/inference")
+"""What a1 pulls, in turn: most of it is near."""
+_NEW_BYTES = (5_000_000, 2_000_000)
+_NEW_EACH, _PAUSE_S = 9, 2.0
 _MEMBERS, _ZONES = 5_000, 12
 
 
@@ -56,8 +63,8 @@ class Shot:
 
 
 _OF_THE_LAB = (
-    Shot(name="dashboard-light", look=Look(width=1440, height=1500)),
-    Shot(name="dashboard-dark", look=Look(width=1440, height=1500, scheme="dark")),
+    Shot(name="dashboard-light", look=Look(width=1440, height=1360)),
+    Shot(name="dashboard-dark", look=Look(width=1440, height=1360, scheme="dark")),
     Shot(name="dashboard-phone", look=PHONE),
 )
 
@@ -100,31 +107,34 @@ def _look_at_lab(out: Path, seconds: float) -> None:
 
 @contextlib.contextmanager
 def _pulling(cluster: Cluster) -> Iterator[None]:
-    """Meanwhile the nodes pull, each its own images in an order of its own, as in a rollout."""
-    references = [
-        _push(cluster, name, layers, number) for number, (name, layers) in enumerate(_IMAGES.items())
-    ]
-    ended = False
-
-    def pull_all(number: int) -> None:
-        node = list(cluster.nodes.values())[number]
-        for turn in range(1000):
-            if ended:
-                return
-            assert node.containerd is not None
-            reference = references[(number + turn) % len(references)]
-            node.pull(reference)
-            node.containerd.remove(reference)
-            time.sleep(1.0 + number)
-
-    with ThreadPoolExecutor(len(cluster.nodes)) as pool:
-        pulls = [pool.submit(pull_all, number) for number in range(len(cluster.nodes))]
+    """Meanwhile a1 pulls what others have, again and again, and now and then something that is new to all."""
+    references = {
+        name: _push(cluster, name, layers, seed) for seed, (name, layers) in enumerate(_LAYERS.items())
+    }
+    with ThreadPoolExecutor(2) as pool:
+        for name, holder in _HELD.items():  # in a thread: the browser's loop may have this one
+            pool.submit(cluster.node(holder).pull, references[name]).result()
+        ended = threading.Event()
+        pulls = pool.submit(_pull_in_turn, cluster, references, ended)
         try:
             yield
         finally:
-            ended = True
-            for each in pulls:
-                each.result()
+            ended.set()
+            pulls.result()
+
+
+def _pull_in_turn(cluster: Cluster, references: Mapping[str, str], ended: threading.Event) -> None:
+    node = cluster.node("a1")
+    assert node.containerd is not None
+    for turn in itertools.count(1):
+        reference = references[_OFTEN[turn % len(_OFTEN)]]
+        if turn % _NEW_EACH == 0:
+            reference = _push(cluster, f"shop/release-{turn}", _NEW_BYTES, 100 + turn)
+            cluster.node("a2").pull(reference)
+        node.pull(reference)
+        if ended.wait(_PAUSE_S):
+            return
+        node.containerd.remove(reference)
 
 
 def _push(cluster: Cluster, name: str, layers: Sequence[int], seed: int) -> str:
@@ -139,11 +149,11 @@ def _look_at_5000(out: Path) -> None:
     members = make_members(range(_MEMBERS - 1), _ZONES)
     print(f"starting {_MEMBERS:,} members …", flush=True)
     with raised(members, everybody=members, blobs=200, kubernetes=False) as stage, Chromium() as browser:
-        look = Look(width=1440, height=900)
+        look = Look(width=1440, height=620)
         with browser.open(f"{stage.url}/", look) as view:
             _wait_until_filled(view.page, ("now", "map", "heat"))
             _first_paint(view, "5,000 nodes")
-            view.page.locator("#panel-map").scroll_into_view_if_needed()
+            view.page.locator("#panel-map").evaluate("panel => panel.scrollIntoView({block: 'start'})")
             view.page.wait_for_timeout(4000)  # it measures, and the map shows it
             _save(view, out / "dashboard-5000-nodes.png", Shot(name="5000", look=look))
 
@@ -172,13 +182,12 @@ def _unfold_newest_pull(page: Page) -> None:
 
 
 def _save(view: View, path: Path, shot: Shot) -> None:
-    """As a PNG of 256 colours, which a page of few colours does not miss. Says its size."""
+    """As a small PNG. Says its size."""
     path.parent.mkdir(parents=True, exist_ok=True)
     view.page.evaluate("document.activeElement?.blur()")
     view.page.mouse.move(0, 0)
     taken = view.page.screenshot(full_page=shot.whole, animations="disabled")
-    picture = Picture.open(BytesIO(taken)).convert("RGB").quantize(_COLOURS, dither=Picture.Dither.NONE)
-    picture.save(path, optimize=True)
+    Picture.open(BytesIO(taken)).convert("RGB").save(path, optimize=True)
     size = path.stat().st_size
     print(
         f"{path}: {size / 1000:.0f} kB{' – more than it may have' if size > MOST_BYTES else ''}", flush=True

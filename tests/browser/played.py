@@ -36,13 +36,14 @@ class PlayedAgent:
 
     ``documents``: what ``/api/NAME`` answers, by name; absent ones get 404. ``status``: of all of them.
     ``greeting``: what a new stream is told first, as pairs of event and document.
-    ``starts``: how often it was started.
+    ``starts``: how often it was started. ``version``: of the agent.
     ``streams``: whether ``/api/events`` answers with a stream; with 503 otherwise.
     """
 
     def __init__(self, documents: Mapping[str, Any] | None = None) -> None:
         self.documents = dict(documents if documents is not None else _all_samples())
         self.starts = 1
+        self.version = "0.1.0"
         self.greeting = self._greeting()
         self.status = 200
         self.streams = True
@@ -114,7 +115,7 @@ class PlayedAgent:
         self.greeting = self._greeting()
 
     def _greeting(self) -> list[tuple[str, Any]]:
-        hello = {"node": "a1", "version": "0.1.0", "instance": f"start {self.starts}", "interval_s": 2}
+        hello = {"node": "a1", "version": self.version, "instance": f"start {self.starts}", "interval_s": 2}
         return [("hello", hello), *self.documents.items()]
 
     def say(self, event: str, document: Any) -> None:

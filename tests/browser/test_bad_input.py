@@ -237,6 +237,18 @@ def test_page_says_that_the_agent_is_gone_and_starts_anew_with_the_next_one(
     expect(page.locator("#panel-pulls")).to_have_attribute("data-look", "empty")
 
 
+def test_page_of_an_agent_that_is_upgraded_is_loaded_again(played: PlayedAgent, open_page: OpenPage) -> None:
+    view = open_page(played.url)
+    is_live(view.page)
+    view.allow("*net::ERR_*")
+    played.stop()
+    played.version = "0.2.0"
+    played.be_another()
+    with view.page.expect_event("load"):
+        played.start()
+    is_live(view.page)
+
+
 def test_node_alone_without_a_probe_and_without_traffic_is_told_what_to_do(
     played: PlayedAgent, open_page: OpenPage
 ) -> None:

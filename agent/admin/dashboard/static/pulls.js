@@ -9,7 +9,8 @@ import { verdictOf } from "./verdicts.js";
 
 /** @typedef {import("./state.js").Store} Store */
 
-const PULLS_SHOWN = 12;
+const PULLS_SHOWN = 8;
+const PULLS_MOST = 60;
 const REQUESTS_SHOWN = 40;
 const EMPTY = "No pull in the agent's memory.";
 const EMPTY_HINT =
@@ -19,22 +20,30 @@ const EMPTY_HINT =
 export function mount(section, store) {
   const framed = frame(section);
   const list = h("ol", { class: "p-pulls" });
-  fill(framed.body, legend(), list);
+  const more = h("button", { type: "button", class: "p-all" });
+  fill(framed.body, legend(), list, more);
+  let isWhole = false;
+  more.addEventListener("click", () => {
+    isWhole = !isWhole;
+    render();
+  });
   const render = () => {
-    const pulls = listOf(store.get("pulls")?.pulls, PULLS_SHOWN);
+    const all = listOf(store.get("pulls")?.pulls, PULLS_MOST);
+    const pulls = all.slice(0, isWhole ? PULLS_MOST : PULLS_SHOWN);
     const known = byId(store.get("requests"));
     keep(list, pulls.map((pull) => ({ pull, known })), ({ pull }) => `${pull.id}`, pullItem);
-    framed.note(noteOf(pulls, store.get("pulls")));
+    framed.note(noteOf(pulls, all.length));
+    more.hidden = all.length <= PULLS_SHOWN;
+    setText(more, isWhole ? `Only the last ${PULLS_SHOWN}` : `All ${all.length}`);
     if (pulls.length === 0) framed.show("empty", EMPTY, EMPTY_HINT);
   };
   follow(framed, store, "pulls", render);
   store.subscribe("requests", () => store.get("pulls") && render());
 }
 
-/** @param {any[]} pulls @param {any} all */
-function noteOf(pulls, all) {
+/** @param {any[]} pulls @param {number} kept */
+function noteOf(pulls, kept) {
   if (pulls.length === 0) return "";
-  const kept = listOf(all?.pulls).length;
   const running = pulls.filter((pull) => pull.under_way).length;
   const shown = kept > pulls.length ? `the last ${pulls.length} of ${kept}` : `the last ${pulls.length}`;
   return running > 0 ? `${shown}, ${running} under way` : shown;

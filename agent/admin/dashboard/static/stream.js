@@ -42,6 +42,7 @@ const POLLS = {
  * @property {(timer: any) => void} cancel
  * @property {() => number} now milliseconds of a clock that never jumps
  * @property {() => number} random from 0 to 1
+ * @property {() => void} reload loads the page again
  * @property {() => Promise<(() => void) | null>} claim the right to one of the browser's streams, as what gives it back; null: none is free
  * @property {{get: () => string | null, set: (token: string) => void, forget: () => void}} token
  */
@@ -54,6 +55,7 @@ export class Stream {
   /** @type {any} */ #timer = null;
   /** @type {Map<string, any>} */ #polls = new Map();
   /** @type {string | null} */ #instance = null;
+  /** @type {string | null} */ #version = null;
   #failures = 0;
   #heard_ms = 0;
   #generation = 0; // an answer to a question of an earlier one is nobody's any more
@@ -110,6 +112,8 @@ export class Stream {
 
   /** @param {any} hello */
   #hello(hello) {
+    if (this.#version !== null && hello?.version !== this.#version) return this.#world.reload(); // its page is another one
+    this.#version = hello?.version ?? null;
     if (this.#instance !== null && hello?.instance !== this.#instance) this.#store.clear();
     this.#instance = hello?.instance ?? null;
     this.#store.set("hello", hello);
@@ -273,6 +277,7 @@ export function browser() {
     cancel: (timer) => clearTimeout(timer),
     now: () => performance.now(),
     random: Math.random,
+    reload: () => location.reload(),
     claim: claimStream,
     token: tabToken("shorthaul-token"),
   };
