@@ -697,7 +697,8 @@ class RunningPull:
     def _end_look_up(self, step: Step, holders: Holders, who: str) -> None:
         found = len(holders.nodes) + len(holders.in_flight)
         arriving = f", {len(holders.in_flight)} of them still fetch it" if holders.in_flight else ""
-        words = f"{who}: {found} nodes have it{arriving}" if found else f"{who}: nobody has it"
+        who_has = "one node has it" if found == 1 else f"{found} nodes have it"
+        words = f"{who}: {who_has}{arriving}" if found else f"{who}: nobody has it"
         self._steps.end(step, Outcome.OK if found else Outcome.NONE, why=words)
 
     def _found_near(self, holders: Holders) -> None:

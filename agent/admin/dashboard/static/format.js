@@ -162,7 +162,7 @@ export const visible = (text) => text.replace(INVISIBLE, "·");
  * @param {number} [most] characters
  */
 export function name(text, most = 120) {
-  if (!text) return UNKNOWN;
+  if (typeof text !== "string" || text === "") return UNKNOWN;
   const seen = visible(text.slice(0, 4 * most));
   return seen.length > most ? `${seen.slice(0, most - 1)}…` : seen;
 }
