@@ -121,12 +121,12 @@ def test_others_wait_for_the_node_that_was_sent_to_the_registry(zone: Zone, kind
     for name in ("b", "c"):
         node = zone.fetchers[name].node
         assert node.metric(avoided) >= 1
-        (claim,) = steps_of(node.newest(content), "claim", "wait")
+        *_, claim = steps_of(node.newest(content), "claim")
         assert (claim["outcome"], claim["node"]) == ("ok", "a")
         assert claim["seconds"] > 0.2, "most of the time was the wait"
     asked = zone.fetchers["a"].node.requests()
     sent_on = next(each for each in reversed(asked) if each["digest"] == digest_of(content))
-    assert [step["outcome"] for step in steps_of(sent_on, "claim", "wait")] == ["granted"]
+    assert [step["outcome"] for step in steps_of(sent_on, "claim")][-1] == "granted"
 
 
 def test_all_at_once_one_is_sent_to_the_registry(zone: Zone) -> None:
