@@ -47,7 +47,7 @@ def main() -> int:
 
 def _measure(recorder: Recorder, arguments: argparse.Namespace) -> None:
     if arguments.quick:
-        arguments.rates, arguments.seconds, arguments.repeats = [100.0], 2.0, 5
+        arguments.rates, arguments.seconds, arguments.repeats = [100.0], 1.6, 5
     recorder.step("starting agents")
     with Cluster(_PLACES, delays=True, containerd=False, settings=_QUIET) as cluster:
         scene = _Scene(cluster)

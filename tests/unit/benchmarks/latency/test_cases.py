@@ -1,0 +1,66 @@
+"""Rounds of cases, and what is said of the client itself."""
+
+import io
+import socket
+from collections import Counter
+
+import pytest
+from rich.console import Console
+
+from benchmarks.latency.cases import Case, Load, Tally, measure_rounds, tell
+from benchmarks.latency.openloop import Ask, Outcome, Server
+from benchmarks.reporting.recorder import Recorder
+
+
+def _recorder() -> Recorder:
+    recorder = Recorder(Console(file=io.StringIO()))
+    recorder.begin("latency")
+    return recorder
+
+
+def _outcome(*, late: int = 0, failed: int = 0) -> Outcome:
+    return Outcome(
+        due=1000, late=late, latest_s=0.05 if late else 0.0, failed=Counter({"status 404": failed})
+    )
+
+
+def _told(outcome: Outcome) -> Recorder:
+    recorder, tally = _recorder(), Tally()
+    tally.add("same zone", outcome)
+    tell(recorder, tally)
+    return recorder
+
+
+def test_client_that_is_the_bottleneck_says_so() -> None:
+    (verdict,) = _told(_outcome(late=200)).sections[0].verdicts
+    assert "The client itself was the bottleneck: 20.0% of its requests" in verdict
+    assert _told(_outcome(late=2)).sections[0].verdicts == ()
+
+
+@pytest.mark.parametrize(("failed", "is_problem"), [(5, False), (50, True)])
+def test_requests_that_fail_are_said_and_many_are_a_problem(failed: int, is_problem: bool) -> None:
+    recorder = _told(_outcome(failed=failed))
+    words = f"{failed} of 1,000 requests failed, same zone: status 404"
+    assert recorder.problems == ([words] if is_problem else [])
+    assert recorder.sections[0].verdicts == (() if is_problem else (words,))
+
+
+def test_case_whose_server_is_gone_is_left_out_of_the_rounds_that_follow() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    recorder, tally = _recorder(), Tally()
+    case = Case(name="gone", server=Server(host="127.0.0.1", port=port), asks=[Ask(target="/")])
+    load = Load(rate_per_s=500.0, seconds=0.2, repeats=50)
+    measure_rounds(recorder, [case], load, tally, warm=True, whole=False)
+    assert tally.gone == {"gone"}
+    assert sum(tally.failed.values()) < 100
+    tell(recorder, tally)
+    assert any("nothing answered 20 times in a row" in each for each in recorder.problems)
+
+
+def test_rounds_end_when_they_may_not_go_on() -> None:
+    recorder, tally = _recorder(), Tally()
+    case = Case(name="never", server=Server(host="127.0.0.1", port=1), asks=[Ask(target="/")])
+    load = Load(rate_per_s=10.0, seconds=1.0, repeats=5)
+    measure_rounds(recorder, [case], load, tally, warm=True, whole=True, go_on=lambda: False)
+    assert tally.begun == 0
