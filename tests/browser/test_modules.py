@@ -241,3 +241,22 @@ def test_every_tile_of_a_node_that_did_nothing_yet_says_so(page: Page) -> None:
     assert idle == ["Working", "Near", "Local", "Saved", "First byte", "Peers", "Under way"]
     assert [tiles[title]["figure"]["value"] for title in ("Working", "Near", "First byte")] == ["–"] * 3
     assert "NaN" not in str(tiles)
+
+
+@pytest.mark.parametrize(
+    ("served", "missed", "failed", "value", "look"),
+    [
+        (1, 30, 0, "100", "ok"),  # the cluster is new to an image, and not broken
+        (0, 30, 0, "–", "idle"),
+        (999, 0, 1, "99.9", "warn"),
+        (90, 0, 10, "90.0", "bad"),
+    ],
+)
+def test_what_no_node_has_is_nobodys_fault(
+    page: Page, served: int, missed: int, failed: int, value: str, look: str
+) -> None:
+    path = {"path": "hostport", "served": served, "missed": missed, "failed": failed}
+    overview = {**worlds.overview_document(), "success": [{**path, "asked": served + missed + failed}]}
+    working = ask(page, "tiles", "tilesOf", overview)[0]
+    assert (working["title"], working["figure"]["value"], working["look"]) == ("Working", value, look)
+    assert f"{missed} requests for what no node has" in plain(working["more"])

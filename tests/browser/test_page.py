@@ -184,6 +184,16 @@ def _by_nearness() -> list[tuple[str, str]]:
     return [zones[0], *sorted(zones[1:], key=lambda zone: row[zones.index(zone)])]
 
 
+def test_nodes_without_a_zone_are_on_the_map_and_the_table_says_what_it_needs(
+    tab: tuple[PlayedAgent, View], page: Page
+) -> None:
+    drawn = worlds.map_document(3, 1)
+    drawn["zones"] = [{**drawn["zones"][0], "region": None, "zone": None}]
+    tab[0].say("map", {**drawn, "matrix_us": [[None]], "matrix_source": [[None]]})
+    expect(page.locator("#panel-map .zone-rows")).to_contain_text("no zone")
+    expect(page.locator("#panel-heat")).to_contain_text("Label the nodes with topology.kubernetes.io/zone")
+
+
 def test_a_chart_has_its_figures_as_a_table_and_the_arrow_keys_read_them(page: Page) -> None:
     panel = page.locator("#panel-bytes")
     plot = panel.get_by_role("img")

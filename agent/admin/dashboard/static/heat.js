@@ -23,12 +23,13 @@ export function mount(section, store) {
   let shown = "";
   follow(framed, store, "map", (map) => {
     framed.note("round trip in milliseconds, now");
-    if (map.zones.length === 0) return framed.show("empty", "No zone is known yet.");
+    const zones = map.zones.filter((zone) => zone.zone !== null).length;
+    if (zones === 0) return framed.show("empty", "No node has a zone.", "Label the nodes with topology.kubernetes.io/zone, or set placement.zone.");
     const now = JSON.stringify([map.zones, map.matrix_us, map.matrix_source]);
     if (now === shown) return; // changes of nodes come each second, and change nothing here
     shown = now;
     fillTable(table, map);
-    framed.show("live", map.zones.length > ZONES_SHOWN ? `The ${ZONES_SHOWN} nearest of ${counted(map.zones.length, "zone")}; /api/map has all of them.` : map.zones.length === 1 ? "All nodes are in one zone, so there is nothing to compare." : "");
+    framed.show("live", zones > ZONES_SHOWN ? `The ${ZONES_SHOWN} nearest of ${counted(zones, "zone")}; /api/map has all of them.` : zones === 1 ? "All nodes are in one zone, so there is nothing to compare." : "");
   });
 }
 
@@ -57,7 +58,8 @@ function cell(map, from, to, title) {
 export function orderOf(map, own) {
   const row = map.matrix_us[own] ?? [];
   const far = (zone) => (zone === own ? -1 : row[zone] ?? Infinity);
-  return map.zones.map((_, zone) => zone).sort((one, other) => far(one) - far(other) || one - other);
+  const isThere = (zone) => map.zones[zone].nodes > 0 && map.zones[zone].zone !== null;
+  return map.zones.map((_, zone) => zone).filter(isThere).sort((one, other) => far(one) - far(other) || one - other);
 }
 
 /** Which of the colours a latency has. @param {number} cost_us */

@@ -27,7 +27,7 @@ export function mount(section, store) {
   framed.body.append(h("div", { class: "map" }, h("div", { class: "map-left" }, drawing.element, legend), list.element));
   follow(framed, store, "map", (map) => {
     const counts = countsOf(map.states);
-    framed.note(`${counted(map.names.length, "node")} in ${counted(map.zones.length, "zone")}, as this node sees them now`);
+    framed.note(`${counted(map.names.length, "node")} in ${counted(map.zones.filter((zone) => zone.nodes > 0).length, "zone")}, as this node sees them now`);
     fill(legend, counts.map(({ state, word, means, number }) => h("li", { title: means }, h("span", { class: "sign", "data-state": state }), `${word} `, h("span", { class: "figure" }, count(number)))));
     drawing.show(map, `${counted(map.names.length, "node")}: ${counts.map(({ word, number }) => `${number} ${word}`).join(", ")}. The list beside it has all of them.`);
     list.show(map);

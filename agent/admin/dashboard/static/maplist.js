@@ -89,6 +89,7 @@ export function zonesOf(map) {
   const far = (each) => (each.isOwn ? -1 : each.cost_us ?? Infinity);
   return map.zones
     .map((zone, index) => ({ index, title: zoneName(zone.region, zone.zone), ...counts[index], cost_us: row[index] ?? null, isOwn: index === own }))
+    .filter(({ nodes }) => nodes > 0)
     .sort((one, other) => far(one) - far(other) || one.index - other.index);
 }
 

@@ -53,7 +53,7 @@ const COLUMNS = ["zone", "told", "ready", "path proved", "bytes", "from own zone
 
 /** @param {HTMLElement} table @param {any} cluster */
 function fillZones(table, cluster) {
-  const rows = cluster.zones.slice(0, ZONES_SHOWN);
+  const rows = cluster.zones.filter((zone) => zone.nodes > 0).slice(0, ZONES_SHOWN);
   fill(
     table,
     h("caption", {}, `By zone: bytes and requests of the ${lastWindow(cluster.window_s)}, money since the nodes started`),

@@ -19,7 +19,7 @@ const SHAPES = {
     node: "text", version: "text", uptime_s: "number", ready: "flag", why_not_ready: "text?", phase: "text", own_trouble: "text",
     problems: [{ grave: "flag", what: "text", node: "text?", problem: "text", hint: "text" }],
     members: "number", peers_reachable: "number", peers_cooling: "number", peers_silent: "number", window_s: "number", window: SUMS, total: SUMS,
-    success: [{ path: "text", asked: "number", served: "number", share: "number?" }], first_byte: [QUANTILES], lookup: QUANTILES,
+    success: [{ path: "text", asked: "number", served: "number", missed: "number", failed: "number" }], first_byte: [QUANTILES], lookup: QUANTILES,
     proof: { probe: "flag", proved: "flag", why: "text", canaries: [{ endpoint: "text", verdict: "text" }] },
     claims: { held: "number", awaited: "number", decided: "number" }, transfers: { downloads: "number", uploads: "number", uploads_refused: "number" },
     content: { blobs: "number", bytes: "number", unreadable: "number", corrupt: "number", scrub: "text" }, tabs: "number",

@@ -65,20 +65,17 @@ export function tilesOf(overview) {
   return [working(overview), near(overview), local(overview), saved(overview), fast(overview), peers(overview), content(overview), underWay(overview)];
 }
 
-/** @param {any} overview @returns {Tile} */
-function working({ requests, success, window, window_s }) {
-  const paths = (success ?? []).filter((path) => path.asked > 0);
-  const asked = paths.reduce((sum, path) => sum + path.asked, 0);
-  const served = paths.reduce((sum, path) => sum + path.served, 0);
-  const absent = (requests ?? []).reduce((sum, each) => sum + (each.result === "not_found" ? each.in_window : 0), 0);
-  const failed = window.failed / Math.max(1, window.requests);
-  const each = paths.map((path) => `${pathName(path.path)} ${share(path.share)} of ${count(path.asked)}`);
+/** What no node has is nobody's fault: a cluster that is new to an image is not broken. @param {any} overview @returns {Tile} */
+function working({ success, window_s }) {
+  const [served, failed, missed] = ["served", "failed", "missed"].map((key) => success.reduce((sum, path) => sum + path[key], 0));
+  const part = served + failed > 0 ? served / (served + failed) : null;
+  const each = success.filter((path) => path.asked > 0).map((path) => `${pathName(path.path)} ${count(path.served)} of ${count(path.served + path.failed)}`);
   return {
     title: "Working",
-    ...(asked === 0 ? judged("idle", "nobody asked") : failed > FAILED_BAD ? judged("bad", "many fail") : window.failed > 0 ? judged("warn", "some fail") : judged("ok", "none failed")),
-    figure: shareQuantity(asked > 0 ? served / asked : null),
-    of: `of requests answered by the mirror, ${lastWindow(window_s)}`,
-    more: [...each, `${count(window.failed)} failed`, `${count(absent)} asked for what no node has`].join(", "),
+    ...(part === null ? judged("idle", missed > 0 ? "nothing held" : "nobody asked") : 1 - part > FAILED_BAD ? judged("bad", "many fail") : failed > 0 ? judged("warn", "some fail") : judged("ok", "none failed")),
+    figure: shareQuantity(part),
+    of: `answered of what some node has, ${lastWindow(window_s)}`,
+    more: [...each, `${counted(missed, "request")} for what no node has`].join(", "),
   };
 }
 
