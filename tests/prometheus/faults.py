@@ -20,7 +20,7 @@ from benchmarks.lab.apiserver import Pod, ThreadedApiServer
 from benchmarks.lab.certificates import Authority
 from benchmarks.lab.valkey import ValkeyServer
 from tests.prometheus.standins import AGENT, PROBE, Standins
-from tests.server.agents import ADMIN, LOCAL, PEER, SERVICE, Node, Site, fresh_address
+from tests.server.agents import ADMIN, LOCAL, PEER, SERVICE, Node, Site, fresh_address, wait_for
 from tests.server.ingesting import CONTAINERD, Fetcher, path_of
 from tests.server.secured import tls_settings
 
@@ -36,6 +36,7 @@ _QUICK: dict[str, Any] = {
 _CONFIG = (
     'version = 3\n[plugins."io.containerd.cri.v1.images".registry]\nconfig_path = "/etc/containerd/certs.d"\n'
 )
+_KEYS_CHANGED = "the cluster's keys changed"
 _FROZEN_S, _AWAKE_S = 0.45, 0.1
 _SOON, _LATER = timedelta(days=1), timedelta(days=60)
 _numbers = itertools.count()
@@ -169,10 +170,12 @@ class Lab:
             self.nodes[name].process.signal(signal.SIGCONT)
         odd = self.nodes["odd"]
         (odd.layout / "away").rename(odd.layout / "index.json")
-        self._index.start()
-        self._own_index.start()
         shutil.copy(self._site.key, self._key)
         odd.process.signal(signal.SIGHUP)
+        # With the other key it would take the empty server for another cluster.
+        wait_for(lambda: odd.log.read_text().count(_KEYS_CHANGED) == 2, "the key is the cluster's again")
+        self._index.start()
+        self._own_index.start()
         self._mend_alone()
         self._keep(lambda: self.standins.report(proved=True), pause_s=0.5)
 

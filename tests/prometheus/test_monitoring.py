@@ -42,8 +42,8 @@ class Watched:
     recorded: dict[str, int] = field(default_factory=dict)
     labels: dict[str, set[str]] = field(default_factory=dict)
     unhealthy: list[str] = field(default_factory=list)
+    samples: dict[str, int] = field(default_factory=dict)
     still_firing: set[str] = field(default_factory=set)
-    times: dict[str, float] = field(default_factory=dict)
 
     def look(self) -> None:
         """Remember which alerts fire now."""
@@ -111,6 +111,10 @@ def watched(authority: Authority, tmp_path_factory: pytest.TempPathFactory) -> I
                 for name in {name for expr in _every_expression() for name, _ in selectors(expr)}
             }
             run.unhealthy = prometheus.unhealthy_rules()
+            run.samples = {
+                each["metric"]["node"]: int(each["value"][1])
+                for each in prometheus.ask("scrape_samples_scraped")
+            }
             lab.mend()
             prometheus.scrape(lab.targets)
             run.until_resolved()
@@ -156,6 +160,12 @@ def test_every_query_is_about_metrics_and_labels_that_real_agents_expose(watched
             assert {each.name for each in matchers} <= labels | added, expr
             known |= labels
         assert set(grouping_labels(expr)) <= known | {"from"}, expr
+
+
+def test_agent_that_saw_all_of_it_exposes_few_series(watched: Watched) -> None:
+    """With 5,000 agents a Prometheus has a few million series, which it needs some 10 GB for."""
+    agents = {name: number for name, number in watched.samples.items() if not name.startswith("standin")}
+    assert 300 < max(agents.values()) < 900, agents
 
 
 def test_alert_of_a_node_says_which_one_and_with_which_value(watched: Watched) -> None:
