@@ -64,7 +64,8 @@ class Gatherer:
         self._asking: set[NodeName] = set()
         self._until_s = float("-inf")
         self._wanted = asyncio.Event()
-        self._changed = asyncio.Event()
+        self._hurry = asyncio.Event()  # somebody may be gone
+        self._changed = asyncio.Event()  # an answer came, or will not come
         self._generation, self._chosen_s = -1, float("-inf")
         self._failed: dict[NodeName, float] = {}  # since anybody answered
         self._failed_words = ""
@@ -108,7 +109,7 @@ class Gatherer:
         """A connection to this node broke, by no wish of this one."""
         if self._is_looked_at():
             self._turns.lost(name)
-            self._changed.set()
+            self._hurry.set()
 
     def trouble(self, now_s: float) -> str:
         """Why it is rather this node that has no network, in words. Empty: it has."""
@@ -139,11 +140,11 @@ class Gatherer:
         if name is not None and peer is not None and name not in self._asking:
             self._asking.add(name)
             tasks.create_task(self._ask(peer), name="gather figures")
-        self._changed.clear()
-        if name is not None:
-            await asyncio.sleep(1 / PER_S)
+        if name is None:
+            self._hurry.clear()
+            await wait_for_event(self._hurry, self._turns.wait_s(self._clock()))
         else:
-            await wait_for_event(self._changed, 2 / PER_S)
+            await asyncio.sleep(1 / PER_S)
 
     async def _ask(self, peer: Peer) -> None:
         name, began_s = peer.name, self._clock()
@@ -216,6 +217,7 @@ class Gatherer:
             for name in known.keys() - members.keys():
                 del known[name]
         self.doubtful &= members.keys()
+        self._hurry.set()
 
     def _forget(self) -> None:
         """Nobody looks. What was told is of no use later."""

@@ -98,6 +98,15 @@ class Turns:
                 self._asked_s[chosen] = now_s
         return chosen
 
+    def wait_s(self, now_s: float) -> float:
+        """How long nobody's turn comes, if nothing happens. Not longer than `EVERY_S`."""
+        if self._urgent:
+            return 0.0
+        due_s = [at_s + _AGAIN_S for at_s in self._silent.values()]
+        usual_s = (at_s for name, at_s in self._asked_s.items() if name not in self._silent)
+        due_s.append(next(usual_s, now_s) + EVERY_S)
+        return min(EVERY_S, max(0.0, min(due_s) - now_s))
+
     def _next_urgent(self, now_s: float) -> NodeName | None:
         if self._urgent:
             return next(iter(self._urgent))

@@ -239,6 +239,18 @@ def test_status_shows_the_node_and_all_zones_from_the_same_documents(three: Thre
     assert (told["overview"]["node"], told["cluster"]["told"]) == ("looked", 3)
 
 
+def test_node_that_did_not_run_for_a_while_calls_nobody_silent(three: Three) -> None:
+    with Stream(three.looked) as stream:
+        stream.until("cluster", lambda data: data["told"] == 3)
+        three.looked.process.signal(signal.SIGSTOP)
+        time.sleep(3.0)  # longer than it waits for an answer
+        three.looked.process.signal(signal.SIGCONT)
+        asked = stream.until("cluster")["time"]
+        stream.until("history", lambda data: data["step_s"] == 5 and data["ended_at"] > asked)
+        states = three.looked.ask("/api/map", port=ADMIN).json()["states"]
+    assert "silent" not in states
+
+
 def test_node_that_is_killed_is_told_as_silent_and_as_well_again_when_it_is_back() -> None:
     with _three() as three, Stream(three.looked) as stream:
         drawn = stream.until("map")

@@ -95,6 +95,19 @@ def test_members_may_change_and_those_that_stay_keep_their_turn() -> None:
     assert turns.next(EVERY_S) == "n0"
 
 
+def test_wait_ends_when_the_next_turn_comes() -> None:
+    turns = turns_of(2)
+    assert turns.wait_s(0.0) == 0.0
+    played(turns, 0.2)
+    assert turns.next(0.2) is None
+    assert turns.wait_s(0.2) == pytest.approx(EVERY_S - 0.2)
+    turns.silent(node("n0"), 0.2)
+    assert turns.wait_s(0.2) == pytest.approx(1.0)
+    turns.lost(node("n1"))
+    assert turns.wait_s(0.2) == 0.0
+    assert Turns().wait_s(5.0) == EVERY_S
+
+
 def test_nobody_to_ask_is_begun_and_asks_nobody() -> None:
     assert (Turns().begun, Turns().next(0.0)) == (True, None)
 
