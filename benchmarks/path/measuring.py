@@ -1,5 +1,6 @@
 """Asks by each way in turn, and tells the report what it costs and what the probe says of it."""
 
+import statistics
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 
@@ -11,9 +12,10 @@ from benchmarks.lab.process import LabError
 from benchmarks.path.client import Told
 from benchmarks.path.stage import Stage, find_tools
 from benchmarks.path.ways import BASE, CELLS, Cell, Path, Rules, order
-from benchmarks.reporting.format import Better
+from benchmarks.reporting.format import Better, Figure
 from benchmarks.reporting.histogram import from_text, new_histogram
 from benchmarks.reporting.losses import losses
+from benchmarks.reporting.quantiles import shown
 from benchmarks.reporting.recorder import Recorder
 
 SECTION = "path"
@@ -23,6 +25,7 @@ _KEPT = "64 KiB, open connection"
 _CPU = "CPU for 1,000 connections"
 _LATE = "the client itself began late"
 _PROVED = "the verdict is the true one"
+_LATE_MOST = 5.0
 
 
 @dataclass(slots=True)
@@ -80,9 +83,9 @@ class Measurement:
             judged.said += self._stage.verdicts_since(before, cell, fresh.connections)
             judged.truth = self._stage.translated(cell)
         kept = self._stage.offer(cell, rate=self._rate, seconds=self._seconds / 2, fresh=False)
-        self._latency(_CONNECT, "µs", cell, from_text(fresh.connecting))
-        self._latency(_FRESH, "ms", cell, from_text(fresh.whole))
-        self._latency(_KEPT, "ms", cell, from_text(kept.whole))
+        self._latency(_CONNECT, cell, from_text(fresh.connecting))
+        self._latency(_FRESH, cell, from_text(fresh.whole))
+        self._latency(_KEPT, cell, from_text(kept.whole))
         self._value(_CPU, "CPU-s", cell, _per_thousand(spent_s, fresh.connections))
         self._late(cell, 100 * fresh.late / max(1, fresh.answered))
         for words in failures(cell, fresh, kept):
@@ -90,8 +93,8 @@ class Measurement:
 
     def _failed(self, cell: Cell) -> None:
         """Rounds are compared by their number, so one that failed has its place."""
-        for what, unit in ((_CONNECT, "µs"), (_FRESH, "ms"), (_KEPT, "ms")):
-            self._latency(what, unit, cell, new_histogram())
+        for what in (_CONNECT, _FRESH, _KEPT):
+            self._latency(what, cell, new_histogram())
         self._value(_CPU, "CPU-s", cell, None)
         self._late(cell, None)
 
@@ -103,8 +106,8 @@ class Measurement:
             )
             self._stage.mend()
 
-    def _latency(self, what: str, unit: str, cell: Cell, histogram: HdrHistogram) -> None:
-        self._report.latencies(what, [histogram], unit=unit, way=cell.name, baseline=BASE.name)
+    def _latency(self, what: str, cell: Cell, histogram: HdrHistogram) -> None:
+        self._report.latencies(what, [histogram], unit="µs", way=cell.name, baseline=BASE.name)
 
     def _late(self, cell: Cell, percent: float | None) -> None:
         """How busy the machine was: this is nothing that a way costs."""
@@ -129,6 +132,8 @@ class Measurement:
         section = next((each for each in self._report.sections if each.name == SECTION), None)
         if section is None:
             return
+        if words := too_busy(section.figure(_LATE)):
+            self._report.verdict(words)
         for rules in (Rules.IPTABLES, Rules.NFTABLES):
             ours = Cell(path=Path.DIRECT, rules=rules).name
             theirs = [cell.name for cell in CELLS if cell.rules is rules and cell.path is not Path.DIRECT]
@@ -147,6 +152,18 @@ def failures(cell: Cell, *told: Told) -> list[str]:
     failed = sum((Counter(each.failed) for each in told), Counter[str]())
     total = sum(each.answered for each in told) + failed.total()
     return [f"{cell.name}: {number} of {total} requests failed: {why}" for why, number in failed.items()]
+
+
+def too_busy(late: Figure | None) -> str:
+    """What to distrust, if the client itself often began late. Empty: nothing."""
+    values = [value for each in late.series for value in each.measured] if late is not None else []
+    percent = statistics.median(values) if values else 0.0
+    if percent <= _LATE_MOST:
+        return ""
+    return (
+        f"the machine was busy: the client itself began {shown(percent)} % of its requests late, so trust "
+        "connect() and CPU, and not the latencies of 64 KiB"
+    )
 
 
 def in_words(cell: Cell, judged: Judged) -> str:

@@ -5,8 +5,9 @@ from collections import Counter
 from agent.flows.verdicts import Verdict
 from benchmarks.lab.conntrack import Flow, Translation
 from benchmarks.path.client import Told
-from benchmarks.path.measuring import Judged, failures, in_words
+from benchmarks.path.measuring import Judged, failures, in_words, too_busy
 from benchmarks.path.ways import BASE, Cell, Path, Rules
+from benchmarks.reporting.format import Figure, Series
 
 _CELL = Cell(path=Path.NODE_PORT, rules=Rules.NFTABLES)
 
@@ -45,3 +46,10 @@ def test_failed_requests_are_counted_by_their_reason() -> None:
         "NodePort, nftables: 1 of 20 requests failed: reset",
     ]
     assert failures(_CELL, _told()) == []
+
+
+def test_latencies_of_a_busy_machine_are_not_to_be_trusted() -> None:
+    busy = Figure(what="late", series=(Series(way="a", values=(30.0, None)), Series(way="b", values=(9.0,))))
+    assert "19.5 % of its requests late" in too_busy(busy)
+    assert not too_busy(Figure(what="late", series=(Series(way="a", values=(0.0, 1.0)),)))
+    assert not too_busy(None)
