@@ -193,6 +193,7 @@ def make_outbound(settings: Settings, core: Core) -> Outbound:
             lineages=Lineages(core.own),
             follows=settings.cold_start.claims,
             claimant=claims.claims,
+            outcast=partial(_is_outcast, core, acceptance),
         ),
         relays=relays,
         resolver=TagResolver(
@@ -223,6 +224,12 @@ def _introduced(identities: Identities, membership: Membership, peer: Peer, answ
     who = None if answer is None else answer.who
     if who is not None and who.placement is not None and who.name == peer.name:
         membership.placed(peer, who.placement)
+
+
+def _is_outcast(core: Core, acceptance: Acceptance) -> bool:
+    """Whether peers refuse this node's proof, or its certificate can't be used."""
+    certificate = core.tls is not None and core.tls.problem is not None
+    return certificate or acceptance.problem(time.monotonic()) is not None
 
 
 def _not_asked(policy: Policy) -> str:

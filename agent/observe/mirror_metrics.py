@@ -23,7 +23,7 @@ class Outcome(Enum):
     MISSED = "missed"
     """No node has it, as far as is known: it is fetched from the registry, and nobody is to blame."""
     FAILED = "failed"
-    """A fault: a node has it and gave it not, this node could not ask, or the body was cut."""
+    """A fault: a node has it and gave it not, this node could not ask or was refused, or the body was cut."""
     LEFT = "left"
     """The settings leave it to the registry."""
 

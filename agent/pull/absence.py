@@ -32,7 +32,8 @@ def is_fault(*, faults: int, unasked: int, peers: int, own: bool) -> bool:
     """Whether a 404 should not have been: a node may have the content.
 
     ``faults``: attempts that failed by somebody's fault: a holder was known. ``unasked``: how many of all
-    ``peers`` were not asked in full; in a large cluster some always are. ``own``: this node could not ask.
+    ``peers`` were not asked in full; in a large cluster some always are. ``own``: this node could not ask,
+    or was refused by its own fault.
     """
     return own or faults > 0 or 2 * unasked > peers
 

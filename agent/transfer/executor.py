@@ -126,6 +126,7 @@ class Puller:
     ``lineages``: is told from whom it comes.
     ``claimant``: asks whose turn it is to fetch what nobody has; None: nobody is asked.
     ``fetching``: is told of each content that begins to arrive here, from a peer or from the registry.
+    ``outcast``: whether peers refuse this node, by its own fault: its key, its clock, its certificate.
     """
 
     index: HolderIndex
@@ -143,6 +144,7 @@ class Puller:
     follows: bool = False
     claimant: Claims | None = None
     fetching: Callable[[Digest], None] = lambda _: None
+    outcast: Callable[[], bool] = lambda: False
     clock: Callable[[], float] = time.monotonic
     running: set["RunningPull"] = field(default_factory=set)
 
@@ -458,7 +460,7 @@ class RunningPull:
             faults=self._attempts.faults,
             unasked=len(unasked),
             peers=len(self._puller.roster.peers),
-            own=bool(own),
+            own=bool(own) or self._puller.outcast(),
         )
         return NobodyHasIt(words, self._attempts.unsatisfiable_bytes, fault=fault)
 
