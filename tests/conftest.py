@@ -43,8 +43,10 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> LoadScope
 def pytest_configure() -> None:
     """Let signals end what the tests start.
 
-    A background job of a script ignores Ctrl-C, and its children inherit that.
+    A background job of a script ignores Ctrl-C, and its children inherit that. Commands do not say that they
+    are still at work: on a busy machine any of them may be, and tests read every word.
     """
+    os.environ.setdefault("SHORTHAUL_PROGRESS", "off")
     for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)

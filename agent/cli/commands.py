@@ -1,7 +1,9 @@
 """The parser of the command line, and the command that it finds."""
 
 import argparse
+import os
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from importlib import import_module
 from types import ModuleType
 
@@ -30,11 +32,37 @@ _NAMES = (
 _STATUS = "exit status: 0 good, 1 failed, 2 wrong usage, 130 Ctrl-C, 141 the reader of the output closed it"
 
 
+_RUN_ON = ("agent", "probe")
+"""They run until they are ended, and have a log."""
+
+_SHOW_THEMSELVES = ("bench", "status")
+"""They go on to print while they work."""
+
+PROGRESS_VARIABLE = "SHORTHAUL_PROGRESS"
+"""``off``: commands do not show that they are at work, for who reads every word on standard error."""
+
+_ABOUT_S = {"doctor": 10.0, "verify": 10.0}
+"""How long commands take as a rule that wait for more than one answer."""
+
+
 def run(argv: Sequence[str]) -> int:
-    """Run the command that the arguments name; returns its exit status. Raises SystemExit for wrong usage."""
+    """Run the command that the arguments name; returns its exit status. Raises SystemExit for wrong usage.
+
+    Every command shows that it is at work if it takes longer than a moment, also one that is added later.
+    """
     arguments = make_parser(argv).parse_args(argv)
-    status: int = arguments.run(arguments)
+    own = arguments.command in (*_RUN_ON, *_SHOW_THEMSELVES)
+    with nullcontext() if own or os.environ.get(PROGRESS_VARIABLE) == "off" else _at_work(arguments):
+        status: int = arguments.run(arguments)
     return status
+
+
+def _at_work(arguments: argparse.Namespace) -> AbstractContextManager[object]:
+    from agent.cli.progress import Course, until_said
+
+    name: str = arguments.command
+    arguments.course = Course(f"shorthaul {name}", about_s=_ABOUT_S.get(name))
+    return until_said(arguments.course)
 
 
 def import_commands(argv: Sequence[str]) -> list[ModuleType]:

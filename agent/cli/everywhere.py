@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agent.cli.errors import CommandError
+from agent.cli.progress import Course
 
 if TYPE_CHECKING:
     from agent.fleet.pods import Said
@@ -36,7 +37,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     )
     parser.add_argument("--api", metavar="URL", help="the API server (default: that of the pod)")
     parser.add_argument("command", nargs=argparse.REMAINDER, metavar="COMMAND", help="for example: doctor")
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, course=Course("shorthaul everywhere"))
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -75,7 +76,13 @@ async def _run(arguments: argparse.Namespace, command: Sequence[str]) -> tuple[t
             if isinstance(error, Failed) and error.status == 403:
                 hint = "it needs the rights to list pods and to create pods/exec: `helm test` has them"
             raise CommandError(f"the agents can't be listed: {error}", hint=hint) from error
-        return await fleet.run(["shorthaul", *command], pods), missing
+        course = arguments.course
+
+        def told(said: int) -> None:
+            course.step(f"{said} of {len(pods)} nodes", said / max(1, len(pods)))
+
+        told(0)
+        return await fleet.run(["shorthaul", *command], pods, told=told), missing
 
 
 def _own_namespace() -> str:

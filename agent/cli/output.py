@@ -26,10 +26,14 @@ class OutputFailed(Exception):
 
 
 class Output(io.TextIOBase):
-    """Standard output whose failures are `OutputFailed`. ``stream``: None if the process has none."""
+    """Standard output whose failures are `OutputFailed`. ``stream``: None if the process has none.
+
+    ``before``: called before anything is written.
+    """
 
     def __init__(self, stream: TextIO | None) -> None:
         self._stream = stream
+        self.before: Callable[[], None] = lambda: None
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal without Unicode gets a "?", not a traceback
 
@@ -50,6 +54,7 @@ class Output(io.TextIOBase):
 
     def write(self, text: str) -> int:
         """See `io.TextIOBase.write`. Raises `OutputFailed`."""
+        self.before()
         try:
             if self._stream is None:
                 raise OSError(errno.EBADF, "standard output is closed")

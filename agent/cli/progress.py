@@ -1,20 +1,22 @@
 """How far a command is, and about how long it will still take. On standard error.
 
 On a terminal it is a bar. Elsewhere it is a line after two seconds and then every ten: a log stays readable.
-Nothing is shown before two seconds. Colours follow NO_COLOR. A terminal that can't move its cursor
-gets lines.
+Nothing is shown before two seconds, and nothing of what shows it is imported before. Colours follow NO_COLOR.
+A terminal that can't move its cursor gets lines.
 """
 
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn
+from agent.cli.output import Output
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 SHOWN_AFTER_S = 2.0
 """What is done within this time shows nothing."""
@@ -92,12 +94,15 @@ class Course:
 
 
 @contextmanager
-def shown(course: Course, stream: TextIO | None = None) -> Iterator[Course]:
-    """Show it for as long as the context lasts. ``stream``: standard error if None."""
-    console = Console(file=stream or sys.stderr)
+def shown(course: Course, stream: TextIO | None = None, *, redirects: bool = True) -> Iterator[Course]:
+    """Show it for as long as the context lasts. ``stream``: standard error if None.
+
+    ``redirects``: what is printed meanwhile goes above the bar, where both are on the same terminal.
+    """
     ended = threading.Event()
-    show = _show_bar if console.is_terminal and not console.is_dumb_terminal else _show_lines
-    thread = threading.Thread(target=show, args=(course, console, ended), name="progress", daemon=True)
+    thread = threading.Thread(
+        target=_show, args=(course, stream or sys.stderr, ended, redirects), name="progress", daemon=True
+    )
     thread.start()
     try:
         yield course
@@ -106,25 +111,49 @@ def shown(course: Course, stream: TextIO | None = None) -> Iterator[Course]:
         thread.join()
 
 
-def _show_lines(course: Course, console: Console, ended: threading.Event) -> None:
-    wait_s = SHOWN_AFTER_S
-    while not ended.wait(wait_s):
-        wait_s = _LINE_EACH_S
+@contextmanager
+def until_said(course: Course) -> Iterator[Course]:
+    """Show it until the command says something, or ends: one that waits for an agent, and then answers."""
+    with ExitStack() as stack:
+        stack.enter_context(shown(course, redirects=False))
+        if isinstance(sys.stdout, Output):
+            sys.stdout.before = stack.close
+        yield course
+
+
+def _show(course: Course, stream: TextIO, ended: threading.Event, redirects: bool) -> None:
+    if ended.wait(SHOWN_AFTER_S):
+        return
+    from rich.console import Console
+
+    console = Console(file=stream)
+    if console.is_terminal and not console.is_dumb_terminal:
+        _show_bar(course, console, ended, redirects)
+    else:
+        _show_lines(course, console, ended)
+
+
+def _show_lines(course: Course, console: "Console", ended: threading.Event) -> None:
+    while True:
         try:
             console.print(course.words, highlight=False, markup=False, soft_wrap=True)
         except OSError:  # nobody reads it any more: the command goes on
             return
+        if ended.wait(_LINE_EACH_S):
+            return
 
 
-def _show_bar(course: Course, console: Console, ended: threading.Event) -> None:
-    if ended.wait(SHOWN_AFTER_S):
-        return
+def _show_bar(course: Course, console: "Console", ended: threading.Event, redirects: bool) -> None:
+    from rich.progress import BarColumn, Progress, TextColumn
+
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(),
         TextColumn("{task.fields[told]}", markup=False),
     )
-    redirected = sys.stdout.isatty()  # lines of output go above the bar, and never into a pipe's neighbour
+    redirected = (
+        redirects and sys.stdout.isatty()
+    )  # lines of output go above the bar, and never into a pipe's neighbour
     with Progress(*columns, console=console, transient=True, redirect_stdout=redirected) as bar:
         task = bar.add_task(course.name, total=1.0, told="")
         while True:

@@ -5,8 +5,9 @@ channel: 1 what the command prints, 2 its errors, 3 a ``Status`` with how it end
 """
 
 import asyncio
+import itertools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,13 +57,21 @@ class Fleet:
         except Expired as error:  # nothing that is read without a version expires
             raise Failed(str(error), hint="try again") from error
 
-    async def run(self, command: Sequence[str], pods: Sequence[AgentPod]) -> tuple[Said, ...]:
-        """What the command says in each pod, in their order."""
-        places = asyncio.Semaphore(_AT_ONCE)
+    async def run(
+        self,
+        command: Sequence[str],
+        pods: Sequence[AgentPod],
+        *,
+        told: Callable[[int], None] = lambda _: None,
+    ) -> tuple[Said, ...]:
+        """What the command says in each pod, in their order. ``told``: in how many it has ended so far."""
+        places, ended = asyncio.Semaphore(_AT_ONCE), itertools.count(1)
 
         async def one(pod: AgentPod) -> Said:
             async with places:
-                return await self._run(command, pod)
+                said = await self._run(command, pod)
+            told(next(ended))
+            return said
 
         async with asyncio.TaskGroup() as tasks:
             running = [tasks.create_task(one(pod)) for pod in pods]
