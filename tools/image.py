@@ -19,16 +19,19 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from uuid import NAMESPACE_URL, uuid5
 
+from agent.cli.progress import Course, shown
+
 ROOT = Path(__file__).resolve().parents[1]
 TARGETS = ("shorthaul", "agent")
 _SUITE = "trixie"
+_ABOUT_S = 180.0  # the base is made once; two cores then build both images in this time
 _KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 _CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 _LEFT_OUT = ("/usr/share/man/*", "/usr/share/locale/*", "/usr/share/info/*", "/usr/share/doc/*")
@@ -255,8 +258,14 @@ def commit_time() -> int:
     return int(os.environ.get("SOURCE_DATE_EPOCH") or run("git", "-C", ROOT, "log", "-1", "--format=%ct"))
 
 
-def build(targets: Sequence[str], out: Path, base: str | None = None) -> list[Built]:
-    """Build the targets into ``out``. Raises `BuildFailed`."""
+def build(
+    targets: Sequence[str],
+    out: Path,
+    base: str | None = None,
+    *,
+    step: Callable[[str, float], None] = lambda _doing, _share: None,
+) -> list[Built]:
+    """Build the targets into ``out``. Raises `BuildFailed`. ``step``: told what begins, and what is done."""
     for tool in ("buildah", *(() if base else ("mmdebstrap",))):
         if shutil.which(tool) is None:
             raise BuildFailed(f"{tool} is missing", f"apt-get install {tool}, or: tools/setup image")
@@ -269,13 +278,16 @@ def build(targets: Sequence[str], out: Path, base: str | None = None) -> list[Bu
         if base is None:
             tar = cache / f"base-{_SUITE}.tar"
             if not tar.exists():
+                step("Debian's base", 0.0)
                 make_base(tar, epoch)
             base = builder.from_tar(tar, "localhost/base")
         lent = lend(folder)
-        for target in targets:
+        for at, target in enumerate(targets):
+            step(target, (2 * at + 1) / (2 * len(targets) + 1))
             image = builder.build(target, base, lent)
             stem = "shorthaul" if target == "shorthaul" else f"shorthaul-{target}"
             archive, sbom = out / f"{stem}-{version()}.oci.tar", out / f"{stem}-{version()}.cdx.json"
+            step(f"{target}: its bill of materials, and the archive", (2 * at + 2) / (2 * len(targets) + 1))
             with builder.mounted(image) as root:
                 write_sbom(root, sbom, target, epoch)
             builder.save(image, archive)
@@ -295,7 +307,9 @@ def main() -> int:
     if os.geteuid() != 0:
         parser.error("building changes users inside the image: run it as root")
     try:
-        for one in build(arguments.target or TARGETS, arguments.out, arguments.base):
+        with shown(Course("image", about_s=_ABOUT_S)) as course:
+            built = build(arguments.target or TARGETS, arguments.out, arguments.base, step=course.step)
+        for one in built:
             layers = ", ".join(f"{layer / 1e6:.1f} MB" for layer in one.layers)
             print(f"{one.archive}: {sum(one.layers) / 1e6:.0f} MB compressed, {one.digest}")
             print(f"  layers: {layers}; SBOM: {one.sbom.name}")

@@ -1,0 +1,36 @@
+"""What says nothing while it works is shown to be at work, and its output and its status come through."""
+
+import subprocess
+import sys
+
+from tests.unit.twins import REPOSITORY_ROOT
+
+
+def test_silent_command_is_shown_in_a_pipe_and_its_output_and_status_are_its_own() -> None:
+    command = ["sh", "-c", "read line; echo out; echo err >&2; exit 3"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "tools.shown", "lint", "20", *command],
+        cwd=REPOSITORY_ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stderr is not None
+        line = process.stderr.readline()
+        out, err = process.communicate("go\n")
+    assert line.startswith("lint, ")
+    assert "left" in line
+    assert (out, err, process.returncode) == ("out\nerr\n", "", 3)
+
+
+def test_wrong_usage_says_how() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "tools.shown", "lint", "soon"],
+        cwd=REPOSITORY_ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "NAME SECONDS COMMAND" in done.stderr
