@@ -1,12 +1,13 @@
-"""Many tabs on one agent, and one tab on many nodes."""
+"""Many tabs on one agent, one tab on many nodes, and one on an agent that is alone."""
 
 import contextlib
 import http.client
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Locator, expect
 
 from benchmarks.lab.browser import Look
 from tests.browser import worlds
@@ -41,6 +42,20 @@ def streams(node: Node, count: int) -> Iterator[list[http.client.HTTPResponse]]:
         yield found
 
 
+def test_agent_that_is_alone_and_new_is_shown_in_words(node: Node, open_page: OpenPage) -> None:
+    view = open_page(f"http://{node.address}:{ADMIN}/")
+    panels = view.page.locator("main section")
+    wait_for(lambda: "loading" not in looks(panels), "every panel has something to say")
+    assert set(looks(panels)) <= {"live", "empty", "off"}
+    expect(view.page.locator("#panel-proof")).to_contain_text("The probe is not running")
+    view.check_accessibility()
+
+
+def looks(panels: Locator) -> list[str | None]:
+    """How each panel is."""
+    return [panel.get_attribute("data-look") for panel in panels.all()]
+
+
 def test_page_is_live_beside_dozens_of_tabs_and_asks_if_there_is_one_too_many(
     node: Node, open_page: OpenPage
 ) -> None:
@@ -63,13 +78,15 @@ def test_page_is_live_beside_dozens_of_tabs_and_asks_if_there_is_one_too_many(
 
 
 def test_five_thousand_nodes_are_a_few_thousand_elements_and_stay_live(
-    played: PlayedAgent, open_page: OpenPage, record_property: Any
+    played: PlayedAgent, open_page: OpenPage, record_property: Any, screenshots: Path
 ) -> None:
     played.documents.update(worlds.documents(5_000, 40))
     played.be_another()
-    page = open_page(played.url, Look(width=1440, height=900)).page
+    view = open_page(played.url, Look(width=1440, height=900))
+    page = view.page
     expect(page.locator("#panel-map")).to_have_attribute("data-look", "live")
     page.locator("#panel-map .zone-button").first.click()
+    view.shoot(screenshots / "5000-nodes.png")
     page.evaluate(_COUNT_FRAMES)
     document = played.documents["map"]
     every = list(range(1, 5_000, 10))

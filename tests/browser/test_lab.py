@@ -8,12 +8,13 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from benchmarks.lab.browser import Chromium, View
+from benchmarks.lab.browser import PHONE, Chromium, View
 from benchmarks.lab.cluster import ADMIN_PORT, Cluster, Place
 from benchmarks.lab.forward import Forward
 from benchmarks.lab.image import build_image
@@ -177,9 +178,23 @@ def test_a_node_that_is_killed_turns_red_within_five_seconds(
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_page_of_a_running_lab_is_usable_without_eyes(view: View, page: Page, scheme: Any) -> None:
+def test_page_of_a_running_lab_is_usable_without_eyes(
+    view: View, page: Page, scheme: Any, screenshots: Path
+) -> None:
     page.emulate_media(color_scheme=scheme)
     view.check_accessibility()
+    view.shoot(screenshots / f"lab-{scheme}.png")
+
+
+def test_page_of_a_running_lab_fits_a_phone(view: View, page: Page, screenshots: Path) -> None:
+    before = page.viewport_size
+    assert before is not None
+    page.set_viewport_size({"width": PHONE.width, "height": PHONE.height})
+    try:
+        wait_for(lambda: page.evaluate("document.documentElement.scrollWidth") <= PHONE.width, "it fits")
+        view.shoot(screenshots / "lab-phone.png")
+    finally:
+        page.set_viewport_size(before)
 
 
 def test_page_is_there_at_once(page: Page, record_property: Callable[[str, object], None]) -> None:
