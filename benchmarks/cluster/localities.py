@@ -101,8 +101,11 @@ def containerds_token(hosts_dir: Path) -> str:
 
 def tier_of(source: str) -> str:
     """The tier in a ``Shorthaul-Source`` header: how near the holder is. Empty: it names none."""
-    fields = dict(part.strip().partition("=")[::2] for part in source.split(";"))
-    return fields.get("tier", "")
+    for part in source.split(";"):
+        name, _, value = part.strip().partition("=")
+        if name == "tier":
+            return value
+    return ""
 
 
 def sort_out(place: Place, blobs: Iterable[Blob], *, until_s: float) -> dict[str, list[Ask]]:
