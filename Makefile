@@ -46,7 +46,7 @@ image: ## build the images into dist/, as root (BASE=IMAGE: on another Debian 13
 
 chart: ## pack the chart into dist/, with the digest of the image that make image built
 	@tools/setup image
-	@$(PYTHON) -m tools.package $(if $(REPOSITORY),--repository $(REPOSITORY))
+	@$(SHOWN) "the chart" 5 $(PYTHON) -m tools.package $(if $(REPOSITORY),--repository $(REPOSITORY))
 
 lock: ## resolve pyproject.toml's ranges anew: requirements.lock for development, requirements-image.lock for the image
 	@CUSTOM_COMPILE_COMMAND="make lock" $(SHOWN) requirements.lock 120 $(PYTHON) -m piptools compile --quiet --strip-extras --extra dev --generate-hashes \

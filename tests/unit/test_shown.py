@@ -1,5 +1,6 @@
 """What says nothing while it works is shown to be at work, and its output and its status come through."""
 
+import re
 import subprocess
 import sys
 
@@ -34,3 +35,26 @@ def test_wrong_usage_says_how() -> None:
     )
     assert done.returncode == 2
     assert "NAME SECONDS COMMAND" in done.stderr
+
+
+_SAY_THEMSELVES = (
+    "benchmarks",
+    "benchmarks.demo",
+    "benchmarks.simulator",
+    "pytest",
+    "tools.again",
+    "tools.image",
+)
+_SHORT = ("tools.audit", "grpc_tools.protoc")
+
+
+def test_whatever_make_runs_shows_that_it_is_at_work_or_is_done_in_a_moment() -> None:
+    recipes = re.findall(r"^\t@(.*)$", (REPOSITORY_ROOT / "Makefile").read_text(), re.MULTILINE)
+    silent = [
+        module
+        for line in recipes
+        for before, module in re.findall(r"(.*?)\$\(PYTHON\) -m ([\w.]+)", line)
+        if "$(SHOWN)" not in before and module not in (*_SAY_THEMSELVES, *_SHORT)
+    ]
+    assert recipes
+    assert silent == []
