@@ -5,6 +5,7 @@ import { counted, name, zoneName } from "./format.js";
 import { follow, frame } from "./panel.js";
 
 const ZONES_SHOWN = 24;
+const MANY = 7; // more names than that stand upright
 const STEPS = 8;
 const FROM_US = 100; // of the scale of colours, which is logarithmic
 const TO_US = 200_000;
@@ -39,6 +40,7 @@ function fillTable(table, map) {
   const order = orderOf(map, own).slice(0, ZONES_SHOWN);
   const titles = order.map((zone) => zoneName(map.zones[zone].region, map.zones[zone].zone));
   const shortName = ({ region, zone }) => (map.zones.filter((each) => each.zone === zone).length > 1 ? zoneName(region, zone) : name(zone ?? "no zone", 16));
+  table.classList.toggle("many", order.length > MANY);
   const head = h("tr", {}, h("td", { class: "corner" }, "from \\ to"), order.map((zone, at) => h("th", { scope: "col", title: titles[at], class: zone === own && "own" }, shortName(map.zones[zone]))));
   const rows = order.map((zone, at) => h("tr", {}, h("th", { scope: "row", title: titles[at], class: zone === own && "own" }, shortName(map.zones[zone])), order.map((other, column) => cell(map, zone, other, `${titles[at]} to ${titles[column]}`))));
   fill(table, h("caption", { class: "unseen" }, "Round trip between zones, in milliseconds"), h("thead", {}, head), h("tbody", {}, rows));

@@ -12,8 +12,8 @@ const UNEVEN = 0.75; // the power of a zone's nodes that its area has: the large
 const SIZE = 100; // of the largest zone: its radius is 10
 const PADDING = 1.8;
 const GAP = 2;
-const NAME_HEIGHT = 3;
-const NODE_PART = 0.62; // of the distance between two seeds
+const NAME_HEIGHT = 7;
+const NODE_PART = 0.74; // of the distance between two seeds
 const ZONE_INNER = 0.86; // of a zone's radius is for its nodes; the rest is its border and name
 
 /** @typedef {{x: number, y: number, r: number}} Circle */

@@ -164,7 +164,7 @@ function drawGroup({ context, scene, token, at, scale }, look, nodes) {
   context.beginPath();
   for (const node of nodes) {
     const [left, top] = at(x[node], y[node]);
-    const radius = Math.max(least, r[node] * scale * (look.state === "self" ? 1 : 0.86));
+    const radius = Math.max(least, r[node] * scale * (look.state === "self" ? 1 : 0.92));
     if (left < -radius || top < -radius || left > scene.width + radius || top > scene.height + radius) continue;
     SHAPES[look.shape](context, left, top, radius);
   }

@@ -26,8 +26,8 @@ export function frame(section) {
   const words = h("p", { class: "panel-words" });
   const hint = h("p", { class: "panel-hint" });
   const message = h("div", { class: "panel-message", hidden: true }, words, hint);
-  const note = part(section, ".panel-note");
-  fill(part(section, ".panel-content"), message, body);
+  const note = part(section.querySelector(".panel-head") ?? section, "p", "panel-note");
+  fill(part(section, "div", "panel-content"), message, body);
   return {
     body,
     note: (text) => setText(note, text),
@@ -78,9 +78,7 @@ export function attempt(framed, draw) {
   }
 }
 
-/** @param {HTMLElement} section @param {string} selector @returns {HTMLElement} */
-function part(section, selector) {
-  const found = section.querySelector(selector);
-  if (found === null) throw new Error(`#${section.id} has no ${selector}`);
-  return /** @type {HTMLElement} */ (found);
+/** The part of an element that has this class; it is made if there is none. @param {Element} of @param {string} tag @param {string} name @returns {Element} */
+function part(of, tag, name) {
+  return of.querySelector(`.${name}`) ?? of.appendChild(h(tag, { class: name }));
 }
