@@ -11,7 +11,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
-from agent.admin.turns import ASKED_MAX, PER_S, TIMEOUT_S, Turns, sample
+from agent.admin.turns import ASKED_MAX, TIMEOUT_S, Turns, sample
 from agent.documents.cluster import FiguresEntry
 from agent.holders.wire import Question, Reply
 from agent.members.member import Peer, Peers
@@ -144,7 +144,7 @@ class Gatherer:
             self._hurry.clear()
             await wait_for_event(self._hurry, self._turns.wait_s(self._clock()))
         else:
-            await asyncio.sleep(1 / PER_S)
+            await asyncio.sleep(1 / self._turns.per_s)
 
     async def _ask(self, peer: Peer) -> None:
         name, began_s = peer.name, self._clock()
@@ -208,7 +208,7 @@ class Gatherer:
         # Within a ring the order is as good as random, stays as it is, and differs from node to node.
         for peer in itertools.chain.from_iterable(self._roster.rings):
             zones.setdefault(snapshot.zone_of(peer.name), []).append(peer.name)
-        self._turns.use(sample(zones))
+        self._turns.use(sample(zones), is_sample=len(self._roster) > ASKED_MAX)
         self._generation, self._chosen_s = snapshot.generation, self._clock()
         self._changed.set()
 

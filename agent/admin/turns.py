@@ -1,7 +1,8 @@
 """Whose turn it is to be asked for figures. Pure: seconds of one clock.
 
-Ten questions a second, whatever happens. Who may be gone goes first: its connection broke, or it did not
-answer. But those get no more than every other turn, or nobody would hear of the rest while a zone is down.
+Ten questions a second at most, whatever happens. Who may be gone goes first: its connection broke, or it did
+not answer. But those get no more than every other turn, or nobody would hear of the rest while a zone is
+down.
 """
 
 import math
@@ -12,8 +13,8 @@ from topology.placement import NodeName, ZoneKey
 ASKED_MAX = 200
 """So many nodes are asked in turn. Of a larger cluster, a sample of each zone."""
 
-PER_S = 10.0
-"""So many questions a second are asked: a twentieth of a per cent of a core at most on the asked side."""
+PER_S, PER_S_OF_SAMPLE = 10.0, 5.0
+"""So many questions a second are asked. An agent of a large cluster has enough to do as it is."""
 
 EVERY_S = 2.5
 """A node is asked no more often, so that a frozen one is known after this and `TIMEOUT_S`."""
@@ -42,6 +43,7 @@ class Turns:
     """Who is asked next, of those that `use` named."""
 
     def __init__(self) -> None:
+        self.per_s = PER_S
         self._asked_s: dict[NodeName, float] = {}  # whose turn was longest ago comes first
         self._urgent: dict[NodeName, None] = {}
         self._silent: dict[NodeName, float] = {}  # when it was asked last
@@ -63,10 +65,11 @@ class Turns:
     @property
     def round_s(self) -> float:
         """How long it takes to ask all of them."""
-        return max(EVERY_S, len(self._asked_s) / PER_S)
+        return max(EVERY_S, len(self._asked_s) / self.per_s)
 
-    def use(self, names: Iterable[NodeName]) -> None:
+    def use(self, names: Iterable[NodeName], *, is_sample: bool = False) -> None:
         """These are asked from now on."""
+        self.per_s = PER_S_OF_SAMPLE if is_sample else PER_S
         known = self._asked_s
         kept = {name: known.get(name, -math.inf) for name in names}
         self._asked_s = dict(sorted(kept.items(), key=lambda item: item[1]))

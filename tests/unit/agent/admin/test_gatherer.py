@@ -105,14 +105,31 @@ def test_all_are_asked_in_turn_and_what_they_told_is_kept() -> None:
     scene.play(main)
 
 
+def most_a_second(scene: Scene) -> int:
+    """How many were asked at most within one second."""
+    times_s = [at_s for at_s, _ in scene.asked]
+    return max(sum(start_s <= at_s < start_s + 1 for at_s in times_s) for start_s in times_s)
+
+
 def test_no_more_than_ten_are_asked_in_a_second() -> None:
+    scene = Scene(200)
+
+    async def main() -> None:
+        await scene.look(30)
+        assert most_a_second(scene) <= 11
+        assert len({name for _, name in scene.asked}) == 200
+
+    scene.play(main)
+
+
+def test_sample_of_a_large_cluster_is_asked_half_as_fast() -> None:
     scene = Scene(300)
 
     async def main() -> None:
         await scene.look(60)
-        for start in range(60):
-            assert sum(start <= at_s < start + 1 for at_s, _ in scene.asked) <= 11
+        assert most_a_second(scene) <= 6
         assert len({name for _, name in scene.asked}) == 200
+        assert scene.gatherer.round_s == 40.0
 
     scene.play(main)
 
