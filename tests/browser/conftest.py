@@ -45,8 +45,18 @@ def chromium() -> Iterator[Chromium]:
 
 
 @pytest.fixture
-def open_page(chromium: Chromium, request: pytest.FixtureRequest) -> Iterator[OpenPage]:
-    """Opens a page: ``open_page(url, look, script=…)``. All of them are checked when the test ends."""
+def played() -> Iterator[PlayedAgent]:
+    """An agent that says what the samples say, until the test has it say something else."""
+    with PlayedAgent() as agent:
+        yield agent
+
+
+@pytest.fixture
+def open_page(chromium: Chromium, request: pytest.FixtureRequest, played: PlayedAgent) -> Iterator[OpenPage]:
+    """Opens a page: ``open_page(url, look, script=…)``. All of them are checked when the test ends.
+
+    ``played``: is there for longer than the pages, which else would lose it before they are checked.
+    """
     views: list[View] = []
     request.node._views = views
     with ExitStack() as opened:
@@ -59,13 +69,6 @@ def open_page(chromium: Chromium, request: pytest.FixtureRequest) -> Iterator[Op
         yield open_one
         for view in views:
             view.check()
-
-
-@pytest.fixture
-def played() -> Iterator[PlayedAgent]:
-    """An agent that says what the samples say, until the test has it say something else."""
-    with PlayedAgent() as agent:
-        yield agent
 
 
 @pytest.fixture
