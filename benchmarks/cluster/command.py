@@ -231,7 +231,8 @@ async def _until_signal(work: Callable[[], Awaitable[_T]]) -> _T:
 
 
 async def _with(found: Access, namespace: str, do: Callable[[Kube], Awaitable[_T]]) -> _T:
-    async with ApiServer(found, agent="shorthaul-bench") as api:
+    # Each pod's log is followed on a connection of its own.
+    async with ApiServer(found, agent="shorthaul-bench", connections=0) as api:
         return await do(Kube(api, namespace))
 
 

@@ -151,7 +151,7 @@ def short_run(
     async def now() -> Outcome:
         async with FakeApiServer(workloads=workloads_of(cluster, kubelet)) as server:
             access = Access(url=server.url, ca_file=None, token_file=None)
-            async with ApiServer(access, agent="test") as api:
+            async with ApiServer(access, agent="test", connections=0) as api:
                 kube = Kube(api, "images")
                 bounds = Bounds(nodes=3, bytes=most_bytes, seconds=240.0, latency_s=3.0)
                 prepared = await prepare(kube, Wishes(bounds=bounds, image=image, only=only))

@@ -186,11 +186,15 @@ def access(
 class ApiServer:
     """One API server. Use as an async context manager. ``agent``: the User-Agent.
 
+    ``connections``: so many requests at once; 0: any number. An agent has two watches and a list.
     ``date``: the time that it said last, as HTTP has it.
     """
 
-    def __init__(self, access: Access, *, agent: str, limits: Limits | None = None) -> None:
+    def __init__(
+        self, access: Access, *, agent: str, limits: Limits | None = None, connections: int = 8
+    ) -> None:
         self._access = access
+        self._connections = connections
         self._agent = agent
         self._limits = limits or Limits()
         self._client: Any = None
@@ -369,7 +373,11 @@ class ApiServer:
             if not ca.strip():  # without a certificate, those of the system would count
                 raise Failed(f"{path}: empty", hint="it has to be the certificate of the API server's issuer")
         if self._client is None or ca != self._client_ca:
-            old, self._client, self._client_ca = self._client, _transport(self._access, ca), ca
+            old, self._client, self._client_ca = (
+                self._client,
+                _transport(self._access, ca, self._connections),
+                ca,
+            )
             if old is not None:
                 await old.close()
         return self._client
@@ -383,12 +391,12 @@ class ApiServer:
         return Failed(f"{self._access.url}: {why}", hint=_REACH)
 
 
-def _transport(access: Access, ca: bytes | None) -> Any:
+def _transport(access: Access, ca: bytes | None, connections: int) -> Any:
     """Connections to the API server. Raises OSError for a certificate that is none."""
     configuration = Configuration(
         host=access.url,
         ca_cert_data=None if ca is None else ca.decode("ascii", errors="ignore"),
-        connection_pool_maxsize=8,  # two watches and a list
+        connection_pool_maxsize=connections,
         client_session_kwargs={
             "read_bufsize": 1 << 18,
             "cookie_jar": aiohttp.DummyCookieJar(),

@@ -136,7 +136,7 @@ async def cluster(
         workloads.put("pods", agent_pod(name, daemonset["spec"]["template"]["metadata"]["labels"]))
     async with FakeApiServer(workloads=workloads) as server:
         access = Access(url=server.url, ca_file=None, token_file=None)
-        async with ApiServer(access, agent="test", limits=Limits(head_s=5.0)) as api:
+        async with ApiServer(access, agent="test", limits=Limits(head_s=5.0), connections=0) as api:
             kube = Kube(api, NAMESPACE, patience_s=patience_s)
             scripts: dict[str | tuple[str, str], Script] = {"look": look, "latency": latency, "pull": pull}
             made.append(Cluster(kube=kube, server=server, workloads=workloads, scripts=scripts))

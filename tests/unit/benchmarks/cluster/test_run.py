@@ -60,6 +60,16 @@ async def test_run_looks_measures_pulls_and_leaves_nothing_behind() -> None:
     assert outcome.moved_bytes == 5 * 1_000_000 + 4 * 1000
 
 
+async def test_logs_of_many_pods_are_followed_at_once() -> None:
+    zones = {f"n{at}": "abc"[at % 3] for at in range(1, 31)}
+    async with cluster(zones) as one:
+        outcome = await run(one, wishes(nodes=30))
+        nothing_stays(one)
+    assert outcome.problems == []
+    assert len(outcome.latencies) == 30
+    assert len(outcome.pulls) == outcome.removed == 29
+
+
 async def test_all_missing_rights_are_named_and_nothing_is_made() -> None:
     async with cluster() as one:
         one.workloads.forbidden |= {("create", "jobs"), ("get", "pods/log"), ("list", "nodes")}
