@@ -55,7 +55,6 @@ ELSEWHERE = {
     "agent/cli/watch.py": "driven whole by tests/probe/test_watching.py",
     "agent/content/containerd/client.py": "driven whole by tests/conformance/test_content_store.py",
     "agent/content/ocilayout.py": "driven whole by tests/conformance/test_content_store.py",
-    "agent/admin/overview.py": "driven whole by tests/server/test_stream.py",
     "agent/admin/stream.py": "driven whole by tests/server/test_stream.py",
     "agent/succession.py": "driven whole by tests/server/test_handover.py",
     "agent/lifecycle.py": "driven whole by tests/server/test_lifecycle.py",
