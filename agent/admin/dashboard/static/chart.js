@@ -35,7 +35,7 @@ export function chart() {
   const legend = h("ul", { class: "legend" });
   const table = h("table", { class: "data" });
   const scroll = h("div", { class: "scroll", role: "region", tabindex: "0" }, table);
-  const details = h("details", { class: "more" }, h("summary", {}, "As a table"), scroll);
+  /** @type {any} */ const details = h("details", { class: "more" }, h("summary", {}, "As a table"), scroll);
   const element = h("figure", { class: "chart" }, plot, h("figcaption", { class: "chart-legend" }, legend, at), details);
   /** @type {any} */ let drawn = null;
   /** @type {Picture | null} */ let picture = null;

@@ -77,10 +77,10 @@ function spokenOf({ phase, why, silent_s }) {
   return { live: "The figures are live.", polling: why, token: "The admin token is needed.", connecting: "", paused: "" }[phase];
 }
 
-/** @param {any} document a document that says whose it is */
-function showNode(document_) {
-  if (!document_?.node) return;
-  const place = document_.zone ? ` ${zoneName(document_.region, document_.zone)}` : "";
-  setText(byId("node"), `${name(document_.node, 60)}${place}`);
-  document.title = `${name(document_.node, 40)} · shorthaul`;
+/** @param {any} said a document that says whose it is */
+function showNode(said) {
+  if (!said?.node) return;
+  const place = said.zone ? ` ${zoneName(said.region, said.zone)}` : "";
+  setText(byId("node"), `${name(said.node, 60)}${place}`);
+  document.title = `${name(said.node, 40)} · shorthaul`;
 }

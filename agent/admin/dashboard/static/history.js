@@ -52,8 +52,12 @@ export const fullSpan = ({ step_s, points }) => step_s * Math.max(POINTS_KEPT[st
 /** How long the steps of a history are together, in words. @param {any} history */
 export const spanOf = ({ points, step_s }) => `last ${seconds(points * step_s)}`;
 
-/** @param {(number | null)[]} column */
-export const sum = (column) => column.reduce((total, value) => total + (value ?? 0), 0);
+/** @param {(number | null)[]} column @returns {number} */
+export function sum(column) {
+  let total = 0;
+  for (const value of column) total += value ?? 0;
+  return total;
+}
 
 /** @param {Store} store */
 function rangeButtons(store) {
