@@ -146,6 +146,16 @@ def _broken(document: Any) -> Iterator[Any]:
         yield changed
 
 
+def test_document_that_is_none_is_said_to_be_none_until_the_next_one(said: Said) -> None:
+    played, page = said
+    claims = page.locator("#panel-claims")
+    played.say("claims", ["no", "document"])
+    expect(claims).to_contain_text("said something that this page does not understand")
+    expect(claims).to_contain_text("This node fetches 1 content")  # what it said last
+    played.say("claims", sample("claims"))
+    expect(claims).to_have_attribute("data-look", "live")
+
+
 def test_what_is_no_json_is_left_out(said: Said, tab: tuple[PlayedAgent, View]) -> None:
     played, page = said
     tab[1].allow("*not valid JSON*", "*Unexpected*", "*JSON*")

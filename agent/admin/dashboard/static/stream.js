@@ -34,6 +34,9 @@ const POLLS = {
   map: ["/api/map", 15],
 };
 
+/** Of a document that is none, or another one. */
+const UNREADABLE = { words: "The agent said something that this page does not understand.", hint: "Load the page again: agent and page may be of different releases." };
+
 /**
  * @typedef {object} World what the stream needs of the browser; tests bring their own
  * @property {(path: string, options: RequestInit) => Promise<Response>} fetch
@@ -112,10 +115,11 @@ export class Stream {
 
   /** @param {any} hello */
   #hello(hello) {
-    if (this.#version !== null && hello?.version !== this.#version) return this.#world.reload(); // its page is another one
-    this.#version = hello?.version ?? null;
-    if (this.#instance !== null && hello?.instance !== this.#instance) this.#store.clear();
-    this.#instance = hello?.instance ?? null;
+    if (!isDocument("hello", hello)) return;
+    if (this.#version !== null && hello.version !== this.#version) return this.#world.reload(); // its page is another one
+    this.#version = hello.version;
+    if (this.#instance !== null && hello.instance !== this.#instance) this.#store.clear();
+    this.#instance = hello.instance;
     this.#store.set("hello", hello);
     this.#heard();
   }
@@ -124,8 +128,9 @@ export class Stream {
   #take(key, event, as = key) {
     this.#heard();
     const data = read(event);
+    if (!isDocument(as, data)) return this.#store.fail(key, UNREADABLE);
     const before = this.#store.get(key);
-    const after = isDocument(as, data) ? merge(as, before, data) : before;
+    const after = merge(as, before, data);
     if (after !== before) this.#store.set(key, after);
   }
 
@@ -198,7 +203,7 @@ export class Stream {
     if (generation !== this.#generation) return;
     if (answer.status === 401) return this.#wantToken();
     if (answer.status === 200 && isDocument(key === "day" ? "history" : key, answer.data)) this.#learn(key, answer.data);
-    else this.#failed(key, answer);
+    else this.#failed(key, answer.status === 200 ? { ...answer, problem: UNREADABLE } : answer);
     this.#polls.set(key, this.#world.later(() => this.#pollOne(key), 1000 * interval_s));
   }
 
