@@ -234,6 +234,27 @@ def test_the_colours_are_those_that_were_chosen_also_after_the_page_is_loaded_an
     expect(page.get_by_label("Colours")).to_have_value("dark")
 
 
+def test_an_upgraded_agent_brings_its_own_page_and_a_restarted_one_does_not(
+    played: PlayedAgent, open_page: OpenPage
+) -> None:
+    view = open_page(played.url)
+    page = live(view)
+    page.evaluate("window.isOld = true")
+    page.locator("#panel-bytes").get_by_role("button", name="24 h").click()
+    hello = {"node": "a1", "version": "0.1.0", "instance": "second"}
+    played.say("hello", hello)
+    for event, document in played.documents.items():
+        played.say(event, document)
+    live(view)
+    assert page.evaluate("window.isOld")
+    pressed = page.locator("#panel-bytes [aria-pressed=true]")
+    expect(pressed).to_have_text("24 h")  # what a person chose stays
+    with page.expect_navigation():
+        played.say("hello", {**hello, "version": "0.2.0", "instance": "third"})
+    live(view)
+    assert not page.evaluate("window.isOld")
+
+
 def test_from_elsewhere_it_asks_for_the_token_and_shows_nothing_else(
     played: PlayedAgent, open_page: OpenPage
 ) -> None:

@@ -5,6 +5,7 @@ import { chart } from "./chart.js";
 import { seconds, unixSeconds } from "./format.js";
 import { POINTS_KEPT } from "./merge.js";
 import { attempt, follow, frame } from "./panel.js";
+import { RANGE } from "./state.js";
 
 /** @typedef {import("./state.js").Store} Store */
 
@@ -12,7 +13,6 @@ const RANGES = [
   { step_s: 5, words: "15 min" },
   { step_s: 60, words: "24 h" },
 ];
-const RANGE = "range"; // the store's key of the step that is shown
 
 /**
  * A panel with one chart of the history.

@@ -58,9 +58,9 @@ export function follow(framed, store, key, render) {
       else framed.show("loading");
       return;
     }
-    if (problem) framed.show("error", problem.words, problem.hint);
-    else framed.show("live");
+    framed.show("live");
     attempt(framed, () => render(value));
+    if (problem) framed.show("error", problem.words, problem.hint);
   });
 }
 

@@ -18,6 +18,8 @@
 const UNCONNECTED = { phase: "connecting", why: "", heard_ms: null, silent_s: null };
 
 export const CONNECTION = "connection";
+export const RANGE = "range"; // of the charts: the seconds of a step
+const OWN = new Set([CONNECTION, RANGE]); // the page's, and no documents
 
 export class Store {
   /** @type {Map<string, Entry>} */ #entries = new Map();
@@ -71,10 +73,10 @@ export class Store {
     if (Object.keys(now).some((key) => now[key] !== before[key])) this.set(CONNECTION, now);
   }
 
-  /** Forgets everything but the connection: the agent started anew. */
+  /** Forgets all documents: the agent started anew. */
   clear() {
     for (const key of [...this.#entries.keys()]) {
-      if (key === CONNECTION) continue;
+      if (OWN.has(key)) continue;
       this.#entries.delete(key);
       this.#tell(key);
     }
