@@ -27,7 +27,14 @@ from tests.server.secured import tls_settings
 _SOMEBODY = 65534
 _ORDINARY = ("setpriv", "--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-all")
 _QUICK: dict[str, Any] = {
-    "pull": {"patience_s": 0.3, "stall_s": 0.5, "deadline_s": 2.0, "connect_s": 0.5, "cooloff_s": 0.5},
+    "pull": {
+        "patience_s": 0.3,
+        "stall_s": 0.5,
+        "deadline_s": 3.0,
+        "connect_s": 0.5,
+        "cooloff_s": 0.5,
+        "cooloff_max_s": 0.5,
+    },
     "lookup": {"timeout_s": 1.0, "patience_s": 0.3},
     "latency": {"report_s": 0.5, "rotate_s": 5.0, "interval_s": 0.5, "window_s": 5.0},
     "cold_start": {"claim_wait_s": 2.0, "claim_start_s": 1.0},
@@ -37,7 +44,7 @@ _CONFIG = (
     'version = 3\n[plugins."io.containerd.cri.v1.images".registry]\nconfig_path = "/etc/containerd/certs.d"\n'
 )
 _KEYS_CHANGED = "the cluster's keys changed"
-_FROZEN_S, _AWAKE_S = 0.45, 0.1
+_FROZEN_S, _AWAKE_S = 0.35, 0.1
 _SOON, _LATER = timedelta(days=1), timedelta(days=60)
 _numbers = itertools.count()
 

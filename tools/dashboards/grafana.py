@@ -174,7 +174,7 @@ def _variables() -> list[Json]:
 
 
 def _upgrades() -> Json:
-    expr = f"changes(sum by (version) ({selected('shorthaul_build_info')})[5m:]) > 0"
+    expr = f"changes({selected('cluster_version:shorthaul_agents:count')}[5m]) > 0"
     return {
         "name": "Upgrades",
         "datasource": _SOURCE,
