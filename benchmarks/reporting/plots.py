@@ -34,6 +34,7 @@ _LINES: Any = ("-", "--", "-.", ":", (0, (5, 1)), (0, (1, 1)))
 _WIDTH_IN, _DPI = 8.6, 110
 _SHARES = (1.0, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001)
 _PALETTE = 64
+_LEGEND_LETTERS = 116  # so many fit into the width, with the marks
 _LOG_FROM = 12.0  # values that are further apart get a logarithmic axis
 _STYLE: Any = {
     "svg.fonttype": "none",
@@ -306,4 +307,5 @@ def _legend(canvas: Canvas, figures: Sequence[Figure], ways: Mapping[str, int]) 
         for name in names
     ]
     if marks:
-        canvas.legend(handles=marks, loc="outside upper left", ncols=min(5, len(marks)), fontsize=8.5)
+        columns = max(1, min(len(marks), _LEGEND_LETTERS // (7 + max(map(len, names)))))
+        canvas.legend(handles=marks, loc="outside upper left", ncols=columns, fontsize=8.5)
