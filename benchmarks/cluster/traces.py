@@ -16,6 +16,8 @@ finds what one that was killed could not remove.
 
 IMAGE_LABEL = "shorthaul/bench-image"
 
+_ID = "sha256:"  # what the name begins with that is an image's id
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
@@ -36,10 +38,20 @@ class Note:
 
 
 def own_names(image: str, before: Collection[str], after: Iterable[Record]) -> tuple[str, ...]:
-    """The names that a pull of ``image`` made, given those of before."""
+    """The names that a pull of ``image`` made, given those of before.
+
+    Who pulled the same content under another name meanwhile keeps that, and the image's id with it.
+    """
     records = tuple(after)
-    targets = {record.target for record in records if _is(record.name, image)}
-    return tuple(each.name for each in records if each.target in targets and each.name not in before)
+    (asked,) = completed(image)
+    target = next((record.target for record in records if record.name == asked), None)
+    if target is None or asked in before:
+        return ()
+    named = (asked, f"{repository(image)}@{target}")
+    same = [each.name for each in records if each.target == target]
+    others = [name for name in same if name not in named and not name.startswith(_ID)]
+    ids = () if others else tuple(name for name in same if name.startswith(_ID))
+    return tuple(name for name in same if name in (*named, *ids) and name not in before)
 
 
 def left_names(note: Note, records: Iterable[Record]) -> tuple[str, ...]:
@@ -47,11 +59,6 @@ def left_names(note: Note, records: Iterable[Record]) -> tuple[str, ...]:
     every = tuple(records)
     before = {each.name for each in every if each.made_s < note.made_s}
     return own_names(note.image, before, every)
-
-
-def _is(name: str, image: str) -> bool:
-    """Whether a record has the name that was asked for, as containerd completes it."""
-    return name in completed(image)
 
 
 def completed(image: str) -> tuple[str, ...]:
@@ -65,3 +72,11 @@ def completed(image: str) -> tuple[str, ...]:
     if at:
         return (f"{named}@{digest}",)
     return (named if ":" in named.rpartition("/")[2] else f"{named}:latest",)
+
+
+def repository(image: str) -> str:
+    """The registry and the repository in an image's name."""
+    (name,) = completed(image)
+    named = name.partition("@")[0]
+    head, colon, tag = named.rpartition(":")
+    return head if colon and "/" not in tag else named

@@ -11,7 +11,7 @@ from agent.cli.adminclient import read, request_json
 from agent.cli.errors import CommandError
 from agent.config.settings import Settings
 from agent.documents.pulls import PullEntry, PullsDocument
-from benchmarks.cluster.traces import completed
+from benchmarks.cluster.traces import repository
 from benchmarks.cluster.wire import TierBytes
 
 _AGENT_S = 5.0
@@ -53,11 +53,3 @@ class Witness:
     def _ask(self) -> tuple[PullEntry, ...]:
         answer = request_json(self._url, PullsDocument.PATH, deadline_s=_AGENT_S)
         return read(PullsDocument, answer).pulls
-
-
-def repository(image: str) -> str:
-    """The registry and the repository in an image's name."""
-    (name,) = completed(image)
-    named = name.partition("@")[0]
-    head, colon, tag = named.rpartition(":")
-    return head if colon and "/" not in tag else named

@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmarks.cluster.traces import Note, Record, completed, left_names, own_names
+from benchmarks.cluster.traces import Note, Record, completed, left_names, own_names, repository
 
 
 def record(name: str, target: str = "sha256:t", made_s: float = 10.0) -> Record:
@@ -20,6 +20,30 @@ def test_names_of_before_and_other_images_stay() -> None:
     others = [record("r.io/app:older"), record("r.io/other:v1", "sha256:o")]
     before = {"r.io/app:older", "sha256:id", "r.io/other:v1"}
     assert own_names("r.io/app:v1", before, [*PULLED, *others]) == ("r.io/app:v1", "r.io/app@sha256:t")
+
+
+def test_name_that_somebody_gave_the_same_content_meanwhile_stays_and_so_does_its_id() -> None:
+    theirs = [record("r.io/copy:v2", made_s=20.0), record("r.io/copy@sha256:t", made_s=20.0)]
+    assert own_names("r.io/app:v1", (), [*PULLED, *theirs]) == ("r.io/app:v1", "r.io/app@sha256:t")
+    note = Note(id="shorthaul-bench-x", image="r.io/app:v1", made_s=9.0)
+    assert left_names(note, [*PULLED, *theirs]) == ("r.io/app:v1", "r.io/app@sha256:t")
+
+
+def test_image_that_was_asked_for_by_digest_has_one_name_and_its_id() -> None:
+    names = own_names("r.io/app@sha256:t", (), PULLED[1:])
+    assert names == ("r.io/app@sha256:t", "sha256:id")
+
+
+@pytest.mark.parametrize(
+    ("image", "named"),
+    [
+        ("busybox", "docker.io/library/busybox"),
+        ("r.io:5000/a/b:1", "r.io:5000/a/b"),
+        ("r.io/a@sha256:0", "r.io/a"),
+    ],
+)
+def test_repository_is_the_name_without_tag_and_digest(image: str, named: str) -> None:
+    assert repository(image) == named
 
 
 def test_pull_that_failed_made_no_name() -> None:
