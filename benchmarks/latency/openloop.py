@@ -157,6 +157,7 @@ class _Loop:
             self._wait()
             self._end_what_is_overdue()
             if self._outcome.gone:
+                self._leave()
                 break
         self._outcome.seconds = time.monotonic() - self._began_s
         return self._outcome
@@ -354,12 +355,20 @@ class _Loop:
             self._free.remove(exchange)
         exchange.connection.close()
 
+    def _leave(self) -> None:
+        """Give up what is under way: each request is answered, failed or skipped, and none of them twice."""
+        for exchange in [*self._open.values()]:
+            if exchange.ask is not None:
+                self._end(exchange, "under way when this client gave up")
+
     def _fail(self, problem: str) -> None:
         self._outcome.failed[problem] += 1
         self._in_a_row += not problem.startswith("status")  # who answers anything is there
-        if self._in_a_row >= _GIVE_UP:
+        if self._in_a_row >= _GIVE_UP and not self._outcome.gone:
             self._outcome.gone = True
             self._outcome.skipped += len(self._due) + len(self._waiting)
+            self._due.clear()
+            self._waiting.clear()
 
 
 def _words(error: OSError) -> str:

@@ -141,7 +141,11 @@ def test_server_that_dies_in_the_middle_is_noticed_and_what_came_before_counts()
         outcome = _run(server, 400)
     assert outcome.answered == 20
     assert outcome.gone
-    assert set(outcome.failed) <= {"closed before the end of the answer", "reset by the other end"}
+    assert set(outcome.failed) <= {
+        "closed before the end of the answer",
+        "reset by the other end",
+        "under way when this client gave up",
+    }
 
 
 def test_silent_server_costs_the_deadline_and_no_more() -> None:
@@ -149,6 +153,14 @@ def test_silent_server_costs_the_deadline_and_no_more() -> None:
         outcome = _run(server, 5, limits=Limits(deadline_s=0.3))
     assert outcome.failed == {"no whole answer within 0.3 s": 5}
     assert outcome.seconds < 30
+
+
+def test_request_to_a_server_that_is_gone_is_counted_once() -> None:
+    asks, limits = [Ask(target="/")] * 300, Limits(deadline_s=0.3, connections=64)
+    with _serving(lambda *_: None) as (server, _):
+        outcome = run_open_loop(server, asks, [0.0] * 300, warm=True, limits=limits)
+    assert outcome.gone
+    assert outcome.failed.total() + outcome.skipped == outcome.due == 300
 
 
 def test_bytes_are_a_limit() -> None:
@@ -170,7 +182,7 @@ def test_client_that_is_late_counts_it_as_its_own_fault() -> None:
     assert outcome.late == 5
     assert outcome.latest_s >= 1.0
     assert outcome.late_share == 1.0
-    assert quantile_s(outcome.whole, 0.0) >= 1.0
+    assert quantile_s(outcome.whole, 0.0) > 0.99  # the histogram has three digits
 
 
 def test_no_request_is_no_run() -> None:
