@@ -41,7 +41,9 @@ class Line:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Short:
-    """A short table. ``heads``: of its columns; the first is the words'."""
+    """A short table. ``heads``: of its columns; the first is the words'. ``{unit}``: of the column's figures,
+    and in the first head of all figures.
+    """
 
     heads: Sequence[str]
     lines: Sequence[Line] = field(default_factory=tuple)
@@ -81,7 +83,7 @@ _CPU = "CPU for 1,000 connections"
 SHORT: Mapping[str, Short] = {
     "latency": Short(
         heads=(
-            "first byte of 64 KiB, p50 / p99, ms",
+            "first byte of 64 KiB, p50 / p99, {unit}",
             "this node",
             "same zone",
             "other zone",
@@ -94,18 +96,24 @@ SHORT: Mapping[str, Short] = {
         ],
     ),
     "pull": Short(
-        heads=("until the last of 6 nodes has it, s", *_WAYS),
+        heads=("until the last of 6 nodes has it, {unit}", *_WAYS),
         lines=[_pull("10 MB in 4 layers"), _pull("100 MB in 1 layer"), _pull("100 MB in 4 layers")],
     ),
     "path": Short(
-        heads=("way to an agent", "iptables: p50 / p99", "CPU", "nftables: p50 / p99", "CPU"),
+        heads=(
+            "way to an agent, with the rules of kube-proxy",
+            "iptables: p50 / p99, {unit}",
+            "1,000 connections, {unit}",
+            "nftables: p50 / p99, {unit}",
+            "1,000 connections, {unit}",
+        ),
         lines=[_path(path) for path in _PATHS],
     ),
     "node": Short(
-        heads=("an agent", "memory", "idle", "relay", "nginx's relay"),
+        heads=("an agent", "memory, {unit}", "idle, {unit}", "relay, {unit}", "nginx's relay, {unit}"),
         lines=[
             Line(
-                words="in a cluster of 1,000",
+                words="of 1,000",
                 cells=[
                     Cell(section=_IDLE, what="1,000 nodes: memory of an agent"),
                     Cell(section=_IDLE, what="1,000 nodes: processor", way="nobody asks"),
@@ -150,7 +158,21 @@ def _losses(report: Report) -> Iterator[str]:
 
 def _short(report: Report, table: Short) -> str:
     lines = [[line.words, *(_cell(report, cell) for cell in line.cells)] for line in table.lines]
-    return _table(table.heads, lines)
+    columns = [*zip(*(line.cells for line in table.lines), strict=True)]
+    units = [_unit(report, [cell for column in columns for cell in column])]
+    units += [_unit(report, column) for column in columns]
+    heads = [head.replace("{unit}", unit) for head, unit in zip(table.heads, units, strict=True)]
+    return _table(heads, lines)
+
+
+def _unit(report: Report, cells: Sequence[Cell]) -> str:
+    """The unit of these figures: of the first that the report has."""
+    for cell in cells:
+        section = report.section(cell.section)
+        figure = None if section is None else section.figure(cell.what)
+        if figure is not None:
+            return figure.unit
+    return NONE
 
 
 def _cell(report: Report, cell: Cell) -> str:

@@ -73,3 +73,9 @@ def test_losses_are_told_with_their_section() -> None:
 def test_report_that_lacks_something_says_so_where_its_figures_are_shown() -> None:
     report = replace(make_report(), complete=False, problems=("the agent died",))
     assert machine_words(report).endswith("Not all was measured: the agent died.")
+
+
+def test_heads_have_the_units_of_the_reports_figures() -> None:
+    made = parts(make_report(_pull(("registry", 4.0))))
+    assert made["pull"].startswith("| until the last of 6 nodes has it, s | registry |")
+    assert "{unit}" not in "".join(made.values())
