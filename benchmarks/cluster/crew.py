@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from agent.members.kubernetes.client import Expired, Failed
 from benchmarks.cluster import wire
-from benchmarks.cluster.jobs import GRACE_S, START_S, TTL_S, Task, manifest
+from benchmarks.cluster.jobs import GRACE_S, RUN_LABEL, START_S, TTL_S, Task, manifest
 from benchmarks.cluster.kube import Kube
 from benchmarks.cluster.pods import Phase, PodState, by_job, hint_for, refusals
 
@@ -231,19 +231,25 @@ class Crew:
                 member.end("it was ended before it ran")
                 return None
             why = state.why if state is not None else ""
-            if state is None and waited_s > self._patience.pod_s:
-                why = await self._refusal(member)
-                if why:
-                    member.never_ran = True
-                    member.end(f"Kubernetes makes no pod: {why}", hint_for(why))
-                    return None
+            if state is None and waited_s > self._patience.pod_s and await self._no_pod(member):
+                return None
             if (state is not None and state.hopeless) or waited_s > self._patience.start_s:
                 why = why or self.trouble or "nothing says why"
                 member.never_ran = state is not None and state.hopeless
                 member.end(f"its pod did not run after {waited_s:.0f} s: {why}", hint_for(why))
                 return None
 
-    async def _refusal(self, member: Member) -> str:
+    async def _no_pod(self, member: Member) -> bool:
+        """Whether there will be no pod: Kubernetes refuses it, or the Job is gone. Then the member ends."""
+        name = member.task.name
         with contextlib.suppress(Failed):
-            return refusals(await self._kube.events()).get(member.task.name, "")
-        return ""
+            why = refusals(await self._kube.events()).get(name, "")
+            if why:
+                member.never_ran = True
+                member.end(f"Kubernetes makes no pod: {why}", hint_for(why))
+                return True
+            jobs = await self._kube.jobs(f"{RUN_LABEL}={self._run}")
+            if all(job["metadata"]["name"] != name for job in jobs["items"]):
+                member.end("somebody deleted its Job")
+                return True
+        return False

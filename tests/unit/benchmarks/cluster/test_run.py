@@ -165,7 +165,7 @@ async def test_node_that_is_lost_on_the_way_is_told_and_the_others_go_on() -> No
             return 0
 
         one.scripts["latency", "n2"] = lost
-        outcome = await run(one, wishes(seconds=10.0), hurried())
+        outcome = await run(one, wishes(seconds=10.0, only="latency"), hurried())
         assert one.workloads.of("jobs") == []
     assert set(outcome.latencies) == {"n1", "n3"}
     assert any("node n2, latency: its pod said nothing in time" in each for each in outcome.problems)
@@ -214,7 +214,7 @@ async def test_api_server_that_stays_away_leaves_jobs_that_end_by_themselves_and
             return 0
 
         one.scripts["latency", "n1"] = away
-        outcome = await run(one, wishes(seconds=10.0), hurried())
+        outcome = await run(one, wishes(seconds=10.0, only="latency"), hurried())
         for job in one.workloads.of("jobs"):
             assert job["spec"]["activeDeadlineSeconds"] <= 90 + 30
             assert job["spec"]["ttlSecondsAfterFinished"] == 600
@@ -302,6 +302,17 @@ async def test_run_beside_another_one_is_refused_and_clean_ends_that_one() -> No
         assert count > 0
         await other
         nothing_stays(one)
+
+
+async def test_job_that_somebody_deletes_before_its_pod_runs_ends_the_wait_for_it() -> None:
+    async with cluster({"n1": "a"}) as one:
+        one.workloads.waiting = ("ContainerCreating", "")
+        prepared = await prepare(one.kube, wishes())
+        running = asyncio.create_task(measure(one.kube, prepared, silent, patience=QUICK))
+        await until(lambda: one.workloads.of("jobs"))
+        await clean(one.kube, silent, patience=QUICK)
+        outcome = await running
+    assert outcome.problems == ["node n1, look: somebody deleted its Job"]
 
 
 async def test_clean_waits_until_the_pods_are_gone() -> None:
