@@ -9,7 +9,7 @@ from playwright.sync_api import Page, expect
 from benchmarks.lab.browser import PHONE, WALL, Chromium, Look, View
 from tests.browser import worlds
 from tests.browser.conftest import OpenPage
-from tests.browser.played import PlayedAgent, sample
+from tests.browser.played import PlayedAgent
 
 PANELS = (
     *("now", "problems", "pulls", "bytes", "speed", "money", "map", "heat", "proof", "index", "claims"),
@@ -287,38 +287,41 @@ def test_the_first_stop_of_the_keyboard_skips_the_head(played: PlayedAgent, open
 
 
 def test_five_thousand_nodes_are_drawn_with_few_elements_and_one_of_them_is_found(
-    open_page: OpenPage,
+    played: PlayedAgent, open_page: OpenPage
 ) -> None:
-    documents = {**{name: sample(name) for name in ("flows", "claims")}, **worlds.documents(_LARGE, 16)}
-    with PlayedAgent(documents) as agent:
-        page = open_page(agent.url).page
-        for name in ("now", "map", "heat", "peers"):
-            expect(page.locator(f"#panel-{name}")).to_have_attribute("data-look", "live")
-        assert page.evaluate("document.querySelectorAll('*').length") < 4000
-        drawn = documents["map"]
-        last = len(drawn["names"]) - 1
-        change = {"map": 1, "own_trouble": "", "states": ["silent"], "rtt_us": [None]}
-        for index in range(_LARGE - 20, _LARGE):
-            agent.say("nodes", {**change, "indexes": [index]})
-        page.get_by_role("searchbox", name="Find a node").fill(drawn["names"][last])
-        row = page.locator("#panel-map .node-row").filter(has_text=drawn["names"][last])
-        expect(row).to_contain_text("silent")
-        page.get_by_role("searchbox", name="Find a node").fill("")
-        page.locator("#panel-map .zone-button").first.click()
-        expect(page.locator("#panel-map .zone-rows .node-row")).to_have_count(60)
-        expect(page.locator("#panel-map")).to_contain_text("more nodes")
-        expect(page.locator("#panel-peers")).to_contain_text("a sample of")
+    played.documents.update(worlds.documents(_LARGE, 16))
+    played.be_another()
+    page = open_page(played.url).page
+    for name in ("now", "map", "heat", "peers"):
+        expect(page.locator(f"#panel-{name}")).to_have_attribute("data-look", "live")
+    assert page.evaluate("document.querySelectorAll('*').length") < 4000
+    drawn = played.documents["map"]
+    last = len(drawn["names"]) - 1
+    change = {"map": 1, "own_trouble": "", "states": ["silent"], "rtt_us": [None]}
+    for index in range(_LARGE - 20, _LARGE):
+        played.say("nodes", {**change, "indexes": [index]})
+    page.get_by_role("searchbox", name="Find a node").fill(drawn["names"][last])
+    row = page.locator("#panel-map .node-row").filter(has_text=drawn["names"][last])
+    expect(row).to_contain_text("silent")
+    page.get_by_role("searchbox", name="Find a node").fill("")
+    page.locator("#panel-map .zone-button").first.click()
+    expect(page.locator("#panel-map .zone-rows .node-row")).to_have_count(60)
+    expect(page.locator("#panel-map")).to_contain_text("more nodes")
+    expect(page.locator("#panel-peers")).to_contain_text("a sample of")
 
 
-def test_what_the_page_cannot_draw_is_left_out_and_the_last_picture_stays(
+def test_what_the_page_cannot_draw_is_said_and_the_last_picture_stays(
     tab: tuple[PlayedAgent, View], page: Page
 ) -> None:
     for absurd in ({"states": "none"}, {**worlds.map_document(), "zone_index": [99] * 24}):
         tab[0].say("map", absurd)
     tab[0].say("overview", {**worlds.overview_document(), "ready": False, "why_not_ready": "a test"})
     expect(page.locator("#panel-now")).to_contain_text("serves no pulls: a test")
-    expect(page.locator("#panel-map")).to_have_attribute("data-look", "live")
+    expect(page.locator("#panel-map")).to_contain_text("this page does not understand")
     expect(page.locator("#panel-map .panel-note")).to_contain_text("24")
+    expect(page.locator("#panel-map canvas")).to_be_visible()
+    tab[0].say("map", worlds.map_document())
+    expect(page.locator("#panel-map")).to_have_attribute("data-look", "live")
 
 
 def test_a_module_that_does_not_arrive_costs_its_own_panel_and_no_other(

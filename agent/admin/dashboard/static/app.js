@@ -56,23 +56,12 @@ function followVisibility(stream) {
   addEventListener("online", () => document.hidden || stream.start());
 }
 
-/** An agent of another release has another page. @param {Store} store */
-function followRelease(store) {
-  /** @type {string | undefined} */ let first;
-  store.subscribe("hello", () => {
-    const version = store.get("hello")?.version;
-    if (first !== undefined && version !== undefined && version !== first) location.reload();
-    first ??= version;
-  });
-}
-
 function begin() {
   const store = new Store();
   const stream = new Stream(store, browser());
   mountTheme(/** @type {HTMLSelectElement} */ (element("theme")));
   mountConnection(store, (token) => stream.useToken(token));
   followVisibility(stream);
-  followRelease(store);
   if (!document.hidden) stream.start();
   mountPanels(store);
 }
