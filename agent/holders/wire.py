@@ -33,6 +33,7 @@ QUESTION_MAX_BYTES = 256 * 1024  # 256 digests and 256 names of the greatest len
 AT_ONCE = 32  # digests and tags that are looked at in one go: a fraction of a millisecond
 REPLY_MAX_BYTES = 1 << 20
 _WORDS_MAX = 120  # characters of a text in a peer's figures
+_TIERS_MAX = 16  # in a peer's figures, which are kept while a page is open; this release has five
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -240,9 +241,12 @@ def _read_reply(question: Question, document: Any) -> Reply:
 def _figures(value: Any) -> FiguresEntry | None:
     """None for what another release calls figures: that is no reason to end the connection."""
     try:
-        return None if value is None else decode(FiguresEntry, value, text=_words)
+        found = None if value is None else decode(FiguresEntry, value, text=_words)
     except DocumentInvalid:
         return None
+    if found is None or any(len(sums.bytes_by_tier) > _TIERS_MAX for sums in (found.window, found.total)):
+        return None
+    return found
 
 
 def _words(text: str) -> str:

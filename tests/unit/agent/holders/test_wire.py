@@ -118,6 +118,13 @@ def test_figures_of_another_form_are_none_and_do_not_spoil_the_reply(told: objec
     assert read_reply(question, body) == Reply(held=frozenset({sha256("a")}))
 
 
+def test_figures_of_any_length_are_not_kept() -> None:
+    question = replace(QUESTION, figures=True)
+    long = replace(FIGURES.window, bytes_by_tier=FIGURES.window.bytes_by_tier * 1000)
+    for hostile in (replace(FIGURES, window=long), replace(FIGURES, total=long)):
+        assert read_reply(question, encode_reply(3, question, Reply(figures=hostile))).figures is None
+
+
 def test_text_in_figures_is_short_and_has_no_control_characters() -> None:
     question = replace(QUESTION, figures=True)
     hostile = replace(FIGURES, version="\x1b[31m" + "v" * 10_000, why_not_ready="a\nb")
