@@ -223,4 +223,6 @@ def _scope(members: int, asked: int, told: int) -> str:
         )
     if told < members:
         return f"the sums are those of {told} of {members} nodes: the others did not tell"
+    if members == 1:
+        return "the sums are those of this node: it knows no other"
     return f"the sums are those of all {members} nodes"

@@ -71,6 +71,21 @@ def says(document: ClusterDocument) -> dict[str, str]:
     return {line.node: line.says for line in document.nodes}
 
 
+def test_node_that_knows_no_other_is_not_called_all_one_nodes() -> None:
+    roster = Roster(own=node("own"), placement=located("r", "a"), clock=lambda: 100.0)
+    alone = Gathered(
+        snapshot=roster.snapshot,
+        own=FIGURES,
+        asked=(),
+        answers={},
+        silent=(),
+        round_s=2.5,
+        trouble="",
+        window_s=900.0,
+    )
+    assert cluster_view(alone, MOMENT).scope == "the sums are those of this node: it knows no other"
+
+
 def test_sums_are_those_of_the_nodes_that_told() -> None:
     document = gathered({"a1": told(), "b1": told()})
     assert says(document) == {"a1": "told", "own": "told", "b1": "told", "b2": "waiting", "x": "waiting"}
