@@ -3,8 +3,6 @@
  * string, because names of images, nodes and zones may be hostile.
  */
 
-const SVG = "http://www.w3.org/2000/svg";
-
 /** @typedef {Node | string | number | null | undefined | false} Child what an element may contain; null and false are left out */
 
 /**
@@ -16,17 +14,6 @@ const SVG = "http://www.w3.org/2000/svg";
  */
 export function h(tag, properties = {}, ...children) {
   return /** @type {HTMLElement} */ (furnish(document.createElement(tag), properties, children));
-}
-
-/**
- * An element of a drawing. As `h`.
- * @param {string} tag
- * @param {Record<string, any>} [properties]
- * @param {...(Child | Child[])} children
- * @returns {SVGElement}
- */
-export function svg(tag, properties = {}, ...children) {
-  return /** @type {SVGElement} */ (furnish(document.createElementNS(SVG, tag), properties, children));
 }
 
 /** @param {Element} element @param {Record<string, any>} properties @param {any[]} children */

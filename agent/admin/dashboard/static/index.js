@@ -3,7 +3,7 @@
 import { h, fill, keep, setText } from "./dom.js";
 import { bytes, clockTime, count, counted, isKnown, microseconds, name, share, unixSeconds } from "./format.js";
 import { frame, follow } from "./panel.js";
-import { chip, facts, listOf, numberOf, said, textOf } from "./parts.js";
+import { chip, chipOf, facts, listOf, numberOf, said, textOf } from "./parts.js";
 
 /** @type {Record<string, [import("./parts.js").Level, string, string]>} */
 const STATES = {
@@ -42,18 +42,12 @@ function warningItem() {
   const problem = h("span");
   const hint = h("span", { class: "p-advice" });
   return {
-    element: h("li", {}, chipOfWarning(), problem, " ", hint),
+    element: h("li", {}, chipOf("warn", "warning"), problem, " ", hint),
     update: (/** @type {any} */ warning) => {
       setText(problem, name(textOf(warning.problem), 300));
       setText(hint, said(warning.hint, 300));
     },
   };
-}
-
-function chipOfWarning() {
-  const made = chip();
-  made.set("warn", "warning");
-  return made.element;
 }
 
 /** @param {any} index @returns {[string, any][]} */
