@@ -260,3 +260,34 @@ def test_what_no_node_has_is_nobodys_fault(
     working = ask(page, "tiles", "tilesOf", overview)[0]
     assert (working["title"], working["figure"]["value"], working["look"]) == ("Working", value, look)
     assert f"{missed} requests for what no node has" in plain(working["more"])
+
+
+def test_map_is_laid_out_anew_if_a_node_moved_and_the_numbers_are_the_same(page: Page) -> None:
+    """A page that polls gets maps without a number of their own."""
+    before = worlds.map_document(24, 5) | {"map": 0}
+    shape = ask(page, "layout", "shapeOf", before, 800, 600)
+    moved = before | {"zone_index": [*before["zone_index"][:-1], 0]}
+    assert ask(page, "layout", "shapeOf", moved, 800, 600) != shape
+    assert ask(page, "layout", "shapeOf", before, 800, 500) != shape
+    changed = before | {"rtt_us": [None] * 24, "states": ["self", *["silent"] * 23]}
+    assert ask(page, "layout", "shapeOf", changed, 800, 600) == shape
+
+
+def test_token_lasts_as_long_as_the_page_in_a_browser_that_keeps_nothing(page: Page) -> None:
+    script = """async () => {
+        const { browser } = await import("/static/stream.js");
+        const own = Object.getOwnPropertyDescriptor(window, "sessionStorage");
+        const refused = { configurable: true, get() { throw new DOMException("refused", "SecurityError"); } };
+        Object.defineProperty(window, "sessionStorage", refused);
+        try {
+            const { token } = browser();
+            const found = [token.get()];
+            token.set("secret");
+            found.push(token.get());
+            token.forget();
+            return [...found, token.get()];
+        } finally {
+            Object.defineProperty(window, "sessionStorage", own);
+        }
+    }"""
+    assert page.evaluate(script) == [None, "secret", None]

@@ -51,6 +51,9 @@ export function layoutOf(map, width, height) {
   return { regions: isOne ? [] : regions, zones, ...placesOf(zones, map.names.length) };
 }
 
+/** Maps of one shape have one layout. @param {any} map @param {number} width @param {number} height */
+export const shapeOf = ({ zones, zone_index }, width, height) => `${[zones.map((zone) => zone.region), zone_index, width, height]}`;
+
 /** @param {{name: string, children: {index: number, size: number}[]}} region */
 function packRegion({ name, children }) {
   const root = hierarchy({ children }, (each) => each.children).sum((each) => each.size ?? 0);

@@ -5,7 +5,7 @@
 
 import { fill, h, setText } from "./dom.js";
 import { count, counted } from "./format.js";
-import { hit, layoutOf } from "./layout.js";
+import { hit, layoutOf, shapeOf } from "./layout.js";
 import { drawMap, tipOf } from "./mapdraw.js";
 import { zoneList } from "./maplist.js";
 import { follow, frame } from "./panel.js";
@@ -86,8 +86,7 @@ class Drawing {
   /** The layout changes only with the members, the zones and the room that there is. */
   #arrange() {
     if (this.#map === null || this.#width === 0) return;
-    const { map, zones, names } = this.#map;
-    const shape = `${map} ${zones.length} ${names.length} ${this.#width} ${this.#height}`;
+    const shape = shapeOf(this.#map, this.#width, this.#height);
     if (shape === this.#shape) return;
     this.#shape = shape;
     this.#layout = layoutOf(this.#map, this.#width, this.#height);

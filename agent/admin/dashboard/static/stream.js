@@ -310,9 +310,23 @@ function heldLock(name) {
 
 /** The token lives as long as the tab, and in no address. @param {string} key */
 function tabToken(key) {
+  /** @type {string | null} */ let here = null; // for a browser that keeps nothing
+  const kept = (/** @type {any} */ use) => {
+    try {
+      return use(sessionStorage);
+    } catch {
+      return null;
+    }
+  };
   return {
-    get: () => sessionStorage.getItem(key),
-    set: (token) => sessionStorage.setItem(key, token),
-    forget: () => sessionStorage.removeItem(key),
+    get: () => here ?? kept((tab) => tab.getItem(key)),
+    set: (token) => {
+      here = token;
+      kept((tab) => tab.setItem(key, token));
+    },
+    forget: () => {
+      here = null;
+      kept((tab) => tab.removeItem(key));
+    },
   };
 }
