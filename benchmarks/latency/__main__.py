@@ -38,7 +38,7 @@ _SEEN_S = 30.0
 
 def main() -> int:
     """Measure, print, and write the report: see `benchmarks.running`."""
-    parser = make_parser("benchmarks.latency", __doc__, quick="one rate, short repeats: under two minutes")
+    parser = make_parser("benchmarks.latency", __doc__, quick="one rate, short repeats: two minutes")
     parser.add_argument("--rates", type=listed(float), default="20,100,400", help="a second (%(default)s)")
     parser.add_argument("--seconds", type=float, default=8.0, help="of each repeat (%(default)s)")
     parser.add_argument("--repeats", type=int, default=8, help="of each case (%(default)s)")

@@ -191,6 +191,7 @@ def _draw_curve(axis: Axes, figure: Figure, series: Series, number: int) -> None
         linewidth=1.9,
         linestyle=_line(number),
         marker=_MARKERS[number % len(_MARKERS)],
+        markerfacecolor=_face(number),
         markersize=4,
     )
 
@@ -201,8 +202,13 @@ def _shares(series: Series) -> list[float]:
     return [1.0, *(each for each in _SHARES if each * count >= 3)]
 
 
+def _face(number: int) -> str:
+    """A seventh way has the first one's colour and marker again, but hollow, and with another line."""
+    return COLOURS[number % len(COLOURS)] if number // len(COLOURS) % 2 == 0 else "none"
+
+
 def _line(number: int) -> Any:
-    """A seventh way has the first one's colour and marker again, but another line."""
+    """See `_face`."""
     return _LINES[(number + number // len(COLOURS)) % len(_LINES)]
 
 
@@ -258,7 +264,7 @@ def _draw_repeats(axis: Axes, series: Series, place: float, number: int) -> None
     axis.hlines(place, ordered[0], ordered[-1], color=colour, linewidth=1.4)
     axis.plot(values, [place] * len(values), "|", color=colour, markersize=5)
     marker = _MARKERS[number % len(_MARKERS)]
-    axis.plot([middle], [place], marker, color=colour, markersize=6.5)
+    axis.plot([middle], [place], marker, color=colour, markerfacecolor=_face(number), markersize=6.5)
     axis.annotate(
         shown(middle),
         (ordered[-1], place),
@@ -301,6 +307,7 @@ def _legend(canvas: Canvas, figures: Sequence[Figure], ways: Mapping[str, int]) 
             [],
             color=COLOURS[ways[name] % len(COLOURS)],
             marker=_MARKERS[ways[name] % len(_MARKERS)],
+            markerfacecolor=_face(ways[name]),
             linestyle=_line(ways[name]),
             label=name,
         )
