@@ -4,6 +4,7 @@ On another machine seconds are not comparable. Counts are, and so are ratios bet
 in turn in one run, because both met the same machine in the same minute.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -185,7 +186,11 @@ def ratios(figure: Figure, way: str) -> list[float]:
 
 
 def _repeats(series: Series, unit: str) -> Sequence[float | None]:
-    return of_repeats(series, 0.5, unit) if series.histograms else series.values
+    """One for each round. None: nothing was measured in it, and the others keep their places."""
+    if not series.histograms:
+        return series.values
+    rounds = [quantile_s(from_text(each), 0.5) for each in series.histograms]
+    return [None if math.isnan(each) else in_unit(each, unit) for each in rounds]
 
 
 def of_repeats(series: Series, quantile: float, unit: str) -> list[float]:

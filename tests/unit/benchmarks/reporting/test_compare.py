@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from benchmarks.reporting.compare import YARDSTICK, Incomparable, Verdict, compare
+from benchmarks.reporting.compare import YARDSTICK, Incomparable, Verdict, compare, ratios
 from benchmarks.reporting.format import Figure, Report, Series
 from benchmarks.reporting.histogram import new_histogram, record, to_text
 from benchmarks.reporting.recorder import Recorder
@@ -62,6 +62,24 @@ def test_histograms_are_compared_by_their_quantiles_repeat_by_repeat() -> None:
     assert [row.what for row in rows] == ["first byte, p50", "first byte, p99"]
     assert rows[0].verdict is Verdict.WORSE
     assert rows[0].change.ratio == pytest.approx(0.3, abs=0.02)
+
+
+def test_ways_are_divided_round_by_round_though_one_of_them_lacks_a_round() -> None:
+    def timed(*seconds: float | None) -> tuple[str, ...]:
+        texts = []
+        for each in seconds:
+            histogram = new_histogram()
+            if each is not None:
+                record(histogram, each)
+            texts.append(to_text(histogram))
+        return tuple(texts)
+
+    series = (
+        Series(way="shorthaul", histograms=timed(None, 0.002, 0.004)),
+        Series(way="registry", histograms=timed(0.001, 0.002, 0.004)),
+    )
+    figure = Figure(what="pull", unit="ms", better="lower", series=series, baseline="registry")
+    assert ratios(figure, "shorthaul") == pytest.approx([1.0, 1.0])
 
 
 def test_another_machine_compares_counts_and_ratios_and_no_seconds() -> None:
