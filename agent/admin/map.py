@@ -145,7 +145,7 @@ class MapView:
         moved |= drawn.special.keys() - special.keys()
         drawn.standings, drawn.special = standings, special
         changed = [place for name in moved if (place := self._redraw(drawn, name)) is not None]
-        if not changed and bool(trouble) == bool(drawn.trouble):
+        if not changed and trouble == drawn.trouble:
             return None
         drawn.trouble = trouble
         changed.sort()

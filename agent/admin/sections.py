@@ -198,10 +198,22 @@ class History:
 
 
 class Cluster:
-    """What was gathered from all nodes: soon after a tab comes, and then about as often as it changes."""
+    """What was gathered from all nodes: soon after a tab comes, and then about as often as it changes.
 
-    def __init__(self, look: Callable[[Moment], ClusterDocument]) -> None:
+    ``silent``: who does not answer. If others do so than before, the map says so within a second, and the
+    figures are not to contradict it for longer.
+    """
+
+    def __init__(
+        self,
+        look: Callable[[Moment], ClusterDocument],
+        *,
+        silent: Callable[[], frozenset[str]] = frozenset,
+    ) -> None:
         self._look = look
+        self._silent = silent
+        self._told_silent = silent()
+        self._told_s = float("-inf")
         self._told: ClusterDocument | None = None
         self._due_s = float("-inf")
 
@@ -211,9 +223,12 @@ class Cluster:
 
     async def news(self, moment: Moment) -> Sequence[Told]:
         """What changed, but for ages."""
-        if moment.now_s < self._due_s:
+        silent = self._silent()
+        is_outdated = silent != self._told_silent and moment.now_s - self._told_s >= _CLUSTER_SOON_S
+        if moment.now_s < self._due_s and not is_outdated:
             return ()
         document = self._look(moment)
+        self._told_silent, self._told_s = silent, moment.now_s
         is_begun = not any(node.says == WAITING for node in document.nodes)
         self._due_s = moment.now_s + (max(_CLUSTER_S, document.round_s) if is_begun else _CLUSTER_SOON_S)
         same = _ageless(document)

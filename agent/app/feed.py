@@ -70,6 +70,9 @@ def make_looks(settings: Settings, core: Core, outbound: Outbound) -> Looks:
     def gathered(moment: Moment) -> ClusterDocument:
         return _gathered(core, gatherer, figures, trouble(moment.now_s), moment)
 
+    def silent() -> frozenset[str]:
+        return frozenset(core.members.policy.regard.silent())
+
     map_view = MapView(
         roster=core.members.roster,
         policy=core.members.policy,
@@ -98,7 +101,10 @@ def make_looks(settings: Settings, core: Core, outbound: Outbound) -> Looks:
         tabs=lambda: feed.tabs,
     )
     feed = Feed(
-        sections=lambda: (*_sections(core, outbound, claims, overview, map_view), Cluster(gathered)),
+        sections=lambda: (
+            *_sections(core, outbound, claims, overview, map_view),
+            Cluster(gathered, silent=silent),
+        ),
         hello=partial(_hello, core),
         clock=now,
         watched=gatherer.look,

@@ -176,7 +176,7 @@ def test_noise_of_a_few_per_cent_is_not_told() -> None:
 def test_own_trouble_alone_is_worth_telling_and_so_is_its_end() -> None:
     scene = Scene(*THREE)
     drawn = asyncio.run(scene.view.draw(MOMENT, 1))
-    for words in ("network is unreachable", ""):
+    for words in ("network is unreachable", "connection refused", ""):
         scene.words = words
         changes = scene.view.changes(drawn, MOMENT)
         assert changes is not None

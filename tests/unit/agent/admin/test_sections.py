@@ -5,7 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from agent.admin.sections import REQUESTS_FIRST, History, Map, NewRequests, Pulls, Told, Watched
+from agent.admin.sections import REQUESTS_FIRST, Cluster, History, Map, NewRequests, Pulls, Told, Watched
+from agent.documents.cluster import ClusterDocument
 from agent.documents.events import NodesDocument
 from agent.documents.history import HistoryDocument
 from agent.documents.map import MapDocument
@@ -16,6 +17,7 @@ from agent.documents.topology import ZoneEntry
 from agent.observe.pulls import ImagePulls
 from agent.observe.requests import RecentRequests
 from agent.oci.reference import Named, Repository, Tag
+from tests.unit.agent.admin.test_cluster import gathered, told
 from tests.unit.agent.admin.test_history import OWN, played
 from tests.unit.agent.admin.test_map import THREE, Scene
 from tests.unit.agent.observe.test_tally import local
@@ -196,6 +198,21 @@ async def test_history_is_told_again_when_the_clock_of_the_day_was_set(jump_s: f
     await section.news(later(1))
     assert points(await section.news(later(2, jump_s=jump_s))) == [(5, 3), (60, 0)]
     assert not await section.news(later(3, jump_s=jump_s))
+
+
+async def test_figures_are_told_when_they_changed_and_at_once_when_somebody_falls_silent() -> None:
+    silent: frozenset[str] = frozenset()
+    answers = {name: told() for name in ("a1", "b1", "b2", "x")}
+    section = Cluster(lambda _: gathered(answers, silent=tuple(silent)), silent=lambda: silent)
+    assert len(await section.whole(START)) == 1
+    assert len(await section.news(later(1))) == 1
+    assert not await section.news(later(2))
+    silent = frozenset({"b1"})
+    ((event, document),) = await section.news(later(3))
+    assert event == "cluster"
+    assert isinstance(document, ClusterDocument)
+    assert (document.silent, document.told) == (1, 4)
+    assert not await section.news(later(4))
 
 
 async def test_map_is_told_once_and_then_its_changes() -> None:
