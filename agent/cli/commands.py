@@ -1,7 +1,6 @@
 """The parser of the command line, and the command that it finds."""
 
 import argparse
-import os
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from importlib import import_module
@@ -38,9 +37,6 @@ _RUN_ON = ("agent", "probe")
 _SHOW_THEMSELVES = ("bench", "status")
 """They go on to print while they work."""
 
-PROGRESS_VARIABLE = "SHORTHAUL_PROGRESS"
-"""``off``: commands do not show that they are at work, for who reads every word on standard error."""
-
 _ABOUT_S = {"doctor": 10.0, "verify": 10.0}
 """How long commands take as a rule that wait for more than one answer."""
 
@@ -52,7 +48,7 @@ def run(argv: Sequence[str]) -> int:
     """
     arguments = make_parser(argv).parse_args(argv)
     own = arguments.command in (*_RUN_ON, *_SHOW_THEMSELVES)
-    with nullcontext() if own or os.environ.get(PROGRESS_VARIABLE) == "off" else _at_work(arguments):
+    with nullcontext() if own else _at_work(arguments):
         status: int = arguments.run(arguments)
     return status
 

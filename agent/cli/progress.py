@@ -5,6 +5,7 @@ Nothing is shown before two seconds, and nothing of what shows it is imported be
 A terminal that can't move its cursor gets lines.
 """
 
+import os
 import sys
 import threading
 import time
@@ -17,6 +18,9 @@ from agent.cli.output import Output
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+PROGRESS_VARIABLE = "SHORTHAUL_PROGRESS"
+"""``off``: nothing is shown, for who reads every word on standard error."""
 
 SHOWN_AFTER_S = 2.0
 """What is done within this time shows nothing."""
@@ -95,10 +99,13 @@ class Course:
 
 @contextmanager
 def shown(course: Course, stream: TextIO | None = None, *, redirects: bool = True) -> Iterator[Course]:
-    """Show it for as long as the context lasts. ``stream``: standard error if None.
+    """Show it for as long as the context lasts. ``stream``: None for standard error, if that is wanted.
 
     ``redirects``: what is printed meanwhile goes above the bar, where both are on the same terminal.
     """
+    if stream is None and os.environ.get(PROGRESS_VARIABLE) == "off":
+        yield course
+        return
     ended = threading.Event()
     thread = threading.Thread(
         target=_show, args=(course, stream or sys.stderr, ended, redirects), name="progress", daemon=True

@@ -1,9 +1,11 @@
 """What says nothing while it works is shown to be at work, and its output and its status come through."""
 
+import os
 import re
 import subprocess
 import sys
 
+from agent.cli.progress import PROGRESS_VARIABLE
 from tests.unit.twins import REPOSITORY_ROOT
 
 
@@ -16,6 +18,7 @@ def test_silent_command_is_shown_in_a_pipe_and_its_output_and_status_are_its_own
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        env={**os.environ, PROGRESS_VARIABLE: ""},
     ) as process:
         assert process.stderr is not None
         line = process.stderr.readline()

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.cli.commands import PROGRESS_VARIABLE
+from agent.cli.progress import PROGRESS_VARIABLE
 
 _COMMAND = str(Path(sys.executable).parent / "shorthaul")
 _ASKING = {
