@@ -99,3 +99,11 @@ def test_sums_are_what_the_entries_add_up_to(
     assert sum(entry.size_bytes for entry in sums) == sum(size for _, _, size in sent)
     assert sum(entry.usd for entry in sums) == pytest.approx(sum(entry.usd for entry in added))
     assert len({(entry.source, entry.destination) for entry in sums}) == len(sums)
+
+
+def test_totals_are_the_sums_of_all_pairs_and_bytes_within_a_zone_cross_nothing() -> None:
+    ledger = CostLedger(PRICES)
+    for source, destination in ((A, A), (A, B), (B, A), (A, FAR), (None, None), (None, A)):
+        ledger.add(source, destination, GB)
+    assert ledger.crossing_bytes == 4 * GB
+    assert ledger.usd == pytest.approx(sum(entry.usd for entry in ledger.entries()))
