@@ -1,5 +1,6 @@
 """How the page hears from the agent: its stream, with a browser that is played, on a clock of its own."""
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -7,6 +8,7 @@ import pytest
 from playwright.sync_api import Page
 
 from benchmarks.lab.browser import Chromium
+from tests.browser import worlds
 from tests.browser.played import PlayedAgent
 
 # A world whose time passes when a test says so. `answers`: status and body of the next questions, by path.
@@ -224,6 +226,29 @@ def test_polling_asks_at_its_own_pace_and_never_twice_at_once(page: Page) -> Non
         """,
     )
     assert found == [1, 5, 13, 2, "polling"]
+
+
+def test_while_polling_what_an_agent_said_before_it_was_started_anew_is_forgotten(page: Page) -> None:
+    found = live_through(
+        page,
+        f"""
+        const overview = {json.dumps(worlds.overview_document())};
+        """
+        """
+        const pulls = (id) => [200, { pulls: [{ id, started_at: "2026-11-27", under_way: true }] }];
+        const ids = () => store.get("pulls")?.pulls.map((pull) => pull.id) ?? [];
+        world.open = null;
+        world.answers["/api/overview"] = [200, overview];
+        world.answers["/api/pulls"] = pulls("old");
+        stream.start(); await settle();
+        const before = ids();
+        world.answers["/api/overview"] = [200, { ...overview, instance: "second" }];
+        world.answers["/api/pulls"] = pulls("new");
+        await world.pass(12);
+        return [before, ids(), store.get("overview").instance];
+        """,
+    )
+    assert found == [["old"], ["new"], "second"]
 
 
 def test_while_polling_a_failure_of_one_page_is_that_panels_and_the_last_value_stays(page: Page) -> None:

@@ -118,10 +118,15 @@ export class Stream {
     if (!isDocument("hello", hello)) return;
     if (this.#version !== null && hello.version !== this.#version) return this.#world.reload(); // its page is another one
     this.#version = hello.version;
-    if (this.#instance !== null && hello.instance !== this.#instance) this.#store.clear();
-    this.#instance = hello.instance;
+    this.#meet(hello);
     this.#store.set("hello", hello);
     this.#heard();
+  }
+
+  /** What an agent said before it was started anew is forgotten. @param {any} who */
+  #meet({ instance }) {
+    if (this.#instance !== null && instance !== this.#instance) this.#store.clear();
+    this.#instance = instance;
   }
 
   /** @param {string} key @param {Event} event @param {string} [as] the merge that it is for */
@@ -210,6 +215,7 @@ export class Stream {
   /** @param {string} key @param {any} data */
   #learn(key, data) {
     const of = key === "day" ? "history" : key;
+    if (key === "overview") this.#meet(data);
     this.#store.set(of, merge(of, this.#store.get(of), data));
     this.#store.connect({ heard_ms: this.#world.now(), silent_s: null });
   }
