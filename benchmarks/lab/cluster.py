@@ -150,6 +150,7 @@ class Node:
             "tags": tags,
             "membership": {"static": str(cluster.members)},
             "peering": {"key": str(cluster.key)},
+            "doctor": {"interval_s": 0},  # it asks the agent and its peers, and tests count requests
             "probe": {"socket": str(self.folder / "probe.sock"), "canary_interval_s": 2.0},
         }
         self.settings |= cluster.settings

@@ -38,7 +38,6 @@ _QUICK: dict[str, Any] = {
     "lookup": {"timeout_s": 1.0, "patience_s": 0.3},
     "latency": {"report_s": 0.5, "rotate_s": 5.0, "interval_s": 0.5, "window_s": 5.0},
     "cold_start": {"claim_wait_s": 2.0, "claim_start_s": 1.0},
-    "doctor": {"interval_s": 0},
 }
 _CONFIG = (
     'version = 3\n[plugins."io.containerd.cri.v1.images".registry]\nconfig_path = "/etc/containerd/certs.d"\n'

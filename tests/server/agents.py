@@ -229,6 +229,7 @@ class Node:
             },
             "store": f"oci-layout://{self.layout}",
             "membership": {"static": str(members)},
+            "doctor": {"interval_s": 0},  # it asks the agent and its peers, and tests count requests
         }
         if secured.EVERYWHERE and "tls" not in settings.get("peering", {}):
             settings = {
