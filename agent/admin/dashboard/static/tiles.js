@@ -19,7 +19,7 @@ import { bySource, partsOf } from "./tiers.js";
  * @property {import("./tiers.js").Part[]} [parts] of a whole, for a bar
  */
 
-const FAILED_BAD = 0.01; // as ShorthaulMirrorSuccessLow
+const FAILED_BAD = 0.01; // what ShorthaulMirrorSuccessLow allows
 const SLOW_S = 0.1; // a person does not notice less
 const FAR_WARN = 0.5; // as ShorthaulCrossZoneShareHigh
 
