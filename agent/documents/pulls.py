@@ -23,8 +23,8 @@ class PullEntry:
     ``id``: that of its first request. ``image``: registry and repository. ``references``: the tags that were
     asked for, or the digests of manifests if there was no tag. ``client``: the node that asks, or else an
     address. ``seconds``: from the first arrival to the last end, or so far. ``requests``: the ids of the last
-    of them, the oldest first. ``running``: those that are under way. ``not_found``: how many were answered
-    with 404: the client asks the registry. ``failed``: how many others were not answered in full.
+    of them, the oldest first. ``running``: those that are under way, 64 at most. ``not_found``: how many got
+    a 404: the client asks the registry. ``failed``: how many others were not answered in full.
     ``verdict``: that of their connections, the gravest one.
     """
 

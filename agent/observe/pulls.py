@@ -129,7 +129,7 @@ class _Pull:
             failed=self.failed,
             verdict=self.verdict,
             slowest=slowest,
-            running=tuple(record.document() for record in self.running.values()),
+            running=tuple(record.document() for record in islice(self.running.values(), _IDS_MAX)),
         )
 
 

@@ -195,3 +195,11 @@ def test_end_of_a_request_whose_pull_is_forgotten_changes_nothing() -> None:
     desk.ends(forgotten)
     desk.ends(RequestRecord(path=RequestPath.PEER, method="GET", steps=Steps(lambda: desk.now_s)))
     assert [pull.image for pull in desk.entries] == ["registry.test/library/other"]
+
+
+def test_a_thousand_requests_under_way_are_counted_and_not_all_told() -> None:
+    desk = Desk()
+    for _ in range(1000):
+        desk.asks(addressed())
+    (pull,) = desk.pulls.newest_first()
+    assert (pull.request_count, len(pull.running), len(pull.requests)) == (1000, 64, 64)
