@@ -57,8 +57,8 @@ def parse(parser: argparse.ArgumentParser, *, root_for: str | None = None) -> ar
     arguments = parser.parse_args()
     for option in ("json", "html"):
         path = getattr(arguments, option, None)  # the screenshots are no report
-        if path is not None and not path.parent.is_dir():
-            parser.error(f"--{option}: there is no folder {path.parent}")  # now, and not after an hour
+        if path is not None and (problem := place_problem(path)):
+            parser.error(f"--{option}: {problem}")  # now, and not after an hour
     if root_for is not None:
         require_root(parser, root_for)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -80,3 +80,10 @@ def require_root(parser: argparse.ArgumentParser, root_for: str) -> None:
 def make_console() -> Console:
     """The console for figures and tables. Wide enough if the output is not a terminal."""
     return Console(width=None if sys.stdout.isatty() else _COLUMNS)
+
+
+def place_problem(path: Path) -> str:
+    """Why no report can be written there, in words. Empty: nothing is known that speaks against it."""
+    if path.is_dir():
+        return f"{path} is a folder: name a file in it"
+    return "" if path.parent.is_dir() else f"there is no folder {path.parent}"

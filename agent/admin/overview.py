@@ -170,7 +170,7 @@ class OverviewView:
         """What the doctor found when it looked last, if anything is to be done about it."""
         last = self.doctor()
         return tuple(
-            _trouble(f"doctor: {each.subject}", each.found, each.advice, grave=each.status == "bad")
+            _trouble(f"doctor: {each.subject}", each.found, each.hint, grave=each.status == "bad")
             for each in (() if last is None else last.findings)
             if each.status in ("bad", "warn")
         )

@@ -78,16 +78,17 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _look_before(arguments: argparse.Namespace) -> Any:
     """Refuse what can't be, before anything is measured. Returns the report of ``--compare``."""
+    from benchmarks.arguments import place_problem
     from benchmarks.reading import read_report
 
     for name in ("seconds", "rate"):
         value = getattr(arguments, name)
-        if value is not None and not value > 0:  # also not a number
-            arguments.wrong(f"--{name}: it must be above 0")
+        if value is not None and not 0 < value < float("inf"):  # also not a number
+            arguments.wrong(f"--{name}: it must be above 0, and have an end")
     for name in ("json", "html"):
         path = getattr(arguments, name)
-        if path is not None and not path.parent.is_dir():
-            arguments.wrong(f"--{name}: there is no folder {path.parent}")
+        if path is not None and (problem := place_problem(path)):
+            arguments.wrong(f"--{name}: {problem}")
     return read_report(arguments.parser, arguments.compare) if arguments.compare else None
 
 

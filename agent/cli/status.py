@@ -182,8 +182,11 @@ def _facts(overview: OverviewDocument) -> Iterator[tuple[str, str]]:
 
 
 def _success(entry: SuccessEntry) -> str:
-    share = "–" if entry.share is None else f"{entry.share:.1%}"
-    return f"{entry.path} {share} answered by the mirror ({entry.served} of {entry.asked})"
+    """As the page's first tile: what no node has is nobody's failure."""
+    had = entry.served + entry.failed
+    share = f"{entry.served / had:.1%}" if had else "–"
+    missed = f"; {entry.missed} for what no node has" if entry.missed else ""
+    return f"{entry.path} {share} answered of what some node has ({entry.served} of {had}{missed})"
 
 
 def _bytes(sums: SumsEntry) -> str:

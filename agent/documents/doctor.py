@@ -19,6 +19,13 @@ class FindingEntry:
     advice: str
     lines: tuple[str, ...] = ()
 
+    @property
+    def hint(self) -> str:
+        """The advice where there is no room for the lines."""
+        if not self.lines:
+            return self.advice
+        return f"{self.advice.removesuffix(':')} what `shorthaul doctor` shows"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DoctorDocument:

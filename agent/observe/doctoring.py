@@ -122,7 +122,7 @@ class Doctoring:
         for subject in bad.keys() - self._known:
             finding = bad[subject]
             _log.warning(
-                "the doctor found: %s: %s", subject, finding.found, extra={"fields": {"hint": finding.advice}}
+                "the doctor found: %s: %s", subject, finding.found, extra={"fields": {"hint": finding.hint}}
             )
         for subject in sorted(self._known - bad.keys()):
             _log.info("the doctor finds nothing wrong any more with: %s", subject)

@@ -7,6 +7,7 @@ started or stopped. Requests count in the agent's metrics like any client's.
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 from urllib.parse import urlencode
 
@@ -24,6 +25,7 @@ from benchmarks.running import BenchmarkFailed
 _FIRST_BYTES = 64 * 1024
 _BLOBS_MAX = 12  # of one locality
 _IMAGES_MAX = 4
+_LOOKED_AT_MAX = 16  # of the images that were pulled last
 _REPEATS = 5
 _LEAST_S = 0.4
 _WORDS = {
@@ -86,7 +88,7 @@ def measure_local(
     """
     budget, tally = _Budget(bounds), Tally()
     recorder.step("asking the agent where the blobs are")
-    blobs = [*_blobs(ask_agent, images or _last_images(ask_agent))]
+    blobs = [*(_blobs(ask_agent, images) if images else _last_blobs(ask_agent))]
     by_tier = {tier: [each for each in blobs if each.tier == tier] for tier in _WORDS}
     near = {tier: found for tier, found in by_tier.items() if found}
     if not near:
@@ -203,13 +205,34 @@ def _last_images(ask_agent: AskAgent) -> list[str]:
     """The images that this node pulled last. Raises `BenchmarkFailed`."""
     pulls = _decoded(PullsDocument, ask_agent(PullsDocument.PATH, {"limit": "50"})).pulls
     named = [f"{pull.image}:{tag}" for pull in pulls for tag in pull.references if ":" not in tag]
-    found = [*dict.fromkeys(named)][:_IMAGES_MAX]
+    found = [*dict.fromkeys(named)][:_LOOKED_AT_MAX]
     if not found:
         raise BenchmarkFailed(
             "this node has pulled no image by tag through its agent yet",
             "pull one, or name one with --image REGISTRY/NAME:TAG",
         )
     return found
+
+
+def _last_blobs(ask_agent: AskAgent) -> list[Blob]:
+    """The blobs that anybody has of the images that this node pulled last. Raises `BenchmarkFailed`.
+
+    A pull may have been of an image that doesn't exist, or was removed again: then it is an older one's turn.
+    """
+    found: list[list[Blob]] = []
+    failed: BenchmarkFailed | None = None
+    for image in _last_images(ask_agent):
+        try:
+            blobs = [*_blobs(ask_agent, [image])]
+        except BenchmarkFailed as error:
+            failed = error
+            continue
+        found += [blobs] if blobs else []
+        if len(found) == _IMAGES_MAX:
+            break
+    if failed is not None and not found:
+        raise failed
+    return [*{blob.target.partition("?")[0].rpartition("/")[2]: blob for blob in chain(*found)}.values()]
 
 
 def _blobs(ask_agent: AskAgent, images: Sequence[str]) -> Iterator[Blob]:

@@ -33,6 +33,7 @@ _MARKERS = ("o", "s", "^", "D", "v", "P")
 _LINES: Any = ("-", "--", "-.", ":", (0, (5, 1)), (0, (1, 1)))
 _WIDTH_IN, _DPI = 8.6, 110
 _SHARES = (1.0, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001)
+_POINT_LEAST = 3  # values that a point of a curve stands for
 _PALETTE = 64
 _LEGEND_LETTERS = 116  # so many fit into the width, with the marks
 _LOG_FROM = 12.0  # values that are further apart get a logarithmic axis
@@ -79,11 +80,20 @@ def _ways(section: Section) -> dict[str, int]:
 
 def _section_plots(section: Section, ways: Mapping[str, int]) -> Iterator[Plot]:
     timed = [figure for figure in section.figures if any(series.histograms for series in figure.series)]
-    for unit, figures in _by_unit(timed):
+    for unit, figures in _by_unit([figure for figure in timed if _has_curve(figure)]):
         yield _picture(section, f"percentiles {unit}", f"percentiles, {unit}", _draw_latencies, figures, ways)
     valued = [each for each in section.figures if len(each.series) > 1 and each not in timed]
     for unit, figures in _by_unit(valued):
         yield _picture(section, unit or "counts", unit or "counts", _draw_values, figures, ways)
+
+
+def _has_curve(figure: Figure) -> bool:
+    """Whether there are values enough for a point: not if the agent died, or the time was over."""
+    return any(_count(series) >= _POINT_LEAST for series in figure.series)
+
+
+def _count(series: Series) -> int:
+    return sum(from_text(each).get_total_count() for each in series.histograms)
 
 
 def _by_unit(figures: Sequence[Figure]) -> Iterator[tuple[str, list[Figure]]]:
@@ -198,8 +208,7 @@ def _draw_curve(axis: Axes, figure: Figure, series: Series, number: int) -> None
 
 def _shares(series: Series) -> list[float]:
     """How far the line of all repeats goes: to the share of which there are at least three values."""
-    count = sum(from_text(each).get_total_count() for each in series.histograms)
-    return [1.0, *(each for each in _SHARES if each * count >= 3)]
+    return [1.0, *(each for each in _SHARES if each * _count(series) >= _POINT_LEAST)]
 
 
 def _face(number: int) -> str:
@@ -215,7 +224,7 @@ def _line(number: int) -> Any:
 def _curve(histogram: HdrHistogram, unit: str) -> tuple[list[float], list[float]]:
     """Points for shares of which there are at least three values."""
     count = histogram.get_total_count()
-    shares = [each for each in _SHARES if each * count >= 3]
+    shares = [each for each in _SHARES if each * count >= _POINT_LEAST]
     return shares, [in_unit(quantile_s(histogram, 1 - each), unit) for each in shares]
 
 

@@ -24,7 +24,6 @@ ELSEWHERE = {
     "agent/content/factory.py": "chooses the store; tests/server and tests/e2e start each",
     "agent/documents/claims.py": "shapes; agent/documents/test_codec.py",
     "agent/documents/cluster.py": "shapes; agent/documents/test_codec.py",
-    "agent/documents/doctor.py": "shapes; agent/cli/test_doctor.py prints them",
     "agent/documents/events.py": "shapes; agent/documents/test_codec.py",
     "agent/documents/explain.py": "shapes; agent/documents/test_codec.py",
     "agent/documents/flows.py": "shapes; agent/documents/test_codec.py",

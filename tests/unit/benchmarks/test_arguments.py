@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from benchmarks.arguments import place_problem
 from tests.unit.twins import REPOSITORY_ROOT
 
 
@@ -18,6 +19,12 @@ def test_file_that_cant_be_written_is_noticed_before_anything_runs(tmp_path: Pat
     ended = simulated("--json", str(tmp_path / "none" / "figures.json"))
     assert (ended.returncode, ended.stdout) == (2, "")
     assert f"--json: there is no folder {tmp_path / 'none'}" in ended.stderr
+
+
+def test_folder_is_no_place_for_a_report(tmp_path: Path) -> None:
+    assert place_problem(tmp_path) == f"{tmp_path} is a folder: name a file in it"
+    assert place_problem(Path("/")) == "/ is a folder: name a file in it"
+    assert place_problem(tmp_path / "report.json") == ""
 
 
 def test_number_that_is_none_is_named_in_words() -> None:

@@ -44,6 +44,11 @@ def test_address_of_the_hostport() -> None:
     [
         (["--seconds", "-1"], "--seconds: it must be above 0"),
         (["--rate", "0.0"], "--rate: it must be above 0"),
+        (["--json", "/"], "--json: / is a folder: name a file in it"),
+        (["--html", "/tmp"], "--html: /tmp is a folder: name a file in it"),
+        (["--seconds", "inf"], "--seconds: it must be above 0, and have an end"),
+        (["--seconds", "nan"], "--seconds: it must be above 0"),
+        (["--rate", "inf"], "--rate: it must be above 0, and have an end"),
         (["--json", "/nowhere/report.json"], "--json: there is no folder /nowhere"),
         (["--compare", "/nowhere.json"], "cannot read /nowhere.json"),
     ],

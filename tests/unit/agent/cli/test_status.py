@@ -100,7 +100,8 @@ def test_node_and_cluster_are_shown_with_units_and_windows(capsys: Captured) -> 
     lines = shown(capsys, both()).splitlines()
     assert lines == [
         "node own in r/a, agent 1.0, started 2 h ago: ready",
-        "  works       in the last 15 min: hostport 80.0% answered by the mirror (4 of 5)",
+        "  works       in the last 15 min: "
+        "hostport 100.0% answered of what some node has (4 of 4; 1 for what no node has)",
         "  near        60 B: 17% node, 33% zone, 50% region",
         "  local       proved: canaries and requests went direct",
         "  saves       since 2026-08-01T10:00:00.000Z: 600 B from the registry, 20.00 USD; "
@@ -118,6 +119,16 @@ def test_node_and_cluster_are_shown_with_units_and_windows(capsys: Captured) -> 
         "  all   3      2                    60 B   50%             60 B   1",
         "  b1 does not answer",
     ]
+
+
+def test_what_failed_is_judged_by_what_some_node_has_as_on_the_page(capsys: Captured) -> None:
+    success = [
+        {"path": "hostport", "asked": 9, "served": 3, "missed": 5, "failed": 1, "share": 0.333333},
+        {"path": "nodeport", "asked": 2, "served": 0, "missed": 2, "failed": 0, "share": 0.0},
+    ]
+    out = shown(capsys, overview(success=success), "--here")
+    assert "hostport 75.0% answered of what some node has (3 of 4; 5 for what no node has)" in out
+    assert "nodeport – answered of what some node has (0 of 0; 2 for what no node has)" in out
 
 
 def test_only_this_node_is_asked_if_wanted(capsys: Captured) -> None:
@@ -212,5 +223,5 @@ def test_watch_in_a_pipe_is_a_line_each_time_and_survives_an_agent_that_is_away(
         with redirect_stdout(pipe):
             assert main(["status", "--watch", "1", "--here", "--url", twin.url]) == 130
         going.join()
-    assert lines[0].startswith("2026-08-01T12:00:00.250Z own: ready; hostport 80.0% answered by the mirror")
+    assert lines[0].startswith("2026-08-01T12:00:00.250Z own: ready; hostport 100.0% answered of what")
     assert "500" in lines[1]

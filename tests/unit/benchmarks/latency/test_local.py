@@ -117,6 +117,61 @@ def test_image_of_which_nobody_has_anything_is_an_error_with_a_hint() -> None:
     assert "--image" in failed.value.hint
 
 
+def _pulled(*references: str) -> dict[str, Any]:
+    """What an agent says of its last pulls: one of each of these tags."""
+    pull = {
+        "id": "1",
+        "path": "hostport",
+        "client": "",
+        "started_at": "",
+        "seconds": 1.0,
+        "under_way": False,
+        "requests": [],
+        "request_count": 1,
+        "bytes": 0,
+        "bytes_by_tier": [],
+        "not_found": 1,
+        "failed": 0,
+        "verdict": None,
+        "slowest": None,
+        "running": [],
+    }
+    images = [each.rpartition(":") for each in references]
+    return {
+        "time": "",
+        "node": "a1",
+        "pulls": [{**pull, "image": image, "references": [tag]} for image, _, tag in images],
+    }
+
+
+def _measured_last(*references: str) -> Recorder:
+    """With the images that were pulled last. Of ``registry.test/gone`` nobody has anything."""
+    known = _agent(_entry(1, local=True))
+
+    def ask(path: str, query: Mapping[str, str]) -> Any:
+        if "limit" in query:
+            return _pulled(*references)
+        if "gone" in query.get("image", ""):
+            raise BenchmarkFailed("nobody saw this tag", "pull it")
+        return known(path, query)
+
+    recorder = Recorder(Console(file=io.StringIO()))
+    with _serving() as server:
+        measure_local(recorder, server, ask, (), _BOUNDS)
+    return recorder
+
+
+def test_last_pull_of_an_image_that_does_not_exist_is_passed_over() -> None:
+    recorder = _measured_last("registry.test/gone:v1", _IMAGE, "registry.test/gone:v2")
+    assert recorder.problems == []
+    assert _ways(recorder.sections, "latency: whole blob") == {"this node"}
+
+
+def test_last_pulls_of_nothing_but_images_that_do_not_exist_are_an_error() -> None:
+    with pytest.raises(BenchmarkFailed, match="nobody saw this tag"):
+        _measured_last("registry.test/gone:v1")
+
+
 def test_name_that_is_no_image_is_an_error_with_a_hint() -> None:
     with pytest.raises(BenchmarkFailed, match="is no image's name"):
         measure_local(

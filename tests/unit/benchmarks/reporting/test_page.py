@@ -181,3 +181,17 @@ def test_file_is_written_with_the_usual_rights(tmp_path: Path) -> None:
 def test_empty_section_and_comparison_have_no_empty_tables() -> None:
     report = make_report(make_section(make_figure("f", [1.0] * 5)))
     assert "<tbody></tbody>" not in page(report, compare(report, report))
+
+
+@pytest.mark.parametrize("values", [0, 1, 2, 3])
+def test_latency_that_was_hardly_measured_or_not_at_all_breaks_no_page(tmp_path: Path, values: int) -> None:
+    histogram = new_histogram()
+    for _ in range(values):
+        record(histogram, 0.02)
+    few = (Series(way="this node", histograms=(to_text(histogram),)), Series(way="same zone", histograms=()))
+    failed = (Series(way="this node", values=(None,)), Series(way="same zone", values=(None,)))
+    section = make_section(
+        Figure(what="whole blob", unit="ms", series=few), Figure(what="pull", unit="s", series=failed)
+    )
+    write_page(make_report(section), tmp_path / "report.html")
+    assert "whole blob" in (tmp_path / "report.html").read_text()
