@@ -291,3 +291,18 @@ def test_token_lasts_as_long_as_the_page_in_a_browser_that_keeps_nothing(page: P
         }
     }"""
     assert page.evaluate(script) == [None, "secret", None]
+
+
+def test_page_is_live_in_a_browser_that_refuses_its_locks(page: Page) -> None:
+    script = """async () => {
+        const { browser } = await import("/static/stream.js");
+        const request = navigator.locks.request;
+        navigator.locks.request = async () => { throw new DOMException("refused", "SecurityError"); };
+        try {
+            const waited = new Promise((resolve) => setTimeout(() => resolve("waits for ever"), 5000));
+            return typeof (await Promise.race([browser().claim(), waited]));
+        } finally {
+            navigator.locks.request = request;
+        }
+    }"""
+    assert page.evaluate(script) == "function"
