@@ -5,14 +5,14 @@
 
 import { h, fill, keep, setAll, setText } from "./dom.js";
 import { UNKNOWN, bytes, isKnown, name, share } from "./format.js";
+import { TIERS } from "./tiers.js";
 
 /** @typedef {"ok" | "warn" | "bad" | "plain"} Level */
 
-/** Nearest first: the tiers of a source, and what each is called. */
-export const TIERS = Object.freeze({ node: "this node", rack: "same rack", zone: "same zone", region: "same region", remote: "another region" });
+const TIER_WORDS = Object.fromEntries(TIERS.map(({ tier, words }) => [tier, words]));
 
 /** @param {string | null | undefined} tier */
-export const tierWords = (tier) => (tier && tier !== "none" ? wordOf(TIERS, tier) : UNKNOWN);
+export const tierWords = (tier) => (tier && tier !== "none" ? wordOf(TIER_WORDS, tier) : UNKNOWN);
 
 /**
  * A word that says how good something is. The level has a sign of its own, so that it does not depend on colour.
