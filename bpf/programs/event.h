@@ -60,7 +60,7 @@ struct event {
 	__u64 bytes_received;
 	__u64 bytes_acked;
 	__u32 pid;             /* of the process that called connect() */
-	__u32 mark;            /* of the packet */
+	__u32 mark;            /* of the packet and of the SYN */
 	__u32 rtt_us;          /* EVENT_FLOW: of the handshake; EVENT_RTT: the minimum of the last second */
 	char comm[16];
 	struct endpoint intent;  /* the argument of connect(), before any other program rewrote it */

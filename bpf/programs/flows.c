@@ -48,6 +48,7 @@ struct flow {
 	__u32 pid;
 	__u32 rtt_us;
 	__u32 least_us;        /* the minimum round trip since rtt_sent_ns */
+	__u32 mark;            /* of its SYN: rules of a nat table see no other packet of it, and so mark no other */
 	char comm[16];
 	struct endpoint intent;
 	struct tuple wire;
@@ -225,6 +226,7 @@ static __always_inline int on_connect(struct bpf_sock_addr *ctx, int first, int 
 	flow->flags = FLOW_INTENT | FLOW_CLIENT | (first ? FLOW_FIRST : 0);
 	flow->sent_flags = 0;
 	flow->rtt_us = 0;
+	flow->mark = 0;
 	flow->connect_ns = bpf_ktime_get_ns();
 	flow->netns = netns;
 	if (IS_FOREIGN(netns)) {
@@ -347,6 +349,8 @@ int shorthaul_out(struct __sk_buff *skb)
 	flags |= FLOW_WIRE;
 	if (1 << (sk->state & 31) & SYNCHRONISED)
 		flags |= FLOW_ESTABLISHED;
+	else
+		flow->mark = skb->mark;
 	if (!same_tuple(&own, &wire))
 		flags |= FLOW_TRANSLATED;
 	if (client)
@@ -393,7 +397,7 @@ int shorthaul_out(struct __sk_buff *skb)
 	event->flags |= told;
 	event->socket = own;
 	event->state = sk->state;
-	event->mark = skb->mark;
+	event->mark = flow->mark | skb->mark;
 	events.ringbuf_submit(event, BPF_RB_NO_WAKEUP);
 	flow->sent_flags = flags;
 	count(EVENTS);

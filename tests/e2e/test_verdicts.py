@@ -5,6 +5,7 @@ Every verdict of every flow in here is compared with conntrack's entry, see `Sce
 
 import os
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 
 from agent.flows.verdicts import EndpointName, Verdict
 from benchmarks.lab import portmap
+from benchmarks.lab.conntrack import Flow as Way
 from benchmarks.lab.conntrack import Kind
 from benchmarks.lab.containerd import Containerd, PullFailed
 from benchmarks.lab.kubeproxy import Endpoint, Mode
@@ -166,6 +168,19 @@ def test_host_port_by_the_cni_port_map_is_no_direct_path(node: Node, way: str) -
     judged = node.pull(f"{way}:{HOST_PORT}", by=node.pod)  # though the host's agent listens there as well
     assert verdicts(judged) == {Verdict.HOSTPORT_NAT}
     assert went(judged) == {node.pod.service}
+
+
+@pytest.mark.usefixtures("host_port")
+def test_port_map_that_can_not_keep_the_source_port_is_told_by_the_mark_of_the_syn(node: Node) -> None:
+    scene = node.scene
+    with closing(scene.dial(node.local_pod.address, AGENT_PORT)) as holder:  # so its source port is taken
+        taken = Way.of(holder)
+        with scene.asker("127.0.0.1", HOST_PORT, source=("127.0.0.1", taken.src_port)) as asker:
+            assert asker.ask() == 200
+            judged = scene.compare(scene.flow(node.probe, asker.way))
+            assert judged.truth is not None
+            assert judged.truth.reply.dst_port != taken.src_port
+            assert judged.verdict is Verdict.HOSTPORT_NAT
 
 
 # kube-proxy

@@ -512,9 +512,19 @@ class Scene(Whole):
         return found if found is not None and told(flow, found) else None
 
     def dial(
-        self, host: str, port: int, *, netns: str | None = None, mapped: bool = False, at_most_s: float = 60.0
+        self,
+        host: str,
+        port: int,
+        *,
+        netns: str | None = None,
+        mapped: bool = False,
+        at_most_s: float = 60.0,
+        source: tuple[str, int] | None = None,
     ) -> socket.socket:
-        """A connection by a plain client of this node, or of a pod of it. ``mapped``: by an IPv6 socket."""
+        """A connection by a plain client of this node, or of a pod of it. ``mapped``: by an IPv6 socket.
+
+        ``source``: the address and port that it comes from.
+        """
         family = socket.AF_INET6 if mapped or ":" in host else socket.AF_INET
         target = f"::ffff:{host}" if mapped else host
 
@@ -522,6 +532,8 @@ class Scene(Whole):
             client = socket.socket(family, socket.SOCK_STREAM)
             client.settimeout(at_most_s)
             try:
+                if source is not None:
+                    client.bind(source)
                 client.connect((target, port))
             except BaseException:
                 client.close()
