@@ -184,11 +184,9 @@ class Gatherer:
             self.doubtful.add(name)
         else:
             self.doubtful.discard(name)
+        self._failed[name] = now_s
+        self._failed_words = words
         before = self._answers.get(name)
-        # One that was silent while others answered says nothing of this node's network.
-        if name in self._failed or before is None or not before.silent:
-            self._failed[name] = now_s
-            self._failed_words = words
         self._answers[name] = Answer(
             at_s=now_s if before is None else before.at_s,
             figures=None if before is None else before.figures,

@@ -271,24 +271,6 @@ def test_many_that_died_while_others_live_are_called_silent() -> None:
     scene.play(main)
 
 
-def test_half_of_a_small_cluster_that_stays_dead_is_not_taken_for_this_nodes_own_network() -> None:
-    scene = Scene(6)
-    scene.dead.update(scene.names[:3])
-
-    async def main() -> None:
-        await scene.look(5)  # at first three may fail in a row
-        doubted = 0
-        for _ in range(200):
-            await scene.look(0.1)
-            doubted += bool(scene.gatherer.trouble(loop_clock()))
-        assert doubted == 0
-        scene.dead.update(scene.names)
-        await scene.look(6)
-        assert "this node's own network" in scene.gatherer.trouble(loop_clock())
-
-    scene.play(main)
-
-
 def test_members_that_come_are_asked_and_those_that_left_are_forgotten() -> None:
     scene = Scene(3)
 
