@@ -35,8 +35,9 @@ class RequestMetrics:
         )
         self._first_byte = families.linked(
             "first_byte_seconds",
-            "Seconds from a request's arrival to its first body byte, by source of the bytes (local, peer). "
-            "Requests without a body are left out.",
+            "Seconds from a request's arrival to its first body byte, by listener (path: hostport, nodeport, "
+            "peer) and source of the bytes (local, peer). Requests without a body are left out.",
+            "path",
             "source",
             buckets=_FIRST_BYTE_BUCKETS_S,
         )
@@ -99,7 +100,7 @@ class RequestMetrics:
         if record.body_bytes and not record.sources:
             self._bytes.labels(record.path.value, tier).inc(record.body_bytes)
         if record.first_byte_s is not None:
-            self._first_byte.observe(record.first_byte_s, record, record.source)
+            self._first_byte.observe(record.first_byte_s, record, record.path.value, record.source)
         if record.kind in ("manifest", "blob"):  # others are pings, or last as long as their connection
             self._duration.observe(record.seconds, record, record.path.value, tier, record.result.value)
         if record.body_bytes >= _SPEED_LEAST_BYTES and record.first_byte_s is not None:

@@ -102,9 +102,15 @@ def claims(node: int, outcome: str) -> str:
     return of("shorthaul_claims_total", node, scope="zone", outcome=outcome)
 
 
-def first_bytes(node: int, le: str) -> str:
-    """The name of one series."""
-    return of("shorthaul_first_byte_seconds_bucket", node, source="peer", le=le)
+def first_bytes(node: int, *, source: str = "peer", path: str = "hostport") -> Series:
+    """Half of the first bytes come late."""
+    labels = {"path": path, "source": source}
+    bucket = "shorthaul_first_byte_seconds_bucket"
+    return {
+        of(bucket, node, **labels, le="0.25"): rising(5),
+        of(bucket, node, **labels, le="+Inf"): rising(10),
+        of("shorthaul_first_byte_seconds_count", node, **labels): rising(10),
+    }
 
 
 def part(node: int, key: str) -> str:
@@ -120,11 +126,7 @@ FAULTS: Mapping[str, Series] = {
         for node in range(6)
         for outcome, per_step in (("served", 3), ("failed", 1))
     },
-    "ShorthaulFirstByteSlow": {
-        first_bytes(0, "0.25"): rising(5),
-        first_bytes(0, "+Inf"): rising(10),
-        of("shorthaul_first_byte_seconds_count", 0, source="peer"): rising(10),
-    },
+    "ShorthaulFirstByteSlow": first_bytes(0),
     "ShorthaulAgentLate": {
         of("shorthaul_event_loop_lag_seconds_bucket", 0, le=le): rising(per_step)
         for le, per_step in (("0.1", 10), ("0.5", 20), ("2.5", 60), ("+Inf", 60))
@@ -217,6 +219,10 @@ CALM: Mapping[str, Series] = {
     "a handful of requests, all of which fail": {
         **fleet(),
         requests(0, "failed"): f"0x60 15x{_STEPS - 60}",
+    },
+    "agents that send late to others, whose clients don't wait for them": {
+        **fleet(),
+        **first_bytes(0, source="local", path="peer"),
     },
     "three nodes in three zones": {
         **fleet(3),

@@ -11,17 +11,22 @@ import promql_parser
 import pytest
 import yaml
 
+from agent.observe.metrics import Metrics
+from agent.observe.requests import RequestPath, RequestRecord
 from tests.chart.monitoring import (
     MONITORED,
     alerts,
     as_asked,
     dashboard_queries,
     dashboards,
+    grouping_labels,
     rules,
     rules_file,
+    selectors,
 )
 from tests.chart.rendering import kinds, manifests, merged, refusal
 from tests.unit.twins import REPOSITORY_ROOT
+from topology.placement import Tier
 
 _PANELS = [
     (uid, panel) for uid, board in dashboards().items() for panel in board["panels"] if panel["type"] != "row"
@@ -93,6 +98,38 @@ def test_query_is_promql_of_the_chosen_cluster_and_multiplies_no_nodes_by_nodes(
     assert 'cluster=~"$cluster"' in expr
     assert "group_left (node" not in expr or "topk" in expr or "quantile" in expr  # a line for each node
     assert "peer" not in re.findall(r"by \(([^)]*)\)", expr)
+
+
+def _counted_by_listener() -> set[str]:
+    """The metrics that count what agents ask each other for, too, with the listener as a label."""
+    metrics = Metrics()
+    metrics.request(
+        RequestRecord(
+            path=RequestPath.PEER,
+            method="GET",
+            kind="blob",
+            tier=Tier.NODE,
+            first_byte_s=0.1,
+            seconds=0.2,
+            body_bytes=1 << 20,
+        )
+    )
+    return set(re.findall(r'^(\w+)\{.*path="peer"', metrics.expose().decode(), flags=re.MULTILINE))
+
+
+def test_what_agents_ask_each_other_for_is_in_no_sum_with_what_clients_ask_for() -> None:
+    counted = _counted_by_listener()
+    assert "shorthaul_first_byte_seconds_bucket" in counted
+    queries = {**dashboard_queries(), **{str(rule.get("record")): rule["expr"] for rule in rules()}}
+    mixed = [
+        where
+        for where, expr in queries.items()
+        for metric, matchers in selectors(as_asked(expr))
+        if metric in counted
+        and "path" not in grouping_labels(expr)
+        and "path" not in {matcher.name for matcher in matchers}
+    ]
+    assert not mixed, "each takes one kind of listener, or tells listeners apart"
 
 
 def test_links_lead_to_sections_that_are_there_and_vanish_where_nobody_publishes_them() -> None:

@@ -162,15 +162,15 @@ OVERVIEW = Dashboard(
                     title="First byte",
                     unit="s",
                     width=12,
-                    asks="Seconds from a request's arrival to its first body byte: half of them, and 99 of "
+                    asks="Seconds from a client's request to its first body byte: half of them, and 99 of "
                     "100, by source.",
                     queries=(
                         Query(
-                            expr=quantile(0.5, "shorthaul_first_byte_seconds", by="source"),
+                            expr=quantile(0.5, "shorthaul_first_byte_seconds", "path!=peer", by="source"),
                             legend="p50 {{source}}",
                         ),
                         Query(
-                            expr=quantile(0.99, "shorthaul_first_byte_seconds", by="source"),
+                            expr=quantile(0.99, "shorthaul_first_byte_seconds", "path!=peer", by="source"),
                             legend="p99 {{source}}",
                         ),
                     ),

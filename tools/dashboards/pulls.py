@@ -3,7 +3,8 @@
 from tools.dashboards.grafana import NODES, Dashboard, Panel, Query, Row, now, quantile, rate
 
 _FIRST = "shorthaul_first_byte_seconds"
-_BY_NODE = f"{rate(_FIRST + '_bucket')} * on (cluster, instance) group_left (node_name) {NODES}"
+_BUCKETS = rate(_FIRST + "_bucket", "path!=peer")
+_BY_NODE = f"{_BUCKETS} * on (cluster, instance) group_left (node_name) {NODES}"
 
 PULLS = Dashboard(
     name="pulls",
@@ -63,16 +64,16 @@ PULLS = Dashboard(
                     kind="heatmap",
                     unit="s",
                     width=12,
-                    asks="Requests by the seconds from their arrival to their first body byte. An "
-                    "exemplar's request_id is found in /api/requests of its agent.",
-                    queries=(Query(expr=f"sum by (le) ({rate(_FIRST + '_bucket')})", legend="{{le}}"),),
+                    asks="Clients' requests by the seconds from their arrival to their first body byte. "
+                    "An exemplar's request_id is found in /api/requests of its agent.",
+                    queries=(Query(expr=f"sum by (le) ({_BUCKETS})", legend="{{le}}"),),
                     runbook="ShorthaulFirstByteSlow",
                 ),
                 Panel(
                     title="Slowest nodes",
                     unit="s",
                     width=12,
-                    asks="The ten nodes whose first bytes come latest: 95 of 100 come earlier than this.",
+                    asks="The ten nodes whose clients get first bytes latest: 95 of 100 come earlier.",
                     queries=(
                         Query(
                             expr=f"topk(10, histogram_quantile(0.95, sum by (le, node_name) ({_BY_NODE})))",

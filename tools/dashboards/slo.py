@@ -90,7 +90,8 @@ SLO = Dashboard(
                     width=12,
                     unit="percentunit",
                     most=1,
-                    asks="The share of first bytes that came within a quarter of a second, by source.",
+                    asks="The share of first bytes to clients that came within a quarter of a second, by "
+                    "source.",
                     queries=(Query(expr=f"min by (source) ({selected(_IN_TIME)})", legend="{{source}}"),),
                     bounds=(0.9, 0.8),
                     falling=True,

@@ -61,6 +61,20 @@ def test_first_byte_is_observed_only_where_there_was_one() -> None:
     assert total(metrics.expose(), "first_byte_seconds_count") == 1
 
 
+def test_first_byte_to_a_client_and_one_to_another_agent_are_told_apart() -> None:
+    metrics = Metrics()
+    metrics.request(answered(tier=Tier.ZONE, first_byte_s=0.004))
+    metrics.request(
+        RequestRecord(path=RequestPath.PEER, method="GET", kind="blob", tier=Tier.NODE, first_byte_s=0.001)
+    )
+    exposed = metrics.expose()
+    by_path = {
+        (path, source): total(exposed, "first_byte_seconds_count", path=path, source=source)
+        for path, source in (("hostport", "peer"), ("peer", "local"))
+    }
+    assert by_path == {("hostport", "peer"): 1, ("peer", "local"): 1}
+
+
 @pytest.mark.parametrize(
     ("count", "name", "labels", "value"),
     [
