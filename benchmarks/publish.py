@@ -2,7 +2,8 @@
 
     python -m benchmarks publish [dist/bench/report.json]
 
-It refuses a report that lacks something, because README.md says of its figures that they were measured.
+It refuses a report that lacks something, or of a machine that was busy: README.md says of its figures that
+they were measured, and a reader takes them for this project's.
 """
 
 import argparse
@@ -35,12 +36,14 @@ def main() -> int:
         "report", type=Path, nargs="?", default=_MADE, help="what make bench wrote (%(default)s)"
     )
     parser.add_argument(
-        "--incomplete", action="store_true", help="also one that lacks something; it is said there"
+        "--incomplete",
+        action="store_true",
+        help="also one that lacks something, or of a busy machine; it is said there",
     )
     arguments = parser.parse_args()
     report = read_report(parser, arguments.report)
-    if not report.complete and not arguments.incomplete:
-        parser.error(f"{arguments.report} lacks something: {'; '.join(report.problems)}; make bench again")
+    if (why := unfit(report)) and not arguments.incomplete:
+        parser.error(f"{arguments.report}: {why}; make bench again, or publish it with --incomplete")
     try:
         publish(report)
     except WriteFailed as error:
@@ -48,6 +51,12 @@ def main() -> int:
         return 1
     print(f"published in {RESULTS.relative_to(ROOT)}, README.md and docs/benchmarks.md: look at git diff")
     return 0
+
+
+def unfit(report: Report) -> str:
+    """Why the report should not be published. Empty: nothing speaks against it."""
+    lacking = "" if report.complete else f"It lacks something: {'; '.join(report.problems)}"
+    return ". ".join(filter(None, (lacking, markdown.busy_words(report.machine))))
 
 
 def publish(report: Report) -> None:

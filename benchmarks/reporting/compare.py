@@ -185,6 +185,15 @@ def ratios(figure: Figure, way: str) -> list[float]:
     return [one / other for one, other in pairs if one is not None and other]
 
 
+def same_rounds(figure: Figure, way: str) -> bool:
+    """Whether a way and the baseline were measured in the same rounds."""
+    mine, base = figure.way(way), figure.way(figure.baseline)
+    if mine is None or base is None:
+        return False
+    known, known_base = ([each is not None for each in _repeats(one, figure.unit)] for one in (mine, base))
+    return known == known_base
+
+
 def _repeats(series: Series, unit: str) -> Sequence[float | None]:
     """One for each round. None: nothing was measured in it, and the others keep their places."""
     if not series.histograms:

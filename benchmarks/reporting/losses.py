@@ -14,7 +14,7 @@ WORTH_SAYING = 0.05
 def losses(section: Section, ours: Sequence[str], theirs: Sequence[str]) -> Iterator[str]:
     """What the best of our ways is worse at than the best of the others, figure by figure."""
     for figure in section.figures:
-        words = _loss(figure, ours, theirs)
+        words = loss(figure, ours, theirs)
         if words:
             yield words
 
@@ -34,7 +34,8 @@ def _middle_of_histograms(series: Series, unit: str) -> float | None:
     return in_unit(quantile_s(whole, 0.5), unit) if whole.get_total_count() else None
 
 
-def _loss(figure: Figure, ours: Sequence[str], theirs: Sequence[str]) -> str:
+def loss(figure: Figure, ours: Sequence[str], theirs: Sequence[str]) -> str:
+    """What the best of our ways is worse at than the best of the others. Empty: nothing worth saying."""
     if figure.better == Better.NEITHER:
         return ""
     best = min if figure.better == Better.LOWER else max

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from benchmarks.reporting.compare import of_repeats, ratios
+from benchmarks.reporting.compare import of_repeats, ratios, same_rounds
 from benchmarks.reporting.format import Better, Figure, Section, Series
 from benchmarks.reporting.histogram import from_text, joined, quantile_s
 from benchmarks.reporting.quantiles import in_unit, shown, spread
@@ -15,7 +15,8 @@ class Row:
 
     ``median``: of the repeats. ``low``, ``high``: the quartiles of what was timed, or the smallest and the
     largest repeat. ``p95``, ``p99``: of what was timed within repeats. ``of``: how much was timed or counted.
-    ``ratio``: the median of the rounds, divided by the baseline's.
+    ``ratio``: the median of the rounds' ratios, each to the baseline's value of the same round. None also if
+    one of both lacks a round that the other has: the medians beside it would be of other rounds.
     """
 
     what: str
@@ -98,7 +99,7 @@ def _valued(figure: Figure, series: Series) -> Row:
 
 
 def _ratio(figure: Figure, series: Series) -> float | None:
-    if not figure.baseline or series.way == figure.baseline:
+    if not figure.baseline or series.way == figure.baseline or not same_rounds(figure, series.way):
         return None
     found = spread(ratios(figure, series.way))
     return found and found[1]
