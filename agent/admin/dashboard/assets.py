@@ -23,10 +23,14 @@ _COMPRESSION = 9  # once in the life of an agent
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asset:
-    """One file as it is sent. ``etag``: with its quotation marks."""
+    """One file as it is sent. ``etag``, ``gzipped_etag``: with their quotation marks.
+
+    They differ: a strong tag stands for the bytes that are sent (RFC 9110, 8.8.1).
+    """
 
     content_type: str
     etag: str
+    gzipped_etag: str
     body: bytes
     gzipped: bytes
 
@@ -43,9 +47,11 @@ def asset_paths() -> Iterator[tuple[str, Path]]:
 def read_asset(file: Path) -> Asset:
     """The file's content. It is read when somebody asks for it first, and then kept. Raises OSError."""
     body = file.read_bytes()
+    digest = hashlib.sha256(body).hexdigest()[:32]
     return Asset(
         content_type=_TYPES[file.suffix],
-        etag=f'"{hashlib.sha256(body).hexdigest()[:32]}"',
+        etag=f'"{digest}"',
+        gzipped_etag=f'"{digest}-gzip"',
         body=body,
         gzipped=gzip.compress(body, _COMPRESSION, mtime=0),
     )

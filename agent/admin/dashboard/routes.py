@@ -47,10 +47,12 @@ def _handler(file: Path) -> Handler:
 
 
 def _response(asset: Asset, request: web.BaseRequest) -> web.Response:
-    headers = {**_HEADERS, hdrs.ETAG: asset.etag}
-    if is_current(request.headers.get(hdrs.IF_NONE_MATCH), asset.etag):
+    is_gzipped = takes_gzip(request.headers.get(hdrs.ACCEPT_ENCODING))
+    tag = asset.gzipped_etag if is_gzipped else asset.etag
+    headers = {**_HEADERS, hdrs.ETAG: tag}
+    if is_current(request.headers.get(hdrs.IF_NONE_MATCH), tag):
         return web.Response(status=304, headers=headers)
-    body = asset.body
-    if takes_gzip(request.headers.get(hdrs.ACCEPT_ENCODING)):
-        body, headers[hdrs.CONTENT_ENCODING] = asset.gzipped, "gzip"
+    if is_gzipped:
+        headers[hdrs.CONTENT_ENCODING] = "gzip"
+    body = asset.gzipped if is_gzipped else asset.body
     return web.Response(body=body, headers=headers, content_type=asset.content_type, charset="utf-8")

@@ -88,6 +88,16 @@ async def test_who_has_this_version_gets_no_second_copy(url: str) -> None:
     assert (status, body, headers["etag"]) == (304, b"", tag)
 
 
+async def test_a_tag_stands_for_the_bytes_that_are_sent_and_each_coding_has_its_own(url: str) -> None:
+    codings = {"Accept-Encoding": "gzip"}, {"Accept-Encoding": "identity"}
+    tags = [(await _ask(f"{url}/", **coding))[1]["etag"] for coding in codings]
+    assert len({*tags}) == 2
+    for coding, own, other in zip(codings, tags, reversed(tags), strict=True):
+        status, headers, _ = await _ask(f"{url}/", **coding, **{"If-None-Match": own})
+        assert (status, headers["etag"]) == (304, own)
+        assert (await _ask(f"{url}/", **coding, **{"If-None-Match": other}))[0] == 200
+
+
 async def test_a_path_outside_the_page_leads_nowhere(url: str) -> None:
     for path in ("/static/../__init__.py", "/static/%2e%2e/routes.py", "/static/", "/static", "/index.html"):
         assert (await _ask(f"{url}{path}"))[0] == 404, path
