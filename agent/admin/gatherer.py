@@ -167,7 +167,15 @@ class Gatherer:
             self.doubtful.update(self._failed.keys() - {name})
             self._recovered_s = now_s
         self._failed.clear()
-        self._answers[name] = Answer(at_s=now_s, figures=reply.figures)
+        self._keep(name, Answer(at_s=now_s, figures=reply.figures))
+
+    def _keep(self, name: NodeName, answer: Answer) -> None:
+        """Keep an answer, unless it came when nobody looked any more, or after the node had left."""
+        if self._is_kept(name):
+            self._answers[name] = answer
+
+    def _is_kept(self, name: NodeName) -> bool:
+        return self._generation >= 0 and self._roster.peer(name) is not None
 
     def _no_reply(self, name: NodeName, error: NoReply, began_s: float) -> None:
         now_s, words = self._clock(), str(error)
@@ -176,9 +184,11 @@ class Gatherer:
             return
         if error.status is not None:  # it refuses the connection, so it is alive
             self._regard.refused(name, words, now_s)
-            self._answers[name] = Answer(at_s=now_s, figures=None)
+            self._keep(name, Answer(at_s=now_s, figures=None))
             return
         self._regard.noted(name, words, now_s, silent=True)
+        if not self._is_kept(name):
+            return
         self._turns.silent(name, now_s)
         if began_s <= self._recovered_s:
             self.doubtful.add(name)

@@ -27,6 +27,7 @@ class Scene:
         self.refusing: set[str] = set()
         self.frozen: set[str] = set()
         self.cut_off = False
+        self.held: asyncio.Event | None = None
         self.figures: FiguresEntry | None = FIGURES
         self.roster = Roster(own=node("own"), placement=located("r", "a"))
         self.regard = Regard(cooloff_s=5.0)
@@ -41,6 +42,8 @@ class Scene:
         assert question == Question(figures=True)
         self.asked.append((loop_clock(), asked.name))
         await asyncio.sleep(0.001)
+        if self.held is not None:
+            await self.held.wait()
         if self.cut_off:
             raise NoReply("network is unreachable", own=True)
         if asked.name in self.dead:
@@ -298,5 +301,39 @@ def test_node_that_is_alone_has_nobody_to_wait_for() -> None:
 
     async def main() -> None:
         assert await waited_s(scene) < 1.0
+
+    scene.play(main)
+
+
+@pytest.mark.parametrize("kind", ["dead", "refusing", "well"])
+def test_answer_that_comes_when_nobody_looks_any_more_is_not_kept(kind: str) -> None:
+    scene = Scene(3)
+    scene.dead, scene.refusing = ({*scene.names} if kind == each else set() for each in ("dead", "refusing"))
+
+    async def main() -> None:
+        scene.held = asyncio.Event()
+        scene.gatherer.look()
+        await asyncio.sleep(LOOKED_S + 5)
+        assert len(scene.asked) == 3
+        scene.held.set()
+        await asyncio.sleep(0.1)
+        assert not scene.gatherer.answers
+        assert not scene.gatherer.trouble(loop_clock())
+
+    scene.play(main)
+
+
+@pytest.mark.parametrize("kind", ["dead", "refusing", "well"])
+def test_answer_of_a_node_that_left_meanwhile_is_not_kept(kind: str) -> None:
+    scene = Scene(3)
+    scene.dead, scene.refusing = ({*scene.names} if kind == each else set() for each in ("dead", "refusing"))
+
+    async def main() -> None:
+        scene.held = asyncio.Event()
+        await scene.look(5)
+        scene.use("n0")
+        scene.held.set()
+        await scene.look(1)
+        assert {*scene.gatherer.answers} == {"n0"}
 
     scene.play(main)
