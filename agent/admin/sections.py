@@ -157,7 +157,7 @@ class Pulls:
             return ()
         self._due_s = moment.now_s + _PULLS_S
         self._changes = self._pulls.changes
-        now = {pull.id: pull for pull in self._pulls.newest_first(PULLS_MAX)}
+        now = {pull.id: pull for pull in self._pulls.newest_first()}  # an old one may be under way in a page
         changed = tuple(pull for pull in now.values() if self._told.get(pull.id) != pull)
         self._told = now
         return (self._event(moment, changed),) if changed else ()

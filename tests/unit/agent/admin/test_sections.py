@@ -5,7 +5,17 @@ from dataclasses import replace
 
 import pytest
 
-from agent.admin.sections import REQUESTS_FIRST, Cluster, History, Map, NewRequests, Pulls, Told, Watched
+from agent.admin.sections import (
+    PULLS_MAX,
+    REQUESTS_FIRST,
+    Cluster,
+    History,
+    Map,
+    NewRequests,
+    Pulls,
+    Told,
+    Watched,
+)
 from agent.documents.cluster import ClusterDocument
 from agent.documents.events import NodesDocument
 from agent.documents.history import HistoryDocument
@@ -162,6 +172,21 @@ async def test_pulls_that_changed_are_told_and_no_others() -> None:
     pulls.judged(local(id="one", verdict="direct"))
     assert ids(await section.news(later(3))) == ["one"]
     assert ids(await section.whole(later(3))) == ["two", "one"]
+
+
+async def test_pull_that_ends_after_many_newer_ones_is_told_to_have_ended() -> None:
+    pulls = ImagePulls(clock=lambda: START.now_s)
+    section = Pulls(OWN, pulls)
+    old = local(id="old")
+    pulls.asked(old, Named(registry=None, repository=Repository("old"), tag=Tag("v1")), "client")
+    for number in range(PULLS_MAX):
+        record = local(id=f"new {number}")
+        tag = Named(registry=None, repository=Repository(f"new/{number}"), tag=Tag("v1"))
+        pulls.asked(record, tag, "client")
+        pulls.ended(record)
+    await section.news(later(1))
+    pulls.ended(old)
+    assert ids(await section.news(later(2))) == ["old"]
 
 
 def points(told: Sequence[Told]) -> list[tuple[float, int]]:
