@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from agent.admin.gatherer import Answer
 from agent.admin.map import zones_of
+from agent.admin.sums import usd_of
 from agent.documents.cluster import ClusterDocument, ClusterNodeEntry, ClusterZoneEntry, FiguresEntry
 from agent.documents.map import NodeState
 from agent.documents.sums import SumsEntry, TierBytesEntry
@@ -205,9 +206,9 @@ def _joined(several: Sequence[SumsEntry]) -> SumsEntry:
         ),
         saved_bytes=_sum(each.saved_bytes for each in several),
         crossing_bytes=_sum(each.crossing_bytes for each in several),
-        usd=round(usd, 9),
-        usd_saved=round(usd_saved, 9),
-        net_usd_saved=round(usd_saved - usd, 9),
+        usd=usd_of(usd),
+        usd_saved=usd_of(usd_saved),
+        net_usd_saved=usd_of(usd_saved - usd),
     )
 
 

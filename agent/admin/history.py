@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from agent.admin.sums import usd_of
 from agent.documents.history import HistoryDocument
 from agent.documents.times import Moment
 from agent.observe.tally import STEP_S, Sum, Tally, Track
@@ -50,4 +51,4 @@ def _whole(values: Sequence[float]) -> tuple[int, ...]:
 
 
 def _money(values: Sequence[float]) -> tuple[float, ...]:
-    return tuple([round(value, 9) for value in values])
+    return tuple([usd_of(value) for value in values])

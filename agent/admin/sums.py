@@ -16,10 +16,15 @@ def sums_entry(sums: Sums, seconds: float) -> SumsEntry:
         bytes_by_tier=tuple(TierBytesEntry(tier=tier.label, size_bytes=_whole(sums[tier])) for tier in Tier),
         saved_bytes=_whole(sums[Sum.SAVED]),
         crossing_bytes=_whole(sums[Sum.CROSSING]),
-        usd=round(usd, 9),
-        usd_saved=round(saved_usd, 9),
-        net_usd_saved=round(saved_usd - usd, 9),
+        usd=usd_of(usd),
+        usd_saved=usd_of(saved_usd),
+        net_usd_saved=usd_of(saved_usd - usd),
     )
+
+
+def usd_of(value: float) -> float:
+    """US dollars as documents have them: to the billionth, never ``-0.0``, which would show as a loss."""
+    return round(value, 9) + 0.0  # which makes a negative zero a plain one
 
 
 def _whole(value: float) -> int:

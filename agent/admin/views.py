@@ -6,6 +6,7 @@ While a large document is made, other tasks can run in between, because the same
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 
+from agent.admin.sums import usd_of
 from agent.documents.flows import CanaryEntry, FlowsDocument
 from agent.documents.requests import RequestDocument
 from agent.documents.times import Moment
@@ -125,7 +126,7 @@ def costs_view(ledger: CostLedger, since: Moment, moment: Moment) -> CostsDocume
             source_zone=entry.source,
             destination_zone=entry.destination,
             size_bytes=entry.size_bytes,
-            usd=round(entry.usd, 9),
+            usd=usd_of(entry.usd),
         )
         for entry in ledger.entries()
     )
@@ -135,10 +136,10 @@ def costs_view(ledger: CostLedger, since: Moment, moment: Moment) -> CostsDocume
         since=since.text,
         pairs=pairs,
         size_bytes=sum(pair.size_bytes for pair in pairs),
-        usd=round(usd, 9),
+        usd=usd_of(usd),
         registry_bytes_saved=saved.size_bytes,
-        registry_usd_saved=round(saved.usd, 9),
-        net_usd_saved=round(saved.usd - usd, 9),
+        registry_usd_saved=usd_of(saved.usd),
+        net_usd_saved=usd_of(saved.usd - usd),
     )
 
 

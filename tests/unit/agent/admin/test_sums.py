@@ -1,6 +1,10 @@
 """Sums as an entry of documents."""
 
-from agent.admin.sums import sums_entry
+import math
+
+import pytest
+
+from agent.admin.sums import sums_entry, usd_of
 
 
 def test_entry_names_all_tiers_and_takes_the_costs_off_the_savings() -> None:
@@ -20,3 +24,10 @@ def test_entry_names_all_tiers_and_takes_the_costs_off_the_savings() -> None:
 def test_sum_that_rounding_made_negative_is_zero() -> None:
     entry = sums_entry((-1e-9,) * 12, 0.0)
     assert (entry.saved_bytes, entry.usd, entry.requests) == (0, 0.0, 0)
+
+
+@pytest.mark.parametrize("value", [-0.0, -1e-12, 0.0, 1e-12])
+def test_money_that_is_nothing_has_no_sign(value: float) -> None:
+    assert math.copysign(1.0, usd_of(value)) == 1.0
+    entry = sums_entry((0, 0, 0, 0, 0, 0, 0, max(0.0, -value), 0.0, 0, 0, 0), 1.0)
+    assert math.copysign(1.0, entry.net_usd_saved) == 1.0
