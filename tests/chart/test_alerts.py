@@ -243,9 +243,13 @@ def _in_cluster(cluster: str, series: Mapping[str, str]) -> Series:
 
 
 def _play(
-    folder: Path, series: Mapping[str, str], *expected: tuple[float, str, list[dict[str, Any]]]
+    folder: Path,
+    series: Mapping[str, str],
+    *expected: tuple[float, str, list[dict[str, Any]]],
+    thresholds: Mapping[str, float] = {},
 ) -> None:
     """``expected``: after so many minutes, what an expression has. Fails with what it has instead."""
+    rules = rules_file(metrics={"rules": {"thresholds": dict(thresholds)}})
     test = {
         "interval": f"{_STEP_S}s",
         "input_series": [{"series": name, "values": values} for name, values in series.items()],
@@ -254,7 +258,7 @@ def _play(
             for minutes, expr, samples in expected
         ],
     }
-    (folder / "rules.yaml").write_text(yaml.safe_dump(rules_file()))
+    (folder / "rules.yaml").write_text(yaml.safe_dump(rules))
     (folder / "tests.yaml").write_text(
         json.dumps({"rule_files": ["rules.yaml"], "evaluation_interval": f"{2 * _STEP_S}s", "tests": [test]})
     )
@@ -282,6 +286,42 @@ def test_each_alert_fires_in_the_cluster_that_has_its_fault_and_no_other_one_doe
     expected = [{"labels": f'{{cluster="{name}",alertname="{name}"}}', "value": 1} for name in sorted(FAULTS)]
     firing = 'group by (cluster, alertname) (ALERTS{alertstate="firing"})'
     _play(tmp_path, series, (_LATEST, firing, expected))
+
+
+_LAXEST = {
+    "successObjective": 0.94,
+    "firstByteObjective": 0.01,
+    **dict.fromkeys(("agentsDownShare", "crossZoneShare", "stalledShare", "claimsLostShare"), 0.99),
+}
+"""As much as the chart lets each be. What is laxer it refuses: see test_monitoring.py."""
+
+
+def test_alert_on_a_share_fires_with_the_laxest_threshold_where_nothing_goes_well(tmp_path: Path) -> None:
+    nodes = range(9)
+    series = {
+        **fleet(len(nodes)),
+        **{of("up", node): still(0) for node in nodes},
+        **{requests(node, "failed"): rising(5) for node in nodes},
+        **{received(node, "region"): rising(1e8) for node in nodes},
+        **{attempts(node, "silent"): rising(5) for node in nodes},
+        **{claims(node, "timeout"): rising(5) for node in nodes},
+        **first_bytes(0),
+        **{name: still(0) for name in first_bytes(0) if 'le="0.25"' in name},
+    }
+    expected = [
+        {"labels": f'{{alertname="{name}",severity="{severity}"}}', "value": 1}
+        for name, severity in (
+            ("ShorthaulAgentsDown", "warning"),
+            ("ShorthaulClaimsTimeOut", "warning"),
+            ("ShorthaulCrossZoneShareHigh", "warning"),
+            ("ShorthaulFirstByteSlow", "warning"),
+            ("ShorthaulMirrorSuccessLow", "critical"),
+            ("ShorthaulMirrorSuccessLow", "warning"),
+            ("ShorthaulStalledPeers", "warning"),
+        )
+    ]
+    firing = 'group by (alertname, severity) (ALERTS{alertstate="firing"})'
+    _play(tmp_path, series, (_LATEST, firing, expected), thresholds=_LAXEST)
 
 
 def test_that_nobody_is_heard_of_is_an_alert_after_a_while(tmp_path: Path) -> None:

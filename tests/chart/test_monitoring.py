@@ -35,6 +35,7 @@ _NAMES = sorted({rule["alert"] for rule in alerts()})
 _HEADINGS = re.findall(
     r"^#+ (.+)$", (REPOSITORY_ROOT / "docs/operations.md").read_text(encoding="utf-8"), flags=re.MULTILINE
 )
+SHARES = ("agentsDownShare", "crossZoneShare", "stalledShare", "claimsLostShare")
 _UNITS = {"short", "s", "bytes", "Bps", "reqps", "ops", "cps", "percentunit", "currencyUSD"}
 
 
@@ -259,6 +260,14 @@ def test_all_of_it_fits_into_a_release() -> None:
     ("values", "told"),
     [
         ({"metrics": {"rules": {"thresholds": {"stalledShare": 5}}}}, "share from 0 to 1"),
+        *(
+            ({"metrics": {"rules": {"thresholds": {key: value}}}}, "in metrics.rules.without")
+            for key, value in {
+                **dict.fromkeys(SHARES, 1),
+                "successObjective": 0.93,
+                "firstByteObjective": 0,
+            }.items()
+        ),
         ({"metrics": {"rules": {"without": ["Everything"]}}}, "names of alerts"),
         ({"metrics": {"runbooks": "docs"}}, "https://"),
     ],
