@@ -11,7 +11,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
-from agent.admin.turns import ASKED_MAX, TIMEOUT_S, Turns, sample
+from agent.admin.turns import ASKED_MAX, EVERY_S, TIMEOUT_S, Turns, sample
 from agent.documents.cluster import FiguresEntry
 from agent.holders.wire import Question, Reply
 from agent.members.member import Peer, Peers
@@ -27,6 +27,9 @@ LOOKED_S = 10.0
 _CHOOSE_MANY_S = 10.0
 _SPELL_S = 15.0  # who asked in vain for longer is told so by what failed since
 _SPELL_LEAST, _SPELL_ENOUGH = 2, 3  # see `agent.pull.regard`
+_QUIET_S = EVERY_S + 0.5
+"""So long nobody answers before it may be this node's fault: one that lives had its turn by then."""
+
 _QUESTION = Question(figures=True)
 
 Query = Callable[[Peer, Question, float], Awaitable[Reply]]
@@ -69,6 +72,8 @@ class Gatherer:
         self._generation, self._chosen_s = -1, float("-inf")
         self._failed: dict[NodeName, float] = {}  # since anybody answered
         self._failed_words = ""
+        self._fell: set[NodeName] = set()  # those of them that were not silent before
+        self._answered_s = float("-inf")  # when anybody answered last, or the gathering began
         self._recovered_s = float("-inf")  # when somebody answered again
         self.doubtful: set[NodeName] = set()
         """Who failed while nobody answered, and was not asked again since somebody did."""
@@ -113,13 +118,25 @@ class Gatherer:
 
     def trouble(self, now_s: float) -> str:
         """Why it is rather this node that has no network, in words. Empty: it has."""
-        recent = [at_s for at_s in self._failed.values() if now_s - at_s < _SPELL_S]
-        if len(recent) < max(_SPELL_LEAST, min(_SPELL_ENOUGH, len(self._turns))):
+        is_quiet = self._is_suspect(now_s) and now_s - self._answered_s >= _QUIET_S
+        if not is_quiet and not self._are_all_silent(now_s):
             return ""
         return (
-            f"none of the last {len(recent)} nodes that were asked answered ({self._failed_words}): "
-            "perhaps this node's own network is down"
+            f"none of the last {len(self._recent(now_s))} nodes that were asked answered "
+            f"({self._failed_words}): perhaps this node's own network is down"
         )
+
+    def _recent(self, now_s: float) -> list[NodeName]:
+        return [name for name, at_s in self._failed.items() if now_s - at_s < _SPELL_S]
+
+    def _is_suspect(self, now_s: float) -> bool:
+        """Whether many failed in a row. One that was silent while others answered is no sign of that."""
+        return len(self._fell.intersection(self._recent(now_s))) >= _SPELL_ENOUGH
+
+    def _are_all_silent(self, now_s: float) -> bool:
+        answers = (self._answers.get(name) for name in self._turns.names)
+        is_each = all(each is not None and each.silent for each in answers)
+        return is_each and len(self._recent(now_s)) >= _SPELL_LEAST
 
     async def run(self) -> None:
         """Gather whenever somebody looks, until cancelled."""
@@ -127,6 +144,7 @@ class Gatherer:
             while True:
                 await self._wanted.wait()
                 self._choose()
+                self._answered_s = self._clock()
                 while self._is_looked_at():
                     if self._is_outdated():
                         self._choose()
@@ -161,13 +179,18 @@ class Gatherer:
     def _replied(self, name: NodeName, reply: Reply) -> None:
         now_s = self._clock()
         self._regard.heard(name, now_s)
+        self._lives(name, reply.figures, now_s)
+
+    def _lives(self, name: NodeName, figures: FiguresEntry | None, now_s: float) -> None:
         self._turns.answered(name)
         self.doubtful.discard(name)
-        if self.trouble(now_s):
+        if self._is_suspect(now_s) or self._are_all_silent(now_s):
             self.doubtful.update(self._failed.keys() - {name})
             self._recovered_s = now_s
         self._failed.clear()
-        self._keep(name, Answer(at_s=now_s, figures=reply.figures))
+        self._fell.clear()
+        self._answered_s = now_s
+        self._keep(name, Answer(at_s=now_s, figures=figures))
 
     def _keep(self, name: NodeName, answer: Answer) -> None:
         """Keep an answer, unless it came when nobody looked any more, or after the node had left."""
@@ -184,7 +207,7 @@ class Gatherer:
             return
         if error.status is not None:  # it refuses the connection, so it is alive
             self._regard.refused(name, words, now_s)
-            self._keep(name, Answer(at_s=now_s, figures=None))
+            self._lives(name, None, now_s)
             return
         self._regard.noted(name, words, now_s, silent=True)
         if not self._is_kept(name):
@@ -197,6 +220,10 @@ class Gatherer:
         self._failed[name] = now_s
         self._failed_words = words
         before = self._answers.get(name)
+        if before is None or not before.silent:
+            self._fell.add(name)
+        if self._is_suspect(now_s):  # perhaps; until then nobody is called dead either
+            self.doubtful |= self._fell
         self._answers[name] = Answer(
             at_s=now_s if before is None else before.at_s,
             figures=None if before is None else before.figures,
@@ -226,6 +253,7 @@ class Gatherer:
         for known in (self._answers, self._failed):
             for name in known.keys() - members.keys():
                 del known[name]
+        self._fell &= members.keys()
         self.doubtful &= members.keys()
         self._hurry.set()
 
@@ -234,4 +262,5 @@ class Gatherer:
         self._turns, self._generation = Turns(), -1
         self._answers.clear()
         self._failed.clear()
+        self._fell.clear()
         self.doubtful.clear()

@@ -102,21 +102,35 @@ class Turns:
         return chosen
 
     def wait_s(self, now_s: float) -> float:
-        """How long nobody's turn comes, if nothing happens. Not longer than `EVERY_S`."""
+        """How long nobody's turn comes, if nothing happens. Not longer than `EVERY_S`.
+
+        0 exactly if `next` has somebody now. So long after ``now_s`` it has somebody, if there is anybody.
+        """
         if self._urgent:
             return 0.0
-        due_s = [at_s + _AGAIN_S for at_s in self._silent.values()]
-        usual_s = (at_s for name, at_s in self._asked_s.items() if name not in self._silent)
-        due_s.append(next(usual_s, now_s) + EVERY_S)
-        return min(EVERY_S, max(0.0, min(due_s) - now_s))
+        due = (self._silent_due(), self._usual_due())
+        due_s = min((at_s for at_s, _ in filter(None, due)), default=now_s + EVERY_S)
+        left_s = max(0.0, due_s - now_s)
+        while now_s + left_s < due_s:  # the difference was rounded down
+            left_s = math.nextafter(left_s, math.inf)
+        return min(EVERY_S, left_s)
 
     def _next_urgent(self, now_s: float) -> NodeName | None:
-        if self._urgent:
-            return next(iter(self._urgent))
-        due = (name for name, at_s in self._silent.items() if now_s - at_s >= _AGAIN_S)
-        return min(due, key=self._silent.__getitem__, default=None)
+        return next(iter(self._urgent)) if self._urgent else _due_now(self._silent_due(), now_s)
 
     def _next_usual(self, now_s: float) -> NodeName | None:
-        usual = ((name, at_s) for name, at_s in self._asked_s.items() if name not in self._silent)
-        name, at_s = next(usual, (None, now_s))
-        return name if now_s - at_s >= EVERY_S else None
+        return _due_now(self._usual_due(), now_s)
+
+    def _silent_due(self) -> tuple[float, NodeName] | None:
+        """The first of the silent ones, and when it is asked again. None: all answer."""
+        name = min(self._silent, key=self._silent.__getitem__, default=None)
+        return None if name is None else (self._silent[name] + _AGAIN_S, name)
+
+    def _usual_due(self) -> tuple[float, NodeName] | None:
+        """The first of those that answer, and when its turn comes. None: nobody answers."""
+        usual = ((at_s + EVERY_S, name) for name, at_s in self._asked_s.items() if name not in self._silent)
+        return next(usual, None)
+
+
+def _due_now(due: tuple[float, NodeName] | None, now_s: float) -> NodeName | None:
+    return due[1] if due is not None and due[0] <= now_s else None

@@ -274,6 +274,170 @@ def test_many_that_died_while_others_live_are_called_silent() -> None:
     scene.play(main)
 
 
+async def doubted_s(scene: Scene, seconds: float, *, step_s: float = 0.05) -> list[float]:
+    """Look for so long. When, since it began, this node's own network was said to be down."""
+    began_s, said_s = loop_clock(), list[float]()
+    while (now_s := loop_clock()) < began_s + seconds:
+        scene.gatherer.look()
+        if scene.gatherer.trouble(now_s):
+            said_s.append(now_s - began_s)
+        await asyncio.sleep(step_s)
+    return said_s
+
+
+def die(scene: Scene, *names: str, frozen: bool = False) -> None:
+    """A killed node breaks its connections. A frozen one does not, nor one that is cut off."""
+    if frozen:
+        scene.frozen.update(names)
+        return
+    scene.dead.update(names)
+    for name in names:
+        scene.gatherer.lost(node(name))
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+@pytest.mark.parametrize(("count", "gone"), [(3, 2), (6, 3), (6, 5), (20, 15), (200, 100)])
+def test_those_that_are_dead_while_others_answer_are_no_sign_of_this_nodes_own_network(
+    count: int, gone: int, frozen: bool
+) -> None:
+    scene = Scene(count)
+
+    async def main() -> None:
+        await scene.look(5)
+        die(scene, *scene.names[:gone], frozen=frozen)
+        assert await doubted_s(scene, 60) == []
+        assert {*scene.regard.silent()} == {*scene.names[:gone]}
+        assert not scene.gatherer.doubtful
+
+    scene.play(main)
+
+
+def test_one_that_refuses_shows_as_well_as_one_that_answers_that_the_network_works() -> None:
+    scene = Scene(6)
+    scene.refusing.update(scene.names[3:])
+
+    async def main() -> None:
+        await scene.look(5)
+        die(scene, *scene.names[:3])
+        assert await doubted_s(scene, 30) == []
+        assert {*scene.regard.silent()} == {*scene.names[:3]}
+        assert not scene.gatherer.doubtful
+
+    scene.play(main)
+
+
+@pytest.mark.parametrize("gone", [3, 5])
+def test_those_that_were_dead_before_anybody_looked_are_none_either(gone: int) -> None:
+    scene = Scene(6)
+    scene.dead.update(scene.names[:gone])
+
+    async def main() -> None:
+        assert await doubted_s(scene, 30) == []
+
+    scene.play(main)
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+@pytest.mark.parametrize(
+    ("count", "gone"), [(2, 0), (3, 0), (6, 0), (6, 3), (6, 5), (200, 0), (200, 100), (300, 0)]
+)
+def test_own_network_that_is_down_is_said_within_five_seconds_and_until_it_is_back(
+    count: int, gone: int, frozen: bool
+) -> None:
+    scene = Scene(count)
+
+    async def main() -> None:
+        await scene.look(45)  # a round of a large cluster
+        die(scene, *scene.names[:gone], frozen=frozen)
+        await scene.look(30)
+        die(scene, *scene.names, frozen=frozen)
+        said_s = await doubted_s(scene, 40)
+        assert said_s[0] <= 5.0
+        assert len(said_s) == pytest.approx((40 - said_s[0]) / 0.05, abs=2)
+        (scene.frozen if frozen else scene.dead).difference_update(scene.names[gone:])
+        said_s = await doubted_s(scene, 30)
+        assert all(each_s < 4.0 for each_s in said_s)
+        assert {*scene.regard.silent()} - {*scene.names[:gone]} <= scene.gatherer.doubtful
+        await scene.look(
+            scene.gatherer.round_s * 2
+        )  # each has its turn, but no more than every other is theirs
+        assert {*scene.regard.silent()} == {*scene.names[:gone]}
+        assert not scene.gatherer.doubtful
+
+    scene.play(main)
+
+
+def test_nobody_is_called_dead_while_it_is_not_sure_whose_fault_it_is() -> None:
+    scene = Scene(20)
+
+    async def main() -> None:
+        await scene.look(5)
+        die(scene, *scene.names)
+        await scene.look(1)
+        assert not scene.gatherer.trouble(loop_clock())
+        assert len(scene.regard.silent()) > 3
+        assert {*scene.regard.silent()} <= scene.gatherer.doubtful
+
+    scene.play(main)
+
+
+def test_if_nobody_answers_from_the_first_that_is_said_at_once() -> None:
+    scene = Scene(6)
+    scene.dead.update(scene.names)
+
+    async def main() -> None:
+        assert await waited_s(scene) < 4.0
+        assert "none of the last 6 nodes" in scene.gatherer.trouble(loop_clock())
+
+    scene.play(main)
+
+
+def test_only_peer_that_dies_is_dead() -> None:
+    scene = Scene(1)
+
+    async def main() -> None:
+        await scene.look(5)
+        die(scene, "n0")
+        assert await doubted_s(scene, 30) == []
+        assert scene.regard.silent() == ("n0",)
+        assert not scene.gatherer.doubtful
+
+    scene.play(main)
+
+
+@pytest.mark.parametrize(("count", "at_once"), [(3, 1), (3, 2), (6, 1), (6, 3), (40, 10)])
+def test_roll_out_is_no_sign_of_this_nodes_own_network(count: int, at_once: int) -> None:
+    scene = Scene(count)
+
+    async def main() -> None:
+        await scene.look(5)
+        for first in range(0, count, at_once):
+            die(scene, *scene.names[first : first + at_once])
+            assert await doubted_s(scene, 7.3) == []
+            scene.dead.clear()
+            # The next ones are stopped when these are ready.
+            assert await doubted_s(scene, 3.0) == []
+
+    scene.play(main)
+
+
+def test_node_whose_network_comes_and_goes_says_so_each_time() -> None:
+    scene = Scene(6)
+    scene.dead.add("n0")
+
+    async def main() -> None:
+        await scene.look(5)
+        for back_s in (0.3, 1.0, 6.0):
+            die(scene, *scene.names, frozen=True)
+            assert (await doubted_s(scene, 8))[0] <= 5.0
+            scene.frozen.clear()
+            while scene.gatherer.trouble(loop_clock()):
+                await scene.look(0.1)
+            assert await doubted_s(scene, back_s) == []
+
+    scene.play(main)
+
+
 def test_members_that_come_are_asked_and_those_that_left_are_forgotten() -> None:
     scene = Scene(3)
 

@@ -1,5 +1,6 @@
 """Who is asked next: all in turn, who may be gone first, and never more than ten a second."""
 
+import copy
 import math
 
 import pytest
@@ -106,6 +107,40 @@ def test_wait_ends_when_the_next_turn_comes() -> None:
     turns.lost(node("n1"))
     assert turns.wait_s(0.2) == 0.0
     assert Turns().wait_s(5.0) == EVERY_S
+
+
+MOMENTS_S = st.floats(-1e9, 1e9)
+
+
+@given(st.lists(st.tuples(MOMENTS_S, st.booleans()), max_size=6), st.floats(0.0, 5.0), st.booleans())
+def test_nobody_waits_for_a_turn_that_came_and_after_the_wait_it_has(
+    asked: list[tuple[float, bool]], later_s: float, lost: bool
+) -> None:
+    turns = turns_of(len(asked))
+    now_s = 0.0
+    for at_s, is_silent in sorted(asked):
+        if (name := turns.next(at_s)) is not None and is_silent:
+            turns.silent(name, at_s)
+        now_s = at_s + later_s
+    if lost:
+        turns.lost(node("far"))
+    wait_s = turns.wait_s(now_s)
+    assert 0.0 <= wait_s <= EVERY_S
+    if wait_s > 0.0:
+        assert copy.deepcopy(turns).next(now_s) is None
+        now_s += wait_s
+    assert (turns.next(now_s) is not None) == bool(asked or lost)
+
+
+@given(MOMENTS_S)
+def test_turn_comes_after_the_wait_however_the_sums_are_rounded(asked_s: float) -> None:
+    for is_silent in (False, True):
+        turns, name = turns_of(1), node("n0")
+        assert turns.next(asked_s) == name
+        if is_silent:
+            turns.silent(name, asked_s)
+        assert turns.wait_s(asked_s) > 0.0
+        assert turns.next(asked_s + turns.wait_s(asked_s)) == name
 
 
 def test_nobody_to_ask_is_begun_and_asks_nobody() -> None:
