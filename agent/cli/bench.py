@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from agent.cli.clusteroptions import add_options
 from agent.cli.topology import add_url, admin_token
 
 _HOSTPORT = "127.0.0.1:30020"
@@ -46,7 +47,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         help="write the report as one page",
     )
     add("--compare", type=Path, metavar="OLD.json", help="say what changed since this report, beyond noise")
-    _add_cluster(parser)
+    add_options(parser)
     parser.set_defaults(run=run, wrong=parser.error, parser=parser)
 
 
@@ -90,12 +91,6 @@ def _look_before(arguments: argparse.Namespace) -> Any:
         if path is not None and (problem := place_problem(path)):
             arguments.wrong(f"--{name}: {problem}")
     return read_report(arguments.parser, arguments.compare) if arguments.compare else None
-
-
-def _add_cluster(parser: argparse.ArgumentParser) -> None:
-    from benchmarks.cluster.options import add_options
-
-    add_options(parser)
 
 
 def _asker(arguments: argparse.Namespace) -> Callable[[str, Mapping[str, str]], Any]:

@@ -15,12 +15,12 @@ from typing import TypeVar
 
 from rich.console import Console
 
+from agent.cli.clusteroptions import BYTES, SECONDS
 from agent.cli.progress import Course, shown
 from agent.members.kubernetes.client import Access, ApiServer, Failed, access
 from agent.members.kubernetes.kubeconfig import KubeconfigInvalid, load, opened, paths
 from benchmarks.arguments import make_console
 from benchmarks.cluster.kube import Kube
-from benchmarks.cluster.options import BYTES, SECONDS
 from benchmarks.cluster.outcome import tell, unfinished
 from benchmarks.cluster.plan import RATE_PER_S, Bounds
 from benchmarks.cluster.release import ReleaseInvalid

@@ -1,4 +1,4 @@
-"""The options of ``shorthaul bench --cluster``. Imports nothing heavy: its help reads them, too."""
+"""The options of ``shorthaul bench --cluster``, apart from what measures: help has no need of that."""
 
 import argparse
 from pathlib import Path
