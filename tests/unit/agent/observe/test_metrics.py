@@ -1,5 +1,10 @@
 """All metrics of an agent together: what is there from the start, and what is never a label."""
 
+from collections import Counter
+
+from prometheus_client import CollectorRegistry
+
+from agent.observe.families import Families
 from agent.observe.metrics import Metrics
 from agent.observe.requests import RequestPath, RequestRecord
 from tests.unit.exposition import label_names, total
@@ -37,3 +42,20 @@ def test_two_agents_in_one_process_share_nothing() -> None:
     one, other = Metrics(), Metrics()
     one.hedge()
     assert total(other.expose(), "hedges_total") == 0
+
+
+def test_no_two_subjects_share_a_name_public_or_private() -> None:
+    """`Metrics` inherits them all: of two with one name, one would count the other's facts."""
+    names: Counter[str] = Counter()
+    for base in Metrics.__bases__:
+        made = base(Families(CollectorRegistry()))
+        names.update({name for name in {*vars(base), *vars(made)} if not name.startswith("__")})
+    assert names.keys() >= {"request", "_requests", "lookup"}, "methods and families are looked at"
+    assert not [name for name, count in names.items() if count > 1]
+
+
+def test_metrics_override_no_name_of_a_subject_but_those_that_they_pass_on() -> None:
+    subjects = {name for base in Metrics.__bases__ for name in vars(base)}
+    subjects |= {name for base in Metrics.__bases__ for name in vars(base(Families(CollectorRegistry())))}
+    own = {*vars(Metrics), "_registry", "on_lookup", "health", "_mirror", "exemplars"}
+    assert {name for name in own & subjects if not name.startswith("__")} == {"request", "lookup"}
