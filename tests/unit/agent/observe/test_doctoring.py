@@ -102,12 +102,14 @@ async def test_doctor_that_does_not_work_is_no_finding_and_is_said_once(
 
 async def test_doctor_that_hangs_is_ended(twin: _Twin, tmp_path: Path) -> None:
     pid = tmp_path / "pid"
-    doctoring = twin.doctoring("sh", "-c", f"echo $$ > {pid}; exec sleep 600", at_most_s=0.5)
-    await doctoring.look()
-    assert doctoring.report(_MOMENT).problem == "it did not end within 0 s"
-    if pid.exists():
-        with pytest.raises(ProcessLookupError):
-            os.kill(int(pid.read_text()), 0)
+    for at_most_s in (0.25, 1.0, 5.0, 25.0):  # a machine may be too busy to begin it so soon
+        doctoring = twin.doctoring("sh", "-c", f"echo $$ > {pid}; exec sleep 600", at_most_s=at_most_s)
+        await doctoring.look()
+        assert doctoring.report(_MOMENT).problem == f"it did not end within {at_most_s:.0f} s"
+        if pid.exists() and pid.read_text():
+            break
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(pid.read_text()), 0)
 
 
 async def test_doctor_runs_at_the_lowest_priority(twin: _Twin) -> None:
