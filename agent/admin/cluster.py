@@ -30,6 +30,7 @@ class Gathered:
     """What was gathered. ``asked``: who is asked in turn, without this node. ``own``: what it says itself.
 
     ``silent``: the peers that gave no sign of life since they failed, as far as anything here knows.
+    ``window_s``: over so long the figures of an agent count that is old enough.
     """
 
     snapshot: Snapshot
@@ -58,6 +59,7 @@ def cluster_view(gathered: Gathered, moment: Moment) -> ClusterDocument:
     zones, placed = zones_of(snapshot), sum(snapshot.zones.values())
     members, asked = len(snapshot.standings), len(lines)
     told = [line for line in lines if line.figures is not None]
+    window = _joined([line.figures.window for line in told if line.figures is not None])
     return ClusterDocument(
         time=moment.text,
         node=snapshot.own,
@@ -69,8 +71,8 @@ def cluster_view(gathered: Gathered, moment: Moment) -> ClusterDocument:
         scope=_scope(members, asked, len(told)),
         round_s=round(gathered.round_s, 1),
         own_trouble=gathered.trouble,
-        window_s=round(gathered.window_s, 3),
-        window=_joined([line.figures.window for line in told if line.figures is not None]),
+        window_s=round(min(gathered.window_s, window.seconds), 3),
+        window=window,
         total=_joined([line.figures.total for line in told if line.figures is not None]),
         zones=tuple(
             _zone(

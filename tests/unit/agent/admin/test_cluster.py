@@ -41,7 +41,11 @@ def told(figures: FiguresEntry | None = FIGURES, at_s: float = 99.0, *, silent: 
 
 
 def gathered(
-    answers: dict[str, Answer], *, asked: set[str] | None = None, silent: tuple[str, ...] = ()
+    answers: dict[str, Answer],
+    *,
+    asked: set[str] | None = None,
+    silent: tuple[str, ...] = (),
+    own: FiguresEntry = FIGURES,
 ) -> ClusterDocument:
     """With this node and a1 in zone a, b1 and b2 in zone b, x in none."""
     roster = Roster(own=node("own"), placement=located("r", "a"), clock=lambda: 100.0)
@@ -55,7 +59,7 @@ def gathered(
     return cluster_view(
         Gathered(
             snapshot=roster.snapshot,
-            own=FIGURES,
+            own=own,
             asked={NodeName(name) for name in asked or {"a1", "b1", "b2", "x"}},
             answers={NodeName(name): answer for name, answer in answers.items()},
             silent=[NodeName(name) for name in silent],
@@ -96,6 +100,14 @@ def test_sums_are_those_of_the_nodes_that_told() -> None:
     sizes = [each.size_bytes for each in document.window.bytes_by_tier]
     assert sizes == [30, 0, 60, 90, 0]
     assert "3 of 5 nodes" in document.scope
+
+
+@pytest.mark.parametrize(("seconds", "shown_s"), [((30.0, 40.0), 40.0), ((30.0, 903.0), 900.0)])
+def test_window_is_no_longer_than_the_oldest_agent_counted(
+    seconds: tuple[float, float], shown_s: float
+) -> None:
+    young, older = (replace(FIGURES, window=replace(WINDOW, seconds=each)) for each in seconds)
+    assert gathered({"a1": told(older)}, own=young).window_s == shown_s
 
 
 def test_zone_has_its_own_sums_versions_and_oldest_answer() -> None:
