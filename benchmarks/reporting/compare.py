@@ -12,7 +12,7 @@ from enum import StrEnum
 from benchmarks.reporting.format import Better, Figure, Machine, Report, Section, Series
 from benchmarks.reporting.histogram import from_text, quantile_s
 from benchmarks.reporting.noise import ENOUGH, FLOOR, Change, change, changed, suspected
-from benchmarks.reporting.quantiles import TIMED_UNITS, in_unit
+from benchmarks.reporting.quantiles import COUNTED_UNITS, TIMED_UNITS, in_unit
 
 YARDSTICK = "yardstick"
 """The section that times the machine itself, in every report."""
@@ -84,7 +84,7 @@ class _Pair:
     @property
     def change(self) -> Change | None:
         """What changed."""
-        found = change(self.old, self.new)
+        found = change(self.old, self.new, counted=self.unit in COUNTED_UNITS and not self.one_go)
         return replace(found, repeats=1) if self.one_go and found is not None else found
 
 

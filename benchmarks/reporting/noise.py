@@ -44,7 +44,7 @@ class Change:
 
     ``low``, ``high``: the change is between these with a probability of 95 %; None: there are too few values
     to say. ``chance``: the probability that two equal things differ as much; None likewise. ``exact``: both
-    sides have the same value each time, so that any difference is one. ``repeats``: of the side with fewer.
+    sides have the same count each time, so that any difference is one. ``repeats``: of the side with fewer.
     """
 
     old: float
@@ -57,11 +57,15 @@ class Change:
     repeats: int = 1
 
 
-def change(old: Sequence[float], new: Sequence[float]) -> Change | None:
-    """What changed between the values of two runs. None if one has no value."""
+def change(old: Sequence[float], new: Sequence[float], *, counted: bool = False) -> Change | None:
+    """What changed between the values of two runs. None if one has no value.
+
+    ``counted``: they are counts. What is measured in coarse steps is often the same twice, too, and then a
+    difference of one step says nothing.
+    """
     if not old or not new:
         return None
-    if min(len(old), len(new)) >= 2 and len({*old}) == len({*new}) == 1:
+    if counted and min(len(old), len(new)) >= 2 and len({*old}) == len({*new}) == 1:
         return _exact(old[0], new[0], min(len(old), len(new)))
     if min(*old, *new) > _TINY:
         return _of_logarithms(old, new)

@@ -28,6 +28,9 @@ HIGHER_UNITS = frozenset({"GB/s", "MB/s", "Gbit/s", "Mbit/s", "/s"})
 TIMED_UNITS = frozenset({"s", "ms", "µs", "us", "ns", "CPU-s", "CPU-s/GiB", "% of a core"}) | HIGHER_UNITS
 """What another machine changes."""
 
+COUNTED_UNITS = frozenset({"", "bytes", "bytes a blob", "kB", "MB", "GB", "lines", "times"})
+"""Of what is counted, and not measured: equal work gives the same number each time, if nothing varies."""
+
 
 def at(ordered: Sequence[float], share: float) -> float:
     """The value below which this share of the sorted values lies."""

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from benchmarks.reporting.compare import YARDSTICK, Incomparable, Verdict, compare, ratios
-from benchmarks.reporting.format import Figure, Report, Series
+from benchmarks.reporting.format import Figure, Report, Samples, Series
 from benchmarks.reporting.histogram import new_histogram, record, to_text
 from benchmarks.reporting.recorder import Recorder
 from tests.unit.benchmarks.reporting.reports import MACHINE, make_figure, make_report, make_section
@@ -178,3 +178,25 @@ def test_samples_of_one_go_are_no_repeats_however_many() -> None:
 def test_memory_that_a_kernel_keeps_is_no_other_machine() -> None:
     assert replace(MACHINE, memory_mib=7990).identity == MACHINE.identity
     assert replace(MACHINE, memory_mib=16000).identity != MACHINE.identity
+
+
+@pytest.mark.parametrize(
+    ("unit", "verdict"),
+    [("", Verdict.WORSE), ("MB", Verdict.WORSE), ("s", Verdict.UNKNOWN), ("MiB", Verdict.UNKNOWN)],
+)
+def test_two_repeats_that_are_equal_are_exact_only_where_something_is_counted(
+    unit: str, verdict: Verdict
+) -> None:
+    old, new = (make_report(make_section(make_figure("f", [each] * 2, unit=unit))) for each in (10.0, 11.0))
+    (row,) = compare(old, new).rows
+    assert row.verdict is verdict
+
+
+def test_blocks_of_one_go_that_are_equal_are_not_exact() -> None:
+    samples = Samples(count=4, lower=1.0, median=1.0, upper=1.0, p95=1.0)
+    old, new = (
+        Figure(what="f", unit="MB", better="lower", series=(Series(values=(each, each), samples=samples),))
+        for each in (1.0, 1.01)
+    )
+    (row,) = compare(make_report(make_section(old)), make_report(make_section(new))).rows
+    assert row.verdict is Verdict.UNKNOWN

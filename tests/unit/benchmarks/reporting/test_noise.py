@@ -98,10 +98,27 @@ def test_change_below_the_floor_is_none_however_sure_it_is() -> None:
     ("old", "new", "differs"), [(3, 3, False), (3, 4, True), (0, 0, False), (0, 1, True)]
 )
 def test_counts_that_never_vary_differ_exactly(old: float, new: float, differs: bool) -> None:
-    found = change([old] * 3, [new] * 3)
+    found = change([old] * 3, [new] * 3, counted=True)
     assert found is not None
     assert found.exact
     assert changed([found]) == [differs]
+
+
+@pytest.mark.parametrize(("repeats", "differs"), [(2, False), (3, False), (4, False), (5, True)])
+def test_measured_values_that_happen_to_repeat_are_a_verdict_only_with_enough_repeats(
+    repeats: int, differs: bool
+) -> None:
+    found = change(
+        [0.01] * repeats, [0.02] * repeats
+    )  # a step of a clock that ticks a hundred times a second
+    assert found is not None
+    assert not found.exact
+    assert changed([found]) == [differs]
+
+
+def test_measured_values_that_happen_to_repeat_have_a_floor() -> None:
+    assert changed([change([1.0] * 9, [1.02] * 9)]) == [False]
+    assert changed([change([1.0] * 9, [1.02] * 9, counted=True)]) == [True]
 
 
 def test_three_repeats_are_a_suspicion_and_no_verdict() -> None:
