@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from benchmarks.latency.openloop import Ask, Limits, Outcome, Server, run_open_loop
 from benchmarks.latency.schedule import starts
+from benchmarks.reporting.histogram import new_histogram
 from benchmarks.reporting.quantiles import shown
 from benchmarks.reporting.recorder import Recorder
 
@@ -71,6 +72,7 @@ def measure_rounds(
 ) -> None:
     """Ask all cases in rounds, and record a histogram of each repeat.
 
+    A repeat without any answer has an empty one: repeats are compared by their number, so each has its place.
     ``whole``: until the last byte, not the first. ``go_on``: asked before each repeat; False ends it.
     """
     kind = "open" if warm else "new"
@@ -80,7 +82,10 @@ def measure_rounds(
     taken = dict.fromkeys((case.name for case in cases), 0)
     for number in range(load.repeats):
         for case in cases:
-            if case.name in tally.gone or not go_on():
+            if not go_on():
+                return
+            if case.name in tally.gone:
+                recorder.latencies(title, [new_histogram()], way=case.name, baseline=baseline)
                 continue
             recorder.step(f"{title}: {case.name}, {number + 1} of {load.repeats}")
             times = starts(load.rate_per_s, load.seconds, seed=number)
@@ -90,8 +95,7 @@ def measure_rounds(
             outcome = run_open_loop(case.server, asks, times, warm=warm, limits=load.limits)
             tally.add(case.name, outcome)
             histogram = outcome.whole if whole else outcome.first
-            if histogram.get_total_count():
-                recorder.latencies(title, [histogram], way=case.name, baseline=baseline)
+            recorder.latencies(title, [histogram], way=case.name, baseline=baseline)
 
 
 def tell(recorder: Recorder, tally: Tally) -> None:

@@ -26,7 +26,6 @@ _FIRST_BYTES = 64 * 1024
 _BLOBS_MAX = 12  # of one locality
 _IMAGES_MAX = 4
 _LOOKED_AT_MAX = 16  # of the images that were pulled last
-_REPEATS = 5
 _LEAST_S = 0.4
 _WORDS = {
     "node": "this node",
@@ -47,11 +46,15 @@ AskAgent = Callable[[str, Mapping[str, str]], Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bounds:
-    """What the benchmark may take: seconds in all, bytes of bodies in all, requests a second."""
+    """What the benchmark may take: seconds in all, bytes of bodies in all, requests a second.
+
+    ``repeats``: of everything; from five on, a comparison can tell a change from noise.
+    """
 
     seconds: float
     bytes: int
     rate_per_s: float
+    repeats: int = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,13 +83,19 @@ class _Budget:
 
 
 def measure_local(
-    recorder: Recorder, server: Server, ask_agent: AskAgent, images: Sequence[str], bounds: Bounds
+    recorder: Recorder,
+    server: Server,
+    ask_agent: AskAgent,
+    images: Sequence[str],
+    bounds: Bounds,
+    *,
+    clock: Callable[[], float] = time.monotonic,
 ) -> None:
     """Measure first bytes and whole blobs by where they are. Raises `BenchmarkFailed`.
 
     ``images``: those whose blobs are asked for; empty: those that this node pulled last.
     """
-    budget, tally = _Budget(bounds), Tally()
+    budget, tally = _Budget(bounds, clock), Tally()
     recorder.step("asking the agent where the blobs are")
     blobs = [*(_blobs(ask_agent, images) if images else _last_blobs(ask_agent))]
     by_tier = {tier: [each for each in blobs if each.tier == tier] for tier in _WORDS}
@@ -125,7 +134,7 @@ def _first_bytes(
         for tier, blobs in near.items()
     ]
     most = (1 - _WHOLE_SHARE) * budget.bounds.bytes
-    runs = 2 * _REPEATS * len(cases)
+    runs = 2 * budget.bounds.repeats * len(cases)
     seconds = min(5.0, max(_LEAST_S, _FIRST_SHARE * budget.bounds.seconds / runs))
     rate = min(budget.bounds.rate_per_s, most / _FIRST_BYTES / (seconds * runs))
     if rate < budget.bounds.rate_per_s:
@@ -133,7 +142,7 @@ def _first_bytes(
     if rate * seconds < 1:
         recorder.problem("--bytes is too little for even one request each time")
         return
-    load = Load(rate_per_s=rate, seconds=seconds, repeats=_REPEATS)
+    load = Load(rate_per_s=rate, seconds=seconds, repeats=budget.bounds.repeats)
     for warm in (True, False):
         measure_rounds(
             recorder, cases, load, tally, warm=warm, whole=False, go_on=lambda: budget.left_s > seconds
@@ -145,7 +154,7 @@ def _whole_blobs(
     recorder: Recorder, server: Server, near: Mapping[str, Sequence[Blob]], budget: _Budget, tally: Tally
 ) -> None:
     """The largest blob of each locality that the bytes allow, one after the other."""
-    each_bytes = _WHOLE_SHARE * budget.bounds.bytes / (_REPEATS * len(near))
+    each_bytes = _WHOLE_SHARE * budget.bounds.bytes / (budget.bounds.repeats * len(near))
     chosen = {
         tier: max(
             (blob for blob in blobs if blob.size_bytes <= each_bytes),
@@ -164,11 +173,11 @@ def _whole_blobs(
             recorder.verdict(
                 f"{_WORDS[tier]}: none is within the {each_bytes / 1e6:.1f} MB that --bytes leaves for each."
             )
-    for number in range(_REPEATS):
+    for number in range(budget.bounds.repeats):
         for tier, blob in chosen.items():
             if blob is None or budget.left_s <= 0:
                 continue
-            recorder.step(f"whole blobs: {_WORDS[tier]}, {number + 1} of {_REPEATS}")
+            recorder.step(f"whole blobs: {_WORDS[tier]}, {number + 1} of {budget.bounds.repeats}")
             rate = _whole(recorder, server, tier, blob, budget, tally)
             if rate is None:
                 return
@@ -183,12 +192,8 @@ def _whole(
     outcome = run_open_loop(server, [Ask(target=blob.target)], [0.0], warm=True, limits=limits)
     tally.add(_WORDS[tier], outcome)
     size = f"{blob.size_bytes / 1e6:.3g} MB"
-    if not outcome.answered:
-        recorder.value(f"whole blob, {size}", "MB/s", None, way=_WORDS[tier])
-        return None
-    rate = blob.size_bytes / outcome.seconds / 1e6
     recorder.latencies(f"whole blob, {size}", [outcome.whole], way=_WORDS[tier])
-    return rate
+    return blob.size_bytes / outcome.seconds / 1e6 if outcome.answered else None
 
 
 def _tell_time(recorder: Recorder, budget: _Budget, needed_s: float) -> None:

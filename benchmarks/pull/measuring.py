@@ -113,31 +113,38 @@ class Measurement:
         name = f"round {turn.number + 1}, {turn.way.value}"
         self._report.step(name)
         left = [(size, phase) for size in turn.sizes for phase in Phase]
+        alone_is_told = False
         try:
             with self._stage.ready(turn.way):
-                self._alone(turn)
+                self._tell_alone(turn.way, self._alone(turn.way))
+                alone_is_told = True
                 for size, phase in [*left]:
                     self._report.step(f"{name}: {size}, {phase.value}")
                     self._tell(turn.way, size, phase, self._stage.pull(turn.way, phase, made[size][phase]))
                     left.remove((size, phase))
         except (LabError, OSError) as error:
             self._report.problem(f"{name}: {error}")
+        if not alone_is_told:
+            self._tell_alone(turn.way, None)
         for size, phase in left:
             self._tell(turn.way, size, phase, None)
 
-    def _alone(self, turn: Turn) -> None:
+    def _alone(self, way: Way) -> Pulls:
         """Before that, every part does all of it once: nothing is compiled or loaded while it is measured."""
         assert self._small is not None, "made with the first images"
         warm, alone = self._small
-        self._stage.pull(turn.way, Phase.CREATE, warm)
-        pulls = self._stage.pull(turn.way, Phase.CREATE, alone, [self._stage.nodes[0].name])
+        self._stage.pull(way, Phase.CREATE, warm)
+        return self._stage.pull(way, Phase.CREATE, alone, [self._stage.nodes[0].name])
+
+    def _tell_alone(self, way: Way, pulls: Pulls | None) -> None:
+        """``pulls``: None if it failed. Rounds are compared by their number, so it has its place."""
         self._begin_alone()
-        whole = self._whole(f"{turn.way.value}, one node alone", pulls)
+        whole = None if pulls is None else self._whole(f"{way.value}, one node alone", pulls)
         self._report.value(
             f"{_ALONE}: the pull",
             "s",
             whole.outcome.whole_s if whole else None,
-            way=turn.way.value,
+            way=way.value,
             baseline=Way.REGISTRY.value,
         )
 

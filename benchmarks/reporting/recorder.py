@@ -216,8 +216,11 @@ class Recorder:
         texts = (*series.histograms, *(to_text(each) for each in repeats))
         self._put(_with(figure, replace(series, histograms=texts)))
         whole = joined(repeats)
-        told = " / ".join(shown(in_unit(quantile_s(whole, each), unit)) for each in (0.5, 0.99))
         name = f"{what}, {way}" if way else what
+        if not whole.get_total_count():
+            self._print(f"{name}: failed")
+            return
+        told = " / ".join(shown(in_unit(quantile_s(whole, each), unit)) for each in (0.5, 0.99))
         self._print(f"{name}: p50 / p99 {told} {unit} of {whole.get_total_count():,}")
 
     def verdict(self, words: str) -> None:

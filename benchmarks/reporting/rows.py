@@ -50,7 +50,10 @@ def row(figure: Figure, series: Series) -> Row:
 
 def _timed(figure: Figure, series: Series) -> Row:
     whole = joined(from_text(each) for each in series.histograms)
-    median, p95, p99 = (in_unit(quantile_s(whole, each), figure.unit) for each in (0.5, 0.95, 0.99))
+    known = whole.get_total_count() > 0
+    median, p95, p99 = (
+        in_unit(quantile_s(whole, each), figure.unit) if known else None for each in (0.5, 0.95, 0.99)
+    )
     repeats = of_repeats(series, 0.5, figure.unit)
     return Row(
         what=figure.what,
@@ -62,6 +65,7 @@ def _timed(figure: Figure, series: Series) -> Row:
         p95=p95,
         p99=p99,
         repeats=len(series.histograms),
+        failed=len(series.histograms) - len(repeats),
         of=whole.get_total_count(),
         ratio=_ratio(figure, series),
         target=_target(figure),

@@ -1,9 +1,10 @@
 """The benchmark of a node's own agent, against a server and an agent's answers that are made up."""
 
 import io
+import itertools
 import socket
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -14,10 +15,11 @@ from benchmarks.latency.local import Bounds, measure_local
 from benchmarks.latency.openloop import Server
 from benchmarks.reporting.format import Section
 from benchmarks.reporting.recorder import Recorder
+from benchmarks.reporting.rows import rows
 from benchmarks.running import BenchmarkFailed
 
 _SIZE = 1000
-_BOUNDS = Bounds(seconds=8.0, bytes=10_000_000, rate_per_s=20.0)
+_BOUNDS = Bounds(seconds=1.0, bytes=10_000_000, rate_per_s=20.0, repeats=1)
 _IMAGE = "registry.test/app:v1"
 
 
@@ -82,10 +84,13 @@ def _agent(*content: dict[str, Any], tier: str = "zone") -> Any:
     return ask
 
 
-def _measured(agent: Any, bounds: Bounds = _BOUNDS, **answers: str) -> Recorder:
+def _measured(
+    agent: Any, bounds: Bounds = _BOUNDS, *, clock: Callable[[], float] = lambda: 0.0, **answers: str
+) -> Recorder:
+    """``clock``: stands still, so that no busy machine spends the seconds of the bounds."""
     recorder = Recorder(Console(file=io.StringIO()))
     with _serving(**answers) as server:
-        measure_local(recorder, server, agent, [_IMAGE], bounds)
+        measure_local(recorder, server, agent, [_IMAGE], bounds, clock=clock)
     return recorder
 
 
@@ -157,7 +162,7 @@ def _measured_last(*references: str) -> Recorder:
 
     recorder = Recorder(Console(file=io.StringIO()))
     with _serving() as server:
-        measure_local(recorder, server, ask, (), _BOUNDS)
+        measure_local(recorder, server, ask, (), _BOUNDS, clock=lambda: 0.0)
     return recorder
 
 
@@ -190,7 +195,7 @@ def test_stranger_is_told_that_it_is_refused() -> None:
 
 
 def test_blob_that_is_too_large_for_the_bound_is_said() -> None:
-    bounds = Bounds(seconds=8.0, bytes=20_000_000, rate_per_s=5.0)
+    bounds = Bounds(seconds=1.0, bytes=20_000_000, rate_per_s=5.0, repeats=1)
     recorder = _measured(_agent(_entry(1, local=True, size=10**9), _entry(2, choice="a2")), bounds)
     assert "this node: none is within the" in _words(recorder)
 
@@ -201,5 +206,13 @@ def test_bound_of_bytes_that_allows_no_request_is_a_problem() -> None:
 
 
 def test_seconds_that_are_over_are_a_problem_and_end_it() -> None:
-    recorder = _measured(_agent(_entry(1, local=True)), Bounds(seconds=1.0, bytes=10**7, rate_per_s=20.0))
+    bounds, ticks = Bounds(seconds=1.0, bytes=10**7, rate_per_s=20.0), itertools.count(0.0, 0.3)
+    recorder = _measured(_agent(_entry(1, local=True)), bounds, clock=lambda: next(ticks))
     assert any("of --seconds were over before all was measured" in each for each in recorder.problems)
+
+
+def test_whole_blob_that_nobody_gave_has_its_place_among_the_repeats() -> None:
+    recorder = _measured(_agent(_entry(1, local=True)), whole="500 Broken")
+    (section,) = (each for each in recorder.sections if each.name == "latency: whole blob")
+    row = next(rows(section))
+    assert (row.unit, row.repeats, row.failed, row.median) == ("ms", 1, 1, None)
