@@ -23,6 +23,8 @@ from benchmarks.arguments import listed, make_parser
 from benchmarks.catalogue import CATALOGUE
 from benchmarks.reporting.compare import YARDSTICK
 from benchmarks.reporting.format import Report, ReportInvalid, from_json
+from benchmarks.reporting.machine import MachineWatch
+from benchmarks.reporting.markdown import busy_words
 from benchmarks.reporting.recorder import Recorder
 from benchmarks.running import run
 
@@ -50,13 +52,19 @@ def _part(name: str) -> str:
 
 
 def _measure(recorder: Recorder, arguments: argparse.Namespace) -> None:
+    if busy := busy_words(MachineWatch().facts()):
+        print(f"{busy}: `python -m benchmarks publish` will refuse this report", file=sys.stderr)
     with tempfile.TemporaryDirectory(prefix="shbench-") as folder:
         for name in arguments.parts:
             recorder.step(name)
             path = Path(folder) / f"{name}.json"
             command = [sys.executable, "-m", "benchmarks", name, "--quick", "--json", str(path)]
-            limit_s = _PATIENCE * (CATALOGUE[name].quick_s or _USUAL_S)
-            take(recorder, name, command, path, limit_s=limit_s)
+            take(recorder, name, command, path, limit_s=limit_s(name))
+
+
+def limit_s(part: str) -> float:
+    """When a part is ended: it hangs, or the machine is so busy that its figures are worth nothing."""
+    return _PATIENCE * (CATALOGUE[part].quick_s or _USUAL_S)
 
 
 def take(recorder: Recorder, name: str, command: Sequence[str], path: Path, *, limit_s: float) -> None:

@@ -7,9 +7,10 @@ from pathlib import Path
 
 from rich.console import Console
 
+from benchmarks.catalogue import CATALOGUE
 from benchmarks.reporting.format import to_json
 from benchmarks.reporting.recorder import Recorder
-from benchmarks.short import take
+from benchmarks.short import PARTS, limit_s, take
 from tests.unit.benchmarks.reporting.reports import make_figure, make_report, make_section
 
 
@@ -62,3 +63,10 @@ def test_part_that_hangs_is_ended_and_may_still_write_what_it_has(tmp_path: Path
     assert time.monotonic() - began_s < 60
     assert recorder.problems == ["part: it was ended, because it took longer than 3 s"]
     assert [section.name for section in recorder.sections] == ["s"]
+
+
+def test_parts_fit_into_ten_minutes_and_one_that_takes_twice_as_long_is_not_cut_off() -> None:
+    usual_s = {part: CATALOGUE[part].quick_s or 0.0 for part in PARTS}
+    assert all(usual_s.values())
+    assert sum(usual_s.values()) <= 600
+    assert all(limit_s(part) >= 2 * usual_s[part] for part in PARTS)
