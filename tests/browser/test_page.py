@@ -143,6 +143,33 @@ def test_a_node_that_falls_silent_is_seen_in_the_map_and_in_its_list(
     expect(row).to_have_attribute("aria-expanded", "false")
 
 
+def test_the_unfolded_zone_stays_the_same_one_when_zones_come_and_go(
+    tab: tuple[PlayedAgent, View], page: Page
+) -> None:
+    drawn = worlds.map_document()
+    at = 2
+    region, zone = worlds.zones_of(5)[at]
+    row = page.get_by_role("button", name=f"{region}/{zone}")
+    unfolded = page.locator("#panel-map .zone-button[aria-expanded=true] .zone-title")
+    row.focus()
+    page.keyboard.press("Enter")
+    expect(unfolded).to_have_text(f"{region}/{zone}")
+    place = {number: (number + 1) % 5 for number in range(5)}
+    back = {new: old for old, new in place.items()}
+    turned = [drawn["zones"][back[number]] for number in range(5)]
+    matrix = [[drawn["matrix_us"][back[one]][back[two]] for two in range(5)] for one in range(5)]
+    index = [place[number] for number in drawn["zone_index"]]
+    first = {"zones": turned, "zone_index": index, "matrix_us": matrix, "map": 2}
+    tab[0].say("map", {**drawn, **first, "own_trouble": "moved"})
+    expect(page.locator("#banner")).to_contain_text("moved")
+    expect(unfolded).to_have_text(f"{region}/{zone}")
+    expect(row).to_be_focused()
+    expect(page.get_by_role("button", name="All zones")).to_be_visible()
+    page.keyboard.press("Enter")
+    expect(unfolded).to_have_count(0)
+    expect(page.get_by_role("button", name="All zones")).to_be_hidden()
+
+
 def test_who_would_be_asked_first_is_said_in_words(page: Page) -> None:
     drawn = worlds.map_document()
     page.get_by_role("searchbox", name="Find a node").fill(drawn["chosen"][0]["node"].upper())
@@ -275,6 +302,10 @@ def test_from_elsewhere_it_asks_for_the_token_and_shows_nothing_else(
     page.keyboard.press("Enter")
     expect(page.locator("#panel-now")).to_have_attribute("data-look", "live")
     assert page.url == played.url
+    requests = page.locator("#panel-requests")
+    requests.get_by_role("searchbox").fill("f" * 16)
+    expect(requests.get_by_role("status")).to_contain_text("(with the token)")
+    expect(requests.get_by_role("status").get_by_role("link")).to_have_count(0)  # a link sends no token
     assert not any("right" in path for path in played.asked)
 
 

@@ -52,7 +52,7 @@ export function layoutOf(map, width, height) {
 }
 
 /** Maps of one shape have one layout. @param {any} map @param {number} width @param {number} height */
-export const shapeOf = ({ zones, zone_index }, width, height) => `${[zones.map((zone) => zone.region), zone_index, width, height]}`;
+export const shapeOf = ({ zones, zone_index }, width, height) => `${[zones.map(({ region, zone }) => [region, zone]), zone_index, width, height]}`;
 
 /** @param {{name: string, children: {index: number, size: number}[]}} region */
 function packRegion({ name, children }) {

@@ -3,11 +3,11 @@
  * keyboard, for screen readers, and for who looks for one node of thousands.
  */
 
-import { fill, h, setText } from "./dom.js";
+import { fill, h } from "./dom.js";
 import { count, counted } from "./format.js";
 import { hit, layoutOf, shapeOf } from "./layout.js";
 import { drawMap, tipOf } from "./mapdraw.js";
-import { zoneList } from "./maplist.js";
+import { zoneIn, zoneList } from "./maplist.js";
 import { follow, frame } from "./panel.js";
 import { countsOf } from "./states.js";
 import { colour } from "./theme.js";
@@ -64,7 +64,11 @@ class Drawing {
 
   /** @param {any} map @param {string} label */
   show(map, label) {
+    const [zone, pointed] = [this.#zone, this.#pointed.zone].map((each) => zoneIn(each, this.#map, map));
+    if (pointed !== this.#pointed.zone) this.#leave();
     this.#map = map;
+    this.#zone = zone;
+    this.#back.hidden = zone === null;
     this.#canvas.setAttribute("aria-label", label);
     this.#arrange();
     this.#redraw();
@@ -91,6 +95,7 @@ class Drawing {
     this.#shape = shape;
     this.#layout = layoutOf(this.#map, this.#width, this.#height);
     if (this.#zone !== null && !this.#layout.zones[this.#zone]) this.#choose(null);
+    cancelAnimationFrame(this.#zooming); // it leads to a place of the layout before
     this.#view = this.#target();
   }
 

@@ -1,6 +1,6 @@
 /** The map as a list: zones, nearest first; one of them unfolded into its nodes; and a field that finds a node by its name. */
 
-import { fill, h, keep, setAll, setText } from "./dom.js";
+import { h, keep, setAll, setText } from "./dom.js";
 import { UNKNOWN, count, counted, microseconds, name, zoneName } from "./format.js";
 import { NOT_ANSWERING, stateLook } from "./states.js";
 
@@ -9,7 +9,7 @@ const ZONES_SHOWN = 100;
 const FOUND_SHOWN = 20;
 
 /** @typedef {{node: string, state: string, rtt_us: number | null, rack: string | null, rank: number, zone: number}} NodeRow */
-/** @typedef {{index: number, title: string, nodes: number, away: number, cost_us: number | null, isOwn: boolean}} ZoneRow */
+/** @typedef {{index: number, key: string, title: string, nodes: number, away: number, cost_us: number | null, isOwn: boolean}} ZoneRow */
 
 /**
  * @param {(zone: number | null) => void} onUnfold a person unfolds a zone, or folds it up
@@ -28,7 +28,7 @@ export function zoneList(onUnfold, onPoint) {
     found.hidden = text === "";
     list.hidden = text !== "";
     if (text) keep(found, findNodes(map, text), (row) => row.node, makeNode);
-    else keep(list, zonesOf(map).slice(0, ZONES_SHOWN), (row) => String(row.index), makeZone);
+    else keep(list, zonesOf(map).slice(0, ZONES_SHOWN), (row) => row.key, makeZone);
   };
   const unfold = (zone) => {
     unfolded = zone;
@@ -48,17 +48,19 @@ export function zoneList(onUnfold, onPoint) {
       unfold(unfolded === index ? null : index);
       onUnfold(unfolded);
     });
-    for (const [event, zone] of /** @type {[string, number | null][]} */ ([["pointerenter", index], ["focus", index], ["pointerleave", null], ["blur", null]])) button.addEventListener(event, () => onPoint(zone));
+    for (const event of ["pointerenter", "focus"]) button.addEventListener(event, () => onPoint(index));
+    for (const event of ["pointerleave", "blur"]) button.addEventListener(event, () => onPoint(null));
     return {
       element: h("li", {}, button, nodes, rest),
       update: (row) => {
-        const isOpen = unfolded === row.index;
+        index = row.index; // of the map as it is now
+        const isOpen = unfolded === index;
         setText(title, row.title);
         setText(cost, row.isOwn ? "own zone" : microseconds(row.cost_us));
         setText(state, row.away > 0 ? `${counted(row.nodes, "node")}, ${count(row.away)} not answering` : counted(row.nodes, "node"));
         setAll(button, { "aria-expanded": String(isOpen) });
         nodes.hidden = !isOpen;
-        const rows = isOpen ? nodesOf(map, row.index) : [];
+        const rows = isOpen ? nodesOf(map, index) : [];
         keep(nodes, rows.slice(0, NODES_SHOWN), (each) => each.node, makeNode);
         rest.hidden = rows.length <= NODES_SHOWN;
         setText(rest, rest.hidden ? "" : `${counted(rows.length - NODES_SHOWN, "more node")}: find one by its name, or ask /api/map.`);
@@ -71,10 +73,20 @@ export function zoneList(onUnfold, onPoint) {
     element: h("div", { class: "map-list" }, search, found, list),
     unfold,
     show: (next) => {
+      unfolded = zoneIn(unfolded, map, next);
       map = next;
       show();
     },
   };
+}
+
+/** A zone is known by its names: its place is another one when zones come or go. @param {any} zone */
+const keyOf = ({ region, zone }) => JSON.stringify([region, zone]);
+
+/** The place in a newer map of a zone of an older one. @param {number | null} zone @param {any} before @param {any} after @returns {number | null} */
+export function zoneIn(zone, before, after) {
+  const at = zone === null ? -1 : after.zones.findIndex((each) => keyOf(each) === keyOf(before.zones[zone]));
+  return at < 0 ? null : at;
 }
 
 /** The zones, nearest first; what is not known comes last. @param {any} map @returns {ZoneRow[]} */
@@ -88,7 +100,7 @@ export function zonesOf(map) {
   });
   const far = (each) => (each.isOwn ? -1 : each.cost_us ?? Infinity);
   return map.zones
-    .map((zone, index) => ({ index, title: zoneName(zone.region, zone.zone), ...counts[index], cost_us: row[index] ?? null, isOwn: index === own }))
+    .map((zone, index) => ({ index, key: keyOf(zone), title: zoneName(zone.region, zone.zone), ...counts[index], cost_us: row[index] ?? null, isOwn: index === own }))
     .filter(({ nodes }) => nodes > 0)
     .sort((one, other) => far(one) - far(other) || one.index - other.index);
 }
