@@ -35,13 +35,13 @@ export function mount(section, store) {
   });
 }
 
-/** @param {any} cluster @returns {[string, string, string][]} */
-function factsOf({ members, told, window, total, window_s, sampled }) {
-  const { near } = partsOf(window.bytes_by_tier);
+/** @returns {[string, string, string][]} */
+export function factsOf({ members, told, window, total, window_s, sampled }) {
+  const { near, total: given } = partsOf(window.bytes_by_tier);
   const of = sampled ? `, of ${counted(told, "node")} that told` : "";
   return [
     ["Nodes", count(members), `${count(told)} told, now`],
-    ["To clients", bytes(window.saved_bytes), `${lastWindow(window_s)}${of}`],
+    ["To clients", bytes(given), `${lastWindow(window_s)}${of}`],
     ["From the own zone", share(near), lastWindow(window_s)],
     ["Failed", count(window.failed), `of ${count(window.requests)} requests, ${lastWindow(window_s)}`],
     ["Across zones", bytes(window.crossing_bytes), lastWindow(window_s)],
@@ -63,14 +63,14 @@ function fillZones(table, cluster) {
 }
 
 /** @param {any} zone a ClusterZoneEntry @returns {string[]} */
-function cellsOf(zone) {
-  const { near } = partsOf(zone.window.bytes_by_tier);
+export function cellsOf(zone) {
+  const { near, total } = partsOf(zone.window.bytes_by_tier);
   const probes = zone.told - zone.no_probe;
   return [
     zone.asked < zone.nodes ? `${count(zone.told)} of ${count(zone.nodes)} (${count(zone.asked)} asked)` : `${count(zone.told)} of ${count(zone.nodes)}`,
     count(zone.ready),
     probes > 0 ? `${count(zone.proved)} of ${count(probes)}` : "no probe",
-    bytes(zone.window.saved_bytes),
+    bytes(total),
     share(near),
     bytes(zone.window.crossing_bytes),
     count(zone.window.failed),
