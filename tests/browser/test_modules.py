@@ -306,3 +306,49 @@ def test_page_is_live_in_a_browser_that_refuses_its_locks(page: Page) -> None:
         }
     }"""
     assert page.evaluate(script) == "function"
+
+
+def texts_of_axis(page: Page, module: str, picture: str, values: list[float]) -> list[str]:
+    """What the y axis of a chart says at these values."""
+    script = """async ([module, picture, values, history]) => {
+        const { ticks } = await import("/static/chart.js");
+        const drawn = (await import(`/static/${module}.js`))[picture](history);
+        return ticks(values, drawn.axis);
+    }"""
+    found = page.evaluate(script, [module, picture, values, worlds.history_document()])
+    return [plain(text) for text in found]
+
+
+@pytest.mark.parametrize(
+    ("module", "picture", "values", "texts"),
+    [
+        ("bytes", "bytesPicture", [0, 0.2, 0.4, 0.6, 0.8, 1], ["0 B/s", *[""] * 5]),  # nothing yet
+        ("bytes", "bytesPicture", [0, 5e7, 1e8], ["0 B/s", "50 MB/s", "100 MB/s"]),
+        ("money", "moneyPicture", [0, 2e-5, 4e-5], ["$0", "", ""]),
+        ("money", "moneyPicture", [-4e-5, -2e-5, 0, 2], ["", "", "$0", "$2.00"]),
+        ("speed", "speedPicture", [0, 135, 150, 240], ["0 s", "2 min", "3 min", "4 min"]),
+        ("speed", "speedPicture", [0, 120, 140, 180], ["0 s", "", "", "3 min"]),
+    ],
+)
+def test_an_axis_never_says_the_same_at_two_heights(
+    page: Page, module: str, picture: str, values: list[float], texts: list[str]
+) -> None:
+    assert texts_of_axis(page, module, picture, values) == texts
+
+
+def test_bytes_to_clients_are_the_whole_of_which_the_share_beside_them_is_a_part(page: Page) -> None:
+    tiers = [{"tier": "node", "bytes": 30_000_000}, {"tier": "remote", "bytes": 10_000_000}]
+    some = {**worlds.sums(0.0), "bytes_by_tier": tiers, "saved_bytes": 1_000_000}
+    cluster = worlds.documents(24, 5)["cluster"]
+    facts = {fact[0]: plain(fact[1]) for fact in ask(page, "peers", "factsOf", {**cluster, "window": some})}
+    assert (facts["To clients"], facts["From the own zone"]) == ("40.0 MB", "75.0 %")
+    cells = ask(page, "peers", "cellsOf", {**cluster["zones"][0], "window": some})
+    assert [plain(cell) for cell in cells[3:5]] == ["40.0 MB", "75.0 %"]
+
+
+def test_a_zone_is_the_same_one_in_a_newer_map_wherever_it_stands_in_it(page: Page) -> None:
+    before = {"zones": [{"region": "r", "zone": "a"}, {"region": "r", "zone": "b"}]}
+    after = {"zones": [{"region": "q", "zone": "b"}, *before["zones"]]}
+    assert [ask(page, "maplist", "zoneIn", zone, before, after) for zone in (0, 1, None)] == [1, 2, None]
+    assert [ask(page, "maplist", "zoneIn", zone, after, before) for zone in (0, 2)] == [None, 1]
+    assert ask(page, "maplist", "zoneIn", None, None, after) is None

@@ -2,14 +2,13 @@
 
 import { age, bytes, lastWindow, rate, share, trimmed } from "./format.js";
 import { fill, h } from "./dom.js";
-import { fullSpan, mountChart, spanOf, sum, timesOf } from "./history.js";
+import { fullSpan, mountChart, spanOf, sum, sumsTable, timesOf } from "./history.js";
 import { TIERS, partsOf } from "./tiers.js";
 
 /** @param {HTMLElement} section @param {import("./state.js").Store} store */
 export function mount(section, store) {
   mountChart(section, store, bytesPicture, summaryOf);
-  const table = h("table", { class: "data tight" });
-  section.querySelector(".panel-body")?.append(h("div", { class: "scroll", role: "region", tabindex: "0", "aria-label": "Bytes by locality, as sums" }, table));
+  const table = sumsTable(section, "Bytes by locality, as sums");
   store.subscribe("overview", () => {
     const overview = store.get("overview");
     if (overview) showSums(table, overview);
@@ -29,7 +28,7 @@ function showSums(table, { window, total, window_s, uptime_s }) {
   );
 }
 
-/** @param {any} history @returns {import("./chart.js").Picture} */
+/** @returns {import("./chart.js").Picture} */
 export function bytesPicture(history) {
   return {
     label: "Bytes per second that clients of this node got, by the tier that they came from",
@@ -46,7 +45,6 @@ export function bytesPicture(history) {
   };
 }
 
-/** @param {any} history */
 function summaryOf(history) {
   const { total, near } = partsOf(TIERS.map(({ tier }) => ({ tier, bytes: sum(history[`${tier}_bytes`]) })));
   if (total === 0) return `No bytes in the ${spanOf(history)}.`;

@@ -105,11 +105,17 @@ function options(picture, width, moved, current) {
     scales: { x: { range: (_, __, last) => [last - current().span_s, last] }, y: { range: (_, low, high) => [Math.min(0, low), high > 0 ? high * 1.08 : 1] } },
     axes: [
       { ...axis, grid: { show: false }, size: 24, values: (_, splits) => splits.map((at) => clockTime(at).slice(0, 5)) },
-      { ...axis, size: 68, values: (_, splits) => splits.map((value) => current().axis(value)) },
+      { ...axis, size: 68, values: (_, splits) => ticks(splits, current().axis) },
     ],
     series: [{}, ...order.map((each) => line(colour(each.colour), picture.stacked, colour("--surface")))],
     hooks: { setCursor: [moved] },
   };
+}
+
+/** What an axis says at its values: nothing where rounding would say the same of two. @param {number[]} values @param {(value: number) => string} write */
+export function ticks(values, write) {
+  const texts = values.map(write);
+  return texts.map((text, at) => (values[at] === 0 || texts.indexOf(text) === texts.lastIndexOf(text) ? text : ""));
 }
 
 /** @param {string} ink @param {boolean} stacked @param {string} gap */

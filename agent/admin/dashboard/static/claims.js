@@ -36,10 +36,8 @@ export function mount(section, store) {
 /** @param {any[]} list */
 const cut = (list) => (list.length > SHOWN ? `; ${SHOWN} of them are shown` : "");
 
-/** @param {any} document_ */
 const scopeOf = (document_) => (document_.scope === "cluster" ? "cluster" : "zone");
 
-/** @param {any} document_ */
 function noteOf(document_) {
   const followers = numberOf(document_.followers);
   const scope = `the registry is asked once per ${scopeOf(document_)}`;

@@ -20,12 +20,10 @@ export function isDocument(key, data) {
   return isDrawable(key, data);
 }
 
-/** @param {any} value */
 function isObject(value) {
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
-/** @param {any} value */
 function isList(value) {
   return Array.isArray(value);
 }

@@ -40,6 +40,13 @@ export function mountChart(section, store, pictureOf, summary) {
   store.subscribe(RANGE, render);
 }
 
+/** A table below the chart. @param {HTMLElement} section @param {string} label */
+export function sumsTable(section, label) {
+  const table = h("table", { class: "data tight" });
+  section.querySelector(".panel-body")?.append(h("div", { class: "scroll", role: "region", tabindex: "0", "aria-label": label }, table));
+  return table;
+}
+
 /** When each step began, in unix seconds. @param {any} history @returns {number[]} */
 export function timesOf({ ended_at, step_s, points }) {
   const end = unixSeconds(ended_at) ?? 0;

@@ -50,7 +50,7 @@ function warningItem() {
   };
 }
 
-/** @param {any} index @returns {[string, any][]} */
+/** @returns {[string, any][]} */
 function factsOf(index) {
   return [
     ["Server", index.server ? name(index.server, 80) : null],
@@ -66,7 +66,6 @@ function factsOf(index) {
   ];
 }
 
-/** @param {any} index */
 function memoryOf(index) {
   if (!isKnown(index.used_bytes)) return null;
   const policy = index.policy ? `, ${name(index.policy, 40)}` : "";
@@ -74,7 +73,6 @@ function memoryOf(index) {
   return `${bytes(index.used_bytes)} of ${bytes(index.most_bytes)}, ${share(index.used_bytes / index.most_bytes)}${policy}`;
 }
 
-/** @param {any} index */
 function silentOf(index) {
   const some = (Array.isArray(index.silent) ? index.silent : []).slice(0, 8).map((node) => name(textOf(node), 60));
   return `${counted(index.silent_count, "node")} of this zone tell it nothing: ${some.join(", ")}${index.silent_count > some.length ? ", …" : ""}`;

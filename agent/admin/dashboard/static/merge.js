@@ -86,11 +86,9 @@ export function mergeNodes(before, data) {
   return { ...before, own_trouble: data.own_trouble, states, rtt_us };
 }
 
-/** @param {any} pull */
 const pullKey = (pull) => pull.id ?? `${pull.started_at} ${pull.image}`;
 
 /** @param {any[]} items */
 const newestFirst = (items) => [...items].sort((one, other) => (one.started_at < other.started_at ? 1 : one.started_at > other.started_at ? -1 : 0));
 
-/** @param {any} value */
 const isObject = (value) => typeof value === "object" && value !== null && !Array.isArray(value);

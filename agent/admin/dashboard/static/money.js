@@ -2,13 +2,12 @@
 
 import { fill, h } from "./dom.js";
 import { age, bytes, lastWindow, money } from "./format.js";
-import { fullSpan, mountChart, spanOf, sum, timesOf } from "./history.js";
+import { fullSpan, mountChart, spanOf, sum, sumsTable, timesOf } from "./history.js";
 
 /** @param {HTMLElement} section @param {import("./state.js").Store} store */
 export function mount(section, store) {
   mountChart(section, store, moneyPicture, summaryOf);
-  const table = h("table", { class: "data tight" });
-  section.querySelector(".panel-body")?.append(h("div", { class: "scroll", role: "region", tabindex: "0", "aria-label": "Money, as sums" }, table));
+  const table = sumsTable(section, "Money, as sums");
   store.subscribe("overview", () => {
     const overview = store.get("overview");
     if (overview) showSums(table, overview);
@@ -32,7 +31,7 @@ function showSums(table, { window, total, window_s, uptime_s }) {
   );
 }
 
-/** @param {any} history @returns {import("./chart.js").Picture} */
+/** @returns {import("./chart.js").Picture} */
 export function moneyPicture(history) {
   return {
     label: "US dollars since the left edge: saved against no mirror, and spent on bytes between zones",
@@ -53,7 +52,6 @@ export function running(column) {
   return column.map((value) => (total += value ?? 0));
 }
 
-/** @param {any} history */
 function summaryOf(history) {
   const net = sum(history.usd_saved) - sum(history.usd);
   return `${money(net)} net in the ${spanOf(history)}: ${bytes(sum(history.saved_bytes))} not from the registry, ${bytes(sum(history.crossing_bytes))} across zones.`;

@@ -38,10 +38,9 @@ export function mount(section, store) {
   });
 }
 
-/** @param {any} canary */
 const canaryKey = (canary) => `${canary.endpoint} ${canary.address}`;
 
-/** @param {any} document_ @returns {{level: import("./parts.js").Level, word: string, hint: string}} */
+/** @returns {{level: import("./parts.js").Level, word: string, hint: string}} */
 function stateOf(document_) {
   if (document_.proved === true) return { level: "ok", word: "DIRECT", hint: "" };
   const sent = listOf(document_.canaries).filter((canary) => canary.endpoint === "hostport");
@@ -105,7 +104,6 @@ function flowTable() {
   );
 }
 
-/** @param {any} flow */
 function makerOf(flow) {
   const maker = wordOf(MAKERS, flow.made_by);
   return flow.process ? `${maker}: ${name(textOf(flow.process), 40)} (${numberOf(flow.pid)})` : maker;

@@ -107,14 +107,13 @@ function pullHeading() {
   };
 }
 
-/** @param {any} pull */
 function referencesOf(pull) {
   const references = (Array.isArray(pull.references) ? pull.references : []).filter((each) => typeof each === "string");
   const shown = references.slice(0, 3).map((each) => (each.includes(":") ? `@${shortDigest(each)}` : `:${name(each, 60)}`));
   return references.length > 3 ? `${shown.join(" ")} and ${references.length - 3} more` : shown.join(" ");
 }
 
-/** @param {any} pull @returns {{level: import("./parts.js").Level, words: string}} */
+/** @returns {{level: import("./parts.js").Level, words: string}} */
 function stateOf(pull) {
   const failed = numberOf(pull.failed);
   const missing = numberOf(pull.not_found);
@@ -126,13 +125,11 @@ function stateOf(pull) {
   return { level: "ok", words: "done" };
 }
 
-/** @param {any} pull */
 function listenerWords(pull) {
   const client = pull.path === "nodeport" ? `over the NodePort by ${name(textOf(pull.client), 60)}` : "by this node's containerd";
   return `${counted(numberOf(pull.request_count), "request")} ${client}`;
 }
 
-/** @param {any} slowest */
 function slowestWords(slowest) {
   const step = slowest?.step;
   if (!step || typeof step !== "object") return "";
@@ -278,7 +275,6 @@ export function requestInside() {
   };
 }
 
-/** @param {any} request */
 function aboutOf(request) {
   const { brief, words } = verdictOf(request.verdict, request.path);
   const parts = [
@@ -295,7 +291,6 @@ function aboutOf(request) {
   return parts.filter((part) => part).join(" · ");
 }
 
-/** @param {any} tag */
 function tagWords(tag) {
   if (!tag || typeof tag !== "object") return null;
   const seen = tag.imported ? "imported" : "seen at the registry";

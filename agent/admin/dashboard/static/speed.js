@@ -2,21 +2,20 @@
 
 import { h, fill } from "./dom.js";
 import { count, lastWindow, seconds, trimmed } from "./format.js";
-import { fullSpan, mountChart, spanOf, sum, timesOf } from "./history.js";
+import { fullSpan, mountChart, spanOf, sum, sumsTable, timesOf } from "./history.js";
 import { bySource } from "./tiers.js";
 
 /** @param {HTMLElement} section @param {import("./state.js").Store} store */
 export function mount(section, store) {
   mountChart(section, store, speedPicture, summaryOf);
-  const table = h("table", { class: "data tight" });
-  section.querySelector(".panel-body")?.append(h("div", { class: "scroll", role: "region", tabindex: "0", "aria-label": "First byte by source" }, table));
+  const table = sumsTable(section, "First byte by source");
   store.subscribe("overview", () => {
     const overview = store.get("overview");
     if (overview) showQuantiles(table, overview);
   });
 }
 
-/** @param {any} history @returns {import("./chart.js").Picture} */
+/** @returns {import("./chart.js").Picture} */
 export function speedPicture(history) {
   const write = (value) => seconds(value);
   return {
@@ -32,7 +31,6 @@ export function speedPicture(history) {
   };
 }
 
-/** @param {any} history */
 function summaryOf(history) {
   const asked = sum(history.requests);
   return asked === 0 ? `No requests in the ${spanOf(history)}.` : `${count(asked)} requests in the ${spanOf(history)}, ${count(sum(history.failed))} of them failed.`;

@@ -53,14 +53,13 @@ export function verdictOf(overview) {
   return { look: isWell ? "ok" : "warn", words: `This node serves pulls ${proof}; ${peers}.` };
 }
 
-/** @param {any} overview */
 function peersInWords({ own_trouble, peers_silent, members }) {
   if (own_trouble) return "it cannot reach others at the moment";
   if (members <= 1) return "it knows no other node";
   return peers_silent === 0 ? "no peer is silent" : "some peers are silent";
 }
 
-/** @param {any} overview @returns {Tile[]} */
+/** @returns {Tile[]} */
 export function tilesOf(overview) {
   return [working(overview), near(overview), local(overview), saved(overview), fast(overview), peers(overview), content(overview), underWay(overview)];
 }
@@ -79,7 +78,7 @@ function working({ success, window_s }) {
   };
 }
 
-/** @param {any} overview @returns {Tile} */
+/** @returns {Tile} */
 function near({ window, window_s }) {
   const { parts, total, near: part } = partsOf(window.bytes_by_tier);
   const far = part === null ? 0 : 1 - part;
@@ -93,7 +92,7 @@ function near({ window, window_s }) {
   };
 }
 
-/** @param {any} overview @returns {Tile} */
+/** @returns {Tile} */
 function local({ proof }) {
   const canaries = (proof.canaries ?? []).map((canary) => `${pathName(canary.endpoint)} ${canary.verdict.toLowerCase().replaceAll("_", " ")}`);
   const [look, word] = proof.proved ? ["ok", "proved"] : proof.probe ? ["bad", "not proved"] : ["idle", "no probe"];
@@ -106,7 +105,7 @@ function local({ proof }) {
   };
 }
 
-/** @param {any} overview @returns {Tile} */
+/** @returns {Tile} */
 function saved({ window, total, window_s, uptime_s }) {
   return {
     title: "Saved",
@@ -117,7 +116,7 @@ function saved({ window, total, window_s, uptime_s }) {
   };
 }
 
-/** @param {any} overview @returns {Tile} */
+/** @returns {Tile} */
 function fast({ first_byte, lookup, window_s }) {
   const all = (first_byte ?? []).find((entry) => entry.source === "all") ?? {};
   const some = bySource(first_byte).filter((entry) => isKnown(entry.p95_s));
@@ -133,7 +132,7 @@ function fast({ first_byte, lookup, window_s }) {
   };
 }
 
-/** @param {any} overview @returns {Tile} */
+/** @returns {Tile} */
 function peers({ members, peers_reachable, peers_cooling, peers_silent, own_trouble }) {
   const others = Math.max(0, members - 1);
   const [look, word] = own_trouble ? ["bad", "this node is cut off"] : others === 0 ? ["idle", "alone"] : peers_silent > 0 ? ["warn", `${count(peers_silent)} silent`] : ["ok", "all answer"];
@@ -146,7 +145,7 @@ function peers({ members, peers_reachable, peers_cooling, peers_silent, own_trou
   };
 }
 
-/** @param {any} overview @returns {Tile} */
+/** @returns {Tile} */
 function content({ content: { blobs, bytes: size, corrupt, unreadable, scrub } }) {
   const wrong = corrupt + unreadable;
   return {
@@ -158,7 +157,7 @@ function content({ content: { blobs, bytes: size, corrupt, unreadable, scrub } }
   };
 }
 
-/** @param {any} overview @returns {Tile} */
+/** @returns {Tile} */
 function underWay({ transfers, claims, tabs }) {
   const bodies = transfers.downloads + transfers.uploads;
   return {

@@ -37,7 +37,6 @@ const STEPS_MAX = 32;
 /** The steps of a request from a document that may lack them. @param {any} request @returns {any[]} */
 export const stepsOf = (request) => listOf(request?.steps, STEPS_MAX);
 
-/** @param {any} step */
 export function stepTitle(step) {
   const kind = wordOf(KINDS, step.kind);
   const joined = Object.hasOwn(FROM, step.kind) ? FROM[step.kind] : null;
@@ -46,7 +45,6 @@ export function stepTitle(step) {
   return step.resume ? `resumed: ${kind}${from}` : `${kind}${from}`;
 }
 
-/** @param {any} step */
 export const outcomeWords = (step) => wordOf(OUTCOMES, step.outcome);
 
 /** One step in a sentence. @param {any} step */
