@@ -251,6 +251,48 @@ def test_while_polling_what_an_agent_said_before_it_was_started_anew_is_forgotte
     assert found == [["old"], ["new"], "second"]
 
 
+_PULL_BEYOND = """
+        const pull = (number, under_way) => ({ id: `${number}`, started_at: `0${number}`, under_way });
+        const said = ({ id, under_way }) => `${id}${under_way ? " moves" : ""}`;
+        const ids = () => store.get("pulls").pulls.map(said);
+"""
+
+
+def test_while_polling_a_pull_that_the_agent_names_no_more_is_not_under_way_for_ever(page: Page) -> None:
+    found = live_through(
+        page,
+        f"""{_PULL_BEYOND}
+        world.open = null;
+        world.answers["/api/pulls"] = [200, {{ node: "a", pulls: [pull(1, true)] }}];
+        stream.start(); await settle();
+        const before = ids();
+        world.answers["/api/pulls"] = [200, {{ node: "a", pulls: [pull(3, false), pull(2, false)] }}];
+        await world.pass(6);
+        return [before, ids()];
+        """,
+    )
+    assert found == [["1 moves"], ["3", "2"]]
+
+
+def test_a_whole_picture_takes_the_place_of_the_pulls_and_a_change_goes_into_them(page: Page) -> None:
+    found = live_through(
+        page,
+        f"""{_PULL_BEYOND}
+        const seen = [];
+        const hear = async (event, data) => {{ await world.say(event, data); seen.push(ids()); }};
+        stream.start(); await settle();
+        await world.say("hello", {{ instance: "a" }});
+        await hear("pulls", {{ node: "a", pulls: [pull(1, true)] }});
+        await hear("pulls", {{ node: "a", pulls: [pull(2, true)] }});
+        await world.say("hello", {{ instance: "a" }});
+        await hear("pulls", {{ node: "a", pulls: [pull(3, false)] }});
+        await hear("pulls", {{ node: "a", pulls: [pull(2, false)] }});
+        return seen;
+        """,
+    )
+    assert found == [["1 moves"], ["2 moves", "1 moves"], ["3"], ["3", "2"]]
+
+
 def test_while_polling_a_failure_of_one_page_is_that_panels_and_the_last_value_stays(page: Page) -> None:
     found = live_through(
         page,

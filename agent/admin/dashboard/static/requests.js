@@ -43,7 +43,7 @@ export function mount(section, store) {
     const fitting = requests.filter((request) => passes(request) && (sought === "" || textOf(request.id).includes(sought)));
     keep(list, fitting.slice(0, SHOWN), (request) => request.id ?? `${request.started_at} ${request.target}`, requestItem);
     framed.note(requests.length === 0 ? "" : `${Math.min(SHOWN, fitting.length)} of the last ${requests.length}`);
-    fill(nothing, requests.length > 0 && fitting.length === 0 ? wordsOfNothing(sought) : []);
+    fill(nothing, requests.length > 0 && fitting.length === 0 ? wordsOfNothing(sought, store.connection.hasToken) : []);
     if (requests.length === 0) framed.show("empty", "No request yet.", "Requests of this node's containerd and of other agents show here, as they end.");
   };
   filter.addEventListener("change", render);
@@ -51,13 +51,13 @@ export function mount(section, store) {
   follow(framed, store, "requests", render);
 }
 
-/** @param {string} sought @returns {(Node | string)[]} */
-function wordsOfNothing(sought) {
+/** @param {string} sought @param {boolean} [hasToken] @returns {(Node | string)[]} */
+function wordsOfNothing(sought, hasToken) {
   if (sought === "") return ["No request of that kind among the last ones."];
   const words = "No request with that id among those that this page has.";
   if (!/^[0-9a-f]{16}$/.test(sought)) return [`${words} An id has 16 hexadecimal digits.`];
   const path = `/api/requests?id=${sought}`;
-  return [`${words} The agent may still know it: `, h("a", { href: path }, path)];
+  return [`${words} The agent may still know it: `, hasToken ? h("code", {}, `${path} (with the token)`) : h("a", { href: path }, path)];
 }
 
 function requestItem() {

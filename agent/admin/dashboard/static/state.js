@@ -12,6 +12,7 @@
  * @property {string} why in words, for whoever looks; may be empty
  * @property {number | null} heard_ms when the agent was heard last, on the page's clock; null: never
  * @property {number | null} silent_s since when nothing was heard, in seconds, if that is worth a word; else null
+ * @property {boolean} [hasToken] with a token, which a link does not send
  */
 
 /** @type {Connection} */

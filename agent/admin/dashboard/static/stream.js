@@ -59,6 +59,7 @@ export class Stream {
   /** @type {Map<string, any>} */ #polls = new Map();
   /** @type {string | null} */ #instance = null;
   /** @type {string | null} */ #version = null;
+  #isWhole = false; // all pulls come next, and not those that changed
   #failures = 0;
   #heard_ms = 0;
   #generation = 0; // an answer to a question of an earlier one is nobody's any more
@@ -90,6 +91,7 @@ export class Stream {
 
   async #begin() {
     const generation = this.#generation;
+    this.#store.connect({ hasToken: this.#world.token.get() !== null });
     if (this.#world.open === null) return this.#poll("This browser has no EventSource, so the page asks every 5 seconds.");
     if (this.#world.token.get() !== null) return this.#poll("With a token the page asks every 5 seconds.");
     const release = await this.#world.claim();
@@ -113,11 +115,11 @@ export class Stream {
     this.#watch();
   }
 
-  /** @param {any} hello */
   #hello(hello) {
     if (!isDocument("hello", hello)) return;
     if (this.#version !== null && hello.version !== this.#version) return this.#world.reload(); // its page is another one
     this.#version = hello.version;
+    this.#isWhole = true;
     this.#meet(hello);
     this.#store.set("hello", hello);
     this.#heard();
@@ -135,7 +137,8 @@ export class Stream {
     const data = read(event);
     if (!isDocument(as, data)) return this.#store.fail(key, UNREADABLE);
     const before = this.#store.get(key);
-    const after = merge(as, before, data);
+    const after = merge(as, key === "pulls" && this.#isWhole ? undefined : before, data);
+    if (key === "pulls") this.#isWhole = false;
     if (after !== before) this.#store.set(key, after);
   }
 
@@ -216,7 +219,7 @@ export class Stream {
   #learn(key, data) {
     const of = key === "day" ? "history" : key;
     if (key === "overview") this.#meet(data);
-    this.#store.set(of, merge(of, this.#store.get(of), data));
+    this.#store.set(of, merge(of, key === "pulls" ? undefined : this.#store.get(of), data));
     this.#store.connect({ heard_ms: this.#world.now(), silent_s: null });
   }
 
