@@ -121,6 +121,19 @@ def test_a_node_that_lost_its_network_says_so_and_does_not_only_paint_others_dea
     expect(page.locator("#panel-map .map-legend")).to_contain_text("doubtful 23")
 
 
+def test_the_banner_has_the_words_that_the_node_said_last(tab: tuple[PlayedAgent, View], page: Page) -> None:
+    agent, banner = tab[0], page.locator("#banner")
+    change = {"map": 1, "indexes": [], "states": [], "rtt_us": []}
+    agent.say("nodes", {**change, "own_trouble": "no answer within 5 s"})
+    expect(banner).to_contain_text("no answer within 5 s")
+    agent.say("overview", {**worlds.overview_document(), "own_trouble": "connection refused"})
+    expect(banner).to_contain_text("connection refused")
+    agent.say("nodes", {**change, "own_trouble": "no route"})
+    expect(banner).to_contain_text("no route")
+    agent.say("overview", worlds.overview_document())
+    expect(banner).to_be_hidden()
+
+
 def test_a_node_that_falls_silent_is_seen_in_the_map_and_in_its_list(
     tab: tuple[PlayedAgent, View], page: Page
 ) -> None:

@@ -47,9 +47,10 @@ function bannerOf(said, trouble) {
   return { ...said, banner: `This node's own way to the others is in doubt: ${name(trouble, 200)}.`, hint: "What it says of other nodes may be wrong: they may be well." };
 }
 
-/** Why this node could not ask others a moment ago; empty: it could. @param {Store} store @returns {string} */
+/** Why this node could not ask others, as it said last. @param {Store} store @returns {string} */
 function ownTrouble(store) {
-  return store.get("map")?.own_trouble || store.get("overview")?.own_trouble || "";
+  const [map, overview] = [store.entry("map"), store.entry("overview")];
+  return (map.at_ms > overview.at_ms ? map : overview).value?.own_trouble ?? "";
 }
 
 /** @param {Connection} connection @param {string} trouble */

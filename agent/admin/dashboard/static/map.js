@@ -132,7 +132,6 @@ class Drawing {
     step();
   }
 
-  /** @param {number | null} zone */
   #choose(zone) {
     this.unfold(zone);
     this.onUnfold(zone);
