@@ -29,9 +29,10 @@ COPY agent /src/agent
 # `shorthaul bench`, and what its pods run: pyproject.toml names the packages, and none of the lab.
 COPY benchmarks /src/benchmarks
 RUN /opt/shorthaul/bin/python -m pip install --no-cache-dir --no-compile --no-deps --no-build-isolation /src
-# What no process of ours reads goes: above all the generated classes of the Kubernetes client, 115 MB, of which the
-# agent takes the transport only. Byte code is checked by nothing, so it is the same whenever it is made.
-RUN /opt/shorthaul/bin/python -m pip uninstall --yes --quiet pip \
+# What no process of ours reads goes: what builds (pbr, by which hdrhistogram tells its version, asks for setuptools), and above all
+# the generated classes of the Kubernetes client, 115 MB, of which the agent takes the transport only. Byte code is checked by
+# nothing, so it is the same whenever it is made.
+RUN /opt/shorthaul/bin/python -m pip uninstall --yes --quiet pip setuptools \
     && cd /opt/shorthaul/lib/python3*/site-packages/kubernetes \
     && rm -rf client dynamic aio/dynamic aio/client/api aio/client/models aio/client/api_client.py \
     && find /opt/shorthaul -depth -type d \( -name tests -o -name __pycache__ \) -exec rm -rf {} + \

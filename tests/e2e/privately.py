@@ -60,9 +60,12 @@ def told(reply: Reply, private: Private, asked: str) -> list[str]:
     return found
 
 
+_OWN = ("Date", "Shorthaul-Request", "Shorthaul-Source")  # what differs between any two answers
+
+
 def shape(reply: Reply, digest: str) -> tuple[object, ...]:
     """An answer without what differs between any two, or names the digest that was asked for."""
-    heads = {key: value for key, value in reply.headers.items() if key not in ("Date", "Shorthaul-Source")}
+    heads = {key: value for key, value in reply.headers.items() if key not in _OWN}
     body = reply.body.decode(errors="replace").replace(digest, "DIGEST")
     return reply.status, tuple(sorted(heads.items())), re.sub(r"\d+(\.\d+)? m?s", "TIME", body)
 

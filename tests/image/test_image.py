@@ -53,6 +53,9 @@ def locked() -> dict[str, str]:
     return {name.lower().replace("-", "_"): version for name, version in pinned}
 
 
+_ONLY_TO_BUILD = {"setuptools"}  # pbr asks for it, and hdrhistogram needs of pbr only how to read its version
+
+
 @pytest.fixture(scope="module")
 def contents(built: dict[str, Built]) -> dict[str, dict[str, int]]:
     """The size of each file, by target and path. Whoever holds all the bytes needs a GB."""
@@ -66,7 +69,8 @@ def test_image_has_exactly_the_locked_packages(contents: dict[str, dict[str, int
         for path in contents[target]
         if (match := re.match(r"opt/shorthaul/.*/site-packages/([\w.]+)-([^/-]+)\.dist-info/METADATA$", path))
     }
-    assert found == {**locked(), "shorthaul": image.version()}
+    wanted = {name: version for name, version in locked().items() if name not in _ONLY_TO_BUILD}
+    assert found == {**wanted, "shorthaul": image.version()}
 
 
 @pytest.mark.parametrize(("target", "most_mb"), [("shorthaul", 160), ("agent", 75)])
