@@ -53,7 +53,7 @@ class Short:
 _FIRST, _WHOLE = "latency: first byte", "latency: whole blob"
 _PLACES = ("this node", "same zone", "other zone", "nobody has it: 404", "registry, direct")
 _SIZES = ("10 MB in 1 layer", "10 MB in 4 layers", "100 MB in 4 layers")
-_WAYS = ("registry", "nginx", "shorthaul", "shorthaul, scope cluster")
+_WAYS = ("registry", "nginx", "shorthaul", "shorthaul, cluster")
 _PATHS = ("HostPort direct", "HostPort by port map", "NodePort", "remote NodePort")
 _IDLE, _MOVING = "node: idle", "node: moving bytes"
 
@@ -131,7 +131,7 @@ SHORT: Mapping[str, Short] = {
         ],
     ),
     "pull": Short(
-        heads=("until the last of 6 nodes has it, {unit}", *_WAYS),
+        heads=("until the last of 6 nodes has it, {unit}", *_WAYS[:3], "shorthaul, scope cluster"),
         lines=[_pull(size) for size in _SIZES],
     ),
     "path": Short(

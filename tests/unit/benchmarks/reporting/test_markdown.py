@@ -106,7 +106,7 @@ def test_ratio_of_ways_that_were_not_measured_in_the_same_rounds_is_not_shown(
 
 @pytest.mark.parametrize(("ours", "is_behind"), [(1.0, False), (1.99, False), (2.0, False), (3.0, True)])
 def test_readme_says_where_its_figures_are_behind_whichever_way_won(ours: float, is_behind: bool) -> None:
-    others = {"nginx": (2.0,), "shorthaul, scope cluster": (1.0,)}
+    others = {"nginx": (2.0,), "shorthaul, cluster": (1.0,)}
     section = _rounds(registry=(4.0,), shorthaul=(ours,), **others)
     said = parts(make_report(section))["behind"]
     assert said.startswith("- pull: 100 MB in 4 layers: all at once") == is_behind
